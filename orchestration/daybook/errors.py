@@ -1,0 +1,63 @@
+"""What can go wrong, one small exception per cause, each said in one sentence: what, where, and what to do.
+
+Here: the exceptions a user may see and the exit codes they mean. Not here: how they are shown (``daybook.cli``).
+"""
+
+from __future__ import annotations
+
+EXIT_GOOD = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_REJECTED = 3
+
+
+class DaybookError(Exception):
+    """Something a user can mend. The message is one sentence; ``exit_code`` is what a command ends with."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(DaybookError):
+    """The command, a parameter or a business date was given wrongly; nothing was started."""
+
+    exit_code = EXIT_USAGE
+
+
+class ParamsError(UsageError):
+    """A file in ``params/`` does not fit: the message names file, key and what is allowed."""
+
+
+class ContractError(UsageError):
+    """A contract file does not fit: the message names file and key."""
+
+
+class SourceError(UsageError):
+    """A source's YAML or mapping does not fit: the message names file and key."""
+
+
+class SqlError(UsageError):
+    """A query names a table or column that is not there, or does not parse."""
+
+
+class NotebookError(UsageError):
+    """A stage notebook breaks the skeleton, or was given a parameter it does not declare."""
+
+
+class StateMachineError(UsageError):
+    """A state machine file uses something the local runner refuses, or is not well formed."""
+
+
+class LandingError(DaybookError):
+    """A landing file is absent or cannot be read: the message names file, line and reason."""
+
+
+class LakeError(DaybookError):
+    """A table could not be read or written."""
+
+
+class ArchiveError(DaybookError):
+    """A record could not be written or is not there."""
+
+
+class StageError(DaybookError):
+    """A stage cannot go on."""
