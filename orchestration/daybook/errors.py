@@ -16,6 +16,10 @@ class DaybookError(Exception):
 
     exit_code = EXIT_FAILED
 
+    def _render_traceback_(self) -> list[str]:
+        """In a notebook the sentence says it all; IPython calls this instead of printing the library's frames."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(DaybookError):
     """The command, a parameter or a business date was given wrongly; nothing was started."""

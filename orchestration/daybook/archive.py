@@ -1,0 +1,213 @@
+"""The archive: what every run left behind, write-once, as files under one URI. The archive is its own index.
+
+Here: the names and order of writing of records, and reading them back. Not here: executing notebooks
+(``daybook.execution``), pages for people (``daybook.report``).
+
+    run_date=2025-11-30/daily-2025-11-30-1/
+        started.json                     the run's name is taken: the lock
+        1_ingest.attempt-1.claim         the attempt's number is taken
+        1_ingest.attempt-1.json          its record, before the notebook
+        1_ingest.attempt-1.ipynb .html   the executed notebook
+        history.jsonl                    events of the state machine
+        run.json                         the run's record, last
+    outcomes/daily-2025-11-30-1/ingest.json   the last good attempt's outcome, for the state machine's Choice
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import date, datetime, timezone
+from typing import Any, Optional
+
+from daybook.errors import ArchiveError, UsageError
+from daybook.stages import STAGES, notebook_name, run_date_of, run_name
+from daybook.storage import Store
+
+Record = dict[str, Any]
+
+_ATTEMPT = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
+
+
+def now() -> str:
+    """This moment in UTC as records write it, to the millisecond."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_moment(text: str) -> datetime:
+    """A moment as records write it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def dump(record: Any) -> bytes:
+    """A record as the archive writes it: readable JSON, stable to the byte."""
+    return (json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def outcome_key(run_id: str, stage: str) -> str:
+    """Where the outcome of a run's stage lies, under the archive."""
+    return f"outcomes/{run_id}/{stage}.json"
+
+
+class Archive:
+    """The run records under a URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.store = Store(uri)
+
+    def folder(self, run_id: str) -> str:
+        """The folder of a run, under the archive."""
+        return f"run_date={run_date_of(run_id).isoformat()}/{run_id}"
+
+    def start_run(self, run_date: date, facts: Record) -> str:
+        """Take the next free name for a business date. Two starters never get the same one."""
+        taken = self.run_ids(run_date)
+        number = max((int(name.rsplit("-", 1)[1]) for name in taken), default=0) + 1
+        while True:
+            run_id = run_name(run_date, number)
+            try:
+                self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, "started_at": now(), **facts}))
+            except ArchiveError:
+                number += 1
+                continue
+            return run_id
+
+    def ensure_started(self, run_id: str) -> None:
+        """Take a run's name where the state machine's own service has given it, rather than ``start_run``."""
+        key = f"{self.folder(run_id)}/started.json"
+        if not self.store.exists(key):
+            self.store.create(key, dump({"run_id": run_id, "started_at": now()}))
+
+    def claim_attempt(self, run_id: str, stage: str, facts: Record) -> int:
+        """Take the next free attempt number of a stage, from 1."""
+        number = max((int(found) for found in self._files(run_id, notebook_name(stage))), default=0) + 1
+        while True:
+            key = f"{self.folder(run_id)}/{attempt_name(stage, number)}.claim"
+            try:
+                self.store.create(key, dump({"started_at": now(), **facts}))
+            except ArchiveError:
+                number += 1
+                continue
+            return number
+
+    def abandoned_attempts(self, run_id: str) -> list[tuple[str, int, Record]]:
+        """Attempts that were claimed and left no record: (stage, number, what the claim said)."""
+        found = []
+        for stage in STAGES:
+            for number, kinds in sorted(self._files(run_id, notebook_name(stage)).items()):
+                if "json" not in kinds:
+                    claim = json.loads(self.store.read(f"{self.folder(run_id)}/{attempt_name(stage, number)}.claim"))
+                    found.append((stage, number, claim))
+        return found
+
+    def write_attempt(self, record: Record, notebook: bytes, html: bytes) -> Record:
+        """Write an attempt: first its record, with the digests of what follows, then the notebook and its page."""
+        name = attempt_name(record["stage"], record["attempt"])
+        record = {
+            **record,
+            "notebook": {"file": f"{name}.ipynb", "sha256": sha256(notebook)},
+            "html": {"file": f"{name}.html", "sha256": sha256(html)},
+        }
+        folder = self.folder(record["run_id"])
+        self.store.create(f"{folder}/{name}.json", dump(record))
+        self.store.create(f"{folder}/{name}.ipynb", notebook)
+        self.store.create(f"{folder}/{name}.html", html)
+        return record
+
+    def write_run(self, record: Record) -> None:
+        """Write a run's record. A run that is resumed gets a further one: ``run.redrive-1.json``."""
+        self._write_next(record["run_id"], "run", "json", dump(record))
+
+    def write_history(self, run_id: str, journal: bytes) -> None:
+        """Write the events of the state machine, one JSON object a line."""
+        self._write_next(run_id, "history", "jsonl", journal)
+
+    def write_outcome(self, record: Record) -> None:
+        """Leave the outcome of a stage where the state machine's Choice reads it."""
+        brief = {key: record[key] for key in ("stage", "attempt", "outcome", "reasons", "rows")}
+        self.store.replace(outcome_key(record["run_id"], record["stage"]), dump(brief))
+
+    def attempts(self, run_id: str) -> list[Record]:
+        """Every attempt's record, in order of stage and number."""
+        folder = self.folder(run_id)
+        return [
+            json.loads(self.store.read(f"{folder}/{attempt_name(stage, number)}.json"))
+            for stage in STAGES
+            for number, kinds in sorted(self._files(run_id, notebook_name(stage)).items())
+            if "json" in kinds
+        ]
+
+    def run_ids(self, run_date: Optional[date] = None) -> list[str]:
+        """The names of all runs, or those of one business date, by date and number."""
+        if run_date:
+            found = self.store.folders(f"run_date={run_date.isoformat()}")
+        else:
+            days = [name for name in self.store.folders() if name.startswith("run_date=")]
+            found = [run_id for day in days for run_id in self.store.folders(day)]
+        return sorted(found, key=lambda name: (run_date_of(name), int(name.rsplit("-", 1)[1])))
+
+    def run(self, run_id: str) -> Record:
+        """A run's newest record, with ``state`` closed; or, before there is one, what is known, with ``state`` open."""
+        folder = self.folder(run_id)
+        names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
+        if "started.json" not in names:
+            raise UsageError(f"There is no run {run_id}; `daybook runs` lists them.")
+        records = [name for name in names if re.fullmatch(r"run(\.redrive-\d+)?\.json", name)]
+        if records:
+            newest = max(records, key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
+            return {**json.loads(self.store.read(f"{folder}/{newest}")), "state": "closed"}
+        started = json.loads(self.store.read(f"{folder}/started.json"))
+        return {
+            **started,
+            "record": "run",
+            "run_date": run_date_of(run_id).isoformat(),
+            "outcome": "UNFINISHED",
+            "reasons": ["The run has no closing record: it is still running, or it was cut off."],
+            "stages": self.attempts(run_id),
+            "state": "open",
+        }
+
+    def history(self, run_id: str) -> list[Record]:
+        """The events of the state machine, oldest first; empty where none were archived yet."""
+        folder = self.folder(run_id)
+        names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
+        files = [name for name in names if re.fullmatch(r"history(\.redrive-\d+)?\.jsonl", name)]
+        if not files:
+            return []
+        newest = max(files, key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
+        return [json.loads(line) for line in self.store.read(f"{folder}/{newest}").splitlines() if line.strip()]
+
+    def _write_next(self, run_id: str, stem: str, ending: str, data: bytes) -> None:
+        folder = self.folder(run_id)
+        for number in range(100):
+            name = f"{stem}.{ending}" if number == 0 else f"{stem}.redrive-{number}.{ending}"
+            if not self.store.exists(f"{folder}/{name}"):
+                self.store.create(f"{folder}/{name}", data)
+                return
+        raise ArchiveError(f"{run_id} has been resumed 99 times; start a new run.")
+
+    def _files(self, run_id: str, notebook: str) -> dict[int, set[str]]:
+        found: dict[int, set[str]] = {}
+        for key in self.store.keys(self.folder(run_id)):
+            matched = _ATTEMPT.fullmatch(key.rsplit("/", 1)[1])
+            if matched and matched[1] == notebook:
+                found.setdefault(int(matched[2]), set()).add(matched[3])
+        return found
+
+
+def describe_failure(attempt: Record) -> str:
+    """One sentence for a failed attempt: stage, cell, and the exception's first line."""
+    told = attempt["failure"]
+    cell = f" in cell {told['cell']}" if told["cell"] else ""
+    said = f"{told['exception']}: {told['message']}" if told["exception"] else told["message"]
+    return f"{attempt['stage']} failed{cell} (attempt {attempt['attempt']}): {said.strip().splitlines()[0]}"
+
+
+def attempt_name(stage: str, number: int) -> str:
+    """The first part of an attempt's file names: ``3_transform.attempt-1``."""
+    return f"{notebook_name(stage)}.attempt-{number}"

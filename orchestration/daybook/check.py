@@ -1,0 +1,99 @@
+"""``daybook check``: everything that can be wrong in the project's own files, found before a run.
+
+Here: walking params, contracts, sources, notebooks and state machines, and collecting what each room's own checks say.
+Not here: those checks (each room has its own), the state of the data (the stages' gates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import nbformat
+
+from daybook.contracts import LAYERS, read_contract
+from daybook.engines import DuckDBEngine
+from daybook.errors import DaybookError
+from daybook.execution import check_parameters, declared_parameters, notebook_path
+from daybook.lake import Lake
+from daybook.params import environments, load_settings, project_root
+from daybook.sources import load_source, source_names
+from daybook.sources.dryrun import dry_run
+from daybook.stages import STAGES
+from daybook.states import lint
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file and what is wrong with it: nothing, where ``problems`` is empty."""
+
+    file: str
+    problems: list[str]
+
+
+def check_project() -> Iterator[Checked]:
+    """Every file that a run depends on, one after the other."""
+    root = project_root()
+    for layer in LAYERS:
+        for path in sorted((root / "params" / "contracts" / layer).glob("*.yaml")):
+            yield Checked(_name(path), _problems(lambda path=path: read_contract(path)))  # type: ignore[misc]
+    for name in source_names():
+        yield Checked(f"params/sources/{name}.yaml", _problems(lambda name=name: _check_source(name)))  # type: ignore[misc]
+    for env in environments():
+        yield Checked(f"params/{env}.yaml", _problems(lambda env=env: _check_env(env)))  # type: ignore[misc]
+    for stage in STAGES:
+        yield Checked(_name(notebook_path(stage)), list(_notebook_problems(stage)))
+    for path in sorted((root / "orchestration").glob("*.asl.json")):
+        found = lint(path)
+        yield Checked(_name(path), [f"state {each.state}: {each.message}" if each.state else each.message for each in found])
+
+
+def _check_env(env: str) -> None:
+    settings = load_settings(env)
+    load_source(settings.source)
+
+
+def _check_source(name: str) -> None:
+    dry_run(load_source(name), DuckDBEngine(Lake("/nonexistent"), "UTC"))
+
+
+def _notebook_problems(stage: str) -> Iterator[str]:
+    path = notebook_path(stage)
+    if not path.is_file():
+        yield "is missing; every stage needs its notebook"
+        return
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        declared = declared_parameters(notebook, path.name)
+    except DaybookError as error:
+        yield str(error)
+        return
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        yield f"is not a notebook ({str(error).splitlines()[0]})"
+        return
+    known = {"env": "local", "run_date": "2025-11-30", "run_id": "", "overrides": {}}
+    if stage == STAGES[-1]:
+        known["failure"] = "null"
+    yield from _problems(lambda: check_parameters(notebook, path.name, known))
+    for name in declared:
+        if name not in known:
+            yield f"declares a parameter {name!r} that no run gives; remove it, or hand it on in daybook.execution"
+    if any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells):
+        yield "holds outputs; clear them (Kernel > Restart & Clear) before you commit"
+    if notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
+        yield "does not begin with a title; make the first cell markdown that begins with '# '"
+
+
+def _problems(action: Callable[[], object]) -> list[str]:
+    try:
+        action()
+    except DaybookError as error:
+        return [str(error)]
+    return []
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(project_root()))

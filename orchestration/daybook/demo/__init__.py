@@ -1,0 +1,85 @@
+"""The demo: a seeded, made-up shop whose landing files have the rhythm, the lateness and the faults of real ones.
+
+Here: ``generate``, which puts the parts together. The parts: ``demand`` (how much is ordered when), ``catalogue`` (what
+is sold), ``people`` (who buys), ``trade`` (orders and their lives), ``opinions`` (reviews), ``export`` (rows of a day's
+delta), ``trouble`` (rows that are spoiled on purpose), ``files`` (bytes), ``summary`` (the account of it all). Not
+here: reading landing files (``daybook.sources``); nothing in the pipeline knows that this shop is made up.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+from daybook.demo import files
+from daybook.demo.chance import stream
+from daybook.demo.export import COLUMNS, Export, export
+from daybook.demo.summary import BROKEN, Figures, Kind, Summary, Trouble, expected_figures
+from daybook.demo.trade import simulate
+from daybook.demo.trouble import spoil
+from daybook.errors import UsageError
+
+__all__ = ["BROKEN", "COLUMNS", "Figures", "Kind", "Summary", "Trouble", "generate"]
+
+VERSION = 1  # of the made-up shop: raise it when the same seed comes to mean other files
+
+
+def generate(
+    landing: Path,
+    *,
+    seed: int = 7,
+    last_day: date = date(2025, 11, 30),
+    days: int = 60,
+    orders_per_day: int = 300,
+    force: bool = False,
+) -> Summary:
+    """Write a made-up shop's landing files and return the account of them.
+
+    One CSV per entity and day, ``<landing>/<entity>/<YYYY-MM-DD>/<entity>.csv``, for the ``days`` days up to and with
+    ``last_day``. The same arguments always give the same bytes, whenever and wherever. A folder that already holds
+    exactly this shop is left alone, unless ``force``; one that holds another generated shop is replaced whole.
+
+    Raises
+    ------
+    UsageError
+        When ``days`` or ``orders_per_day`` is below 1, or ``landing`` holds files this function did not write.
+    """
+    if days < 1 or orders_per_day < 1:
+        raise UsageError(f"days={days}, orders_per_day={orders_per_day}: a shop needs at least one of each")
+    settings = {
+        "version": VERSION,
+        "seed": seed,
+        "last_day": last_day.isoformat(),
+        "days": days,
+        "orders_per_day": orders_per_day,
+    }
+    stamp = files.read_stamp(landing)
+    if stamp and stamp["settings"] == settings and not force:
+        return Summary.from_json(stamp["summary"])
+    calendar = [last_day - timedelta(days=back) for back in reversed(range(days))]
+    rows = export(simulate(seed, calendar, orders_per_day))
+    with files.replacing(landing) as fresh:
+        summary = _write(fresh, seed, calendar, rows)
+        files.write_stamp(fresh, {"settings": settings, "summary": summary.to_json()})
+    return summary
+
+
+def _write(landing: Path, seed: int, calendar: List[date], export_rows: Export) -> Summary:
+    chance = stream(seed, "trouble")
+    written = dict.fromkeys(COLUMNS, 0)
+    troubles: List[Trouble] = []
+    sound: Dict[str, List[Sequence[str]]] = defaultdict(list)
+    for day in calendar:
+        for entity in COLUMNS:
+            if files.has_byte_order_mark(entity, day):
+                troubles.append(Trouble(day, entity, Kind.BYTE_ORDER_MARK, 0, f"{entity}.csv"))
+            if files.encoding(entity) == "cp1252":
+                troubles.append(Trouble(day, entity, Kind.WINDOWS_1252, 0, f"{entity}.csv"))
+            spoiled = spoil(chance, entity, day, export_rows[entity][day])
+            files.write_file(landing, entity, day, spoiled.rows)
+            written[entity] += len(spoiled.rows)
+            troubles.extend(spoiled.troubles)
+            sound[entity].extend(spoiled.sound)
+    return Summary(seed, calendar, written, troubles, expected_figures(sound))

@@ -1,0 +1,180 @@
+"""SQL over the lake on one machine, through DuckDB.
+
+Here: binding the tables that a query names to pinned versions in the lake, views that notebooks define, and errors as
+sentences. Not here: writing tables (``daybook.lake``), showing results (``daybook.notebook``).
+
+Interface (another engine has the same): ``define``, ``register``, ``query``, ``arrow``, ``rows``, ``names``, ``refresh``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hmac
+import re
+from pathlib import Path
+from typing import Any, Optional, cast
+
+import duckdb
+import pyarrow as pa
+import sqlglot
+from duckdb.functional import FunctionNullHandling, PythonUDFType
+from duckdb.typing import VARCHAR
+from sqlglot import exp
+
+from daybook.contracts import LAYERS, load_tables
+from daybook.errors import SqlError
+from daybook.lake import SCHEMAS, Lake
+
+Query = duckdb.DuckDBPyRelation
+
+
+class DuckDBEngine:
+    """One DuckDB connection over a lake. Times show in ``timezone``; a table keeps the version it was first read at."""
+
+    name = "duckdb"
+
+    def __init__(self, lake: Lake, timezone: str) -> None:
+        self.lake = lake
+        self.version = f"duckdb {duckdb.__version__}"
+        self._connection = duckdb.connect(config={"temp_directory": str(Path(".duckdb_tmp").absolute())})
+        self._connection.execute(f"SET TimeZone = '{timezone}'")
+        self._bound: set[str] = set()
+        self._defined: dict[str, str] = {}
+
+    def define(self, name: str, sql: str) -> None:
+        """Give a query a name (``silver.orders`` or a plain one); it runs when the name is read."""
+        statement = self._parse(sql)
+        named = {_full_name(table) for table in statement.find_all(exp.Table)}
+        if name in named:
+            raise SqlError(f"The query that defines {name} reads {name} itself; read it under another name.")
+        self._bind(statement)
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS {sql}")
+        self._defined[name] = sql
+        self._bound.add(name)
+
+    def register(self, name: str, rows: Any) -> None:
+        """Give Arrow data a name."""
+        hidden = f"_{name.replace('.', '__')}"
+        self._connection.register(hidden, rows)
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
+        self._bound.add(name)
+
+    def add_pseudonyms(self, key: bytes) -> None:
+        """The SQL function ``pseudonym(text)``: the first 32 hex digits of HMAC-SHA-256 under the key; NULL stays NULL."""
+
+        def pseudonym(values: pa.ChunkedArray) -> pa.Array:
+            return pa.array(
+                [None if text is None else hmac.digest(key, text.encode(), "sha256").hex()[:32] for text in values.to_pylist()],
+                pa.string(),
+            )
+
+        self._connection.create_function(
+            "pseudonym",
+            pseudonym,
+            [VARCHAR],
+            VARCHAR,
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
+        )
+
+    def query(self, sql: str) -> Query:
+        """A lazy result: ``.df()``, ``.arrow()``, ``.fetchall()``. Raises ``SqlError`` with one sentence."""
+        self._bind(self._parse(sql))
+        try:
+            return self._connection.sql(sql)
+        except duckdb.Error as error:
+            raise SqlError(_sentence(error)) from None
+
+    def arrow(self, sql: str) -> pa.Table:
+        """The whole result as an Arrow table."""
+        try:
+            return self.query(sql).arrow()
+        except duckdb.Error as error:
+            raise SqlError(_sentence(error)) from None
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The whole result as tuples."""
+        try:
+            return list(self.query(sql).fetchall())
+        except duckdb.Error as error:
+            raise SqlError(_sentence(error)) from None
+
+    def one(self, sql: str) -> tuple[Any, ...]:
+        """The single row of a result."""
+        (row,) = self.rows(sql)
+        return row
+
+    def defines(self, name: str) -> bool:
+        """Whether ``define`` has given a query this name."""
+        return name in self._defined
+
+    def names(self) -> list[str]:
+        """Every table and view that a query can name."""
+        return sorted({*self.lake.tables(), *self._bound})
+
+    def refresh(self, name: str) -> None:
+        """Forget which version of a table was bound, so that the next query reads the newest."""
+        self._bound.discard(name)
+        self._defined.pop(name, None)
+
+    def _parse(self, sql: str) -> exp.Expression:
+        try:
+            statements = [item for item in sqlglot.parse(sql, read="duckdb") if item is not None]
+        except sqlglot.errors.SqlglotError as error:
+            reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(".")
+            raise SqlError(f"The query does not parse: {reason}.") from None
+        if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+            raise SqlError("Give one SELECT; tables are changed by the stages only.")
+        return cast(exp.Expression, statements[0])
+
+    def _bind(self, statement: exp.Expression) -> None:
+        local = {item.alias for item in statement.find_all(exp.CTE)}
+        for table in statement.find_all(exp.Table):
+            name = _full_name(table)
+            if name in self._bound or name in local or not isinstance(table.this, exp.Identifier):
+                continue
+            schema = name.split(".")[0]
+            if "." not in name or schema not in SCHEMAS:
+                self._refuse(name)
+            dataset: Optional[Any] = self.lake.dataset(name)
+            if dataset is None:
+                contract = load_tables(schema).get(name) if schema in LAYERS else None
+                if contract is None:
+                    self._refuse(name)
+                else:
+                    dataset = contract.arrow_schema.empty_table()
+            self.register(name, dataset)
+
+    def _refuse(self, name: str) -> None:
+        known = [each for each in self.names() if not each.startswith("_")]
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"did you mean {close[0]}?" if close else f"the tables are: {', '.join(known)}."
+        raise SqlError(f"There is no table {name}; {hint}")
+
+    def _view(self, name: str) -> str:
+        schema, _, rest = name.rpartition(".")
+        if schema:
+            self._execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            return f'"{schema}"."{rest}"'
+        return f'"{rest}"'
+
+    def _execute(self, sql: str) -> None:
+        try:
+            self._connection.execute(sql)
+        except duckdb.Error as error:
+            raise SqlError(_sentence(error)) from None
+
+
+def _full_name(table: exp.Table) -> str:
+    return f"{table.db}.{table.name}" if table.db else str(table.name)
+
+
+def _sentence(error: duckdb.Error) -> str:
+    """The first lines of DuckDB's message that say what is wrong, without the picture of the query."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = []
+    for line in lines:
+        if not line or line.startswith(("LINE ", "^")):
+            break
+        said.append(line)
+    return " ".join(said).rstrip(".") + "."

@@ -1,0 +1,345 @@
+"""One attempt of a stage: papermill executes its notebook on scratch, then the record and the notebook are archived.
+
+Here: parameters checked before a kernel starts, how an attempt ended whatever happened to its kernel, and closing a run.
+Not here: what the notebook does (``daybook.notebook``), names and order of files in the archive (``daybook.archive``).
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from daybook.archive import Archive, Record, now, parse_moment
+from daybook.errors import NotebookError, UsageError
+from daybook.params import Settings, load_settings, parse_run_date, project_root
+from daybook.provenance import code_version, state_machine_version
+from daybook.report import render_notebook
+from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
+
+_START_TIMEOUT = 120
+"""Seconds a kernel may take to answer at first; a cold machine needs some ten."""
+
+
+def notebook_path(stage: str) -> Path:
+    """The stage's notebook in the project."""
+    if stage not in STAGES:
+        raise UsageError(f"There is no stage {stage!r}; the stages are: {', '.join(STAGES)}.")
+    return project_root() / "notebooks" / f"{notebook_name(stage)}.ipynb"
+
+
+def declared_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
+    """The parameters and defaults of a notebook's one ``parameters`` cell, which is its first code cell."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1 or tagged[0] is not code[0]:
+        raise NotebookError(f"{name} has {len(tagged)} cells tagged 'parameters'; it needs one, the first code cell.")
+    try:
+        assigned = [each for each in ast.parse(tagged[0].source).body if isinstance(each, ast.Assign)]
+        return {str(each.targets[0].id): ast.literal_eval(each.value) for each in assigned}  # type: ignore[attr-defined]
+    except (SyntaxError, ValueError, AttributeError):
+        raise NotebookError(f"{name}: the parameters cell may only hold lines such as name = 'text'; mend it.") from None
+
+
+def check_parameters(notebook: NotebookNode, name: str, given: Mapping[str, Any]) -> None:
+    """Refuse an unknown or mistyped parameter before a kernel starts (papermill itself only warns)."""
+    declared = declared_parameters(notebook, name)
+    for key, value in given.items():
+        if key not in declared:
+            raise NotebookError(f"{name} has no parameter {key!r}; its parameters are: {', '.join(declared)}.")
+        if type(value) is not type(declared[key]):
+            wanted, found = type(declared[key]).__name__, type(value).__name__
+            raise NotebookError(f"{name}: parameter {key} is {value!r}, a {found}, where a {wanted} is wanted.")
+
+
+def run_stage(
+    stage: str,
+    *,
+    env: str,
+    run_date: str,
+    run_id: str,
+    overrides: Optional[dict[str, str]] = None,
+    extra: Optional[dict[str, Any]] = None,
+) -> Record:
+    """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
+
+    Raises ``UsageError`` for parameters that cannot be run at all; nothing is archived then.
+    """
+    settings = load_settings(env, overrides)
+    day = parse_run_date(run_date)
+    if run_date_of(run_id) != day:
+        raise UsageError(f"The run {run_id} is not one of {day}; a run of that date is called daily-{day}-1 or so.")
+    path = notebook_path(stage)
+    source = _read(path)
+    parameters = {"env": env, "run_date": run_date, "run_id": run_id, "overrides": settings.overrides, **(extra or {})}
+    check_parameters(source, path.name, parameters)
+
+    archive = Archive(settings.archive)
+    archive.ensure_started(run_id)
+    close_abandoned(archive, settings, run_id)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
+    facts = {"parameters": parameters, "scratch": str(scratch)}
+    number = archive.claim_attempt(run_id, stage, facts)
+    try:
+        attempt = _Attempt(settings, stage, run_id, number, parameters, now())
+        executed = attempt.execute(path, scratch)
+        record = attempt.record(executed)
+        record = _archive(archive, settings, record, executed)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if record["outcome"] != "FAILED":
+        if stage == STAGES[-1]:
+            details = record["details"]
+            close_run(archive, settings, run_id, details["run_outcome"], details["run_reasons"], details.get("summary"))
+        archive.write_outcome(record)
+    return record
+
+
+def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[Record]:
+    """Write the records of attempts whose process ended without one: it was killed, or its machine was lost.
+
+    A run has one attempt at a time, so whatever is claimed and has no record when the next begins is over.
+    """
+    closed = []
+    for stage, number, claim in archive.abandoned_attempts(run_id):
+        attempt = _Attempt(settings, stage, run_id, number, claim["parameters"], claim["started_at"])
+        scratch = Path(claim["scratch"])
+        partial = scratch / "executed.ipynb"
+        try:
+            executed = _read(partial)
+        except (OSError, nbformat.reader.NotJSONError):
+            # The scratch was on a machine that is gone, or nothing was saved yet.
+            executed = _read(notebook_path(stage), as_version=4)
+        attempt.running = _started_last(executed)
+        attempt.failure = attempt.failure_in(
+            executed, None, "the process ended without leaving a record: it was killed, or its machine was lost"
+        )
+        record = attempt.record(executed)
+        closed.append(_archive(archive, settings, record, executed))
+        shutil.rmtree(scratch, ignore_errors=True)
+    return closed
+
+
+def close_run(
+    archive: Archive,
+    settings: Settings,
+    run_id: str,
+    outcome: str,
+    reasons: list[str],
+    summary: Optional[dict[str, Any]] = None,
+) -> Record:
+    """Write a run's record from those of its attempts."""
+    close_abandoned(archive, settings, run_id)
+    attempts = archive.attempts(run_id)
+    started = archive.run(run_id)["started_at"]
+    ended = now()
+    record = {
+        "record": "run",
+        "run_id": run_id,
+        "run_date": run_date_of(run_id).isoformat(),
+        "env": settings.env,
+        "source": settings.source,
+        "title": settings.title,
+        "currency": settings.currency,
+        "outcome": outcome,
+        "reasons": reasons,
+        "started_at": started,
+        "ended_at": ended,
+        "seconds": _seconds_between(started, ended),
+        "state_machine": state_machine_version(),
+        "code": code_version(),
+        "engine": next((each["engine"] for each in attempts if each["engine"]), None),
+        "python": platform.python_version(),
+        "stages": attempts,
+        "summary": summary,
+    }
+    archive.write_run(record)
+    return record
+
+
+class _Attempt:
+    """One attempt while it is under way, and how it came out."""
+
+    def __init__(
+        self, settings: Settings, stage: str, run_id: str, number: int, parameters: dict[str, Any], started_at: str
+    ) -> None:
+        self.settings = settings
+        self.stage = stage
+        self.run_id = run_id
+        self.number = number
+        self.parameters = parameters
+        self.started_at = started_at
+        self.running: Optional[int] = None
+        self.failure: Optional[dict[str, Any]] = None
+
+    def execute(self, path: Path, scratch: Path) -> NotebookNode:
+        """Run the notebook on scratch; what went wrong is left in ``failure``."""
+        output = scratch / "executed.ipynb"
+        previous = _kernel_environment(scratch)
+        try:
+            papermill.execute_notebook(
+                str(path),
+                str(output),
+                parameters=self.parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(scratch),
+                start_timeout=_START_TIMEOUT,
+                on_cell_execute=self._note_cell,
+            )
+        except PapermillExecutionError as error:
+            executed = _read(output)
+            self.failure = self.failure_in(executed, error.ename, error.evalue)
+            return executed
+        except (DeadKernelError, RuntimeError, TimeoutError) as error:
+            executed = _read(output if output.exists() else path, as_version=4)
+            said = "the kernel died in this cell: it was killed, or the machine ran out of memory"
+            self.failure = self.failure_in(executed, None, said if isinstance(error, DeadKernelError) else str(error))
+            return executed
+        finally:
+            _restore(previous)
+        return _read(output)
+
+    def _note_cell(self, cell: NotebookNode, cell_index: int, **_: Any) -> None:
+        self.running = cell_index
+
+    def failure_in(self, notebook: NotebookNode, exception: Optional[str], message: str) -> dict[str, Any]:
+        """What failed, and in which cell, by the number that Jupyter shows for it."""
+        index = _raised_in(notebook)
+        if index is None and self.running is not None and self.running < len(notebook.cells):
+            index = self.running
+        told: dict[str, Any] = {"cell": None, "source": None, "exception": exception, "message": message}
+        if index is not None and notebook.cells[index].cell_type == "code":
+            told["cell"] = sum(1 for cell in notebook.cells[: index + 1] if cell.cell_type == "code")
+            told["source"] = next(iter(notebook.cells[index].source.strip().splitlines()), "")
+            _mark_from(notebook, index)
+        return told
+
+    def record(self, notebook: NotebookNode) -> Record:
+        """The attempt's record, from what the notebook's last act left and from what was seen from outside."""
+        result = _result_in(notebook)
+        if self.failure is None and result is None:
+            self.failure = self.failure_in(
+                notebook,
+                None,
+                "the notebook ended without its closing cell; end it with one of the stage's closing calls",
+            )
+        ended = now()
+        result = result or {}
+        failed = self.failure is not None
+        peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
+        return {
+            "record": "attempt",
+            "run_id": self.run_id,
+            "run_date": run_date_of(self.run_id).isoformat(),
+            "env": self.settings.env,
+            "stage": self.stage,
+            "attempt": self.number,
+            "outcome": "FAILED" if failed else result["outcome"],
+            "reasons": [] if failed else result["reasons"],
+            "started_at": self.started_at,
+            "ended_at": ended,
+            "seconds": _seconds_between(self.started_at, ended),
+            "parameters": self.parameters,
+            "rows": result.get("rows", {}),
+            "peak_memory_bytes": max(result.get("peak_memory_bytes", 0), peak) or None,
+            "tables_read": result.get("tables_read", {}),
+            "tables_written": result.get("tables_written", {}),
+            "inputs": result.get("inputs", []),
+            "details": result.get("details", {}),
+            "failure": self.failure,
+            "code": code_version(),
+            "engine": result.get("engine"),
+            "python": platform.python_version(),
+        }
+
+
+def _read(path: Path) -> NotebookNode:
+    notebook: NotebookNode = nbformat.read(path, as_version=4)
+    return notebook
+
+
+def _archive(archive: Archive, settings: Settings, record: Record, notebook: NotebookNode) -> Record:
+    """Stamp the notebook from its record and write both."""
+    notebook.metadata["daybook"] = record
+    title = f"{settings.title} · {notebook_name(record['stage'])} · {record['run_date']}"
+    html = render_notebook(notebook, title=title, record=record)
+    return archive.write_attempt(record, nbformat.writes(notebook).encode(), html.encode())
+
+
+def _result_in(notebook: NotebookNode) -> Optional[dict[str, Any]]:
+    """The last result that a cell left, if any."""
+    found = None
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            found = output.get("data", {}).get(RESULT_MIME, found)
+    return found
+
+
+def _raised_in(notebook: NotebookNode) -> Optional[int]:
+    """The cell that raised. Found by its output, since papermill inserts remarks of its own, which move the cells."""
+    for index, cell in enumerate(notebook.cells):
+        if any(output.get("output_type") == "error" for output in cell.get("outputs", [])):
+            return index
+    return None
+
+
+def _mark_from(notebook: NotebookNode, index: int) -> None:
+    """Correct what papermill says after a dead kernel: this cell failed, those after it never ran."""
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and number >= index:
+            state = cell.metadata.setdefault("papermill", {})
+            state["status"] = "failed" if number == index else "pending"
+            state["exception"] = True if number == index else None
+
+
+def _started_last(notebook: NotebookNode) -> Optional[int]:
+    """The cell that a saved, unfinished notebook was executing: the last that started."""
+    started = [
+        index
+        for index, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
+    ]
+    return started[-1] if started else None
+
+
+def _kernel_environment(scratch: Path) -> dict[str, Optional[str]]:
+    """Give the kernel a home of its own: a person's start-up files have no part in a run, and HOME may be read-only."""
+    packages = [entry for entry in sys.path if entry and Path(entry).is_dir()]
+    wanted = {
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
+        "JUPYTER_PLATFORM_DIRS": "1",
+        # The kernel must import what this process imports, also where that was only put on sys.path.
+        "PYTHONPATH": os.pathsep.join(packages),
+        # debugpy warns of frozen modules on a kernel's stderr; nobody debugs here.
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    previous = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    return previous
+
+
+def _restore(previous: dict[str, Optional[str]]) -> None:
+    for name, value in previous.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _seconds_between(started: str, ended: str) -> float:
+    return round((parse_moment(ended) - parse_moment(started)).total_seconds(), 3)

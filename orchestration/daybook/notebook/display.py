@@ -1,0 +1,165 @@
+"""How figures look in a notebook: small tables with sensible number formats, a note, a result.
+
+Here: HTML and text for a cell's output. Not here: plots (``plots``), whole pages (``daybook.report``).
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Optional
+
+_CELL = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
+_MARKS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}
+
+
+def format_value(value: Any, *, percent: bool = False) -> str:
+    """A value as a person reads it: thousands apart, money to the cent, no time zone noise, nothing for null."""
+    if value is None or (isinstance(value, float) and value != value):
+        return "·"
+    if percent:
+        return f"{float(value):.1%}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Decimal):
+        return f"{value:,.2f}"
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S") if value.second or value.minute or value.hour else value.strftime("%Y-%m-%d")
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value)
+
+
+@dataclass
+class Listing:
+    """A small table: column names and rows. ``total`` is how many rows there are where ``rows`` shows only the first."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    percent: Sequence[str] = field(default_factory=list)
+    total: Optional[int] = None
+    masked: Sequence[str] = field(default_factory=list)
+
+    def _texts(self) -> list[list[str]]:
+        texts = []
+        for row in self.rows:
+            cells = []
+            for name, value in zip(self.columns, row):
+                hidden = name in self.masked and value not in (None, "")
+                # A number that names something is not grouped: order 1,234 would be hard to look up.
+                named = isinstance(value, int) and name.lower().endswith(("id", "number", "sequence", "no"))
+                plain = str(value) if named and value is not None else format_value(value, percent=name in self.percent)
+                cells.append("•••" if hidden else plain)
+            texts.append(cells)
+        return texts
+
+    @property
+    def _caption(self) -> str:
+        if self.total is None:
+            return ""
+        shown = len(self.rows)
+        rows = "1 row" if self.total == 1 else f"{self.total:,} rows"
+        return rows if shown >= self.total else f"{rows}, the first {shown}"
+
+    def _numeric(self) -> list[bool]:
+        values = zip(*self.rows) if self.rows else [()] * len(self.columns)
+        return [any(isinstance(v, (int, float, Decimal)) and not isinstance(v, bool) for v in column) for column in values]
+
+    def _repr_html_(self) -> str:
+        numeric = self._numeric()
+        align = ["text-align:right;" if each else "text-align:left;" for each in numeric]
+        head = "".join(
+            f'<th style="{_CELL}{side}font-weight:600;">{html.escape(name)}</th>' for name, side in zip(self.columns, align)
+        )
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f'<td style="{_CELL}{side}font-variant-numeric:tabular-nums;">{html.escape(text)}</td>'
+                for text, side in zip(row, align)
+            )
+            + "</tr>"
+            for row in self._texts()
+        )
+        caption = f'<div style="opacity:.65;font-size:90%;margin-top:4px;">{self._caption}</div>' if self._caption else ""
+        if not self.rows:
+            body = f'<tr><td style="{_CELL}opacity:.65;" colspan="{len(self.columns)}">no rows</td></tr>'
+        table = f'<table style="border-collapse:collapse;margin:0;"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        return f'<div style="overflow-x:auto">{table}{caption}</div>'
+
+    def __repr__(self) -> str:
+        texts = [list(self.columns), *self._texts()]
+        widths = [max(len(row[index]) for row in texts) for index in range(len(self.columns))]
+        numeric = self._numeric()
+        lines = [
+            "  ".join(
+                text.rjust(width) if right else text.ljust(width) for text, width, right in zip(row, widths, numeric)
+            ).rstrip()
+            for row in texts
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([*lines, *([self._caption] if self._caption else [])])
+
+
+@dataclass
+class Note:
+    """A few facts, a line each."""
+
+    facts: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><td style="{_CELL}text-align:left;opacity:.65;">{html.escape(name)}</td>'
+            f'<td style="{_CELL}text-align:left;">{html.escape(text)}</td></tr>'
+            for name, text in self.facts.items()
+        )
+        return f'<table style="border-collapse:collapse;margin:0;">{rows}</table>'
+
+    def __repr__(self) -> str:
+        width = max(len(name) for name in self.facts)
+        return "\n".join(f"{name.ljust(width)}  {text}" for name, text in self.facts.items())
+
+
+@dataclass
+class Result:
+    """How a stage ended."""
+
+    stage: str
+    outcome: str
+    reasons: list[str]
+    rows: dict[str, Optional[int]]
+    written: dict[str, int]
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"Outcome": f"{_MARKS[self.outcome]} {self.outcome}"}
+        if self.reasons:
+            facts["Why"] = "; ".join(self.reasons)
+        counted = [f"{count:,} {name}" for name, count in self.rows.items() if count is not None]
+        facts["Rows"] = ", ".join(counted)
+        if self.written:
+            facts["Tables written"] = (
+                ", ".join(
+                    f"{name} (version {version})" for name, version in self.written.items() if not name.startswith("candidate.")
+                )
+                or f"{len(self.written)} candidates"
+            )
+        return facts
+
+    def _repr_html_(self) -> str:
+        return Note(self._facts())._repr_html_()
+
+    def __repr__(self) -> str:
+        return repr(Note(self._facts()))
+
+
+def short_path(location: str) -> str:
+    """A location without the home folder's name."""
+    home = str(Path.home())
+    return f"~{location[len(home) :]}" if location.startswith(f"{home}/") else location

@@ -1,0 +1,113 @@
+"""Stage 1: the business date's rows from landing to bronze, as text, nothing interpreted.
+
+Here: which rows belong to the date, and replacing bronze's partition with them. Not here: reading files
+(``daybook.sources``), judging rows (``validate``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+import pyarrow as pa
+
+from daybook.errors import LandingError
+from daybook.notebook.display import Listing
+from daybook.notebook.stage import Stage
+from daybook.sources import Entity, LandedFile, read_entity
+from daybook.sources.files import TECHNICAL, find_files
+from daybook.sources.mapping import quote, typed_sql
+from daybook.storage import Store
+
+
+@dataclass
+class Landing:
+    """What was read for a date: rows by entity, files by entity, and rows that no date could be told for."""
+
+    rows: dict[str, pa.Table] = field(default_factory=dict)
+    files: dict[str, list[LandedFile]] = field(default_factory=dict)
+    undated: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def listing(self) -> Listing:
+        """A row an entity: files, bytes, rows in the files, rows of the date."""
+        return Listing(
+            ["entity", "files", "bytes", "rows in files", "rows of the date", "without a date"],
+            [
+                (
+                    name,
+                    len(self.files[name]),
+                    sum(each.bytes for each in self.files[name]),
+                    sum(each.rows for each in self.files[name]),
+                    rows.num_rows,
+                    self.undated.get(name, 0),
+                )
+                for name, rows in self.rows.items()
+            ],
+        )
+
+
+def read_landing(stage: Stage) -> Landing:
+    """Read every entity's files and keep the rows of the business date; they can be queried as ``landed.<entity>``,
+    those of the source's first entity also as ``landed.primary``.
+
+    Ends the stage as SKIPPED where the source says that a missing file means a closed shop, or no row is of that date.
+    """
+    landing = Landing()
+    store = Store(stage.settings.landing)
+    if store.local_path is not None and not any(store.local_path.iterdir()):
+        raise LandingError(
+            f"{store.uri} holds no files; name the landing folder with --set landing=FOLDER, or run `daybook demo`."
+        )
+    for entity in stage.source.entities.values():
+        # An absent file is told before a large one is read.
+        if not find_files(store, entity, stage.run_date) and entity.missing != "empty":
+            place = store.href(entity.files.replace("{run_date}", stage.day))
+            if entity.missing == "skip":
+                stage.skip(f"no file {place}: the shop was closed")
+                return landing
+            raise LandingError(f"{place} is not there; deliver it, then run {stage.day} again.")
+    for name, entity in stage.source.entities.items():
+        table, files = read_entity(store, stage.source, name, stage.run_date)
+        landing.files[name] = files
+        stage.inputs += [vars(each) for each in files]
+        if table is None:
+            table = _without_rows(entity)
+        landing.rows[name] = _of_the_date(stage, landing, name, entity, table)
+        stage.engine.register(f"landed.{name}", landing.rows[name])
+        if name == stage.source.primary and not landing.rows[name].num_rows:
+            stage.skip(f"no {name} of {stage.day} in {', '.join(each.file for each in files)}")
+            return landing
+    stage.engine.register("landed.primary", landing.rows[stage.source.primary])
+    return landing
+
+
+def replace_bronze(stage: Stage, landing: Landing) -> None:
+    """Make the rows the only ones that bronze holds for the date, an atomic commit an entity, and end the stage."""
+    for name, rows in landing.rows.items():
+        signed = rows.append_column("_run_id", pa.array([stage.run_id or "development"] * rows.num_rows, pa.string()))
+        stage.lake.replace_partition(f"bronze.{name}", signed, stage.run_date)
+    read = sum(each.rows for files in landing.files.values() for each in files)
+    stage.details["undated"] = landing.undated
+    stage.succeed(rows_in=read, rows_out=sum(rows.num_rows for rows in landing.rows.values()))
+
+
+def _of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, table: pa.Table) -> pa.Table:
+    if entity.date:
+        stage.engine.register("snapshot", table)
+        moment = typed_sql(entity.date, entity.columns[entity.date], stage.source.null_values)
+        (landing.undated[name],) = stage.engine.one(f"SELECT count(*) FROM snapshot WHERE ({moment}) IS NULL")
+        where: Optional[str] = f"CAST({moment} AS DATE) = DATE '{stage.day}'"
+    elif entity.follows:
+        stage.engine.register("snapshot", table)
+        by = quote(entity.follows.by)
+        where = f"{by} IN (SELECT {by} FROM landed.{entity.follows.entity})"
+    else:
+        return table
+    return stage.engine.arrow(f"SELECT * FROM snapshot WHERE {where} ORDER BY _source_file, _row_number")
+
+
+def _without_rows(entity: Entity) -> pa.Table:
+    fields = [pa.field(column, pa.string()) for column in entity.columns]
+    fields += [pa.field(name, pa.int64() if name == "_row_number" else pa.string()) for name in TECHNICAL]
+    return pa.schema(fields).empty_table()

@@ -1,0 +1,110 @@
+"""The IPython extension: ``%load_ext daybook`` gives ``%%sql``, and keeps cells from running after a stage has ended.
+
+Here: what a notebook session needs of IPython. Not here: the SQL engine (``daybook.engines``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import shlex
+from typing import Any, Optional
+
+import duckdb
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
+
+from daybook.errors import SqlError, StageError, UsageError
+from daybook.notebook import stage as stages
+from daybook.notebook.display import Listing
+from daybook.stages import RESULT_MIME
+
+_ROWS = 10
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register ``%%sql`` and the hooks of a session."""
+    _ExtensionOf(shell)
+
+
+class _ExtensionOf:
+    def __init__(self, shell: InteractiveShell) -> None:
+        self.shell = shell
+        shell.register_magic_function(self.sql, magic_kind="cell", magic_name="sql")  # type: ignore[call-arg,arg-type]
+        shell.input_transformers_cleanup.append(_hold_after_end)
+        shell.events.register("post_run_cell", _show_unfinished)
+
+    def sql(self, line: str, cell: str) -> Optional[Listing]:
+        """``%%sql [name] [--rows N] [--quiet]``: run a SELECT, or give it a name, and show its first rows.
+
+        ``{{ expression }}`` in the text is replaced by its value in Python: a date or text becomes a quoted literal.
+        """
+        stage = stages.current
+        if stage is None:
+            raise StageError("%%sql needs an open stage; run the cell with begin(...) first.")
+        options = _parse_line(line)
+        text = re.sub(r"\{\{(.+?)\}\}", lambda found: _literal(self.shell.ev(found[1].strip())), cell).strip().rstrip(";")
+        if options.name:
+            stage.engine.define(options.name, text)
+            text = f"SELECT * FROM {options.name}"
+        if options.quiet:
+            return None
+        result = stage.engine.query(text)
+        try:
+            total = None if options.name is None and " limit " in f" {text.lower()} " else _count(stage.engine, text)
+            rows = result.fetchmany(options.rows)
+        except duckdb.Error as error:
+            raise SqlError(str(error).splitlines()[0]) from None
+        personal = {column for columns in stage.source.personal_columns().values() for column in columns}
+        masked = [name for name in result.columns if name in personal or name in ("_raw", "_problem")]
+        shares = [name for name in result.columns if re.search(r"(^|_)(share|retention)$", name)]
+        return Listing(result.columns, rows, percent=shares, total=total, masked=masked)
+
+
+def _parse_line(line: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="%%sql", add_help=False, exit_on_error=False)
+    parser.add_argument("name", nargs="?")
+    parser.add_argument("--rows", type=int, default=_ROWS)
+    parser.add_argument("--quiet", action="store_true")
+    options, unknown = parser.parse_known_args(shlex.split(line))
+    if unknown:
+        raise UsageError(f"%%sql does not know {unknown[0]!r}; write %%sql [name] [--rows N] [--quiet].")
+    return options
+
+
+def _count(engine: Any, text: str) -> int:
+    return int(engine.one(f"SELECT count(*) FROM ({text})")[0])
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _hold_after_end(lines: list[str]) -> list[str]:
+    """Once a stage has ended early, let a cell do nothing, unless it sets parameters or opens a stage anew."""
+    stage = stages.current
+    if stage is None or stage.ended not in ("SKIPPED", "REJECTED"):
+        return lines
+    source = "".join(lines)
+    if "begin(" in source or _only_assigns(source):
+        return lines
+    return [f"print('Not run: the stage has ended as {stage.ended}.')\n"]
+
+
+def _only_assigns(source: str) -> bool:
+    try:
+        return all(isinstance(each, (ast.Assign, ast.AnnAssign)) for each in ast.parse(source).body)
+    except SyntaxError:
+        return False
+
+
+def _show_unfinished(result: Any) -> None:
+    """After a cell that failed, leave what the stage had read and written, for the record of the attempt."""
+    stage = stages.current
+    if result.error_in_exec is None or stage is None or stage.ended:
+        return
+    unfinished = stage.result("FAILED", [], {})
+    display({RESULT_MIME: unfinished, "text/plain": "The stage was not finished."}, raw=True)

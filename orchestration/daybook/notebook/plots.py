@@ -1,0 +1,106 @@
+"""The plots of the stage notebooks: each takes rows, draws one figure with title and units.
+
+Here: drawing. Not here: the queries whose rows are drawn (the notebooks).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, Literal
+
+# The first import of a machine builds a font list and says so in the log: no concern of a report's reader.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+import matplotlib as mpl  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
+
+_INK, _QUIET, _ACCENT, _GRID = "#33383d", "#9aa7b5", "#c8553d", "#e6e9ec"
+_STYLE = {
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+def daily_revenue(rows: Sequence[tuple[date, Any]], *, day: date, currency: str) -> Figure:
+    """Bars of net revenue by business date; the day stands out, Sundays and the median give the eye a hold."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new("Net revenue a day", f"{day:%A}, {day.isoformat()} against the 28 days before")
+        days: Any = [row[0] for row in rows]
+        values = [float(row[1]) for row in rows]
+        axes.bar(days, values, width=0.75, color=[_ACCENT if each == day else _QUIET for each in days])
+        before = sorted(value for each, value in zip(days, values) if each != day)
+        if before:
+            median = before[len(before) // 2]
+            axes.axhline(median, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"median {median:,.0f}", (1.005, median), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5
+            )
+        locator = AutoDateLocator(maxticks=8)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=True))
+        _money(axes, "y", currency)
+        return figure
+
+
+def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str) -> Figure:
+    """Horizontal bars of gross revenue by category, largest on top."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new("Top categories by gross revenue", day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
+        names = [str(row[0]) for row in rows][::-1]
+        values = [float(row[1]) for row in rows][::-1]
+        axes.barh(names, values, height=0.7, color=_QUIET)
+        for index, value in enumerate(values):
+            axes.annotate(f"{value:,.0f}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.tick_params(axis="y", length=0)
+        _money(axes, "x", currency)
+        return figure
+
+
+def rejected_rows(rows: Sequence[tuple[str, int]], *, day: date) -> Figure:
+    """Horizontal bars of rejected rows by reason, most on top."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new("Rejected rows by reason", day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
+        names = [str(row[0]) for row in rows][::-1]
+        values = [int(row[1]) for row in rows][::-1]
+        axes.barh(names, values, height=0.7, color=_ACCENT)
+        for index, value in enumerate(values):
+            axes.annotate(f"{value:,}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("rows")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="x", color=_GRID)
+        axes.set_axisbelow(True)
+        return figure
+
+
+def _new(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axes]:
+    # A Figure of its own rather than pyplot's: nothing global, and the notebook shows it once, as the cell's value.
+    figure = Figure(figsize=(7.6, height + 0.6), dpi=144, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(f"{title}\n", pad=4)
+    axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color="#6b757f", va="bottom")
+    return figure, axes
+
+
+def _money(axes: Axes, which: Literal["x", "y"], currency: str) -> None:
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    (axes.set_ylabel if which == "y" else axes.set_xlabel)(currency)
+    axes.grid(axis=which, color=_GRID)
+    axes.set_axisbelow(True)

@@ -1,0 +1,152 @@
+"""Stage 5: candidates are held against their contracts, against silver and against the last weeks; then published.
+
+Here: the checks of candidates, the gate, one atomic commit a table. Not here: how rules read as SQL (``daybook.quality``).
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Optional
+
+from daybook.contracts import load_tables
+from daybook.errors import StageError
+from daybook.notebook.aggregate import TOUCHED
+from daybook.notebook.display import Listing
+from daybook.notebook.stage import Stage
+from daybook.notebook.transform import clear_stale_dates
+from daybook.quality import RuleResult, Verdict, check_contract, differences, refuse_broken
+
+COUNTED = "o.status NOT IN ('cancelled', 'unavailable', 'adjustment')"
+"""Orders that count as orders."""
+_WEEKS = 4
+_UNUSUAL = 3.5
+"""Robust z-scores beyond this are unusual (Iglewicz and Hoaglin, 1993)."""
+
+
+@dataclass
+class Audit:
+    """What the checks of the candidates found."""
+
+    rules: list[RuleResult] = field(default_factory=list)
+    figures: dict[str, tuple[object, object]] = field(default_factory=dict)
+    dates: list[date] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict(refuse_broken(self.rules).reasons + differences(self.figures).reasons)
+
+    @property
+    def contract_listing(self) -> Listing:
+        """A row a gold table."""
+        tables = dict.fromkeys(each.table for each in self.rules)
+        rows = []
+        for table in tables:
+            mine = [each for each in self.rules if each.table == table]
+            rows.append((table, mine[0].checked, len(mine), sum(1 for each in mine if each.failing)))
+        return Listing(["table", "rows", "rules", "broken rules"], rows)
+
+    @property
+    def reconciliation(self) -> Listing:
+        """A row a figure that must agree to the cent."""
+        return Listing(
+            ["figure", "candidate", "from silver", "agrees"],
+            [(name, left, right, "yes" if left == right else "NO") for name, (left, right) in self.figures.items()],
+        )
+
+
+def audit(stage: Stage) -> Audit:
+    """Check the candidates of this run: contracts, gold = silver, and the day against the same weekdays before."""
+    if stage.lake.version(TOUCHED) is None:
+        raise StageError(f"There are no candidates of {stage.day} for this run; run 4_aggregate for that date first.")
+    found = Audit(dates=[row[0] for row in stage.engine.rows(f"SELECT order_date FROM {TOUCHED} ORDER BY order_date")])
+    for contract in load_tables("gold").values():
+        found.rules += check_contract(stage.engine, f"candidate.{contract.name}", contract)
+    found.figures = _reconcile(stage)
+    found.warnings = [text for text in [_unusual(stage)] if text]
+    return found
+
+
+def publish(stage: Stage, found: Audit) -> None:
+    """Make the candidates visible, one atomic commit a table, where nothing speaks against it; end the stage."""
+    stage.details["warnings"] = found.warnings
+    checked = sum(each.checked for each in found.rules if each.rule.endswith("is unique"))
+    if not found.verdict.passed:
+        stage.reject(found.verdict.reasons, rows_in=checked)
+        return
+    for contract in load_tables("gold").values():
+        rows = stage.engine.arrow(f"SELECT * FROM candidate.{contract.name}").cast(contract.arrow_schema)
+        stage.lake.publish(contract, rows, found.dates)
+    clear_stale_dates(stage)
+    stage.details["published_dates"] = [day.isoformat() for day in found.dates]
+    stage.succeed(rows_in=checked, rows_out=checked)
+
+
+def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
+    """Figures of the candidates beside the same figures straight from silver, over the touched dates."""
+    touched = f"o.order_date IN (SELECT order_date FROM {TOUCHED})"
+    gross, returned, units = stage.engine.one(
+        f"""
+        SELECT coalesce(sum(i.line_amount) FILTER (WHERE i.quantity > 0 AND i.unit_price > 0
+                        AND o.status NOT IN ('cancelled', 'unavailable')), 0),
+               coalesce(sum(abs(i.line_amount)) FILTER (WHERE i.is_return), 0),
+               coalesce(sum(i.quantity) FILTER (WHERE i.quantity > 0 AND i.unit_price > 0
+                        AND o.status NOT IN ('cancelled', 'unavailable')), 0)
+        FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id WHERE {touched}
+        """
+    )
+    (orders,) = stage.engine.one(f"SELECT count(*) FROM silver.orders AS o WHERE {touched} AND {COUNTED}")
+    (paid,) = stage.engine.one(
+        "SELECT coalesce(sum(p.amount), 0) FROM silver.orders AS o JOIN silver.payments AS p ON p.order_id = o.order_id "
+        f"WHERE {touched} AND {COUNTED}"
+    )
+    (delivered,) = stage.engine.one(
+        f"SELECT count(*) FROM silver.orders AS o WHERE {touched} AND {COUNTED} AND o.delivered_at IS NOT NULL"
+    )
+
+    def total(table: str, column: str) -> object:
+        return stage.engine.one(f"SELECT coalesce(sum({column}), 0) FROM candidate.{table}")[0]
+
+    figures = {
+        "daily_sales.gross_revenue": (total("daily_sales", "gross_revenue"), gross),
+        "daily_sales.returns_amount": (total("daily_sales", "returns_amount"), returned),
+        "daily_sales.net_revenue": (total("daily_sales", "net_revenue"), gross - returned),
+        "daily_sales.orders": (total("daily_sales", "orders"), orders),
+        "daily_sales.units": (total("daily_sales", "units"), units),
+        "category_sales.gross_revenue": (total("category_sales", "gross_revenue"), gross),
+        "category_sales.returns_amount": (total("category_sales", "returns_amount"), returned),
+        "product_sales.gross_revenue": (total("product_sales", "gross_revenue"), gross),
+        "product_sales.returns_amount": (total("product_sales", "returns_amount"), returned),
+        "payment_mix.amount": (total("payment_mix", "amount"), paid),
+        "delivery_performance.delivered_orders": (total("delivery_performance", "delivered_orders"), delivered),
+    }
+    return dict(figures)
+
+
+def _unusual(stage: Stage) -> Optional[str]:
+    """A sentence where the day's net revenue is far from that of the last weeks, by the median absolute deviation."""
+    past = [
+        float(row[0])
+        for row in stage.engine.rows(
+            f"SELECT net_revenue FROM gold.daily_sales WHERE order_date < DATE '{stage.day}' "
+            f"AND order_date >= DATE '{stage.day}' - INTERVAL {7 * _WEEKS} DAY ORDER BY order_date"
+        )
+    ]
+    today = stage.engine.rows(f"SELECT net_revenue FROM candidate.daily_sales WHERE order_date = DATE '{stage.day}'")
+    if len(past) < 7 or not today:
+        return None
+    middle = statistics.median(past)
+    spread = statistics.median(abs(value - middle) for value in past)
+    if not spread:
+        return None
+    score = 0.6745 * (float(today[0][0]) - middle) / spread
+    if abs(score) < _UNUSUAL:
+        return None
+    direction = "above" if score > 0 else "below"
+    currency = stage.settings.currency
+    return (
+        f"net revenue of {today[0][0]:,.2f} {currency} is far {direction} the last {len(past)} days' median of "
+        f"{middle:,.2f} {currency} (robust z-score {score:+.1f})"
+    )

@@ -1,0 +1,167 @@
+"""A stage as its notebook sees it: settings, business date, lake, SQL engine, and how it ends.
+
+Here: opening a stage and ending it as SUCCEEDED, SKIPPED or REJECTED with its figures. Not here: what each stage does (the
+modules beside this one).
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import resource
+import sys
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Optional
+
+import pyarrow as pa
+from IPython.display import display
+
+from daybook.archive import Archive
+from daybook.contracts import Table
+from daybook.engines import DuckDBEngine
+from daybook.errors import StageError, UsageError
+from daybook.lake import Lake
+from daybook.notebook.display import Note, Result, short_path
+from daybook.params import Settings, load_settings, parse_run_date
+from daybook.pii import load_key
+from daybook.sources import Source, load_source
+from daybook.sources.mapping import quote
+from daybook.stages import RESULT_MIME, STAGES, run_date_of
+
+
+@dataclass
+class Stage:
+    """One stage of one business date, open in this notebook."""
+
+    name: str
+    settings: Settings
+    run_date: date
+    run_id: str
+    source: Source
+    lake: Lake
+    engine: DuckDBEngine
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    ended: str = ""
+
+    @property
+    def day(self) -> str:
+        """The business date as text."""
+        return self.run_date.isoformat()
+
+    @property
+    def archive(self) -> Archive:
+        """The records of this run's earlier stages."""
+        return Archive(self.settings.archive)
+
+    def relation(self, contract: Table) -> pa.Table:
+        """What this notebook defined under a table's name, cast to its contract and in the order of its key."""
+        name = contract.full_name
+        if not self.engine.defines(name):
+            raise StageError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
+        found = self.engine.query(f"SELECT * FROM {name} LIMIT 0").columns
+        wanted = (
+            [each for each in contract.columns if each != "first_order_date"]
+            if "first_order_date" not in found
+            else contract.columns
+        )
+        absent = [each for each in wanted if each not in found]
+        extra = [each for each in found if each not in contract.columns]
+        if absent or extra:
+            lacks = f"lacks {', '.join(absent)}" if absent else ""
+            has = f"has {', '.join(extra)} that its contract does not" if extra else ""
+            raise StageError(
+                f"The cell that defines {name} {' and '.join(filter(None, [lacks, has]))}; change the cell or the contract."
+            )
+        columns = ", ".join(
+            f"CAST({quote(each) if each in found else 'NULL'} AS {contract.type_of(each)}) AS {quote(each)}"
+            for each in contract.columns
+        )
+        key = ", ".join(quote(each) for each in contract.key)
+        return self.engine.arrow(f"SELECT {columns} FROM {name} ORDER BY {key}").cast(contract.arrow_schema)
+
+    def succeed(self, *, rows_in: int, rows_out: int, rejected: int = 0, duplicates: int = 0) -> None:
+        """End well, with how many rows came in, went out, were rejected or were exact duplicates."""
+        rows: dict[str, Optional[int]] = {"in": rows_in, "out": rows_out, "rejected": rejected, "duplicates": duplicates}
+        self._end("SUCCEEDED", [], rows)
+
+    def skip(self, reason: str) -> None:
+        """End with nothing to do. What the notebook's further cells say about this stage is not run."""
+        self._end("SKIPPED", [reason], {"in": 0, "out": 0})
+
+    def reject(self, reasons: list[str], *, rows_in: Optional[int] = None, rejected: Optional[int] = None) -> None:
+        """End with a gate's no: an answer, not a fault. Further cells are not run."""
+        self._end("REJECTED", reasons, {"in": rows_in, "out": 0, "rejected": rejected})
+
+    def result(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> dict[str, Any]:
+        """What the record needs to know of this notebook."""
+        return {
+            "stage": self.name,
+            "outcome": outcome,
+            "reasons": reasons,
+            "rows": rows,
+            "tables_read": dict(self.lake.tables_read),
+            "tables_written": dict(self.lake.tables_written),
+            "inputs": self.inputs,
+            "details": self.details,
+            "engine": self.engine.version,
+            "peak_memory_bytes": _peak_memory(),
+        }
+
+    def _end(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> None:
+        self.ended = outcome
+        result = self.result(outcome, reasons, rows)
+        shown = Result(self.name, outcome, reasons, rows, self.lake.tables_written)
+        display({RESULT_MIME: result, "text/html": shown._repr_html_(), "text/plain": repr(shown)}, raw=True)
+
+    def _repr_html_(self) -> str:
+        return self._note()._repr_html_()
+
+    def __repr__(self) -> str:
+        return repr(self._note())
+
+    def _note(self) -> Note:
+        where = f"development copy of {self.lake.development}" if self.lake.development else "published tables"
+        return Note(
+            {
+                "Shop": self.settings.title,
+                "Business date": f"{self.run_date:%A}, {self.day}",
+                "Run": self.run_id or "unnamed: nothing is published",
+                "Writes to": where,
+                "Lake": short_path(self.settings.lake),
+                "Engine": self.engine.version,
+            }
+        )
+
+
+current: Optional[Stage] = None
+"""The stage that is open in this kernel, for the ``%%sql`` magic."""
+
+
+def begin(name: str, *, env: str, run_date: str, run_id: str = "", overrides: Optional[dict[str, str]] = None) -> Stage:
+    """Open a stage. Without a run's name its writes go to a development copy of the tables (``dev/<user>``)."""
+    global current
+    if name not in STAGES:
+        raise UsageError(f"There is no stage {name!r}; the stages are: {', '.join(STAGES)}.")
+    if not isinstance(run_id, str) or not isinstance(env, str):
+        raise UsageError("The parameters env and run_id are texts; quote them.")
+    day = parse_run_date(str(run_date))
+    if run_id and run_date_of(run_id) != day:
+        raise UsageError(f"The run {run_id} is not one of {day}; give it no run_id or one that begins with daily-{day}.")
+    settings = load_settings(env, overrides)
+    lake = Lake(settings.lake, run_id=run_id, development="" if run_id else _user())
+    engine = DuckDBEngine(lake, settings.timezone)
+    engine.add_pseudonyms(load_key(settings.pii_key))
+    current = Stage(name, settings, day, run_id, load_source(settings.source), lake, engine)
+    return current
+
+
+def _user() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", getpass.getuser())
+
+
+def _peak_memory() -> int:
+    """The most memory this kernel has held, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

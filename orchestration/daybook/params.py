@@ -1,0 +1,168 @@
+"""The settings of one deployment: ``params/<env>.yaml``, complete, typed, with overrides from the command line.
+
+Here: which keys there are, what they may hold, and where the project's folders lie. Not here: how a source's files look
+(``sources``) nor what a table must hold (``contracts``).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, Optional
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from daybook.errors import ParamsError, UsageError
+
+LOCATIONS = ("landing", "lake", "archive", "report", "pii_key")
+"""The settings that name a place: relative ones are relative to the project, or to the working folder when overridden."""
+
+
+def project_root() -> Path:
+    """The checkout (or the unpacked bundle) that holds ``notebooks/``, ``params/`` and ``orchestration/``."""
+    return Path(os.environ.get("DAYBOOK_PROJECT", Path(__file__).resolve().parents[2]))
+
+
+def daybook_home() -> Path:
+    """Where a laptop keeps lake, archive and report: ``DAYBOOK_HOME``, else ``.daybook/`` in the checkout."""
+    return Path(os.environ.get("DAYBOOK_HOME", project_root() / ".daybook")).resolve()
+
+
+class Settings(BaseModel):
+    """One deployment. Locations are absolute paths or URIs once loaded; money is in ``currency``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = Field(description="The shop's name, as pages show it.")
+    source: str = Field(description="A file in params/sources/, without .yaml.")
+    timezone: str = Field(description="IANA name; a day is this zone's calendar day.")
+    currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code.")
+    landing: str = Field(description="Folder or URI where the source's files arrive.")
+    lake: str = Field(description="Root folder or URI of the tables.")
+    archive: str = Field(description="Root folder or URI of run records and executed notebooks.")
+    report: str = Field(description="Folder the HTML report is written to.")
+    pii_key: str = Field(description="File with the key that pseudonyms are made with (made on first use, 0600).")
+    engine: Literal["duckdb"] = "duckdb"
+    max_rejected_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Validation says REJECTED when a larger share of an entity's rows breaks a rule.",
+    )
+    tolerated_rejected_rows: int = Field(
+        default=5, ge=0, description="So many rejected rows of an entity never stop a day, however few rows it has."
+    )
+    default_run_date: Optional[date] = Field(default=None, description="The business date when none is given.")
+
+    # Not in the file: how this object came to be, so that it can be handed on to a stage.
+    env: str = Field(exclude=True)
+    overrides: dict[str, str] = Field(default_factory=dict, exclude=True)
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("not an IANA time zone such as Europe/Berlin") from None
+        return value
+
+
+def environments() -> list[str]:
+    """The deployments there are: the names of the files in ``params/``."""
+    return sorted(path.stem for path in (project_root() / "params").glob("*.yaml"))
+
+
+def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Settings:
+    """Read ``params/<env>.yaml``, apply overrides, and make every location absolute.
+
+    Raises ``ParamsError`` that names the file, the key and what is allowed.
+    """
+    overrides = dict(overrides or {})
+    path = project_root() / "params" / f"{env}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", env) or not path.is_file():
+        raise ParamsError(f"There is no params/{env}.yaml; the environments are: {', '.join(environments()) or 'none'}.")
+    values = read_yaml(path)
+    allowed = [name for name, field in Settings.model_fields.items() if not field.exclude]
+    for key, value in overrides.items():
+        if key not in allowed:
+            raise ParamsError(f"--set {key}={value}: params have no key {key!r}; the keys are: {', '.join(allowed)}.")
+        if key in LOCATIONS:
+            overrides[key] = _absolute(value, base=Path.cwd())
+    values.update(overrides)
+    for key in LOCATIONS:
+        if isinstance(values.get(key), str):
+            values[key] = _absolute(values[key].replace("{home}", str(daybook_home())), base=project_root())
+    for key in ("env", "overrides"):
+        if key in values:
+            raise ParamsError(f"params/{env}.yaml: key {key!r} is not for the file; remove it.")
+    try:
+        return Settings(env=env, overrides=overrides, **values)
+    except ValidationError as error:
+        raise ParamsError(explain(error, f"params/{env}.yaml", allowed)) from None
+
+
+def parse_run_date(text: str) -> date:
+    """A business date from ``YYYY-MM-DD``."""
+    try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a business date; write it as YYYY-MM-DD, for example 2025-11-30.") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping; errors name file and line."""
+    name = _shown(path)
+    try:
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ParamsError(f"{name}, line {line}: not valid YAML ({error.problem}); mend that line.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{name} cannot be read ({error}).") from None
+    if not isinstance(loaded, dict):
+        raise ParamsError(f"{name}: expected keys and values, found {type(loaded).__name__}.")
+    return loaded
+
+
+def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = None) -> str:
+    """One sentence for the first thing a model refused: file, key, reason and, for an unknown key, the known ones."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{where}: key {key!r} is missing; add it."
+    if first["type"] == "extra_forbidden":
+        known = f"; the keys are: {', '.join(allowed)}" if allowed and len(first["loc"]) == 1 else "; remove it"
+        return f"{where}: there is no key {key!r}{known}."
+    reason = first["msg"].replace("Value error, ", "").replace("Input should be", "it should be")
+    return f"{where}: key {key!r} is {first['input']!r}: {reason}."
+
+
+def _shown(path: Path) -> str:
+    root = project_root()
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def _absolute(location: str, base: Path) -> str:
+    if "://" in location:
+        return location.rstrip("/")
+    return str((base / Path(location).expanduser()).resolve())
+
+
+class _UniqueKeyLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML lets a key stand twice and keeps the last: in settings that is always a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return dict(super().construct_mapping(node, deep))

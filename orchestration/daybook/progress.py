@@ -1,0 +1,167 @@
+"""Live progress of a run in the terminal: stage, attempt, elapsed time, rows.
+
+Here: reading the state machine's events into a small table (or lines, where there is no terminal). Not here: the events
+(``daybook.states``), what is printed at the end (``daybook.cli``).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Optional
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from daybook.params import Settings
+from daybook.stages import STAGES
+
+_MARKS = {
+    "SUCCEEDED": "[green]✓[/]",
+    "SKIPPED": "[cyan]–[/]",
+    "REJECTED": "[yellow]✗[/]",
+    "FAILED": "[red]![/]",
+    "RUNNING": "[blue]●[/]",
+    "WAITING": "[yellow]…[/]",
+}
+
+
+@dataclass
+class _Line:
+    state: str = ""
+    attempt: int = 1
+    began: float = 0.0
+    seconds: Optional[float] = None
+    rows: dict[str, Any] = field(default_factory=dict)
+    remark: str = ""
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began if self.seconds is None else self.seconds
+
+
+class Progress:
+    """A listener for the state machine's events; a context manager that shows them while the run lasts."""
+
+    def __init__(self, console: Console, settings: Settings, run_id: str, *, live: bool) -> None:
+        self._console = console
+        self._lines: dict[str, _Line] = {}
+        self._shown = live
+        self._live = (
+            Live(get_renderable=self._table, console=console, refresh_per_second=4) if live and console.is_terminal else None
+        )
+        if live:
+            console.print(f"[bold]{settings.title}[/] {run_id}")
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        kind = event["type"]
+        if kind == "TaskStateEntered":
+            self._enter(event["stateEnteredEventDetails"]["name"].lower())
+        elif kind == "RetryScheduled":
+            self._wait(event)
+        elif kind == "TaskScheduled":
+            self._start()
+        elif kind in ("TaskFailed", "TaskTimedOut"):
+            self._fail()
+        elif kind == "TaskSucceeded":
+            self._succeed(event["taskSucceededEventDetails"])
+        elif kind == "TaskStateExited":
+            self._leave(event["stateExitedEventDetails"]["name"].lower())
+
+    def _enter(self, state: str) -> None:
+        if state in STAGES:
+            self._lines[state] = _Line("RUNNING", began=time.monotonic())
+
+    def _start(self) -> None:
+        line = self._current()
+        if line and line.state == "WAITING":
+            line.state, line.remark = "RUNNING", ""
+
+    def _fail(self) -> None:
+        line = self._current()
+        if line and line.state == "RUNNING":
+            line.state = "FAILED"
+
+    def _wait(self, event: Mapping[str, Any]) -> None:
+        stage = event["stateName"].lower()
+        if stage not in self._lines:
+            return
+        line = self._lines[stage]
+        line.attempt += 1
+        line.state = "WAITING"
+        line.remark = f"attempt {line.attempt - 1} failed, again in {event['waitSeconds']:.0f} s"
+        self._print(f"  {stage}: {line.remark}")
+
+    def _succeed(self, details: Mapping[str, Any]) -> None:
+        if details["resourceType"] != "aws-sdk:s3":
+            return
+        told = json.loads(json.loads(details["output"])["Body"])
+        line = self._lines[told["stage"]]
+        line.state, line.rows, line.attempt = told["outcome"], told["rows"], told["attempt"]
+        self._print_line(told["stage"])
+
+    def _leave(self, state: str) -> None:
+        line = self._lines.get(state)
+        if line:
+            line.seconds = line.elapsed
+            if state == STAGES[-1] and line.state == "RUNNING":
+                # Nothing reads the last stage's outcome: that its task ended well is all there is to know.
+                line.state = "SUCCEEDED"
+            if line.state in ("SUCCEEDED", "FAILED"):
+                self._print_line(state)
+
+    def _current(self) -> Optional[_Line]:
+        return next(reversed(list(self._lines.values())), None)
+
+    def _table(self) -> Table:
+        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+        table.add_column("")
+        table.add_column("stage", min_width=10)
+        for name in ("seconds", "rows in", "rows out", "rejected"):
+            table.add_column(name, justify="right", min_width=8)
+        table.add_column("")
+        for stage in STAGES:
+            line = self._lines.get(stage)
+            if line is None:
+                table.add_row(" ", f"[dim]{stage}[/]")
+            else:
+                table.add_row(_MARKS[line.state], stage, f"{line.elapsed:.1f}", *_counts(stage, line), _remark(line))
+        return table
+
+    def _print_line(self, stage: str) -> None:
+        line = self._lines[stage]
+        rows_in, rows_out, rejected = _counts(stage, line)
+        text = f"  {_MARKS[line.state]} {stage:<10} {line.elapsed:6.1f} s"
+        if rows_out:
+            text += f"   {rows_in} rows in, {rows_out} out" + (f", {rejected} rejected" if rejected else "")
+        self._print(text + (f"   {_remark(line)}" if _remark(line) else ""))
+
+    def _print(self, text: str) -> None:
+        if self._shown and self._live is None:
+            self._console.print(text, soft_wrap=True)
+
+
+def _counts(stage: str, line: _Line) -> tuple[str, str, str]:
+    if stage == STAGES[-1] or not line.rows:
+        return "", "", ""
+    counts = [line.rows.get(name) for name in ("in", "out", "rejected")]
+    return (*("" if not count and name == 2 else f"{count or 0:,}" for name, count in enumerate(counts)),)  # type: ignore[return-value]
+
+
+def _remark(line: _Line) -> str:
+    return line.remark or (f"attempt {line.attempt}" if line.attempt > 1 else "")

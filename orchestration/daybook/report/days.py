@@ -1,0 +1,134 @@
+"""Business dates: the calendar, the gaps in it, the newest good day and its figures over time.
+
+Here: what the index page says about many runs together. Not here: one run (``records``, ``run_page``), or what a gap
+means for catching up (``daybook.archive``).
+"""
+
+from __future__ import annotations
+
+from calendar import Calendar
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from daybook.report import formats, records
+from daybook.report.records import Outcome, Record
+
+WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+
+
+@dataclass(frozen=True)
+class Day:
+    """One field of the calendar; without an outcome it is only there to fill the week."""
+
+    number: int
+    date: Optional[date] = None
+    outcome: Optional[Outcome] = None
+    run_id: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Month:
+    """One month as weeks of seven days from Monday; days of other months have the number 0."""
+
+    name: str
+    weeks: Tuple[Tuple[Day, ...], ...]
+
+
+@dataclass(frozen=True)
+class Year:
+    """One year's months between the first and the last business date; no months if it had no run at all."""
+
+    number: int
+    months: Tuple[Month, ...]
+    gaps: int
+
+
+@dataclass(frozen=True)
+class Sparkline:
+    """A line through daily values, drawn in a box of ``width`` × ``height``; broken where a day is missing."""
+
+    width: int
+    height: int
+    paths: Tuple[str, ...]
+    last: Tuple[float, float]
+    first_date: date
+    last_date: date
+    low: Decimal
+    high: Decimal
+
+
+def newest_by_date(runs: Iterable[Record]) -> Dict[date, Record]:
+    """The newest run of every business date that has one, dates ascending."""
+    newest = {formats.parse_business_date(run.get("run_date")): run for run in sorted(runs, key=records.age_key)}
+    return dict(sorted(newest.items()))
+
+
+def newest_good(runs: Iterable[Record]) -> Dict[date, Record]:
+    """For every date with one, the newest run that succeeded and has a summary, dates ascending."""
+    return newest_by_date(run for run in runs if records.outcome_of(run) is records.SUCCEEDED and run.get("summary"))
+
+
+def outcomes_between(newest: Mapping[date, Record]) -> Dict[date, Outcome]:
+    """The outcome of every date from the first to the last business date; GAP where there was no run."""
+    if not newest:
+        return {}
+    first, last = min(newest), max(newest)
+    dates = (first + timedelta(days=offset) for offset in range((last - first).days + 1))
+    return {day: records.outcome_of(newest[day]) if day in newest else records.GAP for day in dates}
+
+
+def build_calendar(newest: Mapping[date, Record]) -> List[Year]:
+    """The years from the newest to the oldest, each with its months in order and every date's newest run."""
+    outcomes = outcomes_between(newest)
+    years = sorted({day.year for day in outcomes}, reverse=True)
+    return [_year(number, outcomes, newest) for number in years]
+
+
+def _year(number: int, outcomes: Mapping[date, Outcome], newest: Mapping[date, Record]) -> Year:
+    dates = [day for day in outcomes if day.year == number]
+    gaps = sum(outcomes[day] is records.GAP for day in dates)
+    # A year without any run is one line, not twelve empty grids.
+    months = sorted({day.month for day in dates}) if gaps < len(dates) else []
+    return Year(number, tuple(_month(number, month, outcomes, newest) for month in months), gaps)
+
+
+def _month(year: int, month: int, outcomes: Mapping[date, Outcome], newest: Mapping[date, Record]) -> Month:
+    weeks = []
+    for week in Calendar(firstweekday=0).monthdatescalendar(year, month):
+        days = []
+        for day in week:
+            run = newest.get(day)
+            if day.month != month:
+                days.append(Day(0))
+            else:
+                days.append(Day(day.day, day, outcomes.get(day), records.run_id_of(run) if run else None))
+        weeks.append(tuple(days))
+    return Month(formats.month_name(month), tuple(weeks))
+
+
+def sparkline(values: Sequence[Tuple[date, Decimal]], *, width: int = 600, height: int = 64) -> Optional[Sparkline]:
+    """The line through ``values`` (dates ascending), from the lowest at the bottom to the highest at the top."""
+    if not values:
+        return None
+    first, last = values[0][0], values[-1][0]
+    low, high = min(value for _, value in values), max(value for _, value in values)
+    margin = 4  # room for the line's own thickness and the dot at its end
+    days = max((last - first).days, 1)
+
+    def place(day: date, value: Decimal) -> Tuple[float, float]:
+        x = margin + (width - 2 * margin) * ((day - first).days / days if last > first else 1.0)
+        rise = float((value - low) / (high - low)) if high > low else 0.5
+        return round(x, 1), round(height - margin - (height - 2 * margin) * rise, 1)
+
+    paths: List[str] = []
+    previous: Optional[date] = None
+    for day, value in values:
+        x, y = place(day, value)
+        if previous is not None and (day - previous).days == 1:
+            paths[-1] += f" L{x} {y}"
+        else:
+            paths.append(f"M{x} {y} h0")  # h0: a day that stands alone is a dot
+        previous = day
+    return Sparkline(width, height, tuple(paths), place(*values[-1]), first, last, low, high)

@@ -1,0 +1,147 @@
+"""How numbers, times and hashes read on a page: one function a kind, and ``–`` for what is not known.
+
+Here: plain values to short text. Not here: markup, or which value a page shows (``records``, ``days``, ``run_page``).
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Optional, Union
+
+from daybook.errors import ArchiveError
+
+UNKNOWN = "–"
+NBSP = "\u00a0"  # a number and its unit stay on one line
+
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+
+
+def count(number: Optional[int]) -> str:
+    """A number of things with thousands separators: ``12,345``."""
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def money(amount: Union[str, Decimal, int, None], currency: Optional[str]) -> str:
+    """An amount with two decimals, rounded half up, and its currency: ``12,345.67 EUR``.
+
+    Raises
+    ------
+    ArchiveError
+        If ``amount`` is not a decimal number.
+    """
+    if amount is None:
+        return UNKNOWN
+    rounded = f"{to_decimal(amount).quantize(Decimal('0.01'), rounding=ROUND_HALF_UP):,}"
+    return f"{rounded}{NBSP}{currency}" if currency else rounded
+
+
+def to_decimal(amount: Union[str, Decimal, int]) -> Decimal:
+    """The finite decimal a record holds as text; ArchiveError if it holds something else."""
+    try:
+        value = Decimal(amount)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite():
+        raise ArchiveError(f"A record holds {amount!r} where an amount of money belongs; mend the record's summary.")
+    return value
+
+
+def duration(seconds: Optional[float]) -> str:
+    """A length of time in the two largest units that matter: ``3.2 s``, ``1 min 05 s``, ``2 h 03 min``."""
+    if seconds is None:
+        return UNKNOWN
+    if 0 < seconds < 0.05:
+        return f"<{NBSP}0.1{NBSP}s"
+    if seconds < 59.95:
+        return f"{seconds:.1f}{NBSP}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{NBSP}min{NBSP}{rest:02d}{NBSP}s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,}{NBSP}h{NBSP}{minutes:02d}{NBSP}min"
+
+
+def file_size(size: Optional[int]) -> str:
+    """A number of bytes in decimal units: ``85 B``, ``3.2 MB``, ``312 MB``."""
+    if size is None:
+        return UNKNOWN
+    if size < 1000:
+        return f"{size}{NBSP}B"
+    value, units = size / 1000, ["kB", "MB", "GB", "TB"]
+    while value >= 999.5 and len(units) > 1:
+        value /= 1000
+        del units[0]
+    return f"{value:.1f}{NBSP}{units[0]}" if value < 9.95 else f"{value:,.0f}{NBSP}{units[0]}"
+
+
+def share(part: Optional[int], whole: Optional[int]) -> str:
+    """``part`` of ``whole`` in percent with one decimal; never ``0.0 %`` or ``100.0 %`` unless it is exactly that."""
+    if part is None or not whole:
+        return UNKNOWN
+    percent = 100 * part / whole
+    if 0 < percent < 0.05:
+        return f"<{NBSP}0.1{NBSP}%"
+    if 99.95 <= percent < 100:
+        return f">{NBSP}99.9{NBSP}%"
+    return f"{percent:.1f}{NBSP}%"
+
+
+def parse_instant(text: str) -> datetime:
+    """An ISO 8601 instant as an aware UTC datetime; an instant without an offset is UTC.
+
+    Raises
+    ------
+    ArchiveError
+        If ``text`` is not an ISO 8601 instant.
+    """
+    try:
+        # Python 3.9's fromisoformat does not know the Z.
+        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
+    except ValueError:
+        raise ArchiveError(f"A record holds {text!r} where an ISO 8601 time belongs; mend the record.") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+
+
+def parse_business_date(text: Optional[str]) -> date:
+    """A record's ``run_date`` as a date; ArchiveError if it is not ``YYYY-MM-DD``."""
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        raise ArchiveError(f"A record holds {text!r} where a date YYYY-MM-DD belongs; mend its run_date.") from None
+
+
+def instant(moment: Union[str, datetime, None]) -> str:
+    """A point in time to the second, in UTC but without saying so: ``2026-11-23 14:00:00``."""
+    if moment is None:
+        return UNKNOWN
+    if isinstance(moment, str):
+        moment = parse_instant(moment)
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def long_date(day: date) -> str:
+    """A date in words, the same in every locale: ``Saturday, 5 May 2018``."""
+    return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
+
+
+def month_name(month: int) -> str:
+    """The English name of a month from 1 to 12."""
+    return _MONTHS[month - 1]
+
+
+def short_hash(digest: Optional[str], length: int = 12) -> str:
+    """The first characters of a SHA-256 or of a commit; enough to compare by eye."""
+    return digest[:length] if digest else UNKNOWN
+
+
+def code_version(commit: Optional[str], dirty: Optional[bool]) -> str:
+    """The commit that ran and whether files differed from it: ``1a2b3c4d``, ``1a2b3c4d + changes``."""
+    if not commit:
+        return UNKNOWN
+    state = {True: " + changes", False: "", None: " (changes unknown)"}[dirty]
+    return short_hash(commit, 8) + state

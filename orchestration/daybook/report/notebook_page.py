@@ -1,0 +1,213 @@
+"""One executed notebook as one readable HTML page: what was found in front, the code that found it in plain sight.
+
+Here: cells and outputs to page elements, and the strip above them that says which run this is. Not here: making the
+notebook's own HTML safe (``markup``), executing it (``daybook.execution``), or removing personal data from it
+(``daybook.pii``), which comes first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, List, Mapping, Optional, Tuple
+
+from markupsafe import Markup
+from nbconvert.filters.ansi import ansi2html
+from nbconvert.filters.highlight import Highlight2HTML
+from nbformat import NotebookNode
+
+from daybook.report import formats, records
+from daybook.report.markup import clean_html, render_markdown
+from daybook.report.pages import render_page
+from daybook.report.records import Record
+
+# papermill's own remark about an exception; the page has a box for that.
+_PAPERMILL_REMARK = "papermill-error-cell-tag"
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z")
+_PIXELS = re.compile(r"[1-9][0-9]{0,4}\Z")
+_OVERWRITTEN = re.compile(r"^.*\r(?!\n|$)", re.MULTILINE)  # what a progress bar drew and then drew over
+_NOT_CONTENT = re.compile(r'<span class="left-out">[^<]*</span>|<[^>]*>')
+_SQL_MAGIC = "%%sql"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output. ``kind`` is stdout, stderr, error, text, html, picture or note, and names its look."""
+
+    kind: str
+    body: Markup
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell as the page shows it. ``kind`` is markdown, code, parameters or raw."""
+
+    anchor: str
+    kind: str
+    label: str
+    body: Markup
+    outputs: Tuple[Output, ...] = ()
+    seconds: Optional[float] = None
+    failed: bool = False
+
+
+def render_notebook(nb: NotebookNode, *, title: str, record: Record) -> str:
+    """The page of one attempt, complete in one file: no script runs in it and nothing is fetched for it.
+
+    Parameters
+    ----------
+    nb
+        The executed notebook (format 4), already searched for personal data. It is not changed.
+    title
+        The shop's title.
+    record
+        The attempt's record; what it does not hold is shown as ``–``.
+
+    Returns
+    -------
+    str
+        The HTML document; the same for the same notebook and record.
+
+    Raises
+    ------
+    ArchiveError
+        If the record holds a date, a time or an outcome that cannot be one.
+    """
+    cells = _cells(nb)
+    return render_page(
+        "notebook",
+        title=title,
+        record=record,
+        day=formats.long_date(formats.parse_business_date(record.get("run_date"))),
+        outcome=records.outcome_of(record),
+        failure=record.get("failure"),
+        failed_anchor=_failed_anchor(cells, record),
+        has_code=any(cell.kind == "code" for cell in cells),
+        cells=cells,
+    )
+
+
+def _cells(nb: NotebookNode) -> List[Cell]:
+    cells = []
+    for index, cell in enumerate(nb.cells):
+        tags = cell.metadata.get("tags", [])
+        if _PAPERMILL_REMARK not in tags and (cell.source.strip() or cell.get("outputs")):
+            cells.append(_cell(cell, f"cell-{index}", tags))
+    return cells
+
+
+def _cell(cell: NotebookNode, anchor: str, tags: List[str]) -> Cell:
+    if cell.cell_type == "markdown":
+        return Cell(anchor, "markdown", "", render_markdown(cell.source, cell.get("attachments")))
+    if cell.cell_type != "code":
+        return Cell(anchor, "raw", "", Markup("<pre>{}</pre>").format(cell.source))
+    kind, label = "code", f"[{cell.execution_count}]" if cell.execution_count else "not run"
+    if "injected-parameters" in tags:
+        kind, label = "parameters", "Parameters of this run"
+    elif "parameters" in tags:
+        kind, label = "parameters", "Parameters, with their defaults"
+    return Cell(
+        anchor=anchor,
+        kind=kind,
+        label=label,
+        body=_code(cell.source),
+        outputs=tuple(_outputs(cell)),
+        seconds=(cell.metadata.get("papermill") or {}).get("duration") if kind == "code" else None,
+        failed=any(output.output_type == "error" for output in cell.outputs),
+    )
+
+
+def _failed_anchor(cells: List[Cell], record: Record) -> Optional[str]:
+    """Where the exception stands: the cell that shows it; else, after a kill, the cell that the record names."""
+    failure = record.get("failure")
+    if not failure:
+        return None
+    named = f"cell-{failure.get('cell')}"
+    anchors = [cell.anchor for cell in cells if cell.failed] + [cell.anchor for cell in cells if cell.anchor == named]
+    return anchors[0] if anchors else None
+
+
+@lru_cache(maxsize=1)
+def _highlighter() -> Highlight2HTML:
+    return Highlight2HTML(pygments_lexer="ipython3")  # type: ignore[no-untyped-call]
+
+
+def _code(source: str) -> Markup:
+    """Highlighted source; a ``%%sql`` cell as SQL below its first line."""
+    magic, _, rest = source.partition("\n")
+    if magic.startswith(_SQL_MAGIC) and rest.strip():
+        first = Markup('<div class="magic">{}</div>').format(magic)
+        return first + Markup(_highlighter()(rest, language="sql"))  # noqa: S704 - Pygments escapes the source
+    return Markup(_highlighter()(source))  # noqa: S704 - Pygments escapes the source
+
+
+def _outputs(cell: NotebookNode) -> List[Output]:
+    outputs: List[Output] = []
+    stream: Optional[str] = None
+    text = ""
+    for output in cell.outputs:
+        name = output.name if output.output_type == "stream" else None
+        if stream and name != stream:
+            outputs.append(_terminal(stream, text))
+            text = ""
+        stream = name
+        if name:
+            text += _joined(output.text)
+        elif output.output_type == "error":
+            said = "\n".join(output.get("traceback") or []) or f"{output.ename}: {output.evalue}"
+            outputs.append(_terminal("error", said))
+        else:
+            outputs.append(_rich(output))
+    if stream:
+        outputs.append(_terminal(stream, text))
+    return outputs
+
+
+def _terminal(kind: str, text: str) -> Output:
+    """Text as a terminal would leave it: colours kept, lines that were drawn over gone."""
+    shown = _OVERWRITTEN.sub("", text.replace("\r\n", "\n")).rstrip("\r\n")
+    coloured = Markup(ansi2html(shown))  # type: ignore[no-untyped-call]  # noqa: S704 - ansi2html escapes the text
+    return Output(kind, Markup("<pre>{}</pre>").format(coloured))
+
+
+def _rich(output: NotebookNode) -> Output:
+    """The first representation of a displayed value that leaves something to see on a still page."""
+    data, metadata = output.data, output.get("metadata") or {}
+    if "text/html" in data:
+        html = clean_html(_joined(data["text/html"]))
+        # A widget's HTML is a script and little else; its picture or text says more.
+        if len(data) == 1 or "<img" in html or _NOT_CONTENT.sub("", html).strip():
+            return Output("html", html)
+    if "text/markdown" in data:
+        return Output("html", render_markdown(_joined(data["text/markdown"])))
+    if "image/svg+xml" in data:
+        # As a picture, not as markup: whatever it holds cannot reach the page.
+        encoded = b64encode(_joined(data["image/svg+xml"]).encode("utf-8")).decode("ascii")
+        return Output("picture", _picture("image/svg+xml", encoded, metadata))
+    for kind in ("image/png", "image/jpeg"):
+        encoded = "".join(_joined(data.get(kind, "")).split())
+        if _BASE64.match(encoded):
+            return Output("picture", _picture(kind, encoded, metadata))
+    if "application/json" in data:
+        text = json.dumps(data["application/json"], indent=2, ensure_ascii=False)
+        return Output("text", Markup("<pre>{}</pre>").format(text))
+    if "text/plain" in data:
+        return _terminal("text", _joined(data["text/plain"]))
+    kinds = ", ".join(sorted(data)) or "no data"
+    return Output("note", Markup('<span class="left-out">[output left out: {}]</span>').format(kinds))
+
+
+def _picture(kind: str, encoded: str, metadata: Mapping[str, Any]) -> Markup:
+    about = metadata.get(kind) or {}
+    alt = str(about.get("alt") or metadata.get("alt") or "Plot")
+    size = [(side, str(about.get(side, ""))) for side in ("width", "height")]
+    sides = Markup("").join(Markup(' {}="{}"').format(*side) for side in size if _PIXELS.match(side[1]))
+    return Markup('<img src="data:{};base64,{}" alt="{}"{}>').format(kind, encoded, alt, sides)
+
+
+def _joined(text: Any) -> str:
+    """A multi-line string of the notebook format, which may be a list of lines."""
+    return "".join(text) if isinstance(text, list) else str(text)

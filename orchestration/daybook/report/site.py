@@ -1,0 +1,144 @@
+"""The site of all runs: ``index.html`` with the calendar, and one page a run.
+
+Here: choosing what each page shows, and writing it. Not here: executed notebooks, which go into the archive once
+(``notebook_page``) and are only linked; how a page looks (``templates``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from datetime import date, datetime
+from pathlib import Path
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
+
+from daybook.report import days, formats, records
+from daybook.report.pages import render_page
+from daybook.report.records import Record
+from daybook.report.timeline import build_timeline
+
+NEWEST_RUNS_SHOWN = 200
+
+
+def build_site(
+    runs: Sequence[Record],
+    *,
+    out: Path,
+    archive_href: Callable[[str, str], str],
+    title: str,
+    now: datetime,
+) -> Path:
+    """Write ``out/index.html`` and ``out/runs/<run_id>.html`` for every run; same input, same bytes.
+
+    Parameters
+    ----------
+    runs
+        Run records in any order, those of unfinished runs (``"state": "open"``) included.
+    out
+        The site's directory; made if it is not there. Pages of runs that are not in ``runs`` are left as they are.
+    archive_href
+        ``(run_id, file name in the run's archive) -> href``. A relative one is read from within ``out/runs/``.
+    title
+        The shop's title.
+    now
+        When the site is made, for its footer; the clock is not read.
+
+    Returns
+    -------
+    Path
+        The index page.
+
+    Raises
+    ------
+    ArchiveError
+        If a record holds an id, a date, a time, an amount or an outcome that cannot be one. Nothing is written then.
+    """
+    newest = days.newest_by_date(runs)
+    by_date: Dict[date, List[Record]] = {}
+    for run in sorted(runs, key=records.age_key, reverse=True):
+        by_date.setdefault(formats.parse_business_date(str(run.get("run_date"))), []).append(run)
+    pages = {out / "index.html": _index_page(runs, newest, title=title, now=now)}
+    for day, same_day in by_date.items():
+        for run in same_day:
+            path = out / "runs" / f"{records.run_id_of(run)}.html"
+            others = [other for other in same_day if other is not run]
+            pages[path] = _run_page(run, day, newest, others=others, archive_href=archive_href, title=title, now=now)
+    for path, page in pages.items():
+        _write(path, page)
+    return out / "index.html"
+
+
+def _index_page(runs: Sequence[Record], newest: Mapping[date, Record], *, title: str, now: datetime) -> str:
+    good = days.newest_good(runs)
+    good_day = max(good) if good else None
+    revenue = [
+        (day, formats.to_decimal(run["summary"]["net_revenue"]))
+        for day, run in good.items()
+        if run["summary"].get("net_revenue") is not None
+    ]
+    outcomes = days.outcomes_between(newest)
+    newest_first = sorted(runs, key=records.age_key, reverse=True)
+    return render_page(
+        "index",
+        title=title,
+        now=now,
+        good_day=formats.long_date(good_day) if good_day else None,
+        good_run=good[good_day] if good_day else None,
+        revenue=days.sparkline(revenue),
+        weekdays=days.WEEKDAYS,
+        years=days.build_calendar(newest),
+        totals=Counter(outcome.name for outcome in outcomes.values()),
+        dates=len(outcomes),
+        runs=[(run, records.run_rows(run)) for run in newest_first[:NEWEST_RUNS_SHOWN]],
+        runs_in_all=len(runs),
+        started_at=records.started_at,
+        retries=records.retries,
+    )
+
+
+def _run_page(
+    run: Record,
+    day: date,
+    newest: Mapping[date, Record],
+    *,
+    others: List[Record],
+    archive_href: Callable[[str, str], str],
+    title: str,
+    now: datetime,
+) -> str:
+    run_id = records.run_id_of(run)
+    attempts = records.attempts(run)
+    dates = list(newest)
+    place = dates.index(day)
+    return render_page(
+        "run",
+        title=title,
+        now=now,
+        run=run,
+        day=formats.long_date(day),
+        previous=newest[dates[place - 1]] if place else None,
+        following=newest[dates[place + 1]] if place + 1 < len(dates) else None,
+        others=others,
+        started_at=records.started_at(run),
+        attempts=attempts,
+        slowest=_slowest(attempts),
+        rows=records.run_rows(run),
+        failed=records.failure_of(run),
+        tables=records.table_uses(run),
+        inputs=records.inputs(run),
+        timeline=build_timeline(run.get("history") or []),
+        href=lambda file: archive_href(run_id, file),
+    )
+
+
+def _slowest(attempts: List[Record]) -> Optional[float]:
+    return max((attempt["seconds"] for attempt in attempts if attempt.get("seconds")), default=None)
+
+
+def _write(path: Path, page: str) -> None:
+    """Replace ``path`` in one step: a reader never sees half a page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    # A message out of a broken file may hold what UTF-8 cannot: it is shown escaped rather than losing the page.
+    scratch.write_bytes(page.encode("utf-8", "backslashreplace"))
+    scratch.replace(path)

@@ -1,0 +1,9 @@
+"""Where a shop's data comes from: what a source's YAML may say, and reading its landing files as text."""
+
+from __future__ import annotations
+
+from daybook.sources.files import LandedFile, read_entity
+from daybook.sources.mapping import mapped_sql
+from daybook.sources.spec import Column, Entity, Source, load_source, source_names
+
+__all__ = ["Column", "Entity", "LandedFile", "Source", "load_source", "mapped_sql", "read_entity", "source_names"]

@@ -1,0 +1,35 @@
+"""Trying a source's mapping without data: its SQL is bound against empty entities of the declared columns.
+
+Here: one call for ``daybook check``. Not here: running a mapping on rows (the transform stage).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Protocol
+
+from daybook.contracts import load_tables
+from daybook.errors import SourceError, SqlError
+from daybook.sources.mapping import SQL_TYPES, mapped_sql, quote
+from daybook.sources.spec import Source
+
+
+class _Engine(Protocol):
+    def define(self, name: str, sql: str) -> None: ...
+    def add_pseudonyms(self, key: bytes) -> None: ...
+    def query(self, sql: str) -> object: ...
+
+
+def dry_run(source: Source, engine: _Engine) -> None:
+    """Bind every SELECT of the mapping; ``SourceError`` names the file, the table and what SQL says is wrong."""
+    engine.add_pseudonyms(b"any key will do")
+    for name, entity in source.entities.items():
+        columns = [f"CAST(NULL AS {SQL_TYPES[spec.type]}) AS {quote(column)}" for column, spec in entity.columns.items()]
+        columns += ["CAST(NULL AS VARCHAR) AS _source_file", "CAST(NULL AS BIGINT) AS _row_number"]
+        engine.define(name, f"SELECT {', '.join(columns)} WHERE 1 = 0")
+    for name in load_tables("silver"):
+        table = name.split(".")[1]
+        try:
+            engine.query(mapped_sql(source, table, date(2000, 1, 1)))
+        except SqlError as error:
+            raise SourceError(f"params/sources/{source.name}.yaml: mapping of {table!r}: {error}") from None

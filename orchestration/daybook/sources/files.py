@@ -1,0 +1,203 @@
+"""Reading landing files as they are: CSV, plain or gzipped, every value as text.
+
+Here: finding a day's files, decoding, splitting into fields, and saying exactly where a file cannot be read. Nothing is
+interpreted: no types, no nulls, no trimming. Not here: which rows belong to the date (``daybook.notebook.ingest``) nor
+whether a row is any good (``daybook.quality``).
+"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import gzip
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Optional
+
+import pyarrow as pa
+import pyarrow.csv
+
+from daybook.errors import LandingError
+from daybook.sources.spec import Entity, Source
+from daybook.storage import Store
+
+TECHNICAL = ("_source_file", "_row_number", "_problem", "_raw")
+"""Columns that reading adds: file (under landing), data row in it from 1, why it could not be split, and its text if so."""
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """One file as it was read."""
+
+    file: str
+    bytes: int
+    sha256: str
+    rows: int
+
+
+def find_files(store: Store, entity: Entity, run_date: date) -> list[str]:
+    """The entity's files for a business date, sorted by name; an empty list where there is none."""
+    pattern = entity.files.replace("{run_date}", run_date.isoformat())
+    folder = pattern.rsplit("/", 1)[0] if "/" in pattern else ""
+    if not any(mark in pattern for mark in "*?["):
+        return [pattern] if store.exists(pattern) else []
+    if any(mark in folder for mark in "*?["):
+        folder = ""
+    return [key for key in store.keys(folder) if fnmatch.fnmatchcase(key, pattern) and key.count("/") == pattern.count("/")]
+
+
+def read_entity(store: Store, source: Source, name: str, run_date: date) -> tuple[Optional[pa.Table], list[LandedFile]]:
+    """All rows of an entity's files for a date, as text plus ``TECHNICAL`` columns; None where no file is there.
+
+    Raises ``LandingError`` naming file, line and reason when a file cannot be read.
+    """
+    entity = source.entities[name]
+    tables, landed = [], []
+    for key in find_files(store, entity, run_date):
+        try:
+            data = store.read(key)
+        except OSError as error:
+            raise LandingError(f"{store.href(key)} cannot be read: {str(error).splitlines()[0]}") from None
+        table = read_csv(data, store.href(key), key, source, name)
+        tables.append(table)
+        landed.append(LandedFile(key, len(data), hashlib.sha256(data).hexdigest(), table.num_rows))
+    if not tables:
+        return None, []
+    return pa.concat_tables(tables, promote_options="default"), landed
+
+
+def read_csv(data: bytes, shown: str, key: str, source: Source, name: str) -> pa.Table:
+    """One CSV file as text. Rows with a wrong number of fields are kept, with ``_problem`` saying so and ``_raw``."""
+    entity = source.entities[name]
+    if key.endswith(".gz"):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError) as error:
+            raise LandingError(f"{shown}: not a whole gzip file ({error}); deliver it again.") from None
+    text = _decode(data, shown, source.encodings(name))
+    delimiter = entity.delimiter or source.delimiter
+    header = _header(text, delimiter, shown)
+    absent = [column for column in entity.columns if column not in header]
+    if absent:
+        raise LandingError(
+            f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing (the header has: {', '.join(header)}); "
+            "deliver the file again, or change the source's YAML."
+        )
+    if text.count('"') % 2:
+        _find_open_quote(text, delimiter, shown)
+
+    broken: list[pa.csv.InvalidRow] = []
+
+    def keep_aside(row: pa.csv.InvalidRow) -> str:
+        broken.append(row)
+        return "skip"
+
+    encoded = text.encode("utf-8")
+    try:
+        table = pa.csv.read_csv(
+            io.BytesIO(encoded),
+            # One thread, so that a broken row knows its number.
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=max(len(encoded), 1)),
+            parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=keep_aside),
+            convert_options=pa.csv.ConvertOptions(
+                column_types={column: pa.string() for column in header},
+                strings_can_be_null=False,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        raise LandingError(f"{shown}: not a CSV file ({reason}); deliver it again.") from None
+
+    broken_numbers = [row.number - 1 for row in broken]
+    numbers = _numbers_without(broken_numbers, table.num_rows + len(broken))
+    good = _with_technical(table, key, numbers, [None] * table.num_rows, [None] * table.num_rows)
+    if not broken:
+        return good
+    empty = pa.table({column: pa.array([""] * len(broken), pa.string()) for column in header})
+    problems = [f"{row.actual_columns} fields where the header has {row.expected_columns}" for row in broken]
+    aside = _with_technical(empty, key, broken_numbers, problems, [row.text for row in broken])
+    return pa.concat_tables([good, aside])
+
+
+def _with_technical(
+    table: pa.Table, key: str, numbers: list[int], problems: Sequence[Optional[str]], raw: Sequence[Optional[str]]
+) -> pa.Table:
+    columns = [
+        pa.array([key] * table.num_rows, pa.string()),
+        pa.array(numbers, pa.int64()),
+        pa.array(problems, pa.string()),
+        pa.array(raw, pa.string()),
+    ]
+    for name, column in zip(TECHNICAL, columns):
+        table = table.append_column(name, column)
+    return table
+
+
+def _numbers_without(broken: list[int], total: int) -> list[int]:
+    if not broken:
+        return list(range(1, total + 1))
+    aside = set(broken)
+    return [number for number in range(1, total + 1) if number not in aside]
+
+
+def _decode(data: bytes, shown: str, encodings: list[str]) -> str:
+    if not data.strip():
+        raise LandingError(f"{shown}, line 1: the file is empty, without even a header; deliver it again.")
+    failures = []
+    for encoding in encodings:
+        try:
+            text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding)
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            failures.append((line, f"byte 0x{data[error.start]:02x} is not {encoding}"))
+            continue
+        if "\x00" in text:
+            failures.append((text.count("\n", 0, text.index("\x00")) + 1, f"a NUL character, so it is hardly {encoding} text"))
+            continue
+        return text
+    line, reason = failures[0]
+    raise LandingError(
+        f"{shown}, line {line}: {reason}; declare the file's encoding in the source's YAML, or deliver the file again."
+    )
+
+
+def _header(text: str, delimiter: str, shown: str) -> list[str]:
+    try:
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except (csv.Error, StopIteration) as error:
+        raise LandingError(f"{shown}, line 1: the header cannot be read ({error}); deliver the file again.") from None
+    twice = [column for column in header if header.count(column) > 1]
+    if twice:
+        raise LandingError(f"{shown}, line 1: column {twice[0]!r} stands twice in the header; deliver the file again.")
+    reserved = [column for column in header if column.startswith("_") or column == "run_date"]
+    if reserved:
+        raise LandingError(
+            f"{shown}, line 1: column {reserved[0]!r} has a name that is Daybook's own; rename it at the source."
+        )
+    return header
+
+
+def _find_open_quote(text: str, delimiter: str, shown: str) -> None:
+    """Raise when a quoted field is never closed: the rest of the file would silently become one value.
+
+    An odd number of quotes is no fault in itself (5" nails); only a reader that tracks quoting can tell.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for _ in reader:
+            start = reader.line_num + 1
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            opened = re.search(rf'(?:^|{re.escape(delimiter)})"', text.split("\n", start - 1)[-1], re.MULTILINE)
+            line = start + (text.split("\n", start - 1)[-1].count("\n", 0, opened.end()) if opened else 0)
+            raise LandingError(
+                f"{shown}, line {line}: a quoted field that begins here is never closed; deliver the file again."
+            ) from None
+        raise LandingError(f"{shown}, line {reader.line_num}: {error}; deliver the file again.") from None

@@ -1,0 +1,105 @@
+"""The SQL that a source's YAML stands for.
+
+Here: text columns cleaned and typed, and the SELECT that maps entities to a canonical table. Not here: running it
+(``daybook.engines``), choosing the newest version of a row (the transform notebook).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from daybook.contracts import load_table
+from daybook.sources.spec import COMPUTED, Column, Source
+
+SQL_TYPES = {
+    "text": "VARCHAR",
+    "integer": "BIGINT",
+    "decimal": "DECIMAL(18,4)",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "boolean": "BOOLEAN",
+}
+
+
+def quote(name: str) -> str:
+    """A column or table name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def clean_sql(name: str, column: Column, null_values: list[str]) -> str:
+    """The column's text, trimmed, with null values as NULL and lost leading zeros put back."""
+    text = f"trim({quote(name)})"
+    cleaned = f"nullif({text}, '')"
+    if null_values:
+        listed = ", ".join(literal(value) for value in ["", *null_values])
+        cleaned = f"CASE WHEN {text} IN ({listed}) THEN NULL ELSE {text} END"
+    if column.pad:
+        # lpad also cuts what is longer, so only short values are padded.
+        cleaned = f"CASE WHEN length({text}) < {column.pad} THEN lpad({cleaned}, {column.pad}, '0') ELSE {cleaned} END"
+    return cleaned
+
+
+def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
+    """The column in its declared type; NULL where the text does not fit it."""
+    text = clean_sql(name, column, null_values)
+    if column.type == "text":
+        return text
+    if column.decimal_comma:
+        text = f"replace(replace({text}, '.', ''), ',', '.')"
+    if column.type == "integer":
+        # A plain cast would round 2.7 to 3; 17850.0 is the whole number a spreadsheet made of 17850.
+        whole = rf"regexp_replace({text}, '\.0+$', '')"
+        return f"TRY_CAST(CASE WHEN regexp_matches({whole}, '^[+-]?[0-9]+$') THEN {whole} END AS BIGINT)"
+    if column.type == "decimal":
+        # The cast would take 1e3 and would round a fifth decimal away; neither is a price.
+        fits = rf"regexp_matches({text}, '^[+-]?[0-9]*\.?[0-9]{{1,4}}$') OR regexp_matches({text}, '^[+-]?[0-9]+\.?[0-9]{{0,4}}0*$')"
+        return f"TRY_CAST(CASE WHEN {fits} THEN {text} END AS DECIMAL(18,4))"
+    if column.format:
+        parsed = f"try_strptime({text}, {literal(column.format)})"
+        return f"CAST({parsed} AS {SQL_TYPES[column.type]})"
+    return f"TRY_CAST({text} AS {SQL_TYPES[column.type]})"
+
+
+def mapped_sql(source: Source, table: str, run_date: date) -> str:
+    """The rows that the source has for a canonical table, before the newest version of each is chosen.
+
+    Columns: those of ``silver.<table>`` that a mapping may give, typed, personal keys as pseudonyms, plus ``_source_file``
+    and ``_row_number`` of the row they come from. Rows that carry no version have that of the business date. A table that
+    the source lacks gives no rows.
+    """
+    contract = load_table(f"silver.{table}")
+    columns = [name for name in contract.columns if name not in COMPUTED]
+    selects = source.mapping.get(table, [])
+    if not selects:
+        nulls = ",\n  ".join(f"CAST(NULL AS {contract.type_of(name)}) AS {quote(name)}" for name in columns)
+        return (
+            f"SELECT\n  {nulls},\n  CAST(NULL AS VARCHAR) AS _source_file,\n  CAST(NULL AS BIGINT) AS _row_number\nWHERE 1 = 0"
+        )
+    parts = []
+    for select in selects:
+        lines = []
+        for name in columns:
+            expression = select.columns.get(name, "FALSE" if name == "is_return" else "NULL")
+            typed = f"CAST({expression} AS {contract.type_of(name)})"
+            if name in contract.pseudonyms:
+                typed = f"pseudonym({typed})"
+            elif name == "version_at":
+                typed = f"COALESCE({typed}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
+            lines.append(f"{typed} AS {quote(name)}")
+        for name in ("_source_file", "_row_number"):
+            tie = f"{select.from_}.{name}"
+            lines.append(f"{f'min({tie})' if select.group_by else tie} AS {name}")
+        sql = "SELECT\n  " + ",\n  ".join(lines) + f"\nFROM {select.from_}"
+        if select.join:
+            sql += f"\n{select.join}"
+        if select.where:
+            sql += f"\nWHERE {select.where}"
+        if select.group_by:
+            sql += f"\nGROUP BY {', '.join(select.group_by)}"
+        parts.append(sql)
+    return "\nUNION ALL\n".join(parts)

@@ -1,0 +1,167 @@
+"""What a source's YAML (``params/sources/<name>.yaml``) may say.
+
+Here: the typed model of entities, columns and mappings, and the checks that need no data. Not here: reading files
+(``files``), the SQL a mapping stands for (``mapping``), judging rows (``daybook.quality``).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal, Optional, Union
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from daybook.contracts import load_tables
+from daybook.errors import SourceError
+from daybook.params import explain, project_root, read_yaml
+
+Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
+ColumnType = Literal["text", "integer", "decimal", "date", "timestamp", "boolean"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Column(_Model):
+    """A landing column: how its text is read, and what makes a row unfit."""
+
+    type: ColumnType = "text"
+    required: bool = False
+    accepted: Optional[list[str]] = Field(default=None, description="The values there are; anything else is rejected.")
+    minimum: Optional[float] = None
+    maximum: Optional[float] = None
+    format: Optional[str] = Field(default=None, description="strptime format of a date or timestamp that is not ISO 8601.")
+    decimal_comma: bool = Field(default=False, description="1.234,50 rather than 1234.50.")
+    pad: Optional[int] = Field(default=None, gt=0, description="Put lost leading zeros back, to this width.")
+    pii: Optional[str] = Field(default=None, description="Class of personal data: name, email, phone, address, id, text …")
+
+
+class Follows(_Model):
+    """Rows land with the rows of another entity: those whose key is among the other's."""
+
+    entity: str
+    by: str
+
+
+class Entity(_Model):
+    """A kind of record the source delivers, and the files it comes in."""
+
+    files: str = Field(description="Path under landing; {run_date} is the business date, * matches within a name.")
+    missing: Literal["fail", "skip", "empty"] = Field(
+        default="fail",
+        description="When no file is there: a fault, a day to skip (shop closed), or an entity without rows.",
+    )
+    date: Optional[str] = Field(
+        default=None, description="Column of a snapshot that says which business date a row belongs to."
+    )
+    follows: Optional[Follows] = None
+    encoding: Union[Encoding, list[Encoding], None] = None
+    delimiter: Optional[str] = Field(default=None, min_length=1, max_length=1)
+    duplicates: Literal["drop", "keep"] = Field(default="drop", description="What to do with rows equal in every column.")
+    columns: dict[str, Column] = Field(min_length=1)
+
+
+class Select(_Model):
+    """One SELECT of a mapping: where from, and an SQL expression for each canonical column."""
+
+    from_: str = Field(alias="from", description="The entity the rows come from.")
+    join: str = Field(default="", description="JOIN clauses over other entities.")
+    where: str = ""
+    group_by: list[str] = Field(default_factory=list)
+    columns: dict[str, str] = Field(min_length=1)
+
+
+class Source(_Model):
+    """A whole source file."""
+
+    name: str
+    title: str
+    licence: str = ""
+    encoding: Union[Encoding, list[Encoding]] = "utf-8"
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    null_values: list[str] = Field(default_factory=list, description="Texts that mean: no value. The empty text always does.")
+    entities: dict[str, Entity] = Field(min_length=1)
+    mapping: dict[str, list[Select]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        seen: list[str] = []
+        for name, entity in self.entities.items():
+            if not name.isidentifier():
+                raise ValueError(f"entity {name!r} must be a plain name of letters, digits and _")
+            if entity.follows and entity.follows.entity not in seen:
+                raise ValueError(f"entity {name!r} follows {entity.follows.entity!r}, which must be an entity above it")
+            if entity.follows and entity.follows.by not in entity.columns:
+                raise ValueError(f"entity {name!r} follows by {entity.follows.by!r}, which is not among its columns")
+            if entity.date and (
+                entity.date not in entity.columns or entity.columns[entity.date].type not in ("date", "timestamp")
+            ):
+                raise ValueError(
+                    f"entity {name!r} has date {entity.date!r}, which must be among its columns as a date or timestamp"
+                )
+            seen.append(name)
+        for table, selects in self.mapping.items():
+            contract = load_tables("silver").get(f"silver.{table}")
+            if contract is None:
+                known = ", ".join(name.split(".")[1] for name in load_tables("silver"))
+                raise ValueError(f"mapping has a table {table!r}; the canonical tables are: {known}")
+            for select in selects:
+                if select.from_ not in self.entities:
+                    raise ValueError(f"mapping of {table!r} is from {select.from_!r}; the entities are: {', '.join(seen)}")
+                mappable = [name for name in contract.columns if name not in COMPUTED]
+                unknown = [name for name in select.columns if name not in mappable]
+                if unknown:
+                    raise ValueError(
+                        f"mapping of {table!r} has a column {unknown[0]!r}; the columns are: {', '.join(mappable)}"
+                    )
+                absent = [name for name in contract.required if name in mappable and name not in select.columns]
+                absent = [name for name in absent if name not in _DEFAULTED]
+                if absent:
+                    raise ValueError(f"mapping of {table!r} from {select.from_!r} lacks the required column {absent[0]!r}")
+        if "orders" not in self.mapping or "order_items" not in self.mapping:
+            raise ValueError("a mapping needs at least the tables orders and order_items")
+        return self
+
+    @property
+    def primary(self) -> str:
+        """The entity whose landing makes a business date: the first of the file."""
+        return next(iter(self.entities))
+
+    def encodings(self, entity: str) -> list[str]:
+        """The encodings to try for an entity's files, in order."""
+        chosen = self.entities[entity].encoding or self.encoding
+        return list(chosen) if isinstance(chosen, list) else [chosen]
+
+    def personal_columns(self) -> dict[str, set[str]]:
+        """Columns that hold personal data, by entity."""
+        return {name: {column for column, spec in entity.columns.items() if spec.pii} for name, entity in self.entities.items()}
+
+
+COMPUTED = ("landed_on", "first_order_date", "line_amount", "order_date")
+"""Columns that the transform notebook computes for every source."""
+_DEFAULTED = ("version_at", "is_return")
+"""Required columns with a default: the business date's midnight, and false."""
+
+
+def source_names() -> list[str]:
+    """The sources there are: the names of the files in ``params/sources/``."""
+    return sorted(path.stem for path in (project_root() / "params" / "sources").glob("*.yaml"))
+
+
+@functools.cache
+def load_source(name: str) -> Source:
+    """Read ``params/sources/<name>.yaml``; ``SourceError`` names file, key and what is allowed."""
+    path = project_root() / "params" / "sources" / f"{name}.yaml"
+    if not path.is_file():
+        raise SourceError(f"There is no params/sources/{name}.yaml; the sources are: {', '.join(source_names())}.")
+    try:
+        return Source(name=name, **read_yaml(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "value_error" and not first["loc"]:
+            reason = first["msg"].replace("Value error, ", "")
+            raise SourceError(f"params/sources/{name}.yaml: {reason}.") from None
+        raise SourceError(explain(error, f"params/sources/{name}.yaml", list(Source.model_fields)[1:])) from None
+    except TypeError:
+        raise SourceError(f"params/sources/{name}.yaml: key 'name' is not for the file; its file name is its name.") from None

@@ -1,0 +1,76 @@
+"""One way to read, list and create objects under a URI, be it a folder or a bucket.
+
+Here: bytes in, bytes out, through obstore. Not here: what the bytes mean (``sources`` reads landing files, ``archive``
+writes records) nor tables (``lake``).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+from obstore.store import ObjectStore, from_url
+
+from daybook.errors import ArchiveError
+
+SCHEMES = ("file", "s3", "memory")
+
+
+class Store:
+    """The objects under one root URI; keys are relative and use ``/``."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+        if "://" in self.uri:
+            options = {}
+            if self.uri.startswith("s3://") and os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+                options = {"client_options": {"allow_http": True}}
+            self._store: ObjectStore = from_url(self.uri, **options)  # type: ignore[call-overload]
+        else:
+            self._store = obstore.store.LocalStore(self.uri, mkdir=True)
+
+    @property
+    def local_path(self) -> Optional[Path]:
+        """The folder on this machine, or None for a bucket."""
+        return None if "://" in self.uri else Path(self.uri)
+
+    def href(self, key: str) -> str:
+        """The full name of an object, for messages and links."""
+        return f"{self.uri}/{key}"
+
+    def read(self, key: str) -> bytes:
+        """The object's bytes; ``FileNotFoundError`` where there is none."""
+        return bytes(obstore.get(self._store, key).bytes())
+
+    def exists(self, key: str) -> bool:
+        try:
+            obstore.head(self._store, key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Every key under a prefix (whole path segments), sorted."""
+        found = obstore.list(self._store, prefix or None).collect()
+        return sorted(str(item["path"]) for item in found)
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """The names one level below a prefix that hold objects, sorted."""
+        found = obstore.list_with_delimiter(self._store, prefix or None)
+        return sorted(str(path).rsplit("/", 1)[-1] for path in found["common_prefixes"])
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write an object that must not exist yet (a conditional put): nothing is ever overwritten."""
+        try:
+            obstore.put(self._store, key, data, mode="create")
+        except AlreadyExistsError:
+            raise ArchiveError(
+                f"{self.href(key)} exists already and is never overwritten; start another run instead."
+            ) from None
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Write an object whether it exists or not: only for what is no record, such as the last outcome of a stage."""
+        obstore.put(self._store, key, data)

@@ -1,0 +1,90 @@
+"""The calendar of business dates, its gaps, and the line of daily values."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+from daybook.report import days, records
+
+
+def days_of(years):
+    """Every date of the calendar that has an outcome, with it."""
+    fields = (day for year in years for month in year.months for week in month.weeks for day in week)
+    return {day.date.isoformat(): day for day in fields if day.outcome}
+
+
+def test_a_date_between_the_first_and_the_last_without_a_run_is_a_gap(run):
+    newest = days.newest_by_date([run("2018-05-01"), run("2018-05-04", outcome="SKIPPED")])
+    found = days_of(days.build_calendar(newest))
+    assert {day: field.outcome.name for day, field in found.items()} == {
+        "2018-05-01": "SUCCEEDED",
+        "2018-05-02": "GAP",
+        "2018-05-03": "GAP",
+        "2018-05-04": "SKIPPED",
+    }
+    assert found["2018-05-02"].run_id is None
+    assert found["2018-05-04"].run_id == "daily-2018-05-04-1"
+
+
+def test_a_date_shows_its_newest_run(run):
+    runs = [run(number=2, outcome="FAILED"), run(number=1)]
+    assert days.newest_by_date(runs) == {date(2018, 5, 5): runs[0]}
+
+
+def test_the_newest_good_run_is_not_hidden_by_a_later_failure(run):
+    runs = [run(number=1), run(number=2, outcome="FAILED"), run("2018-05-06", outcome="REJECTED")]
+    assert days.newest_good(runs) == {date(2018, 5, 5): runs[0]}
+
+
+def test_weeks_start_on_monday(run):
+    (year,) = days.build_calendar(days.newest_by_date([run("2018-05-05")]))
+    (may,) = year.months
+    assert may.name == "May"
+    assert [day.number for day in may.weeks[0]] == [0, 1, 2, 3, 4, 5, 6]  # 1 May 2018 was a Tuesday
+    assert all(len(week) == 7 for week in may.weeks)
+
+
+def test_months_are_in_order_and_the_newest_year_is_first(run):
+    newest = days.newest_by_date([run("2017-11-30"), run("2018-02-01")])
+    years = days.build_calendar(newest)
+    assert [(year.number, [month.name for month in year.months]) for year in years] == [
+        (2018, ["January", "February"]),
+        (2017, ["November", "December"]),
+    ]
+
+
+def test_a_year_without_runs_is_a_line_not_twelve_grids(run):
+    years = days.build_calendar(days.newest_by_date([run("2016-12-31"), run("2018-01-01")]))
+    assert [(year.number, len(year.months), year.gaps) for year in years] == [
+        (2018, 1, 0),
+        (2017, 0, 365),
+        (2016, 1, 0),
+    ]
+
+
+def test_no_runs_make_no_calendar():
+    assert days.build_calendar({}) == []
+    assert days.sparkline([]) is None
+
+
+def test_outcomes_count_every_date_once(run):
+    newest = days.newest_by_date([run("2018-02-27"), run("2018-03-02", outcome="REJECTED")])
+    assert list(days.outcomes_between(newest).values()) == [
+        *(records.SUCCEEDED, records.GAP, records.GAP),
+        records.REJECTED,
+    ]
+
+
+def test_the_line_is_broken_where_a_day_is_missing():
+    values = [(date(2018, 5, day), Decimal(day)) for day in (1, 2, 3, 6, 8, 9)]
+    line = days.sparkline(values, width=100, height=20)
+    assert [path.count("L") for path in line.paths] == [2, 0, 1]
+    assert line.last == (96.0, 4.0)
+    assert (line.low, line.high) == (Decimal(1), Decimal(9))
+
+
+def test_the_line_through_one_or_through_equal_values_lies_in_the_middle():
+    assert days.sparkline([(date(2018, 5, 1), Decimal(7))], width=100, height=20).paths == ("M96.0 10.0 h0",)
+    equal = [(date(2018, 5, day), Decimal(7)) for day in (1, 2)]
+    assert days.sparkline(equal, width=100, height=20).paths == ("M4.0 10.0 h0 L96.0 10.0",)

@@ -1,0 +1,86 @@
+"""What a page asks of one run record."""
+
+from __future__ import annotations
+
+import pytest
+
+from daybook.errors import ArchiveError
+from daybook.report import records
+
+
+def test_a_run_without_its_closing_record_is_unfinished(run):
+    assert records.outcome_of(run(state="open", outcome=None)) is records.UNFINISHED
+    assert records.outcome_of(run(state="open")) is records.UNFINISHED
+    assert records.outcome_of(run()) is records.SUCCEEDED
+
+
+def test_an_unknown_outcome_is_refused(run):
+    with pytest.raises(ArchiveError, match="allowed are SUCCEEDED, SKIPPED"):
+        records.outcome_of(run(outcome="FINE"))
+
+
+@pytest.mark.parametrize("run_id", ["../../etc/passwd", "", "daily/1", "a" * 81, "daily-1\n"])
+def test_a_run_id_that_could_name_another_file_is_refused(run_id, run):
+    with pytest.raises(ArchiveError, match="run_id"):
+        records.run_id_of(run(run_id=run_id))
+
+
+def test_runs_are_ordered_by_start_then_by_the_number_in_their_id(run):
+    tenth, second = run(run_id="daily-2018-05-05-10"), run(run_id="daily-2018-05-05-2")
+    later = run(run_id="daily-2018-05-05-1", started_at="2026-11-24T02:00:00Z")
+    assert sorted([later, tenth, second], key=records.age_key) == [second, tenth, later]
+
+
+def test_retries_are_attempts_beyond_the_first_of_each_stage(run, attempt):
+    stages = [attempt("ingest"), *(attempt("transform", attempt=number) for number in (1, 2, 3))]
+    assert records.retries(run(stages=stages)) == 2
+    assert records.retries(run(stages=[])) == 0
+
+
+def test_rows_come_from_the_attempts_that_count(run, attempt):
+    stages = [
+        attempt("ingest", rows={"in": 500, "out": 500}),
+        attempt("validate", rows={"in": 500, "out": 488, "rejected": 12}),
+        attempt("transform", rows={"in": 488, "out": None, "rejected": 99}, outcome="FAILED"),
+        attempt("transform", attempt=2, rows={"in": 488, "out": 480, "rejected": 0}),
+    ]
+    assert records.run_rows(run(stages=stages)) == records.RunRows(landed=500, merged=480, rejected=12)
+    assert records.run_rows(run(stages=[])) == records.RunRows(None, None, None)
+
+
+def test_tables_show_the_version_before_and_after_the_run(run, attempt):
+    stages = [
+        attempt("ingest", tables_written={"bronze.orders": 7}),
+        attempt("transform", tables_read={"bronze.orders": 7, "silver.orders": 3}, outcome="FAILED"),
+        attempt("transform", attempt=2, tables_read={"silver.orders": 3}, tables_written={"silver.orders": 5}),
+        attempt("aggregate", tables_read={"silver.orders": 5, "silver.customers": 2}),
+    ]
+    uses = {use.table: use for use in records.table_uses(run(stages=stages))}
+    assert list(uses) == ["bronze.orders", "silver.customers", "silver.orders"]
+    assert (uses["bronze.orders"].before, uses["bronze.orders"].after) == (None, 7)
+    assert (uses["silver.orders"].before, uses["silver.orders"].after) == (3, 5)
+    assert (uses["silver.customers"].before, uses["silver.customers"].after) == (2, None)
+    assert uses["silver.orders"].read_by == ("transform", "aggregate")
+    assert uses["silver.orders"].written_by == ("transform",)
+
+
+def test_an_input_read_twice_is_shown_once_and_a_changed_one_twice(run, attempt):
+    file = {"file": "orders.csv", "bytes": 1, "sha256": "a", "rows": 1}
+    stages = [attempt("ingest", inputs=[file]), attempt("ingest", attempt=2, inputs=[file, {**file, "sha256": "b"}])]
+    assert [item["sha256"] for item in records.inputs(run(stages=stages))] == ["a", "b"]
+
+
+def test_an_attempt_that_left_no_notebook_still_has_its_record(attempt):
+    assert records.attempt_files(attempt(attempt=2)) == {
+        "page": "3_transform.attempt-2.html",
+        "notebook": "3_transform.attempt-2.ipynb",
+        "record": "3_transform.attempt-2.json",
+    }
+    assert records.attempt_files(attempt("quality", notebook=None, html=None)) == {"record": "5_quality.attempt-1.json"}
+
+
+def test_the_failure_of_a_run_is_its_last_failed_attempt(run, attempt, failure):
+    first, last = (attempt(attempt=number, outcome="FAILED", failure=failure()) for number in (1, 2))
+    assert records.failure_of(run(outcome="FAILED", stages=[first, last])) is last
+    mended = attempt(attempt=3)
+    assert records.failure_of(run(stages=[first, last, mended])) is None

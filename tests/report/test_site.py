@@ -1,0 +1,174 @@
+"""The site: an index that shows every business date, and a page a run that links every attempt."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import pytest
+
+from daybook.errors import ArchiveError
+from daybook.report import build_site
+from daybook.report.site import NEWEST_RUNS_SHOWN
+
+NOW = datetime(2026, 11, 23, 15, tzinfo=timezone.utc)
+
+
+@pytest.fixture()
+def build(tmp_path, hrefs, read_page):
+    """Build a site; return its index page and a function that reads a run's page."""
+
+    def build(*runs, title="A shop"):
+        index = build_site(list(runs), out=tmp_path / "site", archive_href=hrefs, title=title, now=NOW)
+
+        def page_of(run):
+            return read_page((tmp_path / "site" / "runs" / f"{run['run_id']}.html").read_text(encoding="utf-8"))
+
+        return read_page(index.read_text(encoding="utf-8")), page_of
+
+    return build
+
+
+def test_the_index_opens_with_the_newest_good_day(build, run):
+    summary = {**run()["summary"], "orders": 1312, "net_revenue": "12345.6700", "average_order_value": "41.0050"}
+    index, _ = build(run("2018-05-04"), run("2018-05-05", summary=summary), run("2018-05-06", outcome="FAILED"))
+    assert "Newest good day: Saturday, 5 May 2018 Net revenue 12,345.67 EUR" in index.text
+    assert "Orders 1,312 Average order value 41.01 EUR" in index.text
+    assert "2018-05-04 to 2018-05-05" in index.text
+
+
+def test_every_date_is_marked_by_a_symbol_and_links_to_its_newest_run(build, run):
+    index, _ = build(run("2018-05-01"), run("2018-05-01", number=2, outcome="REJECTED"), run("2018-05-03"))
+    days = [href for _, name, href in index.attributes if name == "href" and href.startswith("runs/daily-2018-05-01")]
+    assert days[0] == "runs/daily-2018-05-01-2.html"
+    assert "2018-05-01: REJECTED" in index.values("title")
+    assert "2018-05-02: no run for this date" in index.values("title")
+    symbols = index.values("href", "use")
+    assert symbols.count("#i-rejected") >= 2  # the day, the legend
+    assert symbols.count("#i-gap") == 2
+
+
+def test_the_legend_counts_every_outcome(build, run):
+    index, _ = build(run("2018-05-01"), run("2018-05-04", outcome="SKIPPED"), run("2018-05-05", state="open"))
+    assert "1 SUCCEEDED published 1 SKIPPED nothing to do 0 REJECTED" in index.text
+    assert "1 UNFINISHED still running, or ended without a record 2 GAP no run for this date" in index.text
+
+
+def test_the_newest_runs_come_first(build, run):
+    index, _ = build(run("2018-05-05"), run("2018-05-04", number=2))
+    listed = index.text.split("Retries")[1]
+    assert listed.index("daily-2018-05-04-2") < listed.index("daily-2018-05-05-1")
+    assert "1 min 05 s 2,468 → 2,428 32 1.3 % 0" in listed
+
+
+def test_the_index_lists_no_more_than_its_cap_and_says_so(build, run):
+    runs = [run(run_id=f"daily-2018-05-05-{number}", history=None) for number in range(1, NEWEST_RUNS_SHOWN + 4)]
+    index, page_of = build(*runs)
+    assert index.tags.count("tr") < NEWEST_RUNS_SHOWN + 20
+    assert f"The newest {NEWEST_RUNS_SHOWN} of 203 runs." in index.text
+    assert "Stages" in page_of(runs[0]).text
+
+
+def test_a_site_without_runs_says_what_to_do(build):
+    index, _ = build()
+    assert "No run has been recorded yet. daybook run makes the first." in index.text
+
+
+def test_every_attempt_is_linked_failed_ones_included(build, run, attempt, failure):
+    failed = [attempt(attempt=number, outcome="FAILED", failure=failure()) for number in (1, 2)]
+    dead = attempt(attempt=3, outcome="FAILED", failure=failure(cell=None), notebook=None, html=None)
+    record = run(stages=[attempt("ingest"), *failed, dead, attempt(attempt=4)])
+    _, page_of = build(record)
+    links = page_of(record).values("href", "a")
+    names = ["1_ingest.attempt-1", *(f"3_transform.attempt-{number}" for number in (1, 2, 4))]
+    expected = {f"{name}.{ending}" for name in names for ending in ("html", "ipynb", "json")}
+    expected |= {"3_transform.attempt-3.json", "run.json", "history.jsonl"}
+    prefix = f"../../archive/{record['run_id']}/"
+    assert {link[len(prefix) :] for link in links if link.startswith(prefix)} == expected
+
+
+def test_a_failed_run_shows_what_failed_and_links_to_the_notebook(build, run, attempt, failure):
+    record = run(outcome="FAILED", stages=[attempt("ingest"), attempt(outcome="FAILED", failure=failure())])
+    _, page_of = build(record)
+    page = page_of(record)
+    assert "transform failed in cell 3 LandingError: orders.csv ends in the middle of line 312." in page.text
+    assert "orders = landing.read('orders')" in page.text
+    assert "The day" not in page.text
+    assert page.values("href", "a").count("../../archive/daily-2018-05-05-1/3_transform.attempt-1.html") == 2
+
+
+def test_a_run_page_says_what_it_rests_on(build, run):
+    record = run()
+    _, page_of = build(record)
+    text = page_of(record).text
+    for piece in (
+        *("bronze.orders – → 3 transform ingest", "silver.orders 3 → 4 transform transform", "orders.csv 84 kB"),
+        *("Commit 1a2b3c4d", "Lock file abababababab", "Python 3.11.7", "State machine daily.asl.json"),
+        *("Ingest Task 2026-11-23 15:00:00 55.0 s", "Net revenue", "Cancelled orders 9"),
+    ):
+        assert piece in text
+
+
+def test_a_run_page_leads_to_the_days_beside_it_and_the_other_runs_of_its_date(build, run):
+    before, first, second, after = run("2018-05-03"), run(), run(number=2, outcome="FAILED"), run("2018-05-09")
+    _, page_of = build(before, first, second, after)
+    links = page_of(first).values("href", "a")
+    assert "daily-2018-05-03-1.html" in links
+    assert "daily-2018-05-09-1.html" in links
+    assert "Other runs of this date: daily-2018-05-05-2 FAILED" in page_of(first).text
+    assert "prev" not in page_of(before).values("rel")
+    assert "next" not in page_of(after).values("rel")
+
+
+def test_an_unfinished_run_has_a_page_of_what_is_there(build, attempt):
+    record = {"run_id": "daily-2018-05-05-1", "run_date": "2018-05-05", "state": "open", "stages": [attempt("ingest")]}
+    empty = {"run_id": "daily-2018-05-06-1", "run_date": "2018-05-06", "state": "open", "stages": []}
+    index, page_of = build(record, empty)
+    assert "No business date has succeeded yet." in index.text
+    assert "Saturday, 5 May 2018 UNFINISHED" in page_of(record).text
+    assert "../../archive/daily-2018-05-05-1/run.json" not in page_of(record).values("href", "a")
+    assert "No stage has left a record." in page_of(empty).text
+
+
+def test_nothing_in_a_record_becomes_markup(build, run, attempt, failure):
+    script = "<script>alert(1)</script>"
+    record = run(
+        outcome="FAILED",
+        reasons=[script],
+        source=script,
+        engine=script,
+        currency=script,
+        stages=[attempt("ingest", engine=script, outcome="FAILED", failure=failure(message=script, source=script))],
+    )
+    index, page_of = build(record, title=script)
+    for page in (index, page_of(record)):
+        page.assert_still()
+        assert script in page.text
+
+
+def test_pages_fetch_nothing(build, run):
+    record = run()
+    index, page_of = build(record)
+    for page in (index, page_of(record)):
+        page.assert_still()
+        assert "default-src 'none'" in page.values("content", "meta")[0]
+
+
+def test_the_same_runs_in_any_order_make_the_same_bytes(tmp_path, run, hrefs):
+    runs = [run("2018-05-03"), run("2018-05-05", outcome="REJECTED"), run("2018-05-05", number=2)]
+    sites = []
+    for name, given in (("one", runs), ("two", runs[::-1])):
+        build_site(given, out=tmp_path / name, archive_href=hrefs, title="A shop", now=NOW)
+        files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
+        sites.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
+    assert sites[0] == sites[1]
+    assert len(sites[0]) == 4  # and no scratch file is left
+
+
+def test_a_record_that_cannot_be_shown_leaves_the_old_site_as_it_was(tmp_path, run, hrefs):
+    out = tmp_path / "site"
+    index = build_site([run()], out=out, archive_href=hrefs, title="A shop", now=NOW)
+    before = index.read_bytes()
+    with pytest.raises(ArchiveError, match="run_id"):
+        build_site([run(), run(run_id="../escape")], out=out, archive_href=hrefs, title="A shop", now=NOW)
+    assert index.read_bytes() == before
+    assert not (tmp_path / "escape.html").exists()

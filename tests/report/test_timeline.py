@@ -1,0 +1,43 @@
+"""A run's history as states with bars."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from daybook.report.timeline import build_timeline
+
+START = datetime(2026, 11, 23, 14, tzinfo=timezone.utc)
+
+
+def test_states_are_placed_on_the_whole_of_the_run(history):
+    steps = build_timeline(history(START, stages=2))
+    assert [(step.state, step.kind, step.seconds) for step in steps] == [
+        ("Ingest", "Task", 55.0),
+        ("Validate", "Task", 55.0),
+    ]
+    assert [(step.offset, step.width) for step in steps] == [(0.0, 45.83), (50.0, 45.83)]
+
+
+def test_an_error_stands_at_the_state_it_happened_in(history):
+    ingest, validate = build_timeline(history(START, stages=2, failing=True))
+    assert ingest.troubles == ()
+    assert validate.troubles == ("TaskFailed: States.TaskFailed",)
+
+
+def test_a_state_that_a_crash_ended_has_no_length(history):
+    entered = [event for event in history(START, stages=1) if not event["type"].endswith("Exited")]
+    (step,) = build_timeline(entered)
+    assert step.seconds is None
+    assert step.width == 100.0
+
+
+def test_a_state_entered_again_is_a_row_of_its_own(history):
+    first, again = history(START, stages=1), history(START.replace(hour=16), stages=1)
+    steps = build_timeline([*first, {"type": "ExecutionRedriven", "timestamp": "2026-11-23T15:59:59.000Z"}, *again])
+    assert [step.entered_at.hour for step in steps] == [14, 16]
+    assert steps[0].troubles == ("ExecutionRedriven",)
+
+
+def test_a_history_without_states_makes_no_timeline(history):
+    assert build_timeline([]) == []
+    assert build_timeline(history(START, stages=0)) == []
