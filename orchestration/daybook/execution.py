@@ -122,7 +122,7 @@ def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[R
             executed = _read(partial)
         except (OSError, nbformat.reader.NotJSONError):
             # The scratch was on a machine that is gone, or nothing was saved yet.
-            executed = _read(notebook_path(stage), as_version=4)
+            executed = _read(notebook_path(stage))
         attempt.running = _started_last(executed)
         attempt.failure = attempt.failure_in(
             executed, None, "the process ended without leaving a record: it was killed, or its machine was lost"
@@ -205,7 +205,7 @@ class _Attempt:
             self.failure = self.failure_in(executed, error.ename, error.evalue)
             return executed
         except (DeadKernelError, RuntimeError, TimeoutError) as error:
-            executed = _read(output if output.exists() else path, as_version=4)
+            executed = _read(output if output.exists() else path)
             said = "the kernel died in this cell: it was killed, or the machine ran out of memory"
             self.failure = self.failure_in(executed, None, said if isinstance(error, DeadKernelError) else str(error))
             return executed

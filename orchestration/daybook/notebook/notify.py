@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from daybook.archive import Record, describe_failure
 from daybook.notebook.display import Listing
-from daybook.notebook.figures import FIGURES, MONEY
+from daybook.notebook.figures import FIGURES, MONEY, named_figures
 from daybook.notebook.stage import Stage
 
 

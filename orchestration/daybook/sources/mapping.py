@@ -57,7 +57,7 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
         return f"TRY_CAST(CASE WHEN regexp_matches({whole}, '^[+-]?[0-9]+$') THEN {whole} END AS BIGINT)"
     if column.type == "decimal":
         # The cast would take 1e3 and would round a fifth decimal away; neither is a price.
-        fits = rf"regexp_matches({text}, '^[+-]?[0-9]*\.?[0-9]{{1,4}}$') OR regexp_matches({text}, '^[+-]?[0-9]+\.?[0-9]{{0,4}}0*$')"
+        fits = rf"regexp_matches({text}, '^[+-]?([0-9]+\.?[0-9]{{0,4}}0*|\.[0-9]{{1,4}})$')"
         return f"TRY_CAST(CASE WHEN {fits} THEN {text} END AS DECIMAL(18,4))"
     if column.format:
         parsed = f"try_strptime({text}, {literal(column.format)})"
@@ -76,21 +76,20 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     columns = [name for name in contract.columns if name not in COMPUTED]
     selects = source.mapping.get(table, [])
     if not selects:
-        nulls = ",\n  ".join(f"CAST(NULL AS {contract.type_of(name)}) AS {quote(name)}" for name in columns)
-        return (
-            f"SELECT\n  {nulls},\n  CAST(NULL AS VARCHAR) AS _source_file,\n  CAST(NULL AS BIGINT) AS _row_number\nWHERE 1 = 0"
-        )
+        typed = [(name, contract.type_of(name)) for name in columns] + [("_source_file", "VARCHAR"), ("_row_number", "BIGINT")]
+        nulls = ",\n  ".join(f"CAST(NULL AS {sql_type}) AS {quote(name)}" for name, sql_type in typed)
+        return f"SELECT\n  {nulls}\nWHERE 1 = 0"
     parts = []
     for select in selects:
         lines = []
         for name in columns:
             expression = select.columns.get(name, "FALSE" if name == "is_return" else "NULL")
-            typed = f"CAST({expression} AS {contract.type_of(name)})"
+            value = f"CAST({expression} AS {contract.type_of(name)})"
             if name in contract.pseudonyms:
-                typed = f"pseudonym({typed})"
+                value = f"pseudonym({value})"
             elif name == "version_at":
-                typed = f"COALESCE({typed}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
-            lines.append(f"{typed} AS {quote(name)}")
+                value = f"COALESCE({value}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
+            lines.append(f"{value} AS {quote(name)}")
         for name in ("_source_file", "_row_number"):
             tie = f"{select.from_}.{name}"
             lines.append(f"{f'min({tie})' if select.group_by else tie} AS {name}")
