@@ -80,13 +80,11 @@ def run(
 
 @app.command()
 def resume(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], env: Env = "local", set_: Set = None) -> None:
-    """Go on with a run that failed or was cut off, from the stage that did not end."""
-    from daybook.archive import Archive
+    """Go on with a run that was cut off, from the stage that did not end."""
     from daybook.laptop import resume_day
     from daybook.progress import Progress
 
     settings = _settings(env, set_)
-    Archive(settings.archive).run(run_id)
     with Progress(console, settings, run_id, live=True) as progress:
         _, record = resume_day(settings, run_id, listener=progress)
     _finish(settings, record, as_json=False)

@@ -140,7 +140,14 @@ def resume_day(
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
 ) -> tuple[Execution, Record]:
-    """Go on with a run that failed or was cut off, from the stage that did not end."""
+    """Go on with a run that was cut off, from the stage that did not end.
+
+    A run that has ended, FAILED too, is not resumed: it has told people and has its record. Its date is run again.
+    """
+    record = Archive(settings.archive).run(run_id)
+    if record["state"] == "closed":
+        again = f"daybook run --env {settings.env} --date {record['run_date']}"
+        raise UsageError(f"The run {run_id} has ended as {record['outcome']}; run its date again with `{again}`.")
     execution = resume_execution(
         StateMachine.load(state_machine_path()),
         journal=_journal(settings, run_id),

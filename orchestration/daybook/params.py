@@ -159,7 +159,7 @@ def _absolute(location: str, base: Path) -> str:
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _UniqueKeyLoader(_SafeLoader):
+class _UniqueKeyLoader(_SafeLoader):  # type: ignore[misc]
     """YAML lets a key stand twice and keeps the last: in settings that is always a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
