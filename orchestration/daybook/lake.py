@@ -131,6 +131,7 @@ class Lake:
 
     def update_column(self, contract: Table, rows: pa.Table, column: str) -> int:
         """Set one column of existing rows by key where it differs; returns how many changed."""
+        self.ensure(contract)
         same = " AND ".join(f"t.{name} = s.{name}" for name in contract.key)
 
         def run(delta: DeltaTable, commit: CommitProperties) -> dict[str, Any]:
@@ -188,19 +189,21 @@ class Lake:
     ) -> Any:
         """Run one commit on the newest version, again when another writer was first."""
         for attempt in range(1, _COMMIT_TRIES + 1):
-            delta = DeltaTable(self.uri(table))
             try:
+                delta = DeltaTable(self.uri(table))
                 result = action(delta, self._signed(transactions))
             except CommitFailedError as error:
                 if attempt == _COMMIT_TRIES:
                     raise LakeError(
-                        f"{table} was changed by others {_COMMIT_TRIES} times while this run tried to ({error}); run it again."
+                        f"{table} was changed by others {_COMMIT_TRIES} times while this run tried to "
+                        f"({str(error).splitlines()[0].rstrip('.')}); run it again."
                     ) from error
                 time.sleep(0.05 * attempt)
                 continue
             except DeltaError as error:
                 raise LakeError(f"{table} at {self.uri(table)} could not be written: {str(error).splitlines()[0]}") from error
-            self.tables_written[table] = int(DeltaTable(self.uri(table)).version())
+            # The version of this very commit: another writer may already have added the next.
+            self.tables_written[table] = int(delta.version())
             return result
         raise AssertionError("unreachable")
 
@@ -209,6 +212,14 @@ class Lake:
         return CommitProperties(custom_metadata=signature, app_transactions=transactions)
 
     def _create(self, table: str, schema: pa.Schema, partition_by: list[str], description: str = "") -> None:
+        try:
+            self._create_unless_there(table, schema, partition_by, description)
+        except DeltaError as error:
+            # Two dates that run side by side can both be the first to need a table: one creates it, for both.
+            if _open_delta(self.uri(table)) is None:
+                raise LakeError(f"{table} at {self.uri(table)} could not be made: {str(error).splitlines()[0]}") from error
+
+    def _create_unless_there(self, table: str, schema: pa.Schema, partition_by: list[str], description: str) -> None:
         published = f"{self.root}/{self._path(table)}"
         if self.development and _open_delta(published) is not None:
             # The development copy begins as what is published, so that its reader sees whole tables.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import tempfile
 from pathlib import Path
 
 from daybook.errors import DaybookError
@@ -25,13 +26,10 @@ def load_key(location: str) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = secrets.token_bytes(_KEY_BYTES)
     # Written whole under another name and linked, so that two first runs agree and none reads half a key.
-    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     if not path.exists():
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(descriptor, new)
-        finally:
-            os.close(descriptor)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:  # 0600
+            file.write(new)
+        draft = Path(file.name)
         try:
             os.link(draft, path)
         except FileExistsError:

@@ -63,9 +63,9 @@ def landing_rules(source: Source, entity: Entity) -> list[Rule]:
             listed = ", ".join(literal(value) for value in column.accepted)
             rules.append(Rule(f"{name} is an accepted value", f"{whole} AND {text} NOT IN ({listed})"))
         if column.minimum is not None:
-            rules.append(Rule(f"{name} is at least {column.minimum:g}", f"{whole} AND {typed} < {column.minimum:g}"))
+            rules.append(Rule(f"{name} is at least {column.minimum:.15g}", f"{whole} AND {typed} < {column.minimum:.15g}"))
         if column.maximum is not None:
-            rules.append(Rule(f"{name} is at most {column.maximum:g}", f"{whole} AND {typed} > {column.maximum:g}"))
+            rules.append(Rule(f"{name} is at most {column.maximum:.15g}", f"{whole} AND {typed} > {column.maximum:.15g}"))
     return rules
 
 

@@ -39,17 +39,16 @@ class DuckDBEngine:
         self._connection = duckdb.connect(config={"temp_directory": str(Path(".duckdb_tmp").absolute())})
         self._connection.execute(f"SET TimeZone = '{timezone}'")
         self._bound: set[str] = set()
-        self._defined: dict[str, str] = {}
+        self._defined: dict[str, exp.Expression] = {}
 
     def define(self, name: str, sql: str) -> None:
         """Give a query a name (``silver.orders`` or a plain one); it runs when the name is read."""
         statement = self._parse(sql)
-        named = {_full_name(table) for table in statement.find_all(exp.Table)}
-        if name in named:
+        if name in self._reads(statement):
             raise SqlError(f"The query that defines {name} reads {name} itself; read it under another name.")
         self._bind(statement)
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS {sql}")
-        self._defined[name] = sql
+        self._defined[name] = statement
         self._bound.add(name)
 
     def register(self, name: str, rows: Any) -> None:
@@ -119,19 +118,19 @@ class DuckDBEngine:
 
     def _parse(self, sql: str) -> exp.Expression:
         try:
-            statements = [item for item in sqlglot.parse(sql, read="duckdb") if item is not None]
+            parsed = sqlglot.parse(sql, read="duckdb")
         except sqlglot.errors.SqlglotError as error:
             reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(".")
             raise SqlError(f"The query does not parse: {reason}.") from None
+        # A remark after the last semicolon is no statement.
+        statements = [item for item in parsed if item is not None and not isinstance(item, exp.Semicolon)]
         if len(statements) != 1 or not isinstance(statements[0], exp.Query):
             raise SqlError("Give one SELECT; tables are changed by the stages only.")
         return cast(exp.Expression, statements[0])
 
     def _bind(self, statement: exp.Expression) -> None:
-        local = {item.alias for item in statement.find_all(exp.CTE)}
-        for table in statement.find_all(exp.Table):
-            name = _full_name(table)
-            if name in self._bound or name in local or not isinstance(table.this, exp.Identifier):
+        for name in sorted(self._reads(statement)):
+            if name in self._bound:
                 continue
             schema = name.split(".")[0]
             if "." not in name or schema not in SCHEMAS:
@@ -144,6 +143,14 @@ class DuckDBEngine:
                 else:
                     dataset = contract.arrow_schema.empty_table()
             self.register(name, dataset)
+
+    def _reads(self, statement: exp.Expression) -> set[str]:
+        """The tables that a query names, and those that the definitions among them name in turn."""
+        local = {item.alias for item in statement.find_all(exp.CTE)}
+        named = {_full_name(table) for table in statement.find_all(exp.Table) if isinstance(table.this, exp.Identifier)} - local
+        for name in sorted(named & self._defined.keys()):
+            named |= self._reads(self._defined[name])
+        return named
 
     def _refuse(self, name: str) -> None:
         known = [each for each in self.names() if not each.startswith("_")]

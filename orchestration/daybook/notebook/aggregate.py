@@ -19,7 +19,8 @@ TOUCHED = "candidate.touched_dates"
 
 
 def touched_dates(stage: Stage) -> Listing:
-    """Make the order dates to recompute queryable as ``touched``: those noted by transform, and the date itself.
+    """Make the order dates to recompute queryable as ``touched``: those noted by transform, and the date itself; and all
+    dates whose landing has been read as ``landed``.
 
     Only dates whose own landing has been read: of an earlier day that never was ingested, silver holds only what later days
     said of it, which is no day to show.
@@ -31,6 +32,7 @@ def touched_dates(stage: Stage) -> Listing:
     dates = sorted((noted | {stage.run_date}) & landed)
     rows = pa.table({"order_date": pa.array(dates, pa.date32())})
     stage.engine.register("touched", rows)
+    stage.engine.register("landed", pa.table({"order_date": pa.array(sorted(landed), pa.date32())}))
     stage.lake.write_candidate(TOUCHED, rows)
     stage.details["touched_dates"] = [day.isoformat() for day in dates]
     stage.details["dates_not_landed"] = len(noted - landed)

@@ -6,6 +6,7 @@ Here: HTML and text for a cell's output. Not here: plots (``plots``), whole page
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 _CELL = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
+_LINE = 100
 _MARKS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}
 
 
@@ -88,7 +90,7 @@ class Listing:
             + "</tr>"
             for row in self._texts()
         )
-        caption = f'<div style="opacity:.65;font-size:90%;margin-top:4px;">{self._caption}</div>' if self._caption else ""
+        caption = f"<p><small>{self._caption}</small></p>" if self._caption else ""
         if not self.rows:
             body = f'<tr><td style="{_CELL}opacity:.65;" colspan="{len(self.columns)}">no rows</td></tr>'
         table = f'<table style="border-collapse:collapse;margin:0;"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -117,14 +119,15 @@ class Note:
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr><td style="{_CELL}text-align:left;opacity:.65;">{html.escape(name)}</td>'
-            f'<td style="{_CELL}text-align:left;">{html.escape(text)}</td></tr>'
+            f'<td style="{_CELL}text-align:left;">{"<br>".join(html.escape(line) for line in _wrapped(text))}</td></tr>'
             for name, text in self.facts.items()
         )
         return f'<table style="border-collapse:collapse;margin:0;">{rows}</table>'
 
     def __repr__(self) -> str:
         width = max(len(name) for name in self.facts)
-        return "\n".join(f"{name.ljust(width)}  {text}" for name, text in self.facts.items())
+        indent = "\n" + " " * (width + 2)
+        return "\n".join(f"{name.ljust(width)}  {indent.join(_wrapped(text))}" for name, text in self.facts.items())
 
 
 @dataclass
@@ -142,14 +145,11 @@ class Result:
         if self.reasons:
             facts["Why"] = "; ".join(self.reasons)
         counted = [f"{count:,} {name}" for name, count in self.rows.items() if count is not None]
-        facts["Rows"] = ", ".join(counted)
-        if self.written:
-            facts["Tables written"] = (
-                ", ".join(
-                    f"{name} (version {version})" for name, version in self.written.items() if not name.startswith("candidate.")
-                )
-                or f"{len(self.written)} candidates"
-            )
+        if counted:
+            facts["Rows"] = ", ".join(counted)
+        for layer in dict.fromkeys(name.split(".")[0] for name in self.written):
+            mine = [(name, version) for name, version in self.written.items() if name.startswith(f"{layer}.")]
+            facts[f"Written to {layer}"] = ", ".join(f"{name.split('.')[1]} (version {version})" for name, version in mine)
         return facts
 
     def _repr_html_(self) -> str:
@@ -157,6 +157,11 @@ class Result:
 
     def __repr__(self) -> str:
         return repr(Note(self._facts()))
+
+
+def _wrapped(text: str) -> list[str]:
+    """A long text in lines of a page's width; a report's tables do not break lines themselves."""
+    return textwrap.wrap(text, _LINE, break_long_words=False, break_on_hyphens=False) or [text]
 
 
 def short_path(location: str) -> str:

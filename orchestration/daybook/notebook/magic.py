@@ -52,7 +52,7 @@ class _ExtensionOf:
             return None
         result = stage.engine.query(text)
         try:
-            total = None if options.name is None and " limit " in f" {text.lower()} " else _count(stage.engine, text)
+            total = None if options.name is None and re.search(r"\blimit\b", text.lower()) else _count(stage.engine, text)
             rows = result.fetchmany(options.rows)
         except duckdb.Error as error:
             raise SqlError(str(error).splitlines()[0]) from None
@@ -74,10 +74,12 @@ def _parse_line(line: str) -> argparse.Namespace:
 
 
 def _count(engine: Any, text: str) -> int:
-    return int(engine.one(f"SELECT count(*) FROM ({text})")[0])
+    return int(engine.one(f"SELECT count(*) FROM ({text}\n)")[0])
 
 
 def _literal(value: Any) -> str:
+    if value is None:
+        return "NULL"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return "'" + str(value).replace("'", "''") + "'"
@@ -95,10 +97,15 @@ def _hold_after_end(lines: list[str]) -> list[str]:
 
 
 def _only_assigns(source: str) -> bool:
+    """Whether a cell gives names to plain values, as a parameters cell does, and works nothing out."""
     try:
-        return all(isinstance(each, (ast.Assign, ast.AnnAssign)) for each in ast.parse(source).body)
-    except SyntaxError:
+        for each in ast.parse(source).body:
+            if not isinstance(each, (ast.Assign, ast.AnnAssign)) or each.value is None:
+                return False
+            ast.literal_eval(each.value)
+    except (SyntaxError, ValueError):
         return False
+    return True
 
 
 def _show_unfinished(result: Any) -> None:

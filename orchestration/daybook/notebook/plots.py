@@ -5,8 +5,11 @@ Here: drawing. Not here: the queries whose rows are drawn (the notebooks).
 
 from __future__ import annotations
 
+import io
 import logging
+import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
@@ -15,7 +18,7 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 import matplotlib as mpl  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: E402
+from matplotlib.dates import ConciseDateFormatter, DayLocator, date2num  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
 
@@ -37,28 +40,51 @@ _STYLE = {
 }
 
 
-def daily_revenue(rows: Sequence[tuple[date, Any]], *, day: date, currency: str) -> Figure:
+@dataclass(frozen=True)
+class Plot:
+    """A drawn figure, which a notebook shows as a picture at the size it was drawn for; ``text`` stands for it in words.
+
+    IPython draws figures of pyplot only; a figure of its own, which is no global state, has to say how it is shown.
+    """
+
+    figure: Figure
+    text: str
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        picture = io.BytesIO()
+        # Without the date and the version of matplotlib, equal data gives equal bytes.
+        self.figure.savefig(picture, format="png", metadata={"Software": None})
+        width, height = (int(inches * 72 * 1.25) for inches in self.figure.get_size_inches())
+        return {"image/png": picture.getvalue(), "text/plain": self.text}, {"image/png": {"width": width, "height": height}}
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def daily_revenue(rows: Sequence[tuple[date, Any]], *, day: date, currency: str) -> Plot:
     """Bars of net revenue by business date; the day stands out, Sundays and the median give the eye a hold."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new("Net revenue a day", f"{day:%A}, {day.isoformat()} against the 28 days before")
         days: Any = [row[0] for row in rows]
         values = [float(row[1]) for row in rows]
         axes.bar(days, values, width=0.75, color=[_ACCENT if each == day else _QUIET for each in days])
-        before = sorted(value for each, value in zip(days, values) if each != day)
+        before = [value for each, value in zip(days, values) if each != day]
         if before:
-            median = before[len(before) // 2]
+            median = statistics.median(before)
             axes.axhline(median, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
             axes.annotate(
                 f"median {median:,.0f}", (1.005, median), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5
             )
-        locator = AutoDateLocator(maxticks=8)
+        # The same four weeks on every day's page, so that a day without a run leaves its gap.
+        axes.set_xlim(date2num(day) - 28.6, date2num(day) + 0.6)
+        locator = DayLocator(interval=4)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=True))
         _money(axes, "y", currency)
-        return figure
+        return Plot(figure, f"Net revenue a day up to {day.isoformat()}")
 
 
-def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str) -> Figure:
+def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str) -> Plot:
     """Horizontal bars of gross revenue by category, largest on top."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new("Top categories by gross revenue", day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
@@ -69,10 +95,10 @@ def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str)
             axes.annotate(f"{value:,.0f}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
         axes.tick_params(axis="y", length=0)
         _money(axes, "x", currency)
-        return figure
+        return Plot(figure, f"Top categories on {day.isoformat()}")
 
 
-def rejected_rows(rows: Sequence[tuple[str, int]], *, day: date) -> Figure:
+def rejected_rows(rows: Sequence[tuple[str, int]], *, day: date) -> Plot:
     """Horizontal bars of rejected rows by reason, most on top."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new("Rejected rows by reason", day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
@@ -86,15 +112,15 @@ def rejected_rows(rows: Sequence[tuple[str, int]], *, day: date) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="x", color=_GRID)
         axes.set_axisbelow(True)
-        return figure
+        return Plot(figure, f"Rejected rows on {day.isoformat()}")
 
 
 def _new(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axes]:
     # A Figure of its own rather than pyplot's: nothing global, and the notebook shows it once, as the cell's value.
     figure = Figure(figsize=(7.6, height + 0.6), dpi=144, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(f"{title}\n", pad=4)
-    axes.text(0, 1.02, subtitle, transform=axes.transAxes, fontsize=9, color="#6b757f", va="bottom")
+    axes.set_title(title, pad=20)
+    axes.annotate(subtitle, (0, 1), (0, 6), "axes fraction", "offset points", va="bottom", fontsize=9, color="#6b757f")
     return figure, axes
 
 

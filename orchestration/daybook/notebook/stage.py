@@ -81,10 +81,16 @@ class Stage:
         key = ", ".join(quote(each) for each in contract.key)
         return self.engine.arrow(f"SELECT {columns} FROM {name} ORDER BY {key}").cast(contract.arrow_schema)
 
-    def succeed(self, *, rows_in: int, rows_out: int, rejected: int = 0, duplicates: int = 0) -> None:
-        """End well, with how many rows came in, went out, were rejected or were exact duplicates."""
-        rows: dict[str, Optional[int]] = {"in": rows_in, "out": rows_out, "rejected": rejected, "duplicates": duplicates}
-        self._end("SUCCEEDED", [], rows)
+    def succeed(
+        self,
+        *,
+        rows_in: Optional[int] = None,
+        rows_out: Optional[int] = None,
+        rejected: Optional[int] = None,
+        duplicates: Optional[int] = None,
+    ) -> None:
+        """End well, with how many rows came in, went out, were rejected or were exact duplicates, where that has a meaning."""
+        self._end("SUCCEEDED", [], {"in": rows_in, "out": rows_out, "rejected": rejected, "duplicates": duplicates})
 
     def skip(self, reason: str) -> None:
         """End with nothing to do. What the notebook's further cells say about this stage is not run."""
