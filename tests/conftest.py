@@ -1,8 +1,10 @@
-"""What all tests share: where real shops' data lies, and a Daybook home of a test's own."""
+"""What all tests share: where real shops' data lies, a Daybook home and a copy of the project of a test's own."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,33 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "home"
     monkeypatch.setenv("DAYBOOK_HOME", str(place))
     return place
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project's own files, to break one thing in."""
+
+    root: Path
+
+    def write(self, file: str, text: str) -> None:
+        """Make ``file`` (relative to the root) hold exactly this."""
+        (self.root / file).write_text(text, encoding="utf-8")
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Replace the first ``old`` in ``file``; a copy that no longer holds it is a mistake of the test."""
+        text = (self.root / file).read_text(encoding="utf-8")
+        assert old in text, f"{file} does not hold {old!r}"
+        self.write(file, text.replace(old, new, 1))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of params, notebooks and state machines that Daybook takes for its project."""
+    real, root = project_root(), tmp_path / "project"
+    shutil.copytree(real / "params", root / "params")
+    shutil.copytree(real / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    (root / "orchestration").mkdir()
+    for machine in (real / "orchestration").glob("*.asl.json"):
+        shutil.copy(machine, root / "orchestration")
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(root))
+    return Project(root)

@@ -56,7 +56,7 @@ def _check_env(env: str) -> None:
 
 
 def _check_source(name: str) -> None:
-    dry_run(load_source(name), DuckDBEngine(Lake("/nonexistent"), "UTC"))
+    dry_run(load_source(name), DuckDBEngine(Lake("memory://"), "UTC"))
 
 
 def _notebook_problems(stage: str) -> Iterator[str]:

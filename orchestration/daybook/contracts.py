@@ -121,10 +121,13 @@ class Contract(BaseModel):
     schema_: list[Table] = Field(alias="schema", min_length=1, max_length=1)
 
 
-@functools.cache
 def load_tables(layer: str) -> dict[str, Table]:
     """Every table of a layer that has a contract, by its full name, in the order of the file names."""
-    folder = project_root() / "params" / "contracts" / layer
+    return _tables_in(project_root() / "params" / "contracts" / layer)
+
+
+@functools.cache
+def _tables_in(folder: Path) -> dict[str, Table]:
     return {table.full_name: table for table in (read_contract(path) for path in sorted(folder.glob("*.yaml")))}
 
 
@@ -151,8 +154,9 @@ def read_contract(path: Path) -> Table:
         raise ContractError(f"{where}: key 'schema.0.name' is {table.name!r}; name the file {table.name}.yaml.")
     names = table.columns
     for item in table.properties:
-        if item.physicalType not in _ARROW_TYPES and not re.fullmatch(r"DECIMAL\(\d+,\d+\)", item.physicalType):
-            allowed = ", ".join([*_ARROW_TYPES, "DECIMAL(p,s)"])
+        decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", item.physicalType)
+        if item.physicalType not in _ARROW_TYPES and not (decimal and int(decimal[2]) <= int(decimal[1]) <= 38):
+            allowed = ", ".join([*_ARROW_TYPES, "DECIMAL(p,s) up to 38 digits"])
             raise ContractError(f"{where}: column {item.name!r} has physicalType {item.physicalType!r}; allowed: {allowed}.")
         if names.count(item.name) > 1:
             raise ContractError(f"{where}: column {item.name!r} stands twice; remove one.")

@@ -127,7 +127,7 @@ def run_day(
         journal=_journal(settings, run_id),
         listener=listener,
         clock=clock,
-        random=random or Random(),
+        random=random or Random(),  # noqa: S311 (waits, not secrets)
     )
     return execution, _close(settings, run_id, execution)
 
@@ -154,7 +154,7 @@ def resume_day(
         services=_services(run_id),
         listener=listener,
         clock=clock,
-        random=random or Random(),
+        random=random or Random(),  # noqa: S311 (waits, not secrets)
     )
     return execution, _close(settings, run_id, execution)
 

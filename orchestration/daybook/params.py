@@ -67,7 +67,7 @@ class Settings(BaseModel):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError):
+        except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
             raise ValueError("not an IANA time zone such as Europe/Berlin") from None
         return value
 
@@ -92,18 +92,19 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
         if key not in allowed:
             raise ParamsError(f"--set {key}={value}: params have no key {key!r}; the keys are: {', '.join(allowed)}.")
         if key in LOCATIONS:
-            overrides[key] = _absolute(value, base=Path.cwd())
+            overrides[key] = _located(value, base=Path.cwd())
     values.update(overrides)
     for key in LOCATIONS:
         if isinstance(values.get(key), str):
-            values[key] = _absolute(values[key].replace("{home}", str(daybook_home())), base=project_root())
+            values[key] = _located(values[key], base=project_root())
     for key in ("env", "overrides"):
         if key in values:
             raise ParamsError(f"params/{env}.yaml: key {key!r} is not for the file; remove it.")
     try:
         return Settings(env=env, overrides=overrides, **values)
     except ValidationError as error:
-        raise ParamsError(explain(error, f"params/{env}.yaml", allowed)) from None
+        given = error.errors()[0]["loc"][0] in overrides
+        raise ParamsError(explain(error, "--set" if given else f"params/{env}.yaml", allowed)) from None
 
 
 def parse_run_date(text: str) -> date:
@@ -124,10 +125,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ParamsError(f"{name}, line {line}: not valid YAML ({error.problem}); mend that line.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{name} cannot be read ({error}).") from None
+    except (OSError, UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise ParamsError(f"{name} cannot be read ({' '.join(str(error).split())}); save it as UTF-8 text.") from None
     if not isinstance(loaded, dict):
-        raise ParamsError(f"{name}: expected keys and values, found {type(loaded).__name__}.")
+        raise ParamsError(f"{name}: expected keys and values, found {type(loaded).__name__}; write lines of key: value.")
+    for key in loaded:
+        if not isinstance(key, str):
+            raise ParamsError(f"{name}: key {key!r} is not a text; write it in quotes.")
     return loaded
 
 
@@ -140,7 +144,7 @@ def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = N
     if first["type"] == "extra_forbidden":
         known = f"; the keys are: {', '.join(allowed)}" if allowed and len(first["loc"]) == 1 else "; remove it"
         return f"{where}: there is no key {key!r}{known}."
-    reason = first["msg"].replace("Value error, ", "").replace("Input should be", "it should be")
+    reason = re.sub(r"^[A-Z]\w+ should", "it should", first["msg"].replace("Value error, ", ""))
     return f"{where}: key {key!r} is {first['input']!r}: {reason}."
 
 
@@ -149,7 +153,8 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def _absolute(location: str, base: Path) -> str:
+def _located(location: str, base: Path) -> str:
+    location = location.replace("{home}", str(daybook_home()))
     if "://" in location:
         return location.rstrip("/")
     return str((base / Path(location).expanduser()).resolve())
@@ -162,11 +167,18 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _UniqueKeyLoader(_SafeLoader):  # type: ignore[misc]
     """YAML lets a key stand twice and keeps the last: in settings that is always a mistake."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # a date such as 2025-11-31
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # refused below
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key_node.value!r} stands twice", key_node.start_mark)
+            seen.add(key_node.value)
         return dict(super().construct_mapping(node, deep))

@@ -6,6 +6,7 @@ Here: HTML and text for a cell's output. Not here: plots (``plots``), whole page
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Any, Optional
 
 _CELL = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
 _LINE = 100
+_NAMING = re.compile(r"(^|[ _])(id|number|sequence|no)$|(^|[a-z])(ID|Id|Number|No)$")
+"""Columns whose numbers name something: order_id, CustomerID, row number; but not what was paid."""
 _MARKS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}
 
 
@@ -57,7 +60,7 @@ class Listing:
             for name, value in zip(self.columns, row):
                 hidden = name in self.masked and value not in (None, "")
                 # A number that names something is not grouped: order 1,234 would be hard to look up.
-                named = isinstance(value, int) and name.lower().endswith(("id", "number", "sequence", "no"))
+                named = isinstance(value, int) and _NAMING.search(name) is not None
                 plain = str(value) if named and value is not None else format_value(value, percent=name in self.percent)
                 cells.append("•••" if hidden else plain)
             texts.append(cells)

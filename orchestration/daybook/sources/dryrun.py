@@ -10,7 +10,7 @@ from typing import Protocol
 
 from daybook.contracts import load_tables
 from daybook.errors import SourceError, SqlError
-from daybook.sources.mapping import SQL_TYPES, mapped_sql, quote
+from daybook.sources.mapping import mapped_sql, quote, typed_sql
 from daybook.sources.spec import Source
 
 
@@ -24,9 +24,13 @@ def dry_run(source: Source, engine: _Engine) -> None:
     """Bind every SELECT of the mapping; ``SourceError`` names the file, the table and what SQL says is wrong."""
     engine.add_pseudonyms(b"any key will do")
     for name, entity in source.entities.items():
-        columns = [f"CAST(NULL AS {SQL_TYPES[spec.type]}) AS {quote(column)}" for column, spec in entity.columns.items()]
-        columns += ["CAST(NULL AS VARCHAR) AS _source_file", "CAST(NULL AS BIGINT) AS _row_number"]
-        engine.define(name, f"SELECT {', '.join(columns)} WHERE 1 = 0")
+        landed = [f"CAST(NULL AS VARCHAR) AS {quote(column)}" for column in entity.columns]
+        typed = [f"{typed_sql(column, spec, source.null_values)} AS {quote(column)}" for column, spec in entity.columns.items()]
+        typed += ["CAST(NULL AS VARCHAR) AS _source_file", "CAST(NULL AS BIGINT) AS _row_number"]
+        try:
+            engine.define(name, f"SELECT {', '.join(typed)} FROM (SELECT {', '.join(landed)}) AS landed WHERE 1 = 0")
+        except SqlError as error:
+            raise SourceError(f"params/sources/{source.name}.yaml: entity {name!r}: {error}") from None
     for name in load_tables("silver"):
         table = name.split(".")[1]
         try:

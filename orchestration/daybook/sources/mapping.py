@@ -50,18 +50,23 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
     if column.type == "text":
         return text
     if column.decimal_comma:
-        text = f"replace(replace({text}, '.', ''), ',', '.')"
+        # A point may only part thousands: taking it out of 12.50 would make it a hundred times as much.
+        comma = rf"regexp_matches({text}, '^[+-]?([0-9]*|[0-9]{{1,3}}(\.[0-9]{{3}})+)(,[0-9]*)?$')"
+        text = f"CASE WHEN {comma} THEN replace(replace({text}, '.', ''), ',', '.') END"
     if column.type == "integer":
         # A plain cast would round 2.7 to 3; 17850.0 is the whole number a spreadsheet made of 17850.
         whole = rf"regexp_replace({text}, '\.0+$', '')"
         return f"TRY_CAST(CASE WHEN regexp_matches({whole}, '^[+-]?[0-9]+$') THEN {whole} END AS BIGINT)"
     if column.type == "decimal":
         # The cast would take 1e3 and would round a fifth decimal away; neither is a price.
-        fits = rf"regexp_matches({text}, '^[+-]?([0-9]+\.?[0-9]{{0,4}}0*|\.[0-9]{{1,4}})$')"
+        fits = rf"regexp_matches({text}, '^[+-]?([0-9]+\.?[0-9]{{0,4}}0*|\.[0-9]{{1,4}}0*)$')"
         return f"TRY_CAST(CASE WHEN {fits} THEN {text} END AS DECIMAL(18,4))"
     if column.format:
         parsed = f"try_strptime({text}, {literal(column.format)})"
         return f"CAST({parsed} AS {SQL_TYPES[column.type]})"
+    if column.type == "timestamp":
+        # Through the shop's time zone, so that 10:00Z is not taken for 10:00 in the shop.
+        return f"CAST(TRY_CAST({text} AS TIMESTAMPTZ) AS TIMESTAMP)"
     return f"TRY_CAST({text} AS {SQL_TYPES[column.type]})"
 
 

@@ -7,6 +7,7 @@ Here: the typed model of entities, columns and mappings, and the checks that nee
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -90,6 +91,8 @@ class Source(_Model):
         for name, entity in self.entities.items():
             if not name.isidentifier():
                 raise ValueError(f"entity {name!r} must be a plain name of letters, digits and _")
+            if {"", ".", ".."} & set(entity.files.split("/")):
+                raise ValueError(f"entity {name!r} has files {entity.files!r}, which must be a path below landing")
             if entity.follows and entity.follows.entity not in seen:
                 raise ValueError(f"entity {name!r} follows {entity.follows.entity!r}, which must be an entity above it")
             if entity.follows and entity.follows.by not in entity.columns:
@@ -119,7 +122,7 @@ class Source(_Model):
                 absent = [name for name in absent if name not in _DEFAULTED]
                 if absent:
                     raise ValueError(f"mapping of {table!r} from {select.from_!r} lacks the required column {absent[0]!r}")
-        if "orders" not in self.mapping or "order_items" not in self.mapping:
+        if not self.mapping.get("orders") or not self.mapping.get("order_items"):
             raise ValueError("a mapping needs at least the tables orders and order_items")
         return self
 
@@ -149,19 +152,25 @@ def source_names() -> list[str]:
     return sorted(path.stem for path in (project_root() / "params" / "sources").glob("*.yaml"))
 
 
-@functools.cache
 def load_source(name: str) -> Source:
     """Read ``params/sources/<name>.yaml``; ``SourceError`` names file, key and what is allowed."""
     path = project_root() / "params" / "sources" / f"{name}.yaml"
     if not path.is_file():
         raise SourceError(f"There is no params/sources/{name}.yaml; the sources are: {', '.join(source_names())}.")
+    return _read_source(path)
+
+
+@functools.cache
+def _read_source(path: Path) -> Source:
+    name = path.stem
+    values = read_yaml(path)
+    if "name" in values:
+        raise SourceError(f"params/sources/{name}.yaml: key 'name' is not for the file; its file name is its name.")
     try:
-        return Source(name=name, **read_yaml(path))
+        return Source(name=name, **values)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "value_error" and not first["loc"]:
             reason = first["msg"].replace("Value error, ", "")
             raise SourceError(f"params/sources/{name}.yaml: {reason}.") from None
         raise SourceError(explain(error, f"params/sources/{name}.yaml", list(Source.model_fields)[1:])) from None
-    except TypeError:
-        raise SourceError(f"params/sources/{name}.yaml: key 'name' is not for the file; its file name is its name.") from None

@@ -1,0 +1,54 @@
+# Everything goes through uv and the exact locks; nothing outside the checkout is written except caches.
+UV_VERSION := 0.13.9
+UV ?= $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+VENV ?= .venv
+PY ?= >=3.9,<3.13
+DAYBOOK = $(VENV)/bin/daybook
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
+
+.PHONY: help setup demo test test-fast lint format lab lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.tools/bin/uv:
+	python3 -m pip install --quiet --disable-pip-version-check --target .tools uv==$(UV_VERSION)
+
+$(VENV)/ready: requirements-dev.lock pyproject.toml | $(filter .tools/bin/uv,$(UV))
+	@test -x $(VENV)/bin/python || $(UV) venv --quiet --python '$(PY)' $(VENV)
+	$(UV) pip sync --quiet --require-hashes --python $(VENV)/bin/python requirements-dev.lock
+	$(UV) pip install --quiet --no-deps --python $(VENV)/bin/python --editable .
+	@touch $@
+
+setup: $(VENV)/ready ## make .venv with the daybook command, from the lock
+
+demo: setup ## make a seeded shop's landing files, run its last day and the week before, show the day
+	$(DAYBOOK) demo
+	@for day in 23 24 25 26 27 28 29 30; do $(DAYBOOK) run --date 2025-11-$$day || exit $$?; done
+
+test: setup ## run all tests
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+test-fast: setup ## run the tests that start no kernels
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+lint: setup ## check style, types and the project's own files
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(DAYBOOK) check
+
+format: setup ## put the code into shape
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+lab: setup ## open the notebooks in JupyterLab
+	$(DAYBOOK) lab
+
+lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks anew, after a change of dependencies in pyproject.toml
+	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove what the demo and the tests made (not the environments)
+	rm -rf .daybook .pytest_cache .mypy_cache .ruff_cache .hypothesis

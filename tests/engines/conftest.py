@@ -1,0 +1,39 @@
+"""A small lake, and every engine over it: a test of this room holds for each of them."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Callable
+
+import pyarrow as pa
+import pytest
+
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+
+Make = Callable[[Lake, str], DuckDBEngine]
+
+ENGINES: dict[str, Make] = {"duckdb": DuckDBEngine}
+DAY = date(2025, 11, 1)
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A lake with two rows in ``bronze.orders``, ``a`` and ``b``."""
+    monkeypatch.chdir(tmp_path)
+    lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-01-1")
+    lake.replace_partition("bronze.orders", pa.table({"order_id": ["a", "b"]}), DAY)
+    return Lake(lake.root, run_id=lake.run_id)
+
+
+@pytest.fixture(params=sorted(ENGINES))
+def make(request: pytest.FixtureRequest) -> Make:
+    """The engine's class."""
+    return ENGINES[request.param]
+
+
+@pytest.fixture
+def engine(make: Make, lake: Lake) -> DuckDBEngine:
+    """An engine over the lake, in the time of São Paulo."""
+    return make(lake, "America/Sao_Paulo")

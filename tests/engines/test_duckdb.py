@@ -1,0 +1,274 @@
+"""SQL over the lake: what a query may name, what it reads, and what is said when it cannot run."""
+
+from __future__ import annotations
+
+import hmac
+from datetime import date, datetime, timezone
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from daybook.engines import DuckDBEngine
+from daybook.errors import SqlError
+from daybook.lake import Lake
+
+DAY, NEXT = date(2025, 11, 1), date(2025, 11, 2)
+IDS = "SELECT order_id FROM bronze.orders ORDER BY order_id"
+
+
+def refusal(engine: DuckDBEngine, sql: str) -> str:
+    """What the engine says when it is given a query that it does not run."""
+    with pytest.raises(SqlError) as caught:
+        engine.rows(sql)
+    return str(caught.value)
+
+
+def land(lake: Lake, day: date, *order_ids: str) -> None:
+    Lake(lake.root).replace_partition("bronze.orders", pa.table({"order_id": pa.array(order_ids, pa.string())}), day)
+
+
+# Tables
+
+
+def test_a_query_reads_a_table_of_the_lake_by_its_name(engine: DuckDBEngine) -> None:
+    assert engine.rows(IDS) == [("a",), ("b",)]
+
+
+def test_the_version_of_a_table_that_was_read_is_noted(engine: DuckDBEngine, lake: Lake) -> None:
+    engine.rows(IDS)
+    assert lake.tables_read == {"bronze.orders": 1}
+
+
+def test_a_table_that_is_not_named_is_not_read(engine: DuckDBEngine, lake: Lake) -> None:
+    engine.rows("SELECT 1")
+    assert lake.tables_read == {}
+
+
+def test_a_table_with_a_contract_that_was_never_written_has_no_rows_but_its_columns(engine: DuckDBEngine) -> None:
+    empty = engine.arrow("SELECT order_id, line_amount FROM silver.order_items")
+    assert empty.num_rows == 0
+    assert empty.schema.field("line_amount").type == pa.decimal128(18, 4)
+
+
+def test_a_table_keeps_the_version_it_was_first_read_at(engine: DuckDBEngine, lake: Lake) -> None:
+    engine.rows(IDS)
+    land(lake, NEXT, "c")
+    assert engine.rows(IDS) == [("a",), ("b",)]
+    assert lake.tables_read == {"bronze.orders": 1}
+
+
+def test_after_a_refresh_a_table_is_read_at_its_newest_version(engine: DuckDBEngine, lake: Lake) -> None:
+    engine.rows(IDS)
+    land(lake, NEXT, "c")
+    engine.refresh("bronze.orders")
+    assert engine.rows(IDS) == [("a",), ("b",), ("c",)]
+    assert lake.tables_read == {"bronze.orders": 2}
+
+
+def test_after_a_refresh_definitions_read_the_newest_version_too(engine: DuckDBEngine, lake: Lake) -> None:
+    engine.define("named", IDS)
+    engine.define("counted", "SELECT count(*) FROM named")
+    land(lake, NEXT, "c")
+    engine.refresh("bronze.orders")
+    assert engine.one("SELECT * FROM counted") == (3,)
+
+
+def test_an_unknown_table_is_answered_with_the_nearest_name(engine: DuckDBEngine) -> None:
+    assert refusal(engine, "SELECT * FROM silver.order") == "There is no table silver.order; did you mean silver.orders?"
+
+
+def test_a_definition_is_suggested_for_a_misspelt_name(engine: DuckDBEngine) -> None:
+    engine.define("first_orders", IDS)
+    assert refusal(engine, "SELECT * FROM frst_orders") == "There is no table frst_orders; did you mean first_orders?"
+
+
+def test_a_table_unlike_any_is_answered_with_all_names(engine: DuckDBEngine) -> None:
+    said = refusal(engine, "SELECT * FROM xyzzy")
+    assert said.startswith("There is no table xyzzy; the tables are: bronze.orders, gold.")
+    assert said.endswith("silver.reviews.")
+
+
+def test_a_file_is_no_table(engine: DuckDBEngine) -> None:
+    assert refusal(engine, "SELECT * FROM 'orders.csv'").startswith("There is no table orders.csv; ")
+
+
+def test_a_candidate_that_was_not_written_is_no_table(engine: DuckDBEngine) -> None:
+    assert refusal(engine, "SELECT * FROM candidate.daily_totals").startswith("There is no table candidate.daily_totals; ")
+
+
+def test_a_function_that_gives_rows_is_no_unknown_table(engine: DuckDBEngine) -> None:
+    assert engine.one("SELECT count(*) FROM range(3)") == (3,)
+
+
+def test_registered_rows_have_a_name(engine: DuckDBEngine) -> None:
+    engine.register("landed.orders", pa.table({"order_id": ["x"]}))
+    engine.register("landed.orders", pa.table({"order_id": ["y"]}))
+    assert engine.rows("SELECT order_id FROM landed.orders") == [("y",)]
+    assert "landed.orders" in engine.names()
+
+
+def test_names_are_the_lakes_tables_and_what_was_given_a_name(engine: DuckDBEngine) -> None:
+    engine.define("first_orders", IDS)
+    assert {"bronze.orders", "gold.daily_sales", "first_orders"} <= set(engine.names())
+
+
+# Definitions
+
+
+def test_a_defined_query_is_read_by_its_name(engine: DuckDBEngine) -> None:
+    engine.define("silver.orders", "SELECT order_id FROM bronze.orders WHERE order_id = 'a'")
+    assert engine.rows("SELECT * FROM silver.orders") == [("a",)]
+
+
+def test_a_definition_is_not_run_until_it_is_read(engine: DuckDBEngine) -> None:
+    engine.define("wrong", "SELECT CAST(order_id AS INTEGER) AS n FROM bronze.orders")
+    with pytest.raises(SqlError, match=r"^Conversion Error: Could not convert string '[ab]' to INT32\.$"):
+        engine.arrow("SELECT * FROM wrong")
+
+
+def test_a_definition_with_an_unknown_column_is_refused_when_it_is_given(engine: DuckDBEngine) -> None:
+    with pytest.raises(SqlError, match=r'^Binder Error: Referenced column "missing" not found'):
+        engine.define("wrong", "SELECT missing FROM bronze.orders")
+    assert not engine.defines("wrong")
+
+
+def test_a_definition_given_again_replaces_the_first(engine: DuckDBEngine) -> None:
+    engine.define("named", "SELECT 1 AS n")
+    engine.define("named", "SELECT 2 AS n")
+    assert engine.one("SELECT n FROM named") == (2,)
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM named", "SELECT * FROM bronze.orders WHERE order_id IN (SELECT id FROM named)"])
+def test_a_definition_that_reads_itself_is_refused(engine: DuckDBEngine, sql: str) -> None:
+    engine.define("named", "SELECT 'a' AS id")
+    with pytest.raises(SqlError) as caught:
+        engine.define("named", sql)
+    assert str(caught.value) == "The query that defines named reads named itself; read it under another name."
+    assert engine.one("SELECT id FROM named") == ("a",)
+
+
+def test_a_definition_that_reads_itself_through_another_is_refused(engine: DuckDBEngine) -> None:
+    engine.define("one", "SELECT 1 AS n")
+    engine.define("two", "SELECT n + 1 AS n FROM one")
+    with pytest.raises(SqlError, match=r"^The query that defines one reads one itself"):
+        engine.define("one", "SELECT n FROM two")
+    assert engine.one("SELECT n FROM two") == (2,)
+
+
+def test_defines_tells_definitions_from_other_names(engine: DuckDBEngine) -> None:
+    engine.define("named", IDS)
+    engine.register("given", pa.table({"n": [1]}))
+    assert engine.defines("named")
+    assert not engine.defines("given")
+    assert not engine.defines("bronze.orders")
+    engine.refresh("named")
+    assert not engine.defines("named")
+
+
+@pytest.mark.parametrize("name", ["orders", "bronze"])
+def test_a_cte_may_be_called_as_a_table_or_a_layer_is(engine: DuckDBEngine, name: str) -> None:
+    assert engine.rows(f"WITH {name} AS ({IDS}) SELECT {name}.order_id FROM {name}") == [("a",), ("b",)]
+
+
+def test_a_definition_may_hold_a_cte_of_its_own_name(engine: DuckDBEngine) -> None:
+    engine.define("orders", f"WITH orders AS ({IDS}) SELECT * FROM orders")
+    assert engine.one("SELECT count(*) FROM orders") == (2,)
+
+
+# One SELECT
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "",
+        "-- nothing but a remark",
+        "SELECT 1; SELECT 2",
+        "DROP TABLE bronze.orders",
+        "DELETE FROM silver.orders",
+        "INSERT INTO silver.orders SELECT 1",
+        "CREATE TABLE mine AS SELECT 1",
+        "COPY (SELECT 1) TO 'out.csv'",
+        "SET TimeZone = 'UTC'",
+    ],
+)
+def test_anything_but_one_select_is_refused(engine: DuckDBEngine, sql: str) -> None:
+    assert refusal(engine, sql) == "Give one SELECT; tables are changed by the stages only."
+    with pytest.raises(SqlError):
+        engine.define("named", sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT 1", "SELECT 1;", "SELECT 1; -- done", "(SELECT 1)", "FROM (SELECT 1)", "WITH a AS (SELECT 1) SELECT * FROM a"],
+)
+def test_one_select_may_be_written_in_many_ways(engine: DuckDBEngine, sql: str) -> None:
+    assert engine.rows(sql) == [(1,)]
+
+
+@pytest.mark.parametrize("sql", ["SELEC 1", "SELECT (1", "SELECT 'x"])
+def test_a_query_that_does_not_parse_is_one_sentence(engine: DuckDBEngine, sql: str) -> None:
+    said = refusal(engine, sql)
+    assert said.startswith("The query does not parse: ")
+    assert said.endswith(".")
+    assert "\n" not in said
+    assert "\x1b" not in said
+
+
+def test_an_unknown_column_is_one_sentence_with_the_candidates(engine: DuckDBEngine) -> None:
+    said = refusal(engine, "SELECT order_no FROM bronze.orders")
+    assert said == 'Binder Error: Referenced column "order_no" not found in FROM clause! Candidate bindings: "order_id".'
+
+
+@pytest.mark.parametrize("read", ["query", "arrow", "rows", "one"])
+def test_every_way_to_read_raises_the_same_error(engine: DuckDBEngine, read: str) -> None:
+    with pytest.raises(SqlError):
+        getattr(engine, read)("SELECT missing FROM bronze.orders")
+
+
+# Pseudonyms and time
+
+
+def test_a_pseudonym_is_the_start_of_the_texts_hmac(engine: DuckDBEngine) -> None:
+    # RFC 4231, test case 2: HMAC-SHA-256.
+    engine.add_pseudonyms(b"Jefe")
+    assert engine.one("SELECT pseudonym('what do ya want for nothing?')") == ("5bdcc146bf60754e6a042426089575c7",)
+
+
+def test_pseudonyms_are_of_texts_as_utf_8_and_null_stays_null(engine: DuckDBEngine) -> None:
+    key = bytes(range(32))
+    engine.add_pseudonyms(key)
+    texts: list[Any] = ["é", None, "", "é"]
+    engine.register("texts", pa.table({"number": range(4), "text": texts}))
+    found = [row[0] for row in engine.rows("SELECT pseudonym(text) FROM texts ORDER BY number")]
+    assert found[0] == hmac.new(key, "é".encode(), "sha256").hexdigest()[:32]
+    assert found[1] is None
+    assert found[2] is not None
+    assert found[3] == found[0]
+
+
+def test_another_key_gives_other_pseudonyms(make: Any, lake: Lake) -> None:
+    given = []
+    for key in (b"a" * 32, b"b" * 32):
+        engine = make(lake, "UTC")
+        engine.add_pseudonyms(key)
+        given.append(engine.one("SELECT pseudonym('x')"))
+    assert given[0] != given[1]
+
+
+@pytest.mark.parametrize(("zone", "day"), [("UTC", NEXT), ("America/Sao_Paulo", DAY), ("Europe/Berlin", NEXT)])
+def test_a_day_is_the_shops_local_calendar_day(make: Any, lake: Lake, zone: str, day: date) -> None:
+    engine = make(lake, zone)
+    late = datetime(2025, 11, 2, 1, 30, tzinfo=timezone.utc)
+    engine.register("moments", pa.table({"at": pa.array([late], pa.timestamp("us", "UTC"))}))
+    assert engine.one("SELECT CAST(at AS DATE) FROM moments") == (day,)
+
+
+def test_a_text_without_a_zone_is_local_time(engine: DuckDBEngine) -> None:
+    (moment,) = engine.one("SELECT CAST('2025-11-01 22:30:00' AS TIMESTAMPTZ)")
+    assert moment == datetime(2025, 11, 2, 1, 30, tzinfo=timezone.utc)
+
+
+def test_the_engine_says_its_name_and_version(engine: DuckDBEngine) -> None:
+    assert engine.version.startswith(f"{engine.name} ")

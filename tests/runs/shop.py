@@ -1,0 +1,158 @@
+"""What tests of whole runs work with: a home of their own, runs without waiting, and a made-up shop small enough to be fast."""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+import sys
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Optional
+
+import nbformat
+import pytest
+
+from daybook.archive import Archive, Record
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+from daybook.laptop import run_day
+from daybook.params import Settings, load_settings, parse_run_date, project_root
+from daybook.states import Execution
+
+
+class NoWait(random.Random):
+    """Full jitter draws a wait between nothing and the backoff; this one always draws nothing."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+@dataclass
+class Home:
+    """A DAYBOOK_HOME with its runs."""
+
+    path: Path
+
+    def run(self, env: str, day: str, **overrides: str) -> tuple[Execution, Record]:
+        """Run a business date to its end, retries without waiting."""
+        settings = load_settings(env, overrides)
+        run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": env})
+        return run_day(settings, run_id, random=NoWait())
+
+    def settings(self, env: str) -> Settings:
+        return load_settings(env)
+
+    def archive(self, env: str) -> Archive:
+        return Archive(load_settings(env).archive)
+
+    def engine(self, env: str) -> DuckDBEngine:
+        """A reader of the published tables, with fresh versions."""
+        settings = load_settings(env)
+        return DuckDBEngine(Lake(settings.lake), settings.timezone)
+
+    def content(self, env: str, *, without: tuple[str, ...] = ()) -> dict[str, list[tuple[Any, ...]]]:
+        """Every published row of silver and gold, in an order of its own, by table."""
+        engine = self.engine(env)
+        tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold.")) and name not in without]
+        return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in tables}
+
+
+def copy_project(place: Path) -> Path:
+    """A project whose notebooks and params may be changed; code and state machine are this one's."""
+    root = project_root()
+    place.mkdir()
+    shutil.copytree(root / "notebooks", place / "notebooks")
+    shutil.copytree(root / "params", place / "params")
+    for name in ("orchestration", "requirements.lock"):
+        (place / name).symlink_to(root / name)
+    return place
+
+
+def put_before_last_cell(notebook: Path, code: str) -> None:
+    """Have the notebook's closing cell do something first."""
+    content = nbformat.read(notebook, as_version=4)
+    content.cells[-1].source = f"{code}\n{content.cells[-1].source}"
+    nbformat.write(content, notebook)
+
+
+TINY_SOURCE = """
+title: Corner shop
+entities:
+  sales:
+    files: "{run_date}.csv"
+    missing: skip
+    columns:
+      till_no: {required: true}
+      line: {type: integer, required: true}
+      at: {type: timestamp, required: true}
+      article: {required: true}
+      pieces: {type: integer, required: true}
+      price: {type: decimal, required: true}
+      card: {pii: id}
+mapping:
+  orders:
+    - from: sales
+      group_by: [till_no]
+      columns:
+        order_id: till_no
+        customer_key: max(card)
+        ordered_at: min("at")
+        status: "'delivered'"
+  order_items:
+    - from: sales
+      columns:
+        order_id: till_no
+        line_number: line
+        product_id: article
+        quantity: pieces
+        unit_price: price
+"""
+
+TINY_PARAMS = """
+title: Corner shop
+source: tiny
+timezone: Europe/Berlin
+currency: EUR
+landing: "{home}/landing"
+lake: "{home}/lake"
+archive: "{home}/archive"
+report: "{home}/report"
+pii_key: "{home}/pii.key"
+"""
+
+
+def add_tiny_shop(project: Path) -> None:
+    """A deployment `tiny`, small enough that a stage is hardly more than its kernel's start."""
+    (project / "params" / "sources" / "tiny.yaml").write_text(TINY_SOURCE)
+    (project / "params" / "tiny.yaml").write_text(TINY_PARAMS)
+
+
+def land_tiny_day(home: Path, day: str, amounts: list[str]) -> None:
+    """A landing file with one order of one line for each amount."""
+    folder = home / "landing"
+    folder.mkdir(exist_ok=True)
+    with (folder / f"{day}.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["till_no", "line", "at", "article", "pieces", "price", "card"])
+        for number, amount in enumerate(amounts, start=1):
+            writer.writerow([f"{day}-{number}", 1, f"{day} 10:0{number}:00", f"A{number}", 1, amount, f"card-{number}"])
+
+
+def gross(home: Home, env: str, day: str) -> Optional[Decimal]:
+    """The published gross revenue of a day, or None."""
+    rows = home.engine(env).rows(f"SELECT gross_revenue FROM gold.daily_sales WHERE order_date = DATE '{day}'")
+    return rows[0][0] if rows else None
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Call the ``daybook`` command in this process: exit code, standard output, standard error."""
+    from daybook.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
+    monkeypatch.setattr("daybook.laptop.Random", NoWait)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out, printed.err

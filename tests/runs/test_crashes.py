@@ -1,0 +1,122 @@
+"""Stages killed in mid-cell: retried, recorded, and never seen by readers of gold."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from .shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day, put_before_last_cell
+
+pytestmark = pytest.mark.slow
+
+KILL = """
+import os, pathlib, signal
+marks = pathlib.Path({marks!r})
+if run_date == {day!r} and len(list(marks.iterdir())) < {times}:
+    (marks / str(len(list(marks.iterdir())))).touch()
+    {kill}
+"""
+KERNEL = "os.kill(os.getpid(), signal.SIGKILL)"
+JOB_AND_KERNEL = "os.kill(os.getppid(), signal.SIGKILL); os.kill(os.getpid(), signal.SIGKILL)"
+BETWEEN_MERGES = """
+merge = stage.lake.merge
+def merge_or_die(contract, rows, **options):
+    if contract.name == "orders":
+        {kill}
+    return merge(contract, rows, **options)
+stage.lake.merge = merge_or_die
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    project = copy_project(tmp_path / "project")
+    add_tiny_shop(project)
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
+    return project
+
+
+def kill_in(project: Path, notebook: str, tmp_path: Path, *, day: str, times: int, kill: str) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    indented = kill.replace("\n", "\n    ")
+    code = KILL.format(marks=str(marks), day=day, times=times, kill=indented)
+    put_before_last_cell(project / "notebooks" / f"{notebook}.ipynb", code)
+
+
+def test_a_kernel_killed_between_two_merges_is_retried_and_the_run_succeeds(
+    module_home: Home, project: Path, tmp_path: Path
+) -> None:
+    land_tiny_day(module_home.path, "2024-05-01", ["10.00", "5.50"])
+    kill_in(project, "3_transform", tmp_path, day="2024-05-01", times=1, kill=BETWEEN_MERGES.format(kill=KERNEL))
+
+    execution, record = module_home.run("tiny", "2024-05-01")
+
+    assert execution.status == "SUCCEEDED"
+    assert gross(module_home, "tiny", "2024-05-01") == Decimal("15.5")
+    tried = [(each["attempt"], each["outcome"]) for each in record["stages"] if each["stage"] == "transform"]
+    assert tried == [(1, "FAILED"), (2, "SUCCEEDED")]
+    (failed,) = [each for each in record["stages"] if each["outcome"] == "FAILED"]
+    assert "the kernel died in this cell" in failed["failure"]["message"]
+    assert failed["failure"]["source"].startswith("import os, pathlib, signal")
+    archived = module_home.archive("tiny")
+    notebook = nbformat.reads(archived.store.read(f"{archived.folder(record['run_id'])}/3_transform.attempt-1.ipynb").decode(), 4)
+    statuses = [cell.metadata["papermill"]["status"] for cell in notebook.cells if cell.cell_type == "code"]
+    assert statuses[-1] == "failed"
+    assert set(statuses[:-1]) == {"completed"}
+
+
+def test_a_stage_killed_four_times_fails_the_run_and_readers_keep_what_they_had(
+    module_home: Home, project: Path, tmp_path: Path
+) -> None:
+    land_tiny_day(module_home.path, "2024-06-01", ["20.00"])
+    execution, _ = module_home.run("tiny", "2024-06-01")
+    assert execution.status == "SUCCEEDED"
+    before = module_home.content("tiny")
+    land_tiny_day(module_home.path, "2024-06-01", ["999.00"])
+    # The whole job is killed, with its kernel: nothing of it is left to write a record.
+    kill_in(project, "1_ingest", tmp_path, day="2024-06-01", times=4, kill=JOB_AND_KERNEL)
+
+    execution, record = module_home.run("tiny", "2024-06-01")
+
+    assert execution.status == "FAILED"
+    assert record["outcome"] == "FAILED"
+    assert "ingest failed" in record["reasons"][0]
+    assert "killed" in record["reasons"][0]
+    assert module_home.content("tiny") == before
+    archive = module_home.archive("tiny")
+    names = {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(record["run_id"]))}
+    for number in (1, 2, 3, 4):
+        assert {f"1_ingest.attempt-{number}.{kind}" for kind in ("json", "ipynb", "html")} <= names
+        notebook = nbformat.reads(
+            archive.store.read(f"{archive.folder(record['run_id'])}/1_ingest.attempt-{number}.ipynb").decode(), 4
+        )
+        assert notebook.metadata["daybook"]["outcome"] == "FAILED"
+        assert notebook.metadata["daybook"]["failure"]["source"].startswith("import os, pathlib, signal")
+    assert {"run.json", "history.jsonl", "6_notify.attempt-1.json"} <= names
+    (notify,) = [each for each in record["stages"] if each["stage"] == "notify"]
+    assert "ingest failed" in notify["details"]["message"]["body"]
+
+
+def test_a_publish_killed_half_way_is_finished_by_the_next_attempt(module_home: Home, project: Path, tmp_path: Path) -> None:
+    land_tiny_day(module_home.path, "2024-07-01", ["7.00"])
+    stop_after_three = """
+publish, done = stage.lake.publish, []
+def publish_or_die(contract, rows, dates):
+    if len(done) == 3:
+        {kill}
+    done.append(contract.name)
+    return publish(contract, rows, dates)
+stage.lake.publish = publish_or_die
+"""
+    kill_in(project, "5_quality", tmp_path, day="2024-07-01", times=1, kill=stop_after_three.format(kill=KERNEL))
+
+    execution, _ = module_home.run("tiny", "2024-07-01")
+
+    assert execution.status == "SUCCEEDED"
+    engine = module_home.engine("tiny")
+    assert gross(module_home, "tiny", "2024-07-01") == Decimal("7")
+    assert engine.rows("SELECT count(*) FROM gold.product_sales WHERE order_date = DATE '2024-07-01'") == [(1,)]

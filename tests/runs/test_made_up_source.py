@@ -1,0 +1,101 @@
+"""A source that nobody has written code for: its YAML alone, as the README tells."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from daybook.check import check_project
+
+from .shop import Home, copy_project
+
+pytestmark = pytest.mark.slow
+
+SOURCE = """
+title: Bakery
+encoding: windows-1252
+delimiter: ";"
+null_values: ["-"]
+entities:
+  bons:
+    files: "kasse/bon_{run_date}.csv"
+    columns:
+      Bon: {required: true}
+      Zeit: {type: timestamp, format: "%d.%m.%Y %H:%M", required: true}
+      Kunde: {pii: id}
+      Ort: {}
+  zeilen:
+    files: "kasse/zeile_{run_date}_*.csv"
+    columns:
+      Bon: {required: true}
+      Pos: {type: integer, required: true}
+      Artikel: {required: true, pad: 4}
+      Menge: {type: integer, required: true}
+      Preis: {type: decimal, decimal_comma: true, required: true}
+mapping:
+  orders:
+    - from: bons
+      columns:
+        order_id: Bon
+        customer_key: Kunde
+        ordered_at: Zeit
+        status: "'delivered'"
+        city: Ort
+  order_items:
+    - from: zeilen
+      columns:
+        order_id: Bon
+        line_number: Pos
+        product_id: Artikel
+        quantity: Menge
+        unit_price: Preis
+        is_return: Menge < 0
+  products:
+    - from: zeilen
+      group_by: [Artikel]
+      columns:
+        product_id: Artikel
+        category: "'Brot'"
+"""
+PARAMS = """
+title: Bakery
+source: bakery
+timezone: Europe/Vienna
+currency: EUR
+landing: "{home}/landing"
+lake: "{home}/lake"
+archive: "{home}/archive"
+report: "{home}/report"
+pii_key: "{home}/pii.key"
+"""
+
+
+def test_a_new_source_is_its_yaml_alone(module_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = copy_project(tmp_path / "project")
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
+    (project / "params" / "sources" / "bakery.yaml").write_text(SOURCE)
+    (project / "params" / "bakery.yaml").write_text(PARAMS)
+    assert [each for each in check_project() if each.problems] == []
+
+    kasse = module_home.path / "landing" / "kasse"
+    kasse.mkdir(parents=True)
+    (kasse / "bon_2024-03-31.csv").write_bytes(
+        "Bon;Zeit;Kunde;Ort\nB1;31.03.2024 08:05;K9;Mödling\nB2;31.03.2024 23:59;-;Wien\n".encode("windows-1252")
+    )
+    (kasse / "zeile_2024-03-31_a.csv").write_text("Bon;Pos;Artikel;Menge;Preis\nB1;1;17;2;1,20\nB1;2;0042;1;1.003,50\n")
+    (kasse / "zeile_2024-03-31_b.csv").write_text("Bon;Pos;Artikel;Menge;Preis\nB2;1;17;3;1,20\nB2;2;17;-1;1,20\nB2;3;17;x;1\n")
+
+    execution, record = module_home.run("bakery", "2024-03-31")
+
+    assert execution.status == "SUCCEEDED", record["reasons"]
+    engine = module_home.engine("bakery")
+    assert engine.rows("SELECT orders, units, gross_revenue, returns_amount, net_revenue FROM gold.daily_sales") == [
+        (2, 6, Decimal("1009.5"), Decimal("1.2"), Decimal("1008.3"))
+    ]
+    assert engine.rows("SELECT product_id FROM silver.products ORDER BY 1") == [("0017",), ("0042",)]
+    assert engine.rows("SELECT city, customer_key IS NULL FROM silver.orders ORDER BY order_id") == [("Mödling", False), ("Wien", True)]
+    assert engine.rows("SELECT _source_file, _row_number, _reasons FROM quarantine.zeilen") == [
+        ("kasse/zeile_2024-03-31_b.csv", 3, "Menge is an integer")
+    ]

@@ -1,0 +1,95 @@
+"""Sources of a test's own: a small valid one to vary, and CSV files read through one entity."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Callable, Dict, List, Tuple
+
+import pyarrow as pa
+import pytest
+
+from daybook.errors import LandingError
+from daybook.sources import Column, Entity, Source
+from daybook.sources.files import read_csv
+
+Spec = Dict[str, Any]
+
+SHOP: Spec = {
+    "name": "shop",
+    "title": "A shop",
+    "entities": {
+        "orders": {
+            "files": "orders/{run_date}.csv",
+            "columns": {"id": {}, "person": {"pii": "id"}, "at": {"type": "timestamp"}, "state": {}},
+        },
+        "lines": {
+            "files": "lines/{run_date}.csv",
+            "follows": {"entity": "orders", "by": "id"},
+            "columns": {"id": {}, "sku": {}, "pieces": {"type": "integer"}, "price": {"type": "decimal"}},
+        },
+    },
+    "mapping": {
+        "orders": [
+            {"from": "orders", "columns": {"order_id": "id", "customer_key": "person", "ordered_at": "at", "status": "state"}}
+        ],
+        "order_items": [
+            {
+                "from": "lines",
+                "columns": {
+                    "order_id": "id",
+                    "line_number": "_row_number",
+                    "product_id": "sku",
+                    "quantity": "pieces",
+                    "unit_price": "price",
+                },
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+def shop() -> Spec:
+    """The text of a small source, as YAML would give it; the test's own to change."""
+    return copy.deepcopy(SHOP)
+
+
+def small_source(columns: Tuple[str, ...], settings: Dict[str, Any]) -> Source:
+    """A source whose entity ``e`` declares these columns as text."""
+    spec = copy.deepcopy(SHOP)
+    spec["entities"]["e"] = Entity(files="e.csv", columns={name: Column() for name in columns}, **settings)
+    return Source.model_validate(spec)
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[..., pa.Table]:
+    """``read(text or bytes)``: a CSV file as the entity with columns ``a`` and ``b``, or as ``columns`` and settings say."""
+
+    def call(data: Any, *, key: str = "e.csv", columns: Tuple[str, ...] = ("a", "b"), **settings: Any) -> pa.Table:
+        raw = data if isinstance(data, bytes) else data.encode()
+        return read_csv(raw, f"landing/{key}", key, small_source(columns, settings), "e")
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def rows(read: Callable[..., pa.Table]) -> Callable[..., List[Tuple[Any, ...]]]:
+    """Like ``read``, as tuples of the declared columns."""
+
+    def call(data: Any, *, columns: Tuple[str, ...] = ("a", "b"), **settings: Any) -> List[Tuple[Any, ...]]:
+        table = read(data, columns=columns, **settings)
+        return list(zip(*(table[name].to_pylist() for name in columns)))
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def refusal(read: Callable[..., pa.Table]) -> Callable[..., str]:
+    """Like ``read`` for a file that cannot be read: the sentence that says why."""
+
+    def call(data: Any, **settings: Any) -> str:
+        with pytest.raises(LandingError) as caught:
+            read(data, **settings)
+        return str(caught.value)
+
+    return call

@@ -1,0 +1,341 @@
+"""Landing files: which belong to a date, that every text comes through as it is, and how a broken file is told."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daybook.errors import LandingError
+from daybook.sources import Column, Entity, Source, load_source, read_entity
+from daybook.sources.files import find_files
+from daybook.storage import Store
+
+DAY = date(2025, 11, 30)
+TEXTS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=12)
+
+
+# Which files
+
+
+@pytest.fixture
+def landing(tmp_path):
+    for name in (
+        "all.csv",
+        "2025-11-29.csv",
+        "2025-11-30.csv",
+        "orders/2025-11-30/part-2.csv",
+        "orders/2025-11-30/part-1.csv",
+        "orders/2025-11-30/part-1.csv.done",
+        "orders/2025-11-30/late/part-3.csv",
+        "orders/2025-11-300/part-9.csv",
+        "shop-1/2025-11-30.csv",
+        "shop-2/2025-11-30.csv",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"a\n{name}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ("all.csv", ["all.csv"]),
+        ("{run_date}.csv", ["2025-11-30.csv"]),
+        ("none/{run_date}.csv", []),
+        ("orders", []),
+        ("orders/{run_date}/*.csv", ["orders/2025-11-30/part-1.csv", "orders/2025-11-30/part-2.csv"]),
+        ("orders/{run_date}/part-[2-9].csv", ["orders/2025-11-30/part-2.csv"]),
+        ("*/{run_date}.csv", ["shop-1/2025-11-30.csv", "shop-2/2025-11-30.csv"]),
+        ("shop-?/{run_date}.csv", ["shop-1/2025-11-30.csv", "shop-2/2025-11-30.csv"]),
+        ("none/*.csv", []),
+    ],
+)
+def test_a_pattern_finds_the_files_of_the_date(landing, files, found):
+    assert find_files(Store(str(landing)), Entity(files=files, columns={"a": Column()}), DAY) == found
+
+
+def test_several_files_of_a_day_are_one_table_with_rows_numbered_by_file(landing, shop):
+    shop["entities"]["orders"] = {"files": "orders/{run_date}/*.csv", "columns": {"a": {}, "id": {}}}
+    (landing / "orders/2025-11-30/part-1.csv").write_text("a,id\n1,x\n2,y\n")
+    (landing / "orders/2025-11-30/part-2.csv").write_text("id,extra,a\nz,more,3\n")
+    table, files = read_entity(Store(str(landing)), Source.model_validate(shop), "orders", DAY)
+    assert table.select(["a", "id", "extra", "_source_file", "_row_number"]).to_pylist() == [
+        {"a": "1", "id": "x", "extra": None, "_source_file": "orders/2025-11-30/part-1.csv", "_row_number": 1},
+        {"a": "2", "id": "y", "extra": None, "_source_file": "orders/2025-11-30/part-1.csv", "_row_number": 2},
+        {"a": "3", "id": "z", "extra": "more", "_source_file": "orders/2025-11-30/part-2.csv", "_row_number": 1},
+    ]
+    assert [(each.file, each.rows) for each in files] == [
+        ("orders/2025-11-30/part-1.csv", 2),
+        ("orders/2025-11-30/part-2.csv", 1),
+    ]
+
+
+def test_a_file_is_recorded_as_it_lay_there(landing, shop):
+    shop["entities"]["orders"]["files"] = "orders.csv.gz"
+    data = gzip.compress(b"id,person,at,state\n1,2,3,4\n")
+    (landing / "orders.csv.gz").write_bytes(data)
+    _, (file,) = read_entity(Store(str(landing)), Source.model_validate(shop), "orders", DAY)
+    assert (file.bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_an_entity_without_a_file_has_no_table(landing, shop):
+    assert read_entity(Store(str(landing)), Source.model_validate(shop), "orders", DAY) == (None, [])
+
+
+def test_a_broken_file_is_told_by_where_it_lies(landing, shop):
+    (landing / "orders/2025-11-30.csv").write_text("")
+    with pytest.raises(LandingError) as caught:
+        read_entity(Store(str(landing)), Source.model_validate(shop), "orders", DAY)
+    assert str(caught.value) == (
+        f"{landing}/orders/2025-11-30.csv, line 1: the file is empty, without even a header; deliver it again."
+    )
+
+
+# Every text as it is
+
+
+@given(
+    rows=st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(TEXTS, min_size=width, max_size=width), max_size=6)),
+    delimiter=st.sampled_from(",;\t|"),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_any_table_of_texts_is_read_back_exactly(read, rows, delimiter, quoting):
+    columns = ("a", "b", "c", "d")[: len(rows[0]) if rows else 1]
+    file = io.StringIO()
+    csv.writer(file, delimiter=delimiter, quoting=quoting).writerows([columns, *rows])
+    table = read(file.getvalue(), columns=columns, delimiter=delimiter)
+    assert [list(row) for row in zip(*(table[name].to_pylist() for name in columns))] == rows
+    assert table["_row_number"].to_pylist() == list(range(1, len(rows) + 1))
+    assert set(table["_problem"].to_pylist()) <= {None}
+
+
+@given(body=st.binary(max_size=40), encoding=st.sampled_from(["utf-8", "windows-1252", "utf-16"]))
+def test_any_bytes_are_rows_numbered_from_one_or_a_refusal(read, body, encoding):
+    header = "a,b\n".encode(encoding)
+    try:
+        table = read(header + body, encoding=encoding)
+    except LandingError as error:
+        assert str(error).startswith("landing/e.csv")
+    else:
+        assert sorted(table["_row_number"].to_pylist()) == list(range(1, table.num_rows + 1))
+
+
+@pytest.mark.parametrize("text", ["NULL", "NaN", "N/A", "", " x ", "007", "1e3", "true", "2025-11-30", "x\u0085y\u2028z", "'; --"])
+def test_nothing_is_interpreted(rows, text):
+    assert rows(f"a,b\n{text},2\n") == [(text, "2")]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(rows):
+    assert rows(b"\xef\xbb\xbfa,b\n1,2\n") == [("1", "2")]
+
+
+def test_a_byte_order_mark_before_a_quoted_header_is_taken_off_too(rows):
+    assert rows(b'\xef\xbb\xbf"a","b"\n1,2\n') == [("1", "2")]
+
+
+def test_windows_1252_is_read_when_declared(rows):
+    assert rows("a,b\n£,€\n".encode("windows-1252"), encoding="windows-1252") == [("£", "€")]
+
+
+def test_encodings_are_tried_in_order(rows):
+    either = ["utf-8", "windows-1252"]
+    assert rows("a,b\n£,2\n".encode(), encoding=either) == [("£", "2")]
+    assert rows("a,b\n£,2\n".encode("windows-1252"), encoding=either) == [("£", "2")]
+
+
+def test_utf_16_is_read_when_declared(rows):
+    assert rows("a,b\né,2\n".encode("utf-16"), encoding="utf-16") == [("é", "2")]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_line_end_ends_a_row(rows, end):
+    assert rows(end.join(["a,b", "1,2", "3,4"])) == [("1", "2"), ("3", "4")]
+
+
+def test_a_quoted_line_break_is_kept_and_counts_as_one_row(read):
+    table = read('a,b\r\n"x\r\ny",2\r\n3,4\r\n')
+    assert table["a"].to_pylist() == ["x\r\ny", "3"]
+    assert table["_row_number"].to_pylist() == [1, 2]
+
+
+def test_a_semicolon_can_part_fields(rows):
+    assert rows("a;b\n1,5;2\n", delimiter=";") == [("1,5", "2")]
+
+
+def test_a_gzipped_file_is_read(rows):
+    assert rows(gzip.compress(b"a,b\n1,2\n"), key="e.csv.gz") == [("1", "2")]
+
+
+@pytest.mark.parametrize("text", ["a,b", "a,b\n", "a,b\r\n", "\ufeffa,b"])
+def test_a_file_with_only_a_header_has_no_rows(read, text):
+    table = read(text)
+    assert (table.num_rows, table.column_names[:2]) == (0, ["a", "b"])
+
+
+def test_columns_that_are_not_declared_come_along(read):
+    assert read("b,extra,a\n1,2,3\n")["extra"].to_pylist() == ["2"]
+
+
+def test_quotes_in_a_column_name_are_part_of_it(rows):
+    assert rows('"it\'s","5"" nail"\n1,2\n', columns=("it's", '5" nail')) == [("1", "2")]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ('5" nail', '5" nail'),
+        ('nail 5"', 'nail 5"'),
+        ('say "hi"', 'say "hi"'),
+        (' "x"', ' "x"'),
+        ('"5"" nail"', '5" nail'),
+        ('"5" nail', "5 nail"),
+        ('"5" nail"', '5 nail"'),
+    ],
+)
+def test_a_stray_quote_spoils_nothing(rows, field, value):
+    assert rows(f"a,b\n{field},2\n1,{field}\n3,4\n") == [(value, "2"), ("1", value), ("3", "4")]
+
+
+# Rows that do not split into the header's columns
+
+
+def test_rows_with_too_few_or_too_many_fields_are_kept_aside(read):
+    table = read('a,b\n1,2\n3\n4,5\n"6\n6",7,8\n9,10\n').sort_by("_row_number")
+    assert table["_row_number"].to_pylist() == [1, 2, 3, 4, 5]
+    assert table["a"].to_pylist() == ["1", "", "4", "", "9"]
+    assert table["_problem"].to_pylist() == [
+        None,
+        "1 fields where the header has 2",
+        None,
+        "3 fields where the header has 2",
+        None,
+    ]
+    assert table["_raw"].to_pylist() == [None, "3", None, '"6\n6",7,8', None]
+
+
+def test_a_file_of_broken_rows_only_is_kept_whole(read):
+    table = read("a,b\n1\n2\n")
+    assert (table["_raw"].to_pylist(), table["_row_number"].to_pylist()) == (["1", "2"], [1, 2])
+
+
+def test_empty_lines_are_no_rows(read):
+    table = read("a,b\n\n1,2\n\n\n3\n\n4,5\n").sort_by("_row_number")
+    assert list(zip(table["a"].to_pylist(), table["_row_number"].to_pylist())) == [("1", 1), ("", 2), ("4", 3)]
+
+
+# Files that cannot be read
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\r\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_told_so(refusal, data):
+    assert refusal(data) == "landing/e.csv, line 1: the file is empty, without even a header; deliver it again."
+
+
+def test_an_undecodable_byte_is_told_with_its_line(refusal):
+    assert refusal("a,b\n1,2\n£,3\n".encode("windows-1252")) == (
+        "landing/e.csv, line 3: byte 0xa3 is not utf-8; declare the file's encoding in the source's YAML, or deliver the file "
+        "again."
+    )
+
+
+def test_a_nul_is_told_with_its_line(refusal):
+    assert refusal("a,b\n1,2\n\x00,3\n") == (
+        "landing/e.csv, line 3: a NUL character, so it is hardly utf-8 text; declare the file's encoding in the source's YAML, "
+        "or deliver the file again."
+    )
+
+
+def test_a_missing_column_is_told_with_those_there_are(refusal):
+    assert refusal("a,c\n1,2\n") == (
+        "landing/e.csv, line 1: column 'b' of entity 'e' is missing (the header has: a, c); deliver the file again, or change "
+        "the source's YAML."
+    )
+
+
+@pytest.mark.parametrize("header", ["a,b,a", "a,b,A"])
+def test_a_column_that_stands_twice_is_told(refusal, header):
+    assert refusal(f"{header}\n1,2,3\n") == (
+        "landing/e.csv, line 1: column 'a' stands twice in the header; deliver the file again."
+    )
+
+
+@pytest.mark.parametrize("name", ["_row_number", "run_date"])
+def test_a_column_with_a_name_of_ours_is_told(refusal, name):
+    assert refusal(f"a,b,{name}\n1,2,3\n") == (
+        f"landing/e.csv, line 1: column {name!r} has a name that is Daybook's own; rename it at the source."
+    )
+
+
+def test_a_header_with_an_open_quote_is_told(refusal):
+    assert refusal('a,"b\n1,2\n') == (
+        "landing/e.csv, line 1: the header cannot be read (unexpected end of data); deliver the file again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ('1,2\n3,"4\n5,6\n', 3),
+        ('1,2\n3,"4\n5\n', 3),  # swallows the rest, and has two fields
+        ('1,2\n3,"4', 3),
+        ('1,5" nail\n3,"4\n5,6\n', 3),  # an even number of quotes
+        ('"1\n1","2\n3,4\n', 3),  # after a sound quoted line break in the same row
+        ('1,"2\n3,4\n5,"6"\n7,8\n', 2),  # ends at the next opening quote, and has two fields
+        ('1,"2\r\n3,4\r\n5,"6"\r\n', 2),
+    ],
+)
+def test_a_quote_that_is_never_closed_is_told_with_the_line_where_it_opens(refusal, body, line):
+    assert refusal(f"a,b\n{body}") == (
+        f"landing/e.csv, line {line}: a quoted field that begins here is never closed; deliver the file again."
+    )
+
+
+def _spoiled(data, at):
+    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+
+
+WHOLE = gzip.compress("a,b\n".encode() + b"".join(b"%d,%d\n" % (n, n * n) for n in range(500)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [WHOLE[:-5], WHOLE[: len(WHOLE) // 2], _spoiled(WHOLE, 12), _spoiled(WHOLE, len(WHOLE) // 2), b"a,b\n1,2\n"],
+    ids=["end cut off", "half", "spoiled at its beginning", "spoiled in its middle", "not compressed"],
+)
+def test_a_damaged_gzip_file_is_told_so(refusal, data):
+    told = refusal(data, key="e.csv.gz")
+    assert told.startswith("landing/e.csv.gz: not a whole gzip file (")
+    assert told.endswith("); deliver it again.")
+
+
+# Real shops
+
+
+@pytest.mark.parametrize("name", list(load_source("olist").entities))
+def test_olists_files_are_read_as_the_csv_module_reads_them(shared_data, name):
+    source = load_source("olist")
+    table, (file,) = read_entity(Store(str(shared_data / "olist")), source, name, DAY)
+    with (shared_data / "olist" / file.file).open(encoding="utf-8-sig", newline="") as text:
+        header, *expected = csv.reader(text)
+    assert list(zip(*(table[column].to_pylist() for column in header))) == [tuple(row) for row in expected]
+
+
+def test_online_retails_first_day_is_read_as_the_csv_module_reads_it(shared_data):
+    table, (file,) = read_entity(
+        Store(str(shared_data / "online_retail")), load_source("online_retail"), "invoices", date(2010, 12, 1)
+    )
+    text = (shared_data / "online_retail" / file.file).read_bytes()
+    try:
+        decoded = text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        decoded = text.decode("windows-1252")
+    header, *expected = csv.reader(io.StringIO(decoded, newline=""))
+    assert list(zip(*(table[column].to_pylist() for column in header))) == [tuple(row) for row in expected]

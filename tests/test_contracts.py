@@ -1,0 +1,184 @@
+"""Contracts: what a table's file may say, and that the project's own say what the design promises."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from daybook.contracts import LAYERS, load_table, load_tables, read_contract
+from daybook.errors import ContractError, ParamsError
+
+FILE = "params/contracts/silver/visits.yaml"
+VISITS = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: daybook.silver.visits
+version: 1.0.0
+status: active
+schema:
+  - name: visits
+    properties:
+      - {name: page, logicalType: string, physicalType: VARCHAR, primaryKey: true, primaryKeyPosition: 2}
+      - {name: visitor, logicalType: string, physicalType: VARCHAR, primaryKey: true, primaryKeyPosition: 1, classification: pseudonym}
+      - {name: day, logicalType: date, physicalType: DATE, required: true, partitioned: true}
+      - {name: seconds, logicalType: number, physicalType: "DECIMAL(18,4)"}
+      - {name: version_at, logicalType: timestamp, physicalType: TIMESTAMPTZ}
+"""
+
+
+@pytest.fixture
+def visits(project):
+    project.write(FILE, VISITS)
+    return project
+
+
+def refusal(project, error=ContractError):
+    with pytest.raises(error) as caught:
+        read_contract(project.root / FILE)
+    return str(caught.value)
+
+
+def test_a_contract_gives_columns_in_their_order(visits):
+    assert load_table("silver.visits").columns == ["page", "visitor", "day", "seconds", "version_at"]
+
+
+def test_the_key_is_in_the_order_of_its_positions(visits):
+    assert load_table("silver.visits").key == ["visitor", "page"]
+
+
+def test_keys_and_required_columns_may_not_be_null(visits):
+    assert load_table("silver.visits").required == ["page", "visitor", "day"]
+
+
+def test_partitions_and_pseudonyms_are_those_the_contract_marks(visits):
+    table = load_table("silver.visits")
+    assert (table.partition_by, table.pseudonyms) == (["day"], ["visitor"])
+
+
+def test_types_are_the_same_in_sql_and_arrow(visits):
+    table = load_table("silver.visits")
+    assert table.type_of("seconds") == "DECIMAL(18,4)"
+    assert table.arrow_schema == pa.schema(
+        [
+            ("page", pa.string()),
+            ("visitor", pa.string()),
+            ("day", pa.date32()),
+            ("seconds", pa.decimal128(18, 4)),
+            ("version_at", pa.timestamp("us", "UTC")),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("kind: DataContract\n", "", "key 'kind' is missing; add it."),
+        ("status: active", "status: active\ncolour: red", "there is no key 'colour'; remove it."),
+        ("status: active", "status: new", "key 'status' is 'new': it should be 'draft', 'active', 'deprecated' or 'retired'."),
+        ("required: true", "mandatory: true", "there is no key 'schema.0.properties.2.mandatory'; remove it."),
+        ("physicalType: DATE,", "", "key 'schema.0.properties.2.physicalType' is missing; add it."),
+        (
+            "logicalType: date",
+            "logicalType: day",
+            "key 'schema.0.properties.2.logicalType' is 'day': it should be 'string', 'date', 'timestamp', 'number', "
+            "'integer' or 'boolean'.",
+        ),
+        ("name: day", "name: page", "column 'page' stands twice; remove one."),
+        ("- name: visits", "- name: hits", "key 'schema.0.name' is 'hits'; name the file hits.yaml."),
+    ],
+)
+def test_a_contract_that_does_not_fit_is_told_with_file_and_key(visits, old, new, told):
+    visits.replace(FILE, old, new)
+    assert refusal(visits) == f"{FILE}: {told}"
+
+
+@pytest.mark.parametrize("given", ["TEXT", "DECIMAL", "DECIMAL(39,4)", "DECIMAL(4,18)", "date"])
+def test_an_unknown_physical_type_is_told_with_those_there_are(visits, given):
+    visits.replace(FILE, '"DECIMAL(18,4)"', f'"{given}"')
+    assert refusal(visits) == (
+        f"{FILE}: column 'seconds' has physicalType {given!r}; allowed: VARCHAR, DATE, TIMESTAMPTZ, BOOLEAN, INTEGER, BIGINT, "
+        "DOUBLE, DECIMAL(p,s) up to 38 digits."
+    )
+
+
+def test_a_table_needs_a_key(visits):
+    visits.write(FILE, VISITS.replace("primaryKey: true, ", ""))
+    assert refusal(visits) == f"{FILE}: no column has primaryKey: true; every table needs a key."
+
+
+def test_a_table_needs_columns(visits):
+    visits.write(FILE, VISITS.split("    properties:")[0] + "    properties: []\n")
+    assert refusal(visits).startswith(f"{FILE}: key 'schema.0.properties' is []: it should have at least 1 item")
+
+
+def test_broken_yaml_is_told_with_its_line(visits):
+    visits.replace(FILE, "id: daybook", "id: [daybook")
+    assert refusal(visits, ParamsError).startswith(f"{FILE}, line 4: not valid YAML (")
+
+
+@pytest.mark.parametrize("name", ["silver.clicks", "bronze.orders", "orders"])
+def test_a_table_without_a_contract_is_told_with_those_that_have_one(name):
+    with pytest.raises(ContractError) as caught:
+        load_table(name)
+    known = ", ".join([*load_tables("silver"), *load_tables("gold")])
+    assert str(caught.value) == f"{name} has no contract; the contracts are: {known}."
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_contract_of_the_project_gives_types_that_tables_can_have(layer):
+    for table in load_tables(layer).values():
+        assert table.arrow_schema.names == table.columns
+
+
+@pytest.mark.parametrize("name", sorted(load_tables("silver")))
+def test_every_silver_row_says_how_new_it_is_and_when_it_landed(name):
+    table = load_table(name)
+    assert (table.type_of("version_at"), table.type_of("landed_on")) == ("TIMESTAMPTZ", "DATE")
+    assert {"version_at", "landed_on"} <= set(table.required)
+
+
+@pytest.mark.parametrize("name", [*load_tables("silver"), *load_tables("gold")])
+def test_money_is_never_a_float(name):
+    money = ("amount", "revenue", "price", "freight", "value", "monetary")
+    for item in load_table(name).properties:
+        if item.logicalType == "number" and any(word in item.name for word in money):
+            assert item.physicalType == "DECIMAL(18,4)", item.name
+
+
+@pytest.mark.parametrize("name", ["silver.orders", "silver.customers"])
+def test_a_customer_is_only_a_pseudonym(name):
+    assert load_table(name).pseudonyms == ["customer_key"]
+
+
+def test_silver_has_the_tables_of_the_canonical_model():
+    names = ("customers", "order_items", "orders", "payments", "products", "reviews")
+    assert list(load_tables("silver")) == [f"silver.{name}" for name in names]
+
+
+def test_gold_has_the_tables_that_dashboards_read():
+    assert set(load_tables("gold")) == {
+        "gold.daily_sales",
+        "gold.category_sales",
+        "gold.product_sales",
+        "gold.payment_mix",
+        "gold.delivery_performance",
+        "gold.customer_rfm",
+        "gold.cohort_retention",
+    }
+
+
+def test_daily_sales_has_one_row_per_order_date_with_its_figures():
+    table = load_table("gold.daily_sales")
+    assert table.key == ["order_date"]
+    assert table.columns == [
+        "order_date",
+        "orders",
+        "cancelled_orders",
+        "units",
+        "gross_revenue",
+        "returns_amount",
+        "net_revenue",
+        "average_order_value",
+        "new_customers",
+        "returning_customers",
+    ]

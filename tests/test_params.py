@@ -1,0 +1,175 @@
+"""Settings: what a params file may hold, and what each mistake in it is told as."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from daybook.errors import ParamsError, UsageError
+from daybook.params import environments, load_settings, parse_run_date, read_yaml
+
+KEYS = (
+    "title, source, timezone, currency, landing, lake, archive, report, pii_key, engine, max_rejected_share, "
+    "tolerated_rejected_rows, default_run_date"
+)
+
+
+def refusal(env="local", overrides=None):
+    with pytest.raises(ParamsError) as caught:
+        load_settings(env, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("env", environments())
+def test_every_environment_of_the_project_loads(env):
+    settings = load_settings(env)
+    assert settings.env == env
+    assert settings.default_run_date is not None
+
+
+def test_an_unknown_environment_is_told_with_those_there_are(project):
+    assert refusal("prod") == "There is no params/prod.yaml; the environments are: local, olist, online_retail."
+
+
+@pytest.mark.parametrize("env", ["../params/local", "local.yaml", "sources/demo", ""])
+def test_an_environment_is_a_plain_name(project, env):
+    assert refusal(env).startswith(f"There is no params/{env}.yaml;")
+
+
+def test_an_unknown_key_is_told_with_the_known_ones(project):
+    project.replace("params/local.yaml", "title:", "colour: red\ntitle:")
+    assert refusal() == f"params/local.yaml: there is no key 'colour'; the keys are: {KEYS}."
+
+
+def test_a_missing_key_is_named(project):
+    project.replace("params/local.yaml", 'lake: "{home}/lake"\n', "")
+    assert refusal() == "params/local.yaml: key 'lake' is missing; add it."
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("title: Demo shop", "title: [1]", "key 'title' is [1]: it should be a valid string."),
+        ("currency: EUR", "currency: eur", "key 'currency' is 'eur': it should match pattern '^[A-Z]{3}$'."),
+        ("0.05", "1.5", "key 'max_rejected_share' is 1.5: it should be less than or equal to 1."),
+        ("0.05", "many", "key 'max_rejected_share' is 'many': it should be a valid number, unable to parse string as a number."),
+        ('"{home}/lake"', "5", "key 'lake' is 5: it should be a valid string."),
+        ("title:", "env: prod\ntitle:", "key 'env' is not for the file; remove it."),
+        ("title:", "5: five\ntitle:", "key 5 is not a text; write it in quotes."),
+        ("Europe/Berlin", "Mars/Olympus", "key 'timezone' is 'Mars/Olympus': not an IANA time zone such as Europe/Berlin."),
+        ("Europe/Berlin", "Europe", "key 'timezone' is 'Europe': not an IANA time zone such as Europe/Berlin."),
+        ("Europe/Berlin", "../UTC", "key 'timezone' is '../UTC': not an IANA time zone such as Europe/Berlin."),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_with_its_key_and_reason(project, old, new, told):
+    project.replace("params/local.yaml", old, new)
+    assert refusal() == f"params/local.yaml: {told}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: 2\na: 3\n", ", line 3: not valid YAML (key 'a' stands twice); mend that line."),
+        ("a:\n  b: 1\n  b: 2\n", ", line 3: not valid YAML (key 'b' stands twice); mend that line."),
+        ("a: 1\n\tb: 2\n", ", line 2: not valid YAML (found a tab character that violates indentation); mend that line."),
+        ("a: 1\nb: 2025-11-31\n", ", line 2: not valid YAML (day is out of range for month); mend that line."),
+        ("a: 1\n[b]: 2\n", ", line 2: not valid YAML (found unhashable key); mend that line."),
+        ("- a\n", ": expected keys and values, found list; write lines of key: value."),
+        ("", ": expected keys and values, found NoneType; write lines of key: value."),
+    ],
+)
+def test_broken_yaml_is_told_with_its_line(project, text, told):
+    project.write("params/local.yaml", text)
+    assert refusal() == f"params/local.yaml{told}"
+
+
+@pytest.mark.parametrize("data", [b"title: caf\xe9\n", b"title: \x01\n"])
+def test_a_file_that_is_no_text_is_told_so(project, data):
+    (project.root / "params/local.yaml").write_bytes(data)
+    told = refusal()
+    assert told.startswith("params/local.yaml cannot be read (")
+    assert told.endswith("; save it as UTF-8 text.")
+    assert "\n" not in told
+
+
+def test_a_merged_mapping_is_no_repeated_key(project):
+    project.write("params/any.yaml", "base: &base {a: 1, b: 2}\nother:\n  <<: *base\n  b: 3\n")
+    assert read_yaml(project.root / "params/any.yaml")["other"] == {"a": 1, "b": 3}
+
+
+def test_an_override_wins_over_the_file():
+    assert load_settings("local", {"currency": "GBP", "max_rejected_share": "0.5"}).max_rejected_share == 0.5
+
+
+def test_an_unknown_override_is_told_with_the_known_keys():
+    assert refusal(overrides={"lak": "x"}) == f"--set lak=x: params have no key 'lak'; the keys are: {KEYS}."
+
+
+@pytest.mark.parametrize("key", ["env", "overrides"])
+def test_what_is_not_for_the_file_is_not_for_overrides_either(key):
+    assert refusal(overrides={key: "x"}).startswith(f"--set {key}=x: params have no key")
+
+
+def test_an_override_that_does_not_fit_is_not_blamed_on_the_file():
+    assert refusal(overrides={"engine": "spork"}) == "--set: key 'engine' is 'spork': it should be 'duckdb'."
+
+
+def test_a_relative_location_of_the_file_is_below_the_project(project):
+    project.replace("params/local.yaml", '"{home}/lake"', "tables/here")
+    assert load_settings("local").lake == str(project.root / "tables/here")
+
+
+def test_a_relative_override_is_below_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_settings("local", {"landing": "drops"}).landing == str(tmp_path / "drops")
+
+
+def test_home_is_the_daybook_home_in_files_and_overrides(home):
+    settings = load_settings("local", {"archive": "{home}/other"})
+    assert settings.lake == str(home / "lake")
+    assert settings.archive == str(home / "other")
+
+
+def test_home_is_in_the_checkout_unless_the_environment_says_otherwise(project, monkeypatch):
+    monkeypatch.delenv("DAYBOOK_HOME", raising=False)
+    assert load_settings("local").lake == str(project.root / ".daybook/lake")
+
+
+def test_a_tilde_is_the_users_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_settings("local", {"landing": "~/drops"}).landing == str(tmp_path / "drops")
+
+
+def test_a_uri_stays_as_it_is_but_for_a_last_slash():
+    assert load_settings("local", {"lake": "s3://bucket/lake/"}).lake == "s3://bucket/lake"
+
+
+def test_overrides_handed_on_mean_the_same_in_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = load_settings("local", {"landing": "drops", "currency": "GBP"})
+    monkeypatch.chdir("/")
+    assert load_settings(first.env, first.overrides) == first
+
+
+def test_loading_leaves_the_callers_overrides_alone():
+    given = {"landing": "drops"}
+    load_settings("local", given)
+    assert given == {"landing": "drops"}
+
+
+def test_a_run_date_is_an_iso_date():
+    assert parse_run_date("2024-02-29") == date(2024, 2, 29)
+
+
+@pytest.mark.parametrize("text", ["2025-02-29", "20251130", "2025-W48-7", "30.11.2025", "2025-11-30 ", "today", ""])
+def test_anything_else_is_no_run_date(text):
+    with pytest.raises(UsageError) as caught:
+        parse_run_date(text)
+    assert str(caught.value) == f"{text!r} is not a business date; write it as YYYY-MM-DD, for example 2025-11-30."
+
+
+def test_an_absent_yaml_file_is_told_by_its_path(tmp_path: Path):
+    with pytest.raises(ParamsError, match=r"none\.yaml cannot be read"):
+        read_yaml(tmp_path / "none.yaml")
