@@ -56,7 +56,7 @@ def _check_env(env: str) -> None:
 
 
 def _check_source(name: str) -> None:
-    dry_run(load_source(name), DuckDBEngine(Lake("memory://"), "UTC"))
+    dry_run(load_source(name), DuckDBEngine(Lake("memory:///check"), "UTC"))
 
 
 def _notebook_problems(stage: str) -> Iterator[str]:
@@ -71,7 +71,8 @@ def _notebook_problems(stage: str) -> Iterator[str]:
     except DaybookError as error:
         yield str(error)
         return
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    except (ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        # nbformat meets JSON that is no notebook with whatever Python says.
         yield f"is not a notebook ({str(error).splitlines()[0]})"
         return
     known = {"env": "local", "run_date": "2025-11-30", "run_id": "", "overrides": {}}

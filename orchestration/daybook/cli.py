@@ -31,7 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console(highlight=False)
+# Where there is no terminal, lines are as long as they are: what reads them is a program or a log.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 EXIT_CODES = {"SUCCEEDED": EXIT_GOOD, "SKIPPED": EXIT_GOOD, "REJECTED": EXIT_REJECTED}
 _STYLES = {"SUCCEEDED": "green", "SKIPPED": "cyan", "REJECTED": "yellow", "FAILED": "red", "UNFINISHED": "magenta"}
@@ -69,9 +70,12 @@ def run(
     from daybook.archive import Archive
     from daybook.laptop import run_day
     from daybook.progress import Progress
+    from daybook.sources import open_landing
 
     settings = _settings(env, set_)
     run_date = _run_date(settings, day)
+    # A wrong folder is told at once, rather than by a run that fails after its retries.
+    open_landing(settings.landing)
     run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
     with Progress(console, settings, run_id, live=not as_json) as progress:
         _, record = run_day(settings, run_id, listener=progress)
@@ -163,12 +167,11 @@ def sql(
 
     settings = _settings(env, set_)
     engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
-    found = engine.query(query)
-    columns = list(found.columns)
-    if as_json:
-        _print_json([dict(zip(columns, row)) for row in engine.rows(query)])
-        return
+    columns = list(engine.query(query).columns)
     listed = engine.rows(query)
+    if as_json:
+        _print_json([dict(zip(columns, row)) for row in listed])
+        return
     print(Listing(columns, listed[:rows], total=len(listed)))
 
 

@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional, Union
 
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
@@ -79,7 +80,7 @@ class Lake:
         if delta is None:
             return None
         self.tables_read[table] = int(delta.version())
-        return delta.to_pyarrow_dataset()
+        return _dataset(delta)
 
     def partitions(self, table: str, column: str = PARTITION) -> list[date]:
         """The dates that a table holds rows for, sorted; from the log alone."""
@@ -226,7 +227,7 @@ class Lake:
             source = DeltaTable(published)
             write_deltalake(
                 self.uri(table),
-                source.to_pyarrow_dataset().scanner().to_reader(),
+                _dataset(source).scanner().to_reader(),
                 partition_by=list(source.metadata().partition_columns) or None,
                 commit_properties=self._signed(),
             )
@@ -253,6 +254,16 @@ def _open_delta(uri: str) -> Optional[DeltaTable]:
         return DeltaTable(uri)
     except TableNotFoundError:
         return None
+
+
+def _dataset(delta: DeltaTable) -> pa.dataset.Dataset:
+    """The table's files through Arrow's own filesystem.
+
+    deltalake's default one calls back into Python from Arrow's reading threads, and those abort the process (exit code 134,
+    a quarter of all tries here) when they are still about at the interpreter's end.
+    """
+    filesystem, path = pa.fs.FileSystem.from_uri(delta.table_uri)
+    return delta.to_pyarrow_dataset(filesystem=pa.fs.SubTreeFileSystem(path, filesystem))
 
 
 def _overwrite(

@@ -62,6 +62,14 @@ class Settings(BaseModel):
     env: str = Field(exclude=True)
     overrides: dict[str, str] = Field(default_factory=dict, exclude=True)
 
+    @field_validator(*LOCATIONS)
+    @classmethod
+    def _known_place(cls, value: str) -> str:
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme != "s3":
+            raise ValueError("it should be a folder or an s3:// URI")
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:

@@ -7,6 +7,7 @@ writes records) nor tables (``lake``).
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Optional
 
@@ -16,14 +17,12 @@ from obstore.store import ObjectStore, from_url
 
 from daybook.errors import ArchiveError
 
-SCHEMES = ("file", "s3", "memory")
-
 
 class Store:
     """The objects under one root URI; keys are relative and use ``/``."""
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/")
+        self.uri = re.sub(r"(?<=[^:/])/+$", "", uri)
         if "://" in self.uri:
             options = {}
             if self.uri.startswith("s3://") and os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):

@@ -14,10 +14,9 @@ import pyarrow as pa
 from daybook.errors import LandingError
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
-from daybook.sources import Entity, LandedFile, read_entity
+from daybook.sources import Entity, LandedFile, open_landing, read_entity
 from daybook.sources.files import TECHNICAL, find_files
 from daybook.sources.mapping import quote, typed_sql
-from daybook.storage import Store
 
 
 @dataclass
@@ -54,11 +53,7 @@ def read_landing(stage: Stage) -> Landing:
     Ends the stage as SKIPPED where the source says that a missing file means a closed shop, or no row is of that date.
     """
     landing = Landing()
-    store = Store(stage.settings.landing)
-    if store.local_path is not None and not any(store.local_path.iterdir()):
-        raise LandingError(
-            f"{store.uri} holds no files; name the landing folder with --set landing=FOLDER, or run `daybook demo`."
-        )
+    store = open_landing(stage.settings.landing)
     for entity in stage.source.entities.values():
         # An absent file is told before a large one is read.
         if not find_files(store, entity, stage.run_date) and entity.missing != "empty":

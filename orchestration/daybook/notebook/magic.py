@@ -52,7 +52,8 @@ class _ExtensionOf:
             return None
         result = stage.engine.query(text)
         try:
-            total = None if options.name is None and re.search(r"\blimit\b", text.lower()) else _count(stage.engine, text)
+            limited = options.name is None and re.search(r"\blimit\b", text.lower())
+            total = None if limited else result.aggregate("count(*)").fetchall()[0][0]
             rows = result.fetchmany(options.rows)
         except duckdb.Error as error:
             raise SqlError(str(error).splitlines()[0]) from None
@@ -67,14 +68,13 @@ def _parse_line(line: str) -> argparse.Namespace:
     parser.add_argument("name", nargs="?")
     parser.add_argument("--rows", type=int, default=_ROWS)
     parser.add_argument("--quiet", action="store_true")
-    options, unknown = parser.parse_known_args(shlex.split(line))
+    try:
+        options, unknown = parser.parse_known_args(shlex.split(line))
+    except (argparse.ArgumentError, ValueError) as error:
+        raise UsageError(f"%%sql {line}: {error}; write %%sql [name] [--rows N] [--quiet].") from None
     if unknown:
         raise UsageError(f"%%sql does not know {unknown[0]!r}; write %%sql [name] [--rows N] [--quiet].")
     return options
-
-
-def _count(engine: Any, text: str) -> int:
-    return int(engine.one(f"SELECT count(*) FROM ({text}\n)")[0])
 
 
 def _literal(value: Any) -> str:

@@ -88,7 +88,7 @@ def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str)
     """Horizontal bars of gross revenue by category, largest on top."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new("Top categories by gross revenue", day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
-        names = [str(row[0]) for row in rows][::-1]
+        names = [_plain(row[0]) for row in rows][::-1]
         values = [float(row[1]) for row in rows][::-1]
         axes.barh(names, values, height=0.7, color=_QUIET)
         for index, value in enumerate(values):
@@ -102,7 +102,7 @@ def rejected_rows(rows: Sequence[tuple[str, int]], *, day: date) -> Plot:
     """Horizontal bars of rejected rows by reason, most on top."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new("Rejected rows by reason", day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
-        names = [str(row[0]) for row in rows][::-1]
+        names = [_plain(row[0]) for row in rows][::-1]
         values = [int(row[1]) for row in rows][::-1]
         axes.barh(names, values, height=0.7, color=_ACCENT)
         for index, value in enumerate(values):
@@ -122,6 +122,11 @@ def _new(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axe
     axes.set_title(title, pad=20)
     axes.annotate(subtitle, (0, 1), (0, 6), "axes fraction", "offset points", va="bottom", fontsize=9, color="#6b757f")
     return figure, axes
+
+
+def _plain(name: Any) -> str:
+    """A name from the data: matplotlib would typeset what stands between two dollar signs."""
+    return str(name).replace("$", r"\$")
 
 
 def _money(axes: Axes, which: Literal["x", "y"], currency: str) -> None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from daybook.sources.files import LandedFile, read_entity
+from daybook.sources.files import LandedFile, open_landing, read_entity
 from daybook.sources.mapping import mapped_sql
 from daybook.sources.spec import Column, Entity, Source, load_source, source_names
 
-__all__ = ["Column", "Entity", "LandedFile", "Source", "load_source", "mapped_sql", "read_entity", "source_names"]
+__all__ = [
+    "Column",
+    "Entity",
+    "LandedFile",
+    "Source",
+    "load_source",
+    "mapped_sql",
+    "open_landing",
+    "read_entity",
+    "source_names",
+]

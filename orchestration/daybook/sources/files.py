@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Optional
 
 import pyarrow as pa
@@ -38,6 +39,15 @@ class LandedFile:
     bytes: int
     sha256: str
     rows: int
+
+
+def open_landing(uri: str) -> Store:
+    """The store that a deployment's files arrive in; ``LandingError`` where a folder is absent or empty."""
+    if "://" not in uri and not (Path(uri).is_dir() and any(Path(uri).iterdir())):
+        raise LandingError(
+            f"{uri} holds no files; name the landing folder with --set landing=FOLDER, or make the demo's with `daybook demo`."
+        )
+    return Store(uri)
 
 
 def find_files(store: Store, entity: Entity, run_date: date) -> list[str]:

@@ -1,0 +1,159 @@
+"""How values, listings and results read, in a notebook and as text."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.notebook.display import Listing, Note, Result, format_value, short_path
+
+
+def lines(shown: object) -> list[list[str]]:
+    """The words of each line of a text."""
+    return [line.split() for line in repr(shown).splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "·"),
+        (float("nan"), "·"),
+        (True, "yes"),
+        (False, "no"),
+        (0, "0"),
+        (1234567, "1,234,567"),
+        (-1234, "-1,234"),
+        (Decimal("1234.5000"), "1,234.50"),
+        (Decimal("-0.0049"), "-0.00"),
+        (2.5, "2.50"),
+        (1234567.89, "1,234,568"),
+        (datetime(2025, 11, 30), "2025-11-30"),
+        (datetime(2025, 11, 30, 9, 5), "2025-11-30 09:05:00"),
+        (date(2025, 11, 30), "2025-11-30"),
+        ("a & b", "a & b"),
+    ],
+)
+def test_a_value_reads_as_a_person_writes_it(value: Any, text: str) -> None:
+    assert format_value(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0534, "5.3%"), (Decimal("1"), "100.0%"), (None, "·")])
+def test_a_share_reads_in_percent(value: Any, text: str) -> None:
+    assert format_value(value, percent=True) == text
+
+
+def test_a_listing_as_text_aligns_numbers_right_and_texts_left() -> None:
+    shown = Listing(["name", "orders"], [("ant", 1), ("elephant", 1000)])
+    assert repr(shown).splitlines() == [
+        "name      orders",
+        "--------  ------",
+        "ant            1",
+        "elephant   1,000",
+    ]
+
+
+def test_a_listing_in_a_notebook_has_a_cell_a_value() -> None:
+    shown = Listing(["name", "orders"], [("ant", 1), ("bee", 1000)])._repr_html_()
+    assert shown.count("<th ") == 2
+    assert shown.count("<td ") == 4
+    assert ">1,000</td>" in shown
+
+
+def test_what_is_shown_cannot_be_markup() -> None:
+    shown = Listing(["<b>"], [("<script>alert(1)</script>",)])._repr_html_() + Note({"<i>": "<u>"})._repr_html_()
+    assert not [tag for tag in ("<b>", "<script>", "<i>", "<u>") if tag in shown]
+    assert "&lt;script&gt;" in shown
+
+
+def test_a_listing_without_rows_says_so_and_keeps_its_columns() -> None:
+    shown = Listing(["name", "orders"], [], total=0)
+    assert "no rows" in shown._repr_html_()
+    assert ">orders</th>" in shown._repr_html_()
+    assert lines(shown) == [["name", "orders"], ["----", "------"], ["0", "rows"]]
+
+
+def test_a_percent_column_is_shown_in_percent() -> None:
+    assert lines(Listing(["share", "other"], [(0.5, 0.5)], percent=["share"]))[2] == ["50.0%", "0.50"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "total", "caption"),
+    [
+        (1, 1, "1 row"),
+        (3, 3, "3 rows"),
+        (2, 1234, "1,234 rows, the first 2"),
+    ],
+)
+def test_a_caption_says_how_many_rows_there_are(rows: int, total: int, caption: str) -> None:
+    shown = Listing(["n"], [(n,) for n in range(rows)], total=total)
+    assert repr(shown).splitlines()[-1] == caption
+    assert caption in shown._repr_html_()
+
+
+def test_without_a_total_there_is_no_caption() -> None:
+    assert "row" not in repr(Listing(["n"], [(1,)])) + Listing(["n"], [(1,)])._repr_html_()
+
+
+def test_a_masked_value_is_hidden_but_that_there_is_none_is_not() -> None:
+    shown = Listing(["email", "n"], [("ann@example.com", 1), (None, 2), ("", 3)], masked=["email"])
+    assert lines(shown)[2:] == [["•••", "1"], ["·", "2"], ["3"]]
+    assert "ann@example.com" not in shown._repr_html_()
+
+
+def test_a_masked_number_is_hidden() -> None:
+    assert "4711" not in repr(Listing(["customer_id"], [(4711,)], masked=["customer_id"]))
+
+
+@pytest.mark.parametrize("name", ["id", "order_id", "CustomerID", "row number", "InvoiceNo", "_row_number", "sequence"])
+def test_a_number_that_names_something_is_not_grouped(name: str) -> None:
+    assert lines(Listing([name], [(536365,)]))[2] == ["536365"]
+
+
+@pytest.mark.parametrize("name", ["paid", "orders", "piano", "units"])
+def test_a_number_that_counts_something_is_grouped(name: str) -> None:
+    assert lines(Listing([name], [(536365,)]))[2] == ["536,365"]
+
+
+def test_a_note_has_a_line_a_fact() -> None:
+    note = Note({"Shop": "Demo shop", "Business date": "2025-11-30"})
+    assert repr(note) == "Shop           Demo shop\nBusiness date  2025-11-30"
+    assert note._repr_html_().count("<tr>") == 2
+
+
+def test_a_long_fact_is_broken_between_words() -> None:
+    words = [f"word{number}" for number in range(40)]
+    note = Note({"Why": " ".join(words), "Rows": "1"})
+    assert max(len(line) for line in repr(note).splitlines()) <= 110
+    assert repr(note).split() == ["Why", *words, "Rows", "1"]
+    assert note._repr_html_().count("<br>") == len(repr(note).splitlines()) - 2
+
+
+def test_a_result_says_outcome_rows_and_tables() -> None:
+    shown = Result("transform", "SUCCEEDED", [], {"in": 1200, "out": 3, "rejected": None}, {"silver.orders": 7})
+    text = repr(shown)
+    assert "✓ SUCCEEDED" in text
+    assert "1,200 in, 3 out" in text
+    assert "rejected" not in text
+    assert "Why" not in text
+    assert "orders (version 7)" in text
+
+
+@pytest.mark.parametrize(("outcome", "mark"), [("SKIPPED", "–"), ("REJECTED", "✗"), ("FAILED", "!")])
+def test_a_result_gives_its_reasons(outcome: str, mark: str) -> None:
+    shown = Result("quality", outcome, ["no trade", "no <data>"], {"in": 0}, {})
+    assert lines(shown)[0] == ["Outcome", mark, outcome]
+    assert lines(shown)[1] == ["Why", "no", "trade;", "no", "<data>"]
+    assert "no &lt;data&gt;" in shown._repr_html_()
+
+
+def test_a_path_in_the_home_folder_is_short() -> None:
+    assert short_path(f"{Path.home()}/shop/lake") == "~/shop/lake"
+
+
+@pytest.mark.parametrize("location", ["s3://bucket/lake", f"{Path.home()}ette/lake"])
+def test_a_path_elsewhere_is_left_as_it_is(location: str) -> None:
+    assert short_path(location) == location

@@ -1,0 +1,52 @@
+"""The figures that sum up a business date."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from daybook.contracts import load_table
+from daybook.notebook.figures import FIGURES, MONEY, named_figures
+
+SUMMARY: dict[str, Any] = {
+    "orders": 1234,
+    "cancelled_orders": 0,
+    "units": 2000,
+    "gross_revenue": Decimal("98765.4321"),
+    "returns_amount": Decimal("0.0000"),
+    "net_revenue": Decimal("98765.4321"),
+    "average_order_value": None,
+    "new_customers": 7,
+}
+
+
+def test_the_figures_are_the_columns_of_daily_sales() -> None:
+    assert list(FIGURES) == [name for name in load_table("gold.daily_sales").columns if name != "order_date"]
+
+
+def test_money_is_what_daily_sales_holds_as_decimals() -> None:
+    contract = load_table("gold.daily_sales")
+    assert list(MONEY) == [name for name in contract.columns if contract.type_of(name).startswith("DECIMAL")]
+
+
+def test_counts_have_no_unit_and_money_has_its_currency() -> None:
+    figures = dict(named_figures(SUMMARY, "BRL"))
+    assert figures["orders"] == "1,234"
+    assert figures["gross revenue"] == "98,765.43 BRL"
+    assert figures["returns amount"] == "0.00 BRL"
+
+
+@pytest.mark.parametrize("name", ["average order value", "returning customers"])
+def test_a_figure_without_a_value_has_no_currency(name: str) -> None:
+    assert dict(named_figures(SUMMARY, "EUR"))[name] == "·"
+
+
+def test_figures_from_a_record_read_the_same() -> None:
+    record = {name: str(value) if name in MONEY and value is not None else value for name, value in SUMMARY.items()}
+    assert named_figures(record, "EUR") == named_figures(SUMMARY, "EUR")
+
+
+def test_the_order_is_that_of_the_table() -> None:
+    assert [name for name, _ in named_figures({}, "EUR")] == [name.replace("_", " ") for name in FIGURES]

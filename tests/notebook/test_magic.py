@@ -1,0 +1,238 @@
+"""The ``%%sql`` cells of a session, and which cells run once a stage has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from daybook.errors import SqlError, StageError, UsageError
+from daybook.notebook import stage as stages
+from daybook.notebook.display import Listing
+from daybook.notebook.stage import Stage
+from daybook.stages import RESULT_MIME
+
+
+@pytest.fixture
+def stage(opened: Any) -> Stage:
+    """The open stage, with 25 numbers to ask for."""
+    stage: Stage = opened.shell.user_ns["stage"]
+    stage.engine.register("numbers", pa.table({"n": list(range(25)), "text": [f"it's {n}" for n in range(25)]}))
+    return stage
+
+
+def rows(listing: Listing) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in listing.rows]
+
+
+# Showing a query
+
+
+def test_a_cell_shows_the_first_rows_and_how_many_there_are(opened: Any, stage: Stage) -> None:
+    shown = opened.value("%%sql\nSELECT n FROM numbers ORDER BY n")
+    assert rows(shown) == [(n,) for n in range(10)]
+    assert shown.total == 25
+    assert shown.columns == ["n"]
+
+
+def test_rows_says_how_many_to_show(opened: Any, stage: Stage) -> None:
+    assert len(opened.value("%%sql --rows 3\nSELECT n FROM numbers").rows) == 3
+
+
+@pytest.mark.parametrize("clause", [" LIMIT 5", "\nlimit 5"])
+def test_a_query_with_a_limit_does_not_say_how_many_rows_there_are(opened: Any, stage: Stage, clause: str) -> None:
+    assert opened.value(f"%%sql\nSELECT n FROM numbers{clause}").total is None
+
+
+@pytest.mark.parametrize("ending", [";", " -- all of them", ";\n-- all of them", " /* all */ ;"])
+@pytest.mark.parametrize("name", ["", "named"])
+def test_a_query_may_end_with_a_semicolon_or_a_remark(opened: Any, stage: Stage, name: str, ending: str) -> None:
+    assert opened.value(f"%%sql {name}\nSELECT n FROM numbers{ending}").total == 25
+
+
+def test_a_quiet_cell_shows_nothing(opened: Any, stage: Stage) -> None:
+    assert opened.value("%%sql --quiet\nSELECT n FROM numbers") is None
+
+
+def test_shares_are_shown_in_percent(opened: Any, stage: Stage) -> None:
+    shown = opened.value("%%sql\nSELECT 0.25 AS share, 0.5 AS month_1_retention, 0.5 AS shared")
+    assert shown.percent == ["share", "month_1_retention"]
+
+
+def test_a_wrong_query_raises_one_sentence(opened: Any, stage: Stage) -> None:
+    error = opened.error("%%sql\nSELECT missing FROM numbers")
+    assert isinstance(error, SqlError)
+    assert str(error).startswith('Binder Error: Referenced column "missing" not found')
+
+
+def test_a_query_that_fails_while_it_runs_raises_one_sentence(opened: Any, stage: Stage) -> None:
+    error = opened.error("%%sql\nSELECT CAST(text AS INTEGER) FROM numbers")
+    assert isinstance(error, SqlError)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(("line", "unknown"), [("--sort", "--sort"), ("one two", "two"), ("one -q", "-q")])
+def test_an_unknown_option_is_refused_with_those_there_are(opened: Any, stage: Stage, line: str, unknown: str) -> None:
+    error = opened.error(f"%%sql {line}\nSELECT 1")
+    assert isinstance(error, UsageError)
+    assert str(error) == f"%%sql does not know {unknown!r}; write %%sql [name] [--rows N] [--quiet]."
+
+
+@pytest.mark.parametrize("line", ["--rows", "--rows many", "'open"])
+def test_a_line_that_cannot_be_read_is_refused_with_how_to_write_it(opened: Any, stage: Stage, line: str) -> None:
+    error = opened.error(f"%%sql {line}\nSELECT 1")
+    assert isinstance(error, UsageError)
+    assert str(error).endswith("write %%sql [name] [--rows N] [--quiet].")
+
+
+def test_without_an_open_stage_the_cell_says_what_to_run_first(session: Any) -> None:
+    error = session.error("%%sql\nSELECT 1")
+    assert isinstance(error, StageError)
+    assert str(error) == "%%sql needs an open stage; run the cell with begin(...) first."
+
+
+# Naming a query
+
+
+def test_a_named_query_can_be_read_by_later_cells(opened: Any, stage: Stage) -> None:
+    shown = opened.value("%%sql few\nSELECT n FROM numbers WHERE n < 3 ORDER BY n;")
+    assert rows(shown) == [(0,), (1,), (2,)]
+    assert shown.total == 3
+    assert rows(opened.value("%%sql\nSELECT count(*) FROM few")) == [(3,)]
+    assert stage.engine.defines("few")
+
+
+def test_a_named_query_with_a_limit_says_how_many_rows_it_has(opened: Any, stage: Stage) -> None:
+    assert opened.value("%%sql few\nSELECT n FROM numbers LIMIT 12").total == 12
+
+
+def test_a_quiet_named_query_has_its_name(opened: Any, stage: Stage) -> None:
+    assert opened.value("%%sql silver.orders --quiet\nSELECT n FROM numbers") is None
+    assert stage.engine.defines("silver.orders")
+
+
+# Values from Python
+
+
+@pytest.mark.parametrize(
+    ("value", "condition"),
+    [
+        ('"it\'s 7"', "text = {{ value }}"),
+        ("7", "n = {{ value }}"),
+        ("7.0", "n = {{value}}"),
+        ("__import__('decimal').Decimal('7')", "n = {{ value }}"),
+        ("{'n': 6}", "n = {{ value['n'] + 1 }}"),
+        ("__import__('datetime').date(2025, 11, 7)", "n = day(CAST({{ value }} AS DATE))"),
+        ("None", "n = coalesce({{ value }}, 7)"),
+        ("True", "n = CASE WHEN {{ value }} THEN 7 END"),
+        ("'x'", "n = 7 AND {{ value }} = 'x' AND {{ value.upper() }} = 'X'"),
+    ],
+)
+def test_an_expression_in_braces_becomes_its_value(opened: Any, stage: Stage, value: str, condition: str) -> None:
+    opened.value(f"value = {value}")
+    assert rows(opened.value(f"%%sql\nSELECT n FROM numbers WHERE {condition}")) == [(7,)]
+
+
+def test_a_value_cannot_break_out_of_its_quotes(opened: Any, stage: Stage) -> None:
+    opened.value('value = "\' OR 1 = 1 --"')
+    assert rows(opened.value("%%sql\nSELECT n FROM numbers WHERE text = {{ value }}")) == []
+
+
+def test_an_unknown_name_in_braces_is_pythons_own_error(opened: Any, stage: Stage) -> None:
+    assert isinstance(opened.error("%%sql\nSELECT {{ unheard_of }}"), NameError)
+
+
+# Personal data
+
+
+def test_personal_columns_are_masked_wherever_they_come_from(opened: Any, stage: Stage) -> None:
+    people = pa.table({"order_id": ["1", "2", "3"], "customer_id": ["C-17", None, ""], "n": [1, 2, 3]})
+    stage.engine.register("landed.orders", people)
+    shown = opened.value("%%sql\nSELECT n, customer_id FROM (SELECT * FROM landed.orders) ORDER BY n")
+    assert [line.split() for line in repr(shown).splitlines()[2:5]] == [["1", "•••"], ["2", "·"], ["3"]]
+    assert "C-17" not in repr(shown) + shown._repr_html_()
+
+
+@pytest.mark.parametrize("column", ["_raw", "_problem"])
+def test_a_line_as_it_landed_is_masked(opened: Any, stage: Stage, column: str) -> None:
+    stage.engine.register("landed.orders", pa.table({column: ["1;ann@example.com"]}))
+    shown = opened.value("%%sql\nSELECT * FROM landed.orders")
+    assert "ann@example.com" not in repr(shown) + shown._repr_html_()
+
+
+# Once a stage has ended
+
+
+@pytest.fixture(params=["skip('the shop was closed')", "reject(['too many rows'])"])
+def ended(request: pytest.FixtureRequest, opened: Any) -> Any:
+    """A session whose stage has said that there is nothing more to do."""
+    opened.value(f"stage.{request.param}")
+    return opened
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "done.append(1)",
+        "%%sql\nSELECT done FROM nowhere",
+        "found = done.append(1)",
+        "first = 1\ndone.append(first)",
+        "found: list = [done.append(1)]",
+        "if True:\n    done.append(1)",
+    ],
+)
+def test_a_cell_that_works_is_not_run_after_the_end(ended: Any, cell: str) -> None:
+    ended.shell.user_ns["done"] = []
+    assert ended.value(cell) is None
+    assert ended.shell.user_ns["done"] == []
+    assert ended.printed == f"Not run: the stage has ended as {stages.current.ended}.\n"
+
+
+@pytest.mark.parametrize(
+    "cell", ['run_date = "2025-12-01"', '# Parameters\nenv = "local"\nrun_date: str = "2025-12-01"\nx = {}\n']
+)
+def test_a_parameters_cell_is_run_after_the_end(ended: Any, cell: str) -> None:
+    ended.value(cell)
+    assert ended.shell.user_ns["run_date"] == "2025-12-01"
+
+
+def test_opening_a_stage_anew_lets_cells_run_again(ended: Any) -> None:
+    ended.begin()
+    assert ended.value("1 + 1") == 2
+
+
+def test_cells_after_a_good_end_are_run(opened: Any) -> None:
+    opened.value("stage.succeed(rows_in=1, rows_out=1)")
+    assert opened.value("1 + 1") == 2
+
+
+def test_without_a_stage_every_cell_is_run(session: Any) -> None:
+    assert session.value("1 + 1") == 2
+
+
+# What is left for the record
+
+
+def test_a_cell_that_fails_leaves_what_was_read_and_written(opened: Any, stage: Stage) -> None:
+    stage.lake.tables_written["bronze.orders"] = 4
+    opened.error("1 / 0")
+    (result,) = [output[RESULT_MIME] for output in opened.outputs if RESULT_MIME in output]
+    assert (result["stage"], result["outcome"], result["tables_written"]) == ("ingest", "FAILED", {"bronze.orders": 4})
+
+
+def test_a_cell_that_succeeds_leaves_no_result(opened: Any, stage: Stage) -> None:
+    opened.value("1 + 1")
+    assert opened.outputs == []
+
+
+def test_a_cell_that_fails_after_the_end_leaves_the_end_as_it_was(opened: Any) -> None:
+    opened.value("stage.succeed(rows_in=1, rows_out=1)")
+    opened.error("1 / 0")
+    assert [output for output in opened.outputs if RESULT_MIME in output] == []
+
+
+def test_an_error_for_people_is_shown_without_the_librarys_frames(opened: Any) -> None:
+    opened.error("%%sql\nSELECT * FROM nowhere_at_all")
+    assert "SqlError: There is no table nowhere_at_all" in opened.printed
+    assert "duckdb.py" not in opened.printed

@@ -1,0 +1,287 @@
+"""The SQL a source's YAML stands for: texts cleaned and typed, entities mapped to canonical tables."""
+
+from __future__ import annotations
+
+import hmac
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+import sqlglot
+
+from daybook.contracts import load_table, load_tables
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+from daybook.sources import Column, Source, load_source, mapped_sql, source_names
+from daybook.sources.mapping import literal, quote, typed_sql
+from daybook.sources.spec import COMPUTED
+
+DAY = date(2025, 11, 30)
+BERLIN = ZoneInfo("Europe/Berlin")
+KEY = b"any key will do"
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = DuckDBEngine(Lake("memory:///lake"), "Europe/Berlin")
+    engine.add_pseudonyms(KEY)
+    return engine
+
+
+@pytest.fixture
+def typed(engine):
+    """``typed(text, **column)``: the text as the declared column's value."""
+
+    def call(text, null_values=(), name="column", **column):
+        engine.register("landed", pa.table({name: pa.array([text], pa.string())}))
+        return engine.one(f"SELECT {typed_sql(name, Column(**column), list(null_values))} FROM landed")[0]
+
+    return call
+
+
+# Texts
+
+
+@pytest.mark.parametrize(("text", "value"), [(" x ", "x"), ("", None), ("   ", None), ("NULL", "NULL"), ("O'Brien", "O'Brien")])
+def test_text_is_trimmed_and_nothing_is_null(typed, text, value):
+    assert typed(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("N/A", None), (" N/A ", None), ("O'Brien", None), ("", None), ("x", "x")])
+def test_null_values_are_null(typed, text, value):
+    assert typed(text, null_values=["N/A", "O'Brien"]) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("9121", "09121"), (" 91 ", "00091"), ("12345", "12345"), ("1234567", "1234567"), ("", None), ("N/A", None)],
+)
+def test_lost_leading_zeros_are_put_back(typed, text, value):
+    assert typed(text, null_values=["N/A"], pad=5) == value
+
+
+@pytest.mark.parametrize("name", ['5" nail', "it's", "a, b", "select", "x; DROP TABLE y; --"])
+def test_a_column_may_have_any_name(typed, name):
+    assert typed("7", name=name, type="integer") == 7
+
+
+@pytest.mark.parametrize("text", ["'", "'; DROP TABLE x; --", '"', "\\", "a''b"])
+def test_a_text_is_a_literal_whatever_it_holds(engine, text):
+    assert engine.one(f"SELECT {literal(text)}") == (text,)
+
+
+@pytest.mark.parametrize("name", ['"', 'a""b', "a b"])
+def test_a_name_is_an_identifier_whatever_it_holds(engine, name):
+    assert engine.query(f"SELECT 1 AS {quote(name)}").columns == [name]
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), (" -3 ", -3), ("+3", 3), ("17850.0", 17850), ("2.7", None), ("1e3", None), ("3 pcs", None), ("9" * 20, None)],
+)
+def test_an_integer_is_whole(typed, text, value):
+    assert typed(text, type="integer") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12.50", "12.50"),
+        ("-0.01", "-0.01"),
+        ("1.", "1"),
+        (".5", "0.5"),
+        ("1.2345", "1.2345"),
+        ("1.234500", "1.2345"),
+        (".500000", "0.5"),
+        ("1.23456", None),
+        ("1e3", None),
+        ("12,50", None),
+        ("12,50 EUR", None),
+        ("€12.50", None),
+        ("1_000", None),
+        ("NaN", None),
+        ("123456789012345", None),
+    ],
+)
+def test_a_decimal_has_at_most_four_places_and_is_never_rounded(typed, text, value):
+    assert typed(text, type="decimal") == (None if value is None else Decimal(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12,50", "12.50"),
+        ("1.234,50", "1234.50"),
+        ("1.234.567,89", "1234567.89"),
+        ("-1234,5", "-1234.5"),
+        (",5", "0.5"),
+        ("1.234", "1234"),
+        ("12.50", None),
+        ("1,234.50", None),
+        ("12,34,56", None),
+    ],
+)
+def test_with_a_decimal_comma_points_part_thousands_only(typed, text, value):
+    assert typed(text, type="decimal", decimal_comma=True) == (None if value is None else Decimal(value))
+
+
+def test_a_decimal_comma_holds_for_integers_too(typed):
+    assert typed("17.850,0", type="integer", decimal_comma=True) == 17850
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("F", False), ("1", True), ("maybe", None)])
+def test_a_boolean_is_true_or_false(typed, text, value):
+    assert typed(text, type="boolean") is value
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2018-05-05 10:00:00", datetime(2018, 5, 5, 10)),
+        ("2018-05-05T10:00:00.123456", datetime(2018, 5, 5, 10, 0, 0, 123456)),
+        ("2018-05-05", datetime(2018, 5, 5)),
+        ("2018-05-05T10:00:00Z", datetime(2018, 5, 5, 12)),
+        ("2018-05-05T10:00:00+02:00", datetime(2018, 5, 5, 10)),
+        ("2018-05-05 10:00:00-0300", datetime(2018, 5, 5, 15)),
+        ("2018-13-05", None),
+        ("05/05/2018", None),
+        ("2018-05-05 noon", None),
+    ],
+)
+def test_a_timestamp_is_the_shops_local_time(typed, text, value):
+    assert typed(text, type="timestamp") == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("2018-05-05", date(2018, 5, 5)), ("2018-02-30", None), ("yesterday", None)])
+def test_a_date_is_iso_8601(typed, text, value):
+    assert typed(text, type="date") == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern", "text", "value"),
+    [
+        ("timestamp", "%d/%m/%Y %H:%M", "05/03/2018 14:05", datetime(2018, 3, 5, 14, 5)),
+        ("timestamp", "%d/%m/%Y %H:%M", "2018-03-05 14:05", None),
+        ("timestamp", "%Y-%m-%d %H:%M %z", "2018-03-05 14:05 +0000", datetime(2018, 3, 5, 15, 5)),
+        ("date", "%d.%m.%Y", "05.03.2018", date(2018, 3, 5)),
+        ("date", "%d.%m.%Y", "31.02.2018", None),
+    ],
+)
+def test_a_format_says_how_a_time_is_written(typed, kind, pattern, text, value):
+    assert typed(text, type=kind, format=pattern) == value
+
+
+# Mappings
+
+
+@pytest.fixture
+def landed(engine):
+    """The small shop's entities, typed, with a row or two each."""
+    at = [datetime(2025, 11, 30, 9, 30), datetime(2025, 11, 30, 0, 15)]
+    tie = {"_source_file": ["o.csv"] * 2, "_row_number": pa.array([1, 2], pa.int64())}
+    engine.register("orders", pa.table({"id": ["o1", "o2"], "person": ["p1", None], "at": at, "state": ["paid"] * 2, **tie}))
+    lines = {"id": ["o1", "o1"], "sku": ["s1", "s2"], "pieces": pa.array([2, 1], pa.int64())}
+    engine.register(
+        "lines", pa.table({**lines, "price": pa.array([Decimal("1.5"), Decimal("2")], pa.decimal128(18, 4)), **tie})
+    )
+    return engine
+
+
+@pytest.fixture
+def mapped(landed):
+    """``mapped(spec, table)``: the canonical rows, as mappings from column to value."""
+
+    def call(spec, table):
+        return landed.arrow(mapped_sql(Source.model_validate(spec), table, DAY)).to_pylist()
+
+    return call
+
+
+def test_a_canonical_table_has_the_mapped_values_in_its_own_types(mapped, shop):
+    first, second = mapped(shop, "order_items")
+    assert first == {
+        "order_id": "o1",
+        "line_number": 1,
+        "product_id": "s1",
+        "seller_id": None,
+        "quantity": 2,
+        "unit_price": Decimal("1.5000"),
+        "freight": None,
+        "is_return": False,
+        "version_at": datetime(2025, 11, 30, tzinfo=BERLIN),
+        "_source_file": "o.csv",
+        "_row_number": 1,
+    }
+    assert second["line_number"] == 2
+
+
+def test_local_times_become_moments(mapped, shop):
+    assert mapped(shop, "orders")[0]["ordered_at"] == datetime(2025, 11, 30, 8, 30, tzinfo=timezone.utc)
+
+
+def test_a_personal_key_becomes_a_pseudonym_and_null_stays_null(mapped, shop):
+    keys = [row["customer_key"] for row in mapped(shop, "orders")]
+    assert keys == [hmac.digest(KEY, b"p1", "sha256").hex()[:32], None]
+
+
+def test_a_version_of_the_source_is_kept(mapped, shop):
+    shop["mapping"]["orders"][0]["columns"]["version_at"] = "at"
+    assert mapped(shop, "orders")[0]["version_at"] == datetime(2025, 11, 30, 9, 30, tzinfo=BERLIN)
+
+
+def test_a_row_without_a_version_has_the_dates_midnight_in_the_shop(mapped, shop):
+    shop["mapping"]["orders"][0]["columns"]["version_at"] = "CASE WHEN id = 'o1' THEN at END"
+    assert mapped(shop, "orders")[1]["version_at"] == datetime(2025, 11, 30, tzinfo=BERLIN)
+
+
+def test_a_table_that_the_source_lacks_has_no_rows_but_its_columns(landed, shop):
+    table = landed.arrow(mapped_sql(Source.model_validate(shop), "payments", DAY))
+    assert table.num_rows == 0
+    assert table.column_names[:3] == ["order_id", "sequence", "method"]
+
+
+def test_several_selects_of_a_table_are_put_together(mapped, shop):
+    select = shop["mapping"]["order_items"][0]
+    returned = {**select, "where": "pieces > 1", "columns": {**select["columns"], "quantity": "-pieces", "is_return": "TRUE"}}
+    shop["mapping"]["order_items"].append(returned)
+    assert [(row["quantity"], row["is_return"]) for row in mapped(shop, "order_items")] == [(2, False), (1, False), (-2, True)]
+
+
+def test_a_grouped_row_is_tied_to_its_first_line(mapped, shop):
+    shop["mapping"]["orders"] = [
+        {
+            "from": "lines",
+            "join": "JOIN orders ON orders.id = lines.id",
+            "group_by": ["lines.id"],
+            "columns": {"order_id": "lines.id", "ordered_at": "min(orders.at)", "status": "max(orders.state)"},
+        }
+    ]
+    (row,) = mapped(shop, "orders")
+    assert (row["order_id"], row["_row_number"], row["status"]) == ("o1", 1, "paid")
+
+
+CANONICAL = [name.split(".")[1] for name in load_tables("silver")]
+
+
+@pytest.mark.parametrize("table", CANONICAL)
+@pytest.mark.parametrize("name", source_names())
+def test_every_mapping_gives_the_contracts_columns_in_order(name, table):
+    (statement,) = sqlglot.parse(mapped_sql(load_source(name), table, DAY), read="duckdb")
+    expected = [column for column in load_table(f"silver.{table}").columns if column not in COMPUTED]
+    assert statement.named_selects == [*expected, "_source_file", "_row_number"]
+
+
+@pytest.mark.parametrize("table", CANONICAL)
+@pytest.mark.parametrize("name", source_names())
+def test_every_mapping_is_sql_that_spark_can_be_given(name, table):
+    sql = mapped_sql(load_source(name), table, DAY)
+    (translated,) = sqlglot.transpile(sql, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
+    sqlglot.parse_one(translated, read="spark")

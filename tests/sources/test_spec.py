@@ -1,0 +1,193 @@
+"""A source's YAML: what it may say, and what each mistake in it is told as."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from daybook.errors import ParamsError, SourceError
+from daybook.sources import Source, load_source, source_names
+
+FILE = "params/sources/shop.yaml"
+
+
+def write(project, shop):
+    shop.pop("name")
+    project.write(FILE, yaml.safe_dump(shop, sort_keys=False))
+
+
+def refusal(project, shop, error=SourceError):
+    write(project, shop)
+    with pytest.raises(error) as caught:
+        load_source("shop")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", source_names())
+def test_every_source_of_the_project_loads(name):
+    assert load_source(name).name == name
+
+
+def test_a_source_is_named_by_its_file(project, shop):
+    write(project, shop)
+    assert load_source("shop").name == "shop"
+
+
+def test_the_first_entity_makes_the_date(shop):
+    assert Source.model_validate(shop).primary == "orders"
+
+
+def test_an_entity_reads_its_own_encoding_before_the_sources(shop):
+    shop["encoding"] = ["utf-8", "windows-1252"]
+    shop["entities"]["lines"]["encoding"] = "utf-16"
+    source = Source.model_validate(shop)
+    assert (source.encodings("orders"), source.encodings("lines")) == (["utf-8", "windows-1252"], ["utf-16"])
+
+
+def test_personal_columns_are_those_with_a_class(shop):
+    assert Source.model_validate(shop).personal_columns() == {"orders": {"person"}, "lines": set()}
+
+
+def test_an_unknown_source_is_told_with_those_there_are(project):
+    with pytest.raises(SourceError) as caught:
+        load_source("shop")
+    assert str(caught.value) == "There is no params/sources/shop.yaml; the sources are: demo, olist, online_retail."
+
+
+def test_an_unknown_key_is_told_with_the_known_ones(project, shop):
+    shop["colour"] = "red"
+    assert refusal(project, shop) == (
+        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, null_values, entities, mapping."
+    )
+
+
+def test_the_name_is_not_for_the_file(project, shop):
+    project.write(FILE, yaml.safe_dump(shop))
+    with pytest.raises(SourceError) as caught:
+        load_source("shop")
+    assert str(caught.value) == f"{FILE}: key 'name' is not for the file; its file name is its name."
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "told"),
+    [
+        (("entities", "orders"), "colour", "red", "there is no key 'entities.orders.colour'; remove it."),
+        (
+            ("entities", "lines", "columns", "price"),
+            "type",
+            "float",
+            "key 'entities.lines.columns.price.type' is 'float': it should be 'text', 'integer', 'decimal', 'date', "
+            "'timestamp' or 'boolean'.",
+        ),
+        (
+            ("entities", "lines", "columns", "sku"),
+            "pad",
+            0,
+            "key 'entities.lines.columns.sku.pad' is 0: it should be greater than 0.",
+        ),
+        (
+            ("entities", "lines"),
+            "delimiter",
+            "||",
+            "key 'entities.lines.delimiter' is '||': it should have at most 1 character.",
+        ),
+        (
+            ("entities", "orders"),
+            "missing",
+            "ignore",
+            "key 'entities.orders.missing' is 'ignore': it should be 'fail', 'skip' or 'empty'.",
+        ),
+        (
+            ("mapping", "order_items", 0, "columns"),
+            "quantity",
+            1,
+            "key 'mapping.order_items.0.columns.quantity' is 1: it should be a valid string.",
+        ),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_with_its_key(project, shop, where, key, value, told):
+    place = shop
+    for step in where:
+        place = place[step]
+    place[key] = value
+    assert refusal(project, shop) == f"{FILE}: {told}"
+
+
+def test_a_missing_key_is_named(project, shop):
+    del shop["entities"]["orders"]["files"]
+    assert refusal(project, shop) == f"{FILE}: key 'entities.orders.files' is missing; add it."
+
+
+@pytest.mark.parametrize("files", ["../secrets.csv", "/etc/passwd", "orders//x.csv", "orders/./x.csv", "orders/", ""])
+def test_files_lie_below_landing(project, shop, files):
+    shop["entities"]["orders"]["files"] = files
+    assert refusal(project, shop) == f"{FILE}: entity 'orders' has files {files!r}, which must be a path below landing."
+
+
+def test_an_entity_has_a_plain_name(project, shop):
+    shop["entities"]["my orders"] = shop["entities"]["orders"]
+    assert refusal(project, shop) == f"{FILE}: entity 'my orders' must be a plain name of letters, digits and _."
+
+
+@pytest.mark.parametrize("entity", ["nobody", "lines"])
+def test_an_entity_follows_one_above_it(project, shop, entity):
+    shop["entities"]["lines"]["follows"]["entity"] = entity
+    assert refusal(project, shop) == f"{FILE}: entity 'lines' follows {entity!r}, which must be an entity above it."
+
+
+def test_an_entity_follows_by_a_column_of_its_own(project, shop):
+    shop["entities"]["lines"]["follows"]["by"] = "person"
+    assert refusal(project, shop) == f"{FILE}: entity 'lines' follows by 'person', which is not among its columns."
+
+
+@pytest.mark.parametrize("column", ["nothing", "state"])
+def test_a_date_is_a_column_that_can_be_one(project, shop, column):
+    shop["entities"]["orders"]["date"] = column
+    assert refusal(project, shop) == (
+        f"{FILE}: entity 'orders' has date {column!r}, which must be among its columns as a date or timestamp."
+    )
+
+
+def test_a_mapping_is_to_a_canonical_table(project, shop):
+    shop["mapping"]["invoices"] = shop["mapping"]["orders"]
+    assert refusal(project, shop) == (
+        f"{FILE}: mapping has a table 'invoices'; the canonical tables are: customers, order_items, orders, payments, "
+        "products, reviews."
+    )
+
+
+def test_a_mapping_is_from_an_entity(project, shop):
+    shop["mapping"]["orders"][0]["from"] = "invoices"
+    assert refusal(project, shop) == f"{FILE}: mapping of 'orders' is from 'invoices'; the entities are: orders, lines."
+
+
+@pytest.mark.parametrize("column", ["total", "order_date", "landed_on"])
+def test_a_mapping_gives_columns_that_are_not_computed(project, shop, column):
+    shop["mapping"]["orders"][0]["columns"][column] = "at"
+    assert refusal(project, shop) == (
+        f"{FILE}: mapping of 'orders' has a column {column!r}; the columns are: order_id, customer_key, ordered_at, status, "
+        "country, state, city, approved_at, shipped_at, delivered_at, estimated_delivery_at, version_at."
+    )
+
+
+@pytest.mark.parametrize("column", ["order_id", "ordered_at", "status"])
+def test_a_mapping_gives_every_required_column(project, shop, column):
+    del shop["mapping"]["orders"][0]["columns"][column]
+    assert refusal(project, shop) == f"{FILE}: mapping of 'orders' from 'orders' lacks the required column {column!r}."
+
+
+@pytest.mark.parametrize("table", ["orders", "order_items"])
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_mapping_has_orders_and_their_lines(project, shop, table, emptied):
+    if emptied:
+        shop["mapping"][table] = []
+    else:
+        del shop["mapping"][table]
+    assert refusal(project, shop) == f"{FILE}: a mapping needs at least the tables orders and order_items."
+
+
+def test_a_key_that_stands_twice_is_told_with_its_line(project):
+    project.write(FILE, "title: A\ntitle: B\n")
+    with pytest.raises(ParamsError) as caught:
+        load_source("shop")
+    assert str(caught.value) == f"{FILE}, line 2: not valid YAML (key 'title' stands twice); mend that line."

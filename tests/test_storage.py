@@ -1,0 +1,84 @@
+"""Objects under a root, the same in a folder and in memory: read, list, create once."""
+
+from __future__ import annotations
+
+import pytest
+
+from daybook.errors import ArchiveError
+from daybook.storage import Store
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request, tmp_path):
+    return Store(str(tmp_path / "root") if request.param == "folder" else "memory:///root")
+
+
+def test_what_is_created_is_read_back(store):
+    store.create("a/b.txt", b"\x00text\xff")
+    assert store.read("a/b.txt") == b"\x00text\xff"
+
+
+def test_an_absent_object_is_a_file_not_found(store):
+    with pytest.raises(FileNotFoundError):
+        store.read("a/b.txt")
+
+
+def test_an_object_exists_once_it_is_there(store):
+    assert not store.exists("a/b.txt")
+    store.create("a/b.txt", b"")
+    assert store.exists("a/b.txt")
+
+
+def test_a_folder_is_no_object(store):
+    store.create("a/b.txt", b"")
+    assert not store.exists("a")
+
+
+def test_what_exists_is_never_created_again(store):
+    store.create("a/b.txt", b"first")
+    with pytest.raises(ArchiveError) as caught:
+        store.create("a/b.txt", b"second")
+    assert str(caught.value) == (f"{store.uri}/a/b.txt exists already and is never overwritten; start another run instead.")
+    assert store.read("a/b.txt") == b"first"
+
+
+def test_what_is_no_record_can_be_replaced(store):
+    store.replace("last.json", b"1")
+    store.replace("last.json", b"2")
+    assert store.read("last.json") == b"2"
+
+
+def test_keys_are_listed_in_order_by_whole_segments(store):
+    for key in ("run/b", "run/a/x", "runner/c", "d"):
+        store.create(key, b"")
+    assert store.keys() == ["d", "run/a/x", "run/b", "runner/c"]
+    assert store.keys("run") == ["run/a/x", "run/b"]
+
+
+def test_nothing_is_listed_under_a_prefix_that_is_not_there(store):
+    assert (store.keys("none"), store.folders("none")) == ([], [])
+
+
+def test_folders_are_the_names_one_level_below(store):
+    for key in ("run=2/a/x", "run=1/b", "file"):
+        store.create(key, b"")
+    assert store.folders() == ["run=1", "run=2"]
+    assert store.folders("run=2") == ["a"]
+
+
+@pytest.mark.parametrize("name", ["with space.csv", "é.csv", "50%.csv", "a%20b.csv", "a#b.csv", "x[1].csv"])
+def test_files_that_others_dropped_are_found_whatever_their_name(tmp_path, name):
+    (tmp_path / name).write_bytes(b"dropped")
+    store = Store(str(tmp_path))
+    assert store.keys() == [name]
+    assert store.read(name) == b"dropped"
+
+
+def test_a_folder_knows_its_path_and_a_bucket_has_none(tmp_path):
+    assert Store(f"{tmp_path}/").local_path == tmp_path
+    assert Store("memory://").local_path is None
+    assert Store("memory:///root/").local_path is None
+
+
+def test_an_object_is_shown_with_its_root(tmp_path):
+    assert Store(f"{tmp_path}/").href("a/b.txt") == f"{tmp_path}/a/b.txt"
