@@ -198,6 +198,15 @@ def test_every_commit_is_signed_with_the_run(lake: Lake) -> None:
     assert newest["daybook_run_id"] == "daily-2025-11-01-1"
 
 
+@pytest.mark.parametrize("folder", ["my shop", "Größe", "100%", "no #1", "it's + more"])
+def test_a_lake_may_lie_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
+    lake = Lake(str(tmp_path / folder))
+    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.merge(PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
+    assert content(lake, "bronze.orders", "value") == [("a",)]
+    assert content(lake, "silver.products", "name") == [("Ant",)]
+
+
 # Replacing a partition
 
 

@@ -82,3 +82,10 @@ def test_a_folder_knows_its_path_and_a_bucket_has_none(tmp_path):
 
 def test_an_object_is_shown_with_its_root(tmp_path):
     assert Store(f"{tmp_path}/").href("a/b.txt") == f"{tmp_path}/a/b.txt"
+
+
+def test_looking_at_a_folder_that_is_not_there_does_not_make_it(tmp_path):
+    place = tmp_path / "typo"
+    store = Store(str(place))
+    assert (store.keys(), store.folders(), store.exists("a")) == ([], [], False)
+    assert not place.exists()

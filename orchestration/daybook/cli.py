@@ -44,14 +44,19 @@ Set = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
-@app.callback()
-def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"daybook {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
     _State.debug = debug
 
 
@@ -211,9 +216,8 @@ def demo(
 
 
 @app.command()
-def lab(env: Env = "local", set_: Set = None) -> None:
-    """Open JupyterLab on the notebooks and this lake; what a notebook writes goes to your development copy."""
-    _settings(env, set_)
+def lab() -> None:
+    """Open JupyterLab on the notebooks; what they write goes to your development copy of the tables."""
     raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyter", "lab", str(project_root() / "notebooks")]))  # noqa: S603
 
 

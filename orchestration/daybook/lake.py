@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from datetime import date
 from typing import Any, Callable, Optional, Union
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -262,7 +263,9 @@ def _dataset(delta: DeltaTable) -> pa.dataset.Dataset:
     deltalake's default one calls back into Python from Arrow's reading threads, and those abort the process (exit code 134,
     a quarter of all tries here) when they are still about at the interpreter's end.
     """
-    filesystem, path = pa.fs.FileSystem.from_uri(delta.table_uri)
+    uri = delta.table_uri
+    # deltalake writes a folder of this machine without scheme and yet with a space as %20, which Arrow takes at its word.
+    filesystem, path = pa.fs.FileSystem.from_uri(uri) if "://" in uri else (pa.fs.LocalFileSystem(), unquote(uri))
     return delta.to_pyarrow_dataset(filesystem=pa.fs.SubTreeFileSystem(path, filesystem))
 
 

@@ -13,7 +13,7 @@ from typing import Optional
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import ObjectStore, from_url
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from daybook.errors import ArchiveError
 
@@ -23,13 +23,20 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = re.sub(r"(?<=[^:/])/+$", "", uri)
+        self._bucket: Optional[ObjectStore] = None
         if "://" in self.uri:
             options = {}
             if self.uri.startswith("s3://") and os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
                 options = {"client_options": {"allow_http": True}}
-            self._store: ObjectStore = from_url(self.uri, **options)  # type: ignore[call-overload]
-        else:
-            self._store = obstore.store.LocalStore(self.uri, mkdir=True)
+            self._bucket = from_url(self.uri, **options)  # type: ignore[call-overload]
+
+    def _open(self, *, write: bool = False) -> ObjectStore:
+        if self._bucket is not None:
+            return self._bucket
+        if not write and not Path(self.uri).is_dir():
+            # Looking at a place must not make it: a folder appears with its first object.
+            return MemoryStore()
+        return LocalStore(self.uri, mkdir=True)
 
     @property
     def local_path(self) -> Optional[Path]:
@@ -42,29 +49,29 @@ class Store:
 
     def read(self, key: str) -> bytes:
         """The object's bytes; ``FileNotFoundError`` where there is none."""
-        return bytes(obstore.get(self._store, key).bytes())
+        return bytes(obstore.get(self._open(), key).bytes())
 
     def exists(self, key: str) -> bool:
         try:
-            obstore.head(self._store, key)
+            obstore.head(self._open(), key)
         except FileNotFoundError:
             return False
         return True
 
     def keys(self, prefix: str = "") -> list[str]:
         """Every key under a prefix (whole path segments), sorted."""
-        found = obstore.list(self._store, prefix or None).collect()
+        found = obstore.list(self._open(), prefix or None).collect()
         return sorted(str(item["path"]) for item in found)
 
     def folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""
-        found = obstore.list_with_delimiter(self._store, prefix or None)
+        found = obstore.list_with_delimiter(self._open(), prefix or None)
         return sorted(str(path).rsplit("/", 1)[-1] for path in found["common_prefixes"])
 
     def create(self, key: str, data: bytes) -> None:
         """Write an object that must not exist yet (a conditional put): nothing is ever overwritten."""
         try:
-            obstore.put(self._store, key, data, mode="create")
+            obstore.put(self._open(write=True), key, data, mode="create")
         except AlreadyExistsError:
             raise ArchiveError(
                 f"{self.href(key)} exists already and is never overwritten; start another run instead."
@@ -72,4 +79,4 @@ class Store:
 
     def replace(self, key: str, data: bytes) -> None:
         """Write an object whether it exists or not: only for what is no record, such as the last outcome of a stage."""
-        obstore.put(self._store, key, data)
+        obstore.put(self._open(write=True), key, data)

@@ -63,7 +63,9 @@ def test_a_kernel_killed_between_two_merges_is_retried_and_the_run_succeeds(
     assert "the kernel died in this cell" in failed["failure"]["message"]
     assert failed["failure"]["source"].startswith("import os, pathlib, signal")
     archived = module_home.archive("tiny")
-    notebook = nbformat.reads(archived.store.read(f"{archived.folder(record['run_id'])}/3_transform.attempt-1.ipynb").decode(), 4)
+    notebook = nbformat.reads(
+        archived.store.read(f"{archived.folder(record['run_id'])}/3_transform.attempt-1.ipynb").decode(), 4
+    )
     statuses = [cell.metadata["papermill"]["status"] for cell in notebook.cells if cell.cell_type == "code"]
     assert statuses[-1] == "failed"
     assert set(statuses[:-1]) == {"completed"}

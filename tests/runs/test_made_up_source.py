@@ -95,7 +95,10 @@ def test_a_new_source_is_its_yaml_alone(module_home: Home, tmp_path: Path, monke
         (2, 6, Decimal("1009.5"), Decimal("1.2"), Decimal("1008.3"))
     ]
     assert engine.rows("SELECT product_id FROM silver.products ORDER BY 1") == [("0017",), ("0042",)]
-    assert engine.rows("SELECT city, customer_key IS NULL FROM silver.orders ORDER BY order_id") == [("Mödling", False), ("Wien", True)]
+    assert engine.rows("SELECT city, customer_key IS NULL FROM silver.orders ORDER BY order_id") == [
+        ("Mödling", False),
+        ("Wien", True),
+    ]
     assert engine.rows("SELECT _source_file, _row_number, _reasons FROM quarantine.zeilen") == [
         ("kasse/zeile_2024-03-31_b.csv", 3, "Menge is an integer")
     ]

@@ -31,9 +31,8 @@ def raw(landing: Path, query: str) -> list[tuple[object, ...]]:
     """A query over the raw CSV files, independent of everything in Daybook."""
     with duckdb.connect() as connection:
         for name in ("orders", "order_items", "order_payments", "customers", "products"):
-            connection.execute(
-                f"CREATE VIEW {name} AS SELECT * FROM read_csv('{landing}/olist_{name}_dataset.csv', all_varchar=true, header=true)"
-            )
+            file = f"{landing}/olist_{name}_dataset.csv"
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_csv('{file}', all_varchar=true, header=true)")
         connection.execute(
             f"CREATE VIEW translation AS SELECT * FROM "
             f"read_csv('{landing}/product_category_name_translation.csv', all_varchar=true, header=true)"
@@ -109,12 +108,11 @@ def test_new_and_returning_customers_make_up_all_customers_of_the_day(home: Home
 
 
 def test_no_customer_id_is_found_in_silver_or_gold(home: Home, landing: Path) -> None:
-    people = {
-        value
-        for row in raw(landing, f"SELECT customer_id, customer_unique_id FROM customers JOIN orders USING (customer_id) "
-                       f"WHERE order_purchase_timestamp LIKE '{DAY}%'")  # fmt: skip
-        for value in row
-    }
+    query = f"""
+        SELECT customer_id, customer_unique_id FROM customers JOIN orders USING (customer_id)
+        WHERE order_purchase_timestamp LIKE '{DAY}%'
+    """
+    people = {value for row in raw(landing, query) for value in row}
     assert people
     for table, rows in home.content("olist").items():
         assert not people & {value for row in rows for value in row if isinstance(value, str)}, table

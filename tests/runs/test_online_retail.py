@@ -79,9 +79,7 @@ def test_a_source_without_payments_has_an_empty_payment_mix(home: Home) -> None:
 def test_a_saturday_without_a_file_is_skipped_with_the_reason(
     home: Home, landing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = call(
-        monkeypatch, capsys, "run", "--env", "online_retail", "--date", SATURDAY, "--set", f"landing={landing}"
-    )
+    code, out, _ = call(monkeypatch, capsys, "run", "--env", "online_retail", "--date", SATURDAY, "--set", f"landing={landing}")
     assert code == 0
     assert "SKIPPED" in out
     assert f"{SATURDAY}.csv: the shop was closed" in out.replace("\n", "")

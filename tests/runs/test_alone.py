@@ -1,0 +1,88 @@
+"""Stage notebooks without a run: the plain papermill command, and a development copy instead of published tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from daybook.params import project_root
+from daybook.stages import RESULT_MIME, STAGES, notebook_name
+
+from .shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day
+
+pytestmark = pytest.mark.slow
+DAY = "2024-05-01"
+
+
+def papermill(project: Path, stage: str, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The plain command, as a person would type it, in an empty folder."""
+    output.parent.mkdir(exist_ok=True)
+    notebook = project / "notebooks" / f"{notebook_name(stage)}.ipynb"
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(output), *arguments]
+    return subprocess.run(command, cwd=output.parent, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, module_home: Home) -> Path:
+    project = copy_project(tmp_path_factory.mktemp("alone") / "project")
+    add_tiny_shop(project)
+    return project
+
+
+@pytest.fixture(autouse=True)
+def _in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
+
+
+def test_every_stage_runs_alone_into_a_development_copy(module_home: Home, project: Path, tmp_path: Path) -> None:
+    land_tiny_day(module_home.path, DAY, ["10.00"])
+    execution, record = module_home.run("tiny", DAY)
+    assert execution.status == "SUCCEEDED", record["reasons"]
+    published = module_home.content("tiny")
+    land_tiny_day(module_home.path, DAY, ["11.00", "2.00"])
+
+    for stage in STAGES:
+        output = tmp_path / "out" / f"{stage}.ipynb"
+        done = papermill(project, stage, output, "-p", "env", "tiny", "-p", "run_date", DAY)
+        assert done.returncode == 0, done.stderr[-2000:]
+        executed = nbformat.read(output, as_version=4)
+        outputs = [out for cell in executed.cells for out in cell.get("outputs", [])]
+        assert [out for out in outputs if out.output_type == "stream" and out.name == "stderr"] == []
+        results = [out.data[RESULT_MIME]["outcome"] for out in outputs if RESULT_MIME in out.get("data", {})]
+        assert results == ["SUCCEEDED"]
+
+    assert module_home.content("tiny") == published
+    assert gross(module_home, "tiny", DAY) == Decimal("10")
+    (copy,) = (module_home.path / "lake" / "dev").iterdir()
+    from daybook.engines import DuckDBEngine
+    from daybook.lake import Lake
+
+    mine = DuckDBEngine(Lake(str(module_home.path / "lake"), development=copy.name), "UTC")
+    assert mine.rows("SELECT gross_revenue FROM gold.daily_sales") == [(Decimal("13"),)]
+
+
+def test_a_closed_day_ends_well_and_leaves_the_further_cells_alone(module_home: Home, project: Path, tmp_path: Path) -> None:
+    land_tiny_day(module_home.path, DAY, ["10.00"])
+    output = tmp_path / "out" / "closed.ipynb"
+    done = papermill(project, "ingest", output, "-p", "env", "tiny", "-p", "run_date", "2024-05-02")
+    assert done.returncode == 0, done.stderr[-2000:]
+    executed = nbformat.read(output, as_version=4)
+    texts = [str(out.get("text", "")) for cell in executed.cells for out in cell.get("outputs", [])]
+    assert "Not run: the stage has ended as SKIPPED.\n" in texts
+
+
+def test_a_stage_before_its_predecessor_says_what_to_run_first(module_home: Home, project: Path, tmp_path: Path) -> None:
+    done = papermill(project, "validate", tmp_path / "out" / "v.ipynb", "-p", "env", "tiny", "-p", "run_date", "2031-01-01")
+    assert done.returncode == 1
+    assert "StageError: 2031-01-01 is not in bronze; run 1_ingest for that date first." in done.stderr
+
+
+def test_the_projects_own_notebooks_are_what_was_run(project: Path) -> None:
+    for stage in STAGES:
+        name = f"{notebook_name(stage)}.ipynb"
+        assert (project / "notebooks" / name).read_bytes() == (project_root() / "notebooks" / name).read_bytes()

@@ -1,0 +1,122 @@
+"""The ``daybook`` command: each mistake gives one sentence and its exit code, and starts nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from daybook.cli import app, main
+from daybook.params import project_root
+
+
+class Daybook:
+    """Calls the command in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = self._capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+
+@pytest.fixture
+def daybook(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Daybook:
+    return Daybook(monkeypatch, capsys)
+
+
+MISTAKES = [
+    (["run", "--date", "2025-02-30"], 2, "'2025-02-30' is not a business date; write it as YYYY-MM-DD"),
+    (["run", "--date", "yesterday"], 2, "'yesterday' is not a business date"),
+    (["run", "--env", "nope"], 2, "There is no params/nope.yaml; the environments are: local, olist, online_retail."),
+    (["run", "--set", "speed=9"], 2, "params have no key 'speed'; the keys are: title, source,"),
+    (["run", "--set", "landing"], 2, "--set landing has no value; write --set KEY=VALUE."),
+    (
+        ["run", "--set", "max_rejected_share=2"],
+        2,
+        "--set: key 'max_rejected_share' is '2': it should be less than or equal to 1.",
+    ),
+    (["run", "--speed", "9"], 2, "No such option: --speed"),
+    (["fly"], 2, "No such command 'fly'."),
+    (["run"], 1, "holds no files; name the landing folder with --set landing=FOLDER"),
+    (["show", "daily-2025-11-30-1"], 2, "There is no run daily-2025-11-30-1; `daybook runs` lists them."),
+    (["show", "today"], 2, "'today' is not a run's name"),
+    (["resume", "daily-2025-11-30-1"], 2, "There is no run daily-2025-11-30-1"),
+    (["sql", "SELECT * FROM gold.daily_sale"], 2, "There is no table gold.daily_sale; did you mean gold.daily_sales?"),
+    (["sql", "SELECT nothing FROM gold.daily_sales"], 2, 'Referenced column "nothing" not found'),
+    (["sql", "SELECT FROM WHERE"], 2, "The query does not parse:"),
+    (["sql", "DROP TABLE gold.daily_sales"], 2, "Give one SELECT; tables are changed by the stages only."),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_mistake_is_told_in_one_sentence_with_its_exit_code(
+    daybook: Daybook, home: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    ended, out, err = daybook(*arguments)
+    assert ended == code
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in out + err
+    assert not (home / "archive").exists()
+
+
+def test_a_debug_run_shows_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from daybook.errors import ParamsError
+
+    monkeypatch.setattr(sys, "argv", ["daybook", "--debug", "runs", "--env", "nope"])
+    with pytest.raises(ParamsError):
+        main()
+
+
+def test_a_params_file_without_a_key_is_an_error_that_names_file_and_key(
+    daybook: Daybook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params").mkdir()
+    text = (project_root() / "params" / "local.yaml").read_text()
+    (tmp_path / "params" / "local.yaml").write_text(re.sub(r"(?m)^timezone:.*\n", "", text))
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(tmp_path))
+    code, _, err = daybook("runs")
+    assert (code, err.strip()) == (2, "params/local.yaml: key 'timezone' is missing; add it.")
+
+
+def test_an_archive_without_runs_says_how_to_make_one(daybook: Daybook) -> None:
+    assert daybook("runs") == (0, "There are no runs yet; `daybook run` makes one.\n", "")
+
+
+def test_sql_prints_json_for_a_script(daybook: Daybook) -> None:
+    code, out, _ = daybook("sql", "SELECT 1 AS one, DATE '2025-11-30' AS day", "--json")
+    assert code == 0
+    assert json.loads(out) == [{"one": 1, "day": "2025-11-30"}]
+
+
+def test_a_gold_table_without_rows_can_be_queried(daybook: Daybook) -> None:
+    code, out, _ = daybook("sql", "SELECT count(*) AS days FROM gold.daily_sales", "--json")
+    assert (code, json.loads(out)) == (0, [{"days": 0}])
+
+
+def test_check_finds_the_project_good(daybook: Daybook) -> None:
+    code, out, _ = daybook("check")
+    assert code == 0, out
+    assert "files are good" in out
+
+
+def test_the_version_is_printed(daybook: Daybook) -> None:
+    assert daybook("--version")[1].startswith("daybook 0.")
+
+
+def test_every_command_says_what_it_does_and_stands_in_the_readme_or_changelog() -> None:
+    documents = (project_root() / "README.md").read_text() + (project_root() / "CHANGELOG.md").read_text()
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        assert command.help, name
+        assert re.search(rf"(daybook |`){name}\b", documents), f"{name} stands in neither README nor CHANGELOG"
