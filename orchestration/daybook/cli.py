@@ -285,6 +285,9 @@ def _write_report(settings: Settings) -> Path:
 
 def _print_day(record: dict[str, Any]) -> None:
     """How a run ended: the outcome and why, the day's figures, what the stages said to people."""
+    if record["state"] == "open":
+        console.print(f"\n{_styled('UNFINISHED')} {record['run_id']}; go on with `daybook resume {record['run_id']}`.")
+        return
     console.print(f"\n{_styled(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
     for reason in record["reasons"]:
         console.print(f"  {_escaped(reason)}", soft_wrap=True)

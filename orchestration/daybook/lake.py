@@ -107,7 +107,11 @@ class Lake:
         table = contract.full_name
         self.ensure(contract)
         same = " AND ".join(f"t.{column} = s.{column}" for column in contract.key)
-        newer = "(s.version_at > t.version_at OR (s.version_at = t.version_at AND s.landed_on >= t.landed_on))"
+        newer = (
+            # What the same landing said before is superseded by what it says now, whatever the versions.
+            "(s.landed_on = t.landed_on OR s.version_at > t.version_at "
+            "OR (s.version_at = t.version_at AND s.landed_on > t.landed_on))"
+        )
         # first_order_date is not the landing's to say: update_column sets it.
         columns = [name for name in contract.columns if name != "first_order_date"]
         # The parentheses are needed: DataFusion reads IS DISTINCT FROM a OR b as IS DISTINCT FROM (a OR b).

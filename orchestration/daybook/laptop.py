@@ -160,8 +160,13 @@ def resume_day(
 
 
 def _close(settings: Settings, run_id: str, execution: Execution) -> Record:
-    """Put the execution's history into the archive, and the run's record where the notify stage could not write it."""
+    """Put the execution's history into the archive, and the run's record where the notify stage could not write it.
+
+    A run that was interrupted stays open, so that it can be resumed.
+    """
     archive = Archive(settings.archive)
+    if execution.status == "ABORTED":
+        return archive.run(run_id)
     archive.write_history(run_id, _journal(settings, run_id).read_bytes())
     record = archive.run(run_id)
     # The notify stage of this very execution has closed the run, unless it failed or was never reached.

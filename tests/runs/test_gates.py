@@ -1,0 +1,84 @@
+"""What stops a day: a table that breaks its contract, a file that cannot be read. Readers keep what they have."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from .shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    project = copy_project(tmp_path / "project")
+    add_tiny_shop(project)
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
+    return project
+
+
+def change_cell(project: Path, notebook: str, begins: str, old: str, new: str) -> None:
+    """Change the cell of a notebook that begins so, as an analyst would."""
+    path = project / "notebooks" / f"{notebook}.ipynb"
+    content = nbformat.read(path, as_version=4)
+    (cell,) = [each for each in content.cells if each.source.startswith(begins)]
+    assert old in cell.source
+    cell.source = cell.source.replace(old, new)
+    nbformat.write(content, path)
+
+
+def test_a_repeated_key_in_gold_stops_the_publish(
+    module_home: Home, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    land_tiny_day(module_home.path, "2024-05-01", ["10.00"])
+    execution, _ = module_home.run("tiny", "2024-05-01")
+    assert execution.status == "SUCCEEDED"
+    before = module_home.content("tiny")
+    land_tiny_day(module_home.path, "2024-05-01", ["30.00"])
+    twice = "FROM counts AS n CROSS JOIN (SELECT 1 UNION ALL SELECT 2) AS twice"
+    change_cell(project, "4_aggregate", "%%sql gold.daily_sales", "FROM counts AS n", twice)
+
+    code, out, _ = call(monkeypatch, capsys, "run", "--env", "tiny", "--date", "2024-05-01")
+
+    assert code == 3
+    assert "REJECTED" in out
+    assert "gold.daily_sales: 1 rows break '(order_date) is unique'" in out
+    after = module_home.content("tiny")
+    assert {name: rows for name, rows in after.items() if name.startswith("gold.")} == {
+        name: rows for name, rows in before.items() if name.startswith("gold.")
+    }
+    stages = [each["stage"] for each in module_home.archive("tiny").attempts("daily-2024-05-01-2")]
+    assert stages == ["ingest", "validate", "transform", "aggregate", "quality", "notify"]
+
+
+def test_a_missing_key_stops_before_silver(module_home: Home, project: Path) -> None:
+    land_tiny_day(module_home.path, "2024-05-02", ["10.00"])
+    change_cell(project, "3_transform", "%%sql silver.order_items", "line_number,", "CAST(NULL AS BIGINT) AS line_number,")
+
+    execution, record = module_home.run("tiny", "2024-05-02")
+
+    assert (execution.status, execution.error) == ("FAILED", "Daybook.Rejected")
+    assert record["outcome"] == "REJECTED"
+    assert record["reasons"] == ["silver.order_items: 1 rows break 'line_number is present'"]
+    assert module_home.engine("tiny").rows("SELECT * FROM silver.orders WHERE order_date = DATE '2024-05-02'") == []
+    assert gross(module_home, "tiny", "2024-05-02") is None
+
+
+def test_a_file_that_cannot_be_read_fails_with_file_line_and_reason_and_writes_nothing(
+    module_home: Home, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    land_tiny_day(module_home.path, "2024-05-03", ["10.00", "20.00"])
+    file = module_home.path / "landing" / "2024-05-03.csv"
+    file.write_bytes(file.read_bytes().replace(b"A2", b"\xc4pfel"))
+
+    code, out, _ = call(monkeypatch, capsys, "run", "--env", "tiny", "--date", "2024-05-03")
+
+    assert code == 1
+    said = " ".join(out.split())
+    assert f"ingest failed in cell 4 (attempt 4): LandingError: {file}, line 3: byte 0xc4 is not utf-8;" in said
+    assert module_home.engine("tiny").rows("SELECT count(*) FROM bronze.sales WHERE run_date = DATE '2024-05-03'") == [(0,)]
+    assert gross(module_home, "tiny", "2024-05-01") == Decimal("10")
