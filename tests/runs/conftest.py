@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from .shop import Home
+from .shop import Home, add_tiny_shop, copy_project
 
 
 @pytest.fixture(scope="module")
@@ -16,3 +17,12 @@ def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         place = tmp_path_factory.mktemp("home")
         patch.setenv("DAYBOOK_HOME", str(place))
         yield Home(place)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of the test's own, whose notebooks it may change, with the corner shop as deployment ``tiny``."""
+    project = copy_project(tmp_path / "project")
+    add_tiny_shop(project)
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
+    return project

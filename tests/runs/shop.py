@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -110,23 +111,20 @@ mapping:
         unit_price: price
 """
 
-TINY_PARAMS = """
-title: Corner shop
-source: tiny
-timezone: Europe/Berlin
-currency: EUR
-landing: "{home}/landing"
-lake: "{home}/lake"
-archive: "{home}/archive"
-report: "{home}/report"
-pii_key: "{home}/pii.key"
-"""
+
+def local_params(title: str, source: str, timezone: str) -> str:
+    """A deployment on this machine, as a copy of ``params/local.yaml`` would be."""
+    text = (project_root() / "params" / "local.yaml").read_text()
+    text = re.sub(r"(?m)^default_run_date:.*\n", "", text)
+    for key, value in {"title": title, "source": source, "timezone": timezone}.items():
+        text = re.sub(rf"(?m)^{key}:.*$", f"{key}: {value}", text)
+    return text
 
 
 def add_tiny_shop(project: Path) -> None:
     """A deployment `tiny`, small enough that a stage is hardly more than its kernel's start."""
     (project / "params" / "sources" / "tiny.yaml").write_text(TINY_SOURCE)
-    (project / "params" / "tiny.yaml").write_text(TINY_PARAMS)
+    (project / "params" / "tiny.yaml").write_text(local_params("Corner shop", "tiny", "Europe/Berlin"))
 
 
 def land_tiny_day(home: Path, day: str, amounts: list[str]) -> None:

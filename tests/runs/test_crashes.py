@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from .shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day, put_before_last_cell
+from .shop import Home, gross, land_tiny_day, put_before_last_cell
 
 pytestmark = pytest.mark.slow
 
@@ -29,14 +29,6 @@ def merge_or_die(contract, rows, **options):
     return merge(contract, rows, **options)
 stage.lake.merge = merge_or_die
 """
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    project = copy_project(tmp_path / "project")
-    add_tiny_shop(project)
-    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
-    return project
 
 
 def kill_in(project: Path, notebook: str, tmp_path: Path, *, day: str, times: int, kill: str) -> None:

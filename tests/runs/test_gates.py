@@ -8,17 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from .shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day
+from .shop import Home, call, gross, land_tiny_day
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    project = copy_project(tmp_path / "project")
-    add_tiny_shop(project)
-    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
-    return project
 
 
 def change_cell(project: Path, notebook: str, begins: str, old: str, new: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from daybook.check import check_project
 
-from .shop import Home, copy_project
+from .shop import Home, copy_project, local_params
 
 pytestmark = pytest.mark.slow
 
@@ -59,24 +59,13 @@ mapping:
         product_id: Artikel
         category: "'Brot'"
 """
-PARAMS = """
-title: Bakery
-source: bakery
-timezone: Europe/Vienna
-currency: EUR
-landing: "{home}/landing"
-lake: "{home}/lake"
-archive: "{home}/archive"
-report: "{home}/report"
-pii_key: "{home}/pii.key"
-"""
 
 
 def test_a_new_source_is_its_yaml_alone(module_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = copy_project(tmp_path / "project")
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
     (project / "params" / "sources" / "bakery.yaml").write_text(SOURCE)
-    (project / "params" / "bakery.yaml").write_text(PARAMS)
+    (project / "params" / "bakery.yaml").write_text(local_params("Bakery", "bakery", "Europe/Vienna"))
     assert [each for each in check_project() if each.problems] == []
 
     kasse = module_home.path / "landing" / "kasse"

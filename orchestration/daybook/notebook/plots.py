@@ -87,13 +87,7 @@ def daily_revenue(rows: Sequence[tuple[date, Any]], *, day: date, currency: str)
 def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str) -> Plot:
     """Horizontal bars of gross revenue by category, largest on top."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _new("Top categories by gross revenue", day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
-        names = [_plain(row[0]) for row in rows][::-1]
-        values = [float(row[1]) for row in rows][::-1]
-        axes.barh(names, values, height=0.7, color=_QUIET)
-        for index, value in enumerate(values):
-            axes.annotate(f"{value:,.0f}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
-        axes.tick_params(axis="y", length=0)
+        figure, axes = _ranking("Top categories by gross revenue", rows, day=day, color=_QUIET)
         _money(axes, "x", currency)
         return Plot(figure, f"Top categories on {day.isoformat()}")
 
@@ -101,18 +95,23 @@ def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str)
 def rejected_rows(rows: Sequence[tuple[str, int]], *, day: date) -> Plot:
     """Horizontal bars of rejected rows by reason, most on top."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _new("Rejected rows by reason", day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
-        names = [_plain(row[0]) for row in rows][::-1]
-        values = [int(row[1]) for row in rows][::-1]
-        axes.barh(names, values, height=0.7, color=_ACCENT)
-        for index, value in enumerate(values):
-            axes.annotate(f"{value:,}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
-        axes.tick_params(axis="y", length=0)
+        figure, axes = _ranking("Rejected rows by reason", rows, day=day, color=_ACCENT)
         axes.set_xlabel("rows")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="x", color=_GRID)
         axes.set_axisbelow(True)
         return Plot(figure, f"Rejected rows on {day.isoformat()}")
+
+
+def _ranking(title: str, rows: Sequence[tuple[str, Any]], *, day: date, color: str) -> tuple[Figure, Axes]:
+    """A bar for each row, in their order from the top, with its value at its end."""
+    figure, axes = _new(title, day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
+    values = [float(row[1]) for row in rows][::-1]
+    axes.barh([_plain(row[0]) for row in rows][::-1], values, height=0.7, color=color)
+    for index, value in enumerate(values):
+        axes.annotate(f"{value:,.0f}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+    axes.tick_params(axis="y", length=0)
+    return figure, axes
 
 
 def _new(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axes]:
