@@ -3,7 +3,7 @@
 Here: options, what is printed, exit codes. Not here: anything a program could want too (the other rooms).
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
 import json
 import os

@@ -8,9 +8,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from .shop import Home, gross, land_tiny_day, put_before_last_cell
+from daybook.archive import Record
+
+from .shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day, put_before_last_cell
 
 pytestmark = pytest.mark.slow
+DAY = "2024-05-01"
 
 KILL = """
 import os, pathlib, signal
@@ -39,42 +42,47 @@ def kill_in(project: Path, notebook: str, tmp_path: Path, *, day: str, times: in
     put_before_last_cell(project / "notebooks" / f"{notebook}.ipynb", code)
 
 
+@pytest.fixture(scope="module")
+def killed_once(module_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    """The record of a run whose transform was killed between two merges: what later runs find published."""
+    place = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        project = copy_project(place / "project")
+        add_tiny_shop(project)
+        patch.setenv("DAYBOOK_PROJECT", str(project))
+        land_tiny_day(module_home.path, DAY, ["10.00", "5.50"])
+        kill_in(project, "3_transform", place, day=DAY, times=1, kill=BETWEEN_MERGES.format(kill=KERNEL))
+        execution, record = module_home.run("tiny", DAY)
+    assert execution.status == "SUCCEEDED", record["reasons"]
+    return record
+
+
 def test_a_kernel_killed_between_two_merges_is_retried_and_the_run_succeeds(
-    module_home: Home, project: Path, tmp_path: Path
+    module_home: Home, project: Path, killed_once: Record
 ) -> None:
-    land_tiny_day(module_home.path, "2024-05-01", ["10.00", "5.50"])
-    kill_in(project, "3_transform", tmp_path, day="2024-05-01", times=1, kill=BETWEEN_MERGES.format(kill=KERNEL))
-
-    execution, record = module_home.run("tiny", "2024-05-01")
-
-    assert execution.status == "SUCCEEDED"
-    assert gross(module_home, "tiny", "2024-05-01") == Decimal("15.5")
-    tried = [(each["attempt"], each["outcome"]) for each in record["stages"] if each["stage"] == "transform"]
+    assert gross(module_home, "tiny", DAY) == Decimal("15.5")
+    tried = [(each["attempt"], each["outcome"]) for each in killed_once["stages"] if each["stage"] == "transform"]
     assert tried == [(1, "FAILED"), (2, "SUCCEEDED")]
-    (failed,) = [each for each in record["stages"] if each["outcome"] == "FAILED"]
+    (failed,) = [each for each in killed_once["stages"] if each["outcome"] == "FAILED"]
     assert "the kernel died in this cell" in failed["failure"]["message"]
     assert failed["failure"]["source"].startswith("import os, pathlib, signal")
-    archived = module_home.archive("tiny")
-    notebook = nbformat.reads(
-        archived.store.read(f"{archived.folder(record['run_id'])}/3_transform.attempt-1.ipynb").decode(), 4
-    )
+    archive = module_home.archive("tiny")
+    stored = archive.store.read(f"{archive.folder(killed_once['run_id'])}/3_transform.attempt-1.ipynb")
+    notebook = nbformat.reads(stored.decode(), 4)
     statuses = [cell.metadata["papermill"]["status"] for cell in notebook.cells if cell.cell_type == "code"]
     assert statuses[-1] == "failed"
     assert set(statuses[:-1]) == {"completed"}
 
 
 def test_a_stage_killed_four_times_fails_the_run_and_readers_keep_what_they_had(
-    module_home: Home, project: Path, tmp_path: Path
+    module_home: Home, project: Path, tmp_path: Path, killed_once: Record
 ) -> None:
-    land_tiny_day(module_home.path, "2024-06-01", ["20.00"])
-    execution, _ = module_home.run("tiny", "2024-06-01")
-    assert execution.status == "SUCCEEDED"
     before = module_home.content("tiny")
-    land_tiny_day(module_home.path, "2024-06-01", ["999.00"])
+    land_tiny_day(module_home.path, DAY, ["999.00"])
     # The whole job is killed, with its kernel: nothing of it is left to write a record.
-    kill_in(project, "1_ingest", tmp_path, day="2024-06-01", times=4, kill=JOB_AND_KERNEL)
+    kill_in(project, "1_ingest", tmp_path, day=DAY, times=4, kill=JOB_AND_KERNEL)
 
-    execution, record = module_home.run("tiny", "2024-06-01")
+    execution, record = module_home.run("tiny", DAY)
 
     assert execution.status == "FAILED"
     assert record["outcome"] == "FAILED"
