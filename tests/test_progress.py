@@ -25,8 +25,10 @@ RUN = "daily-2025-11-30-1"
 JOB, OBJECT = "arn:aws:states:::glue:startJobRun.sync", "arn:aws:states:::aws-sdk:s3:getObject"
 FAULT = TaskError("States.TaskFailed", "{}")
 
-ENTERED = {"type": "TaskStateEntered", "stateEnteredEventDetails": {"name": "Ingest"}}
-SCHEDULED = {"type": "TaskScheduled", "taskScheduledEventDetails": {}}
+SCHEDULED = {
+    "type": "TaskScheduled",
+    "taskScheduledEventDetails": {"resourceType": "glue", "parameters": json.dumps({"Arguments": {"--stage": "ingest"}})},
+}
 FAILED = {"type": "TaskFailed", "taskFailedEventDetails": {}}
 RETRY = {"type": "RetryScheduled", "stateName": "Ingest", "waitSeconds": 8.4, "attempt": 1, "error": "States.TaskFailed"}
 
@@ -185,12 +187,20 @@ def test_a_terminal_shows_no_lines_beside_its_table(terminal: Shown) -> None:
 
 
 def test_a_stage_that_waits_for_its_next_try_says_so_in_the_table(terminal: Shown) -> None:
-    terminal.hear(ENTERED, FAILED, RETRY)
+    terminal.hear(SCHEDULED, FAILED, RETRY)
     _, ingest, *others = terminal.last_table()
     assert ingest == ["…", "ingest", "2.0", "attempt", "1", "failed,", "again", "in", "8", "s"]
     assert others == [[stage] for stage in STAGES[1:]]
 
 
 def test_a_stage_that_is_tried_again_is_under_way_in_the_table(terminal: Shown) -> None:
-    terminal.hear(ENTERED, FAILED, RETRY, SCHEDULED)
+    terminal.hear(SCHEDULED, FAILED, RETRY, SCHEDULED)
     assert terminal.last_table()[1] == ["●", "ingest", "2.0", "attempt", "2"]
+
+
+def test_a_resumed_run_shows_the_stages_that_it_still_runs(shown: Shown) -> None:
+    # A redrive enters no state anew: the first that is heard is the job, or the outcome of one that had ended.
+    body = json.dumps({"stage": "validate", **outcome()})
+    read = {"resourceType": "aws-sdk:s3", "output": json.dumps({"Body": body})}
+    shown.hear({"type": "ExecutionRedriven"}, {"type": "TaskSucceeded", "taskSucceededEventDetails": read}, SCHEDULED)
+    assert "validate" in shown.screen.getvalue()

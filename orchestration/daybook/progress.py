@@ -70,12 +70,10 @@ class Progress:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         kind = event["type"]
-        if kind == "TaskStateEntered":
-            self._enter(event["stateEnteredEventDetails"]["name"].lower())
+        if kind == "TaskScheduled":
+            self._start(event["taskScheduledEventDetails"])
         elif kind == "RetryScheduled":
             self._wait(event)
-        elif kind == "TaskScheduled":
-            self._start()
         elif kind in ("TaskFailed", "TaskTimedOut"):
             self._fail()
         elif kind == "TaskSucceeded":
@@ -83,14 +81,13 @@ class Progress:
         elif kind == "TaskStateExited":
             self._leave(event["stateExitedEventDetails"]["name"].lower())
 
-    def _enter(self, state: str) -> None:
-        if state in STAGES:
-            self._lines[state] = _Line("RUNNING", began=time.monotonic())
-
-    def _start(self) -> None:
-        line = self._current()
-        if line and line.state == "WAITING":
-            line.state, line.remark = "RUNNING", ""
+    def _start(self, details: Mapping[str, Any]) -> None:
+        """A job is started: for the first time, again after a wait, or in a run that is resumed."""
+        if details["resourceType"] != "glue":
+            return
+        stage = json.loads(details["parameters"])["Arguments"]["--stage"]
+        line = self._lines.setdefault(stage, _Line(began=time.monotonic()))
+        line.state, line.remark = "RUNNING", ""
 
     def _fail(self) -> None:
         line = self._current()
@@ -111,7 +108,8 @@ class Progress:
         if details["resourceType"] != "aws-sdk:s3":
             return
         told = json.loads(json.loads(details["output"])["Body"])
-        line = self._lines[told["stage"]]
+        # A resumed run may begin with the outcome of a stage that had ended.
+        line = self._lines.setdefault(told["stage"], _Line(began=time.monotonic()))
         line.state, line.rows, line.attempt = told["outcome"], told["rows"], told["attempt"]
         self._print_line(told["stage"])
 
