@@ -72,7 +72,8 @@ def test_a_run_of_another_date_is_refused(home: Path) -> None:
 
 def claimed(archive: Archive, scratch: Path) -> None:
     archive.ensure_started(RUN)
-    archive.claim_attempt(RUN, "ingest", {"parameters": {"env": "local"}, "scratch": str(scratch)})
+    facts = {"parameters": {"env": "local"}, "scratch": str(scratch), "code": {"commit": "abc"}, "python": "3.9.0"}
+    archive.claim_attempt(RUN, "ingest", facts)
 
 
 def test_an_attempt_whose_process_is_gone_gets_a_record_and_its_partial_notebook(home: Path, tmp_path: Path) -> None:
@@ -92,6 +93,7 @@ def test_an_attempt_whose_process_is_gone_gets_a_record_and_its_partial_notebook
     assert record["failure"]["cell"] == 2
     assert record["failure"]["source"] == "print(env)"
     assert "killed" in record["failure"]["message"]
+    assert (record["code"], record["python"]) == ({"commit": "abc"}, "3.9.0")
     stored = nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/1_ingest.attempt-1.ipynb").decode(), 4)
     assert stored.cells[2].outputs[0].text == "so far"
     assert stored.cells[2].metadata.papermill.status == "failed"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daybook.errors import ParamsError, UsageError
-from daybook.params import environments, load_settings, parse_run_date, read_yaml
+from daybook.params import environments, load_settings, parse_run_date, read_yaml, require_own_lake
 
 KEYS = (
     "title, source, timezone, currency, landing, lake, archive, report, pii_key, engine, max_rejected_share, "
@@ -178,3 +178,19 @@ def test_anything_else_is_no_run_date(text):
 def test_an_absent_yaml_file_is_told_by_its_path(tmp_path: Path):
     with pytest.raises(ParamsError, match=r"none\.yaml cannot be read"):
         read_yaml(tmp_path / "none.yaml")
+
+
+def test_a_lake_that_another_source_has_is_refused(project, home):
+    text = (project.root / "params" / "local.yaml").read_text()
+    project.write("params/bakery.yaml", text.replace("source: demo", "source: olist"))
+    with pytest.raises(ParamsError) as caught:
+        require_own_lake(load_settings("bakery"))
+    assert str(caught.value) == (
+        f"params/bakery.yaml: key 'lake' is {home / 'lake'}, where params/local.yaml keeps the source 'demo'; "
+        "give each source a lake of its own."
+    )
+
+
+def test_deployments_of_one_source_may_share_a_lake(project, home):
+    project.write("params/staging.yaml", (project.root / "params" / "local.yaml").read_text())
+    require_own_lake(load_settings("staging"))

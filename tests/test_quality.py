@@ -235,3 +235,10 @@ def test_figures_that_differ_are_refused_with_both_sides() -> None:
     agree = {"daily_sales.orders": (7, 7), "daily_sales.net_revenue": (Decimal("1.50"), Decimal("1.5000"))}
     assert differences(agree).passed
     assert differences({**agree, "daily_sales.units": (3, 4)}).reasons == ["daily_sales.units: 3 where silver gives 4"]
+
+
+def test_a_status_that_is_not_in_the_contract_breaks_its_rule(engine: DuckDBEngine) -> None:
+    orders = load_table("silver.orders")
+    engine.register("new_orders", pa.table({"status": ["delivered", "canceled", "refunded"]}))
+    (rule,) = [each for each in contract_rules(orders) if each.name == "status is a valid value"]
+    assert engine.rows(f"SELECT status FROM new_orders WHERE {rule.failing} ORDER BY status") == [("canceled",), ("refunded",)]

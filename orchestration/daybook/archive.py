@@ -8,8 +8,8 @@ Here: the names and order of writing of records, and reading them back. Not here
         1_ingest.attempt-1.claim         the attempt's number is taken
         1_ingest.attempt-1.json          its record, before the notebook
         1_ingest.attempt-1.ipynb .html   the executed notebook
-        history.jsonl                    events of the state machine
-        run.json                         the run's record, last
+        run.json                         the run's record
+        history.jsonl                    events of the state machine, once it has ended
     outcomes/daily-2025-11-30-1/ingest.json   the last good attempt's outcome, for the state machine's Choice
 """
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from datetime import date, datetime, timezone
 from typing import Any, Optional
 
@@ -32,7 +33,12 @@ _ATTEMPT = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
 def now() -> str:
     """This moment in UTC as records write it, to the millisecond."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment(time.time())
+
+
+def moment(seconds: float) -> str:
+    """A moment of the system's clock, in seconds since 1970, as records write it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_moment(text: str) -> datetime:
@@ -205,7 +211,12 @@ def describe_failure(attempt: Record) -> str:
     told = attempt["failure"]
     cell = f" in cell {told['cell']}" if told["cell"] else ""
     said = f"{told['exception']}: {told['message']}" if told["exception"] else told["message"]
-    return f"{attempt['stage']} failed{cell} (attempt {attempt['attempt']}): {said.strip().splitlines()[0]}"
+    return f"{attempt['stage']} failed{cell} (attempt {attempt['attempt']}): {first_line(said)}"
+
+
+def first_line(text: str) -> str:
+    """The first line of what was said, or that nothing was."""
+    return (text.strip().splitlines() or ["no reason was given"])[0]
 
 
 def attempt_name(stage: str, number: int) -> str:

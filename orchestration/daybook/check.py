@@ -18,7 +18,7 @@ from daybook.engines import DuckDBEngine
 from daybook.errors import DaybookError
 from daybook.execution import check_parameters, declared_parameters, notebook_path
 from daybook.lake import Lake
-from daybook.params import environments, load_settings, project_root
+from daybook.params import environments, load_settings, project_root, require_own_lake
 from daybook.sources import load_source, source_names
 from daybook.sources.dryrun import dry_run
 from daybook.stages import STAGES
@@ -53,6 +53,7 @@ def check_project() -> Iterator[Checked]:
 def _check_env(env: str) -> None:
     settings = load_settings(env)
     load_source(settings.source)
+    require_own_lake(settings)
 
 
 def _check_source(name: str) -> None:

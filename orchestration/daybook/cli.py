@@ -7,6 +7,7 @@ Here: options, what is printed, exit codes. Not here: anything a program could w
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import webbrowser
@@ -21,7 +22,7 @@ from rich.table import Table
 
 from daybook import __version__
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_REJECTED, EXIT_USAGE, DaybookError, UsageError
-from daybook.params import Settings, load_settings, parse_run_date, project_root
+from daybook.params import Settings, load_settings, parse_run_date, project_root, require_own_lake
 
 app = typer.Typer(
     name="daybook",
@@ -79,9 +80,11 @@ def run(
 
     settings = _settings(env, set_)
     run_date = _run_date(settings, day)
-    # A wrong folder is told at once, rather than by a run that fails after its retries.
+    # What is wrong for certain is told at once, rather than by a run that fails after its retries.
+    require_own_lake(settings)
     open_landing(settings.landing)
     run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
+    _end_on_signals()
     with Progress(console, settings, run_id, live=not as_json) as progress:
         _, record = run_day(settings, run_id, listener=progress)
     _finish(settings, record, as_json)
@@ -94,6 +97,7 @@ def resume(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], env: Env = 
     from daybook.progress import Progress
 
     settings = _settings(env, set_)
+    _end_on_signals()
     with Progress(console, settings, run_id, live=True) as progress:
         _, record = resume_day(settings, run_id, listener=progress)
     _finish(settings, record, as_json=False)
@@ -240,6 +244,13 @@ def main() -> None:
         sys.exit(EXIT_FAILED)
 
 
+def _end_on_signals() -> None:
+    """Let a closed terminal or a polite kill end a run as Ctrl-C does: with its job stopped, ready to be resumed."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+
+
 def _settings(env: str, set_: Optional[list[str]]) -> Settings:
     overrides = {}
     for text in set_ or []:
@@ -286,7 +297,8 @@ def _write_report(settings: Settings) -> Path:
 def _print_day(record: dict[str, Any]) -> None:
     """How a run ended: the outcome and why, the day's figures, what the stages said to people."""
     if record["state"] == "open":
-        console.print(f"\n{_styled('UNFINISHED')} {record['run_id']}; go on with `daybook resume {record['run_id']}`.")
+        resume = f"daybook resume --env {record['env']} {record['run_id']}"
+        console.print(f"\n{_styled('UNFINISHED')} {record['run_id']}; go on with `{resume}`.")
         return
     console.print(f"\n{_styled(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
     for reason in record["reasons"]:

@@ -30,6 +30,24 @@ _ARROW_TYPES = {
 }
 
 
+class ValidValues(BaseModel):
+    """The arguments of the standard's ``invalidValues``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    validValues: list[str] = Field(min_length=1)
+
+
+class ValueRule(BaseModel):
+    """A rule of the standard's library: no value but these."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    metric: Literal["invalidValues"]
+    mustBe: Literal[0]
+    arguments: ValidValues
+
+
 class Property(BaseModel):
     """One column: its logical type (the standard's), its physical type (SQL), and what it must satisfy."""
 
@@ -45,6 +63,12 @@ class Property(BaseModel):
     partitioned: bool = False
     partitionKeyPosition: int = -1
     classification: Optional[Literal["public", "internal", "pseudonym"]] = None
+    quality: list[ValueRule] = Field(default_factory=list)
+
+    @property
+    def valid_values(self) -> list[str]:
+        """The values there are; empty where any will do."""
+        return [value for rule in self.quality for value in rule.arguments.validValues]
 
     @property
     def arrow_type(self) -> pa.DataType:

@@ -23,7 +23,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from daybook.archive import Archive, Record, now, parse_moment
+from daybook.archive import Archive, Record, moment, now, parse_moment
 from daybook.errors import NotebookError, UsageError
 from daybook.params import Settings, load_settings, parse_run_date, project_root
 from daybook.provenance import code_version, state_machine_version
@@ -91,10 +91,10 @@ def run_stage(
     archive.ensure_started(run_id)
     close_abandoned(archive, settings, run_id)
     scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
-    facts = {"parameters": parameters, "scratch": str(scratch)}
+    facts = {"parameters": parameters, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
     number = archive.claim_attempt(run_id, stage, facts)
     try:
-        attempt = _Attempt(settings, stage, run_id, number, parameters, now())
+        attempt = _Attempt(settings, stage, run_id, number, {**facts, "started_at": now()})
         executed = attempt.execute(path, scratch)
         record = attempt.record(executed)
         record = _archive(archive, settings, record, executed)
@@ -115,13 +115,15 @@ def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[R
     """
     closed = []
     for stage, number, claim in archive.abandoned_attempts(run_id):
-        attempt = _Attempt(settings, stage, run_id, number, claim["parameters"], claim["started_at"])
+        attempt = _Attempt(settings, stage, run_id, number, claim)
+        attempt.ended_at = claim["started_at"]
         scratch = Path(claim["scratch"])
         partial = scratch / "executed.ipynb"
         try:
             executed = _read(partial)
-        except (OSError, nbformat.reader.NotJSONError):
-            # The scratch was on a machine that is gone, or nothing was saved yet.
+            attempt.ended_at = moment(partial.stat().st_mtime)
+        except (OSError, ValueError):
+            # The scratch was on a machine that is gone, or nothing was saved yet, or not to its end.
             executed = _read(notebook_path(stage))
         attempt.running = _started_last(executed)
         attempt.failure = attempt.failure_in(
@@ -173,15 +175,15 @@ def close_run(
 class _Attempt:
     """One attempt while it is under way, and how it came out."""
 
-    def __init__(
-        self, settings: Settings, stage: str, run_id: str, number: int, parameters: dict[str, Any], started_at: str
-    ) -> None:
+    def __init__(self, settings: Settings, stage: str, run_id: str, number: int, claim: dict[str, Any]) -> None:
         self.settings = settings
         self.stage = stage
         self.run_id = run_id
         self.number = number
-        self.parameters = parameters
-        self.started_at = started_at
+        self.claim = claim
+        self.parameters: dict[str, Any] = claim["parameters"]
+        self.started_at: str = claim["started_at"]
+        self.ended_at: Optional[str] = None
         self.running: Optional[int] = None
         self.failure: Optional[dict[str, Any]] = None
 
@@ -204,10 +206,10 @@ class _Attempt:
             executed = _read(output)
             self.failure = self.failure_in(executed, error.ename, error.evalue)
             return executed
-        except (DeadKernelError, RuntimeError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
             executed = _read(output if output.exists() else path)
             said = "the kernel died in this cell: it was killed, or the machine ran out of memory"
-            self.failure = self.failure_in(executed, None, said if isinstance(error, DeadKernelError) else str(error))
+            self.failure = self.failure_in(executed, None, said if isinstance(error, DeadKernelError) else repr(error))
             return executed
         finally:
             _restore(previous)
@@ -237,7 +239,7 @@ class _Attempt:
                 None,
                 "the notebook ended without its closing cell; end it with one of the stage's closing calls",
             )
-        ended = now()
+        ended = self.ended_at or now()
         result = result or {}
         failed = self.failure is not None
         peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
@@ -261,9 +263,9 @@ class _Attempt:
             "inputs": result.get("inputs", []),
             "details": result.get("details", {}),
             "failure": self.failure,
-            "code": code_version(),
+            "code": self.claim["code"],
             "engine": result.get("engine"),
-            "python": platform.python_version(),
+            "python": self.claim["python"],
         }
 
 

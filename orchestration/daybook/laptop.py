@@ -77,10 +77,11 @@ class GlueJobs:
                 # A session of its own: an interrupt at the keyboard is the runner's to pass on.
                 start_new_session=True,
             )
+            family: dict[int, psutil.Process] = {}
             try:
-                code = _wait(process, timeout_seconds, heartbeat)
+                code = _wait(process, family, timeout_seconds, heartbeat)
             finally:
-                _end(process)
+                _end(process, family)
         run["CompletedOn"] = now()
         run["ExecutionTime"] = round(time.monotonic() - began)
         if code is None:
@@ -208,29 +209,40 @@ def _archive_folder(settings: Settings) -> str:
     return settings.archive
 
 
-def _wait(process: subprocess.Popen[bytes], timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Optional[int]:
-    """The process's exit code, or None once its time is over."""
+def _wait(
+    process: subprocess.Popen[bytes],
+    family: dict[int, psutil.Process],
+    timeout_seconds: Optional[float],
+    heartbeat: Heartbeat,
+) -> Optional[int]:
+    """The process's exit code, or None once its time is over; ``family`` collects the processes it has started."""
     began = beaten = time.monotonic()
     while True:
         try:
             return process.wait(timeout=_POLL_SECONDS)
         except subprocess.TimeoutExpired:
-            moment = time.monotonic()
-        if timeout_seconds is not None and moment - began > timeout_seconds:
+            passed = time.monotonic()
+        if timeout_seconds is not None and passed - began > timeout_seconds:
             return None
-        if moment - beaten > _HEARTBEAT_SECONDS:
+        if passed - beaten > _HEARTBEAT_SECONDS:
+            _collect(process, family)
             heartbeat()
-            beaten = moment
+            beaten = passed
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Leave no process of the job behind: a kernel that outlived it could still write to tables."""
+def _collect(process: subprocess.Popen[bytes], family: dict[int, psutil.Process]) -> None:
     try:
-        family = psutil.Process(process.pid).children(recursive=True)
+        family.update({member.pid: member for member in psutil.Process(process.pid).children(recursive=True)})
     except psutil.NoSuchProcess:
-        family = []
-    for member in family:
+        return
+
+
+def _end(process: subprocess.Popen[bytes], family: dict[int, psutil.Process]) -> None:
+    """Leave no process of the job behind: a kernel that outlived it could still write to tables."""
+    _collect(process, family)
+    for member in family.values():
         try:
+            # psutil compares start times, so a pid that has been given to another process is left alone.
             member.kill()
         except psutil.NoSuchProcess:
             continue

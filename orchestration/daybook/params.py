@@ -115,6 +115,23 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
         raise ParamsError(explain(error, "--set" if given else f"params/{env}.yaml", allowed)) from None
 
 
+def require_own_lake(settings: Settings) -> None:
+    """Refuse a lake or archive that another deployment keeps another source in: their rows would replace each other."""
+    for name in environments():
+        if name == settings.env:
+            continue
+        try:
+            other = load_settings(name)
+        except ParamsError:
+            continue  # What is wrong with another deployment is not this one's to say; `daybook check` does.
+        for key in ("lake", "archive"):
+            if other.source != settings.source and getattr(other, key) == getattr(settings, key):
+                raise ParamsError(
+                    f"params/{settings.env}.yaml: key {key!r} is {getattr(settings, key)}, where params/{name}.yaml keeps "
+                    f"the source {other.source!r}; give each source a {key} of its own."
+                )
+
+
 def parse_run_date(text: str) -> date:
     """A business date from ``YYYY-MM-DD``."""
     try:

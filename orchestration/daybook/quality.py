@@ -70,8 +70,13 @@ def landing_rules(source: Source, entity: Entity) -> list[Rule]:
 
 
 def contract_rules(table: Table) -> list[Rule]:
-    """The row rules of a contract: nothing required is null."""
-    return [Rule(f"{name} is present", f"{quote(name)} IS NULL") for name in table.required]
+    """The row rules of a contract: nothing required is null, and no value but the valid ones."""
+    rules = [Rule(f"{name} is present", f"{quote(name)} IS NULL") for name in table.required]
+    for item in table.properties:
+        if item.valid_values:
+            listed = ", ".join(literal(value) for value in item.valid_values)
+            rules.append(Rule(f"{item.name} is a valid value", f"{quote(item.name)} NOT IN ({listed})"))
+    return rules
 
 
 def check(engine: DuckDBEngine, relation: str, rules: list[Rule], table: str) -> list[RuleResult]:

@@ -262,6 +262,13 @@ def test_a_missing_column_is_told_with_those_there_are(refusal):
     )
 
 
+def test_a_first_line_of_data_is_not_quoted(refusal):
+    assert refusal("17,Anna\n18,Bo\n") == (
+        "landing/e.csv, line 1: column 'a' of entity 'e' is missing (the first line has 2 fields, none of them a declared "
+        "column); deliver the file again, or change the source's YAML."
+    )
+
+
 @pytest.mark.parametrize("header", ["a,b,a", "a,b,A"])
 def test_a_column_that_stands_twice_is_told(refusal, header):
     assert refusal(f"{header}\n1,2,3\n") == (

@@ -12,7 +12,7 @@ from daybook.contracts import load_tables
 from daybook.errors import StageError
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
-from daybook.notebook.transform import stale_dates
+from daybook.notebook.transform import LANDED_DATES, stale_dates
 
 TOUCHED = "candidate.touched_dates"
 """The dates that a run's candidates stand for, beside the candidates."""
@@ -20,14 +20,14 @@ TOUCHED = "candidate.touched_dates"
 
 def touched_dates(stage: Stage) -> Listing:
     """Make the order dates to recompute queryable as ``touched``: those noted by transform, and the date itself; and all
-    dates whose landing has been read as ``landed``.
+    dates whose landing is in silver as ``landed``.
 
-    Only dates whose own landing has been read: of an earlier day that never was ingested, silver holds only what later days
-    said of it, which is no day to show.
+    Only dates whose own landing is in silver: of a day that never was ingested, or was rejected, silver holds only what later
+    days said of it, which is no day to show.
     """
-    landed = set(stage.lake.partitions(f"bronze.{stage.source.primary}"))
+    landed = set(stage.lake.partitions(LANDED_DATES))
     if stage.run_date not in landed:
-        raise StageError(f"{stage.day} is not in bronze; run 1_ingest for that date first.")
+        raise StageError(f"{stage.day} is not in silver; run 3_transform for that date first.")
     noted = stale_dates(stage)
     dates = sorted((noted | {stage.run_date}) & landed)
     rows = pa.table({"order_date": pa.array(dates, pa.date32())})

@@ -11,7 +11,7 @@ from typing import Optional
 
 import pyarrow as pa
 
-from daybook.errors import LandingError
+from daybook.errors import LandingError, StageError
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.sources import Entity, LandedFile, open_landing, read_entity
@@ -21,7 +21,7 @@ from daybook.sources.mapping import quote, typed_sql
 
 @dataclass
 class Landing:
-    """What was read for a date: rows by entity, files by entity, and rows that no date could be told for."""
+    """What was read for a date: rows by entity, files by entity, and rows that could not be split or dated."""
 
     rows: dict[str, pa.Table] = field(default_factory=dict)
     files: dict[str, list[LandedFile]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def read_landing(stage: Stage) -> Landing:
         if not find_files(store, entity, stage.run_date) and entity.missing != "empty":
             place = store.href(entity.files.replace("{run_date}", stage.day))
             if entity.missing == "skip":
-                stage.skip(f"no file {place}: the shop was closed")
+                _skip(stage, f"no file {place}: the shop was closed")
                 return landing
             raise LandingError(f"{place} is not there; deliver it, then run {stage.day} again.")
     for name, entity in stage.source.entities.items():
@@ -71,7 +71,7 @@ def read_landing(stage: Stage) -> Landing:
         landing.rows[name] = _of_the_date(stage, landing, name, entity, table)
         stage.engine.register(f"landed.{name}", landing.rows[name])
         if name == stage.source.primary and not landing.rows[name].num_rows:
-            stage.skip(f"no {name} of {stage.day} in {', '.join(each.file for each in files)}")
+            _skip(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}")
             return landing
     stage.engine.register("landed.primary", landing.rows[stage.source.primary])
     return landing
@@ -83,7 +83,11 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
         signed = rows.append_column("_run_id", pa.array([stage.run_id or "development"] * rows.num_rows, pa.string()))
         stage.lake.replace_partition(f"bronze.{name}", signed, stage.run_date)
     read = sum(each.rows for files in landing.files.values() for each in files)
-    stage.details["undated"] = landing.undated
+    stage.details["warnings"] = [
+        f"{name}: {count:,} rows of the snapshot cannot be split or have no date, so they land on no date"
+        for name, count in landing.undated.items()
+        if count
+    ]
     stage.succeed(rows_in=read, rows_out=sum(rows.num_rows for rows in landing.rows.values()))
 
 
@@ -95,11 +99,18 @@ def _of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, tabl
         where: Optional[str] = f"CAST({moment} AS DATE) = DATE '{stage.day}'"
     elif entity.follows:
         stage.engine.register("snapshot", table)
+        (landing.undated[name],) = stage.engine.one("SELECT count(*) FROM snapshot WHERE _problem IS NOT NULL")
         by = quote(entity.follows.by)
         where = f"{by} IN (SELECT {by} FROM landed.{entity.follows.entity})"
     else:
         return table
     return stage.engine.arrow(f"SELECT * FROM snapshot WHERE {where} ORDER BY _source_file, _row_number")
+
+
+def _skip(stage: Stage, reason: str) -> None:
+    if stage.run_date in stage.lake.partitions(f"bronze.{stage.source.primary}"):
+        raise StageError(f"{stage.day} was ingested before, but now there is {reason}; deliver its files again.")
+    stage.skip(reason)
 
 
 def _without_rows(entity: Entity) -> pa.Table:

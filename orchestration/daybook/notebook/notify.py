@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from daybook.archive import Record, describe_failure
+from daybook.archive import Record, describe_failure, first_line
 from daybook.notebook.display import Listing
 from daybook.notebook.figures import FIGURES, MONEY, named_figures
 from daybook.notebook.stage import Stage
@@ -61,6 +61,8 @@ def look_back(stage: Stage, failure: str = "null") -> Day:
         outcome, reasons = "FAILED", [_why(caught, last)]
     elif ended:
         outcome, reasons = ended[-1]["outcome"], ended[-1]["reasons"]
+    elif stage.run_id and last.get("quality", {}).get("outcome") != "SUCCEEDED":
+        outcome, reasons = "FAILED", ["a stage ended without an outcome, so nothing was published"]
     else:
         outcome, reasons = "SUCCEEDED", []
     return Day(outcome, reasons, list(last.values()), published_figures(stage), stage.settings.currency)
@@ -102,4 +104,4 @@ def _why(caught: dict[str, Any], last: dict[str, Record]) -> str:
     failed = [each for each in last.values() if each["outcome"] == "FAILED"]
     if failed:
         return describe_failure(failed[-1])
-    return f"{caught.get('Error', 'The state machine failed')}: {str(caught.get('Cause', '')).splitlines()[0][:300]}"
+    return f"{caught.get('Error', 'The state machine failed')}: {first_line(str(caught.get('Cause') or ''))[:300]}"

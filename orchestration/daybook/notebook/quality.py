@@ -58,9 +58,11 @@ class Audit:
 
 
 def audit(stage: Stage) -> Audit:
-    """Check the candidates of this run: contracts, gold = silver, and the day against the same weekdays before."""
+    """Check the candidates of this run: contracts, gold = silver, and the day against the four weeks before."""
     if stage.lake.version(TOUCHED) is None:
         raise StageError(f"There are no candidates of {stage.day} for this run; run 4_aggregate for that date first.")
+    if (stage.run_date,) not in stage.engine.rows(f"SELECT order_date FROM {TOUCHED}"):
+        raise StageError(f"The candidates are not those of {stage.day}; run 4_aggregate for that date first.")
     found = Audit(dates=[row[0] for row in stage.engine.rows(f"SELECT order_date FROM {TOUCHED} ORDER BY order_date")])
     for contract in load_tables("gold").values():
         found.rules += check_contract(stage.engine, f"candidate.{contract.name}", contract)

@@ -23,6 +23,10 @@ STALE_DATES = "control.stale_dates"
 Written before the merges: a run that dies between them and gold leaves the note for the next try."""
 
 
+LANDED_DATES = "control.landed_dates"
+"""The business dates whose rows have passed validation and are in silver, a partition each."""
+
+
 def map_to_canonical(stage: Stage) -> Listing:
     """Make the source's rows of the date queryable as ``mapped.<table>``; returns how many rows each entity gave."""
     counts = accept(stage)
@@ -50,6 +54,7 @@ def merge_silver(stage: Stage) -> Listing:
     for contract in contracts:
         stage.engine.refresh(contract.full_name)
     stale = _note_stale_dates(stage)
+    _note_affected_customers(stage)
     merged = []
     # Orders last but for the customers: what other tables say of an order is there before the order is.
     for contract in sorted(contracts, key=lambda each: each.name in ("orders", "customers")):
@@ -57,6 +62,8 @@ def merge_silver(stage: Stage) -> Listing:
         stage.engine.refresh(contract.full_name)
         merged.append((contract.full_name, rows[contract.full_name].num_rows, *counts.values()))
     _set_first_order_dates(stage, load_tables("silver")["silver.customers"])
+    landed = pa.table({"orders": pa.array([rows["silver.orders"].num_rows], pa.int64())})
+    stage.lake.replace_partition(LANDED_DATES, landed, stage.run_date)
     stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
     stage.details["stale_dates"] = [day.isoformat() for day in stale]
     stage.succeed(rows_in=read, rows_out=sum(table.num_rows for table in rows.values()))
@@ -67,7 +74,7 @@ def _note_stale_dates(stage: Stage) -> list[date]:
     """Write down the order dates whose gold these merges can change, beside those an unfinished try has noted.
 
     They are: the dates of the orders that come in, now and as silver has them; of orders that a line, payment or review came
-    in for, or disappears from; of a customer's orders whose first one changes; of orders with a product that is renamed.
+    in for, or disappears from; of a customer's orders whose first one changes; of orders with a product whose category changes.
     """
     gone = " UNION ALL ".join(
         f"SELECT t.order_id FROM silver.{name} AS t WHERE t.landed_on = DATE '{stage.day}' "
@@ -81,15 +88,17 @@ def _note_stale_dates(stage: Stage) -> list[date]:
         f"""
         WITH touched AS ({touched} UNION ALL {gone}),
         known AS (SELECT customer_key, min(order_date) AS first_date FROM silver.orders GROUP BY customer_key),
-        moved AS (  -- customers whose first order may change: an earlier one comes in, or an order's date is corrected
+        moved AS (  -- customers whose first order may change: an earlier one comes in, or one is corrected or disappears
             SELECT n.customer_key FROM new.orders AS n JOIN known AS k ON k.customer_key = n.customer_key
             WHERE n.order_date < k.first_date
             UNION SELECT t.customer_key FROM new.orders AS n JOIN silver.orders AS t ON t.order_id = n.order_id
             WHERE t.order_date <> n.order_date OR t.customer_key IS DISTINCT FROM n.customer_key
+            UNION SELECT t.customer_key FROM silver.orders AS t WHERE t.landed_on = DATE '{stage.day}'
+            AND t.order_id NOT IN (SELECT order_id FROM new.orders)
         ),
-        renamed AS (
+        recategorised AS (
             SELECT n.product_id FROM new.products AS n JOIN silver.products AS t ON t.product_id = n.product_id
-            WHERE n.name IS DISTINCT FROM t.name OR n.category IS DISTINCT FROM t.category
+            WHERE n.category IS DISTINCT FROM t.category
             -- Lines can come in before their product does.
             UNION SELECT n.product_id FROM new.products AS n ANTI JOIN silver.products AS t ON t.product_id = n.product_id
         )
@@ -97,7 +106,7 @@ def _note_stale_dates(stage: Stage) -> list[date]:
         UNION SELECT order_date FROM silver.orders WHERE order_id IN (SELECT order_id FROM touched)
         UNION SELECT order_date FROM silver.orders WHERE customer_key IN (SELECT customer_key FROM moved)
         UNION SELECT o.order_date FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id
-              WHERE i.product_id IN (SELECT product_id FROM renamed)
+              WHERE i.product_id IN (SELECT product_id FROM recategorised)
         """
     )
     noted = {row[0] for row in rows} | stale_dates(stage)
@@ -119,11 +128,23 @@ def clear_stale_dates(stage: Stage) -> None:
     stage.lake.replace_partition(STALE_DATES, pa.table({"order_date": pa.array([], pa.date32())}), stage.run_date)
 
 
-def _set_first_order_dates(stage: Stage, contract: Table) -> None:
-    """Bring ``customers.first_order_date`` in line with silver.orders for the customers of this date."""
+def _note_affected_customers(stage: Stage) -> None:
+    """Keep, as ``affected``, whose first order the merges can change: before them, while silver still has what disappears."""
     rows = stage.engine.arrow(
-        "SELECT customer_key, min(order_date) AS first_order_date FROM silver.orders WHERE customer_key IN "
-        "(SELECT customer_key FROM new.orders UNION SELECT customer_key FROM new.customers) "
-        "GROUP BY customer_key ORDER BY customer_key"
+        f"""
+        SELECT customer_key FROM new.orders UNION SELECT customer_key FROM new.customers
+        UNION SELECT customer_key FROM silver.orders WHERE landed_on = DATE '{stage.day}'
+        UNION SELECT t.customer_key FROM silver.orders AS t JOIN new.orders AS n ON n.order_id = t.order_id
+        """
+    )
+    stage.engine.register("affected", rows)
+
+
+def _set_first_order_dates(stage: Stage, contract: Table) -> None:
+    """Bring ``customers.first_order_date`` in line with silver.orders; null for a customer without orders."""
+    rows = stage.engine.arrow(
+        "SELECT a.customer_key, min(o.order_date) AS first_order_date FROM affected AS a "
+        "LEFT JOIN silver.orders AS o ON o.customer_key = a.customer_key WHERE a.customer_key IS NOT NULL "
+        "GROUP BY a.customer_key ORDER BY a.customer_key"
     )
     stage.lake.update_column(contract, rows, "first_order_date")

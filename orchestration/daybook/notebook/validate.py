@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from daybook.errors import StageError
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.quality import RuleResult, Verdict, check, landing_rules, reasons_sql, refuse_share
 from daybook.sources.files import TECHNICAL
 from daybook.sources.mapping import quote, typed_sql
+
+VALIDATED_DATES = "control.validated_dates"
+"""The business dates whose rows in bronze have passed the gate, a partition each."""
 
 
 @dataclass
@@ -100,6 +105,8 @@ def quarantine(stage: Stage, judgement: Judgement) -> None:
     stage.details["rejected_by_reason"] = {
         f"{each.table}: {each.rule}": each.failing for each in judgement.rules if each.failing
     }
+    passed = pa.table({"accepted": pa.array([accepted] if judgement.verdict.passed else [], pa.int64())})
+    stage.lake.replace_partition(VALIDATED_DATES, passed, stage.run_date)
     if judgement.verdict.passed:
         stage.succeed(rows_in=landed, rows_out=accepted, rejected=rejected_rows, duplicates=copies)
     else:
@@ -109,10 +116,10 @@ def quarantine(stage: Stage, judgement: Judgement) -> None:
 def accept(stage: Stage) -> Listing:
     """Make the accepted rows of the date queryable under the bare names of their entities, cleaned and typed."""
     require_landed(stage)
+    if stage.run_date not in stage.lake.partitions(VALIDATED_DATES):
+        raise StageError(f"{stage.day} has not passed validation; run 2_validate for that date first.")
     counts = []
     for name, entity in stage.source.entities.items():
-        if not stage.lake.exists(f"quarantine.{name}"):
-            raise StageError(f"{name} of {stage.day} has not been validated; run 2_validate for that date first.")
         typed = ", ".join(
             f"{typed_sql(column, spec, stage.source.null_values)} AS {quote(column)}" for column, spec in entity.columns.items()
         )

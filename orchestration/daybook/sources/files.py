@@ -95,7 +95,7 @@ def read_csv(data: bytes, shown: str, key: str, source: Source, name: str) -> pa
     absent = [column for column in entity.columns if column not in header]
     if absent:
         raise LandingError(
-            f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing (the header has: {', '.join(header)}); "
+            f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing ({_said_of(header, entity)}); "
             "deliver the file again, or change the source's YAML."
         )
     _refuse_open_quote(text, delimiter, shown)
@@ -175,6 +175,13 @@ def _decode(data: bytes, shown: str, encodings: list[str]) -> str:
     raise LandingError(
         f"{shown}, line {line}: {reason}; declare the file's encoding in the source's YAML, or deliver the file again."
     )
+
+
+def _said_of(header: list[str], entity: Entity) -> str:
+    """What an error may say of a header: its names, unless it is hardly one. A first row of data can hold personal data."""
+    if any(column in entity.columns for column in header):
+        return f"the header has: {', '.join(header)}"
+    return f"the first line has {len(header)} fields, none of them a declared column"
 
 
 def _header(text: str, delimiter: str, shown: str) -> list[str]:

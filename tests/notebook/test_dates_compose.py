@@ -1,0 +1,104 @@
+"""Dates compose: run in any order, and again, the stage notebooks leave the same silver and gold.
+
+The real notebooks, cell by cell in this process, on a demo shop with late status changes, returns and corrections.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from daybook.demo import generate
+from daybook.engines import DuckDBEngine
+from daybook.execution import notebook_path
+from daybook.lake import Lake
+from daybook.notebook import stage as stages
+from daybook.params import load_settings
+
+from .conftest import Session
+
+STAGES = ("ingest", "validate", "transform", "aggregate", "quality")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Landing files of a small shop, and the key of its pseudonyms beside them."""
+    place = tmp_path_factory.mktemp("shop")
+    generate(place / "landing", days=20, last_day=date(2025, 11, 30), orders_per_day=30)
+    return place
+
+
+def run_day(session: Session, day: str, number: int, overrides: dict[str, str]) -> None:
+    """All stages but notify, as a named run would execute them, up to the one that ends the day."""
+    parameters = {"env": "local", "run_date": day, "run_id": f"daily-{day}-{number}", "overrides": overrides}
+    for stage in STAGES:
+        for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
+            if cell.cell_type == "code":
+                given = "parameters" in cell.metadata.get("tags", [])
+                session.value("\n".join(f"{name} = {value!r}" for name, value in parameters.items()) if given else cell.source)
+        if ended() != "SUCCEEDED":
+            return
+
+
+def ended() -> str:
+    """How the stage that is open has ended."""
+    assert stages.current is not None
+    return stages.current.ended
+
+
+def content(session: Session, shop: Path, lake: Path, days: Sequence[int]) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of silver and gold after these days of November were run in this order."""
+    overrides = {"landing": str(shop / "landing"), "lake": str(lake), "pii_key": str(shop / "pii.key")}
+    for number, day in enumerate(days, start=1):
+        run_day(session, f"2025-11-{day}", number, overrides)
+    engine = DuckDBEngine(Lake(str(lake)), load_settings("local").timezone)
+    tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold."))]
+    return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in tables}
+
+
+def test_dates_in_any_order_and_twice_leave_the_same_tables(session: Session, shop: Path, tmp_path: Path) -> None:
+    in_order = content(session, shop, tmp_path / "in-order", [27, 28, 29, 30])
+    otherwise = content(session, shop, tmp_path / "otherwise", [29, 27, 30, 29, 28])
+    assert len(in_order["gold.daily_sales"]) == 4
+    assert otherwise == in_order
+
+
+def test_a_later_day_restates_the_days_it_says_something_new_of(session: Session, shop: Path, tmp_path: Path) -> None:
+    before = content(session, shop, tmp_path / "before", [26, 27])
+    after = content(session, shop, tmp_path / "before", [28, 29])
+    statuses = {row[0]: row for row in before["silver.orders"]}
+    changed = [row for row in after["silver.orders"] if row[0] in statuses and row != statuses[row[0]]]
+    assert changed
+    ((cancelled, returned),) = DuckDBEngine(Lake(str(tmp_path / "before")), "Europe/Berlin").rows(
+        "SELECT count(*) FILTER (WHERE o.status = 'cancelled'), "
+        "(SELECT coalesce(sum(abs(line_amount)), 0) FROM silver.order_items WHERE is_return AND order_id IN "
+        "(SELECT order_id FROM silver.orders WHERE order_date IN (DATE '2025-11-26', DATE '2025-11-27'))) "
+        "FROM silver.orders AS o WHERE o.order_date IN (DATE '2025-11-26', DATE '2025-11-27')"
+    )
+    days = [row for row in after["gold.daily_sales"] if row[0] < date(2025, 11, 28)]
+    assert sum(row[2] for row in days) == cancelled
+    assert sum(row[5] for row in days) == returned
+
+
+def test_a_rejected_day_is_not_shown_by_what_later_days_say_of_it(session: Session, shop: Path, tmp_path: Path) -> None:
+    landing = shutil.copytree(shop / "landing", tmp_path / "landing")
+    orders = landing / "orders" / "2025-11-27" / "orders.csv"
+    orders.write_text(orders.read_text().replace(",paid,", ",lost,"))
+    overrides = {"landing": str(landing), "lake": str(tmp_path / "lake"), "pii_key": str(shop / "pii.key")}
+    run_day(session, "2025-11-27", 1, overrides)
+    assert ended() == "REJECTED"
+
+    run_day(session, "2025-11-28", 1, overrides)
+
+    engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "Europe/Berlin")
+    assert engine.rows("SELECT count(*) FROM silver.orders WHERE order_date = DATE '2025-11-27'")[0][0] > 0
+    assert engine.rows("SELECT order_date FROM gold.daily_sales") == [(date(2025, 11, 28),)]
+    assert engine.rows("SELECT max(last_order_date), min(last_order_date) FROM gold.customer_rfm") == [
+        (date(2025, 11, 28),) * 2
+    ]
