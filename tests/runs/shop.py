@@ -19,8 +19,11 @@ from daybook.archive import Archive, Record
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.laptop import run_day
-from daybook.params import Settings, load_settings, parse_run_date, project_root
+from daybook.params import Settings, load_settings, parse_run_date
 from daybook.states import Execution
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""This project, whatever a test has Daybook take for it."""
 
 
 class NoWait(random.Random):
@@ -62,7 +65,7 @@ class Home:
 
 def copy_project(place: Path) -> Path:
     """A project whose notebooks and params may be changed; code and state machine are this one's."""
-    root = project_root()
+    root = PROJECT
     place.mkdir()
     shutil.copytree(root / "notebooks", place / "notebooks")
     # Without the demo's deployment: the shops of the tests take its folders, and each source has a lake of its own.
@@ -115,7 +118,7 @@ mapping:
 
 def local_params(title: str, source: str, timezone: str) -> str:
     """A deployment on this machine, as a copy of ``params/local.yaml`` would be."""
-    text = (project_root() / "params" / "local.yaml").read_text()
+    text = (PROJECT / "params" / "local.yaml").read_text()
     text = re.sub(r"(?m)^default_run_date:.*\n", "", text)
     for key, value in {"title": title, "source": source, "timezone": timezone}.items():
         text = re.sub(rf"(?m)^{key}:.*$", f"{key}: {value}", text)
