@@ -34,9 +34,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run_day(session: Session, day: str, number: int, overrides: dict[str, str]) -> None:
+def run_day(session: Session, day: str, number: int, overrides: dict[str, str], env: str = "local") -> None:
     """All stages but notify, as a named run would execute them, up to the one that ends the day."""
-    parameters = {"env": "local", "run_date": day, "run_id": f"daily-{day}-{number}", "overrides": overrides}
+    parameters = {"env": env, "run_date": day, "run_id": f"daily-{day}-{number}", "overrides": overrides}
     for stage in STAGES:
         for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
             if cell.cell_type == "code":
@@ -57,6 +57,11 @@ def content(session: Session, shop: Path, lake: Path, days: Sequence[int]) -> di
     overrides = {"landing": str(shop / "landing"), "lake": str(lake), "pii_key": str(shop / "pii.key")}
     for number, day in enumerate(days, start=1):
         run_day(session, f"2025-11-{day}", number, overrides)
+    return rows_of(lake)
+
+
+def rows_of(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of silver and gold, in an order of its own, by table."""
     engine = DuckDBEngine(Lake(str(lake)), load_settings("local").timezone)
     tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold."))]
     return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in tables}
@@ -67,6 +72,16 @@ def test_dates_in_any_order_and_twice_leave_the_same_tables(session: Session, sh
     otherwise = content(session, shop, tmp_path / "otherwise", [29, 27, 30, 29, 28])
     assert len(in_order["gold.daily_sales"]) == 4
     assert otherwise == in_order
+
+
+def test_a_day_of_a_real_shop_run_again_leaves_the_same_tables(session: Session, shared_data: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    overrides = {"landing": str(shared_data / "olist"), "lake": str(lake), "pii_key": str(tmp_path / "pii.key")}
+    run_day(session, "2017-11-24", 1, overrides, env="olist")
+    once = rows_of(lake)
+    run_day(session, "2017-11-24", 2, overrides, env="olist")
+    assert len(once["silver.orders"]) > 50
+    assert rows_of(lake) == once
 
 
 def test_a_later_day_restates_the_days_it_says_something_new_of(session: Session, shop: Path, tmp_path: Path) -> None:

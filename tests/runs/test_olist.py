@@ -116,11 +116,3 @@ def test_no_customer_id_is_found_in_silver_or_gold(home: Home, landing: Path) ->
     assert people
     for table, rows in home.content("olist").items():
         assert not people & {value for row in rows for value in row if isinstance(value, str)}, table
-
-
-def test_running_the_day_again_gives_the_same_content(home: Home, landing: Path) -> None:
-    before = home.content("olist")
-    execution, record = home.run("olist", DAY, landing=str(landing))
-    assert execution.status == "SUCCEEDED"
-    assert record["run_id"] == f"daily-{DAY}-2"
-    assert home.content("olist") == before
