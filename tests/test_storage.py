@@ -74,12 +74,6 @@ def test_files_that_others_dropped_are_found_whatever_their_name(tmp_path, name)
     assert store.read(name) == b"dropped"
 
 
-def test_a_folder_knows_its_path_and_a_bucket_has_none(tmp_path):
-    assert Store(f"{tmp_path}/").local_path == tmp_path
-    assert Store("memory://").local_path is None
-    assert Store("memory:///root/").local_path is None
-
-
 def test_an_object_is_shown_with_its_root(tmp_path):
     assert Store(f"{tmp_path}/").href("a/b.txt") == f"{tmp_path}/a/b.txt"
 

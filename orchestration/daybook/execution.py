@@ -31,7 +31,7 @@ from daybook.report import render_notebook
 from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
 
 _START_TIMEOUT = 120
-"""Seconds a kernel may take to answer at first; a cold machine needs some ten."""
+"""Seconds a kernel may take to answer at first: generous, for a cold machine."""
 
 
 def notebook_path(stage: str) -> Path:

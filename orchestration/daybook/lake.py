@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from datetime import date
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -28,8 +28,6 @@ SCHEMAS = ("bronze", "silver", "gold", "quarantine", "candidate", "control")
 PARTITION = "run_date"
 """The column that bronze, quarantine and control tables are partitioned by: the business date whose run wrote the rows."""
 _COMMIT_TRIES = 10
-
-Rows = Union[pa.Table, pa.RecordBatchReader]
 
 
 class Lake:

@@ -185,7 +185,7 @@ def _located(location: str, base: Path) -> str:
     return str((base / Path(location).expanduser()).resolve())
 
 
-# libyaml's loader where PyYAML was built with it: ten times as fast, and every stage reads some twenty files.
+# libyaml's loader where PyYAML was built with it: every stage reads all contracts, and the loader in Python is slow.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -38,11 +38,6 @@ class Store:
             return MemoryStore()
         return LocalStore(self.uri, mkdir=True)
 
-    @property
-    def local_path(self) -> Optional[Path]:
-        """The folder on this machine, or None for a bucket."""
-        return None if "://" in self.uri else Path(self.uri)
-
     def href(self, key: str) -> str:
         """The full name of an object, for messages and links."""
         return f"{self.uri}/{key}"
