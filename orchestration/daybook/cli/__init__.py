@@ -1,0 +1,37 @@
+"""The ``daybook`` command: options, what is printed, exit codes; anything a program could want too is in the other rooms."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+# isort: off
+# Commands are listed in the order in which their modules are imported.
+from daybook.cli import runs
+from daybook.cli import project
+
+# isort: on
+from daybook.cli.app import app, state
+from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
+
+__all__ = ["app", "main", "project", "runs"]
+
+
+def main() -> None:
+    """The console script: errors as one sentence, exit codes as documented."""
+    try:
+        # Outside standalone mode click returns the code of an Exit instead of raising it.
+        sys.exit(app(standalone_mode=False) or EXIT_GOOD)
+    except DaybookError as error:
+        if state.debug:
+            raise
+        print(f"{error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        # A wrong option or command: the sentence, and where to read on.
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "daybook"
+        print(f"{error.format_message()} Run `{command} --help`.", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,97 @@
+"""The Typer app itself, and what its commands share: common options, settings, how tables and JSON are printed.
+
+Here: nothing a user can call. Not here: the commands (the modules beside this one).
+"""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+import json
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from daybook import __version__
+from daybook.errors import EXIT_GOOD, EXIT_REJECTED, UsageError
+from daybook.params import Settings, load_settings
+
+app = typer.Typer(
+    name="daybook",
+    help="A shop's day, from landing files to dashboards, as executed notebooks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class _State:
+    debug = False
+
+
+state = _State()
+"""What the options before a command say."""
+
+# Where there is no terminal, lines are as long as they are: what reads them is a program or a log.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+EXIT_CODES = {"SUCCEEDED": EXIT_GOOD, "SKIPPED": EXIT_GOOD, "REJECTED": EXIT_REJECTED}
+_STYLES = {"SUCCEEDED": "green", "SKIPPED": "cyan", "REJECTED": "yellow", "FAILED": "red", "UNFINISHED": "magenta"}
+
+Env = Annotated[str, typer.Option("--env", help="The deployment: a file in params/.", metavar="NAME")]
+Set = Annotated[
+    Optional[list[str]], typer.Option("--set", help="Change a key of the params file; repeatable.", metavar="KEY=VALUE")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"daybook {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    state.debug = debug
+
+
+def settings_of(env: str, set_: Optional[list[str]]) -> Settings:
+    """The deployment that a command was given, with its ``--set`` changes."""
+    overrides = {}
+    for text in set_ or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text} has no value; write --set KEY=VALUE.")
+        overrides[key] = value
+    return load_settings(env, overrides)
+
+
+def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """A table as every command prints them."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left")
+    return table
+
+
+def styled(outcome: str) -> str:
+    """An outcome in its colour."""
+    return f"[{_STYLES[outcome]}]{outcome}[/]"
+
+
+def escaped(text: str) -> str:
+    """Text that is no markup, whatever it holds."""
+    return text.replace("[", "\\[")
+
+
+def print_json(value: Any) -> None:
+    """A value for a script to read."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))

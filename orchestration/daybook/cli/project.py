@@ -1,0 +1,81 @@
+"""Commands on the project and the tables as they are: sql, check, demo, lab.
+
+Here: those. Not here: runs (``runs``), what a steward decides (``stewards``).
+"""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daybook.cli.app import AsJson, Env, Set, app, console, escaped, print_json, settings_of
+from daybook.errors import EXIT_FAILED
+from daybook.params import project_root
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(metavar="QUERY")],
+    env: Env = "local",
+    set_: Set = None,
+    as_json: AsJson = False,
+    rows: Annotated[int, typer.Option("--rows", help="Print at most so many rows.")] = 100,
+) -> None:
+    """Run a SELECT over the published tables (bronze, silver, gold, quarantine)."""
+    from daybook.engines import DuckDBEngine
+    from daybook.lake import Lake
+    from daybook.notebook.display import Listing
+
+    settings = settings_of(env, set_)
+    engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
+    columns = list(engine.query(query).columns)
+    listed = engine.rows(query)
+    if as_json:
+        print_json([dict(zip(columns, row)) for row in listed])
+        return
+    print(Listing(columns, listed[:rows], total=len(listed)))
+
+
+@app.command()
+def check() -> None:
+    """Check params, contracts, sources, notebooks and state machines."""
+    from daybook.check import check_project
+
+    problems = files = 0
+    for checked in check_project():
+        files += 1
+        for problem in checked.problems:
+            problems += 1
+            text = problem if problem.startswith(checked.file) else f"{checked.file}: {problem}"
+            console.print(f"[red]✗[/] {escaped(text)}", soft_wrap=True)
+    if problems:
+        console.print(f"{problems} problems in {files} files.")
+        raise typer.Exit(EXIT_FAILED)
+    console.print(f"[green]✓[/] {files} files are good.")
+
+
+@app.command()
+def demo(
+    env: Env = "local",
+    set_: Set = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another shop.")] = 7,
+    days: Annotated[int, typer.Option(help="How many days, up to 2025-11-30.")] = 60,
+    orders: Annotated[int, typer.Option(help="Orders a day, on average.")] = 300,
+) -> None:
+    """Make the landing files of a seeded, made-up shop."""
+    from daybook.demo import generate
+
+    settings = settings_of(env, set_)
+    summary = generate(Path(settings.landing), seed=seed, days=days, orders_per_day=orders)
+    total = sum(summary.rows.values())
+    print(f"{days} days of a made-up shop, {total:,} rows of {len(summary.rows)} entities, lie in {settings.landing}")
+
+
+@app.command()
+def lab() -> None:
+    """Open JupyterLab on the notebooks; what they write goes to your development copy of the tables."""
+    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyter", "lab", str(project_root() / "notebooks")]))  # noqa: S603

@@ -1,0 +1,213 @@
+"""Commands that start and look at runs: run, resume, runs, show, report.
+
+Here: those. Not here: commands on data and people (``stewards``) or on the project (``project``).
+"""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+import os
+import signal
+import webbrowser
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from daybook.cli.app import EXIT_CODES, AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of, styled
+from daybook.errors import EXIT_FAILED, UsageError
+from daybook.params import Settings, parse_run_date, require_own_lake
+
+
+@app.command()
+def run(
+    env: Env = "local",
+    day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Process one business date: all six stages, by the state machine, on this machine."""
+    from daybook.archive import Archive
+    from daybook.laptop import run_day
+    from daybook.progress import Progress
+    from daybook.sources import open_landing
+
+    settings = settings_of(env, set_)
+    run_date = _run_date(settings, day)
+    # What is wrong for certain is told at once, rather than by a run that fails after its retries.
+    require_own_lake(settings)
+    open_landing(settings.landing)
+    run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
+    end_on_signals()
+    with Progress(console, settings, run_id, live=not as_json) as progress:
+        _, record = run_day(settings, run_id, listener=progress)
+    finish(settings, record, as_json)
+
+
+@app.command()
+def resume(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], env: Env = "local", set_: Set = None) -> None:
+    """Go on with a run that was cut off, from the stage that did not end."""
+    from daybook.laptop import resume_day
+    from daybook.progress import Progress
+
+    settings = settings_of(env, set_)
+    end_on_signals()
+    with Progress(console, settings, run_id, live=True) as progress:
+        _, record = resume_day(settings, run_id, listener=progress)
+    finish(settings, record, as_json=False)
+
+
+@app.command()
+def runs(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
+    """List the runs of the archive, newest business date first."""
+    from daybook.archive import Archive
+
+    archive = Archive(settings_of(env, set_).archive)
+    records = [archive.run(run_id) for run_id in reversed(archive.run_ids())]
+    if as_json:
+        print_json([_brief(record) for record in records])
+        return
+    if not records:
+        print("There are no runs yet; `daybook run` makes one.")
+        return
+    table = new_table("run", "date", "outcome", "started (UTC)", "seconds", "attempts", right=("seconds", "attempts"))
+    for record in records:
+        table.add_row(
+            record["run_id"],
+            record["run_date"],
+            styled(record["outcome"]),
+            record["started_at"][:19].replace("T", " "),
+            f"{record['seconds']:.1f}" if "seconds" in record else "",
+            str(len(record["stages"])),
+        )
+    console.print(table)
+
+
+@app.command()
+def show(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
+    env: Env = "local",
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did."""
+    from daybook.archive import Archive
+
+    archive = Archive(settings_of(env, set_).archive)
+    record = archive.run(run_id)
+    if as_json:
+        print_json(record)
+        return
+    _print_run(record)
+    console.print(f"Files: {archive.store.href(archive.folder(run_id))}", soft_wrap=True)
+
+
+@app.command()
+def report(
+    env: Env = "local",
+    set_: Set = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write the HTML report over the archive: a calendar of business dates, the runs, a page for each."""
+    index = _write_report(settings_of(env, set_))
+    print(index)
+    if open_:
+        webbrowser.open(index.as_uri())
+
+
+def end_on_signals() -> None:
+    """Let a closed terminal or a polite kill end a run as Ctrl-C does: with its job stopped, ready to be resumed."""
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+
+
+def _run_date(settings: Settings, day: Optional[str]) -> date:
+    if day is not None:
+        return parse_run_date(day)
+    if settings.default_run_date is None:
+        raise UsageError(f"Give the business date: --date YYYY-MM-DD (params/{settings.env}.yaml has no default_run_date).")
+    return settings.default_run_date
+
+
+def finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
+    """Write the report, show how a run ended, and end the command with its exit code."""
+    index = _write_report(settings)
+    if as_json:
+        print_json(record)
+    else:
+        _print_day(record)
+        console.print(f"Report: {index}", soft_wrap=True)
+    raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
+
+
+def _write_report(settings: Settings) -> Path:
+    from daybook.archive import Archive
+    from daybook.report import build_site
+
+    archive = Archive(settings.archive)
+    out = Path(settings.report)
+    records = [{**archive.run(run_id), "history": archive.history(run_id)} for run_id in archive.run_ids()]
+
+    def href(run_id: str, file: str) -> str:
+        place = archive.store.href(f"{archive.folder(run_id)}/{file}")
+        return place if "://" in place else os.path.relpath(place, out / "runs")
+
+    return build_site(records, out=out, archive_href=href, title=settings.title, now=datetime.now(timezone.utc))
+
+
+def _print_day(record: dict[str, Any]) -> None:
+    """How a run ended: the outcome and why, the day's figures, what the stages said to people."""
+    if record["state"] == "open":
+        resume = f"daybook resume --env {record['env']} {record['run_id']}"
+        console.print(f"\n{styled('UNFINISHED')} {record['run_id']}; go on with `{resume}`.")
+        return
+    console.print(f"\n{styled(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
+    for reason in record["reasons"]:
+        console.print(f"  {escaped(reason)}", soft_wrap=True)
+    for attempt in record["stages"]:
+        for warning in attempt["details"].get("warnings", []):
+            console.print(f"  [yellow]Note:[/] {escaped(warning)}", soft_wrap=True)
+    if record.get("summary"):
+        from daybook.notebook.figures import named_figures
+
+        table = new_table(record["run_date"], record["title"], right=(record["title"],))
+        for name, text in named_figures(record["summary"], record["currency"]):
+            table.add_row(name, text)
+        console.print(table)
+
+
+def _print_run(record: dict[str, Any]) -> None:
+    from daybook.archive import describe_failure
+
+    console.print(f"{styled(record['outcome'])} {record['run_id']}, business date {record['run_date']}")
+    for reason in record["reasons"]:
+        console.print(f"  {escaped(reason)}", soft_wrap=True)
+    table = new_table(
+        "stage", "attempt", "outcome", "seconds", "rows in", "rows out", "rejected", "MB",
+        right=("attempt", "seconds", "rows in", "rows out", "rejected", "MB"),
+    )  # fmt: skip
+    for each in record["stages"]:
+        counts = [each["rows"].get(name) for name in ("in", "out", "rejected")]
+        table.add_row(
+            each["stage"],
+            str(each["attempt"]),
+            styled(each["outcome"]),
+            f"{each['seconds']:.1f}",
+            *("" if count is None else f"{count:,}" for count in counts),
+            f"{each['peak_memory_bytes'] / 1e6:,.0f}" if each["peak_memory_bytes"] else "",
+        )
+    console.print(table)
+    written = {name: version for each in record["stages"] for name, version in each["tables_written"].items()}
+    for layer in ("bronze", "silver", "gold", "quarantine"):
+        named = [f"{name.split('.')[1]} {version}" for name, version in written.items() if name.startswith(f"{layer}.")]
+        if named:
+            console.print(f"[dim]{layer} versions written:[/] {escaped(', '.join(named))}", soft_wrap=True)
+    for each in record["stages"]:
+        if each["failure"]:
+            console.print(f"  {escaped(describe_failure(each))}", soft_wrap=True)
+
+
+def _brief(record: dict[str, Any]) -> dict[str, Any]:
+    keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
+    return {key: record.get(key) for key in keys}
