@@ -3,13 +3,13 @@
 Here: binding the tables that a query names to pinned versions in the lake, views that notebooks define, and errors as
 sentences. Not here: writing tables (``daybook.lake``), showing results (``daybook.notebook``).
 
-Interface (another engine has the same): ``define``, ``register``, ``query``, ``arrow``, ``rows``, ``names``, ``refresh``.
+Interface (another engine has the same): ``define``, ``keep``, ``register``, ``query``, ``arrow``, ``rows``, ``names``,
+``refresh``.
 """
 
 from __future__ import annotations
 
 import difflib
-import hmac
 import re
 from pathlib import Path
 from typing import Any, Optional, cast
@@ -24,6 +24,7 @@ from sqlglot import exp
 from daybook.contracts import LAYERS, load_tables
 from daybook.errors import SqlError
 from daybook.lake import SCHEMAS, Lake
+from daybook.pii import pseudonym
 
 Query = duckdb.DuckDBPyRelation
 
@@ -51,6 +52,17 @@ class DuckDBEngine:
         self._defined[name] = statement
         self._bound.add(name)
 
+    def keep(self, name: str, sql: str) -> int:
+        """Run a query and keep its rows under a name, where reading them again costs little; returns how many there are.
+
+        DuckDB compresses them, and moves what does not fit into memory to disk."""
+        self._bind(self._parse(sql))
+        hidden = f'"_kept_{name.replace(".", "__")}"'
+        self._execute(f"CREATE OR REPLACE TABLE {hidden} AS {sql}")
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
+        self._bound.add(name)
+        return int(self.one(f"SELECT count(*) FROM {name}")[0])
+
     def register(self, name: str, rows: Any) -> None:
         """Give Arrow data a name."""
         hidden = f"_{name.replace('.', '__')}"
@@ -58,18 +70,15 @@ class DuckDBEngine:
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
         self._bound.add(name)
 
-    def add_pseudonyms(self, key: bytes) -> None:
-        """The SQL function ``pseudonym(text)``: the first 32 hex digits of HMAC-SHA-256 under the key; NULL stays NULL."""
+    def add_pseudonyms(self, *keys: bytes) -> None:
+        """The SQL function ``pseudonym(text)``: 32 hex digits under the keys (``daybook.pii``); NULL stays NULL."""
 
-        def pseudonym(values: pa.ChunkedArray) -> pa.Array:
-            return pa.array(
-                [None if text is None else hmac.digest(key, text.encode(), "sha256").hex()[:32] for text in values.to_pylist()],
-                pa.string(),
-            )
+        def pseudonyms(values: pa.ChunkedArray) -> pa.Array:
+            return pa.array([pseudonym(keys, text) for text in values.to_pylist()], pa.string())
 
         self._connection.create_function(
             "pseudonym",
-            pseudonym,
+            pseudonyms,
             [VARCHAR],
             VARCHAR,
             type=PythonUDFType.ARROW,

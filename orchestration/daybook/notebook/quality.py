@@ -5,24 +5,30 @@ Here: the checks of candidates, the gate, one atomic commit a table. Not here: h
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Optional
 
 from daybook.contracts import load_tables
 from daybook.errors import StageError
 from daybook.notebook.aggregate import TOUCHED
+from daybook.notebook.approval import decide
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.notebook.transform import clear_stale_dates
-from daybook.quality import RuleResult, Verdict, check_contract, differences, refuse_broken
+from daybook.notebook.validate import record_rules
+from daybook.quality import (
+    RuleResult,
+    Verdict,
+    check_contract,
+    differences,
+    refuse_broken,
+    table_rules,
+    warnings_of,
+)
+from daybook.quality.history import Score, robust_score
 
 COUNTED = "o.status NOT IN ('cancelled', 'unavailable', 'adjustment')"
 """Orders that count as orders."""
-_WEEKS = 4
-_UNUSUAL = 3.5
-"""Robust z-scores beyond this are unusual (Iglewicz and Hoaglin, 1993)."""
 
 
 @dataclass
@@ -36,7 +42,7 @@ class Audit:
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict(refuse_broken(self.rules).reasons + differences(self.figures).reasons)
+        return Verdict(refuse_broken(self.rules).findings + differences(self.figures).findings)
 
     @property
     def contract_listing(self) -> Listing:
@@ -65,9 +71,12 @@ def audit(stage: Stage) -> Audit:
         raise StageError(f"The candidates are not those of {stage.day}; run 4_aggregate for that date first.")
     found = Audit(dates=[row[0] for row in stage.engine.rows(f"SELECT order_date FROM {TOUCHED} ORDER BY order_date")])
     for contract in load_tables("gold").values():
-        found.rules += check_contract(stage.engine, f"candidate.{contract.name}", contract)
+        found.rules += check_contract(
+            stage.engine, f"candidate.{contract.name}", contract, run_date=stage.run_date, known=_as_candidate
+        )
     found.figures = _reconcile(stage)
-    found.warnings = [text for text in [_unusual(stage)] if text]
+    found.rules += _against_history(stage)
+    found.warnings = warnings_of(found.rules)
     return found
 
 
@@ -75,8 +84,10 @@ def publish(stage: Stage, found: Audit) -> None:
     """Make the candidates visible, one atomic commit a table, where nothing speaks against it; end the stage."""
     stage.details["warnings"] = found.warnings
     checked = sum(each.checked for each in found.rules if each.rule.endswith("is unique"))
-    if not found.verdict.passed:
-        stage.reject(found.verdict.reasons, rows_in=checked)
+    verdict = decide(stage, found.verdict)
+    record_rules(stage, found.rules, verdict, broken="rejected")
+    if not verdict.passed:
+        stage.reject(verdict.reasons, rows_in=checked)
         return
     for contract in load_tables("gold").values():
         rows = stage.engine.arrow(f"SELECT * FROM candidate.{contract.name}").cast(contract.arrow_schema)
@@ -127,28 +138,38 @@ def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
     return dict(figures)
 
 
-def _unusual(stage: Stage) -> Optional[str]:
-    """A sentence where the day's net revenue is far from that of the last weeks, by the median absolute deviation."""
-    past = [
-        float(row[0])
-        for row in stage.engine.rows(
-            f"SELECT net_revenue FROM gold.daily_sales WHERE order_date < DATE '{stage.day}' "
-            f"AND order_date >= DATE '{stage.day}' - INTERVAL {7 * _WEEKS} DAY ORDER BY order_date"
-        )
-    ]
-    today = stage.engine.rows(f"SELECT net_revenue FROM candidate.daily_sales WHERE order_date = DATE '{stage.day}'")
-    if len(past) < 7 or not today:
-        return None
-    middle = statistics.median(past)
-    spread = statistics.median(abs(value - middle) for value in past)
-    if not spread:
-        return None
-    score = 0.6745 * (float(today[0][0]) - middle) / spread
-    if abs(score) < _UNUSUAL:
-        return None
-    direction = "above" if score > 0 else "below"
-    currency = stage.settings.currency
+def _as_candidate(table: str) -> str:
+    """What a foreign key of a gold table is looked up in: it is published together with this table."""
+    return f"candidate.{table.split('.')[1]}"
+
+
+def _against_history(stage: Stage) -> list[RuleResult]:
+    """The contracts' rules on the past of a figure, for the business date itself."""
+    results = []
+    for contract in load_tables("gold").values():
+        for rule in table_rules(contract):
+            if rule.history is None:
+                continue
+            column, settings = rule.history
+            (when,) = contract.partition_by
+            past = stage.engine.rows(
+                f"SELECT {when}, {column} FROM {contract.full_name} WHERE {column} IS NOT NULL AND {when} < DATE '{stage.day}' "
+                f"AND {when} >= DATE '{stage.day}' - INTERVAL {settings.days} DAY ORDER BY {when}"
+            )
+            today = stage.engine.rows(
+                f"SELECT {column} FROM candidate.{contract.name} WHERE {when} = DATE '{stage.day}' AND {column} IS NOT NULL"
+            )
+            value = float(today[0][0]) if today else 0.0
+            score = robust_score([(each[0], float(each[1])) for each in past], stage.run_date, value)
+            holds = score is None or abs(score.z) <= settings.maximum
+            measured = "" if score is None else _said_of(stage, value, score, settings.maximum)
+            results.append(RuleResult(contract.full_name, rule.name, len(past), int(not holds), rule.severity, holds, measured))
+    return results
+
+
+def _said_of(stage: Stage, value: float, score: Score, maximum: float) -> str:
+    direction = "above" if score.z > 0 else "below"
     return (
-        f"net revenue of {today[0][0]:,.2f} {currency} is far {direction} the last {len(past)} days' median of "
-        f"{middle:,.2f} {currency} (robust z-score {score:+.1f})"
+        f"{value:,.2f} is {direction} the {score.expected:,.2f} that {stage.run_date:%A}s of the last {score.days} days let expect "
+        f"(robust z-score {score.z:+.1f}, usual is up to {maximum:g})"
     )

@@ -1,24 +1,38 @@
-"""Stage 2: every landed row is judged by its source's rules; what breaks one goes to quarantine with the reason.
+"""Stage 2: every landed row is judged by its contract; what breaks a rule goes to quarantine with the reason.
 
-Here: judging, quarantine, and the gate on too many rejected rows. Also the accepted rows, typed, for the next stage. Not
-here: how rules read as SQL (``daybook.quality``).
+Here: judging, quarantine, and the gate on what landed. Also the accepted rows, typed, for the next stage. Not here: how rules
+read as SQL (``daybook.quality``), what people release from quarantine (``releases``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from daybook.errors import StageError
+from daybook.notebook.approval import decide
 from daybook.notebook.display import Listing
+from daybook.notebook.releases import landed_columns, read_releases, released_sql, unless_waived
 from daybook.notebook.stage import Stage
-from daybook.quality import RuleResult, Verdict, check, landing_rules, reasons_sql, refuse_share
-from daybook.sources.files import TECHNICAL
-from daybook.sources.mapping import quote, typed_sql
+from daybook.quality import (
+    LANDED_WHOLE,
+    Rule,
+    RuleResult,
+    Verdict,
+    check,
+    landing_rules,
+    reasons_sql,
+    refuse_broken,
+    refuse_share,
+    sentence,
+    warnings_of,
+)
+from daybook.sources.mapping import quote, typed_select
 
 VALIDATED_DATES = "control.validated_dates"
 """The business dates whose rows in bronze have passed the gate, a partition each."""
+_ADDRESS = ["_source_file", "_row_number"]
 
 
 @dataclass
@@ -53,39 +67,64 @@ class Judgement:
 
     @property
     def broken(self) -> Listing:
-        """A row a rule that something breaks."""
-        found = sorted((each for each in self.rules if each.failing), key=lambda each: -each.failing)
-        return Listing(
-            ["entity", "rule", "checked", "failing", "share"],
-            [(each.table, each.rule, each.checked, each.failing, each.share) for each in found],
-            percent=["share"],
-        )
+        """A row a rule that does not hold, or that some row breaks."""
+        return rule_listing(self.rules)
+
+
+def rule_listing(rules: list[RuleResult]) -> Listing:
+    """A row a rule that something breaks, errors first."""
+    found = sorted((each for each in rules if each.failing), key=lambda each: (each.severity, -each.failing))
+    return Listing(
+        ["table", "rule", "severity", "checked", "failing", "share", "measured", "for example"],
+        [
+            (
+                each.table,
+                each.rule,
+                each.severity,
+                each.checked,
+                each.failing,
+                each.share,
+                each.measured,
+                ", ".join(each.samples),
+            )
+            for each in found
+        ],
+        percent=["share"],
+    )
 
 
 def judge(stage: Stage) -> Judgement:
-    """Judge the date's rows of every entity. They can be queried as ``judged.<entity>``: the landed columns, ``_copy`` (2 and
-    up for exact duplicates) and ``_reasons`` (empty for a good row)."""
+    """Judge the date's rows of every entity. They can be queried as ``typed.<entity>``: the columns as their contract types
+    them, ``_text_<column>`` as landed, ``_copy`` (2 and up for exact duplicates); whole rows, each once, as ``<entity>``."""
     require_landed(stage)
     judgement = Judgement()
-    for name, entity in stage.source.entities.items():
-        rules = landing_rules(stage.source, entity)
-        judged = f"judged.{name}"
-        rows = stage.engine.arrow(
-            f"SELECT * EXCLUDE (run_date), {copy_sql(stage, name)} AS _copy, {reasons_sql(rules)} AS _reasons "
-            f"FROM bronze.{name} WHERE run_date = DATE '{stage.day}'"
+    releases = read_releases(stage.engine, stage.lake, stage.run_date)
+    for name in stage.source.entities:
+        stage.engine.keep(f"typed.{name}", _typed(stage, name))
+        stage.engine.define(name, f"SELECT * FROM typed.{name} WHERE {LANDED_WHOLE}")
+    for name in stage.source.entities:
+        rules = landing_rules(stage.source, name)
+        if any(each.entity == name and each.waived for each in releases):
+            rules = [replace(rule, failing=unless_waived(rule.name, rule.failing)) if rule.per_row else rule for rule in rules]
+        results, rows, of_rows = check(
+            stage.engine, f"typed.{name}", rules, name, key=_ADDRESS, counted="_copy = 1", run_date=stage.run_date, objects=name
         )
-        stage.engine.register(judged, rows)
-        judgement.rules += check(stage.engine, f"(SELECT * FROM {judged} WHERE _copy = 1)", rules, name)
-        landed, rejected, copies = stage.engine.one(
-            "SELECT count(*), count(*) FILTER (WHERE _copy = 1 AND _reasons <> ''), count(*) FILTER (WHERE _copy > 1) "
-            f"FROM {judged}"
+        _set_aside(stage, name, rows, of_rows)
+        (landed,) = stage.engine.one(f"SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'")
+        (copies,) = stage.engine.one(f"SELECT count(*) FROM typed.{name} WHERE _copy > 1")
+        (rejected,) = stage.engine.one(f"SELECT count(*) FROM rejected.{name}")
+        (accepted,) = stage.engine.one(
+            f"SELECT count(*) FROM typed.{name} AS t WHERE _copy = 1 AND NOT EXISTS ({_same_row(f'rejected.{name}', 't')})"
         )
-        judgement.landed[name], judgement.rejected[name], judgement.duplicates[name] = landed, rejected, copies
-        (judgement.accepted[name],) = stage.engine.one(f"SELECT count(*) FROM {judged} WHERE _copy = 1 AND _reasons = ''")
-        settings = stage.settings
-        judgement.verdict.reasons += refuse_share(
-            name, landed, rejected, most=settings.max_rejected_share, tolerated=settings.tolerated_rejected_rows
-        ).reasons
+        judgement.rules += results
+        judgement.landed[name], judgement.accepted[name] = landed, accepted
+        judgement.rejected[name], judgement.duplicates[name] = rejected, copies
+        by_rows = {rule.name for rule in rules if rule.per_row}
+        share = refuse_share(
+            name, landed, rejected, most=stage.settings.max_rejected_share, tolerated=stage.settings.tolerated_rejected_rows
+        )
+        whole = refuse_broken([each for each in results if each.rule not in by_rows])
+        judgement.verdict.findings += share.findings + whole.findings
     return judgement
 
 
@@ -93,24 +132,54 @@ def quarantine(stage: Stage, judgement: Judgement) -> None:
     """Put the rejected rows aside, an atomic commit an entity, and end the stage with the gate's answer."""
     for name in judgement.landed:
         rejected = stage.engine.arrow(
-            f"SELECT * EXCLUDE (_copy) FROM judged.{name} WHERE _copy = 1 AND _reasons <> '' ORDER BY _source_file, _row_number"
+            f"SELECT b.* EXCLUDE (run_date), r._reasons FROM bronze.{name} AS b JOIN rejected.{name} AS r "
+            "ON r._source_file = b._source_file AND r._row_number = b._row_number "
+            f"WHERE b.run_date = DATE '{stage.day}' ORDER BY b._source_file, b._row_number"
         )
         stage.lake.replace_partition(f"quarantine.{name}", rejected, stage.run_date)
     landed, accepted = sum(judgement.landed.values()), sum(judgement.accepted.values())
     rejected_rows, copies = sum(judgement.rejected.values()), sum(judgement.duplicates.values())
-    if landed != accepted + rejected_rows + copies:
-        raise StageError(
-            f"{landed} rows landed but {accepted} + {rejected_rows} + {copies} are accounted for; a rule is at fault."
-        )
-    stage.details["rejected_by_reason"] = {
-        f"{each.table}: {each.rule}": each.failing for each in judgement.rules if each.failing
+    for name, count in judgement.landed.items():
+        parts = (judgement.accepted[name], judgement.rejected[name], judgement.duplicates[name])
+        if count != sum(parts):
+            raise StageError(
+                f"{name}: {count} rows landed but {' + '.join(map(str, parts))} are accounted for; a rule is at fault."
+            )
+    stage.details["accounting"] = {
+        name: {
+            "landed": count,
+            "accepted": judgement.accepted[name],
+            "quarantined": judgement.rejected[name],
+            "duplicates": judgement.duplicates[name],
+        }
+        for name, count in judgement.landed.items()
     }
-    passed = pa.table({"accepted": pa.array([accepted] if judgement.verdict.passed else [], pa.int64())})
+    stage.details["rejected_by_reason"] = {
+        f"{each.table}: {each.rule}": each.failing for each in judgement.rules if each.failing and each.severity == "error"
+    }
+    stage.details["warnings"] = warnings_of(judgement.rules)
+    verdict = decide(stage, judgement.verdict)
+    record_rules(stage, judgement.rules, verdict, broken="quarantined")
+    passed = pa.table({"accepted": pa.array([accepted] if verdict.passed else [], pa.int64())})
     stage.lake.replace_partition(VALIDATED_DATES, passed, stage.run_date)
-    if judgement.verdict.passed:
+    if verdict.passed:
         stage.succeed(rows_in=landed, rows_out=accepted, rejected=rejected_rows, duplicates=copies)
     else:
-        stage.reject(judgement.verdict.reasons, rows_in=landed, rejected=rejected_rows)
+        stage.reject(verdict.reasons, rows_in=landed, rejected=rejected_rows)
+
+
+def record_rules(stage: Stage, results: list[RuleResult], verdict: Verdict, *, broken: str) -> None:
+    """Leave in the record what rules found; ``broken`` is what became of rows that break one which does not stop the day."""
+    refused, waived = ({each.text for each in findings} for findings in (verdict.findings, verdict.waived))
+    outcomes = []
+    for each in results:
+        if not each.failing:
+            continue
+        text = sentence(each)
+        outcome = "rejected" if text in refused else "approved" if text in waived else broken
+        outcomes.append(each.to_record(outcome if each.severity == "error" else "within limits" if each.holds else "warned"))
+    stage.details["rules_checked"] = stage.details.get("rules_checked", 0) + len(results)
+    stage.details["rules"] = [*stage.details.get("rules", []), *outcomes]
 
 
 def accept(stage: Stage) -> Listing:
@@ -120,14 +189,10 @@ def accept(stage: Stage) -> Listing:
         raise StageError(f"{stage.day} has not passed validation; run 2_validate for that date first.")
     counts = []
     for name, entity in stage.source.entities.items():
-        typed = ", ".join(
-            f"{typed_sql(column, spec, stage.source.null_values)} AS {quote(column)}" for column, spec in entity.columns.items()
-        )
+        columns = ", ".join(quote(column) for column in [*entity.columns, *_ADDRESS])
         rows = stage.engine.arrow(
-            f"SELECT {typed}, _source_file, _row_number FROM ("
-            f"SELECT *, {copy_sql(stage, name)} AS _copy FROM bronze.{name} WHERE run_date = DATE '{stage.day}') AS landed "
-            f"WHERE _copy = 1 AND NOT EXISTS (SELECT 1 FROM quarantine.{name} AS q WHERE q.run_date = DATE '{stage.day}' "
-            "AND q._source_file = landed._source_file AND q._row_number = landed._row_number) "
+            f"SELECT {columns} FROM ({_typed(stage, name)}) AS typed WHERE _copy = 1 AND NOT EXISTS "
+            f"({_same_row(f'quarantine.{name}', 'typed')} AND q.run_date = DATE '{stage.day}') "
             "ORDER BY _source_file, _row_number"
         )
         stage.engine.register(name, rows)
@@ -135,14 +200,39 @@ def accept(stage: Stage) -> Listing:
     return Listing(["entity", "accepted rows"], counts)
 
 
-def copy_sql(stage: Stage, entity: str) -> str:
+def _typed(stage: Stage, entity: str) -> str:
+    """SQL for the date's landed rows of an entity, with what people have released, typed."""
+    releases = read_releases(stage.engine, stage.lake, stage.run_date)
+    released = released_sql(stage.engine, entity, stage.run_date, releases)
+    copies = _copy_sql(stage, entity)
+    return typed_select(stage.source, entity, f"(SELECT *, {copies} AS _copy FROM ({released}) AS released) AS landed")
+
+
+def _copy_sql(stage: Stage, entity: str) -> str:
     """SQL that numbers rows equal in every landed column, from 1 in the order they stand in the files."""
     if stage.source.entities[entity].duplicates == "keep":
         return "1"
-    technical = {*TECHNICAL, "_run_id", "run_date"} - {"_problem", "_raw"}
-    columns = [name for name in stage.engine.query(f"SELECT * FROM bronze.{entity} LIMIT 0").columns if name not in technical]
-    listed = ", ".join(quote(name) for name in columns)
+    listed = ", ".join(quote(name) for name in landed_columns(stage.engine, entity))
     return f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
+
+
+def _set_aside(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
+    """Make the rows that break a rule by themselves queryable as ``rejected.<entity>``: their address, and ``_reasons``."""
+    stopping = [rule if rule.per_row and rule.severity == "error" else None for rule in rules]
+    stage.engine.register("flagged", rows)
+    reasons = reasons_sql(stopping) if any(stopping) else "''"
+    address = ", ".join(_ADDRESS)
+    found = stage.engine.arrow(
+        f"SELECT * FROM (SELECT {address}, {reasons} AS _reasons FROM flagged) AS reasoned WHERE _reasons <> ''"
+    )
+    schema = [("_source_file", pa.string()), ("_row_number", pa.int64()), ("_reasons", pa.string())]
+    stage.engine.register(f"rejected.{entity}", found if found.num_rows else pa.schema(schema).empty_table())
+
+
+def _same_row(table: str, relation: str) -> str:
+    return (
+        f"SELECT 1 FROM {table} AS q WHERE q._source_file = {relation}._source_file AND q._row_number = {relation}._row_number"
+    )
 
 
 def require_landed(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from daybook.sources.spec import Source
 
 class _Engine(Protocol):
     def define(self, name: str, sql: str) -> None: ...
-    def add_pseudonyms(self, key: bytes) -> None: ...
+    def add_pseudonyms(self, *keys: bytes) -> None: ...
     def query(self, sql: str) -> object: ...
 
 
@@ -31,6 +31,11 @@ def dry_run(source: Source, engine: _Engine) -> None:
             engine.define(name, f"SELECT {', '.join(typed)} FROM (SELECT {', '.join(landed)}) AS landed WHERE 1 = 0")
         except SqlError as error:
             raise SourceError(f"params/sources/{source.name}.yaml: entity {name!r}: {error}") from None
+    for name, person in source.people.items():
+        try:
+            engine.query(f"SELECT CAST({person} AS VARCHAR) FROM {quote(name)}")
+        except SqlError as error:
+            raise SourceError(f"params/sources/{source.name}.yaml: people of {name!r}: {error}") from None
     for name in load_tables("silver"):
         table = name.split(".")[1]
         try:

@@ -70,6 +70,26 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
     return f"TRY_CAST({text} AS {SQL_TYPES[column.type]})"
 
 
+def text_column(name: str) -> str:
+    """The column of ``typed_select`` that holds a typed column's text, as SQL writes it."""
+    return quote(f"_text_{name}")
+
+
+def typed_select(source: Source, entity: str, relation: str) -> str:
+    """A SELECT of an entity's landed rows, cleaned and typed.
+
+    Columns: the entity's in their declared types (NULL where the text does not fit), ``_text_<column>`` with the text of each
+    that is no text, and technical columns of ``relation``: where the row lies, why it could not be split, ``_copy`` (2 and up
+    for further copies of a row) and ``_waived`` (rules a person lets it break).
+    """
+    selected = []
+    for name, column in source.entities[entity].columns.items():
+        selected.append(f"{typed_sql(name, column, source.null_values)} AS {quote(name)}")
+        if column.type != "text":
+            selected.append(f"{clean_sql(name, column, source.null_values)} AS {text_column(name)}")
+    return f"SELECT {', '.join(selected)}, _source_file, _row_number, _problem, _copy, _waived FROM {relation}"
+
+
 def mapped_sql(source: Source, table: str, run_date: date) -> str:
     """The rows that the source has for a canonical table, before the newest version of each is chosen.
 

@@ -1,18 +1,18 @@
 """What a source's YAML (``params/sources/<name>.yaml``) may say.
 
-Here: the typed model of entities, columns and mappings, and the checks that need no data. Not here: reading files
-(``files``), the SQL a mapping stands for (``mapping``), judging rows (``daybook.quality``).
+Here: the typed model of entities and mappings, how a column of a landing contract is read, and the checks that need no data.
+Not here: reading files (``files``), the SQL a mapping stands for (``mapping``), judging rows (``daybook.quality``).
 """
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Any, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from daybook.contracts import load_tables
+from daybook.contracts import Property, Table, load_landing, load_tables
 from daybook.errors import SourceError
 from daybook.params import explain, project_root, read_yaml
 
@@ -25,13 +25,9 @@ class _Model(BaseModel):
 
 
 class Column(_Model):
-    """A landing column: how its text is read, and what makes a row unfit."""
+    """A landing column: how its text is read. Its contract says what it must satisfy."""
 
     type: ColumnType = "text"
-    required: bool = False
-    accepted: Optional[list[str]] = Field(default=None, description="The values there are; anything else is rejected.")
-    minimum: Optional[float] = None
-    maximum: Optional[float] = None
     format: Optional[str] = Field(default=None, description="strptime format of a date or timestamp that is not ISO 8601.")
     decimal_comma: bool = Field(default=False, description="1.234,50 rather than 1234.50.")
     pad: Optional[int] = Field(default=None, gt=0, description="Put lost leading zeros back, to this width.")
@@ -60,6 +56,7 @@ class Entity(_Model):
     encoding: Union[Encoding, list[Encoding], None] = None
     delimiter: Optional[str] = Field(default=None, min_length=1, max_length=1)
     duplicates: Literal["drop", "keep"] = Field(default="drop", description="What to do with rows equal in every column.")
+    # Not in the source's file: they are the landing contract's.
     columns: dict[str, Column] = Field(min_length=1)
 
 
@@ -83,7 +80,12 @@ class Source(_Model):
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     null_values: list[str] = Field(default_factory=list, description="Texts that mean: no value. The empty text always does.")
     entities: dict[str, Entity] = Field(min_length=1)
+    people: dict[str, str] = Field(
+        default_factory=dict, description="For an entity with rows of persons: SQL for the id that customer_key is made of."
+    )
     mapping: dict[str, list[Select]] = Field(min_length=1)
+    # Not in the source's file: params/contracts/landing/<name>.yaml.
+    contracts: dict[str, Table] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:
@@ -104,6 +106,9 @@ class Source(_Model):
                     f"entity {name!r} has date {entity.date!r}, which must be among its columns as a date or timestamp"
                 )
             seen.append(name)
+        for name in self.people:
+            if name not in self.entities:
+                raise ValueError(f"people has an entity {name!r}; the entities are: {', '.join(seen)}")
         for table, selects in self.mapping.items():
             contract = load_tables("silver").get(f"silver.{table}")
             if contract is None:
@@ -163,14 +168,66 @@ def load_source(name: str) -> Source:
 @functools.cache
 def _read_source(path: Path) -> Source:
     name = path.stem
+    where = f"params/sources/{name}.yaml"
     values = read_yaml(path)
-    if "name" in values:
-        raise SourceError(f"params/sources/{name}.yaml: key 'name' is not for the file; its file name is its name.")
+    for key in ("name", "contracts"):
+        if key in values:
+            raise SourceError(f"{where}: key {key!r} is not for the file; remove it.")
+    contracts = load_landing(name)
+    values["entities"] = _with_columns(where, values.get("entities"), contracts)
     try:
-        return Source(name=name, **values)
+        return Source(name=name, contracts=contracts, **values)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "value_error" and not first["loc"]:
             reason = first["msg"].replace("Value error, ", "")
-            raise SourceError(f"params/sources/{name}.yaml: {reason}.") from None
-        raise SourceError(explain(error, f"params/sources/{name}.yaml", list(Source.model_fields)[1:])) from None
+            raise SourceError(f"{where}: {reason}.") from None
+        known = [key for key in Source.model_fields if key not in ("name", "contracts")]
+        raise SourceError(explain(error, where, known)) from None
+
+
+def _with_columns(where: str, entities: Any, contracts: dict[str, Table]) -> Any:
+    """The entities of a source's file with the columns that its landing contract declares."""
+    if not isinstance(entities, dict):
+        return entities
+    for entity in contracts:
+        if entity not in entities:
+            raise SourceError(f"{where}: there is no entity {entity!r}, which the landing contract declares; add its files.")
+    completed = {}
+    for entity, values in entities.items():
+        if entity not in contracts:
+            raise SourceError(
+                f"{where}: entity {entity!r} has no landing contract; add it to "
+                f"params/contracts/landing/{where.rsplit('/', 1)[1]}."
+            )
+        if isinstance(values, dict) and "columns" in values:
+            raise SourceError(f"{where}: entity {entity!r} has columns, which belong into its landing contract; move them.")
+        columns = {item.name: _read_as(where, item) for item in contracts[entity].properties}
+        completed[entity] = {**values, "columns": columns} if isinstance(values, dict) else values
+    return completed
+
+
+_TYPES: dict[str, ColumnType] = {"string": "text", "number": "decimal"}
+_CUSTOM = {"pii": "pii", "pad": "pad", "decimalComma": "decimal_comma", "strptime": "format"}
+"""Custom properties of a landing contract's columns, and what they are called here."""
+
+
+def _read_as(where: str, item: Property) -> Column:
+    kind: Any = _TYPES.get(item.logicalType, item.logicalType)
+    settings: dict[str, Any] = {}
+    for custom in item.customProperties:
+        if custom.property not in _CUSTOM:
+            raise SourceError(
+                f"{where.replace('sources', 'contracts/landing')}: column {item.name!r} has a custom property "
+                f"{custom.property!r}; known are: {', '.join(_CUSTOM)}."
+            )
+        settings[_CUSTOM[custom.property]] = custom.value
+    if bool(settings.get("pii")) != (item.classification == "restricted"):
+        raise SourceError(
+            f"{where.replace('sources', 'contracts/landing')}: column {item.name!r} must have both classification: restricted "
+            "and the custom property pii (its class of personal data), or neither."
+        )
+    try:
+        return Column(type=kind, **settings)
+    except ValidationError as error:
+        raise SourceError(explain(error, f"{where.replace('sources', 'contracts/landing')}: column {item.name!r}")) from None

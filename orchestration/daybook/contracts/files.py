@@ -1,0 +1,124 @@
+"""Reading the contract files in ``params/contracts/``: one a silver or gold table, one a source for what it lands.
+
+Here: finding and reading them, and the checks that concern a whole file. Not here: what a contract may say (``model``).
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from daybook.contracts.model import Contract, Table
+from daybook.errors import ContractError
+from daybook.params import explain, project_root, read_yaml
+
+LAYERS = ("silver", "gold")
+
+
+def load_tables(layer: str) -> dict[str, Table]:
+    """Every table of a layer that has a contract, by its full name, in the order of the file names."""
+    return _tables_in(project_root() / "params" / "contracts" / layer)
+
+
+@functools.cache
+def _tables_in(folder: Path) -> dict[str, Table]:
+    return {table.full_name: table for path in sorted(folder.glob("*.yaml")) for table in read_contract(path)}
+
+
+def load_table(full_name: str) -> Table:
+    """The contract of ``silver.orders`` and the like."""
+    layer = full_name.split(".")[0]
+    tables = load_tables(layer) if layer in LAYERS else {}
+    if full_name not in tables:
+        known = ", ".join(name for each in LAYERS for name in load_tables(each))
+        raise ContractError(f"{full_name} has no contract; the contracts are: {known}.")
+    return tables[full_name]
+
+
+def landing_contract_path(source: str) -> Path:
+    """The file that says what a source's entities look like when they land."""
+    return project_root() / "params" / "contracts" / "landing" / f"{source}.yaml"
+
+
+def load_landing(source: str) -> dict[str, Table]:
+    """What a source's entities must hold when they land, by entity, in the order of the file."""
+    path = landing_contract_path(source)
+    if not path.is_file():
+        raise ContractError(f"There is no {_shown(path)}; write what the source's entities hold there.")
+    return _landing_in(path)
+
+
+@functools.cache
+def _landing_in(path: Path) -> dict[str, Table]:
+    return {table.name: table for table in read_contract(path)}
+
+
+def read_contract(path: Path) -> list[Table]:
+    """Read one contract file; ``ContractError`` names file and key where it does not fit."""
+    where = _shown(path)
+    values: dict[str, Any] = read_yaml(path)
+    try:
+        contract = Contract.model_validate(values)
+    except ValidationError as error:
+        raise ContractError(_explained(error, where)) from None
+    layer = path.parent.name
+    names = [table.name for table in contract.schema_]
+    for table in contract.schema_:
+        if layer in LAYERS and names != [path.stem]:
+            raise ContractError(f"{where}: key 'schema.0.name' is {names[0]!r}; the file holds one table, {path.stem}.")
+        if layer in LAYERS and not table.key:
+            raise ContractError(f"{where}: no column has primaryKey: true; every table needs a key.")
+        if names.count(table.name) > 1:
+            raise ContractError(f"{where}: {table.name!r} stands twice in schema; remove one.")
+        for item in table.properties:
+            for relationship in item.relationships:
+                _require_known(where, table, item.name, relationship.to, path, contract)
+    for promise in contract.slaProperties:
+        if promise.element:
+            _require_element(where, contract, promise.element)
+    return [
+        table.model_copy(
+            update={
+                "layer": layer,
+                "sla": [each for each in contract.slaProperties if each.element.split(".")[0] in ("", table.name)],
+            }
+        )
+        for table in contract.schema_
+    ]
+
+
+def _require_known(where: str, table: Table, column: str, to: str, path: Path, contract: Contract) -> None:
+    """Raise where a foreign key leads nowhere: to no table beside this one, or to none of its columns."""
+    name, _, target = to.partition(".")
+    found = next((each for each in contract.schema_ if each.name == name), None)
+    beside = path.with_name(f"{name}.yaml")
+    if found is None and beside.is_file() and beside != path:
+        schema = read_yaml(beside).get("schema") or [{}]
+        columns = [str(each.get("name")) for each in schema[0].get("properties", [])]
+    else:
+        columns = found.columns if found else []
+    if target not in columns:
+        raise ContractError(f"{where}: column {column!r} of {table.name!r} refers to {to!r}, which is not there; correct it.")
+
+
+def _require_element(where: str, contract: Contract, element: str) -> None:
+    name, _, column = element.partition(".")
+    table = next((each for each in contract.schema_ if each.name == name), None)
+    if table is None or (column and column not in table.columns):
+        raise ContractError(f"{where}: slaProperties name the element {element!r}, which is not there; correct it.")
+
+
+def _explained(error: ValidationError, where: str) -> str:
+    """One sentence for what does not fit. A rule of a whole column or table says itself where it is."""
+    first = error.errors()[0]
+    if first["type"] != "value_error":
+        return explain(error, where)
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{where}: key {key!r}: {str(first['msg']).replace('Value error, ', '')}."
+
+
+def _shown(path: Path) -> str:
+    return f"params/contracts/{path.parent.name}/{path.name}"

@@ -1,0 +1,313 @@
+"""The part of the Open Data Contract Standard (v3) that Daybook reads, typed: what is not understood is refused.
+
+Here: tables, columns, and what a contract may demand of them. Not here: finding the files (``files``), the SQL that a demand
+stands for (``daybook.quality``). Source of the format: https://bitol-io.github.io/open-data-contract-standard/
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, Optional, Union
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Severity = Literal["error", "warning"]
+Number = Union[int, float]
+
+ARROW_TYPES = {
+    "VARCHAR": pa.string(),
+    "DATE": pa.date32(),
+    "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
+    "BOOLEAN": pa.bool_(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+}
+OPERATORS = {
+    "mustBe": "=",
+    "mustNotBe": "<>",
+    "mustBeGreaterThan": ">",
+    "mustBeGreaterOrEqualTo": ">=",
+    "mustBeLessThan": "<",
+    "mustBeLessOrEqualTo": "<=",
+    "mustBeBetween": "between",
+    "mustNotBeBetween": "not between",
+}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class CustomProperty(_Model):
+    """A key of Daybook's own where the standard has none."""
+
+    property: str
+    value: Union[bool, int, float, str]
+    description: str = ""
+
+
+class TypeOptions(_Model):
+    """The standard's ``logicalTypeOptions``: bounds of numbers, dates (ISO texts) and texts."""
+
+    minimum: Union[Number, str, None] = None
+    maximum: Union[Number, str, None] = None
+    exclusiveMinimum: Union[Number, str, None] = None
+    exclusiveMaximum: Union[Number, str, None] = None
+    minLength: Optional[int] = Field(default=None, ge=0)
+    maxLength: Optional[int] = Field(default=None, ge=0)
+    pattern: Optional[str] = Field(default=None, description="Regular expression that a whole value fits.")
+
+    @model_validator(mode="after")
+    def _compiles(self) -> TypeOptions:
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"pattern {self.pattern!r} is no regular expression ({error})") from None
+        return self
+
+
+class Arguments(_Model):
+    """Arguments of a rule of the standard's library."""
+
+    validValues: Optional[list[str]] = Field(default=None, min_length=1)
+    pattern: Optional[str] = None
+    missingValues: Optional[list[Optional[str]]] = None
+    properties: Optional[list[str]] = Field(default=None, min_length=1)
+
+
+class RobustZScore(_Model):
+    """Daybook's rule on a figure's history: a robust z-score (median absolute deviation) beyond ``maximum`` breaks it.
+
+    The last ``days`` days are compared, each with its own weekday. Source: Iglewicz and Hoaglin, 1993.
+    """
+
+    rule: Literal["robustZScore"]
+    days: int = Field(default=28, ge=14, le=366)
+    maximum: float = Field(default=3.5, gt=0)
+
+
+class Quality(_Model):
+    """One rule: of the standard's library, an SQL query that gives a number, or one of Daybook's own."""
+
+    name: str = ""
+    description: str = ""
+    type: Literal["library", "sql", "custom"] = "library"
+    severity: Severity = "error"
+    dimension: Optional[
+        Literal["accuracy", "completeness", "conformity", "consistency", "coverage", "timeliness", "uniqueness"]
+    ] = None
+    unit: Literal["rows", "percent"] = "rows"
+    metric: Optional[Literal["nullValues", "missingValues", "invalidValues", "duplicateValues", "rowCount"]] = None
+    arguments: Arguments = Arguments()
+    query: Optional[str] = None
+    engine: Optional[Literal["daybook"]] = None
+    implementation: Optional[RobustZScore] = None
+    mustBe: Optional[Number] = None
+    mustNotBe: Optional[Number] = None
+    mustBeGreaterThan: Optional[Number] = None
+    mustBeGreaterOrEqualTo: Optional[Number] = None
+    mustBeLessThan: Optional[Number] = None
+    mustBeLessOrEqualTo: Optional[Number] = None
+    mustBeBetween: Optional[tuple[Number, Number]] = None
+    mustNotBeBetween: Optional[tuple[Number, Number]] = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Quality:
+        given = [name for name in OPERATORS if getattr(self, name) is not None]
+        if self.type == "custom":
+            if self.engine is None or self.implementation is None or given:
+                raise ValueError("a rule of type custom needs engine: daybook and an implementation, and no mustBe…")
+            return self
+        if len(given) != 1:
+            raise ValueError(f"a rule needs exactly one of: {', '.join(OPERATORS)}")
+        if self.type == "sql" and not self.query:
+            raise ValueError("a rule of type sql needs a query")
+        if self.type == "sql" and not self.name:
+            raise ValueError("a rule of type sql needs a name that says what holds, for example 'an order has lines'")
+        if self.type == "library" and self.metric is None:
+            raise ValueError("a rule of type library needs a metric")
+        if self.metric == "invalidValues" and not (self.arguments.validValues or self.arguments.pattern):
+            raise ValueError("invalidValues needs the arguments validValues or pattern")
+        return self
+
+    @property
+    def must(self) -> tuple[str, Any]:
+        """(operator as in ``OPERATORS``, operand) that the measured number is held to."""
+        return next((name, getattr(self, name)) for name in OPERATORS if getattr(self, name) is not None)
+
+
+class Relationship(_Model):
+    """A foreign key: every value is among those of ``table.column``, a table of the same layer (or landing)."""
+
+    type: Literal["foreignKey"] = "foreignKey"
+    to: str = Field(pattern=r"^\w+\.\w+$")
+    customProperties: list[CustomProperty] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _known(self) -> Relationship:
+        for item in self.customProperties:
+            if item.property != "severity" or item.value not in ("error", "warning"):
+                raise ValueError("a relationship knows one custom property, severity: error or warning")
+        return self
+
+    @property
+    def severity(self) -> str:
+        """``warning`` unless said otherwise: what is referred to may land later."""
+        return str(self.customProperties[0].value) if self.customProperties else "warning"
+
+
+class Sla(_Model):
+    """A promise on the table as a whole. ``latency``: how soon after the business date's end it is there (h).
+    ``freshness``: how old its newest ``element`` may be on the morning after (d; 1: it holds yesterday)."""
+
+    property: Literal["latency", "freshness", "retention", "frequency"]
+    value: Number
+    unit: Literal["h", "d"]
+    element: str = ""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Sla:
+        if self.property == "freshness" and (self.unit != "d" or not re.fullmatch(r"\w+\.\w+", self.element)):
+            raise ValueError("freshness needs unit: d and an element such as daily_sales.order_date")
+        return self
+
+
+class Property(_Model):
+    """One column: its logical type (the standard's), its physical type (SQL), and what it must satisfy."""
+
+    name: str
+    logicalType: Literal["string", "date", "timestamp", "number", "integer", "boolean"]
+    physicalType: str
+    description: str = ""
+    required: bool = False
+    unique: bool = False
+    primaryKey: bool = False
+    primaryKeyPosition: int = -1
+    partitioned: bool = False
+    partitionKeyPosition: int = -1
+    classification: Optional[Literal["public", "internal", "pseudonym", "restricted"]] = None
+    logicalTypeOptions: TypeOptions = TypeOptions()
+    relationships: list[Relationship] = Field(default_factory=list)
+    quality: list[Quality] = Field(default_factory=list)
+    customProperties: list[CustomProperty] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Property:
+        decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.physicalType)
+        if self.physicalType not in ARROW_TYPES and not (decimal and int(decimal[2]) <= int(decimal[1]) <= 38):
+            allowed = ", ".join([*ARROW_TYPES, "DECIMAL(p,s) up to 38 digits"])
+            raise ValueError(f"column {self.name!r} has physicalType {self.physicalType!r}; allowed: {allowed}")
+        options = self.logicalTypeOptions
+        bounds = [options.minimum, options.maximum, options.exclusiveMinimum, options.exclusiveMaximum]
+        lengths = [options.minLength, options.maxLength, options.pattern]
+        dated = self.logicalType in ("date", "timestamp")
+        if any(isinstance(bound, str) != dated for bound in bounds if bound is not None):
+            wanted = "ISO dates in quotes" if dated else "numbers"
+            raise ValueError(f"column {self.name!r} has bounds that do not fit a {self.logicalType}; they must be {wanted}")
+        if self.logicalType in ("string", "boolean") and any(bound is not None for bound in bounds):
+            raise ValueError(f"column {self.name!r} is a {self.logicalType}, which has no minimum or maximum")
+        if self.logicalType != "string" and any(each is not None for each in lengths):
+            raise ValueError(f"column {self.name!r} is no string, so it has no length or pattern")
+        for rule in self.quality:
+            if rule.metric == "rowCount" or rule.arguments.properties:
+                raise ValueError(f"column {self.name!r} has a rule that belongs to the table; move it to the table's quality")
+            if rule.type == "custom" and self.logicalType not in ("number", "integer"):
+                raise ValueError(f"column {self.name!r} has a robustZScore, which only numbers have")
+        return self
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """The column's type in Arrow, and so in Delta Lake."""
+        decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.physicalType)
+        if decimal:
+            return pa.decimal128(int(decimal[1]), int(decimal[2]))
+        return ARROW_TYPES[self.physicalType]
+
+    def custom(self, name: str) -> Union[bool, int, float, str, None]:
+        """The value of a custom property, or None."""
+        return next((item.value for item in self.customProperties if item.property == name), None)
+
+
+class Table(_Model):
+    """One table of a contract. Column order is the table's."""
+
+    name: str
+    logicalType: Literal["object"] = "object"
+    physicalType: Literal["table", "file"] = "table"
+    description: str = ""
+    properties: list[Property] = Field(min_length=1)
+    quality: list[Quality] = Field(default_factory=list)
+    layer: str = Field(default="", exclude=True)
+    sla: list[Sla] = Field(default_factory=list, exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Table:
+        names = [item.name for item in self.properties]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"column {name!r} stands twice; remove one")
+        for rule in self.quality:
+            unknown = [name for name in rule.arguments.properties or [] if name not in names]
+            if unknown:
+                raise ValueError(f"a rule names the column {unknown[0]!r}, which the table has not")
+            if rule.metric in ("nullValues", "missingValues", "invalidValues"):
+                raise ValueError(f"{rule.metric} is a rule on a column; move it to the column's quality")
+            if rule.type == "custom":
+                raise ValueError("robustZScore is a rule on a column; move it to the column's quality")
+        return self
+
+    @property
+    def full_name(self) -> str:
+        """``layer.name``, as SQL writes it; a landing entity has its bare name."""
+        return self.name if self.layer == "landing" else f"{self.layer}.{self.name}"
+
+    @property
+    def columns(self) -> list[str]:
+        return [item.name for item in self.properties]
+
+    @property
+    def key(self) -> list[str]:
+        """The primary key's columns in their order."""
+        keyed = [item for item in self.properties if item.primaryKey]
+        return [item.name for item in sorted(keyed, key=lambda item: item.primaryKeyPosition)]
+
+    @property
+    def required(self) -> list[str]:
+        """Columns that may not be null: the required ones and the key."""
+        return [item.name for item in self.properties if item.required or item.primaryKey]
+
+    @property
+    def partition_by(self) -> list[str]:
+        return [item.name for item in self.properties if item.partitioned]
+
+    @property
+    def pseudonyms(self) -> list[str]:
+        """Columns that hold a keyed pseudonym instead of the value."""
+        return [item.name for item in self.properties if item.classification == "pseudonym"]
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        return pa.schema([pa.field(item.name, item.arrow_type) for item in self.properties])
+
+    def type_of(self, column: str) -> str:
+        """The SQL type of a column."""
+        return next(item.physicalType for item in self.properties if item.name == column)
+
+
+class Contract(_Model):
+    """One contract file: its tables, their purpose and what is promised of them."""
+
+    apiVersion: Literal["v3.1.0"]
+    kind: Literal["DataContract"]
+    id: str
+    version: str
+    status: Literal["draft", "active", "deprecated", "retired"]
+    name: str = ""
+    domain: str = ""
+    description: dict[str, str] = Field(default_factory=dict)
+    schema_: list[Table] = Field(alias="schema", min_length=1)
+    slaProperties: list[Sla] = Field(default_factory=list)

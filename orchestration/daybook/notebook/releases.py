@@ -1,0 +1,139 @@
+"""Rows that a person has released from quarantine: repaired, or accepted as they are; on record, and applied at every run.
+
+Here: writing releases, and the landed rows of a date as they are with them. Not here: judging rows (``validate``), the command
+(``daybook.cli``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Optional
+
+import pyarrow as pa
+
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+from daybook.sources.files import TECHNICAL
+from daybook.sources.mapping import literal, quote
+
+RELEASES = "quarantine.releases"
+"""Who released which row and how. Restricted like all of quarantine: a repair can hold personal data."""
+_SCHEMA = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in ("entity", "_source_file")),
+        pa.field("_row_number", pa.int64()),
+        *(pa.field(name, pa.string()) for name in ("digest", "repairs", "waived", "released_by", "why", "released_at")),
+    ]
+)
+_SEPARATOR = "\x1f"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One released row of an entity's landing: new values for columns, and the rules it may break."""
+
+    entity: str
+    source_file: str
+    row_number: int
+    digest: str
+    """Of the row's landed text: a file that is delivered again with another row in this place is not meant."""
+    repairs: dict[str, str]
+    waived: tuple[str, ...]
+    released_by: str
+    why: str
+    released_at: str
+
+
+def read_releases(engine: DuckDBEngine, lake: Lake, run_date: date) -> list[Release]:
+    """The releases of a date's landing."""
+    if not lake.exists(RELEASES):
+        return []
+    columns = ", ".join(quote(name) for name in _SCHEMA.names)
+    rows = engine.rows(f"SELECT {columns} FROM {RELEASES} WHERE run_date = DATE '{run_date}' ORDER BY ALL")
+    return [
+        Release(entity, file, number, digest, json.loads(repairs), tuple(json.loads(waived)), by, why, at)
+        for entity, file, number, digest, repairs, waived, by, why, at in rows
+    ]
+
+
+def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequence[Release]) -> None:
+    """Add releases to a date's; a later one of the same row takes the place of the earlier."""
+    addressed = {(each.entity, each.source_file, each.row_number) for each in new}
+    kept = [
+        each
+        for each in read_releases(engine, lake, run_date)
+        if (each.entity, each.source_file, each.row_number) not in addressed
+    ]
+    rows = [
+        (
+            *(each.entity, each.source_file, each.row_number, each.digest),
+            *(json.dumps(each.repairs, ensure_ascii=False, sort_keys=True), json.dumps(list(each.waived), ensure_ascii=False)),
+            *(each.released_by, each.why, each.released_at),
+        )
+        for each in [*kept, *new]
+    ]
+    table = pa.table({field.name: pa.array([row[n] for row in rows], field.type) for n, field in enumerate(_SCHEMA)})
+    lake.replace_partition(RELEASES, table, run_date)
+    engine.refresh(RELEASES)
+
+
+def digest_sql(columns: Sequence[str]) -> str:
+    """SQL for the digest of a landed row: of all its text."""
+    listed = ", ".join(f"COALESCE({quote(name)}, '')" for name in columns)
+    return f"md5(concat_ws('{_SEPARATOR}', {listed}))"
+
+
+def landed_columns(engine: DuckDBEngine, entity: str) -> list[str]:
+    """What of a bronze table's row came with the landing: its columns, and the text of a row that could not be split."""
+    technical = {*TECHNICAL, "_run_id", "run_date"} - {"_problem", "_raw"}
+    return [name for name in engine.query(f"SELECT * FROM bronze.{entity} LIMIT 0").columns if name not in technical]
+
+
+def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> str:
+    """A date's landed rows of an entity with its releases applied: bronze's columns, and ``_waived``, the rules a person lets
+    the row break (each between separators; empty for most)."""
+    mine = [each for each in releases if each.entity == entity]
+    where = f"run_date = DATE '{run_date}'"
+    if not mine:
+        return f"SELECT * EXCLUDE (run_date), '' AS _waived FROM bronze.{entity} WHERE {where}"
+    columns = landed_columns(engine, entity)
+    values = [name for name in columns if name not in TECHNICAL]
+    table: dict[str, Any] = {
+        "_at_file": pa.array([each.source_file for each in mine], pa.string()),
+        "_at_row": pa.array([each.row_number for each in mine], pa.int64()),
+        "_digest": pa.array([each.digest for each in mine], pa.string()),
+        "_repaired": pa.array([bool(each.repairs) for each in mine], pa.bool_()),
+        "_allowed": pa.array([_marked(each.waived) for each in mine], pa.string()),
+    }
+    for name in values:
+        table[f"_fixed_{name}"] = pa.array([each.repairs.get(name) for each in mine], pa.string())
+    engine.register(f"released_{entity}", pa.table(table))
+    fixed = ", ".join(f"COALESCE(r.{quote(f'_fixed_{name}')}, b.{quote(name)}) AS {quote(name)}" for name in values)
+    digest = digest_sql(columns)
+    return (
+        f"SELECT {fixed}, b._source_file, b._row_number, b._run_id, b._raw, "
+        "CASE WHEN r._repaired THEN NULL ELSE b._problem END AS _problem, COALESCE(r._allowed, '') AS _waived "
+        f"FROM (SELECT *, {digest} AS _digest FROM bronze.{entity} WHERE {where}) AS b "
+        f"LEFT JOIN released_{entity} AS r ON r._digest = b._digest AND r._at_file = b._source_file "
+        "AND r._at_row = b._row_number"
+    )
+
+
+def unless_waived(rule: str, failing: str) -> str:
+    """A rule's SQL for rows that no person has let break it."""
+    return f"({failing}) AND strpos(_waived, {literal(_marked([rule]))}) = 0"
+
+
+def _marked(rules: Sequence[str]) -> str:
+    return "".join(f"{_SEPARATOR}{rule}{_SEPARATOR}" for rule in rules)
+
+
+def find_release(releases: Sequence[Release], entity: str, source_file: str, row_number: int) -> Optional[Release]:
+    """The release of a row, if there is one."""
+    for each in releases:
+        if (each.entity, each.source_file, each.row_number) == (entity, source_file, row_number):
+            return each
+    return None

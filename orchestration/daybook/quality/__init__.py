@@ -1,0 +1,30 @@
+"""Rules, and what they say of rows: contracts compiled to SQL, counted in one pass, verdicts with reasons.
+
+Not here: where rejected rows go and what a stage does about a verdict (``daybook.notebook``).
+"""
+
+from __future__ import annotations
+
+from daybook.quality.checks import RuleResult, check, check_contract, counting_sql, failing_sql, reasons_sql
+from daybook.quality.rules import LANDED_WHOLE, Rule, landing_rules, table_rules
+from daybook.quality.verdicts import Finding, Verdict, differences, refuse_broken, refuse_share, sentence, warnings_of
+
+__all__ = [
+    "LANDED_WHOLE",
+    "Finding",
+    "Rule",
+    "RuleResult",
+    "Verdict",
+    "check",
+    "check_contract",
+    "counting_sql",
+    "differences",
+    "failing_sql",
+    "landing_rules",
+    "reasons_sql",
+    "refuse_broken",
+    "refuse_share",
+    "sentence",
+    "table_rules",
+    "warnings_of",
+]

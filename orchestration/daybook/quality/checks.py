@@ -1,0 +1,198 @@
+"""Counting what breaks a table's rules: one aggregate query, and one more for the rows at fault where there are any.
+
+Here: those two queries and what they found. Not here: which rules there are (``rules``), what a gate decides (``verdicts``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Callable, Optional
+
+import pyarrow as pa
+
+from daybook.contracts import Severity, Table
+from daybook.engines import DuckDBEngine
+from daybook.quality.rules import Rule, table_rules
+from daybook.sources.mapping import literal, quote
+
+SAMPLES = 5
+"""So many keys of failing rows stand in a report."""
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What a rule found in a table. ``failing`` are rows (1 for a number about the whole table that does not hold)."""
+
+    table: str
+    rule: str
+    checked: int
+    failing: int
+    severity: Severity = "error"
+    holds: bool = True
+    measured: str = ""
+    """The number that was held to the rule, with what it must be, where that is no count of rows."""
+    samples: tuple[str, ...] = ()
+    """Keys of the first failing rows. They hold no personal data: pseudonyms are cut."""
+    waivable: bool = True
+
+    @property
+    def share(self) -> float:
+        return self.failing / self.checked if self.checked else 0.0
+
+    def to_record(self, outcome: str) -> dict[str, Any]:
+        """The result as a run record holds it."""
+        return {
+            "table": self.table,
+            "rule": self.rule,
+            "severity": self.severity,
+            "checked": self.checked,
+            "failing": self.failing,
+            "share": round(self.share, 6),
+            "measured": self.measured,
+            "samples": list(self.samples),
+            "outcome": outcome,
+        }
+
+
+def counting_sql(relation: str, rules: list[Rule], *, counted: str = "TRUE", run_date: Optional[date] = None) -> str:
+    """The one query: how many rows there are, then a number for each rule, in one pass over the relation."""
+    numbers = [f"count(*) FILTER (WHERE {counted}) AS checked"]
+    for index, rule in enumerate(rules):
+        number = _filled(rule.value, relation, run_date) if rule.value else f"count(*) FILTER (WHERE {rule.failing})"
+        numbers.append(f"{number} AS rule_{index}")
+    return f"SELECT {', '.join(numbers)} FROM {relation}"
+
+
+def failing_sql(relation: str, rules: list[Rule], key: list[str]) -> str:
+    """The other query: the key of every row that breaks one of the rules, and which it breaks (``rule_0``, ``rule_1`` …)."""
+    flags = ", ".join(f"COALESCE({rule.failing}, FALSE) AS rule_{index}" for index, rule in enumerate(rules))
+    keys = ", ".join(quote(name) for name in key)
+    broken = " OR ".join(f"rule_{index}" for index in range(len(rules)))
+    return f"SELECT * FROM (SELECT {keys}, {flags} FROM {relation}) AS flagged WHERE {broken}"
+
+
+def check(
+    engine: DuckDBEngine,
+    relation: str,
+    rules: list[Rule],
+    table: str,
+    *,
+    key: list[str],
+    counted: str = "TRUE",
+    pseudonyms: tuple[str, ...] = (),
+    run_date: Optional[date] = None,
+    objects: str = "",
+) -> tuple[list[RuleResult], pa.Table, list[Rule]]:
+    """Hold a relation against rules.
+
+    ``objects`` is what rules about the whole table read, where that is not the relation itself. Returns the results in the
+    order of the rules, the failing rows (``key`` columns and a flag for each rule that rows break), and the rules those flags
+    stand for.
+    """
+    in_sql = [rule for rule in rules if rule.history is None]
+    filled = [_with_object(rule, objects) if objects else rule for rule in in_sql]
+    checked, *numbers = engine.one(counting_sql(relation, filled, counted=counted, run_date=run_date))
+    held = [_holds(rule, number, checked) for rule, number in zip(in_sql, numbers)]
+    of_rows = [rule for rule, number in zip(in_sql, numbers) if rule.failing and number]
+    rows = engine.arrow(failing_sql(relation, of_rows, key)) if of_rows else pa.table({name: [] for name in key})
+    flags = {rule.name: f"rule_{index}" for index, rule in enumerate(of_rows)}
+    results = []
+    for rule, number, holds in zip(in_sql, numbers, held):
+        failing = int(number or 0) if rule.failing else int(not holds)
+        samples = _samples(engine, rows, flags[rule.name], key, pseudonyms) if rule.name in flags else ()
+        results.append(
+            RuleResult(
+                table, rule.name, checked, failing, rule.severity, holds, _measured(rule, number), samples, rule.waivable
+            )
+        )  # fmt: skip
+    return results, rows, of_rows
+
+
+def check_contract(
+    engine: DuckDBEngine,
+    relation: str,
+    table: Table,
+    *,
+    run_date: Optional[date] = None,
+    known: Callable[[str], str] = str,
+) -> list[RuleResult]:
+    """Hold a relation that is to become ``table`` against its contract; ``known`` as for ``table_rules``."""
+    results, _, _ = check(
+        engine,
+        relation,
+        table_rules(table, known),
+        table.full_name,
+        key=table.key,
+        pseudonyms=tuple(table.pseudonyms),
+        run_date=run_date,
+    )
+    return results
+
+
+def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
+    """An SQL text that lists the rules a failing row (with flags, as ``check`` gives it) breaks, separated by ``; ``; a rule
+    that is None is left out."""
+    cases = ", ".join(
+        f"CASE WHEN rule_{index} THEN {literal(rule.name)} END" for index, rule in enumerate(rules) if rule is not None
+    )
+    return f"concat_ws('; ', {cases})"
+
+
+def _samples(engine: DuckDBEngine, rows: pa.Table, flag: str, key: list[str], pseudonyms: tuple[str, ...]) -> tuple[str, ...]:
+    engine.register("failing_rows", rows)
+    shown = [f"left({quote(name)}, 8) || '…'" if name in pseudonyms else f"CAST({quote(name)} AS VARCHAR)" for name in key]
+    text = f"concat_ws(' / ', {', '.join(shown)})"
+    found = engine.rows(f"SELECT DISTINCT {text} AS said FROM failing_rows WHERE {flag} ORDER BY said LIMIT {SAMPLES}")
+    return tuple(row[0] for row in found)
+
+
+def _with_object(rule: Rule, objects: str) -> Rule:
+    return Rule(**{**vars(rule), "value": rule.value.replace("${object}", objects)})
+
+
+def _filled(value: str, relation: str, run_date: Optional[date]) -> str:
+    filled = value.replace("${object}", relation)
+    return filled.replace("${run_date}", run_date.isoformat()) if run_date else filled
+
+
+def _holds(rule: Rule, number: Any, checked: int) -> bool:
+    """Whether the measured number is what it must be. No number at all (a share of no rows) breaks nothing."""
+    if number is None:
+        return True
+    if rule.unit == "percent" and rule.failing:
+        number = 100 * number / checked if checked else 0
+    operator, operand = rule.must
+    if operator in ("mustBeBetween", "mustNotBeBetween"):
+        return bool(operand[0] <= number <= operand[1]) == (operator == "mustBeBetween")
+    comparisons = {
+        "mustBe": number == operand,
+        "mustNotBe": number != operand,
+        "mustBeGreaterThan": number > operand,
+        "mustBeGreaterOrEqualTo": number >= operand,
+        "mustBeLessThan": number < operand,
+        "mustBeLessOrEqualTo": number <= operand,
+    }
+    return bool(comparisons[operator])
+
+
+_MUST = {
+    "mustBe": "must be {}",
+    "mustNotBe": "must not be {}",
+    "mustBeGreaterThan": "must be more than {}",
+    "mustBeGreaterOrEqualTo": "must be at least {}",
+    "mustBeLessThan": "must be less than {}",
+    "mustBeLessOrEqualTo": "must be at most {}",
+    "mustBeBetween": "must be from {} to {}",
+    "mustNotBeBetween": "must not be from {} to {}",
+}
+
+
+def _measured(rule: Rule, number: Any) -> str:
+    if rule.failing or number is None:
+        return ""
+    operator, operand = rule.must
+    operands = operand if isinstance(operand, (tuple, list)) else [operand]
+    said = f"{float(number):,.4g}" if isinstance(number, float) else f"{number:,}"
+    return f"{said}, {_MUST[operator].format(*(f'{each:,}' for each in operands))}"

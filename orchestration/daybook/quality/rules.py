@@ -1,0 +1,281 @@
+"""Rules: what a contract demands of a table, each as SQL that an engine can count.
+
+Here: every demand of a contract turned into one rule. Not here: counting (``checks``), what a gate makes of it (``verdicts``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Union
+
+import sqlglot
+from sqlglot import exp
+
+from daybook.contracts import Property, Quality, RobustZScore, Severity, Table
+from daybook.errors import ContractError
+from daybook.sources.mapping import literal, quote, text_column
+from daybook.sources.spec import Source
+
+LANDED_WHOLE = "_copy = 1 AND _problem IS NULL"
+"""Rows of a landing entity that rules on columns look at: no further copy of a row, and one that splits into fields."""
+_OBJECT = "${object}"
+_NAMES = {"string": "text", "number": "decimal"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One check of a table: either of its rows or of a number about it as a whole.
+
+    ``failing`` is SQL that is true for a row that breaks the rule; ``value`` an SQL number over the relation ``${object}``. The
+    measured number (of failing rows, or their percentage, or the value) is held to ``must``: (operator, operand).
+    """
+
+    name: str
+    severity: Severity = "error"
+    failing: str = ""
+    value: str = ""
+    must: tuple[str, Any] = ("mustBe", 0)
+    unit: str = "rows"
+    waivable: bool = True
+    """Whether a person may let the data through although it breaks the rule. A key that stands twice has no right answer."""
+    history: Optional[tuple[str, RobustZScore]] = None
+    """(column, settings) of a rule on the figure's past, which is not counted in SQL."""
+
+    @property
+    def per_row(self) -> bool:
+        """Whether every failing row is at fault by itself, and can be put aside for it."""
+        return bool(self.failing) and not self.value and self.must == ("mustBe", 0) and self.unit == "rows"
+
+
+def table_rules(table: Table, known: Callable[[str], str] = str) -> list[Rule]:
+    """The rules of a silver or gold table's contract. ``known`` gives the SQL relation in which a table that a foreign key
+    refers to is looked up."""
+    rules = [
+        rule for item in table.properties for rule in _column_rules(item, table.layer, required=item.name in table.required)
+    ]
+    rules += _relationships(table, lambda to: known(f"{table.layer}.{to}"))
+    if table.key:
+        rules.append(_unique(table.key, "error", waivable=False))
+    return _distinct(table, rules + list(_table_level(table)))
+
+
+def landing_rules(source: Source, entity: str) -> list[Rule]:
+    """The rules of a landing entity, over the relation that ``sources.mapping.typed_select`` gives."""
+    table = source.contracts[entity]
+    splits = Rule("row splits into the header's columns", failing="_copy = 1 AND _problem IS NOT NULL", waivable=False)
+    rules = _of_columns(table)
+    rules += _relationships(table, quote)
+    if table.key:
+        # A landing may bring two versions of a row: the newest wins.
+        rules.append(_unique(table.key, "warning"))
+    rules += _table_level(table)
+    return _distinct(table, [splits, *(_within(rule) for rule in rules)])
+
+
+def _of_columns(table: Table) -> list[Rule]:
+    return [
+        rule for item in table.properties for rule in _column_rules(item, table.layer, required=item.name in table.required)
+    ]
+
+
+def _column_rules(item: Property, layer: str, *, required: bool) -> Iterator[Rule]:
+    name, column = item.name, quote(item.name)
+    landed = layer == "landing"
+    # In a landing a value is there when its text is: whether the text fits the type is a rule of its own.
+    text = text_column(name) if landed and item.logicalType != "string" else column
+    if required:
+        yield Rule(f"{name} is present", failing=f"{text} IS NULL", waivable=False)
+    if landed and item.logicalType != "string":
+        kind = _NAMES.get(item.logicalType, item.logicalType)
+        yield Rule(f"{name} is {_article(kind)}", failing=f"{text} IS NOT NULL AND {column} IS NULL", waivable=False)
+    options = item.logicalTypeOptions
+    bounds = (
+        (options.minimum, "<", "at least"),
+        (options.maximum, ">", "at most"),
+        (options.exclusiveMinimum, "<=", "more than"),
+        (options.exclusiveMaximum, ">=", "less than"),
+    )
+    for bound, operator, said in bounds:
+        if bound is not None:
+            yield Rule(f"{name} is {said} {_shown(bound)}", failing=f"{column} {operator} {_bound(item, bound)}")
+    if options.minLength is not None:
+        yield Rule(f"{name} has at least {options.minLength} characters", failing=f"length({column}) < {options.minLength}")
+    if options.maxLength is not None:
+        yield Rule(f"{name} has at most {options.maxLength} characters", failing=f"length({column}) > {options.maxLength}")
+    if options.pattern is not None:
+        yield Rule(f"{name} fits its pattern", failing=_misfit(column, options.pattern))
+    if item.unique:
+        yield _unique([name], "error")
+    for rule in item.quality:
+        yield _column_rule(item, rule, column)
+
+
+def _column_rule(item: Property, rule: Quality, column: str) -> Rule:
+    said: dict[str, Any] = {"severity": rule.severity}
+    if rule.type == "custom":
+        past = (item.name, rule.implementation) if rule.implementation else None
+        return Rule(rule.name or f"{item.name} is usual for its weekday", history=past, **said)
+    said.update(must=rule.must, unit=rule.unit)
+    if rule.type == "sql":
+        return _sql_rule(rule)
+    if rule.metric == "duplicateValues":
+        return _unique([item.name], rule.severity, rule)
+    if rule.metric in ("nullValues", "missingValues"):
+        missing = [each for each in rule.arguments.missingValues or [] if each]
+        listed = ", ".join(literal(each) for each in missing)
+        failing = f"{column} IS NULL" + (f" OR {column} IN ({listed})" if listed else "")
+        return Rule(rule.name or f"{item.name} is given{_limit(rule)}", failing=failing, **said)
+    if rule.arguments.validValues:
+        listed = ", ".join(literal(each) for each in rule.arguments.validValues)
+        return Rule(
+            rule.name or f"{item.name} is an accepted value{_limit(rule)}", failing=f"{column} NOT IN ({listed})", **said
+        )
+    name = rule.name or f"{item.name} is a valid value{_limit(rule)}"
+    return Rule(name, failing=_misfit(column, str(rule.arguments.pattern)), **said)
+
+
+def _table_level(table: Table) -> Iterator[Rule]:
+    for rule in table.quality:
+        if rule.type == "sql":
+            yield _sql_rule(rule)
+        elif rule.metric == "rowCount":
+            operator, operand = rule.must
+            name = rule.name or f"there are {_said(operator, operand)} rows"
+            yield Rule(name, rule.severity, value=f"(SELECT count(*) FROM {_OBJECT})", must=rule.must)
+        elif rule.arguments.properties:
+            yield _unique(rule.arguments.properties, rule.severity, rule)
+        else:
+            # Rows equal in every column. Those of a landing are numbered as they are read.
+            yield Rule(
+                rule.name or f"rows stand once{_limit(rule)}",
+                rule.severity,
+                failing="_copy > 1",
+                must=rule.must,
+                unit=rule.unit,
+            )
+    for promise in table.sla:
+        if promise.property == "freshness":
+            column = quote(promise.element.split(".")[1])
+            # As seen on the morning after: yesterday is one day old.
+            age = f"DATE_DIFF('day', CAST(max({column}) AS DATE), DATE '${{run_date}}') + 1"
+            yield Rule(
+                f"{promise.element.split('.')[1]} is fresh",
+                value=f"(SELECT COALESCE({age}, 100000) FROM {_OBJECT})",
+                must=("mustBeLessOrEqualTo", promise.value),
+            )
+
+
+def _sql_rule(rule: Quality) -> Rule:
+    """A rule in SQL. A count of rows (``SELECT COUNT(*) FROM ${object} WHERE …``) becomes a check of each row, so that it is
+    counted in the same pass and its rows can be put aside; anything else is a number about the table."""
+    query = str(rule.query)
+    said: dict[str, Any] = {"severity": rule.severity, "must": rule.must, "unit": rule.unit}
+    try:
+        parsed = sqlglot.parse_one(query.replace(_OBJECT, "__object__").replace("${run_date}", "2000-01-01"), read="duckdb")
+    except sqlglot.errors.SqlglotError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ContractError(f"The rule {rule.name!r} has a query that does not parse: {reason}.") from None
+    if not isinstance(parsed, exp.Select) or len(parsed.expressions) != 1:
+        raise ContractError(f"The rule {rule.name!r} has a query that is no SELECT of one number; write one.")
+    where = parsed.args.get("where")
+    counts = isinstance(parsed.expressions[0], exp.Count) and isinstance(parsed.expressions[0].this, exp.Star)
+    others = [
+        key for key, value in parsed.args.items() if value and key not in ("expressions", "from", "from_", "where", "kind")
+    ]
+    tables = list(parsed.find_all(exp.Table))
+    if counts and where and not others and len(tables) == 1 and tables[0].name == "__object__":
+        return Rule(rule.name, failing=where.this.sql(dialect="duckdb"), **said)
+    return Rule(rule.name, value=f"({query.strip().rstrip(';')})", **said)
+
+
+def _relationships(table: Table, known: Callable[[str], str]) -> Iterator[Rule]:
+    for item in table.properties:
+        for relationship in item.relationships:
+            name, _, column = relationship.to.partition(".")
+            there = f"SELECT {quote(column)} FROM {known(name)} WHERE {quote(column)} IS NOT NULL"
+            yield Rule(
+                f"{item.name} is among {name}",
+                severity="error" if relationship.severity == "error" else "warning",
+                failing=f"{quote(item.name)} IS NOT NULL AND {quote(item.name)} NOT IN ({there})",
+            )
+
+
+def _unique(columns: list[str], severity: Severity, rule: Optional[Quality] = None, *, waivable: bool = True) -> Rule:
+    listed = ", ".join(quote(name) for name in columns)
+    none_null = " AND ".join(f"{quote(name)} IS NOT NULL" for name in columns)
+    # How many rows there are beyond the first of each key.
+    value = f"(SELECT count(*) - (SELECT count(*) FROM (SELECT DISTINCT {listed} FROM {_OBJECT} WHERE {none_null})) " + (
+        f"FROM {_OBJECT} WHERE {none_null})"
+    )
+    shown = columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
+    return Rule(
+        (rule.name if rule else "") or f"{shown} is unique{_limit(rule)}",
+        severity,
+        failing=f"count(*) OVER (PARTITION BY {listed}) > 1 AND {none_null}",
+        value=value,
+        must=rule.must if rule else ("mustBe", 0),
+        unit=rule.unit if rule else "rows",
+        waivable=waivable,
+    )
+
+
+def _within(rule: Rule) -> Rule:
+    """A landing rule on columns, kept to rows that are whole. Copies are found among all rows."""
+    if not rule.failing or rule.value or rule.failing == "_copy > 1":
+        return rule
+    return Rule(
+        rule.name, rule.severity, f"{LANDED_WHOLE} AND ({rule.failing})", "", rule.must, rule.unit, rule.waivable, rule.history
+    )
+
+
+def _distinct(table: Table, rules: list[Rule]) -> list[Rule]:
+    """The rules, whose names are how records and people speak of them."""
+    names = [rule.name for rule in rules]
+    for name in names:
+        if names.count(name) > 1:
+            raise ContractError(f"{table.full_name} has two rules that read {name!r}; give one of them a name of its own.")
+    return rules
+
+
+def _misfit(column: str, pattern: str) -> str:
+    return f"NOT regexp_matches({column}, {literal(f'^({pattern})$')})"
+
+
+def _bound(item: Property, bound: Union[int, float, str]) -> str:
+    if isinstance(bound, str):
+        return f"CAST({literal(bound)} AS {'DATE' if item.logicalType == 'date' else 'TIMESTAMP'})"
+    return f"{bound:.15g}"
+
+
+def _shown(bound: Union[int, float, str]) -> str:
+    return bound if isinstance(bound, str) else f"{bound:,.15g}"
+
+
+def _limit(rule: Optional[Quality]) -> str:
+    """What a rule's name says of its limit, where rows may break it up to one."""
+    if rule is None or rule.must == ("mustBe", 0):
+        return ""
+    operator, operand = rule.must
+    allowed = {"mustBeLessThan": "broken by less than", "mustBeLessOrEqualTo": "broken by at most"}
+    share = " %" if rule.unit == "percent" else " rows"
+    return f" ({allowed.get(operator, operator)} {operand}{share})"
+
+
+def _said(operator: str, operand: Any) -> str:
+    words = {
+        "mustBe": "exactly {}",
+        "mustNotBe": "not {}",
+        "mustBeGreaterThan": "more than {}",
+        "mustBeGreaterOrEqualTo": "at least {}",
+        "mustBeLessThan": "less than {}",
+        "mustBeLessOrEqualTo": "at most {}",
+        "mustBeBetween": "{} to {}",
+        "mustNotBeBetween": "not {} to {}",
+    }
+    operands = operand if isinstance(operand, (tuple, list)) else [operand]
+    return words[operator].format(*(f"{each:,}" for each in operands))
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
