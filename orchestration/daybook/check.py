@@ -15,10 +15,11 @@ import nbformat
 
 from daybook.contracts import LAYERS, read_contract
 from daybook.engines import DuckDBEngine
-from daybook.errors import DaybookError
+from daybook.errors import ContractError, DaybookError
 from daybook.execution import check_parameters, declared_parameters, notebook_path
 from daybook.lake import Lake
 from daybook.params import environments, load_settings, project_root, require_own_lake
+from daybook.quality.trial import try_landing, try_table
 from daybook.sources import load_source, source_names
 from daybook.sources.dryrun import dry_run
 from daybook.stages import STAGES
@@ -38,7 +39,9 @@ def check_project() -> Iterator[Checked]:
     root = project_root()
     for layer in LAYERS:
         for path in sorted((root / "params" / "contracts" / layer).glob("*.yaml")):
-            yield Checked(_name(path), _problems(lambda path=path: read_contract(path)))  # type: ignore[misc]
+            yield Checked(_name(path), _problems(lambda path=path: _check_contract(path)))  # type: ignore[misc]
+    for path in sorted((root / "params" / "contracts" / "landing").glob("*.yaml")):
+        yield Checked(_name(path), _problems(lambda path=path: _check_landing(path)))  # type: ignore[misc]
     for name in source_names():
         yield Checked(f"params/sources/{name}.yaml", _problems(lambda name=name: _check_source(name)))  # type: ignore[misc]
     for env in environments():
@@ -50,6 +53,22 @@ def check_project() -> Iterator[Checked]:
         yield Checked(_name(path), [f"state {each.state}: {each.message}" if each.state else each.message for each in found])
 
 
+def _check_contract(path: Path) -> None:
+    for table in read_contract(path):
+        try_table(table, _engine(), _name(path))
+
+
+def _check_landing(path: Path) -> None:
+    read_contract(path)
+    if path.stem not in source_names():
+        raise ContractError(f"{_name(path)}: there is no params/sources/{path.stem}.yaml; a landing contract is a source's.")
+    try_landing(load_source(path.stem), _engine(), _name(path))
+
+
+def _engine() -> DuckDBEngine:
+    return DuckDBEngine(Lake("memory:///check"), "UTC")
+
+
 def _check_env(env: str) -> None:
     settings = load_settings(env)
     load_source(settings.source)
@@ -57,7 +76,7 @@ def _check_env(env: str) -> None:
 
 
 def _check_source(name: str) -> None:
-    dry_run(load_source(name), DuckDBEngine(Lake("memory:///check"), "UTC"))
+    dry_run(load_source(name), _engine())
 
 
 def _notebook_problems(stage: str) -> Iterator[str]:

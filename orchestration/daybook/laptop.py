@@ -24,7 +24,7 @@ from daybook.errors import UsageError
 from daybook.execution import close_abandoned, close_run
 from daybook.params import Settings, daybook_home, project_root
 from daybook.provenance import state_machine_path
-from daybook.stages import run_date_of
+from daybook.stages import STAGES, run_date_of
 from daybook.states import (
     Clock,
     Execution,
@@ -108,11 +108,13 @@ def run_day(
     settings: Settings,
     run_id: str,
     *,
+    first_stage: str = STAGES[0],
     listener: Optional[Listener] = None,
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
 ) -> tuple[Execution, Record]:
-    """Execute the state machine for a run whose name has been taken; returns its end and the run's record."""
+    """Execute the state machine for a run whose name has been taken, from ``first_stage`` on; returns its end and the run's
+    record."""
     run_date = run_date_of(run_id)
     machine = StateMachine.load(state_machine_path())
     execution = run_execution(
@@ -123,6 +125,7 @@ def run_day(
             "run_date": run_date.isoformat(),
             "overrides": settings.overrides,
             "archive": {"bucket": _archive_folder(settings), "prefix": ""},
+            "first_stage": first_stage,
         },
         services=_services(run_id),
         journal=_journal(settings, run_id),

@@ -21,19 +21,8 @@ null_values: ["-"]
 entities:
   bons:
     files: "kasse/bon_{run_date}.csv"
-    columns:
-      Bon: {required: true}
-      Zeit: {type: timestamp, format: "%d.%m.%Y %H:%M", required: true}
-      Kunde: {pii: id}
-      Ort: {}
   zeilen:
     files: "kasse/zeile_{run_date}_*.csv"
-    columns:
-      Bon: {required: true}
-      Pos: {type: integer, required: true}
-      Artikel: {required: true, pad: 4}
-      Menge: {type: integer, required: true}
-      Preis: {type: decimal, decimal_comma: true, required: true}
 mapping:
   orders:
     - from: bons
@@ -59,12 +48,52 @@ mapping:
         product_id: Artikel
         category: "'Brot'"
 """
+CONTRACT = """
+apiVersion: v3.1.0
+kind: DataContract
+id: bakery.landing
+version: 1.0.0
+status: active
+schema:
+  - name: bons
+    physicalType: file
+    properties:
+      - {name: Bon, logicalType: string, physicalType: VARCHAR, required: true}
+      - name: Zeit
+        logicalType: timestamp
+        physicalType: VARCHAR
+        required: true
+        customProperties: [{property: strptime, value: "%d.%m.%Y %H:%M"}]
+      - name: Kunde
+        logicalType: string
+        physicalType: VARCHAR
+        classification: restricted
+        customProperties: [{property: pii, value: id}]
+      - {name: Ort, logicalType: string, physicalType: VARCHAR}
+  - name: zeilen
+    physicalType: file
+    properties:
+      - {name: Bon, logicalType: string, physicalType: VARCHAR, required: true}
+      - {name: Pos, logicalType: integer, physicalType: VARCHAR, required: true}
+      - name: Artikel
+        logicalType: string
+        physicalType: VARCHAR
+        required: true
+        customProperties: [{property: pad, value: 4}]
+      - {name: Menge, logicalType: integer, physicalType: VARCHAR, required: true}
+      - name: Preis
+        logicalType: number
+        physicalType: VARCHAR
+        required: true
+        customProperties: [{property: decimalComma, value: true}]
+"""
 
 
 def test_a_new_source_is_its_yaml_alone(module_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = copy_project(tmp_path / "project")
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
     (project / "params" / "sources" / "bakery.yaml").write_text(SOURCE)
+    (project / "params" / "contracts" / "landing" / "bakery.yaml").write_text(CONTRACT)
     (project / "params" / "bakery.yaml").write_text(local_params("Bakery", "bakery", "Europe/Vienna"))
     assert [each for each in check_project() if each.problems] == []
 

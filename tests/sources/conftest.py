@@ -54,6 +54,27 @@ def shop() -> Spec:
     return copy.deepcopy(SHOP)
 
 
+def landing_contract(spec: Spec) -> Spec:
+    """The landing contract of a source, from the columns in its text."""
+    logical = {"text": "string", "decimal": "number"}
+    custom = {"pii": "pii", "pad": "pad", "format": "strptime", "decimal_comma": "decimalComma"}
+    tables = []
+    for entity, settings in spec["entities"].items():
+        properties = []
+        for name, column in settings["columns"].items():
+            kind = column.get("type", "text")
+            item = {"name": name, "logicalType": logical.get(kind, kind), "physicalType": "VARCHAR"}
+            given = [{"property": custom[key], "value": value} for key, value in column.items() if key in custom]
+            if given:
+                item["customProperties"] = given
+            if "pii" in column:
+                item["classification"] = "restricted"
+            properties.append(item)
+        tables.append({"name": entity, "physicalType": "file", "properties": properties})
+    head = {"apiVersion": "v3.1.0", "kind": "DataContract", "id": "landing.shop", "version": "1.0.0", "status": "active"}
+    return {**head, "schema": tables}
+
+
 def small_source(columns: Tuple[str, ...], settings: Dict[str, Any]) -> Source:
     """A source whose entity ``e`` declares these columns as text."""
     spec = copy.deepcopy(SHOP)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from daybook.errors import ParamsError, SourceError
+from daybook.errors import ContractError, ParamsError, SourceError
 from daybook.sources import Source, load_source, source_names
 
+from .conftest import landing_contract
+
 FILE = "params/sources/shop.yaml"
+CONTRACT = "params/contracts/landing/shop.yaml"
 
 
 def write(project, shop):
     shop.pop("name")
+    project.write(CONTRACT, yaml.safe_dump(landing_contract(shop), sort_keys=False))
+    for entity in shop["entities"].values():
+        entity.pop("columns", None)
     project.write(FILE, yaml.safe_dump(shop, sort_keys=False))
 
 
@@ -57,7 +63,7 @@ def test_an_unknown_source_is_told_with_those_there_are(project):
 def test_an_unknown_key_is_told_with_the_known_ones(project, shop):
     shop["colour"] = "red"
     assert refusal(project, shop) == (
-        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, null_values, entities, mapping."
+        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, null_values, entities, people, mapping."
     )
 
 
@@ -65,26 +71,13 @@ def test_the_name_is_not_for_the_file(project, shop):
     project.write(FILE, yaml.safe_dump(shop))
     with pytest.raises(SourceError) as caught:
         load_source("shop")
-    assert str(caught.value) == f"{FILE}: key 'name' is not for the file; its file name is its name."
+    assert str(caught.value) == f"{FILE}: key 'name' is not for the file; remove it."
 
 
 @pytest.mark.parametrize(
     ("where", "key", "value", "told"),
     [
         (("entities", "orders"), "colour", "red", "there is no key 'entities.orders.colour'; remove it."),
-        (
-            ("entities", "lines", "columns", "price"),
-            "type",
-            "float",
-            "key 'entities.lines.columns.price.type' is 'float': it should be 'text', 'integer', 'decimal', 'date', "
-            "'timestamp' or 'boolean'.",
-        ),
-        (
-            ("entities", "lines", "columns", "sku"),
-            "pad",
-            0,
-            "key 'entities.lines.columns.sku.pad' is 0: it should be greater than 0.",
-        ),
         (
             ("entities", "lines"),
             "delimiter",
@@ -111,6 +104,51 @@ def test_a_value_that_does_not_fit_is_told_with_its_key(project, shop, where, ke
         place = place[step]
     place[key] = value
     assert refusal(project, shop) == f"{FILE}: {told}"
+
+
+def test_a_source_needs_a_landing_contract(project, shop):
+    write(project, shop)
+    (project.root / CONTRACT).unlink()
+    with pytest.raises(ContractError) as caught:
+        load_source("shop")
+    assert str(caught.value) == f"There is no {CONTRACT}; write what the source's entities hold there."
+
+
+def test_columns_belong_into_the_landing_contract(project, shop):
+    write(project, shop)
+    project.replace(FILE, "files: orders/", "columns: {id: {}}\n    files: orders/")
+    with pytest.raises(SourceError) as caught:
+        load_source("shop")
+    assert str(caught.value) == f"{FILE}: entity 'orders' has columns, which belong into its landing contract; move them."
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("name: lines", "name: rows", "there is no entity 'rows', which the landing contract declares; add its files."),
+        ("classification: restricted", "classification: internal", "both classification: restricted and the custom property pii"),
+        ("property: pii", "property: colour", "a custom property 'colour'; known are: pii, pad, decimalComma, strptime."),
+    ],
+)
+def test_source_and_landing_contract_fit_each_other(project, shop, old, new, told):
+    write(project, shop)
+    project.replace(CONTRACT, old, new)
+    with pytest.raises(SourceError) as caught:
+        load_source("shop")
+    assert told in str(caught.value)
+
+
+def test_how_a_column_is_read_is_checked(project, shop):
+    shop["entities"]["lines"]["columns"]["sku"]["pad"] = 0
+    assert refusal(project, shop) == f"{CONTRACT}: column 'sku': key 'pad' is 0: it should be greater than 0."
+
+
+def test_an_entity_without_a_landing_contract_is_told(project, shop):
+    write(project, shop)
+    project.replace(FILE, "entities:", "entities:\n  visits: {files: visits.csv}")
+    with pytest.raises(SourceError) as caught:
+        load_source("shop")
+    assert str(caught.value) == f"{FILE}: entity 'visits' has no landing contract; add it to {CONTRACT}."
 
 
 def test_a_missing_key_is_named(project, shop):

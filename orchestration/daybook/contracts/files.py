@@ -83,6 +83,7 @@ def read_contract(path: Path) -> list[Table]:
         table.model_copy(
             update={
                 "layer": layer,
+                "file": where,
                 "sla": [each for each in contract.slaProperties if each.element.split(".")[0] in ("", table.name)],
             }
         )

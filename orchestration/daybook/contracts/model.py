@@ -243,6 +243,7 @@ class Table(_Model):
     quality: list[Quality] = Field(default_factory=list)
     layer: str = Field(default="", exclude=True)
     sla: list[Sla] = Field(default_factory=list, exclude=True)
+    file: str = Field(default="", exclude=True)
 
     @model_validator(mode="after")
     def _consistent(self) -> Table:

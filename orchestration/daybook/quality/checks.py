@@ -56,11 +56,19 @@ class RuleResult:
         }
 
 
-def counting_sql(relation: str, rules: list[Rule], *, counted: str = "TRUE", run_date: Optional[date] = None) -> str:
-    """The one query: how many rows there are, then a number for each rule, in one pass over the relation."""
+def counting_sql(
+    relation: str, rules: list[Rule], *, counted: str = "TRUE", run_date: Optional[date] = None, objects: str = ""
+) -> str:
+    """The one query: how many rows there are, then a number for each rule, in one pass over the relation.
+
+    ``objects`` is what rules about the whole table read, where that is not the relation itself.
+    """
     numbers = [f"count(*) FILTER (WHERE {counted}) AS checked"]
     for index, rule in enumerate(rules):
-        number = _filled(rule.value, relation, run_date) if rule.value else f"count(*) FILTER (WHERE {rule.failing})"
+        number = f"count(*) FILTER (WHERE {rule.failing})"
+        if rule.value:
+            number = rule.value.replace("${object}", objects or relation)
+            number = number.replace("${run_date}", run_date.isoformat()) if run_date else number
         numbers.append(f"{number} AS rule_{index}")
     return f"SELECT {', '.join(numbers)} FROM {relation}"
 
@@ -87,13 +95,12 @@ def check(
 ) -> tuple[list[RuleResult], pa.Table, list[Rule]]:
     """Hold a relation against rules.
 
-    ``objects`` is what rules about the whole table read, where that is not the relation itself. Returns the results in the
-    order of the rules, the failing rows (``key`` columns and a flag for each rule that rows break), and the rules those flags
-    stand for.
+    Returns the results in the order of the rules, the failing rows (``key`` columns and a flag for each rule that rows break),
+    and the rules those flags stand for.
     """
     in_sql = [rule for rule in rules if rule.history is None]
-    filled = [_with_object(rule, objects) if objects else rule for rule in in_sql]
-    checked, *numbers = engine.one(counting_sql(relation, filled, counted=counted, run_date=run_date))
+    counting = counting_sql(relation, in_sql, counted=counted, run_date=run_date, objects=objects)
+    checked, *numbers = engine.one(counting)
     held = [_holds(rule, number, checked) for rule, number in zip(in_sql, numbers)]
     of_rows = [rule for rule, number in zip(in_sql, numbers) if rule.failing and number]
     rows = engine.arrow(failing_sql(relation, of_rows, key)) if of_rows else pa.table({name: [] for name in key})
@@ -146,15 +153,6 @@ def _samples(engine: DuckDBEngine, rows: pa.Table, flag: str, key: list[str], ps
     text = f"concat_ws(' / ', {', '.join(shown)})"
     found = engine.rows(f"SELECT DISTINCT {text} AS said FROM failing_rows WHERE {flag} ORDER BY said LIMIT {SAMPLES}")
     return tuple(row[0] for row in found)
-
-
-def _with_object(rule: Rule, objects: str) -> Rule:
-    return Rule(**{**vars(rule), "value": rule.value.replace("${object}", objects)})
-
-
-def _filled(value: str, relation: str, run_date: Optional[date]) -> str:
-    filled = value.replace("${object}", relation)
-    return filled.replace("${run_date}", run_date.isoformat()) if run_date else filled
 
 
 def _holds(rule: Rule, number: Any, checked: int) -> bool:

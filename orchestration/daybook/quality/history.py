@@ -30,9 +30,9 @@ class Score:
 def robust_score(past: Sequence[tuple[date, float]], day: date, value: float) -> Optional[Score]:
     """Score a day's figure against those of earlier days.
 
-    Each day is taken as its relative distance from the median of its weekday (of the other weeks, for a past day), so that quiet
-    Sundays do not make Mondays unusual; the score is the day's distance in median absolute deviations. None where there are fewer
-    than two weeks, or fewer than two days of the weekday, to compare with.
+    Each day is taken as its relative distance from the median of its weekday (of the other weeks, for a past day), so that
+    quiet Sundays do not make Mondays unusual; the score is the day's distance in median absolute deviations. None where there
+    are fewer than two weeks, or fewer than two days of the weekday, to compare with.
     """
     weekdays: dict[int, list[tuple[date, float]]] = defaultdict(list)
     for each in past:

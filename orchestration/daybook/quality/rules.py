@@ -51,9 +51,7 @@ class Rule:
 def table_rules(table: Table, known: Callable[[str], str] = str) -> list[Rule]:
     """The rules of a silver or gold table's contract. ``known`` gives the SQL relation in which a table that a foreign key
     refers to is looked up."""
-    rules = [
-        rule for item in table.properties for rule in _column_rules(item, table.layer, required=item.name in table.required)
-    ]
+    rules = [rule for item in table.properties for rule in _column_rules(table, item, required=item.name in table.required)]
     rules += _relationships(table, lambda to: known(f"{table.layer}.{to}"))
     if table.key:
         rules.append(_unique(table.key, "error", waivable=False))
@@ -74,14 +72,12 @@ def landing_rules(source: Source, entity: str) -> list[Rule]:
 
 
 def _of_columns(table: Table) -> list[Rule]:
-    return [
-        rule for item in table.properties for rule in _column_rules(item, table.layer, required=item.name in table.required)
-    ]
+    return [rule for item in table.properties for rule in _column_rules(table, item, required=item.name in table.required)]
 
 
-def _column_rules(item: Property, layer: str, *, required: bool) -> Iterator[Rule]:
+def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[Rule]:
     name, column = item.name, quote(item.name)
-    landed = layer == "landing"
+    landed = table.layer == "landing"
     # In a landing a value is there when its text is: whether the text fits the type is a rule of its own.
     text = text_column(name) if landed and item.logicalType != "string" else column
     if required:
@@ -108,17 +104,17 @@ def _column_rules(item: Property, layer: str, *, required: bool) -> Iterator[Rul
     if item.unique:
         yield _unique([name], "error")
     for rule in item.quality:
-        yield _column_rule(item, rule, column)
+        yield _column_rule(table, item, rule, column)
 
 
-def _column_rule(item: Property, rule: Quality, column: str) -> Rule:
+def _column_rule(table: Table, item: Property, rule: Quality, column: str) -> Rule:
     said: dict[str, Any] = {"severity": rule.severity}
     if rule.type == "custom":
         past = (item.name, rule.implementation) if rule.implementation else None
         return Rule(rule.name or f"{item.name} is usual for its weekday", history=past, **said)
     said.update(must=rule.must, unit=rule.unit)
     if rule.type == "sql":
-        return _sql_rule(rule)
+        return _sql_rule(table, rule)
     if rule.metric == "duplicateValues":
         return _unique([item.name], rule.severity, rule)
     if rule.metric in ("nullValues", "missingValues"):
@@ -138,7 +134,7 @@ def _column_rule(item: Property, rule: Quality, column: str) -> Rule:
 def _table_level(table: Table) -> Iterator[Rule]:
     for rule in table.quality:
         if rule.type == "sql":
-            yield _sql_rule(rule)
+            yield _sql_rule(table, rule)
         elif rule.metric == "rowCount":
             operator, operand = rule.must
             name = rule.name or f"there are {_said(operator, operand)} rows"
@@ -161,12 +157,13 @@ def _table_level(table: Table) -> Iterator[Rule]:
             age = f"DATE_DIFF('day', CAST(max({column}) AS DATE), DATE '${{run_date}}') + 1"
             yield Rule(
                 f"{promise.element.split('.')[1]} is fresh",
-                value=f"(SELECT COALESCE({age}, 100000) FROM {_OBJECT})",
+                # No rows, no newest one: whether a table may be empty is for its rowCount to say.
+                value=f"(SELECT {age} FROM {_OBJECT})",
                 must=("mustBeLessOrEqualTo", promise.value),
             )
 
 
-def _sql_rule(rule: Quality) -> Rule:
+def _sql_rule(table: Table, rule: Quality) -> Rule:
     """A rule in SQL. A count of rows (``SELECT COUNT(*) FROM ${object} WHERE …``) becomes a check of each row, so that it is
     counted in the same pass and its rows can be put aside; anything else is a number about the table."""
     query = str(rule.query)
@@ -175,9 +172,13 @@ def _sql_rule(rule: Quality) -> Rule:
         parsed = sqlglot.parse_one(query.replace(_OBJECT, "__object__").replace("${run_date}", "2000-01-01"), read="duckdb")
     except sqlglot.errors.SqlglotError as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise ContractError(f"The rule {rule.name!r} has a query that does not parse: {reason}.") from None
+        raise ContractError(
+            f"{table.file}: key 'schema': rule {rule.name!r} has a query that does not parse: {reason}."
+        ) from None
     if not isinstance(parsed, exp.Select) or len(parsed.expressions) != 1:
-        raise ContractError(f"The rule {rule.name!r} has a query that is no SELECT of one number; write one.")
+        raise ContractError(
+            f"{table.file}: key 'schema': rule {rule.name!r} has a query that is no SELECT of one number; write one."
+        )
     where = parsed.args.get("where")
     counts = isinstance(parsed.expressions[0], exp.Count) and isinstance(parsed.expressions[0].this, exp.Star)
     others = [
@@ -234,7 +235,9 @@ def _distinct(table: Table, rules: list[Rule]) -> list[Rule]:
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1:
-            raise ContractError(f"{table.full_name} has two rules that read {name!r}; give one of them a name of its own.")
+            raise ContractError(
+                f"{table.file}: key 'schema': {table.name!r} has two rules that read {name!r}; give one a name of its own."
+            )
     return rules
 
 

@@ -84,8 +84,8 @@ def test_types_are_the_same_in_sql_and_arrow(visits):
             "key 'schema.0.properties.2.logicalType' is 'day': it should be 'string', 'date', 'timestamp', 'number', "
             "'integer' or 'boolean'.",
         ),
-        ("name: day", "name: page", "column 'page' stands twice; remove one."),
-        ("- name: visits", "- name: hits", "key 'schema.0.name' is 'hits'; name the file hits.yaml."),
+        ("name: day", "name: page", "key 'schema.0': column 'page' stands twice; remove one."),
+        ("- name: visits", "- name: hits", "key 'schema.0.name' is 'hits'; the file holds one table, visits."),
     ],
 )
 def test_a_contract_that_does_not_fit_is_told_with_file_and_key(visits, old, new, told):
@@ -97,9 +97,84 @@ def test_a_contract_that_does_not_fit_is_told_with_file_and_key(visits, old, new
 def test_an_unknown_physical_type_is_told_with_those_there_are(visits, given):
     visits.replace(FILE, '"DECIMAL(18,4)"', f'"{given}"')
     assert refusal(visits) == (
-        f"{FILE}: column 'seconds' has physicalType {given!r}; allowed: VARCHAR, DATE, TIMESTAMPTZ, BOOLEAN, INTEGER, BIGINT, "
-        "DOUBLE, DECIMAL(p,s) up to 38 digits."
+        f"{FILE}: key 'schema.0.properties.3': column 'seconds' has physicalType {given!r}; allowed: VARCHAR, DATE, "
+        "TIMESTAMPTZ, BOOLEAN, INTEGER, BIGINT, DOUBLE, DECIMAL(p,s) up to 38 digits."
     )
+
+
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        ("logicalTypeOptions: {minimum: 1}", "column 'page' is a string, which has no minimum or maximum"),
+        ("logicalTypeOptions: {pattern: '['}", "pattern '[' is no regular expression"),
+        ("quality: [{metric: invalidValues, mustBe: 0}]", "invalidValues needs the arguments validValues or pattern"),
+        ("quality: [{metric: nullValues}]", "a rule needs exactly one of: mustBe, mustNotBe,"),
+        ("quality: [{metric: nullValues, mustBe: 0, mustBeLessThan: 5}]", "a rule needs exactly one of: mustBe, mustNotBe,"),
+        ("quality: [{metric: rowCount, mustBe: 0}]", "column 'page' has a rule that belongs to the table"),
+        ("quality: [{type: sql, mustBe: 0, name: x}]", "a rule of type sql needs a query"),
+        ("quality: [{type: sql, mustBe: 0, query: SELECT 1}]", "a rule of type sql needs a name that says what holds"),
+        ("quality: [{mustBe: 0}]", "a rule of type library needs a metric"),
+        ("quality: [{type: custom, engine: daybook}]", "a rule of type custom needs engine: daybook and an implementation"),
+        (
+            "quality: [{type: custom, engine: daybook, implementation: {rule: robustZScore}}]",
+            "column 'page' has a robustZScore, which only numbers have",
+        ),
+        (
+            "relationships: [{to: nobody.id}]",
+            "'page' of 'visits' refers to 'nobody.id', which is not there; correct it.",
+        ),
+        (
+            "relationships: [{to: orders.id}]",
+            "'page' of 'visits' refers to 'orders.id', which is not there; correct it.",
+        ),
+        (
+            "relationships: [{to: orders.order_id, customProperties: [{property: severity, value: bad}]}]",
+            "a relationship knows one custom property, severity: error or warning",
+        ),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_told_with_file_and_key(visits, added, told):
+    visits.replace(FILE, "primaryKeyPosition: 2}", f"primaryKeyPosition: 2,\n         {added}}}")
+    said = refusal(visits)
+    assert said.startswith(f"{FILE}: ")
+    assert told in said
+
+
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        ("{metric: nullValues, mustBe: 0}", "nullValues is a rule on a column"),
+        ("{metric: duplicateValues, mustBe: 0, arguments: {properties: [colour]}}", "a rule names the column 'colour'"),
+        ("{type: custom, engine: daybook, implementation: {rule: robustZScore}}", "robustZScore is a rule on a column"),
+        ("{metric: rowCount, mustBe: 1, severity: bad}", "it should be 'error' or 'warning'"),
+    ],
+)
+def test_a_rule_of_a_table_that_does_not_fit_is_told(visits, added, told):
+    visits.write(FILE, f"{VISITS}    quality: [{added}]\n")
+    assert told in refusal(visits)
+
+
+@pytest.mark.parametrize(
+    ("promise", "told"),
+    [
+        (
+            "{property: freshness, value: 1, unit: d, element: visits.hour}",
+            "the element 'visits.hour', which is not there",
+        ),
+        ("{property: freshness, value: 1, unit: h, element: visits.day}", "freshness needs unit: d and an element"),
+        ("{property: colour, value: 1, unit: h}", "it should be 'latency', 'freshness', 'retention' or 'frequency'"),
+    ],
+)
+def test_a_promise_that_does_not_fit_is_told(visits, promise, told):
+    visits.write(FILE, f"{VISITS}slaProperties: [{promise}]\n")
+    assert told in refusal(visits)
+
+
+def test_every_gold_table_is_promised_within_a_day_and_the_days_themselves_fresh():
+    for table in load_tables("gold").values():
+        assert [(each.value, each.unit) for each in table.sla if each.property == "latency"] == [(24, "h")]
+    fresh = [each for each in load_table("gold.daily_sales").sla if each.property == "freshness"]
+    assert [(each.value, each.element) for each in fresh] == [(1, "daily_sales.order_date")]
 
 
 def test_a_table_needs_a_key(visits):

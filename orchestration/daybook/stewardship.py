@@ -1,0 +1,168 @@
+"""What a data steward decides: to publish what a gate refused, to let rows out of quarantine. Each is a run, on record.
+
+Here: what may be decided, and taking the name of the run that carries it out. Not here: asking and printing (``daybook.cli``),
+what gates and validation make of a decision (``daybook.notebook``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Optional
+
+from daybook.archive import Archive, now
+from daybook.engines import DuckDBEngine
+from daybook.errors import UsageError
+from daybook.lake import Lake
+from daybook.notebook.releases import Release, digest_sql, landed_columns, write_releases
+from daybook.params import Settings
+from daybook.quality import landing_rules
+from daybook.sources import Source, load_source
+from daybook.sources.mapping import literal, quote
+from daybook.stages import STAGES
+
+_GATES = {"validate": "validate", "transform": "transform", "quality": "aggregate"}
+"""Stages that can say no, and the stage at which an approved run begins: gold is computed again, from silver as it is now."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run to start: its name, which is taken, and the stage it begins with."""
+
+    run_id: str
+    first_stage: str
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """A row in quarantine. ``values`` are its columns as landed, without those that hold personal data."""
+
+    run_date: date
+    entity: str
+    source_file: str
+    row_number: int
+    rules: tuple[str, ...]
+    run_id: str
+    digest: str
+    values: dict[str, Optional[str]]
+
+
+def approve(settings: Settings, run_id: str, *, by: str, why: str) -> Start:
+    """Put an approval on record and take the name of the run that publishes what ``run_id`` was refused.
+
+    Only what that run's gate found is approved: anything else that the new run finds stops it again. Raises ``UsageError``
+    where the run was not rejected, has been followed by a good one, or was refused for what has no right answer.
+    """
+    if not why.strip():
+        raise UsageError("An approval needs a reason: --why TEXT.")
+    archive = Archive(settings.archive)
+    record = archive.run(run_id)
+    if record["outcome"] != "REJECTED":
+        raise UsageError(f"The run {run_id} ended as {record['outcome']}; only a REJECTED run can be approved.")
+    run_date = date.fromisoformat(record["run_date"])
+    later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
+    for other in later:
+        outcome = archive.run(other)["outcome"]
+        # An approval that came to nothing (killed, failed) may be given again.
+        if outcome in ("SUCCEEDED", "SKIPPED") or "approval" not in archive.started(other):
+            raise UsageError(f"The date of {run_id} has been run again as {other}, which ended as {outcome}; look at that one.")
+    refused = [each for each in record["stages"] if each["outcome"] == "REJECTED"][-1]
+    findings = refused["details"].get("refused", [])
+    final = [each["about"] for each in findings if not each["waivable"]]
+    if final or not findings:
+        raise UsageError(
+            f"{run_id} cannot be approved: {'; '.join(final) or 'it left no findings'}. Mend the data, then run the date again."
+        )
+    approval = {"of": run_id, "by": by, "why": why.strip(), "waived": [each["about"] for each in findings]}
+    facts = {"env": settings.env, "title": settings.title, "approval": approval}
+    return Start(archive.start_run(run_date, facts), _GATES[refused["stage"]])
+
+
+def quarantined(
+    settings: Settings, *, run_date: Optional[date] = None, entity: Optional[str] = None, rule: Optional[str] = None
+) -> list[QuarantinedRow]:
+    """The rows in quarantine, by date, entity, file and row; ``rule`` is a part of a rule's name."""
+    source = load_source(settings.source)
+    _require_entity(source, entity)
+    lake = Lake(settings.lake)
+    engine = DuckDBEngine(lake, settings.timezone)
+    found = []
+    for name in [entity] if entity else list(source.entities):
+        if not lake.exists(f"quarantine.{name}"):
+            continue
+        columns = landed_columns(engine, name)
+        shown = [each for each in source.entities[name].columns if each not in source.personal_columns()[name]]
+        where = [f"run_date = DATE '{run_date}'"] if run_date else []
+        where += [f"contains(lower(_reasons), {literal(rule.lower())})"] if rule else []
+        rows = engine.rows(
+            f"SELECT run_date, _source_file, _row_number, _reasons, _run_id, {digest_sql(columns)}, "
+            f"{', '.join(quote(each) for each in shown) or 'NULL'} FROM quarantine.{name} "
+            f"{'WHERE ' + ' AND '.join(where) if where else ''} ORDER BY run_date, _source_file, _row_number"
+        )
+        found += [
+            QuarantinedRow(day, name, file, number, tuple(reasons.split("; ")), run_id, digest, dict(zip(shown, values)))
+            for day, file, number, reasons, run_id, digest, *values in rows
+        ]
+    return sorted(found, key=lambda each: (each.run_date, list(source.entities).index(each.entity)))
+
+
+def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict[str, str], by: str, why: str) -> list[date]:
+    """Put the release of these rows on record: repaired with new values, or accepted as they are. Returns their dates, whose
+    rows are to be judged again."""
+    if not why.strip():
+        raise UsageError("A release needs a reason: --why TEXT.")
+    if not rows:
+        raise UsageError("No row in quarantine fits; `daybook quarantine list` shows them.")
+    source = load_source(settings.source)
+    for each in rows:
+        unknown = [name for name in repairs if name not in source.entities[each.entity].columns]
+        if unknown:
+            known = ", ".join(source.entities[each.entity].columns)
+            raise UsageError(f"{each.entity} has no column {unknown[0]!r}; its columns are: {known}.")
+        if not repairs:
+            _require_waivable(source, each)
+    lake = Lake(settings.lake)
+    engine = DuckDBEngine(lake, settings.timezone)
+    dates = sorted({each.run_date for each in rows})
+    for day in dates:
+        write_releases(
+            engine,
+            lake,
+            day,
+            [
+                Release(
+                    *(each.entity, each.source_file, each.row_number, each.digest, repairs),
+                    () if repairs else each.rules,
+                    *(by, why.strip(), now()),
+                )
+                for each in rows
+                if each.run_date == day
+            ],
+        )
+    return dates
+
+
+def start_again(settings: Settings, run_date: date, facts: dict[str, Any]) -> Start:
+    """Take the name of a run that judges a date's landed rows again."""
+    run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title, **facts})
+    return Start(run_id, STAGES[1])
+
+
+def _require_waivable(source: Source, row: QuarantinedRow) -> None:
+    waivable = {rule.name for rule in landing_rules(source, row.entity) if rule.waivable}
+    final = [rule for rule in row.rules if rule not in waivable]
+    if final:
+        raise UsageError(
+            f"{row.source_file} row {row.row_number} cannot be accepted as it is, for nothing can be made of it "
+            f"({'; '.join(final)}); repair it with --fix COLUMN=VALUE."
+        )
+
+
+def _require_entity(source: Source, entity: Optional[str]) -> None:
+    if entity is not None and entity not in source.entities:
+        raise UsageError(f"There is no entity {entity!r}; the source {source.name} has: {_listed(source.entities)}.")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

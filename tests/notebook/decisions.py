@@ -1,0 +1,125 @@
+"""A small shop to decide on: landing files of a test's own, and its stage notebooks run in this process."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import nbformat
+import pytest
+
+from daybook.archive import Archive
+from daybook.cli import main
+from daybook.demo import Summary, generate
+from daybook.engines import DuckDBEngine
+from daybook.execution import notebook_path
+from daybook.lake import Lake
+from daybook.notebook import stage as stages
+from daybook.params import Settings, load_settings
+
+from .conftest import Session
+
+DAY = "2025-11-30"
+STAGES = ("ingest", "validate", "transform", "aggregate", "quality")
+
+
+@pytest.fixture
+def daybook(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """``daybook(arguments, exit_code=0)``: call the command in this process; what it prints."""
+
+    def call(arguments: list[str], exit_code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert (ended.value.code or 0) == exit_code, printed.err
+        return printed.out + printed.err
+
+    return call
+
+
+@dataclass
+class Shop:
+    """One shop's landing, lake and archive, and what the last stage left."""
+
+    session: Session
+    place: Path
+    account: Summary
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        return {name: str(self.place / name) for name in ("landing", "lake", "archive", "pii_key")}
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings("local", self.overrides)
+
+    @property
+    def options(self) -> list[str]:
+        """The same, for a command line."""
+        return [text for name, value in self.overrides.items() for text in ("--set", f"{name}={value}")]
+
+    def file(self, entity: str) -> Path:
+        return self.place / "landing" / entity / DAY / f"{entity}.csv"
+
+    def sound_row(self, entity: str) -> int:
+        """The number of a row of the day's file that nothing is wrong with."""
+        spoiled = {each.row for each in self.account.troubles if (each.entity, each.day) == (entity, date.fromisoformat(DAY))}
+        return next(number for number in range(1, 1000) if number not in spoiled)
+
+    def engine(self) -> DuckDBEngine:
+        """A fresh look at the lake."""
+        return DuckDBEngine(Lake(str(self.place / "lake")), "Europe/Berlin")
+
+    def run(self, run_id: str, names: Sequence[str] = STAGES) -> str:
+        """Stages of a named run, one after the other, up to the one that ends the day; returns how that ended."""
+        parameters = {"env": "local", "run_date": DAY, "run_id": run_id, "overrides": self.overrides}
+        for name in names:
+            for cell in nbformat.read(notebook_path(name), as_version=4).cells:
+                if cell.cell_type == "code":
+                    given = "parameters" in cell.metadata.get("tags", [])
+                    text = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+                    self.session.value(text if given else cell.source)
+            assert stages.current is not None
+            self.details[name] = stages.current.details
+            if stages.current.ended != "SUCCEEDED":
+                break
+        assert stages.current is not None
+        return stages.current.ended
+
+    def close(self, run_id: str, outcome: str, stage: str, reasons: Optional[list[str]] = None) -> None:
+        """Leave the records that a run of the state machine would have left."""
+        archive = Archive(str(self.place / "archive"))
+        archive.ensure_started(run_id)
+        attempt = {
+            "run_id": run_id,
+            "stage": stage,
+            "attempt": 1,
+            "outcome": outcome,
+            "reasons": reasons or [],
+            "details": self.details.get(stage, {}),
+            "failure": None,
+        }
+        archive.write_run(
+            {"run_id": run_id, "run_date": DAY, "outcome": outcome, "reasons": reasons or [], "stages": [attempt]}
+        )
+
+
+@pytest.fixture(scope="module")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
+    place = tmp_path_factory.mktemp("stewards") / "landing"
+    return place, generate(place, days=4, orders_per_day=30)
+
+
+@pytest.fixture
+def shop(session: Session, landing: tuple[Path, Summary], tmp_path: Path) -> Shop:
+    """A shop whose last day can be changed before it is run."""
+    place = tmp_path / "shop"
+    shutil.copytree(landing[0], place / "landing")
+    return Shop(session, place, landing[1])

@@ -1,0 +1,100 @@
+"""What a gate refused is published by a run of its own, on record, for what was refused and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.errors import UsageError
+from daybook.stewardship import approve
+
+from .decisions import DAY, Shop, landing, shop
+
+__all__ = ["landing", "shop"]
+
+RUN = f"daily-{DAY}"
+MOST = "orders: rejected share"
+
+
+def reject(shop: Shop) -> None:
+    """Run a day that the gate of validation refuses, for too many rejected orders."""
+    orders = shop.file("orders")
+    orders.write_text(orders.read_text(encoding="utf-8-sig").replace(",paid,", ",lost,"), encoding="utf-8")
+    assert shop.run(f"{RUN}-1") == "REJECTED"
+    shop.close(f"{RUN}-1", "REJECTED", "validate", ["too many"])
+
+
+def published(shop: Shop) -> list[tuple[object, ...]]:
+    return shop.engine().rows("SELECT order_date FROM gold.daily_sales")
+
+
+def test_an_approved_day_is_published_on_record(shop: Shop) -> None:
+    reject(shop)
+    assert published(shop) == []
+    start = approve(shop.settings, f"{RUN}-1", by="a steward", why="the shop renamed a status")
+    assert (start.run_id, start.first_stage) == (f"{RUN}-2", "validate")
+    assert Archive(str(shop.place / "archive")).started(f"{RUN}-2")["approval"] == {
+        "of": f"{RUN}-1",
+        "by": "a steward",
+        "why": "the shop renamed a status",
+        "waived": [MOST],
+    }
+    assert shop.run(start.run_id, ["validate", "transform", "aggregate", "quality"]) == "SUCCEEDED"
+    assert [str(row[0]) for row in published(shop)] == [DAY]
+    (said,) = [each for each in shop.details["validate"]["warnings"] if each.startswith("approved by")]
+    assert said.startswith("approved by a steward (the shop renamed a status): orders: ")
+    assert shop.details["validate"]["waived"] == [MOST]
+
+
+def test_what_was_not_approved_still_stops_the_day(shop: Shop) -> None:
+    reject(shop)
+    start = approve(shop.settings, f"{RUN}-1", by="a steward", why="known")
+    shop.file("order_items").write_text(shop.file("order_items").read_text(encoding="utf-8-sig").splitlines()[0] + "\n")
+    assert shop.run(start.run_id) == "REJECTED"
+    refused = [each["about"] for each in shop.details["validate"]["refused"]]
+    assert MOST in refused
+    assert "order_items: there are 1 to 5,000,000 rows" in refused
+    assert published(shop) == []
+
+
+def test_an_approval_whose_run_died_can_be_given_again(shop: Shop) -> None:
+    reject(shop)
+    first = approve(shop.settings, f"{RUN}-1", by="a steward", why="known")
+    shop.run(first.run_id, ["validate", "transform"])
+    second = approve(shop.settings, f"{RUN}-1", by="a steward", why="known")
+    assert second.run_id == f"{RUN}-3"
+    assert shop.run(second.run_id, ["validate", "transform", "aggregate", "quality"]) == "SUCCEEDED"
+    assert [str(row[0]) for row in published(shop)] == [DAY]
+
+
+def test_a_day_refused_before_gold_begins_again_with_gold(shop: Shop) -> None:
+    shop.details["quality"] = {"refused": [{"about": "gold.daily_sales: a rule", "waivable": True}]}
+    shop.close(f"{RUN}-1", "REJECTED", "quality")
+    assert approve(shop.settings, f"{RUN}-1", by="a", why="b").first_stage == "aggregate"
+
+
+def test_what_has_no_right_answer_cannot_be_approved(shop: Shop) -> None:
+    shop.details["transform"] = {"refused": [{"about": "silver.orders: order_id is unique", "waivable": False}]}
+    shop.close(f"{RUN}-1", "REJECTED", "transform")
+    with pytest.raises(UsageError, match=r"cannot be approved: silver.orders: order_id is unique. Mend the data"):
+        approve(shop.settings, f"{RUN}-1", by="a", why="b")
+
+
+@pytest.mark.parametrize("outcome", ["SUCCEEDED", "FAILED", "SKIPPED"])
+def test_only_a_rejected_run_is_approved(shop: Shop, outcome: str) -> None:
+    shop.close(f"{RUN}-1", outcome, "quality")
+    with pytest.raises(UsageError, match=f"ended as {outcome}; only a REJECTED run can be approved"):
+        approve(shop.settings, f"{RUN}-1", by="a", why="b")
+
+
+def test_a_date_that_was_run_again_is_not_approved_behind_its_back(shop: Shop) -> None:
+    shop.details["quality"] = {"refused": [{"about": "gold.daily_sales: a rule", "waivable": True}]}
+    shop.close(f"{RUN}-1", "REJECTED", "quality")
+    shop.close(f"{RUN}-2", "SUCCEEDED", "quality")
+    with pytest.raises(UsageError, match=f"has been run again as {RUN}-2, which ended as SUCCEEDED"):
+        approve(shop.settings, f"{RUN}-1", by="a", why="b")
+
+
+def test_an_approval_needs_a_reason(shop: Shop) -> None:
+    with pytest.raises(UsageError, match="needs a reason"):
+        approve(shop.settings, f"{RUN}-1", by="a", why="  ")

@@ -1,0 +1,175 @@
+"""Rows in quarantine are listed without personal values, and go through again repaired or accepted, on record."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import date
+from typing import Callable
+
+import pytest
+
+from daybook.errors import UsageError
+from daybook.notebook.releases import read_releases
+from daybook.stewardship import QuarantinedRow, quarantined, release
+
+from .decisions import DAY, Shop, daybook, landing, shop
+
+__all__ = ["daybook", "landing", "shop"]
+
+RUN = f"daily-{DAY}"
+Command = Callable[..., str]
+
+
+def spoil(shop: Shop, entity: str, number: int, **values: str) -> dict[str, str]:
+    """Change a row of the day's file; returns it as it was."""
+    path = shop.file(entity)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    sound = dict(rows[number - 1])
+    rows[number - 1].update(values)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(sound))
+        writer.writeheader()
+        writer.writerows(rows)
+    return sound
+
+
+def in_quarantine(shop: Shop, entity: str, number: int) -> list[QuarantinedRow]:
+    found = quarantined(shop.settings, run_date=date.fromisoformat(DAY), entity=entity)
+    return [each for each in found if each.row_number == number]
+
+
+def line(shop: Shop, row: dict[str, str]) -> list[tuple[object, ...]]:
+    return shop.engine().rows(
+        f"SELECT quantity, unit_price FROM silver.order_items WHERE order_id = '{row['order_id']}' "
+        f"AND line_number = {row['line_number']}"
+    )
+
+
+def test_a_repaired_row_goes_through_and_stays_through(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    sound = spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1")
+    (found,) = in_quarantine(shop, "order_items", number)
+    assert found.rules == ("quantity is an integer",)
+    assert line(shop, sound) == []
+    before = shop.details["validate"]["accounting"]["order_items"]
+
+    release(shop.settings, [found], repairs={"quantity": "3"}, by="a steward", why="the shop said so")
+    for again in (2, 3):
+        shop.run(f"{RUN}-{again}")
+        assert in_quarantine(shop, "order_items", number) == []
+        ((quantity, _),) = line(shop, sound)
+        assert quantity == 3
+    after = shop.details["validate"]["accounting"]["order_items"]
+    assert after == {**before, "accepted": before["accepted"] + 1, "quarantined": before["quarantined"] - 1}
+    (kept,) = read_releases(shop.engine(), shop.engine().lake, date.fromisoformat(DAY))
+    assert (kept.released_by, kept.why, kept.repairs) == ("a steward", "the shop said so", {"quantity": "3"})
+
+
+def test_a_row_is_accepted_for_the_rules_it_broke_and_no_others(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    sound = spoil(shop, "order_items", number, quantity="5000")
+    shop.run(f"{RUN}-1")
+    (found,) = in_quarantine(shop, "order_items", number)
+    assert found.rules == ("quantity is at most 1,000",)
+    release(shop.settings, [found], repairs={}, by="a steward", why="a whole pallet")
+    shop.run(f"{RUN}-2")
+    ((quantity, _),) = line(shop, sound)
+    assert quantity == 5000
+
+    spoil(shop, "order_items", number, unit_price="-1")
+    shop.run(f"{RUN}-3")
+    (again,) = in_quarantine(shop, "order_items", number)
+    assert again.rules == ("quantity is at most 1,000", "unit_price is at least 0")
+
+
+def test_a_row_of_which_nothing_can_be_made_must_be_repaired(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    with pytest.raises(UsageError, match=r"cannot be accepted as it is.*quantity is an integer.*--fix COLUMN=VALUE"):
+        release(shop.settings, in_quarantine(shop, "order_items", number), repairs={}, by="a steward", why="why not")
+
+
+def test_a_repair_that_is_no_better_leaves_the_row_in_quarantine(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "-1"}, by="a", why="b")
+    shop.run(f"{RUN}-2", ["validate"])
+    (found,) = in_quarantine(shop, "order_items", number)
+    assert found.rules == ("quantity is at least 1",)
+
+
+def test_another_row_in_the_same_place_is_not_meant(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
+    spoil(shop, "order_items", number, quantity="four")
+    shop.run(f"{RUN}-2", ["ingest", "validate"])
+    assert len(in_quarantine(shop, "order_items", number)) == 1
+
+
+def test_a_release_outlives_a_run_that_dies_in_the_middle(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    sound = spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1")
+    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
+    for reached in (["validate"], ["validate", "transform"], ["validate", "transform", "aggregate"]):
+        shop.run(f"{RUN}-2", reached)
+    shop.run(f"{RUN}-3", ["validate", "transform", "aggregate", "quality"])
+    assert len(line(shop, sound)) == 1
+    (sold,) = shop.engine().one(f"SELECT units FROM gold.daily_sales WHERE order_date = DATE '{DAY}'")
+    (lines,) = shop.engine().one(
+        "SELECT sum(quantity) FROM silver.order_items AS i JOIN silver.orders AS o ON o.order_id = i.order_id "
+        f"WHERE o.order_date = DATE '{DAY}' AND quantity > 0 AND unit_price > 0 AND status <> 'cancelled'"
+    )
+    assert sold == lines
+
+
+def test_the_list_shows_rules_and_values_but_nothing_personal(shop: Shop, daybook: Command) -> None:
+    number = shop.sound_row("customers")
+    person = spoil(shop, "customers", number, registered_at="yesterday")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    listed = daybook(["quarantine", "list", "--entity", "customers", "--date", DAY, *shop.options])
+    assert "registered_at is a timestamp" in listed
+    assert f"city={person['city']}" in listed
+    assert person["email"] not in listed
+    assert person["last_name"] not in listed
+    rows = json.loads(daybook(["quarantine", "list", "--rule", "registered_at", "--json", *shop.options]))
+    assert (number, "customers") in [(each["row_number"], each["entity"]) for each in rows]
+    assert all("email" not in each["values"] for each in rows)
+
+
+MISTAKES = [
+    (["order_items"], "Say which rows: --row NUMBER, or --rule TEXT for all that break a rule."),
+    (["order_items", "--row", "99999"], f"order_items row 99999 of {DAY} is not in quarantine"),
+    (["order_items", "--rule", "no such rule"], "No row in quarantine fits; `daybook quarantine list` shows them."),
+    (["invoices", "--rule", "x"], "There is no entity 'invoices'; the source demo has: orders, order_items"),
+    (["order_items", "--rule", "is an integer", "--fix", "quantity"], "--fix quantity has no value"),
+    (["order_items", "--rule", "is an integer", "--fix", "colour=red"], "order_items has no column 'colour'"),
+]
+
+
+def test_a_release_that_cannot_be_is_told_and_starts_nothing(shop: Shop, daybook: Command) -> None:
+    spoil(shop, "order_items", shop.sound_row("order_items"), quantity="three")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    for arguments, told in MISTAKES:
+        said = daybook(["quarantine", "release", *arguments, "--date", DAY, "--why", "x", *shop.options], exit_code=2)
+        assert told in said
+    assert read_releases(shop.engine(), shop.engine().lake, date.fromisoformat(DAY)) == []
+    assert not (shop.place / "archive").exists()
+
+
+def test_a_release_can_wait_for_the_next_run(shop: Shop, daybook: Command) -> None:
+    number = shop.sound_row("order_items")
+    sound = spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1")
+    arguments = ["quarantine", "release", "order_items", "--date", DAY, "--row", str(number), "--fix", "quantity=2"]
+    assert "1 row is released" in daybook([*arguments, "--why", "asked", "--no-run", *shop.options])
+    shop.run(f"{RUN}-2")
+    ((quantity, _),) = line(shop, sound)
+    assert quantity == 2

@@ -1,0 +1,170 @@
+"""One query counts, one more finds the rows at fault; results say what was checked, how much fails, and which rows."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from daybook.contracts import load_table
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+from daybook.quality import Rule, check, check_contract, reasons_sql
+
+PRODUCTS = load_table("silver.products")
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDBEngine:
+    monkeypatch.chdir(tmp_path)
+    engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "Europe/Berlin")
+    engine.register("numbers", pa.table({"id": [10, 11, 12, 13], "n": [1, 2, 3, None]}))
+    return engine
+
+
+def run(engine: DuckDBEngine, *rules: Rule, **settings: Any) -> Any:
+    return check(engine, "numbers", list(rules), "shop.numbers", key=["id"], **settings)
+
+
+def test_a_check_says_what_was_checked_how_much_fails_and_where(engine: DuckDBEngine) -> None:
+    results, _, _ = run(engine, Rule("n is small", failing="n > 1"), Rule("n is present", failing="n IS NULL"))
+    assert [(each.table, each.rule, each.checked, each.failing, each.share, each.samples) for each in results] == [
+        ("shop.numbers", "n is small", 4, 2, 0.5, ("11", "12")),
+        ("shop.numbers", "n is present", 4, 1, 0.25, ("13",)),
+    ]
+
+
+def test_all_rules_are_counted_in_one_query_and_failing_rows_found_by_one_more(
+    engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    query = engine.query
+    monkeypatch.setattr(engine, "query", lambda sql: asked.append(sql) or query(sql))
+    run(engine, *[Rule(f"n is not {number}", failing=f"n = {number}") for number in range(10, 30)])
+    assert len(asked) == 1
+    _, rows, rules = run(engine, *[Rule(f"n is not {number}", failing=f"n = {number}") for number in range(20)])
+    assert len([sql for sql in asked if "FROM numbers" in sql]) == 3
+    assert (rows.num_rows, [rule.name for rule in rules]) == (3, ["n is not 1", "n is not 2", "n is not 3"])
+
+
+def test_a_check_of_no_rows_finds_nothing(engine: DuckDBEngine) -> None:
+    engine.register("numbers", pa.table({"id": pa.array([], pa.int64()), "n": pa.array([], pa.int64())}))
+    ((result,), _, _) = run(engine, Rule("n is small", failing="n > 1"))
+    assert (result.checked, result.failing, result.share, result.holds) == (0, 0, 0.0, True)
+
+
+def test_at_most_five_keys_are_shown(engine: DuckDBEngine) -> None:
+    engine.register("numbers", pa.table({"id": range(100, 200), "n": range(100)}))
+    ((result,), _, _) = run(engine, Rule("n is small", failing="n > 1"))
+    assert (result.failing, result.samples) == (98, ("102", "103", "104", "105", "106"))
+
+
+def test_pseudonyms_are_cut_in_samples(engine: DuckDBEngine) -> None:
+    engine.register("numbers", pa.table({"id": ["0123456789abcdef"], "n": [9]}))
+    ((result,), _, _) = run(engine, Rule("n is small", failing="n > 1"), pseudonyms=("id",))
+    assert result.samples == ("01234567…",)
+
+
+def test_reasons_name_every_rule_that_a_row_breaks(engine: DuckDBEngine) -> None:
+    _, rows, rules = run(engine, Rule("n is below 2", failing="n >= 2"), Rule("n isn't 3; ever", failing="n = 3"))
+    engine.register("failing", rows)
+    found = engine.rows(f"SELECT id, {reasons_sql(rules)} FROM failing ORDER BY id")
+    assert found == [(11, "n is below 2"), (12, "n is below 2; n isn't 3; ever")]
+    assert engine.rows(f"SELECT DISTINCT {reasons_sql([None, rules[1]])} FROM failing ORDER BY 1") == [
+        ("",),
+        ("n isn't 3; ever",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("must", "measured", "holds"),
+    [
+        (("mustBe", 3), 3, True),
+        (("mustBe", 3), 4, False),
+        (("mustNotBe", 3), 3, False),
+        (("mustBeGreaterThan", 3), 3, False),
+        (("mustBeGreaterOrEqualTo", 3), 3, True),
+        (("mustBeLessThan", 3), 3, False),
+        (("mustBeLessOrEqualTo", 3), 3, True),
+        (("mustBeBetween", (1, 3)), 3, True),
+        (("mustBeBetween", (1, 3)), 4, False),
+        (("mustNotBeBetween", (1, 3)), 2, False),
+        (("mustNotBeBetween", (1, 3)), 0, True),
+    ],
+)
+def test_a_number_about_the_table_is_held_to_its_limit(engine: DuckDBEngine, must: Any, measured: int, holds: bool) -> None:
+    rule = Rule("it fits", value=f"(SELECT count(*) + {measured - 4} FROM ${{object}})", must=must)
+    ((result,), _, _) = run(engine, rule)
+    assert (result.holds, result.failing) == (holds, int(not holds))
+    assert result.measured.startswith(f"{measured}, must ")
+
+
+def test_no_number_at_all_breaks_nothing(engine: DuckDBEngine) -> None:
+    ((result,), _, _) = run(engine, Rule("share", value="(SELECT avg(n) FROM ${object} WHERE n > 99)", must=("mustBe", 1)))
+    assert result.holds
+
+
+def test_a_share_of_rows_may_break_a_rule_up_to_its_limit(engine: DuckDBEngine) -> None:
+    def broken(limit: int) -> Any:
+        ((result,), _, _) = run(engine, Rule("n is small", failing="n > 1", must=("mustBeLessThan", limit), unit="percent"))
+        return result.holds, result.failing
+
+    assert broken(51) == (True, 2)
+    assert broken(50) == (False, 2)
+
+
+def test_rules_know_the_business_date(engine: DuckDBEngine) -> None:
+    rule = Rule("day", value="(SELECT date_diff('day', DATE '2025-11-01', DATE '${run_date}'))", must=("mustBe", 29))
+    ((result,), _, _) = run(engine, rule, run_date=date(2025, 11, 30))
+    assert result.holds
+
+
+def products(*keys: Any, **others: Any) -> pa.Table:
+    rows = [
+        {"product_id": key, "version_at": 0, "landed_on": 0, **{name: values[number] for name, values in others.items()}}
+        for number, key in enumerate(keys)
+    ]
+    return pa.Table.from_pylist(rows, schema=PRODUCTS.arrow_schema)
+
+
+def broken_by(engine: DuckDBEngine, rows: pa.Table) -> dict[str, tuple[int, bool, tuple[str, ...]]]:
+    engine.register("new_rows", rows)
+    results = check_contract(engine, "new_rows", PRODUCTS)
+    return {each.rule: (each.failing, each.holds, each.samples) for each in results if each.failing}
+
+
+def test_rows_that_keep_a_contract_break_no_rule(engine: DuckDBEngine) -> None:
+    assert broken_by(engine, products("a", "b")) == {}
+
+
+def test_nulls_in_required_columns_are_counted(engine: DuckDBEngine) -> None:
+    assert broken_by(engine, products("a", "b", version_at=[None, 0])) == {"version_at is present": (1, False, ("a",))}
+
+
+def test_rows_beyond_the_first_of_a_key_are_counted(engine: DuckDBEngine) -> None:
+    assert broken_by(engine, products("a", "a", "a", "b", "b", "c")) == {"product_id is unique": (3, False, ("a", "b"))}
+
+
+def test_a_key_of_several_columns_repeats_only_as_a_whole(engine: DuckDBEngine) -> None:
+    payments = load_table("silver.payments")
+    rows = [
+        {"order_id": order, "sequence": number, "method": "x", "amount": 1, "version_at": 0, "landed_on": 0}
+        for order, number in [("a", 1), ("a", 2), ("b", 1), ("b", 1)]
+    ]
+    engine.register("new_rows", pa.Table.from_pylist(rows, schema=payments.arrow_schema))
+    results = {each.rule: each for each in check_contract(engine, "new_rows", payments)}
+    assert results["(order_id, sequence) is unique"].failing == 1
+    assert results["(order_id, sequence) is unique"].samples == ("b / 1",)
+
+
+def test_a_foreign_key_is_looked_up_where_the_caller_says(engine: DuckDBEngine) -> None:
+    payments = load_table("silver.payments")
+    rows = [{"order_id": order, "sequence": 1, "method": "x", "amount": 1, "version_at": 0, "landed_on": 0} for order in "ab"]
+    engine.register("new_rows", pa.Table.from_pylist(rows, schema=payments.arrow_schema))
+    engine.register("known_orders", pa.table({"order_id": ["b", None]}))
+    results = {each.rule: each for each in check_contract(engine, "new_rows", payments, known=lambda name: "known_orders")}
+    found = results["order_id is among orders"]
+    assert (found.failing, found.holds, found.severity, found.samples) == (1, False, "warning", ("a / 1",))
