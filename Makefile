@@ -6,7 +6,7 @@ PY ?= >=3.9,<3.13
 DAYBOOK = $(VENV)/bin/daybook
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test test-fast lint format lab lock clean
+.PHONY: help setup demo test test-fast bench lint format lab lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,6 +32,9 @@ test: setup ## run all tests
 
 test-fast: setup ## run the tests that start no kernels
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+bench: setup ## measure what speed is claimed for, side by side
+	$(VENV)/bin/python -m tests.benchmarks.validation
 
 lint: setup ## check style, types and the project's own files
 	$(VENV)/bin/ruff check

@@ -63,9 +63,9 @@ def counting_sql(
 
     ``objects`` is what rules about the whole table read, where that is not the relation itself.
     """
-    numbers = [f"count(*) FILTER (WHERE {counted}) AS checked"]
+    numbers = [f"COALESCE(count_if({counted}), 0) AS checked"]
     for index, rule in enumerate(rules):
-        number = f"count(*) FILTER (WHERE {rule.failing})"
+        number = f"COALESCE(count_if({rule.failing}), 0)"
         if rule.value:
             number = rule.value.replace("${object}", objects or relation)
             number = number.replace("${run_date}", run_date.isoformat()) if run_date else number

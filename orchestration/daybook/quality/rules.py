@@ -205,10 +205,9 @@ def _relationships(table: Table, known: Callable[[str], str]) -> Iterator[Rule]:
 def _unique(columns: list[str], severity: Severity, rule: Optional[Quality] = None, *, waivable: bool = True) -> Rule:
     listed = ", ".join(quote(name) for name in columns)
     none_null = " AND ".join(f"{quote(name)} IS NOT NULL" for name in columns)
-    # How many rows there are beyond the first of each key.
-    value = f"(SELECT count(*) - (SELECT count(*) FROM (SELECT DISTINCT {listed} FROM {_OBJECT} WHERE {none_null})) " + (
-        f"FROM {_OBJECT} WHERE {none_null})"
-    )
+    # How many rows there are beyond the first of each key. As a query of its own it reads the key's columns only.
+    key = listed if len(columns) == 1 else f"({listed})"
+    value = f"(SELECT count(*) - count(DISTINCT {key}) FROM {_OBJECT} WHERE {none_null})"
     shown = columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
     return Rule(
         (rule.name if rule else "") or f"{shown} is unique{_limit(rule)}",

@@ -1,0 +1,79 @@
+"""What the landing contracts make of real shops' files: every count stands explained in the source's YAML."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+from daybook.params import project_root
+from daybook.quality import LANDED_WHOLE, check, landing_rules
+from daybook.sources import load_source, open_landing, read_entity
+from daybook.sources.mapping import quote, typed_select
+
+pytestmark = pytest.mark.slow
+
+
+def judge(name: str, landing: Path, day: date) -> tuple[Counter[str], Counter[str]]:
+    """Rows of a landing (landed, copies), and the rows or numbers that break a rule, by entity and rule."""
+    source = load_source(name)
+    store = open_landing(str(landing))
+    engine = DuckDBEngine(Lake("memory:///none"), "UTC")
+    rows: Counter[str] = Counter()
+    for entity in source.entities:
+        table, _ = read_entity(store, source, entity, day)
+        assert table is not None
+        rows["landed"] += table.num_rows
+        engine.register(f"bronze.{entity}", table)
+        columns = ", ".join(quote(each) for each in table.column_names if each not in ("_source_file", "_row_number"))
+        copies = f"row_number() OVER (PARTITION BY {columns} ORDER BY _row_number) AS _copy"
+        landed = f"(SELECT *, '' AS _waived, {copies} FROM bronze.{entity}) AS landed"
+        engine.keep(f"typed.{entity}", typed_select(source, entity, landed))
+        engine.define(entity, f"SELECT * FROM typed.{entity} WHERE {LANDED_WHOLE}")
+        rows["copies"] += engine.one(f"SELECT count(*) FROM typed.{entity} WHERE _copy > 1")[0]
+    broken: Counter[str] = Counter()
+    for entity in source.entities:
+        results, _, _ = check(
+            engine,
+            f"typed.{entity}",
+            landing_rules(source, entity),
+            entity,
+            key=["_source_file", "_row_number"],
+            counted="_copy = 1",
+            run_date=day,
+            objects=entity,
+        )
+        broken.update({f"{each.table}: {each.rule}": each.failing for each in results if each.failing and each.rule != COPIES})
+    return rows, broken
+
+
+COPIES = "rows stand once"
+
+
+def said_in(source: str) -> str:
+    """The source's YAML, remarks and all."""
+    return (project_root() / "params" / "sources" / f"{source}.yaml").read_text(encoding="utf-8")
+
+
+def test_half_a_year_of_online_retail_is_accepted_but_for_copies(shared_data: Path) -> None:
+    landing = shared_data / "online_retail"
+    rows: Counter[str] = Counter()
+    broken: Counter[str] = Counter()
+    for path in sorted(landing.glob("*.csv")):
+        found, failing = judge("online_retail", landing, date.fromisoformat(path.stem))
+        rows, broken = rows + found, broken + failing
+    assert dict(rows) == {"landed": 209_029, "copies": 1_747}
+    assert broken == Counter()
+    for count in ("209,029 lines", "1,747 lines are exact copies", "0 lines are quarantined"):
+        assert count in said_in("online_retail")
+
+
+def test_a_snapshot_of_olist_is_accepted_whole(shared_data: Path) -> None:
+    rows, broken = judge("olist", shared_data / "olist", date(2018, 10, 3))
+    assert rows["landed"] > 70_000
+    assert broken == Counter()
+    assert "nothing is quarantined" in said_in("olist")
