@@ -1,8 +1,8 @@
 """The tables: Delta Lake under one root URI, bronze, silver, gold and quarantine.
 
-Here: reading a pinned version, replacing partitions, merging by key, candidates and publishing, and which versions were
-read and written. Every change is one atomic commit. Not here: what rows mean (notebooks), SQL (``daybook.engines``),
-whether rows may be published (``daybook.quality``).
+Here: reading a pinned version, replacing partitions, commits that meet others', candidates, and which versions were read and
+written. Every change is one atomic commit. Not here: which version of a row is the newest (``daybook.versions``), what
+publishing replaces (``daybook.publication``), what rows mean (notebooks), SQL (``daybook.engines``).
 
 An unnamed run works on a development copy: it reads what is published until it writes a table, and from then on its own.
 """
@@ -10,8 +10,10 @@ An unnamed run works on a development copy: it reads what is published until it 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Callable, Optional
+from pathlib import Path
+from typing import Any, Callable, Optional, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -24,10 +26,13 @@ from daybook.contracts import LAYERS, Table, load_tables
 from daybook.errors import LakeError
 from daybook.storage import Store
 
-SCHEMAS = ("bronze", "silver", "gold", "quarantine", "candidate", "control")
+SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
+RESTRICTED = ("bronze", "quarantine")
+"""The layers with raw values of persons."""
 PARTITION = "run_date"
-"""The column that bronze, quarantine and control tables are partitioned by: the business date whose run wrote the rows."""
+"""What all tables but silver and gold are partitioned by: the business date whose run wrote the rows."""
 _COMMIT_TRIES = 10
+Outcome = TypeVar("Outcome")
 
 
 class Lake:
@@ -39,6 +44,7 @@ class Lake:
         self.development = development
         self.tables_read: dict[str, int] = {}
         self.tables_written: dict[str, int] = {}
+        self.pinned: dict[str, Optional[int]] = {}
 
     def uri(self, table: str) -> str:
         """Where writes to ``layer.name`` go."""
@@ -49,7 +55,11 @@ class Lake:
         if schema not in SCHEMAS or not name:
             raise LakeError(f"{table!r} is not a table's name; write layer.name with a layer of: {', '.join(SCHEMAS)}.")
         # Candidates belong to one run: two runs that compute the same table must not see each other's.
-        return f"candidate/{self.run_id or 'interactive'}/{name}" if schema == "candidate" else f"{schema}/{name}"
+        return f"candidate/{self._candidates}/{name}" if schema == "candidate" else f"{schema}/{name}"
+
+    @property
+    def _candidates(self) -> str:
+        return self.run_id or "interactive"
 
     @property
     def _write_root(self) -> str:
@@ -73,13 +83,25 @@ class Lake:
                     found.update(f"{schema}.{name}" for name in store.folders(schema))
         return sorted(found)
 
+    def identity(self, table: str) -> str:
+        """What tells a table from another that once had its name; empty without such a table."""
+        delta = self._open(table)
+        return "" if delta is None else str(delta.metadata().id)
+
+    def pin(self, versions: Mapping[str, Optional[int]]) -> None:
+        """From now on read these tables, and no others, at these versions, as if what came later were not there.
+
+        A table with None is read as if it had never been written. Writes go on being made on the newest version.
+        """
+        self.pinned = dict(versions)
+
     def dataset(self, table: str) -> Optional[pa.dataset.Dataset]:
-        """The table at its newest version, which is noted in ``tables_read``; None where it has never been written."""
+        """The table at its pinned or else newest version, noted in ``tables_read``; None where it has never been written."""
         delta = self._open(table)
         if delta is None:
             return None
         self.tables_read[table] = int(delta.version())
-        return _dataset(delta)
+        return dataset_of(delta)
 
     def partitions(self, table: str, column: str = PARTITION) -> list[date]:
         """The dates that a table holds rows for, sorted; from the log alone."""
@@ -94,58 +116,37 @@ class Lake:
         if self._open(table, own=True) is None:
             self._create(table, rows.schema, [PARTITION])
         predicate = f"{PARTITION} = '{run_date.isoformat()}'"
-        self._commit(table, lambda delta, commit: _overwrite(delta, rows, predicate, commit, new_columns=True))
+        self.commit(table, lambda delta: overwrite(delta, rows, predicate, self.signed(), new_columns=True))
 
-    def merge(self, contract: Table, rows: pa.Table, *, landed_on: date) -> dict[str, int]:
-        """Merge rows into a silver table by its key; the newest version of a row wins, whatever the order of dates.
-
-        A version is ``(version_at, landed_on)``. Rows that this date had brought before and no longer brings are deleted, so
-        a landing that is delivered again, corrected, replaces the first. Returns counts: inserted, updated, deleted.
-        """
-        table = contract.full_name
-        self.ensure(contract)
-        same = " AND ".join(f"t.{column} = s.{column}" for column in contract.key)
-        newer = (
-            # What the same landing said before is superseded by what it says now, whatever the versions.
-            "(s.landed_on = t.landed_on OR s.version_at > t.version_at "
-            "OR (s.version_at = t.version_at AND s.landed_on > t.landed_on))"
+    def append(self, table: str, rows: pa.Table, run_date: date) -> None:
+        """Add rows to a date's. Others' additions are never in the way of it, nor it in theirs."""
+        rows = _with_date_first(rows, run_date)
+        if self._open(table, own=True) is None:
+            self._create(table, rows.schema, [PARTITION])
+        self.commit(
+            table,
+            lambda delta: write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=self.signed()),
         )
-        # first_order_date is not the landing's to say: update_column sets it.
-        columns = [name for name in contract.columns if name != "first_order_date"]
-        # The parentheses are needed: DataFusion reads IS DISTINCT FROM a OR b as IS DISTINCT FROM (a OR b).
-        changed = " OR ".join(f"(s.{name} IS DISTINCT FROM t.{name})" for name in columns if name not in contract.key)
-        kept = {name: f"s.{name}" for name in columns}
-        new = {name: f"s.{name}" for name in contract.columns}
 
-        def run(delta: DeltaTable, commit: CommitProperties) -> dict[str, Any]:
-            return dict(
-                delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=commit)
-                .when_matched_update(updates=kept, predicate=f"{newer} AND ({changed})")
-                .when_not_matched_insert(updates=new)
-                .when_not_matched_by_source_delete(predicate=f"t.landed_on = '{landed_on.isoformat()}'")
-                .execute()
-            )
-
-        metrics = self._commit(table, run)
-        return {
-            "inserted": int(metrics["num_target_rows_inserted"]),
-            "updated": int(metrics["num_target_rows_updated"]),
-            "deleted": int(metrics["num_target_rows_deleted"]),
-        }
+    def remove(self, table: str, column: str, values: Sequence[str]) -> None:
+        """Remove the rows whose ``column`` is one of these texts."""
+        if values and self._open(table, own=True) is not None:
+            listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+            self.commit(table, lambda delta: delta.delete(f"{column} IN ({listed})", commit_properties=self.signed()))
 
     def update_column(self, contract: Table, rows: pa.Table, column: str) -> int:
         """Set one column of existing rows by key where it differs; returns how many changed."""
         self.ensure(contract)
         same = " AND ".join(f"t.{name} = s.{name}" for name in contract.key)
 
-        def run(delta: DeltaTable, commit: CommitProperties) -> dict[str, Any]:
+        def run(delta: DeltaTable) -> dict[str, Any]:
             return dict(
-                delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=commit)
+                delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=self.signed())
                 .when_matched_update(updates={column: f"s.{column}"}, predicate=f"s.{column} IS DISTINCT FROM t.{column}")
                 .execute()
             )
 
-        return int(self._commit(contract.full_name, run)["num_target_rows_updated"])
+        return int(self.commit(contract.full_name, run)["num_target_rows_updated"])
 
     def ensure(self, contract: Table) -> None:
         """Create the contract's table, empty, where it does not exist yet."""
@@ -154,48 +155,30 @@ class Lake:
 
     def write_candidate(self, table: str, rows: pa.Table) -> None:
         """Write ``candidate.<name>``, new rows where no reader of gold looks; a retry of the run replaces them."""
-        write_deltalake(self.uri(table), rows, mode="overwrite", schema_mode="overwrite", commit_properties=self._signed())
+        write_deltalake(self.uri(table), rows, mode="overwrite", schema_mode="overwrite", commit_properties=self.signed())
         self.tables_written[table] = int(DeltaTable(self.uri(table)).version())
 
-    def publish(self, contract: Table, rows: pa.Table, dates: list[date]) -> bool:
-        """Make a candidate's rows visible, in one commit: they become all there is for ``dates`` (or the whole table where
-        it has no partitions). Idempotent within a named run: False when this run has published the table before.
+    def drop_candidates(self) -> int:
+        """Remove this run's candidates, if they are still there; returns how many files there were.
+
+        Once the run has published and its last stage is done: before, another try reads them again.
         """
-        table = contract.full_name
-        self.ensure(contract)
-        predicate = None
-        if contract.partition_by:
-            if not dates:
-                return False
-            listed = ", ".join(f"'{day.isoformat()}'" for day in dates)
-            predicate = f"{contract.partition_by[0]} IN ({listed})"
-        # A Delta application transaction: written with the commit, so that a retry sees that it happened.
-        app_id = f"daybook.publish.{self.run_id}"
-        transactions = [Transaction(app_id, 1)] if self.run_id else None
-        done = False
+        store = Store(self._write_root)
+        keys = store.keys(f"candidate/{self._candidates}")
+        for key in keys:
+            store.remove(key)
+        return len(keys)
 
-        def run(delta: DeltaTable, commit: CommitProperties) -> dict[str, Any]:
-            nonlocal done
-            if self.run_id and delta.transaction_version(app_id) is not None:
-                return {}
-            _overwrite(delta, rows, predicate, commit)
-            done = True
-            return {}
+    def commit(self, table: str, action: Callable[[DeltaTable], Outcome]) -> Outcome:
+        """Run one commit on the newest version, again from the start when another writer was first.
 
-        self._commit(table, run, transactions)
-        return done
-
-    def _commit(
-        self,
-        table: str,
-        action: Callable[[DeltaTable, CommitProperties], Any],
-        transactions: Optional[list[Transaction]] = None,
-    ) -> Any:
-        """Run one commit on the newest version, again when another writer was first."""
+        An action that only looks commits nothing, and then nothing is noted as written.
+        """
         for attempt in range(1, _COMMIT_TRIES + 1):
             try:
                 delta = DeltaTable(self.uri(table))
-                result = action(delta, self._signed(transactions))
+                before = delta.version()
+                result = action(delta)
             except CommitFailedError as error:
                 if attempt == _COMMIT_TRIES:
                     raise LakeError(
@@ -207,12 +190,14 @@ class Lake:
             except DeltaError as error:
                 raise LakeError(f"{table} at {self.uri(table)} could not be written: {str(error).splitlines()[0]}") from error
             # The version of this very commit: another writer may already have added the next.
-            self.tables_written[table] = int(delta.version())
+            if delta.version() > before:
+                self.tables_written[table] = int(delta.version())
             return result
         raise AssertionError("unreachable")
 
-    def _signed(self, transactions: Optional[list[Transaction]] = None) -> CommitProperties:
-        signature = {"daybook_run_id": self.run_id or f"dev/{self.development}"}
+    def signed(self, transactions: Optional[list[Transaction]] = None, **said: str) -> CommitProperties:
+        """What goes into the log with a commit of this lake's: whose it is, and what else is ``said``."""
+        signature = {"daybook_run_id": self.run_id or f"dev/{self.development}", **said}
         return CommitProperties(custom_metadata=signature, app_transactions=transactions)
 
     def _create(self, table: str, schema: pa.Schema, partition_by: list[str], description: str = "") -> None:
@@ -225,15 +210,21 @@ class Lake:
 
     def _create_unless_there(self, table: str, schema: pa.Schema, partition_by: list[str], description: str) -> None:
         published = f"{self.root}/{self._path(table)}"
+        restrict_folder(self.uri(table), table)
         if self.development and _open_delta(published) is not None:
             # The development copy begins as what is published, so that its reader sees whole tables.
             source = DeltaTable(published)
+            rows = dataset_of(source).scanner().to_reader()
+            properties = table_configuration(table, rows.schema)
             write_deltalake(
                 self.uri(table),
-                _dataset(source).scanner().to_reader(),
+                rows,
                 partition_by=list(source.metadata().partition_columns) or None,
-                commit_properties=self._signed(),
+                # write_deltalake takes Delta's own properties only.
+                configuration={name: value for name, value in properties.items() if name.startswith("delta.")},
+                commit_properties=self.signed(),
             )
+            configure(self.uri(table), properties)
             return
         DeltaTable.create(
             self.uri(table),
@@ -242,24 +233,67 @@ class Lake:
             partition_by=partition_by or None,
             name=table,
             description=description or None,
+            configuration=dict(table_configuration(table, schema)),
+            raise_if_key_not_exists=False,
         )
 
     def _open(self, table: str, *, own: bool = False) -> Optional[DeltaTable]:
         """The Delta table that a reader (or, with ``own``, a writer) of this lake gets."""
-        delta = _open_delta(self.uri(table))
+        pinned = not own and table in self.pinned
+        version = self.pinned[table] if pinned else None
+        if pinned and version is None:
+            return None
+        delta = _open_delta(self.uri(table), version)
         if delta is None and self.development and not own and not table.startswith("candidate."):
-            delta = _open_delta(f"{self.root}/{self._path(table)}")
+            delta = _open_delta(f"{self.root}/{self._path(table)}", version)
         return delta
 
 
-def _open_delta(uri: str) -> Optional[DeltaTable]:
+def pseudonym_columns() -> frozenset[str]:
+    """Names of columns that hold pseudonyms, in whatever table: those that a contract classifies so."""
+    return frozenset(name for layer in LAYERS for table in load_tables(layer).values() for name in table.pseudonyms)
+
+
+def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
+    """The Delta properties of a table: what is personal leaves no smallest and largest value in the log, which outlives it.
+
+    Tables of raw values say that they are restricted, for whoever hands out rights by table.
+    """
+    if table.split(".")[0] in RESTRICTED:
+        return {"daybook.restricted": "true", "delta.dataSkippingNumIndexedCols": "0"}
+    plain = [name for name in schema.names if name not in pseudonym_columns()]
+    if len(plain) == len(schema.names):
+        return {}
+    if not plain:
+        return {"delta.dataSkippingNumIndexedCols": "0"}
+    return {"delta.dataSkippingStatsColumns": ",".join(plain)}
+
+
+def configure(uri: str, properties: dict[str, str]) -> None:
+    """Give a table the properties that it lacks; a commit of its own, where there are any."""
+    delta = DeltaTable(uri)
+    has = delta.metadata().configuration
+    lacking = {name: value for name, value in properties.items() if has.get(name) != value}
+    if lacking:
+        delta.alter.set_table_properties(lacking, raise_if_not_exists=False)
+
+
+def restrict_folder(uri: str, table: str) -> None:
+    """On a laptop, let only the owner into the folder of a layer with raw values; a bucket's policy is its owner's."""
+    if table.split(".")[0] in RESTRICTED and "://" not in uri:
+        folder = Path(uri).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+
+
+def _open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
     try:
-        return DeltaTable(uri)
+        return DeltaTable(uri, version=version)
     except TableNotFoundError:
         return None
 
 
-def _dataset(delta: DeltaTable) -> pa.dataset.Dataset:
+def dataset_of(delta: DeltaTable) -> pa.dataset.Dataset:
     """The table's files through Arrow's own filesystem.
 
     deltalake's default one calls back into Python from Arrow's reading threads, and those abort the process (exit code 134,
@@ -271,7 +305,7 @@ def _dataset(delta: DeltaTable) -> pa.dataset.Dataset:
     return delta.to_pyarrow_dataset(filesystem=pa.fs.SubTreeFileSystem(path, filesystem))
 
 
-def _overwrite(
+def overwrite(
     delta: DeltaTable, rows: pa.Table, predicate: Optional[str], commit: CommitProperties, *, new_columns: bool = False
 ) -> None:
     """Replace what the predicate selects (None: everything) with rows, in one commit."""

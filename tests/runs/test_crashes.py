@@ -25,12 +25,12 @@ if run_date == {day!r} and len(list(marks.iterdir())) < {times}:
 KERNEL = "os.kill(os.getpid(), signal.SIGKILL)"
 JOB_AND_KERNEL = "os.kill(os.getppid(), signal.SIGKILL); os.kill(os.getpid(), signal.SIGKILL)"
 BETWEEN_MERGES = """
-merge = stage.lake.merge
-def merge_or_die(contract, rows, **options):
+merge = transform.merge
+def merge_or_die(lake, contract, rows, **options):
     if contract.name == "orders":
         {kill}
-    return merge(contract, rows, **options)
-stage.lake.merge = merge_or_die
+    return merge(lake, contract, rows, **options)
+transform.merge = merge_or_die
 """
 
 
@@ -106,13 +106,14 @@ def test_a_stage_killed_four_times_fails_the_run_and_readers_keep_what_they_had(
 def test_a_publish_killed_half_way_is_finished_by_the_next_attempt(module_home: Home, project: Path, tmp_path: Path) -> None:
     land_tiny_day(module_home.path, "2024-07-01", ["7.00"])
     stop_after_three = """
-publish, done = stage.lake.publish, []
-def publish_or_die(contract, rows, dates):
+from daybook.notebook import publishing
+publish, done = publishing.publish, []
+def publish_or_die(lake, contract, *rest):
     if len(done) == 3:
         {kill}
     done.append(contract.name)
-    return publish(contract, rows, dates)
-stage.lake.publish = publish_or_die
+    return publish(lake, contract, *rest)
+publishing.publish = publish_or_die
 """
     kill_in(project, "5_quality", tmp_path, day="2024-07-01", times=1, kill=stop_after_three.format(kill=KERNEL))
 

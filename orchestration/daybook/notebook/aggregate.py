@@ -1,54 +1,123 @@
 """Stage 4: gold recomputed for the order dates this run touched, as candidates that no reader sees yet.
 
-Here: which dates those are, and writing candidates. Not here: the SQL of the gold tables (the notebook), publishing
-(``quality``).
+Here: which dates those are, the one moment of silver that they are computed from, and writing candidates. Not here: the SQL
+of the gold tables (the notebook), publishing (``publishing``).
 """
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 
 import pyarrow as pa
 
 from daybook.contracts import load_tables
 from daybook.errors import StageError
+from daybook.notebook.dates import HELD_DATES, LANDED_DATES, held_dates, stale_notes
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
-from daybook.notebook.transform import LANDED_DATES, stale_dates
+from daybook.publication import Snapshot, take_snapshot
 
 TOUCHED = "candidate.touched_dates"
-"""The dates that a run's candidates stand for, beside the candidates."""
+"""The dates that a run's candidates stand for, and in each row what they rest on (a ``Basis`` as JSON)."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a run's candidates rest on: the moment of silver, the notes of stale dates that they answer, and the stale dates
+    left out because a gate holds them; and, once all are written, the candidates' versions."""
+
+    snapshot: Snapshot
+    notes: list[str]
+    held: list[date]
+    candidates: dict[str, int]
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "held": [day.isoformat() for day in self.held]})
+
+    @classmethod
+    def from_json(cls, text: str) -> Basis:
+        values = json.loads(text)
+        held = [date.fromisoformat(day) for day in values["held"]]
+        return cls(Snapshot(**values["snapshot"]), values["notes"], held, values["candidates"])
 
 
 def touched_dates(stage: Stage) -> Listing:
-    """Make the order dates to recompute queryable as ``touched``: those noted by transform, and the date itself; and all
-    dates whose landing is in silver as ``landed``.
+    """Make the order dates to recompute queryable as ``touched``: those noted as stale, and the date itself; and all dates
+    whose landing is in silver as ``landed``. From here on the stage reads silver as it is at this moment.
 
     Only dates whose own landing is in silver: of a day that never was ingested, or was rejected, silver holds only what later
-    days said of it, which is no day to show.
+    days said of it, which is no day to show. Nor what another day's gate has stopped: that day's own next run shows it.
     """
+    read_at(stage, {})
+    # The notes first: a change is made before its last note, so the moment that follows knows what the notes are about.
+    notes = stale_notes(stage)
+    silver = list(load_tables("silver"))
+    snapshot = take_snapshot(
+        stage.lake, [*silver, LANDED_DATES, HELD_DATES], list(load_tables("gold")), identified_by="silver.orders"
+    )
+    read_at(stage, snapshot.versions)
     landed = set(stage.lake.partitions(LANDED_DATES))
     if stage.run_date not in landed:
         raise StageError(f"{stage.day} is not in silver; run 3_transform for that date first.")
-    noted = stale_dates(stage)
-    dates = sorted((noted | {stage.run_date}) & landed)
-    rows = pa.table({"order_date": pa.array(dates, pa.date32())})
-    stage.engine.register("touched", rows)
+    held = {stopped: days for stopped, days in held_dates(stage).items() if stopped != stage.run_date}
+    landed -= held.keys()
+    noted = {note.order_date for note in notes}
+    left_out = (noted & {day for days in held.values() for day in days}) - {stage.run_date}
+    dates = sorted((noted - left_out | {stage.run_date}) & landed)
+    stage.engine.register("touched", pa.table({"order_date": pa.array(dates, pa.date32())}))
     stage.engine.register("landed", pa.table({"order_date": pa.array(sorted(landed), pa.date32())}))
-    stage.lake.write_candidate(TOUCHED, rows)
+    # A note for whichever run comes next stays until one may show its date.
+    answered = [each.name for each in notes if each.order_date not in left_out or each.run_date == stage.run_date]
+    _write_touched(stage, dates, Basis(snapshot, answered, sorted(left_out), {}))
     stage.details["touched_dates"] = [day.isoformat() for day in dates]
-    stage.details["dates_not_landed"] = len(noted - landed)
-    return Listing(
-        ["business date", "why"], [(day, "this run's date" if day == stage.run_date else "restated") for day in dates]
-    )
+    stage.details["dates_not_landed"] = len(noted - landed - left_out)
+    stage.details["held_dates"] = [day.isoformat() for day in sorted(left_out)]
+    listed = [(day, "this run's date" if day == stage.run_date else "restated") for day in dates]
+    listed += [(day, "left out: held since a gate said no to the day that changed it") for day in sorted(left_out)]
+    return Listing(["business date", "why"], sorted(listed))
 
 
 def write_candidates(stage: Stage) -> Listing:
     """Write every gold table that the notebook defines as a candidate, and end the stage."""
+    dates, basis = read_touched(stage)
     written = []
+    versions = {}
     for contract in load_tables("gold").values():
         rows = stage.relation(contract)
-        stage.lake.write_candidate(f"candidate.{contract.name}", rows)
+        name = f"candidate.{contract.name}"
+        stage.lake.write_candidate(name, rows)
+        versions[name] = stage.lake.tables_written[name]
         written.append((contract.full_name, rows.num_rows))
+    _write_touched(stage, dates, replace(basis, candidates=versions))
     (read,) = stage.engine.one("SELECT count(*) FROM silver.orders WHERE order_date IN (SELECT order_date FROM touched)")
     stage.details["candidates"] = dict(written)
     stage.succeed(rows_in=read, rows_out=sum(count for _, count in written))
     return Listing(["candidate of", "rows"], written)
+
+
+def read_touched(stage: Stage) -> tuple[list[date], Basis]:
+    """The dates that this run's candidates stand for, and what they rest on; ``StageError`` where they are another date's."""
+    stage.engine.refresh(TOUCHED)
+    if not stage.lake.exists(TOUCHED):
+        raise StageError(f"There are no candidates of {stage.day} for this run; run 4_aggregate for that date first.")
+    rows = stage.engine.rows(f"SELECT order_date, basis FROM {TOUCHED} ORDER BY order_date")
+    dates = [row[0] for row in rows]
+    if stage.run_date not in dates:
+        raise StageError(f"The candidates are not those of {stage.day}; run 4_aggregate for that date first.")
+    return dates, Basis.from_json(rows[0][1])
+
+
+def read_at(stage: Stage, versions: Mapping[str, int]) -> None:
+    """Have the stage read these tables at these versions (-1: as if they were not there), and all others as they are."""
+    before = stage.lake.pinned
+    stage.lake.pin({name: None if version < 0 else version for name, version in versions.items()})
+    for name in {*before, *versions}:
+        stage.engine.refresh(name)
+
+
+def _write_touched(stage: Stage, dates: list[date], basis: Basis) -> None:
+    rows = {"order_date": pa.array(dates, pa.date32()), "basis": pa.array([basis.to_json()] * len(dates), pa.string())}
+    stage.lake.write_candidate(TOUCHED, pa.table(rows))

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from daybook.contracts import load_tables
-from daybook.errors import StageError
 from daybook.notebook.aggregate import TOUCHED
 from daybook.notebook.approval import decide
+from daybook.notebook.dates import hold_dates
 from daybook.notebook.display import Listing
+from daybook.notebook.publishing import open_candidates, publish_candidates
 from daybook.notebook.stage import Stage
-from daybook.notebook.transform import clear_stale_dates
-from daybook.notebook.validate import record_rules
+from daybook.notebook.validate import record_rules, rule_listing
 from daybook.quality import (
     RuleResult,
     Verdict,
@@ -55,6 +55,11 @@ class Audit:
         return Listing(["table", "rows", "rules", "broken rules"], rows)
 
     @property
+    def broken(self) -> Listing:
+        """A row a rule that does not hold."""
+        return rule_listing(self.rules)
+
+    @property
     def reconciliation(self) -> Listing:
         """A row a figure that must agree to the cent."""
         return Listing(
@@ -65,11 +70,7 @@ class Audit:
 
 def audit(stage: Stage) -> Audit:
     """Check the candidates of this run: contracts, gold = silver, and the day against the four weeks before."""
-    if stage.lake.version(TOUCHED) is None:
-        raise StageError(f"There are no candidates of {stage.day} for this run; run 4_aggregate for that date first.")
-    if (stage.run_date,) not in stage.engine.rows(f"SELECT order_date FROM {TOUCHED}"):
-        raise StageError(f"The candidates are not those of {stage.day}; run 4_aggregate for that date first.")
-    found = Audit(dates=[row[0] for row in stage.engine.rows(f"SELECT order_date FROM {TOUCHED} ORDER BY order_date")])
+    found = Audit(dates=open_candidates(stage))
     for contract in load_tables("gold").values():
         found.rules += check_contract(
             stage.engine, f"candidate.{contract.name}", contract, run_date=stage.run_date, known=_as_candidate
@@ -87,13 +88,10 @@ def publish(stage: Stage, found: Audit) -> None:
     verdict = decide(stage, found.verdict)
     record_rules(stage, found.rules, verdict, broken="rejected")
     if not verdict.passed:
+        hold_dates(stage)
         stage.reject(verdict.reasons, rows_in=checked)
         return
-    for contract in load_tables("gold").values():
-        rows = stage.engine.arrow(f"SELECT * FROM candidate.{contract.name}").cast(contract.arrow_schema)
-        stage.lake.publish(contract, rows, found.dates)
-    clear_stale_dates(stage)
-    stage.details["published_dates"] = [day.isoformat() for day in found.dates]
+    publish_candidates(stage, found.dates)
     stage.succeed(rows_in=checked, rows_out=checked)
 
 
@@ -170,6 +168,6 @@ def _against_history(stage: Stage) -> list[RuleResult]:
 def _said_of(stage: Stage, value: float, score: Score, maximum: float) -> str:
     direction = "above" if score.z > 0 else "below"
     return (
-        f"{value:,.2f} is {direction} the {score.expected:,.2f} that {stage.run_date:%A}s of the last {score.days} days let expect "
-        f"(robust z-score {score.z:+.1f}, usual is up to {maximum:g})"
+        f"{value:,.2f} is {direction} the {score.expected:,.2f} that {stage.run_date:%A}s of the last {score.days} days let "
+        f"expect (robust z-score {score.z:+.1f}, usual is up to {maximum:g})"
     )

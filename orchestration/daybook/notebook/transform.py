@@ -7,24 +7,19 @@ that chooses and derives (the notebook), mappings (``daybook.sources``).
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 
 import pyarrow as pa
 
 from daybook.contracts import Table, load_tables
+from daybook.notebook.approval import decide
+from daybook.notebook.dates import LANDED_DATES, note_stale_dates, stale_dates
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
-from daybook.notebook.validate import accept
-from daybook.quality import check_contract, refuse_broken
+from daybook.notebook.validate import accept, record_rules, rule_listing
+from daybook.quality import RuleResult, check_contract, refuse_broken, warnings_of
 from daybook.sources import mapped_sql
-
-STALE_DATES = "control.stale_dates"
-"""Order dates whose gold a run's merges made stale, by the run's business date; cleared once gold is published.
-
-Written before the merges: a run that dies between them and gold leaves the note for the next try."""
-
-
-LANDED_DATES = "control.landed_dates"
-"""The business dates whose rows have passed validation and are in silver, a partition each."""
+from daybook.versions import Changes, merge
 
 
 def map_to_canonical(stage: Stage) -> Listing:
@@ -39,29 +34,31 @@ def map_to_canonical(stage: Stage) -> Listing:
 
 
 def merge_silver(stage: Stage) -> Listing:
-    """Merge every silver table that the notebook defines, and end the stage. A null or repeated key stops all of them."""
+    """Hold every silver table that the notebook defines against its contract, merge them, and end the stage. A row that breaks
+    a contract stops all of them."""
     contracts = list(load_tables("silver").values())
     rows = {contract.full_name: stage.relation(contract) for contract in contracts}
-    verdict_on = []
     for contract in contracts:
         stage.engine.register(f"new.{contract.name}", rows[contract.full_name])
-        verdict_on += check_contract(stage.engine, f"new.{contract.name}", contract)
-    verdict = refuse_broken(verdict_on)
+    found_by: list[RuleResult] = []
+    for contract in contracts:
+        found_by += check_contract(stage.engine, f"new.{contract.name}", contract, run_date=stage.run_date, known=_once_merged)
+    stage.details["warnings"] = warnings_of(found_by)
+    verdict = decide(stage, refuse_broken(found_by))
+    record_rules(stage, found_by, verdict, broken="rejected")
     read = stage.engine.one("SELECT " + " + ".join(f"(SELECT count(*) FROM mapped.{each.name})" for each in contracts))[0]
     if not verdict.passed:
         stage.reject(verdict.reasons, rows_in=read)
-        return Listing(["rule", "broken by"], [(each.rule, each.failing) for each in verdict_on if each.failing])
-    for contract in contracts:
-        stage.engine.refresh(contract.full_name)
-    stale = _note_stale_dates(stage)
-    _note_affected_customers(stage)
+        return rule_listing(found_by)
+    watch = _Watch(stage)
     merged = []
     # Orders last but for the customers: what other tables say of an order is there before the order is.
     for contract in sorted(contracts, key=lambda each: each.name in ("orders", "customers")):
-        counts = stage.lake.merge(contract, rows[contract.full_name], landed_on=stage.run_date)
-        stage.engine.refresh(contract.full_name)
-        merged.append((contract.full_name, rows[contract.full_name].num_rows, *counts.values()))
+        found = rows[contract.full_name]
+        counts = merge(stage.lake, contract, found, landed_on=stage.run_date, before=partial(watch.note, contract.name))
+        merged.append((contract.full_name, found.num_rows, *counts.values()))
     _set_first_order_dates(stage, load_tables("silver")["silver.customers"])
+    stale = watch.note_again()
     landed = pa.table({"orders": pa.array([rows["silver.orders"].num_rows], pa.int64())})
     stage.lake.replace_partition(LANDED_DATES, landed, stage.run_date)
     stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
@@ -70,81 +67,121 @@ def merge_silver(stage: Stage) -> Listing:
     return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
 
 
-def _note_stale_dates(stage: Stage) -> list[date]:
-    """Write down the order dates whose gold these merges can change, beside those an unfinished try has noted.
+def _once_merged(table: str) -> str:
+    """What a foreign key of a silver table is looked up in: what is there, and what comes with it."""
+    return f"(SELECT * FROM {table} UNION ALL SELECT * FROM new.{table.split('.')[1]}) AS known"
 
-    They are: the dates of the orders that come in, now and as silver has them; of orders that a line, payment or review came
-    in for, or disappears from; of a customer's orders whose first one changes; of orders with a product whose category changes.
+
+class _Watch:
+    """Notes the order dates whose gold the merges of a stage change: exactly those, before each commit and once more after all.
+
+    Dates that run side by side leave no gap: a merge of orders knows the very rows that it replaces. What another table says
+    of an order is noted for the date that the order has once it is merged; whoever moves the order after that notes both of
+    its dates, and computes them later.
     """
-    gone = " UNION ALL ".join(
-        f"SELECT t.order_id FROM silver.{name} AS t WHERE t.landed_on = DATE '{stage.day}' "
-        f"AND t.order_id NOT IN (SELECT order_id FROM new.{name})"
-        for name in ("orders", "order_items", "payments", "reviews")
-    )
-    touched = " UNION ALL ".join(
-        f"SELECT order_id FROM new.{name}" for name in ("orders", "order_items", "payments", "reviews")
-    )
-    rows = stage.engine.rows(
-        f"""
-        WITH touched AS ({touched} UNION ALL {gone}),
-        known AS (SELECT customer_key, min(order_date) AS first_date FROM silver.orders GROUP BY customer_key),
-        moved AS (  -- customers whose first order may change: an earlier one comes in, or one is corrected or disappears
-            SELECT n.customer_key FROM new.orders AS n JOIN known AS k ON k.customer_key = n.customer_key
-            WHERE n.order_date < k.first_date
-            UNION SELECT t.customer_key FROM new.orders AS n JOIN silver.orders AS t ON t.order_id = n.order_id
-            WHERE t.order_date <> n.order_date OR t.customer_key IS DISTINCT FROM n.customer_key
-            UNION SELECT t.customer_key FROM silver.orders AS t WHERE t.landed_on = DATE '{stage.day}'
-            AND t.order_id NOT IN (SELECT order_id FROM new.orders)
-        ),
-        recategorised AS (
-            SELECT n.product_id FROM new.products AS n JOIN silver.products AS t ON t.product_id = n.product_id
-            WHERE n.category IS DISTINCT FROM t.category
-            -- Lines can come in before their product does.
-            UNION SELECT n.product_id FROM new.products AS n ANTI JOIN silver.products AS t ON t.product_id = n.product_id
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.noted: set[date] = set()
+        self._orders: set[str] = set()
+        self._products: set[str] = set()
+
+    def note(self, table: str, changes: Changes) -> None:
+        """Note what these changes of a table make stale, before they are made."""
+        engine = self.stage.engine
+        # A new version that says the same makes nothing stale.
+        said = [name for name in changes.after.column_names if name not in ("version_at", "landed_on")]
+        if table == "products":
+            said = ["product_id", "category"]  # gold has no names
+        engine.register("changed.before", changes.before.select(said))
+        engine.register("changed.after", changes.after.select(said))
+        differing = (
+            "((SELECT * FROM changed.before EXCEPT SELECT * FROM changed.after) UNION ALL "
+            "(SELECT * FROM changed.after EXCEPT SELECT * FROM changed.before))"
         )
-        SELECT order_date FROM new.orders
-        UNION SELECT order_date FROM silver.orders WHERE order_id IN (SELECT order_id FROM touched)
-        UNION SELECT order_date FROM silver.orders WHERE customer_key IN (SELECT customer_key FROM moved)
-        UNION SELECT o.order_date FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id
-              WHERE i.product_id IN (SELECT product_id FROM recategorised)
-        """
-    )
-    noted = {row[0] for row in rows} | stale_dates(stage)
-    stale = sorted(noted)
-    stage.lake.replace_partition(STALE_DATES, pa.table({"order_date": pa.array(stale, pa.date32())}), stage.run_date)
-    stage.engine.refresh(STALE_DATES)
-    return stale
+        if table == "orders":
+            self._add(self._dates_of_orders(differing))
+        elif table == "products":
+            products = {row[0] for row in engine.rows(f"SELECT DISTINCT product_id FROM {differing}")}
+            self._products |= products
+            self._add(self._dates_of(set(), products))
+        elif table != "customers":
+            orders = {row[0] for row in engine.rows(f"SELECT DISTINCT order_id FROM {differing}")}
+            self._orders |= orders
+            self._add(self._dates_of(orders, set()))
 
+    def note_again(self) -> list[date]:
+        """Note all of it once more, now that it is merged, with the dates that orders have now; returns what waits in all."""
+        waiting = stale_dates(self.stage)
+        self.noted |= self._dates_of(self._orders, self._products)
+        note_stale_dates(self.stage.lake, self.noted, under=self.stage.run_date)
+        return sorted(self.noted | waiting)
 
-def stale_dates(stage: Stage) -> set[date]:
-    """The order dates noted for this business date and not yet published."""
-    if not stage.lake.exists(STALE_DATES):
-        return set()
-    return {row[0] for row in stage.engine.rows(f"SELECT order_date FROM {STALE_DATES} WHERE run_date = DATE '{stage.day}'")}
+    def _add(self, days: set[date]) -> None:
+        note_stale_dates(self.stage.lake, days - self.noted, under=self.stage.run_date)
+        self.noted |= days
 
+    def _dates_of_orders(self, differing: str) -> set[date]:
+        """The dates of orders as they were and will be, and of customers' first orders where another becomes the first: these
+        two dates gain and lose a new customer, and all others keep theirs."""
+        self.stage.engine.refresh("silver.orders")
+        rows = self.stage.engine.rows(
+            f"""
+            WITH differing AS (SELECT order_id, customer_key, order_date FROM {differing} AS either),
+            was AS (
+                SELECT customer_key, min(order_date) AS first_date FROM silver.orders
+                WHERE customer_key IN (SELECT customer_key FROM differing) GROUP BY customer_key
+            ),
+            merged AS (
+                SELECT customer_key, order_date FROM silver.orders WHERE order_id NOT IN (SELECT order_id FROM changed.before)
+                UNION ALL SELECT customer_key, order_date FROM changed.after
+            ),
+            becomes AS (
+                SELECT customer_key, min(order_date) AS first_date FROM merged
+                WHERE customer_key IN (SELECT customer_key FROM differing) GROUP BY customer_key
+            ),
+            moved AS (
+                SELECT was.first_date AS old_date, becomes.first_date AS new_date
+                FROM was FULL JOIN becomes ON becomes.customer_key = was.customer_key
+                WHERE was.first_date IS DISTINCT FROM becomes.first_date
+            )
+            SELECT order_date FROM differing UNION SELECT old_date FROM moved UNION SELECT new_date FROM moved
+            """
+        )
+        return {row[0] for row in rows if row[0] is not None}
 
-def clear_stale_dates(stage: Stage) -> None:
-    """Forget the noted dates: their gold is published."""
-    stage.lake.replace_partition(STALE_DATES, pa.table({"order_date": pa.array([], pa.date32())}), stage.run_date)
-
-
-def _note_affected_customers(stage: Stage) -> None:
-    """Keep, as ``affected``, whose first order the merges can change: before them, while silver still has what disappears."""
-    rows = stage.engine.arrow(
-        f"""
-        SELECT customer_key FROM new.orders UNION SELECT customer_key FROM new.customers
-        UNION SELECT customer_key FROM silver.orders WHERE landed_on = DATE '{stage.day}'
-        UNION SELECT t.customer_key FROM silver.orders AS t JOIN new.orders AS n ON n.order_id = t.order_id
-        """
-    )
-    stage.engine.register("affected", rows)
+    def _dates_of(self, orders: set[str], products: set[str]) -> set[date]:
+        """The dates that silver now has for these orders, and for orders with a line of these products."""
+        engine = self.stage.engine
+        # Orders first: of an order that comes in after this look, whoever brings it computes its date later.
+        for name in ("silver.orders", "silver.order_items"):
+            engine.refresh(name)
+        engine.register("changed.orders", pa.table({"order_id": pa.array(sorted(orders), pa.string())}))
+        engine.register("changed.products", pa.table({"product_id": pa.array(sorted(products), pa.string())}))
+        rows = engine.rows(
+            """
+            SELECT order_date FROM silver.orders WHERE order_id IN (SELECT order_id FROM changed.orders)
+            UNION SELECT o.order_date FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id
+            WHERE i.product_id IN (SELECT product_id FROM changed.products)
+            """
+        )
+        return {row[0] for row in rows}
 
 
 def _set_first_order_dates(stage: Stage, contract: Table) -> None:
-    """Bring ``customers.first_order_date`` in line with silver.orders; null for a customer without orders."""
-    rows = stage.engine.arrow(
-        "SELECT a.customer_key, min(o.order_date) AS first_order_date FROM affected AS a "
-        "LEFT JOIN silver.orders AS o ON o.customer_key = a.customer_key WHERE a.customer_key IS NOT NULL "
-        "GROUP BY a.customer_key ORDER BY a.customer_key"
-    )
-    stage.lake.update_column(contract, rows, "first_order_date")
+    """Bring ``customers.first_order_date`` in line with silver.orders, until a look finds nothing to change; null for a
+    customer without orders. All customers are looked at: a run that died before this leaves no list of them."""
+    while True:
+        for name in ("silver.orders", "silver.customers"):
+            stage.engine.refresh(name)
+        rows = stage.engine.arrow(
+            """
+            WITH firsts AS (SELECT customer_key, min(order_date) AS first_order_date FROM silver.orders GROUP BY customer_key)
+            SELECT c.customer_key, f.first_order_date FROM silver.customers AS c
+            LEFT JOIN firsts AS f ON f.customer_key = c.customer_key
+            WHERE c.first_order_date IS DISTINCT FROM f.first_order_date ORDER BY c.customer_key
+            """
+        )
+        if not rows.num_rows:
+            return
+        stage.lake.update_column(contract, rows, "first_order_date")

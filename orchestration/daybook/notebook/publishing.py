@@ -1,0 +1,91 @@
+"""Publishing a run's candidates once the gate has passed, and what that changed for readers.
+
+Here: the moment of silver that the candidates are judged at, publishing all gold tables, and the days restated. Not here:
+the gate (``quality``), one table's publication (``daybook.publication``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any, Optional
+
+from daybook.contracts import load_tables
+from daybook.errors import StageError
+from daybook.notebook.aggregate import read_at, read_touched
+from daybook.notebook.dates import clear_notes, note_stale_dates, release_dates
+from daybook.notebook.stage import Stage
+from daybook.publication import Publication, publish
+
+RESTATED = ("orders", "gross_revenue", "returns_amount", "net_revenue")
+"""The figures that a restated day is shown with."""
+_DAILY_SALES = "gold.daily_sales"
+
+
+def open_candidates(stage: Stage) -> list[date]:
+    """The dates of this run's candidates. From here on the stage reads those candidates, and silver as they were computed from.
+
+    What other dates merge meanwhile is no difference between candidates and silver. ``StageError`` without candidates.
+    """
+    dates, basis = read_touched(stage)
+    if set(basis.candidates) != {f"candidate.{name.split('.')[1]}" for name in load_tables("gold")}:
+        raise StageError(f"The candidates of {stage.day} are not complete; run 4_aggregate for that date first.")
+    read_at(stage, {**basis.snapshot.versions, **basis.candidates})
+    return dates
+
+
+def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
+    """Make the candidates visible, one atomic commit a table; a next try finishes what one that was stopped has begun.
+
+    Leaves in ``stage.details``: ``published_dates``, ``left_to_newer`` (dates that a run with a later look at silver has
+    published) and ``restated`` (other days than the run's whose row of daily_sales changed, with the figures before and after).
+    """
+    if list(dates) != open_candidates(stage):
+        raise StageError(f"The candidates of {stage.day} are not of the dates to publish; run 4_aggregate again.")
+    _, basis = read_touched(stage)
+    done: dict[str, Publication] = {}
+    for contract in load_tables("gold").values():
+        rows = stage.engine.arrow(f"SELECT * FROM candidate.{contract.name}").cast(contract.arrow_schema)
+        done[contract.full_name] = publish(stage.lake, contract, rows, dates, basis.snapshot)
+        stage.engine.refresh(contract.full_name)
+    by_date = [done[name].left_to_newer for name, contract in load_tables("gold").items() if contract.partition_by]
+    left = {day for days in by_date for day in days}
+    stage.details["published_dates"] = [day.isoformat() for day in dates if day not in left]
+    stage.details["left_to_newer"] = [day.isoformat() for day in sorted(left)]
+    stage.details["restated"] = _restated(stage, done[_DAILY_SALES].version, [day for day in dates if day != stage.run_date])
+    # What is held is noted for whichever run comes once it no longer is; only then may this run's notes go.
+    note_stale_dates(stage.lake, basis.held)
+    release_dates(stage)
+    clear_notes(stage.lake, basis.notes)
+
+
+def _restated(stage: Stage, version: Optional[int], dates: Sequence[date]) -> list[dict[str, Any]]:
+    """The days among ``dates`` whose row the publication with this version has changed, as readers had it and have it now."""
+    if version is None or not dates:
+        return []
+    pinned = dict(stage.lake.pinned)
+    rows = []
+    try:
+        for each in (version - 1, version):
+            stage.lake.pin({_DAILY_SALES: each})
+            stage.engine.refresh(_DAILY_SALES)
+            found = stage.engine.query(f"SELECT * FROM {_DAILY_SALES}")
+            names = found.columns
+            rows.append({row[names.index("order_date")]: dict(zip(names, row)) for row in found.fetchall()})
+    finally:
+        stage.lake.pin(pinned)
+        stage.engine.refresh(_DAILY_SALES)
+    before, after = rows
+    return [
+        {"order_date": day.isoformat(), "before": _figures(before.get(day)), "after": _figures(after.get(day))}
+        for day in dates
+        if before.get(day) != after.get(day)
+    ]
+
+
+def _figures(row: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+    """A day's figures, money as text; None for a day that is not there."""
+    if row is None:
+        return None
+    return {name: str(row[name]) if isinstance(row[name], Decimal) else row[name] for name in RESTATED}

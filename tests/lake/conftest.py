@@ -1,0 +1,29 @@
+"""A lake of a test's own, and commits that are not waited for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import daybook.lake
+from daybook.lake import Lake
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return str(tmp_path / "lake")
+
+
+@pytest.fixture
+def lake(root: str) -> Lake:
+    return Lake(root, run_id="daily-2025-11-01-1")
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits between tries to commit, which are not waited for."""
+    waited: list[float] = []
+    monkeypatch.setattr(daybook.lake, "time", SimpleNamespace(sleep=waited.append))
+    return waited

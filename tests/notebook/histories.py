@@ -1,0 +1,281 @@
+"""Random landing histories of a tiny shop, and running them: the notebooks' own SQL and functions, without kernels or files.
+
+A run can be held at any look at a table and any commit while another date's run goes on, so that everything that can happen
+between processes happens in this one, the same each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from functools import cache
+from typing import Any, Callable, Optional
+
+import nbformat
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from daybook.contracts import load_table, load_tables
+from daybook.engines import DuckDBEngine
+from daybook.execution import notebook_path
+from daybook.lake import Lake
+from daybook.notebook import aggregate, dates, publishing, quality, transform
+from daybook.notebook.stage import Stage
+from daybook.params import load_settings
+from daybook.sources import load_source
+
+DAYS = [date(2025, 11, day) for day in (28, 29, 30)]
+_CUSTOMERS = ["1" * 32, "2" * 32]
+_COMPUTED = ("order_date", "line_amount", "landed_on", "first_order_date")
+_TECHNICAL = [pa.field("_source_file", pa.string()), pa.field("_row_number", pa.int64()), pa.field("landed_on", pa.date32())]
+
+
+@dataclass(frozen=True)
+class Landing:
+    """What a date brings: rows of the canonical model by table, as a source's mapping would give them."""
+
+    day: date
+    rows: dict[str, list[dict[str, Any]]]
+
+
+@dataclass
+class History:
+    """Landings in the order in which their runs begin, and where each run is held for the next one to go on.
+
+    ``holds[n]`` are steps of run n, at each of which the next run does ``strides[n]`` stages.
+    """
+
+    landings: list[Landing]
+    holds: list[list[int]] = field(default_factory=list)
+    strides: list[int] = field(default_factory=list)
+
+    def in_order(self) -> History:
+        """Each date once, in order, with what it brought last."""
+        last = {each.day: each for each in self.landings}
+        return History([last[day] for day in sorted(last)])
+
+
+def moment(day: date, hour: int) -> datetime:
+    """An hour of a day."""
+    return datetime(day.year, day.month, day.day, hour, tzinfo=timezone.utc)
+
+
+@st.composite
+def landings(draw: st.DrawFn, day: date) -> Landing:
+    """A handful of orders, old and new, and what came with them; a later date may bring an older version."""
+    rows: dict[str, list[dict[str, Any]]] = {name.split(".")[1]: [] for name in load_tables("silver")}
+
+    def version() -> datetime:
+        return moment(DAYS[0], draw(st.integers(1, 3)))
+
+    placed = [each for each in DAYS if each <= day]
+    customers = [None, *_CUSTOMERS]
+    for order in draw(st.lists(st.sampled_from(["o1", "o2", "o3"]), unique=True, max_size=3)):
+        rows["orders"].append(
+            {
+                "order_id": order,
+                "customer_key": draw(st.sampled_from(customers)),
+                # Mostly the order's own date; now and then it is corrected.
+                "ordered_at": moment(draw(st.sampled_from(placed)), 12),
+                "status": draw(st.sampled_from(["paid", "delivered", "cancelled"])),
+                "country": "DE",
+                "delivered_at": draw(st.sampled_from([None, moment(DAYS[-1], 20)])),
+                "version_at": version(),
+            }
+        )
+    lines = st.sampled_from([("o1", 1), ("o1", 2), ("o2", 1), ("o3", 1)])
+    for order, number in draw(st.lists(lines, unique=True, max_size=3)):
+        pieces = draw(st.sampled_from([1, 2, -1]))
+        rows["order_items"].append(
+            {
+                "order_id": order,
+                "line_number": number,
+                "product_id": draw(st.sampled_from(["p1", "p2"])),
+                "quantity": pieces,
+                "unit_price": Decimal(draw(st.sampled_from(["1.50", "7"]))),
+                "is_return": pieces < 0,
+                "version_at": version(),
+            }
+        )
+    for order in draw(st.lists(st.sampled_from(["o1", "o2"]), unique=True, max_size=1)):
+        amount = Decimal(draw(st.sampled_from(["3", "5"])))
+        method = draw(st.sampled_from(["card", "invoice"]))
+        rows["payments"].append({"order_id": order, "sequence": 1, "method": method, "amount": amount, "version_at": version()})
+    for product in draw(st.lists(st.sampled_from(["p1", "p2"]), unique=True, max_size=1)):
+        category = draw(st.sampled_from(["Toys", "Tea"]))
+        rows["products"].append({"product_id": product, "name": product, "category": category, "version_at": version()})
+    for customer in draw(st.lists(st.sampled_from(_CUSTOMERS), unique=True, max_size=1)):
+        city = draw(st.sampled_from(["Ulm", "Kiel"]))
+        rows["customers"].append({"customer_key": customer, "city": city, "version_at": version()})
+    return Landing(day, rows)
+
+
+@st.composite
+def histories(draw: st.DrawFn, *, parallel: bool) -> History:
+    """Two or three dates in any order, some delivered again with other rows or without some."""
+    days = draw(st.permutations(DAYS[-draw(st.integers(2, 3)) :]))
+    again = draw(st.lists(st.sampled_from(days), max_size=2))
+    history = History([draw(landings(day)) for day in [*days, *again]])
+    if parallel:
+        count = len(history.landings)
+        history.holds = draw(st.lists(st.lists(st.integers(0, 130), min_size=1, max_size=3), min_size=count, max_size=count))
+        history.strides = draw(st.lists(st.integers(1, 3), min_size=count, max_size=count))
+    return history
+
+
+class HeldLake(Lake):
+    """A lake whose user can be held at any look at a table and before and after any commit."""
+
+    def __init__(self, root: str, run: Run) -> None:
+        super().__init__(root, run_id=run.run_id)
+        self._run = run
+
+    def dataset(self, table: str) -> Any:
+        found = super().dataset(table)
+        self._run.step()
+        return found
+
+    def version(self, table: str) -> Optional[int]:
+        found = super().version(table)
+        self._run.step()
+        return found
+
+    def commit(self, table: str, action: Any) -> Any:
+        def held(delta: Any) -> Any:
+            self._run.step()
+            return action(delta)
+
+        done = super().commit(table, held)
+        self._run.step()
+        return done
+
+
+class Run:
+    """One run of a date: three stages, each in a lake and an engine of its own as in a kernel of its own."""
+
+    def __init__(self, root: str, landing: Landing, number: int, *, gate: bool) -> None:
+        self.root, self.landing = root, landing
+        self.run_id = f"daily-{landing.day}-{number}"
+        self.gate = gate
+        self.ahead: list[Callable[[], None]] = [self.transform, self.aggregate, self.publish]
+        self.holds: list[int] = []
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.steps = 0
+        self.under_way = False
+        self.last: Optional[Stage] = None
+
+    def step(self) -> None:
+        """One look at a table or one commit of this run; other runs may go on here."""
+        self.steps += 1
+        if self.steps - 1 in self.holds:
+            self.meanwhile()
+
+    def go_on(self) -> None:
+        """Do the next stage."""
+        self.under_way = True
+        try:
+            self.ahead.pop(0)()
+        finally:
+            self.under_way = False
+
+    def finish(self) -> None:
+        """Do all stages that are still ahead."""
+        while self.ahead:
+            self.go_on()
+
+    def _begin(self, name: str) -> Stage:
+        settings = _settings()
+        lake = HeldLake(self.root, self)
+        engine = DuckDBEngine(lake, settings.timezone)
+        self.last = Stage(name, settings, self.landing.day, self.run_id, load_source(settings.source), lake, engine)
+        return self.last
+
+    def transform(self) -> None:
+        stage = self._begin("transform")
+        for name, rows in self.landing.rows.items():
+            stage.engine.register(f"mapped.{name}", _mapped(name, rows, self.landing.day))
+        for name, sql in definitions("transform"):
+            stage.engine.define(name, sql)
+        said = transform.merge_silver(stage)
+        assert stage.ended == "SUCCEEDED", said
+
+    def aggregate(self) -> None:
+        stage = self._begin("aggregate")
+        aggregate.touched_dates(stage)
+        for name, sql in definitions("aggregate"):
+            stage.engine.define(name, sql)
+        aggregate.write_candidates(stage)
+
+    def publish(self) -> None:
+        stage = self._begin("quality")
+        touched = publishing.open_candidates(stage)
+        if self.gate:
+            unequal = {name: pair for name, pair in quality._reconcile(stage).items() if pair[0] != pair[1]}
+            assert not unequal, f"what other dates merge must make no difference: {unequal}"
+        publishing.publish_candidates(stage, touched)
+
+
+def run_history(root: str, history: History, *, gate: bool = False) -> list[Run]:
+    """Run all landings; the runs of one date follow each other, and those of two dates go on in the middle of each other."""
+    runs = [Run(root, landing, number, gate=gate) for number, landing in enumerate(history.landings, start=1)]
+    for number, run in enumerate(runs):
+        if history.holds:
+            run.holds = history.holds[number]
+            run.meanwhile = lambda run=run, stride=history.strides[number]: _go_on(runs, run, stride)  # type: ignore[misc]
+    for run in runs:
+        run.finish()
+    return runs
+
+
+def _go_on(runs: list[Run], held: Run, stages: int) -> None:
+    """While one run is held, let the next of another date that may do some stages."""
+    for number, run in enumerate(runs):
+        earlier = any(each.ahead or each.under_way for each in runs[:number] if each.landing.day == run.landing.day)
+        if run.ahead and not run.under_way and not earlier and run is not held:
+            for _ in range(min(stages, len(run.ahead))):
+                run.go_on()
+            return
+
+
+def clear_up(root: str, day: date, number: int) -> Run:
+    """Run a date again that has nothing new to say: whatever waits for the next run is done by this one."""
+    return Run(root, Landing(day, {name.split(".")[1]: [] for name in load_tables("silver")}), number, gate=False)
+
+
+def content(root: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of silver and gold, in an order of its own, by table."""
+    engine = DuckDBEngine(Lake(root), _settings().timezone)
+    names = [*load_tables("silver"), *load_tables("gold")]
+    return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in names}
+
+
+def waiting(root: str) -> list[tuple[Any, ...]]:
+    """Notes of stale dates that no run has answered."""
+    engine = DuckDBEngine(Lake(root), _settings().timezone)
+    return engine.rows(f"SELECT run_date, order_date FROM {dates.STALE_DATES}") if engine.lake.exists(dates.STALE_DATES) else []
+
+
+@cache
+def _settings() -> Any:
+    return load_settings("local")
+
+
+@cache
+def definitions(stage: str) -> list[tuple[str, str]]:
+    """The tables that a notebook's cells define, with their SQL."""
+    found = []
+    for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
+        first, _, sql = cell.source.partition("\n")
+        words = first.split()
+        if cell.cell_type == "code" and words[:1] == ["%%sql"] and words[1:] and not words[1].startswith("--"):
+            found.append((words[1], sql.strip()))
+    return found
+
+
+def _mapped(name: str, rows: Iterable[dict[str, Any]], day: date) -> pa.Table:
+    contract = load_table(f"silver.{name}")
+    fields = [each for each in contract.arrow_schema if each.name not in _COMPUTED]
+    full = [{**row, "_source_file": "f", "_row_number": number, "landed_on": day} for number, row in enumerate(rows)]
+    return pa.Table.from_pylist(full, schema=pa.schema([*fields, *_TECHNICAL]))

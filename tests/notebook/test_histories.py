@@ -1,0 +1,51 @@
+"""Random landing histories: any order, repetition and parallelism of dates leaves the tables of once in order."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+import daybook.lake
+from daybook.notebook import stage as stages
+
+from .histories import History, content, histories, run_history, waiting
+
+
+@pytest.fixture(autouse=True)
+def quick(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waits between tries to commit, and no results shown."""
+    monkeypatch.setattr(daybook.lake.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(stages, "display", lambda *args, **named: None)
+
+
+# Not made smaller: a history takes seconds, and a failing one is small enough to read.
+_QUICK = settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
+
+
+@_QUICK
+@given(histories(parallel=False))
+def test_dates_in_any_order_and_again_leave_the_tables_of_once_in_order(
+    tmp_path_factory: pytest.TempPathFactory, history: History
+) -> None:
+    otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))
+    run_history(otherwise, history, gate=True)
+    run_history(in_order, history.in_order())
+    assert content(otherwise) == content(in_order)
+    assert waiting(otherwise) == []
+
+
+@_QUICK
+@given(histories(parallel=True))
+def test_dates_in_the_middle_of_each_other_leave_the_tables_of_once_in_order(
+    tmp_path_factory: pytest.TempPathFactory, history: History
+) -> None:
+    otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))
+    run_history(otherwise, history, gate=True)
+    run_history(in_order, history.in_order())
+    assert content(otherwise) == content(in_order)
+    assert waiting(otherwise) == []

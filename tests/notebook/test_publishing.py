@@ -1,0 +1,293 @@
+"""What a run computes, publishes, leaves to others and leaves for later: the notebooks' functions on a shop of a few rows."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Any, Optional
+
+import pytest
+
+from daybook import versions
+from daybook.errors import StageError
+from daybook.lake import Lake
+from daybook.notebook import dates, publishing, transform
+from daybook.notebook import stage as stages
+from daybook.notebook.dates import NOTED_BY_HAND, hold_dates, note_stale_dates
+
+from .histories import DAYS, Landing, Run, clear_up, content, moment, waiting
+
+EARLY, MIDDLE, LATE = DAYS
+ANN, BOB = "1" * 32, "2" * 32
+
+
+@pytest.fixture(autouse=True)
+def quiet(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No results shown."""
+    monkeypatch.setattr(stages, "display", lambda *args, **named: None)
+
+
+@pytest.fixture
+def root(tmp_path: Any) -> str:
+    return str(tmp_path / "lake")
+
+
+def order(name: str, placed: date, *, by: Optional[str] = None, status: str = "paid", version: int = 1) -> dict[str, Any]:
+    return {
+        "order_id": name,
+        "customer_key": by,
+        "ordered_at": moment(placed, 12),
+        "status": status,
+        "version_at": moment(EARLY, version),
+    }
+
+
+def line(name: str, price: str, *, version: int = 1) -> dict[str, Any]:
+    return {
+        "order_id": name,
+        "line_number": 1,
+        "product_id": "p1",
+        "quantity": 1,
+        "unit_price": Decimal(price),
+        "is_return": False,
+        "version_at": moment(EARLY, version),
+    }
+
+
+def run(root: str, day: date, number: int, orders: list[Any], lines: Optional[list[Any]] = None, **others: list[Any]) -> Run:
+    """A run of a date that brings these rows, not begun yet."""
+    rows = {"customers": [], "payments": [], "products": [], "reviews": [], **others}
+    return Run(root, Landing(day, {**rows, "orders": orders, "order_items": lines or []}), number, gate=True)
+
+
+def details(run: Run, stages_to_do: int = 3) -> dict[str, Any]:
+    """What the run's last stage left for its record, after so many stages more."""
+    for _ in range(stages_to_do):
+        run.go_on()
+    assert run.last is not None
+    return run.last.details
+
+
+def texts(*days: date) -> list[str]:
+    return [day.isoformat() for day in days]
+
+
+def gross(root: str) -> dict[date, Decimal]:
+    """The published gross revenue by date."""
+    return {row[0]: row[4] for row in content(root)["gold.daily_sales"]}
+
+
+@pytest.fixture
+def two_days(root: str) -> str:
+    """Two published days: Ann's order of 10 and then hers of 20."""
+    run(root, EARLY, 1, [order("o1", EARLY, by=ANN)], [line("o1", "10")]).finish()
+    run(root, MIDDLE, 1, [order("o2", MIDDLE, by=ANN)], [line("o2", "20")]).finish()
+    return root
+
+
+# Exactly the dates that something changes for
+
+
+def test_a_date_run_again_unchanged_touches_itself_alone(two_days: str) -> None:
+    again = run(two_days, EARLY, 2, [order("o1", EARLY, by=ANN)], [line("o1", "10")])
+    assert details(again, 1)["stale_dates"] == []
+    assert details(again, 1)["touched_dates"] == texts(EARLY)
+
+
+def test_a_new_version_that_says_the_same_restates_nothing(two_days: str) -> None:
+    late = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, version=3)], [line("o2", "20", version=3)])
+    assert details(late, 1)["stale_dates"] == []
+
+
+def test_a_customers_new_first_order_restates_it_and_the_one_that_was_first(two_days: str) -> None:
+    run(two_days, LATE, 1, [order("o3", LATE, by=ANN), order("o4", LATE, by=BOB)]).finish()
+    before = {row[0]: row[-2:] for row in content(two_days)["gold.daily_sales"]}
+    assert before == {EARLY: (1, 0), MIDDLE: (0, 1), LATE: (1, 1)}
+    moved = run(two_days, LATE, 2, [order("o3", LATE, by=ANN), order("o4", MIDDLE, by=BOB)])
+    assert details(moved)["published_dates"] == texts(MIDDLE, LATE)
+    after = {row[0]: row[-2:] for row in content(two_days)["gold.daily_sales"]}
+    assert after == {EARLY: (1, 0), MIDDLE: (1, 1), LATE: (0, 1)}
+
+
+def test_a_product_that_changes_its_category_restates_the_dates_it_was_sold_on(two_days: str) -> None:
+    tea = {"product_id": "p1", "name": "Assam", "category": "Tea", "version_at": moment(EARLY, 1)}
+    done = details(run(two_days, LATE, 1, [order("o3", LATE)], [line("o3", "5")], products=[tea]))
+    assert done["published_dates"] == texts(EARLY, MIDDLE, LATE)
+    assert done["restated"] == []  # the day's sums are what they were
+    assert {row[1] for row in content(two_days)["gold.category_sales"]} == {"Tea"}
+    renamed = {**tea, "name": "Darjeeling", "version_at": moment(EARLY, 2)}
+    named = run(two_days, LATE, 2, [order("o3", LATE)], [line("o3", "5")], products=[renamed])
+    assert details(named, 1)["stale_dates"] == []
+
+
+# What publishing says it has changed
+
+
+def test_restated_days_are_told_with_their_figures_before_and_after(two_days: str) -> None:
+    late = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, status="cancelled", version=2), order("o3", LATE)])
+    done = details(late)
+    assert done["published_dates"] == texts(EARLY, LATE)
+    assert done["left_to_newer"] == []
+    (only,) = done["restated"]
+    assert only["order_date"] == EARLY.isoformat()
+    assert (only["before"]["orders"], only["before"]["gross_revenue"]) == (1, "10.0000")
+    assert (only["after"]["orders"], only["after"]["gross_revenue"]) == (0, "0.0000")
+    assert set(only["after"]) == {"orders", "gross_revenue", "returns_amount", "net_revenue"}
+
+
+def test_a_publish_stopped_between_two_tables_is_finished_with_the_same_told(
+    two_days: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, status="cancelled", version=2)])
+    details(late, 2)
+    publish = publishing.publish
+
+    def killed(lake: Lake, contract: Any, *rest: Any) -> Any:
+        if contract.name == "delivery_performance":
+            raise KeyboardInterrupt
+        return publish(lake, contract, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            details(late, 1)
+    made = Lake(two_days).version("gold.daily_sales")
+    assert waiting(two_days) != []
+    late.ahead = [late.publish]
+    done = details(late, 1)
+    assert [each["order_date"] for each in done["restated"]] == texts(EARLY)
+    assert late.last is not None
+    assert late.last.lake.tables_written["gold.daily_sales"] == made == Lake(two_days).version("gold.daily_sales")
+    assert waiting(two_days) == []
+
+
+def test_an_older_look_at_silver_leaves_its_dates_to_the_newer_one(two_days: str) -> None:
+    older = run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN)], [line("o2", "21")])
+    details(older, 2)
+    newer = run(two_days, LATE, 1, [order("o1", EARLY, status="cancelled", version=2)], [line("o2", "30", version=2)])
+    assert details(newer)["published_dates"] == texts(EARLY, MIDDLE, LATE)
+    done = details(older, 1)
+    assert (done["published_dates"], done["left_to_newer"], done["restated"]) == ([], texts(MIDDLE), [])
+    assert gross(two_days)[MIDDLE] == Decimal(30)
+
+
+def test_candidates_are_judged_by_the_silver_they_were_computed_from(two_days: str) -> None:
+    early = run(two_days, EARLY, 2, [order("o1", EARLY, by=ANN)], [line("o1", "11")])
+    details(early, 2)
+    details(run(two_days, LATE, 1, [], [line("o1", "99", version=2)]), 1)
+    early.go_on()  # the run itself asserts that gold is what silver said
+    assert gross(two_days)[EARLY] == Decimal(11)
+
+
+def test_candidates_not_all_of_which_were_written_are_refused(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    early = run(two_days, EARLY, 2, [order("o1", EARLY, by=ANN)], [line("o1", "11")])
+    details(early, 1)
+    write = Lake.write_candidate
+
+    def killed(lake: Lake, table: str, rows: Any) -> None:
+        if table == "candidate.payment_mix":
+            raise KeyboardInterrupt
+        write(lake, table, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "write_candidate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            early.go_on()
+    with pytest.raises(StageError, match="are not complete; run 4_aggregate for that date first"):
+        early.publish()
+
+
+def test_a_date_without_candidates_is_refused(two_days: str) -> None:
+    with pytest.raises(StageError, match="There are no candidates of 2025-11-30 for this run"):
+        run(two_days, LATE, 1, []).publish()
+
+
+# Notes
+
+
+def test_what_a_killed_run_has_changed_is_computed_by_its_next_try(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [order("o1", EARLY, by=ANN, status="cancelled", version=2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(transform, "_set_first_order_dates", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(two_days, LATE, 1, rows).go_on()
+    again = run(two_days, LATE, 2, rows)
+    assert details(again, 1)["merged"]["silver.orders"]["updated"] == 0
+    assert details(again, 2)["published_dates"] == texts(EARLY, LATE)
+
+
+def test_a_date_noted_by_hand_is_computed_by_the_next_run_of_any_date(two_days: str) -> None:
+    note_stale_dates(Lake(two_days), [EARLY])
+    assert waiting(two_days) == [(NOTED_BY_HAND, EARLY)]
+    assert details(run(two_days, LATE, 1, [order("o3", LATE)]))["published_dates"] == texts(EARLY, LATE)
+    assert waiting(two_days) == []
+
+
+def test_a_note_made_after_the_look_at_silver_waits_for_the_next_run(two_days: str) -> None:
+    late = run(two_days, LATE, 1, [order("o3", LATE)])
+    details(late, 2)
+    note_stale_dates(Lake(two_days), [EARLY, LATE])
+    details(late, 1)
+    assert sorted(waiting(two_days)) == [(NOTED_BY_HAND, EARLY), (NOTED_BY_HAND, LATE)]
+
+
+# What a gate has said no to
+
+
+def reject(run: Run) -> None:
+    """Have the gate say no to a run whose candidates are written, as the quality stage does."""
+    assert run.last is not None
+    hold_dates(run.last)
+    run.ahead.clear()
+
+
+def test_what_a_stopped_day_has_changed_is_shown_by_no_other_run_until_it_is_published(two_days: str) -> None:
+    wrong = [order("o1", EARLY, by=ANN, status="cancelled", version=2), order("o3", LATE, by=BOB)]
+    stopped = run(two_days, LATE, 1, wrong, [line("o3", "1000")])
+    details(stopped, 2)
+    reject(stopped)
+    assert details(stopped, 0)["held_dates"] == texts(EARLY, LATE)
+
+    other = run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN)], [line("o2", "20"), line("o1", "12", version=2)])
+    details(other, 2)
+    assert details(other, 0)["held_dates"] == texts(EARLY)
+    assert details(other, 1)["published_dates"] == texts(MIDDLE)
+    assert gross(two_days) == {EARLY: Decimal(10), MIDDLE: Decimal(20)}
+    assert {row[0] for row in content(two_days)["gold.customer_rfm"]} == {ANN}
+    assert (NOTED_BY_HAND, EARLY) in waiting(two_days)
+
+    repaired = run(two_days, LATE, 2, [order("o3", LATE, by=BOB)], [line("o3", "30")])
+    assert details(repaired)["published_dates"] == texts(EARLY, LATE)
+    assert gross(two_days) == {EARLY: Decimal(12), MIDDLE: Decimal(20), LATE: Decimal(30)}
+    assert Lake(two_days).partitions(dates.HELD_DATES) == []
+    assert waiting(two_days) == []
+
+
+def test_a_day_held_while_it_is_repaired_has_what_came_meanwhile_computed_by_the_next_run(two_days: str) -> None:
+    stopped = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, status="cancelled", version=2)])
+    details(stopped, 2)
+    reject(stopped)
+    repaired = run(two_days, LATE, 2, [order("o3", LATE, by=BOB)], [line("o3", "30")])
+    details(repaired, 2)
+    run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN)], [line("o2", "20"), line("o1", "12", version=2)]).finish()
+    details(repaired, 1)
+    assert gross(two_days)[EARLY] == Decimal(10)
+    clear_up(two_days, LATE, 3).finish()
+    assert gross(two_days)[EARLY] == Decimal(12)
+
+
+def test_an_order_that_comes_in_between_the_note_and_the_merge_of_its_lines_is_computed_with_them(
+    two_days: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = versions._write
+
+    def after_the_order(lake: Lake, contract: Any, *rest: Any) -> None:
+        if contract.name == "order_items":
+            monkeypatch.setattr(versions, "_write", write)
+            run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN), order("o5", MIDDLE)], [line("o2", "20")]).finish()
+        write(lake, contract, *rest)
+
+    monkeypatch.setattr(versions, "_write", after_the_order)
+    done = details(run(two_days, LATE, 1, [], [line("o5", "7")]))
+    assert done["published_dates"] == texts(MIDDLE, LATE)
+    assert gross(two_days)[MIDDLE] == Decimal(27)

@@ -1,0 +1,75 @@
+"""A reader of gold sees whole, audited days, whatever kills the runs that publish them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.lake import Lake
+
+from . import publisher
+from .publisher import CATEGORIES, DAYS, TABLES
+
+pytestmark = pytest.mark.slow
+RUNS = 50
+
+
+def generations(lake: Lake, table: str) -> dict[date, int]:
+    """The one generation that all rows of each visible date are of; a date that is not whole fails."""
+    dataset = lake.dataset(table)
+    if dataset is None:
+        return {}
+    found: dict[date, list[dict[str, Any]]] = defaultdict(list)
+    for row in dataset.to_table().to_pylist():
+        found[row["order_date"]].append(row)
+    seen = {}
+    for day, rows in found.items():
+        sold = {row["gross_revenue"] for row in rows}
+        whole = 1 if table == "gold.daily_sales" else len(CATEGORIES)
+        assert len(rows) == whole, f"{table} shows {len(rows)} rows of {day}"
+        assert len(sold) == 1, f"{table} shows two generations of {day}"
+        seen[day] = int(sold.pop()) // (len(CATEGORIES) if table == "gold.daily_sales" else 1)
+    return seen
+
+
+def audited(lake: Lake) -> set[int]:
+    """The generations that the gate let pass."""
+    dataset = lake.dataset(publisher.AUDITED)
+    return set() if dataset is None else set(dataset.to_table()["generation"].to_pylist())
+
+
+def test_a_reader_never_sees_a_partial_or_unaudited_day_while_runs_are_killed(tmp_path: Path) -> None:
+    root = str(tmp_path / "lake")
+    command = [sys.executable, publisher.__file__, root, str(RUNS), "20251101"]
+    lake, polls, seen = Lake(root), 0, set()
+    newest: dict[tuple[str, date], int] = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as publishing:
+        while publishing.poll() is None:
+            for table in TABLES:
+                for day, generation in generations(lake, table).items():
+                    # Read after gold: what is visible was audited before.
+                    seen.add(generation)
+                    assert generation >= newest.get((table, day), 0), f"{table} went back to an older state of {day}"
+                    newest[table, day] = generation
+            assert seen <= audited(lake)
+            polls += 1
+        out, errors = publishing.communicate()
+    assert publishing.returncode == 0, errors[-2000:]
+    tries = [json.loads(line) for line in out.splitlines()]
+    killed = [each for each in tries if each["killed"]]
+    assert len({each["run"] for each in tries}) == RUNS
+    assert {each["stage"] for each in killed} == {"aggregate", "judge_and_publish"}
+    assert len(killed) >= RUNS / 2
+    assert polls > RUNS / 5
+    # Every publish that was stopped has been finished: the tables agree, on what the last good run of each date said.
+    good = [number for number in range(1, RUNS + 1) if not publisher.is_rejected(number)]
+    last = {day: max(number for number in good if day in publisher.days_of(number)) for day in DAYS}
+    assert {table: generations(lake, table) for table in TABLES} == dict.fromkeys(TABLES, last)
+    assert len(seen) > 5
