@@ -3,7 +3,8 @@
     python glue_job.py --stage ingest --env local --run_date 2025-11-30 --run_id daily-2025-11-30-1 --overrides '{}'
 
 It ends with exit code 0 when the stage has an outcome (SUCCEEDED, SKIPPED, REJECTED), which is left in the archive for the
-state machine; a fault ends it with a message and exit code 1, and the state machine tries again.
+state machine; a fault ends it with a message and exit code 1, and the state machine tries again. What it
+prints holds no personal data.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from pathlib import Path
 
 # Beside this script lies the package, in a checkout and in the bundle alike.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from daybook.archive import first_line
 from daybook.errors import DaybookError
 from daybook.execution import run_stage
+from daybook.pii.redaction import Redactor
 from daybook.stages import STAGES
 
 
@@ -41,10 +45,18 @@ def main() -> None:
             extra=extra,
         )
     except DaybookError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(f"{type(error).__name__}: {Redactor().text(str(error))}")
+    except Exception as error:  # noqa: BLE001 (what Python would print may hold a row, and the log is for everybody)
+        sys.exit(_traced(error))
     if record["outcome"] == "FAILED":
         failure = record["failure"]
-        sys.exit(f"{failure['exception'] or 'KernelDied'}: {failure['message']}")
+        sys.exit(f"{failure['exception'] or 'KernelDied'}: {first_line(failure['message'])}")
+
+
+def _traced(error: Exception) -> str:
+    """Where an unforeseen fault arose, and its class. Its message stays unsaid: nobody has searched it for personal data."""
+    places = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
+    return f"{places}{type(error).__name__}: a fault in Daybook itself, in the lines above; its message is withheld"
 
 
 if __name__ == "__main__":

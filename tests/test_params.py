@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from daybook.errors import ParamsError, UsageError
-from daybook.params import environments, load_settings, parse_run_date, read_yaml, require_own_lake
+from daybook.params import environments, load_settings, looks_secret, parse_run_date, read_yaml, require_own_lake
 
 KEYS = (
     "title, source, timezone, currency, landing, lake, archive, report, pii_key, engine, max_rejected_share, "
-    "tolerated_rejected_rows, default_run_date"
+    "tolerated_rejected_rows, openlineage_url, default_run_date"
 )
 
 
@@ -194,3 +194,40 @@ def test_a_lake_that_another_source_has_is_refused(project, home):
 def test_deployments_of_one_source_may_share_a_lake(project, home):
     project.write("params/staging.yaml", (project.root / "params" / "local.yaml").read_text())
     require_own_lake(load_settings("staging"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "password",
+            "DB_PASSWORD",
+            "dbpassword",
+            "db_pass",
+            "passwd",
+            "secret",
+            "clientSecret",
+            "api_key",
+            "apiKey",
+            "APIKEY",
+        ),
+        *("access_key", "AWS_SECRET_ACCESS_KEY", "private_key", "token", "authToken", "credentials", "secret_value"),
+    ],
+)
+def test_a_secret_is_refused_wherever_it_is_given_and_its_value_is_not_said(project, name):
+    for told, where in ((refusal(overrides={name: "hunter2"}), "--set"), (None, "params/local.yaml")):
+        if told is None:
+            project.replace("params/local.yaml", "title:", f"{name}: hunter2\ntitle:")
+            told = refusal()
+        assert told.startswith(f"{where}: key {name!r} looks like a secret, and only names of secrets pass;")
+        assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("name", ["db_secret_name", "secret_arn", "dbSecretName", "pii_key", "landing", "author", "passage"])
+def test_names_of_secrets_and_other_words_pass(name):
+    assert not looks_secret(name)
+
+
+def test_a_secret_deep_in_a_params_file_is_refused_too(project):
+    project.replace("params/local.yaml", "title:", "shop:\n  - {login: {password: hunter2}}\ntitle:")
+    assert "key 'password' looks like a secret" in refusal()

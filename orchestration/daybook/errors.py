@@ -43,6 +43,10 @@ class SqlError(UsageError):
     """A query names a table or column that is not there, or does not parse."""
 
 
+class LineageError(UsageError):
+    """A query has something whose columns cannot be followed to where they come from."""
+
+
 class NotebookError(UsageError):
     """A stage notebook breaks the skeleton, or was given a parameter it does not declare."""
 

@@ -1,20 +1,23 @@
 """One attempt of a stage: papermill executes its notebook on scratch, then the record and the notebook are archived.
 
-Here: parameters checked before a kernel starts, how an attempt ended whatever happened to its kernel, and closing a run.
-Not here: what the notebook does (``daybook.notebook``), names and order of files in the archive (``daybook.archive``).
+Here: parameters checked before a kernel starts, how an attempt ended whatever happened to its kernel, and closing a run. All
+that is archived or printed has been searched for personal data before. Not here: what the notebook does (``daybook.notebook``),
+what is personal (``daybook.personal``), names and order of files in the archive (``daybook.archive``).
 """
 
 from __future__ import annotations
 
 import ast
-import os
+import logging
 import platform
 import resource
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any, Optional
 
 import nbformat
@@ -24,11 +27,19 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from daybook.archive import Archive, Record, moment, now, parse_moment
-from daybook.errors import NotebookError, UsageError
-from daybook.params import Settings, load_settings, parse_run_date, project_root
+from daybook.contracts import LAYERS, load_tables
+from daybook.errors import DaybookError, NotebookError, UsageError
+from daybook.kernel import home_of_its_own, printed_in, printing_to
+from daybook.lineage.graph import collect, without_lineage
+from daybook.openlineage import as_lines, post_events, run_events
+from daybook.params import Settings, load_settings, looks_secret, parse_run_date, project_root
+from daybook.pii.redaction import Redactor, withheld
 from daybook.provenance import code_version, state_machine_version
 from daybook.report import render_notebook
+from daybook.sources import load_source
 from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
+
+_log = logging.getLogger(__name__)
 
 _START_TIMEOUT = 120
 """Seconds a kernel may take to answer at first: generous, for a cold machine."""
@@ -49,20 +60,33 @@ def declared_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
         raise NotebookError(f"{name} has {len(tagged)} cells tagged 'parameters'; it needs one, the first code cell.")
     try:
         assigned = [each for each in ast.parse(tagged[0].source).body if isinstance(each, ast.Assign)]
-        return {str(each.targets[0].id): ast.literal_eval(each.value) for each in assigned}  # type: ignore[attr-defined]
+        declared = {str(each.targets[0].id): ast.literal_eval(each.value) for each in assigned}  # type: ignore[attr-defined]
     except (SyntaxError, ValueError, AttributeError):
         raise NotebookError(f"{name}: the parameters cell may only hold lines such as name = 'text'; mend it.") from None
+    _refuse_secrets(declared, name)
+    return declared
 
 
 def check_parameters(notebook: NotebookNode, name: str, given: Mapping[str, Any]) -> None:
     """Refuse an unknown or mistyped parameter before a kernel starts (papermill itself only warns)."""
     declared = declared_parameters(notebook, name)
+    _refuse_secrets(given, name)
     for key, value in given.items():
         if key not in declared:
             raise NotebookError(f"{name} has no parameter {key!r}; its parameters are: {', '.join(declared)}.")
         if type(value) is not type(declared[key]):
             wanted, found = type(declared[key]).__name__, type(value).__name__
             raise NotebookError(f"{name}: parameter {key} is {value!r}, a {found}, where a {wanted} is wanted.")
+
+
+def _refuse_secrets(parameters: Mapping[str, Any], name: str) -> None:
+    """Parameters end up in records and notebooks, so a secret must not be one. Nor is its value said here."""
+    for key in parameters:
+        if looks_secret(key):
+            raise NotebookError(
+                f"{name}: parameter {key!r} looks like a secret, and only names of secrets pass; keep it in a secret store and "
+                "give its name, as a parameter that ends in _secret_name."
+            )
 
 
 def run_stage(
@@ -76,9 +100,10 @@ def run_stage(
 ) -> Record:
     """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
 
-    Raises ``UsageError`` for parameters that cannot be run at all; nothing is archived then.
+    Raises ``UsageError`` for parameters and sources that cannot be run at all; nothing is archived then.
     """
     settings = load_settings(env, overrides)
+    load_source(settings.source)  # It says what is personal, so nothing could be archived without it.
     day = parse_run_date(run_date)
     if run_date_of(run_id) != day:
         raise UsageError(f"The run {run_id} is not one of {day}; a run of that date is called daily-{day}-1 or so.")
@@ -91,13 +116,17 @@ def run_stage(
     archive.ensure_started(run_id)
     close_abandoned(archive, settings, run_id)
     scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
-    facts = {"parameters": parameters, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
+    # What is claimed is archived at once, before anything can be known of the run's values.
+    shown = Redactor().tree(parameters)
+    facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
     number = archive.claim_attempt(run_id, stage, facts)
+    # What reads tables takes half a second to import: that passes while the kernel starts.
+    Thread(target=import_module, args=["daybook.personal"]).start()
     try:
         attempt = _Attempt(settings, stage, run_id, number, {**facts, "started_at": now()})
-        executed = attempt.execute(path, scratch)
-        record = attempt.record(executed)
-        record = _archive(archive, settings, record, executed)
+        with printing_to(scratch / "printed.txt"):
+            executed = attempt.execute(path, scratch, parameters)
+        record = _archive(archive, settings, attempt.record(executed), executed, printed_in(scratch / "printed.txt"))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if record["outcome"] != "FAILED":
@@ -130,7 +159,7 @@ def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[R
             executed, None, "the process ended without leaving a record: it was killed, or its machine was lost"
         )
         record = attempt.record(executed)
-        closed.append(_archive(archive, settings, record, executed))
+        closed.append(_archive(archive, settings, record, executed, printed_in(scratch / "printed.txt")))
         shutil.rmtree(scratch, ignore_errors=True)
     return closed
 
@@ -146,7 +175,9 @@ def close_run(
     """Write a run's record from those of its attempts."""
     close_abandoned(archive, settings, run_id)
     attempts = archive.attempts(run_id)
-    started = archive.run(run_id)["started_at"]
+    order = {name: table.columns for layer in LAYERS for name, table in load_tables(layer).items()}
+    begun = archive.started(run_id)
+    started = begun["started_at"]
     ended = now()
     record = {
         "record": "run",
@@ -165,11 +196,31 @@ def close_run(
         "code": code_version(),
         "engine": next((each["engine"] for each in attempts if each["engine"]), None),
         "python": platform.python_version(),
-        "stages": attempts,
+        "stages": [without_lineage(each) for each in attempts],
         "summary": summary,
+        # Whoever let pass what a gate had refused, and why.
+        **({"approval": begun["approval"]} if "approval" in begun else {}),
+        "lineage": collect(attempts, order),
     }
+    try:
+        record = _redactor(settings, run_id).record(record)
+    except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
+        record = withheld(record, error)
     archive.write_run(record)
+    _tell_lineage(archive, settings, record)
     return record
+
+
+def _tell_lineage(archive: Archive, settings: Settings, record: Record) -> None:
+    """Leave the closed run as OpenLineage events. Whatever is wrong with them, the run is what its record says."""
+    try:
+        events = run_events(record, settings)
+        archive.write_lineage_events(record["run_id"], as_lines(events))
+        if settings.openlineage_url:
+            post_events(events, settings.openlineage_url)
+    except Exception as error:  # noqa: BLE001 (a warning in the log, never a failed run)
+        said = str(error) if isinstance(error, DaybookError) else f"no lineage events were made ({type(error).__name__})."
+        _log.warning("%s: %s", record["run_id"], said)
 
 
 class _Attempt:
@@ -187,21 +238,21 @@ class _Attempt:
         self.running: Optional[int] = None
         self.failure: Optional[dict[str, Any]] = None
 
-    def execute(self, path: Path, scratch: Path) -> NotebookNode:
+    def execute(self, path: Path, scratch: Path, parameters: dict[str, Any]) -> NotebookNode:
         """Run the notebook on scratch; what went wrong is left in ``failure``."""
         output = scratch / "executed.ipynb"
-        previous = _kernel_environment(scratch)
         try:
-            papermill.execute_notebook(
-                str(path),
-                str(output),
-                parameters=self.parameters,
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(scratch),
-                start_timeout=_START_TIMEOUT,
-                on_cell_execute=self._note_cell,
-            )
+            with home_of_its_own(scratch):
+                papermill.execute_notebook(
+                    str(path),
+                    str(output),
+                    parameters=parameters,
+                    kernel_name="python3",
+                    progress_bar=False,
+                    cwd=str(scratch),
+                    start_timeout=_START_TIMEOUT,
+                    on_cell_execute=self._note_cell,
+                )
         except PapermillExecutionError as error:
             executed = _read(output)
             self.failure = self.failure_in(executed, error.ename, error.evalue)
@@ -211,8 +262,6 @@ class _Attempt:
             said = "the kernel died in this cell: it was killed, or the machine ran out of memory"
             self.failure = self.failure_in(executed, None, said if isinstance(error, DeadKernelError) else repr(error))
             return executed
-        finally:
-            _restore(previous)
         return _read(output)
 
     def _note_cell(self, cell: NotebookNode, cell_index: int, **_: Any) -> None:
@@ -270,16 +319,43 @@ class _Attempt:
 
 
 def _read(path: Path) -> NotebookNode:
-    notebook: NotebookNode = nbformat.read(path, as_version=4)
+    # nbformat would print what it finds invalid, and that may be a row.
+    unsaid: dict[str, Any] = {}
+    notebook: NotebookNode = nbformat.read(path, as_version=4, capture_validation_error=unsaid)
     return notebook
 
 
-def _archive(archive: Archive, settings: Settings, record: Record, notebook: NotebookNode) -> Record:
-    """Stamp the notebook from its record and write both."""
-    notebook.metadata["daybook"] = record
-    title = f"{settings.title} · {notebook_name(record['stage'])} · {record['run_date']}"
-    html = render_notebook(notebook, title=title, record=record)
-    return archive.write_attempt(record, nbformat.writes(notebook).encode(), html.encode())
+def _redactor(settings: Settings, run_id: str, stage: Optional[str] = None) -> Redactor:
+    from daybook.personal import redactor_for
+
+    return redactor_for(settings, run_id, stage=stage)
+
+
+def _archive(archive: Archive, settings: Settings, record: Record, notebook: NotebookNode, printed: str = "") -> Record:
+    """Take personal data out of an attempt, stamp its notebook from its record, and write both.
+
+    Where that fails only the record is written, without any text that might hold personal data. ``printed`` goes to the job's
+    own output, which is a log that others read.
+    """
+    unsaid: dict[str, Any] = {}
+    try:
+        redactor = _redactor(settings, record["run_id"], record["stage"])
+        record_clean = redactor.record(record)
+        redactor.notebook(notebook)
+        printed_clean = redactor.text(printed)
+        record_clean["redactions"] = dict(sorted(redactor.counts.items()))
+        notebook.metadata["daybook"] = record_clean
+        title = f"{settings.title} · {notebook_name(record['stage'])} · {record['run_date']}"
+        # Markup can hide a value from a search, or bring one together: the page is searched once more, as it is.
+        html = redactor.text(render_notebook(notebook, title=title, record=record_clean), exactly=True)
+        content = nbformat.writes(notebook, capture_validation_error=unsaid)
+    except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
+        sys.stderr.write(
+            f"What was printed is withheld: it could not be searched ({type(error).__name__}).\n" if printed else ""
+        )
+        return archive.write_attempt(withheld(record, error), None, None)
+    sys.stderr.write(printed_clean)
+    return archive.write_attempt(record_clean, content.encode(), html.encode())
 
 
 def _result_in(notebook: NotebookNode) -> Optional[dict[str, Any]]:
@@ -316,31 +392,6 @@ def _started_last(notebook: NotebookNode) -> Optional[int]:
         if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
     ]
     return started[-1] if started else None
-
-
-def _kernel_environment(scratch: Path) -> dict[str, Optional[str]]:
-    """Give the kernel a home of its own: a person's start-up files have no part in a run, and HOME may be read-only."""
-    packages = [entry for entry in sys.path if entry and Path(entry).is_dir()]
-    wanted = {
-        "IPYTHONDIR": str(scratch / "ipython"),
-        "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
-        "JUPYTER_PLATFORM_DIRS": "1",
-        # The kernel must import what this process imports, also where that was only put on sys.path.
-        "PYTHONPATH": os.pathsep.join(packages),
-        # debugpy warns of frozen modules on a kernel's stderr; nobody debugs here.
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    previous = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    return previous
-
-
-def _restore(previous: dict[str, Optional[str]]) -> None:
-    for name, value in previous.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 def _seconds_between(started: str, ended: str) -> float:

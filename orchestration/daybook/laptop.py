@@ -170,6 +170,8 @@ def _close(settings: Settings, run_id: str, execution: Execution) -> Record:
     """
     archive = Archive(settings.archive)
     if execution.status == "ABORTED":
+        # What the stopped job left on scratch has not been searched for personal data: it does not stay.
+        close_abandoned(archive, settings, run_id)
         return archive.run(run_id)
     archive.write_history(run_id, _journal(settings, run_id).read_bytes())
     record = archive.run(run_id)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Optional
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from daybook.errors import ParamsError, UsageError
 
@@ -45,7 +45,7 @@ class Settings(BaseModel):
     lake: str = Field(description="Root folder or URI of the tables.")
     archive: str = Field(description="Root folder or URI of run records and executed notebooks.")
     report: str = Field(description="Folder the HTML report is written to.")
-    pii_key: str = Field(description="File with the key that pseudonyms are made with (made on first use, 0600).")
+    pii_key: str = Field(description="The keys of pseudonyms: a file (made on first use, 0600) or secretsmanager://NAME.")
     engine: Literal["duckdb"] = "duckdb"
     max_rejected_share: float = Field(
         default=0.05,
@@ -56,6 +56,11 @@ class Settings(BaseModel):
     tolerated_rejected_rows: int = Field(
         default=5, ge=0, description="So many rejected rows of an entity never stop a day, however few rows it has."
     )
+    openlineage_url: Optional[str] = Field(
+        default=None,
+        pattern=r"^https?://[^\s@]+$",
+        description="Endpoint that closed runs are posted to as OpenLineage events.",
+    )
     default_run_date: Optional[date] = Field(default=None, description="The business date when none is given.")
 
     # Not in the file: how this object came to be, so that it can be handed on to a stage.
@@ -64,9 +69,11 @@ class Settings(BaseModel):
 
     @field_validator(*LOCATIONS)
     @classmethod
-    def _known_place(cls, value: str) -> str:
+    def _known_place(cls, value: str, info: ValidationInfo) -> str:
         scheme, separator, _ = value.partition("://")
-        if separator and scheme != "s3":
+        if info.field_name == "pii_key" and separator and scheme != "secretsmanager":
+            raise ValueError("it should be a file or secretsmanager:// and the name of a secret")
+        if info.field_name != "pii_key" and separator and scheme != "s3":
             raise ValueError("it should be a folder or an s3:// URI")
         return value
 
@@ -96,6 +103,12 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
         raise ParamsError(f"There is no params/{env}.yaml; the environments are: {', '.join(environments()) or 'none'}.")
     values = read_yaml(path)
     allowed = [name for name, field in Settings.model_fields.items() if not field.exclude]
+    for key in (*overrides, *_keys_in(values)):
+        if looks_secret(key):
+            raise ParamsError(
+                f"{'--set' if key in overrides else f'params/{env}.yaml'}: key {key!r} looks like a secret, and only names of "
+                "secrets pass; keep it in a secret store and give its name, under a key that ends in _secret_name."
+            )
     for key, value in overrides.items():
         if key not in allowed:
             raise ParamsError(f"--set {key}={value}: params have no key {key!r}; the keys are: {', '.join(allowed)}.")
@@ -171,6 +184,31 @@ def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = N
         return f"{where}: there is no key {key!r}{known}."
     reason = re.sub(r"^[A-Z]\w+ should", "it should", first["msg"].replace("Value error, ", ""))
     return f"{where}: key {key!r} is {first['input']!r}: {reason}."
+
+
+_SECRETS = re.compile(
+    r"(?:\Apass|pass(?:word|wd|phrase|code)s?|pwd|secrets?|tokens?|credentials?|bearer|(?:api|access|private|signing|encryption)_?keys?)"
+)
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
+
+def looks_secret(name: str) -> bool:
+    """Whether a parameter of this name would hold a secret: db_password, apiKey, AUTH_TOKEN. Names of secrets do not:
+    db_secret_name, db_secret_arn.
+    """
+    parts = [part.lower() for part in _PARTS.findall(name)]
+    if parts[-2:] in (["secret", "name"], ["secret", "arn"]):
+        return False
+    pairs = ["_".join(pair) for pair in zip(parts, parts[1:])]
+    # A word may be written together with what comes before it: dbpassword.
+    return any(re.search(rf"{_SECRETS.pattern}\Z", each) for each in (*parts, *pairs))
+
+
+def _keys_in(values: Any) -> list[str]:
+    """Every key of some YAML, also of mappings in mappings."""
+    if isinstance(values, dict):
+        return [found for key, value in values.items() for found in (str(key), *_keys_in(value))]
+    return [found for each in values for found in _keys_in(each)] if isinstance(values, list) else []
 
 
 def _shown(path: Path) -> str:

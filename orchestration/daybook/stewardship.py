@@ -17,10 +17,11 @@ from daybook.errors import UsageError
 from daybook.lake import Lake
 from daybook.notebook.releases import Release, digest_sql, landed_columns, write_releases
 from daybook.params import Settings
+from daybook.personal import redactor_for
 from daybook.quality import landing_rules
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import literal, quote
-from daybook.stages import STAGES
+from daybook.stages import STAGES, run_name
 
 _GATES = {"validate": "validate", "transform": "transform", "quality": "aggregate"}
 """Stages that can say no, and the stage at which an approved run begins: gold is computed again, from silver as it is now."""
@@ -74,7 +75,9 @@ def approve(settings: Settings, run_id: str, *, by: str, why: str) -> Start:
         raise UsageError(
             f"{run_id} cannot be approved: {'; '.join(final) or 'it left no findings'}. Mend the data, then run the date again."
         )
-    approval = {"of": run_id, "by": by, "why": why.strip(), "waived": [each["about"] for each in findings]}
+    # What people write goes into the archive: it is searched like everything there.
+    said = redactor_for(settings, run_id).text(why.strip())
+    approval = {"of": run_id, "by": by, "why": said, "waived": [each["about"] for each in findings]}
     facts = {"env": settings.env, "title": settings.title, "approval": approval}
     return Start(archive.start_run(run_date, facts), _GATES[refused["stage"]])
 
@@ -145,7 +148,8 @@ def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict
 
 def start_again(settings: Settings, run_date: date, facts: dict[str, Any]) -> Start:
     """Take the name of a run that judges a date's landed rows again."""
-    run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title, **facts})
+    searched = redactor_for(settings, run_name(run_date, 1)).tree(facts)
+    run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title, **searched})
     return Start(run_id, STAGES[1])
 
 

@@ -6,6 +6,7 @@ writes records) nor tables (``lake``).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -75,3 +76,8 @@ class Store:
     def replace(self, key: str, data: bytes) -> None:
         """Write an object whether it exists or not: only for what is no record, such as the last outcome of a stage."""
         obstore.put(self._open(write=True), key, data)
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there: only for what is no record, such as a candidate or an erased person's old files."""
+        with contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._open(), key)

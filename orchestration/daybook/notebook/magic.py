@@ -16,6 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from daybook.errors import SqlError, StageError, UsageError
+from daybook.lake import pseudonym_columns
 from daybook.notebook import stage as stages
 from daybook.notebook.display import Listing
 from daybook.stages import RESULT_MIME
@@ -47,6 +48,7 @@ class _ExtensionOf:
         text = re.sub(r"\{\{(.+?)\}\}", lambda found: _literal(self.shell.ev(found[1].strip())), cell).strip().rstrip(";")
         if options.name:
             stage.engine.define(options.name, text)
+            stage.definitions[options.name] = text
             text = f"SELECT * FROM {options.name}"
         if options.quiet:
             return None
@@ -58,7 +60,8 @@ class _ExtensionOf:
         except duckdb.Error as error:
             raise SqlError(str(error).splitlines()[0]) from None
         personal = {column for columns in stage.source.personal_columns().values() for column in columns}
-        masked = [name for name in result.columns if name in personal or name in ("_raw", "_problem")]
+        hidden = personal | pseudonym_columns() | {"_raw", "_problem"}
+        masked = [name for name in result.columns if name in hidden]
         shares = [name for name in result.columns if re.search(r"(^|_)(share|retention)$", name)]
         return Listing(result.columns, rows, percent=shares, total=total, masked=masked)
 

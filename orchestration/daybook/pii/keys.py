@@ -1,0 +1,154 @@
+"""The keys that pseudonyms are made with, and what a pseudonym is.
+
+Here: reading the keys from a file of this machine or from AWS Secrets Manager, making the first one, adding one, and the
+pseudonyms themselves. Not here: which columns are personal (contracts and sources say so), the SQL function that applies the
+keys (``daybook.engines``), bringing tables to a newer key (``daybook.rekeying``).
+
+A pseudonym is the start of HMAC-SHA-256 under the first key; each further key is applied to what came out. So a key can be
+added without a single raw value: what is stored is carried on, and a person who was erased stays recognisable as such.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hmac
+import os
+import re
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Optional
+
+from daybook.errors import DaybookError
+
+Keys = tuple[bytes, ...]
+"""All keys of a deployment, 32 bytes each, the first one first; their number is the generation of the pseudonyms."""
+
+SECRETS_MANAGER = "secretsmanager://"
+"""What the location of keys in AWS Secrets Manager begins with; the secret's name follows."""
+ERASED = "[erased"
+"""What stands in place of an erased person's values begins with this; it has no pseudonym."""
+
+_KEY_BYTES = 32
+_DIGITS = 32
+_CHAIN = re.compile(rb"([0-9a-f]{64}\s+)*[0-9a-f]{64}\s*")
+
+
+def pseudonym(keys: Keys, text: Optional[str]) -> Optional[str]:
+    """32 hex digits for a text; None for no text, and for what erasing has left in place of one."""
+    if text is None or text.startswith(ERASED):
+        return None
+    return carried(keys, text, 0)
+
+
+def carried(keys: Keys, text: str, since: int) -> str:
+    """A pseudonym of the generation ``since`` brought to the newest; a raw text is of generation 0."""
+    for key in keys[since:]:
+        text = hmac.digest(key, text.encode(), "sha256").hex()[:_DIGITS]
+    return text
+
+
+def load_keys(location: str) -> Keys:
+    """The deployment's keys, from a file that only its owner may read or from Secrets Manager; a file is made on first use.
+
+    A lost key cannot be made again: the pseudonyms of old and new data would no longer match.
+    """
+    if location.startswith(SECRETS_MANAGER):
+        return _read_secret(location)
+    path = Path(location)
+    if not path.exists():
+        _make(path)
+    return _read_file(path)
+
+
+def add_key(location: str) -> Keys:
+    """Put a new key behind the others, which stay; returns all. Whoever is killed here leaves the old keys or the new ones."""
+    if location.startswith(SECRETS_MANAGER):
+        keys = (*_read_secret(location), secrets.token_bytes(_KEY_BYTES))
+        name = location[len(SECRETS_MANAGER) :]
+        _secrets_manager().put_secret_value(SecretId=name, SecretString=_written(keys).decode())
+        if _read_secret(location) != keys:
+            raise DaybookError(f"The secret {name} was changed by others meanwhile; run the command again.")
+        return keys
+    path = Path(location)
+    load_keys(location)
+    with _locked(path.parent):
+        keys = (*_read_file(path), secrets.token_bytes(_KEY_BYTES))
+        draft = _draft(path, _written(keys))
+        draft.replace(path)
+    return keys
+
+
+def _read_file(path: Path) -> Keys:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise DaybookError(f"{path} may be read by others; run: chmod 600 {path}")
+    return _understood(path.read_bytes(), str(path))
+
+
+def _make(path: Path) -> None:
+    """Make the first key. Written whole under another name and linked, so that two first uses agree on one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path, secrets.token_bytes(_KEY_BYTES))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # Another process made the key first: that one counts.
+    finally:
+        draft.unlink()
+
+
+def _draft(path: Path, content: bytes) -> Path:
+    """The content in a file beside ``path`` that only its owner may read, and on disk for certain."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:  # 0600
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(file.name)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time adds a key to a file of this folder; the lock ends with its process."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _read_secret(location: str) -> Keys:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    name = location[len(SECRETS_MANAGER) :]
+    try:
+        answer = _secrets_manager().get_secret_value(SecretId=name)
+    except (ClientError, BotoCoreError) as error:
+        raise DaybookError(
+            f"The secret {name} cannot be read ({str(error).splitlines()[0].rstrip('.')}); make it once, "
+            "with 64 random hex digits as its text, and let the job read it."
+        ) from None
+    content = answer["SecretBinary"] if "SecretBinary" in answer else answer["SecretString"].encode()
+    return _understood(content, f"The secret {name}")
+
+
+def _secrets_manager() -> Any:
+    import boto3  # slow, and not needed where the key is a file
+
+    return boto3.client("secretsmanager")
+
+
+def _understood(content: bytes, where: str) -> Keys:
+    """One key as 32 bytes, or any number as 64 hex digits a line."""
+    if len(content) == _KEY_BYTES:
+        return (content,)
+    if not _CHAIN.fullmatch(content):
+        raise DaybookError(f"{where} holds {len(content)} bytes where a key has {_KEY_BYTES}; restore it from your backup.")
+    return tuple(bytes.fromhex(line.decode()) for line in content.split())
+
+
+def _written(keys: Keys) -> bytes:
+    return "".join(f"{key.hex()}\n" for key in keys).encode()

@@ -1,0 +1,223 @@
+"""Taking personal data out of what a run leaves behind: texts, executed notebooks, records.
+
+Here: the redactor, which replaces every hit by ``[redacted:<column>]`` and counts them; which parts of a notebook and of a
+record are searched. Not here: what a hit is (``values``, ``shapes``), where a run's values come from (``daybook.personal``).
+
+Two limits are known. Images other than SVG are not searched: nobody can say which letters their dots make. Numbers in records
+are not either: a count that equals somebody's id is a count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from typing import Any, Callable, Optional
+
+from nbformat import NotebookNode
+
+from daybook.pii.decoding import readings
+from daybook.pii.shapes import Hit, find_shapes
+from daybook.pii.values import PersonalValues
+from daybook.stages import RESULT_MIME
+
+_PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{32}(?![0-9A-Za-z])")
+_OWN_MARK = re.compile(r"\[redacted:[^\]\n]+\]")
+_BINARY = re.compile(r"(?!image/svg)(image|audio|video|font)/.*|application/(pdf|octet-stream|zip)")
+_FORMAT = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
+"""Keys of a notebook's metadata, a cell's and an output whose values are the format's own words."""
+_FACTS = (
+    *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "started_at"),
+    *("ended_at", "seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written", "code", "state_machine", "engine"),
+    *("python", "notebook", "html", "redactions"),
+)
+"""Keys of a record whose values are Daybook's own: they are never a person's, and readers rely on them."""
+
+Known = Callable[[Collection[str]], Collection[str]]
+
+
+class Redactor:
+    """Replaces the personal data of one run wherever it stands. ``counts`` holds the hits so far, by column.
+
+    ``ordinary`` are words that are no hits by themselves, as they are written. ``pseudonyms`` says which of some tokens are
+    customers' keys. With neither, and no values, only shapes are found.
+    """
+
+    def __init__(
+        self,
+        values: Optional[PersonalValues] = None,
+        *,
+        ordinary: Collection[str] = (),
+        pseudonyms: Optional[Known] = None,
+    ) -> None:
+        self._values = values or PersonalValues()
+        self._ordinary = frozenset(ordinary)
+        self._pseudonyms = pseudonyms
+        self._keys: dict[str, bool] = {}
+        self.counts: Counter[str] = Counter()
+
+    def text(self, text: str, *, exactly: bool = False) -> str:
+        """The text without personal data. ``exactly`` is for a program's text, where a word is no name."""
+        # Of hits in the same place a landed column's name says more than a technical one (_raw).
+        hits = sorted(self._hits(text, exactly), key=lambda hit: (hit[0], -hit[1], hit[2].startswith("_")))
+        if not hits:
+            return text
+        parts, last = [], 0
+        for start, end, column in _merged(hits):
+            parts += [text[last:start], f"[redacted:{column}]"]
+            self.counts[column] += 1
+            last = end
+        return "".join([*parts, text[last:]])
+
+    def tree(self, node: Any) -> Any:
+        """JSON without personal data, in texts and in keys."""
+        self._look_up(list(_texts(node)))
+        return self._tree(node)
+
+    def _tree(self, node: Any, *, untouched: Collection[str] = (), numbers: bool = False) -> Any:
+        if isinstance(node, str):
+            return self.text(node)
+        if isinstance(node, dict):
+            clean = type(node)()
+            for key, value in node.items():
+                kept = key in untouched
+                new = self.text(key) if isinstance(key, str) and not kept else key
+                clean[new] = value if kept else self._tree(value, numbers=numbers)
+            return clean
+        if isinstance(node, (list, tuple)):
+            return [self._tree(each, numbers=numbers) for each in node]
+        if numbers and isinstance(node, int) and not isinstance(node, bool) and abs(node) > 9999:
+            clean_text = self.text(str(node))
+            return node if clean_text == str(node) else clean_text
+        return node
+
+    def record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record without personal data; what Daybook itself has made stays as it is."""
+        self._look_up(list(_texts(record)))
+        return self._record(record)
+
+    def _record(self, record: dict[str, Any]) -> dict[str, Any]:
+        clean: dict[str, Any] = {}
+        for key, value in record.items():
+            if key == "stages":
+                clean[key] = [self._record(each) for each in value]
+            elif key == "failure" and value:
+                # The exception's class and the cell's first line are a program's text.
+                own = {name: self.text(value[name], exactly=True) for name in ("exception", "source") if value.get(name)}
+                clean[key] = {**self._tree(value, untouched=("exception", "source")), **own}
+            else:
+                clean[key] = value if key in _FACTS else self._tree(value)
+        return clean
+
+    def notebook(self, notebook: NotebookNode) -> None:
+        """Clean an executed notebook in place: outputs, metadata, injected parameters, and its text, where that is exact."""
+        self._look_up(list(_texts(notebook)))
+        notebook.metadata = self._tree(notebook.metadata, untouched=_FORMAT)
+        for cell in notebook.cells:
+            injected = "injected-parameters" in cell.metadata.get("tags", [])
+            cell.source = self.text(cell.source, exactly=not injected)
+            cell.metadata = self._tree(cell.metadata, untouched=_FORMAT)
+            if "attachments" in cell:
+                cell.attachments = self._tree(cell.attachments)
+            if "outputs" in cell:
+                cell.outputs = [self._output(output) for output in _joined(cell.outputs)]
+
+    def _output(self, output: NotebookNode) -> NotebookNode:
+        if output.output_type in ("display_data", "execute_result"):
+            for mime, content in output.data.items():
+                if mime == RESULT_MIME:
+                    output.data[mime] = self._record(content)
+                elif not (isinstance(content, str) and _BINARY.fullmatch(mime)):
+                    output.data[mime] = self._tree(content, numbers=True)
+            output.metadata = self._tree(output.metadata)
+            return output
+        return self._tree(output, untouched=_FORMAT)  # type: ignore[no-any-return]
+
+    def _hits(self, text: str, exactly: bool) -> Iterator[Hit]:
+        marks = [found.span() for found in _OWN_MARK.finditer(text)]
+        for reading in readings(text):
+            found = [*self._values.find(reading.text, ordinary=self._ordinary, exactly=exactly), *find_shapes(reading.text)]
+            for start, end, column in found:
+                span = reading.span(start, end)
+                # What was redacted before stays: its column's name may be somebody's.
+                if not any(begun <= span[0] and span[1] <= ended for begun, ended in marks):
+                    yield (*span, column)
+        self._look_up([text])
+        for key in _PSEUDONYM.finditer(text):
+            if self._keys.get(key[0]):
+                yield (*key.span(), "customer_key")
+
+    def _look_up(self, texts: list[str]) -> None:
+        """Ask at once which tokens of some texts are customers' keys: each question reads a table."""
+        if self._pseudonyms is None:
+            return
+        tokens = {token for text in texts for token in _PSEUDONYM.findall(text)} - self._keys.keys()
+        if tokens:
+            known = set(self._pseudonyms(tokens))
+            self._keys.update({token: token in known for token in tokens})
+
+
+def withheld(record: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """What may be kept of an attempt's or a run's record when the search for personal data has failed: no free text."""
+    reason = f"withheld: the search for personal data failed ({type(error).__name__})"
+    kept = {key: record[key] for key in record if key in _FACTS}
+    kept = {**record, **dict.fromkeys(record.keys() - kept.keys()), **kept, "withheld": type(error).__name__}
+    kept["reasons"] = [f"{reason}."] if record["reasons"] else []
+    if record["record"] == "run":
+        return {**kept, "stages": record["stages"]}  # They have been searched, or withheld, before.
+    details = record["details"]
+    kept.update(parameters={}, inputs=[], details={})
+    if "run_outcome" in details:
+        subject = f"Daybook {record['env']}: {record['run_date']} {details['run_outcome']}"
+        kept["details"] = {
+            "run_outcome": details["run_outcome"],
+            "run_reasons": [f"{reason}."] if details["run_reasons"] else [],
+            "message": {"subject": subject, "body": f"{subject}\nThe reasons are {reason}."},
+        }
+    if record["failure"]:
+        exception = record["failure"]["exception"]
+        kept["failure"] = {
+            "cell": record["failure"]["cell"],
+            "source": None,
+            "exception": exception if exception and exception.isidentifier() else None,
+            "message": reason,
+        }
+    return kept
+
+
+def _merged(hits: list[Hit]) -> Iterator[Hit]:
+    """Overlapping hits made one, so that nothing of either remains; it is called after the longer one."""
+    start, end, column = hits[0]
+    longest = end - start
+    for next_start, next_end, next_column in hits[1:]:
+        if next_start >= end:
+            yield (start, end, column)
+            start, end, column, longest = next_start, next_end, next_column, next_end - next_start
+            continue
+        if next_end - next_start > longest:
+            column, longest = next_column, next_end - next_start
+        end = max(end, next_end)
+    yield (start, end, column)
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with what a cell printed in pieces made one text: a value may lie across two of them."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from _texts(value)
+    elif isinstance(node, (list, tuple)):
+        for each in node:
+            yield from _texts(each)

@@ -1,0 +1,153 @@
+"""Which values are looked for: the date's in bronze, quarantine and, where ingest has not replaced bronze, landing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from daybook.archive import Archive
+from daybook.contracts import load_table
+from daybook.demo import generate
+from daybook.lake import Lake
+from daybook.params import Settings, load_settings
+from daybook.personal import customers_among, ordinary_words, redactor_for
+from daybook.sources import load_source
+
+DAY = date(2025, 11, 30)
+RUN = f"daily-{DAY}-1"
+CUSTOMER = "C-K4N4,Zoë,Kanarie,zoe@example.com,+44 20 7946 0321,Am Käfig 7,10115,Berlin,Berlin,DE,2025-11-30,2025-11-30"
+HEADER = "customer_id,first_name,last_name,email,phone,street,postal_code,city,state,country,registered_at,updated_at"
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """The demo shop's deployment, with one day of landing files of few orders."""
+    generate(home / "landing", days=1, last_day=DAY, orders_per_day=3)
+    return load_settings("local")
+
+
+def land(settings: Settings, *lines: str, encoding: str = "utf-8") -> Path:
+    """Make these the customers that landed."""
+    file = Path(settings.landing) / "customers" / DAY.isoformat() / "customers.csv"
+    file.write_bytes("\n".join(lines).encode(encoding))
+    return file
+
+
+def store(settings: Settings, table: str, run_id: str = RUN, day: date = DAY, **columns: str) -> None:
+    """Make one row all that a table holds of a day."""
+    rows = pa.table({**{name: [text] for name, text in columns.items()}, "_run_id": [run_id]})
+    Lake(settings.lake).replace_partition(table, rows, day)
+
+
+def left(settings: Settings, text: str, *, stage: str = "transform") -> str:
+    return redactor_for(settings, RUN, stage=stage).text(text)
+
+
+def test_values_of_the_dates_bronze_and_quarantine_are_looked_for(settings: Settings) -> None:
+    store(settings, "bronze.customers", email="bronze.person@nowhere", last_name="Bronzemann", city="Bronzestadt")
+    store(settings, "quarantine.customers", last_name="Quarantäner")
+    assert (
+        left(settings, "Bronzemann of Bronzestadt, Quarantäner") == "[redacted:last_name] of Bronzestadt, [redacted:last_name]"
+    )
+
+
+def test_values_of_other_dates_are_not_looked_for(settings: Settings) -> None:
+    store(settings, "bronze.customers", day=date(2025, 11, 29), last_name="Gesternmann")
+    assert left(settings, "Gesternmann") == "Gesternmann"
+
+
+def test_what_people_wrote_in_place_of_landed_values_is_looked_for(settings: Settings) -> None:
+    repairs = json.dumps({"last_name": "Neumannsen", "city": "Neustadt"})
+    store(settings, "quarantine.releases", entity="customers", repairs=repairs, why="asked")
+    assert left(settings, "Neumannsen of Neustadt") == "[redacted:last_name] of Neustadt"
+
+
+def test_landing_is_read_while_bronze_is_another_runs(settings: Settings) -> None:
+    land(settings, HEADER, CUSTOMER)
+    assert left(settings, "Kanarie") == "[redacted:last_name]"
+    store(settings, "bronze.customers", run_id=f"daily-{DAY}-7", last_name="Vorher")
+    assert left(settings, "Kanarie Vorher") == "[redacted:last_name] [redacted:last_name]"
+    store(settings, "bronze.customers", last_name="Vorher")
+    assert left(settings, "Kanarie Vorher") == "Kanarie [redacted:last_name]"
+    assert left(settings, "Kanarie Vorher", stage="ingest") == "[redacted:last_name] [redacted:last_name]"
+
+
+def test_rows_that_could_not_be_split_are_looked_for_by_field(settings: Settings) -> None:
+    land(settings, HEADER, CUSTOMER, "C-K4N5,Ottokar,Spatzig,Berlin,2025-11-30 10:00:00")
+    clean = left(settings, "Spatzig of Berlin on 2025-11-30 10:00:00: 17")
+    assert clean == "[redacted:_raw] of Berlin on 2025-11-30 10:00:00: 17"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (HEADER, CUSTOMER, 'C-9,"never closed,x'),
+        (HEADER.replace("state,", ""), CUSTOMER),
+        (CUSTOMER, CUSTOMER.replace("K4N4", "K4N5")),
+        (HEADER, CUSTOMER, "\x00"),
+    ],
+    ids=["open quote", "column missing", "no header", "not text"],
+)
+def test_files_that_cannot_be_read_are_looked_through_all_the_same(settings: Settings, lines: tuple[str, ...]) -> None:
+    land(settings, *lines)
+    clean = left(settings, "Kanarie, +44 20 7946 0321, Am Käfig 7", stage="ingest")
+    assert clean.count("[redacted:") == 3
+    assert "Kanarie" not in clean
+
+
+def test_a_file_of_another_encoding_is_looked_through(settings: Settings) -> None:
+    land(settings, HEADER, CUSTOMER, encoding="windows-1252")
+    assert left(settings, "Kanarie", stage="ingest") == "[redacted:last_name]"
+
+
+def test_as_much_of_a_truncated_gzip_file_as_is_whole_is_looked_through(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = load_source("demo")
+    entity = source.entities["customers"].model_copy(update={"files": "customers/{run_date}/customers.csv.gz"})
+    changed = source.model_copy(update={"entities": {**source.entities, "customers": entity}})
+    monkeypatch.setattr("daybook.personal.load_source", lambda name: changed)
+    file = land(settings, HEADER, *([CUSTOMER] * 500))
+    packed = gzip.compress(file.read_bytes())
+    file.with_name("customers.csv.gz").write_bytes(packed[: len(packed) - 30])
+    assert left(settings, "Kanarie", stage="ingest") == "[redacted:last_name]"
+
+
+def test_a_landing_folder_that_is_absent_holds_nothing_to_look_for(settings: Settings) -> None:
+    shutil.rmtree(settings.landing)
+    assert left(settings, "Kanarie", stage="ingest") == "Kanarie"
+
+
+def test_values_that_cannot_be_read_are_an_error(settings: Settings) -> None:
+    store(settings, "bronze.customers", last_name="Bronzemann")
+    for file in (Path(settings.lake) / "bronze").rglob("*.parquet"):
+        file.write_bytes(b"no longer Parquet")
+    with pytest.raises(Exception, match=r"(?i)parquet"):
+        redactor_for(settings, RUN, stage="transform")
+
+
+def test_pseudonyms_are_keys_of_customers_and_nothing_that_looks_like_one(settings: Settings) -> None:
+    contract, lake = load_table("silver.customers"), Lake(settings.lake)
+    row = {"customer_key": "ab" * 16, "landed_on": DAY, "version_at": datetime(2025, 11, 30)}
+    write_deltalake(lake.uri("silver.customers"), pa.Table.from_pylist([row], schema=contract.arrow_schema))
+    assert customers_among(lake, {"ab" * 16, "cd" * 16}) == {"ab" * 16}
+    assert left(settings, f"{'ab' * 16} ordered {'cd' * 16}") == f"[redacted:customer_key] ordered {'cd' * 16}"
+
+
+def test_who_approved_a_run_is_named_even_where_a_customer_is_called_the_same(settings: Settings) -> None:
+    store(settings, "bronze.customers", last_name="Steward", first_name="Käthe")
+    Archive(settings.archive).start_run(DAY, {"approval": {"by": "Steward", "why": "asked"}})
+    assert left(settings, "approved by Steward for Käthe") == "approved by Steward for [redacted:first_name]"
+
+
+def test_ordinary_words_are_those_of_notebooks_contracts_and_sources() -> None:
+    words = ordinary_words(load_source("demo"))
+    assert {"silver", "first", "SELECT", "customers", "SUCCEEDED", "ingest", "max", "will", "any"} <= words
+    assert not {"Kanarie", "kanarie", "Max", "Will", "Zoë", "Emil"} & words
