@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Callable, Optional
 
 import pytest
 
+import daybook.lake
+import daybook.purge
 from daybook.params import project_root
+from daybook.storage import Store
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +62,50 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         shutil.copy(machine, root / "orchestration")
     monkeypatch.setenv("DAYBOOK_PROJECT", str(root))
     return Project(root)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that only answers to exceptions gets to do anything more."""
+
+
+class Killer:
+    """Ends a process just before its n-th write to tables, keys or archive."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.writes = 0
+        self.last: Optional[int] = None
+        for target, name in WRITES:
+            monkeypatch.setattr(target, name, self._counted(getattr(target, name)))
+
+    def aim(self, number: Optional[int]) -> None:
+        """End before the n-th write from now on; at none, to count them."""
+        self.writes, self.last = 0, number
+
+    def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(write)
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self.writes += 1
+            if self.writes == self.last:
+                raise Killed
+            return write(*arguments, **named)
+
+        return counted
+
+
+WRITES: list[tuple[Any, str]] = [
+    (daybook.purge, "write_deltalake"),
+    (daybook.lake, "write_deltalake"),
+    (daybook.purge, "configure"),
+    (daybook.purge, "vacuum"),
+    (daybook.purge, "checkpoint"),
+    (Store, "remove"),
+    (Store, "create"),
+    (Path, "replace"),
+]
+"""Everything by which erasing and rekeying change what is stored."""
+
+
+@pytest.fixture
+def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
+    """Counts writes, and ends the process at the one it is aimed at."""
+    return Killer(monkeypatch)

@@ -1,7 +1,7 @@
 """Stage 1: the business date's rows from landing to bronze, as text, nothing interpreted.
 
 Here: which rows belong to the date, and replacing bronze's partition with them. Not here: reading files
-(``daybook.sources``), judging rows (``validate``).
+(``daybook.sources``), judging rows (``validate``), whose rows are kept out because they were erased (``daybook.erasure``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Optional
 
 import pyarrow as pa
 
+from daybook.erasure import withhold
 from daybook.errors import LandingError, StageError
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
+from daybook.pii import load_keys
 from daybook.sources import Entity, LandedFile, open_landing, read_entity
 from daybook.sources.files import TECHNICAL, find_files
 from daybook.sources.mapping import quote, typed_sql
@@ -21,11 +23,14 @@ from daybook.sources.mapping import quote, typed_sql
 
 @dataclass
 class Landing:
-    """What was read for a date: rows by entity, files by entity, and rows that could not be split or dated."""
+    """What was read for a date: rows by entity, files by entity, rows that could not be split or dated, and how many rows of
+    erased people were blanked."""
 
     rows: dict[str, pa.Table] = field(default_factory=dict)
     files: dict[str, list[LandedFile]] = field(default_factory=dict)
     undated: dict[str, int] = field(default_factory=dict)
+    withheld: dict[str, int] = field(default_factory=dict)
+    erasable: int = 0
 
     @property
     def listing(self) -> Listing:
@@ -73,6 +78,7 @@ def read_landing(stage: Stage) -> Landing:
         if name == stage.source.primary and not landing.rows[name].num_rows:
             _skip(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}")
             return landing
+    _withhold_erased(stage, landing)
     stage.engine.register("landed.primary", landing.rows[stage.source.primary])
     return landing
 
@@ -88,6 +94,12 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
         for name, count in landing.undated.items()
         if count
     ]
+    if landing.erasable:
+        stage.details["warnings"].append(
+            f"{landing.erasable:,} rows of other dates belong to erased people by what landed now: run `daybook erase --again`"
+        )
+    if landing.withheld:
+        stage.details["withheld_of_erased_people"] = landing.withheld
     stage.succeed(rows_in=read, rows_out=sum(rows.num_rows for rows in landing.rows.values()))
 
 
@@ -105,6 +117,23 @@ def _of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, tabl
     else:
         return table
     return stage.engine.arrow(f"SELECT * FROM snapshot WHERE {where} ORDER BY _source_file, _row_number")
+
+
+def _withhold_erased(stage: Stage, landing: Landing) -> None:
+    """Blank what landed again of people who were erased, before anything is shown or stored."""
+    found = withhold(
+        landing.rows,
+        lake=stage.lake,
+        source=stage.source,
+        keys=load_keys(stage.settings.pii_key),
+        timezone=stage.settings.timezone,
+        day=stage.run_date,
+    )
+    if found is None:
+        return
+    landing.rows, landing.withheld, landing.erasable = found.rows, found.counts, found.elsewhere
+    for name, rows in landing.rows.items():
+        stage.engine.register(f"landed.{name}", rows)
 
 
 def _skip(stage: Stage, reason: str) -> None:

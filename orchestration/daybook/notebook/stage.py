@@ -23,8 +23,10 @@ from daybook.engines import DuckDBEngine
 from daybook.errors import StageError, UsageError
 from daybook.lake import Lake
 from daybook.notebook.display import Note, Result, short_path
+from daybook.notebook.lineage import record_lineage
 from daybook.params import Settings, load_settings, parse_run_date
-from daybook.pii import load_key
+from daybook.pii import load_keys
+from daybook.rekeying import require_keys
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import quote
 from daybook.stages import RESULT_MIME, STAGES, run_date_of
@@ -43,6 +45,7 @@ class Stage:
     engine: DuckDBEngine
     inputs: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    definitions: dict[str, str] = field(default_factory=dict)
     ended: str = ""
 
     @property
@@ -90,6 +93,7 @@ class Stage:
         duplicates: Optional[int] = None,
     ) -> None:
         """End well, with how many rows came in, went out, were rejected or were exact duplicates, where that has a meaning."""
+        record_lineage(self)
         self._end("SUCCEEDED", [], {"in": rows_in, "out": rows_out, "rejected": rejected, "duplicates": duplicates})
 
     def skip(self, reason: str) -> None:
@@ -158,7 +162,10 @@ def begin(name: str, *, env: str, run_date: str, run_id: str = "", overrides: Op
     settings = load_settings(env, overrides)
     lake = Lake(settings.lake, run_id=run_id, development="" if run_id else _user())
     engine = DuckDBEngine(lake, settings.timezone)
-    engine.add_pseudonyms(load_key(settings.pii_key))
+    keys = load_keys(settings.pii_key)
+    # Only where pseudonyms are written for others to read is it noted what they were made with.
+    require_keys(lake.root, keys, settings.env, note=bool(run_id) and name == "transform")
+    engine.add_pseudonyms(*keys)
     current = Stage(name, settings, day, run_id, load_source(settings.source), lake, engine)
     return current
 

@@ -1,0 +1,174 @@
+"""Which landed rows are whose, by the ``people`` expressions of a source.
+
+Here: the rows of persons in bronze, by address, and the list of who was erased. Not here: what becomes of those rows
+(``blanks``), in which order (``erasing``).
+
+A row is a person's where its entity's expression gives the person's id. The expression may look into other entities, whose
+rows can have landed on any date; a row that is linked through one that was erased is an erased person's too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Optional
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from daybook.engines import DuckDBEngine
+from daybook.errors import UsageError
+from daybook.lake import PARTITION, Lake
+from daybook.pii import ERASED, Keys
+from daybook.purge import read
+from daybook.sources import Entity, Source
+from daybook.sources.mapping import literal, quote, typed_sql
+
+ERASED_PEOPLE = "control.erased"
+"""The pseudonyms of those who were erased, so that a landing that brings them again is not let through."""
+PSEUDONYM = "customer_key"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a landed row stands: enough to find it again once nothing in it says whose it was."""
+
+    entity: str
+    run_date: date
+    file: str
+    number: int
+
+
+def erased_people(root: str) -> set[str]:
+    """The pseudonyms of those who were erased, of the lake's generation of keys."""
+    rows = read(table_uri(root, ERASED_PEOPLE))
+    return set() if rows is None else set(rows.column(PSEUDONYM).to_pylist())
+
+
+def table_uri(root: str, table: str) -> str:
+    """Where a published table of the lake lies."""
+    return Lake(root).uri(table)
+
+
+class Finder:
+    """The rows of persons among those that have landed: in bronze, and in a landing that is not there yet."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        source: Source,
+        keys: Keys,
+        timezone: str,
+        landing: Optional[Mapping[str, pa.Table]] = None,
+        day: Optional[date] = None,
+    ) -> None:
+        """``landing`` are the rows of ``day``, which count instead of those that bronze has for that day."""
+        if not source.people:
+            raise UsageError(
+                f"params/sources/{source.name}.yaml does not say whose a row is; add the key people: for each entity with rows "
+                "of persons, the SQL that gives the id that customer_key is made of."
+            )
+        self.source = source
+        self._engine = DuckDBEngine(lake, timezone)
+        self._engine.add_pseudonyms(*keys)
+        for name, entity in source.entities.items():
+            if landing is not None:
+                self._engine.register(f"_landing_{name}", landing[name])
+            self._engine.define(name, _entity_sql(source, name, entity, _bronze_columns(lake, name), landing, day))
+
+    def rows_of(self, wanted: Iterable[str], *, day: Optional[date] = None) -> dict[Address, str]:
+        """The rows of the wanted pseudonyms, each with whose it is, on one business date or all."""
+        listed = ", ".join(literal(each) for each in sorted(wanted))
+        return self._where(f"_person IN ({listed})", day) if listed else {}
+
+    def rows_of_erased(self, *, day: Optional[date] = None) -> list[Address]:
+        """Rows that belong to one that was erased and still hold something personal themselves: they came in later."""
+        return list(self._where(f"_id LIKE '{ERASED}%' AND _personal", day))
+
+    def values_of_others(self, wanted: Iterable[str]) -> Iterable[str]:
+        """Every personal value that is some other known person's, and their whole names."""
+        listed = ", ".join(literal(each) for each in sorted(wanted)) or "''"
+        for name in self.source.people:
+            columns = [f"CAST({quote(column)} AS VARCHAR)" for column in sorted(self.source.personal_columns()[name])]
+            names = ", ".join(quote(column) for column in name_columns(self.source, name))
+            columns += [f"concat_ws(' ', {names})"] if names else []
+            if columns:
+                listed_columns = ", ".join(f"{column} AS v{number}" for number, column in enumerate(columns))
+                # One query: the pseudonym of every row is what takes time.
+                persons = f"SELECT {listed_columns} FROM ({self._persons(name)}) AS p WHERE _person NOT IN ({listed})"
+                for values in self._engine.arrow(persons).columns:
+                    yield from (value for value in pc.unique(values).to_pylist() if value)
+
+    def _where(self, condition: str, day: Optional[date]) -> dict[Address, str]:
+        if day is not None:
+            condition = f"{PARTITION} = DATE '{day.isoformat()}' AND {condition}"
+        found: dict[Address, str] = {}
+        for name in self.source.people:
+            rows = self._engine.rows(
+                f"SELECT {PARTITION}, _source_file, _row_number, _person FROM ({self._persons(name)}) AS p WHERE {condition}"
+            )
+            found.update({Address(name, *row[:3]): row[3] for row in rows})
+        return found
+
+    def _persons(self, name: str) -> str:
+        personal = " OR ".join(
+            f"(coalesce(CAST({quote(column)} AS VARCHAR), '') <> '' AND CAST({quote(column)} AS VARCHAR) NOT LIKE '{ERASED}%')"
+            for column in sorted(self.source.personal_columns()[name])
+        )
+        whose = f"CAST({self.source.people[name]} AS VARCHAR)"
+        inner = f"SELECT *, {whose} AS _id, {personal or 'FALSE'} AS _personal FROM {quote(name)}"
+        return f"SELECT *, pseudonym(_id) AS _person FROM ({inner}) AS i"
+
+
+def personal_values(source: Source, entity: str, rows: pa.Table) -> set[str]:
+    """What is personal in landed rows of an entity, each value, and whole names."""
+    found: set[str] = set()
+    for name in source.personal_columns()[entity] & set(rows.column_names):
+        texts = [str(each) for each in rows.column(name).to_pylist() if each]
+        found.update(each for each in texts if not each.startswith(ERASED))
+    names = [rows.column(name).to_pylist() for name in name_columns(source, entity) if name in rows.column_names]
+    return found | {" ".join(filter(None, parts)) for parts in zip(*names)}
+
+
+def name_columns(source: Source, entity: str) -> list[str]:
+    """The columns that make up a person's whole name, in the order in which they land."""
+    return [name for name, column in source.entities[entity].columns.items() if column.pii == "name"]
+
+
+def _bronze_columns(lake: Lake, name: str) -> Optional[list[str]]:
+    dataset = lake.dataset(f"bronze.{name}")
+    return None if dataset is None else list(dataset.schema.names)
+
+
+def _entity_sql(
+    source: Source,
+    name: str,
+    entity: Entity,
+    stored: Optional[list[str]],
+    landing: Optional[Mapping[str, pa.Table]],
+    day: Optional[date],
+) -> str:
+    """The landed rows of an entity, cleaned and typed as its mapping sees them, with their addresses."""
+    parts = []
+    if stored is not None:
+        other = f" WHERE {PARTITION} <> DATE '{day.isoformat()}'" if landing is not None and day else ""
+        parts.append(f"SELECT {_texts(entity, stored)}, {PARTITION}, _source_file, _row_number FROM bronze.{name}{other}")
+    if landing is not None and day:
+        texts = _texts(entity, landing[name].column_names)
+        parts.append(f"SELECT {texts}, DATE '{day.isoformat()}' AS {PARTITION}, _source_file, _row_number FROM _landing_{name}")
+    if not parts:
+        nothing = (
+            f"CAST(NULL AS DATE) AS {PARTITION}, CAST(NULL AS VARCHAR) AS _source_file, CAST(NULL AS BIGINT) AS _row_number"
+        )
+        parts.append(f"SELECT {_texts(entity, [])}, {nothing} WHERE 1 = 0")
+    typed = [f"{typed_sql(column, spec, source.null_values)} AS {quote(column)}" for column, spec in entity.columns.items()]
+    landed = " UNION ALL ".join(parts)
+    return f"SELECT {', '.join(typed)}, {PARTITION}, _source_file, _row_number FROM ({landed}) AS landed"
+
+
+def _texts(entity: Entity, stored: list[Any]) -> str:
+    """The entity's columns as text; a date that landed before a column was added lacks it."""
+    return ", ".join(
+        f"CAST({quote(column) if column in stored else 'NULL'} AS VARCHAR) AS {quote(column)}" for column in entity.columns
+    )

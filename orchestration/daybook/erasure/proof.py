@@ -1,0 +1,165 @@
+"""The proof of an erasure: every file is read, and nothing of the person is in it.
+
+Here: what to look for, reading every kind of file, and what was found where. Not here: erasing (``erasing``).
+
+What is looked for everywhere: the id, its pseudonyms, and those of the person's values that are long enough to be no ordinary
+word and that no other known person shares. What could be an ordinary word or number (``May``, ``17850``) is looked for where
+personal values and pseudonyms stand, in columns of tables; elsewhere nobody could tell whether it is the person.
+"""
+
+from __future__ import annotations
+
+import gzip
+import html
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from daybook.storage import Store
+
+_LEAST = 3
+"""Shorter values are not looked for at all."""
+_ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
+
+
+@dataclass(frozen=True)
+class Needles:
+    """What to look for: ``anywhere``, or only in ``personal`` columns of tables."""
+
+    anywhere: frozenset[str]
+    personal: frozenset[str]
+
+    @property
+    def all(self) -> frozenset[str]:
+        return self.anywhere | self.personal
+
+
+@dataclass
+class Proof:
+    """What the search found: how many files were read, and for each file with something in it, what kind of thing."""
+
+    files: int = 0
+    found: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return not self.found
+
+
+def needles_for(pseudonyms: Iterable[str], ids: Iterable[str], values: Iterable[str], others: Iterable[str]) -> Needles:
+    """Divide what a person's rows held by where it can be looked for; values that are other people's too are left out."""
+    wanted = {value.strip() for value in values if len(value.strip()) >= _LEAST}
+    theirs = "\n".join(others).casefold()
+    shared = {value for value in wanted if value.casefold() in theirs and _pattern(value).search(theirs)}
+    own = (wanted - shared) | set(ids)
+    certain = {value for value in own if _is_certain(value)}
+    return Needles(frozenset(pseudonyms) | certain, frozenset(own - certain))
+
+
+def search(
+    places: Mapping[str, str], needles: Needles, personal_columns: Iterable[str], allowed: Mapping[str, frozenset[str]]
+) -> Proof:
+    """Search every file under the places (URIs, by a name for people).
+
+    ``allowed`` says, for the beginning of a file's full name, what may stand there: the list of erased pseudonyms is one.
+    """
+    proof = Proof()
+    columns = frozenset(personal_columns)
+    for uri in dict.fromkeys(places.values()):
+        store = Store(uri)
+        for key in store.keys(""):
+            name = store.href(key)
+            proof.files += 1
+            let = {each for beginning, those in allowed.items() if name.startswith(beginning) for each in those}
+            told = next(_findings(name, store.read(key), needles, columns, let), None)
+            if told:
+                proof.found[name] = told
+    return proof
+
+
+def holders(uri: str, needles: Needles) -> list[str]:
+    """The files under a URI that hold any of it: landing files, which are the source's to change."""
+    store = Store(uri)
+    found = []
+    for key in store.keys(""):
+        data = store.read(key)
+        text = (gzip.decompress(data) if key.endswith(".gz") else data).decode("utf-8", errors="replace")
+        if next(_in_text(text, needles.all), None):
+            found.append(store.href(key))
+    return found
+
+
+def mentions(text: str, wanted: Iterable[str]) -> bool:
+    """Whether a text holds any of the values as a whole word, in upper or lower case."""
+    return next(_in_text(text, wanted), None) is not None
+
+
+def without(text: str, wanted: Iterable[str], instead: str) -> str:
+    """The text with each of the values, as a whole word, replaced."""
+    for value in sorted(wanted, key=len, reverse=True):
+        if value.casefold() in text.casefold():
+            text = re.sub(_pattern(value).pattern, instead, text, flags=re.IGNORECASE)
+    return text
+
+
+def _findings(name: str, data: bytes, needles: Needles, personal: frozenset[str], let: set[str]) -> Iterator[str]:
+    anywhere = needles.anywhere - let
+    if name.endswith(".parquet"):
+        table = pq.read_table(pa.BufferReader(data))
+        for column in table.column_names:
+            wanted = anywhere | needles.personal if column in personal else anywhere
+            # One text of all: looking for a few values in it is fast.
+            if next(_in_text("\n".join(_texts(table.column(column))), wanted), None):
+                yield f"column {column}"
+    if name.endswith(".gz"):
+        data = gzip.decompress(data)
+    # Parquet's own bytes too: smallest and largest values of columns stand in them as they are.
+    text = data.decode("utf-8", errors="replace")
+    written = {text} if name.endswith(".parquet") else {text, html.unescape(text), _unescaped(text)}
+    for variant in written:
+        if next(_in_text(variant, anywhere), None):
+            yield "its text"
+
+
+def _texts(column: pa.ChunkedArray) -> Iterator[str]:
+    """The different texts in a column, however deep."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        yield from (value for value in pc.unique(column).to_pylist() if value)
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        yield from (value.decode("utf-8", errors="replace") for value in column.to_pylist() if value)
+    elif pa.types.is_nested(kind):
+        yield from (str(value) for value in column.to_pylist() if value is not None)
+
+
+def _in_text(text: str, wanted: Iterable[str]) -> Iterator[str]:
+    folded = text.casefold()
+    for value in wanted:
+        if value.casefold() in folded and _pattern(value).search(folded):
+            yield value
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    """The value as a whole word of a case-folded text."""
+    return re.compile(rf"(?<![^\W_]){re.escape(value.casefold())}(?![^\W_])")
+
+
+def _unescaped(text: str) -> str:
+    """What JSON and reprs have escaped, as it was."""
+    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    return re.sub(r"\\+([\"'/])", r"\1", text)
+
+
+def _is_certain(value: str) -> bool:
+    """Whether a value is no ordinary word or number, so that where it stands, it is the person."""
+    if "@" in value:
+        return True
+    if any(letter.isspace() for letter in value):
+        return len(value) >= 8
+    return len(value) >= 6 and any(letter.isdigit() for letter in value) and not (value.isdigit() and len(value) < 8)

@@ -1,0 +1,253 @@
+"""Changing what is stored, the past included: every table under a lake, rewritten in single commits, and then without history.
+
+Here: finding the tables, rewriting them, removing old versions with their log entries, removing what is in no table, and
+refusing all that while a run is under way. Not here: what is changed (``daybook.rekeying``, ``daybook.erasure``), the writes
+of runs (``daybook.lake``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Callable, Optional
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from daybook.archive import Archive, parse_moment
+from daybook.errors import LakeError, UsageError
+from daybook.lake import configure, dataset_of, table_configuration
+from daybook.storage import Store
+
+UNDER_WAY = timedelta(days=1)
+"""A run that began longer ago and has no closing record is taken to be over: cut off, and never resumed."""
+_COMMIT_TRIES = 10
+_LOG = "_delta_log"
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """A table as it lies under a lake's root: published, or a person's development copy."""
+
+    uri: str
+    layer: str
+    name: str
+    development: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """``layer.name``, as SQL writes it."""
+        return f"{self.layer}.{self.name}"
+
+    def open(self) -> DeltaTable:
+        """The newest version."""
+        return DeltaTable(self.uri)
+
+    @property
+    def columns(self) -> list[str]:
+        return [field.name for field in self.open().schema().fields]
+
+
+def stored_tables(root: str) -> list[StoredTable]:
+    """Every table under a lake's root, sorted by place, development copies too; candidates of runs are none."""
+    store = Store(root)
+    found = list(_tables_below(store, "", ""))
+    for user in store.folders("dev"):
+        found += _tables_below(store, f"dev/{user}/", user)
+    return found
+
+
+def _tables_below(store: Store, prefix: str, development: str) -> Iterator[StoredTable]:
+    for layer in store.folders(prefix.rstrip("/")):
+        if layer == "dev" and not development:
+            continue
+        for name in store.folders(f"{prefix}{layer}"):
+            place = f"{prefix}{layer}/{name}"
+            # A folder stays where its files were removed.
+            if layer != "candidate" and store.keys(f"{place}/{_LOG}"):
+                yield StoredTable(store.href(place), layer, name, development)
+
+
+def rewrite(
+    table: StoredTable,
+    change: Callable[[pa.RecordBatch], pa.RecordBatch],
+    *,
+    by: str,
+    done: Callable[[DeltaTable], bool],
+    transaction: Transaction,
+) -> bool:
+    """Put every row through ``change``, all in one commit that carries the transaction; a batch of rows at a time is in memory.
+
+    Where ``done`` says so of the newest version nothing is written; returns whether anything was.
+    """
+
+    def run(delta: DeltaTable, commit: CommitProperties) -> bool:
+        if done(delta):
+            return False
+        scanner = dataset_of(delta).scanner()
+        schema = scanner.projected_schema
+        changed = pa.RecordBatchReader.from_batches(schema, (change(batch) for batch in scanner.to_batches()))
+        partitions = list(delta.metadata().partition_columns) or None
+        write_deltalake(delta, changed, mode="overwrite", partition_by=partitions, commit_properties=commit)
+        return True
+
+    return bool(_commit(table, run, by, transaction))
+
+
+def rewrite_where_changed(
+    table: StoredTable, change: Callable[[pa.Table], Optional[pa.Table]], *, by: str, partitions: Optional[set[str]] = None
+) -> int:
+    """Put a table's rows through ``change``, a commit a partition (the whole table where it has none); what is None stays.
+
+    ``partitions`` names those worth looking at, by their value's text. Returns how many commits were made.
+    """
+    commits = 0
+    columns = list(table.open().metadata().partition_columns)
+    values: list[Optional[str]] = [None]
+    if columns:
+        values = [*sorted({str(part[columns[0]]) for part in table.open().partitions()})]
+    for value in values:
+        if partitions is not None and value is not None and value not in partitions:
+            continue
+
+        def run(delta: DeltaTable, commit: CommitProperties, value: Optional[str] = value) -> bool:
+            chosen = dataset_of(delta)
+            only = None
+            if value is not None:
+                typed = pa.scalar(value).cast(chosen.schema.field(columns[0]).type)
+                chosen = chosen.filter(pc.field(columns[0]) == typed)
+                only = f"{columns[0]} = '{value}'"
+            changed = change(chosen.to_table())
+            if changed is None:
+                return False
+            # The predicate names a date: what stands in a log must be no person's.
+            write_deltalake(delta, changed, mode="overwrite", predicate=only, commit_properties=commit)
+            return True
+
+        commits += bool(_commit(table, run, by))
+    return commits
+
+
+def append(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
+    """Add rows to a table without partitions, which is made where it does not exist yet; one commit."""
+    write_deltalake(uri, rows, mode="append", configuration=_own(table, rows.schema), commit_properties=_signed(by))
+
+
+def overwrite(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
+    """Make these the only rows of a table without partitions, which is made where it does not exist yet; one commit."""
+    write_deltalake(uri, rows, mode="overwrite", configuration=_own(table, rows.schema), commit_properties=_signed(by))
+
+
+def read(uri: str) -> Optional[pa.Table]:
+    """All rows of a small table; None where it was never written."""
+    try:
+        return dataset_of(DeltaTable(uri)).to_table()
+    except TableNotFoundError:
+        return None
+
+
+def keep_no_statistics(table: StoredTable) -> None:
+    """Bring a table that was made before personal columns were left out of the log to what a new one is."""
+    delta = table.open()
+    configure(table.uri, table_configuration(table.full_name, dataset_of(delta).schema))
+
+
+def forget_history(table: StoredTable) -> int:
+    """Leave only the newest version: no file of an older one, none that a killed writer left, no older entry of the log.
+
+    Returns how many files were removed. Readers of an older version are cut off, so nothing may run meanwhile.
+    """
+    removed = vacuum(table)
+    newest = checkpoint(table)
+    store = Store(f"{table.uri}/{_LOG}")
+    entries = 0
+    for key in store.keys(""):
+        number = re.match(r"(\d{20})\.", key)
+        if (number and int(number[1]) < newest) or key.endswith(".tmp") or "_commit_" in key:
+            store.remove(key)
+            entries += 1
+    return removed + entries
+
+
+def vacuum(table: StoredTable) -> int:
+    """Remove the files that the newest version does not need, whoever wrote them; returns how many."""
+    try:
+        removed = table.open().vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
+    except DeltaError as error:
+        raise LakeError(f"{table.full_name} at {table.uri} could not be vacuumed: {str(error).splitlines()[0]}") from error
+    return len(removed)
+
+
+def checkpoint(table: StoredTable) -> int:
+    """Write all that the log says into one file, so that its older entries can go; returns the version it stands for."""
+    delta = table.open()
+    delta.create_checkpoint()
+    return int(delta.version())
+
+
+def remove_leftovers(root: str) -> int:
+    """Remove what is under a lake and in no table: candidates of runs, which are over, and files of tables that a killed writer
+    never got to be. Returns how many files there were."""
+    store = Store(root)
+    tables = [f"{table.uri}/" for table in stored_tables(root)]
+    left = [key for key in store.keys("") if not store.href(key).startswith(tuple(tables))]
+    for key in left:
+        store.remove(key)
+    return len(left)
+
+
+def refuse_under_way(archive: Archive, doing: str) -> None:
+    """Raise where a run has begun within a day and has not ended: it would go on with what is being changed."""
+    runs: dict[str, list[str]] = {}
+    for key in archive.store.keys(""):
+        parts = key.split("/")
+        if len(parts) == 3 and parts[0].startswith("run_date="):
+            runs.setdefault("/".join(parts[:2]), []).append(parts[2])
+    now = datetime.now(timezone.utc)
+    for folder, names in sorted(runs.items()):
+        if "started.json" not in names or any(re.fullmatch(r"run(\.redrive-\d+)?\.json", name) for name in names):
+            continue
+        started = json.loads(archive.store.read(f"{folder}/started.json"))["started_at"]
+        if now - parse_moment(started) < UNDER_WAY:
+            run_id = folder.split("/")[1]
+            raise UsageError(
+                f"The run {run_id} has not ended: {doing} changes what it works on; wait for it, end it with "
+                f"`daybook resume {run_id}`, or give --while-running if you know that it is over."
+            )
+
+
+def _commit(
+    table: StoredTable,
+    action: Callable[[DeltaTable, CommitProperties], Any],
+    by: str,
+    transaction: Optional[Transaction] = None,
+) -> Any:
+    """Run one commit on the newest version, again when another writer was first."""
+    for attempt in range(1, _COMMIT_TRIES + 1):
+        try:
+            return action(table.open(), _signed(by, transaction))
+        except CommitFailedError as error:
+            if attempt == _COMMIT_TRIES:
+                said = str(error).splitlines()[0].rstrip(".")
+                raise LakeError(f"{table.full_name} was changed by others again and again ({said}); run it again.") from error
+            time.sleep(0.05 * attempt)
+        except DeltaError as error:
+            said = str(error).splitlines()[0]
+            raise LakeError(f"{table.full_name} at {table.uri} could not be written: {said}") from error
+    raise AssertionError("unreachable")
+
+
+def _signed(by: str, transaction: Optional[Transaction] = None) -> CommitProperties:
+    # No second try by itself: it would put what was read before another's commit on top of that.
+    transactions = [transaction] if transaction else None
+    return CommitProperties(custom_metadata={"daybook_run_id": by}, max_commit_retries=0, app_transactions=transactions)
+
+
+def _own(table: str, schema: pa.Schema) -> dict[str, Optional[str]]:
+    return {name: value for name, value in table_configuration(table, schema).items() if name.startswith("delta.")}

@@ -1,0 +1,107 @@
+"""The proof reads every kind of file, and tells what is certainly the person from an ordinary word or number."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import json
+from pathlib import Path
+from typing import Callable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from daybook.erasure.proof import Needles, holders, mentions, needles_for, search, without
+
+VALUE = "Zoë O'Kanarie-Müßig"
+NEEDLES = Needles(frozenset({VALUE}), frozenset({"17850"}))
+
+
+def written(text: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(text, encoding="utf-8") and None
+
+
+def parquet(**columns: pa.Array) -> Callable[[Path], None]:
+    return lambda path: pq.write_table(pa.table(columns), path, compression="zstd", write_statistics=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.txt", written(f"said {VALUE}.")),
+        ("upper.txt", written(VALUE.upper().replace("SS", "ß"))),
+        ("a.json", written(json.dumps({"name": VALUE}))),
+        ("nested.json", written(json.dumps({"stats": json.dumps({"minValues": {"name": VALUE}})}))),
+        ("a.html", written(f"<td>{html.escape(VALUE)}</td>")),
+        ("a.csv.gz", lambda path: path.write_bytes(gzip.compress(VALUE.encode())) and None),
+        ("a.parquet", parquet(note=pa.array([VALUE, None]))),
+        ("dictionary.parquet", parquet(note=pa.array([VALUE]).dictionary_encode())),
+        ("large.parquet", parquet(note=pa.array([VALUE], pa.large_string()))),
+        ("nested.parquet", parquet(add=pa.array([{"stats": VALUE}]))),
+        ("bytes.parquet", parquet(note=pa.array([VALUE.encode()]))),
+        ("number.parquet", parquet(CustomerID=pa.array(["17850"]))),
+    ],
+)
+def test_what_is_the_persons_is_found_in_every_kind_of_file(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
+    write(tmp_path / name)
+    (tmp_path / "other.txt").write_text("of nobody")
+    proof = search({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {})
+    assert (list(proof.found), proof.files, proof.holds) == ([str(tmp_path / name)], 2, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("part.txt", written("Zoë O'Kanarie-Müßiggang")),
+        ("number.json", written('{"size": 17850}')),
+        ("product.parquet", parquet(StockCode=pa.array(["17850"]))),
+        ("other.parquet", parquet(CustomerID=pa.array(["178501"]))),
+    ],
+)
+def test_what_may_be_anything_is_not_taken_for_the_person(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
+    write(tmp_path / name)
+    assert search({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {}).holds
+
+
+def test_what_may_stand_in_one_place_may_not_in_another(tmp_path: Path) -> None:
+    for place in ("list", "archive"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.txt").write_text("0123456789abcdef")
+    needles = Needles(frozenset({"0123456789abcdef"}), frozenset())
+    proof = search({"all": str(tmp_path)}, needles, [], {str(tmp_path / "list"): needles.anywhere})
+    assert list(proof.found) == [str(tmp_path / "archive" / "a.txt")]
+
+
+def test_a_place_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+    proof = search({"logs": str(tmp_path / "logs")}, NEEDLES, [], {})
+    assert (proof.files, proof.holds) == (0, True)
+
+
+def test_values_that_another_person_shares_are_left_out_but_never_the_id() -> None:
+    values = ["ann@x.example", "Lindengasse 7", "C-00001"]
+    needles = needles_for([], ["C-00001"], values, ["bob@x.example", "lindengasse 7, door 2", "C-00001"])
+    assert needles.all == {"ann@x.example", "C-00001"}
+
+
+@pytest.mark.parametrize("value", ["ann@x.at", "+43 660 1234567", "Ann Zwölfaxing", "C-00001", "0" * 8])
+def test_what_is_no_ordinary_word_is_looked_for_everywhere(value: str) -> None:
+    assert needles_for([], [], [value], []).anywhere == {value}
+
+
+@pytest.mark.parametrize("value", ["May", "Ann", "1070", "17850", "Lindengasse"])
+def test_what_may_be_an_ordinary_word_is_looked_for_in_personal_columns(value: str) -> None:
+    assert needles_for([], [], [value], []) == Needles(frozenset(), frozenset({value}))
+
+
+def test_landing_files_are_named_plain_or_packed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("customer_id\n17850\n")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"17850,x"))
+    (tmp_path / "c.csv").write_text("178500")
+    assert holders(str(tmp_path), NEEDLES) == [str(tmp_path / "a.csv"), str(tmp_path / "b.csv.gz")]
+
+
+def test_words_are_replaced_whole() -> None:
+    assert without("c-1, C-1; C-11", ["C-1"], "[erased]") == "[erased], [erased]; C-11"
+    assert mentions("x C-1.", ["C-1"])
+    assert not mentions("C-11", ["C-1"])
