@@ -10,7 +10,7 @@ from typing import List, NamedTuple
 
 import pytest
 
-from daybook.demo import COLUMNS, Summary, generate
+from daybook.demo import COLUMNS, Kind, Summary, generate
 from daybook.demo.export import Row
 
 
@@ -28,11 +28,10 @@ class Shop(NamedTuple):
         return _parse(self.path(entity, day), entity)
 
     def read_sound(self, entity: str) -> List[Row]:
-        """Return all days' records of an entity that are neither broken nor the second copy of another."""
+        """Return all days' records of an entity that are neither broken nor a second one of another's key."""
         spoiled = {(each.day, each.row) for each in self.summary.broken() if each.entity == entity}
-        copies = {
-            (each.day, each.row) for each in self.summary.troubles if each.entity == entity and each.kind.value == "duplicate"
-        }
+        second = (Kind.DUPLICATE, Kind.KEY_TWICE)
+        copies = {(each.day, each.row) for each in self.summary.troubles if each.entity == entity and each.kind in second}
         return [
             row
             for day in self.summary.days

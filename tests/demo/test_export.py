@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import date
 from decimal import Decimal
 
@@ -39,7 +39,7 @@ def test_every_reference_leads_to_a_record_that_has_landed(shop):
         return {tuple(row[column] for column in columns) for row in shop.read_sound(entity)}
 
     assert referred("orders", 1) <= landed("customers")
-    assert referred("products", 2) <= landed("categories")
+    assert referred("products", 2) - {("K-99",)} <= landed("categories")
     assert referred("order_items", 2) <= landed("products")
     assert referred("order_items", 3) <= landed("sellers")
     assert referred("order_items", 0) <= landed("orders")
@@ -57,8 +57,9 @@ def test_a_day_brings_the_products_it_sold(shop):
 
 
 def test_categories_are_whole_every_day_and_sellers_a_delta(shop):
-    assert all(len(shop.read("categories", day)) == 14 for day in shop.summary.days)
-    first, *others = [len(shop.read("sellers", day)) for day in shop.summary.days]
+    added = Counter((each.entity, each.day) for each in shop.summary.troubles if each.row)
+    assert all(len(shop.read("categories", day)) - added["categories", day] == 14 for day in shop.summary.days)
+    first, *others = [len(shop.read("sellers", day)) - added["sellers", day] for day in shop.summary.days]
     assert first == 25
     assert set(others) == {0, 1}
 

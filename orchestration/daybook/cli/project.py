@@ -65,14 +65,25 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed, another shop.")] = 7,
     days: Annotated[int, typer.Option(help="How many days, up to 2025-11-30.")] = 60,
     orders: Annotated[int, typer.Option(help="Orders a day, on average.")] = 300,
+    incidents: Annotated[
+        bool,
+        typer.Option(
+            "--incidents",
+            help="Spoil three days: 2025-11-08 lacks 40 % of its revenue, on 2025-11-13 the file of order lines is cut short, "
+            "on 2025-11-20 orders, lines and payments are delivered twice. Needs at least 51 days.",
+        ),
+    ] = False,
 ) -> None:
     """Make the landing files of a seeded, made-up shop."""
-    from daybook.demo import generate
+    from daybook.demo import WHOLE_DAY, generate
 
     settings = settings_of(env, set_)
-    summary = generate(Path(settings.landing), seed=seed, days=days, orders_per_day=orders)
+    summary = generate(Path(settings.landing), seed=seed, days=days, orders_per_day=orders, incidents=incidents)
     total = sum(summary.rows.values())
     print(f"{days} days of a made-up shop, {total:,} rows of {len(summary.rows)} entities, lie in {settings.landing}")
+    for trouble in summary.troubles:
+        if trouble.kind in WHOLE_DAY:
+            print(f"{trouble.day} {trouble.kind.value.replace('_', ' ')}: {trouble.entity}")
 
 
 @app.command()

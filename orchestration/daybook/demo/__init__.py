@@ -2,8 +2,9 @@
 
 Here: ``generate``, which puts the parts together. The parts: ``demand`` (how much is ordered when), ``catalogue`` (what
 is sold), ``people`` (who buys), ``trade`` (orders and their lives), ``opinions`` (reviews), ``export`` (rows of a day's
-delta), ``trouble`` (rows that are spoiled on purpose), ``files`` (bytes), ``summary`` (the account of it all). Not
-here: reading landing files (``daybook.sources``); nothing in the pipeline knows that this shop is made up.
+delta), ``trouble`` and ``rarities`` (rows that are spoiled on purpose), ``incidents`` (whole days that are), ``files``
+(bytes), ``summary`` (the account of it all). Not here: reading landing files (``daybook.sources``); nothing in the
+pipeline knows that this shop is made up.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from typing import Dict, List, Sequence
 from daybook.demo import files
 from daybook.demo.chance import stream
 from daybook.demo.export import COLUMNS, Export, export
-from daybook.demo.summary import BROKEN, Figures, Kind, Summary, Trouble, expected_figures
+from daybook.demo.incidents import INCIDENTS, befall, incidents_of, lose_orders
+from daybook.demo.rarities import Rarities
+from daybook.demo.summary import BROKEN, WHOLE_DAY, Figures, Kind, Summary, Trouble, expected_figures
 from daybook.demo.trade import simulate
 from daybook.demo.trouble import spoil
 from daybook.errors import UsageError
 
-__all__ = ["BROKEN", "COLUMNS", "Figures", "Kind", "Summary", "Trouble", "generate"]
+__all__ = ["BROKEN", "COLUMNS", "INCIDENTS", "WHOLE_DAY", "Figures", "Kind", "Summary", "Trouble", "generate"]
 
-VERSION = 1  # of the made-up shop: raise it when the same seed comes to mean other files
+VERSION = 2  # of the made-up shop: raise it when the same seed comes to mean other files
 
 
 def generate(
@@ -33,6 +36,7 @@ def generate(
     last_day: date = date(2025, 11, 30),
     days: int = 60,
     orders_per_day: int = 300,
+    incidents: bool = False,
     force: bool = False,
 ) -> Summary:
     """Write a made-up shop's landing files and return the account of them.
@@ -41,10 +45,15 @@ def generate(
     ``last_day``. The same arguments always give the same bytes, whenever and wherever. A folder that already holds
     exactly this shop is left alone, unless ``force``; one that holds another generated shop is replaced whole.
 
+    With ``incidents`` three days go wrong as a whole, as ``INCIDENTS`` says: 22 days before the last the orders that made 40 %
+    of the revenue are missing, in every file; 17 days before it the file of order lines ends amid a line; 10 days before it
+    the files of orders, lines and payments hold every row twice.
+
     Raises
     ------
     UsageError
-        When ``days`` or ``orders_per_day`` is below 1, or ``landing`` holds files this function did not write.
+        When ``days`` or ``orders_per_day`` is below 1, ``days`` is too few for ``incidents`` (51), or ``landing`` holds files
+        that this function did not write.
     """
     if days < 1 or orders_per_day < 1:
         raise UsageError(f"days={days}, orders_per_day={orders_per_day}: a shop needs at least one of each")
@@ -54,31 +63,41 @@ def generate(
         "last_day": last_day.isoformat(),
         "days": days,
         "orders_per_day": orders_per_day,
+        "incidents": incidents,
     }
     stamp = files.read_stamp(landing)
     if stamp and stamp["settings"] == settings and not force:
         return Summary.from_json(stamp["summary"])
     calendar = [last_day - timedelta(days=back) for back in reversed(range(days))]
-    rows = export(simulate(seed, calendar, orders_per_day))
+    happens = incidents_of(calendar) if incidents else {}
+    world = simulate(seed, calendar, orders_per_day)
+    for day, kind in happens.items():
+        if kind is Kind.REVENUE_DROP:
+            world.orders = lose_orders(stream(seed, "incidents"), world.orders, day)
+    rows = export(world)
     with files.replacing(landing) as fresh:
-        summary = _write(fresh, seed, calendar, rows)
+        summary = _write(fresh, seed, calendar, rows, happens)
         files.write_stamp(fresh, {"settings": settings, "summary": summary.to_json()})
     return summary
 
 
-def _write(landing: Path, seed: int, calendar: List[date], export_rows: Export) -> Summary:
+def _write(landing: Path, seed: int, calendar: List[date], export_rows: Export, happens: Dict[date, Kind]) -> Summary:
     chance = stream(seed, "trouble")
+    rarities = Rarities(stream(seed, "rarities"))
     written = dict.fromkeys(COLUMNS, 0)
     troubles: List[Trouble] = []
     sound: Dict[str, List[Sequence[str]]] = defaultdict(list)
-    for day in calendar:
+    for number, day in enumerate(calendar):
         for entity in COLUMNS:
             if files.has_byte_order_mark(entity, day):
                 troubles.append(Trouble(day, entity, Kind.BYTE_ORDER_MARK, 0, f"{entity}.csv"))
             if files.encoding(entity) == "cp1252":
                 troubles.append(Trouble(day, entity, Kind.WINDOWS_1252, 0, f"{entity}.csv"))
-            spoiled = spoil(chance, entity, day, export_rows[entity][day])
-            files.write_file(landing, entity, day, spoiled.rows)
+            rows = export_rows[entity][day]
+            spoiled = spoil(chance, entity, day, rows, rarities.due(entity, number, rows))
+            spoiled = befall(happens.get(day), spoiled, entity, day)
+            torn = any(trouble.kind is Kind.TRUNCATED for trouble in spoiled.troubles)
+            files.write_file(landing, entity, day, spoiled.rows, torn=torn)
             written[entity] += len(spoiled.rows)
             troubles.extend(spoiled.troubles)
             sound[entity].extend(spoiled.sound)

@@ -32,13 +32,17 @@ def encoding(entity: str) -> str:
     return "cp1252" if entity == "sellers" else "utf-8"
 
 
-def write_file(landing: Path, entity: str, day: date, rows: List[Row]) -> None:
-    """Write ``<landing>/<entity>/<YYYY-MM-DD>/<entity>.csv``: a header, then ``rows`` as they are."""
+def write_file(landing: Path, entity: str, day: date, rows: List[Row], *, torn: bool = False) -> None:
+    """Write ``<landing>/<entity>/<YYYY-MM-DD>/<entity>.csv``: a header, then ``rows`` as they are.
+
+    A ``torn`` file lacks its last line's end.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS[entity])
     writer.writerows(rows)
-    content = text.getvalue().encode("utf-8-sig" if has_byte_order_mark(entity, day) else encoding(entity))
+    written = text.getvalue()[:-1] if torn else text.getvalue()
+    content = written.encode("utf-8-sig" if has_byte_order_mark(entity, day) else encoding(entity))
     folder = landing / entity / day.isoformat()
     folder.mkdir(parents=True)
     (folder / f"{entity}.csv").write_bytes(content)

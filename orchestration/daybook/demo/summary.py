@@ -16,13 +16,17 @@ from typing import Counter as CounterType
 
 
 class Kind(Enum):
-    """One kind of trouble. Those in ``BROKEN`` make a row a loader should quarantine; the others it must bear."""
+    """One kind of trouble. Those in ``BROKEN`` make a row a loader should quarantine; those in ``WHOLE_DAY`` spoil a delivery;
+    the others a loader must bear."""
 
     DUPLICATE = "duplicate"
     NULL_OPTIONAL = "null_optional"
     LOST_ZERO = "lost_zero"
     BYTE_ORDER_MARK = "byte_order_mark"
     WINDOWS_1252 = "windows_1252"
+    KEY_TWICE = "key_twice"
+    UNUSUAL_VALUE = "unusual_value"
+    UNKNOWN_REFERENCE = "unknown_reference"
     NULL_REQUIRED = "null_required"
     BAD_NUMBER = "bad_number"
     BAD_DATE = "bad_date"
@@ -31,21 +35,31 @@ class Kind(Enum):
     MISSING_FIELD = "missing_field"
     EXTRA_FIELD = "extra_field"
     STRAY_TEXT = "stray_text"
+    MISSHAPEN = "misshapen"
+    OUT_OF_RANGE = "out_of_range"
+    IMPOSSIBLE_DATE = "impossible_date"
+    UNKNOWN_VALUE = "unknown_value"
+    REVENUE_DROP = "revenue_drop"
+    TRUNCATED = "truncated"
+    DOUBLED = "doubled"
 
 
 BROKEN = frozenset(
     {
         *(Kind.NULL_REQUIRED, Kind.BAD_NUMBER, Kind.BAD_DATE, Kind.BAD_QUANTITY, Kind.UNKNOWN_STATUS),
         *(Kind.MISSING_FIELD, Kind.EXTRA_FIELD, Kind.STRAY_TEXT),
+        *(Kind.MISSHAPEN, Kind.OUT_OF_RANGE, Kind.IMPOSSIBLE_DATE, Kind.UNKNOWN_VALUE),
     }
 )
+WHOLE_DAY = frozenset({Kind.REVENUE_DROP, Kind.TRUNCATED, Kind.DOUBLED})
 
 
 @dataclass(frozen=True)
 class Trouble:
     """One spoiled record: ``row`` counts a file's records from 1, the header not counted; 0 means the whole file.
 
-    ``key`` is the record's primary key as it was before (``DB-000123/2``), or the stray text itself.
+    ``key`` is the record's primary key as it was before (``DB-000123/2``); that of a record which was added is its own, or the
+    stray text itself.
     """
 
     day: date
@@ -58,6 +72,9 @@ class Trouble:
 @dataclass(frozen=True)
 class Figures:
     """What one order date comes to when every broken row is quarantined and every duplicate counted once, in EUR.
+
+    Of days with an incident: orders that were lost are not in it, a truncated file counts as delivered again whole, and a
+    doubled one once.
 
     ``orders`` counts all, ``cancelled_orders`` those last seen cancelled; ``units`` and ``gross_revenue`` are of the
     orders not cancelled; ``returns_amount`` belongs to the date of the order, whenever the goods came back.

@@ -1,8 +1,9 @@
 """What goes wrong between the shop and the landing folder: a few spoiled rows a day, at constant rates.
 
-Here: which rows are spoiled and how. Not here: the account of it (``summary``) and the two troubles that concern whole
-files, encoding and byte order mark (``files``). A broken row never makes a file unreadable, the ``order_id`` of an
-order is never touched, and no day passes ``MAX_BROKEN_SHARE``.
+Here: which rows are spoiled and how. Not here: flaws that strike once (``rarities``), days that go wrong as a whole
+(``incidents``), the account of it (``summary``), and the two troubles that concern whole files, encoding and byte order mark
+(``files``). A broken row never makes a file unreadable, an order never loses its ``order_id`` (at most a copy of its row does),
+and no day passes ``MAX_BROKEN_SHARE``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from random import Random
 from typing import Dict, List, Optional, Tuple
 
 from daybook.demo.export import COLUMNS, KEYS, Row
+from daybook.demo.rarities import Strike
 from daybook.demo.summary import BROKEN, Kind, Trouble
 
 MAX_BROKEN_SHARE = 0.015  # the promise is 2 %; of files with more than SMALL_FILE rows
@@ -106,20 +108,35 @@ class Spoiled:
     sound: List[Row]
 
 
-def spoil(chance: Random, entity: str, day: date, rows: List[Row]) -> Spoiled:
-    """Return the file of ``entity`` and ``day`` with some of its ``rows`` duplicated, damaged or lacking a value."""
+def spoil(chance: Random, entity: str, day: date, rows: List[Row], strike: Optional[Strike] = None) -> Spoiled:
+    """Return the file of ``entity`` and ``day`` with some of its ``rows`` duplicated, damaged or lacking a value.
+
+    ``strike`` is a rare flaw that is due in this file; it goes before those of every day.
+    """
     allowance = _broken_allowance(len(rows))
     placed: List[Tuple[float, Row, Optional[Kind], str]] = []
     sound = []
+    if strike and strike.rarity.added:
+        placed.append((strike.index + 0.25, strike.row, strike.rarity.kind, _key(entity, strike.row)))
+        if strike.rarity.kind in (Kind.UNUSUAL_VALUE, Kind.UNKNOWN_REFERENCE):
+            sound.append(strike.row)
+    if strike and strike.rarity.kind in BROKEN:
+        allowance -= 1
+    stray = list(_STRAY_TEXTS)
     for index, row in enumerate(rows):
-        kind, spoiled = _strike(chance, entity, row, may_break=allowance > 0)
-        key = "/".join(row[COLUMNS[entity].index(column)] for column in KEYS[entity])
+        key = _key(entity, row)
+        kind: Optional[Kind]
+        if strike and not strike.rarity.added and index == strike.index:
+            kind, spoiled = strike.rarity.kind, strike.row
+        else:
+            kind, spoiled = _strike(chance, entity, row, may_break=allowance > 0)
+            allowance -= kind in BROKEN
         if kind is Kind.STRAY_TEXT:
-            placed.append((index + 0.5, spoiled, kind, spoiled[0]))
+            # Each at most once in a file: the second would be a copy of the first, which is no trouble of its own.
+            if stray:
+                text = stray.pop(chance.randrange(len(stray)))
+                placed.append((index + 0.5, [text], kind, text))
             kind, spoiled = None, row
-            allowance -= 1
-        elif kind in BROKEN:
-            allowance -= 1
         placed.append((index, spoiled, kind, key))
         if kind in BROKEN:
             continue
@@ -131,6 +148,10 @@ def spoil(chance: Random, entity: str, day: date, rows: List[Row]) -> Spoiled:
         Trouble(day, entity, kind, number, key) for number, (_, _, kind, key) in enumerate(placed, start=1) if kind is not None
     ]
     return Spoiled([row for _, row, _, _ in placed], troubles, sound)
+
+
+def _key(entity: str, row: Row) -> str:
+    return "/".join(row[COLUMNS[entity].index(column)] for column in KEYS[entity])
 
 
 def _broken_allowance(rows: int) -> int:
@@ -156,7 +177,7 @@ def _strike(chance: Random, entity: str, row: Row, may_break: bool) -> Tuple[Opt
 def _spoil_row(chance: Random, kind: Kind, row: Row, column: int) -> Row:
     before, after = row[:column], row[column + 1 :]
     if kind is Kind.STRAY_TEXT:
-        return [chance.choice(_STRAY_TEXTS)]
+        return []  # put beside the row, which stays as it is
     if kind is Kind.MISSING_FIELD:
         return before + after
     if kind is Kind.EXTRA_FIELD:

@@ -1,0 +1,33 @@
+"""The pipeline arrives at the figures that the demo shop's account expects, whatever trouble lands with them."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from daybook.demo import generate
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+
+from .conftest import Session
+from .test_dates_compose import ended, run_day
+
+DAYS = ("2025-11-27", "2025-11-28", "2025-11-29", "2025-11-30")
+
+
+def test_the_last_days_come_to_what_the_account_expects(session: Session, tmp_path: Path) -> None:
+    summary = generate(tmp_path / "landing", orders_per_day=60)
+    overrides = {name: str(tmp_path / name) for name in ("landing", "lake")}
+    overrides["pii_key"] = str(tmp_path / "pii.key")
+    for number, day in enumerate(DAYS, start=1):
+        run_day(session, day, number, overrides)
+        assert ended() == "SUCCEEDED"
+
+    engine = DuckDBEngine(Lake(overrides["lake"]), "Europe/Berlin")
+    columns = "order_date, orders + cancelled_orders, cancelled_orders, units, gross_revenue, returns_amount"
+    found = engine.rows(f"SELECT {columns} FROM gold.daily_sales ORDER BY order_date")
+    expected = [(day, summary.expected[day]) for day in map(date.fromisoformat, DAYS)]
+    assert found == [
+        (day, each.orders, each.cancelled_orders, each.units, each.gross_revenue, each.returns_amount) for day, each in expected
+    ]
+    assert len({each.kind for each in summary.troubles if each.day.isoformat() in DAYS}) > 10

@@ -1,0 +1,88 @@
+"""The demo shop lands trouble for every rule: each rule on rows is broken in its sixty days, by rows on its account."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from daybook.demo import Summary, generate
+from daybook.quality import landing_rules, refuse_broken, refuse_share
+from daybook.quality.history import robust_score
+from daybook.sources import open_landing, read_entity
+from daybook.sources.spec import load_source
+
+from .conftest import Bench
+
+
+class Judged(NamedTuple):
+    """What the landing checks found: rows at fault by entity and rule, rows put aside, and what would stop a day."""
+
+    summary: Summary
+    broken: Counter[tuple[str, str]]
+    put_aside: set[tuple[date, str, int]]
+    stopped: list[str]
+
+
+@pytest.fixture(scope="module")
+def judged(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """The default shop, every day's files held against the landing contract."""
+    landing = tmp_path_factory.mktemp("shop") / "landing"
+    source = load_source("demo")
+    found = Judged(generate(Path(landing)), Counter(), set(), [])
+    store = open_landing(str(landing))
+    for day in found.summary.days:
+        rows_of = {}
+        for name in source.entities:
+            rows, _ = read_entity(store, source, name, day)
+            assert rows is not None
+            bench.lay_entity(source, name, rows)
+            rows_of[name] = rows.num_rows
+        for name, landed in rows_of.items():
+            results, put_aside = bench.check_landing(source, name, day)
+            per_row = {rule.name for rule in landing_rules(source, name) if rule.per_row}
+            found.broken.update({(name, each.rule): each.failing for each in results})
+            found.put_aside.update((day, name, int(number)) for _, number in put_aside)
+            whole = refuse_broken([each for each in results if each.rule not in per_row])
+            share = refuse_share(name, landed, len(put_aside), most=0.05, tolerated=5)
+            found.stopped.extend(f"{day}: {reason}" for reason in whole.reasons + share.reasons)
+    return found
+
+
+def test_every_rule_on_rows_is_broken_at_least_once(judged: Judged) -> None:
+    source = load_source("demo")
+    rules = {(name, rule.name) for name in source.entities for rule in landing_rules(source, name) if rule.failing}
+    assert len(rules) > 80
+    assert {rule for rule in rules if not judged.broken[rule]} == set()
+
+
+def test_the_rows_put_aside_are_exactly_those_on_the_account(judged: Judged) -> None:
+    assert judged.put_aside == {(each.day, each.entity, each.row) for each in judged.summary.broken()}
+
+
+def test_no_ordinary_day_is_stopped(judged: Judged) -> None:
+    assert judged.stopped == []
+
+
+def test_in_a_month_of_ordinary_days_few_figures_are_called_unusual(judged: Judged) -> None:
+    account = judged.summary.expected
+    figures = {
+        "orders": {day: float(each.orders - each.cancelled_orders) for day, each in account.items()},
+        "gross_revenue": {day: float(each.gross_revenue) for day, each in account.items()},
+        "net_revenue": {day: float(each.gross_revenue - each.returns_amount) for day, each in account.items()},
+    }
+    black_friday = {date(2025, 11, day) for day in (27, 28, 29)}
+    for name, values in figures.items():
+        unusual = set()
+        for day in list(values)[-30:]:
+            past = [(each, value) for each, value in values.items() if 0 < (day - each).days <= 28]
+            score = robust_score(past, day, values[day])
+            assert score is not None
+            if abs(score.z) > 3.5:
+                unusual.add(day)
+        assert date(2025, 11, 28) in unusual, name
+        # Black Friday and the days beside it are unusual indeed.
+        assert len(unusual - black_friday) <= 3, (name, sorted(unusual))

@@ -1,0 +1,221 @@
+"""THE TABLE, tested: every rule of every contract has a trouble that it alone is meant for, and catches it.
+
+The table stands in ``landing_troubles`` and ``refined_troubles``: trouble, rule, outcome. Here: that sound tables break
+nothing, that each trouble is found by its rule, with the outcome said, and by none without it; that no rule lacks a trouble.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, Optional
+
+import pyarrow as pa
+import pytest
+
+from daybook.contracts import load_tables
+from daybook.notebook import quality as gate
+from daybook.quality import Rule, RuleResult, differences, landing_rules, refuse_broken, refuse_share, warnings_of
+from daybook.sources.spec import load_source, source_names
+
+from . import landing_troubles, refined_troubles, sound
+from .conftest import Bench, Found, refined_rules, typed_rows
+from .spoiling import QUARANTINED, REJECTED, WARNED, Trouble, first, troubles
+
+SOURCES = ("demo", "olist", "online_retail")
+LAYERS = ("silver", "gold")
+TABLE = [
+    *troubles("demo", landing_troubles.DEMO),
+    *troubles("olist", landing_troubles.OLIST),
+    *troubles("online_retail", landing_troubles.ONLINE_RETAIL),
+    *troubles("silver", refined_troubles.SILVER),
+    *troubles("gold", refined_troubles.GOLD),
+]
+SOUND = {**sound.landing(), "silver": sound.silver(), "gold": sound.gold()}
+TABLES = [f"{group}.{name}" for group, tables in SOUND.items() for name in tables]
+
+
+def compiled(table: str) -> list[Rule]:
+    """The rules of a table of the table of troubles."""
+    group, name = table.split(".")
+    if group in SOURCES:
+        return landing_rules(load_source(group), name)
+    return refined_rules(load_tables(group)[table])
+
+
+def examine(bench: Bench, table: str, tables: sound.Tables, rules: Optional[list[Rule]] = None) -> Found:
+    """Lay a source's or layer's tables and check one of them."""
+    group, name = table.split(".")
+    if group in SOURCES:
+        source = load_source(group)
+        bench.lay_landing(source, tables)
+        return bench.check_landing(source, name, rules=rules)
+    bench.lay(group, tables)
+    found = bench.check(load_tables(group)[table], rules)
+    return Found(found.results + history_of(bench, table, rules), {})
+
+
+def history_of(bench: Bench, table: str, rules: Optional[list[Rule]]) -> list[RuleResult]:
+    """What the rules on a figure's past find, which are no SQL of one table."""
+    kept = [rule.name for rule in (compiled(table) if rules is None else rules) if rule.history]
+    if not kept:
+        return []
+    return [each for each in gate._against_history(stage_on(bench)) if each.table == table and each.rule in kept]
+
+
+def stage_on(bench: Bench) -> Any:
+    """As much of a stage as the gate's own checks look at."""
+    return SimpleNamespace(engine=bench.engine, day=sound.DAY.isoformat(), run_date=sound.DAY)
+
+
+def broken(results: list[RuleResult], rules: list[Rule]) -> set[str]:
+    """Those of the rules that something breaks."""
+    return {each.rule for each in results if not each.holds} & {rule.name for rule in rules}
+
+
+def outcome_of(rule: str, found: Found, per_row: set[str]) -> str:
+    """What becomes of what breaks a rule, as the gates decide it; nothing where it is not found."""
+    if any(rule in reasons for reasons in found.put_aside.values()):
+        return QUARANTINED
+    # Rows that break a rule by themselves are put aside when they land; after that there is no putting aside.
+    stopping = refuse_broken([each for each in found.results if each.rule == rule and rule not in per_row])
+    if stopping.findings:
+        return REJECTED
+    return WARNED if warnings_of([each for each in found.results if each.rule == rule]) else ""
+
+
+def key_of(table: str, row: sound.Row, number: int) -> str:
+    """How a report names a row: by its key, pseudonyms cut; a landed one by its file and number."""
+    group, name = table.split(".")
+    if group in SOURCES:
+        return f"{name}.csv / {number}"
+    contract = load_tables(group)[table]
+    shown = [f"{row[each][:8]}…" if each in contract.pseudonyms and row[each] else row[each] for each in contract.key]
+    return " / ".join(str(each) for each in shown if each is not None)
+
+
+@pytest.fixture(scope="module")
+def laid(bench: Bench) -> Bench:
+    """The bench with the sound tables of silver and gold on it, and the past of those whose figures are compared with it."""
+    for layer in LAYERS:
+        bench.lay(layer, SOUND[layer])
+    for table in TABLES:
+        if any(rule.history for rule in compiled(table)):
+            contract = load_tables("gold")[table]
+            bench.engine.register(table, typed_rows(contract, sound.history(contract.name)))
+    return bench
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_sound_table_breaks_no_rule(laid: Bench, table: str) -> None:
+    found = examine(laid, table, SOUND[table.split(".")[0]])
+    assert len(found.results) == len(compiled(table))
+    assert [each for each in found.results if each.failing] == []
+
+
+@pytest.mark.parametrize("trouble", TABLE, ids=lambda each: f"{each.table}: {each.rule}")
+def test_a_trouble_is_found_by_the_rule_meant_for_it(laid: Bench, trouble: Trouble) -> None:
+    group, name = trouble.table.split(".")
+    rules = compiled(trouble.table)
+    tables = trouble.apply(SOUND[group])
+
+    found = examine(laid, trouble.table, tables)
+    without = examine(laid, trouble.table, tables, [rule for rule in rules if rule.name != trouble.rule])
+
+    per_row = {rule.name for rule in rules if rule.per_row} if group in SOURCES else set()
+    (meant,) = [rule for rule in rules if rule.name == trouble.rule]
+    # A wrong figure is mostly unusual as well: rules on a figure's past are compared among themselves.
+    alike = [rule for rule in rules if bool(rule.history) == bool(meant.history)]
+    assert broken(found.results, alike) == {trouble.rule, *trouble.also}
+    assert outcome_of(trouble.rule, found, per_row) == trouble.outcome
+    assert broken(without.results, alike) == set(trouble.also), "another rule finds it, so the one meant for it is not needed"
+    if not trouble.also:
+        assert without.put_aside == {}
+
+    (result,) = [each for each in found.results if each.rule == trouble.rule]
+    if not callable(trouble.spoil):
+        assert result.failing == 1
+        assert list(result.samples) == ([key_of(trouble.table, tables[name][0], 1)] if meant.failing else [])
+    told = f"{result.samples} {result.measured}"
+    assert not [value for value in sound.PERSONAL if value in told]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_rule_has_a_trouble_and_every_trouble_a_rule(table: str) -> None:
+    assert uncovered(table, compiled(table)) == set()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_rule_that_a_contract_drops_or_gains_is_missed(table: str) -> None:
+    rules = compiled(table)
+    for rule in rules:
+        assert uncovered(table, [each for each in rules if each is not rule]) == {rule.name}
+    assert uncovered(table, [*rules, Rule("a new rule", failing="TRUE")]) == {"a new rule"}
+
+
+def uncovered(table: str, rules: list[Rule]) -> set[str]:
+    """Rules without a trouble, and troubles without a rule."""
+    return {rule.name for rule in rules} ^ {trouble.rule for trouble in TABLE if trouble.table == table}
+
+
+def test_every_contract_is_in_the_table() -> None:
+    contracts = [f"{source}.{entity}" for source in source_names() for entity in load_source(source).entities]
+    contracts += [name for layer in LAYERS for name in load_tables(layer)]
+    assert sorted(contracts) == sorted(TABLES)
+
+
+def test_no_trouble_stands_twice() -> None:
+    named = [(trouble.table, trouble.rule) for trouble in TABLE]
+    assert len(named) == len(set(named)) > 250
+
+
+def test_too_many_rejected_rows_stop_the_day_and_a_few_do_not(laid: Bench) -> None:
+    for count, refused in [(5, False), (6, True)]:
+        tables = Trouble("demo.orders", first(count, {"status": "?"}), "", "", ()).apply(SOUND["demo"])
+        found = examine(laid, "demo.orders", tables)
+        verdict = refuse_share("orders", len(tables["orders"]), len(found.put_aside), most=0.05, tolerated=5)
+        assert [each.about for each in verdict.findings] == (["orders: rejected share"] if refused else [])
+
+
+RECONCILED = [  # a candidate's figure that is not what silver gives, and what the gate says
+    ("daily_sales", {"gross_revenue": 1}, "daily_sales.gross_revenue"),
+    ("daily_sales", {"returns_amount": 1}, "daily_sales.returns_amount"),
+    ("daily_sales", {"net_revenue": 1}, "daily_sales.net_revenue"),
+    ("daily_sales", {"orders": 1}, "daily_sales.orders"),
+    ("daily_sales", {"units": 1}, "daily_sales.units"),
+    ("category_sales", {"gross_revenue": 1}, "category_sales.gross_revenue"),
+    ("category_sales", {"returns_amount": 1}, "category_sales.returns_amount"),
+    ("product_sales", {"gross_revenue": 1}, "product_sales.gross_revenue"),
+    ("product_sales", {"returns_amount": 1}, "product_sales.returns_amount"),
+    ("payment_mix", {"amount": 1}, "payment_mix.amount"),
+    ("delivery_performance", {"delivered_orders": 1}, "delivery_performance.delivered_orders"),
+]
+
+
+@pytest.fixture(scope="module")
+def reconciled(laid: Bench) -> Bench:
+    """The bench with silver as it is after the merge, and the touched dates."""
+    for name in ("orders", "order_items", "payments"):
+        laid.engine.register(f"silver.{name}", typed_rows(load_tables("silver")[f"silver.{name}"], SOUND["silver"][name]))
+    laid.engine.register(gate.TOUCHED, pa.table({"order_date": pa.array([sound.DAY], pa.date32())}))
+    return laid
+
+
+def test_sound_candidates_agree_with_silver(reconciled: Bench) -> None:
+    reconciled.lay("gold", SOUND["gold"])
+    figures = gate._reconcile(stage_on(reconciled))
+    assert set(figures) == {name for _, _, name in RECONCILED}
+    assert differences(figures).passed
+    assert all(left for name, (left, _) in figures.items() if "returns" not in name)
+
+
+@pytest.mark.parametrize(("table", "wrong", "figure"), RECONCILED, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_figure_that_is_not_what_silver_gives_is_refused(
+    reconciled: Bench, table: str, wrong: dict[str, int], figure: str
+) -> None:
+    reconciled.lay("gold", Trouble(f"gold.{table}", wrong, "", "", ()).apply(SOUND["gold"]))
+    figures = gate._reconcile(stage_on(reconciled))
+    verdict = differences(figures)
+    assert [each.about for each in verdict.findings] == [f"{figure}: agrees with silver"]
+    assert not verdict.findings[0].waivable
+    del figures[figure]
+    assert differences(figures).passed
