@@ -10,6 +10,7 @@ Here: the names and order of writing of records, and reading them back. Not here
         1_ingest.attempt-1.ipynb .html   the executed notebook
         run.json                         the run's record
         history.jsonl                    events of the state machine, once it has ended
+        openlineage.jsonl                the run as OpenLineage events
     outcomes/daily-2025-11-30-1/ingest.json   the last good attempt's outcome, for the state machine's Choice
 """
 
@@ -89,6 +90,11 @@ class Archive:
         if not self.store.exists(key):
             self.store.create(key, dump({"run_id": run_id, "started_at": now()}))
 
+    def started(self, run_id: str) -> Record:
+        """What was known of a run when its name was taken: when, for which deployment, with whose approval."""
+        found: Record = json.loads(self.store.read(f"{self.folder(run_id)}/started.json"))
+        return found
+
     def claim_attempt(self, run_id: str, stage: str, facts: Record) -> int:
         """Take the next free attempt number of a stage, from 1."""
         number = max((int(found) for found in self._files(run_id, notebook_name(stage))), default=0) + 1
@@ -111,18 +117,23 @@ class Archive:
                     found.append((stage, number, claim))
         return found
 
-    def write_attempt(self, record: Record, notebook: bytes, html: bytes) -> Record:
-        """Write an attempt: first its record, with the digests of what follows, then the notebook and its page."""
+    def write_attempt(self, record: Record, notebook: Optional[bytes], html: Optional[bytes]) -> Record:
+        """Write an attempt: first its record, with the digests of what follows, then the notebook and its page.
+
+        An attempt whose notebook is withheld has neither: they are None in its record.
+        """
         name = attempt_name(record["stage"], record["attempt"])
-        record = {
-            **record,
-            "notebook": {"file": f"{name}.ipynb", "sha256": sha256(notebook)},
-            "html": {"file": f"{name}.html", "sha256": sha256(html)},
+        contents = {"ipynb": notebook, "html": html}
+        described = {
+            ending: None if data is None else {"file": f"{name}.{ending}", "sha256": sha256(data)}
+            for ending, data in contents.items()
         }
+        record = {**record, "notebook": described["ipynb"], "html": described["html"]}
         folder = self.folder(record["run_id"])
         self.store.create(f"{folder}/{name}.json", dump(record))
-        self.store.create(f"{folder}/{name}.ipynb", notebook)
-        self.store.create(f"{folder}/{name}.html", html)
+        for ending, data in contents.items():
+            if data is not None:
+                self.store.create(f"{folder}/{name}.{ending}", data)
         return record
 
     def write_run(self, record: Record) -> None:
@@ -132,6 +143,10 @@ class Archive:
     def write_history(self, run_id: str, journal: bytes) -> None:
         """Write the events of the state machine, one JSON object a line."""
         self._write_next(run_id, "history", "jsonl", journal)
+
+    def write_lineage_events(self, run_id: str, events: bytes) -> None:
+        """Write the run as OpenLineage events, one JSON object a line."""
+        self._write_next(run_id, "openlineage", "jsonl", events)
 
     def write_outcome(self, record: Record) -> None:
         """Leave the outcome of a stage where the state machine's Choice reads it."""

@@ -211,6 +211,13 @@ def test_without_a_stage_every_cell_is_run(session: Any) -> None:
     assert session.value("1 + 1") == 2
 
 
+def test_a_preview_masks_pseudonyms_by_the_names_that_contracts_give_them(opened: Any) -> None:
+    listing = opened.value("%%sql\nSELECT 'abcdef' AS customer_key, 'Berlin' AS city")
+    assert listing.masked == ["customer_key"]
+    assert "abcdef" not in repr(listing) + listing._repr_html_()
+    assert "Berlin" in repr(listing)
+
+
 # What is left for the record
 
 

@@ -119,6 +119,66 @@ def test_a_run_page_leads_to_the_days_beside_it_and_the_other_runs_of_its_date(b
     assert "next" not in page_of(after).values("rel")
 
 
+def test_a_run_page_shows_what_the_gates_found_and_what_it_changed_for_readers(build, run, attempt):
+    figures = {"orders": 12, "gross_revenue": "100.0000", "returns_amount": "0.0000", "net_revenue": "100.0000"}
+    restated = {"order_date": "2018-05-04", "before": figures, "after": {**figures, "orders": 11, "net_revenue": "1090.5000"}}
+    rule = {
+        "table": "orders",
+        "rule": "status is known",
+        "severity": "error",
+        "checked": 40,
+        "failing": 2,
+        "share": 0.05,
+        "samples": ["orders.csv:3", "orders.csv:9"],
+        "outcome": "quarantined",
+    }
+    odd = {
+        "table": "payments",
+        "rule": "payments fit",
+        "severity": "warning",
+        "failing": 1,
+        "measured": "17.56, must be less than 15",
+    }
+    accounting = {"orders": {"landed": 1043, "accepted": 1040, "quarantined": 2, "duplicates": 1}}
+    record = run(
+        approval={"of": "daily-2018-05-05-1", "by": "Ada", "why": "a holiday", "waived": ["net revenue is unusual"]},
+        stages=[
+            attempt("validate", details={"rules_checked": 31, "rules": [odd, rule], "accounting": accounting}),
+            attempt("aggregate", details={"held_dates": ["2018-05-01"]}),
+            attempt("quality", details={"restated": [restated], "left_to_newer": ["2018-05-02"]}, redactions={"email": 3}),
+            attempt("notify", notebook=None, html=None, withheld="RuntimeError"),
+        ],
+    )
+    _, page_of = build(record)
+    page = page_of(record)
+    page.assert_still()
+    for piece in (
+        "Approved by Ada a holiday Publishes what daily-2018-05-05-1 was refused for. net revenue is unusual",
+        "2018-05-04 12 → 11 100.00 EUR 0.00 EUR 100.00 → 1,090.50 EUR",
+        "the gate has stopped another date that changes them: 2018-05-01.",
+        "a newer run has published them: 2018-05-02.",
+        "Validate: 31 checked, 2 broken.",
+        "validate payments payments fit warning – 17.56, must be less than 15",
+        "validate orders status is known error 40 2 5.0 % quarantined orders.csv:3 · orders.csv:9",
+        "orders 1,043 = 1,040 + 2 + 1",
+        "Replaced before this run was archived: email 3.",
+        "The notebook is withheld: it could not be searched for personal data (RuntimeError).",
+    ):
+        assert piece in page.text, piece
+    assert "6_notify.attempt-1.html" not in " ".join(page.values("href", "a"))
+
+
+def test_a_run_page_draws_the_lineage_and_says_what_is_not_known_of_it(build, run, attempt):
+    lineage = {"silver.orders": {"rows": {}, "columns": {"status": {"bronze.orders.status": ["IDENTITY"]}}}}
+    record = run(lineage=lineage, stages=[attempt("aggregate", details={"lineage_gaps": ["The query of x is odd."]})])
+    _, page_of = build(record)
+    assert "Lineage Which tables each table is made of" in page_of(record).text
+    assert "The query of x is odd." in page_of(record).text
+    early = run(outcome="FAILED", lineage={})
+    _, page_of = build(early)
+    assert "Lineage" not in page_of(early).text
+
+
 def test_an_unfinished_run_has_a_page_of_what_is_there(build, attempt):
     record = {"run_id": "daily-2018-05-05-1", "run_date": "2018-05-05", "state": "open", "stages": [attempt("ingest")]}
     empty = {"run_id": "daily-2018-05-06-1", "run_date": "2018-05-06", "state": "open", "stages": []}

@@ -88,14 +88,6 @@ entities:
   sales:
     files: "{run_date}.csv"
     missing: skip
-    columns:
-      till_no: {required: true}
-      line: {type: integer, required: true}
-      at: {type: timestamp, required: true}
-      article: {required: true}
-      pieces: {type: integer, required: true}
-      price: {type: decimal, required: true}
-      card: {pii: id}
 mapping:
   orders:
     - from: sales
@@ -114,6 +106,28 @@ mapping:
         quantity: pieces
         unit_price: price
 """
+TINY_CONTRACT = """
+apiVersion: v3.1.0
+kind: DataContract
+id: tiny.landing
+version: 1.0.0
+status: active
+schema:
+  - name: sales
+    physicalType: file
+    properties:
+      - {name: till_no, logicalType: string, physicalType: VARCHAR, required: true}
+      - {name: line, logicalType: integer, physicalType: VARCHAR, required: true}
+      - {name: at, logicalType: timestamp, physicalType: VARCHAR, required: true}
+      - {name: article, logicalType: string, physicalType: VARCHAR, required: true}
+      - {name: pieces, logicalType: integer, physicalType: VARCHAR, required: true}
+      - {name: price, logicalType: number, physicalType: VARCHAR, required: true}
+      - name: card
+        logicalType: string
+        physicalType: VARCHAR
+        classification: restricted
+        customProperties: [{property: pii, value: id}]
+"""
 
 
 def local_params(title: str, source: str, timezone: str) -> str:
@@ -128,6 +142,7 @@ def local_params(title: str, source: str, timezone: str) -> str:
 def add_tiny_shop(project: Path) -> None:
     """A deployment `tiny`, small enough that a stage is hardly more than its kernel's start."""
     (project / "params" / "sources" / "tiny.yaml").write_text(TINY_SOURCE)
+    (project / "params" / "contracts" / "landing" / "tiny.yaml").write_text(TINY_CONTRACT)
     (project / "params" / "tiny.yaml").write_text(local_params("Corner shop", "tiny", "Europe/Berlin"))
 
 

@@ -38,7 +38,7 @@ def test_a_repeated_key_in_gold_stops_the_publish(
 
     assert code == 3
     assert "REJECTED" in out
-    assert "gold.daily_sales: 1 rows break '(order_date) is unique'" in out
+    assert "gold.daily_sales: 1 row breaks 'order_date is unique'" in out
     after = module_home.content("tiny")
     assert {name: rows for name, rows in after.items() if name.startswith("gold.")} == {
         name: rows for name, rows in before.items() if name.startswith("gold.")
@@ -55,7 +55,7 @@ def test_a_missing_key_stops_before_silver(module_home: Home, project: Path) -> 
 
     assert (execution.status, execution.error) == ("FAILED", "Daybook.Rejected")
     assert record["outcome"] == "REJECTED"
-    assert record["reasons"] == ["silver.order_items: 1 rows break 'line_number is present'"]
+    assert record["reasons"] == ["silver.order_items: 1 row breaks 'line_number is present'"]
     assert module_home.engine("tiny").rows("SELECT * FROM silver.orders WHERE order_date = DATE '2024-05-02'") == []
     assert gross(module_home, "tiny", "2024-05-02") is None
 

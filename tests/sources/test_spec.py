@@ -63,7 +63,8 @@ def test_an_unknown_source_is_told_with_those_there_are(project):
 def test_an_unknown_key_is_told_with_the_known_ones(project, shop):
     shop["colour"] = "red"
     assert refusal(project, shop) == (
-        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, null_values, entities, people, mapping."
+        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, null_values, entities, people, "
+        "mapping."
     )
 
 
@@ -126,7 +127,11 @@ def test_columns_belong_into_the_landing_contract(project, shop):
     ("old", "new", "told"),
     [
         ("name: lines", "name: rows", "there is no entity 'rows', which the landing contract declares; add its files."),
-        ("classification: restricted", "classification: internal", "both classification: restricted and the custom property pii"),
+        (
+            "classification: restricted",
+            "classification: internal",
+            "both classification: restricted and",
+        ),
         ("property: pii", "property: colour", "a custom property 'colour'; known are: pii, pad, decimalComma, strptime."),
     ],
 )

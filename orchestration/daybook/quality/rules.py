@@ -6,7 +6,7 @@ Here: every demand of a contract turned into one rule. Not here: counting (``che
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional, Union
 
 import sqlglot
@@ -14,6 +14,7 @@ from sqlglot import exp
 
 from daybook.contracts import Property, Quality, RobustZScore, Severity, Table
 from daybook.errors import ContractError
+from daybook.pii import ERASED
 from daybook.sources.mapping import literal, quote, text_column
 from daybook.sources.spec import Source
 
@@ -72,7 +73,19 @@ def landing_rules(source: Source, entity: str) -> list[Rule]:
 
 
 def _of_columns(table: Table) -> list[Rule]:
-    return [rule for item in table.properties for rule in _column_rules(table, item, required=item.name in table.required)]
+    rules = []
+    for item in table.properties:
+        erasable = table.layer == "landing" and item.classification == "restricted" and item.logicalType == "string"
+        for rule in _column_rules(table, item, required=item.name in table.required):
+            rules.append(_unless_erased(rule, item.name) if erasable and rule.waivable else rule)
+    return rules
+
+
+def _unless_erased(rule: Rule, column: str) -> Rule:
+    """A rule on a personal column, for values that are still there: what stands in for an erased one fits no pattern."""
+    if not rule.failing or rule.value:
+        return rule
+    return replace(rule, failing=f"({rule.failing}) AND NOT starts_with({quote(column)}, {literal(ERASED)})")
 
 
 def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[Rule]:
@@ -224,9 +237,7 @@ def _within(rule: Rule) -> Rule:
     """A landing rule on columns, kept to rows that are whole. Copies are found among all rows."""
     if not rule.failing or rule.value or rule.failing == "_copy > 1":
         return rule
-    return Rule(
-        rule.name, rule.severity, f"{LANDED_WHOLE} AND ({rule.failing})", "", rule.must, rule.unit, rule.waivable, rule.history
-    )
+    return replace(rule, failing=f"{LANDED_WHOLE} AND ({rule.failing})")
 
 
 def _distinct(table: Table, rules: list[Rule]) -> list[Rule]:

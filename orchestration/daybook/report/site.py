@@ -12,7 +12,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
-from daybook.report import days, formats, records
+from daybook.report import days, findings, formats, records
+from daybook.report.lineage import lineage_section
 from daybook.report.pages import render_page
 from daybook.report.records import Record
 from daybook.report.timeline import build_timeline
@@ -124,6 +125,16 @@ def _run_page(
         slowest=_slowest(attempts),
         rows=records.run_rows(run),
         failed=records.failure_of(run),
+        rules=findings.rules(run),
+        accounting=findings.accounting(run),
+        restated=findings.restated(run),
+        figures_of_dates=findings.FIGURES,
+        kept_back=findings.dates(run, "quality", "held_dates"),
+        left_out=findings.dates(run, "aggregate", "held_dates"),
+        left_to_newer=findings.dates(run, "quality", "left_to_newer"),
+        redactions=findings.redactions(run),
+        lineage=lineage_section(run.get("lineage")),
+        lineage_gaps=findings.lineage_gaps(run),
         tables=records.table_uses(run),
         inputs=records.inputs(run),
         timeline=build_timeline(run.get("history") or []),

@@ -1,0 +1,109 @@
+"""What a run's gates found and decided, and what that changed for readers.
+
+Here: questions about rules, rows put aside, restated dates and replaced values, asked of one run's record. Not here: outcomes,
+tables and files of a run (``records``), its lineage (``lineage``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from daybook.report import records
+from daybook.report.records import Record
+
+FIGURES = ("orders", "gross_revenue", "returns_amount", "net_revenue")
+"""The figures of a restated date, in the order they are shown; all but the first are money."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the rules of one stage found: how many were asked, and those that something broke, be it within limits."""
+
+    stage: str
+    checked: Optional[int]
+    broken: Tuple[Record, ...]
+
+    @property
+    def within_limits(self) -> int:
+        """How many of the broken ones allow for as much."""
+        return sum(rule.get("outcome") == "within limits" for rule in self.broken)
+
+
+@dataclass(frozen=True)
+class Restated:
+    """One date as readers saw it and see it now; ``before`` is empty where it was not published."""
+
+    order_date: str
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """Where the rows of one entity went: landed = accepted + quarantined + duplicates."""
+
+    entity: str
+    landed: int
+    accepted: int
+    quarantined: int
+    duplicates: int
+
+    @property
+    def adds_up(self) -> bool:
+        return self.landed == self.accepted + self.quarantined + self.duplicates
+
+
+def rules(run: Record) -> List[Rules]:
+    """The stages that asked rules, in their order; of a stage, the attempt that counts."""
+    found = []
+    for stage, attempt in records.last_attempts(run).items():
+        details = _details(attempt)
+        if details.get("rules") or details.get("rules_checked"):
+            broken = sorted(details.get("rules") or [], key=lambda rule: (rule.get("severity") != "error", -rule["failing"]))
+            found.append(Rules(stage, details.get("rules_checked"), tuple(broken)))
+    return found
+
+
+def accounting(run: Record) -> List[Accounting]:
+    """Where validation says the landed rows went, by entity, and their sum where there is more than one."""
+    told = _stage(run, "validate").get("accounting") or {}
+    parts = ("landed", "accepted", "quarantined", "duplicates")
+    found = [Accounting(entity, *(int(counts.get(part) or 0) for part in parts)) for entity, counts in told.items()]
+    if len(found) > 1:
+        found.append(Accounting("all", *(sum(getattr(each, part) for each in found) for part in parts)))
+    return found
+
+
+def restated(run: Record) -> List[Restated]:
+    """The dates that the run has published anew, besides its own, ascending."""
+    told = _stage(run, "quality").get("restated") or []
+    found = [Restated(str(each["order_date"]), each.get("before") or {}, each.get("after") or {}) for each in told]
+    return sorted(found, key=lambda each: each.order_date)
+
+
+def dates(run: Record, stage: str, name: str) -> List[str]:
+    """The dates that a stage lists under a name: ``held_dates``, ``left_to_newer``."""
+    return [str(day) for day in _stage(run, stage).get(name) or []]
+
+
+def redactions(run: Record) -> Dict[str, int]:
+    """How many values were replaced before the run was archived, by the column they are from."""
+    total: Dict[str, int] = {}
+    for record in [run, *records.attempts(run)]:
+        for column, count in (record.get("redactions") or {}).items():
+            total[column] = total.get(column, 0) + count
+    return dict(sorted(total.items()))
+
+
+def lineage_gaps(run: Record) -> List[str]:
+    """Why the lineage of some table is not there."""
+    return [gap for attempt in records.last_attempts(run).values() for gap in _details(attempt).get("lineage_gaps") or []]
+
+
+def _stage(run: Record, stage: str) -> Mapping[str, Any]:
+    return _details(records.last_attempts(run).get(stage) or {})
+
+
+def _details(attempt: Record) -> Mapping[str, Any]:
+    return attempt.get("details") or {}

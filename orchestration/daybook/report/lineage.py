@@ -1,0 +1,199 @@
+"""A run's lineage as a picture of its tables, and for each table its columns with what they come from.
+
+Here: where boxes and lines are drawn, and what is said of a column. Not here: following lineage (``daybook.lineage.graph``) or
+how the picture looks (``templates/lineage.html.j2``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+
+from markupsafe import Markup
+
+from daybook.lineage import graph
+from daybook.report.pages import render_page
+
+LAYERS = ("bronze", "silver", "gold")
+WIDTH = 960
+_BOX_WIDTH, _BOX_HEIGHT, _GAP, _HEAD = 190, 26, 10, 34
+
+
+@dataclass(frozen=True)
+class Box:
+    """One table in the picture. ``number`` names it within the page, ``x`` and ``y`` are its upper left corner."""
+
+    number: int
+    table: str
+    label: str
+    x: int
+    y: int
+    width: int = _BOX_WIDTH
+    height: int = _BOX_HEIGHT
+    described: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One table read for another. ``near`` are the numbers of the boxes whose whole lineage it belongs to."""
+
+    path: str
+    values: bool
+    near: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ColumnSources:
+    """What one column comes from: values, what only decides which, and the columns of bronze that its values come from."""
+
+    name: str
+    values: Tuple[str, ...]
+    decided_by: Tuple[str, ...]
+    in_bronze: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TableSources:
+    """One table: what decides which rows it has, and its columns."""
+
+    number: int
+    table: str
+    rows: Tuple[str, ...]
+    columns: Tuple[ColumnSources, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The tables in columns by layer, from bronze on the left to gold on the right."""
+
+    width: int
+    height: int
+    boxes: Tuple[Box, ...]
+    lines: Tuple[Line, ...]
+
+
+def lineage_section(lineage: Optional[graph.Lineage]) -> Markup:
+    """The section of a run's page; nothing where a run has no lineage."""
+    if not lineage:
+        return Markup()
+    # Runs of the same code have the same lineage, and a site has hundreds of runs.
+    return _section(json.dumps(lineage))
+
+
+@lru_cache(maxsize=16)
+def _section(text: str) -> Markup:
+    lineage: Dict[str, Any] = json.loads(text)
+    picture = draw(lineage)
+    numbers = {box.table: box.number for box in picture.boxes}
+    tables = [table for layer in reversed(LAYERS) for table in lineage if _layer(table) == layer]
+    described = [describe(lineage, table, numbers[table]) for table in tables]
+    # The markup is this room's own template's, which has escaped what the record says.
+    return Markup(render_page("lineage", picture=picture, tables=described, heads=_heads(picture)))  # noqa: S704
+
+
+def describe(lineage: graph.Lineage, table: str, number: int) -> TableSources:
+    """What is said of one table and its columns."""
+    return TableSources(
+        number=number,
+        table=table,
+        rows=tuple(lineage[table]["rows"]),
+        columns=tuple(_describe_column(lineage, table, name) for name in lineage[table]["columns"]),
+    )
+
+
+def _describe_column(lineage: graph.Lineage, table: str, name: str) -> ColumnSources:
+    sources: Mapping[str, Sequence[str]] = lineage[table]["columns"][name]
+    values = [source for source, kinds in sources.items() if graph.is_direct(kinds)]
+    traced = graph.trace(lineage, f"{table}.{name}")
+    bronze = [source for source, kinds in traced.items() if _layer(source) == "bronze" and graph.is_direct(kinds)]
+    return ColumnSources(
+        name=name,
+        values=tuple(values),
+        decided_by=tuple(source for source in sources if source not in values),
+        in_bronze=tuple(sorted(bronze)),
+    )
+
+
+def draw(lineage: graph.Lineage) -> Picture:
+    """Place every table that the lineage names; in each layer, a table stands near those that it is tied to."""
+    edges = {
+        (source, table): _passes_values(lineage, source, table)
+        for table in lineage
+        for source in graph.tables_read(lineage, table)
+        if _layer(source) in LAYERS
+    }
+    tables = sorted({*lineage, *(source for source, _ in edges)})
+    columns = _ordered({layer: [table for table in tables if _layer(table) == layer] for layer in LAYERS}, edges)
+    tallest = max(len(column) for column in columns.values())
+    height = _HEAD + tallest * (_BOX_HEIGHT + _GAP)
+    boxes: Dict[str, Box] = {}
+    for place, layer in enumerate(LAYERS):
+        x = 2 + place * (WIDTH - 4 - _BOX_WIDTH) // (len(LAYERS) - 1)
+        free = (height - _HEAD) / max(len(columns[layer]), 1)
+        for index, table in enumerate(columns[layer]):
+            y = round(_HEAD + free * (index + 0.5) - _BOX_HEIGHT / 2)
+            label = table.partition(".")[2]
+            boxes[table] = Box(len(boxes), table, label, x, y, described=table in lineage)
+    lines = [
+        Line(_path(boxes[source], boxes[table]), values, _near(source, table, edges, boxes))
+        for (source, table), values in sorted(edges.items(), key=lambda edge: edge[1])  # the stronger lines on top
+    ]
+    return Picture(WIDTH, height, tuple(boxes.values()), tuple(lines))
+
+
+def _heads(picture: Picture) -> List[Tuple[str, int]]:
+    """Each layer's name and the middle of its column."""
+    middles = {_layer(box.table): box.x + box.width // 2 for box in picture.boxes}
+    return list(middles.items())
+
+
+def _layer(name: str) -> str:
+    return name.split(".")[0]
+
+
+def _passes_values(lineage: graph.Lineage, source: str, table: str) -> bool:
+    """Whether values of ``source`` are in ``table``, or whether it only decides rows or chooses."""
+    return any(
+        graph.is_direct(kinds)
+        for sources in lineage[table]["columns"].values()
+        for column, kinds in sources.items()
+        if graph.split(column)[0] == source
+    )
+
+
+def _ordered(columns: Dict[str, List[str]], edges: Iterable[Tuple[str, str]]) -> Dict[str, List[str]]:
+    """Each layer in an order with few crossings: by the middle of what a table is tied to, to and fro."""
+    tied: Dict[str, Set[str]] = {}
+    for source, table in edges:
+        tied.setdefault(source, set()).add(table)
+        tied.setdefault(table, set()).add(source)
+    sweeps = [("silver", "bronze"), ("gold", "silver"), ("silver", "gold"), ("bronze", "silver")]
+    for layer, beside in [*sweeps, *sweeps, *sweeps]:
+        places = {table: (index + 0.5) / len(columns[beside]) for index, table in enumerate(columns[beside])}
+
+        def middle(table: str, places: Dict[str, float] = places) -> float:
+            found = [places[other] for other in tied.get(table, ()) if other in places]
+            return sum(found) / len(found) if found else 1.0
+
+        columns[layer] = sorted(columns[layer], key=lambda table: (middle(table), table))
+    return columns
+
+
+def _path(source: Box, table: Box) -> str:
+    x1, y1, y2 = source.x + source.width, source.y + source.height // 2, table.y + table.height // 2
+    if source.x == table.x:  # within a layer: a bow on its right
+        return f"M{x1} {y1} C{x1 + 46} {y1} {x1 + 46} {y2} {x1} {y2}"
+    middle = (x1 + table.x) // 2
+    return f"M{x1} {y1} C{middle} {y1} {middle} {y2} {table.x} {y2}"
+
+
+def _near(source: str, table: str, edges: Iterable[Tuple[str, str]], boxes: Mapping[str, Box]) -> Tuple[int, ...]:
+    """The boxes that this line leads to or comes from, over any number of lines."""
+    known = list(edges)
+    before, after = {source}, {table}
+    for _ in LAYERS:
+        before |= {left for left, right in known if right in before}
+        after |= {right for left, right in known if left in after}
+    return tuple(sorted(boxes[name].number for name in before | after))

@@ -1,0 +1,89 @@
+"""What a stage records of the tables that its cells define."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daybook.notebook import stage as stages
+from daybook.notebook.lineage import record_lineage
+from daybook.notebook.stage import Stage
+
+from .conftest import Session
+
+
+@pytest.fixture
+def stage(opened: Session) -> Stage:
+    """A stage of the demo shop with an empty lake."""
+    assert stages.current is not None
+    return stages.current
+
+
+def recorded(stage: Stage, name: str, **definitions: str) -> dict[str, Any]:
+    """The details of a stage whose cells defined these (``__`` for the point in a name)."""
+    stage.name = name
+    stage.definitions = {each.replace("__", "."): sql for each, sql in definitions.items()}
+    record_lineage(stage)
+    return stage.details
+
+
+def test_a_cell_that_names_its_query_is_remembered(opened: Session, stage: Stage) -> None:
+    opened.value("%%sql best --quiet\nSELECT order_date FROM gold.daily_sales WHERE orders > {{ 2 + 3 }};")
+    assert stage.definitions == {"best": "SELECT order_date FROM gold.daily_sales WHERE orders > 5"}
+
+
+def test_gold_leads_to_silver_and_what_the_stage_worked_out(opened: Session, stage: Stage) -> None:
+    opened.value("import pyarrow as pa\nstage.engine.register('touched', pa.table({'order_date': []}))")
+    details = recorded(
+        stage,
+        "aggregate",
+        counted="SELECT * FROM silver.orders WHERE order_date IN (SELECT order_date FROM touched)",
+        gold__payment_mix="SELECT c.order_date, c.status AS method FROM counted AS c",
+    )
+    assert details["lineage"] == {
+        "gold.payment_mix": {
+            "rows": {"silver.orders.order_date": ["FILTER"], "touched.order_date": ["FILTER"]},
+            "columns": {
+                "order_date": {"silver.orders.order_date": ["IDENTITY"]},
+                "method": {"silver.orders.status": ["IDENTITY"]},
+            },
+        }
+    }
+    assert "lineage_gaps" not in details
+
+
+def test_silver_leads_through_the_sources_mapping_to_bronze(stage: Stage) -> None:
+    details = recorded(stage, "transform", silver__customers="SELECT customer_key, city FROM mapped.customers")
+    assert details["lineage"]["silver.customers"]["columns"] == {
+        "customer_key": {"bronze.customers.customer_id": ["TRANSFORMATION"]},
+        "city": {"bronze.customers.city": ["TRANSFORMATION"]},
+        "first_order_date": {"silver.orders.customer_key": ["GROUP_BY"], "silver.orders.order_date": ["AGGREGATION"]},
+    }
+
+
+def test_a_query_that_cannot_be_followed_is_noted_and_stops_nothing(stage: Stage) -> None:
+    details = recorded(
+        stage,
+        "aggregate",
+        gold__daily_sales="SELECT day FROM range(3) AS r(day)",
+        gold__payment_mix="SELECT method FROM silver.payments",
+    )
+    assert list(details["lineage"]) == ["gold.payment_mix"]
+    (gap,) = details["lineage_gaps"]
+    assert "is no table" in gap
+
+
+def test_a_fault_of_the_parser_is_noted_and_stops_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("daybook.lineage.sql.qualify", fail)
+    details = recorded(stage, "aggregate", gold__payment_mix="SELECT method FROM silver.payments")
+    assert details["lineage_gaps"] == [
+        "The lineage of gold.payment_mix cannot be told (RecursionError); write its query more plainly."
+    ]
+
+
+def test_a_stage_that_defines_no_table_records_no_lineage(stage: Stage) -> None:
+    assert "lineage" not in recorded(stage, "quality", best="SELECT orders FROM gold.daily_sales")

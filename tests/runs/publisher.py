@@ -1,0 +1,97 @@
+"""Publishes a made-up shop's days, run after run, in processes that are killed at random moments; a program of its own.
+
+``python publisher.py ROOT RUNS SEED``: prints a line of JSON a try, with the run, the stage and whether it was killed. What a
+try does is what the stages aggregate and quality do to a lake, without notebooks.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import sys
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pyarrow as pa
+
+from daybook.contracts import load_table
+from daybook.lake import Lake
+from daybook.publication import publish, take_snapshot
+
+FIRST_DAY = date(2025, 11, 1)
+DAYS = [FIRST_DAY + timedelta(days=number) for number in range(4)]
+CATEGORIES = ["Books", "Garden", "Tea", "Toys"]
+TABLES = {name: load_table(name) for name in ("gold.daily_sales", "gold.category_sales", "gold.product_sales")}
+AUDITED = "control.audited"
+_MOST_KILLS = 3
+
+
+def rows_of(table: str, day: date, generation: int) -> list[dict[str, object]]:
+    """The rows of a date in one generation: each category has sold for as much as the generation's number."""
+    figures = {"orders": 1, "units": 1, "cancelled_orders": 0, "returns_amount": Decimal(0), "new_customers": 0}
+    figures["returning_customers"] = 0
+    if table == "gold.daily_sales":
+        total = Decimal(generation * len(CATEGORIES))
+        return [{**figures, "order_date": day, "gross_revenue": total, "net_revenue": total}]
+    money = {"gross_revenue": Decimal(generation), "net_revenue": Decimal(generation)}
+    key = "category" if table == "gold.category_sales" else "product_id"
+    return [{**figures, **money, "order_date": day, key: name, "category": name} for name in CATEGORIES]
+
+
+def days_of(generation: int) -> list[date]:
+    """The dates that a run restates: two of the four."""
+    return [DAYS[generation % 4], DAYS[(generation * 3 + 1) % 4]]
+
+
+def is_rejected(generation: int) -> bool:
+    """Whether the gate says no to a run."""
+    return generation % 7 == 3
+
+
+def aggregate(lake: Lake, generation: int) -> None:
+    """Something new in silver, and the candidates computed from it."""
+    touched = pa.table({"generation": [generation]})
+    lake.replace_partition("control.landed_dates", touched, days_of(generation)[0])
+    for name, contract in TABLES.items():
+        rows = [row for day in days_of(generation) for row in rows_of(name, day, generation)]
+        known = [{column: row[column] for column in contract.columns if column in row} for row in rows]
+        lake.write_candidate(f"candidate.{contract.name}", pa.Table.from_pylist(known, schema=contract.arrow_schema))
+
+
+def judge_and_publish(lake: Lake, generation: int) -> None:
+    """The gate's answer on record, then one commit a table."""
+    if is_rejected(generation):
+        return
+    snapshot = take_snapshot(lake, ["control.landed_dates"], list(TABLES), identified_by="control.landed_dates")
+    lake.replace_partition(AUDITED, pa.table({"generation": [generation]}), FIRST_DAY + timedelta(days=generation))
+    for contract in TABLES.values():
+        rows = lake.dataset(f"candidate.{contract.name}")
+        assert rows is not None
+        publish(lake, contract, rows.to_table(), days_of(generation), snapshot)
+
+
+def main(root: str, runs: int, seed: int) -> None:
+    """All runs one after the other; each stage is tried until a try is not killed."""
+    chance = random.Random(seed)  # noqa: S311
+    # The parent never opens a table, so that what it forks begins without other threads.
+    forked = multiprocessing.get_context("fork")
+    for generation in range(1, runs + 1):
+        lake = Lake(root, run_id=f"daily-2025-11-01-{generation}")
+        for stage in (aggregate, judge_and_publish):
+            for number in range(1, _MOST_KILLS + 2):
+                attempt = forked.Process(target=stage, args=(lake, generation))
+                attempt.start()
+                attempt.join(chance.uniform(0.0, 0.15) if number <= _MOST_KILLS else None)
+                killed = attempt.is_alive()
+                attempt.kill()
+                attempt.join()
+                if not killed and attempt.exitcode:
+                    raise SystemExit(f"{stage.__name__} of run {generation} failed with {attempt.exitcode}")
+                print(json.dumps({"run": generation, "stage": stage.__name__, "killed": killed}), flush=True)  # noqa: T201
+                if not killed:
+                    break
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
