@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# delta-rs writes to stderr whenever another writer was first, which is no news here: the commit is made again.
+os.environ.setdefault("RUST_LOG", "off")
+
 __version__ = "0.1.0"
 
 

@@ -95,6 +95,9 @@ def tell(stage: Stage, day: Day) -> str:
     stage.details["summary"] = day.summary and {
         name: str(value) if name in MONEY and value is not None else value for name, value in day.summary.items()
     }
+    if day.outcome == "SUCCEEDED":
+        # Published: nobody needs the candidates any more, and they hold pseudonyms.
+        stage.lake.drop_candidates()
     stage.succeed()
     return "\n".join(lines)
 

@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple, Optional
 
+from daybook.pii.keys import ERASED
 from daybook.pii.shapes import Hit
 
 # Chinese, Japanese and Thai write without spaces: there each character stands for itself.
@@ -63,7 +64,8 @@ class PersonalValues:
     def add(self, column: str, kind: str, values: Iterable[Optional[str]]) -> None:
         """Take in a column's values. Those that are too common to be searched for are left out."""
         for text in values:
-            if text is None or (column, text) in self._known:
+            # What stands in for an erased value is nobody's.
+            if text is None or text.startswith(ERASED) or (column, text) in self._known:
                 continue
             self._known.add((column, text))
             self._add(column, kind, text)
