@@ -75,10 +75,36 @@ def test_a_contract_that_does_not_fit_is_found(project):
 
 
 def test_yaml_that_does_not_parse_is_found_with_its_line(project):
-    project.replace("params/sources/online_retail.yaml", "entities:", "title: again\nentities:")
-    assert problems()["params/sources/online_retail.yaml"] == [
-        "params/sources/online_retail.yaml, line 7: not valid YAML (key 'title' stands twice); mend that line."
+    project.replace("params/olist.yaml", "title:", "title: again\ntitle:")
+    assert problems()["params/olist.yaml"] == [
+        "params/olist.yaml, line 3: not valid YAML (key 'title' stands twice); mend that line."
     ]
+
+
+LANDING = "params/contracts/landing/demo.yaml"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        (LANDING, "updated_at < ordered_at", "updated_at < placed_at", "rule 'an order is not changed before it is placed'"),
+        (LANDING, "FROM order_items) THEN", "FROM lines) THEN", "rule 'new orders have lines' cannot be run"),
+        ("params/contracts/gold/daily_sales.yaml", "> orders", "> sales", "rule 'a customer counts once' cannot be run"),
+        ("params/contracts/silver/orders.yaml", "mustBe: 0", "mustBe: zero", "mustBe' is 'zero'"),
+    ],
+)
+def test_a_rule_that_sql_refuses_is_found_with_its_file(project, file, old, new, told):
+    project.replace(file, old, new)
+    (found,) = problems()[file]
+    assert found.startswith(f"{file}: ")
+    assert told in found
+
+
+def test_a_landing_contract_without_a_source_is_found(project):
+    text = (project.root / LANDING).read_text(encoding="utf-8")
+    project.write("params/contracts/landing/bakery.yaml", text)
+    (found,) = problems()["params/contracts/landing/bakery.yaml"]
+    assert found.endswith("there is no params/sources/bakery.yaml; a landing contract is a source's.")
 
 
 def test_a_mapping_that_sql_refuses_is_found(project):

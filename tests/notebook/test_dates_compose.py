@@ -68,9 +68,9 @@ def rows_of(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def test_dates_in_any_order_and_twice_leave_the_same_tables(session: Session, shop: Path, tmp_path: Path) -> None:
-    in_order = content(session, shop, tmp_path / "in-order", [27, 28, 29, 30])
-    otherwise = content(session, shop, tmp_path / "otherwise", [29, 27, 30, 29, 28])
-    assert len(in_order["gold.daily_sales"]) == 4
+    in_order = content(session, shop, tmp_path / "in-order", [28, 29, 30])
+    otherwise = content(session, shop, tmp_path / "otherwise", [29, 30, 29, 28])
+    assert len(in_order["gold.daily_sales"]) == 3
     assert otherwise == in_order
 
 
