@@ -77,7 +77,7 @@ def test_a_contract_that_does_not_fit_is_found(project):
 def test_yaml_that_does_not_parse_is_found_with_its_line(project):
     project.replace("params/olist.yaml", "title:", "title: again\ntitle:")
     assert problems()["params/olist.yaml"] == [
-        "params/olist.yaml, line 3: not valid YAML (key 'title' stands twice); mend that line."
+        "params/olist.yaml, line 4: not valid YAML (key 'title' stands twice); mend that line."
     ]
 
 
@@ -90,7 +90,7 @@ LANDING = "params/contracts/landing/demo.yaml"
         (LANDING, "updated_at < ordered_at", "updated_at < placed_at", "rule 'an order is not changed before it is placed'"),
         (LANDING, "FROM order_items) THEN", "FROM lines) THEN", "rule 'new orders have lines' cannot be run"),
         ("params/contracts/gold/daily_sales.yaml", "> orders", "> sales", "rule 'a customer counts once' cannot be run"),
-        ("params/contracts/silver/orders.yaml", "mustBe: 0", "mustBe: zero", "mustBe' is 'zero'"),
+        ("params/contracts/silver/orders.yaml", "mustBe: 0", "mustBe: zero", "is 'zero': it should be a valid integer"),
     ],
 )
 def test_a_rule_that_sql_refuses_is_found_with_its_file(project, file, old, new, told):
