@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from daybook.archive import Archive
@@ -71,6 +73,22 @@ def test_a_day_refused_before_gold_begins_again_with_gold(shop: Shop) -> None:
     shop.details["quality"] = {"refused": [{"about": "gold.daily_sales: a rule", "waivable": True}]}
     shop.close(f"{RUN}-1", "REJECTED", "quality")
     assert approve(shop.settings, f"{RUN}-1", by="a", why="b").first_stage == "aggregate"
+
+
+def test_a_day_refused_before_gold_is_held_back_until_it_is_approved(shop: Shop, project: Any) -> None:
+    project.replace("params/contracts/gold/daily_sales.yaml", "mustBeGreaterOrEqualTo: 1\n", "mustBeGreaterOrEqualTo: 100\n")
+    assert shop.run(f"{RUN}-1") == "REJECTED"
+    shop.close(f"{RUN}-1", "REJECTED", "quality")
+    assert published(shop) == []
+    assert shop.engine().rows("SELECT DISTINCT run_date FROM control.held_dates") != []
+    start = approve(shop.settings, f"{RUN}-1", by="a steward", why="a small shop")
+    assert start.first_stage == "aggregate"
+    # The first try of its publish is cut off; the next begins where it can.
+    assert shop.run(start.run_id, ["aggregate"]) == "SUCCEEDED"
+    assert shop.run(start.run_id, ["aggregate", "quality"]) == "SUCCEEDED"
+    assert [str(row[0]) for row in published(shop)] == [DAY]
+    assert shop.details["quality"]["waived"] == ["gold.daily_sales: there are at least 100 rows"]
+    assert shop.engine().rows("SELECT DISTINCT run_date FROM control.held_dates") == []
 
 
 def test_what_has_no_right_answer_cannot_be_approved(shop: Shop) -> None:
