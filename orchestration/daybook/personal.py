@@ -28,6 +28,7 @@ from daybook.contracts import LAYERS, load_tables
 from daybook.errors import LandingError
 from daybook.lake import PARTITION, Lake
 from daybook.params import Settings, project_root
+from daybook.pii import load_keys, pseudonym
 from daybook.pii.redaction import Redactor
 from daybook.pii.values import PersonalValues
 from daybook.sources import Source, load_source, open_landing, read_entity
@@ -60,7 +61,11 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
         personal = personal_classes(source, name) if name in source.entities else everyones
         _add_stored(values, lake, f"quarantine.{name}", personal, source, run_date)
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
-    return Redactor(values, ordinary=ordinary, pseudonyms=lambda tokens: customers_among(lake, tokens))
+
+    def known(tokens: Collection[str]) -> set[str]:
+        return customers_among(lake, tokens) | (set(tokens) & _pseudonyms_of_the_day(settings, lake, source, run_date))
+
+    return Redactor(values, ordinary=ordinary, pseudonyms=known)
 
 
 def personal_classes(source: Source, entity: str) -> dict[str, str]:
@@ -108,6 +113,25 @@ def customers_among(lake: Lake, tokens: Collection[str]) -> set[str]:
         for column in set(table.pseudonyms) & set(stored.schema.names):
             asked = pc.field(column).isin(list(tokens))
             found.update(stored.to_table(columns=[column], filter=asked)[column].to_pylist())
+    return found
+
+
+def _pseudonyms_of_the_day(settings: Settings, lake: Lake, source: Source, run_date: date) -> set[str]:
+    """The pseudonyms of the ids that landed on a date: a stage that fails before its merge shows customers silver has not.
+
+    Ids as they landed, and without the .0 that spreadsheets add; a mapping that makes more of an id is known once merged.
+    """
+    keys = load_keys(settings.pii_key)
+    found: set[str] = set()
+    for entity in source.entities:
+        stored = lake.dataset(f"bronze.{entity}")
+        for name, kind in personal_classes(source, entity).items():
+            if stored is None or kind != "id" or name not in stored.schema.names:
+                continue
+            rows = stored.to_table(columns=[name], filter=pc.field(PARTITION) == run_date)
+            for text in _distinct(rows, name):
+                forms = {text.strip(), re.sub(r"\.0$", "", text.strip())} if text else set()
+                found.update(made for made in (pseudonym(keys, form) for form in forms) if made)
     return found
 
 

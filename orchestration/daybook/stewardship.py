@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Optional
+from typing import Optional
 
 from daybook.archive import Archive, now
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
 from daybook.lake import Lake
 from daybook.notebook.releases import Release, digest_sql, landed_columns, write_releases
-from daybook.params import Settings
+from daybook.params import Settings, daybook_home
 from daybook.personal import redactor_for
+from daybook.pii.redaction import Redactor
 from daybook.quality import landing_rules
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import literal, quote
@@ -37,7 +38,8 @@ class Start:
 
 @dataclass(frozen=True)
 class QuarantinedRow:
-    """A row in quarantine. ``values`` are its columns as landed, without those that hold personal data."""
+    """A row in quarantine. ``values`` are its columns as landed, without those that hold personal data, and searched for what
+    a broken row has in the wrong place."""
 
     run_date: date
     entity: str
@@ -89,8 +91,9 @@ def quarantined(
     source = load_source(settings.source)
     _require_entity(source, entity)
     lake = Lake(settings.lake)
-    engine = DuckDBEngine(lake, settings.timezone)
+    engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
     found = []
+    redactors: dict[date, Redactor] = {}
     for name in [entity] if entity else list(source.entities):
         if not lake.exists(f"quarantine.{name}"):
             continue
@@ -103,10 +106,12 @@ def quarantined(
             f"{', '.join(quote(each) for each in shown) or 'NULL'} FROM quarantine.{name} "
             f"{'WHERE ' + ' AND '.join(where) if where else ''} ORDER BY run_date, _source_file, _row_number"
         )
-        found += [
-            QuarantinedRow(day, name, file, number, tuple(reasons.split("; ")), run_id, digest, dict(zip(shown, values)))
-            for day, file, number, reasons, run_id, digest, *values in rows
-        ]
+        for day, file, number, reasons, run_id, digest, *values in rows:
+            if day not in redactors:
+                redactors[day] = redactor_for(settings, run_name(day, 1))
+            searched = [value and redactors[day].text(value) for value in values]
+            broken = tuple(reasons.split("; "))
+            found.append(QuarantinedRow(day, name, file, number, broken, run_id, digest, dict(zip(shown, searched))))
     return sorted(found, key=lambda each: (each.run_date, list(source.entities).index(each.entity)))
 
 
@@ -126,7 +131,7 @@ def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict
         if not repairs:
             _require_waivable(source, each)
     lake = Lake(settings.lake)
-    engine = DuckDBEngine(lake, settings.timezone)
+    engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
     dates = sorted({each.run_date for each in rows})
     for day in dates:
         write_releases(
@@ -146,10 +151,12 @@ def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict
     return dates
 
 
-def start_again(settings: Settings, run_date: date, facts: dict[str, Any]) -> Start:
-    """Take the name of a run that judges a date's landed rows again."""
-    searched = redactor_for(settings, run_name(run_date, 1)).tree(facts)
-    run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title, **searched})
+def start_again(settings: Settings, run_date: date, *, rows: int, by: str, why: str) -> Start:
+    """Take the name of a run that judges a date's landed rows again, so many of which were released."""
+    # Who answers for it stays readable, whatever customers are called.
+    said = redactor_for(settings, run_name(run_date, 1)).text(why.strip())
+    facts = {"env": settings.env, "title": settings.title, "released": {"by": by, "why": said, "rows": rows}}
+    run_id = Archive(settings.archive).start_run(run_date, facts)
     return Start(run_id, STAGES[1])
 
 

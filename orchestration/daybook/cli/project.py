@@ -14,7 +14,7 @@ import typer
 
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, print_json, settings_of
 from daybook.errors import EXIT_FAILED
-from daybook.params import project_root
+from daybook.params import daybook_home, project_root
 
 
 @app.command()
@@ -31,7 +31,7 @@ def sql(
     from daybook.notebook.display import Listing
 
     settings = settings_of(env, set_)
-    engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
+    engine = DuckDBEngine(Lake(settings.lake), settings.timezone, spill=daybook_home() / "scratch")
     columns = list(engine.query(query).columns)
     listed = engine.rows(query)
     if as_json:

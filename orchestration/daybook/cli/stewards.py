@@ -115,7 +115,7 @@ def release(
         return
     if not as_json:
         print(f"{said} released.")
-    start = start_again(settings, run_date, {"released": {"by": name, "why": why, "rows": len(chosen)}})
+    start = start_again(settings, run_date, rows=len(chosen), by=name, why=why)
     _run(settings, start.run_id, start.first_stage, as_json=as_json)
 
 

@@ -30,14 +30,17 @@ Query = duckdb.DuckDBPyRelation
 
 
 class DuckDBEngine:
-    """One DuckDB connection over a lake. Times show in ``timezone``; a table keeps the version it was first read at."""
+    """One DuckDB connection over a lake. Times show in ``timezone``; a table keeps the version it was first read at.
+
+    What does not fit into memory goes below ``spill``: the working folder, which is a stage's scratch, unless told otherwise.
+    """
 
     name = "duckdb"
 
-    def __init__(self, lake: Lake, timezone: str) -> None:
+    def __init__(self, lake: Lake, timezone: str, *, spill: Optional[Path] = None) -> None:
         self.lake = lake
         self.version = f"duckdb {duckdb.__version__}"
-        self._connection = duckdb.connect(config={"temp_directory": str(Path(".duckdb_tmp").absolute())})
+        self._connection = duckdb.connect(config={"temp_directory": str(((spill or Path.cwd()) / ".duckdb_tmp").absolute())})
         self._connection.execute(f"SET TimeZone = '{timezone}'")
         self._bound: set[str] = set()
         self._defined: dict[str, exp.Expression] = {}

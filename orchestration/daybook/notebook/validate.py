@@ -6,6 +6,7 @@ read as SQL (``daybook.quality``), what people release from quarantine (``releas
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -85,7 +86,8 @@ def rule_listing(rules: list[RuleResult]) -> Listing:
                 each.failing,
                 each.share,
                 each.measured,
-                ", ".join(each.samples),
+                # Of a file the name will do here: its folders are those of the entity and the date.
+                ", ".join(re.sub(r"^\S*/(?=[^/ ]+ / )", "", sample) for sample in each.samples),
             )
             for each in found
         ],
