@@ -97,8 +97,9 @@ def quarantined(
     for name in [entity] if entity else list(source.entities):
         if not lake.exists(f"quarantine.{name}"):
             continue
-        columns = landed_columns(engine, name)
-        shown = [each for each in source.entities[name].columns if each not in source.personal_columns()[name]]
+        columns = landed_columns(engine, f"quarantine.{name}")
+        personal = source.personal_columns()[name]
+        shown = [each for each in source.entities[name].columns if each in columns and each not in personal]
         where = [f"run_date = DATE '{run_date}'"] if run_date else []
         where += [f"contains(lower(_reasons), {literal(rule.lower())})"] if rule else []
         rows = engine.rows(

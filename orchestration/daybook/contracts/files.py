@@ -73,6 +73,7 @@ def read_contract(path: Path) -> list[Table]:
             raise ContractError(f"{where}: no column has primaryKey: true; every table needs a key.")
         if names.count(table.name) > 1:
             raise ContractError(f"{where}: {table.name!r} stands twice in schema; remove one.")
+        _require_possible(where, table, layer)
         for item in table.properties:
             for relationship in item.relationships:
                 _require_known(where, table, item.name, relationship.to, path, contract)
@@ -89,6 +90,21 @@ def read_contract(path: Path) -> list[Table]:
         )
         for table in contract.schema_
     ]
+
+
+def _require_possible(where: str, table: Table, layer: str) -> None:
+    """Raise where a rule asks for what the layer does not have: copies of landed rows, a figure's one row a day."""
+    whole = [each for each in table.quality if each.metric == "duplicateValues" and not each.arguments.properties]
+    if whole and layer != "landing":
+        raise ContractError(
+            f"{where}: key 'schema.0.quality': duplicateValues needs the argument properties; only landed rows are compared "
+            "as a whole."
+        )
+    watched = [item.name for item in table.properties if any(each.type == "custom" for each in item.quality)]
+    if watched and (layer != "gold" or table.key != table.partition_by or len(table.key) != 1):
+        raise ContractError(
+            f"{where}: column {watched[0]!r} has a robustZScore, which needs a gold table of one row a date, as daily_sales is."
+        )
 
 
 def _require_known(where: str, table: Table, column: str, to: str, path: Path, contract: Contract) -> None:

@@ -129,8 +129,8 @@ class Quality(_Model):
             raise ValueError("a rule of type sql needs a name that says what holds, for example 'an order has lines'")
         if self.type == "library" and self.metric is None:
             raise ValueError("a rule of type library needs a metric")
-        if self.metric == "invalidValues" and not (self.arguments.validValues or self.arguments.pattern):
-            raise ValueError("invalidValues needs the arguments validValues or pattern")
+        if self.metric == "invalidValues" and bool(self.arguments.validValues) == bool(self.arguments.pattern):
+            raise ValueError("invalidValues needs the arguments validValues or pattern, one of them")
         return self
 
     @property

@@ -24,7 +24,8 @@ exactly the notes that the candidates rest on, so that what was noted meanwhile 
 LANDED_DATES = "control.landed_dates"
 """The business dates whose rows have passed validation and are in silver, a partition each."""
 HELD_DATES = "control.held_dates"
-"""By business date whose gate said no: the order dates whose silver rows it has changed, which no other run may show."""
+"""By business date whose gate said no: the order dates whose silver rows it has changed, which no other run may show (but each
+its own date: that is what its landing says, whoever changed it since)."""
 NOTED_BY_HAND = date(1, 1, 1)
 """The date under which notes wait for whichever run comes next."""
 

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from daybook.contracts import load_tables
 from daybook.errors import StageError
 from daybook.notebook.aggregate import read_at, read_touched
-from daybook.notebook.dates import clear_notes, note_stale_dates, release_dates
+from daybook.notebook.dates import clear_notes, held_dates, note_stale_dates, release_dates
 from daybook.notebook.stage import Stage
 from daybook.publication import Publication, publish
 
@@ -45,7 +45,12 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
         raise StageError(f"The candidates of {stage.day} are not of the dates to publish; run 4_aggregate again.")
     _, basis = read_touched(stage)
     done: dict[str, Publication] = {}
+    stopped = sorted(day for day in held_dates(stage) if day != stage.run_date)
     for contract in load_tables("gold").values():
+        if stopped and not contract.partition_by:
+            # Computed from all days, so from what a stopped day changed, too: it waits until that day is settled.
+            _say_it_waits(stage, contract.full_name, stopped)
+            continue
         rows = stage.engine.arrow(f"SELECT * FROM candidate.{contract.name}").cast(contract.arrow_schema)
         done[contract.full_name] = publish(stage.lake, contract, rows, dates, basis.snapshot)
         stage.engine.refresh(contract.full_name)
@@ -58,6 +63,12 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
     note_stale_dates(stage.lake, basis.held)
     release_dates(stage)
     clear_notes(stage.lake, basis.notes)
+
+
+def _say_it_waits(stage: Stage, table: str, stopped: list[date]) -> None:
+    days = ", ".join(day.isoformat() for day in stopped)
+    said = f"{table} stays as it is while a gate holds {days}; run that date again, or approve its run"
+    stage.details["warnings"] = [*stage.details.get("warnings", []), said]
 
 
 def _restated(stage: Stage, version: Optional[int], dates: Sequence[date]) -> list[dict[str, Any]]:

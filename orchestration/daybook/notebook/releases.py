@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Optional
+from typing import Any
 
 import pyarrow as pa
 
@@ -52,44 +52,41 @@ def read_releases(engine: DuckDBEngine, lake: Lake, run_date: date) -> list[Rele
     if not lake.exists(RELEASES):
         return []
     columns = ", ".join(quote(name) for name in _SCHEMA.names)
-    rows = engine.rows(f"SELECT {columns} FROM {RELEASES} WHERE run_date = DATE '{run_date}' ORDER BY ALL")
-    return [
-        Release(entity, file, number, digest, json.loads(repairs), tuple(json.loads(waived)), by, why, at)
+    rows = engine.rows(f"SELECT {columns} FROM {RELEASES} WHERE run_date = DATE '{run_date}' ORDER BY released_at, entity")
+    newest = {
+        (entity, file, number): Release(
+            entity, file, number, digest, json.loads(repairs), tuple(json.loads(waived)), by, why, at
+        )
         for entity, file, number, digest, repairs, waived, by, why, at in rows
-    ]
+    }
+    return list(newest.values())
 
 
 def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequence[Release]) -> None:
-    """Add releases to a date's; a later one of the same row takes the place of the earlier."""
-    addressed = {(each.entity, each.source_file, each.row_number) for each in new}
-    kept = [
-        each
-        for each in read_releases(engine, lake, run_date)
-        if (each.entity, each.source_file, each.row_number) not in addressed
-    ]
+    """Add releases to a date's; a later one of the same row takes the place of the earlier, which stays on record."""
     rows = [
         (
             *(each.entity, each.source_file, each.row_number, each.digest),
             *(json.dumps(each.repairs, ensure_ascii=False, sort_keys=True), json.dumps(list(each.waived), ensure_ascii=False)),
             *(each.released_by, each.why, each.released_at),
         )
-        for each in [*kept, *new]
+        for each in new
     ]
     table = pa.table({field.name: pa.array([row[n] for row in rows], field.type) for n, field in enumerate(_SCHEMA)})
-    lake.replace_partition(RELEASES, table, run_date)
+    lake.append(RELEASES, table, run_date)
     engine.refresh(RELEASES)
 
 
 def digest_sql(columns: Sequence[str]) -> str:
-    """SQL for the digest of a landed row: of all its text."""
-    listed = ", ".join(f"COALESCE({quote(name)}, '')" for name in columns)
-    return f"md5(concat_ws('{_SEPARATOR}', {listed}))"
+    """SQL for the digest of a landed row: of all its text, by column, so that a column that lands later changes nothing."""
+    named = (f"{literal(f'{name}=')} || {quote(name)}" for name in sorted(columns))  # concat_ws leaves nulls out
+    return f"md5(concat_ws('{_SEPARATOR}', {', '.join(named)}))"
 
 
-def landed_columns(engine: DuckDBEngine, entity: str) -> list[str]:
-    """What of a bronze table's row came with the landing: its columns, and the text of a row that could not be split."""
-    technical = {*TECHNICAL, "_run_id", "run_date"} - {"_problem", "_raw"}
-    return [name for name in engine.query(f"SELECT * FROM bronze.{entity} LIMIT 0").columns if name not in technical]
+def landed_columns(engine: DuckDBEngine, table: str) -> list[str]:
+    """What of a row in bronze or quarantine came with the landing: its columns, and the text of one that could not be split."""
+    technical = {*TECHNICAL, "_run_id", "run_date", "_reasons"} - {"_problem", "_raw"}
+    return [name for name in engine.query(f"SELECT * FROM {table} LIMIT 0").columns if name not in technical]
 
 
 def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> str:
@@ -99,7 +96,7 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
     where = f"run_date = DATE '{run_date}'"
     if not mine:
         return f"SELECT * EXCLUDE (run_date), '' AS _waived FROM bronze.{entity} WHERE {where}"
-    columns = landed_columns(engine, entity)
+    columns = landed_columns(engine, f"bronze.{entity}")
     values = [name for name in columns if name not in TECHNICAL]
     table: dict[str, Any] = {
         "_at_file": pa.array([each.source_file for each in mine], pa.string()),
@@ -131,9 +128,14 @@ def _marked(rules: Sequence[str]) -> str:
     return "".join(f"{_SEPARATOR}{rule}{_SEPARATOR}" for rule in rules)
 
 
-def find_release(releases: Sequence[Release], entity: str, source_file: str, row_number: int) -> Optional[Release]:
-    """The release of a row, if there is one."""
-    for each in releases:
-        if (each.entity, each.source_file, each.row_number) == (entity, source_file, row_number):
-            return each
-    return None
+def released_rows(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> int:
+    """How many of an entity's releases of a date meet the row they are for, once ``released_sql`` has been asked for."""
+    if not releases:
+        return 0
+    digest = digest_sql(landed_columns(engine, f"bronze.{entity}"))
+    (found,) = engine.one(
+        f"SELECT count(*) FROM (SELECT _source_file, _row_number, {digest} AS _digest FROM bronze.{entity} "
+        f"WHERE run_date = DATE '{run_date}') AS b JOIN released_{entity} AS r ON r._digest = b._digest "
+        "AND r._at_file = b._source_file AND r._at_row = b._row_number"
+    )
+    return int(found)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from daybook.errors import StageError
 from daybook.notebook.approval import decide
 from daybook.notebook.display import Listing
-from daybook.notebook.releases import landed_columns, read_releases, released_sql, unless_waived
+from daybook.notebook.releases import landed_columns, read_releases, released_rows, released_sql, unless_waived
 from daybook.notebook.stage import Stage
 from daybook.quality import (
     LANDED_WHOLE,
@@ -45,6 +45,7 @@ class Judgement:
     rejected: dict[str, int] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
     rules: list[RuleResult] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
 
     @property
@@ -74,7 +75,7 @@ class Judgement:
 
 def rule_listing(rules: list[RuleResult]) -> Listing:
     """A row a rule that something breaks, errors first."""
-    found = sorted((each for each in rules if each.failing), key=lambda each: (each.severity, -each.failing))
+    found = sorted((each for each in rules if each.failing or not each.holds), key=lambda each: (each.severity, -each.failing))
     return Listing(
         ["table", "rule", "severity", "checked", "failing", "share", "measured", "for example"],
         [
@@ -104,6 +105,10 @@ def judge(stage: Stage) -> Judgement:
     for name in stage.source.entities:
         stage.engine.keep(f"typed.{name}", _typed(stage, name))
         stage.engine.define(name, f"SELECT * FROM typed.{name} WHERE {LANDED_WHOLE}")
+        mine = [each for each in releases if each.entity == name]
+        lost = len(mine) - released_rows(stage.engine, name, stage.run_date, mine)
+        if lost:
+            judgement.notes.append(f"{name}: {lost:,} released rows are not in the landing any more, or have changed")
     for name in stage.source.entities:
         rules = landing_rules(stage.source, name)
         if any(each.entity == name and each.waived for each in releases):
@@ -157,9 +162,9 @@ def quarantine(stage: Stage, judgement: Judgement) -> None:
         for name, count in judgement.landed.items()
     }
     stage.details["rejected_by_reason"] = {
-        f"{each.table}: {each.rule}": each.failing for each in judgement.rules if each.failing and each.severity == "error"
+        f"{each.table}: {each.rule}": each.failing for each in judgement.rules if not each.holds and each.severity == "error"
     }
-    stage.details["warnings"] = warnings_of(judgement.rules)
+    stage.details["warnings"] = [*judgement.notes, *warnings_of(judgement.rules)]
     verdict = decide(stage, judgement.verdict)
     record_rules(stage, judgement.rules, verdict, broken="quarantined")
     passed = pa.table({"accepted": pa.array([accepted] if verdict.passed else [], pa.int64())})
@@ -175,11 +180,13 @@ def record_rules(stage: Stage, results: list[RuleResult], verdict: Verdict, *, b
     refused, waived = ({each.text for each in findings} for findings in (verdict.findings, verdict.waived))
     outcomes = []
     for each in results:
-        if not each.failing:
+        if not each.failing and each.holds:
             continue
         text = sentence(each)
-        outcome = "rejected" if text in refused else "approved" if text in waived else broken
-        outcomes.append(each.to_record(outcome if each.severity == "error" else "within limits" if each.holds else "warned"))
+        outcome = "within limits" if each.holds else "warned"
+        if not each.holds and each.severity == "error":
+            outcome = "rejected" if text in refused else "approved" if text in waived else broken
+        outcomes.append(each.to_record(outcome))
     stage.details["rules_checked"] = stage.details.get("rules_checked", 0) + len(results)
     stage.details["rules"] = [*stage.details.get("rules", []), *outcomes]
 
@@ -214,7 +221,7 @@ def _copy_sql(stage: Stage, entity: str) -> str:
     """SQL that numbers rows equal in every landed column, from 1 in the order they stand in the files."""
     if stage.source.entities[entity].duplicates == "keep":
         return "1"
-    listed = ", ".join(quote(name) for name in landed_columns(stage.engine, entity))
+    listed = ", ".join(quote(name) for name in landed_columns(stage.engine, f"bronze.{entity}"))
     return f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Any, Callable, Optional
 
 import pyarrow as pa
 
 from daybook.contracts import Severity, Table
 from daybook.engines import DuckDBEngine
+from daybook.errors import ContractError
 from daybook.quality.rules import Rule, table_rules
 from daybook.sources.mapping import literal, quote
 
@@ -161,6 +163,8 @@ def _holds(rule: Rule, number: Any, checked: int) -> bool:
         return True
     if rule.unit == "percent" and rule.failing:
         number = 100 * number / checked if checked else 0
+    if isinstance(number, bool) or not isinstance(number, (int, float, Decimal)):
+        raise ContractError(f"The rule {rule.name!r} gives {number!r}, which is no number; correct its query.")
     operator, operand = rule.must
     if operator in ("mustBeBetween", "mustNotBeBetween"):
         return bool(operand[0] <= number <= operand[1]) == (operator == "mustBeBetween")

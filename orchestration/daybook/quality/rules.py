@@ -21,6 +21,8 @@ from daybook.sources.spec import Source
 LANDED_WHOLE = "_copy = 1 AND _problem IS NULL"
 """Rows of a landing entity that rules on columns look at: no further copy of a row, and one that splits into fields."""
 _OBJECT = "${object}"
+_COPIES = "_copy > 1"
+"""Further copies of a row. They are dropped, not put aside."""
 _NAMES = {"string": "text", "number": "decimal"}
 
 
@@ -46,7 +48,8 @@ class Rule:
     @property
     def per_row(self) -> bool:
         """Whether every failing row is at fault by itself, and can be put aside for it."""
-        return bool(self.failing) and not self.value and self.must == ("mustBe", 0) and self.unit == "rows"
+        of_rows = bool(self.failing) and not self.value and self.failing != _COPIES
+        return of_rows and self.must == ("mustBe", 0) and self.unit == "rows"
 
 
 def table_rules(table: Table, known: Callable[[str], str] = str) -> list[Rule]:
@@ -156,13 +159,8 @@ def _table_level(table: Table) -> Iterator[Rule]:
             yield _unique(rule.arguments.properties, rule.severity, rule)
         else:
             # Rows equal in every column. Those of a landing are numbered as they are read.
-            yield Rule(
-                rule.name or f"rows stand once{_limit(rule)}",
-                rule.severity,
-                failing="_copy > 1",
-                must=rule.must,
-                unit=rule.unit,
-            )
+            name = rule.name or f"rows stand once{_limit(rule)}"
+            yield Rule(name, rule.severity, failing=_COPIES, must=rule.must, unit=rule.unit)
     for promise in table.sla:
         if promise.property == "freshness":
             column = quote(promise.element.split(".")[1])
@@ -194,11 +192,13 @@ def _sql_rule(table: Table, rule: Quality) -> Rule:
         )
     where = parsed.args.get("where")
     counts = isinstance(parsed.expressions[0], exp.Count) and isinstance(parsed.expressions[0].this, exp.Star)
-    others = [
-        key for key, value in parsed.args.items() if value and key not in ("expressions", "from", "from_", "where", "kind")
-    ]
+    plain = ("expressions", "from", "from_", "where", "kind")
+    others = [key for key, value in parsed.args.items() if value and key not in plain]
     tables = list(parsed.find_all(exp.Table))
-    if counts and where and not others and len(tables) == 1 and tables[0].name == "__object__":
+    plain_table = len(tables) == 1 and tables[0].name == "__object__" and not tables[0].alias
+    bounded = rule.must[0] in ("mustBeLessThan", "mustBeLessOrEqualTo") or rule.must == ("mustBe", 0)
+    # A row cannot be told what day it is, nor that there should be more like it.
+    if counts and where and not others and plain_table and bounded and "${run_date}" not in query:
         return Rule(rule.name, failing=where.this.sql(dialect="duckdb"), **said)
     return Rule(rule.name, value=f"({query.strip().rstrip(';')})", **said)
 
@@ -235,7 +235,7 @@ def _unique(columns: list[str], severity: Severity, rule: Optional[Quality] = No
 
 def _within(rule: Rule) -> Rule:
     """A landing rule on columns, kept to rows that are whole. Copies are found among all rows."""
-    if not rule.failing or rule.value or rule.failing == "_copy > 1":
+    if not rule.failing or rule.value or rule.failing == _COPIES:
         return rule
     return replace(rule, failing=f"{LANDED_WHOLE} AND ({rule.failing})")
 
@@ -244,6 +244,8 @@ def _distinct(table: Table, rules: list[Rule]) -> list[Rule]:
     """The rules, whose names are how records and people speak of them."""
     names = [rule.name for rule in rules]
     for name in names:
+        if "; " in name:
+            raise ContractError(f"{table.file}: key 'schema': the rule {name!r} holds a semicolon; reword it.")
         if names.count(name) > 1:
             raise ContractError(
                 f"{table.file}: key 'schema': {table.name!r} has two rules that read {name!r}; give one a name of its own."
