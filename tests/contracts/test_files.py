@@ -146,12 +146,24 @@ def test_a_rule_that_does_not_fit_is_told_with_file_and_key(visits, added, told)
         ("{metric: nullValues, mustBe: 0}", "nullValues is a rule on a column"),
         ("{metric: duplicateValues, mustBe: 0, arguments: {properties: [colour]}}", "a rule names the column 'colour'"),
         ("{type: custom, engine: daybook, implementation: {rule: robustZScore}}", "robustZScore is a rule on a column"),
+        ("{metric: duplicateValues, mustBe: 0}", "duplicateValues needs the argument properties"),
         ("{metric: rowCount, mustBe: 1, severity: bad}", "it should be 'error' or 'warning'"),
     ],
 )
 def test_a_rule_of_a_table_that_does_not_fit_is_told(visits, added, told):
     visits.write(FILE, f"{VISITS}    quality: [{added}]\n")
     assert told in refusal(visits)
+
+
+def test_a_figure_is_watched_only_where_a_date_has_one_row(project):
+    watched = "quality: [{type: custom, engine: daybook, implementation: {rule: robustZScore}}]"
+    for name, column in (("category_sales", "units"), ("customer_rfm", "frequency")):
+        file = f"params/contracts/gold/{name}.yaml"
+        text = (project.root / file).read_text(encoding="utf-8")
+        place = text.index("logicalTypeOptions", text.index(f"- name: {column}\n"))
+        project.write(file, f"{text[:place]}{watched}\n        {text[place:]}")
+        with pytest.raises(ContractError, match=f"column '{column}' has a robustZScore, which needs a gold table of one row"):
+            read_contract(project.root / file)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ import json
 from datetime import date
 from typing import Callable
 
+import pyarrow as pa
 import pytest
 
 from daybook.errors import UsageError
+from daybook.lake import Lake
 from daybook.notebook.releases import read_releases
 from daybook.stewardship import QuarantinedRow, quarantined, release
 
@@ -111,6 +113,46 @@ def test_another_row_in_the_same_place_is_not_meant(shop: Shop) -> None:
     spoil(shop, "order_items", number, quantity="four")
     shop.run(f"{RUN}-2", ["ingest", "validate"])
     assert len(in_quarantine(shop, "order_items", number)) == 1
+
+
+def test_a_column_that_lands_later_cancels_no_release(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
+    lake = Lake(str(shop.place / "lake"))
+    other = pa.table({"order_id": ["x"], "colour": ["red"], "_source_file": ["later.csv"], "_row_number": [1]})
+    lake.replace_partition("bronze.order_items", other, date(2025, 12, 1))
+    assert len(in_quarantine(shop, "order_items", number)) == 1
+    shop.run(f"{RUN}-2", ["validate"])
+    assert in_quarantine(shop, "order_items", number) == []
+
+
+def test_releases_of_two_people_at_once_are_both_kept(shop: Shop) -> None:
+    numbers = [shop.sound_row("order_items"), shop.sound_row("order_items") + 20]
+    for number in numbers:
+        spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    first, second = (in_quarantine(shop, "order_items", number) for number in numbers)
+    engine, lake = shop.engine(), shop.engine().lake
+    read_releases(engine, lake, date.fromisoformat(DAY))  # what one of them has seen before the other writes
+    release(shop.settings, first, repairs={"quantity": "3"}, by="a", why="b")
+    release(shop.settings, second, repairs={"quantity": "4"}, by="c", why="d")
+    release(shop.settings, first, repairs={"quantity": "5"}, by="a", why="again")
+    kept = read_releases(shop.engine(), lake, date.fromisoformat(DAY))
+    assert sorted(each.repairs["quantity"] for each in kept) == ["4", "5"]
+
+
+def test_a_release_that_meets_no_row_is_told(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
+    spoil(shop, "order_items", number, quantity="2")
+    shop.run(f"{RUN}-2", ["ingest", "validate"])
+    assert (
+        "order_items: 1 released rows are not in the landing any more, or have changed" in shop.details["validate"]["warnings"]
+    )
 
 
 def test_a_release_outlives_a_run_that_dies_in_the_middle(shop: Shop) -> None:

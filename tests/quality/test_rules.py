@@ -156,6 +156,8 @@ def test_a_count_of_rows_in_sql_becomes_a_check_of_each_row() -> None:
         "SELECT COUNT(*) FROM ${object} AS a JOIN ${object} AS b ON a.value = b.value WHERE a.value > 5",
         "SELECT COUNT(*) FROM ${object} WHERE value > 5 GROUP BY value",
         "SELECT MAX(value) FROM ${object} WHERE value > 5",
+        "SELECT COUNT(*) FROM ${object} AS o WHERE o.value > 5",
+        "SELECT COUNT(*) FROM ${object} WHERE value > 5 AND DATE '${run_date}' > DATE '2020-01-01'",
     ],
 )
 def test_any_other_query_is_a_number_about_the_table(query: str) -> None:
@@ -168,6 +170,17 @@ def test_a_share_of_rows_is_no_fault_of_each_row() -> None:
     rule = landing_rules(source_of(INTEGER, {}, table=sql_rule(query, mustBeLessThan=10, unit="percent")), "rows")[-1]
     assert rule.failing
     assert not rule.per_row
+
+
+def test_a_count_that_must_not_be_too_low_is_a_number_about_the_table() -> None:
+    query = "SELECT COUNT(*) FROM ${object} WHERE value > 5"
+    rule = landing_rules(source_of(INTEGER, {}, table=sql_rule(query, mustBeGreaterOrEqualTo=1)), "rows")[-1]
+    assert (rule.failing, rule.per_row) == ("", False)
+
+
+def test_further_copies_of_rows_are_no_fault_of_each_row() -> None:
+    rule = landing_rules(source_of({}, {}, table={"quality": [{"metric": "duplicateValues", "mustBe": 0}]}), "rows")[-1]
+    assert (rule.name, rule.per_row) == ("rows stand once", False)
 
 
 @pytest.mark.parametrize("query", ["SELECT FROM", "DELETE FROM ${object}", "SELECT 1, 2"])
