@@ -337,7 +337,7 @@ def test_events_are_posted_one_by_one_as_the_file_has_them(endpoint: Any, events
 
 def test_an_endpoint_that_refuses_is_told_once_and_asked_no_further(endpoint: Any, events: list[dict[str, Any]]) -> None:
     endpoint.answer = 500
-    with pytest.raises(ArchiveError, match=r"did not get to http://127.0.0.1:\d+/api/v1/lineage \(HTTP Error 500"):
+    with pytest.raises(ArchiveError, match=r"did not get to 127.0.0.1:\d+ \(HTTP Error 500"):
         post_events(events, url_of(endpoint))
     assert len(endpoint.got) == 1
 
@@ -398,7 +398,7 @@ def test_an_endpoint_that_cannot_be_reached_is_a_warning_and_no_fault_of_the_run
     record = close_run(archive, load_settings("local", {"openlineage_url": url_of(endpoint)}), RUN, "SUCCEEDED", [])
     assert record["outcome"] == archive.run(RUN)["outcome"] == "SUCCEEDED"
     (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution"]
-    assert warning.startswith(f"{RUN}: The lineage events did not get to {url_of(endpoint)} (HTTP Error 503")
+    assert warning.startswith(f"{RUN}: The lineage events did not get to {url_of(endpoint).split('/')[2]} (HTTP Error 503")
     assert archive.store.exists(f"{archive.folder(RUN)}/openlineage.jsonl")
 
 

@@ -209,6 +209,14 @@ def test_deployments_of_one_source_may_share_a_lake(project, home):
             "clientSecret",
             "api_key",
             "apiKey",
+            "hmac_key",
+            "secretkey",
+            "passkey",
+            "dsn",
+            "connection_string",
+            "jwt",
+            "webhook_url",
+            "smtp_pw",
             "APIKEY",
         ),
         *("access_key", "AWS_SECRET_ACCESS_KEY", "private_key", "token", "authToken", "credentials", "secret_value"),
@@ -231,3 +239,10 @@ def test_names_of_secrets_and_other_words_pass(name):
 def test_a_secret_deep_in_a_params_file_is_refused_too(project):
     project.replace("params/local.yaml", "title:", "shop:\n  - {login: {password: hunter2}}\ntitle:")
     assert "key 'password' looks like a secret" in refusal()
+
+
+def test_an_address_is_told_without_what_it_may_carry(project):
+    with pytest.raises(ParamsError) as caught:
+        load_settings("local", {"openlineage_url": "https://me:hunter2@host/a?token=hunter2"})
+    assert "openlineage_url" in str(caught.value)
+    assert "hunter2" not in str(caught.value)

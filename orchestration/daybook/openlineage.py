@@ -86,8 +86,9 @@ def post_events(events: Iterable[Event], url: str) -> None:
             with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310
                 pass
         except (OSError, ValueError) as error:  # URLError, HTTPError and timeouts are OSErrors; ValueError: a broken answer
+            host = url.split("/")[2]
             raise ArchiveError(
-                f"The lineage events did not get to {url} ({error}); they are in the archive, in openlineage.jsonl."
+                f"The lineage events did not get to {host} ({error}); they are in the archive, in openlineage.jsonl."
             ) from None
 
 

@@ -58,7 +58,7 @@ class Settings(BaseModel):
     )
     openlineage_url: Optional[str] = Field(
         default=None,
-        pattern=r"^https?://[^\s@]+$",
+        pattern=r"^https?://[^\s@?]+$",
         description="Endpoint that closed runs are posted to as OpenLineage events.",
     )
     default_run_date: Optional[date] = Field(default=None, description="The business date when none is given.")
@@ -122,10 +122,24 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
         if key in values:
             raise ParamsError(f"params/{env}.yaml: key {key!r} is not for the file; remove it.")
     try:
-        return Settings(env=env, overrides=overrides, **values)
+        settings = Settings(env=env, overrides=overrides, **values)
     except ValidationError as error:
         given = error.errors()[0]["loc"][0] in overrides
         raise ParamsError(explain(error, "--set" if given else f"params/{env}.yaml", allowed)) from None
+    _require_lake_of_tables(settings)
+    return settings
+
+
+def _require_lake_of_tables(settings: Settings) -> None:
+    """Refuse anything else under the lake's root: erasing and rekeying remove what is there and in no table."""
+    for key in LOCATIONS:
+        place = getattr(settings, key)
+        if key != "lake" and f"{place}/".startswith(f"{settings.lake.rstrip('/')}/"):
+            where = "--set" if {key, "lake"} & set(settings.overrides) else f"params/{settings.env}.yaml"
+            raise ParamsError(
+                f"{where}: key {key!r} is {place}, which lies in the lake ({settings.lake}), where only tables may be; "
+                "name a place outside of it."
+            )
 
 
 def require_own_lake(settings: Settings) -> None:
@@ -183,11 +197,14 @@ def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = N
         known = f"; the keys are: {', '.join(allowed)}" if allowed and len(first["loc"]) == 1 else "; remove it"
         return f"{where}: there is no key {key!r}{known}."
     reason = re.sub(r"^[A-Z]\w+ should", "it should", first["msg"].replace("Value error, ", ""))
-    return f"{where}: key {key!r} is {first['input']!r}: {reason}."
+    # What an address carries besides its place may be a secret.
+    given = re.sub(r"//[^/@]*@|\?.*", "…", first["input"]) if "://" in str(first["input"]) else first["input"]
+    return f"{where}: key {key!r} is {given!r}: {reason}."
 
 
 _SECRETS = re.compile(
-    r"(?:\Apass|pass(?:word|wd|phrase|code)s?|pwd|secrets?|tokens?|credentials?|bearer|(?:api|access|private|signing|encryption)_?keys?)"
+    r"(?:\Apass|pass(?:word|wd|phrase|code)s?|pwd|\Apw|secrets?|tokens?|credentials?|bearer|\Adsn|\Ajwt|connection_?string|"
+    r"webhook(?:_?url)?|(?:api|access|private|signing|encryption|hmac|secret|pass)_?keys?)"
 )
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Collection
@@ -233,3 +234,16 @@ def test_a_hundred_thousand_values_are_searched_for_in_a_megabyte_in_a_second() 
     began = time.process_time()
     search.text(text)
     assert time.process_time() - began < 2.0
+
+
+def test_a_drawing_in_base64_is_searched_too() -> None:
+    def page(text: str) -> str:
+        return f'<img src="data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"> and on'
+
+    assert Redactor().text(page("<svg><text>jane@example.com</text></svg>")) == page("<svg><text>[redacted:email]</text></svg>")
+    assert Redactor().text(page("<svg/>")) == page("<svg/>")
+
+
+def test_keys_that_read_alike_once_redacted_are_still_two() -> None:
+    clean = Redactor().tree({"a@example.com": 1, "[redacted:email]": 2, "b@example.com": 3})
+    assert list(clean.values()) == [1, 2, 3]

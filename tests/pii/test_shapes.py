@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from daybook.pii.shapes import find_shapes
@@ -66,3 +68,34 @@ def test_what_fills_records_is_none_of_these(text: str) -> None:
 
 def test_a_link_to_a_telephone_number_is_one_though_it_stands_in_a_tag() -> None:
     assert shapes('<a href="tel:+493023125123">call</a>') == [("+493023125123", "phone")]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("4111 1111 1111 1111 12/27", "[] 12/27"),
+        ("4111 1111 1111 1111 123", "[] 123"),
+        ("4111111111111111 12/27", "[] 12/27"),
+        ("5555555555554444 3 pcs", "[] 3 pcs"),
+        ("2025-11-30 4111 1111 1111 1111", "2025-11-30 []"),
+        ("LIKE '%jane@example.com%'", "LIKE '%[]%'"),
+        ("-jane@example.com", "-[]"),
+        ("jane@example.com2", "[]2"),
+        ("Tel.+49 30 1234567", "Tel.[]"),
+    ],
+)
+def test_neighbours_do_not_hide_what_is_personal(text: str, left: str) -> None:
+    hits = sorted(find_shapes(text), reverse=True)
+    for start, end, _ in hits:
+        text = f"{text[:start]}[]{text[end:]}"
+    assert text == left
+
+
+@pytest.mark.parametrize("text", ["ad61ab1476b0c6b0b1a1a1a13be69251", "4006381333931", "001234567890", "+12345678"])
+def test_ids_article_numbers_and_differences_are_nobodys(text: str) -> None:
+    assert list(find_shapes(text)) == []
+
+
+def test_no_id_of_letters_and_digits_is_cut() -> None:
+    digests = (hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest() for number in range(100_000))
+    assert [digest for digest in digests if list(find_shapes(digest))] == []

@@ -9,6 +9,7 @@ are not either: a count that equals somebody's id is a count.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -22,6 +23,7 @@ from daybook.pii.values import PersonalValues
 from daybook.stages import RESULT_MIME
 
 _PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{32}(?![0-9A-Za-z])")
+_DRAWN = re.compile(r"(data:image/svg\+xml;(?:charset=[\w-]+;)?base64,)([0-9A-Za-z+/=\s]+)")
 _OWN_MARK = re.compile(r"\[redacted:[^\]\n]+\]")
 _BINARY = re.compile(r"(?!image/svg)(image|audio|video|font)/.*|application/(pdf|octet-stream|zip)")
 _FORMAT = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
@@ -58,6 +60,7 @@ class Redactor:
 
     def text(self, text: str, *, exactly: bool = False) -> str:
         """The text without personal data. ``exactly`` is for a program's text, where a word is no name."""
+        text = _DRAWN.sub(self._drawing, text)
         # Of hits in the same place a landed column's name says more than a technical one (_raw).
         hits = sorted(self._hits(text, exactly), key=lambda hit: (hit[0], -hit[1], hit[2].startswith("_")))
         if not hits:
@@ -68,6 +71,15 @@ class Redactor:
             self.counts[column] += 1
             last = end
         return "".join([*parts, text[last:]])
+
+    def _drawing(self, found: re.Match[str]) -> str:
+        """A picture of text that a page carries in base64, searched like the page itself."""
+        try:
+            drawn = base64.b64decode(found[2], validate=True).decode()
+        except ValueError:  # no base64, or no text: nobody can read it
+            return found[0]
+        clean = self.text(drawn)
+        return found[0] if clean == drawn else found[1] + base64.b64encode(clean.encode()).decode()
 
     def tree(self, node: Any) -> Any:
         """JSON without personal data, in texts and in keys."""
@@ -82,6 +94,8 @@ class Redactor:
             for key, value in node.items():
                 kept = key in untouched
                 new = self.text(key) if isinstance(key, str) and not kept else key
+                while new in clean:
+                    new += "'"  # Two keys that read alike now are still two.
                 clean[new] = value if kept else self._tree(value, numbers=numbers)
             return clean
         if isinstance(node, (list, tuple)):

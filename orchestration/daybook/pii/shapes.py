@@ -13,18 +13,18 @@ from collections.abc import Iterator
 Hit = tuple[int, int, str]
 """From, up to, and what it is."""
 
-_EMAIL = re.compile(r"(?<![\w+%-])[\w+][\w.+%'-]{0,63}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?!\w)")
+_EMAIL = re.compile(r"(?<![\w+])[\w+][\w.+%'-]{0,63}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![^\W\d_])")
 _BETWEEN = r"(?:[ \u00a0\u202f./\u2010-\u2013-]| ?\(|\) ?|\)/| [/-] )?"
-_INTERNATIONAL = re.compile(rf"(?<![\w.+/#-])(?:\+|00(?=[1-9]))(?:\d{_BETWEEN}){{7,19}}")
+_INTERNATIONAL = re.compile(rf"(?:(?<![\w+])\+|(?<![\w.+/#-])00(?=[1-9]))(?:\d{_BETWEEN}){{7,19}}")
 _NATIONAL = re.compile(rf"(?<![\w.+/#-])(?<!\d:)\(?0[1-9](?:\d{_BETWEEN}){{5,16}}")
 _DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}")
 _GOES_ON = re.compile(r"[\w%]|[.,:]\d")
-_CARD = re.compile(r"(?<![\w.+-])[2-6]\d{3}(?:[ -]?\d){9,15}(?![\w-]|\.\d)")
+_CARD = re.compile(r"(?<![\w.+-])(?=([2-6]\d{3}(?:[ -]?\d){9,15}(?![\w-]|\.\d)))")
 _IBAN = re.compile(r"(?<![\w-])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?(?!\w)")
 _TAG = re.compile(r"<[A-Za-z/!][^<>]*>")
 
 _CARD_LENGTHS = (
-    (re.compile(r"4"), {13, 16, 19}),
+    (re.compile(r"4"), {16, 19}),  # those of 13 are long gone, and every tenth article number would be one
     (re.compile(r"5[1-5]|2[2-7]"), {16}),
     (re.compile(r"3[47]"), {15}),
     (re.compile(r"3[0689]"), {14}),
@@ -56,7 +56,10 @@ def find_shapes(text: str) -> Iterator[Hit]:
         # What follows may be a word of its own, so the country says how much of it is the number.
         length = _IBAN_LENGTHS.get(compact[:2], 0)
         if length and len(compact) >= length and _is_iban(compact[:length]):
-            yield (found.start(), _end_of(found, length), "iban")
+            end = _end_of(found, length)
+            # An id of letters and digits may begin like one.
+            if not text[end : end + 1].isalnum():
+                yield (found.start(), end, "iban")
     for start, end, name in _numbers(text):
         if not _in_tag(text, start):
             yield (start, end, name)
@@ -64,9 +67,11 @@ def find_shapes(text: str) -> Iterator[Hit]:
 
 def _numbers(text: str) -> Iterator[Hit]:
     for found in _CARD.finditer(text):
-        digits = re.sub(r"\D", "", found[0])
-        if _is_card(digits):
-            yield (*found.span(), "card")
+        # A date of expiry, a check number or just another number may follow.
+        for group in reversed(list(re.finditer(r"\d+", found[1]))):
+            if _is_card(re.sub(r"\D", "", found[1][: group.end()])):
+                yield (found.start(), found.start() + group.end(), "card")
+                break
     for pattern in (_INTERNATIONAL, _NATIONAL):
         for found in pattern.finditer(text):
             end = _phone_end(text, found)
@@ -103,9 +108,10 @@ def _is_phone(text: str) -> bool:
     if _DATE.search(text) or (len(groups) == 2 and "." in text):
         return False
     if text.startswith("+"):
-        return 8 <= digits <= 16
+        # What has no separators may be a difference with its sign.
+        return (8 if len(groups) > 1 else 10) <= digits <= 16
     if text.startswith("00"):
-        return 10 <= digits <= 17 and (len(groups) > 1 or digits >= 12)
+        return 10 <= digits <= 17 and (len(groups) > 1 or digits >= 13)
     # Without a prefix it takes an area code, set apart, to tell it from an id that begins with a zero.
     return 9 <= digits <= 14 and len(groups) > 1 and len(groups[0]) >= 3
 
