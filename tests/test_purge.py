@@ -13,8 +13,9 @@ from deltalake import DeltaTable, Transaction
 
 import daybook.purge
 from daybook.archive import Archive
-from daybook.errors import LakeError, UsageError
+from daybook.errors import LakeError, ParamsError, UsageError
 from daybook.lake import Lake
+from daybook.params import load_settings
 from daybook.purge import (
     StoredTable,
     forget_history,
@@ -177,6 +178,28 @@ def test_candidates_and_files_of_no_table_are_removed(lake: Lake) -> None:
     assert not stray.exists()
     assert not [path for path in (Path(lake.root) / "candidate").rglob("*") if path.is_file()]
     assert names(lake) == ["ann", "bob", "cid"]
+
+
+def test_what_lies_beside_the_layers_is_left(lake: Lake) -> None:
+    kept = [Path(lake.root) / name for name in ("pii.key", "archive/history.jsonl", "dev/ann/notes.txt")]
+    gone = Path(lake.root) / "dev" / "ann" / "silver" / "never" / "part-0.parquet"
+    for path in [*kept, gone]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert remove_leftovers(lake.root) == 1
+    assert [path.exists() for path in [*kept, gone]] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("key", ["archive", "report", "landing", "pii_key"])
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_nothing_but_tables_may_lie_in_the_lake(home: Path, key: str, below: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        load_settings("local", {key: f"{home}/lake{below}"})
+    assert str(caught.value) == (
+        f"--set: key {key!r} is {home}/lake{below}, which lies in the lake ({home}/lake), where only tables may be; "
+        "name a place outside of it."
+    )
+    assert load_settings("local", {key: f"{home}/lake-{key}"})
 
 
 def test_a_table_that_cannot_be_vacuumed_is_told(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from daybook.archive import Archive, parse_moment
 from daybook.errors import LakeError, UsageError
-from daybook.lake import configure, dataset_of, table_configuration
+from daybook.lake import SCHEMAS, configure, dataset_of, table_configuration
 from daybook.storage import Store
 
 UNDER_WAY = timedelta(days=1)
@@ -136,12 +136,15 @@ def rewrite_where_changed(
 
 def append(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
     """Add rows to a table without partitions, which is made where it does not exist yet; one commit."""
-    write_deltalake(uri, rows, mode="append", configuration=_own(table, rows.schema), commit_properties=_signed(by))
+    settings = _own(table, rows.schema)
+    # A table that an earlier Daybook made may lack a column.
+    write_deltalake(uri, rows, mode="append", schema_mode="merge", configuration=settings, commit_properties=_signed(by))
 
 
 def overwrite(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
     """Make these the only rows of a table without partitions, which is made where it does not exist yet; one commit."""
-    write_deltalake(uri, rows, mode="overwrite", configuration=_own(table, rows.schema), commit_properties=_signed(by))
+    settings = _own(table, rows.schema)
+    write_deltalake(uri, rows, mode="overwrite", schema_mode="merge", configuration=settings, commit_properties=_signed(by))
 
 
 def read(uri: str) -> Optional[pa.Table]:
@@ -193,10 +196,13 @@ def checkpoint(table: StoredTable) -> int:
 
 def remove_leftovers(root: str) -> int:
     """Remove what is under a lake and in no table: candidates of runs, which are over, and files of tables that a killed writer
-    never got to be. Returns how many files there were."""
+    never got to be. Returns how many files there were. Folders that are no layer are not Daybook's to clear.
+    """
     store = Store(root)
+    layers = [f"{prefix}{layer}" for prefix in ("", *(f"dev/{user}/" for user in store.folders("dev"))) for layer in SCHEMAS]
     tables = [f"{table.uri}/" for table in stored_tables(root)]
-    left = [key for key in store.keys("") if not store.href(key).startswith(tuple(tables))]
+    below = [key for layer in layers for key in store.keys(f"{layer}/")]
+    left = [key for key in below if not store.href(key).startswith(tuple(tables))]
     for key in left:
         store.remove(key)
     return len(left)

@@ -153,7 +153,7 @@ def test_a_repair_that_a_person_made_to_a_quarantined_row_is_blanked(shop: Shop)
     assert found["customer_id"] in marks
     engine = DuckDBEngine(shop.lake(), "UTC")
     row = f"bronze.customers WHERE run_date = DATE '{FIRST}' AND _row_number = 1"
-    assert engine.one(f"SELECT {digest_sql(landed_columns(engine, 'customers'))} FROM {row}") == (digest,)
+    assert engine.one(f"SELECT {digest_sql(landed_columns(engine, 'bronze.customers'))} FROM {row}") == (digest,)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +266,95 @@ def test_a_file_of_a_table_that_never_came_to_be_goes_too(shop: Shop) -> None:
     pq.write_table(landed("customers", FIRST, [{"customer_id": ANN, **ANNS}]), stray)
     assert shop.erase().proof.holds
     assert not stray.exists()
+
+
+def test_a_file_that_only_the_first_try_could_know_of_keeps_later_ones_from_being_done(shop: Shop) -> None:
+    report = shop.home / "archive" / "run_date=2025-11-01" / "daily-2025-11-01-1" / "3_transform.attempt-1.html"
+    report.write_text(f"<td>{ANNS['email']}</td>")
+    assert sorted(shop.erase().proof.found) == [str(report)]
+    for again in (shop.erase, lambda: erase_again(shop.settings, "", shop.note)):
+        done = again()
+        assert done.proof.found == {str(report): "unchanged since an earlier try found the person in it"}
+        assert done.record is None
+    report.write_text("<td></td>")
+    assert shop.erase().proof.holds
+
+
+def test_a_file_that_holds_the_person_is_known_to_the_try_after_a_killed_one(shop: Shop, killer: Killer) -> None:
+    report = shop.home / "archive" / "note.html"
+    report.write_text(f"<td>{ANNS['email']}</td>")
+    killer.aim(60)
+    with pytest.raises(Killed):
+        shop.erase()
+    killer.aim(None)
+    assert list(shop.erase().proof.found) == [str(report)]
+
+
+def test_a_file_in_the_lake_that_the_proof_finds_is_not_forgotten(shop: Shop) -> None:
+    note = Path(shop.root) / "notes" / "about.txt"
+    note.parent.mkdir()
+    note.write_text(ANNS["email"])
+    for _ in range(2):
+        assert list(shop.erase().proof.found) == [str(note)]
+    note.unlink()
+    assert shop.erase().proof.holds
+
+
+def test_quarantine_is_erased_by_its_own_rows_when_bronze_was_delivered_again_in_another_order(shop: Shop) -> None:
+    shop.land("customers", FIRST, {"customer_id": BOB, **BOBS}, {"customer_id": ANN, **ANNS})
+    assert shop.erase().proof.holds
+    names = [(row[0][:8], row[1]) for row in shop.rows("quarantine.customers", "customer_id", "last_name")]
+    assert names == [(BOB, BOBS["last_name"]), ("[erased:", "")]
+
+
+def test_quarantine_is_erased_of_who_is_not_in_bronze_any_more(shop: Shop) -> None:
+    review = {"review_id": "R-1", "order_id": "A-1", "score": "x", "comment": COMMENT}
+    shop.lake().replace_partition("quarantine.reviews", landed("reviews", SECOND, [review]), SECOND)
+    bobs = {"review_id": "R-9", "order_id": "B-1", "score": "1", "comment": "from Bob, all was fine here"}
+    shop.land("reviews", SECOND, bobs)
+    assert shop.erase().proof.holds
+    assert shop.rows("quarantine.reviews", "review_id", "comment") == [("R-1", "")]
+    assert shop.rows("bronze.reviews", "review_id", "comment") == [("R-9", bobs["comment"])]
+
+
+def test_the_record_says_why_without_the_person(shop: Shop) -> None:
+    why = f"request of Ms {ANNS['last_name']} of {ANNS['phone']}, {ANNS['email']}, by someone@else.example, no. {ANN}"
+    done = shop.erase(why=why)
+    assert done.record is not None
+    told = json.loads(Path(done.record).read_text())["why"]
+    assert told == "request of Ms [erased] of [erased], [erased], by [redacted:email], no. [erased]"
+
+
+def test_a_later_try_says_why_without_the_values_that_only_the_first_could_know(shop: Shop) -> None:
+    report = shop.home / "archive" / "note.html"
+    report.write_text(ANNS["email"])
+    shop.erase(why=f"request of {ANNS['last_name']}")
+    report.unlink()
+    done = shop.erase(why=f"once more for {ANNS['last_name']}")
+    assert done.record is not None
+    assert json.loads(Path(done.record).read_text())["why"] == "request of [erased]"
+
+
+def test_a_short_id_goes_only_where_it_fills_a_field(shop: Shop) -> None:
+    shop.land("customers", FIRST, {"customer_id": "7", **BOBS})
+    others = "P-9,Kettle,12.50,2025-11-7,7 pcs"
+    shop.land("products", FIRST, {"_problem": "x", "_raw": others}, {"_problem": "x", "_raw": "7,Bob,2025-11-7,one,too"})
+    release = {
+        "entity": "products",
+        "_source_file": "products/7/products.csv",
+        "_row_number": 1,
+        "digest": "x",
+        "repairs": json.dumps({"stock": "7"}),
+        "waived": "[]",
+        "released_by": "eve",
+        "why": "7 pieces, as counted",
+    }
+    shop.lake().replace_partition("quarantine.releases", pa.Table.from_pylist([release]), FIRST)
+    before = shop.rows("quarantine.releases")
+    done = shop.erase("7")
+    assert done.proof.holds, done.proof.found
+    assert {row[0] for row in shop.rows("bronze.products", "_raw")} >= {others, "[erased],Bob,2025-11-7,one,too"}
+    assert shop.rows("quarantine.releases") == before
 
 
 def snapshot(home: Path) -> dict[str, Any]:

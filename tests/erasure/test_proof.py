@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import html
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from daybook.erasure.proof import Needles, holders, mentions, needles_for, search, without
+from daybook.erasure.proof import Needles, holders, in_raw, mentions, needles_for, raw_without, search, without
 
 VALUE = "Zoë O'Kanarie-Müßig"
 NEEDLES = Needles(frozenset({VALUE}), frozenset({"17850"}))
@@ -105,3 +106,39 @@ def test_words_are_replaced_whole() -> None:
     assert without("c-1, C-1; C-11", ["C-1"], "[erased]") == "[erased], [erased]; C-11"
     assert mentions("x C-1.", ["C-1"])
     assert not mentions("C-11", ["C-1"])
+
+
+@pytest.mark.parametrize(("street", "found"), [("Lindengasse 7", False), ("7", True)])
+def test_an_id_that_is_a_word_of_other_peoples_values_is_looked_for_as_a_whole_value(
+    tmp_path: Path, street: str, found: bool
+) -> None:
+    needles = needles_for([], ["7"], [], ["Lindengasse 7"])
+    parquet(street=pa.array([street]))(tmp_path / "a.parquet")
+    assert bool(search({"lake": str(tmp_path)}, needles, ["street"], {}).found) is found
+
+
+def test_an_id_that_is_another_persons_whole_value_is_nobodys_in_columns() -> None:
+    needles = needles_for([], ["1070"], [], ["1070"])
+    assert (needles.anywhere, needles.personal, needles.cells, needles.ids) == (set(), set(), set(), {"1070"})
+
+
+@pytest.mark.parametrize("raw", ["1,P-9,2025-11-7,7 pcs", "17;7.5"])
+def test_a_short_id_within_a_field_of_a_row_that_could_not_be_split_is_nobodys(raw: str) -> None:
+    needles = needles_for([], ["7"], ["Ann"], [], ",;")
+    assert (in_raw(raw, needles), raw_without(raw, needles, "-")) == (False, raw)
+
+
+def test_a_row_that_could_not_be_split_and_has_the_id_as_a_field_loses_the_other_values_too() -> None:
+    needles = needles_for([], ["7"], ["Ann"], [], ",;")
+    assert raw_without('a, "7" ,ANN;7 pcs,Ann B', needles, "-") == "a,-,-;7 pcs,Ann B"
+
+
+def test_a_file_that_is_unchanged_since_it_held_the_person_is_found_and_a_mended_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "a.html"
+    path.write_text("of nobody that could be told now")
+    held = {(str(path), hashlib.sha256(path.read_bytes()).hexdigest())}
+    nothing = Needles(frozenset(), frozenset())
+    found = search({"archive": str(tmp_path)}, nothing, [], {}, held)
+    assert (list(found.found), set(found.digests.items())) == ([str(path)], held)
+    path.write_text("mended")
+    assert search({"archive": str(tmp_path)}, nothing, [], {}, held).holds

@@ -143,6 +143,38 @@ def test_whoever_is_killed_before_the_file_is_replaced_leaves_the_old_keys(path:
     assert load_keys(str(path)) == before
 
 
+def test_a_draft_that_a_killed_writer_left_goes_with_the_next_key_and_a_backup_stays(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_keys(str(path))
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    backup = path.with_name(f"{path.name}.20251101")
+    backup.write_bytes(path.read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            add_key(str(path))
+    assert len(list(path.parent.iterdir())) == 3
+    add_key(str(path))
+    assert sorted(path.parent.iterdir()) == [path, backup]
+
+
+@pytest.mark.parametrize("write_key", [load_keys, add_key])
+def test_a_written_key_is_on_disk_under_its_name(path: Path, monkeypatch: pytest.MonkeyPatch, write_key: Any) -> None:
+    synced, fsync = [], os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(handle).st_mode) and path.exists() and path.read_bytes())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_key(str(path))
+    assert synced[-1] == path.read_bytes()
+
+
 @pytest.mark.parametrize("text", ["g" * 64, "0" * 63 + "\n", "0" * 64 + "\nkey\n", "0" * 65])
 def test_a_file_of_anything_but_keys_is_refused(path: Path, text: str) -> None:
     write(path, text.encode())

@@ -3,12 +3,13 @@
 Here: the plan, the order of the steps, the record. Not here: whose a row is (``people``), what stands in place of values
 (``blanks``), the search for what is left (``proof``).
 
-1. the plan: addresses of the person's rows, no values; and the pseudonym joins the list of those who stay out
+1. the plan: addresses of the person's rows and the files that hold something of them, no values; and the pseudonym joins the
+   list of those who stay out
 2. the order dates of the person are noted, so that the next run computes their figures again
 3. bronze and quarantine: values are blanked, rows stay; one commit a date
 4. every other table: the pseudonym is taken out; one commit a table or date
 5. candidates of runs are removed, old versions and log entries too
-6. every file is searched; what is found ends the command, and the plan stays
+6. every file is searched; what is found ends the command, and joins the plan, which stays
 7. the record is written, the plan removed
 """
 
@@ -18,10 +19,10 @@ import getpass
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,18 +31,19 @@ from daybook.archive import Archive, dump, now
 from daybook.engines import DuckDBEngine
 from daybook.erasure.blanks import BLANK, blanks_for, without_person
 from daybook.erasure.people import ERASED_PEOPLE, PSEUDONYM, Address, Finder, erased_people, personal_values, table_uri
-from daybook.erasure.proof import Needles, Proof, holders, mentions, needles_for, search, without
+from daybook.erasure.plan import ERASURE_PLAN, Row, add_files, address_of, begin, plan_rows, unfinished
+from daybook.erasure.plan import remove as remove_plan
+from daybook.erasure.proof import Needles, Proof, holders, in_raw, mentions, needles_for, raw_without, search, without
 from daybook.errors import UsageError
 from daybook.lake import PARTITION, RESTRICTED, Lake, dataset_of, pseudonym_columns
 from daybook.params import Settings, daybook_home
 from daybook.pii import Keys, carried, load_keys
+from daybook.pii.redaction import Redactor
 from daybook.purge import (
     StoredTable,
     append,
     forget_history,
     keep_no_statistics,
-    overwrite,
-    read,
     remove_leftovers,
     rewrite_where_changed,
     stored_tables,
@@ -50,24 +52,13 @@ from daybook.rekeying import require_keys
 from daybook.sources import load_source
 from daybook.storage import Store
 
-ERASURE_PLAN = "control.erasure_plan"
-"""The rows of persons whose erasure has begun and not ended, by address."""
 NoteDates = Callable[[Lake, Iterable[date]], None]
 """Has gold of order dates computed again by whichever run comes next: ``daybook.notebook.dates.note_stale_dates``."""
 RELEASES = "quarantine.releases"
 """Rows that people have let out of quarantine, with their repairs; see ``daybook.notebook.releases``."""
 _BY = "erasure"
-_PLAN_SCHEMA = pa.schema(
-    [
-        (PSEUDONYM, pa.string()),
-        ("salt", pa.string()),
-        ("development", pa.string()),
-        ("entity", pa.string()),
-        ("row_date", pa.date32()),
-        ("file", pa.string()),
-        ("number", pa.int64()),
-    ]
-)
+_LONGEST_NAME = 4
+"""Words; a value of more is a sentence, whose words are anybody's."""
 
 
 @dataclass
@@ -93,8 +84,7 @@ def erase(settings: Settings, person: str, why: str, note: NoteDates) -> Erased:
 def erase_again(settings: Settings, why: str, note: NoteDates) -> Erased:
     """Go through everybody who was erased once more: what has landed since, and what a killed erasure has left."""
     root = settings.lake
-    unfinished = {row[PSEUDONYM] for row in _plan_rows(root)}
-    gone = erased_people(root) | unfinished
+    gone = erased_people(root) | unfinished(root)
     if not gone:
         raise UsageError(f"Nobody was erased from {root}; give --customer ID.")
     return _Erasure(settings, load_keys(settings.pii_key), gone, None, why, note).run()
@@ -118,7 +108,7 @@ class _Erasure:
         self.addresses: dict[str, dict[Address, str]] = {}
 
     def run(self) -> Erased:
-        planned = [row for row in _plan_rows(self.root) if row[PSEUDONYM] in self.gone]
+        planned = plan_rows(self.root, self.gone)
         known = erased_people(self.root) & self.gone
         self.done.before = self.gone <= known and not planned
         self._find(planned)
@@ -127,7 +117,7 @@ class _Erasure:
             raise UsageError(f"No customer of that id is known to params/{self.settings.env}.yaml; nothing was changed.")
         needles = self._needles()
         if any(self.addresses.values()) or model or planned or known != self.gone:
-            self._write_plan(planned, known)
+            self._write_plan(planned, known, needles)
             self._note_stale_dates()
             self._blank(needles)
             for table, partitions in model:
@@ -140,7 +130,7 @@ class _Erasure:
             self._record()
         return self.done
 
-    def _find(self, planned: list[dict[str, Any]]) -> None:
+    def _find(self, planned: list[Row]) -> None:
         for user in ["", *Store(self.root).folders("dev")]:
             finder = Finder(Lake(self.root, development=user), self.source, self.keys, self.settings.timezone)
             found = finder.rows_of(self.gone)
@@ -150,17 +140,19 @@ class _Erasure:
         for row in planned:
             self.salt = row["salt"]
             if row["entity"] is not None:
-                address = Address(row["entity"], row["row_date"], row["file"], row["number"])
-                self.addresses.setdefault(row["development"], {}).setdefault(address, row[PSEUDONYM])
+                self.addresses.setdefault(row["development"], {}).setdefault(address_of(row), row[PSEUDONYM])
+        # What the first try was told, without the values that only it could know.
+        self.why = next((row["why"] for row in planned if row.get("why")), self.why)
 
     def _needles(self) -> Needles:
         """What to look for: the id, its pseudonyms under every generation of keys, and the values of the person's rows."""
         values: set[str] = set()
         for table in self.tables:
-            mine = [each for each in self.addresses.get(table.development, {}) if each.entity == table.name]
-            if table.layer in RESTRICTED and mine:
+            mine = self._addresses_in(table)
+            if mine:
                 rows = _rows_of_dates(table, {each.run_date for each in mine})
                 values |= personal_values(self.source, table.name, rows.filter(pa.array(_chosen(rows, mine), pa.bool_())))
+        self.why = _told(self.why, values | self._ids | self.gone)
         others: set[str] = set()
         for user in self.addresses:
             finder = Finder(Lake(self.root, development=user), self.source, self.keys, self.settings.timezone)
@@ -168,7 +160,13 @@ class _Erasure:
         pseudonyms = set(self.gone)
         if self.person:
             pseudonyms |= {carried(self.keys[:number], self.person, 0) for number in range(1, len(self.keys) + 1)}
-        return needles_for(pseudonyms, self._ids, values, others)
+        delimiters = {self.source.delimiter, *(each.delimiter or "" for each in self.source.entities.values())}
+        return needles_for(pseudonyms, self._ids, values, others, "".join(sorted(delimiters)))
+
+    def _addresses_in(self, table: StoredTable) -> list[Address]:
+        """The person's rows in a table, by what bronze and quarantine each say themselves."""
+        found = self.addresses.get(table.development, {})
+        return [each for each in found if (each.layer, each.entity) == (table.layer, table.name)]
 
     def _model_tables(self) -> Iterator[tuple[StoredTable, set[str]]]:
         """The tables of the model that hold the pseudonym, with the partitions that do."""
@@ -186,23 +184,11 @@ class _Erasure:
             if rows.num_rows:
                 yield table, {str(value) for value in rows.column(by[0]).to_pylist()} if by else set()
 
-    def _write_plan(self, planned: list[dict[str, Any]], known: set[str]) -> None:
-        rows = [
-            {
-                PSEUDONYM: person,
-                "salt": self.salt,
-                "development": user,
-                "entity": each.entity,
-                "row_date": each.run_date,
-                "file": each.file,
-                "number": each.number,
-            }
-            for user, found in self.addresses.items()
-            for each, person in found.items()
-        ]
-        rows += [{PSEUDONYM: person, "salt": self.salt, "development": ""} for person in sorted(self.gone)]
+    def _write_plan(self, planned: list[Row], known: set[str], needles: Needles) -> None:
         if not planned:
-            append(table_uri(self.root, ERASURE_PLAN), pa.Table.from_pylist(rows, _PLAN_SCHEMA), by=_BY, table=ERASURE_PLAN)
+            # The person's values are known now and never again: what holds them is noted before they go.
+            files = search(self._outside(), needles, self._personal_columns(), self._allowed(needles)).digests
+            begin(self.root, self.salt, self.gone, self.addresses, files, self.why)
         if known != self.gone:
             new = pa.table({PSEUDONYM: sorted(self.gone - known)})
             append(table_uri(self.root, ERASED_PEOPLE), new, by=_BY, table=ERASED_PEOPLE)
@@ -217,35 +203,37 @@ class _Erasure:
         self.note(lake, dates)
 
     def _blank(self, needles: Needles) -> None:
-        wanted = needles.anywhere | self._ids
         for table in self.tables:
             if table.layer not in RESTRICTED:
                 continue
             keep_no_statistics(table)
-            mine = [each for each in self.addresses.get(table.development, {}) if each.entity == table.name]
+            mine = self._addresses_in(table)
             meant = self.addresses.get(table.development, {}) if table.full_name == RELEASES else mine
-            dates = {each.run_date.isoformat() for each in meant} | _dates_mentioning(table, wanted, self._loose(table))
+            dates = {each.run_date.isoformat() for each in meant} | _dates_mentioning(table, needles, self._loose(table))
             if dates:
-                rewrite_where_changed(table, partial(self._blanked, table, mine, wanted), by=_BY, partitions=dates)
+                rewrite_where_changed(table, partial(self._blanked, table, mine, needles), by=_BY, partitions=dates)
 
     def _loose(self, table: StoredTable) -> list[str]:
-        """Columns with text that may say anything: a row that could not be split; all there are in a table of no entity."""
+        """Columns with text that may say anything: a row that could not be split, and what people write."""
+        if table.full_name == RELEASES:
+            return ["repairs", "why"]
         if table.name in self.source.entities:
             return [name for name in table.columns if name == "_raw"]
         return [name for name in table.columns if name != PARTITION]
 
-    def _blanked(self, table: StoredTable, mine: list[Address], wanted: frozenset[str], rows: pa.Table) -> Optional[pa.Table]:
+    def _blanked(self, table: StoredTable, mine: list[Address], needles: Needles, rows: pa.Table) -> Optional[pa.Table]:
         before = rows
         if table.full_name == RELEASES:
-            rows = self._released(table, rows)
+            rows = self._released(table, needles, rows)
         if mine and rows.num_rows:
             chosen = _chosen(rows, mine)
             day = rows.column(PARTITION).to_pylist()[0]
             rows = blanks_for(self.source, table.name, self.salt).applied(rows, chosen, day)
-        for name in self._loose(table):
+        for name in set(self._loose(table)) & set(rows.column_names):
             position = rows.schema.get_field_index(name)
             if pa.types.is_string(rows.schema.field(position).type):
-                values = [None if text is None else without(text, wanted, BLANK) for text in rows.column(name).to_pylist()]
+                clean = raw_without if name == "_raw" else _without_certain
+                values = [None if text is None else clean(text, needles, BLANK) for text in rows.column(name).to_pylist()]
                 rows = rows.set_column(position, rows.schema.field(position), pa.array(values, pa.string()))
         if rows.equals(before):
             return None
@@ -253,14 +241,16 @@ class _Erasure:
         self._count(table, changed)
         return rows
 
-    def _released(self, table: StoredTable, rows: pa.Table) -> pa.Table:
+    def _released(self, table: StoredTable, needles: Needles, rows: pa.Table) -> pa.Table:
         """Releases from quarantine, those of the person's rows without values, and made out to the rows as they are now."""
         released = rows.to_pylist()
+        found = self.addresses.get(table.development, {})
         for row in released:
             address = Address(row["entity"], row[PARTITION], row["_source_file"], row["_row_number"])
-            if address in self.addresses.get(table.development, {}):
+            if address in found or replace(address, layer="quarantine") in found:
                 row["repairs"] = blanks_for(self.source, address.entity, self.salt).repairs(row["repairs"], address.run_date)
-                row["digest"] = self._digest(table.development, address) or row["digest"]
+                row["why"] = without(row["why"], needles.all, BLANK) if row.get("why") else row.get("why")
+                row["digest"] = (self._digest(table.development, address) if address in found else None) or row["digest"]
         return pa.Table.from_pylist(released, rows.schema)
 
     def _digest(self, development: str, address: Address) -> Optional[str]:
@@ -270,7 +260,8 @@ class _Erasure:
             return None
         at = (pc.field("_source_file") == address.file) & (pc.field("_row_number") == address.number)
         for row in dataset.to_table(filter=at & (pc.field(PARTITION) == pa.scalar(address.run_date))).to_pylist():
-            texts = [row[name] or "" for name in row if name not in ("_source_file", "_row_number", "_run_id", PARTITION)]
+            landed = sorted(name for name in row if name not in ("_source_file", "_row_number", "_run_id", PARTITION))
+            texts = [f"{name}={row[name]}" for name in landed if row[name] is not None]
             return hashlib.md5("\x1f".join(texts).encode(), usedforsecurity=False).hexdigest()
         return None
 
@@ -290,19 +281,32 @@ class _Erasure:
         name = f"dev/{table.development}/{table.full_name}" if table.development else table.full_name
         self.done.rows[name] = self.done.rows.get(name, 0) + rows
 
-    def _prove(self, needles: Needles) -> None:
+    def _outside(self) -> dict[str, str]:
+        """Where files may hold the person that no step of an erasure changes."""
         home = daybook_home()
-        places = {
-            "lake": self.root,
-            "archive": self.settings.archive,
-            "report": self.settings.report,
-            **{name: str(home / name) for name in ("logs", "executions", "scratch")},
-        }
-        columns = {"_raw", *pseudonym_columns()}.union(*self.source.personal_columns().values())
+        places = {name: str(home / name) for name in ("logs", "executions", "scratch")}
+        return {"archive": self.settings.archive, "report": self.settings.report, **places}
+
+    def _personal_columns(self) -> set[str]:
+        return set(pseudonym_columns()).union(*self.source.personal_columns().values())
+
+    def _allowed(self, needles: Needles) -> dict[str, frozenset[str]]:
+        """What may stand in which files: the list of the erased, the plan, and records of erasures."""
         gone = frozenset(self.gone)
-        own = {table_uri(self.root, each): gone for each in (ERASED_PEOPLE, ERASURE_PLAN)}
-        own[Store(self.settings.archive).href("erasures/")] = needles.anywhere & {*gone, *self._former()}
-        self.done.proof = search(places, needles, columns, own)
+        return {
+            table_uri(self.root, ERASED_PEOPLE): gone,
+            # Names of files stand in the plan; it goes when the proof holds.
+            table_uri(self.root, ERASURE_PLAN): needles.anywhere,
+            Store(self.settings.archive).href("erasures/"): needles.anywhere & {*gone, *self._former()},
+        }
+
+    def _prove(self, needles: Needles) -> None:
+        held = {(row["held_by"], row["sha256"]) for row in plan_rows(self.root, self.gone) if row.get("held_by")}
+        places = {"lake": self.root, **self._outside()}
+        proof = search(places, needles, self._personal_columns(), self._allowed(needles), held)
+        self.done.proof = proof
+        new = {name: digest for name, digest in proof.digests.items() if (name, digest) not in held}
+        add_files(self.root, self.salt, self.gone, new)
         if self.person:
             # Whoever asks by pseudonym has nothing to look for in files that hold none.
             self.done.landing = holders(self.settings.landing, Needles(needles.anywhere, self._ids))
@@ -335,22 +339,7 @@ class _Erasure:
         archive = Archive(self.settings.archive)
         archive.store.create(key, dump(told))
         self.done.record = archive.store.href(key)
-        rest = [row for row in _plan_rows(self.root) if row[PSEUDONYM] not in self.gone]
-        for table in self.tables_of_plan():
-            overwrite(table.uri, pa.Table.from_pylist(rest, _PLAN_SCHEMA), by=_BY, table=ERASURE_PLAN)
-            forget_history(table)
-
-    def tables_of_plan(self) -> list[StoredTable]:
-        """The plan's table, where there is one with something in it."""
-        if not _plan_rows(self.root):
-            return []
-        layer, name = ERASURE_PLAN.split(".")
-        return [StoredTable(table_uri(self.root, ERASURE_PLAN), layer, name)]
-
-
-def _plan_rows(root: str) -> list[dict[str, Any]]:
-    rows = read(table_uri(root, ERASURE_PLAN))
-    return [] if rows is None else list(rows.to_pylist())
+        remove_plan(self.root, self.gone)
 
 
 def _rows_of_dates(table: StoredTable, dates: set[date]) -> pa.Table:
@@ -364,15 +353,29 @@ def _chosen(rows: pa.Table, mine: list[Address]) -> list[bool]:
     return [place in places for place in zip(*columns)]
 
 
-def _dates_mentioning(table: StoredTable, wanted: frozenset[str], columns: list[str]) -> set[str]:
-    """The partitions in which any of those columns holds any of the values."""
-    if not wanted:
-        return set()
+def _told(why: str, values: Iterable[str]) -> str:
+    """What whoever erases says about it, without the person: the values, the words of names, and what looks personal."""
+    words = {word for value in values for word in [value, *(value.split() if len(value.split()) <= _LONGEST_NAME else ())]}
+    return Redactor().text(without(why, {word.strip() for word in words if len(word.strip()) > 1} | set(values) - {""}, BLANK))
+
+
+def _without_certain(text: str, needles: Needles, instead: str) -> str:
+    return without(text, needles.anywhere, instead)
+
+
+def _dates_mentioning(table: StoredTable, needles: Needles, columns: list[str]) -> set[str]:
+    """The partitions in which any of those columns holds the person."""
     found: set[str] = set()
-    for batch in dataset_of(table.open()).scanner(columns=[PARTITION, *columns]).to_batches():
+    names = [name for name in columns if name in table.columns]
+    for batch in dataset_of(table.open()).scanner(columns=[PARTITION, *names]).to_batches():
         days = batch.column(0).to_pylist()
-        for column in batch.columns[1:]:
+        for name, column in zip(names, batch.columns[1:]):
             if pa.types.is_string(column.type):
+                told = in_raw if name == "_raw" else _certain
                 texts = column.to_pylist()
-                found.update(day.isoformat() for day, text in zip(days, texts) if text and mentions(text, wanted))
+                found.update(day.isoformat() for day, text in zip(days, texts) if text and told(text, needles))
     return found
+
+
+def _certain(text: str, needles: Needles) -> bool:
+    return mentions(text, needles.anywhere)

@@ -38,6 +38,8 @@ class Address:
     run_date: date
     file: str
     number: int
+    layer: str = "bronze"
+    """Bronze or quarantine, whose rows are of different moments where a file came again and was not validated yet."""
 
 
 def erased_people(root: str) -> set[str]:
@@ -75,10 +77,20 @@ class Finder:
         for name, entity in source.entities.items():
             if landing is not None:
                 self._engine.register(f"_landing_{name}", landing[name])
-            self._engine.define(name, _entity_sql(source, name, entity, _bronze_columns(lake, name), landing, day))
+            self._engine.define(name, _entity_sql(source, name, entity, _stored_columns(lake, f"bronze.{name}"), landing, day))
+        self._layers = {name: {"bronze": name} for name in source.people}
+        if landing is None:
+            for name in source.people:
+                stored = _stored_columns(lake, f"quarantine.{name}")
+                if stored is not None:
+                    self._layers[name]["quarantine"] = f"_quarantine_{name}"
+                    sql = _entity_sql(source, name, source.entities[name], stored, None, None, layer="quarantine")
+                    self._engine.define(f"_quarantine_{name}", sql)
 
     def rows_of(self, wanted: Iterable[str], *, day: Optional[date] = None) -> dict[Address, str]:
-        """The rows of the wanted pseudonyms, each with whose it is, on one business date or all."""
+        """The rows of the wanted pseudonyms, each with whose it is, on one business date or all; without a landing those of
+        quarantine too, each by what it says itself.
+        """
         listed = ", ".join(literal(each) for each in sorted(wanted))
         return self._where(f"_person IN ({listed})", day) if listed else {}
 
@@ -89,14 +101,14 @@ class Finder:
     def values_of_others(self, wanted: Iterable[str]) -> Iterable[str]:
         """Every personal value that is some other known person's, and their whole names."""
         listed = ", ".join(literal(each) for each in sorted(wanted)) or "''"
-        for name in self.source.people:
+        for name, view in ((name, view) for name, layers in self._layers.items() for view in layers.values()):
             columns = [f"CAST({quote(column)} AS VARCHAR)" for column in sorted(self.source.personal_columns()[name])]
             names = ", ".join(quote(column) for column in name_columns(self.source, name))
             columns += [f"concat_ws(' ', {names})"] if names else []
             if columns:
                 listed_columns = ", ".join(f"{column} AS v{number}" for number, column in enumerate(columns))
                 # One query: the pseudonym of every row is what takes time.
-                persons = f"SELECT {listed_columns} FROM ({self._persons(name)}) AS p WHERE _person NOT IN ({listed})"
+                persons = f"SELECT {listed_columns} FROM ({self._persons(name, view)}) AS p WHERE _person NOT IN ({listed})"
                 for values in self._engine.arrow(persons).columns:
                     yield from (value for value in pc.unique(values).to_pylist() if value)
 
@@ -104,20 +116,23 @@ class Finder:
         if day is not None:
             condition = f"{PARTITION} = DATE '{day.isoformat()}' AND {condition}"
         found: dict[Address, str] = {}
-        for name in self.source.people:
-            rows = self._engine.rows(
-                f"SELECT {PARTITION}, _source_file, _row_number, _person FROM ({self._persons(name)}) AS p WHERE {condition}"
-            )
-            found.update({Address(name, *row[:3]): row[3] for row in rows})
+        for name, layers in self._layers.items():
+            for layer, view in layers.items():
+                persons = self._persons(name, view)
+                rows = self._engine.rows(
+                    f"SELECT {PARTITION}, _source_file, _row_number, _person FROM ({persons}) AS p WHERE {condition}"
+                )
+                found.update({Address(name, day, file, number, layer): person for day, file, number, person in rows})
         return found
 
-    def _persons(self, name: str) -> str:
+    def _persons(self, name: str, view: str) -> str:
+        """SQL for the rows of a view of an entity with whose each is; the expression knows the view by the entity's name."""
         personal = " OR ".join(
             f"(coalesce(CAST({quote(column)} AS VARCHAR), '') <> '' AND CAST({quote(column)} AS VARCHAR) NOT LIKE '{ERASED}%')"
             for column in sorted(self.source.personal_columns()[name])
         )
         whose = f"CAST({self.source.people[name]} AS VARCHAR)"
-        inner = f"SELECT *, {whose} AS _id, {personal or 'FALSE'} AS _personal FROM {quote(name)}"
+        inner = f"SELECT *, {whose} AS _id, {personal or 'FALSE'} AS _personal FROM {quote(view)} AS {quote(name)}"
         return f"SELECT *, pseudonym(_id) AS _person FROM ({inner}) AS i"
 
 
@@ -136,8 +151,8 @@ def name_columns(source: Source, entity: str) -> list[str]:
     return [name for name, column in source.entities[entity].columns.items() if column.pii == "name"]
 
 
-def _bronze_columns(lake: Lake, name: str) -> Optional[list[str]]:
-    dataset = lake.dataset(f"bronze.{name}")
+def _stored_columns(lake: Lake, table: str) -> Optional[list[str]]:
+    dataset = lake.dataset(table)
     return None if dataset is None else list(dataset.schema.names)
 
 
@@ -148,12 +163,13 @@ def _entity_sql(
     stored: Optional[list[str]],
     landing: Optional[Mapping[str, pa.Table]],
     day: Optional[date],
+    layer: str = "bronze",
 ) -> str:
     """The landed rows of an entity, cleaned and typed as its mapping sees them, with their addresses."""
     parts = []
     if stored is not None:
         other = f" WHERE {PARTITION} <> DATE '{day.isoformat()}'" if landing is not None and day else ""
-        parts.append(f"SELECT {_texts(entity, stored)}, {PARTITION}, _source_file, _row_number FROM bronze.{name}{other}")
+        parts.append(f"SELECT {_texts(entity, stored)}, {PARTITION}, _source_file, _row_number FROM {layer}.{name}{other}")
     if landing is not None and day:
         texts = _texts(entity, landing[name].column_names)
         parts.append(f"SELECT {texts}, DATE '{day.isoformat()}' AS {PARTITION}, _source_file, _row_number FROM _landing_{name}")

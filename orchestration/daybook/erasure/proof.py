@@ -10,9 +10,10 @@ personal values and pseudonyms stand, in columns of tables; elsewhere nobody cou
 from __future__ import annotations
 
 import gzip
+import hashlib
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -28,44 +29,66 @@ _ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 @dataclass(frozen=True)
 class Needles:
-    """What to look for: ``anywhere``, or only in ``personal`` columns of tables."""
+    """What to look for: ``anywhere``, or only in ``personal`` columns of tables.
+
+    ``ids`` are those of the personal ones that in a row which could not be split are the person's where they fill a field, as
+    the source's ``delimiters`` end it: ``7`` is also a quantity and a part of a date.
+    """
 
     anywhere: frozenset[str]
     personal: frozenset[str]
+    ids: frozenset[str] = frozenset()
+    cells: frozenset[str] = frozenset()
+    """Ids that in personal columns are looked for as whole values: as a word they stand in other people's, in a street say."""
+    delimiters: str = ","
 
     @property
     def all(self) -> frozenset[str]:
-        return self.anywhere | self.personal
+        return self.anywhere | self.personal | self.ids
 
 
 @dataclass
 class Proof:
-    """What the search found: how many files were read, and for each file with something in it, what kind of thing."""
+    """What the search found: how many files were read, and for each file with something in it, what kind of thing.
+
+    ``digests`` holds the SHA-256 of each file found.
+    """
 
     files: int = 0
     found: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
         return not self.found
 
 
-def needles_for(pseudonyms: Iterable[str], ids: Iterable[str], values: Iterable[str], others: Iterable[str]) -> Needles:
+def needles_for(
+    pseudonyms: Iterable[str], ids: Iterable[str], values: Iterable[str], others: Iterable[str], delimiters: str = ","
+) -> Needles:
     """Divide what a person's rows held by where it can be looked for; values that are other people's too are left out."""
     wanted = {value.strip() for value in values if len(value.strip()) >= _LEAST}
-    theirs = "\n".join(others).casefold()
-    shared = {value for value in wanted if value.casefold() in theirs and _pattern(value).search(theirs)}
-    own = (wanted - shared) | set(ids)
+    values_of_others = {value.casefold() for value in others}
+    theirs = "\n".join(values_of_others)
+    named = frozenset(ids)
+    shared = {value for value in wanted | named if value.casefold() in theirs and _pattern(value).search(theirs)}
+    own = (wanted | named) - shared
     certain = {value for value in own if _is_certain(value)}
-    return Needles(frozenset(pseudonyms) | certain, frozenset(own - certain))
+    cells = frozenset(value for value in named & shared if value.casefold() not in values_of_others)
+    return Needles(frozenset(pseudonyms) | certain, frozenset(own - certain), named - certain, cells, delimiters)
 
 
 def search(
-    places: Mapping[str, str], needles: Needles, personal_columns: Iterable[str], allowed: Mapping[str, frozenset[str]]
+    places: Mapping[str, str],
+    needles: Needles,
+    personal_columns: Iterable[str],
+    allowed: Mapping[str, frozenset[str]],
+    held: Collection[tuple[str, str]] = (),
 ) -> Proof:
     """Search every file under the places (URIs, by a name for people).
 
     ``allowed`` says, for the beginning of a file's full name, what may stand there: the list of erased pseudonyms is one.
+    ``held`` are files, by full name and SHA-256, that held the person when that could still be told: unchanged, they still do.
     """
     proof = Proof()
     columns = frozenset(personal_columns)
@@ -75,9 +98,13 @@ def search(
             name = store.href(key)
             proof.files += 1
             let = {each for beginning, those in allowed.items() if name.startswith(beginning) for each in those}
-            told = next(_findings(name, store.read(key), needles, columns, let), None)
+            data = store.read(key)
+            digest = hashlib.sha256(data).hexdigest()
+            told = next(_findings(name, data, needles, columns, let), None)
+            if told is None and (name, digest) in held:
+                told = "unchanged since an earlier try found the person in it"
             if told:
-                proof.found[name] = told
+                proof.found[name], proof.digests[name] = told, digest
     return proof
 
 
@@ -106,12 +133,40 @@ def without(text: str, wanted: Iterable[str], instead: str) -> str:
     return text
 
 
+def in_raw(text: str, needles: Needles) -> bool:
+    """Whether the text of a row that could not be split is certainly the person's, by a word or by a whole field."""
+    ids = {each.casefold() for each in needles.ids}
+    return mentions(text, needles.anywhere) or bool(ids and ids & {_bare(part) for part in _fields(text, needles.delimiters)})
+
+
+def raw_without(text: str, needles: Needles, instead: str) -> str:
+    """Such a text without the person, where it is the person's: words that are certain, and whole fields of all the values."""
+    if not in_raw(text, needles):
+        return text
+    values = {each.casefold() for each in needles.personal | needles.ids}
+    parts = _fields(without(text, needles.anywhere, instead), needles.delimiters)
+    return "".join(instead if _bare(part) in values else part for part in parts)
+
+
+def _fields(text: str, delimiters: str) -> list[str]:
+    """The fields of a text and, between them, what ended each."""
+    return re.split(rf"([{re.escape(delimiters)}\r\n])", text)
+
+
+def _bare(part: str) -> str:
+    return part.strip().strip('"').strip().casefold()
+
+
 def _findings(name: str, data: bytes, needles: Needles, personal: frozenset[str], let: set[str]) -> Iterator[str]:
     anywhere = needles.anywhere - let
     if name.endswith(".parquet"):
         table = pq.read_table(pa.BufferReader(data))
         for column in table.column_names:
+            if column == "_raw" and in_raw("\n".join(_texts(table.column(column))), needles):
+                yield f"column {column}"
             wanted = anywhere | needles.personal if column in personal else anywhere
+            if column in personal and needles.cells.intersection(text.strip() for text in _texts(table.column(column))):
+                yield f"column {column}"
             # One text of all: looking for a few values in it is fast.
             if next(_in_text("\n".join(_texts(table.column(column))), wanted), None):
                 yield f"column {column}"

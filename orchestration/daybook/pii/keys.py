@@ -75,10 +75,12 @@ def add_key(location: str) -> Keys:
         return keys
     path = Path(location)
     load_keys(location)
-    with _locked(path.parent):
+    with _locked(path.parent) as folder:
+        _remove_drafts(path)
         keys = (*_read_file(path), secrets.token_bytes(_KEY_BYTES))
         draft = _draft(path, _written(keys))
         draft.replace(path)
+        os.fsync(folder)  # Until then a power cut could bring the old keys back, after tables were carried on to the new one.
     return keys
 
 
@@ -91,18 +93,32 @@ def _read_file(path: Path) -> Keys:
 def _make(path: Path) -> None:
     """Make the first key. Written whole under another name and linked, so that two first uses agree on one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = _draft(path, secrets.token_bytes(_KEY_BYTES))
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # Another process made the key first: that one counts.
-    finally:
-        draft.unlink()
+    with _locked(path.parent) as folder:
+        _remove_drafts(path)
+        draft = _draft(path, secrets.token_bytes(_KEY_BYTES))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass  # Another process made the key first: that one counts.
+        finally:
+            draft.unlink()
+        os.fsync(folder)
+
+
+def _remove_drafts(path: Path) -> None:
+    """Remove what a killed writer has left beside the file; a backup of it has another name than a draft."""
+    for left in path.parent.iterdir():
+        if left.name.startswith(_draft_prefix(path)):
+            left.unlink()
+
+
+def _draft_prefix(path: Path) -> str:
+    return f".{path.name}.draft-"
 
 
 def _draft(path: Path, content: bytes) -> Path:
     """The content in a file beside ``path`` that only its owner may read, and on disk for certain."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:  # 0600
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_draft_prefix(path), delete=False) as file:  # 0600
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -110,12 +126,12 @@ def _draft(path: Path, content: bytes) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Only one process at a time adds a key to a file of this folder; the lock ends with its process."""
+def _locked(folder: Path) -> Iterator[int]:
+    """Only one process at a time writes keys to this folder, whose handle this gives; the lock ends with its process."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield handle
     finally:
         os.close(handle)
 
