@@ -17,7 +17,7 @@ help: ## list the targets
 
 $(VENV)/ready: requirements-dev.lock pyproject.toml | $(filter .tools/bin/uv,$(UV))
 	@test -x $(VENV)/bin/python || $(UV) venv --quiet --python '$(PY)' $(VENV)
-	$(UV) pip sync --quiet --require-hashes --python $(VENV)/bin/python requirements-dev.lock
+	$(UV) pip sync --quiet --require-hashes --compile-bytecode --python $(VENV)/bin/python requirements-dev.lock
 	$(UV) pip install --quiet --no-deps --python $(VENV)/bin/python --editable .
 	@touch $@
 
