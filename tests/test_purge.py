@@ -18,8 +18,8 @@ from daybook.lake import Lake
 from daybook.params import load_settings
 from daybook.purge import (
     StoredTable,
+    bring_up_to_date,
     forget_history,
-    keep_no_statistics,
     refuse_under_way,
     remove_leftovers,
     rewrite,
@@ -144,7 +144,7 @@ def test_an_older_table_of_raw_values_keeps_none_in_its_log_any_more(lake: Lake)
     lake.replace_partition("bronze.people", pa.table({"name": ["canary"]}), SECOND)
     log = Path(table.uri) / "_delta_log"
     assert any(b"canary" in path.read_bytes() for path in log.iterdir())
-    keep_no_statistics(table)
+    bring_up_to_date(table)
     rewrite_where_changed(table, upper, by="test")
     forget_history(table)
     assert not any(word in path.read_bytes() for path in log.iterdir() for word in (b"canary", b"CANARY"))

@@ -257,16 +257,18 @@ def pseudonym_columns() -> frozenset[str]:
 def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
     """The Delta properties of a table: what is personal leaves no smallest and largest value in the log, which outlives it.
 
-    Tables of raw values say that they are restricted, for whoever hands out rights by table.
+    Tables of raw values say that they are restricted, for whoever hands out rights by table. No log is cleaned by whoever
+    happens to write (delta-rs does so after 30 days): versions that runs have on record would go (``daybook.vacuum``).
     """
+    kept = {"delta.enableExpiredLogCleanup": "false"}
     if table.split(".")[0] in RESTRICTED:
-        return {"daybook.restricted": "true", "delta.dataSkippingNumIndexedCols": "0"}
+        return {**kept, "daybook.restricted": "true", "delta.dataSkippingNumIndexedCols": "0"}
     plain = [name for name in schema.names if name not in pseudonym_columns()]
     if len(plain) == len(schema.names):
-        return {}
+        return kept
     if not plain:
-        return {"delta.dataSkippingNumIndexedCols": "0"}
-    return {"delta.dataSkippingStatsColumns": ",".join(plain)}
+        return {**kept, "delta.dataSkippingNumIndexedCols": "0"}
+    return {**kept, "delta.dataSkippingStatsColumns": ",".join(plain)}
 
 
 def configure(uri: str, properties: dict[str, str]) -> None:

@@ -56,6 +56,9 @@ class Settings(BaseModel):
     tolerated_rejected_rows: int = Field(
         default=5, ge=0, description="So many rejected rows of an entity never stop a day, however few rows it has."
     )
+    retention_days: int = Field(
+        default=90, ge=0, description="`daybook vacuum` keeps the versions of tables that runs of so many days have on record."
+    )
     openlineage_url: Optional[str] = Field(
         default=None,
         pattern=r"^https?://[^\s@?]+$",

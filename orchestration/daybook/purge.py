@@ -23,12 +23,13 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from daybook.archive import Archive, parse_moment
 from daybook.errors import LakeError, UsageError
 from daybook.lake import SCHEMAS, configure, dataset_of, table_configuration
-from daybook.storage import Store
+from daybook.storage import Entry, Store
 
 UNDER_WAY = timedelta(days=1)
 """A run that began longer ago and has no closing record is taken to be over: cut off, and never resumed."""
 _COMMIT_TRIES = 10
-_LOG = "_delta_log"
+LOG = "_delta_log"
+"""The folder of a table's log."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _tables_below(store: Store, prefix: str, development: str) -> Iterator[Store
         for name in store.folders(f"{prefix}{layer}"):
             place = f"{prefix}{layer}/{name}"
             # A folder stays where its files were removed.
-            if layer != "candidate" and store.keys(f"{place}/{_LOG}"):
+            if layer != "candidate" and store.keys(f"{place}/{LOG}"):
                 yield StoredTable(store.href(place), layer, name, development)
 
 
@@ -155,10 +156,10 @@ def read(uri: str) -> Optional[pa.Table]:
         return None
 
 
-def keep_no_statistics(table: StoredTable) -> None:
-    """Bring a table that was made before personal columns were left out of the log to what a new one is."""
-    delta = table.open()
-    configure(table.uri, table_configuration(table.full_name, dataset_of(delta).schema))
+def bring_up_to_date(table: StoredTable) -> None:
+    """Give a table that an earlier Daybook made the properties that a new one has."""
+
+    _commit(table, lambda delta, _: configure(table.uri, table_configuration(table.full_name, dataset_of(delta).schema)), "")
 
 
 def forget_history(table: StoredTable) -> int:
@@ -168,14 +169,19 @@ def forget_history(table: StoredTable) -> int:
     """
     removed = vacuum(table)
     newest = checkpoint(table)
-    store = Store(f"{table.uri}/{_LOG}")
+    store = Store(f"{table.uri}/{LOG}")
     entries = 0
     for key in store.keys(""):
         number = re.match(r"(\d{20})\.", key)
-        if (number and int(number[1]) < newest) or key.endswith(".tmp") or "_commit_" in key:
+        if (number and int(number[1]) < newest) or is_unfinished(key):
             store.remove(key)
             entries += 1
     return removed + entries
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file of a log is what a killed writer left of an entry that it never got to make."""
+    return name.endswith(".tmp") or "_commit_" in name
 
 
 def vacuum(table: StoredTable) -> int:
@@ -199,13 +205,19 @@ def remove_leftovers(root: str) -> int:
     never got to be. Returns how many files there were. Folders that are no layer are not Daybook's to clear.
     """
     store = Store(root)
+    left = loose_files(root)
+    for entry in left:
+        store.remove(entry.key)
+    return len(left)
+
+
+def loose_files(root: str) -> list[Entry]:
+    """The files under a lake's layers that are in no table; candidates of runs are such, too."""
+    store = Store(root)
     layers = [f"{prefix}{layer}" for prefix in ("", *(f"dev/{user}/" for user in store.folders("dev"))) for layer in SCHEMAS]
     tables = [f"{table.uri}/" for table in stored_tables(root)]
-    below = [key for layer in layers for key in store.keys(f"{layer}/")]
-    left = [key for key in below if not store.href(key).startswith(tuple(tables))]
-    for key in left:
-        store.remove(key)
-    return len(left)
+    below = [entry for layer in layers for entry in store.entries(f"{layer}/")]
+    return [entry for entry in below if not store.href(entry.key).startswith(tuple(tables))]
 
 
 def refuse_under_way(archive: Archive, doing: str) -> None:

@@ -21,8 +21,8 @@ from daybook.lake import pseudonym_columns
 from daybook.pii import Keys, add_key, carried, load_keys
 from daybook.purge import (
     StoredTable,
+    bring_up_to_date,
     forget_history,
-    keep_no_statistics,
     overwrite,
     read,
     remove_leftovers,
@@ -97,7 +97,7 @@ def rekey(root: str, location: str, env: str) -> Rekeyed:
 
 def _carry_on(table: StoredTable, columns: list[str], keys: Keys, before: int) -> bool:
     """Bring one table to the newest generation in one commit, which says so; False where that has been done."""
-    keep_no_statistics(table)
+    bring_up_to_date(table)
     since = max(before, _generation(table.open()))
 
     def change(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -9,14 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from datetime import datetime
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from daybook.errors import ArchiveError
+
+
+class Entry(NamedTuple):
+    """An object as a listing has it: its size in bytes, and when it was last written, in UTC."""
+
+    key: str
+    size: int
+    modified: datetime
 
 
 class Store:
@@ -58,6 +67,11 @@ class Store:
         """Every key under a prefix (whole path segments), sorted."""
         found = obstore.list(self._open(), prefix or None).collect()
         return sorted(str(item["path"]) for item in found)
+
+    def entries(self, prefix: str = "") -> list[Entry]:
+        """Every object under a prefix (whole path segments) with its size and age, sorted by key."""
+        found = obstore.list(self._open(), prefix or None).collect()
+        return sorted(Entry(str(item["path"]), int(item["size"]), item["last_modified"]) for item in found)
 
     def folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""

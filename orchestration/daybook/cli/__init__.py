@@ -9,16 +9,18 @@ import click
 # isort: off
 # Commands are listed in the order in which their modules are imported.
 from daybook.cli import runs
+from daybook.cli import status
 from daybook.cli import stewards
 from daybook.cli import project
 from daybook.cli import privacy
+from daybook.cli import vacuum
 from daybook.cli import lineage
 
 # isort: on
 from daybook.cli.app import app, state
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
 
-__all__ = ["app", "lineage", "main", "privacy", "project", "runs", "stewards"]
+__all__ = ["app", "lineage", "main", "privacy", "project", "runs", "status", "stewards", "vacuum"]
 
 
 def main() -> None:

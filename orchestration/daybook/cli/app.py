@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daybook import __version__
-from daybook.errors import EXIT_GOOD, EXIT_REJECTED, UsageError
+from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_REJECTED, UsageError
 from daybook.params import Settings, load_settings
 
 app = typer.Typer(
@@ -45,6 +45,8 @@ Set = Annotated[
     Optional[list[str]], typer.Option("--set", help="Change a key of the params file; repeatable.", metavar="KEY=VALUE")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+WhileRunning = Annotated[bool, typer.Option("--while-running", help="Do it though a run has not ended.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -95,3 +97,18 @@ def escaped(text: str) -> str:
 def print_json(value: Any) -> None:
     """A value for a script to read."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def refuse_while_running(settings: Settings, doing: str, while_running: bool) -> None:
+    """Refuse what changes the tables that a run is working on, unless the user knows better."""
+    from daybook.archive import Archive
+    from daybook.purge import refuse_under_way
+
+    if not while_running:
+        refuse_under_way(Archive(settings.archive), f"`daybook {doing}`")
+
+
+def ask(consequence: str, yes: bool) -> None:
+    """Ask before something goes for good; a no ends the command."""
+    if not yes and not typer.confirm(f"{consequence} Go on?"):
+        raise typer.Exit(EXIT_FAILED)

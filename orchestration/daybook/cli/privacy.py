@@ -9,12 +9,19 @@ from typing import Annotated, Optional
 
 import typer
 
-from daybook.cli.app import Env, Set, app, console, escaped, settings_of
+from daybook.cli.app import (
+    Env,
+    Set,
+    WhileRunning,
+    Yes,
+    app,
+    ask,
+    console,
+    escaped,
+    refuse_while_running,
+    settings_of,
+)
 from daybook.errors import EXIT_FAILED, UsageError
-from daybook.params import Settings
-
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
-WhileRunning = Annotated[bool, typer.Option("--while-running", help="Do it though a run has not ended.")]
 
 
 @app.command()
@@ -23,8 +30,8 @@ def rekey(env: Env = "local", set_: Set = None, yes: Yes = False, while_running:
     from daybook.rekeying import rekey as carry_on
 
     settings = settings_of(env, set_)
-    _ready(settings, "rekey", while_running)
-    _ask(f"Every pseudonym in {settings.lake} becomes another, and older versions of the tables go.", yes)
+    refuse_while_running(settings, "rekey", while_running)
+    ask(f"Every pseudonym in {settings.lake} becomes another, and older versions of the tables go.", yes)
     done = carry_on(settings.lake, settings.pii_key, settings.env)
     console.print(
         f"{len(done.tables)} tables brought from generation {done.before} of the key to {done.after}, "
@@ -52,8 +59,8 @@ def erase(
     if (customer is None or not customer.strip()) != again:
         raise UsageError("Give --customer ID, or --again for everybody who was erased before.")
     settings = settings_of(env, set_)
-    _ready(settings, "erase", while_running)
-    _ask(f"What the lake {settings.lake} holds of the person goes for good, and older versions of the tables with it.", yes)
+    refuse_while_running(settings, "erase", while_running)
+    ask(f"What the lake {settings.lake} holds of the person goes for good, and older versions of the tables with it.", yes)
     done = (
         erase_again(settings, why, note_stale_dates)
         if customer is None
@@ -76,16 +83,3 @@ def erase(
         console.print("Remove or mend them, then give the same command again.")
         raise typer.Exit(EXIT_FAILED)
     console.print(f"[green]✓[/] {done.proof.files:,} files searched, nothing found. Record: {done.record}", soft_wrap=True)
-
-
-def _ready(settings: Settings, doing: str, while_running: bool) -> None:
-    from daybook.archive import Archive
-    from daybook.purge import refuse_under_way
-
-    if not while_running:
-        refuse_under_way(Archive(settings.archive), f"`daybook {doing}`")
-
-
-def _ask(consequence: str, yes: bool) -> None:
-    if not yes and not typer.confirm(f"{consequence} Go on?"):
-        raise typer.Exit(EXIT_FAILED)

@@ -7,6 +7,7 @@ stands for (``daybook.quality``). Source of the format: https://bitol-io.github.
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any, Literal, Optional, Union
 
 import pyarrow as pa
@@ -173,6 +174,8 @@ class Sla(_Model):
     def _fits(self) -> Sla:
         if self.property == "freshness" and (self.unit != "d" or not re.fullmatch(r"\w+\.\w+", self.element)):
             raise ValueError("freshness needs unit: d and an element such as daily_sales.order_date")
+        if self.property == "latency" and self.value < 0:
+            raise ValueError("latency is how long after the business date's end, so it is not negative")
         return self
 
 
@@ -284,6 +287,12 @@ class Table(_Model):
     @property
     def partition_by(self) -> list[str]:
         return [item.name for item in self.properties if item.partitioned]
+
+    @property
+    def latency(self) -> Optional[timedelta]:
+        """How soon after a business date's end its rows are promised, the strictest promise; None where none is made."""
+        promised = [each for each in self.sla if each.property == "latency"]
+        return min((timedelta(hours=each.value * (1 if each.unit == "h" else 24)) for each in promised), default=None)
 
     @property
     def pseudonyms(self) -> list[str]:

@@ -42,8 +42,8 @@ from daybook.pii.redaction import Redactor
 from daybook.purge import (
     StoredTable,
     append,
+    bring_up_to_date,
     forget_history,
-    keep_no_statistics,
     remove_leftovers,
     rewrite_where_changed,
     stored_tables,
@@ -206,7 +206,7 @@ class _Erasure:
         for table in self.tables:
             if table.layer not in RESTRICTED:
                 continue
-            keep_no_statistics(table)
+            bring_up_to_date(table)
             mine = self._addresses_in(table)
             meant = self.addresses.get(table.development, {}) if table.full_name == RELEASES else mine
             dates = {each.run_date.isoformat() for each in meant} | _dates_mentioning(table, needles, self._loose(table))
@@ -266,7 +266,7 @@ class _Erasure:
         return None
 
     def _take_out(self, table: StoredTable, partitions: set[str]) -> None:
-        keep_no_statistics(table)
+        bring_up_to_date(table)
 
         def change(rows: pa.Table) -> Optional[pa.Table]:
             told = without_person(table.name, rows, self.gone)

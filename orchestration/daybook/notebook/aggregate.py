@@ -72,6 +72,8 @@ def touched_dates(stage: Stage) -> Listing:
     # A note for whichever run comes next stays until one may show its date.
     answered = [each.name for each in notes if each.order_date not in left_out or each.run_date == stage.run_date]
     _write_touched(stage, dates, Basis(snapshot, answered, sorted(left_out), {}))
+    # On record, for these versions have to stay readable until the candidates are published.
+    stage.details["snapshot"] = {name: version for name, version in snapshot.versions.items() if version >= 0}
     stage.details["touched_dates"] = [day.isoformat() for day in dates]
     stage.details["dates_not_landed"] = len(noted - landed - left_out)
     stage.details["held_dates"] = [day.isoformat() for day in sorted(left_out)]

@@ -39,7 +39,8 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
     """Make the candidates visible, one atomic commit a table; a next try finishes what one that was stopped has begun.
 
     Leaves in ``stage.details``: ``published_dates``, ``left_to_newer`` (dates that a run with a later look at silver has
-    published) and ``restated`` (other days than the run's whose row of daily_sales changed, with the figures before and after).
+    published), ``restated`` (other days than the run's whose row of daily_sales changed, with the figures before and after) and
+    ``publications``: of every gold table whether this run ``published`` it, left it to a ``newer`` one, or it is ``waiting``.
     """
     if list(dates) != open_candidates(stage):
         raise StageError(f"The candidates of {stage.day} are not of the dates to publish; run 4_aggregate again.")
@@ -54,6 +55,7 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
         rows = stage.engine.arrow(f"SELECT * FROM candidate.{contract.name}").cast(contract.arrow_schema)
         done[contract.full_name] = publish(stage.lake, contract, rows, dates, basis.snapshot)
         stage.engine.refresh(contract.full_name)
+    stage.details["publications"] = {name: _what_became_of(done.get(name)) for name in load_tables("gold")}
     by_date = [done[name].left_to_newer for name, contract in load_tables("gold").items() if contract.partition_by]
     left = {day for days in by_date for day in days}
     stage.details["published_dates"] = [day.isoformat() for day in dates if day not in left]
@@ -63,6 +65,12 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
     note_stale_dates(stage.lake, basis.held)
     release_dates(stage)
     clear_notes(stage.lake, basis.notes)
+
+
+def _what_became_of(publication: Optional[Publication]) -> str:
+    if publication is None:
+        return "waiting"
+    return "newer" if publication.version is None else "published"
 
 
 def _say_it_waits(stage: Stage, table: str, stopped: list[date]) -> None:

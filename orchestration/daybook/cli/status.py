@@ -1,0 +1,109 @@
+"""The command on how fresh the published tables are: status.
+
+Here: that, and how it is printed. Not here: what late and missing mean (``daybook.freshness``).
+"""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+from datetime import date, datetime, timedelta, timezone
+from typing import Annotated, Any, Optional
+from zoneinfo import ZoneInfo
+
+import typer
+
+from daybook.archive import Archive
+from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
+from daybook.contracts import load_tables
+from daybook.errors import EXIT_FAILED, UsageError
+from daybook.freshness import Freshness, every_day, freshness_of
+
+_SPANS_SHOWN = 3
+
+
+@app.command()
+def status(
+    env: Env = "local",
+    set_: Set = None,
+    as_json: AsJson = False,
+    at: Annotated[
+        Optional[str],
+        typer.Option(
+            "--at",
+            help="Judge as of another moment, such as 2025-12-01T09:00: the shop's time, unless it names a zone.",
+            metavar="MOMENT",
+        ),
+    ] = None,
+) -> None:
+    """Say how fresh each gold table is and whether its contract's latency holds; exit code 1 where one does not."""
+    settings = settings_of(env, set_)
+    zone = ZoneInfo(settings.timezone)
+    moment = _moment(at, zone)
+    archive = Archive(settings.archive)
+    records = [archive.run(run_id) for run_id in archive.run_ids()]
+    found = freshness_of(records, load_tables("gold").values(), zone=zone, at=moment, expected=every_day)
+    broken = [each for each in found if not each.holds]
+    if as_json:
+        print_json({"at": moment.isoformat(), "timezone": settings.timezone, "tables": [_told(each) for each in found]})
+    else:
+        _print(found, moment)
+    raise typer.Exit(EXIT_FAILED if broken else 0)
+
+
+def _moment(text: Optional[str], zone: ZoneInfo) -> datetime:
+    if text is None:
+        return datetime.now(timezone.utc).astimezone(zone)
+    try:
+        # Python 3.9 does not read the Z.
+        found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+    except ValueError:
+        raise UsageError(f"--at {text} is not a moment; write it in ISO 8601, for example 2025-12-01T09:00.") from None
+    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(zone)
+
+
+def _print(found: list[Freshness], moment: datetime) -> None:
+    listing = new_table("table", "newest date", "hours since", "promised", "state", "dates", right=("hours since", "promised"))
+    for each in found:
+        styles = [f"[{'red' if name == 'missing' else 'yellow'}]{name}[/]" for name in each.states]
+        listing.add_row(
+            escaped(each.table),
+            each.newest.isoformat() if each.newest else "none",
+            f"{_hours(each.age):,.1f}" if each.age is not None else "",
+            f"{_hours(each.latency):,.4g} h" if each.latency is not None else "",
+            ", ".join(styles) or "[green]in time[/]",
+            "; ".join(f"{name} {_spans(days)}" for name, days in (("late", each.late), ("missing", each.missing)) if days),
+        )
+    console.print(listing)
+    behind = sum(1 for each in found if not each.holds)
+    said = f"{behind} of {len(found)} tables break their promise" if behind else f"All {len(found)} tables hold their promise"
+    todo = "; `daybook runs` says how their dates ended" if behind else ""
+    console.print(f"{said} at {moment.isoformat(timespec='minutes')}{todo}.", soft_wrap=True)
+
+
+def _spans(days: tuple[date, ...]) -> str:
+    """Dates as spans of days in a row, the newest ones where there are many."""
+    spans: list[list[date]] = []
+    for day in days:
+        if spans and day - spans[-1][-1] == timedelta(days=1):
+            spans[-1].append(day)
+        else:
+            spans.append([day])
+    shown = [f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in spans[-_SPANS_SHOWN:]]
+    older = sum(len(each) for each in spans[:-_SPANS_SHOWN])
+    return ", ".join([f"{older} older dates", *shown] if older else shown)
+
+
+def _told(each: Freshness) -> dict[str, Any]:
+    return {
+        "table": each.table,
+        "newest": each.newest,
+        "hours_since": None if each.age is None else round(_hours(each.age), 2),
+        "promised_hours": None if each.latency is None else _hours(each.latency),
+        "holds": each.holds,
+        "states": list(each.states),
+        "late": list(each.late),
+        "missing": list(each.missing),
+    }
+
+
+def _hours(span: timedelta) -> float:
+    return span / timedelta(hours=1)

@@ -1,0 +1,123 @@
+"""The command that removes what no version in use needs: vacuum.
+
+Here: that, asking before anything goes, what is printed. Not here: what goes and what stays (``daybook.vacuum``).
+"""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from daybook.cli.app import (
+    AsJson,
+    Env,
+    Set,
+    WhileRunning,
+    Yes,
+    app,
+    ask,
+    console,
+    escaped,
+    new_table,
+    print_json,
+    refuse_while_running,
+    settings_of,
+)
+from daybook.errors import UsageError
+from daybook.params import require_own_lake
+
+if TYPE_CHECKING:
+    from daybook.vacuum import Plan
+
+
+@app.command()
+def vacuum(
+    env: Env = "local",
+    set_: Set = None,
+    keep_days: Annotated[
+        Optional[int],
+        typer.Option("--keep-days", min=0, help="Keep what runs of so many days have on record, instead of retention_days."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+    yes: Yes = False,
+    while_running: WhileRunning = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the files of tables that neither readers nor the records of recent runs need."""
+    from daybook.archive import Archive
+    from daybook.vacuum import carry_out, plan_vacuum
+
+    if as_json and not (yes or dry_run):
+        raise UsageError("With --json nothing is asked; give --yes or --dry-run with it.")
+    settings = settings_of(env, set_)
+    # Another deployment's records are not looked at, so its versions would go.
+    require_own_lake(settings)
+    if not dry_run:
+        refuse_while_running(settings, "vacuum", while_running)
+    days = settings.retention_days if keep_days is None else keep_days
+    now = datetime.now(timezone.utc)
+    plan = plan_vacuum(settings.lake, Archive(settings.archive), keep=timedelta(days=days), at=now)
+    if not as_json:
+        _print(plan)
+    # Also where no file goes: a table that an earlier Daybook made learns to keep its log.
+    if not dry_run:
+        if plan.files:
+            ask(f"What runs of more than {days} days ago have read can then no longer be looked up.", yes)
+        carry_out(plan)
+    if as_json:
+        print_json({"dry_run": dry_run, "keep_days": days, **_told(plan)})
+        return
+    done = "would be" if dry_run else "were"
+    console.print(
+        f"{plan.files:,} files of {_megabytes(plan.bytes)} MB {done} removed; runs of {days} days keep their versions."
+    )
+
+
+def _print(plan: "Plan") -> None:
+    from daybook.vacuum import size_of
+
+    listing = new_table(
+        "table", "versions kept", "lost before", "files", "log entries", "MB",
+        right=("versions kept", "lost before", "files", "log entries", "MB"),
+    )  # fmt: skip
+    for each in plan.removals:
+        name = f"{each.table.full_name} ({each.table.development})" if each.table.development else each.table.full_name
+        listing.add_row(
+            escaped(name),
+            f"{len(each.kept):,}",
+            f"{len(each.lost):,}" if each.lost else "",
+            f"{len(each.files):,}",
+            f"{len(each.entries):,}",
+            _megabytes(size_of(each.files) + size_of(each.entries)),
+        )
+    if plan.loose:
+        listing.add_row("in no table", "", "", f"{len(plan.loose):,}", "", _megabytes(size_of(plan.loose)))
+    console.print(listing)
+
+
+def _told(plan: "Plan") -> dict[str, Any]:
+    from daybook.vacuum import size_of
+
+    return {
+        "tables": [
+            {
+                "table": each.table.full_name,
+                "development": each.table.development or None,
+                "versions_kept": list(each.kept),
+                "versions_lost_before": list(each.lost),
+                "files": len(each.files),
+                "log_entries": len(each.entries),
+                "bytes": size_of(each.files) + size_of(each.entries),
+            }
+            for each in plan.removals
+        ],
+        "in_no_table": {"files": len(plan.loose), "bytes": size_of(plan.loose)},
+        "files": plan.files,
+        "bytes": plan.bytes,
+    }
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f}"

@@ -1,0 +1,155 @@
+"""How fresh the gold tables are: the newest business date in each, and whether its contract's latency holds at a moment.
+
+Here: when a date is due, which dates a table shows, late and missing told apart; all from run records. Not here: reading them
+(``daybook.archive``), what a contract may promise (``daybook.contracts``), printing (``daybook.cli``).
+
+What readers see, and not how runs ended, decides. A date is in a table from its first good quality stage on: that a later try
+of it is rejected or fails takes nothing from readers. A table without dates of its own is computed from all of them, so it
+shows a date once anybody has published it from a look at silver that came after that date's rows; while a gate holds any date
+it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Callable, Optional
+from zoneinfo import ZoneInfo
+
+from daybook.archive import Record, parse_moment
+from daybook.contracts import Table
+
+Expected = Callable[[date, date], list[date]]
+"""The business dates that the source should bring, from the first to the last of a span, both included."""
+
+_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
+_UNDER_WAY = ("RUNNING", "UNFINISHED")
+"""Outcomes of runs that have not ended: they say nothing of their date yet."""
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """A gold table at a moment.
+
+    ``newest`` is the newest date it shows, ``age`` how long ago that day ended (negative for one that has not), ``latency``
+    what its contract promises. ``late`` are dates that are due and newer than ``newest``; ``missing`` are due and older than
+    it, or all that are due where nothing was ever published.
+    """
+
+    table: str
+    newest: Optional[date]
+    age: Optional[timedelta]
+    latency: Optional[timedelta]
+    late: tuple[date, ...] = ()
+    missing: tuple[date, ...] = ()
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """``late`` and ``missing``, those that are the case."""
+        never = self.latency is not None and self.newest is None
+        return tuple(name for name, is_so in (("late", self.late), ("missing", self.missing or never)) if is_so)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise holds; a table that is promised nothing holds it."""
+        return not self.states
+
+
+def every_day(first: date, last: date) -> list[date]:
+    """The business dates of a shop that never closes."""
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def end_of_day(day: date, zone: ZoneInfo) -> datetime:
+    """When a business date ends, in UTC: the shop's local midnight, whether the day had 23, 24 or 25 hours."""
+    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=zone).astimezone(timezone.utc)
+
+
+def freshness_of(
+    runs: Sequence[Record], tables: Iterable[Table], *, zone: ZoneInfo, at: datetime, expected: Expected = every_day
+) -> list[Freshness]:
+    """How fresh each table is at the moment ``at`` (with a zone), by these runs' records, in the archive's order of names.
+
+    A date is due from its end plus the contract's latency on. One whose newest ended run was SKIPPED needs no rows.
+    """
+    dates = sorted({_date_of(run) for run in runs})
+    today = at.astimezone(zone).date()
+    span = expected(dates[0], today) if dates and dates[0] <= today else []
+    # The order of the runs is that of their dates and numbers, so the last one stands.
+    ended = {_date_of(run): run["outcome"] for run in runs if run["outcome"] not in _UNDER_WAY}
+    wanted = [day for day in span if ended.get(day) != "SKIPPED"]
+    return [_freshness(table, shown_dates(runs, table), wanted, zone, at) for table in tables]
+
+
+def shown_dates(runs: Sequence[Record], table: Table) -> set[date]:
+    """The business dates whose own rows readers of a gold table see, after the last of these runs."""
+    found = _publications(runs, table)
+    made = [each for each in found if each.what == "published"]
+    restated = {day for each in made for day in each.restated}
+    newest_look = max((each.looked for each in made), default=_LONG_AGO)
+    return {
+        each.day
+        for each in found
+        if each.what in ("published", "newer")
+        # Another date's run has shown it since.
+        or (each.day in restated if table.partition_by else each.merged <= newest_look)
+    }
+
+
+@dataclass(frozen=True)
+class _Publication:
+    """What a good quality stage did about a table: ``published`` it (``restated`` are the dates), left it to a ``newer`` run,
+    or neither: it waits, or did not exist. The date's rows were in silver from ``merged`` on; silver was read after ``looked``.
+    """
+
+    day: date
+    what: str
+    restated: frozenset[date]
+    merged: datetime
+    looked: datetime
+
+
+def _publications(runs: Sequence[Record], table: Table) -> list[_Publication]:
+    done = []
+    merged: dict[date, datetime] = {}
+    for run in runs:
+        day, looked = _date_of(run), None
+        for each in run["stages"]:
+            if each["outcome"] != "SUCCEEDED":
+                continue
+            # A run that publishes what was approved has no transform of its own, for an earlier run's stands.
+            if each["stage"] == "transform":
+                merged[day] = parse_moment(each["ended_at"])
+            elif each["stage"] == "aggregate":
+                looked = parse_moment(each["started_at"])
+            elif each["stage"] == "quality":
+                began = parse_moment(each["started_at"])
+                restated = frozenset(date.fromisoformat(text) for text in each.get("details", {}).get("published_dates", []))
+                done.append(_Publication(day, _what(each, table, day), restated, merged.get(day, began), looked or began))
+    return done
+
+
+def _what(quality: Record, table: Table, day: date) -> str:
+    details = quality.get("details", {})
+    if "publications" in details:
+        return str(details["publications"].get(table.full_name, ""))
+    # A record whose details were withheld still says what was written.
+    if table.full_name in quality["tables_written"]:
+        return "published"
+    return "newer" if table.partition_by and day.isoformat() in details.get("left_to_newer", []) else ""
+
+
+def _freshness(table: Table, shown: set[date], wanted: list[date], zone: ZoneInfo, at: datetime) -> Freshness:
+    newest = max(shown, default=None)
+    age = None if newest is None else at - end_of_day(newest, zone)
+    latency = table.latency
+    if latency is None:
+        return Freshness(table.full_name, newest, age, None)
+    absent = [day for day in wanted if day not in shown and end_of_day(day, zone) + latency <= at]
+    late = tuple(day for day in absent if newest is not None and day > newest)
+    return Freshness(table.full_name, newest, age, latency, late, tuple(day for day in absent if day not in late))
+
+
+def _date_of(run: Record) -> date:
+    return date.fromisoformat(run["run_date"])
