@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
 from daybook.errors import ArchiveError
@@ -64,6 +66,15 @@ def test_folders_are_the_names_one_level_below(store):
         store.create(key, b"")
     assert store.folders() == ["run=1", "run=2"]
     assert store.folders("run=2") == ["a"]
+
+
+def test_entries_say_how_large_objects_are_and_when_they_were_written(store):
+    before = datetime.now(timezone.utc) - timedelta(seconds=5)
+    store.create("a/b", b"four")
+    store.create("ab", b"")
+    assert [(each.key, each.size) for each in store.entries()] == [("a/b", 4), ("ab", 0)]
+    assert [each.key for each in store.entries("a")] == ["a/b"]
+    assert all(before < each.modified < before + timedelta(minutes=5) for each in store.entries())
 
 
 @pytest.mark.parametrize("name", ["with space.csv", "é.csv", "50%.csv", "a%20b.csv", "a#b.csv", "x[1].csv"])

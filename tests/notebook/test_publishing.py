@@ -9,6 +9,7 @@ from typing import Any, Optional
 import pytest
 
 from daybook import versions
+from daybook.contracts import load_tables
 from daybook.errors import StageError
 from daybook.lake import Lake
 from daybook.notebook import dates, publishing, transform
@@ -128,6 +129,7 @@ def test_restated_days_are_told_with_their_figures_before_and_after(two_days: st
     done = details(late)
     assert done["published_dates"] == texts(EARLY, LATE)
     assert done["left_to_newer"] == []
+    assert done["publications"] == dict.fromkeys(load_tables("gold"), "published")
     (only,) = done["restated"]
     assert only["order_date"] == EARLY.isoformat()
     assert (only["before"]["orders"], only["before"]["gross_revenue"]) == (1, "10.0000")
@@ -168,6 +170,7 @@ def test_an_older_look_at_silver_leaves_its_dates_to_the_newer_one(two_days: str
     assert details(newer)["published_dates"] == texts(EARLY, MIDDLE, LATE)
     done = details(older, 1)
     assert (done["published_dates"], done["left_to_newer"], done["restated"]) == ([], texts(MIDDLE), [])
+    assert done["publications"] == dict.fromkeys(load_tables("gold"), "newer")
     assert gross(two_days)[MIDDLE] == Decimal(30)
 
 
@@ -177,6 +180,12 @@ def test_candidates_are_judged_by_the_silver_they_were_computed_from(two_days: s
     details(run(two_days, LATE, 1, [], [line("o1", "99", version=2)]), 1)
     early.go_on()  # the run itself asserts that gold is what silver said
     assert gross(two_days)[EARLY] == Decimal(11)
+
+
+def test_the_versions_that_candidates_were_computed_from_are_on_record(two_days: str) -> None:
+    late = run(two_days, LATE, 1, [order("o3", LATE, by=BOB)], [line("o3", "30")])
+    on_record = details(late, 2)["snapshot"]
+    assert on_record == {name: Lake(two_days).version(name) for name in (*load_tables("silver"), dates.LANDED_DATES)}
 
 
 def test_candidates_not_all_of_which_were_written_are_refused(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +260,11 @@ def test_what_a_stopped_day_has_changed_is_shown_by_no_other_run_until_it_is_pub
     other = run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN)], [line("o2", "20"), line("o1", "12", version=2)])
     details(other, 2)
     assert details(other, 0)["held_dates"] == texts(EARLY)
-    assert details(other, 1)["published_dates"] == texts(MIDDLE)
+    done = details(other, 1)
+    assert done["published_dates"] == texts(MIDDLE)
+    wait = [name for name, what in done["publications"].items() if what == "waiting"]
+    assert wait == ["gold.cohort_retention", "gold.customer_rfm"]
+    assert {done["publications"][name] for name in load_tables("gold") if name not in wait} == {"published"}
     assert gross(two_days) == {EARLY: Decimal(10), MIDDLE: Decimal(20)}
     assert {row[0] for row in content(two_days)["gold.customer_rfm"]} == {ANN}
     assert (NOTED_BY_HAND, EARLY) in waiting(two_days)

@@ -1,0 +1,112 @@
+"""`daybook status`: the table, the JSON, the exit code, on an archive made by hand."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from daybook.archive import Archive, dump
+from daybook.contracts import load_tables
+from daybook.params import load_settings
+
+Call = Callable[..., tuple[int, str, str]]
+GOLD = list(load_tables("gold"))
+
+
+@pytest.fixture
+def archive(home: Path) -> Archive:
+    return Archive(load_settings("local").archive)
+
+
+def ran(archive: Archive, day: str, outcome: str = "SUCCEEDED", waiting: tuple[str, ...] = ()) -> None:
+    """A run of a date, whose quality stage published every gold table but those that wait."""
+    run_id = archive.start_run(date.fromisoformat(day), {"env": "local"})
+    told = {name: "waiting" if name in waiting else "published" for name in GOLD}
+    began = archive.started(run_id)["started_at"]
+    quality: dict[str, Any] = {
+        "stage": "quality",
+        "outcome": outcome,
+        "started_at": began,
+        "ended_at": began,
+        "tables_written": {},
+        "details": {"publications": told, "published_dates": [day]} if outcome == "SUCCEEDED" else {},
+    }
+    record = {"run_id": run_id, "run_date": day, "outcome": outcome, "started_at": began, "stages": [quality]}
+    archive.store.create(f"{archive.folder(run_id)}/run.json", dump(record))
+
+
+def test_tables_that_hold_their_promise_end_with_0(archive: Archive, call: Call) -> None:
+    ran(archive, "2025-11-01")
+    ran(archive, "2025-11-02")
+    code, out, _ = call("status", "--at", "2025-11-03T09:30")
+    assert code == 0
+    (line,) = [each for each in out.splitlines() if each.startswith("gold.daily_sales")]
+    assert line.split() == ["gold.daily_sales", "2025-11-02", "9.5", "24", "h", "in", "time"]
+    assert out.endswith("All 7 tables hold their promise at 2025-11-03T09:30+01:00.\n")
+
+
+def test_one_table_that_does_not_ends_with_1_and_is_told_with_its_dates(archive: Archive, call: Call) -> None:
+    ran(archive, "2025-11-01")
+    ran(archive, "2025-11-02", waiting=("gold.customer_rfm",))
+    code, out, _ = call("status", "--at", "2025-11-04T09:30")
+    assert code == 1
+    (line,) = [each for each in out.splitlines() if each.startswith("gold.customer_rfm")]
+    assert line.split() == ["gold.customer_rfm", "2025-11-01", "57.5", "24", "h", "late", "late", "2025-11-02"]
+    assert "1 of 7 tables break their promise at 2025-11-04T09:30+01:00; `daybook runs` says how their dates ended." in out
+
+
+def test_json_tells_late_and_missing_apart(archive: Archive, call: Call) -> None:
+    for day, outcome in (("2025-11-01", "SUCCEEDED"), ("2025-11-02", "REJECTED"), ("2025-11-03", "SUCCEEDED")):
+        ran(archive, day, outcome)
+    code, out, _ = call("status", "--json", "--at", "2025-11-06T00:00:00+01:00")
+    told = json.loads(out)
+    assert (code, told["timezone"], [each["table"] for each in told["tables"]]) == (1, "Europe/Berlin", GOLD)
+    assert told["tables"][0] == {
+        "table": GOLD[0],
+        "newest": "2025-11-03",
+        "hours_since": 48.0,
+        "promised_hours": 24.0,
+        "holds": False,
+        "states": ["late", "missing"],
+        "late": ["2025-11-04"],
+        "missing": ["2025-11-02"],
+    }
+
+
+def test_without_runs_everything_is_missing(home: Path, call: Call) -> None:
+    code, out, _ = call("status")
+    assert (code, out.count("missing")) == (1, 7)
+    assert not home.exists()
+
+
+def test_days_in_a_row_are_told_as_a_span_and_many_spans_as_the_newest(archive: Archive, call: Call) -> None:
+    for number in (1, 4, 6, 8, 10):
+        ran(archive, f"2025-11-{number:02d}")
+    _, out, _ = call("status", "--at", "2025-11-16T00:00")
+    (line,) = [each for each in out.splitlines() if each.startswith("gold.daily_sales")]
+    assert line.rstrip().endswith("late 2025-11-11 to 2025-11-14; missing 2 older dates, 2025-11-05, 2025-11-07, 2025-11-09")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("2025-12-01", "2025-12-01T00:00:00+01:00"),
+        ("2025-12-01T08:00:00Z", "2025-12-01T09:00:00+01:00"),
+        ("2025-07-01T08:00", "2025-07-01T08:00:00+02:00"),
+        ("2025-12-01T08:00-05:00", "2025-12-01T14:00:00+01:00"),
+    ],
+)
+def test_a_moment_without_a_zone_is_in_the_shops(home: Path, call: Call, given: str, meant: str) -> None:
+    assert json.loads(call("status", "--json", "--at", given)[1])["at"] == meant
+
+
+def test_a_moment_that_is_none_is_refused(home: Path, call: Call) -> None:
+    assert call("status", "--at", "soon") == (
+        2,
+        "",
+        "--at soon is not a moment; write it in ISO 8601, for example 2025-12-01T09:00.\n",
+    )

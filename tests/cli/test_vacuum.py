@@ -1,0 +1,107 @@
+"""`daybook vacuum`: what it asks, refuses, prints and exits with."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.lake import Lake
+from daybook.params import load_settings
+
+from ..vacuuming import age_file, content, data_files, files, put_run, write
+
+Call = Callable[..., tuple[int, str, str]]
+NOW = datetime.now(timezone.utc)
+TABLE = "silver.orders"
+
+
+@pytest.fixture
+def lake(home: Path) -> Lake:
+    """Three versions, superseded 60 and 20 days ago, on record with runs of 65 and 25 days ago; an orphan."""
+    settings = load_settings("local")
+    lake, archive = Lake(settings.lake, run_id="daily-2025-11-01-1"), Archive(settings.archive)
+    for value, days in (("a", 100), ("b", 60), ("c", 20)):
+        write(lake, TABLE, value, days=days, now=NOW)
+    put_run(archive, days=65, read={TABLE: 1}, now=NOW)
+    put_run(archive, days=25, read={TABLE: 2}, now=NOW)
+    age_file(Path(lake.uri(TABLE)) / "killed.parquet", 2, NOW)
+    return lake
+
+
+def test_it_says_what_stays_and_what_went_a_table_a_line(lake: Lake, call: Call) -> None:
+    code, out, _ = call("vacuum", "--keep-days", "30", "--yes")
+    assert code == 0
+    (line,) = [each for each in out.splitlines() if each.startswith(TABLE)]
+    assert line.split() == [TABLE, "2", "2", "0", "0.0"]
+    assert out.endswith("2 files of 0.0 MB were removed; runs of 30 days keep their versions.\n")
+    assert content(lake.uri(TABLE), 1) is None
+    assert [len(content(lake.uri(TABLE), version) or []) for version in (2, 3)] == [1, 1]
+
+
+def test_the_deployment_says_how_long_records_keep_their_versions(lake: Lake, call: Call) -> None:
+    assert json.loads(call("vacuum", "--json", "--dry-run")[1])["keep_days"] == 90
+    told = json.loads(call("vacuum", "--json", "--dry-run", "--set", "retention_days=40")[1])
+    assert (told["keep_days"], told["tables"][0]["versions_kept"]) == (40, [2, 3])
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(lake: Lake, call: Call) -> None:
+    before = files(lake.root)
+    code, out, _ = call("vacuum", "--keep-days", "0", "--dry-run")
+    assert (code, "3 files of 0.0 MB would be removed" in out) == (0, True)
+    assert files(lake.root) == before
+
+
+def test_json_says_bytes_and_versions(lake: Lake, call: Call) -> None:
+    sizes = {name: (Path(lake.uri(TABLE)) / name).stat().st_size for name in data_files(lake.uri(TABLE))}
+    told = json.loads(call("vacuum", "--keep-days", "0", "--yes", "--json")[1])
+    left = data_files(lake.uri(TABLE))
+    assert told["tables"] == [
+        {
+            "table": TABLE,
+            "development": None,
+            "versions_kept": [3],
+            "versions_lost_before": [],
+            "files": 3,
+            "log_entries": 0,
+            "bytes": sum(size for name, size in sizes.items() if name not in left),
+        }
+    ]
+    assert (told["dry_run"], told["files"], told["in_no_table"]) == (False, 3, {"files": 0, "bytes": 0})
+
+
+def test_a_no_changes_nothing(lake: Lake, call: Call) -> None:
+    before = files(lake.root)
+    code, _, _ = call("vacuum", "--keep-days", "0", answer="n")
+    assert (code, files(lake.root)) == (1, before)
+    assert call("vacuum", "--keep-days", "0", answer="y")[0] == 0
+    assert files(lake.root) < before
+
+
+def test_json_cannot_ask(lake: Lake, call: Call) -> None:
+    assert call("vacuum", "--json") == (2, "", "With --json nothing is asked; give --yes or --dry-run with it.\n")
+
+
+def test_a_run_under_way_stops_it_unless_one_knows_better(lake: Lake, call: Call) -> None:
+    run_id = Archive(load_settings("local").archive).start_run(date(2025, 11, 2), {})
+    code, _, error = call("vacuum", "--yes")
+    assert (code, error.startswith(f"The run {run_id} has not ended: `daybook vacuum` changes")) == (2, True)
+    assert call("vacuum", "--dry-run")[0] == 0
+    assert call("vacuum", "--yes", "--while-running")[0] == 0
+
+
+def test_an_archive_without_runs_is_not_this_lakes(lake: Lake, call: Call, tmp_path: Path) -> None:
+    before = files(lake.root)
+    code, _, error = call("vacuum", "--yes", "--set", f"archive={tmp_path / 'other'}")
+    assert (code, "has no runs, so nothing says which versions" in error) == (2, True)
+    assert files(lake.root) == before
+
+
+def test_what_runs_read_since_is_found_again_by_the_next(lake: Lake, call: Call) -> None:
+    assert call("vacuum", "--keep-days", "30", "--yes")[0] == 0
+    told = json.loads(call("vacuum", "--json", "--dry-run")[1])["tables"][0]
+    assert (told["versions_kept"], told["versions_lost_before"], told["files"]) == ([2, 3], [1], 0)
