@@ -68,13 +68,13 @@ def test_folders_are_the_names_one_level_below(store):
     assert store.folders("run=2") == ["a"]
 
 
-def test_entries_say_how_large_objects_are_and_when_they_were_written(store):
+def test_a_listing_says_how_large_objects_are_and_when_they_were_written(store):
     before = datetime.now(timezone.utc) - timedelta(seconds=5)
     store.create("a/b", b"four")
     store.create("ab", b"")
-    assert [(each.key, each.size) for each in store.entries()] == [("a/b", 4), ("ab", 0)]
-    assert [each.key for each in store.entries("a")] == ["a/b"]
-    assert all(before < each.modified < before + timedelta(minutes=5) for each in store.entries())
+    assert [(each.key, each.size) for each in store.listed()] == [("a/b", 4), ("ab", 0)]
+    assert [each.key for each in store.listed("a")] == ["a/b"]
+    assert all(before < each.modified < before + timedelta(minutes=5) for each in store.listed())
 
 
 @pytest.mark.parametrize("name", ["with space.csv", "é.csv", "50%.csv", "a%20b.csv", "a#b.csv", "x[1].csv"])

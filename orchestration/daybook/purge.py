@@ -23,7 +23,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from daybook.archive import Archive, parse_moment
 from daybook.errors import LakeError, UsageError
 from daybook.lake import SCHEMAS, configure, dataset_of, table_configuration
-from daybook.storage import Entry, Store
+from daybook.storage import Listed, Store
 
 UNDER_WAY = timedelta(days=1)
 """A run that began longer ago and has no closing record is taken to be over: cut off, and never resumed."""
@@ -211,12 +211,12 @@ def remove_leftovers(root: str) -> int:
     return len(left)
 
 
-def loose_files(root: str) -> list[Entry]:
+def loose_files(root: str) -> list[Listed]:
     """The files under a lake's layers that are in no table; candidates of runs are such, too."""
     store = Store(root)
     layers = [f"{prefix}{layer}" for prefix in ("", *(f"dev/{user}/" for user in store.folders("dev"))) for layer in SCHEMAS]
     tables = [f"{table.uri}/" for table in stored_tables(root)]
-    below = [entry for layer in layers for entry in store.entries(f"{layer}/")]
+    below = [entry for layer in layers for entry in store.listed(f"{layer}/")]
     return [entry for entry in below if not store.href(entry.key).startswith(tuple(tables))]
 
 

@@ -20,7 +20,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 from daybook.errors import ArchiveError
 
 
-class Entry(NamedTuple):
+class Listed(NamedTuple):
     """An object as a listing has it: its size in bytes, and when it was last written, in UTC."""
 
     key: str
@@ -68,10 +68,10 @@ class Store:
         found = obstore.list(self._open(), prefix or None).collect()
         return sorted(str(item["path"]) for item in found)
 
-    def entries(self, prefix: str = "") -> list[Entry]:
+    def listed(self, prefix: str = "") -> list[Listed]:
         """Every object under a prefix (whole path segments) with its size and age, sorted by key."""
         found = obstore.list(self._open(), prefix or None).collect()
-        return sorted(Entry(str(item["path"]), int(item["size"]), item["last_modified"]) for item in found)
+        return sorted(Listed(str(item["path"]), int(item["size"]), item["last_modified"]) for item in found)
 
     def folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""

@@ -27,7 +27,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from daybook.archive import Archive, Record, parse_moment
 from daybook.errors import LakeError, UsageError
 from daybook.purge import LOG, StoredTable, bring_up_to_date, is_unfinished, loose_files, stored_tables
-from daybook.storage import Entry, Store
+from daybook.storage import Listed, Store
 
 MARGIN = timedelta(days=1)
 """What was a table's newest version within it stays, and so does a file this young: a run under way may need either."""
@@ -46,8 +46,8 @@ class Removal:
     table: StoredTable
     kept: tuple[int, ...]
     lost: tuple[int, ...]
-    files: tuple[Entry, ...]
-    entries: tuple[Entry, ...]
+    files: tuple[Listed, ...]
+    entries: tuple[Listed, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Plan:
 
     root: str
     removals: tuple[Removal, ...]
-    loose: tuple[Entry, ...]
+    loose: tuple[Listed, ...]
 
     @property
     def files(self) -> int:
@@ -67,7 +67,7 @@ class Plan:
         return size_of(self.loose) + sum(size_of(each.files) + size_of(each.entries) for each in self.removals)
 
 
-def size_of(entries: Iterable[Entry]) -> int:
+def size_of(entries: Iterable[Listed]) -> int:
     """The bytes that files take."""
     return sum(each.size for each in entries)
 
@@ -169,7 +169,7 @@ class _Commit(NamedTuple):
 class _Log:
     """A table's log as it lies: which versions can be read, and what each commit did."""
 
-    def __init__(self, table: StoredTable, entries: Sequence[Entry]) -> None:
+    def __init__(self, table: StoredTable, entries: Sequence[Listed]) -> None:
         self.table = table
         self.store = Store(f"{table.uri}/{LOG}")
         self.entries = {each.key: each for each in entries}
@@ -257,7 +257,7 @@ class _Log:
 
 
 def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> Removal:
-    lying = Store(table.uri).entries("")
+    lying = Store(table.uri).listed("")
     log = _Log(table, [each._replace(key=each.key[len(LOG) + 1 :]) for each in lying if each.key.startswith(f"{LOG}/")])
     wanted = {version for version in pinned if version <= log.newest}
     readable = sorted({version for version in wanted if version >= log.first} | log.young(at - MARGIN))
@@ -281,7 +281,7 @@ def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> Rem
     return Removal(table, tuple(kept), tuple(sorted(wanted - set(kept))), tuple(files), tuple(entries))
 
 
-def _goes(entry: Entry, start: int, at: datetime) -> bool:
+def _goes(entry: Listed, start: int, at: datetime) -> bool:
     """Whether an entry of the log is of no use where it is read from this version's checkpoint on."""
     name = entry.key[len(LOG) + 1 :]
     number: Optional[re.Match[str]] = re.match(r"(\d{20})\.", name)
