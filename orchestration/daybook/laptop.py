@@ -6,16 +6,16 @@ Here: the two task services of ``daily.asl.json``, and a run from start to closi
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from random import Random
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import psutil
 
@@ -35,13 +35,21 @@ from daybook.states import (
     resume_execution,
     run_execution,
 )
+from daybook.warm import Cold, Host, Job
 
+Process = Union[Cold, Job]
 START_JOB_RUN = "arn:aws:states:::glue:startJobRun.sync"
 GET_OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
 _POLL_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 1.0
 
 Listener = Callable[[Mapping[str, Any]], None]
+
+
+@functools.cache
+def warm_host() -> Host:
+    """What this command's jobs are forked from."""
+    return Host(daybook_home() / "logs" / "host.log")
 
 
 class GlueJobs:
@@ -62,20 +70,14 @@ class GlueJobs:
             "JobRunState": "RUNNING",
         }
         given = {"--JOB_NAME": arguments["JobName"], **arguments["Arguments"]}
-        command = [sys.executable, str(project_root() / "orchestration" / "glue_job.py")]
+        command = [str(project_root() / "orchestration" / "glue_job.py")]
         command += [text for pair in given.items() for text in pair]
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{run['Id']}.log"
         began = time.monotonic()
         with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "TMPDIR": str(_scratch())},
-                # A session of its own: an interrupt at the keyboard is the runner's to pass on.
-                start_new_session=True,
+            process = warm_host().run(
+                command, env={**os.environ, "TMPDIR": str(_scratch())}, cwd=str(Path.cwd()), output=output
             )
             family: dict[int, psutil.Process] = {}
             try:
@@ -215,7 +217,7 @@ def _archive_folder(settings: Settings) -> str:
 
 
 def _wait(
-    process: subprocess.Popen[bytes],
+    process: Process,
     family: dict[int, psutil.Process],
     timeout_seconds: Optional[float],
     heartbeat: Heartbeat,
@@ -223,10 +225,10 @@ def _wait(
     """The process's exit code, or None once its time is over; ``family`` collects the processes it has started."""
     began = beaten = time.monotonic()
     while True:
-        try:
-            return process.wait(timeout=_POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            passed = time.monotonic()
+        code = process.wait(timeout=_POLL_SECONDS)
+        if code is not None:
+            return code
+        passed = time.monotonic()
         if timeout_seconds is not None and passed - began > timeout_seconds:
             return None
         if passed - beaten > _HEARTBEAT_SECONDS:
@@ -235,14 +237,14 @@ def _wait(
             beaten = passed
 
 
-def _collect(process: subprocess.Popen[bytes], family: dict[int, psutil.Process]) -> None:
+def _collect(process: Process, family: dict[int, psutil.Process]) -> None:
     try:
         family.update({member.pid: member for member in psutil.Process(process.pid).children(recursive=True)})
     except psutil.NoSuchProcess:
         return
 
 
-def _end(process: subprocess.Popen[bytes], family: dict[int, psutil.Process]) -> None:
+def _end(process: Process, family: dict[int, psutil.Process]) -> None:
     """Leave no process of the job behind: a kernel that outlived it could still write to tables."""
     _collect(process, family)
     for member in family.values():
@@ -251,9 +253,9 @@ def _end(process: subprocess.Popen[bytes], family: dict[int, psutil.Process]) ->
             member.kill()
         except psutil.NoSuchProcess:
             continue
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+    while process.wait(timeout=_POLL_SECONDS) is None:
+        # Not ended and waited for, so the pid is still its own.
+        os.kill(process.pid, signal.SIGKILL)
 
 
 def _last_words(log: Path, code: int) -> str:
