@@ -193,11 +193,10 @@ class Archive:
         names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
         if "started.json" not in names:
             raise UsageError(f"There is no run {run_id}; `daybook runs` lists them.")
-        records = [name for name in names if re.fullmatch(r"run(\.redrive-\d+)?\.json", name)]
         working = self.holder(run_id)
-        if records and working is None:
-            newest = max(records, key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
-            return {**json.loads(self.store.read(f"{folder}/{newest}")), "state": "closed"}
+        records = self.closing_records(run_id) if working is None else []
+        if records:
+            return {**records[-1], "state": "closed"}
         started = json.loads(self.store.read(f"{folder}/started.json"))
         if working is not None or "://" in self.store.uri:
             known = {"outcome": "RUNNING", "state": "running", "reasons": [f"The run is under way: {working or run_id}."]}
@@ -214,7 +213,16 @@ class Archive:
     def holder(self, run_id: str) -> Optional[Holder]:
         """Who works on this run right now, where that can be known and somebody does."""
         holder = holder_of(self.store.uri, run_date_of(run_id))
-        return holder if holder is not None and holder.run_id == run_id else None
+        # One that has not signed yet may be this run's.
+        return holder if holder is not None and holder.run_id in ("", run_id) else None
+
+    def closing_records(self, run_id: str) -> list[Record]:
+        """The run's closing records, oldest first: one, and a further one for each time that it went on."""
+        folder = self.folder(run_id)
+        names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
+        records = [name for name in names if re.fullmatch(r"run(\.redrive-\d+)?\.json", name)]
+        records.sort(key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
+        return [json.loads(self.store.read(f"{folder}/{name}")) for name in records]
 
     def history(self, run_id: str) -> list[Record]:
         """The events of the state machine, oldest first; empty where none were archived yet."""

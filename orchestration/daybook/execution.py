@@ -95,11 +95,13 @@ def run_stage(
     env: str,
     run_date: str,
     run_id: str,
+    part_of: Optional[str] = None,
     overrides: Optional[dict[str, str]] = None,
     extra: Optional[dict[str, Any]] = None,
 ) -> Record:
     """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
 
+    ``part_of`` names the backfill that the run is a day of, for a run whose name was taken elsewhere than in the archive.
     Raises ``UsageError`` for parameters and sources that cannot be run at all; nothing is archived then.
     """
     settings = load_settings(env, overrides)
@@ -113,7 +115,7 @@ def run_stage(
     check_parameters(source, path.name, parameters)
 
     archive = Archive(settings.archive)
-    archive.ensure_started(run_id)
+    archive.ensure_started(run_id, {"env": env, **({"part_of": part_of} if part_of else {})})
     close_abandoned(archive, settings, run_id)
     scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
     # What is claimed is archived at once, before anything can be known of the run's values.
@@ -200,6 +202,8 @@ def close_run(
         "summary": summary,
         # Whoever let pass what a gate had refused, and why.
         **({"approval": begun["approval"]} if "approval" in begun else {}),
+        # The backfill that it was a day of.
+        **({"part_of": begun["part_of"]} if "part_of" in begun else {}),
         "lineage": collect(attempts, order),
     }
     try:

@@ -1,8 +1,8 @@
 """Two runs of one business date never work at once: the lock of a date, and who holds it.
 
 Here: the lock of an archive that is a folder, as a file that the operating system locks for a process and lets go at its end,
-however that comes. Whoever inherits the open file (a job, its kernel) holds it too, so a date is free only when nothing works on
-it any more. Not here: what is run under it (``daybook.laptop``). On AWS, where an archive is a bucket, the state machine's
+however that comes. Whoever inherits the open file (a job, its kernel) holds it too, so a date is free only when nothing works
+on it any more. Not here: what is run under it (``daybook.laptop``). On AWS, where an archive is a bucket, the state machine's
 execution names are the lock.
 """
 
@@ -148,7 +148,4 @@ def _read(path: Path) -> Holder:
 def _refusal(run_date: date, holder: Holder) -> str:
     if holder.alive:
         return f"{run_date} is being run by {holder}; wait until it ends, or stop it, then run the date again."
-    return (
-        f"{run_date} was being run by {holder}, which is gone, but a process of it still works; end it (`fuser` on the lock names "
-        "it), then run the date again."
-    )
+    return f"{run_date} was being run by {holder}, which is gone, but a process of it still works; end it, then run the date again."

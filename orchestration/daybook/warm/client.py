@@ -120,26 +120,33 @@ class Host:
             with self._lock:
                 self._begin()
 
-    def run(self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, output: BinaryIO) -> Union[Job, Cold]:
-        """Start a job that runs ``command``, a Python script and its arguments, and prints to ``output``: forked, or, where
-        that cannot be (and the log says so), as a process from nothing."""
-        if not can_fork():
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        output: BinaryIO,
+        keep: Sequence[int] = (),
+    ) -> Union[Job, Cold]:
+        """Start a job that runs ``command``, a Python script and its arguments, prints to ``output`` and keeps the files ``keep``
+        open: forked, or, where that cannot be (and the log says so), as a process from nothing."""
+        if can_fork():
+            try:
+                return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *keep])
+            except HostError as error:
+                self._say_once(f"Jobs start cold: {error}")
+        else:
             self._say_once(f"Jobs start cold: {sys.platform} has no safe fork.")
-            return Cold(command, env=env, cwd=cwd, output=output)
-        try:
-            return self._fork(command, env=env, cwd=cwd, output=output)
-        except HostError as error:
-            self._say_once(f"Jobs start cold: {error}")
-            return Cold(command, env=env, cwd=cwd, output=output)
+        return Cold(command, env=env, cwd=cwd, output=output, keep=keep)
 
-    def _fork(self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, output: BinaryIO) -> Job:
+    def _fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> Job:
         with self._lock:
             control = self._begin()
             here, there = socket.socketpair()
             with there:
-                request = {"command": list(command), "env": dict(env), "cwd": cwd}
                 try:
-                    send(control, request, [there.fileno(), output.fileno()])
+                    send(control, request, [there.fileno(), *descriptors])
                 except OSError:
                     raise HostError(f"the warm host is gone ({self._last_words()}).") from None
         return Job(here)

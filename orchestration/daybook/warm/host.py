@@ -107,7 +107,8 @@ def _serve(control: socket.socket) -> None:
                 os.close(wakeup_read)
                 os.close(wakeup_write)
                 _become_job(request, descriptors[1])
-            os.close(descriptors[1])
+            for each in descriptors[1:]:
+                os.close(each)
             jobs[pid] = answers
             _tell(answers, {"pid": pid})
 
