@@ -14,6 +14,7 @@ PACKAGE = Path(daybook.__file__).parent
 ORDER = [
     "errors",
     "stages",
+    "schedule",
     "storage",
     "params",
     "contracts",
@@ -39,6 +40,7 @@ ORDER = [
     "kernel",
     "execution",
     "stewardship",
+    "gaps",
     "laptop",
     "progress",
     "check",

@@ -34,7 +34,7 @@ from daybook.lineage.graph import collect, without_lineage
 from daybook.openlineage import as_lines, post_events, run_events
 from daybook.params import Settings, load_settings, looks_secret, parse_run_date, project_root
 from daybook.pii.redaction import Redactor, withheld
-from daybook.provenance import code_version, state_machine_version
+from daybook.provenance import code_version, fingerprint, state_machine_version
 from daybook.report import render_notebook
 from daybook.sources import load_source
 from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
@@ -196,6 +196,8 @@ def close_run(
         "seconds": _seconds_between(started, ended),
         "state_machine": state_machine_version(),
         "code": code_version(),
+        # What computed the tables: a date whose own differs from today's is stale.
+        "fingerprint": fingerprint(settings),
         "engine": next((each["engine"] for each in attempts if each["engine"]), None),
         "python": platform.python_version(),
         "stages": [without_lineage(each) for each in attempts],
