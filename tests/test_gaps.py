@@ -16,6 +16,7 @@ from daybook.archive import Archive, Record, dump
 from daybook.cli import main
 from daybook.errors import UsageError
 from daybook.gaps import Change, Findings, Gap, find_gaps, select_for_catch_up
+from daybook.locks import DateLock
 from daybook.params import load_settings
 from daybook.provenance import fingerprint
 from daybook.storage import Store
@@ -528,5 +529,14 @@ def test_a_catch_up_takes_no_more_than_its_limit(limit: int) -> None:
 
 def test_a_run_without_a_closing_record_has_no_gap_of_its_own(shop: Shop) -> None:
     shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", dump({"run_id": f"daily-{DAY}-1"}))
-    look = found(shop, since=DAY, until=DAY)
+    with DateLock(shop.archive.store.uri, date.fromisoformat(str(DAY))) as lock:
+        lock.sign(f"daily-{DAY}-1")
+        look = found(shop, since=DAY, until=DAY)
     assert (look.gaps, look.under_way) == ([], [f"daily-{DAY}-1"])
+
+
+def test_a_run_that_nobody_works_on_any_more_has_failed(shop: Shop) -> None:
+    shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", dump({"run_id": f"daily-{DAY}-1"}))
+    (gap,) = found(shop, since=DAY, until=DAY).gaps
+    assert gap.reason == "failed"
+    assert gap.detail.startswith("lost: ")

@@ -96,10 +96,10 @@ class Archive:
         """Take this very name; ``ArchiveError`` where it is taken."""
         self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, "started_at": now(), **facts}))
 
-    def ensure_started(self, run_id: str, facts: Record) -> None:
+    def ensure_started(self, run_id: str, facts: Optional[Record] = None) -> None:
         """Take a run's name where the state machine's own service has given it, rather than ``start_run``."""
         if not self.store.exists(f"{self.folder(run_id)}/started.json"):
-            self.start_named_run(run_id, facts)
+            self.start_named_run(run_id, facts or {})
 
     def started(self, run_id: str) -> Record:
         """What was known of a run when its name was taken: when, for which deployment, with whose approval."""

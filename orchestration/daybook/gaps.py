@@ -27,7 +27,6 @@ from daybook.storage import Store
 Reason = Literal["never ran", "failed", "rejected", "input changed", "input landed after the run", "stale"]
 REASONS: tuple[Reason, ...] = ("never ran", "failed", "rejected", "input changed", "input landed after the run", "stale")
 
-_UNDER_WAY = ("RUNNING", "UNFINISHED")
 _REDACTED = "[redacted:"
 _READERS = 16
 """Records that are read at a time: from a bucket, each waits some 30 ms for its answer."""
@@ -129,7 +128,7 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     landing = Arrivals(Store(settings.landing))
     today = fingerprint(settings)
     for day, past in zip(days, pasts):
-        if past and past.outcome in _UNDER_WAY:
+        if past and past.outcome == "RUNNING":
             found.under_way.append(past.run_id)
             continue
         gap = _judge(day, past, source, landing, today)
@@ -187,7 +186,7 @@ def _past(archive: Archive, day: date) -> Optional[_Past]:
         if record is not newest and published is None and record["outcome"] == "SUCCEEDED":
             published = run_id
         # Only of a failed run it is asked whether readers still see an earlier one.
-        if outcome in _UNDER_WAY or (read and (outcome != "FAILED" or published)):
+        if outcome == "RUNNING" or (read and (outcome != "FAILED" or published)):
             break
     reasons = newest.get("reasons") or [""]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""

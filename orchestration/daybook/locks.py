@@ -148,4 +148,4 @@ def _read(path: Path) -> Holder:
 def _refusal(run_date: date, holder: Holder) -> str:
     if holder.alive:
         return f"{run_date} is being run by {holder}; wait until it ends, or stop it, then run the date again."
-    return f"{run_date} was being run by {holder}, which is gone, but a process of it still works; end it, then run the date again."
+    return f"{run_date} was being run by {holder}, which is gone, but a process of it still works; end it, then run the date."

@@ -82,8 +82,8 @@ def resume_day(
     """Go on with a run that failed or was cut off, from the stage that did not end, with the same input.
 
     As Step Functions' redrive does: stages that ended well are not run again. One that was cut off goes on in its own
-    execution; one that ended as FAILED has ended in a Fail state, where a redrive would only fail again, so another execution of the same
-    run begins at the stage that failed. Raises ``UsageError`` where there is nothing to go on with.
+    execution. One that ended as FAILED has ended in a Fail state, where a redrive would only fail again: another execution of
+    the same run begins at the stage that failed. Raises ``UsageError`` where there is nothing to go on with.
     """
     archive = Archive(settings.archive)
     run_date = run_date_of(run_id)

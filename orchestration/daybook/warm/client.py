@@ -81,7 +81,9 @@ class Job:
 class Cold:
     """A process started from nothing, where there is no forking; as ``Job`` shows one."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, output: BinaryIO) -> None:
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, output: BinaryIO, keep: Sequence[int]
+    ) -> None:
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, *command],
             stdin=subprocess.DEVNULL,
@@ -89,6 +91,7 @@ class Cold:
             stderr=subprocess.STDOUT,
             env=dict(env),
             cwd=cwd,
+            pass_fds=tuple(keep),
             # A session of its own: an interrupt at the keyboard is the runner's to pass on.
             start_new_session=True,
         )
@@ -129,8 +132,8 @@ class Host:
         output: BinaryIO,
         keep: Sequence[int] = (),
     ) -> Union[Job, Cold]:
-        """Start a job that runs ``command``, a Python script and its arguments, prints to ``output`` and keeps the files ``keep``
-        open: forked, or, where that cannot be (and the log says so), as a process from nothing."""
+        """Start a job that runs ``command``, a Python script and its arguments, prints to ``output`` and keeps
+        ``keep`` open: forked, or, where that cannot be (the log says so), as a process from nothing."""
         if can_fork():
             try:
                 return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *keep])

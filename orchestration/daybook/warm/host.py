@@ -1,7 +1,8 @@
 """The process that has everything imported and forks jobs: ``python -m daybook.warm.host FD``.
 
 It has one thread, starts none, and holds nothing of any run: what it forks begins as a fresh interpreter would after its
-imports. It ends, with all its jobs, when whoever started it is gone. Not here: the other end (``daybook.warm.client``).
+imports. It ends, with all its jobs, when whoever started it is gone. Here: that. Not here: the other end
+(``daybook.warm.client``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Jupyter's way to a warm kernel: a provisioner under the entry point ``jupyter_client.kernel_provisioners``.
 
-papermill and nbclient are used unchanged; whatever cannot be had warm is started as always. Not here: the process that becomes
-the kernel (``daybook.warm.seed``).
+Here: that. papermill and nbclient are used unchanged; whatever cannot be had warm is started as always. Not here: the process
+that becomes the kernel (``daybook.warm.seed``).
 """
 
 from __future__ import annotations
