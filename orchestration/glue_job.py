@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--env", required=True)
     parser.add_argument("--run_date", required=True)
     parser.add_argument("--run_id", required=True)
+    parser.add_argument("--part_of", default="none", help="The backfill that the run is a day of, or none")
     parser.add_argument("--overrides", type=json.loads, default={})
     parser.add_argument("--failure", help="JSON of what the state machine caught; for notify only")
     arguments, _ = parser.parse_known_args()  # Glue adds arguments of its own.
@@ -41,6 +42,7 @@ def main() -> None:
             env=arguments.env,
             run_date=arguments.run_date,
             run_id=arguments.run_id,
+            part_of=None if arguments.part_of == "none" else arguments.part_of,
             overrides=arguments.overrides,
             extra=extra,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta, timezone
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from daybook.archive import (
+    LOST,
     Archive,
     Record,
     attempt_name,
@@ -23,6 +25,7 @@ from daybook.archive import (
     sha256,
 )
 from daybook.errors import ArchiveError, UsageError
+from daybook.locks import DateLock
 
 DAY = date(2025, 11, 30)
 RUN = "daily-2025-11-30-1"
@@ -187,13 +190,31 @@ def test_an_outcome_is_that_of_the_last_attempt(archive: Archive) -> None:
 # Runs
 
 
-def test_a_run_without_a_closing_record_is_open(archive: Archive) -> None:
+def test_a_run_without_a_closing_record_is_lost_unless_somebody_works_on_it(archive: Archive) -> None:
     archive.start_run(DAY, {"env": "local"})
     archive.write_attempt(attempt(), b"", b"")
+    with DateLock(archive.store.uri, DAY) as lock:
+        # A holder that has not said yet for which run may be there for this one.
+        assert archive.run(RUN)["state"] == "running"
+        lock.sign("daily-2025-11-30-2")
+        assert archive.run(RUN)["state"] == "lost"
+        lock.sign(RUN)
+        found = archive.run(RUN)
+        assert (found["state"], found["outcome"], found["run_date"]) == ("running", "RUNNING", "2025-11-30")
+        assert f"process {os.getpid()}" in found["reasons"][0]
     found = archive.run(RUN)
-    assert (found["state"], found["outcome"], found["run_date"]) == ("open", "UNFINISHED", "2025-11-30")
-    assert found["env"] == "local"
+    assert (found["state"], found["outcome"], found["env"]) == ("lost", "FAILED", "local")
+    assert found["reasons"] == [LOST]
     assert [each["stage"] for each in found["stages"]] == ["ingest"]
+
+
+def test_a_run_that_goes_on_after_its_record_is_running_again(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    archive.write_run({"run_id": RUN, "outcome": "FAILED"})
+    with DateLock(archive.store.uri, DAY) as lock:
+        lock.sign(RUN)
+        assert archive.run(RUN)["outcome"] == "RUNNING"
+    assert archive.run(RUN)["outcome"] == "FAILED"
 
 
 def test_a_run_with_a_closing_record_is_closed(archive: Archive) -> None:

@@ -15,6 +15,7 @@ from daybook.archive import Archive
 from daybook.errors import NotebookError, ParamsError, UsageError
 from daybook.execution import check_parameters, close_abandoned, close_run, declared_parameters, run_stage
 from daybook.params import load_settings
+from daybook.provenance import fingerprint
 from daybook.report import build_site
 
 RUN = "daily-2025-11-30-1"
@@ -132,6 +133,7 @@ def test_a_runs_record_holds_its_attempts_code_and_state_machine(home: Path, tmp
     assert [each["stage"] for each in record["stages"]] == ["ingest"]
     assert record["state_machine"]["file"] == "daily.asl.json"
     assert len(record["code"]["lock_sha256"]) == 64
+    assert record["fingerprint"] == fingerprint(load_settings("local"))
 
 
 @pytest.mark.parametrize("name", ["db_password", "apiKey", "token"])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Callable, Optional
 
 import pytest
 
-from daybook.params import project_root
-from daybook.provenance import code_version, state_machine_path, state_machine_version
+from daybook import provenance
+from daybook.params import load_settings, project_root
+from daybook.provenance import DECIDING, PACKAGE, code_version, fingerprint, state_machine_path, state_machine_version
 
 
 @pytest.fixture
@@ -97,3 +100,176 @@ def test_the_state_machine_is_told_by_name_and_digest(checkout: Path) -> None:
 def test_the_projects_state_machine_is_there() -> None:
     assert state_machine_path() == project_root() / "orchestration" / "daily.asl.json"
     assert state_machine_path().is_file()
+
+
+# The fingerprint of what computes a date's tables
+
+LEFT_OUT = {
+    *("errors", "stages", "schedule", "storage", "params", "archive", "provenance", "lineage", "openlineage", "report"),
+    *(
+        "demo",
+        "states",
+        "purge",
+        "rekeying",
+        "personal",
+        "kernel",
+        "execution",
+        "stewardship",
+        "gaps",
+        "freshness",
+        "vacuum",
+        "laptop",
+        "progress",
+    ),
+    *("check", "cli", "locks", "warm"),
+    *("sources.arrivals", "sources.calendar", "sources.dryrun", "quality.trial"),
+    *("erasure.erasing", "erasure.plan", "erasure.proof", "pii.decoding", "pii.redaction", "pii.shapes", "pii.values"),
+    *("notebook.display", "notebook.figures", "notebook.lineage", "notebook.notify", "notebook.plots"),
+}
+"""Rooms and modules that no row of a table depends on: they start, watch, record, show or tell of runs, or are stewards'."""
+
+
+def test_every_module_either_decides_what_tables_hold_or_is_left_out() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if path.name == "__init__.py":
+            continue  # They only name what their modules hold.
+        names = {parts[0], ".".join(parts)}
+        placed = [name for name in (*DECIDING, *LEFT_OUT) if name in names]
+        assert len(placed) == 1, (
+            f"{'.'.join(parts)} belongs into DECIDING (daybook.provenance), or into LEFT_OUT here: {placed}"
+        )
+
+
+def test_nothing_is_placed_that_is_not_there() -> None:
+    for name in (*DECIDING, *LEFT_OUT):
+        place = PACKAGE.joinpath(*name.split("."))
+        assert place.is_dir() or place.with_suffix(".py").is_file(), name
+
+
+@pytest.fixture
+def differs(project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """``differs(change)``: the parts of the fingerprint that are other ones after a change to the project or its package."""
+    package = tmp_path / "package"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    project.write("requirements.lock", "duckdb==1.2.2\n")
+
+    def call(change: Callable[[], object], overrides: Optional[dict[str, str]] = None) -> list[str]:
+        before = fingerprint(load_settings("local"))
+        change()
+        after = fingerprint(load_settings("local", overrides))
+        assert all(after[part] is None or len(after[part]) == 64 for part in after)
+        return [part for part in before if before[part] != after[part]]
+
+    return call
+
+
+def edited(path: Path, change: Callable[[dict], object]) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    change(notebook)
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def nothing() -> None:
+    """No change."""
+
+
+def test_what_is_the_same_has_the_same_fingerprint_without_git(differs, project) -> None:
+    assert not (project.root / ".git").exists()
+    assert differs(nothing) == []
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_code_of_a_notebook_counts(differs, project, number: int) -> None:
+    (path,) = (project.root / "notebooks").glob(f"{number}_*.ipynb")
+
+    def change(notebook: dict) -> None:
+        [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][-1]["source"] = "stage.succeed()"
+
+    assert differs(lambda: edited(path, change)) == ["notebooks"]
+
+
+def test_outputs_text_parameters_and_layout_of_a_notebook_do_not_count(differs, project) -> None:
+    def change(notebook: dict) -> None:
+        for cell in notebook["cells"]:
+            cell["metadata"]["papermill"] = {"duration": 1}
+            if cell["cell_type"] == "markdown":
+                cell["source"] = "# Another title"
+            else:
+                cell.update(outputs=[{"output_type": "stream", "name": "stdout", "text": "done"}], execution_count=3)
+                cell["source"] = "".join(cell["source"])
+            if "parameters" in cell["metadata"].get("tags", []):
+                cell["source"] = 'run_date = "2018-05-05"'
+
+    assert differs(lambda: edited(project.root / "notebooks" / "3_transform.ipynb", change)) == []
+
+
+def test_the_notebook_that_tells_people_does_not_count(differs, project) -> None:
+    assert (
+        differs(lambda: edited(project.root / "notebooks" / "6_notify.ipynb", lambda notebook: notebook["cells"].pop())) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "parts"),
+    [
+        ("lake.py", ["package"]),
+        ("engines/duckdb.py", ["package"]),
+        ("sources/mapping.py", ["package"]),
+        ("notebook/transform.py", ["package"]),
+        ("notebook/plots.py", []),
+        ("sources/dryrun.py", []),
+        ("cli/app.py", []),
+        ("report/site.py", []),
+    ],
+)
+def test_a_module_counts_where_it_decides_what_tables_hold(differs, module: str, parts: list[str]) -> None:
+    def change() -> None:
+        with (provenance.PACKAGE / module).open("a", encoding="utf-8") as file:
+            file.write("CHANGED = True\n")
+
+    assert differs(change) == parts
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "parts"),
+    [
+        ("params/contracts/gold/daily_sales.yaml", "required: true", "required: false", ["contracts"]),
+        ("params/contracts/silver/orders.yaml", "required: true", "required: false", ["contracts"]),
+        ("params/contracts/silver/orders.yaml", "kind: DataContract", "kind: DataContract  # a remark", []),
+        ("params/contracts/landing/demo.yaml", "required: true", "required: false", ["source"]),
+        ("params/contracts/landing/olist.yaml", "required: true", "required: false", []),
+        ("params/sources/demo.yaml", "quantity: quantity", "quantity: 2 * quantity", ["source"]),
+        ("params/sources/demo.yaml", "last: 2025-11-30", "last: 2025-11-29", []),
+        ("params/sources/demo.yaml", "title: Demo shop", "title: A shop", []),
+        ("params/local.yaml", "timezone: Europe/Berlin", "timezone: UTC", ["settings"]),
+        ("params/local.yaml", "currency: EUR", "currency: GBP", ["settings"]),
+        ("params/local.yaml", "max_rejected_share: 0.05", "max_rejected_share: 0.06", ["settings"]),
+        ("params/local.yaml", "title: Demo shop", "title: A shop", []),
+        ("requirements.lock", "1.2.2", "1.2.3", ["lock"]),
+    ],
+)
+def test_a_file_counts_in_its_part_by_what_it_says(differs, project, file: str, old: str, new: str, parts: list[str]) -> None:
+    assert differs(lambda: project.replace(file, old, new)) == parts
+
+
+def test_a_setting_of_the_command_line_counts(differs) -> None:
+    assert differs(nothing, {"tolerated_rejected_rows": "6"}) == ["settings"]
+    assert differs(nothing, {"report": "elsewhere"}) == []
+
+
+def test_descriptions_in_a_contract_do_not_count(differs, project) -> None:
+    path = project.root / "params" / "contracts" / "gold" / "daily_sales.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert "description: " in text
+    assert differs(lambda: path.write_text(text.replace("description: ", "description: Also, "), encoding="utf-8")) == []
+
+
+def test_a_project_that_was_broken_meanwhile_still_has_a_fingerprint(differs, project) -> None:
+    def change() -> None:
+        project.write("params/sources/demo.yaml", "title: [")
+        project.write("notebooks/3_transform.ipynb", "{}")
+        (project.root / "requirements.lock").unlink()
+
+    assert differs(change) == ["notebooks", "source", "lock"]

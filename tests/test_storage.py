@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -94,3 +95,29 @@ def test_looking_at_a_folder_that_is_not_there_does_not_make_it(tmp_path):
     store = Store(str(place))
     assert (store.keys(), store.folders(), store.exists("a")) == ([], [], False)
     assert not place.exists()
+
+
+def test_entries_are_what_keys_lists_with_size_and_arrival(store):
+    before = datetime.now(timezone.utc) - timedelta(seconds=5)
+    for key in ("b.txt", "a/b.txt", "a0.txt"):
+        store.create(key, b"text" * len(key))
+    assert list(store.entries()) == store.keys()
+    assert list(store.entries("a")) == store.keys("a") == ["a/b.txt"]
+    entry = store.entries()["a/b.txt"]
+    assert entry.bytes == 28
+    assert before < entry.arrived_at < datetime.now(timezone.utc) + timedelta(seconds=5)
+
+
+def test_looking_for_entries_makes_no_folder(tmp_path):
+    assert Store(str(tmp_path / "none")).entries() == {}
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_file_arrives_when_it_is_moved_in_and_not_when_it_was_last_modified(tmp_path):
+    (tmp_path / "root").mkdir()
+    old = tmp_path / "old.txt"
+    old.write_bytes(b"text")
+    os.utime(old, (10**9, 10**9))
+    before = datetime.now(timezone.utc) - timedelta(seconds=5)
+    old.rename(tmp_path / "root" / "old.txt")
+    assert Store(str(tmp_path / "root")).entries()["old.txt"].arrived_at > before

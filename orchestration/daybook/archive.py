@@ -24,10 +24,14 @@ from datetime import date, datetime, timezone
 from typing import Any, Optional
 
 from daybook.errors import ArchiveError, UsageError
+from daybook.locks import Holder, holder_of
 from daybook.stages import STAGES, notebook_name, run_date_of, run_name
 from daybook.storage import Store
 
 Record = dict[str, Any]
+
+LOST = "lost: the process that ran it ended without a word (killed, or the machine was switched off)"
+"""The reason of a run that nobody works on and that has no closing record."""
 
 _ATTEMPT = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
@@ -71,10 +75,14 @@ class Archive:
         """The folder of a run, under the archive."""
         return f"run_date={run_date_of(run_id).isoformat()}/{run_id}"
 
+    def next_run(self, run_date: date) -> str:
+        """The next free name for a business date."""
+        taken = self.run_ids(run_date)
+        return run_name(run_date, max((int(name.rsplit("-", 1)[1]) for name in taken), default=0) + 1)
+
     def start_run(self, run_date: date, facts: Record) -> str:
         """Take the next free name for a business date. Two starters never get the same one."""
-        taken = self.run_ids(run_date)
-        number = max((int(name.rsplit("-", 1)[1]) for name in taken), default=0) + 1
+        number = int(self.next_run(run_date).rsplit("-", 1)[1])
         while True:
             run_id = run_name(run_date, number)
             try:
@@ -84,11 +92,14 @@ class Archive:
                 continue
             return run_id
 
-    def ensure_started(self, run_id: str) -> None:
+    def start_named_run(self, run_id: str, facts: Record) -> None:
+        """Take this very name; ``ArchiveError`` where it is taken."""
+        self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, "started_at": now(), **facts}))
+
+    def ensure_started(self, run_id: str, facts: Optional[Record] = None) -> None:
         """Take a run's name where the state machine's own service has given it, rather than ``start_run``."""
-        key = f"{self.folder(run_id)}/started.json"
-        if not self.store.exists(key):
-            self.store.create(key, dump({"run_id": run_id, "started_at": now()}))
+        if not self.store.exists(f"{self.folder(run_id)}/started.json"):
+            self.start_named_run(run_id, facts or {})
 
     def started(self, run_id: str) -> Record:
         """What was known of a run when its name was taken: when, for which deployment, with whose approval."""
@@ -173,25 +184,45 @@ class Archive:
         return sorted(found, key=lambda name: (run_date_of(name), int(name.rsplit("-", 1)[1])))
 
     def run(self, run_id: str) -> Record:
-        """A run's newest record, with ``state`` closed; or, before there is one, what is known, with ``state`` open."""
+        """A run's newest record, with ``state`` closed. Before there is one, what is known: with ``state`` running and outcome
+        RUNNING while somebody works on it, else with ``state`` lost and outcome FAILED.
+
+        A run that goes on after its record was written is running again.
+        """
         folder = self.folder(run_id)
         names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
         if "started.json" not in names:
             raise UsageError(f"There is no run {run_id}; `daybook runs` lists them.")
-        records = [name for name in names if re.fullmatch(r"run(\.redrive-\d+)?\.json", name)]
+        working = self.holder(run_id)
+        records = self.closing_records(run_id) if working is None else []
         if records:
-            newest = max(records, key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
-            return {**json.loads(self.store.read(f"{folder}/{newest}")), "state": "closed"}
+            return {**records[-1], "state": "closed"}
         started = json.loads(self.store.read(f"{folder}/started.json"))
+        if working is not None or "://" in self.store.uri:
+            known = {"outcome": "RUNNING", "state": "running", "reasons": [f"The run is under way: {working or run_id}."]}
+        else:
+            known = {"outcome": "FAILED", "state": "lost", "reasons": [LOST]}
         return {
             **started,
             "record": "run",
             "run_date": run_date_of(run_id).isoformat(),
-            "outcome": "UNFINISHED",
-            "reasons": ["The run has no closing record: it is still running, or it was cut off."],
             "stages": self.attempts(run_id),
-            "state": "open",
+            **known,
         }
+
+    def holder(self, run_id: str) -> Optional[Holder]:
+        """Who works on this run right now, where that can be known and somebody does."""
+        holder = holder_of(self.store.uri, run_date_of(run_id))
+        # One that has not signed yet may be this run's.
+        return holder if holder is not None and holder.run_id in ("", run_id) else None
+
+    def closing_records(self, run_id: str) -> list[Record]:
+        """The run's closing records, oldest first: one, and a further one for each time that it went on."""
+        folder = self.folder(run_id)
+        names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
+        records = [name for name in names if re.fullmatch(r"run(\.redrive-\d+)?\.json", name)]
+        records.sort(key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
+        return [json.loads(self.store.read(f"{folder}/{name}")) for name in records]
 
     def history(self, run_id: str) -> list[Record]:
         """The events of the state machine, oldest first; empty where none were archived yet."""

@@ -67,5 +67,9 @@ class ArchiveError(DaybookError):
     """A record could not be written or is not there."""
 
 
+class DateHeldError(DaybookError):
+    """Another run works on the business date: the message says which, whose and since when."""
+
+
 class StageError(DaybookError):
     """A stage cannot go on."""

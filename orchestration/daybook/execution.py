@@ -34,7 +34,7 @@ from daybook.lineage.graph import collect, without_lineage
 from daybook.openlineage import as_lines, post_events, run_events
 from daybook.params import Settings, load_settings, looks_secret, parse_run_date, project_root
 from daybook.pii.redaction import Redactor, withheld
-from daybook.provenance import code_version, state_machine_version
+from daybook.provenance import code_version, fingerprint, state_machine_version
 from daybook.report import render_notebook
 from daybook.sources import load_source
 from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
@@ -95,11 +95,13 @@ def run_stage(
     env: str,
     run_date: str,
     run_id: str,
+    part_of: Optional[str] = None,
     overrides: Optional[dict[str, str]] = None,
     extra: Optional[dict[str, Any]] = None,
 ) -> Record:
     """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
 
+    ``part_of`` names the backfill that the run is a day of, for a run whose name was taken elsewhere than in the archive.
     Raises ``UsageError`` for parameters and sources that cannot be run at all; nothing is archived then.
     """
     settings = load_settings(env, overrides)
@@ -113,7 +115,7 @@ def run_stage(
     check_parameters(source, path.name, parameters)
 
     archive = Archive(settings.archive)
-    archive.ensure_started(run_id)
+    archive.ensure_started(run_id, {"env": env, **({"part_of": part_of} if part_of else {})})
     close_abandoned(archive, settings, run_id)
     scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
     # What is claimed is archived at once, before anything can be known of the run's values.
@@ -194,12 +196,16 @@ def close_run(
         "seconds": _seconds_between(started, ended),
         "state_machine": state_machine_version(),
         "code": code_version(),
+        # What computed the tables: a date whose own differs from today's is stale.
+        "fingerprint": fingerprint(settings),
         "engine": next((each["engine"] for each in attempts if each["engine"]), None),
         "python": platform.python_version(),
         "stages": [without_lineage(each) for each in attempts],
         "summary": summary,
         # Whoever let pass what a gate had refused, and why.
         **({"approval": begun["approval"]} if "approval" in begun else {}),
+        # The backfill that it was a day of.
+        **({"part_of": begun["part_of"]} if "part_of" in begun else {}),
         "lineage": collect(attempts, order),
     }
     try:

@@ -24,8 +24,6 @@ Expected = Callable[[date, date], list[date]]
 """The business dates that the source should bring, from the first to the last of a span, both included."""
 
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
-_UNDER_WAY = ("RUNNING", "UNFINISHED")
-"""Outcomes of runs that have not ended: they say nothing of their date yet."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def freshness_of(
     today = at.astimezone(zone).date()
     span = expected(dates[0], today) if dates and dates[0] <= today else []
     # The order of the runs is that of their dates and numbers, so the last one stands.
-    ended = {_date_of(run): run["outcome"] for run in runs if run["outcome"] not in _UNDER_WAY}
+    ended = {_date_of(run): run["outcome"] for run in runs if run["outcome"] != "RUNNING"}
     wanted = [day for day in span if ended.get(day) != "SKIPPED"]
     return [_freshness(table, shown_dates(runs, table), wanted, zone, at) for table in tables]
 

@@ -202,7 +202,8 @@ def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = N
     reason = re.sub(r"^[A-Z]\w+ should", "it should", first["msg"].replace("Value error, ", ""))
     # What an address carries besides its place may be a secret.
     given = re.sub(r"//[^/@]*@|\?.*", "…", first["input"]) if "://" in str(first["input"]) else first["input"]
-    return f"{where}: key {key!r} is {given!r}: {reason}."
+    said = str(given) if isinstance(given, date) else repr(given)
+    return f"{where}: key {key!r} is {said}: {reason}."
 
 
 _SECRETS = re.compile(

@@ -38,7 +38,7 @@ from daybook.storage import Store
 
 _UNSPLIT = "_raw"
 """The column with the text of rows that could not be split: any of its fields may be personal."""
-_OUTCOMES = {"SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "UNFINISHED", "Daybook", "DuckDB", "Python"}
+_OUTCOMES = {"SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING", "Daybook", "DuckDB", "Python"}
 _TIME_OR_NUMBER = re.compile(r"[\d\s.,:/+TZ-]*")
 
 

@@ -1,4 +1,5 @@
-"""Which code ran: commit, whether it was changed since, the lock of its packages, and the state machine's file.
+"""Which code ran: commit, whether it was changed since, the lock of its packages, the state machine's file, and a fingerprint
+of all that decides what a date's tables hold.
 
 Here: facts about the project's own files. Not here: which data was read (``daybook.lake`` notes versions).
 """
@@ -6,13 +7,37 @@ Here: facts about the project's own files. Not here: which data was read (``dayb
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Optional
 
 from daybook.archive import sha256
-from daybook.params import project_root
+from daybook.contracts.files import landing_contract_path
+from daybook.errors import ParamsError
+from daybook.params import Settings, project_root, read_yaml
+from daybook.stages import STAGES, notebook_name
+
+PACKAGE = Path(__file__).resolve().parent
+
+DECIDING = (
+    *("contracts", "engines", "lake", "versions", "publication"),
+    *("sources.spec", "sources.files", "sources.mapping"),
+    *("quality.rules", "quality.checks", "quality.verdicts", "quality.history"),
+    *("erasure.withholding", "erasure.people", "erasure.blanks"),
+    "pii.keys",
+    *("notebook.stage", "notebook.magic", "notebook.dates", "notebook.approval", "notebook.releases"),
+    *("notebook.ingest", "notebook.validate", "notebook.transform", "notebook.aggregate", "notebook.quality"),
+    "notebook.publishing",
+)
+"""The rooms, or of mixed rooms the modules, that decide what a date's tables hold: a change in one of them can make another
+row, another verdict or another published figure of the same input. What starts, watches, records, shows or tells of a run is
+not among them, nor is what stewards start (their acts are runs, or rewrite the tables themselves), nor what only carries values
+that have a part of their own in the fingerprint (``params``), or hands bytes on as they are (``storage``)."""
+DECIDING_SETTINGS = ("timezone", "currency", "engine", "max_rejected_share", "tolerated_rejected_rows")
+_SAID_OF_SOURCE = ("title", "licence", "calendar")
+"""Keys of a source that change no row."""
 
 
 @functools.cache
@@ -38,6 +63,76 @@ def state_machine_version() -> dict[str, str]:
     """Name and digest of the nightly run's state machine file."""
     path = state_machine_path()
     return {"file": path.name, "sha256": sha256(path.read_bytes())}
+
+
+def fingerprint(settings: Settings) -> dict[str, Optional[str]]:
+    """Digests (SHA-256) of what computes a date's tables, by part; null where there is nothing to digest.
+
+    Notebooks count by their code (no outputs, no metadata, no text, and no parameters, which each run is given), contracts and
+    the source by what they say (no comments, no descriptions), the package by its files' bytes. Equal digests, equal input:
+    equal tables. It needs no git, and reads some fifty small files anew each time, since they may change while a process lives.
+    """
+    params = project_root() / "params"
+    lock = project_root() / "requirements.lock"
+    source = _said(params / "sources" / f"{settings.source}.yaml")
+    if isinstance(source, dict):
+        source = {key: value for key, value in source.items() if key not in _SAID_OF_SOURCE}
+    contracts = [path for layer in ("silver", "gold") for path in sorted((params / "contracts" / layer).glob("*.yaml"))]
+    return {
+        "notebooks": _digest([[name, _code_of(name)] for name in map(notebook_name, STAGES[:-1])]),
+        "package": _digest([[name, sha256(path.read_bytes())] for name, path in _deciding_modules()]),
+        "contracts": _digest([[path.stem, _undescribed(_said(path))] for path in contracts]),
+        "source": _digest([source, _undescribed(_said(landing_contract_path(settings.source)))]),
+        "settings": _digest([[key, getattr(settings, key)] for key in DECIDING_SETTINGS]),
+        "lock": sha256(lock.read_bytes()) if lock.is_file() else None,
+    }
+
+
+def _digest(parts: list[Any]) -> str:
+    return sha256(json.dumps(parts, default=str).encode())
+
+
+# A run is closed whatever has been done to the project since it began: a file that cannot be read as what it should be counts
+# by its bytes, and one that is gone is noted as such.
+
+
+def _code_of(name: str) -> Any:
+    """The code cells of a notebook, without its parameters."""
+    path = project_root() / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        return None
+    try:
+        cells = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
+        # A source is a text, or its lines.
+        return ["".join(cell["source"]) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return sha256(path.read_bytes())
+
+
+def _deciding_modules() -> list[tuple[str, Path]]:
+    found = []
+    for name in DECIDING:
+        place = PACKAGE.joinpath(*name.split("."))
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        found += [(str(path.relative_to(PACKAGE)), path) for path in files]
+    return found
+
+
+def _said(path: Path) -> Any:
+    """What a YAML file says."""
+    if not path.is_file():
+        return None
+    try:
+        return read_yaml(path)
+    except ParamsError:
+        return sha256(path.read_bytes())
+
+
+def _undescribed(node: Any) -> Any:
+    """A contract without its prose."""
+    if isinstance(node, dict):
+        return {key: _undescribed(value) for key, value in node.items() if key != "description"}
+    return [_undescribed(each) for each in node] if isinstance(node, list) else node
 
 
 def _git(root: Path, *arguments: str) -> Optional[str]:

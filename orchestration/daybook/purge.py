@@ -7,7 +7,6 @@ of runs (``daybook.lake``).
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -221,22 +220,22 @@ def loose_files(root: str) -> list[Listed]:
 
 
 def refuse_under_way(archive: Archive, doing: str) -> None:
-    """Raise where a run has begun within a day and has not ended: it would go on with what is being changed."""
-    runs: dict[str, list[str]] = {}
-    for key in archive.store.keys(""):
-        parts = key.split("/")
-        if len(parts) == 3 and parts[0].startswith("run_date="):
-            runs.setdefault("/".join(parts[:2]), []).append(parts[2])
+    """Raise while a run is under way: it would go on with what is being changed.
+
+    In a folder the locks of dates tell. In a bucket, a run counts that began within a day and has no closing record.
+    """
+    bucket = "://" in archive.store.uri
     now = datetime.now(timezone.utc)
-    for folder, names in sorted(runs.items()):
-        if "started.json" not in names or any(re.fullmatch(r"run(\.redrive-\d+)?\.json", name) for name in names):
-            continue
-        started = json.loads(archive.store.read(f"{folder}/started.json"))["started_at"]
-        if now - parse_moment(started) < UNDER_WAY:
-            run_id = folder.split("/")[1]
+    for run_id in archive.run_ids():
+        if bucket:
+            recent = now - parse_moment(archive.started(run_id)["started_at"]) < UNDER_WAY
+            working = recent and not archive.closing_records(run_id)
+        else:
+            working = archive.holder(run_id) is not None
+        if working:
             raise UsageError(
-                f"The run {run_id} has not ended: {doing} changes what it works on; wait for it, end it with "
-                f"`daybook resume {run_id}`, or give --while-running if you know that it is over."
+                f"The run {run_id} has not ended: {doing} changes what it works on; wait for it, or give --while-running if "
+                "you know that it is over."
             )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -26,6 +27,14 @@ class Listed(NamedTuple):
     key: str
     size: int
     modified: datetime
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing knows it, unread: its size in bytes, and when it came to be where it is (UTC)."""
+
+    bytes: int
+    arrived_at: datetime
 
 
 class Store:
@@ -69,9 +78,29 @@ class Store:
         return sorted(str(item["path"]) for item in found)
 
     def listed(self, prefix: str = "") -> list[Listed]:
-        """Every object under a prefix (whole path segments) with its size and age, sorted by key."""
+        """Every object under a prefix (whole path segments) with its size and when its bytes were written, sorted by key.
+
+        For tables, which nobody moves files into; ``entries`` is for places where others drop them.
+        """
         found = obstore.list(self._open(), prefix or None).collect()
         return sorted(Listed(str(item["path"]), int(item["size"]), item["last_modified"]) for item in found)
+
+    def entries(self, prefix: str = "") -> dict[str, Entry]:
+        """Every object under a prefix (whole path segments) by its key, sorted, without reading any."""
+        found = obstore.list(self._open(), prefix or None).collect()
+        entries = {str(item["path"]): Entry(item["size"], self._arrived(item["path"], item["last_modified"])) for item in found}
+        return dict(sorted(entries.items()))
+
+    def _arrived(self, key: str, modified: datetime) -> datetime:
+        """A bucket notes when an object was put there. A file keeps its time of modification when it is moved or copied here
+        (mv, cp -p, rsync -t, tar), but its status changes then, which nobody can date back."""
+        if self._bucket is not None:
+            return modified
+        try:
+            changed = (Path(self.uri) / key).stat().st_ctime
+        except FileNotFoundError:  # A name that listings write otherwise, or a file removed since.
+            return modified
+        return max(modified, datetime.fromtimestamp(changed, timezone.utc))
 
     def folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""

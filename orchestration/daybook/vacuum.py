@@ -31,7 +31,7 @@ from daybook.storage import Listed, Store
 
 MARGIN = timedelta(days=1)
 """What was a table's newest version within it stays, and so does a file this young: a run under way may need either."""
-_RESUMABLE = ("FAILED", "RUNNING", "UNFINISHED")
+_RESUMABLE = ("FAILED", "RUNNING")
 """Outcomes of runs that may go on, with their candidates and the versions that those were computed from."""
 
 
@@ -120,7 +120,7 @@ def pinned_versions(records: Iterable[Record], *, since: datetime) -> dict[str, 
     """By table the versions that runs have read or written, or were computed from, if they or a stage of theirs began since."""
     pinned: dict[str, set[int]] = {}
     for record in records:
-        if record["outcome"] not in ("RUNNING", "UNFINISHED") and _last_began(record) < since:
+        if record["outcome"] != "RUNNING" and _last_began(record) < since:
             continue
         for attempt in record["stages"]:
             snapshot = (attempt.get("details") or {}).get("snapshot", {})

@@ -11,6 +11,7 @@ import pytest
 
 from daybook.archive import Archive
 from daybook.lake import Lake
+from daybook.locks import DateLock
 from daybook.params import load_settings
 
 from ..vacuuming import age_file, content, data_files, files, put_run, write
@@ -87,11 +88,14 @@ def test_json_cannot_ask(lake: Lake, call: Call) -> None:
 
 
 def test_a_run_under_way_stops_it_unless_one_knows_better(lake: Lake, call: Call) -> None:
-    run_id = Archive(load_settings("local").archive).start_run(date(2025, 11, 2), {})
-    code, _, error = call("vacuum", "--yes")
-    assert (code, error.startswith(f"The run {run_id} has not ended: `daybook vacuum` changes")) == (2, True)
-    assert call("vacuum", "--dry-run")[0] == 0
-    assert call("vacuum", "--yes", "--while-running")[0] == 0
+    archive = load_settings("local").archive
+    run_id = Archive(archive).start_run(date(2025, 11, 2), {})
+    with DateLock(archive, date(2025, 11, 2)) as lock:
+        lock.sign(run_id)
+        code, _, error = call("vacuum", "--yes")
+        assert (code, error.startswith(f"The run {run_id} has not ended: `daybook vacuum` changes")) == (2, True)
+        assert call("vacuum", "--dry-run")[0] == 0
+        assert call("vacuum", "--yes", "--while-running")[0] == 0
 
 
 def test_an_archive_without_runs_is_not_this_lakes(lake: Lake, call: Call, tmp_path: Path) -> None:

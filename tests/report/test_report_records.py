@@ -8,9 +8,10 @@ from daybook.errors import ArchiveError
 from daybook.report import records
 
 
-def test_a_run_without_its_closing_record_is_unfinished(run):
-    assert records.outcome_of(run(state="open", outcome=None)) is records.UNFINISHED
-    assert records.outcome_of(run(state="open")) is records.UNFINISHED
+def test_a_run_without_its_closing_record_is_running(run):
+    assert records.outcome_of(run(state="running", outcome=None)) is records.RUNNING
+    assert records.outcome_of(run(state="running", outcome="RUNNING")) is records.RUNNING
+    assert records.outcome_of(run(state="lost", outcome="FAILED")) is records.FAILED
     assert records.outcome_of(run()) is records.SUCCEEDED
 
 

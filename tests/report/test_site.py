@@ -48,9 +48,11 @@ def test_every_date_is_marked_by_a_symbol_and_links_to_its_newest_run(build, run
 
 
 def test_the_legend_counts_every_outcome(build, run):
-    index, _ = build(run("2018-05-01"), run("2018-05-04", outcome="SKIPPED"), run("2018-05-05", state="open"))
+    index, _ = build(
+        run("2018-05-01"), run("2018-05-04", outcome="SKIPPED"), run("2018-05-05", state="running", outcome="RUNNING")
+    )
     assert "1 SUCCEEDED published 1 SKIPPED nothing to do 0 REJECTED" in index.text
-    assert "1 UNFINISHED still running, or ended without a record 2 GAP no run for this date" in index.text
+    assert "1 RUNNING under way when this page was made 2 GAP no run for this date" in index.text
 
 
 def test_the_newest_runs_come_first(build, run):
@@ -180,11 +182,11 @@ def test_a_run_page_draws_the_lineage_and_says_what_is_not_known_of_it(build, ru
 
 
 def test_an_unfinished_run_has_a_page_of_what_is_there(build, attempt):
-    record = {"run_id": "daily-2018-05-05-1", "run_date": "2018-05-05", "state": "open", "stages": [attempt("ingest")]}
-    empty = {"run_id": "daily-2018-05-06-1", "run_date": "2018-05-06", "state": "open", "stages": []}
+    record = {"run_id": "daily-2018-05-05-1", "run_date": "2018-05-05", "state": "running", "stages": [attempt("ingest")]}
+    empty = {"run_id": "daily-2018-05-06-1", "run_date": "2018-05-06", "state": "running", "stages": []}
     index, page_of = build(record, empty)
     assert "No business date has succeeded yet." in index.text
-    assert "Saturday, 5 May 2018 UNFINISHED" in page_of(record).text
+    assert "Saturday, 5 May 2018 RUNNING" in page_of(record).text
     assert "../../archive/daily-2018-05-05-1/run.json" not in page_of(record).values("href", "a")
     assert "No stage has left a record." in page_of(empty).text
 

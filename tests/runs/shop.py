@@ -168,7 +168,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
     from daybook.cli import main
 
     monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
-    monkeypatch.setattr("daybook.laptop.Random", NoWait)
+    monkeypatch.setattr("daybook.laptop.runs.Random", NoWait)
     with pytest.raises(SystemExit) as ended:
         main()
     printed = capsys.readouterr()

@@ -63,8 +63,8 @@ def test_an_unknown_source_is_told_with_those_there_are(project):
 def test_an_unknown_key_is_told_with_the_known_ones(project, shop):
     shop["colour"] = "red"
     assert refusal(project, shop) == (
-        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, null_values, entities, people, "
-        "mapping."
+        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, null_values, calendar, "
+        "entities, people, mapping."
     )
 
 

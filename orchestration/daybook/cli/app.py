@@ -38,7 +38,7 @@ state = _State()
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 EXIT_CODES = {"SUCCEEDED": EXIT_GOOD, "SKIPPED": EXIT_GOOD, "REJECTED": EXIT_REJECTED}
-_STYLES = {"SUCCEEDED": "green", "SKIPPED": "cyan", "REJECTED": "yellow", "FAILED": "red", "UNFINISHED": "magenta"}
+_STYLES = {"SUCCEEDED": "green", "SKIPPED": "cyan", "REJECTED": "yellow", "FAILED": "red", "RUNNING": "magenta"}
 
 Env = Annotated[str, typer.Option("--env", help="The deployment: a file in params/.", metavar="NAME")]
 Set = Annotated[

@@ -16,7 +16,9 @@ import typer
 
 from daybook.cli.app import EXIT_CODES, AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of, styled
 from daybook.errors import EXIT_FAILED, UsageError
+from daybook.locks import DateLock
 from daybook.params import Settings, parse_run_date, require_own_lake
+from daybook.stages import STAGES
 
 
 @app.command()
@@ -28,8 +30,6 @@ def run(
 ) -> None:
     """Process one business date: all six stages, by the state machine, on this machine."""
     from daybook.archive import Archive
-    from daybook.laptop import run_day
-    from daybook.progress import Progress
     from daybook.sources import open_landing
 
     settings = settings_of(env, set_)
@@ -37,16 +37,14 @@ def run(
     # What is wrong for certain is told at once, rather than by a run that fails after its retries.
     require_own_lake(settings)
     open_landing(settings.landing)
-    run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
-    end_on_signals()
-    with Progress(console, settings, run_id, live=not as_json) as progress:
-        _, record = run_day(settings, run_id, listener=progress)
-    finish(settings, record, as_json)
+    with DateLock(settings.archive, run_date) as lock:
+        run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
+        follow(settings, run_id, lock, as_json=as_json)
 
 
 @app.command()
 def resume(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], env: Env = "local", set_: Set = None) -> None:
-    """Go on with a run that was cut off, from the stage that did not end."""
+    """Go on with a run that failed or was cut off, from the stage that did not end; what ended well is not run again."""
     from daybook.laptop import resume_day
     from daybook.progress import Progress
 
@@ -55,6 +53,17 @@ def resume(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], env: Env = 
     with Progress(console, settings, run_id, live=True) as progress:
         _, record = resume_day(settings, run_id, listener=progress)
     finish(settings, record, as_json=False)
+
+
+def follow(settings: Settings, run_id: str, lock: DateLock, *, first_stage: str = STAGES[0], as_json: bool) -> None:
+    """Execute a run whose name and date are taken, show its progress, and end the command as it ends."""
+    from daybook.laptop import run_day
+    from daybook.progress import Progress
+
+    end_on_signals()
+    with Progress(console, settings, run_id, live=not as_json) as progress:
+        _, record = run_day(settings, run_id, first_stage=first_stage, lock=lock, listener=progress)
+    finish(settings, record, as_json)
 
 
 @app.command()
@@ -158,13 +167,13 @@ def _write_report(settings: Settings) -> Path:
 
 def _print_day(record: dict[str, Any]) -> None:
     """How a run ended: the outcome and why, the day's figures, what the stages said to people."""
-    if record["state"] == "open":
-        resume = f"daybook resume --env {record['env']} {record['run_id']}"
-        console.print(f"\n{styled('UNFINISHED')} {record['run_id']}; go on with `{resume}`.")
-        return
     console.print(f"\n{styled(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
     for reason in record["reasons"]:
         console.print(f"  {escaped(reason)}", soft_wrap=True)
+    if record["outcome"] == "FAILED":
+        console.print(
+            f"  Go on from the stage that failed: `daybook resume --env {record['env']} {record['run_id']}`", soft_wrap=True
+        )
     for attempt in record["stages"]:
         for warning in attempt["details"].get("warnings", []):
             console.print(f"  [yellow]Note:[/] {escaped(warning)}", soft_wrap=True)

@@ -12,9 +12,11 @@ from typing import Annotated, Any, Optional
 import typer
 
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
-from daybook.cli.runs import end_on_signals, finish
+from daybook.cli.runs import follow
 from daybook.errors import UsageError
-from daybook.params import Settings, parse_run_date, require_own_lake
+from daybook.locks import DateLock
+from daybook.params import parse_run_date, require_own_lake
+from daybook.stages import run_date_of
 
 quarantine_app = typer.Typer(help="Look at rows in quarantine, and let them out.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(quarantine_app, name="quarantine")
@@ -37,8 +39,9 @@ def approve(
 
     settings = settings_of(env, set_)
     require_own_lake(settings)
-    start = decide(settings, run_id, by=by or getpass.getuser(), why=why)
-    _run(settings, start.run_id, start.first_stage, as_json=as_json)
+    with DateLock(settings.archive, run_date_of(run_id)) as lock:
+        start = decide(settings, run_id, by=by or getpass.getuser(), why=why)
+        follow(settings, start.run_id, lock, first_stage=start.first_stage, as_json=as_json)
 
 
 @quarantine_app.command(name="list")
@@ -115,18 +118,9 @@ def release(
         return
     if not as_json:
         print(f"{said} released.")
-    start = start_again(settings, run_date, rows=len(chosen), by=name, why=why)
-    _run(settings, start.run_id, start.first_stage, as_json=as_json)
-
-
-def _run(settings: Settings, run_id: str, first_stage: str, *, as_json: bool) -> None:
-    from daybook.laptop import run_day
-    from daybook.progress import Progress
-
-    end_on_signals()
-    with Progress(console, settings, run_id, live=not as_json) as progress:
-        _, record = run_day(settings, run_id, first_stage=first_stage, listener=progress)
-    finish(settings, record, as_json)
+    with DateLock(settings.archive, run_date) as lock:
+        start = start_again(settings, run_date, rows=len(chosen), by=name, why=why)
+        follow(settings, start.run_id, lock, first_stage=start.first_stage, as_json=as_json)
 
 
 def _repairs(fixes: Optional[list[str]]) -> dict[str, str]:

@@ -44,6 +44,5 @@ def _environment() -> Environment:
         share=formats.share,
         code_version=formats.code_version,
         outcomes=records.OUTCOMES,
-        unfinished=records.UNFINISHED,
     )
     return environment

@@ -30,9 +30,9 @@ SUCCEEDED = Outcome("SUCCEEDED", "succeeded", "published")
 SKIPPED = Outcome("SKIPPED", "skipped", "nothing to do")
 REJECTED = Outcome("REJECTED", "rejected", "a gate said no")
 FAILED = Outcome("FAILED", "failed", "a fault, after all retries")
-UNFINISHED = Outcome("UNFINISHED", "unfinished", "still running, or ended without a record")
+RUNNING = Outcome("RUNNING", "running", "under way when this page was made")
 GAP = Outcome("GAP", "gap", "no run for this date")
-OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, UNFINISHED, GAP)
+OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, RUNNING, GAP)
 _BY_NAME = {outcome.name: outcome for outcome in OUTCOMES if outcome is not GAP}
 
 _RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,80}")
@@ -78,10 +78,10 @@ def run_id_of(run: Record) -> str:
 
 
 def outcome_of(record: Record) -> Outcome:
-    """What a run or an attempt came to; UNFINISHED while it has no outcome."""
+    """What a run or an attempt came to; RUNNING while it is under way."""
     name = record.get("outcome")
-    if name is None or record.get("state") == "open":
-        return UNFINISHED
+    if name is None:
+        return RUNNING
     if name not in _BY_NAME:
         where = f"{record.get('run_id')}, {record.get('stage', 'run')}"
         raise ArchiveError(f"The record of {where} has the outcome {name!r}; allowed are {', '.join(_BY_NAME)}.")
@@ -178,8 +178,8 @@ def attempt_files(attempt: Record) -> Dict[str, str]:
 
 
 def failure_of(run: Record) -> Optional[Record]:
-    """The attempt a run's fault is to be read in: the last that failed, if the run itself failed or never ended."""
-    if outcome_of(run) not in (FAILED, UNFINISHED):
+    """The attempt a run's fault is to be read in: the last that failed, if the run itself failed or is under way."""
+    if outcome_of(run) not in (FAILED, RUNNING):
         return None
     failed = [attempt for attempt in attempts(run) if attempt.get("failure")]
     return failed[-1] if failed else None

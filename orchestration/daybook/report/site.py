@@ -34,7 +34,7 @@ def build_site(
     Parameters
     ----------
     runs
-        Run records in any order, those of unfinished runs (``"state": "open"``) included.
+        Run records in any order, those of runs under way (``"state": "running"``) and lost ones included.
     out
         The site's directory; made if it is not there. Pages of runs that are not in ``runs`` are left as they are.
     archive_href

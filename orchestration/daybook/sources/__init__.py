@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from daybook.sources.arrivals import Arrivals
+from daybook.sources.calendar import Calendar
 from daybook.sources.files import LandedFile, open_landing, read_entity
 from daybook.sources.mapping import mapped_sql
 from daybook.sources.spec import Column, Entity, Source, load_source, source_names
 
 __all__ = [
+    "Arrivals",
+    "Calendar",
     "Column",
     "Entity",
     "LandedFile",

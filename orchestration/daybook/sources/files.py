@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Protocol
 
 import pyarrow as pa
 import pyarrow.csv
@@ -50,15 +50,33 @@ def open_landing(uri: str) -> Store:
     return Store(uri)
 
 
-def find_files(store: Store, entity: Entity, run_date: date) -> list[str]:
+class Listed(Protocol):
+    """What files are there: a store, or a look at one."""
+
+    def exists(self, key: str) -> bool: ...
+
+    def keys(self, prefix: str = "") -> list[str]: ...
+
+
+def find_files(store: Listed, entity: Entity, run_date: date) -> list[str]:
     """The entity's files for a business date, sorted by name; an empty list where there is none."""
-    pattern = entity.files.replace("{run_date}", run_date.isoformat())
+    pattern = _pattern(entity, run_date)
     folder = pattern.rsplit("/", 1)[0] if "/" in pattern else ""
     if not any(mark in pattern for mark in "*?["):
         return [pattern] if store.exists(pattern) else []
     if any(mark in folder for mark in "*?["):
         folder = ""
-    return [key for key in store.keys(folder) if fnmatch.fnmatchcase(key, pattern) and key.count("/") == pattern.count("/")]
+    return [key for key in store.keys(folder) if is_file_of(entity, run_date, key)]
+
+
+def is_file_of(entity: Entity, run_date: date, key: str) -> bool:
+    """Whether a file of this name is one of the entity's for a business date, be it there or not."""
+    pattern = _pattern(entity, run_date)
+    return fnmatch.fnmatchcase(key, pattern) and key.count("/") == pattern.count("/")
+
+
+def _pattern(entity: Entity, run_date: date) -> str:
+    return entity.files.replace("{run_date}", run_date.isoformat())
 
 
 def read_entity(store: Store, source: Source, name: str, run_date: date) -> tuple[Optional[pa.Table], list[LandedFile]]:

@@ -1,7 +1,8 @@
 """What a source's YAML (``params/sources/<name>.yaml``) may say.
 
 Here: the typed model of entities and mappings, how a column of a landing contract is read, and the checks that need no data.
-Not here: reading files (``files``), the SQL a mapping stands for (``mapping``), judging rows (``daybook.quality``).
+Not here: which dates there should be (``calendar``), reading files (``files``), the SQL a mapping stands for (``mapping``),
+judging rows (``daybook.quality``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from daybook.contracts import Property, Table, load_landing, load_tables
 from daybook.errors import SourceError
 from daybook.params import explain, project_root, read_yaml
+from daybook.sources.calendar import Calendar
 
 Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
 ColumnType = Literal["text", "integer", "decimal", "date", "timestamp", "boolean"]
@@ -79,6 +81,7 @@ class Source(_Model):
     encoding: Union[Encoding, list[Encoding]] = "utf-8"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     null_values: list[str] = Field(default_factory=list, description="Texts that mean: no value. The empty text always does.")
+    calendar: Calendar = Field(default_factory=Calendar, description="The business dates there should be.")
     entities: dict[str, Entity] = Field(min_length=1)
     people: dict[str, str] = Field(
         default_factory=dict, description="For an entity with rows of persons: SQL for the id that customer_key is made of."

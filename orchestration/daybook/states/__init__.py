@@ -9,7 +9,7 @@ from __future__ import annotations
 from daybook.states.clock import Clock, FakeClock, SystemClock
 from daybook.states.definition import StateMachine
 from daybook.states.execution import Execution, resume_execution, run_execution
-from daybook.states.history import read_events
+from daybook.states.history import details_of, read_events
 from daybook.states.model import Finding
 from daybook.states.rules import lint
 from daybook.states.tasks import Heartbeat, TaskError, TaskService, TaskTimeout
@@ -25,6 +25,7 @@ __all__ = [
     "TaskError",
     "TaskService",
     "TaskTimeout",
+    "details_of",
     "lint",
     "read_events",
     "resume_execution",

@@ -1,0 +1,109 @@
+"""Commands on days that were missed: gaps.
+
+Here: those. Not here: which dates are gaps, and which of them a run can close (``daybook.gaps``).
+"""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+from collections import Counter
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Annotated, Any, Optional
+
+import typer
+
+from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
+from daybook.errors import EXIT_FAILED
+from daybook.gaps import REASONS, Findings, find_gaps, select_for_catch_up
+from daybook.params import parse_run_date
+
+Since = Annotated[
+    Optional[str],
+    typer.Option(
+        "--since",
+        help="The first date to look at; else the first of the source's calendar, or of the runs.",
+        metavar="YYYY-MM-DD",
+    ),
+]
+Until = Annotated[
+    Optional[str],
+    typer.Option(
+        "--until",
+        help="The last one; else the last of the calendar. Never later than what is due: from 02:00 UTC on, the day before.",
+        metavar="YYYY-MM-DD",
+    ),
+]
+
+
+@app.command()
+def gaps(env: Env = "local", set_: Set = None, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+    """List the business dates that should have a good run and have none, and why.
+
+    A date is a gap when it never ran, when its newest run failed or was rejected, when its files in the landing are no longer
+    those it read, or when notebooks, package, contracts, source, settings or lock have changed since (stale).
+
+    Ends with 0 when there is no gap and with 1 when there is one, so that a script can ask.
+    """
+    settings = settings_of(env, set_)
+    found = find_gaps(
+        settings,
+        now=datetime.now(timezone.utc),
+        since=parse_run_date(since) if since else None,
+        until=parse_run_date(until) if until else None,
+    )
+    if as_json:
+        print_json(_told(found))
+    else:
+        _print(found, settings.env)
+    if found.gaps:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _told(found: Findings) -> dict[str, Any]:
+    catch_up = {gap.run_date for gap in select_for_catch_up(found.gaps)}
+    gaps = [
+        {**asdict(gap), "weekday": f"{gap.run_date:%A}", "newest_run": gap.run_id, "catch_up": gap.run_date in catch_up}
+        for gap in found.gaps
+    ]
+    keys = ("run_date", "weekday", "reason", "detail", "newest_run", "catch_up", "change")
+    return {**asdict(found), "gaps": [{key: gap[key] for key in keys} for gap in gaps]}
+
+
+def _print(found: Findings, env: str) -> None:
+    if found.gaps:
+        table = new_table("date", "weekday", "reason", "detail", "newest run")
+        for gap in found.gaps:
+            table.add_row(gap.run_date.isoformat(), f"{gap.run_date:%A}", gap.reason, escaped(gap.detail), gap.run_id or "")
+        console.print(table)
+    for run_id in found.under_way:
+        console.print(f"Under way: {run_id}", soft_wrap=True)
+    if found.cleared:
+        console.print(
+            "Cleared: good dates whose files have left the landing since, so that nothing is left to compare: "
+            f"{len(found.cleared)}, from {found.cleared[0]} to {found.cleared[-1]}.",
+            soft_wrap=True,
+        )
+    console.print(_summary(found, env), soft_wrap=True)
+
+
+def _summary(found: Findings, env: str) -> str:
+    """How many gaps there are, of which kinds, and what to do about them."""
+    span = f"from {found.since} to {found.until}" if found.since <= found.until else f"from {found.since} on"
+    if not found.gaps:
+        expected = {0: "no date is expected", 1: "1 date is expected"}
+        return f"No gaps: {expected.get(found.expected, f'{found.expected} dates are expected')} {span}."
+    counts = Counter(gap.reason for gap in found.gaps)
+    kinds = ", ".join(f"{counts[reason]} {reason}" for reason in REASONS if counts[reason])
+    number = "1 gap" if len(found.gaps) == 1 else f"{len(found.gaps)} gaps"
+    said = f"{number} in {found.expected} expected {'date' if found.expected == 1 else 'dates'} {span}: {kinds}."
+    to_run = select_for_catch_up(found.gaps)
+    if to_run:
+        return f"{said} Run them, oldest first: `daybook run --env {env} --date {to_run[0].run_date}`."
+    rejected = [gap for gap in found.gaps if gap.reason == "rejected"]
+    if rejected:
+        run_id = rejected[0].run_id
+        return f"{said} Have the data mended, or look at `daybook show --env {env} {run_id}` and approve it."
+    lost = [gap for gap in found.gaps if gap.change and gap.change.withdrawn]
+    if lost:
+        return f"{said} Have the files delivered again; a run without them would fail or lose rows."
+    return f"{said} Run them again where the change matters: `daybook run --env {env} --date {found.gaps[0].run_date}`."

@@ -1,0 +1,279 @@
+"""Gaps: business dates that should have a good run and have none, or whose good run is no longer true.
+
+Here: which dates are gaps, the one reason of each, and which of them a catch-up runs again. All is derived from run records,
+the source's calendar and a look at the landing; nothing is stored. Not here: when a date is due (``daybook.schedule``), which
+dates a source has (``daybook.sources.calendar``), how files are compared (``daybook.sources.arrivals``), running (``laptop``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import partial
+from typing import Any, Literal, Optional, Union
+
+from daybook.archive import Archive, Record, first_line, parse_moment
+from daybook.errors import UsageError
+from daybook.params import Settings
+from daybook.provenance import fingerprint
+from daybook.schedule import newest_due
+from daybook.sources import Arrivals, Source, load_source
+from daybook.sources.files import is_file_of
+from daybook.stages import STAGES, run_date_of
+from daybook.storage import Store
+
+Reason = Literal["never ran", "failed", "rejected", "input changed", "input landed after the run", "stale"]
+REASONS: tuple[Reason, ...] = ("never ran", "failed", "rejected", "input changed", "input landed after the run", "stale")
+
+_REDACTED = "[redacted:"
+_READERS = 16
+"""Records that are read at a time: from a bucket, each waits some 30 ms for its answer."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """How the files of a date differ from those its last ingest read."""
+
+    changed: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    """Entities that had files and have none now: a run would fail, or take the date's rows for none."""
+    undated: bool = False
+    """All of it is in files that belong to every date, such as a snapshot: no sign that this date's rows differ."""
+
+    def __str__(self) -> str:
+        kinds = (
+            (self.changed, "has changed", "have changed"),
+            (self.new, "is new", "are new"),
+            (self.gone, "is gone", "are gone"),
+        )
+        said = [f"{_several(files)} {one if len(files) == 1 else more}" for files, one, more in kinds if files]
+        return "; ".join(said) + (" (for every date)" if self.undated else "")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A business date without a good run, why, and its newest run, if it has any."""
+
+    run_date: date
+    reason: Reason
+    detail: str
+    run_id: Optional[str] = None
+    change: Optional[Change] = None
+    """What is new in the landing since the date was read; not looked for where it never ran or failed."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The expected dates from ``since`` to ``until``, and what is the matter with some of them; each list oldest first."""
+
+    since: date
+    until: date
+    expected: int
+    gaps: list[Gap] = field(default_factory=list)
+    under_way: list[str] = field(default_factory=list)
+    """Runs that have not ended: their dates are no gaps yet."""
+    cleared: list[date] = field(default_factory=list)
+    """Dates with a good run whose files have all left the landing: nothing is left to compare with, or to run again from."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a date's ingest read, last: files with size and digest, and when it began to."""
+
+    at: datetime
+    skipped: bool
+    files: Optional[dict[str, tuple[int, str]]]
+    """None where the record does not say: it was withheld, or a name in it was redacted."""
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What the runs of a date say of it."""
+
+    run_id: str
+    outcome: str
+    reason: str
+    read: Optional[_Read]
+    fingerprints: tuple[Record, ...]
+    published: Optional[str]
+    """The newest of the runs before that succeeded."""
+
+
+_Cleared = Literal["cleared"]
+
+
+def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None, until: Optional[date] = None) -> Findings:
+    """The gaps of a deployment among the business dates that are due at ``now`` (which has a time zone).
+
+    ``since`` is by default the first date of the source's calendar, or that of the earliest run; ``until`` the newest date
+    that is due (it is never later), or the calendar's last. Raises ``UsageError`` where nothing says where to begin.
+    """
+    source = load_source(settings.source)
+    archive = Archive(settings.archive)
+    due = newest_due(now)
+    if since and until and until < since:
+        raise UsageError(f"--until {until} is before --since {since}; give the earlier date to --since.")
+    first = since or source.calendar.first or _earliest_run(archive, settings)
+    last = min(until or source.calendar.last or due, due)
+    days = source.calendar.expected(first, last)
+    found = Findings(first, last, len(days))
+    if not days:
+        return found
+    with ThreadPoolExecutor(_READERS) as readers:
+        pasts = list(readers.map(partial(_past, archive), days))
+    landing = Arrivals(Store(settings.landing))
+    today = fingerprint(settings)
+    for day, past in zip(days, pasts):
+        if past and past.outcome == "RUNNING":
+            found.under_way.append(past.run_id)
+            continue
+        gap = _judge(day, past, source, landing, today)
+        if gap == "cleared":
+            found.cleared.append(day)
+        elif gap:
+            found.gaps.append(gap)
+    return found
+
+
+def select_for_catch_up(gaps: Iterable[Gap], limit: Optional[int] = None, *, include_stale: bool = False) -> list[Gap]:
+    """The gaps that a run by itself can close, oldest first, at most ``limit`` of them.
+
+    Left out is what a run cannot mend: a rejected date whose input is what the gate saw, as the same rows get the same answer;
+    and a date that has lost an entity's files, as it would fail, or lose rows. What makes every date run again at once, by
+    itself and each time, is taken with ``include_stale`` only: a deploy (``stale``), and a new snapshot.
+    """
+    chosen = sorted((gap for gap in gaps if _mendable(gap, include_stale)), key=lambda gap: gap.run_date)
+    return chosen if limit is None else chosen[:limit]
+
+
+def _mendable(gap: Gap, include_stale: bool) -> bool:
+    if gap.change and gap.change.withdrawn:
+        return False
+    if gap.reason == "rejected":
+        return gap.change is not None
+    if gap.reason == "stale" or (gap.change and gap.change.undated):
+        return include_stale
+    return True
+
+
+def _earliest_run(archive: Archive, settings: Settings) -> date:
+    runs = archive.run_ids()
+    if not runs:
+        raise UsageError(
+            f"There are no runs yet, and params/sources/{settings.source}.yaml has no calendar.first, so nothing says "
+            "which dates there should be; give --since YYYY-MM-DD."
+        )
+    return run_date_of(runs[0])
+
+
+def _past(archive: Archive, day: date) -> Optional[_Past]:
+    """What a date's runs say, newest first, back to the one that read the landing: a run can begin at a later stage."""
+    run_ids = archive.run_ids(day)
+    if not run_ids:
+        return None
+    newest = archive.run(run_ids[-1])
+    outcome = newest["outcome"]
+    read, published, fingerprints = None, None, []
+    for run_id in reversed(run_ids):
+        record = newest if run_id == run_ids[-1] else archive.run(run_id)
+        if record.get("fingerprint") and read is None:
+            fingerprints.append(record["fingerprint"])
+        read = read or _read_by(record)
+        if record is not newest and published is None and record["outcome"] == "SUCCEEDED":
+            published = run_id
+        # Only of a failed run it is asked whether readers still see an earlier one.
+        if outcome == "RUNNING" or (read and (outcome != "FAILED" or published)):
+            break
+    reasons = newest.get("reasons") or [""]
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return _Past(run_ids[-1], outcome, first_line(reasons[0]) + more, read, tuple(fingerprints), published)
+
+
+def _read_by(record: Record) -> Optional[_Read]:
+    """What a run's ingest read, where it came to an end: a failed attempt changed no table, and has no list of its input."""
+    attempts = [each for each in record.get("stages") or [] if each["stage"] == STAGES[0]]
+    ended = [each for each in attempts if each["outcome"] != "FAILED"]
+    if not ended:
+        return None
+    attempt = ended[-1]
+    unknown = attempt.get("withheld") or any(_REDACTED in f"{each['file']} {each['sha256']}" for each in attempt["inputs"])
+    files = None if unknown else {each["file"]: (each["bytes"], each["sha256"]) for each in attempt["inputs"]}
+    return _Read(parse_moment(attempt["started_at"]), attempt["outcome"] == "SKIPPED", files)
+
+
+def _judge(day: date, past: Optional[_Past], source: Source, landing: Arrivals, today: Record) -> Union[Gap, _Cleared, None]:
+    """What is the matter with a date, if anything; where it is several things, the most telling of them."""
+    if past is None:
+        there = [name for name, entity in source.entities.items() if landing.files(entity, day)]
+        return Gap(
+            day, "never ran", "its files are there" if source.primary in there else f"no file of {source.primary} has landed"
+        )
+    if past.outcome == "FAILED":
+        kept = f"; the tables of {past.published} are still published" if past.published else ""
+        return Gap(day, "failed", past.reason + kept, past.run_id)
+    change = _compare(day, past.read, source, landing)
+    if past.outcome == "REJECTED":
+        differs = change if isinstance(change, Change) else None
+        since = f"; its input has changed since: {differs}" if differs else ""
+        return Gap(day, "rejected", past.reason + since, past.run_id, differs)
+    if isinstance(change, Change):
+        later = change.new and not change.changed and not change.gone
+        return Gap(day, "input landed after the run" if later else "input changed", str(change), past.run_id, change)
+    parts = _outdated(past, today)
+    if parts:
+        return Gap(day, "stale", f"computed with other {_listed(parts)}", past.run_id)
+    return change
+
+
+def _compare(day: date, read: Optional[_Read], source: Source, landing: Arrivals) -> Union[Change, _Cleared, None]:
+    """How the landing differs from what was read of it for a date; None where it does not, or nobody knows."""
+    if read is None or read.files is None:
+        return None
+    entities = dict(source.entities)
+    if read.skipped:
+        closed = [name for name, each in entities.items() if each.missing == "skip" or name == source.primary]
+        if not read.files and any(not landing.files(entities[name], day) for name in closed):
+            return None  # It would be skipped again.
+        if read.files:
+            # The first entity had no row of the date: the others were not read.
+            entities = {source.primary: entities[source.primary]}
+    there = {file: name for name, entity in entities.items() for file in landing.files(entity, day)}
+    gone = tuple(file for file in read.files if file not in there)
+    dated = [name for name, entity in entities.items() if "{run_date}" in entity.files]
+    if gone and not [file for file, name in there.items() if not dated or name in dated]:
+        return "cleared"
+    changed = tuple(
+        file
+        for file in there
+        if file in read.files
+        and not landing.is_as_read(file, size=read.files[file][0], sha256=read.files[file][1], read_at=read.at)
+    )
+    new = tuple(file for file in there if file not in read.files)
+    if not (changed or new or gone):
+        return None
+    withdrawn = tuple(
+        name
+        for name, entity in entities.items()
+        if name not in there.values() and any(is_file_of(entity, day, file) for file in gone)
+    )
+    return Change(changed, new, gone, withdrawn, undated=not gone and not {there[file] for file in changed + new} & set(dated))
+
+
+def _outdated(past: _Past, today: dict[str, Any]) -> list[str]:
+    """The parts of what computed a date that differ today. Where several runs had a share in it, from reading the landing to
+    publishing, each counts; where a run has no fingerprint, or none of a part, nothing is claimed."""
+    # A skipped date has no rows: only its source says what would make it have some.
+    parts = ["source"] if past.outcome == "SKIPPED" else list(today)
+    return [part for part in parts if any(part in each and each[part] != today[part] for each in past.fingerprints)]
+
+
+def _several(files: tuple[str, ...]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

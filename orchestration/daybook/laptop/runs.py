@@ -1,0 +1,261 @@
+"""A run of one business date on this machine, from start to closing record, and one that goes on after it failed.
+
+Here: executing ``daily.asl.json`` under the date's lock, and what becomes of runs that were cut off. Not here: the services
+behind its tasks (``jobs``), many dates (``backfills``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import date
+from pathlib import Path
+from random import Random
+from typing import Any, Callable, Optional
+
+from daybook.archive import LOST, Archive, Record, describe_failure
+from daybook.errors import DateHeldError, UsageError
+from daybook.execution import close_abandoned, close_run
+from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
+from daybook.locks import DateLock
+from daybook.params import Settings, daybook_home
+from daybook.provenance import state_machine_path
+from daybook.stages import STAGES, run_date_of
+from daybook.states import (
+    Clock,
+    Execution,
+    Heartbeat,
+    StateMachine,
+    SystemClock,
+    TaskService,
+    details_of,
+    read_events,
+    resume_execution,
+    run_execution,
+)
+
+Listener = Callable[[Mapping[str, Any]], None]
+INTERRUPTED = "stopped before it ended, by an interrupt (Ctrl-C, a closed terminal, or a backfill that was stopped)"
+
+
+def run_day(
+    settings: Settings,
+    run_id: str,
+    *,
+    first_stage: str = STAGES[0],
+    part_of: Optional[str] = None,
+    lock: Optional[DateLock] = None,
+    heartbeat: Optional[Heartbeat] = None,
+    listener: Optional[Listener] = None,
+    clock: Optional[Clock] = None,
+    random: Optional[Random] = None,
+) -> tuple[Execution, Record]:
+    """Execute the state machine for a run whose name has been taken, from ``first_stage`` on; returns its end and the run's
+    record.
+
+    Under the date's lock: ``lock`` where the caller has it, else it is taken. ``part_of`` names the backfill that it is a day
+    of. ``heartbeat`` is called every second or so; when it raises, the run ends as interrupted.
+    """
+    with _locked(settings, run_id, lock) as held:
+        held.sign(run_id)
+        _close_lost(settings, run_date_of(run_id), but=run_id)
+        started = {
+            "env": settings.env,
+            "run_date": run_date_of(run_id).isoformat(),
+            "overrides": settings.overrides,
+            "archive": {"bucket": _archive_folder(settings), "prefix": ""},
+            "first_stage": first_stage,
+            **({"part_of": part_of} if part_of else {}),
+        }
+        return _execute(settings, run_id, run_id, started, held, heartbeat, listener, clock, random)
+
+
+def resume_day(
+    settings: Settings,
+    run_id: str,
+    *,
+    listener: Optional[Listener] = None,
+    clock: Optional[Clock] = None,
+    random: Optional[Random] = None,
+) -> tuple[Execution, Record]:
+    """Go on with a run that failed or was cut off, from the stage that did not end, with the same input.
+
+    As Step Functions' redrive does: stages that ended well are not run again. One that was cut off goes on in its own
+    execution. One that ended as FAILED has ended in a Fail state, where a redrive would only fail again: another execution of
+    the same run begins at the stage that failed. Raises ``UsageError`` where there is nothing to go on with.
+    """
+    archive = Archive(settings.archive)
+    run_date = run_date_of(run_id)
+    found = archive.run(run_id)
+    if found["state"] == "running":
+        raise DateHeldError(f"{found['reasons'][0]} Wait until it ends, or stop it, then resume it.")
+    with DateLock(settings.archive, run_date) as held:
+        held.sign(run_id)
+        records = archive.closing_records(run_id)
+        again = f"daybook run --env {settings.env} --date {run_date}"
+        if records and records[-1]["outcome"] != "FAILED":
+            raise UsageError(f"The run {run_id} has ended as {records[-1]['outcome']}; run its date again with `{again}`.")
+        later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
+        if later:
+            raise UsageError(f"The date of {run_id} has been run again as {later[-1]}; resume that one, or start `{again}`.")
+        journal = _journals(settings, run_id)[-1:]
+        events = read_events(journal[0]) if journal else []
+        if events and events[-1]["type"] not in ("ExecutionSucceeded", "ExecutionFailed"):
+            execution = resume_execution(
+                StateMachine.load(state_machine_path()),
+                journal=journal[0],
+                services=_services(run_id, held, None),
+                listener=listener,
+                clock=clock,
+                random=random or Random(),  # noqa: S311 (waits, not secrets)
+            )
+            return execution, _close(settings, run_id, execution, journal[0], len(records))
+        begun = _input_of(events) or {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
+        begun["archive"] = {"bucket": _archive_folder(settings), "prefix": ""}
+        rest = _rest_of(archive, run_id, begun.get("first_stage"))
+        name = f"{run_id}-resumed-{max(len(_journals(settings, run_id)), 1)}"
+        return _execute(settings, run_id, name, {**begun, **rest, "run_id": run_id}, held, None, listener, clock, random)
+
+
+def _execute(
+    settings: Settings,
+    run_id: str,
+    name: str,
+    started: dict[str, Any],
+    lock: DateLock,
+    heartbeat: Optional[Heartbeat],
+    listener: Optional[Listener],
+    clock: Optional[Clock],
+    random: Optional[Random],
+) -> tuple[Execution, Record]:
+    journal = _journal_folder(settings) / f"{name}.jsonl"
+    before = len(Archive(settings.archive).closing_records(run_id))
+    execution = run_execution(
+        StateMachine.load(state_machine_path()),
+        name=name,
+        input=started,
+        services=_services(run_id, lock, heartbeat),
+        journal=journal,
+        listener=listener,
+        clock=_Patient(clock or SystemClock(), heartbeat) if heartbeat else clock,
+        random=random or Random(),  # noqa: S311 (waits, not secrets)
+    )
+    return execution, _close(settings, run_id, execution, journal, before)
+
+
+def _close(settings: Settings, run_id: str, execution: Execution, journal: Path, before: int) -> Record:
+    """Put the execution's history into the archive, and the run's record where the notify stage could not write it.
+
+    ``before`` is how many closing records the run had when the execution began.
+    """
+    archive = Archive(settings.archive)
+    archive.write_history(run_id, journal.read_bytes())
+    written = archive.closing_records(run_id)
+    # The notify stage of this very execution has closed the run, unless it failed or was never reached.
+    if len(written) > before and execution.status != "ABORTED":
+        return {**written[-1], "state": "closed"}
+    close_abandoned(archive, settings, run_id)
+    failed = [each for each in archive.attempts(run_id) if each["outcome"] == "FAILED"]
+    if execution.status == "ABORTED":
+        reasons = [INTERRUPTED]
+    elif failed:
+        reasons = [describe_failure(failed[-1])]
+    else:
+        reasons = [f"the run ended as {execution.status}: {execution.error}"]
+    if len(written) > before:
+        # Interrupted after all was done: the record is right as it is.
+        return {**written[-1], "state": "closed"}
+    return {**close_run(archive, settings, run_id, "FAILED", reasons), "state": "closed"}
+
+
+def _close_lost(settings: Settings, run_date: date, *, but: str) -> None:
+    """Close the records of the date's runs whose process ended without a word: who has the lock knows that they are over."""
+    archive = Archive(settings.archive)
+    for run_id in archive.run_ids(run_date):
+        if run_id == but or archive.closing_records(run_id):
+            continue
+        for journal in _journals(settings, run_id)[-1:]:
+            archive.write_history(run_id, journal.read_bytes())
+        close_run(archive, settings, run_id, "FAILED", [LOST])
+
+
+def _rest_of(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:
+    """What is left to do of a run that ended: from which stage on, and for notify what the stages before it came to."""
+    last = {each["stage"]: each["outcome"] for each in archive.attempts(run_id)}
+    begun = first_stage or next((stage for stage in STAGES if stage in last), STAGES[0])
+    for stage in STAGES[STAGES.index(begun) : -1]:
+        outcome = last.get(stage, "FAILED")
+        if outcome == "FAILED":
+            return {"first_stage": stage}
+        if outcome != "SUCCEEDED":
+            return {"first_stage": STAGES[-1], "outcome": outcome}
+    return {"first_stage": STAGES[-1], "outcome": "SUCCEEDED"}
+
+
+def _input_of(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """What an execution was started with; empty without any event."""
+    return dict(json.loads(details_of(events[0])["input"])) if events else {}
+
+
+@contextmanager
+def _locked(settings: Settings, run_id: str, lock: Optional[DateLock]) -> Iterator[DateLock]:
+    with nullcontext(lock) if lock is not None else DateLock(_archive_folder(settings), run_date_of(run_id)) as held:
+        yield held
+
+
+def _services(run_id: str, lock: DateLock, heartbeat: Optional[Heartbeat]) -> dict[str, TaskService]:
+    services: dict[str, TaskService] = {START_JOB_RUN: GlueJobs(daybook_home() / "logs" / run_id, lock), GET_OBJECT: get_object}
+    if heartbeat is None:
+        return services
+    return {resource: _under(service, heartbeat) for resource, service in services.items()}
+
+
+def _under(service: TaskService, outer: Heartbeat) -> TaskService:
+    """The service, stopped too when what the execution is part of is stopped."""
+
+    def call(resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Any:
+        def both() -> None:
+            outer()
+            heartbeat()
+
+        return service(resource, arguments, timeout_seconds=timeout_seconds, heartbeat=both)
+
+    return call
+
+
+class _Patient:
+    """A clock whose waits are looked into every second: what the execution is part of may be stopped."""
+
+    def __init__(self, clock: Clock, heartbeat: Heartbeat) -> None:
+        self._clock = clock
+        self._heartbeat = heartbeat
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+
+    def sleep(self, seconds: float) -> None:
+        while seconds > 0:
+            self._heartbeat()
+            self._clock.sleep(min(seconds, 1.0))
+            seconds -= 1.0
+        self._heartbeat()
+
+
+def _journals(settings: Settings, run_id: str) -> list[Path]:
+    """The journals of a run's executions, oldest first."""
+    folder = _journal_folder(settings)
+    resumed = sorted(folder.glob(f"{run_id}-resumed-*.jsonl"), key=lambda path: int(path.stem.rsplit("-", 1)[1]))
+    return [path for path in [folder / f"{run_id}.jsonl", *resumed] if path.exists()]
+
+
+def _journal_folder(settings: Settings) -> Path:
+    return daybook_home() / "executions" / settings.env
+
+
+def _archive_folder(settings: Settings) -> str:
+    if "://" in settings.archive:
+        raise UsageError(
+            f"params/{settings.env}.yaml: archive is {settings.archive}; the local runner needs a folder there. "
+            "Give --set archive=FOLDER, or start the run on AWS."
+        )
+    return settings.archive

@@ -1,0 +1,96 @@
+"""On which business dates a source delivers: the ``calendar`` of its YAML.
+
+Here: what may be written there, and which dates it makes expected. Not here: when a date is due (``daybook.schedule``), which
+expected dates lack a good run (``daybook.gaps``).
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, Optional
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from daybook.errors import UsageError
+from daybook.params import parse_run_date
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+def _as_date(value: Any) -> date:
+    # A datetime is a date to Python; and a number would be one to pydantic.
+    if type(value) is date:
+        return value
+    try:
+        return parse_run_date(value if isinstance(value, str) else "")
+    except UsageError:
+        raise ValueError("it should be a date such as 2025-11-30") from None
+
+
+Day = Annotated[date, BeforeValidator(_as_date)]
+Weekday = Annotated[
+    Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
+    BeforeValidator(lambda value: value.capitalize() if isinstance(value, str) else value),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Span(_Model):
+    """Dates in a row, both ends included: ``2011-04-29``, or ``2010-12-24..2011-01-03``."""
+
+    first: Day
+    last: Day
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        try:
+            ends = [_as_date(end) for end in (value.split("..") if isinstance(value, str) else [value])]
+            first, last = ends if len(ends) == 2 else ends * 2
+        except ValueError:
+            raise ValueError("it should be a date, or two of them such as 2010-12-24..2011-01-03") from None
+        if last < first:
+            raise ValueError("it should be the earlier date first")
+        return {"first": first, "last": last}
+
+
+class Calendar(_Model):
+    """The business dates there should be. Without any key every date is expected, from the first one that ran."""
+
+    first: Optional[Day] = Field(default=None, description="The first business date there is.")
+    last: Optional[Day] = Field(default=None, description="The last one, where the data ends.")
+    closed_weekdays: list[Weekday] = Field(default_factory=list, description="Weekdays on which the shop never trades.")
+    closed: list[Span] = Field(default_factory=list, description="Dates, and spans FIRST..LAST, on which it did not.")
+
+    @field_validator("last")
+    @classmethod
+    def _after_first(cls, value: Optional[date], info: ValidationInfo) -> Optional[date]:
+        first = info.data.get("first")
+        if first and value and value < first:
+            raise ValueError(f"it should not be before the first date, {first}")
+        return value
+
+    @field_validator("closed_weekdays")
+    @classmethod
+    def _some_open(cls, value: list[str]) -> list[str]:
+        if set(value) == set(WEEKDAYS):
+            raise ValueError("it should leave a weekday on which the shop trades")
+        return value
+
+    def expects(self, day: date) -> bool:
+        """Whether a business date should have a good run."""
+        return (
+            (self.first is None or day >= self.first)
+            and (self.last is None or day <= self.last)
+            and WEEKDAYS[day.weekday()] not in self.closed_weekdays
+            and not any(span.first <= day <= span.last for span in self.closed)
+        )
+
+    def expected(self, first: date, last: date) -> list[date]:
+        """The expected business dates between two, both included, oldest first; none where ``last`` is before ``first``."""
+        first, last = max(first, self.first or first), min(last, self.last or last)
+        days = (first + timedelta(days=past) for past in range((last - first).days + 1))
+        return [day for day in days if self.expects(day)]

@@ -1,0 +1,200 @@
+"""A runner's hold on the warm host: starting it, asking it for jobs, waiting for them.
+
+Here: that. Not here: what the host does (``daybook.warm.host``). Nothing of what jobs import is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Optional, Union
+
+from daybook.errors import DaybookError
+from daybook.warm.wire import send
+
+_log = logging.getLogger(__name__)
+_KILLED = -9
+ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # PyArrow's jemalloc
+    "_RJEM_MALLOC_CONF": "background_thread:false",  # deltalake's
+}
+"""What keeps packages from starting threads at import: a fork has none but its own, and would wait for the others' locks."""
+
+
+class HostError(DaybookError):
+    """The warm host did not start, or is gone."""
+
+
+def can_fork() -> bool:
+    """Whether jobs can be forked here: on Linux, where a child may go on with what its parent has imported."""
+    return sys.platform == "linux"
+
+
+class Job:
+    """A process that the host has forked. ``pid`` is its process id."""
+
+    def __init__(self, answers: socket.socket) -> None:
+        self._answers = answers
+        self._unread = b""
+        self._code: Optional[int] = None
+        told = self._hear(None)
+        if told is None or "pid" not in told:
+            raise HostError("the warm host ended before it could start a job; its log says why.")
+        self.pid: int = told["pid"]
+
+    def wait(self, timeout: float) -> Optional[int]:
+        """The exit code (negative: the signal that ended it), or None while it is running after ``timeout`` seconds."""
+        if self._code is None:
+            told = self._hear(timeout)
+            if told is not None:
+                self._code = told["code"]
+                self._answers.close()
+        return self._code
+
+    def _hear(self, timeout: Optional[float]) -> Optional[dict[str, Any]]:
+        until = None if timeout is None else time.monotonic() + timeout
+        while b"\n" not in self._unread:
+            left = None if until is None else max(until - time.monotonic(), 0)
+            if not select.select([self._answers], [], [], left)[0]:
+                return None
+            more = self._answers.recv(4096)
+            if not more:
+                # The host is gone, and its jobs with it.
+                return {"code": _KILLED}
+            self._unread += more
+        line, _, self._unread = self._unread.partition(b"\n")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+
+class Cold:
+    """A process started from nothing, where there is no forking; as ``Job`` shows one."""
+
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, output: BinaryIO, keep: Sequence[int]
+    ) -> None:
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            cwd=cwd,
+            pass_fds=tuple(keep),
+            # A session of its own: an interrupt at the keyboard is the runner's to pass on.
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    def wait(self, timeout: float) -> Optional[int]:
+        """As ``Job.wait``."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout)
+        return None
+
+
+class Host:
+    """The warm host of this process: begun when it is first wanted, gone when this process is.
+
+    Safe to use from several threads. ``log`` takes what it prints.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._control: Optional[socket.socket] = None
+        self._said: set[str] = set()
+
+    def start(self) -> None:
+        """Begin to preload, without waiting for it; does nothing where there is no forking."""
+        if can_fork():
+            with self._lock:
+                self._begin()
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        output: BinaryIO,
+        keep: Sequence[int] = (),
+    ) -> Union[Job, Cold]:
+        """Start a job that runs ``command``, a Python script and its arguments, prints to ``output`` and keeps
+        ``keep`` open: forked, or, where that cannot be (the log says so), as a process from nothing."""
+        if can_fork():
+            try:
+                return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *keep])
+            except HostError as error:
+                self._say_once(f"Jobs start cold: {error}")
+        else:
+            self._say_once(f"Jobs start cold: {sys.platform} has no safe fork.")
+        return Cold(command, env=env, cwd=cwd, output=output, keep=keep)
+
+    def _fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> Job:
+        with self._lock:
+            control = self._begin()
+            here, there = socket.socketpair()
+            with there:
+                try:
+                    send(control, request, [there.fileno(), *descriptors])
+                except OSError:
+                    raise HostError(f"the warm host is gone ({self._last_words()}).") from None
+        return Job(here)
+
+    def _say_once(self, what: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            _log.warning(what)
+
+    def close(self) -> None:
+        """End the host and all its jobs."""
+        with self._lock:
+            if self._control is not None and self._process is not None:
+                self._control.close()
+                self._process.wait()
+            self._control = self._process = None
+
+    def _begin(self) -> socket.socket:
+        if self._process is not None and self._process.poll() is not None:
+            self._control = self._process = None
+        if self._control is None:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            here, there = socket.socketpair()
+            with there, self._log.open("ab") as log:
+                self._process = subprocess.Popen(  # noqa: S603
+                    [sys.executable, "-m", "daybook.warm.host", str(there.fileno())],
+                    pass_fds=[there.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={**os.environ, **ONE_THREAD, "PYTHONPATH": _package_path()},
+                    start_new_session=True,
+                )
+            self._control = here
+        return self._control
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            if lines:
+                return lines[-1]
+        return "it left no word"
+
+
+def _package_path() -> str:
+    """Where a new interpreter finds this package, as this one did."""
+    here = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
