@@ -42,6 +42,8 @@ ORDER = [
     "execution",
     "stewardship",
     "gaps",
+    "backfills",
+    "errands",
     "warm",
     "laptop",
     "progress",

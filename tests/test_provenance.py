@@ -107,7 +107,7 @@ def test_the_projects_state_machine_is_there() -> None:
 LEFT_OUT = {
     *("errors", "stages", "schedule", "storage", "params", "archive", "provenance", "lineage", "openlineage", "report"),
     *("demo", "states", "purge", "rekeying", "personal", "kernel", "execution", "stewardship", "gaps", "laptop", "progress"),
-    *("check", "cli", "locks", "warm"),
+    *("check", "cli", "locks", "warm", "backfills", "errands"),
     *("sources.arrivals", "sources.calendar", "sources.dryrun", "quality.trial"),
     *("erasure.erasing", "erasure.plan", "erasure.proof", "pii.decoding", "pii.redaction", "pii.shapes", "pii.values"),
     *("notebook.display", "notebook.figures", "notebook.lineage", "notebook.notify", "notebook.plots"),

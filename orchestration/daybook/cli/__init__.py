@@ -10,6 +10,7 @@ import click
 # Commands are listed in the order in which their modules are imported.
 from daybook.cli import runs
 from daybook.cli import gaps
+from daybook.cli import backfills
 from daybook.cli import stewards
 from daybook.cli import project
 from daybook.cli import privacy
@@ -19,7 +20,7 @@ from daybook.cli import lineage
 from daybook.cli.app import app, state
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
 
-__all__ = ["app", "gaps", "lineage", "main", "privacy", "project", "runs", "stewards"]
+__all__ = ["app", "backfills", "gaps", "lineage", "main", "privacy", "project", "runs", "stewards"]
 
 
 def main() -> None:
