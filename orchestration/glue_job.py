@@ -1,6 +1,8 @@
-"""The job script: one stage of one run. AWS Glue Python shell starts it, and so does the local runner, with the same arguments.
+"""The job script: one stage of one run, or an errand. AWS Glue Python shell starts it, and so does the local runner, with the
+same arguments.
 
     python glue_job.py --stage ingest --env local --run_date 2025-11-30 --run_id daily-2025-11-30-1 --overrides '{}'
+    python glue_job.py --errand summary --env local --execution backfill-2025-11-01-2025-11-30-1 --overrides '{}'
 
 It ends with exit code 0 when the stage has an outcome (SUCCEEDED, SKIPPED, REJECTED), which is left in the archive for the
 state machine; a fault ends it with a message and exit code 1, and the state machine tries again. What it
@@ -14,6 +16,7 @@ import json
 import sys
 import traceback
 from pathlib import Path
+from typing import Optional
 
 # Beside this script lies the package, in a checkout and in the bundle alike.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -21,30 +24,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from daybook.archive import first_line
 from daybook.errors import DaybookError
 from daybook.execution import run_stage
+from daybook.params import load_settings, parse_run_date
 from daybook.pii.redaction import Redactor
 from daybook.stages import STAGES
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--stage", required=True, choices=STAGES)
-    parser.add_argument("--env", required=True)
-    parser.add_argument("--run_date", required=True)
-    parser.add_argument("--run_id", required=True)
-    parser.add_argument("--part_of", default="none", help="The backfill that the run is a day of, or none")
-    parser.add_argument("--overrides", type=json.loads, default={})
-    parser.add_argument("--failure", help="JSON of what the state machine caught; for notify only")
-    arguments, _ = parser.parse_known_args()  # Glue adds arguments of its own.
-    extra = {} if arguments.failure is None else {"failure": arguments.failure}
+    arguments = _arguments()
     try:
+        if arguments.errand:
+            _run_errand(arguments)
+            return
         record = run_stage(
             arguments.stage,
             env=arguments.env,
             run_date=arguments.run_date,
             run_id=arguments.run_id,
-            part_of=None if arguments.part_of == "none" else arguments.part_of,
+            part_of=_given(arguments.part_of),
             overrides=arguments.overrides,
-            extra=extra,
+            extra={} if arguments.failure is None else {"failure": arguments.failure},
         )
     except DaybookError as error:
         sys.exit(f"{type(error).__name__}: {Redactor().text(str(error))}")
@@ -53,6 +51,56 @@ def main() -> None:
     if record["outcome"] == "FAILED":
         failure = record["failure"]
         sys.exit(f"{failure['exception'] or 'KernelDied'}: {first_line(failure['message'])}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    work = parser.add_mutually_exclusive_group(required=True)
+    work.add_argument("--stage", choices=STAGES)
+    work.add_argument("--errand", choices=("gaps", "summary"))
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--overrides", type=json.loads, default={})
+    stage = parser.add_argument_group("of a stage")
+    stage.add_argument("--run_date")
+    stage.add_argument("--run_id")
+    stage.add_argument("--part_of", default="none", help="the backfill that the run is a day of, or none")
+    stage.add_argument("--failure", help="JSON of what the state machine caught; for notify only")
+    errand = parser.add_argument_group("of an errand")
+    errand.add_argument("--execution", help="the backfill to sum up; for gaps, the name that the answer is left under")
+    errand.add_argument("--limit", type=int, default=7, help="at most so many gaps")
+    errand.add_argument("--since", default="none", help="YYYY-MM-DD or none")
+    errand.add_argument("--until", default="none", help="YYYY-MM-DD or none")
+    errand.add_argument("--include_stale", choices=("yes", "no"), default="no")
+    arguments, _ = parser.parse_known_args()  # Glue adds arguments of its own.
+    wanted = ("execution",) if arguments.errand else ("run_date", "run_id")
+    for name in wanted:
+        if getattr(arguments, name) is None:
+            parser.error(f"the argument --{name} is required")
+    return arguments
+
+
+def _run_errand(arguments: argparse.Namespace) -> None:
+    # Only here, since it reads tables: a stage's job has a kernel for that.
+    from daybook.errands import find_missed, summarise
+
+    settings = load_settings(arguments.env, arguments.overrides)
+    if arguments.errand == "summary":
+        summarise(settings, arguments.execution)
+        return
+    since, until = _given(arguments.since), _given(arguments.until)
+    find_missed(
+        settings,
+        arguments.execution,
+        limit=arguments.limit,
+        since=parse_run_date(since) if since else None,
+        until=parse_run_date(until) if until else None,
+        include_stale=arguments.include_stale == "yes",
+    )
+
+
+def _given(text: str) -> Optional[str]:
+    """An argument that may be left out; a job's arguments are texts, and an empty one is lost on the way."""
+    return None if text == "none" else text
 
 
 def _traced(error: Exception) -> str:

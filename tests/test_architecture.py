@@ -44,6 +44,8 @@ ORDER = [
     "execution",
     "stewardship",
     "gaps",
+    "backfills",
+    "errands",
     "warm",
     "laptop",
     "progress",

@@ -77,6 +77,12 @@ def test_json_tells_late_and_missing_apart(archive: Archive, call: Call) -> None
     }
 
 
+def test_dates_that_the_sources_calendar_does_not_have_are_not_due(archive: Archive, call: Call) -> None:
+    """The demo shop's data ends with November."""
+    ran(archive, "2025-11-30")
+    assert call("status")[0] == 0
+
+
 def test_without_runs_everything_is_missing(home: Path, call: Call) -> None:
     code, out, _ = call("status")
     assert (code, out.count("missing")) == (1, 7)

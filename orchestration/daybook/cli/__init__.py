@@ -11,6 +11,7 @@ import click
 from daybook.cli import runs
 from daybook.cli import status
 from daybook.cli import gaps
+from daybook.cli import backfills
 from daybook.cli import stewards
 from daybook.cli import project
 from daybook.cli import privacy
@@ -21,7 +22,7 @@ from daybook.cli import lineage
 from daybook.cli.app import app, state
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
 
-__all__ = ["app", "gaps", "lineage", "main", "privacy", "project", "runs", "status", "stewards", "vacuum"]
+__all__ = ["app", "backfills", "gaps", "lineage", "main", "privacy", "project", "runs", "status", "stewards", "vacuum"]
 
 
 def main() -> None:

@@ -98,7 +98,7 @@ def _summary(found: Findings, env: str) -> str:
     said = f"{number} in {found.expected} expected {'date' if found.expected == 1 else 'dates'} {span}: {kinds}."
     to_run = select_for_catch_up(found.gaps)
     if to_run:
-        return f"{said} Run them, oldest first: `daybook run --env {env} --date {to_run[0].run_date}`."
+        return f"{said} Run them, oldest first: `daybook catch-up --env {env}`."
     rejected = [gap for gap in found.gaps if gap.reason == "rejected"]
     if rejected:
         run_id = rejected[0].run_id
@@ -106,4 +106,4 @@ def _summary(found: Findings, env: str) -> str:
     lost = [gap for gap in found.gaps if gap.change and gap.change.withdrawn]
     if lost:
         return f"{said} Have the files delivered again; a run without them would fail or lose rows."
-    return f"{said} Run them again where the change matters: `daybook run --env {env} --date {found.gaps[0].run_date}`."
+    return f"{said} Run them again where the change matters: `daybook catch-up --env {env} --stale`."

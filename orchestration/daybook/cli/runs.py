@@ -99,10 +99,18 @@ def show(
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did."""
+    """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did; or a backfill, by its dates."""
     from daybook.archive import Archive
+    from daybook.backfills import is_backfill, read_backfill, results
 
     archive = Archive(settings_of(env, set_).archive)
+    if is_backfill(run_id):
+        from daybook.cli.backfills import print_backfill
+
+        whole = read_backfill(archive, run_id)
+        whole.setdefault("results", [each.to_record() for each in results(archive, run_id)])
+        print_json(whole) if as_json else print_backfill(whole)
+        return
     record = archive.run(run_id)
     if as_json:
         print_json(record)
@@ -118,7 +126,7 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write the HTML report over the archive: a calendar of business dates, the runs, a page for each."""
-    index = _write_report(settings_of(env, set_))
+    index = write_report(settings_of(env, set_))
     print(index)
     if open_:
         webbrowser.open(index.as_uri())
@@ -141,7 +149,7 @@ def _run_date(settings: Settings, day: Optional[str]) -> date:
 
 def finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
     """Write the report, show how a run ended, and end the command with its exit code."""
-    index = _write_report(settings)
+    index = write_report(settings)
     if as_json:
         print_json(record)
     else:
@@ -150,7 +158,8 @@ def finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
     raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
 
 
-def _write_report(settings: Settings) -> Path:
+def write_report(settings: Settings) -> Path:
+    """Write the HTML report over a deployment's archive; returns its first page."""
     from daybook.archive import Archive
     from daybook.report import build_site
 

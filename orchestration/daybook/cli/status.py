@@ -15,7 +15,8 @@ from daybook.archive import Archive
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
 from daybook.contracts import load_tables
 from daybook.errors import EXIT_FAILED, UsageError
-from daybook.freshness import Freshness, every_day, freshness_of
+from daybook.freshness import Freshness, freshness_of
+from daybook.sources import load_source
 
 _SPANS_SHOWN = 3
 
@@ -40,7 +41,8 @@ def status(
     moment = _moment(at, zone)
     archive = Archive(settings.archive)
     records = [archive.run(run_id) for run_id in archive.run_ids()]
-    found = freshness_of(records, load_tables("gold").values(), zone=zone, at=moment, expected=every_day)
+    calendar = load_source(settings.source).calendar
+    found = freshness_of(records, load_tables("gold").values(), zone=zone, at=moment, expected=calendar.expected)
     broken = [each for each in found if not each.holds]
     if as_json:
         print_json({"at": moment.isoformat(), "timezone": settings.timezone, "tables": [_told(each) for each in found]})

@@ -1,21 +1,26 @@
 """What AWS does with Daybook, done on this machine: the same state machine files, the same job script, the same archive.
 
-``jobs`` are the services behind the daily machine's tasks, ``runs`` a business date from start to closing record. Not here: the
-interpreter of state machines (``daybook.states``), showing progress (``daybook.cli``).
+``jobs`` are the services behind the daily machine's tasks, ``runs`` a business date from start to closing record, ``backfills``
+many of them. Not here: the interpreter of state machines (``daybook.states``), showing progress (``daybook.cli``).
 """
 
 from __future__ import annotations
 
+from daybook.laptop.backfills import START_EXECUTION, DayListener, run_backfill, run_catch_up
 from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object, warm_host
 from daybook.laptop.runs import Listener, resume_day, run_day
 
 __all__ = [
     "GET_OBJECT",
+    "START_EXECUTION",
     "START_JOB_RUN",
+    "DayListener",
     "GlueJobs",
     "Listener",
     "get_object",
     "resume_day",
+    "run_backfill",
+    "run_catch_up",
     "run_day",
     "warm_host",
 ]

@@ -12,13 +12,13 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import psutil
 
 from daybook.archive import now
-from daybook.locks import DateLock
 from daybook.params import daybook_home, project_root
 from daybook.states import Heartbeat, TaskError, TaskTimeout
 from daybook.warm import Cold, Host, Job
@@ -37,11 +37,14 @@ def warm_host() -> Host:
 
 
 class GlueJobs:
-    """Starts the job script in a process of its own, with the arguments that Glue would give it, and waits for it."""
+    """Starts the job script in a process of its own, with the arguments that Glue would give it, and waits for it.
 
-    def __init__(self, logs: Path, lock: DateLock) -> None:
+    ``keep`` are open files that the job is to hold open while it works.
+    """
+
+    def __init__(self, logs: Path, keep: Sequence[int] = ()) -> None:
         self.logs = logs
-        self.lock = lock
+        self.keep = keep
 
     def __call__(
         self, resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat
@@ -66,8 +69,8 @@ class GlueJobs:
                 env={**os.environ, "TMPDIR": str(_scratch())},
                 cwd=str(Path.cwd()),
                 output=output,
-                # Whatever becomes of this process, the date stays locked while the job works on it.
-                keep=[self.lock.descriptor],
+                # Of the date's lock: whatever becomes of this process, it is held while the job works.
+                keep=self.keep,
             )
             family: dict[int, psutil.Process] = {}
             try:

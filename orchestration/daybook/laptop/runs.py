@@ -64,7 +64,7 @@ def run_day(
             "env": settings.env,
             "run_date": run_date_of(run_id).isoformat(),
             "overrides": settings.overrides,
-            "archive": {"bucket": _archive_folder(settings), "prefix": ""},
+            "archive": {"bucket": archive_folder(settings), "prefix": ""},
             "first_stage": first_stage,
             **({"part_of": part_of} if part_of else {}),
         }
@@ -112,7 +112,7 @@ def resume_day(
             )
             return execution, _close(settings, run_id, execution, journal[0], len(records))
         begun = _input_of(events) or {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
-        begun["archive"] = {"bucket": _archive_folder(settings), "prefix": ""}
+        begun["archive"] = {"bucket": archive_folder(settings), "prefix": ""}
         rest = _rest_of(archive, run_id, begun.get("first_stage"))
         name = f"{run_id}-resumed-{max(len(_journals(settings, run_id)), 1)}"
         return _execute(settings, run_id, name, {**begun, **rest, "run_id": run_id}, held, None, listener, clock, random)
@@ -129,7 +129,7 @@ def _execute(
     clock: Optional[Clock],
     random: Optional[Random],
 ) -> tuple[Execution, Record]:
-    journal = _journal_folder(settings) / f"{name}.jsonl"
+    journal = journal_folder(settings) / f"{name}.jsonl"
     before = len(Archive(settings.archive).closing_records(run_id))
     execution = run_execution(
         StateMachine.load(state_machine_path()),
@@ -200,12 +200,15 @@ def _input_of(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def _locked(settings: Settings, run_id: str, lock: Optional[DateLock]) -> Iterator[DateLock]:
-    with nullcontext(lock) if lock is not None else DateLock(_archive_folder(settings), run_date_of(run_id)) as held:
+    with nullcontext(lock) if lock is not None else DateLock(archive_folder(settings), run_date_of(run_id)) as held:
         yield held
 
 
 def _services(run_id: str, lock: DateLock, heartbeat: Optional[Heartbeat]) -> dict[str, TaskService]:
-    services: dict[str, TaskService] = {START_JOB_RUN: GlueJobs(daybook_home() / "logs" / run_id, lock), GET_OBJECT: get_object}
+    services: dict[str, TaskService] = {
+        START_JOB_RUN: GlueJobs(daybook_home() / "logs" / run_id, [lock.descriptor]),
+        GET_OBJECT: get_object,
+    }
     if heartbeat is None:
         return services
     return {resource: _under(service, heartbeat) for resource, service in services.items()}
@@ -243,16 +246,18 @@ class _Patient:
 
 def _journals(settings: Settings, run_id: str) -> list[Path]:
     """The journals of a run's executions, oldest first."""
-    folder = _journal_folder(settings)
+    folder = journal_folder(settings)
     resumed = sorted(folder.glob(f"{run_id}-resumed-*.jsonl"), key=lambda path: int(path.stem.rsplit("-", 1)[1]))
     return [path for path in [folder / f"{run_id}.jsonl", *resumed] if path.exists()]
 
 
-def _journal_folder(settings: Settings) -> Path:
+def journal_folder(settings: Settings) -> Path:
+    """Where the journals of a deployment's executions lie."""
     return daybook_home() / "executions" / settings.env
 
 
-def _archive_folder(settings: Settings) -> str:
+def archive_folder(settings: Settings) -> str:
+    """The archive, which is a folder where runs are executed on this machine."""
     if "://" in settings.archive:
         raise UsageError(
             f"params/{settings.env}.yaml: archive is {settings.archive}; the local runner needs a folder there. "

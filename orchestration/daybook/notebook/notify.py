@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, time, timedelta, timezone
 from typing import Any, Optional
+from zoneinfo import ZoneInfo
 
 from daybook.archive import Record, describe_failure, first_line
 from daybook.notebook.display import Listing
@@ -89,7 +91,12 @@ def tell(stage: Stage, day: Day) -> str:
     if rejected:
         lines.append(f"{rejected:,} rows are in quarantine.")
     lines += [warning for each in day.stages for warning in each["details"].get("warnings", [])]
-    stage.details["message"] = {"subject": subject, "body": "\n".join(lines)}
+    if stage.part_of is None:
+        stage.details["message"] = {"subject": subject, "body": "\n".join(lines)}
+        # How old the newest figures are. A day of long ago says nothing of that.
+        stage.details["freshness_hours"] = _hours_since(stage)
+    else:
+        lines.append(f"Nobody is told of this day: {stage.part_of} sends one summary of all its days.")
     stage.details["run_outcome"] = day.outcome
     stage.details["run_reasons"] = day.reasons
     stage.details["summary"] = day.summary and {
@@ -100,6 +107,12 @@ def tell(stage: Stage, day: Day) -> str:
         stage.lake.drop_candidates()
     stage.succeed()
     return "\n".join(lines)
+
+
+def _hours_since(stage: Stage) -> float:
+    """Hours from the end of the business date, at the shop's midnight, until now."""
+    midnight = datetime.combine(stage.run_date + timedelta(days=1), time(), ZoneInfo(stage.settings.timezone))
+    return round((datetime.now(timezone.utc) - midnight).total_seconds() / 3600, 1)
 
 
 def _why(caught: dict[str, Any], last: dict[str, Record]) -> str:

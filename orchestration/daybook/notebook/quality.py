@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from daybook.contracts import load_tables
+from daybook.engines import DuckDBEngine
 from daybook.notebook.aggregate import TOUCHED
 from daybook.notebook.approval import decide
 from daybook.notebook.dates import hold_dates
@@ -76,7 +77,9 @@ def audit(stage: Stage) -> Audit:
             stage.engine, f"candidate.{contract.name}", contract, run_date=stage.run_date, known=_as_candidate
         )
     found.figures = _reconcile(stage)
-    found.rules += _against_history(stage)
+    if stage.part_of is None:
+        # A backfill judges its days once all are through: until then a day's past may not be there.
+        found.rules += against_history(stage.engine, stage.run_date, of_today="candidate")
     found.warnings = warnings_of(found.rules)
     return found
 
@@ -141,8 +144,9 @@ def _as_candidate(table: str) -> str:
     return f"candidate.{table.split('.')[1]}"
 
 
-def _against_history(stage: Stage) -> list[RuleResult]:
-    """The contracts' rules on the past of a figure, for the business date itself."""
+def against_history(engine: DuckDBEngine, day: date, *, of_today: str) -> list[RuleResult]:
+    """The contracts' rules on the past of a figure, for one date: its own figure from the layer ``of_today`` (candidate or
+    gold), those of the days before as they are published."""
     results = []
     for contract in load_tables("gold").values():
         for rule in table_rules(contract):
@@ -150,24 +154,24 @@ def _against_history(stage: Stage) -> list[RuleResult]:
                 continue
             column, settings = rule.history
             (when,) = contract.partition_by
-            past = stage.engine.rows(
-                f"SELECT {when}, {column} FROM {contract.full_name} WHERE {column} IS NOT NULL AND {when} < DATE '{stage.day}' "
-                f"AND {when} >= DATE '{stage.day}' - INTERVAL {settings.days} DAY ORDER BY {when}"
+            past = engine.rows(
+                f"SELECT {when}, {column} FROM {contract.full_name} WHERE {column} IS NOT NULL AND {when} < DATE '{day}' "
+                f"AND {when} >= DATE '{day}' - INTERVAL {settings.days} DAY ORDER BY {when}"
             )
-            today = stage.engine.rows(
-                f"SELECT {column} FROM candidate.{contract.name} WHERE {when} = DATE '{stage.day}' AND {column} IS NOT NULL"
+            today = engine.rows(
+                f"SELECT {column} FROM {of_today}.{contract.name} WHERE {when} = DATE '{day}' AND {column} IS NOT NULL"
             )
             value = float(today[0][0]) if today else 0.0
-            score = robust_score([(each[0], float(each[1])) for each in past], stage.run_date, value)
+            score = robust_score([(each[0], float(each[1])) for each in past], day, value)
             holds = score is None or abs(score.z) <= settings.maximum
-            measured = "" if score is None else _said_of(stage, value, score, settings.maximum)
+            measured = "" if score is None else _said_of(day, value, score, settings.maximum)
             results.append(RuleResult(contract.full_name, rule.name, len(past), int(not holds), rule.severity, holds, measured))
     return results
 
 
-def _said_of(stage: Stage, value: float, score: Score, maximum: float) -> str:
+def _said_of(day: date, value: float, score: Score, maximum: float) -> str:
     direction = "above" if score.z > 0 else "below"
     return (
-        f"{value:,.2f} is {direction} the {score.expected:,.2f} that {stage.run_date:%A}s of the last {score.days} days let "
+        f"{value:,.2f} is {direction} the {score.expected:,.2f} that {day:%A}s of the last {score.days} days let "
         f"expect (robust z-score {score.z:+.1f}, usual is up to {maximum:g})"
     )

@@ -58,6 +58,18 @@ class Stage:
         """The records of this run's earlier stages."""
         return Archive(self.settings.archive)
 
+    @property
+    def part_of(self) -> Optional[str]:
+        """The backfill that this run is a day of, or None."""
+        if not self.run_id:
+            return None
+        try:
+            found: Optional[str] = self.archive.started(self.run_id).get("part_of")
+        except FileNotFoundError:
+            # Stages that are executed by themselves, without the job script, have no such record.
+            return None
+        return found
+
     def relation(self, contract: Table) -> pa.Table:
         """What this notebook defined under a table's name, cast to its contract and in the order of its key."""
         name = contract.full_name

@@ -27,6 +27,7 @@ from daybook.warm.wire import die_with_parent, receive
 PRELOADED = (
     "daybook.execution",
     "daybook.personal",
+    "daybook.errands",
     "daybook.erasure",
     "daybook.notebook",
     "daybook.notebook.magic",

@@ -1,0 +1,225 @@
+"""Commands on many business dates at once: backfill, catch-up, backfills.
+
+Here: those, and asking before they start. Not here: which dates they run (``daybook.backfills``), running them
+(``daybook.laptop``).
+"""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+import os
+from collections.abc import Iterable
+from datetime import date, datetime, timezone
+from itertools import groupby
+from typing import Annotated, Any
+
+import typer
+
+from daybook.archive import Archive
+from daybook.backfills import NOT_STARTED, Plan, backfill_ids, counts_of, plan_backfill, read_backfill, results
+from daybook.cli.app import EXIT_CODES, AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of, styled
+from daybook.cli.gaps import Since, Until
+from daybook.cli.runs import end_on_signals, write_report
+from daybook.errors import EXIT_FAILED, UsageError
+from daybook.params import Settings, parse_run_date, require_own_lake
+from daybook.stages import STAGES
+
+Parallel = Annotated[
+    int,
+    typer.Option("--parallel", help="So many dates at a time; the number of cores if not given.", min=1, max=40, metavar="N"),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+CORES = min(os.cpu_count() or 1, 40)
+
+
+@app.command()
+def backfill(
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="The first business date, YYYY-MM-DD.")],
+    last: Annotated[str, typer.Argument(metavar="LAST", help="The last one, included.")],
+    env: Env = "local",
+    set_: Set = None,
+    parallel: Parallel = CORES,
+    force: Annotated[bool, typer.Option("--force", help="Run dates again that have a good run.")] = False,
+    stages: Annotated[
+        str,
+        typer.Option(
+            "--stages", help="Only from this stage on, such as aggregate.. ; dates that ran before.", metavar="STAGE.."
+        ),
+    ] = f"{STAGES[0]}..",
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first date that fails.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run every business date from FIRST to LAST that has no good run, several at a time.
+
+    Ctrl-C stops it cleanly; the same command then goes on where it stopped. Ends with 1 when a date failed, else with 3 when one
+    was rejected, else with 0.
+    """
+    from daybook.laptop import run_backfill
+    from daybook.progress import BackfillProgress
+    from daybook.sources import open_landing
+
+    settings = settings_of(env, set_)
+    require_own_lake(settings)
+    open_landing(settings.landing)
+    plan = plan_backfill(settings, parse_run_date(first), parse_run_date(last), force=force, first_stage=_first_stage(stages))
+    if not as_json:
+        _print_plan(plan)
+    if not plan.days:
+        if as_json:
+            print_json(None)
+        return
+    _ask(len(plan.days), parallel, yes)
+    end_on_signals()
+    with BackfillProgress(console, len(plan.days), shown=not as_json) as progress:
+        record = run_backfill(
+            settings, plan, parallel=parallel, fail_fast=fail_fast, listener=progress, day_listener=progress.of_day
+        )
+    _finish(settings, record, as_json)
+
+
+@app.command(name="catch-up")
+def catch_up(
+    env: Env = "local",
+    set_: Set = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many dates, the oldest.", min=1, max=1000)] = 30,
+    since: Since = None,
+    until: Until = None,
+    stale: Annotated[bool, typer.Option("--stale", help="Also dates whose code, contracts or snapshot changed.")] = False,
+    parallel: Parallel = CORES,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the missed dates that `daybook gaps` lists, oldest first.
+
+    Left out is what running again cannot mend: dates that a gate rejected and whose input is the same, and dates that have lost
+    their files. Dates that only a change of code or contracts made stale are taken with --stale.
+    """
+    from daybook.gaps import find_gaps, select_for_catch_up
+    from daybook.laptop import run_catch_up
+    from daybook.progress import BackfillProgress
+    from daybook.sources import open_landing
+
+    settings = settings_of(env, set_)
+    require_own_lake(settings)
+    open_landing(settings.landing)
+    found = find_gaps(
+        settings,
+        now=datetime.now(timezone.utc),
+        since=parse_run_date(since) if since else None,
+        until=parse_run_date(until) if until else None,
+    )
+    chosen = select_for_catch_up(found.gaps, limit, include_stale=stale)
+    if not as_json:
+        said = "1 gap" if len(found.gaps) == 1 else f"{len(found.gaps)} gaps"
+        console.print(
+            f"{said} from {found.since} to {found.until}; {len(chosen)} to run:" if chosen else f"{said}, none to run."
+        )
+        _print_dates(gap.run_date for gap in chosen)
+    if not chosen:
+        if as_json:
+            print_json(None)
+        return
+    _ask(len(chosen), parallel, yes)
+    end_on_signals()
+    with BackfillProgress(console, len(chosen), shown=not as_json) as progress:
+        execution, record = run_catch_up(
+            settings,
+            limit=limit,
+            parallel=parallel,
+            since=since,
+            until=until,
+            include_stale=stale,
+            listener=progress,
+            day_listener=progress.of_day,
+        )
+    if record is None:
+        console.print(f"[red]The catch-up ended as {execution.status}:[/] {escaped(execution.cause or '')}", soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED)
+    _finish(settings, record, as_json)
+
+
+@app.command()
+def backfills(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
+    """List the backfills, newest first; `daybook show NAME` tells of one."""
+    archive = Archive(settings_of(env, set_).archive)
+    records = [read_backfill(archive, name) for name in reversed(backfill_ids(archive))]
+    if as_json:
+        print_json(records)
+        return
+    if not records:
+        print("There are no backfills yet; `daybook backfill FIRST LAST` makes one.")
+        return
+    table = new_table("backfill", "started (UTC)", "outcome", "dates")
+    for record in records:
+        counts = counts_of(results(archive, record["backfill_id"])) if record["state"] == "open" else record["counts"]
+        counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in counts.items())
+        outcome = "[magenta]OPEN[/]" if record["state"] == "open" else styled(record["outcome"])
+        table.add_row(record["backfill_id"], record["started_at"][:19].replace("T", " "), outcome, counted)
+    console.print(table)
+
+
+def print_backfill(record: dict[str, Any]) -> None:
+    """What a backfill came to: a table by date, unusual days, and how to go on."""
+    found = record.get("results", [])
+    table = new_table("date", "run", "outcome", "seconds", "reason", right=("seconds",))
+    for each in found:
+        outcome = "[dim]not started[/]" if each["outcome"] == NOT_STARTED else styled(each["outcome"])
+        seconds = f"{each['seconds']:.1f}" if each["seconds"] is not None else ""
+        table.add_row(each["run_date"], each["run_id"], outcome, seconds, escaped(each["reason"]))
+    console.print(table)
+    for each in record.get("unusual_days", []):
+        console.print(f"  [yellow]Note:[/] {each['run_date']}: {escaped(each['warning'])}", soft_wrap=True)
+    if record["state"] == "open":
+        console.print(f"{record['backfill_id']} has not ended.")
+        return
+    counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in record["counts"].items())
+    stopped = " Stopped; the same command goes on from here." if record.get("stopped") else ""
+    console.print(f"{styled(record['outcome'])} {record['backfill_id']} in {record['seconds']:.1f} s: {counted}.{stopped}")
+
+
+def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
+    index = write_report(settings)
+    if as_json:
+        print_json(record)
+    else:
+        print_backfill(record)
+        console.print(f"Report: {index}", soft_wrap=True)
+    raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
+
+
+def _print_plan(plan: Plan) -> None:
+    asked = (plan.last - plan.first).days + 1
+    said = [f"{len(plan.days)} to run"]
+    if plan.left_alone:
+        said.append(f"{len(plan.left_alone)} left alone (good already; --force runs them again)")
+    if plan.never_ran:
+        said.append(f"{len(plan.never_ran)} never ran, so there is nothing to begin at {plan.first_stage} from")
+    if plan.under_way:
+        said.append(f"under way: {', '.join(plan.under_way)}")
+    start = "" if plan.first_stage == STAGES[0] else f", from {plan.first_stage} on"
+    console.print(f"[bold]{plan.first} to {plan.last}[/]: {asked} dates{start}: {'; '.join(said)}.", soft_wrap=True)
+    if plan.continues:
+        console.print(f"Goes on with {plan.continues}, which was stopped.")
+    _print_dates(day.run_date for day in plan.days)
+
+
+def _print_dates(days: Iterable[date]) -> None:
+    """The dates, a line a month."""
+    for month, of_month in groupby(days, key=lambda day: day.strftime("%Y-%m")):
+        console.print(f"  {month}: {' '.join(f'{day:%d}' for day in of_month)}", soft_wrap=True)
+
+
+def _ask(dates: int, parallel: int, yes: bool) -> None:
+    number = "1 date" if dates == 1 else f"{dates} dates"
+    if not yes and not typer.confirm(f"Run {number}, {min(parallel, dates)} at a time?"):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _first_stage(text: str) -> str:
+    """``aggregate`` for ``aggregate..``. What reads the landing's files and what tells people are no place to stop at."""
+    stage, dots, rest = text.partition("..")
+    if stage not in STAGES[:-1] or dots != ".." or rest:
+        raise UsageError(
+            f"--stages {text}: give the stage to begin at and two dots, one of {', '.join(f'{s}..' for s in STAGES[:-1])}"
+        )
+    return stage

@@ -1,0 +1,89 @@
+"""What a job does besides stages: find the gaps that a catch-up fills, and sum up a backfill once all of its dates are through.
+
+Here: those two, as the job script calls them on AWS and on a laptop alike. Not here: what is a gap (``daybook.gaps``), plans and
+records of backfills (``daybook.backfills``).
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone
+from typing import Any, Optional
+
+from daybook.archive import Archive, Record, dump, first_line
+from daybook.backfills import Result, close_backfill, counts_of, plan_dates, read_backfill, results, start_backfill
+from daybook.engines import DuckDBEngine
+from daybook.gaps import find_gaps, select_for_catch_up
+from daybook.lake import Lake
+from daybook.notebook.quality import against_history
+from daybook.params import Settings, daybook_home
+from daybook.quality import warnings_of
+
+_MOST_TOLD = 20
+"""Dates that a message names; the record has all."""
+
+
+def find_missed(
+    settings: Settings,
+    execution: str,
+    *,
+    limit: int,
+    since: Optional[date] = None,
+    until: Optional[date] = None,
+    include_stale: bool = False,
+) -> Record:
+    """Plan the backfill of at most ``limit`` gaps, oldest first, and leave it where the state machine reads it.
+
+    The clock says which dates are due, here alone: the answer goes on record, and each date is then run by its own name.
+    """
+    found = find_gaps(settings, now=datetime.now(timezone.utc), since=since, until=until)
+    chosen = select_for_catch_up(found.gaps, limit, include_stale=include_stale)
+    archive = Archive(settings.archive)
+    answer: dict[str, Any] = {"gaps": len(found.gaps), "dates": []}
+    if chosen:
+        plan = plan_dates(settings, [gap.run_date for gap in chosen])
+        facts = {"env": settings.env, "title": settings.title, "asked_by": execution}
+        answer["backfill_id"] = start_backfill(archive, plan, facts)
+        answer["dates"] = [day.to_record() for day in plan.days]
+    archive.store.replace(f"outcomes/{execution}/gaps.json", dump(answer))
+    return answer
+
+
+def summarise(settings: Settings, backfill_id: str) -> Record:
+    """Close a backfill: what each date came to, which days are unlike the weeks before them, and one message of it all.
+
+    A backfill's days are not judged against their past while they run: side by side, or in another order, that past would not
+    be there yet, and the answer would depend on it. Now it is.
+    """
+    archive = Archive(settings.archive)
+    started = read_backfill(archive, backfill_id)
+    found = results(archive, backfill_id)
+    unusual = _unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
+    subject = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_counted(found)}"
+    body = [subject, *_told(found), *(f"{each['run_date']}: {each['warning']}" for each in unusual[:_MOST_TOLD])]
+    return close_backfill(
+        archive, backfill_id, unusual_days=unusual, message={"subject": subject[:100], "body": "\n".join(body)}
+    )
+
+
+def _unusual_days(settings: Settings, days: list[date]) -> list[dict[str, str]]:
+    """The warnings of the contracts' rules on history, by date, over what is published now."""
+    if not days:
+        return []
+    lake = Lake(settings.lake)
+    engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
+    return [
+        {"run_date": day.isoformat(), "warning": warning}
+        for day in sorted(days)
+        for warning in warnings_of(against_history(engine, day, of_today="gold"))
+    ]
+
+
+def _counted(found: list[Result]) -> str:
+    return ", ".join(f"{count:,} {outcome.lower()}" for outcome, count in counts_of(found).items()) or "no dates"
+
+
+def _told(found: list[Result]) -> list[str]:
+    bad = [each for each in found if each.outcome not in ("SUCCEEDED", "SKIPPED")]
+    lines = [f"{each.run_date} {each.outcome}: {first_line(each.reason) if each.reason else each.run_id}" for each in bad]
+    more = len(lines) - _MOST_TOLD
+    return lines[:_MOST_TOLD] + ([f"and {more:,} more"] if more > 0 else [])
