@@ -1,7 +1,7 @@
-"""What a job does besides stages: find the gaps that a catch-up fills, and sum up a backfill once all of its dates are through.
+"""What a job does besides stages: find the gaps that a catch-up fills, and sum up a backfill once its dates are through.
 
-Here: those two, as the job script calls them on AWS and on a laptop alike. Not here: what is a gap (``daybook.gaps``), plans and
-records of backfills (``daybook.backfills``).
+Here: those two, as the job script calls them on AWS and on a laptop alike. Not here: what is a gap (``daybook.gaps``), plans
+and records of backfills (``daybook.backfills``).
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ Here: those, and asking before they start. Not here: which dates they run (``day
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
 import os
+import sys
 from collections.abc import Iterable
 from datetime import date, datetime, timezone
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -19,7 +20,7 @@ from daybook.backfills import NOT_STARTED, Plan, backfill_ids, counts_of, plan_b
 from daybook.cli.app import EXIT_CODES, AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of, styled
 from daybook.cli.gaps import Since, Until
 from daybook.cli.runs import end_on_signals, write_report
-from daybook.errors import EXIT_FAILED, UsageError
+from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
 from daybook.params import Settings, parse_run_date, require_own_lake
 from daybook.stages import STAGES
 
@@ -42,7 +43,7 @@ def backfill(
     stages: Annotated[
         str,
         typer.Option(
-            "--stages", help="Only from this stage on, such as aggregate.. ; dates that ran before.", metavar="STAGE.."
+            "--stages", help="Only from this stage on, such as aggregate.., of dates that got to it before.", metavar="STAGE.."
         ),
     ] = f"{STAGES[0]}..",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first date that fails.")] = False,
@@ -51,8 +52,8 @@ def backfill(
 ) -> None:
     """Run every business date from FIRST to LAST that has no good run, several at a time.
 
-    Ctrl-C stops it cleanly; the same command then goes on where it stopped. Ends with 1 when a date failed, else with 3 when one
-    was rejected, else with 0.
+    Ctrl-C stops it cleanly; the same command then goes on where it stopped. Ends with 1 when a date failed, else with 3 when
+    one was rejected, else with 0.
     """
     from daybook.laptop import run_backfill
     from daybook.progress import BackfillProgress
@@ -64,11 +65,13 @@ def backfill(
     plan = plan_backfill(settings, parse_run_date(first), parse_run_date(last), force=force, first_stage=_first_stage(stages))
     if not as_json:
         _print_plan(plan)
-    if not plan.days:
+    # One that was stopped after its last date has its summary left to do.
+    if not plan.days and plan.continues is None:
         if as_json:
             print_json(None)
         return
-    _ask(len(plan.days), parallel, yes)
+    if plan.days:
+        _ask(len(plan.days), parallel, yes)
     end_on_signals()
     with BackfillProgress(console, len(plan.days), shown=not as_json) as progress:
         record = run_backfill(
@@ -122,7 +125,7 @@ def catch_up(
     _ask(len(chosen), parallel, yes)
     end_on_signals()
     with BackfillProgress(console, len(chosen), shown=not as_json) as progress:
-        execution, record = run_catch_up(
+        problem, record = run_catch_up(
             settings,
             limit=limit,
             parallel=parallel,
@@ -132,10 +135,15 @@ def catch_up(
             listener=progress,
             day_listener=progress.of_day,
         )
-    if record is None:
-        console.print(f"[red]The catch-up ended as {execution.status}:[/] {escaped(execution.cause or '')}", soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED)
-    _finish(settings, record, as_json)
+    if record is not None:
+        _finish(settings, record, as_json)
+    if as_json:
+        print_json(None)
+    if problem:
+        print(f"The catch-up failed: {problem}", file=sys.stderr)
+    elif not as_json:
+        console.print("No gaps any more: somebody has run them meanwhile.")
+    raise typer.Exit(EXIT_FAILED if problem else EXIT_GOOD)
 
 
 @app.command()
@@ -152,9 +160,8 @@ def backfills(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> 
     table = new_table("backfill", "started (UTC)", "outcome", "dates")
     for record in records:
         counts = counts_of(results(archive, record["backfill_id"])) if record["state"] == "open" else record["counts"]
-        counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in counts.items())
         outcome = "[magenta]OPEN[/]" if record["state"] == "open" else styled(record["outcome"])
-        table.add_row(record["backfill_id"], record["started_at"][:19].replace("T", " "), outcome, counted)
+        table.add_row(record["backfill_id"], record["started_at"][:19].replace("T", " "), outcome, _counted(counts))
     console.print(table)
 
 
@@ -172,12 +179,14 @@ def print_backfill(record: dict[str, Any]) -> None:
     if record["state"] == "open":
         console.print(f"{record['backfill_id']} has not ended.")
         return
-    counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in record["counts"].items())
-    stopped = " Stopped; the same command goes on from here." if record.get("stopped") else ""
+    for reason in record["reasons"]:
+        console.print(f"  {escaped(reason)}", soft_wrap=True)
+    counted = _counted(record["counts"])
+    stopped = " Stopped; the same command goes on from here." if record["stopped"] else ""
     console.print(f"{styled(record['outcome'])} {record['backfill_id']} in {record['seconds']:.1f} s: {counted}.{stopped}")
 
 
-def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
+def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> NoReturn:
     index = write_report(settings)
     if as_json:
         print_json(record)
@@ -187,19 +196,26 @@ def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
     raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
 
 
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {outcome.lower()}" for outcome, count in counts.items()) or "no dates"
+
+
 def _print_plan(plan: Plan) -> None:
     asked = (plan.last - plan.first).days + 1
     said = [f"{len(plan.days)} to run"]
     if plan.left_alone:
         said.append(f"{len(plan.left_alone)} left alone (good already; --force runs them again)")
-    if plan.never_ran:
-        said.append(f"{len(plan.never_ran)} never ran, so there is nothing to begin at {plan.first_stage} from")
+    if plan.not_ready:
+        said.append(
+            f"{len(plan.not_ready)} left out, of which no newest run got to {plan.first_stage} (run them without --stages)"
+        )
     if plan.under_way:
         said.append(f"under way: {', '.join(plan.under_way)}")
     start = "" if plan.first_stage == STAGES[0] else f", from {plan.first_stage} on"
-    console.print(f"[bold]{plan.first} to {plan.last}[/]: {asked} dates{start}: {'; '.join(said)}.", soft_wrap=True)
+    dates = "1 date" if asked == 1 else f"{asked} dates"
+    console.print(f"[bold]{plan.first} to {plan.last}[/]: {dates}{start}: {'; '.join(said)}.", soft_wrap=True)
     if plan.continues:
-        console.print(f"Goes on with {plan.continues}, which was stopped.")
+        console.print(f"Goes on with {plan.continues}, which did not get to its end.", soft_wrap=True)
     _print_dates(day.run_date for day in plan.days)
 
 
@@ -211,12 +227,12 @@ def _print_dates(days: Iterable[date]) -> None:
 
 def _ask(dates: int, parallel: int, yes: bool) -> None:
     number = "1 date" if dates == 1 else f"{dates} dates"
-    if not yes and not typer.confirm(f"Run {number}, {min(parallel, dates)} at a time?"):
+    if not yes and not typer.confirm(f"Run {number}, {min(parallel, dates)} at a time?", err=True):
         raise typer.Exit(EXIT_FAILED)
 
 
 def _first_stage(text: str) -> str:
-    """``aggregate`` for ``aggregate..``. What reads the landing's files and what tells people are no place to stop at."""
+    """``aggregate`` for ``aggregate..``; there is no use in a date's notice alone."""
     stage, dots, rest = text.partition("..")
     if stage not in STAGES[:-1] or dots != ".." or rest:
         raise UsageError(

@@ -9,6 +9,7 @@ import os
 import signal
 import webbrowser
 from datetime import date, datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -133,10 +134,21 @@ def report(
 
 
 def end_on_signals() -> None:
-    """Let a closed terminal or a polite kill end a run as Ctrl-C does: with its job stopped, ready to be resumed."""
-    for name in ("SIGTERM", "SIGHUP"):
+    """Let Ctrl-C, a closed terminal or a polite kill end what is run: with its jobs stopped and on record, ready to go on.
+
+    That takes a moment, in which a second signal only says so. A third leaves at once, as a kill does.
+    """
+    heard = count(1)
+
+    def stop(signum: int, frame: object) -> None:
+        if next(heard) == 2:
+            os.write(2, b"Stopping: what is under way is being put on record. Once more leaves at once.\n")
+            return
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+            signal.signal(getattr(signal, name), stop)
 
 
 def _run_date(settings: Settings, day: Optional[str]) -> date:

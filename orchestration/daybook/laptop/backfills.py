@@ -1,25 +1,30 @@
-"""Many business dates on this machine: the services behind ``backfill.asl.json`` and ``catch_up.asl.json``, and running those.
+"""Many business dates on this machine: the services behind ``backfill.asl.json`` and ``catch_up.asl.json``, and running
+those.
 
-Here: starting one state machine from another, and a backfill from its plan to its closing record. Not here: one date (``runs``),
-plans and records (``daybook.backfills``), what is shown meanwhile (``daybook.progress``).
+Here: starting one state machine from another, and a backfill from its plan to its closing record. Not here: one date
+(``runs``), plans and records (``daybook.backfills``), what is shown meanwhile (``daybook.progress``).
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from random import Random
 from typing import Any, Callable, Optional
 
-from daybook.archive import Archive, Record, now
-from daybook.backfills import Plan, close_backfill, start_backfill, write_backfill_history
-from daybook.errors import ArchiveError, DateHeldError, DaybookError
+from daybook.archive import Archive, Record, first_line, now
+from daybook.backfills import Plan, close_backfill, refuse_date, start_backfill, write_backfill_history
+from daybook.errors import DateHeldError, DaybookError
 from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
-from daybook.laptop.runs import Listener, archive_folder, journal_folder, run_day
+from daybook.laptop.runs import INTERRUPTED, Listener, archive_folder, close_unended, journal_folder, run_day
 from daybook.locks import DateLock
 from daybook.params import Settings, daybook_home, project_root
+from daybook.pii.redaction import Redactor
 from daybook.stages import run_date_of
 from daybook.states import Clock, Execution, Heartbeat, StateMachine, TaskError, TaskService, run_execution
+
+_log = logging.getLogger(__name__)
 
 START_EXECUTION = "arn:aws:states:::states:startExecution.sync:2"
 DayListener = Callable[[str, Any], None]
@@ -39,7 +44,8 @@ def run_backfill(
 ) -> Record:
     """Execute the backfill machine over a plan's dates, ``parallel`` at a time; returns the closing record.
 
-    An interrupt stops the dates under way (their runs are closed and can go on) and closes the backfill as ``stopped``.
+    An interrupt stops the dates under way (their runs are closed and can go on) and closes the backfill as ``stopped``; so
+    does a fault of the runner itself, which is raised then.
     """
     archive = Archive(settings.archive)
     backfill_id = start_backfill(
@@ -57,8 +63,14 @@ def run_backfill(
         "fail_fast": fail_fast,
     }
     machines = _Machines(settings, day_listener, clock, random)
-    execution = machines.execute("backfill", backfill_id, started, listener)
-    return _close(archive, backfill_id, execution)
+    try:
+        machines.execute("backfill", backfill_id, started, listener)
+    except KeyboardInterrupt:
+        pass  # It came where there was no state to end by it.
+    except Exception:
+        _close(settings, backfill_id, None)
+        raise
+    return _close(settings, backfill_id, machines.ended.get("backfill"))
 
 
 def run_catch_up(
@@ -73,10 +85,12 @@ def run_catch_up(
     day_listener: Optional[DayListener] = None,
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
-) -> tuple[Execution, Optional[Record]]:
-    """Execute the catch-up machine: find the gaps, backfill them. Returns its end and the backfill's record, if there was one."""
-    archive = Archive(settings.archive)
-    name = f"catch-up-{now()[:19].replace(':', '')}"
+) -> tuple[str, Optional[Record]]:
+    """Execute the catch-up machine: find the gaps, backfill them.
+
+    Returns what went wrong with the catch-up itself, or an empty text; and the backfill's closing record, where it had one.
+    """
+    name = f"catch-up-{''.join(each for each in now() if each.isalnum())}"
     started = {
         "env": settings.env,
         "overrides": settings.overrides,
@@ -90,9 +104,18 @@ def run_catch_up(
         **({"until": until} if until else {}),
     }
     machines = _Machines(settings, day_listener, clock, random)
-    execution = machines.execute("catch_up", name, started, listener)
-    backfill_id = json.loads(archive.store.read(f"outcomes/{name}/gaps.json")).get("backfill_id") if machines.asked else None
-    return execution, _close(archive, backfill_id, machines.ended.get("backfill")) if backfill_id else None
+    try:
+        machines.execute("catch_up", name, started, listener)
+    except KeyboardInterrupt:
+        pass
+    except Exception:
+        _close_planned(settings, name, machines)
+        raise
+    record = _close_planned(settings, name, machines)
+    execution = machines.ended.get("catch_up")
+    if record is not None or (execution is not None and execution.status == "SUCCEEDED"):
+        return "", record
+    return first_line(execution.cause or execution.status) if execution is not None else INTERRUPTED, None
 
 
 class _Machines:
@@ -106,11 +129,7 @@ class _Machines:
         self._clock = clock
         self._random = random or Random()  # noqa: S311 (waits, not secrets)
         self.ended: dict[str, Execution] = {}
-
-    @property
-    def asked(self) -> bool:
-        """Whether the gaps have been asked for."""
-        return "backfill" in self.ended
+        """The machines that have run others and came to an end, by their name."""
 
     def execute(self, machine: str, name: str, started: dict[str, Any], listener: Optional[Listener]) -> Execution:
         """Run one of the machines that run others, under a journal of its own."""
@@ -148,7 +167,14 @@ class _Machines:
 
         return {**services, START_EXECUTION: start}
 
-    def _run_date(self, run_id: str, started: dict[str, Any], heartbeat: Heartbeat) -> Execution:
+    def _run_date(self, planned: str, started: dict[str, Any], heartbeat: Heartbeat) -> Execution:
+        """Run a date under its lock. It gets the planned name or, where somebody has run the date meanwhile, the next one.
+
+        One date's trouble is not the others': whatever it is, it fails this task alone, and is on record.
+        """
+        settings, archive, run_date = self._settings, Archive(self._settings.archive), run_date_of(planned)
+        part_of, run_id = started["part_of"], ""
+
         def interrupt() -> None:
             try:
                 heartbeat()
@@ -159,29 +185,36 @@ class _Machines:
             if self._day_listener is not None:
                 self._day_listener(run_id, event)
 
-        settings = self._settings
         try:
-            with DateLock(settings.archive, run_date_of(run_id)) as lock:
-                facts = {"env": settings.env, "title": settings.title, "part_of": started["part_of"]}
-                Archive(settings.archive).start_named_run(run_id, facts)
-                execution, _ = run_day(
-                    settings,
-                    run_id,
-                    first_stage=started["first_stage"],
-                    part_of=started["part_of"],
-                    lock=lock,
-                    heartbeat=interrupt,
-                    listener=tell,
-                    clock=self._clock,
-                    random=self._random,
-                )
-        except DateHeldError as error:
-            raise TaskError("Daybook.DateHeld", str(error)) from error
-        except ArchiveError as error:
-            raise TaskError("StepFunctions.ExecutionAlreadyExistsException", str(error)) from error
-        except DaybookError as error:
-            # One date's trouble is not the others'.
-            raise TaskError("Daybook.NotStarted", str(error)) from error
+            with DateLock(settings.archive, run_date) as lock:
+                facts = {"env": settings.env, "title": settings.title, "part_of": part_of}
+                run_id = archive.start_run(run_date, facts)
+                try:
+                    execution, _ = run_day(
+                        settings,
+                        run_id,
+                        first_stage=started["first_stage"],
+                        part_of=part_of,
+                        lock=lock,
+                        heartbeat=interrupt,
+                        listener=tell,
+                        clock=self._clock,
+                        random=self._random,
+                    )
+                except KeyboardInterrupt:
+                    close_unended(settings, run_id, INTERRUPTED)
+                    raise
+                except Exception as error:
+                    close_unended(settings, run_id, _said(error))
+                    raise
+        except Exception as error:
+            if not isinstance(error, DaybookError):
+                _log.exception("%s: a fault in Daybook itself, or of this machine", run_id or planned)
+            if not run_id:
+                refuse_date(archive, part_of, run_date, Redactor().text(_said(error)))
+            raise TaskError(
+                "Daybook.DateHeld" if isinstance(error, DateHeldError) else "Daybook.Fault", _said(error)
+            ) from error
         return execution
 
 
@@ -206,10 +239,37 @@ def _described(arguments: Any, execution: Execution, began: str) -> dict[str, An
     raise TaskError("States.TaskFailed", json.dumps({**told, "Error": execution.error, "Cause": execution.cause}))
 
 
-def _close(archive: Archive, backfill_id: str, execution: Optional[Execution]) -> Record:
-    """The backfill's closing record, written here where its last state did not come to it; and its history."""
-    if execution is not None:
-        lines = [json.dumps(event, ensure_ascii=False) + "\n" for event in execution.events]
-        write_backfill_history(archive, backfill_id, "".join(lines).encode())
-    stopped = execution is None or execution.status == "ABORTED"
-    return close_backfill(archive, backfill_id, **({"stopped": True} if stopped else {}))
+def _said(error: Exception) -> str:
+    """What an error says: Daybook's own are sentences, of others the class says most."""
+    return first_line(str(error)) if isinstance(error, DaybookError) else f"{type(error).__name__}: {first_line(str(error))}"
+
+
+def _close_planned(settings: Settings, name: str, machines: _Machines) -> Optional[Record]:
+    """The closing record of the backfill that a catch-up planned; None where it did not come to that."""
+    try:
+        planned = json.loads(Archive(settings.archive).store.read(f"outcomes/{name}/gaps.json"))
+    except FileNotFoundError:
+        return None
+    return _close(settings, planned["backfill_id"], machines.ended.get("backfill")) if planned["dates"] else None
+
+
+def _close(settings: Settings, backfill_id: str, execution: Optional[Execution]) -> Record:
+    """The backfill's closing record, written here where its last state did not come to it; and its history.
+
+    ``execution`` is None where it had no end of its own. An interrupt does not keep it from being closed.
+    """
+    archive = Archive(settings.archive)
+    journal = journal_folder(settings) / f"{backfill_id}.jsonl"
+
+    def close() -> Record:
+        if journal.exists():
+            write_backfill_history(archive, backfill_id, journal.read_bytes())
+        if execution is None or execution.status == "ABORTED":
+            return close_backfill(archive, backfill_id, stopped=True)
+        cause = first_line(execution.cause or "")
+        return close_backfill(archive, backfill_id, reasons=[f"there is no summary: {execution.error}: {cause}"])
+
+    try:
+        return close()
+    except KeyboardInterrupt:
+        return close()

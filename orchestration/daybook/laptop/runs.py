@@ -169,6 +169,13 @@ def _close(settings: Settings, run_id: str, execution: Execution, journal: Path,
     return {**close_run(archive, settings, run_id, "FAILED", reasons), "state": "closed"}
 
 
+def close_unended(settings: Settings, run_id: str, reason: str) -> None:
+    """Close a run as failed where whatever went wrong left it without a record."""
+    archive = Archive(settings.archive)
+    if not archive.closing_records(run_id):
+        close_run(archive, settings, run_id, "FAILED", [reason])
+
+
 def _close_lost(settings: Settings, run_date: date, *, but: str) -> None:
     """Close the records of the date's runs whose process ended without a word: who has the lock knows that they are over."""
     archive = Archive(settings.archive)

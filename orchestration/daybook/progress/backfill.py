@@ -10,7 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import date, timedelta
 from types import TracebackType
 from typing import Any, Callable, Optional
 
@@ -19,11 +20,29 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from daybook.stages import run_date_of
+
 _MARKS = {"SUCCEEDED": "[green]✓[/]", "SKIPPED": "[cyan]–[/]", "REJECTED": "[yellow]✗[/]", "FAILED": "[red]![/]"}
 
 
+@dataclass
+class _Day:
+    """A date's run: its name, the stage it is at, the one that failed last, when it began and how long it took, in seconds."""
+
+    run_id: str
+    began: float
+    stage: str = ""
+    failed: str = ""
+    seconds: Optional[float] = None
+
+
 class BackfillProgress:
-    """A listener for the backfill machine's events, and (``of_day``) for those of its runs; a context manager that shows them."""
+    """A listener for the backfill machine's events, and (``of_day``) for those of its runs; a context manager that shows
+    them.
+
+    ``total`` is how many dates there are, None while nobody knows; ``counts`` how many came to what. What a date came to is
+    told by the backfill machine, which also knows of dates that never got a run.
+    """
 
     def __init__(
         self, console: Console, total: Optional[int], *, shown: bool, clock: Callable[[], float] = time.monotonic
@@ -33,8 +52,7 @@ class BackfillProgress:
         self._clock = clock
         self._lock = threading.Lock()
         self._began = clock()
-        self._running: dict[str, str] = {}
-        self._started: dict[str, float] = {}
+        self._days: dict[date, _Day] = {}
         self.counts: Counter[str] = Counter()
         self._total = total
         self._bar = Progress(TextColumn("dates"), BarColumn(), MofNCompleteColumn(), console=console)
@@ -56,37 +74,44 @@ class BackfillProgress:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """An event of the machine that runs the dates."""
-        if event["type"] == "MapStateStarted":
-            with self._lock:
+        with self._lock:
+            if event["type"] == "MapStateStarted":
                 self._total = event["mapStateStartedEventDetails"]["length"]
                 self._bar.update(self._task, total=self._total)
+            elif event["type"] == "ChoiceStateEntered" and event["stateEnteredEventDetails"]["name"] == "DateEnded":
+                self._end(**json.loads(event["stateEnteredEventDetails"]["input"]))
 
     def of_day(self, run_id: str, event: Mapping[str, Any]) -> None:
         """An event of one date's run."""
-        kind = event["type"]
+        kind, day = event["type"], run_date_of(run_id)
         with self._lock:
             if kind == "ExecutionStarted":
-                self._running[run_id], self._started[run_id] = "", self._clock()
+                self._days[day] = _Day(run_id, self._clock())
             elif kind == "TaskScheduled" and event["taskScheduledEventDetails"]["resourceType"] == "glue":
-                self._running[run_id] = json.loads(event["taskScheduledEventDetails"]["parameters"])["Arguments"]["--stage"]
+                parameters = json.loads(event["taskScheduledEventDetails"]["parameters"])
+                self._days[day].stage = parameters["Arguments"]["--stage"]
+            elif kind in ("TaskFailed", "TaskTimedOut"):
+                self._days[day].failed = self._days[day].stage
             elif kind in ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"):
-                self._end(run_id, _outcome(event))
+                self._days[day].seconds = self._clock() - self._days[day].began
 
-    def _end(self, run_id: str, outcome: str) -> None:
-        stage = self._running.pop(run_id, "")
+    def _end(self, run_date: str, run_id: str, outcome: str) -> None:
+        day = self._days.pop(date.fromisoformat(run_date), _Day(run_id, self._clock()))
         self.counts[outcome] += 1
-        self._bar.update(self._task, completed=sum(self.counts.values()))
-        seconds = self._clock() - self._started.pop(run_id, self._began)
+        done = sum(self.counts.values())
+        self._bar.update(self._task, completed=done)
         if self._shown and self._live is None:
-            at = f" in {stage}" if outcome == "FAILED" and stage else ""
+            at = f" in {day.failed}" if outcome == "FAILED" and day.failed else ""
+            took = f" {day.seconds:.1f} s" if day.seconds is not None else " (no run)"
             of = f" of {self._total}" if self._total else ""
-            line = f"  {_MARKS[outcome]} {run_id} {outcome}{at} {seconds:.1f} s ({sum(self.counts.values())}{of}{self._left()})"
+            line = f"  {_MARKS[outcome]} {day.run_id} {outcome}{at}{took} ({done}{of}{self._left()})"
             self._console.print(line, soft_wrap=True)
 
     def _picture(self) -> Group:
         with self._lock:
             counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
-            lines = [f"  [blue]●[/] {run_id} {stage}" for run_id, stage in sorted(self._running.items())]
+            running = [day for _, day in sorted(self._days.items()) if day.seconds is None]
+            lines = [f"  [blue]●[/] {day.run_id} {day.stage}" for day in running]
             said = Text.from_markup("\n".join([f"{counted or 'none is through yet'}{self._left()}", *lines]))
         return Group(self._bar.get_renderable(), said)
 
@@ -97,10 +122,3 @@ class BackfillProgress:
             return ""
         left = timedelta(seconds=round((self._total - done) * passed / done))
         return f"; {60 * done / passed:.1f} dates a minute, {left} left"
-
-
-def _outcome(event: Mapping[str, Any]) -> str:
-    if event["type"] == "ExecutionSucceeded":
-        return str(json.loads(event["executionSucceededEventDetails"]["output"])["outcome"])
-    details = event.get("executionFailedEventDetails", {})
-    return "REJECTED" if details.get("error") == "Daybook.Rejected" else "FAILED"
