@@ -122,13 +122,14 @@ def plan_backfill(settings: Settings, first: date, last: date, *, force: bool = 
     enough = GOOD if not again else ("SKIPPED",) if first_stage != STAGES[0] else ()
     days, left_alone, under_way, not_ready = [], [], [], []
     for day in (first + timedelta(days=number) for number in range(count)):
-        newest = next(iter(reversed(archive.run_ids(day))), None)
+        runs = archive.run_ids(day)
+        newest = runs[-1] if runs else None
         record = archive.run(newest) if newest else None
         if record and record["outcome"] == "RUNNING":
             under_way.append(record["run_id"])
         elif day in done or (record and record["outcome"] in enough):
             left_alone.append(day)
-        elif first_stage != STAGES[0] and not (record and _got_to(record, first_stage)):
+        elif first_stage != STAGES[0] and not _got_to(archive, runs, first_stage):
             not_ready.append(day)
         else:
             days.append(Day(day, _next_name(day, newest)))
@@ -300,14 +301,18 @@ def _next_name(day: date, newest: Optional[str]) -> str:
     return run_name(day, int(newest.rsplit("-", 1)[1]) + 1 if newest else 1)
 
 
-def _got_to(record: Record, stage: str) -> bool:
-    """Whether the stages that a run did before this one all ended well.
+def _got_to(archive: Archive, runs: Sequence[str], stage: str) -> bool:
+    """Whether the stages that the newest of a date's runs did before this one all ended well.
 
-    Otherwise to begin there would make good a date of which a gate has said no, or whose files were never taken in.
+    Otherwise to begin there would make good a date of which a gate has said no, or whose files were never taken in. A run that
+    was stopped before its first stage says nothing; the one before it does.
     """
-    last = {each["stage"]: each["outcome"] for each in record["stages"]}
-    begun = next((STAGES.index(each) for each in STAGES if each in last), None)
-    return begun is not None and all(last.get(each) == "SUCCEEDED" for each in STAGES[begun : STAGES.index(stage)])
+    for run_id in reversed(runs):
+        last = {each["stage"]: each["outcome"] for each in archive.run(run_id)["stages"]}
+        if last:
+            begun = min(STAGES.index(each) for each in last)
+            return all(last.get(each) == "SUCCEEDED" for each in STAGES[begun : STAGES.index(stage)])
+    return False
 
 
 def _unfinished(archive: Archive, plan: Plan) -> Optional[str]:

@@ -16,7 +16,7 @@ from daybook.gaps import find_gaps, select_for_catch_up
 from daybook.lake import Lake
 from daybook.notebook.quality import against_history
 from daybook.params import Settings, daybook_home
-from daybook.quality import warnings_of
+from daybook.quality import sentence
 
 _MOST_TOLD = 20
 """Dates that a message names; the record has all."""
@@ -65,16 +65,20 @@ def summarise(settings: Settings, backfill_id: str) -> Record:
     )
 
 
-def _unusual_days(settings: Settings, days: list[date]) -> list[dict[str, str]]:
-    """The warnings of the contracts' rules on history, by date, over what is published now."""
+def _unusual_days(settings: Settings, days: list[date]) -> list[Record]:
+    """What the contracts' rules on history find, by date, over what is published now.
+
+    Also those of severity ``error``, which stop a day that is run by itself: a backfill has published it, so people decide.
+    """
     if not days:
         return []
     lake = Lake(settings.lake)
     engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
     return [
-        {"run_date": day.isoformat(), "warning": warning}
+        {"run_date": day.isoformat(), "severity": found.severity, "warning": sentence(found)}
         for day in sorted(days)
-        for warning in warnings_of(against_history(engine, day, of_today="gold"))
+        for found in against_history(engine, day, of_today="gold")
+        if not found.holds
     ]
 
 
