@@ -27,9 +27,7 @@ def close(archive: Archive, run_id: str, outcome: str, *, stages: Optional[dict[
     reasons = [] if outcome in ("SUCCEEDED", "SKIPPED") else [f"{run_id} came to {outcome}"]
     facts = {"started_at": "2025-12-01T00:00:00.000Z", "inputs": []}
     attempts = [{"stage": stage, "outcome": each, **facts} for stage, each in stages.items()]
-    archive.write_run(
-        {"run_id": run_id, "outcome": outcome, "reasons": reasons, "stages": attempts, "seconds": 2.0, **more}
-    )
+    archive.write_run({"run_id": run_id, "outcome": outcome, "reasons": reasons, "stages": attempts, "seconds": 2.0, **more})
     return run_id
 
 

@@ -114,9 +114,7 @@ def test_a_run_that_was_lost_is_run_again(settings: Settings, archive: Archive) 
     assert planned(plan_backfill(settings, day(1), day(1))) == {1: "daily-2025-11-01-2"}
 
 
-def test_later_stages_are_run_of_good_dates_and_of_none_that_has_no_such_stages(
-    settings: Settings, archive: Archive
-) -> None:
+def test_later_stages_are_run_of_good_dates_and_of_none_that_has_no_such_stages(settings: Settings, archive: Archive) -> None:
     run(archive, 1, "SUCCEEDED")
     run(archive, 2, "SKIPPED")
     plan = plan_backfill(settings, day(1), day(3), first_stage="aggregate")
@@ -208,9 +206,7 @@ def test_one_that_was_killed_is_gone_on_with(settings: Settings, archive: Archiv
     assert (plan.continues, left_alone(plan), list(planned(plan))) == (first, [1], [2, 3])
 
 
-def test_one_that_lacks_only_its_summary_is_gone_on_with_though_nothing_is_to_run(
-    settings: Settings, archive: Archive
-) -> None:
+def test_one_that_lacks_only_its_summary_is_gone_on_with_though_nothing_is_to_run(settings: Settings, archive: Archive) -> None:
     first = carry_out(archive, plan_backfill(settings, day(1), day(2)), ["SUCCEEDED", "SUCCEEDED"])
     close_backfill(archive, first, stopped=True)
     plan = plan_backfill(settings, day(1), day(2))
@@ -314,9 +310,7 @@ def test_closing_twice_keeps_the_first_record(archive: Archive) -> None:
     assert (again["message"], again["outcome"], again["stopped"]) == (first["message"], "SUCCEEDED", False)
 
 
-def test_of_two_that_close_at_once_one_writes_and_both_get_that(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     name = carry_out(archive, plan_of(1), ["SUCCEEDED"])
     create = archive.store.create
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
 
 from daybook.archive import Archive, Record
 from daybook.backfills import NOT_STARTED, close_backfill, read_backfill, refuse_date, start_backfill
-from daybook.contracts import load_table
 from daybook.errands import find_missed, summarise
-from daybook.lake import Lake
 from daybook.params import Settings, load_settings
 
 from .backfilling import carry_out, day, plan_of, run
+from .runs.published import publish
 
 NAME = "catch-up-20251201T020000000Z"
 
@@ -39,30 +35,6 @@ def archive(settings: Settings) -> Archive:
 def answer(archive: Archive) -> Any:
     """What the state machine reads."""
     return json.loads(archive.store.read(f"outcomes/{NAME}/gaps.json"))
-
-
-def publish(settings: Settings, revenues: dict[date, int]) -> None:
-    """Have gold show these days with this revenue, from ten orders each."""
-    contract = load_table("gold.daily_sales")
-    rows = [
-        {
-            "order_date": each,
-            "orders": 10,
-            "cancelled_orders": 0,
-            "units": 10,
-            "gross_revenue": Decimal(revenue),
-            "returns_amount": Decimal(0),
-            "net_revenue": Decimal(revenue),
-            "average_order_value": Decimal(revenue) / 10,
-            "new_customers": 10,
-            "returning_customers": 0,
-        }
-        for each, revenue in revenues.items()
-    ]
-    columns = {item.name: pa.array([row[item.name] for row in rows], item.arrow_type) for item in contract.properties}
-    lake = Lake(settings.lake)
-    lake.ensure(contract)
-    write_deltalake(lake.uri("gold.daily_sales"), pa.table(columns), mode="append", partition_by=["order_date"])
 
 
 def usual(last: int, weeks: int = 4) -> dict[date, int]:
@@ -117,7 +89,9 @@ def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settin
     record = summarise(settings, name)
     assert (record["state"], record["outcome"], record["unusual_days"]) == ("closed", "FAILED", [])
     assert record["message"] == {
-        "subject": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started"[:100],
+        "subject": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started"[
+            :100
+        ],
         "body": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started\n"
         "2025-11-02 REJECTED: daily-2025-11-02-1 came to REJECTED\n"
         "2025-11-03 FAILED: daily-2025-11-03-1 came to FAILED\n"

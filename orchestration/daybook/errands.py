@@ -57,7 +57,7 @@ def summarise(settings: Settings, backfill_id: str) -> Record:
     archive = Archive(settings.archive)
     started = read_backfill(archive, backfill_id)
     found = results(archive, backfill_id)
-    unusual = _unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
+    unusual = unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
     subject = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_counted(found)}"
     body = [subject, *_told(found), *(f"{each['run_date']}: {each['warning']}" for each in unusual[:_MOST_TOLD])]
     return close_backfill(
@@ -65,7 +65,7 @@ def summarise(settings: Settings, backfill_id: str) -> Record:
     )
 
 
-def _unusual_days(settings: Settings, days: list[date]) -> list[Record]:
+def unusual_days(settings: Settings, days: list[date]) -> list[Record]:
     """What the contracts' rules on history find, by date, over what is published now.
 
     Also those of severity ``error``, which stop a day that is run by itself: a backfill has published it, so people decide.

@@ -1,7 +1,7 @@
 """Backfills on this machine without a job: the real state machines and records, with runs and jobs that play.
 
-What is tried here is what real runs come to only by chance: a name taken meanwhile, a date held by somebody, a fault in a thread,
-an interrupt at each moment.
+What is tried here is what real runs come to only by chance: a name taken meanwhile, a date held by somebody, a fault in a
+thread, an interrupt at each moment.
 """
 
 from __future__ import annotations
@@ -217,9 +217,7 @@ def test_whenever_it_is_interrupted_it_is_closed_and_the_same_again_does_the_res
         assert len(machine.ran) - before <= 3, number
 
 
-def test_an_interrupt_while_it_is_being_closed_does_not_keep_it_open(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_while_it_is_being_closed_does_not_keep_it_open(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     real = laptop.close_backfill
 
     def interrupted(*arguments: Any, **named: Any) -> Record:
@@ -294,7 +292,7 @@ def test_a_catch_up_that_is_interrupted_after_its_plan_leaves_no_backfill_open(m
         if event["type"] == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"] == "Backfill":
             raise KeyboardInterrupt
 
-    problem, record = catch_up(machine, listen)
+    _, record = catch_up(machine, listen)
     assert record is not None
     assert (record["stopped"], record["counts"]) == (True, {NOT_STARTED: 2})
 

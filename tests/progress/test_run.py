@@ -14,7 +14,7 @@ from typing import Any, Optional
 import pytest
 from rich.console import Console
 
-import daybook.progress
+import daybook.progress.run
 from daybook.params import load_settings
 from daybook.progress import Progress
 from daybook.provenance import state_machine_path
@@ -45,7 +45,7 @@ class Shown:
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, *, terminal: bool = False) -> None:
         self.place = place
         self.clock = FakeClock()
-        monkeypatch.setattr(daybook.progress, "time", SimpleNamespace(monotonic=self.clock.monotonic))
+        monkeypatch.setattr(daybook.progress.run, "time", SimpleNamespace(monotonic=self.clock.monotonic))
         self.screen = io.StringIO()
         self.console = Console(file=self.screen, width=120, force_terminal=terminal, color_system=None)
         self.faults: dict[str, Iterator[Exception]] = {}

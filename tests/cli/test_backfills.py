@@ -1,0 +1,157 @@
+"""``daybook backfill``, ``catch-up`` and ``backfills`` up to where runs begin: what is asked, refused and listed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.backfills import close_backfill, refuse_date, start_backfill
+from daybook.cli.runs import end_on_signals
+from daybook.params import load_settings
+
+from ..backfilling import carry_out, day, plan_of, run
+from .conftest import Call
+
+DAYS = ("2025-11-01", "2025-11-05")
+
+
+@pytest.fixture
+def archive(home: Path) -> Archive:
+    settings = load_settings("local")
+    landing = Path(settings.landing)
+    landing.mkdir(parents=True)
+    (landing / "a.csv").write_text("a\n")
+    return Archive(settings.archive)
+
+
+MISTAKES = [
+    (("backfill", "2025-11-05", "2025-11-01"), "The last date 2025-11-01 is before the first, 2025-11-05"),
+    (("backfill", "2025-11-01", "2025-11-31"), "'2025-11-31' is not a business date"),
+    (("backfill", "2022-01-01", "2025-11-01"), "are 1,401 dates; one backfill takes up to 1,000, so give it in parts."),
+    (
+        ("backfill", *DAYS, "--stages", "aggregate"),
+        "--stages aggregate: give the stage to begin at and two dots, one of ingest..",
+    ),
+    (("backfill", *DAYS, "--stages", "notify.."), "--stages notify..: give the stage to begin at"),
+    (("backfill", *DAYS, "--stages", "aggregate..quality"), "--stages aggregate..quality: give the stage"),
+    (("backfill", *DAYS, "--parallel", "0"), "Invalid value for '--parallel'"),
+    (("backfill", DAYS[0]), "Missing argument 'LAST'"),
+    (("catch-up", "--limit", "0"), "Invalid value for '--limit'"),
+    (("show", "backfill-2025-11-01-2025-11-05-1"), "There is no backfill backfill-2025-11-01-2025-11-05-1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=lambda value: " ".join(value) if len(value) < 9 else "")
+def test_a_mistake_is_told_in_one_sentence_and_starts_nothing(
+    archive: Archive, call: Call, arguments: tuple[str, ...], sentence: str
+) -> None:
+    code, out, err = call(*arguments, answer="y")
+    assert (code, sentence in err, len(err.strip().splitlines())) == (2, True, 1), out + err
+    assert archive.store.keys() == []
+
+
+def test_the_plan_is_shown_and_nothing_is_done_until_it_is_agreed_to(archive: Archive, call: Call) -> None:
+    run(archive, 1, "SUCCEEDED")
+    before = archive.store.keys()
+    code, out, _ = call("backfill", *DAYS, answer="n")
+    assert code == 1
+    assert "2025-11-01 to 2025-11-05: 5 dates: 4 to run; 1 left alone (good already; --force runs them again)." in out
+    assert "  2025-11: 02 03 04 05" in out
+    assert archive.store.keys() == before
+
+
+def test_dates_of_several_months_take_a_line_each(archive: Archive, call: Call) -> None:
+    _, out, _ = call("backfill", "2025-11-29", "2025-12-02", answer="n")
+    assert "  2025-11: 29 30\n  2025-12: 01 02\n" in out
+
+
+def test_where_all_is_good_there_is_nothing_to_ask_or_do(archive: Archive, call: Call) -> None:
+    run(archive, 1, "SUCCEEDED")
+    code, out, _ = call("backfill", DAYS[0], DAYS[0], answer="n")
+    assert (code, "1 date: 0 to run; 1 left alone" in out) == (0, True)
+    assert call("backfill", DAYS[0], DAYS[0], "--json") == (0, "null\n", "")
+    assert archive.store.folders("backfills") == []
+
+
+def test_what_is_gone_on_with_is_named(archive: Archive, call: Call) -> None:
+    settings = load_settings("local")
+    from daybook.backfills import plan_backfill
+
+    name = carry_out(archive, plan_backfill(settings, day(1), day(5), force=True), ["SUCCEEDED"])
+    close_backfill(archive, name, stopped=True)
+    _, out, _ = call("backfill", *DAYS, "--force", answer="n")
+    assert "4 to run; 1 left alone" in out
+    assert f"Goes on with {name}, which did not get to its end." in out
+
+
+def test_dates_that_did_not_get_to_a_later_stage_are_told(archive: Archive, call: Call) -> None:
+    run(archive, 1, "SUCCEEDED")
+    run(archive, 2, "REJECTED")
+    _, out, _ = call("backfill", *DAYS, "--stages", "aggregate..", answer="n")
+    assert "5 dates, from aggregate on: 1 to run; 4 left out, of which no newest run got to aggregate" in out
+
+
+def test_a_catch_up_without_gaps_is_good(archive: Archive, call: Call) -> None:
+    run(archive, 1, "SUCCEEDED")
+    code, out, _ = call("catch-up", "--since", DAYS[0], "--until", DAYS[0])
+    assert (code, out) == (0, "0 gaps, none to run.\n")
+
+
+def test_a_catch_up_shows_its_dates_and_asks(archive: Archive, call: Call) -> None:
+    code, out, _ = call("catch-up", "--since", DAYS[0], "--until", DAYS[1], "--limit", "2", answer="n")
+    assert (code, out) == (1, "5 gaps from 2025-11-01 to 2025-11-05; 2 to run:\n  2025-11: 01 02\n")
+    assert archive.store.keys() == []
+
+
+def test_backfills_are_listed_newest_first_with_what_their_dates_came_to(archive: Archive, call: Call) -> None:
+    assert call("backfills") == (0, "There are no backfills yet; `daybook backfill FIRST LAST` makes one.\n", "")
+    closed = carry_out(archive, plan_of(1, 2), ["SUCCEEDED", "REJECTED"])
+    close_backfill(archive, closed, message={})
+    under_way = carry_out(archive, plan_of(3, 4), ["SUCCEEDED"])
+    code, out, _ = call("backfills")
+    heading, first, second = (line.split() for line in out.splitlines())
+    assert (code, heading[0]) == (0, "backfill")
+    assert (first[0], first[3:]) == (under_way, ["OPEN", "1", "succeeded,", "1", "not", "started"])
+    assert (second[0], second[3:]) == (closed, ["REJECTED", "1", "succeeded,", "1", "rejected"])
+    assert [each["state"] for each in json.loads(call("backfills", "--json")[1])] == ["open", "closed"]
+
+
+def test_a_backfill_is_shown_by_its_dates_while_it_is_open_too(archive: Archive, call: Call) -> None:
+    name = start_backfill(archive, plan_of(1, 2), {})
+    refuse_date(archive, name, day(2), "it is [held] by somebody")
+    code, out, _ = call("show", name)
+    assert (code, out.splitlines()[-1]) == (0, f"{name} has not ended.")
+    assert "not started" in out
+    assert "it is [held] by somebody" in out
+    close_backfill(archive, name, reasons=["there is no summary: the lake is gone"])
+    _, out, _ = call("show", name)
+    assert out.splitlines()[-2:][0] == "  there is no summary: the lake is gone"
+    assert out.splitlines()[-1].endswith(": 2 not started.")
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Handlers as they were, once the test is over."""
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {name: signal.getsignal(name) for name in names}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_first_signal_stops_a_second_is_told_to_wait_and_a_third_leaves_at_once(
+    signals: None, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    end_on_signals()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(getattr(signal, name))
+    signal.raise_signal(signal.SIGINT)
+    assert capfd.readouterr().err.startswith("Stopping: what is under way is being put on record.")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(getattr(signal, name))

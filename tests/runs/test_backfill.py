@@ -1,0 +1,241 @@
+"""Backfills through the command line: real state machines, job script and notebooks, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import psutil
+import pytest
+
+from daybook.archive import Record
+from daybook.backfills import backfill_ids, read_backfill
+from daybook.laptop.runs import INTERRUPTED
+
+from .shop import Home, add_tiny_shop, copy_project, land_tiny_day
+
+pytestmark = pytest.mark.slow
+
+COMMAND = """
+import random
+import daybook.laptop.backfills as backfills
+from daybook.cli import main
+
+class NoWait(random.Random):
+    def random(self):
+        return 0.0
+
+backfills.Random = NoWait
+main()
+"""
+"""The command, with retries that draw no wait."""
+SIX_OF_NINE = ["1.00", "2.00", "3.00", *["n/a"] * 6]
+MAY = ("backfill", "2024-05-01", "2024-05-05", "--yes", "--parallel", "2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _in_project(module_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    project = copy_project(tmp_path_factory.mktemp("backfill") / "project")
+    add_tiny_shop(project)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAYBOOK_PROJECT", str(project))
+        yield
+
+
+def daybook(*arguments: str) -> tuple[int, str]:
+    """The command on the tiny shop, to its end: exit code and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments, "--env", "tiny"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def newest(home: Home) -> Record:
+    """The record of the newest backfill."""
+    archive = home.archive("tiny")
+    return read_backfill(archive, backfill_ids(archive)[-1])
+
+
+def came_to(record: Record) -> dict[str, str]:
+    """run -> outcome."""
+    return {each["run_id"]: each["outcome"] for each in record["results"]}
+
+
+def spoil(home: Home, day: str) -> None:
+    """A byte that is not UTF-8 in the date's file."""
+    file = home.path / "landing" / f"{day}.csv"
+    file.write_bytes(file.read_bytes().replace(b"A1", b"\xc4pfel"))
+
+
+@pytest.fixture(scope="module")
+def may(module_home: Home) -> tuple[int, str]:
+    """A backfill of five dates: good, closed, broken, rejected, good."""
+    for day in ("2024-05-01", "2024-05-03", "2024-05-05"):
+        land_tiny_day(module_home.path, day, ["10.00", "5.00"])
+    spoil(module_home, "2024-05-03")
+    land_tiny_day(module_home.path, "2024-05-04", SIX_OF_NINE)
+    return daybook(*MAY)
+
+
+def test_each_date_comes_to_its_own_end_and_a_table_tells_of_all(module_home: Home, may: tuple[int, str]) -> None:
+    code, out = may
+    assert code == 1, out
+    assert "2024-05-01 to 2024-05-05: 5 dates: 5 to run." in out
+    assert "  2024-05: 01 02 03 04 05" in out
+    record = newest(module_home)
+    assert came_to(record) == {
+        "daily-2024-05-01-1": "SUCCEEDED",
+        "daily-2024-05-02-1": "SKIPPED",
+        "daily-2024-05-03-1": "FAILED",
+        "daily-2024-05-04-1": "REJECTED",
+        "daily-2024-05-05-1": "SUCCEEDED",
+    }
+    said = " ".join(out.split())
+    for run_id, outcome in came_to(record).items():
+        assert f"{run_id[6:16]} {run_id} {outcome} " in said
+    assert "ingest failed in cell 4 (attempt 4): LandingError:" in said
+    assert "sales: 6 of 9 rows (66.7%) are rejected, more than 5.0%" in said
+    assert "! daily-2024-05-03-1 FAILED in ingest" in said
+    assert f"FAILED {record['backfill_id']} in" in said
+    assert "2 succeeded, 1 skipped, 1 rejected, 1 failed." in said
+
+
+def test_one_message_tells_of_all_days_and_none_of_a_day(module_home: Home, may: tuple[int, str]) -> None:
+    archive = module_home.archive("tiny")
+    record = read_backfill(archive, "backfill-2024-05-01-2024-05-05-1")
+    assert record["message"]["subject"].startswith("Daybook tiny: backfill of 2024-05-01 to 2024-05-05: 2 succeeded")
+    assert len(record["message"]["body"].splitlines()) == 3
+    for each in record["results"]:
+        run = archive.run(each["run_id"])
+        assert run["part_of"] == record["backfill_id"]
+        (notify,) = [attempt for attempt in run["stages"] if attempt["stage"] == "notify"]
+        assert not {"message", "freshness_hours"} & set(notify["details"])
+        assert notify["details"]["run_outcome"] == each["outcome"]
+
+
+def test_a_backfill_is_listed_and_shown_by_its_name(module_home: Home, may: tuple[int, str]) -> None:
+    name = "backfill-2024-05-01-2024-05-05-1"
+    code, out = daybook("backfills")
+    assert (code, name in out, "2 succeeded, 1 skipped, 1 rejected, 1 failed" in out) == (0, True, True)
+    code, out = daybook("show", name, "--json")
+    assert (code, json.loads(out)["backfill_id"]) == (0, name)
+    code, out = daybook("show", name)
+    assert (code, "daily-2024-05-04-1" in out) == (0, True)
+
+
+def test_the_same_again_runs_only_what_is_not_good(module_home: Home, may: tuple[int, str]) -> None:
+    land_tiny_day(module_home.path, "2024-05-03", ["10.00", "5.00"])
+
+    code, out = daybook(*MAY)
+
+    assert code == 3, out
+    assert "5 dates: 2 to run; 3 left alone (good already; --force runs them again)." in out
+    assert came_to(newest(module_home)) == {"daily-2024-05-03-2": "SUCCEEDED", "daily-2024-05-04-2": "REJECTED"}
+
+
+def test_later_stages_alone_read_no_landing_and_leave_out_what_did_not_get_to_them(
+    module_home: Home, may: tuple[int, str]
+) -> None:
+    code, out = daybook("backfill", "2024-05-01", "2024-05-04", "--stages", "aggregate..", "--yes", "--parallel", "2")
+    assert code == 0, out
+    archive, record = module_home.archive("tiny"), newest(module_home)
+    assert {run_id[:16]: outcome for run_id, outcome in came_to(record).items()}.keys() <= {
+        "daily-2024-05-01",
+        "daily-2024-05-03",
+    }
+    assert "daily-2024-05-01-2" in came_to(record)
+    assert "left out" in out
+    for run_id in came_to(record):
+        assert [each["stage"] for each in archive.attempts(run_id)] == ["aggregate", "quality", "notify"]
+
+
+def test_at_the_first_failure_it_stops_where_it_is_told_to(module_home: Home) -> None:
+    for day in ("2024-06-01", "2024-06-02"):
+        land_tiny_day(module_home.path, day, ["10.00"])
+    spoil(module_home, "2024-06-01")
+    code, out = daybook("backfill", "2024-06-01", "2024-06-03", "--yes", "--parallel", "1", "--fail-fast")
+    assert code == 1, out
+    record = newest(module_home)
+    assert list(came_to(record).values()) == ["FAILED", "NOT STARTED", "NOT STARTED"]
+    assert "1 failed, 2 not started" in record["message"]["subject"]
+
+
+def stop_after_the_first(signalled: signal.Signals, *arguments: str) -> tuple[int, str]:
+    """The command, sent a signal as soon as its first date is through; no process of it may be left."""
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", COMMAND, *arguments, "--env", "tiny"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if " SUCCEEDED " in line:
+                break
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signalled)
+        rest, _ = process.communicate(timeout=60)
+    assert family
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert left == []
+    return process.returncode, "".join(lines) + rest
+
+
+@pytest.mark.parametrize(
+    ("options", "signalled"), [((), signal.SIGINT), (("--force",), signal.SIGTERM)], ids=["Ctrl-C", "forced, killed politely"]
+)
+def test_it_stops_cleanly_and_the_same_command_goes_on(
+    module_home: Home, options: tuple[str, ...], signalled: signal.Signals
+) -> None:
+    archive = module_home.archive("tiny")
+    days = ["2024-07-01", "2024-07-02", "2024-07-03"]
+    for day in days:
+        land_tiny_day(module_home.path, day, ["10.00"])
+    before = {day: len(archive.run_ids(date.fromisoformat(day))) for day in days}
+    command = ("backfill", days[0], days[-1], "--yes", "--parallel", "1", *options)
+
+    code, out = stop_after_the_first(signalled, *command)
+
+    stopped = newest(module_home)
+    assert code == 1, out
+    assert (stopped["outcome"], stopped["stopped"]) == ("FAILED", True)
+    assert "Stopped; the same command goes on from here." in out
+    first, second, third = stopped["results"]
+    assert first["outcome"] == "SUCCEEDED"
+    # The second may just not have begun when the signal came.
+    assert (second["outcome"], second["reason"]) in [("FAILED", INTERRUPTED), ("NOT STARTED", "")]
+    assert third["outcome"] == "NOT STARTED"
+    assert first["run_id"] in out
+
+    code, out = daybook(*command)
+
+    assert code == 0, out
+    assert f"Goes on with {stopped['backfill_id']}" in out
+    record = newest(module_home)
+    assert record["counts"] == {"SUCCEEDED": 3}
+    assert record["results"][0]["run_id"] == first["run_id"]
+    again = {day: len(archive.run_ids(date.fromisoformat(day))) - before[day] for day in days}
+    assert again == {days[0]: 1, days[1]: 1 + (second["outcome"] == "FAILED"), days[2]: 1}
+
+
+def test_a_catch_up_fills_the_oldest_gaps(module_home: Home) -> None:
+    for day in ("2024-08-01", "2024-08-02", "2024-08-03"):
+        land_tiny_day(module_home.path, day, ["10.00"])
+    asked = ("--since", "2024-08-01", "--until", "2024-08-03")
+    code, out = daybook("catch-up", *asked, "--limit", "2", "--yes")
+    assert code == 0, out
+    assert "3 gaps from 2024-08-01 to 2024-08-03; 2 to run:" in out
+    record = newest(module_home)
+    assert record["backfill_id"] == "catch-up-2024-08-01-2024-08-02-1"
+    assert came_to(record) == {"daily-2024-08-01-1": "SUCCEEDED", "daily-2024-08-02-1": "SUCCEEDED"}
+    code, out = daybook("gaps", *asked, "--json")
+    gaps: Any = json.loads(out)["gaps"]
+    assert (code, [gap["run_date"] for gap in gaps]) == (1, ["2024-08-03"])

@@ -1,0 +1,73 @@
+"""Dates side by side, one after the other and in any order come to the same tables, and the same days are unusual."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.backfills import backfill_ids, read_backfill
+from daybook.errands import unusual_days
+from daybook.params import load_settings
+
+from .content import digests
+from .published import publish
+from .shop import Home, call
+
+pytestmark = pytest.mark.slow
+
+DAYS = [date(2024, 5, 28) + timedelta(days=number) for number in range(4)]
+PRICES = {DAYS[0]: "100.00", DAYS[1]: "102.00", DAYS[2]: "20.00", DAYS[3]: "101.00"}
+"""Of the one order of each day. The third sells a fifth of what is usual."""
+
+
+def land(folder: Path) -> None:
+    """The days' files. The last one also has the first day's order again, as it was in truth: a little dearer."""
+    folder.mkdir(parents=True)
+    for day in DAYS:
+        rows = [(day, PRICES[day])] + ([(DAYS[0], "103.00")] if day == DAYS[-1] else [])
+        with (folder / f"{day}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["till_no", "line", "at", "article", "pieces", "price", "card"])
+            writer.writerows([of, 1, f"{of} 10:00:00", "A1", 1, price, f"card-{of.day % 2}"] for of, price in rows)
+
+
+@pytest.fixture
+def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """``outcome_of(name, *commands)``: a home of that name with four weeks of history, and what the commands make of it: the
+    digests of its tables, and the days that are unusual in them."""
+    key = tmp_path / "pii.key"
+
+    def make(name: str, *commands: Iterable[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
+        home = Home(tmp_path / name)
+        monkeypatch.setenv("DAYBOOK_HOME", str(home.path))
+        land(home.path / "landing")
+        settings = load_settings("tiny")
+        publish(settings, {DAYS[0] - timedelta(days=back): 100 + back % 3 for back in range(1, 29)})
+        for command in commands:
+            code, out, err = call(monkeypatch, capsys, *command, "--env", "tiny", "--set", f"pii_key={key}")
+            assert code == 0, out + err
+        archive = home.archive("tiny")
+        told = [read_backfill(archive, each)["unusual_days"] for each in backfill_ids(archive)]
+        found = unusual_days(settings, DAYS)
+        assert all(each == found for each in told)
+        return digests(home, "tiny"), found
+
+    return make
+
+
+def test_parallel_sequential_and_random_order_come_to_the_same(outcome_of: Any) -> None:
+    backfill = ["backfill", str(DAYS[0]), str(DAYS[-1]), "--yes", "--parallel"]
+    tables, unusual = outcome_of("parallel", [*backfill, "4"])
+    assert len(tables) > 10
+    # The third day alone, in each of its figures.
+    assert {each["run_date"] for each in unusual} == {str(DAYS[2])}
+
+    assert outcome_of("sequential", [*backfill, "1"]) == (tables, unusual)
+
+    by_hand = [["run", "--date", str(DAYS[number])] for number in (3, 1, 0, 2)]
+    assert outcome_of("random", *by_hand) == (tables, unusual)
