@@ -116,7 +116,7 @@ def test_backfills_are_listed_newest_first_with_what_their_dates_came_to(archive
     code, out, _ = call("backfills")
     heading, first, second = (line.split() for line in out.splitlines())
     assert (code, heading[0]) == (0, "backfill")
-    assert (first[0], first[3:]) == (under_way, ["OPEN", "1", "succeeded,", "1", "not", "started"])
+    assert (first[0], first[3:]) == (under_way, ["LOST", "1", "succeeded,", "1", "not", "started"])
     assert (second[0], second[3:]) == (closed, ["REJECTED", "1", "succeeded,", "1", "rejected"])
     assert [each["state"] for each in json.loads(call("backfills", "--json")[1])] == ["open", "closed"]
 
@@ -125,7 +125,7 @@ def test_a_backfill_is_shown_by_its_dates_while_it_is_open_too(archive: Archive,
     name = start_backfill(archive, plan_of(1, 2), {})
     refuse_date(archive, name, day(2), "it is [held] by somebody")
     code, out, _ = call("show", name)
-    assert (code, out.splitlines()[-1]) == (0, f"{name} has not ended.")
+    assert (code, out.splitlines()[-1]) == (0, f"{name} has not ended: LOST")
     assert "not started" in out
     assert "it is [held] by somebody" in out
     close_backfill(archive, name, reasons=["there is no summary: the lake is gone"])

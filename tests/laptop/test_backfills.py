@@ -16,10 +16,10 @@ import pytest
 
 import daybook.laptop.backfills as laptop
 from daybook.archive import Archive, Record
-from daybook.backfills import NOT_STARTED, backfill_ids, plan_backfill, read_backfill
+from daybook.backfills import NOT_STARTED, backfill_ids, plan_backfill, read_backfill, start_backfill
 from daybook.errands import find_missed, summarise
-from daybook.errors import LakeError
-from daybook.laptop import run_backfill, run_catch_up
+from daybook.errors import LakeError, UsageError
+from daybook.laptop import is_running, run_backfill, run_catch_up
 from daybook.laptop.runs import INTERRUPTED
 from daybook.locks import DateLock
 from daybook.params import Settings, load_settings
@@ -44,6 +44,9 @@ class Machine:
         """What happens in a job, before it does its errand."""
         monkeypatch.setattr(laptop, "run_day", self._run_day)
         monkeypatch.setattr(laptop, "GlueJobs", lambda logs: self._do_errand)
+        # What takes a quarter of a second each time, and is of no account here: digests of code, and gold tables without a row.
+        monkeypatch.setattr("daybook.backfills.fingerprint", lambda settings: {"notebooks": "unchanged"})
+        monkeypatch.setattr("daybook.errands.unusual_days", lambda settings, days: [])
 
     def backfill(self, last: int = 3, *, parallel: int = 1, listener: Any = None, **asked: Any) -> Record:
         """Plan and run a backfill of the first days of November."""
@@ -239,6 +242,29 @@ def test_a_fault_of_the_runner_is_raised_and_leaves_the_backfill_closed(machine:
         machine.backfill(2, listener=broken)
     (name,) = backfill_ids(machine.archive)
     assert read_backfill(machine.archive, name)["stopped"]
+
+
+def test_one_that_was_killed_is_closed_by_the_one_that_goes_on(machine: Machine) -> None:
+    plan = plan_backfill(machine.settings, day(1), day(2), force=True)
+    killed = start_backfill(machine.archive, plan, {})
+    record = machine.backfill(2, force=True)
+    assert (record["continues"], read_backfill(machine.archive, killed)["stopped"]) == (killed, True)
+
+
+def test_what_is_being_done_already_is_not_begun_again(machine: Machine) -> None:
+    found: list[str] = []
+
+    def again() -> None:
+        (name,) = backfill_ids(machine.archive)
+        assert is_running(machine.settings, name)
+        with pytest.raises(UsageError, match=f"{name} is doing just that; wait until it ends, or stop it"):
+            machine.backfill(2, force=True)
+        found.append(name)
+
+    machine.acts[day(2)] = again
+    record = machine.backfill(2, force=True)
+    assert (found, record["outcome"]) == ([record["backfill_id"]], "SUCCEEDED")
+    assert not is_running(machine.settings, record["backfill_id"])
 
 
 # The summary

@@ -13,20 +13,20 @@ from daybook.lake import Lake
 from daybook.params import Settings
 
 
-def publish(settings: Settings, revenues: dict[date, int]) -> None:
-    """Have gold show these days with this revenue, from ten orders each."""
+def publish(settings: Settings, revenues: dict[date, int], *, orders: int = 10) -> None:
+    """Have gold show these days with this revenue, from so many orders each, of customers who are all new."""
     contract = load_table("gold.daily_sales")
     rows = [
         {
             "order_date": each,
-            "orders": 10,
+            "orders": orders,
             "cancelled_orders": 0,
-            "units": 10,
+            "units": orders,
             "gross_revenue": Decimal(revenue),
             "returns_amount": Decimal(0),
             "net_revenue": Decimal(revenue),
-            "average_order_value": Decimal(revenue) / 10,
-            "new_customers": 10,
+            "average_order_value": Decimal(revenue) / orders,
+            "new_customers": orders,
             "returning_customers": 0,
         }
         for each, revenue in revenues.items()

@@ -47,7 +47,7 @@ def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, c
         monkeypatch.setenv("DAYBOOK_HOME", str(home.path))
         land(home.path / "landing")
         settings = load_settings("tiny")
-        publish(settings, {DAYS[0] - timedelta(days=back): 100 + back % 3 for back in range(1, 29)})
+        publish(settings, {DAYS[0] - timedelta(days=back): 100 + back % 3 for back in range(1, 29)}, orders=1)
         for command in commands:
             code, out, err = call(monkeypatch, capsys, *command, "--env", "tiny", "--set", f"pii_key={key}")
             assert code == 0, out + err

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from daybook.errors import StateMachineError
-from daybook.states import FakeClock, read_events
+from daybook.states import FakeClock, is_executing, read_events
 from daybook.states.history import Halted, History, Journal, details_key
 
 
@@ -134,3 +134,13 @@ def test_an_absent_journal_cannot_be_read(tmp_path):
 )
 def test_details_are_named_as_aws_names_them(kind, key):
     assert details_key(kind) == key
+
+
+def test_an_execution_is_at_work_while_its_journal_is_open(path):
+    assert not is_executing(path)
+    journal = Journal.create(path)
+    assert is_executing(path)
+    journal.close()
+    assert not is_executing(path)
+    # Looking does not keep it from going on.
+    Journal.open(path).close()

@@ -149,7 +149,8 @@ def catch_up(
 @app.command()
 def backfills(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
     """List the backfills, newest first; `daybook show NAME` tells of one."""
-    archive = Archive(settings_of(env, set_).archive)
+    settings = settings_of(env, set_)
+    archive = Archive(settings.archive)
     records = [read_backfill(archive, name) for name in reversed(backfill_ids(archive))]
     if as_json:
         print_json(records)
@@ -160,12 +161,12 @@ def backfills(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> 
     table = new_table("backfill", "started (UTC)", "outcome", "dates")
     for record in records:
         counts = counts_of(results(archive, record["backfill_id"])) if record["state"] == "open" else record["counts"]
-        outcome = "[magenta]OPEN[/]" if record["state"] == "open" else styled(record["outcome"])
+        outcome = styled(record["outcome"]) if record["state"] == "closed" else _working(settings, record["backfill_id"])
         table.add_row(record["backfill_id"], record["started_at"][:19].replace("T", " "), outcome, _counted(counts))
     console.print(table)
 
 
-def print_backfill(record: dict[str, Any]) -> None:
+def print_backfill(settings: Settings, record: dict[str, Any]) -> None:
     """What a backfill came to: a table by date, unusual days, and how to go on."""
     found = record.get("results", [])
     table = new_table("date", "run", "outcome", "seconds", "reason", right=("seconds",))
@@ -177,7 +178,7 @@ def print_backfill(record: dict[str, Any]) -> None:
     for each in record.get("unusual_days", []):
         console.print(f"  [yellow]Note:[/] {each['run_date']}: {escaped(each['warning'])}", soft_wrap=True)
     if record["state"] == "open":
-        console.print(f"{record['backfill_id']} has not ended.")
+        console.print(f"{record['backfill_id']} has not ended: {_working(settings, record['backfill_id'])}")
         return
     for reason in record["reasons"]:
         console.print(f"  {escaped(reason)}", soft_wrap=True)
@@ -191,9 +192,18 @@ def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> NoRetu
     if as_json:
         print_json(record)
     else:
-        print_backfill(record)
+        print_backfill(settings, record)
         console.print(f"Report: {index}", soft_wrap=True)
     raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
+
+
+def _working(settings: Settings, backfill_id: str) -> str:
+    """What is known of a backfill without a closing record: of one on AWS, only that."""
+    from daybook.laptop import is_running
+
+    if "://" in settings.archive:
+        return "[magenta]OPEN[/]"
+    return styled("RUNNING") if is_running(settings, backfill_id) else "[red]LOST[/]"
 
 
 def _counted(counts: dict[str, int]) -> str:

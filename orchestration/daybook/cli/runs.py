@@ -104,13 +104,14 @@ def show(
     from daybook.archive import Archive
     from daybook.backfills import is_backfill, read_backfill, results
 
-    archive = Archive(settings_of(env, set_).archive)
+    settings = settings_of(env, set_)
+    archive = Archive(settings.archive)
     if is_backfill(run_id):
         from daybook.cli.backfills import print_backfill
 
         whole = read_backfill(archive, run_id)
         whole.setdefault("results", [each.to_record() for each in results(archive, run_id)])
-        print_json(whole) if as_json else print_backfill(whole)
+        print_json(whole) if as_json else print_backfill(settings, whole)
         return
     record = archive.run(run_id)
     if as_json:

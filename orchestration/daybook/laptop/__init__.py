@@ -6,7 +6,7 @@ many of them. Not here: the interpreter of state machines (``daybook.states``), 
 
 from __future__ import annotations
 
-from daybook.laptop.backfills import START_EXECUTION, DayListener, run_backfill, run_catch_up
+from daybook.laptop.backfills import START_EXECUTION, DayListener, is_running, run_backfill, run_catch_up
 from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object, warm_host
 from daybook.laptop.runs import Listener, resume_day, run_day
 
@@ -18,6 +18,7 @@ __all__ = [
     "GlueJobs",
     "Listener",
     "get_object",
+    "is_running",
     "resume_day",
     "run_backfill",
     "run_catch_up",

@@ -15,14 +15,23 @@ from typing import Any, Callable, Optional
 
 from daybook.archive import Archive, Record, first_line, now
 from daybook.backfills import Plan, close_backfill, refuse_date, start_backfill, write_backfill_history
-from daybook.errors import DateHeldError, DaybookError
+from daybook.errors import DateHeldError, DaybookError, UsageError
 from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.laptop.runs import INTERRUPTED, Listener, archive_folder, close_unended, journal_folder, run_day
 from daybook.locks import DateLock
 from daybook.params import Settings, daybook_home, project_root
 from daybook.pii.redaction import Redactor
 from daybook.stages import run_date_of
-from daybook.states import Clock, Execution, Heartbeat, StateMachine, TaskError, TaskService, run_execution
+from daybook.states import (
+    Clock,
+    Execution,
+    Heartbeat,
+    StateMachine,
+    TaskError,
+    TaskService,
+    is_executing,
+    run_execution,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -45,16 +54,23 @@ def run_backfill(
     """Execute the backfill machine over a plan's dates, ``parallel`` at a time; returns the closing record.
 
     An interrupt stops the dates under way (their runs are closed and can go on) and closes the backfill as ``stopped``; so
-    does a fault of the runner itself, which is raised then.
+    does a fault of the runner itself, which is raised then. One that it continues and that was lost is closed first. Raises
+    ``UsageError`` where that one is still at work.
     """
-    archive = Archive(settings.archive)
+    folder, archive = archive_folder(settings), Archive(settings.archive)
+    if plan.continues:
+        if is_running(settings, plan.continues):
+            raise UsageError(
+                f"{plan.continues} is doing just that; wait until it ends, or stop it, then give the command again."
+            )
+        _close(settings, plan.continues, None)
     backfill_id = start_backfill(
         archive, plan, {"env": settings.env, "title": settings.title, "parallel": parallel, "fail_fast": fail_fast}
     )
     started = {
         "env": settings.env,
         "overrides": settings.overrides,
-        "archive": {"bucket": archive_folder(settings), "prefix": ""},
+        "archive": {"bucket": folder, "prefix": ""},
         "daily": "daily",
         "backfill_id": backfill_id,
         "dates": [day.to_record() for day in plan.days],
@@ -118,6 +134,11 @@ def run_catch_up(
     return first_line(execution.cause or execution.status) if execution is not None else INTERRUPTED, None
 
 
+def is_running(settings: Settings, backfill_id: str) -> bool:
+    """Whether a process on this machine is at work on a backfill."""
+    return is_executing(_journal(settings, backfill_id))
+
+
 class _Machines:
     """The state machines of this project, each of which can start another: Step Functions' own service, done locally."""
 
@@ -138,7 +159,7 @@ class _Machines:
             name=name,
             input=started,
             services=self._services(name, listener),
-            journal=journal_folder(self._settings) / f"{name}.jsonl",
+            journal=_journal(self._settings, name),
             listener=listener,
             clock=self._clock,
             random=self._random,
@@ -218,6 +239,10 @@ class _Machines:
         return execution
 
 
+def _journal(settings: Settings, name: str) -> Path:
+    return journal_folder(settings) / f"{name}.jsonl"
+
+
 def machine_path(name: str) -> Path:
     """The file of a state machine: daily, backfill, catch_up."""
     return project_root() / "orchestration" / f"{name}.asl.json"
@@ -259,7 +284,7 @@ def _close(settings: Settings, backfill_id: str, execution: Optional[Execution])
     ``execution`` is None where it had no end of its own. An interrupt does not keep it from being closed.
     """
     archive = Archive(settings.archive)
-    journal = journal_folder(settings) / f"{backfill_id}.jsonl"
+    journal = _journal(settings, backfill_id)
 
     def close() -> Record:
         if journal.exists():

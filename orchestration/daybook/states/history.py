@@ -186,6 +186,21 @@ def read_events(path: Path) -> List[Event]:
     return [entry.event for entry in _parse_lines(content, path)]
 
 
+def is_executing(path: Path) -> bool:
+    """Whether a process on this machine is running the execution whose journal is at ``path``."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _parse_lines(content: bytes, path: Path) -> List[Entry]:
     """Return the whole lines; ``StateMachineError`` when one before the last is spoilt."""
     entries: List[Entry] = []
