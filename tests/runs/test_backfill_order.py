@@ -60,6 +60,7 @@ def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, c
     return make
 
 
+@pytest.mark.timeout(1200)
 def test_parallel_sequential_and_random_order_come_to_the_same(outcome_of: Any) -> None:
     backfill = ["backfill", str(DAYS[0]), str(DAYS[-1]), "--yes", "--parallel"]
     tables, unusual = outcome_of("parallel", [*backfill, "4"])
