@@ -17,6 +17,12 @@ from daybook.params import project_root
 from daybook.storage import Store
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long chaos goes on, and which instants it draws."""
+    parser.addoption("--chaos-kills", type=int, default=50, help="so many processes are killed in tests/runs/test_chaos.py")
+    parser.addoption("--chaos-seed", type=int, default=20251130, help="another seed draws other instants")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real shops' data (Olist, Online Retail), which is not the project's to ship: DAYBOOK_SHARED_DATA or ../shared/data."""
