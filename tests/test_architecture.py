@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "stages",
     "storage",
+    "elapsed",
     "params",
     "contracts",
     "archive",

@@ -20,15 +20,18 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Collection
 from datetime import date, datetime, timezone
 from typing import Any, Optional
 
-from daybook.errors import ArchiveError, UsageError
+from daybook.elapsed import reading
+from daybook.errors import AlreadyThereError, ArchiveError, UsageError
 from daybook.stages import STAGES, notebook_name, run_date_of, run_name
 from daybook.storage import Store
 
 Record = dict[str, Any]
 
+_CLOSING = re.compile(r"run(\.redrive-\d+)?\.json")
 _ATTEMPT = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
 
@@ -78,8 +81,8 @@ class Archive:
         while True:
             run_id = run_name(run_date, number)
             try:
-                self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, "started_at": now(), **facts}))
-            except ArchiveError:
+                self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, **_begun(), **facts}))
+            except AlreadyThereError:
                 number += 1
                 continue
             return run_id
@@ -88,7 +91,7 @@ class Archive:
         """Take a run's name where the state machine's own service has given it, rather than ``start_run``."""
         key = f"{self.folder(run_id)}/started.json"
         if not self.store.exists(key):
-            self.store.create(key, dump({"run_id": run_id, "started_at": now()}))
+            self.store.create(key, dump({"run_id": run_id, **_begun()}))
 
     def started(self, run_id: str) -> Record:
         """What was known of a run when its name was taken: when, for which deployment, with whose approval."""
@@ -101,8 +104,8 @@ class Archive:
         while True:
             key = f"{self.folder(run_id)}/{attempt_name(stage, number)}.claim"
             try:
-                self.store.create(key, dump({"started_at": now(), **facts}))
-            except ArchiveError:
+                self.store.create(key, dump({**_begun(), **facts}))
+            except AlreadyThereError:
                 number += 1
                 continue
             return number
@@ -172,18 +175,27 @@ class Archive:
             found = [run_id for day in days for run_id in self.store.folders(day)]
         return sorted(found, key=lambda name: (run_date_of(name), int(name.rsplit("-", 1)[1])))
 
+    def closings(self, run_id: str) -> int:
+        """How many closing records a run has: none, one, or a further one for each time it was resumed and ended."""
+        names = (key.rsplit("/", 1)[1] for key in self.store.keys(self.folder(run_id)))
+        return sum(bool(_CLOSING.fullmatch(name)) for name in names)
+
     def run(self, run_id: str) -> Record:
-        """A run's newest record, with ``state`` closed; or, before there is one, what is known, with ``state`` open."""
+        """A run's newest record, with ``state`` closed; or, before there is one, what is known, with ``state`` open.
+
+        What a kill kept from being written is named in ``missing``, of the run and of each of its attempts.
+        """
         folder = self.folder(run_id)
         names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
         if "started.json" not in names:
             raise UsageError(f"There is no run {run_id}; `daybook runs` lists them.")
-        records = [name for name in names if re.fullmatch(r"run(\.redrive-\d+)?\.json", name)]
+        records = [name for name in names if _CLOSING.fullmatch(name)]
         if records:
             newest = max(records, key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
-            return {**json.loads(self.store.read(f"{folder}/{newest}")), "state": "closed"}
+            record = json.loads(self.store.read(f"{folder}/{newest}"))
+            return {**_with_missing(record, names), "state": "closed"}
         started = json.loads(self.store.read(f"{folder}/started.json"))
-        return {
+        open_run = {
             **started,
             "record": "run",
             "run_date": run_date_of(run_id).isoformat(),
@@ -192,6 +204,7 @@ class Archive:
             "stages": self.attempts(run_id),
             "state": "open",
         }
+        return _with_missing(open_run, names)
 
     def history(self, run_id: str) -> list[Record]:
         """The events of the state machine, oldest first; empty where none were archived yet."""
@@ -219,6 +232,41 @@ class Archive:
             if matched and matched[1] == notebook:
                 found.setdefault(int(matched[2]), set()).add(matched[3])
         return found
+
+
+def describe_missing(attempt: Record) -> str:
+    """One sentence for an attempt whose notebook, page or both a kill kept from being archived; empty where all is there."""
+    lost = [word for key, word in (("notebook", "notebook"), ("html", "page")) if _is_missing(attempt, key)]
+    if not lost:
+        return ""
+    what = " and ".join(lost)
+    return (
+        f"{attempt['stage']} (attempt {attempt['attempt']}): its {what} never came into the archive: after its record was "
+        "written, the process was killed or nothing more could be written"
+    )
+
+
+def _is_missing(attempt: Record, key: str) -> bool:
+    return bool(attempt.get(key)) and attempt[key]["file"] in attempt.get("missing", ())
+
+
+def _with_missing(run: Record, names: Collection[str]) -> Record:
+    """A run's record that says, under ``missing``, which files it and its attempts describe are not among ``names``."""
+    found = dict(run)
+    if "lineage" in run and "openlineage.jsonl" not in names:
+        found["missing"] = ["openlineage.jsonl"]
+    if "stages" in run:
+        found["stages"] = []
+    for attempt in run.get("stages", []):
+        described = [attempt[key]["file"] for key in ("notebook", "html") if attempt.get(key)]
+        missing = [file for file in described if file not in names]
+        found["stages"].append({**attempt, "missing": missing} if missing else attempt)
+    return found
+
+
+def _begun() -> Record:
+    """When something begins: the moment by the wall clock, and the machine's count, by which its end is told."""
+    return {"started_at": now(), "clock": reading()}
 
 
 def describe_failure(attempt: Record) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from daybook.states import (
     StateMachine,
     TaskError,
     TaskTimeout,
+    read_events,
     resume_execution,
     run_execution,
 )
@@ -40,6 +42,8 @@ START_JOB_RUN = "arn:aws:states:::glue:startJobRun.sync"
 GET_OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
 _POLL_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 1.0
+_ROOM_FOR_WORDS = 4096
+"""Free bytes without which a log can hold nothing."""
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -117,6 +121,7 @@ def run_day(
     record."""
     run_date = run_date_of(run_id)
     machine = StateMachine.load(state_machine_path())
+    closings = Archive(settings.archive).closings(run_id)
     execution = run_execution(
         machine,
         name=run_id,
@@ -133,7 +138,7 @@ def run_day(
         clock=clock,
         random=random or Random(),  # noqa: S311 (waits, not secrets)
     )
-    return execution, _close(settings, run_id, execution)
+    return execution, _close(settings, run_id, execution, closings)
 
 
 def resume_day(
@@ -152,6 +157,10 @@ def resume_day(
     if record["state"] == "closed":
         again = f"daybook run --env {settings.env} --date {record['run_date']}"
         raise UsageError(f"The run {run_id} has ended as {record['outcome']}; run its date again with `{again}`.")
+    if not _journal(settings, run_id).exists() or not read_events(_journal(settings, run_id)):
+        again = f"daybook run --env {settings.env} --date {record['run_date']}"
+        raise UsageError(f"The run {run_id} was cut off before its first stage; start its date again with `{again}`.")
+    closings = Archive(settings.archive).closings(run_id)
     execution = resume_execution(
         StateMachine.load(state_machine_path()),
         journal=_journal(settings, run_id),
@@ -160,13 +169,15 @@ def resume_day(
         clock=clock,
         random=random or Random(),  # noqa: S311 (waits, not secrets)
     )
-    return execution, _close(settings, run_id, execution)
+    return execution, _close(settings, run_id, execution, closings)
 
 
-def _close(settings: Settings, run_id: str, execution: Execution) -> Record:
+def _close(settings: Settings, run_id: str, execution: Execution, closings: int) -> Record:
     """Put the execution's history into the archive, and the run's record where the notify stage could not write it.
 
-    A run that was interrupted stays open, so that it can be resumed.
+    ``closings`` is how many records the run had when this execution began or went on: the notify stage of this very execution
+    has closed the run if there is one more, whatever a clock says. A run that was interrupted stays open, so that it can be
+    resumed.
     """
     archive = Archive(settings.archive)
     if execution.status == "ABORTED":
@@ -175,20 +186,13 @@ def _close(settings: Settings, run_id: str, execution: Execution) -> Record:
         return archive.run(run_id)
     archive.write_history(run_id, _journal(settings, run_id).read_bytes())
     record = archive.run(run_id)
-    # The notify stage of this very execution has closed the run, unless it failed or was never reached.
-    closed = record["state"] == "closed" and record["ended_at"] >= execution.events[_last_start(execution)]["timestamp"]
-    if closed:
+    if archive.closings(run_id) > closings:
         return record
     close_abandoned(archive, settings, run_id)
     failed = [each for each in archive.attempts(run_id) if each["outcome"] == "FAILED"]
     reason = describe_failure(failed[-1]) if failed else f"the run ended as {execution.status}: {execution.error}"
-    return close_run(archive, settings, run_id, "FAILED", [reason])
-
-
-def _last_start(execution: Execution) -> int:
-    """The index of the event that started, or last resumed, the execution."""
-    starts = ("ExecutionStarted", "ExecutionRedriven")
-    return max(index for index, event in enumerate(execution.events) if event["type"] in starts)
+    close_run(archive, settings, run_id, "FAILED", [reason])
+    return archive.run(run_id)
 
 
 def _services(run_id: str) -> dict[str, Any]:
@@ -261,4 +265,6 @@ def _last_words(log: Path, code: int) -> str:
     if code < 0:
         return f"The job's process was ended by signal {-code}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if not lines and shutil.disk_usage(log.parent).free < _ROOM_FOR_WORDS:
+        return f"The job ended with exit code {code} and no room to say why: the disk of {log.parent} is full; free some space."
     return lines[-1] if lines else f"The job ended with exit code {code}"

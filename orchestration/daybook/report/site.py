@@ -60,6 +60,7 @@ def build_site(
         by_date.setdefault(formats.parse_business_date(str(run.get("run_date"))), []).append(run)
     pages = {out / "index.html": _index_page(runs, newest, title=title, now=now)}
     for day, same_day in by_date.items():
+        same_day.sort(key=records.number_of, reverse=True)
         for run in same_day:
             path = out / "runs" / f"{records.run_id_of(run)}.html"
             others = [other for other in same_day if other is not run]
@@ -151,5 +152,9 @@ def _write(path: Path, page: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     # A message out of a broken file may hold what UTF-8 cannot: it is shown escaped rather than losing the page.
-    scratch.write_bytes(page.encode("utf-8", "backslashreplace"))
-    scratch.replace(path)
+    try:
+        scratch.write_bytes(page.encode("utf-8", "backslashreplace"))
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)  # The beginning of a page, for which there was no room.
+        raise
