@@ -324,7 +324,7 @@ def test_a_scratch_that_fills_up_is_told_in_a_record_though_half_a_notebook_was_
 
     record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
 
-    assert record["outcome"] == "FAILED"
+    assert (record["outcome"], record["failure"]["exception"]) == ("FAILED", "StorageError")
     said = record["failure"]["message"]
     assert said.startswith("The scratch folder ")
     assert said.endswith(" could not be written: its disk is full; free some space, then run it again.")

@@ -265,12 +265,13 @@ class _Attempt:
             return executed
         except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
             executed = _read_saved(output, path)
-            said = repr(error)
+            name, said = None, repr(error)
             if isinstance(error, DeadKernelError):
                 said = "the kernel died in this cell: it was killed, or the machine ran out of memory"
             elif isinstance(error, OSError) and trouble(error):
-                said = str(unwritable(f"The scratch folder {scratch}", error))
-            self.failure = self.failure_in(executed, None, said)
+                full = unwritable(f"The scratch folder {scratch}", error)
+                name, said = type(full).__name__, str(full)
+            self.failure = self.failure_in(executed, name, said)
             return executed
         return _read(output)
 

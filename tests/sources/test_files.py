@@ -6,7 +6,9 @@ import csv
 import gzip
 import hashlib
 import io
+import threading
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
@@ -447,3 +449,62 @@ def test_a_half_delivered_file_is_told_as_one_that_changes_rather_than_as_a_brok
     store = Restless(str(folder.parent), after={"2025-11-30/1.csv": lambda: (folder / "1.csv").write_text('a\n"half"\n')})
     with pytest.raises(LandingError, match="changed while it was being read"):
         read_entity(store, source, "orders", DAY)
+
+
+class Bucket:
+    """As much of S3 as reading one object takes: ``versions`` are what successive requests for its bytes find."""
+
+    def __init__(self, *versions):
+        self.versions = list(versions)
+        bucket = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.answer(bucket.versions[0])
+
+            def do_GET(self):
+                if len(bucket.versions) > 1:
+                    bucket.versions.pop(0)
+                self.wfile.write(self.answer(bucket.versions[0]))
+
+            def answer(self, data):
+                self.send_response(200)
+                # All of one second: only the ETag tells them apart.
+                headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "Last-Modified": "Sun, 30 Nov 2025 20:00:00 GMT"}
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                return data
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Serve an object's versions as s3://shop/orders.csv."""
+    served = []
+
+    def serve(*versions):
+        served.append(Bucket(*versions))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{served[-1].server.server_port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+            monkeypatch.setenv(name, "eu-central-1")
+        return Store("s3://shop")
+
+    yield serve
+    for each in served:
+        each.server.shutdown()
+        each.server.server_close()
+
+
+def test_an_object_of_a_bucket_is_held_to_the_etag_of_the_very_request_that_read_it(bucket, shop):
+    shop["entities"]["orders"] = {"files": "orders.csv", "columns": {"a": {}}}
+    store = bucket(b"a\n1\n", b"a\n2\n")
+    with pytest.raises(LandingError, match=r"s3://shop/orders\.csv changed while it was being read"):
+        read_entity(store, Source.model_validate(shop), "orders", DAY)
+    table, (file,) = read_entity(store, Source.model_validate(shop), "orders", DAY)
+    assert (table["a"].to_pylist(), file.sha256) == (["2"], hashlib.sha256(b"a\n2\n").hexdigest())

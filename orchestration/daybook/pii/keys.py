@@ -77,7 +77,7 @@ def add_key(location: str) -> Keys:
         return keys
     path = Path(location)
     load_keys(location)
-    with _locked(path.parent) as folder:
+    with writing(path), _locked(path.parent) as folder:
         _remove_drafts(path)
         keys = (*_read_file(path), secrets.token_bytes(_KEY_BYTES))
         draft = _draft(path, _written(keys))
