@@ -56,11 +56,24 @@ def printing_to(file: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except OSError:
+            # The file's disk is full. What could not be written must not come out later, where nobody has searched it.
+            _discard_unwritten()
         for number, before in kept.items():
             os.dup2(before, number)
             os.close(before)
+
+
+def _discard_unwritten() -> None:
+    """Empty the buffers of what this process prints into nothing."""
+    with Path(os.devnull).open("wb") as nothing:
+        for number in (1, 2):
+            os.dup2(nothing.fileno(), number)
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def printed_in(file: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 
 from daybook.archive import Archive, Record, now
 from daybook.backfills import Plan, close_backfill, start_backfill, write_backfill_history
-from daybook.errors import ArchiveError, DateHeldError, DaybookError
+from daybook.errors import AlreadyThereError, DateHeldError, DaybookError
 from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.laptop.runs import Listener, archive_folder, journal_folder, run_day
 from daybook.locks import DateLock
@@ -177,7 +177,7 @@ class _Machines:
                 )
         except DateHeldError as error:
             raise TaskError("Daybook.DateHeld", str(error)) from error
-        except ArchiveError as error:
+        except AlreadyThereError as error:
             raise TaskError("StepFunctions.ExecutionAlreadyExistsException", str(error)) from error
         except DaybookError as error:
             # One date's trouble is not the others'.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import time
 import uuid
@@ -28,6 +29,8 @@ START_JOB_RUN = "arn:aws:states:::glue:startJobRun.sync"
 GET_OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
 _POLL_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 1.0
+_ROOM_FOR_WORDS = 4096
+"""Free bytes without which a log can hold nothing."""
 
 
 @functools.cache
@@ -152,4 +155,6 @@ def _last_words(log: Path, code: int) -> str:
     if code < 0:
         return f"The job's process was ended by signal {-code}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if not lines and shutil.disk_usage(log.parent).free < _ROOM_FOR_WORDS:
+        return f"The job ended with exit code {code} and no room to say why: the disk of {log.parent} is full; free some space."
     return lines[-1] if lines else f"The job ended with exit code {code}"
