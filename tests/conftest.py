@@ -22,6 +22,7 @@ from daybook.storage import Store
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long chaos goes on, and which instants it draws."""
     parser.addoption("--chaos-kills", type=int, default=50, help="so many processes are killed in tests/runs/test_chaos.py")
+    parser.addoption("--real-days", type=int, default=7, help="so many days of each real shop's history; 0 for all")
     parser.addoption("--chaos-seed", type=int, default=20251130, help="another seed draws other instants")
 
 
