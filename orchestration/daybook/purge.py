@@ -222,8 +222,8 @@ def refuse_under_way(archive: Archive, doing: str) -> None:
             working = archive.holder(run_id) is not None
         if working:
             raise UsageError(
-                f"The run {run_id} has not ended: {doing} changes what it works on; wait for it, or give --while-running if you "
-                "know that it is over."
+                f"The run {run_id} has not ended: {doing} changes what it works on; wait for it, or give --while-running if "
+                "you know that it is over."
             )
 
 

@@ -5,14 +5,12 @@ Here: planting it, and turning it into an IPython kernel. Not here: what asks fo
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
+import signal
 import socket
-import sys
-import traceback
 from typing import Any, Optional
 
+from daybook.warm.process import become, run_to_end
 from daybook.warm.wire import die_with_parent, receive, send
 
 
@@ -52,33 +50,29 @@ def take() -> Optional[Seed]:
     return taken
 
 
+def uproot() -> None:
+    """End the planted process where nobody has taken it: the job ends."""
+    unused = take()
+    if unused is not None:
+        os.kill(unused.pid, signal.SIGKILL)
+        os.waitpid(unused.pid, 0)
+
+
 def _wait(connection: socket.socket) -> None:
     """Wait to be wanted, then be a kernel, and end. Never returns."""
-    code = 1
-    try:
-        die_with_parent()
-        request, descriptors = receive(connection)
-        connection.close()
-        if request is not None:
-            code = _become_kernel(request, *descriptors)
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 0
-    except BaseException:  # noqa: BLE001 (as the interpreter does at its end)
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def _become_kernel(request: dict[str, Any], output: int, error: int) -> int:
-    from daybook.warm.host import become
-
+    die_with_parent()
+    request, descriptors = receive(connection)
+    connection.close()
+    if request is None:
+        os._exit(0)
     os.setsid()
-    become(request, output, error)
+    become(request, *descriptors)
+    run_to_end(lambda: _be_kernel(request["command"][1:]))
+
+
+def _be_kernel(arguments: list[str]) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
-    IPKernelApp.launch_instance(request["command"][1:])
-    return 0
+    # ipykernel reads this off the environment when it is imported, which was before there was a parent to look to.
+    parent = f"--IPKernelApp.parent_handle={os.getppid()}"
+    IPKernelApp.launch_instance([*arguments, parent])
