@@ -46,10 +46,9 @@ PRELOADED = (
     "ipykernel.kernelapp",
     "ipykernel.kernelspec",
     "ipykernel.ipkernel",
-    "matplotlib.pyplot",
+    # Not pyplot and matplotlib_inline: at their import they look for the kernel to show figures in.
+    "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
-    "matplotlib_inline.backend_inline",
-    "matplotlib_inline.config",
     "jupyter_client.asynchronous",
     "pandas",
     "pyarrow.compute",

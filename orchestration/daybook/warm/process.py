@@ -52,6 +52,7 @@ def run_to_end(main: Callable[[], Any], last: Callable[[], None] = lambda: None)
     except SystemExit as ended:
         code = _exit_code(ended)
     except BaseException:  # noqa: BLE001 (as the interpreter does at its end)
+        _flush()
         traceback.print_exc()
     finally:
         # matplotlib removes a folder at exit that is the parent's, and other children's.
@@ -61,14 +62,20 @@ def run_to_end(main: Callable[[], Any], last: Callable[[], None] = lambda: None)
                 step()
             except BaseException:  # noqa: BLE001 (the process ends with its own code whatever its last acts do)
                 traceback.print_exc()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
+        _flush()
         os._exit(code & 0xFF)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # One may be closed, or None.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _exit_code(ended: SystemExit) -> int:
     if ended.code is None or isinstance(ended.code, int):
         return ended.code or 0
+    _flush()
     sys.stderr.write(f"{ended.code}\n")
     return 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from typing import Any, Optional
 
 from daybook.warm.process import become, run_to_end
@@ -73,6 +74,11 @@ def _wait(connection: socket.socket) -> None:
 def _be_kernel(arguments: list[str]) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
-    # ipykernel reads this off the environment when it is imported, which was before there was a parent to look to.
+    # ipykernel reads this off the environment when it is imported, when there was no parent to look to.
     parent = f"--IPKernelApp.parent_handle={os.getppid()}"
-    IPKernelApp.launch_instance([*arguments, parent])
+    app = IPKernelApp.instance()
+    app.initialize([*arguments, parent])
+    if "matplotlib" in sys.modules:
+        # So does matplotlib, and ipykernel has only now said where figures are shown.
+        sys.modules["matplotlib"].rcParams["backend"] = os.environ["MPLBACKEND"]
+    app.start()
