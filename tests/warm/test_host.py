@@ -34,7 +34,12 @@ def test_what_is_preloaded_starts_no_thread() -> None:
         "    assert count_threads() == 1, f'{name} starts a thread'\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, **ONE_THREAD}, timeout=120, check=False, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        env={**os.environ, **ONE_THREAD},
+        timeout=120,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
 
@@ -154,7 +159,9 @@ def test_a_cold_job_keeps_open_what_it_is_to_keep_and_is_told_apart_when_killed(
     monkeypatch.setattr(client, "can_fork", lambda: False)
     with (tmp_path / "kept").open("w") as kept:
         number = kept.fileno()
-        assert own.told(f"import json, os; print(json.dumps(os.readlink('/proc/self/fd/{number}')))", keep=(number,)) == kept.name
+        assert (
+            own.told(f"import json, os; print(json.dumps(os.readlink('/proc/self/fd/{number}')))", keep=(number,)) == kept.name
+        )
     job, _ = own.start("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert wait_for(job) == -signal.SIGKILL
 
