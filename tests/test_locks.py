@@ -89,7 +89,7 @@ def test_a_second_taker_is_told_who_works_on_the_date_and_since_when(archive: st
     with held_elsewhere(archive) as (process, _):
         said = refusal(archive)
     assert re.fullmatch(
-        rf"2025-11-30 is being run by {RUN} \(process {process.pid} of \S+ on \S+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC\); "
+        rf"2025-11-30 is being run by {RUN} \(process {process.pid} of \S+ on \S+, since [\d-]{{10}} [\d:]{{8}} UTC\); "
         r"wait until it ends, or stop it, then run the date again\.",
         said,
     )

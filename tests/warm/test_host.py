@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daybook.warm import Cold, Host, Job, client
+from daybook.warm import Cold, Job, client
 from daybook.warm.client import ONE_THREAD
 
 from .conftest import Scripts, is_gone, wait_for, wait_until
@@ -85,7 +85,8 @@ threading.Event().wait()
 """
 NOTEBOOK_JOB = """
 import nbformat, os, papermill
-cell = nbformat.v4.new_code_cell("import os, pathlib, signal\\npathlib.Path('kernel').write_text(str(os.getpid()))\\nsignal.pause()")
+source = "import os, pathlib, signal; pathlib.Path('kernel').write_text(str(os.getpid())); signal.pause()"
+cell = nbformat.v4.new_code_cell(source)
 kernel = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
 nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), "in.ipynb")
 papermill.execute_notebook("in.ipynb", "out.ipynb", kernel_name="python3", progress_bar=False, cwd=os.getcwd())

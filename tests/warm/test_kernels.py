@@ -35,7 +35,10 @@ def execute(*cells, options=True):
 def said(outputs):
     return json.loads("".join(each.text for each in outputs if each.output_type == "stream" and each.name == "stdout"))
 """
-TELL = "import json, os, sys; print(json.dumps([os.getppid(), 'pandas' in sys.modules, 'a' in globals(), os.getcwd(), os.getpid()]))"
+TELL = (
+    "import json, os, sys; "
+    "print(json.dumps([os.getppid(), 'pandas' in sys.modules, 'a' in globals(), os.getcwd(), os.getpid()]))"
+)
 
 
 def in_a_job(scripts: Scripts, script: str, **how: Any) -> Any:
