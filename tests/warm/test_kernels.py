@@ -101,7 +101,6 @@ def test_a_kernel_that_dies_is_seen_as_dead(scripts: Scripts) -> None:
 
 def test_a_kernel_that_dies_before_it_is_ready_fails_at_once(scripts: Scripts) -> None:
     script = """
-        os.environ["PATH_OF_NOBODY"] = "x"
         from daybook.warm import seed
         import signal
         os.kill(seed._planted.pid, signal.SIGKILL)
@@ -150,6 +149,19 @@ def test_what_a_kernel_does_at_its_exit_is_done(scripts: Scripts) -> None:
         print(json.dumps(Path("scratch0/left").read_text()))
     """
     assert in_a_job(scripts, dedented(script)) == "well"
+
+
+def test_a_kernel_begins_its_exit_only_when_nothing_of_it_speaks_any_more(scripts: Scripts) -> None:
+    # Else ipykernel now and then waits for itself, until Jupyter kills it seconds later.
+    look = (
+        "import atexit, pathlib; from ipykernel.kernelapp import IPKernelApp as App; thread = App.instance().control_thread; "
+        "atexit.register(lambda: pathlib.Path('left').write_text(str(thread.is_alive())))"
+    )
+    script = f"""
+        execute({look!r})
+        print(json.dumps(Path("scratch0/left").read_text()))
+    """
+    assert in_a_job(scripts, dedented(script)) == "False"
 
 
 @pytest.mark.parametrize("depth", [0, 120])

@@ -59,9 +59,15 @@ PRELOADED = (
 )
 """What jobs and kernels import before they get to their own work. None of these starts a thread; a test holds them to it."""
 
+_PROVISIONER = "daybook-warm"
+_kernels_too = False
+"""Whether Jupyter here knows how to get a kernel from a job."""
+
 
 def main() -> None:
     """Preload, then fork a job for each request until the other end of the socket is closed."""
+    from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
     control = socket.socket(fileno=int(sys.argv[1]))
     if not getattr(sys.flags, "safe_path", False):
         # The folder that the command was given in is no place to import from.
@@ -71,6 +77,10 @@ def main() -> None:
     threads = count_threads()
     if threads > 1:
         raise SystemExit(f"the preloaded packages have started {threads - 1} threads, so nothing may be forked")
+    global _kernels_too
+    _kernels_too = _PROVISIONER in KernelProvisionerFactory().get_provisioner_entries()
+    if not _kernels_too:
+        sys.stderr.write(f"Kernels start cold: the installed package has no entry point {_PROVISIONER}; install it again.\n")
     # What is imported stays where it is: a child that collects garbage would else copy every page of it.
     gc.collect()
     gc.freeze()
@@ -153,11 +163,12 @@ def _become_job(request: dict[str, Any], output: int) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         become(request, output)
-        os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "daybook-warm"
         script = request["command"][0]
         sys.path.insert(0, str(Path(script).resolve().parent))
-        # Before this process has threads: none of them would be in its child.
-        seed.plant()
+        if _kernels_too:
+            os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = _PROVISIONER
+            # Before this process has threads: none of them would be in its child.
+            seed.plant()
         run_to_end(lambda: runpy.run_path(script, run_name="__main__"), last=seed.uproot)
     finally:
         # Whatever is wrong, this process never goes on as a second host.

@@ -14,6 +14,9 @@ from typing import Any, Optional
 from daybook.warm.process import become, run_to_end
 from daybook.warm.wire import die_with_parent, receive, send
 
+_CONTROL_SECONDS = 1.0
+"""How long a kernel's control thread may take to end; one that was not told to (after ``exit()`` in a cell) never does."""
+
 
 class Seed:
     """A child process that waits; it can become one kernel."""
@@ -77,8 +80,11 @@ def _be_kernel(arguments: list[str]) -> None:
     # ipykernel reads this off the environment when it is imported, when there was no parent to look to.
     parent = f"--IPKernelApp.parent_handle={os.getppid()}"
     app = IPKernelApp.instance()
-    app.initialize([*arguments, parent])
+    app.initialize([*arguments, parent])  # type: ignore[no-untyped-call]
     if "matplotlib" in sys.modules:
         # So does matplotlib, and ipykernel has only now said where figures are shown.
         sys.modules["matplotlib"].rcParams["backend"] = os.environ["MPLBACKEND"]
-    app.start()
+    app.start()  # type: ignore[no-untyped-call]
+    # Its control thread was told to end too and still flushes, through another thread: which the app, closed at exit, would
+    # take away before, and then wait for a flush that never comes until Jupyter kills it.
+    app.control_thread.join(timeout=_CONTROL_SECONDS)
