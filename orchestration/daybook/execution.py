@@ -11,7 +11,6 @@ import ast
 import logging
 import platform
 import resource
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -30,7 +29,7 @@ from daybook.archive import Archive, Record, moment, now, parse_moment
 from daybook.contracts import LAYERS, load_tables
 from daybook.elapsed import end_of, reading
 from daybook.errors import DaybookError, NotebookError, UsageError
-from daybook.kernel import home_of_its_own, printed_in, printing_to
+from daybook.kernel import home_of_its_own, kernel_options, printed_in, printing_to, remove_scratch
 from daybook.lineage.graph import collect, without_lineage
 from daybook.openlineage import as_lines, post_events, run_events
 from daybook.params import Settings, load_settings, looks_secret, parse_run_date, project_root
@@ -137,7 +136,7 @@ def run_stage(
             executed = attempt.execute(path, scratch, parameters)
         record = _archive(archive, settings, attempt.record(executed), executed, printed_in(scratch / "printed.txt"))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch(scratch)
     if record["outcome"] != "FAILED":
         if stage == STAGES[-1]:
             details = record["details"]
@@ -167,7 +166,7 @@ def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[R
         attempt.failure = attempt.failure_in(executed, None, _LEFT_NO_RECORD)
         record = attempt.record(executed)
         closed.append(_archive(archive, settings, record, executed, printed_in(scratch / "printed.txt")))
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch(scratch)
     return closed
 
 
@@ -254,7 +253,7 @@ class _Attempt:
         """Run the notebook on scratch; what went wrong is left in ``failure``."""
         output = scratch / "executed.ipynb"
         try:
-            with home_of_its_own(scratch):
+            with home_of_its_own(scratch), kernel_options(scratch) as options:
                 papermill.execute_notebook(
                     str(path),
                     str(output),
@@ -264,6 +263,7 @@ class _Attempt:
                     cwd=str(scratch),
                     start_timeout=_START_TIMEOUT,
                     on_cell_execute=self._note_cell,
+                    **options,
                 )
         except PapermillExecutionError as error:
             executed = _read_saved(output, path)

@@ -6,6 +6,7 @@ script does (``daybook.execution``), how a process is begun (``daybook.warm``).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -146,8 +147,9 @@ def _end(process: Process, family: dict[int, psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     while process.wait(timeout=_POLL_SECONDS) is None:
-        # Not ended and waited for, so the pid is still its own.
-        os.kill(process.pid, signal.SIGKILL)
+        # Its end is told a moment after it: nobody else has been given its pid by then.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def _last_words(log: Path, code: int) -> str:
