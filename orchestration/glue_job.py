@@ -27,6 +27,7 @@ from daybook.execution import run_stage
 from daybook.params import load_settings, parse_run_date
 from daybook.pii.redaction import Redactor
 from daybook.stages import STAGES
+from daybook.storage import trouble, unwritable
 
 
 def main() -> None:
@@ -46,6 +47,10 @@ def main() -> None:
         )
     except DaybookError as error:
         sys.exit(f"{type(error).__name__}: {Redactor().text(str(error))}")
+    except OSError as error:
+        if trouble(error) is None:
+            sys.exit(_traced(error))
+        sys.exit(f"StorageError: {Redactor().text(str(unwritable(error.filename or 'A file', error)))}")
     except Exception as error:  # noqa: BLE001 (what Python would print may hold a row, and the log is for everybody)
         sys.exit(_traced(error))
     if record["outcome"] == "FAILED":

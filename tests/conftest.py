@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -15,6 +17,13 @@ import daybook.lake
 import daybook.purge
 from daybook.params import project_root
 from daybook.storage import Store
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long chaos goes on, and which instants it draws."""
+    parser.addoption("--chaos-kills", type=int, default=50, help="so many processes are killed in tests/runs/test_chaos.py")
+    parser.addoption("--real-days", type=int, default=7, help="so many days of each real shop's history; 0 for all")
+    parser.addoption("--chaos-seed", type=int, default=20251130, help="another seed draws other instants")
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +71,65 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
         shutil.copy(machine, root / "orchestration")
     monkeypatch.setenv("DAYBOOK_PROJECT", str(root))
     return Project(root)
+
+
+class Disk:
+    """A disk of a few kilobytes, mounted on a folder of the test's own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._filler = path / "filler"
+
+    def fill(self, leave: int = 0) -> None:
+        """Have other files take what is free, but for ``leave`` bytes (in whole pages of 4 KiB)."""
+        space = os.statvfs(self.path)
+        self._filler.write_bytes(b"z" * (space.f_bavail * space.f_frsize - leave))
+
+    def free(self) -> None:
+        """Take those files away again."""
+        self._filler.unlink()
+
+    def read_only(self, wanted: bool = True) -> None:
+        """Let nobody write to it, not even root; or let them again."""
+        subprocess.run(["mount", "-o", f"remount,{'ro' if wanted else 'rw'}", str(self.path)], check=True)
+
+
+class Disks:
+    """Mounts disks, and unmounts all at the end."""
+
+    def __init__(self) -> None:
+        self._mounted: list[Path] = []
+
+    def mount(self, path: Path, size: str = "256k") -> Disk:
+        """Mount an empty disk of a size on a folder, which is made; the test is skipped, loudly, where that is not allowed."""
+        path.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"NO DISK CAN BE MOUNTED HERE, so what a full one does is not tested: {done.stderr.strip()}")
+        self._mounted.append(path)
+        return Disk(path)
+
+    def unmount(self) -> None:
+        for path in reversed(self._mounted):
+            # Lazily: a job that a failed test left behind may still have a file open.
+            subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.fixture
+def disks() -> Iterator[Disks]:
+    """Small disks to fill up, or to write-protect."""
+    mounted = Disks()
+    yield mounted
+    mounted.unmount()
+
+
+@pytest.fixture(scope="module")
+def module_disks() -> Iterator[Disks]:
+    """Disks that the tests of one file share."""
+    mounted = Disks()
+    yield mounted
+    mounted.unmount()
 
 
 class Killed(BaseException):

@@ -16,6 +16,7 @@ ORDER = [
     "stages",
     "schedule",
     "storage",
+    "elapsed",
     "params",
     "contracts",
     "locks",

@@ -18,13 +18,14 @@ from daybook.archive import (
     Record,
     attempt_name,
     describe_failure,
+    describe_missing,
     dump,
     now,
     outcome_key,
     parse_moment,
     sha256,
 )
-from daybook.errors import ArchiveError, UsageError
+from daybook.errors import ArchiveError, StorageError, UsageError
 from daybook.locks import DateLock
 
 DAY = date(2025, 11, 30)
@@ -257,6 +258,53 @@ def test_what_is_no_runs_name_is_said_to_be_none(archive: Archive, look: str) ->
     assert str(caught.value) == (
         "'nightly-7' is not a run's name; they look like daily-2025-11-30-1, and `daybook runs` lists them."
     )
+
+
+def test_what_a_kill_kept_from_being_written_is_named(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    archive.write_attempt(attempt(), b"notebook", b"page")
+    lost = attempt("validate", notebook={"file": "2_validate.attempt-1.ipynb"}, html={"file": "2_validate.attempt-1.html"})
+    archive.store.create(f"{FOLDER}/2_validate.attempt-1.json", dump(lost))
+    archive.store.create(f"{FOLDER}/2_validate.attempt-1.ipynb", b"notebook")
+    whole, half = archive.run(RUN)["stages"]
+    assert "missing" not in whole
+    assert half["missing"] == ["2_validate.attempt-1.html"]
+    assert describe_missing(whole) == ""
+    assert describe_missing(half).startswith("validate (attempt 1): its page never came into the archive: after its record")
+
+    archive.write_run({"run_id": RUN, "outcome": "FAILED", "stages": archive.attempts(RUN), "lineage": {}})
+    assert archive.run(RUN)["missing"] == ["openlineage.jsonl"]
+    assert [each.get("missing") for each in archive.run(RUN)["stages"]] == [None, ["2_validate.attempt-1.html"]]
+    archive.write_lineage_events(RUN, b"")
+    assert "missing" not in archive.run(RUN)
+
+
+def test_a_withheld_notebook_is_not_missed(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    archive.write_attempt(attempt(), None, None)
+    assert [each.get("missing") for each in archive.run(RUN)["stages"]] == [None]
+
+
+def test_closing_records_are_counted(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    counts = [archive.closings(RUN)]
+    for _ in range(2):
+        archive.write_run({"run_id": RUN, "outcome": "FAILED"})
+        counts.append(archive.closings(RUN))
+    assert counts == [0, 1, 2]
+
+
+def test_a_name_that_could_not_be_written_is_no_taken_one(archive: Archive, disks: Any, tmp_path: Path) -> None:
+    disk = disks.mount(tmp_path / "archive")
+    disk.fill()
+    with pytest.raises(StorageError, match=r"daily-2025-11-30-1/started\.json could not be written: its disk is full"):
+        archive.start_run(DAY, {})
+    assert archive.run_ids() == []
+    disk.free()
+    assert archive.start_run(DAY, {}) == RUN
+    disk.fill()
+    with pytest.raises(StorageError, match=r"1_ingest\.attempt-1\.claim could not be written: its disk is full"):
+        archive.claim_attempt(RUN, "ingest", {})
 
 
 def test_an_unknown_run_is_said_to_be_unknown(archive: Archive) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from datetime import datetime, timezone
+import os
+import re
+import subprocess
+import sys
+from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from daybook.archive import Archive
-from daybook.errors import NotebookError, ParamsError, UsageError
+from daybook.archive import Archive, parse_moment
+from daybook.errors import NotebookError, ParamsError, StorageError, UsageError
 from daybook.execution import check_parameters, close_abandoned, close_run, declared_parameters, run_stage
 from daybook.params import load_settings
+from daybook.pii import load_keys
 from daybook.provenance import fingerprint
 from daybook.report import build_site
+from daybook.stages import RESULT_MIME
+
+from .conftest import Disks, Killed, Killer
+from .runs.shop import call
 
 RUN = "daily-2025-11-30-1"
 
@@ -220,3 +230,182 @@ def test_where_the_search_fails_only_the_record_is_archived_and_without_text(
     moment = datetime(2025, 12, 1, tzinfo=timezone.utc)
     build_site([run], out=home / "report", title="Shop", archive_href=lambda run_id, file: f"{run_id}/{file}", now=moment)
     assert "withheld" in everything_under(home / "report")
+
+
+# A clock that jumps
+
+
+class Jumping:
+    """The machine's clock and count, in the test's hands."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall, self.count = 1_764_554_400.0, 1_000.0
+        monkeypatch.setattr("daybook.archive.time.time", lambda: self.wall)
+        monkeypatch.setattr("daybook.elapsed.count", lambda: self.count)
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.count += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Jumping:
+    return Jumping(monkeypatch)
+
+
+JUMPS = [-90_000, -3_600, -1, 0, 3_600, 90_000]
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+@pytest.mark.parametrize("last_saved", [0.0, 20.0])
+def test_an_attempt_cut_off_while_the_clock_jumped_took_no_longer_than_passed_and_no_less_than_nothing(
+    home: Path, tmp_path: Path, clock: Jumping, jump: float, last_saved: float
+) -> None:
+    archive, scratch = Archive(load_settings("local").archive), tmp_path / "scratch"
+    scratch.mkdir()
+    claimed(archive, scratch)
+    started = clock.wall
+    clock.pass_by(last_saved)
+    clock.wall += jump
+    nbformat.write(notebook(), scratch / "executed.ipynb")
+    os.utime(scratch / "executed.ipynb", (clock.wall, clock.wall))
+    clock.pass_by(10.0)
+
+    (record,) = close_abandoned(archive, load_settings("local"), RUN)
+
+    assert 0 <= record["seconds"] <= last_saved + 10
+    assert parse_moment(record["started_at"]).timestamp() == started
+    assert record["seconds"] == (parse_moment(record["ended_at"]) - parse_moment(record["started_at"])).total_seconds()
+    if jump == 0:
+        assert record["seconds"] == last_saved
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_run_closed_after_the_clock_jumped_took_what_passed(home: Path, tmp_path: Path, clock: Jumping, jump: float) -> None:
+    archive = Archive(load_settings("local").archive)
+    claimed(archive, tmp_path / "gone")
+    clock.pass_by(30)
+    clock.wall += jump
+    clock.pass_by(12)
+
+    record = close_run(archive, load_settings("local"), RUN, "FAILED", ["because"])
+
+    assert record["seconds"] == 42
+    assert archive.closings(RUN) == 1
+
+
+# A machine that takes no more
+
+
+def test_a_stage_whose_claim_cannot_be_written_starts_no_kernel_and_leaves_no_scratch(
+    home: Path, disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+    disk = disks.mount(home / "archive")
+    Archive(str(disk.path)).ensure_started(RUN)
+    disk.read_only()
+    with pytest.raises(StorageError, match=r"1_ingest\.attempt-1\.claim could not be written: it is read-only; make"):
+        run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(RUN)]
+
+
+def papermill_that(does: Callable[[Path], None]) -> Callable[..., None]:
+    """What papermill is where the machine fails it: it has begun to save, then this happens."""
+    return lambda path, output, **_: does(Path(output))
+
+
+def test_a_scratch_that_fills_up_is_told_in_a_record_though_half_a_notebook_was_saved(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def saves_half(output: Path) -> None:
+        output.write_text('{"cells": [{"cell_type": "code", "sou')
+        raise OSError(errno.ENOSPC, "No space left on device", str(output))
+
+    monkeypatch.setattr("papermill.execute_notebook", papermill_that(saves_half))
+
+    record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
+
+    assert (record["outcome"], record["failure"]["exception"]) == ("FAILED", "StorageError")
+    said = record["failure"]["message"]
+    assert said.startswith("The scratch folder ")
+    assert said.endswith(" could not be written: its disk is full; free some space, then run it again.")
+    archive = Archive(load_settings("local").archive)
+    stored = nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/1_ingest.attempt-1.ipynb").decode(), 4)
+    assert stored.metadata["daybook"]["failure"]["message"] == said
+
+
+def test_what_is_printed_past_a_full_disk_never_comes_out_unsearched(disks: Disks, tmp_path: Path) -> None:
+    disk = disks.mount(tmp_path / "disk")
+    disk.fill()
+    script = (
+        "import sys; from pathlib import Path; from daybook.kernel import printing_to\n"
+        "with printing_to(Path(sys.argv[1])):\n    print('Kanarie' * 10)\n"
+        "print('after')\n"
+    )
+    command = [sys.executable, "-c", script, str(disk.path / "printed.txt")]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=buffered)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "after\n", "")
+
+
+# A process that is killed between two writes
+
+
+def executes(path: str, output: str, **_: Any) -> None:
+    """A papermill of no kernel: notify's notebook as a run without a failure leaves it."""
+    result = {
+        "stage": "notify", "outcome": "SUCCEEDED", "reasons": [], "rows": {}, "tables_read": {}, "tables_written": {},
+        "inputs": [], "engine": None, "peak_memory_bytes": 1,
+        "details": {"run_outcome": "SKIPPED", "run_reasons": ["closed"], "summary": None},
+    }  # fmt: skip
+    executed = notebook()
+    executed.cells[2].outputs = [new_output("display_data", data={RESULT_MIME: result})]
+    nbformat.write(executed, output)
+
+
+WRITTEN = ["started", "claim", "json", "ipynb", "html", "run.json", "openlineage.jsonl"]
+
+
+@pytest.mark.parametrize("number", range(1, len(WRITTEN) + 1), ids=WRITTEN)
+def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_the_next_attempt_ends_it(
+    home: Path, killer: Killer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    monkeypatch.setattr("papermill.execute_notebook", executes)
+    archive, arguments = Archive(load_settings("local").archive), {"env": "local", "run_date": "2025-11-30", "run_id": RUN}
+    load_keys(load_settings("local").pii_key)
+    killer.aim(number)
+    with pytest.raises(Killed):
+        run_stage("notify", **arguments)
+    killer.aim(None)
+
+    written = WRITTEN[: number - 1]
+    if "started" in written:
+        record = archive.run(RUN)
+        assert record["state"] == ("closed" if "run.json" in written else "lost")
+        assert [each["attempt"] for each in record["stages"]] == ([1] if "json" in written else [])
+        for each in record["stages"]:
+            lost = [f"6_notify.attempt-1.{kind}" for kind in ("ipynb", "html") if kind not in written]
+            assert each.get("missing", []) == lost
+        assert record.get("missing", []) == (["openlineage.jsonl"] if "run.json" in written else [])
+    else:
+        assert archive.run_ids() == []
+    for command in (["runs"], ["report"], *([["show", RUN]] if "started" in written else [])):
+        code, out, err = call(monkeypatch, capsys, *command)
+        assert (code, err) == (0, "")
+        if command[0] == "show":
+            assert ("never came into the archive" in out) == ("json" in written and "html" not in written)
+    if "started" in written:
+        page = (home / "report" / "runs" / f"{RUN}.html").read_text()
+        linked = set(re.findall(r'href="[^"]*/([^/"]+\.(?:ipynb|html|json|jsonl))"', page)) - {"index.html"}
+        there = {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(RUN))}
+        assert linked <= there, "the page links to what is not there"
+        assert ("Not in the archive: 6_notify.attempt-1" in page) == ("json" in written and "html" not in written)
+
+    record = run_stage("notify", **arguments)
+
+    assert record["outcome"] == "SUCCEEDED"
+    assert record["attempt"] == (2 if "claim" in written else 1)
+    assert (archive.run(RUN)["outcome"], archive.run(RUN)["reasons"]) == ("SKIPPED", ["closed"])
+    assert [each["outcome"] for each in archive.run(RUN)["stages"]][-1] == "SUCCEEDED"
+    assert archive.start_run(date(2025, 11, 30), {}) == "daily-2025-11-30-2"

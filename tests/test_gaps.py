@@ -486,7 +486,7 @@ def test_gaps_are_counted_by_reason_with_what_to_do(shop: Shop) -> None:
     assert "[odd] reason" in lines[2]
     assert lines[-1] == (
         "3 gaps in 4 expected dates from 2025-11-25 to 2025-11-28: 1 never ran, 1 failed, 1 rejected. Run them, oldest first: "
-        "`daybook run --env local --date 2025-11-25`."
+        "`daybook catch-up --env local`."
     )
 
 

@@ -1,15 +1,20 @@
-"""What a kernel's process prints is kept off the job's output, and its environment is given back."""
+"""Kernels: a home and sockets of their own, and what their processes print is kept off the job's output."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nbformat
+import papermill
 import pytest
 
-from daybook.kernel import home_of_its_own, printed_in, printing_to
+from daybook import kernel
+from daybook.kernel import home_of_its_own, kernel_options, printed_in, printing_to, remove_scratch
 
 
 def test_what_this_process_and_those_it_starts_print_goes_to_the_file(
@@ -54,3 +59,70 @@ def test_a_kernels_home_lies_in_scratch_for_as_long_as_it_runs(tmp_path: Path, m
         assert os.environ["JUPYTER_RUNTIME_DIR"] == str(tmp_path / "runtime")
     assert os.environ["IPYTHONDIR"] == "mine"
     assert "JUPYTER_RUNTIME_DIR" not in os.environ
+
+
+# -- sockets ------------------------------------------------------------------------------------------------------------
+
+LOOK = """
+import json, os
+from ipykernel.kernelapp import IPKernelApp
+app = IPKernelApp.instance()
+print(json.dumps([app.transport, app.ip, get_ipython().history_manager.enabled]))
+"""
+
+
+def executed(scratch: Path) -> list[str]:
+    """What a kernel says of itself."""
+    scratch.mkdir(parents=True)
+    named = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LOOK)], metadata=named), scratch / "in.ipynb")
+    with kernel_options(scratch) as options:
+        files = [str(scratch / name) for name in ("in.ipynb", "out.ipynb")]
+        papermill.execute_notebook(*files, kernel_name="python3", progress_bar=False, cwd=str(scratch), **options)
+    (output,) = nbformat.read(scratch / "out.ipynb", as_version=4).cells[0].outputs
+    return list(json.loads(output.text))
+
+
+@pytest.mark.slow
+def test_kernels_side_by_side_each_have_sockets_of_their_own_and_leave_none(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(executed, [tmp_path / ("d" * (number * 60)) / "scratch" for number in range(1, 5)]))
+    assert [each[0] for each in told] == ["ipc"] * 4
+    assert len({each[1] for each in told}) == 4
+    assert all(not Path(each[1]).parent.exists() for each in told)
+    # A run looks nothing up in what was typed before, so no history is kept.
+    assert [each[2] for each in told] == [False] * 4
+
+
+@pytest.mark.slow
+def test_where_no_socket_has_a_short_enough_path_kernels_are_reached_by_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "_LONGEST_SOCKET", 10)
+    assert executed(tmp_path / "scratch")[0] == "tcp"
+
+
+def test_sockets_lie_in_scratch_where_that_is_short_and_never_where_others_may_enter(tmp_path: Path) -> None:
+    places = []
+    for scratch in (tmp_path / "s", tmp_path / ("d" * 120)):
+        scratch.mkdir()
+        with kernel_options(scratch) as options:
+            place = Path(options["config"]["KernelManager"]["ip"]).parent
+            assert len(str(place / "k-5")) <= kernel._LONGEST_SOCKET
+            assert place.stat().st_mode & 0o777 == 0o700
+            places.append(place)
+        assert not place.exists()
+    assert places[0].parent == tmp_path / "s"
+    assert tmp_path not in places[1].parents
+
+
+def test_what_is_left_of_a_killed_attempt_goes_with_its_scratch(tmp_path: Path) -> None:
+    scratch = tmp_path / ("d" * 120)
+    scratch.mkdir()
+    begun = kernel_options(scratch)
+    place = Path(begun.__enter__()["config"]["KernelManager"]["ip"]).parent
+    (place / "k-1").touch()
+    remove_scratch(scratch)
+    assert (place.exists(), scratch.exists()) == (False, False)
+    begun.__exit__(None, None, None)
+    remove_scratch(tmp_path / "never was")

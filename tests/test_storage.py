@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from daybook.errors import ArchiveError
-from daybook.storage import Store
+from daybook.errors import ArchiveError, StorageError
+from daybook.storage import Store, require_writable, unwritable, writing
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -121,3 +122,110 @@ def test_a_file_arrives_when_it_is_moved_in_and_not_when_it_was_last_modified(tm
     before = datetime.now(timezone.utc) - timedelta(seconds=5)
     old.rename(tmp_path / "root" / "old.txt")
     assert Store(str(tmp_path / "root")).entries()["old.txt"].arrived_at > before
+
+
+# Marks
+
+
+def test_an_object_keeps_its_mark_while_nobody_writes_it(store):
+    store.create("a", b"1")
+    assert store.read_marked("a") == (b"1", store.mark("a"))
+
+
+def test_an_object_that_is_written_again_has_another_mark(store):
+    store.create("a", b"1")
+    before = store.mark("a")
+    store.replace("a", b"2")
+    assert store.mark("a") != before
+
+
+def test_an_absent_object_has_no_mark(store):
+    with pytest.raises(FileNotFoundError):
+        store.mark("a")
+
+
+# What machines do
+
+
+def test_a_folder_without_a_whole_object_is_not_listed(tmp_path):
+    store = Store(str(tmp_path))
+    store.create("runs/one/started.json", b"{}")
+    (tmp_path / "runs" / "two").mkdir()
+    (tmp_path / "runs" / "three").mkdir()
+    (tmp_path / "runs" / "three" / "started.json#1").write_text("{")
+    assert store.folders("runs") == ["one"]
+    assert store.keys("runs") == ["runs/one/started.json"]
+
+
+def test_what_a_killed_writer_left_is_not_in_the_way(tmp_path):
+    (tmp_path / "a#1").write_text("half")
+    store = Store(str(tmp_path))
+    store.create("a", b"whole")
+    assert store.read("a") == b"whole"
+
+
+@pytest.mark.parametrize("write", [Store.create, Store.replace])
+@pytest.mark.parametrize("leave", [0, 4096, 8192])
+def test_on_a_full_disk_an_object_is_not_there_at_all_and_the_sentence_says_so(disks, tmp_path, write, leave):
+    disk = disks.mount(tmp_path / "disk")
+    store = Store(str(disk.path / "root"))
+    store.create("before", b"whole")
+    disk.fill(leave)
+    with pytest.raises(StorageError) as caught:
+        write(store, "run/a.json", b"x" * 20_000)
+    assert (
+        str(caught.value)
+        == f"{store.uri}/run/a.json could not be written: its disk is full; free some space, then run it again."
+    )
+    assert store.keys() == ["before"]
+    assert store.folders() == []
+    disk.free()
+    write(store, "run/a.json", b"x" * 20_000)
+    assert store.read("run/a.json") == b"x" * 20_000
+
+
+@pytest.mark.parametrize("act", [Store.create, Store.replace, lambda store, key, _: store.remove(key)])
+def test_a_read_only_disk_is_named_whatever_is_done_to_it(disks, tmp_path, act):
+    disk = disks.mount(tmp_path / "disk")
+    store = Store(str(disk.path))
+    store.create("a", b"whole")
+    disk.read_only()
+    for key in ("b", "new/b") if act in (Store.create, Store.replace) else ("a",):
+        with pytest.raises(StorageError, match="could not be written: it is read-only; make it writable, then run it again"):
+            act(store, key, b"1")
+    assert store.read("a") == b"whole"
+
+
+def test_a_place_that_cannot_be_made_on_a_read_only_disk_is_told_beforehand(disks, tmp_path):
+    disk = disks.mount(tmp_path / "disk")
+    require_writable(str(disk.path / "lake"))
+    disk.read_only()
+    with pytest.raises(StorageError, match=r"disk/lake could not be written: it is read-only; make it writable"):
+        require_writable(str(disk.path / "lake"))
+    assert list(disk.path.iterdir()) == []
+
+
+def test_a_bucket_is_not_asked_beforehand():
+    require_writable("s3://bucket/lake")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "its disk is full; free some space"),
+        (Exception("Generic LocalFileSystem error: Unable to copy (os error 28)\n\nDebug source:"), "its disk is full"),
+        (OSError("Read-only file system (os error 30)"), "it is read-only; make it writable"),
+        (Exception("Could not create\nError: Os { code: 30, kind: ReadOnlyFilesystem }"), "it is read-only; make it writable"),
+        (Exception("dispatch failure: connection refused"), "dispatch failure: connection refused; mend that"),
+        (Exception(""), "Exception; mend that"),
+    ],
+)
+def test_an_error_of_a_library_is_told_by_what_the_machine_has_against_it(error, said):
+    assert f"place could not be written: {said}" in str(unwritable("place", error))
+
+
+def test_only_a_machines_fault_becomes_a_sentence_of_storage():
+    with pytest.raises(IsADirectoryError), writing("place"):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+    with pytest.raises(StorageError, match="place could not be written: its disk is full"), writing("place"):
+        raise OSError(errno.ENOSPC, "No space left on device")

@@ -20,10 +20,12 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Collection
 from datetime import date, datetime, timezone
 from typing import Any, Optional
 
-from daybook.errors import ArchiveError, UsageError
+from daybook.elapsed import reading
+from daybook.errors import AlreadyThereError, ArchiveError, UsageError
 from daybook.locks import Holder, holder_of
 from daybook.stages import STAGES, notebook_name, run_date_of, run_name
 from daybook.storage import Store
@@ -33,6 +35,7 @@ Record = dict[str, Any]
 LOST = "lost: the process that ran it ended without a word (killed, or the machine was switched off)"
 """The reason of a run that nobody works on and that has no closing record."""
 
+_CLOSING = re.compile(r"run(\.redrive-\d+)?\.json")
 _ATTEMPT = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
 
@@ -86,15 +89,15 @@ class Archive:
         while True:
             run_id = run_name(run_date, number)
             try:
-                self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, "started_at": now(), **facts}))
-            except ArchiveError:
+                self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, **_begun(), **facts}))
+            except AlreadyThereError:
                 number += 1
                 continue
             return run_id
 
     def start_named_run(self, run_id: str, facts: Record) -> None:
-        """Take this very name; ``ArchiveError`` where it is taken."""
-        self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, "started_at": now(), **facts}))
+        """Take this very name; ``AlreadyThereError`` where it is taken."""
+        self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, **_begun(), **facts}))
 
     def ensure_started(self, run_id: str, facts: Optional[Record] = None) -> None:
         """Take a run's name where the state machine's own service has given it, rather than ``start_run``."""
@@ -112,8 +115,8 @@ class Archive:
         while True:
             key = f"{self.folder(run_id)}/{attempt_name(stage, number)}.claim"
             try:
-                self.store.create(key, dump({"started_at": now(), **facts}))
-            except ArchiveError:
+                self.store.create(key, dump({**_begun(), **facts}))
+            except AlreadyThereError:
                 number += 1
                 continue
             return number
@@ -183,11 +186,17 @@ class Archive:
             found = [run_id for day in days for run_id in self.store.folders(day)]
         return sorted(found, key=lambda name: (run_date_of(name), int(name.rsplit("-", 1)[1])))
 
+    def closings(self, run_id: str) -> int:
+        """How many closing records a run has: none, one, or a further one for each time it was resumed and ended."""
+        names = (key.rsplit("/", 1)[1] for key in self.store.keys(self.folder(run_id)))
+        return sum(bool(_CLOSING.fullmatch(name)) for name in names)
+
     def run(self, run_id: str) -> Record:
         """A run's newest record, with ``state`` closed. Before there is one, what is known: with ``state`` running and outcome
         RUNNING while somebody works on it, else with ``state`` lost and outcome FAILED.
 
-        A run that goes on after its record was written is running again.
+        A run that goes on after its record was written is running again. What a kill kept from being written is named in
+        ``missing``, of the run and of each of its attempts.
         """
         folder = self.folder(run_id)
         names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
@@ -196,19 +205,20 @@ class Archive:
         working = self.holder(run_id)
         records = self.closing_records(run_id) if working is None else []
         if records:
-            return {**records[-1], "state": "closed"}
+            return {**_with_missing(records[-1], names), "state": "closed"}
         started = json.loads(self.store.read(f"{folder}/started.json"))
         if working is not None or "://" in self.store.uri:
             known = {"outcome": "RUNNING", "state": "running", "reasons": [f"The run is under way: {working or run_id}."]}
         else:
             known = {"outcome": "FAILED", "state": "lost", "reasons": [LOST]}
-        return {
+        open_run = {
             **started,
             "record": "run",
             "run_date": run_date_of(run_id).isoformat(),
             "stages": self.attempts(run_id),
             **known,
         }
+        return _with_missing(open_run, names)
 
     def holder(self, run_id: str) -> Optional[Holder]:
         """Who works on this run right now, where that can be known and somebody does."""
@@ -220,7 +230,7 @@ class Archive:
         """The run's closing records, oldest first: one, and a further one for each time that it went on."""
         folder = self.folder(run_id)
         names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
-        records = [name for name in names if re.fullmatch(r"run(\.redrive-\d+)?\.json", name)]
+        records = [name for name in names if _CLOSING.fullmatch(name)]
         records.sort(key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
         return [json.loads(self.store.read(f"{folder}/{name}")) for name in records]
 
@@ -250,6 +260,41 @@ class Archive:
             if matched and matched[1] == notebook:
                 found.setdefault(int(matched[2]), set()).add(matched[3])
         return found
+
+
+def describe_missing(attempt: Record) -> str:
+    """One sentence for an attempt whose notebook, page or both a kill kept from being archived; empty where all is there."""
+    lost = [word for key, word in (("notebook", "notebook"), ("html", "page")) if _is_missing(attempt, key)]
+    if not lost:
+        return ""
+    what = " and ".join(lost)
+    return (
+        f"{attempt['stage']} (attempt {attempt['attempt']}): its {what} never came into the archive: after its record was "
+        "written, the process was killed or nothing more could be written"
+    )
+
+
+def _is_missing(attempt: Record, key: str) -> bool:
+    return bool(attempt.get(key)) and attempt[key]["file"] in attempt.get("missing", ())
+
+
+def _with_missing(run: Record, names: Collection[str]) -> Record:
+    """A run's record that says, under ``missing``, which files it and its attempts describe are not among ``names``."""
+    found = dict(run)
+    if "lineage" in run and "openlineage.jsonl" not in names:
+        found["missing"] = ["openlineage.jsonl"]
+    if "stages" in run:
+        found["stages"] = []
+    for attempt in run.get("stages", []):
+        described = [attempt[key]["file"] for key in ("notebook", "html") if attempt.get(key)]
+        missing = [file for file in described if file not in names]
+        found["stages"].append({**attempt, "missing": missing} if missing else attempt)
+    return found
+
+
+def _begun() -> Record:
+    """When something begins: the moment by the wall clock, and the machine's count, by which its end is told."""
+    return {"started_at": now(), "clock": reading()}
 
 
 def describe_failure(attempt: Record) -> str:

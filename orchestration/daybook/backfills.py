@@ -22,7 +22,7 @@ from datetime import date, timedelta
 from typing import Any, Optional
 
 from daybook.archive import Archive, Record, dump, first_line, now, parse_moment
-from daybook.errors import ArchiveError, UsageError
+from daybook.errors import AlreadyThereError, UsageError
 from daybook.params import Settings
 from daybook.provenance import fingerprint
 from daybook.stages import STAGES, run_name
@@ -168,7 +168,7 @@ def start_backfill(archive: Archive, plan: Plan, facts: Record) -> str:
         }
         try:
             archive.store.create(f"{_FOLDER}/{backfill_id}/started.json", dump(record))
-        except ArchiveError:
+        except AlreadyThereError:
             number += 1
             continue
         return backfill_id
@@ -204,7 +204,7 @@ def close_backfill(
     }
     try:
         archive.store.create(f"{_FOLDER}/{backfill_id}/backfill.json", dump(record))
-    except ArchiveError:
+    except AlreadyThereError:
         # Somebody else closed it just now.
         return read_backfill(archive, backfill_id)
     return {**record, "state": "closed"}

@@ -63,8 +63,16 @@ class LakeError(DaybookError):
     """A table could not be read or written."""
 
 
+class StorageError(DaybookError):
+    """A place cannot be written or read: its disk is full, it is read-only, it fails. The message names place and reason."""
+
+
 class ArchiveError(DaybookError):
     """A record could not be written or is not there."""
+
+
+class AlreadyThereError(ArchiveError):
+    """A name in the archive is taken: nothing there is ever overwritten."""
 
 
 class DateHeldError(DaybookError):

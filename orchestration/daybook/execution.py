@@ -11,7 +11,6 @@ import ast
 import logging
 import platform
 import resource
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -28,8 +27,9 @@ from papermill.exceptions import PapermillExecutionError
 
 from daybook.archive import Archive, Record, moment, now, parse_moment
 from daybook.contracts import LAYERS, load_tables
+from daybook.elapsed import end_of, reading
 from daybook.errors import DaybookError, NotebookError, UsageError
-from daybook.kernel import home_of_its_own, printed_in, printing_to
+from daybook.kernel import home_of_its_own, kernel_options, printed_in, printing_to, remove_scratch
 from daybook.lineage.graph import collect, without_lineage
 from daybook.openlineage import as_lines, post_events, run_events
 from daybook.params import Settings, load_settings, looks_secret, parse_run_date, project_root
@@ -38,9 +38,13 @@ from daybook.provenance import code_version, fingerprint, state_machine_version
 from daybook.report import render_notebook
 from daybook.sources import load_source
 from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
+from daybook.storage import trouble, unwritable, writing
 
 _log = logging.getLogger(__name__)
 
+_LEFT_NO_RECORD = (
+    "the process ended without leaving a record: it was killed, its machine was lost, or the archive could not be written"
+)
 _START_TIMEOUT = 120
 """Seconds a kernel may take to answer at first: generous, for a cold machine."""
 
@@ -117,20 +121,22 @@ def run_stage(
     archive = Archive(settings.archive)
     archive.ensure_started(run_id, {"env": env, **({"part_of": part_of} if part_of else {})})
     close_abandoned(archive, settings, run_id)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
-    # What is claimed is archived at once, before anything can be known of the run's values.
-    shown = Redactor().tree(parameters)
-    facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
-    number = archive.claim_attempt(run_id, stage, facts)
-    # What reads tables takes half a second to import: that passes while the kernel starts.
-    Thread(target=import_module, args=["daybook.personal"]).start()
+    with writing(f"The scratch folder {tempfile.gettempdir()}"):
+        scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
     try:
-        attempt = _Attempt(settings, stage, run_id, number, {**facts, "started_at": now()})
+        # What is claimed is archived at once, before anything can be known of the run's values.
+        shown = Redactor().tree(parameters)
+        facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
+        # Where not even that can be written nothing is started: every change to a table has at least a claim on record.
+        number = archive.claim_attempt(run_id, stage, facts)
+        # What reads tables takes half a second to import: that passes while the kernel starts.
+        Thread(target=import_module, args=["daybook.personal"]).start()
+        attempt = _Attempt(settings, stage, run_id, number, {**facts, "started_at": now(), "clock": reading()})
         with printing_to(scratch / "printed.txt"):
             executed = attempt.execute(path, scratch, parameters)
         record = _archive(archive, settings, attempt.record(executed), executed, printed_in(scratch / "printed.txt"))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch(scratch)
     if record["outcome"] != "FAILED":
         if stage == STAGES[-1]:
             details = record["details"]
@@ -147,22 +153,20 @@ def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[R
     closed = []
     for stage, number, claim in archive.abandoned_attempts(run_id):
         attempt = _Attempt(settings, stage, run_id, number, claim)
-        attempt.ended_at = claim["started_at"]
+        attempt.seen = parse_moment(claim["started_at"]).timestamp()
         scratch = Path(claim["scratch"])
         partial = scratch / "executed.ipynb"
         try:
             executed = _read(partial)
-            attempt.ended_at = moment(partial.stat().st_mtime)
+            attempt.seen = partial.stat().st_mtime
         except (OSError, ValueError):
             # The scratch was on a machine that is gone, or nothing was saved yet, or not to its end.
             executed = _read(notebook_path(stage))
         attempt.running = _started_last(executed)
-        attempt.failure = attempt.failure_in(
-            executed, None, "the process ended without leaving a record: it was killed, or its machine was lost"
-        )
+        attempt.failure = attempt.failure_in(executed, None, _LEFT_NO_RECORD)
         record = attempt.record(executed)
         closed.append(_archive(archive, settings, record, executed, printed_in(scratch / "printed.txt")))
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_scratch(scratch)
     return closed
 
 
@@ -180,7 +184,7 @@ def close_run(
     order = {name: table.columns for layer in LAYERS for name, table in load_tables(layer).items()}
     begun = archive.started(run_id)
     started = begun["started_at"]
-    ended = now()
+    ended = _ended(started, begun.get("clock"), least=sum(each["seconds"] for each in attempts))
     record = {
         "record": "run",
         "run_id": run_id,
@@ -240,7 +244,8 @@ class _Attempt:
         self.claim = claim
         self.parameters: dict[str, Any] = claim["parameters"]
         self.started_at: str = claim["started_at"]
-        self.ended_at: Optional[str] = None
+        self.seen: Optional[float] = None
+        """When it was last seen at work, in seconds since 1970, where its end was not."""
         self.running: Optional[int] = None
         self.failure: Optional[dict[str, Any]] = None
 
@@ -248,7 +253,7 @@ class _Attempt:
         """Run the notebook on scratch; what went wrong is left in ``failure``."""
         output = scratch / "executed.ipynb"
         try:
-            with home_of_its_own(scratch):
+            with home_of_its_own(scratch), kernel_options(scratch) as options:
                 papermill.execute_notebook(
                     str(path),
                     str(output),
@@ -258,15 +263,21 @@ class _Attempt:
                     cwd=str(scratch),
                     start_timeout=_START_TIMEOUT,
                     on_cell_execute=self._note_cell,
+                    **options,
                 )
         except PapermillExecutionError as error:
-            executed = _read(output)
+            executed = _read_saved(output, path)
             self.failure = self.failure_in(executed, error.ename, error.evalue)
             return executed
         except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
-            executed = _read(output if output.exists() else path)
-            said = "the kernel died in this cell: it was killed, or the machine ran out of memory"
-            self.failure = self.failure_in(executed, None, said if isinstance(error, DeadKernelError) else repr(error))
+            executed = _read_saved(output, path)
+            name, said = None, repr(error)
+            if isinstance(error, DeadKernelError):
+                said = "the kernel died in this cell: it was killed, or the machine ran out of memory"
+            elif isinstance(error, OSError) and trouble(error):
+                full = unwritable(f"The scratch folder {scratch}", error)
+                name, said = type(full).__name__, str(full)
+            self.failure = self.failure_in(executed, name, said)
             return executed
         return _read(output)
 
@@ -294,7 +305,7 @@ class _Attempt:
                 None,
                 "the notebook ended without its closing cell; end it with one of the stage's closing calls",
             )
-        ended = self.ended_at or now()
+        ended = _ended(self.started_at, self.claim.get("clock"), seen=self.seen)
         result = result or {}
         failed = self.failure is not None
         peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
@@ -329,6 +340,14 @@ def _read(path: Path) -> NotebookNode:
     unsaid: dict[str, Any] = {}
     notebook: NotebookNode = nbformat.read(path, as_version=4, capture_validation_error=unsaid)
     return notebook
+
+
+def _read_saved(saved: Path, path: Path) -> NotebookNode:
+    """What papermill saved last; the stage's own notebook where it saved nothing, or not to its end (a full disk)."""
+    try:
+        return _read(saved)
+    except (OSError, ValueError):
+        return _read(path)
 
 
 def _redactor(settings: Settings, run_id: str, stage: Optional[str] = None) -> Redactor:
@@ -398,6 +417,10 @@ def _started_last(notebook: NotebookNode) -> Optional[int]:
         if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
     ]
     return started[-1] if started else None
+
+
+def _ended(started: str, clock: Optional[dict[str, Any]], *, seen: Optional[float] = None, least: float = 0.0) -> str:
+    return moment(end_of(parse_moment(started).timestamp(), clock, seen=seen, least=least))
 
 
 def _seconds_between(started: str, ended: str) -> float:

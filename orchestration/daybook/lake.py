@@ -24,7 +24,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.errors import LakeError
-from daybook.storage import Store
+from daybook.storage import Store, trouble, unwritable
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
 RESTRICTED = ("bronze", "quarantine")
@@ -155,7 +155,10 @@ class Lake:
 
     def write_candidate(self, table: str, rows: pa.Table) -> None:
         """Write ``candidate.<name>``, new rows where no reader of gold looks; a retry of the run replaces them."""
-        write_deltalake(self.uri(table), rows, mode="overwrite", schema_mode="overwrite", commit_properties=self.signed())
+        try:
+            write_deltalake(self.uri(table), rows, mode="overwrite", schema_mode="overwrite", commit_properties=self.signed())
+        except (DeltaError, OSError) as error:
+            raise unwritten(table, self.uri(table), error) from error
         self.tables_written[table] = int(DeltaTable(self.uri(table)).version())
 
     def drop_candidates(self) -> int:
@@ -180,6 +183,8 @@ class Lake:
                 before = delta.version()
                 result = action(delta)
             except CommitFailedError as error:
+                if trouble(error):  # Nobody was first: the log itself could not be written.
+                    raise unwritten(table, self.uri(table), error) from error
                 if attempt == _COMMIT_TRIES:
                     raise LakeError(
                         f"{table} was changed by others {_COMMIT_TRIES} times while this run tried to "
@@ -187,8 +192,8 @@ class Lake:
                     ) from error
                 time.sleep(0.05 * attempt)
                 continue
-            except DeltaError as error:
-                raise LakeError(f"{table} at {self.uri(table)} could not be written: {str(error).splitlines()[0]}") from error
+            except (DeltaError, OSError) as error:
+                raise unwritten(table, self.uri(table), error) from error
             # The version of this very commit: another writer may already have added the next.
             if delta.version() > before:
                 self.tables_written[table] = int(delta.version())
@@ -203,10 +208,10 @@ class Lake:
     def _create(self, table: str, schema: pa.Schema, partition_by: list[str], description: str = "") -> None:
         try:
             self._create_unless_there(table, schema, partition_by, description)
-        except DeltaError as error:
+        except (DeltaError, OSError) as error:
             # Two dates that run side by side can both be the first to need a table: one creates it, for both.
             if _open_delta(self.uri(table)) is None:
-                raise LakeError(f"{table} at {self.uri(table)} could not be made: {str(error).splitlines()[0]}") from error
+                raise unwritten(table, self.uri(table), error) from error
 
     def _create_unless_there(self, table: str, schema: pa.Schema, partition_by: list[str], description: str) -> None:
         published = f"{self.root}/{self._path(table)}"
@@ -247,6 +252,11 @@ class Lake:
         if delta is None and self.development and not own and not table.startswith("candidate."):
             delta = _open_delta(f"{self.root}/{self._path(table)}", version)
         return delta
+
+
+def unwritten(table: str, uri: str, error: Exception) -> LakeError:
+    """The sentence for a table that could not be written: nothing of the commit is in it."""
+    return LakeError(f"{table} at {unwritable(uri, error)}")
 
 
 def pseudonym_columns() -> frozenset[str]:

@@ -70,11 +70,14 @@ class DateLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         until = time.monotonic() + _GRACE_SECONDS
+        looked_before = False
         while not _lock(descriptor):
             holder = _read(self._path)
-            if holder.alive or time.monotonic() > until:
+            # Not at the first look: `holder_of` locks the file for a moment too, and what it says then is an earlier holder's.
+            if (holder.alive and looked_before) or time.monotonic() > until:
                 os.close(descriptor)
                 raise DateHeldError(_refusal(self.run_date, holder))
+            looked_before = True
             time.sleep(_POLL_SECONDS)
         os.ftruncate(descriptor, 0)
         self._descriptor = descriptor

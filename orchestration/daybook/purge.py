@@ -21,8 +21,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from daybook.archive import Archive, parse_moment
 from daybook.errors import LakeError, UsageError
-from daybook.lake import SCHEMAS, configure, dataset_of, table_configuration
-from daybook.storage import Listed, Store
+from daybook.lake import SCHEMAS, configure, dataset_of, table_configuration, unwritten
+from daybook.storage import Listed, Store, trouble
 
 UNDER_WAY = timedelta(days=1)
 """A run that began longer ago and has no closing record is taken to be over: cut off, and never resumed."""
@@ -250,13 +250,14 @@ def _commit(
         try:
             return action(table.open(), _signed(by, transaction))
         except CommitFailedError as error:
+            if trouble(error):
+                raise unwritten(table.full_name, table.uri, error) from error
             if attempt == _COMMIT_TRIES:
                 said = str(error).splitlines()[0].rstrip(".")
                 raise LakeError(f"{table.full_name} was changed by others again and again ({said}); run it again.") from error
             time.sleep(0.05 * attempt)
-        except DeltaError as error:
-            said = str(error).splitlines()[0]
-            raise LakeError(f"{table.full_name} at {table.uri} could not be written: {said}") from error
+        except (DeltaError, OSError) as error:
+            raise unwritten(table.full_name, table.uri, error) from error
     raise AssertionError("unreachable")
 
 

@@ -1,24 +1,90 @@
 """One way to read, list and create objects under a URI, be it a folder or a bucket.
 
-Here: bytes in, bytes out, through obstore. Not here: what the bytes mean (``sources`` reads landing files, ``archive``
-writes records) nor tables (``lake``).
+Here: bytes in, bytes out, through obstore, and what is said when a place cannot be written. Not here: what the bytes mean
+(``sources`` reads landing files, ``archive`` writes records) nor tables (``lake``).
+
+An object is there whole or not at all: a folder's is written under another name and linked, a bucket's is one request.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
-from daybook.errors import ArchiveError
+from daybook.errors import AlreadyThereError, StorageError
+
+_TROUBLES = {
+    errno.ENOSPC: "its disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "the file would be larger than the disk or a limit allows; raise the limit",
+    errno.EROFS: "it is read-only; make it writable",
+    errno.EACCES: "permission is denied; let this user write there",
+    errno.EPERM: "permission is denied; let this user write there",
+    errno.EIO: "its disk fails to read or write; look at the disk",
+    errno.ESTALE: "its network share is gone; mount it again",
+    errno.EMFILE: "too many files are open; raise the limit",
+}
+"""What a machine may have against a file, and what a person can do about it."""
+_STAGED = re.compile(r".*#\d+")
+"""The names under which a folder's objects are written before they are whole; a killed process may leave one behind."""
+
+
+def trouble(error: BaseException) -> Optional[str]:
+    """What a machine has against a file, and what to do; None where the error is of another kind.
+
+    Libraries written in Rust tell the system's number in their text only.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        told = re.search(r"\(os error (\d+)\)|\bOs \{\s*code: (\d+)", str(error))
+        number = int(told[1] or told[2]) if told else None
+    return _TROUBLES.get(number) if number is not None else None
+
+
+def unwritable(place: object, error: BaseException, then: str = "run it again") -> StorageError:
+    """The sentence for a place that could not be written, and what to do once it can be."""
+    return StorageError(f"{place} could not be written: {trouble(error) or _said(error)}, then {then}.")
+
+
+@contextlib.contextmanager
+def writing(place: object, then: str = "run it again") -> Iterator[None]:
+    """Tell a machine's fault while ``place`` is written as ``StorageError``; what else goes wrong stays what it is."""
+    try:
+        yield
+    except OSError as error:
+        if trouble(error) is None:
+            raise
+        raise unwritable(place, error, then) from error
+
+
+def require_writable(uri: str) -> None:
+    """Raise ``StorageError`` where a folder is certain not to take a file: told at once rather than by retries."""
+    if "://" in uri:
+        return
+    place = Path(uri)
+    there = next(each for each in (place, *place.parents) if each.exists())
+    # The system answers for the mount too, which not even root can write to where it is read-only.
+    if not os.access(there, os.W_OK):
+        flags = os.statvfs(there).f_flag
+        raise unwritable(uri, OSError(errno.EROFS if flags & os.ST_RDONLY else errno.EACCES, "not writable"))
+
+
+class Marked(NamedTuple):
+    """An object's bytes, and the mark of what was read."""
+
+    data: bytes
+    mark: str
 
 
 class Listed(NamedTuple):
@@ -63,7 +129,21 @@ class Store:
 
     def read(self, key: str) -> bytes:
         """The object's bytes; ``FileNotFoundError`` where there is none."""
-        return bytes(obstore.get(self._open(), key).bytes())
+        return self.read_marked(key).data
+
+    def read_marked(self, key: str) -> Marked:
+        """The object's bytes and its mark when they began to be read, from one request; ``FileNotFoundError`` without one."""
+        try:
+            found = obstore.get(self._open(), key)
+            return Marked(bytes(found.bytes()), _mark(dict(found.meta)))
+        except BaseError as error:
+            why = trouble(error) or _said(error)
+            raise StorageError(f"{self.href(key)} could not be read: {why}, then run it again.") from error
+
+    def mark(self, key: str) -> str:
+        """What tells an object from any other that had its name: ETag (inode, time and size in a folder), size and time of
+        the last change. ``FileNotFoundError`` where there is none."""
+        return _mark(dict(obstore.head(self._open(), key)))
 
     def exists(self, key: str) -> bool:
         try:
@@ -105,22 +185,51 @@ class Store:
     def folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""
         found = obstore.list_with_delimiter(self._open(), prefix or None)
-        return sorted(str(path).rsplit("/", 1)[-1] for path in found["common_prefixes"])
+        paths = sorted(str(path) for path in found["common_prefixes"])
+        if self._bucket is None:
+            # A folder may be there without its first object, whose writing failed or was cut off.
+            paths = [path for path in paths if _holds_objects(Path(self.uri) / path)]
+        return [path.rsplit("/", 1)[-1] for path in paths]
 
     def create(self, key: str, data: bytes) -> None:
-        """Write an object that must not exist yet (a conditional put): nothing is ever overwritten."""
+        """Write an object that must not exist yet (a conditional put): nothing is ever overwritten.
+
+        Raises ``AlreadyThereError`` where it exists, ``StorageError`` where it cannot be written.
+        """
         try:
             obstore.put(self._open(write=True), key, data, mode="create")
         except AlreadyExistsError:
-            raise ArchiveError(
+            raise AlreadyThereError(
                 f"{self.href(key)} exists already and is never overwritten; start another run instead."
             ) from None
+        except (BaseError, OSError) as error:
+            raise unwritable(self.href(key), error) from error
 
     def replace(self, key: str, data: bytes) -> None:
         """Write an object whether it exists or not: only for what is no record, such as the last outcome of a stage."""
-        obstore.put(self._open(write=True), key, data)
+        try:
+            obstore.put(self._open(write=True), key, data)
+        except (BaseError, OSError) as error:
+            raise unwritable(self.href(key), error) from error
 
     def remove(self, key: str) -> None:
         """Remove an object, if it is there: only for what is no record, such as a candidate or an erased person's old files."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             obstore.delete(self._open(), key)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise unwritable(self.href(key), error) from error
+
+
+def _said(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return f"{first}; mend that"
+
+
+def _mark(meta: dict[str, object]) -> str:
+    return f"{meta.get('e_tag')} {meta['size']} {meta['last_modified']}"
+
+
+def _holds_objects(folder: Path) -> bool:
+    return any(path.is_file() and not _STAGED.fullmatch(path.name) for path in folder.rglob("*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any, Callable
 
@@ -10,6 +11,7 @@ import pytest
 
 from daybook.archive import Archive
 from daybook.cli import main
+from daybook.locks import DateLock
 from daybook.pii import load_keys
 
 from .conftest import ANN, ANNS, Shop
@@ -83,15 +85,15 @@ def test_a_no_changes_nothing(shop: Shop, call: Call, arguments: list[str]) -> N
 
 @pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
 def test_a_run_under_way_is_not_pulled_the_rug_from(shop: Shop, call: Call, arguments: list[str]) -> None:
-    from datetime import date
-
     run_id = Archive(shop.settings.archive).start_run(date(2025, 11, 2), {})
-    code, _, error = call(*arguments, "--yes")
-    assert code == 2
-    assert f"The run {run_id} has not ended" in error
-    assert "--while-running" in error
-    code, _, _ = call(*arguments, "--yes", "--while-running")
-    assert code == 0
+    with DateLock(shop.settings.archive, date(2025, 11, 2)) as lock:
+        lock.sign(run_id)
+        code, _, error = call(*arguments, "--yes")
+        assert code == 2
+        assert f"The run {run_id} has not ended" in error
+        assert "--while-running" in error
+        code, _, _ = call(*arguments, "--yes", "--while-running")
+        assert code == 0
 
 
 @pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])

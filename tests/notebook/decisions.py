@@ -22,7 +22,7 @@ from daybook.lake import Lake
 from daybook.notebook import stage as stages
 from daybook.params import Settings, load_settings
 
-from .conftest import Session
+from ..sessions import Session
 
 DAY = "2025-11-30"
 STAGES = ("ingest", "validate", "transform", "aggregate", "quality")

@@ -11,19 +11,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 
 from daybook.demo import generate
 from daybook.engines import DuckDBEngine
-from daybook.execution import notebook_path
 from daybook.lake import Lake
-from daybook.notebook import stage as stages
 from daybook.params import load_settings
 
-from .conftest import Session
-
-STAGES = ("ingest", "validate", "transform", "aggregate", "quality")
+from ..sessions import Session, ended
 
 
 @pytest.fixture(scope="module")
@@ -34,29 +29,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def run_day(session: Session, day: str, number: int, overrides: dict[str, str], env: str = "local") -> None:
-    """All stages but notify, as a named run would execute them, up to the one that ends the day."""
-    parameters = {"env": env, "run_date": day, "run_id": f"daily-{day}-{number}", "overrides": overrides}
-    for stage in STAGES:
-        for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
-            if cell.cell_type == "code":
-                given = "parameters" in cell.metadata.get("tags", [])
-                session.value("\n".join(f"{name} = {value!r}" for name, value in parameters.items()) if given else cell.source)
-        if ended() != "SUCCEEDED":
-            return
-
-
-def ended() -> str:
-    """How the stage that is open has ended."""
-    assert stages.current is not None
-    return stages.current.ended
-
-
 def content(session: Session, shop: Path, lake: Path, days: Sequence[int]) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of silver and gold after these days of November were run in this order."""
     overrides = {"landing": str(shop / "landing"), "lake": str(lake), "pii_key": str(shop / "pii.key")}
     for number, day in enumerate(days, start=1):
-        run_day(session, f"2025-11-{day}", number, overrides)
+        session.run_day(f"2025-11-{day}", number, overrides)
     return rows_of(lake)
 
 
@@ -77,9 +54,9 @@ def test_dates_in_any_order_and_twice_leave_the_same_tables(session: Session, sh
 def test_a_day_of_a_real_shop_run_again_leaves_the_same_tables(session: Session, shared_data: Path, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     overrides = {"landing": str(shared_data / "olist"), "lake": str(lake), "pii_key": str(tmp_path / "pii.key")}
-    run_day(session, "2017-11-24", 1, overrides, env="olist")
+    session.run_day("2017-11-24", 1, overrides, env="olist")
     once = rows_of(lake)
-    run_day(session, "2017-11-24", 2, overrides, env="olist")
+    session.run_day("2017-11-24", 2, overrides, env="olist")
     assert len(once["silver.orders"]) > 50
     assert rows_of(lake) == once
 
@@ -106,10 +83,10 @@ def test_a_rejected_day_is_not_shown_by_what_later_days_say_of_it(session: Sessi
     orders = landing / "orders" / "2025-11-27" / "orders.csv"
     orders.write_text(orders.read_text().replace(",paid,", ",lost,"))
     overrides = {"landing": str(landing), "lake": str(tmp_path / "lake"), "pii_key": str(shop / "pii.key")}
-    run_day(session, "2025-11-27", 1, overrides)
+    session.run_day("2025-11-27", 1, overrides)
     assert ended() == "REJECTED"
 
-    run_day(session, "2025-11-28", 1, overrides)
+    session.run_day("2025-11-28", 1, overrides)
 
     engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "Europe/Berlin")
     assert engine.rows("SELECT count(*) FROM silver.orders WHERE order_date = DATE '2025-11-27'")[0][0] > 0

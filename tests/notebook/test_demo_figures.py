@@ -9,8 +9,7 @@ from daybook.demo import generate
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 
-from .conftest import Session
-from .test_dates_compose import ended, run_day
+from ..sessions import Session, ended
 
 DAYS = ("2025-11-27", "2025-11-28", "2025-11-29", "2025-11-30")
 
@@ -20,7 +19,7 @@ def test_the_last_days_come_to_what_the_account_expects(session: Session, tmp_pa
     overrides = {name: str(tmp_path / name) for name in ("landing", "lake")}
     overrides["pii_key"] = str(tmp_path / "pii.key")
     for number, day in enumerate(DAYS, start=1):
-        run_day(session, day, number, overrides)
+        session.run_day(day, number, overrides)
         assert ended() == "SUCCEEDED"
 
     engine = DuckDBEngine(Lake(overrides["lake"]), "Europe/Berlin")

@@ -22,8 +22,8 @@ from daybook.lake import Lake
 from daybook.notebook import stage as stages
 from daybook.notebook.notify import Day, tell
 
-from .conftest import Session
-from .test_dates_compose import rows_of, run_day
+from ..sessions import Session
+from .test_dates_compose import rows_of
 
 DROP, TRUNCATED, DOUBLED = "2025-11-08", "2025-11-13", "2025-11-20"
 COPIES = "rows stand once"
@@ -85,7 +85,7 @@ def live(session: Session, day: str, overrides: dict[str, str]) -> list[Record]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages.Stage, "result", remembered)
-        run_day(session, day, 1, overrides)
+        session.run_day(day, 1, overrides)
     return records
 
 

@@ -10,7 +10,7 @@ from daybook.notebook import stage as stages
 from daybook.notebook.lineage import record_lineage
 from daybook.notebook.stage import Stage
 
-from .conftest import Session
+from ..sessions import Session
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from daybook.params import load_settings
 from daybook.pii import add_key, load_keys, pseudonym
 from daybook.rekeying import rekey
 
-from .conftest import Session
-from .test_dates_compose import ended, rows_of, run_day
+from ..sessions import Session, ended
+from .test_dates_compose import rows_of
 
 
 class Deployment:
@@ -32,7 +32,7 @@ class Deployment:
         self.settings = load_settings(env, self.overrides)
 
     def run(self, day: str, number: int = 1) -> None:
-        run_day(self.session, day, number, self.overrides, env=self.env)
+        self.session.run_day(day, number, self.overrides, env=self.env)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return DuckDBEngine(Lake(self.settings.lake), self.settings.timezone).rows(sql)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from datetime import date
+from pathlib import Path
 from typing import Callable
 
 import pyarrow as pa
 import pytest
 
+from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
 from daybook.lake import Lake
-from daybook.notebook.releases import read_releases
+from daybook.notebook.releases import Release, read_releases, write_releases
 from daybook.stewardship import QuarantinedRow, quarantined, release
 
 from .decisions import DAY, Shop, daybook, landing, shop
@@ -215,3 +217,16 @@ def test_a_release_can_wait_for_the_next_run(shop: Shop, daybook: Command) -> No
     shop.run(f"{RUN}-2")
     ((quantity, _),) = line(shop, sound)
     assert quantity == 2
+
+
+def test_the_release_that_was_written_last_counts_also_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    lake, day = Lake(str(tmp_path / "lake"), run_id=f"{RUN}-1"), date.fromisoformat(DAY)
+    for at, quantity in (
+        ("2025-12-01T09:00:00.000Z", "2"),
+        ("2025-12-01T02:00:00.000Z", "3"),
+        ("2025-12-01T02:00:00.000Z", "4"),
+    ):
+        engine = DuckDBEngine(lake, "UTC")
+        write_releases(engine, lake, day, [Release("order_items", "f.csv", 1, "d", {"quantity": quantity}, (), "a", "b", at)])
+    (kept,) = read_releases(DuckDBEngine(lake, "UTC"), lake, day)
+    assert (kept.repairs, kept.released_at) == ({"quantity": "4"}, "2025-12-01T09:00:00.002Z")

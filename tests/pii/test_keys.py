@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from daybook.errors import DaybookError, ParamsError
+from daybook.errors import DaybookError, ParamsError, StorageError
 from daybook.params import load_settings
 from daybook.pii import add_key, carried, load_keys, pseudonym
 from daybook.pii import keys as keys_module
@@ -245,3 +245,17 @@ def test_params_name_a_file_or_a_secret_and_no_bucket(home: Path) -> None:
     assert load_settings("local", {"pii_key": "secretsmanager://shop"}).pii_key == "secretsmanager://shop"
     with pytest.raises(ParamsError, match="it should be a file or secretsmanager:// and the name of a secret"):
         load_settings("local", {"pii_key": "s3://bucket/pii.key"})
+
+
+def test_a_key_for_which_there_is_no_room_is_not_made_at_all_and_is_made_once_there_is(disks: Any, tmp_path: Path) -> None:
+    disk = disks.mount(tmp_path / "disk")
+    path = disk.path / "pii.key"
+    for act in (load_keys, add_key):
+        disk.fill()
+        with pytest.raises(StorageError, match=r"pii\.key could not be written: its disk is full; free some space"):
+            act(str(path))
+        disk.free()
+        before = path.read_bytes() if path.exists() else b""
+        keys = act(str(path))
+        assert path.read_bytes() != before
+        assert load_keys(str(path)) == keys

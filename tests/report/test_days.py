@@ -32,6 +32,12 @@ def test_a_date_shows_its_newest_run(run):
     assert days.newest_by_date(runs) == {date(2018, 5, 5): runs[0]}
 
 
+def test_the_newest_run_is_the_one_with_the_greater_number_whatever_their_clocks_said(run):
+    runs = [run(number=10, started_at="2026-11-23T09:00:00.000Z"), run(number=9, started_at="2026-11-23T14:00:00.000Z")]
+    assert days.newest_by_date(runs) == {date(2018, 5, 5): runs[0]}
+    assert days.newest_by_date(reversed(runs)) == {date(2018, 5, 5): runs[0]}
+
+
 def test_the_newest_good_run_is_not_hidden_by_a_later_failure(run):
     runs = [run(number=1), run(number=2, outcome="FAILED"), run("2018-05-06", outcome="REJECTED")]
     assert days.newest_good(runs) == {date(2018, 5, 5): runs[0]}

@@ -234,3 +234,10 @@ def test_a_record_that_cannot_be_shown_leaves_the_old_site_as_it_was(tmp_path, r
         build_site([run(), run(run_id="../escape")], out=out, archive_href=hrefs, title="A shop", now=NOW)
     assert index.read_bytes() == before
     assert not (tmp_path / "escape.html").exists()
+
+
+def test_a_day_of_a_backfill_says_which(build, run):
+    record = run("2018-05-05", part_of="backfill-2018-05-01-2018-05-31-1")
+    _, page_of = build(record, run("2018-05-04"))
+    assert "Part of backfill-2018-05-01-2018-05-31-1" in page_of(record).text
+    assert "Part of" not in page_of(run("2018-05-04")).text

@@ -41,3 +41,12 @@ def test_a_state_entered_again_is_a_row_of_its_own(history):
 def test_a_history_without_states_makes_no_timeline(history):
     assert build_timeline([]) == []
     assert build_timeline(history(START, stages=0)) == []
+
+
+def test_a_state_that_ended_before_it_began_by_a_clock_set_back_has_no_length(history):
+    events = history(START.replace(hour=16), stages=1)
+    entered = next(index for index, event in enumerate(events) if event["type"].endswith("Entered"))
+    back = [{**event, "timestamp": event["timestamp"].replace("T16:", "T13:")} for event in events[entered + 1 :]]
+    (step,) = build_timeline([*events[: entered + 1], *back])
+    assert step.seconds is None
+    assert (step.offset, step.width) == (0.0, 0.0)

@@ -14,7 +14,7 @@ from daybook.backfills import backfill_ids, read_backfill
 from daybook.errands import unusual_days
 from daybook.params import load_settings
 
-from .content import digests
+from .content import content_hashes
 from .published import publish
 from .shop import Home, call
 
@@ -55,7 +55,7 @@ def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, c
         told = [read_backfill(archive, each)["unusual_days"] for each in backfill_ids(archive)]
         found = unusual_days(settings, DAYS)
         assert all(each == found for each in told)
-        return digests(home, "tiny"), found
+        return content_hashes(home.engine("tiny")), found
 
     return make
 

@@ -6,7 +6,9 @@ import csv
 import gzip
 import hashlib
 import io
+import threading
 from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from daybook.errors import LandingError
 from daybook.sources import Column, Entity, Source, load_source, read_entity
-from daybook.sources.files import find_files
+from daybook.sources.files import find_files, mark_files, refuse_changed
 from daybook.storage import Store
 
 DAY = date(2025, 11, 30)
@@ -348,3 +350,161 @@ def test_online_retails_first_day_is_read_as_the_csv_module_reads_it(shared_data
         decoded = text.decode("windows-1252")
     header, *expected = csv.reader(io.StringIO(decoded, newline=""))
     assert list(zip(*(table[column].to_pylist() for column in header))) == [tuple(row) for row in expected]
+
+
+# A file that changes while it is read
+
+
+class Restless(Store):
+    """A landing in which something happens just before or just after a file is read."""
+
+    def __init__(self, uri, *, before=None, after=None):
+        super().__init__(uri)
+        self.before, self.after = before or {}, after or {}
+
+    def read_marked(self, key):
+        self.before.pop(key, lambda: None)()
+        found = super().read_marked(key)
+        self.after.pop(key, lambda: None)()
+        return found
+
+
+@pytest.fixture
+def parts(tmp_path, shop):
+    """An entity of two files: the source, and where they are."""
+    shop["entities"]["orders"] = {"files": "{run_date}/*.csv", "columns": {"a": {}}}
+    folder = tmp_path / "2025-11-30"
+    folder.mkdir()
+    (folder / "1.csv").write_text("a\n1\n")
+    (folder / "2.csv").write_text("a\n2\n")
+    return Source.model_validate(shop), folder
+
+
+def again(folder, name, text):
+    """Deliver a file again, as another one of the same name."""
+    draft = folder / "draft"
+    draft.write_text(text)
+    draft.replace(folder / name)
+
+
+CHANGES = {
+    "written on": lambda folder, name: (folder / name).open("a").write("9\n"),
+    "cut short": lambda folder, name: (folder / name).write_text("a\n"),
+    "delivered again, of the same size": lambda folder, name: again(folder, name, "a\n7\n"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("name", "reading"), [("1.csv", "1.csv"), ("2.csv", "1.csv"), ("1.csv", "2.csv"), ("2.csv", "2.csv")])
+def test_a_file_that_changes_while_its_date_is_read_is_refused_and_read_whole_the_next_time(parts, change, when, name, reading):
+    source, folder = parts
+    happening = {f"2025-11-30/{reading}": lambda: change(folder, name)}
+    store = Restless(str(folder.parent), **{when: happening})
+    with pytest.raises(LandingError, match=rf"2025-11-30/{name} changed while it was being read; deliver files whole"):
+        read_entity(store, source, "orders", DAY)
+    table, files = read_entity(store, source, "orders", DAY)
+    assert [each.sha256 for each in files] == [
+        hashlib.sha256((folder / each).read_bytes()).hexdigest() for each in ("1.csv", "2.csv")
+    ]
+    assert table.num_rows == sum(each.rows for each in files)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("name", "reading"), [("1.csv", "1.csv"), ("2.csv", "1.csv"), ("1.csv", "2.csv")])
+def test_a_file_that_vanishes_after_it_was_found_is_named(parts, when, name, reading):
+    source, folder = parts
+    store = Restless(str(folder.parent), **{when: {f"2025-11-30/{reading}": (folder / name).unlink}})
+    with pytest.raises(LandingError, match=rf"2025-11-30/{name} was taken away while the date was being read; deliver"):
+        read_entity(store, source, "orders", DAY)
+
+
+def test_a_file_that_arrives_while_its_date_is_read_is_not_left_out(parts):
+    source, folder = parts
+    store = Restless(str(folder.parent), after={"2025-11-30/2.csv": lambda: (folder / "3.csv").write_text("a\n3\n")})
+    with pytest.raises(LandingError, match=r"2025-11-30/3\.csv changed while it was being read"):
+        read_entity(store, source, "orders", DAY)
+
+
+def test_a_change_between_finding_an_entitys_files_and_reading_them_is_told(parts):
+    source, folder = parts
+    store = Store(str(folder.parent))
+    marks = mark_files(store, source.entities["orders"], DAY)
+    CHANGES["written on"](folder, "2.csv")
+    with pytest.raises(LandingError, match=r"2025-11-30/2\.csv changed"):
+        read_entity(store, source, "orders", DAY, marks)
+
+
+def test_a_file_that_keeps_its_content_and_time_is_unchanged_however_often_it_is_read(parts):
+    source, folder = parts
+    store = Store(str(folder.parent))
+    marks = mark_files(store, source.entities["orders"], DAY)
+    assert read_entity(store, source, "orders", DAY, marks)[1] == read_entity(store, source, "orders", DAY, marks)[1]
+    refuse_changed(store, source.entities["orders"], DAY, marks)
+
+
+def test_a_half_delivered_file_is_told_as_one_that_changes_rather_than_as_a_broken_one(parts):
+    source, folder = parts
+    (folder / "1.csv").write_text('a\n"half')
+    store = Restless(str(folder.parent), after={"2025-11-30/1.csv": lambda: (folder / "1.csv").write_text('a\n"half"\n')})
+    with pytest.raises(LandingError, match="changed while it was being read"):
+        read_entity(store, source, "orders", DAY)
+
+
+class Bucket:
+    """As much of S3 as reading one object takes: ``versions`` are what successive requests for its bytes find."""
+
+    def __init__(self, *versions):
+        self.versions = list(versions)
+        bucket = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.answer(bucket.versions[0])
+
+            def do_GET(self):
+                if len(bucket.versions) > 1:
+                    bucket.versions.pop(0)
+                self.wfile.write(self.answer(bucket.versions[0]))
+
+            def answer(self, data):
+                self.send_response(200)
+                # All of one second: only the ETag tells them apart.
+                headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "Last-Modified": "Sun, 30 Nov 2025 20:00:00 GMT"}
+                for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                return data
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Serve an object's versions as s3://shop/orders.csv."""
+    served = []
+
+    def serve(*versions):
+        served.append(Bucket(*versions))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{served[-1].server.server_port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+            monkeypatch.setenv(name, "eu-central-1")
+        return Store("s3://shop")
+
+    yield serve
+    for each in served:
+        each.server.shutdown()
+        each.server.server_close()
+
+
+def test_an_object_of_a_bucket_is_held_to_the_etag_of_the_very_request_that_read_it(bucket, shop):
+    shop["entities"]["orders"] = {"files": "orders.csv", "columns": {"a": {}}}
+    store = bucket(b"a\n1\n", b"a\n2\n")
+    with pytest.raises(LandingError, match=r"s3://shop/orders\.csv changed while it was being read"):
+        read_entity(store, Source.model_validate(shop), "orders", DAY)
+    table, (file,) = read_entity(store, Source.model_validate(shop), "orders", DAY)
+    assert (table["a"].to_pylist(), file.sha256) == (["2"], hashlib.sha256(b"a\n2\n").hexdigest())

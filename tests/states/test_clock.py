@@ -40,3 +40,20 @@ def test_a_timestamp_is_read_with_z_and_with_an_offset():
 def test_a_timestamp_without_a_zone_is_refused():
     with pytest.raises(ValueError, match="no time zone"):
         parse_timestamp("2025-12-01T02:00:00")
+
+
+@pytest.mark.parametrize("hours", [-7, -1, 0, 3, 500])
+def test_the_system_clock_passes_evenly_whatever_the_wall_clock_is_set_to(monkeypatch, hours):
+    counted = [100.0]
+    monkeypatch.setattr("daybook.states.clock.count", lambda: counted[0])
+    clock = SystemClock()
+    before = clock.now()
+
+    class Set(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return before + timedelta(hours=hours)
+
+    monkeypatch.setattr("daybook.states.clock.datetime", Set)
+    counted[0] += 90
+    assert clock.now() - before == timedelta(seconds=90)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from daybook.errors import StateMachineError
+from daybook.errors import StateMachineError, StorageError
 from daybook.states import FakeClock, is_executing, read_events
 from daybook.states.history import Halted, History, Journal, details_key
 
@@ -144,3 +144,35 @@ def test_an_execution_is_at_work_while_its_journal_is_open(path):
     assert not is_executing(path)
     # Looking does not keep it from going on.
     Journal.open(path).close()
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 8192])
+def test_a_full_disk_is_told_and_what_was_on_it_is_gone_on_with(disks, tmp_path, leave):
+    disk = disks.mount(tmp_path / "disk")
+    path = disk.path / "history.jsonl"
+    history = history_of(path)
+    history.record("ExecutionStarted", 0, {"input": "x" * 100})
+    disk.fill(leave)
+    with pytest.raises(StorageError) as caught:
+        history.record("TaskStateEntered", 1, {"name": "A", "input": "y" * 20_000})
+    assert str(caught.value) == f"{path} could not be written: its disk is full; free some space, then resume the execution."
+    with pytest.raises(Halted):
+        history.record("TaskStateEntered", 1)
+    torn = path.read_bytes()
+    assert [event["type"] for event in read_events(path)] == ["ExecutionStarted"]
+    assert leave == 0 or not torn.endswith(b"\n")
+    history.close()
+    history._journal.close()
+    disk.free()
+    journal = Journal.open(path)
+    again = History(journal, FakeClock(), None)
+    again.record("ExecutionRedriven", 1)
+    assert [event["type"] for event in read_events(path)] == ["ExecutionStarted", "ExecutionRedriven"]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_a_journal_that_cannot_be_made_is_told(disks, tmp_path):
+    disk = disks.mount(tmp_path / "disk")
+    disk.read_only()
+    with pytest.raises(StorageError, match=r"executions/history\.jsonl could not be written: it is read-only; make"):
+        Journal.create(disk.path / "executions" / "history.jsonl")

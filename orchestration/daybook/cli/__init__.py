@@ -21,6 +21,7 @@ from daybook.cli import lineage
 # isort: on
 from daybook.cli.app import app, state
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
+from daybook.storage import trouble, unwritable
 
 __all__ = ["app", "backfills", "gaps", "lineage", "main", "privacy", "project", "runs", "status", "stewards", "vacuum"]
 
@@ -35,6 +36,12 @@ def main() -> None:
             raise
         print(f"{error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A machine's fault in a place of Daybook's own, such as the report's; all else is a fault in Daybook itself.
+        if state.debug or trouble(error) is None:
+            raise
+        print(f"{unwritable(error.filename or 'A file', error)}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except click.ClickException as error:
         # A wrong option or command: the sentence, and where to read on.
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "daybook"

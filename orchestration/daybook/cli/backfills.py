@@ -23,6 +23,7 @@ from daybook.cli.runs import end_on_signals, write_report
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
 from daybook.params import Settings, parse_run_date, require_own_lake
 from daybook.stages import STAGES
+from daybook.storage import require_writable
 
 Parallel = Annotated[
     int,
@@ -62,6 +63,7 @@ def backfill(
     settings = settings_of(env, set_)
     require_own_lake(settings)
     open_landing(settings.landing)
+    require_writable(settings.lake)
     plan = plan_backfill(settings, parse_run_date(first), parse_run_date(last), force=force, first_stage=_first_stage(stages))
     if not as_json:
         _print_plan(plan)
@@ -105,6 +107,7 @@ def catch_up(
     settings = settings_of(env, set_)
     require_own_lake(settings)
     open_landing(settings.landing)
+    require_writable(settings.lake)
     found = find_gaps(
         settings,
         now=datetime.now(timezone.utc),
@@ -188,11 +191,13 @@ def print_backfill(settings: Settings, record: dict[str, Any]) -> None:
 
 
 def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> NoReturn:
-    index = write_report(settings)
+    # First what counts: the report is made of the archive, and can be made again where there is no room for it now.
     if as_json:
         print_json(record)
     else:
         print_backfill(settings, record)
+    index = write_report(settings)
+    if not as_json:
         console.print(f"Report: {index}", soft_wrap=True)
     raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
 

@@ -20,6 +20,7 @@ from daybook.errors import EXIT_FAILED, UsageError
 from daybook.locks import DateLock
 from daybook.params import Settings, parse_run_date, require_own_lake
 from daybook.stages import STAGES
+from daybook.storage import require_writable
 
 
 @app.command()
@@ -38,6 +39,7 @@ def run(
     # What is wrong for certain is told at once, rather than by a run that fails after its retries.
     require_own_lake(settings)
     open_landing(settings.landing)
+    require_writable(settings.lake)
     with DateLock(settings.archive, run_date) as lock:
         run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
         follow(settings, run_id, lock, as_json=as_json)
@@ -162,11 +164,13 @@ def _run_date(settings: Settings, day: Optional[str]) -> date:
 
 def finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
     """Write the report, show how a run ended, and end the command with its exit code."""
-    index = write_report(settings)
+    # First what counts: the report is made of the archive, and can be made again where there is no room for it now.
     if as_json:
         print_json(record)
     else:
         _print_day(record)
+    index = write_report(settings)
+    if not as_json:
         console.print(f"Report: {index}", soft_wrap=True)
     raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
 
@@ -209,7 +213,7 @@ def _print_day(record: dict[str, Any]) -> None:
 
 
 def _print_run(record: dict[str, Any]) -> None:
-    from daybook.archive import describe_failure
+    from daybook.archive import describe_failure, describe_missing
 
     console.print(f"{styled(record['outcome'])} {record['run_id']}, business date {record['run_date']}")
     for reason in record["reasons"]:
@@ -235,8 +239,8 @@ def _print_run(record: dict[str, Any]) -> None:
         if named:
             console.print(f"[dim]{layer} versions written:[/] {escaped(', '.join(named))}", soft_wrap=True)
     for each in record["stages"]:
-        if each["failure"]:
-            console.print(f"  {escaped(describe_failure(each))}", soft_wrap=True)
+        for said in filter(None, (each["failure"] and describe_failure(each), describe_missing(each))):
+            console.print(f"  {escaped(said)}", soft_wrap=True)
 
 
 def _brief(record: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,11 @@ script does (``daybook.execution``), how a process is begun (``daybook.warm``).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import shutil
 import signal
 import time
 import uuid
@@ -28,6 +30,8 @@ START_JOB_RUN = "arn:aws:states:::glue:startJobRun.sync"
 GET_OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
 _POLL_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 1.0
+_ROOM_FOR_WORDS = 4096
+"""Free bytes without which a log can hold nothing."""
 
 
 @functools.cache
@@ -143,8 +147,9 @@ def _end(process: Process, family: dict[int, psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     while process.wait(timeout=_POLL_SECONDS) is None:
-        # Not ended and waited for, so the pid is still its own.
-        os.kill(process.pid, signal.SIGKILL)
+        # Its end is told a moment after it: nobody else has been given its pid by then.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def _last_words(log: Path, code: int) -> str:
@@ -152,4 +157,6 @@ def _last_words(log: Path, code: int) -> str:
     if code < 0:
         return f"The job's process was ended by signal {-code}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if not lines and shutil.disk_usage(log.parent).free < _ROOM_FOR_WORDS:
+        return f"The job ended with exit code {code} and no room to say why: the disk of {log.parent} is full; free some space."
     return lines[-1] if lines else f"The job ended with exit code {code}"

@@ -130,7 +130,7 @@ def _execute(
     random: Optional[Random],
 ) -> tuple[Execution, Record]:
     journal = journal_folder(settings) / f"{name}.jsonl"
-    before = len(Archive(settings.archive).closing_records(run_id))
+    before = Archive(settings.archive).closings(run_id)
     execution = run_execution(
         StateMachine.load(state_machine_path()),
         name=name,

@@ -17,7 +17,7 @@ from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.pii import load_keys
 from daybook.sources import Entity, LandedFile, open_landing, read_entity
-from daybook.sources.files import TECHNICAL, find_files
+from daybook.sources.files import TECHNICAL, mark_files, refuse_changed
 from daybook.sources.mapping import quote, typed_sql
 
 
@@ -55,20 +55,22 @@ def read_landing(stage: Stage) -> Landing:
     """Read every entity's files and keep the rows of the business date; they can be queried as ``landed.<entity>``,
     those of the source's first entity also as ``landed.primary``.
 
-    Ends the stage as SKIPPED where the source says that a missing file means a closed shop, or no row is of that date.
+    Ends the stage as SKIPPED where the source says that a missing file means a closed shop, or no row is of that date. Raises
+    ``LandingError`` where a file changes from the first look at the landing to the last: rows of two deliveries do not mix.
     """
     landing = Landing()
     store = open_landing(stage.settings.landing)
-    for entity in stage.source.entities.values():
+    marks = {name: mark_files(store, entity, stage.run_date) for name, entity in stage.source.entities.items()}
+    for name, entity in stage.source.entities.items():
         # An absent file is told before a large one is read.
-        if not find_files(store, entity, stage.run_date) and entity.missing != "empty":
+        if not marks[name] and entity.missing != "empty":
             place = store.href(entity.files.replace("{run_date}", stage.day))
             if entity.missing == "skip":
                 _skip(stage, f"no file {place}: the shop was closed")
                 return landing
             raise LandingError(f"{place} is not there; deliver it, then run {stage.day} again.")
     for name, entity in stage.source.entities.items():
-        table, files = read_entity(store, stage.source, name, stage.run_date)
+        table, files = read_entity(store, stage.source, name, stage.run_date, marks[name])
         landing.files[name] = files
         stage.inputs += [vars(each) for each in files]
         if table is None:
@@ -78,6 +80,8 @@ def read_landing(stage: Stage) -> Landing:
         if name == stage.source.primary and not landing.rows[name].num_rows:
             _skip(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}")
             return landing
+    for name, entity in stage.source.entities.items():
+        refuse_changed(store, entity, stage.run_date, marks[name])
     _withhold_erased(stage, landing)
     stage.engine.register("landed.primary", landing.rows[stage.source.primary])
     return landing

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from daybook.archive import moment, parse_moment
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.sources.files import TECHNICAL
@@ -63,18 +64,26 @@ def read_releases(engine: DuckDBEngine, lake: Lake, run_date: date) -> list[Rele
 
 
 def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequence[Release]) -> None:
-    """Add releases to a date's; a later one of the same row takes the place of the earlier, which stays on record."""
+    """Add releases to a date's; a later one of the same row takes the place of the earlier, which stays on record.
+
+    Later is what was written later: where the clock has been set back since, a release is dated just after the last.
+    """
+    last = max((each.released_at for each in read_releases(engine, lake, run_date)), default="")
     rows = [
         (
             *(each.entity, each.source_file, each.row_number, each.digest),
             *(json.dumps(each.repairs, ensure_ascii=False, sort_keys=True), json.dumps(list(each.waived), ensure_ascii=False)),
-            *(each.released_by, each.why, each.released_at),
+            *(each.released_by, each.why, each.released_at if each.released_at > last else _just_after(last)),
         )
         for each in new
     ]
     table = pa.table({field.name: pa.array([row[n] for row in rows], field.type) for n, field in enumerate(_SCHEMA)})
     lake.append(RELEASES, table, run_date)
     engine.refresh(RELEASES)
+
+
+def _just_after(at: str) -> str:
+    return moment((parse_moment(at) + timedelta(milliseconds=1)).timestamp())
 
 
 def digest_sql(columns: Sequence[str]) -> str:

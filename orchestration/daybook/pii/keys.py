@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from daybook.errors import DaybookError
+from daybook.storage import writing
 
 Keys = tuple[bytes, ...]
 """All keys of a deployment, 32 bytes each, the first one first; their number is the generation of the pseudonyms."""
@@ -60,7 +61,8 @@ def load_keys(location: str) -> Keys:
         return _read_secret(location)
     path = Path(location)
     if not path.exists():
-        _make(path)
+        with writing(path):
+            _make(path)
     return _read_file(path)
 
 
@@ -75,7 +77,7 @@ def add_key(location: str) -> Keys:
         return keys
     path = Path(location)
     load_keys(location)
-    with _locked(path.parent) as folder:
+    with writing(path), _locked(path.parent) as folder:
         _remove_drafts(path)
         keys = (*_read_file(path), secrets.token_bytes(_KEY_BYTES))
         draft = _draft(path, _written(keys))

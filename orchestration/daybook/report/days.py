@@ -61,7 +61,8 @@ class Sparkline:
 
 def newest_by_date(runs: Iterable[Record]) -> Dict[date, Record]:
     """The newest run of every business date that has one, dates ascending."""
-    newest = {formats.parse_business_date(run.get("run_date")): run for run in sorted(runs, key=records.age_key)}
+    by_number = sorted(runs, key=lambda run: (records.number_of(run), records.age_key(run)))
+    newest = {formats.parse_business_date(run.get("run_date")): run for run in by_number}
     return dict(sorted(newest.items()))
 
 

@@ -99,12 +99,16 @@ def started_at(run: Record) -> Optional[str]:
     return next((start for start in starts if start), None)
 
 
+def number_of(run: Record) -> int:
+    """The number that a run's id ends in: of one date's runs the greater is the later, whatever a clock said."""
+    tail = re.search(r"-(\d+)$", run_id_of(run))
+    return int(tail.group(1)) if tail else 0
+
+
 def age_key(run: Record) -> Tuple[float, int, str]:
-    """Sorts runs from the oldest to the newest: by start, then by the number their id ends in."""
+    """Sorts runs of different dates from the oldest to the newest: by start, then by the number their id ends in."""
     start = started_at(run)
-    run_id = run_id_of(run)
-    tail = re.search(r"-(\d+)$", run_id)
-    return formats.parse_instant(start).timestamp() if start else 0.0, int(tail.group(1)) if tail else 0, run_id
+    return formats.parse_instant(start).timestamp() if start else 0.0, number_of(run), run_id_of(run)
 
 
 def retries(run: Record) -> int:
@@ -165,10 +169,11 @@ def inputs(run: Record) -> List[Record]:
 
 
 def attempt_files(attempt: Record) -> Dict[str, str]:
-    """The archive's files for one attempt, by kind: ``page`` and ``notebook`` if it left them, and ``record``."""
-    files = {
+    """The archive's files for one attempt, by kind: ``page`` and ``notebook`` if they are there, and ``record``."""
+    described = {
         kind: str(attempt[field]["file"]) for kind, field in (("page", "html"), ("notebook", "notebook")) if attempt.get(field)
     }
+    files = {kind: file for kind, file in described.items() if file not in attempt.get("missing", ())}
     stage = attempt.get("stage")
     if files:
         files["record"] = re.sub(r"\.(html|ipynb)$", "", next(iter(files.values()))) + ".json"

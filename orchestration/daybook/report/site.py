@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
@@ -17,6 +18,7 @@ from daybook.report.lineage import lineage_section
 from daybook.report.pages import render_page
 from daybook.report.records import Record
 from daybook.report.timeline import build_timeline
+from daybook.storage import writing
 
 NEWEST_RUNS_SHOWN = 200
 
@@ -60,6 +62,7 @@ def build_site(
         by_date.setdefault(formats.parse_business_date(str(run.get("run_date"))), []).append(run)
     pages = {out / "index.html": _index_page(runs, newest, title=title, now=now)}
     for day, same_day in by_date.items():
+        same_day.sort(key=records.number_of, reverse=True)
         for run in same_day:
             path = out / "runs" / f"{records.run_id_of(run)}.html"
             others = [other for other in same_day if other is not run]
@@ -148,8 +151,14 @@ def _slowest(attempts: List[Record]) -> Optional[float]:
 
 def _write(path: Path, page: str) -> None:
     """Replace ``path`` in one step: a reader never sees half a page."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    # A message out of a broken file may hold what UTF-8 cannot: it is shown escaped rather than losing the page.
-    scratch.write_bytes(page.encode("utf-8", "backslashreplace"))
-    scratch.replace(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            # A message out of a broken file may hold what UTF-8 cannot: it is shown escaped rather than losing the page.
+            scratch.write_bytes(page.encode("utf-8", "backslashreplace"))
+            scratch.replace(path)
+        except OSError:
+            with suppress(OSError):  # Where not even this can be done, what is said of the page says it all.
+                scratch.unlink(missing_ok=True)
+            raise

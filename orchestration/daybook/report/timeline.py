@@ -66,7 +66,7 @@ def build_timeline(history: Sequence[Mapping[str, Any]]) -> List[Step]:
                 state=stay.state,
                 kind=stay.kind,
                 entered_at=stay.entered_at,
-                seconds=(stay.left_at - stay.entered_at).total_seconds() if stay.left_at else None,
+                seconds=_length(stay),
                 offset=_percent((stay.entered_at - start).total_seconds(), whole),
                 width=_percent((until - stay.entered_at).total_seconds(), whole),
                 troubles=tuple(stay.troubles),
@@ -93,6 +93,12 @@ def _stays(history: Sequence[Mapping[str, Any]]) -> List[_Stay]:
             error = (event.get(_TROUBLE[kind]) or {}).get("error")
             stays[-1].troubles.append(f"{kind}: {error}" if error else kind)
     return stays
+
+
+def _length(stay: _Stay) -> Optional[float]:
+    """How long a stay lasted; unknown also where the clock was set back between two processes of one execution."""
+    seconds = (stay.left_at - stay.entered_at).total_seconds() if stay.left_at else None
+    return seconds if seconds is None or seconds >= 0 else None
 
 
 def _percent(seconds: float, whole: float) -> float:

@@ -23,12 +23,16 @@ from typing import Optional, Protocol
 import pyarrow as pa
 import pyarrow.csv
 
-from daybook.errors import LandingError
+from daybook.errors import LandingError, StorageError
 from daybook.sources.spec import Entity, Source
 from daybook.storage import Store
 
 TECHNICAL = ("_source_file", "_row_number", "_problem", "_raw")
 """Columns that reading adds: file (under landing), data row in it from 1, why it could not be split, and its text if so."""
+
+
+Marks = dict[str, str]
+"""Files by key, each with the mark of what it held when it was looked at (``Store.mark``)."""
 
 
 @dataclass(frozen=True)
@@ -79,24 +83,75 @@ def _pattern(entity: Entity, run_date: date) -> str:
     return entity.files.replace("{run_date}", run_date.isoformat())
 
 
-def read_entity(store: Store, source: Source, name: str, run_date: date) -> tuple[Optional[pa.Table], list[LandedFile]]:
-    """All rows of an entity's files for a date, as text plus ``TECHNICAL`` columns; None where no file is there.
-
-    Raises ``LandingError`` naming file, line and reason when a file cannot be read.
-    """
-    entity = source.entities[name]
-    tables, landed = [], []
+def mark_files(store: Store, entity: Entity, run_date: date) -> Marks:
+    """The entity's files for a business date as they are now, sorted by name."""
+    marks = {}
     for key in find_files(store, entity, run_date):
         try:
-            data = store.read(key)
+            marks[key] = store.mark(key)
         except OSError as error:
-            raise LandingError(f"{store.href(key)} cannot be read: {str(error).splitlines()[0]}") from None
+            raise _unreadable(store, key, error) from None
+    return marks
+
+
+def refuse_changed(store: Store, entity: Entity, run_date: date, before: Marks) -> None:
+    """Raise ``LandingError`` where the entity's files for a date are no longer what they were: delivered again, written on,
+    taken away, or one more."""
+    now = mark_files(store, entity, run_date)
+    for key in sorted({*before, *now}):
+        if key not in now:
+            raise _gone(store, key)
+        if before.get(key) != now[key]:
+            raise _changed(store, key)
+
+
+def read_entity(
+    store: Store, source: Source, name: str, run_date: date, marks: Optional[Marks] = None
+) -> tuple[Optional[pa.Table], list[LandedFile]]:
+    """All rows of an entity's files for a date, as text plus ``TECHNICAL`` columns; None where no file is there.
+
+    The files are those that ``marks`` were taken of (else: taken now), and must be unchanged until the last has been read.
+    Raises ``LandingError`` naming file, line and reason when a file cannot be read, or changes meanwhile.
+    """
+    entity = source.entities[name]
+    marks = mark_files(store, entity, run_date) if marks is None else marks
+    tables, landed = [], []
+    for key, mark in marks.items():
+        try:
+            data, read = store.read_marked(key)
+            # Before its content is judged: half a file is told as one that changes, not as a broken one.
+            if {read, store.mark(key)} != {mark}:
+                raise _changed(store, key)
+        except FileNotFoundError:
+            raise _gone(store, key) from None
+        except (OSError, StorageError) as error:
+            raise _unreadable(store, key, error) from None
         table = read_csv(data, store.href(key), key, source, name)
         tables.append(table)
         landed.append(LandedFile(key, len(data), hashlib.sha256(data).hexdigest(), table.num_rows))
+    refuse_changed(store, entity, run_date, marks)
     if not tables:
         return None, []
     return pa.concat_tables(tables, promote_options="default"), landed
+
+
+def _changed(store: Store, key: str) -> LandingError:
+    return LandingError(
+        f"{store.href(key)} changed while it was being read; deliver files whole (write another name, then rename), "
+        "and run the date again if its retries met no quiet moment."
+    )
+
+
+def _gone(store: Store, key: str) -> LandingError:
+    return LandingError(f"{store.href(key)} was taken away while the date was being read; deliver it again, then run again.")
+
+
+def _unreadable(store: Store, key: str, error: Exception) -> LandingError:
+    if isinstance(error, FileNotFoundError):
+        return _gone(store, key)
+    if isinstance(error, StorageError):
+        return LandingError(str(error))
+    return LandingError(f"{store.href(key)} cannot be read: {str(error).splitlines()[0]}")
 
 
 def read_csv(data: bytes, shown: str, key: str, source: Source, name: str) -> pa.Table:

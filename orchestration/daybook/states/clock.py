@@ -11,6 +11,8 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import List, Optional, Protocol
 
+from daybook.elapsed import count
+
 
 class Clock(Protocol):
     """Where the interpreter takes the time from, and how it waits."""
@@ -26,10 +28,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The machine's own time. Its wall clock is looked at once: whatever it is set to later, time passes evenly."""
+
+    def __init__(self) -> None:
+        self._began = datetime.now(timezone.utc)
+        self._count = count()
 
     def now(self) -> datetime:
-        return datetime.now(timezone.utc)
+        return self._began + timedelta(seconds=count() - self._count)
 
     def monotonic(self) -> float:
         return time.monotonic()

@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from daybook.errors import StateMachineError
 from daybook.states.clock import Clock, format_timestamp
+from daybook.storage import writing
 
 Event = Dict[str, Any]
 Listener = Callable[[Event], None]
@@ -35,7 +36,8 @@ class Entry(NamedTuple):
 class Journal:
     """A JSON-lines file of events, locked while open; each line is on the disk before ``append`` returns."""
 
-    def __init__(self, descriptor: int, entries: List[Entry]) -> None:
+    def __init__(self, descriptor: int, entries: List[Entry], path: Path) -> None:
+        self._path = path
         self._descriptor = descriptor
         # One list, so that an event either is there with its end or is not, whenever an interrupt comes.
         self._entries = entries
@@ -53,16 +55,17 @@ class Journal:
     @classmethod
     def create(cls, path: Path) -> Journal:
         """Make the file at ``path`` and lock it; ``StateMachineError`` when it is there already."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError as fault:
             raise StateMachineError(
                 f"{path}: the execution of this journal has already been started; resume it, or take another name."
             ) from fault
         _lock(descriptor, path)
         _sync_directory(path.parent)
-        return cls(descriptor, [])
+        return cls(descriptor, [], path)
 
     @classmethod
     def open(cls, path: Path) -> Journal:
@@ -75,20 +78,25 @@ class Journal:
             ) from fault
         _lock(descriptor, path)
         try:
-            return cls(descriptor, _parse_lines(path.read_bytes(), path))
+            return cls(descriptor, _parse_lines(path.read_bytes(), path), path)
         except BaseException:
             os.close(descriptor)
             raise
 
     def append(self, event: Event) -> None:
-        """Write ``event`` as one line; when interrupted midway, the next one takes its place."""
+        """Write ``event`` as one line; when interrupted midway, the next one takes its place.
+
+        ``StorageError`` where the disk is full: what there is of the line is as good as torn by a kill, and the journal can
+        be resumed.
+        """
         line = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         start = self._entries[-1].end if self._entries else 0
-        os.ftruncate(self._descriptor, start)
-        written = 0
-        while written < len(line):
-            written += os.pwrite(self._descriptor, line[written:], start + written)
-        os.fsync(self._descriptor)
+        with writing(self._path, "resume the execution"):
+            os.ftruncate(self._descriptor, start)
+            written = 0
+            while written < len(line):
+                written += os.pwrite(self._descriptor, line[written:], start + written)
+            os.fsync(self._descriptor)
         self._entries.append(Entry(event, start + len(line)))
 
     def close(self) -> None:

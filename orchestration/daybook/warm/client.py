@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -48,9 +47,16 @@ class Job:
         self._answers = answers
         self._unread = b""
         self._code: Optional[int] = None
-        told = self._hear(None)
+        try:
+            told = self._hear(None)
+        except BaseException:
+            # Nobody will wait for it: the host ends a job that it cannot tell of.
+            answers.close()
+            raise
         if told is None or "pid" not in told:
-            raise HostError("the warm host ended before it could start a job; its log says why.")
+            answers.close()
+            refused = (told or {}).get("refused")
+            raise HostError(f"the warm host starts no job ({refused})." if refused else "the warm host ended early.")
         self.pid: int = told["pid"]
 
     def wait(self, timeout: float) -> Optional[int]:
@@ -65,10 +71,13 @@ class Job:
     def _hear(self, timeout: Optional[float]) -> Optional[dict[str, Any]]:
         until = None if timeout is None else time.monotonic() + timeout
         while b"\n" not in self._unread:
-            left = None if until is None else max(until - time.monotonic(), 0)
-            if not select.select([self._answers], [], [], left)[0]:
+            self._answers.settimeout(None if until is None else max(until - time.monotonic(), 0))
+            try:
+                more = self._answers.recv(4096)
+            except (socket.timeout, BlockingIOError):
                 return None
-            more = self._answers.recv(4096)
+            except ConnectionResetError:
+                more = b""
             if not more:
                 # The host is gone, and its jobs with it.
                 return {"code": _KILLED}
@@ -115,6 +124,8 @@ class Host:
         self._lock = threading.Lock()
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._control: Optional[socket.socket] = None
+        self._served = False
+        self._given_up = False
         self._said: set[str] = set()
 
     def start(self) -> None:
@@ -135,10 +146,11 @@ class Host:
         """Start a job that runs ``command``, a Python script and its arguments, prints to ``output`` and keeps
         ``keep`` open: forked, or, where that cannot be (the log says so), as a process from nothing."""
         if can_fork():
-            try:
-                return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *keep])
-            except HostError as error:
-                self._say_once(f"Jobs start cold: {error}")
+            if not self._given_up:
+                try:
+                    return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *keep])
+                except HostError as error:
+                    self._say_once(f"Jobs start cold: {error}")
         else:
             self._say_once(f"Jobs start cold: {sys.platform} has no safe fork.")
         return Cold(command, env=env, cwd=cwd, output=output, keep=keep)
@@ -147,12 +159,27 @@ class Host:
         with self._lock:
             control = self._begin()
             here, there = socket.socketpair()
-            with there:
-                try:
-                    send(control, request, [there.fileno(), *descriptors])
-                except OSError:
-                    raise HostError(f"the warm host is gone ({self._last_words()}).") from None
-        return Job(here)
+            try:
+                send(control, request, [there.fileno(), *descriptors])
+            except OSError:
+                # It is gone, which it says by not answering.
+                pass
+            except BaseException:
+                # Interrupted with half a request said: it would take the next one for the other half.
+                control.close()
+                self._control = None
+                here.close()
+                raise
+            finally:
+                there.close()
+        try:
+            job = Job(here)
+        except HostError as error:
+            # One that has never served would only end again, after as long a wait; one that has was killed.
+            self._given_up = not self._served
+            raise HostError(f"{error} ({self._last_words()})") from None
+        self._served = True
+        return job
 
     def _say_once(self, what: str) -> None:
         if what not in self._said:
@@ -180,7 +207,8 @@ class Host:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, **ONE_THREAD, "PYTHONPATH": _package_path()},
+                    # debugpy warns of frozen modules when it is imported.
+                    env={**os.environ, **ONE_THREAD, "PYTHONPATH": _package_path(), "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
                     start_new_session=True,
                 )
             self._control = here

@@ -17,11 +17,11 @@ import select
 import signal
 import socket
 import sys
-import traceback
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from daybook.warm import seed
+from daybook.warm.process import become, run_to_end
 from daybook.warm.wire import die_with_parent, receive
 
 PRELOADED = (
@@ -39,14 +39,17 @@ PRELOADED = (
     "daybook.notebook.publishing",
     "daybook.notebook.notify",
     "daybook.notebook.plots",
+    "daybook.warm.provisioner",
     "IPython.core.magics",
     "IPython.core.completer",
+    "IPython.core.completerlib",
+    "ipykernel.debugger",
     "ipykernel.kernelapp",
+    "ipykernel.kernelspec",
     "ipykernel.ipkernel",
-    "matplotlib.pyplot",
+    # Not pyplot and matplotlib_inline: at their import they look for the kernel to show figures in.
+    "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
-    "matplotlib_inline.backend_inline",
-    "matplotlib_inline.config",
     "jupyter_client.asynchronous",
     "pandas",
     "pyarrow.compute",
@@ -57,17 +60,28 @@ PRELOADED = (
 )
 """What jobs and kernels import before they get to their own work. None of these starts a thread; a test holds them to it."""
 
+_PROVISIONER = "daybook-warm"
+_kernels_too = False
+"""Whether Jupyter here knows how to get a kernel from a job."""
+
 
 def main() -> None:
     """Preload, then fork a job for each request until the other end of the socket is closed."""
+    from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
     control = socket.socket(fileno=int(sys.argv[1]))
-    # The folder that the command was given in is no place to import from.
-    del sys.path[0]
+    if not getattr(sys.flags, "safe_path", False):
+        # The folder that the command was given in is no place to import from.
+        del sys.path[0]
     for name in PRELOADED:
         importlib.import_module(name)
     threads = count_threads()
     if threads > 1:
         raise SystemExit(f"the preloaded packages have started {threads - 1} threads, so nothing may be forked")
+    global _kernels_too
+    _kernels_too = _PROVISIONER in KernelProvisionerFactory().get_provisioner_entries()
+    if not _kernels_too:
+        sys.stderr.write(f"Kernels start cold: the installed package has no entry point {_PROVISIONER}; install it again.\n")
     # What is imported stays where it is: a child that collects garbage would else copy every page of it.
     gc.collect()
     gc.freeze()
@@ -101,7 +115,14 @@ def _serve(control: socket.socket) -> None:
                 # Whoever is asked for no more has nobody to work for; jobs die with this process.
                 return
             answers = socket.socket(fileno=descriptors[0])
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                _tell(answers, {"refused": f"it cannot fork: {error.strerror}"})
+                answers.close()
+                for each in descriptors[1:]:
+                    os.close(each)
+                continue
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 for other in (control, answers, *jobs.values()):
@@ -112,7 +133,9 @@ def _serve(control: socket.socket) -> None:
             for each in descriptors[1:]:
                 os.close(each)
             jobs[pid] = answers
-            _tell(answers, {"pid": pid})
+            if not _tell(answers, {"pid": pid}):
+                # Whoever asked was interrupted, and does not wait for it.
+                os.kill(pid, signal.SIGKILL)
 
 
 def _reap(jobs: dict[int, socket.socket]) -> None:
@@ -124,64 +147,33 @@ def _reap(jobs: dict[int, socket.socket]) -> None:
             answers.close()
 
 
-def _tell(answers: socket.socket, message: dict[str, Any]) -> None:
-    # Nobody has to be waiting for the answer.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+def _tell(answers: socket.socket, message: dict[str, Any]) -> bool:
+    """Whether somebody is there to be told."""
+    try:
         answers.sendall(json.dumps(message).encode() + b"\n")
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
 
 
 def _become_job(request: dict[str, Any], output: int) -> None:
     """Run a script as ``python SCRIPT ARGUMENTS`` would, in this new process, and end it. Never returns."""
-    code: Optional[int] = 1
     try:
         os.setsid()
         die_with_parent()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         become(request, output)
-        os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = "daybook-warm"
-        # Before this process has threads: none of them would be in its child.
-        seed.plant()
-        runpy.run_path(request["command"][0], run_name="__main__")
-        code = 0
-    except SystemExit as ended:
-        code = _exit_code(ended)
-    except BaseException:  # noqa: BLE001 (as the interpreter does at its end)
-        traceback.print_exc()
+        script = request["command"][0]
+        sys.path.insert(0, str(Path(script).resolve().parent))
+        if _kernels_too:
+            os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = _PROVISIONER
+            # Before this process has threads: none of them would be in its child.
+            seed.plant()
+        run_to_end(lambda: runpy.run_path(script, run_name="__main__"), last=seed.uproot)
     finally:
-        _leave(code or 0)
-
-
-def become(request: dict[str, Any], output: int, error: Optional[int] = None) -> None:
-    """Take on the standing of a new process: its output, environment, working folder and arguments; and chance of its own."""
-    with Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(output, 1)
-    os.dup2(output if error is None else error, 2)
-    for number in {output, error} - {None, 0, 1, 2}:
-        os.close(number)  # type: ignore[arg-type]
-    os.environ.clear()
-    os.environ.update(request["env"])
-    os.chdir(request["cwd"])
-    sys.argv = list(request["command"])
-    # random seeds itself anew in a child; numpy does not.
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()
-
-
-def _exit_code(ended: SystemExit) -> int:
-    if ended.code is None or isinstance(ended.code, int):
-        return ended.code or 0
-    sys.stderr.write(f"{ended.code}\n")
-    return 1
-
-
-def _leave(code: int) -> None:
-    """End at once: neither the parent's clean-up nor libraries' destructors are this process's to run."""
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+        # Whatever is wrong, this process never goes on as a second host.
+        os._exit(1)
 
 
 if __name__ == "__main__":

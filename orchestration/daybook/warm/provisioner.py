@@ -6,7 +6,6 @@ that becomes the kernel (``daybook.warm.seed``).
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -18,7 +17,6 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from daybook.warm.seed import take
 
 _MODULE = ["-m", "ipykernel_launcher"]
-_POLL_SECONDS = 0.005
 
 
 class WarmProvisioner(LocalProvisioner):
@@ -40,13 +38,6 @@ class WarmProvisioner(LocalProvisioner):
         # It leads a session of its own, as soon as it has read the request.
         self.pgid = self.pid
         return self.connection_info
-
-    async def wait(self) -> Optional[int]:
-        """Wait for the kernel's end; looked for often, since nothing else is left to do then."""
-        while self.process and await self.poll() is None:
-            await asyncio.sleep(_POLL_SECONDS)
-        ended: Optional[int] = await super().wait()
-        return ended
 
 
 class Forked:

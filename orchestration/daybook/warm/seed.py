@@ -5,15 +5,17 @@ Here: planting it, and turning it into an IPython kernel. Not here: what asks fo
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
+import signal
 import socket
 import sys
-import traceback
 from typing import Any, Optional
 
+from daybook.warm.process import become, run_to_end
 from daybook.warm.wire import die_with_parent, receive, send
+
+_CONTROL_SECONDS = 1.0
+"""How long a kernel's control thread may take to end; one that was not told to (after ``exit()`` in a cell) never does."""
 
 
 class Seed:
@@ -52,33 +54,37 @@ def take() -> Optional[Seed]:
     return taken
 
 
+def uproot() -> None:
+    """End the planted process where nobody has taken it: the job ends."""
+    unused = take()
+    if unused is not None:
+        os.kill(unused.pid, signal.SIGKILL)
+        os.waitpid(unused.pid, 0)
+
+
 def _wait(connection: socket.socket) -> None:
     """Wait to be wanted, then be a kernel, and end. Never returns."""
-    code = 1
-    try:
-        die_with_parent()
-        request, descriptors = receive(connection)
-        connection.close()
-        if request is not None:
-            code = _become_kernel(request, *descriptors)
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 0
-    except BaseException:  # noqa: BLE001 (as the interpreter does at its end)
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-def _become_kernel(request: dict[str, Any], output: int, error: int) -> int:
-    from daybook.warm.host import become
-
+    die_with_parent()
+    request, descriptors = receive(connection)
+    connection.close()
+    if request is None:
+        os._exit(0)
     os.setsid()
-    become(request, output, error)
+    become(request, *descriptors)
+    run_to_end(lambda: _be_kernel(request["command"][1:]))
+
+
+def _be_kernel(arguments: list[str]) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
-    IPKernelApp.launch_instance(request["command"][1:])
-    return 0
+    # ipykernel reads this off the environment when it is imported, when there was no parent to look to.
+    parent = f"--IPKernelApp.parent_handle={os.getppid()}"
+    app = IPKernelApp.instance()
+    app.initialize([*arguments, parent])  # type: ignore[no-untyped-call]
+    if "matplotlib" in sys.modules:
+        # So does matplotlib, and ipykernel has only now said where figures are shown.
+        sys.modules["matplotlib"].rcParams["backend"] = os.environ["MPLBACKEND"]
+    app.start()  # type: ignore[no-untyped-call]
+    # Its control thread was told to end too and still flushes, through another thread: which the app, closed at exit, would
+    # take away before, and then wait for a flush that never comes until Jupyter kills it.
+    app.control_thread.join(timeout=_CONTROL_SECONDS)

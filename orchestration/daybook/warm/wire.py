@@ -30,10 +30,12 @@ def send(connection: socket.socket, message: dict[str, Any], descriptors: Sequen
         connection.sendall(rest)
 
 
-def receive(connection: socket.socket, most: int = 4) -> tuple[Optional[dict[str, Any]], list[int]]:
-    """The next message and its open files; None once the other end is closed."""
+def receive(connection: socket.socket, most: int = 16) -> tuple[Optional[dict[str, Any]], list[int]]:
+    """The next message and its open files, at most ``most``; None once the other end is closed."""
     descriptors = array.array("i")
-    first, ancillary, _, _ = connection.recvmsg(_LENGTH.size, socket.CMSG_SPACE(most * descriptors.itemsize))
+    first, ancillary, flags, _ = connection.recvmsg(_LENGTH.size, socket.CMSG_SPACE(most * descriptors.itemsize))
+    if flags & socket.MSG_CTRUNC:
+        raise OSError(f"a message came with more than {most} open files")
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])

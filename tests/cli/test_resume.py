@@ -1,0 +1,85 @@
+"""``daybook resume`` where there is nothing to go on with: one sentence that says why, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.cli import main
+from daybook.locks import DateLock
+from daybook.params import load_settings
+
+DAY = date(2025, 11, 30)
+FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"
+
+
+@pytest.fixture
+def archive(home: Path) -> Archive:
+    return Archive(load_settings("local").archive)
+
+
+@pytest.fixture
+def resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Calls the command: exit code and what is said on standard error."""
+
+    def call(run_id: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["daybook", "resume", run_id])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+def end(archive: Archive, outcome: str) -> str:
+    run_id = archive.start_run(DAY, {})
+    archive.write_run({"run_id": run_id, "run_date": DAY.isoformat(), "outcome": outcome, "stages": [], "reasons": []})
+    return run_id
+
+
+@pytest.mark.parametrize("outcome", ["SUCCEEDED", "SKIPPED", "REJECTED"])
+def test_a_run_with_an_answer_is_not_resumed(archive: Archive, resume: Any, outcome: str) -> None:
+    end(archive, outcome)
+    again = f"run its date again with `daybook run --env local --date {DAY}`."
+    assert resume(FIRST) == (2, f"The run {FIRST} has ended as {outcome}; {again}\n")
+
+
+@pytest.mark.parametrize("then", ["FAILED", "SUCCEEDED", None])
+def test_a_run_whose_date_was_run_again_is_not_resumed(archive: Archive, resume: Any, then: str) -> None:
+    end(archive, "FAILED")
+    if then is None:
+        archive.start_run(DAY, {})
+    else:
+        end(archive, then)
+    said = (
+        f"The date of {FIRST} has been run again as {SECOND}; resume that one, or start `daybook run --env local --date {DAY}`."
+    )
+    assert resume(FIRST) == (2, f"{said}\n")
+
+
+def test_a_run_under_way_is_not_resumed(archive: Archive, resume: Any) -> None:
+    run_id = archive.start_run(DAY, {})
+    with DateLock(archive.store.uri, DAY) as lock:
+        lock.sign(run_id)
+        code, said = resume(run_id)
+    assert code == 1
+    assert said.startswith(f"The run is under way: {FIRST} (process ")
+    assert said.endswith("). Wait until it ends, or stop it, then resume it.\n")
+    assert said.count("\n") == 1
+
+
+def test_a_run_is_not_resumed_while_another_of_its_date_is_under_way(archive: Archive, resume: Any) -> None:
+    end(archive, "FAILED")
+    with DateLock(archive.store.uri, DAY) as lock:
+        lock.sign(SECOND)
+        code, said = resume(FIRST)
+    assert (code, said.split(" (")[0]) == (1, f"{DAY} is being run by {SECOND}")
+
+
+def test_a_run_that_is_not_there_is_not_resumed(archive: Archive, resume: Any) -> None:
+    assert resume(FIRST) == (2, f"There is no run {FIRST}; `daybook runs` lists them.\n")

@@ -1,0 +1,94 @@
+"""A lake whose disk takes no more: one sentence, tables as before, and the same write once there is room."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any, Callable
+
+import pyarrow as pa
+import pytest
+
+from daybook.errors import LakeError
+from daybook.lake import Lake
+from daybook.publication import publish
+from daybook.versions import merge
+
+from .tables import CUSTOMERS, FIRST, PAYMENTS, PRODUCTS, SECOND, Version, content, customers, landed, payments, products
+
+# Too much for what is left on any of the disks.
+MANY = [f"value {number} of many" for number in range(5_000)]
+WRITES: dict[str, Callable[[Lake], Any]] = {
+    "bronze.sales": lambda lake: lake.replace_partition("bronze.sales", landed(*MANY), FIRST),
+    "control.releases": lambda lake: lake.append("control.releases", landed(*MANY), SECOND),
+    "silver.products": lambda lake: merge(
+        lake, PRODUCTS, products(SECOND, *(Version(f"P{text}", text, 20) for text in MANY)), landed_on=SECOND
+    ),
+    "silver.customers": lambda lake: lake.update_column(
+        CUSTOMERS,
+        pa.table({"customer_key": ["a"], "first_order_date": pa.array([date(2020, 1, 1)])}),
+        "first_order_date",
+    ),
+    "gold.payment_mix": lambda lake: publish(lake, PAYMENTS, payments((FIRST, "9"), (SECOND, "8")), [FIRST, SECOND]),
+    "candidate.payment_mix": lambda lake: lake.write_candidate("candidate.payment_mix", landed(*MANY)),
+}
+
+REFUSED = {"silver.products": "versions.products"}
+"""Which table a write is refused at, where another comes first: a merge keeps the versions before it merges."""
+
+
+@pytest.fixture
+def filled(disks: Any, tmp_path: Path) -> tuple[Any, Lake]:
+    """A lake with rows in every table, on a disk of its own."""
+    disk = disks.mount(tmp_path / "disk", "4m")
+    lake = Lake(str(disk.path / "lake"), run_id="daily-2025-11-01-1")
+    lake.replace_partition("bronze.sales", landed("before"), FIRST)
+    lake.append("control.releases", landed("before"), FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("P1", "before", 1)), landed_on=FIRST)
+    merge(lake, CUSTOMERS, customers(FIRST, "a", first=FIRST), landed_on=FIRST)
+    publish(lake, PAYMENTS, payments((FIRST, "1")), [FIRST])
+    lake.write_candidate("candidate.payment_mix", landed("before"))
+    return disk, Lake(lake.root, run_id="daily-2025-11-02-1")
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 12288])
+@pytest.mark.parametrize(("table", "write"), WRITES.items(), ids=WRITES)
+def test_a_table_on_a_full_disk_stays_as_it_was_and_takes_the_write_once_there_is_room(
+    filled: tuple[Any, Lake], waits: list[float], table: str, write: Callable[[Lake], Any], leave: int
+) -> None:
+    disk, lake = filled
+    if table.startswith("candidate."):
+        lake.write_candidate(table, landed("before"))
+    before = content(lake, table)
+    disk.fill(leave)
+    try:
+        write(lake)
+    except LakeError as error:
+        refused = REFUSED.get(table, table)
+        assert str(error) == (
+            f"{refused} at {lake.uri(refused)} could not be written: its disk is full; free some space, then run it again."
+        )
+        assert content(lake, table) == before
+        assert waits == [], "a full disk is no other writer, whom waiting would let pass"
+    else:
+        assert leave, "something was written where there was no room"
+    disk.free()
+    write(lake)
+    assert content(lake, table) != before
+
+
+@pytest.mark.parametrize(("table", "write"), WRITES.items(), ids=WRITES)
+def test_a_read_only_lake_is_named(filled: tuple[Any, Lake], table: str, write: Callable[[Lake], Any]) -> None:
+    disk, lake = filled
+    disk.read_only()
+    with pytest.raises(
+        LakeError, match=f"^{REFUSED.get(table, table)} at .* could not be written: it is read-only; make it writable, then run"
+    ):
+        write(lake)
+
+
+def test_a_table_that_cannot_be_made_on_a_read_only_lake_is_named(filled: tuple[Any, Lake]) -> None:
+    disk, lake = filled
+    disk.read_only()
+    with pytest.raises(LakeError, match=r"bronze\.new at .*lake/bronze/new could not be written: it is read-only"):
+        lake.replace_partition("bronze.new", landed("1"), FIRST)

@@ -1,0 +1,249 @@
+"""Chaos: a backfill whose processes are killed at random instants, again and again, loses nothing and shows nothing half done.
+
+What is killed is drawn each time: everything at once, as when the power goes; the runner's process group; the warm host; a job;
+a kernel. ``pytest --chaos-kills 500 tests/runs/test_chaos.py`` goes on for longer; ``--chaos-seed`` draws other instants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import psutil
+import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from daybook.contracts import load_tables
+from daybook.lake import Lake, dataset_of
+from daybook.params import load_settings
+
+from .shop import Home, add_tiny_shop, copy_project, land_tiny_day
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+DAYS = [f"2024-03-{day:02d}" for day in range(1, 11)]
+CLOSED = "2024-03-03"
+RUNNER = """
+import sys
+import daybook.laptop.backfills
+from random import Random
+class NoWait(Random):
+    def random(self):
+        return 0.0
+daybook.laptop.backfills.Random = NoWait
+from daybook.cli import main
+sys.argv = ["daybook", "backfill", *sys.argv[1:]]
+main()
+"""
+GOLD_BY_DATE = [name for name, contract in load_tables("gold").items() if contract.partition_by]
+LIFE_SECONDS = 14.0
+"""A backfill lives up to so long before it is killed: on this side of what its ten dates take, whatever the machine."""
+
+
+@dataclass
+class Shop:
+    """A home with the landing of ten days, and backfills in it."""
+
+    home: Home
+    seen: dict[str, set[str]] = field(default_factory=dict)
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """Begin a backfill of the ten days, in a process group of its own."""
+        command = [sys.executable, "-c", RUNNER, DAYS[0], DAYS[-1], "--env", "tiny", "--parallel", "2", "--yes", *options]
+        return subprocess.Popen(
+            command,
+            env={**os.environ, "DAYBOOK_HOME": str(self.home.path)},
+            stdout=(self.home.path / "printed.txt").open("ab"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def complete(self) -> int:
+        """Backfill to the end, undisturbed; returns the exit code."""
+        return self.start().wait(timeout=600)
+
+    def gold(self) -> dict[str, dict[str, list[str]]]:
+        """Every row of the gold tables by table and date, straight from the files, each table at one version."""
+        lake = Lake(load_settings("tiny").lake)
+        found: dict[str, dict[str, list[str]]] = {}
+        for name in GOLD_BY_DATE:
+            found[name] = {}
+            try:
+                table = dataset_of(DeltaTable(lake.uri(name))).to_table()
+            except TableNotFoundError:
+                continue
+            for row in table.to_pylist():
+                found[name].setdefault(str(row["order_date"]), []).append(repr(sorted(row.items())))
+        return {name: {day: sorted(rows) for day, rows in days.items()} for name, days in found.items()}
+
+
+def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """A process and all that came of it: the warm host, jobs, kernels."""
+    try:
+        root = psutil.Process(process.pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    # Stopped first, so that all die at one instant: none sees another's end.
+    for each in (signal.SIGSTOP, signal.SIGKILL):
+        for process in processes:
+            try:
+                process.send_signal(each)
+            except psutil.NoSuchProcess:
+                continue
+
+
+def kill_some(process: subprocess.Popen[bytes], chance: random.Random) -> Optional[str]:
+    """Kill the warm host, a job or a kernel, if there is one yet; returns which."""
+    there = family(process)
+    hosts = [each for each in there if each.pid != process.pid and parent_of(each) == process.pid]
+    jobs = [each for each in there if parent_of(each) in {host.pid for host in hosts}]
+    kernels = [each for each in there if parent_of(each) in {job.pid for job in jobs}]
+    kinds = {name: found for name, found in (("host", hosts), ("job", jobs), ("kernel", kernels)) if found}
+    if not jobs:
+        return None
+    name = chance.choices(list(kinds), [{"host": 1, "job": 2, "kernel": 3}[kind] for kind in kinds])[0]
+    kill([chance.choice(kinds[name])])
+    return name
+
+
+def parent_of(process: psutil.Process) -> Optional[int]:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def gone(shop: Shop, processes: list[psutil.Process]) -> None:
+    """Wait until nothing is left of a backfill: neither these nor what they forked meanwhile, which holds a date."""
+    psutil.wait_procs(processes, timeout=10)
+    assert not [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    archive = shop.home.archive("tiny")
+    until = time.monotonic() + 10
+    while any(archive.holder(run_id) for run_id in archive.run_ids()):
+        assert time.monotonic() < until, "a process that outlived its backfill holds a date"
+
+
+def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool) -> None:
+    """Tables can be read, each date is there as a whole or not at all, and the ledger says what is so."""
+    # The ledger first: what it calls good by now must be seen by whoever looks after.
+    archive = shop.home.archive("tiny")
+    records = [archive.run(run_id) for run_id in archive.run_ids()]
+    visible = shop.gold()
+    for table, days in visible.items():
+        for day, rows in days.items():
+            assert rows == reference[table][day], f"{table} shows {day} otherwise than an undisturbed run"
+    good = {record["run_date"] for record in records if record["outcome"] == "SUCCEEDED"}
+    for table in GOLD_BY_DATE:
+        # A date once published stays published, whatever becomes of later runs of it.
+        assert good & set(reference[table]) <= set(visible[table])
+        assert shop.seen.get(table, set()) <= set(visible[table])
+        shop.seen[table] = set(visible[table])
+    for record in records:
+        assert record["state"] in (("closed", "lost") if ended else ("closed", "lost", "running")), record["run_id"]
+        if record["state"] == "closed" and record["outcome"] == "SUCCEEDED":
+            assert [each["stage"] for each in record["stages"] if each["outcome"] == "SUCCEEDED"][-1] == "notify"
+        _check_files(archive, record)
+    if ended:
+        # A reader's way in, with every table that can be named.
+        engine = shop.home.engine("tiny")
+        for name in engine.lake.tables():
+            engine.rows(f"SELECT count(*) FROM {name}")
+
+
+def _check_files(archive: Any, record: dict[str, Any]) -> None:
+    """What a record says of an attempt's notebook and page is so, or they were never written; they never are in part."""
+    for attempt in record["stages"]:
+        for kind in ("notebook", "html"):
+            told = attempt.get(kind)
+            key = told and f"{archive.folder(record['run_id'])}/{told['file']}"
+            if key and archive.store.exists(key):
+                assert hashlib.sha256(archive.store.read(key)).hexdigest() == told["sha256"], key
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Shop, Shop]]:
+    """Two homes with the same landing and the same key: one to be left in peace, one not."""
+    project = copy_project(tmp_path / "project")
+    add_tiny_shop(project)
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
+    shops = []
+    for name in ("calm", "chaos"):
+        home = Home(tmp_path / name)
+        home.path.mkdir()
+        (home.path / "pii.key").write_bytes(b"")
+        (home.path / "pii.key").unlink()
+        for number, day in enumerate(DAYS):
+            if day != CLOSED:
+                land_tiny_day(home.path, day, [f"{number + 1}.50", "20.00", f"{number}.25"])
+        shops.append(Shop(home))
+    yield shops[0], shops[1]
+
+
+def test_a_backfill_killed_at_random_instants_ends_as_one_that_was_not(
+    tiny: tuple[Shop, Shop], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    wanted, seed = request.config.getoption("--chaos-kills"), request.config.getoption("--chaos-seed")
+    chance = random.Random(seed)  # noqa: S311 (instants, not secrets)
+    calm, shop = tiny
+    monkeypatch.setenv("DAYBOOK_HOME", str(calm.home.path))
+    assert calm.complete() == 0
+    reference, whole = calm.gold(), calm.home.content("tiny")
+    assert set(reference["gold.daily_sales"]) == set(DAYS) - {CLOSED}
+
+    (shop.home.path / "pii.key").write_bytes((calm.home.path / "pii.key").read_bytes())
+    (shop.home.path / "pii.key").chmod(0o600)
+    monkeypatch.setenv("DAYBOOK_HOME", str(shop.home.path))
+    kills: list[str] = []
+    options: tuple[str, ...] = ()
+    while len(kills) < wanted:
+        process = shop.start(*options)
+        until = time.monotonic() + chance.uniform(0, LIFE_SECONDS)
+        while process.poll() is None and time.monotonic() < until:
+            try:
+                process.wait(timeout=min(chance.uniform(0.2, 2.0), max(until - time.monotonic(), 0.01)))
+            except subprocess.TimeoutExpired:
+                killed = kill_some(process, chance)
+                if killed:
+                    kills.append(killed)
+                    check(shop, reference, ended=False)
+        if process.poll() is not None:
+            # All dates are good, or failed too often: once more, and from now on those that are good again, too.
+            options = ("--force",)
+            continue
+        there = family(process)
+        kind = chance.choice(["everything", "group"])
+        if kind == "everything":
+            kill(there)
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        gone(shop, there)
+        kills.append(kind)
+        check(shop, reference, ended=True)
+
+    assert shop.complete() == 0, f"after {kills} (seed {seed}); {shop.home.path / 'printed.txt'} has what was printed"
+    check(shop, reference, ended=True)
+    archive = shop.home.archive("tiny")
+    newest = {day: archive.run(archive.run_ids(load_date(day))[-1])["outcome"] for day in DAYS}
+    assert newest == {day: "SKIPPED" if day == CLOSED else "SUCCEEDED" for day in DAYS}
+    assert shop.home.content("tiny") == whole
+    assert len(set(kills)) == 5, f"too few kills to have met everything: {kills}"
+
+
+def load_date(day: str) -> Any:
+    from daybook.params import parse_run_date
+
+    return parse_run_date(day)
