@@ -213,6 +213,7 @@ def test_a_run_that_goes_on_after_its_record_is_running_again(archive: Archive) 
     archive.start_run(DAY, {})
     archive.write_run({"run_id": RUN, "outcome": "FAILED"})
     with DateLock(archive.store.uri, DAY) as lock:
+        assert archive.run(RUN)["outcome"] == "FAILED"
         lock.sign(RUN)
         assert archive.run(RUN)["outcome"] == "RUNNING"
     assert archive.run(RUN)["outcome"] == "FAILED"

@@ -203,7 +203,8 @@ class Archive:
         if "started.json" not in names:
             raise UsageError(f"There is no run {run_id}; `daybook runs` lists them.")
         working = self.holder(run_id)
-        records = self.closing_records(run_id) if working is None else []
+        # One that has not signed yet is no run's that has ended: whoever decides on such a run holds its date, too.
+        records = self.closing_records(run_id) if working is None or not working.run_id else []
         if records:
             return {**_with_missing(records[-1], names), "state": "closed"}
         started = json.loads(self.store.read(f"{folder}/started.json"))
