@@ -27,8 +27,8 @@ demo: setup ## make a seeded shop's landing files, run its last day and the week
 	$(DAYBOOK) demo
 	@for day in 23 24 25 26 27 28 29 30; do $(DAYBOOK) run --date 2025-11-$$day || exit $$?; done
 
-test: setup ## run all tests
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+test: setup ## run all tests (ARGS="..." for pytest)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: setup ## run the tests that start no kernels
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not slow'

@@ -19,7 +19,7 @@ from daybook.laptop.runs import INTERRUPTED
 
 from .shop import Home, add_tiny_shop, copy_project, land_tiny_day
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 COMMAND = """
 import random

@@ -18,7 +18,7 @@ from .content import content_hashes
 from .published import publish
 from .shop import Home, call
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 DAYS = [date(2024, 5, 28) + timedelta(days=number) for number in range(4)]
 PRICES = {DAYS[0]: "100.00", DAYS[1]: "102.00", DAYS[2]: "20.00", DAYS[3]: "101.00"}

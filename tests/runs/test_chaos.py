@@ -29,7 +29,7 @@ from daybook.params import load_settings
 
 from .shop import Home, add_tiny_shop, copy_project, land_tiny_day
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 DAYS = [f"2024-03-{day:02d}" for day in range(1, 11)]
 CLOSED = "2024-03-03"
 RUNNER = """

@@ -25,7 +25,7 @@ from ..sessions import new_session
 from .content import content_hashes
 from .shop import Home
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(4 * 3600)]
 
 RAW = {
     # Whole lines that the export repeats count once: SELECT DISTINCT.
