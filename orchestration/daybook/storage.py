@@ -116,7 +116,7 @@ class Store:
                 options["config"] = {"aws_checksum_algorithm": "SHA256"}
                 if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
                     options["client_options"] = {"allow_http": True}
-            self._bucket = from_url(self.uri, **options)  # type: ignore[call-overload]
+            self._bucket = from_url(self.uri, **options)
 
     def _open(self, *, write: bool = False) -> ObjectStore:
         if self._bucket is not None:
