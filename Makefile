@@ -2,11 +2,12 @@
 UV_VERSION := 0.13.9
 UV ?= $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 VENV ?= .venv
+INFRA_VENV ?= .venv-infra
 PY ?= >=3.9,<3.13
 DAYBOOK = $(VENV)/bin/daybook
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test test-fast bench lint format lab lock clean
+.PHONY: help setup demo test test-fast bench lint lint-infra format lab lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,6 +43,14 @@ lint: setup ## check style, types and the project's own files
 	$(VENV)/bin/mypy
 	$(DAYBOOK) check
 
+$(INFRA_VENV)/ready: infra/lint.lock | $(filter .tools/bin/uv,$(UV))
+	@test -x $(INFRA_VENV)/bin/python || $(UV) venv --quiet --python '>=3.10,<3.13' $(INFRA_VENV)
+	$(UV) pip sync --quiet --require-hashes --python $(INFRA_VENV)/bin/python infra/lint.lock
+	@touch $@
+
+lint-infra: $(INFRA_VENV)/ready ## check templates and state machines with cfn-lint and checkov
+	$(INFRA_VENV)/bin/python infra/lint.py
+
 format: setup ## put the code into shape
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
@@ -52,6 +61,7 @@ lab: setup ## open the notebooks in JupyterLab
 lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks anew, after a change of dependencies in pyproject.toml
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) infra/lint.in --output-file infra/lint.lock
 
 clean: ## remove what the demo and the tests made (not the environments)
 	rm -rf .daybook .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -48,6 +48,7 @@ ORDER = [
     "backfills",
     "errands",
     "warm",
+    "aws",
     "laptop",
     "progress",
     "check",

@@ -26,11 +26,12 @@ def refusal(env="local", overrides=None):
 def test_every_environment_of_the_project_loads(env):
     settings = load_settings(env)
     assert settings.env == env
-    assert settings.default_run_date is not None
+    # On AWS a date is always given: nobody runs another by leaving it out.
+    assert (settings.default_run_date is None) == settings.archive.startswith("s3://")
 
 
 def test_an_unknown_environment_is_told_with_those_there_are(project):
-    assert refusal("prod") == "There is no params/prod.yaml; the environments are: local, olist, online_retail."
+    assert refusal("stage") == "There is no params/stage.yaml; the environments are: local, olist, online_retail, prod."
 
 
 @pytest.mark.parametrize("env", ["../params/local", "local.yaml", "sources/demo", ""])

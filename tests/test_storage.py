@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import hashlib
+import http.server
 import os
+import threading
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -229,3 +233,36 @@ def test_only_a_machines_fault_becomes_a_sentence_of_storage():
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
     with pytest.raises(StorageError, match="place could not be written: its disk is full"), writing("place"):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_put_into_a_bucket_is_conditional_and_carries_a_checksum_as_object_lock_demands(monkeypatch):
+    heard = []
+
+    class Bucket(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            heard.append(({key.lower(): value for key, value in self.headers.items()}, body))
+            self.send_response(200)
+            self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            """Quiet."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Bucket)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_REGION", "eu-central-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+        Store("s3://archive").create("run.json", b"{}")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    ((headers, body),) = heard
+    assert headers["if-none-match"] == "*"
+    assert headers["x-amz-checksum-sha256"] == base64.b64encode(hashlib.sha256(body).digest()).decode()

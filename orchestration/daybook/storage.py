@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -110,10 +110,13 @@ class Store:
         self.uri = re.sub(r"(?<=[^:/])/+$", "", uri)
         self._bucket: Optional[ObjectStore] = None
         if "://" in self.uri:
-            options = {}
-            if self.uri.startswith("s3://") and os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
-                options = {"client_options": {"allow_http": True}}
-            self._bucket = from_url(self.uri, **options)  # type: ignore[call-overload]
+            options: dict[str, Any] = {}
+            if self.uri.startswith("s3://"):
+                # A bucket with Object Lock refuses a put without a checksum.
+                options["config"] = {"aws_checksum_algorithm": "SHA256"}
+                if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+                    options["client_options"] = {"allow_http": True}
+            self._bucket = from_url(self.uri, **options)
 
     def _open(self, *, write: bool = False) -> ObjectStore:
         if self._bucket is not None:

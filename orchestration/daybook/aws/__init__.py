@@ -1,0 +1,4 @@
+"""What there is of Daybook on AWS only: the contract with CloudWatch, and the tables that Athena is told of.
+
+Not here: the templates themselves (``infra/``), and what a job does, which is the same everywhere.
+"""

@@ -1,0 +1,126 @@
+"""A run told in metrics: which, with which dimensions, and which run tells how fresh the tables are."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any, Dict, List
+
+import pytest
+
+from daybook.aws.metrics import METRICS, Datapoint, datapoints_of
+from daybook.stages import STAGES
+
+
+def attempt(stage: str, seconds: float = 2.5, outcome: str = "SUCCEEDED", **fields: Any) -> Dict[str, Any]:
+    return {"stage": stage, "seconds": seconds, "outcome": outcome, "rows": {}, "details": {}, **fields}
+
+
+def run(**fields: Any) -> Dict[str, Any]:
+    """The closed record of a nightly run that published its date."""
+    stages = [
+        attempt("ingest"),
+        attempt("validate", rows={"in": 400, "out": 390, "rejected": 10}),
+        *(attempt(stage) for stage in ("transform", "aggregate", "quality")),
+        attempt("notify", details={"freshness_hours": 3.1}),
+    ]
+    return {
+        "run_id": "daily-2025-11-30-1",
+        "run_date": "2025-11-30",
+        "env": "prod",
+        "outcome": "SUCCEEDED",
+        "started_at": "2025-12-01T02:00:03.000Z",
+        "ended_at": "2025-12-01T02:04:00.500Z",
+        "seconds": 237.5,
+        "stages": stages,
+        **fields,
+    }
+
+
+def told(record: Dict[str, Any], metric: str) -> List[Datapoint]:
+    return [each for each in datapoints_of(record) if each.metric.name == metric]
+
+
+def test_a_good_night_is_told_in_every_metric() -> None:
+    points = datapoints_of(run())
+    assert {each.metric.name for each in points} == {metric.name for metric in METRICS}
+    values = {each.metric.name: each.value for each in points if not each.metric.dimension}
+    assert values == {"RunSeconds": 237.5, "FreshnessHours": 3.1, "QuarantineShare": 2.5}
+    assert [(each.value, each.dimensions) for each in points if each.metric.name == "Runs"] == [
+        (1, {"Environment": "prod", "Outcome": "SUCCEEDED"})
+    ]
+    assert {each.at for each in points} == {datetime(2025, 12, 1, 2, 4, 0, 500000, tzinfo=timezone.utc)}
+
+
+@pytest.mark.parametrize("record", [run(), run(outcome="REJECTED"), run(part_of="backfill-1", outcome="FAILED")])
+def test_a_point_has_just_the_dimensions_of_its_metric(record: Dict[str, Any]) -> None:
+    for each in datapoints_of(record):
+        assert tuple(each.dimensions) == each.metric.dimensions
+        assert not each.metric.dimension or each.dimensions[each.metric.dimension] in each.metric.values
+
+
+def test_no_metric_has_an_unbounded_dimension() -> None:
+    # Every value of a dimension is a metric that is paid for.
+    assert all(1 <= len(metric.values) <= len(STAGES) for metric in METRICS if metric.dimension)
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"part_of": "backfill-2025-11-01-2025-11-30-1"}, "a day of a backfill"),
+        ({"outcome": "REJECTED"}, "nothing was published"),
+        ({"outcome": "FAILED"}, "nothing was published"),
+        ({"run_date": "2025-11-29"}, "a date of the day before, run again by hand"),
+        ({"started_at": "2025-12-02T02:00:00.000Z"}, "a newer date was due when it began"),
+    ],
+)
+def test_freshness_is_told_by_the_newest_date_that_was_published_only(fields: Dict[str, Any], why: str) -> None:
+    assert told(run(**fields), "FreshnessHours") == [], why
+    assert len(told(run(**fields), "Runs")) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        # The shop was closed: nothing is missing.
+        {"outcome": "SKIPPED"},
+        # A manifest came before the slot.
+        {"started_at": "2025-12-01T00:10:00.000Z"},
+        # A minute before the next date is due.
+        {"started_at": "2025-12-02T01:59:00.000Z"},
+    ],
+)
+def test_freshness_is_told_of_a_date_that_is_the_newest_due(fields: Dict[str, Any]) -> None:
+    assert [each.value for each in told(run(**fields), "FreshnessHours")] == [3.1]
+
+
+def test_attempts_count_together_and_each_is_billed_a_minute_at_least() -> None:
+    stages = [attempt("ingest", 12.0, "FAILED"), attempt("ingest", 90.2), attempt("validate", 5.0)]
+    record = run(stages=stages, outcome="FAILED")
+
+    def by_stage(name: str) -> Dict[str, float]:
+        return {each.dimensions["Stage"]: each.value for each in told(record, name)}
+
+    assert by_stage("StageSeconds") == pytest.approx({"ingest": 102.2, "validate": 5.0})
+    assert by_stage("StageRetries") == {"ingest": 1, "validate": 0}
+    assert by_stage("BilledSeconds") == {"ingest": 60 + 91, "validate": 60}
+
+
+def test_the_share_in_quarantine_is_that_of_the_validation_that_counted() -> None:
+    failed = attempt("validate", outcome="FAILED")
+    counted = attempt("validate", outcome="REJECTED", rows={"in": 50, "out": None, "rejected": 50})
+    assert [each.value for each in told(run(stages=[failed, counted], outcome="REJECTED"), "QuarantineShare")] == [100]
+    assert told(run(stages=[failed], outcome="FAILED"), "QuarantineShare") == []
+    assert told(run(stages=[attempt("validate", rows={"in": 0, "rejected": 0})]), "QuarantineShare") == []
+
+
+def test_a_point_is_what_put_metric_data_takes() -> None:
+    import botocore.session
+    from botocore.validate import ParamValidator
+
+    shape = botocore.session.Session().get_service_model("cloudwatch").operation_model("PutMetricData").input_shape
+    data = [each.to_request() for each in datapoints_of(run())]
+    report = ParamValidator().validate({"Namespace": "Daybook", "MetricData": data}, shape)
+    assert not report.has_errors(), report.generate_report()
+    units = shape.members["MetricData"].member.members["Unit"].enum
+    assert {each["Unit"] for each in data} <= set(units)

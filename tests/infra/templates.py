@@ -1,0 +1,191 @@
+"""The templates of ``infra/`` as CloudFormation would understand them: parameters put in, functions worked out.
+
+Deliberately small: what a template uses that is not here raises ``KeyError``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, Optional
+
+import yaml
+
+INFRA = Path(__file__).resolve().parents[2] / "infra"
+NAMES = ("deployer", "foundation", "catalogue", "pipeline", "watch")
+ACCOUNT, REGION = "123456789012", "eu-central-1"
+PSEUDO = {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT, "AWS::Region": REGION, "AWS::NoValue": None}
+GIVEN = {
+    "BucketPrefix": "daybook-prod",
+    "LakeBucket": "daybook-prod-lake",
+    "ArchiveBucket": "daybook-prod-archive",
+    "LandingBucket": "daybook-prod-landing",
+    "CodeBucket": "daybook-prod-code",
+    "AccessLogBucket": "daybook-prod-access-logs",
+    "AlertEmail": "data@shop.example",
+    "DeployerPrincipal": f"arn:aws:iam::{ACCOUNT}:role/ci",
+    "CodePrefix": "releases/0123abcd/",
+    "BundleUri": "s3://daybook-prod-code/bundles/daybook-0123.zip",
+}
+"""Parameters without a default."""
+ARNS = {
+    "AWS::StepFunctions::StateMachine": "arn:aws:states:{region}:{account}:stateMachine:{StateMachineName}",
+    "AWS::SNS::Topic": "arn:aws:sns:{region}:{account}:{TopicName}",
+    "AWS::SecretsManager::Secret": "arn:aws:secretsmanager:{region}:{account}:secret:{Name}-a1B2c3",
+    "AWS::IAM::ManagedPolicy": "arn:aws:iam::{account}:policy/{ManagedPolicyName}",
+    "AWS::IAM::Role": "arn:aws:iam::{account}:role/{RoleName}",
+    "AWS::S3::Bucket": "arn:aws:s3:::{BucketName}",
+    "AWS::SQS::Queue": "arn:aws:sqs:{region}:{account}:{QueueName}",
+    "AWS::KMS::Key": "arn:aws:kms:{region}:{account}:key/0a1b2c3d",
+    "AWS::Logs::LogGroup": "arn:aws:logs:{region}:{account}:log-group:{LogGroupName}:*",
+    "AWS::Events::Rule": "arn:aws:events:{region}:{account}:rule/{Name}",
+}
+REF_IS_ARN = ("AWS::StepFunctions::StateMachine", "AWS::SNS::Topic", "AWS::SecretsManager::Secret", "AWS::IAM::ManagedPolicy")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms, turned into the long ones."""
+
+
+def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> Dict[str, Any]:
+    name = suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}"
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+        return {name: value.split(".", 1) if suffix == "GetAtt" else value}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    return {name: loader.construct_mapping(node, deep=True)}  # type: ignore[arg-type]
+
+
+_Loader.add_multi_constructor("!", _long_form)
+
+
+def read(name: str) -> Dict[str, Any]:
+    """A template as it is written."""
+    return dict(yaml.load((INFRA / f"{name}.yaml").read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506 (a SafeLoader)
+
+
+class Template:
+    """A template for one set of parameters; ``resources`` by logical id, those whose condition holds."""
+
+    def __init__(self, name: str, **parameters: Any) -> None:
+        self.raw = read(name)
+        declared = self.raw.get("Parameters", {})
+        assert set(parameters) <= set(declared), "unknown parameters"
+        self.parameters = {key: parameters.get(key, each.get("Default", GIVEN.get(key))) for key, each in declared.items()}
+        self._functions: Dict[str, Callable[[Any], Any]] = {
+            "Ref": self._ref,
+            "Condition": lambda name: self.value(self.raw["Conditions"][name]),
+            "Fn::GetAtt": self._get_att,
+            "Fn::Sub": self._sub,
+            "Fn::Join": lambda given: self.value(given[0]).join(self.value(given[1])),
+            "Fn::Split": lambda given: self.value(given[1]).split(self.value(given[0])),
+            "Fn::Select": lambda given: self.value(given[1])[int(given[0])],
+            "Fn::ImportValue": lambda given: exports()[self.value(given)],
+            "Fn::If": lambda given: self.value(given[1] if self.value(self.raw["Conditions"][given[0]]) else given[2]),
+            "Fn::Equals": lambda given: self.value(given[0]) == self.value(given[1]),
+            "Fn::Not": lambda given: not self.value(given[0]),
+        }
+        self.resources = {key: self.value(each) for key, each in self.raw["Resources"].items() if self._is_there(each)}
+
+    def of_type(self, kind: str) -> Dict[str, Dict[str, Any]]:
+        """The properties of all resources of a type, by logical id."""
+        return {key: each["Properties"] for key, each in self.resources.items() if each["Type"] == kind}
+
+    def outputs(self) -> Dict[str, Any]:
+        return {
+            self.value(each["Export"]["Name"]): self.value(each["Value"])
+            for each in self.raw.get("Outputs", {}).values()
+            if "Export" in each
+        }
+
+    def value(self, raw: Any) -> Any:
+        """A value with its functions worked out; what comes to no value is left out."""
+        if isinstance(raw, list):
+            return [each for each in (self.value(each) for each in raw) if each is not None]
+        if not isinstance(raw, dict):
+            return raw
+        if len(raw) == 1:
+            ((name, given),) = raw.items()
+            if name == "Ref" or name.startswith("Fn::"):
+                return self._functions[name](given)
+        found = {key: self.value(each) for key, each in raw.items()}
+        return {key: each for key, each in found.items() if each is not None}
+
+    def _is_there(self, resource: Dict[str, Any]) -> bool:
+        return "Condition" not in resource or bool(self.value(self.raw["Conditions"][resource["Condition"]]))
+
+    def _ref(self, name: str) -> Any:
+        if name in PSEUDO:
+            return PSEUDO[name]
+        if name in self.parameters:
+            return self.parameters[name]
+        resource = self.raw["Resources"][name]
+        if resource["Type"] in REF_IS_ARN:
+            return self._arn(name)
+        named = {key: each for key, each in resource["Properties"].items() if key in ("Name", "BucketName", "QueueName")}
+        return self.value(next(iter(named.values()))) if named else name
+
+    def _get_att(self, given: Any) -> Any:
+        name, attribute = given
+        assert attribute == "Arn", given
+        return self._arn(name)
+
+    def _arn(self, name: str) -> str:
+        resource = self.raw["Resources"][name]
+        names = {key: self.value(each) for key, each in resource["Properties"].items() if key.endswith("Name")}
+        return ARNS[resource["Type"]].format(region=REGION, account=ACCOUNT, **names)
+
+    def _sub(self, given: Any) -> str:
+        text, more = (given, {}) if isinstance(given, str) else given
+
+        def put(found: re.Match[str]) -> str:
+            name = found[1]
+            if name in more:
+                return str(self.value(more[name]))
+            return str(self._get_att(name.split(".", 1)) if "." in name else self._ref(name))
+
+        return re.sub(r"\$\{([A-Za-z0-9:.]+)\}", put, text)
+
+
+_EXPORTS: Dict[str, Any] = {}
+
+
+def exports() -> Dict[str, Any]:
+    """What foundation.yaml hands to the others."""
+    if not _EXPORTS:
+        _EXPORTS.update(Template("foundation").outputs())
+    return _EXPORTS
+
+
+def statements(policy: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    """A policy's statements, with their actions and resources as lists."""
+    for each in policy["Statement"]:
+        yield {**each, **{key: _listed(each[key]) for key in ("Action", "Resource") if key in each}}
+
+
+def role_statements(template: Template, logical_id: str) -> Iterator[Dict[str, Any]]:
+    """All statements of a role: its own policies', and those of managed ones in the same template."""
+    role = template.resources[logical_id]["Properties"]
+    for policy in role.get("Policies", []):
+        yield from statements(policy["PolicyDocument"])
+    managed = template.of_type("AWS::IAM::ManagedPolicy").values()
+    for arn in role.get("ManagedPolicyArns", []):
+        (found,) = [each for each in managed if arn.endswith(f"policy/{each['ManagedPolicyName']}")]
+        yield from statements(found["PolicyDocument"])
+
+
+def machine_file(name: str) -> Any:
+    """A state machine of ``orchestration/``."""
+    return json.loads((INFRA.parent / "orchestration" / f"{name}.asl.json").read_text(encoding="utf-8"))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def scheduled_input(template: Template, schedule: str, scheduled_time: Optional[str] = None) -> Any:
+    """What EventBridge Scheduler hands to its target."""
+    text = template.resources[schedule]["Properties"]["Target"]["Input"]
+    return json.loads(text.replace("<aws.scheduler.scheduled-time>", scheduled_time or ""))

@@ -1,0 +1,425 @@
+"""Who may do what: each role may do what its component calls, and nothing else.
+
+What is called is read from the code where it can be (the state machines' tasks, the package's calls of obstore and boto3); what
+a service does in a role's name is written down here with its reason.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Dict, Iterator, Set
+
+import pytest
+
+import daybook
+
+from .templates import NAMES, Template, machine_file, role_statements
+
+PACKAGE = Path(daybook.__file__).parent
+MACHINES = {"Daily": "daily", "Backfill": "backfill", "CatchUp": "catch_up", "Nightly": "nightly"}
+
+# -- what calls need ------------------------------------------------------------------------------------------------------
+
+TASKS = {
+    "glue:startJobRun.sync": {"glue:StartJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"},
+    # Objects of an encrypted bucket are decrypted in the reader's name.
+    "aws-sdk:s3:getObject": {"s3:GetObject", "kms:Decrypt"},
+    "states:startExecution": {"states:StartExecution"},
+    "states:startExecution.sync:2": {
+        "states:StartExecution",
+        "states:DescribeExecution",
+        "states:StopExecution",
+        "events:PutTargets",
+        "events:PutRule",
+        "events:DescribeRule",
+    },
+}
+"""By the resource of a state machine's task."""
+TELEMETRY = {
+    "logs:CreateLogDelivery",
+    "logs:GetLogDelivery",
+    "logs:UpdateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:DescribeResourcePolicies",
+    "logs:DescribeLogGroups",
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+    "xray:GetSamplingRules",
+    "xray:GetSamplingTargets",
+}
+"""Of every state machine, as it logs and is traced."""
+
+OBSTORE = {
+    "get": {"s3:GetObject"},
+    "head": {"s3:GetObject"},
+    "list": {"s3:ListBucket"},
+    "list_with_delimiter": {"s3:ListBucket"},
+    # A large object is put in parts, and the parts of one that fails are given up.
+    "put": {"s3:PutObject", "s3:AbortMultipartUpload"},
+    "delete": {"s3:DeleteObject"},
+}
+"""By the function of obstore; deltalake reads and writes tables by the same requests."""
+CLIENTS = {
+    ("secretsmanager", "get_secret_value"): {"secretsmanager:GetSecretValue"},
+    # Only `daybook rekey`, which a person runs.
+    ("secretsmanager", "put_secret_value"): set(),
+}
+"""By boto3's client and its method."""
+JOB_BESIDES = {
+    "kms:Decrypt": "every bucket that it reads is encrypted",
+    "kms:GenerateDataKey": "every bucket that it writes to is encrypted",
+    "cloudwatch:PutMetricData": "daybook/aws/metrics.py",
+    "sns:Publish": "the message of the notify stage and of a backfill's summary",
+    "logs:CreateLogGroup": "Glue writes what the script prints",
+    "logs:CreateLogStream": "Glue writes what the script prints",
+    "logs:PutLogEvents": "Glue writes what the script prints",
+    "logs:AssociateKmsKey": "Glue encrypts these logs, as the security configuration says",
+    "glue:GetSecurityConfiguration": "Glue reads the security configuration",
+}
+
+UNNAMED = {
+    *TELEMETRY,
+    "cloudwatch:PutMetricData",
+    "cloudwatch:DescribeAlarms",
+    "glue:GetSecurityConfiguration",
+    "glue:CreateSecurityConfiguration",
+    "glue:DeleteSecurityConfiguration",
+    "kms:CreateKey",
+    "kms:TagResource",
+    "kms:ListAliases",
+    "secretsmanager:GetRandomPassword",
+    "cloudformation:ValidateTemplate",
+}
+"""Actions for which AWS knows no resource, or none yet; no other is allowed on all resources."""
+
+
+def allowed(template: Template, role: str) -> Set[str]:
+    return {action for each in role_statements(template, role) for action in each["Action"]}
+
+
+def tasks(machine: Any) -> Iterator[Dict[str, Any]]:
+    for state in machine["States"].values():
+        if state["Type"] == "Task":
+            yield state
+        if "ItemProcessor" in state:
+            yield from tasks(state["ItemProcessor"])
+
+
+def calls(module: str) -> Set[str]:
+    """The functions of a module that the package calls by its name: obstore.get."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            function = node.func if isinstance(node, ast.Call) else None
+            if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == module:
+                found.add(function.attr)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Template:
+    return Template("pipeline")
+
+
+# -- the state machines ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", MACHINES)
+def test_a_state_machine_may_do_what_its_tasks_call_and_nothing_else(pipeline: Template, role: str) -> None:
+    needed = set(TELEMETRY)
+    for task in tasks(machine_file(MACHINES[role])):
+        needed |= TASKS[task["Resource"].split(":states:::")[1]]
+    assert allowed(pipeline, f"{role}Role") == needed
+
+
+@pytest.mark.parametrize("role", MACHINES)
+def test_a_state_machine_may_start_the_jobs_that_it_names_and_no_others(pipeline: Template, role: str) -> None:
+    names = [task["Arguments"].get("JobName", "") for task in tasks(machine_file(MACHINES[role]))]
+    started = {f"daybook-prod-{found[1]}" for name in names for found in re.finditer(r"'-([a-z]+)'", name)}
+    permitted = {
+        arn.split(":job/")[1]
+        for each in role_statements(pipeline, f"{role}Role")
+        if "glue:StartJobRun" in each["Action"]
+        for arn in each["Resource"]
+    }
+    assert permitted == started
+    assert permitted <= {each["Name"] for each in pipeline.of_type("AWS::Glue::Job").values()}
+
+
+def test_a_state_machine_may_start_the_machines_that_its_input_names(pipeline: Template) -> None:
+    # Which machine is in the input: $daily for a backfill and the nightly start, $backfill for a catch-up.
+    starts = {"BackfillRole": "daily", "CatchUpRole": "backfill", "NightlyRole": "daily"}
+    for role, name in starts.items():
+        (found,) = [each["Resource"] for each in role_statements(pipeline, role) if "states:StartExecution" in each["Action"]]
+        assert found == [f"arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-{name}"]
+
+
+def test_a_state_machine_reads_outcomes_only(pipeline: Template) -> None:
+    for role in ("DailyRole", "CatchUpRole"):
+        (found,) = [each["Resource"] for each in role_statements(pipeline, role) if "s3:GetObject" in each["Action"]]
+        assert found == ["arn:aws:s3:::daybook-prod-archive/outcomes/*"]
+
+
+# -- the jobs --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_may_do_what_the_package_calls_and_nothing_else(pipeline: Template) -> None:
+    needed = set(JOB_BESIDES)
+    for function in calls("obstore"):
+        needed |= OBSTORE[function]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    clients = set(re.findall(r'boto3\.client\(\s*"([a-z0-9-]+)"', source))
+    assert clients == {name for name, _ in CLIENTS}
+    for (_, method), actions in CLIENTS.items():
+        assert f".{method}(" in source
+        needed |= actions
+    assert allowed(pipeline, "JobRole") == needed
+
+
+def test_the_package_calls_no_other_service_than_the_table_knows() -> None:
+    # Another way to AWS than obstore, deltalake and boto3's clients would need its place in the table.
+    assert calls("boto3") == {"client"}
+    assert calls("wr") | calls("awswrangler") == set()
+
+
+def test_a_job_removes_nothing_but_files_of_the_lake(pipeline: Template) -> None:
+    places = {
+        action: {arn for each in role_statements(pipeline, "JobRole") if action in each["Action"] for arn in each["Resource"]}
+        for action in ("s3:DeleteObject", "s3:PutObject", "s3:GetObject", "s3:ListBucket")
+    }
+    lake, archive, landing = (f"arn:aws:s3:::daybook-prod-{name}" for name in ("lake", "archive", "landing"))
+    assert places["s3:DeleteObject"] == {f"{lake}/*"}
+    assert places["s3:PutObject"] == {f"{lake}/*", f"{archive}/*"}
+    assert places["s3:ListBucket"] == {lake, archive, landing}
+    assert places["s3:GetObject"] == {
+        f"{lake}/*",
+        f"{archive}/*",
+        f"{landing}/*",
+        "arn:aws:s3:::daybook-prod-code/releases/0123abcd/*",
+        "arn:aws:s3:::daybook-prod-code/bundles/daybook-0123.zip",
+    }
+
+
+def test_a_job_tells_metrics_of_its_own_namespace_only(pipeline: Template) -> None:
+    from daybook.aws.metrics import NAMESPACE
+
+    (found,) = [each for each in role_statements(pipeline, "JobRole") if "cloudwatch:PutMetricData" in each["Action"]]
+    assert found["Condition"] == {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
+
+
+# -- what starts executions -------------------------------------------------------------------------------------------------
+
+
+def test_the_scheduler_starts_its_two_machines_and_keeps_what_it_cannot_deliver(pipeline: Template) -> None:
+    assert allowed(pipeline, "SchedulerRole") == {
+        "states:StartExecution",
+        "sqs:SendMessage",
+        # The schedules and the queue are encrypted.
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+    }
+    (started,) = [
+        set(each["Resource"])
+        for each in role_statements(pipeline, "SchedulerRole")
+        if "states:StartExecution" in each["Action"]
+    ]
+    assert started == {each["Target"]["Arn"] for each in pipeline.of_type("AWS::Scheduler::Schedule").values()}
+
+
+def test_a_manifest_starts_the_nightly_machine_and_nothing_else(pipeline: Template) -> None:
+    (found,) = list(role_statements(pipeline, "ManifestsRole"))
+    targets = [each["Arn"] for each in pipeline.of_type("AWS::Events::Rule")["Manifests"]["Targets"]]
+    assert (found["Action"], found["Resource"]) == (["states:StartExecution"], targets)
+
+
+# -- of all roles ------------------------------------------------------------------------------------------------------------
+
+ROLES = [(name, role) for name in NAMES for role in Template(name).of_type("AWS::IAM::Role")]
+
+
+@pytest.mark.parametrize(("name", "role"), ROLES)
+def test_a_role_names_the_resources_of_every_action_that_has_any(name: str, role: str) -> None:
+    for each in role_statements(Template(name), role):
+        assert not any(action.endswith(":*") or action == "*" for action in each["Action"]), each
+        assert "NotAction" not in each and "NotResource" not in each
+        if "*" in each["Resource"]:
+            assert set(each["Action"]) <= UNNAMED, each
+        # Whatever else an account holds is out of reach by its name.
+        for arn in each["Resource"]:
+            assert arn == "*" or re.search(
+                r"daybook[-_]prod|StepFunctionsGetEventsFor|/aws-glue/python-jobs|:key/|:catalog$", arn
+            )
+
+
+@pytest.mark.parametrize(("name", "role"), ROLES)
+def test_a_role_is_for_one_service_or_the_deployer(name: str, role: str) -> None:
+    trusted = Template(name).resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert [each["Action"] for each in trusted] == ["sts:AssumeRole"]
+    wanted = {
+        "Deployer": {"AWS": "arn:aws:iam::123456789012:role/ci"},
+        "Resources": {"Service": "cloudformation.amazonaws.com"},
+        "JobRole": {"Service": "glue.amazonaws.com"},
+        "SchedulerRole": {"Service": "scheduler.amazonaws.com"},
+        "ManifestsRole": {"Service": "events.amazonaws.com"},
+    }
+    assert trusted[0]["Principal"] == wanted.get(role, {"Service": "states.amazonaws.com"})
+
+
+@pytest.mark.parametrize(("name", "role"), ROLES)
+def test_policies_are_no_longer_than_aws_takes(name: str, role: str) -> None:
+    policies = Template(name).resources[role]["Properties"]["Policies"]
+    assert sum(len(json.dumps(each["PolicyDocument"], separators=(",", ":"))) for each in policies) <= 10_240
+
+
+# -- the deployer --------------------------------------------------------------------------------------------------------------
+
+TAGS = {"TagResource", "UntagResource", "ListTagsForResource"}
+MADE: Dict[str, Dict[str, Set[str]]] = {
+    "AWS::Athena::WorkGroup": {"athena": {"CreateWorkGroup", "DeleteWorkGroup", "GetWorkGroup", "UpdateWorkGroup", *TAGS}},
+    "AWS::CloudWatch::Alarm": {"cloudwatch": {"PutMetricAlarm", "DeleteAlarms", "DescribeAlarms", *TAGS}},
+    "AWS::CloudWatch::CompositeAlarm": {"cloudwatch": {"PutCompositeAlarm", "DeleteAlarms", "DescribeAlarms", *TAGS}},
+    "AWS::CloudWatch::Dashboard": {"cloudwatch": {"PutDashboard", "GetDashboard", "DeleteDashboards", *TAGS}},
+    "AWS::Events::Rule": {
+        "events": {"PutRule", "DeleteRule", "DescribeRule", "PutTargets", "RemoveTargets", "ListTargetsByRule", *TAGS},
+        "iam": {"PassRole"},
+    },
+    "AWS::Glue::Database": {"glue": {"CreateDatabase", "DeleteDatabase", "GetDatabase", "UpdateDatabase"}},
+    "AWS::Glue::Job": {
+        "glue": {"CreateJob", "DeleteJob", "GetJob", "UpdateJob", "GetTags", "TagResource", "UntagResource"},
+        "iam": {"GetRole", "PassRole"},
+    },
+    "AWS::Glue::SecurityConfiguration": {
+        "glue": {"CreateSecurityConfiguration", "DeleteSecurityConfiguration", "GetSecurityConfiguration"}
+    },
+    "AWS::Glue::Table": {"glue": {"CreateTable", "DeleteTable", "GetTable", "UpdateTable", "GetDatabase"}},
+    "AWS::IAM::ManagedPolicy": {
+        "iam": {
+            *("CreatePolicy", "CreatePolicyVersion", "DeletePolicy", "DeletePolicyVersion", "GetPolicy", "GetPolicyVersion"),
+            *("ListPolicyVersions", "ListEntitiesForPolicy", "AttachRolePolicy", "DetachRolePolicy"),
+        }
+    },
+    "AWS::IAM::Role": {
+        "iam": {
+            *("CreateRole", "DeleteRole", "GetRole", "UpdateRole", "UpdateRoleDescription", "UpdateAssumeRolePolicy"),
+            *("PutRolePolicy", "DeleteRolePolicy", "GetRolePolicy", "ListRolePolicies", "TagRole", "UntagRole"),
+            *("AttachRolePolicy", "DetachRolePolicy", "ListAttachedRolePolicies", "PutRolePermissionsBoundary"),
+        }
+    },
+    "AWS::KMS::Alias": {"kms": {"CreateAlias", "DeleteAlias", "UpdateAlias", "ListAliases"}},
+    "AWS::KMS::Key": {
+        "kms": {
+            *("CreateKey", "DescribeKey", "EnableKey", "DisableKey", "EnableKeyRotation", "DisableKeyRotation"),
+            *("GetKeyRotationStatus", "GetKeyPolicy", "PutKeyPolicy", "ListResourceTags", "TagResource", "UntagResource"),
+            *("ScheduleKeyDeletion", "UpdateKeyDescription"),
+        }
+    },
+    "AWS::Logs::LogGroup": {
+        "logs": {
+            *("CreateLogGroup", "DeleteLogGroup", "DescribeLogGroups", "AssociateKmsKey", "DisassociateKmsKey", *TAGS),
+            *("PutRetentionPolicy", "DeleteRetentionPolicy", "GetDataProtectionPolicy", "DescribeIndexPolicies"),
+        }
+    },
+    "AWS::S3::Bucket": {
+        "s3": {
+            *("CreateBucket", "DeleteBucket", "ListBucket", "PutBucketAcl", "PutBucketLogging", "PutBucketNotification"),
+            *("PutBucketObjectLockConfiguration", "PutBucketOwnershipControls", "PutBucketPublicAccessBlock", *TAGS),
+            *("PutBucketTagging", "PutBucketVersioning", "PutEncryptionConfiguration", "PutLifecycleConfiguration"),
+            # All that CloudFormation reads of a bucket, which is more than these templates set.
+            *("GetBucket*", "Get*Configuration"),
+        }
+    },
+    "AWS::S3::BucketPolicy": {"s3": {"PutBucketPolicy", "DeleteBucketPolicy", "GetBucket*"}},
+    "AWS::SNS::Subscription": {"sns": {"Subscribe", "Unsubscribe", "GetSubscriptionAttributes", "SetSubscriptionAttributes"}},
+    "AWS::SNS::Topic": {
+        "sns": {
+            *("CreateTopic", "DeleteTopic", "GetTopicAttributes", "SetTopicAttributes", "ListSubscriptionsByTopic"),
+            *("GetDataProtectionPolicy", "Subscribe", "Unsubscribe", *TAGS),
+        }
+    },
+    "AWS::SNS::TopicPolicy": {"sns": {"SetTopicAttributes"}},
+    "AWS::SQS::Queue": {
+        "sqs": {
+            *("CreateQueue", "DeleteQueue", "GetQueueAttributes", "GetQueueUrl", "SetQueueAttributes"),
+            *("ListQueueTags", "TagQueue", "UntagQueue"),
+        }
+    },
+    "AWS::SQS::QueuePolicy": {"sqs": {"SetQueueAttributes"}},
+    "AWS::Scheduler::Schedule": {
+        "scheduler": {"CreateSchedule", "DeleteSchedule", "GetSchedule", "UpdateSchedule"},
+        "iam": {"PassRole"},
+    },
+    "AWS::Scheduler::ScheduleGroup": {
+        "scheduler": {"CreateScheduleGroup", "DeleteScheduleGroup", "GetScheduleGroup", "DeleteSchedule", *TAGS}
+    },
+    "AWS::SecretsManager::Secret": {
+        "secretsmanager": {
+            *("CreateSecret", "DeleteSecret", "DescribeSecret", "UpdateSecret", "TagResource", "UntagResource"),
+            "GetRandomPassword",
+        }
+    },
+    "AWS::StepFunctions::StateMachine": {
+        "states": {"CreateStateMachine", "DeleteStateMachine", "DescribeStateMachine", "UpdateStateMachine", *TAGS},
+        "iam": {"PassRole"},
+        # The definition is read from the code bucket, and the machine's logs and schedules are encrypted.
+        "s3": {"GetObject", "GetObjectVersion"},
+        "kms": {"DescribeKey", "Decrypt", "GenerateDataKey"},
+    },
+}
+"""What CloudFormation calls to make, change, read and remove a resource of a type, by service: the part of the permissions in
+its registry that the properties used here need."""
+
+
+def test_cloudformation_may_make_what_the_templates_hold_and_nothing_else() -> None:
+    kinds = {each["Type"] for name in NAMES if name != "deployer" for each in Template(name).raw["Resources"].values()}
+    assert kinds == set(MADE)
+    needed = {f"{service}:{action}" for kind in kinds for service, actions in MADE[kind].items() for action in actions}
+    assert allowed(Template("deployer"), "Resources") == needed
+
+
+def test_a_role_is_made_within_the_boundary_only(pipeline: Template) -> None:
+    deployer = Template("deployer")
+    boundary = "arn:aws:iam::123456789012:policy/boundary-daybook-prod"
+    widening = {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary"}
+    for each in role_statements(deployer, "Resources"):
+        if widening & set(each["Action"]):
+            assert each["Condition"] == {"StringEquals": {"iam:PermissionsBoundary": boundary}}
+        if any(action.startswith("iam:") for action in each["Action"]):
+            # Neither the boundary nor the deployer's own roles can be changed by what is deployed.
+            own = ["policy/boundary-daybook-prod", "role/deployer-daybook-prod", "role/resources-daybook-prod"]
+            assert not [
+                arn for arn in each["Resource"] for name in own if fnmatchcase(f"arn:aws:iam::123456789012:{name}", arn)
+            ]
+    roles = pipeline.of_type("AWS::IAM::Role").values()
+    assert {each["PermissionsBoundary"] for each in roles} == {boundary}
+
+
+def test_the_boundary_leaves_every_role_what_it_needs(pipeline: Template) -> None:
+    policy = Template("deployer").of_type("AWS::IAM::ManagedPolicy")["Boundary"]["PolicyDocument"]
+    within = [
+        (action, arn) for each in policy["Statement"] for action in _list(each["Action"]) for arn in _list(each["Resource"])
+    ]
+    for role in pipeline.of_type("AWS::IAM::Role"):
+        for each in role_statements(pipeline, role):
+            for action in each["Action"]:
+                for arn in each["Resource"]:
+                    assert [1 for known, most in within if known == action and fnmatchcase(arn, most)], (role, action, arn)
+
+
+def test_nobody_deploys_but_by_the_role_that_makes_resources() -> None:
+    deployer = Template("deployer")
+    found = {each["Sid"]: each for each in role_statements(deployer, "Deployer")}
+    resources = "arn:aws:iam::123456789012:role/resources-daybook-prod"
+    assert found["Change"]["Condition"] == {"StringEquals": {"cloudformation:RoleArn": resources}}
+    assert (found["Hand"]["Action"], found["Hand"]["Resource"]) == (["iam:PassRole"], [resources])
+    services = {action.split(":")[0] for each in found.values() for action in each["Action"]}
+    assert services == {"cloudformation", "iam", "s3", "kms"}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

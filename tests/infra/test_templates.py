@@ -1,0 +1,210 @@
+"""What the templates promise: encrypted, closed buckets, jobs as the state machines call them, one deployment file's names."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict
+
+import pytest
+
+from daybook.params import load_settings
+from daybook.stages import STAGES
+
+from .templates import GIVEN, INFRA, NAMES, Template, machine_file, statements
+
+BUCKETS = ("Lake", "Archive", "Landing", "Code", "AccessLogs")
+
+
+@pytest.fixture(scope="module")
+def foundation() -> Template:
+    return Template("foundation")
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Template:
+    return Template("pipeline")
+
+
+# -- what stays -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_buckets_are_those_there_are(foundation: Template) -> None:
+    assert set(foundation.of_type("AWS::S3::Bucket")) == set(BUCKETS)
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_a_bucket_is_encrypted_closed_to_the_public_and_cleaned_of_half_uploads(foundation: Template, name: str) -> None:
+    bucket = foundation.resources[name]["Properties"]
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    if name == "AccessLogs":
+        assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    else:
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+        assert bucket["LoggingConfiguration"]["DestinationBucketName"] == GIVEN["AccessLogBucket"]
+    assert bucket["PublicAccessBlockConfiguration"] == {
+        "BlockPublicAcls": True,
+        "BlockPublicPolicy": True,
+        "IgnorePublicAcls": True,
+        "RestrictPublicBuckets": True,
+    }
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    assert any("AbortIncompleteMultipartUpload" in each for each in rules)
+
+
+@pytest.mark.parametrize("name", BUCKETS)
+def test_a_bucket_answers_over_tls_of_today_only(foundation: Template, name: str) -> None:
+    (policy,) = [each for each in foundation.of_type("AWS::S3::BucketPolicy").values() if each["Bucket"] == GIVEN_NAMES[name]]
+    arn = f"arn:aws:s3:::{GIVEN_NAMES[name]}"
+    denied = [each for each in statements(policy["PolicyDocument"]) if each["Effect"] == "Deny"]
+    assert [each["Condition"] for each in denied] == [
+        {"Bool": {"aws:SecureTransport": "false"}},
+        {"NumericLessThan": {"s3:TlsVersion": "1.2"}},
+    ]
+    assert all((each["Principal"], each["Action"], each["Resource"]) == ("*", ["s3:*"], [arn, f"{arn}/*"]) for each in denied)
+
+
+def test_the_lake_keeps_no_versions_of_its_own_so_that_erasing_erases(foundation: Template) -> None:
+    assert "VersioningConfiguration" not in foundation.resources["Lake"]["Properties"]
+
+
+def test_the_archive_is_locked_where_that_is_asked_for(foundation: Template) -> None:
+    locked = foundation.resources["Archive"]["Properties"]
+    assert locked["ObjectLockEnabled"] is True
+    assert locked["ObjectLockConfiguration"]["Rule"]["DefaultRetention"] == {"Mode": "GOVERNANCE", "Days": 365}
+    free = Template("foundation", ObjectLock="off").resources["Archive"]["Properties"]
+    assert not {"ObjectLockEnabled", "ObjectLockConfiguration"} & set(free)
+    assert locked["VersioningConfiguration"] == free["VersioningConfiguration"] == {"Status": "Enabled"}
+
+
+def test_what_cannot_be_made_again_outlives_its_stack(foundation: Template) -> None:
+    kept = {key for key, each in foundation.resources.items() if each.get("DeletionPolicy") == "Retain"}
+    assert kept == {*BUCKETS, "Key", "PiiKey"}
+
+
+def test_the_first_key_of_pseudonyms_is_one_that_the_package_takes(foundation: Template) -> None:
+    asked = foundation.resources["PiiKey"]["Properties"]["GenerateSecretString"]
+    left = set("0123456789abcdefghijklmnopqrstuvwxyz") - set(asked["ExcludeCharacters"])
+    assert asked["ExcludeUppercase"] and asked["ExcludePunctuation"] and not asked["RequireEachIncludedType"]
+    assert left == set("0123456789abcdef")
+    assert asked["PasswordLength"] == 64
+
+
+@pytest.mark.parametrize(("given", "protocols"), [("", ["email"]), ("https://chat.example/hook", ["email", "https"])])
+def test_who_is_told(given: str, protocols: list[str]) -> None:
+    found = Template("foundation", AlertHttps=given).of_type("AWS::SNS::Subscription").values()
+    assert [each["Protocol"] for each in found] == protocols
+
+
+# -- one deployment's names ---------------------------------------------------------------------------------------------------
+
+GIVEN_NAMES = {
+    "Lake": GIVEN["LakeBucket"],
+    "Archive": GIVEN["ArchiveBucket"],
+    "Landing": GIVEN["LandingBucket"],
+    "Code": GIVEN["CodeBucket"],
+    "AccessLogs": GIVEN["AccessLogBucket"],
+}
+
+
+def test_the_deployment_file_names_what_the_templates_make(foundation: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAYBOOK_PROJECT", raising=False)
+    settings = load_settings("prod")
+    assert (settings.lake, settings.archive, settings.landing) == tuple(
+        f"s3://{GIVEN_NAMES[name]}" for name in ("Lake", "Archive", "Landing")
+    )
+    assert settings.pii_key == f"secretsmanager://{foundation.resources['PiiKey']['Properties']['Name']}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_everything_that_takes_tags_is_tagged(name: str) -> None:
+    untagged = (
+        *(
+            "AWS::KMS::Alias",
+            "AWS::S3::BucketPolicy",
+            "AWS::SNS::TopicPolicy",
+            "AWS::SNS::Subscription",
+            "AWS::SQS::QueuePolicy",
+        ),
+        *("AWS::IAM::ManagedPolicy", "AWS::Glue::SecurityConfiguration", "AWS::Glue::Database", "AWS::Glue::Table"),
+        *("AWS::Scheduler::Schedule", "AWS::CloudWatch::Dashboard"),
+    )
+    for key, each in Template(name).resources.items():
+        if each["Type"] in untagged:
+            continue
+        tags = each["Properties"]["Tags"]
+        found = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
+        assert found == {"application": "daybook", "environment": "prod"}, key
+
+
+# -- what works ---------------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_job_for_every_stage_and_one_for_errands(pipeline: Template) -> None:
+    names = {each["Name"] for each in pipeline.of_type("AWS::Glue::Job").values()}
+    assert names == {f"daybook-prod-{name}" for name in (*STAGES, "errand")}
+
+
+def test_a_job_is_a_python_shell_that_neither_retries_nor_hangs(pipeline: Template) -> None:
+    for job in pipeline.of_type("AWS::Glue::Job").values():
+        assert job["Command"] == {
+            "Name": "pythonshell",
+            "PythonVersion": "3.9",
+            "ScriptLocation": "s3://daybook-prod-code/releases/0123abcd/orchestration/glue_bootstrap.py",
+        }
+        assert job["MaxRetries"] == 0
+        # The job ends before the state machine gives it up, which would leave it running.
+        assert job["Timeout"] * 60 < min(_timeouts())
+        assert job["DefaultArguments"]["library-set"] == "none"
+        assert job["DefaultArguments"]["--bundle"] == GIVEN["BundleUri"]
+        assert (job["MaxCapacity"], job["ExecutionProperty"]) == (0.0625, {"MaxConcurrentRuns": 5})
+
+
+def _timeouts() -> list[int]:
+    """How long the state machines wait for a job, in seconds."""
+    found = []
+    for name in ("daily", "backfill", "catch_up"):
+        states: Dict[str, Any] = machine_file(name)["States"]
+        found += [each["TimeoutSeconds"] for each in states.values() if "glue:startJobRun" in each.get("Resource", "")]
+    return found
+
+
+def test_a_catch_up_runs_no_more_dates_at_a_time_than_the_jobs_take(pipeline: Template) -> None:
+    given = json.loads(pipeline.resources["CatchUpSchedule"]["Properties"]["Target"]["Input"])
+    most = {each["ExecutionProperty"]["MaxConcurrentRuns"] for each in pipeline.of_type("AWS::Glue::Job").values()}
+    assert most == {given["max_concurrency"]}
+
+
+def test_the_machines_are_the_files_of_a_release_unchanged_logged_and_traced(pipeline: Template) -> None:
+    machines = pipeline.of_type("AWS::StepFunctions::StateMachine").values()
+    files = set()
+    for machine in machines:
+        where = machine["DefinitionS3Location"]
+        assert where["Bucket"] == GIVEN["CodeBucket"]
+        assert "DefinitionSubstitutions" not in machine
+        files.add(where["Key"].split(GIVEN["CodePrefix"])[1])
+        logging = machine["LoggingConfiguration"]
+        assert (logging["Level"], logging["IncludeExecutionData"], machine["TracingConfiguration"]) == (
+            "ALL",
+            True,
+            {"Enabled": True},
+        )
+    assert files == {f"orchestration/{path.name}" for path in (INFRA.parent / "orchestration").glob("*.asl.json")}
+
+
+def test_a_start_that_cannot_be_delivered_is_tried_for_hours_and_then_kept(pipeline: Template) -> None:
+    queue = "arn:aws:sqs:eu-central-1:123456789012:daybook-prod-undelivered"
+    targets = [each["Target"] for each in pipeline.of_type("AWS::Scheduler::Schedule").values()]
+    targets += pipeline.of_type("AWS::Events::Rule")["Manifests"]["Targets"]
+    for target in targets:
+        assert target["DeadLetterConfig"] == {"Arn": queue}
+        # Less than a day: yesterday's start does not come after today's.
+        assert 3600 < target["RetryPolicy"]["MaximumEventAgeInSeconds"] < 86400
+    for schedule in pipeline.of_type("AWS::Scheduler::Schedule").values():
+        assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+
+
+def test_nothing_starts_by_itself_where_schedules_are_off() -> None:
+    off = Template("pipeline", Schedules="DISABLED")
+    found = {**off.of_type("AWS::Scheduler::Schedule"), **off.of_type("AWS::Events::Rule")}
+    assert {each["State"] for each in found.values()} == {"DISABLED"}
+    assert set(found) == {"NightlySchedule", "CatchUpSchedule", "Manifests"}

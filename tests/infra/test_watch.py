@@ -1,0 +1,150 @@
+"""Alarms and the dashboard read metrics that are told, by their whole names, within CloudWatch's limits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Iterator, Tuple
+
+import pytest
+
+from daybook.aws.metrics import METRICS, NAMESPACE
+
+from .templates import Template, exports
+
+KNOWN = {metric.name: metric for metric in METRICS}
+
+
+@pytest.fixture(scope="module")
+def watch() -> Template:
+    return Template("watch")
+
+
+def alarmed(alarm: Dict[str, Any]) -> Iterator[Tuple[str, str, Dict[str, str], int]]:
+    """The metrics that an alarm reads: namespace, name, dimensions, period."""
+    for each in [alarm, *(found["MetricStat"] for found in alarm.get("Metrics", []) if "MetricStat" in found)]:
+        metric = each.get("Metric", each)
+        if "MetricName" in metric:
+            dimensions = {found["Name"]: found["Value"] for found in metric["Dimensions"]}
+            yield metric["Namespace"], metric["MetricName"], dimensions, each["Period"]
+
+
+def drawn(board: Any) -> Iterator[Tuple[str, str, Dict[str, str]]]:
+    """The metrics that a dashboard draws: namespace, name, dimensions."""
+    for widget in board["widgets"]:
+        for row in widget["properties"].get("metrics", []):
+            texts = [each for each in row if isinstance(each, str)]
+            if texts:
+                yield texts[0], texts[1], dict(zip(texts[2::2], texts[3::2]))
+
+
+def board(watch: Template) -> Any:
+    return json.loads(watch.resources["Dashboard"]["Properties"]["DashboardBody"])
+
+
+def check(namespace: str, name: str, dimensions: Dict[str, str]) -> None:
+    """A metric read with fewer or other dimensions than it is told with is another metric, which nobody tells."""
+    if namespace == NAMESPACE:
+        metric = KNOWN[name]
+        assert tuple(dimensions) == metric.dimensions
+        assert dimensions["Environment"] == "prod"
+        assert not metric.dimension or dimensions[metric.dimension] in metric.values
+        return
+    wanted = {
+        "AWS/States": ("StateMachineArn", "arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-daily"),
+        "AWS/SQS": ("QueueName", Template("pipeline").resources["Undelivered"]["Properties"]["QueueName"]),
+        "AWS/Athena": ("WorkGroup", Template("catalogue").resources["Workgroup"]["Properties"]["Name"]),
+    }
+    assert dimensions == dict([wanted[namespace]])
+
+
+def test_alarms_read_metrics_that_are_told(watch: Template) -> None:
+    read = [found for alarm in watch.of_type("AWS::CloudWatch::Alarm").values() for found in alarmed(alarm)]
+    for namespace, name, dimensions, _ in read:
+        check(namespace, name, dimensions)
+    assert {name for namespace, name, _, _ in read if namespace == NAMESPACE} == {
+        *("Runs", "RunSeconds", "FreshnessHours", "QuarantineShare"),
+    }
+
+
+def test_the_dashboard_draws_metrics_that_are_told_and_all_of_them(watch: Template) -> None:
+    found = list(drawn(board(watch)))
+    for each in found:
+        check(*each)
+    assert {name for namespace, name, _ in found if namespace == NAMESPACE} == set(KNOWN)
+    for metric in METRICS:
+        values = {dimensions[metric.dimension] for _, name, dimensions in found if name == metric.name and metric.dimension}
+        assert values == set(metric.values)
+
+
+def test_alarms_look_back_no_further_than_cloudwatch_does(watch: Template) -> None:
+    for alarm in watch.of_type("AWS::CloudWatch::Alarm").values():
+        for _, _, _, period in alarmed(alarm):
+            assert period * alarm["EvaluationPeriods"] <= (7 * 86400 if period >= 3600 else 86400)
+
+
+def test_silence_is_stale_and_nothing_else_where_dates_are_run_every_night() -> None:
+    def breaching(**parameters: str) -> set[str]:
+        alarms = Template("watch", **parameters).of_type("AWS::CloudWatch::Alarm")
+        return {key for key, each in alarms.items() if each["TreatMissingData"] == "breaching"}
+
+    assert breaching() == {"NotFresh"}
+    assert breaching(Nightly="DISABLED") == set()
+
+
+def test_one_good_night_in_the_last_26_hours_is_fresh(watch: Template) -> None:
+    alarm = watch.resources["NotFresh"]["Properties"]
+    (found,) = alarmed(alarm)
+    assert (found[1], found[3] * alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == ("FreshnessHours", 26 * 3600, 26)
+    assert alarm["Threshold"] == 24
+
+
+def test_a_run_that_dies_without_a_word_is_counted(watch: Template) -> None:
+    alarm = watch.resources["RunFailed"]["Properties"]
+    counted = {name for namespace, name, _, _ in alarmed(alarm) if namespace == "AWS/States"}
+    assert counted == {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"}
+    (expression,) = [each["Expression"] for each in alarm["Metrics"] if "Expression" in each]
+    ids = {each["Id"] for each in alarm["Metrics"] if "MetricStat" in each}
+    assert set(expression.replace("FILL(", "").replace(", 0)", "").replace("+", " ").replace("-", " ").split()) == ids
+    assert expression.endswith("- FILL(rejected, 0)")
+
+
+def test_the_composite_alarm_has_every_alarm_and_alone_tells(watch: Template) -> None:
+    (composite,) = watch.of_type("AWS::CloudWatch::CompositeAlarm").values()
+    alarms = watch.of_type("AWS::CloudWatch::Alarm")
+    assert composite["AlarmRule"].split(" OR ") == [f'ALARM("{key}")' for key in alarms]
+    assert composite["AlarmActions"] == [exports()["daybook-prod-TopicArn"]]
+    assert {each["ActionsEnabled"] for each in alarms.values()} == {False}
+
+
+def test_the_dashboard_shows_every_alarm(watch: Template) -> None:
+    shown = next(widget["properties"]["alarms"] for widget in board(watch)["widgets"] if widget["type"] == "alarm")
+    names = [each["AlarmName"] for each in watch.of_type("AWS::CloudWatch::Alarm").values()]
+    assert shown == [f"arn:aws:cloudwatch:eu-central-1:123456789012:alarm:{name}" for name in names]
+
+
+def test_widgets_neither_overlap_nor_leave_the_dashboard(watch: Template) -> None:
+    taken = set()
+    for widget in board(watch)["widgets"]:
+        x, y, width, height = (widget[key] for key in ("x", "y", "width", "height"))
+        cells = {(column, row) for column in range(x, x + width) for row in range(y, y + height)}
+        assert not cells & taken
+        assert x + width <= 24
+        taken |= cells
+
+
+def test_every_bad_end_of_every_machine_is_told_but_days_of_a_backfill(watch: Template) -> None:
+    rule = watch.resources["BadEnds"]["Properties"]
+    detail = rule["EventPattern"]["detail"]
+    machines = Template("pipeline").of_type("AWS::StepFunctions::StateMachine").values()
+    assert {arn.rsplit(":", 1)[1] for arn in detail["stateMachineArn"]} == {each["StateMachineName"] for each in machines}
+    assert detail["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
+    assert detail["input"] == [{"anything-but": {"wildcard": '*"part_of"*'}}]
+    assert [each["Arn"] for each in rule["Targets"]] == [exports()["daybook-prod-TopicArn"]]
+
+
+def test_the_message_is_one_text_of_what_the_event_says(watch: Template) -> None:
+    (target,) = watch.resources["BadEnds"]["Properties"]["Targets"]
+    text = target["InputTransformer"]["InputTemplate"]
+    assert text.startswith('"') and text.endswith('"') and text.count('"') == 2
+    for name in target["InputTransformer"]["InputPathsMap"]:
+        assert f"<{name}>" in text
