@@ -119,7 +119,7 @@ LEFT_OUT = {
         "report",
     ),
     *("demo", "states", "purge", "rekeying", "personal", "kernel", "execution", "stewardship", "gaps", "laptop", "progress"),
-    *("check", "cli", "locks", "warm", "backfills", "errands", "freshness", "vacuum"),
+    *("check", "cli", "locks", "warm", "backfills", "errands", "aws", "freshness", "vacuum"),
     *("sources.arrivals", "sources.calendar", "sources.dryrun", "quality.trial"),
     *("erasure.erasing", "erasure.plan", "erasure.proof", "pii.decoding", "pii.redaction", "pii.shapes", "pii.values"),
     *("notebook.display", "notebook.figures", "notebook.lineage", "notebook.notify", "notebook.plots"),
