@@ -49,6 +49,7 @@ ORDER = [
     "errands",
     "warm",
     "laptop",
+    "aws",
     "progress",
     "check",
     "cli",

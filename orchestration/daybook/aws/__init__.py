@@ -1,0 +1,1 @@
+"""Daybook on AWS: what jobs there run from."""
