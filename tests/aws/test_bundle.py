@@ -199,6 +199,7 @@ def test_every_wheel_and_every_library_loads_on_manylinux2014(whole: Bundle) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # Six times what a job's start costs: a busy machine takes minutes.
 def test_all_stages_of_a_day_run_from_the_bundle_on_a_bare_python(whole: Bundle, tmp_path: Path) -> None:
     """As Glue does it: an interpreter without packages, a home that cannot be written, some other working folder."""
     subprocess.run([str(find_python()), "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
