@@ -7,7 +7,7 @@ PY ?= >=3.9,<3.13
 DAYBOOK = $(VENV)/bin/daybook
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test test-fast bench lint lint-infra format lab lock clean
+.PHONY: help setup demo test test-fast conformance bench lint lint-infra format lab lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,11 +28,23 @@ demo: setup ## make a seeded shop's landing files, run its last day and the week
 	$(DAYBOOK) demo
 	@for day in 23 24 25 26 27 28 29 30; do $(DAYBOOK) run --date 2025-11-$$day || exit $$?; done
 
-test: setup ## run all tests (ARGS="..." for pytest)
+test: setup $(if $(shell command -v npm),.tools/conformance/ready) ## run all tests (ARGS="..." for pytest)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: setup ## run the tests that start no kernels
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+# Another interpreter of the Amazon States Language, in an environment of its own: nothing of it is beside Daybook's packages.
+.tools/conformance/ready: tests/conformance/requirements.lock tests/conformance/package-lock.json | $(filter .tools/bin/uv,$(UV))
+	mkdir -p .tools/conformance
+	cp tests/conformance/package.json tests/conformance/package-lock.json .tools/conformance
+	cd .tools/conformance && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@test -x .tools/conformance/venv/bin/python || $(UV) venv --quiet --python '$(PY)' .tools/conformance/venv
+	$(UV) pip sync --quiet --require-hashes --python .tools/conformance/venv/bin/python tests/conformance/requirements.lock
+	@touch $@
+
+conformance: setup .tools/conformance/ready ## hold the state machines' interpreter against another one
+	$(VENV)/bin/python -m pytest tests/conformance
 
 bench: setup ## measure what speed is claimed for, side by side
 	$(VENV)/bin/python -m tests.benchmarks.validation
@@ -62,6 +74,8 @@ lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks anew, after a change of
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) infra/lint.in --output-file infra/lint.lock
+	$(LOCK) tests/conformance/requirements.in --constraint requirements-dev.lock --output-file tests/conformance/requirements.lock
+	cd tests/conformance && npm install --silent --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what the demo and the tests made (not the environments)
 	rm -rf .daybook .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -50,6 +50,7 @@ ORDER = [
     "warm",
     "aws",
     "laptop",
+    "aws",
     "progress",
     "check",
     "cli",

@@ -116,6 +116,7 @@ LEFT_OUT = {
         "provenance",
         "lineage",
         "openlineage",
+        "aws",
         "report",
     ),
     *("demo", "states", "purge", "rekeying", "personal", "kernel", "execution", "stewardship", "gaps", "laptop", "progress"),

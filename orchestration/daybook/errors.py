@@ -79,5 +79,9 @@ class DateHeldError(DaybookError):
     """Another run works on the business date: the message says which, whose and since when."""
 
 
+class BundleError(DaybookError):
+    """The bundle that jobs on AWS run from could not be built."""
+
+
 class StageError(DaybookError):
     """A stage cannot go on."""

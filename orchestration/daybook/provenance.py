@@ -20,6 +20,8 @@ from daybook.params import Settings, project_root, read_yaml
 from daybook.stages import STAGES, notebook_name
 
 PACKAGE = Path(__file__).resolve().parent
+BUNDLE_MANIFEST = "bundle.json"
+"""The file, at the root of an unpacked bundle, that says what the bundle was built from."""
 
 DECIDING = (
     *("contracts", "engines", "lake", "versions", "publication"),
@@ -42,8 +44,13 @@ _SAID_OF_SOURCE = ("title", "licence", "calendar")
 
 @functools.cache
 def code_version() -> dict[str, Any]:
-    """``commit`` and ``dirty`` (null outside a git checkout) and ``lock_sha256``, the digest of ``requirements.lock``."""
+    """``commit`` and ``dirty`` (of the checkout, or of that which the bundle was built from; null elsewhere) and
+    ``lock_sha256``, the digest of ``requirements.lock``."""
     root = project_root()
+    bundle = root / BUNDLE_MANIFEST
+    if bundle.is_file():
+        built: dict[str, Any] = json.loads(bundle.read_bytes())
+        return {key: built[key] for key in ("commit", "dirty", "lock_sha256")}
     commit = _git(root, "rev-parse", "HEAD")
     status = _git(root, "status", "--porcelain", "--untracked-files=normal") if commit else None
     lock = root / "requirements.lock"

@@ -17,13 +17,27 @@ from daybook.cli import project
 from daybook.cli import privacy
 from daybook.cli import vacuum
 from daybook.cli import lineage
+from daybook.cli import bundle
 
 # isort: on
 from daybook.cli.app import app, state
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
 from daybook.storage import trouble, unwritable
 
-__all__ = ["app", "backfills", "gaps", "lineage", "main", "privacy", "project", "runs", "status", "stewards", "vacuum"]
+__all__ = [
+    "app",
+    "backfills",
+    "bundle",
+    "gaps",
+    "lineage",
+    "main",
+    "privacy",
+    "project",
+    "runs",
+    "status",
+    "stewards",
+    "vacuum",
+]
 
 
 def main() -> None:

@@ -1,0 +1,168 @@
+"""What Glue starts: the bundle is fetched, held to its name, unpacked, and the job script run in it as a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+BOOTSTRAP = Path(__file__).resolve().parents[2] / "orchestration" / "glue_bootstrap.py"
+VERSION = "{}.{}".format(*sys.version_info)
+JOB = """
+import json, os, sys
+names = ("HOME", "TMPDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "DAYBOOK_PROJECT")
+import carried
+writable = [name for name in names[:4] if os.access(os.environ[name], os.W_OK)]
+print(json.dumps({"arguments": sys.argv[1:], "cwd": os.listdir("."), "project": os.listdir(os.environ["DAYBOOK_PROJECT"]),
+                  "writable": writable, "carried": carried.__file__, "home": os.environ["HOME"]}))
+print("a word of warning", file=sys.stderr)
+if "--fail" in sys.argv:
+    print("LandingError: there is no orders.csv", file=sys.stderr)
+    sys.exit(3)
+"""
+
+
+def make_bundle(folder: Path, python: str = VERSION) -> Path:
+    """A bundle as small as can be, whose job tells what it finds."""
+    made = folder / "made.zip"
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("bundle.json", json.dumps({"python": python}))
+        archive.writestr("orchestration/glue_job.py", JOB)
+        archive.writestr("packages/carried.py", "")
+    named = folder / f"daybook-{hashlib.sha256(made.read_bytes()).hexdigest()[:16]}.zip"
+    return made.rename(named)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return scratch
+
+
+def start(scratch: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(BOOTSTRAP), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=scratch,
+        env={"PATH": os.environ["PATH"], "HOME": "/nowhere", "TMPDIR": str(scratch), **environment},
+    )
+
+
+def test_the_job_gets_the_other_arguments_the_bundles_packages_and_folders_of_its_own(tmp_path: Path, scratch: Path) -> None:
+    bundle = make_bundle(tmp_path)
+    given = ["--JOB_NAME", "daybook-ingest", "--stage", "ingest", "--overrides", "{}"]
+    done = start(scratch, *given, "--bundle", str(bundle), "--TempDir", "s3://temp")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["arguments"] == [*given, "--TempDir", "s3://temp"]
+    assert told["cwd"] == []
+    assert sorted(told["project"]) == ["bundle.json", "orchestration", "packages"]
+    assert told["writable"] == ["HOME", "TMPDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"]
+    assert told["carried"].startswith(str(scratch)) and told["home"].startswith(str(scratch))
+    assert done.stderr == "a word of warning\n"
+
+
+def test_what_was_unpacked_goes_as_the_job_ends(tmp_path: Path, scratch: Path) -> None:
+    start(scratch, f"--bundle={make_bundle(tmp_path)}")
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_failed_job_fails_with_its_last_words_and_cleans_up(tmp_path: Path, scratch: Path) -> None:
+    done = start(scratch, "--bundle", str(make_bundle(tmp_path)), "--fail")
+    assert done.returncode == 1
+    # Once as the job says it, and once as what this process ends with, which Glue shows as the job's error.
+    assert done.stderr.splitlines()[1:] == ["LandingError: there is no orders.csv"] * 2
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_bundle_with_another_content_than_its_name_says_is_not_unpacked(tmp_path: Path, scratch: Path) -> None:
+    bundle = make_bundle(tmp_path)
+    bundle.write_bytes(bundle.read_bytes() + b"\0")
+    done = start(scratch, "--bundle", str(bundle))
+    assert done.returncode == 1
+    assert f"{bundle} is not what it is called: its SHA-256 is " in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_bundle_for_another_python_is_refused(tmp_path: Path, scratch: Path) -> None:
+    done = start(scratch, "--bundle", str(make_bundle(tmp_path, "3.8")))
+    assert done.returncode == 1
+    assert f"the bundle is for Python 3.8 and this is {VERSION}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the argument --bundle is missing"),
+        (["--bundle"], "the argument --bundle is missing"),
+        (["--bundle", "s3://b/other.zip"], "s3://b/other.zip is no bundle"),
+        (["--bundle", "/nowhere/daybook-0123456789abcdef.zip"], "No such file"),
+    ],
+)
+def test_without_a_bundle_there_is_one_sentence(scratch: Path, arguments: list[str], said: str) -> None:
+    done = start(scratch, *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[str]:
+    """An S3 that has the files of the test's folder in the bucket `jobs`: its address."""
+
+    class Objects(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = tmp_path / self.path.split("?")[0].rsplit("/", 1)[1]
+            found = self.path.startswith("/jobs/") and path.is_file()
+            body = path.read_bytes() if found else b"<Error><Code>NoSuchKey</Code><Message>It is not there.</Message></Error>"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Objects)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_bundle_is_fetched_from_s3(tmp_path: Path, scratch: Path, bucket: str) -> None:
+    bundle = make_bundle(tmp_path)
+    environment = {
+        "AWS_ENDPOINT_URL": bucket,
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "eu-central-1",
+    }
+    done = start(scratch, "--bundle", f"s3://jobs/{bundle.name}", "--stage", "ingest", **environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["arguments"] == ["--stage", "ingest"]
+    gone = start(scratch, "--bundle", "s3://jobs/daybook-0123456789abcdef.zip", **environment)
+    assert gone.returncode == 1
+    assert "s3://jobs/daybook-0123456789abcdef.zip cannot be fetched" in gone.stderr
+    assert "NoSuchKey" in gone.stderr
+    assert list(scratch.iterdir()) == []
+
+
+def test_nothing_but_the_standard_library_and_botocore_is_imported() -> None:
+    code = f"import sys; sys.path.insert(0, {str(BOOTSTRAP.parent)!r}); import glue_bootstrap"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
