@@ -36,7 +36,7 @@ def daybook(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 MISTAKES = [
     (["run", "--date", "2025-02-30"], 2, "'2025-02-30' is not a business date; write it as YYYY-MM-DD"),
     (["run", "--date", "yesterday"], 2, "'yesterday' is not a business date"),
-    (["run", "--env", "nope"], 2, "There is no params/nope.yaml; the environments are: local, olist, online_retail."),
+    (["run", "--env", "nope"], 2, "There is no params/nope.yaml; the environments are: local, olist, online_retail, prod."),
     (["run", "--set", "speed=9"], 2, "params have no key 'speed'; the keys are: title, source,"),
     (["run", "--set", "landing"], 2, "--set landing has no value; write --set KEY=VALUE."),
     (
