@@ -179,6 +179,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_wheel_and_every_library_loads_on_manylinux2014(whole: Bundle) -> None:
     told = read_manifest(whole.path)
     assert len(told["packages"]) > 80
@@ -199,6 +200,7 @@ def test_every_wheel_and_every_library_loads_on_manylinux2014(whole: Bundle) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)  # Six times what a job's start costs: a busy machine takes minutes.
 def test_all_stages_of_a_day_run_from_the_bundle_on_a_bare_python(whole: Bundle, tmp_path: Path) -> None:
     """As Glue does it: an interpreter without packages, a home that cannot be written, some other working folder."""

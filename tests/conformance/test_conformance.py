@@ -37,6 +37,7 @@ def theirs() -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_a_case_goes_the_same_way_through_both(case: Case, theirs: dict[str, Any], tmp_path: Path) -> None:
     mine, other = ours.run(case, MACHINES, tmp_path / "history.jsonl"), theirs[case["name"]]
