@@ -371,6 +371,7 @@ def archive(home: Path) -> Archive:
         "run_date": "2025-11-30",
         "env": "local",
         "rows": {},
+        "seconds": 1.5,
     }
     archive.write_attempt(left, b"{}", b"")
     return archive

@@ -59,7 +59,8 @@ def history_of(bench: Bench, table: str, rules: Optional[list[Rule]]) -> list[Ru
     kept = [rule.name for rule in (compiled(table) if rules is None else rules) if rule.history]
     if not kept:
         return []
-    return [each for each in gate._against_history(stage_on(bench)) if each.table == table and each.rule in kept]
+    found = gate.against_history(bench.engine, sound.DAY, of_today="candidate")
+    return [each for each in found if each.table == table and each.rule in kept]
 
 
 def stage_on(bench: Bench) -> Any:
