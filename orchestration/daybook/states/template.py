@@ -258,10 +258,18 @@ def _step_functions_additions(scope: Scope) -> Dict[str, Callable[..., Any]]:
         "uuid": make_uuid,
         "now": now,
         "millis": lambda: milliseconds,
+        "toMillis": _to_millis,
     }
 
 
 BUILT_IN_NAMES = frozenset({"states", "partition", "range", "hash", "parse", "uuid", *Jsonata.static_frame.bindings}) - {"eval"}
+
+
+def _to_millis(timestamp: Any = None, picture: Any = None) -> Any:
+    # Before Python 3.11 the library takes no Z, in which timestamps of AWS end.
+    if isinstance(timestamp, str) and picture is None and timestamp.endswith("Z"):
+        timestamp = f"{timestamp[:-1]}+00:00"
+    return Functions.datetime_to_millis(timestamp, picture)
 
 
 def _partition(array: Any, size: Any = None) -> List[Any]:
