@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,8 @@ def test_fifty_jobs_leave_no_open_file_and_no_process_behind(scripts: Scripts) -
     for job in [scripts.start("pass")[0] for _ in range(50)]:
         assert isinstance(job, Job)
         assert wait_for(job) == 0
-    assert kept()[1] <= before[1]
-    assert kept()[0] <= before[0]
+    # The host lets go of a job just after it has told of its end: it may be caught in between, but not for long.
+    until = time.monotonic() + 30
+    while any(now > then for now, then in zip(kept(), before)):
+        assert time.monotonic() < until, f"the host keeps {kept()} (files, processes), and kept {before} before fifty jobs"
     assert open_files("self") <= mine
