@@ -25,7 +25,7 @@ from daybook.archive import Archive, Record, dump, first_line, now, parse_moment
 from daybook.errors import AlreadyThereError, UsageError
 from daybook.params import Settings
 from daybook.provenance import fingerprint
-from daybook.stages import STAGES, run_name
+from daybook.stages import STAGES
 
 MOST_DATES = 1000
 """Of one backfill: its plan must fit into a state machine's 256 KiB, and its events into 25,000."""
@@ -132,7 +132,7 @@ def plan_backfill(settings: Settings, first: date, last: date, *, force: bool = 
         elif first_stage != STAGES[0] and not _got_to(archive, runs, first_stage):
             not_ready.append(day)
         else:
-            days.append(Day(day, _next_name(day, newest)))
+            days.append(Day(day, archive.next_run(day)))
     return replace(
         plan,
         days=tuple(days),
@@ -295,10 +295,6 @@ def _why_refused(archive: Archive, backfill_id: str, run_date: date) -> str:
         return str(json.loads(archive.store.read(_refusal(backfill_id, run_date)))["reason"])
     except FileNotFoundError:
         return ""
-
-
-def _next_name(day: date, newest: Optional[str]) -> str:
-    return run_name(day, int(newest.rsplit("-", 1)[1]) + 1 if newest else 1)
 
 
 def _got_to(archive: Archive, runs: Sequence[str], stage: str) -> bool:

@@ -61,9 +61,9 @@ def code_version() -> dict[str, Any]:
     }
 
 
-def state_machine_path() -> Path:
-    """The nightly run's state machine."""
-    return project_root() / "orchestration" / "daily.asl.json"
+def state_machine_path(name: str = "daily") -> Path:
+    """The file of a state machine: daily (one business date), backfill, catch_up, nightly."""
+    return project_root() / "orchestration" / f"{name}.asl.json"
 
 
 def state_machine_version() -> dict[str, str]:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import date
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import pytest
 
 from daybook.archive import Archive
-from daybook.cli import main
 from daybook.locks import DateLock
 from daybook.pii import load_keys
 
+from ..cli.conftest import Call, call
 from .conftest import ANN, ANNS, Shop
 
-Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Call the ``daybook`` command in this process: exit code, standard output, standard error."""
-
-    def called(*arguments: str, answer: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
-        monkeypatch.setattr("typer.confirm", lambda text, **_: answer == "y")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return called
+__all__ = ["call"]
 
 
 def test_erase_says_what_it_did_and_where_the_record_lies(shop: Shop, call: Call) -> None:

@@ -89,7 +89,6 @@ class Scripts:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One host for all that does not harm it."""
     host = Host(tmp_path_factory.mktemp("host") / "host.log")
-    host.start()
     yield host
     host.close()
 

@@ -141,7 +141,6 @@ def test_where_nothing_can_be_forked_jobs_start_cold_and_the_log_says_so_once(
     own: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(client, "can_fork", lambda: False)
-    own.host.start()
     script = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['SHOP']); raise SystemExit('ill')"
     with caplog.at_level(logging.WARNING, "daybook.warm"):
         for _ in range(2):

@@ -19,8 +19,9 @@ from daybook.errors import DateHeldError, DaybookError, UsageError
 from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.laptop.runs import INTERRUPTED, Listener, archive_folder, close_unended, journal_folder, run_day
 from daybook.locks import DateLock
-from daybook.params import Settings, daybook_home, project_root
+from daybook.params import Settings, daybook_home
 from daybook.pii.redaction import Redactor
+from daybook.provenance import state_machine_path
 from daybook.stages import run_date_of
 from daybook.states import (
     Clock,
@@ -155,7 +156,7 @@ class _Machines:
     def execute(self, machine: str, name: str, started: dict[str, Any], listener: Optional[Listener]) -> Execution:
         """Run one of the machines that run others, under a journal of its own."""
         execution = run_execution(
-            StateMachine.load(machine_path(machine)),
+            StateMachine.load(state_machine_path(machine)),
             name=name,
             input=started,
             services=self._services(name, listener),
@@ -241,11 +242,6 @@ class _Machines:
 
 def _journal(settings: Settings, name: str) -> Path:
     return journal_folder(settings) / f"{name}.jsonl"
-
-
-def machine_path(name: str) -> Path:
-    """The file of a state machine: daily, backfill, catch_up."""
-    return project_root() / "orchestration" / f"{name}.asl.json"
 
 
 def _described(arguments: Any, execution: Execution, began: str) -> dict[str, Any]:

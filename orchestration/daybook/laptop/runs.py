@@ -153,7 +153,8 @@ def _close(settings: Settings, run_id: str, execution: Execution, journal: Path,
     archive.write_history(run_id, journal.read_bytes())
     written = archive.closing_records(run_id)
     # The notify stage of this very execution has closed the run, unless it failed or was never reached.
-    if len(written) > before and execution.status != "ABORTED":
+    # An interrupt that came after that changes nothing: the record is right as it is.
+    if len(written) > before:
         return {**written[-1], "state": "closed"}
     close_abandoned(archive, settings, run_id)
     failed = [each for each in archive.attempts(run_id) if each["outcome"] == "FAILED"]
@@ -163,9 +164,6 @@ def _close(settings: Settings, run_id: str, execution: Execution, journal: Path,
         reasons = [describe_failure(failed[-1])]
     else:
         reasons = [f"the run ended as {execution.status}: {execution.error}"]
-    if len(written) > before:
-        # Interrupted after all was done: the record is right as it is.
-        return {**written[-1], "state": "closed"}
     return {**close_run(archive, settings, run_id, "FAILED", reasons), "state": "closed"}
 
 

@@ -32,13 +32,7 @@ class Approval:
 
 def approval_of(stage: Stage) -> Optional[Approval]:
     """The approval that this run was started with, if it was."""
-    if not stage.run_id:
-        return None
-    try:
-        found = stage.archive.started(stage.run_id).get("approval")
-    except FileNotFoundError:
-        # A run that the state machine's own service named has no such record yet.
-        return None
+    found = stage.started.get("approval")
     return Approval.from_record(found) if found else None
 
 

@@ -59,16 +59,20 @@ class Stage:
         return Archive(self.settings.archive)
 
     @property
-    def part_of(self) -> Optional[str]:
-        """The backfill that this run is a day of, or None."""
+    def started(self) -> dict[str, Any]:
+        """What was put on record when the run's name was taken, such as its approval; empty where nothing was."""
         if not self.run_id:
-            return None
+            return {}
         try:
-            found: Optional[str] = self.archive.started(self.run_id).get("part_of")
+            return self.archive.started(self.run_id)
         except FileNotFoundError:
             # Stages that are executed by themselves, without the job script, have no such record.
-            return None
-        return found
+            return {}
+
+    @property
+    def part_of(self) -> Optional[str]:
+        """The backfill that this run is a day of, or None."""
+        return self.started.get("part_of")
 
     def relation(self, contract: Table) -> pa.Table:
         """What this notebook defined under a table's name, cast to its contract and in the order of its key."""

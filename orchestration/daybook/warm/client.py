@@ -128,12 +128,6 @@ class Host:
         self._given_up = False
         self._said: set[str] = set()
 
-    def start(self) -> None:
-        """Begin to preload, without waiting for it; does nothing where there is no forking."""
-        if can_fork():
-            with self._lock:
-                self._begin()
-
     def run(
         self,
         command: Sequence[str],
