@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "stages",
     "schedule",
+    "buckets",
     "storage",
     "elapsed",
     "params",

@@ -110,6 +110,7 @@ LEFT_OUT = {
         "elapsed",
         "stages",
         "schedule",
+        "buckets",
         "storage",
         "params",
         "archive",

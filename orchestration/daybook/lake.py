@@ -22,9 +22,10 @@ import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from daybook.buckets import arrow_options, delta_options, is_bucket
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.errors import LakeError
-from daybook.storage import Store, trouble, unwritable
+from daybook.storage import Store, trouble, unreadable, unwritable
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
 RESTRICTED = ("bronze", "quarantine")
@@ -156,10 +157,17 @@ class Lake:
     def write_candidate(self, table: str, rows: pa.Table) -> None:
         """Write ``candidate.<name>``, new rows where no reader of gold looks; a retry of the run replaces them."""
         try:
-            write_deltalake(self.uri(table), rows, mode="overwrite", schema_mode="overwrite", commit_properties=self.signed())
+            write_deltalake(
+                self.uri(table),
+                rows,
+                mode="overwrite",
+                schema_mode="overwrite",
+                storage_options=delta_options(self.uri(table)),
+                commit_properties=self.signed(),
+            )
         except (DeltaError, OSError) as error:
             raise unwritten(table, self.uri(table), error) from error
-        self.tables_written[table] = int(DeltaTable(self.uri(table)).version())
+        self.tables_written[table] = int(opened(self.uri(table)).version())
 
     def drop_candidates(self) -> int:
         """Remove this run's candidates, if they are still there; returns how many files there were.
@@ -179,7 +187,7 @@ class Lake:
         """
         for attempt in range(1, _COMMIT_TRIES + 1):
             try:
-                delta = DeltaTable(self.uri(table))
+                delta = opened(self.uri(table))
                 before = delta.version()
                 result = action(delta)
             except CommitFailedError as error:
@@ -218,7 +226,7 @@ class Lake:
         restrict_folder(self.uri(table), table)
         if self.development and _open_delta(published) is not None:
             # The development copy begins as what is published, so that its reader sees whole tables.
-            source = DeltaTable(published)
+            source = opened(published)
             rows = dataset_of(source).scanner().to_reader()
             properties = table_configuration(table, rows.schema)
             write_deltalake(
@@ -227,6 +235,7 @@ class Lake:
                 partition_by=list(source.metadata().partition_columns) or None,
                 # write_deltalake takes Delta's own properties only.
                 configuration={name: value for name, value in properties.items() if name.startswith("delta.")},
+                storage_options=delta_options(self.uri(table)),
                 commit_properties=self.signed(),
             )
             configure(self.uri(table), properties)
@@ -239,6 +248,7 @@ class Lake:
             name=table,
             description=description or None,
             configuration=dict(table_configuration(table, schema)),
+            storage_options=delta_options(self.uri(table)),
             raise_if_key_not_exists=False,
         )
 
@@ -283,7 +293,7 @@ def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
 
 def configure(uri: str, properties: dict[str, str]) -> None:
     """Give a table the properties that it lacks; a commit of its own, where there are any."""
-    delta = DeltaTable(uri)
+    delta = opened(uri)
     has = delta.metadata().configuration
     lacking = {name: value for name, value in properties.items() if has.get(name) != value}
     if lacking:
@@ -298,11 +308,20 @@ def restrict_folder(uri: str, table: str) -> None:
         folder.chmod(0o700)
 
 
+def opened(uri: str, version: Optional[int] = None) -> DeltaTable:
+    """The Delta table at a folder or in a bucket, at its newest version or this one; deltalake's errors are its own."""
+    return DeltaTable(uri, version=version, storage_options=delta_options(uri))
+
+
 def _open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
     try:
-        return DeltaTable(uri, version=version)
+        return opened(uri, version)
     except TableNotFoundError:
         return None
+    except (DeltaError, OSError) as error:
+        if not is_bucket(uri):
+            raise
+        raise unreadable(uri, error) from error
 
 
 def dataset_of(delta: DeltaTable) -> pa.dataset.Dataset:
@@ -312,8 +331,11 @@ def dataset_of(delta: DeltaTable) -> pa.dataset.Dataset:
     a quarter of all tries here) when they are still about at the interpreter's end.
     """
     uri = delta.table_uri
-    # deltalake writes a folder of this machine without scheme and yet with a space as %20, which Arrow takes at its word.
-    filesystem, path = pa.fs.FileSystem.from_uri(uri) if "://" in uri else (pa.fs.LocalFileSystem(), unquote(uri))
+    if is_bucket(uri):
+        filesystem, path = pa.fs.S3FileSystem(**arrow_options()), uri[len("s3://") :].rstrip("/")
+    else:
+        # deltalake writes a folder of this machine without scheme and yet with a space as %20, which Arrow takes at its word.
+        filesystem, path = pa.fs.LocalFileSystem(), unquote(uri)
     return delta.to_pyarrow_dataset(filesystem=pa.fs.SubTreeFileSystem(path, filesystem))
 
 
