@@ -46,6 +46,7 @@ Set = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+NoFollow = Annotated[bool, typer.Option("--no-follow", help="Of a deployment on AWS: start it, and do not wait for its end.")]
 WhileRunning = Annotated[bool, typer.Option("--while-running", help="Do it though a run has not ended.")]
 
 
