@@ -4,10 +4,10 @@
 
 Nothing of Daybook is imported. The emulator is ministack as it is, but for this:
 
-- its schedules' clock can be moved, by the seconds in FOLDER/ahead, and is looked at often, for no test can wait until two in the
-  morning; and it puts the moment where a schedule's input says <aws.scheduler.scheduled-time>, as AWS does;
+- its schedules' clock can be moved, by the seconds in FOLDER/ahead, and is looked at often, for no test can wait until two
+  in the morning; and it puts the moment where a schedule's input says <aws.scheduler.scheduled-time>, as AWS does;
 - its CloudFormation makes composite alarms and Glue's security configurations too, by its own services, which have them;
-- it knows no metric math: an alarm on an expression is made on a metric that nobody sends, so it is there, and set by tests only.
+- it knows no metric math: an alarm on an expression is made on a metric that nobody sends, for tests to set.
 """
 
 from __future__ import annotations
