@@ -14,13 +14,12 @@ import json
 import re
 import socket
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Optional
 
 from daybook.archive import moment
-from daybook.aws.account import Account, asking, code_of, connect
+from daybook.aws.account import Account, asking, connect
 from daybook.errors import AwsError
 from daybook.params import Settings
 
@@ -150,39 +149,30 @@ class Pages:
     def __init__(self, client: Any, arn: str) -> None:
         self._client = client
         self._arn = arn
-        self._token: Optional[str] = None
         self._seen = 0
 
-    def read(self) -> Iterator[dict[str, Any]]:
-        """The events that have come, in order, as this project's own histories hold them."""
-        name = self._arn.rsplit(":", 1)[1]
-        while True:
-            with asking(f"the history of {name} could not be read"):
-                page = self._page()
-            for event in page["events"]:
-                if event["id"] > self._seen:
-                    self._seen = event["id"]
-                    yield as_own(event, self._arn)
-            if not page.get("nextToken"):
-                return
-            # The page that is not full yet is asked for again, by its own token.
-            self._token = page["nextToken"]
+    def read(self) -> list[dict[str, Any]]:
+        """The events that have come, in order, as this project's own histories hold them.
 
-    def _page(self) -> Any:
-        token = {"nextToken": self._token} if self._token else {}
-        try:
-            return self._client.get_execution_history(
-                executionArn=self._arn, maxResults=_PAGE, includeExecutionData=True, **token
-            )
-        except self._client.exceptions.InvalidToken:
-            # A token is good for a day: from the start, past what has been seen.
-            self._token = None
-            return self._client.get_execution_history(executionArn=self._arn, maxResults=_PAGE, includeExecutionData=True)
-        except self._client.exceptions.ClientError as error:
-            # It was started a moment ago, and not every reader knows of it yet.
-            if code_of(error) == "ExecutionDoesNotExist":
-                return {"events": []}
-            raise
+        The newest come first, page by page, until one that is known: what has been read is not asked for again.
+        """
+        found: list[dict[str, Any]] = []
+        token: dict[str, str] = {}
+        with asking(f"the history of {self._arn.rsplit(':', 1)[1]} could not be read"):
+            while True:
+                try:
+                    page = self._client.get_execution_history(
+                        executionArn=self._arn, maxResults=_PAGE, includeExecutionData=True, reverseOrder=True, **token
+                    )
+                except self._client.exceptions.ExecutionDoesNotExist:
+                    break  # It is to be started in a moment, or was, and not every reader knows of it yet.
+                found += [event for event in page["events"] if event["id"] > self._seen]
+                if not page.get("nextToken") or page["events"][-1]["id"] <= self._seen + 1:
+                    break
+                token = {"nextToken": page["nextToken"]}
+        found.sort(key=lambda event: int(event["id"]))
+        self._seen = found[-1]["id"] if found else self._seen
+        return [as_own(event, self._arn) for event in found]
 
 
 def as_own(event: dict[str, Any], arn: str) -> dict[str, Any]:
