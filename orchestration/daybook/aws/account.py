@@ -1,7 +1,7 @@
 """The AWS account that a person's credentials lead to, and AWS's refusals said in one sentence.
 
-Here: who asks, where, and clients for it. Not here: what is asked (the modules beside this one); jobs, which are given a role and
-ask for themselves.
+Here: who asks, where, and clients for it. Not here: what is asked (the modules beside this one); jobs, which are given a role
+and ask for themselves.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _client(service: str, region: Optional[str]) -> Any:
 
 @contextmanager
 def asking(what: str) -> Iterator[None]:
-    """Say in one sentence what could not be done, where AWS refuses, does not answer, or was never asked for want of credentials.
+    """Say in one sentence what could not be done: AWS refuses, does not answer, or was never asked for want of credentials.
 
     ``what`` is the sentence's beginning: "The bundle could not be uploaded".
     """

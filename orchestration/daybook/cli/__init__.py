@@ -18,6 +18,7 @@ from daybook.cli import privacy
 from daybook.cli import vacuum
 from daybook.cli import lineage
 from daybook.cli import bundle
+from daybook.cli import deploy
 
 # isort: on
 from daybook.cli.app import app, state
@@ -28,6 +29,7 @@ __all__ = [
     "app",
     "backfills",
     "bundle",
+    "deploy",
     "gaps",
     "lineage",
     "main",
