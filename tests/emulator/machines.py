@@ -1,16 +1,15 @@
 """The deployment's state machines in the emulator, with jobs that are done here, by the real job script or by a script.
 
-The emulator's Step Functions knows no Glue: in the machines' files, which are else as they are, each job's task is an activity
-of the job's name, which a thread of the test works on. What waits there is scaled to nothing.
+The emulator's Step Functions knows neither Glue nor S3's GetObject: in the machines' files, which are else as they are, both are
+an activity, which threads of the test work on: objects are read from the emulator's S3. What waits there is scaled to nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
-import re
 import threading
-import urllib.request
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -24,6 +23,7 @@ from .emulator import REGION, Account
 
 MACHINES = {"daily": "daily", "backfill": "backfill", "catch-up": "catch_up"}
 GLUE = "arn:aws:states:::glue:startJobRun.sync"
+_DONE_HERE = (GLUE, "arn:aws:states:::aws-sdk:s3:getObject")
 Job = Callable[[dict[str, Any]], dict[str, Any]]
 """Given what Glue would be (JobName, Arguments), does the job and returns its JobRun, or raises ``TaskError``."""
 
@@ -58,7 +58,7 @@ def arn(account: Account, env: str, machine: str) -> str:
 def _with_activities(node: Any, activity: str) -> Any:
     if isinstance(node, dict):
         return {
-            key: activity if key == "Resource" and value == GLUE else _with_activities(value, activity)
+            key: activity if key == "Resource" and value in _DONE_HERE else _with_activities(value, activity)
             for key, value in node.items()
         }
     return [_with_activities(each, activity) for each in node] if isinstance(node, list) else node
@@ -69,6 +69,7 @@ def _work(account: Account, activity: str, job: Job, ended: threading.Event) -> 
 
     # A session of its own: boto3's default one is not for several threads.
     states = boto3.session.Session().client("stepfunctions", config=Config(read_timeout=90, retries={"max_attempts": 0}))
+    s3 = boto3.session.Session().client("s3")
     while not ended.is_set():
         try:
             task = states.get_activity_task(activityArn=activity, workerName="test")
@@ -77,18 +78,23 @@ def _work(account: Account, activity: str, job: Job, ended: threading.Event) -> 
         if not task.get("taskToken"):
             continue
         try:
-            done = job(json.loads(task["input"]))
+            asked = json.loads(task["input"])
+            done = _get_object(s3, asked) if "Key" in asked else job(asked)
         except TaskError as fault:
             states.send_task_failure(taskToken=task["taskToken"], error=fault.error, cause=fault.cause)
         else:
             states.send_task_success(taskToken=task["taskToken"], output=json.dumps(done))
 
 
+def _get_object(s3: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"Body": s3.get_object(**asked)["Body"].read().decode()}
+    except s3.exceptions.NoSuchKey as fault:
+        raise TaskError("S3.NoSuchKeyException", str(fault)) from fault
+
+
 def _without_waits(account: Account) -> None:
-    asked = urllib.request.Request(
-        f"{account.emulator.endpoint}/_ministack/config",
-        data=json.dumps({"stepfunctions._SFN_WAIT_SCALE": 0}).encode(),
-        method="POST",
-    )
-    with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 (loopback)
-        assert re.search(rb"_SFN_WAIT_SCALE", answer.read())
+    connection = http.client.HTTPConnection(account.emulator.endpoint.partition("://")[2], timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", "/_ministack/config", json.dumps({"stepfunctions._SFN_WAIT_SCALE": 0}))
+        assert b"_SFN_WAIT_SCALE" in connection.getresponse().read()
