@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
 import pyarrow as pa
@@ -19,14 +19,12 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from daybook.archive import Archive, parse_moment
+from daybook.archive import UNDER_WAY, Archive, parse_moment
 from daybook.buckets import delta_options
 from daybook.errors import LakeError, UsageError
 from daybook.lake import SCHEMAS, configure, dataset_of, opened, table_configuration, unwritten
 from daybook.storage import Listed, Store, trouble
 
-UNDER_WAY = timedelta(days=1)
-"""A run that began longer ago and has no closing record is taken to be over: cut off, and never resumed."""
 _COMMIT_TRIES = 10
 LOG = "_delta_log"
 """The folder of a table's log."""

@@ -101,7 +101,8 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
 
         code, out, err = cloud.call("backfill", DAY, NEXT, "--env", "cloud", "--yes", "--parallel", "2")
         assert (code, err) == (0, "")
-        assert f"✓ daily-{NEXT}-1 SUCCEEDED" in out
+        # Of a Map's iterations the emulator's histories tell nothing: tests/aws holds what is shown of them.
+        assert f"{NEXT}  daily-{NEXT}-1  SUCCEEDED" in out
         assert "SUCCEEDED backfill-" in out
 
     for day in (DAY, NEXT):

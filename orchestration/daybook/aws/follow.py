@@ -86,19 +86,25 @@ class Follower:
 
     def _hear(self, event: Mapping[str, Any]) -> None:
         self.events.append(event)
-        child = _started_by(event)
-        if child is not None and child[1] not in self._children:
-            self._children[child[1]] = self._child(*child)
+        self._follow_children(event)
         if self.listener is not None:
             self.listener(event)
+
+    def _follow_children(self, event: Mapping[str, Any]) -> None:
+        """Begin to follow what this event starts, and come to the end of what it ends: its last event comes first."""
+        started, ended = _started_by(event), _ended_by(event)
+        if started is not None and started[1] not in self._children:
+            self._children[started[1]] = self._child(*started)
+        child = self._children.get(ended) if ended else None
+        if child is not None and not child.ended:
+            self._read(child)
+            child.ended = True
 
     def _child(self, machine: str, name: str) -> _Branch:
         def tell(event: Mapping[str, Any]) -> None:
             if machine == "backfill":
                 # Of a catch-up: its dates are followed too, and what it says of them is shown as the backfill's.
-                nested = _started_by(event)
-                if nested is not None and nested[1] not in self._children:
-                    self._children[nested[1]] = self._child(*nested)
+                self._follow_children(event)
                 if self.listener is not None:
                     self.listener(event)
             elif self.child_listener is not None:
@@ -129,3 +135,11 @@ def _started_by(event: Mapping[str, Any]) -> Optional[tuple[str, str]]:
     if details["name"] == "Backfill":
         return "backfill", json.loads(details["input"])["backfill_id"]
     return None
+
+
+def _ended_by(event: Mapping[str, Any]) -> str:
+    """The name of a date's run that has ended, as this event of the backfill tells; empty where it tells of none."""
+    details = details_of(dict(event))
+    if event["type"] == "ChoiceStateEntered" and details["name"] == "DateEnded":
+        return str(json.loads(details["input"])["run_id"])
+    return ""
