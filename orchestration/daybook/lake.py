@@ -330,12 +330,11 @@ def dataset_of(delta: DeltaTable) -> pa.dataset.Dataset:
     deltalake's default one calls back into Python from Arrow's reading threads, and those abort the process (exit code 134,
     a quarter of all tries here) when they are still about at the interpreter's end.
     """
-    uri = delta.table_uri
-    if is_bucket(uri):
-        filesystem, path = pa.fs.S3FileSystem(**arrow_options()), uri[len("s3://") :].rstrip("/")
-    else:
-        # deltalake writes a folder of this machine without scheme and yet with a space as %20, which Arrow takes at its word.
-        filesystem, path = pa.fs.LocalFileSystem(), unquote(uri)
+    # deltalake writes a space as %20, which Arrow takes at its word.
+    path = unquote(delta.table_uri)
+    filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
+    if is_bucket(path):
+        filesystem, path = pa.fs.S3FileSystem(**arrow_options()), path[len("s3://") :].rstrip("/")
     return delta.to_pyarrow_dataset(filesystem=pa.fs.SubTreeFileSystem(path, filesystem))
 
 

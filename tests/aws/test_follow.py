@@ -7,20 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import re
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
-import boto3
-import pytest
-from botocore.stub import Stubber
 from rich.console import Console
 
-from daybook.aws.account import Account
-from daybook.aws.executions import Executions
 from daybook.aws.follow import LONGEST_SECONDS, SHORTEST_SECONDS, Follower
 from daybook.params import load_settings
 from daybook.progress import BackfillProgress, Progress
@@ -31,64 +24,6 @@ RUN = "daily-2025-11-30-1"
 JOB, OBJECT = "arn:aws:states:::glue:startJobRun.sync", "arn:aws:states:::aws-sdk:s3:getObject"
 CHILD = "arn:aws:states:::states:startExecution.sync:2"
 Event = dict[str, Any]
-
-
-class Aws:
-    """Step Functions with the answers that a test gives it, each checked against botocore's description of the service."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            monkeypatch.delenv(name)
-        self.client = boto3.client(
-            "stepfunctions", region_name="eu-central-1", aws_access_key_id="id", aws_secret_access_key="key"
-        )
-        self.stubber = Stubber(self.client)
-        self.stubber.activate()
-        account = Account("123456789012", "eu-central-1", "arn:aws:iam::123456789012:user/ann", "aws")
-        monkeypatch.setattr(Account, "client", lambda _, service: self.client)
-        self.executions = Executions(load_settings("prod"), account)
-
-    def history(self, machine: str, name: str, events: list[Event]) -> None:
-        """The next look at a history finds these events, of which AWS gives the newest first."""
-        self.stubber.add_response(
-            "get_execution_history",
-            {"events": [as_aws(event) for event in reversed(events)]},
-            {
-                "executionArn": self.executions.arn(machine, name),
-                "maxResults": 1000,
-                "includeExecutionData": True,
-                "reverseOrder": True,
-            },
-        )
-
-    def described(self, machine: str, name: str, status: str, **more: Any) -> None:
-        now = datetime.fromisoformat("2025-12-01T02:00:00+00:00")
-        self.stubber.add_response(
-            "describe_execution",
-            {
-                "executionArn": self.executions.arn(machine, name),
-                "stateMachineArn": self.executions.machine_arn(machine),
-                "name": name,
-                "status": status,
-                "startDate": now,
-                **more,
-            },
-            {"executionArn": self.executions.arn(machine, name)},
-        )
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
-    found = Aws(monkeypatch)
-    yield found
-    found.stubber.assert_no_pending_responses()
-
-
-def as_aws(event: Event) -> Event:
-    """An event without what is this project's own, as Step Functions gives it."""
-    own = ("executionArn", "next")
-    told = {key: value for key, value in event.items() if key not in own}
-    return {**told, "timestamp": datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00"))}
 
 
 class NoWait(random.Random):
@@ -130,7 +65,7 @@ def shown(listen: Callable[[Progress], None]) -> list[str]:
     return screen.getvalue().splitlines()
 
 
-def test_a_run_on_aws_is_shown_as_one_on_this_machine(aws: Aws, tmp_path: Path) -> None:
+def test_a_run_on_aws_is_shown_as_one_on_this_machine(aws: Any, tmp_path: Path) -> None:
     here: list[Event] = []
     events = executed(tmp_path, "daily", RUN, {"run_date": "2025-11-30"}, {}, here.append)
     # Three looks: something, nothing new, the rest; each gives all there is.
@@ -159,7 +94,7 @@ def test_a_run_on_aws_is_shown_as_one_on_this_machine(aws: Aws, tmp_path: Path) 
     assert followers[0].events[0]["executionArn"] == aws.executions.arn("daily", RUN)
 
 
-def test_an_attempt_that_failed_is_counted_without_a_notice_of_the_wait(aws: Aws, tmp_path: Path) -> None:
+def test_an_attempt_that_failed_is_counted_without_a_notice_of_the_wait(aws: Any, tmp_path: Path) -> None:
     faults = [TaskError("States.TaskFailed", "{}"), TaskError("States.TaskFailed", "{}")]
 
     def job(resource: str, arguments: Any, **_: Any) -> Event:
@@ -177,7 +112,7 @@ def test_an_attempt_that_failed_is_counted_without_a_notice_of_the_wait(aws: Aws
     ]
 
 
-def test_looks_become_rarer_while_nothing_happens_and_never_rarer_than_said(aws: Aws, tmp_path: Path) -> None:
+def test_looks_become_rarer_while_nothing_happens_and_never_rarer_than_said(aws: Any, tmp_path: Path) -> None:
     events = executed(tmp_path, "daily", RUN, {"run_date": "2025-11-30"}, {})
     aws.history("daily", RUN, events[:1])
     for _ in range(9):
@@ -192,7 +127,7 @@ def test_looks_become_rarer_while_nothing_happens_and_never_rarer_than_said(aws:
     assert clock.slept[-1] == LONGEST_SECONDS
 
 
-def test_an_execution_whose_history_never_tells_its_end_has_ended_all_the_same(aws: Aws) -> None:
+def test_an_execution_whose_history_never_tells_its_end_has_ended_all_the_same(aws: Any) -> None:
     for _ in range(3):
         aws.history("daily", RUN, [])
         aws.described("daily", RUN, "ABORTED")
@@ -200,7 +135,7 @@ def test_an_execution_whose_history_never_tells_its_end_has_ended_all_the_same(a
     assert Follower(aws.executions, "daily", RUN, clock=FakeClock()).follow().cause == "by hand"
 
 
-def test_the_days_of_a_backfill_are_followed_too(aws: Aws, tmp_path: Path) -> None:
+def test_the_days_of_a_backfill_are_followed_too(aws: Any, tmp_path: Path) -> None:
     name, run_id = "backfill-2025-11-30-2025-11-30-1", RUN
     day = executed(tmp_path, "daily", run_id, {"run_date": "2025-11-30"}, {})
     given = {"daily": "d", "backfill_id": name, "dates": [{"run_date": "2025-11-30", "run_id": run_id}], "max_concurrency": 2}

@@ -1,7 +1,7 @@
 """The deployment's state machines in the emulator, with jobs that are done here, by the real job script or by a script.
 
-The emulator's Step Functions knows neither Glue nor S3's GetObject: in the machines' files, which are else as they are, both are
-an activity, which threads of the test work on: objects are read from the emulator's S3. What waits there is scaled to nothing.
+The emulator's Step Functions knows neither Glue nor S3's GetObject: in the machines' files, which are else as they are, both
+are an activity, which threads of the test work on: objects are read from the emulator's S3. Waits are scaled to nothing.
 """
 
 from __future__ import annotations
