@@ -84,6 +84,7 @@ def asking(what: str) -> Iterator[None]:
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
+        EndpointConnectionError,
         HTTPClientError,
         NoCredentialsError,
         PartialCredentialsError,
@@ -101,7 +102,7 @@ def asking(what: str) -> Iterator[None]:
         raise AwsError(f"{what}: {_clean(str(error))}; set AWS_PROFILE to one that is in ~/.aws/config.") from None
     except ClientError as error:
         raise AwsError(f"{what}: {reason_of(error)}{_advice(code_of(error))}") from error
-    except HTTPClientError as error:
+    except (EndpointConnectionError, HTTPClientError) as error:
         raise AwsError(
             f"{what}: AWS cannot be reached ({_clean(str(error))}); look to the network, then run it again."
         ) from error

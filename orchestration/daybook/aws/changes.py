@@ -44,8 +44,8 @@ class Change:
 
     @property
     def is_dangerous(self) -> bool:
-        """Whether something that is there goes away."""
-        return self.action in ("replace", "delete")
+        """Whether something that is there goes away; what may have to go, where data would go with it."""
+        return self.action == "delete" or (self.action == "replace" and (self.holds_data or not self.perhaps))
 
     def describe(self) -> str:
         """The change on one line: sign, logical id, type, properties, and what it means."""
@@ -57,7 +57,7 @@ class Change:
             return f", if {self.condition}" if self.condition else ""
         if self.action == "import":
             return " - it is there already, and is taken into the stack"
-        if not self.is_dangerous:
+        if self.action == "modify":
             return ""
         said = {"replace": "MAY BE REPLACED" if self.perhaps else "REPLACED", "delete": "DELETED"}[self.action]
         if self.kept:

@@ -23,7 +23,11 @@ KEPT = ("deployer", "foundation")
 """The stacks that outlive the others: who may deploy, and what holds data."""
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml's loader where PyYAML was built with it.
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
     """YAML with CloudFormation's short forms; what they come to is CloudFormation's business."""
 
 
@@ -39,7 +43,7 @@ def _plain(loader: Any, node: yaml.Node) -> Any:
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_multi_constructor("!", _long_form)  # type: ignore[no-untyped-call]
+_Loader.add_multi_constructor("!", _long_form)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from daybook.cli import vacuum
 from daybook.cli import lineage
 from daybook.cli import bundle
 from daybook.cli import deploy
+from daybook.cli import doctor
 
 # isort: on
 from daybook.cli.app import app, state
@@ -30,6 +31,7 @@ __all__ = [
     "backfills",
     "bundle",
     "deploy",
+    "doctor",
     "gaps",
     "lineage",
     "main",
