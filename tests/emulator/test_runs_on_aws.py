@@ -25,7 +25,7 @@ from .machines import GLUE, arn, deployed
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-DAY, NEXT = "2025-11-28", "2025-11-29"
+DAY, NEXT, LAST = "2025-11-28", "2025-11-29", "2025-11-30"
 KEY = bytes(range(32))
 
 
@@ -105,7 +105,12 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
         assert f"{NEXT}  daily-{NEXT}-1  SUCCEEDED" in out
         assert "SUCCEEDED backfill-" in out
 
-    for day in (DAY, NEXT):
+        code, out, err = cloud.call("catch-up", "--env", "cloud", "--since", DAY, "--until", LAST, "--yes")
+        assert (code, err) == (0, "")
+        assert f"1 gap from {DAY} to {LAST}; 1 to run:" in out
+        assert f"SUCCEEDED catch-up-{LAST}-{LAST}-1" in out
+
+    for day in (DAY, NEXT, LAST):
         cloud.run_here(day)
     here = cloud.content("here")
     assert len(here) == 13
@@ -113,11 +118,11 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
 
     history = cloud.archive.history(f"daily-{DAY}-1")
     assert history[-1]["type"] == "ExecutionSucceeded"
-    assert cloud.call("runs", "--env", "cloud")[1].count("SUCCEEDED") == 2
+    assert cloud.call("runs", "--env", "cloud")[1].count("SUCCEEDED") == 3
     assert "ingest" in cloud.call("show", f"daily-{DAY}-1", "--env", "cloud")[1]
-    assert cloud.call("status", "--env", "cloud", "--at", "2025-11-30T09:00")[0] == 0
-    code, out, _ = cloud.call("gaps", "--env", "cloud", "--since", DAY, "--until", "2025-11-30", "--json")
-    assert (code, [gap["run_date"] for gap in json.loads(out)["gaps"]]) == (1, ["2025-11-30"])
+    assert cloud.call("status", "--env", "cloud", "--at", "2025-12-01T09:00")[0] == 0
+    code, out, _ = cloud.call("gaps", "--env", "cloud", "--since", "2025-11-27", "--until", LAST, "--json")
+    assert (code, [gap["run_date"] for gap in json.loads(out)["gaps"]]) == (1, ["2025-11-27"])
     code, out, _ = cloud.call("sql", "SELECT count(*) AS days FROM gold.daily_sales", "--env", "cloud", "--json")
     assert code == 0
     assert json.loads(out)[0]["days"] >= 2
