@@ -16,7 +16,7 @@ from daybook.archive import Archive, Record
 from daybook.backfills import Plan
 from daybook.errors import UsageError
 from daybook.params import Settings
-from daybook.stages import STAGES
+from daybook.stages import STAGES, run_date_of
 from daybook.stewardship import Start
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class Home(Protocol):
 
     def require_ready(self) -> None:
         """Tell at once what is wrong for certain, rather than by a run that fails after its retries."""
+
+    def settle(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
+        """Put on record how runs of these dates ended that nobody could close, before it is decided which dates to run."""
 
     def run(self, run_date: date, begin: Begin, showing: Showing, *, follow: bool = True) -> Record:
         """Run a date to its end; returns its record. ``StillRunning`` where nobody waits for that."""
@@ -124,6 +127,9 @@ class _Laptop:
 
         open_landing(self._settings.landing)
         require_writable(self._settings.lake)
+
+    def settle(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
+        """Each date's next run does it, under its lock; who works on a date is known here without."""
 
     def run(self, run_date: date, begin: Begin, showing: Showing, *, follow: bool = True) -> Record:
         from daybook.laptop import run_day
@@ -191,6 +197,16 @@ class _Aws:
     def require_ready(self) -> None:
         """Whether there are credentials; what they may do, each call tells in a sentence."""
         self._executions.machine_arn("daily")
+
+    def settle(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
+        from daybook.aws.runs import close_lost
+
+        between = [
+            run_id
+            for run_id in Archive(self._settings.archive).run_ids()
+            if (first is None or first <= run_date_of(run_id)) and (last is None or run_date_of(run_id) <= last)
+        ]
+        close_lost(self._settings, self._executions, between)
 
     def run(self, run_date: date, begin: Begin, showing: Showing, *, follow: bool = True) -> Record:
         from daybook.aws.runs import follow_day, start_day

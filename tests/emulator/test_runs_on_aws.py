@@ -193,3 +193,18 @@ def test_a_deployment_that_is_not_there_is_one_sentence(cloud: Cloud) -> None:
     code, _, err = cloud.call("run", "--env", "cloud", "--date", DAY)
     assert (code, err.count("\n")) == (1, 1)
     assert "There is no state machine daybook-cloud-daily in account" in err
+
+
+def test_a_run_that_was_stopped_is_closed_before_a_backfill_decides_what_to_run(cloud: Cloud) -> None:
+    with deployed(cloud.account, "cloud", cloud.job, workers=0):
+        assert cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[0] == 0
+        code, out, _ = cloud.call("backfill", DAY, DAY, "--env", "cloud", "--yes")
+        assert (code, f"under way: daily-{DAY}-1" in out) == (0, True)
+
+        execution = f"{arn(cloud.account, 'cloud', 'daily').replace('stateMachine', 'execution')}:daily-{DAY}-1"
+        cloud.account.client("stepfunctions").stop_execution(executionArn=execution)
+        code, out, _ = cloud.call("backfill", DAY, DAY, "--env", "cloud", "--yes", "--no-follow")
+        assert (code, "1 to run" in out) == (0, True)
+        assert cloud.archive.run(f"daily-{DAY}-1")["outcome"] == "FAILED"
+        assert f"backfill-{DAY}-{DAY}-1 goes on on AWS" in out
+        assert "RUNNING" in cloud.call("backfills", "--env", "cloud")[1]

@@ -147,7 +147,7 @@ def judged(executions: Executions, record: Record) -> Record:
     if of_run and of_run[-1].running:
         return {**record, "reasons": [f"The run is under way: {of_run[-1]}."]}
     how = f"its execution ended as {of_run[-1].status}" if of_run else "no execution of it was ever started"
-    return {**record, "state": "lost", "outcome": "FAILED", "reasons": [f"lost: {how} without a closing record"]}
+    return {**record, "state": "lost", "outcome": "FAILED", "reasons": [f"lost: {how}, and there is no closing record"]}
 
 
 _KEPT = ("env", "run_date", "overrides", "first_stage", "part_of", "failure")

@@ -76,6 +76,7 @@ def backfill(
     require_own_lake(settings)
     home = home_of(settings)
     home.require_ready()
+    home.settle(parse_run_date(first), parse_run_date(last))
     plan = plan_backfill(settings, parse_run_date(first), parse_run_date(last), force=force, first_stage=_first_stage(stages))
     if not as_json:
         _print_plan(plan)
@@ -123,6 +124,7 @@ def catch_up(
     require_own_lake(settings)
     home = home_of(settings)
     home.require_ready()
+    home.settle(parse_run_date(since) if since else None, parse_run_date(until) if until else None)
     found = find_gaps(
         settings,
         now=datetime.now(timezone.utc),
