@@ -7,7 +7,8 @@ Nothing of Daybook is imported. The emulator is ministack as it is, but for this
 - its schedules' clock can be moved, by the seconds in FOLDER/ahead, and is looked at often, for no test can wait until two
   in the morning; and it puts the moment where a schedule's input says <aws.scheduler.scheduled-time>, as AWS does;
 - its CloudFormation makes composite alarms and Glue's security configurations too, by its own services, which have them;
-- it knows no metric math: an alarm on an expression is made on a metric that nobody sends, for tests to set.
+- it knows no metric math: an alarm on an expression is made on a metric that nobody sends, for tests to set;
+- waits of state machines, between tries too, take no time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main(folder: Path) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack.app import app
-    from ministack.services import eventbridge, scheduler
+    from ministack.services import eventbridge, scheduler, stepfunctions
     from ministack.services.cloudformation import provisioners
 
     def now() -> float:
@@ -53,6 +54,7 @@ def main(folder: Path) -> None:
 
     eventbridge._invoke_target = invoke_at
 
+    stepfunctions._SFN_WAIT_SCALE = 0.0
     provisioners._RESOURCE_HANDLERS.update(handlers())
     put = provisioners._cw_metric_alarm_put
 
