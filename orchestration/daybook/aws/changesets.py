@@ -134,7 +134,7 @@ class Stacks:
                 **({"ImportExistingResources": True} if creates else {}),
                 **self._by_role(template),
             )
-            found = self._described(asked["Id"])
+            found = self._described(state.name, asked["Id"])
         if found["Status"] != "FAILED":
             return ChangeSet(asked["Id"], state.name, creates, read_changes(found["Changes"]))
         self.withdraw(ChangeSet(asked["Id"], state.name, creates, []), template)
@@ -146,7 +146,7 @@ class Stacks:
     def withdraw(self, change_set: ChangeSet, template: Template) -> None:
         """Remove a change set that is not carried out, and the empty shell of a stack that was to hold it."""
         with asking(f"The change set of {change_set.stack} could not be removed"):
-            self._client.delete_change_set(ChangeSetName=change_set.arn)
+            self._client.delete_change_set(StackName=change_set.stack, ChangeSetName=change_set.arn)
             if change_set.creates:
                 self._client.delete_stack(StackName=change_set.stack, **self._by_role(template, "RoleARN"))
 
@@ -156,7 +156,7 @@ class Stacks:
         with asking(f"The changes of {change_set.stack} could not be carried out"):
             # What was made before something failed goes with it, or the next attempt would find its names taken.
             retained = {"RetainExceptOnCreate": True} if change_set.creates else {}
-            self._client.execute_change_set(ChangeSetName=change_set.arn, **retained)
+            self._client.execute_change_set(StackName=change_set.stack, ChangeSetName=change_set.arn, **retained)
         self._follow(change_set.stack, change_set.stack, seen, watch, ("CREATE_COMPLETE", "UPDATE_COMPLETE"))
 
     def delete(self, template: Template, watch: Watch = lambda event: None) -> None:
@@ -185,16 +185,16 @@ class Stacks:
             time.sleep(POLL_SECONDS)
         raise AssertionError("a last try ends")
 
-    def _described(self, arn: str) -> dict[str, Any]:
+    def _described(self, stack: str, arn: str) -> dict[str, Any]:
         """A change set when it has been worked out, with all its changes, which come in pages."""
         while True:
-            found: dict[str, Any] = self._client.describe_change_set(ChangeSetName=arn)
+            found: dict[str, Any] = self._client.describe_change_set(StackName=stack, ChangeSetName=arn)
             if found["Status"] not in _OPEN:
                 break
             time.sleep(POLL_SECONDS)
         token = found.get("NextToken")
         while token:
-            page = self._client.describe_change_set(ChangeSetName=arn, NextToken=token)
+            page = self._client.describe_change_set(StackName=stack, ChangeSetName=arn, NextToken=token)
             found["Changes"] += page["Changes"]
             token = page.get("NextToken")
         return found
