@@ -64,7 +64,7 @@ class Executions:
     def __init__(self, settings: Settings, account: Optional[Account] = None) -> None:
         self.env = settings.env
         region = settings.deployment.region if settings.deployment else None
-        self._account = account or connect(region, f"daybook … --env {settings.env}")
+        self._account = account or connect(region, f"daybook --env {settings.env}")
         self._client = self._account.client("stepfunctions")
 
     def machine_arn(self, machine: str) -> str:
