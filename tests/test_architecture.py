@@ -30,6 +30,7 @@ ORDER = [
     "demo",
     "states",
     "sources",
+    "delta",
     "lake",
     "versions",
     "publication",
