@@ -85,19 +85,20 @@ class OpenTables:
         self._newest: dict[str, tuple[DeltaTable, str]] = {}
         self._earlier: dict[tuple[str, int], DeltaTable] = {}
         self._datasets: dict[tuple[str, int], tuple[str, ds.Dataset]] = {}
+        self._logs: dict[str, Store] = {}
 
     def get(self, uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
         """The table at a version, or its newest; None where there is no table."""
         if version is not None:
             return self._at(uri, version)
         kept = self._newest.get(uri)
-        if kept is not None and _mark(uri, kept[0].version()) == kept[1] and not _mark(uri, kept[0].version() + 1):
+        if kept is not None and self._mark(uri, kept[0].version()) == kept[1] and not self._mark(uri, kept[0].version() + 1):
             return kept[0]
         delta = open_delta(uri)
         if delta is None:
             self._newest.pop(uri, None)
         else:
-            self._newest[uri] = (delta, _mark(uri, delta.version()))
+            self._newest[uri] = (delta, self._mark(uri, delta.version()))
         return delta
 
     def _at(self, uri: str, version: int) -> Optional[DeltaTable]:
@@ -121,7 +122,7 @@ class OpenTables:
         before = -1 if kept is None else kept[0].version()
         yield
         if kept is not None and kept[0].version() <= before + 1:
-            self._newest[uri] = (kept[0], _mark(uri, kept[0].version()))
+            self._newest[uri] = (kept[0], self._mark(uri, kept[0].version()))
 
     def dataset(self, uri: str, delta: DeltaTable) -> ds.Dataset:
         """The files of a table that ``newest`` or ``at`` gave; footers that were read once stay in memory."""
@@ -132,10 +133,10 @@ class OpenTables:
             self._datasets[uri, version] = kept
         return kept[1]
 
-
-def _mark(uri: str, version: int) -> str:
-    """What tells a version's entry in the log from any other that had its name; empty where there is none."""
-    try:
-        return Store(f"{uri}/_delta_log").mark(f"{version:020d}.json")
-    except FileNotFoundError:
-        return ""
+    def _mark(self, uri: str, version: int) -> str:
+        """What tells a version's entry in the log from any other that had its name; empty where there is none."""
+        log = self._logs.get(uri) or self._logs.setdefault(uri, Store(f"{uri}/_delta_log"))
+        try:
+            return log.mark(f"{version:020d}.json")
+        except FileNotFoundError:
+            return ""
