@@ -83,5 +83,9 @@ class BundleError(DaybookError):
     """The bundle that jobs on AWS run from could not be built."""
 
 
+class TellingError(DaybookError):
+    """AWS did not take a run's message or its metrics."""
+
+
 class StageError(DaybookError):
     """A stage cannot go on."""

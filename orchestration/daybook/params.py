@@ -64,6 +64,10 @@ class Settings(BaseModel):
         pattern=r"^https?://[^\s@?]+$",
         description="Endpoint that closed runs are posted to as OpenLineage events.",
     )
+    tell: Literal["trouble", "always"] = Field(
+        default="trouble", description="Whether people get a message of good days without a warning, too."
+    )
+    prices: Optional[str] = Field(default=None, description="A file in params/prices/, without .yaml; without it no costs.")
     default_run_date: Optional[date] = Field(default=None, description="The business date when none is given.")
 
     # Not in the file: how this object came to be, so that it can be handed on to a stage.
