@@ -186,9 +186,9 @@ class Sum:
     runs: int
     without: Sequence[str]
     """Runs whose record says nothing of a cost."""
-    prices: Sequence[str]
+    prices: tuple[str, ...]
     """The tables they were counted by: ``us-east-1 as of 2026-06-30``."""
-    bases: Sequence[str]
+    bases: tuple[str, ...]
     not_counted: Sequence[str]
 
 
@@ -228,8 +228,8 @@ def sum_costs(runs: Sequence[Record]) -> list[Sum]:
                 total=sum((Decimal(each["total"]) for each in costs), Decimal(0)),
                 runs=len(own),
                 without=without,
-                prices=sorted({f"{each['prices']['region']} as of {each['prices']['as_of']}" for each in costs}),
-                bases=sorted({each["basis"] for each in costs}),
+                prices=tuple(sorted({f"{each['prices']['region']} as of {each['prices']['as_of']}" for each in costs})),
+                bases=tuple(sorted({each["basis"] for each in costs})),
                 not_counted=list(dict.fromkeys(name for each in costs for name in each["not_counted"])),
             )
         )

@@ -10,6 +10,7 @@ import click
 # Commands are listed in the order in which their modules are imported.
 from daybook.cli import runs
 from daybook.cli import status
+from daybook.cli import cost
 from daybook.cli import gaps
 from daybook.cli import backfills
 from daybook.cli import stewards
@@ -28,6 +29,7 @@ __all__ = [
     "app",
     "backfills",
     "bundle",
+    "cost",
     "gaps",
     "lineage",
     "main",
