@@ -182,7 +182,7 @@ def run_daily(tmp_path: Any, script: list[Any]) -> Any:
         services={JOB: Scripted(*script), GET: Scripted(*[outcome] * 9)},
         journal=tmp_path / "history.jsonl",
         clock=FakeClock(),
-        random=random.Random(7),
+        random=random.Random(7),  # noqa: S311
     )
 
 

@@ -1,4 +1,4 @@
-"""What a job tells AWS: the calls themselves, by botocore's own descriptions of the services, and when the job script makes them."""
+"""What a job tells AWS: the calls, by botocore's own descriptions of the services, and when the job script makes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from daybook.errors import TellingError
 from daybook.params import load_settings, project_root
 
 sys.path.insert(0, str(project_root() / "orchestration"))
-import glue_job  # noqa: E402 (a script beside the package)
+import glue_job
 
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:daybook-prod"
 EXECUTION = "arn:aws:states:eu-central-1:123456789012:execution:daybook-prod-daily:daily-2025-11-30-1"
@@ -37,7 +37,7 @@ class Services:
         self.made: List[str] = []
         make = boto3.client
         for name in ("sns", "cloudwatch", "stepfunctions"):
-            self._stubs[name] = Stubber(make(name, "eu-central-1", aws_access_key_id="a", aws_secret_access_key="b"))
+            self._stubs[name] = Stubber(make(name, "eu-central-1", aws_access_key_id="a", aws_secret_access_key="b"))  # noqa: S106
             self._stubs[name].activate()
 
     def client(self, name: str, **_: Any) -> Any:
@@ -205,7 +205,9 @@ def test_without_a_topic_nobody_is_asked(services: Services, archive: Archive, m
     assert (seen["extra"], seen["history"]) == ({"failure": "null", "execution": local}, None)
 
 
-def test_a_notify_that_failed_tells_nobody_itself(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notify_that_failed_tells_nobody_itself(
+    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     failure = {"exception": "LakeError", "message": "gold is not there\nat all"}
     record = {"stage": "notify", "outcome": "FAILED", "details": {}, "failure": failure}
     code, _ = call(monkeypatch, archive, record, "--topic_arn", TOPIC)
@@ -226,7 +228,7 @@ def test_a_summary_sends_the_backfills_message(services: Services, home: Path, m
 
     archive = Archive(load_settings("local").archive)
     name = carry_out(archive, plan_of(1, 2), ["SKIPPED", "FAILED"])
-    body = f"Daybook local: backfill of 2025-11-01 to 2025-11-02: 1 skipped, 1 failed\n2025-11-02 FAILED: "
+    body = "Daybook local: backfill of 2025-11-01 to 2025-11-02: 1 skipped, 1 failed\n2025-11-02 FAILED: "
     answers = {"TopicArn": TOPIC, "Subject": body.splitlines()[0], "Message": ANY}
     given = ["--errand", "summary", "--env", "local", "--execution", name, "--topic_arn", TOPIC]
     monkeypatch.setattr(sys, "argv", ["glue_job.py", *given])
@@ -249,7 +251,9 @@ def test_a_history_that_is_not_told_leaves_an_estimate_and_a_closed_run(
     def refused() -> Any:
         raise PermissionError("no")
 
-    run = daybook.execution.close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=refused)
+    run = daybook.execution.close_run(
+        archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=refused
+    )
     assert run["cost"]["basis"] == "estimated"
     assert "its history was not told (PermissionError)" in caplog.text
 
