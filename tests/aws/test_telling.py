@@ -77,6 +77,13 @@ def test_a_message_is_published_as_it_is(services: Services) -> None:
     assert send_message(TOPIC, MESSAGE) == "m-1"
 
 
+def test_a_message_that_grew_when_it_was_searched_is_cut_to_what_sns_takes(services: Services) -> None:
+    grown = {"subject": "[redacted:customer_name] " * 9, "body": "line\n" + "[redacted:customer_name] " * 99}
+    expected = {"TopicArn": TOPIC, "Subject": grown["subject"][:99], "Message": ANY}
+    services.answer("sns", "publish", {"MessageId": "m-1"}, expected)
+    send_message(TOPIC, grown)
+
+
 def test_a_message_that_is_not_taken_is_one_sentence_that_names_the_topic(services: Services) -> None:
     services.refuse("sns", "publish", "AuthorizationError")
     with pytest.raises(TellingError) as told:

@@ -12,6 +12,7 @@ from typing import Any
 from daybook.archive import Record
 from daybook.aws.metrics import NAMESPACE, Datapoint
 from daybook.errors import TellingError
+from daybook.messages import Message, body, subject
 
 _MOST_DATAPOINTS = 1000
 """PutMetricData takes so many at once, and 1 MB: one is some 300 bytes."""
@@ -23,7 +24,9 @@ def send_message(topic_arn: str, message: Record) -> str:
 
     try:
         client = boto3.client("sns", config=_patiently())
-        sent = client.publish(TopicArn=topic_arn, Subject=message["subject"], Message=message["body"])
+        # What stands for personal data may be longer than what it stands for.
+        fitting = Message(subject(message["subject"]), body(message["body"].splitlines()))
+        sent = client.publish(TopicArn=topic_arn, Subject=fitting.subject, Message=fitting.body)
     except _faults() as error:
         raise TellingError(
             f"The message was not sent by {topic_arn} ({_said(error)}); see that the topic is there and that the job's role "
