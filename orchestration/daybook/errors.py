@@ -87,5 +87,13 @@ class TellingError(DaybookError):
     """AWS did not take a run's message or its metrics."""
 
 
+class AwsError(DaybookError):
+    """AWS could not be asked, or refused: the message says what was asked, where, and what AWS says."""
+
+
+class DeploymentError(AwsError):
+    """A deployment could not be made or removed: the message names the stack and the resource that failed first."""
+
+
 class StageError(DaybookError):
     """A stage cannot go on."""

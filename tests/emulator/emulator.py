@@ -22,6 +22,8 @@ import pytest
 HERE = Path(__file__).resolve().parent
 PYTHON = HERE.parents[1] / ".tools" / "emulator" / "venv" / "bin" / "python"
 REGION = "eu-central-1"
+SECRET = "emulated"  # noqa: S105 (it opens nothing)
+"""The secret access key of every account's root."""
 Found = TypeVar("Found")
 
 
@@ -64,7 +66,7 @@ class Emulator:
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ALLOW_HTTP": "true",  # delta-rs and obstore refuse plain http otherwise
             "AWS_ACCESS_KEY_ID": account,
-            "AWS_SECRET_ACCESS_KEY": "emulated",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -97,12 +99,22 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def emulating(folder: Path) -> Iterator[Emulator]:
-    """An emulator for as long as the context lasts."""
+def emulating(folder: Path, *, held_to_policies: bool = False) -> Iterator[Emulator]:
+    """An emulator for as long as the context lasts; ``held_to_policies`` lets callers do what their policies say only."""
     if not PYTHON.exists():
         pytest.skip("AWS IS NOT EMULATED, so nothing of it is tested: `make emulator` gets what it takes (a package index)")
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([str(PYTHON), str(HERE / "serve.py"), str(folder)], stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen(
+            [str(PYTHON), str(HERE / "serve.py"), str(folder)],
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env={
+                **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+                "AWS_SECRET_ACCESS_KEY": SECRET,
+                "AUTH": str(held_to_policies).lower(),
+            },
+        )
     emulator = Emulator(process, folder)
     try:
         eventually(emulator._is_ready, "the emulator answers")

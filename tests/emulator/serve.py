@@ -7,7 +7,10 @@ Nothing of Daybook is imported. The emulator is ministack as it is, but for this
 - its schedules' clock can be moved, by the seconds in FOLDER/ahead, and is looked at often, for no test can wait until two
   in the morning; and it puts the moment where a schedule's input says <aws.scheduler.scheduled-time>, as AWS does;
 - its CloudFormation makes composite alarms and Glue's security configurations too, by its own services, which have them;
-- it knows no metric math: an alarm on an expression is made on a metric that nobody sends, for tests to set.
+- it knows no metric math: an alarm on an expression is made on a metric that nobody sends, for tests to set;
+- where it holds callers to their policies, it knows the condition cloudformation:RoleArn, and takes plain http on loopback for
+  the encrypted connection that policies ask for;
+- waits of state machines, between tries too, take no time.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ def main(folder: Path) -> None:
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
     from ministack.app import app
-    from ministack.services import eventbridge, scheduler
+    from ministack.core import iam_actions, iam_evaluator
+    from ministack.services import eventbridge, scheduler, stepfunctions
     from ministack.services.cloudformation import provisioners
 
     def now() -> float:
@@ -53,7 +57,21 @@ def main(folder: Path) -> None:
 
     eventbridge._invoke_target = invoke_at
 
+    stepfunctions._SFN_WAIT_SCALE = 0.0
     provisioners._RESOURCE_HANDLERS.update(handlers())
+    context = iam_actions.request_tag_context
+
+    def context_with_role(service: str, action: str, body: bytes, params: dict[str, Any]) -> dict[str, Any]:
+        role = {"cloudformation:RoleArn": params["RoleARN"][0]} if service == "cloudformation" and "RoleARN" in params else {}
+        return {**context(service, action, body, params), **role}
+
+    iam_actions.request_tag_context = context_with_role
+    resolve = iam_evaluator._resolve_condition_key
+
+    def resolve_as_encrypted(key: str, asked: Any) -> Any:
+        return {"aws:securetransport": "true", "s3:tlsversion": "1.3"}.get(key.lower()) or resolve(key, asked)
+
+    iam_evaluator._resolve_condition_key = resolve_as_encrypted
     put = provisioners._cw_metric_alarm_put
 
     def put_simple(name: str, properties: dict[str, Any]) -> Any:

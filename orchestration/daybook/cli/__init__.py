@@ -19,6 +19,8 @@ from daybook.cli import privacy
 from daybook.cli import vacuum
 from daybook.cli import lineage
 from daybook.cli import bundle
+from daybook.cli import deploy
+from daybook.cli import doctor
 
 # isort: on
 from daybook.cli.app import app, state
@@ -30,6 +32,8 @@ __all__ = [
     "backfills",
     "bundle",
     "cost",
+    "deploy",
+    "doctor",
     "gaps",
     "lineage",
     "main",
