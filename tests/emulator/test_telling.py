@@ -19,6 +19,7 @@ import pytest
 from daybook.archive import Archive, Record
 from daybook.aws.metrics import METRICS, NAMESPACE, datapoints_of
 
+from ..infra.templates import Template
 from ..runs.shop import add_tiny_shop, copy_project, land_tiny_day
 from .emulator import Account, eventually
 
@@ -167,3 +168,49 @@ def test_a_day_of_a_backfill_is_counted_and_not_told(deployment: Deployment) -> 
     assert ended.returncode == 0, ended.stderr
     assert deployment.messages() == []
     assert deployment.sum_of("Runs", {"Environment": "tiny", "Outcome": "FAILED"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("machine", "status", "error", "told"),
+    [
+        # The run's or the backfill's own message says it.
+        ("daily", "FAILED", {"error": "Daybook.Failed"}, False),
+        ("daily", "FAILED", {"error": "Daybook.Rejected"}, False),
+        ("backfill", "FAILED", {"error": "Daybook.DatesFailed"}, False),
+        # Nobody has said it.
+        ("daily", "FAILED", {"error": "Daybook.NotifyFailed"}, True),
+        ("backfill", "FAILED", {"error": "Daybook.SummaryFailed"}, True),
+        ("nightly", "FAILED", {"error": "Daybook.NotStarted"}, True),
+        ("daily", "FAILED", {"error": "States.Runtime"}, True),
+        ("daily", "TIMED_OUT", {"error": "States.Timeout"}, True),
+        ("daily", "ABORTED", {"error": None}, True),
+        ("daily", "ABORTED", {}, True),
+        # An event that does not say why.
+        ("daily", "FAILED", {}, True),
+        ("daily", "SUCCEEDED", {}, False),
+    ],
+)
+def test_the_rule_tells_of_bad_ends_that_nobody_has_told(
+    aws_account: Account, machine: str, status: str, error: dict[str, Any], told: bool
+) -> None:
+    pattern = Template("watch").resources["BadEnds"]["Properties"]["EventPattern"]
+    arn = f"arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-{machine}"
+    given = json.dumps({"env": "prod", "run_date": DAY})
+
+    def matches(text: str) -> bool:
+        event = {
+            "id": "1",
+            "account": "123456789012",
+            "time": "2025-12-01T02:00:00Z",
+            "region": "eu-central-1",
+            "resources": [],
+            "source": "aws.states",
+            "detail-type": "Step Functions Execution Status Change",
+            "detail": {"stateMachineArn": arn, "status": status, "input": text, **error},
+        }
+        client = aws_account.client("events")
+        return bool(client.test_event_pattern(EventPattern=json.dumps(pattern), Event=json.dumps(event))["Result"])
+
+    assert matches(given) is told
+    # A day of a backfill is the backfill's to tell of, whatever becomes of it.
+    assert not matches(json.dumps({"part_of": "backfill-1", "run_date": DAY}))
