@@ -7,7 +7,7 @@ PY ?= >=3.9,<3.13
 DAYBOOK = $(VENV)/bin/daybook
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test test-fast conformance bench lint lint-infra format lab lock clean
+.PHONY: help setup demo test test-fast conformance emulator bench lint lint-infra format lab lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,7 +28,7 @@ demo: setup ## make a seeded shop's landing files, run its last day and the week
 	$(DAYBOOK) demo
 	@for day in 23 24 25 26 27 28 29 30; do $(DAYBOOK) run --date 2025-11-$$day || exit $$?; done
 
-test: setup $(if $(shell command -v npm),.tools/conformance/ready) ## run all tests (ARGS="..." for pytest)
+test: setup .tools/emulator/ready $(if $(shell command -v npm),.tools/conformance/ready) ## run all tests (ARGS="..." for pytest)
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: setup ## run the tests that start no kernels
@@ -45,6 +45,15 @@ test-fast: setup ## run the tests that start no kernels
 
 conformance: setup .tools/conformance/ready ## hold the state machines' interpreter against another one
 	$(VENV)/bin/python -m pytest tests/conformance
+
+# An emulator of AWS, in an environment of its own: it needs a newer Python and another botocore than jobs have.
+.tools/emulator/ready: tests/emulator/requirements.lock | $(filter .tools/bin/uv,$(UV))
+	@test -x .tools/emulator/venv/bin/python || $(UV) venv --quiet --python '>=3.10,<3.13' .tools/emulator/venv
+	$(UV) pip sync --quiet --require-hashes --python .tools/emulator/venv/bin/python tests/emulator/requirements.lock
+	@touch $@
+
+emulator: setup .tools/emulator/ready ## test what is there for AWS against an emulator of it, on loopback
+	$(VENV)/bin/python -m pytest tests/emulator
 
 bench: setup ## measure what speed is claimed for, side by side
 	$(VENV)/bin/python -m tests.benchmarks.validation
@@ -75,6 +84,7 @@ lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks anew, after a change of
 	$(LOCK) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) infra/lint.in --output-file infra/lint.lock
 	$(LOCK) tests/conformance/requirements.in --constraint requirements-dev.lock --output-file tests/conformance/requirements.lock
+	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) tests/emulator/requirements.in --output-file tests/emulator/requirements.lock
 	cd tests/conformance && npm install --silent --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what the demo and the tests made (not the environments)

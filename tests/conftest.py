@@ -18,6 +18,8 @@ import daybook.purge
 from daybook.params import project_root
 from daybook.storage import Store
 
+from .emulator.emulator import Account, Emulator, emulating
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How long chaos goes on, and which instants it draws."""
@@ -41,6 +43,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "home"
     monkeypatch.setenv("DAYBOOK_HOME", str(place))
     return place
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """An emulator of AWS on loopback, one for all tests of a process; skipped, loudly, where it is not installed."""
+    with emulating(tmp_path_factory.mktemp("emulator")) as running:
+        yield running
+
+
+@pytest.fixture
+def aws_account(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Account:
+    """An empty account of the emulator, for this test and the processes it starts."""
+    return emulator.enter(monkeypatch)
 
 
 @dataclass(frozen=True)

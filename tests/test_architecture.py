@@ -21,6 +21,8 @@ ORDER = [
     "contracts",
     "locks",
     "archive",
+    "cost",
+    "messages",
     "freshness",
     "provenance",
     "lineage",

@@ -83,5 +83,17 @@ class BundleError(DaybookError):
     """The bundle that jobs on AWS run from could not be built."""
 
 
+class TellingError(DaybookError):
+    """AWS did not take a run's message or its metrics."""
+
+
+class AwsError(DaybookError):
+    """AWS could not be asked, or refused: the message says what was asked, where, and what AWS says."""
+
+
+class DeploymentError(AwsError):
+    """A deployment could not be made or removed: the message names the stack and the resource that failed first."""
+
+
 class StageError(DaybookError):
     """A stage cannot go on."""

@@ -10,11 +10,22 @@ import os
 import re
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, Union
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from daybook.errors import ParamsError, UsageError
 
@@ -30,6 +41,17 @@ def project_root() -> Path:
 def daybook_home() -> Path:
     """Where a laptop keeps lake, archive and report: ``DAYBOOK_HOME``, else ``.daybook/`` in the checkout."""
     return Path(os.environ.get("DAYBOOK_HOME", project_root() / ".daybook")).resolve()
+
+
+class Deployment(BaseModel):
+    """What a deployment on AWS is besides its places: `daybook deploy` reads it, and no run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    region: Optional[str] = Field(default=None, pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", description="AWS region.")
+    parameters: dict[str, Union[StrictBool, StrictInt, StrictFloat, StrictStr]] = Field(
+        default_factory=dict, description="Parameters of the templates in infra/, by name."
+    )
 
 
 class Settings(BaseModel):
@@ -64,7 +86,12 @@ class Settings(BaseModel):
         pattern=r"^https?://[^\s@?]+$",
         description="Endpoint that closed runs are posted to as OpenLineage events.",
     )
+    tell: Literal["trouble", "always"] = Field(
+        default="trouble", description="Whether people get a message of good days without a warning, too."
+    )
+    prices: Optional[str] = Field(default=None, description="A file in params/prices/, without .yaml; without it no costs.")
     default_run_date: Optional[date] = Field(default=None, description="The business date when none is given.")
+    deployment: Optional[Deployment] = Field(default=None, description="For `daybook deploy`: region, parameters of infra/.")
 
     # Not in the file: how this object came to be, so that it can be handed on to a stage.
     env: str = Field(exclude=True)

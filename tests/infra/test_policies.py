@@ -17,7 +17,7 @@ import pytest
 
 import daybook
 
-from .templates import NAMES, Template, machine_file, role_statements
+from .templates import NAMES, Template, exports, machine_file, role_statements
 
 PACKAGE = Path(daybook.__file__).parent
 MACHINES = {"Daily": "daily", "Backfill": "backfill", "CatchUp": "catch_up", "Nightly": "nightly"}
@@ -67,6 +67,9 @@ OBSTORE = {
 """By the function of obstore; deltalake reads and writes tables by the same requests."""
 CLIENTS = {
     ("secretsmanager", "get_secret_value"): {"secretsmanager:GetSecretValue"},
+    ("sns", "publish"): {"sns:Publish"},
+    ("cloudwatch", "put_metric_data"): {"cloudwatch:PutMetricData"},
+    ("stepfunctions", "get_execution_history"): {"states:GetExecutionHistory"},
     # Only `daybook rekey`, which a person runs.
     ("secretsmanager", "put_secret_value"): set(),
 }
@@ -74,8 +77,6 @@ CLIENTS = {
 JOB_BESIDES = {
     "kms:Decrypt": "every bucket that it reads is encrypted",
     "kms:GenerateDataKey": "every bucket that it writes to is encrypted",
-    "cloudwatch:PutMetricData": "daybook/aws/metrics.py",
-    "sns:Publish": "the message of the notify stage and of a backfill's summary",
     "logs:CreateLogGroup": "Glue writes what the script prints",
     "logs:CreateLogStream": "Glue writes what the script prints",
     "logs:PutLogEvents": "Glue writes what the script prints",
@@ -83,8 +84,62 @@ JOB_BESIDES = {
     "glue:GetSecurityConfiguration": "Glue reads the security configuration",
 }
 
+COMMANDS = {
+    ("sts", "get_caller_identity"): set(),  # Everybody may ask who they are.
+    ("cloudformation", "create_change_set"): {"cloudformation:CreateChangeSet"},
+    ("cloudformation", "describe_change_set"): {"cloudformation:DescribeChangeSet"},
+    # To make or change a stack by it is to make or change the stack.
+    ("cloudformation", "execute_change_set"): {
+        "cloudformation:ExecuteChangeSet",
+        "cloudformation:CreateStack",
+        "cloudformation:UpdateStack",
+    },
+    ("cloudformation", "delete_change_set"): {"cloudformation:DeleteChangeSet"},
+    ("cloudformation", "delete_stack"): {"cloudformation:DeleteStack"},
+    ("cloudformation", "describe_stacks"): {"cloudformation:DescribeStacks"},
+    ("cloudformation", "describe_stack_events"): {"cloudformation:DescribeStackEvents"},
+    ("cloudformation", "describe_stack_resources"): {"cloudformation:DescribeStackResources"},
+    ("cloudformation", "get_template"): {"cloudformation:GetTemplate"},
+    # Objects of an encrypted bucket are read and written in the caller's name; what is not there is told by ListBucket.
+    ("s3", "head_object"): {"s3:GetObject", "s3:ListBucket", "kms:Decrypt"},
+    ("s3", "put_object"): {"s3:PutObject", "kms:GenerateDataKey"},
+    ("s3", "head_bucket"): {"s3:ListBucket"},
+    ("s3", "list_object_versions"): {"s3:ListBucketVersions"},
+    ("s3", "get_bucket_encryption"): {"s3:GetEncryptionConfiguration"},
+    ("s3", "get_public_access_block"): {"s3:GetBucketPublicAccessBlock"},
+    ("s3", "get_bucket_versioning"): {"s3:GetBucketVersioning"},
+    ("kms", "describe_key"): {"kms:DescribeKey"},
+    ("secretsmanager", "describe_secret"): {"secretsmanager:DescribeSecret"},
+    ("stepfunctions", "describe_state_machine"): {"states:DescribeStateMachine"},
+    ("stepfunctions", "start_execution"): {"states:StartExecution"},
+    ("stepfunctions", "describe_execution"): {"states:DescribeExecution"},
+    ("glue", "get_job"): {"glue:GetJob"},
+    ("scheduler", "get_schedule"): {"scheduler:GetSchedule"},
+    ("sns", "list_subscriptions_by_topic"): {"sns:ListSubscriptionsByTopic"},
+    ("sqs", "get_queue_url"): {"sqs:GetQueueUrl"},
+    ("sqs", "get_queue_attributes"): {"sqs:GetQueueAttributes"},
+    ("iam", "get_role"): {"iam:GetRole"},
+    ("iam", "simulate_principal_policy"): {"iam:SimulatePrincipalPolicy"},
+    ("logs", "describe_log_groups"): {"logs:DescribeLogGroups"},
+    ("service-quotas", "list_service_quotas"): {"servicequotas:ListServiceQuotas"},
+    # `daybook destroy --data`, which is an administrator's.
+    ("s3", "delete_objects"): set(),
+    ("s3", "delete_bucket"): set(),
+    ("logs", "delete_log_group"): set(),
+    ("kms", "schedule_key_deletion"): set(),
+    ("secretsmanager", "delete_secret"): set(),
+}
+"""By service and method, what `daybook deploy`, `doctor` and `destroy` call as whoever deploys."""
+DEPLOYER_BESIDES = {
+    "iam:PassRole": "the role that makes resources is handed to CloudFormation",
+    "cloudformation:ValidateTemplate": "for people, before a change",
+    "cloudformation:GetTemplateSummary": "CloudFormation asks it for parameters of a change set",
+    "s3:AbortMultipartUpload": "a bundle that is copied by hand comes in parts",
+}
+
 UNNAMED = {
     *TELEMETRY,
+    "servicequotas:ListServiceQuotas",
     "cloudwatch:PutMetricData",
     "cloudwatch:DescribeAlarms",
     "glue:GetSecurityConfiguration",
@@ -211,6 +266,18 @@ def test_a_job_tells_metrics_of_its_own_namespace_only(pipeline: Template) -> No
 
     (found,) = [each for each in role_statements(pipeline, "JobRole") if "cloudwatch:PutMetricData" in each["Action"]]
     assert found["Condition"] == {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
+
+
+def test_a_job_sends_by_the_one_topic_and_looks_at_executions_of_its_own_machine(pipeline: Template) -> None:
+    found = {action: each["Resource"] for each in role_statements(pipeline, "JobRole") for action in each["Action"]}
+    assert found["sns:Publish"] == [exports()["daybook-prod-TopicArn"]]
+    daily = "arn:aws:states:eu-central-1:123456789012:execution:daybook-prod-daily:*"
+    assert found["states:GetExecutionHistory"] == [daily]
+
+
+def test_every_job_is_given_the_topic(pipeline: Template) -> None:
+    for job in pipeline.of_type("AWS::Glue::Job").values():
+        assert job["DefaultArguments"]["--topic_arn"] == exports()["daybook-prod-TopicArn"]
 
 
 # -- what starts executions -------------------------------------------------------------------------------------------------
@@ -417,8 +484,33 @@ def test_nobody_deploys_but_by_the_role_that_makes_resources() -> None:
     resources = "arn:aws:iam::123456789012:role/resources-daybook-prod"
     assert found["Change"]["Condition"] == {"StringEquals": {"cloudformation:RoleArn": resources}}
     assert (found["Hand"]["Action"], found["Hand"]["Resource"]) == (["iam:PassRole"], [resources])
-    services = {action.split(":")[0] for each in found.values() for action in each["Action"]}
-    assert services == {"cloudformation", "iam", "s3", "kms"}
+
+
+def test_who_deploys_may_do_what_the_commands_call_and_nothing_else() -> None:
+    # What a job tells is the job's to call.
+    modules = [path for path in PACKAGE.glob("aws/**/*.py") if path.name != "telling.py"]
+    modules = [path for path in modules if ".client(" in path.read_text(encoding="utf-8")]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in modules)
+    assert set(re.findall(r'(?:account\.client|_client)\(\s*"([a-z0-9-]+)"', source)) == {service for service, _ in COMMANDS}
+    called = set(re.findall(r"\b(?:client|_client|s3|sqs|sts|client\(\"[a-z0-9-]+\"\))\.([a-z_]+)\(", source))
+    called |= set(re.findall(r'get_paginator\("([a-z_]+)"\)', source))
+    assert called - {"client", "get_paginator"} == {method for _, method in COMMANDS}
+    needed = set(DEPLOYER_BESIDES).union(*COMMANDS.values())
+    assert allowed(Template("deployer"), "Deployer") == needed
+
+
+def test_who_deploys_looks_at_what_holds_data_and_changes_none_of_it() -> None:
+    for each in role_statements(Template("deployer"), "Deployer"):
+        for action in each["Action"]:
+            name = action.split(":")[1]
+            if not name.startswith(("Get", "List", "Describe", "Simulate", "Validate")):
+                # What is changed is stacks, the code bucket, and a run that is started.
+                assert all(
+                    re.search(
+                        r"stack/daybook-prod-|:daybook-prod-code(/\*)?$|role/resources-daybook-prod$|:key/\*$|-daily$", arn
+                    )
+                    for arn in each["Resource"]
+                ), each
 
 
 def _list(value: Any) -> list[Any]:

@@ -303,3 +303,29 @@ def test_a_page_of_before_pages_said_what_they_were_made_from_is_made_again(made
     made(run())
     (tmp_path / "site" / "runs" / "daily-2018-05-05-1.html").write_text("<!DOCTYPE html>", encoding="utf-8")
     assert made(run()) == ["daily-2018-05-05-1"]
+
+
+def test_a_run_page_says_what_the_run_cost_and_what_is_not_counted(build, run):
+    from daybook.cost import JobUse, Use, cost_of, load_prices
+
+    jobs = [JobUse("ingest", 1, 95), JobUse("ingest", 2, 30), JobUse("notify", 1, 61, under_way=True)]
+    measured = run("2018-05-05", cost=cost_of(Use(jobs, 27, "arn"), [{"requests": {"reads": 1200}}], load_prices("us-east-1")))
+    estimated = run("2018-05-06", cost=cost_of(Use(jobs[:1], 13), [], load_prices("us-east-1")))
+    _, page_of = build(measured, estimated, run("2018-05-07"), run("2018-05-08", cost=None))
+    text = page_of(measured).text
+    assert "Cost 0.00280 USD" in text
+    assert (
+        "What this run costs on AWS, at the prices of us-east-1 as of 2026-06-30. Not counted: requests to S3 of delta-rs"
+        in text
+    )
+    assert "ingest 95 s × 0.0625 DPU 0.00073 USD ingest attempt 2 60 s × 0.0625 DPU 0.00046 USD" in text
+    assert "notify 61 s × 0.0625 DPU so far" in text
+    assert (
+        "State transitions 27 0.00068 USD Writing requests to S3 0 0.00000 USD Reading requests to S3 1,200 0.00048 USD" in text
+    )
+    text = page_of(estimated).text
+    assert "Cost, estimated 0.00105 USD" in text
+    assert "An estimate: what this run would cost on AWS, had it taken as long there" in text
+    assert "requests to S3" in text and "Reading requests" not in text
+    for each in (run("2018-05-07"), run("2018-05-08")):
+        assert "Cost" not in page_of(each).text

@@ -12,7 +12,19 @@ from pathlib import Path, PurePosixPath
 SERVICES = frozenset(
     {
         *("athena", "cloudformation", "cloudwatch", "dynamodb", "events", "glue", "kms", "lakeformation", "logs", "s3"),
-        *("scheduler", "secretsmanager", "sns", "sqs", "ssm", "sso", "sso-oidc", "stepfunctions", "sts"),
+        *(
+            "scheduler",
+            "secretsmanager",
+            "sns",
+            "sqs",
+            "ssm",
+            "sso",
+            "sso-oidc",
+            "stepfunctions",
+            "sts",
+            "iam",
+            "service-quotas",
+        ),
     }
 )
 """AWS services whose descriptions stay: those that Daybook or awswrangler call on its behalf, and those that find

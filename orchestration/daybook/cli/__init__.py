@@ -10,6 +10,7 @@ import click
 # Commands are listed in the order in which their modules are imported.
 from daybook.cli import runs
 from daybook.cli import status
+from daybook.cli import cost
 from daybook.cli import gaps
 from daybook.cli import backfills
 from daybook.cli import stewards
@@ -18,6 +19,8 @@ from daybook.cli import privacy
 from daybook.cli import vacuum
 from daybook.cli import lineage
 from daybook.cli import bundle
+from daybook.cli import deploy
+from daybook.cli import doctor
 
 # isort: on
 from daybook.cli.app import app, state
@@ -28,6 +31,9 @@ __all__ = [
     "app",
     "backfills",
     "bundle",
+    "cost",
+    "deploy",
+    "doctor",
     "gaps",
     "lineage",
     "main",

@@ -240,6 +240,10 @@ def _print_run(record: dict[str, Any]) -> None:
             f"{each['peak_memory_bytes'] / 1e6:,.0f}" if each["peak_memory_bytes"] else "",
         )
     console.print(table)
+    cost = record.get("cost")
+    if cost:
+        estimated = "" if cost["basis"] == "measured" else ", an estimate"
+        console.print(f"[dim]cost on AWS:[/] {cost['total']} {cost['currency']}{estimated}", soft_wrap=True)
     written = {name: version for each in record["stages"] for name, version in each["tables_written"].items()}
     for layer in ("bronze", "silver", "gold", "quarantine"):
         named = [f"{name.split('.')[1]} {version}" for name, version in written.items() if name.startswith(f"{layer}.")]

@@ -1,0 +1,256 @@
+"""The commands that make and remove a deployment on AWS: deploy, destroy.
+
+Here: what is printed, what is asked. Not here: what is done (``daybook.aws``); whether a deployment is well (``doctor``).
+"""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+import sys
+import time
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from daybook.cli.app import Env, Set, Yes, app, settings_of
+from daybook.errors import EXIT_FAILED, UsageError
+from daybook.params import Settings, daybook_home, parse_run_date
+
+if TYPE_CHECKING:
+    from daybook.aws.account import Account
+    from daybook.aws.changesets import Event, Watch
+    from daybook.aws.deploying import Step
+    from daybook.aws.release import Release
+
+_Parameter = Annotated[
+    Optional[list[str]],
+    typer.Option("--parameter", help="A parameter of the templates in infra/; repeatable.", metavar="NAME=VALUE"),
+]
+_Stack = Annotated[
+    Optional[list[str]], typer.Option("--stack", help="Only this stack (a file of infra/); repeatable.", metavar="NAME")
+]
+
+
+@app.command()
+def deploy(
+    env: Env,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    yes: Yes = False,
+    parameter: _Parameter = None,
+    stack: _Stack = None,
+    bundle: Annotated[
+        Optional[Path], typer.Option("--bundle", help="A bundle that was built already.", metavar="FILE", dir_okay=False)
+    ] = None,
+    smoke: Annotated[
+        Optional[str], typer.Option("--smoke", help="Run this date there afterwards.", metavar="YYYY-MM-DD")
+    ] = None,
+    set_: Set = None,
+) -> None:
+    """Bring an AWS account to what the checkout says: bundle, state machines, stacks."""
+    from daybook.aws import deploying
+    from daybook.aws.account import connect
+    from daybook.aws.changesets import Stacks
+    from daybook.aws.templates import STACKS, read_template, read_templates, require_known, values_of
+
+    settings = settings_of(env, set_)
+    given = _pairs(parameter)
+    require_known({**given, **(settings.deployment.parameters if settings.deployment else {})}, read_templates())
+    for name in stack or []:
+        if name not in STACKS:
+            raise UsageError(f"--stack {name} is not one of infra/: {', '.join(STACKS)}.")
+    day = parse_run_date(smoke) if smoke else None
+    templates = [read_template(name) for name in STACKS if not stack or name in stack]
+    values = values_of(settings, given, {})
+    account = connect(_region(settings), f"daybook deploy --env {env}")
+    print(f"Account {account.number}, region {account.region}, as {account.caller}")
+
+    stacks = Stacks(account, env)
+    release = None
+    if any(each.name == "pipeline" for each in templates):
+        # What takes no time first: a missing parameter should not wait for a bundle.
+        deploying.require_ahead(templates, {**values, **_UNBUILT}, stacks)
+        release = _release(values, bundle)
+        values.update(release.parameters())
+    steps = deploying.plan(stacks, templates, values, dry_run=dry_run)
+    undone = list(steps)
+    try:
+        for step in steps:
+            _show(step)
+        if dry_run:
+            print("Nothing was changed (--dry-run).")
+            return
+        _require_consent(steps, yes)
+        for step in [each for each in steps if each.before_release]:
+            undone.remove(step)
+            deploying.carry_out(stacks, step, values, _teller(step))
+        if release:
+            _upload(account, release)
+        for step in [each for each in steps if not each.before_release]:
+            undone.remove(step)
+            deploying.carry_out(stacks, step, values, _teller(step))
+    finally:
+        deploying.withdraw(stacks, undone)
+    changed = [each.state.name for each in steps if not each.changes_nothing]
+    print(f"Deployed: {', '.join(changed)}." if changed else "Nothing to change.")
+    if day:
+        _smoke(account, settings, day)
+
+
+_UNBUILT = {"CodePrefix": "releases/unbuilt/", "BundleUri": "s3://unbuilt/bundles/unbuilt.zip"}
+"""Stands for a release in the first look at parameters; nothing is ever made from it."""
+
+
+def _pairs(given: Optional[list[str]]) -> dict[str, str]:
+    found = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--parameter {text} has no value; write --parameter NAME=VALUE.")
+        found[name] = value
+    return found
+
+
+def _region(settings: Settings) -> Optional[str]:
+    return settings.deployment.region if settings.deployment else None
+
+
+def _release(values: dict[str, str], bundle: Optional[Path]) -> "Release":
+    from daybook.aws.bundle import build
+    from daybook.aws.release import plan_release
+
+    if "CodeBucket" not in values:
+        raise UsageError(
+            "No CodeBucket is given, which releases are put into; write it under `deployment.parameters` in params/."
+        )
+    if bundle is None:
+        print("Building the bundle ...", flush=True)
+        bundle = build(daybook_home() / "bundle").path
+    elif not bundle.is_file():
+        raise UsageError(f"--bundle {bundle} is not there; build one with `daybook bundle`.")
+    release = plan_release(values["CodeBucket"], bundle)
+    print(f"Release {release.prefix}, bundle {release.bundle.key}")
+    return release
+
+
+def _show(step: "Step") -> None:
+    if step.changes_nothing:
+        print(f"{step.state.name}: nothing to change")
+        return
+    if not step.state.is_there:
+        print(f"{step.state.name}: new")
+    elif not step.changes:
+        print(f"{step.state.name}: outputs or tags only")
+    else:
+        print(f"{step.state.name}:")
+    for change in step.changes:
+        print(f"  {change.describe()}")
+
+
+def _require_consent(steps: Iterable["Step"], yes: bool) -> None:
+    """Ask before something that is there goes away; without a terminal to ask at, only ``--yes`` will do."""
+    dangerous = [change for step in steps for change in step.changes if change.is_dangerous]
+    if not dangerous or yes:
+        return
+    lost = ", ".join(each.logical_id for each in dangerous if each.holds_data and not each.kept)
+    names = ", ".join(each.logical_id for each in dangerous)
+    _ask(f"Replaced or deleted: {names}{f'; with their data: {lost}' if lost else ''}.", "once you have read that")
+
+
+def _ask(consequence: str, when: str, word: str = "") -> None:
+    """Ask at a terminal, for a word to be typed or a yes; ``UsageError`` where there is none to ask at."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{consequence} Nothing was changed; run it with --yes {when}.")
+    if word:
+        agreed = typer.prompt(f"{consequence} Type {word} to go on", default="", show_default=False) == word
+    else:
+        agreed = typer.confirm(f"{consequence} Go on?")
+    if not agreed:
+        print("Nothing was changed.")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _teller(step: "Step") -> "Watch":
+    if not step.changes_nothing:
+        print(f"{step.state.name} ...", flush=True)
+    return _telling()
+
+
+def _telling() -> "Watch":
+    began = time.monotonic()
+
+    def tell(event: "Event") -> None:
+        if event.status.endswith("_IN_PROGRESS"):
+            return  # Its end says it all, and a hundred resources begin.
+        reason = f": {event.reason}" if event.is_failure else ""
+        print(f"  {time.monotonic() - began:5.0f} s  {event.logical_id} ({event.kind}) {event.status}{reason}", flush=True)
+
+    return tell
+
+
+def _upload(account: "Account", release: "Release") -> None:
+    from daybook.aws.release import upload
+
+    for item in release.items:
+        began = time.monotonic()
+        if upload(account, release.bucket, item):
+            size = item.path.stat().st_size / 1e6
+            print(f"  {time.monotonic() - began:5.0f} s  s3://{release.bucket}/{item.key}, {size:,.1f} MB", flush=True)
+
+
+def _smoke(account: "Account", settings: Settings, day: date) -> None:
+    from daybook.aws.smoke import run_date
+
+    began = time.monotonic()
+
+    def wait(status: str) -> None:
+        print(f"  {time.monotonic() - began:5.0f} s  {status}", flush=True)
+
+    print(f"Running {day} ...", flush=True)
+    ended = run_date(account, settings, day, wait)
+    print(f"{ended.run_id} ended {ended.status}{f': {ended.reason}' if ended.reason else ''}")
+    if ended.status != "SUCCEEDED":
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def destroy(
+    env: Env,
+    data: Annotated[bool, typer.Option("--data", help="Also the tables, the archive, their keys, for good.")] = False,
+    yes: Yes = False,
+    set_: Set = None,
+) -> None:
+    """Remove what works and watches on AWS; data and keys stay, unless --data."""
+    from daybook.aws.account import connect
+    from daybook.aws.changesets import Stacks
+    from daybook.aws.destroying import remains, remove_data
+    from daybook.aws.templates import KEPT, STACKS, read_template
+
+    settings = settings_of(env, set_)
+    account = connect(_region(settings), f"daybook destroy --env {env}")
+    print(f"Account {account.number}, region {account.region}, as {account.caller}")
+    stacks = Stacks(account, env)
+    templates = [read_template(name) for name in reversed(STACKS) if name not in KEPT]
+    there = [each for each in templates if stacks.state_of(each).status not in ("", "DELETE_COMPLETE")]
+    names = [each.stack_of(env) for each in there]
+    held = remains(account, env)
+    if not there and not (data and held):
+        print("Nothing to remove.")
+    elif not yes:
+        goes = [*names, *(each.name for each in held if data)]
+        _ask(f"This removes {', '.join(goes)}{' FOR GOOD' if data else ''}.", "if you mean it", word=env if data else "")
+    for template in there:
+        print(f"{template.stack_of(env)} ...", flush=True)
+        stacks.delete(template, _telling())
+    if data and held:
+        for line in remove_data(account, stacks, held):
+            print(f"  {line}", flush=True)
+    left = remains(account, env)
+    for each in left:
+        print(f"stays: {each.describe()}")
+    if left:
+        monthly = sum(each.monthly_usd for each in left)
+        print(
+            f"Together about {monthly:,.2f} USD a month to keep, by list prices; `daybook deploy --env {env}` goes on from it."
+        )

@@ -1,0 +1,111 @@
+"""A deployment in an account of the emulator, as the commands make it, of a project of its own with a stand-in for a bundle."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from daybook.aws import changesets, smoke
+from daybook.cli import main
+
+from .emulator import Account, Emulator
+
+REAL = Path(__file__).resolve().parents[2]
+ENV = "prod"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """An account, the project that is deployed to it, and the commands."""
+
+    account: Account
+    root: Path
+    bundle: Path
+    patch: pytest.MonkeyPatch
+
+    def call(self, *arguments: str) -> tuple[int, str, str]:
+        """Call the command for this deployment: exit code, standard output, standard error."""
+        self.patch.setattr(sys, "argv", ["daybook", *arguments, "--env", ENV])
+        out, error = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), out.getvalue(), error.getvalue()
+
+    def deploy(self, *arguments: str) -> tuple[int, str, str]:
+        """``daybook deploy`` with the stand-in for a bundle."""
+        return self.call("deploy", "--bundle", str(self.bundle), *arguments)
+
+    def doctor(self) -> tuple[int, dict[str, dict[str, str]]]:
+        """What ``daybook doctor`` answers: exit code, answers by name."""
+        code, out, _ = self.call("doctor", "--json")
+        return code, {each["name"]: each for each in json.loads(out)}
+
+    def replace(self, file: str, old: str, new: str) -> None:
+        """Change the project."""
+        path = self.root / file
+        text = path.read_text(encoding="utf-8")
+        assert old in text, f"{file} does not hold {old!r}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def bucket(self, name: str) -> str:
+        """What the deployment calls a bucket: ``lake``."""
+        return f"shop{self.account.number}-{name}"
+
+    def arn(self, service: str, resource: str) -> str:
+        """An ARN in the account."""
+        return f"arn:aws:{service}:eu-central-1:{self.account.number}:{resource}"
+
+    def status(self, stack: str) -> Optional[str]:
+        """CloudFormation's word for a stack; None where there is none."""
+        found = self.account.client("cloudformation").describe_stacks()["Stacks"]
+        return next((each["StackStatus"] for each in found if each["StackName"] == f"daybook-{ENV}-{stack}"), None)
+
+    def client(self, service: str) -> Any:
+        return self.account.client(service)
+
+
+def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) -> Deployment:
+    """A project that can be deployed to an empty account, and that account; nothing is deployed yet."""
+    account = emulator.enter(patch)
+    root = folder / "project"
+    for name in ("params", "infra"):
+        shutil.copytree(REAL / name, root / name)
+    (root / "orchestration").mkdir()
+    for path in (*REAL.glob("orchestration/*.asl.json"), REAL / "orchestration" / "glue_bootstrap.py"):
+        shutil.copy(path, root / "orchestration")
+    content = b"stands for a bundle, which takes minutes to build"
+    bundle = folder / f"daybook-{hashlib.sha256(content).hexdigest()[:16]}.zip"
+    bundle.write_bytes(content)
+    patch.setenv("DAYBOOK_PROJECT", str(root))
+    patch.setattr(changesets, "POLL_SECONDS", 0.05)
+    patch.setattr(smoke, "POLL_SECONDS", 0.05)
+    made = Deployment(account, root, bundle, patch)
+    # All accounts share the names of buckets.
+    made.replace("params/prod.yaml", "s3://daybook-prod-", f"s3://{made.bucket('')}")
+    for name in ("BucketPrefix: ", "CodeBucket: ", "AccessLogBucket: "):
+        made.replace("params/prod.yaml", f"{name}daybook-prod", f"{name}{made.bucket('')[:-1]}")
+    principal = f"arn:aws:iam::{account.number}:role/ci"
+    made.replace(
+        "params/prod.yaml",
+        "  parameters:",
+        "  parameters:\n    AlertEmail: data@shop.example\n    DeployerPrincipal: " + principal,
+    )
+    made.replace("params/prod.yaml", f"{principal}                  #", f"{principal}\n    #")
+    return made
+
+
+def mend_emulated_buckets(made: Deployment) -> None:
+    """The emulator's CloudFormation leaves out how buckets are encrypted; its S3 does not."""
+    key = made.client("kms").describe_key(KeyId=f"alias/daybook-{ENV}")["KeyMetadata"]["Arn"]
+    by_key = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
+    for name in ("lake", "archive", "landing", "code"):
+        made.client("s3").put_bucket_encryption(Bucket=made.bucket(name), ServerSideEncryptionConfiguration={"Rules": [by_key]})

@@ -1,0 +1,109 @@
+"""Who deploys has the rights to, and no others: the commands as the deployer's role, in an emulator that holds callers to their
+policies. What CloudFormation does in the name of the role that it is handed is not held to that role's there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from .deployments import ENV, Deployment, new_deployment
+from .emulator import SECRET, emulating
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+
+@pytest.fixture(scope="module")
+def as_deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A deployment that an administrator began, and that goes on in the name of the deployer's role."""
+    with pytest.MonkeyPatch.context() as patch, emulating(tmp_path_factory.mktemp("strict"), held_to_policies=True) as emulator:
+        made = new_deployment(emulator, tmp_path_factory.mktemp("rights"), patch)
+        iam = made.client("iam")
+        made.replace("params/prod.yaml", f"{made.account.number}:role/ci", f"{made.account.number}:user/ci")
+        iam.create_user(UserName="ci")
+        code, _, error = made.deploy("--stack", "deployer")
+        assert code == 0, error
+        role = f"arn:aws:iam::{made.account.number}:role/deployer-daybook-{ENV}"
+        assume = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role}]}
+        iam.put_user_policy(UserName="ci", PolicyName="deploy", PolicyDocument=json.dumps(assume))
+        key = iam.create_access_key(UserName="ci")["AccessKey"]
+        user = boto3.client("sts", aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
+        taken = user.assume_role(RoleArn=role, RoleSessionName="deploy")["Credentials"]
+        patch.setenv("AWS_ACCESS_KEY_ID", taken["AccessKeyId"])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", taken["SecretAccessKey"])
+        patch.setenv("AWS_SESSION_TOKEN", taken["SessionToken"])
+        patch.setattr(boto3, "DEFAULT_SESSION", None)
+        yield made
+
+
+def test_the_deployers_role_deploys_all_but_its_own_stack_and_the_doctor_may_ask(as_deployer: Deployment) -> None:
+    code, out, error = as_deployer.deploy()
+    assert (code, error) == (0, "")
+    assert f"daybook-{ENV}-deployer: nothing to change\n" in out
+    assert (
+        f"Deployed: {', '.join(f'daybook-{ENV}-{name}' for name in ('foundation', 'catalogue', 'pipeline', 'watch'))}." in out
+    )
+
+    _, found = as_deployer.doctor()
+    # Of these the emulator asks the policies about other resources than AWS says it does: a schedule of no group, a key's alias
+    # (and no kms:ResourceAliases), no principal.
+    other = {f"schedule daybook-{ENV}-nightly", f"schedule daybook-{ENV}-catch-up", "encryption key", "passing roles"}
+    assert {name for name, each in found.items() if each["state"] == "refused"} == other
+    assert len(found) > 30
+
+
+def test_it_may_run_a_date_and_look_at_its_end(as_deployer: Deployment) -> None:
+    code, out, _ = as_deployer.deploy("--smoke", "2025-11-28")
+    assert code == 1
+    assert "daily-2025-11-28-1 ended FAILED" in out
+
+
+def test_it_may_not_change_the_stack_that_says_what_it_may(as_deployer: Deployment) -> None:
+    code, _, error = as_deployer.deploy("--parameter", f"DeployerPrincipal=arn:aws:iam::{as_deployer.account.number}:user/me")
+    assert code == 1
+    assert error.startswith(f"daybook-{ENV}-deployer differs from infra/deployer.yaml and only an administrator changes it; ")
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "arguments"),
+    [
+        ("s3", "put_object", {"Bucket": "{lake}", "Key": "gold/x", "Body": b""}),
+        ("s3", "get_object", {"Bucket": "{archive}", "Key": "x"}),
+        ("secretsmanager", "get_secret_value", {"SecretId": f"daybook-{ENV}-pii-key"}),
+        ("iam", "create_role", {"RoleName": f"daybook-{ENV}-mine", "AssumeRolePolicyDocument": "{}"}),
+        ("glue", "start_job_run", {"JobName": f"daybook-{ENV}-ingest"}),
+    ],
+)
+def test_it_may_not_touch_what_is_deployed(as_deployer: Deployment, service: str, method: str, arguments: dict) -> None:
+    given = {
+        key: value.format(lake=as_deployer.bucket("lake"), archive=as_deployer.bucket("archive")) if key == "Bucket" else value
+        for key, value in arguments.items()
+    }
+    with pytest.raises(ClientError, match="AccessDenied"):
+        getattr(as_deployer.client(service), method)(**given)
+
+
+def test_whoever_may_ask_little_is_told_what_could_not_be_asked(
+    as_deployer: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", as_deployer.account.number)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    iam = as_deployer.client("iam")
+    iam.create_user(UserName="reader")
+    key = iam.create_access_key(UserName="reader")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    code, found = as_deployer.doctor()
+    assert found["credentials"]["said"].endswith(":user/reader")
+    refused = {name for name, each in found.items() if each["state"] == "refused"}
+    assert refused == set(found) - {"credentials", "clock", "quotas"}
+    assert code == 0
+    code, _, error = as_deployer.deploy()
+    assert code == 1
+    assert error.endswith("; use credentials that may, see infra/deployer.yaml.\n")

@@ -1,0 +1,168 @@
+"""What starts by itself, and who is told: schedules, manifests, bad ends, alarms, from deployed stacks to a message read.
+
+Jobs are not emulated: an execution of the daily machine fails at its first, which is what is told here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta, timezone
+from typing import Any, Callable
+
+import pytest
+
+from daybook.aws.metrics import FRESHNESS_HOURS, NAMESPACE, QUARANTINE_SHARE, RUNS, Datapoint, Metric
+
+from .deployments import ENV, Deployment
+from .emulator import eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+Told = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def told(shared: Deployment) -> Iterator[Told]:
+    """``told(word)``: the message that holds a word, as somebody who is subscribed gets it."""
+    sqs, sns = shared.client("sqs"), shared.client("sns")
+    queue = sqs.create_queue(QueueName="reader")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = shared.arn("sns", f"daybook-{ENV}")
+    subscription = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
+    read: list[dict[str, Any]] = []
+
+    def call(word: str, seconds: float = 60) -> dict[str, Any]:
+        def look() -> list[dict[str, Any]]:
+            got = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
+            for each in got:
+                sqs.delete_message(QueueUrl=queue, ReceiptHandle=each["ReceiptHandle"])
+            read.extend(json.loads(each["Body"]) for each in got)
+            return [each for each in read if word in each["Message"]]
+
+        return eventually(look, f"a message about {word}; there are {[each['Message'] for each in read]}", seconds)[0]
+
+    yield call
+    sns.unsubscribe(SubscriptionArn=subscription)
+    sqs.delete_queue(QueueUrl=queue)
+
+
+def execution(shared: Deployment, machine: str, name: str) -> dict[str, Any]:
+    """An execution by its name, once it is there."""
+    client = shared.client("stepfunctions")
+
+    def look() -> list[dict[str, Any]]:
+        arn = shared.arn("states", f"stateMachine:daybook-{ENV}-{machine}")
+        return [each for each in client.list_executions(stateMachineArn=arn)["executions"] if name in each["name"]]
+
+    (found,) = eventually(look, f"an execution {name} of {machine}")
+    return dict(client.describe_execution(executionArn=found["executionArn"]))
+
+
+def put(shared: Deployment, metric: Metric, value: float, **dimensions: str) -> None:
+    """Tell a metric, as a run would."""
+    point = Datapoint(metric, value, {"Environment": ENV, **dimensions}, datetime.now(timezone.utc))
+    shared.client("cloudwatch").put_metric_data(Namespace=NAMESPACE, MetricData=[point.to_request()])
+
+
+def alarm(shared: Deployment, name: str) -> str:
+    """An alarm's state."""
+    found = shared.client("cloudwatch").describe_alarms(
+        AlarmNames=[f"daybook-{ENV}-{name}"], AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+    )
+    (state,) = [each["StateValue"] for each in (*found["MetricAlarms"], *found["CompositeAlarms"])]
+    return str(state)
+
+
+def seconds_to(hour: int) -> tuple[float, date]:
+    """How far the clock is from just after the next full hour of that name in UTC, and that day."""
+    now = datetime.now(timezone.utc)
+    due = datetime.combine(now.date(), time(hour), timezone.utc)
+    due = due if due > now else due + timedelta(days=1)
+    return (due - now).total_seconds() + 1, due.date()
+
+
+def test_at_two_in_the_morning_the_day_before_is_started(shared: Deployment) -> None:
+    ahead, day = seconds_to(2)
+    name = f"daily-{day - timedelta(days=1)}-1"
+    try:
+        shared.account.emulator.set_ahead(ahead)
+        found = execution(shared, "daily", name)
+    finally:
+        shared.account.emulator.set_ahead(0)
+    given = json.loads(found["input"])
+    assert (given["env"], given["run_date"]) == (ENV, str(day - timedelta(days=1)))
+    assert given["archive"] == {"bucket": shared.bucket("archive"), "prefix": ""}
+    starters = shared.client("stepfunctions").list_executions(
+        stateMachineArn=shared.arn("states", f"stateMachine:daybook-{ENV}-nightly")
+    )["executions"]
+    assert [each["status"] for each in starters] == ["SUCCEEDED"]
+
+
+def test_a_manifest_that_lands_starts_its_date_once(shared: Deployment) -> None:
+    for _ in range(2):
+        shared.client("s3").put_object(Bucket=shared.bucket("landing"), Key="manifests/2025-11-30.json", Body=b"{}")
+    found = execution(shared, "daily", "daily-2025-11-30-1")
+    assert json.loads(found["input"])["run_date"] == "2025-11-30"
+
+
+def test_a_run_that_fails_is_told_by_its_name(shared: Deployment, told: Told) -> None:
+    code, out, _ = shared.deploy("--smoke", "2025-11-28")
+    assert code == 1
+    assert "daily-2025-11-28-1 ended FAILED: " in out
+    message = told("daily-2025-11-28-1")["Message"]
+    assert message.strip('"').startswith(f"Daybook {ENV}: daily-2025-11-28-1 ended FAILED, and could not send its own message.")
+    assert "console.aws.amazon.com/states/home?region=eu-central-1#/v2/executions/details/arn:aws:states:" in message
+
+
+def test_a_day_of_a_backfill_that_fails_tells_nobody(shared: Deployment, told: Told) -> None:
+    client, machine = shared.client("stepfunctions"), shared.arn("states", f"stateMachine:daybook-{ENV}-daily")
+    given = {"env": ENV, "overrides": {}, "archive": {"bucket": shared.bucket("archive"), "prefix": ""}}
+    for day, more in (("2025-11-20", {"part_of": "backfill-1"}), ("2025-11-21", {})):
+        started = client.start_execution(
+            stateMachineArn=machine, name=f"daily-{day}-1", input=json.dumps({**given, "run_date": day, **more})
+        )
+        eventually(
+            lambda arn=started["executionArn"]: client.describe_execution(executionArn=arn)["status"] == "FAILED", "its end"
+        )
+    told("daily-2025-11-21-1")
+    with pytest.raises(AssertionError, match="not within 2 s"):
+        told("daily-2025-11-20-1", 2)
+
+
+def test_another_smoke_run_of_a_date_has_the_next_name(shared: Deployment) -> None:
+    for number in (1, 2):
+        _, out, _ = shared.deploy("--smoke", "2025-11-27")
+        assert f"daily-2025-11-27-{number} ended FAILED" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "good", "bad", "dimensions"),
+    [
+        ("promise-broken", FRESHNESS_HOURS, 3.0, 24.5, {}),
+        ("quarantine-full", QUARANTINE_SHARE, 1.0, 2.5, {}),
+        ("run-rejected", RUNS, 0.0, 1.0, {"Outcome": "REJECTED"}),
+    ],
+)
+def test_a_metric_beyond_its_threshold_raises_its_alarm_and_one_message(
+    shared: Deployment, told: Told, name: str, metric: Metric, good: float, bad: float, dimensions: dict[str, str]
+) -> None:
+    put(shared, metric, good, **dimensions)
+    assert alarm(shared, name) == "OK"
+    put(shared, metric, bad, **dimensions)
+    assert alarm(shared, name) == "ALARM"
+    assert alarm(shared, "attention") == "ALARM"
+    message = json.loads(told(f"daybook-{ENV}-attention")["Message"])
+    assert (message["AlarmName"], message["NewStateValue"]) == (f"daybook-{ENV}-attention", "ALARM")
+    for each in ("promise-broken", "quarantine-full", "run-rejected", "not-fresh"):
+        shared.client("cloudwatch").set_alarm_state(AlarmName=f"daybook-{ENV}-{each}", StateValue="OK", StateReason="mended")
+    assert alarm(shared, "attention") == "OK"
+
+
+@pytest.mark.parametrize("name", ["run-failed", "not-fresh", "run-long", "not-delivered"])
+def test_whichever_alarm_goes_off_people_are_told(shared: Deployment, told: Told, name: str) -> None:
+    # These the emulator cannot work out (metric math, missing data); what follows from their state it can.
+    cloudwatch = shared.client("cloudwatch")
+    cloudwatch.set_alarm_state(AlarmName=f"daybook-{ENV}-{name}", StateValue="ALARM", StateReason="as if")
+    assert json.loads(told(f"daybook-{ENV}-{name}")["Message"])["NewStateValue"] == "ALARM"
+    cloudwatch.set_alarm_state(AlarmName=f"daybook-{ENV}-{name}", StateValue="OK", StateReason="mended")
