@@ -113,6 +113,8 @@ LEFT_OUT = {
         "storage",
         "params",
         "archive",
+        "cost",
+        "messages",
         "provenance",
         "lineage",
         "openlineage",

@@ -20,8 +20,9 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from daybook.archive import Archive, parse_moment
+from daybook.delta import dataset_of
 from daybook.errors import LakeError, UsageError
-from daybook.lake import SCHEMAS, configure, dataset_of, table_configuration, unwritten
+from daybook.lake import SCHEMAS, configure, table_configuration, unwritten
 from daybook.storage import Listed, Store, trouble
 
 UNDER_WAY = timedelta(days=1)

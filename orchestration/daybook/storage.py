@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -36,6 +37,9 @@ _TROUBLES = {
     errno.EMFILE: "too many files are open; raise the limit",
 }
 """What a machine may have against a file, and what a person can do about it."""
+requests: Counter[str] = Counter()
+"""Requests to buckets that this process has made here, by what S3 bills them as: ``writes`` (puts, listings) and ``reads``."""
+_LISTED_AT_ONCE = 1000
 _STAGED = re.compile(r".*#\d+")
 """The names under which a folder's objects are written before they are whole; a killed process may leave one behind."""
 
@@ -118,6 +122,15 @@ class Store:
                     options["client_options"] = {"allow_http": True}
             self._bucket = from_url(self.uri, **options)
 
+    def _count(self, kind: str, number: int = 1) -> None:
+        if self._bucket is not None:
+            requests[kind] += number
+
+    def _list(self, prefix: str) -> list[Any]:
+        found = list(obstore.list(self._open(), prefix or None).collect())
+        self._count("writes", 1 + len(found) // _LISTED_AT_ONCE)
+        return found
+
     def _open(self, *, write: bool = False) -> ObjectStore:
         if self._bucket is not None:
             return self._bucket
@@ -136,6 +149,7 @@ class Store:
 
     def read_marked(self, key: str) -> Marked:
         """The object's bytes and its mark when they began to be read, from one request; ``FileNotFoundError`` without one."""
+        self._count("reads")
         try:
             found = obstore.get(self._open(), key)
             return Marked(bytes(found.bytes()), _mark(dict(found.meta)))
@@ -146,9 +160,11 @@ class Store:
     def mark(self, key: str) -> str:
         """What tells an object from any other that had its name: ETag (inode, time and size in a folder), size and time of
         the last change. ``FileNotFoundError`` where there is none."""
+        self._count("reads")
         return _mark(dict(obstore.head(self._open(), key)))
 
     def exists(self, key: str) -> bool:
+        self._count("reads")
         try:
             obstore.head(self._open(), key)
         except FileNotFoundError:
@@ -157,7 +173,7 @@ class Store:
 
     def keys(self, prefix: str = "") -> list[str]:
         """Every key under a prefix (whole path segments), sorted."""
-        found = obstore.list(self._open(), prefix or None).collect()
+        found = self._list(prefix)
         return sorted(str(item["path"]) for item in found)
 
     def listed(self, prefix: str = "") -> list[Listed]:
@@ -165,12 +181,12 @@ class Store:
 
         For tables, which nobody moves files into; ``entries`` is for places where others drop them.
         """
-        found = obstore.list(self._open(), prefix or None).collect()
+        found = self._list(prefix)
         return sorted(Listed(str(item["path"]), int(item["size"]), item["last_modified"]) for item in found)
 
     def entries(self, prefix: str = "") -> dict[str, Entry]:
         """Every object under a prefix (whole path segments) by its key, sorted, without reading any."""
-        found = obstore.list(self._open(), prefix or None).collect()
+        found = self._list(prefix)
         entries = {str(item["path"]): Entry(item["size"], self._arrived(item["path"], item["last_modified"])) for item in found}
         return dict(sorted(entries.items()))
 
@@ -187,6 +203,7 @@ class Store:
 
     def folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""
+        self._count("writes")
         found = obstore.list_with_delimiter(self._open(), prefix or None)
         paths = sorted(str(path) for path in found["common_prefixes"])
         if self._bucket is None:
@@ -199,6 +216,7 @@ class Store:
 
         Raises ``AlreadyThereError`` where it exists, ``StorageError`` where it cannot be written.
         """
+        self._count("writes")
         try:
             obstore.put(self._open(write=True), key, data, mode="create")
         except AlreadyExistsError:
@@ -210,6 +228,7 @@ class Store:
 
     def replace(self, key: str, data: bytes) -> None:
         """Write an object whether it exists or not: only for what is no record, such as the last outcome of a stage."""
+        self._count("writes")
         try:
             obstore.put(self._open(write=True), key, data)
         except (BaseError, OSError) as error:
