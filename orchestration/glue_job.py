@@ -4,6 +4,9 @@ same arguments.
     python glue_job.py --stage ingest --env local --run_date 2025-11-30 --run_id daily-2025-11-30-1 --overrides '{}'
     python glue_job.py --errand summary --env local --execution backfill-2025-11-01-2025-11-30-1 --overrides '{}'
 
+On AWS a job is given ``--topic_arn`` besides. Then notify, once the run is on record, sends the message by that topic and the
+run's metrics to CloudWatch, and a summary sends the backfill's message. A message that is not taken fails the job.
+
 It ends with exit code 0 when the stage has an outcome (SUCCEEDED, SKIPPED, REJECTED), which is left in the archive for the
 state machine; a fault ends it with a message and exit code 1, and the state machine tries again. What it
 prints holds no personal data.
@@ -16,14 +19,15 @@ import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 # Beside this script lies the package, in a checkout and in the bundle alike.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from daybook.archive import first_line
-from daybook.errors import DaybookError
-from daybook.execution import run_stage
+from daybook.archive import Archive, Record, first_line
+from daybook.errors import DaybookError, TellingError
+from daybook.execution import History, run_stage
+from daybook.messages import region_of
 from daybook.params import load_settings, parse_run_date
 from daybook.pii.redaction import Redactor
 from daybook.stages import STAGES
@@ -43,8 +47,11 @@ def main() -> None:
             run_id=arguments.run_id,
             part_of=_given(arguments.part_of),
             overrides=arguments.overrides,
-            extra={} if arguments.failure is None else {"failure": arguments.failure},
+            extra=_caught(arguments),
+            history=_history(arguments),
         )
+        if arguments.stage == STAGES[-1] and arguments.topic_arn and record["outcome"] != "FAILED":
+            _tell(arguments, record)
     except DaybookError as error:
         sys.exit(f"{type(error).__name__}: {Redactor().text(str(error))}")
     except OSError as error:
@@ -65,11 +72,13 @@ def _arguments() -> argparse.Namespace:
     work.add_argument("--errand", choices=("gaps", "summary"))
     parser.add_argument("--env", required=True)
     parser.add_argument("--overrides", type=json.loads, default={})
+    parser.add_argument("--topic_arn", help="the SNS topic that people are told by; without it nothing is told")
     stage = parser.add_argument_group("of a stage")
     stage.add_argument("--run_date")
     stage.add_argument("--run_id")
     stage.add_argument("--part_of", default="none", help="the backfill that the run is a day of, or none")
     stage.add_argument("--failure", help="JSON of what the state machine caught; for notify only")
+    stage.add_argument("--execution_arn", help="the state machine's execution; for notify only")
     errand = parser.add_argument_group("of an errand")
     errand.add_argument("--execution", help="the backfill to sum up; for gaps, the name that the answer is left under")
     errand.add_argument("--limit", type=int, default=7, help="at most so many gaps")
@@ -90,7 +99,11 @@ def _run_errand(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.env, arguments.overrides)
     if arguments.errand == "summary":
-        summarise(settings, arguments.execution)
+        summary = summarise(settings, arguments.execution)
+        if arguments.topic_arn:
+            from daybook.aws.telling import send_message
+
+            send_message(arguments.topic_arn, summary["message"])
         return
     since, until = _given(arguments.since), _given(arguments.until)
     find_missed(
@@ -101,6 +114,38 @@ def _run_errand(arguments: argparse.Namespace) -> None:
         until=parse_run_date(until) if until else None,
         include_stale=arguments.include_stale == "yes",
     )
+
+
+def _caught(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What only notify is given, as parameters of its notebook."""
+    given = {"failure": arguments.failure, "execution": arguments.execution_arn}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _history(arguments: argparse.Namespace) -> Optional[History]:
+    """How to ask for the execution's events, where it is Step Functions that executes."""
+    execution = arguments.execution_arn
+    if not execution or not region_of(execution):
+        return None
+    from daybook.aws.telling import execution_history
+
+    return lambda: execution_history(execution)
+
+
+def _tell(arguments: argparse.Namespace, record: Record) -> None:
+    """Tell people and CloudWatch of a run that is on record, in the words that are."""
+    from daybook.aws.metrics import datapoints_of
+    from daybook.aws.telling import send_message, send_metrics
+
+    if record["details"].get("message"):
+        send_message(arguments.topic_arn, record["details"]["message"])
+    settings = load_settings(arguments.env, arguments.overrides)
+    try:
+        # After the message: what is tried again because that failed has not been counted yet.
+        send_metrics(datapoints_of(Archive(settings.archive).closing_records(arguments.run_id)[-1]))
+    except TellingError as error:
+        # Everything is done and people are told; a night without metrics rings the freshness alarm.
+        sys.stderr.write(f"Warning: {error}\n")
 
 
 def _given(text: str) -> Optional[str]:

@@ -89,13 +89,12 @@ def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settin
     record = summarise(settings, name)
     assert (record["state"], record["outcome"], record["unusual_days"]) == ("closed", "FAILED", [])
     assert record["message"] == {
-        "subject": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started"[
-            :100
-        ],
+        "subject": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started"[:99],
         "body": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started\n"
         "2025-11-02 REJECTED: daily-2025-11-02-1 came to REJECTED\n"
         "2025-11-03 FAILED: daily-2025-11-03-1 came to FAILED\n"
-        "2025-11-04 NOT STARTED: 2025-11-04 is being run by somebody",
+        "2025-11-04 NOT STARTED: 2025-11-04 is being run by somebody\n\n"
+        f"What to do:\n  daybook show {name} --env local",
     }
     assert read_backfill(archive, name)["message"] == record["message"]
 
@@ -118,7 +117,7 @@ def test_where_nothing_was_started_the_summary_says_so(settings: Settings, archi
 def test_a_long_list_of_troubles_is_cut(settings: Settings, archive: Archive) -> None:
     numbers = range(1, 31)
     record = summarise(settings, carry_out(archive, plan_of(*numbers), ["FAILED"] * 30))
-    lines = record["message"]["body"].splitlines()
+    lines = record["message"]["body"].split("\n\n")[0].splitlines()
     assert (len(lines), lines[-1]) == (22, "and 10 more")
     assert len(record["results"]) == 30
 
@@ -145,7 +144,9 @@ def test_days_are_judged_against_their_past_as_it_is_published_in_the_end(
         for figure in ("gross_revenue", "net_revenue", "average_order_value")
     ]
     assert "500.00 is below the 1,0" in record["unusual_days"][0]["warning"]
-    assert record["message"]["body"].splitlines()[1:] == [f"2025-11-29: {each['warning']}" for each in record["unusual_days"]]
+    assert record["message"]["body"].split("\n\n")[0].splitlines()[1:] == [
+        f"2025-11-29: {each['warning']}" for each in record["unusual_days"]
+    ]
     assert record["outcome"] == "SUCCEEDED"
 
 

@@ -228,7 +228,14 @@ def test_where_the_search_fails_only_the_record_is_archived_and_without_text(
     assert (run["outcome"], run["reasons"]) == ("FAILED", ["withheld: the search for personal data failed (OSError)."])
     assert [each["stage"] for each in run["stages"]] == ["ingest"]
     moment = datetime(2025, 12, 1, tzinfo=timezone.utc)
-    build_site([run], out=home / "report", title="Shop", archive_href=lambda run_id, file: f"{run_id}/{file}", now=moment)
+    build_site(
+        [run],
+        out=home / "report",
+        history_of=archive.history,
+        title="Shop",
+        archive_href=lambda run_id, file: f"{run_id}/{file}",
+        now=moment,
+    )
     assert "withheld" in everything_under(home / "report")
 
 

@@ -12,7 +12,7 @@ from daybook.params import environments, load_settings, looks_secret, parse_run_
 
 KEYS = (
     "title, source, timezone, currency, landing, lake, archive, report, pii_key, runs_on, engine, max_rejected_share, "
-    "tolerated_rejected_rows, retention_days, openlineage_url, default_run_date, deployment"
+    "tolerated_rejected_rows, retention_days, openlineage_url, tell, prices, default_run_date, deployment"
 )
 
 

@@ -114,6 +114,8 @@ LEFT_OUT = {
         "storage",
         "params",
         "archive",
+        "cost",
+        "messages",
         "provenance",
         "lineage",
         "openlineage",

@@ -14,7 +14,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from daybook.archive import Archive, dump
-from daybook.lake import Lake, dataset_of
+from daybook.delta import dataset_of
+from daybook.lake import Lake
 
 FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)

@@ -14,6 +14,7 @@ from typing import Callable
 import nbformat
 
 from daybook.contracts import LAYERS, read_contract
+from daybook.cost import load_prices, price_tables
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, DaybookError
 from daybook.execution import check_parameters, declared_parameters, notebook_path
@@ -44,6 +45,8 @@ def check_project() -> Iterator[Checked]:
         yield Checked(_name(path), _problems(lambda path=path: _check_landing(path)))  # type: ignore[misc]
     for name in source_names():
         yield Checked(f"params/sources/{name}.yaml", _problems(lambda name=name: _check_source(name)))  # type: ignore[misc]
+    for name in price_tables():
+        yield Checked(f"params/prices/{name}.yaml", _problems(lambda name=name: load_prices(name)))  # type: ignore[misc]
     for env in environments():
         yield Checked(f"params/{env}.yaml", _problems(lambda env=env: _check_env(env)))  # type: ignore[misc]
     for stage in STAGES:
@@ -72,6 +75,8 @@ def _engine() -> DuckDBEngine:
 def _check_env(env: str) -> None:
     settings = load_settings(env)
     load_source(settings.source)
+    if settings.prices:
+        load_prices(settings.prices)
     require_own_lake(settings)
 
 
@@ -97,7 +102,7 @@ def _notebook_problems(stage: str) -> Iterator[str]:
         return
     known = {"env": "local", "run_date": "2025-11-30", "run_id": "", "overrides": {}}
     if stage == STAGES[-1]:
-        known["failure"] = "null"
+        known.update(failure="null", execution="")
     yield from _problems(lambda: check_parameters(notebook, path.name, known))
     for name in declared:
         if name not in known:

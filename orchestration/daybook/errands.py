@@ -14,6 +14,7 @@ from daybook.backfills import Result, close_backfill, counts_of, plan_dates, rea
 from daybook.engines import DuckDBEngine
 from daybook.gaps import find_gaps, select_for_catch_up
 from daybook.lake import Lake
+from daybook.messages import Message, body, subject
 from daybook.notebook.quality import against_history
 from daybook.params import Settings, daybook_home
 from daybook.quality import sentence
@@ -58,11 +59,12 @@ def summarise(settings: Settings, backfill_id: str) -> Record:
     started = read_backfill(archive, backfill_id)
     found = results(archive, backfill_id)
     unusual = unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
-    subject = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_counted(found)}"
-    body = [subject, *_told(found), *(f"{each['run_date']}: {each['warning']}" for each in unusual[:_MOST_TOLD])]
-    return close_backfill(
-        archive, backfill_id, unusual_days=unusual, message={"subject": subject[:100], "body": "\n".join(body)}
-    )
+    told = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_counted(found)}"
+    lines = [told, *_told(found), *(f"{each['run_date']}: {each['warning']}" for each in unusual[:_MOST_TOLD])]
+    if len(lines) > 1:
+        lines += ["", "What to do:", f"  daybook show {backfill_id} --env {settings.env}"]
+    message = Message(subject(told), body(lines))
+    return close_backfill(archive, backfill_id, unusual_days=unusual, message=message.to_record())
 
 
 def unusual_days(settings: Settings, days: list[date]) -> list[Record]:

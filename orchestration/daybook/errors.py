@@ -83,6 +83,10 @@ class BundleError(DaybookError):
     """The bundle that jobs on AWS run from could not be built."""
 
 
+class TellingError(DaybookError):
+    """AWS did not take a run's message or its metrics."""
+
+
 class AwsError(DaybookError):
     """AWS could not be asked, or refused: the message says what was asked, where, and what AWS says."""
 

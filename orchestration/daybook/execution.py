@@ -13,11 +13,13 @@ import platform
 import resource
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import nbformat
 import papermill
@@ -27,6 +29,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from daybook.archive import Archive, Record, moment, now, parse_moment
 from daybook.contracts import LAYERS, load_tables
+from daybook.cost import cost_of, estimated_use, load_prices, used_in
 from daybook.elapsed import end_of, reading
 from daybook.errors import DaybookError, NotebookError, UsageError
 from daybook.kernel import home_of_its_own, kernel_options, printed_in, printing_to, remove_scratch
@@ -38,13 +41,15 @@ from daybook.provenance import code_version, fingerprint, state_machine_version
 from daybook.report import render_notebook
 from daybook.sources import load_source
 from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
-from daybook.storage import trouble, unwritable, writing
+from daybook.storage import requests, trouble, unwritable, writing
 
 _log = logging.getLogger(__name__)
 
 _LEFT_NO_RECORD = (
     "the process ended without leaving a record: it was killed, its machine was lost, or the archive could not be written"
 )
+History = Callable[[], Iterable[Mapping[str, Any]]]
+"""Asks for the events of the execution that a run is in, oldest first."""
 _START_TIMEOUT = 120
 """Seconds a kernel may take to answer at first: generous, for a cold machine."""
 
@@ -102,10 +107,12 @@ def run_stage(
     part_of: Optional[str] = None,
     overrides: Optional[dict[str, str]] = None,
     extra: Optional[dict[str, Any]] = None,
+    history: Optional[History] = None,
 ) -> Record:
     """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
 
     ``part_of`` names the backfill that the run is a day of, for a run whose name was taken elsewhere than in the archive.
+    ``history`` asks for the execution's events, by which the run's cost is measured as it is closed; without it, estimated.
     Raises ``UsageError`` for parameters and sources that cannot be run at all; nothing is archived then.
     """
     settings = load_settings(env, overrides)
@@ -140,7 +147,16 @@ def run_stage(
     if record["outcome"] != "FAILED":
         if stage == STAGES[-1]:
             details = record["details"]
-            close_run(archive, settings, run_id, details["run_outcome"], details["run_reasons"], details.get("summary"))
+            close_run(
+                archive,
+                settings,
+                run_id,
+                details["run_outcome"],
+                details["run_reasons"],
+                details.get("summary"),
+                execution=parameters.get("execution", ""),
+                history=history,
+            )
         archive.write_outcome(record)
     return record
 
@@ -177,8 +193,11 @@ def close_run(
     outcome: str,
     reasons: list[str],
     summary: Optional[dict[str, Any]] = None,
+    *,
+    execution: str = "",
+    history: Optional[History] = None,
 ) -> Record:
-    """Write a run's record from those of its attempts."""
+    """Write a run's record from those of its attempts; its cost from the execution's history, where that can be asked for."""
     close_abandoned(archive, settings, run_id)
     attempts = archive.attempts(run_id)
     order = {name: table.columns for layer in LAYERS for name, table in load_tables(layer).items()}
@@ -206,6 +225,7 @@ def close_run(
         "python": platform.python_version(),
         "stages": [without_lineage(each) for each in attempts],
         "summary": summary,
+        "cost": _cost(archive, settings, run_id, attempts, execution, history),
         # Whoever let pass what a gate had refused, and why.
         **({"approval": begun["approval"]} if "approval" in begun else {}),
         # The backfill that it was a day of.
@@ -219,6 +239,27 @@ def close_run(
     archive.write_run(record)
     _tell_lineage(archive, settings, record)
     return record
+
+
+def _cost(
+    archive: Archive, settings: Settings, run_id: str, attempts: list[Record], execution: str, history: Optional[History]
+) -> Optional[Record]:
+    """What the run costs, by the deployment's price table; None without one. No fault in it keeps a run from being closed."""
+    if settings.prices is None:
+        return None
+    try:
+        prices = load_prices(settings.prices)
+    except DaybookError as error:
+        _log.warning("%s: no cost is noted: %s", run_id, error)
+        return None
+    use = estimated_use(attempts)
+    if history is not None:
+        try:
+            use = used_in(history(), datetime.now(timezone.utc), execution)
+        except Exception as error:  # noqa: BLE001 (a service may fail in any way; the record says that it is an estimate)
+            _log.warning("%s: its cost is an estimate: its history was not told (%s).", run_id, type(error).__name__)
+    before = archive.closing_records(run_id)
+    return cost_of(use, attempts, prices, before[-1].get("cost") if before else None)
 
 
 def _tell_lineage(archive: Archive, settings: Settings, record: Record) -> None:
@@ -332,6 +373,8 @@ class _Attempt:
             "code": self.claim["code"],
             "engine": result.get("engine"),
             "python": self.claim["python"],
+            # To buckets, of the notebook and of this process so far.
+            "requests": dict(Counter(result.get("requests", {})) + requests),
         }
 
 

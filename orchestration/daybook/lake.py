@@ -14,24 +14,25 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset
-import pyarrow.fs
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
-from daybook.buckets import arrow_options, delta_options, is_bucket
+from daybook.buckets import delta_options
 from daybook.contracts import LAYERS, Table, load_tables
+from daybook.delta import OpenTables, dataset_of, open_delta, opened
 from daybook.errors import LakeError
-from daybook.storage import Store, trouble, unreadable, unwritable
+from daybook.storage import Store, trouble, unwritable
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
 RESTRICTED = ("bronze", "quarantine")
 """The layers with raw values of persons."""
 PARTITION = "run_date"
 """What all tables but silver and gold are partitioned by: the business date whose run wrote the rows."""
+MANY_FILES = 16
+"""As many files make a table worth compacting: a merge a day adds one."""
 _COMMIT_TRIES = 10
 Outcome = TypeVar("Outcome")
 
@@ -46,6 +47,7 @@ class Lake:
         self.tables_read: dict[str, int] = {}
         self.tables_written: dict[str, int] = {}
         self.pinned: dict[str, Optional[int]] = {}
+        self._tables = OpenTables()
 
     def uri(self, table: str) -> str:
         """Where writes to ``layer.name`` go."""
@@ -102,7 +104,7 @@ class Lake:
         if delta is None:
             return None
         self.tables_read[table] = int(delta.version())
-        return dataset_of(delta)
+        return self._tables.dataset(delta.table_uri, delta)
 
     def partitions(self, table: str, column: str = PARTITION) -> list[date]:
         """The dates that a table holds rows for, sorted; from the log alone."""
@@ -187,9 +189,10 @@ class Lake:
         """
         for attempt in range(1, _COMMIT_TRIES + 1):
             try:
-                delta = opened(self.uri(table))
+                delta = self._tables.get(self.uri(table)) or opened(self.uri(table))
                 before = delta.version()
-                result = action(delta)
+                with self._tables.committing(self.uri(table)):
+                    result = action(delta)
             except CommitFailedError as error:
                 if trouble(error):  # Nobody was first: the log itself could not be written.
                     raise unwritten(table, self.uri(table), error) from error
@@ -208,6 +211,26 @@ class Lake:
             return result
         raise AssertionError("unreachable")
 
+    def compact(self, table: str) -> bool:
+        """Make few files of a table's many small ones: every query opens each of them. Whether it did.
+
+        The rows stay the same, and earlier versions keep their files. Others that write at the same time go first: then the
+        next run does it.
+        """
+        delta = self._open(table, own=True)
+        if delta is None or len(delta.file_uris()) < MANY_FILES:
+            return False
+        try:
+            with self._tables.committing(self.uri(table)):
+                delta.optimize.compact(commit_properties=self.signed())
+        except CommitFailedError as error:
+            if trouble(error):
+                raise unwritten(table, self.uri(table), error) from error
+            return False
+        except (DeltaError, OSError) as error:
+            raise unwritten(table, self.uri(table), error) from error
+        return True
+
     def signed(self, transactions: Optional[list[Transaction]] = None, **said: str) -> CommitProperties:
         """What goes into the log with a commit of this lake's: whose it is, and what else is ``said``."""
         signature = {"daybook_run_id": self.run_id or f"dev/{self.development}", **said}
@@ -218,13 +241,13 @@ class Lake:
             self._create_unless_there(table, schema, partition_by, description)
         except (DeltaError, OSError) as error:
             # Two dates that run side by side can both be the first to need a table: one creates it, for both.
-            if _open_delta(self.uri(table)) is None:
+            if open_delta(self.uri(table)) is None:
                 raise unwritten(table, self.uri(table), error) from error
 
     def _create_unless_there(self, table: str, schema: pa.Schema, partition_by: list[str], description: str) -> None:
         published = f"{self.root}/{self._path(table)}"
         restrict_folder(self.uri(table), table)
-        if self.development and _open_delta(published) is not None:
+        if self.development and open_delta(published) is not None:
             # The development copy begins as what is published, so that its reader sees whole tables.
             source = opened(published)
             rows = dataset_of(source).scanner().to_reader()
@@ -258,9 +281,9 @@ class Lake:
         version = self.pinned[table] if pinned else None
         if pinned and version is None:
             return None
-        delta = _open_delta(self.uri(table), version)
+        delta = self._tables.get(self.uri(table), version)
         if delta is None and self.development and not own and not table.startswith("candidate."):
-            delta = _open_delta(f"{self.root}/{self._path(table)}", version)
+            delta = self._tables.get(f"{self.root}/{self._path(table)}", version)
         return delta
 
 
@@ -279,8 +302,9 @@ def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
 
     Tables of raw values say that they are restricted, for whoever hands out rights by table. No log is cleaned by whoever
     happens to write (delta-rs does so after 30 days): versions that runs have on record would go (``daybook.vacuum``).
+    A checkpoint every ten commits, as Delta has it, for each stage opens its tables anew (delta-rs waits for a hundred).
     """
-    kept = {"delta.enableExpiredLogCleanup": "false"}
+    kept = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10"}
     if table.split(".")[0] in RESTRICTED:
         return {**kept, "daybook.restricted": "true", "delta.dataSkippingNumIndexedCols": "0"}
     plain = [name for name in schema.names if name not in pseudonym_columns()]
@@ -306,36 +330,6 @@ def restrict_folder(uri: str, table: str) -> None:
         folder = Path(uri).parent
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-
-
-def opened(uri: str, version: Optional[int] = None) -> DeltaTable:
-    """The Delta table at a folder or in a bucket, at its newest version or this one; deltalake's errors are its own."""
-    return DeltaTable(uri, version=version, storage_options=delta_options(uri))
-
-
-def _open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
-    try:
-        return opened(uri, version)
-    except TableNotFoundError:
-        return None
-    except (DeltaError, OSError) as error:
-        if not is_bucket(uri):
-            raise
-        raise unreadable(uri, error) from error
-
-
-def dataset_of(delta: DeltaTable) -> pa.dataset.Dataset:
-    """The table's files through Arrow's own filesystem.
-
-    deltalake's default one calls back into Python from Arrow's reading threads, and those abort the process (exit code 134,
-    a quarter of all tries here) when they are still about at the interpreter's end.
-    """
-    # deltalake writes a space as %20, which Arrow takes at its word.
-    path = unquote(delta.table_uri)
-    filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
-    if is_bucket(path):
-        filesystem, path = pa.fs.S3FileSystem(**arrow_options()), path[len("s3://") :].rstrip("/")
-    return delta.to_pyarrow_dataset(filesystem=pa.fs.SubTreeFileSystem(path, filesystem))
 
 
 def overwrite(

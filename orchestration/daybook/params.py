@@ -89,6 +89,10 @@ class Settings(BaseModel):
         pattern=r"^https?://[^\s@?]+$",
         description="Endpoint that closed runs are posted to as OpenLineage events.",
     )
+    tell: Literal["trouble", "always"] = Field(
+        default="trouble", description="Whether people get a message of good days without a warning, too."
+    )
+    prices: Optional[str] = Field(default=None, description="A file in params/prices/, without .yaml; without it no costs.")
     default_run_date: Optional[date] = Field(default=None, description="The business date when none is given.")
     deployment: Optional[Deployment] = Field(default=None, description="For `daybook deploy`: region, parameters of infra/.")
 

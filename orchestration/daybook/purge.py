@@ -21,8 +21,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from daybook.archive import UNDER_WAY, Archive, parse_moment
 from daybook.buckets import delta_options
+from daybook.delta import dataset_of, opened
 from daybook.errors import LakeError, UsageError
-from daybook.lake import SCHEMAS, configure, dataset_of, opened, table_configuration, unwritten
+from daybook.lake import SCHEMAS, configure, table_configuration, unwritten
 from daybook.storage import Listed, Store, trouble
 
 _COMMIT_TRIES = 10

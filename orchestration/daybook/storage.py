@@ -12,7 +12,8 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +25,9 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from daybook.buckets import is_bucket, obstore_options
 from daybook.errors import AlreadyThereError, StorageError
+
+if TYPE_CHECKING:
+    pass
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -40,6 +44,9 @@ _TROUBLES = {
     errno.EMFILE: "too many files are open; raise the limit",
 }
 """What a machine may have against a file, and what a person can do about it."""
+requests: Counter[str] = Counter()
+"""Requests to buckets that this process has made here, by what S3 bills them as: ``writes`` (puts, listings) and ``reads``."""
+_LISTED_AT_ONCE = 1000
 _STAGED = re.compile(r".*#\d+")
 """The names under which a folder's objects are written before they are whole; a killed process may leave one behind."""
 
@@ -132,6 +139,16 @@ class Store:
         if "://" in self.uri:
             self._bucket = from_url(self.uri, **(obstore_options() if is_bucket(self.uri) else {}))
 
+    def _count(self, kind: str, number: int = 1) -> None:
+        if self._bucket is not None:
+            requests[kind] += number
+
+    def _list(self, prefix: str) -> list[ObjectMeta]:
+        with _reading(self.href(prefix)):
+            found = list(obstore.list(self._open(), prefix or None).collect())
+        self._count("writes", 1 + len(found) // _LISTED_AT_ONCE)
+        return found
+
     def _open(self, *, write: bool = False) -> ObjectStore:
         if self._bucket is not None:
             return self._bucket
@@ -150,6 +167,7 @@ class Store:
 
     def read_marked(self, key: str) -> Marked:
         """The object's bytes and its mark when they began to be read, from one request; ``FileNotFoundError`` without one."""
+        self._count("reads")
         with _reading(self.href(key)):
             found = obstore.get(self._open(), key)
             return Marked(bytes(found.bytes()), _mark(dict(found.meta)))
@@ -157,6 +175,7 @@ class Store:
     def mark(self, key: str) -> str:
         """What tells an object from any other that had its name: ETag (inode, time and size in a folder), size and time of
         the last change. ``FileNotFoundError`` where there is none."""
+        self._count("reads")
         with _reading(self.href(key)):
             return _mark(dict(obstore.head(self._open(), key)))
 
@@ -184,10 +203,6 @@ class Store:
         entries = {str(item["path"]): Entry(item["size"], self._arrived(item["path"], item["last_modified"])) for item in found}
         return dict(sorted(entries.items()))
 
-    def _list(self, prefix: str) -> Sequence[ObjectMeta]:
-        with _reading(self.href(prefix)):
-            return obstore.list(self._open(), prefix or None).collect()
-
     def _arrived(self, key: str, modified: datetime) -> datetime:
         """A bucket notes when an object was put there. A file keeps its time of modification when it is moved or copied here
         (mv, cp -p, rsync -t, tar), but its status changes then, which nobody can date back."""
@@ -201,6 +216,7 @@ class Store:
 
     def folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""
+        self._count("writes")
         with _reading(self.href(prefix)):
             found = obstore.list_with_delimiter(self._open(), prefix or None)
         paths = sorted(str(path) for path in found["common_prefixes"])
@@ -214,6 +230,7 @@ class Store:
 
         Raises ``AlreadyThereError`` where it exists, ``StorageError`` where it cannot be written.
         """
+        self._count("writes")
         try:
             obstore.put(self._open(write=True), key, data, mode="create")
         except AlreadyExistsError:
@@ -225,6 +242,7 @@ class Store:
 
     def replace(self, key: str, data: bytes) -> None:
         """Write an object whether it exists or not: only for what is no record, such as the last outcome of a stage."""
+        self._count("writes")
         try:
             obstore.put(self._open(write=True), key, data)
         except (BaseError, OSError) as error:

@@ -24,8 +24,8 @@ from urllib.parse import unquote
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.archive import Archive, Record, parse_moment
+from daybook.delta import opened
 from daybook.errors import LakeError, UsageError
-from daybook.lake import opened
 from daybook.purge import LOG, StoredTable, bring_up_to_date, is_unfinished, loose_files, stored_tables
 from daybook.storage import Listed, Store
 

@@ -19,7 +19,8 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from daybook.contracts import Table
-from daybook.lake import PARTITION, Lake, dataset_of
+from daybook.delta import dataset_of
+from daybook.lake import PARTITION, Lake
 
 DERIVED = "first_order_date"
 """Not a landing's to say: ``Lake.update_column`` sets it."""

@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 import pytest
 
 from daybook.aws.metrics import METRICS, Datapoint, datapoints_of
+from daybook.cost import JobUse, Use, cost_of, load_prices
 from daybook.stages import STAGES
 
 
@@ -32,6 +33,7 @@ def run(**fields: Any) -> Dict[str, Any]:
         "ended_at": "2025-12-01T02:04:00.500Z",
         "seconds": 237.5,
         "stages": stages,
+        "cost": cost_of(Use([JobUse("ingest", 1, 60), JobUse("notify", 1, 120)], 27, "arn"), [], load_prices("us-east-1")),
         **fields,
     }
 
@@ -40,11 +42,12 @@ def told(record: Dict[str, Any], metric: str) -> List[Datapoint]:
     return [each for each in datapoints_of(record) if each.metric.name == metric]
 
 
-def test_a_good_night_is_told_in_every_metric() -> None:
+def test_a_good_night_is_told_in_every_metric_but_those_of_bad_ends() -> None:
     points = datapoints_of(run())
-    assert {each.metric.name for each in points} == {metric.name for metric in METRICS}
+    bad = {"StageSkipped", "StageRejected", "StageFailed"}
+    assert {each.metric.name for each in points} == {metric.name for metric in METRICS} - bad
     values = {each.metric.name: each.value for each in points if not each.metric.dimension}
-    assert values == {"RunSeconds": 237.5, "FreshnessHours": 3.1, "QuarantineShare": 2.5}
+    assert values == {"RunSeconds": 237.5, "FreshnessHours": 3.1, "QuarantineShare": 2.5, "RunCost": 0.00205}
     assert [(each.value, each.dimensions) for each in points if each.metric.name == "Runs"] == [
         (1, {"Environment": "prod", "Outcome": "SUCCEEDED"})
     ]
@@ -94,16 +97,45 @@ def test_freshness_is_told_of_a_date_that_is_the_newest_due(fields: Dict[str, An
     assert [each.value for each in told(run(**fields), "FreshnessHours")] == [3.1]
 
 
-def test_attempts_count_together_and_each_is_billed_a_minute_at_least() -> None:
-    stages = [attempt("ingest", 12.0, "FAILED"), attempt("ingest", 90.2), attempt("validate", 5.0)]
+def by_stage(record: Dict[str, Any], name: str) -> Dict[str, float]:
+    return {each.dimensions["Stage"]: each.value for each in told(record, name)}
+
+
+def test_attempts_of_a_stage_count_together_and_each_by_its_end() -> None:
+    stages = [
+        *(attempt("ingest", 12.0, "FAILED"), attempt("ingest", 90.2)),
+        attempt("validate", 5.0, "REJECTED", rows={"in": 50, "out": 0, "rejected": 9}),
+    ]
+    record = run(stages=stages, outcome="REJECTED")
+    assert by_stage(record, "StageSeconds") == pytest.approx({"ingest": 102.2, "validate": 5.0})
+    assert by_stage(record, "StageRetries") == {"ingest": 1, "validate": 0}
+    assert by_stage(record, "StageSucceeded") == {"ingest": 1}
+    assert by_stage(record, "StageFailed") == {"ingest": 1}
+    assert by_stage(record, "StageRejected") == {"validate": 1}
+    assert by_stage(record, "StageSkipped") == {}
+
+
+def test_rows_are_those_of_the_last_attempt_that_counted_them() -> None:
+    stages = [
+        attempt("validate", rows={"in": 50, "out": 41, "rejected": 9}),
+        attempt("validate", rows={"in": 50, "out": 50, "rejected": 0}),
+        attempt("validate", outcome="FAILED"),
+        attempt("aggregate", rows={"in": None, "out": 7}),
+    ]
     record = run(stages=stages, outcome="FAILED")
+    assert by_stage(record, "RowsIn") == {"validate": 50}
+    assert by_stage(record, "RowsOut") == {"validate": 50, "aggregate": 7}
+    assert by_stage(record, "RowsQuarantined") == {"validate": 0}
 
-    def by_stage(name: str) -> Dict[str, float]:
-        return {each.dimensions["Stage"]: each.value for each in told(record, name)}
 
-    assert by_stage("StageSeconds") == pytest.approx({"ingest": 102.2, "validate": 5.0})
-    assert by_stage("StageRetries") == {"ingest": 1, "validate": 0}
-    assert by_stage("BilledSeconds") == {"ingest": 60 + 91, "validate": 60}
+def test_a_cost_is_told_by_stage_also_of_jobs_that_left_no_record() -> None:
+    record = run(stages=[attempt("notify")], outcome="FAILED")
+    assert by_stage(record, "StageCost") == {"ingest": 0.00045833, "notify": 0.00091667}
+    assert told(run(cost=None), "RunCost") == told(run(cost=None), "StageCost") == []
+    # A record from before there were costs.
+    old = run()
+    del old["cost"]
+    assert told(old, "RunCost") == []
 
 
 def test_the_share_in_quarantine_is_that_of_the_validation_that_counted() -> None:

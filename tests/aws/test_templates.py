@@ -66,9 +66,9 @@ def test_places_that_the_templates_do_not_make_are_refused(overrides: dict[str, 
 
 
 def test_what_the_command_line_gives_is_stronger_than_params_and_the_template() -> None:
-    values = values_of(load_settings("prod"), {"CodeBucket": "other-code", "Dpu": "1"}, {})
+    values = values_of(load_settings("prod"), {"CodeBucket": "other-code", "LatencyHours": "30"}, {})
     assert values["CodeBucket"] == "other-code"
-    assert given_to(read_template("watch"), values)["Dpu"] == "1"
+    assert given_to(read_template("watch"), values)["LatencyHours"] == "30"
 
 
 def test_nothing_is_late_where_nothing_is_started_by_the_clock() -> None:

@@ -111,7 +111,7 @@ def test_a_run_that_fails_is_told_by_its_name(shared: Deployment, told: Told) ->
     assert code == 1
     assert "daily-2025-11-28-1 ended FAILED: " in out
     message = told("daily-2025-11-28-1")["Message"]
-    assert message.strip('"').startswith(f"Daybook {ENV}: daily-2025-11-28-1 ended FAILED. A rejected date ends as FAILED too;")
+    assert message.strip('"').startswith(f"Daybook {ENV}: daily-2025-11-28-1 ended FAILED, and could not send its own message.")
     assert "console.aws.amazon.com/states/home?region=eu-central-1#/v2/executions/details/arn:aws:states:" in message
 
 

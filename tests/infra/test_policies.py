@@ -17,7 +17,7 @@ import pytest
 
 import daybook
 
-from .templates import NAMES, Template, machine_file, role_statements
+from .templates import NAMES, Template, exports, machine_file, role_statements
 
 PACKAGE = Path(daybook.__file__).parent
 MACHINES = {"Daily": "daily", "Backfill": "backfill", "CatchUp": "catch_up", "Nightly": "nightly"}
@@ -67,6 +67,9 @@ OBSTORE = {
 """By the function of obstore; deltalake reads and writes tables by the same requests."""
 CLIENTS = {
     ("secretsmanager", "get_secret_value"): {"secretsmanager:GetSecretValue"},
+    ("sns", "publish"): {"sns:Publish"},
+    ("cloudwatch", "put_metric_data"): {"cloudwatch:PutMetricData"},
+    ("stepfunctions", "get_execution_history"): {"states:GetExecutionHistory"},
     # Only `daybook rekey`, which a person runs.
     ("secretsmanager", "put_secret_value"): set(),
 }
@@ -74,8 +77,6 @@ CLIENTS = {
 JOB_BESIDES = {
     "kms:Decrypt": "every bucket that it reads is encrypted",
     "kms:GenerateDataKey": "every bucket that it writes to is encrypted",
-    "cloudwatch:PutMetricData": "daybook/aws/metrics.py",
-    "sns:Publish": "the message of the notify stage and of a backfill's summary",
     "logs:CreateLogGroup": "Glue writes what the script prints",
     "logs:CreateLogStream": "Glue writes what the script prints",
     "logs:PutLogEvents": "Glue writes what the script prints",
@@ -265,6 +266,18 @@ def test_a_job_tells_metrics_of_its_own_namespace_only(pipeline: Template) -> No
 
     (found,) = [each for each in role_statements(pipeline, "JobRole") if "cloudwatch:PutMetricData" in each["Action"]]
     assert found["Condition"] == {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
+
+
+def test_a_job_sends_by_the_one_topic_and_looks_at_executions_of_its_own_machine(pipeline: Template) -> None:
+    found = {action: each["Resource"] for each in role_statements(pipeline, "JobRole") for action in each["Action"]}
+    assert found["sns:Publish"] == [exports()["daybook-prod-TopicArn"]]
+    daily = "arn:aws:states:eu-central-1:123456789012:execution:daybook-prod-daily:*"
+    assert found["states:GetExecutionHistory"] == [daily]
+
+
+def test_every_job_is_given_the_topic(pipeline: Template) -> None:
+    for job in pipeline.of_type("AWS::Glue::Job").values():
+        assert job["DefaultArguments"]["--topic_arn"] == exports()["daybook-prod-TopicArn"]
 
 
 # -- what starts executions -------------------------------------------------------------------------------------------------
@@ -474,9 +487,9 @@ def test_nobody_deploys_but_by_the_role_that_makes_resources() -> None:
 
 
 def test_who_deploys_may_do_what_the_commands_call_and_nothing_else() -> None:
-    modules = [
-        path for path in PACKAGE.glob("aws/**/*.py") if path != RUNNING and ".client(" in path.read_text(encoding="utf-8")
-    ]
+    # What a job tells is the job's to call.
+    modules = [path for path in PACKAGE.glob("aws/**/*.py") if path.name != "telling.py" and path != RUNNING]
+    modules = [path for path in modules if ".client(" in path.read_text(encoding="utf-8")]
     source = "\n".join(path.read_text(encoding="utf-8") for path in modules)
     assert set(re.findall(r'(?:account\.client|_client)\(\s*"([a-z0-9-]+)"', source)) == {service for service, _ in COMMANDS}
     called = set(re.findall(r"\b(?:client|_client|s3|sqs|sts|client\(\"[a-z0-9-]+\"\))\.([a-z_]+)\(", source))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, Set, Tuple
 
 import pytest
 
 from daybook.aws.metrics import METRICS, NAMESPACE
 
-from .templates import Template, exports
+from .templates import Template, exports, machine_file
 
 KNOWN = {metric.name: metric for metric in METRICS}
 
@@ -137,9 +137,50 @@ def test_every_bad_end_of_every_machine_is_told_but_days_of_a_backfill(watch: Te
     detail = rule["EventPattern"]["detail"]
     machines = Template("pipeline").of_type("AWS::StepFunctions::StateMachine").values()
     assert {arn.rsplit(":", 1)[1] for arn in detail["stateMachineArn"]} == {each["StateMachineName"] for each in machines}
-    assert detail["status"] == ["FAILED", "TIMED_OUT", "ABORTED"]
+    assert {status for each in detail["$or"] for status in each["status"]} == {"FAILED", "TIMED_OUT", "ABORTED"}
     assert detail["input"] == [{"anything-but": {"wildcard": '*"part_of"*'}}]
     assert [each["Arn"] for each in rule["Targets"]] == [exports()["daybook-prod-TopicArn"]]
+
+
+def test_what_the_rule_leaves_to_a_run_was_told_by_it_before(watch: Template) -> None:
+    # Each of these errors is one that the machine reaches by its last job alone, which has sent the message by then.
+    (bad,) = [each for each in watch.resources["BadEnds"]["Properties"]["EventPattern"]["detail"]["$or"] if "error" in each]
+    assert bad["error"][0] == {"exists": False}
+    (left,) = [each["anything-but"] for each in bad["error"][1:]]
+    reached = {}
+    for name, last in (("daily", "Notify"), ("backfill", "Summarise")):
+        states = machine_file(name)["States"]
+        for state, each in states.items():
+            if each["Type"] == "Fail" and each["Error"] in left:
+                assert leading_to(states, state) == {"Outcome"}
+                assert leading_to(states, "Outcome") == {last}
+                assert last not in caught_to(states, "Outcome")
+                assert states["Outcome"]["Choices"][0]["Condition"] == "{% $jobRunState != 'SUCCEEDED' %}"
+                reached[each["Error"]] = name
+    assert set(reached) == set(left)
+    # All others, of the machines that nobody speaks for and of the jobs that speak, are told here.
+    others = {
+        each["Error"]
+        for name in ("daily", "backfill", "catch_up", "nightly")
+        for each in machine_file(name)["States"].values()
+        if each["Type"] == "Fail"
+    } - set(left)
+    assert {"Daybook.NotifyFailed", "Daybook.SummaryFailed", "Daybook.NotStarted"} <= others
+
+
+def leading_to(states: Dict[str, Any], wanted: str) -> Set[str]:
+    """The states that go on with one."""
+    return {
+        name
+        for name, each in states.items()
+        if wanted in (each.get("Next"), each.get("Default"))
+        or any(found["Next"] == wanted for found in (*each.get("Choices", []), *each.get("Catch", [])))
+    }
+
+
+def caught_to(states: Dict[str, Any], wanted: str) -> Set[str]:
+    """The states whose faults go on with one."""
+    return {name for name, each in states.items() if any(found["Next"] == wanted for found in each.get("Catch", []))}
 
 
 def test_the_message_is_one_text_of_what_the_event_says(watch: Template) -> None:

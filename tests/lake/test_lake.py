@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,8 +18,9 @@ from deltalake.exceptions import CommitFailedError
 
 import daybook.lake
 from daybook.contracts import load_table
+from daybook.delta import OpenTables
 from daybook.errors import LakeError
-from daybook.lake import Lake
+from daybook.lake import MANY_FILES, Lake
 from daybook.publication import publish
 from daybook.versions import merge
 
@@ -411,3 +412,62 @@ def test_tables_of_a_development_copy_are_listed_beside_the_published(published:
     mine.replace_partition("bronze.sketches", landed("a"), FIRST)
     assert {"bronze.orders", "bronze.sketches"} <= set(mine.tables())
     assert "bronze.sketches" not in published.tables()
+
+
+# Many small files
+
+
+def grown(lake: Lake, days: int) -> None:
+    """A silver table after as many daily merges, each of which adds a file."""
+    for number in range(days):
+        merge(lake, COMPACTED, items(number), landed_on=FIRST + timedelta(days=number))
+
+
+COMPACTED = load_table("silver.order_items")
+
+
+def items(number: int) -> pa.Table:
+    row = dict.fromkeys(COMPACTED.columns)
+    row.update(order_id=f"o{number}", line=1, landed_on=FIRST, version_at=datetime(2025, 11, 1, tzinfo=timezone.utc))
+    return pa.Table.from_pylist([row], schema=COMPACTED.arrow_schema)
+
+
+def test_many_small_files_become_one_with_the_same_rows(lake: Lake) -> None:
+    grown(lake, MANY_FILES)
+    before = content(lake, "silver.order_items")
+    assert lake.compact("silver.order_items")
+    assert content(lake, "silver.order_items") == before
+    assert len(DeltaTable(lake.uri("silver.order_items")).file_uris()) == 1
+    assert lake.version("silver.order_items") == MANY_FILES + 1
+    assert not lake.compact("silver.order_items")
+
+
+def test_few_files_are_left_as_they_are(lake: Lake) -> None:
+    grown(lake, MANY_FILES - 1)
+    assert not lake.compact("silver.order_items")
+    assert not lake.compact("silver.reviews")
+
+
+def test_a_version_from_before_reads_as_it_did(lake: Lake) -> None:
+    grown(lake, MANY_FILES)
+    lake.compact("silver.order_items")
+    lake.pin({"silver.order_items": MANY_FILES - 1})
+    assert len(content(lake, "silver.order_items")) == MANY_FILES - 1
+
+
+def test_whoever_changes_the_files_first_is_not_lost_nor_is_the_run_that_compacts(
+    lake: Lake, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown(lake, MANY_FILES)
+    committing = OpenTables.committing
+
+    def late(tables: OpenTables, uri: str) -> Any:
+        monkeypatch.undo()
+        Lake(root, run_id="daily-2025-12-01-1").remove("silver.order_items", "order_id", ["o0"])
+        return committing(tables, uri)
+
+    monkeypatch.setattr(OpenTables, "committing", late)
+    assert not lake.compact("silver.order_items")
+    assert len(content(lake, "silver.order_items")) == MANY_FILES - 1
+    merge(lake, COMPACTED, items(99), landed_on=THIRD)
+    assert len(content(lake, "silver.order_items")) == MANY_FILES

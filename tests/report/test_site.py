@@ -7,10 +7,17 @@ from datetime import datetime, timezone
 import pytest
 
 from daybook.errors import ArchiveError
-from daybook.report import build_site
+from daybook.report import build_site, site
 from daybook.report.site import NEWEST_RUNS_SHOWN
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=timezone.utc)
+
+
+def build_of(runs, *, out, hrefs, title="A shop"):
+    """A site of records that hold their histories, as the fixtures make them."""
+    histories = {run["run_id"]: run.get("history") or [] for run in runs}
+    bare = [{name: value for name, value in run.items() if name != "history"} for run in runs]
+    return build_site(bare, out=out, history_of=histories.__getitem__, archive_href=hrefs, title=title, now=NOW)
 
 
 @pytest.fixture()
@@ -18,7 +25,7 @@ def build(tmp_path, hrefs, read_page):
     """Build a site; return its index page and a function that reads a run's page."""
 
     def build(*runs, title="A shop"):
-        index = build_site(list(runs), out=tmp_path / "site", archive_href=hrefs, title=title, now=NOW)
+        index = build_of(runs, out=tmp_path / "site", hrefs=hrefs, title=title)
 
         def page_of(run):
             return read_page((tmp_path / "site" / "runs" / f"{run['run_id']}.html").read_text(encoding="utf-8"))
@@ -219,7 +226,7 @@ def test_the_same_runs_in_any_order_make_the_same_bytes(tmp_path, run, hrefs):
     runs = [run("2018-05-03"), run("2018-05-05", outcome="REJECTED"), run("2018-05-05", number=2)]
     sites = []
     for name, given in (("one", runs), ("two", runs[::-1])):
-        build_site(given, out=tmp_path / name, archive_href=hrefs, title="A shop", now=NOW)
+        build_of(given, out=tmp_path / name, hrefs=hrefs)
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         sites.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
     assert sites[0] == sites[1]
@@ -228,10 +235,10 @@ def test_the_same_runs_in_any_order_make_the_same_bytes(tmp_path, run, hrefs):
 
 def test_a_record_that_cannot_be_shown_leaves_the_old_site_as_it_was(tmp_path, run, hrefs):
     out = tmp_path / "site"
-    index = build_site([run()], out=out, archive_href=hrefs, title="A shop", now=NOW)
+    index = build_of([run()], out=out, hrefs=hrefs)
     before = index.read_bytes()
     with pytest.raises(ArchiveError, match="run_id"):
-        build_site([run(), run(run_id="../escape")], out=out, archive_href=hrefs, title="A shop", now=NOW)
+        build_of([run(), run(run_id="../escape")], out=out, hrefs=hrefs)
     assert index.read_bytes() == before
     assert not (tmp_path / "escape.html").exists()
 
@@ -241,3 +248,84 @@ def test_a_day_of_a_backfill_says_which(build, run):
     _, page_of = build(record, run("2018-05-04"))
     assert "Part of backfill-2018-05-01-2018-05-31-1" in page_of(record).text
     assert "Part of" not in page_of(run("2018-05-04")).text
+
+
+# Pages that are made already
+
+
+@pytest.fixture()
+def made(tmp_path, hrefs):
+    """Build a site again and again; returns the names of the pages that this time wrote."""
+
+    def made(*runs, **changes):
+        folder = tmp_path / "site" / "runs"
+        before = {path: path.stat().st_ino for path in folder.glob("*.html")} if folder.exists() else {}
+        build_of(runs, out=tmp_path / "site", **{"hrefs": hrefs, **changes})
+        return sorted(path.stem for path in folder.glob("*.html") if before.get(path) != path.stat().st_ino)
+
+    return made
+
+
+def test_only_pages_of_what_is_new_are_made(made, run):
+    days = [run(f"2018-05-0{number}") for number in (1, 2, 3, 4)]
+    assert made(*days[:2]) == ["daily-2018-05-01-1", "daily-2018-05-02-1"]
+    assert made(*days[:2]) == []
+    # The day before links the new one.
+    assert made(*days[:3]) == ["daily-2018-05-02-1", "daily-2018-05-03-1"]
+    assert made(days[0], days[1], days[3], days[2]) == ["daily-2018-05-03-1", "daily-2018-05-04-1"]
+
+
+def test_a_page_is_made_again_for_what_it_shows(made, run):
+    days = [run(f"2018-05-0{number}") for number in (1, 2, 3)]
+    again = run("2018-05-02", number=2)
+    assert len(made(*days)) == 3
+    # Its own page, that of the date's other run, and those of the days around, which link the newest.
+    assert made(*days, again) == ["daily-2018-05-01-1", "daily-2018-05-02-1", "daily-2018-05-02-2", "daily-2018-05-03-1"]
+    assert made(*days, {**again, "outcome": "REJECTED", "summary": None}) == ["daily-2018-05-02-1", "daily-2018-05-02-2"]
+    assert len(made(*days, again, title="Another shop")) == 4
+    assert len(made(*days, again, hrefs=lambda run_id, file: f"s3://elsewhere/{run_id}/{file}")) == 4
+
+
+def test_a_run_under_way_is_looked_at_each_time(made, run):
+    under_way = run("2018-05-02", state="running", outcome="RUNNING")
+    assert made(run("2018-05-01"), under_way) == ["daily-2018-05-01-1", "daily-2018-05-02-1"]
+    assert made(run("2018-05-01"), under_way) == ["daily-2018-05-02-1"]
+
+
+def test_pages_are_made_again_by_other_code(made, run, monkeypatch):
+    assert made(run()) == ["daily-2018-05-05-1"]
+    assert made(run()) == []
+    monkeypatch.setattr(site, "_code", lambda: "other")
+    assert made(run()) == ["daily-2018-05-05-1"]
+
+
+def test_a_page_of_before_pages_said_what_they_were_made_from_is_made_again(made, run, tmp_path):
+    made(run())
+    (tmp_path / "site" / "runs" / "daily-2018-05-05-1.html").write_text("<!DOCTYPE html>", encoding="utf-8")
+    assert made(run()) == ["daily-2018-05-05-1"]
+
+
+def test_a_run_page_says_what_the_run_cost_and_what_is_not_counted(build, run):
+    from daybook.cost import JobUse, Use, cost_of, load_prices
+
+    jobs = [JobUse("ingest", 1, 95), JobUse("ingest", 2, 30), JobUse("notify", 1, 61, under_way=True)]
+    measured = run("2018-05-05", cost=cost_of(Use(jobs, 27, "arn"), [{"requests": {"reads": 1200}}], load_prices("us-east-1")))
+    estimated = run("2018-05-06", cost=cost_of(Use(jobs[:1], 13), [], load_prices("us-east-1")))
+    _, page_of = build(measured, estimated, run("2018-05-07"), run("2018-05-08", cost=None))
+    text = page_of(measured).text
+    assert "Cost 0.00280 USD" in text
+    assert (
+        "What this run costs on AWS, at the prices of us-east-1 as of 2026-06-30. Not counted: requests to S3 of delta-rs"
+        in text
+    )
+    assert "ingest 95 s × 0.0625 DPU 0.00073 USD ingest attempt 2 60 s × 0.0625 DPU 0.00046 USD" in text
+    assert "notify 61 s × 0.0625 DPU so far" in text
+    assert (
+        "State transitions 27 0.00068 USD Writing requests to S3 0 0.00000 USD Reading requests to S3 1,200 0.00048 USD" in text
+    )
+    text = page_of(estimated).text
+    assert "Cost, estimated 0.00105 USD" in text
+    assert "An estimate: what this run would cost on AWS, had it taken as long there" in text
+    assert "requests to S3" in text and "Reading requests" not in text
+    for each in (run("2018-05-07"), run("2018-05-08")):
+        assert "Cost" not in page_of(each).text

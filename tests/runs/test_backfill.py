@@ -110,7 +110,8 @@ def test_one_message_tells_of_all_days_and_none_of_a_day(module_home: Home, may:
     archive = module_home.archive("tiny")
     record = read_backfill(archive, "backfill-2024-05-01-2024-05-05-1")
     assert record["message"]["subject"].startswith("Daybook tiny: backfill of 2024-05-01 to 2024-05-05: 2 succeeded")
-    assert len(record["message"]["body"].splitlines()) == 3
+    told = record["message"]["body"].splitlines()
+    assert told[3:] == ["", "What to do:", f"  daybook show {record['backfill_id']} --env tiny"]
     for each in record["results"]:
         run = archive.run(each["run_id"])
         assert run["part_of"] == record["backfill_id"]

@@ -24,7 +24,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from daybook.contracts import load_tables
-from daybook.lake import Lake, dataset_of
+from daybook.delta import dataset_of
+from daybook.lake import Lake
 from daybook.params import load_settings
 
 from .shop import Home, add_tiny_shop, copy_project, land_tiny_day

@@ -8,20 +8,19 @@ Every dimension is bounded: nobody's business date, run or customer is one, for 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from daybook.archive import Record, parse_moment
+from daybook.cost import parts_of
 from daybook.schedule import newest_due
 from daybook.stages import STAGES
 
 NAMESPACE = "Daybook"
 OUTCOMES = ("SUCCEEDED", "SKIPPED", "REJECTED", "FAILED")
-LEAST_BILLED_SECONDS = 60
-"""What Glue bills a run of a job at least."""
 
 Unit = Literal["Count", "Seconds", "Percent", "None"]
 
@@ -51,11 +50,20 @@ FRESHNESS_HOURS = Metric(
 QUARANTINE_SHARE = Metric("QuarantineShare", "Percent", "Of the rows that landed, those that broke a rule of severity error.")
 STAGE_SECONDS = Metric("StageSeconds", "Seconds", "A stage's work, all attempts together.", "Stage", STAGES)
 STAGE_RETRIES = Metric("StageRetries", "Count", "Attempts of a stage after the first.", "Stage", STAGES)
-BILLED_SECONDS = Metric(
-    "BilledSeconds", "Seconds", "What Glue bills for a stage at the least: a minute an attempt, else its work.", "Stage", STAGES
-)
+STAGE_ENDS = {
+    outcome: Metric(f"Stage{outcome.capitalize()}", "Count", "Attempts of a stage that ended so.", "Stage", STAGES)
+    for outcome in OUTCOMES
+}
+ROWS_IN = Metric("RowsIn", "Count", "Rows that a stage read, by its last attempt that counted.", "Stage", STAGES)
+ROWS_OUT = Metric("RowsOut", "Count", "Rows that a stage handed on, by its last attempt that counted.", "Stage", STAGES)
+ROWS_QUARANTINED = Metric("RowsQuarantined", "Count", "Rows that a stage put aside, by its last attempt.", "Stage", STAGES)
+RUN_COST = Metric("RunCost", "None", "What a run costs on AWS, as far as it is counted, in its price table's currency.")
+STAGE_COST = Metric("StageCost", "None", "What of it is a stage's jobs on Glue.", "Stage", STAGES)
 
-METRICS = (RUNS, RUN_SECONDS, FRESHNESS_HOURS, QUARANTINE_SHARE, STAGE_SECONDS, STAGE_RETRIES, BILLED_SECONDS)
+METRICS = (
+    *(RUNS, RUN_SECONDS, FRESHNESS_HOURS, QUARANTINE_SHARE, RUN_COST),
+    *(STAGE_SECONDS, STAGE_RETRIES, *STAGE_ENDS.values(), ROWS_IN, ROWS_OUT, ROWS_QUARANTINED, STAGE_COST),
+)
 """All there are; ``infra/watch.yaml`` uses no other of this namespace."""
 
 
@@ -94,16 +102,33 @@ def datapoints_of(run: Record) -> list[Datapoint]:
         told = [each["details"]["freshness_hours"] for each in attempts if "freshness_hours" in each["details"]]
         points += [Datapoint(FRESHNESS_HOURS, hours, place, at) for hours in told[-1:]]
     points += [Datapoint(QUARANTINE_SHARE, share, place, at) for share in _quarantine_shares(attempts)]
+    cost = run.get("cost")
+    costs: dict[str, Decimal] = parts_of(cost) if cost else {}
+    # Decimals until here; CloudWatch knows no other numbers than floats.
+    points += [Datapoint(RUN_COST, float(Decimal(cost["total"])), place, at)] if cost else []
     for stage in STAGES:
-        own = [each["seconds"] for each in attempts if each["stage"] == stage]
-        if own:
-            where = {**place, "Stage": stage}
-            points += [
-                Datapoint(STAGE_SECONDS, sum(own), where, at),
-                Datapoint(STAGE_RETRIES, len(own) - 1, where, at),
-                Datapoint(BILLED_SECONDS, sum(max(LEAST_BILLED_SECONDS, math.ceil(each)) for each in own), where, at),
-            ]
+        own = [each for each in attempts if each["stage"] == stage]
+        where = {**place, "Stage": stage}
+        points += [Datapoint(metric, value, where, at) for metric, value in _of_stage(own)]
+        # A job that died before it left a record is paid for all the same.
+        points += [Datapoint(STAGE_COST, float(costs[stage]), where, at)] if stage in costs else []
     return points
+
+
+def _of_stage(own: Sequence[Record]) -> Iterator[tuple[Metric, float]]:
+    """What a stage's attempts come to; nothing without any."""
+    if not own:
+        return
+    yield STAGE_SECONDS, sum(each["seconds"] for each in own)
+    yield STAGE_RETRIES, len(own) - 1
+    for outcome, metric in STAGE_ENDS.items():
+        count = sum(each["outcome"] == outcome for each in own)
+        if count:
+            yield metric, count
+    for metric, name in ((ROWS_IN, "in"), (ROWS_OUT, "out"), (ROWS_QUARANTINED, "rejected")):
+        counted = [each["rows"][name] for each in own if each["rows"].get(name) is not None]
+        if counted:
+            yield metric, counted[-1]
 
 
 def _tells_freshness(run: Record) -> bool:

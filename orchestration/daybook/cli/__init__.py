@@ -10,6 +10,7 @@ import click
 # Commands are listed in the order in which their modules are imported.
 from daybook.cli import runs
 from daybook.cli import status
+from daybook.cli import cost
 from daybook.cli import gaps
 from daybook.cli import backfills
 from daybook.cli import stewards
@@ -30,6 +31,7 @@ __all__ = [
     "app",
     "backfills",
     "bundle",
+    "cost",
     "deploy",
     "doctor",
     "gaps",

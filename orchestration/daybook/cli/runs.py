@@ -235,13 +235,20 @@ def write_report(settings: Settings) -> Path:
 
     archive = Archive(settings.archive)
     out = Path(settings.report)
-    records = [{**archive.run(run_id), "history": archive.history(run_id)} for run_id in archive.run_ids()]
+    records = [archive.run(run_id) for run_id in archive.run_ids()]
 
     def href(run_id: str, file: str) -> str:
         place = archive.store.href(f"{archive.folder(run_id)}/{file}")
         return place if "://" in place else os.path.relpath(place, out / "runs")
 
-    return build_site(records, out=out, archive_href=href, title=settings.title, now=datetime.now(timezone.utc))
+    return build_site(
+        records,
+        out=out,
+        history_of=archive.history,
+        archive_href=href,
+        title=settings.title,
+        now=datetime.now(timezone.utc),
+    )
 
 
 def _print_day(record: dict[str, Any]) -> None:
@@ -286,6 +293,10 @@ def _print_run(record: dict[str, Any]) -> None:
             f"{each['peak_memory_bytes'] / 1e6:,.0f}" if each["peak_memory_bytes"] else "",
         )
     console.print(table)
+    cost = record.get("cost")
+    if cost:
+        estimated = "" if cost["basis"] == "measured" else ", an estimate"
+        console.print(f"[dim]cost on AWS:[/] {cost['total']} {cost['currency']}{estimated}", soft_wrap=True)
     written = {name: version for each in record["stages"] for name, version in each["tables_written"].items()}
     for layer in ("bronze", "silver", "gold", "quarantine"):
         named = [f"{name.split('.')[1]} {version}" for name, version in written.items() if name.startswith(f"{layer}.")]

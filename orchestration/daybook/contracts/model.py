@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any, Literal, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # Commands that read contracts only to tell of them need not wait for it.
 
 Severity = Literal["error", "warning"]
 Number = Union[int, float]
 
-ARROW_TYPES = {
-    "VARCHAR": pa.string(),
-    "DATE": pa.date32(),
-    "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
-    "BOOLEAN": pa.bool_(),
-    "INTEGER": pa.int32(),
-    "BIGINT": pa.int64(),
-    "DOUBLE": pa.float64(),
-}
+PHYSICAL_TYPES = ("VARCHAR", "DATE", "TIMESTAMPTZ", "BOOLEAN", "INTEGER", "BIGINT", "DOUBLE")
+"""The types of columns, besides DECIMAL(p,s)."""
 OPERATORS = {
     "mustBe": "=",
     "mustNotBe": "<>",
@@ -201,8 +196,8 @@ class Property(_Model):
     @model_validator(mode="after")
     def _fits_its_type(self) -> Property:
         decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.physicalType)
-        if self.physicalType not in ARROW_TYPES and not (decimal and int(decimal[2]) <= int(decimal[1]) <= 38):
-            allowed = ", ".join([*ARROW_TYPES, "DECIMAL(p,s) up to 38 digits"])
+        if self.physicalType not in PHYSICAL_TYPES and not (decimal and int(decimal[2]) <= int(decimal[1]) <= 38):
+            allowed = ", ".join([*PHYSICAL_TYPES, "DECIMAL(p,s) up to 38 digits"])
             raise ValueError(f"column {self.name!r} has physicalType {self.physicalType!r}; allowed: {allowed}")
         options = self.logicalTypeOptions
         bounds = [options.minimum, options.maximum, options.exclusiveMinimum, options.exclusiveMaximum]
@@ -225,10 +220,13 @@ class Property(_Model):
     @property
     def arrow_type(self) -> pa.DataType:
         """The column's type in Arrow, and so in Delta Lake."""
+        import pyarrow as pa
+
         decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.physicalType)
         if decimal:
             return pa.decimal128(int(decimal[1]), int(decimal[2]))
-        return ARROW_TYPES[self.physicalType]
+        types = (pa.string(), pa.date32(), pa.timestamp("us", "UTC"), pa.bool_(), pa.int32(), pa.int64(), pa.float64())
+        return dict(zip(PHYSICAL_TYPES, types))[self.physicalType]
 
     def custom(self, name: str) -> Union[bool, int, float, str, None]:
         """The value of a custom property, or None."""
@@ -301,6 +299,8 @@ class Table(_Model):
 
     @property
     def arrow_schema(self) -> pa.Schema:
+        import pyarrow as pa
+
         return pa.schema([pa.field(item.name, item.arrow_type) for item in self.properties])
 
     def type_of(self, column: str) -> str:

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daybook.archive import Archive, dump, now
+from daybook.delta import dataset_of
 from daybook.engines import DuckDBEngine
 from daybook.erasure.blanks import BLANK, blanks_for, without_person
 from daybook.erasure.people import ERASED_PEOPLE, PSEUDONYM, Address, Finder, erased_people, personal_values, table_uri
@@ -35,7 +36,7 @@ from daybook.erasure.plan import ERASURE_PLAN, Row, add_files, address_of, begin
 from daybook.erasure.plan import remove as remove_plan
 from daybook.erasure.proof import Needles, Proof, holders, in_raw, mentions, needles_for, raw_without, search, without
 from daybook.errors import UsageError
-from daybook.lake import PARTITION, RESTRICTED, Lake, dataset_of, pseudonym_columns
+from daybook.lake import PARTITION, RESTRICTED, Lake, pseudonym_columns
 from daybook.params import Settings, daybook_home
 from daybook.pii import Keys, carried, load_keys
 from daybook.pii.redaction import Redactor

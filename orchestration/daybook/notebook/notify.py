@@ -1,6 +1,7 @@
 """Stage 6: the day's page and the message to people.
 
-Here: what the earlier stages left in the archive, the day's figures, the message. Not here: pages over many days
+Here: what the earlier stages left in the archive, the day's figures, who is told of it. Not here: the message's words
+(``daybook.messages``) and sending it (``daybook.aws``: the job does, once the run is on record), pages over many days
 (``daybook.report``).
 """
 
@@ -12,7 +13,8 @@ from datetime import datetime, time, timedelta, timezone
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
-from daybook.archive import Record, describe_failure, first_line
+from daybook.archive import Record
+from daybook.messages import run_message, warnings_of, why_failed, why_silent
 from daybook.notebook.display import Listing
 from daybook.notebook.figures import FIGURES, MONEY, named_figures
 from daybook.notebook.stage import Stage
@@ -27,6 +29,14 @@ class Day:
     stages: list[Record]
     summary: Optional[dict[str, Any]]
     currency: str
+    caught: Optional[Record] = None
+    """What the state machine caught, if it did."""
+
+    @property
+    def failed(self) -> Optional[Record]:
+        """The attempt to blame: the stage's last one, where it failed or said no."""
+        blamed = [each for each in self.stages if each["outcome"] == self.outcome and self.outcome in ("FAILED", "REJECTED")]
+        return blamed[-1] if blamed else None
 
     @property
     def stage_listing(self) -> Listing:
@@ -60,14 +70,15 @@ def look_back(stage: Stage, failure: str = "null") -> Day:
     caught = json.loads(failure)
     ended = [each for each in last.values() if each["outcome"] in ("REJECTED", "SKIPPED")]
     if caught:
-        outcome, reasons = "FAILED", [_why(caught, last)]
+        failed = [each for each in last.values() if each["outcome"] == "FAILED"]
+        outcome, reasons = "FAILED", [why_failed(failed[-1] if failed else None, caught)]
     elif ended:
         outcome, reasons = ended[-1]["outcome"], ended[-1]["reasons"]
     elif stage.run_id and last.get("quality", {}).get("outcome") != "SUCCEEDED":
         outcome, reasons = "FAILED", ["a stage ended without an outcome, so nothing was published"]
     else:
         outcome, reasons = "SUCCEEDED", []
-    return Day(outcome, reasons, list(last.values()), published_figures(stage), stage.settings.currency)
+    return Day(outcome, reasons, list(last.values()), published_figures(stage), stage.settings.currency, caught)
 
 
 def published_figures(stage: Stage) -> Optional[dict[str, Any]]:
@@ -77,26 +88,36 @@ def published_figures(stage: Stage) -> Optional[dict[str, Any]]:
     return dict(zip(FIGURES, rows[0])) if rows else None
 
 
-def tell(stage: Stage, day: Day) -> str:
-    """Compose the message, leave it in the record, and end the stage. Returns the message."""
-    subject = f"Daybook {stage.settings.env}: {stage.day} {day.outcome}"
-    lines = [subject, *day.reasons]
-    if day.summary and day.outcome == "SUCCEEDED":
-        figures = day.summary
-        lines.append(
-            f"{figures['orders']:,} orders, net revenue {figures['net_revenue']:,.2f} {day.currency}, "
-            f"returns {figures['returns_amount']:,.2f} {day.currency}, {figures['new_customers']:,} new customers."
-        )
-    rejected = sum(each["rows"].get("rejected") or 0 for each in day.stages)
-    if rejected:
-        lines.append(f"{rejected:,} rows are in quarantine.")
-    lines += [warning for each in day.stages for warning in each["details"].get("warnings", [])]
+def tell(stage: Stage, day: Day, execution: str = "") -> str:
+    """Leave the message in the record, where somebody is to be told of the day, and end the stage.
+
+    ``execution`` is the ARN of the state machine's execution. Returns the message as text, or why there is none.
+    """
+    warnings = warnings_of(day.stages)
+    news = [*_figures(day), *_quarantined(day), *warnings]
+    silent = why_silent(stage.run_id, day.outcome, warnings, stage.settings.tell, stage.part_of)
     if stage.part_of is None:
-        stage.details["message"] = {"subject": subject, "body": "\n".join(lines)}
         # How old the newest figures are. A day of long ago says nothing of that.
         stage.details["freshness_hours"] = _hours_since(stage)
+    if silent:
+        stage.details["silent"] = silent
+        shown = "\n".join([f"{stage.day} {day.outcome}", *day.reasons, *news, f"Nobody is told of this day: {silent}"])
     else:
-        lines.append(f"Nobody is told of this day: {stage.part_of} sends one summary of all its days.")
+        message = run_message(
+            env=stage.settings.env,
+            title=stage.settings.title,
+            run_id=stage.run_id,
+            run_date=stage.day,
+            outcome=day.outcome,
+            reasons=day.reasons,
+            news=news,
+            failed=day.failed,
+            caught=day.caught,
+            archive=stage.archive,
+            execution=execution,
+        )
+        stage.details["message"] = message.to_record()
+        shown = f"{message.subject}\n\n{message.body}"
     stage.details["run_outcome"] = day.outcome
     stage.details["run_reasons"] = day.reasons
     stage.details["summary"] = day.summary and {
@@ -106,18 +127,25 @@ def tell(stage: Stage, day: Day) -> str:
         # Published: nobody needs the candidates any more, and they hold pseudonyms.
         stage.lake.drop_candidates()
     stage.succeed()
-    return "\n".join(lines)
+    return shown
+
+
+def _figures(day: Day) -> list[str]:
+    if not day.summary or day.outcome != "SUCCEEDED":
+        return []
+    figures = day.summary
+    return [
+        f"{figures['orders']:,} orders, net revenue {figures['net_revenue']:,.2f} {day.currency}, "
+        f"returns {figures['returns_amount']:,.2f} {day.currency}, {figures['new_customers']:,} new customers."
+    ]
+
+
+def _quarantined(day: Day) -> list[str]:
+    rejected = sum(each["rows"].get("rejected") or 0 for each in day.stages)
+    return [f"{rejected:,} rows are in quarantine."] if rejected else []
 
 
 def _hours_since(stage: Stage) -> float:
     """Hours from the end of the business date, at the shop's midnight, until now."""
     midnight = datetime.combine(stage.run_date + timedelta(days=1), time(), ZoneInfo(stage.settings.timezone))
     return round((datetime.now(timezone.utc) - midnight).total_seconds() / 3600, 1)
-
-
-def _why(caught: dict[str, Any], last: dict[str, Record]) -> str:
-    """One sentence for a failure: stage, cell, the exception's first line."""
-    failed = [each for each in last.values() if each["outcome"] == "FAILED"]
-    if failed:
-        return describe_failure(failed[-1])
-    return f"{caught.get('Error', 'The state machine failed')}: {first_line(str(caught.get('Cause') or ''))[:300]}"

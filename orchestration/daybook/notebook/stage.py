@@ -30,6 +30,7 @@ from daybook.rekeying import require_keys
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import quote
 from daybook.stages import RESULT_MIME, STAGES, run_date_of
+from daybook.storage import requests
 
 
 @dataclass
@@ -133,6 +134,7 @@ class Stage:
             "details": self.details,
             "engine": self.engine.version,
             "peak_memory_bytes": _peak_memory(),
+            "requests": dict(requests),
         }
 
     def _end(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> None:

@@ -61,6 +61,8 @@ def merge_silver(stage: Stage) -> Listing:
     stale = watch.note_again()
     landed = pa.table({"orders": pa.array([rows["silver.orders"].num_rows], pa.int64())})
     stage.lake.replace_partition(LANDED_DATES, landed, stage.run_date)
+    for contract in contracts:
+        stage.lake.compact(contract.full_name)
     stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
     stage.details["stale_dates"] = [day.isoformat() for day in stale]
     stage.succeed(rows_in=read, rows_out=sum(table.num_rows for table in rows.values()))

@@ -40,6 +40,14 @@ def money(amount: Union[str, Decimal, int, None], currency: Optional[str]) -> st
     return f"{rounded}{NBSP}{currency}" if currency else rounded
 
 
+def small_money(amount: Union[str, Decimal, None], currency: Optional[str]) -> str:
+    """An amount of fractions of a cent: ``0.00337 USD``."""
+    if amount is None:
+        return UNKNOWN
+    rounded = f"{to_decimal(amount).quantize(Decimal('0.00001'), rounding=ROUND_HALF_UP):,}"
+    return f"{rounded}{NBSP}{currency}" if currency else rounded
+
+
 def to_decimal(amount: Union[str, Decimal, int]) -> Decimal:
     """The finite decimal a record holds as text; ArchiveError if it holds something else."""
     try:

@@ -31,6 +31,7 @@ def _environment() -> Environment:
     environment.filters.update(
         count=formats.count,
         money=formats.money,
+        small_money=formats.small_money,
         duration=formats.duration,
         file_size=formats.file_size,
         instant=formats.instant,

@@ -6,12 +6,16 @@ Here: choosing what each page shows, and writing it. Not here: executed notebook
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import os
+import re
 from collections import Counter
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
-from typing import Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from daybook.report import days, findings, formats, records
 from daybook.report.lineage import lineage_section
@@ -21,17 +25,23 @@ from daybook.report.timeline import build_timeline
 from daybook.storage import writing
 
 NEWEST_RUNS_SHOWN = 200
+_MADE_FROM = re.compile('<meta name="made-from" content="([0-9a-f]{64})">')
+_HEAD = 1024
+"""Characters of a page that hold its first lines."""
 
 
 def build_site(
     runs: Sequence[Record],
     *,
     out: Path,
+    history_of: Callable[[str], Sequence[Record]],
     archive_href: Callable[[str, str], str],
     title: str,
     now: datetime,
 ) -> Path:
     """Write ``out/index.html`` and ``out/runs/<run_id>.html`` for every run; same input, same bytes.
+
+    A page that was made from the same is left as it is: after a night one run's page is new, not a thousand.
 
     Parameters
     ----------
@@ -39,6 +49,8 @@ def build_site(
         Run records in any order, those of runs under way (``"state": "running"``) and lost ones included.
     out
         The site's directory; made if it is not there. Pages of runs that are not in ``runs`` are left as they are.
+    history_of
+        ``run_id -> the run's history``, asked for the runs whose pages are made.
     archive_href
         ``(run_id, file name in the run's archive) -> href``. A relative one is read from within ``out/runs/``.
     title
@@ -60,13 +72,32 @@ def build_site(
     by_date: Dict[date, List[Record]] = {}
     for run in sorted(runs, key=records.age_key, reverse=True):
         by_date.setdefault(formats.parse_business_date(str(run.get("run_date"))), []).append(run)
+    places = {day: place for place, day in enumerate(newest)}
     pages = {out / "index.html": _index_page(runs, newest, title=title, now=now)}
     for day, same_day in by_date.items():
         same_day.sort(key=records.number_of, reverse=True)
         for run in same_day:
             path = out / "runs" / f"{records.run_id_of(run)}.html"
             others = [other for other in same_day if other is not run]
-            pages[path] = _run_page(run, day, newest, others=others, archive_href=archive_href, title=title, now=now)
+            previous, following = _neighbours(day, places, list(newest.values()))
+            around: List[Any] = [None if each is None else records.run_id_of(each) for each in (previous, following)]
+            around += [(records.run_id_of(each), records.outcome_of(each).name) for each in others]
+            made_from = _digest(run, around, title, archive_href(records.run_id_of(run), ""))
+            # A run that is under way has a history that grows, and no record yet that would tell.
+            if run.get("state") == "closed" and _made_from(path) == made_from:
+                continue
+            pages[path] = _run_page(
+                run,
+                day,
+                made_from=made_from,
+                previous=previous,
+                following=following,
+                others=others,
+                history=history_of(records.run_id_of(run)),
+                archive_href=archive_href,
+                title=title,
+                now=now,
+            )
     for path, page in pages.items():
         _write(path, page)
     return out / "index.html"
@@ -103,25 +134,27 @@ def _index_page(runs: Sequence[Record], newest: Mapping[date, Record], *, title:
 def _run_page(
     run: Record,
     day: date,
-    newest: Mapping[date, Record],
     *,
+    made_from: str,
+    previous: Optional[Record],
+    following: Optional[Record],
     others: List[Record],
+    history: Sequence[Record],
     archive_href: Callable[[str, str], str],
     title: str,
     now: datetime,
 ) -> str:
     run_id = records.run_id_of(run)
     attempts = records.attempts(run)
-    dates = list(newest)
-    place = dates.index(day)
     return render_page(
         "run",
         title=title,
         now=now,
+        made_from=made_from,
         run=run,
         day=formats.long_date(day),
-        previous=newest[dates[place - 1]] if place else None,
-        following=newest[dates[place + 1]] if place + 1 < len(dates) else None,
+        previous=previous,
+        following=following,
         others=others,
         started_at=records.started_at(run),
         attempts=attempts,
@@ -140,9 +173,39 @@ def _run_page(
         lineage_gaps=findings.lineage_gaps(run),
         tables=records.table_uses(run),
         inputs=records.inputs(run),
-        timeline=build_timeline(run.get("history") or []),
+        timeline=build_timeline(history),
         href=lambda file: archive_href(run_id, file),
     )
+
+
+def _neighbours(day: date, places: Mapping[date, int], newest: Sequence[Record]) -> Tuple[Optional[Record], Optional[Record]]:
+    """The newest run of the business date with runs before this one, and of that after it."""
+    place = places[day]
+    return newest[place - 1] if place else None, newest[place + 1] if place + 1 < len(newest) else None
+
+
+def _digest(*parts: Any) -> str:
+    """What tells apart what pages are made from: these values, and the code and templates of this room."""
+    return hashlib.sha256(json.dumps([_code(), *parts], sort_keys=True, default=str).encode()).hexdigest()
+
+
+@functools.cache
+def _code() -> str:
+    """The digest of the code and the templates that make pages."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2", ".css")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _made_from(path: Path) -> Optional[str]:
+    """What a page says that it was made from; None where there is no page."""
+    try:
+        with path.open(encoding="utf-8") as page:
+            found = _MADE_FROM.search(page.read(_HEAD))
+    except FileNotFoundError:
+        return None
+    return found[1] if found else None
 
 
 def _slowest(attempts: List[Record]) -> Optional[float]:

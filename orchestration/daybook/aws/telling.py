@@ -1,0 +1,81 @@
+"""What a job tells AWS of a run: the message by SNS, the metrics to CloudWatch; and what it asks: the execution's history.
+
+Here: those calls and their limits. Not here: what is said (``daybook.messages``, ``metrics``), nor when: the job script does,
+once the run is on record. Nothing is told that has not been searched for personal data and archived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from daybook.archive import Record
+from daybook.aws.metrics import NAMESPACE, Datapoint
+from daybook.errors import TellingError
+from daybook.messages import Message, body, subject
+
+_MOST_DATAPOINTS = 1000
+"""PutMetricData takes so many at once, and 1 MB: one is some 300 bytes."""
+
+
+def send_message(topic_arn: str, message: Record) -> str:
+    """Publish a message (``subject``, ``body``) on a topic; returns SNS's id of it. Raises ``TellingError``."""
+    import boto3
+
+    try:
+        client = boto3.client("sns", config=_patiently())
+        # What stands for personal data may be longer than what it stands for.
+        fitting = Message(subject(message["subject"]), body(message["body"].splitlines()))
+        sent = client.publish(TopicArn=topic_arn, Subject=fitting.subject, Message=fitting.body)
+    except _faults() as error:
+        raise TellingError(
+            f"The message was not sent by {topic_arn} ({_said(error)}); see that the topic is there and that the job's role "
+            "may publish on it and use its key."
+        ) from error
+    return str(sent["MessageId"])
+
+
+def send_metrics(points: Sequence[Datapoint]) -> None:
+    """Put data points to CloudWatch, in as many calls as it takes. Raises ``TellingError``."""
+    import boto3
+
+    try:
+        client = boto3.client("cloudwatch", config=_patiently())
+        for start in range(0, len(points), _MOST_DATAPOINTS):
+            batch = [each.to_request() for each in points[start : start + _MOST_DATAPOINTS]]
+            client.put_metric_data(Namespace=NAMESPACE, MetricData=batch)
+    except _faults() as error:
+        raise TellingError(
+            f"CloudWatch did not take the run's metrics ({_said(error)}); see that the job's role may put them into the "
+            f"namespace {NAMESPACE}."
+        ) from error
+
+
+def execution_history(execution_arn: str) -> Iterator[Mapping[str, Any]]:
+    """The events of an execution so far, oldest first. Raises botocore's errors."""
+    import boto3
+
+    client = boto3.client("stepfunctions", config=_patiently())
+    asked: dict[str, Any] = {"executionArn": execution_arn, "maxResults": 1000}
+    while True:
+        page = client.get_execution_history(**asked)
+        yield from page["events"]
+        if not page.get("nextToken"):
+            return
+        asked["nextToken"] = page["nextToken"]
+
+
+def _patiently() -> Any:
+    from botocore.config import Config
+
+    return Config(retries={"mode": "standard", "total_max_attempts": 5})
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return (BotoCoreError, ClientError)
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,154 @@
+"""Delta tables opened for reading: at their newest or an earlier version, and their files as Arrow datasets.
+
+Here: what makes opening a table with years of commits cost little. Not here: what a lake's tables are called, who may read
+which, and commits (``daybook.lake``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Optional
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from daybook.buckets import arrow_options, delta_options, is_bucket
+from daybook.storage import Store, unreadable
+
+PLAIN_READER = 1
+"""The protocol version whose tables are their files' rows and nothing else: all that Daybook writes."""
+
+
+def opened(uri: str, version: Optional[int] = None) -> DeltaTable:
+    """The table in a folder or a bucket, at its newest version or this one; deltalake's errors are its own."""
+    return DeltaTable(uri, version=version, storage_options=delta_options(uri))
+
+
+def open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
+    """The table at a version, or its newest; None where there is no table. ``StorageError`` where a bucket cannot be read."""
+    try:
+        return opened(uri, version)
+    except TableNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        if not is_bucket(uri):
+            raise
+        raise unreadable(uri, error) from error
+
+
+def dataset_of(delta: DeltaTable) -> ds.Dataset:
+    """The table's files through Arrow's own filesystem, with each file's partition, so that others are never opened.
+
+    deltalake's filesystem calls back into Python from Arrow's reading threads, and those abort the process (exit code 134,
+    a quarter of all tries here) when they are still about at the interpreter's end. Its fragments also carry each column's
+    smallest and largest value as expressions, which cost 0.6 ms a file to make (ours 0.02 ms) and save less: a file's own
+    footer says the same.
+    """
+    # deltalake writes a space as %20, which Arrow takes at its word.
+    path = unquote(delta.table_uri)
+    filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
+    if is_bucket(path):
+        filesystem, path = pa.fs.S3FileSystem(**arrow_options()), path[len("s3://") :].rstrip("/")
+    files = pa.fs.SubTreeFileSystem(path, filesystem)
+    if delta.protocol().min_reader_version > PLAIN_READER:
+        return delta.to_pyarrow_dataset(filesystem=files)
+    schema = pa.schema(delta.schema().to_arrow())
+    layout = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
+    fragments = [
+        layout.make_fragment(each, filesystem=files, partition_expression=_expression(values, schema))
+        for each, values in _files(delta)
+    ]
+    return ds.FileSystemDataset(fragments, schema, layout, files)
+
+
+def _files(delta: DeltaTable) -> list[tuple[str, dict[str, object]]]:
+    """The paths of a table's files, with the values of the columns it is partitioned by."""
+    if not delta.file_uris():  # deltalake 1.2.1 panics on the actions of a table without files.
+        return []
+    actions = pa.record_batch(delta.get_add_actions())
+    paths = [unquote(each) for each in actions.column("path").to_pylist()]
+    partitions = actions.column("partition").to_pylist() if "partition" in actions.schema.names else [{}] * len(paths)
+    return list(zip(paths, partitions))
+
+
+def _expression(values: dict[str, object], schema: pa.Schema) -> Optional[ds.Expression]:
+    """What holds for all rows of a file."""
+    found: Optional[ds.Expression] = None
+    for name, value in values.items():
+        field = ds.field(name)
+        each = field.is_null() if value is None else field == pa.scalar(value, schema.field(name).type)
+        found = each if found is None else found & each
+    return found
+
+
+class OpenTables:
+    """Tables kept open: each is read again only once its log has gone on.
+
+    A stage asks for the same tables some hundred times, and each opening reads the log from its last checkpoint on. Whether
+    a version is still the newest is two looks at objects of the log, which is never cleaned.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[str, tuple[DeltaTable, str]] = {}
+        self._earlier: dict[tuple[str, int], DeltaTable] = {}
+        self._datasets: dict[tuple[str, int], tuple[str, ds.Dataset]] = {}
+        self._logs: dict[str, Store] = {}
+
+    def get(self, uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
+        """The table at a version, or its newest; None where there is no table."""
+        if version is not None:
+            return self._at(uri, version)
+        kept = self._newest.get(uri)
+        if kept is not None and self._mark(uri, kept[0].version()) == kept[1] and not self._mark(uri, kept[0].version() + 1):
+            return kept[0]
+        delta = open_delta(uri)
+        if delta is None:
+            self._newest.pop(uri, None)
+        else:
+            self._newest[uri] = (delta, self._mark(uri, delta.version()))
+        return delta
+
+    def _at(self, uri: str, version: int) -> Optional[DeltaTable]:
+        newest = self._newest.get(uri)
+        if newest is not None and newest[0].version() == version:
+            return newest[0]
+        if (uri, version) not in self._earlier:
+            delta = open_delta(uri, version)
+            if delta is None:
+                return None
+            self._earlier[uri, version] = delta
+        return self._earlier[uri, version]
+
+    @contextmanager
+    def committing(self, uri: str) -> Iterator[None]:
+        """Around a commit through the table's newest version, which takes that along: it is the newest then.
+
+        Unless it failed, or others came between: what is in memory may then be neither before nor after.
+        """
+        kept = self._newest.pop(uri, None)
+        before = -1 if kept is None else kept[0].version()
+        yield
+        if kept is not None and kept[0].version() <= before + 1:
+            self._newest[uri] = (kept[0], self._mark(uri, kept[0].version()))
+
+    def dataset(self, uri: str, delta: DeltaTable) -> ds.Dataset:
+        """The files of a table that ``newest`` or ``at`` gave; footers that were read once stay in memory."""
+        identity, version = str(delta.metadata().id), delta.version()
+        kept = self._datasets.get((uri, version))
+        if kept is None or kept[0] != identity:
+            kept = (identity, dataset_of(delta))
+            self._datasets[uri, version] = kept
+        return kept[1]
+
+    def _mark(self, uri: str, version: int) -> str:
+        """What tells a version's entry in the log from any other that had its name; empty where there is none."""
+        log = self._logs.get(uri) or self._logs.setdefault(uri, Store(f"{uri}/_delta_log"))
+        try:
+            return log.mark(f"{version:020d}.json")
+        except FileNotFoundError:
+            return ""

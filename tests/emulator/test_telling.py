@@ -1,0 +1,216 @@
+"""A day that fails, on AWS as emulated: its message comes by SNS, its metrics are there, its cost is what its execution used.
+
+The job script is the real one, in a process of its own, with lake and archive in a bucket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.archive import Archive, Record
+from daybook.aws.metrics import METRICS, NAMESPACE, datapoints_of
+
+from ..infra.templates import Template
+from ..runs.shop import add_tiny_shop, copy_project, land_tiny_day
+from .emulator import Account, eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+DAY = "2024-05-01"
+RUN = f"daily-{DAY}-1"
+
+
+class Deployment:
+    """The corner shop on AWS: its tables and records in a bucket, a topic, and a queue that hears what the topic says."""
+
+    def __init__(self, account: Account, place: Path) -> None:
+        self.account = account
+        self.project = copy_project(place / "project")
+        add_tiny_shop(self.project)
+        self.home = place / "home"
+        self.home.mkdir()
+        bucket = account.new_bucket()
+        self.overrides = {"lake": f"s3://{bucket}/lake", "archive": f"s3://{bucket}/archive"}
+        self.archive = Archive(self.overrides["archive"])
+        self.topic = account.client("sns").create_topic(Name="daybook-tiny")["TopicArn"]
+        self.queue = account.client("sqs").create_queue(QueueName="people")["QueueUrl"]
+        arn = f"arn:aws:sqs:{os.environ['AWS_REGION']}:{account.number}:people"
+        account.client("sns").subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=arn)
+
+    def job(self, *arguments: str, topic: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the job script as Glue would, with the topic that its job has by default."""
+        script = str(self.project / "orchestration" / "glue_job.py")
+        given = ["--env", "tiny", "--overrides", json.dumps(self.overrides), "--topic_arn", topic or self.topic]
+        return subprocess.run(
+            [sys.executable, script, *arguments, *given],
+            env={**os.environ, "DAYBOOK_PROJECT": str(self.project), "DAYBOOK_HOME": str(self.home)},
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def stage(self, stage: str, *more: str, **named: str) -> subprocess.CompletedProcess[str]:
+        return self.job("--stage", stage, "--run_date", DAY, "--run_id", RUN, *more, **named)
+
+    def execution(self) -> str:
+        """An execution of a machine that does nothing, which has ended."""
+        client = self.account.client("stepfunctions")
+        states = {"One": {"Type": "Pass", "Next": "Two"}, "Two": {"Type": "Pass", "End": True}}
+        definition = json.dumps({"QueryLanguage": "JSONata", "StartAt": "One", "States": states})
+        role = f"arn:aws:iam::{self.account.number}:role/daily"
+        machine = client.create_state_machine(name="daybook-tiny-daily", definition=definition, roleArn=role)
+        arn = str(client.start_execution(stateMachineArn=machine["stateMachineArn"], name=RUN)["executionArn"])
+        eventually(lambda: client.describe_execution(executionArn=arn)["status"] == "SUCCEEDED", "the execution ends")
+        return arn
+
+    def messages(self) -> list[Record]:
+        """What the queue has heard."""
+        found: Sequence[Any] = (
+            self.account.client("sqs").receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", [])
+        )
+        return [json.loads(each["Body"]) for each in found]
+
+    def metrics(self) -> dict[str, list[dict[str, str]]]:
+        """The metrics that there are of Daybook's namespace: dimensions by name."""
+        found: dict[str, list[dict[str, str]]] = {}
+        for page in self.account.client("cloudwatch").get_paginator("list_metrics").paginate(Namespace=NAMESPACE):
+            for each in page["Metrics"]:
+                found.setdefault(each["MetricName"], []).append({one["Name"]: one["Value"] for one in each["Dimensions"]})
+        return found
+
+    def sum_of(self, name: str, dimensions: dict[str, str]) -> float:
+        metric = {
+            "Namespace": NAMESPACE,
+            "MetricName": name,
+            "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
+        }
+        now = datetime.now(timezone.utc)
+        query = {"Id": "sum", "MetricStat": {"Metric": metric, "Period": 3600, "Stat": "Sum"}}
+        found = self.account.client("cloudwatch").get_metric_data(
+            MetricDataQueries=[query], StartTime=now - timedelta(hours=2), EndTime=now + timedelta(hours=1)
+        )
+        return float(sum(found["MetricDataResults"][0]["Values"]))
+
+
+@pytest.fixture
+def deployment(aws_account: Account, tmp_path: Path) -> Deployment:
+    return Deployment(aws_account, tmp_path)
+
+
+def test_a_day_that_fails_is_told_counted_and_paid_for(deployment: Deployment) -> None:
+    land_tiny_day(deployment.home, DAY, ["7.00"])
+    with (deployment.home / "landing" / f"{DAY}.csv").open("ab") as file:
+        file.write(b"\xff\xfe")
+    failed = deployment.stage("ingest")
+    assert failed.returncode == 1
+    execution = deployment.execution()
+    job_run = json.dumps({"ErrorMessage": failed.stderr.strip().splitlines()[-1], "Id": "jr_0123456789abcdef"})
+    caught = json.dumps({"State": "Ingest", "Error": "States.TaskFailed", "Cause": job_run})
+
+    notify = deployment.stage("notify", "--failure", caught, "--execution_arn", execution)
+
+    assert notify.returncode == 0, notify.stderr
+    assert "CloudWatch" not in notify.stderr and "an estimate" not in notify.stderr
+    (heard,) = deployment.messages()
+    assert heard["Subject"] == f"Daybook tiny: {DAY} FAILED in ingest"
+    lines = heard["Message"].splitlines()
+    assert lines[0] == f"Corner shop, {DAY}: FAILED in ingest"
+    assert lines[1].startswith("ingest failed in cell 4 (attempt 1): LandingError: ")
+    assert lines[2].startswith("Cell 4 begins: landing = ingest.read_landing(stage)")
+    assert f"  daybook resume {RUN} --env tiny" in heard["Message"]
+    assert f"#/v2/executions/details/{execution}" in heard["Message"]
+    assert "the job's log (stream jr_0123456789abcdef): https://eu-central-1.console.aws.amazon.com/" in heard["Message"]
+    record = deployment.archive.run(RUN)
+    assert heard["Message"] == record["stages"][-1]["details"]["message"]["body"]
+
+    told = datapoints_of(record)
+    known = deployment.metrics()
+    assert set(known) == {each.metric.name for each in told} <= {metric.name for metric in METRICS}
+    for each in told:
+        assert each.dimensions in known[each.metric.name]
+        assert deployment.sum_of(each.metric.name, each.dimensions) == pytest.approx(each.value)
+    assert deployment.sum_of("Runs", {"Environment": "tiny", "Outcome": "FAILED"}) == 1
+    assert deployment.sum_of("StageFailed", {"Environment": "tiny", "Stage": "ingest"}) == 1
+    assert "FreshnessHours" not in known
+
+    cost = record["cost"]
+    assert (cost["basis"], cost["jobs"], cost["transitions"]["count"]) == ("measured", [], 2)
+    assert cost["reads"]["count"] > 0 and cost["writes"]["count"] > 0
+
+
+def test_where_nobody_can_be_told_the_job_fails_and_the_run_is_on_record(deployment: Deployment) -> None:
+    caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
+    gone = f"arn:aws:sns:eu-central-1:{deployment.account.number}:nobody"
+    ended = deployment.stage("notify", "--failure", caught, topic=gone)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(
+        f"TellingError: The message was not sent by {gone} (An error occurred (NotFound"
+    )
+    assert deployment.archive.run(RUN)["outcome"] == "FAILED"
+    assert deployment.metrics() == {}
+
+
+def test_a_day_of_a_backfill_is_counted_and_not_told(deployment: Deployment) -> None:
+    caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
+    part_of = "backfill-2024-05-01-2024-05-02-1"
+    ended = deployment.stage("notify", "--failure", caught, "--part_of", part_of, "--execution_arn", "none")
+    assert ended.returncode == 0, ended.stderr
+    assert deployment.messages() == []
+    assert deployment.sum_of("Runs", {"Environment": "tiny", "Outcome": "FAILED"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("machine", "status", "error", "told"),
+    [
+        # The run's or the backfill's own message says it.
+        ("daily", "FAILED", {"error": "Daybook.Failed"}, False),
+        ("daily", "FAILED", {"error": "Daybook.Rejected"}, False),
+        ("backfill", "FAILED", {"error": "Daybook.DatesFailed"}, False),
+        # Nobody has said it.
+        ("daily", "FAILED", {"error": "Daybook.NotifyFailed"}, True),
+        ("backfill", "FAILED", {"error": "Daybook.SummaryFailed"}, True),
+        ("nightly", "FAILED", {"error": "Daybook.NotStarted"}, True),
+        ("daily", "FAILED", {"error": "States.Runtime"}, True),
+        ("daily", "TIMED_OUT", {"error": "States.Timeout"}, True),
+        ("daily", "ABORTED", {"error": None}, True),
+        ("daily", "ABORTED", {}, True),
+        # An event that does not say why.
+        ("daily", "FAILED", {}, True),
+        ("daily", "SUCCEEDED", {}, False),
+    ],
+)
+def test_the_rule_tells_of_bad_ends_that_nobody_has_told(
+    aws_account: Account, machine: str, status: str, error: dict[str, Any], told: bool
+) -> None:
+    pattern = Template("watch").resources["BadEnds"]["Properties"]["EventPattern"]
+    arn = f"arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-{machine}"
+    given = json.dumps({"env": "prod", "run_date": DAY})
+
+    def matches(text: str) -> bool:
+        event = {
+            "id": "1",
+            "account": "123456789012",
+            "time": "2025-12-01T02:00:00Z",
+            "region": "eu-central-1",
+            "resources": [],
+            "source": "aws.states",
+            "detail-type": "Step Functions Execution Status Change",
+            "detail": {"stateMachineArn": arn, "status": status, "input": text, **error},
+        }
+        client = aws_account.client("events")
+        return bool(client.test_event_pattern(EventPattern=json.dumps(pattern), Event=json.dumps(event))["Result"])
+
+    assert matches(given) is told
+    # A day of a backfill is the backfill's to tell of, whatever becomes of it.
+    assert not matches(json.dumps({"part_of": "backfill-1", "run_date": DAY}))

@@ -1,0 +1,161 @@
+"""Opening tables: as datasets that equal deltalake's own, and again only once their logs have gone on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Optional
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+import daybook.delta
+from daybook.delta import OpenTables, dataset_of
+
+SCHEMA = pa.schema(
+    [("day", pa.date32()), ("shop name", pa.string()), ("amount", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
+)
+
+
+def sales(day: Optional[int], shop: Optional[str], *amounts: str) -> pa.Table:
+    when = None if day is None else date(2025, 11, day)
+    rows = [{"day": when, "shop name": shop, "amount": Decimal(each), "at": None} for each in amounts]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return str(tmp_path / "with a space" / "sales")
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What has been opened from its log."""
+    found: list[str] = []
+    open_delta = daybook.delta.open_delta
+
+    def note(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
+        found.append(uri if version is None else f"{uri}@{version}")
+        return open_delta(uri, version)
+
+    monkeypatch.setattr(daybook.delta, "open_delta", note)
+    return found
+
+
+def rows(dataset: Any) -> list[dict[str, Any]]:
+    return sorted(dataset.to_table().to_pylist(), key=repr)
+
+
+# Datasets
+
+
+@pytest.mark.parametrize("partitions", [[], ["day"], ["day", "shop name"]])
+def test_a_dataset_equals_deltalakes_own(uri: str, partitions: list[str]) -> None:
+    for part in (sales(1, "a b", "1.5", "2"), sales(2, "100%/é", "3"), sales(None, None, "4")):
+        write_deltalake(uri, part, mode="append", partition_by=partitions or None)
+    delta = DeltaTable(uri)
+    ours, theirs = dataset_of(delta), delta.to_pyarrow_dataset()
+    assert ours.schema == theirs.schema
+    assert rows(ours) == rows(theirs)
+    assert len(rows(ours)) == 4
+
+
+def test_a_table_without_files_has_its_columns(uri: str) -> None:
+    delta = DeltaTable.create(uri, schema=SCHEMA, partition_by=["day"])
+    assert dataset_of(delta).to_table() == DeltaTable(uri).to_pyarrow_table() == SCHEMA.empty_table()
+
+
+def test_files_from_before_a_column_have_none_in_it(uri: str) -> None:
+    write_deltalake(uri, sales(1, "a", "1").drop_columns(["at"]), partition_by=["day"])
+    write_deltalake(uri, sales(2, "a", "1"), mode="append", schema_mode="merge")
+    assert rows(dataset_of(DeltaTable(uri))) == rows(DeltaTable(uri).to_pyarrow_dataset())
+
+
+def test_files_of_other_partitions_are_never_opened(uri: str) -> None:
+    for day in (1, 2):
+        write_deltalake(uri, sales(day, "a", "1"), mode="append", partition_by=["day"])
+    for path in Path(uri).glob("day=2025-11-02/*.parquet"):
+        path.unlink()
+    dataset = dataset_of(DeltaTable(uri))
+    assert dataset.to_table(filter=ds.field("day") == date(2025, 11, 1)).num_rows == 1
+    with pytest.raises(FileNotFoundError):
+        dataset.to_table()
+
+
+# Tables kept open
+
+
+@pytest.fixture
+def tables(uri: str) -> Iterator[OpenTables]:
+    write_deltalake(uri, sales(1, "a", "1"))
+    yield OpenTables()
+
+
+def test_a_table_is_opened_once_while_nobody_commits(uri: str, tables: OpenTables, opened: list[str]) -> None:
+    assert [rows(tables.dataset(uri, tables.get(uri) or pytest.fail())) for _ in range(3)] == [
+        rows(dataset_of(DeltaTable(uri)))
+    ] * 3
+    assert opened == [uri]
+
+
+def test_others_commits_are_seen(uri: str, tables: OpenTables) -> None:
+    for version in (0, 1, 2):
+        delta = tables.get(uri)
+        assert delta is not None and delta.version() == version
+        assert tables.dataset(uri, delta).count_rows() == version + 1
+        write_deltalake(uri, sales(1, "a", "1"), mode="append")
+
+
+def test_own_commits_are_seen_without_another_opening(uri: str, tables: OpenTables, opened: list[str]) -> None:
+    delta = tables.get(uri)
+    assert delta is not None
+    with tables.committing(uri):
+        write_deltalake(delta, sales(2, "b", "2"), mode="append")
+    assert tables.get(uri) is delta
+    assert tables.dataset(uri, delta).count_rows() == 2
+    assert opened == [uri]
+
+
+def test_a_commit_that_others_came_before_has_the_table_opened_anew(uri: str, tables: OpenTables) -> None:
+    delta = tables.get(uri)
+    assert delta is not None
+    write_deltalake(uri, sales(2, "b", "2"), mode="append")
+    with tables.committing(uri):
+        write_deltalake(delta, sales(3, "c", "3"), mode="append")
+    after = tables.get(uri)
+    assert after is not None and after.version() == 2
+    assert tables.dataset(uri, after).count_rows() == 3
+
+
+def test_a_commit_that_failed_has_the_table_opened_anew(uri: str, tables: OpenTables, opened: list[str]) -> None:
+    delta = tables.get(uri)
+    with pytest.raises(RuntimeError), tables.committing(uri):
+        raise RuntimeError("the disk is full")
+    assert tables.get(uri) is not delta
+    assert opened == [uri, uri]
+
+
+def test_a_table_made_anew_under_the_same_name_is_not_taken_for_the_one_before(uri: str, tables: OpenTables) -> None:
+    before = tables.get(uri)
+    assert before is not None and tables.dataset(uri, before).count_rows() == 1
+    shutil.rmtree(uri)
+    assert tables.get(uri) is None
+    write_deltalake(uri, sales(1, "a", "1", "2", "3"))
+    after = tables.get(uri)
+    assert after is not None and after.version() == 0
+    assert tables.dataset(uri, after).count_rows() == 3
+
+
+def test_an_earlier_version_stays_what_it_was(uri: str, tables: OpenTables, opened: list[str]) -> None:
+    write_deltalake(uri, sales(2, "b", "2"), mode="append")
+    for _ in range(2):
+        earlier = tables.get(uri, 0)
+        assert earlier is not None and tables.dataset(uri, earlier).count_rows() == 1
+    newest = tables.get(uri)
+    assert newest is not None and tables.get(uri, 1) is newest
+    assert opened == [f"{uri}@0", uri]

@@ -1,0 +1,110 @@
+"""The last stage: what a run came to, from the records before it, and whom it tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from daybook.archive import Archive, Record
+from daybook.notebook import begin, notify
+from daybook.params import load_settings
+
+DAY = "2025-11-30"
+RUN = f"daily-{DAY}-1"
+GOOD = ("ingest", "validate", "transform", "aggregate", "quality")
+CAUGHT = json.dumps({"State": "Transform", "Error": "States.TaskFailed", "Cause": "{}"})
+
+
+@pytest.fixture
+def archive(home: Path) -> Archive:
+    return Archive(load_settings("local").archive)
+
+
+def attempt(stage: str, outcome: str = "SUCCEEDED", number: int = 1, **fields: Any) -> Record:
+    return {
+        "run_id": RUN,
+        "stage": stage,
+        "attempt": number,
+        "outcome": outcome,
+        "reasons": [],
+        "seconds": 2.0,
+        "rows": {},
+        "details": {},
+        "failure": None,
+        **fields,
+    }
+
+
+def told(
+    archive: Archive, *attempts: Record, caught: str = "null", part_of: Optional[str] = None, overrides: Any = None
+) -> tuple[Record, str]:
+    """What the stage leaves in its record, and what it shows, after such attempts."""
+    archive.start_named_run(RUN, {"env": "local", **({"part_of": part_of} if part_of else {})})
+    for each in attempts:
+        archive.write_attempt(each, b"{}", b"<p>")
+    stage = begin("notify", env="local", run_date=DAY, run_id=RUN, overrides=overrides)
+    shown = notify.tell(stage, notify.look_back(stage, caught))
+    assert stage.ended == "SUCCEEDED"
+    return stage.details, shown
+
+
+def test_a_failure_blames_the_attempt_that_failed_last(archive: Archive) -> None:
+    failure = {"cell": 6, "source": "%%sql silver.orders", "exception": "SqlError", "message": "no such column\nat all"}
+    attempts = [attempt(stage) for stage in GOOD[:2]]
+    attempts += [attempt("transform", "FAILED", number, failure=failure) for number in (1, 2)]
+    details, shown = told(archive, *attempts, caught=CAUGHT)
+    assert details["run_outcome"] == "FAILED"
+    assert details["run_reasons"] == ["transform failed in cell 6 (attempt 2): SqlError: no such column"]
+    assert details["message"]["subject"] == f"Daybook local: {DAY} FAILED in transform"
+    assert "Cell 6 begins: %%sql silver.orders" in details["message"]["body"]
+    assert "3_transform.attempt-2.html" in details["message"]["body"]
+    # What the notebook shows is what is sent.
+    assert shown == f"{details['message']['subject']}\n\n{details['message']['body']}"
+
+
+def test_a_rejection_says_which_gate_and_what_can_be_done(archive: Archive) -> None:
+    refused = attempt("validate", "REJECTED", reasons=["sales: 6 of 9 rows are rejected"], rows={"in": 9, "rejected": 6})
+    details, _ = told(archive, attempt("ingest"), refused)
+    assert details["message"]["subject"] == f"Daybook local: {DAY} REJECTED in validate"
+    body = details["message"]["body"]
+    assert "sales: 6 of 9 rows are rejected\n6 rows are in quarantine.\n" in body
+    assert f"daybook approve {RUN}" in body
+
+
+def test_a_good_day_without_a_warning_tells_nobody_unless_it_is_asked_to(archive: Archive) -> None:
+    details, shown = told(archive, *(attempt(stage) for stage in GOOD))
+    assert details["run_outcome"] == "SUCCEEDED"
+    assert "message" not in details
+    assert details["silent"].startswith("it is a good day")
+    assert shown.endswith(f"Nobody is told of this day: {details['silent']}")
+    assert "freshness_hours" in details
+
+
+def test_a_good_day_is_told_where_the_deployment_wants_it(archive: Archive) -> None:
+    details, _ = told(archive, *(attempt(stage) for stage in GOOD), overrides={"tell": "always"})
+    assert details["message"]["subject"] == f"Daybook local: {DAY} SUCCEEDED"
+
+
+def test_a_warning_is_told(archive: Archive) -> None:
+    warned = attempt("quality", details={"warnings": ["net_revenue: 500.00 is below the usual"]})
+    details, _ = told(archive, *(attempt(stage) for stage in GOOD[:-1]), warned)
+    assert "net_revenue: 500.00 is below the usual" in details["message"]["body"]
+
+
+def test_a_closed_shop_tells_nobody(archive: Archive) -> None:
+    details, shown = told(archive, attempt("ingest", "SKIPPED", reasons=["the shop was closed"]))
+    assert (details["run_outcome"], details["silent"]) == ("SKIPPED", "there was nothing to do.")
+    assert "the shop was closed" in shown
+
+
+@pytest.mark.parametrize("outcome", ["SUCCEEDED", "FAILED"])
+def test_a_day_of_a_backfill_tells_nobody_and_nothing_of_freshness(archive: Archive, outcome: str) -> None:
+    attempts = [attempt(stage) for stage in GOOD] if outcome == "SUCCEEDED" else []
+    part_of = "backfill-2025-11-01-2025-11-30-1"
+    details, _ = told(archive, *attempts, caught="null" if attempts else CAUGHT, part_of=part_of)
+    assert details["run_outcome"] == outcome
+    assert not {"message", "freshness_hours"} & set(details)
+    assert details["silent"] == f"{part_of} sends one summary of all its days."
