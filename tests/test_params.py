@@ -11,7 +11,7 @@ from daybook.errors import ParamsError, UsageError
 from daybook.params import environments, load_settings, looks_secret, parse_run_date, read_yaml, require_own_lake
 
 KEYS = (
-    "title, source, timezone, currency, landing, lake, archive, report, pii_key, engine, max_rejected_share, "
+    "title, source, timezone, currency, landing, lake, archive, report, pii_key, runs_on, engine, max_rejected_share, "
     "tolerated_rejected_rows, retention_days, openlineage_url, tell, prices, default_run_date, deployment"
 )
 

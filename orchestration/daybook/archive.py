@@ -21,9 +21,10 @@ import json
 import re
 import time
 from collections.abc import Collection
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any, Optional
 
+from daybook.buckets import is_bucket
 from daybook.elapsed import reading
 from daybook.errors import AlreadyThereError, ArchiveError, UsageError
 from daybook.locks import Holder, holder_of
@@ -32,6 +33,8 @@ from daybook.storage import Store
 
 Record = dict[str, Any]
 
+UNDER_WAY = timedelta(days=1)
+"""A run in a bucket that began longer ago and has no closing record is taken to be over: no execution of a day lasts longer."""
 LOST = "lost: the process that ran it ended without a word (killed, or the machine was switched off)"
 """The reason of a run that nobody works on and that has no closing record."""
 
@@ -208,7 +211,7 @@ class Archive:
         if records:
             return {**_with_missing(records[-1], names), "state": "closed"}
         started = json.loads(self.store.read(f"{folder}/started.json"))
-        if working is not None or "://" in self.store.uri:
+        if working is not None or (is_bucket(self.store.uri) and self._is_recent(started)):
             known = {"outcome": "RUNNING", "state": "running", "reasons": [f"The run is under way: {working or run_id}."]}
         else:
             known = {"outcome": "FAILED", "state": "lost", "reasons": [LOST]}
@@ -220,6 +223,15 @@ class Archive:
             **known,
         }
         return _with_missing(open_run, names)
+
+    def _is_recent(self, started: Record) -> bool:
+        """Whether a run in a bucket, where no lock tells, can still be under way: it began, or something of it was written,
+        within ``UNDER_WAY``."""
+        moments = [parse_moment(started["started_at"])]
+        if datetime.now(timezone.utc) - moments[0] > UNDER_WAY:
+            folder = self.folder(started["run_id"])
+            moments += [entry.arrived_at for entry in self.store.entries(folder).values()]
+        return datetime.now(timezone.utc) - max(moments) < UNDER_WAY
 
     def holder(self, run_id: str) -> Optional[Holder]:
         """Who works on this run right now, where that can be known and somebody does."""

@@ -15,20 +15,30 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from daybook.storage import Store
+from daybook.buckets import arrow_options, delta_options, is_bucket
+from daybook.storage import Store, unreadable
 
 PLAIN_READER = 1
 """The protocol version whose tables are their files' rows and nothing else: all that Daybook writes."""
 
 
+def opened(uri: str, version: Optional[int] = None) -> DeltaTable:
+    """The table in a folder or a bucket, at its newest version or this one; deltalake's errors are its own."""
+    return DeltaTable(uri, version=version, storage_options=delta_options(uri))
+
+
 def open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
-    """The table at a version, or its newest; None where there is no table."""
+    """The table at a version, or its newest; None where there is no table. ``StorageError`` where a bucket cannot be read."""
     try:
-        return DeltaTable(uri, version=version)
+        return opened(uri, version)
     except TableNotFoundError:
         return None
+    except (DeltaError, OSError) as error:
+        if not is_bucket(uri):
+            raise
+        raise unreadable(uri, error) from error
 
 
 def dataset_of(delta: DeltaTable) -> ds.Dataset:
@@ -39,9 +49,11 @@ def dataset_of(delta: DeltaTable) -> ds.Dataset:
     smallest and largest value as expressions, which cost 0.6 ms a file to make (ours 0.02 ms) and save less: a file's own
     footer says the same.
     """
-    uri = delta.table_uri
-    # deltalake writes a folder of this machine without scheme and yet with a space as %20, which Arrow takes at its word.
-    filesystem, path = pa.fs.FileSystem.from_uri(uri) if "://" in uri else (pa.fs.LocalFileSystem(), unquote(uri))
+    # deltalake writes a space as %20, which Arrow takes at its word.
+    path = unquote(delta.table_uri)
+    filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
+    if is_bucket(path):
+        filesystem, path = pa.fs.S3FileSystem(**arrow_options()), path[len("s3://") :].rstrip("/")
     files = pa.fs.SubTreeFileSystem(path, filesystem)
     if delta.protocol().min_reader_version > PLAIN_READER:
         return delta.to_pyarrow_dataset(filesystem=files)

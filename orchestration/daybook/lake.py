@@ -20,8 +20,9 @@ import pyarrow.dataset
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
+from daybook.buckets import delta_options
 from daybook.contracts import LAYERS, Table, load_tables
-from daybook.delta import OpenTables, dataset_of, open_delta
+from daybook.delta import OpenTables, dataset_of, open_delta, opened
 from daybook.errors import LakeError
 from daybook.storage import Store, trouble, unwritable
 
@@ -158,10 +159,17 @@ class Lake:
     def write_candidate(self, table: str, rows: pa.Table) -> None:
         """Write ``candidate.<name>``, new rows where no reader of gold looks; a retry of the run replaces them."""
         try:
-            write_deltalake(self.uri(table), rows, mode="overwrite", schema_mode="overwrite", commit_properties=self.signed())
+            write_deltalake(
+                self.uri(table),
+                rows,
+                mode="overwrite",
+                schema_mode="overwrite",
+                storage_options=delta_options(self.uri(table)),
+                commit_properties=self.signed(),
+            )
         except (DeltaError, OSError) as error:
             raise unwritten(table, self.uri(table), error) from error
-        self.tables_written[table] = int(DeltaTable(self.uri(table)).version())
+        self.tables_written[table] = int(opened(self.uri(table)).version())
 
     def drop_candidates(self) -> int:
         """Remove this run's candidates, if they are still there; returns how many files there were.
@@ -181,7 +189,7 @@ class Lake:
         """
         for attempt in range(1, _COMMIT_TRIES + 1):
             try:
-                delta = self._tables.get(self.uri(table)) or DeltaTable(self.uri(table))
+                delta = self._tables.get(self.uri(table)) or opened(self.uri(table))
                 before = delta.version()
                 with self._tables.committing(self.uri(table)):
                     result = action(delta)
@@ -241,7 +249,7 @@ class Lake:
         restrict_folder(self.uri(table), table)
         if self.development and open_delta(published) is not None:
             # The development copy begins as what is published, so that its reader sees whole tables.
-            source = DeltaTable(published)
+            source = opened(published)
             rows = dataset_of(source).scanner().to_reader()
             properties = table_configuration(table, rows.schema)
             write_deltalake(
@@ -250,6 +258,7 @@ class Lake:
                 partition_by=list(source.metadata().partition_columns) or None,
                 # write_deltalake takes Delta's own properties only.
                 configuration={name: value for name, value in properties.items() if name.startswith("delta.")},
+                storage_options=delta_options(self.uri(table)),
                 commit_properties=self.signed(),
             )
             configure(self.uri(table), properties)
@@ -262,6 +271,7 @@ class Lake:
             name=table,
             description=description or None,
             configuration=dict(table_configuration(table, schema)),
+            storage_options=delta_options(self.uri(table)),
             raise_if_key_not_exists=False,
         )
 
@@ -307,7 +317,7 @@ def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
 
 def configure(uri: str, properties: dict[str, str]) -> None:
     """Give a table the properties that it lacks; a commit of its own, where there are any."""
-    delta = DeltaTable(uri)
+    delta = opened(uri)
     has = delta.metadata().configuration
     lacking = {name: value for name, value in properties.items() if has.get(name) != value}
     if lacking:

@@ -68,6 +68,9 @@ class Settings(BaseModel):
     archive: str = Field(description="Root folder or URI of run records and executed notebooks.")
     report: str = Field(description="Folder the HTML report is written to.")
     pii_key: str = Field(description="The keys of pseudonyms: a file (made on first use, 0600) or secretsmanager://NAME.")
+    runs_on: Literal["laptop", "aws"] = Field(
+        default="laptop", description="Where runs are executed: on the machine that asks, or by the stacks of infra/."
+    )
     engine: Literal["duckdb"] = "duckdb"
     max_rejected_share: float = Field(
         default=0.05,
@@ -157,7 +160,20 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
         given = error.errors()[0]["loc"][0] in overrides
         raise ParamsError(explain(error, "--set" if given else f"params/{env}.yaml", allowed)) from None
     _require_lake_of_tables(settings)
+    _require_buckets(settings)
     return settings
+
+
+def _require_buckets(settings: Settings) -> None:
+    """Refuse a deployment on AWS with a folder for a place: what runs there sees no other machine's."""
+    if settings.runs_on == "aws":
+        for key in ("landing", "lake", "archive"):
+            if "://" not in getattr(settings, key):
+                where = "--set" if {key, "runs_on"} & set(settings.overrides) else f"params/{settings.env}.yaml"
+                raise ParamsError(
+                    f"{where}: key {key!r} is {getattr(settings, key)}, but runs_on is aws, where no folder of this machine "
+                    "is seen; give an s3:// URI, or --set runs_on=laptop and folders for all three."
+                )
 
 
 def _require_lake_of_tables(settings: Settings) -> None:

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any, Callable, Optional
 
 import pyarrow as pa
@@ -19,14 +19,13 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from daybook.archive import Archive, parse_moment
-from daybook.delta import dataset_of
+from daybook.archive import UNDER_WAY, Archive, parse_moment
+from daybook.buckets import delta_options
+from daybook.delta import dataset_of, opened
 from daybook.errors import LakeError, UsageError
 from daybook.lake import SCHEMAS, configure, table_configuration, unwritten
 from daybook.storage import Listed, Store, trouble
 
-UNDER_WAY = timedelta(days=1)
-"""A run that began longer ago and has no closing record is taken to be over: cut off, and never resumed."""
 _COMMIT_TRIES = 10
 LOG = "_delta_log"
 """The folder of a table's log."""
@@ -48,7 +47,7 @@ class StoredTable:
 
     def open(self) -> DeltaTable:
         """The newest version."""
-        return DeltaTable(self.uri)
+        return opened(self.uri)
 
     @property
     def columns(self) -> list[str]:
@@ -139,19 +138,35 @@ def append(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
     """Add rows to a table without partitions, which is made where it does not exist yet; one commit."""
     settings = _own(table, rows.schema)
     # A table that an earlier Daybook made may lack a column.
-    write_deltalake(uri, rows, mode="append", schema_mode="merge", configuration=settings, commit_properties=_signed(by))
+    write_deltalake(
+        uri,
+        rows,
+        mode="append",
+        schema_mode="merge",
+        configuration=settings,
+        storage_options=delta_options(uri),
+        commit_properties=_signed(by),
+    )
 
 
 def overwrite(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
     """Make these the only rows of a table without partitions, which is made where it does not exist yet; one commit."""
     settings = _own(table, rows.schema)
-    write_deltalake(uri, rows, mode="overwrite", schema_mode="merge", configuration=settings, commit_properties=_signed(by))
+    write_deltalake(
+        uri,
+        rows,
+        mode="overwrite",
+        schema_mode="merge",
+        configuration=settings,
+        storage_options=delta_options(uri),
+        commit_properties=_signed(by),
+    )
 
 
 def read(uri: str) -> Optional[pa.Table]:
     """All rows of a small table; None where it was never written."""
     try:
-        return dataset_of(DeltaTable(uri)).to_table()
+        return dataset_of(opened(uri)).to_table()
     except TableNotFoundError:
         return None
 

@@ -17,13 +17,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
+from daybook.buckets import is_bucket, obstore_options
 from daybook.errors import AlreadyThereError, StorageError
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 _TROUBLES = {
     errno.ENOSPC: "its disk is full; free some space",
@@ -59,6 +66,22 @@ def trouble(error: BaseException) -> Optional[str]:
 def unwritable(place: object, error: BaseException, then: str = "run it again") -> StorageError:
     """The sentence for a place that could not be written, and what to do once it can be."""
     return StorageError(f"{place} could not be written: {trouble(error) or _said(error)}, then {then}.")
+
+
+def unreadable(place: object, error: BaseException) -> StorageError:
+    """The sentence for a place that could not be read or listed."""
+    return StorageError(f"{place} could not be read: {trouble(error) or _said(error)}, then run it again.")
+
+
+@contextlib.contextmanager
+def _reading(place: str) -> Iterator[None]:
+    """Tell what obstore could not read or list as ``StorageError``; that there is no such object stays what it is."""
+    try:
+        yield
+    except BaseError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise unreadable(place, error) from error
 
 
 @contextlib.contextmanager
@@ -114,20 +137,15 @@ class Store:
         self.uri = re.sub(r"(?<=[^:/])/+$", "", uri)
         self._bucket: Optional[ObjectStore] = None
         if "://" in self.uri:
-            options: dict[str, Any] = {}
-            if self.uri.startswith("s3://"):
-                # A bucket with Object Lock refuses a put without a checksum.
-                options["config"] = {"aws_checksum_algorithm": "SHA256"}
-                if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
-                    options["client_options"] = {"allow_http": True}
-            self._bucket = from_url(self.uri, **options)
+            self._bucket = from_url(self.uri, **(obstore_options() if is_bucket(self.uri) else {}))
 
     def _count(self, kind: str, number: int = 1) -> None:
         if self._bucket is not None:
             requests[kind] += number
 
-    def _list(self, prefix: str) -> list[Any]:
-        found = list(obstore.list(self._open(), prefix or None).collect())
+    def _list(self, prefix: str) -> list[ObjectMeta]:
+        with _reading(self.href(prefix)):
+            found = list(obstore.list(self._open(), prefix or None).collect())
         self._count("writes", 1 + len(found) // _LISTED_AT_ONCE)
         return found
 
@@ -150,39 +168,34 @@ class Store:
     def read_marked(self, key: str) -> Marked:
         """The object's bytes and its mark when they began to be read, from one request; ``FileNotFoundError`` without one."""
         self._count("reads")
-        try:
+        with _reading(self.href(key)):
             found = obstore.get(self._open(), key)
             return Marked(bytes(found.bytes()), _mark(dict(found.meta)))
-        except BaseError as error:
-            why = trouble(error) or _said(error)
-            raise StorageError(f"{self.href(key)} could not be read: {why}, then run it again.") from error
 
     def mark(self, key: str) -> str:
         """What tells an object from any other that had its name: ETag (inode, time and size in a folder), size and time of
         the last change. ``FileNotFoundError`` where there is none."""
         self._count("reads")
-        return _mark(dict(obstore.head(self._open(), key)))
+        with _reading(self.href(key)):
+            return _mark(dict(obstore.head(self._open(), key)))
 
     def exists(self, key: str) -> bool:
-        self._count("reads")
         try:
-            obstore.head(self._open(), key)
+            self.mark(key)
         except FileNotFoundError:
             return False
         return True
 
     def keys(self, prefix: str = "") -> list[str]:
         """Every key under a prefix (whole path segments), sorted."""
-        found = self._list(prefix)
-        return sorted(str(item["path"]) for item in found)
+        return sorted(str(item["path"]) for item in self._list(prefix))
 
     def listed(self, prefix: str = "") -> list[Listed]:
         """Every object under a prefix (whole path segments) with its size and when its bytes were written, sorted by key.
 
         For tables, which nobody moves files into; ``entries`` is for places where others drop them.
         """
-        found = self._list(prefix)
-        return sorted(Listed(str(item["path"]), int(item["size"]), item["last_modified"]) for item in found)
+        return sorted(Listed(str(item["path"]), int(item["size"]), item["last_modified"]) for item in self._list(prefix))
 
     def entries(self, prefix: str = "") -> dict[str, Entry]:
         """Every object under a prefix (whole path segments) by its key, sorted, without reading any."""
@@ -204,7 +217,8 @@ class Store:
     def folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""
         self._count("writes")
-        found = obstore.list_with_delimiter(self._open(), prefix or None)
+        with _reading(self.href(prefix)):
+            found = obstore.list_with_delimiter(self._open(), prefix or None)
         paths = sorted(str(path) for path in found["common_prefixes"])
         if self._bucket is None:
             # A folder may be there without its first object, whose writing failed or was cut off.

@@ -21,10 +21,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, Optional
 from urllib.parse import unquote
 
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.archive import Archive, Record, parse_moment
+from daybook.delta import opened
 from daybook.errors import LakeError, UsageError
 from daybook.purge import LOG, StoredTable, bring_up_to_date, is_unfinished, loose_files, stored_tables
 from daybook.storage import Listed, Store
@@ -220,7 +220,7 @@ class _Log:
     def files_at(self, version: int) -> frozenset[str]:
         """The keys of a version's files, as deltalake has it."""
         try:
-            delta = DeltaTable(self.table.uri, version=version)
+            delta = opened(self.table.uri, version)
             # get_add_actions says the keys themselves, but deltalake 1.2.1 panics there on a table without files.
             uris = delta.file_uris()
         except (DeltaError, TableNotFoundError) as error:

@@ -155,9 +155,8 @@ def test_destroying_keeps_data_and_deploying_again_goes_on_from_it(deployed: Dep
 
     code, out, error = deployed.call("destroy", "--yes")
     assert (code, error) == (0, "")
-    assert [deployed.status(name) for name in STACKS] == ["CREATE_COMPLETE", "CREATE_COMPLETE", *["DELETE_COMPLETE"] * 3] or [
-        deployed.status(name) for name in STACKS
-    ] == ["CREATE_COMPLETE", "CREATE_COMPLETE", None, None, None]
+    assert {deployed.status(name) for name in ("deployer", "foundation")} == {"CREATE_COMPLETE"}
+    assert {deployed.status(name) for name in ("catalogue", "pipeline", "watch")} <= {None, "DELETE_COMPLETE"}
     assert f"stays: bucket {deployed.bucket('lake')}, 0.0 MB, about 0.00 USD a month\n" in out
     assert "Together about 1.40 USD a month" in out
     assert deployed.client("stepfunctions").list_state_machines()["stateMachines"] == []

@@ -107,3 +107,28 @@ def test_whoever_may_ask_little_is_told_what_could_not_be_asked(
     code, _, error = as_deployer.deploy()
     assert code == 1
     assert error.endswith("; use credentials that may, see infra/deployer.yaml.\n")
+
+
+@pytest.mark.parametrize(("user", "passing", "state"), [("passer", True, "ok"), ("looker", False, "failed")])
+def test_whether_the_caller_may_pass_the_role_is_worked_out_from_policies(
+    as_deployer: Deployment, monkeypatch: pytest.MonkeyPatch, user: str, passing: bool, state: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", as_deployer.account.number)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    role = f"arn:aws:iam::{as_deployer.account.number}:role/resources-daybook-{ENV}"
+    statements = [{"Effect": "Allow", "Action": "iam:SimulatePrincipalPolicy", "Resource": "*"}]
+    # Without a condition, of which the emulator's simulation knows none.
+    statements += [{"Effect": "Allow", "Action": "iam:PassRole", "Resource": role}] if passing else []
+    iam = as_deployer.client("iam")
+    iam.create_user(UserName=user)
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_user_policy(UserName=user, PolicyName="some", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    _, found = as_deployer.doctor()
+    assert found["passing roles"]["state"] == state
+    assert f":user/{user} may {'' if passing else 'not '}pass {role}" in found["passing roles"]["said"]

@@ -488,7 +488,7 @@ def test_nobody_deploys_but_by_the_role_that_makes_resources() -> None:
 
 def test_who_deploys_may_do_what_the_commands_call_and_nothing_else() -> None:
     # What a job tells is the job's to call.
-    modules = [path for path in PACKAGE.glob("aws/**/*.py") if path.name != "telling.py"]
+    modules = [path for path in PACKAGE.glob("aws/**/*.py") if path.name != "telling.py" and path != RUNNING]
     modules = [path for path in modules if ".client(" in path.read_text(encoding="utf-8")]
     source = "\n".join(path.read_text(encoding="utf-8") for path in modules)
     assert set(re.findall(r'(?:account\.client|_client)\(\s*"([a-z0-9-]+)"', source)) == {service for service, _ in COMMANDS}
@@ -497,6 +497,27 @@ def test_who_deploys_may_do_what_the_commands_call_and_nothing_else() -> None:
     assert called - {"client", "get_paginator"} == {method for _, method in COMMANDS}
     needed = set(DEPLOYER_BESIDES).union(*COMMANDS.values())
     assert allowed(Template("deployer"), "Deployer") == needed
+
+
+RUNNING = PACKAGE / "aws" / "executions.py"
+"""What asks Step Functions for those who run dates; no stack makes a role for them, whom the account knows already."""
+RUNNERS = {
+    "start_execution": "states:StartExecution",
+    "list_executions": "ListExecutions",
+    "describe_execution": "DescribeExecution",
+    "get_execution_history": "GetExecutionHistory",
+    "redrive_execution": "RedriveExecution",
+}
+"""By the client's method, what the README says that they need."""
+
+
+def test_who_runs_dates_is_told_in_the_readme_what_that_needs() -> None:
+    source = RUNNING.read_text(encoding="utf-8")
+    assert set(re.findall(r'\.client\("([a-z]+)"\)', source)) == {"stepfunctions"}
+    called = set(re.findall(r"_client\.([a-z_]+)\(", source)) | set(re.findall(r'get_paginator\("([a-z_]+)"\)', source))
+    assert called - {"get_paginator"} == set(RUNNERS)
+    readme = (PACKAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert [action for action in RUNNERS.values() if f"`{action}`" not in readme] == []
 
 
 def test_who_deploys_looks_at_what_holds_data_and_changes_none_of_it() -> None:

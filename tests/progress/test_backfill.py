@@ -23,9 +23,8 @@ def run_of(number: int) -> str:
     return f"daily-2025-11-{number:02d}-1"
 
 
-def scheduled(stage: str) -> dict[str, Any]:
-    parameters = json.dumps({"Arguments": {"--stage": stage}})
-    return {"type": "TaskScheduled", "taskScheduledEventDetails": {"resourceType": "glue", "parameters": parameters}}
+def entered(stage: str) -> dict[str, Any]:
+    return {"type": "TaskStateEntered", "stateEnteredEventDetails": {"name": stage.capitalize(), "input": "{}"}}
 
 
 class Shown:
@@ -87,13 +86,13 @@ def test_the_rate_is_of_all_dates_so_far(shown: Shown) -> None:
 
 
 def test_a_date_that_failed_names_the_stage_that_failed_and_not_the_notice_after_it(shown: Shown) -> None:
-    shown.run(1, STARTED, scheduled("ingest"), scheduled("validate"), FAILED, scheduled("notify"), ENDED)
+    shown.run(1, STARTED, entered("ingest"), entered("validate"), FAILED, entered("notify"), ENDED)
     shown.end(1, "FAILED")
     assert shown.lines[0].startswith("  ! daily-2025-11-01-1 FAILED in validate 0.0 s (1 of 4")
 
 
 def test_a_rejected_date_is_marked_and_has_no_failed_stage(shown: Shown) -> None:
-    shown.run(1, STARTED, scheduled("ingest"), FAILED, scheduled("ingest"), scheduled("validate"), ENDED)
+    shown.run(1, STARTED, entered("ingest"), FAILED, entered("ingest"), entered("validate"), ENDED)
     shown.end(1, "REJECTED")
     assert shown.lines[0].startswith("  ✗ daily-2025-11-01-1 REJECTED 0.0 s (1 of 4")
 
@@ -140,8 +139,8 @@ def test_one_that_is_not_shown_counts_all_the_same(terminal: bool) -> None:
 def test_a_terminal_shows_a_bar_the_counts_and_the_dates_under_way() -> None:
     shown = Shown(terminal=True)
     assert shown.picture()[1:] == ["none is through yet"]
-    shown.run(2, STARTED, scheduled("ingest"))
-    shown.run(1, STARTED, scheduled("ingest"), scheduled("transform"))
+    shown.run(2, STARTED, entered("ingest"))
+    shown.run(1, STARTED, entered("ingest"), entered("transform"))
     shown.run(3, STARTED)
     shown.run(3, ENDED, seconds=60)
     shown.end(3, "SUCCEEDED")
@@ -157,7 +156,7 @@ def test_a_terminal_shows_a_bar_the_counts_and_the_dates_under_way() -> None:
 
 def test_a_run_that_was_stopped_is_no_longer_under_way() -> None:
     shown = Shown(terminal=True)
-    shown.run(1, STARTED, scheduled("ingest"), ABORTED)
+    shown.run(1, STARTED, entered("ingest"), ABORTED)
     assert shown.picture()[1:] == ["none is through yet"]
 
 

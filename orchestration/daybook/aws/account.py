@@ -63,12 +63,15 @@ def connect(region: Optional[str], doing: str) -> Account:
 
 def _client(service: str, region: Optional[str]) -> Any:
     import boto3  # slow, and most commands do without
+    from boto3.compat import filter_python_deprecation_warnings
     from botocore.config import Config
     from botocore.exceptions import NoRegionError
 
     # Credentials of a machine (its metadata service) are asked for last, by botocore's own second and single try: a laptop
     # without credentials is told so at once, and a machine that has a role is not locked out.
     config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 3})
+    # That it is old is known (it is what Glue has), and no answer to a command.
+    filter_python_deprecation_warnings()
     try:
         return boto3.client(service, region_name=region, config=config)
     except NoRegionError:

@@ -6,6 +6,7 @@ Here: nothing a user can call. Not here: the commands (the modules beside this o
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
 import json
+import os
 import sys
 from typing import Annotated, Any, Optional
 
@@ -46,6 +47,7 @@ Set = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+NoFollow = Annotated[bool, typer.Option("--no-follow", help="Of a deployment on AWS: start it, and do not wait for its end.")]
 WhileRunning = Annotated[bool, typer.Option("--while-running", help="Do it though a run has not ended.")]
 
 
@@ -73,7 +75,11 @@ def settings_of(env: str, set_: Optional[list[str]]) -> Settings:
         if not equals:
             raise UsageError(f"--set {text} has no value; write --set KEY=VALUE.")
         overrides[key] = value
-    return load_settings(env, overrides)
+    settings = load_settings(env, overrides)
+    if settings.runs_on == "aws" and settings.deployment and settings.deployment.region:
+        # For every library, and under both names: the deployment is where its file says, whatever else is done from here.
+        os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = settings.deployment.region
+    return settings
 
 
 def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:

@@ -17,13 +17,25 @@ import typer
 
 from daybook.archive import Archive
 from daybook.backfills import NOT_STARTED, Plan, backfill_ids, counts_of, plan_backfill, read_backfill, results
-from daybook.cli.app import EXIT_CODES, AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of, styled
+from daybook.cli.app import (
+    EXIT_CODES,
+    AsJson,
+    Env,
+    NoFollow,
+    Set,
+    app,
+    console,
+    escaped,
+    new_table,
+    print_json,
+    settings_of,
+    styled,
+)
 from daybook.cli.gaps import Since, Until
-from daybook.cli.runs import end_on_signals, write_report
+from daybook.cli.runs import following, write_report
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
 from daybook.params import Settings, parse_run_date, require_own_lake
 from daybook.stages import STAGES
-from daybook.storage import require_writable
 
 Parallel = Annotated[
     int,
@@ -49,6 +61,7 @@ def backfill(
     ] = f"{STAGES[0]}..",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first date that fails.")] = False,
     yes: Yes = False,
+    no_follow: NoFollow = False,
     as_json: AsJson = False,
 ) -> None:
     """Run every business date from FIRST to LAST that has no good run, several at a time.
@@ -56,14 +69,14 @@ def backfill(
     Ctrl-C stops it cleanly; the same command then goes on where it stopped. Ends with 1 when a date failed, else with 3 when
     one was rejected, else with 0.
     """
-    from daybook.laptop import run_backfill
+    from daybook.homes import home_of
     from daybook.progress import BackfillProgress
-    from daybook.sources import open_landing
 
     settings = settings_of(env, set_)
     require_own_lake(settings)
-    open_landing(settings.landing)
-    require_writable(settings.lake)
+    home = home_of(settings)
+    home.require_ready()
+    home.settle(parse_run_date(first), parse_run_date(last))
     plan = plan_backfill(settings, parse_run_date(first), parse_run_date(last), force=force, first_stage=_first_stage(stages))
     if not as_json:
         _print_plan(plan)
@@ -74,10 +87,13 @@ def backfill(
         return
     if plan.days:
         _ask(len(plan.days), parallel, yes)
-    end_on_signals()
-    with BackfillProgress(console, len(plan.days), shown=not as_json) as progress:
-        record = run_backfill(
-            settings, plan, parallel=parallel, fail_fast=fail_fast, listener=progress, day_listener=progress.of_day
+    with following(settings, home, as_json):
+        record = home.backfill(
+            plan,
+            lambda: BackfillProgress(console, len(plan.days), shown=not as_json),
+            parallel=parallel,
+            fail_fast=fail_fast,
+            follow=not no_follow,
         )
     _finish(settings, record, as_json)
 
@@ -92,6 +108,7 @@ def catch_up(
     stale: Annotated[bool, typer.Option("--stale", help="Also dates whose code, contracts or snapshot changed.")] = False,
     parallel: Parallel = CORES,
     yes: Yes = False,
+    no_follow: NoFollow = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the missed dates that `daybook gaps` lists, oldest first.
@@ -100,14 +117,14 @@ def catch_up(
     their files. Dates that only a change of code or contracts made stale are taken with --stale.
     """
     from daybook.gaps import find_gaps, select_for_catch_up
-    from daybook.laptop import run_catch_up
+    from daybook.homes import home_of
     from daybook.progress import BackfillProgress
-    from daybook.sources import open_landing
 
     settings = settings_of(env, set_)
     require_own_lake(settings)
-    open_landing(settings.landing)
-    require_writable(settings.lake)
+    home = home_of(settings)
+    home.require_ready()
+    home.settle(parse_run_date(since) if since else None, parse_run_date(until) if until else None)
     found = find_gaps(
         settings,
         now=datetime.now(timezone.utc),
@@ -126,17 +143,15 @@ def catch_up(
             print_json(None)
         return
     _ask(len(chosen), parallel, yes)
-    end_on_signals()
-    with BackfillProgress(console, len(chosen), shown=not as_json) as progress:
-        problem, record = run_catch_up(
-            settings,
+    with following(settings, home, as_json):
+        problem, record = home.catch_up(
+            lambda: BackfillProgress(console, len(chosen), shown=not as_json),
             limit=limit,
             parallel=parallel,
             since=since,
             until=until,
             include_stale=stale,
-            listener=progress,
-            day_listener=progress.of_day,
+            follow=not no_follow,
         )
     if record is not None:
         _finish(settings, record, as_json)
@@ -203,12 +218,10 @@ def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> NoRetu
 
 
 def _working(settings: Settings, backfill_id: str) -> str:
-    """What is known of a backfill without a closing record: of one on AWS, only that."""
-    from daybook.laptop import is_running
+    """What is known of a backfill without a closing record."""
+    from daybook.homes import home_of
 
-    if "://" in settings.archive:
-        return "[magenta]OPEN[/]"
-    return styled("RUNNING") if is_running(settings, backfill_id) else "[red]LOST[/]"
+    return styled("RUNNING") if home_of(settings).is_running(backfill_id) else "[red]LOST[/]"
 
 
 def _counted(counts: dict[str, int]) -> str:

@@ -76,8 +76,10 @@ def demo(
 ) -> None:
     """Make the landing files of a seeded, made-up shop."""
     from daybook.demo import WHOLE_DAY, generate
+    from daybook.homes import require_laptop
 
     settings = settings_of(env, set_)
+    require_laptop(settings, "demo")
     summary = generate(Path(settings.landing), seed=seed, days=days, orders_per_day=orders, incidents=incidents)
     total = sum(summary.rows.values())
     print(f"{days} days of a made-up shop, {total:,} rows of {len(summary.rows)} entities, lie in {settings.landing}")

@@ -8,19 +8,34 @@ Here: those. Not here: commands on data and people (``stewards``) or on the proj
 import os
 import signal
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from daybook.cli.app import EXIT_CODES, AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of, styled
-from daybook.errors import EXIT_FAILED, UsageError
-from daybook.locks import DateLock
+from daybook.cli.app import (
+    EXIT_CODES,
+    AsJson,
+    Env,
+    NoFollow,
+    Set,
+    app,
+    console,
+    escaped,
+    new_table,
+    print_json,
+    settings_of,
+    styled,
+)
+from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
 from daybook.params import Settings, parse_run_date, require_own_lake
-from daybook.stages import STAGES
-from daybook.storage import require_writable
+
+if TYPE_CHECKING:
+    from daybook.homes import Begin, Home, Showing
 
 
 @app.command()
@@ -28,54 +43,91 @@ def run(
     env: Env = "local",
     day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
     set_: Set = None,
+    no_follow: NoFollow = False,
     as_json: AsJson = False,
 ) -> None:
-    """Process one business date: all six stages, by the state machine, on this machine."""
-    from daybook.archive import Archive
-    from daybook.sources import open_landing
+    """Process one business date: all six stages, by the state machine, where the deployment runs.
+
+    On AWS, Ctrl-C only stops waiting for the run.
+    """
+    from daybook.homes import home_of, start_of
 
     settings = settings_of(env, set_)
     run_date = _run_date(settings, day)
     # What is wrong for certain is told at once, rather than by a run that fails after its retries.
     require_own_lake(settings)
-    open_landing(settings.landing)
-    require_writable(settings.lake)
-    with DateLock(settings.archive, run_date) as lock:
-        run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
-        follow(settings, run_id, lock, as_json=as_json)
+    home = home_of(settings)
+    home.require_ready()
+    execute(settings, home, run_date, lambda: start_of(settings, run_date), follow=not no_follow, as_json=as_json)
 
 
 @app.command()
-def resume(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], env: Env = "local", set_: Set = None) -> None:
+def resume(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
+    env: Env = "local",
+    set_: Set = None,
+    no_follow: NoFollow = False,
+) -> None:
     """Go on with a run that failed or was cut off, from the stage that did not end; what ended well is not run again."""
-    from daybook.laptop import resume_day
-    from daybook.progress import Progress
+    from daybook.homes import home_of
 
     settings = settings_of(env, set_)
-    end_on_signals()
-    with Progress(console, settings, run_id, live=True) as progress:
-        _, record = resume_day(settings, run_id, listener=progress)
+    home = home_of(settings)
+    with following(settings, home, as_json=False):
+        record = home.resume(run_id, showing(settings, live=True), follow=not no_follow)
     finish(settings, record, as_json=False)
 
 
-def follow(settings: Settings, run_id: str, lock: DateLock, *, first_stage: str = STAGES[0], as_json: bool) -> None:
-    """Execute a run whose name and date are taken, show its progress, and end the command as it ends."""
-    from daybook.laptop import run_day
+def execute(settings: Settings, home: "Home", run_date: date, begin: "Begin", *, follow: bool = True, as_json: bool) -> None:
+    """Run a date whose name ``begin`` takes, show its progress, and end the command as it ends."""
+    with following(settings, home, as_json):
+        record = home.run(run_date, begin, showing(settings, live=not as_json), follow=follow)
+    finish(settings, record, as_json)
+
+
+def showing(settings: Settings, *, live: bool) -> "Showing":
+    """What shows a run's events once its name is known."""
     from daybook.progress import Progress
 
-    end_on_signals()
-    with Progress(console, settings, run_id, live=not as_json) as progress:
-        _, record = run_day(settings, run_id, first_stage=first_stage, lock=lock, listener=progress)
-    finish(settings, record, as_json)
+    return lambda run_id: Progress(console, settings, run_id, live=live)
+
+
+@contextmanager
+def following(settings: Settings, home: "Home", as_json: bool) -> Iterator[None]:
+    """While something is executed: let a signal end it on record where it ends with this command; else say that it goes on.
+
+    Exit code 0 where nobody was to wait, 1 where somebody no longer would.
+    """
+    from daybook.homes import StillRunning
+
+    if home.ends_with_command:
+        end_on_signals()
+    try:
+        yield
+    except StillRunning as going_on:
+        if as_json:
+            print_json({"started": going_on.name, "link": going_on.link})
+        else:
+            look = (
+                f"`daybook show --env {settings.env} {going_on.name}`"
+                if going_on.name
+                else f"`daybook backfills --env {settings.env}`"
+            )
+            console.print(
+                f"{going_on.name or 'The catch-up'} goes on on AWS: look with {look}, or at {going_on.link}", soft_wrap=True
+            )
+        raise typer.Exit(EXIT_FAILED if going_on.left else EXIT_GOOD) from None
 
 
 @app.command()
 def runs(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
     """List the runs of the archive, newest business date first."""
     from daybook.archive import Archive
+    from daybook.homes import home_of
 
-    archive = Archive(settings_of(env, set_).archive)
-    records = [archive.run(run_id) for run_id in reversed(archive.run_ids())]
+    settings = settings_of(env, set_)
+    archive, home = Archive(settings.archive), home_of(settings)
+    records = [home.judged(archive.run(run_id)) for run_id in reversed(archive.run_ids())]
     if as_json:
         print_json([_brief(record) for record in records])
         return
@@ -105,6 +157,7 @@ def show(
     """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did; or a backfill, by its dates."""
     from daybook.archive import Archive
     from daybook.backfills import is_backfill, read_backfill, results
+    from daybook.homes import home_of
 
     settings = settings_of(env, set_)
     archive = Archive(settings.archive)
@@ -115,7 +168,7 @@ def show(
         whole.setdefault("results", [each.to_record() for each in results(archive, run_id)])
         print_json(whole) if as_json else print_backfill(settings, whole)
         return
-    record = archive.run(run_id)
+    record = home_of(settings).judged(archive.run(run_id))
     if as_json:
         print_json(record)
         return

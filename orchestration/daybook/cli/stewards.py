@@ -12,9 +12,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
-from daybook.cli.runs import follow
+from daybook.cli.runs import execute
 from daybook.errors import UsageError
-from daybook.locks import DateLock
 from daybook.params import parse_run_date, require_own_lake
 from daybook.stages import run_date_of
 
@@ -35,13 +34,19 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Publish what a gate refused: a new run of the date that lets pass what RUN_ID was rejected for, and nothing else."""
+    from daybook.homes import home_of
     from daybook.stewardship import approve as decide
 
     settings = settings_of(env, set_)
     require_own_lake(settings)
-    with DateLock(settings.archive, run_date_of(run_id)) as lock:
-        start = decide(settings, run_id, by=by or getpass.getuser(), why=why)
-        follow(settings, start.run_id, lock, first_stage=start.first_stage, as_json=as_json)
+    name = by or getpass.getuser()
+    execute(
+        settings,
+        home_of(settings),
+        run_date_of(run_id),
+        lambda: decide(settings, run_id, by=name, why=why),
+        as_json=as_json,
+    )
 
 
 @quarantine_app.command(name="list")
@@ -91,6 +96,7 @@ def release(
     as_json: AsJson = False,
 ) -> None:
     """Put rows through again: repaired with --fix, or accepted as they are. The date is judged again, from validate on."""
+    from daybook.homes import home_of
     from daybook.stewardship import quarantined, start_again
     from daybook.stewardship import release as put_on_record
 
@@ -118,9 +124,13 @@ def release(
         return
     if not as_json:
         print(f"{said} released.")
-    with DateLock(settings.archive, run_date) as lock:
-        start = start_again(settings, run_date, rows=len(chosen), by=name, why=why)
-        follow(settings, start.run_id, lock, first_stage=start.first_stage, as_json=as_json)
+    execute(
+        settings,
+        home_of(settings),
+        run_date,
+        lambda: start_again(settings, run_date, rows=len(chosen), by=name, why=why),
+        as_json=as_json,
+    )
 
 
 def _repairs(fixes: Optional[list[str]]) -> dict[str, str]:

@@ -14,9 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Callable, Optional
 
-from daybook.archive import LOST, Archive, Record, describe_failure
+from daybook.archive import LOST, Archive, Record
+from daybook.closing import close_ended, require_failed, rest_of
 from daybook.errors import DateHeldError, UsageError
-from daybook.execution import close_abandoned, close_run
+from daybook.execution import close_run
 from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.locks import DateLock
 from daybook.params import Settings, daybook_home
@@ -92,13 +93,7 @@ def resume_day(
         raise DateHeldError(f"{found['reasons'][0]} Wait until it ends, or stop it, then resume it.")
     with DateLock(settings.archive, run_date) as held:
         held.sign(run_id)
-        records = archive.closing_records(run_id)
-        again = f"daybook run --env {settings.env} --date {run_date}"
-        if records and records[-1]["outcome"] != "FAILED":
-            raise UsageError(f"The run {run_id} has ended as {records[-1]['outcome']}; run its date again with `{again}`.")
-        later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
-        if later:
-            raise UsageError(f"The date of {run_id} has been run again as {later[-1]}; resume that one, or start `{again}`.")
+        records = require_failed(settings, run_id)
         journal = _journals(settings, run_id)[-1:]
         events = read_events(journal[0]) if journal else []
         if events and events[-1]["type"] not in ("ExecutionSucceeded", "ExecutionFailed"):
@@ -113,7 +108,7 @@ def resume_day(
             return execution, _close(settings, run_id, execution, journal[0], len(records))
         begun = _input_of(events) or {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
         begun["archive"] = {"bucket": archive_folder(settings), "prefix": ""}
-        rest = _rest_of(archive, run_id, begun.get("first_stage"))
+        rest = rest_of(archive, run_id, begun.get("first_stage"))
         name = f"{run_id}-resumed-{max(len(_journals(settings, run_id)), 1)}"
         return _execute(settings, run_id, name, {**begun, **rest, "run_id": run_id}, held, None, listener, clock, random)
 
@@ -145,26 +140,16 @@ def _execute(
 
 
 def _close(settings: Settings, run_id: str, execution: Execution, journal: Path, before: int) -> Record:
-    """Put the execution's history into the archive, and the run's record where the notify stage could not write it.
-
-    ``before`` is how many closing records the run had when the execution began.
-    """
-    archive = Archive(settings.archive)
-    archive.write_history(run_id, journal.read_bytes())
-    written = archive.closing_records(run_id)
-    # The notify stage of this very execution has closed the run, unless it failed or was never reached.
-    # An interrupt that came after that changes nothing: the record is right as it is.
-    if len(written) > before:
-        return {**written[-1], "state": "closed"}
-    close_abandoned(archive, settings, run_id)
-    failed = [each for each in archive.attempts(run_id) if each["outcome"] == "FAILED"]
-    if execution.status == "ABORTED":
-        reasons = [INTERRUPTED]
-    elif failed:
-        reasons = [describe_failure(failed[-1])]
-    else:
-        reasons = [f"the run ended as {execution.status}: {execution.error}"]
-    return {**close_run(archive, settings, run_id, "FAILED", reasons), "state": "closed"}
+    """Close the run of an execution; ``before`` is how many closing records it had when the execution began."""
+    return close_ended(
+        settings,
+        run_id,
+        before=before,
+        status=execution.status,
+        error=execution.error,
+        stopped=INTERRUPTED,
+        history=journal.read_bytes(),
+    )
 
 
 def close_unended(settings: Settings, run_id: str, reason: str) -> None:
@@ -183,19 +168,6 @@ def _close_lost(settings: Settings, run_date: date, *, but: str) -> None:
         for journal in _journals(settings, run_id)[-1:]:
             archive.write_history(run_id, journal.read_bytes())
         close_run(archive, settings, run_id, "FAILED", [LOST])
-
-
-def _rest_of(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:
-    """What is left to do of a run that ended: from which stage on, and for notify what the stages before it came to."""
-    last = {each["stage"]: each["outcome"] for each in archive.attempts(run_id)}
-    begun = first_stage or next((stage for stage in STAGES if stage in last), STAGES[0])
-    for stage in STAGES[STAGES.index(begun) : -1]:
-        outcome = last.get(stage, "FAILED")
-        if outcome == "FAILED":
-            return {"first_stage": stage}
-        if outcome != "SUCCEEDED":
-            return {"first_stage": STAGES[-1], "outcome": outcome}
-    return {"first_stage": STAGES[-1], "outcome": "SUCCEEDED"}
 
 
 def _input_of(events: list[dict[str, Any]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
-from daybook.stages import run_date_of
+from daybook.stages import STAGES, run_date_of
 
 _MARKS = {"SUCCEEDED": "[green]✓[/]", "SKIPPED": "[cyan]–[/]", "REJECTED": "[yellow]✗[/]", "FAILED": "[red]![/]"}
 
@@ -87,9 +87,8 @@ class BackfillProgress:
         with self._lock:
             if kind == "ExecutionStarted":
                 self._days[day] = _Day(run_id, self._clock())
-            elif kind == "TaskScheduled" and event["taskScheduledEventDetails"]["resourceType"] == "glue":
-                parameters = json.loads(event["taskScheduledEventDetails"]["parameters"])
-                self._days[day].stage = parameters["Arguments"]["--stage"]
+            elif kind == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"].lower() in STAGES:
+                self._days[day].stage = event["stateEnteredEventDetails"]["name"].lower()
             elif kind in ("TaskFailed", "TaskTimedOut"):
                 self._days[day].failed = self._days[day].stage
             elif kind in ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"):

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from daybook.params import Settings
 from daybook.stages import STAGES
+from daybook.states.clock import parse_timestamp
 
 _MARKS = {
     "SUCCEEDED": "[green]✓[/]",
@@ -35,6 +36,7 @@ class _Line:
     state: str = ""
     attempt: int = 1
     began: float = 0.0
+    began_at: Optional[str] = None
     seconds: Optional[float] = None
     rows: dict[str, Any] = field(default_factory=dict)
     remark: str = ""
@@ -50,6 +52,8 @@ class Progress:
     def __init__(self, console: Console, settings: Settings, run_id: str, *, live: bool) -> None:
         self._console = console
         self._lines: dict[str, _Line] = {}
+        self._state = ""
+        self._at: Optional[str] = None
         self._shown = live
         self._live = (
             Live(get_renderable=self._table, console=console, refresh_per_second=4) if live and console.is_terminal else None
@@ -70,8 +74,11 @@ class Progress:
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         kind = event["type"]
-        if kind == "TaskScheduled":
-            self._start(event["taskScheduledEventDetails"])
+        self._at = event.get("timestamp")
+        if kind == "TaskStateEntered":
+            self._state = event["stateEnteredEventDetails"]["name"]
+        elif kind == "TaskScheduled":
+            self._start(event.get("taskScheduledEventDetails", {}))
         elif kind == "RetryScheduled":
             self._wait(event)
         elif kind in ("TaskFailed", "TaskTimedOut"):
@@ -83,10 +90,17 @@ class Progress:
 
     def _start(self, details: Mapping[str, Any]) -> None:
         """A job is started: for the first time, again after a wait, or in a run that is resumed."""
-        if details["resourceType"] != "glue":
+        if details.get("resourceType") == "glue":
+            stage = json.loads(details["parameters"])["Arguments"]["--stage"]
+        elif self._state.lower() in STAGES:
+            stage = self._state.lower()  # a task that is no job of Glue's, in a state that is a stage
+        else:
             return
-        stage = json.loads(details["parameters"])["Arguments"]["--stage"]
-        line = self._lines.setdefault(stage, _Line(began=time.monotonic()))
+        line = self._lines.setdefault(stage, _Line(began=time.monotonic(), began_at=self._at))
+        if line.state == "FAILED":
+            # Step Functions says nothing of the wait before a retry.
+            line.attempt += 1
+            self._print(f"  {stage}: attempt {line.attempt - 1} failed, again")
         line.state, line.remark = "RUNNING", ""
 
     def _fail(self) -> None:
@@ -105,18 +119,18 @@ class Progress:
         self._print(f"  {stage}: {line.remark}")
 
     def _succeed(self, details: Mapping[str, Any]) -> None:
-        if details["resourceType"] != "aws-sdk:s3":
+        if details.get("resourceType") != "aws-sdk:s3" and not self._state.startswith("Read"):
             return
         told = json.loads(json.loads(details["output"])["Body"])
         # A resumed run may begin with the outcome of a stage that had ended.
-        line = self._lines.setdefault(told["stage"], _Line(began=time.monotonic()))
+        line = self._lines.setdefault(told["stage"], _Line(began=time.monotonic(), began_at=self._at))
         line.state, line.rows, line.attempt = told["outcome"], told["rows"], told["attempt"]
         self._print_line(told["stage"])
 
     def _leave(self, state: str) -> None:
         line = self._lines.get(state)
         if line:
-            line.seconds = line.elapsed
+            line.seconds = _between(line.began_at, self._at, line.elapsed)
             if state == STAGES[-1] and line.state == "RUNNING":
                 # Nothing reads the last stage's outcome: that its task ended well is all there is to know.
                 line.state = "SUCCEEDED"
@@ -152,6 +166,13 @@ class Progress:
     def _print(self, text: str) -> None:
         if self._shown and self._live is None:
             self._console.print(text, soft_wrap=True)
+
+
+def _between(began: Optional[str], ended: Optional[str], otherwise: float) -> float:
+    """Seconds by the events' own moments: they may be heard of late."""
+    if began is None or ended is None:
+        return otherwise
+    return max((parse_timestamp(ended) - parse_timestamp(began)).total_seconds(), 0.0)
 
 
 def _counts(stage: str, line: _Line) -> tuple[str, str, str]:

@@ -1,0 +1,90 @@
+"""Commands on a deployment on AWS, from a machine that has no way there: one sentence, exit code 1, at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ..runs.shop import call
+
+DAY = "2025-11-30"
+
+
+@pytest.fixture(autouse=True)
+def _nobody(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without credentials."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # Commands name the deployment's region to every library; gone with the test.
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "--date", DAY),
+        ("resume", f"daily-{DAY}-1"),
+        ("backfill", DAY, DAY, "--yes"),
+        ("catch-up", "--yes"),
+        ("runs",),
+        ("show", f"daily-{DAY}-1"),
+        ("status",),
+        ("gaps",),
+        ("report",),
+        ("sql", "SELECT 1 FROM gold.daily_sales"),
+        ("backfills",),
+    ],
+    ids=lambda command: command[0],
+)
+def test_without_credentials_a_command_says_so_at_once(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(monkeypatch, capsys, *command, "--env", "prod")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "AWS credentials" in err
+
+
+def test_where_aws_cannot_be_reached_a_command_says_so_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
+    for command, said in ((("run", "--date", DAY), "AWS cannot be reached"), (("runs",), "could not be read")):
+        began = time.monotonic()
+        code, _, err = call(monkeypatch, capsys, *command, "--env", "prod")
+        assert (code, err.count("\n")) == (1, 1)
+        assert said in err
+        assert time.monotonic() - began < 30
+
+
+def test_what_works_in_folders_has_no_meaning_on_aws(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = call(monkeypatch, capsys, "demo", "--env", "prod")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "`daybook demo` works in folders of this machine, and prod is on AWS" in err
+
+
+def test_a_run_on_this_machine_cannot_be_left_behind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, capsys, "demo", "--days", "2", "--orders", "5")[0] == 0
+    code, _, err = call(monkeypatch, capsys, "run", "--date", DAY, "--no-follow")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--no-follow is for deployments on AWS" in err
+
+
+def test_a_deployment_on_aws_has_no_folders(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(monkeypatch, capsys, "runs", "--env", "prod", "--set", "archive=here")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "key 'archive' is" in err
+    assert "give an s3:// URI" in err

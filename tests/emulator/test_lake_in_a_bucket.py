@@ -1,0 +1,90 @@
+"""Tables and records in a bucket, against the emulator: conditional puts are all that keeps writers apart there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from daybook.archive import Archive
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+
+from .emulator import Account
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+DAY = date(2025, 11, 1)
+WRITERS, DATES = 4, 5
+WRITER = """
+import sys
+from datetime import date, timedelta
+import pyarrow as pa
+from daybook.lake import Lake
+root, number, dates, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), date.fromisoformat(sys.argv[4])
+lake = Lake(root, run_id=f"writer-{number}")
+sys.stdin.readline()
+for day in range(dates):
+    rows = pa.table({"order_id": [f"{number}-{day}-{row}" for row in range(3)]})
+    lake.replace_partition("bronze.orders", rows, first + timedelta(days=number * dates + day))
+    lake.append("bronze.shared", rows, first)
+"""
+
+
+def test_writers_at_once_lose_nobodys_commit(aws_account: Account) -> None:
+    root = f"s3://{aws_account.new_bucket()}/lake"
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, root, str(number), str(DATES), DAY.isoformat()],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(WRITERS)
+    ]
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("now\n")
+        writer.stdin.flush()
+    ended = [writer.communicate(timeout=300) for writer in writers]
+    assert [(writer.returncode, err) for writer, (_, err) in zip(writers, ended)] == [(0, "")] * WRITERS
+
+    lake = Lake(root)
+    assert lake.partitions("bronze.orders") == [DAY + timedelta(days=number) for number in range(WRITERS * DATES)]
+    engine = DuckDBEngine(lake, "UTC")
+    for table in ("bronze.orders", "bronze.shared"):
+        assert engine.rows(f"SELECT count(*), count(DISTINCT order_id) FROM {table}") == [(WRITERS * DATES * 3,) * 2]
+        # One commit each, and the one that made the table: nobody's took the place of another's.
+        assert lake.version(table) == WRITERS * DATES
+
+
+def test_starters_at_once_never_get_the_same_name(aws_account: Account) -> None:
+    uri = f"s3://{aws_account.new_bucket()}/archive"
+    take = f"print(Archive({uri!r}).start_run(date(2025, 11, 1), {{}}))"
+    code = f"from datetime import date; from daybook.archive import Archive; {take}"
+    starters = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    names = sorted(starter.communicate(timeout=120)[0].strip() for starter in starters)
+    assert names == [f"daily-2025-11-01-{number}" for number in range(1, 5)]
+    assert Archive(uri).run_ids() == names
+
+
+def test_a_table_in_a_bucket_is_read_at_the_version_that_a_run_has_on_record(aws_account: Account) -> None:
+    lake = Lake(f"s3://{aws_account.new_bucket()}/a folder/lake", run_id="one")
+    for name in ("before", "after"):
+        lake.replace_partition("bronze.orders", pa.table({"order_id": [name]}), DAY)
+    engine = DuckDBEngine(lake, "UTC")
+    assert engine.rows("SELECT order_id FROM bronze.orders") == [("after",)]
+    lake.pin({"bronze.orders": 1})
+    assert DuckDBEngine(lake, "UTC").rows("SELECT order_id FROM bronze.orders") == [("before",)]
+
+
+def test_a_query_that_spills_reads_the_bucket_all_the_same(aws_account: Account, tmp_path: Path) -> None:
+    lake = Lake(f"s3://{aws_account.new_bucket()}/lake", run_id="one")
+    keys = [f"order-{number:07d}" for number in range(200_000)]
+    lake.replace_partition("bronze.orders", pa.table({"order_id": keys}), DAY)
+    engine = DuckDBEngine(lake, "UTC", spill=tmp_path)
+    assert engine.rows("SELECT count(*) FROM (SELECT order_id FROM bronze.orders ORDER BY order_id DESC)") == [(200_000,)]

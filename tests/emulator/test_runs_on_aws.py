@@ -1,0 +1,210 @@
+"""Commands on a deployment that runs on AWS, against the emulator: its S3 with all that lies there, its Step Functions with
+the project's own state machines, and the real job script with its notebooks for the jobs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.demo import generate
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+from daybook.laptop import GlueJobs, run_day
+from daybook.params import load_settings, parse_run_date
+from daybook.states import TaskError
+
+from ..runs.content import content_hashes
+from ..runs.shop import NoWait, call, copy_project
+from .emulator import REGION, Account
+from .machines import GLUE, arn, deployed
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+DAY, NEXT, LAST = "2025-11-28", "2025-11-29", "2025-11-30"
+KEY = bytes(range(32))
+
+
+@dataclass
+class Cloud:
+    """A deployment ``cloud`` of the demo shop in an account of the emulator, and ``here`` of the same files in folders."""
+
+    account: Account
+    home: Path
+    failing: set[str]
+    done: list[str]
+    monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str]
+
+    def call(self, *arguments: str) -> tuple[int, str, str]:
+        return call(self.monkeypatch, self.capsys, *arguments)
+
+    def job(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What Glue does, by the job script, in a process of its own; or nothing, where the test lets it fail."""
+        given = asked["Arguments"]
+        self.done.append(given.get("--stage") or given["--errand"])
+        if self.done[-1] in self.failing:
+            raise TaskError("States.TaskFailed", json.dumps({"JobRunState": "FAILED", "ErrorMessage": "its machine is gone"}))
+        return GlueJobs(self.home / "logs")(GLUE, asked, timeout_seconds=300, heartbeat=lambda: None)
+
+    @property
+    def archive(self) -> Archive:
+        return Archive(load_settings("cloud").archive)
+
+    def content(self, env: str) -> dict[str, str]:
+        settings = load_settings(env)
+        return content_hashes(DuckDBEngine(Lake(settings.lake), settings.timezone))
+
+    def run_here(self, day: str) -> None:
+        settings = load_settings("here")
+        run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": "here"})
+        run_day(settings, run_id, random=NoWait())
+
+
+@pytest.fixture
+def cloud(aws_account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cloud:
+    home = tmp_path / "home"
+    monkeypatch.setenv("DAYBOOK_HOME", str(home))
+    project = copy_project(tmp_path / "project")
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
+    bucket = aws_account.new_bucket()
+    common = "title: Demo shop\nsource: demo\ntimezone: Europe/Berlin\ncurrency: EUR\n"
+    (project / "params" / "cloud.yaml").write_text(
+        f"{common}runs_on: aws\nlanding: s3://{bucket}/landing\nlake: s3://{bucket}/lake\narchive: s3://{bucket}/archive\n"
+        f'report: "{{home}}/report"\npii_key: secretsmanager://key\ndeployment: {{region: {REGION}}}\n'
+    )
+    places = "".join(f'{name}: "{{home}}/{name}"\n' for name in ("landing", "lake", "archive", "report"))
+    (project / "params" / "here.yaml").write_text(f'{common}{places}pii_key: "{{home}}/key"\n')
+    generate(home / "landing", seed=7, days=4, orders_per_day=30)
+    for path in (home / "landing").rglob("*"):
+        if path.is_file():
+            aws_account.client("s3").upload_file(str(path), bucket, f"landing/{path.relative_to(home / 'landing')}")
+    aws_account.client("secretsmanager").create_secret(Name="key", SecretString=KEY.hex())
+    (home / "key").write_bytes(KEY)
+    (home / "key").chmod(0o600)
+    monkeypatch.setattr("daybook.aws.follow.SHORTEST_SECONDS", 0.2)
+    return Cloud(aws_account, home, set(), [], monkeypatch, capsys)
+
+
+def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: Cloud) -> None:
+    with deployed(cloud.account, "cloud", cloud.job):
+        code, out, err = cloud.call("run", "--env", "cloud", "--date", DAY)
+        assert (code, err) == (0, ""), out
+        assert f"SUCCEEDED daily-{DAY}-1" in out
+        shown = [line.split()[1] for line in out.splitlines() if line.startswith("  ✓")]
+        assert shown == ["ingest", "validate", "transform", "aggregate", "quality", "notify"]
+        assert "rows in" in out
+
+        code, out, err = cloud.call("backfill", DAY, NEXT, "--env", "cloud", "--yes", "--parallel", "2")
+        assert (code, err) == (0, "")
+        # Of a Map's iterations the emulator's histories tell nothing: tests/aws holds what is shown of them.
+        assert f"{NEXT}  daily-{NEXT}-1  SUCCEEDED" in out
+        assert "SUCCEEDED backfill-" in out
+
+        code, out, err = cloud.call("catch-up", "--env", "cloud", "--since", DAY, "--until", LAST, "--yes")
+        assert (code, err) == (0, "")
+        assert f"1 gap from {DAY} to {LAST}; 1 to run:" in out
+        assert f"SUCCEEDED catch-up-{LAST}-{LAST}-1" in out
+
+    for day in (DAY, NEXT, LAST):
+        cloud.run_here(day)
+    here = cloud.content("here")
+    assert len(here) == 13
+    assert cloud.content("cloud") == here
+
+    history = cloud.archive.history(f"daily-{DAY}-1")
+    assert history[-1]["type"] == "ExecutionSucceeded"
+    assert cloud.call("runs", "--env", "cloud")[1].count("SUCCEEDED") == 3
+    assert "ingest" in cloud.call("show", f"daily-{DAY}-1", "--env", "cloud")[1]
+    assert cloud.call("status", "--env", "cloud", "--at", "2025-12-01T09:00")[0] == 0
+    code, out, _ = cloud.call("gaps", "--env", "cloud", "--since", "2025-11-27", "--until", LAST, "--json")
+    assert (code, [gap["run_date"] for gap in json.loads(out)["gaps"]]) == (1, ["2025-11-27"])
+    code, out, _ = cloud.call("sql", "SELECT count(*) AS days FROM gold.daily_sales", "--env", "cloud", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["days"] >= 2
+    assert cloud.call("report", "--env", "cloud")[0] == 0
+    assert (cloud.home / "report" / "index.html").is_file()
+    assert cloud.call("vacuum", "--env", "cloud", "--dry-run")[0] == 0
+    assert "SUCCEEDED" in cloud.call("backfills", "--env", "cloud")[1]
+
+
+def test_a_run_that_failed_is_on_record_and_goes_on_from_the_stage_that_failed(cloud: Cloud) -> None:
+    with deployed(cloud.account, "cloud", cloud.job):
+        cloud.failing = {"transform", "notify"}
+        code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
+        assert code == 1
+        assert "transform: attempt 1 failed, again" in out
+        assert f"FAILED daily-{DAY}-1" in out
+        # No job could close it: who followed it did.
+        assert cloud.archive.run(f"daily-{DAY}-1")["outcome"] == "FAILED"
+
+        cloud.failing, cloud.done[:] = set(), []
+        code, out, err = cloud.call("resume", f"daily-{DAY}-1", "--env", "cloud")
+        assert (code, err) == (0, "")
+        assert cloud.done == ["transform", "aggregate", "quality", "notify"]
+
+        code, _, err = cloud.call("resume", f"daily-{DAY}-1", "--env", "cloud")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "has ended as SUCCEEDED" in err
+
+
+def test_a_date_is_run_once_at_a_time_and_who_has_it_is_told(cloud: Cloud) -> None:
+    states = cloud.account.client("stepfunctions")
+    with deployed(cloud.account, "cloud", cloud.job, workers=0):  # no job is done, so that it stays under way
+        code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")
+        assert code == 0
+        assert f"daily-{DAY}-1 goes on on AWS" in out
+
+        code, _, err = cloud.call("run", "--env", "cloud", "--date", DAY)
+        assert (code, err.count("\n")) == (1, 1)
+        assert f"{DAY} is being run by daily-{DAY}-1 (started by " in err
+        assert "RUNNING" in cloud.call("runs", "--env", "cloud")[1]
+
+        # Stopped on AWS: the next start closes it, and gets the next name.
+        execution = f"{arn(cloud.account, 'cloud', 'daily').replace('stateMachine', 'execution')}:daily-{DAY}-1"
+        states.stop_execution(executionArn=execution)
+        shown = json.loads(cloud.call("show", f"daily-{DAY}-1", "--env", "cloud", "--json")[1])
+        assert (shown["state"], shown["outcome"]) == ("lost", "FAILED")
+        assert f"daily-{DAY}-2 goes on" in cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[1]
+        assert cloud.archive.run(f"daily-{DAY}-1")["reasons"] == [
+            "stopped before it ended, by somebody who stopped its execution on AWS"
+        ]
+
+
+def test_an_interrupt_stops_following_and_nothing_else(cloud: Cloud) -> None:
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    cloud.monkeypatch.setattr("daybook.states.clock.SystemClock.sleep", lambda self, seconds: interrupted(seconds))
+    with deployed(cloud.account, "cloud", cloud.job, workers=0):
+        code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
+        assert code == 1
+        assert f"daily-{DAY}-1 goes on on AWS: look with `daybook show --env cloud daily-{DAY}-1`" in out
+        assert cloud.account.client("stepfunctions").list_executions(
+            stateMachineArn=arn(cloud.account, "cloud", "daily"), statusFilter="RUNNING"
+        )["executions"]
+
+
+def test_a_deployment_that_is_not_there_is_one_sentence(cloud: Cloud) -> None:
+    code, _, err = cloud.call("run", "--env", "cloud", "--date", DAY)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "There is no state machine daybook-cloud-daily in account" in err
+
+
+def test_a_run_that_was_stopped_is_closed_before_a_backfill_decides_what_to_run(cloud: Cloud) -> None:
+    with deployed(cloud.account, "cloud", cloud.job, workers=0):
+        assert cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[0] == 0
+        code, out, _ = cloud.call("backfill", DAY, DAY, "--env", "cloud", "--yes")
+        assert (code, f"under way: daily-{DAY}-1" in out) == (0, True)
+
+        execution = f"{arn(cloud.account, 'cloud', 'daily').replace('stateMachine', 'execution')}:daily-{DAY}-1"
+        cloud.account.client("stepfunctions").stop_execution(executionArn=execution)
+        code, out, _ = cloud.call("backfill", DAY, DAY, "--env", "cloud", "--yes", "--no-follow")
+        assert (code, "1 to run" in out) == (0, True)
+        assert cloud.archive.run(f"daily-{DAY}-1")["outcome"] == "FAILED"
+        assert f"backfill-{DAY}-{DAY}-1 goes on on AWS" in out
+        assert "RUNNING" in cloud.call("backfills", "--env", "cloud")[1]
