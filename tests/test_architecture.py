@@ -34,6 +34,7 @@ ORDER = [
     "states",
     "sources",
     "delta",
+    "evolution",
     "lake",
     "versions",
     "publication",

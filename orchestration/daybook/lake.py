@@ -20,14 +20,14 @@ from typing import Any, Callable, Optional, TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
-from deltalake.schema import PrimitiveType
 
 from daybook.buckets import delta_options
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.delta import OpenTables, dataset_of, open_delta, opened, with_columns
 from daybook.errors import LakeError
+from daybook.evolution import contract_of, lacking_columns, misfit
 from daybook.storage import Store, trouble, unwritable
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
@@ -112,7 +112,7 @@ class Lake:
             return None
         self.tables_read[table] = int(delta.version())
         rows = self._tables.dataset(delta.table_uri, delta)
-        contract = _contract_of(table)
+        contract = contract_of(table)
         return rows if contract is None else with_columns(rows, contract.arrow_schema)
 
     def partitions(self, table: str, column: str = PARTITION) -> list[date]:
@@ -175,7 +175,7 @@ class Lake:
         """Raise ``LakeError`` where rows that are stored cannot become rows of the contract: a column has another type, a
         required one (or one of the key) is new, other columns divide the table, or pseudonyms would be out of sight."""
         delta = self._open(contract.full_name, own=True) or self._open(contract.full_name)
-        wrong = None if delta is None else _misfit(delta, contract)
+        wrong = None if delta is None else misfit(delta, contract)
         if wrong:
             raise LakeError(f"{contract.full_name} at {self.uri(contract.full_name)} does not fit {contract.file}: {wrong}.")
 
@@ -183,14 +183,14 @@ class Lake:
         """Add the columns that the table lacks, and keep statistics of pseudonyms among them out of the log."""
 
         def run(delta: DeltaTable) -> None:
-            lacking = _lacking(delta, schema)
+            lacking = lacking_columns(delta, schema)
             if lacking:
                 delta.alter.add_columns(lacking, commit_properties=self.signed())
             # Also where another writer has added them and not yet said so: no row is written before.
             configure(delta, _configuration_now(delta, table), self.signed())
 
         delta = self._open(table, own=True)
-        if delta is not None and (_lacking(delta, schema) or _unset(delta, _configuration_now(delta, table))):
+        if delta is not None and (lacking_columns(delta, schema) or _unset(delta, _configuration_now(delta, table))):
             self.commit(table, run)
 
     def write_candidate(self, table: str, rows: pa.Table) -> None:
@@ -367,53 +367,6 @@ def _unset(delta: DeltaTable, properties: dict[str, str]) -> dict[str, str]:
 def _configuration_now(delta: DeltaTable, table: str) -> dict[str, str]:
     """The properties of a table with the columns that it has now."""
     return table_configuration(table, pa.schema(delta.schema().to_arrow()))
-
-
-def _lacking(delta: DeltaTable, schema: pa.Schema) -> list[Field]:
-    """The columns that a table has not; rows that are stored have no value for them."""
-    has = {each.name for each in delta.schema().fields}
-    return [Field(each.name, each.type, nullable=True) for each in Schema.from_arrow(schema).fields if each.name not in has]
-
-
-def _misfit(delta: DeltaTable, contract: Table) -> Optional[str]:
-    """Why stored rows cannot become the contract's, with what to do about it; None where they can."""
-    stored = {each.name: each.type for each in delta.schema().fields}
-    by = list(delta.metadata().partition_columns)
-    if by != contract.partition_by:
-        return f"it is divided by {by or 'nothing'} and not by {contract.partition_by or 'nothing'}; put that back"
-    for each in Schema.from_arrow(contract.arrow_schema).fields:
-        if each.name in stored and stored[each.name] != each.type:
-            kind, wanted = _type_name(stored[each.name]), contract.type_of(each.name)
-            return f"column {each.name!r} is stored as {kind}, not {wanted}; give what is of another type a name of its own"
-        if each.name not in stored and each.name in contract.required and delta.file_uris():
-            return (
-                f"column {each.name!r} is required and new, so stored rows lack it; let it be null (and be no key) until all "
-                "dates have run again"
-            )
-    hidden = sorted((stored.keys() - set(contract.columns)) - _in_statistics(delta))
-    if hidden:
-        return f"column {hidden[0]!r} holds pseudonyms, which an erasure would no longer find; put it back, it may stay empty"
-    return None
-
-
-def _in_statistics(delta: DeltaTable) -> set[str]:
-    """The columns whose smallest and largest values the log may have: all but pseudonyms, see ``table_configuration``."""
-    has = delta.metadata().configuration
-    if has.get("delta.dataSkippingNumIndexedCols") == "0":
-        return set()
-    listed = has.get("delta.dataSkippingStatsColumns")
-    return set(listed.split(",")) if listed else {each.name for each in delta.schema().fields}
-
-
-def _type_name(kind: Any) -> str:
-    return str(kind.type) if isinstance(kind, PrimitiveType) else str(kind)
-
-
-def _contract_of(table: str) -> Optional[Table]:
-    """The contract of a table, and of a candidate that is to become one."""
-    layer, _, name = table.partition(".")
-    layer = "gold" if layer == "candidate" else layer
-    return load_tables(layer).get(f"{layer}.{name}") if layer in LAYERS else None
 
 
 def restrict_folder(uri: str, table: str) -> None:

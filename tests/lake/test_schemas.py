@@ -48,10 +48,11 @@ def with_fee(*amounts: tuple[date, str]) -> pa.Table:
     return rows.add_column(2, "fee", pa.array([Decimal(1)] * rows.num_rows, pa.decimal128(18, 4)))
 
 
-def said_by(layer: str, *contracts: Table) -> Any:
-    """Files of contracts that say so."""
+def change_contracts(monkeypatch: pytest.MonkeyPatch, layer: str, *contracts: Table) -> None:
+    """Have the files of contracts say so."""
     there = {each.full_name: each for each in contracts}
-    return lambda asked: there if asked == layer else {}
+    for module in ("daybook.lake", "daybook.evolution"):
+        monkeypatch.setattr(f"{module}.load_tables", lambda asked: there if asked == layer else {})
 
 
 def stored(lake: Lake, table: str) -> DeltaTable:
@@ -126,7 +127,7 @@ def test_gold_takes_a_column_with_its_next_publication_and_other_dates_have_none
 def test_readers_see_the_contracts_columns_in_its_order_before_anything_is_written(
     filled: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daybook.lake.load_tables", said_by("silver", BRANDED))
+    change_contracts(monkeypatch, "silver", BRANDED)
     before = filled.version("silver.products")
     dataset = filled.dataset("silver.products")
     assert dataset is not None
@@ -140,7 +141,7 @@ def test_a_pinned_version_from_before_a_column_reads_as_the_contract_says(
 ) -> None:
     before = filled.version("silver.products")
     merge(filled, BRANDED, branded(FIRST, "Acme", Version("a", "Ant", 1)), landed_on=FIRST)
-    monkeypatch.setattr("daybook.lake.load_tables", said_by("silver", BRANDED))
+    change_contracts(monkeypatch, "silver", BRANDED)
     assert content(filled, "silver.products", "product_id", "brand") == [("a", "Acme"), ("b", None)]
     filled.pin({"silver.products": before})
     assert content(filled, "silver.products", "product_id", "brand") == [("a", None), ("b", None)]
@@ -148,7 +149,7 @@ def test_a_pinned_version_from_before_a_column_reads_as_the_contract_says(
 
 def test_a_candidate_of_the_earlier_contract_reads_as_the_later_one_says(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.write_candidate("candidate.payment_mix", payments((FIRST, "1")))
-    monkeypatch.setattr("daybook.lake.load_tables", said_by("gold", WITH_FEE))
+    change_contracts(monkeypatch, "gold", WITH_FEE)
     assert content(lake, "candidate.payment_mix", "order_date", "fee") == [(FIRST, None)]
 
 
@@ -172,7 +173,7 @@ def test_files_with_and_without_the_column_become_one(filled: Lake) -> None:
 def test_a_new_pseudonym_leaves_no_smallest_and_largest_value_in_the_log(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     maker = Property(name="maker_key", logicalType="string", physicalType="VARCHAR", classification="pseudonym")
     made = gaining(PRODUCTS, maker)
-    monkeypatch.setattr("daybook.lake.load_tables", said_by("silver", made))
+    change_contracts(monkeypatch, "silver", made)
     rows = products(THIRD, Version("c", "Cat", 3)).add_column(2, "maker_key", pa.array(["a-person"], pa.string()))
     merge(filled, made, rows, landed_on=THIRD)
     for table in ("silver.products", "versions.products"):
@@ -189,7 +190,7 @@ def test_a_column_that_a_contract_lost_is_no_longer_read_and_null_in_what_is_wri
 ) -> None:
     merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3), Version("d", "Dog", 3)), landed_on=THIRD)
     merge(filled, PRODUCTS, products(THIRD, Version("c", "Cat II", 3), Version("d", "Dog", 3)), landed_on=THIRD)
-    monkeypatch.setattr("daybook.lake.load_tables", said_by("silver", PRODUCTS))
+    change_contracts(monkeypatch, "silver", PRODUCTS)
     dataset = filled.dataset("silver.products")
     assert dataset is not None
     assert dataset.schema.names == PRODUCTS.columns
