@@ -13,14 +13,14 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from daybook.archive import Archive, Record
-from daybook.backfills import Plan
 from daybook.errors import UsageError
 from daybook.params import Settings
 from daybook.stages import STAGES, run_date_of
-from daybook.stewardship import Start
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Lists of runs need not wait for what carries runs out.
     from daybook.aws.executions import Executions
+    from daybook.backfills import Plan
+    from daybook.stewardship import Start
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -36,7 +36,7 @@ class DatesListener(Protocol):
 Showing = Callable[[str], AbstractContextManager[Listener]]
 """Given the name of a run that has just been started, what shows its events while it lasts."""
 Showings = Callable[[], AbstractContextManager[DatesListener]]
-Begin = Callable[[], Start]
+Begin = Callable[[], "Start"]
 """Takes the name of a run; called once it is certain that nobody else works on its date."""
 
 
@@ -101,6 +101,8 @@ def home_of(settings: Settings) -> Home:
 
 def start_of(settings: Settings, run_date: date) -> Start:
     """Take the next free name of a date, for a run of all its stages."""
+    from daybook.stewardship import Start
+
     run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
     return Start(run_id, STAGES[0])
 
