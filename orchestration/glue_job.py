@@ -25,6 +25,7 @@ from daybook.archive import first_line
 from daybook.errors import DaybookError
 from daybook.execution import run_stage
 from daybook.params import load_settings, parse_run_date
+from daybook.phases import process_start
 from daybook.pii.redaction import Redactor
 from daybook.stages import STAGES
 from daybook.storage import trouble, unwritable
@@ -44,6 +45,7 @@ def main() -> None:
             part_of=_given(arguments.part_of),
             overrides=arguments.overrides,
             extra={} if arguments.failure is None else {"failure": arguments.failure},
+            began=process_start(),
         )
     except DaybookError as error:
         sys.exit(f"{type(error).__name__}: {Redactor().text(str(error))}")

@@ -21,6 +21,7 @@ ORDER = [
     "contracts",
     "locks",
     "archive",
+    "phases",
     "freshness",
     "provenance",
     "lineage",

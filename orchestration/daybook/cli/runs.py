@@ -22,6 +22,8 @@ from daybook.params import Settings, parse_run_date, require_own_lake
 from daybook.stages import STAGES
 from daybook.storage import require_writable
 
+Profile = Annotated[bool, typer.Option("--profile", help="Also show where the time of each stage went.")]
+
 
 @app.command()
 def run(
@@ -29,6 +31,7 @@ def run(
     day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
     set_: Set = None,
     as_json: AsJson = False,
+    profile: Profile = False,
 ) -> None:
     """Process one business date: all six stages, by the state machine, on this machine."""
     from daybook.archive import Archive
@@ -42,7 +45,7 @@ def run(
     require_writable(settings.lake)
     with DateLock(settings.archive, run_date) as lock:
         run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
-        follow(settings, run_id, lock, as_json=as_json)
+        follow(settings, run_id, lock, as_json=as_json, profile=profile)
 
 
 @app.command()
@@ -58,7 +61,9 @@ def resume(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], env: Env = 
     finish(settings, record, as_json=False)
 
 
-def follow(settings: Settings, run_id: str, lock: DateLock, *, first_stage: str = STAGES[0], as_json: bool) -> None:
+def follow(
+    settings: Settings, run_id: str, lock: DateLock, *, first_stage: str = STAGES[0], as_json: bool, profile: bool = False
+) -> None:
     """Execute a run whose name and date are taken, show its progress, and end the command as it ends."""
     from daybook.laptop import run_day
     from daybook.progress import Progress
@@ -66,7 +71,7 @@ def follow(settings: Settings, run_id: str, lock: DateLock, *, first_stage: str 
     end_on_signals()
     with Progress(console, settings, run_id, live=not as_json) as progress:
         _, record = run_day(settings, run_id, first_stage=first_stage, lock=lock, listener=progress)
-    finish(settings, record, as_json)
+    finish(settings, record, as_json, profile=profile)
 
 
 @app.command()
@@ -101,6 +106,7 @@ def show(
     env: Env = "local",
     set_: Set = None,
     as_json: AsJson = False,
+    profile: Profile = False,
 ) -> None:
     """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did; or a backfill, by its dates."""
     from daybook.archive import Archive
@@ -120,6 +126,8 @@ def show(
         print_json(record)
         return
     _print_run(record)
+    if profile:
+        _print_phases(settings, record)
     console.print(f"Files: {archive.store.href(archive.folder(run_id))}", soft_wrap=True)
 
 
@@ -154,6 +162,13 @@ def end_on_signals() -> None:
             signal.signal(getattr(signal, name), stop)
 
 
+def _print_phases(settings: Settings, record: dict[str, Any]) -> None:
+    from daybook.archive import Archive
+    from daybook.cli.phases import print_phases
+
+    print_phases(Archive(settings.archive), record)
+
+
 def _run_date(settings: Settings, day: Optional[str]) -> date:
     if day is not None:
         return parse_run_date(day)
@@ -162,13 +177,15 @@ def _run_date(settings: Settings, day: Optional[str]) -> date:
     return settings.default_run_date
 
 
-def finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
+def finish(settings: Settings, record: dict[str, Any], as_json: bool, *, profile: bool = False) -> None:
     """Write the report, show how a run ended, and end the command with its exit code."""
     # First what counts: the report is made of the archive, and can be made again where there is no room for it now.
     if as_json:
         print_json(record)
     else:
         _print_day(record)
+    if profile and not as_json:
+        _print_phases(settings, record)
     index = write_report(settings)
     if not as_json:
         console.print(f"Report: {index}", soft_wrap=True)

@@ -133,6 +133,7 @@ class Stage:
             "details": self.details,
             "engine": self.engine.version,
             "peak_memory_bytes": _peak_memory(),
+            "table_seconds": self.lake.spent.seconds(),
         }
 
     def _end(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> None:
