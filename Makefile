@@ -46,8 +46,8 @@ test-fast: setup ## run the tests that start no kernels
 conformance: setup .tools/conformance/ready ## hold the state machines' interpreter against another one
 	$(VENV)/bin/python -m pytest tests/conformance
 
-bench: setup ## measure what speed is claimed for, side by side
-	$(VENV)/bin/python -m tests.benchmarks.validation
+bench: setup ## measure Daybook beside the usual ways (ARGS="small", "all --write", "--help")
+	$(VENV)/bin/python -m tests.benchmarks $(ARGS)
 
 lint: setup ## check style, types and the project's own files
 	$(VENV)/bin/ruff check

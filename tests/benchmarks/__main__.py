@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, default=daybook_home() / "bench", help="landings, homes and results")
     parser.add_argument("--out", type=Path, help="the results' file; SCRATCH/results.json if not given")
     parser.add_argument("--orders", type=int, help="of the large day, instead of what the part has")
+    parser.add_argument("--days", type=int, help="at most so many days before, in growth")
     parser.add_argument("--write", action="store_true", help="put the results into docs/benchmarks.md and README.md")
     given = parser.parse_args()
     parts = list(PARTS) if "all" in given.parts else given.parts or ([] if given.write else list(SHORT))
@@ -40,17 +41,21 @@ def main() -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     out = given.out or scratch / "results.json"
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    failed: list[str] = []
     for part in parts:
         module = import_module(f"tests.benchmarks.{part}")
         sys.stderr.write(f"{part}\n")
         facts = machine.facts()
-        result = module.run(Bench(scratch, given.repeats, given.orders))
+        result = module.run(Bench(scratch, given.repeats, given.orders, given.days))
         results = json.loads(out.read_text()) if out.exists() else {}
         out.write_text(json.dumps({**results, part: {"machine": facts, **result}}, indent=2) + "\n")
         sys.stdout.write("\n".join(table.markdown() for table in module.tables(result)) + "\n")
         sys.stdout.flush()
+        failed += [said for said in [getattr(module, "broken", lambda _: "")(result)] if said]
     if given.write:
-        publishing.write(json.loads(out.read_text()), PARTS)
+        publishing.write(json.loads(out.read_text()) if out.exists() else {}, PARTS)
+    if failed:
+        sys.exit("; ".join(failed))
 
 
 if __name__ == "__main__":

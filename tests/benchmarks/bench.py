@@ -23,6 +23,8 @@ class Bench:
     repeats: int
     orders: Optional[int] = None
     """Of the large day, where it is not to be as large as the part has it."""
+    days: Optional[int] = None
+    """Up to so many days before, in the part growth."""
 
     @property
     def demo(self) -> Path:
