@@ -17,7 +17,7 @@ from daybook.params import daybook_home
 from tests.benchmarks import machine, publishing
 from tests.benchmarks.bench import Bench
 
-PARTS = ("small", "start", "backfill", "volume", "growth", "glue", "validation")
+PARTS = ("small", "start", "backfill", "volume", "limited", "growth", "glue", "validation")
 SHORT = ("small", "start", "validation")
 
 

@@ -51,6 +51,9 @@ def run(
 @app.command()
 def resume(run_id: Annotated[str, typer.Argument(metavar="RUN_ID")], env: Env = "local", set_: Set = None) -> None:
     """Go on with a run that failed or was cut off, from the stage that did not end; what ended well is not run again."""
+    from daybook.warm import warm_host
+
+    warm_host().begin()  # It imports for a second or two, and so does this process.
     from daybook.laptop import resume_day
     from daybook.progress import Progress
 
@@ -65,6 +68,9 @@ def follow(
     settings: Settings, run_id: str, lock: DateLock, *, first_stage: str = STAGES[0], as_json: bool, profile: bool = False
 ) -> None:
     """Execute a run whose name and date are taken, show its progress, and end the command as it ends."""
+    from daybook.warm import warm_host
+
+    warm_host().begin()  # It imports for a second or two, and so does this process.
     from daybook.laptop import run_day
     from daybook.progress import Progress
 
