@@ -11,7 +11,7 @@ from daybook.phases import BEFORE, LATER, PHASES, stage_phases
 
 
 def print_phases(archive: Archive, record: dict[str, Any]) -> None:
-    """A row a stage's attempt, in seconds; then their sums, and what passed between the stages."""
+    """A row an attempt, in seconds; then their sums, and how long the run took."""
     rows = [row for row in stage_phases(record["stages"], archive.history(record["run_id"])) if row["phases"]]
     if not rows:
         console.print("Its attempts have no times on record: they are older than --profile, or were cut off.", soft_wrap=True)
@@ -29,7 +29,7 @@ def print_phases(archive: Archive, record: dict[str, Any]) -> None:
     table.add_row("all", *_figures(sums, names), f"{whole:.2f}", *_figures(spent, tables))
     console.print(table)
     console.print(
-        f"The run took {record['seconds']:.2f} s; the rest is the state machine's. "
+        f"From its start to its record, which its last stage writes, the run took {record['seconds']:.2f} s. "
         "In brackets: of opening and cells, what tables took.",
         soft_wrap=True,
     )
