@@ -115,6 +115,13 @@ def require_laptop(settings: Settings, doing: str) -> None:
         )
 
 
+def _start_warming() -> None:
+    """Start what jobs are forked from: it imports for a second, and meanwhile so does this process."""
+    from daybook.warm import warm_host
+
+    warm_host().begin()
+
+
 class _Laptop:
     """This machine, which does what AWS does with the same files."""
 
@@ -134,10 +141,12 @@ class _Laptop:
         """Each date's next run does it, under its lock; who works on a date is known here without."""
 
     def run(self, run_date: date, begin: Begin, showing: Showing, *, follow: bool = True) -> Record:
-        from daybook.laptop import run_day
         from daybook.locks import DateLock
 
         _require_follow(self._settings, follow)
+        _start_warming()
+        from daybook.laptop import run_day
+
         with DateLock(self._settings.archive, run_date) as lock:
             start = begin()
             with showing(start.run_id) as listener:
@@ -145,16 +154,18 @@ class _Laptop:
         return record
 
     def resume(self, run_id: str, showing: Showing, *, follow: bool = True) -> Record:
+        _require_follow(self._settings, follow)
+        _start_warming()
         from daybook.laptop import resume_day
 
-        _require_follow(self._settings, follow)
         with showing(run_id) as listener:
             return resume_day(self._settings, run_id, listener=listener)[1]
 
     def backfill(self, plan: Plan, showing: Showings, *, parallel: int, fail_fast: bool, follow: bool = True) -> Record:
+        _require_follow(self._settings, follow)
+        _start_warming()
         from daybook.laptop import run_backfill
 
-        _require_follow(self._settings, follow)
         with showing() as listener:
             return run_backfill(
                 self._settings,
@@ -166,9 +177,10 @@ class _Laptop:
             )
 
     def catch_up(self, showing: Showings, *, follow: bool = True, **asked: Any) -> tuple[str, Optional[Record]]:
+        _require_follow(self._settings, follow)
+        _start_warming()
         from daybook.laptop import run_catch_up
 
-        _require_follow(self._settings, follow)
         with showing() as listener:
             return run_catch_up(self._settings, listener=listener, day_listener=listener.of_day, **asked)
 
