@@ -55,8 +55,8 @@ conformance: setup .tools/conformance/ready ## hold the state machines' interpre
 emulator: setup .tools/emulator/ready ## test what is there for AWS against an emulator of it, on loopback
 	$(VENV)/bin/python -m pytest tests/emulator
 
-bench: setup ## measure what speed is claimed for, side by side
-	$(VENV)/bin/python -m tests.benchmarks.validation
+bench: setup ## measure Daybook beside the usual ways (ARGS="small", "all --write", "--help")
+	$(VENV)/bin/python -m tests.benchmarks $(ARGS)
 
 lint: setup ## check style, types and the project's own files
 	$(VENV)/bin/ruff check

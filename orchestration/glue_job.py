@@ -29,6 +29,7 @@ from daybook.errors import DaybookError, TellingError
 from daybook.execution import History, run_stage
 from daybook.messages import region_of
 from daybook.params import load_settings, parse_run_date
+from daybook.phases import process_start
 from daybook.pii.redaction import Redactor
 from daybook.stages import STAGES
 from daybook.storage import trouble, unwritable
@@ -49,6 +50,7 @@ def main() -> None:
             overrides=arguments.overrides,
             extra=_caught(arguments),
             history=_history(arguments),
+            began=process_start(),
         )
         if arguments.stage == STAGES[-1] and arguments.topic_arn and record["outcome"] != "FAILED":
             _tell(arguments, record)

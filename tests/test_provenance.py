@@ -108,6 +108,7 @@ LEFT_OUT = {
     *(
         "errors",
         "elapsed",
+        "phases",
         "stages",
         "schedule",
         "buckets",

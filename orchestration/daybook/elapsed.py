@@ -1,6 +1,7 @@
 """How long something took, whatever is done to the wall clock meanwhile.
 
-Here: the machine's own count of seconds, which nobody can set, and when something ended by that count. Not here: moments as
+Here: the machine's own count of seconds, which nobody can set, when something ended by that count, and what seconds were
+spent on. Not here: moments as
 records write them (``daybook.archive``), waiting and timeouts (``daybook.states``).
 
 A wall clock jumps: it is set by hand, by a time server after a start with an empty battery, by a host that was asleep. What
@@ -12,7 +13,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
 
@@ -49,6 +51,31 @@ def end_of(started: float, begun: Optional[Mapping[str, Any]], *, seen: Optional
     if passed is None:
         return max(time.time() if seen is None else seen, started + least)
     return started + passed if seen is None else min(max(seen, started), started + passed)
+
+
+class Shares:
+    """Seconds by what they were spent on; of what is done within another, only the outer counts."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, float] = {}
+        self._within = False
+
+    @contextmanager
+    def on(self, name: str) -> Iterator[None]:
+        """What is done here is time spent on ``name``, also where it raises."""
+        if self._within:
+            yield
+            return
+        self._within, began = True, count()
+        try:
+            yield
+        finally:
+            self._within = False
+            self._found[name] = self._found.get(name, 0.0) + count() - began
+
+    def seconds(self) -> dict[str, float]:
+        """The seconds so far, to the millisecond."""
+        return {name: round(seconds, 3) for name, seconds in self._found.items()}
 
 
 def _boot() -> str:

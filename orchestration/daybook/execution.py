@@ -36,6 +36,7 @@ from daybook.kernel import home_of_its_own, kernel_options, printed_in, printing
 from daybook.lineage.graph import collect, without_lineage
 from daybook.openlineage import as_lines, post_events, run_events
 from daybook.params import Settings, load_settings, looks_secret, parse_run_date, project_root
+from daybook.phases import Phases
 from daybook.pii.redaction import Redactor, withheld
 from daybook.provenance import code_version, fingerprint, state_machine_version
 from daybook.report import render_notebook
@@ -108,13 +109,17 @@ def run_stage(
     overrides: Optional[dict[str, str]] = None,
     extra: Optional[dict[str, Any]] = None,
     history: Optional[History] = None,
+    began: Optional[float] = None,
 ) -> Record:
     """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
 
     ``part_of`` names the backfill that the run is a day of, for a run whose name was taken elsewhere than in the archive.
     ``history`` asks for the execution's events, by which the run's cost is measured as it is closed; without it, estimated.
+    ``began`` is when this process did, where it has come for this stage only (``daybook.phases``).
     Raises ``UsageError`` for parameters and sources that cannot be run at all; nothing is archived then.
     """
+    phases = Phases(began)
+    phases.end("start")
     settings = load_settings(env, overrides)
     load_source(settings.source)  # It says what is personal, so nothing could be archived without it.
     day = parse_run_date(run_date)
@@ -138,10 +143,11 @@ def run_stage(
         number = archive.claim_attempt(run_id, stage, facts)
         # What reads tables takes half a second to import: that passes while the kernel starts.
         Thread(target=import_module, args=["daybook.personal"]).start()
-        attempt = _Attempt(settings, stage, run_id, number, {**facts, "started_at": now(), "clock": reading()})
+        phases.end("claim")
+        attempt = _Attempt(settings, stage, run_id, number, {**facts, "started_at": now(), "clock": reading()}, phases)
         with printing_to(scratch / "printed.txt"):
             executed = attempt.execute(path, scratch, parameters)
-        record = _archive(archive, settings, attempt.record(executed), executed, printed_in(scratch / "printed.txt"))
+        record = _archive(archive, settings, attempt.record(executed), executed, printed_in(scratch / "printed.txt"), phases)
     finally:
         remove_scratch(scratch)
     if record["outcome"] != "FAILED":
@@ -277,12 +283,21 @@ def _tell_lineage(archive: Archive, settings: Settings, record: Record) -> None:
 class _Attempt:
     """One attempt while it is under way, and how it came out."""
 
-    def __init__(self, settings: Settings, stage: str, run_id: str, number: int, claim: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stage: str,
+        run_id: str,
+        number: int,
+        claim: dict[str, Any],
+        phases: Optional[Phases] = None,
+    ) -> None:
         self.settings = settings
         self.stage = stage
         self.run_id = run_id
         self.number = number
         self.claim = claim
+        self.phases = phases or Phases()
         self.parameters: dict[str, Any] = claim["parameters"]
         self.started_at: str = claim["started_at"]
         self.seen: Optional[float] = None
@@ -304,6 +319,7 @@ class _Attempt:
                     cwd=str(scratch),
                     start_timeout=_START_TIMEOUT,
                     on_cell_execute=self._note_cell,
+                    on_cell_executed=self._note_end,
                     **options,
                 )
         except PapermillExecutionError as error:
@@ -320,10 +336,17 @@ class _Attempt:
                 name, said = type(full).__name__, str(full)
             self.failure = self.failure_in(executed, name, said)
             return executed
+        finally:
+            self.phases.executed()
         return _read(output)
 
     def _note_cell(self, cell: NotebookNode, cell_index: int, **_: Any) -> None:
         self.running = cell_index
+        tags = cell.metadata.get("tags", [])
+        self.phases.cell_begins(parameters="parameters" in tags or "injected-parameters" in tags)
+
+    def _note_end(self, **_: Any) -> None:
+        self.phases.cell_ended()
 
     def failure_in(self, notebook: NotebookNode, exception: Optional[str], message: str) -> dict[str, Any]:
         """What failed, and in which cell, by the number that Jupyter shows for it."""
@@ -365,6 +388,9 @@ class _Attempt:
             "parameters": self.parameters,
             "rows": result.get("rows", {}),
             "peak_memory_bytes": max(result.get("peak_memory_bytes", 0), peak) or None,
+            # Where the seconds went, and of those of the cells what tables cost (see daybook.phases).
+            "phases": self.phases.noted(),
+            "table_seconds": result.get("table_seconds", {}),
             "tables_read": result.get("tables_read", {}),
             "tables_written": result.get("tables_written", {}),
             "inputs": result.get("inputs", []),
@@ -399,7 +425,14 @@ def _redactor(settings: Settings, run_id: str, stage: Optional[str] = None) -> R
     return redactor_for(settings, run_id, stage=stage)
 
 
-def _archive(archive: Archive, settings: Settings, record: Record, notebook: NotebookNode, printed: str = "") -> Record:
+def _archive(
+    archive: Archive,
+    settings: Settings,
+    record: Record,
+    notebook: NotebookNode,
+    printed: str = "",
+    phases: Optional[Phases] = None,
+) -> Record:
     """Take personal data out of an attempt, stamp its notebook from its record, and write both.
 
     Where that fails only the record is written, without any text that might hold personal data. ``printed`` goes to the job's
@@ -412,10 +445,15 @@ def _archive(archive: Archive, settings: Settings, record: Record, notebook: Not
         redactor.notebook(notebook)
         printed_clean = redactor.text(printed)
         record_clean["redactions"] = dict(sorted(redactor.counts.items()))
-        notebook.metadata["daybook"] = record_clean
+        if phases is not None:
+            phases.end("search")
         title = f"{settings.title} · {notebook_name(record['stage'])} · {record['run_date']}"
         # Markup can hide a value from a search, or bring one together: the page is searched once more, as it is.
         html = redactor.text(render_notebook(notebook, title=title, record=record_clean), exactly=True)
+        if phases is not None:
+            phases.end("page")
+            record_clean["phases"] = phases.noted()
+        notebook.metadata["daybook"] = record_clean
         content = nbformat.writes(notebook, capture_validation_error=unsaid)
     except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
         sys.stderr.write(

@@ -13,14 +13,14 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from daybook.archive import Archive, Record
-from daybook.backfills import Plan
 from daybook.errors import UsageError
 from daybook.params import Settings
 from daybook.stages import STAGES, run_date_of
-from daybook.stewardship import Start
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Lists of runs need not wait for what carries runs out.
     from daybook.aws.executions import Executions
+    from daybook.backfills import Plan
+    from daybook.stewardship import Start
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -36,7 +36,7 @@ class DatesListener(Protocol):
 Showing = Callable[[str], AbstractContextManager[Listener]]
 """Given the name of a run that has just been started, what shows its events while it lasts."""
 Showings = Callable[[], AbstractContextManager[DatesListener]]
-Begin = Callable[[], Start]
+Begin = Callable[[], "Start"]
 """Takes the name of a run; called once it is certain that nobody else works on its date."""
 
 
@@ -101,6 +101,8 @@ def home_of(settings: Settings) -> Home:
 
 def start_of(settings: Settings, run_date: date) -> Start:
     """Take the next free name of a date, for a run of all its stages."""
+    from daybook.stewardship import Start
+
     run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
     return Start(run_id, STAGES[0])
 
@@ -111,6 +113,13 @@ def require_laptop(settings: Settings, doing: str) -> None:
         raise UsageError(
             f"`daybook {doing}` works in folders of this machine, and {settings.env} is on AWS; give an --env that runs here."
         )
+
+
+def _start_warming() -> None:
+    """Start what jobs are forked from: it imports for a second, and meanwhile so does this process."""
+    from daybook.warm import warm_host
+
+    warm_host().begin()
 
 
 class _Laptop:
@@ -132,10 +141,12 @@ class _Laptop:
         """Each date's next run does it, under its lock; who works on a date is known here without."""
 
     def run(self, run_date: date, begin: Begin, showing: Showing, *, follow: bool = True) -> Record:
-        from daybook.laptop import run_day
         from daybook.locks import DateLock
 
         _require_follow(self._settings, follow)
+        _start_warming()
+        from daybook.laptop import run_day
+
         with DateLock(self._settings.archive, run_date) as lock:
             start = begin()
             with showing(start.run_id) as listener:
@@ -143,16 +154,18 @@ class _Laptop:
         return record
 
     def resume(self, run_id: str, showing: Showing, *, follow: bool = True) -> Record:
+        _require_follow(self._settings, follow)
+        _start_warming()
         from daybook.laptop import resume_day
 
-        _require_follow(self._settings, follow)
         with showing(run_id) as listener:
             return resume_day(self._settings, run_id, listener=listener)[1]
 
     def backfill(self, plan: Plan, showing: Showings, *, parallel: int, fail_fast: bool, follow: bool = True) -> Record:
+        _require_follow(self._settings, follow)
+        _start_warming()
         from daybook.laptop import run_backfill
 
-        _require_follow(self._settings, follow)
         with showing() as listener:
             return run_backfill(
                 self._settings,
@@ -164,9 +177,10 @@ class _Laptop:
             )
 
     def catch_up(self, showing: Showings, *, follow: bool = True, **asked: Any) -> tuple[str, Optional[Record]]:
+        _require_follow(self._settings, follow)
+        _start_warming()
         from daybook.laptop import run_catch_up
 
-        _require_follow(self._settings, follow)
         with showing() as listener:
             return run_catch_up(self._settings, listener=listener, day_listener=listener.of_day, **asked)
 

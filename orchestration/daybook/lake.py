@@ -26,6 +26,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from daybook.buckets import delta_options
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.delta import OpenTables, dataset_of, open_delta, opened, with_columns
+from daybook.elapsed import Shares
 from daybook.errors import LakeError
 from daybook.evolution import contract_of, lacking_columns, misfit
 from daybook.storage import Store, trouble, unwritable
@@ -52,6 +53,8 @@ class Lake:
         self.tables_written: dict[str, int] = {}
         self.pinned: dict[str, Optional[int]] = {}
         self._tables = OpenTables()
+        self.spent = Shares()
+        """What the tables cost: seconds of opening them and of commits (reading their rows is the queries')."""
 
     def uri(self, table: str) -> str:
         """Where writes to ``layer.name`` go."""
@@ -196,14 +199,15 @@ class Lake:
     def write_candidate(self, table: str, rows: pa.Table) -> None:
         """Write ``candidate.<name>``, new rows where no reader of gold looks; a retry of the run replaces them."""
         try:
-            write_deltalake(
-                self.uri(table),
-                rows,
-                mode="overwrite",
-                schema_mode="overwrite",
-                storage_options=delta_options(self.uri(table)),
-                commit_properties=self.signed(),
-            )
+            with self.spent.on("commits"):
+                write_deltalake(
+                    self.uri(table),
+                    rows,
+                    mode="overwrite",
+                    schema_mode="overwrite",
+                    storage_options=delta_options(self.uri(table)),
+                    commit_properties=self.signed(),
+                )
         except (DeltaError, OSError) as error:
             raise unwritten(table, self.uri(table), error) from error
         self.tables_written[table] = int(opened(self.uri(table)).version())
@@ -228,7 +232,7 @@ class Lake:
             try:
                 delta = self._tables.get(self.uri(table)) or opened(self.uri(table))
                 before = delta.version()
-                with self._tables.committing(self.uri(table)):
+                with self._tables.committing(self.uri(table)), self.spent.on("commits"):
                     result = action(delta)
             except CommitFailedError as error:
                 if trouble(error):  # Nobody was first: the log itself could not be written.
@@ -258,7 +262,7 @@ class Lake:
         if delta is None or len(delta.file_uris()) < MANY_FILES:
             return False
         try:
-            with self._tables.committing(self.uri(table)):
+            with self._tables.committing(self.uri(table)), self.spent.on("commits"):
                 delta.optimize.compact(commit_properties=self.signed())
         except CommitFailedError as error:
             if trouble(error):
@@ -318,7 +322,8 @@ class Lake:
         version = self.pinned[table] if pinned else None
         if pinned and version is None:
             return None
-        delta = self._tables.get(self.uri(table), version)
+        with self.spent.on("opening tables"):
+            delta = self._tables.get(self.uri(table), version)
         if delta is None and self.development and not own and not table.startswith("candidate."):
             delta = self._tables.get(f"{self.root}/{self._path(table)}", version)
         return delta

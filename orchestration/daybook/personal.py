@@ -82,11 +82,12 @@ def ordinary_words(source: Source) -> set[str]:
     texts += [text for layer in LAYERS for table in load_tables(layer).values() for text in [table.name, *table.columns]]
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
         texts += ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    return {word for text in texts for word in re.findall(r"[^\W\d_]+", text)} | _own_words()
+    return {word for text in texts for word in re.findall(r"[^\W\d_]+", text)} | own_words()
 
 
 @cache
-def _own_words() -> frozenset[str]:
+def own_words() -> frozenset[str]:
+    """Words in lower case of Daybook's own code and messages, and Python's."""
     package = Path(__file__).parent
     texts = [path.read_text(encoding="utf-8") for path in package.rglob("*.py")]
     own = {word for text in texts for word in re.findall(r"(?<![^\W\d_])[a-z]+(?![^\W\d_])", text)}

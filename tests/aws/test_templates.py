@@ -56,7 +56,7 @@ def test_places_of_params_name_the_buckets() -> None:
     ("overrides", "said"),
     [
         ({"lake": "s3://shop/lake"}, "key 'lake' is s3://shop/lake, and a deployment on AWS has it a whole bucket"),
-        ({"landing": "somewhere"}, "and a deployment on AWS has it in a bucket, s3://NAME"),
+        ({"landing": "somewhere", "runs_on": "laptop"}, "and a deployment on AWS has it in a bucket, s3://NAME"),
         ({"pii_key": "secretsmanager://another"}, "the deployment makes secretsmanager://daybook-prod-pii-key"),
     ],
 )

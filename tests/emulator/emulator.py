@@ -56,7 +56,7 @@ class Emulator:
         return str(next(self._accounts))
 
     def set_ahead(self, seconds: float) -> None:
-        """Let the clock of schedules (of no other service) go so many seconds ahead of the machine's."""
+        """Let the clock of schedules and alarms (of no other service) go so many seconds ahead of the machine's."""
         (self.folder / "ahead.new").write_text(str(seconds))
         (self.folder / "ahead.new").replace(self.folder / "ahead")
 

@@ -4,9 +4,12 @@
 
 Nothing of Daybook is imported. The emulator is ministack as it is, but for this:
 
-- its schedules' clock can be moved, by the seconds in FOLDER/ahead, and is looked at often, for no test can wait until two
-  in the morning; and it puts the moment where a schedule's input says <aws.scheduler.scheduled-time>, as AWS does;
+- the clock of its schedules and alarms can be moved, by the seconds in FOLDER/ahead, and schedules are looked at often, for no
+  test can wait until two in the morning; and it puts the moment where a schedule's input says <aws.scheduler.scheduled-time>,
+  as AWS does;
 - its CloudFormation makes composite alarms and Glue's security configurations too, by its own services, which have them;
+- once a metric has been told, its absence counts for an alarm as the alarm says (TreatMissingData), when alarms are next
+  evaluated, which is at the next data of any metric;
 - it knows no metric math: an alarm on an expression is made on a metric that nobody sends, for tests to set;
 - where it holds callers to their policies, it knows the condition cloudformation:RoleArn, and takes plain http on loopback for
   the encrypted connection that policies ask for;
@@ -39,7 +42,7 @@ def main(folder: Path) -> None:
     from hypercorn.config import Config
     from ministack.app import app
     from ministack.core import iam_actions, iam_evaluator
-    from ministack.services import eventbridge, scheduler, stepfunctions
+    from ministack.services import cloudwatch, eventbridge, scheduler, stepfunctions
     from ministack.services.cloudformation import provisioners
 
     def now() -> float:
@@ -56,6 +59,29 @@ def main(folder: Path) -> None:
         return invoke(target, event, *more)
 
     eventbridge._invoke_target = invoke_at
+
+    cloudwatch.time = SimpleNamespace(time=now)
+    evaluate = cloudwatch._evaluate_alarm
+
+    def evaluate_with_absence(alarm: dict[str, Any]) -> None:
+        evaluate(alarm)
+        told = [
+            point["Timestamp"]
+            for (namespace, name, _), points in cloudwatch._metrics.items()
+            for point in points
+            if (namespace, name) == (alarm.get("Namespace"), alarm.get("MetricName"))
+        ]
+        state = {"breaching": "ALARM", "notBreaching": "OK"}.get(alarm.get("TreatMissingData", "missing"))
+        window = alarm.get("Period", 60) * alarm.get("EvaluationPeriods", 1)
+        before = alarm["StateValue"]
+        if told and max(told) < now() - window and state not in (None, before):
+            reason = f"No data in the last {window} s."
+            alarm.update(StateValue=state, StateReason=reason, StateUpdatedTimestamp=int(now()))
+            cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
+            cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
+            cloudwatch._evaluate_parent_alarms(alarm)
+
+    cloudwatch._evaluate_alarm = evaluate_with_absence
 
     stepfunctions._SFN_WAIT_SCALE = 0.0
     provisioners._RESOURCE_HANDLERS.update(handlers())

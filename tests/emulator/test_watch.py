@@ -59,9 +59,9 @@ def execution(shared: Deployment, machine: str, name: str) -> dict[str, Any]:
     return dict(client.describe_execution(executionArn=found["executionArn"]))
 
 
-def put(shared: Deployment, metric: Metric, value: float, **dimensions: str) -> None:
-    """Tell a metric, as a run would."""
-    point = Datapoint(metric, value, {"Environment": ENV, **dimensions}, datetime.now(timezone.utc))
+def put(shared: Deployment, metric: Metric, value: float, *, ahead: timedelta = timedelta(), **dimensions: str) -> None:
+    """Tell a metric, as a run would; ``ahead`` is by how much the clock of alarms is ahead."""
+    point = Datapoint(metric, value, {"Environment": ENV, **dimensions}, datetime.now(timezone.utc) + ahead)
     shared.client("cloudwatch").put_metric_data(Namespace=NAMESPACE, MetricData=[point.to_request()])
 
 
@@ -161,8 +161,24 @@ def test_a_metric_beyond_its_threshold_raises_its_alarm_and_one_message(
 
 @pytest.mark.parametrize("name", ["run-failed", "not-fresh", "run-long", "not-delivered"])
 def test_whichever_alarm_goes_off_people_are_told(shared: Deployment, told: Told, name: str) -> None:
-    # These the emulator cannot work out (metric math, missing data); what follows from their state it can.
+    # Most of these the emulator cannot work out (metric math); what follows from their state it can.
     cloudwatch = shared.client("cloudwatch")
     cloudwatch.set_alarm_state(AlarmName=f"daybook-{ENV}-{name}", StateValue="ALARM", StateReason="as if")
     assert json.loads(told(f"daybook-{ENV}-{name}")["Message"])["NewStateValue"] == "ALARM"
     cloudwatch.set_alarm_state(AlarmName=f"daybook-{ENV}-{name}", StateValue="OK", StateReason="mended")
+
+
+def test_a_night_of_which_nobody_hears_raises_the_alarm(shared: Deployment, told: Told) -> None:
+    # Later than all that other tests have told of.
+    first, second = timedelta(hours=30), timedelta(hours=57)
+    try:
+        shared.account.emulator.set_ahead(first.total_seconds())
+        put(shared, FRESHNESS_HOURS, 3.0, ahead=first)
+        assert alarm(shared, "not-fresh") == "OK"
+        shared.account.emulator.set_ahead(second.total_seconds())
+        put(shared, QUARANTINE_SHARE, 1.0, ahead=second)  # The emulator looks at alarms when something is told.
+        assert alarm(shared, "not-fresh") == "ALARM"
+        message = json.loads(told(f"daybook-{ENV}-not-fresh")["Message"])
+    finally:
+        shared.account.emulator.set_ahead(0)
+    assert (message["AlarmName"], message["NewStateValue"]) == (f"daybook-{ENV}-attention", "ALARM")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daybook.warm import Cold, Job, client
+from daybook.warm import Cold, Host, Job, client
 from daybook.warm.client import ONE_THREAD
 
 from .conftest import Scripts, is_gone, wait_for, wait_until
@@ -200,3 +200,20 @@ def test_warm_and_cold_jobs_have_the_same_results(own: Scripts, monkeypatch: pyt
         "path": [each for each in cold["path"] if each != package],
     }
     assert json.dumps(cold["sum"]) == "15.5"
+
+
+@linux
+def test_a_host_that_was_begun_early_is_the_one_that_the_first_job_is_forked_from(own: Scripts) -> None:
+    own.host.begin()
+    begun = own.host._process
+    assert begun is not None
+    own.host.begin()
+    assert own.host._process is begun
+    assert own.told("import os; print(os.getppid())") == begun.pid
+
+
+def test_where_its_log_cannot_be_written_beginning_early_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    host = Host(tmp_path / "file" / "host.log")
+    host.begin()
+    assert host._process is None

@@ -6,44 +6,10 @@ import sys
 
 import click
 
-# isort: off
-# Commands are listed in the order in which their modules are imported.
-from daybook.cli import runs
-from daybook.cli import status
-from daybook.cli import cost
-from daybook.cli import gaps
-from daybook.cli import backfills
-from daybook.cli import stewards
-from daybook.cli import project
-from daybook.cli import privacy
-from daybook.cli import vacuum
-from daybook.cli import lineage
-from daybook.cli import bundle
-from daybook.cli import deploy
-from daybook.cli import doctor
-
-# isort: on
 from daybook.cli.app import app, state
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
-from daybook.storage import trouble, unwritable
 
-__all__ = [
-    "app",
-    "backfills",
-    "bundle",
-    "cost",
-    "deploy",
-    "doctor",
-    "gaps",
-    "lineage",
-    "main",
-    "privacy",
-    "project",
-    "runs",
-    "status",
-    "stewards",
-    "vacuum",
-]
+__all__ = ["app", "main"]
 
 
 def main() -> None:
@@ -57,6 +23,8 @@ def main() -> None:
         print(f"{error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
+        from daybook.storage import trouble, unwritable
+
         # A machine's fault in a place of Daybook's own, such as the report's; all else is a fault in Daybook itself.
         if state.debug or trouble(error) is None:
             raise

@@ -8,18 +8,22 @@ Here: nothing a user can call. Not here: the commands (the modules beside this o
 import json
 import os
 import sys
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from daybook import __version__
+from daybook.cli.commands import Commands
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_REJECTED, UsageError
-from daybook.params import Settings, load_settings
+
+if TYPE_CHECKING:
+    from daybook.params import Settings
 
 app = typer.Typer(
     name="daybook",
+    cls=Commands,
     help="A shop's day, from landing files to dashboards, as executed notebooks.",
     no_args_is_help=True,
     add_completion=False,
@@ -67,8 +71,10 @@ def _main(
     state.debug = debug
 
 
-def settings_of(env: str, set_: Optional[list[str]]) -> Settings:
+def settings_of(env: str, set_: Optional[list[str]]) -> "Settings":
     """The deployment that a command was given, with its ``--set`` changes."""
+    from daybook.params import load_settings
+
     overrides = {}
     for text in set_ or []:
         key, equals, value = text.partition("=")
@@ -105,7 +111,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def refuse_while_running(settings: Settings, doing: str, while_running: bool) -> None:
+def refuse_while_running(settings: "Settings", doing: str, while_running: bool) -> None:
     """Refuse what changes the tables that a run is working on, unless the user knows better."""
     from daybook.archive import Archive
     from daybook.purge import refuse_under_way

@@ -37,6 +37,8 @@ from daybook.params import Settings, parse_run_date, require_own_lake
 if TYPE_CHECKING:
     from daybook.homes import Begin, Home, Showing
 
+Profile = Annotated[bool, typer.Option("--profile", help="Also show where the time of each stage went.")]
+
 
 @app.command()
 def run(
@@ -45,6 +47,7 @@ def run(
     set_: Set = None,
     no_follow: NoFollow = False,
     as_json: AsJson = False,
+    profile: Profile = False,
 ) -> None:
     """Process one business date: all six stages, by the state machine, where the deployment runs.
 
@@ -58,7 +61,15 @@ def run(
     require_own_lake(settings)
     home = home_of(settings)
     home.require_ready()
-    execute(settings, home, run_date, lambda: start_of(settings, run_date), follow=not no_follow, as_json=as_json)
+    execute(
+        settings,
+        home,
+        run_date,
+        lambda: start_of(settings, run_date),
+        follow=not no_follow,
+        as_json=as_json,
+        profile=profile,
+    )
 
 
 @app.command()
@@ -78,11 +89,20 @@ def resume(
     finish(settings, record, as_json=False)
 
 
-def execute(settings: Settings, home: "Home", run_date: date, begin: "Begin", *, follow: bool = True, as_json: bool) -> None:
+def execute(
+    settings: Settings,
+    home: "Home",
+    run_date: date,
+    begin: "Begin",
+    *,
+    follow: bool = True,
+    as_json: bool,
+    profile: bool = False,
+) -> None:
     """Run a date whose name ``begin`` takes, show its progress, and end the command as it ends."""
     with following(settings, home, as_json):
         record = home.run(run_date, begin, showing(settings, live=not as_json), follow=follow)
-    finish(settings, record, as_json)
+    finish(settings, record, as_json, profile=profile)
 
 
 def showing(settings: Settings, *, live: bool) -> "Showing":
@@ -153,6 +173,7 @@ def show(
     env: Env = "local",
     set_: Set = None,
     as_json: AsJson = False,
+    profile: Profile = False,
 ) -> None:
     """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did; or a backfill, by its dates."""
     from daybook.archive import Archive
@@ -173,6 +194,8 @@ def show(
         print_json(record)
         return
     _print_run(record)
+    if profile:
+        _print_phases(settings, record)
     console.print(f"Files: {archive.store.href(archive.folder(run_id))}", soft_wrap=True)
 
 
@@ -207,6 +230,13 @@ def end_on_signals() -> None:
             signal.signal(getattr(signal, name), stop)
 
 
+def _print_phases(settings: Settings, record: dict[str, Any]) -> None:
+    from daybook.archive import Archive
+    from daybook.cli.phases import print_phases
+
+    print_phases(Archive(settings.archive), record)
+
+
 def _run_date(settings: Settings, day: Optional[str]) -> date:
     if day is not None:
         return parse_run_date(day)
@@ -215,13 +245,15 @@ def _run_date(settings: Settings, day: Optional[str]) -> date:
     return settings.default_run_date
 
 
-def finish(settings: Settings, record: dict[str, Any], as_json: bool) -> None:
+def finish(settings: Settings, record: dict[str, Any], as_json: bool, *, profile: bool = False) -> None:
     """Write the report, show how a run ended, and end the command with its exit code."""
     # First what counts: the report is made of the archive, and can be made again where there is no room for it now.
     if as_json:
         print_json(record)
     else:
         _print_day(record)
+    if profile and not as_json:
+        _print_phases(settings, record)
     index = write_report(settings)
     if not as_json:
         console.print(f"Report: {index}", soft_wrap=True)

@@ -7,7 +7,7 @@ many of them. Not here: the interpreter of state machines (``daybook.states``), 
 from __future__ import annotations
 
 from daybook.laptop.backfills import START_EXECUTION, DayListener, is_running, run_backfill, run_catch_up
-from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object, warm_host
+from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.laptop.runs import Listener, resume_day, run_day
 
 __all__ = [
@@ -23,5 +23,4 @@ __all__ = [
     "run_backfill",
     "run_catch_up",
     "run_day",
-    "warm_host",
 ]

@@ -7,7 +7,6 @@ script does (``daybook.execution``), how a process is begun (``daybook.warm``).
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ import psutil
 from daybook.archive import now
 from daybook.params import daybook_home, project_root
 from daybook.states import Heartbeat, TaskError, TaskTimeout
-from daybook.warm import Cold, Host, Job
+from daybook.warm import Cold, Job, warm_host
 
 Process = Union[Cold, Job]
 START_JOB_RUN = "arn:aws:states:::glue:startJobRun.sync"
@@ -32,12 +31,6 @@ _POLL_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 1.0
 _ROOM_FOR_WORDS = 4096
 """Free bytes without which a log can hold nothing."""
-
-
-@functools.cache
-def warm_host() -> Host:
-    """What this command's jobs are forked from."""
-    return Host(daybook_home() / "logs" / "host.log")
 
 
 class GlueJobs:

@@ -135,6 +135,7 @@ class Stage:
             "engine": self.engine.version,
             "peak_memory_bytes": _peak_memory(),
             "requests": dict(requests),
+            "table_seconds": self.lake.spent.seconds(),
         }
 
     def _end(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> None:

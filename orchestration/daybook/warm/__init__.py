@@ -8,6 +8,6 @@ and which jobs are started (``daybook.laptop``).
 
 from __future__ import annotations
 
-from daybook.warm.client import Cold, Host, Job
+from daybook.warm.client import Cold, Host, Job, warm_host
 
-__all__ = ["Cold", "Host", "Job"]
+__all__ = ["Cold", "Host", "Job", "warm_host"]

@@ -6,6 +6,7 @@ Here: that. Not here: what the host does (``daybook.warm.host``). Nothing of wha
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
 
 from daybook.errors import DaybookError
+from daybook.params import daybook_home
 from daybook.warm.wire import send
 
 _log = logging.getLogger(__name__)
@@ -175,6 +177,13 @@ class Host:
         self._served = True
         return job
 
+    def begin(self) -> None:
+        """Begin it where there is forking, and do not wait: it imports while the caller goes on to its first job."""
+        # What is wrong with it is told once a job is asked for.
+        if can_fork() and not self._given_up:
+            with self._lock, contextlib.suppress(OSError):
+                self._begin()
+
     def _say_once(self, what: str) -> None:
         if what not in self._said:
             self._said.add(what)
@@ -214,6 +223,12 @@ class Host:
             if lines:
                 return lines[-1]
         return "it left no word"
+
+
+@functools.cache
+def warm_host() -> Host:
+    """What this command's jobs are forked from."""
+    return Host(daybook_home() / "logs" / "host.log")
 
 
 def _package_path() -> str:

@@ -75,6 +75,7 @@ def main() -> None:
         del sys.path[0]
     for name in PRELOADED:
         importlib.import_module(name)
+    importlib.import_module("daybook.warm.rehearsal").rehearse()
     threads = count_threads()
     if threads > 1:
         raise SystemExit(f"the preloaded packages have started {threads - 1} threads, so nothing may be forked")

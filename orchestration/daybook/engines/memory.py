@@ -1,0 +1,52 @@
+"""How much memory this process may have, where that is less than the machine's: a container's, a Glue job's, a limit by hand.
+
+Here: the least of those limits. Not here: what the engine does with it (``duckdb``).
+"""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Optional
+
+_CGROUP = Path("/sys/fs/cgroup")
+_GROUPS = Path("/proc/self/cgroup")
+_NO_LIMIT = 1 << 60
+"""What stands for none in the first version of control groups is near the largest number of 64 bits."""
+
+
+def memory_limit(groups: Path = _GROUPS, root: Path = _CGROUP) -> Optional[int]:
+    """Bytes that this process may take: by its control groups and their parents (version 1 or 2), RLIMIT_DATA and RLIMIT_AS.
+
+    None where nothing limits it but the machine.
+    """
+    found = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    limits = [each for each in found if each != resource.RLIM_INFINITY] + _of_groups(groups, root)
+    limits = [each for each in limits if 0 < each < _NO_LIMIT]
+    return min(limits, default=None)
+
+
+def _of_groups(groups: Path, root: Path) -> list[int]:
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:  # Not Linux.
+        return []
+    found = []
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        # In a container a group's own path may be the host's; then the limit stands at the top.
+        group = Path(place)
+        for each in (group, *group.parents):
+            found += _read(top / str(each).lstrip("/") / name)
+    return found
+
+
+def _read(file: Path) -> list[int]:
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return []
+    return [int(text)] if text.isdigit() else []  # "max"

@@ -1,0 +1,44 @@
+"""What every job compiles, loads or works out when it does something for the first time: done once, before any is forked.
+
+Here: one empty go at what stages and jobs do with the project's own code only. Not here: imports (``daybook.warm.host``), and
+nothing of any deployment: whatever lies in params, tables or files is read by each job itself.
+
+A job spends a fifth of a second less on its page and its search, and a kernel that draws a tenth: templates and patterns are
+compiled, lexers and fonts loaded, Daybook's own words gathered. None of it starts a thread.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from datetime import date
+
+import sqlglot
+from nbformat import v4
+from sqlglot.optimizer.qualify import qualify
+
+from daybook.notebook import plots
+from daybook.personal import own_words
+from daybook.pii.redaction import Redactor
+from daybook.pii.values import PersonalValues
+from daybook.report import render_notebook
+
+_DAY = date(2000, 1, 1)
+_CELLS = ("begin()  # nothing", "%%sql nothing\nSELECT 1 AS one FROM nothing WHERE two = 'three'")
+
+
+def rehearse() -> None:
+    """Search and render a notebook with nothing in it, parse a query, draw a figure."""
+    own_words()
+    figure, size = plots.top_categories([("nothing", 1)], day=_DAY, currency="EUR")._repr_mimebundle_()
+    shown = {"image/png": b64encode(figure["image/png"]).decode(), "text/html": "<table><tr><td>1</td></tr></table>"}
+    output = v4.new_output("display_data", shown, metadata=size)
+    cells = [v4.new_code_cell(source, outputs=[output, v4.new_output("stream", text="nothing")]) for source in _CELLS]
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell("# Nothing\n`nothing`"), *cells])
+    values = PersonalValues()
+    values.add("email", "email", ["nobody@example.com"])
+    redactor = Redactor(values)
+    redactor.notebook(notebook)
+    record = {"stage": "ingest", "attempt": 1, "run_date": _DAY.isoformat(), "outcome": "SUCCEEDED", "failure": None}
+    redactor.text(render_notebook(notebook, title="Nothing", record=record), exactly=True)
+    plots.daily_revenue([(_DAY, 1)], day=_DAY, currency="EUR")._repr_mimebundle_()
+    qualify(sqlglot.parse_one(_CELLS[1].partition("\n")[2], read="duckdb"), dialect="duckdb", validate_qualify_columns=False)

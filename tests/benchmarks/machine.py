@@ -1,0 +1,38 @@
+"""What figures depend on besides the code: the machine, its load, Python, and the packages that do the work.
+
+Here: those facts. Nothing here tells whose machine it is.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = ("papermill", "nbclient", "ipykernel", "duckdb", "deltalake", "pyarrow", "pandas", "sqlglot")
+
+
+def facts() -> dict[str, Any]:
+    """The facts as they are now: so the load is that before whatever is measured next."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "load_before": [round(each, 2) for each in os.getloadavg()],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()

@@ -1,0 +1,103 @@
+"""The benchmark's own parts: what it measures must be what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from daybook.demo import generate
+from tests.benchmarks import byhand, bypandas, publishing, shop
+from tests.benchmarks.bench import Table
+from tests.benchmarks.measuring import MemoryWatch, command, interleaved
+from tests.benchmarks.notebooks import write_notebooks
+
+FACTS = {
+    "processor": "Made up", "cores": 2, "memory_gb": 8.0, "system": "Linux 6", "python": "3.11.7",
+    "packages": {"duckdb": "1.2.2"}, "load_before": [0.1, 0.2, 0.3],
+}  # fmt: skip
+
+
+def test_systems_are_measured_in_turn_and_the_median_counts() -> None:
+    order: list[str] = []
+    times = {"a": iter([5.0, 1.0, 2.0]), "b": iter([7.0, 9.0, 8.0])}
+
+    def measure(name: str) -> dict[str, float]:
+        order.append(name)
+        seconds = next(times[name])
+        return {"seconds": seconds, "peak_bytes": 10 * seconds}
+
+    found = interleaved({name: lambda name=name: measure(name) for name in times}, 3, lambda _: None)
+    assert order == ["a", "b", "a", "b", "a", "b"]
+    assert found["a"] == {"seconds": 2.0, "all_seconds": [5.0, 1.0, 2.0], "peak_bytes": 50.0}
+    assert found["b"]["seconds"] == 8.0
+
+
+def test_a_command_that_fails_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match=r"ended with 3:\nwhy"):
+        command([sys.executable, "-c", "print('why'); raise SystemExit(3)"], env={}, cwd=Path.cwd())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+def test_memory_is_the_peak_of_the_largest_process_below() -> None:
+    # It gives the memory back, and stays until it is told to go, so that there is something to look at.
+    script = "taken = bytearray(200_000_000); del taken; print(flush=True); input()"
+    with MemoryWatch() as memory:
+        process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout
+        process.stdout.readline()
+        while not memory.peak:
+            pass
+        process.communicate(b"\n")
+    assert 200_000_000 < memory.peak < 400_000_000
+
+
+@pytest.mark.parametrize("module", [byhand, bypandas], ids=lambda module: module.__name__.rsplit(".", 1)[1])
+def test_the_notebooks_are_the_functions_a_stage_each(tmp_path: Path, module) -> None:
+    notebooks = write_notebooks(tmp_path, module)
+    assert [path.stem for path in notebooks] == ["1_ingest", "2_validate", "3_transform", "4_aggregate", "5_quality"]
+    for stage, path in zip(module.STAGES, notebooks):
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        compile(cells[1].source, path.name, "exec")
+        defined = [each.__name__ for each in module.STAGES if f"def {each.__name__}(" in cells[1].source]
+        assert defined == [stage.__name__]
+        assert "parameters" in cells[0].metadata["tags"]
+        assert cells[2].source.startswith(f"{stage.__name__}(")
+
+
+def test_the_work_by_hand_comes_to_the_figures_that_the_demo_shop_was_made_with(tmp_path: Path) -> None:
+    summary = generate(tmp_path / "landing", last_day=shop.LAST, days=2, orders_per_day=60)
+    home = shop.Home(tmp_path / "home", tmp_path / "landing").make()
+    for day in shop.days(2):
+        for stage in byhand.STAGES:
+            stage(**home.arguments(day))
+    gold = shop.gold_of(home.lake, shop.days(1)[0])
+    ((day, orders, cancelled, *figures),) = gold["daily_sales"]
+    wanted = summary.expected[shop.LAST]
+    assert (day, orders + cancelled, cancelled) == (shop.LAST, wanted.orders, wanted.cancelled_orders)
+    assert figures[:3] == [wanted.units, wanted.gross_revenue, wanted.returns_amount]
+    shop.require_same("by hand", home.lake, gold, shop.days(1)[0])
+    gold["daily_sales"] = [(day, orders + 1, *gold["daily_sales"][0][2:])]
+    with pytest.raises(AssertionError, match=r"by hand: gold\.daily_sales has 1 rows where 1 are wanted"):
+        shop.require_same("by hand", home.lake, gold, shop.days(1)[0])
+
+
+def test_the_readme_keeps_all_but_the_table_between_the_markers() -> None:
+    readme = f"before\n{publishing.BEGIN}\nold\n{publishing.END}\nafter\n"
+    assert publishing.with_short_table(readme, "new") == f"before\n{publishing.BEGIN}\nnew\n{publishing.END}\nafter\n"
+    with pytest.raises(ValueError, match="needs one pair of the lines"):
+        publishing.with_short_table("no markers", "new")
+
+
+def test_figures_never_stand_without_what_they_were_taken_on() -> None:
+    said = publishing.machine_line(FACTS)
+    for fact in ("Made up", "2 cores", "8 GB", "Python 3.11.7", "duckdb 1.2.2", "0.10 0.20 0.30"):
+        assert fact in said
+
+
+def test_a_table_is_markdown_with_its_figures_to_the_right() -> None:
+    table = Table("T", ["what", "median"], [["a", "1.00 s"]], "Of 5.")
+    assert table.markdown() == "### T\n\n| what | median |\n|---|---:|\n| a | 1.00 s |\n\nOf 5.\n"

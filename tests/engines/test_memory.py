@@ -1,0 +1,70 @@
+"""What limits a process's memory, and that the engine keeps to its share of it."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daybook.engines import DuckDBEngine, duckdb
+from daybook.engines.memory import memory_limit
+from daybook.lake import Lake
+
+MIB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def write(file: Path, text: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_of_nested_groups_the_least_limit_counts(tmp_path: Path) -> None:
+    groups = write(tmp_path / "cgroup", "0::/jobs/one\n")
+    write(tmp_path / "root" / "jobs" / "memory.max", f"{512 * MIB}\n")
+    write(tmp_path / "root" / "jobs" / "one" / "memory.max", "max\n")
+    assert memory_limit(groups, tmp_path / "root") == 512 * MIB
+
+
+def test_in_a_container_that_does_not_see_its_groups_path_the_top_counts(tmp_path: Path) -> None:
+    groups = write(tmp_path / "cgroup", "0::/docker/0123\n")
+    write(tmp_path / "root" / "memory.max", f"{1024 * MIB}\n")
+    assert memory_limit(groups, tmp_path / "root") == 1024 * MIB
+
+
+def test_the_first_version_of_groups_is_understood_and_its_word_for_none(tmp_path: Path) -> None:
+    groups = write(tmp_path / "cgroup", "5:cpu:/x\n4:memory:/x\n0::/\n")
+    file = write(tmp_path / "root" / "memory" / "x" / "memory.limit_in_bytes", "9223372036854771712\n")
+    assert memory_limit(groups, tmp_path / "root") is None
+    file.write_text(f"{700 * MIB}\n")
+    assert memory_limit(groups, tmp_path / "root") == 700 * MIB
+
+
+def test_without_groups_and_limits_there_is_none(tmp_path: Path) -> None:
+    assert memory_limit(tmp_path / "no", tmp_path / "nowhere") is None
+
+
+def test_a_limit_set_by_hand_counts(tmp_path: Path) -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30))\n"
+        "from daybook.engines.memory import memory_limit; print(memory_limit())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 3 << 30
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted"), [(1000 * MIB, "400.0 MiB"), (100 * MIB, "128.0 MiB")], ids=["its share", "never less than it needs"]
+)
+def test_the_engine_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str) -> None:
+    monkeypatch.setattr(duckdb, "memory_limit", lambda: limit)
+    engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC", spill=tmp_path)
+    assert engine.one("SELECT current_setting('memory_limit')") == (wanted,)

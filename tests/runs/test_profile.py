@@ -1,0 +1,47 @@
+"""Where the time of a run went, from its own record."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from daybook.demo import generate
+from daybook.params import load_settings
+from daybook.phases import BEFORE, LATER, PHASES
+from daybook.stages import STAGES
+
+from .shop import Home
+
+pytestmark = pytest.mark.slow
+
+
+def daybook(*arguments: str) -> str:
+    command = [sys.executable, "-c", "from daybook.cli import main; main()", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_run_shows_on_request_where_its_time_went(module_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    generate(Path(load_settings("local").landing), days=1, last_day=date(2025, 11, 30), orders_per_day=40)
+    printed = daybook("run", "--profile")
+    head = next(line for line in printed.splitlines() if line.startswith("seconds "))
+    for name in (BEFORE, *PHASES, LATER, "(commits)", "(opening tables)"):
+        assert name in head
+    shown = daybook("show", "daily-2025-11-30-1", "--profile")
+    assert head in shown
+    record = json.loads(daybook("show", "daily-2025-11-30-1", "--json"))
+    assert [each["stage"] for each in record["stages"]] == list(STAGES)
+    for each in record["stages"]:
+        assert list(each["phases"]) == list(PHASES)
+        # The attempt's own seconds are those from its claim to its kernel's end.
+        assert sum(each["phases"][name] for name in PHASES[2:6]) == pytest.approx(
+            each["seconds"], abs=0.15 * each["seconds"] + 0.1
+        )
+    assert record["stages"][2]["table_seconds"]["commits"] > 0
