@@ -35,6 +35,7 @@ ORDER = [
     "states",
     "sources",
     "delta",
+    "evolution",
     "lake",
     "versions",
     "publication",

@@ -66,6 +66,16 @@ def dataset_of(delta: DeltaTable) -> ds.Dataset:
     return ds.FileSystemDataset(fragments, schema, layout, files)
 
 
+def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
+    """The rows with the columns of ``schema``, in its order, and no others: null in all rows where none is stored.
+
+    A column that is stored keeps its stored type. Not for a filtered dataset, which would lose its filter.
+    """
+    stored = rows.schema
+    wanted = pa.schema([stored.field(each.name) if each.name in stored.names else each for each in schema])
+    return rows if wanted.equals(stored) else rows.replace_schema(wanted)
+
+
 def _files(delta: DeltaTable) -> list[tuple[str, dict[str, object]]]:
     """The paths of a table's files, with the values of the columns it is partitioned by."""
     if not delta.file_uris():  # deltalake 1.2.1 panics on the actions of a table without files.

@@ -4,6 +4,9 @@ Here: reading a pinned version, replacing partitions, commits that meet others',
 written. Every change is one atomic commit. Not here: which version of a row is the newest (``daybook.versions``), what
 publishing replaces (``daybook.publication``), what rows mean (notebooks), SQL (``daybook.engines``).
 
+Contracts change, and tables follow: a column that a contract gained is added before the first commit that has it, and reads as
+null in all rows of before; one that a contract lost stays in the files and is no longer read (``ensure``, ``dataset``).
+
 An unnamed run works on a development copy: it reads what is published until it writes a table, and from then on its own.
 """
 
@@ -22,9 +25,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from daybook.buckets import delta_options
 from daybook.contracts import LAYERS, Table, load_tables
-from daybook.delta import OpenTables, dataset_of, open_delta, opened
+from daybook.delta import OpenTables, dataset_of, open_delta, opened, with_columns
 from daybook.elapsed import Shares
 from daybook.errors import LakeError
+from daybook.evolution import contract_of, lacking_columns, misfit
 from daybook.storage import Store, trouble, unwritable
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
@@ -102,12 +106,17 @@ class Lake:
         self.pinned = dict(versions)
 
     def dataset(self, table: str) -> Optional[pa.dataset.Dataset]:
-        """The table at its pinned or else newest version, noted in ``tables_read``; None where it has never been written."""
+        """The table at its pinned or else newest version, noted in ``tables_read``; None where it has never been written.
+
+        A table with a contract, and its candidate, has the contract's columns, whatever it had when that version was written.
+        """
         delta = self._open(table)
         if delta is None:
             return None
         self.tables_read[table] = int(delta.version())
-        return self._tables.dataset(delta.table_uri, delta)
+        rows = self._tables.dataset(delta.table_uri, delta)
+        contract = contract_of(table)
+        return rows if contract is None else with_columns(rows, contract.arrow_schema)
 
     def partitions(self, table: str, column: str = PARTITION) -> list[date]:
         """The dates that a table holds rows for, sorted; from the log alone."""
@@ -121,8 +130,9 @@ class Lake:
         rows = _with_date_first(rows, run_date)
         if self._open(table, own=True) is None:
             self._create(table, rows.schema, [PARTITION])
+        self._extend(table, rows.schema)
         predicate = f"{PARTITION} = '{run_date.isoformat()}'"
-        self.commit(table, lambda delta: overwrite(delta, rows, predicate, self.signed(), new_columns=True))
+        self.commit(table, lambda delta: overwrite(delta, rows, predicate, self.signed()))
 
     def append(self, table: str, rows: pa.Table, run_date: date) -> None:
         """Add rows to a date's. Others' additions are never in the way of it, nor it in theirs."""
@@ -155,9 +165,36 @@ class Lake:
         return int(self.commit(contract.full_name, run)["num_target_rows_updated"])
 
     def ensure(self, contract: Table) -> None:
-        """Create the contract's table, empty, where it does not exist yet."""
+        """Have the contract's table: created empty where it does not exist, with the columns added that the contract gained.
+
+        Raises ``LakeError`` where its rows cannot become the contract's, see ``require_fit``.
+        """
         if self._open(contract.full_name, own=True) is None:
             self._create(contract.full_name, contract.arrow_schema, contract.partition_by, contract.description)
+        self.require_fit(contract)
+        self._extend(contract.full_name, contract.arrow_schema)
+
+    def require_fit(self, contract: Table) -> None:
+        """Raise ``LakeError`` where rows that are stored cannot become rows of the contract: a column has another type, a
+        required one (or one of the key) is new, other columns divide the table, or pseudonyms would be out of sight."""
+        delta = self._open(contract.full_name, own=True) or self._open(contract.full_name)
+        wrong = None if delta is None else misfit(delta, contract)
+        if wrong:
+            raise LakeError(f"{contract.full_name} at {self.uri(contract.full_name)} does not fit {contract.file}: {wrong}.")
+
+    def _extend(self, table: str, schema: pa.Schema) -> None:
+        """Add the columns that the table lacks, and keep statistics of pseudonyms among them out of the log."""
+
+        def run(delta: DeltaTable) -> None:
+            lacking = lacking_columns(delta, schema)
+            if lacking:
+                delta.alter.add_columns(lacking, commit_properties=self.signed())
+            # Also where another writer has added them and not yet said so: no row is written before.
+            configure(delta, _configuration_now(delta, table), self.signed())
+
+        delta = self._open(table, own=True)
+        if delta is not None and (lacking_columns(delta, schema) or _unset(delta, _configuration_now(delta, table))):
+            self.commit(table, run)
 
     def write_candidate(self, table: str, rows: pa.Table) -> None:
         """Write ``candidate.<name>``, new rows where no reader of gold looks; a retry of the run replaces them."""
@@ -265,7 +302,7 @@ class Lake:
                 storage_options=delta_options(self.uri(table)),
                 commit_properties=self.signed(),
             )
-            configure(self.uri(table), properties)
+            configure(opened(self.uri(table)), properties, self.signed())
             return
         DeltaTable.create(
             self.uri(table),
@@ -320,13 +357,21 @@ def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
     return {**kept, "delta.dataSkippingStatsColumns": ",".join(plain)}
 
 
-def configure(uri: str, properties: dict[str, str]) -> None:
+def configure(delta: DeltaTable, properties: dict[str, str], commit: Optional[CommitProperties] = None) -> None:
     """Give a table the properties that it lacks; a commit of its own, where there are any."""
-    delta = opened(uri)
-    has = delta.metadata().configuration
-    lacking = {name: value for name, value in properties.items() if has.get(name) != value}
+    lacking = _unset(delta, properties)
     if lacking:
-        delta.alter.set_table_properties(lacking, raise_if_not_exists=False)
+        delta.alter.set_table_properties(lacking, raise_if_not_exists=False, commit_properties=commit)
+
+
+def _unset(delta: DeltaTable, properties: dict[str, str]) -> dict[str, str]:
+    has = delta.metadata().configuration
+    return {name: value for name, value in properties.items() if has.get(name) != value}
+
+
+def _configuration_now(delta: DeltaTable, table: str) -> dict[str, str]:
+    """The properties of a table with the columns that it has now."""
+    return table_configuration(table, pa.schema(delta.schema().to_arrow()))
 
 
 def restrict_folder(uri: str, table: str) -> None:
@@ -337,22 +382,14 @@ def restrict_folder(uri: str, table: str) -> None:
         folder.chmod(0o700)
 
 
-def overwrite(
-    delta: DeltaTable, rows: pa.Table, predicate: Optional[str], commit: CommitProperties, *, new_columns: bool = False
-) -> None:
-    """Replace what the predicate selects (None: everything) with rows, in one commit."""
+def overwrite(delta: DeltaTable, rows: pa.Table, predicate: Optional[str], commit: CommitProperties) -> None:
+    """Replace what the predicate selects (None: everything) with rows, in one commit. Columns that they lack are null, columns
+    that the table lacks are added."""
     if predicate and not delta.file_uris():
         # deltalake 1.2.1 panics on a predicate where a table has no files; there is nothing to replace then.
-        write_deltalake(delta, rows, mode="append", schema_mode="merge" if new_columns else None, commit_properties=commit)
+        write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=commit)
         return
-    write_deltalake(
-        delta,
-        rows,
-        mode="overwrite",
-        predicate=predicate,
-        schema_mode="merge" if new_columns else None,
-        commit_properties=commit,
-    )
+    write_deltalake(delta, rows, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=commit)
 
 
 def _with_date_first(rows: pa.Table, run_date: date) -> pa.Table:

@@ -174,7 +174,10 @@ def read(uri: str) -> Optional[pa.Table]:
 def bring_up_to_date(table: StoredTable) -> None:
     """Give a table that an earlier Daybook made the properties that a new one has."""
 
-    _commit(table, lambda delta, _: configure(table.uri, table_configuration(table.full_name, dataset_of(delta).schema)), "")
+    def run(delta: DeltaTable, _: CommitProperties) -> None:
+        configure(delta, table_configuration(table.full_name, dataset_of(delta).schema))
+
+    _commit(table, run, "")
 
 
 def forget_history(table: StoredTable) -> int:

@@ -19,7 +19,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from daybook.contracts import Table
-from daybook.delta import dataset_of
+from daybook.delta import dataset_of, with_columns
 from daybook.lake import PARTITION, Lake
 
 DERIVED = "first_order_date"
@@ -92,6 +92,8 @@ def _keep(lake: Lake, contract: Table, rows: pa.Table, landed_on: date) -> pa.Ta
     schema = rows.schema.append(pa.field(_WITHDRAWN, pa.bool_()))
     prior = schema.empty_table()
     if stored is not None:
+        # Kept under an earlier contract, rows have no value for a column that came later.
+        stored = with_columns(stored, schema.append(pa.field(PARTITION, pa.date32())))
         prior = stored.to_table(columns=schema.names, filter=ds.field(PARTITION) == landed_on).cast(schema)
     pairs = _pairs(rows, prior, contract.key, "full outer")
     now, then = rows.take(pairs["_left"]), prior.take(pairs["_right"])
@@ -112,7 +114,7 @@ def _newest(lake: Lake, contract: Table, schema: pa.Schema, keys: pa.Table) -> t
     if stored is None:
         return None, schema.empty_table()
     seen = lake.tables_read[_versions(contract)]
-    found = _of_keys(stored.filter(ds.field("version_at").is_valid()), schema, keys)
+    found = _of_keys(with_columns(stored, schema).filter(ds.field("version_at").is_valid()), schema, keys)
     found = found.sort_by([("version_at", "ascending"), ("landed_on", "ascending")])
     numbered = found.select(contract.key).append_column("_at", _numbers(found))
     last = numbered.group_by(contract.key).aggregate([("_at", "max")])["_at_max"]
@@ -162,6 +164,8 @@ def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> 
     )
     same = " AND ".join(f"t.{name} = s.{name}" for name in contract.key)
     values: dict[str, Any] = {name: f"s.{name}" for name in changes.after.column_names}
+    # What a contract no longer has is not kept beside values of another version.
+    values.update({each.name: "NULL" for each in delta.schema().fields if each.name not in contract.columns})
     (
         delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=lake.signed())
         .when_matched_delete(predicate="s._gone")

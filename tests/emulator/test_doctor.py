@@ -6,17 +6,22 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Callable
 
+import boto3
 import pytest
 
 from daybook.aws.account import connect
+from daybook.aws.catalogue import athena_type, database_of
 from daybook.aws.doctor.examine import examine
+from daybook.contracts import LAYERS, load_table, load_tables
 from daybook.params import load_settings
 
 from .deployments import ENV, Deployment
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+DAILY_SALES = load_table("gold.daily_sales")
 
 
 def test_a_deployment_is_well(shared: Deployment) -> None:
@@ -42,6 +47,19 @@ def test_where_nothing_is_deployed_everything_is_told_to_be_missing(undeployed: 
     assert missing == set(found) - {"credentials", "clock", "quotas", "passing roles"}
     assert {found[name]["remedy"] for name in missing if name.startswith(("stack", "job", "role"))} == {
         f"run `daybook deploy --env {ENV}`"
+    }
+
+
+def test_awswrangler_finds_every_published_table_with_the_types_of_its_contract(shared: Deployment) -> None:
+    from awswrangler import catalog
+
+    contracts = [each for layer in LAYERS for each in load_tables(layer).values()]
+    found = {
+        each.full_name: catalog.get_table_types(database_of(ENV, each.layer), each.name, boto3_session=boto3.Session())
+        for each in contracts
+    }
+    assert found == {
+        each.full_name: {column: athena_type(each.type_of(column)) for column in each.columns} for each in contracts
     }
 
 
@@ -167,6 +185,45 @@ def removed_role(made: Deployment) -> Iterator[None]:
     iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(role["AssumeRolePolicyDocument"]))
 
 
+@contextmanager
+def registered(made: Deployment, change: Callable[[dict[str, Any]], object]) -> Iterator[None]:
+    """The registration of gold.daily_sales as somebody has changed it."""
+    glue, database = made.client("glue"), database_of(ENV, "gold")
+    found = glue.get_table(DatabaseName=database, Name="daily_sales")["Table"]
+    kept = {key: found[key] for key in ("Name", "TableType", "Parameters", "StorageDescriptor")}
+    changed = json.loads(json.dumps(kept))
+    change(changed["StorageDescriptor"])
+    glue.update_table(DatabaseName=database, TableInput=changed)
+    yield
+    glue.update_table(DatabaseName=database, TableInput=kept)
+
+
+def column_unregistered(made: Deployment) -> Any:
+    return registered(made, lambda told: told["Columns"].pop())
+
+
+def column_registered_besides(made: Deployment) -> Any:
+    return registered(made, lambda told: told["Columns"].append({"Name": "margin", "Type": "double"}))
+
+
+def type_registered_otherwise(made: Deployment) -> Any:
+    return registered(made, lambda told: told["Columns"][1].update(Type="string"))
+
+
+def registered_elsewhere(made: Deployment) -> Any:
+    return registered(made, lambda told: told.update(Location="s3://elsewhere/gold/daily_sales/"))
+
+
+@contextmanager
+def unregistered(made: Deployment) -> Iterator[None]:
+    glue, database = made.client("glue"), database_of(ENV, "gold")
+    found = glue.get_table(DatabaseName=database, Name="daily_sales")["Table"]
+    glue.delete_table(DatabaseName=database, Name="daily_sales")
+    yield
+    kept = {key: found[key] for key in ("Name", "TableType", "Parameters", "StorageDescriptor")}
+    glue.create_table(DatabaseName=database, TableInput=kept)
+
+
 JOB = f"job daybook-{ENV}-ingest"
 
 
@@ -185,6 +242,16 @@ JOB = f"job daybook-{ENV}-ingest"
         (schedule_off, f"schedule daybook-{ENV}-nightly", "warning", "is switched off"),
         (start_undelivered, "undelivered starts", "failed", "1 starts could not be delivered"),
         (nobody_told, "subscriptions", "failed", "nobody is told of anything"),
+        (column_unregistered, "catalogue gold", "failed", f"daily_sales lacks {DAILY_SALES.columns[-1]}"),
+        (column_registered_besides, "catalogue gold", "failed", "daily_sales has margin, which its contract has not"),
+        (type_registered_otherwise, "catalogue gold", "failed", f"daily_sales.{DAILY_SALES.columns[1]} is string instead of "),
+        (
+            registered_elsewhere,
+            "catalogue gold",
+            "failed",
+            "daily_sales is at s3://elsewhere/gold/daily_sales/ instead of s3://",
+        ),
+        (unregistered, "catalogue gold", "failed", "daily_sales is not registered"),
         (removed_role, f"role daybook-{ENV}-manifests", "failed", "is not there"),
     ],
     ids=lambda each: each.__name__ if callable(each) else "",

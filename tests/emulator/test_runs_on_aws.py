@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import awswrangler.s3
+import pyarrow as pa
 import pytest
 
 from daybook.archive import Archive
+from daybook.buckets import delta_options
 from daybook.demo import generate
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
@@ -130,6 +133,16 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
     assert (cloud.home / "report" / "index.html").is_file()
     assert cloud.call("vacuum", "--env", "cloud", "--dry-run")[0] == 0
     assert "SUCCEEDED" in cloud.call("backfills", "--env", "cloud")[1]
+
+    # What others read is what Daybook reads: through awswrangler, by the table's log alone.
+    settings = load_settings("cloud")
+    place = f"{settings.lake}/gold/daily_sales"
+    read = awswrangler.s3.read_deltalake(place, dtype_backend="pyarrow", s3_additional_kwargs=delta_options(place))
+    engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
+    own = engine.arrow("SELECT * FROM gold.daily_sales")
+    others = pa.Table.from_pandas(read, schema=own.schema, preserve_index=False)
+    assert others.num_rows == 3
+    assert others.sort_by("order_date") == own.sort_by("order_date")
 
 
 def test_a_run_that_failed_is_on_record_and_goes_on_from_the_stage_that_failed(cloud: Cloud) -> None:

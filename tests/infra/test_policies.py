@@ -130,6 +130,8 @@ COMMANDS = {
     ("secretsmanager", "delete_secret"): set(),
 }
 """By service and method, what `daybook deploy`, `doctor` and `destroy` call as whoever deploys."""
+WRANGLER = {"get_table_types": {"glue:GetTable"}, "get_table_location": {"glue:GetTable"}}
+"""By function of awswrangler's catalogue, what `daybook doctor` asks through it."""
 DEPLOYER_BESIDES = {
     "iam:PassRole": "the role that makes resources is handed to CloudFormation",
     "cloudformation:ValidateTemplate": "for people, before a change",
@@ -239,8 +241,16 @@ def test_a_job_may_do_what_the_package_calls_and_nothing_else(pipeline: Template
 
 def test_the_package_calls_no_other_service_than_the_table_knows() -> None:
     # Another way to AWS than obstore, deltalake and boto3's clients would need its place in the table.
-    assert calls("boto3") == {"client"}
+    assert calls("boto3") == {"client", "Session"}
     assert calls("wr") | calls("awswrangler") == set()
+    assert calls("catalog") == set(WRANGLER)
+    source = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    # A session makes no call itself: it is handed to awswrangler alone.
+    assert source.count("account.session()") == source.count("boto3.Session(") == 1
+    assert set(re.findall(r"(?:from|import) awswrangler.*", source)) == {
+        "from awswrangler import catalog",
+        "from awswrangler.exceptions import InvalidTable",
+    }
 
 
 def test_a_job_removes_nothing_but_files_of_the_lake(pipeline: Template) -> None:
@@ -495,7 +505,7 @@ def test_who_deploys_may_do_what_the_commands_call_and_nothing_else() -> None:
     called = set(re.findall(r"\b(?:client|_client|s3|sqs|sts|client\(\"[a-z0-9-]+\"\))\.([a-z_]+)\(", source))
     called |= set(re.findall(r'get_paginator\("([a-z_]+)"\)', source))
     assert called - {"client", "get_paginator"} == {method for _, method in COMMANDS}
-    needed = set(DEPLOYER_BESIDES).union(*COMMANDS.values())
+    needed = set(DEPLOYER_BESIDES).union(*COMMANDS.values(), *WRANGLER.values())
     assert allowed(Template("deployer"), "Deployer") == needed
 
 

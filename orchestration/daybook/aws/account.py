@@ -48,6 +48,12 @@ class Account:
         """A client of boto3 that gives up on a service which does not answer, rather than trying for minutes."""
         return _client(service, self.region)
 
+    def session(self) -> Any:
+        """A session of boto3 for libraries that make their own clients."""
+        import boto3
+
+        return boto3.Session(region_name=self.region)
+
 
 def connect(region: Optional[str], doing: str) -> Account:
     """The account of the credentials at hand; ``region`` is the deployment's, else the environment's or profile's.

@@ -40,6 +40,11 @@ def athena_type(physical: str) -> str:
     return _TYPES[physical] if physical in _TYPES else physical.lower()
 
 
+def database_of(environment: str, layer: str) -> str:
+    """What the Glue catalogue calls the database of a deployment's layer: Athena's names have no hyphen."""
+    return f"daybook_{environment.replace('-', '_')}_{layer}"
+
+
 def render() -> str:
     """The template, for the contracts as they are."""
     template = {
@@ -90,7 +95,7 @@ def _workgroup() -> dict[str, Any]:
 
 
 def _database(layer: str) -> dict[str, Any]:
-    # Athena's names of databases have no hyphen.
+    # As ``database_of`` has it, which CloudFormation has to work out.
     name = {"Fn::Join": ["_", ["daybook", {"Fn::Join": ["_", {"Fn::Split": ["-", {"Ref": "Environment"}]}]}, layer]]}
     return {
         "Type": "AWS::Glue::Database",

@@ -85,6 +85,9 @@ def touched_dates(stage: Stage) -> Listing:
 def write_candidates(stage: Stage) -> Listing:
     """Write every gold table that the notebook defines as a candidate, and end the stage."""
     dates, basis = read_touched(stage)
+    # Now rather than while publishing, when other tables may be out already.
+    for contract in load_tables("gold").values():
+        stage.lake.require_fit(contract)
     written = []
     versions = {}
     for contract in load_tables("gold").values():

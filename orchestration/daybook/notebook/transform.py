@@ -50,6 +50,9 @@ def merge_silver(stage: Stage) -> Listing:
     if not verdict.passed:
         stage.reject(verdict.reasons, rows_in=read)
         return rule_listing(found_by)
+    # A table that cannot follow its contract stops all of them, too.
+    for contract in contracts:
+        stage.lake.ensure(contract)
     watch = _Watch(stage)
     merged = []
     # Orders last but for the customers: what other tables say of an order is there before the order is.

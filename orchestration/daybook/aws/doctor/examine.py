@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from daybook.aws.account import Account
-from daybook.aws.doctor import ground, holdings, works
+from daybook.aws.doctor import ground, holdings, registered, works
 from daybook.aws.doctor.checks import Check, Patient
 from daybook.aws.doctor.ground import Clock
 from daybook.aws.templates import Template, read_templates, values_of
@@ -29,6 +29,7 @@ def examine(account: Account, settings: Settings, now: Clock = _now) -> Iterator
     patient = Patient(account, settings, {each.name: each for each in templates}, values)
     yield from ground.look(patient, now)
     yield from holdings.look(patient)
+    yield from registered.look(patient)
     yield from works.look(patient, now)
 
 
