@@ -38,6 +38,13 @@ FAILED: Record = {
 }
 
 
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive in a bucket can be named, and nothing is read from it."""
+    for name, value in (("AWS_REGION", "eu-central-1"), ("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")):
+        monkeypatch.setenv(name, value)
+
+
 def message(
     outcome: str = "FAILED",
     *,

@@ -272,7 +272,8 @@ def test_a_clock_that_is_off_is_told(shared: Deployment) -> None:
 
     found = {each.name: each for each in examine(connect("eu-central-1", "doctor"), load_settings(ENV), later)}
     assert found["clock"].state == "warning"
-    assert found["clock"].said.startswith("180 s apart")
+    # AWS tells the time in whole seconds, and its answer takes some.
+    assert 180 <= int(found["clock"].said.split(" s apart")[0]) <= 190
 
 
 def test_a_subscription_that_nobody_confirmed_is_told(shared: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
