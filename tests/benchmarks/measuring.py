@@ -23,12 +23,13 @@ class MemoryWatch:
     """The peak of the largest process below this one, in bytes, while the ``with`` lasts.
 
     The kernel counts each process's peak (VmHWM); it is read twenty times a second, so only what a process takes in its last
-    twentieth of a second is missed. Pages that a forked process shares with its parent count in both.
+    twentieth of a second is missed. Pages that a forked process shares with its parent count in both. What a process was before
+    it executed a program (its parent's copy) does not count once it has: the kernel counts anew, and its last word is taken.
     """
 
     def __enter__(self) -> MemoryWatch:
-        self.peak = 0
-        self.largest = ""
+        self.looks = 0
+        self._peaks: dict[int, tuple[int, str]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -38,10 +39,21 @@ class MemoryWatch:
         self._over.set()
         self._thread.join()
 
+    @property
+    def peak(self) -> int:
+        """Bytes; 0 before anything was looked at."""
+        return max(self._peaks.values(), default=(0, ""))[0]
+
+    @property
+    def largest(self) -> str:
+        """The name of the process that had the peak."""
+        return max(self._peaks.values(), default=(0, ""))[1]
+
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_SECONDS):
             for process in psutil.Process().children(recursive=True):
                 self._look(process.pid)
+            self.looks += 1
 
     def _look(self, pid: int) -> None:
         try:
@@ -49,9 +61,8 @@ class MemoryWatch:
         except OSError:  # It has ended.
             return
         said = dict(line.split(":", 1) for line in lines if ":" in line)
-        peak = int(said.get("VmHWM", "0 kB").split()[0]) * 1024
-        if peak > self.peak:
-            self.peak, self.largest = peak, said["Name"].strip()
+        if "VmHWM" in said:  # It has not ended, to be fetched by its parent.
+            self._peaks[pid] = (int(said["VmHWM"].split()[0]) * 1024, said["Name"].strip())
 
 
 def command(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float = 900) -> float:
