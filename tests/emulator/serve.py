@@ -8,9 +8,7 @@ Nothing of Daybook is imported. The emulator is ministack as it is, but for this
   test can wait until two in the morning; and it puts the moment where a schedule's input says <aws.scheduler.scheduled-time>,
   as AWS does;
 - its CloudFormation makes composite alarms and Glue's security configurations too, by its own services, which have them;
-- once a metric has been told, its absence counts for an alarm as the alarm says (TreatMissingData), when alarms are next
-  evaluated, which is at the next data of any metric;
-- it knows no metric math: an alarm on an expression is made on a metric that nobody sends, for tests to set;
+- its alarms know what absence means to them, and expressions over metrics (``alarms``);
 - where it holds callers to their policies, it knows the condition cloudformation:RoleArn, and takes plain http on loopback for
   the encrypted connection that policies ask for;
 - waits of state machines, between tries too, take no time.
@@ -28,6 +26,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import alarms
 
 OFTEN = 0.2
 """Seconds between two looks at the schedules."""
@@ -60,29 +60,7 @@ def main(folder: Path) -> None:
 
     eventbridge._invoke_target = invoke_at
 
-    cloudwatch.time = SimpleNamespace(time=now)
-    evaluate = cloudwatch._evaluate_alarm
-
-    def evaluate_with_absence(alarm: dict[str, Any]) -> None:
-        evaluate(alarm)
-        told = [
-            point["Timestamp"]
-            for (namespace, name, _), points in cloudwatch._metrics.items()
-            for point in points
-            if (namespace, name) == (alarm.get("Namespace"), alarm.get("MetricName"))
-        ]
-        state = {"breaching": "ALARM", "notBreaching": "OK"}.get(alarm.get("TreatMissingData", "missing"))
-        window = alarm.get("Period", 60) * alarm.get("EvaluationPeriods", 1)
-        before = alarm["StateValue"]
-        if told and max(told) < now() - window and state not in (None, before):
-            reason = f"No data in the last {window} s."
-            alarm.update(StateValue=state, StateReason=reason, StateUpdatedTimestamp=int(now()))
-            cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
-            cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
-            cloudwatch._evaluate_parent_alarms(alarm)
-
-    cloudwatch._evaluate_alarm = evaluate_with_absence
-
+    alarms.teach(cloudwatch, provisioners, now)
     stepfunctions._SFN_WAIT_SCALE = 0.0
     provisioners._RESOURCE_HANDLERS.update(handlers())
     context = iam_actions.request_tag_context
@@ -98,15 +76,6 @@ def main(folder: Path) -> None:
         return {"aws:securetransport": "true", "s3:tlsversion": "1.3"}.get(key.lower()) or resolve(key, asked)
 
     iam_evaluator._resolve_condition_key = resolve_as_encrypted
-    put = provisioners._cw_metric_alarm_put
-
-    def put_simple(name: str, properties: dict[str, Any]) -> Any:
-        if "Metrics" in properties:
-            single = {"Namespace": "Expression", "MetricName": name, "Statistic": "Sum", "Period": 3600}
-            properties = {**{key: each for key, each in properties.items() if key != "Metrics"}, **single}
-        return put(name, properties)
-
-    provisioners._cw_metric_alarm_put = put_simple
 
     config = Config()
     config.bind = [f"fd://{listening.fileno()}"]

@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.aws.metrics import FRESHNESS_HOURS, NAMESPACE, QUARANTINE_SHARE, RUNS, Datapoint, Metric
+from daybook.aws.metrics import FRESHNESS_HOURS, NAMESPACE, QUARANTINE_SHARE, RUN_SECONDS, RUNS, Datapoint, Metric
 
 from .deployments import ENV, Deployment
 from .emulator import eventually
@@ -159,13 +159,34 @@ def test_a_metric_beyond_its_threshold_raises_its_alarm_and_one_message(
     assert alarm(shared, "attention") == "OK"
 
 
-@pytest.mark.parametrize("name", ["run-failed", "not-fresh", "run-long", "not-delivered"])
-def test_whichever_alarm_goes_off_people_are_told(shared: Deployment, told: Told, name: str) -> None:
-    # Most of these the emulator cannot work out (metric math); what follows from their state it can.
-    cloudwatch = shared.client("cloudwatch")
-    cloudwatch.set_alarm_state(AlarmName=f"daybook-{ENV}-{name}", StateValue="ALARM", StateReason="as if")
-    assert json.loads(told(f"daybook-{ENV}-{name}")["Message"])["NewStateValue"] == "ALARM"
-    cloudwatch.set_alarm_state(AlarmName=f"daybook-{ENV}-{name}", StateValue="OK", StateReason="mended")
+def put_count(shared: Deployment, namespace: str, name: str, **dimensions: str) -> None:
+    """Count one, as a service of AWS's own does."""
+    pairs = [{"Name": key, "Value": value} for key, value in dimensions.items()]
+    datum = {"MetricName": name, "Value": 1.0, "Dimensions": pairs, "Timestamp": datetime.now(timezone.utc)}
+    shared.client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=[datum])
+
+
+@pytest.mark.parametrize("end", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
+def test_an_execution_that_ended_badly_raises_the_alarm_of_failed_runs_but_not_if_its_date_was_rejected(
+    deployed: Deployment, end: str
+) -> None:
+    assert alarm(deployed, "run-failed") == "OK"
+    put_count(deployed, "AWS/States", end, StateMachineArn=deployed.arn("states", f"stateMachine:daybook-{ENV}-backfill"))
+    assert alarm(deployed, "run-failed") == "OK"
+    put_count(deployed, "AWS/States", end, StateMachineArn=deployed.arn("states", f"stateMachine:daybook-{ENV}-daily"))
+    assert alarm(deployed, "run-failed") == "ALARM"
+    assert alarm(deployed, "attention") == "ALARM"
+    put(deployed, RUNS, 1.0, Outcome="REJECTED")
+    assert (alarm(deployed, "run-failed"), alarm(deployed, "run-rejected")) == ("OK", "ALARM")
+
+
+def test_a_long_run_and_a_start_that_was_not_delivered_raise_their_alarms(deployed: Deployment) -> None:
+    put(deployed, RUN_SECONDS, 59 * 60.0)
+    assert (alarm(deployed, "run-long"), alarm(deployed, "attention")) == ("OK", "OK")
+    put(deployed, RUN_SECONDS, 61 * 60.0)
+    assert (alarm(deployed, "run-long"), alarm(deployed, "attention")) == ("ALARM", "ALARM")
+    put_count(deployed, "AWS/SQS", "ApproximateNumberOfMessagesVisible", QueueName=f"daybook-{ENV}-undelivered")
+    assert alarm(deployed, "not-delivered") == "ALARM"
 
 
 def test_a_night_of_which_nobody_hears_raises_the_alarm(shared: Deployment, told: Told) -> None:
