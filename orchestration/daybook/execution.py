@@ -15,9 +15,10 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 from threading import Thread
 from typing import Any, Callable, Optional
 
@@ -51,6 +52,8 @@ _LEFT_NO_RECORD = (
 )
 History = Callable[[], Iterable[Mapping[str, Any]]]
 """Asks for the events of the execution that a run is in, oldest first."""
+_USUAL_DAYS, _USUAL_LEAST = 28, 7
+"""How many business dates say how long a run usually takes, and of how many of them there must be a good run."""
 _START_TIMEOUT = 120
 """Seconds a kernel may take to answer at first: generous, for a cold machine."""
 
@@ -223,6 +226,7 @@ def close_run(
         "started_at": started,
         "ended_at": ended,
         "seconds": _seconds_between(started, ended),
+        "usual_seconds": None if "part_of" in begun else _usual_seconds(archive, run_date_of(run_id)),
         "state_machine": state_machine_version(),
         "code": code_version(),
         # What computed the tables: a date whose own differs from today's is stale.
@@ -245,6 +249,17 @@ def close_run(
     archive.write_run(record)
     _tell_lineage(archive, settings, record)
     return record
+
+
+def _usual_seconds(archive: Archive, run_date: date) -> Optional[float]:
+    """The median length of the good runs of the four weeks before a date, in seconds; None where there are too few to say.
+
+    Days of a backfill do not count: they run beside each other, and so take longer.
+    """
+    days = (run_date - timedelta(days=back) for back in range(1, _USUAL_DAYS + 1))
+    runs = [archive.run(ids[-1]) for ids in map(archive.run_ids, days) if ids]
+    found = [run["seconds"] for run in runs if run["outcome"] == "SUCCEEDED" and "part_of" not in run]
+    return median(found) if len(found) >= _USUAL_LEAST else None
 
 
 def _cost(

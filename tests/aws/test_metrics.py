@@ -32,6 +32,7 @@ def run(**fields: Any) -> Dict[str, Any]:
         "started_at": "2025-12-01T02:00:03.000Z",
         "ended_at": "2025-12-01T02:04:00.500Z",
         "seconds": 237.5,
+        "usual_seconds": 190.0,
         "stages": stages,
         "cost": cost_of(Use([JobUse("ingest", 1, 60), JobUse("notify", 1, 120)], 27, "arn"), [], load_prices("us-east-1")),
         **fields,
@@ -47,11 +48,21 @@ def test_a_good_night_is_told_in_every_metric_but_those_of_bad_ends() -> None:
     bad = {"StageSkipped", "StageRejected", "StageFailed"}
     assert {each.metric.name for each in points} == {metric.name for metric in METRICS} - bad
     values = {each.metric.name: each.value for each in points if not each.metric.dimension}
-    assert values == {"RunSeconds": 237.5, "FreshnessHours": 3.1, "QuarantineShare": 2.5, "RunCost": 0.00205}
+    assert values == {
+        "RunSeconds": 237.5,
+        "TimesUsual": 1.25,
+        "FreshnessHours": 3.1,
+        "QuarantineShare": 2.5,
+        "RunCost": 0.00205,
+    }
     assert [(each.value, each.dimensions) for each in points if each.metric.name == "Runs"] == [
         (1, {"Environment": "prod", "Outcome": "SUCCEEDED"})
     ]
     assert {each.at for each in points} == {datetime(2025, 12, 1, 2, 4, 0, 500000, tzinfo=timezone.utc)}
+
+
+def test_a_run_of_which_nobody_can_say_how_long_it_usually_takes_is_not_held_to_that() -> None:
+    assert told(run(usual_seconds=None), "TimesUsual") == told({**run(), "usual_seconds": 0.0}, "TimesUsual") == []
 
 
 @pytest.mark.parametrize("record", [run(), run(outcome="REJECTED"), run(part_of="backfill-1", outcome="FAILED")])

@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.aws.metrics import FRESHNESS_HOURS, NAMESPACE, QUARANTINE_SHARE, RUN_SECONDS, RUNS, Datapoint, Metric
+from daybook.aws.metrics import FRESHNESS_HOURS, NAMESPACE, QUARANTINE_SHARE, RUN_SECONDS, RUNS, TIMES_USUAL, Datapoint, Metric
 
 from .deployments import ENV, Deployment
 from .emulator import eventually
@@ -142,6 +142,7 @@ def test_another_smoke_run_of_a_date_has_the_next_name(shared: Deployment) -> No
         ("promise-broken", FRESHNESS_HOURS, 3.0, 24.5, {}),
         ("quarantine-full", QUARANTINE_SHARE, 1.0, 2.5, {}),
         ("run-rejected", RUNS, 0.0, 1.0, {"Outcome": "REJECTED"}),
+        ("run-slow", TIMES_USUAL, 1.1, 3.1, {}),
     ],
 )
 def test_a_metric_beyond_its_threshold_raises_its_alarm_and_one_message(
@@ -154,7 +155,7 @@ def test_a_metric_beyond_its_threshold_raises_its_alarm_and_one_message(
     assert alarm(shared, "attention") == "ALARM"
     message = json.loads(told(f"daybook-{ENV}-attention")["Message"])
     assert (message["AlarmName"], message["NewStateValue"]) == (f"daybook-{ENV}-attention", "ALARM")
-    for each in ("promise-broken", "quarantine-full", "run-rejected", "not-fresh"):
+    for each in ("promise-broken", "quarantine-full", "run-rejected", "run-slow", "not-fresh"):
         shared.client("cloudwatch").set_alarm_state(AlarmName=f"daybook-{ENV}-{each}", StateValue="OK", StateReason="mended")
     assert alarm(shared, "attention") == "OK"
 

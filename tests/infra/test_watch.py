@@ -62,7 +62,7 @@ def test_alarms_read_metrics_that_are_told(watch: Template) -> None:
     for namespace, name, dimensions, _ in read:
         check(namespace, name, dimensions)
     assert {name for namespace, name, _, _ in read if namespace == NAMESPACE} == {
-        *("Runs", "RunSeconds", "FreshnessHours", "QuarantineShare"),
+        *("Runs", "RunSeconds", "TimesUsual", "FreshnessHours", "QuarantineShare"),
     }
 
 

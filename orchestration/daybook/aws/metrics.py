@@ -42,6 +42,9 @@ class Metric:
 
 RUNS = Metric("Runs", "Count", "Runs that ended so; one for each.", "Outcome", OUTCOMES)
 RUN_SECONDS = Metric("RunSeconds", "Seconds", "From the start of a run to its closing record, waits for retries included.")
+TIMES_USUAL = Metric(
+    "TimesUsual", "None", "A run's length over the usual one of the four weeks before, of no day of a backfill."
+)
 FRESHNESS_HOURS = Metric(
     "FreshnessHours",
     "None",  # CloudWatch knows no hours.
@@ -61,7 +64,7 @@ RUN_COST = Metric("RunCost", "None", "What a run costs on AWS, as far as it is c
 STAGE_COST = Metric("StageCost", "None", "What of it is a stage's jobs on Glue.", "Stage", STAGES)
 
 METRICS = (
-    *(RUNS, RUN_SECONDS, FRESHNESS_HOURS, QUARANTINE_SHARE, RUN_COST),
+    *(RUNS, RUN_SECONDS, TIMES_USUAL, FRESHNESS_HOURS, QUARANTINE_SHARE, RUN_COST),
     *(STAGE_SECONDS, STAGE_RETRIES, *STAGE_ENDS.values(), ROWS_IN, ROWS_OUT, ROWS_QUARANTINED, STAGE_COST),
 )
 """All there are; ``infra/watch.yaml`` uses no other of this namespace."""
@@ -96,6 +99,8 @@ def datapoints_of(run: Record) -> list[Datapoint]:
     at = parse_moment(run["ended_at"])
     place = {"Environment": run["env"]}
     points = [Datapoint(RUNS, 1, {**place, "Outcome": run["outcome"]}, at), Datapoint(RUN_SECONDS, run["seconds"], place, at)]
+    if run.get("usual_seconds"):
+        points.append(Datapoint(TIMES_USUAL, run["seconds"] / run["usual_seconds"], place, at))
     attempts = run["stages"]
     if _tells_freshness(run):
         # Of the last attempt: one before it did not come to its end.
