@@ -61,6 +61,30 @@ def test_a_killed_host_takes_its_jobs_along_and_the_next_job_has_a_new_one(own: 
 
 
 @linux
+def test_a_process_whose_parent_was_gone_before_it_could_ask_ends_too(tmp_path: Path) -> None:
+    # The process in the middle forks and ends at once; the one below waits for that, and only then asks to die with it.
+    script = (
+        "import os, sys, time\n"
+        "from daybook.warm.wire import die_with_parent\n"
+        "reading, writing = os.pipe()\n"
+        "middle = os.fork()\n"
+        "if middle == 0:\n"
+        "    parent = os.getpid()\n"
+        "    if os.fork() == 0:\n"
+        "        while os.getppid() == parent:\n"
+        "            pass\n"
+        "        die_with_parent(parent)\n"
+        "        os.write(writing, b'alive')\n"
+        "    os._exit(0)\n"
+        "os.close(writing)\n"
+        "os.waitpid(middle, 0)\n"
+        "print(os.read(reading, 5).decode() or 'gone')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("gone", "")
+
+
+@linux
 @slow
 def test_closing_a_host_ends_its_jobs(own: Scripts) -> None:
     parent = own.told(PARENT)

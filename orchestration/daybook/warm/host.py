@@ -116,6 +116,7 @@ def _serve(control: socket.socket) -> None:
                 # Whoever is asked for no more has nobody to work for; jobs die with this process.
                 return
             answers = socket.socket(fileno=descriptors[0])
+            parent = os.getpid()
             try:
                 pid = os.fork()
             except OSError as error:
@@ -130,7 +131,7 @@ def _serve(control: socket.socket) -> None:
                     other.close()
                 os.close(wakeup_read)
                 os.close(wakeup_write)
-                _become_job(request, descriptors[1])
+                _become_job(request, descriptors[1], parent)
             for each in descriptors[1:]:
                 os.close(each)
             jobs[pid] = answers
@@ -157,11 +158,11 @@ def _tell(answers: socket.socket, message: dict[str, Any]) -> bool:
     return True
 
 
-def _become_job(request: dict[str, Any], output: int) -> None:
+def _become_job(request: dict[str, Any], output: int, parent: int) -> None:
     """Run a script as ``python SCRIPT ARGUMENTS`` would, in this new process, and end it. Never returns."""
     try:
         os.setsid()
-        die_with_parent()
+        die_with_parent(parent)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         become(request, output)

@@ -39,10 +39,11 @@ def plant() -> None:
     """Fork the process that will be this job's kernel."""
     global _planted
     here, there = socket.socketpair()
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         here.close()
-        _wait(there)
+        _wait(there, parent)
     there.close()
     _planted = Seed(pid, here)
 
@@ -62,9 +63,9 @@ def uproot() -> None:
         os.waitpid(unused.pid, 0)
 
 
-def _wait(connection: socket.socket) -> None:
+def _wait(connection: socket.socket, parent: int) -> None:
     """Wait to be wanted, then be a kernel, and end. Never returns."""
-    die_with_parent()
+    die_with_parent(parent)
     request, descriptors = receive(connection)
     connection.close()
     if request is None:

@@ -55,9 +55,11 @@ def _rest(connection: socket.socket, begun: bytes, length: int) -> Optional[byte
     return begun
 
 
-def die_with_parent() -> None:
-    """Have Linux kill this process when the one that forked it is gone, however that ended."""
-    parent = os.getppid()
+def die_with_parent(parent: int) -> None:
+    """Have Linux kill this process when the one that forked it, ``parent``, is gone, however that ended.
+
+    Its pid is what it was before the fork: who asks here may already be told that of whoever takes in orphans.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
