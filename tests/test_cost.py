@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
+from daybook.archive import moment
 from daybook.cost import (
     ALL_REQUESTS,
     SMALLEST_DPU,
@@ -55,7 +56,7 @@ class Story:
 
     def add(self, kind: str, passed: float = 0, **details: Any) -> None:
         self.now += timedelta(seconds=passed)
-        self.events.append({"id": len(self.events) + 1, "timestamp": self.now, "type": kind, **details})
+        self.events.append({"id": len(self.events) + 1, "timestamp": moment(self.now.timestamp()), "type": kind, **details})
 
     def enter(self, kind: str = "Pass") -> None:
         self.add(f"{kind}StateEntered", stateEnteredEventDetails={"name": "any"})

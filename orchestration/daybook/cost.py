@@ -16,11 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from daybook.archive import Record
+from daybook.archive import Record, parse_moment
 from daybook.errors import ParamsError
 from daybook.params import explain, project_root, read_yaml
 from daybook.stages import STAGES
@@ -112,7 +112,7 @@ def used_in(events: Iterable[Mapping[str, Any]], now: datetime, execution: str) 
             stage = _stage_of(event["taskScheduledEventDetails"])
             if stage:
                 tries[stage] = tries.get(stage, 0) + 1
-                open_job = (stage, tries[stage], _moment(event["timestamp"]))
+                open_job = (stage, tries[stage], parse_moment(event["timestamp"]))
         elif kind in ("TaskSubmitFailed", "TaskStartFailed"):
             if open_job:
                 tries[open_job[0]] -= 1  # Nothing was started.
@@ -284,7 +284,7 @@ def _ended(job: tuple[str, int, datetime], event: Mapping[str, Any]) -> JobUse:
     told = _parsed(details.get("output") or details.get("cause"))
     seconds = told.get("ExecutionTime")
     if seconds is None:
-        seconds = _seconds(since, _moment(event["timestamp"]))
+        seconds = _seconds(since, parse_moment(event["timestamp"]))
     return JobUse(stage, attempt, int(seconds), Decimal(str(told.get("MaxCapacity") or SMALLEST_DPU)))
 
 
@@ -294,10 +294,6 @@ def _parsed(text: Optional[str]) -> dict[str, Any]:
     except ValueError:
         return {}  # A cause may be any text.
     return found if isinstance(found, dict) else {}
-
-
-def _moment(told: Union[str, datetime]) -> datetime:
-    return told if isinstance(told, datetime) else datetime.fromisoformat(told.replace("Z", "+00:00"))
 
 
 def _seconds(since: datetime, until: datetime) -> int:

@@ -100,7 +100,7 @@ class OpenTables:
     """Tables kept open: each is read again only once its log has gone on.
 
     A stage asks for the same tables some hundred times, and each opening reads the log from its last checkpoint on. Whether
-    a version is still the newest is two looks at objects of the log, which is never cleaned.
+    a version is still the newest is two looks at objects of the log, of which the newest entry always stays.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class OpenTables:
             self._newest[uri] = (kept[0], self._mark(uri, kept[0].version()))
 
     def dataset(self, uri: str, delta: DeltaTable) -> ds.Dataset:
-        """The files of a table that ``newest`` or ``at`` gave; footers that were read once stay in memory."""
+        """The files of a table that ``get`` gave; footers that were read once stay in memory."""
         identity, version = str(delta.metadata().id), delta.version()
         kept = self._datasets.get((uri, version))
         if kept is None or kept[0] != identity:

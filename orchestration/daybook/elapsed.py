@@ -1,8 +1,7 @@
 """How long something took, whatever is done to the wall clock meanwhile.
 
 Here: the machine's own count of seconds, which nobody can set, when something ended by that count, and what seconds were
-spent on. Not here: moments as
-records write them (``daybook.archive``), waiting and timeouts (``daybook.states``).
+spent on. Not here: moments as records write them (``daybook.archive``), waiting and timeouts (``daybook.states``).
 
 A wall clock jumps: it is set by hand, by a time server after a start with an empty battery, by a host that was asleep. What
 has begun at its word therefore ends that much later as has passed by the count, and is never over before it began.

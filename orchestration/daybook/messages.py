@@ -109,6 +109,12 @@ def why_failed(failed: Optional[Record], caught: Record) -> str:
     return f"{_state(caught) or 'The run'} failed ({caught.get('Error', 'no error was named')}): {first_line(said)[:300]}"
 
 
+def execution_link(execution: str) -> str:
+    """Where AWS shows an execution, by its ARN, to people."""
+    region = region_of(execution)
+    return f"https://{region}.console.aws.amazon.com/states/home?region={region}#/v2/executions/details/{execution}"
+
+
 def region_of(execution: str) -> str:
     """The region in an execution's ARN; empty where there is none: on a laptop it is local."""
     parts = execution.split(":")
@@ -143,7 +149,7 @@ def _places(archive: Archive, run_id: str, failed: Optional[Record], caught: Opt
         found.insert(0, f"the executed notebook: {_link(archive, f'{folder}/{page}', region)}")
     if region:
         console = f"https://{region}.console.aws.amazon.com"
-        found.append(f"the execution: {console}/states/home?region={region}#/v2/executions/details/{execution}")
+        found.append(f"the execution: {execution_link(execution)}")
         if caught:
             # The console wants a name in an address's fragment to be quoted twice, with $ for %.
             group = quote(quote(_LOGS, safe=""), safe="").replace("%", "$")

@@ -27,9 +27,6 @@ from daybook.buckets import is_bucket, obstore_options
 from daybook.errors import AlreadyThereError, StorageError
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 _TROUBLES = {

@@ -119,12 +119,16 @@ def test_metrics_that_are_not_taken_are_one_sentence(services: Services) -> None
         send_metrics(points(1))
 
 
+ASKED = {"executionArn": EXECUTION, "maxResults": 1000, "includeExecutionData": True, "reverseOrder": True}
+"""How a history is asked for: from its newest event back."""
+
+
 def test_a_history_is_read_to_its_last_page(services: Services) -> None:
     event = {"timestamp": datetime(2025, 12, 1, 2, tzinfo=timezone.utc), "type": "PassStateEntered"}
-    first = {"executionArn": EXECUTION, "maxResults": 1000}
-    services.answer("stepfunctions", "get_execution_history", {"events": [{**event, "id": 1}], "nextToken": "t"}, first)
-    services.answer("stepfunctions", "get_execution_history", {"events": [{**event, "id": 2}]}, {**first, "nextToken": "t"})
-    assert [each["id"] for each in execution_history(EXECUTION)] == [1, 2]
+    newest, oldest = {**event, "id": 3}, {**event, "id": 1}
+    services.answer("stepfunctions", "get_execution_history", {"events": [newest], "nextToken": "t"}, ASKED)
+    services.answer("stepfunctions", "get_execution_history", {"events": [oldest]}, {**ASKED, "nextToken": "t"})
+    assert [each["id"] for each in execution_history(EXECUTION)] == [1, 3]
 
 
 # The job script
@@ -225,7 +229,7 @@ def test_a_notify_that_failed_tells_nobody_itself(
 def test_on_aws_the_execution_is_asked_for_what_it_used(
     services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services.answer("stepfunctions", "get_execution_history", {"events": []}, {"executionArn": EXECUTION, "maxResults": 1000})
+    services.answer("stepfunctions", "get_execution_history", {"events": []}, ASKED)
     _, seen = call(monkeypatch, archive, closed(None, "SKIPPED"), "--execution_arn", EXECUTION)
     assert list(seen["history"]()) == []
 
@@ -267,7 +271,7 @@ def test_a_history_that_is_not_told_leaves_an_estimate_and_a_closed_run(
 
 def test_a_history_that_is_told_is_what_the_run_costs(archive: Archive, home: Path) -> None:
     archive.start_named_run(RUN, {"env": "local"})
-    at = datetime(2025, 12, 1, 2, tzinfo=timezone.utc)
+    at = "2025-12-01T02:00:00.000Z"
     told = {"output": json.dumps({"ExecutionTime": 3600, "MaxCapacity": 1.0})}
     events = [
         {"type": "TaskStateEntered", "timestamp": at},

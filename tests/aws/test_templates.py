@@ -32,7 +32,7 @@ def test_a_stack_comes_after_those_whose_exports_it_uses() -> None:
 
 
 def test_every_parameter_without_a_default_is_said_by_params_or_asked_for_once() -> None:
-    values = values_of(load_settings("prod"), {}, {"CodePrefix": "releases/0123/", "BundleUri": "s3://code/b.zip"})
+    values = {**values_of(load_settings("prod"), {}), "CodePrefix": "releases/0123/", "BundleUri": "s3://code/b.zip"}
     missing = {
         name
         for template in read_templates()
@@ -44,7 +44,7 @@ def test_every_parameter_without_a_default_is_said_by_params_or_asked_for_once()
 
 def test_places_of_params_name_the_buckets() -> None:
     settings = load_settings("prod", {"landing": "s3://files/from/the/shop"})
-    found = values_of(settings, {}, {})
+    found = values_of(settings, {})
     assert (found["LakeBucket"], found["ArchiveBucket"], found["LandingBucket"]) == (
         "daybook-prod-lake",
         "daybook-prod-archive",
@@ -62,17 +62,17 @@ def test_places_of_params_name_the_buckets() -> None:
 )
 def test_places_that_the_templates_do_not_make_are_refused(overrides: dict[str, str], said: str) -> None:
     with pytest.raises(ParamsError, match=re.escape(said)):
-        values_of(load_settings("prod", overrides), {}, {})
+        values_of(load_settings("prod", overrides), {})
 
 
 def test_what_the_command_line_gives_is_stronger_than_params_and_the_template() -> None:
-    values = values_of(load_settings("prod"), {"CodeBucket": "other-code", "LatencyHours": "30"}, {})
+    values = values_of(load_settings("prod"), {"CodeBucket": "other-code", "LatencyHours": "30"})
     assert values["CodeBucket"] == "other-code"
     assert given_to(read_template("watch"), values)["LatencyHours"] == "30"
 
 
 def test_nothing_is_late_where_nothing_is_started_by_the_clock() -> None:
-    values = values_of(load_settings("prod"), {}, {})
+    values = values_of(load_settings("prod"), {})
     assert given_to(read_template("watch"), values)["Nightly"] == "ENABLED"
     assert "Nightly" not in values
 
@@ -80,7 +80,7 @@ def test_nothing_is_late_where_nothing_is_started_by_the_clock() -> None:
 def test_a_bare_off_of_yaml_is_off(project) -> None:
     project.replace("params/prod.yaml", "  parameters:", "  parameters:\n    ObjectLock: off\n    Schedules: DISABLED\n   ")
     project.replace("params/prod.yaml", "    # of the templates", "# of the templates")
-    values = values_of(load_settings("prod"), {}, {})
+    values = values_of(load_settings("prod"), {})
     assert (values["ObjectLock"], values["Schedules"], values["Nightly"]) == ("off", "DISABLED", "DISABLED")
 
 

@@ -504,11 +504,15 @@ def test_who_deploys_may_do_what_the_commands_call_and_nothing_else() -> None:
     assert set(re.findall(r'(?:account\.client|_client)\(\s*"([a-z0-9-]+)"', source)) == {service for service, _ in COMMANDS}
     called = set(re.findall(r"\b(?:client|_client|s3|sqs|sts|client\(\"[a-z0-9-]+\"\))\.([a-z_]+)\(", source))
     called |= set(re.findall(r'get_paginator\("([a-z_]+)"\)', source))
+    smoke = (PACKAGE / "aws" / "smoke.py").read_text(encoding="utf-8")
+    called |= {THROUGH_EXECUTIONS[name] for name in re.findall(r"\bexecutions\.([a-z_]+)\(", smoke)}
     assert called - {"client", "get_paginator"} == {method for _, method in COMMANDS}
     needed = set(DEPLOYER_BESIDES).union(*COMMANDS.values(), *WRANGLER.values())
     assert allowed(Template("deployer"), "Deployer") == needed
 
 
+THROUGH_EXECUTIONS = {"start": "start_execution", "find": "describe_execution"}
+"""What who deploys asks of Step Functions for a smoke run, by the method that asks."""
 RUNNING = PACKAGE / "aws" / "executions.py"
 """What asks Step Functions for those who run dates; no stack makes a role for them, whom the account knows already."""
 RUNNERS = {

@@ -44,6 +44,10 @@ class Account:
     caller: str
     partition: str
 
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of something in this account and region."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.number}:{resource}"
+
     def client(self, service: str) -> Any:
         """A client of boto3 that gives up on a service which does not answer, rather than trying for minutes."""
         return _client(service, self.region)

@@ -18,7 +18,7 @@ from daybook.aws.runs import close_lost
 from daybook.backfills import Plan, close_backfill, read_backfill, results, start_backfill, write_backfill_history
 from daybook.errors import DaybookError, UsageError
 from daybook.params import Settings
-from daybook.states import Clock, SystemClock
+from daybook.states import Clock, SystemClock, line_of
 
 
 def start_dates(settings: Settings, executions: Executions, plan: Plan, *, parallel: int, fail_fast: bool) -> str:
@@ -87,7 +87,7 @@ def follow_dates(
 ) -> Record:
     """Wait for the end of a backfill and return its closing record. Whoever stops following stops nothing else."""
     follower = Follower(executions, "backfill", backfill_id, listener, day_listener, clock or SystemClock())
-    return _close(settings, executions, backfill_id, follower.follow(), _lines(follower))
+    return _close(settings, executions, backfill_id, follower.follow(), b"".join(map(line_of, follower.events)))
 
 
 def follow_catch_up(
@@ -145,8 +145,3 @@ def _common(settings: Settings, executions: Executions) -> dict[str, Any]:
         "archive": archive_input(settings.archive),
         "daily": executions.machine_arn("daily"),
     }
-
-
-def _lines(follower: Follower) -> bytes:
-    dumped = (json.dumps(event, default=str, separators=(",", ":"), ensure_ascii=False) for event in follower.events)
-    return "".join(f"{line}\n" for line in dumped).encode()

@@ -21,6 +21,7 @@ from typing import Any, Optional
 from daybook.archive import moment
 from daybook.aws.account import Account, asking, connect
 from daybook.errors import AwsError
+from daybook.messages import execution_link
 from daybook.params import Settings
 
 RUNNING = ("RUNNING", "PENDING_REDRIVE")
@@ -69,17 +70,14 @@ class Executions:
 
     def machine_arn(self, machine: str) -> str:
         """The ARN of a state machine: daily, backfill, catch-up."""
-        account = self._account
-        return f"arn:{account.partition}:states:{account.region}:{account.number}:stateMachine:daybook-{self.env}-{machine}"
+        return self._account.arn("states", f"stateMachine:daybook-{self.env}-{machine}")
 
     def arn(self, machine: str, name: str) -> str:
         return f"{self.machine_arn(machine).replace(':stateMachine:', ':execution:')}:{name}"
 
     def console_link(self, machine: str, name: str) -> str:
         """Where AWS shows the execution to people."""
-        region = self._account.region
-        place = f"https://{region}.console.aws.amazon.com/states/home?region={region}"
-        return f"{place}#/v2/executions/details/{self.arn(machine, name)}"
+        return execution_link(self.arn(machine, name))
 
     def start(self, machine: str, name: str, given: dict[str, Any]) -> None:
         """Start an execution; ``NameTakenError`` where its name is taken, whoever has it and whatever became of it."""

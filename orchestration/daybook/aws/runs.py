@@ -9,7 +9,6 @@ once, in the archive and in Step Functions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Callable, Optional
@@ -22,7 +21,7 @@ from daybook.errors import DateHeldError, DaybookError, UsageError
 from daybook.execution import close_run
 from daybook.params import Settings
 from daybook.stages import run_date_of, run_name
-from daybook.states import Clock, SystemClock
+from daybook.states import Clock, SystemClock, line_of
 from daybook.stewardship import Start
 
 _STARTING = timedelta(minutes=10)
@@ -161,7 +160,6 @@ def _close(settings: Settings, run_id: str, before: int, ended: Found, events: I
     known = archive.history(run_id)
     if [each.get("timestamp") for each in known] == [each["timestamp"] for each in events]:
         events = []  # Somebody else who followed it has put them there.
-    lines = "".join(json.dumps(event, default=str, separators=(",", ":"), ensure_ascii=False) + "\n" for event in events)
     return close_ended(
         settings,
         run_id,
@@ -169,5 +167,5 @@ def _close(settings: Settings, run_id: str, before: int, ended: Found, events: I
         status=ended.status,
         error=ended.error,
         stopped=STOPPED,
-        history=lines.encode(),
+        history=b"".join(map(line_of, events)),
     )

@@ -6,10 +6,11 @@ once the run is on record. Nothing is told that has not been searched for person
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daybook.archive import Record
+from daybook.aws.executions import Pages
 from daybook.aws.metrics import NAMESPACE, Datapoint
 from daybook.errors import TellingError
 from daybook.messages import Message, body, subject
@@ -51,18 +52,11 @@ def send_metrics(points: Sequence[Datapoint]) -> None:
         ) from error
 
 
-def execution_history(execution_arn: str) -> Iterator[Mapping[str, Any]]:
-    """The events of an execution so far, oldest first. Raises botocore's errors."""
+def execution_history(execution_arn: str) -> list[Mapping[str, Any]]:
+    """The events of an execution so far, oldest first. Raises ``AwsError``."""
     import boto3
 
-    client = boto3.client("stepfunctions", config=_patiently())
-    asked: dict[str, Any] = {"executionArn": execution_arn, "maxResults": 1000}
-    while True:
-        page = client.get_execution_history(**asked)
-        yield from page["events"]
-        if not page.get("nextToken"):
-            return
-        asked["nextToken"] = page["nextToken"]
+    return list(Pages(boto3.client("stepfunctions", config=_patiently()), execution_arn).read())
 
 
 def _patiently() -> Any:

@@ -75,9 +75,9 @@ def read_templates() -> list[Template]:
     return [read_template(name) for name in STACKS]
 
 
-def values_of(settings: Settings, given: Mapping[str, str], release: Mapping[str, str]) -> dict[str, str]:
+def values_of(settings: Settings, given: Mapping[str, str]) -> dict[str, str]:
     """What the templates' parameters are in a deployment: what its places say, ``deployment.parameters`` in its params file,
-    what the release says (``CodePrefix``, ``BundleUri``), and on top what the command line gave.
+    and on top what the command line gave; all but a release's (``CodePrefix``, ``BundleUri``).
 
     Raises ``ParamsError`` where params do not fit what the templates make.
     """
@@ -98,7 +98,7 @@ def values_of(settings: Settings, given: Mapping[str, str], release: Mapping[str
     if "Nightly" not in values and "Schedules" in values:
         # Where nothing is started by the clock, nothing is late.
         values["Nightly"] = values["Schedules"]
-    return {**values, **release, **given}
+    return {**values, **given}
 
 
 def require_known(values: Iterable[str], templates: Iterable[Template]) -> None:

@@ -62,7 +62,7 @@ def deploy(
             raise UsageError(f"--stack {name} is not one of infra/: {', '.join(STACKS)}.")
     day = parse_run_date(smoke) if smoke else None
     templates = [read_template(name) for name in STACKS if not stack or name in stack]
-    values = values_of(settings, given, {})
+    values = values_of(settings, given)
     account = connect(_region(settings), f"daybook deploy --env {env}")
     print(f"Account {account.number}, region {account.region}, as {account.caller}")
 
@@ -200,6 +200,7 @@ def _upload(account: "Account", release: "Release") -> None:
 
 
 def _smoke(account: "Account", settings: Settings, day: date) -> None:
+    from daybook.aws.executions import Executions
     from daybook.aws.smoke import run_date
 
     began = time.monotonic()
@@ -208,8 +209,9 @@ def _smoke(account: "Account", settings: Settings, day: date) -> None:
         print(f"  {time.monotonic() - began:5.0f} s  {status}", flush=True)
 
     print(f"Running {day} ...", flush=True)
-    ended = run_date(account, settings, day, wait)
-    print(f"{ended.run_id} ended {ended.status}{f': {ended.reason}' if ended.reason else ''}")
+    ended = run_date(Executions(settings, account), settings, day, wait)
+    reason = ": ".join(filter(None, (ended.error, " ".join((ended.cause or "").split()))))
+    print(f"{ended.name} ended {ended.status}{f': {reason}' if reason else ''}")
     if ended.status != "SUCCEEDED":
         raise typer.Exit(EXIT_FAILED)
 

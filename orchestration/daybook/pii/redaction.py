@@ -30,18 +30,8 @@ _FORMAT = ("kernelspec", "language_info", "tags", "output_type", "name", "execut
 """Keys of a notebook's metadata, a cell's and an output whose values are the format's own words."""
 _FACTS = (
     *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "started_at"),
-    *(
-        "ended_at",
-        "seconds",
-        "usual_seconds",
-        "rows",
-        "peak_memory_bytes",
-        "tables_read",
-        "tables_written",
-        "code",
-        "state_machine",
-        "engine",
-    ),
+    *("ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written", "code"),
+    *("state_machine", "engine"),
     *("python", "notebook", "html", "redactions", "fingerprint", "cost", "requests", "phases", "table_seconds"),
 )
 """Keys of a record whose values are Daybook's own: they are never a person's, and readers rely on them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from daybook.states.clock import Clock, FakeClock, SystemClock
 from daybook.states.definition import StateMachine
 from daybook.states.execution import Execution, resume_execution, run_execution
-from daybook.states.history import details_of, is_executing, read_events
+from daybook.states.history import details_of, is_executing, line_of, read_events
 from daybook.states.model import Finding
 from daybook.states.rules import lint
 from daybook.states.tasks import Heartbeat, TaskError, TaskService, TaskTimeout
@@ -27,6 +27,7 @@ __all__ = [
     "TaskTimeout",
     "details_of",
     "is_executing",
+    "line_of",
     "lint",
     "read_events",
     "resume_execution",

@@ -89,7 +89,7 @@ class Journal:
         ``StorageError`` where the disk is full: what there is of the line is as good as torn by a kill, and the journal can
         be resumed.
         """
-        line = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        line = line_of(event)
         start = self._entries[-1].end if self._entries else 0
         with writing(self._path, "resume the execution"):
             os.ftruncate(self._descriptor, start)
@@ -102,6 +102,11 @@ class Journal:
     def close(self) -> None:
         """Close the file and let go of its lock."""
         os.close(self._descriptor)
+
+
+def line_of(event: Mapping[str, Any]) -> bytes:
+    """An event as histories hold it: JSON on one line."""
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 class Halted(Exception):

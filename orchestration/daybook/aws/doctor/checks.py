@@ -46,7 +46,7 @@ class Patient:
 
     def arn(self, service: str, resource: str) -> str:
         """The ARN of something in this account and region."""
-        return f"arn:{self.account.partition}:{service}:{self.account.region}:{self.account.number}:{resource}"
+        return self.account.arn(service, resource)
 
     def named(self, template: str, kind: str, key: str) -> dict[str, str]:
         """By logical id, what resources of a type are called in this deployment: what the template says under ``key``."""

@@ -23,7 +23,7 @@ def _now() -> datetime:
 def examine(account: Account, settings: Settings, now: Clock = _now) -> Iterator[Check]:
     """Ask everything, an answer at a time: AWS is slow to answer all of it. Raises ``ParamsError`` where params do not fit."""
     templates = read_templates()
-    values = values_of(settings, {}, {})
+    values = values_of(settings, {})
     for template in templates:
         values.update(_parameters(account, template, settings.env))
     patient = Patient(account, settings, {each.name: each for each in templates}, values)
