@@ -26,11 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from daybook.archive import Archive, Record, first_line
 from daybook.errors import DaybookError, TellingError
-from daybook.execution import History, run_stage
+from daybook.execution import run_stage
 from daybook.messages import region_of
 from daybook.params import load_settings, parse_run_date
 from daybook.phases import process_start
 from daybook.pii.redaction import Redactor
+from daybook.run_records import History
 from daybook.stages import STAGES
 from daybook.storage import trouble, unwritable
 

@@ -1,4 +1,4 @@
-"""Attempts of a stage: parameters checked before a kernel starts, and records of attempts whose process is gone."""
+"""Attempts of a stage: stopped before anything is written, or on record whatever became of their process."""
 
 from __future__ import annotations
 
@@ -8,63 +8,30 @@ import os
 import re
 import subprocess
 import sys
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, Callable
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_output
 
 from daybook.archive import Archive, parse_moment
+from daybook.attempts import close_abandoned
 from daybook.errors import NotebookError, ParamsError, StorageError, UsageError
-from daybook.execution import check_parameters, close_abandoned, close_run, declared_parameters, run_stage
+from daybook.execution import run_stage
 from daybook.params import load_settings
 from daybook.pii import load_keys
 from daybook.provenance import fingerprint
 from daybook.report import build_site
-from daybook.stages import RESULT_MIME, run_date_of
+from daybook.run_records import close_run
+from daybook.stages import RESULT_MIME
 
 from .conftest import Disks, Killed, Killer
 from .runs.shop import call
+from .small_notebooks import notebook
 
 RUN = "daily-2025-11-30-1"
-
-
-def notebook(parameters: str = 'env = "local"\nrows = 1', **metadata: Any) -> nbformat.NotebookNode:
-    cell = new_code_cell(parameters, metadata={"tags": ["parameters"], **metadata})
-    return new_notebook(cells=[new_markdown_cell("# Title"), cell, new_code_cell("print(env)")])
-
-
-def test_parameters_are_read_with_their_defaults() -> None:
-    assert declared_parameters(notebook(), "n.ipynb") == {"env": "local", "rows": 1}
-
-
-def test_a_notebook_without_a_parameters_cell_is_refused() -> None:
-    with pytest.raises(NotebookError, match=r"n\.ipynb has 0 cells tagged 'parameters'; it needs one, the first code cell\."):
-        declared_parameters(new_notebook(cells=[new_code_cell("x = 1")]), "n.ipynb")
-
-
-def test_a_parameters_cell_that_is_not_the_first_code_cell_is_refused() -> None:
-    late = notebook()
-    late.cells.insert(0, new_code_cell("import os"))
-    with pytest.raises(NotebookError, match="the first code cell"):
-        declared_parameters(late, "n.ipynb")
-
-
-def test_a_parameters_cell_that_computes_is_refused() -> None:
-    with pytest.raises(NotebookError, match="may only hold lines such as name = 'text'"):
-        declared_parameters(notebook("env = open('x').read()"), "n.ipynb")
-
-
-def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(NotebookError, match=r"n\.ipynb has no parameter 'evn'; its parameters are: env, rows\."):
-        check_parameters(notebook(), "n.ipynb", {"evn": "local"})
-
-
-def test_a_mistyped_parameter_is_refused() -> None:
-    with pytest.raises(NotebookError, match=r"n\.ipynb: parameter rows is '1', a str, where a int is wanted\."):
-        check_parameters(notebook(), "n.ipynb", {"rows": "1"})
 
 
 def test_an_unknown_parameter_stops_a_stage_before_anything_is_written(home: Path) -> None:
@@ -144,50 +111,6 @@ def test_a_runs_record_holds_its_attempts_code_and_state_machine(home: Path, tmp
     assert record["state_machine"]["file"] == "daily.asl.json"
     assert len(record["code"]["lock_sha256"]) == 64
     assert record["fingerprint"] == fingerprint(load_settings("local"))
-
-
-def good_runs(archive: Archive, lengths: dict[int, float], **said: Any) -> None:
-    """Closed runs of so many days before the run's, of these lengths in seconds."""
-    day = run_date_of(RUN)
-    for back, seconds in lengths.items():
-        run_date = day - timedelta(days=back)
-        run_id = archive.start_run(run_date, {"env": "local"})
-        record = {"record": "run", "run_id": run_id, "run_date": str(run_date), "outcome": "SUCCEEDED", "seconds": seconds}
-        archive.write_run({**record, "stages": [], **said})
-
-
-def test_a_run_is_told_how_long_those_of_the_four_weeks_before_usually_took(home: Path) -> None:
-    archive = Archive(str(home / "archive"))
-    good_runs(archive, {**{back: 60.0 + back for back in (1, 2, 3, 4, 5, 27, 28)}, 29: 1000.0})
-    good_runs(archive, dict.fromkeys((6, 7, 8), 2000.0), outcome="FAILED")
-    good_runs(archive, dict.fromkeys((9, 10, 11), 2000.0), part_of="backfill-1")
-    archive.start_named_run(RUN, {"env": "local"})
-    assert close_run(archive, load_settings("local"), RUN, "FAILED", [])["usual_seconds"] == 64.0
-
-
-def test_too_few_runs_say_nothing_of_what_is_usual_and_a_day_of_a_backfill_is_not_held_to_it(home: Path) -> None:
-    archive = Archive(str(home / "archive"))
-    good_runs(archive, dict.fromkeys(range(1, 7), 60.0))
-    archive.start_named_run(RUN, {"env": "local"})
-    assert close_run(archive, load_settings("local"), RUN, "FAILED", [])["usual_seconds"] is None
-    good_runs(archive, {7: 60.0})
-    for number, said, usual in ((2, {}, 60.0), (3, {"part_of": "backfill-1"}, None)):
-        run_id = RUN[:-1] + str(number)
-        archive.start_named_run(run_id, {"env": "local", **said})
-        assert close_run(archive, load_settings("local"), run_id, "FAILED", [])["usual_seconds"] == usual
-
-
-@pytest.mark.parametrize("name", ["db_password", "apiKey", "token"])
-def test_a_parameter_that_looks_like_a_secret_is_refused_and_its_value_is_not_said(name: str) -> None:
-    with pytest.raises(NotebookError, match=rf"n\.ipynb: parameter '{name}' looks like a secret, and only names") as declared:
-        declared_parameters(notebook(f'{name} = "hunter2"'), "n.ipynb")
-    with pytest.raises(NotebookError, match="looks like a secret") as given:
-        check_parameters(notebook(), "n.ipynb", {name: "hunter2"})
-    assert "hunter2" not in f"{declared.value} {given.value}"
-
-
-def test_a_name_of_a_secret_is_a_parameter_like_any_other() -> None:
-    assert declared_parameters(notebook('db_secret_name = "shop/db"'), "n.ipynb") == {"db_secret_name": "shop/db"}
 
 
 def test_a_secret_stops_a_stage_before_anything_is_written(home: Path) -> None:

@@ -10,7 +10,7 @@ import sqlglot
 from nbformat import NotebookNode
 
 from daybook.contracts import load_tables
-from daybook.execution import declared_parameters, notebook_path
+from daybook.parameters import declared_parameters, notebook_path
 from daybook.stages import STAGES
 
 

@@ -19,10 +19,10 @@ from daybook import openlineage
 from daybook.archive import Archive
 from daybook.contracts import load_tables
 from daybook.errors import ArchiveError
-from daybook.execution import close_run
 from daybook.lake import Lake
 from daybook.openlineage import as_lines, dataset_name, post_events, run_events, table_uri
 from daybook.params import Settings, load_settings
+from daybook.run_records import close_run
 
 RUN = "daily-2025-11-30-1"
 SILVER_ORDERS = {
@@ -398,7 +398,7 @@ def test_an_endpoint_that_cannot_be_reached_is_a_warning_and_no_fault_of_the_run
     endpoint.answer = 503
     record = close_run(archive, load_settings("local", {"openlineage_url": url_of(endpoint)}), RUN, "SUCCEEDED", [])
     assert record["outcome"] == archive.run(RUN)["outcome"] == "SUCCEEDED"
-    (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution"]
+    (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.run_records"]
     assert warning.startswith(f"{RUN}: The lineage events did not get to {url_of(endpoint).split('/')[2]} (HTTP Error 503")
     assert archive.store.exists(f"{archive.folder(RUN)}/openlineage.jsonl")
 
@@ -409,8 +409,8 @@ def test_a_record_that_no_events_can_be_made_of_is_a_warning_and_no_fault_of_the
     def fail(*_: Any) -> None:
         raise KeyError("somebody@example.org")
 
-    monkeypatch.setattr("daybook.execution.run_events", fail)
+    monkeypatch.setattr("daybook.run_records.run_events", fail)
     close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
     assert archive.run(RUN)["outcome"] == "SUCCEEDED"
-    (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution"]
+    (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.run_records"]
     assert warning == f"{RUN}: no lineage events were made (KeyError)."

@@ -17,8 +17,8 @@ from daybook.contracts import LAYERS, read_contract
 from daybook.cost import load_prices, price_tables
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, DaybookError
-from daybook.execution import check_parameters, declared_parameters, notebook_path
 from daybook.lake import Lake
+from daybook.parameters import check_parameters, declared_parameters, notebook_path
 from daybook.params import environments, load_settings, project_root, require_own_lake
 from daybook.quality.trial import try_landing, try_table
 from daybook.sources import load_source, source_names

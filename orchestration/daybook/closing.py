@@ -1,7 +1,7 @@
 """What becomes of a run's record once its execution has ended, and of what is left to do of one that failed.
 
 Here: those, wherever the execution was: on this machine or on AWS. Not here: executing (``daybook.laptop``, ``daybook.aws``),
-what a closing record holds (``daybook.execution``).
+what a closing record holds (``daybook.run_records``).
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Optional
 
 from daybook.archive import Archive, Record, describe_failure
+from daybook.attempts import close_abandoned
 from daybook.errors import UsageError
-from daybook.execution import close_abandoned, close_run
 from daybook.params import Settings
+from daybook.run_records import close_run
 from daybook.stages import STAGES, run_date_of
 
 ABORTED = "ABORTED"

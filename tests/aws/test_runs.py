@@ -13,9 +13,9 @@ from daybook.archive import Archive
 from daybook.aws.executions import archive_input
 from daybook.aws.runs import judged, resume_day, start_day
 from daybook.errors import AwsError, DateHeldError, UsageError
-from daybook.execution import close_run
 from daybook.homes import start_of
 from daybook.params import Settings, load_settings
+from daybook.run_records import close_run
 from daybook.stewardship import Start
 
 DAY = date(2025, 11, 30)

@@ -13,12 +13,12 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-import daybook.execution
 from daybook.archive import Archive, Record
 from daybook.aws.metrics import RUN_SECONDS, Datapoint
 from daybook.aws.telling import execution_history, send_message, send_metrics
 from daybook.errors import TellingError
 from daybook.params import load_settings, project_root
+from daybook.run_records import close_run
 
 sys.path.insert(0, str(project_root() / "orchestration"))
 import glue_job
@@ -262,9 +262,7 @@ def test_a_history_that_is_not_told_leaves_an_estimate_and_a_closed_run(
     def refused() -> Any:
         raise PermissionError("no")
 
-    run = daybook.execution.close_run(
-        archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=refused
-    )
+    run = close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=refused)
     assert run["cost"]["basis"] == "estimated"
     assert "its history was not told (PermissionError)" in caplog.text
 
@@ -282,9 +280,7 @@ def test_a_history_that_is_told_is_what_the_run_costs(archive: Archive, home: Pa
         },
         {"type": "TaskSucceeded", "timestamp": at, "taskSucceededEventDetails": told},
     ]
-    run = daybook.execution.close_run(
-        archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=lambda: events
-    )
+    run = close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=lambda: events)
     assert run["cost"]["basis"] == "measured"
     assert run["cost"]["jobs"] == [
         {"stage": "ingest", "attempt": 1, "seconds": 3600, "dpu": "1.0", "amount": "0.44000000", "execution": EXECUTION}
@@ -295,4 +291,4 @@ def test_a_history_that_is_told_is_what_the_run_costs(archive: Archive, home: Pa
 def test_a_deployment_without_prices_has_no_costs(archive: Archive, home: Path) -> None:
     archive.start_named_run(RUN, {"env": "local"})
     settings = load_settings("local").model_copy(update={"prices": None})
-    assert daybook.execution.close_run(archive, settings, RUN, "FAILED", ["so"])["cost"] is None
+    assert close_run(archive, settings, RUN, "FAILED", ["so"])["cost"] is None

@@ -10,8 +10,8 @@ import pytest
 
 from daybook.contracts import LAYERS, load_tables
 from daybook.engines import DuckDBEngine
-from daybook.execution import notebook_path
 from daybook.lake import Lake
+from daybook.parameters import notebook_path
 
 
 def queries_of(stage: str) -> dict[str, str]:

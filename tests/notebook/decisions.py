@@ -17,9 +17,9 @@ from daybook.archive import Archive
 from daybook.cli import main
 from daybook.demo import Summary, generate
 from daybook.engines import DuckDBEngine
-from daybook.execution import notebook_path
 from daybook.lake import Lake
 from daybook.notebook import stage as stages
+from daybook.parameters import notebook_path
 from daybook.params import Settings, load_settings
 
 from ..sessions import Session

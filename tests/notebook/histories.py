@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from daybook.contracts import load_table, load_tables
 from daybook.engines import DuckDBEngine
-from daybook.execution import notebook_path
 from daybook.lake import Lake
 from daybook.notebook import aggregate, dates, publishing, quality, transform
 from daybook.notebook.stage import Stage
+from daybook.parameters import notebook_path
 from daybook.params import load_settings
 from daybook.sources import load_source
 

@@ -20,9 +20,10 @@ import pytest
 
 from daybook.archive import Archive
 from daybook.demo import generate
-from daybook.execution import close_run, run_stage
+from daybook.execution import run_stage
 from daybook.params import load_settings
 from daybook.pii.redaction import Redactor
+from daybook.run_records import close_run
 from daybook.stages import STAGES
 
 from .shop import Home, call, copy_project, local_params, put_before_last_cell

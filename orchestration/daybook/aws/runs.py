@@ -18,8 +18,8 @@ from daybook.aws.executions import REDRIVABLE_STATUS, Executions, Found, NameTak
 from daybook.aws.follow import Follower, Listener
 from daybook.closing import close_ended, require_failed, rest_of
 from daybook.errors import DateHeldError, DaybookError, UsageError
-from daybook.execution import close_run
 from daybook.params import Settings
+from daybook.run_records import close_run
 from daybook.stages import run_date_of, run_name
 from daybook.states import Clock, SystemClock, line_of
 from daybook.stewardship import Start

@@ -17,11 +17,11 @@ from typing import Any, Callable, Optional
 from daybook.archive import LOST, Archive, Record
 from daybook.closing import close_ended, require_failed, rest_of
 from daybook.errors import DateHeldError, UsageError
-from daybook.execution import close_run
 from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.locks import DateLock
 from daybook.params import Settings, daybook_home
 from daybook.provenance import state_machine_path
+from daybook.run_records import close_run
 from daybook.stages import STAGES, run_date_of
 from daybook.states import (
     Clock,

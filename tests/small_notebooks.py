@@ -1,0 +1,13 @@
+"""A notebook small enough to read, as stages have theirs: a title, a cell of parameters, a cell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+
+def notebook(parameters: str = 'env = "local"\nrows = 1', **metadata: Any) -> nbformat.NotebookNode:
+    cell = new_code_cell(parameters, metadata={"tags": ["parameters"], **metadata})
+    return new_notebook(cells=[new_markdown_cell("# Title"), cell, new_code_cell("print(env)")])
