@@ -36,6 +36,7 @@ ORDER = [
     "sources",
     "delta",
     "evolution",
+    "properties",
     "lake",
     "versions",
     "publication",

@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
 import pyarrow as pa
@@ -29,11 +28,16 @@ from daybook.delta import OpenTables, dataset_of, open_delta, opened, with_colum
 from daybook.elapsed import Shares
 from daybook.errors import LakeError
 from daybook.evolution import contract_of, lacking_columns, misfit
+from daybook.properties import (
+    configuration_now,
+    configure,
+    lacking_properties,
+    restrict_folder,
+    table_configuration,
+)
 from daybook.storage import Store, trouble, unwritable
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
-RESTRICTED = ("bronze", "quarantine")
-"""The layers with raw values of persons."""
 PARTITION = "run_date"
 """What all tables but silver and gold are partitioned by: the business date whose run wrote the rows."""
 MANY_FILES = 16
@@ -190,10 +194,10 @@ class Lake:
             if lacking:
                 delta.alter.add_columns(lacking, commit_properties=self.signed())
             # Also where another writer has added them and not yet said so: no row is written before.
-            configure(delta, _configuration_now(delta, table), self.signed())
+            configure(delta, configuration_now(delta, table), self.signed())
 
         delta = self._open(table, own=True)
-        if delta is not None and (lacking_columns(delta, schema) or _unset(delta, _configuration_now(delta, table))):
+        if delta is not None and (lacking_columns(delta, schema) or lacking_properties(delta, configuration_now(delta, table))):
             self.commit(table, run)
 
     def write_candidate(self, table: str, rows: pa.Table) -> None:
@@ -332,54 +336,6 @@ class Lake:
 def unwritten(table: str, uri: str, error: Exception) -> LakeError:
     """The sentence for a table that could not be written: nothing of the commit is in it."""
     return LakeError(f"{table} at {unwritable(uri, error)}")
-
-
-def pseudonym_columns() -> frozenset[str]:
-    """Names of columns that hold pseudonyms, in whatever table: those that a contract classifies so."""
-    return frozenset(name for layer in LAYERS for table in load_tables(layer).values() for name in table.pseudonyms)
-
-
-def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
-    """The Delta properties of a table: what is personal leaves no smallest and largest value in the log, which outlives it.
-
-    Tables of raw values say that they are restricted, for whoever hands out rights by table. No log is cleaned by whoever
-    happens to write (delta-rs does so after 30 days): versions that runs have on record would go (``daybook.vacuum``).
-    A checkpoint every ten commits, as Delta has it, for each stage opens its tables anew (delta-rs waits for a hundred).
-    """
-    kept = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10"}
-    if table.split(".")[0] in RESTRICTED:
-        return {**kept, "daybook.restricted": "true", "delta.dataSkippingNumIndexedCols": "0"}
-    plain = [name for name in schema.names if name not in pseudonym_columns()]
-    if len(plain) == len(schema.names):
-        return kept
-    if not plain:
-        return {**kept, "delta.dataSkippingNumIndexedCols": "0"}
-    return {**kept, "delta.dataSkippingStatsColumns": ",".join(plain)}
-
-
-def configure(delta: DeltaTable, properties: dict[str, str], commit: Optional[CommitProperties] = None) -> None:
-    """Give a table the properties that it lacks; a commit of its own, where there are any."""
-    lacking = _unset(delta, properties)
-    if lacking:
-        delta.alter.set_table_properties(lacking, raise_if_not_exists=False, commit_properties=commit)
-
-
-def _unset(delta: DeltaTable, properties: dict[str, str]) -> dict[str, str]:
-    has = delta.metadata().configuration
-    return {name: value for name, value in properties.items() if has.get(name) != value}
-
-
-def _configuration_now(delta: DeltaTable, table: str) -> dict[str, str]:
-    """The properties of a table with the columns that it has now."""
-    return table_configuration(table, pa.schema(delta.schema().to_arrow()))
-
-
-def restrict_folder(uri: str, table: str) -> None:
-    """On a laptop, let only the owner into the folder of a layer with raw values; a bucket's policy is its owner's."""
-    if table.split(".")[0] in RESTRICTED and "://" not in uri:
-        folder = Path(uri).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
 
 
 def overwrite(delta: DeltaTable, rows: pa.Table, predicate: Optional[str], commit: CommitProperties) -> None:

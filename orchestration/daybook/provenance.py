@@ -24,7 +24,7 @@ BUNDLE_MANIFEST = "bundle.json"
 """The file, at the root of an unpacked bundle, that says what the bundle was built from."""
 
 DECIDING = (
-    *("contracts", "engines", "delta", "evolution", "lake", "versions", "publication"),
+    *("contracts", "engines", "delta", "evolution", "properties", "lake", "versions", "publication"),
     *("sources.spec", "sources.files", "sources.mapping"),
     *("quality.rules", "quality.checks", "quality.verdicts", "quality.history"),
     *("erasure.withholding", "erasure.people", "erasure.blanks"),

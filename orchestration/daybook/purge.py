@@ -23,7 +23,8 @@ from daybook.archive import UNDER_WAY, Archive, parse_moment
 from daybook.buckets import delta_options
 from daybook.delta import dataset_of, opened
 from daybook.errors import LakeError, UsageError
-from daybook.lake import SCHEMAS, configure, table_configuration, unwritten
+from daybook.lake import SCHEMAS, unwritten
+from daybook.properties import configure, table_configuration
 from daybook.storage import Listed, Store, trouble
 
 _COMMIT_TRIES = 10

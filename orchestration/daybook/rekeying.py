@@ -17,8 +17,8 @@ import pyarrow as pa
 from deltalake import DeltaTable, Transaction
 
 from daybook.errors import StageError
-from daybook.lake import pseudonym_columns
 from daybook.pii import Keys, add_key, carried, load_keys
+from daybook.properties import pseudonym_columns
 from daybook.purge import (
     StoredTable,
     bring_up_to_date,

@@ -10,7 +10,8 @@ import yaml
 
 from daybook.aws.catalogue import athena_type, render
 from daybook.contracts import LAYERS, load_tables
-from daybook.lake import RESTRICTED, Lake
+from daybook.lake import Lake
+from daybook.properties import RESTRICTED
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "infra" / "catalogue.yaml"
 

@@ -51,7 +51,7 @@ def with_fee(*amounts: tuple[date, str]) -> pa.Table:
 def change_contracts(monkeypatch: pytest.MonkeyPatch, layer: str, *contracts: Table) -> None:
     """Have the files of contracts say so."""
     there = {each.full_name: each for each in contracts}
-    for module in ("daybook.lake", "daybook.evolution"):
+    for module in ("daybook.lake", "daybook.evolution", "daybook.properties"):
         monkeypatch.setattr(f"{module}.load_tables", lambda asked: there if asked == layer else {})
 
 

@@ -21,8 +21,8 @@ import sqlglot
 from sqlglot import exp
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.lake import pseudonym_columns
 from daybook.pii import ERASED
+from daybook.properties import pseudonym_columns
 from daybook.sources import Source
 
 BLANK = f"{ERASED}]"

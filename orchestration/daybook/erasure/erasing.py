@@ -36,10 +36,11 @@ from daybook.erasure.plan import ERASURE_PLAN, Row, add_files, address_of, begin
 from daybook.erasure.plan import remove as remove_plan
 from daybook.erasure.proof import Needles, Proof, holders, in_raw, mentions, needles_for, raw_without, search, without
 from daybook.errors import UsageError
-from daybook.lake import PARTITION, RESTRICTED, Lake, pseudonym_columns
+from daybook.lake import PARTITION, Lake
 from daybook.params import Settings, daybook_home
 from daybook.pii import Keys, carried, load_keys
 from daybook.pii.redaction import Redactor
+from daybook.properties import RESTRICTED, pseudonym_columns
 from daybook.purge import (
     StoredTable,
     append,

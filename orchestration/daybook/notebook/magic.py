@@ -16,9 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
 from daybook.errors import SqlError, StageError, UsageError
-from daybook.lake import pseudonym_columns
 from daybook.notebook import stage as stages
 from daybook.notebook.display import Listing
+from daybook.properties import pseudonym_columns
 from daybook.stages import RESULT_MIME
 
 _ROWS = 10
