@@ -15,6 +15,7 @@ ORDER = [
     "errors",
     "stages",
     "schedule",
+    "figures",
     "buckets",
     "storage",
     "elapsed",

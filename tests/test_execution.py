@@ -23,7 +23,7 @@ from daybook.execution import run_stage
 from daybook.params import load_settings
 from daybook.pii import load_keys
 from daybook.provenance import fingerprint
-from daybook.report import build_site
+from daybook.report.site import build_site
 from daybook.run_records import close_run
 from daybook.stages import RESULT_MIME
 

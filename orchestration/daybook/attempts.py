@@ -26,7 +26,7 @@ from daybook.parameters import notebook_path
 from daybook.params import Settings
 from daybook.phases import Phases
 from daybook.pii.redaction import Redactor, withheld
-from daybook.report import render_notebook
+from daybook.report.notebook_page import render_notebook
 from daybook.stages import RESULT_MIME, notebook_name, run_date_of
 from daybook.storage import requests, trouble, unwritable
 

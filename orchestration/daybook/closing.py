@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import Optional
 
 from daybook.archive import Archive, Record, describe_failure
-from daybook.attempts import close_abandoned
 from daybook.errors import UsageError
 from daybook.params import Settings
-from daybook.run_records import close_run
 from daybook.stages import STAGES, run_date_of
 
 ABORTED = "ABORTED"
@@ -36,6 +34,10 @@ def close_ended(
     # An interrupt that came after that changes nothing: the record is right as it is.
     if len(written) > before:
         return {**written[-1], "state": "closed"}
+    # Most runs have closed themselves, and what reads notebooks and tables takes a second to import.
+    from daybook.attempts import close_abandoned
+    from daybook.run_records import close_run
+
     close_abandoned(archive, settings, run_id)
     failed = [each for each in archive.attempts(run_id) if each["outcome"] == "FAILED"]
     if status == ABORTED:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 from daybook.archive import Archive, Record
 from daybook.errors import UsageError
 from daybook.params import Settings
-from daybook.stages import STAGES, run_date_of
+from daybook.stages import STAGES, Start, run_date_of
 
 if TYPE_CHECKING:  # Lists of runs need not wait for what carries runs out.
     from daybook.aws.executions import Executions
     from daybook.backfills import Plan
-    from daybook.stewardship import Start
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -36,7 +35,7 @@ class DatesListener(Protocol):
 Showing = Callable[[str], AbstractContextManager[Listener]]
 """Given the name of a run that has just been started, what shows its events while it lasts."""
 Showings = Callable[[], AbstractContextManager[DatesListener]]
-Begin = Callable[[], "Start"]
+Begin = Callable[[], Start]
 """Takes the name of a run; called once it is certain that nobody else works on its date."""
 
 
@@ -101,8 +100,6 @@ def home_of(settings: Settings) -> Home:
 
 def start_of(settings: Settings, run_date: date) -> Start:
     """Take the next free name of a date, for a run of all its stages."""
-    from daybook.stewardship import Start
-
     run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
     return Start(run_id, STAGES[0])
 
@@ -131,6 +128,8 @@ class _Laptop:
         self._settings = settings
 
     def require_ready(self) -> None:
+        # The soonest, since the first job waits for it: whoever asks this has jobs next.
+        _start_warming()
         from daybook.sources import open_landing
         from daybook.storage import require_writable
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
@@ -231,6 +232,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if not isinstance(key, str):
             raise ParamsError(f"{name}: key {key!r} is not a text; write it in quotes.")
     return loaded
+
+
+Contents = tuple[tuple[Path, bytes], ...]
+
+
+def contents(paths: Iterable[Path]) -> Contents:
+    """What files hold now: the key for what was made of them, by which a forked process can take over what its parent made."""
+    try:
+        return tuple((path, path.read_bytes()) for path in paths)
+    except OSError as error:
+        raise ParamsError(f"{error.filename} cannot be read ({error.strerror}); mend that.") from None
 
 
 def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = None) -> str:

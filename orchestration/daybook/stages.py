@@ -6,6 +6,7 @@ Here: the vocabulary. Not here: what a stage does (its notebook), in which order
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
@@ -18,6 +19,14 @@ RESULT_MIME = "application/vnd.daybook.result+json"
 
 Outcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"]
 """Of a stage, a run, a day: done; nothing to do, with a reason; a gate said no, never retried; a fault, retried."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run to start: its name, which is taken, and the stage it begins with."""
+
+    run_id: str
+    first_stage: str
 
 
 def notebook_name(stage: str) -> str:

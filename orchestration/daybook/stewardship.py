@@ -22,18 +22,10 @@ from daybook.pii.redaction import Redactor
 from daybook.quality import landing_rules
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import literal, quote
-from daybook.stages import STAGES, run_name
+from daybook.stages import STAGES, Start, run_name
 
 _GATES = {"validate": "validate", "transform": "transform", "quality": "aggregate"}
 """Stages that can say no, and the stage at which an approved run begins: gold is computed again, from silver as it is now."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """A run to start: its name, which is taken, and the stage it begins with."""
-
-    run_id: str
-    first_stage: str
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from daybook.errors import AwsError, DateHeldError, UsageError
 from daybook.homes import start_of
 from daybook.params import Settings, load_settings
 from daybook.run_records import close_run
-from daybook.stewardship import Start
+from daybook.stages import Start
 
 DAY = date(2025, 11, 30)
 FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"

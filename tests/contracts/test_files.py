@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pytest
 
@@ -270,3 +272,28 @@ def test_daily_sales_has_one_row_per_order_date_with_its_figures():
         "new_customers",
         "returning_customers",
     ]
+
+
+def in_a_fork(read):
+    """What a child process reads, though this one has read before."""
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(sending, repr(read()).encode())
+        os._exit(0)
+    os.close(sending)
+    with os.fdopen(receiving) as told:
+        said = told.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_fork_takes_over_contracts_that_still_say_the_same(visits):
+    of_parent = load_table("silver.visits")
+    assert in_a_fork(lambda: id(load_table("silver.visits"))) == repr(id(of_parent))
+
+
+def test_a_fork_reads_anew_what_has_changed_since(visits):
+    load_table("silver.visits")
+    visits.write(FILE, VISITS.replace("name: seconds", "name: minutes"))
+    assert "minutes" in in_a_fork(lambda: load_table("silver.visits").columns)

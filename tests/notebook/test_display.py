@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from daybook.notebook.display import Listing, Note, Result, format_value, short_path
+from daybook.notebook.display import Listing, Note, Result, short_path
 
 
 def lines(shown: object) -> list[list[str]]:
     """The words of each line of a text."""
     return [line.split() for line in repr(shown).splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "·"),
-        (float("nan"), "·"),
-        (True, "yes"),
-        (False, "no"),
-        (0, "0"),
-        (1234567, "1,234,567"),
-        (-1234, "-1,234"),
-        (Decimal("1234.5000"), "1,234.50"),
-        (Decimal("-0.0049"), "-0.00"),
-        (2.5, "2.50"),
-        (1234567.89, "1,234,568"),
-        (datetime(2025, 11, 30), "2025-11-30"),
-        (datetime(2025, 11, 30, 9, 5), "2025-11-30 09:05:00"),
-        (date(2025, 11, 30), "2025-11-30"),
-        ("a & b", "a & b"),
-    ],
-)
-def test_a_value_reads_as_a_person_writes_it(value: Any, text: str) -> None:
-    assert format_value(value) == text
-
-
-@pytest.mark.parametrize(("value", "text"), [(0.0534, "5.3%"), (Decimal("1"), "100.0%"), (None, "·")])
-def test_a_share_reads_in_percent(value: Any, text: str) -> None:
-    assert format_value(value, percent=True) == text
 
 
 def test_a_listing_as_text_aligns_numbers_right_and_texts_left() -> None:

@@ -7,7 +7,7 @@ import copy
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from daybook.report import render_notebook
+from daybook.report.notebook_page import render_notebook
 
 
 def displayed(**data: str) -> nbformat.NotebookNode:

@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 import pytest
 
 from daybook.errors import ArchiveError
-from daybook.report import build_site, site
-from daybook.report.site import NEWEST_RUNS_SHOWN
+from daybook.report import site
+from daybook.report.site import NEWEST_RUNS_SHOWN, build_site
 
 NOW = datetime(2026, 11, 23, 15, tzinfo=timezone.utc)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+from daybook.params import project_root
 from daybook.warm.client import ONE_THREAD
 
 SCRIPT = """
@@ -16,15 +17,23 @@ for name in PRELOADED:
 from daybook import personal
 from daybook.report import notebook_page, pages
 from daybook.warm.rehearsal import rehearse
+from daybook.warm.rehearsal import read_ahead
 touched = []
 sys.addaudithook(lambda event, of: touched.append(str(of[0])) if event == "open" else None)
 rehearse()
 print(count_threads(), personal.own_words.cache_info().currsize, notebook_page._highlighter.cache_info().currsize)
 print([each for each in touched if each.endswith((".yaml", ".ipynb")) or "params" in each.split(os.sep)])
+touched.clear()
+read_ahead()
+print({os.path.relpath(each, "params").split(os.sep)[0] for each in touched if each.endswith(".yaml")}, count_threads())
 """
 
 
 def test_rehearsing_starts_no_thread_warms_what_jobs_use_and_reads_nothing_of_a_deployment() -> None:
     env = {**os.environ, **ONE_THREAD}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.splitlines() == ["1 1 1", "[]"]
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=project_root())
+    first, second, third = done.stdout.splitlines()
+    assert (first, second) == ("1 1 1", "[]")
+    # Read ahead are what every deployment has; of settings, which one has, nothing.
+    assert third in ("{'contracts', 'sources'} 1", "{'sources', 'contracts'} 1")

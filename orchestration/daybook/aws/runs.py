@@ -20,9 +20,8 @@ from daybook.closing import close_ended, require_failed, rest_of
 from daybook.errors import DateHeldError, DaybookError, UsageError
 from daybook.params import Settings
 from daybook.run_records import close_run
-from daybook.stages import run_date_of, run_name
+from daybook.stages import Start, run_date_of, run_name
 from daybook.states import Clock, SystemClock, line_of
-from daybook.stewardship import Start
 
 _STARTING = timedelta(minutes=10)
 """A run whose name was taken longer ago, and of which there is no execution, was never started."""

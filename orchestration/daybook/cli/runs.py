@@ -263,7 +263,7 @@ def finish(settings: Settings, record: dict[str, Any], as_json: bool, *, profile
 def write_report(settings: Settings) -> Path:
     """Write the HTML report over a deployment's archive; returns its first page."""
     from daybook.archive import Archive
-    from daybook.report import build_site
+    from daybook.report.site import build_site
 
     archive = Archive(settings.archive)
     out = Path(settings.report)
@@ -296,7 +296,7 @@ def _print_day(record: dict[str, Any]) -> None:
         for warning in attempt["details"].get("warnings", []):
             console.print(f"  [yellow]Note:[/] {escaped(warning)}", soft_wrap=True)
     if record.get("summary"):
-        from daybook.notebook.figures import named_figures
+        from daybook.figures import named_figures
 
         table = new_table(record["run_date"], record["title"], right=(record["title"],))
         for name, text in named_figures(record["summary"], record["currency"]):

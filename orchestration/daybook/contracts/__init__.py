@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from daybook.contracts.files import LAYERS, landing_contract_path, load_landing, load_table, load_tables, read_contract
+from daybook.contracts.files import (
+    LAYERS,
+    landing_contract_path,
+    layer_folder,
+    load_landing,
+    load_table,
+    load_tables,
+    read_contract,
+)
 from daybook.contracts.model import Property, Quality, RobustZScore, Severity, Sla, Table
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "Sla",
     "Table",
     "landing_contract_path",
+    "layer_folder",
     "load_landing",
     "load_table",
     "load_tables",

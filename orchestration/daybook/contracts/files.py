@@ -6,6 +6,7 @@ Here: finding and reading them, and the checks that concern a whole file. Not he
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,31 @@ from pydantic import ValidationError
 
 from daybook.contracts.model import Contract, Table
 from daybook.errors import ContractError
-from daybook.params import explain, project_root, read_yaml
+from daybook.params import Contents, contents, explain, project_root, read_yaml
 
 LAYERS = ("silver", "gold")
 
 
 def load_tables(layer: str) -> dict[str, Table]:
     """Every table of a layer that has a contract, by its full name, in the order of the file names."""
-    return _tables_in(project_root() / "params" / "contracts" / layer)
+    return _tables_in(layer_folder(layer), os.getpid())
+
+
+def layer_folder(layer: str) -> Path:
+    """Where the contracts of a layer lie, a file each."""
+    return project_root() / "params" / "contracts" / layer
 
 
 @functools.cache
-def _tables_in(folder: Path) -> dict[str, Table]:
-    return {table.full_name: table for path in sorted(folder.glob("*.yaml")) for table in read_contract(path)}
+def _tables_in(folder: Path, pid: int) -> dict[str, Table]:
+    # Once a process, and by what the files hold: a fork looks at them itself, and need not understand them again.
+    paths = sorted(folder.glob("*.yaml"))
+    return _tables_of(contents(paths))
+
+
+@functools.lru_cache(maxsize=16)
+def _tables_of(files: Contents) -> dict[str, Table]:
+    return {table.full_name: table for path, _ in files for table in read_contract(path)}
 
 
 def load_table(full_name: str) -> Table:
@@ -48,12 +61,17 @@ def load_landing(source: str) -> dict[str, Table]:
     path = landing_contract_path(source)
     if not path.is_file():
         raise ContractError(f"There is no {_shown(path)}; write what the source's entities hold there.")
-    return _landing_in(path)
+    return _landing_in(path, os.getpid())
 
 
 @functools.cache
-def _landing_in(path: Path) -> dict[str, Table]:
-    return {table.name: table for table in read_contract(path)}
+def _landing_in(path: Path, pid: int) -> dict[str, Table]:
+    return _landing_of(contents([path]))
+
+
+@functools.lru_cache(maxsize=16)
+def _landing_of(files: Contents) -> dict[str, Table]:
+    return {table.name: table for path, _ in files for table in read_contract(path)}
 
 
 def read_contract(path: Path) -> list[Table]:

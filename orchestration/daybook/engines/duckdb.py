@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Optional, cast
+from typing import Any, Callable, Optional, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -28,6 +28,7 @@ from daybook.lake import SCHEMAS, Lake
 from daybook.pii import pseudonym
 
 Query = duckdb.DuckDBPyRelation
+Fetched = TypeVar("Fetched")
 _SHARE = 0.4
 """DuckDB's part of the memory that a process may take; the rest is Python's, the packages' and that of results, as Arrow."""
 _MIB = 1 << 20
@@ -108,17 +109,11 @@ class DuckDBEngine:
 
     def arrow(self, sql: str) -> pa.Table:
         """The whole result as an Arrow table."""
-        try:
-            return self.query(sql).arrow()
-        except duckdb.Error as error:
-            raise SqlError(_sentence(error)) from None
+        return self._result(sql, lambda done: done.arrow())
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The whole result as tuples."""
-        try:
-            return list(self.query(sql).fetchall())
-        except duckdb.Error as error:
-            raise SqlError(_sentence(error)) from None
+        return list(self._result(sql, lambda done: done.fetchall()))
 
     def one(self, sql: str) -> tuple[Any, ...]:
         """The single row of a result."""
@@ -137,6 +132,14 @@ class DuckDBEngine:
         """Forget which version of a table was bound, so that the next query reads the newest."""
         self._bound.discard(name)
         self._defined.pop(name, None)
+
+    def _result(self, sql: str, fetch: Callable[[duckdb.DuckDBPyConnection], Fetched]) -> Fetched:
+        # Executed at once: a relation, as `query` gives, is bound to learn its columns, and again when it is fetched.
+        self._bind(self._parse(sql))
+        try:
+            return fetch(self._connection.execute(sql))
+        except duckdb.Error as error:
+            raise SqlError(_sentence(error)) from None
 
     def _parse(self, sql: str) -> exp.Expression:
         try:

@@ -21,7 +21,6 @@ from daybook.laptop.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.locks import DateLock
 from daybook.params import Settings, daybook_home
 from daybook.provenance import state_machine_path
-from daybook.run_records import close_run
 from daybook.stages import STAGES, run_date_of
 from daybook.states import (
     Clock,
@@ -156,6 +155,8 @@ def close_unended(settings: Settings, run_id: str, reason: str) -> None:
     """Close a run as failed where whatever went wrong left it without a record."""
     archive = Archive(settings.archive)
     if not archive.closing_records(run_id):
+        from daybook.run_records import close_run
+
         close_run(archive, settings, run_id, "FAILED", [reason])
 
 
@@ -167,6 +168,8 @@ def _close_lost(settings: Settings, run_date: date, *, but: str) -> None:
             continue
         for journal in _journals(settings, run_id)[-1:]:
             archive.write_history(run_id, journal.read_bytes())
+        from daybook.run_records import close_run
+
         close_run(archive, settings, run_id, "FAILED", [LOST])
 
 

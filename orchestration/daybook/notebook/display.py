@@ -10,37 +10,17 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Optional
+
+from daybook.figures import format_value
 
 _CELL = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
 _LINE = 100
 _NAMING = re.compile(r"(^|[ _])(id|number|sequence|no)$|(^|[a-z])(ID|Id|Number|No)$")
 """Columns whose numbers name something: order_id, CustomerID, row number; but not what was paid."""
 _MARKS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}
-
-
-def format_value(value: Any, *, percent: bool = False) -> str:
-    """A value as a person reads it: thousands apart, money to the cent, no time zone noise, nothing for null."""
-    if value is None or (isinstance(value, float) and value != value):
-        return "·"
-    if percent:
-        return f"{float(value):.1%}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, Decimal):
-        return f"{value:,.2f}"
-    if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:,.0f}"
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S") if value.second or value.minute or value.hour else value.strftime("%Y-%m-%d")
-    if isinstance(value, date):
-        return value.isoformat()
-    return str(value)
 
 
 @dataclass

@@ -14,9 +14,9 @@ from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from daybook.archive import Record
+from daybook.figures import FIGURES, MONEY, named_figures
 from daybook.messages import run_message, warnings_of, why_failed, why_silent
 from daybook.notebook.display import Listing
-from daybook.notebook.figures import FIGURES, MONEY, named_figures
 from daybook.notebook.stage import Stage
 
 

@@ -5,8 +5,3 @@ where records come from (``daybook.archive``), when pages are written (``daybook
 """
 
 from __future__ import annotations
-
-from daybook.report.notebook_page import render_notebook
-from daybook.report.site import build_site
-
-__all__ = ["build_site", "render_notebook"]

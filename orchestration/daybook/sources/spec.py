@@ -8,14 +8,15 @@ judging rows (``daybook.quality``).
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from daybook.contracts import Property, Table, load_landing, load_tables
+from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
 from daybook.errors import SourceError
-from daybook.params import explain, project_root, read_yaml
+from daybook.params import Contents, contents, explain, project_root, read_yaml
 from daybook.sources.calendar import Calendar
 
 Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
@@ -165,11 +166,18 @@ def load_source(name: str) -> Source:
     path = project_root() / "params" / "sources" / f"{name}.yaml"
     if not path.is_file():
         raise SourceError(f"There is no params/sources/{name}.yaml; the sources are: {', '.join(source_names())}.")
-    return _read_source(path)
+    return _read_source(path, os.getpid())
 
 
 @functools.cache
-def _read_source(path: Path) -> Source:
+def _read_source(path: Path, pid: int) -> Source:
+    # As contracts are read, and with what the source is held against.
+    silver = sorted(layer_folder("silver").glob("*.yaml"))
+    return _source_of(path, contents(each for each in (path, landing_contract_path(path.stem), *silver) if each.is_file()))
+
+
+@functools.lru_cache(maxsize=16)
+def _source_of(path: Path, files: Contents) -> Source:
     name = path.stem
     where = f"params/sources/{name}.yaml"
     values = read_yaml(path)

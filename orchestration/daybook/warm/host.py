@@ -24,22 +24,11 @@ from daybook.warm import seed
 from daybook.warm.process import become, run_to_end
 from daybook.warm.wire import die_with_parent, receive
 
-PRELOADED = (
+FIRST = (
     "daybook.execution",
-    "daybook.personal",
-    "daybook.errands",
-    "daybook.erasure",
-    "daybook.notebook",
-    "daybook.notebook.magic",
-    "daybook.notebook.ingest",
-    "daybook.notebook.validate",
-    "daybook.notebook.transform",
-    "daybook.notebook.aggregate",
-    "daybook.notebook.quality",
-    "daybook.notebook.publishing",
-    "daybook.notebook.notify",
-    "daybook.notebook.plots",
     "daybook.warm.provisioner",
+    "jupyter_client.asynchronous",
+    "tornado.platform.asyncio",
     "IPython.core.magics",
     "IPython.core.completer",
     "IPython.core.completerlib",
@@ -47,18 +36,33 @@ PRELOADED = (
     "ipykernel.kernelapp",
     "ipykernel.kernelspec",
     "ipykernel.ipkernel",
-    # Not pyplot and matplotlib_inline: at their import they look for the kernel to show figures in.
-    "matplotlib.backends.backend_agg",
-    "matplotlib.backends.backend_svg",
-    "jupyter_client.asynchronous",
-    "pandas",
+    "daybook.notebook.magic",
+    "daybook.notebook.ingest",
     "pyarrow.compute",
     "pyarrow.csv",
     "pyarrow.dataset",
+    "daybook.personal",
+)
+"""What a run's first job needs, and its kernel: it is forked as soon as these are imported."""
+PRELOADED = (
+    *FIRST,
+    "daybook.notebook.validate",
+    "daybook.notebook.transform",
+    "daybook.notebook.aggregate",
+    "daybook.notebook.quality",
+    "daybook.notebook.publishing",
+    "daybook.notebook.notify",
+    "daybook.notebook.plots",
+    "pandas",
+    # Not pyplot and matplotlib_inline: at their import they look for the kernel to show figures in.
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
     "sqlglot.optimizer.qualify",
-    "tornado.platform.asyncio",
+    "daybook.erasure",
+    "daybook.errands",
 )
 """What jobs and kernels import before they get to their own work. None of these starts a thread; a test holds them to it."""
+_REHEARSAL = "daybook.warm.rehearsal"
 
 _PROVISIONER = "daybook-warm"
 _kernels_too = False
@@ -66,27 +70,40 @@ _kernels_too = False
 
 
 def main() -> None:
-    """Preload, then fork a job for each request until the other end of the socket is closed."""
+    """Preload what comes first, then fork a job for each request until the other end of the socket is closed; preload the rest
+    while none is asked for."""
     from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
     control = socket.socket(fileno=int(sys.argv[1]))
     if not getattr(sys.flags, "safe_path", False):
         # The folder that the command was given in is no place to import from.
         del sys.path[0]
-    for name in PRELOADED:
+    for name in FIRST:
         importlib.import_module(name)
-    importlib.import_module("daybook.warm.rehearsal").rehearse()
-    threads = count_threads()
-    if threads > 1:
-        raise SystemExit(f"the preloaded packages have started {threads - 1} threads, so nothing may be forked")
     global _kernels_too
     _kernels_too = _PROVISIONER in KernelProvisionerFactory().get_provisioner_entries()
     if not _kernels_too:
         sys.stderr.write(f"Kernels start cold: the installed package has no entry point {_PROVISIONER}; install it again.\n")
+    _settle()
+    _serve(control, [*PRELOADED[len(FIRST) :], _REHEARSAL])
+
+
+def preload(name: str) -> None:
+    """Import a module of ``PRELOADED``, or rehearse."""
+    module = importlib.import_module(name)
+    if name == _REHEARSAL:
+        module.read_ahead()
+        module.rehearse()
+
+
+def _settle() -> None:
+    """Make ready to fork, after imports."""
+    threads = count_threads()
+    if threads > 1:
+        raise SystemExit(f"the preloaded packages have started {threads - 1} threads, so nothing may be forked")
     # What is imported stays where it is: a child that collects garbage would else copy every page of it.
     gc.collect()
     gc.freeze()
-    _serve(control)
 
 
 def count_threads() -> int:
@@ -94,8 +111,8 @@ def count_threads() -> int:
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
-def _serve(control: socket.socket) -> None:
-    """Fork jobs and tell how they ended, until nobody is left to ask."""
+def _serve(control: socket.socket, later: list[str]) -> None:
+    """Fork jobs and tell how they ended, until nobody is left to ask; preload, one after the other, what is for ``later``."""
     wakeup_read, wakeup_write = os.pipe()
     os.set_blocking(wakeup_read, False)
     os.set_blocking(wakeup_write, False)
@@ -105,7 +122,13 @@ def _serve(control: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs: dict[int, socket.socket] = {}
     while True:
-        readable, _, _ = select.select([control, wakeup_read], [], [])
+        readable, _, _ = select.select([control, wakeup_read], [], [], 0 if later else None)
+        if not readable:
+            preload(later.pop(0))
+            # Collecting costs as much as an import.
+            if not later:
+                _settle()
+            continue
         if wakeup_read in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup_read, 4096)

@@ -1,14 +1,15 @@
-"""The figures that sum up a business date."""
+"""The figures that sum up a business date, and how values read."""
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from daybook.contracts import load_table
-from daybook.notebook.figures import FIGURES, MONEY, named_figures
+from daybook.figures import FIGURES, MONEY, format_value, named_figures
 
 SUMMARY: dict[str, Any] = {
     "orders": 1234,
@@ -20,6 +21,35 @@ SUMMARY: dict[str, Any] = {
     "average_order_value": None,
     "new_customers": 7,
 }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "·"),
+        (float("nan"), "·"),
+        (True, "yes"),
+        (False, "no"),
+        (0, "0"),
+        (1234567, "1,234,567"),
+        (-1234, "-1,234"),
+        (Decimal("1234.5000"), "1,234.50"),
+        (Decimal("-0.0049"), "-0.00"),
+        (2.5, "2.50"),
+        (1234567.89, "1,234,568"),
+        (datetime(2025, 11, 30), "2025-11-30"),
+        (datetime(2025, 11, 30, 9, 5), "2025-11-30 09:05:00"),
+        (date(2025, 11, 30), "2025-11-30"),
+        ("a & b", "a & b"),
+    ],
+)
+def test_a_value_reads_as_a_person_writes_it(value: Any, text: str) -> None:
+    assert format_value(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0534, "5.3%"), (Decimal("1"), "100.0%"), (None, "·")])
+def test_a_share_reads_in_percent(value: Any, text: str) -> None:
+    assert format_value(value, percent=True) == text
 
 
 def test_the_figures_are_the_columns_of_daily_sales() -> None:
