@@ -41,8 +41,9 @@ def test_all_rules_are_counted_in_one_query_and_failing_rows_found_by_one_more(
     engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    query = engine.query
-    monkeypatch.setattr(engine, "query", lambda sql: asked.append(sql) or query(sql))
+    arrow, rows_of = engine.arrow, engine.rows
+    monkeypatch.setattr(engine, "arrow", lambda sql: asked.append(sql) or arrow(sql))
+    monkeypatch.setattr(engine, "rows", lambda sql: asked.append(sql) or rows_of(sql))
     run(engine, *[Rule(f"n is not {number}", failing=f"n = {number}") for number in range(10, 30)])
     assert len(asked) == 1
     _, rows, rules = run(engine, *[Rule(f"n is not {number}", failing=f"n = {number}") for number in range(20)])
