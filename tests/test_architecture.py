@@ -50,6 +50,7 @@ ORDER = [
     "notebook",
     "personal",
     "kernel",
+    "saving",
     "parameters",
     "attempts",
     "run_records",

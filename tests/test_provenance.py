@@ -131,6 +131,7 @@ LEFT_OUT = {
         "rekeying",
         "personal",
         "kernel",
+        "saving",
         "parameters",
         "attempts",
         "run_records",

@@ -27,6 +27,7 @@ from daybook.params import Settings
 from daybook.phases import Phases
 from daybook.pii.redaction import Redactor, withheld
 from daybook.report.notebook_page import render_notebook
+from daybook.saving import ENGINE
 from daybook.stages import RESULT_MIME, notebook_name, run_date_of
 from daybook.storage import requests, trouble, unwritable
 
@@ -96,6 +97,7 @@ class Attempt:
                     str(path),
                     str(output),
                     parameters=parameters,
+                    engine_name=ENGINE,
                     kernel_name="python3",
                     progress_bar=False,
                     cwd=str(scratch),
