@@ -156,6 +156,65 @@ def test_a_definition_that_reads_itself_through_another_is_refused(engine: DuckD
     assert engine.one("SELECT n FROM two") == (2,)
 
 
+SORTED = "SELECT n FROM numbers ORDER BY n DESC"
+
+
+def numbers(engine: DuckDBEngine, *values: int) -> None:
+    engine.register("numbers", pa.table({"n": pa.array(values, pa.int64())}))
+
+
+def runs_of(engine: DuckDBEngine, sql: str) -> str:
+    """How the engine would run a query."""
+    return str(engine.query(sql).explain())
+
+
+def test_a_settled_definition_is_not_run_again(engine: DuckDBEngine) -> None:
+    numbers(engine, 1, 3, 2)
+    engine.define("sorted", SORTED)
+    assert "ORDER_BY" in runs_of(engine, "SELECT * FROM sorted")
+    assert engine.settle("sorted") == 3
+    assert "ORDER_BY" not in runs_of(engine, "SELECT * FROM sorted")
+    assert engine.rows("SELECT * FROM sorted") == [(3,), (2,), (1,)]
+
+
+def test_a_definition_that_only_picks_columns_and_rows_is_counted_and_not_kept(engine: DuckDBEngine) -> None:
+    numbers(engine, 1, 3, 2)
+    engine.define("few", "SELECT n FROM numbers WHERE n > 1")
+    assert engine.settle("few") == 2
+    assert "settled" not in runs_of(engine, "SELECT * FROM few")
+
+
+def test_a_settled_definition_follows_what_it_reads(engine: DuckDBEngine) -> None:
+    numbers(engine, 1)
+    engine.define("sorted", SORTED)
+    engine.define("total", "SELECT sum(n) AS n FROM sorted")
+    engine.settle("sorted")
+    engine.settle("total")
+    numbers(engine, 1, 2)
+    assert engine.rows("SELECT * FROM total") == [(3,)]
+    engine.settle("sorted")
+    engine.define("sorted", "SELECT n * 10 AS n FROM numbers ORDER BY n")
+    assert engine.rows("SELECT * FROM total") == [(30,)]
+    engine.settle("sorted")
+    assert engine.rows("SELECT n FROM sorted") == [(10,), (20,)]
+
+
+def test_after_a_refresh_a_settled_definition_reads_the_newest_version(engine: DuckDBEngine, lake: Lake) -> None:
+    engine.define("ids", IDS)
+    assert engine.settle("ids") == 2
+    land(lake, NEXT, "c")
+    assert engine.settle("ids") == 2
+    engine.refresh("bronze.orders")
+    assert engine.settle("ids") == 3
+
+
+def test_a_definition_that_cannot_be_run_is_one_sentence_when_it_is_settled(engine: DuckDBEngine) -> None:
+    engine.define("bad", "SELECT CAST('ten' AS BIGINT) AS n ORDER BY n")
+    with pytest.raises(SqlError, match="Could not convert"):
+        engine.settle("bad")
+    assert engine.names().count("bad") == 1
+
+
 def test_defines_tells_definitions_from_other_names(engine: DuckDBEngine) -> None:
     engine.define("named", IDS)
     engine.register("given", pa.table({"n": [1]}))

@@ -3,8 +3,8 @@
 Here: binding the tables that a query names to pinned versions in the lake, views that notebooks define, and errors as
 sentences. Not here: writing tables (``daybook.lake``), showing results (``daybook.notebook``).
 
-Interface (another engine has the same): ``define``, ``keep``, ``register``, ``query``, ``arrow``, ``rows``, ``names``,
-``refresh``.
+Interface (another engine has the same): ``define``, ``settle``, ``keep``, ``register``, ``query``, ``arrow``, ``rows``,
+``names``, ``refresh``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar, cast
+from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -33,6 +33,15 @@ _SHARE = 0.4
 """DuckDB's part of the memory that a process may take; the rest is Python's, the packages' and that of results, as Arrow."""
 _MIB = 1 << 20
 _LEAST = 128 * _MIB
+_COSTLY = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
+"""What makes a query worth running once only."""
+
+
+class _Definition(NamedTuple):
+    """A query that has a name: as it was written, and understood."""
+
+    sql: str
+    statement: exp.Expression
 
 
 class DuckDBEngine:
@@ -54,7 +63,9 @@ class DuckDBEngine:
         self._connection = duckdb.connect(config=config)
         self._connection.execute(f"SET TimeZone = '{timezone}'")
         self._bound: set[str] = set()
-        self._defined: dict[str, exp.Expression] = {}
+        self._defined: dict[str, _Definition] = {}
+        self._settled: dict[str, set[str]] = {}
+        """Definitions whose rows are kept, with all that they read."""
 
     def define(self, name: str, sql: str) -> None:
         """Give a query a name (``silver.orders`` or a plain one); it runs when the name is read."""
@@ -62,15 +73,37 @@ class DuckDBEngine:
         if name in self._reads(statement):
             raise SqlError(f"The query that defines {name} reads {name} itself; read it under another name.")
         self._bind(statement)
+        self._unsettle(name)
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS {sql}")
-        self._defined[name] = statement
+        self._defined[name] = _Definition(sql, statement)
         self._bound.add(name)
+
+    def settle(self, name: str) -> int:
+        """Run a definition's query and keep its rows: whatever reads the name next reads those, until the query, or something
+        that it reads, gets another meaning. Returns how many rows there are.
+
+        A query that only picks columns and rows of one table costs as little when it is read: it stays as it is."""
+        definition = self._defined[name]
+        if name not in self._settled and definition.statement.find(*_COSTLY) is not None:
+            self._execute(f"CREATE OR REPLACE TABLE {_settled(name)} AS {definition.sql}")
+            self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {_settled(name)}")
+            self._settled[name] = self._reads(definition.statement)
+        return int(self.one(f"SELECT count(*) FROM {name}")[0])
+
+    def _unsettle(self, changed: str) -> None:
+        """Forget the rows of a definition that gets another meaning, and of those that read it."""
+        for name, reads in list(self._settled.items()):
+            if name == changed or changed in reads:
+                del self._settled[name]
+                self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS {self._defined[name].sql}")
+                self._execute(f"DROP TABLE {_settled(name)}")
 
     def keep(self, name: str, sql: str) -> int:
         """Run a query and keep its rows under a name, where reading them again costs little; returns how many there are.
 
         DuckDB compresses them, and moves what does not fit into memory to disk."""
         self._bind(self._parse(sql))
+        self._unsettle(name)
         hidden = f'"_kept_{name.replace(".", "__")}"'
         self._execute(f"CREATE OR REPLACE TABLE {hidden} AS {sql}")
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
@@ -79,6 +112,7 @@ class DuckDBEngine:
 
     def register(self, name: str, rows: Any) -> None:
         """Give Arrow data a name."""
+        self._unsettle(name)
         hidden = f"_{name.replace('.', '__')}"
         self._connection.register(hidden, rows)
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
@@ -130,6 +164,7 @@ class DuckDBEngine:
 
     def refresh(self, name: str) -> None:
         """Forget which version of a table was bound, so that the next query reads the newest."""
+        self._unsettle(name)
         self._bound.discard(name)
         self._defined.pop(name, None)
 
@@ -174,7 +209,7 @@ class DuckDBEngine:
         local = {item.alias for item in statement.find_all(exp.CTE)}
         named = {_full_name(table) for table in statement.find_all(exp.Table) if isinstance(table.this, exp.Identifier)} - local
         for name in sorted(named & self._defined.keys()):
-            named |= self._reads(self._defined[name])
+            named |= self._reads(self._defined[name].statement)
         return named
 
     def _refuse(self, name: str) -> None:
@@ -195,6 +230,11 @@ class DuckDBEngine:
             self._connection.execute(sql)
         except duckdb.Error as error:
             raise SqlError(_sentence(error)) from None
+
+
+def _settled(name: str) -> str:
+    """The table that keeps a definition's rows."""
+    return f'"_settled_{name.replace(".", "__")}"'
 
 
 def _full_name(table: exp.Table) -> str:

@@ -52,10 +52,12 @@ class _ExtensionOf:
             text = f"SELECT * FROM {options.name}"
         if options.quiet:
             return None
+        # What is shown is run here and now, once, and what reads it later need not do so again.
+        total = stage.engine.settle(options.name) if options.name else None
         result = stage.engine.query(text)
         try:
-            limited = options.name is None and re.search(r"\blimit\b", text.lower())
-            total = None if limited else result.aggregate("count(*)").fetchall()[0][0]
+            if options.name is None and not re.search(r"\blimit\b", text.lower()):
+                total = result.aggregate("count(*)").fetchall()[0][0]
             rows = result.fetchmany(options.rows)
         except duckdb.Error as error:
             raise SqlError(str(error).splitlines()[0]) from None
