@@ -63,6 +63,7 @@ class DuckDBEngine:
         self._connection = duckdb.connect(config=config)
         self._connection.execute(f"SET TimeZone = '{timezone}'")
         self._bound: set[str] = set()
+        self._schemas: set[str] = set()
         self._defined: dict[str, _Definition] = {}
         self._settled: dict[str, set[str]] = {}
         """Definitions whose rows are kept, with all that they read."""
@@ -221,7 +222,9 @@ class DuckDBEngine:
     def _view(self, name: str) -> str:
         schema, _, rest = name.rpartition(".")
         if schema:
-            self._execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            if schema not in self._schemas:
+                self._execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+                self._schemas.add(schema)
             return f'"{schema}"."{rest}"'
         return f'"{rest}"'
 

@@ -18,11 +18,15 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 import matplotlib as mpl  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.dates import ConciseDateFormatter, DayLocator, date2num  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
 
 _INK, _QUIET, _ACCENT, _GRID = "#33383d", "#9aa7b5", "#c8553d", "#e6e9ec"
+_PAD_INCHES = 0.06
+_MEASURED = 3
+"""Times that texts are measured, at most."""
 _STYLE = {
     "font.size": 9.5,
     "axes.titlesize": 11,
@@ -51,6 +55,7 @@ class Plot:
     text: str
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        _fit(self.figure)
         picture = io.BytesIO()
         # Without the date and the version of matplotlib, equal data gives equal bytes.
         self.figure.savefig(picture, format="png", metadata={"Software": None})
@@ -116,11 +121,30 @@ def _ranking(title: str, rows: Sequence[tuple[str, Any]], *, day: date, color: s
 
 def _new(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axes]:
     # A Figure of its own rather than pyplot's: nothing global, and the notebook shows it once, as the cell's value.
-    figure = Figure(figsize=(7.6, height + 0.6), dpi=144, layout="constrained")
+    figure = Figure(figsize=(7.6, height + 0.6), dpi=144)
     axes = figure.add_subplot()
     axes.set_title(title, pad=20)
     axes.annotate(subtitle, (0, 1), (0, 6), "axes fraction", "offset points", va="bottom", fontsize=9, color="#6b757f")
     return figure, axes
+
+
+def _fit(figure: Figure) -> None:
+    """Give the axes all the room that their texts leave.
+
+    A layout engine of matplotlib does the same and takes as long as drawing: it measures every text twice and draws once more.
+    """
+    (axes,) = figure.axes
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    width, height, pad = figure.bbox.width, figure.bbox.height, _PAD_INCHES * figure.dpi
+    for _ in range(_MEASURED):
+        inner = axes.get_window_extent(renderer)
+        outer = axes.get_tightbbox(renderer) or inner
+        left, bottom = pad + inner.x0 - outer.x0, pad + inner.y0 - outer.y0
+        right, top = width - pad - (outer.x1 - inner.x1), height - pad - (outer.y1 - inner.y1)
+        axes.set_position((left / width, bottom / height, (right - left) / width, (top - bottom) / height))
+        # Beside long names the bars grow shorter, and what stands at their ends comes closer to the edge: measure again.
+        if right - left > inner.width - 1:
+            break
 
 
 def _plain(name: Any) -> str:

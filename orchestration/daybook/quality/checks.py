@@ -106,14 +106,15 @@ def check(
     held = [_holds(rule, number, checked) for rule, number in zip(in_sql, numbers)]
     of_rows = [rule for rule, number in zip(in_sql, numbers) if rule.failing and number]
     rows = engine.arrow(failing_sql(relation, of_rows, key)) if of_rows else pa.table({name: [] for name in key})
-    flags = {rule.name: f"rule_{index}" for index, rule in enumerate(of_rows)}
+    samples = _samples(engine, rows, len(of_rows), key, pseudonyms)
+    shown = {rule.name: texts for rule, texts in zip(of_rows, samples)}
     results = []
     for rule, number, holds in zip(in_sql, numbers, held):
         failing = int(number or 0) if rule.failing else int(not holds)
-        samples = _samples(engine, rows, flags[rule.name], key, pseudonyms) if rule.name in flags else ()
         results.append(
             RuleResult(
-                table, rule.name, checked, failing, rule.severity, holds, _measured(rule, number), samples, rule.waivable
+                table, rule.name, checked, failing, rule.severity, holds, _measured(rule, number), shown.get(rule.name, ()),
+                rule.waivable,
             )
         )  # fmt: skip
     return results, rows, of_rows
@@ -149,12 +150,18 @@ def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
     return f"concat_ws('; ', {cases})"
 
 
-def _samples(engine: DuckDBEngine, rows: pa.Table, flag: str, key: list[str], pseudonyms: tuple[str, ...]) -> tuple[str, ...]:
+def _samples(
+    engine: DuckDBEngine, rows: pa.Table, rules: int, key: list[str], pseudonyms: tuple[str, ...]
+) -> list[tuple[str, ...]]:
+    """The first keys of the failing rows, for each of their flags ``rule_0``, ``rule_1`` …"""
+    if not rules:
+        return []
     engine.register("failing_rows", rows)
     shown = [f"left({quote(name)}, 8) || '…'" if name in pseudonyms else f"CAST({quote(name)} AS VARCHAR)" for name in key]
     text = f"concat_ws(' / ', {', '.join(shown)})"
-    found = engine.rows(f"SELECT DISTINCT {text} AS said FROM failing_rows WHERE {flag} ORDER BY said LIMIT {SAMPLES}")
-    return tuple(row[0] for row in found)
+    first = ", ".join(f"min(DISTINCT said, {SAMPLES}) FILTER (WHERE rule_{index})" for index in range(rules))
+    found = engine.one(f"SELECT {first} FROM (SELECT *, {text} AS said FROM failing_rows) AS told")
+    return [tuple(texts or ()) for texts in found]
 
 
 def _holds(rule: Rule, number: Any, checked: int) -> bool:
