@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -115,10 +116,13 @@ def showing(settings: Settings, *, live: bool) -> "Showing":
 @contextmanager
 def following(settings: Settings, home: "Home", as_json: bool) -> Iterator[None]:
     """While something is executed: let a signal end it on record where it ends with this command; else say that it goes on.
+    What the report needs, which comes after, is imported meanwhile.
 
     Exit code 0 where nobody was to wait, 1 where somebody no longer would.
     """
     from daybook.homes import StillRunning
+
+    Thread(target=_prepare_report, daemon=True).start()
 
     if home.ends_with_command:
         end_on_signals()
@@ -258,6 +262,13 @@ def finish(settings: Settings, record: dict[str, Any], as_json: bool, *, profile
     if not as_json:
         console.print(f"Report: {index}", soft_wrap=True)
     raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
+
+
+def _prepare_report() -> None:
+    from daybook.report import site  # noqa: F401 (imported for later)
+    from daybook.report.pages import load_templates
+
+    load_templates()
 
 
 def write_report(settings: Settings) -> Path:

@@ -19,6 +19,13 @@ def render_page(template: str, **values: Any) -> str:
     return _environment().get_template(f"{template}.html.j2").render(values)
 
 
+def load_templates() -> None:
+    """Compile the templates: the first page of a process else waits a fifth of a second for it."""
+    environment = _environment()
+    for name in environment.list_templates(extensions=["j2"]):
+        environment.get_template(name)
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
