@@ -17,8 +17,10 @@ from urllib.parse import unquote_to_bytes
 _LAYERS = 4
 """JSON in a traceback in JSON in HTML: deeper than that nothing of ours is ever wrapped."""
 
+# Each pattern says first what its matches begin with: most places of a text are passed ten times as fast.
 _ESCAPE = re.compile(
     r"""
+    (?= [\x1b\u00ad\u200b-\u200d\u2060\ufeff&\\%] ) (?:
       (?P<nothing> \x1b \[ [0-?]* [ -/]* [@-~] | [\u00ad\u200b-\u200d\u2060\ufeff] )
     | (?P<entity>  & (?: \#\d{1,7} | \#[xX][0-9a-fA-F]{1,6} | [A-Za-z][A-Za-z0-9]{1,30} ) ; )
     | (?P<units>   (?: \\u [0-9a-fA-F]{4} )+ )
@@ -27,11 +29,16 @@ _ESCAPE = re.compile(
     | (?P<quoted>  (?: % [0-9a-fA-F]{2} )+ )
     | (?P<control> \\ [nrtfvb] )
     | (?P<plain>   \\ ["'/\\] )
+    )
     """,
     re.VERBOSE,
 )
 _COMPOSED = re.compile(r"\w[\u0300-\u036f]+")
 """A letter whose accent is a character of its own, as macOS writes file names."""
+
+
+_PICTURE = re.compile(r"(?P<nothing>data:image/png;base64,iVBORw0KGgo[0-9A-Za-z+/=]+)")
+"""A PNG that a page carries with it: nobody can say which letters its dots make, and its code has letters by chance."""
 
 
 class Reading:
@@ -88,8 +95,9 @@ class Reading:
 
 
 def readings(text: str) -> Iterator[Reading]:
-    """The text as it stands, then with each further layer of escapes taken off."""
-    reading: Optional[Reading] = Reading(text)
+    """The text as it stands but for its pictures, then with each further layer of escapes taken off."""
+    whole = Reading(text)
+    reading: Optional[Reading] = whole.decoded(_PICTURE) or whole
     for _ in range(_LAYERS):
         if reading is None:
             return
