@@ -57,14 +57,19 @@ class Redactor:
         self._ordinary = frozenset(ordinary)
         self._pseudonyms = pseudonyms
         self._keys: dict[str, bool] = {}
+        # Records and notebooks say the same words over and over.
+        self._clean: set[tuple[str, bool]] = set()
         self.counts: Counter[str] = Counter()
 
     def text(self, text: str, *, exactly: bool = False) -> str:
         """The text without personal data. ``exactly`` is for a program's text, where a word is no name."""
+        if (text, exactly) in self._clean:
+            return text
         text = _DRAWN.sub(self._drawing, text)
         # Of hits in the same place a landed column's name says more than a technical one (_raw).
         hits = sorted(self._hits(text, exactly), key=lambda hit: (hit[0], -hit[1], hit[2].startswith("_")))
         if not hits:
+            self._clean.add((text, exactly))
             return text
         parts, last = [], 0
         for start, end, column in _merged(hits):
