@@ -7,8 +7,10 @@ turn; what each leaves in gold is held against the limit's, to the cent.
 from __future__ import annotations
 
 from functools import partial
+from statistics import median
 from typing import Any, Callable
 
+from daybook.phases import PHASES
 from tests.benchmarks import systems
 from tests.benchmarks.bench import Bench, Result, Table, ratio, seconds
 from tests.benchmarks.measuring import interleaved
@@ -69,4 +71,25 @@ def tables(result: Result) -> list[Table]:
     ]  # fmt: skip
     columns = ["one day of the demo shop", "median", "min", "max", "÷ limit", "÷ papermill loop", "÷ papermill command"]
     remark = f"Medians of {result['repeats']} in turn. Every system's seven gold tables are the same, to the cent."
-    return [Table("A small day", columns, rows, remark)]
+    return [Table("A small day", columns, rows, remark), _stages(found["daybook"]["stages"])]
+
+
+def _stages(stages: list[dict[str, Any]]) -> Table:
+    """Where the time of Daybook's last day went, and what a notebook costs besides its cells."""
+    noted = [each["phases"] for each in stages]
+    rows = [
+        [each["stage"], *(seconds(each["phases"].get(name, 0.0)) for name in PHASES), seconds(_overhead(each["phases"]))]
+        for each in stages
+    ]
+    sums = [seconds(sum(each.get(name, 0.0) for each in noted)) for name in PHASES]
+    rows.append(["all", *sums, seconds(sum(map(_overhead, noted)))])
+    remark = (
+        f"Of its last repeat. The overhead, {seconds(median(map(_overhead, noted)))} in the median, is what a notebook costs from "
+        "papermill's start until it is in the archive, besides its own cells (the first of which opens the stage): kernel, its "
+        "end, and the search for personal data."
+    )
+    return Table("Daybook's stages", ["stage", *PHASES, "overhead"], rows, remark)
+
+
+def _overhead(phases: dict[str, float]) -> float:
+    return sum(phases.get(name, 0.0) for name in ("kernel", "kernel's end", "search"))

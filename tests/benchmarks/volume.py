@@ -73,10 +73,10 @@ def tables(result: Result) -> list[Table]:
         [
             NAMES[name], seconds(each["seconds"]), ratio(each["seconds"], limit["seconds"]),
             ratio(each["seconds"], pandas["seconds"]), megabytes(each["peak_bytes"]),
-            ratio(each["peak_bytes"], pandas["peak_bytes"]),
+            ratio(each["peak_bytes"], limit["peak_bytes"]),
         ]
         for name, each in found.items()
     ]  # fmt: skip
     title = f"A day of {result['orders']:,} orders and {result['lines']:,} lines"
-    columns = ["on an empty lake", "median", "÷ limit", "÷ pandas", "largest process", "÷ pandas"]
+    columns = ["on an empty lake", "median", "÷ limit", "÷ pandas", "largest process", "÷ limit"]
     return [Table(title, columns, rows, f"Medians of {result['repeats']} in turn; memory is the largest of them.")]
