@@ -84,9 +84,9 @@ def _stages(stages: list[dict[str, Any]]) -> Table:
     sums = [seconds(sum(each.get(name, 0.0) for each in noted)) for name in PHASES]
     rows.append(["all", *sums, seconds(sum(map(_overhead, noted)))])
     remark = (
-        f"Of its last repeat. The overhead, {seconds(median(map(_overhead, noted)))} in the median, is what a notebook costs from "
-        "papermill's start until it is in the archive, besides its own cells (the first of which opens the stage): kernel, its "
-        "end, and the search for personal data."
+        f"Of its last repeat. The overhead, {seconds(median(map(_overhead, noted)))} in the median, is what a notebook costs "
+        "from papermill's start until it is in the archive, besides its own cells (the first of which opens the stage): kernel, "
+        "its end, and the search for personal data."
     )
     return Table("Daybook's stages", ["stage", *PHASES, "overhead"], rows, remark)
 
