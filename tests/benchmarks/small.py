@@ -85,8 +85,8 @@ def _stages(stages: list[dict[str, Any]]) -> Table:
     rows.append(["all", *sums, seconds(sum(map(_overhead, noted)))])
     remark = (
         f"Of its last repeat. The overhead, {seconds(median(map(_overhead, noted)))} in the median, is what a notebook costs "
-        "from papermill's start until it is in the archive, besides its own cells (the first of which opens the stage): kernel, "
-        "its end, and the search for personal data."
+        "from papermill's start until it is in the archive, besides its own cells (the first of which opens the stage): "
+        "kernel, its end, and the search for personal data."
     )
     return Table("Daybook's stages", ["stage", *PHASES, "overhead"], rows, remark)
 
