@@ -24,6 +24,11 @@ from typing import Any, Optional
 # Beside this script lies the package, in a checkout and in the bundle alike.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from daybook.warm.alone import after_imports, before_imports
+
+if __name__ == "__main__":
+    before_imports()
+
 from daybook.archive import Archive, Record, first_line
 from daybook.errors import DaybookError, TellingError
 from daybook.execution import run_stage
@@ -36,9 +41,12 @@ from daybook.stages import STAGES
 from daybook.storage import trouble, unwritable
 
 
-def main() -> None:
+def main(*, alone: bool = False) -> None:
+    """Do what the arguments say; ``alone`` in a process that has just begun, and may fork its kernel off."""
     arguments = _arguments()
     try:
+        if alone:
+            after_imports(arguments.stage)
         if arguments.errand:
             _run_errand(arguments)
             return
@@ -163,4 +171,4 @@ def _traced(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(alone=True)

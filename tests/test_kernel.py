@@ -61,6 +61,15 @@ def test_a_kernels_home_lies_in_scratch_for_as_long_as_it_runs(tmp_path: Path, m
     assert "JUPYTER_RUNTIME_DIR" not in os.environ
 
 
+def test_a_kernel_is_told_of_folders_and_zip_files_that_its_job_imports_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "modules.zip").write_bytes(b"")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "modules.zip"), str(tmp_path / "nowhere.zip"), ""])
+    with home_of_its_own(tmp_path):
+        assert os.environ["PYTHONPATH"] == os.pathsep.join([str(tmp_path), str(tmp_path / "modules.zip")])
+
+
 # -- sockets ------------------------------------------------------------------------------------------------------------
 
 LOOK = """

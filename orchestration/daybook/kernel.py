@@ -138,7 +138,8 @@ def _remove_sockets(scratch: Path) -> None:
 @contextmanager
 def home_of_its_own(scratch: Path) -> Iterator[None]:
     """Give kernels a home under ``scratch``: a person's start-up files have no part in a run, and HOME may be read-only."""
-    packages = [entry for entry in sys.path if entry and Path(entry).is_dir()]
+    # Folders, and the zip file that a bundle's job imports from.
+    packages = [entry for entry in sys.path if entry and Path(entry).exists()]
     wanted = {
         "IPYTHONDIR": str(scratch / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),

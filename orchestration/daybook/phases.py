@@ -22,9 +22,9 @@ BEFORE, LATER = "wait", "archive and end"
 """What no job can have in its record: its process is made (of the first one after all packages are imported for every job), and
 notebook and page are written and the process ends."""
 PHASES = ("start", "claim", "kernel", "opening", "cells", "kernel's end", "search", "page")
-"""What a job notes, in this order: its process begins and imports; settings are read and the attempt is claimed; papermill
-begins and its kernel answers; the first cell after the parameters opens the stage; the others; the kernel ends; personal data
-is looked for; the page is made."""
+"""What a job notes, in this order: its process begins and imports (for its kernel too, where it forks that); settings are read
+and the attempt is claimed; papermill begins and its kernel answers; the first cell after the parameters opens the stage; the
+others; the kernel ends; personal data is looked for; the page is made."""
 
 
 class Phases:

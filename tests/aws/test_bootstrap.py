@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
+
+import glue_bootstrap
 
 BOOTSTRAP = Path(__file__).resolve().parents[2] / "orchestration" / "glue_bootstrap.py"
 VERSION = "{}.{}".format(*sys.version_info)
 JOB = """
 import json, os, sys
 names = ("HOME", "TMPDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "DAYBOOK_PROJECT")
-import carried
+import carried, zipped
 writable = [name for name in names[:4] if os.access(os.environ[name], os.W_OK)]
 print(json.dumps({"arguments": sys.argv[1:], "cwd": os.listdir("."), "project": os.listdir(os.environ["DAYBOOK_PROJECT"]),
-                  "writable": writable, "carried": carried.__file__, "home": os.environ["HOME"]}))
+                  "writable": writable, "carried": carried.__file__, "zipped": zipped.__file__, "home": os.environ["HOME"]}))
 print("a word of warning", file=sys.stderr)
 if "--fail" in sys.argv:
     print("LandingError: there is no orders.csv", file=sys.stderr)
@@ -31,10 +35,21 @@ if "--fail" in sys.argv:
 """
 
 
-def make_bundle(folder: Path, python: str = VERSION) -> Path:
-    """A bundle as small as can be, whose job tells what it finds."""
+def noise(seed: int) -> bytes:
+    """Half a megabyte that does not shrink, the same for the same seed."""
+    return b"".join(hashlib.sha256(f"{seed} {number}".encode()).digest() for number in range(16_000))
+
+
+def make_bundle(folder: Path, python: str = VERSION, files: Mapping[str, bytes] = MappingProxyType({})) -> Path:
+    """A bundle as small as can be, with these files besides, whose job tells what it finds."""
     made = folder / "made.zip"
+    modules = io.BytesIO()
+    with zipfile.ZipFile(modules, "w") as archive:
+        archive.writestr("zipped.py", "")
     with zipfile.ZipFile(made, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content, zipfile.ZIP_DEFLATED)
+        archive.writestr("modules.zip", modules.getvalue(), zipfile.ZIP_DEFLATED)
         archive.writestr("bundle.json", json.dumps({"python": python}))
         archive.writestr("orchestration/glue_job.py", JOB)
         archive.writestr("packages/carried.py", "")
@@ -68,10 +83,41 @@ def test_the_job_gets_the_other_arguments_the_bundles_packages_and_folders_of_it
     told = json.loads(done.stdout)
     assert told["arguments"] == [*given, "--TempDir", "s3://temp"]
     assert told["cwd"] == []
-    assert sorted(told["project"]) == ["bundle.json", "orchestration", "packages"]
+    assert sorted(told["project"]) == ["bundle.json", "modules.zip", "orchestration", "packages"]
     assert told["writable"] == ["HOME", "TMPDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"]
     assert told["carried"].startswith(str(scratch)) and told["home"].startswith(str(scratch))
+    assert told["zipped"] == str(Path(told["carried"]).parents[1] / "modules.zip" / "zipped.py")
     assert done.stderr == "a word of warning\n"
+
+
+def test_files_large_and_small_are_unpacked_as_they_were_packed(tmp_path: Path) -> None:
+    files = {f"packages/large{number}.so": noise(number) + bytes(900_000) for number in range(5)}
+    files |= {f"packages/deep/{number}/small.py": b"x" * number for number in range(50)}
+    root = glue_bootstrap.unpack(make_bundle(tmp_path, files=files), tmp_path / "root")
+    assert {name: (root / name).read_bytes() for name in files} == files
+    assert (root / "orchestration" / "glue_job.py").read_text() == JOB
+
+
+@pytest.mark.parametrize("name", ["../outside.py", "packages/../../outside.py", "/outside.py"])
+def test_a_bundle_that_would_write_outside_of_its_folder_is_refused(tmp_path: Path, scratch: Path, name: str) -> None:
+    done = start(scratch, "--bundle", str(make_bundle(tmp_path, files={name: b"x"})))
+    assert done.returncode == 1
+    assert "has a file outside of itself" in done.stderr
+    assert not list(tmp_path.rglob("outside.py"))
+
+
+@pytest.mark.parametrize("place", [0.2, 0.7])
+def test_a_bundle_whose_content_is_damaged_is_an_error_and_no_job(tmp_path: Path, scratch: Path, place: float) -> None:
+    """Under the name of its damaged content, as if it had been built so."""
+    packed = make_bundle(tmp_path, files={"packages/large.so": noise(1) + bytes(500_000)})
+    content = bytearray(packed.read_bytes())
+    del content[int(200_000 * place) : int(200_000 * place) + 64]
+    damaged = tmp_path / f"daybook-{hashlib.sha256(content).hexdigest()[:16]}.zip"
+    damaged.write_bytes(content)
+    done = start(scratch, "--bundle", str(damaged))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "The job could not begin (" in done.stderr
+    assert list(scratch.iterdir()) == []
 
 
 def test_what_was_unpacked_goes_as_the_job_ends(tmp_path: Path, scratch: Path) -> None:

@@ -26,6 +26,12 @@ from daybook.aws.trimming import SERVICES, explain, reason_to_leave_out, trim
         ("jedi/api/__init__.py", "completion"),
         ("botocore/data/ec2/2016-11-15/service-2.json.gz", "services"),
         ("duckdb-1.2.2.dist-info/RECORD", "installer"),
+        ("pyarrow/_flight.cpython-39-x86_64-linux-gnu.so", "servers"),
+        ("pyarrow/libarrow_flight.so.2000", "servers"),
+        ("pyarrow/libarrow_python_flight.so.2000", "servers"),
+        ("pyarrow/libarrow_python.so", "linking"),
+        ("pyarrow/libarrow_python.so.2000.0.0", "linking"),
+        ("fontTools/misc/bezierTools.cpython-39-x86_64-linux-gnu.so", "twins"),
         ("share/jupyter/labextensions/x/package.json", "front-ends"),
     ],
 )
@@ -40,6 +46,7 @@ def test_what_no_job_needs_is_left_out_with_its_reason(path: str, kind: str) -> 
         *("duckdb-1.2.2.dist-info/METADATA", "papermill-2.6.0.dist-info/entry_points.txt", "numpy/testing/__init__.py"),
         *("botocore/data/s3/2006-03-01/service-2.json.gz", "botocore/data/endpoints.json", "botocore/data/partitions.json"),
         *("share/jupyter/kernels/python3/kernel.json", "pandas/_testing/__init__.py", "deltalake/_internal.abi3.so", "six.py"),
+        *("pyarrow/libarrow_python.so.2000", "pyarrow/libarrow_substrait.so.2000", "pyarrow/dataset.py", "fontTools/ttx.py"),
         *("test.py", "numpy/_core/_multiarray_tests.cpython-39-x86_64-linux-gnu.so"),
     ],
 )

@@ -5,6 +5,7 @@ Here: putting it together, and what it says of itself. Not here: where it is put
 
     bundle.json       what is in it: versions, digests, commit, lock
     packages/         the packages of requirements.lock, for Python 3.9 on manylinux2014, compiled
+    modules.zip       those of them that Python can import from there, compiled
     orchestration/    the job script, the state machines, the package daybook
     notebooks/  params/  requirements.lock
 """
@@ -22,6 +23,7 @@ from typing import Any, Optional
 
 from daybook import __version__
 from daybook.aws.bytecode import compile_all, find_python, version_of
+from daybook.aws.modules import ARCHIVE, set_aside
 from daybook.aws.trimming import explain, trim
 from daybook.aws.wheels import PLATFORM, PYTHON, distributions, install, require_loadable
 from daybook.errors import BundleError
@@ -37,6 +39,11 @@ _PACKAGE = {".py", ".css", ".j2", ".svg", ".typed"}
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the archive, the first that a zip file can say: when a file came here is no part of it."""
 _LEVEL = 6
+_ABOUT = {
+    "METADATA": f"Metadata-Version: 2.1\nName: daybook\nVersion: {__version__}\n",
+    "entry_points.txt": "[jupyter_client.kernel_provisioners]\ndaybook-warm = daybook.warm.provisioner:WarmProvisioner\n",
+}
+"""What Jupyter reads of the package as if it were installed: how a job's kernel can be had (see ``daybook.warm.alone``)."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,14 @@ def _build(root: Path, out: Path) -> Bundle:
     left_out = trim(packages)
     found = distributions(packages)
     _copy_project(root)
+    modules = root.with_name("modules")
+    set_aside(packages, modules)
     python = find_python()
     if python:
         compile_all(root, python)
+        compile_all(modules, python, beside=True)
+    # Not compressed by itself: the bundle is, and a job imports faster so.
+    _pack(modules, root / ARCHIVE, zipfile.ZIP_STORED)
     compiled_by = version_of(python) if python else None
     digests = {path.relative_to(root).as_posix(): _digest(path) for path in _files(root)}
     manifest = {
@@ -94,7 +106,7 @@ def _build(root: Path, out: Path) -> Bundle:
     }
     (root / BUNDLE_MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     made = root.with_suffix(".zip")
-    _pack(root, made)
+    _pack(root, made, zipfile.ZIP_DEFLATED)
     digest = _digest(made)
     path = out / f"daybook-{digest[:DIGITS]}.zip"
     made.replace(path)
@@ -112,9 +124,13 @@ def _copy_project(root: Path) -> None:
     for place, path in wanted.items():
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, root / place)
+    about = root / "packages" / f"daybook-{__version__}.dist-info"
+    about.mkdir()
+    for name, text in _ABOUT.items():
+        (about / name).write_text(text, encoding="utf-8")
 
 
-def _pack(root: Path, archive: Path) -> None:
+def _pack(root: Path, archive: Path, method: int) -> None:
     """Write every file into a zip file: sorted, with one time and one mode, so that equal files make equal bytes.
 
     A zip file rather than a tar file, since its files can be unpacked side by side.
@@ -122,7 +138,7 @@ def _pack(root: Path, archive: Path) -> None:
     with zipfile.ZipFile(archive, "w") as target:
         for path in _files(root):
             entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _MOMENT)
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.compress_type = method
             entry.create_system = 3  # Unix, on whatever system it is written: the mode is Unix's.
             entry.external_attr = 0o100644 << 16
             entry.file_size = path.stat().st_size

@@ -31,7 +31,8 @@ for name in sys.stdin.read().splitlines():
         code = compile(source, name, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError):
         continue
-    compiled = root / cache_from_source(name)
+    # Out of a zip file Python takes only what lies beside the source.
+    compiled = root / (name + "c" if sys.argv[2] == "beside" else cache_from_source(name))
     compiled.parent.mkdir(exist_ok=True)
     compiled.write_bytes(MAGIC_NUMBER + b"\\1\\0\\0\\0" + source_hash(source) + marshal.dumps(code, 2))
 """
@@ -57,14 +58,16 @@ def version_of(python: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def compile_all(root: Path, python: str) -> int:
-    """Compile every ``.py`` file under ``root`` into ``__pycache__``, to be taken unchecked; how many were compiled.
+def compile_all(root: Path, python: str, *, beside: bool = False) -> int:
+    """Compile every ``.py`` file under ``root``, to be taken unchecked; how many were compiled.
+
+    Into ``__pycache__``, or ``beside`` the source, where Python looks for it in a zip file.
 
     With one seed for hashes, since the order of a set of constants shows in the bytes.
     """
     names = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.py"))]
     done = subprocess.run(  # noqa: S603
-        [python, "-S", "-s", "-B", "-c", _COMPILE, str(root)],
+        [python, "-S", "-s", "-B", "-c", _COMPILE, str(root), "beside" if beside else "cache"],
         input="\n".join(names),
         capture_output=True,
         text=True,

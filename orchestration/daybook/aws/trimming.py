@@ -7,6 +7,7 @@ Code that runs is never cut: what goes is either not code, or a package that its
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 SERVICES = frozenset(
@@ -38,11 +39,17 @@ _REASONS = {
     "services": "botocore's descriptions of AWS services that are not called",
     "debugger": "debugpy: nobody debugs in the job; ipykernel does without. Part of it wants a newer glibc",
     "completion": "jedi and parso: nobody presses Tab in the job; IPython does without",
+    "servers": "Arrow Flight, by which a program talks to a server of its kind: no job has one; pyarrow does without",
+    "twins": "fontTools' modules once more, compiled; it does with those in Python, and a job that embeds fonts is seldom one",
+    "linking": "libraries once more, under the names that are asked for when a program is linked",
     "front-ends": "JupyterLab's extensions and manual pages",
 }
 _FOLDERS = {"debugpy": "debugger", "jedi": "completion", "parso": "completion", "bin": "scripts"}
 _INSTALLER = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
 _SOURCES = {".pyi", ".h", ".hpp", ".c", ".cc", ".cpp", ".pyx", ".pxd", ".pxi", ".a", ".pdb", ".f", ".f90"}
+_FLIGHT = re.compile(r"_flight\..*|flight\.py|libarrow(_python)?_flight\..*")
+_LINKED = re.compile(r"libarrow_python\w*\.so(\.\d+\.\d+\.\d+)?")
+"""Loaded is ``.so.2000``, whatever else lies beside it."""
 
 
 def reason_to_leave_out(path: str) -> str:
@@ -60,6 +67,12 @@ def reason_to_leave_out(path: str) -> str:
         return "sources"
     if place.parts[:2] == ("botocore", "data") and len(place.parts) > 3 and place.parts[2] not in SERVICES:
         return "services"
+    if top == "pyarrow" and len(place.parts) == 2 and _FLIGHT.fullmatch(place.name):
+        return "servers"
+    if top == "fontTools" and place.suffix == ".so":
+        return "twins"
+    if top == "pyarrow" and _LINKED.fullmatch(place.name):
+        return "linking"
     if top == "share" and (folders & {"labextensions", "man"}):
         return "front-ends"
     return ""

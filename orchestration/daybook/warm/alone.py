@@ -1,0 +1,63 @@
+"""A job that nobody has warmed, as on AWS: it imports once, for itself and for its kernel, and forks that one off.
+
+Begun from nothing, a kernel imports all over again what its job has imported, and the job waits for it. Here: that, and when it
+can be. Not here: what the forked process does (``daybook.warm.seed``), jobs forked on a laptop (``daybook.warm.host``).
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import os
+from pathlib import Path
+from typing import Optional
+
+from daybook.warm.client import ONE_THREAD, can_fork
+
+_PROVISIONER = "daybook-warm"
+_CHOICE = "JUPYTER_DEFAULT_PROVISIONER_NAME"
+_SHARED = ("daybook.personal", "daybook.notebook.magic", "ipykernel.ipkernel", "ipykernel.kernelapp")
+"""What a kernel imports whatever its stage, and, where the two need the same, the job too. None of these starts a thread."""
+
+
+def before_imports() -> None:
+    """Have packages start no threads when they are imported, for threads are not there after a fork; and import faster."""
+    if can_fork():
+        for name, value in ONE_THREAD.items():
+            os.environ.setdefault(name, value)
+    # Nothing that is imported is garbage: looking for it again and again takes a fifteenth of the time.
+    gc.disable()
+
+
+def after_imports(stage: Optional[str]) -> bool:
+    """Import what the kernel of this stage needs and fork the process that is to become it; whether that was done.
+
+    Not where there is no stage, where the job itself was forked and has one, where there is no forking, or where something has
+    started a thread: the kernel is a process from nothing then.
+    """
+    try:
+        return stage is not None and _plant(stage)
+    finally:
+        gc.enable()
+
+
+def _plant(stage: str) -> bool:
+    if not can_fork() or _CHOICE in os.environ:
+        return False
+    from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
+    from daybook.warm import seed
+
+    if _PROVISIONER not in KernelProvisionerFactory().get_provisioner_entries():
+        return False
+    for name in (*_SHARED, f"daybook.notebook.{stage}"):
+        importlib.import_module(name)
+    if sum(1 for _ in Path("/proc/self/task").iterdir()) > 1:
+        return False
+    # The child would copy each page of what is imported when it first looked for garbage there.
+    gc.freeze()
+    seed.plant()
+    atexit.register(seed.uproot)
+    os.environ[_CHOICE] = _PROVISIONER
+    return True
