@@ -22,16 +22,12 @@ from duckdb.typing import VARCHAR
 from sqlglot import exp
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.engines.memory import memory_limit
+from daybook.engines.memory import duckdb_settings
 from daybook.errors import SqlError
 from daybook.lake import SCHEMAS, Lake
 from daybook.pii import pseudonym
 
 Query = duckdb.DuckDBPyRelation
-_SHARE = 0.4
-"""DuckDB's part of the memory that a process may take; the rest is Python's, the packages' and that of results, as Arrow."""
-_MIB = 1 << 20
-_LEAST = 128 * _MIB
 
 
 class DuckDBEngine:
@@ -45,12 +41,7 @@ class DuckDBEngine:
     def __init__(self, lake: Lake, timezone: str, *, spill: Optional[Path] = None) -> None:
         self.lake = lake
         self.version = f"duckdb {duckdb.__version__}"
-        config = {"temp_directory": str(((spill or Path.cwd()) / ".duckdb_tmp").absolute())}
-        limit = memory_limit()
-        if limit is not None:
-            # By itself DuckDB takes four fifths of what the machine has, or its control group.
-            config["memory_limit"] = f"{max(int(limit * _SHARE), _LEAST) // _MIB}MiB"
-        self._connection = duckdb.connect(config=config)
+        self._connection = duckdb.connect(config=duckdb_settings((spill or Path.cwd()) / ".duckdb_tmp"))
         self._connection.execute(f"SET TimeZone = '{timezone}'")
         self._bound: set[str] = set()
         self._defined: dict[str, exp.Expression] = {}
