@@ -15,9 +15,9 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,8 +31,8 @@ from daybook.params import Settings, project_root
 from daybook.pii import load_keys, pseudonym
 from daybook.pii.redaction import Redactor
 from daybook.pii.sought import SoughtValues
-from daybook.sources import Source, load_source, open_landing, read_entity
-from daybook.sources.files import find_files
+from daybook.sources import Source, load_source, open_landing
+from daybook.sources.files import find_files, read_blocks
 from daybook.stages import STAGES, run_date_of
 from daybook.storage import Store
 
@@ -50,17 +50,7 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     another run's. Raises whatever keeps the values from being read: then nothing can be said to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
-    values = SoughtValues(_connect)
-    runs: set[str] = set()
-    for entity in source.entities:
-        runs |= _add_stored(values, lake, f"bronze.{entity}", personal_classes(source, entity), source, run_date)
-    if stage == STAGES[0] or run_id not in runs:
-        for entity in source.entities:
-            _add_landed(values, settings, source, entity, run_date)
-    everyones = {name: kind for entity in source.entities for name, kind in personal_classes(source, entity).items()}
-    for name in Store(f"{settings.lake}/quarantine").folders():
-        personal = personal_classes(source, name) if name in source.entities else everyones
-        _add_stored(values, lake, f"quarantine.{name}", personal, source, run_date)
+    values = _values(settings, lake, source, run_id, stage)
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
 
     def known(tokens: Collection[str]) -> set[str]:
@@ -68,6 +58,42 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
         return merged | _landed_among(set(tokens) - merged, settings, lake, source, run_date)
 
     return Redactor(values, ordinary=ordinary, pseudonyms=known)
+
+
+class _Stored(NamedTuple):
+    """A day's values as its tables have them, at the versions that ``key`` names; and which runs have written bronze's."""
+
+    key: tuple[object, ...]
+    values: SoughtValues
+    runs: set[str]
+
+
+_last: Optional[_Stored] = None
+"""The last values that were many: the next stage of a run, in this process, mostly asks for the same."""
+
+
+def _values(settings: Settings, lake: Lake, source: Source, run_id: str, stage: Optional[str]) -> SoughtValues:
+    global _last
+    run_date = run_date_of(run_id)
+    personal = {entity: personal_classes(source, entity) for entity in source.entities}
+    everyones = {name: kind for classes in personal.values() for name, kind in classes.items()}
+    bronze = [f"bronze.{entity}" for entity in source.entities]
+    aside = [f"quarantine.{name}" for name in Store(f"{settings.lake}/quarantine").folders()]
+    versions = [(name, lake.identity(name), lake.version(name)) for name in [*bronze, *aside]]
+    key = (settings.lake, settings.source, run_date, versions, personal)
+    if _last is not None and _last.key == key and run_id in _last.runs and stage != STAGES[0]:
+        return _last.values
+    values, runs = SoughtValues(_connect), set()
+    for table in bronze:
+        runs |= _add_stored(values, lake, table, personal[table.split(".")[1]], source, run_date)
+    landing = stage == STAGES[0] or run_id not in runs
+    if landing:
+        for entity in source.entities:
+            _add_landed(values, settings, source, entity, run_date)
+    for table in aside:
+        _add_stored(values, lake, table, personal.get(table.split(".")[1], everyones), source, run_date)
+    _last = _Stored(key, values, runs) if values.are_many and not landing else None
+    return values
 
 
 def _connect() -> Any:
@@ -166,32 +192,33 @@ def _add_stored(
         elif name == _UNSPLIT and personal:
             entity = table.split(".")[1]
             delimiter = source.entities[entity].delimiter if entity in source.entities else None
-            _add_unsplit(values, name, stored, delimiter or source.delimiter, personal, where)
+            broken = pc.field(_UNSPLIT).is_valid()
+            raw = _texts(stored, _UNSPLIT, broken if where is None else where & broken)
+            among = partial(_plain_among, stored, personal=personal, where=where)
+            _add_unsplit(values, name, raw, delimiter or source.delimiter, among)
         elif name == "repairs":
             _add_repairs(values, _texts(stored, name, where), personal)
     return set(map(str, _texts(stored, "_run_id", where))) if "_run_id" in names else set()
 
 
 def _add_unsplit(
-    values: SoughtValues,
-    column: str,
-    stored: ds.Dataset,
-    delimiter: str,
-    personal: dict[str, str],
-    where: Optional[pc.Expression],
+    values: SoughtValues, column: str, raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]
 ) -> None:
     """Take in the fields of rows that could not be split, without what the entity's columns hold that are not personal: a city
     in a broken row is no name."""
-    broken = pc.field(_UNSPLIT).is_valid()
-    fields = list(_fields(_texts(stored, _UNSPLIT, broken if where is None else where & broken), delimiter))
-    if not fields:
-        return
+    fields = list(_fields(raw, delimiter))
+    if fields:
+        plain = plain_among(fields)
+        values.add(column, "unsplit", (field for field in fields if field not in plain))
+
+
+def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str], where: Optional[pc.Expression]) -> set[str]:
     plain: set[str] = set()
     for name, kind in zip(stored.schema.names, stored.schema.types):
         if kind == pa.string() and name not in personal and not name.startswith("_"):
             asked = pc.field(name).isin(fields)
             plain |= _texts(stored, name, asked if where is None else where & asked)
-    values.add(column, "unsplit", (field for field in fields if field not in plain))
+    return plain
 
 
 def _add_repairs(values: SoughtValues, texts: Iterable[str], personal: dict[str, str]) -> None:
@@ -212,17 +239,36 @@ def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity
     except LandingError:
         return  # There is no landing folder, so there was nothing to meet.
     try:
-        rows, _ = read_entity(store, source, entity, run_date)
+        raw = _add_blocks(values, read_blocks(store, source, entity, run_date, []), personal)
+        if raw:
+            delimiter = source.entities[entity].delimiter or source.delimiter
+            blocks = read_blocks(store, source, entity, run_date, [])
+            _add_unsplit(values, _UNSPLIT, raw, delimiter, lambda fields: _plain_in_blocks(blocks, fields, personal))
     except LandingError:
         for key in find_files(store, source.entities[entity], run_date):
             _add_broken(values, store, key, source, entity)
-        return
-    if rows is None:
-        return
-    for name, kind in personal.items():
-        values.add_arrays(name, kind, rows[name].chunks)
-    delimiter = source.entities[entity].delimiter or source.delimiter
-    _add_unsplit(values, _UNSPLIT, ds.dataset(rows), delimiter, personal, None)
+
+
+def _add_blocks(values: SoughtValues, blocks: Iterable[pa.Table], personal: dict[str, str]) -> set[str]:
+    """Take in rows as they are read; returns the text of those that could not be split."""
+    ranks = {name: values.begin(name, kind) for name, kind in personal.items()}
+    raw: set[str] = set()
+    for block in blocks:
+        for name, rank in ranks.items():
+            for array in block[name].chunks:
+                values.add_array(rank, array)
+        raw.update(text for text in block[_UNSPLIT].unique().to_pylist() if text)
+    return raw
+
+
+def _plain_in_blocks(blocks: Iterable[pa.Table], fields: list[str], personal: dict[str, str]) -> set[str]:
+    asked = pa.array(fields, pa.string())
+    plain: set[str] = set()
+    for block in blocks:
+        for name in block.column_names:
+            if name not in personal and not name.startswith("_"):
+                plain.update(block[name].filter(pc.is_in(block[name], value_set=asked)).to_pylist())
+    return plain
 
 
 def _add_broken(values: SoughtValues, store: Store, key: str, source: Source, entity: str) -> None:

@@ -129,6 +129,11 @@ class SoughtValues:
         self._asked = Traces(set(), set(), set(), set())
         self._expected: set[str] = set()
 
+    @property
+    def are_many(self) -> bool:
+        """Whether they are kept in a database."""
+        return self._database is not None
+
     def add(self, column: str, kind: str, values: Iterable[Optional[str]]) -> None:
         """Take in a column's values."""
         rest = iter(values)
@@ -138,14 +143,22 @@ class SoughtValues:
 
     def add_arrays(self, column: str, kind: str, arrays: Iterable[pa.Array]) -> None:
         """Take in a column's values as Arrow has them, one array after the other."""
-        self._columns.append((column, kind))
-        rank = len(self._columns) - 1
+        rank = self.begin(column, kind)
         for array in arrays:
-            distinct = array.unique()
-            if self._database is None:
-                self._take(rank, distinct.to_pylist())
-            else:
-                self._store(pa.table({"rank": pa.array([rank] * len(distinct), pa.int32()), "value": distinct}))
+            self.add_array(rank, array)
+
+    def begin(self, column: str, kind: str) -> int:
+        """A column whose values come an array at a time, between those of others: what ``add_array`` is to know it by."""
+        self._columns.append((column, kind))
+        return len(self._columns) - 1
+
+    def add_array(self, rank: int, array: pa.Array) -> None:
+        """Take in more values of a column that was begun."""
+        distinct = array.unique()
+        if self._database is None:
+            self._take(rank, distinct.to_pylist())
+        else:
+            self._store(pa.table({"rank": pa.array([rank] * len(distinct), pa.int32()), "value": distinct}))
 
     def _take(self, rank: int, texts: list[Optional[str]]) -> None:
         column, kind = self._columns[rank]
