@@ -20,7 +20,7 @@ from typing import Any, Callable, Optional, TypeVar, Union
 
 import pyarrow as pa
 import pyarrow.dataset
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from daybook.buckets import delta_options
@@ -43,6 +43,8 @@ PARTITION = "run_date"
 """What all tables but silver and gold are partitioned by: the business date whose run wrote the rows."""
 MANY_FILES = 16
 """As many files make a table worth compacting: a merge a day adds one."""
+BATCHED = WriterProperties(max_row_group_size=1 << 17, compression="SNAPPY")
+"""How files of many rows are written: a group of rows is in memory before it is in the file."""
 _COMMIT_TRIES = 10
 Outcome = TypeVar("Outcome")
 
@@ -351,11 +353,20 @@ def overwrite(delta: DeltaTable, rows: Union[pa.Table, Batches], predicate: Opti
     """Replace what the predicate selects (None: everything) with rows, in one commit. Columns that they lack are null, columns
     that the table lacks are added."""
     given = rows.open() if isinstance(rows, Batches) else rows
+    files: Any = BATCHED if isinstance(rows, Batches) else None
     if predicate and not delta.file_uris():
         # deltalake 1.2.1 panics on a predicate where a table has no files; there is nothing to replace then.
-        write_deltalake(delta, given, mode="append", schema_mode="merge", commit_properties=commit)
+        write_deltalake(delta, given, mode="append", schema_mode="merge", writer_properties=files, commit_properties=commit)
         return
-    write_deltalake(delta, given, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=commit)
+    write_deltalake(
+        delta,
+        given,
+        mode="overwrite",
+        predicate=predicate,
+        schema_mode="merge",
+        writer_properties=files,
+        commit_properties=commit,
+    )
 
 
 def _with_date_first(rows: Union[pa.Table, Batches], run_date: date) -> Any:

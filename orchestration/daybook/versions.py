@@ -23,7 +23,7 @@ from deltalake import DeltaTable, Transaction, write_deltalake
 from daybook.contracts import Table
 from daybook.delta import dataset_of, with_columns
 from daybook.errors import LakeError
-from daybook.lake import PARTITION, Batches, Lake
+from daybook.lake import BATCHED, PARTITION, Batches, Lake
 
 DERIVED = "first_order_date"
 """Not a landing's to say: ``Lake.update_column`` sets it."""
@@ -35,6 +35,8 @@ neither replaces a file of the other too."""
 _NAMED = 10_000
 """So many keys are named to the files that may hold them; more are told by the first and the last."""
 _BATCH = 1 << 16
+_WRITTEN = 1 << 11
+"""Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
 _SCHEMA = "merging"
 _TABLES = ("given", "prior", "kept", "withdrawn", "held", "restored", "replaced", "after")
 
@@ -291,7 +293,7 @@ def _one(database: duckdb.DuckDBPyConnection, sql: str) -> Any:
 
 def _reader(database: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) -> pa.RecordBatchReader:
     """A query's rows, a batch at a time, as a table has them."""
-    found = database.cursor().execute(sql).fetch_record_batch(_BATCH)
+    found = database.cursor().execute(sql).fetch_record_batch(_WRITTEN)
     return pa.RecordBatchReader.from_batches(schema, (each.cast(schema) for each in found))
 
 
@@ -302,7 +304,8 @@ def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> 
     if not changes.counts["updated"] and not changes.counts["deleted"]:
         # Nothing of the table is read or written anew.
         rows = _reader(changes.database, changes.after_sql, schema)
-        write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=commit)
+        many: Any = BATCHED if changes.counts["inserted"] > _BATCH else None
+        write_deltalake(delta, rows, mode="append", schema_mode="merge", writer_properties=many, commit_properties=commit)
         return
     same = " AND ".join(f"t.{name} = s.{name}" for name in contract.key)
     values: dict[str, Any] = {name: f"s.{name}" for name in schema.names}

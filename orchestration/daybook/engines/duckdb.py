@@ -28,7 +28,8 @@ from daybook.lake import SCHEMAS, Batches, Lake
 from daybook.pii.keys import pseudonyms_of
 
 Query = duckdb.DuckDBPyRelation
-_BATCH = 1 << 16
+_BATCH = 1 << 11
+"""Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
 _REMEMBERED = 100_000
 """So many pseudonyms are remembered: those of orders are mostly those of the day's customers."""
 

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 _CGROUP = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
-_SHARE = 0.4
-"""DuckDB's part of the memory that a process may take; the rest is Python's, the packages' and that of results, as Arrow."""
 _MIB = 1 << 20
+_BASE = 400 * _MIB
+"""What Python and the packages of a stage have asked for before any row is read."""
+_SHARE = 0.3
+"""DuckDB's part of what a process may take besides; the rest is that of results, as Arrow, and of tables' files."""
 _LEAST = 128 * _MIB
 _NO_LIMIT = 1 << 60
 """What stands for none in the first version of control groups is near the largest number of 64 bits."""
@@ -68,7 +70,7 @@ def duckdb_settings(spill: Path) -> dict[str, Any]:
     limit = memory_limit()
     if limit is not None:
         # By itself DuckDB takes four fifths of what the machine has, or its control group.
-        found["memory_limit"] = f"{max(int(limit * _SHARE), _LEAST) // _MIB}MiB"
+        found["memory_limit"] = f"{max(int((limit - _BASE) * _SHARE), _LEAST) // _MIB}MiB"
     return found
 
 

@@ -24,7 +24,7 @@ from daybook.sources.blocks import TECHNICAL
 from daybook.sources.files import mark_files, read_blocks, refuse_changed
 from daybook.sources.mapping import literal, quote, typed_sql
 
-_HELD = 64 << 20
+_HELD = 48 << 20
 """Bytes of an entity's rows that stay in memory as they were read; more are kept in the engine, which has a disk."""
 
 
