@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import date
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,7 +50,17 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     another run's. Raises whatever keeps the values from being read: then nothing can be said to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
-    values = _values(settings, lake, source, run_id, stage)
+    values = SoughtValues(_connect)
+    runs: set[str] = set()
+    for entity in source.entities:
+        runs |= _add_stored(values, lake, f"bronze.{entity}", personal_classes(source, entity), source, run_date)
+    if stage == STAGES[0] or run_id not in runs:
+        for entity in source.entities:
+            _add_landed(values, settings, source, entity, run_date)
+    everyones = {name: kind for entity in source.entities for name, kind in personal_classes(source, entity).items()}
+    for name in Store(f"{settings.lake}/quarantine").folders():
+        personal = personal_classes(source, name) if name in source.entities else everyones
+        _add_stored(values, lake, f"quarantine.{name}", personal, source, run_date)
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
 
     def known(tokens: Collection[str]) -> set[str]:
@@ -58,42 +68,6 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
         return merged | _landed_among(set(tokens) - merged, settings, lake, source, run_date)
 
     return Redactor(values, ordinary=ordinary, pseudonyms=known)
-
-
-class _Stored(NamedTuple):
-    """A day's values as its tables have them, at the versions that ``key`` names; and which runs have written bronze's."""
-
-    key: tuple[object, ...]
-    values: SoughtValues
-    runs: set[str]
-
-
-_last: Optional[_Stored] = None
-"""The last values that were many: the next stage of a run, in this process, mostly asks for the same."""
-
-
-def _values(settings: Settings, lake: Lake, source: Source, run_id: str, stage: Optional[str]) -> SoughtValues:
-    global _last
-    run_date = run_date_of(run_id)
-    personal = {entity: personal_classes(source, entity) for entity in source.entities}
-    everyones = {name: kind for classes in personal.values() for name, kind in classes.items()}
-    bronze = [f"bronze.{entity}" for entity in source.entities]
-    aside = [f"quarantine.{name}" for name in Store(f"{settings.lake}/quarantine").folders()]
-    versions = [(name, lake.identity(name), lake.version(name)) for name in [*bronze, *aside]]
-    key = (settings.lake, settings.source, run_date, versions, personal)
-    if _last is not None and _last.key == key and run_id in _last.runs and stage != STAGES[0]:
-        return _last.values
-    values, runs = SoughtValues(_connect), set()
-    for table in bronze:
-        runs |= _add_stored(values, lake, table, personal[table.split(".")[1]], source, run_date)
-    landing = stage == STAGES[0] or run_id not in runs
-    if landing:
-        for entity in source.entities:
-            _add_landed(values, settings, source, entity, run_date)
-    for table in aside:
-        _add_stored(values, lake, table, personal.get(table.split(".")[1], everyones), source, run_date)
-    _last = _Stored(key, values, runs) if values.are_many and not landing else None
-    return values
 
 
 def _connect() -> Any:

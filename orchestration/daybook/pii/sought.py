@@ -129,11 +129,6 @@ class SoughtValues:
         self._asked = Traces(set(), set(), set(), set())
         self._expected: set[str] = set()
 
-    @property
-    def are_many(self) -> bool:
-        """Whether they are kept in a database."""
-        return self._database is not None
-
     def add(self, column: str, kind: str, values: Iterable[Optional[str]]) -> None:
         """Take in a column's values."""
         rest = iter(values)
