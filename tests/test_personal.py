@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from daybook.demo import generate
 from daybook.lake import Lake
 from daybook.params import Settings, load_settings
 from daybook.personal import customers_among, ordinary_words, redactor_for
+from daybook.pii.sought import SoughtValues
 from daybook.sources import load_source
 
 DAY = date(2025, 11, 30)
@@ -151,3 +153,11 @@ def test_ordinary_words_are_those_of_notebooks_contracts_and_sources() -> None:
     words = ordinary_words(load_source("demo"))
     assert {"silver", "first", "SELECT", "customers", "SUCCEEDED", "ingest", "max", "will", "any"} <= words
     assert not {"Kanarie", "kanarie", "Max", "Will", "Zoë", "Emil"} & words
+
+
+def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daybook.personal.SoughtValues", partial(SoughtValues, many=0))
+    land(settings, HEADER, CUSTOMER, "C-K4N5,Ottokar,Spatzig,Berlin,2025-11-30 10:00:00")
+    store(settings, "quarantine.customers", last_name="Quarantäner", city="Bern")
+    clean = left(settings, "Kanarie, Spatzig of Berlin, Quarantäner of Bern", stage="ingest")
+    assert clean == "[redacted:last_name], [redacted:_raw] of Berlin, [redacted:last_name] of Bern"

@@ -142,7 +142,16 @@ LEFT_OUT = {
     ),
     *("check", "cli", "locks", "warm", "backfills", "errands", "freshness", "vacuum", "laptop", "homes", "progress"),
     *("sources.arrivals", "sources.calendar", "sources.dryrun", "quality.trial"),
-    *("erasure.erasing", "erasure.plan", "erasure.proof", "pii.decoding", "pii.redaction", "pii.shapes", "pii.values"),
+    *(
+        "erasure.erasing",
+        "erasure.plan",
+        "erasure.proof",
+        "pii.decoding",
+        "pii.redaction",
+        "pii.shapes",
+        "pii.sought",
+        "pii.values",
+    ),
     *("notebook.display", "notebook.lineage", "notebook.notify", "notebook.plots"),
 }
 """Rooms and modules that no row of a table depends on: they start, watch, record, show or tell of runs, or are stewards'."""

@@ -133,7 +133,9 @@ def test_a_file_arrives_when_it_is_moved_in_and_not_when_it_was_last_modified(tm
 
 def test_an_object_keeps_its_mark_while_nobody_writes_it(store):
     store.create("a", b"1")
-    assert store.read_marked("a") == (b"1", store.mark("a"))
+    file, mark = store.read_marked("a")
+    with file:
+        assert (file.read(), mark) == (b"1", store.mark("a"))
 
 
 def test_an_object_that_is_written_again_has_another_mark(store):

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar, Union
 
 import pyarrow as pa
 import pyarrow.dataset
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from daybook.buckets import delta_options
@@ -42,8 +43,18 @@ PARTITION = "run_date"
 """What all tables but silver and gold are partitioned by: the business date whose run wrote the rows."""
 MANY_FILES = 16
 """As many files make a table worth compacting: a merge a day adds one."""
+BATCHED = WriterProperties(max_row_group_size=1 << 17, compression="SNAPPY")
+"""How files of many rows are written: a group of rows is in memory before it is in the file."""
 _COMMIT_TRIES = 10
 Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Rows that are too many to hold: ``open`` gives them a batch at a time, from the start for each try to commit them."""
+
+    schema: pa.Schema
+    open: Callable[[], pa.RecordBatchReader]
 
 
 class Lake:
@@ -129,7 +140,7 @@ class Lake:
             return []
         return sorted({date.fromisoformat(part[column]) for part in delta.partitions()})
 
-    def replace_partition(self, table: str, rows: pa.Table, run_date: date) -> None:
+    def replace_partition(self, table: str, rows: Union[pa.Table, Batches], run_date: date) -> None:
         """Make ``rows`` (with column ``run_date``) the only rows of that date, in one commit; new columns are added."""
         rows = _with_date_first(rows, run_date)
         if self._open(table, own=True) is None:
@@ -338,17 +349,39 @@ def unwritten(table: str, uri: str, error: Exception) -> LakeError:
     return LakeError(f"{table} at {unwritable(uri, error)}")
 
 
-def overwrite(delta: DeltaTable, rows: pa.Table, predicate: Optional[str], commit: CommitProperties) -> None:
+def overwrite(delta: DeltaTable, rows: Union[pa.Table, Batches], predicate: Optional[str], commit: CommitProperties) -> None:
     """Replace what the predicate selects (None: everything) with rows, in one commit. Columns that they lack are null, columns
     that the table lacks are added."""
+    given = rows.open() if isinstance(rows, Batches) else rows
+    files: Any = BATCHED if isinstance(rows, Batches) else None
     if predicate and not delta.file_uris():
         # deltalake 1.2.1 panics on a predicate where a table has no files; there is nothing to replace then.
-        write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=commit)
+        write_deltalake(delta, given, mode="append", schema_mode="merge", writer_properties=files, commit_properties=commit)
         return
-    write_deltalake(delta, rows, mode="overwrite", predicate=predicate, schema_mode="merge", commit_properties=commit)
+    write_deltalake(
+        delta,
+        given,
+        mode="overwrite",
+        predicate=predicate,
+        schema_mode="merge",
+        writer_properties=files,
+        commit_properties=commit,
+    )
 
 
-def _with_date_first(rows: pa.Table, run_date: date) -> pa.Table:
+def _with_date_first(rows: Union[pa.Table, Batches], run_date: date) -> Any:
+    if isinstance(rows, Batches):
+        return Batches(_dated(rows.schema.empty_table(), run_date).schema, lambda: _all_dated(rows.open(), run_date))
+    return _dated(rows, run_date)
+
+
+def _all_dated(rows: pa.RecordBatchReader, run_date: date) -> pa.RecordBatchReader:
+    schema = _dated(rows.schema.empty_table(), run_date).schema
+    dated = (_dated(pa.Table.from_batches([each]), run_date) for each in rows)
+    return pa.RecordBatchReader.from_batches(schema, (batch for table in dated for batch in table.to_batches()))
+
+
+def _dated(rows: pa.Table, run_date: date) -> pa.Table:
     if PARTITION in rows.column_names:
         rows = rows.drop_columns([PARTITION])
-    return rows.add_column(0, PARTITION, pa.array([run_date] * rows.num_rows, pa.date32()))
+    return rows.add_column(0, PARTITION, pa.repeat(pa.scalar(run_date, pa.date32()), rows.num_rows))

@@ -15,9 +15,9 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Optional
+from typing import Any, Callable, Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,15 +30,16 @@ from daybook.lake import PARTITION, Lake
 from daybook.params import Settings, project_root
 from daybook.pii import load_keys, pseudonym
 from daybook.pii.redaction import Redactor
-from daybook.pii.values import PersonalValues
-from daybook.sources import Source, load_source, open_landing, read_entity
-from daybook.sources.files import find_files
+from daybook.pii.sought import SoughtValues
+from daybook.sources import Source, load_source, open_landing
+from daybook.sources.files import find_files, read_blocks
 from daybook.stages import STAGES, run_date_of
 from daybook.storage import Store
 
 _UNSPLIT = "_raw"
 """The column with the text of rows that could not be split: any of its fields may be personal."""
 _OUTCOMES = {"SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING", "Daybook", "DuckDB", "Python"}
+_BATCH = 1 << 16
 _TIME_OR_NUMBER = re.compile(r"[\d\s.,:/+TZ-]*")
 
 
@@ -49,7 +50,7 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     another run's. Raises whatever keeps the values from being read: then nothing can be said to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
-    values = PersonalValues()
+    values = SoughtValues(_connect)
     runs: set[str] = set()
     for entity in source.entities:
         runs |= _add_stored(values, lake, f"bronze.{entity}", personal_classes(source, entity), source, run_date)
@@ -63,9 +64,17 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
 
     def known(tokens: Collection[str]) -> set[str]:
-        return customers_among(lake, tokens) | (set(tokens) & _pseudonyms_of_the_day(settings, lake, source, run_date))
+        merged = customers_among(lake, tokens)
+        return merged | _landed_among(set(tokens) - merged, settings, lake, source, run_date)
 
     return Redactor(values, ordinary=ordinary, pseudonyms=known)
+
+
+def _connect() -> Any:
+    """A database for a day's values; small days get by without the engine's imports."""
+    from daybook.engines.memory import open_database
+
+    return open_database()
 
 
 def personal_classes(source: Source, entity: str) -> dict[str, str]:
@@ -113,31 +122,37 @@ def customers_among(lake: Lake, tokens: Collection[str]) -> set[str]:
             continue
         for column in set(table.pseudonyms) & set(stored.schema.names):
             asked = pc.field(column).isin(list(tokens))
-            found.update(stored.to_table(columns=[column], filter=asked)[column].to_pylist())
+            for batch in _arrays(stored, column, asked):
+                found.update(batch.to_pylist())
     return found
 
 
-def _pseudonyms_of_the_day(settings: Settings, lake: Lake, source: Source, run_date: date) -> set[str]:
-    """The pseudonyms of the ids that landed on a date: a stage that fails before its merge shows customers silver has not.
+def _landed_among(tokens: set[str], settings: Settings, lake: Lake, source: Source, run_date: date) -> set[str]:
+    """Which of some tokens are pseudonyms of ids that landed on a date: a stage that fails before its merge shows customers
+    silver has not.
 
     Ids as they landed, and without the .0 that spreadsheets add; a mapping that makes more of an id is known once merged.
     """
-    keys = load_keys(settings.pii_key)
     found: set[str] = set()
+    if not tokens:
+        return found
+    keys = load_keys(settings.pii_key)
     for entity in source.entities:
         stored = lake.dataset(f"bronze.{entity}")
         for name, kind in personal_classes(source, entity).items():
             if stored is None or kind != "id" or name not in stored.schema.names:
                 continue
-            rows = stored.to_table(columns=[name], filter=pc.field(PARTITION) == run_date)
-            for text in _distinct(rows, name):
-                forms = {text.strip(), re.sub(r"\.0$", "", text.strip())} if text else set()
-                found.update(made for made in (pseudonym(keys, form) for form in forms) if made)
+            for array in _arrays(stored, name, pc.field(PARTITION) == run_date):
+                for text in array.unique().to_pylist():
+                    forms = {text.strip(), re.sub(r"\.0$", "", text.strip())} if text else set()
+                    found.update(tokens.intersection(pseudonym(keys, form) for form in forms))
+                if found == tokens:
+                    return found
     return found
 
 
 def _add_stored(
-    values: PersonalValues, lake: Lake, table: str, personal: dict[str, str], source: Source, run_date: date
+    values: SoughtValues, lake: Lake, table: str, personal: dict[str, str], source: Source, run_date: date
 ) -> set[str]:
     """Take in a date's rows of a table; returns the runs that wrote them."""
     stored = lake.dataset(table)
@@ -145,31 +160,50 @@ def _add_stored(
         return set()
     names = stored.schema.names
     where = (pc.field(PARTITION) == run_date) if PARTITION in names else None
-    wanted = {*personal, "_run_id", "repairs", *([_UNSPLIT] if personal else [])}
-    columns = [name for name in names if name in wanted]
-    rows = stored.to_table(columns=columns, filter=where)
-    for name in columns:
-        texts = _distinct(rows, name)
+    for name in names:
         if name in personal:
-            values.add(name, personal[name], texts)
-        elif name == _UNSPLIT and any(texts):
+            values.add_arrays(name, personal[name], _arrays(stored, name, where))
+        elif name == _UNSPLIT and personal:
             entity = table.split(".")[1]
             delimiter = source.entities[entity].delimiter if entity in source.entities else None
-            values.add(name, "unsplit", _fields(texts, delimiter or source.delimiter, _plain_values(stored, personal, where)))
+            broken = pc.field(_UNSPLIT).is_valid()
+            raw = _texts(stored, _UNSPLIT, broken if where is None else where & broken)
+            among = partial(_plain_among, stored, personal=personal, where=where)
+            _add_unsplit(values, name, raw, delimiter or source.delimiter, among)
         elif name == "repairs":
-            _add_repairs(values, texts, personal)
-    return {str(run) for run in _distinct(rows, "_run_id")} if "_run_id" in columns else set()
+            _add_repairs(values, _texts(stored, name, where), personal)
+    return set(map(str, _texts(stored, "_run_id", where))) if "_run_id" in names else set()
 
 
-def _add_repairs(values: PersonalValues, texts: Iterable[Optional[str]], personal: dict[str, str]) -> None:
+def _add_unsplit(
+    values: SoughtValues, column: str, raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]
+) -> None:
+    """Take in the fields of rows that could not be split, without what the entity's columns hold that are not personal: a city
+    in a broken row is no name."""
+    fields = list(_fields(raw, delimiter))
+    if fields:
+        plain = plain_among(fields)
+        values.add(column, "unsplit", (field for field in fields if field not in plain))
+
+
+def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str], where: Optional[pc.Expression]) -> set[str]:
+    plain: set[str] = set()
+    for name, kind in zip(stored.schema.names, stored.schema.types):
+        if kind == pa.string() and name not in personal and not name.startswith("_"):
+            asked = pc.field(name).isin(fields)
+            plain |= _texts(stored, name, asked if where is None else where & asked)
+    return plain
+
+
+def _add_repairs(values: SoughtValues, texts: Iterable[str], personal: dict[str, str]) -> None:
     """Take in what people have written in place of landed values: JSON by column."""
     for text in texts:
-        for name, value in (json.loads(text) if text else {}).items():
+        for name, value in json.loads(text).items():
             if name in personal:
                 values.add(name, personal[name], [str(value)])
 
 
-def _add_landed(values: PersonalValues, settings: Settings, source: Source, entity: str, run_date: date) -> None:
+def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity: str, run_date: date) -> None:
     """Take in an entity's landing files; from files that are broken, whatever can be read of them."""
     personal = personal_classes(source, entity)
     if not personal:
@@ -179,22 +213,39 @@ def _add_landed(values: PersonalValues, settings: Settings, source: Source, enti
     except LandingError:
         return  # There is no landing folder, so there was nothing to meet.
     try:
-        rows, _ = read_entity(store, source, entity, run_date)
+        raw = _add_blocks(values, read_blocks(store, source, entity, run_date, []), personal)
+        if raw:
+            delimiter = source.entities[entity].delimiter or source.delimiter
+            blocks = read_blocks(store, source, entity, run_date, [])
+            _add_unsplit(values, _UNSPLIT, raw, delimiter, lambda fields: _plain_in_blocks(blocks, fields, personal))
     except LandingError:
         for key in find_files(store, source.entities[entity], run_date):
             _add_broken(values, store, key, source, entity)
-        return
-    if rows is None:
-        return
-    for name, kind in personal.items():
-        values.add(name, kind, _distinct(rows, name))
-    raw = [text for text in _distinct(rows, _UNSPLIT) if text]
-    if raw:
-        delimiter = source.entities[entity].delimiter or source.delimiter
-        values.add(_UNSPLIT, "unsplit", _fields(raw, delimiter, _plain_values(ds.dataset(rows), personal, None)))
 
 
-def _add_broken(values: PersonalValues, store: Store, key: str, source: Source, entity: str) -> None:
+def _add_blocks(values: SoughtValues, blocks: Iterable[pa.Table], personal: dict[str, str]) -> set[str]:
+    """Take in rows as they are read; returns the text of those that could not be split."""
+    ranks = {name: values.begin(name, kind) for name, kind in personal.items()}
+    raw: set[str] = set()
+    for block in blocks:
+        for name, rank in ranks.items():
+            for array in block[name].chunks:
+                values.add_array(rank, array)
+        raw.update(text for text in block[_UNSPLIT].unique().to_pylist() if text)
+    return raw
+
+
+def _plain_in_blocks(blocks: Iterable[pa.Table], fields: list[str], personal: dict[str, str]) -> set[str]:
+    asked = pa.array(fields, pa.string())
+    plain: set[str] = set()
+    for block in blocks:
+        for name in block.column_names:
+            if name not in personal and not name.startswith("_"):
+                plain.update(block[name].filter(pc.is_in(block[name], value_set=asked)).to_pylist())
+    return plain
+
+
+def _add_broken(values: SoughtValues, store: Store, key: str, source: Source, entity: str) -> None:
     """Take in a file that cannot be read as it should: personal columns where there is a header, else every field."""
     try:
         data = store.read(key)
@@ -208,11 +259,11 @@ def _add_broken(values: PersonalValues, store: Store, key: str, source: Source, 
         lines = data.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors="replace").replace("\x00", "").splitlines()
         header = next(_split(lines[:1], delimiter), [])
         if not set(header) & set(source.entities[entity].columns):
-            values.add(_UNSPLIT, "unsplit", _fields(lines, delimiter, set()))
+            values.add(_UNSPLIT, "unsplit", _fields(lines, delimiter))
             continue
         for row in _split(lines[1:], delimiter):
             if len(row) != len(header):
-                values.add(_UNSPLIT, "unsplit", _fields([delimiter.join(row)], delimiter, set()))
+                values.add(_UNSPLIT, "unsplit", _fields([delimiter.join(row)], delimiter))
                 continue
             for name, text in zip(header, row):
                 if name in personal:
@@ -229,27 +280,27 @@ def _decompressed(data: bytes) -> bytes:
     return found
 
 
-def _distinct(rows: pa.Table, name: str) -> list[Optional[str]]:
-    texts: list[Optional[str]] = pc.unique(rows[name]).to_pylist()
-    return texts
+def _arrays(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> Iterator[pa.Array]:
+    """A column's values, as many at a time as a file has them together."""
+    for batch in stored.to_batches(columns=[name], filter=where, batch_size=_BATCH, batch_readahead=2, fragment_readahead=1):
+        if batch.num_rows:
+            yield batch.column(0)
 
 
-def _plain_values(stored: ds.Dataset, personal: dict[str, str], where: Optional[pc.Expression]) -> set[str]:
-    """What the entity's columns hold that are not personal: a city in a broken row is no name."""
-    names = [
-        name for name, kind in zip(stored.schema.names, stored.schema.types) if name not in personal and kind == pa.string()
-    ]
-    names = [name for name in names if not name.startswith("_")]
-    rows = stored.to_table(columns=names, filter=where)
-    return {text for name in names for text in _distinct(rows, name) if text}
+def _texts(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> set[str]:
+    """A column's values of which there are few."""
+    found: set[str] = set()
+    for array in _arrays(stored, name, where):
+        found.update(text for text in array.unique().to_pylist() if text)
+    return found
 
 
-def _fields(lines: Iterable[Optional[str]], delimiter: str, plain: set[str]) -> Iterator[str]:
+def _fields(lines: Iterable[str], delimiter: str) -> Iterator[str]:
     """The fields of rows that could not be split, without those that are surely not personal."""
-    for row in _split([line for line in lines if line], delimiter):
+    for row in _split(lines, delimiter):
         for field in row:
             short = len(field.strip()) < 4
-            if not short and field not in plain and not (_TIME_OR_NUMBER.fullmatch(field) and not _looks_dialled(field)):
+            if not short and not (_TIME_OR_NUMBER.fullmatch(field) and not _looks_dialled(field)):
                 yield field
 
 
@@ -258,7 +309,7 @@ def _looks_dialled(field: str) -> bool:
     return ":" not in field and "." not in field and len(re.sub(r"\D", "", field)) >= 6 and "-" not in field[1:]
 
 
-def _split(lines: list[str], delimiter: str) -> Iterator[list[str]]:
+def _split(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
     for line in lines:
         try:
             yield next(csv.reader([line], delimiter=delimiter), [])

@@ -25,7 +25,7 @@ BUNDLE_MANIFEST = "bundle.json"
 
 DECIDING = (
     *("contracts", "engines", "delta", "evolution", "properties", "lake", "versions", "publication"),
-    *("sources.spec", "sources.files", "sources.mapping"),
+    *("sources.spec", "sources.files", "sources.blocks", "sources.mapping"),
     *("quality.rules", "quality.checks", "quality.verdicts", "quality.history"),
     *("erasure.withholding", "erasure.people", "erasure.blanks"),
     "pii.keys",

@@ -12,12 +12,13 @@ import contextlib
 import errno
 import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Optional, cast
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -43,6 +44,9 @@ _TROUBLES = {
 """What a machine may have against a file, and what a person can do about it."""
 requests: Counter[str] = Counter()
 """Requests to buckets that this process has made here, by what S3 bills them as: ``writes`` (puts, listings) and ``reads``."""
+_CHUNK = 1 << 20
+_IN_MEMORY = 8 << 20
+"""Bytes of an object that is read as a file which are kept in memory; of a larger one all are on disk."""
 _LISTED_AT_ONCE = 1000
 _STAGED = re.compile(r".*#\d+")
 """The names under which a folder's objects are written before they are whole; a killed process may leave one behind."""
@@ -105,9 +109,9 @@ def require_writable(uri: str) -> None:
 
 
 class Marked(NamedTuple):
-    """An object's bytes, and the mark of what was read."""
+    """What an object held, as a file that is in memory while it is small, and the mark of what was read."""
 
-    data: bytes
+    file: BinaryIO
     mark: str
 
 
@@ -160,14 +164,23 @@ class Store:
 
     def read(self, key: str) -> bytes:
         """The object's bytes; ``FileNotFoundError`` where there is none."""
-        return self.read_marked(key).data
+        self._count("reads")
+        with _reading(self.href(key)):
+            return bytes(obstore.get(self._open(), key).bytes())
 
     def read_marked(self, key: str) -> Marked:
         """The object's bytes and its mark when they began to be read, from one request; ``FileNotFoundError`` without one."""
         self._count("reads")
         with _reading(self.href(key)):
             found = obstore.get(self._open(), key)
-            return Marked(bytes(found.bytes()), _mark(dict(found.meta)))
+            file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 (its reader closes it)
+            if found.meta["size"] <= _IN_MEMORY:
+                file.write(found.bytes())
+            else:
+                for chunk in found.stream(min_chunk_size=_CHUNK):
+                    file.write(chunk)
+            file.seek(0)
+            return Marked(cast(BinaryIO, file), _mark(dict(found.meta)))
 
     def mark(self, key: str) -> str:
         """What tells an object from any other that had its name: ETag (inode, time and size in a folder), size and time of

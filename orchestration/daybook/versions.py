@@ -5,182 +5,322 @@ order, repeated and in parallel. Not here: storing and commits (``daybook.lake``
 
 A version is ``(version_at, landed_on)``. Most keys need no more than a look at the row the table has. Those of which a date
 now says less than it said before need all versions: what it once superseded comes back.
+
+Rows are compared in a DuckDB database, which keeps what does not fit into memory on disk, and go to tables a batch at a time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
+import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Transaction, write_deltalake
 
 from daybook.contracts import Table
 from daybook.delta import dataset_of, with_columns
-from daybook.lake import PARTITION, Lake
+from daybook.errors import LakeError
+from daybook.lake import BATCHED, PARTITION, Batches, Lake
 
 DERIVED = "first_order_date"
 """Not a landing's to say: ``Lake.update_column`` sets it."""
 _WITHDRAWN = "withdrawn"
 """Whether the date has said something newer of this key before. It stays so: whoever comes after a crash looks again."""
+_APP_ID = "daybook.merge"
+"""Delta refuses two commits at once that bear a transaction of one application: of two merges the second begins anew, where
+neither replaces a file of the other too."""
+_NAMED = 10_000
+"""So many keys are named to the files that may hold them; more are told by the first and the last."""
+_BATCH = 1 << 16
+_WRITTEN = 1 << 11
+"""Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
+_SCHEMA = "merging"
+_TABLES = ("given", "prior", "kept", "withdrawn", "held", "restored", "replaced", "after")
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a merge changes: rows as the table has them (of what is replaced or goes), and as it will have them."""
+    """What a merge changes: rows as the table has them (of what is replaced or goes), and as it will have them.
 
-    before: pa.Table
-    after: pa.Table
-    gone: pa.Table
+    ``before_sql``, ``after_sql`` and ``gone_sql`` select them in the ``database`` of the merge, until the next one there.
+    """
+
+    database: duckdb.DuckDBPyConnection
+    before_sql: str
+    after_sql: str
+    gone_sql: str
+    counts: dict[str, int]
+    """Rows inserted, updated and deleted."""
 
     @property
-    def counts(self) -> dict[str, int]:
-        """Rows inserted, updated and deleted."""
-        updated = self.before.num_rows - self.gone.num_rows
-        return {"inserted": self.after.num_rows - updated, "updated": updated, "deleted": self.gone.num_rows}
+    def before(self) -> pa.Table:
+        return self.database.execute(self.before_sql).arrow()
+
+    @property
+    def gone(self) -> pa.Table:
+        """Those of ``before`` whose key will not be there."""
+        return self.database.execute(self.gone_sql).arrow()
+
+    @property
+    def after(self) -> pa.Table:
+        return self.database.execute(self.after_sql).arrow()
 
 
 def merge(
     lake: Lake,
     contract: Table,
-    rows: pa.Table,
+    rows: Union[pa.Table, str],
     *,
     landed_on: date,
     before: Optional[Callable[[Changes], None]] = None,
+    database: Optional[duckdb.DuckDBPyConnection] = None,
 ) -> dict[str, int]:
     """Make ``rows`` all that a date says, and the newest version of every row what the table holds; returns the counts.
 
-    ``before`` is told what will change before each try to commit it, against the very rows that the commit replaces: two
-    merges of a table are never made at once, the second begins anew.
+    ``rows`` are a table, or the name of one in ``database``. ``before`` is told what will change before each try to commit it,
+    against the very rows that the commit replaces: two merges of a table are never made at once, the second begins anew.
     """
     lake.ensure(contract)
-    rows = rows.select([name for name in contract.columns if name != DERIVED])
-    withdrawn = _keep(lake, contract, rows, landed_on)
-    sure = rows.take(_pairs(rows, withdrawn, contract.key, "left anti")["_left"])
-    counts = {"inserted": 0, "updated": 0, "deleted": 0}
+    merging = _Merging(lake, contract, database or duckdb.connect(), landed_on)
+    merging.begin(rows)
+    try:
+        withdrawn = merging.keep()
+        counts = {"inserted": 0, "updated": 0, "deleted": 0}
 
-    def run(delta: DeltaTable) -> tuple[Optional[int], Changes]:
-        # In this order: what a date keeps before the look at the table is seen, and who keeps later merges later.
-        held = _of_keys(dataset_of(delta), rows.schema, pa.concat_tables([rows.select(contract.key), withdrawn]))
-        seen, restored = _newest(lake, contract, rows.schema, withdrawn)
-        wanted = pa.concat_tables([sure, restored])
-        changes = _changes(contract.key, wanted, held, landed_on, withdrawn)
-        if changes.after.num_rows or changes.gone.num_rows:
-            if before is not None:
-                before(changes)
-            _write(lake, contract, delta, changes)
-        return seen, changes
+        def run(delta: DeltaTable) -> tuple[Optional[int], Changes]:
+            # In this order: what a date keeps before the look at the table is seen, and who keeps later merges later.
+            held = merging.hold(delta)
+            seen = merging.restore() if withdrawn else None
+            changes = merging.compare(held)
+            if any(changes.counts.values()):
+                if before is not None:
+                    before(changes)
+                _write(lake, contract, delta, changes)
+            return seen, changes
 
-    while True:
-        seen, changes = lake.commit(contract.full_name, run)
-        counts = {name: counts[name] + count for name, count in changes.counts.items()}
-        # A date that kept its rows after the look at all versions may have merged before the commit: look again.
-        if not withdrawn.num_rows or lake.version(_versions(contract)) == seen:
-            return counts
+        while True:
+            seen, changes = lake.commit(contract.full_name, run)
+            counts = {name: counts[name] + count for name, count in changes.counts.items()}
+            # A date that kept its rows after the look at all versions may have merged before the commit: look again.
+            if not withdrawn or lake.version(_versions(contract)) == seen:
+                return counts
+    finally:
+        if database is not None:
+            merging.end()
 
 
 def _versions(contract: Table) -> str:
     return f"versions.{contract.name}"
 
 
-def _keep(lake: Lake, contract: Table, rows: pa.Table, landed_on: date) -> pa.Table:
-    """Make ``rows`` the versions that the date brought; returns the keys of which it has said something newer before."""
-    stored = lake.dataset(_versions(contract))
-    schema = rows.schema.append(pa.field(_WITHDRAWN, pa.bool_()))
-    prior = schema.empty_table()
-    if stored is not None:
-        # Kept under an earlier contract, rows have no value for a column that came later.
-        stored = with_columns(stored, schema.append(pa.field(PARTITION, pa.date32())))
-        prior = stored.to_table(columns=schema.names, filter=ds.field(PARTITION) == landed_on).cast(schema)
-    pairs = _pairs(rows, prior, contract.key, "full outer")
-    now, then = rows.take(pairs["_left"]), prior.take(pairs["_right"])
-    less = pc.or_(pairs["_left"].is_null(), pc.fill_null(pc.greater(then["version_at"], now["version_at"]), False))
-    less = pc.fill_null(pc.or_(then[_WITHDRAWN].fill_null(False), less), False)
-    keys = pa.table({name: pc.coalesce(now[name], then[name]) for name in contract.key})
-    kept = now.select([name for name in now.column_names if name not in contract.key])
-    for name in reversed(contract.key):
-        kept = kept.add_column(0, name, keys[name])
-    kept = kept.select(rows.column_names).append_column(_WITHDRAWN, less)
-    lake.replace_partition(_versions(contract), kept.cast(schema), landed_on)
-    return keys.filter(less).cast(rows.select(contract.key).schema)
+class _Merging:
+    """The rows of a merge, in tables of a schema of their own in its database."""
+
+    def __init__(self, lake: Lake, contract: Table, database: duckdb.DuckDBPyConnection, landed_on: date) -> None:
+        self._lake = lake
+        self._contract = contract
+        self._database = database
+        self._landed_on = landed_on
+        self._schema = pa.schema([each for each in contract.arrow_schema if each.name != DERIVED])
+        self._columns = ", ".join(self._schema.names)
+        self._withdrawn = 0
+
+    def begin(self, rows: Union[pa.Table, str]) -> None:
+        """Have the rows of the date as ``merging.rows``."""
+        self._database.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
+        if not isinstance(rows, str):
+            self._database.register("_given", rows)
+            rows = self._table("given", "SELECT * FROM _given")
+            self._database.unregister("_given")
+        self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.rows AS SELECT {self._columns} FROM {rows}")
+
+    def end(self) -> None:
+        """Make room."""
+        self._database.execute(f"DROP VIEW {_SCHEMA}.rows")
+        for name in _TABLES:
+            self._database.execute(f"DROP TABLE IF EXISTS {_SCHEMA}.{name}")
+
+    def keep(self) -> int:
+        """Make the rows the versions that the date brought; of how many keys it has said something newer before."""
+        table, names = _versions(self._contract), [*self._schema.names, _WITHDRAWN]
+        kept = f"SELECT *, FALSE AS {_WITHDRAWN} FROM {_SCHEMA}.rows"
+        stored = self._lake.dataset(table)
+        if stored is not None:
+            # Kept under an earlier contract, rows have no value for a column that came later.
+            asked = [pa.field(_WITHDRAWN, pa.bool_()), pa.field(PARTITION, pa.date32())]
+            stored = with_columns(stored, pa.schema([*self._schema, *asked]))
+            if self._fill("prior", stored, names, ds.field(PARTITION) == self._landed_on):
+                kept = f"SELECT * FROM {self._table('kept', self._kept_sql())}"
+                key = ", ".join(self._contract.key)
+                self._table("withdrawn", f"SELECT {key} FROM {_SCHEMA}.kept WHERE {_WITHDRAWN}")
+                self._withdrawn = self._count("withdrawn")
+        schema = self._schema.append(pa.field(_WITHDRAWN, pa.bool_()))
+        self._lake.replace_partition(table, Batches(schema, lambda: _reader(self._database, kept, schema)), self._landed_on)
+        return self._withdrawn
+
+    def _kept_sql(self) -> str:
+        key = self._contract.key
+        keys = ", ".join(f"coalesce(now.{name}, prior.{name}) AS {name}" for name in key)
+        columns = ", ".join(f"now.{name}" for name in self._schema.names if name not in key)
+        less = (
+            f"coalesce(prior.{_WITHDRAWN}, FALSE) OR now._there IS NULL OR coalesce(prior.version_at > now.version_at, FALSE)"
+        )
+        return (
+            f"SELECT {self._columns}, {_WITHDRAWN} FROM (SELECT {keys}, {columns}, {less} AS {_WITHDRAWN} "
+            f"FROM (SELECT *, TRUE AS _there FROM {_SCHEMA}.rows) AS now "
+            f"FULL JOIN {_SCHEMA}.prior ON {self._same('now', 'prior')}) AS kept"
+        )
+
+    def hold(self, delta: DeltaTable) -> int:
+        """Have the table's rows of these keys as ``merging.held``; how many there are."""
+        condition = f"EXISTS (SELECT 1 FROM {_SCHEMA}.rows AS r WHERE {self._same('r', 'found')})"
+        names = f"{_SCHEMA}.rows"
+        if self._withdrawn:
+            condition += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same('w', 'found')})"
+            first = self._contract.key[0]
+            names = f"(SELECT {first} FROM {_SCHEMA}.rows UNION ALL SELECT {first} FROM {_SCHEMA}.withdrawn)"
+        return self._fill("held", dataset_of(delta), self._schema.names, self._asked(names), f"WHERE {condition}")
+
+    def restore(self) -> int:
+        """Have the newest of all versions of the withdrawn keys as ``merging.restored``; the version of their table."""
+        stored = self._lake.dataset(_versions(self._contract))
+        if stored is None:
+            raise LakeError(f"{_versions(self._contract)} went away while a date was merged; run it again.")
+        seen = self._lake.tables_read[_versions(self._contract)]
+        there = ds.field("version_at").is_valid()
+        key = ", ".join(self._contract.key)
+        self._fill(
+            "restored",
+            with_columns(stored, self._schema),
+            self._schema.names,
+            there & self._asked(f"{_SCHEMA}.withdrawn"),
+            f"WHERE EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same('w', 'found')}) "
+            f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY version_at DESC, landed_on DESC) = 1",
+        )
+        return seen
+
+    def compare(self, held: int) -> Changes:
+        """What has to change for the table to hold the newest version of every row."""
+        wanted = f"SELECT * FROM {_SCHEMA}.rows"
+        if self._withdrawn:
+            gone = f"SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same('w', 'r')}"
+            wanted = f"SELECT * FROM {_SCHEMA}.rows AS r WHERE NOT EXISTS ({gone}) UNION ALL SELECT * FROM {_SCHEMA}.restored"
+        if not held:
+            inserted = int(_one(self._database, f"SELECT count(*) FROM ({wanted}) AS wanted"))
+            nothing = f"SELECT * FROM {_SCHEMA}.held"
+            return Changes(self._database, nothing, wanted, nothing, {"inserted": inserted, "updated": 0, "deleted": 0})
+        replaces = f"({self._wins()}) AND ({self._differs()})"
+        after = f"FROM ({wanted}) AS new LEFT JOIN (SELECT *, TRUE AS _there FROM {_SCHEMA}.held) AS old"
+        self._table(
+            "after",
+            f"SELECT new.*, coalesce(old._there, FALSE) AS _updates {after} ON {self._same('new', 'old')} "
+            f"WHERE old._there IS NULL OR ({replaces})",
+        )
+        self._table(
+            "replaced",
+            f"SELECT old.*, new._there IS NULL AS _gone FROM {_SCHEMA}.held AS old "
+            f"LEFT JOIN (SELECT *, TRUE AS _there FROM ({wanted}) AS wanted) AS new ON {self._same('new', 'old')} "
+            f"WHERE new._there IS NULL OR ({replaces})",
+        )
+        inserted, updated, deleted = self._database.execute(
+            f"SELECT (SELECT count(*) FILTER (NOT _updates) FROM {_SCHEMA}.after), "
+            f"count(*) FILTER (NOT _gone), count(*) FILTER (_gone) FROM {_SCHEMA}.replaced"
+        ).fetchall()[0]
+        return Changes(
+            self._database,
+            f"SELECT {self._columns} FROM {_SCHEMA}.replaced",
+            f"SELECT {self._columns} FROM {_SCHEMA}.after",
+            f"SELECT {self._columns} FROM {_SCHEMA}.replaced WHERE _gone",
+            {"inserted": inserted, "updated": updated, "deleted": deleted},
+        )
+
+    def _wins(self) -> str:
+        newer = (
+            "new.version_at > old.version_at OR (new.version_at = old.version_at AND new.landed_on > old.landed_on) "
+            # What the same date said before is superseded by what it says now.
+            f"OR old.landed_on = DATE '{self._landed_on.isoformat()}'"
+        )
+        if self._withdrawn:
+            # Of withdrawn keys the newest of all is at hand.
+            newer += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same('w', 'old')})"
+        return newer
+
+    def _differs(self) -> str:
+        return " OR ".join(f"new.{name} IS DISTINCT FROM old.{name}" for name in self._schema.names)
+
+    def _same(self, one: str, other: str) -> str:
+        return " AND ".join(f"{one}.{name} = {other}.{name}" for name in self._contract.key)
+
+    def _asked(self, names: str) -> ds.Expression:
+        """What rows with one of these keys have in common, so that whole files are left unread.
+
+        The first column alone; the others are compared after.
+        """
+        first = self._contract.key[0]
+        field = ds.field(first)
+        count, least, most = self._database.execute(
+            f"SELECT approx_count_distinct({first}), min({first}), max({first}) FROM {names} AS asked"
+        ).fetchall()[0]
+        if count > _NAMED:
+            return (field >= pa.scalar(least)) & (field <= pa.scalar(most))
+        named = self._database.execute(f"SELECT DISTINCT {first} FROM {names} AS asked").fetchall()
+        return field.isin(pa.array([each for (each,) in named], self._schema.field(first).type))
+
+    def _fill(self, name: str, rows: ds.Dataset, columns: list[str], asked: ds.Expression, condition: str = "") -> int:
+        """Keep rows of a stored table in the database; how many there are."""
+        reader = rows.scanner(
+            columns=columns, filter=asked, batch_size=_BATCH, batch_readahead=2, fragment_readahead=1
+        ).to_reader()
+        self._database.register("_found", reader)
+        self._table(name, f"SELECT * FROM _found AS found {condition}")
+        self._database.unregister("_found")
+        return self._count(name)
+
+    def _table(self, name: str, sql: str) -> str:
+        self._database.execute(f"CREATE OR REPLACE TABLE {_SCHEMA}.{name} AS {sql}")
+        return f"{_SCHEMA}.{name}"
+
+    def _count(self, name: str) -> int:
+        return int(_one(self._database, f"SELECT count(*) FROM {_SCHEMA}.{name}"))
 
 
-def _newest(lake: Lake, contract: Table, schema: pa.Schema, keys: pa.Table) -> tuple[Optional[int], pa.Table]:
-    """The newest version of each of these keys, of all that any date brought, and the version of the table that said so."""
-    stored = lake.dataset(_versions(contract)) if keys.num_rows else None
-    if stored is None:
-        return None, schema.empty_table()
-    seen = lake.tables_read[_versions(contract)]
-    found = _of_keys(with_columns(stored, schema).filter(ds.field("version_at").is_valid()), schema, keys)
-    found = found.sort_by([("version_at", "ascending"), ("landed_on", "ascending")])
-    numbered = found.select(contract.key).append_column("_at", _numbers(found))
-    last = numbered.group_by(contract.key).aggregate([("_at", "max")])["_at_max"]
-    return seen, found.take(last)
+def _one(database: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    return database.execute(sql).fetchall()[0][0]
 
 
-def _of_keys(rows: ds.Dataset, schema: pa.Schema, keys: pa.Table) -> pa.Table:
-    """The rows with one of the keys."""
-    first = keys.column_names[0]
-    # The first column alone leaves whole files unread; the others are compared after.
-    found = rows.to_table(columns=schema.names, filter=ds.field(first).isin(keys[first].unique())).cast(schema)
-    return found.take(_pairs(found, keys, keys.column_names, "left semi")["_left"])
-
-
-def _changes(key: list[str], wanted: pa.Table, held: pa.Table, landed_on: date, withdrawn: pa.Table) -> Changes:
-    settled = held.select(key).append_column("_settled", pa.array([False] * held.num_rows, pa.bool_()))
-    positions = _pairs(held, withdrawn, key, "left semi")["_left"]
-    settled = settled.set_column(len(key), "_settled", pc.is_in(_numbers(held), value_set=positions.combine_chunks()))
-    pairs = _pairs(wanted, held, key, "full outer")
-    new, old = wanted.take(pairs["_left"]), held.take(pairs["_right"])
-    appears, goes = pairs["_right"].is_null(), pairs["_left"].is_null()
-    newer = pc.or_(
-        pc.greater(new["version_at"], old["version_at"]),
-        pc.and_(pc.equal(new["version_at"], old["version_at"]), pc.greater(new["landed_on"], old["landed_on"])),
-    )
-    # What the same date said before is superseded by what it says now; of withdrawn keys the newest of all is at hand.
-    wins = pc.or_(pc.or_(newer, pc.equal(old["landed_on"], pa.scalar(landed_on))), settled["_settled"].take(pairs["_right"]))
-    differs = pa.chunked_array([pa.array([False] * pairs.num_rows, pa.bool_())])
-    for name in wanted.column_names:
-        unequal = pc.fill_null(pc.not_equal(new[name], old[name]), False)
-        differs = pc.or_(differs, pc.or_(unequal, pc.xor(new[name].is_null(), old[name].is_null())))
-    replaces = pc.and_(pc.and_(pc.invert(pc.or_(appears, goes)), pc.fill_null(wins, False)), differs)
-    return Changes(
-        before=old.filter(pc.or_(replaces, goes)),
-        after=new.filter(pc.or_(replaces, appears)),
-        gone=old.filter(goes),
-    )
+def _reader(database: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) -> pa.RecordBatchReader:
+    """A query's rows, a batch at a time, as a table has them."""
+    found = database.cursor().execute(sql).fetch_record_batch(_WRITTEN)
+    return pa.RecordBatchReader.from_batches(schema, (each.cast(schema) for each in found))
 
 
 def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> None:
     """The changes as one commit."""
-    rows = pa.concat_tables(
-        [
-            part.append_column("_gone", pa.array([gone] * part.num_rows, pa.bool_()))
-            for part, gone in ((changes.after, False), (changes.gone, True))
-        ]
-    )
+    schema = pa.schema([each for each in contract.arrow_schema if each.name != DERIVED])
+    commit = lake.signed([Transaction(_APP_ID, int(delta.version()) + 1)])
+    if not changes.counts["updated"] and not changes.counts["deleted"]:
+        # Nothing of the table is read or written anew.
+        rows = _reader(changes.database, changes.after_sql, schema)
+        many: Any = BATCHED if changes.counts["inserted"] > _BATCH else None
+        write_deltalake(delta, rows, mode="append", schema_mode="merge", writer_properties=many, commit_properties=commit)
+        return
     same = " AND ".join(f"t.{name} = s.{name}" for name in contract.key)
-    values: dict[str, Any] = {name: f"s.{name}" for name in changes.after.column_names}
+    values: dict[str, Any] = {name: f"s.{name}" for name in schema.names}
     # What a contract no longer has is not kept beside values of another version.
     values.update({each.name: "NULL" for each in delta.schema().fields if each.name not in contract.columns})
+    rows = _reader(
+        changes.database,
+        f"SELECT *, FALSE AS _gone FROM ({changes.after_sql}) AS after "
+        f"UNION ALL SELECT *, TRUE FROM ({changes.gone_sql}) AS gone",
+        schema.append(pa.field("_gone", pa.bool_())),
+    )
     (
-        delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=lake.signed())
+        delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=commit)
         .when_matched_delete(predicate="s._gone")
         .when_matched_update(updates=values)
         .when_not_matched_insert(updates=values, predicate="NOT s._gone")
         .execute()
     )
-
-
-def _pairs(left: pa.Table, right: pa.Table, key: list[str], how: str) -> pa.Table:
-    """The row numbers (``_left``, ``_right``) of rows with equal keys, by the kind of join."""
-    mine = left.select(key).append_column("_left", _numbers(left))
-    others = right.select(key).append_column("_right", _numbers(right))
-    return mine.join(others, keys=key, join_type=how)
-
-
-def _numbers(rows: pa.Table) -> pa.Array:
-    return pa.array(range(rows.num_rows), pa.int64())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daybook.engines import DuckDBEngine, duckdb
+from daybook.engines import DuckDBEngine, memory
 from daybook.engines.memory import memory_limit
 from daybook.lake import Lake
 
@@ -62,9 +62,9 @@ def test_a_limit_set_by_hand_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "wanted"), [(1000 * MIB, "400.0 MiB"), (100 * MIB, "128.0 MiB")], ids=["its share", "never less than it needs"]
+    ("limit", "wanted"), [(1400 * MIB, "300.0 MiB"), (100 * MIB, "128.0 MiB")], ids=["its share", "never less than it needs"]
 )
 def test_the_engine_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str) -> None:
-    monkeypatch.setattr(duckdb, "memory_limit", lambda: limit)
+    monkeypatch.setattr(memory, "memory_limit", lambda: limit)
     engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC", spill=tmp_path)
     assert engine.one("SELECT current_setting('memory_limit')") == (wanted,)

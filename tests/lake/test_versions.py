@@ -147,6 +147,21 @@ def test_a_version_kept_by_another_date_while_a_row_is_withdrawn_is_found(lake: 
     assert content(lake, "silver.products", "name") == [("first",)]
 
 
+def test_of_two_dates_that_bring_a_new_row_at_once_the_second_finds_that_of_the_first(lake: Lake, monkeypatch: Any) -> None:
+    """Neither replaces a file of the other."""
+    write = versions._write
+
+    def after_another(*args: Any) -> None:
+        monkeypatch.setattr(versions, "_write", write)
+        merge(Lake(lake.root), PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
+        write(*args)
+
+    monkeypatch.setattr(versions, "_write", after_another)
+    counts = merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1), Version("b", "Bee", 1)), landed_on=FIRST)
+    assert counts == {"inserted": 1, "updated": 0, "deleted": 0}
+    assert content(lake, "silver.products", "name") == [("Bee",), ("second",)]
+
+
 def test_before_a_commit_one_is_told_exactly_what_it_replaces(lake: Lake) -> None:
     told: list[Changes] = []
     rows = products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1), Version("c", "Cat", 1))

@@ -22,17 +22,17 @@ from duckdb.typing import VARCHAR
 from sqlglot import exp
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.engines.memory import memory_limit
+from daybook.engines.memory import duckdb_settings
 from daybook.errors import SqlError
-from daybook.lake import SCHEMAS, Lake
-from daybook.pii import pseudonym
+from daybook.lake import SCHEMAS, Batches, Lake
+from daybook.pii.keys import pseudonyms_of
 
 Query = duckdb.DuckDBPyRelation
 Fetched = TypeVar("Fetched")
-_SHARE = 0.4
-"""DuckDB's part of the memory that a process may take; the rest is Python's, the packages' and that of results, as Arrow."""
-_MIB = 1 << 20
-_LEAST = 128 * _MIB
+_BATCH = 1 << 11
+"""Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
+_REMEMBERED = 100_000
+"""So many pseudonyms are remembered: those of orders are mostly those of the day's customers."""
 _COSTLY = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
 """What makes a query worth running once only."""
 
@@ -55,12 +55,7 @@ class DuckDBEngine:
     def __init__(self, lake: Lake, timezone: str, *, spill: Optional[Path] = None) -> None:
         self.lake = lake
         self.version = f"duckdb {duckdb.__version__}"
-        config = {"temp_directory": str(((spill or Path.cwd()) / ".duckdb_tmp").absolute())}
-        limit = memory_limit()
-        if limit is not None:
-            # By itself DuckDB takes four fifths of what the machine has, or its control group.
-            config["memory_limit"] = f"{max(int(limit * _SHARE), _LEAST) // _MIB}MiB"
-        self._connection = duckdb.connect(config=config)
+        self._connection = duckdb.connect(config=duckdb_settings((spill or Path.cwd()) / ".duckdb_tmp"))
         self._connection.execute(f"SET TimeZone = '{timezone}'")
         self._bound: set[str] = set()
         self._schemas: set[str] = set()
@@ -122,8 +117,12 @@ class DuckDBEngine:
     def add_pseudonyms(self, *keys: bytes) -> None:
         """The SQL function ``pseudonym(text)``: 32 hex digits under the keys (``daybook.pii``); NULL stays NULL."""
 
+        made: dict[Optional[str], Optional[str]] = {}
+
         def pseudonyms(values: pa.ChunkedArray) -> pa.Array:
-            return pa.array([pseudonym(keys, text) for text in values.to_pylist()], pa.string())
+            if len(made) > _REMEMBERED:
+                made.clear()
+            return pa.array(pseudonyms_of(keys, values.to_pylist(), made), pa.string())
 
         self._connection.create_function(
             "pseudonym",
@@ -233,6 +232,44 @@ class DuckDBEngine:
             self._connection.execute(sql)
         except duckdb.Error as error:
             raise SqlError(_sentence(error)) from None
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The database itself, for work on tables that are no notebook's."""
+        return self._connection
+
+    def adopt(self, name: str, sql: str) -> None:
+        """Give a name to a query over tables that are in the database and not in the lake."""
+        self._unsettle(name)
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS {sql}")
+        self._bound.add(name)
+
+    def extend(self, name: str, rows: pa.Table) -> None:
+        """Keep rows of text beside those that were kept under the name (see ``keep``); columns that either lacks are null."""
+        self._unsettle(name)
+        hidden = f'"_kept_{name.replace(".", "__")}"'
+        self._connection.register("_more", rows)
+        if name not in self._bound:
+            self._execute(f"CREATE OR REPLACE TABLE {hidden} AS SELECT * FROM _more")
+        else:
+            kept = set(self.query(f"SELECT * FROM {name} LIMIT 0").columns)
+            for column in rows.column_names:
+                if column not in kept:
+                    self._execute(f"ALTER TABLE {hidden} ADD COLUMN {_quoted(column)} VARCHAR")
+            self._execute(f"INSERT INTO {hidden} BY NAME SELECT * FROM _more")
+        self._connection.unregister("_more")
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
+        self._bound.add(name)
+
+    def batches(self, sql: str) -> Batches:
+        """A query's rows for a table of the lake, a batch at a time."""
+        self._bind(self._parse(sql))
+        schema = self._connection.execute(f"SELECT * FROM ({sql}) AS found LIMIT 0").arrow().schema
+        return Batches(schema, lambda: self._connection.cursor().execute(sql).fetch_record_batch(_BATCH))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _settled(name: str) -> str:

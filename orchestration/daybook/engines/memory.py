@@ -1,16 +1,28 @@
 """How much memory this process may have, where that is less than the machine's: a container's, a Glue job's, a limit by hand.
 
-Here: the least of those limits. Not here: what the engine does with it (``duckdb``).
+Here: the least of those limits, DuckDB's part of it, and a database for what is no query of a notebook. Not here: what the
+engine does with it (``duckdb``).
 """
 
 from __future__ import annotations
 
 import resource
+import tempfile
+import weakref
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Any, Optional
+
+if TYPE_CHECKING:
+    import duckdb
 
 _CGROUP = Path("/sys/fs/cgroup")
 _GROUPS = Path("/proc/self/cgroup")
+_MIB = 1 << 20
+_BASE = 400 * _MIB
+"""What Python and the packages of a stage have asked for before any row is read."""
+_SHARE = 0.3
+"""DuckDB's part of what a process may take besides; the rest is that of results, as Arrow, and of tables' files."""
+_LEAST = 128 * _MIB
 _NO_LIMIT = 1 << 60
 """What stands for none in the first version of control groups is near the largest number of 64 bits."""
 
@@ -50,3 +62,24 @@ def _read(file: Path) -> list[int]:
     except OSError:
         return []
     return [int(text)] if text.isdigit() else []  # "max"
+
+
+def duckdb_settings(spill: Path) -> dict[str, Any]:
+    """DuckDB's configuration: its part of the memory that this process may take, and where the rest goes."""
+    found: dict[str, Any] = {"temp_directory": str(spill.absolute())}
+    limit = memory_limit()
+    if limit is not None:
+        # By itself DuckDB takes four fifths of what the machine has, or its control group.
+        found["memory_limit"] = f"{max(int((limit - _BASE) * _SHARE), _LEAST) // _MIB}MiB"
+    return found
+
+
+def open_database() -> duckdb.DuckDBPyConnection:
+    """An empty database of this process's own. What does not fit into memory goes to a folder nobody else can enter, which
+    goes with the database."""
+    import duckdb  # slow, and small days need none here
+
+    folder = tempfile.TemporaryDirectory(prefix="daybook-values-")
+    connection = duckdb.connect(config=duckdb_settings(Path(folder.name)))
+    weakref.finalize(connection, folder.cleanup)
+    return connection

@@ -6,29 +6,38 @@ Here: which rows belong to the date, and replacing bronze's partition with them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, Union
 
 import pyarrow as pa
 
 from daybook.erasure import withhold
+from daybook.erasure.people import erased_people
 from daybook.errors import LandingError, StageError
+from daybook.lake import Batches
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.pii import load_keys
-from daybook.sources import Entity, LandedFile, open_landing, read_entity
-from daybook.sources.files import TECHNICAL, mark_files, refuse_changed
-from daybook.sources.mapping import quote, typed_sql
+from daybook.sources import Entity, LandedFile, open_landing
+from daybook.sources.blocks import TECHNICAL
+from daybook.sources.files import mark_files, read_blocks, refuse_changed
+from daybook.sources.mapping import literal, quote, typed_sql
+
+_HELD = 48 << 20
+"""Bytes of an entity's rows that stay in memory as they were read; more are kept in the engine, which has a disk."""
 
 
 @dataclass
 class Landing:
-    """What was read for a date: rows by entity, files by entity, rows that could not be split or dated, and how many rows of
-    erased people were blanked."""
+    """What was read for a date: how many rows by entity, files by entity, rows that could not be split or dated, and how many
+    rows of erased people were blanked."""
 
-    rows: dict[str, pa.Table] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
     files: dict[str, list[LandedFile]] = field(default_factory=dict)
     undated: dict[str, int] = field(default_factory=dict)
+    few: dict[str, pa.Table] = field(default_factory=dict)
+    """The rows themselves, where they are few enough to hold."""
     withheld: dict[str, int] = field(default_factory=dict)
     erasable: int = 0
 
@@ -43,7 +52,7 @@ class Landing:
                     len(self.files[name]),
                     sum(each.bytes for each in self.files[name]),
                     sum(each.rows for each in self.files[name]),
-                    rows.num_rows,
+                    rows,
                     self.undated.get(name, 0),
                 )
                 for name, rows in self.rows.items()
@@ -70,27 +79,30 @@ def read_landing(stage: Stage) -> Landing:
                 return landing
             raise LandingError(f"{place} is not there; deliver it, then run {stage.day} again.")
     for name, entity in stage.source.entities.items():
-        table, files = read_entity(store, stage.source, name, stage.run_date, marks[name])
+        files: list[LandedFile] = []
         landing.files[name] = files
+        blocks = read_blocks(store, stage.source, name, stage.run_date, files, marks[name])
+        _keep_rows_of_the_date(stage, landing, name, entity, blocks)
         stage.inputs += [vars(each) for each in files]
-        if table is None:
-            table = _without_rows(entity)
-        landing.rows[name] = _of_the_date(stage, landing, name, entity, table)
-        stage.engine.register(f"landed.{name}", landing.rows[name])
-        if name == stage.source.primary and not landing.rows[name].num_rows:
+        if name == stage.source.primary and not landing.rows[name]:
             _skip(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}")
             return landing
     for name, entity in stage.source.entities.items():
         refuse_changed(store, entity, stage.run_date, marks[name])
     _withhold_erased(stage, landing)
-    stage.engine.register("landed.primary", landing.rows[stage.source.primary])
+    stage.engine.adopt("landed.primary", f"SELECT * FROM landed.{stage.source.primary}")
     return landing
 
 
 def replace_bronze(stage: Stage, landing: Landing) -> None:
     """Make the rows the only ones that bronze holds for the date, an atomic commit an entity, and end the stage."""
-    for name, rows in landing.rows.items():
-        signed = rows.append_column("_run_id", pa.array([stage.run_id or "development"] * rows.num_rows, pa.string()))
+    run = stage.run_id or "development"
+    for name in landing.rows:
+        if name in landing.few:
+            few = landing.few[name]
+            signed: Union[pa.Table, Batches] = few.append_column("_run_id", pa.repeat(run, few.num_rows))
+        else:
+            signed = stage.engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}")
         stage.lake.replace_partition(f"bronze.{name}", signed, stage.run_date)
     read = sum(each.rows for files in landing.files.values() for each in files)
     stage.details["warnings"] = [
@@ -104,29 +116,48 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
         )
     if landing.withheld:
         stage.details["withheld_of_erased_people"] = landing.withheld
-    stage.succeed(rows_in=read, rows_out=sum(rows.num_rows for rows in landing.rows.values()))
+    stage.succeed(rows_in=read, rows_out=sum(landing.rows.values()))
 
 
-def _of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, table: pa.Table) -> pa.Table:
+def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, blocks: Iterator[pa.Table]) -> None:
+    where, undated = "TRUE", ""
     if entity.date:
-        stage.engine.register("snapshot", table)
         moment = typed_sql(entity.date, entity.columns[entity.date], stage.source.null_values)
-        (landing.undated[name],) = stage.engine.one(f"SELECT count(*) FROM snapshot WHERE ({moment}) IS NULL")
-        where: Optional[str] = f"CAST({moment} AS DATE) = DATE '{stage.day}'"
+        undated = f"({moment}) IS NULL"
+        where = f"CAST({moment} AS DATE) = DATE '{stage.day}'"
     elif entity.follows:
-        stage.engine.register("snapshot", table)
-        (landing.undated[name],) = stage.engine.one("SELECT count(*) FROM snapshot WHERE _problem IS NOT NULL")
+        undated = "_problem IS NOT NULL"
         by = quote(entity.follows.by)
         where = f"{by} IN (SELECT {by} FROM landed.{entity.follows.entity})"
-    else:
-        return table
-    return stage.engine.arrow(f"SELECT * FROM snapshot WHERE {where} ORDER BY _source_file, _row_number")
+    if undated:
+        landing.undated[name] = 0
+    few: Optional[list[pa.Table]] = []
+    for block in blocks:
+        if undated:
+            stage.engine.register("snapshot", block)
+            landing.undated[name] += stage.engine.one(f"SELECT count(*) FROM snapshot WHERE {undated}")[0]
+            block = stage.engine.arrow(f"SELECT * FROM snapshot WHERE {where}")
+        if few is not None:
+            few.append(block)
+            if sum(each.nbytes for each in few) <= _HELD:
+                continue
+            block, few = pa.concat_tables(few, promote_options="default"), None
+        stage.engine.extend(f"landed.{name}", block)
+    if few is not None:
+        landing.few[name] = pa.concat_tables(few, promote_options="default") if few else _without_rows(entity)
+        stage.engine.register(f"landed.{name}", landing.few[name])
+    (landing.rows[name],) = stage.engine.one(f"SELECT count(*) FROM landed.{name}")
 
 
 def _withhold_erased(stage: Stage, landing: Landing) -> None:
     """Blank what landed again of people who were erased, before anything is shown or stored."""
+    if not erased_people(stage.lake.root):
+        return
+    rows = {
+        name: stage.engine.arrow(f"SELECT * FROM landed.{name} ORDER BY _source_file, _row_number") for name in landing.rows
+    }
     found = withhold(
-        landing.rows,
+        rows,
         lake=stage.lake,
         source=stage.source,
         keys=load_keys(stage.settings.pii_key),
@@ -135,9 +166,10 @@ def _withhold_erased(stage: Stage, landing: Landing) -> None:
     )
     if found is None:
         return
-    landing.rows, landing.withheld, landing.erasable = found.rows, found.counts, found.elsewhere
-    for name, rows in landing.rows.items():
-        stage.engine.register(f"landed.{name}", rows)
+    landing.withheld, landing.erasable = found.counts, found.elsewhere
+    for name, blanked in found.rows.items():
+        landing.few[name] = blanked
+        stage.engine.register(f"landed.{name}", blanked)
 
 
 def _skip(stage: Stage, reason: str) -> None:

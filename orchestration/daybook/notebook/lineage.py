@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from daybook.contracts import LAYERS, load_tables
 from daybook.errors import DaybookError
 from daybook.lineage.sql import LineageReader
-from daybook.sources.files import TECHNICAL
+from daybook.sources.blocks import TECHNICAL
 from daybook.sources.mapping import mapped_sql, quote
 
 if TYPE_CHECKING:

@@ -58,7 +58,8 @@ class _ExtensionOf:
         try:
             if options.name is None and not re.search(r"\blimit\b", text.lower()):
                 total = result.aggregate("count(*)").fetchall()[0][0]
-            rows = result.fetchmany(options.rows)
+            # Without the limit all rows would be made, in the order that they are asked for, and held.
+            rows = result.limit(options.rows).fetchall()
         except duckdb.Error as error:
             raise SqlError(str(error).splitlines()[0]) from None
         personal = {column for columns in stage.source.personal_columns().values() for column in columns}

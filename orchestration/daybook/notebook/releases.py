@@ -17,7 +17,7 @@ import pyarrow as pa
 from daybook.archive import moment, parse_moment
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
-from daybook.sources.files import TECHNICAL
+from daybook.sources.blocks import TECHNICAL
 from daybook.sources.mapping import literal, quote
 
 RELEASES = "quarantine.releases"

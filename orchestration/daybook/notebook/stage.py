@@ -77,6 +77,13 @@ class Stage:
 
     def relation(self, contract: Table) -> pa.Table:
         """What this notebook defined under a table's name, cast to its contract and in the order of its key."""
+        return self.engine.arrow(self._relation_sql(contract)).cast(contract.arrow_schema)
+
+    def keep_relation(self, contract: Table, name: str) -> int:
+        """Keep what ``relation`` would give under another name, where it may be of any size; returns how many rows it has."""
+        return self.engine.keep(name, self._relation_sql(contract))
+
+    def _relation_sql(self, contract: Table) -> str:
         name = contract.full_name
         if not self.engine.defines(name):
             raise StageError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
@@ -99,7 +106,7 @@ class Stage:
             for each in contract.columns
         )
         key = ", ".join(quote(each) for each in contract.key)
-        return self.engine.arrow(f"SELECT {columns} FROM {name} ORDER BY {key}").cast(contract.arrow_schema)
+        return f"SELECT {columns} FROM {name} ORDER BY {key}"
 
     def succeed(
         self,

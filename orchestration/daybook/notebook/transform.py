@@ -19,7 +19,7 @@ from daybook.notebook.stage import Stage
 from daybook.notebook.validate import accept, record_rules, rule_listing
 from daybook.quality import RuleResult, check_contract, refuse_broken, warnings_of
 from daybook.sources import mapped_sql
-from daybook.versions import Changes, merge
+from daybook.versions import DERIVED, Changes, merge
 
 
 def map_to_canonical(stage: Stage) -> Listing:
@@ -28,8 +28,7 @@ def map_to_canonical(stage: Stage) -> Listing:
     for name in load_tables("silver"):
         table = name.split(".")[1]
         sql = mapped_sql(stage.source, table, stage.run_date)
-        rows = stage.engine.arrow(f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped")
-        stage.engine.register(f"mapped.{table}", rows)
+        stage.engine.keep(f"mapped.{table}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped")
     return counts
 
 
@@ -37,9 +36,7 @@ def merge_silver(stage: Stage) -> Listing:
     """Hold every silver table that the notebook defines against its contract, merge them, and end the stage. A row that breaks
     a contract stops all of them."""
     contracts = list(load_tables("silver").values())
-    rows = {contract.full_name: stage.relation(contract) for contract in contracts}
-    for contract in contracts:
-        stage.engine.register(f"new.{contract.name}", rows[contract.full_name])
+    rows = {contract.full_name: stage.keep_relation(contract, f"new.{contract.name}") for contract in contracts}
     found_by: list[RuleResult] = []
     for contract in contracts:
         found_by += check_contract(stage.engine, f"new.{contract.name}", contract, run_date=stage.run_date, known=_once_merged)
@@ -57,18 +54,24 @@ def merge_silver(stage: Stage) -> Listing:
     merged = []
     # Orders last but for the customers: what other tables say of an order is there before the order is.
     for contract in sorted(contracts, key=lambda each: each.name in ("orders", "customers")):
-        found = rows[contract.full_name]
-        counts = merge(stage.lake, contract, found, landed_on=stage.run_date, before=partial(watch.note, contract.name))
-        merged.append((contract.full_name, found.num_rows, *counts.values()))
+        counts = merge(
+            stage.lake,
+            contract,
+            f"new.{contract.name}",
+            landed_on=stage.run_date,
+            before=partial(watch.note, contract),
+            database=stage.engine.connection,
+        )
+        merged.append((contract.full_name, rows[contract.full_name], *counts.values()))
     _set_first_order_dates(stage, load_tables("silver")["silver.customers"])
     stale = watch.note_again()
-    landed = pa.table({"orders": pa.array([rows["silver.orders"].num_rows], pa.int64())})
+    landed = pa.table({"orders": pa.array([rows["silver.orders"]], pa.int64())})
     stage.lake.replace_partition(LANDED_DATES, landed, stage.run_date)
     for contract in contracts:
         stage.lake.compact(contract.full_name)
     stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
     stage.details["stale_dates"] = [day.isoformat() for day in stale]
-    stage.succeed(rows_in=read, rows_out=sum(table.num_rows for table in rows.values()))
+    stage.succeed(rows_in=read, rows_out=sum(rows.values()))
     return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
 
 
@@ -88,37 +91,44 @@ class _Watch:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.noted: set[date] = set()
-        self._orders: set[str] = set()
-        self._products: set[str] = set()
+        stage.engine.keep("changed.orders", "SELECT CAST(NULL AS VARCHAR) AS order_id WHERE 1 = 0")
+        stage.engine.keep("changed.products", "SELECT CAST(NULL AS VARCHAR) AS product_id WHERE 1 = 0")
 
-    def note(self, table: str, changes: Changes) -> None:
+    def note(self, contract: Table, changes: Changes) -> None:
         """Note what these changes of a table make stale, before they are made."""
-        engine = self.stage.engine
+        engine, table = self.stage.engine, contract.name
         # A new version that says the same makes nothing stale.
-        said = [name for name in changes.after.column_names if name not in ("version_at", "landed_on")]
+        said = ", ".join(name for name in contract.columns if name not in ("version_at", "landed_on", DERIVED))
         if table == "products":
-            said = ["product_id", "category"]  # gold has no names
-        engine.register("changed.before", changes.before.select(said))
-        engine.register("changed.after", changes.after.select(said))
-        differing = (
-            "((SELECT * FROM changed.before EXCEPT SELECT * FROM changed.after) UNION ALL "
-            "(SELECT * FROM changed.after EXCEPT SELECT * FROM changed.before))"
-        )
+            said = "product_id, category"  # gold has no names
+        engine.adopt("changed.before", f"SELECT {said} FROM ({changes.before_sql}) AS before")
+        engine.adopt("changed.after", f"SELECT {said} FROM ({changes.after_sql}) AS after")
+        differing = "(SELECT * FROM changed.after)"
+        if changes.counts["updated"] or changes.counts["deleted"]:
+            differing = (
+                "((SELECT * FROM changed.before EXCEPT SELECT * FROM changed.after) UNION ALL "
+                "(SELECT * FROM changed.after EXCEPT SELECT * FROM changed.before))"
+            )
         if table == "orders":
             self._add(self._dates_of_orders(differing))
         elif table == "products":
-            products = {row[0] for row in engine.rows(f"SELECT DISTINCT product_id FROM {differing}")}
-            self._products |= products
-            self._add(self._dates_of(set(), products))
+            products = f"SELECT DISTINCT product_id FROM {differing} AS differing"
+            self._keep_more("products", products)
+            self._add(self._dates_of("", products))
         elif table != "customers":
-            orders = {row[0] for row in engine.rows(f"SELECT DISTINCT order_id FROM {differing}")}
-            self._orders |= orders
-            self._add(self._dates_of(orders, set()))
+            orders = f"SELECT DISTINCT order_id FROM {differing} AS differing"
+            self._keep_more("orders", orders)
+            self._add(self._dates_of(orders, ""))
+
+    def _keep_more(self, name: str, sql: str) -> None:
+        """Add to the orders or products that some table's changes are about."""
+        self.stage.engine.keep(f"changed.more_{name}", f"SELECT * FROM changed.{name} UNION {sql}")
+        self.stage.engine.keep(f"changed.{name}", f"SELECT * FROM changed.more_{name}")
 
     def note_again(self) -> list[date]:
         """Note all of it once more, now that it is merged, with the dates that orders have now; returns what waits in all."""
         waiting = stale_dates(self.stage)
-        self.noted |= self._dates_of(self._orders, self._products)
+        self.noted |= self._dates_of("SELECT order_id FROM changed.orders", "SELECT product_id FROM changed.products")
         note_stale_dates(self.stage.lake, self.noted, under=self.stage.run_date)
         return sorted(self.noted | waiting)
 
@@ -155,22 +165,22 @@ class _Watch:
         )
         return {row[0] for row in rows if row[0] is not None}
 
-    def _dates_of(self, orders: set[str], products: set[str]) -> set[date]:
-        """The dates that silver now has for these orders, and for orders with a line of these products."""
+    def _dates_of(self, orders: str, products: str) -> set[date]:
+        """The dates that silver now has for the orders that a query gives, and for orders with a line of such products."""
         engine = self.stage.engine
         # Orders first: of an order that comes in after this look, whoever brings it computes its date later.
         for name in ("silver.orders", "silver.order_items"):
             engine.refresh(name)
-        engine.register("changed.orders", pa.table({"order_id": pa.array(sorted(orders), pa.string())}))
-        engine.register("changed.products", pa.table({"product_id": pa.array(sorted(products), pa.string())}))
-        rows = engine.rows(
-            """
-            SELECT order_date FROM silver.orders WHERE order_id IN (SELECT order_id FROM changed.orders)
-            UNION SELECT o.order_date FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id
-            WHERE i.product_id IN (SELECT product_id FROM changed.products)
-            """
-        )
-        return {row[0] for row in rows}
+        asked = [f"SELECT order_date FROM silver.orders WHERE order_id IN ({orders})"] if orders else []
+        if products:
+            asked.append(
+                "SELECT o.order_date FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id "
+                f"WHERE i.product_id IN ({products})"
+            )
+        return {
+            row[0]
+            for row in engine.rows(" UNION ".join(asked) if asked[1:] else asked[0].replace("SELECT", "SELECT DISTINCT", 1))
+        }
 
 
 def _set_first_order_dates(stage: Stage, contract: Table) -> None:

@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from daybook.errors import StageError
+from daybook.lake import PARTITION
 from daybook.notebook.approval import decide
 from daybook.notebook.display import Listing
 from daybook.notebook.releases import landed_columns, read_releases, released_rows, released_sql, unless_waived
@@ -33,6 +35,8 @@ from daybook.sources.mapping import quote, typed_select
 
 VALIDATED_DATES = "control.validated_dates"
 """The business dates whose rows in bronze have passed the gate, a partition each."""
+_MANY = 50_000
+"""From so many rows on it costs less to look for copies among digests before whole rows are sorted."""
 _ADDRESS = ["_source_file", "_row_number"]
 
 
@@ -121,7 +125,8 @@ def judge(stage: Stage) -> Judgement:
         (copies,) = stage.engine.one(f"SELECT count(*) FROM typed.{name} WHERE _copy > 1")
         (rejected,) = stage.engine.one(f"SELECT count(*) FROM rejected.{name}")
         (accepted,) = stage.engine.one(
-            f"SELECT count(*) FROM typed.{name} AS t WHERE _copy = 1 AND NOT EXISTS ({_same_row(f'rejected.{name}', 't')})"
+            f"SELECT count(*) FROM (SELECT * FROM typed.{name} WHERE _copy = 1) AS once "
+            f"ANTI JOIN rejected.{name} USING ({', '.join(_ADDRESS)})"
         )
         judgement.rules += results
         judgement.landed[name], judgement.accepted[name] = landed, accepted
@@ -199,13 +204,13 @@ def accept(stage: Stage) -> Listing:
     counts = []
     for name, entity in stage.source.entities.items():
         columns = ", ".join(quote(column) for column in [*entity.columns, *_ADDRESS])
-        rows = stage.engine.arrow(
-            f"SELECT {columns} FROM ({_typed(stage, name)}) AS typed WHERE _copy = 1 AND NOT EXISTS "
-            f"({_same_row(f'quarantine.{name}', 'typed')} AND q.run_date = DATE '{stage.day}') "
-            "ORDER BY _source_file, _row_number"
+        stage.engine.define(
+            name,
+            f"SELECT {columns} FROM (SELECT * FROM ({_typed(stage, name)}) AS typed WHERE _copy = 1) AS once "
+            f"ANTI JOIN (SELECT {', '.join(_ADDRESS)} FROM quarantine.{name} WHERE run_date = DATE '{stage.day}') AS aside "
+            f"USING ({', '.join(_ADDRESS)})",
         )
-        stage.engine.register(name, rows)
-        counts.append((name, rows.num_rows))
+        counts.append((name, *stage.engine.one(f"SELECT count(*) FROM {name}")))
     return Listing(["entity", "accepted rows"], counts)
 
 
@@ -213,16 +218,34 @@ def _typed(stage: Stage, entity: str) -> str:
     """SQL for the date's landed rows of an entity, with what people have released, typed."""
     releases = read_releases(stage.engine, stage.lake, stage.run_date)
     released = released_sql(stage.engine, entity, stage.run_date, releases)
-    copies = _copy_sql(stage, entity)
-    return typed_select(stage.source, entity, f"(SELECT *, {copies} AS _copy FROM ({released}) AS released) AS landed")
+    return typed_select(stage.source, entity, f"({_numbered(stage, entity, released)}) AS landed")
 
 
-def _copy_sql(stage: Stage, entity: str) -> str:
-    """SQL that numbers rows equal in every landed column, from 1 in the order they stand in the files."""
+def _numbered(stage: Stage, entity: str, released: str) -> str:
+    """SQL that adds ``_copy``: rows equal in every landed column are numbered, from 1 in the order they stand in the files."""
+    relation = f"({released}) AS released"
     if stage.source.entities[entity].duplicates == "keep":
-        return "1"
+        return f"SELECT *, 1 AS _copy FROM {relation}"
     listed = ", ".join(quote(name) for name in landed_columns(stage.engine, f"bronze.{entity}"))
-    return f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
+    numbered = f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
+    if _landed_rows(stage, entity) < _MANY:
+        return f"SELECT *, {numbered} AS _copy FROM {relation}"
+    # Most rows stand once, and to tell so their digest is enough: only those whose digest stands twice are sorted.
+    twice = f"twice.{entity}"
+    found = stage.engine.keep(twice, f"SELECT hash({listed}) AS digest FROM {relation} GROUP BY 1 HAVING count(*) > 1")
+    if not found:
+        return f"SELECT *, 1 AS _copy FROM {relation}"
+    among = f"IN (SELECT digest FROM {twice})"
+    return (
+        f"SELECT *, 1 AS _copy FROM {relation} WHERE hash({listed}) NOT {among} "
+        f"UNION ALL SELECT *, {numbered} AS _copy FROM {relation} WHERE hash({listed}) {among}"
+    )
+
+
+def _landed_rows(stage: Stage, entity: str) -> int:
+    """How many rows bronze has for the date, as its files' footers say."""
+    landed = stage.lake.dataset(f"bronze.{entity}")
+    return 0 if landed is None else landed.count_rows(filter=ds.field(PARTITION) == stage.run_date)
 
 
 def _set_aside(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
@@ -236,12 +259,6 @@ def _set_aside(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> 
     )
     schema = [("_source_file", pa.string()), ("_row_number", pa.int64()), ("_reasons", pa.string())]
     stage.engine.register(f"rejected.{entity}", found if found.num_rows else pa.schema(schema).empty_table())
-
-
-def _same_row(table: str, relation: str) -> str:
-    return (
-        f"SELECT 1 FROM {table} AS q WHERE q._source_file = {relation}._source_file AND q._row_number = {relation}._row_number"
-    )
 
 
 def require_landed(stage: Stage) -> None:

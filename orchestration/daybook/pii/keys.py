@@ -17,7 +17,7 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional
@@ -45,10 +45,20 @@ def pseudonym(keys: Keys, text: Optional[str]) -> Optional[str]:
     return carried(keys, text, 0)
 
 
+def pseudonyms_of(keys: Keys, texts: Iterable[Optional[str]], made: dict[Optional[str], Optional[str]]) -> list[Optional[str]]:
+    """The pseudonyms of many texts; what is in ``made`` is not made again, and what is made is put there."""
+    found = []
+    for text in texts:
+        if text not in made:
+            made[text] = pseudonym(keys, text)
+        found.append(made[text])
+    return found
+
+
 def carried(keys: Keys, text: str, since: int) -> str:
     """A pseudonym of the generation ``since`` brought to the newest; a raw text is of generation 0."""
     for key in keys[since:]:
-        text = hmac.digest(key, text.encode(), "sha256").hex()[:_DIGITS]
+        text = hmac.digest(key, text.encode(), "sha256")[: _DIGITS // 2].hex()
     return text
 
 

@@ -13,12 +13,13 @@ import base64
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from nbformat import NotebookNode
 
 from daybook.pii.decoding import readings
 from daybook.pii.shapes import Hit, find_shapes
+from daybook.pii.sought import SoughtValues
 from daybook.pii.values import PersonalValues
 from daybook.stages import RESULT_MIME
 
@@ -48,7 +49,7 @@ class Redactor:
 
     def __init__(
         self,
-        values: Optional[PersonalValues] = None,
+        values: Union[PersonalValues, SoughtValues, None] = None,
         *,
         ordinary: Collection[str] = (),
         pseudonyms: Optional[Known] = None,
@@ -89,7 +90,7 @@ class Redactor:
 
     def tree(self, node: Any) -> Any:
         """JSON without personal data, in texts and in keys."""
-        self._look_up(list(_texts(node)))
+        self._expect(node)
         return self._tree(node)
 
     def _tree(self, node: Any, *, untouched: Collection[str] = (), numbers: bool = False) -> Any:
@@ -113,7 +114,7 @@ class Redactor:
 
     def record(self, record: dict[str, Any]) -> dict[str, Any]:
         """A record without personal data; what Daybook itself has made stays as it is."""
-        self._look_up(list(_texts(record)))
+        self._expect(record)
         return self._record(record)
 
     def _record(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +132,7 @@ class Redactor:
 
     def notebook(self, notebook: NotebookNode) -> None:
         """Clean an executed notebook in place: outputs, metadata, injected parameters, and its text, where that is exact."""
-        self._look_up(list(_texts(notebook)))
+        self._expect(notebook)
         notebook.metadata = self._tree(notebook.metadata, untouched=_FORMAT)
         for cell in notebook.cells:
             injected = "injected-parameters" in cell.metadata.get("tags", [])
@@ -166,6 +167,12 @@ class Redactor:
         for key in _PSEUDONYM.finditer(text):
             if self._keys.get(key[0]):
                 yield (*key.span(), "customer_key")
+
+    def _expect(self, node: Any) -> None:
+        """Look up at once what the texts in JSON will be searched for: each question reads tables."""
+        texts = list(_texts(node))
+        self._look_up(texts)
+        self._values.expect(reading.text for text in texts for reading in readings(text))
 
     def _look_up(self, texts: list[str]) -> None:
         """Ask at once which tokens of some texts are customers' keys: each question reads a table."""
@@ -233,11 +240,15 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def _texts(node: Any) -> Iterator[str]:
+    """What of JSON is searched: texts, keys, and numbers that may be somebody's."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict):
-        for value in node.values():
+        for key, value in node.items():
+            yield from _texts(key)
             yield from _texts(value)
     elif isinstance(node, (list, tuple)):
         for each in node:
             yield from _texts(each)
+    elif isinstance(node, int) and abs(node) > 9999:
+        yield str(node)

@@ -26,16 +26,19 @@ from daybook.pii.shapes import Hit
 # Chinese, Japanese and Thai write without spaces: there each character stands for itself.
 _SPACELESS = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+")
-_NO_VALUE = {"null", "none", "nan", "nat", "n/a", "true", "false", "unknown"}
+NO_VALUE = {"null", "none", "nan", "nat", "n/a", "true", "false", "unknown"}
 _ELLIPSIS = re.compile(r"\.{3}|…")
 _DIGITS_AND_MORE = re.compile(r"(?<!\w)\+?\(?\d(?:[ ()./-]{0,3}\d){7,17}(?!\w)")
 
-_LEADING = 4
+LEADING = 4
+"""So many words, or all where there are fewer, begin a value wherever it is found whole."""
 _PHRASE = 6
-_TEXT_LENGTH = 12
+TEXT_LENGTH = 12
 _CUT_LENGTH = 4
-_TAIL = 8
+TAIL = 8
 """Digits at the end of a telephone number that tell it from others, however its beginning is written."""
+_SHORT = 8
+"""A beginning of fewer characters is one only where an ellipsis says so."""
 
 
 class _Value(NamedTuple):
@@ -44,6 +47,70 @@ class _Value(NamedTuple):
     words: tuple[str, ...]
     written: str
     """As it stands in the data, folded, white space made one space."""
+
+
+class Forms(NamedTuple):
+    """What a value is searched for as: all of it is empty for one that is not."""
+
+    weak: str = ""
+    """Digits that are a hit only beside others."""
+    whole: tuple[tuple[tuple[str, ...], str], ...] = ()
+    """Words in a row, and how they are written: the value itself, then parts of it that tell enough."""
+    tail: str = ""
+    """The last ``TAIL`` digits of a telephone number."""
+
+
+def forms_of(kind: str, text: str) -> Forms:
+    """What a value of a class is searched for as."""
+    words = words_of(text)
+    letters = "".join(words)
+    if not _worth(text, letters):
+        return Forms()
+    if letters.isdigit():
+        if len(letters) < (6 if kind == "address" else 5):
+            return Forms(weak=letters if len(words) == 1 else "")
+    elif kind == "text" and (len(words) < 2 or len(text.strip()) < TEXT_LENGTH):
+        return Forms()
+    whole, tail = [(words, text)], ""
+    if kind == "phone":
+        digits = re.sub(r"\D", "", text)
+        tail = digits[-TAIL:] if len(digits) >= TAIL else ""
+    elif kind == "email":
+        before, at, _ = text.partition("@")
+        local = words_of(before)
+        if at and (len(local) > 1 or any(character.isdigit() for character in "".join(local))):
+            whole.append((local, before))
+    elif kind == "name" and len(words) > 1:
+        whole += [((word,), word) for word in words if len(word) >= 4 and not word.isdigit()]
+    return Forms("", tuple(whole), tail)
+
+
+class Traces(NamedTuple):
+    """What a text could hold of values: a value that agrees with none of it is not found there."""
+
+    leads: set[str]
+    """One to ``LEADING`` words in a row, joined by a space: they begin what is found whole."""
+    tails: set[str]
+    """``TAIL`` digits in a row of what may be a telephone number."""
+    beginnings: set[str]
+    """What the words of a value that is cut short begin with, joined by a space."""
+    endings: set[str]
+    """What they end with, where its beginning is cut off."""
+
+
+def traces_of(text: str) -> Traces:
+    """What a text could hold of values."""
+    words = words_of(text)
+    leads = {" ".join(words[at : at + size]) for size in range(1, LEADING + 1) for at in range(len(words) - size + 1)}
+    tails = {digits[end - TAIL : end] for _, digits in _dialled(text) for end in range(TAIL, len(digits) + 1)}
+    beginnings: set[str] = set()
+    endings: set[str] = set()
+    for ellipsis in _ELLIPSIS.finditer(text):
+        beginnings.update(written for _, _, written in _beginnings_at(text, ellipsis.start()))
+        endings.update(written for _, _, written in _endings_at(text, ellipsis.end()))
+    beginnings.update(written for _, _, written in _beginnings_at(text, len(text), cut_for_sure=False))
+    cut = ({each for each in found if _can_be_cut(each)} for found in (beginnings, endings))
+    return Traces(leads, tails, *cut)
 
 
 class PersonalValues:
@@ -71,37 +138,24 @@ class PersonalValues:
             self._add(column, kind, text)
 
     def _add(self, column: str, kind: str, text: str) -> None:
-        words = words_of(text)
-        letters = "".join(words)
-        if not _worth(text, letters):
-            return
-        if letters.isdigit():
-            if len(letters) < (6 if kind == "address" else 5):
-                if len(words) == 1:
-                    self._weak[letters] = column
-                return
-        elif kind == "text" and (len(words) < 2 or len(text.strip()) < _TEXT_LENGTH):
-            return
-        self._take(column, kind, words, text)
-        if kind == "phone":
-            digits = re.sub(r"\D", "", text)
-            if len(digits) >= _TAIL:
-                self._tails[digits[-_TAIL:]] = column
-        elif kind == "email":
-            local = words_of(text.partition("@")[0])
-            if len(local) > 1 or any(character.isdigit() for character in "".join(local)):
-                self._take(column, "name", local, text.partition("@")[0])
-        elif kind == "name" and len(words) > 1:
-            for word in words:
-                if len(word) >= 4 and not word.isdigit():
-                    self._take(column, kind, (word,), word)
+        found = forms_of(kind, text)
+        if found.weak:
+            self._weak[found.weak] = column
+        for words, written in found.whole:
+            # The parts of an e-mail address are names.
+            self._take(column, "name" if kind == "email" and written != text else kind, words, written)
+        if found.tail:
+            self._tails[found.tail] = column
 
     def _take(self, column: str, kind: str, words: tuple[str, ...], text: str) -> None:
         value = _Value(column, kind, words, _folded(text))
         self._all.append(value)
         self._first.add(words[0])
-        lead = words[:_LEADING]
+        lead = words[:LEADING]
         self._strong.setdefault(len(lead), {}).setdefault(lead, []).append(value)
+
+    def expect(self, texts: Iterable[str]) -> None:
+        """Texts that will be searched: of no use where all values are at hand (``SoughtValues``)."""
 
     def find(self, text: str, *, ordinary: Collection[str] = (), exactly: bool = False) -> Iterator[Hit]:
         """Every value in a text, in no order; hits may overlap.
@@ -156,48 +210,27 @@ class PersonalValues:
         """Telephone numbers of the run, by their last digits."""
         if not self._tails:
             return
-        for found in _DIGITS_AND_MORE.finditer(text):
-            places = [place.start() for place in re.finditer(r"\d", found[0])]
-            digits = "".join(found[0][place] for place in places)
-            for end in range(_TAIL, len(digits) + 1):
-                column = self._tails.get(digits[end - _TAIL : end])
+        for places, digits in _dialled(text):
+            for end in range(TAIL, len(digits) + 1):
+                column = self._tails.get(digits[end - TAIL : end])
                 if column:
-                    yield (found.start(), found.start() + places[end - 1] + 1, column)
+                    yield (places[0], places[end] + 1, column)
 
     def _cut(self, text: str, ordinary: Collection[str]) -> Iterator[Hit]:
         """Beginnings of values before an ellipsis, ends after one, and a beginning that the text ends with."""
         for ellipsis in _ELLIPSIS.finditer(text):
-            yield from self._beginning(text, ellipsis.start(), ordinary)
-            yield from self._ending(text, ellipsis.end(), ordinary)
-        yield from self._beginning(text, len(text), ordinary, cut_for_sure=False)
+            yield from self._first_of(text, _beginnings_at(text, ellipsis.start()), ordinary)
+            yield from self._first_of(text, _endings_at(text, ellipsis.end()), ordinary, endings=True)
+        yield from self._first_of(text, _beginnings_at(text, len(text), cut_for_sure=False), ordinary)
 
-    def _beginning(self, text: str, end: int, ordinary: Collection[str], *, cut_for_sure: bool = True) -> Iterator[Hit]:
-        last = max(0, end - 120)
-        places = [place.span() for place in _WORD.finditer(text, last, end)]
-        if not places or end - places[-1][1] > 3:
-            return
-        for index, (start, _) in enumerate(places):
-            written = " ".join(text[a:b].casefold() for a, b in places[index:])
-            if len(written) < 8 and places[-1][1] < end:
-                written += " "  # A short word apart from the ellipsis is a whole one: "Load ..." is not Loadson.
-            if not cut_for_sure and (len(written) < 8 or index == len(places) - 1):
-                return
-            column = _prefixed(self._beginnings, written)
+    def _first_of(
+        self, text: str, places: Iterator[tuple[int, int, str]], ordinary: Collection[str], *, endings: bool = False
+    ) -> Iterator[Hit]:
+        """The longest of some places that a value begins with, or ends with."""
+        for start, end, written in places:
+            column = _prefixed(self._endings, written[::-1]) if endings else _prefixed(self._beginnings, written)
             if column and text[start:end].strip() not in ordinary:
-                yield (start, places[-1][1], column)
-                return
-
-    def _ending(self, text: str, start: int, ordinary: Collection[str]) -> Iterator[Hit]:
-        places = [place.span() for place in _WORD.finditer(text, start, start + 120)]
-        if not places or places[0][0] - start > 3:
-            return
-        for count in range(len(places), 0, -1):
-            written = " ".join(text[a:b].casefold() for a, b in places[:count])
-            if len(written) < 8 and start < places[0][0]:
-                written = f" {written}"
-            column = _prefixed(self._endings, written[::-1])
-            if column and text[start : places[count - 1][1]].strip() not in ordinary:
-                yield (places[0][0], places[count - 1][1], column)
+                yield (start, end, column)
                 return
 
     @cached_property
@@ -209,6 +242,39 @@ class PersonalValues:
         return sorted((" ".join(each.words)[::-1], each) for each in self._all)
 
 
+def _dialled(text: str) -> Iterator[tuple[list[int], str]]:
+    """What may be telephone numbers: where each begins and where its digits stand (from 1 on), and the digits."""
+    for found in _DIGITS_AND_MORE.finditer(text):
+        places = [place.start() for place in re.finditer(r"\d", found[0])]
+        yield [found.start(), *(found.start() + place for place in places)], "".join(found[0][place] for place in places)
+
+
+def _beginnings_at(text: str, end: int, *, cut_for_sure: bool = True) -> Iterator[tuple[int, int, str]]:
+    """What may be the beginning of a value that is cut short at ``end``, the longest first: from, up to, and its words."""
+    places = [place.span() for place in _WORD.finditer(text, max(0, end - 120), end)]
+    if not places or end - places[-1][1] > 3:
+        return
+    for index, (start, _) in enumerate(places):
+        written = " ".join(text[a:b].casefold() for a, b in places[index:])
+        if len(written) < _SHORT and places[-1][1] < end:
+            written += " "  # A short word apart from the ellipsis is a whole one: "Load ..." is not Loadson.
+        if not cut_for_sure and (len(written) < _SHORT or index == len(places) - 1):
+            return
+        yield start, places[-1][1], written
+
+
+def _endings_at(text: str, start: int) -> Iterator[tuple[int, int, str]]:
+    """What may be the end of a value whose beginning is cut off at ``start``, the longest first: from, up to, its words."""
+    places = [place.span() for place in _WORD.finditer(text, start, start + 120)]
+    if not places or places[0][0] - start > 3:
+        return
+    for count in range(len(places), 0, -1):
+        written = " ".join(text[a:b].casefold() for a, b in places[:count])
+        if len(written) < _SHORT and start < places[0][0]:
+            written = f" {written}"
+        yield places[0][0], places[count - 1][1], written
+
+
 def words_of(text: str) -> tuple[str, ...]:
     """A text's words, folded: runs of letters and digits."""
     return tuple(map(str.casefold, _WORD.findall(text)))
@@ -216,7 +282,7 @@ def words_of(text: str) -> tuple[str, ...]:
 
 def _worth(text: str, letters: str) -> bool:
     spaceless = re.match(f"[{_SPACELESS}]", letters) is not None
-    return len(letters) >= (2 if spaceless else 3) and text.strip().casefold() not in _NO_VALUE
+    return len(letters) >= (2 if spaceless else 3) and text.strip().casefold() not in NO_VALUE
 
 
 def _folded(text: str) -> str:
@@ -245,14 +311,18 @@ def _a_number(text: str, start: int, end: int) -> bool:
     return not (re.fullmatch(rf"\d[{marks}]", before) or before.endswith(".") or re.fullmatch(rf"[{marks}]\d", after))
 
 
+def _can_be_cut(written: str) -> bool:
+    return len(written) >= _CUT_LENGTH and re.search(r"[^\W\d_]", written) is not None
+
+
 def _prefixed(sorted_values: list[tuple[str, _Value]], written: str) -> Optional[str]:
     """The column of a value that begins like this and goes on."""
-    if len(written) < _CUT_LENGTH or not re.search(r"[^\W\d_]", written):
+    if not _can_be_cut(written):
         return None
     index = bisect_left(sorted_values, (written,))
     for text, value in sorted_values[index : index + 20]:
         if not text.startswith(written):
             return None
-        if text != written and (value.kind != "text" or len(written) >= _TEXT_LENGTH):
+        if text != written and (value.kind != "text" or len(written) >= TEXT_LENGTH):
             return value.column
     return None

@@ -1,0 +1,265 @@
+"""Personal values of however large a day: a query chooses those that a text can hold at all, and only they are searched for.
+
+Here: keeping values in a database where they are too many for Python, and choosing among them. Not here: what a hit is
+(``values``), where values come from (``daybook.personal``), opening a database (the caller does).
+
+A text is small and a day is large. So it is not the values that are looked up in the text: what the text holds, and what it may
+have cut short, is looked up among the values. What is chosen can be more than what is found and is never less: the search
+itself is ``PersonalValues``' over the chosen ones, which finds what it would find over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
+from typing import Any, Callable, Optional
+
+import pyarrow as pa
+
+from daybook.pii.keys import ERASED
+from daybook.pii.shapes import Hit
+from daybook.pii.values import LEADING, NO_VALUE, TAIL, TEXT_LENGTH, PersonalValues, Traces, forms_of, traces_of
+
+MANY = 20_000
+"""So many values Python takes in within a tenth of a second; more are kept in a database."""
+_BATCH = 50_000
+_STEM = 8
+"""Beginnings and ends are joined by so many characters, those that are shorter by all they have."""
+_LOOKED_AT = 20
+"""So many values that begin alike ``PersonalValues`` looks at."""
+
+_FORMS = pa.schema(
+    [
+        ("rank", pa.int32()),
+        *((name, pa.string()) for name in ("value", "words", "lead", "reversed")),
+        ("weak", pa.bool_()),
+    ]
+)
+_TAILS = pa.schema([("rank", pa.int32()), ("value", pa.string()), ("tail", pa.string())])
+_BLANK = "".join(character for character in map(chr, range(1, 128)) if character.isspace())
+
+
+def _spaced(text: str) -> str:
+    """SQL for ``" ".join(words_of(text))`` of a text of ASCII characters."""
+    return f"trim(regexp_replace(lower({text}), '[^0-9a-z]+', ' ', 'g'))"
+
+
+def _all_digits(text: str) -> str:
+    return f"regexp_full_match({text}, '[0-9]+')"
+
+
+_ASCII_FORMS = f"""
+WITH spaced AS (
+    SELECT rank, value, kind, {_spaced("value")} AS words FROM given WHERE strlen(value) = length(value)
+), told AS (
+    SELECT *, replace(words, ' ', '') AS letters FROM spaced
+), judged AS (
+    SELECT *, length(letters) < CASE WHEN kind = 'address' THEN 6 ELSE 5 END AND {_all_digits("letters")} AS weak,
+        trim(value, '{_BLANK}') AS bare
+    FROM told WHERE length(letters) >= 3
+), kept AS MATERIALIZED (
+    SELECT rank, value, kind, words, weak FROM judged
+    WHERE lower(bare) NOT IN ({", ".join(f"'{each}'" for each in sorted(NO_VALUE))}) AND CASE
+        WHEN weak THEN NOT contains(words, ' ')
+        WHEN kind = 'text' THEN (contains(words, ' ') AND length(bare) >= {TEXT_LENGTH}) OR {_all_digits("letters")}
+        ELSE TRUE
+    END
+), parts AS (
+    SELECT rank, value, {_spaced("split_part(value, '@', 1)")} AS words FROM kept
+    WHERE kind = 'email' AND NOT weak AND contains(value, '@')
+), found AS (
+    SELECT rank, value, words, weak FROM kept
+    UNION ALL SELECT rank, value, words, FALSE FROM parts
+    WHERE regexp_matches(words, '[ 0-9]')
+    UNION ALL SELECT rank, value, word, FALSE FROM (
+        SELECT rank, value, unnest(string_split(words, ' ')) AS word FROM kept
+        WHERE kind = 'name' AND NOT weak AND contains(words, ' ')
+    ) WHERE length(word) >= 4 AND NOT {_all_digits("word")}
+)
+SELECT rank, value, words,
+    CASE WHEN contains(words, ' ') THEN array_to_string(string_split(words, ' ')[1:{LEADING}], ' ') ELSE words END AS lead,
+    reverse(words) AS reversed, weak
+FROM found
+"""
+_ASCII_TAILS = f"""
+SELECT rank, value, right(digits, {TAIL}) AS tail
+FROM (SELECT rank, value, regexp_replace(value, '[^0-9]', '', 'g') AS digits FROM given
+      WHERE kind = 'phone' AND strlen(value) = length(value))
+WHERE length(digits) >= {TAIL}
+"""
+
+
+def _cut_sql(table: str, column: str) -> str:
+    """SQL for the values of which a column of ``forms`` begins like one of a table's texts: the first of each, with ties."""
+    return f"""
+    SELECT rank, value FROM (
+        SELECT f.rank, f.value, t.text, f.{column} AS form FROM {table} AS t JOIN forms AS f
+        ON left(f.{column}, {_STEM}) = left(t.text, {_STEM}) AND starts_with(f.{column}, t.text) AND NOT f.weak
+        WHERE length(t.text) >= {_STEM}
+        UNION ALL
+        SELECT f.rank, f.value, t.text, f.{column} FROM {table} AS t JOIN forms AS f
+        ON starts_with(f.{column}, t.text) AND NOT f.weak WHERE length(t.text) < {_STEM}
+    ) QUALIFY rank() OVER (PARTITION BY text ORDER BY form) <= {_LOOKED_AT}
+    """
+
+
+_CHOSEN = f"""
+SELECT rank, value FROM forms WHERE lead IN (SELECT text FROM leads)
+UNION SELECT rank, value FROM tails WHERE tail IN (SELECT text FROM dialled)
+UNION {_cut_sql("beginnings", "words")}
+UNION {_cut_sql("endings", "reversed")}
+"""
+
+
+class SoughtValues:
+    """Values by column, added and found as with ``PersonalValues``; of many, Python has those only that some text asked for.
+
+    ``connect`` opens an empty DuckDB database, which it is asked for once values are ``many``.
+    """
+
+    def __init__(self, connect: Callable[[], Any], *, many: int = MANY) -> None:
+        self._connect = connect
+        self._many = many
+        self._columns: list[tuple[str, str]] = []
+        self._few: dict[tuple[str, str], int] = {}
+        self._values = PersonalValues()
+        self._database: Any = None
+        self._arranged = False
+        self._chosen: set[tuple[int, str]] = set()
+        self._asked = Traces(set(), set(), set(), set())
+        self._expected: set[str] = set()
+
+    def add(self, column: str, kind: str, values: Iterable[Optional[str]]) -> None:
+        """Take in a column's values."""
+        rest = iter(values)
+        self.add_arrays(
+            column, kind, iter(lambda: pa.array(list(islice(rest, _BATCH)), pa.string()), pa.array([], pa.string()))
+        )
+
+    def add_arrays(self, column: str, kind: str, arrays: Iterable[pa.Array]) -> None:
+        """Take in a column's values as Arrow has them, one array after the other."""
+        rank = self.begin(column, kind)
+        for array in arrays:
+            self.add_array(rank, array)
+
+    def begin(self, column: str, kind: str) -> int:
+        """A column whose values come an array at a time, between those of others: what ``add_array`` is to know it by."""
+        self._columns.append((column, kind))
+        return len(self._columns) - 1
+
+    def add_array(self, rank: int, array: pa.Array) -> None:
+        """Take in more values of a column that was begun."""
+        distinct = array.unique()
+        if self._database is None:
+            self._take(rank, distinct.to_pylist())
+        else:
+            self._store(pa.table({"rank": pa.array([rank] * len(distinct), pa.int32()), "value": distinct}))
+
+    def _take(self, rank: int, texts: list[Optional[str]]) -> None:
+        column, kind = self._columns[rank]
+        for text in texts:
+            if text is not None and not text.startswith(ERASED):
+                self._few.setdefault((column, text), rank)
+        if len(self._few) <= self._many:
+            self._values.add(column, kind, texts)
+            return
+        self._database = self._connect()
+        self._database.execute("CREATE TABLE landed (rank INTEGER, value VARCHAR)")
+        ranks, values = list(self._few.values()), [text for _, text in self._few]
+        self._store(pa.table({"rank": pa.array(ranks, pa.int32()), "value": pa.array(values, pa.string())}))
+        self._few, self._values = {}, PersonalValues()
+
+    def _store(self, rows: pa.Table) -> None:
+        self._arranged = False
+        # Whatever was asked before was asked of other values.
+        self._asked = Traces(set(), set(), set(), set())
+        self._expected.clear()
+        self._insert("landed", rows, f"WHERE value IS NOT NULL AND NOT starts_with(value, '{ERASED}')")
+
+    def _insert(self, table: str, rows: pa.Table, where: str = "") -> None:
+        self._database.register("_rows", rows)
+        self._database.execute(f"INSERT INTO {table} SELECT * FROM _rows {where}")
+        self._database.unregister("_rows")
+
+    def expect(self, texts: Iterable[str]) -> None:
+        """Choose at once what these texts will be searched for: each question goes through all values once."""
+        if self._database is None:
+            return
+        if not self._arranged:
+            self._arrange()
+        new = set(texts) - self._expected
+        self._expected |= new
+        wanted = Traces(set(), set(), set(), set())
+        for text in new:
+            for mine, others in zip(wanted, traces_of(text)):
+                mine |= others
+        for mine, asked in zip(wanted, self._asked):
+            mine -= asked
+            asked |= mine
+        if any(wanted):
+            self._choose(wanted)
+
+    def _choose(self, wanted: Traces) -> None:
+        asked = zip(("leads", "dialled", "beginnings", "endings"), wanted)
+        for table, texts in asked:
+            given = [text[::-1] for text in texts] if table == "endings" else list(texts)
+            self._database.execute(f"CREATE OR REPLACE TEMP TABLE {table} (text VARCHAR)")
+            self._insert(table, pa.table({"text": pa.array(given, pa.string())}))
+        found = set(self._database.execute(_CHOSEN).fetchall())
+        if found <= self._chosen:
+            return
+        self._chosen |= found
+        # In the order in which they were added: of equal values in two columns one gives its name to the hit.
+        self._values = PersonalValues()
+        for rank, value in sorted(self._chosen):
+            self._values.add(*self._columns[rank], [value])
+
+    def _arrange(self) -> None:
+        """Have every value once, with what it is searched for as."""
+        names = list(dict.fromkeys(column for column, _ in self._columns))
+        places = {
+            "rank": pa.array(range(len(self._columns)), pa.int32()),
+            "name": pa.array([names.index(column) for column, _ in self._columns], pa.int32()),
+            "kind": pa.array([kind for _, kind in self._columns], pa.string()),
+        }
+        database = self._database
+        database.register("_places", pa.table(places))
+        database.execute(
+            "CREATE OR REPLACE TABLE given AS SELECT rank, value, kind FROM "
+            "(SELECT min(rank) AS rank, value FROM landed JOIN _places USING (rank) GROUP BY name, value) AS once "
+            "JOIN _places USING (rank)"
+        )
+        database.unregister("_places")
+        database.execute(f"CREATE OR REPLACE TEMP TABLE forms AS {_ASCII_FORMS}")
+        database.execute(f"CREATE OR REPLACE TEMP TABLE tails AS {_ASCII_TAILS}")
+        # What is lower case, or a letter at all, in other scripts, is Python's to say.
+        others = database.cursor().execute("SELECT rank, value, kind FROM given WHERE strlen(value) <> length(value)")
+        while True:
+            rows = others.fetchmany(_BATCH)
+            if not rows:
+                break
+            self._insert_forms(rows)
+        database.execute("DROP TABLE given")
+        self._arranged = True
+
+    def _insert_forms(self, rows: list[tuple[int, str, str]]) -> None:
+        forms: list[tuple[Any, ...]] = []
+        tails: list[tuple[Any, ...]] = []
+        for rank, value, kind in rows:
+            found = forms_of(kind, value)
+            if found.weak:
+                forms.append((rank, value, found.weak, found.weak, found.weak[::-1], True))
+            for words, _ in found.whole:
+                joined = " ".join(words)
+                forms.append((rank, value, joined, " ".join(words[:LEADING]), joined[::-1], False))
+            if found.tail:
+                tails.append((rank, value, found.tail))
+        for table, schema, found_rows in (("forms", _FORMS, forms), ("tails", _TAILS, tails)):
+            columns = list(zip(*found_rows)) or [()] * len(schema)
+            self._insert(table, pa.table([pa.array(each, field.type) for each, field in zip(columns, schema)], schema=schema))
+
+    def find(self, text: str, *, ordinary: Collection[str] = (), exactly: bool = False) -> Iterator[Hit]:
+        """Every value in a text, as ``PersonalValues.find`` has it."""
+        if text not in self._expected:
+            self.expect([text])
+        return self._values.find(text, ordinary=ordinary, exactly=exactly)
