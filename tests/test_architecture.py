@@ -51,6 +51,7 @@ ORDER = [
     "personal",
     "kernel",
     "saving",
+    "searching",
     "parameters",
     "attempts",
     "run_records",

@@ -132,6 +132,7 @@ LEFT_OUT = {
         "personal",
         "kernel",
         "saving",
+        "searching",
         "parameters",
         "attempts",
         "run_records",

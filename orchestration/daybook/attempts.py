@@ -11,7 +11,7 @@ import resource
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import nbformat
 import papermill
@@ -216,15 +216,16 @@ def archive_attempt(
     notebook: NotebookNode,
     printed: str = "",
     phases: Optional[Phases] = None,
+    redactor_now: Optional[Callable[[], Redactor]] = None,
 ) -> Record:
     """Take personal data out of an attempt, stamp its notebook from its record, and write both.
 
     Where that fails only the record is written, without any text that might hold personal data. ``printed`` goes to the job's
-    own output, which is a log that others read.
+    own output, which is a log that others read. ``redactor_now`` gives the run's redactor where one is being made already.
     """
     unsaid: dict[str, Any] = {}
     try:
-        redactor = redactor_of(settings, record["run_id"], record["stage"])
+        redactor = redactor_now() if redactor_now else redactor_of(settings, record["run_id"], record["stage"])
         record_clean = redactor.record(record)
         redactor.notebook(notebook)
         printed_clean = redactor.text(printed)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import Any, Optional
 
 from daybook.archive import Archive, Record, now
@@ -24,6 +22,7 @@ from daybook.phases import Phases
 from daybook.pii.redaction import Redactor
 from daybook.provenance import code_version
 from daybook.run_records import History, close_run
+from daybook.searching import EarlyRedactor
 from daybook.sources import load_source
 from daybook.stages import STAGES, run_date_of
 from daybook.storage import writing
@@ -71,14 +70,19 @@ def run_stage(
         facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
         # Where not even that can be written nothing is started: every change to a table has at least a claim on record.
         number = archive.claim_attempt(run_id, stage, facts)
-        # What reads tables takes half a second to import: that passes while the kernel starts.
-        Thread(target=import_module, args=["daybook.personal"]).start()
+        redactor_now = EarlyRedactor(settings, run_id, stage)
         phases.end("claim")
         attempt = Attempt(settings, stage, run_id, number, {**facts, "started_at": now(), "clock": reading()}, phases)
         with printing_to(scratch / "printed.txt"):
             executed = attempt.execute(path, scratch, parameters)
         record = archive_attempt(
-            archive, settings, attempt.record(executed), executed, printed_in(scratch / "printed.txt"), phases
+            archive,
+            settings,
+            attempt.record(executed),
+            executed,
+            printed_in(scratch / "printed.txt"),
+            phases,
+            redactor_now,
         )
     finally:
         remove_scratch(scratch)
@@ -94,6 +98,7 @@ def run_stage(
                 details.get("summary"),
                 execution=parameters.get("execution", ""),
                 history=history,
+                redactor_now=redactor_now,
             )
         archive.write_outcome(record)
     return record

@@ -29,7 +29,7 @@ from daybook.errors import LandingError
 from daybook.lake import PARTITION, Lake
 from daybook.params import Settings, project_root
 from daybook.pii import load_keys, pseudonym
-from daybook.pii.redaction import Redactor
+from daybook.pii.redaction import Known, Redactor
 from daybook.pii.sought import SoughtValues
 from daybook.sources import Source, load_source, open_landing
 from daybook.sources.files import find_files, read_blocks
@@ -39,26 +39,37 @@ from daybook.storage import Store
 _UNSPLIT = "_raw"
 """The column with the text of rows that could not be split: any of its fields may be personal."""
 _OUTCOMES = {"SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING", "Daybook", "DuckDB", "Python"}
-_BATCH = 1 << 16
+_A_FEW_AT_A_TIME: dict[str, int] = {"batch_size": 1 << 16, "batch_readahead": 2, "fragment_readahead": 1}
 _TIME_OR_NUMBER = re.compile(r"[\d\s.,:/+TZ-]*")
 
 
-def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None) -> Redactor:
+class RunRedactor(Redactor):
+    """A redactor that knows the personal values of a run's business date."""
+
+    def __init__(self, values: SoughtValues, ordinary: set[str], known: Known, is_current: Callable[[], bool]) -> None:
+        super().__init__(values, ordinary=ordinary, pseudonyms=known)
+        self.is_current = is_current
+        """Whether another one, made now, would know the same values."""
+
+
+def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None) -> RunRedactor:
     """A redactor that knows the personal values of a run's business date.
 
     Landing is read too where bronze may not hold what the run met: in the ingest stage, and while bronze's rows of the date are
     another run's. Raises whatever keeps the values from being read: then nothing can be said to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
+    files = _files_of(lake, settings, source, run_date)
     values = SoughtValues(_connect)
     runs: set[str] = set()
     for entity in source.entities:
         runs |= _add_stored(values, lake, f"bronze.{entity}", personal_classes(source, entity), source, run_date)
-    if stage == STAGES[0] or run_id not in runs:
+    landed = stage == STAGES[0] or run_id not in runs
+    if landed:
         for entity in source.entities:
             _add_landed(values, settings, source, entity, run_date)
     everyones = {name: kind for entity in source.entities for name, kind in personal_classes(source, entity).items()}
-    for name in Store(f"{settings.lake}/quarantine").folders():
+    for name in _set_aside(settings):
         personal = personal_classes(source, name) if name in source.entities else everyones
         _add_stored(values, lake, f"quarantine.{name}", personal, source, run_date)
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
@@ -67,7 +78,27 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
         merged = customers_among(lake, tokens)
         return merged | _landed_among(set(tokens) - merged, settings, lake, source, run_date)
 
-    return Redactor(values, ordinary=ordinary, pseudonyms=known)
+    def is_current() -> bool:
+        # Of landing files there is no telling.
+        return not landed and _files_of(lake, settings, source, run_date) == files
+
+    return RunRedactor(values, ordinary, known, is_current)
+
+
+def _set_aside(settings: Settings) -> list[str]:
+    """The tables of quarantine."""
+    return Store(f"{settings.lake}/quarantine").folders()
+
+
+def _files_of(lake: Lake, settings: Settings, source: Source, run_date: date) -> dict[str, frozenset[str]]:
+    """The files that hold a date's rows in bronze and quarantine, by table: where they are the same, the rows are."""
+    found = {}
+    for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in _set_aside(settings))):
+        stored = lake.dataset(table)
+        if stored is not None:
+            where = (pc.field(PARTITION) == run_date) if PARTITION in stored.schema.names else None
+            found[table] = frozenset(each.path for each in stored.get_fragments(filter=where))
+    return found
 
 
 def _connect() -> Any:
@@ -160,19 +191,20 @@ def _add_stored(
         return set()
     names = stored.schema.names
     where = (pc.field(PARTITION) == run_date) if PARTITION in names else None
-    for name in names:
-        if name in personal:
-            values.add_arrays(name, personal[name], _arrays(stored, name, where))
-        elif name == _UNSPLIT and personal:
-            entity = table.split(".")[1]
-            delimiter = source.entities[entity].delimiter if entity in source.entities else None
-            broken = pc.field(_UNSPLIT).is_valid()
-            raw = _texts(stored, _UNSPLIT, broken if where is None else where & broken)
-            among = partial(_plain_among, stored, personal=personal, where=where)
-            _add_unsplit(values, name, raw, delimiter or source.delimiter, among)
-        elif name == "repairs":
-            _add_repairs(values, _texts(stored, name, where), personal)
-    return set(map(str, _texts(stored, "_run_id", where))) if "_run_id" in names else set()
+    ranks = {name: values.begin(name, personal[name]) for name in names if name in personal}
+    few: dict[str, set[str]] = {name: set() for name in names if name in (_UNSPLIT, "repairs", "_run_id")}
+    for batch in stored.to_batches(columns=[*ranks, *few], filter=where, **_A_FEW_AT_A_TIME):
+        for name, rank in ranks.items():
+            values.add_array(rank, batch.column(name))
+        for name, texts in few.items():
+            texts.update(text for text in batch.column(name).unique().to_pylist() if text)
+    if personal and few.get(_UNSPLIT):
+        entity = table.split(".")[1]
+        delimiter = source.entities[entity].delimiter if entity in source.entities else None
+        among = partial(_plain_among, stored, personal=personal, where=where)
+        _add_unsplit(values, _UNSPLIT, few[_UNSPLIT], delimiter or source.delimiter, among)
+    _add_repairs(values, few.get("repairs", ()), personal)
+    return few.get("_run_id", set())
 
 
 def _add_unsplit(
@@ -282,7 +314,7 @@ def _decompressed(data: bytes) -> bytes:
 
 def _arrays(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> Iterator[pa.Array]:
     """A column's values, as many at a time as a file has them together."""
-    for batch in stored.to_batches(columns=[name], filter=where, batch_size=_BATCH, batch_readahead=2, fragment_readahead=1):
+    for batch in stored.to_batches(columns=[name], filter=where, **_A_FEW_AT_A_TIME):
         if batch.num_rows:
             yield batch.column(0)
 

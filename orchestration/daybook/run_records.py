@@ -21,7 +21,7 @@ from daybook.errors import DaybookError
 from daybook.lineage.graph import collect, without_lineage
 from daybook.openlineage import as_lines, post_events, run_events
 from daybook.params import Settings
-from daybook.pii.redaction import withheld
+from daybook.pii.redaction import Redactor, withheld
 from daybook.provenance import code_version, fingerprint, state_machine_version
 from daybook.stages import run_date_of
 
@@ -43,6 +43,7 @@ def close_run(
     *,
     execution: str = "",
     history: Optional[History] = None,
+    redactor_now: Optional[Callable[[], Redactor]] = None,
 ) -> Record:
     """Write a run's record from those of its attempts; its cost from the execution's history, where that can be asked for."""
     close_abandoned(archive, settings, run_id)
@@ -81,7 +82,8 @@ def close_run(
         "lineage": collect(attempts, order),
     }
     try:
-        record = redactor_of(settings, run_id).record(record)
+        redactor = redactor_now() if redactor_now else redactor_of(settings, run_id)
+        record = redactor.record(record)
     except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
         record = withheld(record, error)
     archive.write_run(record)

@@ -13,15 +13,16 @@ import base64
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Any, Callable, Optional, Union
-
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from daybook.pii.decoding import readings
 from daybook.pii.shapes import Hit, find_shapes
 from daybook.pii.sought import SoughtValues
 from daybook.pii.values import PersonalValues
 from daybook.stages import RESULT_MIME
+
+if TYPE_CHECKING:  # Who searches a line of text need not wait for it.
+    from nbformat import NotebookNode
 
 _PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{32}(?![0-9A-Za-z])")
 _DRAWN = re.compile(r"(data:image/svg\+xml;(?:charset=[\w-]+;)?base64,)([0-9A-Za-z+/=\s]+)")

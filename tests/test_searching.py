@@ -1,0 +1,89 @@
+"""A redactor that is made while the notebook runs knows what one made afterwards would."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from daybook import personal
+from daybook.lake import Lake
+from daybook.params import Settings, load_settings
+from daybook.searching import EarlyRedactor
+
+DAY = date(2025, 11, 30)
+RUN = f"daily-{DAY}-1"
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    (home / "landing").mkdir(parents=True)
+    return load_settings("local")
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages that redactors were made for, one after the other."""
+    stages: list[str] = []
+    make = personal.redactor_for
+
+    def noting(*given: Any, stage: str) -> Any:
+        stages.append(stage)
+        return make(*given, stage=stage)
+
+    monkeypatch.setattr(personal, "redactor_for", noting)
+    return stages
+
+
+def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
+    rows = pa.table({"last_name": [name], "_run_id": [RUN]})
+    Lake(settings.lake).replace_partition(table, rows, day)
+
+
+def begun(settings: Settings, stage: str) -> EarlyRedactor:
+    """One whose early redactor is made."""
+    redactor_now = EarlyRedactor(settings, RUN, stage)
+    redactor_now._thread.join()
+    return redactor_now
+
+
+def test_where_nothing_has_changed_the_early_one_is_used(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor_now = begun(settings, "transform")
+    land(settings, "bronze.customers", "Gesternmann", day=date(2025, 11, 29))
+    assert redactor_now().text("Kanarie, Gesternmann") == "[redacted:last_name], Gesternmann"
+    assert made == ["transform"]
+
+
+@pytest.mark.parametrize("table", ["bronze.customers", "quarantine.customers"])
+def test_what_has_come_since_is_known_too(settings: Settings, made: list[str], table: str) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor_now = begun(settings, "validate")
+    land(settings, table, "Spätling")
+    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert made == ["validate", "validate"]
+
+
+def test_of_landing_files_there_is_no_telling_whether_they_have_changed(settings: Settings, made: list[str]) -> None:
+    begun(settings, "transform")()
+    assert made == ["transform", "transform"]
+
+
+def test_ingest_which_brings_the_rows_makes_its_redactor_afterwards(settings: Settings, made: list[str]) -> None:
+    redactor_now = begun(settings, "ingest")
+    assert made == []
+    redactor_now()
+    assert made == ["ingest"]
+
+
+def test_what_keeps_it_from_being_made_is_told_when_it_is_wanted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("the lake is away")
+
+    monkeypatch.setattr(personal, "redactor_for", fails)
+    redactor_now = begun(settings, "transform")
+    with pytest.raises(OSError, match="the lake is away"):
+        redactor_now()
