@@ -24,6 +24,7 @@ from daybook.contracts import Table
 from daybook.delta import dataset_of, with_columns
 from daybook.errors import LakeError
 from daybook.lake import BATCHED, PARTITION, Batches, Lake
+from daybook.sources.mapping import literal
 
 DERIVED = "first_order_date"
 """Not a landing's to say: ``Lake.update_column`` sets it."""
@@ -307,7 +308,7 @@ def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> 
         many: Any = BATCHED if changes.counts["inserted"] > _BATCH else None
         write_deltalake(delta, rows, mode="append", schema_mode="merge", writer_properties=many, commit_properties=commit)
         return
-    same = " AND ".join(f"t.{name} = s.{name}" for name in contract.key)
+    same = " AND ".join([*(f"t.{name} = s.{name}" for name in contract.key), *_between(contract, changes)])
     values: dict[str, Any] = {name: f"s.{name}" for name in schema.names}
     # What a contract no longer has is not kept beside values of another version.
     values.update({each.name: "NULL" for each in delta.schema().fields if each.name not in contract.columns})
@@ -324,3 +325,15 @@ def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> 
         .when_not_matched_insert(updates=values, predicate="NOT s._gone")
         .execute()
     )
+
+
+def _between(contract: Table, changes: Changes) -> list[str]:
+    """Between which keys all rows lie that come, are replaced or go: files of others need not be read, nor does it matter who
+    changes them meanwhile. Ids are counted up, so of a long history that is most; pseudonyms lie anywhere."""
+    first = contract.key[0]
+    if first in contract.pseudonyms or contract.type_of(first) != "VARCHAR":
+        return []
+    changed = f"SELECT {first} FROM ({changes.after_sql}) AS after UNION ALL SELECT {first} FROM ({changes.gone_sql}) AS gone"
+    found = changes.database.execute(f"SELECT min({first}), max({first}) FROM ({changed}) AS changed")
+    least, most = found.fetchall()[0]
+    return [f"t.{first} >= {literal(least)}", f"t.{first} <= {literal(most)}"]

@@ -11,6 +11,7 @@ from typing import Any, Callable, NamedTuple, NoReturn, Optional
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.table import TableMerger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -281,6 +282,18 @@ def test_dates_in_any_order_again_and_in_the_middle_of_each_other_leave_the_newe
             newest[each.product_id] = max(newest.get(each.product_id, (0, day, "")), (each.changed, day, each.name))
     expected = sorted((key, name, day) for key, (_, day, name) in newest.items())
     assert content(Lake(root), "silver.products", "product_id", "name", "landed_on") == expected
+
+
+def test_a_merge_reads_no_file_whose_keys_lie_elsewhere(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day, key in ((FIRST, "a"), (SECOND, "k"), (THIRD, "t")):
+        merge(lake, PRODUCTS, products(day, Version(key, "Old", 1)), landed_on=day)
+    execute, counted = TableMerger.execute, []
+    monkeypatch.setattr(TableMerger, "execute", lambda self: counted.append(execute(self)))
+    merge(lake, PRODUCTS, products(THIRD, Version("t", "New", 2), Version("u", "Other", 2)), landed_on=THIRD)
+    (found,) = counted
+    assert (found["num_target_files_scanned"], found["num_target_files_skipped_during_scan"]) == (1, 2)
+    names = [("a", "Old"), ("k", "Old"), ("t", "New"), ("u", "Other")]
+    assert content(lake, "silver.products", "product_id", "name") == names
 
 
 # Other writers
