@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,29 @@ def test_where_nothing_has_changed_the_early_one_is_used(settings: Settings, mad
     assert made == ["transform"]
 
 
-@pytest.mark.parametrize("table", ["bronze.customers", "quarantine.customers"])
-def test_what_has_come_since_is_known_too(settings: Settings, made: list[str], table: str) -> None:
+def test_rows_that_have_landed_since_are_known_too(settings: Settings, made: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = begun(settings, "validate")
-    land(settings, table, "Spätling")
+    land(settings, "bronze.customers", "Spätling")
     assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
     assert made == ["validate", "validate"]
+
+
+def test_what_people_have_written_since_is_known_too(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor_now = begun(settings, "validate")
+    rows = pa.table({"entity": ["customers"], "repairs": [json.dumps({"last_name": "Neumannsen"})]})
+    Lake(settings.lake).replace_partition("quarantine.releases", rows, DAY)
+    assert redactor_now().text("It is Neumannsen") == "It is [redacted:last_name]"
+    assert made == ["validate", "validate"]
+
+
+def test_rows_that_were_put_aside_since_are_known_by_those_in_bronze(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor_now = begun(settings, "validate")
+    land(settings, "quarantine.customers", "Kanarie")
+    assert redactor_now().text("It is Kanarie") == "It is [redacted:last_name]"
+    assert made == ["validate"]
 
 
 def test_of_landing_files_there_is_no_telling_whether_they_have_changed(settings: Settings, made: list[str]) -> None:

@@ -72,6 +72,7 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     for name in _set_aside(settings):
         personal = personal_classes(source, name) if name in source.entities else everyones
         _add_stored(values, lake, f"quarantine.{name}", personal, source, run_date)
+    values.arrange()
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
 
     def known(tokens: Collection[str]) -> set[str]:
@@ -91,9 +92,13 @@ def _set_aside(settings: Settings) -> list[str]:
 
 
 def _files_of(lake: Lake, settings: Settings, source: Source, run_date: date) -> dict[str, frozenset[str]]:
-    """The files that hold a date's rows in bronze and quarantine, by table: where they are the same, the rows are."""
+    """The files that hold a date's rows, by table: where they are the same, the rows are.
+
+    Of an entity's rows in quarantine those in bronze tell: they are copies of them.
+    """
     found = {}
-    for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in _set_aside(settings))):
+    others = [name for name in _set_aside(settings) if name not in source.entities]
+    for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in others)):
         stored = lake.dataset(table)
         if stored is not None:
             where = (pc.field(PARTITION) == run_date) if PARTITION in stored.schema.names else None

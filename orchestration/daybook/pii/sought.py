@@ -185,8 +185,7 @@ class SoughtValues:
         """Choose at once what these texts will be searched for: each question goes through all values once."""
         if self._database is None:
             return
-        if not self._arranged:
-            self._arrange()
+        self.arrange()
         new = set(texts) - self._expected
         self._expected |= new
         wanted = Traces(set(), set(), set(), set())
@@ -214,8 +213,10 @@ class SoughtValues:
         for rank, value in sorted(self._chosen):
             self._values.add(*self._columns[rank], [value])
 
-    def _arrange(self) -> None:
-        """Have every value once, with what it is searched for as."""
+    def arrange(self) -> None:
+        """Have every value of many once, with what it is searched for as: what a search else begins with."""
+        if self._database is None or self._arranged:
+            return
         names = list(dict.fromkeys(column for column, _ in self._columns))
         places = {
             "rank": pa.array(range(len(self._columns)), pa.int32()),
