@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from papermill.engines import NotebookExecutionManager
 
 from daybook import saving
-from daybook.saving import SparingManager
+from daybook.saving import SparingManager, running_cell
 
 
 @pytest.fixture
@@ -41,15 +41,20 @@ def runs(manager: SparingManager, index: int, turns: int) -> None:
 
 def test_short_cells_are_not_saved_one_by_one(notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(NotebookExecutionManager, "save", lambda self, **_: saved.append(1))
+
+    def save(self: NotebookExecutionManager, **_: object) -> None:
+        saved.append(1)
+        self.last_save_time = self.now()
+
+    monkeypatch.setattr(NotebookExecutionManager, "save", save)
     manager = SparingManager(notebook, output_path=str(tmp_path / "out.ipynb"), progress_bar=False)
     manager.notebook_start()
     for index, cell in enumerate(notebook.cells):
         runs(manager, index, turns=1)
         manager.cell_complete(cell, index)
-    assert saved == []
+    assert saved == [1]
     manager.notebook_complete()
-    assert saved
+    assert len(saved) > 1
 
 
 def test_a_cell_that_takes_long_is_saved_as_running_with_all_before_it(
@@ -60,8 +65,9 @@ def test_a_cell_that_takes_long_is_saved_as_running_with_all_before_it(
     manager.notebook_start()
     runs(manager, 0, turns=1)
     manager.cell_complete(notebook.cells[0], 0)
-    assert not path.exists()
-    monkeypatch.setattr(saving, "_SOON", 0.0)
+    assert statuses(path) == ["pending", "pending", "pending"]
+    assert running_cell(path) == 0
+    monkeypatch.setattr(saving, "_LOST", 0.0)
     runs(manager, 1, turns=3)
     assert statuses(path) == ["completed", "running", "pending"]
 
@@ -70,7 +76,7 @@ def test_a_row_of_short_cells_is_saved_now_and_then(notebook: NotebookNode, tmp_
     path = tmp_path / "out.ipynb"
     manager = SparingManager(notebook, output_path=str(path), progress_bar=False)
     manager.notebook_start()
-    manager.last_save_time -= timedelta(seconds=saving._LATEST)
+    manager.last_save_time -= timedelta(seconds=saving._LOST)
     manager.cell_start(notebook.cells[0], 0)
     assert statuses(path) == ["running", "pending", "pending"]
 

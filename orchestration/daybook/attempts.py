@@ -27,7 +27,7 @@ from daybook.params import Settings
 from daybook.phases import Phases
 from daybook.pii.redaction import Redactor, withheld
 from daybook.report.notebook_page import render_notebook
-from daybook.saving import ENGINE
+from daybook.saving import ENGINE, running_cell
 from daybook.stages import RESULT_MIME, notebook_name, run_date_of
 from daybook.storage import requests, trouble, unwritable
 
@@ -52,10 +52,11 @@ def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[R
         try:
             executed = read_notebook(partial)
             attempt.seen = partial.stat().st_mtime
+            noted = running_cell(partial)
+            attempt.running = _started_last(executed) if noted is None else noted
         except (OSError, ValueError):
             # The scratch was on a machine that is gone, or nothing was saved yet, or not to its end.
             executed = read_notebook(notebook_path(stage))
-        attempt.running = _started_last(executed)
         attempt.failure = attempt.failure_in(executed, None, _LEFT_NO_RECORD)
         record = attempt.record(executed)
         closed.append(archive_attempt(archive, settings, record, executed, printed_in(scratch / "printed.txt")))

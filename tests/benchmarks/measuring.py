@@ -20,7 +20,7 @@ _LOOK_SECONDS = 0.05
 
 
 class MemoryWatch:
-    """The peak of the largest process below this one, in bytes, while the ``with`` lasts.
+    """The peak of the largest process below this one that begins while the ``with`` lasts, in bytes.
 
     The kernel counts each process's peak (VmHWM); it is read twenty times a second, so only what a process takes in its last
     twentieth of a second is missed. Pages that a forked process shares with its parent count in both. What a process was before
@@ -30,6 +30,7 @@ class MemoryWatch:
     def __enter__(self) -> MemoryWatch:
         self.looks = 0
         self._peaks: dict[int, tuple[int, str]] = {}
+        self._others = {process.pid for process in psutil.Process().children(recursive=True)}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -52,7 +53,8 @@ class MemoryWatch:
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_SECONDS):
             for process in psutil.Process().children(recursive=True):
-                self._look(process.pid)
+                if process.pid not in self._others:
+                    self._look(process.pid)
             self.looks += 1
 
     def _look(self, pid: int) -> None:
