@@ -1,7 +1,7 @@
 """How a notebook is saved while it is executed: so that a kill leaves what ran, and without holding up a single cell.
 
-papermill writes the whole notebook before and after every cell, which for a stage of short cells costs a third of what the
-notebook's own process does. Here: the papermill engine that writes it while a cell takes long, and no oftener than every
+papermill writes the whole notebook before and after every cell, which for a stage of short cells is a sixth of what its job
+does. Here: the papermill engine that writes it while a cell takes long, and no oftener than every
 quarter of a second, but at each turn which cell it is. Not here: what is made of the saved notebook of a job that was killed
 (``daybook.attempts``).
 """

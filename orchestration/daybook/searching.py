@@ -6,6 +6,7 @@ knows (``daybook.personal``), what it searches (``daybook.attempts``).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Optional
 
@@ -39,7 +40,6 @@ class EarlyRedactor:
 
         # Ingest itself brings the rows that are to be known.
         if self._stage != STAGES[0]:
-            try:
+            # It is tried again when it is wanted: what is wrong then is told.
+            with suppress(Exception):
                 self._early = redactor_for(self._settings, self._run_id, stage=self._stage)
-            except Exception:  # noqa: BLE001 (it is tried again when it is wanted, and what is wrong then is told)
-                self._early = None

@@ -44,9 +44,10 @@ _TROUBLES = {
 """What a machine may have against a file, and what a person can do about it."""
 requests: Counter[str] = Counter()
 """Requests to buckets that this process has made here, by what S3 bills them as: ``writes`` (puts, listings) and ``reads``."""
-_CHUNK = 1 << 20
+CHUNK = 1 << 20
+"""Bytes that a large object or file is read by."""
 _IN_MEMORY = 8 << 20
-"""Bytes of an object that is read as a file which are kept in memory; of a larger one all are on disk."""
+"""Bytes of a ``spooled`` file which are kept in memory; of a larger one all are on disk."""
 _LISTED_AT_ONCE = 1000
 _STAGED = re.compile(r".*#\d+")
 """The names under which a folder's objects are written before they are whole; a killed process may leave one behind."""
@@ -106,6 +107,11 @@ def require_writable(uri: str) -> None:
     if not os.access(there, os.W_OK):
         flags = os.statvfs(there).f_flag
         raise unwritable(uri, OSError(errno.EROFS if flags & os.ST_RDONLY else errno.EACCES, "not writable"))
+
+
+def spooled() -> BinaryIO:
+    """An empty file: in memory while it is small, then one of the system's for temporary files that has no name."""
+    return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
 
 
 class Marked(NamedTuple):
@@ -173,14 +179,14 @@ class Store:
         self._count("reads")
         with _reading(self.href(key)):
             found = obstore.get(self._open(), key)
-            file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 (its reader closes it)
+            file = spooled()  # Its reader closes it.
             if found.meta["size"] <= _IN_MEMORY:
                 file.write(found.bytes())
             else:
-                for chunk in found.stream(min_chunk_size=_CHUNK):
+                for chunk in found.stream(min_chunk_size=CHUNK):
                     file.write(chunk)
             file.seek(0)
-            return Marked(cast(BinaryIO, file), _mark(dict(found.meta)))
+            return Marked(file, _mark(dict(found.meta)))
 
     def mark(self, key: str) -> str:
         """What tells an object from any other that had its name: ETag (inode, time and size in a folder), size and time of

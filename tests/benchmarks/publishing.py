@@ -18,10 +18,11 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 _SHORT = ("limit", "papermill", "papermill command", "daybook", "daybook cold")
 _OPENING = """# Benchmarks
 
-Written by `make bench ARGS="all --write"` (`python -m tests.benchmarks --help` says what can be run alone). Systems are
-measured in turn, A B C A B C, each repeat on a fresh copy of the same lake, and figures are medians. What a system comes to is
-compared with the others, to the cent, before its time counts. What each part does and leaves out stands at the head of its
-module in `tests/benchmarks/`; the work by hand is `byhand.py`, and the papermill notebooks are made of its source.
+Written by `make bench ARGS="--write"`, of the parts that were taken before (`python -m tests.benchmarks --help` says which
+there are; `all` takes all). Systems are measured in turn, A B C A B C, each repeat on a fresh copy of the same lake, and
+figures are medians. What a system comes to is compared with the others, to the cent, before its time counts. What each part
+does and leaves out stands at the head of its module in `tests/benchmarks/`; the work by hand is `byhand.py`, and the papermill
+notebooks are made of its source.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from daybook.engines import DuckDBEngine, memory
-from daybook.engines.memory import memory_limit
+from daybook.engines.memory import memory_limit, open_database
 from daybook.lake import Lake
 
 MIB = 1 << 20
@@ -68,3 +69,12 @@ def test_the_engine_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(memory, "memory_limit", lambda: limit)
     engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC", spill=tmp_path)
     assert engine.one("SELECT current_setting('memory_limit')") == (wanted,)
+
+
+def test_a_database_of_ones_own_takes_its_folder_along() -> None:
+    database = open_database()
+    ((folder,),) = database.execute("SELECT current_setting('temp_directory')").fetchall()
+    assert Path(folder).stat().st_mode & 0o077 == 0
+    del database
+    gc.collect()
+    assert not Path(folder).exists()

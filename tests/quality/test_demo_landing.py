@@ -12,8 +12,9 @@ import pytest
 from daybook.demo import Summary, generate
 from daybook.quality import landing_rules, refuse_broken, refuse_share
 from daybook.quality.history import robust_score
-from daybook.sources import open_landing, read_entity
+from daybook.sources import open_landing
 from daybook.sources.spec import load_source
+from tests.reading import read_entity
 
 from .conftest import Bench
 

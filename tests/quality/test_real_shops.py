@@ -12,8 +12,9 @@ from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.params import project_root
 from daybook.quality import LANDED_WHOLE, check, landing_rules
-from daybook.sources import load_source, open_landing, read_entity
+from daybook.sources import load_source, open_landing
 from daybook.sources.mapping import quote, typed_select
+from tests.reading import read_entity
 
 pytestmark = pytest.mark.slow
 

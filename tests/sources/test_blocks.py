@@ -94,7 +94,7 @@ def test_a_large_file_is_read_in_little_memory(
     monkeypatch: pytest.MonkeyPatch, pack: Optional[Callable[[bytes], bytes]], encoding: str
 ) -> None:
     in_pieces(monkeypatch, 1 << 16, 1 << 18)
-    monkeypatch.setattr(blocks, "_IN_MEMORY", 1 << 20)
+    monkeypatch.setattr("daybook.storage._IN_MEMORY", 1 << 20)
     lines = b"".join(b'%d,"of a text, quoted, %d"\n' % (number, number) for number in range(150_000))
     data = b"a,b\n" + lines + b"7\n"
     key = "e.csv.gz" if pack else "e.csv"

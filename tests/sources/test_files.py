@@ -13,9 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.reading import read_entity
 
 from daybook.errors import LandingError
-from daybook.sources import Column, Entity, Source, load_source, read_entity
+from daybook.sources import Column, Entity, Source, load_source
 from daybook.sources.files import find_files, mark_files, refuse_changed
 from daybook.storage import Store
 

@@ -28,7 +28,7 @@ PARENT = "import json, os; print(json.dumps(os.getppid()))"
 @slow
 def test_what_is_preloaded_starts_no_thread() -> None:
     script = (
-        "import importlib\nfrom daybook.warm.host import PRELOADED, count_threads\n"
+        "import importlib\nfrom daybook.warm.host import PRELOADED\nfrom daybook.warm.process import count_threads\n"
         "for name in PRELOADED:\n"
         "    importlib.import_module(name)\n"
         "    assert count_threads() == 1, f'{name} starts a thread'\n"
@@ -203,6 +203,28 @@ def test_a_host_that_cannot_start_is_not_tried_again_and_its_last_words_are_told
     (said,) = [record.getMessage() for record in caplog.records]
     assert said == "Jobs start cold: the warm host ended early. (no papermill today)"
     assert (tmp_path / "log" / "host.log").read_text().count("no papermill today") == 1
+
+
+@linux
+def test_where_the_rest_cannot_be_preloaded_the_job_under_way_goes_on_and_the_next_start_cold(
+    own: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    # What draws is not among what the first job needs.
+    (tmp_path / "matplotlib.py").write_text("raise SystemExit('no matplotlib today')")
+    monkeypatch.setattr(client, "_package_path", lambda: os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    log = tmp_path / "log" / "host.log"
+    until_it_failed = f"""
+        import pathlib
+        while "no matplotlib today" not in pathlib.Path({str(log)!r}).read_text():
+            pass
+        print("well")
+    """
+    with caplog.at_level(logging.WARNING, "daybook.warm"):
+        assert own.run(until_it_failed) == (0, "well\n")
+        assert not caplog.records
+        assert own.run("print('well')") == (0, "well\n")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("Jobs start cold: the warm host starts no job (SystemExit: no matplotlib today).")
 
 
 @linux

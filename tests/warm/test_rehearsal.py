@@ -11,7 +11,8 @@ from daybook.warm.client import ONE_THREAD
 
 SCRIPT = """
 import importlib, os, sys
-from daybook.warm.host import PRELOADED, count_threads
+from daybook.warm.host import PRELOADED
+from daybook.warm.process import count_threads
 for name in PRELOADED:
     importlib.import_module(name)
 from daybook import personal

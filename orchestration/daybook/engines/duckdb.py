@@ -26,6 +26,7 @@ from daybook.engines.memory import duckdb_settings
 from daybook.errors import SqlError
 from daybook.lake import SCHEMAS, Batches, Lake
 from daybook.pii.keys import pseudonyms_of
+from daybook.sources.mapping import quote
 
 Query = duckdb.DuckDBPyRelation
 Fetched = TypeVar("Fetched")
@@ -255,7 +256,7 @@ class DuckDBEngine:
             kept = set(self.query(f"SELECT * FROM {name} LIMIT 0").columns)
             for column in rows.column_names:
                 if column not in kept:
-                    self._execute(f"ALTER TABLE {hidden} ADD COLUMN {_quoted(column)} VARCHAR")
+                    self._execute(f"ALTER TABLE {hidden} ADD COLUMN {quote(column)} VARCHAR")
             self._execute(f"INSERT INTO {hidden} BY NAME SELECT * FROM _more")
         self._connection.unregister("_more")
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
@@ -266,10 +267,6 @@ class DuckDBEngine:
         self._bind(self._parse(sql))
         schema = self._connection.execute(f"SELECT * FROM ({sql}) AS found LIMIT 0").arrow().schema
         return Batches(schema, lambda: self._connection.cursor().execute(sql).fetch_record_batch(_BATCH))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _settled(name: str) -> str:

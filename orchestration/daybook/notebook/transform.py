@@ -177,10 +177,8 @@ class _Watch:
                 "SELECT o.order_date FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id "
                 f"WHERE i.product_id IN ({products})"
             )
-        return {
-            row[0]
-            for row in engine.rows(" UNION ".join(asked) if asked[1:] else asked[0].replace("SELECT", "SELECT DISTINCT", 1))
-        }
+        rows = engine.rows(f"SELECT DISTINCT order_date FROM ({' UNION ALL '.join(asked)}) AS found")
+        return {row[0] for row in rows}
 
 
 def _set_first_order_dates(stage: Stage, contract: Table) -> None:

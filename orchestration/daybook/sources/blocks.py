@@ -16,30 +16,22 @@ import io
 import re
 import shutil
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Optional, cast
+from typing import BinaryIO, Optional
 
 import pyarrow as pa
 import pyarrow.csv
 
 from daybook.errors import LandingError
 from daybook.sources.spec import Entity, Source
+from daybook.storage import CHUNK, spooled
 
 TECHNICAL = ("_source_file", "_row_number", "_problem", "_raw")
 """Columns that reading adds: file (under landing), data row in it from 1, why it could not be split, and its text if so."""
 
-CHUNK = 1 << 20
-"""Bytes that are decoded at a time."""
 _BLOCK = 4 << 20
 """Bytes of text, at least, that are split at a time."""
-_IN_MEMORY = 8 << 20
-
-
-def spooled() -> BinaryIO:
-    """An empty file: in memory while it is small, then one of the system's for temporary files that has no name."""
-    return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
 
 
 def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str) -> Iterator[pa.Table]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -19,9 +18,9 @@ from typing import Optional, Protocol
 import pyarrow as pa
 
 from daybook.errors import LandingError, StorageError
-from daybook.sources.blocks import CHUNK, split_csv
+from daybook.sources.blocks import split_csv
 from daybook.sources.spec import Entity, Source
-from daybook.storage import Store
+from daybook.storage import CHUNK, Store
 
 Marks = dict[str, str]
 """Files by key, each with the mark of what it held when it was looked at (``Store.mark``)."""
@@ -97,15 +96,6 @@ def refuse_changed(store: Store, entity: Entity, run_date: date, before: Marks) 
             raise _changed(store, key)
 
 
-def read_entity(
-    store: Store, source: Source, name: str, run_date: date, marks: Optional[Marks] = None
-) -> tuple[Optional[pa.Table], list[LandedFile]]:
-    """All rows of an entity's files for a date as one table (see ``read_blocks``); None where no file is there."""
-    landed: list[LandedFile] = []
-    blocks = list(read_blocks(store, source, name, run_date, landed, marks))
-    return (pa.concat_tables(blocks, promote_options="default") if blocks else None), landed
-
-
 def read_blocks(
     store: Store,
     source: Source,
@@ -161,8 +151,3 @@ def _unreadable(store: Store, key: str, error: Exception) -> LandingError:
     if isinstance(error, StorageError):
         return LandingError(str(error))
     return LandingError(f"{store.href(key)} cannot be read: {str(error).splitlines()[0]}")
-
-
-def read_csv(data: bytes, shown: str, key: str, source: Source, name: str) -> pa.Table:
-    """One CSV file as text, see ``split_csv``."""
-    return pa.concat_tables(split_csv(io.BytesIO(data), shown, key, source, name))

@@ -10,13 +10,10 @@ import atexit
 import gc
 import importlib
 import os
-from pathlib import Path
 from typing import Optional
 
 from daybook.warm.client import ONE_THREAD, can_fork
 
-_PROVISIONER = "daybook-warm"
-_CHOICE = "JUPYTER_DEFAULT_PROVISIONER_NAME"
 _SHARED = ("daybook.personal", "daybook.notebook.magic", "ipykernel.ipkernel", "ipykernel.kernelapp")
 """What a kernel imports whatever its stage, and, where the two need the same, the job too. None of these starts a thread."""
 
@@ -43,21 +40,20 @@ def after_imports(stage: Optional[str]) -> bool:
 
 
 def _plant(stage: str) -> bool:
-    if not can_fork() or _CHOICE in os.environ:
+    if not can_fork():
         return False
-    from jupyter_client.provisioning.factory import KernelProvisionerFactory
-
+    # What forks cannot be imported everywhere.
     from daybook.warm import seed
+    from daybook.warm.process import count_threads
 
-    if _PROVISIONER not in KernelProvisionerFactory().get_provisioner_entries():
+    if seed.CHOICE in os.environ or not seed.can_be_asked_for():
         return False
     for name in (*_SHARED, f"daybook.notebook.{stage}"):
         importlib.import_module(name)
-    if sum(1 for _ in Path("/proc/self/task").iterdir()) > 1:
+    if count_threads() > 1:
         return False
     # The child would copy each page of what is imported when it first looked for garbage there.
     gc.freeze()
     seed.plant()
     atexit.register(seed.uproot)
-    os.environ[_CHOICE] = _PROVISIONER
     return True

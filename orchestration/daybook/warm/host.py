@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from daybook.warm import seed
-from daybook.warm.process import become, run_to_end
+from daybook.warm.process import become, count_threads, run_to_end
 from daybook.warm.wire import die_with_parent, receive
 
 FIRST = (
@@ -64,7 +64,6 @@ PRELOADED = (
 """What jobs and kernels import before they get to their own work. None of these starts a thread; a test holds them to it."""
 _REHEARSAL = "daybook.warm.rehearsal"
 
-_PROVISIONER = "daybook-warm"
 _kernels_too = False
 """Whether Jupyter here knows how to get a kernel from a job."""
 
@@ -72,8 +71,6 @@ _kernels_too = False
 def main() -> None:
     """Preload what comes first, then fork a job for each request until the other end of the socket is closed; preload the rest
     while none is asked for."""
-    from jupyter_client.provisioning.factory import KernelProvisionerFactory
-
     control = socket.socket(fileno=int(sys.argv[1]))
     if not getattr(sys.flags, "safe_path", False):
         # The folder that the command was given in is no place to import from.
@@ -81,9 +78,11 @@ def main() -> None:
     for name in FIRST:
         importlib.import_module(name)
     global _kernels_too
-    _kernels_too = _PROVISIONER in KernelProvisionerFactory().get_provisioner_entries()
+    _kernels_too = seed.can_be_asked_for()
     if not _kernels_too:
-        sys.stderr.write(f"Kernels start cold: the installed package has no entry point {_PROVISIONER}; install it again.\n")
+        sys.stderr.write(
+            f"Kernels start cold: the installed package has no entry point {seed.PROVISIONER}; install it again.\n"
+        )
     _settle()
     _serve(control, [*PRELOADED[len(FIRST) :], _REHEARSAL])
 
@@ -106,13 +105,11 @@ def _settle() -> None:
     gc.freeze()
 
 
-def count_threads() -> int:
-    """How many threads this process has, those of libraries in C included."""
-    return sum(1 for _ in Path("/proc/self/task").iterdir())
-
-
 def _serve(control: socket.socket, later: list[str]) -> None:
-    """Fork jobs and tell how they ended, until nobody is left to ask; preload, one after the other, what is for ``later``."""
+    """Fork jobs and tell how they ended, until nobody is left to ask; preload, one after the other, what is for ``later``.
+
+    Where that cannot be done jobs that are under way go on, and others are refused: they start cold, and tell what is wrong.
+    """
     wakeup_read, wakeup_write = os.pipe()
     os.set_blocking(wakeup_read, False)
     os.set_blocking(wakeup_write, False)
@@ -121,13 +118,19 @@ def _serve(control: socket.socket, later: list[str]) -> None:
     # An interrupt at the keyboard is the runner's to pass on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs: dict[int, socket.socket] = {}
+    unfit = ""
     while True:
         readable, _, _ = select.select([control, wakeup_read], [], [], 0 if later else None)
         if not readable:
-            preload(later.pop(0))
-            # Collecting costs as much as an import.
-            if not later:
-                _settle()
+            try:
+                preload(later.pop(0))
+                # Collecting costs as much as an import.
+                if not later:
+                    _settle()
+            except (Exception, SystemExit) as error:  # noqa: BLE001 (a package may do anything when it is imported)
+                later.clear()
+                unfit = f"{type(error).__name__}: {error}"
+                sys.stderr.write(f"{unfit}\n")
             continue
         if wakeup_read in readable:
             with contextlib.suppress(BlockingIOError):
@@ -140,10 +143,9 @@ def _serve(control: socket.socket, later: list[str]) -> None:
                 return
             answers = socket.socket(fileno=descriptors[0])
             parent = os.getpid()
-            try:
-                pid = os.fork()
-            except OSError as error:
-                _tell(answers, {"refused": f"it cannot fork: {error.strerror}"})
+            pid, refusal = _forked(unfit)
+            if pid < 0:
+                _tell(answers, {"refused": refusal})
                 answers.close()
                 for each in descriptors[1:]:
                     os.close(each)
@@ -161,6 +163,16 @@ def _serve(control: socket.socket, later: list[str]) -> None:
             if not _tell(answers, {"pid": pid}):
                 # Whoever asked was interrupted, and does not wait for it.
                 os.kill(pid, signal.SIGKILL)
+
+
+def _forked(unfit: str) -> tuple[int, str]:
+    """The id of a new process, 0 in itself; -1 where there is none, and why."""
+    if unfit:
+        return -1, unfit
+    try:
+        return os.fork(), ""
+    except OSError as error:
+        return -1, f"it cannot fork: {error.strerror}"
 
 
 def _reap(jobs: dict[int, socket.socket]) -> None:
@@ -192,7 +204,6 @@ def _become_job(request: dict[str, Any], output: int, parent: int) -> None:
         script = request["command"][0]
         sys.path.insert(0, str(Path(script).resolve().parent))
         if _kernels_too:
-            os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = _PROVISIONER
             # Before this process has threads: none of them would be in its child.
             seed.plant()
         run_to_end(lambda: runpy.run_path(script, run_name="__main__"), last=seed.uproot)

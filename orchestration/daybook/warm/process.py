@@ -15,7 +15,13 @@ import tempfile
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, Callable, Optional
+
+
+def count_threads() -> int:
+    """How many threads this process has, those of libraries in C included."""
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
 def become(request: dict[str, Any], output: int, error: Optional[int] = None) -> None:

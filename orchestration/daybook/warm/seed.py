@@ -14,6 +14,10 @@ from typing import Any, Optional
 from daybook.warm.process import become, run_to_end
 from daybook.warm.wire import die_with_parent, receive, send
 
+PROVISIONER = "daybook-warm"
+"""What Jupyter calls the way to get a kernel from a job (an entry point of the package)."""
+CHOICE = "JUPYTER_DEFAULT_PROVISIONER_NAME"
+"""The variable by which Jupyter chooses a way."""
 _CONTROL_SECONDS = 1.0
 """How long a kernel's control thread may take to end; one that was not told to (after ``exit()`` in a cell) never does."""
 
@@ -35,9 +39,17 @@ class Seed:
 _planted: Optional[Seed] = None
 
 
+def can_be_asked_for() -> bool:
+    """Whether Jupyter here knows how to get a kernel from a job."""
+    from jupyter_client.provisioning.factory import KernelProvisionerFactory
+
+    return PROVISIONER in KernelProvisionerFactory().get_provisioner_entries()
+
+
 def plant() -> None:
-    """Fork the process that will be this job's kernel."""
+    """Fork the process that will be this job's kernel, and have Jupyter ask for it."""
     global _planted
+    os.environ[CHOICE] = PROVISIONER
     here, there = socket.socketpair()
     parent = os.getpid()
     pid = os.fork()

@@ -44,10 +44,6 @@ class Patient:
         """The command that brings things to what the checkout says."""
         return f"run `daybook deploy --env {self.env}`"
 
-    def arn(self, service: str, resource: str) -> str:
-        """The ARN of something in this account and region."""
-        return self.account.arn(service, resource)
-
     def named(self, template: str, kind: str, key: str) -> dict[str, str]:
         """By logical id, what resources of a type are called in this deployment: what the template says under ``key``."""
         found = {}

@@ -36,7 +36,7 @@ def _machine(patient: Patient, logical_id: str, name: str) -> Check:
     key = patient.templates["pipeline"].resources[logical_id]["Properties"]["DefinitionS3Location"]["Key"]
     file = project_root() / "orchestration" / key["Sub"].rsplit("/", 1)[1]
     found = patient.account.client("stepfunctions").describe_state_machine(
-        stateMachineArn=patient.arn("states", f"stateMachine:{name}")
+        stateMachineArn=patient.account.arn("states", f"stateMachine:{name}")
     )
     same = json.loads(found["definition"]) == json.loads(file.read_text(encoding="utf-8"))
     wrong = [
@@ -83,7 +83,7 @@ def next_daily(expression: str, after: datetime) -> Optional[datetime]:
 
 
 def _subscriptions(patient: Patient) -> Check:
-    topic = patient.arn("sns", f"daybook-{patient.env}")
+    topic = patient.account.arn("sns", f"daybook-{patient.env}")
     pages = patient.account.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
     found = [each for page in pages for each in page["Subscriptions"]]
     if not found:

@@ -1,0 +1,28 @@
+"""Landing files as one table: what is read a block at a time, put together, for tests to look at."""
+
+from __future__ import annotations
+
+import io
+from datetime import date
+from typing import Optional
+
+import pyarrow as pa
+
+from daybook.sources import LandedFile, Source
+from daybook.sources.blocks import split_csv
+from daybook.sources.files import Marks, read_blocks
+from daybook.storage import Store
+
+
+def read_entity(
+    store: Store, source: Source, name: str, run_date: date, marks: Optional[Marks] = None
+) -> tuple[Optional[pa.Table], list[LandedFile]]:
+    """All rows of an entity's files for a date (see ``read_blocks``); None where no file is there."""
+    landed: list[LandedFile] = []
+    blocks = list(read_blocks(store, source, name, run_date, landed, marks))
+    return (pa.concat_tables(blocks, promote_options="default") if blocks else None), landed
+
+
+def read_csv(data: bytes, shown: str, key: str, source: Source, name: str) -> pa.Table:
+    """One CSV file as text (see ``split_csv``)."""
+    return pa.concat_tables(split_csv(io.BytesIO(data), shown, key, source, name))
