@@ -13,6 +13,7 @@ from deltalake import DeltaTable, Field, Schema
 from deltalake.schema import PrimitiveType
 
 from daybook.contracts import LAYERS, Table, load_tables
+from daybook.properties import PSEUDONYMS
 
 
 def lacking_columns(delta: DeltaTable, schema: pa.Schema) -> list[Field]:
@@ -36,19 +37,11 @@ def misfit(delta: DeltaTable, contract: Table) -> Optional[str]:
                 f"column {each.name!r} is required and new, so stored rows lack it; let it be null (and be no key) until all "
                 "dates have run again"
             )
-    hidden = sorted((stored.keys() - set(contract.columns)) - _in_statistics(delta))
+    pseudonyms = delta.metadata().configuration.get(PSEUDONYMS, "").split(",")
+    hidden = sorted((stored.keys() - set(contract.columns)).intersection(pseudonyms))
     if hidden:
         return f"column {hidden[0]!r} holds pseudonyms, which an erasure would no longer find; put it back, it may stay empty"
     return None
-
-
-def _in_statistics(delta: DeltaTable) -> set[str]:
-    """The columns whose smallest and largest values the log may have: all but pseudonyms, as ``daybook.lake`` sets it."""
-    has = delta.metadata().configuration
-    if has.get("delta.dataSkippingNumIndexedCols") == "0":
-        return set()
-    listed = has.get("delta.dataSkippingStatsColumns")
-    return set(listed.split(",")) if listed else {each.name for each in delta.schema().fields}
 
 
 def _type_name(kind: Any) -> str:

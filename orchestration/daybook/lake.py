@@ -42,7 +42,9 @@ SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "c
 PARTITION = "run_date"
 """What all tables but silver and gold are partitioned by: the business date whose run wrote the rows."""
 MANY_FILES = 16
-"""As many files make a table worth compacting: a merge a day adds one."""
+"""As many small files make a table worth compacting: a merge a day adds one."""
+COMPACTED = 1 << 21
+"""Bytes from which on a file is small no more: what is written again and again does not grow with the history."""
 BATCHED = WriterProperties(max_row_group_size=1 << 17, compression="SNAPPY")
 """How files of many rows are written: a group of rows is in memory before it is in the file."""
 _COMMIT_TRIES = 10
@@ -274,11 +276,15 @@ class Lake:
         next run does it.
         """
         delta = self._open(table, own=True)
-        if delta is None or len(delta.file_uris()) < MANY_FILES:
+        # deltalake 1.2.1 panics on the actions of a table without files.
+        if delta is None or not delta.file_uris():
+            return False
+        sizes = pa.record_batch(delta.get_add_actions()).column("size_bytes")
+        if sum(size < COMPACTED for size in sizes.to_pylist()) < MANY_FILES:
             return False
         try:
             with self._tables.committing(self.uri(table)), self.spent.on("commits"):
-                delta.optimize.compact(commit_properties=self.signed())
+                delta.optimize.compact(target_size=COMPACTED, commit_properties=self.signed())
         except CommitFailedError as error:
             if trouble(error):
                 raise unwritten(table, self.uri(table), error) from error

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from multiprocessing import get_context
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -446,6 +447,23 @@ def test_few_files_are_left_as_they_are(lake: Lake) -> None:
     grown(lake, MANY_FILES - 1)
     assert not lake.compact("silver.order_items")
     assert not lake.compact("silver.reviews")
+
+
+def test_what_is_large_already_is_not_written_again(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = Random(1)  # noqa: S311 (ids that do not compress)
+    many = pa.concat_tables([items(ids.getrandbits(120)) for _ in range(5_000)])
+    merge(lake, COMPACTED, many, landed_on=FIRST)
+    (large,) = DeltaTable(lake.uri("silver.order_items")).file_uris()
+    monkeypatch.setattr("daybook.lake.COMPACTED", Path(large).stat().st_size)
+    for number in range(MANY_FILES - 1):
+        merge(lake, COMPACTED, items(number), landed_on=SECOND)
+    assert not lake.compact("silver.order_items")
+    merge(lake, COMPACTED, items(MANY_FILES), landed_on=THIRD)
+    assert lake.compact("silver.order_items")
+    files = DeltaTable(lake.uri("silver.order_items")).file_uris()
+    assert large in files
+    assert len(files) == 2
+    assert len(content(lake, "silver.order_items")) == 5_000 + MANY_FILES
 
 
 def test_a_version_from_before_reads_as_it_did(lake: Lake) -> None:
