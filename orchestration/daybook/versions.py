@@ -27,7 +27,7 @@ from daybook.lake import BATCHED, PARTITION, Batches, Lake
 from daybook.sources.mapping import literal
 
 DERIVED = "first_order_date"
-"""Not a landing's to say: ``Lake.update_column`` sets it."""
+"""Not a landing's to say: rows bring it along for keys that are new, and ``Lake.update_column`` sets it."""
 _WITHDRAWN = "withdrawn"
 """Whether the date has said something newer of this key before. It stays so: whoever comes after a crash looks again."""
 _APP_ID = "daybook.merge"
@@ -81,7 +81,8 @@ def merge(
 ) -> dict[str, int]:
     """Make ``rows`` all that a date says, and the newest version of every row what the table holds; returns the counts.
 
-    ``rows`` are a table, or the name of one in ``database``. ``before`` is told what will change before each try to commit it,
+    ``rows`` are a table, or the name of one in ``database``; their ``DERIVED`` column counts for keys that are new, and no
+    other. ``before`` is told what will change before each try to commit it,
     against the very rows that the commit replaces: two merges of a table are never made at once, the second begins anew.
     """
     lake.ensure(contract)
@@ -137,10 +138,14 @@ class _Merging:
             rows = self._table("given", "SELECT * FROM _given")
             self._database.unregister("_given")
         self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.rows AS SELECT {self._columns} FROM {rows}")
+        if DERIVED in self._contract.columns:
+            names = ", ".join([*self._contract.key, DERIVED])
+            self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.derived AS SELECT {names} FROM {rows}")
 
     def end(self) -> None:
         """Make room."""
-        self._database.execute(f"DROP VIEW {_SCHEMA}.rows")
+        for name in ("rows", "derived"):
+            self._database.execute(f"DROP VIEW IF EXISTS {_SCHEMA}.{name}")
         for name in _TABLES:
             self._database.execute(f"DROP TABLE IF EXISTS {_SCHEMA}.{name}")
 
@@ -300,29 +305,33 @@ def _reader(database: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) ->
 
 def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> None:
     """The changes as one commit."""
-    schema = pa.schema([each for each in contract.arrow_schema if each.name != DERIVED])
+    schema, after = contract.arrow_schema, changes.after_sql
+    if DERIVED in schema.names:
+        columns = ", ".join(f"d.{name}" if name == DERIVED else f"after.{name}" for name in schema.names)
+        same = " AND ".join(f"d.{name} = after.{name}" for name in contract.key)
+        after = f"SELECT {columns} FROM ({after}) AS after LEFT JOIN {_SCHEMA}.derived AS d ON {same}"
     commit = lake.signed([Transaction(_APP_ID, int(delta.version()) + 1)])
     if not changes.counts["updated"] and not changes.counts["deleted"]:
         # Nothing of the table is read or written anew.
-        rows = _reader(changes.database, changes.after_sql, schema)
+        rows = _reader(changes.database, after, schema)
         many: Any = BATCHED if changes.counts["inserted"] > _BATCH else None
         write_deltalake(delta, rows, mode="append", schema_mode="merge", writer_properties=many, commit_properties=commit)
         return
     same = " AND ".join([*(f"t.{name} = s.{name}" for name in contract.key), *_between(contract, changes)])
-    values: dict[str, Any] = {name: f"s.{name}" for name in schema.names}
+    inserted: dict[str, Any] = {name: f"s.{name}" for name in schema.names}
     # What a contract no longer has is not kept beside values of another version.
-    values.update({each.name: "NULL" for each in delta.schema().fields if each.name not in contract.columns})
+    inserted.update({each.name: "NULL" for each in delta.schema().fields if each.name not in contract.columns})
     rows = _reader(
         changes.database,
-        f"SELECT *, FALSE AS _gone FROM ({changes.after_sql}) AS after "
-        f"UNION ALL SELECT *, TRUE FROM ({changes.gone_sql}) AS gone",
+        f"SELECT *, FALSE AS _gone FROM ({after}) AS after UNION ALL BY NAME "
+        f"SELECT *, TRUE AS _gone FROM ({changes.gone_sql}) AS gone",
         schema.append(pa.field("_gone", pa.bool_())),
     )
     (
         delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=commit)
         .when_matched_delete(predicate="s._gone")
-        .when_matched_update(updates=values)
-        .when_not_matched_insert(updates=values, predicate="NOT s._gone")
+        .when_matched_update(updates={name: value for name, value in inserted.items() if name != DERIVED})
+        .when_not_matched_insert(updates=inserted, predicate="NOT s._gone")
         .execute()
     )
 

@@ -82,6 +82,19 @@ def test_a_merge_leaves_the_first_order_date_alone(lake: Lake) -> None:
     assert content(lake, "silver.customers", "city", "first_order_date") == [("Ulm", FIRST)]
 
 
+def test_new_customers_come_with_their_first_order_date_beside_changed_ones(lake: Lake) -> None:
+    merge(lake, CUSTOMERS, customers(FIRST, "a", "b", first=FIRST), landed_on=FIRST)
+    assert content(lake, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", FIRST)]
+    rows = customers(SECOND, "a", "c", city="Ulm", first=SECOND)
+    assert merge(lake, CUSTOMERS, rows, landed_on=SECOND) == {"inserted": 1, "updated": 1, "deleted": 0}
+    assert content(lake, "silver.customers", "customer_key", "city", "first_order_date") == [
+        ("a", "Ulm", FIRST),
+        ("b", None, FIRST),
+        ("c", "Ulm", SECOND),
+    ]
+    assert "first_order_date" not in DeltaTable(lake.uri("versions.customers")).schema().to_arrow().names
+
+
 def test_threads_that_merge_different_dates_lose_nothing(root: str, waits: list[float]) -> None:
     days = [FIRST + timedelta(days=number) for number in range(4)]
 

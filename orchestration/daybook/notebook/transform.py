@@ -52,12 +52,14 @@ def merge_silver(stage: Stage) -> Listing:
         stage.lake.ensure(contract)
     watch = _Watch(stage)
     merged = []
-    # Orders last but for the customers: what other tables say of an order is there before the order is.
-    for contract in sorted(contracts, key=lambda each: each.name in ("orders", "customers")):
+    # Orders after the others: what these say of an order is there before the order is. Then customers, who bring along the date
+    # of their first order.
+    last = ("orders", "customers")
+    for contract in sorted(contracts, key=lambda each: last.index(each.name) if each.name in last else -1):
         counts = merge(
             stage.lake,
             contract,
-            f"new.{contract.name}",
+            _with_first_order_dates(stage) if contract.name == "customers" else f"new.{contract.name}",
             landed_on=stage.run_date,
             before=partial(watch.note, contract),
             database=stage.engine.connection,
@@ -91,8 +93,8 @@ class _Watch:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.noted: set[date] = set()
-        stage.engine.keep("changed.orders", "SELECT CAST(NULL AS VARCHAR) AS order_id WHERE 1 = 0")
-        stage.engine.keep("changed.products", "SELECT CAST(NULL AS VARCHAR) AS product_id WHERE 1 = 0")
+        self._about: set[str] = set()
+        """Where the orders and the products are kept that changes of other tables are about."""
 
     def note(self, contract: Table, changes: Changes) -> None:
         """Note what these changes of a table make stale, before they are made."""
@@ -112,23 +114,31 @@ class _Watch:
         if table == "orders":
             self._add(self._dates_of_orders(differing))
         elif table == "products":
-            products = f"SELECT DISTINCT product_id FROM {differing} AS differing"
-            self._keep_more("products", products)
-            self._add(self._dates_of("", products))
+            self._add(self._dates_of(products=self._more("product_id", differing)))
         elif table != "customers":
-            orders = f"SELECT DISTINCT order_id FROM {differing} AS differing"
-            self._keep_more("orders", orders)
-            self._add(self._dates_of(orders, ""))
+            self._add(self._dates_of(orders=self._more("order_id", differing)))
 
-    def _keep_more(self, name: str, sql: str) -> None:
-        """Add to the orders or products that some table's changes are about."""
-        self.stage.engine.keep(f"changed.more_{name}", f"SELECT * FROM changed.{name} UNION {sql}")
-        self.stage.engine.keep(f"changed.{name}", f"SELECT * FROM changed.more_{name}")
+    def _more(self, column: str, differing: str) -> str:
+        """A query for the orders or products that a table's changes are about, empty where there are none; they are kept
+        beside those of other tables."""
+        engine, about = self.stage.engine, f"changed.by_{column}"
+        found = engine.keep("changed.found", f"SELECT DISTINCT {column} FROM {differing} AS differing")
+        if not found:
+            return ""
+        before = f"SELECT * FROM {about} UNION " if about in self._about else ""
+        engine.keep("changed.together", f"{before}SELECT * FROM changed.found")
+        engine.keep(about, "SELECT * FROM changed.together")
+        self._about.add(about)
+        return "SELECT * FROM changed.found"
 
     def note_again(self) -> list[date]:
         """Note all of it once more, now that it is merged, with the dates that orders have now; returns what waits in all."""
         waiting = stale_dates(self.stage)
-        self.noted |= self._dates_of("SELECT order_id FROM changed.orders", "SELECT product_id FROM changed.products")
+        orders, products = (
+            f"SELECT * FROM {about}" if about in self._about else ""
+            for about in ("changed.by_order_id", "changed.by_product_id")
+        )
+        self.noted |= self._dates_of(orders=orders, products=products)
         note_stale_dates(self.stage.lake, self.noted, under=self.stage.run_date)
         return sorted(self.noted | waiting)
 
@@ -143,14 +153,15 @@ class _Watch:
         rows = self.stage.engine.rows(
             f"""
             WITH differing AS (SELECT order_id, customer_key, order_date FROM {differing} AS either),
-            was AS (
-                SELECT customer_key, min(order_date) AS first_date FROM silver.orders
-                WHERE customer_key IN (SELECT customer_key FROM differing) GROUP BY customer_key
+            theirs AS MATERIALIZED (
+                SELECT order_id, customer_key, order_date FROM silver.orders
+                WHERE customer_key IN (SELECT customer_key FROM differing)
             ),
             merged AS (
-                SELECT customer_key, order_date FROM silver.orders WHERE order_id NOT IN (SELECT order_id FROM changed.before)
+                SELECT customer_key, order_date FROM theirs WHERE order_id NOT IN (SELECT order_id FROM changed.before)
                 UNION ALL SELECT customer_key, order_date FROM changed.after
             ),
+            was AS (SELECT customer_key, min(order_date) AS first_date FROM theirs GROUP BY customer_key),
             becomes AS (
                 SELECT customer_key, min(order_date) AS first_date FROM merged
                 WHERE customer_key IN (SELECT customer_key FROM differing) GROUP BY customer_key
@@ -165,8 +176,10 @@ class _Watch:
         )
         return {row[0] for row in rows if row[0] is not None}
 
-    def _dates_of(self, orders: str, products: str) -> set[date]:
+    def _dates_of(self, *, orders: str = "", products: str = "") -> set[date]:
         """The dates that silver now has for the orders that a query gives, and for orders with a line of such products."""
+        if not orders and not products:
+            return set()
         engine = self.stage.engine
         # Orders first: of an order that comes in after this look, whoever brings it computes its date later.
         for name in ("silver.orders", "silver.order_items"):
@@ -179,6 +192,24 @@ class _Watch:
             )
         rows = engine.rows(f"SELECT DISTINCT order_date FROM ({' UNION ALL '.join(asked)}) AS found")
         return {row[0] for row in rows}
+
+
+def _with_first_order_dates(stage: Stage) -> str:
+    """Where the customers of the landing are, with the date of the first order that silver now has: new ones come with it,
+    so that few rows of silver are changed once more."""
+    stage.engine.refresh("silver.orders")
+    stage.engine.keep(
+        "new.known_customers",
+        """
+        WITH firsts AS (
+            SELECT customer_key, min(order_date) AS first_order_date FROM silver.orders
+            WHERE customer_key IN (SELECT customer_key FROM new.customers) GROUP BY customer_key
+        )
+        SELECT c.* REPLACE (f.first_order_date AS first_order_date) FROM new.customers AS c
+        LEFT JOIN firsts AS f ON f.customer_key = c.customer_key
+        """,
+    )
+    return "new.known_customers"
 
 
 def _set_first_order_dates(stage: Stage, contract: Table) -> None:
