@@ -70,8 +70,8 @@ EXPECTED: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "cohort_month": ([ORDER_DATE], COHORT := ["orders.customer_key", ORDER_DATE, "landed.order_date"]),
         "months_since": ([ORDER_DATE], COHORT),
         "cohort_customers": ([], COHORT),
-        "active_customers": (["orders.customer_key"], COHORT),
-        "retention": (["orders.customer_key"], COHORT),
+        "active_customers": ([], COHORT),
+        "retention": ([], COHORT),
     },
 }
 PRODUCT = ["order_items.product_id", "products.product_id"]
