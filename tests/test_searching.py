@@ -9,10 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
+from nbformat import NotebookNode, v4
 
 from daybook import personal
+from daybook.contracts import load_table
 from daybook.lake import Lake
 from daybook.params import Settings, load_settings
+from daybook.personal import RunRedactor
+from daybook.pii.sought import SoughtValues
 from daybook.searching import EarlyRedactor
 
 DAY = date(2025, 11, 30)
@@ -46,7 +51,8 @@ def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
 
 def begun(settings: Settings, stage: str) -> EarlyRedactor:
     """One whose early redactor is made."""
-    redactor_now = EarlyRedactor(settings, RUN, stage)
+    with EarlyRedactor(settings, RUN, stage) as redactor_now:
+        pass
     redactor_now._thread.join()
     return redactor_now
 
@@ -104,3 +110,67 @@ def test_what_keeps_it_from_being_made_is_told_when_it_is_wanted(settings: Setti
     redactor_now = begun(settings, "transform")
     with pytest.raises(OSError, match="the lake is away"):
         redactor_now()
+
+
+# Looking ahead
+
+
+def leaving(text: str) -> NotebookNode:
+    return v4.new_code_cell("show()", outputs=[v4.new_output("stream", text=text)])
+
+
+def looked_at(settings: Settings, *cells: NotebookNode) -> RunRedactor:
+    """The redactor of a transform whose cells were looked at as they ran."""
+    with EarlyRedactor(settings, RUN, "transform") as redactor_now:
+        for cell in cells:
+            redactor_now.see(cell)
+        return redactor_now()
+
+
+def test_what_was_found_clean_while_the_notebook_ran_is_not_searched_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor = looked_at(settings, leaving("three rows"), leaving("It is Kanarie"))
+    searched: list[str] = []
+    find = SoughtValues.find
+    monkeypatch.setattr(
+        SoughtValues, "find", lambda self, text, **options: searched.append(text) or find(self, text, **options)
+    )
+    assert redactor.counts == {}
+    assert redactor.text("three rows") == "three rows"
+    assert redactor.text("It is Kanarie") == "It is [redacted:last_name]"
+    assert searched == ["It is Kanarie"]
+    assert redactor.counts == {"last_name": 1}
+
+
+def test_a_customer_who_is_merged_after_the_look_is_known(settings: Settings) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    key = "0123456789abcdef" * 2
+    with EarlyRedactor(settings, RUN, "transform") as redactor_now:
+        redactor_now.see(leaving(f"customer {key}"))
+        redactor_now._coming.put(None)
+        redactor_now._thread.join()
+        contract = load_table("silver.customers")
+        rows = pa.table({"customer_key": [key]})
+        Lake(settings.lake).ensure(contract)
+        write_deltalake(Lake(settings.lake).uri("silver.customers"), rows, mode="append", schema_mode="merge")
+        assert redactor_now().text(f"customer {key}") == "customer [redacted:customer_key]"
+
+
+def test_what_was_looked_at_does_not_count_once_other_rows_are_there(settings: Settings) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    with EarlyRedactor(settings, RUN, "validate") as redactor_now:
+        redactor_now.see(leaving("It is Spätling"))
+        redactor_now._coming.put(None)
+        redactor_now._thread.join()
+        land(settings, "bronze.customers", "Spätling")
+        assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+
+
+def test_its_thread_ends_where_the_attempt_never_came_to_its_search(settings: Settings) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    with pytest.raises(KeyboardInterrupt), EarlyRedactor(settings, RUN, "transform") as redactor_now:
+        raise KeyboardInterrupt
+    redactor_now._thread.join(timeout=60)
+    assert not redactor_now._thread.is_alive()

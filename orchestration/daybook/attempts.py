@@ -65,7 +65,7 @@ def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[R
 
 
 class Attempt:
-    """One attempt while it is under way, and how it came out."""
+    """One attempt while it is under way, and how it came out. ``see`` is shown each cell that ran."""
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Attempt:
         number: int,
         claim: dict[str, Any],
         phases: Optional[Phases] = None,
+        see: Callable[[NotebookNode], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.stage = stage
@@ -82,6 +83,7 @@ class Attempt:
         self.number = number
         self.claim = claim
         self.phases = phases or Phases()
+        self._see = see
         self.parameters: dict[str, Any] = claim["parameters"]
         self.started_at: str = claim["started_at"]
         self.seen: Optional[float] = None
@@ -130,8 +132,9 @@ class Attempt:
         tags = cell.metadata.get("tags", [])
         self.phases.cell_begins(parameters="parameters" in tags or "injected-parameters" in tags)
 
-    def _note_end(self, **_: Any) -> None:
+    def _note_end(self, cell: NotebookNode, **_: Any) -> None:
         self.phases.cell_ended()
+        self._see(cell)
 
     def failure_in(self, notebook: NotebookNode, exception: Optional[str], message: str) -> dict[str, Any]:
         """What failed, and in which cell, by the number that Jupyter shows for it."""

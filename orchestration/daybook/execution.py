@@ -70,20 +70,22 @@ def run_stage(
         facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
         # Where not even that can be written nothing is started: every change to a table has at least a claim on record.
         number = archive.claim_attempt(run_id, stage, facts)
-        redactor_now = EarlyRedactor(settings, run_id, stage)
-        phases.end("claim")
-        attempt = Attempt(settings, stage, run_id, number, {**facts, "started_at": now(), "clock": reading()}, phases)
-        with printing_to(scratch / "printed.txt"):
-            executed = attempt.execute(path, scratch, parameters)
-        record = archive_attempt(
-            archive,
-            settings,
-            attempt.record(executed),
-            executed,
-            printed_in(scratch / "printed.txt"),
-            phases,
-            redactor_now,
-        )
+        with EarlyRedactor(settings, run_id, stage) as redactor_now:
+            phases.end("claim")
+            redactor_now.expect(source.cells)
+            claim = {**facts, "started_at": now(), "clock": reading()}
+            attempt = Attempt(settings, stage, run_id, number, claim, phases, redactor_now.see)
+            with printing_to(scratch / "printed.txt"):
+                executed = attempt.execute(path, scratch, parameters)
+            record = archive_attempt(
+                archive,
+                settings,
+                attempt.record(executed),
+                executed,
+                printed_in(scratch / "printed.txt"),
+                phases,
+                redactor_now,
+            )
     finally:
         remove_scratch(scratch)
     if record["outcome"] != "FAILED":

@@ -63,8 +63,9 @@ class SparingManager(NotebookExecutionManager):  # type: ignore[misc]
     def notebook_complete(self, **options: Any) -> None:
         """Whatever became of it, the notebook is saved as it ended."""
         self._forget()
+        # It saves too, which then is the one time.
+        self.last_save_time -= timedelta(seconds=_LOST)
         super().notebook_complete(**options)
-        super().save()
 
     def _forget(self) -> None:
         if self._timer is not None:

@@ -1,16 +1,22 @@
-"""An attempt's redactor, made ready while its notebook is at work: what takes longest of the search needs nothing of it.
+"""The search for personal data, begun while the notebook is at work: the redactor is made, and what cells leave is looked at.
 
-Here: making it in a thread of its own, and making it anew where what it was made of has changed meanwhile. Not here: what it
-knows (``daybook.personal``), what it searches (``daybook.attempts``).
+Here: both in a thread of their own, and making the redactor anew where what it was made of has changed meanwhile; then what was
+looked at before does not count. Not here: what it knows (``daybook.personal``), what is searched in the end
+(``daybook.attempts``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
+from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Optional
 
+from nbformat import NotebookNode
+
 from daybook.params import Settings
+from daybook.pii.redaction import texts_in
 from daybook.stages import STAGES
 
 if TYPE_CHECKING:  # What reads tables takes half a second to import: in the thread, too.
@@ -23,23 +29,43 @@ class EarlyRedactor:
     def __init__(self, settings: Settings, run_id: str, stage: str) -> None:
         self._settings, self._run_id, self._stage = settings, run_id, stage
         self._early: Optional[RunRedactor] = None
-        self._thread = Thread(target=self._make)
+        self._coming: SimpleQueue[Optional[tuple[list[str], bool]]] = SimpleQueue()
+        self._thread = Thread(target=self._work)
         self._thread.start()
+
+    def __enter__(self) -> EarlyRedactor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Else the thread would wait for more, and the process for the thread.
+        self._coming.put(None)
+
+    def expect(self, cells: Iterable[NotebookNode]) -> None:
+        """Cells of the stage's notebook, whose text is to be searched."""
+        self._coming.put(([cell.source for cell in cells], True))
+
+    def see(self, cell: NotebookNode) -> None:
+        """A cell that ran, with what it has left."""
+        self._coming.put((list(texts_in(cell.get("outputs", []))), False))
 
     def __call__(self) -> RunRedactor:
         """Raises as ``redactor_for``, as which it is."""
         from daybook.personal import redactor_for
 
+        self._coming.put(None)
         self._thread.join()
         if self._early is not None and self._early.is_current():
             return self._early
         return redactor_for(self._settings, self._run_id, stage=self._stage)
 
-    def _make(self) -> None:
+    def _work(self) -> None:
         from daybook.personal import redactor_for
 
         # Ingest itself brings the rows that are to be known.
-        if self._stage != STAGES[0]:
-            # It is tried again when it is wanted: what is wrong then is told.
-            with suppress(Exception):
-                self._early = redactor_for(self._settings, self._run_id, stage=self._stage)
+        if self._stage == STAGES[0]:
+            return
+        # Both are tried again when they are wanted: what is wrong then is told.
+        with suppress(Exception):
+            self._early = redactor_for(self._settings, self._run_id, stage=self._stage)
+            for texts, exactly in iter(self._coming.get, None):
+                self._early.look_ahead(texts, exactly=exactly)

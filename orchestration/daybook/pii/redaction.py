@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from daybook.pii.decoding import readings
@@ -79,6 +79,18 @@ class Redactor:
             self.counts[column] += 1
             last = end
         return "".join([*parts, text[last:]])
+
+    def look_ahead(self, texts: Iterable[str], *, exactly: bool = False) -> None:
+        """Search texts that are to come, where all values are at hand: those that are clean are not searched again.
+
+        Nothing is counted. What might be a customer's key waits until it does come: a table may have that customer by then.
+        """
+        for text in texts:
+            waits = not self._values.at_hand or (text, exactly) in self._clean
+            if waits or _PSEUDONYM.search(text) or _DRAWN.search(text):
+                continue
+            if next(self._hits(text, exactly), None) is None:
+                self._clean.add((text, exactly))
 
     def _drawing(self, found: re.Match[str]) -> str:
         """A picture of text that a page carries in base64, searched like the page itself."""
@@ -171,7 +183,7 @@ class Redactor:
 
     def _expect(self, node: Any) -> None:
         """Look up at once what the texts in JSON will be searched for: each question reads tables."""
-        texts = list(_texts(node))
+        texts = list(texts_in(node))
         self._look_up(texts)
         self._values.expect(reading.text for text in texts for reading in readings(text))
 
@@ -240,16 +252,16 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return joined
 
 
-def _texts(node: Any) -> Iterator[str]:
+def texts_in(node: Any) -> Iterator[str]:
     """What of JSON is searched: texts, keys, and numbers that may be somebody's."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict):
         for key, value in node.items():
-            yield from _texts(key)
-            yield from _texts(value)
+            yield from texts_in(key)
+            yield from texts_in(value)
     elif isinstance(node, (list, tuple)):
         for each in node:
-            yield from _texts(each)
+            yield from texts_in(each)
     elif isinstance(node, int) and abs(node) > 9999:
         yield str(node)

@@ -181,6 +181,11 @@ class SoughtValues:
         self._database.execute(f"INSERT INTO {table} SELECT * FROM _rows {where}")
         self._database.unregister("_rows")
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether there are few enough for a text to be searched for all of them at little cost."""
+        return self._database is None
+
     def expect(self, texts: Iterable[str]) -> None:
         """Choose at once what these texts will be searched for: each question goes through all values once."""
         if self._database is None:

@@ -116,6 +116,9 @@ def traces_of(text: str) -> Traces:
 class PersonalValues:
     """Values by column. ``kind`` is the column's class of personal data: name, email, phone, address, id, text."""
 
+    at_hand = True
+    """Whether a text can be searched for all of them at little cost."""
+
     def __init__(self) -> None:
         self._known: set[tuple[str, str]] = set()
         # By how many words begin the value, and these words.

@@ -113,7 +113,7 @@ def _cell(cell: NotebookNode, anchor: str, tags: List[str]) -> Cell:
         anchor=anchor,
         kind=kind,
         label=label,
-        body=_code(cell.source),
+        body=highlighted(cell.source),
         outputs=tuple(_outputs(cell)),
         seconds=(cell.metadata.get("papermill") or {}).get("duration") if kind == "code" else None,
         failed=any(output.output_type == "error" for output in cell.outputs),
@@ -135,8 +135,9 @@ def _highlighter() -> Highlight2HTML:
     return Highlight2HTML(pygments_lexer="ipython3")  # type: ignore[no-untyped-call]
 
 
-def _code(source: str) -> Markup:
-    """Highlighted source; a ``%%sql`` cell as SQL below its first line."""
+@lru_cache(maxsize=256)
+def highlighted(source: str) -> Markup:
+    """Source as the page shows it; a ``%%sql`` cell as SQL below its first line."""
     magic, _, rest = source.partition("\n")
     if magic.startswith(_SQL_MAGIC) and rest.strip():
         first = Markup('<div class="magic">{}</div>').format(magic)

@@ -1,8 +1,9 @@
 """What every job compiles, loads or works out when it does something for the first time: done once, before any is forked.
 
-Here: one empty go at what stages and jobs do with the project's own code only, and reading contracts and sources. Not here:
-imports (``daybook.warm.host``), and nothing of any deployment: settings, tables and files are read by each job itself. A job
-looks at the files of contracts and sources too, and takes over only what was made of the very same bytes.
+Here: one empty go at what stages and jobs do with the project's own code only, reading contracts and sources, and colouring
+the notebooks' code. Not here: imports (``daybook.warm.host``), and nothing of any deployment: settings, tables and files are
+read by each job itself. A job looks at the files of contracts and sources too, and takes over only what was made of the same
+bytes.
 
 A job spends a fifth of a second less on its page and its search, and a kernel that draws a tenth: templates and patterns are
 compiled, lexers and fonts loaded, Daybook's own words gathered. None of it starts a thread.
@@ -18,27 +19,35 @@ import sqlglot
 from nbformat import v4
 from sqlglot.optimizer.qualify import qualify
 
+from daybook.attempts import read_notebook
 from daybook.contracts import LAYERS, load_tables
 from daybook.errors import DaybookError
 from daybook.notebook import plots
+from daybook.parameters import notebook_path
 from daybook.personal import own_words
 from daybook.pii.redaction import Redactor
 from daybook.pii.values import PersonalValues
-from daybook.report.notebook_page import render_notebook
+from daybook.report.notebook_page import highlighted, render_notebook
 from daybook.sources import load_source, source_names
+from daybook.stages import STAGES
 
 _DAY = date(2000, 1, 1)
 _CELLS = ("begin()  # nothing", "%%sql nothing\nSELECT 1 AS one FROM nothing WHERE two = 'three'")
 
 
 def read_ahead() -> None:
-    """Read contracts and sources; what is wrong with them is told by whoever needs them."""
+    """Read contracts, sources and notebooks; what is wrong with them is told by whoever needs them."""
     with suppress(DaybookError):
         for layer in LAYERS:
             load_tables(layer)
     for name in source_names():
         with suppress(DaybookError):
             load_source(name)
+    for stage in STAGES:
+        with suppress(OSError, ValueError, DaybookError):
+            for cell in read_notebook(notebook_path(stage)).cells:
+                if cell.cell_type == "code":
+                    highlighted(cell.source)
 
 
 def rehearse() -> None:
