@@ -6,7 +6,7 @@ Here: the checks of candidates, the gate, one atomic commit a table. Not here: h
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
 from daybook.contracts import load_tables
 from daybook.engines import DuckDBEngine
@@ -100,43 +100,45 @@ def publish(stage: Stage, found: Audit) -> None:
 
 def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
     """Figures of the candidates beside the same figures straight from silver, over the touched dates."""
-    touched = f"o.order_date IN (SELECT order_date FROM {TOUCHED})"
-    gross, returned, units = stage.engine.one(
-        f"""
+    engine = stage.engine
+    touched = f"order_date IN (SELECT order_date FROM {TOUCHED})"
+    engine.keep("reconciled", f"SELECT order_id, status, delivered_at FROM silver.orders WHERE {touched}")
+    gross, returned, units = engine.one(
+        """
         SELECT coalesce(sum(i.line_amount) FILTER (WHERE i.quantity > 0 AND i.unit_price > 0
                         AND o.status NOT IN ('cancelled', 'unavailable')), 0),
                coalesce(sum(abs(i.line_amount)) FILTER (WHERE i.is_return), 0),
                coalesce(sum(i.quantity) FILTER (WHERE i.quantity > 0 AND i.unit_price > 0
                         AND o.status NOT IN ('cancelled', 'unavailable')), 0)
-        FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id WHERE {touched}
+        FROM reconciled AS o JOIN silver.order_items AS i ON i.order_id = o.order_id
         """
     )
-    (orders,) = stage.engine.one(f"SELECT count(*) FROM silver.orders AS o WHERE {touched} AND {COUNTED}")
-    (paid,) = stage.engine.one(
-        "SELECT coalesce(sum(p.amount), 0) FROM silver.orders AS o JOIN silver.payments AS p ON p.order_id = o.order_id "
-        f"WHERE {touched} AND {COUNTED}"
+    orders, delivered = engine.one(
+        f"SELECT count(*), count(*) FILTER (WHERE o.delivered_at IS NOT NULL) FROM reconciled AS o WHERE {COUNTED}"
     )
-    (delivered,) = stage.engine.one(
-        f"SELECT count(*) FROM silver.orders AS o WHERE {touched} AND {COUNTED} AND o.delivered_at IS NOT NULL"
+    (paid,) = engine.one(
+        "SELECT coalesce(sum(p.amount), 0) FROM reconciled AS o JOIN silver.payments AS p ON p.order_id = o.order_id "
+        f"WHERE {COUNTED}"
     )
-
-    def total(table: str, column: str) -> object:
-        return stage.engine.one(f"SELECT coalesce(sum({column}), 0) FROM candidate.{table}")[0]
-
-    figures = {
-        "daily_sales.gross_revenue": (total("daily_sales", "gross_revenue"), gross),
-        "daily_sales.returns_amount": (total("daily_sales", "returns_amount"), returned),
-        "daily_sales.net_revenue": (total("daily_sales", "net_revenue"), gross - returned),
-        "daily_sales.orders": (total("daily_sales", "orders"), orders),
-        "daily_sales.units": (total("daily_sales", "units"), units),
-        "category_sales.gross_revenue": (total("category_sales", "gross_revenue"), gross),
-        "category_sales.returns_amount": (total("category_sales", "returns_amount"), returned),
-        "product_sales.gross_revenue": (total("product_sales", "gross_revenue"), gross),
-        "product_sales.returns_amount": (total("product_sales", "returns_amount"), returned),
-        "payment_mix.amount": (total("payment_mix", "amount"), paid),
-        "delivery_performance.delivered_orders": (total("delivery_performance", "delivered_orders"), delivered),
+    from_silver = {
+        "daily_sales": {
+            "gross_revenue": gross,
+            "returns_amount": returned,
+            "net_revenue": gross - returned,
+            "orders": orders,
+            "units": units,
+        },
+        "category_sales": {"gross_revenue": gross, "returns_amount": returned},
+        "product_sales": {"gross_revenue": gross, "returns_amount": returned},
+        "payment_mix": {"amount": paid},
+        "delivery_performance": {"delivered_orders": delivered},
     }
-    return dict(figures)
+    figures: dict[str, tuple[object, object]] = {}
+    for table, expected in from_silver.items():
+        sums = ", ".join(f"coalesce(sum({column}), 0)" for column in expected)
+        found = engine.one(f"SELECT {sums} FROM candidate.{table}")
+        figures.update({f"{table}.{name}": (left, right) for (name, right), left in zip(expected.items(), found)})
+    return figures
 
 
 def _as_candidate(table: str) -> str:
@@ -149,23 +151,29 @@ def against_history(engine: DuckDBEngine, day: date, *, of_today: str) -> list[R
     gold), those of the days before as they are published."""
     results = []
     for contract in load_tables("gold").values():
-        for rule in table_rules(contract):
-            if rule.history is None:
-                continue
-            column, settings = rule.history
-            (when,) = contract.partition_by
-            past = engine.rows(
-                f"SELECT {when}, {column} FROM {contract.full_name} WHERE {column} IS NOT NULL AND {when} < DATE '{day}' "
-                f"AND {when} >= DATE '{day}' - INTERVAL {settings.days} DAY ORDER BY {when}"
-            )
-            today = engine.rows(
-                f"SELECT {column} FROM {of_today}.{contract.name} WHERE {when} = DATE '{day}' AND {column} IS NOT NULL"
-            )
-            value = float(today[0][0]) if today else 0.0
-            score = robust_score([(each[0], float(each[1])) for each in past], day, value)
+        rules = [(rule, *rule.history) for rule in table_rules(contract) if rule.history is not None]
+        if not rules:
+            continue
+        (when,) = contract.partition_by
+        columns = sorted({column for _, column, _ in rules})
+        since = day - timedelta(days=max(settings.days for _, _, settings in rules))
+        past = engine.rows(
+            f"SELECT {when}, {', '.join(columns)} FROM {contract.full_name} "
+            f"WHERE {when} < DATE '{day}' AND {when} >= DATE '{since}' ORDER BY {when}"
+        )
+        today = engine.rows(f"SELECT {', '.join(columns)} FROM {of_today}.{contract.name} WHERE {when} = DATE '{day}'")
+        for rule, column, settings in rules:
+            at = columns.index(column)
+            since = day - timedelta(days=settings.days)
+            known = [(row[0], float(row[1 + at])) for row in past if row[1 + at] is not None and row[0] >= since]
+            figures = [float(row[at]) for row in today if row[at] is not None]
+            value = figures[0] if figures else 0.0
+            score = robust_score(known, day, value)
             holds = score is None or abs(score.z) <= settings.maximum
             measured = "" if score is None else _said_of(day, value, score, settings.maximum)
-            results.append(RuleResult(contract.full_name, rule.name, len(past), int(not holds), rule.severity, holds, measured))
+            results.append(
+                RuleResult(contract.full_name, rule.name, len(known), int(not holds), rule.severity, holds, measured)
+            )
     return results
 
 
