@@ -26,7 +26,7 @@ from daybook.engines.memory import duckdb_settings
 from daybook.errors import SqlError
 from daybook.lake import SCHEMAS, Batches, Lake
 from daybook.pii.keys import pseudonyms_of
-from daybook.sources.mapping import quote
+from daybook.sources.mapping import literal, quote
 
 Query = duckdb.DuckDBPyRelation
 Fetched = TypeVar("Fetched")
@@ -154,6 +154,14 @@ class DuckDBEngine:
         """The single row of a result."""
         (row,) = self.rows(sql)
         return row
+
+    def span(self, column: str, sql: str) -> str:
+        """A condition in plain values that holds for all rows whose ``column`` is among a query's, ids or dates.
+
+        Files whose values lie elsewhere are not read then; DuckDB learns from a join only when it has read the table.
+        """
+        least, most = self.one(f"SELECT CAST(min({column}) AS VARCHAR), CAST(max({column}) AS VARCHAR) FROM ({sql}) AS asked")
+        return "FALSE" if least is None else f"{column} BETWEEN {literal(least)} AND {literal(most)}"
 
     def defines(self, name: str) -> bool:
         """Whether ``define`` has given a query this name."""

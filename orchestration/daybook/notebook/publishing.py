@@ -89,7 +89,9 @@ def _restated(stage: Stage, version: Optional[int], dates: Sequence[date]) -> li
         for each in (version - 1, version):
             stage.lake.pin({_DAILY_SALES: each})
             stage.engine.refresh(_DAILY_SALES)
-            found = stage.engine.query(f"SELECT * FROM {_DAILY_SALES}")
+            found = stage.engine.query(
+                f"SELECT * FROM {_DAILY_SALES} WHERE order_date BETWEEN DATE '{min(dates)}' AND DATE '{max(dates)}'"
+            )
             names = found.columns
             rows.append({row[names.index("order_date")]: dict(zip(names, row)) for row in found.fetchall()})
     finally:

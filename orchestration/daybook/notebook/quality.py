@@ -30,6 +30,8 @@ from daybook.quality.history import Score, robust_score
 
 COUNTED = "o.status NOT IN ('cancelled', 'unavailable', 'adjustment')"
 """Orders that count as orders."""
+_SHOWN = 30
+"""Dates that are listed of those that change."""
 
 
 @dataclass
@@ -84,6 +86,18 @@ def audit(stage: Stage) -> Audit:
     return found
 
 
+def changes_for_readers(stage: Stage) -> Listing:
+    """Every touched date, the newest first, as it is published now and as it will be."""
+    figures = ("orders", "gross_revenue", "returns_amount")
+    now = stage.engine.span("order_date", f"SELECT order_date FROM {TOUCHED}")
+    rows = stage.engine.rows(
+        f"SELECT c.order_date, {', '.join(f'g.{name}, c.{name}' for name in figures)} FROM candidate.daily_sales AS c "
+        f"LEFT JOIN (SELECT * FROM gold.daily_sales WHERE {now}) AS g ON g.order_date = c.order_date ORDER BY c.order_date DESC"
+    )
+    columns = [f"{name}{when}" for name in ("orders", "gross", "returns") for when in ("_now", "_new")]
+    return Listing(["order_date", *columns], rows[:_SHOWN], total=len(rows))
+
+
 def publish(stage: Stage, found: Audit) -> None:
     """Make the candidates visible, one atomic commit a table, where nothing speaks against it; end the stage."""
     stage.details["warnings"] = found.warnings
@@ -101,24 +115,29 @@ def publish(stage: Stage, found: Audit) -> None:
 def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
     """Figures of the candidates beside the same figures straight from silver, over the touched dates."""
     engine = stage.engine
-    touched = f"order_date IN (SELECT order_date FROM {TOUCHED})"
-    engine.keep("reconciled", f"SELECT order_id, status, delivered_at FROM silver.orders WHERE {touched}")
+    touched = f"SELECT order_date FROM {TOUCHED}"
+    engine.keep(
+        "reconciled",
+        f"SELECT order_id, status, delivered_at FROM silver.orders WHERE order_date IN ({touched}) "
+        f"AND {engine.span('order_date', touched)}",
+    )
+    ids = engine.span("order_id", "SELECT order_id FROM reconciled")
     gross, returned, units = engine.one(
-        """
+        f"""
         SELECT coalesce(sum(i.line_amount) FILTER (WHERE i.quantity > 0 AND i.unit_price > 0
                         AND o.status NOT IN ('cancelled', 'unavailable')), 0),
                coalesce(sum(abs(i.line_amount)) FILTER (WHERE i.is_return), 0),
                coalesce(sum(i.quantity) FILTER (WHERE i.quantity > 0 AND i.unit_price > 0
                         AND o.status NOT IN ('cancelled', 'unavailable')), 0)
-        FROM reconciled AS o JOIN silver.order_items AS i ON i.order_id = o.order_id
+        FROM reconciled AS o JOIN (SELECT * FROM silver.order_items WHERE {ids}) AS i ON i.order_id = o.order_id
         """
     )
     orders, delivered = engine.one(
         f"SELECT count(*), count(*) FILTER (WHERE o.delivered_at IS NOT NULL) FROM reconciled AS o WHERE {COUNTED}"
     )
     (paid,) = engine.one(
-        "SELECT coalesce(sum(p.amount), 0) FROM reconciled AS o JOIN silver.payments AS p ON p.order_id = o.order_id "
-        f"WHERE {COUNTED}"
+        f"SELECT coalesce(sum(p.amount), 0) FROM reconciled AS o JOIN (SELECT * FROM silver.payments WHERE {ids}) AS p "
+        f"ON p.order_id = o.order_id WHERE {COUNTED}"
     )
     from_silver = {
         "daily_sales": {

@@ -184,7 +184,11 @@ class _Watch:
         # Orders first: of an order that comes in after this look, whoever brings it computes its date later.
         for name in ("silver.orders", "silver.order_items"):
             engine.refresh(name)
-        asked = [f"SELECT order_date FROM silver.orders WHERE order_id IN ({orders})"] if orders else []
+        asked = []
+        if orders:
+            asked.append(
+                f"SELECT order_date FROM silver.orders WHERE order_id IN ({orders}) AND {engine.span('order_id', orders)}"
+            )
         if products:
             asked.append(
                 "SELECT o.order_date FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id "
