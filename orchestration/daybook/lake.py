@@ -43,7 +43,7 @@ PARTITION = "run_date"
 """What all tables but silver and gold are partitioned by: the business date whose run wrote the rows."""
 MANY_FILES = 16
 """As many files make a table worth compacting: a merge a day adds one."""
-BATCHED = WriterProperties(max_row_group_size=1 << 17, compression="SNAPPY")
+BATCHED = WriterProperties(max_row_group_size=1 << 15, compression="SNAPPY")
 """How files of many rows are written: a group of rows is in memory before it is in the file."""
 _COMMIT_TRIES = 10
 Outcome = TypeVar("Outcome")
