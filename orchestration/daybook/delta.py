@@ -50,6 +50,42 @@ class FewAtATime(ds.FileSystemDataset):
         return super().scanner(*given, **{**_A_SCAN, **options})
 
 
+class InTurn(ds.FileSystemDataset):
+    """Files that are read one group of rows after the other, each when it is asked for.
+
+    Arrow's own scans go on reading until a gigabyte waits to be taken, whatever they are told of reading ahead.
+    """
+
+    def scanner(self, columns: Optional[list[str]] = None, filter: Optional[ds.Expression] = None) -> Any:  # noqa: A002
+        return _ScanInTurn(self, columns, filter)
+
+
+class _ScanInTurn:
+    """As much of a scanner as DuckDB asks for."""
+
+    def __init__(self, rows: ds.FileSystemDataset, columns: Optional[list[str]], where: Optional[ds.Expression]) -> None:
+        self._rows, self._columns, self._where = rows, columns, where
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """The rows, a batch at a time."""
+        schema = self._rows.schema
+        names = schema.names if self._columns is None else self._columns
+        return pa.RecordBatchReader.from_batches(pa.schema([schema.field(name) for name in names]), self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        schema = self._rows.schema
+        for fragment in self._rows.get_fragments(filter=self._where):
+            for group in fragment.split_by_row_group(self._where, schema=schema):
+                yield from group.to_table(schema=schema, columns=self._columns, filter=self._where).to_batches()
+
+
+def in_turn(rows: ds.Dataset) -> ds.Dataset:
+    """A table's files for who has little memory."""
+    if not isinstance(rows, FewAtATime):
+        return rows
+    return InTurn(list(rows.get_fragments()), rows.schema, rows.format, rows.filesystem)
+
+
 def dataset_of(delta: DeltaTable) -> ds.Dataset:
     """The table's files through Arrow's own filesystem, with each file's partition, so that others are never opened.
 

@@ -16,13 +16,15 @@ from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset
 import sqlglot
 from duckdb.functional import FunctionNullHandling, PythonUDFType
 from duckdb.typing import VARCHAR
 from sqlglot import exp
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.engines.memory import duckdb_settings
+from daybook.delta import in_turn
+from daybook.engines.memory import duckdb_settings, memory_limit
 from daybook.engines.newest import newest_of_each
 from daybook.errors import SqlError
 from daybook.lake import SCHEMAS, Batches, Lake
@@ -59,6 +61,7 @@ class DuckDBEngine:
     def __init__(self, lake: Lake, timezone: str, *, spill: Optional[Path] = None) -> None:
         self.lake = lake
         self.version = f"duckdb {duckdb.__version__}"
+        self._limited = memory_limit() is not None
         self._connection = duckdb.connect(config=duckdb_settings((spill or Path.cwd()) / ".duckdb_tmp"))
         self._connection.execute(f"SET TimeZone = '{timezone}'")
         self._bound: set[str] = set()
@@ -125,6 +128,8 @@ class DuckDBEngine:
         """Give Arrow data a name."""
         self._unsettle(name)
         hidden = f"_{name.replace('.', '__')}"
+        if self._limited and isinstance(rows, pa.dataset.Dataset):
+            rows = in_turn(rows)
         self._connection.register(hidden, rows)
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
         self._bound.add(name)
