@@ -42,7 +42,7 @@ def open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
         raise unreadable(uri, error) from error
 
 
-class FewAtATime(ds.FileSystemDataset):
+class FewAtATime(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
     """Files of which a scan has few rows in memory at a time: Arrow by itself reads sixteen batches of four files ahead, which
     whoever sorts or joins them cannot take in anyway."""
 
@@ -50,7 +50,7 @@ class FewAtATime(ds.FileSystemDataset):
         return super().scanner(*given, **{**_A_SCAN, **options})
 
 
-class InTurn(ds.FileSystemDataset):
+class InTurn(ds.FileSystemDataset):  # type: ignore[misc]
     """Files that are read one group of rows after the other, each when it is asked for.
 
     Arrow's own scans go on reading until a gigabyte waits to be taken, whatever they are told of reading ahead.

@@ -25,7 +25,7 @@ _MIB = 1 << 20
 _BASE = 400 * _MIB
 """What Python and the packages of a stage have asked for before any row is read."""
 _SHARE = 0.4
-"""DuckDB's part of what a process may take besides; the rest is that of results, as Arrow, of tables' files, and of the search."""
+"""DuckDB's part of what a process may take besides; the rest is that of results, of tables' files, and of the search."""
 _SHARE_OF_SEARCH = 0.25
 """That of the database for what is no query of a notebook, which is there beside a notebook's."""
 _LEAST = 128 * _MIB

@@ -242,8 +242,8 @@ class SoughtValues:
         database = self._database
         database.execute(
             "CREATE OR REPLACE TABLE given AS SELECT rank, value, kind FROM (SELECT min(rank) AS rank, value FROM "
-            f"(SELECT * FROM landed WHERE hash(value) % {parts} = {part}) JOIN _places USING (rank) GROUP BY name, value) AS once "
-            "JOIN _places USING (rank)"
+            f"(SELECT * FROM landed WHERE hash(value) % {parts} = {part}) JOIN _places USING (rank) "
+            "GROUP BY name, value) AS once JOIN _places USING (rank)"
         )
         database.execute(f"INSERT INTO forms {_ASCII_FORMS}")
         database.execute(f"INSERT INTO tails {_ASCII_TAILS}")
