@@ -6,6 +6,8 @@ import os
 
 # delta-rs writes to stderr whenever another writer was first, which is no news here: the commit is made again.
 os.environ.setdefault("RUST_LOG", "off")
+# Arrow's own allocator keeps what it once had; the system's gives it back, and can be told to do so early (``engines.memory``).
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 __version__ = "0.1.0"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
+from typing import Any, Optional
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from daybook.storage import Store, unreadable
 
 PLAIN_READER = 1
 """The protocol version whose tables are their files' rows and nothing else: all that Daybook writes."""
+_A_SCAN: dict[str, int] = {"batch_size": 1 << 14, "batch_readahead": 2, "fragment_readahead": 2}
 
 
 def opened(uri: str, version: Optional[int] = None) -> DeltaTable:
@@ -41,6 +42,50 @@ def open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
         raise unreadable(uri, error) from error
 
 
+class FewAtATime(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
+    """Files of which a scan has few rows in memory at a time: Arrow by itself reads sixteen batches of four files ahead, which
+    whoever sorts or joins them cannot take in anyway."""
+
+    def scanner(self, *given: Any, **options: Any) -> ds.Scanner:
+        return super().scanner(*given, **{**_A_SCAN, **options})
+
+
+class InTurn(ds.FileSystemDataset):  # type: ignore[misc]
+    """Files that are read one group of rows after the other, each when it is asked for.
+
+    Arrow's own scans go on reading until a gigabyte waits to be taken, whatever they are told of reading ahead.
+    """
+
+    def scanner(self, columns: Optional[list[str]] = None, filter: Optional[ds.Expression] = None) -> Any:  # noqa: A002
+        return _ScanInTurn(self, columns, filter)
+
+
+class _ScanInTurn:
+    """As much of a scanner as DuckDB asks for."""
+
+    def __init__(self, rows: ds.FileSystemDataset, columns: Optional[list[str]], where: Optional[ds.Expression]) -> None:
+        self._rows, self._columns, self._where = rows, columns, where
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """The rows, a batch at a time."""
+        schema = self._rows.schema
+        names = schema.names if self._columns is None else self._columns
+        return pa.RecordBatchReader.from_batches(pa.schema([schema.field(name) for name in names]), self._batches())
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        schema = self._rows.schema
+        for fragment in self._rows.get_fragments(filter=self._where):
+            for group in fragment.split_by_row_group(self._where, schema=schema):
+                yield from group.to_table(schema=schema, columns=self._columns, filter=self._where).to_batches()
+
+
+def in_turn(rows: ds.Dataset) -> ds.Dataset:
+    """A table's files for who has little memory."""
+    if not isinstance(rows, FewAtATime):
+        return rows
+    return InTurn(list(rows.get_fragments()), rows.schema, rows.format, rows.filesystem)
+
+
 def dataset_of(delta: DeltaTable) -> ds.Dataset:
     """The table's files through Arrow's own filesystem, with each file's partition, so that others are never opened.
 
@@ -58,12 +103,14 @@ def dataset_of(delta: DeltaTable) -> ds.Dataset:
     if delta.protocol().min_reader_version > PLAIN_READER:
         return delta.to_pyarrow_dataset(filesystem=files)
     schema = pa.schema(delta.schema().to_arrow())
-    layout = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True))
+    # What a bucket's files have is asked for at once, and then stays until the file is read to its end.
+    options = ds.ParquetFragmentScanOptions(pre_buffer=is_bucket(delta.table_uri))
+    layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
     fragments = [
         layout.make_fragment(each, filesystem=files, partition_expression=_expression(values, schema))
         for each, values in _files(delta)
     ]
-    return ds.FileSystemDataset(fragments, schema, layout, files)
+    return FewAtATime(fragments, schema, layout, files)
 
 
 def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
@@ -73,7 +120,11 @@ def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
     """
     stored = rows.schema
     wanted = pa.schema([stored.field(each.name) if each.name in stored.names else each for each in schema])
-    return rows if wanted.equals(stored) else rows.replace_schema(wanted)
+    if wanted.equals(stored):
+        return rows
+    if isinstance(rows, FewAtATime):
+        return FewAtATime(list(rows.get_fragments()), wanted, rows.format, rows.filesystem)
+    return rows.replace_schema(wanted)
 
 
 def _files(delta: DeltaTable) -> list[tuple[str, dict[str, object]]]:

@@ -45,7 +45,7 @@ MANY_FILES = 16
 """As many small files make a table worth compacting: a merge a day adds one."""
 COMPACTED = 1 << 21
 """Bytes from which on a file is small no more: what is written again and again does not grow with the history."""
-BATCHED = WriterProperties(max_row_group_size=1 << 17, compression="SNAPPY")
+BATCHED = WriterProperties(max_row_group_size=1 << 15, compression="SNAPPY")
 """How files of many rows are written: a group of rows is in memory before it is in the file."""
 _COMMIT_TRIES = 10
 Outcome = TypeVar("Outcome")

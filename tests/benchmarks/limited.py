@@ -1,16 +1,24 @@
-"""Part ``limited``: a day of a million orders and five million lines, with as much memory as there is and with 1 GiB a process.
+"""Part ``limited``: a day of a million orders and five million lines, with as much memory as there is, with 1 GiB for all
+processes of `daybook run` together, and with 1 GiB a process.
 
-The limit is RLIMIT_DATA of `daybook run`, which all it starts inherits: it counts what a process has asked for, used or not,
-so it is stricter than a control group's. Files mapped into memory do not count. A run that fails is a result too.
+For all together the limit is a control group's, as a container has it; the group is made below the folder that
+``DAYBOOK_BENCH_GROUP`` names (of a memory controller, version 1 or 2, such as ``/sys/fs/cgroup/memory``) and removed again. No
+folder, no group: the row says so. A process's limit is RLIMIT_DATA, which all that the command starts inherits: it counts what
+a process has asked for, used or not, so of one process it is the stricter. Files mapped into memory do not count. A run that
+fails is a result too.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Optional
+from pathlib import Path
+from typing import Callable, Optional
 
 from daybook.archive import Archive
 from daybook.params import project_root
@@ -21,8 +29,11 @@ from tests.benchmarks.shop import LAST, Home, make_large_day
 
 ORDERS = 1_000_000
 LINES_PER_ORDER = 5
-LIMITS = {"as much as there is": None, "1 GiB a process": 1 << 30}
+GROUP = "DAYBOOK_BENCH_GROUP"
+_LIMIT = 1 << 30
 _TIMEOUT = 3600
+Begin = Optional[Callable[[], None]]
+"""What a command's process does before it is the command."""
 
 
 def run(bench: Bench) -> Result:
@@ -32,19 +43,45 @@ def run(bench: Bench) -> Result:
     make_large_day(landing, orders=orders, lines=LINES_PER_ORDER * orders)
     empty = Home(bench.scratch / "limited" / "empty", landing).make()
     found = {}
-    for name, limit in LIMITS.items():
-        found[name] = _one(empty.copy(bench.scratch / "limited" / "home"), limit)
+
+    def one(name: str, begin: Begin) -> None:
+        found[name] = _one(empty.copy(bench.scratch / "limited" / "home"), begin)
         bench.say(f"{name}: {found[name]['outcome']} after {found[name]['seconds']:.0f} s")
+
+    one("as much as there is", None)
+    parent = os.environ.get(GROUP, "")
+    name = "1 GiB in all (control group)"
+    if parent:
+        with control_group(Path(parent), _LIMIT) as enter:
+            one(name, enter)
+    else:
+        found[name] = {"outcome": "not taken", "seconds": 0.0, "peak_bytes": 0, "reasons": [f"{GROUP} names no folder"]}
+    one("1 GiB a process (RLIMIT_DATA)", partial(resource.setrlimit, resource.RLIMIT_DATA, (_LIMIT, _LIMIT)))
     return {"orders": orders, "lines": LINES_PER_ORDER * orders, "systems": found}
 
 
-def _one(home: Home, limit: Optional[int]) -> Result:
+@contextmanager
+def control_group(parent: Path, limit: int) -> Iterator[Callable[[], None]]:
+    """A new group of processes that may have so many bytes together; what is given puts the process that calls it there."""
+    group = parent / f"daybook-bench-{os.getpid()}"
+    group.mkdir()
+    try:
+        name = "memory.limit_in_bytes" if (group / "memory.limit_in_bytes").exists() else "memory.max"
+        (group / name).write_text(f"{limit}\n")
+        yield lambda: (group / "cgroup.procs").write_text(f"{os.getpid()}\n") and None
+    finally:
+        until = time.monotonic() + 10
+        while (group / "cgroup.procs").read_text() and time.monotonic() < until:
+            pass  # The last of them is about to end.
+        group.rmdir()
+
+
+def _one(home: Home, begin: Begin) -> Result:
     arguments = [*systems.DAYBOOK, "run", "--date", LAST.isoformat(), "--set", f"landing={home.landing}"]
-    set_limit = None if limit is None else partial(resource.setrlimit, resource.RLIMIT_DATA, (limit, limit))
     began = time.perf_counter()
     with MemoryWatch() as memory:
         subprocess.run(
-            arguments, env=home.environment(), cwd=project_root(), preexec_fn=set_limit,
+            arguments, env=home.environment(), cwd=project_root(), preexec_fn=begin,
             stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT,
         )  # fmt: skip
     taken = time.perf_counter() - began

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from daybook.engines import DuckDBEngine, memory
@@ -63,12 +66,32 @@ def test_a_limit_set_by_hand_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "wanted"), [(1400 * MIB, "300.0 MiB"), (100 * MIB, "128.0 MiB")], ids=["its share", "never less than it needs"]
+    ("limit", "wanted"), [(1400 * MIB, "400.0 MiB"), (100 * MIB, "128.0 MiB")], ids=["its share", "never less than it needs"]
 )
 def test_the_engine_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str) -> None:
     monkeypatch.setattr(memory, "memory_limit", lambda: limit)
     engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC", spill=tmp_path)
     assert engine.one("SELECT current_setting('memory_limit')") == (wanted,)
+    assert engine.one("SELECT current_setting('threads')")[0] == (1 if wanted == "128.0 MiB" else min(3, os.cpu_count() or 1))
+
+
+def test_of_a_limited_process_a_table_is_read_in_turn_with_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-30-1")
+    rows = pa.table({"key": pa.array(range(100_000), pa.int64()), "text": pa.array(["a", None] * 50_000, pa.string())})
+    for day in (29, 30):
+        lake.replace_partition("bronze.things", rows, date(2025, 11, day))
+    asked = (
+        "SELECT run_date, count(*), count(text), sum(key) FROM bronze.things "
+        "WHERE key >= 10 AND run_date > $$2025-11-29$$ GROUP BY 1"
+    )
+    free = DuckDBEngine(lake, "UTC", spill=tmp_path).rows(asked)
+    monkeypatch.setattr(memory, "memory_limit", lambda: 1400 * MIB)
+    monkeypatch.setattr("daybook.engines.duckdb.memory_limit", lambda: 1400 * MIB)
+    limited = DuckDBEngine(lake, "UTC", spill=tmp_path)
+    assert limited.rows(asked) == free == [(date(2025, 11, 30), 99_990, 49_995, sum(range(10, 100_000)))]
+    assert limited.one("SELECT count(*) FROM bronze.things") == (200_000,)
 
 
 def test_a_database_of_ones_own_takes_its_folder_along() -> None:

@@ -285,3 +285,38 @@ def test_every_mapping_is_sql_that_spark_can_be_given(name, table):
     sql = mapped_sql(load_source(name), table, DAY)
     (translated,) = sqlglot.transpile(sql, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
     sqlglot.parse_one(translated, read="spark")
+
+
+# What is looked at closely only where it is not as it would be written
+
+
+@pytest.mark.parametrize("text", ["\u00a0x", "x\u3000", "\u00e9", "\u00a0", "x y", "-", "\tx"])
+def test_a_text_is_trimmed_of_whatever_blank_there_is(typed, engine, text):
+    wanted = engine.one(f"SELECT nullif(trim({literal(text)}), '')")[0]
+    assert typed(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("-5", -5),
+        ("+5", 5),
+        ("05", 5),
+        ("2.7", None),
+        ("17850.0", 17850),
+        ("1e3", None),
+        ("1_000", None),
+        ("9" * 19, None),
+    ],
+)
+def test_an_integer_is_one_however_it_is_written(typed, text, value):
+    assert typed(text, type="integer") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("12.50", "12.5"), ("-0.00", "0"), ("12", "12"), (".5", "0.5"), ("1.00001", None), ("1e3", None), ("1_0.00", None)],
+)
+def test_a_decimal_is_one_however_it_is_written(typed, text, value):
+    assert typed(text, type="decimal") == (None if value is None else Decimal(value))

@@ -16,13 +16,16 @@ from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset
 import sqlglot
 from duckdb.functional import FunctionNullHandling, PythonUDFType
 from duckdb.typing import VARCHAR
 from sqlglot import exp
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.engines.memory import duckdb_settings
+from daybook.delta import in_turn
+from daybook.engines.memory import duckdb_settings, memory_limit
+from daybook.engines.newest import newest_of_each
 from daybook.errors import SqlError
 from daybook.lake import SCHEMAS, Batches, Lake
 from daybook.pii.keys import pseudonyms_of
@@ -34,6 +37,8 @@ _BATCH = 1 << 11
 """Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
 _REMEMBERED = 100_000
 """So many pseudonyms are remembered: those of orders are mostly those of the day's customers."""
+_MANY = 50_000
+"""From so many rows on it costs less to look for repeated keys before rows are sorted."""
 _COSTLY = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
 """What makes a query worth running once only."""
 
@@ -56,6 +61,7 @@ class DuckDBEngine:
     def __init__(self, lake: Lake, timezone: str, *, spill: Optional[Path] = None) -> None:
         self.lake = lake
         self.version = f"duckdb {duckdb.__version__}"
+        self._limited = memory_limit() is not None
         self._connection = duckdb.connect(config=duckdb_settings((spill or Path.cwd()) / ".duckdb_tmp"))
         self._connection.execute(f"SET TimeZone = '{timezone}'")
         self._bound: set[str] = set()
@@ -63,6 +69,8 @@ class DuckDBEngine:
         self._defined: dict[str, _Definition] = {}
         self._settled: dict[str, set[str]] = {}
         """Definitions whose rows are kept, with all that they read."""
+        self._kept: dict[str, int] = {}
+        """How many rows there are under names that queries were kept under."""
 
     def define(self, name: str, sql: str) -> None:
         """Give a query a name (``silver.orders`` or a plain one); it runs when the name is read."""
@@ -82,13 +90,21 @@ class DuckDBEngine:
         A query that only picks columns and rows of one table costs as little when it is read: it stays as it is."""
         definition = self._defined[name]
         if name not in self._settled and definition.statement.find(*_COSTLY) is not None:
-            self._execute(f"CREATE OR REPLACE TABLE {_settled(name)} AS {definition.sql}")
-            self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {_settled(name)}")
+            newest = newest_of_each(definition.statement)
+            if newest is not None and self._kept.get(newest.table, 0) >= _MANY:
+                # A window over all rows sorts them whole, in memory; nearly every key stands once.
+                self._execute(f"CREATE OR REPLACE TABLE {_settled(name)} AS {newest.repeated}")
+                (repeated,) = self._connection.execute(f"SELECT count(*) FROM {_settled(name)}").fetchall()[0]
+                self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS {newest.rows(_settled(name) if repeated else '')}")
+            else:
+                self._execute(f"CREATE OR REPLACE TABLE {_settled(name)} AS {definition.sql}")
+                self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {_settled(name)}")
             self._settled[name] = self._reads(definition.statement)
         return int(self.one(f"SELECT count(*) FROM {name}")[0])
 
     def _unsettle(self, changed: str) -> None:
         """Forget the rows of a definition that gets another meaning, and of those that read it."""
+        self._kept.pop(changed, None)
         for name, reads in list(self._settled.items()):
             if name == changed or changed in reads:
                 del self._settled[name]
@@ -105,12 +121,15 @@ class DuckDBEngine:
         self._execute(f"CREATE OR REPLACE TABLE {hidden} AS {sql}")
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
         self._bound.add(name)
-        return int(self.one(f"SELECT count(*) FROM {name}")[0])
+        self._kept[name] = int(self.one(f"SELECT count(*) FROM {name}")[0])
+        return self._kept[name]
 
     def register(self, name: str, rows: Any) -> None:
         """Give Arrow data a name."""
         self._unsettle(name)
         hidden = f"_{name.replace('.', '__')}"
+        if self._limited and isinstance(rows, pa.dataset.Dataset):
+            rows = in_turn(rows)
         self._connection.register(hidden, rows)
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
         self._bound.add(name)

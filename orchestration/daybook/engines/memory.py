@@ -1,12 +1,16 @@
 """How much memory this process may have, where that is less than the machine's: a container's, a Glue job's, a limit by hand.
 
-Here: the least of those limits, DuckDB's part of it, and a database for what is no query of a notebook. Not here: what the
-engine does with it (``duckdb``).
+Here: the least of those limits, DuckDB's part of it, giving memory back, and a database for what is no query of a notebook.
+Not here: what the engine does with it (``duckdb``).
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import os
 import resource
+import sys
 import tempfile
 import weakref
 from pathlib import Path
@@ -20,9 +24,17 @@ _GROUPS = Path("/proc/self/cgroup")
 _MIB = 1 << 20
 _BASE = 400 * _MIB
 """What Python and the packages of a stage have asked for before any row is read."""
-_SHARE = 0.3
-"""DuckDB's part of what a process may take besides; the rest is that of results, as Arrow, and of tables' files."""
+_SHARE = 0.4
+"""DuckDB's part of what a process may take besides; the rest is that of results, of tables' files, and of the search."""
+_SHARE_OF_SEARCH = 0.25
+"""That of the database for what is no query of a notebook, which is there beside a notebook's."""
 _LEAST = 128 * _MIB
+_OF_A_THREAD = 128 * _MIB
+"""So much a thread of DuckDB has to have to sort and to join."""
+_PIECE = 128 << 10
+"""Bytes from which on a piece of memory goes back by itself: what the C library begins with."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+"""As malloc.h has them."""
 _NO_LIMIT = 1 << 60
 """What stands for none in the first version of control groups is near the largest number of 64 bits."""
 
@@ -64,14 +76,31 @@ def _read(file: Path) -> list[int]:
     return [int(text)] if text.isdigit() else []  # "max"
 
 
-def duckdb_settings(spill: Path) -> dict[str, Any]:
+def duckdb_settings(spill: Path, share: float = _SHARE) -> dict[str, Any]:
     """DuckDB's configuration: its part of the memory that this process may take, and where the rest goes."""
     found: dict[str, Any] = {"temp_directory": str(spill.absolute())}
     limit = memory_limit()
     if limit is not None:
+        give_back_early()
         # By itself DuckDB takes four fifths of what the machine has, or its control group.
-        found["memory_limit"] = f"{max(int((limit - _BASE) * _SHARE), _LEAST) // _MIB}MiB"
+        part = max(int((limit - _BASE) * share), _LEAST)
+        found["memory_limit"] = f"{part // _MIB}MiB"
+        found["threads"] = max(min(part // _OF_A_THREAD, os.cpu_count() or 1), 1)
     return found
+
+
+@functools.cache
+def give_back_early() -> bool:
+    """Have the C library hand memory back as soon as it is free, and threads share where they take it from; whether it can.
+
+    By itself it learns to keep ever larger pieces, and a piece for each thread: two fifths of what a large day has in memory.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if adjust is None:
+        return False
+    return all([adjust(_TRIM_THRESHOLD, _PIECE), adjust(_MMAP_THRESHOLD, _PIECE), adjust(_ARENA_MAX, 1)])
 
 
 def open_database() -> duckdb.DuckDBPyConnection:
@@ -80,6 +109,6 @@ def open_database() -> duckdb.DuckDBPyConnection:
     import duckdb  # slow, and small days need none here
 
     folder = tempfile.TemporaryDirectory(prefix="daybook-values-")
-    connection = duckdb.connect(config=duckdb_settings(Path(folder.name)))
+    connection = duckdb.connect(config=duckdb_settings(Path(folder.name), _SHARE_OF_SEARCH))
     weakref.finalize(connection, folder.cleanup)
     return connection

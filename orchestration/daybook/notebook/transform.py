@@ -152,26 +152,18 @@ class _Watch:
         self.stage.engine.refresh("silver.orders")
         rows = self.stage.engine.rows(
             f"""
-            WITH differing AS (SELECT order_id, customer_key, order_date FROM {differing} AS either),
-            theirs AS MATERIALIZED (
-                SELECT order_id, customer_key, order_date FROM silver.orders
-                WHERE customer_key IN (SELECT customer_key FROM differing)
+            WITH either AS (
+                SELECT customer_key, order_date AS was,
+                    CASE WHEN order_id NOT IN (SELECT order_id FROM changed.before) THEN order_date END AS becomes
+                FROM silver.orders
+                UNION ALL SELECT customer_key, NULL, order_date FROM changed.after
             ),
-            merged AS (
-                SELECT customer_key, order_date FROM theirs WHERE order_id NOT IN (SELECT order_id FROM changed.before)
-                UNION ALL SELECT customer_key, order_date FROM changed.after
+            firsts AS (
+                SELECT min(was) AS was, min(becomes) AS becomes FROM either
+                WHERE customer_key IN (SELECT DISTINCT customer_key FROM {differing} AS differing) GROUP BY customer_key
             ),
-            was AS (SELECT customer_key, min(order_date) AS first_date FROM theirs GROUP BY customer_key),
-            becomes AS (
-                SELECT customer_key, min(order_date) AS first_date FROM merged
-                WHERE customer_key IN (SELECT customer_key FROM differing) GROUP BY customer_key
-            ),
-            moved AS (
-                SELECT was.first_date AS old_date, becomes.first_date AS new_date
-                FROM was FULL JOIN becomes ON becomes.customer_key = was.customer_key
-                WHERE was.first_date IS DISTINCT FROM becomes.first_date
-            )
-            SELECT order_date FROM differing UNION SELECT old_date FROM moved UNION SELECT new_date FROM moved
+            moved AS (SELECT DISTINCT was, becomes FROM firsts WHERE was IS DISTINCT FROM becomes)
+            SELECT order_date FROM {differing} AS differing UNION SELECT was FROM moved UNION SELECT becomes FROM moved
             """
         )
         return {row[0] for row in rows if row[0] is not None}

@@ -23,6 +23,8 @@ from daybook.pii.values import LEADING, NO_VALUE, TAIL, TEXT_LENGTH, PersonalVal
 MANY = 20_000
 """So many values Python takes in within a tenth of a second; more are kept in a database."""
 _BATCH = 50_000
+_ARRANGED = 250_000
+"""So many values as they landed are made ready at a time."""
 _STEM = 8
 """Beginnings and ends are joined by so many characters, those that are shorter by all they have."""
 _LOOKED_AT = 20
@@ -230,14 +232,26 @@ class SoughtValues:
         }
         database = self._database
         database.register("_places", pa.table(places))
-        database.execute(
-            "CREATE OR REPLACE TABLE given AS SELECT rank, value, kind FROM "
-            "(SELECT min(rank) AS rank, value FROM landed JOIN _places USING (rank) GROUP BY name, value) AS once "
-            "JOIN _places USING (rank)"
-        )
+        for table, schema in (("forms", _FORMS), ("tails", _TAILS)):
+            self._database.register("_none", schema.empty_table())
+            database.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT * FROM _none")
+            self._database.unregister("_none")
+        # Equal values go together; of all at once the forms would not fit where memory is short.
+        parts = int(database.execute("SELECT count(*) FROM landed").fetchall()[0][0]) // _ARRANGED + 1
+        for part in range(parts):
+            self._arrange_part(part, parts)
         database.unregister("_places")
-        database.execute(f"CREATE OR REPLACE TEMP TABLE forms AS {_ASCII_FORMS}")
-        database.execute(f"CREATE OR REPLACE TEMP TABLE tails AS {_ASCII_TAILS}")
+        self._arranged = True
+
+    def _arrange_part(self, part: int, parts: int) -> None:
+        database = self._database
+        database.execute(
+            "CREATE OR REPLACE TABLE given AS SELECT rank, value, kind FROM (SELECT min(rank) AS rank, value FROM "
+            f"(SELECT * FROM landed WHERE hash(value) % {parts} = {part}) JOIN _places USING (rank) "
+            "GROUP BY name, value) AS once JOIN _places USING (rank)"
+        )
+        database.execute(f"INSERT INTO forms {_ASCII_FORMS}")
+        database.execute(f"INSERT INTO tails {_ASCII_TAILS}")
         # What is lower case, or a letter at all, in other scripts, is Python's to say.
         others = database.cursor().execute("SELECT rank, value, kind FROM given WHERE strlen(value) <> length(value)")
         while True:
@@ -246,7 +260,6 @@ class SoughtValues:
                 break
             self._insert_forms(rows)
         database.execute("DROP TABLE given")
-        self._arranged = True
 
     def _insert_forms(self, rows: list[tuple[int, str, str]]) -> None:
         forms: list[tuple[Any, ...]] = []

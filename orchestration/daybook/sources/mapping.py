@@ -41,7 +41,16 @@ def clean_sql(name: str, column: Column, null_values: list[str]) -> str:
     if column.pad:
         # lpad also cuts what is longer, so only short values are padded.
         cleaned = f"CASE WHEN length({text}) < {column.pad} THEN lpad({cleaned}, {column.pad}, '0') ELSE {cleaned} END"
-    return cleaned
+    # Nearly every value begins and ends with a letter, a digit or a sign of ASCII: it is as it is, and trimming costs most.
+    name = quote(name)
+    plain = f"ascii({name}) BETWEEN 33 AND 126 AND ascii({name}[-1]) BETWEEN 33 AND 126{_kept(name, column, null_values)}"
+    return f"CASE WHEN {plain} THEN {name} ELSE {cleaned} END"
+
+
+def _kept(name: str, column: Column, null_values: list[str]) -> str:
+    """SQL that goes on with a condition: that a value is no null value, and none that is padded."""
+    kept = f" AND {name} NOT IN ({', '.join(map(literal, null_values))})" if null_values else ""
+    return kept + (f" AND length({name}) >= {column.pad}" if column.pad else "")
 
 
 def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
@@ -56,11 +65,13 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
     if column.type == "integer":
         # A plain cast would round 2.7 to 3; 17850.0 is the whole number a spreadsheet made of 17850.
         whole = rf"regexp_replace({text}, '\.0+$', '')"
-        return f"TRY_CAST(CASE WHEN regexp_matches({whole}, '^[+-]?[0-9]+$') THEN {whole} END AS BIGINT)"
+        typed = f"TRY_CAST(CASE WHEN regexp_matches({whole}, '^[+-]?[0-9]+$') THEN {whole} END AS BIGINT)"
+        return _or_as_written(name, column, null_values, "BIGINT", typed)
     if column.type == "decimal":
         # The cast would take 1e3 and would round a fifth decimal away; neither is a price.
         fits = rf"regexp_matches({text}, '^[+-]?([0-9]+\.?[0-9]{{0,4}}0*|\.[0-9]{{1,4}}0*)$')"
-        return f"TRY_CAST(CASE WHEN {fits} THEN {text} END AS DECIMAL(18,4))"
+        typed = f"TRY_CAST(CASE WHEN {fits} THEN {text} END AS DECIMAL(18,4))"
+        return _or_as_written(name, column, null_values, "DECIMAL(18,2)", typed)
     if column.format:
         parsed = f"try_strptime({text}, {literal(column.format)})"
         return f"CAST({parsed} AS {SQL_TYPES[column.type]})"
@@ -70,8 +81,19 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
     return f"TRY_CAST({text} AS {SQL_TYPES[column.type]})"
 
 
+def _or_as_written(name: str, column: Column, null_values: list[str], kind: str, typed: str) -> str:
+    """A number's SQL that looks closely only at texts which are not just as ``kind`` is written: few are, and patterns cost
+    ten times a cast."""
+    if column.decimal_comma:
+        return typed
+    name = quote(name)
+    number = f"TRY_CAST({name} AS {kind})"
+    same = f"CAST({number} AS VARCHAR) = {name}{_kept(name, column, null_values)}"
+    return f"CASE WHEN {same} THEN TRY_CAST({name} AS {SQL_TYPES[column.type]}) ELSE {typed} END"
+
+
 def text_column(name: str) -> str:
-    """The column of ``typed_select`` that holds a typed column's text, as SQL writes it."""
+    """The column of ``typed_select`` that holds the text of a typed column where it does not fit, as SQL writes it."""
     return quote(f"_text_{name}")
 
 
@@ -79,15 +101,22 @@ def typed_select(source: Source, entity: str, relation: str) -> str:
     """A SELECT of an entity's landed rows, cleaned and typed.
 
     Columns: the entity's in their declared types (NULL where the text does not fit), ``_text_<column>`` with the text of each
-    that is no text, and technical columns of ``relation``: where the row lies, why it could not be split, ``_copy`` (2 and up
-    for further copies of a row) and ``_waived`` (rules a person lets it break).
+    that is no text, where it does not fit (else NULL), and technical columns of ``relation``: where the row lies, why it could
+    not be split, ``_copy`` (2 and up for further copies of a row) and ``_waived`` (rules a person lets it break).
     """
-    selected = []
+    shown, within = [], []
     for name, column in source.entities[entity].columns.items():
-        selected.append(f"{typed_sql(name, column, source.null_values)} AS {quote(name)}")
+        within.append(f"{typed_sql(name, column, source.null_values)} AS {quote(name)}")
+        shown.append(quote(name))
         if column.type != "text":
-            selected.append(f"{clean_sql(name, column, source.null_values)} AS {text_column(name)}")
-    return f"SELECT {', '.join(selected)}, _source_file, _row_number, _problem, _copy, _waived FROM {relation}"
+            # Twice a name, so that no value is typed for this too.
+            landed = f"_landed_{name}"
+            within.append(f"{quote(name)} AS {quote(landed)}")
+            text = clean_sql(landed, column, source.null_values)
+            shown.append(f"CASE WHEN {quote(name)} IS NULL THEN {text} END AS {text_column(name)}")
+    technical = "_source_file, _row_number, _problem, _copy, _waived"
+    typed = f"SELECT {', '.join(within)}, {technical} FROM {relation}"
+    return f"SELECT {', '.join(shown)}, {technical} FROM ({typed}) AS typed"
 
 
 def mapped_sql(source: Source, table: str, run_date: date) -> str:
