@@ -69,6 +69,7 @@ def test_pieces_make_the_whole(
 )
 @example(body=b"1,2\n\xc3", chunk=1, encodings=["utf-8"])
 @example(body=b"1,\xe2\x82\n3,4\n", chunk=2, encodings=["utf-8"])
+@example(body=b"\x00\x80", chunk=1, encodings=["utf-8"])
 def test_bytes_that_are_no_text_are_told_of_pieces_as_of_the_whole(
     monkeypatch: pytest.MonkeyPatch, body: bytes, chunk: int, encodings: list[str]
 ) -> None:

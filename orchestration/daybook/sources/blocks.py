@@ -160,12 +160,17 @@ def _texts(file: BinaryIO, codec: str, encoding: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(codec)()
     before = 0
     while True:
-        data = file.read(CHUNK)
+        data, state = file.read(CHUNK), decoder.getstate()
         try:
             yield decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             # What the decoder was given: what was left of the pieces before, and this one.
-            place = before + len(data) - len(error.object) + error.start
+            fit = len(data) - len(error.object) + error.start
+            if fit > 0:
+                # What is wrong with the text before comes first, in pieces of any size.
+                decoder.setstate(state)
+                yield decoder.decode(data[:fit])
+            place = before + fit
             file.seek(0)
             line = sum(piece.count(b"\n") for piece in _pieces(file, place)) + 1
             raise _Unfit(line, f"byte 0x{error.object[error.start]:02x} is not {encoding}") from None
