@@ -22,7 +22,6 @@ from daybook.storage import Store, unreadable
 
 PLAIN_READER = 1
 """The protocol version whose tables are their files' rows and nothing else: all that Daybook writes."""
-_A_SCAN: dict[str, int] = {"batch_size": 1 << 14, "batch_readahead": 2, "fragment_readahead": 2}
 
 
 def opened(uri: str, version: Optional[int] = None) -> DeltaTable:
@@ -42,15 +41,7 @@ def open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
         raise unreadable(uri, error) from error
 
 
-class FewAtATime(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
-    """Files of which a scan has few rows in memory at a time: Arrow by itself reads sixteen batches of four files ahead, which
-    whoever sorts or joins them cannot take in anyway."""
-
-    def scanner(self, *given: Any, **options: Any) -> ds.Scanner:
-        return super().scanner(*given, **{**_A_SCAN, **options})
-
-
-class InTurn(ds.FileSystemDataset):  # type: ignore[misc]
+class InTurn(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
     """Files that are read one group of rows after the other, each when it is asked for.
 
     Arrow's own scans go on reading until a gigabyte waits to be taken, whatever they are told of reading ahead.
@@ -81,7 +72,7 @@ class _ScanInTurn:
 
 def in_turn(rows: ds.Dataset) -> ds.Dataset:
     """A table's files for who has little memory."""
-    if not isinstance(rows, FewAtATime):
+    if not isinstance(rows, ds.FileSystemDataset):
         return rows
     return InTurn(list(rows.get_fragments()), rows.schema, rows.format, rows.filesystem)
 
@@ -110,7 +101,7 @@ def dataset_of(delta: DeltaTable) -> ds.Dataset:
         layout.make_fragment(each, filesystem=files, partition_expression=_expression(values, schema))
         for each, values in _files(delta)
     ]
-    return FewAtATime(fragments, schema, layout, files)
+    return ds.FileSystemDataset(fragments, schema, layout, files)
 
 
 def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
@@ -120,11 +111,7 @@ def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
     """
     stored = rows.schema
     wanted = pa.schema([stored.field(each.name) if each.name in stored.names else each for each in schema])
-    if wanted.equals(stored):
-        return rows
-    if isinstance(rows, FewAtATime):
-        return FewAtATime(list(rows.get_fragments()), wanted, rows.format, rows.filesystem)
-    return rows.replace_schema(wanted)
+    return rows if wanted.equals(stored) else rows.replace_schema(wanted)
 
 
 def _files(delta: DeltaTable) -> list[tuple[str, dict[str, object]]]:

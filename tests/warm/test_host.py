@@ -190,13 +190,17 @@ def test_a_cold_job_keeps_open_what_it_is_to_keep_and_is_told_apart_when_killed(
     assert wait_for(job) == -signal.SIGKILL
 
 
+def lacking(package: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have the host find a module of that name first, which ends it while it imports."""
+    (folder / f"{package}.py").write_text(f"raise SystemExit('no {package} today')")
+    monkeypatch.setattr(client, "_package_path", lambda: os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
 @linux
 def test_a_host_that_cannot_start_is_not_tried_again_and_its_last_words_are_told(
     own: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    # A module of that name, found first, ends the host while it imports.
-    (tmp_path / "papermill.py").write_text("raise SystemExit('no papermill today')")
-    monkeypatch.setattr(client, "_package_path", lambda: os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    lacking("papermill", monkeypatch, tmp_path)
     with caplog.at_level(logging.WARNING, "daybook.warm"):
         assert own.run("print('well')") == (0, "well\n")
         assert own.run("print('well')") == (0, "well\n")
@@ -210,8 +214,7 @@ def test_where_the_rest_cannot_be_preloaded_the_job_under_way_goes_on_and_the_ne
     own: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     # What draws is not among what the first job needs.
-    (tmp_path / "matplotlib.py").write_text("raise SystemExit('no matplotlib today')")
-    monkeypatch.setattr(client, "_package_path", lambda: os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    lacking("matplotlib", monkeypatch, tmp_path)
     log = tmp_path / "log" / "host.log"
     until_it_failed = f"""
         import pathlib
