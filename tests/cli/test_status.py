@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Callable
 
@@ -23,10 +23,13 @@ def archive(home: Path) -> Archive:
 
 
 def ran(archive: Archive, day: str, outcome: str = "SUCCEEDED", waiting: tuple[str, ...] = ()) -> None:
-    """A run of a date, whose quality stage published every gold table but those that wait."""
+    """A run of a date, whose quality stage published every gold table but those that wait.
+
+    Its stage ran on the day after, so that runs made within one tick of the clock still come one after the other.
+    """
     run_id = archive.start_run(date.fromisoformat(day), {"env": "local"})
     told = {name: "waiting" if name in waiting else "published" for name in GOLD}
-    began = archive.started(run_id)["started_at"]
+    began = f"{date.fromisoformat(day) + timedelta(days=1)}T02:00:00.000Z"
     quality: dict[str, Any] = {
         "stage": "quality",
         "outcome": outcome,
