@@ -25,7 +25,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from daybook.buckets import delta_options
 from daybook.contracts import LAYERS, Table, load_tables
-from daybook.delta import OpenTables, dataset_of, open_delta, opened, with_columns
+from daybook.delta import OpenTables, dataset_of, files_of, open_delta, opened, with_columns
 from daybook.elapsed import Shares
 from daybook.errors import LakeError
 from daybook.evolution import contract_of, lacking_columns, misfit
@@ -122,8 +122,9 @@ class Lake:
         """
         self.pinned = dict(versions)
 
-    def dataset(self, table: str) -> Optional[pa.dataset.Dataset]:
-        """The table at its pinned or else newest version, noted in ``tables_read``; None where it has never been written.
+    def dataset(self, table: str, landed: Optional[date] = None) -> Optional[pa.dataset.Dataset]:
+        """The table at its pinned or else newest version, noted in ``tables_read``; None where it has never been written. With
+        ``landed``, the files of that ``run_date`` alone, where ``run_date`` divides the table.
 
         A table with a contract, and its candidate, has the contract's columns, whatever it had when that version was written.
         """
@@ -131,9 +132,14 @@ class Lake:
         if delta is None:
             return None
         self.tables_read[table] = int(delta.version())
-        rows = self._tables.dataset(delta.table_uri, delta)
+        rows = self._tables.dataset(delta.table_uri, delta) if landed is None else dataset_of(delta, _landed(delta, landed))
         contract = contract_of(table)
         return rows if contract is None else with_columns(rows, contract.arrow_schema)
+
+    def files(self, table: str, landed: date) -> frozenset[str]:
+        """The files that ``dataset`` reads; none without such a table. Where they are the same, the rows are."""
+        delta = self._open(table)
+        return frozenset() if delta is None else files_of(delta, _landed(delta, landed))
 
     def partitions(self, table: str, column: str = PARTITION) -> list[date]:
         """The dates that a table holds rows for, sorted; from the log alone."""
@@ -348,6 +354,11 @@ class Lake:
         if delta is None and self.development and not own and not table.startswith("candidate."):
             delta = self._tables.get(f"{self.root}/{self._path(table)}", version)
         return delta
+
+
+def _landed(delta: DeltaTable, run_date: date) -> dict[str, object]:
+    """The partition of a date, of a table that has such."""
+    return {PARTITION: run_date} if PARTITION in delta.metadata().partition_columns else {}
 
 
 def unwritten(table: str, uri: str, error: Exception) -> LakeError:

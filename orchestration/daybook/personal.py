@@ -96,14 +96,11 @@ def _files_of(lake: Lake, settings: Settings, source: Source, run_date: date) ->
 
     Of an entity's rows in quarantine those in bronze tell: they are copies of them.
     """
-    found = {}
     others = [name for name in _set_aside(settings) if name not in source.entities]
-    for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in others)):
-        stored = lake.dataset(table)
-        if stored is not None:
-            where = (pc.field(PARTITION) == run_date) if PARTITION in stored.schema.names else None
-            found[table] = frozenset(each.path for each in stored.get_fragments(filter=where))
-    return found
+    return {
+        table: lake.files(table, run_date)
+        for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in others))
+    }
 
 
 def _connect() -> Any:
@@ -174,7 +171,7 @@ def _landed_among(tokens: set[str], settings: Settings, lake: Lake, source: Sour
         return found
     keys = load_keys(settings.pii_key)
     for entity in source.entities:
-        stored = lake.dataset(f"bronze.{entity}")
+        stored = lake.dataset(f"bronze.{entity}", run_date)
         for name, kind in personal_classes(source, entity).items():
             if stored is None or kind != "id" or name not in stored.schema.names:
                 continue
@@ -191,7 +188,7 @@ def _add_stored(
     values: SoughtValues, lake: Lake, table: str, personal: dict[str, str], source: Source, run_date: date
 ) -> set[str]:
     """Take in a date's rows of a table; returns the runs that wrote them."""
-    stored = lake.dataset(table)
+    stored = lake.dataset(table, run_date)
     if stored is None:
         return set()
     names = stored.schema.names

@@ -284,4 +284,5 @@ def _mark(meta: dict[str, object]) -> str:
 
 
 def _holds_objects(folder: Path) -> bool:
-    return any(path.is_file() and not _STAGED.fullmatch(path.name) for path in folder.rglob("*"))
+    # Down the first folders at once: a table's may hold a thousand more.
+    return any(not _STAGED.fullmatch(name) for _, _, files in os.walk(folder) for name in files)

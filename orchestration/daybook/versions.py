@@ -153,7 +153,7 @@ class _Merging:
         """Make the rows the versions that the date brought; of how many keys it has said something newer before."""
         table, names = _versions(self._contract), [*self._schema.names, _WITHDRAWN]
         kept = f"SELECT *, FALSE AS {_WITHDRAWN} FROM {_SCHEMA}.rows"
-        stored = self._lake.dataset(table)
+        stored = self._lake.dataset(table, self._landed_on)
         if stored is not None:
             # Kept under an earlier contract, rows have no value for a column that came later.
             asked = [pa.field(_WITHDRAWN, pa.bool_()), pa.field(PARTITION, pa.date32())]

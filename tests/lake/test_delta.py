@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import daybook.delta
-from daybook.delta import OpenTables, dataset_of
+from daybook.delta import OpenTables, dataset_of, files_of
 
 SCHEMA = pa.schema(
     [("day", pa.date32()), ("shop name", pa.string()), ("amount", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
@@ -85,6 +85,25 @@ def test_files_of_other_partitions_are_never_opened(uri: str) -> None:
     assert dataset.to_table(filter=ds.field("day") == date(2025, 11, 1)).num_rows == 1
     with pytest.raises(FileNotFoundError):
         dataset.to_table()
+
+
+@pytest.mark.parametrize("shop", ["a b", "100%/é"])
+def test_of_a_partition_alone_a_dataset_has_its_rows_and_no_other_files(uri: str, shop: str) -> None:
+    for part in (sales(1, "a b", "1.5", "2"), sales(1, "100%/é", "3"), sales(2, shop, "4"), sales(None, shop, "5")):
+        write_deltalake(uri, part, mode="append", partition_by=["day", "shop name"])
+    delta, only = DeltaTable(uri), {"day": date(2025, 11, 1), "shop name": shop}
+    of_partition, whole = dataset_of(delta, only), dataset_of(delta)
+    assert rows(of_partition) == [each for each in rows(whole) if (each["day"], each["shop name"]) == tuple(only.values())]
+    assert files_of(delta, only) == {each.path for each in of_partition.get_fragments()}
+    assert len(files_of(delta, only)) == 1
+    assert len(files_of(delta, {})) == len(list(whole.get_fragments())) == 4
+
+
+def test_of_a_partition_that_is_not_there_no_rows_are(uri: str) -> None:
+    write_deltalake(uri, sales(1, "a", "1"), partition_by=["day"])
+    delta, only = DeltaTable(uri), {"day": date(2025, 11, 2)}
+    assert dataset_of(delta, only).to_table() == SCHEMA.empty_table()
+    assert files_of(delta, only) == frozenset()
 
 
 # Tables kept open

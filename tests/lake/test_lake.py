@@ -178,6 +178,27 @@ def test_partitions_are_the_dates_with_rows_in_order(lake: Lake) -> None:
     assert lake.partitions("bronze.orders") == [FIRST, SECOND, THIRD]
 
 
+def test_of_a_date_alone_a_table_has_its_rows_and_says_its_files(lake: Lake) -> None:
+    assert (lake.dataset("bronze.orders", FIRST), lake.files("bronze.orders", FIRST)) == (None, frozenset())
+    for day in (FIRST, SECOND):
+        lake.replace_partition("bronze.orders", landed(f"of {day}"), day)
+    found = lake.dataset("bronze.orders", SECOND)
+    assert found is not None
+    assert found.to_table()["value"].to_pylist() == [f"of {SECOND}"]
+    before = lake.files("bronze.orders", SECOND)
+    lake.replace_partition("bronze.orders", landed("another"), FIRST)
+    assert lake.files("bronze.orders", SECOND) == before
+    lake.replace_partition("bronze.orders", landed("another"), SECOND)
+    assert not lake.files("bronze.orders", SECOND) & before
+
+
+def test_a_table_that_dates_do_not_divide_is_read_whole_for_any(lake: Lake) -> None:
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "a", 1)), landed_on=FIRST)
+    found = lake.dataset("silver.products", SECOND)
+    assert found is not None
+    assert found.count_rows() == len(lake.files("silver.products", SECOND)) == 1
+
+
 def test_threads_that_replace_different_dates_of_a_new_table_lose_nothing(root: str) -> None:
     days = [FIRST + timedelta(days=number) for number in range(8)]
     with ThreadPoolExecutor(len(days)) as pool:

@@ -261,8 +261,8 @@ class Interrupted(Lake):
         if self._steps - 1 == self.at_step:
             self.interruption()
 
-    def dataset(self, table: str) -> Any:
-        found = super().dataset(table)
+    def dataset(self, table: str, landed: Optional[date] = None) -> Any:
+        found = super().dataset(table, landed)
         self._step()
         return found
 

@@ -10,10 +10,8 @@ import re
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from daybook.errors import StageError
-from daybook.lake import PARTITION
 from daybook.notebook.approval import decide
 from daybook.notebook.display import Listing
 from daybook.notebook.releases import landed_columns, read_releases, released_rows, released_sql, unless_waived
@@ -244,8 +242,8 @@ def _numbered(stage: Stage, entity: str, released: str) -> str:
 
 def _landed_rows(stage: Stage, entity: str) -> int:
     """How many rows bronze has for the date, as its files' footers say."""
-    landed = stage.lake.dataset(f"bronze.{entity}")
-    return 0 if landed is None else landed.count_rows(filter=ds.field(PARTITION) == stage.run_date)
+    landed = stage.lake.dataset(f"bronze.{entity}", stage.run_date)
+    return 0 if landed is None else landed.count_rows()
 
 
 def _set_aside(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
