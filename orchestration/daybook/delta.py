@@ -116,6 +116,12 @@ def files_of(delta: DeltaTable, only: Mapping[str, object]) -> frozenset[str]:
     return frozenset(_paths(_actions(delta, only)))
 
 
+def values_of(delta: DeltaTable, column: str) -> set[Any]:
+    """The values of a column that the table is partitioned by, of all its files."""
+    actions = _actions(delta, None)
+    return set() if actions is None else set(pc.struct_field(actions.column("partition"), column).unique().to_pylist())
+
+
 def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
     """The rows with the columns of ``schema``, in its order, and no others: null in all rows where none is stored.
 

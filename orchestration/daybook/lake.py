@@ -25,7 +25,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from daybook.buckets import delta_options
 from daybook.contracts import LAYERS, Table, load_tables
-from daybook.delta import OpenTables, dataset_of, files_of, open_delta, opened, with_columns
+from daybook.delta import OpenTables, dataset_of, files_of, open_delta, opened, values_of, with_columns
 from daybook.elapsed import Shares
 from daybook.errors import LakeError
 from daybook.evolution import contract_of, lacking_columns, misfit
@@ -146,7 +146,7 @@ class Lake:
         delta = self._open(table)
         if delta is None:
             return []
-        return sorted({date.fromisoformat(part[column]) for part in delta.partitions()})
+        return sorted(values_of(delta, column))
 
     def replace_partition(self, table: str, rows: Union[pa.Table, Batches], run_date: date) -> None:
         """Make ``rows`` (with column ``run_date``) the only rows of that date, in one commit; new columns are added."""

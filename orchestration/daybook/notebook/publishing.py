@@ -52,7 +52,9 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
             # Computed from all days, so from what a stopped day changed, too: it waits until that day is settled.
             _say_it_waits(stage, contract.full_name, stopped)
             continue
-        rows = stage.engine.arrow(f"SELECT * FROM candidate.{contract.name}").cast(contract.arrow_schema)
+        candidate = stage.lake.dataset(f"candidate.{contract.name}")
+        assert candidate is not None, "open_candidates has found all of them"
+        rows = candidate.to_table().cast(contract.arrow_schema)
         done[contract.full_name] = publish(stage.lake, contract, rows, dates, basis.snapshot)
         stage.engine.refresh(contract.full_name)
     stage.details["publications"] = {name: _what_became_of(done.get(name)) for name in load_tables("gold")}

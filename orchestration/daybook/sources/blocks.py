@@ -215,9 +215,6 @@ class _Quotes:
         self._others = re.compile(rf"[{ends}]{field}")
         self._end = re.compile(rf"[{ends}]")
         self._ends = f"{delimiter}\r\n"
-        self._line = re.compile(r"[\r\n]")
-        # Between quoted fields that is, whose places a NUL takes: what does not begin and end with the end of a field.
-        self._stray = re.compile(rf"\x00[^\x00{ends}]|[^\x00{ends}]\x00")
         # A piece does not end with one of these: what they mean, what follows says.
         self._undecided = f'{delimiter}\r\n"'
         self._held = ""
@@ -262,12 +259,15 @@ class _Quotes:
         """Where to cut a text in which every quote opens or closes a field of one line, or is doubled in one; None for others,
         which take ten times as long to look at."""
         parts = text.split('"')
-        between = "\x00".join(parts[2:-1:2])
         if len(parts) > 1:
             begins = self._ends_at(parts[0][-1:]) or (not self._before and not parts[0])
             if not (len(parts) % 2 and begins and self._ends_at(parts[-1][:1])):
                 return None
-            if self._stray.search(f"\x00{between}\x00") or self._line.search("\x00".join(parts[1::2])):
+            # Between two quoted fields there are ends of fields, and nothing between the quotes that are doubled in one.
+            between = parts[2:-1:2]
+            beside = {part[:1] for part in between} | {part[-1:] for part in between}
+            within = "".join(parts[1::2])
+            if not beside <= {"", *self._ends} or "\n" in within or "\r" in within:
                 return None
         stop = len(text)
         for number in range(len(parts) - 1, -1, -1):
