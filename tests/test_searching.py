@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from daybook.contracts import load_table
 from daybook.lake import Lake
 from daybook.params import Settings, load_settings
 from daybook.personal import RunRedactor
-from daybook.pii.sought import SoughtValues
+from daybook.pii.sought import MANY, SoughtValues
 from daybook.searching import EarlyRedactor
+from daybook.sources import load_source
 
 DAY = date(2025, 11, 30)
 RUN = f"daily-{DAY}-1"
@@ -90,16 +92,66 @@ def test_rows_that_were_put_aside_since_are_known_by_those_in_bronze(settings: S
     assert made == ["validate"]
 
 
-def test_of_landing_files_there_is_no_telling_whether_they_have_changed(settings: Settings, made: list[str]) -> None:
-    begun(settings, "transform")()
-    assert made == ["transform", "transform"]
+def deliver(settings: Settings, *last_names: str) -> None:
+    """Have a file of customers land."""
+    file = Path(settings.landing) / "customers" / DAY.isoformat() / "customers.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = list(load_source("demo").entities["customers"].columns)
+    rows = [",".join(last_name if name == "last_name" else "" for name in names) for last_name in last_names]
+    file.write_text("\n".join([",".join(names), *rows, ""]))
 
 
-def test_ingest_which_brings_the_rows_makes_its_redactor_afterwards(settings: Settings, made: list[str]) -> None:
+def test_in_ingest_the_files_are_read_while_it_reads_them(settings: Settings, made: list[str]) -> None:
+    deliver(settings, "Kanarie", "Spatzig")
     redactor_now = begun(settings, "ingest")
-    assert made == []
-    redactor_now()
+    land(settings, "bronze.customers", "Kanarie")
+    assert redactor_now().text("Kanarie, Spatzig") == "[redacted:last_name], [redacted:last_name]"
     assert made == ["ingest"]
+
+
+@pytest.mark.parametrize("many", [0, MANY])
+def test_what_ingest_has_brought_that_the_files_did_not_have_is_known_too(
+    settings: Settings, made: list[str], monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(personal, "SoughtValues", partial(SoughtValues, many=many))
+    deliver(settings, "Kanarie")
+    redactor_now = begun(settings, "ingest")
+    land(settings, "bronze.customers", "Spätling")
+    assert redactor_now().text("Kanarie, Spätling") == "[redacted:last_name], [redacted:last_name]"
+    assert made == ["ingest", "ingest"]
+
+
+def test_a_value_of_another_column_is_not_known_for_this_one(settings: Settings, made: list[str]) -> None:
+    deliver(settings, "Kanarie")
+    redactor_now = begun(settings, "ingest")
+    rows = pa.table({"street": ["Kanarie"], "_run_id": [RUN]})
+    Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
+    redactor_now()
+    assert made == ["ingest", "ingest"]
+
+
+def test_of_rows_that_could_not_be_split_nothing_is_said_beforehand(settings: Settings, made: list[str]) -> None:
+    deliver(settings, "Kanarie")
+    redactor_now = begun(settings, "ingest")
+    rows = pa.table({"last_name": [""], "_raw": ["C-1,Spatzig"], "_run_id": [RUN]})
+    Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
+    assert redactor_now().text("It is Spatzig") == "It is [redacted:_raw]"
+    assert made == ["ingest", "ingest"]
+
+
+@pytest.mark.parametrize("stage", ["ingest", "transform"])
+def test_landing_files_that_have_changed_since_are_read_again(settings: Settings, made: list[str], stage: str) -> None:
+    deliver(settings, "Kanarie")
+    redactor_now = begun(settings, stage)
+    deliver(settings, "Kanarie", "Spätling")
+    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert made == [stage, stage]
+
+
+def test_a_landing_that_cannot_be_looked_at_tells_nothing(settings: Settings, made: list[str]) -> None:
+    Path(settings.landing).rmdir()
+    begun(settings, "ingest")()
+    assert made == ["ingest", "ingest"]
 
 
 def test_what_keeps_it_from_being_made_is_told_when_it_is_wanted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from daybook.pii import load_keys, pseudonym
 from daybook.pii.redaction import Known, Redactor
 from daybook.pii.sought import SoughtValues
 from daybook.sources import Source, load_source, open_landing
-from daybook.sources.files import find_files, read_blocks
+from daybook.sources.files import Marks, find_files, mark_files, read_blocks
 from daybook.stages import STAGES, run_date_of
 from daybook.storage import Store
 
@@ -59,7 +59,7 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     another run's. Raises whatever keeps the values from being read: then nothing can be said to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
-    files = _files_of(lake, settings, source, run_date)
+    files, marks = _files_of(lake, settings, source, run_date), _landing_marks(settings, source, run_date)
     values = SoughtValues(_connect)
     runs: set[str] = set()
     for entity in source.entities:
@@ -80,8 +80,12 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
         return merged | _landed_among(set(tokens) - merged, settings, lake, source, run_date)
 
     def is_current() -> bool:
-        # Of landing files there is no telling.
-        return not landed and _files_of(lake, settings, source, run_date) == files
+        if landed and (marks is None or _landing_marks(settings, source, run_date) != marks):
+            return False
+        return all(
+            now == files.get(table) or _are_known(values, lake, table, source, run_date)
+            for table, now in _files_of(lake, settings, source, run_date).items()
+        )
 
     return RunRedactor(values, ordinary, known, is_current)
 
@@ -101,6 +105,16 @@ def _files_of(lake: Lake, settings: Settings, source: Source, run_date: date) ->
         table: lake.files(table, run_date)
         for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in others))
     }
+
+
+def _landing_marks(settings: Settings, source: Source, run_date: date) -> Optional[dict[str, Marks]]:
+    """The date's landing files with personal columns as they are now; None where there is no telling."""
+    entities = {name: entity for name, entity in source.entities.items() if personal_classes(source, name)}
+    try:
+        store = open_landing(settings.landing)
+        return {name: mark_files(store, entity, run_date) for name, entity in entities.items()}
+    except LandingError:
+        return None
 
 
 def _connect() -> Any:
@@ -207,6 +221,24 @@ def _add_stored(
         _add_unsplit(values, _UNSPLIT, few[_UNSPLIT], delimiter or source.delimiter, among)
     _add_repairs(values, few.get("repairs", ()), personal)
     return few.get("_run_id", set())
+
+
+def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run_date: date) -> bool:
+    """Whether a date's rows of a table bring no value that was not taken in before, as ingest's do not: they are its files'.
+
+    Of fields of rows that could not be split, and of what people wrote, it is not said.
+    """
+    stored, entity = lake.dataset(table, run_date), table.split(".")[1]
+    if stored is None:
+        return True
+    personal = personal_classes(source, entity) if entity in source.entities else {}
+    names = [name for name in stored.schema.names if name in personal]
+    unsaid = [name for name in stored.schema.names if name in (_UNSPLIT, "repairs")]
+    return all(
+        not any(any(batch.column(name).to_pylist()) for name in unsaid)
+        and all(values.holds(name, personal[name], batch.column(name)) for name in names)
+        for batch in stored.to_batches(columns=[*names, *unsaid], **_A_FEW_AT_A_TIME)
+    )
 
 
 def _add_unsplit(

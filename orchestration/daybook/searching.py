@@ -17,7 +17,6 @@ from nbformat import NotebookNode
 
 from daybook.params import Settings
 from daybook.pii.redaction import texts_in
-from daybook.stages import STAGES
 
 if TYPE_CHECKING:  # What reads tables takes half a second to import: in the thread, too.
     from daybook.personal import RunRedactor
@@ -61,9 +60,6 @@ class EarlyRedactor:
     def _work(self) -> None:
         from daybook.personal import redactor_for
 
-        # Ingest itself brings the rows that are to be known.
-        if self._stage == STAGES[0]:
-            return
         # Both are tried again when they are wanted: what is wrong then is told.
         with suppress(Exception):
             self._early = redactor_for(self._settings, self._run_id, stage=self._stage)

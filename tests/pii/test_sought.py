@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from daybook.pii.keys import ERASED
 from daybook.pii.redaction import Redactor
-from daybook.pii.sought import SoughtValues
+from daybook.pii.sought import MANY, SoughtValues
 from daybook.pii.values import PersonalValues, forms_of
 
 WORDS = [
@@ -147,3 +148,15 @@ def test_a_record_is_looked_up_at_once() -> None:
     clean = Redactor(sought).tree(record)
     assert clean == {"a": ["[redacted:name]", {"[redacted:name]": "[redacted:name]"}], "b": 12345, "c": "of Kan…"}
     assert counted.asked == 1
+
+
+@pytest.mark.parametrize("many", [0, MANY])
+def test_a_columns_values_are_held_that_came_in_under_it(many: int) -> None:
+    values = SoughtValues(duckdb.connect, many=many)
+    values.add("name", "name", ["Kanarie", "Spatz", None])
+    values.add("street", "address", ["Am Käfig 7"])
+    assert values.holds("name", "name", pa.array(["Spatz", None, f"{ERASED}0", "Kanarie", "Spatz"], pa.string()))
+    assert not values.holds("name", "name", pa.array(["Spatz", "Meise"], pa.string()))
+    assert not values.holds("name", "name", pa.array(["Am Käfig 7"], pa.string()))
+    assert values.holds("phone", "phone", pa.array([None], pa.string()))
+    assert not values.holds("phone", "phone", pa.array(["123"], pa.string()))

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Any, Optional
+from typing import Any, Optional, cast
+
+import pyarrow.dataset as ds
 
 from daybook.contracts import load_tables
 from daybook.errors import StageError
@@ -52,8 +54,8 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
             # Computed from all days, so from what a stopped day changed, too: it waits until that day is settled.
             _say_it_waits(stage, contract.full_name, stopped)
             continue
-        candidate = stage.lake.dataset(f"candidate.{contract.name}")
-        assert candidate is not None, "open_candidates has found all of them"
+        # It is there: else its version would not be among those that were opened.
+        candidate = cast(ds.Dataset, stage.lake.dataset(f"candidate.{contract.name}"))
         rows = candidate.to_table().cast(contract.arrow_schema)
         done[contract.full_name] = publish(stage.lake, contract, rows, dates, basis.snapshot)
         stage.engine.refresh(contract.full_name)

@@ -91,6 +91,9 @@ WHERE length(digits) >= {TAIL}
 """
 
 
+_IS_SOUGHT = f"value IS NOT NULL AND NOT starts_with(value, '{ERASED}')"
+
+
 def _cut_sql(table: str, column: str) -> str:
     """SQL for the values of which a column of ``forms`` begins like one of a table's texts: the first of each, with ties."""
     return f"""
@@ -157,6 +160,21 @@ class SoughtValues:
         else:
             self._store(pa.table({"rank": pa.array([rank] * len(distinct), pa.int32()), "value": distinct}))
 
+    def holds(self, column: str, kind: str, array: pa.Array) -> bool:
+        """Whether a column's values have all been taken in before."""
+        distinct = array.unique()
+        if self._database is None:
+            return all(
+                (column, text) in self._few for text in distinct.to_pylist() if text is not None and not text.startswith(ERASED)
+            )
+        ranks = [-1, *(rank for rank, each in enumerate(self._columns) if each == (column, kind))]
+        mine = f"SELECT value FROM landed WHERE rank IN ({', '.join(map(str, ranks))})"
+        self._database.register("_rows", pa.table({"value": distinct}))
+        asked = f"SELECT count(*) FROM _rows WHERE {_IS_SOUGHT} AND value NOT IN ({mine})"
+        (others,) = self._database.execute(asked).fetchall()[0]
+        self._database.unregister("_rows")
+        return not others
+
     def _take(self, rank: int, texts: list[Optional[str]]) -> None:
         column, kind = self._columns[rank]
         for text in texts:
@@ -176,7 +194,7 @@ class SoughtValues:
         # Whatever was asked before was asked of other values.
         self._asked = Traces(set(), set(), set(), set())
         self._expected.clear()
-        self._insert("landed", rows, f"WHERE value IS NOT NULL AND NOT starts_with(value, '{ERASED}')")
+        self._insert("landed", rows, f"WHERE {_IS_SOUGHT}")
 
     def _insert(self, table: str, rows: pa.Table, where: str = "") -> None:
         self._database.register("_rows", rows)
