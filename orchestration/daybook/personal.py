@@ -235,7 +235,7 @@ def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run
     names = [name for name in stored.schema.names if name in personal]
     unsaid = [name for name in stored.schema.names if name in (_UNSPLIT, "repairs")]
     return all(
-        not any(any(batch.column(name).to_pylist()) for name in unsaid)
+        not any(any(batch.column(name).unique().to_pylist()) for name in unsaid)
         and all(values.holds(name, personal[name], batch.column(name)) for name in names)
         for batch in stored.to_batches(columns=[*names, *unsaid], **_A_FEW_AT_A_TIME)
     )
