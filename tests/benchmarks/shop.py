@@ -121,9 +121,11 @@ class Home:
         return self
 
     def copy(self, place: Path) -> Home:
-        """The same once more, elsewhere."""
+        """The same once more, elsewhere. Of a table's files, which are written once, it has the same and not a copy."""
         shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(self.place, place, ignore=shutil.ignore_patterns("scratch", "out"))
+        shutil.copytree(self.place, place, ignore=shutil.ignore_patterns("scratch", "out", "lake"))
+        if self.lake.exists():
+            shutil.copytree(self.lake, place / "lake", copy_function=os.link)
         return Home(place, self.landing)
 
     def arguments(self, run_date: str) -> dict[str, str]:
