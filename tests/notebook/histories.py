@@ -132,8 +132,8 @@ class HeldLake(Lake):
         super().__init__(root, run_id=run.run_id)
         self._run = run
 
-    def dataset(self, table: str) -> Any:
-        found = super().dataset(table)
+    def dataset(self, table: str, landed: Optional[date] = None) -> Any:
+        found = super().dataset(table, landed)
         self._run.step()
         return found
 
