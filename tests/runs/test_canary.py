@@ -270,6 +270,9 @@ def test_the_search_finds_the_canary_where_it_was_not_taken_out(week: Week, monk
         def text(self, text: str, *, exactly: bool = False) -> str:
             return text
 
+        def is_current(self) -> bool:
+            return True
+
     monkeypatch.setattr("daybook.personal.redactor_for", lambda *_, **__: Blind())
     place = week.home.parent / "unsearched"
     monkeypatch.setenv("DAYBOOK_HOME", str(place))
