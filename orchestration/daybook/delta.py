@@ -98,7 +98,7 @@ def dataset_of(delta: DeltaTable, only: Optional[Mapping[str, object]] = None) -
     files = pa.fs.SubTreeFileSystem(path, filesystem)
     if delta.protocol().min_reader_version > PLAIN_READER:
         rows = delta.to_pyarrow_dataset(filesystem=files)
-        return rows if only is None else rows.filter(_all_hold(ds.field(name) == value for name, value in only.items()))
+        return rows.filter(_all_hold(ds.field(name) == value for name, value in only.items())) if only else rows
     schema = pa.schema(delta.schema().to_arrow())
     # What a bucket's files have is asked for at once, and then stays until the file is read to its end.
     options = ds.ParquetFragmentScanOptions(pre_buffer=is_bucket(delta.table_uri))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Optional
@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import daybook.delta
-from daybook.delta import OpenTables, dataset_of, files_of
+from daybook.delta import PLAIN_READER, OpenTables, dataset_of, files_of
 
 SCHEMA = pa.schema(
     [("day", pa.date32()), ("shop name", pa.string()), ("amount", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
@@ -97,6 +97,19 @@ def test_of_a_partition_alone_a_dataset_has_its_rows_and_no_other_files(uri: str
     assert files_of(delta, only) == {each.path for each in of_partition.get_fragments()}
     assert len(files_of(delta, only)) == 1
     assert len(files_of(delta, {})) == len(list(whole.get_fragments())) == 4
+
+
+def test_a_table_of_a_newer_protocol_is_read_by_partition_as_by_its_own_reader(uri: str) -> None:
+    # A moment without a zone needs a reader of version 3.
+    schema = pa.schema([("day", pa.date32()), ("at", pa.timestamp("us"))])
+    for day in (1, 2):
+        part = pa.table({"day": [date(2025, 11, day)], "at": [datetime(2025, 11, day)]}, schema=schema)
+        write_deltalake(uri, part, mode="append", partition_by=["day"])
+    delta, only = DeltaTable(uri), {"day": date(2025, 11, 1)}
+    assert delta.protocol().min_reader_version > PLAIN_READER
+    assert dataset_of(delta, only).to_table()["at"].to_pylist() == [datetime(2025, 11, 1)]
+    assert dataset_of(delta, {}).count_rows() == dataset_of(delta).count_rows() == 2
+    assert len(files_of(delta, only)) == 1
 
 
 def test_of_a_partition_that_is_not_there_no_rows_are(uri: str) -> None:
