@@ -46,29 +46,32 @@ def run(bench: Bench) -> Result:
         have = int((grown.place / "days").read_text())
     else:
         grown.make()
-    points, measured = [], []
+    counts = [each for each in EARLIER if each <= (bench.days or EARLIER[-1])]
+    snapshots = {}
+    for count in counts:
+        snapshots[count] = Home(place / f"days-{count}", bench.demo)
+        if not snapshots[count].place.exists():
+            if have > count:
+                raise RuntimeError(f"{grown.place} holds {have} days already; remove {place} and begin again.")
+            for back in range(have + 1, count + 1):
+                add_day(grown.lake, rows, back)
+                (grown.place / "days").write_text(str(back))
+            have = count
+            grown.copy(snapshots[count].place)
+    answers: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
+    measured = []
     with systems.workers(grown, "daybook") as warm:
         warm["daybook"].day(Home(place / "warm-up", bench.demo).make(), day)
-        for count in [each for each in EARLIER if each <= (bench.days or EARLIER[-1])]:
-            snapshot = Home(place / f"days-{count}", bench.demo)
-            if not snapshot.place.exists():
-                if have > count:
-                    raise RuntimeError(f"{grown.place} holds {have} days already; remove {place} and begin again.")
-                for back in range(have + 1, count + 1):
-                    add_day(grown.lake, rows, back)
-                    (grown.place / "days").write_text(str(back))
-                have = count
-                grown.copy(snapshot.place)
-            answers = []
-            for number in range(bench.repeats):
+        for number in range(bench.repeats):
+            for count, snapshot in snapshots.items():
                 # Each in a place of its own, removed in the end: a file system is slow to make files where it has just removed
                 # ten thousands.
                 measured.append(place / f"measured-{count}-{number}")
-                answers.append(warm["daybook"].day(snapshot.copy(measured[-1]), day))
-                bench.say(f"{count} days before: {answers[-1]['seconds']:.2f} s")
-            points.append({"days": count, "files": _files(snapshot.lake), **summed(answers)})
+                answers[count].append(warm["daybook"].day(snapshot.copy(measured[-1]), day))
+                bench.say(f"{number + 1}/{bench.repeats} {count} days before: {answers[count][-1]['seconds']:.2f} s")
     for each in measured:
         shutil.rmtree(each)
+    points = [{"days": count, "files": _files(snapshots[count].lake), **summed(answers[count])} for count in counts]
     return {"repeats": bench.repeats, "points": points}
 
 
@@ -153,4 +156,4 @@ def tables(result: Result) -> list[Table]:
         [f"{each['days']:,}", f"{each['files']:,}", seconds(each["seconds"]), ratio(each["seconds"], least)] for each in points
     ]
     columns = ["days before it", "data files", "median", f"÷ that of {points[0]['days']}"]
-    return [Table("A day in a growing lake", columns, rows, f"Daybook, warm; medians of {result['repeats']}.")]
+    return [Table("A day in a growing lake", columns, rows, f"Daybook, warm; medians of {result['repeats']} in turn.")]
