@@ -92,13 +92,13 @@ def test_rows_that_were_put_aside_since_are_known_by_those_in_bronze(settings: S
     assert made == ["validate"]
 
 
-def deliver(settings: Settings, *last_names: str) -> None:
-    """Have a file of customers land."""
+def deliver(settings: Settings, *last_names: str, broken: str = "") -> None:
+    """Have a file of customers land, with a row of too few fields."""
     file = Path(settings.landing) / "customers" / DAY.isoformat() / "customers.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     names = list(load_source("demo").entities["customers"].columns)
     rows = [",".join(last_name if name == "last_name" else "" for name in names) for last_name in last_names]
-    file.write_text("\n".join([",".join(names), *rows, ""]))
+    file.write_text("\n".join([",".join(names), *rows, *filter(None, [broken]), ""]))
 
 
 def test_in_ingest_the_files_are_read_while_it_reads_them(settings: Settings, made: list[str]) -> None:
@@ -130,13 +130,16 @@ def test_a_value_of_another_column_is_not_known_for_this_one(settings: Settings,
     assert made == ["ingest", "ingest"]
 
 
-def test_of_rows_that_could_not_be_split_nothing_is_said_beforehand(settings: Settings, made: list[str]) -> None:
-    deliver(settings, "Kanarie")
+@pytest.mark.parametrize(("raw", "times"), [("C-K4N5,Ottokar,Spatzig", 1), ("C-K4N6,Meiselinde,Spatzig", 2)])
+def test_rows_that_could_not_be_split_are_known_where_the_files_had_their_fields(
+    settings: Settings, made: list[str], raw: str, times: int
+) -> None:
+    deliver(settings, "Kanarie", broken="C-K4N5,Ottokar,Spatzig")
     redactor_now = begun(settings, "ingest")
-    rows = pa.table({"last_name": [""], "_raw": ["C-1,Spatzig"], "_run_id": [RUN]})
+    rows = pa.table({"last_name": ["Kanarie"], "_raw": [raw], "_run_id": [RUN]})
     Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
-    assert redactor_now().text("It is Spatzig") == "It is [redacted:_raw]"
-    assert made == ["ingest", "ingest"]
+    assert redactor_now().text(raw) == "[redacted:_raw],[redacted:_raw],[redacted:_raw]"
+    assert made == ["ingest"] * times
 
 
 @pytest.mark.parametrize("stage", ["ingest", "transform"])

@@ -215,41 +215,46 @@ def _add_stored(
         for name, texts in few.items():
             texts.update(text for text in batch.column(name).unique().to_pylist() if text)
     if personal and few.get(_UNSPLIT):
-        entity = table.split(".")[1]
-        delimiter = source.entities[entity].delimiter if entity in source.entities else None
-        among = partial(_plain_among, stored, personal=personal, where=where)
-        _add_unsplit(values, _UNSPLIT, few[_UNSPLIT], delimiter or source.delimiter, among)
+        values.add(_UNSPLIT, "unsplit", _stored_unsplit(stored, few[_UNSPLIT], table, personal, source, where))
     _add_repairs(values, few.get("repairs", ()), personal)
     return few.get("_run_id", set())
 
 
 def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run_date: date) -> bool:
     """Whether a date's rows of a table bring no value that was not taken in before, as ingest's do not: they are its files'.
-
-    Of fields of rows that could not be split, and of what people wrote, it is not said.
-    """
+    Of what people wrote that is not said."""
     stored, entity = lake.dataset(table, run_date), table.split(".")[1]
     if stored is None:
         return True
     personal = personal_classes(source, entity) if entity in source.entities else {}
-    names = [name for name in stored.schema.names if name in personal]
-    unsaid = [name for name in stored.schema.names if name in (_UNSPLIT, "repairs")]
-    return all(
-        not any(any(batch.column(name).unique().to_pylist()) for name in unsaid)
-        and all(values.holds(name, personal[name], batch.column(name)) for name in names)
-        for batch in stored.to_batches(columns=[*names, *unsaid], **_A_FEW_AT_A_TIME)
-    )
+    names = stored.schema.names
+    columns = [name for name in names if name in personal]
+    raw: set[str] = set()
+    for batch in stored.to_batches(columns=[*columns, *({_UNSPLIT, "repairs"} & set(names))], **_A_FEW_AT_A_TIME):
+        if "repairs" in names and any(batch.column("repairs").to_pylist()):
+            return False
+        if not all(values.holds(name, personal[name], batch.column(name)) for name in columns):
+            return False
+        if _UNSPLIT in names:
+            raw.update(text for text in batch.column(_UNSPLIT).unique().to_pylist() if text)
+    unsplit = _stored_unsplit(stored, raw, table, personal, source, None) if personal and raw else []
+    return values.holds(_UNSPLIT, "unsplit", pa.array(unsplit, pa.string()))
 
 
-def _add_unsplit(
-    values: SoughtValues, column: str, raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]
-) -> None:
-    """Take in the fields of rows that could not be split, without what the entity's columns hold that are not personal: a city
-    in a broken row is no name."""
+def _stored_unsplit(
+    stored: ds.Dataset, raw: set[str], table: str, personal: dict[str, str], source: Source, where: Optional[pc.Expression]
+) -> list[str]:
+    entity = table.split(".")[1]
+    delimiter = source.entities[entity].delimiter if entity in source.entities else None
+    return _unsplit(raw, delimiter or source.delimiter, partial(_plain_among, stored, personal=personal, where=where))
+
+
+def _unsplit(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]) -> list[str]:
+    """The fields of rows that could not be split, without what the entity's columns hold that are not personal: a city in a
+    broken row is no name."""
     fields = list(_fields(raw, delimiter))
-    if fields:
-        plain = plain_among(fields)
-        values.add(column, "unsplit", (field for field in fields if field not in plain))
+    plain = plain_among(fields) if fields else set()
+    return [field for field in fields if field not in plain]
 
 
 def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str], where: Optional[pc.Expression]) -> set[str]:
@@ -283,7 +288,7 @@ def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity
         if raw:
             delimiter = source.entities[entity].delimiter or source.delimiter
             blocks = read_blocks(store, source, entity, run_date, [])
-            _add_unsplit(values, _UNSPLIT, raw, delimiter, lambda fields: _plain_in_blocks(blocks, fields, personal))
+            values.add(_UNSPLIT, "unsplit", _unsplit(raw, delimiter, lambda fields: _plain_in_blocks(blocks, fields, personal)))
     except LandingError:
         for key in find_files(store, source.entities[entity], run_date):
             _add_broken(values, store, key, source, entity)
