@@ -10,12 +10,14 @@ import subprocess
 import sys
 from datetime import date, datetime, timezone
 from pathlib import Path
+from threading import Event
 from typing import Any, Callable
 
 import nbformat
 import pytest
 from nbformat.v4 import new_output
 
+from daybook import personal
 from daybook.archive import Archive, parse_moment
 from daybook.attempts import close_abandoned
 from daybook.errors import NotebookError, ParamsError, StorageError, UsageError
@@ -156,6 +158,30 @@ def test_what_an_attempt_leaves_is_searched_and_what_was_taken_out_is_counted(
     assert "zoe@" not in archived
     assert record["redactions"] == {"customer_id": 2, "email": 2, "first_name": 2, "last_name": 2, "postal_code": 2}
     assert "'[redacted:first_name]', '[redacted:last_name]', '[redacted:email]'" in capsys.readouterr().err
+
+
+def test_the_environment_is_left_alone_while_another_thread_opens_tables(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """delta-rs reads it then, and C lets nobody read what another thread changes: the process would be gone now and then."""
+    executing, same = Event(), []
+    make = personal.redactor_for
+
+    def noting(*given: Any, **named: Any) -> Any:
+        before = dict(os.environ)
+        assert executing.wait(60)
+        same.append(dict(os.environ) == before)
+        return make(*given, **named)
+
+    def execute(*_: Any, **__: Any) -> None:
+        executing.set()
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr("daybook.personal.redactor_for", noting)
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    before = dict(os.environ)
+    record = run_stage("transform", env="local", run_date="2025-11-30", run_id=RUN)
+    assert "enough" in record["failure"]["message"]
+    assert same[0]
+    assert dict(os.environ) == before
 
 
 def test_where_the_search_fails_only_the_record_is_archived_and_without_text(

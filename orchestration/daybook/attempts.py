@@ -21,7 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from daybook.archive import Archive, Record, moment, parse_moment
 from daybook.elapsed import end_of
-from daybook.kernel import home_of_its_own, kernel_options, printed_in, remove_scratch
+from daybook.kernel import kernel_options, printed_in, remove_scratch
 from daybook.parameters import notebook_path
 from daybook.params import Settings
 from daybook.phases import Phases
@@ -92,10 +92,10 @@ class Attempt:
         self.failure: Optional[dict[str, Any]] = None
 
     def execute(self, path: Path, scratch: Path, parameters: dict[str, Any]) -> NotebookNode:
-        """Run the notebook on scratch; what went wrong is left in ``failure``."""
+        """Run the notebook on scratch, in the environment as it is; what went wrong is left in ``failure``."""
         output = scratch / "executed.ipynb"
         try:
-            with home_of_its_own(scratch), kernel_options(scratch) as options:
+            with kernel_options(scratch) as options:
                 papermill.execute_notebook(
                     str(path),
                     str(output),

@@ -15,7 +15,7 @@ from daybook.archive import Archive, Record, now
 from daybook.attempts import Attempt, archive_attempt, close_abandoned, read_notebook
 from daybook.elapsed import reading
 from daybook.errors import UsageError
-from daybook.kernel import printed_in, printing_to, remove_scratch
+from daybook.kernel import home_of_its_own, printed_in, printing_to, remove_scratch
 from daybook.parameters import check_parameters, notebook_path
 from daybook.params import load_settings, parse_run_date
 from daybook.phases import Phases
@@ -70,7 +70,9 @@ def run_stage(
         facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
         # Where not even that can be written nothing is started: every change to a table has at least a claim on record.
         number = archive.claim_attempt(run_id, stage, facts)
-        with EarlyRedactor(settings, run_id, stage) as redactor_now:
+        # The environment changes while no other thread is there: delta-rs reads it as it opens a table, and C lets nobody read
+        # what another thread changes.
+        with home_of_its_own(scratch), EarlyRedactor(settings, run_id, stage) as redactor_now:
             phases.end("claim")
             redactor_now.expect(source.cells)
             claim = {**facts, "started_at": now(), "clock": reading()}

@@ -38,6 +38,7 @@ class EarlyRedactor:
     def __exit__(self, *_: object) -> None:
         # Else the thread would wait for more, and the process for the thread.
         self._coming.put(None)
+        self._thread.join()
 
     def expect(self, cells: Iterable[NotebookNode]) -> None:
         """Cells of the stage's notebook, whose text is to be searched."""
