@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -247,3 +251,17 @@ def test_an_address_is_told_without_what_it_may_carry(project):
         load_settings("local", {"openlineage_url": "https://me:hunter2@host/a?token=hunter2"})
     assert "openlineage_url" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "meant"), [("mine", "mine"), ("", None), (None, None)])
+def test_a_home_given_from_here_is_the_same_for_processes_in_other_folders(
+    tmp_path: Path, given: Optional[str], meant: Optional[str]
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("DAYBOOK_HOME", "DAYBOOK_PROJECT")}
+    if given is not None:
+        environment["DAYBOOK_HOME"] = given
+    code = "import daybook, os; print(os.environ.get('DAYBOOK_HOME'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(meant and tmp_path / meant)
