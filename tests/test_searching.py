@@ -54,9 +54,7 @@ def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
 def begun(settings: Settings, stage: str) -> EarlyRedactor:
     """One whose early redactor is made."""
     with EarlyRedactor(settings, RUN, stage) as redactor_now:
-        pass
-    redactor_now._thread.join()
-    return redactor_now
+        return redactor_now
 
 
 def test_where_nothing_has_changed_the_early_one_is_used(settings: Settings, made: list[str]) -> None:
@@ -128,6 +126,15 @@ def test_a_value_of_another_column_is_not_known_for_this_one(settings: Settings,
     Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
     redactor_now()
     assert made == ["ingest", "ingest"]
+
+
+def test_a_table_of_no_entity_may_hold_any_ones_values(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    land(settings, "quarantine.former", "Spatzig")
+    redactor_now = begun(settings, "validate")
+    land(settings, "quarantine.former", "Spätling")
+    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert made == ["validate", "validate"]
 
 
 @pytest.mark.parametrize(("raw", "times"), [("C-K4N5,Ottokar,Spatzig", 1), ("C-K4N6,Meiselinde,Spatzig", 2)])

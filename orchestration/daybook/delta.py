@@ -83,7 +83,7 @@ def in_turn(rows: ds.Dataset) -> ds.Dataset:
 
 def dataset_of(delta: DeltaTable, only: Optional[Mapping[str, object]] = None) -> ds.Dataset:
     """The table's files through Arrow's own filesystem, with each file's partition, so that others are never opened; with
-    ``only``, a value by column, the files of that partition alone, which costs the same however many there are.
+    ``only``, a value by column, the files of that partition alone, without a fragment for any other.
 
     deltalake's filesystem calls back into Python from Arrow's reading threads, and those abort the process (exit code 134,
     a quarter of all tries here) when they are still about at the interpreter's end. Its fragments also carry each column's

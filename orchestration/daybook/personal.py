@@ -26,7 +26,7 @@ import pyarrow.dataset as ds
 from daybook.archive import Archive
 from daybook.contracts import LAYERS, load_tables
 from daybook.errors import LandingError
-from daybook.lake import PARTITION, Lake
+from daybook.lake import Lake
 from daybook.params import Settings, project_root
 from daybook.pii import load_keys, pseudonym
 from daybook.pii.redaction import Known, Redactor
@@ -63,15 +63,13 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     values = SoughtValues(_connect)
     runs: set[str] = set()
     for entity in source.entities:
-        runs |= _add_stored(values, lake, f"bronze.{entity}", personal_classes(source, entity), source, run_date)
+        runs |= _add_stored(values, lake, f"bronze.{entity}", source, run_date)
     landed = stage == STAGES[0] or run_id not in runs
     if landed:
         for entity in source.entities:
             _add_landed(values, settings, source, entity, run_date)
-    everyones = {name: kind for entity in source.entities for name, kind in personal_classes(source, entity).items()}
     for name in _set_aside(settings):
-        personal = personal_classes(source, name) if name in source.entities else everyones
-        _add_stored(values, lake, f"quarantine.{name}", personal, source, run_date)
+        _add_stored(values, lake, f"quarantine.{name}", source, run_date)
     values.arrange()
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
 
@@ -189,7 +187,7 @@ def _landed_among(tokens: set[str], settings: Settings, lake: Lake, source: Sour
         for name, kind in personal_classes(source, entity).items():
             if stored is None or kind != "id" or name not in stored.schema.names:
                 continue
-            for array in _arrays(stored, name, pc.field(PARTITION) == run_date):
+            for array in _arrays(stored, name, None):
                 for text in array.unique().to_pylist():
                     forms = {text.strip(), re.sub(r"\.0$", "", text.strip())} if text else set()
                     found.update(tokens.intersection(pseudonym(keys, form) for form in forms))
@@ -198,24 +196,29 @@ def _landed_among(tokens: set[str], settings: Settings, lake: Lake, source: Sour
     return found
 
 
-def _add_stored(
-    values: SoughtValues, lake: Lake, table: str, personal: dict[str, str], source: Source, run_date: date
-) -> set[str]:
+def _personal_in(source: Source, table: str) -> dict[str, str]:
+    """The personal columns of a table of bronze or quarantine: where it is no entity's, whatever any entity has."""
+    entity = table.split(".")[1]
+    if entity in source.entities:
+        return personal_classes(source, entity)
+    return {name: kind for each in source.entities for name, kind in personal_classes(source, each).items()}
+
+
+def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, run_date: date) -> set[str]:
     """Take in a date's rows of a table; returns the runs that wrote them."""
     stored = lake.dataset(table, run_date)
     if stored is None:
         return set()
-    names = stored.schema.names
-    where = (pc.field(PARTITION) == run_date) if PARTITION in names else None
+    names, personal = stored.schema.names, _personal_in(source, table)
     ranks = {name: values.begin(name, personal[name]) for name in names if name in personal}
     few: dict[str, set[str]] = {name: set() for name in names if name in (_UNSPLIT, "repairs", "_run_id")}
-    for batch in stored.to_batches(columns=[*ranks, *few], filter=where, **_A_FEW_AT_A_TIME):
+    for batch in stored.to_batches(columns=[*ranks, *few], **_A_FEW_AT_A_TIME):
         for name, rank in ranks.items():
             values.add_array(rank, batch.column(name))
         for name, texts in few.items():
             texts.update(text for text in batch.column(name).unique().to_pylist() if text)
     if personal and few.get(_UNSPLIT):
-        values.add(_UNSPLIT, "unsplit", _stored_unsplit(stored, few[_UNSPLIT], table, personal, source, where))
+        values.add(_UNSPLIT, "unsplit", _stored_unsplit(stored, few[_UNSPLIT], table, source))
     _add_repairs(values, few.get("repairs", ()), personal)
     return few.get("_run_id", set())
 
@@ -223,11 +226,10 @@ def _add_stored(
 def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run_date: date) -> bool:
     """Whether a date's rows of a table bring no value that was not taken in before, as ingest's do not: they are its files'.
     Of what people wrote that is not said."""
-    stored, entity = lake.dataset(table, run_date), table.split(".")[1]
+    stored = lake.dataset(table, run_date)
     if stored is None:
         return True
-    personal = personal_classes(source, entity) if entity in source.entities else {}
-    names = stored.schema.names
+    names, personal = stored.schema.names, _personal_in(source, table)
     columns = [name for name in names if name in personal]
     raw: set[str] = set()
     for batch in stored.to_batches(columns=[*columns, *({_UNSPLIT, "repairs"} & set(names))], **_A_FEW_AT_A_TIME):
@@ -237,16 +239,14 @@ def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run
             return False
         if _UNSPLIT in names:
             raw.update(text for text in batch.column(_UNSPLIT).unique().to_pylist() if text)
-    unsplit = _stored_unsplit(stored, raw, table, personal, source, None) if personal and raw else []
+    unsplit = _stored_unsplit(stored, raw, table, source) if personal and raw else []
     return values.holds(_UNSPLIT, "unsplit", pa.array(unsplit, pa.string()))
 
 
-def _stored_unsplit(
-    stored: ds.Dataset, raw: set[str], table: str, personal: dict[str, str], source: Source, where: Optional[pc.Expression]
-) -> list[str]:
+def _stored_unsplit(stored: ds.Dataset, raw: set[str], table: str, source: Source) -> list[str]:
     entity = table.split(".")[1]
     delimiter = source.entities[entity].delimiter if entity in source.entities else None
-    return _unsplit(raw, delimiter or source.delimiter, partial(_plain_among, stored, personal=personal, where=where))
+    return _unsplit(raw, delimiter or source.delimiter, partial(_plain_among, stored, personal=_personal_in(source, table)))
 
 
 def _unsplit(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]) -> list[str]:
@@ -257,12 +257,11 @@ def _unsplit(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], s
     return [field for field in fields if field not in plain]
 
 
-def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str], where: Optional[pc.Expression]) -> set[str]:
+def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str]) -> set[str]:
     plain: set[str] = set()
     for name, kind in zip(stored.schema.names, stored.schema.types):
         if kind == pa.string() and name not in personal and not name.startswith("_"):
-            asked = pc.field(name).isin(fields)
-            plain |= _texts(stored, name, asked if where is None else where & asked)
+            plain |= _texts(stored, name, pc.field(name).isin(fields))
     return plain
 
 
