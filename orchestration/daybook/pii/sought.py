@@ -10,11 +10,13 @@ itself is ``PersonalValues``' over the chosen ones, which finds what it would fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, Callable, Optional
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from daybook.pii.keys import ERASED
 from daybook.pii.shapes import Hit
@@ -39,6 +41,8 @@ _FORMS = pa.schema(
 )
 _TAILS = pa.schema([("rank", pa.int32()), ("value", pa.string()), ("tail", pa.string())])
 _BLANK = "".join(character for character in map(chr, range(1, 128)) if character.isspace())
+_SAYS_NOTHING = f"(?i)[{_BLANK}]*({'|'.join(map(re.escape, sorted(NO_VALUE)))})[{_BLANK}]*"
+"""What is written like one of ``NO_VALUE``."""
 
 
 def _spaced(text: str) -> str:
@@ -46,24 +50,21 @@ def _spaced(text: str) -> str:
     return f"trim(regexp_replace(lower({text}), '[^0-9a-z]+', ' ', 'g'))"
 
 
-def _all_digits(text: str) -> str:
-    return f"regexp_full_match({text}, '[0-9]+')"
-
-
+_DIGITS = "regexp_full_match(words, '[0-9 ]+')"
+_LETTERS = "length(replace(words, ' ', ''))"
+# DuckDB moves a filter to where its columns are made, and works these out for the filter and again for what comes after. So the
+# words are made with the table, what a filter says twice is cheap, and what is dear is asked of short values only.
 _ASCII_FORMS = f"""
-WITH spaced AS (
-    SELECT rank, value, kind, {_spaced("value")} AS words FROM given WHERE strlen(value) = length(value)
-), told AS (
-    SELECT *, replace(words, ' ', '') AS letters FROM spaced
-), judged AS (
-    SELECT *, length(letters) < CASE WHEN kind = 'address' THEN 6 ELSE 5 END AND {_all_digits("letters")} AS weak,
-        trim(value, '{_BLANK}') AS bare
-    FROM told WHERE length(letters) >= 3
+WITH judged AS (
+    SELECT *, CASE WHEN length(words) < 10 THEN {_DIGITS} AND {_LETTERS} < CASE WHEN kind = 'address' THEN 6 ELSE 5 END
+        ELSE FALSE END AS weak
+    FROM given WHERE strlen(value) = length(value)
 ), kept AS MATERIALIZED (
     SELECT rank, value, kind, words, weak FROM judged
-    WHERE lower(bare) NOT IN ({", ".join(f"'{each}'" for each in sorted(NO_VALUE))}) AND CASE
+    WHERE CASE WHEN length(words) < 6 THEN {_LETTERS} >= 3 ELSE TRUE END
+    AND NOT regexp_full_match(value, '{_SAYS_NOTHING}') AND CASE
         WHEN weak THEN NOT contains(words, ' ')
-        WHEN kind = 'text' THEN (contains(words, ' ') AND length(bare) >= {TEXT_LENGTH}) OR {_all_digits("letters")}
+        WHEN kind = 'text' THEN (contains(words, ' ') AND length(trim(value, '{_BLANK}')) >= {TEXT_LENGTH}) OR {_DIGITS}
         ELSE TRUE
     END
 ), parts AS (
@@ -76,7 +77,7 @@ WITH spaced AS (
     UNION ALL SELECT rank, value, word, FALSE FROM (
         SELECT rank, value, unnest(string_split(words, ' ')) AS word FROM kept
         WHERE kind = 'name' AND NOT weak AND contains(words, ' ')
-    ) WHERE length(word) >= 4 AND NOT {_all_digits("word")}
+    ) WHERE length(word) >= 4 AND NOT regexp_full_match(word, '[0-9]+')
 )
 SELECT rank, value, words,
     CASE WHEN contains(words, ' ') THEN array_to_string(string_split(words, ' ')[1:{LEADING}], ' ') ELSE words END AS lead,
@@ -91,7 +92,10 @@ WHERE length(digits) >= {TAIL}
 """
 
 
-_IS_SOUGHT = f"value IS NOT NULL AND NOT starts_with(value, '{ERASED}')"
+def _sought(array: pa.Array) -> pa.Array:
+    """A column's values once each, without those that stand in for an erased one."""
+    distinct = array.unique().drop_null()
+    return distinct.filter(pc.invert(pc.starts_with(distinct, ERASED)))
 
 
 def _cut_sql(table: str, column: str) -> str:
@@ -108,12 +112,13 @@ def _cut_sql(table: str, column: str) -> str:
     """
 
 
-_CHOSEN = f"""
-SELECT rank, value FROM forms WHERE lead IN (SELECT text FROM leads)
-UNION SELECT rank, value FROM tails WHERE tail IN (SELECT text FROM dialled)
-UNION {_cut_sql("beginnings", "words")}
-UNION {_cut_sql("endings", "reversed")}
-"""
+_QUESTIONS = {
+    "leads": "SELECT rank, value FROM forms WHERE lead IN (SELECT text FROM leads)",
+    "dialled": "SELECT rank, value FROM tails WHERE tail IN (SELECT text FROM dialled)",
+    "beginnings": _cut_sql("beginnings", "words"),
+    "endings": _cut_sql("endings", "reversed"),
+}
+"""SQL for the values that agree with a text's traces, by the table that has them: as ``Traces`` has its fields."""
 
 
 class SoughtValues:
@@ -154,51 +159,50 @@ class SoughtValues:
 
     def add_array(self, rank: int, array: pa.Array) -> None:
         """Take in more values of a column that was begun."""
-        distinct = array.unique()
-        if self._database is None:
-            self._take(rank, distinct.to_pylist())
-        else:
-            self._store(pa.table({"rank": pa.array([rank] * len(distinct), pa.int32()), "value": distinct}))
+        distinct = _sought(array)
+        if self._database is None and not self._are_many(rank, distinct):
+            return
+        self._store(pa.table({"rank": pa.array([rank] * len(distinct), pa.int32()), "value": distinct}))
 
     def holds(self, column: str, kind: str, array: pa.Array) -> bool:
         """Whether a column's values have all been taken in before."""
-        distinct = array.unique()
+        distinct = _sought(array)
         if self._database is None:
-            return all(
-                (column, text) in self._few for text in distinct.to_pylist() if text is not None and not text.startswith(ERASED)
-            )
+            return all((column, text) in self._few for text in distinct.to_pylist())
         ranks = [-1, *(rank for rank, each in enumerate(self._columns) if each == (column, kind))]
         mine = f"SELECT value FROM landed WHERE rank IN ({', '.join(map(str, ranks))})"
         self._database.register("_rows", pa.table({"value": distinct}))
-        asked = f"SELECT count(*) FROM _rows WHERE {_IS_SOUGHT} AND value NOT IN ({mine})"
+        asked = f"SELECT count(*) FROM _rows WHERE value NOT IN ({mine})"
         (others,) = self._database.execute(asked).fetchall()[0]
         self._database.unregister("_rows")
         return not others
 
-    def _take(self, rank: int, texts: list[Optional[str]]) -> None:
-        column, kind = self._columns[rank]
-        for text in texts:
-            if text is not None and not text.startswith(ERASED):
-                self._few.setdefault((column, text), rank)
-        if len(self._few) <= self._many:
-            self._values.add(column, kind, texts)
-            return
+    def _are_many(self, rank: int, distinct: pa.Array) -> bool:
+        """Take in a column's values while all are few; once they are not, have a database for them and say so."""
+        if len(distinct) <= self._many:
+            column, kind = self._columns[rank]
+            new = [text for text in distinct.to_pylist() if (column, text) not in self._few]
+            if len(self._few) + len(new) <= self._many:
+                self._few.update(((column, text), rank) for text in new)
+                self._values.add(column, kind, new)
+                return False
         self._database = self._connect()
         self._database.execute("CREATE TABLE landed (rank INTEGER, value VARCHAR)")
         ranks, values = list(self._few.values()), [text for _, text in self._few]
         self._store(pa.table({"rank": pa.array(ranks, pa.int32()), "value": pa.array(values, pa.string())}))
         self._few, self._values = {}, PersonalValues()
+        return True
 
     def _store(self, rows: pa.Table) -> None:
         self._arranged = False
         # Whatever was asked before was asked of other values.
         self._asked = Traces(set(), set(), set(), set())
         self._expected.clear()
-        self._insert("landed", rows, f"WHERE {_IS_SOUGHT}")
+        self._insert("landed", rows)
 
-    def _insert(self, table: str, rows: pa.Table, where: str = "") -> None:
+    def _insert(self, table: str, rows: pa.Table) -> None:
         self._database.register("_rows", rows)
-        self._database.execute(f"INSERT INTO {table} SELECT * FROM _rows {where}")
+        self._database.execute(f"INSERT INTO {table} SELECT * FROM _rows")
         self._database.unregister("_rows")
 
     @property
@@ -224,12 +228,13 @@ class SoughtValues:
             self._choose(wanted)
 
     def _choose(self, wanted: Traces) -> None:
-        asked = zip(("leads", "dialled", "beginnings", "endings"), wanted)
-        for table, texts in asked:
+        # Few texts have anything to ask of each kind, and every question goes through all values.
+        asked = {table: texts for table, texts in zip(_QUESTIONS, wanted) if texts}
+        for table, texts in asked.items():
             given = [text[::-1] for text in texts] if table == "endings" else list(texts)
             self._database.execute(f"CREATE OR REPLACE TEMP TABLE {table} (text VARCHAR)")
             self._insert(table, pa.table({"text": pa.array(given, pa.string())}))
-        found = set(self._database.execute(_CHOSEN).fetchall())
+        found = set(self._database.execute(" UNION ".join(_QUESTIONS[table] for table in asked)).fetchall())
         if found <= self._chosen:
             return
         self._chosen |= found
@@ -264,7 +269,8 @@ class SoughtValues:
     def _arrange_part(self, part: int, parts: int) -> None:
         database = self._database
         database.execute(
-            "CREATE OR REPLACE TABLE given AS SELECT rank, value, kind FROM (SELECT min(rank) AS rank, value FROM "
+            f"CREATE OR REPLACE TABLE given AS SELECT rank, value, kind, {_spaced('value')} AS words FROM "
+            "(SELECT min(rank) AS rank, value FROM "
             f"(SELECT * FROM landed WHERE hash(value) % {parts} = {part}) JOIN _places USING (rank) "
             "GROUP BY name, value) AS once JOIN _places USING (rank)"
         )
