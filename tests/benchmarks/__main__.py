@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from daybook.params import daybook_home
-from tests.benchmarks import machine, publishing
+from tests.benchmarks import machine, publishing, targets
 from tests.benchmarks.bench import Bench
 
 PARTS = ("small", "start", "backfill", "volume", "limited", "growth", "glue", "validation")
@@ -52,8 +52,11 @@ def main() -> None:
         sys.stdout.write("\n".join(table.markdown() for table in module.tables(result)) + "\n")
         sys.stdout.flush()
         failed += [said for said in [getattr(module, "broken", lambda _: "")(result)] if said]
+    results = json.loads(out.read_text()) if out.exists() else {}
+    if results:
+        sys.stdout.write(targets.table(results).markdown())
     if given.write:
-        publishing.write(json.loads(out.read_text()) if out.exists() else {}, PARTS)
+        publishing.write(results, PARTS)
     if failed:
         sys.exit("; ".join(failed))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from daybook.params import project_root
+from tests.benchmarks import targets
 from tests.benchmarks.bench import Result, ratio, seconds
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -32,7 +33,7 @@ def write(results: Mapping[str, Result], parts: Sequence[str]) -> None:
         raise SystemExit("There are no results yet: name a part to run.")
     docs = project_root() / "docs"
     docs.mkdir(exist_ok=True)
-    text = _OPENING
+    text = f"{_OPENING}\n{targets.table(results).markdown()}"
     for part in parts:
         if part not in results:
             continue

@@ -78,18 +78,19 @@ def _stages(stages: list[dict[str, Any]]) -> Table:
     """Where the time of Daybook's last day went, and what a notebook costs besides its cells."""
     noted = [each["phases"] for each in stages]
     rows = [
-        [each["stage"], *(seconds(each["phases"].get(name, 0.0)) for name in PHASES), seconds(_overhead(each["phases"]))]
+        [each["stage"], *(seconds(each["phases"].get(name, 0.0)) for name in PHASES), seconds(overhead(each["phases"]))]
         for each in stages
     ]
     sums = [seconds(sum(each.get(name, 0.0) for each in noted)) for name in PHASES]
-    rows.append(["all", *sums, seconds(sum(map(_overhead, noted)))])
+    rows.append(["all", *sums, seconds(sum(map(overhead, noted)))])
     remark = (
-        f"Of its last repeat. The overhead, {seconds(median(map(_overhead, noted)))} in the median, is what a notebook costs "
+        f"Of its last repeat. The overhead, {seconds(median(map(overhead, noted)))} in the median, is what a notebook costs "
         "from papermill's start until it is in the archive, besides its own cells (the first of which opens the stage): "
         "kernel, its end, and the search for personal data."
     )
     return Table("Daybook's stages", ["stage", *PHASES, "overhead"], rows, remark)
 
 
-def _overhead(phases: dict[str, float]) -> float:
+def overhead(phases: dict[str, float]) -> float:
+    """Seconds that a stage's notebook cost besides its cells."""
     return sum(phases.get(name, 0.0) for name in ("kernel", "kernel's end", "search"))

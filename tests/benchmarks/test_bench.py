@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from daybook.demo import generate
-from tests.benchmarks import byhand, bypandas, publishing, shop
+from tests.benchmarks import byhand, bypandas, publishing, shop, targets
 from tests.benchmarks.bench import Table
 from tests.benchmarks.measuring import MemoryWatch, command, interleaved
 from tests.benchmarks.notebooks import write_notebooks
@@ -102,3 +102,23 @@ def test_figures_never_stand_without_what_they_were_taken_on() -> None:
 def test_a_table_is_markdown_with_its_figures_to_the_right() -> None:
     table = Table("T", ["what", "median"], [["a", "1.00 s"]], "Of 5.")
     assert table.markdown() == "### T\n\n| what | median |\n|---|---:|\n| a | 1.00 s |\n\nOf 5.\n"
+
+
+def test_a_target_says_whether_it_is_reached_and_its_goal() -> None:
+    times = {"limit": 1.0, "papermill command": 10.0, "daybook cold": 5.5}
+    stages = [{"phases": {"kernel": 0.1, "cells": 9.0, "search": each}} for each in (0.1, 0.2, 0.05)]
+    systems = {name: {"seconds": each} for name, each in times.items()}
+    rows = targets.table({"small": {"systems": {**systems, "daybook": {"seconds": 4.5, "stages": stages}}}}).rows
+    assert [row[2:] for row in rows[:4]] == [
+        ["≤ 6 (goal 4)", "4.50", "yes, not the goal"],
+        ["≤ 0.5", "0.55", "no"],
+        ["≤ 0.25 s", "0.20 s", "yes"],
+        ["≤ 0.25 s", "not taken", ""],
+    ]
+
+
+def test_of_speed_more_is_better() -> None:
+    times = {"daybook backfill --parallel 1": 10.0, "daybook backfill --parallel 2": 5.0, "papermill command, 2 at once": 40.0}
+    result = {"systems": {name: {"seconds": each} for name, each in times.items()}}
+    rows = [row for row in targets.table({"backfill": result}).rows if row[0] == "backfill"]
+    assert [row[2:] for row in rows] == [["≥ 1.7", "2.00", "yes"], ["≥ 5 (goal 10)", "8.00", "yes, not the goal"]]
