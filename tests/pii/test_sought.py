@@ -85,6 +85,12 @@ def test_what_is_found_is_what_would_be_found_among_all(columns, kept, between, 
 @example(kind="text", text="\x1c 123456789 a\t")
 @example(kind="email", text="@b.c@d")
 @example(kind="address", text="12345")
+@example(kind="address", text="1 2 3 4 5")
+@example(kind="id", text="1-2 3")
+@example(kind="name", text=" N/a\n")
+@example(kind="name", text="n a")
+@example(kind="name", text="null.")
+@example(kind="email", text="None")
 def test_ascii_texts_have_the_forms_in_sql_that_they_have_in_python(kind: str, text: str) -> None:
     if "\x00" in text:
         return
