@@ -46,6 +46,13 @@ def test_a_job_imports_nothing_again(scripts: Scripts) -> None:
     assert scripts.told("import json, sys; print(json.dumps('daybook.execution' in sys.modules and 'pandas' in sys.modules))")
 
 
+def test_a_job_looks_for_garbage_but_not_among_what_it_has_not_made(scripts: Scripts) -> None:
+    told = scripts.told(
+        "import gc, json; print(json.dumps([gc.isenabled(), len(gc.get_objects()) < gc.get_freeze_count() / 10]))"
+    )
+    assert told == [True, True]
+
+
 @pytest.mark.parametrize(
     ("script", "code", "said"),
     [
