@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import daybook.lake
 import daybook.purge
@@ -19,6 +20,10 @@ from daybook.params import project_root
 from daybook.storage import Store
 
 from .emulator.emulator import Account, Emulator, emulating
+
+# No test is timed: by itself hypothesis fails an example that takes a fifth of a second, or is drawn in one, on a busy machine.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -330,7 +330,7 @@ def histories(draw: st.DrawFn) -> tuple[list[tuple[str, int, float]], list[tuple
     return changes, runs, draw(st.sampled_from([0, 2, 10, 60, 90]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(histories())
 def test_every_version_to_be_kept_reads_as_before_and_no_other_file_is_left(
     history: tuple[list[tuple[str, int, float]], list[tuple[int, float]], float],

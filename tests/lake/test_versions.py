@@ -281,7 +281,7 @@ class Interrupted(Lake):
         return done
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_histories())
 def test_dates_in_any_order_again_and_in_the_middle_of_each_other_leave_the_newest_of_all(
     tmp_path_factory: pytest.TempPathFactory, waits: list[float], history: list[Delivery]

@@ -21,7 +21,6 @@ def quick(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
 # Not made smaller: a history takes seconds, and a failing one is small enough to read.
 _QUICK = settings(
     max_examples=7,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )

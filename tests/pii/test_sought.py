@@ -63,7 +63,7 @@ def both(columns: list[list[str]], *, many: int = 0) -> tuple[PersonalValues, So
     return values, sought
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     columns=st.lists(st.lists(VALUES, max_size=6), min_size=len(COLUMNS), max_size=len(COLUMNS)),
     kept=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5), st.integers(0, 40), st.integers(1, 40)), max_size=4),
@@ -77,7 +77,7 @@ def test_what_is_found_is_what_would_be_found_among_all(columns, kept, between, 
         assert list(sought.find(text, exactly=exactly)) == list(values.find(text, exactly=exactly))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(["name", "email", "phone", "address", "id", "text"]),
     text=st.text(st.characters(max_codepoint=127), min_size=1, max_size=14),

@@ -39,7 +39,7 @@ def in_pieces(monkeypatch: pytest.MonkeyPatch, chunk: int, block: int) -> None:
     monkeypatch.setattr(blocks, "_BLOCK", block)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     body=PIECES.map("".join),
     chunk=st.integers(1, 9),
@@ -61,7 +61,7 @@ def test_pieces_make_the_whole(
         assert read(data, encoding=encoding) == whole
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     body=st.binary(max_size=30),
     chunk=st.integers(1, 5),

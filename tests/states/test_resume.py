@@ -266,7 +266,7 @@ def test_a_kill_after_any_event_changes_nothing_but_the_redrive(tmp_path, after)
     assert Counter(event["type"] for event in events)["ExecutionRedriven"] == (after < LENGTH)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(kills=st.lists(st.integers(1, 20), max_size=8), torn=st.sampled_from([b"", b'{"timest', b"\x00\x00", b"{}\n"]))
 def test_any_series_of_kills_ends_in_the_same_output(kills, torn):
     with tempfile.TemporaryDirectory() as directory:
@@ -274,7 +274,7 @@ def test_any_series_of_kills_ends_in_the_same_output(kills, torn):
         check_history(events)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_kill_among_parallel_iterations_repeats_no_finished_task(data):
     inner = {
