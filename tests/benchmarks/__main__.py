@@ -1,7 +1,8 @@
 """The benchmark's command line: ``python -m tests.benchmarks [PART ...]``; `make bench ARGS="small start"` is the same.
 
-Each part can run alone. Results go as JSON to a file, a part an entry, and as Markdown to stdout; ``--write`` puts all that the
-file has into ``docs/benchmarks.md`` and the short table into the README. Here: that. Not here: the parts, a module each.
+Each part can run alone. Results go as JSON to a file, a part an entry, and as Markdown to stdout, where last comes what is
+wanted and what is, of all that the file has; ``--write`` puts that into ``docs/benchmarks.md`` and the short table into the
+README. Here: that. Not here: the parts, a module each.
 """
 
 from __future__ import annotations

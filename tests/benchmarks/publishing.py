@@ -33,7 +33,7 @@ def write(results: Mapping[str, Result], parts: Sequence[str]) -> None:
         raise SystemExit("There are no results yet: name a part to run.")
     docs = project_root() / "docs"
     docs.mkdir(exist_ok=True)
-    text = f"{_OPENING}\n{targets.table(results).markdown()}"
+    text = f"{_OPENING}\n## targets\n\n{targets.table(results).markdown()}"
     for part in parts:
         if part not in results:
             continue

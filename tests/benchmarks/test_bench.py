@@ -120,5 +120,5 @@ def test_a_target_says_whether_it_is_reached_and_its_goal() -> None:
 def test_of_speed_more_is_better() -> None:
     times = {"daybook backfill --parallel 1": 10.0, "daybook backfill --parallel 2": 5.0, "papermill command, 2 at once": 40.0}
     result = {"systems": {name: {"seconds": each} for name, each in times.items()}}
-    rows = [row for row in targets.table({"backfill": result}).rows if row[0] == "backfill"]
+    rows = [row for row in targets.table({"backfill": result}).rows if row[1] == "backfill"]
     assert [row[2:] for row in rows] == [["≥ 1.7", "2.00", "yes"], ["≥ 5 (goal 10)", "8.00", "yes, not the goal"]]

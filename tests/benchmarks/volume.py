@@ -1,9 +1,8 @@
 """Part ``volume``: a made-up day of 200,000 orders and 450,000 lines on an empty lake, by every system; seconds and memory.
 
 Each measurement has a process of its own, which has done a day of the demo shop before, in another lake and uncounted: imports
-count for no system, and memory is not that of what went before.
-Memory is the peak of the largest process (``measuring.MemoryWatch``). What pandas comes to is in cents and lacks some tables:
-its daily sales are compared; the others' gold is compared whole.
+count for no system. Memory is the peak of the largest process (``measuring.MemoryWatch``). What pandas comes to is in cents and
+lacks some tables: its daily sales are compared; the others' gold is compared whole.
 """
 
 from __future__ import annotations

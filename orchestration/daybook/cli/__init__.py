@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 
 import click
@@ -12,13 +11,9 @@ from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
 
 __all__ = ["app", "main"]
 
-_SELDOM = 50_000
-"""New objects after which Python looks for garbage, instead of 700: nothing that a command imports is any."""
-
 
 def main() -> None:
     """The console script: errors as one sentence, exit codes as documented."""
-    gc.set_threshold(_SELDOM)
     try:
         # Outside standalone mode click returns the code of an Exit instead of raising it.
         sys.exit(app(standalone_mode=False) or EXIT_GOOD)

@@ -160,8 +160,10 @@ class SoughtValues:
     def add_array(self, rank: int, array: pa.Array) -> None:
         """Take in more values of a column that was begun."""
         distinct = _sought(array)
-        if self._database is None and not self._are_many(rank, distinct):
-            return
+        if self._database is None:
+            if self._take(rank, distinct):
+                return
+            self._begin_database()
         self._store(pa.table({"rank": pa.array([rank] * len(distinct), pa.int32()), "value": distinct}))
 
     def holds(self, column: str, kind: str, array: pa.Array) -> bool:
@@ -177,21 +179,25 @@ class SoughtValues:
         self._database.unregister("_rows")
         return not others
 
-    def _are_many(self, rank: int, distinct: pa.Array) -> bool:
-        """Take in a column's values while all are few; once they are not, have a database for them and say so."""
-        if len(distinct) <= self._many:
-            column, kind = self._columns[rank]
-            new = [text for text in distinct.to_pylist() if (column, text) not in self._few]
-            if len(self._few) + len(new) <= self._many:
-                self._few.update(((column, text), rank) for text in new)
-                self._values.add(column, kind, new)
-                return False
+    def _take(self, rank: int, distinct: pa.Array) -> bool:
+        """Have a column's values in Python, where all are still few with them; whether they are."""
+        if len(distinct) > self._many:
+            return False
+        column, kind = self._columns[rank]
+        new = [text for text in distinct.to_pylist() if (column, text) not in self._few]
+        if len(self._few) + len(new) > self._many:
+            return False
+        self._few.update(((column, text), rank) for text in new)
+        self._values.add(column, kind, new)
+        return True
+
+    def _begin_database(self) -> None:
+        """Move what was taken in so far to a database."""
         self._database = self._connect()
         self._database.execute("CREATE TABLE landed (rank INTEGER, value VARCHAR)")
         ranks, values = list(self._few.values()), [text for _, text in self._few]
         self._store(pa.table({"rank": pa.array(ranks, pa.int32()), "value": pa.array(values, pa.string())}))
         self._few, self._values = {}, PersonalValues()
-        return True
 
     def _store(self, rows: pa.Table) -> None:
         self._arranged = False
