@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+import daybook
 from daybook.archive import Archive
 from daybook.contracts import load_table
 from daybook.demo import generate
 from daybook.lake import Lake
 from daybook.params import Settings, load_settings
-from daybook.personal import customers_among, ordinary_words, redactor_for
+from daybook.personal import common_words, customers_among, ordinary_words, redactor_for
 from daybook.pii.sought import SoughtValues
 from daybook.sources import load_source
 
@@ -153,6 +156,29 @@ def test_ordinary_words_are_those_of_notebooks_contracts_and_sources() -> None:
     words = ordinary_words(load_source("demo"))
     assert {"silver", "first", "SELECT", "customers", "SUCCEEDED", "ingest", "max", "will", "any"} <= words
     assert not {"Kanarie", "kanarie", "Max", "Will", "Zoë", "Emil"} & words
+
+
+def test_ordinary_words_do_not_depend_on_source_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    reads: list[Path] = []
+    read = Path.read_text
+
+    def noted(path: Path, *arguments: Any, **named: Any) -> str:
+        reads.append(path)
+        return read(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "read_text", noted)
+    common_words.cache_clear()
+    ordinary_words(load_source("demo"))
+    assert {path.suffix for path in reads} <= {".txt", ".ipynb", ".yaml"}
+
+
+def test_the_word_list_names_its_source_and_licence() -> None:
+    text = (Path(daybook.__file__).parent / "pii" / "ordinary_words.txt").read_text(encoding="utf-8")
+    assert "SCOWL 2020.12.07" in text
+    assert "Permission to use, copy, modify" in text
+    words = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len(words) > 10_000
+    assert all(re.fullmatch("[a-z]+", word) for word in words)
 
 
 def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ from daybook.storage import Store
 _UNSPLIT = "_raw"
 """The column with the text of rows that could not be split: any of its fields may be personal."""
 _OUTCOMES = {"SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING", "Daybook", "DuckDB", "Python"}
+_ORDINARY_WORDS = Path(__file__).parent / "pii" / "ordinary_words.txt"
 _A_FEW_AT_A_TIME: dict[str, int] = {"batch_size": 1 << 16, "batch_readahead": 2, "fragment_readahead": 1}
 _TIME_OR_NUMBER = re.compile(r"[\d\s.,:/+TZ-]*")
 
@@ -128,24 +129,26 @@ def personal_classes(source: Source, entity: str) -> dict[str, str]:
 
 
 def ordinary_words(source: Source) -> set[str]:
-    """Words that are nobody's name as they are written: in the project's notebooks, as names of tables and columns, and in
-    lower case in Daybook's own code and messages (a customer may be called Max or Will).
+    """Return words that are nobody's name as they are written: words of the project's notebooks, names of tables and columns,
+    and ``common_words``.
     """
     texts = [name for entity in source.entities.values() for name in entity.columns]
     texts += source.entities
     texts += [text for layer in LAYERS for table in load_tables(layer).values() for text in [table.name, *table.columns]]
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
         texts += ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    return {word for text in texts for word in re.findall(r"[^\W\d_]+", text)} | own_words()
+    return {word for text in texts for word in re.findall(r"[^\W\d_]+", text)} | common_words()
 
 
 @cache
-def own_words() -> frozenset[str]:
-    """Words in lower case of Daybook's own code and messages, and Python's."""
-    package = Path(__file__).parent
-    texts = [path.read_text(encoding="utf-8") for path in package.rglob("*.py")]
-    own = {word for text in texts for word in re.findall(r"(?<![^\W\d_])[a-z]+(?![^\W\d_])", text)}
-    return frozenset(own | _OUTCOMES | set(STAGES) | set(keyword.kwlist) | set(dir(builtins)))
+def common_words() -> frozenset[str]:
+    """Return the words of ``pii/ordinary_words.txt`` (English, Daybook's vocabulary), outcomes, stages and Python's own names.
+
+    The list is data. It does not depend on the text of Daybook's source code, so rewording a message changes no redaction.
+    """
+    lines = _ORDINARY_WORDS.read_text(encoding="utf-8").splitlines()
+    listed = {line for line in lines if line and not line.startswith("#")}
+    return frozenset(listed | _OUTCOMES | set(STAGES) | set(keyword.kwlist) | set(dir(builtins)))
 
 
 def _stewards(settings: Settings, run_id: str) -> set[str]:

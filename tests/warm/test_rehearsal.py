@@ -22,7 +22,7 @@ from daybook.warm.rehearsal import read_ahead
 touched = []
 sys.addaudithook(lambda event, of: touched.append(str(of[0])) if event == "open" else None)
 rehearse()
-print(count_threads(), personal.own_words.cache_info().currsize, notebook_page._highlighter.cache_info().currsize)
+print(count_threads(), personal.common_words.cache_info().currsize, notebook_page._highlighter.cache_info().currsize)
 print([each for each in touched if each.endswith((".yaml", ".ipynb")) or "params" in each.split(os.sep)])
 touched.clear()
 read_ahead()

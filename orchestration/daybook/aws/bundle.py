@@ -28,14 +28,15 @@ from daybook.aws.trimming import explain, trim
 from daybook.aws.wheels import PLATFORM, PYTHON, distributions, install, require_loadable
 from daybook.errors import BundleError
 from daybook.params import project_root
-from daybook.provenance import BUNDLE_MANIFEST, PACKAGE, code_version
+from daybook.provenance import BUNDLE_MANIFEST, code_version
 from daybook.storage import writing
 
 DIGITS = 16
 """So many hexadecimal digits of the archive's SHA-256 are in its name."""
+PACKAGE = Path(__file__).resolve().parents[1]
 _PROJECT = ("requirements.lock", "notebooks/*.ipynb", "params/**/*.yaml", "orchestration/*.asl.json", "orchestration/*.py")
 """What of the project a job reads."""
-_PACKAGE = {".py", ".css", ".j2", ".svg", ".typed"}
+_PACKAGE = {".py", ".css", ".j2", ".svg", ".txt", ".typed"}
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the archive, the first that a zip file can say: when a file came here is no part of it."""
 _LEVEL = 6

@@ -24,7 +24,7 @@ from daybook.contracts import LAYERS, load_tables
 from daybook.errors import DaybookError
 from daybook.notebook import plots
 from daybook.parameters import notebook_path
-from daybook.personal import own_words
+from daybook.personal import common_words
 from daybook.pii.redaction import Redactor
 from daybook.pii.values import PersonalValues
 from daybook.report.notebook_page import highlighted, render_notebook
@@ -52,7 +52,7 @@ def read_ahead() -> None:
 
 def rehearse() -> None:
     """Search and render a notebook with nothing in it, parse a query, draw a figure."""
-    own_words()
+    common_words()
     figure, size = plots.top_categories([("nothing", 1)], day=_DAY, currency="EUR")._repr_mimebundle_()
     shown = {"image/png": b64encode(figure["image/png"]).decode(), "text/html": "<table><tr><td>1</td></tr></table>"}
     output = v4.new_output("display_data", shown, metadata=size)
