@@ -12,13 +12,14 @@ from typing import Any, Optional
 
 import pytest
 
+from daybook import provenance
 from daybook.archive import Archive, Record, dump
 from daybook.cli import main
 from daybook.errors import UsageError
 from daybook.gaps import Change, Findings, Gap, find_gaps, select_for_catch_up
 from daybook.locks import DateLock
 from daybook.params import load_settings
-from daybook.provenance import fingerprint
+from daybook.provenance import fingerprint, packages
 from daybook.storage import Store
 
 DAY = date(2025, 11, 28)
@@ -74,7 +75,8 @@ class Shop:
             ended = ingest or ("SKIPPED" if outcome == "SKIPPED" else "SUCCEEDED")
             stages = [{"stage": "ingest", "outcome": ended, "started_at": at, "inputs": self.inputs(read)}]
         record = {"run_id": run_id, "run_date": str(day), "outcome": outcome, "reasons": list(reasons), "stages": stages}
-        self.archive.write_run({**record, "fingerprint": fingerprint(self.settings), **changes})
+        computed_by = {"fingerprint": fingerprint(self.settings), "packages": packages()}
+        self.archive.write_run({**record, **computed_by, **changes})
         return run_id
 
     def __call__(self, *arguments: str, day: date = DAY) -> tuple[int, str]:
@@ -295,11 +297,39 @@ def test_a_change_of_input_tells_more_than_one_of_code(shop: Shop, project: Any)
     assert shop.gap()["reason"] == "input changed"
 
 
-@pytest.mark.parametrize("noted", [None, {}, {"source": None}])
+@pytest.mark.parametrize("noted", [None, {"source": None}])
 def test_a_record_that_does_not_say_what_computed_it_is_not_called_stale(shop: Shop, noted: Optional[Record]) -> None:
     known = {} if noted is None else {part: digest for part, digest in fingerprint(shop.settings).items() if part not in noted}
     shop.run(read=shop.deliver_day(), fingerprint=known or None)
     shop.assert_none()
+
+
+def test_another_version_of_the_logic_makes_a_date_stale(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.run(read=shop.deliver_day())
+    monkeypatch.setattr(provenance, "LOGIC_VERSION", provenance.LOGIC_VERSION + 1)
+    assert (shop.gap()["reason"], shop.gap()["detail"]) == ("stale", "computed with other logic")
+
+
+@pytest.mark.parametrize(("part", "said"), [("engine", "engine"), ("lock", "lock")])
+def test_other_packages_are_a_reason_of_their_own(shop: Shop, part: str, said: str) -> None:
+    shop.run(read=shop.deliver_day(), packages={**packages(), part: "another"})
+    gap = shop.gap()
+    assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("other packages", f"computed with another {said}", False)
+
+
+def test_other_numbers_are_told_before_other_packages(shop: Shop, project: Any) -> None:
+    shop.run(read=shop.deliver_day(), packages={**packages(), "engine": "another"})
+    project.replace("params/local.yaml", "currency: EUR", "currency: GBP")
+    assert shop.gap()["reason"] == "stale"
+
+
+def test_a_fingerprint_of_an_earlier_form_is_an_earlier_release(shop: Shop) -> None:
+    earlier = dict.fromkeys(("notebooks", "package", "contracts", "source", "settings", "lock"), "0" * 64)
+    shop.run(read=shop.deliver_day(), fingerprint=earlier, packages=None)
+    gap = shop.gap()
+    assert (gap["reason"], gap["catch_up"]) == ("computed by an earlier release", False)
+    code, out = shop()
+    assert (code, "--stale" in out) == (1, True)
 
 
 def test_a_run_under_way_is_no_gap_and_told_apart(shop: Shop) -> None:
@@ -510,7 +540,12 @@ NOT_MENDABLE = [
     gap(12, "rejected", gone=("a.csv",), withdrawn=("a",)),
     gap(13, "input changed", gone=("a.csv",), withdrawn=("a",)),
 ]
-ONLY_WHEN_ASKED = [gap(21, "stale"), gap(22, "input changed", changed=("snapshot.csv",), undated=True)]
+ONLY_WHEN_ASKED = [
+    gap(21, "stale"),
+    gap(22, "input changed", changed=("snapshot.csv",), undated=True),
+    gap(23, "computed by an earlier release"),
+    gap(24, "other packages"),
+]
 
 
 def test_a_catch_up_takes_what_a_run_can_mend_oldest_first() -> None:

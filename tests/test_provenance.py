@@ -10,11 +10,12 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Optional
 
+import duckdb
 import pytest
 
 from daybook import provenance
 from daybook.params import load_settings, project_root
-from daybook.provenance import DECIDING, PACKAGE, code_version, fingerprint, state_machine_path, state_machine_version
+from daybook.provenance import code_version, fingerprint, normalised, packages, state_machine_path, state_machine_version
 
 
 @pytest.fixture
@@ -104,91 +105,16 @@ def test_the_projects_state_machine_is_there() -> None:
 
 # The fingerprint of what computes a date's tables
 
-LEFT_OUT = {
-    *(
-        "errors",
-        "elapsed",
-        "phases",
-        "stages",
-        "schedule",
-        "figures",
-        "buckets",
-        "storage",
-        "params",
-        "archive",
-        "cost",
-        "messages",
-        "provenance",
-        "lineage",
-        "openlineage",
-        "aws",
-        "report",
-    ),
-    *(
-        "demo",
-        "states",
-        "purge",
-        "rekeying",
-        "personal",
-        "kernel",
-        "saving",
-        "searching",
-        "parameters",
-        "attempts",
-        "run_records",
-        "execution",
-        "closing",
-        "stewardship",
-        "gaps",
-    ),
-    *("check", "cli", "locks", "warm", "backfills", "errands", "freshness", "vacuum", "laptop", "homes", "progress"),
-    *("sources.arrivals", "sources.calendar", "sources.dryrun", "quality.trial"),
-    *(
-        "erasure.erasing",
-        "erasure.plan",
-        "erasure.proof",
-        "pii.decoding",
-        "pii.redaction",
-        "pii.shapes",
-        "pii.sought",
-        "pii.values",
-    ),
-    *("notebook.display", "notebook.lineage", "notebook.notify", "notebook.plots"),
-}
-"""Rooms and modules that no row of a table depends on: they start, watch, record, show or tell of runs, or are stewards'."""
-
-
-def test_every_module_either_decides_what_tables_hold_or_is_left_out() -> None:
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if path.name == "__init__.py":
-            continue  # They only name what their modules hold.
-        names = {parts[0], ".".join(parts)}
-        placed = [name for name in (*DECIDING, *LEFT_OUT) if name in names]
-        assert len(placed) == 1, (
-            f"{'.'.join(parts)} belongs into DECIDING (daybook.provenance), or into LEFT_OUT here: {placed}"
-        )
-
-
-def test_nothing_is_placed_that_is_not_there() -> None:
-    for name in (*DECIDING, *LEFT_OUT):
-        place = PACKAGE.joinpath(*name.split("."))
-        assert place.is_dir() or place.with_suffix(".py").is_file(), name
-
 
 @pytest.fixture
-def differs(project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """``differs(change)``: the parts of the fingerprint that are other ones after a change to the project or its package."""
-    package = tmp_path / "package"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(provenance, "PACKAGE", package)
-    project.write("requirements.lock", "duckdb==1.2.2\n")
+def differs(project) -> Callable[..., list[str]]:
+    """``differs(change)``: the parts of the fingerprint that a change to the project changes."""
 
     def call(change: Callable[[], object], overrides: Optional[dict[str, str]] = None) -> list[str]:
         before = fingerprint(load_settings("local"))
         change()
         after = fingerprint(load_settings("local", overrides))
-        assert all(after[part] is None or len(after[part]) == 64 for part in after)
+        assert all(part == "logic" or len(after[part]) == 64 for part in after)
         return [part for part in before if before[part] != after[part]]
 
     return call
@@ -240,25 +166,48 @@ def test_the_notebook_that_tells_people_does_not_count(differs, project) -> None
     )
 
 
+def test_the_fingerprint_reads_no_source_code(differs, project, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    assert differs(nothing) == []
+    assert {path.suffix for path in read} == {".ipynb"}
+
+
+def test_the_version_of_the_logic_counts(differs, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert differs(lambda: monkeypatch.setattr(provenance, "LOGIC_VERSION", provenance.LOGIC_VERSION + 1)) == ["logic"]
+
+
 @pytest.mark.parametrize(
-    ("module", "parts"),
+    ("one", "other"),
     [
-        ("lake.py", ["package"]),
-        ("engines/duckdb.py", ["package"]),
-        ("sources/mapping.py", ["package"]),
-        ("notebook/transform.py", ["package"]),
-        ("notebook/plots.py", []),
-        ("sources/dryrun.py", []),
-        ("cli/app.py", []),
-        ("report/site.py", []),
+        ("%%sql silver.orders\nSELECT a FROM b", "%%sql  silver.orders\nSELECT\n  a -- why\nFROM b /* and how */\n"),
+        ("landing = read(stage)\nlanding.listing", "# Read.\nlanding = read(stage)  # all of it\n\n\nlanding.listing\n"),
+        ("%load_ext daybook\nx = 1", "%load_ext daybook\n# one\nx = 1"),
     ],
 )
-def test_a_module_counts_where_it_decides_what_tables_hold(differs, module: str, parts: list[str]) -> None:
-    def change() -> None:
-        with (provenance.PACKAGE / module).open("a", encoding="utf-8") as file:
-            file.write("CHANGED = True\n")
+def test_comments_and_layout_of_a_cell_do_not_count(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
 
-    assert differs(change) == parts
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("%%sql silver.orders\nSELECT a FROM b", "%%sql silver.orders\nSELECT 'a' FROM b"),
+        ("%%sql silver.orders\nSELECT a FROM b", "%%sql silver.lines\nSELECT a FROM b"),
+        ("%%sql\nSELECT '-- a' FROM b", "%%sql\nSELECT '-- b' FROM b"),
+        ('x = "# one"', 'x = "# two"'),
+        ("if a:\n    b()\nc()", "if a:\n    b()\n    c()"),
+        ("no python (", "no python ["),
+    ],
+)
+def test_another_meaning_of_a_cell_counts(one: str, other: str) -> None:
+    assert normalised(one) != normalised(other)
+
+
+def test_packages_are_recorded_beside_the_fingerprint(checkout: Path) -> None:
+    digest = hashlib.sha256(b"duckdb==1.2.2\n").hexdigest()
+    assert packages() == {"engine": f"duckdb {duckdb.__version__}", "lock": digest}
 
 
 @pytest.mark.parametrize(
@@ -276,7 +225,6 @@ def test_a_module_counts_where_it_decides_what_tables_hold(differs, module: str,
         ("params/local.yaml", "currency: EUR", "currency: GBP", ["settings"]),
         ("params/local.yaml", "max_rejected_share: 0.05", "max_rejected_share: 0.06", ["settings"]),
         ("params/local.yaml", "title: Demo shop", "title: A shop", []),
-        ("requirements.lock", "1.2.2", "1.2.3", ["lock"]),
     ],
 )
 def test_a_file_counts_in_its_part_by_what_it_says(differs, project, file: str, old: str, new: str, parts: list[str]) -> None:
@@ -299,6 +247,5 @@ def test_a_project_that_was_broken_meanwhile_still_has_a_fingerprint(differs, pr
     def change() -> None:
         project.write("params/sources/demo.yaml", "title: [")
         project.write("notebooks/3_transform.ipynb", "{}")
-        (project.root / "requirements.lock").unlink()
 
-    assert differs(change) == ["notebooks", "source", "lock"]
+    assert differs(change) == ["notebooks", "source"]

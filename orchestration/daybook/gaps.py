@@ -12,20 +12,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
-from typing import Any, Literal, Optional, Union
+from typing import Any, Literal, Optional, Union, get_args
 
 from daybook.archive import Archive, Record, first_line, parse_moment
 from daybook.errors import UsageError
 from daybook.params import Settings
-from daybook.provenance import fingerprint
+from daybook.provenance import fingerprint, packages
 from daybook.schedule import newest_due
 from daybook.sources import Arrivals, Source, load_source
 from daybook.sources.files import is_file_of
 from daybook.stages import STAGES, run_date_of
 from daybook.storage import Store
 
-Reason = Literal["never ran", "failed", "rejected", "input changed", "input landed after the run", "stale"]
-REASONS: tuple[Reason, ...] = ("never ran", "failed", "rejected", "input changed", "input landed after the run", "stale")
+Reason = Literal[
+    "never ran",
+    "failed",
+    "rejected",
+    "input changed",
+    "input landed after the run",
+    "stale",
+    "computed by an earlier release",
+    "other packages",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+OUTDATED: tuple[Reason, ...] = ("stale", "computed by an earlier release", "other packages")
+"""Reasons that a deploy gives many dates at once. A catch-up takes them only when it is asked to."""
 
 _REDACTED = "[redacted:"
 _READERS = 16
@@ -98,7 +109,8 @@ class _Past:
     outcome: str
     reason: str
     read: Optional[_Read]
-    fingerprints: tuple[Record, ...]
+    computed_by: tuple[Record, ...]
+    """``fingerprint`` and ``packages`` of each run that had a share in the date's tables, as far as their records have them."""
     published: Optional[str]
     """The newest of the runs before that succeeded."""
 
@@ -126,7 +138,7 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     with ThreadPoolExecutor(_READERS) as readers:
         pasts = list(readers.map(partial(_past, archive), days))
     landing = Arrivals(Store(settings.landing))
-    today = fingerprint(settings)
+    today = {"fingerprint": fingerprint(settings), "packages": packages()}
     for day, past in zip(days, pasts):
         if past and past.outcome == "RUNNING":
             found.under_way.append(past.run_id)
@@ -144,7 +156,7 @@ def select_for_catch_up(gaps: Iterable[Gap], limit: Optional[int] = None, *, inc
 
     Left out is what a run cannot mend: a rejected date whose input is what the gate saw, as the same rows get the same answer;
     and a date that has lost an entity's files, as it would fail, or lose rows. What makes every date run again at once, by
-    itself and each time, is taken with ``include_stale`` only: a deploy (``stale``), and a new snapshot.
+    itself and each time, is taken with ``include_stale`` only: a deploy (``OUTDATED``), and a new snapshot.
     """
     chosen = sorted((gap for gap in gaps if _mendable(gap, include_stale)), key=lambda gap: gap.run_date)
     return chosen if limit is None else chosen[:limit]
@@ -155,7 +167,7 @@ def _mendable(gap: Gap, include_stale: bool) -> bool:
         return False
     if gap.reason == "rejected":
         return gap.change is not None
-    if gap.reason == "stale" or (gap.change and gap.change.undated):
+    if gap.reason in OUTDATED or (gap.change and gap.change.undated):
         return include_stale
     return True
 
@@ -177,11 +189,11 @@ def _past(archive: Archive, day: date) -> Optional[_Past]:
         return None
     newest = archive.run(run_ids[-1])
     outcome = newest["outcome"]
-    read, published, fingerprints = None, None, []
+    read, published, computed_by = None, None, []
     for run_id in reversed(run_ids):
         record = newest if run_id == run_ids[-1] else archive.run(run_id)
         if record.get("fingerprint") and read is None:
-            fingerprints.append(record["fingerprint"])
+            computed_by.append({key: record.get(key) or {} for key in ("fingerprint", "packages")})
         read = read or _read_by(record)
         if record is not newest and published is None and record["outcome"] == "SUCCEEDED":
             published = run_id
@@ -190,7 +202,7 @@ def _past(archive: Archive, day: date) -> Optional[_Past]:
             break
     reasons = newest.get("reasons") or [""]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return _Past(run_ids[-1], outcome, first_line(reasons[0]) + more, read, tuple(fingerprints), published)
+    return _Past(run_ids[-1], outcome, first_line(reasons[0]) + more, read, tuple(computed_by), published)
 
 
 def _read_by(record: Record) -> Optional[_Read]:
@@ -223,10 +235,8 @@ def _judge(day: date, past: Optional[_Past], source: Source, landing: Arrivals, 
     if isinstance(change, Change):
         later = change.new and not change.changed and not change.gone
         return Gap(day, "input landed after the run" if later else "input changed", str(change), past.run_id, change)
-    parts = _outdated(past, today)
-    if parts:
-        return Gap(day, "stale", f"computed with other {_listed(parts)}", past.run_id)
-    return change
+    outdated = _outdated(past, today)
+    return Gap(day, *outdated, past.run_id) if outdated else change
 
 
 def _compare(day: date, read: Optional[_Read], source: Source, landing: Arrivals) -> Union[Change, _Cleared, None]:
@@ -263,12 +273,26 @@ def _compare(day: date, read: Optional[_Read], source: Source, landing: Arrivals
     return Change(changed, new, gone, withdrawn, undated=not gone and not {there[file] for file in changed + new} & set(dated))
 
 
-def _outdated(past: _Past, today: dict[str, Any]) -> list[str]:
-    """The parts of what computed a date that differ today. Where several runs had a share in it, from reading the landing to
-    publishing, each counts; where a run has no fingerprint, or none of a part, nothing is claimed."""
-    # A skipped date has no rows: only its source says what would make it have some.
-    parts = ["source"] if past.outcome == "SKIPPED" else list(today)
-    return [part for part in parts if any(part in each and each[part] != today[part] for each in past.fingerprints)]
+def _outdated(past: _Past, today: dict[str, Any]) -> Optional[tuple[Reason, str]]:
+    """Return why what computed a date differs from what would compute it today, as reason and detail; None where it does not.
+
+    Every run that had a share in the date's tables counts, from reading the landing to publishing. A run whose record has no
+    fingerprint gives no reason.
+    """
+    if past.outcome == "SKIPPED":
+        # A skipped date has no rows: only another source could give it some.
+        return ("stale", "computed with other source") if _differs(past, today, "fingerprint", "source") else None
+    if any("logic" not in each["fingerprint"] for each in past.computed_by):
+        return "computed by an earlier release", "its record has a fingerprint of an earlier form, so nothing can be compared"
+    other = [part for part in today["fingerprint"] if _differs(past, today, "fingerprint", part)]
+    if other:
+        return "stale", f"computed with other {_listed(other)}"
+    other = [part for part in today["packages"] if _differs(past, today, "packages", part)]
+    return ("other packages", f"computed with another {_listed(other)}") if other else None
+
+
+def _differs(past: _Past, today: dict[str, Any], kind: str, part: str) -> bool:
+    return any(part in each[kind] and each[kind][part] != today[kind][part] for each in past.computed_by)
 
 
 def _several(files: tuple[str, ...]) -> str:

@@ -1,5 +1,4 @@
-"""Which code ran: commit, whether it was changed since, the lock of its packages, the state machine's file, and a fingerprint
-of all that decides what a date's tables hold.
+"""Record which code ran: commit, lock, state machine, packages, and a fingerprint of what decides a date's numbers.
 
 Here: facts about the project's own files. Not here: which data was read (``daybook.lake`` notes versions).
 """
@@ -7,9 +6,12 @@ Here: facts about the project's own files. Not here: which data was read (``dayb
 from __future__ import annotations
 
 import functools
+import io
 import json
 import shutil
 import subprocess
+import tokenize
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,26 +21,15 @@ from daybook.errors import ParamsError
 from daybook.params import Settings, project_root, read_yaml
 from daybook.stages import STAGES, notebook_name
 
-PACKAGE = Path(__file__).resolve().parent
 BUNDLE_MANIFEST = "bundle.json"
 """The file, at the root of an unpacked bundle, that says what the bundle was built from."""
 
-DECIDING = (
-    *("contracts", "engines", "delta", "evolution", "properties", "lake", "versions", "publication"),
-    *("sources.spec", "sources.files", "sources.blocks", "sources.mapping"),
-    *("quality.rules", "quality.checks", "quality.verdicts", "quality.history"),
-    *("erasure.withholding", "erasure.people", "erasure.blanks"),
-    "pii.keys",
-    *("notebook.stage", "notebook.magic", "notebook.dates", "notebook.approval", "notebook.releases"),
-    *("notebook.ingest", "notebook.validate", "notebook.transform", "notebook.aggregate", "notebook.quality"),
-    "notebook.publishing",
-)
-"""The rooms, or of mixed rooms the modules, that decide what a date's tables hold: a change in one of them can make another
-row, another verdict or another published figure of the same input. What starts, watches, records, shows or tells of a run is
-not among them, nor is what stewards start (their acts are runs, or rewrite the tables themselves), nor what only carries values
-that have a part of their own in the fingerprint (``params``), or hands bytes on as they are (``storage``)."""
-DECIDING_SETTINGS = ("timezone", "currency", "engine", "max_rejected_share", "tolerated_rejected_rows")
-_SAID_OF_SOURCE = ("title", "licence", "calendar")
+LOGIC_VERSION = 1
+"""The version of the logic in package code. Raise it with every change that gives another row, verdict or figure for the same
+input; ``tests/notebook/test_logic_version.py`` fails where that was forgotten."""
+NUMBER_SETTINGS = ("timezone", "currency", "max_rejected_share", "tolerated_rejected_rows")
+"""Settings that change numbers, or which numbers are published."""
+_DESCRIPTIVE_SOURCE_KEYS = ("title", "licence", "calendar")
 """Keys of a source that change no row."""
 
 
@@ -72,61 +63,85 @@ def state_machine_version() -> dict[str, str]:
     return {"file": path.name, "sha256": sha256(path.read_bytes())}
 
 
-def fingerprint(settings: Settings) -> dict[str, Optional[str]]:
-    """Digests (SHA-256) of what computes a date's tables, by part; null where there is nothing to digest.
+def fingerprint(settings: Settings) -> dict[str, Any]:
+    """Return what decides the numbers of a date's tables: ``logic``, the ``LOGIC_VERSION``, and SHA-256 digests by part.
 
-    Notebooks count by their code (no outputs, no metadata, no text, and no parameters, which each run is given), contracts and
-    the source by what they say (no comments, no descriptions), the package by its files' bytes. Equal digests, equal input:
-    equal tables. It needs no git, and reads some fifty small files anew each time, since they may change while a process lives.
+    The parts are the notebooks' code (without outputs, metadata, text, comments and parameters), the contracts of silver and
+    gold (without descriptions), the source with its landing contract, and the settings that change numbers. Equal fingerprints
+    and equal input give equal tables. Packages are no part of it: see ``packages``. No part depends on how the source code of
+    Daybook is worded or where its modules are.
+
+    The project's files are read at each call, because they may change while a process lives.
     """
     params = project_root() / "params"
-    lock = project_root() / "requirements.lock"
-    source = _said(params / "sources" / f"{settings.source}.yaml")
+    source = _content(params / "sources" / f"{settings.source}.yaml")
     if isinstance(source, dict):
-        source = {key: value for key, value in source.items() if key not in _SAID_OF_SOURCE}
+        source = {key: value for key, value in source.items() if key not in _DESCRIPTIVE_SOURCE_KEYS}
     contracts = [path for layer in ("silver", "gold") for path in sorted((params / "contracts" / layer).glob("*.yaml"))]
     return {
+        "logic": LOGIC_VERSION,
         "notebooks": _digest([[name, _code_of(name)] for name in map(notebook_name, STAGES[:-1])]),
-        "package": _digest([[name, sha256(path.read_bytes())] for name, path in _deciding_modules()]),
-        "contracts": _digest([[path.stem, _undescribed(_said(path))] for path in contracts]),
-        "source": _digest([source, _undescribed(_said(landing_contract_path(settings.source)))]),
-        "settings": _digest([[key, getattr(settings, key)] for key in DECIDING_SETTINGS]),
-        "lock": sha256(lock.read_bytes()) if lock.is_file() else None,
+        "contracts": _digest([[path.stem, _without_descriptions(_content(path))] for path in contracts]),
+        "source": _digest([source, _without_descriptions(_content(landing_contract_path(settings.source)))]),
+        "settings": _digest([[key, getattr(settings, key)] for key in NUMBER_SETTINGS]),
     }
+
+
+def packages() -> dict[str, Optional[str]]:
+    """Return which packages compute: the ``engine`` with its version, and ``lock``, the SHA-256 digest of the lock file.
+
+    They are recorded beside the fingerprint. Another release of a package should give the same numbers.
+    """
+    return {"engine": f"duckdb {version('duckdb')}", "lock": code_version()["lock_sha256"]}
 
 
 def _digest(parts: list[Any]) -> str:
     return sha256(json.dumps(parts, default=str).encode())
 
 
-# A run is closed whatever has been done to the project since it began: a file that cannot be read as what it should be counts
-# by its bytes, and one that is gone is noted as such.
+# A run is closed whatever was done to the project since it began. A file that cannot be parsed counts by its bytes, and a file
+# that is absent counts as None.
 
 
 def _code_of(name: str) -> Any:
-    """The code cells of a notebook, without its parameters."""
+    """Return the normalised code cells of a notebook, without its parameters."""
     path = project_root() / "notebooks" / f"{name}.ipynb"
     if not path.is_file():
         return None
     try:
         cells = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
-        # A source is a text, or its lines.
-        return ["".join(cell["source"]) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
+        # The format allows a source to be a text or a list of lines.
+        return [normalised("".join(cell["source"])) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
     except (ValueError, KeyError, TypeError, AttributeError):
         return sha256(path.read_bytes())
 
 
-def _deciding_modules() -> list[tuple[str, Path]]:
-    found = []
-    for name in DECIDING:
-        place = PACKAGE.joinpath(*name.split("."))
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
-        found += [(str(path.relative_to(PACKAGE)), path) for path in files]
-    return found
+def normalised(cell: str) -> Any:
+    """Return the code of a cell without comments, blank lines and, in SQL, white space.
+
+    A cell that is neither SQL nor Python that can be split into tokens counts as it is written.
+    """
+    first, _, rest = cell.strip().partition("\n")
+    if first.startswith("%%sql"):
+        import sqlglot  # Only here: most processes that import this module read no notebook.
+
+        try:
+            return [first.split(), [[token.token_type.name, token.text] for token in sqlglot.tokenize(rest, read="duckdb")]]
+        except sqlglot.errors.SqlglotError:
+            return cell
+    lines = cell.splitlines(keepends=True)
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(cell).readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                lines[row - 1] = lines[row - 1][:column] + "\n"
+    except (tokenize.TokenError, SyntaxError):
+        return cell
+    return [line.rstrip() for line in lines if line.strip()]
 
 
-def _said(path: Path) -> Any:
-    """What a YAML file says."""
+def _content(path: Path) -> Any:
+    """Return what a YAML file holds."""
     if not path.is_file():
         return None
     try:
@@ -135,11 +150,10 @@ def _said(path: Path) -> Any:
         return sha256(path.read_bytes())
 
 
-def _undescribed(node: Any) -> Any:
-    """A contract without its prose."""
+def _without_descriptions(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _undescribed(value) for key, value in node.items() if key != "description"}
-    return [_undescribed(each) for each in node] if isinstance(node, list) else node
+        return {key: _without_descriptions(value) for key, value in node.items() if key != "description"}
+    return [_without_descriptions(each) for each in node] if isinstance(node, list) else node
 
 
 def _git(root: Path, *arguments: str) -> Optional[str]:

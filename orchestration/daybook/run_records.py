@@ -22,7 +22,7 @@ from daybook.lineage.graph import collect, without_lineage
 from daybook.openlineage import as_lines, post_events, run_events
 from daybook.params import Settings
 from daybook.pii.redaction import Redactor, withheld
-from daybook.provenance import code_version, fingerprint, state_machine_version
+from daybook.provenance import code_version, fingerprint, packages, state_machine_version
 from daybook.stages import run_date_of
 
 _log = logging.getLogger(__name__)
@@ -68,8 +68,9 @@ def close_run(
         "usual_seconds": None if "part_of" in begun else _usual_seconds(archive, run_date_of(run_id)),
         "state_machine": state_machine_version(),
         "code": code_version(),
-        # What computed the tables: a date whose own differs from today's is stale.
+        # A date whose fingerprint differs from the current one is stale.
         "fingerprint": fingerprint(settings),
+        "packages": packages(),
         "engine": next((each["engine"] for each in attempts if each["engine"]), None),
         "python": platform.python_version(),
         "stages": [without_lineage(each) for each in attempts],

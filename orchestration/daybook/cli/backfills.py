@@ -105,7 +105,9 @@ def catch_up(
     limit: Annotated[int, typer.Option("--limit", help="At most so many dates, the oldest.", min=1, max=1000)] = 30,
     since: Since = None,
     until: Until = None,
-    stale: Annotated[bool, typer.Option("--stale", help="Also dates whose code, contracts or snapshot changed.")] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Also dates with other code, contracts, packages or snapshot.")
+    ] = False,
     parallel: Parallel = CORES,
     yes: Yes = False,
     no_follow: NoFollow = False,
@@ -114,7 +116,7 @@ def catch_up(
     """Run the missed dates that `daybook gaps` lists, oldest first.
 
     Left out is what running again cannot mend: dates that a gate rejected and whose input is the same, and dates that have lost
-    their files. Dates that only a change of code or contracts made stale are taken with --stale.
+    their files. Dates that only a change of code, contracts or packages affects are taken with --stale.
     """
     from daybook.gaps import find_gaps, select_for_catch_up
     from daybook.homes import home_of

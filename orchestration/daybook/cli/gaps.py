@@ -40,7 +40,9 @@ def gaps(env: Env = "local", set_: Set = None, since: Since = None, until: Until
     """List the business dates that should have a good run and have none, and why.
 
     A date is a gap when it never ran, when its newest run failed or was rejected, when its files in the landing are no longer
-    those it read, or when notebooks, package, contracts, source, settings or lock have changed since (stale).
+    those it read, or when what computes its numbers has changed since: notebooks, contracts, source, settings or the logic of
+    Daybook (stale). Two further reasons do not say that a number would differ: another engine or lock (other packages), and a
+    record of a release whose fingerprint cannot be compared (computed by an earlier release).
 
     Ends with 0 when there is no gap and with 1 when there is one, so that a script can ask.
     """

@@ -34,7 +34,7 @@ _FACTS = (
     *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "started_at"),
     *("ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written", "code"),
     *("state_machine", "engine"),
-    *("python", "notebook", "html", "redactions", "fingerprint", "cost", "requests", "phases", "table_seconds"),
+    *("python", "notebook", "html", "redactions", "fingerprint", "packages", "cost", "requests", "phases", "table_seconds"),
 )
 """Keys of a record whose values are Daybook's own: they are never a person's, and readers rely on them."""
 
