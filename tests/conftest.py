@@ -30,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """How long chaos goes on, and which instants it draws."""
     parser.addoption("--chaos-kills", type=int, default=50, help="so many processes are killed in tests/runs/test_chaos.py")
     parser.addoption("--real-days", type=int, default=7, help="so many days of each real shop's history; 0 for all")
+    parser.addoption(
+        "--record-logic", action="store_true", help="record the content that tests/notebook/test_logic_version.py compares"
+    )
     parser.addoption("--chaos-seed", type=int, default=20251130, help="another seed draws other instants")
 
 
