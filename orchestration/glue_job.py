@@ -7,9 +7,10 @@ same arguments.
 On AWS a job is given ``--topic_arn`` besides. Then notify, once the run is on record, sends the message by that topic and the
 run's metrics to CloudWatch, and a summary sends the backfill's message. A message that is not taken fails the job.
 
-It ends with exit code 0 when the stage has an outcome (SUCCEEDED, SKIPPED, REJECTED), which is left in the archive for the
-state machine; a fault ends it with a message and exit code 1, and the state machine tries again. What it
-prints holds no personal data.
+It ends with exit code 0 when the stage has an outcome, which is written to the archive for the state machine: SUCCEEDED,
+SKIPPED, REJECTED, or FAILED for a permanent failure, which is not retried (``daybook.errors``). A fault ends it with a message
+and exit code 1, and the state machine tries again. So does a permanent failure in notify, and one that leaves no settings to
+find the archive by. What it prints holds no personal data.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if __name__ == "__main__":
 
 from daybook.archive import Archive, Record, first_line
 from daybook.errors import DaybookError, TellingError
-from daybook.execution import run_stage
+from daybook.execution import end_unstarted, run_stage
 from daybook.messages import region_of
 from daybook.params import load_settings, parse_run_date
 from daybook.phases import process_start
@@ -64,7 +65,9 @@ def main(*, alone: bool = False) -> None:
         if arguments.stage == STAGES[-1] and arguments.topic_arn and record["outcome"] != "FAILED":
             _tell(arguments, record)
     except DaybookError as error:
-        sys.exit(f"{type(error).__name__}: {Redactor().text(str(error))}")
+        said = Redactor().text(str(error))
+        _end(f"{type(error).__name__}: {said}", normally=_ends_unstarted(arguments, error, said))
+        return
     except OSError as error:
         if trouble(error) is None:
             sys.exit(_traced(error))
@@ -73,7 +76,22 @@ def main(*, alone: bool = False) -> None:
         sys.exit(_traced(error))
     if record["outcome"] == "FAILED":
         failure = record["failure"]
-        sys.exit(f"{failure['exception'] or 'KernelDied'}: {first_line(failure['message'])}")
+        said = f"{failure['exception'] or 'KernelDied'}: {first_line(failure['message'])}"
+        _end(said, normally=record["permanent"])
+
+
+def _end(said: str, *, normally: bool) -> None:
+    """Print why the job failed; exit with code 1 unless it ends normally, with its outcome on record."""
+    if not normally:
+        sys.exit(said)
+    sys.stderr.write(f"{said}\n")
+
+
+def _ends_unstarted(arguments: argparse.Namespace, error: DaybookError, said: str) -> bool:
+    """Return whether the stage, which raised ``error`` outside of its notebook, has an outcome on record."""
+    return bool(arguments.stage) and end_unstarted(
+        arguments.stage, env=arguments.env, run_id=arguments.run_id, overrides=arguments.overrides, error=error, said=said
+    )
 
 
 def _arguments() -> argparse.Namespace:

@@ -11,7 +11,7 @@ Here: the names and order of writing of records, and reading them back. Not here
         run.json                         the run's record
         history.jsonl                    events of the state machine, once it has ended
         openlineage.jsonl                the run as OpenLineage events
-    outcomes/daily-2025-11-30-1/ingest.json   the last good attempt's outcome, for the state machine's Choice
+    outcomes/daily-2025-11-30-1/ingest.json   the last outcome of a stage, for the state machine's Choice
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Optional
 
 from daybook.buckets import is_bucket
 from daybook.elapsed import reading
-from daybook.errors import AlreadyThereError, ArchiveError, UsageError
+from daybook.errors import AlreadyThereError, ArchiveError, DaybookError, UsageError
 from daybook.locks import Holder, holder_of
 from daybook.stages import STAGES, notebook_name, run_date_of, run_name
 from daybook.storage import Store
@@ -37,6 +37,8 @@ UNDER_WAY = timedelta(days=1)
 """A run in a bucket that began longer ago and has no closing record is taken to be over: no execution of a day lasts longer."""
 LOST = "lost: the process that ran it ended without a word (killed, or the machine was switched off)"
 """The reason of a run that nobody works on and that has no closing record."""
+NOT_RETRIED = "not retried: the same input would fail again"
+"""Why a stage with a permanent failure has one attempt."""
 
 _CLOSING = re.compile(r"run(\.redrive-\d+)?\.json")
 _ATTEMPT = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
@@ -166,9 +168,23 @@ class Archive:
         self._write_next(run_id, "openlineage", "jsonl", events)
 
     def write_outcome(self, record: Record) -> None:
-        """Leave the outcome of a stage where the state machine's Choice reads it."""
-        brief = {key: record[key] for key in ("stage", "attempt", "outcome", "reasons", "rows")}
+        """Write the outcome of an attempt where the state machine's Choice reads it; ``reasons`` explain a failure too."""
+        brief = {key: record[key] for key in ("stage", "attempt", "outcome", "permanent", "reasons", "rows")}
+        if record["failure"]:
+            brief["reasons"] = [describe_failure(record)]
         self.store.replace(outcome_key(record["run_id"], record["stage"]), dump(brief))
+
+    def write_unstarted(self, run_id: str, stage: str, error: DaybookError, said: str) -> None:
+        """Write the outcome of a stage that a permanent ``error`` kept from starting; there is no attempt on record."""
+        brief: Record = {
+            "stage": stage,
+            "attempt": None,
+            "outcome": "FAILED",
+            "permanent": True,
+            "reasons": [f"{stage} did not start ({NOT_RETRIED}): {type(error).__name__}: {first_line(said)}"],
+            "rows": {},
+        }
+        self.store.replace(outcome_key(run_id, stage), dump(brief))
 
     def attempts(self, run_id: str) -> list[Record]:
         """Every attempt's record, in order of stage and number."""
@@ -311,11 +327,12 @@ def _begun() -> Record:
 
 
 def describe_failure(attempt: Record) -> str:
-    """One sentence for a failed attempt: stage, cell, and the exception's first line."""
+    """Describe a failed attempt in one sentence: stage, cell, why it was not retried, and the exception's first line."""
     told = attempt["failure"]
+    retried = f", {NOT_RETRIED}" if told.get("permanent") else ""
     cell = f" in cell {told['cell']}" if told["cell"] else ""
     said = f"{told['exception']}: {told['message']}" if told["exception"] else told["message"]
-    return f"{attempt['stage']} failed{cell} (attempt {attempt['attempt']}): {first_line(said)}"
+    return f"{attempt['stage']} failed{cell} (attempt {attempt['attempt']}{retried}): {first_line(said)}"
 
 
 def first_line(text: str) -> str:

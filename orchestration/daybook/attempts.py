@@ -21,6 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from daybook.archive import Archive, Record, moment, parse_moment
 from daybook.elapsed import end_of
+from daybook.errors import is_permanent
 from daybook.kernel import kernel_options, printed_in, remove_scratch
 from daybook.parameters import notebook_path
 from daybook.params import Settings
@@ -28,7 +29,7 @@ from daybook.phases import Phases
 from daybook.pii.redaction import Redactor, withheld
 from daybook.report.notebook_page import render_notebook
 from daybook.saving import ENGINE, running_cell
-from daybook.stages import RESULT_MIME, notebook_name, run_date_of
+from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
 from daybook.storage import requests, trouble, unwritable
 
 _LEFT_NO_RECORD = (
@@ -160,6 +161,7 @@ class Attempt:
         ended = ended_at(self.started_at, self.claim.get("clock"), seen=self.seen)
         result = result or {}
         failed = self.failure is not None
+        permanent = self.failure is not None and self._is_permanent(self.failure["exception"], result)
         peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
         return {
             "record": "attempt",
@@ -169,6 +171,7 @@ class Attempt:
             "stage": self.stage,
             "attempt": self.number,
             "outcome": "FAILED" if failed else result["outcome"],
+            "permanent": permanent,
             "reasons": [] if failed else result["reasons"],
             "started_at": self.started_at,
             "ended_at": ended,
@@ -183,13 +186,23 @@ class Attempt:
             "tables_written": result.get("tables_written", {}),
             "inputs": result.get("inputs", []),
             "details": result.get("details", {}),
-            "failure": self.failure,
+            "failure": self.failure and {**self.failure, "permanent": permanent},
             "code": self.claim["code"],
             "engine": result.get("engine"),
             "python": self.claim["python"],
             # To buckets, of the notebook and of this process so far.
             "requests": dict(Counter(result.get("requests", {})) + requests),
         }
+
+    def _is_permanent(self, exception: Optional[str], result: dict[str, Any]) -> bool:
+        """Return whether the stage ends with this failure, by the name of the exception's class.
+
+        Two failures are retried whatever their cause. Notify must send a message, and the state machine tells that it failed
+        by its job's exit code only. Quality must finish a publication that it began, for readers see a part of it.
+        """
+        if self.stage == STAGES[-1] or (self.stage == "quality" and result.get("tables_written")):
+            return False
+        return is_permanent(exception)
 
 
 def read_notebook(path: Path) -> NotebookNode:

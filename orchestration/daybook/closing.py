@@ -67,7 +67,8 @@ def require_failed(settings: Settings, run_id: str) -> list[Record]:
 def rest_of(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:
     """What is left to do of a run that ended: from which stage on, and for notify what the stages before it came to."""
     last = {each["stage"]: each["outcome"] for each in archive.attempts(run_id)}
-    begun = first_stage or next((stage for stage in STAGES if stage in last), STAGES[0])
+    # Notify is never the first: it runs too where a stage failed before it left an attempt on record.
+    begun = first_stage or next((stage for stage in STAGES[:-1] if stage in last), STAGES[0])
     for stage in STAGES[STAGES.index(begun) : -1]:
         outcome = last.get(stage, "FAILED")
         if outcome == "FAILED":

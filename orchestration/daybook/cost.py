@@ -132,10 +132,12 @@ def estimated_use(attempts: Sequence[Record]) -> Use:
     jobs = [JobUse(each["stage"], each["attempt"], math.ceil(each["seconds"])) for each in attempts]
     transitions = _AROUND
     for stage in STAGES:
-        own = [each["outcome"] for each in attempts if each["stage"] == stage]
+        own = [each for each in attempts if each["stage"] == stage]
         if own:
             retries = len(own) - 1
-            states = 0 if stage == STAGES[-1] else 1 if own[-1] == "FAILED" else _OF_A_STAGE
+            # A permanent failure leaves an outcome, which is read like a good one.
+            caught = own[-1]["outcome"] == "FAILED" and not own[-1].get("permanent")
+            states = 0 if stage == STAGES[-1] else 1 if caught else _OF_A_STAGE
             transitions += states + retries
     return Use(jobs, transitions)
 

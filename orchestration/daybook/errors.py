@@ -5,6 +5,8 @@ Here: the exceptions a user may see and the exit codes they mean. Not here: how 
 
 from __future__ import annotations
 
+from typing import Optional
+
 EXIT_GOOD = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -12,9 +14,13 @@ EXIT_REJECTED = 3
 
 
 class DaybookError(Exception):
-    """Something a user can mend. The message is one sentence; ``exit_code`` is what a command ends with."""
+    """Something a user can mend. The message is one sentence; ``exit_code`` is what a command ends with.
+
+    ``permanent`` tells whether the same input would fail again. A stage is not retried after such a failure.
+    """
 
     exit_code = EXIT_FAILED
+    permanent = False
 
     def _render_traceback_(self) -> list[str]:
         """In a notebook the sentence says it all; IPython calls this instead of printing the library's frames."""
@@ -25,6 +31,7 @@ class UsageError(DaybookError):
     """The command, a parameter or a business date was given wrongly; nothing was started."""
 
     exit_code = EXIT_USAGE
+    permanent = True
 
 
 class ParamsError(UsageError):
@@ -40,7 +47,11 @@ class SourceError(UsageError):
 
 
 class SqlError(UsageError):
-    """A query names a table or column that is not there, or does not parse."""
+    """A query does not parse, names a table or column that does not exist, or cannot convert a value it reads."""
+
+
+class EngineError(DaybookError):
+    """The SQL engine could not finish a valid query: it ran out of memory or disk space, or could not read its input."""
 
 
 class LineageError(UsageError):
@@ -56,7 +67,25 @@ class StateMachineError(UsageError):
 
 
 class LandingError(DaybookError):
-    """A landing file is absent or cannot be read: the message names file, line and reason."""
+    """A landing file cannot be read, or changed while it was read: the message names file, line and reason."""
+
+
+class MissingFileError(LandingError):
+    """A landing file that the source requires does not exist."""
+
+    permanent = True
+
+
+class FormatError(LandingError):
+    """A landing file has an unsupported format, a wrong header or invalid content."""
+
+    permanent = True
+
+
+class LimitError(LandingError):
+    """A landing file exceeds a limit, such as its unpacked size."""
+
+    permanent = True
 
 
 class LakeError(DaybookError):
@@ -97,3 +126,12 @@ class DeploymentError(AwsError):
 
 class StageError(DaybookError):
     """A stage cannot go on."""
+
+
+def is_permanent(name: Optional[str]) -> bool:
+    """Return whether ``name`` is a class of this module whose failures are permanent.
+
+    Of an exception that a kernel raised, only the name of its class is known. Unknown names are faults, which are retried.
+    """
+    found = globals().get(name or "")
+    return isinstance(found, type) and issubclass(found, DaybookError) and found.permanent

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from daybook.archive import Archive, Record, now
 from daybook.attempts import Attempt, archive_attempt, close_abandoned, read_notebook
 from daybook.elapsed import reading
-from daybook.errors import UsageError
+from daybook.errors import DaybookError, UsageError
 from daybook.kernel import home_of_its_own, printed_in, printing_to, remove_scratch
 from daybook.parameters import check_parameters, notebook_path
 from daybook.params import load_settings, parse_run_date
@@ -90,19 +90,38 @@ def run_stage(
             )
     finally:
         remove_scratch(scratch)
-    if record["outcome"] != "FAILED":
-        if stage == STAGES[-1]:
-            details = record["details"]
-            close_run(
-                archive,
-                settings,
-                run_id,
-                details["run_outcome"],
-                details["run_reasons"],
-                details.get("summary"),
-                execution=parameters.get("execution", ""),
-                history=history,
-                redactor_now=redactor_now,
-            )
+    if record["outcome"] != "FAILED" and stage == STAGES[-1]:
+        details = record["details"]
+        close_run(
+            archive,
+            settings,
+            run_id,
+            details["run_outcome"],
+            details["run_reasons"],
+            details.get("summary"),
+            execution=parameters.get("execution", ""),
+            history=history,
+            redactor_now=redactor_now,
+        )
+    if record["outcome"] != "FAILED" or record["permanent"]:
         archive.write_outcome(record)
     return record
+
+
+def end_unstarted(
+    stage: str, *, env: str, run_id: str, overrides: Optional[dict[str, str]], error: DaybookError, said: str
+) -> bool:
+    """Write the outcome FAILED for a stage that a permanent ``error`` kept from starting; ``said`` is its redacted message.
+
+    Return whether the stage may end normally. It may not where the settings do not tell the place of the archive, and in
+    notify, whose failure the state machine learns from the exit code only.
+    """
+    if not error.permanent or stage == STAGES[-1]:
+        return False
+    try:
+        run_date_of(run_id)  # Part of the key.
+        Archive(load_settings(env, overrides).archive).write_unstarted(run_id, stage, error, said)
+    except (DaybookError, OSError):
+        # ``said`` is reported either way. It is the cause in nearly all cases: no settings, no archive.
+        return False
+    return True

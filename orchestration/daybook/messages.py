@@ -20,6 +20,8 @@ SUBJECT_LENGTH = 99
 """SNS takes less than 100 characters, without line breaks."""
 BODY_BYTES = 200_000
 """SNS takes 256 KiB with everything that it wraps the text in."""
+PERMANENT_FAILURE = "Daybook.PermanentFailure"
+"""The error that the state machine names for a stage with a permanent failure; its cause is the outcome's reason."""
 _LINE_LENGTH = 1000
 _MOST_LINES = 40
 """Reasons or warnings that a message names; the record has all."""
@@ -103,6 +105,8 @@ def why_failed(failed: Optional[Record], caught: Record) -> str:
     if failed:
         return describe_failure(failed)
     cause = str(caught.get("Cause") or "")
+    if caught.get("Error") == PERMANENT_FAILURE and cause:
+        return first_line(cause)
     # Of a job, the cause is its description as JSON, and perhaps cut off.
     told = re.search(r'"ErrorMessage"\s*:\s*("(?:[^"\\]|\\.)*")', cause)
     said = json.loads(told[1]) if told else cause

@@ -28,7 +28,7 @@ from pydantic import (
     field_validator,
 )
 
-from daybook.errors import ParamsError, UsageError
+from daybook.errors import DaybookError, ParamsError, UsageError
 
 LOCATIONS = ("landing", "lake", "archive", "report", "pii_key")
 """The settings that name a place: relative ones are relative to the project, or to the working folder when overridden."""
@@ -224,7 +224,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ParamsError(f"{name}, line {line}: not valid YAML ({error.problem}); mend that line.") from None
-    except (OSError, UnicodeDecodeError, yaml.reader.ReaderError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
         raise ParamsError(f"{name} cannot be read ({' '.join(str(error).split())}); save it as UTF-8 text.") from None
     if not isinstance(loaded, dict):
         raise ParamsError(f"{name}: expected keys and values, found {type(loaded).__name__}; write lines of key: value.")
@@ -239,10 +241,23 @@ Contents = tuple[tuple[Path, bytes], ...]
 
 def contents(paths: Iterable[Path]) -> Contents:
     """What files hold now: the key for what was made of them, by which a forked process can take over what its parent made."""
-    try:
-        return tuple((path, path.read_bytes()) for path in paths)
-    except OSError as error:
-        raise ParamsError(f"{error.filename} cannot be read ({error.strerror}); mend that.") from None
+    found = []
+    for path in paths:
+        try:
+            found.append((path, path.read_bytes()))
+        except OSError as error:
+            raise _unreadable(path, error) from None
+    return tuple(found)
+
+
+def _unreadable(path: Path, error: OSError) -> DaybookError:
+    """Return ``ParamsError`` for a file that is missing or forbidden; a disk that fails is a fault, which is retried."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)):
+        return ParamsError(f"{_shown(path)} cannot be read ({error.strerror}); restore the file or change its permissions.")
+    # Imported here: it loads obstore, which most commands do without.
+    from daybook.storage import unreadable
+
+    return unreadable(_shown(path), error)
 
 
 def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = None) -> str:

@@ -18,7 +18,8 @@ RESULT_MIME = "application/vnd.daybook.result+json"
 """The type of the output that a stage notebook's last act leaves: its outcome and figures, for the record."""
 
 Outcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"]
-"""Of a stage, a run, a day: done; nothing to do, with a reason; a gate said no, never retried; a fault, retried."""
+"""Of a stage, a run, a day: done; nothing to do, with a reason; rejected by a gate, never retried; failed, by a fault that was
+retried or by a permanent failure that was not."""
 
 
 @dataclass(frozen=True)

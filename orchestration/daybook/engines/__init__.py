@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from daybook.engines.duckdb import DuckDBEngine
+from daybook.engines.duckdb import DuckDBEngine, query_error
 
-__all__ = ["DuckDBEngine"]
+__all__ = ["DuckDBEngine", "query_error"]

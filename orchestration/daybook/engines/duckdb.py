@@ -26,7 +26,7 @@ from daybook.contracts import LAYERS, load_tables
 from daybook.delta import in_turn
 from daybook.engines.memory import duckdb_settings, memory_limit
 from daybook.engines.newest import newest_of_each
-from daybook.errors import SqlError
+from daybook.errors import DaybookError, EngineError, SqlError
 from daybook.lake import SCHEMAS, Batches, Lake
 from daybook.pii.keys import pseudonyms_of
 from daybook.sources.mapping import literal, quote
@@ -39,6 +39,16 @@ _REMEMBERED = 100_000
 """So many pseudonyms are remembered: those of orders are mostly those of the day's customers."""
 _MANY = 50_000
 """From so many rows on it costs less to look for repeated keys before rows are sorted."""
+_WRONG = (
+    duckdb.ParserException,
+    duckdb.SyntaxException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.NotSupportedError,
+    duckdb.DataError,
+)
+"""Errors of a query or of the values that it reads. All others may be faults of the machine: DuckDB reports a network error in
+a table that it reads as InvalidInputException."""
 _COSTLY = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
 """What makes a query worth running once only."""
 
@@ -154,12 +164,12 @@ class DuckDBEngine:
         )
 
     def query(self, sql: str) -> Query:
-        """A lazy result: ``.df()``, ``.arrow()``, ``.fetchall()``. Raises ``SqlError`` with one sentence."""
+        """A lazy result: ``.df()``, ``.arrow()``, ``.fetchall()``. Raises ``SqlError`` or ``EngineError``."""
         self._bind(self._parse(sql))
         try:
             return self._connection.sql(sql)
         except duckdb.Error as error:
-            raise SqlError(_sentence(error)) from None
+            raise query_error(error) from None
 
     def arrow(self, sql: str) -> pa.Table:
         """The whole result as an Arrow table."""
@@ -202,7 +212,7 @@ class DuckDBEngine:
         try:
             return fetch(self._connection.execute(sql))
         except duckdb.Error as error:
-            raise SqlError(_sentence(error)) from None
+            raise query_error(error) from None
 
     def _parse(self, sql: str) -> exp.Expression:
         try:
@@ -259,7 +269,7 @@ class DuckDBEngine:
         try:
             self._connection.execute(sql)
         except duckdb.Error as error:
-            raise SqlError(_sentence(error)) from None
+            raise query_error(error) from None
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -303,6 +313,11 @@ def _settled(name: str) -> str:
 
 def _full_name(table: exp.Table) -> str:
     return f"{table.db}.{table.name}" if table.db else str(table.name)
+
+
+def query_error(error: duckdb.Error) -> DaybookError:
+    """Return ``SqlError`` where the query is wrong, which is permanent, and ``EngineError`` where running it failed."""
+    return (SqlError if isinstance(error, _WRONG) else EngineError)(_sentence(error))
 
 
 def _sentence(error: duckdb.Error) -> str:

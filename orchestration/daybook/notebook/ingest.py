@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from daybook.erasure import withhold
 from daybook.erasure.people import erased_people
-from daybook.errors import LandingError, StageError
+from daybook.errors import MissingFileError
 from daybook.lake import Batches
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
@@ -77,7 +77,7 @@ def read_landing(stage: Stage) -> Landing:
             if entity.missing == "skip":
                 _skip(stage, f"no file {place}: the shop was closed")
                 return landing
-            raise LandingError(f"{place} is not there; deliver it, then run {stage.day} again.")
+            raise MissingFileError(f"{place} is not there; deliver it, then run {stage.day} again.")
     for name, entity in stage.source.entities.items():
         files: list[LandedFile] = []
         landing.files[name] = files
@@ -174,7 +174,7 @@ def _withhold_erased(stage: Stage, landing: Landing) -> None:
 
 def _skip(stage: Stage, reason: str) -> None:
     if stage.run_date in stage.lake.partitions(f"bronze.{stage.source.primary}"):
-        raise StageError(f"{stage.day} was ingested before, but now there is {reason}; deliver its files again.")
+        raise MissingFileError(f"{stage.day} was ingested before, but now there is {reason}; deliver its files again.")
     stage.skip(reason)
 
 

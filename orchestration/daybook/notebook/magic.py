@@ -15,7 +15,8 @@ import duckdb
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from daybook.errors import SqlError, StageError, UsageError
+from daybook.engines import query_error
+from daybook.errors import StageError, UsageError
 from daybook.notebook import stage as stages
 from daybook.notebook.display import Listing
 from daybook.properties import pseudonym_columns
@@ -61,7 +62,7 @@ class _ExtensionOf:
             # Without the limit all rows would be made, in the order that they are asked for, and held.
             rows = result.limit(options.rows).fetchall()
         except duckdb.Error as error:
-            raise SqlError(str(error).splitlines()[0]) from None
+            raise query_error(error) from None
         personal = {column for columns in stage.source.personal_columns().values() for column in columns}
         hidden = personal | pseudonym_columns() | {"_raw", "_problem"}
         masked = [name for name in result.columns if name in hidden]

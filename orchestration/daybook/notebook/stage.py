@@ -20,7 +20,7 @@ from IPython.display import display
 from daybook.archive import Archive
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
-from daybook.errors import StageError, UsageError
+from daybook.errors import NotebookError, UsageError
 from daybook.lake import Lake
 from daybook.notebook.display import Note, Result, short_path
 from daybook.notebook.lineage import record_lineage
@@ -86,7 +86,7 @@ class Stage:
     def _relation_sql(self, contract: Table) -> str:
         name = contract.full_name
         if not self.engine.defines(name):
-            raise StageError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
+            raise NotebookError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
         found = self.engine.query(f"SELECT * FROM {name} LIMIT 0").columns
         wanted = (
             [each for each in contract.columns if each != "first_order_date"]
@@ -98,7 +98,7 @@ class Stage:
         if absent or extra:
             lacks = f"lacks {', '.join(absent)}" if absent else ""
             has = f"has {', '.join(extra)} that its contract does not" if extra else ""
-            raise StageError(
+            raise NotebookError(
                 f"The cell that defines {name} {' and '.join(filter(None, [lacks, has]))}; change the cell or the contract."
             )
         columns = ", ".join(

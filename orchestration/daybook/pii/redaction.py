@@ -31,9 +31,9 @@ _BINARY = re.compile(r"(?!image/svg)(image|audio|video|font)/.*|application/(pdf
 _FORMAT = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
 """Keys of a notebook's metadata, a cell's and an output whose values are the format's own words."""
 _FACTS = (
-    *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "started_at"),
-    *("ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written", "code"),
-    *("state_machine", "engine"),
+    *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "permanent"),
+    *("started_at", "ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written"),
+    *("code", "state_machine", "engine"),
     *("python", "notebook", "html", "redactions", "fingerprint", "packages", "cost", "requests", "phases", "table_seconds"),
 )
 """Keys of a record whose values are Daybook's own: they are never a person's, and readers rely on them."""
@@ -221,6 +221,7 @@ def withheld(record: dict[str, Any], error: Exception) -> dict[str, Any]:
             "source": None,
             "exception": exception if exception and exception.isidentifier() else None,
             "message": reason,
+            "permanent": record["failure"].get("permanent", False),
         }
     return kept
 

@@ -89,7 +89,7 @@ class BackfillProgress:
                 self._days[day] = _Day(run_id, self._clock())
             elif kind == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"].lower() in STAGES:
                 self._days[day].stage = event["stateEnteredEventDetails"]["name"].lower()
-            elif kind in ("TaskFailed", "TaskTimedOut"):
+            elif kind in ("TaskFailed", "TaskTimedOut") or _is_permanent_failure(event):
                 self._days[day].failed = self._days[day].stage
             elif kind in ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"):
                 self._days[day].seconds = self._clock() - self._days[day].began
@@ -121,3 +121,11 @@ class BackfillProgress:
             return ""
         left = timedelta(seconds=round((self._total - done) * passed / done))
         return f"; {60 * done / passed:.1f} dates a minute, {left} left"
+
+
+def _is_permanent_failure(event: Mapping[str, Any]) -> bool:
+    """Return whether the event is the outcome of a stage with a permanent failure: its job has ended normally."""
+    details = event.get("taskSucceededEventDetails") or {}
+    if details.get("resourceType") != "aws-sdk:s3":
+        return False
+    return bool(json.loads(json.loads(details["output"])["Body"])["outcome"] == "FAILED")

@@ -124,7 +124,8 @@ class Progress:
         told = json.loads(json.loads(details["output"])["Body"])
         # A resumed run may begin with the outcome of a stage that had ended.
         line = self._lines.setdefault(told["stage"], _Line(began=time.monotonic(), began_at=self._at))
-        line.state, line.rows, line.attempt = told["outcome"], told["rows"], told["attempt"]
+        line.state, line.rows, line.attempt = told["outcome"], told["rows"], told["attempt"] or line.attempt
+        line.remark = "not retried" if told.get("permanent") else ""
         self._print_line(told["stage"])
 
     def _leave(self, state: str) -> None:

@@ -9,7 +9,7 @@ from datetime import date
 
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
-from daybook.errors import ContractError, SqlError
+from daybook.errors import ContractError, EngineError, SqlError
 from daybook.quality.checks import counting_sql, failing_sql
 from daybook.quality.rules import LANDED_WHOLE, Rule, landing_rules, table_rules
 from daybook.sources.mapping import quote, typed_select
@@ -39,11 +39,11 @@ def _try(rules: list[Rule], relation: str, objects: str, key: list[str], engine:
     in_sql = [rule for rule in rules if rule.history is None]
     try:
         _run(in_sql, relation, objects, key, engine)
-    except SqlError:
+    except (SqlError, EngineError):
         for rule in in_sql:
             try:
                 _run([rule], relation, objects, key, engine)
-            except SqlError as error:
+            except (SqlError, EngineError) as error:
                 raise ContractError(f"{file}: rule {rule.name!r} cannot be run: {error}") from None
         raise
 

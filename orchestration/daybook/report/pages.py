@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from daybook.archive import NOT_RETRIED
 from daybook.report import formats, records
 
 
@@ -49,6 +50,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         UNKNOWN=formats.UNKNOWN,
+        NOT_RETRIED=f"{NOT_RETRIED[0].upper()}{NOT_RETRIED[1:]}.",
         share=formats.share,
         code_version=formats.code_version,
         outcomes=records.OUTCOMES,

@@ -29,7 +29,7 @@ class Outcome:
 SUCCEEDED = Outcome("SUCCEEDED", "succeeded", "published")
 SKIPPED = Outcome("SKIPPED", "skipped", "nothing to do")
 REJECTED = Outcome("REJECTED", "rejected", "a gate said no")
-FAILED = Outcome("FAILED", "failed", "a fault, after all retries")
+FAILED = Outcome("FAILED", "failed", "a fault after all retries, or a permanent failure")
 RUNNING = Outcome("RUNNING", "running", "under way when this page was made")
 GAP = Outcome("GAP", "gap", "no run for this date")
 OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, RUNNING, GAP)

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Protocol
 
 from daybook.contracts import load_tables
-from daybook.errors import SourceError, SqlError
+from daybook.errors import EngineError, SourceError, SqlError
 from daybook.sources.mapping import mapped_sql, quote, typed_sql
 from daybook.sources.spec import Source
 
@@ -29,16 +29,16 @@ def dry_run(source: Source, engine: _Engine) -> None:
         typed += ["CAST(NULL AS VARCHAR) AS _source_file", "CAST(NULL AS BIGINT) AS _row_number"]
         try:
             engine.define(name, f"SELECT {', '.join(typed)} FROM (SELECT {', '.join(landed)}) AS landed WHERE 1 = 0")
-        except SqlError as error:
+        except (SqlError, EngineError) as error:
             raise SourceError(f"params/sources/{source.name}.yaml: entity {name!r}: {error}") from None
     for name, person in source.people.items():
         try:
             engine.query(f"SELECT CAST({person} AS VARCHAR) FROM {quote(name)}")
-        except SqlError as error:
+        except (SqlError, EngineError) as error:
             raise SourceError(f"params/sources/{source.name}.yaml: people of {name!r}: {error}") from None
     for name in load_tables("silver"):
         table = name.split(".")[1]
         try:
             engine.query(mapped_sql(source, table, date(2000, 1, 1)))
-        except SqlError as error:
+        except (SqlError, EngineError) as error:
             raise SourceError(f"params/sources/{source.name}.yaml: mapping of {table!r}: {error}") from None

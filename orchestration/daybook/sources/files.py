@@ -17,7 +17,7 @@ from typing import Optional, Protocol
 
 import pyarrow as pa
 
-from daybook.errors import LandingError, StorageError
+from daybook.errors import LandingError, MissingFileError, StorageError
 from daybook.sources.blocks import split_csv
 from daybook.sources.spec import Entity, Source
 from daybook.storage import CHUNK, Store
@@ -37,9 +37,9 @@ class LandedFile:
 
 
 def open_landing(uri: str) -> Store:
-    """The store that a deployment's files arrive in; ``LandingError`` where a folder is absent or empty."""
+    """The store that a deployment's files arrive in; ``MissingFileError`` where a folder is absent or empty."""
     if "://" not in uri and not (Path(uri).is_dir() and any(Path(uri).iterdir())):
-        raise LandingError(
+        raise MissingFileError(
             f"{uri} holds no files; name the landing folder with --set landing=FOLDER, or make the demo's with `daybook demo`."
         )
     return Store(uri)
