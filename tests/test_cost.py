@@ -158,6 +158,15 @@ def test_history_of_a_failed_run_comes_to_what_the_estimate_says(tmp_path: Any) 
     assert estimated_use([*attempts, attempt("notify")]).transitions == used.transitions
 
 
+def test_history_of_a_permanent_failure_matches_the_estimate(tmp_path: Any) -> None:
+    execution = run_daily(tmp_path, [ok(), ok(), ok()], "SUCCEEDED", "FAILED")
+    assert execution.status == "FAILED"
+    attempts = [attempt("ingest"), {**attempt("validate", outcome="FAILED"), "permanent": True}, attempt("notify")]
+    used = used_in(execution.events, BEGAN, ARN)
+    assert [each.stage for each in used.jobs] == ["ingest", "validate", "notify"]
+    assert estimated_use(attempts).transitions == used.transitions
+
+
 def ok() -> Any:
     return {"JobRunState": "SUCCEEDED", "ExecutionTime": 61}
 
@@ -168,19 +177,19 @@ def fails() -> Any:
     return TaskError("States.TaskFailed", json.dumps({"JobRunState": "FAILED", "ExecutionTime": 7}))
 
 
-def run_daily(tmp_path: Any, script: list[Any]) -> Any:
-    """The project's own machine, with jobs that play a script and stages that go well."""
+def run_daily(tmp_path: Any, script: list[Any], *outcomes: str) -> Any:
+    """The project's own machine, with jobs that play a script and stages of these outcomes, then good ones."""
     import random
 
     from daybook.provenance import state_machine_path
     from daybook.states import FakeClock, StateMachine, run_execution
 
-    outcome = {"Body": json.dumps({"outcome": "SUCCEEDED"})}
+    told = [{"Body": json.dumps({"outcome": each})} for each in [*outcomes, *["SUCCEEDED"] * 9]]
     return run_execution(
         StateMachine.load(state_machine_path()),
         name="daily-2025-11-30-1",
         input={"env": "local", "run_date": "2025-11-30", "overrides": {}, "archive": {"bucket": "b", "prefix": ""}},
-        services={JOB: Scripted(*script), GET: Scripted(*[outcome] * 9)},
+        services={JOB: Scripted(*script), GET: Scripted(*told)},
         journal=tmp_path / "history.jsonl",
         clock=FakeClock(),
         random=random.Random(7),  # noqa: S311

@@ -102,11 +102,12 @@ def body(lines: Iterable[str]) -> str:
 
 def why_failed(failed: Optional[Record], caught: Record) -> str:
     """One sentence for a failure: stage, cell, the exception's first line; where no attempt told, what its job did."""
-    if failed:
-        return describe_failure(failed)
     cause = str(caught.get("Cause") or "")
     if caught.get("Error") == PERMANENT_FAILURE and cause:
+        # Of this attempt. ``failed`` is an earlier one where the stage could not start.
         return first_line(cause)
+    if failed:
+        return describe_failure(failed)
     # Of a job, the cause is its description as JSON, and perhaps cut off.
     told = re.search(r'"ErrorMessage"\s*:\s*("(?:[^"\\]|\\.)*")', cause)
     said = json.loads(told[1]) if told else cause

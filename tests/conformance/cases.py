@@ -104,6 +104,9 @@ CASES: list[Case] = [
     daily("rejected by validation", {}, outcomes={"validate": "REJECTED"}),
     daily("rejected by quality", {}, outcomes={"quality": "REJECTED"}),
     daily("closed shop", {}, outcomes={"ingest": "SKIPPED"}),
+    daily("a permanent failure", {}, outcomes={"transform": "FAILED"}),
+    daily("a permanent failure after a fault", {"daybook-prod-ingest": [FAILED, GOOD]}, outcomes={"ingest": "FAILED"}),
+    daily("a permanent failure, and notify fails", {"daybook-prod-notify": [FAILED]}, outcomes={"quality": "FAILED"}),
     daily("an outcome nobody knows", {}, outcomes={"transform": "PERHAPS"}),
     daily("throttled three times", {"daybook-prod-ingest": [THROTTLED, THROTTLED, THROTTLED, GOOD]}),
     daily(

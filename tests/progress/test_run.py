@@ -160,6 +160,12 @@ def test_a_stage_that_fails_for_good_is_marked_once(shown: Shown) -> None:
     assert lines[4:] == [f"  ! ingest     {total:6.1f} s   attempt 4", "  ✓ notify        1.5 s"]
 
 
+@pytest.mark.parametrize("attempt", [1, None])
+def test_a_permanent_failure_says_it_is_not_retried(shown: Shown, attempt: Optional[int]) -> None:
+    lines = shown.run(ingest={**outcome("FAILED"), "rows": {}, "attempt": attempt, "permanent": True})
+    assert lines[1:] == ["  ! ingest        1.5 s   not retried", "  ✓ notify        1.5 s"]
+
+
 def test_a_notice_that_fails_is_shown_as_failed(shown: Shown) -> None:
     assert shown.run(notify=[FAULT] * 4 + [outcome()])[-1].startswith("  ! notify ")
 
