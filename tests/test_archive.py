@@ -175,17 +175,20 @@ def test_a_claim_without_a_record_is_an_abandoned_attempt(archive: Archive) -> N
 
 
 def test_an_outcome_is_that_of_the_last_attempt(archive: Archive) -> None:
-    for number, outcome in [(1, "FAILED"), (2, "SUCCEEDED")]:
-        archive.write_outcome(
-            attempt(number=number, outcome=outcome, reasons=[], rows={"in": 7}, inputs=["not for the Choice"])
-        )
-    assert json.loads(archive.store.read(outcome_key(RUN, "ingest"))) == {
-        "stage": "ingest",
-        "attempt": 2,
-        "outcome": "SUCCEEDED",
-        "reasons": [],
-        "rows": {"in": 7},
-    }
+    failure = {"cell": 4, "exception": "FormatError", "message": "a.csv is a ZIP file.\nMore.", "permanent": True}
+    for number, outcome, failed in [(1, "FAILED", failure), (2, "SUCCEEDED", None)]:
+        permanent = failed is not None
+        facts = {"failure": failed, "permanent": permanent, "rows": {"in": 7}, "inputs": ["not for the Choice"]}
+        archive.write_outcome(attempt(number=number, outcome=outcome, reasons=[], **facts))
+        why = ", not retried: the same input would fail again"
+        assert json.loads(archive.store.read(outcome_key(RUN, "ingest"))) == {
+            "stage": "ingest",
+            "attempt": number,
+            "outcome": outcome,
+            "permanent": permanent,
+            "reasons": [f"ingest failed in cell 4 (attempt 1{why}): FormatError: a.csv is a ZIP file."] if failed else [],
+            "rows": {"in": 7},
+        }
 
 
 # Runs

@@ -6,28 +6,31 @@ import errno
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from datetime import date, datetime, timezone
 from pathlib import Path
 from threading import Event
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import nbformat
 import pytest
+from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_output
+from papermill.exceptions import PapermillExecutionError
 
 from daybook import personal
 from daybook.archive import Archive, parse_moment
 from daybook.attempts import close_abandoned
 from daybook.errors import NotebookError, ParamsError, StorageError, UsageError
 from daybook.execution import run_stage
-from daybook.params import load_settings
+from daybook.params import load_settings, project_root
 from daybook.pii import load_keys
 from daybook.provenance import fingerprint
 from daybook.report.site import build_site
 from daybook.run_records import close_run
-from daybook.stages import RESULT_MIME
+from daybook.stages import RESULT_MIME, notebook_name
 
 from .conftest import Disks, Killed, Killer
 from .runs.shop import call
@@ -396,3 +399,155 @@ def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_th
     assert (archive.run(RUN)["outcome"], archive.run(RUN)["reasons"]) == ("SKIPPED", ["closed"])
     assert [each["outcome"] for each in archive.run(RUN)["stages"]][-1] == "SUCCEEDED"
     assert archive.start_run(date(2025, 11, 30), {}) == "daily-2025-11-30-2"
+
+
+# Failures that are permanent
+
+
+def failing(name: str, *, written: Optional[dict[str, int]] = None) -> Callable[..., None]:
+    """What papermill is where a cell raises an exception of this class, after the stage has written some tables."""
+
+    def execute(path: str, output: str, **_: Any) -> None:
+        result = {"outcome": "FAILED", "reasons": [], "rows": {}, "tables_written": written or {}, "details": {}}
+        executed = notebook()
+        executed.cells[2].outputs = [
+            new_output("display_data", data={RESULT_MIME: result}),
+            new_output("error", ename=name, evalue="It went wrong.", traceback=[]),
+        ]
+        nbformat.write(executed, output)
+        raise PapermillExecutionError(2, 2, "print(env)", name, "It went wrong.", [])
+
+    return execute
+
+
+def outcome_of(stage: str) -> Optional[dict[str, Any]]:
+    store = Archive(load_settings("local").archive).store
+    key = f"outcomes/{RUN}/{stage}.json"
+    return json.loads(store.read(key)) if store.exists(key) else None
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "written", "permanent"),
+    [
+        ("ingest", "MissingFileError", {}, True),
+        ("validate", "ContractError", {"quarantine.orders": 3}, True),
+        ("transform", "SqlError", {}, True),
+        ("quality", "ContractError", {}, True),
+        # A publication that has begun is finished by the next attempt.
+        ("quality", "SqlError", {"gold.daily_sales": 3}, False),
+        # Only its exit code tells the state machine that nobody got the message.
+        ("notify", "ContractError", {}, False),
+        ("ingest", "LandingError", {}, False),
+        ("transform", "EngineError", {}, False),
+        ("transform", "RuntimeError", {}, False),
+        ("aggregate", "StorageError", {}, False),
+    ],
+)
+def test_only_a_permanent_failure_leaves_an_outcome(
+    home: Path, monkeypatch: pytest.MonkeyPatch, stage: str, name: str, written: dict[str, int], permanent: bool
+) -> None:
+    monkeypatch.setattr("papermill.execute_notebook", failing(name, written=written))
+
+    record = run_stage(stage, env="local", run_date="2025-11-30", run_id=RUN)
+
+    assert (record["outcome"], record["permanent"], record["failure"]["permanent"]) == ("FAILED", permanent, permanent)
+    archive = Archive(load_settings("local").archive)
+    assert archive.attempts(RUN)[0]["permanent"] is permanent
+    page = archive.store.read(f"{archive.folder(RUN)}/{notebook_name(stage)}.attempt-1.html").decode()
+    assert ("Not retried: the same input would fail again." in page) is permanent
+    why = ", not retried: the same input would fail again"
+    assert outcome_of(stage) == (
+        {
+            "stage": stage,
+            "attempt": 1,
+            "outcome": "FAILED",
+            "permanent": True,
+            "reasons": [f"{stage} failed in cell 2 (attempt 1{why}): {name}: It went wrong."],
+            "rows": {},
+        }
+        if permanent
+        else None
+    )
+
+
+def test_a_dead_kernel_is_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: Any, **__: Any) -> None:
+        raise DeadKernelError("Kernel died")
+
+    monkeypatch.setattr("papermill.execute_notebook", dies)
+    record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
+    assert (record["outcome"], record["permanent"], outcome_of("ingest")) == ("FAILED", False, None)
+
+
+def test_a_withheld_record_keeps_that_it_is_permanent(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("the lake is away")
+
+    monkeypatch.setattr("papermill.execute_notebook", failing("MissingFileError"))
+    monkeypatch.setattr("daybook.personal.redactor_for", fails)
+    record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
+    assert (record["withheld"], record["permanent"], record["failure"]["permanent"]) == ("OSError", True, True)
+    assert outcome_of("ingest") is not None
+
+
+def job(monkeypatch: pytest.MonkeyPatch, stage: str, *arguments: str, run_id: str = RUN) -> Optional[str]:
+    """Run the job script in this process; returns what it says as it exits with 1, None where it ends normally."""
+    script = project_root() / "orchestration" / "glue_job.py"
+    given = ["--env", "local", "--run_date", "2025-11-30", "--run_id", run_id, *arguments]
+    monkeypatch.setattr(sys, "argv", [str(script), "--stage", stage, *given])
+    try:
+        runpy.run_path(str(script), run_name="glue_job")["main"]()
+    except SystemExit as ended:
+        return str(ended.code)
+    return None
+
+
+def test_the_job_ends_normally_after_a_permanent_failure(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("papermill.execute_notebook", failing("MissingFileError"))
+    assert job(monkeypatch, "ingest") is None
+    assert capsys.readouterr().err.endswith("MissingFileError: It went wrong.\n")
+    assert job(monkeypatch, "notify") == "MissingFileError: It went wrong."
+    monkeypatch.setattr("papermill.execute_notebook", failing("RuntimeError"))
+    assert job(monkeypatch, "ingest") == "RuntimeError: It went wrong."
+
+
+def test_a_stage_that_cannot_start_leaves_an_outcome(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = ("--overrides", json.dumps({"source": "nowhere"}))
+    assert job(monkeypatch, "ingest", *unknown) is None
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("SourceError: There is no params/sources/nowhere.yaml; ")
+    told = outcome_of("ingest")
+    assert told is not None
+    assert (told["outcome"], told["permanent"], told["attempt"]) == ("FAILED", True, None)
+    assert told["reasons"] == [f"ingest did not start (not retried: the same input would fail again): {said}"]
+    assert Archive(load_settings("local").archive).run_ids() == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "run_id", "said"),
+    [
+        # Nobody is told by a notify that cannot start.
+        ("notify", ("--overrides", '{"source": "nowhere"}'), RUN, "SourceError: There is no params/sources/nowhere.yaml"),
+        # These settings do not tell where the archive is.
+        ("ingest", ("--overrides", '{"nothing": "1"}'), RUN, "ParamsError: --set nothing=1: params have no key"),
+        ("ingest", (), "../daily", "UsageError: '../daily' is not a run's name"),
+    ],
+)
+def test_without_a_place_for_its_outcome_a_job_fails(
+    home: Path, monkeypatch: pytest.MonkeyPatch, stage: str, arguments: tuple[str, ...], run_id: str, said: str
+) -> None:
+    assert (job(monkeypatch, stage, *arguments, run_id=run_id) or "").startswith(said)
+    assert not home.exists()
+
+
+def test_a_fault_before_the_notebook_is_retried(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageError("The disk is full; free some space.")
+
+    monkeypatch.setattr(Archive, "claim_attempt", full)
+    assert (job(monkeypatch, "ingest") or "").startswith("StorageError: The disk is full")
+    assert outcome_of("ingest") is None

@@ -127,7 +127,10 @@ def test_a_job_that_died_before_it_left_a_record_is_told_by_its_own_last_words()
         ),
         ({"State": "QualityEnded", "Error": "States.Runtime"}, "quality failed (States.Runtime): no reason was given"),
         ({}, "The run failed (no error was named): no reason was given"),
-        ({"State": "Ingest", "Error": "Daybook.PermanentFailure", "Cause": "ingest did not start: no"}, "ingest did not start: no"),
+        (
+            {"State": "Ingest", "Error": "Daybook.PermanentFailure", "Cause": "ingest did not start: no"},
+            "ingest did not start: no",
+        ),
         ({"State": "Ingest", "Error": "Daybook.PermanentFailure"}, "ingest failed (Daybook.PermanentFailure): no reason"),
     ],
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 from datetime import date, datetime, timezone
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from daybook.engines import DuckDBEngine
-from daybook.errors import SqlError
+from daybook.engines import DuckDBEngine, query_error
+from daybook.errors import DaybookError, EngineError, SqlError
 from daybook.lake import Lake
 
 DAY, NEXT = date(2025, 11, 1), date(2025, 11, 2)
@@ -331,3 +333,56 @@ def test_a_text_without_a_zone_is_local_time(engine: DuckDBEngine) -> None:
 
 def test_the_engine_says_its_name_and_version(engine: DuckDBEngine) -> None:
     assert engine.version.startswith(f"{engine.name} ")
+
+
+# Errors that are retried
+
+
+def unreadable() -> pa.RecordBatchReader:
+    """Rows whose reading fails half way, as over a network that is gone."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"n": [1]})
+        raise OSError("the network is gone")
+
+    return pa.RecordBatchReader.from_batches(pa.schema([("n", pa.int64())]), batches())
+
+
+def test_running_out_of_memory_is_an_engine_error(engine: DuckDBEngine) -> None:
+    engine.connection.execute("SET memory_limit = '10MB'; SET temp_directory = ''")
+    with pytest.raises(EngineError, match=r"^Out of Memory Error: "):
+        engine.keep("big", "SELECT range::VARCHAR || repeat('x', 50) AS text FROM range(3000000)")
+
+
+def test_rows_that_cannot_be_read_are_an_engine_error(engine: DuckDBEngine) -> None:
+    engine.register("landed.orders", unreadable())
+    with pytest.raises(EngineError, match="the network is gone"):
+        engine.rows("SELECT sum(n) FROM landed.orders")
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (duckdb.ParserException, SqlError),
+        (duckdb.SyntaxException, SqlError),
+        (duckdb.BinderException, SqlError),
+        (duckdb.CatalogException, SqlError),
+        (duckdb.NotImplementedException, SqlError),
+        (duckdb.ConversionException, SqlError),
+        (duckdb.OutOfRangeException, SqlError),
+        (duckdb.TypeMismatchException, SqlError),
+        (duckdb.InvalidInputException, EngineError),
+        (duckdb.OutOfMemoryException, EngineError),
+        (duckdb.IOException, EngineError),
+        (duckdb.HTTPException, EngineError),
+        (duckdb.ConnectionException, EngineError),
+        (duckdb.TransactionException, EngineError),
+        (duckdb.InternalException, EngineError),
+        (duckdb.FatalException, EngineError),
+        (duckdb.InterruptException, EngineError),
+        (duckdb.ConstraintException, EngineError),
+        (duckdb.Error, EngineError),
+    ],
+)
+def test_only_a_wrong_query_is_a_permanent_failure(error: type[duckdb.Error], wanted: type[DaybookError]) -> None:
+    assert type(query_error(error("It went wrong."))) is wanted

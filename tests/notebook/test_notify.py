@@ -8,13 +8,15 @@ from typing import Any, Optional
 
 import pytest
 
-from daybook.archive import Archive, Record
+from daybook.archive import Archive, Record, describe_failure
 from daybook.notebook import begin, notify
 from daybook.params import load_settings
 
 DAY = "2025-11-30"
 RUN = f"daily-{DAY}-1"
 GOOD = ("ingest", "validate", "transform", "aggregate", "quality")
+SAID = "ingest did not start (not retried: the same input would fail again): NotebookError: 1_ingest.ipynb has no parameter."
+UNSTARTED = json.dumps({"State": "Ingest", "Error": "Daybook.PermanentFailure", "Cause": SAID})
 CAUGHT = json.dumps({"State": "Transform", "Error": "States.TaskFailed", "Cause": "{}"})
 
 
@@ -49,6 +51,27 @@ def told(
     shown = notify.tell(stage, notify.look_back(stage, caught))
     assert stage.ended == "SUCCEEDED"
     return stage.details, shown
+
+
+def test_a_permanent_failure_is_told_with_why_it_was_not_retried(archive: Archive) -> None:
+    failure = {"cell": 4, "source": "x", "exception": "MissingFileError", "message": "a.csv is not there.", "permanent": True}
+    said = describe_failure(attempt("ingest", "FAILED", failure=failure))
+    assert said == (
+        "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): MissingFileError: a.csv is not there."
+    )
+    caught = json.dumps({"State": "Ingest", "Error": "Daybook.PermanentFailure", "Cause": said})
+    details, shown = told(archive, attempt("ingest", "FAILED", failure=failure), caught=caught)
+    assert (details["run_outcome"], details["run_reasons"]) == ("FAILED", [said])
+    assert said in shown
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_stage_that_did_not_start_is_told_by_its_outcome(archive: Archive, earlier: bool) -> None:
+    failure = {"cell": 4, "source": "x", "exception": "MissingFileError", "message": "a.csv is not there.", "permanent": True}
+    before = [attempt("ingest", "FAILED", failure=failure)] if earlier else []
+    details, shown = told(archive, *before, caught=UNSTARTED)
+    assert (details["run_outcome"], details["run_reasons"]) == ("FAILED", [SAID])
+    assert SAID in shown
 
 
 def test_a_failure_blames_the_attempt_that_failed_last(archive: Archive) -> None:

@@ -1,0 +1,108 @@
+"""Whole runs whose stage fails: a permanent failure has one attempt, a fault has four, and both can be resumed."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from ..runs.shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day, put_before_last_cell
+
+pytestmark = pytest.mark.slow
+DAY, RUN = "2024-05-02", "daily-2024-05-02-1"
+NOT_RETRIED = "not retried: the same input would fail again"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the corner shop as deployment ``tiny``, which requires its file every day."""
+    project = copy_project(tmp_path / "project")
+    add_tiny_shop(project)
+    source = project / "params" / "sources" / "tiny.yaml"
+    source.write_text(source.read_text().replace("missing: skip", "missing: fail"))
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
+    return project
+
+
+@pytest.fixture
+def shop(home: Path) -> Home:
+    """The home of the shop, with the file of another day."""
+    home.mkdir()
+    land_tiny_day(home, "2024-05-01", ["1.00"])
+    return Home(home)
+
+
+def tried(shop: Home) -> list[tuple[str, int, str, bool]]:
+    attempts = shop.archive("tiny").attempts(RUN)
+    return [(each["stage"], each["attempt"], each["outcome"], each["permanent"]) for each in attempts]
+
+
+def test_a_missing_file_is_tried_once_and_resumed_when_delivered(
+    shop: Home, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = shop.path / "landing" / f"{DAY}.csv"
+    code, out, err = call(monkeypatch, capsys, "run", "--env", "tiny", "--date", DAY)
+
+    assert (code, err) == (1, "")
+    reason = f"MissingFileError: {file} is not there; deliver it, then run {DAY} again."
+    assert f"ingest failed in cell 4 (attempt 1, {NOT_RETRIED}): {reason}" in out
+    assert "   not retried\n" in out
+    assert f"`daybook resume --env tiny {RUN}`" in out
+    assert tried(shop) == [("ingest", 1, "FAILED", True), ("notify", 1, "SUCCEEDED", False)]
+    archive = shop.archive("tiny")
+    record = archive.run(RUN)
+    assert (record["outcome"], record["state"]) == ("FAILED", "closed")
+    message = record["stages"][-1]["details"]["message"]
+    assert message["subject"] == f"Daybook tiny: {DAY} FAILED in ingest"
+    assert reason in message["body"] and f"daybook resume {RUN} --env tiny" in message["body"]
+    history = archive.history(RUN)
+    assert [each["type"] for each in history if each["type"] in ("TaskFailed", "ExecutionFailed")] == ["ExecutionFailed"]
+    assert json.loads(archive.store.read(f"outcomes/{RUN}/ingest.json"))["permanent"] is True
+
+    code, out, _ = call(monkeypatch, capsys, "show", RUN, "--env", "tiny")
+    assert (code, NOT_RETRIED in out) == (0, True)
+    assert call(monkeypatch, capsys, "report", "--env", "tiny")[0] == 0
+    assert "Not retried: the same input would fail again." in (shop.path / "report" / "runs" / f"{RUN}.html").read_text()
+    (gap,) = json.loads(call(monkeypatch, capsys, "gaps", "--env", "tiny", "--since", DAY, "--until", DAY, "--json")[1])["gaps"]
+    assert (gap["reason"], gap["newest_run"]) == ("failed", RUN)
+
+    land_tiny_day(shop.path, DAY, ["2.00", "3.50"])
+    code, out, _ = call(monkeypatch, capsys, "resume", RUN, "--env", "tiny")
+
+    assert code == 0, out
+    assert gross(shop, "tiny", DAY) == Decimal("5.5")
+    assert tried(shop)[:3] == [
+        ("ingest", 1, "FAILED", True),
+        ("ingest", 2, "SUCCEEDED", False),
+        ("validate", 1, "SUCCEEDED", False),
+    ]
+    assert archive.run(RUN)["outcome"] == "SUCCEEDED"
+
+
+FAULT = "raise RuntimeError('a fault')"
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(("code", "said"), [(FAULT, "RuntimeError: a fault"), (KILLED, "the kernel died in this cell")])
+def test_a_fault_in_a_run_is_tried_four_times(shop: Home, project: Path, code: str, said: str) -> None:
+    land_tiny_day(shop.path, DAY, ["2.00"])
+    put_before_last_cell(project / "notebooks" / "1_ingest.ipynb", code)
+    _, record = shop.run("tiny", DAY)
+    assert tried(shop) == [*(("ingest", number, "FAILED", False) for number in (1, 2, 3, 4)), ("notify", 1, "SUCCEEDED", False)]
+    assert record["outcome"] == "FAILED"
+    assert said in record["reasons"][0]
+    assert "not retried" not in record["reasons"][0]
+
+
+def test_a_broken_contract_is_not_retried_and_is_told(shop: Home, project: Path) -> None:
+    """The settings change while the run is under way: what reads the contract first fails, and notify can still report it."""
+    land_tiny_day(shop.path, DAY, ["2.00"])
+    put_before_last_cell(
+        project / "notebooks" / "2_validate.ipynb",
+        "from daybook.errors import ContractError\nraise ContractError('orders.yaml: a rule cannot be run; correct its query.')",
+    )
+    _, record = shop.run("tiny", DAY)
+    assert tried(shop)[1:] == [("validate", 1, "FAILED", True), ("notify", 1, "SUCCEEDED", False)]
+    assert "orders.yaml: a rule cannot be run" in record["stages"][-1]["details"]["message"]["body"]
