@@ -56,9 +56,8 @@ def told(
 def test_a_permanent_failure_is_told_with_why_it_was_not_retried(archive: Archive) -> None:
     failure = {"cell": 4, "source": "x", "exception": "MissingFileError", "message": "a.csv is not there.", "permanent": True}
     said = describe_failure(attempt("ingest", "FAILED", failure=failure))
-    assert said == (
-        "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): MissingFileError: a.csv is not there."
-    )
+    why = "not retried: the same input would fail again"
+    assert said == f"ingest failed in cell 4 (attempt 1, {why}): MissingFileError: a.csv is not there."
     caught = json.dumps({"State": "Ingest", "Error": "Daybook.PermanentFailure", "Cause": said})
     details, shown = told(archive, attempt("ingest", "FAILED", failure=failure), caught=caught)
     assert (details["run_outcome"], details["run_reasons"]) == ("FAILED", [said])
