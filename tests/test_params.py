@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
-from daybook.errors import ParamsError, UsageError
-from daybook.params import environments, load_settings, looks_secret, parse_run_date, read_yaml, require_own_lake
+from daybook.errors import ParamsError, StorageError, UsageError
+from daybook.params import contents, environments, load_settings, looks_secret, parse_run_date, read_yaml, require_own_lake
 
 KEYS = (
     "title, source, timezone, currency, landing, lake, archive, report, pii_key, runs_on, engine, max_rejected_share, "
@@ -183,6 +184,20 @@ def test_anything_else_is_no_run_date(text):
 def test_an_absent_yaml_file_is_told_by_its_path(tmp_path: Path):
     with pytest.raises(ParamsError, match=r"none\.yaml cannot be read"):
         read_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.ENOENT, ParamsError), (errno.EACCES, ParamsError), (errno.EIO, StorageError)]
+)
+def test_a_disk_that_fails_is_no_error_of_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: Any):
+    def fails(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    for read in (lambda: read_yaml(tmp_path / "a.yaml"), lambda: contents([tmp_path / "a.yaml"])):
+        with pytest.raises(error, match=r"a\.yaml c"):
+            read()
 
 
 def test_a_lake_that_another_source_has_is_refused(project, home):

@@ -165,6 +165,29 @@ def test_a_run_that_failed_is_on_record_and_goes_on_from_the_stage_that_failed(c
         assert "has ended as SUCCEEDED" in err
 
 
+def test_a_missing_file_is_tried_once_and_resumed_when_delivered(cloud: Cloud) -> None:
+    bucket, _, prefix = load_settings("cloud").landing[len("s3://") :].partition("/")
+    given = {"Bucket": bucket, "Key": f"{prefix}/orders/{DAY}/orders.csv"}
+    s3 = cloud.account.client("s3")
+    content = s3.get_object(**given)["Body"].read()
+    s3.delete_object(**given)
+    with deployed(cloud.account, "cloud", cloud.job):
+        code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
+        assert (code, cloud.done) == (1, ["ingest", "notify"])
+        assert f"FAILED daily-{DAY}-1" in out
+        why = "not retried: the same input would fail again"
+        assert f"ingest failed in cell 4 (attempt 1, {why}): MissingFileError: s3://{given['Bucket']}/{given['Key']}" in out
+        record = cloud.archive.run(f"daily-{DAY}-1")
+        assert [(each["outcome"], each["permanent"]) for each in record["stages"]] == [("FAILED", True), ("SUCCEEDED", False)]
+        assert "MissingFileError" in record["stages"][-1]["details"]["message"]["body"]
+
+        s3.put_object(**given, Body=content)
+        cloud.done.clear()
+        code, _, err = cloud.call("resume", f"daily-{DAY}-1", "--env", "cloud")
+        assert (code, err) == (0, "")
+        assert cloud.done == ["ingest", "validate", "transform", "aggregate", "quality", "notify"]
+
+
 def test_a_date_is_run_once_at_a_time_and_who_has_it_is_told(cloud: Cloud) -> None:
     states = cloud.account.client("stepfunctions")
     with deployed(cloud.account, "cloud", cloud.job, workers=0):  # no job is done, so that it stays under way

@@ -91,6 +91,22 @@ def test_a_date_that_failed_names_the_stage_that_failed_and_not_the_notice_after
     assert shown.lines[0].startswith("  ! daily-2025-11-01-1 FAILED in validate 0.0 s (1 of 4")
 
 
+def read_outcome(outcome: str) -> dict[str, Any]:
+    """The outcome of a stage, as the machine reads it."""
+    output = json.dumps({"Body": json.dumps({"outcome": outcome})})
+    return {"type": "TaskSucceeded", "taskSucceededEventDetails": {"resourceType": "aws-sdk:s3", "output": output}}
+
+
+def test_a_permanent_failure_names_the_stage_that_failed(shown: Shown) -> None:
+    job_ended = {"type": "TaskSucceeded", "taskSucceededEventDetails": {"resourceType": "glue", "output": "{}"}}
+    ingested = (entered("ingest"), job_ended, read_outcome("SUCCEEDED"))
+    shown.run(
+        1, STARTED, *ingested, entered("validate"), job_ended, read_outcome("FAILED"), entered("notify"), job_ended, ENDED
+    )
+    shown.end(1, "FAILED")
+    assert shown.lines[0].startswith("  ! daily-2025-11-01-1 FAILED in validate 0.0 s (1 of 4")
+
+
 def test_a_rejected_date_is_marked_and_has_no_failed_stage(shown: Shown) -> None:
     shown.run(1, STARTED, entered("ingest"), FAILED, entered("ingest"), entered("validate"), ENDED)
     shown.end(1, "REJECTED")
