@@ -59,6 +59,18 @@ def column(sql: str, name: Optional[str] = None, **views: str) -> dict[str, list
             },
         ),
         (
+            "SELECT CASE WHEN 'a' = 'b' AND price > 0 THEN quantity ELSE line END AS c FROM silver.items",
+            {"silver.items.line": ["TRANSFORMATION"]},
+        ),
+        (
+            "SELECT CASE WHEN 'a' = 'a' AND price > 0 THEN quantity ELSE line END AS c FROM silver.items",
+            {
+                "silver.items.line": ["TRANSFORMATION"],
+                "silver.items.price": ["CONDITIONAL"],
+                "silver.items.quantity": ["TRANSFORMATION"],
+            },
+        ),
+        (
             "SELECT sum(CASE WHEN price > 0 THEN quantity END) AS c FROM silver.items",
             {"silver.items.price": ["CONDITIONAL"], "silver.items.quantity": ["AGGREGATION"]},
         ),

@@ -15,6 +15,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.simplify import simplify
 
 from daybook.errors import LineageError
 from daybook.lineage.graph import Sources, add
@@ -315,7 +316,8 @@ class _Select:
 def _parts(node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], list[exp.Expr]]:
     """What an expression's value is made of, what chooses among it, and what it is ordered or parted by."""
     if isinstance(node, exp.Case):
-        branches = node.args.get("ifs") or []
+        # A setting in a condition is a constant: a branch that it excludes contributes nothing.
+        branches = [each for each in node.args.get("ifs") or [] if not _is_false(each.this)]
         values = [branch.args["true"] for branch in branches] + _given(node.args.get("default"))
         return values, _given(node.this) + [branch.this for branch in branches], []
     if isinstance(node, exp.If):
@@ -326,6 +328,10 @@ def _parts(node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], list[exp.Exp
         others = [each for name, part in node.args.items() if name != "this" for each in _given(part)]
         return [node.this], [], others
     return [each for part in node.args.values() for each in _given(part)], [], []
+
+
+def _is_false(condition: exp.Expr) -> bool:
+    return bool(simplify(condition.copy()) == exp.false())
 
 
 def _given(part: Any) -> list[exp.Expr]:
