@@ -11,7 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-MONEY = ("gross_revenue", "returns_amount", "net_revenue", "average_order_value")
+MONEY = ("gross_revenue", "returns_amount", "net_revenue", "average_order_value", "adjustments_amount")
 FIGURES = ("orders", "cancelled_orders", "units", *MONEY, "new_customers", "returning_customers")
 
 

@@ -217,8 +217,8 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     database.register("_touched", partition(f"{lake}/control/touched", run_date))
     database.execute("CREATE TABLE touched AS SELECT order_date FROM _touched SEMI JOIN landed USING (order_date)")
     dates = sorted(str(row[0]) for row in database.sql("SELECT order_date FROM touched").fetchall())
-    for name in ("lines", "counted"):
-        database.execute(f"CREATE VIEW {name} AS {said['views'][name]}")
+    for name, sql in said["views"].items():
+        database.execute(f"CREATE VIEW {name} AS {sql}")
     for table, sql in said["gold"].items():
         rows = cast(database, sql, said["types"][f"gold.{table}"])
         uri = f"{lake}/gold/{table}"
@@ -247,7 +247,8 @@ def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> Non
         database,
         f"""
         SELECT coalesce(sum(line_amount) FILTER (quantity > 0 AND unit_price > 0
-                 AND status NOT IN ('cancelled', 'unavailable')), 0), coalesce(sum(abs(line_amount)) FILTER (is_return), 0)
+                 AND status NOT IN ('cancelled', 'unavailable', 'adjustment')), 0),
+               coalesce(sum(abs(line_amount)) FILTER (is_return AND status <> 'adjustment'), 0)
         FROM silver.orders JOIN silver.order_items USING (order_id) WHERE order_date = DATE '{run_date}'
     """,
     )

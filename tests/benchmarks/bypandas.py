@@ -38,6 +38,7 @@ KEYS = {
 }
 ZONE = "Europe/Berlin"
 LOST = ["cancelled", "unavailable"]
+NOT_COUNTED = [*LOST, "adjustment"]
 
 
 def ingest(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
@@ -140,13 +141,11 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     lines = those[["order_id", "order_date", "status"]].merge(items, on="order_id")
     lines = lines.merge(products[["product_id", "category"]], on="product_id", how="left")
     lines["category"] = lines.category.fillna("(none)")
-    sold = (lines.quantity > 0) & (lines.cents > 0) & ~lines.status.isin(LOST)
+    sold = (lines.quantity > 0) & (lines.cents > 0) & ~lines.status.isin(NOT_COUNTED)
     lines["units"] = lines.quantity.where(sold, 0)
     lines["gross"] = lines.line_cents.where(sold, 0)
-    lines["returns"] = lines.line_cents.abs().where(lines.is_return, 0)
-    counted = those[~those.status.isin([*LOST, "adjustment"])].merge(
-        firsts, left_on="customer_key", right_index=True, how="left"
-    )
+    lines["returns"] = lines.line_cents.abs().where(lines.is_return & (lines.status != "adjustment"), 0)
+    counted = those[~those.status.isin(NOT_COUNTED)].merge(firsts, left_on="customer_key", right_index=True, how="left")
     sums = lines.groupby("order_date")[["units", "gross", "returns"]].sum()
     daily = pd.DataFrame({"orders": counted.groupby("order_date").size()}).join(sums)
     daily["cancelled"] = those[those.status.isin(LOST)].groupby("order_date").size()
@@ -169,7 +168,7 @@ def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> Non
     gross = int(daily[daily.order_date == day].gross.iloc[0])
     orders = DeltaTable(f"{lake}/silver/orders").to_pandas(columns=["order_id", "order_date", "status"])
     items = DeltaTable(f"{lake}/silver/order_items").to_pandas(columns=["order_id", "quantity", "cents", "line_cents"])
-    orders = orders[(orders.order_date == day) & ~orders.status.isin(LOST)]
+    orders = orders[(orders.order_date == day) & ~orders.status.isin(NOT_COUNTED)]
     lines = items[(items.quantity > 0) & (items.cents > 0)].merge(orders, on="order_id")
     if gross != int(lines.line_cents.sum()):
         raise ValueError(f"gold says {gross}, silver says {lines.line_cents.sum()}")

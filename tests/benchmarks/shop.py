@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import nbformat
 from deltalake import DeltaTable
 
 from daybook.contracts import load_tables
 from daybook.demo import generate
 from daybook.params import project_root
 from daybook.pii import load_keys
+from tests.cells import sql_cells
 
 LAST = date(2025, 11, 30)
 """The demo shop's last day: the one that is measured."""
@@ -80,18 +80,12 @@ def make_large_day(landing: Path, *, orders: int, lines: int) -> None:
 
 def write_texts(file: Path) -> None:
     """What all systems share: the project's SELECTs of silver and gold, and what types their contracts give the columns."""
-    cells: dict[str, str] = {}
-    for stage in ("3_transform", "4_aggregate"):
-        for cell in nbformat.read(project_root() / "notebooks" / f"{stage}.ipynb", as_version=4).cells:
-            first, _, rest = cell.source.partition("\n")
-            words = first.split()
-            if words[:1] == ["%%sql"] and len(words) > 1 and not words[1].startswith("--"):
-                cells[words[1]] = rest
+    cells = {**sql_cells("transform"), **sql_cells("aggregate")}
     tables = {**load_tables("silver"), **load_tables("gold")}
     said = {
         "silver": {name.split(".")[1]: sql for name, sql in cells.items() if name.startswith("silver.")},
         "gold": {name.split(".")[1]: sql for name, sql in cells.items() if name.startswith("gold.")},
-        "views": {name: cells[name] for name in ("lines", "counted")},
+        "views": {name: sql for name, sql in cells.items() if "." not in name},
         "types": {name: {column: each.type_of(column) for column in each.columns} for name, each in tables.items()},
         "keys": {each.name: each.key for each in load_tables("gold").values()},
     }

@@ -269,6 +269,7 @@ def test_daily_sales_has_one_row_per_order_date_with_its_figures():
         "returns_amount",
         "net_revenue",
         "average_order_value",
+        "adjustments_amount",
         "new_customers",
         "returning_customers",
     ]

@@ -1,27 +1,14 @@
-"""The queries of the stage notebooks, and a tiny lake in memory to run them on."""
+"""The columns of all tables, and a tiny lake in memory to run the stage notebooks' queries on."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from daybook.contracts import LAYERS, load_tables
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
-from daybook.parameters import notebook_path
-
-
-def queries_of(stage: str) -> dict[str, str]:
-    """What the cells of a stage's notebook define, by name."""
-    found = {}
-    for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
-        matched = re.match(r"%%sql +([a-z][a-z_.]*)[^\n]*\n(.*)", cell.source, re.DOTALL)
-        if matched:
-            found[matched[1]] = matched[2]
-    return found
 
 
 def contracts() -> dict[str, list[str]]:

@@ -16,12 +16,14 @@ from daybook.engines import DuckDBEngine
 from daybook.lineage.graph import is_direct
 from daybook.lineage.sql import LineageReader
 
-from .conftest import contracts, keys, queries_of
+from ..cells import sql_cells
+from .conftest import contracts, keys
 
 ORDER_DATE, STATUS, ORDER_ID = "orders.order_date", "orders.status", "orders.order_id"
 DAY = [ORDER_DATE, "touched.order_date"]
 LINES = ["order_items.order_id", ORDER_ID, *DAY]
 SOLD = ["order_items.quantity", "order_items.unit_price", STATUS]
+RETURNED = ["order_items.is_return", STATUS]
 
 # By hand: column -> (what its values come from, what only decides them: conditions, windows, joins, filters, groups).
 EXPECTED: dict[str, dict[str, tuple[list[str], list[str]]]] = {
@@ -31,9 +33,10 @@ EXPECTED: dict[str, dict[str, tuple[list[str], list[str]]]] = {
         "cancelled_orders": ([], [STATUS, *DAY]),
         "units": (["order_items.quantity"], [*SOLD, *LINES]),
         "gross_revenue": (["order_items.line_amount"], [*SOLD, *LINES]),
-        "returns_amount": (["order_items.line_amount"], ["order_items.is_return", *LINES]),
-        "net_revenue": (["order_items.line_amount"], [*SOLD, "order_items.is_return", *LINES]),
+        "returns_amount": (["order_items.line_amount"], [*RETURNED, *LINES]),
+        "net_revenue": (["order_items.line_amount"], [*SOLD, *RETURNED, *LINES]),
         "average_order_value": (["order_items.line_amount"], [*SOLD, *LINES]),
+        "adjustments_amount": (["order_items.line_amount"], [STATUS, *LINES]),
         "new_customers": (["orders.customer_key"], [STATUS, "orders.customer_key", *DAY]),
         "returning_customers": (["orders.customer_key"], [STATUS, "orders.customer_key", *DAY]),
     },
@@ -85,19 +88,24 @@ for _table, _rows in (
         "orders": ([ORDER_ID], [*SOLD, *_rows]),
         "units": (["order_items.quantity"], [*SOLD, *_rows]),
         "gross_revenue": (["order_items.line_amount"], [*SOLD, *_rows]),
-        "returns_amount": (["order_items.line_amount"], ["order_items.is_return", *_rows]),
-        "net_revenue": (["order_items.line_amount"], [*SOLD, "order_items.is_return", *_rows]),
+        "returns_amount": (["order_items.line_amount"], [*RETURNED, *_rows]),
+        "net_revenue": (["order_items.line_amount"], [*SOLD, *RETURNED, *_rows]),
     }
 EXPECTED["gold.product_sales"]["product_id"] = (["order_items.product_id"], EXPECTED["gold.product_sales"]["order_date"][1])
 
 
-@pytest.fixture(scope="module")
-def lineage() -> dict[str, Any]:
-    """The lineage of every gold table."""
+def lineage_of_gold(returns_count_on: str) -> dict[str, Any]:
+    """Return the lineage of every gold table under a value of the setting."""
     tables = {**contracts(), "touched": ["order_date"], "landed": ["order_date"]}
-    queries = queries_of("aggregate")
+    queries = sql_cells("aggregate", returns_count_on=returns_count_on)
     reader = LineageReader(queries, tables.__getitem__, kept=contracts(), keys=keys())
     return {name: reader.entry(name) for name in load_tables("gold")}
+
+
+@pytest.fixture(scope="module")
+def lineage() -> dict[str, Any]:
+    """The lineage of every gold table, with returns on the date of their order."""
+    return lineage_of_gold("order_date")
 
 
 def split_kinds(entry: dict[str, Any], column: str) -> tuple[set[str], set[str]]:
@@ -220,14 +228,18 @@ def changes(engine: DuckDBEngine, chance: random.Random) -> set[tuple[str, str]]
     return seen
 
 
+@pytest.mark.parametrize("returns_count_on", ["order_date"])
 def test_figures_change_with_the_columns_that_their_lineage_lists_and_with_no_other(
-    engine: DuckDBEngine, lineage: dict[str, Any]
+    engine: DuckDBEngine, returns_count_on: str
 ) -> None:
+    lineage = lineage_of_gold(returns_count_on)
     for name in load_tables("silver"):
         register(engine, name, [])
-    for name, days in (("touched", DAYS[:5]), ("landed", [*EARLIER, *DAYS])):
+    # A touched day that few orders are of, and one that only returns can be of.
+    touched = [EARLIER[0], *DAYS[:5], date(2025, 11, 10)]
+    for name, days in (("touched", touched), ("landed", [*EARLIER, *DAYS])):
         engine.register(name, pa.table({"order_date": pa.array(days, pa.date32())}))
-    for name, sql in queries_of("aggregate").items():
+    for name, sql in sql_cells("aggregate", returns_count_on=returns_count_on).items():
         engine.define(name, sql)
     seen: set[tuple[str, str]] = set()
     for seed in range(3):

@@ -18,7 +18,8 @@ from daybook.lineage.sql import LineageReader
 from daybook.sources import Source, load_source, source_names
 from daybook.sources.mapping import mapped_sql
 
-from .conftest import contracts, keys, queries_of
+from ..cells import sql_cells
+from .conftest import contracts, keys
 
 TYPES = {
     "text": pa.string(),
@@ -43,7 +44,7 @@ def mapping(source: Source) -> dict[str, str]:
 def lineage_of(source: Source) -> dict[str, Any]:
     entities = {name: [*entity.columns, "_source_file", "_row_number"] for name, entity in source.entities.items()}
     reader = LineageReader(
-        {**mapping(source), **queries_of("transform")}, {**contracts(), **entities}.__getitem__, kept=contracts(), keys=keys()
+        {**mapping(source), **sql_cells("transform")}, {**contracts(), **entities}.__getitem__, kept=contracts(), keys=keys()
     )
     return {name: reader.entry(name) for name in load_tables("silver")}
 
@@ -135,7 +136,7 @@ def test_silver_changes_with_no_landed_column_that_its_lineage_does_not_list(eng
         land(engine, source, entity, [])
     for defined, sql in mapping(source).items():
         engine.register(defined, engine.arrow(sql))
-    for defined, sql in queries_of("transform").items():
+    for defined, sql in sql_cells("transform").items():
         engine.define(defined, sql)
     seen: set[tuple[str, str]] = set()
     for seed in range(2):

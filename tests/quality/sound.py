@@ -272,6 +272,7 @@ def gold() -> Tables:
                 "cancelled_orders": 0,
                 **sales,
                 "average_order_value": Decimal("19.9800"),
+                "adjustments_amount": nothing,
                 "new_customers": 2,
                 "returning_customers": 0,
             }

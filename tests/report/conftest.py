@@ -146,6 +146,7 @@ def make_run(day: str = "2018-05-05", *, number: int = 1, outcome: str = "SUCCEE
             "returns_amount": "412.0000",
             "net_revenue": f"{orders * 39.57 - 412:.4f}",
             "average_order_value": "39.5700",
+            "adjustments_amount": "-25.0000",
             "new_customers": orders * 2 // 3,
             "returning_customers": orders // 3,
         }

@@ -112,7 +112,7 @@ def test_a_run_page_says_what_it_rests_on(build, run):
     for piece in (
         *("bronze.orders – → 3 transform ingest", "silver.orders 3 → 4 transform transform", "orders.csv 84 kB"),
         *("Commit 1a2b3c4d", "Lock file abababababab", "Python 3.11.7", "State machine daily.asl.json"),
-        *("Ingest Task 2026-11-23 15:00:00 55.0 s", "Net revenue", "Cancelled orders 9"),
+        *("Ingest Task 2026-11-23 15:00:00 55.0 s", "Net revenue", "Cancelled orders 9", "Adjustments -25.00"),
     ):
         assert piece in text
 

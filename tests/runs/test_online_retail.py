@@ -39,10 +39,10 @@ def test_gross_returns_and_net_equal_one_query_over_the_raw_file(home: Home, lan
                        Quantity::BIGINT * UnitPrice::DECIMAL(18,4) AS amount
                 FROM lines
             )
-            SELECT coalesce(sum(amount) FILTER (WHERE quantity > 0 AND price > 0 AND InvoiceNo NOT LIKE 'C%'), 0) AS gross,
+            SELECT coalesce(sum(amount) FILTER (WHERE quantity > 0 AND price > 0 AND InvoiceNo ~ '[0-9]+'), 0) AS gross,
                    coalesce(sum(abs(amount)) FILTER (WHERE quantity < 0 AND InvoiceNo LIKE 'C%'), 0) AS returns,
                    gross - returns,
-                   count(DISTINCT InvoiceNo) FILTER (WHERE quantity > 0 AND price > 0 AND InvoiceNo NOT LIKE 'C%')
+                   count(DISTINCT InvoiceNo) FILTER (WHERE quantity > 0 AND price > 0 AND InvoiceNo ~ '[0-9]+')
             FROM amounts
             """
         ).fetchone()

@@ -38,9 +38,9 @@ RAW = {
                    Quantity::BIGINT * UnitPrice::DECIMAL(18,4) AS amount
             FROM lines WHERE day BETWEEN DATE '{first}' AND DATE '{last}'
         )
-        SELECT day, coalesce(sum(amount) FILTER (WHERE quantity > 0 AND price > 0 AND InvoiceNo NOT LIKE 'C%'), 0) AS gross,
+        SELECT day, coalesce(sum(amount) FILTER (WHERE quantity > 0 AND price > 0 AND InvoiceNo ~ '[0-9]+'), 0) AS gross,
                coalesce(sum(abs(amount)) FILTER (WHERE quantity < 0 AND InvoiceNo LIKE 'C%'), 0) AS returns,
-               count(DISTINCT InvoiceNo) FILTER (WHERE quantity > 0 AND price > 0 AND InvoiceNo NOT LIKE 'C%')
+               count(DISTINCT InvoiceNo) FILTER (WHERE quantity > 0 AND price > 0 AND InvoiceNo ~ '[0-9]+')
         FROM amounts GROUP BY day ORDER BY day
     """,
     "olist": """

@@ -29,7 +29,9 @@ from daybook.quality import (
 from daybook.quality.history import Score, robust_score
 
 COUNTED = "o.status NOT IN ('cancelled', 'unavailable', 'adjustment')"
-"""Orders that count as orders."""
+"""Orders that count as orders, and whose lines count as sold."""
+_RETURNED = "i.is_return AND o.status <> 'adjustment'"
+"""Lines that count as returned."""
 _SHOWN = 30
 """Dates that are listed of those that change."""
 
@@ -122,13 +124,12 @@ def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
         f"AND {engine.span('order_date', touched)}",
     )
     ids = engine.span("order_id", "SELECT order_id FROM reconciled")
-    gross, returned, units = engine.one(
+    sold = f"i.quantity > 0 AND i.unit_price > 0 AND {COUNTED}"
+    gross, units, adjusted, returned = engine.one(
         f"""
-        SELECT coalesce(sum(i.line_amount) FILTER (WHERE i.quantity > 0 AND i.unit_price > 0
-                        AND o.status NOT IN ('cancelled', 'unavailable')), 0),
-               coalesce(sum(abs(i.line_amount)) FILTER (WHERE i.is_return), 0),
-               coalesce(sum(i.quantity) FILTER (WHERE i.quantity > 0 AND i.unit_price > 0
-                        AND o.status NOT IN ('cancelled', 'unavailable')), 0)
+        SELECT coalesce(sum(i.line_amount) FILTER (WHERE {sold}), 0), coalesce(sum(i.quantity) FILTER (WHERE {sold}), 0),
+               coalesce(sum(i.line_amount) FILTER (WHERE o.status = 'adjustment'), 0),
+               coalesce(sum(abs(i.line_amount)) FILTER (WHERE {_RETURNED}), 0)
         FROM reconciled AS o JOIN (SELECT * FROM silver.order_items WHERE {ids}) AS i ON i.order_id = o.order_id
         """
     )
@@ -144,6 +145,7 @@ def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
             "gross_revenue": gross,
             "returns_amount": returned,
             "net_revenue": gross - returned,
+            "adjustments_amount": adjusted,
             "orders": orders,
             "units": units,
         },
