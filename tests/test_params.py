@@ -17,7 +17,7 @@ from daybook.params import contents, environments, load_settings, looks_secret, 
 
 KEYS = (
     "title, source, timezone, currency, landing, lake, archive, report, pii_key, runs_on, engine, max_rejected_share, "
-    "tolerated_rejected_rows, retention_days, openlineage_url, tell, prices, default_run_date, deployment"
+    "tolerated_rejected_rows, returns_count_on, retention_days, openlineage_url, tell, prices, default_run_date, deployment"
 )
 
 
@@ -64,6 +64,11 @@ def test_a_missing_key_is_named(project):
             "0.05",
             "many",
             "key 'max_rejected_share' is 'many': it should be a valid number, unable to parse string as a number.",
+        ),
+        (
+            "returns_count_on: order_date",
+            "returns_count_on: today",
+            "key 'returns_count_on' is 'today': it should be 'order_date' or 'return_date'.",
         ),
         ('"{home}/lake"', "5", "key 'lake' is 5: it should be a valid string."),
         ('"{home}/lake"', "ftp://x", "key 'lake' is 'ftp://x': it should be a folder or an s3:// URI."),

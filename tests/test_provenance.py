@@ -224,6 +224,7 @@ def test_packages_are_recorded_beside_the_fingerprint(checkout: Path) -> None:
         ("params/local.yaml", "timezone: Europe/Berlin", "timezone: UTC", ["settings"]),
         ("params/local.yaml", "currency: EUR", "currency: GBP", ["settings"]),
         ("params/local.yaml", "max_rejected_share: 0.05", "max_rejected_share: 0.06", ["settings"]),
+        ("params/local.yaml", "returns_count_on: order_date", "returns_count_on: return_date", ["settings"]),
         ("params/local.yaml", "title: Demo shop", "title: A shop", []),
     ],
 )

@@ -82,6 +82,9 @@ class Settings(BaseModel):
     tolerated_rejected_rows: int = Field(
         default=5, ge=0, description="So many rejected rows of an entity never stop a day, however few rows it has."
     )
+    returns_count_on: Literal["order_date", "return_date"] = Field(
+        default="order_date", description="Date in whose figures a returned line counts: of its order, or of its return."
+    )
     retention_days: int = Field(
         default=90, ge=0, description="`daybook vacuum` keeps the versions of tables that runs of so many days have on record."
     )

@@ -103,10 +103,10 @@ MAPPED = {
         FROM orders""",
     "order_items": """
         SELECT order_id, line_number, product_id, seller_id, quantity, unit_price, freight, FALSE AS is_return,
-          {day}::TIMESTAMPTZ AS version_at, _source_file, _row_number
+          NULL::TIMESTAMPTZ AS returned_at, {day}::TIMESTAMPTZ AS version_at, _source_file, _row_number
         FROM order_items UNION ALL
         SELECT order_id, 1000 + line_number, product_id, NULL, -quantity, unit_price, NULL, TRUE, returned_at::TIMESTAMPTZ,
-          _source_file, _row_number
+          returned_at::TIMESTAMPTZ, _source_file, _row_number
         FROM returns""",
     "customers": """
         SELECT pseudonym(customer_id) AS customer_key, country, state, city, CAST(updated_at AS TIMESTAMPTZ) AS version_at,

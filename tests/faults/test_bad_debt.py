@@ -20,8 +20,8 @@ GROSS = Decimal("25.50") + Decimal("29.50")
 RETURNED = Decimal("12.75")
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
+@pytest.fixture(scope="module", params=["order_date", "return_date"])
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
     """The lake after the day: two sales, a return, three corrections of bad debt."""
     place = tmp_path_factory.mktemp("shop")
     overrides = {"landing": str(LANDING), "lake": str(place / "lake"), "pii_key": str(place / "pii.key")}
@@ -31,6 +31,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
         patch.chdir(place)
         patch.setattr(stages, "current", None)
         with new_session() as session:
+            overrides["returns_count_on"] = request.param
             assert session.run_day(DAY, 1, overrides, env="online_retail") == "SUCCEEDED"
         yield DuckDBEngine(Lake(overrides["lake"]), "Europe/London")
 

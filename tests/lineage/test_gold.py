@@ -28,17 +28,17 @@ RETURNED = ["order_items.is_return", STATUS]
 # By hand: column -> (what its values come from, what only decides them: conditions, windows, joins, filters, groups).
 EXPECTED: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "gold.daily_sales": {
-        "order_date": ([ORDER_DATE], DAY),
-        "orders": ([], [STATUS, *DAY]),
-        "cancelled_orders": ([], [STATUS, *DAY]),
+        "order_date": ([ORDER_DATE], LINES),
+        "orders": ([], [STATUS, *LINES]),
+        "cancelled_orders": ([], [STATUS, *LINES]),
         "units": (["order_items.quantity"], [*SOLD, *LINES]),
         "gross_revenue": (["order_items.line_amount"], [*SOLD, *LINES]),
         "returns_amount": (["order_items.line_amount"], [*RETURNED, *LINES]),
         "net_revenue": (["order_items.line_amount"], [*SOLD, *RETURNED, *LINES]),
         "average_order_value": (["order_items.line_amount"], [*SOLD, *LINES]),
         "adjustments_amount": (["order_items.line_amount"], [STATUS, *LINES]),
-        "new_customers": (["orders.customer_key"], [STATUS, "orders.customer_key", *DAY]),
-        "returning_customers": (["orders.customer_key"], [STATUS, "orders.customer_key", *DAY]),
+        "new_customers": (["orders.customer_key"], [STATUS, "orders.customer_key", *LINES]),
+        "returning_customers": (["orders.customer_key"], [STATUS, "orders.customer_key", *LINES]),
     },
     "gold.payment_mix": {
         "order_date": ([ORDER_DATE], PAID := [*DAY, STATUS, ORDER_ID, "payments.order_id", "payments.method"]),
@@ -228,7 +228,13 @@ def changes(engine: DuckDBEngine, chance: random.Random) -> set[tuple[str, str]]
     return seen
 
 
-@pytest.mark.parametrize("returns_count_on", ["order_date"])
+def test_a_return_date_is_a_source_where_returns_count_on_it() -> None:
+    values, decides = split_kinds(lineage_of_gold("return_date")["gold.category_sales"], "order_date")
+    assert values == {ORDER_DATE, "order_items.returned_at"}
+    assert decides > {"order_items.returned_at", *RETURNED}
+
+
+@pytest.mark.parametrize("returns_count_on", ["order_date", "return_date"])
 def test_figures_change_with_the_columns_that_their_lineage_lists_and_with_no_other(
     engine: DuckDBEngine, returns_count_on: str
 ) -> None:

@@ -13,7 +13,6 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Callable, Optional
 
-import nbformat
 import pyarrow as pa
 from hypothesis import strategies as st
 
@@ -22,9 +21,10 @@ from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.notebook import aggregate, dates, publishing, quality, transform
 from daybook.notebook.stage import Stage
-from daybook.parameters import notebook_path
 from daybook.params import load_settings
 from daybook.sources import load_source
+
+from ..cells import sql_cells
 
 DAYS = [date(2025, 11, day) for day in (28, 29, 30)]
 _CUSTOMERS = ["1" * 32, "2" * 32]
@@ -79,7 +79,7 @@ def landings(draw: st.DrawFn, day: date) -> Landing:
                 "customer_key": draw(st.sampled_from(customers)),
                 # Mostly the order's own date; now and then it is corrected.
                 "ordered_at": moment(draw(st.sampled_from(placed)), 12),
-                "status": draw(st.sampled_from(["paid", "delivered", "cancelled"])),
+                "status": draw(st.sampled_from(["paid", "delivered", "cancelled", "adjustment"])),
                 "country": "DE",
                 "delivered_at": draw(st.sampled_from([None, moment(DAYS[-1], 20)])),
                 "version_at": version(),
@@ -96,6 +96,7 @@ def landings(draw: st.DrawFn, day: date) -> Landing:
                 "quantity": pieces,
                 "unit_price": Decimal(draw(st.sampled_from(["1.50", "7"]))),
                 "is_return": pieces < 0,
+                "returned_at": draw(st.sampled_from([None, *(moment(each, 15) for each in DAYS)])) if pieces < 0 else None,
                 "version_at": version(),
             }
         )
@@ -155,8 +156,8 @@ class HeldLake(Lake):
 class Run:
     """One run of a date: three stages, each in a lake and an engine of its own as in a kernel of its own."""
 
-    def __init__(self, root: str, landing: Landing, number: int, *, gate: bool) -> None:
-        self.root, self.landing = root, landing
+    def __init__(self, root: str, landing: Landing, number: int, *, gate: bool, returns_count_on: str = "order_date") -> None:
+        self.root, self.landing, self.returns_count_on = root, landing, returns_count_on
         self.run_id = f"daily-{landing.day}-{number}"
         self.gate = gate
         self.ahead: list[Callable[[], None]] = [self.transform, self.aggregate, self.publish]
@@ -186,7 +187,7 @@ class Run:
             self.go_on()
 
     def _begin(self, name: str) -> Stage:
-        settings = _settings()
+        settings = _settings(self.returns_count_on)
         lake = HeldLake(self.root, self)
         engine = DuckDBEngine(lake, settings.timezone)
         self.last = Stage(name, settings, self.landing.day, self.run_id, load_source(settings.source), lake, engine)
@@ -196,7 +197,7 @@ class Run:
         stage = self._begin("transform")
         for name, rows in self.landing.rows.items():
             stage.engine.register(f"mapped.{name}", _mapped(name, rows, self.landing.day))
-        for name, sql in definitions("transform"):
+        for name, sql in sql_cells("transform").items():
             stage.engine.define(name, sql)
         said = transform.merge_silver(stage)
         assert stage.ended == "SUCCEEDED", said
@@ -204,7 +205,7 @@ class Run:
     def aggregate(self) -> None:
         stage = self._begin("aggregate")
         aggregate.touched_dates(stage)
-        for name, sql in definitions("aggregate"):
+        for name, sql in sql_cells("aggregate", returns_count_on=self.returns_count_on).items():
             stage.engine.define(name, sql)
         aggregate.write_candidates(stage)
 
@@ -217,9 +218,12 @@ class Run:
         publishing.publish_candidates(stage, touched)
 
 
-def run_history(root: str, history: History, *, gate: bool = False) -> list[Run]:
+def run_history(root: str, history: History, *, gate: bool = False, returns_count_on: str = "order_date") -> list[Run]:
     """Run all landings; the runs of one date follow each other, and those of two dates go on in the middle of each other."""
-    runs = [Run(root, landing, number, gate=gate) for number, landing in enumerate(history.landings, start=1)]
+    runs = [
+        Run(root, landing, number, gate=gate, returns_count_on=returns_count_on)
+        for number, landing in enumerate(history.landings, start=1)
+    ]
     for number, run in enumerate(runs):
         if history.holds:
             run.holds = history.holds[number]
@@ -258,20 +262,8 @@ def waiting(root: str) -> list[tuple[Any, ...]]:
 
 
 @cache
-def _settings() -> Any:
-    return load_settings("local")
-
-
-@cache
-def definitions(stage: str) -> list[tuple[str, str]]:
-    """The tables that a notebook's cells define, with their SQL."""
-    found = []
-    for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
-        first, _, sql = cell.source.partition("\n")
-        words = first.split()
-        if cell.cell_type == "code" and words[:1] == ["%%sql"] and words[1:] and not words[1].startswith("--"):
-            found.append((words[1], sql.strip()))
-    return found
+def _settings(returns_count_on: str = "order_date") -> Any:
+    return load_settings("local", {"returns_count_on": returns_count_on})
 
 
 def _mapped(name: str, rows: Iterable[dict[str, Any]], day: date) -> pa.Table:

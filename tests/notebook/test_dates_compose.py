@@ -29,9 +29,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def content(session: Session, shop: Path, lake: Path, days: Sequence[int]) -> dict[str, list[tuple[Any, ...]]]:
+def content(session: Session, shop: Path, lake: Path, days: Sequence[int], **settings: str) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of silver and gold after these days of November were run in this order."""
-    overrides = {"landing": str(shop / "landing"), "lake": str(lake), "pii_key": str(shop / "pii.key")}
+    overrides = {"landing": str(shop / "landing"), "lake": str(lake), "pii_key": str(shop / "pii.key"), **settings}
     for number, day in enumerate(days, start=1):
         session.run_day(f"2025-11-{day}", number, overrides)
     return rows_of(lake)
@@ -44,9 +44,10 @@ def rows_of(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
     return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in tables}
 
 
-def test_dates_in_any_order_and_twice_leave_the_same_tables(session: Session, shop: Path, tmp_path: Path) -> None:
-    in_order = content(session, shop, tmp_path / "in-order", [28, 29, 30])
-    otherwise = content(session, shop, tmp_path / "otherwise", [29, 30, 29, 28])
+@pytest.mark.parametrize("returns", ["order_date", "return_date"])
+def test_dates_in_any_order_and_twice_leave_the_same_tables(session: Session, shop: Path, tmp_path: Path, returns: str) -> None:
+    in_order = content(session, shop, tmp_path / "in-order", [28, 29, 30], returns_count_on=returns)
+    otherwise = content(session, shop, tmp_path / "otherwise", [29, 30, 29, 28], returns_count_on=returns)
     assert len(in_order["gold.daily_sales"]) == 3
     assert otherwise == in_order
 

@@ -18,6 +18,7 @@ def quick(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "display", lambda *args, **named: None)
 
 
+RETURNS = pytest.mark.parametrize("returns_count_on", ["order_date", "return_date"])
 # Not made smaller: a history takes seconds, and a failing one is small enough to read.
 _QUICK = settings(
     max_examples=7,
@@ -26,25 +27,27 @@ _QUICK = settings(
 )
 
 
+@RETURNS
 @_QUICK
-@given(histories(parallel=False))
+@given(history=histories(parallel=False))
 def test_dates_in_any_order_and_again_leave_the_tables_of_once_in_order(
-    tmp_path_factory: pytest.TempPathFactory, history: History
+    tmp_path_factory: pytest.TempPathFactory, returns_count_on: str, history: History
 ) -> None:
     otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))
-    run_history(otherwise, history, gate=True)
-    run_history(in_order, history.in_order())
+    run_history(otherwise, history, gate=True, returns_count_on=returns_count_on)
+    run_history(in_order, history.in_order(), returns_count_on=returns_count_on)
     assert content(otherwise) == content(in_order)
     assert waiting(otherwise) == []
 
 
+@RETURNS
 @_QUICK
-@given(histories(parallel=True))
+@given(history=histories(parallel=True))
 def test_dates_in_the_middle_of_each_other_leave_the_tables_of_once_in_order(
-    tmp_path_factory: pytest.TempPathFactory, history: History
+    tmp_path_factory: pytest.TempPathFactory, returns_count_on: str, history: History
 ) -> None:
     otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))
-    run_history(otherwise, history, gate=True)
-    run_history(in_order, history.in_order())
+    run_history(otherwise, history, gate=True, returns_count_on=returns_count_on)
+    run_history(in_order, history.in_order(), returns_count_on=returns_count_on)
     assert content(otherwise) == content(in_order)
     assert waiting(otherwise) == []

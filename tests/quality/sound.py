@@ -208,7 +208,7 @@ def silver() -> Tables:
             {
                 "order_id": f"o{n}", "line_number": 1, "product_id": "p1", "seller_id": "s1", "quantity": 2,
                 "unit_price": Decimal("9.9900"), "freight": Decimal("4.9500"), "line_amount": Decimal("19.9800"),
-                "is_return": False, **stamped,
+                "is_return": False, "returned_at": None, **stamped,
             }
             for n in (1, 2)
         ],

@@ -133,6 +133,14 @@ def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
         FROM reconciled AS o JOIN (SELECT * FROM silver.order_items WHERE {ids}) AS i ON i.order_id = o.order_id
         """
     )
+    if stage.settings.returns_count_on == "return_date":
+        (returned,) = engine.one(
+            f"""
+            SELECT coalesce(sum(abs(i.line_amount)), 0)
+            FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id
+            WHERE {_RETURNED} AND coalesce(CAST(i.returned_at AS DATE), o.order_date) IN ({touched})
+            """
+        )
     orders, delivered = engine.one(
         f"SELECT count(*), count(*) FILTER (WHERE o.delivered_at IS NOT NULL) FROM reconciled AS o WHERE {COUNTED}"
     )

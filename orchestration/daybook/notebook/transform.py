@@ -82,6 +82,10 @@ def _once_merged(table: str) -> str:
     return f"(SELECT * FROM {table} UNION ALL SELECT * FROM new.{table.split('.')[1]}) AS known"
 
 
+_RETURNED_ON = "CAST(returned_at AS DATE) AS order_date"
+"""The shop's local day on which a line came back, as SQL; null where the source does not say."""
+
+
 class _Watch:
     """Notes the order dates whose gold the merges of a stage change: exactly those, before each commit and once more after all.
 
@@ -93,6 +97,7 @@ class _Watch:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
         self.noted: set[date] = set()
+        self._by_return_date = stage.settings.returns_count_on == "return_date"
         self._about: set[str] = set()
         """Where the orders and the products are kept that changes of other tables are about."""
 
@@ -100,7 +105,8 @@ class _Watch:
         """Note what these changes of a table make stale, before they are made."""
         engine, table = self.stage.engine, contract.name
         # A new version that says the same makes nothing stale.
-        said = ", ".join(name for name in contract.columns if name not in ("version_at", "landed_on", DERIVED))
+        silent = {"version_at", "landed_on", DERIVED, *(() if self._by_return_date else ("returned_at",))}
+        said = ", ".join(name for name in contract.columns if name not in silent)
         if table == "products":
             said = "product_id, category"  # gold has no names
         engine.adopt("changed.before", f"SELECT {said} FROM ({changes.before_sql}) AS before")
@@ -112,11 +118,18 @@ class _Watch:
                 "(SELECT * FROM changed.after EXCEPT SELECT * FROM changed.before))"
             )
         if table == "orders":
-            self._add(self._dates_of_orders(differing))
+            days = self._dates_of_orders(differing)
+            if self._by_return_date:
+                # Lines that another run merges at the same time are found by the second look, in `note_again`.
+                days |= self._dates_of(orders=self._more("order_id", differing))
+            self._add(days)
         elif table == "products":
             self._add(self._dates_of(products=self._more("product_id", differing)))
         elif table != "customers":
-            self._add(self._dates_of(orders=self._more("order_id", differing)))
+            days = self._dates_of(orders=self._more("order_id", differing))
+            if table == "order_items" and self._by_return_date:
+                days |= self._days(f"SELECT {_RETURNED_ON} FROM {differing} AS differing WHERE is_return")
+            self._add(days)
 
     def _more(self, column: str, differing: str) -> str:
         """A query for the orders or products that a table's changes are about, empty where there are none; they are kept
@@ -150,7 +163,7 @@ class _Watch:
         """The dates of orders as they were and will be, and of customers' first orders where another becomes the first: these
         two dates gain and lose a new customer, and all others keep theirs."""
         self.stage.engine.refresh("silver.orders")
-        rows = self.stage.engine.rows(
+        return self._days(
             f"""
             WITH either AS (
                 SELECT customer_key, order_date AS was,
@@ -166,10 +179,10 @@ class _Watch:
             SELECT order_date FROM {differing} AS differing UNION SELECT was FROM moved UNION SELECT becomes FROM moved
             """
         )
-        return {row[0] for row in rows if row[0] is not None}
 
     def _dates_of(self, *, orders: str = "", products: str = "") -> set[date]:
-        """The dates that silver now has for the orders that a query gives, and for orders with a line of such products."""
+        """The dates that silver now has for the orders that a query gives, and for orders with a line of such products; where
+        returns count on their own date, also the dates of these orders' and products' returns."""
         if not orders and not products:
             return set()
         engine = self.stage.engine
@@ -186,8 +199,17 @@ class _Watch:
                 "SELECT o.order_date FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id "
                 f"WHERE i.product_id IN ({products})"
             )
-        rows = engine.rows(f"SELECT DISTINCT order_date FROM ({' UNION ALL '.join(asked)}) AS found")
-        return {row[0] for row in rows}
+        if self._by_return_date:
+            returned = f"SELECT {_RETURNED_ON} FROM silver.order_items WHERE is_return"
+            if orders:
+                asked.append(f"{returned} AND order_id IN ({orders}) AND {engine.span('order_id', orders)}")
+            if products:
+                asked.append(f"{returned} AND product_id IN ({products})")
+        return self._days(f"SELECT DISTINCT order_date FROM ({' UNION ALL '.join(asked)}) AS found")
+
+    def _days(self, sql: str) -> set[date]:
+        """The dates in the only column of a query's rows."""
+        return {row[0] for row in self.stage.engine.rows(sql) if row[0] is not None}
 
 
 def _with_first_order_dates(stage: Stage) -> str:
