@@ -220,7 +220,7 @@ def test_a_notify_that_failed_tells_nobody_itself(
     services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failure = {"exception": "LakeError", "message": "gold is not there\nat all"}
-    record = {"stage": "notify", "outcome": "FAILED", "details": {}, "failure": failure}
+    record = {"stage": "notify", "outcome": "FAILED", "permanent": False, "details": {}, "failure": failure}
     code, _ = call(monkeypatch, archive, record, "--topic_arn", TOPIC)
     assert code == "LakeError: gold is not there"
     assert services.made == []
