@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -55,6 +56,18 @@ class Deployment(BaseModel):
     )
 
 
+def _known_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
+        raise ValueError("not an IANA time zone such as Europe/Berlin") from None
+    return value
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
+"""An IANA name of a time zone."""
+
+
 class Settings(BaseModel):
     """One deployment. Locations are absolute paths or URIs once loaded; money is in ``currency``."""
 
@@ -62,7 +75,7 @@ class Settings(BaseModel):
 
     title: str = Field(description="The shop's name, as pages show it.")
     source: str = Field(description="A file in params/sources/, without .yaml.")
-    timezone: str = Field(description="IANA name; a day is this zone's calendar day.")
+    timezone: TimeZone = Field(description="IANA name; a day is this zone's calendar day.")
     currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code.")
     landing: str = Field(description="Folder or URI where the source's files arrive.")
     lake: str = Field(description="Root folder or URI of the tables.")
@@ -112,15 +125,6 @@ class Settings(BaseModel):
             raise ValueError("it should be a file or secretsmanager:// and the name of a secret")
         if info.field_name != "pii_key" and separator and scheme != "s3":
             raise ValueError("it should be a folder or an s3:// URI")
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
-            raise ValueError("not an IANA time zone such as Europe/Berlin") from None
         return value
 
 

@@ -36,7 +36,8 @@ def typed(engine):
 
     def call(text, null_values=(), name="column", **column):
         engine.register("landed", pa.table({name: pa.array([text], pa.string())}))
-        return engine.one(f"SELECT {typed_sql(name, Column(**column), list(null_values))} FROM landed")[0]
+        (value,) = engine.one(f"SELECT {typed_sql(name, Column(**column), list(null_values))} FROM landed")
+        return value.astimezone(BERLIN) if isinstance(value, datetime) else value
 
     return call
 
@@ -145,18 +146,18 @@ def test_a_boolean_is_true_or_false(typed, text, value):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("2018-05-05 10:00:00", datetime(2018, 5, 5, 10)),
-        ("2018-05-05T10:00:00.123456", datetime(2018, 5, 5, 10, 0, 0, 123456)),
-        ("2018-05-05", datetime(2018, 5, 5)),
-        ("2018-05-05T10:00:00Z", datetime(2018, 5, 5, 12)),
-        ("2018-05-05T10:00:00+02:00", datetime(2018, 5, 5, 10)),
-        ("2018-05-05 10:00:00-0300", datetime(2018, 5, 5, 15)),
+        ("2018-05-05 10:00:00", datetime(2018, 5, 5, 10, tzinfo=BERLIN)),
+        ("2018-05-05T10:00:00.123456", datetime(2018, 5, 5, 10, 0, 0, 123456, tzinfo=BERLIN)),
+        ("2018-05-05", datetime(2018, 5, 5, tzinfo=BERLIN)),
+        ("2018-05-05T10:00:00Z", datetime(2018, 5, 5, 12, tzinfo=BERLIN)),
+        ("2018-05-05T10:00:00+02:00", datetime(2018, 5, 5, 10, tzinfo=BERLIN)),
+        ("2018-05-05 10:00:00-0300", datetime(2018, 5, 5, 15, tzinfo=BERLIN)),
         ("2018-13-05", None),
         ("05/05/2018", None),
         ("2018-05-05 noon", None),
     ],
 )
-def test_a_timestamp_is_the_shops_local_time(typed, text, value):
+def test_timestamp_is_an_instant_in_the_shops_zone(typed, text, value):
     assert typed(text, type="timestamp") == value
 
 
@@ -168,9 +169,9 @@ def test_a_date_is_iso_8601(typed, text, value):
 @pytest.mark.parametrize(
     ("kind", "pattern", "text", "value"),
     [
-        ("timestamp", "%d/%m/%Y %H:%M", "05/03/2018 14:05", datetime(2018, 3, 5, 14, 5)),
+        ("timestamp", "%d/%m/%Y %H:%M", "05/03/2018 14:05", datetime(2018, 3, 5, 14, 5, tzinfo=BERLIN)),
         ("timestamp", "%d/%m/%Y %H:%M", "2018-03-05 14:05", None),
-        ("timestamp", "%Y-%m-%d %H:%M %z", "2018-03-05 14:05 +0000", datetime(2018, 3, 5, 15, 5)),
+        ("timestamp", "%Y-%m-%d %H:%M %z", "2018-03-05 14:05 +0000", datetime(2018, 3, 5, 15, 5, tzinfo=BERLIN)),
         ("date", "%d.%m.%Y", "05.03.2018", date(2018, 3, 5)),
         ("date", "%d.%m.%Y", "31.02.2018", None),
     ],

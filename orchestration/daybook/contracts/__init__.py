@@ -11,7 +11,7 @@ from daybook.contracts.files import (
     load_tables,
     read_contract,
 )
-from daybook.contracts.model import Property, Quality, RobustZScore, Severity, Sla, Table
+from daybook.contracts.model import Property, Quality, RobustZScore, Severity, Sla, Table, TypeOptions
 
 __all__ = [
     "LAYERS",
@@ -21,6 +21,7 @@ __all__ = [
     "Severity",
     "Sla",
     "Table",
+    "TypeOptions",
     "landing_contract_path",
     "layer_folder",
     "load_landing",

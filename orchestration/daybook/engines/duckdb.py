@@ -29,6 +29,7 @@ from daybook.engines.newest import newest_of_each
 from daybook.errors import DaybookError, EngineError, SqlError
 from daybook.lake import SCHEMAS, Batches, Lake
 from daybook.pii.keys import pseudonyms_of
+from daybook.sources.instants import macros
 from daybook.sources.mapping import literal, quote
 
 Query = duckdb.DuckDBPyRelation
@@ -73,7 +74,12 @@ class DuckDBEngine:
         self.version = f"duckdb {duckdb.__version__}"
         self._limited = memory_limit() is not None
         self._connection = duckdb.connect(config=duckdb_settings((spill or Path.cwd()) / ".duckdb_tmp"))
-        self._connection.execute(f"SET TimeZone = '{timezone}'")
+        # For cursors too, which are connections of their own.
+        self._connection.execute(f"SET GLOBAL TimeZone = '{timezone}'")
+        # A cast raises on a zone that is not among these.
+        listed = "SELECT string_agg(name, '|') FROM pg_timezone_names() WHERE contains(name, '/')"
+        for statement in macros(f"|{self._connection.execute(listed).fetchall()[0][0]}|"):
+            self._connection.execute(statement)
         self._bound: set[str] = set()
         self._schemas: set[str] = set()
         self._defined: dict[str, _Definition] = {}

@@ -216,7 +216,7 @@ def _typed(stage: Stage, entity: str) -> str:
     """SQL for the date's landed rows of an entity, with what people have released, typed."""
     releases = read_releases(stage.engine, stage.lake, stage.run_date)
     released = released_sql(stage.engine, entity, stage.run_date, releases)
-    return typed_select(stage.source, entity, f"({_numbered(stage, entity, released)}) AS landed")
+    return typed_select(stage.source, entity, f"({_numbered(stage, entity, released)}) AS landed", stage.settings.timezone)
 
 
 def _numbered(stage: Stage, entity: str, released: str) -> str:

@@ -12,14 +12,17 @@ from typing import Any, Callable, Optional, Union
 import sqlglot
 from sqlglot import exp
 
-from daybook.contracts import Property, Quality, RobustZScore, Severity, Table
+from daybook.contracts import Property, Quality, RobustZScore, Severity, Table, TypeOptions
 from daybook.errors import ContractError
 from daybook.pii import ERASED
-from daybook.sources.mapping import literal, quote, text_column
+from daybook.sources.instants import OTHER_ZONE
+from daybook.sources.mapping import clock_column, literal, quote, text_column
 from daybook.sources.spec import Source
 
 LANDED_WHOLE = "_copy = 1 AND _problem IS NULL"
 """Rows of a landing entity that rules on columns look at: no further copy of a row, and one that splits into fields."""
+FIRST, LAST = "1900-01-01", "2100-01-01"
+"""The default bounds of dates and timestamps: from the first up to, and without, the second."""
 _OBJECT = "${object}"
 _COPIES = "_copy > 1"
 """Further copies of a row. They are dropped, not put aside."""
@@ -101,7 +104,8 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
     if landed and item.logicalType != "string":
         kind = _NAMES.get(item.logicalType, item.logicalType)
         yield Rule(f"{name} is {_article(kind)}", failing=f"{text} IS NOT NULL", waivable=False)
-    options = item.logicalTypeOptions
+        yield from _value_classes(item, text)
+    options = _bounded(item)
     bounds = (
         (options.minimum, "<", "at least"),
         (options.maximum, ">", "at most"),
@@ -121,6 +125,39 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
         yield _unique([name], "error")
     for rule in item.quality:
         yield _column_rule(table, item, rule, column)
+
+
+def _value_classes(item: Property, text: str) -> Iterator[Rule]:
+    """Yield rules that say why the text of a landing column does not fit its type, and warnings of ambiguous local times."""
+    if item.logicalType == "timestamp":
+        if item.custom("strptime") is None:
+            yield Rule(
+                f"{item.name} has a known time zone", failing=f"regexp_matches({text}, {literal(OTHER_ZONE)})", waivable=False
+            )
+        clock = clock_column(item.name)
+        yield Rule(f"{item.name} is not in the hour that the clock repeats", "warning", failing=f"{clock} = 'repeated'")
+        yield Rule(f"{item.name} is not in the hour that the clock skips", "warning", failing=f"{clock} = 'skipped'")
+    elif item.logicalType in ("integer", "number"):
+        # BIGINT and DECIMAL(18,4).
+        digits = 18 if item.logicalType == "integer" else 14
+        point, thousands = (",", r"\.?") if item.custom("decimalComma") else (r"\.", "")
+        long = rf"^[+-]?0*[1-9]({thousands}[0-9]){{{digits},}}({point}[0-9]*)?$"
+        name = f"{item.name} has at most {digits} digits" + (" before the point" if digits == 14 else "")
+        yield Rule(name, failing=f"regexp_matches({text}, {literal(long)})", waivable=False)
+
+
+def _bounded(item: Property) -> TypeOptions:
+    """Return the bounds of a column. A date or timestamp without bounds has those of ``FIRST`` and ``LAST``: infinity or a year
+    of many digits would win as a version forever."""
+    options = item.logicalTypeOptions
+    if item.logicalType not in ("date", "timestamp"):
+        return options
+    defaults = {}
+    if options.minimum is None and options.exclusiveMinimum is None:
+        defaults["minimum"] = FIRST
+    if options.maximum is None and options.exclusiveMaximum is None:
+        defaults["exclusiveMaximum"] = LAST
+    return options.model_copy(update=defaults)
 
 
 def _column_rule(table: Table, item: Property, rule: Quality, column: str) -> Rule:
@@ -260,7 +297,7 @@ def _misfit(column: str, pattern: str) -> str:
 
 def _bound(item: Property, bound: Union[int, float, str]) -> str:
     if isinstance(bound, str):
-        return f"CAST({literal(bound)} AS {'DATE' if item.logicalType == 'date' else 'TIMESTAMP'})"
+        return f"CAST({literal(bound)} AS {'DATE' if item.logicalType == 'date' else 'TIMESTAMPTZ'})"
     return f"{bound:.15g}"
 
 

@@ -7,8 +7,10 @@ Here: text columns cleaned and typed, and the SELECT that maps entities to a can
 from __future__ import annotations
 
 from datetime import date
+from typing import Optional
 
 from daybook.contracts import load_table
+from daybook.sources.instants import clock_change_sql, has_offset
 from daybook.sources.spec import COMPUTED, Column, Source
 
 SQL_TYPES = {
@@ -16,7 +18,7 @@ SQL_TYPES = {
     "integer": "BIGINT",
     "decimal": "DECIMAL(18,4)",
     "date": "DATE",
-    "timestamp": "TIMESTAMP",
+    "timestamp": "TIMESTAMPTZ",
     "boolean": "BOOLEAN",
 }
 
@@ -72,13 +74,30 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
         fits = rf"regexp_matches({text}, '^[+-]?([0-9]+\.?[0-9]{{0,4}}0*|\.[0-9]{{1,4}}0*)$')"
         typed = f"TRY_CAST(CASE WHEN {fits} THEN {text} END AS DECIMAL(18,4))"
         return _or_as_written(name, column, null_values, "DECIMAL(18,2)", typed)
-    if column.format:
-        parsed = f"try_strptime({text}, {literal(column.format)})"
-        return f"CAST({parsed} AS {SQL_TYPES[column.type]})"
+    return _read_sql(text, column)
+
+
+def _read_sql(text: str, column: Column) -> str:
+    """Return SQL for a timestamp, date or boolean that is read from a clean text."""
     if column.type == "timestamp":
-        # Through the shop's time zone, so that 10:00Z is not taken for 10:00 in the shop.
-        return f"CAST(TRY_CAST({text} AS TIMESTAMPTZ) AS TIMESTAMP)"
+        zone = literal(column.timezone) if column.timezone else "current_setting('TimeZone')"
+        if column.format and has_offset(column.format):
+            return _parsed(text, column)
+        return f"timezone({zone}, {_parsed(text, column)})" if column.format else f"landed_instant({text}, {zone})"
+    if column.type == "date":
+        return f"TRY_CAST({_parsed(text, column)} AS DATE)" if column.format else f"landed_date({text})"
     return f"TRY_CAST({text} AS {SQL_TYPES[column.type]})"
+
+
+def _parsed(text: str, column: Column) -> str:
+    return f"try_strptime({text}, {literal(str(column.format))})"
+
+
+def _clock_sql(text: str, column: Column) -> str:
+    """Return SQL for the local time that a text gives; NULL where it gives an offset or is a date alone."""
+    if not column.format:
+        return f"landed_clock({text})"
+    return "CAST(NULL AS TIMESTAMP)" if has_offset(column.format) else _parsed(text, column)
 
 
 def _or_as_written(name: str, column: Column, null_values: list[str], kind: str, typed: str) -> str:
@@ -97,25 +116,47 @@ def text_column(name: str) -> str:
     return quote(f"_text_{name}")
 
 
-def typed_select(source: Source, entity: str, relation: str) -> str:
+def clock_column(name: str) -> str:
+    """Return the column of ``typed_select`` that says which local times of a timestamp column are ambiguous, as SQL."""
+    return quote(f"_clock_{name}")
+
+
+def typed_select(source: Source, entity: str, relation: str, timezone: Optional[str] = None) -> str:
     """A SELECT of an entity's landed rows, cleaned and typed.
 
     Columns: the entity's in their declared types (NULL where the text does not fit), ``_text_<column>`` with the text of each
-    that is no text, where it does not fit (else NULL), and technical columns of ``relation``: where the row lies, why it could
-    not be split, ``_copy`` (2 and up for further copies of a row) and ``_waived`` (rules a person lets it break).
+    that is no text, where it does not fit (else NULL), ``_clock_<column>`` of each timestamp, and technical columns of
+    ``relation``: where the row lies, why it could not be split, ``_copy`` (2 and up for further copies of a row) and
+    ``_waived`` (rules a person lets it break).
+
+    ``_clock_<column>`` is 'repeated' where a local time is one of two instants and 'skipped' where the local clock never shows
+    it, else NULL. ``timezone`` is the zone of columns that name none; without it these are not looked at.
     """
-    shown, within = [], []
+    shown, within, cleaned = [], [], []
     for name, column in source.entities[entity].columns.items():
-        within.append(f"{typed_sql(name, column, source.null_values)} AS {quote(name)}")
         shown.append(quote(name))
-        if column.type != "text":
+        landed = quote(f"_landed_{name}")
+        if column.type in ("timestamp", "date"):
+            # Reading these refers to the text many times: it is cleaned once.
+            cleaned.append(f"{clean_sql(name, column, source.null_values)} AS {landed}")
+            within += [f"{_read_sql(landed, column)} AS {quote(name)}", landed]
+            text = landed
+        else:
+            cleaned.append(quote(name))
+            within.append(f"{typed_sql(name, column, source.null_values)} AS {quote(name)}")
+            if column.type == "text":
+                continue
             # Twice a name, so that no value is typed for this too.
-            landed = f"_landed_{name}"
-            within.append(f"{quote(name)} AS {quote(landed)}")
-            text = clean_sql(landed, column, source.null_values)
-            shown.append(f"CASE WHEN {quote(name)} IS NULL THEN {text} END AS {text_column(name)}")
+            within.append(f"{quote(name)} AS {landed}")
+            text = clean_sql(f"_landed_{name}", column, source.null_values)
+        shown.append(f"CASE WHEN {quote(name)} IS NULL THEN {text} END AS {text_column(name)}")
+        if column.type == "timestamp":
+            zone = column.timezone or timezone
+            change = clock_change_sql(quote(name), _clock_sql(landed, column), zone) if zone else "CAST(NULL AS VARCHAR)"
+            shown.append(f"{change} AS {clock_column(name)}")
     technical = "_source_file, _row_number, _problem, _copy, _waived"
-    typed = f"SELECT {', '.join(within)}, {technical} FROM {relation}"
+    texts = f"SELECT {', '.join(cleaned)}, {technical} FROM {relation}"
+    typed = f"SELECT {', '.join(within)}, {technical} FROM ({texts}) AS texts"
     return f"SELECT {', '.join(shown)}, {technical} FROM ({typed}) AS typed"
 
 

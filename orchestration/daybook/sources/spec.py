@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
 from daybook.errors import SourceError
-from daybook.params import Contents, contents, explain, project_root, read_yaml
+from daybook.params import Contents, TimeZone, contents, explain, project_root, read_yaml
 from daybook.sources.calendar import Calendar
 
 Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
@@ -35,6 +35,8 @@ class Column(_Model):
     decimal_comma: bool = Field(default=False, description="1.234,50 rather than 1234.50.")
     pad: Optional[int] = Field(default=None, gt=0, description="Put lost leading zeros back, to this width.")
     pii: Optional[str] = Field(default=None, description="Class of personal data: name, email, phone, address, id, text …")
+    # Not in the contract: the entity's or the source's.
+    timezone: Optional[str] = Field(default=None, description="Zone of local times; the deployment's where none is given.")
 
 
 class Follows(_Model):
@@ -58,6 +60,7 @@ class Entity(_Model):
     follows: Optional[Follows] = None
     encoding: Union[Encoding, list[Encoding], None] = None
     delimiter: Optional[str] = Field(default=None, min_length=1, max_length=1)
+    timezone: Optional[TimeZone] = Field(default=None, description="IANA zone of times without an offset.")
     duplicates: Literal["drop", "keep"] = Field(default="drop", description="What to do with rows equal in every column.")
     # Not in the source's file: they are the landing contract's.
     columns: dict[str, Column] = Field(min_length=1)
@@ -81,6 +84,9 @@ class Source(_Model):
     licence: str = ""
     encoding: Union[Encoding, list[Encoding]] = "utf-8"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
+    timezone: Optional[TimeZone] = Field(
+        default=None, description="IANA zone of times without an offset; else the deployment's."
+    )
     null_values: list[str] = Field(default_factory=list, description="Texts that mean: no value. The empty text always does.")
     calendar: Calendar = Field(default_factory=Calendar, description="The business dates there should be.")
     entities: dict[str, Entity] = Field(min_length=1)
@@ -185,7 +191,7 @@ def _source_of(path: Path, files: Contents) -> Source:
         if key in values:
             raise SourceError(f"{where}: key {key!r} is not for the file; remove it.")
     contracts = load_landing(name)
-    values["entities"] = _with_columns(where, values.get("entities"), contracts)
+    values["entities"] = _with_columns(where, values.get("entities"), contracts, values.get("timezone"))
     try:
         return Source(name=name, contracts=contracts, **values)
     except ValidationError as error:
@@ -197,7 +203,7 @@ def _source_of(path: Path, files: Contents) -> Source:
         raise SourceError(explain(error, where, known)) from None
 
 
-def _with_columns(where: str, entities: Any, contracts: dict[str, Table]) -> Any:
+def _with_columns(where: str, entities: Any, contracts: dict[str, Table], timezone: Any) -> Any:
     """The entities of a source's file with the columns that its landing contract declares."""
     if not isinstance(entities, dict):
         return entities
@@ -213,7 +219,8 @@ def _with_columns(where: str, entities: Any, contracts: dict[str, Table]) -> Any
             )
         if isinstance(values, dict) and "columns" in values:
             raise SourceError(f"{where}: entity {entity!r} has columns, which belong into its landing contract; move them.")
-        columns = {item.name: _read_as(where, item) for item in contracts[entity].properties}
+        zone = (values.get("timezone") if isinstance(values, dict) else None) or timezone
+        columns = {item.name: _read_as(where, item, zone) for item in contracts[entity].properties}
         completed[entity] = {**values, "columns": columns} if isinstance(values, dict) else values
     return completed
 
@@ -223,9 +230,11 @@ _CUSTOM = {"pii": "pii", "pad": "pad", "decimalComma": "decimal_comma", "strptim
 """Custom properties of a landing contract's columns, and what they are called here."""
 
 
-def _read_as(where: str, item: Property) -> Column:
+def _read_as(where: str, item: Property, timezone: Any) -> Column:
     kind: Any = _TYPES.get(item.logicalType, item.logicalType)
     settings: dict[str, Any] = {}
+    if item.logicalType == "timestamp" and isinstance(timezone, str):
+        settings["timezone"] = timezone
     for custom in item.customProperties:
         if custom.property not in _CUSTOM:
             raise SourceError(
