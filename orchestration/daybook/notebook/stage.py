@@ -15,6 +15,7 @@ from datetime import date
 from typing import Any, Optional
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from IPython.display import display
 
 from daybook.archive import Archive
@@ -28,7 +29,7 @@ from daybook.params import Settings, load_settings, parse_run_date
 from daybook.pii import load_keys
 from daybook.rekeying import require_keys
 from daybook.sources import Source, load_source
-from daybook.sources.mapping import quote
+from daybook.sources.mapping import converted, quote, unfit
 from daybook.stages import RESULT_MIME, STAGES, run_date_of
 from daybook.storage import requests
 
@@ -76,12 +77,28 @@ class Stage:
         return self.started.get("part_of")
 
     def relation(self, contract: Table) -> pa.Table:
-        """What this notebook defined under a table's name, cast to its contract and in the order of its key."""
-        return self.engine.arrow(self._relation_sql(contract)).cast(contract.arrow_schema)
+        """What this notebook defined under a table's name, cast to its contract and in the order of its key.
+
+        Raises ``StageError`` where a value cannot be converted.
+        """
+        rows = self.engine.arrow(self._relation_sql(contract))
+        lost = rows.filter(pc.not_equal(rows["_unfit"], "")).slice(0, 1).to_pylist()
+        if lost:
+            key = ", ".join(f"{name} {lost[0][name]}" for name in contract.key if name not in contract.pseudonyms)
+            raise StageError(
+                f"{contract.full_name}: {lost[0]['_unfit']} of {key} does not fit its type; correct the source's rows."
+            )
+        return rows.drop_columns(["_unfit"]).cast(contract.arrow_schema)
 
     def keep_relation(self, contract: Table, name: str) -> int:
-        """Keep what ``relation`` would give under another name, where it may be of any size; returns how many rows it has."""
-        return self.engine.keep(name, self._relation_sql(contract))
+        """Keep what ``relation`` would give under another name, where it may be of any size; returns how many rows it has.
+
+        A value that cannot be converted is NULL, and ``_unfit`` of ``marked.<table>`` names its column (see
+        ``daybook.notebook.conversions``).
+        """
+        rows = self.engine.keep(f"marked.{contract.name}", self._relation_sql(contract))
+        self.engine.adopt(name, f"SELECT * EXCLUDE (_unfit) FROM marked.{contract.name}")
+        return rows
 
     def _relation_sql(self, contract: Table) -> str:
         name = contract.full_name
@@ -101,12 +118,13 @@ class Stage:
             raise NotebookError(
                 f"The cell that defines {name} {' and '.join(filter(None, [lacks, has]))}; change the cell or the contract."
             )
-        columns = ", ".join(
-            f"CAST({quote(each) if each in found else 'NULL'} AS {contract.type_of(each)}) AS {quote(each)}"
+        columns = [
+            f"{converted(quote(each) if each in found else 'NULL', contract.type_of(each))} AS {quote(each)}"
             for each in contract.columns
-        )
+        ]
+        columns.append(f"{unfit({each: contract.type_of(each) for each in contract.columns if each in found})} AS _unfit")
         key = ", ".join(quote(each) for each in contract.key)
-        return f"SELECT {columns} FROM {name} ORDER BY {key}"
+        return f"SELECT {', '.join(columns)} FROM {name} ORDER BY {key}"
 
     def succeed(
         self,

@@ -12,23 +12,36 @@ from functools import partial
 import pyarrow as pa
 
 from daybook.contracts import Table, load_tables
+from daybook.errors import SqlError
 from daybook.notebook.approval import decide
+from daybook.notebook.conversions import raising_value, unfit_values
 from daybook.notebook.dates import LANDED_DATES, note_stale_dates, stale_dates
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.notebook.validate import accept, record_rules, rule_listing
-from daybook.quality import RuleResult, check_contract, refuse_broken, warnings_of
+from daybook.quality import Finding, RuleResult, Verdict, check_contract, refuse_broken, warnings_of
 from daybook.sources import mapped_sql
 from daybook.versions import DERIVED, Changes, merge
 
 
 def map_to_canonical(stage: Stage) -> Listing:
-    """Make the source's rows of the date queryable as ``mapped.<table>``; returns how many rows each entity gave."""
+    """Make the source's rows of the date queryable as ``mapped.<table>``; returns how many rows each entity gave.
+
+    Ends the stage as REJECTED where an expression of the mapping raises on a value.
+    """
     counts = accept(stage)
-    for name in load_tables("silver"):
-        table = name.split(".")[1]
-        sql = mapped_sql(stage.source, table, stage.run_date)
-        stage.engine.keep(f"mapped.{table}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped")
+    for contract in load_tables("silver").values():
+        sql = mapped_sql(stage.source, contract.name, stage.run_date)
+        try:
+            stage.engine.keep(f"mapped.{contract.name}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped")
+        except SqlError:
+            raising = raising_value(stage.engine, sql, contract)
+            if raising is None:
+                raise
+            verdict = decide(stage, refuse_broken([raising]))
+            record_rules(stage, [raising], verdict, broken="rejected")
+            stage.reject(verdict.reasons)
+            break
     return counts
 
 
@@ -39,9 +52,13 @@ def merge_silver(stage: Stage) -> Listing:
     rows = {contract.full_name: stage.keep_relation(contract, f"new.{contract.name}") for contract in contracts}
     found_by: list[RuleResult] = []
     for contract in contracts:
+        found_by += unfit_values(stage.engine, f"mapped.{contract.name}", contract)
+        found_by += unfit_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
         found_by += check_contract(stage.engine, f"new.{contract.name}", contract, run_date=stage.run_date, known=_once_merged)
     stage.details["warnings"] = warnings_of(found_by)
-    verdict = decide(stage, refuse_broken(found_by))
+    verdict = refuse_broken(found_by)
+    verdict.findings += _refuse_shifted(stage).findings
+    verdict = decide(stage, verdict)
     record_rules(stage, found_by, verdict, broken="rejected")
     read = stage.engine.one("SELECT " + " + ".join(f"(SELECT count(*) FROM mapped.{each.name})" for each in contracts))[0]
     if not verdict.passed:
@@ -75,6 +92,31 @@ def merge_silver(stage: Stage) -> Listing:
     stage.details["stale_dates"] = [day.isoformat() for day in stale]
     stage.succeed(rows_in=read, rows_out=sum(rows.values()))
     return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
+
+
+def _refuse_shifted(stage: Stage) -> Verdict:
+    """Return the verdict on the order dates of a landing: it is refused where it brings new orders and none of its own date.
+
+    Such orders would become another date's revenue. An order is new where no landing of an earlier date brought it, so that
+    later landings do not change the verdict.
+    """
+    engine, day = stage.engine, f"DATE '{stage.day}'"
+    orders, own = engine.one(f"SELECT count(*), count_if(order_date = {day}) FROM new.orders")
+    if own or not orders:
+        return Verdict()
+    new = "SELECT order_id, order_date FROM new.orders WHERE order_date IS NOT NULL"
+    if stage.lake.exists("versions.orders"):
+        known = f"SELECT order_id FROM versions.orders WHERE landed_on < {day} AND version_at IS NOT NULL"
+        new += f" AND order_id NOT IN ({known} AND {engine.span('order_id', new)})"
+    count, first, last = engine.one(f"SELECT count(*), min(order_date), max(order_date) FROM ({new}) AS new")
+    if not count:
+        return Verdict()
+    dates = f"{first}" if first == last else f"{first} to {last}"
+    text = (
+        f"silver.orders: the landing of {stage.day} brings {count:,} new orders, and none of them is of that date "
+        f"(their order dates are {dates}); check the time zone and the mapping of ordered_at"
+    )
+    return Verdict([Finding("silver.orders: new orders are of the business date", text)])
 
 
 def _once_merged(table: str) -> str:

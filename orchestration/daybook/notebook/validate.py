@@ -133,7 +133,7 @@ def judge(stage: Stage) -> Judgement:
         share = refuse_share(
             name, landed, rejected, most=stage.settings.max_rejected_share, tolerated=stage.settings.tolerated_rejected_rows
         )
-        whole = refuse_broken([each for each in results if each.rule not in by_rows])
+        whole = refuse_broken([each for each in results if each.rule not in by_rows or not each.computed])
         judgement.verdict.findings += share.findings + whole.findings
     return judgement
 

@@ -5,12 +5,13 @@ Not here: where rejected rows go and what a stage does about a verdict (``dayboo
 
 from __future__ import annotations
 
-from daybook.quality.checks import RuleResult, check, check_contract, counting_sql, failing_sql, reasons_sql
+from daybook.quality.checks import SAMPLES, RuleResult, check, check_contract, counting_sql, failing_sql, of_values, reasons_sql
 from daybook.quality.rules import LANDED_WHOLE, Rule, landing_rules, table_rules
 from daybook.quality.verdicts import Finding, Verdict, differences, refuse_broken, refuse_share, sentence, warnings_of
 
 __all__ = [
     "LANDED_WHOLE",
+    "SAMPLES",
     "Finding",
     "Rule",
     "RuleResult",
@@ -21,6 +22,7 @@ __all__ = [
     "differences",
     "failing_sql",
     "landing_rules",
+    "of_values",
     "reasons_sql",
     "refuse_broken",
     "refuse_share",

@@ -5,6 +5,7 @@ Here: those two queries and what they found. Not here: which rules there are (``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from daybook.contracts import Severity, Table
 from daybook.engines import DuckDBEngine
-from daybook.errors import ContractError
+from daybook.errors import ContractError, SqlError
 from daybook.quality.rules import Rule, table_rules
 from daybook.sources.mapping import literal, quote
 
@@ -38,6 +39,8 @@ class RuleResult:
     samples: tuple[str, ...] = ()
     """Keys of the first failing rows. They hold no personal data: pseudonyms are cut."""
     waivable: bool = True
+    computed: bool = True
+    """False where the rule's SQL raises on a value, so that nothing is known of the rows."""
 
     @property
     def share(self) -> float:
@@ -101,8 +104,11 @@ def check(
     and the rules those flags stand for.
     """
     in_sql = [rule for rule in rules if rule.history is None]
-    counting = counting_sql(relation, in_sql, counted=counted, run_date=run_date, objects=objects)
-    checked, *numbers = engine.one(counting)
+    raised: dict[str, str] = {}
+    try:
+        checked, *numbers = engine.one(counting_sql(relation, in_sql, counted=counted, run_date=run_date, objects=objects))
+    except SqlError:
+        checked, numbers, raised = _one_by_one(engine, relation, in_sql, counted, run_date, objects)
     held = [_holds(rule, number, checked) for rule, number in zip(in_sql, numbers)]
     of_rows = [rule for rule, number in zip(in_sql, numbers) if rule.failing and number]
     rows = engine.arrow(failing_sql(relation, of_rows, key)) if of_rows else pa.table({name: [] for name in key})
@@ -110,6 +116,10 @@ def check(
     shown = {rule.name: texts for rule, texts in zip(of_rows, samples)}
     results = []
     for rule, number, holds in zip(in_sql, numbers, held):
+        if rule.name in raised:
+            said = f"it cannot be computed ({raised[rule.name]})"
+            results.append(RuleResult(table, rule.name, checked, 1, rule.severity, False, said, computed=False))
+            continue
         failing = int(number or 0) if rule.failing else int(not holds)
         results.append(
             RuleResult(
@@ -118,6 +128,35 @@ def check(
             )
         )  # fmt: skip
     return results, rows, of_rows
+
+
+def _one_by_one(
+    engine: DuckDBEngine, relation: str, rules: list[Rule], counted: str, run_date: Optional[date], objects: str
+) -> tuple[int, list[Any], dict[str, str]]:
+    """Count each rule by itself: the rows checked, the numbers (None where a rule raises), and what the raising rules say."""
+    (checked,) = engine.one(counting_sql(relation, [], counted=counted))
+    numbers: list[Any] = []
+    raised: dict[str, str] = {}
+    for rule in rules:
+        try:
+            numbers.append(engine.one(counting_sql(relation, [rule], counted=counted, run_date=run_date, objects=objects))[1])
+        except SqlError as error:
+            said = of_values(error)
+            if said is None:
+                raise
+            raised[rule.name] = said
+            numbers.append(None)
+    return checked, numbers, raised
+
+
+def of_values(error: SqlError) -> Optional[str]:
+    """Return what an error says that a value has caused, without the value, which can be personal; None for any other error."""
+    if not str(error).startswith(_OF_VALUES):
+        return None
+    return re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", str(error)).rstrip(".")
+
+
+_OF_VALUES = ("Conversion Error", "Out of Range Error", "Invalid Input Error", "Not implemented Error: Unknown TimeZone")
 
 
 def check_contract(

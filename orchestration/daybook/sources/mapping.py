@@ -160,31 +160,48 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
     return f"SELECT {', '.join(shown)}, {technical} FROM ({typed}) AS typed"
 
 
+def converted(value: str, sql_type: str) -> str:
+    """Return SQL for a value in another type; NULL where it cannot be converted. ``value`` names a column."""
+    return f"as_instant({value})" if sql_type == "TIMESTAMPTZ" else f"TRY_CAST({value} AS {sql_type})"
+
+
+def unfit(types: dict[str, str]) -> str:
+    """Return SQL that lists the columns whose value cannot be converted to these types, separated by ``, ``; '' for none."""
+    fallible = [(name, quote(name), sql_type) for name, sql_type in types.items() if sql_type != "VARCHAR"]
+    cases = [
+        f"CASE WHEN {column} IS NOT NULL AND {converted(column, sql_type)} IS NULL THEN {literal(name)} END"
+        for name, column, sql_type in fallible
+    ]
+    return f"concat_ws(', ', {', '.join(cases)})" if cases else "''"
+
+
 def mapped_sql(source: Source, table: str, run_date: date) -> str:
     """The rows that the source has for a canonical table, before the newest version of each is chosen.
 
-    Columns: those of ``silver.<table>`` that a mapping may give, typed, personal keys as pseudonyms, plus ``_source_file``
-    and ``_row_number`` of the row they come from. Rows that carry no version have that of the business date. A table that
-    the source lacks gives no rows.
+    Columns: those of ``silver.<table>`` that a mapping may give, typed, personal keys as pseudonyms, plus ``_unfit`` (the
+    columns whose value cannot be converted and is NULL), ``_source_file`` and ``_row_number`` of the row they come from. Rows
+    that carry no version have that of the business date. A table that the source lacks gives no rows.
     """
     contract = load_table(f"silver.{table}")
     columns = [name for name in contract.columns if name not in COMPUTED]
     selects = source.mapping.get(table, [])
     if not selects:
-        typed = [(name, contract.type_of(name)) for name in columns] + [("_source_file", "VARCHAR"), ("_row_number", "BIGINT")]
+        typed = [(name, contract.type_of(name)) for name in columns]
+        typed += [("_unfit", "VARCHAR"), ("_source_file", "VARCHAR"), ("_row_number", "BIGINT")]
         nulls = ",\n  ".join(f"CAST(NULL AS {sql_type}) AS {quote(name)}" for name, sql_type in typed)
         return f"SELECT\n  {nulls}\nWHERE 1 = 0"
     parts = []
     for select in selects:
-        lines = []
+        lines, outer = [], []
         for name in columns:
-            expression = select.columns.get(name, "FALSE" if name == "is_return" else "NULL")
-            value = f"CAST({expression} AS {contract.type_of(name)})"
+            lines.append(f"{select.columns.get(name, 'FALSE' if name == 'is_return' else 'NULL')} AS {quote(name)}")
+            value = converted(quote(name), contract.type_of(name))
             if name in contract.pseudonyms:
                 value = f"pseudonym({value})"
             elif name == "version_at":
                 value = f"COALESCE({value}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
-            lines.append(f"{value} AS {quote(name)}")
+            outer.append(f"{value} AS {quote(name)}")
+        outer.append(f"{unfit({name: contract.type_of(name) for name in columns})} AS _unfit, _source_file, _row_number")
         for name in ("_source_file", "_row_number"):
             tie = f"{select.from_}.{name}"
             lines.append(f"{f'min({tie})' if select.group_by else tie} AS {name}")
@@ -195,5 +212,6 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
             sql += f"\nWHERE {select.where}"
         if select.group_by:
             sql += f"\nGROUP BY {', '.join(select.group_by)}"
-        parts.append(sql)
+        # Converted outside, so that each expression is computed once.
+        parts.append(f"SELECT {', '.join(outer)} FROM (\n{sql}\n) AS given")
     return "\nUNION ALL\n".join(parts)

@@ -1,0 +1,78 @@
+"""Deployments made of a fault's files, run in this process as ``tests/notebook`` runs the demo shop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.engines import DuckDBEngine
+from daybook.lake import Lake
+from daybook.notebook import stage as stages
+from daybook.params import load_settings
+
+from ..conftest import Project
+from ..sessions import Session, new_session
+
+HERE = Path(__file__).parent
+
+
+class Shop:
+    """A deployment in a project of the test's own, with its landing."""
+
+    def __init__(self, project: Project, session: Session, env: str, files: Path, names: tuple[str, str, str]) -> None:
+        self.project, self.session, self.env = project, session, env
+        for name, place in zip(names, (f"{env}.yaml", f"sources/{env}.yaml", f"contracts/landing/{env}.yaml")):
+            shutil.copy(files / name, project.root / "params" / place)
+        self.landing = Path(load_settings(env).landing)
+        self._numbers: dict[str, int] = {}
+
+    def lay(self, place: str, text: str) -> None:
+        """Write a landing file."""
+        path = self.landing / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def run(self, day: str) -> str:
+        """Run a date; returns the outcome of the stage that ended it."""
+        self._numbers[day] = self._numbers.get(day, 0) + 1
+        return self.session.run_day(day, self._numbers[day], {}, env=self.env)
+
+    @property
+    def ended(self) -> stages.Stage:
+        """The stage that ended the last run."""
+        assert stages.current is not None
+        return stages.current
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query over the lake."""
+        settings = load_settings(self.env)
+        return DuckDBEngine(Lake(settings.lake), settings.timezone).rows(sql)
+
+
+@contextmanager
+def shop(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    env: str = "odd",
+    fault: str = "odd_instants",
+    names: tuple[str, str, str] = ("deployment.yaml", "source.yaml", "contract.yaml"),
+) -> Iterator[Shop]:
+    """A deployment made of a fault's files."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("DAYBOOK_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages, "current", None)
+    with new_session() as session:
+        yield Shop(project, session, env, HERE / fault, names)
+
+
+def lay_orders(place: Shop, day: str, fault: str) -> None:
+    """Lay the two files of a fault of the odd shop."""
+    for name in ("orders.csv", "lines.csv"):
+        place.lay(f"o/{day}/{name}", (HERE / fault / name).read_text(encoding="utf-8"))
