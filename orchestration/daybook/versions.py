@@ -1,5 +1,7 @@
 """Which version of a row is the newest: what every date brought is kept, and silver holds the newest row of each key.
 
+Rows without a key of their own form groups, such as the lines of an order: a date's rows of a group replace all its rows.
+
 Here: keeping a date's rows in ``versions.<table>``, and merging them into the table by key, so that dates compose in any
 order, repeated and in parallel. Not here: storing and commits (``daybook.lake``), what rows mean (notebooks).
 
@@ -11,6 +13,7 @@ Rows are compared in a DuckDB database, which keeps what does not fit into memor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Callable, Optional, Union
@@ -39,7 +42,7 @@ _BATCH = 1 << 16
 _WRITTEN = 1 << 11
 """Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
 _SCHEMA = "merging"
-_TABLES = ("given", "prior", "kept", "withdrawn", "held", "restored", "replaced", "after")
+_TABLES = ("given", "prior", "kept", "withdrawn", "held", "restored", "losing", "replaced", "after")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def merge(
     rows: Union[pa.Table, str],
     *,
     landed_on: date,
+    group: Sequence[str] = (),
     before: Optional[Callable[[Changes], None]] = None,
     database: Optional[duckdb.DuckDBPyConnection] = None,
 ) -> dict[str, int]:
@@ -84,9 +88,12 @@ def merge(
     ``rows`` are a table, or the name of one in ``database``; their ``DERIVED`` column counts for keys that are new, and no
     other. ``before`` is told what will change before each try to commit it,
     against the very rows that the commit replaces: two merges of a table are never made at once, the second begins anew.
+
+    ``group``: SQL over ``{row}`` for what rows have in common that are replaced together, such as ``{row}.order_id``. Rows of
+    a date and group must have one ``version_at``. Without it each row is merged by the table's key.
     """
     lake.ensure(contract)
-    merging = _Merging(lake, contract, database or duckdb.connect(), landed_on)
+    merging = _Merging(lake, contract, database or duckdb.connect(), landed_on, group)
     merging.begin(rows)
     try:
         withdrawn = merging.keep()
@@ -121,11 +128,15 @@ def _versions(contract: Table) -> str:
 class _Merging:
     """The rows of a merge, in tables of a schema of their own in its database."""
 
-    def __init__(self, lake: Lake, contract: Table, database: duckdb.DuckDBPyConnection, landed_on: date) -> None:
+    def __init__(
+        self, lake: Lake, contract: Table, database: duckdb.DuckDBPyConnection, landed_on: date, group: Sequence[str]
+    ) -> None:
         self._lake = lake
         self._contract = contract
         self._database = database
         self._landed_on = landed_on
+        self._by_group = bool(group)
+        self._group = group or [f"{{row}}.{name}" for name in contract.key]
         self._schema = pa.schema([each for each in contract.arrow_schema if each.name != DERIVED])
         self._columns = ", ".join(self._schema.names)
         self._withdrawn = 0
@@ -182,10 +193,10 @@ class _Merging:
 
     def hold(self, delta: DeltaTable) -> int:
         """Have the table's rows of these keys as ``merging.held``; how many there are."""
-        condition = f"EXISTS (SELECT 1 FROM {_SCHEMA}.rows AS r WHERE {self._same('r', 'found')})"
+        condition = f"EXISTS (SELECT 1 FROM {_SCHEMA}.rows AS r WHERE {self._together('r', 'found')})"
         names = f"{_SCHEMA}.rows"
         if self._withdrawn:
-            condition += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same('w', 'found')})"
+            condition += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._together('w', 'found')})"
             first = self._contract.key[0]
             names = f"(SELECT {first} FROM {_SCHEMA}.rows UNION ALL SELECT {first} FROM {_SCHEMA}.withdrawn)"
         return self._fill("held", dataset_of(delta), self._schema.names, self._asked(names), f"WHERE {condition}")
@@ -197,14 +208,14 @@ class _Merging:
             raise LakeError(f"{_versions(self._contract)} went away while a date was merged; run it again.")
         seen = self._lake.tables_read[_versions(self._contract)]
         there = ds.field("version_at").is_valid()
-        key = ", ".join(self._contract.key)
         self._fill(
             "restored",
             with_columns(stored, self._schema),
             self._schema.names,
             there & self._asked(f"{_SCHEMA}.withdrawn"),
-            f"WHERE EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same('w', 'found')}) "
-            f"QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY version_at DESC, landed_on DESC) = 1",
+            f"WHERE EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._together('w', 'found')}) "
+            # Of one date there may be several rows of a group.
+            f"QUALIFY rank() OVER (PARTITION BY {self._group_of('found')} ORDER BY version_at DESC, landed_on DESC) = 1",
         )
         return seen
 
@@ -212,14 +223,26 @@ class _Merging:
         """What has to change for the table to hold the newest version of every row."""
         wanted = f"SELECT * FROM {_SCHEMA}.rows"
         if self._withdrawn:
-            gone = f"SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same('w', 'r')}"
+            gone = f"SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._together('w', 'r')}"
             wanted = f"SELECT * FROM {_SCHEMA}.rows AS r WHERE NOT EXISTS ({gone}) UNION ALL SELECT * FROM {_SCHEMA}.restored"
         if not held:
             inserted = int(_one(self._database, f"SELECT count(*) FROM ({wanted}) AS wanted"))
             nothing = f"SELECT * FROM {_SCHEMA}.held"
             return Changes(self._database, nothing, wanted, nothing, {"inserted": inserted, "updated": 0, "deleted": 0})
+        stored = f"SELECT * FROM {_SCHEMA}.held"
         replaces = f"({self._wins()}) AND ({self._differs()})"
-        after = f"FROM ({wanted}) AS new LEFT JOIN (SELECT *, TRUE AS _there FROM {_SCHEMA}.held) AS old"
+        if self._by_group:
+            # Which version wins is decided by group: where the stored one does, the group stays as it is.
+            first = f"SELECT DISTINCT ON ({self._group_of('r')}) * FROM ({wanted}) AS r"
+            self._table(
+                "losing",
+                f"SELECT old.* FROM {_SCHEMA}.held AS old JOIN ({first}) AS new ON {self._together('new', 'old')} "
+                f"WHERE NOT ({self._wins()})",
+            )
+            losing = f"SELECT 1 FROM {_SCHEMA}.losing AS l WHERE {self._together('l', 'r')}"
+            wanted, stored = (f"SELECT * FROM ({rows}) AS r WHERE NOT EXISTS ({losing})" for rows in (wanted, stored))
+            replaces = self._differs()
+        after = f"FROM ({wanted}) AS new LEFT JOIN (SELECT *, TRUE AS _there FROM ({stored}) AS stored) AS old"
         self._table(
             "after",
             f"SELECT new.*, coalesce(old._there, FALSE) AS _updates {after} ON {self._same('new', 'old')} "
@@ -227,7 +250,7 @@ class _Merging:
         )
         self._table(
             "replaced",
-            f"SELECT old.*, new._there IS NULL AS _gone FROM {_SCHEMA}.held AS old "
+            f"SELECT old.*, new._there IS NULL AS _gone FROM ({stored}) AS old "
             f"LEFT JOIN (SELECT *, TRUE AS _there FROM ({wanted}) AS wanted) AS new ON {self._same('new', 'old')} "
             f"WHERE new._there IS NULL OR ({replaces})",
         )
@@ -251,7 +274,7 @@ class _Merging:
         )
         if self._withdrawn:
             # Of withdrawn keys the newest of all is at hand.
-            newer += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same('w', 'old')})"
+            newer += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._together('w', 'old')})"
         return newer
 
     def _differs(self) -> str:
@@ -259,6 +282,13 @@ class _Merging:
 
     def _same(self, one: str, other: str) -> str:
         return " AND ".join(f"{one}.{name} = {other}.{name}" for name in self._contract.key)
+
+    def _together(self, one: str, other: str) -> str:
+        """SQL for two rows that are replaced together: of one group, or, without groups, of one key."""
+        return " AND ".join(f"{each.format(row=one)} = {each.format(row=other)}" for each in self._group)
+
+    def _group_of(self, row: str) -> str:
+        return ", ".join(each.format(row=row) for each in self._group)
 
     def _asked(self, names: str) -> ds.Expression:
         """What rows with one of these keys have in common, so that whole files are left unread.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta, timezone
-from decimal import Decimal
 from typing import Any, Callable, NamedTuple, NoReturn, Optional
 
 import pyarrow as pa
@@ -190,21 +190,112 @@ def test_before_a_commit_one_is_told_exactly_what_it_replaces(lake: Lake) -> Non
 
 
 def test_rows_of_a_key_of_two_columns_are_kept_apart(lake: Lake) -> None:
-    items = load_table("silver.order_items")
+    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "ab")), landed_on=FIRST)
+    merge(lake, ITEMS, lines(SECOND, Lines("o", 2, "-cd")), landed_on=SECOND)
+    merge(lake, ITEMS, lines(SECOND, Lines("o", 2, "--d")), landed_on=SECOND)
+    assert content(lake, "silver.order_items", "line_number", "product_id") == [(1, "a"), (2, "b"), (3, "d")]
 
-    def line(number: int, day: date) -> dict[str, Any]:
-        version = datetime(2025, 11, day.day, tzinfo=timezone.utc)
-        price = Decimal(day.day)
-        return {"order_id": "o", "line_number": number, "unit_price": price, "version_at": version, "landed_on": day}
 
-    def lines(day: date, *numbers: int) -> pa.Table:
-        return pa.Table.from_pylist([line(number, day) for number in numbers], schema=items.arrow_schema)
+# Rows that are replaced by group
 
-    merge(lake, items, lines(FIRST, 1, 2), landed_on=FIRST)
-    merge(lake, items, lines(SECOND, 2, 3), landed_on=SECOND)
-    merge(lake, items, lines(SECOND, 3), landed_on=SECOND)
-    found = content(lake, "silver.order_items", "line_number", "unit_price")
-    assert found == [(1, Decimal(1)), (2, Decimal(1)), (3, Decimal(2))]
+
+ITEMS = load_table("silver.order_items")
+BY_ORDER = ("{row}.order_id",)
+
+
+class Lines(NamedTuple):
+    """The lines of an order, one for each letter; ``-`` leaves a number out."""
+
+    order_id: str
+    changed: int
+    products: str
+
+
+def lines(day: date, *orders: Lines) -> pa.Table:
+    rows = [
+        {
+            "order_id": each.order_id,
+            "line_number": number,
+            "product_id": product,
+            "version_at": datetime(2025, 11, 1, each.changed, tzinfo=timezone.utc),
+            "landed_on": day,
+        }
+        for each in orders
+        for number, product in enumerate(each.products, start=1)
+        if product != "-"
+    ]
+    return pa.Table.from_pylist(rows, schema=ITEMS.arrow_schema)
+
+
+def merged(lake: Lake, day: date, *orders: Lines, **named: Any) -> dict[str, int]:
+    return merge(lake, ITEMS, lines(day, *orders), landed_on=day, group=BY_ORDER, **named)
+
+
+def ordered(lake: Lake) -> dict[str, str]:
+    """The products of every order, in the order of their lines."""
+    found: dict[str, str] = {}
+    for order, _, product in content(lake, "silver.order_items", "order_id", "line_number", "product_id"):
+        found[order] = found.get(order, "") + product
+    return found
+
+
+def test_a_newer_group_replaces_all_rows_of_the_older(lake: Lake) -> None:
+    merged(lake, FIRST, Lines("o", 1, "abc"), Lines("p", 1, "a"))
+    counts = merged(lake, SECOND, Lines("o", 1, "ad"))
+    assert counts == {"inserted": 0, "updated": 2, "deleted": 1}
+    assert ordered(lake) == {"o": "ad", "p": "a"}
+
+
+def test_an_older_group_adds_no_row(lake: Lake) -> None:
+    merged(lake, SECOND, Lines("o", 1, "a"))
+    assert merged(lake, FIRST, Lines("o", 1, "abc")) == {"inserted": 0, "updated": 0, "deleted": 0}
+    merged(lake, THIRD, Lines("o", 0, "xy"))
+    assert ordered(lake) == {"o": "a"}
+
+
+def test_a_group_landed_again_with_fewer_rows_loses_them(lake: Lake) -> None:
+    merged(lake, FIRST, Lines("o", 1, "abc"))
+    assert merged(lake, FIRST, Lines("o", 1, "ab"))["deleted"] == 1
+    assert ordered(lake) == {"o": "ab"}
+
+
+def test_a_withdrawn_group_gives_way_to_the_one_before(lake: Lake) -> None:
+    merged(lake, FIRST, Lines("o", 1, "abc"))
+    merged(lake, SECOND, Lines("o", 1, "d"))
+    merged(lake, SECOND)
+    assert ordered(lake) == {"o": "abc"}
+    merged(lake, FIRST)
+    assert ordered(lake) == {}
+
+
+def test_an_unchanged_group_makes_no_new_version(lake: Lake) -> None:
+    merged(lake, FIRST, Lines("o", 1, "abc"))
+    before = lake.version("silver.order_items")
+    assert merged(lake, FIRST, Lines("o", 1, "abc")) == {"inserted": 0, "updated": 0, "deleted": 0}
+    assert lake.version("silver.order_items") == before
+
+
+def test_groups_within_an_order_are_replaced_apart(lake: Lake) -> None:
+    group = ("{row}.order_id", "{row}.line_number // 3")
+    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "abxyz")), landed_on=FIRST, group=group)
+    merge(lake, ITEMS, lines(SECOND, Lines("o", 1, "--v")), landed_on=SECOND, group=group)
+    assert ordered(lake) == {"o": "abv"}
+
+
+def test_rows_merged_by_key_before_are_replaced_by_group(lake: Lake) -> None:
+    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "--ab")), landed_on=FIRST)
+    merge(lake, ITEMS, lines(SECOND, Lines("o", 1, "----ab")), landed_on=SECOND)
+    merged(lake, SECOND, Lines("o", 1, "ab"))
+    assert content(lake, "silver.order_items", "line_number", "product_id") == [(1, "a"), (2, "b")]
+
+
+def test_before_a_commit_one_is_told_the_rows_a_group_loses(lake: Lake) -> None:
+    told: list[Changes] = []
+    merged(lake, FIRST, Lines("o", 1, "abc"), Lines("p", 1, "a"))
+    merged(lake, SECOND, Lines("o", 1, "d"), before=told.append)
+    (changes,) = told
+    assert sorted(changes.before["product_id"].to_pylist()) == ["a", "b", "c"]
+    assert (changes.after["product_id"].to_pylist(), changes.gone.num_rows) == (["d"], 2)
 
 
 # Any order, again, and side by side
@@ -222,6 +313,25 @@ class Delivery(NamedTuple):
     during: Optional[int]
 
 
+class Export(NamedTuple):
+    """The orders in a date's file; ``during`` as in ``Delivery``."""
+
+    day: date
+    versions: list[Lines]
+    during: Optional[int]
+
+
+_ORDERS = st.dictionaries(st.sampled_from("op"), st.tuples(st.integers(1, 3), st.text("abc", min_size=1, max_size=3)))
+
+
+@st.composite
+def _exports(draw: st.DrawFn) -> list[Export]:
+    """Exports in the order they are merged in; a date may be exported again, with other orders and lines or fewer."""
+    days = [*draw(st.permutations(_DAYS)), *draw(st.lists(st.sampled_from(_DAYS), max_size=3))]
+    steps = st.none() | st.integers(0, 11)
+    return [Export(day, [Lines(key, *value) for key, value in draw(_ORDERS).items()], draw(steps)) for day in days]
+
+
 @st.composite
 def _histories(draw: st.DrawFn) -> list[Delivery]:
     """Deliveries in the order they are merged in; a date may be delivered again, with other rows or fewer."""
@@ -230,7 +340,7 @@ def _histories(draw: st.DrawFn) -> list[Delivery]:
     return [Delivery(day, [Version(key, *value) for key, value in draw(_BATCH).items()], draw(steps)) for day in days]
 
 
-def merge_all(root: str, history: list[Delivery]) -> None:
+def merge_all(root: str, history: Sequence[Any], merge_one: Callable[[Lake, Any], Any]) -> None:
     """Merge one delivery after the other, or the next one in the middle of the one before."""
     ahead = list(history)
 
@@ -241,7 +351,7 @@ def merge_all(root: str, history: list[Delivery]) -> None:
         lake.at_step = each.during
         # One date is not merged twice at once: the runs of a date follow each other.
         lake.interruption = lambda: merge_next(number + 1) if ahead and ahead[0].day not in busy else None
-        merge(lake, PRODUCTS, products(each.day, *each.versions), landed_on=each.day)
+        merge_one(lake, each)
         busy.discard(each.day)
 
     busy: set[date] = set()
@@ -287,7 +397,7 @@ def test_dates_in_any_order_again_and_in_the_middle_of_each_other_leave_the_newe
     tmp_path_factory: pytest.TempPathFactory, waits: list[float], history: list[Delivery]
 ) -> None:
     root = str(tmp_path_factory.mktemp("lake"))
-    merge_all(root, history)
+    merge_all(root, history, lambda lake, it: merge(lake, PRODUCTS, products(it.day, *it.versions), landed_on=it.day))
     last = {each.day: each.versions for each in history}
     newest: dict[str, tuple[int, date, str]] = {}
     for day in sorted(last):
@@ -295,6 +405,21 @@ def test_dates_in_any_order_again_and_in_the_middle_of_each_other_leave_the_newe
             newest[each.product_id] = max(newest.get(each.product_id, (0, day, "")), (each.changed, day, each.name))
     expected = sorted((key, name, day) for key, (_, day, name) in newest.items())
     assert content(Lake(root), "silver.products", "product_id", "name", "landed_on") == expected
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(_exports())
+def test_exports_in_any_order_leave_each_orders_newest_lines(
+    tmp_path_factory: pytest.TempPathFactory, waits: list[float], history: list[Export]
+) -> None:
+    root = str(tmp_path_factory.mktemp("lake"))
+    merge_all(root, history, lambda lake, it: merged(lake, it.day, *it.versions))
+    last = {each.day: each.versions for each in history}
+    newest: dict[str, tuple[int, date, str]] = {}
+    for day in sorted(last):
+        for each in last[day]:
+            newest[each.order_id] = max(newest.get(each.order_id, (0, day, "")), (each.changed, day, each.products))
+    assert ordered(Lake(root)) == {order: products for order, (_, _, products) in newest.items()}
 
 
 def test_a_merge_reads_no_file_whose_keys_lie_elsewhere(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
