@@ -51,7 +51,7 @@ class Bench:
         """An entity's landed rows as ``typed.<entity>``, and the whole ones, each once, as ``<entity>``."""
         self.engine.register("landed", rows)
         columns = ", ".join(quote(column) for column in [*source.entities[name].columns, "_problem", "_raw"])
-        keep = source.entities[name].duplicates == "keep"
+        keep = not source.drops_duplicates(name)
         copy = "1" if keep else f"row_number() OVER (PARTITION BY {columns} ORDER BY _source_file, _row_number)"
         relation = f"(SELECT *, {copy} AS _copy, '' AS _waived FROM landed) AS landed"
         self.engine.keep(f"typed.{name}", typed_select(source, name, relation))

@@ -71,3 +71,15 @@ def test_names_and_values_with_quotes_are_no_hazard(shop):
     shop["entities"]["lines"]["columns"]["5\" nail's"] = {"type": "decimal"}
     shop["mapping"]["order_items"][0]["columns"]["freight"] = '"5"" nail\'s"'
     attempt(shop)
+
+
+def test_keyless_lines_need_an_order_id_of_a_single_row(shop):
+    select = shop["mapping"]["order_items"][0]
+    del select["columns"]["line_number"]
+    select["group_by"] = ["sku", "pieces", "price"]
+    select["columns"]["order_id"] = "max(id)"
+    told = refusal(shop)
+    assert told.startswith(
+        "params/sources/shop.yaml: mapping of 'order_items' from 'lines' gives no line_number, so its order_id must be "
+        "an expression over a single row: "
+    )

@@ -15,7 +15,16 @@ from daybook.contracts import load_table, load_tables
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.sources import Column, Source, load_source, mapped_sql, source_names
-from daybook.sources.mapping import literal, quote, typed_sql
+from daybook.sources.mapping import (
+    files_in_order,
+    has_contract_key,
+    literal,
+    merge_group,
+    newest_files_sql,
+    quote,
+    superseded_sql,
+    typed_sql,
+)
 from daybook.sources.spec import COMPUTED
 
 DAY = date(2025, 11, 30)
@@ -253,7 +262,8 @@ def test_several_selects_of_a_table_are_put_together(mapped, shop):
     select = shop["mapping"]["order_items"][0]
     returned = {**select, "where": "pieces > 1", "columns": {**select["columns"], "quantity": "-pieces", "is_return": "TRUE"}}
     shop["mapping"]["order_items"].append(returned)
-    assert [(row["quantity"], row["is_return"]) for row in mapped(shop, "order_items")] == [(2, False), (1, False), (-2, True)]
+    found = [(row["quantity"], row["is_return"]) for row in mapped(shop, "order_items")]
+    assert sorted(found) == [(-2, True), (1, False), (2, False)]
 
 
 def test_a_grouped_row_is_tied_to_its_first_line(mapped, shop):
@@ -267,6 +277,98 @@ def test_a_grouped_row_is_tied_to_its_first_line(mapped, shop):
     ]
     (row,) = mapped(shop, "orders")
     assert (row["order_id"], row["_row_number"], row["status"]) == ("o1", 1, "paid")
+
+
+# Rows without a key of their own
+
+
+def lines_of(engine, *rows):
+    """Have the entity ``lines`` hold these rows: file, row, order, article, pieces."""
+    names = ("_source_file", "_row_number", "id", "sku", "pieces")
+    columns = dict(zip(names, zip(*rows)))
+    engine.register("lines", pa.table({**columns, "price": pa.array([Decimal(1)] * len(rows), pa.decimal128(18, 4))}))
+
+
+def numbers(rows):
+    return sorted((row["order_id"], row["line_number"], row["product_id"]) for row in rows)
+
+
+def test_lines_without_a_key_are_numbered_within_their_order(mapped, engine, shop):
+    lines_of(engine, ("f", 2, "o1", "b", 1), ("f", 5, "o1", "b", 1), ("f", 3, "o2", "x", 1), ("f", 9, "o1", "a", 1))
+    del shop["mapping"]["order_items"][0]["columns"]["line_number"]
+    assert numbers(mapped(shop, "order_items")) == [("o1", 1, "b"), ("o1", 2, "b"), ("o1", 3, "a"), ("o2", 1, "x")]
+
+
+@pytest.mark.parametrize("position", ["_row_number", "1000 + lines._row_number", "row_number() OVER (ORDER BY _row_number)"])
+def test_a_number_from_the_row_in_the_file_is_no_key(mapped, engine, shop, position):
+    lines_of(engine, ("f", 7, "o1", "a", 1), ("f", 8, "o1", "b", 1))
+    shop["mapping"]["order_items"][0]["columns"]["line_number"] = position
+    assert numbers(mapped(shop, "order_items")) == [("o1", 1, "a"), ("o1", 2, "b")]
+
+
+def test_lines_without_a_key_share_the_newest_version(mapped, engine, shop):
+    lines_of(engine, ("f", 1, "o1", "a", 1), ("f", 2, "o1", "b", 2))
+    shop["mapping"]["order_items"][0]["columns"]["version_at"] = "TIMESTAMP '2025-11-30 10:00:00' + INTERVAL 1 HOUR * pieces"
+    assert {row["version_at"] for row in mapped(shop, "order_items")} == {datetime(2025, 11, 30, 12, tzinfo=BERLIN)}
+
+
+def test_keyless_lines_of_two_entities_have_separate_numbers(mapped, engine, shop):
+    lines_of(engine, ("f", 1, "o1", "a", 1), ("f", 2, "o1", "b", 1))
+    columns = {"order_id": "id", "product_id": "'x'", "quantity": "1", "unit_price": "1"}
+    shop["mapping"]["order_items"].append({"from": "orders", "columns": columns})
+    found = numbers(mapped(shop, "order_items"))
+    assert found == [("o1", 1, "a"), ("o1", 2, "b"), ("o1", 1_000_001, "x"), ("o2", 1_000_001, "x")]
+    assert merge_group(Source.model_validate(shop), "order_items") == ("{row}.order_id", "{row}.line_number // 1000000")
+
+
+def test_keyless_payments_of_a_flat_file_are_numbered_too(mapped, engine, shop):
+    lines_of(engine, ("f", 4, "o1", "a", 1), ("f", 5, "o1", "b", 1))
+    payments = {"from": "lines", "columns": {"order_id": "id", "sequence": "_row_number", "method": "sku", "amount": "price"}}
+    shop["mapping"]["payments"] = [payments]
+    assert sorted((row["sequence"], row["method"]) for row in mapped(shop, "payments")) == [(1, "a"), (2, "b")]
+    assert merge_group(Source.model_validate(shop), "payments") == ("{row}.order_id",)
+
+
+@pytest.mark.parametrize(
+    ("names", "in_order"),
+    [
+        (["e_10.csv", "e_2.csv", "e_1.csv"], ["e_1.csv", "e_2.csv", "e_10.csv"]),
+        (["e (2).csv", "e (10).csv", "e.csv"], ["e.csv", "e (2).csv", "e (10).csv"]),
+        (["e-2.csv.gz", "e.csv.gz"], ["e.csv.gz", "e-2.csv.gz"]),
+        (["b/1.csv", "a/2.csv"], ["a/2.csv", "b/1.csv"]),
+        (["e-2025-05-11_1030.csv", "e-2025-05-11_0955.csv"], ["e-2025-05-11_0955.csv", "e-2025-05-11_1030.csv"]),
+    ],
+)
+def test_files_are_in_natural_order(names, in_order):
+    assert files_in_order(names) == in_order
+
+
+def newest(engine, source, files):
+    return dict(engine.rows(newest_files_sql(source, "lines", files, DAY)))
+
+
+def test_the_last_file_of_an_order_is_the_newest(engine, shop):
+    lines_of(engine, ("e_2", 1, "o1", "a", 1), ("e_10", 1, "o1", "a", 1), ("e_10", 2, "o2", "a", 1), ("e_2", 2, "o3", "a", 1))
+    source, files = Source.model_validate(shop), ["e_10", "e_2"]
+    assert newest(engine, source, files) == {"o1": 2}
+    engine.keep("newer", newest_files_sql(source, "lines", files, DAY))
+    assert engine.rows(superseded_sql(source, "lines", files, "newer")) == [("e_2", 1)]
+
+
+def test_a_newer_version_counts_more_than_a_later_name(engine, shop):
+    lines_of(engine, ("e_1", 1, "o1", "a", 5), ("e_2", 1, "o1", "a", 3), ("e_1", 2, "o2", "a", 3), ("e_2", 2, "o2", "a", 3))
+    shop["mapping"]["order_items"][0]["columns"]["version_at"] = "TIMESTAMP '2025-11-30 10:00:00' + INTERVAL 1 HOUR * pieces"
+    assert newest(engine, Source.model_validate(shop), ["e_1", "e_2"]) == {"o1": 1, "o2": 2}
+
+
+def test_a_contract_key_is_that_of_the_mapped_rows():
+    demo = load_source("demo")
+    keyed = {name for name in CANONICAL if has_contract_key(demo, name)}
+    assert keyed == {"orders", "order_items", "customers", "products", "payments", "reviews"}
+    olist = load_source("olist")
+    assert has_contract_key(olist, "orders")
+    # A customer's id of the landing is new with every order.
+    assert not has_contract_key(olist, "customers")
 
 
 CANONICAL = [name.split(".")[1] for name in load_tables("silver")]

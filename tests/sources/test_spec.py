@@ -234,3 +234,28 @@ def test_a_key_that_stands_twice_is_told_with_its_line(project):
     with pytest.raises(ParamsError) as caught:
         load_source("shop")
     assert str(caught.value) == f"{FILE}, line 2: not valid YAML (key 'title' stands twice); mend that line."
+
+
+def test_lines_are_numbered_in_every_select_or_in_none(project, shop):
+    select = shop["mapping"]["order_items"][0]
+    shop["mapping"]["order_items"].append({**select, "columns": {**select["columns"], "line_number": "pieces"}})
+    assert refusal(project, shop) == (
+        f"{FILE}: mapping of 'order_items' gives a line_number in some SELECTs and none in others; "
+        "give one in every SELECT or in none."
+    )
+
+
+def test_only_payments_of_a_flat_file_may_lack_a_key(project, shop):
+    columns = {"order_id": "id", "method": "'card'", "amount": "1"}
+    shop["mapping"]["payments"] = [{"from": "lines", "columns": columns}]
+    assert Source.model_validate(shop).numbered("payments")
+    shop["mapping"]["payments"][0]["from"] = "orders"
+    assert refusal(project, shop) == f"{FILE}: mapping of 'payments' from 'orders' lacks the required column 'sequence'."
+
+
+@pytest.mark.parametrize(("said", "drops"), [(None, False), ("drop", True), ("keep", False)])
+def test_equal_lines_without_a_key_count_unless_dropped(shop, said, drops):
+    if said:
+        shop["entities"]["lines"]["duplicates"] = said
+    source = Source.model_validate(shop)
+    assert (source.drops_duplicates("orders"), source.drops_duplicates("lines")) == (True, drops)

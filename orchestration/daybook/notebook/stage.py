@@ -21,7 +21,7 @@ from IPython.display import display
 from daybook.archive import Archive
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
-from daybook.errors import NotebookError, UsageError
+from daybook.errors import NotebookError, StageError, UsageError
 from daybook.lake import Lake
 from daybook.notebook.display import Note, Result, short_path
 from daybook.notebook.lineage import record_lineage

@@ -21,6 +21,7 @@ from daybook.notebook.stage import Stage
 from daybook.notebook.validate import accept, record_rules, rule_listing
 from daybook.quality import Finding, RuleResult, Verdict, check_contract, refuse_broken, warnings_of
 from daybook.sources import mapped_sql
+from daybook.sources.mapping import merge_group
 from daybook.versions import DERIVED, Changes, merge
 
 
@@ -29,6 +30,7 @@ def map_to_canonical(stage: Stage) -> Listing:
 
     Ends the stage as REJECTED where an expression of the mapping raises on a value.
     """
+    stage.details["warnings"] = []
     counts = accept(stage)
     for contract in load_tables("silver").values():
         sql = mapped_sql(stage.source, contract.name, stage.run_date)
@@ -55,7 +57,7 @@ def merge_silver(stage: Stage) -> Listing:
         found_by += unfit_values(stage.engine, f"mapped.{contract.name}", contract)
         found_by += unfit_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
         found_by += check_contract(stage.engine, f"new.{contract.name}", contract, run_date=stage.run_date, known=_once_merged)
-    stage.details["warnings"] = warnings_of(found_by)
+    stage.details["warnings"] = [*stage.details.get("warnings", []), *warnings_of(found_by)]
     verdict = refuse_broken(found_by)
     verdict.findings += _refuse_shifted(stage).findings
     verdict = decide(stage, verdict)
@@ -78,6 +80,7 @@ def merge_silver(stage: Stage) -> Listing:
             contract,
             _with_first_order_dates(stage) if contract.name == "customers" else f"new.{contract.name}",
             landed_on=stage.run_date,
+            group=merge_group(stage.source, contract.name),
             before=partial(watch.note, contract),
             database=stage.engine.connection,
         )

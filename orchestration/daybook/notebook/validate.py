@@ -18,6 +18,7 @@ from daybook.notebook.releases import landed_columns, read_releases, released_ro
 from daybook.notebook.stage import Stage
 from daybook.quality import (
     LANDED_WHOLE,
+    SAMPLES,
     Rule,
     RuleResult,
     Verdict,
@@ -29,7 +30,7 @@ from daybook.quality import (
     sentence,
     warnings_of,
 )
-from daybook.sources.mapping import quote, typed_select
+from daybook.sources.mapping import newest_files_sql, quote, superseded_sql, typed_select
 
 VALIDATED_DATES = "control.validated_dates"
 """The business dates whose rows in bronze have passed the gate, a partition each."""
@@ -199,17 +200,37 @@ def accept(stage: Stage) -> Listing:
     require_landed(stage)
     if stage.run_date not in stage.lake.partitions(VALIDATED_DATES):
         raise StageError(f"{stage.day} has not passed validation; run 2_validate for that date first.")
-    counts = []
+    accepted = {}
     for name, entity in stage.source.entities.items():
         columns = ", ".join(quote(column) for column in [*entity.columns, *_ADDRESS])
-        stage.engine.define(
-            name,
+        accepted[name] = (
             f"SELECT {columns} FROM (SELECT * FROM ({_typed(stage, name)}) AS typed WHERE _copy = 1) AS once "
             f"ANTI JOIN (SELECT {', '.join(_ADDRESS)} FROM quarantine.{name} WHERE run_date = DATE '{stage.day}') AS aside "
-            f"USING ({', '.join(_ADDRESS)})",
+            f"USING ({', '.join(_ADDRESS)})"
         )
-        counts.append((name, *stage.engine.one(f"SELECT count(*) FROM {name}")))
+        stage.engine.define(name, accepted[name])
+    # After all are defined: the SELECT that gives a row's order may join other entities.
+    for name in stage.source.flat:
+        _leave_superseded(stage, name, accepted[name])
+    counts = [(name, *stage.engine.one(f"SELECT count(*) FROM {name}")) for name in stage.source.entities]
     return Listing(["entity", "accepted rows"], counts)
+
+
+def _leave_superseded(stage: Stage, entity: str, accepted: str) -> None:
+    """Leave out the accepted rows of a flat entity whose order is in a newer file of the landing too, with a warning."""
+    engine = stage.engine
+    files = [file for (file,) in engine.rows(f"SELECT DISTINCT _source_file FROM {entity}")]
+    newest = f"newest.{entity}"
+    if len(files) < 2 or not engine.keep(newest, newest_files_sql(stage.source, entity, files, stage.run_date)):
+        return
+    address, superseded = ", ".join(_ADDRESS), f"superseded.{entity}"
+    count = engine.keep(superseded, superseded_sql(stage.source, entity, files, newest))
+    engine.define(entity, f"SELECT * FROM ({accepted}) AS accepted ANTI JOIN {superseded} AS older USING ({address})")
+    orders, first = engine.one(f"SELECT count(*), min(_order, {SAMPLES}) FROM {newest}")
+    stage.details.setdefault("warnings", []).append(
+        f"{entity}: {orders:,} {'order is' if orders == 1 else 'orders are'} in more than one file of the date "
+        f"({', '.join(first)}); the newest file of an order counts, and {count:,} rows of older files do not"
+    )
 
 
 def _typed(stage: Stage, entity: str) -> str:
@@ -222,9 +243,11 @@ def _typed(stage: Stage, entity: str) -> str:
 def _numbered(stage: Stage, entity: str, released: str) -> str:
     """SQL that adds ``_copy``: rows equal in every landed column are numbered, from 1 in the order they stand in the files."""
     relation = f"({released}) AS released"
-    if stage.source.entities[entity].duplicates == "keep":
+    if not stage.source.drops_duplicates(entity):
         return f"SELECT *, 1 AS _copy FROM {relation}"
-    listed = ", ".join(quote(name) for name in landed_columns(stage.engine, f"bronze.{entity}"))
+    # In flat files a copy in another file is the order once more, whose newest file counts as a whole.
+    within = ["_source_file"] if entity in stage.source.flat else []
+    listed = ", ".join(quote(name) for name in [*landed_columns(stage.engine, f"bronze.{entity}"), *within])
     numbered = f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
     if _landed_rows(stage, entity) < _MANY:
         return f"SELECT *, {numbered} AS _copy FROM {relation}"

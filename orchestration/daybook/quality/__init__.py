@@ -5,7 +5,17 @@ Not here: where rejected rows go and what a stage does about a verdict (``dayboo
 
 from __future__ import annotations
 
-from daybook.quality.checks import SAMPLES, RuleResult, check, check_contract, counting_sql, failing_sql, of_values, reasons_sql
+from daybook.quality.checks import (
+    SAMPLES,
+    RuleResult,
+    check,
+    check_contract,
+    counting_sql,
+    failing_sql,
+    of_values,
+    reasons_sql,
+    sample_sql,
+)
 from daybook.quality.rules import LANDED_WHOLE, Rule, landing_rules, table_rules
 from daybook.quality.verdicts import Finding, Verdict, differences, refuse_broken, refuse_share, sentence, warnings_of
 
@@ -26,6 +36,7 @@ __all__ = [
     "reasons_sql",
     "refuse_broken",
     "refuse_share",
+    "sample_sql",
     "sentence",
     "table_rules",
     "warnings_of",

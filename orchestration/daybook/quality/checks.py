@@ -6,7 +6,7 @@ Here: those two queries and what they found. Not here: which rules there are (``
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -196,11 +196,16 @@ def _samples(
     if not rules:
         return []
     engine.register("failing_rows", rows)
-    shown = [f"left({quote(name)}, 8) || '…'" if name in pseudonyms else f"CAST({quote(name)} AS VARCHAR)" for name in key]
-    text = f"concat_ws(' / ', {', '.join(shown)})"
+    text = sample_sql(key, pseudonyms)
     first = ", ".join(f"min(DISTINCT said, {SAMPLES}) FILTER (WHERE rule_{index})" for index in range(rules))
     found = engine.one(f"SELECT {first} FROM (SELECT *, {text} AS said FROM failing_rows) AS told")
     return [tuple(texts or ()) for texts in found]
+
+
+def sample_sql(key: Sequence[str], pseudonyms: Collection[str]) -> str:
+    """SQL for a key as it is shown in reports and messages: pseudonyms are cut."""
+    shown = [f"left({quote(name)}, 8) || '…'" if name in pseudonyms else f"CAST({quote(name)} AS VARCHAR)" for name in key]
+    return f"concat_ws(' / ', {', '.join(shown)})"
 
 
 def _holds(rule: Rule, number: Any, checked: int) -> bool:

@@ -6,12 +6,17 @@ Here: text columns cleaned and typed, and the SELECT that maps entities to a can
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import date
 from typing import Optional
 
+import sqlglot
+from sqlglot import exp
+
 from daybook.contracts import load_table
 from daybook.sources.instants import clock_change_sql, has_offset
-from daybook.sources.spec import COMPUTED, Column, Source
+from daybook.sources.spec import COMPUTED, POSITIONS, Column, Select, Source
 
 SQL_TYPES = {
     "text": "VARCHAR",
@@ -190,16 +195,21 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
         typed += [("_unfit", "VARCHAR"), ("_source_file", "VARCHAR"), ("_row_number", "BIGINT")]
         nulls = ",\n  ".join(f"CAST(NULL AS {sql_type}) AS {quote(name)}" for name, sql_type in typed)
         return f"SELECT\n  {nulls}\nWHERE 1 = 0"
+    number = POSITIONS[table] if source.numbered(table) else ""
     parts = []
     for select in selects:
         lines, outer = [], []
         for name in columns:
-            lines.append(f"{select.columns.get(name, 'FALSE' if name == 'is_return' else 'NULL')} AS {quote(name)}")
+            expression = select.columns.get(name, "FALSE" if name == "is_return" else "NULL")
+            if name == number:
+                # The position is added below; each entity has a range of numbers of its own.
+                expression = str(_RANGE * list(source.flat).index(select.from_))
+            lines.append(f"{expression} AS {quote(name)}")
             value = converted(quote(name), contract.type_of(name))
             if name in contract.pseudonyms:
                 value = f"pseudonym({value})"
             elif name == "version_at":
-                value = f"COALESCE({value}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
+                value = _version_sql(value, run_date)
             outer.append(f"{value} AS {quote(name)}")
         outer.append(f"{unfit({name: contract.type_of(name) for name in columns})} AS _unfit, _source_file, _row_number")
         for name in ("_source_file", "_row_number"):
@@ -214,4 +224,105 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
             sql += f"\nGROUP BY {', '.join(select.group_by)}"
         # Converted outside, so that each expression is computed once.
         parts.append(f"SELECT {', '.join(outer)} FROM (\n{sql}\n) AS given")
-    return "\nUNION ALL\n".join(parts)
+    sql = "\nUNION ALL\n".join(parts)
+    return _with_positions(sql, [*columns, "_unfit", "_source_file", "_row_number"], number) if number else sql
+
+
+def _version_sql(value: str, run_date: date) -> str:
+    return f"COALESCE({value}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
+
+
+def has_contract_key(source: Source, table: str) -> bool:
+    """Return whether a landing contract declares a primary key for the things that the rows of a table stand for.
+
+    It does where the mapping takes the table's key from the columns of an entity's primary key; a version column may be part
+    of the latter.
+    """
+    return any(
+        bool(key) and set(key) <= _columns_read(select, [*load_table(f"silver.{table}").key, "version_at"])
+        for select in source.mapping.get(table, [])
+        for key in [source.contracts[select.from_].key if select.from_ in source.contracts else []]
+    )
+
+
+def _columns_read(select: Select, names: list[str]) -> set[str]:
+    """The columns that a SELECT's expressions of these names read."""
+    expressions = [sqlglot.parse_one(select.columns[name], read="duckdb") for name in names if name in select.columns]
+    return {each.name for expression in expressions for each in expression.find_all(exp.Column)}
+
+
+# Flat files: rows without a key of their own
+
+
+_RANGE = 1_000_000
+"""How many numbers the lines of an order have in each entity."""
+
+
+def _with_positions(sql: str, columns: list[str], number: str) -> str:
+    """Add a row's position within its order to ``number``, which holds the start of its entity's range.
+
+    The rows of an order in an entity get one version, since they are replaced together.
+    """
+    same = f"PARTITION BY order_id, {number}"
+    # One row of a file may give several lines: their values decide the order then.
+    others = ", ".join(quote(name) for name in columns if name not in ("order_id", number, "_source_file", "_row_number"))
+    given = {
+        number: f"{number} + row_number() OVER ({same} ORDER BY _source_file, _row_number, {others}) AS {quote(number)}",
+        "version_at": f"max(version_at) OVER ({same}) AS version_at",
+    }
+    return f"SELECT {', '.join(given.get(name, quote(name)) for name in columns)}\nFROM (\n{sql}\n) AS unnumbered"
+
+
+def merge_group(source: Source, table: str) -> tuple[str, ...]:
+    """Return what the rows of a table have in common that are merged as one, as SQL over ``{row}``.
+
+    Empty where each row is merged by the table's key.
+    """
+    if not source.numbered(table):
+        return ()
+    of_entity = ("{row}." + f"{POSITIONS[table]} // {_RANGE}",) if len(source.flat) > 1 else ()
+    return ("{row}.order_id", *of_entity)
+
+
+def newest_files_sql(source: Source, entity: str, files: Iterable[str], run_date: date) -> str:
+    """Return SQL for the orders of a flat entity that are in several files: ``_order`` and ``_file``, the newest of them.
+
+    The newest file of an order is the one with the newest ``version_at``, among equal ones the last in natural order of
+    names. ``_file`` is its place in ``files_in_order``.
+    """
+    select = source.flat[entity]
+    version = select.columns.get("version_at", "NULL")
+    if sqlglot.parse_one(version, read="duckdb").find(exp.AggFunc) is None:
+        version = f"max({version})"
+    order, place = _order_and_place(select, files)
+    return (
+        f"SELECT _order, arg_max(_file, ROW(_version, _file)) AS _file FROM (SELECT {order} AS _order, {place} AS _file, "
+        f"{_version_sql(converted(version, 'TIMESTAMPTZ'), run_date)} AS _version FROM {entity} {select.join} "
+        f"WHERE {order} IS NOT NULL GROUP BY ALL) AS files GROUP BY _order HAVING count(*) > 1"
+    )
+
+
+def superseded_sql(source: Source, entity: str, files: Iterable[str], newest: str) -> str:
+    """Return SQL for the addresses of an entity's rows whose order has a newer file, by ``newest_files_sql``."""
+    select = source.flat[entity]
+    order, place = _order_and_place(select, files)
+    return (
+        f"SELECT DISTINCT {entity}._source_file, {entity}._row_number FROM {entity} {select.join} "
+        f"JOIN {newest} AS newest ON newest._order = {order} WHERE newest._file <> {place}"
+    )
+
+
+def _order_and_place(select: Select, files: Iterable[str]) -> tuple[str, str]:
+    """SQL for the order of a row, and for the place of its file."""
+    listed = ", ".join(map(literal, files_in_order(files)))
+    return f"CAST({select.columns['order_id']} AS VARCHAR)", f"list_position([{listed}], {select.from_}._source_file)"
+
+
+def files_in_order(files: Iterable[str]) -> list[str]:
+    """Return file names in natural order: ``export_2.csv`` is before ``export_10.csv``, ``export.csv`` before both."""
+
+    def parts(name: str) -> list[object]:
+        stem = re.sub(r"(\.[a-z]+)+$", "", name, flags=re.IGNORECASE)
+        return [int(each) if number % 2 else each for number, each in enumerate(re.split(r"([0-9]+)", stem))]
+
+    return sorted(files, key=lambda name: (parts(name), name))

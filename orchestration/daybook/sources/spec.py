@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
@@ -61,7 +62,9 @@ class Entity(_Model):
     encoding: Union[Encoding, list[Encoding], None] = None
     delimiter: Optional[str] = Field(default=None, min_length=1, max_length=1)
     timezone: Optional[TimeZone] = Field(default=None, description="IANA zone of times without an offset.")
-    duplicates: Literal["drop", "keep"] = Field(default="drop", description="What to do with rows equal in every column.")
+    duplicates: Optional[Literal["drop", "keep"]] = Field(
+        default=None, description="What to do with rows equal in every column; see Source.drops_duplicates for the default."
+    )
     # Not in the source's file: they are the landing contract's.
     columns: dict[str, Column] = Field(min_length=1)
 
@@ -135,8 +138,16 @@ class Source(_Model):
                     )
                 absent = [name for name in contract.required if name in mappable and name not in select.columns]
                 absent = [name for name in absent if name not in _DEFAULTED]
+                if select in self.numbered(table):
+                    absent = [name for name in absent if name != POSITIONS[table]]
                 if absent:
                     raise ValueError(f"mapping of {table!r} from {select.from_!r} lacks the required column {absent[0]!r}")
+            numbered = self.numbered(table)
+            if numbered and len(numbered) < len(selects):
+                raise ValueError(
+                    f"mapping of {table!r} gives a {POSITIONS[table]} in some SELECTs and none in others; "
+                    "give one in every SELECT or in none"
+                )
         if not self.mapping.get("orders") or not self.mapping.get("order_items"):
             raise ValueError("a mapping needs at least the tables orders and order_items")
         return self
@@ -145,6 +156,37 @@ class Source(_Model):
     def primary(self) -> str:
         """The entity whose landing makes a business date: the first of the file."""
         return next(iter(self.entities))
+
+    def numbered(self, table: str) -> list[Select]:
+        """Return the SELECTs of a table that give its rows no key of their own.
+
+        They leave the column of ``POSITIONS`` out, or derive it from the row's place in the file. Such rows are numbered by
+        their position within the order. Payments only count among them where they come in one file with such order lines:
+        elsewhere a file may bring one more payment of an order.
+        """
+        column, selects = POSITIONS.get(table), self.mapping.get(table, [])
+        if column is None:
+            return []
+        found = [each for each in selects if _ROW_NUMBER.search(each.columns.get(column, "_row_number"))]
+        return found if table == "order_items" else [each for each in found if each.from_ in self.flat]
+
+    @property
+    def flat(self) -> dict[str, Select]:
+        """The entities whose order lines have no key of their own, each with a SELECT of order lines from it.
+
+        The newest file of an order replaces all rows of that order.
+        """
+        found: dict[str, Select] = {}
+        for select in self.numbered("order_items"):
+            found.setdefault(select.from_, select)
+        return found
+
+    def drops_duplicates(self, entity: str) -> bool:
+        """Return whether rows that are equal in every column count once.
+
+        By default they do, except in flat files, where they are two equal lines of an order.
+        """
+        return (self.entities[entity].duplicates or ("keep" if entity in self.flat else "drop")) == "drop"
 
     def encodings(self, entity: str) -> list[str]:
         """The encodings to try for an entity's files, in order."""
@@ -158,6 +200,9 @@ class Source(_Model):
 
 COMPUTED = ("landed_on", "first_order_date", "line_amount", "order_date")
 """Columns that the transform notebook computes for every source."""
+POSITIONS = {"order_items": "line_number", "payments": "sequence"}
+"""Canonical tables whose rows may have no key of their own, with the column that then holds the row's position in its order."""
+_ROW_NUMBER = re.compile(r"\b_?row_number\b", re.IGNORECASE)
 _DEFAULTED = ("version_at", "is_return")
 """Required columns with a default: the business date's midnight, and false."""
 
