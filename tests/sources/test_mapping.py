@@ -16,8 +16,8 @@ from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.sources import Column, Source, load_source, mapped_sql, source_names
 from daybook.sources.mapping import (
+    collisions_stop,
     files_in_order,
-    has_contract_key,
     literal,
     merge_group,
     newest_files_sql,
@@ -361,14 +361,19 @@ def test_a_newer_version_counts_more_than_a_later_name(engine, shop):
     assert newest(engine, Source.model_validate(shop), ["e_1", "e_2"]) == {"o1": 1, "o2": 2}
 
 
-def test_a_contract_key_is_that_of_the_mapped_rows():
-    demo = load_source("demo")
-    keyed = {name for name in CANONICAL if has_contract_key(demo, name)}
-    assert keyed == {"orders", "order_items", "customers", "products", "payments", "reviews"}
+def test_collisions_stop_where_the_contract_has_the_key():
     olist = load_source("olist")
-    assert has_contract_key(olist, "orders")
     # A customer's id of the landing is new with every order.
-    assert not has_contract_key(olist, "customers")
+    assert {name for name in CANONICAL if collisions_stop(olist, name)} == {
+        "orders",
+        "order_items",
+        "products",
+        "payments",
+        "reviews",
+    }
+    # The demo's contract only warns of keys that come twice.
+    assert not collisions_stop(load_source("demo"), "orders")
+    assert not collisions_stop(load_source("online_retail"), "orders")
 
 
 CANONICAL = [name.split(".")[1] for name in load_tables("silver")]

@@ -278,6 +278,12 @@ class Table(_Model):
         return [item.name for item in sorted(keyed, key=lambda item: item.primaryKeyPosition)]
 
     @property
+    def key_rule(self) -> Optional[Quality]:
+        """The contract's own rule on the uniqueness of its primary key, which replaces the one that a key implies."""
+        own = (each for each in self.quality if each.metric == "duplicateValues")
+        return next((each for each in own if set(each.arguments.properties or []) == set(self.key)), None)
+
+    @property
     def required(self) -> list[str]:
         """Columns that may not be null: the required ones and the key."""
         return [item.name for item in self.properties if item.required or item.primaryKey]

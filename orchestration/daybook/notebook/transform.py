@@ -19,9 +19,10 @@ from daybook.notebook.dates import LANDED_DATES, note_stale_dates, stale_dates
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.notebook.validate import accept, record_rules, rule_listing
-from daybook.quality import Finding, RuleResult, Verdict, check_contract, refuse_broken, warnings_of
+from daybook.quality import SAMPLES, Finding, RuleResult, Verdict, check_contract, refuse_broken, sample_sql, warnings_of
 from daybook.sources import mapped_sql
-from daybook.sources.mapping import merge_group
+from daybook.sources.mapping import collisions_stop, merge_group, quote
+from daybook.sources.spec import COMPUTED
 from daybook.versions import DERIVED, Changes, merge
 
 
@@ -57,12 +58,17 @@ def merge_silver(stage: Stage) -> Listing:
         found_by += unfit_values(stage.engine, f"mapped.{contract.name}", contract)
         found_by += unfit_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
         found_by += check_contract(stage.engine, f"new.{contract.name}", contract, run_date=stage.run_date, known=_once_merged)
+    landed = {each.name: int(stage.engine.one(f"SELECT count(*) FROM mapped.{each.name}")[0]) for each in contracts}
+    for contract in contracts:
+        # Where every landed row is there, each has a key of its own.
+        if landed[contract.name] != rows[contract.full_name]:
+            found_by += _collisions(stage, contract, landed[contract.name])
     stage.details["warnings"] = [*stage.details.get("warnings", []), *warnings_of(found_by)]
     verdict = refuse_broken(found_by)
     verdict.findings += _refuse_shifted(stage).findings
     verdict = decide(stage, verdict)
     record_rules(stage, found_by, verdict, broken="rejected")
-    read = stage.engine.one("SELECT " + " + ".join(f"(SELECT count(*) FROM mapped.{each.name})" for each in contracts))[0]
+    read = sum(landed.values())
     if not verdict.passed:
         stage.reject(verdict.reasons, rows_in=read)
         return rule_listing(found_by)
@@ -125,6 +131,49 @@ def _refuse_shifted(stage: Stage) -> Verdict:
 def _once_merged(table: str) -> str:
     """What a foreign key of a silver table is looked up in: what is there, and what comes with it."""
     return f"(SELECT * FROM {table} UNION ALL SELECT * FROM new.{table.split('.')[1]}) AS known"
+
+
+def _collisions(stage: Stage, contract: Table, landed: int) -> list[RuleResult]:
+    """The rule that landed rows of one key and one version say the same; nothing where it holds.
+
+    It is an error where the landing contract declares the key.
+    """
+    table = f"mapped.{contract.name}"
+    key = ", ".join(quote(name) for name in contract.key)
+    said = ", ".join(quote(name) for name in contract.columns if name not in (*contract.key, *COMPUTED, "version_at"))
+    repeated = f"SELECT {key}, version_at FROM {table} GROUP BY ALL HAVING count(*) > 1"
+    found = (
+        f"SELECT {key} FROM {table} SEMI JOIN ({repeated}) AS repeated USING ({key}, version_at) "
+        f"GROUP BY {key}, version_at HAVING count(DISTINCT ROW({said})) > 1"
+    )
+    if contract.name == "orders":
+        # These are two orders, not two versions of one: both who placed it and when differ.
+        found += (
+            f" UNION SELECT order_id FROM {table} GROUP BY order_id "
+            "HAVING min(customer_key) <> max(customer_key) AND min(ordered_at) <> max(ordered_at)"
+        )
+    keys = stage.engine.keep("colliding", f"SELECT DISTINCT {key} FROM ({found}) AS found")
+    if not keys:
+        return []
+    (samples,) = stage.engine.one(
+        f"SELECT min(DISTINCT {sample_sql(contract.key, contract.pseudonyms)}, {SAMPLES}) FROM colliding"
+    )
+    has = "key has" if keys == 1 else "keys have"
+    return [
+        RuleResult(
+            contract.full_name,
+            "landed rows of one key and version say the same",
+            checked=landed,
+            failing=keys,
+            severity="error" if collisions_stop(stage.source, contract.name) else "warning",
+            holds=False,
+            measured=(
+                f"{keys:,} {has} rows that differ ({', '.join(samples)}), of which one counts; "
+                "correct the keys of the export, or map a version_at that orders the rows"
+            ),
+            samples=tuple(samples),
+        )
+    ]
 
 
 _RETURNED_ON = "CAST(returned_at AS DATE) AS order_date"

@@ -71,7 +71,7 @@ def landing_rules(source: Source, entity: str) -> list[Rule]:
     splits = Rule("row splits into the header's columns", failing="_copy = 1 AND _problem IS NOT NULL", waivable=False)
     rules = _of_columns(table)
     rules += _relationships(table, quote)
-    if table.key:
+    if table.key and table.key_rule is None:
         # A landing may bring two versions of a row: the newest wins.
         rules.append(_unique(table.key, "warning"))
     rules += _table_level(table)

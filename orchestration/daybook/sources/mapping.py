@@ -232,17 +232,19 @@ def _version_sql(value: str, run_date: date) -> str:
     return f"COALESCE({value}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
 
 
-def has_contract_key(source: Source, table: str) -> bool:
-    """Return whether a landing contract declares a primary key for the things that the rows of a table stand for.
+def collisions_stop(source: Source, table: str) -> bool:
+    """Return whether rows of one key and version that differ are an error: a landing contract says that there are none.
 
-    It does where the mapping takes the table's key from the columns of an entity's primary key; a version column may be part
-    of the latter.
+    It does where the mapping takes the table's key from the columns of an entity's primary key (a version column may be part
+    of that), unless its own rule on the uniqueness of these columns is a warning.
     """
-    return any(
-        bool(key) and set(key) <= _columns_read(select, [*load_table(f"silver.{table}").key, "version_at"])
-        for select in source.mapping.get(table, [])
-        for key in [source.contracts[select.from_].key if select.from_ in source.contracts else []]
-    )
+    for select in source.mapping.get(table, []):
+        landing = source.contracts.get(select.from_)
+        if landing is None or not landing.key or (landing.key_rule and landing.key_rule.severity == "warning"):
+            continue
+        if set(landing.key) <= _columns_read(select, [*load_table(f"silver.{table}").key, "version_at"]):
+            return True
+    return False
 
 
 def _columns_read(select: Select, names: list[str]) -> set[str]:
