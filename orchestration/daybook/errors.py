@@ -88,6 +88,18 @@ class LimitError(LandingError):
     permanent = True
 
 
+class MissingFileError(LandingError):
+    """A landing file that the source requires is absent."""
+
+
+class FormatError(LandingError):
+    """A landing file has another format, encoding or header than the source declares."""
+
+
+class LimitError(LandingError):
+    """A landing file exceeds a limit on size, ratio, line length or columns."""
+
+
 class LakeError(DaybookError):
     """A table could not be read or written."""
 

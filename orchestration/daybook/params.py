@@ -98,6 +98,18 @@ class Settings(BaseModel):
     returns_count_on: Literal["order_date", "return_date"] = Field(
         default="order_date", description="Date in whose figures a returned line counts: of its order, or of its return."
     )
+    max_unpacked_bytes: int = Field(
+        default=10 * 10**9, gt=0, description="A landing file that unpacks to more bytes is refused."
+    )
+    max_unpacked_ratio: int = Field(
+        default=200,
+        gt=0,
+        description="A landing file that unpacks to more than this times its size (and to more than 64 MiB) is refused.",
+    )
+    allow_missing: bool = Field(
+        default=False,
+        description="Whether a re-run replaces an optional entity's rows by nothing if its files are no longer in landing.",
+    )
     retention_days: int = Field(
         default=90, ge=0, description="`daybook vacuum` keeps the versions of tables that runs of so many days have on record."
     )

@@ -7,6 +7,7 @@ keys. Not here: how a text is searched (``daybook.pii``), when (``daybook.execut
 from __future__ import annotations
 
 import builtins
+import codecs
 import csv
 import json
 import keyword
@@ -17,7 +18,7 @@ from contextlib import suppress
 from datetime import date
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, BinaryIO, Callable, Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +26,7 @@ import pyarrow.dataset as ds
 
 from daybook.archive import Archive
 from daybook.contracts import LAYERS, load_tables
-from daybook.errors import LandingError
+from daybook.errors import LandingError, LimitError
 from daybook.lake import Lake
 from daybook.params import Settings, project_root
 from daybook.pii import load_keys, pseudonym
@@ -33,8 +34,9 @@ from daybook.pii.redaction import Known, Redactor
 from daybook.pii.sought import SoughtValues
 from daybook.sources import Source, load_source, open_landing
 from daybook.sources.files import Marks, find_files, mark_files, read_blocks
+from daybook.sources.packing import Limits, is_gzip, limits_of, unpack
 from daybook.stages import STAGES, run_date_of
-from daybook.storage import Store
+from daybook.storage import CHUNK, Store
 
 _UNSPLIT = "_raw"
 """The column with the text of rows that could not be split: any of its fields may be personal."""
@@ -255,7 +257,7 @@ def _stored_unsplit(stored: ds.Dataset, raw: set[str], table: str, source: Sourc
 def _unsplit(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]) -> list[str]:
     """The fields of rows that could not be split, without what the entity's columns hold that are not personal: a city in a
     broken row is no name."""
-    fields = list(_fields(raw, delimiter))
+    fields = sorted(_fields(raw, delimiter))
     plain = plain_among(fields) if fields else set()
     return [field for field in fields if field not in plain]
 
@@ -270,10 +272,13 @@ def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str]
 
 def _add_repairs(values: SoughtValues, texts: Iterable[str], personal: dict[str, str]) -> None:
     """Take in what people have written in place of landed values: JSON by column."""
+    repaired: dict[str, list[str]] = {}
     for text in texts:
         for name, value in json.loads(text).items():
             if name in personal:
-                values.add(name, personal[name], [str(value)])
+                repaired.setdefault(name, []).append(str(value))
+    for name, written in repaired.items():
+        values.add(name, personal[name], written)
 
 
 def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity: str, run_date: date) -> None:
@@ -285,15 +290,16 @@ def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity
         store = open_landing(settings.landing)
     except LandingError:
         return  # There is no landing folder, so there was nothing to meet.
+    limits = limits_of(settings)
     try:
-        raw = _add_blocks(values, read_blocks(store, source, entity, run_date, []), personal)
+        raw = _add_blocks(values, read_blocks(store, source, entity, run_date, [], limits=limits), personal)
         if raw:
             delimiter = source.entities[entity].delimiter or source.delimiter
-            blocks = read_blocks(store, source, entity, run_date, [])
+            blocks = read_blocks(store, source, entity, run_date, [], limits=limits)
             values.add(_UNSPLIT, "unsplit", _unsplit(raw, delimiter, lambda fields: _plain_in_blocks(blocks, fields, personal)))
     except LandingError:
         for key in find_files(store, source.entities[entity], run_date):
-            _add_broken(values, store, key, source, entity)
+            _add_broken(values, store, key, source, entity, limits)
 
 
 def _add_blocks(values: SoughtValues, blocks: Iterable[pa.Table], personal: dict[str, str]) -> set[str]:
@@ -318,39 +324,83 @@ def _plain_in_blocks(blocks: Iterable[pa.Table], fields: list[str], personal: di
     return plain
 
 
-def _add_broken(values: SoughtValues, store: Store, key: str, source: Source, entity: str) -> None:
-    """Take in a file that cannot be read as it should: personal columns where there is a header, else every field."""
+def _add_broken(values: SoughtValues, store: Store, key: str, source: Source, entity: str, limits: Limits) -> None:
+    """Take in a file that cannot be read as declared: personal columns if there is a header, else every field.
+
+    The file is read in pieces. Encodings are tried in order up to the first that fits the whole file, as in ingest.
+    """
     try:
-        data = store.read(key)
+        file, _ = store.read_marked(key)
     except (PermissionError, FileNotFoundError):
         return  # Nor could the notebook read it.
-    if key.endswith(".gz"):
-        data = _decompressed(data)
-    personal = personal_classes(source, entity)
-    delimiter = source.entities[entity].delimiter or source.delimiter
-    for encoding in source.encodings(entity):
-        lines = data.decode("utf-8-sig" if encoding == "utf-8" else encoding, errors="replace").replace("\x00", "").splitlines()
-        header = next(_split(lines[:1], delimiter), [])
-        if not set(header) & set(source.entities[entity].columns):
-            values.add(_UNSPLIT, "unsplit", _fields(lines, delimiter))
-            continue
-        for row in _split(lines[1:], delimiter):
-            if len(row) != len(header):
-                values.add(_UNSPLIT, "unsplit", _fields([delimiter.join(row)], delimiter))
-                continue
-            for name, text in zip(header, row):
-                if name in personal:
-                    values.add(name, personal[name], [text])
+    with file:
+        for encoding in source.encodings(entity):
+            decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)("replace")
+            lines = _Lines(values, source, entity)
+            for piece in _pieces(file, store.href(key), limits):
+                lines.add(decoder.decode(piece))
+            lines.add(decoder.decode(b"", final=True), final=True)
+            if lines.fit:
+                break
 
 
-def _decompressed(data: bytes) -> bytes:
-    """As much of a gzip file as is whole."""
-    stream = zlib.decompressobj(wbits=31)
-    found = b""
-    with suppress(zlib.error):
-        for start in range(0, len(data), 4096):
-            found += stream.decompress(data[start : start + 4096])
-    return found
+def _pieces(file: BinaryIO, shown: str, limits: Limits) -> Iterator[bytes]:
+    """Yield the content of a file; of a gzip file as much as can be unpacked within the limits."""
+    if is_gzip(file):
+        with suppress(OSError, EOFError, zlib.error, LimitError):
+            yield from unpack(file, shown, limits)
+        return
+    file.seek(0)
+    while piece := file.read(CHUNK):
+        yield piece
+
+
+class _Lines:
+    """The lines of a broken file, whose text comes in pieces. Values are taken in by column, one array per piece."""
+
+    def __init__(self, values: SoughtValues, source: Source, entity: str) -> None:
+        self._values, self._source, self._entity = values, source, entity
+        self._delimiter = source.entities[entity].delimiter or source.delimiter
+        self._begun = False
+        self._columns: Optional[int] = None
+        """How many columns the header has; None without one."""
+        self._ranks: dict[int, int] = {}
+        self._unsplit = values.begin(_UNSPLIT, "unsplit")
+        self._rest = ""
+        self.fit = True
+        """Whether all text so far can be of the encoding."""
+
+    def add(self, text: str, *, final: bool = False) -> None:
+        """Take in the next piece of the text."""
+        self.fit = self.fit and "\ufffd" not in text and "\x00" not in text
+        text = self._rest + text.replace("\x00", "")
+        cut = len(text) if final else max(text.rfind("\n"), text.rfind("\r")) + 1
+        if not cut and len(text) > 2 * CHUNK:
+            # A line without an end must not fill the memory. It is cut between two fields.
+            cut = text.rfind(self._delimiter) + 1 or len(text)
+        text, self._rest = text[:cut], text[cut:]
+        rows = list(_split(filter(None, re.split(r"[\r\n]+", text)), self._delimiter))
+        if rows and not self._begun:
+            self._begin(rows[0])
+        whole = [row for row in rows if len(row) == self._columns]
+        for place, rank in self._ranks.items():
+            self._values.add_array(rank, pa.array([row[place] for row in whole], pa.string()))
+        others = {field for row in rows if len(row) != self._columns for field in row}
+        self._values.add_array(self._unsplit, pa.array(list(_telling(others)), pa.string()))
+
+    def _begin(self, first: list[str]) -> None:
+        self._begun = True
+        places = _places(first, self._source, self._entity)
+        if places:
+            self._columns = len(first)
+            personal = personal_classes(self._source, self._entity)
+            begun = {name: self._values.begin(name, personal[name]) for name in places if name in personal}
+            self._ranks = {places[name]: rank for name, rank in begun.items()}
+
+
+def _places(header: list[str], source: Source, entity: str) -> dict[str, int]:
+    """Return the places of declared columns in the first line of a file; none if that line is not a header."""
+    return {name: header.index(name) for name in source.entities[entity].columns if name in header}
 
 
 def _arrays(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> Iterator[pa.Array]:
@@ -368,13 +418,15 @@ def _texts(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> set
     return found
 
 
-def _fields(lines: Iterable[str], delimiter: str) -> Iterator[str]:
-    """The fields of rows that could not be split, without those that are surely not personal."""
-    for row in _split(lines, delimiter):
-        for field in row:
-            short = len(field.strip()) < 4
-            if not short and not (_TIME_OR_NUMBER.fullmatch(field) and not _looks_dialled(field)):
-                yield field
+def _fields(lines: Iterable[str], delimiter: str) -> set[str]:
+    """Return the fields of rows that could not be split, without those that are certainly not personal."""
+    return set(_telling({field for row in _split(lines, delimiter) for field in row}))
+
+
+def _telling(fields: Iterable[str]) -> Iterator[str]:
+    for field in fields:
+        if len(field.strip()) >= 4 and (not _TIME_OR_NUMBER.fullmatch(field) or _looks_dialled(field)):
+            yield field
 
 
 def _looks_dialled(field: str) -> bool:
@@ -384,6 +436,9 @@ def _looks_dialled(field: str) -> bool:
 
 def _split(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
     for line in lines:
+        if '"' not in line:
+            yield line.split(delimiter)
+            continue
         try:
             yield next(csv.reader([line], delimiter=delimiter), [])
         except csv.Error:

@@ -319,8 +319,8 @@ WHOLE = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (n, n * n) for n in range
 
 @pytest.mark.parametrize(
     "data",
-    [WHOLE[:-5], WHOLE[: len(WHOLE) // 2], _spoiled(WHOLE, 12), _spoiled(WHOLE, len(WHOLE) // 2), b"a,b\n1,2\n"],
-    ids=["end cut off", "half", "spoiled at its beginning", "spoiled in its middle", "not compressed"],
+    [WHOLE[:-5], WHOLE[: len(WHOLE) // 2], _spoiled(WHOLE, 12), _spoiled(WHOLE, len(WHOLE) // 2)],
+    ids=["end cut off", "half", "spoiled at its beginning", "spoiled in its middle"],
 )
 def test_a_damaged_gzip_file_is_told_so(refusal, data):
     told = refusal(data, key="e.csv.gz")

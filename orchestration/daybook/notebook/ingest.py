@@ -23,6 +23,7 @@ from daybook.sources import Entity, LandedFile, open_landing
 from daybook.sources.blocks import TECHNICAL
 from daybook.sources.files import mark_files, read_blocks, refuse_changed
 from daybook.sources.mapping import literal, quote, typed_sql
+from daybook.sources.packing import limits_of
 
 _HELD = 48 << 20
 """Bytes of an entity's rows that stay in memory as they were read; more are kept in the engine, which has a disk."""
@@ -81,7 +82,7 @@ def read_landing(stage: Stage) -> Landing:
     for name, entity in stage.source.entities.items():
         files: list[LandedFile] = []
         landing.files[name] = files
-        blocks = read_blocks(store, stage.source, name, stage.run_date, files, marks[name])
+        blocks = read_blocks(store, stage.source, name, stage.run_date, files, marks[name], limits_of(stage.settings))
         _keep_rows_of_the_date(stage, landing, name, entity, blocks)
         stage.inputs += [vars(each) for each in files]
         if name == stage.source.primary and not landing.rows[name]:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import re
-import shutil
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +21,9 @@ from typing import BinaryIO, Optional
 import pyarrow as pa
 import pyarrow.csv
 
-from daybook.errors import LandingError
+from daybook.errors import FormatError, LandingError, LimitError
+from daybook.sources.formats import HEAD, SUPPORTED, binary_format, text_format
+from daybook.sources.packing import LIMITS, Limits, is_gzip, unpack
 from daybook.sources.spec import Entity, Source
 from daybook.storage import CHUNK, spooled
 
@@ -32,22 +32,35 @@ TECHNICAL = ("_source_file", "_row_number", "_problem", "_raw")
 
 _BLOCK = 4 << 20
 """Bytes of text, at least, that are split at a time."""
+_LONGEST_ROW = 32 << 20
+"""Bytes of one row. Without a limit, a file without line ends would be held in memory as a whole."""
+_LONGEST_HEADER = 256 << 10
+"""Characters of the header."""
+_MOST_COLUMNS = 4096
 
 
-def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str) -> Iterator[pa.Table]:
+def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str, limits: Limits = LIMITS) -> Iterator[pa.Table]:
     """The rows of a file as text, plus ``TECHNICAL``, a table a block, one at least. Rows with a wrong number of fields are
     kept, with ``_problem`` saying so and ``_raw``."""
     entity = source.entities[name]
     delimiter = entity.delimiter or source.delimiter
     with spooled() as unpacked, spooled() as recoded:
-        if key.endswith(".gz"):
-            file = _unpack(file, unpacked, shown)
+        packed = is_gzip(file)
+        if packed:
+            file = _unpacked(file, unpacked, shown, limits)
+        file.seek(0)
+        found = binary_format(file.read(HEAD), source.encodings(name), unpacked=packed)
+        if found:
+            raise _foreign(shown, found)
         text, cuts, at, encoding = _decoded(file, recoded, shown, source.encodings(name), delimiter)
         file.seek(0)
         header = _header(io.TextIOWrapper(io.BufferedReader(_Kept(file)), encoding, newline=""), delimiter, shown)
         absent = [column for column in entity.columns if column not in header]
         if absent:
-            raise LandingError(
+            found = text_format(_head(text, cuts))
+            if found:
+                raise _foreign(shown, found)
+            raise FormatError(
                 f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing ({_said_of(header, entity)}); "
                 "deliver the file again, or change the source's YAML."
             )
@@ -57,6 +70,16 @@ def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str) -
                 f"{shown}, line {line}: a quoted field that begins here is never closed; deliver the file again."
             )
         yield from _split(text, cuts, header, delimiter, shown, key)
+
+
+def _foreign(shown: str, found: str) -> FormatError:
+    return FormatError(f"{shown} is {found}; {SUPPORTED}: export it as CSV and deliver it again.")
+
+
+def _head(text: BinaryIO, cuts: Sequence[int]) -> str:
+    """Return the first characters of a text that is UTF-8."""
+    text.seek(cuts[0])
+    return text.read(HEAD).decode("utf-8", errors="ignore")
 
 
 class _Kept(io.RawIOBase):
@@ -75,14 +98,13 @@ class _Kept(io.RawIOBase):
         return len(data)
 
 
-def _unpack(file: BinaryIO, unpacked: BinaryIO, shown: str) -> BinaryIO:
-    file.seek(0)
+def _unpacked(file: BinaryIO, into: BinaryIO, shown: str, limits: Limits) -> BinaryIO:
     try:
-        with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-            shutil.copyfileobj(stream, unpacked, CHUNK)
+        for piece in unpack(file, shown, limits):
+            into.write(piece)
     except (OSError, EOFError, zlib.error) as error:
         raise LandingError(f"{shown}: not a whole gzip file ({error}); deliver it again.") from None
-    return unpacked
+    return into
 
 
 class _Unfit(Exception):
@@ -101,7 +123,7 @@ def _decoded(
         recoded.seek(0)
         recoded.truncate()
         try:
-            cuts, at = _look_through(file, None if plain else recoded, codec, encoding, delimiter)
+            cuts, at = _look_through(file, None if plain else recoded, codec, encoding, delimiter, shown)
         except _Unfit as unfit:
             failures.append(unfit.args)
             continue
@@ -109,7 +131,7 @@ def _decoded(
             raise LandingError(f"{shown}, line 1: the file is empty, without even a header; deliver it again.")
         return (file if plain else recoded), cuts, at, codec
     line, reason = failures[0]
-    raise LandingError(
+    raise FormatError(
         f"{shown}, line {line}: {reason}; declare the file's encoding in the source's YAML, or deliver the file again."
     )
 
@@ -125,25 +147,35 @@ def _codec(file: BinaryIO, encoding: str) -> str:
 
 
 def _look_through(
-    file: BinaryIO, recoded: Optional[BinaryIO], codec: str, encoding: str, delimiter: str
+    file: BinaryIO, recoded: Optional[BinaryIO], codec: str, encoding: str, delimiter: str, shown: str
 ) -> tuple[list[int], Optional[int]]:
     """Decode a file to its end; its cuts (none where it is blank), and where a field opens that is never closed."""
     file.seek(0)
     start = len(codecs.BOM_UTF8) if recoded is None and file.read(3) == codecs.BOM_UTF8 else 0
     file.seek(0)
     quotes, cuts, size, lines, blank = _Quotes(delimiter), [start], start, 0, True
+    row = start
     for text in _texts(file, codec, encoding):
         if "\x00" in text:
             line = lines + text.count("\n", 0, text.index("\x00")) + 1
             raise _Unfit(line, f"a NUL character, so it is hardly {encoding} text")
-        lines += text.count("\n")
         blank = blank and not text.strip()
         if recoded is not None:
             recoded.write(text.encode())
         taken, cut = quotes.look(text)
-        if cut and size + _bytes(taken[:cut]) - cuts[-1] >= _BLOCK:
-            cuts.append(size + _bytes(taken[:cut]))
+        if cut:
+            row = size + _bytes(taken[:cut])
+            if row - cuts[-1] >= _BLOCK:
+                cuts.append(row)
         size += _bytes(taken)
+        if size + quotes.held - row > _LONGEST_ROW:
+            if quotes.opened is not None:
+                # Most likely the quote is never closed. The rest of the file need not be read to say so.
+                return [*cuts, size], quotes.opened
+            raise LimitError(
+                f"{shown}, line {lines + 1}: a row has more than {_LONGEST_ROW:,} bytes; deliver the file with line ends."
+            )
+        lines += text.count("\n")
     taken, _ = quotes.look("", final=True)
     size += _bytes(taken)
     if blank:
@@ -215,8 +247,6 @@ class _Quotes:
         self._others = re.compile(rf"[{ends}]{field}")
         self._end = re.compile(rf"[{ends}]")
         self._ends = f"{delimiter}\r\n"
-        # A piece does not end with one of these: what they mean, what follows says.
-        self._undecided = f'{delimiter}\r\n"'
         self._held = ""
         self._before = 0
         self._opened: Optional[int] = None
@@ -224,11 +254,25 @@ class _Quotes:
         self._breaks = self._more = False
         self.never_closed: Optional[int] = None
 
+    @property
+    def held(self) -> int:
+        """Return how many characters were looked at but not taken yet."""
+        return len(self._held)
+
+    @property
+    def opened(self) -> Optional[int]:
+        """Return the position of the quoted field that is open at present."""
+        return self._opened if self._in_value else None
+
     def look(self, piece: str, *, final: bool = False) -> tuple[str, int]:
         """Take the next piece; what of the text was gone through now, and after how many of its characters it can be cut last
         (0 for nowhere)."""
         text = self._held + piece
-        kept = len(text) if final else len(text.rstrip(self._undecided))
+        kept = len(text)
+        if not final:
+            # What quotes at the end mean depends on what follows, and on the end of a field before them.
+            kept = len(text.rstrip('"'))
+            kept -= self._ends_at(text[kept - 1 : kept])
         text, self._held = text[:kept], text[kept:]
         if self._opened is None and (plain := self._plain_cut(text)) is not None:
             self._before += len(text)
@@ -372,7 +416,7 @@ def _parsed(
         if names is not None and not data.strip(b"\r\n"):
             return pa.schema([(column, pa.string()) for column in names]).empty_table(), []
         reason = str(error).splitlines()[0]
-        raise LandingError(f"{shown}: not a CSV file ({reason}); deliver it again.") from None
+        raise FormatError(f"{shown}: not a CSV file ({reason}); deliver it again.") from None
     return table, broken
 
 
@@ -390,18 +434,22 @@ def _said_of(header: list[str], entity: Entity) -> str:
 
 
 def _header(text: io.TextIOWrapper, delimiter: str, shown: str) -> list[str]:
+    begin = io.StringIO(text.read(_LONGEST_HEADER), newline="")
     try:
-        header = next(csv.reader(text, delimiter=delimiter, strict=True))
+        header = next(csv.reader(begin, delimiter=delimiter, strict=True))
     except (csv.Error, StopIteration) as error:
-        raise LandingError(f"{shown}, line 1: the header cannot be read ({error}); deliver the file again.") from None
+        raise FormatError(f"{shown}, line 1: the header cannot be read ({error}); deliver the file again.") from None
+    if begin.tell() == _LONGEST_HEADER or len(header) > _MOST_COLUMNS:
+        raise LimitError(
+            f"{shown}, line 1: the header has more than {_MOST_COLUMNS:,} columns or {_LONGEST_HEADER:,} characters; "
+            "deliver the file with a shorter header."
+        )
     # SQL does not tell A from a.
     folded = [column.lower() for column in header]
     twice = [column for column in header if folded.count(column.lower()) > 1]
     if twice:
-        raise LandingError(f"{shown}, line 1: column {twice[0]!r} stands twice in the header; deliver the file again.")
+        raise FormatError(f"{shown}, line 1: column {twice[0]!r} stands twice in the header; deliver the file again.")
     reserved = [column for column in header if column.startswith("_") or column == "run_date"]
     if reserved:
-        raise LandingError(
-            f"{shown}, line 1: column {reserved[0]!r} has a name that is Daybook's own; rename it at the source."
-        )
+        raise FormatError(f"{shown}, line 1: column {reserved[0]!r} has a name that is Daybook's own; rename it at the source.")
     return header

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from daybook.errors import LandingError, MissingFileError, StorageError
 from daybook.sources.blocks import split_csv
+from daybook.sources.packing import LIMITS, Limits
 from daybook.sources.spec import Entity, Source
 from daybook.storage import CHUNK, Store
 
@@ -103,6 +104,7 @@ def read_blocks(
     run_date: date,
     landed: list[LandedFile],
     marks: Optional[Marks] = None,
+    limits: Limits = LIMITS,
 ) -> Iterator[pa.Table]:
     """The rows of an entity's files for a date, some ten thousands at a time, as text plus ``TECHNICAL`` columns; a file
     without rows gives a table without rows. Each file is added to ``landed`` once it has been read.
@@ -127,7 +129,7 @@ def read_blocks(
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
-            for table in split_csv(file, store.href(key), key, source, name):
+            for table in split_csv(file, store.href(key), key, source, name, limits):
                 rows += table.num_rows
                 yield table
             landed.append(LandedFile(key, size, digest.hexdigest(), rows))
