@@ -71,7 +71,7 @@ class LandingError(DaybookError):
 
 
 class MissingFileError(LandingError):
-    """A landing file that the source requires does not exist."""
+    """A landing file that the source requires is absent."""
 
     permanent = True
 
@@ -83,21 +83,9 @@ class FormatError(LandingError):
 
 
 class LimitError(LandingError):
-    """A landing file exceeds a limit, such as its unpacked size."""
+    """A landing file exceeds a limit on size, ratio, line length or columns."""
 
     permanent = True
-
-
-class MissingFileError(LandingError):
-    """A landing file that the source requires is absent."""
-
-
-class FormatError(LandingError):
-    """A landing file has another format, encoding or header than the source declares."""
-
-
-class LimitError(LandingError):
-    """A landing file exceeds a limit on size, ratio, line length or columns."""
 
 
 class LakeError(DaybookError):

@@ -253,7 +253,7 @@ def _compare(day: date, read: Optional[_Read], source: Source, landing: Arrivals
             entities = {source.primary: entities[source.primary]}
     there = {file: name for name, entity in entities.items() for file in landing.files(entity, day)}
     gone = tuple(file for file in read.files if file not in there)
-    dated = [name for name, entity in entities.items() if "{run_date}" in entity.files]
+    dated = [name for name, entity in entities.items() if entity.dated]
     if gone and not [file for file, name in there.items() if not dated or name in dated]:
         return "cleared"
     changed = tuple(

@@ -32,6 +32,7 @@ def landing(tmp_path: Path) -> Path:
     [
         *("{run_date}.csv", "kasse/bon_{run_date}.csv", "kasse/zeile_{run_date}_*", "kasse/{run_date}/*.csv", "*/a.csv"),
         *("all.csv", "*.csv", "nothing_{run_date}.csv", "kasse/?on_{run_date}.csv"),
+        *("{run_date:%Y-%m-%d}.csv", "kasse/*_{run_date:%Y-%m}*.csv", "{run_date:%Y}*.csv"),
     ],
 )
 def test_a_look_finds_the_files_that_a_run_finds(landing: Path, pattern: str) -> None:

@@ -17,7 +17,7 @@ from tests.reading import read_entity
 
 from daybook.errors import LandingError
 from daybook.sources import Column, Entity, Source, load_source
-from daybook.sources.files import find_files, mark_files, refuse_changed
+from daybook.sources.files import find_files, is_file_of, mark_files, refuse_changed
 from daybook.storage import Store
 
 DAY = date(2025, 11, 30)
@@ -59,10 +59,22 @@ def landing(tmp_path):
         ("*/{run_date}.csv", ["shop-1/2025-11-30.csv", "shop-2/2025-11-30.csv"]),
         ("shop-?/{run_date}.csv", ["shop-1/2025-11-30.csv", "shop-2/2025-11-30.csv"]),
         ("none/*.csv", []),
+        ("{run_date:%Y-%m-%d}.csv", ["2025-11-30.csv"]),
+        ("orders/{run_date:%Y}-{run_date:%m-%d}/part-1.csv", ["orders/2025-11-30/part-1.csv"]),
+        ("shop-?/{run_date:%Y-%m}-*.csv", ["shop-1/2025-11-30.csv", "shop-2/2025-11-30.csv"]),
     ],
 )
 def test_a_pattern_finds_the_files_of_the_date(landing, files, found):
     assert find_files(Store(str(landing)), Entity(files=files, columns={"a": Column()}), DAY) == found
+
+
+@given(
+    run_date=st.dates(date(1000, 1, 1)), form=st.lists(st.sampled_from(["%Y", "%y", "%m", "%d", "%j", "%-d", "%%", "-", "a"]))
+)
+def test_a_format_of_the_date_is_strftimes(run_date, form):
+    text = "%b" + "".join(form)
+    entity = Entity(files=f"a/{{run_date:{text}}}_{{run_date}}.csv", columns={"a": Column()})
+    assert is_file_of(entity, run_date, f"a/{run_date.strftime(text)}_{run_date.isoformat()}.csv")
 
 
 def test_several_files_of_a_day_are_one_table_with_rows_numbered_by_file(landing, shop):
@@ -177,6 +189,15 @@ def test_a_semicolon_can_part_fields(rows):
 
 def test_a_gzipped_file_is_read(rows):
     assert rows(gzip.compress(b"a,b\n1,2\n"), key="e.csv.gz") == [("1", "2")]
+
+
+@pytest.mark.parametrize("key", ["e.csv.GZ", "e.csv", "e.gz", "e"])
+def test_gzip_is_recognised_by_content(rows, key):
+    assert rows(gzip.compress(b"a,b\n1,2\n"), key=key) == [("1", "2")]
+
+
+def test_a_plain_file_named_gz_is_read(rows):
+    assert rows("a,b\n1,2\n", key="e.csv.gz") == [("1", "2")]
 
 
 @pytest.mark.parametrize("text", ["a,b", "a,b\n", "a,b\r\n", "\ufeffa,b"])

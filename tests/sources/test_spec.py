@@ -39,6 +39,44 @@ def test_a_source_is_named_by_its_file(project, shop):
     assert load_source("shop").name == "shop"
 
 
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ("{date}.csv", "an unknown placeholder {date}"),
+        ("{run_date}_{shop}.csv", "an unknown placeholder {shop}"),
+        ("{run_date!r}.csv", "an unknown placeholder {run_date!r}"),
+        ("{Run_Date}.csv", "an unknown placeholder {Run_Date}"),
+        ("{run_date.csv", "an unknown placeholder {run_date.csv"),
+        ("run_date}.csv", "an unknown placeholder }"),
+        ("{run_date:%Y%q}.csv", "an unknown directive %q in {run_date:%Y%q}"),
+        ("{run_date:%Y%H}.csv", "an unknown directive %H in {run_date:%Y%H}"),
+        ("{run_date:%Y%}.csv", "an unknown directive % in {run_date:%Y%}"),
+        ("{run_date:YYYYMMDD}.csv", "no directive in {run_date:YYYYMMDD}"),
+        ("{run_date:}.csv", "no directive in {run_date:}"),
+    ],
+)
+def test_unknown_placeholders_are_refused(project, shop, files, problem):
+    shop["entities"]["orders"]["files"] = files
+    assert refusal(project, shop).startswith(f"{FILE}: entity 'orders' has files {files!r}, which has {problem}; allowed are ")
+
+
+@pytest.mark.parametrize(
+    ("files", "dated"),
+    [
+        ("{run_date}.csv", True),
+        ("{run_date:%Y/%m/%d}/a.csv", True),
+        ("{run_date:%y}{run_date:%j}.csv", True),
+        ("{run_date:%d.%m.%Y}_{run_date}.csv", True),
+        ("{run_date:%Y-%m}.csv", False),
+        ("{run_date:%G-W%V}.csv", False),
+        ("all*.csv", False),
+    ],
+)
+def test_dated_tells_whether_a_date_has_its_own_files(shop, files, dated):
+    shop["entities"]["orders"]["files"] = files
+    assert Source.model_validate(shop).entities["orders"].dated is dated
+
+
 def test_the_first_entity_makes_the_date(shop):
     assert Source.model_validate(shop).primary == "orders"
 

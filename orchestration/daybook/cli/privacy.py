@@ -76,6 +76,11 @@ def erase(
         console.print(f"{done.stale_dates} order dates have new figures with the next run, which computes them again.")
     for file in done.landing:
         console.print(f"[yellow]Note:[/] the source's file still holds the person: {escaped(file)}", soft_wrap=True)
+    for file in done.unread:
+        console.print(
+            f"[yellow]Note:[/] the source's file may hold the person; it cannot be unpacked to its end: {escaped(file)}",
+            soft_wrap=True,
+        )
     if not done.proof.holds:
         console.print(f"[red]Not proved:[/] {len(done.proof.found)} of {done.proof.files:,} files still hold the person.")
         for file, what in sorted(done.proof.found.items()):

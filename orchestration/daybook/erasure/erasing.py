@@ -52,6 +52,7 @@ from daybook.purge import (
 )
 from daybook.rekeying import require_keys
 from daybook.sources import load_source
+from daybook.sources.packing import limits_of
 from daybook.storage import Store
 
 NoteDates = Callable[[Lake, Iterable[date]], None]
@@ -74,6 +75,8 @@ class Erased:
     files_removed: int = 0
     proof: Proof = field(default_factory=Proof)
     landing: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """Landing files that could not be searched to their end."""
     record: Optional[str] = None
 
 
@@ -305,13 +308,14 @@ class _Erasure:
     def _prove(self, needles: Needles) -> None:
         held = {(row["held_by"], row["sha256"]) for row in plan_rows(self.root, self.gone) if row.get("held_by")}
         places = {"lake": self.root, **self._outside()}
-        proof = search(places, needles, self._personal_columns(), self._allowed(needles), held)
+        proof = search(places, needles, self._personal_columns(), self._allowed(needles), held, limits_of(self.settings))
         self.done.proof = proof
         new = {name: digest for name, digest in proof.digests.items() if (name, digest) not in held}
         add_files(self.root, self.salt, self.gone, new)
         if self.person:
             # Whoever asks by pseudonym has nothing to look for in files that hold none.
-            self.done.landing = holders(self.settings.landing, Needles(needles.anywhere, self._ids))
+            found = holders(self.settings.landing, Needles(needles.anywhere, self._ids), limits_of(self.settings))
+            self.done.landing, self.done.unread = found
 
     def _former(self) -> set[str]:
         """The person's pseudonyms under earlier generations of keys, which earlier records of erasures hold."""

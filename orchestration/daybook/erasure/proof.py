@@ -9,21 +9,29 @@ personal values and pseudonyms stand, in columns of tables; elsewhere nobody cou
 
 from __future__ import annotations
 
-import gzip
+import codecs
 import hashlib
 import html
+import io
 import re
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from daybook.storage import Store
+from daybook.errors import LimitError
+from daybook.sources.packing import LIMITS, Limits, is_gzip, unpack
+from daybook.storage import CHUNK, Store
 
 _LEAST = 3
 """Shorter values are not looked for at all."""
+_DAMAGED = (OSError, EOFError, zlib.error, LimitError)
+"""Reasons why a gzip file cannot be unpacked to its end."""
 _ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 
@@ -84,6 +92,7 @@ def search(
     personal_columns: Iterable[str],
     allowed: Mapping[str, frozenset[str]],
     held: Collection[tuple[str, str]] = (),
+    limits: Limits = LIMITS,
 ) -> Proof:
     """Search every file under the places (URIs, by a name for people).
 
@@ -100,7 +109,7 @@ def search(
             let = {each for beginning, those in allowed.items() if name.startswith(beginning) for each in those}
             data = store.read(key)
             digest = hashlib.sha256(data).hexdigest()
-            told = next(_findings(name, data, needles, columns, let), None)
+            told = next(_findings(name, data, needles, columns, let, limits), None)
             if told is None and (name, digest) in held:
                 told = "unchanged since an earlier try found the person in it"
             if told:
@@ -108,16 +117,45 @@ def search(
     return proof
 
 
-def holders(uri: str, needles: Needles) -> list[str]:
-    """The files under a URI that hold any of it: landing files, which are the source's to change."""
-    store = Store(uri)
-    found = []
+class Holders(NamedTuple):
+    """Landing files that hold something of a person, and those that could not be searched to their end."""
+
+    found: list[str]
+    unread: list[str]
+
+
+def holders(uri: str, needles: Needles, limits: Limits = LIMITS) -> Holders:
+    """Search the landing files under a URI. They belong to the source and are not changed."""
+    store, result = Store(uri), Holders([], [])
     for key in store.keys(""):
-        data = store.read(key)
-        text = (gzip.decompress(data) if key.endswith(".gz") else data).decode("utf-8", errors="replace")
-        if next(_in_text(text, needles.all), None):
-            found.append(store.href(key))
-    return found
+        file, _ = store.read_marked(key)
+        with file:
+            try:
+                if any(
+                    next(_in_text(text, needles.all), None) for text in _windows(file, store.href(key), needles.all, limits)
+                ):
+                    result.found.append(store.href(key))
+            except _DAMAGED:
+                result.unread.append(store.href(key))
+    return result
+
+
+def _windows(file: BinaryIO, shown: str, wanted: Collection[str], limits: Limits) -> Iterator[str]:
+    """Yield the text of a plain or gzip file in pieces, each of which begins with the end of the one before.
+
+    The common part is longer than any wanted value. Raises one of ``_DAMAGED`` if a gzip file cannot be unpacked to its end.
+    """
+    file.seek(0)
+    pieces = unpack(file, shown, limits) if is_gzip(file) else iter(partial(file.read, CHUNK), b"")
+    file.seek(0)
+    common = 4 * max(map(len, wanted), default=0) + 8
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = ""
+    for piece in pieces:
+        text = text[-common:] + decoder.decode(piece)
+        # What may go on in the next piece is left to it: the end of a word is not known yet.
+        yield re.sub(r"[^\W_]+\Z", "", text)
+    yield text[-common:] + decoder.decode(b"", final=True)
 
 
 def mentions(text: str, wanted: Iterable[str]) -> bool:
@@ -157,7 +195,9 @@ def _bare(part: str) -> str:
     return part.strip().strip('"').strip().casefold()
 
 
-def _findings(name: str, data: bytes, needles: Needles, personal: frozenset[str], let: set[str]) -> Iterator[str]:
+def _findings(
+    name: str, data: bytes, needles: Needles, personal: frozenset[str], let: set[str], limits: Limits
+) -> Iterator[str]:
     anywhere = needles.anywhere - let
     if name.endswith(".parquet"):
         table = pq.read_table(pa.BufferReader(data))
@@ -170,14 +210,15 @@ def _findings(name: str, data: bytes, needles: Needles, personal: frozenset[str]
             # One text of all: looking for a few values in it is fast.
             if next(_in_text("\n".join(_texts(table.column(column))), wanted), None):
                 yield f"column {column}"
-    if name.endswith(".gz"):
-        data = gzip.decompress(data)
-    # Parquet's own bytes too: smallest and largest values of columns stand in them as they are.
-    text = data.decode("utf-8", errors="replace")
-    written = {text} if name.endswith(".parquet") else {text, html.unescape(text), _unescaped(text)}
-    for variant in written:
-        if next(_in_text(variant, anywhere), None):
-            yield "its text"
+    try:
+        # Parquet's own bytes too: smallest and largest values of columns stand in them as they are.
+        for text in _windows(io.BytesIO(data), name, anywhere, limits):
+            written = {text} if name.endswith(".parquet") else {text, html.unescape(text), _unescaped(text)}
+            for variant in written:
+                if next(_in_text(variant, anywhere), None):
+                    yield "its text"
+    except _DAMAGED as error:
+        yield f"it cannot be searched to its end: {error}"
 
 
 def _texts(column: pa.ChunkedArray) -> Iterator[str]:

@@ -74,7 +74,7 @@ def read_landing(stage: Stage) -> Landing:
     for name, entity in stage.source.entities.items():
         # An absent file is told before a large one is read.
         if not marks[name] and entity.missing != "empty":
-            place = store.href(entity.files.replace("{run_date}", stage.day))
+            place = store.href(entity.pattern(stage.run_date))
             if entity.missing == "skip":
                 _skip(stage, f"no file {place}: the shop was closed")
                 return landing

@@ -41,7 +41,7 @@ class Arrivals:
 
     def files(self, entity: Entity, run_date: date) -> list[str]:
         """The entity's files for a business date, sorted by name."""
-        if "{run_date}" in entity.files:
+        if entity.pattern(run_date) != entity.files:
             return find_files(self, entity, run_date)
         if entity.files not in self._undated:
             self._undated[entity.files] = find_files(self, entity, run_date)

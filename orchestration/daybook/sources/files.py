@@ -56,7 +56,7 @@ class Listed(Protocol):
 
 def find_files(store: Listed, entity: Entity, run_date: date) -> list[str]:
     """The entity's files for a business date, sorted by name; an empty list where there is none."""
-    pattern = _pattern(entity, run_date)
+    pattern = entity.pattern(run_date)
     folder = pattern.rsplit("/", 1)[0] if "/" in pattern else ""
     if not any(mark in pattern for mark in "*?["):
         return [pattern] if store.exists(pattern) else []
@@ -67,12 +67,8 @@ def find_files(store: Listed, entity: Entity, run_date: date) -> list[str]:
 
 def is_file_of(entity: Entity, run_date: date, key: str) -> bool:
     """Whether a file of this name is one of the entity's for a business date, be it there or not."""
-    pattern = _pattern(entity, run_date)
+    pattern = entity.pattern(run_date)
     return fnmatch.fnmatchcase(key, pattern) and key.count("/") == pattern.count("/")
-
-
-def _pattern(entity: Entity, run_date: date) -> str:
-    return entity.files.replace("{run_date}", run_date.isoformat())
 
 
 def mark_files(store: Store, entity: Entity, run_date: date) -> Marks:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import os
 import re
+from datetime import date as Day
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, Optional, Union
 
@@ -22,6 +24,30 @@ from daybook.sources.calendar import Calendar
 
 Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
 ColumnType = Literal["text", "integer", "decimal", "date", "timestamp", "boolean"]
+
+
+_PLACEHOLDER = re.compile(r"\{run_date(?::([^{}]*))?\}")
+_DIRECTIVES = ("%Y", "%y", "%m", "%d", "%j", "%b", "%B", "%G", "%V", "%u", "%-m", "%-d", "%-j", "%%")
+"""What a format of the business date may hold besides text: directives of strftime that depend on no time of day."""
+_SOME_DAY = Day(2001, 5, 14)
+
+
+def _formatted(run_date: Day, form: Optional[str]) -> str:
+    return run_date.strftime(form) if form else run_date.isoformat()
+
+
+def _placeholder_problem(files: str) -> Optional[str]:
+    """Return what is wrong with the placeholders in a path, or None."""
+    allowed = "allowed are {run_date} and a strftime format of it, such as {run_date:%Y%m%d}"
+    for found in re.findall(r"\{[^{}]*\}?|\}", _PLACEHOLDER.sub("", files)):
+        return f"has an unknown placeholder {found}; {allowed}"
+    for form in _PLACEHOLDER.findall(files):
+        for directive in re.findall(r"%-?.?", form):
+            if directive not in _DIRECTIVES:
+                return f"has an unknown directive {directive} in {{run_date:{form}}}; allowed are {' '.join(_DIRECTIVES)}"
+    for form in re.findall(r"\{run_date:([^%{}]*)\}", files):
+        return f"has no directive in {{run_date:{form}}}; allowed are {' '.join(_DIRECTIVES)}"
+    return None
 
 
 class _Model(BaseModel):
@@ -50,7 +76,9 @@ class Follows(_Model):
 class Entity(_Model):
     """A kind of record the source delivers, and the files it comes in."""
 
-    files: str = Field(description="Path under landing; {run_date} is the business date, * matches within a name.")
+    files: str = Field(
+        description="Path under landing; {run_date} or {run_date:%Y%m%d} is the business date, * matches within a name."
+    )
     missing: Literal["fail", "skip", "empty"] = Field(
         default="fail",
         description="When no file is there: a fault, a day to skip (shop closed), or an entity without rows.",
@@ -67,6 +95,15 @@ class Entity(_Model):
     )
     # Not in the source's file: they are the landing contract's.
     columns: dict[str, Column] = Field(min_length=1)
+
+    def pattern(self, run_date: Day) -> str:
+        """Return the path of the files for a business date, in which only * ? and [ have a meaning."""
+        return _PLACEHOLDER.sub(lambda found: _formatted(run_date, found[1]), self.files)
+
+    @property
+    def dated(self) -> bool:
+        """Return whether each business date has files of its own."""
+        return self.pattern(_SOME_DAY) != self.pattern(_SOME_DAY + timedelta(days=1))
 
 
 class Select(_Model):
@@ -106,7 +143,10 @@ class Source(_Model):
         for name, entity in self.entities.items():
             if not name.isidentifier():
                 raise ValueError(f"entity {name!r} must be a plain name of letters, digits and _")
-            if {"", ".", ".."} & set(entity.files.split("/")):
+            problem = _placeholder_problem(entity.files)
+            if problem:
+                raise ValueError(f"entity {name!r} has files {entity.files!r}, which {problem}")
+            if {"", ".", ".."} & set(entity.pattern(_SOME_DAY).split("/")):
                 raise ValueError(f"entity {name!r} has files {entity.files!r}, which must be a path below landing")
             if entity.follows and entity.follows.entity not in seen:
                 raise ValueError(f"entity {name!r} follows {entity.follows.entity!r}, which must be an entity above it")
