@@ -44,26 +44,29 @@ def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str, l
     kept, with ``_problem`` saying so and ``_raw``."""
     entity = source.entities[name]
     delimiter = entity.delimiter or source.delimiter
+    encodings = source.encodings(name)
     with spooled() as unpacked, spooled() as recoded:
         packed = is_gzip(file)
         if packed:
             file = _unpacked(file, unpacked, shown, limits)
         file.seek(0)
-        found = binary_format(file.read(HEAD), source.encodings(name), unpacked=packed)
-        if found:
+        head = file.read(HEAD)
+        if found := binary_format(head, encodings, unpacked=packed):
             raise _foreign(shown, found)
-        text, cuts, at, encoding = _decoded(file, recoded, shown, source.encodings(name), delimiter)
-        file.seek(0)
-        header = _header(io.TextIOWrapper(io.BufferedReader(_Kept(file)), encoding, newline=""), delimiter, shown)
-        absent = [column for column in entity.columns if column not in header]
-        if absent:
-            found = text_format(_head(text, cuts))
-            if found:
-                raise _foreign(shown, found)
-            raise FormatError(
-                f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing ({_said_of(header, entity)}); "
-                "deliver the file again, or change the source's YAML."
-            )
+        try:
+            text, cuts, at, encoding = _decoded(file, recoded, shown, encodings, delimiter)
+            file.seek(0)
+            header = _header(io.TextIOWrapper(io.BufferedReader(_Kept(file)), encoding, newline=""), delimiter, shown)
+            absent = [column for column in entity.columns if column not in header]
+            if absent:
+                raise FormatError(
+                    f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing ({_said_of(header, entity)}); "
+                    "deliver the file again, or change the source's YAML."
+                )
+        except (FormatError, LimitError):
+            if found := text_format(head.decode(encodings[0], errors="ignore")):
+                raise _foreign(shown, found) from None
+            raise
         if at is not None:
             line = _lines_before(file, encoding, at) + 1
             raise LandingError(
@@ -74,12 +77,6 @@ def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str, l
 
 def _foreign(shown: str, found: str) -> FormatError:
     return FormatError(f"{shown} is {found}; {SUPPORTED}: export it as CSV and deliver it again.")
-
-
-def _head(text: BinaryIO, cuts: Sequence[int]) -> str:
-    """Return the first characters of a text that is UTF-8."""
-    text.seek(cuts[0])
-    return text.read(HEAD).decode("utf-8", errors="ignore")
 
 
 class _Kept(io.RawIOBase):

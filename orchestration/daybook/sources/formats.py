@@ -20,7 +20,7 @@ SUPPORTED = "Daybook reads delimited text (CSV), plain or gzip"
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"PAR1[\x00-\x08\x0e-\x1f\x80-\xff]", "a Parquet file"),
     (rb"Obj\x01", "an Avro file"),
-    (rb"ORC[\x00-\x08\x0e-\x1f\x80-\xff]", "an ORC file"),
+    (rb"ORC\n?[\x00-\x08\x0e-\x1f\x80-\xff]", "an ORC file"),
     (rb"ARROW1\x00|FEA1[\x00-\x08]", "an Arrow file"),
     (rb"PK\x03\x04[\s\S]{0,60}mimetypeapplication/vnd\.oasis\.opendocument", "an OpenDocument file"),
     (rb"PK\x03\x04[\s\S]*?(\[Content_Types\]\.xml|_rels/|xl/|docProps/)", "an Excel workbook (xlsx)"),
@@ -63,9 +63,9 @@ def text_format(head: str) -> Optional[str]:
         return "an HTML page"
     if re.match(r"<(\?xml|!--|[A-Za-z][\w:.-]*[\s/>])", head):
         return "an XML file"
-    if re.match(r'\{\s*("|\}|\Z)', head):
+    if re.match(r'\{\s*["}]', head):
         return "a JSON lines file" if _is_object(head.splitlines()[0]) else "a JSON file"
-    return "a JSON file" if re.match(r'\[\s*([\[{"]|\]|\Z)', head) else None
+    return "a JSON file" if re.match(r'\[\s*[\[{"\]]', head) else None
 
 
 def _wide_encoding(head: bytes) -> Optional[str]:

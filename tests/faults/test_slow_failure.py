@@ -1,0 +1,151 @@
+"""Test that a broken landing file is searched for personal values in little time and memory."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import tracemalloc
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from daybook import personal
+from daybook.errors import FormatError
+from daybook.params import load_settings
+from daybook.personal import redactor_for
+from daybook.pii.sought import SoughtValues
+from daybook.sources import load_source
+from daybook.sources.packing import LIMITS
+from daybook.storage import Store
+
+from .conftest import Shop
+
+INPUTS = Path(__file__).parent / "slow_failure"
+DAY, RUN = "2025-01-02", "daily-2025-01-02-1"
+GOOD = "order,customer,at,product,qty,price"
+LINES = [f"O{i},C{i:06d},2025-01-02 10:00:00,P{i % 50},1,9.90" for i in range(30_000)]
+
+
+@pytest.fixture
+def slow(shop: Shop) -> Shop:
+    """Return a shop with the deployment ``slow``, whose only personal column is customer."""
+    params = shop.project.root / "params"
+    shutil.copy(INPUTS / "sources_slow.yaml", params / "sources" / "slow.yaml")
+    shutil.copy(INPUTS / "contract_slow.yaml", params / "contracts" / "landing" / "slow.yaml")
+    shutil.copy(INPUTS / "params_slow.yaml", params / "slow.yaml")
+    return shop
+
+
+def land(slow: Shop, header: str, lines: Iterable[str]) -> Path:
+    return slow.land(f"sales_{DAY}.csv", "\n".join([header, *lines]) + "\n", "slow")
+
+
+class Taken(SoughtValues):
+    """Values as they are taken in: a list of arrays with their columns."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+        self.arrays: list[tuple[str, pa.Array]] = []
+
+    def add_array(self, rank: int, array: pa.Array) -> None:
+        self.arrays.append((self._columns[rank][0], array))
+
+    @property
+    def values(self) -> set[tuple[str, str]]:
+        """Return the distinct values with their columns."""
+        return {(column, value) for column, array in self.arrays for value in array.to_pylist()}
+
+
+def taken(path: Path) -> Taken:
+    """Return what is taken in of a broken file of the deployment ``slow``."""
+    values = Taken()
+    personal._add_broken(values, Store(str(path.parent)), path.name, load_source("slow"), "sales", LIMITS)
+    return values
+
+
+def test_wrong_header_is_found_in_seconds(slow: Shop) -> None:
+    """Compare the failed ingest and its search with the search of the same file with a good header."""
+    land(slow, GOOD, LINES)
+    begun = time.perf_counter()
+    redactor_for(load_settings("slow"), RUN, stage="ingest")
+    good = time.perf_counter() - begun
+    land(slow, GOOD.replace(",price", ""), [line.rsplit(",", 1)[0] for line in LINES])
+    begun = time.perf_counter()
+    with pytest.raises(FormatError, match="column 'price' of entity 'sales' is missing"):
+        slow.run(DAY, "slow")
+    clean = redactor_for(load_settings("slow"), RUN, stage="ingest").text("bought by C000017 and C029999")
+    assert clean == "bought by [redacted:customer] and [redacted:customer]"
+    assert time.perf_counter() - begun < 10 * good + 5
+
+
+@pytest.mark.parametrize(
+    ("header", "column"), [(GOOD.replace(",price", ",cost"), "customer"), ("a,b,c,d,e,f", "_raw")], ids=["column", "header"]
+)
+def test_values_are_taken_in_by_column(slow: Shop, header: str, column: str) -> None:
+    """Take in a few arrays, and decode the file once if the first encoding fits."""
+    values = taken(land(slow, header, LINES))
+    assert {value for name, value in values.values if name == column} >= {f"C{i:06d}" for i in range(30_000)}
+    assert len(values.arrays) < 10
+
+
+def test_second_encoding_is_read_if_the_first_does_not_fit(slow: Shop) -> None:
+    path = land(slow, GOOD.replace(",price", ",cost"), [])
+    path.write_bytes(path.read_bytes() + "O1,Zoë,2025-01-02 10:00:00,P1,1,9.90\n".encode("windows-1252"))
+    assert ("customer", "Zoë") in taken(path).values
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.lists(st.sampled_from(["Anna", "Zoë K", '"Max, Jr"', "", "17.5"]), min_size=1, max_size=7), max_size=6),
+    chunk=st.integers(40, 200),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+)
+def test_pieces_give_the_values_of_the_whole(
+    slow: Shop, monkeypatch: pytest.MonkeyPatch, lines: list[list[str]], chunk: int, end: str
+) -> None:
+    """Take in the same values whatever the size of the pieces, as long as two hold a line."""
+    path = land(slow, "x", [])
+    text = end.join([GOOD.replace(",price", ",cost"), *(",".join(line) for line in lines)])
+    path.write_bytes(text.encode())
+    whole = taken(path).values
+    with monkeypatch.context() as patch:
+        patch.setattr(personal, "CHUNK", chunk)
+        assert taken(path).values == whole
+
+
+@pytest.mark.parametrize("text", ["C1234567,", "C1234567", "C1234567,x\n"], ids=["fields", "one field", "lines"])
+def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Read files of 4 and 16 pieces that cannot be split, and compare the memory of both."""
+    monkeypatch.setattr(personal, "CHUNK", 1 << 16)
+    peaks = []
+    for size in (1 << 18, 1 << 20):
+        path = land(slow, "x", [])
+        path.write_text(text * (size // len(text)))
+        tracemalloc.start()
+        personal._add_broken(Taken(), Store(str(path.parent)), path.name, load_source("slow"), "sales", LIMITS)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0] + (1 << 20)
+
+
+def test_repairs_are_taken_in_by_column() -> None:
+    values = Taken()
+    texts = [f'{{"customer": "C{i}", "product": "P{i}"}}' for i in range(1000)]
+    personal._add_repairs(values, texts, {"customer": "id"})
+    assert len(values.arrays) == 1
+    assert values.values == {("customer", f"C{i}") for i in range(1000)}
+
+
+def test_interrupted_run_does_not_search_value_by_value(slow: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the statements on the database, which the search after Ctrl-C executes too."""
+    land(slow, GOOD.replace(",price", ",cost"), LINES)
+    calls: list[Any] = []
+    store = SoughtValues._store
+    monkeypatch.setattr(SoughtValues, "_store", lambda self, rows: (calls.append(rows.num_rows), store(self, rows))[1])
+    redactor_for(load_settings("slow"), RUN)
+    assert len(calls) < 10
