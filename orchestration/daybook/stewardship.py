@@ -20,6 +20,7 @@ from daybook.params import Settings, daybook_home
 from daybook.personal import redactor_for
 from daybook.pii.redaction import Redactor
 from daybook.quality import landing_rules
+from daybook.quality.rules import SPLITS, usable_date
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import literal, quote
 from daybook.stages import STAGES, Start, run_name
@@ -121,6 +122,7 @@ def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict
         if unknown:
             known = ", ".join(source.entities[each.entity].columns)
             raise UsageError(f"{each.entity} has no column {unknown[0]!r}; its columns are: {known}.")
+        _require_dated(source, each)
         if not repairs:
             _require_waivable(source, each)
     lake = Lake(settings.lake)
@@ -160,6 +162,16 @@ def _require_waivable(source: Source, row: QuarantinedRow) -> None:
         raise UsageError(
             f"{row.source_file} row {row.row_number} cannot be accepted as it is, for nothing can be made of it "
             f"({'; '.join(final)}); repair it with --fix COLUMN=VALUE."
+        )
+
+
+def _require_dated(source: Source, row: QuarantinedRow) -> None:
+    """Refuse a row of a snapshot that belongs to no date: it may be of another, and rows that follow it have not landed."""
+    entity = source.entities[row.entity]
+    if (entity.date or entity.follows) and {SPLITS, usable_date(str(entity.date))} & set(row.rules):
+        raise UsageError(
+            f"{row.source_file} row {row.row_number} belongs to no business date, so it cannot be released; "
+            f"correct the file and run {row.run_date} again."
         )
 
 

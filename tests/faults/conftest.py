@@ -16,7 +16,6 @@ from daybook.lake import Lake
 from daybook.notebook import stage as stages
 from daybook.notebook.stage import Stage
 from daybook.params import Settings, load_settings
-from daybook.stages import RESULT_MIME
 
 from ..conftest import Project
 from ..sessions import Session, new_session
@@ -63,18 +62,18 @@ class Shop:
         """Run the stages of a date up to the one that ends it. An exception of a stage is raised."""
         self._runs += 1
         done: dict[str, Stage] = {}
+        reasons: list[str] = []
+        result = Stage.result
 
-        def keep(stage: Any) -> None:
-            if stages.current is not None:
-                done[stages.current.name] = stages.current
+        def keep(stage: Stage, outcome: str, told: list[str], rows: dict[str, Optional[int]]) -> dict[str, Any]:
+            done[stage.name] = stage
+            reasons[:] = told
+            return result(stage, outcome, told, rows)
 
-        self.session.shell.events.register("post_run_cell", keep)
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Stage, "result", keep)
             outcome = self.session.run_day(day, self._runs, overrides or {}, env)
-        finally:
-            self.session.shell.events.unregister("post_run_cell", keep)
-        results = [each[RESULT_MIME] for each in self.session.outputs if RESULT_MIME in each]
-        return Ran(outcome, results[-1]["reasons"], done)
+        return Ran(outcome, reasons, done)
 
     def engine(self, env: str = "odd") -> DuckDBEngine:
         """Return an engine that reads the tables as they are now."""

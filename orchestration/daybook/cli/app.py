@@ -52,6 +52,10 @@ Set = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
 NoFollow = Annotated[bool, typer.Option("--no-follow", help="Of a deployment on AWS: start it, and do not wait for its end.")]
+AllowMissing = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Drop the rows of optional files that left landing, rather than keep them."),
+]
 WhileRunning = Annotated[bool, typer.Option("--while-running", help="Do it though a run has not ended.")]
 
 
@@ -71,11 +75,11 @@ def _main(
     state.debug = debug
 
 
-def settings_of(env: str, set_: Optional[list[str]]) -> "Settings":
-    """The deployment that a command was given, with its ``--set`` changes."""
+def settings_of(env: str, set_: Optional[list[str]], *, allow_missing: bool = False) -> "Settings":
+    """The deployment that a command was given, with its ``--set`` changes; ``--allow-missing`` is one of them."""
     from daybook.params import load_settings
 
-    overrides = {}
+    overrides = {"allow_missing": "true"} if allow_missing else {}
     for text in set_ or []:
         key, equals, value = text.partition("=")
         if not equals:

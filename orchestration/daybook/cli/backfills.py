@@ -19,6 +19,7 @@ from daybook.archive import Archive
 from daybook.backfills import NOT_STARTED, Plan, backfill_ids, counts_of, plan_backfill, read_backfill, results
 from daybook.cli.app import (
     EXIT_CODES,
+    AllowMissing,
     AsJson,
     Env,
     NoFollow,
@@ -53,6 +54,7 @@ def backfill(
     set_: Set = None,
     parallel: Parallel = CORES,
     force: Annotated[bool, typer.Option("--force", help="Run dates again that have a good run.")] = False,
+    allow_missing: AllowMissing = False,
     stages: Annotated[
         str,
         typer.Option(
@@ -72,7 +74,7 @@ def backfill(
     from daybook.homes import home_of
     from daybook.progress import BackfillProgress
 
-    settings = settings_of(env, set_)
+    settings = settings_of(env, set_, allow_missing=allow_missing)
     require_own_lake(settings)
     home = home_of(settings)
     home.require_ready()

@@ -20,6 +20,7 @@ import typer
 
 from daybook.cli.app import (
     EXIT_CODES,
+    AllowMissing,
     AsJson,
     Env,
     NoFollow,
@@ -46,6 +47,7 @@ def run(
     env: Env = "local",
     day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
     set_: Set = None,
+    allow_missing: AllowMissing = False,
     no_follow: NoFollow = False,
     as_json: AsJson = False,
     profile: Profile = False,
@@ -56,7 +58,7 @@ def run(
     """
     from daybook.homes import home_of, start_of
 
-    settings = settings_of(env, set_)
+    settings = settings_of(env, set_, allow_missing=allow_missing)
     run_date = _run_date(settings, day)
     # What is wrong for certain is told at once, rather than by a run that fails after its retries.
     require_own_lake(settings)

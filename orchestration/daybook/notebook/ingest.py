@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import pyarrow as pa
 
@@ -27,18 +27,22 @@ from daybook.sources.packing import limits_of
 
 _HELD = 48 << 20
 """Bytes of an entity's rows that stay in memory as they were read; more are kept in the engine, which has a disk."""
+_FIRST_DATE, _LAST_DATE = "1900-01-01", "2199-12-31"
+"""The business dates that a row of a snapshot can belong to. Any other date is a placeholder or a mistake."""
 
 
 @dataclass
 class Landing:
-    """What was read for a date: how many rows by entity, files by entity, rows that could not be split or dated, and how many
-    rows of erased people were blanked."""
+    """What was read for a date: how many rows by entity, files by entity, rows of a snapshot that belong to no date, and how
+    many rows of erased people were blanked."""
 
     rows: dict[str, int] = field(default_factory=dict)
     files: dict[str, list[LandedFile]] = field(default_factory=dict)
     undated: dict[str, int] = field(default_factory=dict)
     few: dict[str, pa.Table] = field(default_factory=dict)
     """The rows themselves, where they are few enough to hold."""
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Entities without a file whose rows in bronze stay as they are: how many, from which files, of which runs."""
     withheld: dict[str, int] = field(default_factory=dict)
     erasable: int = 0
 
@@ -82,11 +86,16 @@ def read_landing(stage: Stage) -> Landing:
     for name, entity in stage.source.entities.items():
         files: list[LandedFile] = []
         landing.files[name] = files
+        if not marks[name] and not stage.settings.allow_missing and _keep_bronze(stage, landing, name):
+            continue
         blocks = read_blocks(store, stage.source, name, stage.run_date, files, marks[name], limits_of(stage.settings))
         _keep_rows_of_the_date(stage, landing, name, entity, blocks)
         stage.inputs += [vars(each) for each in files]
-        if name == stage.source.primary and not landing.rows[name]:
-            _skip(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}")
+        undated = landing.undated.get(name, 0)
+        # Without one usable date in the whole snapshot its format has changed: that is no closed shop.
+        if name == stage.source.primary and not landing.rows[name] and (not undated or undated < sum(f.rows for f in files)):
+            also = f" ({undated:,} rows have no usable date)" if undated else ""
+            _skip(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}{also}")
             return landing
     for name, entity in stage.source.entities.items():
         refuse_changed(store, entity, stage.run_date, marks[name])
@@ -99,6 +108,8 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
     """Make the rows the only ones that bronze holds for the date, an atomic commit an entity, and end the stage."""
     run = stage.run_id or "development"
     for name in landing.rows:
+        if name in landing.kept:
+            continue
         if name in landing.few:
             few = landing.few[name]
             signed: Union[pa.Table, Batches] = few.append_column("_run_id", pa.repeat(run, few.num_rows))
@@ -107,37 +118,60 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
         stage.lake.replace_partition(f"bronze.{name}", signed, stage.run_date)
     read = sum(each.rows for files in landing.files.values() for each in files)
     stage.details["warnings"] = [
-        f"{name}: {count:,} rows of the snapshot cannot be split or have no date, so they land on no date"
+        f"{name}: {count:,} rows of the snapshot cannot be split or have no usable date; they go to quarantine"
         for name, count in landing.undated.items()
         if count
     ]
+    for name, kept in landing.kept.items():
+        stage.details["warnings"].append(
+            f"{name}: {', '.join(kept['files'])} is no longer in landing; its {kept['rows']:,} rows in bronze are kept "
+            "(--allow-missing replaces them by nothing)"
+        )
+    if landing.kept:
+        stage.details["kept"] = landing.kept
     if landing.erasable:
         stage.details["warnings"].append(
             f"{landing.erasable:,} rows of other dates belong to erased people by what landed now: run `daybook erase --again`"
         )
     if landing.withheld:
         stage.details["withheld_of_erased_people"] = landing.withheld
-    stage.succeed(rows_in=read, rows_out=sum(landing.rows.values()))
+    stage.succeed(rows_in=read, rows_out=sum(landing.rows.values()) + sum(landing.undated.values()))
+
+
+def _keep_bronze(stage: Stage, landing: Landing, name: str) -> bool:
+    """Use the rows that bronze holds of an entity without a file; return whether there are any."""
+    stored = stage.lake.dataset(f"bronze.{name}", stage.run_date)
+    if stored is None or not stored.count_rows():
+        return False
+    of_date = f"FROM bronze.{name} WHERE run_date = DATE '{stage.day}'"
+    landing.rows[name] = stage.engine.keep(f"landed.{name}", f"SELECT * EXCLUDE (run_date, _run_id) {of_date}")
+    landing.kept[name] = {
+        "rows": landing.rows[name],
+        "files": [file for (file,) in stage.engine.rows(f"SELECT DISTINCT _source_file {of_date} ORDER BY 1")],
+        "runs": [run for (run,) in stage.engine.rows(f"SELECT DISTINCT _run_id {of_date} ORDER BY 1")],
+    }
+    return True
 
 
 def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, blocks: Iterator[pa.Table]) -> None:
-    where, undated = "TRUE", ""
+    chosen = ""
     if entity.date:
-        moment = typed_sql(entity.date, entity.columns[entity.date], stage.source.null_values)
-        undated = f"({moment}) IS NULL"
-        where = f"CAST({moment} AS DATE) = DATE '{stage.day}'"
+        day = f"CAST({typed_sql(entity.date, entity.columns[entity.date], stage.source.null_values)} AS DATE)"
+        usable = f"{day} BETWEEN DATE '{_FIRST_DATE}' AND DATE '{_LAST_DATE}'"
+        problem = f"CASE WHEN _problem IS NULL AND ({usable}) IS NOT TRUE THEN {literal(entity.undated)} ELSE _problem END"
+        chosen = (
+            f"SELECT * REPLACE ({problem} AS _problem) FROM snapshot "
+            f"WHERE CASE WHEN {usable} THEN {day} = DATE '{stage.day}' ELSE TRUE END"
+        )
     elif entity.follows:
-        undated = "_problem IS NOT NULL"
         by = quote(entity.follows.by)
-        where = f"{by} IN (SELECT {by} FROM landed.{entity.follows.entity})"
-    if undated:
-        landing.undated[name] = 0
+        followed = f"SELECT {by} FROM landed.{entity.follows.entity} WHERE _problem IS NULL"
+        chosen = f"SELECT * FROM snapshot WHERE {by} IN ({followed}) OR _problem IS NOT NULL"
     few: Optional[list[pa.Table]] = []
     for block in blocks:
-        if undated:
+        if chosen:
             stage.engine.register("snapshot", block)
-            landing.undated[name] += stage.engine.one(f"SELECT count(*) FROM snapshot WHERE {undated}")[0]
-            block = stage.engine.arrow(f"SELECT * FROM snapshot WHERE {where}")
+            block = stage.engine.arrow(chosen)
         if few is not None:
             few.append(block)
             if sum(each.nbytes for each in few) <= _HELD:
@@ -148,6 +182,9 @@ def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: En
         landing.few[name] = pa.concat_tables(few, promote_options="default") if few else _without_rows(entity)
         stage.engine.register(f"landed.{name}", landing.few[name])
     (landing.rows[name],) = stage.engine.one(f"SELECT count(*) FROM landed.{name}")
+    if chosen:
+        (landing.undated[name],) = stage.engine.one(f"SELECT count(*) FROM landed.{name} WHERE _problem IS NOT NULL")
+        landing.rows[name] -= landing.undated[name]
 
 
 def _withhold_erased(stage: Stage, landing: Landing) -> None:

@@ -131,8 +131,13 @@ def judge(stage: Stage) -> Judgement:
         judgement.landed[name], judgement.accepted[name] = landed, accepted
         judgement.rejected[name], judgement.duplicates[name] = rejected, copies
         by_rows = {rule.name for rule in rules if rule.per_row}
+        undated = _undated_rows(stage, name, landed)
         share = refuse_share(
-            name, landed, rejected, most=stage.settings.max_rejected_share, tolerated=stage.settings.tolerated_rejected_rows
+            name,
+            landed - undated,
+            rejected - undated,
+            most=stage.settings.max_rejected_share,
+            tolerated=stage.settings.tolerated_rejected_rows,
         )
         whole = refuse_broken([each for each in results if each.rule not in by_rows or not each.computed])
         judgement.verdict.findings += share.findings + whole.findings
@@ -280,6 +285,19 @@ def _set_aside(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> 
     )
     schema = [("_source_file", pa.string()), ("_row_number", pa.int64()), ("_reasons", pa.string())]
     stage.engine.register(f"rejected.{entity}", found if found.num_rows else pa.schema(schema).empty_table())
+
+
+def _undated_rows(stage: Stage, entity: str, landed: int) -> int:
+    """Return how many rows of a snapshot belong to no date, whose share says nothing about this date.
+
+    If no row belongs to the date, the snapshot as a whole is at fault and all its rows count.
+    """
+    if not (stage.source.entities[entity].date or stage.source.entities[entity].follows):
+        return 0
+    undated, first = stage.engine.one(
+        f"SELECT count(*), count(*) FILTER (_copy = 1) FROM typed.{entity} WHERE _problem IS NOT NULL"
+    )
+    return 0 if undated == landed else int(first)
 
 
 def require_landed(stage: Stage) -> None:

@@ -23,6 +23,7 @@ LANDED_WHOLE = "_copy = 1 AND _problem IS NULL"
 """Rows of a landing entity that rules on columns look at: no further copy of a row, and one that splits into fields."""
 FIRST, LAST = "1900-01-01", "2100-01-01"
 """The default bounds of dates and timestamps: from the first up to, and without, the second."""
+SPLITS = "row splits into the header's columns"
 _OBJECT = "${object}"
 _COPIES = "_copy > 1"
 """Further copies of a row. They are dropped, not put aside."""
@@ -68,14 +69,26 @@ def table_rules(table: Table, known: Callable[[str], str] = str) -> list[Rule]:
 def landing_rules(source: Source, entity: str) -> list[Rule]:
     """The rules of a landing entity, over the relation that ``sources.mapping.typed_select`` gives."""
     table = source.contracts[entity]
-    splits = Rule("row splits into the header's columns", failing="_copy = 1 AND _problem IS NOT NULL", waivable=False)
-    rules = _of_columns(table)
-    rules += _relationships(table, quote)
+    rules = [Rule(SPLITS, failing="_copy = 1 AND _problem IS NOT NULL", waivable=False)]
+    snapshot = source.entities[entity]
+    if snapshot.date:
+        undated = literal(snapshot.undated)
+        rules = [
+            Rule(SPLITS, failing=f"_copy = 1 AND _problem <> {undated}", waivable=False),
+            Rule(usable_date(snapshot.date), failing=f"_copy = 1 AND _problem = {undated}", waivable=False),
+        ]
+    of_whole = _of_columns(table)
+    of_whole += _relationships(table, quote)
     if table.key and table.key_rule is None:
         # A landing may bring two versions of a row: the newest wins.
-        rules.append(_unique(table.key, "warning"))
-    rules += _table_level(table)
-    return _distinct(table, [splits, *(_within(rule) for rule in rules)])
+        of_whole.append(_unique(table.key, "warning"))
+    of_whole += _table_level(table)
+    return _distinct(table, [*rules, *(_within(rule) for rule in of_whole)])
+
+
+def usable_date(column: str) -> str:
+    """Return the name of the rule that rows of a snapshot belong to a business date."""
+    return f"{column} is a usable date"
 
 
 def _of_columns(table: Table) -> list[Rule]:

@@ -101,6 +101,11 @@ class Entity(_Model):
         return _PLACEHOLDER.sub(lambda found: _formatted(run_date, found[1]), self.files)
 
     @property
+    def undated(self) -> str:
+        """Return the problem of a snapshot's row that belongs to no business date."""
+        return f"{self.date} is no usable date"
+
+    @property
     def dated(self) -> bool:
         """Return whether each business date has files of its own."""
         return self.pattern(_SOME_DAY) != self.pattern(_SOME_DAY + timedelta(days=1))
