@@ -157,11 +157,11 @@ def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: En
     chosen = ""
     if entity.date:
         day = f"CAST({typed_sql(entity.date, entity.columns[entity.date], stage.source.null_values)} AS DATE)"
-        usable = f"{day} BETWEEN DATE '{_FIRST_DATE}' AND DATE '{_LAST_DATE}'"
+        usable = f"_day BETWEEN DATE '{_FIRST_DATE}' AND DATE '{_LAST_DATE}'"
         problem = f"CASE WHEN _problem IS NULL AND ({usable}) IS NOT TRUE THEN {literal(entity.undated)} ELSE _problem END"
         chosen = (
-            f"SELECT * REPLACE ({problem} AS _problem) FROM snapshot "
-            f"WHERE CASE WHEN {usable} THEN {day} = DATE '{stage.day}' ELSE TRUE END"
+            f"SELECT * EXCLUDE (_day) REPLACE ({problem} AS _problem) FROM (SELECT *, {day} AS _day FROM snapshot) AS dated "
+            f"WHERE CASE WHEN {usable} THEN _day = DATE '{stage.day}' ELSE TRUE END"
         )
     elif entity.follows:
         by = quote(entity.follows.by)
