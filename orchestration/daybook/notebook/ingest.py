@@ -19,6 +19,7 @@ from daybook.lake import Batches
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.pii import load_keys
+from daybook.quality.rules import FIRST, LAST
 from daybook.sources import Entity, LandedFile, open_landing
 from daybook.sources.blocks import TECHNICAL
 from daybook.sources.files import mark_files, read_blocks, refuse_changed
@@ -27,8 +28,6 @@ from daybook.sources.packing import limits_of
 
 _HELD = 48 << 20
 """Bytes of an entity's rows that stay in memory as they were read; more are kept in the engine, which has a disk."""
-_FIRST_DATE, _LAST_DATE = "1900-01-01", "2199-12-31"
-"""The business dates that a row of a snapshot can belong to. Any other date is a placeholder or a mistake."""
 
 
 @dataclass
@@ -157,7 +156,8 @@ def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: En
     chosen = ""
     if entity.date:
         day = f"CAST({typed_sql(entity.date, entity.columns[entity.date], stage.source.null_values)} AS DATE)"
-        usable = f"_day BETWEEN DATE '{_FIRST_DATE}' AND DATE '{_LAST_DATE}'"
+        # The default bounds of every date: another one is a placeholder or a mistake.
+        usable = f"_day >= DATE '{FIRST}' AND _day < DATE '{LAST}'"
         problem = f"CASE WHEN _problem IS NULL AND ({usable}) IS NOT TRUE THEN {literal(entity.undated)} ELSE _problem END"
         chosen = (
             f"SELECT * EXCLUDE (_day) REPLACE ({problem} AS _problem) FROM (SELECT *, {day} AS _day FROM snapshot) AS dated "
