@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +70,7 @@ def daily_row(day: date, figures: Figures) -> dict[str, Any]:
         "returns_amount": figures.returns_amount,
         "net_revenue": figures.gross_revenue - figures.returns_amount,
         "average_order_value": round(figures.gross_revenue / counted, 4),
+        "adjustments_amount": Decimal(0),
         "new_customers": counted,
         "returning_customers": 0,
     }

@@ -26,6 +26,7 @@ def publish(settings: Settings, revenues: dict[date, int], *, orders: int = 10) 
             "returns_amount": Decimal(0),
             "net_revenue": Decimal(revenue),
             "average_order_value": Decimal(revenue) / orders,
+            "adjustments_amount": Decimal(0),
             "new_customers": orders,
             "returning_customers": 0,
         }
