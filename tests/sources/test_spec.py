@@ -88,6 +88,22 @@ def test_an_entity_reads_its_own_encoding_before_the_sources(shop):
     assert (source.encodings("orders"), source.encodings("lines")) == (["utf-8", "windows-1252"], ["utf-16"])
 
 
+def test_entitys_time_zone_goes_before_the_sources(project, shop):
+    shop["timezone"] = "UTC"
+    shop["entities"]["lines"]["columns"]["sent"] = {"type": "timestamp"}
+    shop["entities"]["lines"]["timezone"] = "Asia/Tokyo"
+    write(project, shop)
+    entities = load_source("shop").entities
+    assert entities["orders"].columns["at"].timezone == "UTC" and entities["orders"].columns["id"].timezone is None
+    assert entities["lines"].columns["sent"].timezone == "Asia/Tokyo"
+
+
+@pytest.mark.parametrize("of", ["source", "entity"])
+def test_unknown_time_zone_is_refused(project, shop, of):
+    (shop if of == "source" else shop["entities"]["lines"])["timezone"] = "Europe/Atlantis"
+    assert "not an IANA time zone such as Europe/Berlin" in refusal(project, shop)
+
+
 def test_personal_columns_are_those_with_a_class(shop):
     assert Source.model_validate(shop).personal_columns() == {"orders": {"person"}, "lines": set()}
 
@@ -101,8 +117,8 @@ def test_an_unknown_source_is_told_with_those_there_are(project):
 def test_an_unknown_key_is_told_with_the_known_ones(project, shop):
     shop["colour"] = "red"
     assert refusal(project, shop) == (
-        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, null_values, calendar, "
-        "entities, people, mapping."
+        f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, timezone, null_values, "
+        "calendar, entities, people, mapping."
     )
 
 
