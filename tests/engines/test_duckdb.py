@@ -335,6 +335,12 @@ def test_the_engine_says_its_name_and_version(engine: DuckDBEngine) -> None:
     assert engine.version.startswith(f"{engine.name} ")
 
 
+def test_cursors_have_the_engines_time_zone() -> None:
+    engine = DuckDBEngine(Lake("memory:///lake"), "Asia/Tokyo")
+    found = engine.connection.cursor().execute("SELECT current_setting('TimeZone')").fetchall()
+    assert found == [("Asia/Tokyo",)]
+
+
 # Errors that are retried
 
 

@@ -28,6 +28,6 @@ def test_unknown_zone_puts_the_row_aside_with_its_class(project, tmp_path, monke
         assert odd.run(DAY) == "SUCCEEDED"
         aside = odd.rows("SELECT order_id, _source_file, _row_number, _reasons FROM quarantine.orders ORDER BY order_id")
         assert [row[0] for row in aside] == [str(n) for n, known in enumerate(suffixes.values()) if not known]
-        assert {row[3] for row in aside} == {"ordered_at is a timestamp; ordered_at has a known time zone"}
+        assert {row[3] for row in aside} == {"ordered_at has a known time zone"}
         assert {row[2] for row in aside} == {1, 2, 3, 4}
         assert odd.rows("SELECT DISTINCT CAST(ordered_at AS VARCHAR) FROM silver.orders") == [("2025-10-07 10:00:00+02",)]

@@ -67,6 +67,29 @@ INTEGER, DECIMAL = {"type": "integer"}, {"type": "decimal"}
         ({"type": "date"}, {}, "value is a date", ["2025-02-30", "soon"], ["2025-02-28", ""]),
         ({"type": "timestamp"}, {}, "value is a timestamp", ["2025-02-28 25:00", "noon"], ["2025-02-28 23:00:01", None]),
         ({"type": "date", "format": "%d.%m.%Y"}, {}, "value is a date", ["2025-02-28", "31.02.2025"], ["28.02.2025"]),
+        (
+            {"type": "timestamp"},
+            {},
+            *(
+                "value has a known time zone",
+                ["2025-02-28 10:00 Uhr", "2025-02-28 10:00:00 GMT+2"],
+                ["noon", "2025-02-28 1:00 PM"],
+            ),
+        ),
+        (INTEGER, {}, "value has at most 18 digits", ["9" * 20, "-" + "9" * 40], ["9" * 18, "x" * 30, "1" + "0" * 18]),
+        (
+            DECIMAL,
+            {},
+            *("value has at most 14 digits before the point", ["9" * 15, "9" * 15 + ".50"], ["9" * 14 + ".9999", "1.23456"]),
+        ),
+        ({"type": "timestamp"}, {}, "value is at least 1900-01-01", ["1899-12-31 23:59:59"], ["1900-01-01", None, "infinity"]),
+        ({"type": "timestamp"}, {}, "value is less than 2100-01-01", ["2100-01-01"], ["2099-12-31 23:59:59"]),
+        ({"type": "date"}, {}, "value is less than 2100-01-01", ["2100-01-01", "9999-12-31"], ["2099-12-31"]),
+        (
+            {"type": "date"},
+            {"logicalTypeOptions": {"minimum": "1800-01-01"}},
+            *("value is at least 1800-01-01", ["1799-12-31"], ["1850-01-01"]),
+        ),
         ({"type": "boolean"}, {}, "value is a boolean", ["maybe"], ["true", "false", ""]),
         (
             {},
@@ -207,3 +230,12 @@ def test_a_foreign_key_only_warns_unless_told_otherwise() -> None:
     gold = {rule.name: rule for rule in table_rules(load_table("gold.category_sales"))}
     assert silver["order_id is among orders"].severity == "warning"
     assert gold["order_date is among daily_sales"].severity == "error"
+
+
+def test_explicit_bound_replaces_the_default_on_its_side():
+    source = source_of({"type": "date"}, {"logicalTypeOptions": {"minimum": "1800-01-01"}})
+    bounds = [rule for rule in landing_rules(source, "rows") if " than " in rule.name or "at least" in rule.name]
+    assert [(rule.name, rule.default) for rule in bounds] == [
+        ("value is at least 1800-01-01", False),
+        ("value is less than 2100-01-01", True),
+    ]

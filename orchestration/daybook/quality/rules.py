@@ -46,6 +46,8 @@ class Rule:
     unit: str = "rows"
     waivable: bool = True
     """Whether a person may let the data through although it breaks the rule. A key that stands twice has no right answer."""
+    default: bool = False
+    """Whether it comes with a column's type, and not from the contract."""
     history: Optional[tuple[str, RobustZScore]] = None
     """(column, settings) of a rule on the figure's past, which is not counted in SQL."""
 
@@ -115,10 +117,8 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
     if required:
         yield Rule(f"{name} is present", failing=f"{column} IS NULL" + (f" AND {text} IS NULL" if text else ""), waivable=False)
     if landed and item.logicalType != "string":
-        kind = _NAMES.get(item.logicalType, item.logicalType)
-        yield Rule(f"{name} is {_article(kind)}", failing=f"{text} IS NOT NULL", waivable=False)
-        yield from _value_classes(item, text)
-    options = _bounded(item)
+        yield from _of_type(item, text)
+    given, options = item.logicalTypeOptions.model_dump().values(), _bounded(item)
     bounds = (
         (options.minimum, "<", "at least"),
         (options.maximum, ">", "at most"),
@@ -127,7 +127,8 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
     )
     for bound, operator, said in bounds:
         if bound is not None:
-            yield Rule(f"{name} is {said} {_shown(bound)}", failing=f"{column} {operator} {_bound(item, bound)}")
+            failing = f"{column} {operator} {_bound(item, bound)}"
+            yield Rule(f"{name} is {said} {_shown(bound)}", failing=failing, default=bound not in given)
     if options.minLength is not None:
         yield Rule(f"{name} has at least {options.minLength} characters", failing=f"length({column}) < {options.minLength}")
     if options.maxLength is not None:
@@ -140,23 +141,28 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
         yield _column_rule(table, item, rule, column)
 
 
-def _value_classes(item: Property, text: str) -> Iterator[Rule]:
-    """Yield rules that say why the text of a landing column does not fit its type, and warnings of ambiguous local times."""
-    if item.logicalType == "timestamp":
-        if item.custom("strptime") is None:
-            yield Rule(
-                f"{item.name} has a known time zone", failing=f"regexp_matches({text}, {literal(OTHER_ZONE)})", waivable=False
-            )
-        clock = clock_column(item.name)
-        yield Rule(f"{item.name} is not in the hour that the clock repeats", "warning", failing=f"{clock} = 'repeated'")
-        yield Rule(f"{item.name} is not in the hour that the clock skips", "warning", failing=f"{clock} = 'skipped'")
+def _of_type(item: Property, text: str) -> Iterator[Rule]:
+    """Yield the rules that the text of a landing column fits its type, by the class of text that does not, and warnings of
+    ambiguous local times."""
+    kind = _NAMES.get(item.logicalType, item.logicalType)
+    misfit, known = "", ""
+    if item.logicalType == "timestamp" and item.custom("strptime") is None:
+        misfit, known = OTHER_ZONE, f"{item.name} has a known time zone"
     elif item.logicalType in ("integer", "number"):
         # BIGINT and DECIMAL(18,4).
         digits = 18 if item.logicalType == "integer" else 14
         point, thousands = (",", r"\.?") if item.custom("decimalComma") else (r"\.", "")
-        long = rf"^[+-]?0*[1-9]({thousands}[0-9]){{{digits},}}({point}[0-9]*)?$"
-        name = f"{item.name} has at most {digits} digits" + (" before the point" if digits == 14 else "")
-        yield Rule(name, failing=f"regexp_matches({text}, {literal(long)})", waivable=False)
+        misfit = rf"^[+-]?0*[1-9]({thousands}[0-9]){{{digits},}}({point}[0-9]*)?$"
+        known = f"{item.name} has at most {digits} digits" + (" before the point" if digits == 14 else "")
+    failing = f"{text} IS NOT NULL"
+    if misfit:
+        failing += f" AND NOT regexp_matches({text}, {literal(misfit)})"
+        yield Rule(known, failing=f"regexp_matches({text}, {literal(misfit)})", waivable=False, default=True)
+    yield Rule(f"{item.name} is {_article(kind)}", failing=failing, waivable=False)
+    if item.logicalType == "timestamp":
+        clock, name = clock_column(item.name), f"{item.name} is not in the hour that the clock"
+        yield Rule(f"{name} repeats", "warning", failing=f"{clock} = 'repeated'", default=True)
+        yield Rule(f"{name} skips", "warning", failing=f"{clock} = 'skipped'", default=True)
 
 
 def _bounded(item: Property) -> TypeOptions:
