@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from typing import Optional
 
 from daybook.contracts import load_tables
 from daybook.engines import DuckDBEngine
@@ -18,6 +19,7 @@ from daybook.notebook.publishing import open_candidates, publish_candidates
 from daybook.notebook.stage import Stage
 from daybook.notebook.validate import record_rules, rule_listing
 from daybook.quality import (
+    SAMPLES,
     RuleResult,
     Verdict,
     check_contract,
@@ -112,6 +114,34 @@ def publish(stage: Stage, found: Audit) -> None:
         return
     publish_candidates(stage, found.dates)
     stage.succeed(rows_in=checked, rows_out=checked)
+
+
+def landed_orders(stage: Stage) -> tuple[Optional[str], Optional[str]]:
+    """Make the counted orders that landed with this date queryable as ``landed_orders``; return the first and the last id.
+
+    There are none where the source maps no payments: then nothing can be compared with order totals.
+    """
+    touched = f"SELECT order_date FROM {TOUCHED}"
+    payments = "TRUE" if stage.source.mapping.get("payments") else "FALSE"
+    stage.engine.keep(
+        "landed_orders",
+        f"SELECT o.order_id FROM silver.orders AS o WHERE {payments} AND o.landed_on = DATE '{stage.day}' AND {COUNTED} "
+        f"AND o.order_date IN ({touched}) AND {stage.engine.span('order_date', touched)}",
+    )
+    first, last = stage.engine.one("SELECT min(order_id), max(order_id) FROM landed_orders")
+    return first, last
+
+
+def payment_warnings(stage: Stage) -> list[str]:
+    """Return a warning with count and sample orders where ``payment_differences`` has rows."""
+    count, samples = stage.engine.one(f"SELECT count(*), min(order_id, {SAMPLES}) FROM payment_differences")
+    if not count:
+        return []
+    differ = "order differs" if count == 1 else "orders differ"
+    return [
+        f"silver.payments: {count:,} {differ} by more than a cent from the sum of lines and freight ({', '.join(samples)}); "
+        "compare them with the source"
+    ]
 
 
 def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
