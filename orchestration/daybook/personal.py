@@ -42,6 +42,8 @@ _UNSPLIT = "_raw"
 """The column with the text of rows that could not be split: any of its fields may be personal."""
 _OUTCOMES = {"SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING", "Daybook", "DuckDB", "Python"}
 _ORDINARY_WORDS = Path(__file__).parent / "pii" / "ordinary_words.txt"
+_MANY_UNSPLIT = 50_000
+"""Rows that could not be split which are held until the plain values of their day are known. Of more, every field counts."""
 _A_FEW_AT_A_TIME: dict[str, int] = {"batch_size": 1 << 16, "batch_readahead": 2, "fragment_readahead": 1}
 _TIME_OR_NUMBER = re.compile(r"[\d\s.,:/+TZ-]*")
 
@@ -222,6 +224,8 @@ def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, ru
             values.add_array(rank, batch.column(name))
         for name, texts in few.items():
             texts.update(text for text in batch.column(name).unique().to_pylist() if text)
+        if personal:
+            _release(values, few.get(_UNSPLIT, set()), _delimiter_of(source, table.split(".")[1]))
     if personal and few.get(_UNSPLIT):
         values.add(_UNSPLIT, "unsplit", _stored_unsplit(stored, few[_UNSPLIT], table, source))
     _add_repairs(values, few.get("repairs", ()), personal)
@@ -244,14 +248,15 @@ def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run
             return False
         if _UNSPLIT in names:
             raw.update(text for text in batch.column(_UNSPLIT).unique().to_pylist() if text)
+        if len(raw) > _MANY_UNSPLIT:
+            return False  # The redactor is made once more, which costs less than it would take to compare.
     unsplit = _stored_unsplit(stored, raw, table, source) if personal and raw else []
     return values.holds(_UNSPLIT, "unsplit", pa.array(unsplit, pa.string()))
 
 
 def _stored_unsplit(stored: ds.Dataset, raw: set[str], table: str, source: Source) -> list[str]:
-    entity = table.split(".")[1]
-    delimiter = source.entities[entity].delimiter if entity in source.entities else None
-    return _unsplit(raw, delimiter or source.delimiter, partial(_plain_among, stored, personal=_personal_in(source, table)))
+    delimiter = _delimiter_of(source, table.split(".")[1])
+    return _unsplit(raw, delimiter, partial(_plain_among, stored, personal=_personal_in(source, table)))
 
 
 def _unsplit(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]) -> list[str]:
@@ -292,9 +297,9 @@ def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity
         return  # There is no landing folder, so there was nothing to meet.
     limits = limits_of(settings)
     try:
-        raw = _add_blocks(values, read_blocks(store, source, entity, run_date, [], limits=limits), personal)
+        delimiter = _delimiter_of(source, entity)
+        raw = _add_blocks(values, read_blocks(store, source, entity, run_date, [], limits=limits), personal, delimiter)
         if raw:
-            delimiter = source.entities[entity].delimiter or source.delimiter
             blocks = read_blocks(store, source, entity, run_date, [], limits=limits)
             values.add(_UNSPLIT, "unsplit", _unsplit(raw, delimiter, lambda fields: _plain_in_blocks(blocks, fields, personal)))
     except LandingError:
@@ -302,7 +307,20 @@ def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity
             _add_broken(values, store, key, source, entity, limits)
 
 
-def _add_blocks(values: SoughtValues, blocks: Iterable[pa.Table], personal: dict[str, str]) -> set[str]:
+def _delimiter_of(source: Source, entity: str) -> str:
+    """Return the delimiter of an entity's files; of a table that is not an entity's, the source's."""
+    delimiter = source.entities[entity].delimiter if entity in source.entities else None
+    return delimiter or source.delimiter
+
+
+def _release(values: SoughtValues, raw: set[str], delimiter: str) -> None:
+    """Take in the fields of rows that could not be split, and empty the set, if the rows are many."""
+    if len(raw) > _MANY_UNSPLIT:
+        values.add(_UNSPLIT, "unsplit", _fields(raw, delimiter))
+        raw.clear()
+
+
+def _add_blocks(values: SoughtValues, blocks: Iterable[pa.Table], personal: dict[str, str], delimiter: str) -> set[str]:
     """Take in rows as they are read; returns the text of those that could not be split."""
     ranks = {name: values.begin(name, kind) for name, kind in personal.items()}
     raw: set[str] = set()
@@ -311,6 +329,7 @@ def _add_blocks(values: SoughtValues, blocks: Iterable[pa.Table], personal: dict
             for array in block[name].chunks:
                 values.add_array(rank, array)
         raw.update(text for text in block[_UNSPLIT].unique().to_pylist() if text)
+        _release(values, raw, delimiter)
     return raw
 
 
@@ -360,7 +379,7 @@ class _Lines:
 
     def __init__(self, values: SoughtValues, source: Source, entity: str) -> None:
         self._values, self._source, self._entity = values, source, entity
-        self._delimiter = source.entities[entity].delimiter or source.delimiter
+        self._delimiter = _delimiter_of(source, entity)
         self._begun = False
         self._columns: Optional[int] = None
         """How many columns the header has; None without one."""

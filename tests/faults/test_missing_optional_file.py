@@ -85,3 +85,17 @@ def test_flag_is_an_override_that_travels(shop: Shop) -> None:
     settings = settings_of("odd", ["title=Odd"], allow_missing=True)
     assert (settings.allow_missing, settings.overrides) == (True, {"allow_missing": "true", "title": "Odd"})
     assert "allow_missing" not in settings_of("odd", None).overrides
+
+
+def test_one_of_several_files_that_left_is_named(shop: Shop) -> None:
+    """Warn if a re-run replaces the rows of a file that is no longer there by those of another file."""
+    shop.land(f"o/{DAY}/orders.csv", ORDERS + f"A1,C1,{DAY} 10:00:00,paid,,{DAY} 10:00:00\n")
+    shop.land(LINES, "order_id,line,sku,qty,price\nA1,1,S1,1,10.00\n")
+    more = shop.land(f"o/{DAY}/lines_2.csv", "order_id,line,sku,qty,price\nA1,2,S1,1,2.00\n")
+    assert not any("no longer in landing" in each for each in shop.run(DAY).warnings)
+    more.unlink()
+    ran = shop.run(DAY)
+    assert ran.warnings[0] == (
+        f"lines: o/{DAY}/lines_2.csv is no longer in landing; its rows are replaced by those of the files there are"
+    )
+    assert not any("no longer in landing" in each for each in shop.run(DAY).warnings)

@@ -42,6 +42,8 @@ class Landing:
     """The rows themselves, where they are few enough to hold."""
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Entities without a file whose rows in bronze stay as they are: how many, from which files, of which runs."""
+    gone: dict[str, list[str]] = field(default_factory=dict)
+    """Files of the date that are no longer in landing although others of the entity are; their rows are replaced."""
     withheld: dict[str, int] = field(default_factory=dict)
     erasable: int = 0
 
@@ -87,6 +89,8 @@ def read_landing(stage: Stage) -> Landing:
         landing.files[name] = files
         if not marks[name] and not stage.settings.allow_missing and _keep_bronze(stage, landing, name):
             continue
+        if entity.dated and marks[name]:
+            landing.gone[name] = [file for file in _stored_files(stage, name) if file not in marks[name]]
         blocks = read_blocks(store, stage.source, name, stage.run_date, files, marks[name], limits_of(stage.settings))
         _keep_rows_of_the_date(stage, landing, name, entity, blocks)
         stage.inputs += [vars(each) for each in files]
@@ -126,6 +130,11 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
             f"{name}: {', '.join(kept['files'])} is no longer in landing; its {kept['rows']:,} rows in bronze are kept "
             "(--allow-missing replaces them by nothing)"
         )
+    for name, files in landing.gone.items():
+        if files:
+            stage.details["warnings"].append(
+                f"{name}: {', '.join(files)} is no longer in landing; its rows are replaced by those of the files there are"
+            )
     if landing.kept:
         stage.details["kept"] = landing.kept
     if landing.erasable:
@@ -139,17 +148,24 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
 
 def _keep_bronze(stage: Stage, landing: Landing, name: str) -> bool:
     """Use the rows that bronze holds of an entity without a file; return whether there are any."""
-    stored = stage.lake.dataset(f"bronze.{name}", stage.run_date)
-    if stored is None or not stored.count_rows():
+    if not _stored_files(stage, name):
         return False
     of_date = f"FROM bronze.{name} WHERE run_date = DATE '{stage.day}'"
     landing.rows[name] = stage.engine.keep(f"landed.{name}", f"SELECT * EXCLUDE (run_date, _run_id) {of_date}")
     landing.kept[name] = {
         "rows": landing.rows[name],
-        "files": [file for (file,) in stage.engine.rows(f"SELECT DISTINCT _source_file {of_date} ORDER BY 1")],
+        "files": _stored_files(stage, name),
         "runs": [run for (run,) in stage.engine.rows(f"SELECT DISTINCT _run_id {of_date} ORDER BY 1")],
     }
     return True
+
+
+def _stored_files(stage: Stage, name: str) -> list[str]:
+    """Return the landing files whose rows bronze holds for the date."""
+    if not stage.lake.files(f"bronze.{name}", stage.run_date):
+        return []
+    rows = stage.engine.rows(f"SELECT DISTINCT _source_file FROM bronze.{name} WHERE run_date = DATE '{stage.day}' ORDER BY 1")
+    return [file for (file,) in rows]
 
 
 def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, blocks: Iterator[pa.Table]) -> None:
