@@ -121,7 +121,7 @@ def landed(source: Source, name: str, rows: list[Row]) -> pa.Table:
             **table,
             "_source_file": pa.array([f"{name}.csv"] * len(rows), pa.string()),
             "_row_number": pa.array(range(1, len(rows) + 1), pa.int64()),
-            "_problem": pa.array([each and "1 field too few" for each in cut], pa.string()),
+            "_problem": pa.array([row.get("_problem", row.get(CUT_MARK) and "1 field too few") for row in rows], pa.string()),
             "_raw": pa.array(cut, pa.string()),
         }
     )

@@ -5,7 +5,7 @@ Each line reads: trouble, the rule meant for it, what becomes of it; after that,
 
 from __future__ import annotations
 
-from .spoiling import CUT, NO_ROWS, QUARANTINED, REJECTED, TWICE, WARNED, Entry, again, every, first, lacking
+from .spoiling import CUT, NO_ROWS, QUARANTINED, REJECTED, TWICE, UNDATED, WARNED, Entry, again, every, first, lacking
 
 DEMO: dict[str, list[Entry]] = {
     "orders": [
@@ -142,6 +142,7 @@ DEMO: dict[str, list[Entry]] = {
 OLIST: dict[str, list[Entry]] = {
     "orders": [
         (CUT, "row splits into the header's columns", QUARANTINED),
+        (UNDATED, "order_purchase_timestamp is a usable date", QUARANTINED),
         ({"order_id": ""}, "order_id is present", QUARANTINED),
         ({"order_id": "?"}, "order_id fits its pattern", QUARANTINED),
         ({"customer_id": ""}, "customer_id is present", QUARANTINED),

@@ -84,5 +84,10 @@ def TWICE(tables: Tables, name: str) -> None:
     tables[name] *= 2
 
 
+def UNDATED(tables: Tables, name: str) -> None:
+    """Mark the first row of a snapshot of Olist as ingest does where its date is not usable."""
+    tables[name][0] = {**tables[name][0], "_problem": "order_purchase_timestamp is no usable date"}
+
+
 def CUT(tables: Tables, name: str) -> None:
     tables[name][0] = {**dict.fromkeys(tables[name][0], ""), CUT_MARK: "cut"}
