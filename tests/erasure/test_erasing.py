@@ -86,6 +86,14 @@ def test_the_record_holds_the_pseudonym_and_nothing_else_of_the_person(shop: Sho
     assert not [value for value in (*PERSONAL, *ANNS.values()) if value in json.dumps(record, ensure_ascii=False)]
 
 
+def test_damaged_landing_file_does_not_end_an_erasure(shop: Shop) -> None:
+    """Prove and record the erasure, and list the landing file that could not be searched."""
+    damaged = Path(shop.settings.landing) / "late.csv.gz"
+    damaged.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xffcut")
+    done = shop.erase()
+    assert (done.proof.holds, bool(done.record), done.unread) == (True, True, [str(damaged)])
+
+
 def test_files_of_the_source_that_still_hold_the_person_are_named_and_left(shop: Shop) -> None:
     landing = Path(shop.settings.landing)
     before = (landing / "customers.csv").read_bytes()
