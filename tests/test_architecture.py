@@ -13,6 +13,7 @@ import daybook
 PACKAGE = Path(daybook.__file__).parent
 ORDER = [
     "errors",
+    "columns",
     "stages",
     "schedule",
     "figures",

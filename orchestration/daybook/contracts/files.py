@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from daybook.columns import find_column
 from daybook.contracts.model import Contract, Table
 from daybook.errors import ContractError
 from daybook.params import Contents, contents, explain, project_root, read_yaml
@@ -135,14 +136,14 @@ def _require_known(where: str, table: Table, column: str, to: str, path: Path, c
         columns = [str(each.get("name")) for each in schema[0].get("properties", [])]
     else:
         columns = found.columns if found else []
-    if target not in columns:
+    if find_column(columns, target) is None:
         raise ContractError(f"{where}: column {column!r} of {table.name!r} refers to {to!r}, which is not there; correct it.")
 
 
 def _require_element(where: str, contract: Contract, element: str) -> None:
     name, _, column = element.partition(".")
     table = next((each for each in contract.schema_ if each.name == name), None)
-    if table is None or (column and column not in table.columns):
+    if table is None or (column and find_column(table.columns, column) is None):
         raise ContractError(f"{where}: slaProperties name the element {element!r}, which is not there; correct it.")
 
 

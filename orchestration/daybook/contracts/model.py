@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Optional, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from daybook.columns import column_name, find_column, repeated_column, with_column_names
 
 if TYPE_CHECKING:
     import pyarrow as pa  # Commands that read contracts only to tell of them need not wait for it.
 
 Severity = Literal["error", "warning"]
 Number = Union[int, float]
+Name = Annotated[str, BeforeValidator(lambda name: column_name(name) if isinstance(name, str) else name)]
+"""A column's name, or ``table.column``, as it is stored."""
 
 PHYSICAL_TYPES = ("VARCHAR", "DATE", "TIMESTAMPTZ", "BOOLEAN", "INTEGER", "BIGINT", "DOUBLE")
 """The types of columns, besides DECIMAL(p,s)."""
@@ -71,7 +75,7 @@ class Arguments(_Model):
     validValues: Optional[list[str]] = Field(default=None, min_length=1)
     pattern: Optional[str] = None
     missingValues: Optional[list[Optional[str]]] = None
-    properties: Optional[list[str]] = Field(default=None, min_length=1)
+    properties: Optional[list[Name]] = Field(default=None, min_length=1)
 
 
 class RobustZScore(_Model):
@@ -98,7 +102,7 @@ class Quality(_Model):
     unit: Literal["rows", "percent"] = "rows"
     metric: Optional[Literal["nullValues", "missingValues", "invalidValues", "duplicateValues", "rowCount"]] = None
     arguments: Arguments = Arguments()
-    query: Optional[str] = None
+    query: Optional[Annotated[str, AfterValidator(with_column_names)]] = None
     engine: Optional[Literal["daybook"]] = None
     implementation: Optional[RobustZScore] = None
     mustBe: Optional[Number] = None
@@ -139,7 +143,7 @@ class Relationship(_Model):
     """A foreign key: every value is among those of ``table.column``, a table of the same layer (or landing)."""
 
     type: Literal["foreignKey"] = "foreignKey"
-    to: str = Field(pattern=r"^\w+\.\w+$")
+    to: Name = Field(pattern=r"^\w+\.\w+$")
     customProperties: list[CustomProperty] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -162,7 +166,7 @@ class Sla(_Model):
     property: Literal["latency", "freshness", "retention", "frequency"]
     value: Number
     unit: Literal["h", "d"]
-    element: str = ""
+    element: Name = ""
     description: str = ""
 
     @model_validator(mode="after")
@@ -177,7 +181,7 @@ class Sla(_Model):
 class Property(_Model):
     """One column: its logical type (the standard's), its physical type (SQL), and what it must satisfy."""
 
-    name: str
+    name: Name = Field(min_length=1)
     logicalType: Literal["string", "date", "timestamp", "number", "integer", "boolean"]
     physicalType: str
     description: str = ""
@@ -249,13 +253,16 @@ class Table(_Model):
     @model_validator(mode="after")
     def _consistent(self) -> Table:
         names = [item.name for item in self.properties]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"column {name!r} stands twice; remove one")
+        twice = repeated_column(names)
+        if twice is not None:
+            raise ValueError(f"column {twice!r} stands twice; remove one")
         for rule in self.quality:
-            unknown = [name for name in rule.arguments.properties or [] if name not in names]
+            asked = rule.arguments.properties or []
+            unknown = [name for name in asked if find_column(names, name) is None]
             if unknown:
                 raise ValueError(f"a rule names the column {unknown[0]!r}, which the table has not")
+            # SQL does not match letters beyond ASCII in another case, so rules get the names as the columns have them.
+            asked[:] = [find_column(names, name) or name for name in asked]
             if rule.metric in ("nullValues", "missingValues", "invalidValues"):
                 raise ValueError(f"{rule.metric} is a rule on a column; move it to the column's quality")
             if rule.type == "custom":

@@ -21,6 +21,7 @@ from typing import BinaryIO, Optional
 import pyarrow as pa
 import pyarrow.csv
 
+from daybook.columns import column_key, columns_among, find_column, repeated_column
 from daybook.errors import FormatError, LandingError, LimitError
 from daybook.sources.formats import HEAD, SUPPORTED, binary_format, text_format
 from daybook.sources.packing import LIMITS, Limits, is_gzip, unpack
@@ -57,7 +58,7 @@ def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str, l
             text, cuts, at, encoding = _decoded(file, recoded, shown, encodings, delimiter)
             file.seek(0)
             header = _header(io.TextIOWrapper(io.BufferedReader(_Kept(file)), encoding, newline=""), delimiter, shown)
-            absent = [column for column in entity.columns if column not in header]
+            absent = [column for column in entity.columns if find_column(header, column) is None]
             if absent:
                 raise FormatError(
                     f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing ({_said_of(header, entity)}); "
@@ -425,7 +426,7 @@ def _with_technical(table: pa.Table, key: str, numbers: pa.Array, problems: pa.A
 
 def _said_of(header: list[str], entity: Entity) -> str:
     """What an error may say of a header: its names, unless it is hardly one. A first row of data can hold personal data."""
-    if any(column in entity.columns for column in header):
+    if columns_among(header, entity.columns):
         return f"the header has: {', '.join(header)}"
     return f"the first line has {len(header)} fields, none of them a declared column"
 
@@ -441,12 +442,10 @@ def _header(text: io.TextIOWrapper, delimiter: str, shown: str) -> list[str]:
             f"{shown}, line 1: the header has more than {_MOST_COLUMNS:,} columns or {_LONGEST_HEADER:,} characters; "
             "deliver the file with a shorter header."
         )
-    # SQL does not tell A from a.
-    folded = [column.lower() for column in header]
-    twice = [column for column in header if folded.count(column.lower()) > 1]
-    if twice:
-        raise FormatError(f"{shown}, line 1: column {twice[0]!r} stands twice in the header; deliver the file again.")
-    reserved = [column for column in header if column.startswith("_") or column == "run_date"]
+    twice = repeated_column(header)
+    if twice is not None:
+        raise FormatError(f"{shown}, line 1: column {twice!r} stands twice in the header; deliver the file again.")
+    reserved = [column for column in header if column_key(column).startswith("_") or column_key(column) == "run_date"]
     if reserved:
         raise FormatError(f"{shown}, line 1: column {reserved[0]!r} has a name that is Daybook's own; rename it at the source.")
     return header

@@ -17,6 +17,7 @@ from typing import Optional, Protocol
 
 import pyarrow as pa
 
+from daybook.columns import column_key, column_name
 from daybook.errors import LandingError, MissingFileError, StorageError
 from daybook.sources.blocks import split_csv
 from daybook.sources.packing import LIMITS, Limits
@@ -103,13 +104,16 @@ def read_blocks(
     limits: Limits = LIMITS,
 ) -> Iterator[pa.Table]:
     """The rows of an entity's files for a date, some ten thousands at a time, as text plus ``TECHNICAL`` columns; a file
-    without rows gives a table without rows. Each file is added to ``landed`` once it has been read.
+    without rows gives a table without rows. Columns have the names that the contract declares, whatever case, Unicode form
+    and blanks a header has. Each file is added to ``landed`` once it has been read.
 
     The files are those that ``marks`` were taken of (else: taken now), and must be unchanged until the last has been read.
     Raises ``LandingError`` naming file, line and reason when a file cannot be read, or changes meanwhile.
     """
     entity = source.entities[name]
     marks = mark_files(store, entity, run_date) if marks is None else marks
+    # How each column is written: as declared, else as the first file has it.
+    written = {column_key(column): column for column in entity.columns}
     for key, mark in marks.items():
         try:
             file, read = store.read_marked(key)
@@ -127,7 +131,9 @@ def read_blocks(
                 size += len(chunk)
             for table in split_csv(file, store.href(key), key, source, name, limits):
                 rows += table.num_rows
-                yield table
+                yield table.rename_columns(
+                    [written.setdefault(column_key(each), column_name(each)) for each in table.column_names]
+                )
             landed.append(LandedFile(key, size, digest.hexdigest(), rows))
     refuse_changed(store, entity, run_date, marks)
 

@@ -14,6 +14,7 @@ from typing import Optional
 import sqlglot
 from sqlglot import exp
 
+from daybook.columns import column_key
 from daybook.contracts import load_table
 from daybook.sources.instants import clock_change_sql, has_offset
 from daybook.sources.spec import COMPUTED, POSITIONS, Column, Select, Source
@@ -188,7 +189,7 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     that carry no version have that of the business date. A table that the source lacks gives no rows.
     """
     contract = load_table(f"silver.{table}")
-    columns = [name for name in contract.columns if name not in COMPUTED]
+    columns = [name for name in contract.columns if column_key(name) not in COMPUTED]
     selects = source.mapping.get(table, [])
     if not selects:
         typed = [(name, contract.type_of(name)) for name in columns]
@@ -200,15 +201,15 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     for select in selects:
         lines, outer = [], []
         for name in columns:
-            expression = select.columns.get(name, "FALSE" if name == "is_return" else "NULL")
-            if name == number:
+            expression = select.expression(name) or ("FALSE" if column_key(name) == "is_return" else "NULL")
+            if column_key(name) == number:
                 # The position is added below; each entity has a range of numbers of its own.
                 expression = str(_RANGE * list(source.flat).index(select.from_))
             lines.append(f"{expression} AS {quote(name)}")
             value = converted(quote(name), contract.type_of(name))
             if name in contract.pseudonyms:
                 value = f"pseudonym({value})"
-            elif name == "version_at":
+            elif column_key(name) == "version_at":
                 value = _version_sql(value, run_date)
             outer.append(f"{value} AS {quote(name)}")
         outer.append(f"{unfit({name: contract.type_of(name) for name in columns})} AS _unfit, _source_file, _row_number")
@@ -249,7 +250,7 @@ def collisions_stop(source: Source, table: str) -> bool:
 
 def _columns_read(select: Select, names: list[str]) -> set[str]:
     """The columns that a SELECT's expressions of these names read."""
-    expressions = [sqlglot.parse_one(select.columns[name], read="duckdb") for name in names if name in select.columns]
+    expressions = [sqlglot.parse_one(given, read="duckdb") for given in map(select.expression, names) if given]
     return {each.name for expression in expressions for each in expression.find_all(exp.Column)}
 
 
@@ -293,7 +294,7 @@ def newest_files_sql(source: Source, entity: str, files: Iterable[str], run_date
     names. ``_file`` is its place in ``files_in_order``.
     """
     select = source.flat[entity]
-    version = select.columns.get("version_at", "NULL")
+    version = select.expression("version_at") or "NULL"
     if sqlglot.parse_one(version, read="duckdb").find(exp.AggFunc) is None:
         version = f"max({version})"
     order, place = _order_and_place(select, files)
@@ -317,7 +318,7 @@ def superseded_sql(source: Source, entity: str, files: Iterable[str], newest: st
 def _order_and_place(select: Select, files: Iterable[str]) -> tuple[str, str]:
     """SQL for the order of a row, and for the place of its file."""
     listed = ", ".join(map(literal, files_in_order(files)))
-    return f"CAST({select.columns['order_id']} AS VARCHAR)", f"list_position([{listed}], {select.from_}._source_file)"
+    return f"CAST({select.expression('order_id')} AS VARCHAR)", f"list_position([{listed}], {select.from_}._source_file)"
 
 
 def files_in_order(files: Iterable[str]) -> list[str]:

@@ -13,16 +13,18 @@ import re
 from datetime import date as Day
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from daybook.columns import column_key, columns_among, find_column, repeated_column, with_column_names
 from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
 from daybook.errors import SourceError
 from daybook.params import Contents, TimeZone, contents, explain, project_root, read_yaml
 from daybook.sources.calendar import Calendar
 
 Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
+Sql = Annotated[str, AfterValidator(with_column_names)]
 ColumnType = Literal["text", "integer", "decimal", "date", "timestamp", "boolean"]
 
 
@@ -110,15 +112,41 @@ class Entity(_Model):
         """Return whether each business date has files of its own."""
         return self.pattern(_SOME_DAY) != self.pattern(_SOME_DAY + timedelta(days=1))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_declared(cls, values: Any) -> Any:
+        """Write the columns that ``date`` and ``follows`` name as the contract does."""
+        if not isinstance(values, dict) or not isinstance(values.get("columns"), dict):
+            return values
+        values, declared = dict(values), values["columns"]
+        if isinstance(values.get("date"), str):
+            values["date"] = find_column(declared, values["date"]) or values["date"]
+        follows = values.get("follows")
+        if isinstance(follows, dict) and isinstance(follows.get("by"), str):
+            values["follows"] = {**follows, "by": find_column(declared, follows["by"]) or follows["by"]}
+        return values
+
 
 class Select(_Model):
     """One SELECT of a mapping: where from, and an SQL expression for each canonical column."""
 
     from_: str = Field(alias="from", description="The entity the rows come from.")
-    join: str = Field(default="", description="JOIN clauses over other entities.")
-    where: str = ""
-    group_by: list[str] = Field(default_factory=list)
-    columns: dict[str, str] = Field(min_length=1)
+    join: Sql = Field(default="", description="JOIN clauses over other entities.")
+    where: Sql = ""
+    group_by: list[Sql] = Field(default_factory=list)
+    columns: dict[str, Sql] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Select:
+        twice = repeated_column(self.columns)
+        if twice is not None:
+            raise ValueError(f"column {twice!r} stands twice; remove one")
+        return self
+
+    def expression(self, column: str) -> Optional[str]:
+        """Return the SQL for a canonical column, or None."""
+        name = find_column(self.columns, column)
+        return None if name is None else self.columns[name]
 
 
 class Source(_Model):
@@ -135,7 +163,7 @@ class Source(_Model):
     null_values: list[str] = Field(default_factory=list, description="Texts that mean: no value. The empty text always does.")
     calendar: Calendar = Field(default_factory=Calendar, description="The business dates there should be.")
     entities: dict[str, Entity] = Field(min_length=1)
-    people: dict[str, str] = Field(
+    people: dict[str, Sql] = Field(
         default_factory=dict, description="For an entity with rows of persons: SQL for the id that customer_key is made of."
     )
     mapping: dict[str, list[Select]] = Field(min_length=1)
@@ -175,16 +203,16 @@ class Source(_Model):
             for select in selects:
                 if select.from_ not in self.entities:
                     raise ValueError(f"mapping of {table!r} is from {select.from_!r}; the entities are: {', '.join(seen)}")
-                mappable = [name for name in contract.columns if name not in COMPUTED]
-                unknown = [name for name in select.columns if name not in mappable]
+                mappable = [name for name in contract.columns if column_key(name) not in COMPUTED]
+                unknown = [name for name in select.columns if find_column(mappable, name) is None]
                 if unknown:
                     raise ValueError(
                         f"mapping of {table!r} has a column {unknown[0]!r}; the columns are: {', '.join(mappable)}"
                     )
-                absent = [name for name in contract.required if name in mappable and name not in select.columns]
-                absent = [name for name in absent if name not in _DEFAULTED]
+                absent = [name for name in columns_among(mappable, contract.required) if select.expression(name) is None]
+                absent = [name for name in absent if column_key(name) not in _DEFAULTED]
                 if select in self.numbered(table):
-                    absent = [name for name in absent if name != POSITIONS[table]]
+                    absent = [name for name in absent if column_key(name) != POSITIONS[table]]
                 if absent:
                     raise ValueError(f"mapping of {table!r} from {select.from_!r} lacks the required column {absent[0]!r}")
             numbered = self.numbered(table)
@@ -212,7 +240,7 @@ class Source(_Model):
         column, selects = POSITIONS.get(table), self.mapping.get(table, [])
         if column is None:
             return []
-        found = [each for each in selects if _ROW_NUMBER.search(each.columns.get(column, "_row_number"))]
+        found = [each for each in selects if _ROW_NUMBER.search(each.expression(column) or "_row_number")]
         return found if table == "order_items" else [each for each in found if each.from_ in self.flat]
 
     @property
