@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.buckets import arrow_options, delta_options, is_bucket
+from daybook.columns import column_key
 from daybook.storage import Store, unreadable
 
 PLAIN_READER = 1
@@ -125,11 +126,38 @@ def values_of(delta: DeltaTable, column: str) -> set[Any]:
 def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
     """The rows with the columns of ``schema``, in its order, and no others: null in all rows where none is stored.
 
-    A column that is stored keeps its stored type. Not for a filtered dataset, which would lose its filter.
+    A column that is stored keeps its stored name and type; one that is stored under several names is there under each of them
+    (see ``stored_columns``). Not for a filtered dataset, which would lose its filter.
     """
-    stored = rows.schema
-    wanted = pa.schema([stored.field(each.name) if each.name in stored.names else each for each in schema])
-    return rows if wanted.equals(stored) else rows.replace_schema(wanted)
+    stored: dict[str, list[pa.Field]] = {}
+    for each in rows.schema:
+        stored.setdefault(column_key(each.name), []).append(each)
+    wanted = pa.schema([field for each in schema for field in stored.get(column_key(each.name), [each])])
+    return rows if wanted.equals(rows.schema) else rows.replace_schema(wanted)
+
+
+def stored_columns(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the names that each column is stored under, the newest first, by the columns' keys.
+
+    Earlier releases took another spelling of a name for another column: such a table has the values of some rows under one
+    name, those of others under the other. Names of a type that is not the newest one's are left out.
+    """
+    found: dict[str, list[pa.Field]] = {}
+    for each in schema:
+        found.setdefault(column_key(each.name), []).insert(0, each)
+    return {key: [each.name for each in fields if each.type == fields[0].type] for key, fields in found.items()}
+
+
+def column_of(schema: pa.Schema, name: str) -> ds.Expression:
+    """Return the values of a column, whatever names it is stored under, as a dataset of this schema computes them."""
+    names = stored_columns(schema)[column_key(name)]
+    return ds.field(names[0]) if len(names) == 1 else pc.coalesce(*map(ds.field, names))
+
+
+def projection(schema: pa.Schema, names: list[str]) -> Any:
+    """Return what a scanner of a dataset of this schema is told to have exactly these columns."""
+    exact = len(stored_columns(schema)) == len(schema) and set(names) <= set(schema.names)
+    return names if exact else {name: column_of(schema, name) for name in names}
 
 
 def _actions(delta: DeltaTable, only: Optional[Mapping[str, object]]) -> Optional[pa.RecordBatch]:

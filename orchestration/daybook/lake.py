@@ -6,6 +6,7 @@ publishing replaces (``daybook.publication``), what rows mean (notebooks), SQL (
 
 Contracts change, and tables follow: a column that a contract gained is added before the first commit that has it, and reads as
 null in all rows of before; one that a contract lost stays in the files and is no longer read (``ensure``, ``dataset``).
+A column keeps the name that it was first stored under: rows that spell it in another way are renamed as they are written.
 
 An unnamed run works on a development copy: it reads what is published until it writes a table, and from then on its own.
 """
@@ -20,15 +21,25 @@ from typing import Any, Callable, Optional, TypeVar, Union
 
 import pyarrow as pa
 import pyarrow.dataset
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from daybook.buckets import delta_options
+from daybook.columns import columns_among, find_column
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.delta import OpenTables, dataset_of, files_of, open_delta, opened, values_of, with_columns
 from daybook.elapsed import Shares
 from daybook.errors import LakeError
-from daybook.evolution import contract_of, lacking_columns, misfit
+from daybook.evolution import (
+    BATCHED,
+    as_stored,
+    contract_of,
+    has_respelled,
+    lacking_columns,
+    misfit,
+    stored_names,
+    unify_columns,
+)
 from daybook.properties import (
     configuration_now,
     configure,
@@ -45,8 +56,6 @@ MANY_FILES = 16
 """As many small files make a table worth compacting: a merge a day adds one."""
 COMPACTED = 1 << 21
 """Bytes from which on a file is small no more: what is written again and again does not grow with the history."""
-BATCHED = WriterProperties(max_row_group_size=1 << 15, compression="SNAPPY")
-"""How files of many rows are written: a group of rows is in memory before it is in the file."""
 _COMMIT_TRIES = 10
 Outcome = TypeVar("Outcome")
 
@@ -146,7 +155,7 @@ class Lake:
         delta = self._open(table)
         if delta is None:
             return []
-        return sorted(values_of(delta, column))
+        return sorted(values_of(delta, find_column(delta.metadata().partition_columns, column) or column))
 
     def replace_partition(self, table: str, rows: Union[pa.Table, Batches], run_date: date) -> None:
         """Make ``rows`` (with column ``run_date``) the only rows of that date, in one commit; new columns are added."""
@@ -164,7 +173,9 @@ class Lake:
             self._create(table, rows.schema, [PARTITION])
         self.commit(
             table,
-            lambda delta: write_deltalake(delta, rows, mode="append", schema_mode="merge", commit_properties=self.signed()),
+            lambda delta: write_deltalake(
+                delta, as_stored(rows, delta), mode="append", schema_mode="merge", commit_properties=self.signed()
+            ),
         )
 
     def remove(self, table: str, column: str, values: Sequence[str]) -> None:
@@ -176,12 +187,13 @@ class Lake:
     def update_column(self, contract: Table, rows: pa.Table, column: str) -> int:
         """Set one column of existing rows by key where it differs; returns how many changed."""
         self.ensure(contract)
-        same = " AND ".join(f"t.{name} = s.{name}" for name in contract.key)
 
         def run(delta: DeltaTable) -> dict[str, Any]:
+            target, *key = stored_names(delta, [column, *contract.key])
+            same = " AND ".join(f"t.{stored} = s.{name}" for stored, name in zip(key, contract.key))
             return dict(
                 delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=self.signed())
-                .when_matched_update(updates={column: f"s.{column}"}, predicate=f"s.{column} IS DISTINCT FROM t.{column}")
+                .when_matched_update(updates={target: f"s.{column}"}, predicate=f"s.{column} IS DISTINCT FROM t.{target}")
                 .execute()
             )
 
@@ -206,9 +218,11 @@ class Lake:
             raise LakeError(f"{contract.full_name} at {self.uri(contract.full_name)} does not fit {contract.file}: {wrong}.")
 
     def _extend(self, table: str, schema: pa.Schema) -> None:
-        """Add the columns that the table lacks, and keep statistics of pseudonyms among them out of the log."""
+        """Add the columns that the table lacks, and keep statistics of pseudonyms among them out of the log. Columns that an
+        earlier release stored under several names become one."""
 
         def run(delta: DeltaTable) -> None:
+            unify_columns(delta, table, self.signed())
             lacking = lacking_columns(delta, schema)
             if lacking:
                 delta.alter.add_columns(lacking, commit_properties=self.signed())
@@ -216,7 +230,9 @@ class Lake:
             configure(delta, configuration_now(delta, table), self.signed())
 
         delta = self._open(table, own=True)
-        if delta is not None and (lacking_columns(delta, schema) or lacking_properties(delta, configuration_now(delta, table))):
+        if delta is not None and (
+            has_respelled(delta) or lacking_columns(delta, schema) or lacking_properties(delta, configuration_now(delta, table))
+        ):
             self.commit(table, run)
 
     def write_candidate(self, table: str, rows: pa.Table) -> None:
@@ -369,7 +385,7 @@ def unwritten(table: str, uri: str, error: Exception) -> LakeError:
 def overwrite(delta: DeltaTable, rows: Union[pa.Table, Batches], predicate: Optional[str], commit: CommitProperties) -> None:
     """Replace what the predicate selects (None: everything) with rows, in one commit. Columns that they lack are null, columns
     that the table lacks are added."""
-    given = rows.open() if isinstance(rows, Batches) else rows
+    given = as_stored(rows.open() if isinstance(rows, Batches) else rows, delta)
     files: Any = BATCHED if isinstance(rows, Batches) else None
     if predicate and not delta.file_uris():
         # deltalake 1.2.1 panics on a predicate where a table has no files; there is nothing to replace then.
@@ -399,6 +415,5 @@ def _all_dated(rows: pa.RecordBatchReader, run_date: date) -> pa.RecordBatchRead
 
 
 def _dated(rows: pa.Table, run_date: date) -> pa.Table:
-    if PARTITION in rows.column_names:
-        rows = rows.drop_columns([PARTITION])
+    rows = rows.drop_columns(columns_among(rows.column_names, [PARTITION]))
     return rows.add_column(0, PARTITION, pa.repeat(pa.scalar(run_date, pa.date32()), rows.num_rows))

@@ -11,6 +11,7 @@ from typing import Optional
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
+from daybook.columns import columns_among
 from daybook.contracts import LAYERS, load_tables
 
 RESTRICTED = ("bronze", "quarantine")
@@ -39,7 +40,7 @@ def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
     found = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10"}
     if layer in RESTRICTED:
         found["daybook.restricted"] = "true"
-    pseudonyms = sorted(pseudonym_columns().intersection(schema.names))
+    pseudonyms = sorted(columns_among(schema.names, pseudonym_columns()))
     if pseudonyms:
         found[PSEUDONYMS] = ",".join(pseudonyms)
     plain = [name for name in schema.names if name not in pseudonyms]

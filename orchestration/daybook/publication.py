@@ -17,6 +17,7 @@ from deltalake import DeltaTable, Transaction
 
 from daybook.contracts import Table
 from daybook.errors import LakeError
+from daybook.evolution import stored_names
 from daybook.lake import Lake, overwrite
 
 _APP_ID = "daybook.publish"
@@ -94,7 +95,8 @@ def publish(
         chosen = rows
         if by_date:
             column = contract.partition_by[0]
-            predicate = f"{column} IN ({', '.join(repr(day.isoformat()) for day in wanted)})"
+            (stored,) = stored_names(delta, [column])
+            predicate = f"{stored} IN ({', '.join(repr(day.isoformat()) for day in wanted)})"
             if left:
                 chosen = rows.filter(pc.is_in(rows[column], value_set=pa.array(wanted, pa.date32())))
         said = {"daybook_published": " ".join(day.isoformat() for day in wanted)}

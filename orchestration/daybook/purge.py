@@ -23,6 +23,7 @@ from daybook.archive import UNDER_WAY, Archive, parse_moment
 from daybook.buckets import delta_options
 from daybook.delta import dataset_of, opened
 from daybook.errors import LakeError, UsageError
+from daybook.evolution import unify_columns
 from daybook.lake import SCHEMAS, unwritten
 from daybook.properties import configure, table_configuration
 from daybook.storage import Listed, Store, trouble
@@ -173,9 +174,10 @@ def read(uri: str) -> Optional[pa.Table]:
 
 
 def bring_up_to_date(table: StoredTable) -> None:
-    """Give a table that an earlier Daybook made the properties that a new one has."""
+    """Give a table that an earlier Daybook made the properties that a new one has, and each column one name."""
 
-    def run(delta: DeltaTable, _: CommitProperties) -> None:
+    def run(delta: DeltaTable, commit: CommitProperties) -> None:
+        unify_columns(delta, table.full_name, commit)
         configure(delta, table_configuration(table.full_name, dataset_of(delta).schema))
 
     _commit(table, run, "")

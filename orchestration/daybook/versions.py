@@ -13,7 +13,7 @@ Rows are compared in a DuckDB database, which keeps what does not fit into memor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Callable, Optional, Union
@@ -23,10 +23,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, Transaction, write_deltalake
 
+from daybook.columns import columns_among
 from daybook.contracts import Table
-from daybook.delta import dataset_of, with_columns
+from daybook.delta import column_of, dataset_of, projection, with_columns
 from daybook.errors import LakeError
-from daybook.lake import BATCHED, PARTITION, Batches, Lake
+from daybook.evolution import BATCHED, as_stored, stored_names
+from daybook.lake import PARTITION, Batches, Lake
 from daybook.sources.mapping import literal
 
 DERIVED = "first_order_date"
@@ -199,7 +201,8 @@ class _Merging:
             condition += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._together('w', 'found')})"
             first = self._contract.key[0]
             names = f"(SELECT {first} FROM {_SCHEMA}.rows UNION ALL SELECT {first} FROM {_SCHEMA}.withdrawn)"
-        return self._fill("held", dataset_of(delta), self._schema.names, self._asked(names), f"WHERE {condition}")
+        rows = dataset_of(delta)
+        return self._fill("held", rows, self._schema.names, self._asked(rows, names), f"WHERE {condition}")
 
     def restore(self) -> int:
         """Have the newest of all versions of the withdrawn keys as ``merging.restored``; the version of their table."""
@@ -207,12 +210,13 @@ class _Merging:
         if stored is None:
             raise LakeError(f"{_versions(self._contract)} went away while a date was merged; run it again.")
         seen = self._lake.tables_read[_versions(self._contract)]
-        there = ds.field("version_at").is_valid()
+        stored = with_columns(stored, self._schema)
+        there = column_of(stored.schema, "version_at").is_valid()
         self._fill(
             "restored",
-            with_columns(stored, self._schema),
+            stored,
             self._schema.names,
-            there & self._asked(f"{_SCHEMA}.withdrawn"),
+            there & self._asked(stored, f"{_SCHEMA}.withdrawn"),
             f"WHERE EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._together('w', 'found')}) "
             # Of one date there may be several rows of a group.
             f"QUALIFY rank() OVER (PARTITION BY {self._group_of('found')} ORDER BY version_at DESC, landed_on DESC) = 1",
@@ -290,13 +294,13 @@ class _Merging:
     def _group_of(self, row: str) -> str:
         return ", ".join(each.format(row=row) for each in self._group)
 
-    def _asked(self, names: str) -> ds.Expression:
+    def _asked(self, rows: ds.Dataset, names: str) -> ds.Expression:
         """What rows with one of these keys have in common, so that whole files are left unread.
 
         The first column alone; the others are compared after.
         """
         first = self._contract.key[0]
-        field = ds.field(first)
+        field = column_of(rows.schema, first)
         count, least, most = self._database.execute(
             f"SELECT approx_count_distinct({first}), min({first}), max({first}) FROM {names} AS asked"
         ).fetchall()[0]
@@ -308,7 +312,7 @@ class _Merging:
     def _fill(self, name: str, rows: ds.Dataset, columns: list[str], asked: ds.Expression, condition: str = "") -> int:
         """Keep rows of a stored table in the database; how many there are."""
         reader = rows.scanner(
-            columns=columns, filter=asked, batch_size=_BATCH, batch_readahead=2, fragment_readahead=1
+            columns=projection(rows.schema, columns), filter=asked, batch_size=_BATCH, batch_readahead=2, fragment_readahead=1
         ).to_reader()
         self._database.register("_found", reader)
         self._table(name, f"SELECT * FROM _found AS found {condition}")
@@ -343,14 +347,16 @@ def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> 
     commit = lake.signed([Transaction(_APP_ID, int(delta.version()) + 1)])
     if not changes.counts["updated"] and not changes.counts["deleted"]:
         # Nothing of the table is read or written anew.
-        rows = _reader(changes.database, after, schema)
+        rows = as_stored(_reader(changes.database, after, schema), delta)
         many: Any = BATCHED if changes.counts["inserted"] > _BATCH else None
         write_deltalake(delta, rows, mode="append", schema_mode="merge", writer_properties=many, commit_properties=commit)
         return
-    same = " AND ".join([*(f"t.{name} = s.{name}" for name in contract.key), *_between(contract, changes)])
-    inserted: dict[str, Any] = {name: f"s.{name}" for name in schema.names}
+    stored = dict(zip(schema.names, stored_names(delta, schema.names)))
+    same = " AND ".join([*(f"t.{stored[name]} = s.{name}" for name in contract.key), *_between(contract, changes, stored)])
+    inserted: dict[str, Any] = {stored[name]: f"s.{name}" for name in schema.names}
     # What a contract no longer has is not kept beside values of another version.
-    inserted.update({each.name: "NULL" for each in delta.schema().fields if each.name not in contract.columns})
+    inserted.update({each.name: "NULL" for each in delta.schema().fields if each.name not in inserted})
+    derived = columns_among(inserted, [DERIVED])
     rows = _reader(
         changes.database,
         f"SELECT *, FALSE AS _gone FROM ({after}) AS after UNION ALL BY NAME "
@@ -360,13 +366,13 @@ def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> 
     (
         delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=commit)
         .when_matched_delete(predicate="s._gone")
-        .when_matched_update(updates={name: value for name, value in inserted.items() if name != DERIVED})
+        .when_matched_update(updates={name: value for name, value in inserted.items() if name not in derived})
         .when_not_matched_insert(updates=inserted, predicate="NOT s._gone")
         .execute()
     )
 
 
-def _between(contract: Table, changes: Changes) -> list[str]:
+def _between(contract: Table, changes: Changes, stored: Mapping[str, str]) -> list[str]:
     """Between which keys all rows lie that come, are replaced or go: files of others need not be read, nor does it matter who
     changes them meanwhile. Ids are counted up, so of a long history that is most; pseudonyms lie anywhere."""
     first = contract.key[0]
@@ -375,4 +381,4 @@ def _between(contract: Table, changes: Changes) -> list[str]:
     changed = f"SELECT {first} FROM ({changes.after_sql}) AS after UNION ALL SELECT {first} FROM ({changes.gone_sql}) AS gone"
     found = changes.database.execute(f"SELECT min({first}), max({first}) FROM ({changed}) AS changed")
     least, most = found.fetchall()[0]
-    return [f"t.{first} >= {literal(least)}", f"t.{first} <= {literal(most)}"]
+    return [f"t.{stored[first]} >= {literal(least)}", f"t.{stored[first]} <= {literal(most)}"]

@@ -22,11 +22,13 @@ from duckdb.functional import FunctionNullHandling, PythonUDFType
 from duckdb.typing import VARCHAR
 from sqlglot import exp
 
+from daybook.columns import column_key, column_name
 from daybook.contracts import LAYERS, load_tables
-from daybook.delta import in_turn
+from daybook.delta import in_turn, stored_columns
 from daybook.engines.memory import duckdb_settings, memory_limit
 from daybook.engines.newest import newest_of_each
 from daybook.errors import DaybookError, EngineError, SqlError
+from daybook.evolution import contract_of
 from daybook.lake import SCHEMAS, Batches, Lake
 from daybook.pii.keys import pseudonyms_of
 from daybook.sources.instants import macros
@@ -150,6 +152,20 @@ class DuckDBEngine:
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
         self._bound.add(name)
 
+    def _name_columns(self, name: str, schema: pa.Schema) -> None:
+        """Give a table of the lake each column once, whatever names it is stored under, and called as its contract does."""
+        contract, stored = contract_of(name), stored_columns(schema)
+        shown = {key: column_name(names[0]) for key, names in stored.items()}
+        shown.update({column_key(each): each for each in (contract.columns if contract else ()) if column_key(each) in stored})
+        if list(shown.values()) == schema.names:
+            return
+        hidden = f"_{name.replace('.', '__')}"
+        # DuckDB numbers names that it does not tell apart: customer, Customer_1.
+        found = self._connection.execute(f"SELECT * FROM {hidden} LIMIT 0").description or []
+        bound = {stored_name: quote(column[0]) for stored_name, column in zip(schema.names, found)}
+        columns = (f"{_first_of([bound[each] for each in names])} AS {quote(shown[key])}" for key, names in stored.items())
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT {', '.join(columns)} FROM {hidden}")
+
     def add_pseudonyms(self, *keys: bytes) -> None:
         """The SQL function ``pseudonym(text)``: 32 hex digits under the keys (``daybook.pii``); NULL stays NULL."""
 
@@ -239,14 +255,15 @@ class DuckDBEngine:
             schema = name.split(".")[0]
             if "." not in name or schema not in SCHEMAS:
                 self._refuse(name)
-            dataset: Optional[Any] = self.lake.dataset(name)
-            if dataset is None:
+            rows: Any = self.lake.dataset(name)
+            if rows is None:
                 contract = load_tables(schema).get(name) if schema in LAYERS else None
                 if contract is None:
                     self._refuse(name)
                 else:
-                    dataset = contract.arrow_schema.empty_table()
-            self.register(name, dataset)
+                    rows = contract.arrow_schema.empty_table()
+            self.register(name, rows)
+            self._name_columns(name, rows.schema)
 
     def _reads(self, statement: exp.Expression) -> set[str]:
         """The tables that a query names, and those that the definitions among them name in turn."""
@@ -310,6 +327,11 @@ class DuckDBEngine:
         self._bind(self._parse(sql))
         schema = self._connection.execute(f"SELECT * FROM ({sql}) AS found LIMIT 0").arrow().schema
         return Batches(schema, lambda: self._connection.cursor().execute(sql).fetch_record_batch(_BATCH))
+
+
+def _first_of(columns: list[str]) -> str:
+    """SQL for the first value that is there. A single column stays one, so that its conditions reach the files."""
+    return columns[0] if len(columns) == 1 else f"coalesce({', '.join(columns)})"
 
 
 def _settled(name: str) -> str:

@@ -131,9 +131,8 @@ def read_blocks(
                 size += len(chunk)
             for table in split_csv(file, store.href(key), key, source, name, limits):
                 rows += table.num_rows
-                yield table.rename_columns(
-                    [written.setdefault(column_key(each), column_name(each)) for each in table.column_names]
-                )
+                names = [written.setdefault(column_key(each), column_name(each)) for each in table.column_names]
+                yield table.rename_columns(names)
             landed.append(LandedFile(key, size, digest.hexdigest(), rows))
     refuse_changed(store, entity, run_date, marks)
 
