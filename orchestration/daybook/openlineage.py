@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from daybook import __version__
 from daybook.archive import Record, describe_failure
+from daybook.columns import find_column
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.errors import ArchiveError
 from daybook.lineage.graph import DIRECT, Lineage, split
@@ -282,7 +283,7 @@ class _Run:
             return None
         masked = self.contracts[table].pseudonyms if table in self.contracts else []
         fields = {
-            column: {"inputFields": self._fields(sources, masking=column in masked)}
+            column: {"inputFields": self._fields(sources, masking=find_column(masked, column) is not None)}
             for column, sources in known["columns"].items()
         }
         return _facet("ColumnLineageDatasetFacet", fields=fields, dataset=self._fields(known["rows"]))

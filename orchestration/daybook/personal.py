@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from daybook.archive import Archive
+from daybook.columns import column_key, columns_among, find_column
 from daybook.contracts import LAYERS, load_tables
 from daybook.errors import LandingError, LimitError
 from daybook.lake import Lake
@@ -172,7 +173,7 @@ def customers_among(lake: Lake, tokens: Collection[str]) -> set[str]:
         stored = lake.dataset(name) if table.pseudonyms else None
         if stored is None:
             continue
-        for column in set(table.pseudonyms) & set(stored.schema.names):
+        for column in columns_among(stored.schema.names, table.pseudonyms):
             asked = pc.field(column).isin(list(tokens))
             for batch in _arrays(stored, column, asked):
                 found.update(batch.to_pylist())
@@ -191,9 +192,8 @@ def _landed_among(tokens: set[str], settings: Settings, lake: Lake, source: Sour
     keys = load_keys(settings.pii_key)
     for entity in source.entities:
         stored = lake.dataset(f"bronze.{entity}", run_date)
-        for name, kind in personal_classes(source, entity).items():
-            if stored is None or kind != "id" or name not in stored.schema.names:
-                continue
+        ids = [name for name, kind in personal_classes(source, entity).items() if kind == "id"]
+        for name in columns_among(stored.schema.names, ids) if stored is not None else ():
             for array in _arrays(stored, name, None):
                 for text in array.unique().to_pylist():
                     forms = {text.strip(), re.sub(r"\.0$", "", text.strip())} if text else set()
@@ -211,13 +211,19 @@ def _personal_in(source: Source, table: str) -> dict[str, str]:
     return {name: kind for each in source.entities for name, kind in personal_classes(source, each).items()}
 
 
+def _classes_of(names: Iterable[str], personal: dict[str, str]) -> dict[str, str]:
+    """Return the classes of those names that are personal columns, as they are written here."""
+    kinds = {column_key(name): kind for name, kind in personal.items()}
+    return {name: kinds[column_key(name)] for name in names if column_key(name) in kinds}
+
+
 def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, run_date: date) -> set[str]:
     """Take in a date's rows of a table; returns the runs that wrote them."""
     stored = lake.dataset(table, run_date)
     if stored is None:
         return set()
-    names, personal = stored.schema.names, _personal_in(source, table)
-    ranks = {name: values.begin(name, personal[name]) for name in names if name in personal}
+    names, personal = stored.schema.names, _classes_of(stored.schema.names, _personal_in(source, table))
+    ranks = {name: values.begin(name, kind) for name, kind in personal.items()}
     few: dict[str, set[str]] = {name: set() for name in names if name in (_UNSPLIT, "repairs", "_run_id")}
     for batch in stored.to_batches(columns=[*ranks, *few], **_A_FEW_AT_A_TIME):
         for name, rank in ranks.items():
@@ -228,7 +234,7 @@ def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, ru
             _release(values, few.get(_UNSPLIT, set()), _delimiter_of(source, table.split(".")[1]))
     if personal and few.get(_UNSPLIT):
         values.add(_UNSPLIT, "unsplit", _stored_unsplit(stored, few[_UNSPLIT], table, source))
-    _add_repairs(values, few.get("repairs", ()), personal)
+    _add_repairs(values, few.get("repairs", ()), _personal_in(source, table))
     return few.get("_run_id", set())
 
 
@@ -238,8 +244,8 @@ def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run
     stored = lake.dataset(table, run_date)
     if stored is None:
         return True
-    names, personal = stored.schema.names, _personal_in(source, table)
-    columns = [name for name in names if name in personal]
+    names, personal = stored.schema.names, _classes_of(stored.schema.names, _personal_in(source, table))
+    columns = list(personal)
     raw: set[str] = set()
     for batch in stored.to_batches(columns=[*columns, *({_UNSPLIT, "repairs"} & set(names))], **_A_FEW_AT_A_TIME):
         if "repairs" in names and any(batch.column("repairs").to_pylist()):
@@ -269,21 +275,22 @@ def _unsplit(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], s
 
 def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str]) -> set[str]:
     plain: set[str] = set()
+    restricted = _classes_of(stored.schema.names, personal)
     for name, kind in zip(stored.schema.names, stored.schema.types):
-        if kind == pa.string() and name not in personal and not name.startswith("_"):
+        if kind == pa.string() and name not in restricted and not name.startswith("_"):
             plain |= _texts(stored, name, pc.field(name).isin(fields))
     return plain
 
 
 def _add_repairs(values: SoughtValues, texts: Iterable[str], personal: dict[str, str]) -> None:
     """Take in what people have written in place of landed values: JSON by column."""
-    repaired: dict[str, list[str]] = {}
+    repaired: dict[tuple[str, str], list[str]] = {}
     for text in texts:
-        for name, value in json.loads(text).items():
-            if name in personal:
-                repaired.setdefault(name, []).append(str(value))
-    for name, written in repaired.items():
-        values.add(name, personal[name], written)
+        repairs = json.loads(text)
+        for name, kind in _classes_of(repairs, personal).items():
+            repaired.setdefault((name, kind), []).append(str(repairs[name]))
+    for (name, kind), written in repaired.items():
+        values.add(name, kind, written)
 
 
 def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity: str, run_date: date) -> None:
@@ -419,7 +426,8 @@ class _Lines:
 
 def _places(header: list[str], source: Source, entity: str) -> dict[str, int]:
     """Return the places of declared columns in the first line of a file; none if that line is not a header."""
-    return {name: header.index(name) for name in source.entities[entity].columns if name in header}
+    found = {name: find_column(header, name) for name in source.entities[entity].columns}
+    return {name: header.index(there) for name, there in found.items() if there is not None}
 
 
 def _arrays(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> Iterator[pa.Array]:

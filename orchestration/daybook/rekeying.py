@@ -16,6 +16,7 @@ from typing import Optional
 import pyarrow as pa
 from deltalake import DeltaTable, Transaction
 
+from daybook.columns import columns_among
 from daybook.errors import StageError
 from daybook.pii import Keys, add_key, carried, load_keys
 from daybook.properties import pseudonym_columns
@@ -85,19 +86,19 @@ def rekey(root: str, location: str, env: str) -> Rekeyed:
     remove_leftovers(root)
     rewritten, removed = [], 0
     for table in stored_tables(root):
-        columns = sorted(pseudonym_columns() & set(table.columns))
-        if not columns:
+        if not columns_among(table.columns, pseudonym_columns()):
             continue
-        if _carry_on(table, columns, keys, before):
+        if _carry_on(table, keys, before):
             rewritten.append(f"dev/{table.development}/{table.full_name}" if table.development else table.full_name)
         removed += forget_history(table)
     _note(root, keys)
     return Rekeyed(before, len(keys), rewritten, removed)
 
 
-def _carry_on(table: StoredTable, columns: list[str], keys: Keys, before: int) -> bool:
+def _carry_on(table: StoredTable, keys: Keys, before: int) -> bool:
     """Bring one table to the newest generation in one commit, which says so; False where that has been done."""
     bring_up_to_date(table)
+    columns = columns_among(table.columns, pseudonym_columns())
     since = max(before, _generation(table.open()))
 
     def change(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Optional
 
 from daybook.archive import Archive, now
+from daybook.columns import find_column
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
 from daybook.lake import Lake
@@ -92,12 +93,16 @@ def quarantined(
             continue
         columns = landed_columns(engine, f"quarantine.{name}")
         personal = source.personal_columns()[name]
-        shown = [each for each in source.entities[name].columns if each in columns and each not in personal]
+        shown = {
+            each: stored
+            for each in source.entities[name].columns
+            if each not in personal and (stored := find_column(columns, each)) is not None
+        }
         where = [f"run_date = DATE '{run_date}'"] if run_date else []
         where += [f"contains(lower(_reasons), {literal(rule.lower())})"] if rule else []
         rows = engine.rows(
             f"SELECT run_date, _source_file, _row_number, _reasons, _run_id, {digest_sql(columns)}, "
-            f"{', '.join(quote(each) for each in shown) or 'NULL'} FROM quarantine.{name} "
+            f"{', '.join(map(quote, shown.values())) or 'NULL'} FROM quarantine.{name} "
             f"{'WHERE ' + ' AND '.join(where) if where else ''} ORDER BY run_date, _source_file, _row_number"
         )
         for day, file, number, reasons, run_id, digest, *values in rows:
@@ -118,7 +123,7 @@ def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict
         raise UsageError("No row in quarantine fits; `daybook quarantine list` shows them.")
     source = load_source(settings.source)
     for each in rows:
-        unknown = [name for name in repairs if name not in source.entities[each.entity].columns]
+        unknown = [name for name in repairs if find_column(source.entities[each.entity].columns, name) is None]
         if unknown:
             known = ", ".join(source.entities[each.entity].columns)
             raise UsageError(f"{each.entity} has no column {unknown[0]!r}; its columns are: {known}.")

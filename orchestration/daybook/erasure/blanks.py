@@ -20,6 +20,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
+from daybook.columns import column_key, columns_among
 from daybook.contracts import LAYERS, load_tables
 from daybook.pii import ERASED
 from daybook.properties import pseudonym_columns
@@ -32,7 +33,8 @@ _PLACE = "city"
 
 @dataclass(frozen=True)
 class Blanks:
-    """How the rows of one entity are blanked: its personal columns by class, and those that its place is made of."""
+    """How the rows of one entity are blanked: its personal columns by class, and those that its place is made of. Columns are
+    given by their keys (``daybook.columns``)."""
 
     personal: Mapping[str, str]
     place: Collection[str]
@@ -42,8 +44,8 @@ class Blanks:
     def applied(self, rows: pa.Table, chosen: list[bool], day: date) -> pa.Table:
         """The rows, the chosen ones without what is personal; columns that the table lacks are passed over."""
         for name in rows.column_names:
-            kind = self.personal.get(name)
-            if kind is None and name not in self.place and name != "_raw":
+            kind = self.personal.get(column_key(name))
+            if kind is None and column_key(name) not in self.place and name != "_raw":
                 continue
             position = rows.schema.get_field_index(name)
             field = rows.schema.field(position)
@@ -62,14 +64,15 @@ class Blanks:
         if kind == "id":
             return self.mark(value, day)
         # No value, rather than one that would break a rule on what an e-mail looks like.
-        return BLANK if name in self.required or name == "_raw" else ""
+        return BLANK if column_key(name) in self.required or name == "_raw" else ""
 
     def repairs(self, text: str, day: date) -> str:
         """What a person has put right in such a row (JSON, by column), without what is personal."""
         repairs = json.loads(text)
         for name, value in repairs.items():
-            if name in self.personal or name in self.place:
-                repairs[name] = self._instead(value, self.personal.get(name), name, day, text=True)
+            key = column_key(name)
+            if key in self.personal or key in self.place:
+                repairs[name] = self._instead(value, self.personal.get(key), name, day, text=True)
         return json.dumps(repairs, ensure_ascii=False, sort_keys=True)
 
     def mark(self, value: str, day: date) -> str:
@@ -81,8 +84,9 @@ class Blanks:
 def blanks_for(source: Source, entity: str, salt: str) -> Blanks:
     """How the rows of an entity are blanked."""
     columns = source.entities[entity].columns
-    personal = {name: spec.pii for name, spec in columns.items() if spec.pii}
-    return Blanks(personal, _place_columns(source, entity), source.contracts[entity].required, salt)
+    personal = {column_key(name): spec.pii for name, spec in columns.items() if spec.pii}
+    required = {column_key(name) for name in source.contracts[entity].required}
+    return Blanks(personal, _place_columns(source, entity), required, salt)
 
 
 def without_person(name: str, rows: pa.Table, gone: Collection[str]) -> Optional[tuple[pa.Table, int]]:
@@ -91,15 +95,15 @@ def without_person(name: str, rows: pa.Table, gone: Collection[str]) -> Optional
     A row that is about the person (the pseudonym is in its key, or its table has no contract) goes; another loses the
     pseudonym and the place.
     """
-    held = sorted(pseudonym_columns() & set(rows.column_names))
+    held = sorted(columns_among(rows.column_names, pseudonym_columns()))
     hits = [any(value in gone for value in values) for values in zip(*(rows.column(each).to_pylist() for each in held))]
     count = sum(hits)
     if not count:
         return None
     contract = next((table for layer in LAYERS for table in load_tables(layer).values() if table.name == name), None)
-    if contract is None or set(held) & set(contract.required):
+    if contract is None or columns_among(held, contract.required):
         return rows.filter(pa.array([not hit for hit in hits])), count
-    for each in [*held, *({_PLACE} & set(rows.column_names))]:
+    for each in [*held, *columns_among(rows.column_names, [_PLACE])]:
         position = rows.schema.get_field_index(each)
         field = rows.schema.field(position)
         values = [None if hit else value for value, hit in zip(rows.column(position).to_pylist(), hits)]
@@ -108,17 +112,18 @@ def without_person(name: str, rows: pa.Table, gone: Collection[str]) -> Optional
 
 
 def _place_columns(source: Source, entity: str) -> set[str]:
-    """The entity's columns that a mapping makes the place of an order or a customer of."""
+    """The keys of the entity's columns that a mapping makes the place of an order or a customer of."""
     found = set()
     for table, selects in source.mapping.items():
         contract = load_tables("silver").get(f"silver.{table}")
         if contract is None or not contract.pseudonyms:
             continue
         for select in selects:
-            if _PLACE in select.columns:
-                for column in sqlglot.parse_one(select.columns[_PLACE], read="duckdb").find_all(exp.Column):
-                    if (column.table or select.from_) == entity:
-                        found.add(column.name)
+            place = select.expression(_PLACE)
+            if place is not None:
+                for column in sqlglot.parse_one(place, read="duckdb").find_all(exp.Column):
+                    if (column.table or select.from_).lower() == entity.lower():
+                        found.add(column_key(column.name))
     return found
 
 

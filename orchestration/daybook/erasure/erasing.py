@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daybook.archive import Archive, dump, now
+from daybook.columns import columns_among
 from daybook.delta import dataset_of
 from daybook.engines import DuckDBEngine
 from daybook.erasure.blanks import BLANK, blanks_for, without_person
@@ -177,7 +178,7 @@ class _Erasure:
         """The tables of the model that hold the pseudonym, with the partitions that do."""
         own = (ERASED_PEOPLE, ERASURE_PLAN)
         for table in self.tables:
-            held = sorted(pseudonym_columns() & set(table.columns))
+            held = sorted(columns_among(table.columns, pseudonym_columns()))
             if table.full_name in own or not held:
                 continue
             hits = [pc.field(each).isin(sorted(self.gone)) for each in held]

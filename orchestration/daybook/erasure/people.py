@@ -17,6 +17,7 @@ from typing import Any, Optional
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from daybook.columns import columns_among, find_column
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
 from daybook.lake import PARTITION, Lake
@@ -77,15 +78,22 @@ class Finder:
         for name, entity in source.entities.items():
             if landing is not None:
                 self._engine.register(f"_landing_{name}", landing[name])
-            self._engine.define(name, _entity_sql(source, name, entity, _stored_columns(lake, f"bronze.{name}"), landing, day))
+            stored = self._stored_columns(f"bronze.{name}")
+            self._engine.define(name, _entity_sql(source, name, entity, stored, landing, day))
         self._layers = {name: {"bronze": name} for name in source.people}
         if landing is None:
             for name in source.people:
-                stored = _stored_columns(lake, f"quarantine.{name}")
+                stored = self._stored_columns(f"quarantine.{name}")
                 if stored is not None:
                     self._layers[name]["quarantine"] = f"_quarantine_{name}"
                     sql = _entity_sql(source, name, source.entities[name], stored, None, None, layer="quarantine")
                     self._engine.define(f"_quarantine_{name}", sql)
+
+    def _stored_columns(self, table: str) -> Optional[list[str]]:
+        """The columns of a stored table as SQL sees them; None without such a table."""
+        if not self._engine.lake.exists(table):
+            return None
+        return list(self._engine.query(f"SELECT * FROM {table} LIMIT 0").columns)
 
     def rows_of(self, wanted: Iterable[str], *, day: Optional[date] = None) -> dict[Address, str]:
         """The rows of the wanted pseudonyms, each with whose it is, on one business date or all; without a landing those of
@@ -139,21 +147,17 @@ class Finder:
 def personal_values(source: Source, entity: str, rows: pa.Table) -> set[str]:
     """What is personal in landed rows of an entity, each value, and whole names."""
     found: set[str] = set()
-    for name in source.personal_columns()[entity] & set(rows.column_names):
+    for name in columns_among(rows.column_names, source.personal_columns()[entity]):
         texts = [str(each) for each in rows.column(name).to_pylist() if each]
         found.update(each for each in texts if not each.startswith(ERASED))
-    names = [rows.column(name).to_pylist() for name in name_columns(source, entity) if name in rows.column_names]
+    stored = [each for name in name_columns(source, entity) for each in columns_among(rows.column_names, [name])]
+    names = [rows.column(name).to_pylist() for name in stored]
     return found | {" ".join(filter(None, parts)) for parts in zip(*names)}
 
 
 def name_columns(source: Source, entity: str) -> list[str]:
     """The columns that make up a person's whole name, in the order in which they land."""
     return [name for name, column in source.entities[entity].columns.items() if column.pii == "name"]
-
-
-def _stored_columns(lake: Lake, table: str) -> Optional[list[str]]:
-    dataset = lake.dataset(table)
-    return None if dataset is None else list(dataset.schema.names)
 
 
 def _entity_sql(
@@ -185,6 +189,7 @@ def _entity_sql(
 
 def _texts(entity: Entity, stored: list[Any]) -> str:
     """The entity's columns as text; a date that landed before a column was added lacks it."""
+    landed = {column: find_column(stored, column) for column in entity.columns}
     return ", ".join(
-        f"CAST({quote(column) if column in stored else 'NULL'} AS VARCHAR) AS {quote(column)}" for column in entity.columns
+        f"CAST({quote(name) if name else 'NULL'} AS VARCHAR) AS {quote(column)}" for column, name in landed.items()
     )

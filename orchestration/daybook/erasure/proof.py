@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from daybook.columns import column_key
 from daybook.errors import LimitError
 from daybook.sources.packing import LIMITS, Limits, is_gzip, unpack
 from daybook.storage import CHUNK, Store
@@ -100,7 +101,7 @@ def search(
     ``held`` are files, by full name and SHA-256, that held the person when that could still be told: unchanged, they still do.
     """
     proof = Proof()
-    columns = frozenset(personal_columns)
+    columns = frozenset(map(column_key, personal_columns))
     for uri in dict.fromkeys(places.values()):
         store = Store(uri)
         for key in store.keys(""):
@@ -204,8 +205,9 @@ def _findings(
         for column in table.column_names:
             if column == "_raw" and in_raw("\n".join(_texts(table.column(column))), needles):
                 yield f"column {column}"
-            wanted = anywhere | needles.personal if column in personal else anywhere
-            if column in personal and needles.cells.intersection(text.strip() for text in _texts(table.column(column))):
+            restricted = column_key(column) in personal
+            wanted = anywhere | needles.personal if restricted else anywhere
+            if restricted and needles.cells.intersection(text.strip() for text in _texts(table.column(column))):
                 yield f"column {column}"
             # One text of all: looking for a few values in it is fast.
             if next(_in_text("\n".join(_texts(table.column(column))), wanted), None):

@@ -12,6 +12,7 @@ from typing import Any, Optional, Union
 
 import pyarrow as pa
 
+from daybook.columns import find_column
 from daybook.erasure import withhold
 from daybook.erasure.people import erased_people
 from daybook.errors import MissingFileError
@@ -180,9 +181,10 @@ def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: En
             f"WHERE CASE WHEN {usable} THEN _day = DATE '{stage.day}' ELSE TRUE END"
         )
     elif entity.follows:
-        by = quote(entity.follows.by)
-        followed = f"SELECT {by} FROM landed.{entity.follows.entity} WHERE _problem IS NULL"
-        chosen = f"SELECT * FROM snapshot WHERE {by} IN ({followed}) OR _problem IS NOT NULL"
+        followed, by = stage.source.entities[entity.follows.entity], entity.follows.by
+        other = find_column(followed.columns, by) or by
+        keys = f"SELECT {quote(other)} FROM landed.{entity.follows.entity} WHERE _problem IS NULL"
+        chosen = f"SELECT * FROM snapshot WHERE {quote(by)} IN ({keys}) OR _problem IS NOT NULL"
     few: Optional[list[pa.Table]] = []
     for block in blocks:
         if chosen:

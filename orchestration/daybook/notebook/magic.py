@@ -15,6 +15,7 @@ import duckdb
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
+from daybook.columns import columns_among
 from daybook.engines import query_error
 from daybook.errors import StageError, UsageError
 from daybook.notebook import stage as stages
@@ -65,7 +66,7 @@ class _ExtensionOf:
             raise query_error(error) from None
         personal = {column for columns in stage.source.personal_columns().values() for column in columns}
         hidden = personal | pseudonym_columns() | {"_raw", "_problem"}
-        masked = [name for name in result.columns if name in hidden]
+        masked = columns_among(result.columns, hidden)
         shares = [name for name in result.columns if re.search(r"(^|_)(share|retention)$", name)]
         return Listing(result.columns, rows, percent=shares, total=total, masked=masked)
 

@@ -10,11 +10,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Optional
 
 import pyarrow as pa
 
 from daybook.archive import moment, parse_moment
+from daybook.columns import find_column
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.sources.blocks import TECHNICAL
@@ -46,6 +47,11 @@ class Release:
     released_by: str
     why: str
     released_at: str
+
+    def repair(self, column: str) -> Optional[str]:
+        """Return the new value of a column, or None where it keeps its own."""
+        name = find_column(self.repairs, column)
+        return None if name is None else self.repairs[name]
 
 
 def read_releases(engine: DuckDBEngine, lake: Lake, run_date: date) -> list[Release]:
@@ -115,7 +121,7 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
         "_allowed": pa.array([_marked(each.waived) for each in mine], pa.string()),
     }
     for name in values:
-        table[f"_fixed_{name}"] = pa.array([each.repairs.get(name) for each in mine], pa.string())
+        table[f"_fixed_{name}"] = pa.array([each.repair(name) for each in mine], pa.string())
     engine.register(f"released_{entity}", pa.table(table))
     fixed = ", ".join(f"COALESCE(r.{quote(f'_fixed_{name}')}, b.{quote(name)}) AS {quote(name)}" for name in values)
     digest = digest_sql(columns)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from IPython.display import display
 
 from daybook.archive import Archive
+from daybook.columns import find_column
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
 from daybook.errors import NotebookError, StageError, UsageError
@@ -110,19 +111,20 @@ class Stage:
             if "first_order_date" not in found
             else contract.columns
         )
-        absent = [each for each in wanted if each not in found]
-        extra = [each for each in found if each not in contract.columns]
+        absent = [each for each in wanted if find_column(found, each) is None]
+        extra = [each for each in found if find_column(contract.columns, each) is None]
         if absent or extra:
             lacks = f"lacks {', '.join(absent)}" if absent else ""
             has = f"has {', '.join(extra)} that its contract does not" if extra else ""
             raise NotebookError(
                 f"The cell that defines {name} {' and '.join(filter(None, [lacks, has]))}; change the cell or the contract."
             )
+        names = {each: find_column(found, each) for each in contract.columns}
         columns = [
-            f"{converted(quote(each) if each in found else 'NULL', contract.type_of(each))} AS {quote(each)}"
-            for each in contract.columns
+            f"{converted(quote(name) if name else 'NULL', contract.type_of(each))} AS {quote(each)}"
+            for each, name in names.items()
         ]
-        columns.append(f"{unfit({each: contract.type_of(each) for each in contract.columns if each in found})} AS _unfit")
+        columns.append(f"{unfit({each: contract.type_of(each) for each, name in names.items() if name})} AS _unfit")
         key = ", ".join(quote(each) for each in contract.key)
         return f"SELECT {', '.join(columns)} FROM {name} ORDER BY {key}"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from daybook.columns import find_column
 from daybook.errors import StageError
 from daybook.notebook.approval import decide
 from daybook.notebook.display import Listing
@@ -242,7 +243,16 @@ def _typed(stage: Stage, entity: str) -> str:
     """SQL for the date's landed rows of an entity, with what people have released, typed."""
     releases = read_releases(stage.engine, stage.lake, stage.run_date)
     released = released_sql(stage.engine, entity, stage.run_date, releases)
-    return typed_select(stage.source, entity, f"({_numbered(stage, entity, released)}) AS landed", stage.settings.timezone)
+    landed = _as_declared(stage, entity, _numbered(stage, entity, released))
+    return typed_select(stage.source, entity, f"({landed}) AS landed", stage.settings.timezone)
+
+
+def _as_declared(stage: Stage, entity: str, landed: str) -> str:
+    """SQL that calls the columns of bronze as the contract does: SQL itself tells letters beyond ASCII by their case."""
+    stored = landed_columns(stage.engine, f"bronze.{entity}")
+    declared = {find_column(stored, column): column for column in stage.source.entities[entity].columns}
+    renamed = [f"{quote(name)} AS {quote(column)}" for name, column in declared.items() if name and name != column]
+    return f"SELECT * RENAME ({', '.join(renamed)}) FROM ({landed}) AS named" if renamed else landed
 
 
 def _numbered(stage: Stage, entity: str, released: str) -> str:

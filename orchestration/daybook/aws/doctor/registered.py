@@ -12,6 +12,7 @@ from typing import Optional
 
 from daybook.aws.catalogue import athena_type, database_of
 from daybook.aws.doctor.checks import Check, Patient, asked, verdict
+from daybook.columns import find_column
 from daybook.contracts import LAYERS, Table, load_tables
 
 
@@ -55,11 +56,13 @@ def _differences(patient: Patient, table: Table, registered: Optional[tuple[dict
     types, location = registered
     for column in table.columns:
         wanted = athena_type(table.type_of(column))
-        if column not in types:
+        name = find_column(types, column)
+        if name is None:
             yield f"{table.name} lacks {column}"
-        elif types[column] != wanted:
-            yield f"{table.name}.{column} is {types[column]} instead of {wanted}"
-    yield from (f"{table.name} has {column}, which its contract has not" for column in types if column not in table.columns)
+        elif types[name] != wanted:
+            yield f"{table.name}.{column} is {types[name]} instead of {wanted}"
+    unknown = (column for column in types if find_column(table.columns, column) is None)
+    yield from (f"{table.name} has {column}, which its contract has not" for column in unknown)
     place = f"{patient.settings.lake}/{table.layer}/{table.name}"
     if location.rstrip("/") != place:
         yield f"{table.name} is at {location or 'no place'} instead of {place}"
