@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Optional
 
@@ -41,8 +42,8 @@ def columns_among(names: Iterable[str], wanted: Iterable[str]) -> list[str]:
 
 def repeated_column(names: Collection[str]) -> Optional[str]:
     """Return the first name that another of the names equals, or None."""
-    keys = [column_key(name) for name in names]
-    return next((name for name, key in zip(names, keys) if keys.count(key) > 1), None)
+    count = Counter(map(column_key, names))
+    return next((name for name in names if count[column_key(name)] > 1), None)
 
 
 def with_column_names(sql: str) -> str:

@@ -190,10 +190,11 @@ class Lake:
 
         def run(delta: DeltaTable) -> dict[str, Any]:
             target, *key = stored_names(delta, [column, *contract.key])
-            same = " AND ".join(f"t.{stored} = s.{name}" for stored, name in zip(key, contract.key))
+            same = " AND ".join(f"t.{name} = s.{name}" for name in key)
+            given = as_stored(rows, delta)
             return dict(
-                delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=self.signed())
-                .when_matched_update(updates={target: f"s.{column}"}, predicate=f"s.{column} IS DISTINCT FROM t.{target}")
+                delta.merge(given, predicate=same, source_alias="s", target_alias="t", commit_properties=self.signed())
+                .when_matched_update(updates={target: f"s.{target}"}, predicate=f"s.{target} IS DISTINCT FROM t.{target}")
                 .execute()
             )
 

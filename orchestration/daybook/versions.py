@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, Transaction, write_deltalake
 
-from daybook.columns import columns_among
+from daybook.columns import column_key, columns_among
 from daybook.contracts import Table
 from daybook.delta import column_of, dataset_of, projection, with_columns
 from daybook.errors import LakeError
@@ -139,7 +139,7 @@ class _Merging:
         self._landed_on = landed_on
         self._by_group = bool(group)
         self._group = group or [f"{{row}}.{name}" for name in contract.key]
-        self._schema = pa.schema([each for each in contract.arrow_schema if each.name != DERIVED])
+        self._schema = pa.schema([each for each in contract.arrow_schema if column_key(each.name) != DERIVED])
         self._columns = ", ".join(self._schema.names)
         self._withdrawn = 0
 
@@ -151,7 +151,7 @@ class _Merging:
             rows = self._table("given", "SELECT * FROM _given")
             self._database.unregister("_given")
         self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.rows AS SELECT {self._columns} FROM {rows}")
-        if DERIVED in self._contract.columns:
+        if columns_among(self._contract.columns, [DERIVED]):
             names = ", ".join([*self._contract.key, DERIVED])
             self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.derived AS SELECT {names} FROM {rows}")
 
@@ -340,8 +340,8 @@ def _reader(database: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) ->
 def _write(lake: Lake, contract: Table, delta: DeltaTable, changes: Changes) -> None:
     """The changes as one commit."""
     schema, after = contract.arrow_schema, changes.after_sql
-    if DERIVED in schema.names:
-        columns = ", ".join(f"d.{name}" if name == DERIVED else f"after.{name}" for name in schema.names)
+    if columns_among(schema.names, [DERIVED]):
+        columns = ", ".join(f"d.{name} AS {name}" if column_key(name) == DERIVED else f"after.{name}" for name in schema.names)
         same = " AND ".join(f"d.{name} = after.{name}" for name in contract.key)
         after = f"SELECT {columns} FROM ({after}) AS after LEFT JOIN {_SCHEMA}.derived AS d ON {same}"
     commit = lake.signed([Transaction(_APP_ID, int(delta.version()) + 1)])

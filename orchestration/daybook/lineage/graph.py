@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from daybook.columns import column_key, find_column
 from daybook.errors import UsageError
 
 DIRECT = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
@@ -59,10 +60,12 @@ def collect(attempts: Iterable[Mapping[str, Any]], order: Mapping[str, Sequence[
     found: dict[str, dict[str, Any]] = {}
     for attempt in attempts:
         for table, entry in ((attempt.get("details") or {}).get("lineage") or {}).items():
-            known = entry["columns"]
-            names = [*(name for name in order.get(table, ()) if name in known)]
-            names += [name for name in known if name not in names]
-            found[table] = {"rows": entry["rows"], "columns": {name: known[name] for name in names}}
+            known = {column_key(name): (name, sources) for name, sources in entry["columns"].items()}
+            # A query may write a column in another case than its contract.
+            ordered = {column_key(name): name for name in order.get(table, ())}
+            columns = {name: known[key][1] for key, name in ordered.items() if key in known}
+            columns.update(each for key, each in known.items() if key not in ordered)
+            found[table] = {"rows": entry["rows"], "columns": columns}
     return found
 
 
@@ -81,10 +84,11 @@ def sources_of(lineage: Lineage, column: str) -> Sources:
     if table not in lineage:
         return {}
     columns = lineage[table]["columns"]
-    if name not in columns:
+    known = find_column(columns, name)
+    if known is None:
         raise UsageError(f"{table} has no column {name!r}; its columns are: {', '.join(columns)}.")
     found: Sources = {}
-    add(found, columns[name])
+    add(found, columns[known])
     add(found, lineage[table]["rows"])
     return found
 

@@ -13,6 +13,7 @@ from typing import Any, Optional, cast
 
 import pyarrow.dataset as ds
 
+from daybook.columns import column_key
 from daybook.contracts import load_tables
 from daybook.errors import StageError
 from daybook.notebook.aggregate import read_at, read_touched
@@ -96,7 +97,7 @@ def _restated(stage: Stage, version: Optional[int], dates: Sequence[date]) -> li
             found = stage.engine.query(
                 f"SELECT * FROM {_DAILY_SALES} WHERE order_date BETWEEN DATE '{min(dates)}' AND DATE '{max(dates)}'"
             )
-            names = found.columns
+            names = list(map(column_key, found.columns))
             rows.append({row[names.index("order_date")]: dict(zip(names, row)) for row in found.fetchall()})
     finally:
         stage.lake.pin(pinned)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from IPython.display import display
 
 from daybook.archive import Archive
-from daybook.columns import find_column
+from daybook.columns import column_key, find_column
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
 from daybook.errors import NotebookError, StageError, UsageError
@@ -107,8 +107,8 @@ class Stage:
             raise NotebookError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
         found = self.engine.query(f"SELECT * FROM {name} LIMIT 0").columns
         wanted = (
-            [each for each in contract.columns if each != "first_order_date"]
-            if "first_order_date" not in found
+            [each for each in contract.columns if column_key(each) != "first_order_date"]
+            if find_column(found, "first_order_date") is None
             else contract.columns
         )
         absent = [each for each in wanted if find_column(found, each) is None]

@@ -11,6 +11,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from daybook.columns import column_key
 from daybook.contracts import Table, load_tables
 from daybook.errors import SqlError
 from daybook.notebook.approval import decide
@@ -200,7 +201,7 @@ class _Watch:
         engine, table = self.stage.engine, contract.name
         # A new version that says the same makes nothing stale.
         silent = {"version_at", "landed_on", DERIVED, *(() if self._by_return_date else ("returned_at",))}
-        said = ", ".join(name for name in contract.columns if name not in silent)
+        said = ", ".join(name for name in contract.columns if column_key(name) not in silent)
         if table == "products":
             said = "product_id, category"  # gold has no names
         engine.adopt("changed.before", f"SELECT {said} FROM ({changes.before_sql}) AS before")

@@ -21,7 +21,7 @@ from typing import BinaryIO, Optional
 import pyarrow as pa
 import pyarrow.csv
 
-from daybook.columns import column_key, columns_among, find_column, repeated_column
+from daybook.columns import column_key, columns_among, repeated_column
 from daybook.errors import FormatError, LandingError, LimitError
 from daybook.sources.formats import HEAD, SUPPORTED, binary_format, text_format
 from daybook.sources.packing import LIMITS, Limits, is_gzip, unpack
@@ -58,7 +58,8 @@ def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str, l
             text, cuts, at, encoding = _decoded(file, recoded, shown, encodings, delimiter)
             file.seek(0)
             header = _header(io.TextIOWrapper(io.BufferedReader(_Kept(file)), encoding, newline=""), delimiter, shown)
-            absent = [column for column in entity.columns if find_column(header, column) is None]
+            there = set(map(column_key, header))
+            absent = [column for column in entity.columns if column_key(column) not in there]
             if absent:
                 raise FormatError(
                     f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing ({_said_of(header, entity)}); "

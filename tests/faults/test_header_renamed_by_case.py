@@ -1,0 +1,293 @@
+"""A shop spells a column of its files in another way: rows, erasures and redaction go on as before.
+
+Also lakes of earlier releases, which stored such a column under both spellings.
+"""
+
+from __future__ import annotations
+
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from daybook.delta import dataset_of
+from daybook.engines import DuckDBEngine
+from daybook.erasure import Erased, erase
+from daybook.lake import Lake
+from daybook.notebook.dates import note_stale_dates
+from daybook.params import Settings, load_settings, project_root
+from daybook.personal import redactor_for
+from daybook.pii import load_keys, pseudonym
+from daybook.rekeying import rekey
+
+from ..conftest import Project
+from ..notebook.conftest import session
+from ..sessions import Session, new_session
+
+__all__ = ["session"]
+
+HERE = Path(__file__).parent / "header-renamed-by-case"
+DAY1, DAY2 = "2025-11-01", "2025-11-13"
+CONTRACT, SOURCE = "params/contracts/landing/odd.yaml", "params/sources/odd.yaml"
+NOON = datetime(2025, 11, 13, 11, tzinfo=timezone.utc)
+
+
+class Shop:
+    """The odd shop, run in this process."""
+
+    def __init__(self, session: Session, project: Project) -> None:
+        self.session, self.project = session, project
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings("odd")
+
+    def land(self, day: str, folder: str, *renamed: tuple[str, str]) -> None:
+        """Deliver a folder's files for a date, with other column names in the header of orders."""
+        place = Path(self.settings.landing) / "o" / day
+        shutil.copytree(HERE / folder, place)
+        header, rows = (place / "orders.csv").read_text(encoding="utf-8").split("\n", 1)
+        for old, new in renamed:
+            assert old in header
+            header = header.replace(old, new)
+        (place / "orders.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
+
+    def rename_in_contract(self, *renamed: tuple[str, str]) -> None:
+        """Spell columns in another way in the contract and the source."""
+        for old, new in renamed:
+            self.project.replace(CONTRACT, f"name: {old}", f"name: {new}")
+            self.project.replace(SOURCE, f": {old}", f": {new}")
+        if any(old == "customer" for old, _ in renamed):
+            self.project.replace(SOURCE, "customer_key: customer", "customer_key: Customer")
+
+    def run(self, day: str, number: int = 1) -> str:
+        return self.session.run_day(day, number, {}, env="odd")
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return DuckDBEngine(Lake(self.settings.lake), self.settings.timezone).rows(sql)
+
+    def key_of(self, customer: str) -> str:
+        return str(pseudonym(load_keys(self.settings.pii_key), customer))
+
+    def orders(self) -> list[tuple[Any, ...]]:
+        return self.rows("SELECT order_id, customer_key, shipped_at, status FROM silver.orders ORDER BY order_id")
+
+    def erase(self, customer: str) -> Erased:
+        return erase(self.settings, customer, "asked to be", note_stale_dates)
+
+    def stored(self, table: str) -> DeltaTable:
+        return DeltaTable(Lake(self.settings.lake).uri(table))
+
+    def columns(self, table: str) -> list[str]:
+        return [field.name for field in self.stored(table).schema().fields]
+
+
+@pytest.fixture
+def shop(session: Session, project: Project) -> Shop:
+    shutil.copytree(HERE / "params", project.root / "params", dirs_exist_ok=True)
+    return Shop(session, project)
+
+
+RENAMED = (("customer", "Customer"), ("shipped_at", "Shipped_At"))
+
+
+@pytest.fixture
+def renamed(shop: Shop, home: Path, two_days: tuple[Path, Path]) -> Shop:
+    """The shop after a day under the old header and one under the new, which contract and source follow."""
+    for built, own in zip(two_days, (shop.project.root, home)):
+        shutil.copytree(built, own, dirs_exist_ok=True)
+    return shop
+
+
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """The project and the home of that shop, to copy."""
+    root, home = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home")
+    for folder in ("params", "notebooks"):
+        shutil.copytree(project_root() / folder, root / folder)
+    shutil.copytree(HERE / "params", root / "params", dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, new_session() as session:
+        patch.setenv("DAYBOOK_PROJECT", str(root))
+        patch.setenv("DAYBOOK_HOME", str(home))
+        patch.setenv("IPYTHONDIR", str(home / "ipython"))
+        patch.chdir(home)
+        shop = Shop(session, Project(root))
+        shop.land(DAY1, "day1")
+        assert shop.run(DAY1) == "SUCCEEDED"
+        shop.rename_in_contract(*RENAMED)
+        shop.land(DAY2, "day2")
+        assert shop.run(DAY2) == "SUCCEEDED"
+    yield root, home
+
+
+def test_a_renamed_column_keeps_its_values(renamed: Shop) -> None:
+    assert renamed.orders() == [
+        ("A1", renamed.key_of("900021"), datetime(2025, 11, 1, 11, tzinfo=timezone.utc), "paid"),
+        ("S1", renamed.key_of("900131"), NOON, "paid"),
+        ("S2", renamed.key_of("900132"), NOON, "paid"),
+    ]
+    assert renamed.rows(f"SELECT new_customers FROM gold.daily_sales WHERE order_date = DATE '{DAY2}'") == [(2,)]
+    assert renamed.columns("bronze.orders").count("customer") == 1 and "Customer" not in renamed.columns("bronze.orders")
+
+
+def test_erase_finds_a_customer_of_either_spelling(renamed: Shop) -> None:
+    for customer in ("900131", "900021"):
+        assert renamed.erase(customer).proof.holds
+        assert renamed.rows(f"SELECT count(*) FROM bronze.orders WHERE customer = '{customer}'") == [(0,)]
+    assert [key for _, key, *_ in renamed.orders()] == [None, None, renamed.key_of("900132")]
+
+
+def test_a_renamed_required_column_is_present(shop: Shop) -> None:
+    shop.project.replace(CONTRACT, "{name: status, logicalType: string,", "{name: status, required: true, logicalType: string,")
+    shop.land(DAY1, "day1")
+    assert shop.run(DAY1) == "SUCCEEDED"
+    shop.rename_in_contract(("status", "Status"))
+    shop.land(DAY2, "day2", ("status", "Status"))
+    assert shop.run(DAY2) == "SUCCEEDED"
+    assert [status for *_, status in shop.orders()] == ["paid"] * 3
+
+
+def test_a_header_may_differ_from_the_contract(shop: Shop) -> None:
+    shop.land(DAY2, "day2", ("Customer", " CUSTOMER "), ("Shipped_At", "shipped_AT"), ("status", '"Status "'))
+    assert shop.run(DAY2) == "SUCCEEDED"
+    assert shop.orders()[0] == ("S1", shop.key_of("900131"), NOON, "paid")
+    assert shop.rows("SELECT customer FROM bronze.orders ORDER BY 1") == [("900131",), ("900132",)]
+
+
+def test_a_column_beyond_ascii_may_be_renamed(shop: Shop) -> None:
+    composed, decomposed = "Käufer", unicodedata.normalize("NFD", "Käufer")
+    for file in (CONTRACT, SOURCE):
+        text = (shop.project.root / file).read_text(encoding="utf-8")
+        text = text.replace("name: customer", f"name: {composed}").replace(
+            "customer_key: customer", f"customer_key: {composed}"
+        )
+        shop.project.write(file, text.replace("orders: customer", f"orders: {composed}"))
+    shop.land(DAY1, "day1", ("customer", decomposed))
+    assert shop.run(DAY1) == "SUCCEEDED"
+    for file in (CONTRACT, SOURCE):
+        text = (shop.project.root / file).read_text(encoding="utf-8")
+        # The source names it as a decomposed header would be pasted.
+        shop.project.write(file, text.replace(composed, unicodedata.normalize("NFD", "KÄUFER")))
+    shop.land(DAY2, "day2", ("Customer", "käufer"))
+    assert shop.run(DAY2) == "SUCCEEDED"
+    assert [key for _, key, *_ in shop.orders()] == [shop.key_of(each) for each in ("900021", "900131", "900132")]
+    assert shop.erase("900131").proof.holds and shop.erase("900021").proof.holds
+
+
+SILVER = {
+    "silver/orders": ("status", "shipped_at", "customer_key", "order_id", "order_date"),
+    "silver/customers": ("customer_key", "first_order_date", "city"),
+    "gold/daily_sales": ("net_revenue", "orders", "order_date"),
+}
+
+
+def test_a_renamed_column_of_a_table_keeps_its_values(shop: Shop) -> None:
+    customers = "  customers:\n    - from: orders\n      columns: {customer_key: customer, version_at: updated_at}\n"
+    shop.project.replace(SOURCE, "  order_items:\n", f"{customers}  order_items:\n")
+    shop.land(DAY1, "day1")
+    assert shop.run(DAY1) == "SUCCEEDED"
+    before = shop.stored("silver.orders").version()
+    for table, names in SILVER.items():
+        for name in names:
+            shop.project.replace(f"params/contracts/{table}.yaml", f"name: {name}", f"name: {name.title()}")
+    shop.land(DAY2, "day2", ("Customer", "customer"))
+    assert shop.run(DAY2) == "SUCCEEDED"
+    assert shop.run(DAY1, 2) == "SUCCEEDED"
+    assert [row[::3] for row in shop.orders()] == [("A1", "paid"), ("S1", "paid"), ("S2", "paid")]
+    keys = [shop.key_of(each) for each in ("900021", "900131", "900132")]
+    assert [key for _, key, *_ in shop.orders()] == keys
+    assert shop.rows("SELECT Order_Date, Orders FROM gold.daily_sales ORDER BY 1") == [
+        (date(2025, 11, 1), 1),
+        (date(2025, 11, 13), 2),
+    ]
+    days = [date(2025, 11, 1), date(2025, 11, 13), date(2025, 11, 13)]
+    assert sorted(shop.rows("SELECT customer_key, first_order_date FROM silver.customers")) == sorted(zip(keys, days))
+    for table in ("silver.orders", "versions.orders"):
+        assert len({name.lower() for name in shop.columns(table)}) == len(shop.columns(table))
+    assert shop.stored("silver.orders").version() > before
+    assert "silver.orders" in rekey(shop.settings.lake, shop.settings.pii_key, "odd").tables
+    assert [key for _, key, *_ in shop.orders()] == [shop.key_of(each) for each in ("900021", "900131", "900132")]
+    assert shop.erase("900131").rows["silver.orders"] == 1
+
+
+# Lakes of earlier releases
+
+
+def split_column(delta: DeltaTable, name: str, other: str, where: pc.Expression) -> None:
+    """Store a column as earlier releases did after a renaming: some rows' values under another spelling."""
+    rows = dataset_of(delta).to_table()
+    partitions = list(delta.metadata().partition_columns) or None
+    moved = rows.filter(where)
+    moved = moved.rename_columns([other if each == name else each for each in moved.column_names])
+    write_deltalake(delta, rows.filter(~where), mode="overwrite", schema_mode="overwrite", partition_by=partitions)
+    write_deltalake(delta, moved, mode="append", schema_mode="merge")
+
+
+@pytest.fixture
+def legacy(renamed: Shop) -> Shop:
+    """The shop's lake as an earlier release left it: a column under two spellings in bronze, silver and versions."""
+    second = pc.field("run_date") == pa.scalar(date.fromisoformat(DAY2))
+    for name, other in RENAMED:
+        split_column(renamed.stored("bronze.orders"), name, other, second)
+    for table in ("silver.orders", "versions.orders"):
+        split_column(renamed.stored(table), "status", "Status", pc.field("order_id") == "S1")
+    assert {"customer", "Customer"} < set(renamed.columns("bronze.orders"))
+    return renamed
+
+
+def test_columns_stored_twice_read_as_one(legacy: Shop) -> None:
+    found = legacy.rows("SELECT customer, SHIPPED_AT FROM bronze.orders ORDER BY customer")
+    assert [customer for customer, _ in found] == ["900021", "900131", "900132"]
+    assert all(shipped for _, shipped in found)
+    assert [status for *_, status in legacy.orders()] == ["paid"] * 3
+    columns = DuckDBEngine(Lake(legacy.settings.lake), "UTC").query("SELECT * FROM bronze.orders").columns
+    assert columns.count("Customer") == 1 and "customer" not in columns
+
+
+def test_columns_stored_twice_become_one_with_the_next_run(legacy: Shop) -> None:
+    orders, before = legacy.orders(), legacy.stored("bronze.orders").version()
+    assert legacy.run(DAY2, 2) == "SUCCEEDED"
+    for table in ("bronze.orders", "silver.orders", "versions.orders"):
+        assert len({name.lower() for name in legacy.columns(table)}) == len(legacy.columns(table))
+    rows = dataset_of(legacy.stored("bronze.orders")).to_table().to_pylist()
+    assert sorted(row["Customer"] for row in rows) == ["900021", "900131", "900132"]
+    earlier = dataset_of(DeltaTable(Lake(legacy.settings.lake).uri("bronze.orders"), version=before)).to_table()
+    assert earlier.num_rows == 3 and {"customer", "Customer"} < set(earlier.column_names)
+    assert legacy.run(DAY1, 2) == "SUCCEEDED"
+    assert legacy.orders() == orders
+
+
+@pytest.mark.parametrize("customer", ["900021", "900131"])
+def test_erase_on_columns_stored_twice(legacy: Shop, customer: str) -> None:
+    key = legacy.key_of(customer)
+    done = legacy.erase(customer)
+    assert done.proof.holds and done.rows["bronze.orders"] == 1
+    assert key not in [each for _, each, *_ in legacy.orders()]
+    assert legacy.rows(f"SELECT count(*) FROM bronze.orders WHERE customer = '{customer}'") == [(0,)]
+    assert legacy.rows("SELECT count(customer) FROM bronze.orders") == [(3,)]
+
+
+def test_rekey_on_columns_stored_twice(legacy: Shop) -> None:
+    for table in ("silver.orders", "versions.orders"):
+        split_column(legacy.stored(table), "customer_key", "Customer_Key", pc.field("order_id") == "S2")
+    rekey(legacy.settings.lake, legacy.settings.pii_key, "odd")
+    assert [key for _, key, *_ in legacy.orders()] == [legacy.key_of(each) for each in ("900021", "900131", "900132")]
+
+
+def test_redaction_knows_values_of_columns_stored_twice(legacy: Shop) -> None:
+    Path(legacy.settings.archive).mkdir(parents=True, exist_ok=True)
+    for day, customer in ((DAY1, "900021"), (DAY2, "900131")):
+        assert customer not in redactor_for(legacy.settings, f"daily-{day}-1", stage="validate").text(f"it was {customer}")
+
+
+def test_notebooks_mask_personal_columns_in_any_case(renamed: Shop) -> None:
+    renamed.session.value(f"from daybook.notebook import begin\nstage = begin('validate', env='odd', run_date='{DAY2}')")
+    shown = renamed.session.value("%%sql\nSELECT CUSTOMER, status FROM bronze.orders")
+    assert shown.masked == ["customer"]
