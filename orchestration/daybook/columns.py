@@ -11,13 +11,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Optional
 
+UNNAMED = "unnamed"
+"""The name of a column whose header is blank: SQL has no empty names."""
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)"|[^'"]+""")
 """A text literal, a quoted name, or the SQL between them."""
 
 
 def column_name(name: str) -> str:
     """Return the name as it is stored: in Unicode's composed form (NFC), without surrounding blanks."""
-    return unicodedata.normalize("NFC", name).strip()
+    return unicodedata.normalize("NFC", name).strip() or UNNAMED
 
 
 def column_key(name: str) -> str:

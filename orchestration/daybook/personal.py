@@ -211,10 +211,10 @@ def _personal_in(source: Source, table: str) -> dict[str, str]:
     return {name: kind for each in source.entities for name, kind in personal_classes(source, each).items()}
 
 
-def _classes_of(names: Iterable[str], personal: dict[str, str]) -> dict[str, str]:
-    """Return the classes of those names that are personal columns, as they are written here."""
-    kinds = {column_key(name): kind for name, kind in personal.items()}
-    return {name: kinds[column_key(name)] for name in names if column_key(name) in kinds}
+def _declared(names: Iterable[str], personal: Iterable[str]) -> dict[str, str]:
+    """Return, for those of the names that are personal columns, how the contract writes them."""
+    declared = {column_key(name): name for name in personal}
+    return {name: declared[column_key(name)] for name in names if column_key(name) in declared}
 
 
 def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, run_date: date) -> set[str]:
@@ -222,8 +222,8 @@ def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, ru
     stored = lake.dataset(table, run_date)
     if stored is None:
         return set()
-    names, personal = stored.schema.names, _classes_of(stored.schema.names, _personal_in(source, table))
-    ranks = {name: values.begin(name, kind) for name, kind in personal.items()}
+    names, personal = stored.schema.names, _personal_in(source, table)
+    ranks = {name: values.begin(column, personal[column]) for name, column in _declared(names, personal).items()}
     few: dict[str, set[str]] = {name: set() for name in names if name in (_UNSPLIT, "repairs", "_run_id")}
     for batch in stored.to_batches(columns=[*ranks, *few], **_A_FEW_AT_A_TIME):
         for name, rank in ranks.items():
@@ -234,7 +234,7 @@ def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, ru
             _release(values, few.get(_UNSPLIT, set()), _delimiter_of(source, table.split(".")[1]))
     if personal and few.get(_UNSPLIT):
         values.add(_UNSPLIT, "unsplit", _stored_unsplit(stored, few[_UNSPLIT], table, source))
-    _add_repairs(values, few.get("repairs", ()), _personal_in(source, table))
+    _add_repairs(values, few.get("repairs", ()), personal)
     return few.get("_run_id", set())
 
 
@@ -244,13 +244,13 @@ def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run
     stored = lake.dataset(table, run_date)
     if stored is None:
         return True
-    names, personal = stored.schema.names, _classes_of(stored.schema.names, _personal_in(source, table))
-    columns = list(personal)
+    names, personal = stored.schema.names, _personal_in(source, table)
+    columns = _declared(names, personal)
     raw: set[str] = set()
     for batch in stored.to_batches(columns=[*columns, *({_UNSPLIT, "repairs"} & set(names))], **_A_FEW_AT_A_TIME):
         if "repairs" in names and any(batch.column("repairs").to_pylist()):
             return False
-        if not all(values.holds(name, personal[name], batch.column(name)) for name in columns):
+        if not all(values.holds(column, personal[column], batch.column(name)) for name, column in columns.items()):
             return False
         if _UNSPLIT in names:
             raw.update(text for text in batch.column(_UNSPLIT).unique().to_pylist() if text)
@@ -275,7 +275,7 @@ def _unsplit(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], s
 
 def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str]) -> set[str]:
     plain: set[str] = set()
-    restricted = _classes_of(stored.schema.names, personal)
+    restricted = _declared(stored.schema.names, personal)
     for name, kind in zip(stored.schema.names, stored.schema.types):
         if kind == pa.string() and name not in restricted and not name.startswith("_"):
             plain |= _texts(stored, name, pc.field(name).isin(fields))
@@ -284,13 +284,13 @@ def _plain_among(stored: ds.Dataset, fields: list[str], personal: dict[str, str]
 
 def _add_repairs(values: SoughtValues, texts: Iterable[str], personal: dict[str, str]) -> None:
     """Take in what people have written in place of landed values: JSON by column."""
-    repaired: dict[tuple[str, str], list[str]] = {}
+    repaired: dict[str, list[str]] = {}
     for text in texts:
         repairs = json.loads(text)
-        for name, kind in _classes_of(repairs, personal).items():
-            repaired.setdefault((name, kind), []).append(str(repairs[name]))
-    for (name, kind), written in repaired.items():
-        values.add(name, kind, written)
+        for name, column in _declared(repairs, personal).items():
+            repaired.setdefault(column, []).append(str(repairs[name]))
+    for column, written in repaired.items():
+        values.add(column, personal[column], written)
 
 
 def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity: str, run_date: date) -> None:

@@ -159,12 +159,11 @@ class DuckDBEngine:
         shown.update({column_key(each): each for each in (contract.columns if contract else ()) if column_key(each) in stored})
         if list(shown.values()) == schema.names:
             return
-        hidden = f"_{name.replace('.', '__')}"
-        # DuckDB numbers names that it does not tell apart: customer, Customer_1.
-        found = self._connection.execute(f"SELECT * FROM {hidden} LIMIT 0").description or []
-        bound = {stored_name: quote(column[0]) for stored_name, column in zip(schema.names, found)}
+        # By place: DuckDB cannot tell stored names apart that differ in case alone.
+        bound = {stored_name: f"c{place}" for place, stored_name in enumerate(schema.names)}
         columns = (f"{_first_of([bound[each] for each in names])} AS {quote(shown[key])}" for key, names in stored.items())
-        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT {', '.join(columns)} FROM {hidden}")
+        rows = f"_{name.replace('.', '__')} AS stored({', '.join(bound.values())})"
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT {', '.join(columns)} FROM {rows}")
 
     def add_pseudonyms(self, *keys: bytes) -> None:
         """The SQL function ``pseudonym(text)``: 32 hex digits under the keys (``daybook.pii``); NULL stays NULL."""

@@ -1,0 +1,180 @@
+"""A column is stored once: whatever its spelling, and in tables of earlier releases that stored each spelling."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from datetime import date
+from typing import Any, Optional
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from daybook import evolution
+from daybook.delta import dataset_of, stored_columns
+from daybook.engines import DuckDBEngine
+from daybook.lake import Batches, Lake
+
+from .tables import FIRST, SECOND, THIRD, content
+
+TABLE = "bronze.orders"
+SIZE = "Größe"
+DECOMPOSED = unicodedata.normalize("NFD", SIZE)
+
+
+def named(name: str, *values: Optional[str], **more: str) -> pa.Table:
+    return pa.table({name: pa.array(values, pa.string()), **{each: [text] * len(values) for each, text in more.items()}})
+
+
+def columns(lake: Lake) -> list[str]:
+    return [each.name for each in DeltaTable(lake.uri(TABLE)).schema().fields]
+
+
+def seen(lake: Lake, sql: str = "SELECT customer FROM bronze.orders ORDER BY run_date") -> list[tuple[Any, ...]]:
+    return DuckDBEngine(lake, "UTC").rows(sql)
+
+
+def write_as_before(lake: Lake, rows: pa.Table, day: date) -> None:
+    """Write a date as earlier releases did: each spelling is a column."""
+    dated = rows.add_column(0, "run_date", pa.array([day] * rows.num_rows, pa.date32()))
+    write_deltalake(lake.uri(TABLE), dated, mode="append", schema_mode="merge", partition_by=["run_date"])
+
+
+@pytest.fixture
+def twice(lake: Lake) -> Lake:
+    """A lake whose bronze.orders stores one column under two names, each with a date's values."""
+    write_as_before(lake, named("customer", "a", x="1"), FIRST)
+    write_as_before(lake, named("Customer", "b", x="2"), SECOND)
+    assert set(columns(lake)) == {"run_date", "customer", "x", "Customer"}
+    return lake
+
+
+@pytest.mark.parametrize("other", ["CUSTOMER", " Customer"])
+def test_rows_are_written_under_the_stored_name(lake: Lake, other: str) -> None:
+    lake.replace_partition(TABLE, named("customer", "a"), FIRST)
+    lake.replace_partition(TABLE, named(other, "b"), SECOND)
+    lake.append(TABLE, named(other, "c"), THIRD)
+    assert columns(lake) == ["run_date", "customer"]
+    assert content(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
+
+
+def test_batches_are_written_under_the_stored_name(lake: Lake) -> None:
+    lake.replace_partition(TABLE, named("customer", "a"), FIRST)
+    rows = named("CUSTOMER", "b", "c")
+    lake.replace_partition(TABLE, Batches(rows.schema, lambda: rows.to_reader(max_chunksize=1)), SECOND)
+    assert content(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
+
+
+def test_a_new_column_is_stored_composed(lake: Lake) -> None:
+    lake.replace_partition(TABLE, named("customer", "a"), FIRST)
+    lake.replace_partition(TABLE, named("customer", "b", **{DECOMPOSED: "XL"}), SECOND)
+    assert columns(lake) == ["run_date", "customer", SIZE]
+    assert seen(lake, f'SELECT "{SIZE}" FROM bronze.orders ORDER BY run_date') == [(None,), ("XL",)]
+
+
+def test_columns_stored_twice_read_as_one(twice: Lake) -> None:
+    assert seen(twice) == [("a",), ("b",)]
+    assert seen(twice, "SELECT customer FROM bronze.orders WHERE Customer = 'a'") == [("a",)]
+    assert sorted(DuckDBEngine(twice, "UTC").query("SELECT * FROM bronze.orders").columns) == ["Customer", "run_date", "x"]
+
+
+def test_columns_stored_twice_read_as_one_where_memory_is_little(twice: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = DuckDBEngine(twice, "UTC")
+    monkeypatch.setattr(engine, "_limited", True)
+    assert engine.rows("SELECT customer FROM bronze.orders WHERE Customer = 'a'") == [("a",)]
+
+
+@pytest.mark.parametrize("old", [DECOMPOSED, f" {SIZE}", ""])
+def test_a_name_of_an_earlier_release_is_stored_as_sql_finds_it(lake: Lake, old: str) -> None:
+    new = SIZE if old else "unnamed"
+    write_as_before(lake, named(old, "S", x="1"), FIRST)
+    assert seen(lake, f'SELECT "{new}" FROM bronze.orders') == [("S",)]
+    lake.replace_partition(TABLE, named(old, "M", x="1"), SECOND)
+    assert sorted(columns(lake)) == sorted([new, "run_date", "x"])
+    assert seen(lake, f'SELECT "{new}" FROM bronze.orders ORDER BY run_date') == [("S",), ("M",)]
+
+
+def test_the_next_write_makes_one_column_in_one_commit(twice: Lake) -> None:
+    version = DeltaTable(twice.uri(TABLE)).version()
+    twice.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
+    assert sorted(columns(twice)) == ["Customer", "run_date", "x"]
+    assert content(twice, TABLE, "run_date", "Customer", "x") == [(FIRST, "a", "1"), (SECOND, "b", "2"), (THIRD, "c", "3")]
+    delta = DeltaTable(twice.uri(TABLE))
+    assert delta.metadata().partition_columns == ["run_date"]
+    assert [each.get("daybook_run_id") for each in delta.history(delta.version() - version)] == [twice.run_id] * (
+        delta.version() - version
+    )
+    before = dataset_of(DeltaTable(twice.uri(TABLE), version=version)).to_table(columns=["customer", "Customer"])
+    assert sorted(before.to_pylist(), key=repr) == [{"customer": "a", "Customer": None}, {"customer": None, "Customer": "b"}]
+
+
+def test_a_pinned_earlier_version_still_reads_as_one(twice: Lake) -> None:
+    version = DeltaTable(twice.uri(TABLE)).version()
+    twice.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
+    late = Lake(twice.root)
+    late.pin({TABLE: version})
+    assert seen(late) == [("a",), ("b",)]
+
+
+def test_columns_of_an_emptied_table_become_one(twice: Lake) -> None:
+    DeltaTable(twice.uri(TABLE)).delete()
+    twice.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
+    assert sorted(columns(twice)) == ["Customer", "run_date", "x"]
+    assert seen(twice) == [("c",)]
+
+
+def test_a_development_copy_begins_with_all_values(twice: Lake) -> None:
+    copy = Lake(twice.root, development="eve")
+    assert seen(copy) == [("a",), ("b",)]
+    copy.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
+    assert seen(copy) == [("a",), ("b",), ("c",)]
+    assert "customer" in columns(twice)
+
+
+def test_what_others_write_meanwhile_is_kept(twice: Lake, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes between the look at the rows and the commit."""
+    tell, others = evolution._warn_of_differences, [THIRD]
+
+    def write_first(*looked: Any) -> None:
+        tell(*looked)
+        if others:
+            write_as_before(twice, named("customer", "of another", x="3"), others.pop())
+
+    monkeypatch.setattr(evolution, "_warn_of_differences", write_first)
+    twice.replace_partition(TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
+    assert seen(twice) == [("a",), ("b",), ("of another",), ("d",)]
+    assert len(waits) == 1
+
+
+def test_rows_with_two_different_values_are_told(twice: Lake) -> None:
+    both = named("customer", "old", x="3").append_column("Customer", pa.array(["new"]))
+    write_as_before(twice, both, THIRD)
+    with pytest.warns(UserWarning, match=r"bronze.orders has 1 rows with different values in 'Customer', 'customer'"):
+        twice.replace_partition(TABLE, named("customer", "c", x="3"), date(2025, 11, 4))
+    assert seen(twice) == [("a",), ("b",), ("new",), ("c",)]
+
+
+def test_rows_with_the_same_value_twice_are_not_told(twice: Lake) -> None:
+    write_as_before(twice, named("customer", "same", x="3").append_column("Customer", pa.array(["same"])), THIRD)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        twice.replace_partition(TABLE, named("customer", "c", x="3"), date(2025, 11, 4))
+
+
+def test_names_of_another_type_are_left_out() -> None:
+    schema = pa.schema([("size", pa.string()), ("at", pa.date32()), ("SIZE", pa.int64()), ("Size", pa.int64())])
+    assert stored_columns(schema) == {"size": ["Size", "SIZE"], "at": ["at"]}
+
+
+def test_a_value_may_be_stored_under_any_of_three_names(twice: Lake) -> None:
+    write_as_before(twice, named("CUSTOMER", "c", x="3"), THIRD)
+    assert seen(twice) == [("a",), ("b",), ("c",)]
+    twice.replace_partition(TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
+    assert sorted(pc.unique(dataset_of(DeltaTable(twice.uri(TABLE))).to_table()["CUSTOMER"]).to_pylist()) == [
+        "a",
+        "b",
+        "c",
+        "d",
+    ]
