@@ -63,6 +63,14 @@ def test_values_of_the_dates_bronze_and_quarantine_are_looked_for(settings: Sett
     )
 
 
+def test_values_of_columns_in_another_case_are_looked_for(settings: Settings) -> None:
+    store(settings, "bronze.customers", Email="bronze.person@nowhere", LAST_NAME="Bronzemann", City="Bronzestadt")
+    store(settings, "quarantine.releases", entity="customers", repairs=json.dumps({"Last_Name": "Kanarie"}))
+    redactor = redactor_for(settings, RUN, stage="transform")
+    assert redactor.text("Bronzemann of Bronzestadt, Kanarie") == "[redacted:last_name] of Bronzestadt, [redacted:last_name]"
+    assert redactor.is_current()
+
+
 def test_values_of_other_dates_are_not_looked_for(settings: Settings) -> None:
     store(settings, "bronze.customers", day=date(2025, 11, 29), last_name="Gesternmann")
     assert left(settings, "Gesternmann") == "Gesternmann"
@@ -97,8 +105,9 @@ def test_rows_that_could_not_be_split_are_looked_for_by_field(settings: Settings
         (HEADER.replace("state,", ""), CUSTOMER),
         (CUSTOMER, CUSTOMER.replace("K4N4", "K4N5")),
         (HEADER, CUSTOMER, "\x00"),
+        (HEADER.upper().replace(",", " ,").replace("STATE ,", ""), CUSTOMER.replace("Berlin,Berlin", "Berlin")),
     ],
-    ids=["open quote", "column missing", "no header", "not text"],
+    ids=["open quote", "column missing", "no header", "not text", "another spelling"],
 )
 def test_files_that_cannot_be_read_are_looked_through_all_the_same(settings: Settings, lines: tuple[str, ...]) -> None:
     land(settings, *lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 
 import pyarrow as pa
 import pytest
@@ -298,3 +299,38 @@ def test_a_fork_reads_anew_what_has_changed_since(visits):
     load_table("silver.visits")
     visits.write(FILE, VISITS.replace("name: seconds", "name: minutes"))
     assert "minutes" in in_a_fork(lambda: load_table("silver.visits").columns)
+
+
+SIZE = "Größe"
+DECOMPOSED = unicodedata.normalize("NFD", SIZE)
+
+
+def test_names_are_composed_and_without_blanks(visits):
+    visits.replace(FILE, "name: seconds", f"name: ' {DECOMPOSED} '")
+    assert SIZE in load_table("silver.visits").columns
+
+
+@pytest.mark.parametrize("name", ["PAGE", "' page'"])
+def test_columns_that_sql_does_not_tell_apart_are_refused(visits, name):
+    visits.replace(FILE, "name: seconds", f"name: {name}")
+    assert refusal(visits) == f"{FILE}: key 'schema.0': column 'page' stands twice; remove one."
+
+
+def test_a_rule_names_columns_in_any_case(visits):
+    rule = "    quality:\n      - {metric: duplicateValues, mustBe: 0, arguments: {properties: [PAGE, GRÖßE]}}\n"
+    visits.write(FILE, VISITS.replace("name: seconds", f"name: {SIZE}") + rule)
+    (found,) = load_table("silver.visits").quality
+    assert found.arguments.properties == ["page", SIZE]
+
+
+def test_a_query_finds_a_column_in_any_unicode_form(visits):
+    rule = f"    quality:\n      - {{name: sized, type: sql, query: 'SELECT max(\"{DECOMPOSED} \") FROM x', mustBe: 1}}\n"
+    visits.write(FILE, VISITS.replace("name: seconds", f"name: {DECOMPOSED}") + rule)
+    assert load_table("silver.visits").quality[0].query == f'SELECT max("{SIZE}") FROM x'
+
+
+def test_a_foreign_key_and_a_promise_name_columns_in_any_case(visits):
+    text = VISITS.replace("name: page,", "name: page, relationships: [{to: visits.PAGE}],")
+    promise = "slaProperties: [{property: freshness, value: 1, unit: d, element: visits.DAY}]\n"
+    visits.write(FILE, text + promise)
+    assert load_table("silver.visits").sla[0].element == "visits.DAY"

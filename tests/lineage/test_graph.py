@@ -90,3 +90,10 @@ def test_a_runs_record_holds_the_lineage_once() -> None:
     attempt = {"stage": "aggregate", "details": {"lineage": LINEAGE, "candidates": {}}}
     assert without_lineage(attempt) == {"stage": "aggregate", "details": {"candidates": {}}}
     assert "lineage" in attempt["details"]
+
+
+def test_columns_are_found_in_any_case() -> None:
+    entry = {"rows": {}, "columns": {"status": {"silver.orders.STATUS": ["IDENTITY"]}}}
+    found = collect([{"details": {"lineage": {"gold.sales": entry}}}], {"gold.sales": ["Status"]})
+    assert list(found["gold.sales"]["columns"]) == ["Status"]
+    assert sources_of(found, "gold.sales.STATUS") == {"silver.orders.STATUS": {"IDENTITY"}}

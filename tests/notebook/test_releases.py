@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Callable
@@ -14,7 +15,7 @@ import pytest
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
 from daybook.lake import Lake
-from daybook.notebook.releases import Release, read_releases, write_releases
+from daybook.notebook.releases import Release, landed_columns, read_releases, write_releases
 from daybook.stewardship import QuarantinedRow, quarantined, release
 
 from .decisions import DAY, Shop, daybook, landing, shop
@@ -230,3 +231,51 @@ def test_the_release_that_was_written_last_counts_also_where_the_clock_was_set_b
         write_releases(engine, lake, day, [Release("order_items", "f.csv", 1, "d", {"quantity": quantity}, (), "a", "b", at)])
     (kept,) = read_releases(DuckDBEngine(lake, "UTC"), lake, day)
     assert (kept.repairs, kept.released_at) == ({"quantity": "4"}, "2025-12-01T09:00:00.002Z")
+
+
+def rename_in_file(shop: Shop, entity: str, old: str, new: str) -> None:
+    path = shop.file(entity)
+    header, rows = path.read_text(encoding="utf-8-sig").split("\n", 1)
+    assert old in header
+    path.write_text(f"{header.replace(old, new)}\n{rows}", encoding="utf-8")
+
+
+def test_a_release_holds_where_its_columns_are_in_another_case(shop: Shop) -> None:
+    number = shop.sound_row("order_items")
+    sound = spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1")
+    (found,) = in_quarantine(shop, "order_items", number)
+    release(shop.settings, [found], repairs={"QUANTITY ": "3"}, by="a steward", why="the shop said so")
+    rename_in_file(shop, "order_items", "unit_price", "Unit_Price")
+    shop.run(f"{RUN}-2")
+    assert in_quarantine(shop, "order_items", number) == []
+    ((quantity, _),) = line(shop, sound)
+    assert quantity == 3
+
+
+def test_a_release_of_an_earlier_version_holds(shop: Shop) -> None:
+    """Its digest is of the columns' names as they are stored, in whatever case."""
+    rename_in_file(shop, "order_items", "quantity", "quantity,Colour")
+    path = shop.file("order_items")
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    at = header.split(",").index("quantity")
+    path.write_text("\n".join([header, *(",".join(_with(row.split(","), at)) for row in rows)]), encoding="utf-8")
+    number = shop.sound_row("order_items")
+    sound = spoil(shop, "order_items", number, quantity="three")
+    shop.run(f"{RUN}-1", ["ingest", "validate"])
+    (found,) = in_quarantine(shop, "order_items", number)
+    engine = shop.engine()
+    columns = landed_columns(engine, "bronze.order_items")
+    assert "Colour" in columns
+    texts = ", ".join(f"'{name}=' || \"{name}\"" for name in sorted(columns))
+    (digest,) = engine.one(
+        f"SELECT md5(concat_ws('\x1f', {texts})) FROM bronze.order_items WHERE _row_number = {number} AND run_date = '{DAY}'"
+    )
+    assert digest != found.digest
+    release(shop.settings, [replace(found, digest=digest)], repairs={"quantity": "3"}, by="a steward", why="the shop said so")
+    shop.run(f"{RUN}-2")
+    assert in_quarantine(shop, "order_items", number) == [] and line(shop, sound)[0][0] == 3
+
+
+def _with(row: list[str], at: int) -> list[str]:
+    return [*row[: at + 1], "red", *row[at + 1 :]]

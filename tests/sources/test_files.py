@@ -293,14 +293,20 @@ def test_a_first_line_of_data_is_not_quoted(refusal):
     )
 
 
-@pytest.mark.parametrize("header", ["a,b,a", "a,b,A"])
+@pytest.mark.parametrize("header", ["a,b,a", "a,b,A", "a,b, a", "a,b,\u00a0A\t"])
 def test_a_column_that_stands_twice_is_told(refusal, header):
     assert refusal(f"{header}\n1,2,3\n") == (
         "landing/e.csv, line 1: column 'a' stands twice in the header; deliver the file again."
     )
 
 
-@pytest.mark.parametrize("name", ["_row_number", "run_date"])
+@pytest.mark.parametrize("header", ["A,b", " a , b", "B,A", 'a,"b "'])
+def test_a_header_in_another_spelling_is_read(read, header):
+    table = read(f"{header}\n1,2\n")
+    assert table.num_rows == 1 and [each.strip().lower() for each in table.column_names[:2]] in (["a", "b"], ["b", "a"])
+
+
+@pytest.mark.parametrize("name", ["_row_number", "run_date", "Run_Date", "_Problem", " _x", "RUN_DATE "])
 def test_a_column_with_a_name_of_ours_is_told(refusal, name):
     assert refusal(f"a,b,{name}\n1,2,3\n") == (
         f"landing/e.csv, line 1: column {name!r} has a name that is Daybook's own; rename it at the source."

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
+from datetime import date
+
 import pytest
 import yaml
 
+from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, ParamsError, SourceError
+from daybook.lake import Lake
 from daybook.sources import Source, load_source, source_names
+from daybook.sources.dryrun import dry_run
+from daybook.sources.mapping import mapped_sql
 
 from .conftest import landing_contract
 
@@ -313,3 +320,33 @@ def test_equal_lines_without_a_key_count_unless_dropped(shop, said, drops):
         shop["entities"]["lines"]["duplicates"] = said
     source = Source.model_validate(shop)
     assert (source.drops_duplicates("orders"), source.drops_duplicates("lines")) == (True, drops)
+
+
+def test_a_source_names_columns_in_any_case_form_and_blanks(project, shop):
+    columns = shop["entities"]["orders"]["columns"]
+    columns["Käufer "] = columns.pop("person")
+    decomposed = unicodedata.normalize("NFD", "Käufer")
+    shop["entities"]["orders"]["date"] = "AT"
+    shop["entities"]["lines"]["follows"]["by"] = " ID"
+    mapping = shop["mapping"]["orders"][0]["columns"]
+    mapping["Customer_Key"] = mapping.pop("customer_key").replace("person", f'"{decomposed} "')
+    shop["people"] = {"orders": decomposed}
+    write(project, shop)
+    source = load_source("shop")
+    assert (source.entities["orders"].date, source.entities["lines"].follows.by) == ("at", "id")
+    assert source.mapping["orders"][0].expression("customer_key") == '"Käufer"'
+    assert source.people == {"orders": "Käufer"}
+    dry_run(source, DuckDBEngine(Lake(str(project.root / "lake")), "UTC"))
+
+
+def test_a_mapping_gives_a_column_once(project, shop):
+    shop["mapping"]["orders"][0]["columns"]["STATUS"] = "'paid'"
+    assert refusal(project, shop) == f"{FILE}: mapping of 'orders' has the column 'status' twice; remove one."
+
+
+def test_a_required_column_may_be_mapped_in_any_case(project, shop):
+    columns = shop["mapping"]["order_items"][0]["columns"]
+    columns["Quantity"], columns["IS_RETURN"] = columns.pop("quantity"), "TRUE"
+    write(project, shop)
+    sql = mapped_sql(load_source("shop"), "order_items", date(2025, 11, 1))
+    assert 'pieces AS "quantity"' in sql and 'TRUE AS "is_return"' in sql

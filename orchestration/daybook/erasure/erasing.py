@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daybook.archive import Archive, dump, now
-from daybook.columns import columns_among
+from daybook.columns import column_key, columns_among
 from daybook.delta import dataset_of
 from daybook.engines import DuckDBEngine
 from daybook.erasure.blanks import BLANK, blanks_for, without_person
@@ -266,8 +266,9 @@ class _Erasure:
             return None
         at = (pc.field("_source_file") == address.file) & (pc.field("_row_number") == address.number)
         for row in dataset.to_table(filter=at & (pc.field(PARTITION) == pa.scalar(address.run_date))).to_pylist():
-            landed = sorted(name for name in row if name not in ("_source_file", "_row_number", "_run_id", PARTITION))
-            texts = [f"{name}={row[name]}" for name in landed if row[name] is not None]
+            technical = ("_source_file", "_row_number", "_run_id", PARTITION)
+            landed = {column_key(name): text for name, text in row.items() if name not in technical and text is not None}
+            texts = [f"{key}={landed[key]}" for key in sorted(landed)]
             return hashlib.md5("\x1f".join(texts).encode(), usedforsecurity=False).hexdigest()
         return None
 

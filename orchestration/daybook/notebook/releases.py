@@ -7,7 +7,7 @@ Here: writing releases, and the landed rows of a date as they are with them. Not
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Optional
@@ -15,7 +15,7 @@ from typing import Any, Optional
 import pyarrow as pa
 
 from daybook.archive import moment, parse_moment
-from daybook.columns import find_column
+from daybook.columns import column_key, find_column
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.sources.blocks import TECHNICAL
@@ -94,8 +94,17 @@ def _just_after(at: str) -> str:
 
 def digest_sql(columns: Sequence[str]) -> str:
     """SQL for the digest of a landed row: of all its text, by column, so that a column that lands later changes nothing."""
-    named = (f"{literal(f'{name}=')} || {quote(name)}" for name in sorted(columns))  # concat_ws leaves nulls out
+    return _digest_sql({column_key(name): name for name in columns})
+
+
+def _digest_sql(columns: Mapping[str, str]) -> str:
+    named = (f"{literal(f'{key}=')} || {quote(columns[key])}" for key in sorted(columns))  # concat_ws leaves nulls out
     return f"md5(concat_ws('{_SEPARATOR}', {', '.join(named)}))"
+
+
+def _digests_sql(columns: Sequence[str]) -> str:
+    """SQL for the digests that a release of a landed row may have: earlier ones are of the columns' names as stored."""
+    return f"{digest_sql(columns)} AS _digest, {_digest_sql({name: name for name in columns})} AS _earlier"
 
 
 def landed_columns(engine: DuckDBEngine, table: str) -> list[str]:
@@ -124,12 +133,11 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
         table[f"_fixed_{name}"] = pa.array([each.repair(name) for each in mine], pa.string())
     engine.register(f"released_{entity}", pa.table(table))
     fixed = ", ".join(f"COALESCE(r.{quote(f'_fixed_{name}')}, b.{quote(name)}) AS {quote(name)}" for name in values)
-    digest = digest_sql(columns)
     return (
         f"SELECT {fixed}, b._source_file, b._row_number, b._run_id, b._raw, "
         "CASE WHEN r._repaired THEN NULL ELSE b._problem END AS _problem, COALESCE(r._allowed, '') AS _waived "
-        f"FROM (SELECT *, {digest} AS _digest FROM bronze.{entity} WHERE {where}) AS b "
-        f"LEFT JOIN released_{entity} AS r ON r._digest = b._digest AND r._at_file = b._source_file "
+        f"FROM (SELECT *, {_digests_sql(columns)} FROM bronze.{entity} WHERE {where}) AS b "
+        f"LEFT JOIN released_{entity} AS r ON r._digest IN (b._digest, b._earlier) AND r._at_file = b._source_file "
         "AND r._at_row = b._row_number"
     )
 
@@ -147,10 +155,10 @@ def released_rows(engine: DuckDBEngine, entity: str, run_date: date, releases: S
     """How many of an entity's releases of a date meet the row they are for, once ``released_sql`` has been asked for."""
     if not releases:
         return 0
-    digest = digest_sql(landed_columns(engine, f"bronze.{entity}"))
+    digests = _digests_sql(landed_columns(engine, f"bronze.{entity}"))
     (found,) = engine.one(
-        f"SELECT count(*) FROM (SELECT _source_file, _row_number, {digest} AS _digest FROM bronze.{entity} "
-        f"WHERE run_date = DATE '{run_date}') AS b JOIN released_{entity} AS r ON r._digest = b._digest "
+        f"SELECT count(*) FROM (SELECT _source_file, _row_number, {digests} FROM bronze.{entity} "
+        f"WHERE run_date = DATE '{run_date}') AS b JOIN released_{entity} AS r ON r._digest IN (b._digest, b._earlier) "
         "AND r._at_file = b._source_file AND r._at_row = b._row_number"
     )
     return int(found)

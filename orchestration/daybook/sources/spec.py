@@ -136,13 +136,6 @@ class Select(_Model):
     group_by: list[Sql] = Field(default_factory=list)
     columns: dict[str, Sql] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _each_once(self) -> Select:
-        twice = repeated_column(self.columns)
-        if twice is not None:
-            raise ValueError(f"column {twice!r} stands twice; remove one")
-        return self
-
     def expression(self, column: str) -> Optional[str]:
         """Return the SQL for a canonical column, or None."""
         name = find_column(self.columns, column)
@@ -209,6 +202,9 @@ class Source(_Model):
                     raise ValueError(
                         f"mapping of {table!r} has a column {unknown[0]!r}; the columns are: {', '.join(mappable)}"
                     )
+                twice = repeated_column(select.columns)
+                if twice is not None:
+                    raise ValueError(f"mapping of {table!r} has the column {twice!r} twice; remove one")
                 absent = [name for name in columns_among(mappable, contract.required) if select.expression(name) is None]
                 absent = [name for name in absent if column_key(name) not in _DEFAULTED]
                 if select in self.numbered(table):
