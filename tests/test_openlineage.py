@@ -251,6 +251,16 @@ def test_a_pseudonym_is_told_as_masked(events: list[dict[str, Any]]) -> None:
     assert field["transformations"] == [{"type": "DIRECT", "subtype": "TRANSFORMATION", "masking": True}]
 
 
+def test_a_pseudonym_in_another_case_is_masked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = load_tables("silver")["silver.orders"]
+    renamed = [each.model_copy(update={"name": each.name.title()}) for each in contract.properties]
+    changed = {"silver.orders": contract.model_copy(update={"properties": renamed})}
+    monkeypatch.setattr(openlineage, "load_tables", lambda layer: changed if layer == "silver" else {})
+    (table,) = ended(run_events(FULL, settings), "transform")["outputs"]
+    (field,) = table["facets"]["columnLineage"]["fields"]["customer_key"]["inputFields"]
+    assert field["transformations"][0]["masking"] is True
+
+
 def test_gold_leads_by_its_candidate_to_silver(events: list[dict[str, Any]]) -> None:
     (candidate,) = ended(events, "aggregate")["outputs"]
     (gold,) = ended(events, "quality")["outputs"]

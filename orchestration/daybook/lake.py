@@ -135,7 +135,8 @@ class Lake:
         """The table at its pinned or else newest version, noted in ``tables_read``; None where it has never been written. With
         ``landed``, the files of that ``run_date`` alone, where ``run_date`` divides the table.
 
-        A table with a contract, and its candidate, has the contract's columns, whatever it had when that version was written.
+        A table with a contract, and its candidate, has the contract's columns, whatever it had when that version was written,
+        under the names that they are stored under (``daybook.delta.column_of``).
         """
         delta = self._open(table)
         if delta is None:

@@ -158,7 +158,7 @@ def test_a_renamed_required_column_is_present(shop: Shop) -> None:
     shop.land(DAY1, "day1")
     assert shop.run(DAY1) == "SUCCEEDED"
     shop.rename_in_contract(("status", "Status"))
-    shop.land(DAY2, "day2", ("status", "Status"))
+    shop.land(DAY2, "day2", ("status", "Status"), ("Customer", "customer"), ("Shipped_At", "shipped_at"))
     assert shop.run(DAY2) == "SUCCEEDED"
     assert [status for *_, status in shop.orders()] == ["paid"] * 3
 
