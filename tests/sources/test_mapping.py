@@ -227,6 +227,7 @@ def test_a_canonical_table_has_the_mapped_values_in_its_own_types(mapped, shop):
         "freight": None,
         "is_return": False,
         "version_at": datetime(2025, 11, 30, tzinfo=BERLIN),
+        "_unfit": "",
         "_source_file": "o.csv",
         "_row_number": 1,
     }
@@ -384,7 +385,7 @@ CANONICAL = [name.split(".")[1] for name in load_tables("silver")]
 def test_every_mapping_gives_the_contracts_columns_in_order(name, table):
     (statement,) = sqlglot.parse(mapped_sql(load_source(name), table, DAY), read="duckdb")
     expected = [column for column in load_table(f"silver.{table}").columns if column not in COMPUTED]
-    assert statement.named_selects == [*expected, "_source_file", "_row_number"]
+    assert statement.named_selects == [*expected, "_unfit", "_source_file", "_row_number"]
 
 
 @pytest.mark.parametrize("table", CANONICAL)
