@@ -99,7 +99,7 @@ def test_each_date_comes_to_its_own_end_and_a_table_tells_of_all(module_home: Ho
     said = " ".join(out.split())
     for run_id, outcome in came_to(record).items():
         assert f"{run_id[6:16]} {run_id} {outcome} " in said
-    assert "ingest failed in cell 4 (attempt 4): LandingError:" in said
+    assert "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): FormatError:" in said
     assert "sales: 6 of 9 rows (66.7%) are rejected, more than 5.0%" in said
     assert "! daily-2024-05-03-1 FAILED in ingest" in said
     assert f"FAILED {record['backfill_id']} in" in said

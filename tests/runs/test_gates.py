@@ -71,6 +71,7 @@ def test_a_file_that_cannot_be_read_fails_with_file_line_and_reason_and_writes_n
 
     assert code == 1
     said = " ".join(out.split())
-    assert f"ingest failed in cell 4 (attempt 4): LandingError: {file}, line 3: byte 0xc4 is not utf-8;" in said
+    failed = "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): FormatError"
+    assert f"{failed}: {file}, line 3: byte 0xc4 is not utf-8;" in said
     assert module_home.engine("tiny").rows("SELECT count(*) FROM bronze.sales WHERE run_date = DATE '2024-05-03'") == [(0,)]
     assert gross(module_home, "tiny", "2024-05-01") == Decimal("10")
