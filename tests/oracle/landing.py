@@ -1,0 +1,46 @@
+"""Read a date's files: every record as text, with the place where it stands.
+
+Here: files, records and copies. Not here: what a text means (``texts``), what a row must hold (``contracts``).
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Address(NamedTuple):
+    """Where a row stands: the file under landing, and the number of the row in it from 1."""
+
+    file: str
+    number: int
+
+
+@dataclass
+class Row:
+    """A landed row. ``values`` are typed; ``misfits`` are columns with a text that does not fit the type."""
+
+    address: Address
+    texts: dict[str, str]
+    splits: bool
+    values: dict[str, Any] = field(default_factory=dict)
+    misfits: set[str] = field(default_factory=set)
+
+
+def read(landing: Path, source: dict[str, Any], entity: str, day: str) -> tuple[list[Row], list[Row]]:
+    """Return the rows of an entity, each once, and the further copies of them."""
+    settings = source["entities"][entity]
+    key = settings["files"].replace("{run_date}", day)
+    if not (landing / key).exists() and settings.get("missing") == "empty":
+        return [], []
+    encoding = settings.get("encoding", source["encoding"])
+    with (landing / key).open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as file:
+        header, *records = [record for record in csv.reader(file) if record]
+    once, copies, seen = [], [], set()
+    for number, record in enumerate(records, start=1):
+        row = Row(Address(key, number), dict(zip(header, record)), len(record) == len(header))
+        (copies if tuple(record) in seen else once).append(row)
+        seen.add(tuple(record))
+    return once, copies

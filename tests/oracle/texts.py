@@ -1,0 +1,139 @@
+"""Read a landed text as a value.
+
+Here: trimming, numbers and instants. Not here: which column is of which type (``contracts``).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import cache
+from typing import Optional
+from zoneinfo import ZoneInfo
+
+BLANKS = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+"""What is trimmed: Unicode's space separators, without tabs and line ends."""
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
+_INSTANT = re.compile(
+    r"(?P<year>[0-9]{4})(?P<between>[-/])(?P<month>[0-9]{1,2})(?P=between)(?P<day>[0-9]{1,2})"
+    r"(?:(?:T| +)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:\.(?P<fraction>[0-9]+))?)?"
+    r"(?: ?(?P<half>[AaPp])\.?[Mm]\b\.?)? *(?P<zone>\S.*)?)?",
+    re.ASCII,
+)
+_OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>0[0-9]|1[0-5])(?::?(?P<minutes>[0-5][0-9]))?")
+ABBREVIATIONS = {
+    "Z": 0,
+    "UT": 0,
+    "UTC": 0,
+    "GMT": 0,
+    "EST": -5,
+    "EDT": -4,
+    "CST": -6,
+    "CDT": -5,
+    "MST": -7,
+    "MDT": -6,
+    "PST": -8,
+    "PDT": -7,
+    "WET": 0,
+    "WEST": 1,
+    "CET": 1,
+    "CEST": 2,
+    "EET": 2,
+    "EEST": 3,
+}
+"""Hours east of UTC."""
+
+
+def cleaned(text: str, pad: int = 0) -> Optional[str]:
+    """Return the trimmed text, with lost leading zeros up to ``pad`` characters; None where nothing is left."""
+    text = text.strip(BLANKS)
+    return text.rjust(pad, "0") if text else None
+
+
+def integer(text: str) -> Optional[int]:
+    """Read a whole number of 64 bits; 17850.0 is one."""
+    whole, _, zeros = text.partition(".")
+    if ("." in text and not re.fullmatch("0+", zeros)) or not re.fullmatch("[+-]?[0-9]+", whole):
+        return None
+    return int(whole) if -(2**63) <= int(whole) < 2**63 else None
+
+
+def decimal(text: str) -> Optional[Decimal]:
+    """Read a number with at most 14 digits before the point and 4 after it, zeros at the end aside."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    whole, _, fraction = text.lstrip("+-").partition(".")
+    if len(whole.lstrip("0")) > 14 or len(fraction.rstrip("0")) > 4:
+        return None
+    value = Decimal(f"{whole or 0}.{fraction.rstrip('0') or 0}")
+    return -value if text[0] == "-" else value
+
+
+def instant(text: str, shop: str) -> Optional[datetime]:
+    """Read a date, a local time of the shop or a time with a zone, as UTC.
+
+    Outside the years 1 to 9999 the nearest instant that Python has stands for it; no bound lets these pass.
+    """
+    found = _INSTANT.fullmatch(text)
+    if not found:
+        return None
+    hour, minute, second = (int(found[part] or 0) for part in ("hour", "minute", "second"))
+    if found["half"]:
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + (12 if found["half"] in "Pp" else 0)
+    midnight = found["hour"] is not None and not found["half"] and (hour, minute, second) == (24, 0, 0)
+    fraction = (found["fraction"] or "")[:6].ljust(6, "0")
+    year, far = int(found["year"]), datetime.min.replace(tzinfo=timezone.utc)
+    try:
+        # The year 0 is a leap year.
+        local = datetime(year or 4, int(found["month"]), int(found["day"]), 0 if midnight else hour, minute, second)
+    except ValueError:
+        return None
+    if midnight and int(fraction):
+        return None
+    try:
+        local += timedelta(days=midnight, microseconds=int(fraction))
+        moment = _placed(local, found["zone"], shop)
+    except OverflowError:
+        return far if year <= 1 else datetime.max.replace(tzinfo=timezone.utc)
+    return far if moment and not year else moment
+
+
+def _placed(local: datetime, zone: Optional[str], shop: str) -> Optional[datetime]:
+    """Return the instant of a local time in a zone; None where there is no such zone."""
+    offset = _OFFSET.fullmatch(zone or "")
+    if offset:
+        east = timedelta(hours=int(offset["hours"]), minutes=int(offset["minutes"] or 0))
+        return (local - (east if offset["sign"] == "+" else -east)).replace(tzinfo=timezone.utc)
+    if zone in ABBREVIATIONS:
+        return (local - timedelta(hours=ABBREVIATIONS[zone])).replace(tzinfo=timezone.utc)
+    place = _zone(zone or shop)
+    if place is None:
+        return None
+    # A time that the clock shows twice is the second one; a time that it skips goes forward by the gap. Both times the smaller
+    # offset is meant.
+    first, second = (local.replace(fold=fold, tzinfo=place).utcoffset() or timedelta() for fold in (0, 1))
+    return (local - min(first, second)).replace(tzinfo=timezone.utc)
+
+
+@cache
+def _zone(name: str) -> Optional[ZoneInfo]:
+    try:
+        return ZoneInfo(name)
+    except (OSError, LookupError, ValueError):
+        return None
+
+
+def local_midnight(day: str, shop: str) -> datetime:
+    """Return when a date begins in the shop."""
+    found = instant(day, shop)
+    assert found is not None
+    return found
+
+
+def local_day(moment: Optional[datetime], shop: str) -> Optional[date]:
+    """Return the shop's calendar day of an instant."""
+    return moment.astimezone(ZoneInfo(shop)).date() if moment and moment.year < 9999 else None
