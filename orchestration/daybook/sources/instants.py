@@ -70,8 +70,8 @@ def macros(zone_names: str) -> Iterator[str]:
     yield (
         "CREATE MACRO landed_instant(t, zone) AS CASE "
         "WHEN t IS NULL THEN NULL "
-        "WHEN t GLOB '????-??-?????:??:?[0-9]' THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
-        "WHEN t LIKE '____-__-_____:__:__Z' OR t GLOB '????-??-?????:??:??[+-]0[0-9]:[0-5][0-9]' "
+        "WHEN t GLOB '????-??-??[T ]??:??:?[0-9]' THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
+        "WHEN t GLOB '????-??-??[T ]??:??:??Z' OR t GLOB '????-??-??[T ]??:??:??[+-]0[0-9]:[0-5][0-9]' "
         "THEN TRY_CAST(t AS TIMESTAMPTZ) "
         f"WHEN regexp_full_match(t, '{DATE}(?:(?:T| +){_CLOCK})?') THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
         f"WHEN regexp_full_match(t, '{offset}') THEN TRY_CAST(t AS TIMESTAMPTZ) "
