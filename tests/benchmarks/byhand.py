@@ -105,8 +105,8 @@ MAPPED = {
         SELECT order_id, line_number, product_id, seller_id, quantity, unit_price, freight, FALSE AS is_return,
           NULL::TIMESTAMPTZ AS returned_at, {day}::TIMESTAMPTZ AS version_at, _source_file, _row_number
         FROM order_items UNION ALL
-        SELECT order_id, 1000 + line_number, product_id, NULL, -quantity, unit_price, NULL, TRUE, returned_at::TIMESTAMPTZ,
-          returned_at::TIMESTAMPTZ, _source_file, _row_number
+        SELECT order_id, 1000 + CAST(substr(return_id, 3) AS BIGINT), product_id, NULL, -quantity, unit_price, NULL, TRUE,
+          returned_at::TIMESTAMPTZ, returned_at::TIMESTAMPTZ, _source_file, _row_number
         FROM returns""",
     "customers": """
         SELECT pseudonym(customer_id) AS customer_key, country, state, city, CAST(updated_at AS TIMESTAMPTZ) AS version_at,

@@ -92,8 +92,8 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     orders["order_date"] = orders.ordered_at.dt.date
     items = accepted["order_items"].assign(is_return=False, version_at=day)
     if accepted["returns"] is not None and len(accepted["returns"]):
-        back = accepted["returns"].drop(columns=["return_id", "reason"])
-        back["line_number"] = pd.to_numeric(back.line_number) + 1000
+        back = accepted["returns"].drop(columns=["reason"])
+        back["line_number"] = pd.to_numeric(back.pop("return_id").str[2:]) + 1000
         back["quantity"] = -pd.to_numeric(back.quantity)
         back["version_at"] = local(back.pop("returned_at"))
         items = pd.concat([items, back.assign(is_return=True)])

@@ -31,6 +31,7 @@ BOUNDS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 TYPES = {"integer": "an integer", "number": "a decimal", "timestamp": "a timestamp"}
 ROW_RULES: dict[str, Callable[[Values], bool]] = {
     "an order is not changed before it is placed": lambda row: row["updated_at"] < row["ordered_at"],
+    "an order is not delivered before it is placed": lambda row: row["delivered_at"] < row["ordered_at"],
     "an order belongs to the day it was placed": lambda row: False,  # ``model`` derives the one from the other.
     "a line amounts to quantity times price": lambda row: row["line_amount"] != row["quantity"] * row["unit_price"],
     "a returned line has a negative quantity": lambda row: row["is_return"] and row["quantity"] >= 0,
@@ -121,12 +122,19 @@ def _broken_by(value: Any, column: dict[str, Any], shop: str) -> Iterator[str]:
 
 
 def _default_bounds(column: dict[str, Any]) -> dict[str, Any]:
-    """Return the bounds of dates and timestamps whose contract has none."""
-    if column["logicalType"] not in ("date", "timestamp"):
+    """Return the bounds of dates, timestamps and decimals whose contract has none."""
+    if column["logicalType"] in ("date", "timestamp"):
+        least, most = {"minimum": "1900-01-01"}, {"exclusiveMaximum": "2100-01-01"}
+    elif column["logicalType"] == "number":
+        kind = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", column["physicalType"])
+        digits = int(kind[1]) - int(kind[2]) if kind else 14
+        least, most = {"minimum": 1 - 10**digits}, {"maximum": 10**digits - 1}
+    else:
         return {}
     options = column.get("logicalTypeOptions", {})
-    least = {} if "exclusiveMinimum" in options else {"minimum": "1900-01-01"}
-    return least if "maximum" in options else {**least, "exclusiveMaximum": "2100-01-01"}
+    if "exclusiveMinimum" in options:
+        least = {}
+    return least if {"maximum", "exclusiveMaximum"} & set(options) else {**least, **most}
 
 
 def _breaks(values: Values, rule: str) -> bool:

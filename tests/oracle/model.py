@@ -100,7 +100,7 @@ def _order_items(accepted: Landed, known_as: Pseudonym) -> Mapped:
         yield (
             {
                 **{name: value[name] for name in ("order_id", "product_id", "unit_price")},
-                "line_number": 1000 + value["line_number"],
+                "line_number": 1000 + int(value["return_id"][2:]),
                 "quantity": -value["quantity"],
                 "line_amount": -value["quantity"] * value["unit_price"],
                 "is_return": True,

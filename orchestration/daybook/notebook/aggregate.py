@@ -15,10 +15,13 @@ import pyarrow as pa
 
 from daybook.contracts import load_tables
 from daybook.errors import StageError
-from daybook.notebook.dates import HELD_DATES, LANDED_DATES, held_dates, stale_notes
+from daybook.notebook.conversions import unfit_values
+from daybook.notebook.dates import HELD_DATES, LANDED_DATES, held_dates, hold_dates, stale_notes
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
+from daybook.notebook.validate import record_rules, rule_listing
 from daybook.publication import Snapshot, take_snapshot
+from daybook.quality import RuleResult, refuse_broken
 
 TOUCHED = "candidate.touched_dates"
 """The dates that a run's candidates stand for, and in each row what they rest on (a ``Basis`` as JSON)."""
@@ -83,21 +86,33 @@ def touched_dates(stage: Stage) -> Listing:
 
 
 def write_candidates(stage: Stage) -> Listing:
-    """Write every gold table that the notebook defines as a candidate, and end the stage."""
+    """Write every gold table that the notebook defines as a candidate, and end the stage.
+
+    Ends the stage as REJECTED where a value does not fit the type of its column.
+    """
     dates, basis = read_touched(stage)
     # Now rather than while publishing, when other tables may be out already.
     for contract in load_tables("gold").values():
         stage.lake.require_fit(contract)
+    (read,) = stage.engine.one("SELECT count(*) FROM silver.orders WHERE order_date IN (SELECT order_date FROM touched)")
     written = []
     versions = {}
+    unfit: list[RuleResult] = []
     for contract in load_tables("gold").values():
-        rows = stage.relation(contract)
+        count = stage.keep_relation(contract, f"new.{contract.name}")
+        unfit += unfit_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
         name = f"candidate.{contract.name}"
-        stage.lake.write_candidate(name, rows)
+        stage.lake.write_candidate(name, stage.engine.arrow(f"SELECT * FROM new.{contract.name}").cast(contract.arrow_schema))
         versions[name] = stage.lake.tables_written[name]
-        written.append((contract.full_name, rows.num_rows))
+        written.append((contract.full_name, count))
+    if unfit:
+        verdict = refuse_broken(unfit)
+        record_rules(stage, unfit, verdict, broken="rejected")
+        # As in quality: silver has the rows, and gold stays without them.
+        hold_dates(stage)
+        stage.reject(verdict.reasons, rows_in=read)
+        return rule_listing(unfit)
     _write_touched(stage, dates, replace(basis, candidates=versions))
-    (read,) = stage.engine.one("SELECT count(*) FROM silver.orders WHERE order_date IN (SELECT order_date FROM touched)")
     stage.details["candidates"] = dict(written)
     stage.succeed(rows_in=read, rows_out=sum(count for _, count in written))
     return Listing(["candidate of", "rows"], written)

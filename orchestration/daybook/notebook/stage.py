@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Optional
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from IPython.display import display
 
 from daybook.archive import Archive
 from daybook.columns import column_key, find_column
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
-from daybook.errors import NotebookError, StageError, UsageError
+from daybook.errors import NotebookError, UsageError
 from daybook.lake import Lake
 from daybook.notebook.display import Note, Result, short_path
 from daybook.notebook.lineage import record_lineage
@@ -77,22 +75,9 @@ class Stage:
         """The backfill that this run is a day of, or None."""
         return self.started.get("part_of")
 
-    def relation(self, contract: Table) -> pa.Table:
-        """What this notebook defined under a table's name, cast to its contract and in the order of its key.
-
-        Raises ``StageError`` where a value cannot be converted.
-        """
-        rows = self.engine.arrow(self._relation_sql(contract))
-        lost = rows.filter(pc.not_equal(rows["_unfit"], "")).slice(0, 1).to_pylist()
-        if lost:
-            key = ", ".join(f"{name} {lost[0][name]}" for name in contract.key if name not in contract.pseudonyms)
-            raise StageError(
-                f"{contract.full_name}: {lost[0]['_unfit']} of {key} does not fit its type; correct the source's rows."
-            )
-        return rows.drop_columns(["_unfit"]).cast(contract.arrow_schema)
-
     def keep_relation(self, contract: Table, name: str) -> int:
-        """Keep what ``relation`` would give under another name, where it may be of any size; returns how many rows it has.
+        """Keep what this notebook defined under a table's name, cast to its contract and in the order of its key, under another
+        name; return how many rows it has.
 
         A value that cannot be converted is NULL, and ``_unfit`` of ``marked.<table>`` names its column (see
         ``daybook.notebook.conversions``).

@@ -5,6 +5,7 @@ Here: every demand of a contract turned into one rule. Not here: counting (``che
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional, Union
@@ -21,6 +22,8 @@ from daybook.sources.spec import Source
 
 LANDED_WHOLE = "_copy = 1 AND _problem IS NULL"
 """Rows of a landing entity that rules on columns look at: no further copy of a row, and one that splits into fields."""
+LANDED_DECIMAL = "DECIMAL(18,4)"
+"""The type of a landing column of decimals."""
 FIRST, LAST = "1900-01-01", "2100-01-01"
 """The default bounds of dates and timestamps: from the first up to, and without, the second."""
 SPLITS = "row splits into the header's columns"
@@ -166,16 +169,28 @@ def _of_type(item: Property, text: str) -> Iterator[Rule]:
 
 
 def _bounded(item: Property) -> TypeOptions:
-    """Return the bounds of a column. A date or timestamp without bounds has those of ``FIRST`` and ``LAST``: infinity or a year
-    of many digits would win as a version forever."""
+    """Return the bounds of a column, with default ones where the contract gives none.
+
+    A date or timestamp is from ``FIRST`` up to ``LAST``: infinity or a year of many digits would win as a version forever. A
+    decimal has no more digits before the point than its type. Delta keeps the smallest and largest value of a file as floats,
+    and cannot read one back that was rounded up beyond the type.
+    """
     options = item.logicalTypeOptions
-    if item.logicalType not in ("date", "timestamp"):
-        return options
-    defaults = {}
-    if options.minimum is None and options.exclusiveMinimum is None:
-        defaults["minimum"] = FIRST
-    if options.maximum is None and options.exclusiveMaximum is None:
-        defaults["exclusiveMaximum"] = LAST
+    defaults: dict[str, Union[int, str]] = {}
+    if item.logicalType in ("date", "timestamp"):
+        defaults = {"minimum": FIRST, "exclusiveMaximum": LAST}
+    elif item.logicalType == "number":
+        decimal = re.fullmatch(
+            r"DECIMAL\((\d+),(\d+)\)", LANDED_DECIMAL if item.physicalType == "VARCHAR" else item.physicalType
+        )
+        if decimal:
+            most = 10 ** (int(decimal[1]) - int(decimal[2])) - 1
+            defaults = {"minimum": -most, "maximum": most}
+    if options.minimum is not None or options.exclusiveMinimum is not None:
+        defaults.pop("minimum", None)
+    if options.maximum is not None or options.exclusiveMaximum is not None:
+        defaults.pop("maximum", None)
+        defaults.pop("exclusiveMaximum", None)
     return options.model_copy(update=defaults)
 
 
