@@ -226,6 +226,7 @@ def test_a_canonical_table_has_the_mapped_values_in_its_own_types(mapped, shop):
         "unit_price": Decimal("1.5000"),
         "freight": None,
         "is_return": False,
+        "returned_at": None,
         "version_at": datetime(2025, 11, 30, tzinfo=BERLIN),
         "_unfit": "",
         "_source_file": "o.csv",

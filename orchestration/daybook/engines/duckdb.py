@@ -344,7 +344,9 @@ def _full_name(table: exp.Table) -> str:
 
 def query_error(error: duckdb.Error) -> DaybookError:
     """Return ``SqlError`` where the query is wrong, which is permanent, and ``EngineError`` where running it failed."""
-    return (SqlError if isinstance(error, _WRONG) else EngineError)(_sentence(error))
+    said = _sentence(error)
+    wrong = isinstance(error, _WRONG) or said.startswith("Invalid Input Error: Could not parse string")
+    return (SqlError if wrong else EngineError)(said)
 
 
 def _sentence(error: duckdb.Error) -> str:

@@ -11,7 +11,8 @@ from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
 from daybook.errors import SqlError
 from daybook.quality import SAMPLES, RuleResult, of_values
-from daybook.sources.mapping import literal, quote
+from daybook.sources import Source
+from daybook.sources.mapping import quote
 
 ADDRESS = ("_source_file", "_row_number")
 
@@ -38,47 +39,61 @@ def unfit_values(engine: DuckDBEngine, relation: str, contract: Table, key: tupl
     ]
 
 
-def raising_value(engine: DuckDBEngine, sql: str, contract: Table) -> Optional[RuleResult]:
-    """Return a broken rule that names the column, and where possible the row, at which a mapping's SQL raises; None where it
-    raises for another reason than a value."""
-    columns = [name for name in engine.query(f"SELECT * FROM ({sql}) AS mapped LIMIT 0").columns if not name.startswith("_")]
-    for column in columns:
-        error = _raises(engine, sql, column, "TRUE")
-        if error is not None:
-            break
-    else:
+def raising_value(engine: DuckDBEngine, source: Source, contract: Table, sql: str, error: SqlError) -> Optional[RuleResult]:
+    """Return a broken rule for a mapping whose SQL raises on a value, with the row and the column where these can be found.
+
+    ``sql`` is the mapping of the table, and ``error`` what it raised. None where the error is not about a value.
+    """
+    said = of_values(error)
+    if said is None:
         return None
-    samples: tuple[str, ...] = ()
-    if _raises(engine, sql, column, "_row_number < 0") is None:
-        samples = (_first_row(engine, sql, column),)
-    (checked,) = engine.one(f"SELECT count(_row_number) FROM ({sql}) AS mapped")
-    return _broken(contract, f"{column} can be computed ({error})", checked, 1, samples)
+    for entity in dict.fromkeys(select.from_ for select in source.mapping[contract.name]):
+        address = _raising_row(engine, entity, sql)
+        if address:
+            columns = [
+                name for name in engine.query(f"SELECT * FROM ({sql}) AS mapped LIMIT 0").columns if name in contract.columns
+            ]
+            column = next((name for name in columns if _raises(engine, sql, f"mapped.{quote(name)}")), "a row")
+            return _broken(contract, f"{column} can be computed ({said})", 1, 1, (address,))
+    return _broken(contract, f"the rows of the mapping can be computed ({said})", 1, 1, ())
 
 
-def _first_row(engine: DuckDBEngine, sql: str, column: str) -> str:
-    """Return the file and number of a row at which a column raises, found by halving."""
-    files = [row[0] for row in engine.rows(f"SELECT DISTINCT _source_file FROM ({sql}) AS mapped ORDER BY 1")]
-    for file in files:
-        inside = f"_source_file = {literal(file)}"
-        if _raises(engine, sql, column, inside) is None:
-            continue
-        low, high = engine.one(f"SELECT min(_row_number), max(_row_number) FROM ({sql}) AS mapped WHERE {inside}")
-        while low < high:
-            middle = (low + high) // 2
-            first_half = f"{inside} AND _row_number BETWEEN {low} AND {middle}"
-            low, high = (low, middle) if _raises(engine, sql, column, first_half) else (middle + 1, high)
-        return f"{file} / {low}"
-    return ""
+def _raising_row(engine: DuckDBEngine, entity: str, sql: str) -> str:
+    """Return file and number of a row of an entity at which a mapping raises, found by halving; '' where no row does alone.
+
+    Leaves the entity with that row only: the stage that asks goes no further.
+    """
+    whole = f"whole.{entity}"
+    high = engine.keep(whole, f"SELECT *, row_number() OVER () AS _number FROM {entity}")
+
+    def raises(low: int, high: int) -> bool:
+        engine.define(entity, f"SELECT * EXCLUDE (_number) FROM {whole} WHERE _number BETWEEN {low} AND {high}")
+        return _raises(engine, sql, "mapped")
+
+    low = 1
+    if raises(0, 0) or not raises(low, high):
+        engine.define(entity, f"SELECT * EXCLUDE (_number) FROM {whole}")
+        return ""
+    while low < high:
+        middle = (low + high) // 2
+        if raises(low, middle):
+            high = middle
+        elif raises(middle + 1, high):
+            low = middle + 1
+        else:
+            return ""
+    (address,) = engine.one(f"SELECT _source_file || ' / ' || _row_number FROM {whole} WHERE _number = {low}")
+    raises(low, low)
+    return str(address)
 
 
-def _raises(engine: DuckDBEngine, sql: str, column: str, where: str) -> Optional[str]:
-    """Return what the engine says of a value of a column, without the value; None where it says nothing."""
+def _raises(engine: DuckDBEngine, sql: str, read: str) -> bool:
+    """Return whether a mapping raises on a value when ``read`` (of ``mapped``) is computed for all of its rows."""
     try:
-        # Only what a query asks for is computed, and filtered rows are not.
-        engine.one(f"SELECT count({quote(column)}) FROM ({sql}) AS mapped WHERE {where}")
+        engine.one(f"SELECT max(hash({read})) FROM ({sql}) AS mapped")
     except SqlError as error:
-        return of_values(error)
-    return None
+        return of_values(error) is not None
+    return False
 
 
 def _broken(contract: Table, rule: str, checked: int, failing: int, samples: tuple[str, ...]) -> RuleResult:

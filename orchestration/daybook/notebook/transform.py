@@ -20,7 +20,7 @@ from daybook.notebook.dates import LANDED_DATES, note_stale_dates, stale_dates
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.notebook.validate import accept, record_rules, rule_listing
-from daybook.quality import SAMPLES, Finding, RuleResult, Verdict, check_contract, refuse_broken, sample_sql, warnings_of
+from daybook.quality import SAMPLES, RuleResult, check_contract, refuse_broken, sample_sql, warnings_of
 from daybook.sources import mapped_sql
 from daybook.sources.mapping import collisions_stop, merge_group, quote
 from daybook.sources.spec import COMPUTED
@@ -38,8 +38,8 @@ def map_to_canonical(stage: Stage) -> Listing:
         sql = mapped_sql(stage.source, contract.name, stage.run_date)
         try:
             stage.engine.keep(f"mapped.{contract.name}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped")
-        except SqlError:
-            raising = raising_value(stage.engine, sql, contract)
+        except SqlError as error:
+            raising = raising_value(stage.engine, stage.source, contract, sql, error)
             if raising is None:
                 raise
             verdict = decide(stage, refuse_broken([raising]))
@@ -65,9 +65,7 @@ def merge_silver(stage: Stage) -> Listing:
         if landed[contract.name] != rows[contract.full_name]:
             found_by += _collisions(stage, contract, landed[contract.name])
     stage.details["warnings"] = [*stage.details.get("warnings", []), *warnings_of(found_by)]
-    verdict = refuse_broken(found_by)
-    verdict.findings += _refuse_shifted(stage).findings
-    verdict = decide(stage, verdict)
+    verdict = decide(stage, refuse_broken(found_by))
     record_rules(stage, found_by, verdict, broken="rejected")
     read = sum(landed.values())
     if not verdict.passed:
@@ -102,31 +100,6 @@ def merge_silver(stage: Stage) -> Listing:
     stage.details["stale_dates"] = [day.isoformat() for day in stale]
     stage.succeed(rows_in=read, rows_out=sum(rows.values()))
     return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
-
-
-def _refuse_shifted(stage: Stage) -> Verdict:
-    """Return the verdict on the order dates of a landing: it is refused where it brings new orders and none of its own date.
-
-    Such orders would become another date's revenue. An order is new where no landing of an earlier date brought it, so that
-    later landings do not change the verdict.
-    """
-    engine, day = stage.engine, f"DATE '{stage.day}'"
-    orders, own = engine.one(f"SELECT count(*), count_if(order_date = {day}) FROM new.orders")
-    if own or not orders:
-        return Verdict()
-    new = "SELECT order_id, order_date FROM new.orders WHERE order_date IS NOT NULL"
-    if stage.lake.exists("versions.orders"):
-        known = f"SELECT order_id FROM versions.orders WHERE landed_on < {day} AND version_at IS NOT NULL"
-        new += f" AND order_id NOT IN ({known} AND {engine.span('order_id', new)})"
-    count, first, last = engine.one(f"SELECT count(*), min(order_date), max(order_date) FROM ({new}) AS new")
-    if not count:
-        return Verdict()
-    dates = f"{first}" if first == last else f"{first} to {last}"
-    text = (
-        f"silver.orders: the landing of {stage.day} brings {count:,} new orders, and none of them is of that date "
-        f"(their order dates are {dates}); check the time zone and the mapping of ordered_at"
-    )
-    return Verdict([Finding("silver.orders: new orders are of the business date", text)])
 
 
 def _once_merged(table: str) -> str:

@@ -153,7 +153,8 @@ def of_values(error: SqlError) -> Optional[str]:
     """Return what an error says that a value has caused, without the value, which can be personal; None for any other error."""
     if not str(error).startswith(_OF_VALUES):
         return None
-    return re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", str(error)).rstrip(".")
+    # A value can hold quotes, and numbers stand without.
+    return re.sub(r"(['\"]).*\1|\([^)]*[0-9][^)]*\)|[0-9]{4,}", "…", str(error)).rstrip(".")
 
 
 _OF_VALUES = ("Conversion Error", "Out of Range Error", "Invalid Input Error", "Not implemented Error: Unknown TimeZone")

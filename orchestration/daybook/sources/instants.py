@@ -77,9 +77,10 @@ def macros(zone_names: str) -> Iterator[str]:
         f"WHEN regexp_full_match(t, '{offset}') THEN TRY_CAST(t AS TIMESTAMPTZ) "
         "ELSE list_transform([t], x -> COALESCE(timezone(zone, landed_clock(x)), landed_zoned(x)))[1] END"
     )
+    # A time without an offset keeps the day that is written. One with an offset has the shop's local day.
     yield (
-        f"CREATE MACRO landed_date(t) AS CASE WHEN regexp_full_match(t, '{DATE}(?:(?:T| +){_CLOCK}(?:Z|{_OFFSET})?)?') "
-        "THEN TRY_CAST(t AS DATE) END"
+        f"CREATE MACRO landed_date(t) AS CASE WHEN regexp_full_match(t, '{DATE}') THEN TRY_CAST(t AS DATE) ELSE "
+        "COALESCE(CAST(landed_clock(t) AS DATE), CAST(landed_instant(t, current_setting('TimeZone')) AS DATE)) END"
     )
     yield ("CREATE MACRO utc_hour(x) AS month(make_timestamp(epoch_us(x))) * 100 + hour(make_timestamp(epoch_us(x)))")
     yield (

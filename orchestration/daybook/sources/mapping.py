@@ -96,7 +96,8 @@ def _read_sql(text: str, column: Column) -> str:
 
 
 def _parsed(text: str, column: Column) -> str:
-    return f"try_strptime({text}, {literal(str(column.format))})"
+    # DuckDB reads infinity and epoch as times, whatever the format.
+    return f"CASE WHEN regexp_matches({text}, '[0-9]') THEN try_strptime({text}, {literal(str(column.format))}) END"
 
 
 def _clock_sql(text: str, column: Column) -> str:
@@ -243,15 +244,17 @@ def collisions_stop(source: Source, table: str) -> bool:
         landing = source.contracts.get(select.from_)
         if landing is None or not landing.key or (landing.key_rule and landing.key_rule.severity == "warning"):
             continue
-        if set(landing.key) <= _columns_read(select, [*load_table(f"silver.{table}").key, "version_at"]):
+        if {column_key(name) for name in landing.key} <= _columns_read(
+            select, [*load_table(f"silver.{table}").key, "version_at"]
+        ):
             return True
     return False
 
 
 def _columns_read(select: Select, names: list[str]) -> set[str]:
-    """The columns that a SELECT's expressions of these names read."""
+    """Return the keys (``column_key``) of the columns that a SELECT's expressions of these names read."""
     expressions = [sqlglot.parse_one(given, read="duckdb") for given in map(select.expression, names) if given]
-    return {each.name for expression in expressions for each in expression.find_all(exp.Column)}
+    return {column_key(each.name) for expression in expressions for each in expression.find_all(exp.Column)}
 
 
 # Flat files: rows without a key of their own
