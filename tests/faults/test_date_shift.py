@@ -38,10 +38,17 @@ def test_shifted_orders_never_become_another_dates_revenue(dateshift):
     dateshift.project.replace("params/sources/dateshift.yaml", "min(day)", f'"{AS_BEFORE}"')
     for day in (*DAYS, "2025-01-02", "2025-01-01"):
         assert dateshift.run(day) == "REJECTED"
-        assert dateshift.ended.name == "quality"
+        assert dateshift.ended.name == "transform"
         refused = {each["about"]: each["waivable"] for each in dateshift.ended.details["refused"]}
         assert refused["silver.orders: the landing has orders of its own date"]
-    assert gross(dateshift) == {}
+    assert dateshift.rows("SELECT count(*) FROM silver.orders") == [(0,)]
+
+
+def test_a_shifted_landing_is_no_other_dates_revenue(dateshift):
+    assert dateshift.run(DAYS[0]) == "SUCCEEDED"
+    lay_day(dateshift, DAYS[1], f"order,day,product,qty,price\nA2,{DAYS[0]},P1,1,200.00\n")
+    assert [dateshift.run(DAYS[1]), dateshift.run(DAYS[0])] == ["REJECTED", "SUCCEEDED"]
+    assert gross(dateshift) == {DAYS[0]: 10}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +66,7 @@ def test_a_day_of_changes_only_has_the_same_verdict_in_any_order(dateshift, orde
     lay_day(dateshift, DAYS[1], "order,day,product,qty,price\nA1,2025-01-01,P1,2,10.00\n")
     outcomes = {day: dateshift.run(day) for day in order}
     assert outcomes == {DAYS[0]: "SUCCEEDED", DAYS[1]: "REJECTED"}
-    assert dateshift.rows("SELECT quantity FROM silver.order_items") == [(2,)]
+    assert dateshift.rows("SELECT quantity FROM silver.order_items") == [(1,)]
 
 
 def test_late_orders_beside_the_dates_own_pass(dateshift):

@@ -93,3 +93,19 @@ def test_parts_of_one_export_are_all_read(shop: Shop, monkeypatch: pytest.Monkey
     with warnings_of("transform", monkeypatch) as warnings:
         assert shop.run(DAY) == "SUCCEEDED"
     assert (shop.gross(), warnings) == (3, [])
+
+
+def test_an_order_whose_newest_lines_are_left_out_is_warned_of(
+    shop: Shop, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = "order_items:\n    - from: export\n"
+    project.replace("params/sources/flat.yaml", lines, f"{lines}      where: qty > 0\n")
+    shop.land_files(DAY, EXPORTS[1])
+    assert shop.run(DAY) == "SUCCEEDED"
+    shop.land(NEXT, "orders_export_3.csv", "S1,2025-05-11 09:55:16 -0400,paid,Board,0,600.00", S4)
+    with warnings_of("transform", monkeypatch) as warnings:
+        assert shop.run(NEXT, 2) == "SUCCEEDED"
+    assert warnings == [
+        "export: 1 order has no line in the newest file that the mapping keeps (S1); lines of an earlier date stay, "
+        "so map such lines with quantity 0"
+    ]

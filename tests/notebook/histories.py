@@ -29,7 +29,10 @@ from ..cells import sql_cells
 DAYS = [date(2025, 11, day) for day in (28, 29, 30)]
 _CUSTOMERS = ["1" * 32, "2" * 32]
 _COMPUTED = ("order_date", "line_amount", "landed_on", "first_order_date")
-_TECHNICAL = [pa.field("_source_file", pa.string()), pa.field("_row_number", pa.int64()), pa.field("landed_on", pa.date32())]
+_TECHNICAL = [
+    *(pa.field("_unfit", pa.string()), pa.field("_source_file", pa.string()), pa.field("_row_number", pa.int64())),
+    pa.field("landed_on", pa.date32()),
+]
 
 
 @dataclass(frozen=True)
@@ -269,5 +272,7 @@ def _settings(returns_count_on: str = "order_date") -> Any:
 def _mapped(name: str, rows: Iterable[dict[str, Any]], day: date) -> pa.Table:
     contract = load_table(f"silver.{name}")
     fields = [each for each in contract.arrow_schema if each.name not in _COMPUTED]
-    full = [{**row, "_source_file": "f", "_row_number": number, "landed_on": day} for number, row in enumerate(rows)]
+    full = [
+        {**row, "_unfit": "", "_source_file": "f", "_row_number": number, "landed_on": day} for number, row in enumerate(rows)
+    ]
     return pa.Table.from_pylist(full, schema=pa.schema([*fields, *_TECHNICAL]))

@@ -8,8 +8,8 @@ from typing import Any, Optional
 
 import pytest
 
+from daybook.notebook import quality, transform
 from daybook.notebook import stage as stages
-from daybook.notebook import transform
 from daybook.params import load_settings
 
 from .histories import DAYS, Landing, Run, content, moment, waiting
@@ -194,3 +194,19 @@ def test_return_that_lands_while_its_order_merges_is_counted(by_return: Shop, mo
     monkeypatch.setattr(transform._Watch, "note", note_and_wait)
     bringing_order.finish()
     assert by_return.returns() == {EARLY: 0, MIDDLE: 10}
+
+
+def test_returns_of_dates_that_have_not_landed_are_warned_of(root: str) -> None:
+    shop = Shop(root, BY_RETURN)
+    shop.run(EARLY, [order("o1", EARLY)], [sold("o1", "7"), returned("o1", "7", moment(LATE, 9))])
+    last = shop.begin(EARLY, [order("o1", EARLY)], [sold("o1", "7"), returned("o1", "7", moment(LATE, 9))])
+    last.finish()
+    assert last.last is not None
+    assert quality._returns_without_a_date(last.last) == [
+        "gold.daily_sales: 1 returned lines over 7.00 EUR are in no figures: they came back on dates from "
+        f"{LATE} to {LATE} that have not landed"
+    ]
+    by_order = Shop(f"{root}-by-order", BY_ORDER).begin(EARLY, [order("o1", EARLY)], [sold("o1", "7")])
+    by_order.finish()
+    assert by_order.last is not None
+    assert quality._returns_without_a_date(by_order.last) == []

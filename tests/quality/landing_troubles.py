@@ -30,6 +30,7 @@ DEMO: dict[str, list[Entry]] = {
         (NO_ROWS, "there are 1 to 1,000,000 rows", REJECTED),
         (TWICE, "rows stand once", WARNED),
         ({"updated_at": "2025-11-03 09:59:59"}, "an order is not changed before it is placed", QUARANTINED),
+        ({"delivered_at": "2025-11-02 10:00:00"}, "an order is not delivered before it is placed", QUARANTINED),
         (lacking("order_items"), "new orders have lines", REJECTED),
         (every({"ordered_at": "2025-11-02 10:00:00"}), "ordered_at is fresh", REJECTED),
     ],
@@ -69,6 +70,7 @@ DEMO: dict[str, list[Entry]] = {
         ({"amount": ""}, "amount is present", QUARANTINED),
         ({"amount": "1,50"}, "amount is a decimal", QUARANTINED),
         ({"amount": "-1"}, "amount is at least 0", QUARANTINED),
+        ({"amount": "1000001"}, "amount is at most 1,000,000", QUARANTINED, "payments make up what was ordered"),
         ({"order_id": "DB-999999"}, "order_id is among orders", WARNED),
         (again({"installments": "3"}), "(order_id, sequence) is unique", WARNED),
         (TWICE, "rows stand once", WARNED),
@@ -77,6 +79,7 @@ DEMO: dict[str, list[Entry]] = {
     "returns": [
         (CUT, "row splits into the header's columns", QUARANTINED),
         ({"return_id": ""}, "return_id is present", QUARANTINED),
+        ({"return_id": "17"}, "return_id fits its pattern", QUARANTINED),
         ({"order_id": ""}, "order_id is present", QUARANTINED),
         ({"line_number": ""}, "line_number is present", QUARANTINED),
         ({"line_number": "1.5"}, "line_number is an integer", QUARANTINED),

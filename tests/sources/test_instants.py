@@ -101,7 +101,9 @@ def test_abbreviation_has_its_offset_all_year(name):
     ("text", "value"),
     [
         *[(text, None) for text in ("infinity", "epoch", "2025-10-07 x", "290000-01-01", "2025-02-30")],
-        *[(text, "2025-10-07") for text in ("2025-10-07", "2025-10-07 23:30:00", "2025-10-07T23:30:00Z")],
+        *[(text, "2025-10-07") for text in ("2025-10-07", "2025-10-07 23:30:00", "2025-10-07T21:30:00Z")],
+        ("2025-10-07T23:30:00Z", "2025-10-08"),
+        ("2025-10-07 25:00:00", None),
     ],
 )
 def test_text_that_is_no_date_is_null(text, value):
@@ -276,3 +278,13 @@ def test_iso_texts_equal_pythons_reading(drawn):
     stamps = [(at.replace(tzinfo=zone).isoformat(sep, spec), at) for at, zone, sep, spec in drawn]
     expected = [datetime.fromisoformat(text).astimezone(timezone.utc).replace(tzinfo=None).isoformat(" ") for text, _ in stamps]
     assert read([text for text, _ in stamps]) == expected
+
+
+@pytest.mark.parametrize("text", ["2025-11-11T10:00:5 Z", "2025-11-11T1A:00:55Z", "2025-11-11 10:00: 5+01:00"])
+def test_text_like_a_zoned_time_does_not_raise(text):
+    assert read([text]) == [None]
+
+
+@pytest.mark.parametrize("word", ["infinity", "-infinity", "epoch"])
+def test_words_for_times_are_no_strptime_values(word):
+    assert read([word], format="%d.%m.%Y") == [None]

@@ -314,15 +314,6 @@ def test_lines_without_a_key_share_the_newest_version(mapped, engine, shop):
     assert {row["version_at"] for row in mapped(shop, "order_items")} == {datetime(2025, 11, 30, 12, tzinfo=BERLIN)}
 
 
-def test_keyless_lines_of_two_entities_have_separate_numbers(mapped, engine, shop):
-    lines_of(engine, ("f", 1, "o1", "a", 1), ("f", 2, "o1", "b", 1))
-    columns = {"order_id": "id", "product_id": "'x'", "quantity": "1", "unit_price": "1"}
-    shop["mapping"]["order_items"].append({"from": "orders", "columns": columns})
-    found = numbers(mapped(shop, "order_items"))
-    assert found == [("o1", 1, "a"), ("o1", 2, "b"), ("o1", 1_000_001, "x"), ("o2", 1_000_001, "x")]
-    assert merge_group(Source.model_validate(shop), "order_items") == ("{row}.order_id", "{row}.line_number // 1000000")
-
-
 def test_keyless_payments_of_a_flat_file_are_numbered_too(mapped, engine, shop):
     lines_of(engine, ("f", 4, "o1", "a", 1), ("f", 5, "o1", "b", 1))
     payments = {"from": "lines", "columns": {"order_id": "id", "sequence": "_row_number", "method": "sku", "amount": "price"}}

@@ -306,6 +306,24 @@ def test_lines_are_numbered_in_every_select_or_in_none(project, shop):
     )
 
 
+def test_only_one_entity_may_leave_out_the_line_number(project, shop):
+    columns = {"order_id": "id", "product_id": "'x'", "quantity": "1", "unit_price": "1"}
+    del shop["mapping"]["order_items"][0]["columns"]["line_number"]
+    shop["mapping"]["order_items"].append({"from": "orders", "columns": columns})
+    assert refusal(project, shop) == (
+        f"{FILE}: mapping of 'order_items' gives no line_number from 'lines' and 'orders'; one entity at most may leave it out."
+    )
+
+
+def test_rows_of_a_flat_entity_have_the_same_version(project, shop):
+    del shop["mapping"]["order_items"][0]["columns"]["line_number"]
+    payment = {"order_id": "id", "method": "'card'", "amount": "1", "version_at": "TIMESTAMP '2025-11-30'"}
+    shop["mapping"]["payments"] = [{"from": "lines", "columns": payment}]
+    assert refusal(project, shop).startswith(
+        f"{FILE}: mapping of 'payments' from 'lines' gives a version_at and that of 'order_items' gives none;"
+    )
+
+
 def test_only_payments_of_a_flat_file_may_lack_a_key(project, shop):
     columns = {"order_id": "id", "method": "'card'", "amount": "1"}
     shop["mapping"]["payments"] = [{"from": "lines", "columns": columns}]

@@ -13,14 +13,13 @@ from daybook.contracts import load_tables
 from daybook.engines import DuckDBEngine
 from daybook.notebook.aggregate import TOUCHED
 from daybook.notebook.approval import decide
-from daybook.notebook.dates import hold_dates
+from daybook.notebook.dates import LANDED_DATES, hold_dates
 from daybook.notebook.display import Listing
 from daybook.notebook.publishing import open_candidates, publish_candidates
 from daybook.notebook.stage import Stage
 from daybook.notebook.validate import record_rules, rule_listing
 from daybook.quality import (
     SAMPLES,
-    Finding,
     RuleResult,
     Verdict,
     check_contract,
@@ -35,8 +34,6 @@ COUNTED = "o.status NOT IN ('cancelled', 'unavailable', 'adjustment')"
 """Orders that count as orders, and whose lines count as sold."""
 _RETURNED = "i.is_return AND o.status <> 'adjustment'"
 """Lines that count as returned."""
-LANDED_ORDERS = "versions.orders"
-"""What each date said of orders, a partition a date."""
 _SHOWN = 30
 """Dates that are listed of those that change."""
 
@@ -48,12 +45,11 @@ class Audit:
     rules: list[RuleResult] = field(default_factory=list)
     figures: dict[str, tuple[object, object]] = field(default_factory=dict)
     dates: list[date] = field(default_factory=list)
-    shifted: Verdict = field(default_factory=Verdict)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict(refuse_broken(self.rules).findings + differences(self.figures).findings + self.shifted.findings)
+        return Verdict(refuse_broken(self.rules).findings + differences(self.figures).findings)
 
     @property
     def contract_listing(self) -> Listing:
@@ -87,35 +83,31 @@ def audit(stage: Stage) -> Audit:
             stage.engine, f"candidate.{contract.name}", contract, run_date=stage.run_date, known=_as_candidate
         )
     found.figures = _reconcile(stage)
-    found.shifted = _refuse_shifted(stage)
     if stage.part_of is None:
         # A backfill judges its days once all are through: until then a day's past may not be there.
         found.rules += against_history(stage.engine, stage.run_date, of_today="candidate")
-    found.warnings = warnings_of(found.rules)
+    found.warnings = [*warnings_of(found.rules), *_returns_without_a_date(stage)]
     return found
 
 
-def _refuse_shifted(stage: Stage) -> Verdict:
-    """Refuse a date whose own landing brought orders and none of that date.
-
-    Orders that were shifted to another date would be that date's revenue, and orders of other landings would be this date's.
-    Only the date's own landing counts, so the verdict is the same whatever else has been run.
-    """
-    if not stage.lake.exists(LANDED_ORDERS):
-        return Verdict()
-    engine, day = stage.engine, f"DATE '{stage.day}'"
-    landed, own, first, last = engine.one(
-        f"SELECT count(*), count_if(order_date = {day}), min(order_date), max(order_date) FROM {LANDED_ORDERS} "
-        f"WHERE run_date = {day} AND version_at IS NOT NULL"
+def _returns_without_a_date(stage: Stage) -> list[str]:
+    """Return a warning of returns that no date shows: they came back on a date that has not landed."""
+    if stage.settings.returns_count_on != "return_date":
+        return []
+    count, amount, first, last = stage.engine.one(
+        f"""
+        SELECT count(*), sum(abs(i.line_amount)), min(CAST(i.returned_at AS DATE)), max(CAST(i.returned_at AS DATE))
+        FROM silver.order_items AS i JOIN silver.orders AS o ON o.order_id = i.order_id
+        WHERE {_RETURNED} AND CAST(i.returned_at AS DATE) NOT IN (SELECT run_date FROM {LANDED_DATES})
+          AND o.order_date IN (SELECT run_date FROM {LANDED_DATES})
+        """
     )
-    if own or not landed:
-        return Verdict()
-    dates = f"{first}" if first == last else f"{first} to {last}"
-    text = (
-        f"{landed:,} orders landed with {stage.day}, and none was ordered on that date (their order dates are {dates}); "
-        "check the time zone and the mapping of ordered_at"
-    )
-    return Verdict([Finding("silver.orders: the landing has orders of its own date", text)])
+    if not count:
+        return []
+    return [
+        f"gold.daily_sales: {count:,} returned lines over {amount:,.2f} {stage.settings.currency} are in no figures: they came "
+        f"back on dates from {first} to {last} that have not landed"
+    ]
 
 
 def changes_for_readers(stage: Stage) -> Listing:

@@ -26,6 +26,7 @@ from daybook.notebook.display import Note, Result, short_path
 from daybook.notebook.lineage import record_lineage
 from daybook.params import Settings, load_settings, parse_run_date
 from daybook.pii import load_keys
+from daybook.quality import Finding
 from daybook.rekeying import require_keys
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import converted, quote, unfit
@@ -48,6 +49,8 @@ class Stage:
     details: dict[str, Any] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)
     ended: str = ""
+    findings: list[Finding] = field(default_factory=list)
+    """What earlier cells found against the data, for the gate of the stage."""
 
     @property
     def day(self) -> str:

@@ -20,9 +20,9 @@ from daybook.notebook.dates import LANDED_DATES, note_stale_dates, stale_dates
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.notebook.validate import accept, record_rules, rule_listing
-from daybook.quality import SAMPLES, RuleResult, check_contract, refuse_broken, sample_sql, warnings_of
+from daybook.quality import SAMPLES, Finding, RuleResult, Verdict, check_contract, refuse_broken, sample_sql, warnings_of
 from daybook.sources import mapped_sql
-from daybook.sources.mapping import collisions_stop, merge_group, quote
+from daybook.sources.mapping import collisions_stop, merge_group, order_of, quote
 from daybook.sources.spec import COMPUTED
 from daybook.versions import DERIVED, Changes, merge
 
@@ -46,7 +46,48 @@ def map_to_canonical(stage: Stage) -> Listing:
             record_rules(stage, [raising], verdict, broken="rejected")
             stage.reject(verdict.reasons)
             break
+    else:
+        _warn_of_emptied(stage)
+        stage.findings += _refuse_shifted(stage)
     return counts
+
+
+def _refuse_shifted(stage: Stage) -> list[Finding]:
+    """Refuse a landing that brings orders, and none of its own date.
+
+    Such orders would be another date's revenue. Only the landing counts, so that the verdict is the same in any order of dates.
+    """
+    days = "SELECT CAST(ordered_at AS DATE) AS order_date FROM mapped.orders WHERE ordered_at IS NOT NULL"
+    landed, own, first, last = stage.engine.one(
+        f"SELECT count(*), count_if(order_date = DATE '{stage.day}'), min(order_date), max(order_date) FROM ({days}) AS days"
+    )
+    if own or not landed:
+        return []
+    dates = f"{first}" if first == last else f"{first} to {last}"
+    text = (
+        f"{landed:,} orders landed with {stage.day}, and none was ordered on that date (their order dates are {dates}); "
+        "check the time zone and the mapping of ordered_at"
+    )
+    return [Finding("silver.orders: the landing has orders of its own date", text)]
+
+
+def _warn_of_emptied(stage: Stage) -> None:
+    """Warn of orders whose newest file has no line that counts: their lines of an earlier date stay."""
+    for entity, select in stage.source.flat.items():
+        orders = f"SELECT DISTINCT {order_of(select)} AS order_id FROM {entity} {select.join}"
+        stage.engine.keep(
+            "emptied",
+            f"SELECT order_id FROM ({orders}) AS landed WHERE order_id NOT IN (SELECT order_id FROM mapped.order_items)",
+        )
+        count, samples = stage.engine.one(
+            f"SELECT count(DISTINCT order_id), min(DISTINCT order_id, {SAMPLES}) FROM silver.order_items "
+            f"WHERE order_id IN (SELECT order_id FROM emptied) AND landed_on <> DATE '{stage.day}'"
+        )
+        if count:
+            stage.details["warnings"].append(
+                f"{entity}: {count:,} {'order has' if count == 1 else 'orders have'} no line in the newest file that the "
+                f"mapping keeps ({', '.join(samples)}); lines of an earlier date stay, so map such lines with quantity 0"
+            )
 
 
 def merge_silver(stage: Stage) -> Listing:
@@ -65,7 +106,7 @@ def merge_silver(stage: Stage) -> Listing:
         if landed[contract.name] != rows[contract.full_name]:
             found_by += _collisions(stage, contract, landed[contract.name])
     stage.details["warnings"] = [*stage.details.get("warnings", []), *warnings_of(found_by)]
-    verdict = decide(stage, refuse_broken(found_by))
+    verdict = decide(stage, Verdict(refuse_broken(found_by).findings + stage.findings))
     record_rules(stage, found_by, verdict, broken="rejected")
     read = sum(landed.values())
     if not verdict.passed:

@@ -33,8 +33,10 @@ TECHNICAL = ("_source_file", "_row_number", "_problem", "_raw")
 
 _BLOCK = 4 << 20
 """Bytes of text, at least, that are split at a time."""
-_LONGEST_ROW = 32 << 20
+_LONGEST_ROW = 4 << 20
 """Bytes of one row. Without a limit, a file without line ends would be held in memory as a whole."""
+_MOST_BROKEN = 100_000
+"""Rows of a block that do not split which are put aside one by one. More of them are no rows of this header."""
 _LONGEST_HEADER = 256 << 10
 """Characters of the header."""
 _MOST_COLUMNS = 4096
@@ -78,6 +80,8 @@ def split_csv(file: BinaryIO, shown: str, key: str, source: Source, name: str, l
 
 
 def _foreign(shown: str, found: str) -> FormatError:
+    if found.startswith("UTF-"):
+        return FormatError(f"{shown} is {found}; declare the file's encoding in the source's YAML, or deliver the file again.")
     return FormatError(f"{shown} is {found}; {SUPPORTED}: export it as CSV and deliver it again.")
 
 
@@ -395,6 +399,8 @@ def _parsed(
     begin = 2 if names is None else 1
 
     def keep_aside(row: pa.csv.InvalidRow) -> str:
+        if len(broken) == _MOST_BROKEN:
+            return "error"
         said = f"{row.actual_columns} fields where the header has {row.expected_columns}"
         broken.append((row.number - begin, said, row.text))
         return "skip"
@@ -414,6 +420,11 @@ def _parsed(
     except pa.ArrowInvalid as error:
         if names is not None and not data.strip(b"\r\n"):
             return pa.schema([(column, pa.string()) for column in names]).empty_table(), []
+        if len(broken) == _MOST_BROKEN:
+            raise FormatError(
+                f"{shown}: more than {_MOST_BROKEN:,} rows in {len(data):,} bytes do not have the header's number of fields; "
+                f"check the delimiter ({delimiter!r}) in the source's YAML, or deliver the file again."
+            ) from None
         reason = str(error).splitlines()[0]
         raise FormatError(f"{shown}: not a CSV file ({reason}); deliver it again.") from None
     return table, broken

@@ -52,7 +52,7 @@ def binary_format(head: bytes, encodings: Sequence[str], *, unpacked: bool = Fal
             return name + inside
     wide = _wide_encoding(head)
     if wide and "utf-16" not in encodings:
-        return f"{wide} text, which is not among the declared encodings ({', '.join(encodings)}),"
+        return f"{wide} text and not {' or '.join(encodings)}"
     return None
 
 

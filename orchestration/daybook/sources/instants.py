@@ -35,6 +35,9 @@ ABBREVIATIONS = {name: offset for offset, names in _BY_OFFSET.items() for name i
 CET, changes its offset in summer; the abbreviation does not."""
 
 _FIRST, _LAST = 1970, 2037
+_D = "[0-9]"
+_DIGITS = f"{_D * 4}-{_D * 2}-{_D * 2}[T ]{_D * 2}:{_D * 2}:{_D * 2}"
+"""A timestamp to the second. A cast raises where what follows the digits is no known zone, so no other character passes."""
 
 
 def macros(zone_names: str) -> Iterator[str]:
@@ -71,7 +74,7 @@ def macros(zone_names: str) -> Iterator[str]:
         "CREATE MACRO landed_instant(t, zone) AS CASE "
         "WHEN t IS NULL THEN NULL "
         "WHEN t GLOB '????-??-??[T ]??:??:?[0-9]' THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
-        "WHEN t GLOB '????-??-??[T ]??:??:??Z' OR t GLOB '????-??-??[T ]??:??:??[+-]0[0-9]:[0-5][0-9]' "
+        f"WHEN t GLOB '{_DIGITS}Z' OR t GLOB '{_DIGITS}[+-]0[0-9]:[0-5][0-9]' "
         "THEN TRY_CAST(t AS TIMESTAMPTZ) "
         f"WHEN regexp_full_match(t, '{DATE}(?:(?:T| +){_CLOCK})?') THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
         f"WHEN regexp_full_match(t, '{offset}') THEN TRY_CAST(t AS TIMESTAMPTZ) "

@@ -199,13 +199,12 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
         return f"SELECT\n  {nulls}\nWHERE 1 = 0"
     number = POSITIONS[table] if source.numbered(table) else ""
     parts = []
-    for select in selects:
+    for place, select in enumerate(selects):
         lines, outer = [], []
         for name in columns:
             expression = select.expression(name) or ("FALSE" if column_key(name) == "is_return" else "NULL")
             if column_key(name) == number:
-                # The position is added below; each entity has a range of numbers of its own.
-                expression = str(_RANGE * list(source.flat).index(select.from_))
+                expression = "NULL"  # The position is added below.
             lines.append(f"{expression} AS {quote(name)}")
             value = converted(quote(name), contract.type_of(name))
             if name in contract.pseudonyms:
@@ -214,6 +213,8 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
                 value = _version_sql(value, run_date)
             outer.append(f"{value} AS {quote(name)}")
         outer.append(f"{unfit({name: contract.type_of(name) for name in columns})} AS _unfit, _source_file, _row_number")
+        if number:
+            outer.append(f"{place} AS _select")
         for name in ("_source_file", "_row_number"):
             tie = f"{select.from_}.{name}"
             lines.append(f"{f'min({tie})' if select.group_by else tie} AS {name}")
@@ -260,21 +261,13 @@ def _columns_read(select: Select, names: list[str]) -> set[str]:
 # Flat files: rows without a key of their own
 
 
-_RANGE = 1_000_000
-"""How many numbers the lines of an order have in each entity."""
-
-
 def _with_positions(sql: str, columns: list[str], number: str) -> str:
-    """Add a row's position within its order to ``number``, which holds the start of its entity's range.
-
-    The rows of an order in an entity get one version, since they are replaced together.
-    """
-    same = f"PARTITION BY order_id, {number}"
-    # One row of a file may give several lines: their values decide the order then.
-    others = ", ".join(quote(name) for name in columns if name not in ("order_id", number, "_source_file", "_row_number"))
+    """Set ``number`` to a row's position within its order. The rows of an order get one version, since they are replaced
+    together."""
+    # A row of a file gives one line for each SELECT, however many rows a join finds for it.
     given = {
-        number: f"{number} + row_number() OVER ({same} ORDER BY _source_file, _row_number, {others}) AS {quote(number)}",
-        "version_at": f"max(version_at) OVER ({same}) AS version_at",
+        number: f"dense_rank() OVER (PARTITION BY order_id ORDER BY _source_file, _row_number, _select) AS {quote(number)}",
+        "version_at": "max(version_at) OVER (PARTITION BY order_id) AS version_at",
     }
     return f"SELECT {', '.join(given.get(name, quote(name)) for name in columns)}\nFROM (\n{sql}\n) AS unnumbered"
 
@@ -284,10 +277,12 @@ def merge_group(source: Source, table: str) -> tuple[str, ...]:
 
     Empty where each row is merged by the table's key.
     """
-    if not source.numbered(table):
-        return ()
-    of_entity = ("{row}." + f"{POSITIONS[table]} // {_RANGE}",) if len(source.flat) > 1 else ()
-    return ("{row}.order_id", *of_entity)
+    return ("{row}.order_id",) if source.numbered(table) else ()
+
+
+def order_of(select: Select) -> str:
+    """Return SQL for the order that a row of a flat entity belongs to."""
+    return f"CAST({select.expression('order_id')} AS VARCHAR)"
 
 
 def newest_files_sql(source: Source, entity: str, files: Iterable[str], run_date: date) -> str:
@@ -321,7 +316,7 @@ def superseded_sql(source: Source, entity: str, files: Iterable[str], newest: st
 def _order_and_place(select: Select, files: Iterable[str]) -> tuple[str, str]:
     """SQL for the order of a row, and for the place of its file."""
     listed = ", ".join(map(literal, files_in_order(files)))
-    return f"CAST({select.expression('order_id')} AS VARCHAR)", f"list_position([{listed}], {select.from_}._source_file)"
+    return order_of(select), f"list_position([{listed}], {select.from_}._source_file)"
 
 
 def files_in_order(files: Iterable[str]) -> list[str]:

@@ -29,7 +29,7 @@ ColumnType = Literal["text", "integer", "decimal", "date", "timestamp", "boolean
 
 
 _PLACEHOLDER = re.compile(r"\{run_date(?::([^{}]*))?\}")
-_DIRECTIVES = ("%Y", "%y", "%m", "%d", "%j", "%b", "%B", "%G", "%V", "%u", "%-m", "%-d", "%-j", "%%")
+_DIRECTIVES = ("%Y", "%y", "%m", "%d", "%j", "%b", "%B", "%G", "%V", "%u", "%%")
 """What a format of the business date may hold besides text: directives of strftime that depend on no time of day."""
 _SOME_DAY = Day(2001, 5, 14)
 
@@ -217,9 +217,31 @@ class Source(_Model):
                     f"mapping of {table!r} gives a {POSITIONS[table]} in some SELECTs and none in others; "
                     "give one in every SELECT or in none"
                 )
+        self._check_flat()
         if not self.mapping.get("orders") or not self.mapping.get("order_items"):
             raise ValueError("a mapping needs at least the tables orders and order_items")
         return self
+
+    def _check_flat(self) -> None:
+        """Refuse flat entities whose rows could not replace those of an earlier file as a whole."""
+        if len(self.flat) > 1:
+            raise ValueError(
+                f"mapping of 'order_items' gives no line_number from {' and '.join(map(repr, self.flat))}; "
+                "one entity at most may leave it out"
+            )
+        for name in self.flat:
+            versioned = {
+                table: select.expression("version_at") is not None
+                for table in ("orders", "order_items", "payments")
+                for select in self.mapping.get(table, [])
+                if select.from_ == name
+            }
+            if len(set(versioned.values())) > 1:
+                given, absent = (next(table for table, each in versioned.items() if each is wanted) for wanted in (True, False))
+                raise ValueError(
+                    f"mapping of {given!r} from {name!r} gives a version_at and that of {absent!r} gives none; "
+                    "the newest file of an order replaces all its rows, so give both the same"
+                )
 
     @property
     def primary(self) -> str:
