@@ -7,9 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daybook.contracts import load_table
-from daybook.figures import FIGURES, MONEY, format_value, named_figures
+from daybook.figures import FIGURES, MONEY, format_value, named_figures, printable
 
 SUMMARY: dict[str, Any] = {
     "orders": 1234,
@@ -80,3 +82,27 @@ def test_figures_from_a_record_read_the_same() -> None:
 
 def test_the_order_is_that_of_the_table() -> None:
     assert [name for name, _ in named_figures({}, "EUR")] == [name.replace("_", " ") for name in FIGURES]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zoë · 猫", "Zoë · 猫"),
+        ("a\x1b[31mred\x1b]0;TITLE\x07", "a\\x1b[31mred\\x1b]0;TITLE\\x07"),
+        ("one\r\ntwo", "one\\r\\ntwo"),
+        ("\x9b31m", "\\x9b31m"),
+        ("user\u202etxt.exe", "user\\u202etxt.exe"),
+        ("10\u00a0EUR", "10 EUR"),
+    ],
+)
+def test_printable_escapes_what_a_terminal_executes(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_printable_keeps_line_feeds_where_asked() -> None:
+    assert printable("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
+
+
+@given(st.text())
+def test_printable_leaves_no_control_character(text: str) -> None:
+    assert printable(text).isprintable()

@@ -6,6 +6,7 @@ Here: names, order, units and formats of numbers. Not here: computing them (the 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
@@ -34,6 +35,22 @@ def format_value(value: Any, *, percent: bool = False) -> str:
     if isinstance(value, date):
         return value.isoformat()
     return str(value)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return text from data as a terminal may show it: control, format and unassigned characters are replaced by their escapes.
+
+    A terminal executes escape sequences, and a bidirectional mark reorders what a person reads. ``keep`` holds characters
+    that stay, such as a line feed.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in keep else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    # A separator such as the no-break space only looks like a blank.
+    return " " if unicodedata.category(character) == "Zs" else character.encode("unicode_escape").decode("ascii")
 
 
 def named_figures(summary: Mapping[str, Any], currency: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import click
 
 from daybook.cli.app import app, state
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
+from daybook.figures import printable
 
 __all__ = ["app", "main"]
 
@@ -20,7 +21,7 @@ def main() -> None:
     except DaybookError as error:
         if state.debug:
             raise
-        print(f"{error}", file=sys.stderr)
+        print(printable(str(error), keep="\n"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         from daybook.storage import trouble, unwritable
@@ -28,12 +29,12 @@ def main() -> None:
         # A machine's fault in a place of Daybook's own, such as the report's; all else is a fault in Daybook itself.
         if state.debug or trouble(error) is None:
             raise
-        print(f"{unwritable(error.filename or 'A file', error)}", file=sys.stderr)
+        print(printable(str(unwritable(error.filename or "A file", error))), file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except click.ClickException as error:
         # A wrong option or command: the sentence, and where to read on.
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "daybook"
-        print(f"{error.format_message()} Run `{command} --help`.", file=sys.stderr)
+        print(f"{printable(error.format_message())} Run `{command} --help`.", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(EXIT_FAILED)

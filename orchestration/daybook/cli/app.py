@@ -7,6 +7,7 @@ Here: nothing a user can call. Not here: the commands (the modules beside this o
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -17,6 +18,7 @@ from rich.table import Table
 from daybook import __version__
 from daybook.cli.commands import Commands
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_REJECTED, UsageError
+from daybook.figures import printable
 
 if TYPE_CHECKING:
     from daybook.params import Settings
@@ -40,8 +42,10 @@ state = _State()
 """What the options before a command say."""
 
 # Where there is no terminal, lines are as long as they are: what reads them is a program or a log.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+# Without emoji: a value such as :a: stays as it is.
+console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 200)
 
+_BRACKET = re.compile(r"(\\*)\[((?:[a-z#/@][^[]*?\])?)")
 EXIT_CODES = {"SUCCEEDED": EXIT_GOOD, "SKIPPED": EXIT_GOOD, "REJECTED": EXIT_REJECTED}
 _STYLES = {"SUCCEEDED": "green", "SKIPPED": "cyan", "REJECTED": "yellow", "FAILED": "red", "RUNNING": "magenta"}
 
@@ -106,8 +110,16 @@ def styled(outcome: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that is no markup, whatever it holds."""
-    return text.replace("[", "\\[")
+    """Return text from data as Rich prints it literally: without markup and without control characters."""
+    text = _BRACKET.sub(_literal_bracket, printable(text, keep="\n"))
+    # Markup may follow, which a backslash at the end would escape.
+    return text + "\\" * (len(text) - len(text.rstrip("\\")))
+
+
+def _literal_bracket(found: re.Match[str]) -> str:
+    # rich.markup.escape leaves brackets alone that begin no tag, and Rich then drops a backslash before them.
+    backslashes, tag = found.groups()
+    return "\\" * (len(backslashes) * (2 if tag else 1) + 1) + "[" + tag
 
 
 def print_json(value: Any) -> None:

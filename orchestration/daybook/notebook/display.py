@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Optional
 
-from daybook.figures import format_value
+from daybook.figures import format_value, printable
 
 _CELL = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
 _LINE = 100
@@ -80,7 +80,7 @@ class Listing:
         return f'<div style="overflow-x:auto">{table}{caption}</div>'
 
     def __repr__(self) -> str:
-        texts = [list(self.columns), *self._texts()]
+        texts = [[printable(text) for text in row] for row in (self.columns, *self._texts())]
         widths = [max(len(row[index]) for row in texts) for index in range(len(self.columns))]
         numeric = self._numeric()
         lines = [

@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from daybook.params import Settings
@@ -59,7 +60,7 @@ class Progress:
             Live(get_renderable=self._table, console=console, refresh_per_second=4) if live and console.is_terminal else None
         )
         if live:
-            console.print(f"[bold]{settings.title}[/] {run_id}")
+            console.print(f"[bold]{escape(settings.title)}[/] {run_id}")
 
     def __enter__(self) -> Progress:
         if self._live:
