@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from datetime import date, datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -354,8 +355,10 @@ def unreadable() -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(pa.schema([("n", pa.int64())]), batches())
 
 
-def test_running_out_of_memory_is_an_engine_error(engine: DuckDBEngine) -> None:
-    engine.connection.execute("SET memory_limit = '10MB'; SET temp_directory = ''")
+def test_running_out_of_memory_is_an_engine_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = duckdb.connect(config={"memory_limit": "10MB", "temp_directory": ""})
+    monkeypatch.setattr("daybook.engines.duckdb.connect", lambda *_, **__: small)
+    engine = DuckDBEngine(lake, "UTC")
     with pytest.raises(EngineError, match=r"^Out of Memory Error: "):
         engine.keep("big", "SELECT range::VARCHAR || repeat('x', 50) AS text FROM range(3000000)")
 
@@ -392,3 +395,42 @@ def test_rows_that_cannot_be_read_are_an_engine_error(engine: DuckDBEngine) -> N
 )
 def test_only_a_wrong_query_is_a_permanent_failure(error: type[duckdb.Error], wanted: type[DaybookError]) -> None:
     assert type(query_error(error("It went wrong."))) is wanted
+
+
+# What a query cannot reach
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT * FROM read_text('{file}')",
+        "SELECT * FROM read_blob('{file}')",
+        "SELECT * FROM sniff_csv('{file}')",
+        "SELECT * FROM parquet_metadata('{file}')",
+        "SELECT * FROM glob('{folder}/*')",
+        "SELECT * FROM '{file}'",
+        "SELECT * FROM read_csv('https://localhost/orders.csv')",
+        "SELECT * FROM sqlite_scan('{file}', 'orders')",
+        "SELECT * FROM secret_rows",
+    ],
+)
+def test_a_query_reads_no_files_and_no_python_variables(engine: DuckDBEngine, tmp_path: Path, sql: str) -> None:
+    secret_rows = pa.table({"a": [1]})
+    file = tmp_path / "orders.csv"
+    file.write_text("order_id\n1\n", encoding="utf-8")
+    with pytest.raises(SqlError):
+        engine.rows(sql.format(file=file, folder=tmp_path))
+    assert secret_rows.num_rows == 1
+
+
+def test_the_configuration_of_the_database_is_locked(engine: DuckDBEngine) -> None:
+    for setting in ("enable_external_access = true", "autoload_known_extensions = true", "lock_configuration = false"):
+        with pytest.raises(duckdb.Error, match="locked"):
+            engine.connection.execute(f"SET {setting}")
+
+
+def test_rows_beyond_the_memory_limit_go_to_the_spill_folder(lake: Lake, tmp_path: Path) -> None:
+    engine = DuckDBEngine(lake, "Europe/Berlin", spill=tmp_path)
+    (place,) = engine.one("SELECT current_setting('temp_directory')")
+    assert place == str(tmp_path / ".duckdb_tmp")

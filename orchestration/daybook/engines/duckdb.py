@@ -25,7 +25,7 @@ from sqlglot import exp
 from daybook.columns import column_key, column_name
 from daybook.contracts import LAYERS, load_tables
 from daybook.delta import in_turn, stored_columns
-from daybook.engines.memory import duckdb_settings, memory_limit
+from daybook.engines.memory import connect, memory_limit
 from daybook.engines.newest import newest_of_each
 from daybook.errors import DaybookError, EngineError, SqlError
 from daybook.evolution import contract_of
@@ -47,6 +47,7 @@ _WRONG = (
     duckdb.SyntaxException,
     duckdb.BinderException,
     duckdb.CatalogException,
+    duckdb.PermissionException,
     duckdb.NotSupportedError,
     duckdb.DataError,
 )
@@ -75,9 +76,7 @@ class DuckDBEngine:
         self.lake = lake
         self.version = f"duckdb {duckdb.__version__}"
         self._limited = memory_limit() is not None
-        self._connection = duckdb.connect(config=duckdb_settings((spill or Path.cwd()) / ".duckdb_tmp"))
-        # For cursors too, which are connections of their own.
-        self._connection.execute(f"SET GLOBAL TimeZone = '{timezone}'")
+        self._connection = connect((spill or Path.cwd()) / ".duckdb_tmp", timezone=timezone)
         # A cast raises on a zone that is not among these.
         listed = "SELECT string_agg(name, '|') FROM pg_timezone_names() WHERE contains(name, '/')"
         for statement in macros(f"|{self._connection.execute(listed).fetchall()[0][0]}|"):

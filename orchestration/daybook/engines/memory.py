@@ -76,6 +76,16 @@ def _read(file: Path) -> list[int]:
     return [int(text)] if text.isdigit() else []  # "max"
 
 
+_CLOSED = (
+    "enable_external_access",
+    "autoinstall_known_extensions",
+    "autoload_known_extensions",
+    "python_enable_replacements",
+)
+"""Settings without which queries reach only the tables that they were given: no file, no URL, no extension, no variable of the
+Python process."""
+
+
 def duckdb_settings(spill: Path, share: float = _SHARE) -> dict[str, Any]:
     """DuckDB's configuration: its part of the memory that this process may take, and where the rest goes."""
     found: dict[str, Any] = {"temp_directory": str(spill.absolute())}
@@ -103,12 +113,23 @@ def give_back_early() -> bool:
     return all([adjust(_TRIM_THRESHOLD, _PIECE), adjust(_MMAP_THRESHOLD, _PIECE), adjust(_ARENA_MAX, 1)])
 
 
+def connect(spill: Path, *, share: float = _SHARE, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
+    """Open an empty database that reaches nothing outside of it, with times in ``timezone`` and locked settings."""
+    import duckdb  # slow, and small days need none here
+
+    connection = duckdb.connect(config=duckdb_settings(spill, share))
+    for name in _CLOSED:
+        connection.execute(f"SET {name} = false")
+    # For cursors too, which are connections of their own.
+    connection.execute(f"SET GLOBAL TimeZone = '{timezone}'")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
 def open_database() -> duckdb.DuckDBPyConnection:
     """An empty database of this process's own. What does not fit into memory goes to a folder nobody else can enter, which
     goes with the database."""
-    import duckdb  # slow, and small days need none here
-
     folder = tempfile.TemporaryDirectory(prefix="daybook-values-")
-    connection = duckdb.connect(config=duckdb_settings(Path(folder.name), _SHARE_OF_SEARCH))
+    connection = connect(Path(folder.name), share=_SHARE_OF_SEARCH)
     weakref.finalize(connection, folder.cleanup)
     return connection
