@@ -96,6 +96,21 @@ def settings_of(env: str, set_: Optional[list[str]], *, allow_missing: bool = Fa
     return settings
 
 
+def require_runnable(settings: "Settings") -> None:
+    """Refuse a deployment whose source, contracts or places are wrong, before a run takes a name.
+
+    A run of it would fail in every stage, in notify too, and nobody would be notified.
+    """
+    from daybook.contracts import LAYERS, load_tables
+    from daybook.params import require_own_lake
+    from daybook.sources import load_source
+
+    require_own_lake(settings)
+    load_source(settings.source)
+    for layer in LAYERS:
+        load_tables(layer)
+
+
 def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     """A table as every command prints them."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))

@@ -29,6 +29,7 @@ from daybook.cli.app import (
     escaped,
     new_table,
     print_json,
+    require_runnable,
     settings_of,
     styled,
 )
@@ -75,6 +76,7 @@ def backfill(
     from daybook.progress import BackfillProgress
 
     settings = settings_of(env, set_, allow_missing=allow_missing)
+    require_runnable(settings)
     require_own_lake(settings)
     home = home_of(settings)
     home.require_ready()
@@ -125,6 +127,7 @@ def catch_up(
     from daybook.progress import BackfillProgress
 
     settings = settings_of(env, set_)
+    require_runnable(settings)
     require_own_lake(settings)
     home = home_of(settings)
     home.require_ready()

@@ -30,11 +30,12 @@ from daybook.cli.app import (
     escaped,
     new_table,
     print_json,
+    require_runnable,
     settings_of,
     styled,
 )
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
-from daybook.params import Settings, parse_run_date, require_own_lake
+from daybook.params import Settings, parse_run_date
 
 if TYPE_CHECKING:
     from daybook.homes import Begin, Home, Showing
@@ -60,8 +61,7 @@ def run(
 
     settings = settings_of(env, set_, allow_missing=allow_missing)
     run_date = _run_date(settings, day)
-    # What is wrong for certain is told at once, rather than by a run that fails after its retries.
-    require_own_lake(settings)
+    require_runnable(settings)
     home = home_of(settings)
     home.require_ready()
     execute(
@@ -86,6 +86,7 @@ def resume(
     from daybook.homes import home_of
 
     settings = settings_of(env, set_)
+    require_runnable(settings)
     home = home_of(settings)
     with following(settings, home, as_json=False):
         record = home.resume(run_id, showing(settings, live=True), follow=not no_follow)

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
+from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, require_runnable, settings_of
 from daybook.cli.runs import execute
 from daybook.errors import UsageError
-from daybook.params import parse_run_date, require_own_lake
+from daybook.params import parse_run_date
 from daybook.stages import run_date_of
 
 quarantine_app = typer.Typer(help="Look at rows in quarantine, and let them out.", no_args_is_help=True, rich_markup_mode=None)
@@ -38,7 +38,7 @@ def approve(
     from daybook.stewardship import approve as decide
 
     settings = settings_of(env, set_)
-    require_own_lake(settings)
+    require_runnable(settings)
     name = by or getpass.getuser()
     execute(
         settings,
@@ -103,7 +103,7 @@ def release(
     if not row and not rule:
         raise UsageError("Say which rows: --row NUMBER, or --rule TEXT for all that break a rule.")
     settings = settings_of(env, set_)
-    require_own_lake(settings)
+    require_runnable(settings)
     run_date = parse_run_date(day)
     chosen = [
         each
