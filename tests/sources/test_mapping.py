@@ -239,6 +239,15 @@ def test_local_times_become_moments(mapped, shop):
     assert mapped(shop, "orders")[0]["ordered_at"] == datetime(2025, 11, 30, 8, 30, tzinfo=timezone.utc)
 
 
+@pytest.mark.parametrize("expression", ["'2025-11-30 09:30:00'", "TIMESTAMP '2025-11-30 09:30:00'"])
+def test_local_times_of_a_mapping_are_in_the_zone_of_the_source(mapped, shop, expression):
+    shop["mapping"]["orders"][0]["columns"]["ordered_at"] = expression
+    shop["timezone"] = "America/New_York"
+    assert mapped(shop, "orders")[0]["ordered_at"] == datetime(2025, 11, 30, 14, 30, tzinfo=timezone.utc)
+    shop["entities"]["orders"]["timezone"] = "UTC"
+    assert mapped(shop, "orders")[0]["ordered_at"] == datetime(2025, 11, 30, 9, 30, tzinfo=timezone.utc)
+
+
 def test_a_personal_key_becomes_a_pseudonym_and_null_stays_null(mapped, shop):
     keys = [row["customer_key"] for row in mapped(shop, "orders")]
     assert keys == [hmac.digest(KEY, b"p1", "sha256").hex()[:32], None]

@@ -92,8 +92,10 @@ def macros(zone_names: str) -> Iterator[str]:
     )
     # A plain cast takes a date for midnight in UTC, and raises on the text of a zone that it does not know.
     yield (
-        "CREATE MACRO as_instant(x) AS CASE typeof(x) WHEN 'DATE' THEN TRY_CAST(TRY_CAST(x AS TIMESTAMP) AS TIMESTAMPTZ) "
-        "WHEN 'VARCHAR' THEN landed_instant(TRY_CAST(x AS VARCHAR), current_setting('TimeZone')) "
+        "CREATE MACRO as_instant(x, zone) AS CASE typeof(x) "
+        "WHEN 'DATE' THEN TRY_CAST(TRY_CAST(x AS TIMESTAMP) AS TIMESTAMPTZ) "
+        "WHEN 'VARCHAR' THEN landed_instant(TRY_CAST(x AS VARCHAR), zone) "
+        "WHEN 'TIMESTAMP' THEN timezone(zone, TRY_CAST(x AS TIMESTAMP)) "
         "ELSE TRY_CAST(x AS TIMESTAMPTZ) END"
     )
 

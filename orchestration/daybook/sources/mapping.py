@@ -86,7 +86,7 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
 def _read_sql(text: str, column: Column) -> str:
     """Return SQL for a timestamp, date or boolean that is read from a clean text."""
     if column.type == "timestamp":
-        zone = literal(column.timezone) if column.timezone else "current_setting('TimeZone')"
+        zone = literal(column.timezone) if column.timezone else _SHOPS_ZONE
         if column.format and has_offset(column.format):
             return _parsed(text, column)
         return f"timezone({zone}, {_parsed(text, column)})" if column.format else f"landed_instant({text}, {zone})"
@@ -167,16 +167,22 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
     return f"SELECT {', '.join(shown)}, {technical} FROM ({typed}) AS typed"
 
 
-def converted(value: str, sql_type: str) -> str:
-    """Return SQL for a value in another type; NULL where it cannot be converted. ``value`` names a column."""
-    return f"as_instant({value})" if sql_type == "TIMESTAMPTZ" else f"TRY_CAST({value} AS {sql_type})"
+_SHOPS_ZONE = "current_setting('TimeZone')"
 
 
-def unfit(types: dict[str, str]) -> str:
+def converted(value: str, sql_type: str, zone: str = _SHOPS_ZONE) -> str:
+    """Return SQL for a value in another type; NULL where it cannot be converted.
+
+    ``value`` names a column, and ``zone`` (SQL) is that of times without an offset.
+    """
+    return f"as_instant({value}, {zone})" if sql_type == "TIMESTAMPTZ" else f"TRY_CAST({value} AS {sql_type})"
+
+
+def unfit(types: dict[str, str], zone: str = _SHOPS_ZONE) -> str:
     """Return SQL that lists the columns whose value cannot be converted to these types, separated by ``, ``; '' for none."""
     fallible = [(name, quote(name), sql_type) for name, sql_type in types.items() if sql_type != "VARCHAR"]
     cases = [
-        f"CASE WHEN {column} IS NOT NULL AND {converted(column, sql_type)} IS NULL THEN {literal(name)} END"
+        f"CASE WHEN {column} IS NOT NULL AND {converted(column, sql_type, zone)} IS NULL THEN {literal(name)} END"
         for name, column, sql_type in fallible
     ]
     return f"concat_ws(', ', {', '.join(cases)})" if cases else "''"
@@ -200,19 +206,19 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     number = POSITIONS[table] if source.numbered(table) else ""
     parts = []
     for place, select in enumerate(selects):
-        lines, outer = [], []
+        lines, outer, zone = [], [], _zone_of(source, select)
         for name in columns:
             expression = select.expression(name) or ("FALSE" if column_key(name) == "is_return" else "NULL")
             if column_key(name) == number:
                 expression = "NULL"  # The position is added below.
             lines.append(f"{expression} AS {quote(name)}")
-            value = converted(quote(name), contract.type_of(name))
+            value = converted(quote(name), contract.type_of(name), zone)
             if name in contract.pseudonyms:
                 value = f"pseudonym({value})"
             elif column_key(name) == "version_at":
                 value = _version_sql(value, run_date)
             outer.append(f"{value} AS {quote(name)}")
-        outer.append(f"{unfit({name: contract.type_of(name) for name in columns})} AS _unfit, _source_file, _row_number")
+        outer.append(f"{unfit({name: contract.type_of(name) for name in columns}, zone)} AS _unfit, _source_file, _row_number")
         if number:
             outer.append(f"{place} AS _select")
         for name in ("_source_file", "_row_number"):
@@ -229,6 +235,13 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
         parts.append(f"SELECT {', '.join(outer)} FROM (\n{sql}\n) AS given")
     sql = "\nUNION ALL\n".join(parts)
     return _with_positions(sql, [*columns, "_unfit", "_source_file", "_row_number"], number) if number else sql
+
+
+def _zone_of(source: Source, select: Select) -> str:
+    """Return SQL for the zone of times that the mapping of an entity makes without an offset."""
+    entity = source.entities.get(select.from_)
+    zone = (entity and entity.timezone) or source.timezone
+    return literal(zone) if zone else _SHOPS_ZONE
 
 
 def _version_sql(value: str, run_date: date) -> str:
@@ -296,9 +309,10 @@ def newest_files_sql(source: Source, entity: str, files: Iterable[str], run_date
     if sqlglot.parse_one(version, read="duckdb").find(exp.AggFunc) is None:
         version = f"max({version})"
     order, place = _order_and_place(select, files)
+    version = _version_sql(converted(version, "TIMESTAMPTZ", _zone_of(source, select)), run_date)
     return (
         f"SELECT _order, arg_max(_file, ROW(_version, _file)) AS _file FROM (SELECT {order} AS _order, {place} AS _file, "
-        f"{_version_sql(converted(version, 'TIMESTAMPTZ'), run_date)} AS _version FROM {entity} {select.join} "
+        f"{version} AS _version FROM {entity} {select.join} "
         f"WHERE {order} IS NOT NULL GROUP BY ALL) AS files GROUP BY _order HAVING count(*) > 1"
     )
 
