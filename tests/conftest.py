@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--record-logic", action="store_true", help="record the content that tests/notebook/test_logic_version.py compares"
     )
-    parser.addoption("--random-days", type=int, default=8, help="so many spoiled days are run in tests/oracle")
+    parser.addoption("--random-days", type=int, default=8, help="number of spoiled days that tests/oracle runs")
     parser.addoption("--chaos-seed", type=int, default=20251130, help="another seed draws other instants")
 
 

@@ -530,7 +530,7 @@ def test_a_stage_that_cannot_start_leaves_an_outcome(
 @pytest.mark.parametrize(
     ("stage", "arguments", "run_id", "said"),
     [
-        # Nobody is told by a notify that cannot start.
+        # A notify stage that cannot start notifies nobody.
         ("notify", ("--overrides", '{"source": "nowhere"}'), RUN, "SourceError: There is no params/sources/nowhere.yaml"),
         # These settings do not tell where the archive is.
         ("ingest", ("--overrides", '{"nothing": "1"}'), RUN, "ParamsError: --set nothing=1: params have no key"),

@@ -155,7 +155,7 @@ def column_of(schema: pa.Schema, name: str) -> ds.Expression:
 
 
 def projection(schema: pa.Schema, names: list[str]) -> Any:
-    """Return what a scanner of a dataset of this schema is told to have exactly these columns."""
+    """Return the arguments for a scanner of a dataset of this schema that give exactly these columns."""
     exact = len(stored_columns(schema)) == len(schema) and set(names) <= set(schema.names)
     return names if exact else {name: column_of(schema, name) for name in names}
 

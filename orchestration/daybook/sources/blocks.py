@@ -173,7 +173,7 @@ def _look_through(
         size += _bytes(taken)
         if size + quotes.held - row > _LONGEST_ROW:
             if quotes.opened is not None:
-                # Most likely the quote is never closed. The rest of the file need not be read to say so.
+                # Most likely the quote is never closed. The rest of the file is not read.
                 return [*cuts, size], quotes.opened
             raise LimitError(
                 f"{shown}, line {lines + 1}: a row has more than {_LONGEST_ROW:,} bytes; deliver the file with line ends."

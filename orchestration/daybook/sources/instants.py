@@ -148,7 +148,7 @@ def clock_change_sql(instant: str, clock: str, zone: str) -> str:
     changes = clock_changes(zone)
     if not changes.hours:
         return "CAST(NULL AS VARCHAR)"
-    # Nearly all values are told by month and hour in UTC; asking for the local time costs much more.
+    # Month and hour in UTC exclude nearly all values. Computing the local time costs much more.
     near = ", ".join(str(month * 100 + hour) for month, hour in changes.hours)
     shifts = ", ".join(str(shift // timedelta(minutes=1)) for shift in changes.shifts)
     return f"CASE WHEN utc_hour({instant}) IN ({near}) THEN clock_change({instant}, {clock}, '{zone}', [{shifts}]) END"

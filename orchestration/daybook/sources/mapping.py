@@ -124,7 +124,7 @@ def text_column(name: str) -> str:
 
 
 def clock_column(name: str) -> str:
-    """Return the column of ``typed_select`` that says which local times of a timestamp column are ambiguous, as SQL."""
+    """Return the column of ``typed_select`` with the kind of ambiguous local times of a timestamp column, as SQL."""
     return quote(f"_clock_{name}")
 
 
