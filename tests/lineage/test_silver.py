@@ -97,6 +97,8 @@ def a_value(chance: random.Random, kind: str, column: str) -> Any:
         return datetime(2025, 11, 1) + timedelta(hours=chance.randrange(300))
     if kind == "boolean":
         return chance.random() < 0.5
+    if column == "return_id":
+        return f"R-{chance.randrange(5)}"
     if column == "InvoiceNo":
         return chance.choice(["C5361", "5362", "5363", "A5364", "5365"])
     if column == "StockCode":

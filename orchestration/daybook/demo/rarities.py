@@ -73,6 +73,7 @@ RARITIES: Dict[str, Tuple[Rarity, ...]] = {
         Rarity(Kind.IMPOSSIBLE_DATE, (("updated_at", _CLOCK_RESET),)),
         Rarity(Kind.UNUSUAL_VALUE, (("ship_country", "Deutschland"),)),
         _twice("ship_city", "Kleinkleckersdorf"),
+        Rarity(Kind.IMPOSSIBLE_DATE, (("delivered_at", _CLOCK_RESET),), added=True),
     ),
     "order_items": (
         *_null("order_id", added=True),
@@ -92,6 +93,7 @@ RARITIES: Dict[str, Tuple[Rarity, ...]] = {
         *_out_of_range("amount", "-5.00"),
         Rarity(Kind.UNKNOWN_VALUE, (("method", "seashells"),)),
         _twice("installments", "24"),
+        Rarity(Kind.OUT_OF_RANGE, (("amount", "1000000.01"),), added=True),
     ),
     "returns": (
         Rarity(Kind.MISSING_FIELD, ()),
@@ -102,6 +104,7 @@ RARITIES: Dict[str, Tuple[Rarity, ...]] = {
         *_out_of_range("quantity", "0", "5000"),
         *_out_of_range("unit_price", "-9.99"),
         _twice("reason", "zweimal erfasst"),
+        Rarity(Kind.MISSHAPEN, (("return_id", "R-12a"),), added=True),
     ),
     "reviews": (
         *_null("review_id", "order_id", "score"),
