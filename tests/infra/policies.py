@@ -1,0 +1,108 @@
+"""Evaluate IAM policies and EventBridge patterns as AWS documents them, for the operators that ``infra/`` uses.
+
+Here: the evaluation. Not here: what is asked of the templates (the tests). An operator that is not here raises ``KeyError``.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
+
+Context = Mapping[str, Any]
+
+_COMPARE: Dict[str, Callable[[str, str], bool]] = {
+    "StringEquals": lambda found, wanted: found == wanted,
+    "StringLike": lambda found, wanted: _like(found, wanted),
+    "ArnEquals": lambda found, wanted: _like(found, wanted),
+    "ArnLike": lambda found, wanted: _like(found, wanted),
+    "Bool": lambda found, wanted: found.lower() == wanted.lower(),
+    "NumericLessThan": lambda found, wanted: float(found) < float(wanted),
+}
+
+
+def allows(
+    statements: Iterable[Mapping[str, Any]],
+    action: str,
+    resource: str,
+    context: Optional[Context] = None,
+    service: Optional[str] = None,
+) -> bool:
+    """Return whether statements allow a request; an explicit Deny wins.
+
+    ``context`` has the condition keys that the request carries. ``service`` is the caller where a resource's policy is asked.
+    """
+    effects = [each["Effect"] for each in statements if _applies(each, action, resource, context or {}, service)]
+    return "Allow" in effects and "Deny" not in effects
+
+
+def matches(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
+    """Return whether an event matches a pattern of an EventBridge rule."""
+    return all(_field_matches(key, wanted, event) for key, wanted in pattern.items())
+
+
+def _applies(each: Mapping[str, Any], action: str, resource: str, context: Context, service: Optional[str]) -> bool:
+    if service is not None and each["Principal"] != "*" and service not in _listed(each["Principal"].get("Service", [])):
+        return False
+    if "NotAction" in each:
+        named = not any(_like(action.lower(), known.lower()) for known in _listed(each["NotAction"]))
+    else:
+        named = any(_like(action.lower(), known.lower()) for known in _listed(each["Action"]))
+    return (
+        named
+        and any(_like(resource, known) for known in _listed(each["Resource"]))
+        and all(
+            _holds(operator, key, _listed(wanted), context)
+            for operator, keys in each.get("Condition", {}).items()
+            for key, wanted in keys.items()
+        )
+    )
+
+
+def _holds(operator: str, key: str, wanted: List[str], context: Context) -> bool:
+    qualifier, _, name = operator.rpartition(":")
+    found = _listed(context[key]) if key in context else None
+    negated = name.replace("Not", "", 1) if "Not" in name else ""
+    compare = _COMPARE[negated or name]
+
+    def one(value: str) -> bool:
+        return any(compare(value, each) for each in wanted) != bool(negated)
+
+    if qualifier == "ForAllValues":
+        return all(one(value) for value in found or [])
+    if qualifier == "ForAnyValue":
+        return any(one(value) for value in found or [])
+    # A key that the request does not carry fails a condition, and passes a negated one.
+    return bool(negated) if found is None else one(*found)
+
+
+def _field_matches(key: str, wanted: Any, event: Mapping[str, Any]) -> bool:
+    if key == "$or":
+        return any(matches(each, event) for each in wanted)
+    if isinstance(wanted, Mapping):
+        return isinstance(event.get(key), Mapping) and matches(wanted, event[key])
+    return any(_value_matches(each, key, event) for each in wanted)
+
+
+def _value_matches(wanted: Any, key: str, event: Mapping[str, Any]) -> bool:
+    if not isinstance(wanted, Mapping):
+        return bool(event.get(key) == wanted)
+    ((operator, operand),) = wanted.items()
+    if operator == "exists":
+        return (key in event) is operand
+    if key not in event:
+        return False
+    if operator == "anything-but":
+        if isinstance(operand, Mapping):
+            return not _value_matches(operand, key, event)
+        return event[key] not in _listed(operand)
+    return {"prefix": lambda: event[key].startswith(operand), "wildcard": lambda: _like(event[key], operand)}[operator]()
+
+
+def _like(found: str, wanted: str) -> bool:
+    # Of fnmatch's specials AWS knows * and ?.
+    return fnmatchcase(found, re.sub(r"\[", "[[]", wanted))
+
+
+def _listed(value: Any) -> List[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
