@@ -240,7 +240,7 @@ JOB = f"job daybook-{ENV}-ingest"
         (removed_script, JOB, "failed", "glue_bootstrap.py is not there"),
         (removed_job, f"job daybook-{ENV}-quality", "failed", "is not there"),
         (schedule_off, f"schedule daybook-{ENV}-nightly", "warning", "is switched off"),
-        (start_undelivered, "undelivered starts", "failed", "1 starts could not be delivered"),
+        (start_undelivered, "undelivered starts", "failed", f"1 in the queue daybook-{ENV}-undelivered"),
         (nobody_told, "subscriptions", "failed", "nobody is told of anything"),
         (column_unregistered, "catalogue gold", "failed", f"daily_sales lacks {DAILY_SALES.columns[-1]}"),
         (column_registered_besides, "catalogue gold", "failed", "daily_sales has margin, which its contract has not"),

@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 import pytest
 
 from .policies import allows
-from .templates import ACCOUNT, Template, exports, statements
+from .templates import ACCOUNT, REGION, Template, exports, statements
 
 KEY_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 OWN: Dict[str, Dict[str, str]] = {
@@ -58,3 +58,38 @@ def test_alarms_of_other_accounts_are_refused(foundation: Template, service: str
 def test_no_other_service_may_publish(foundation: Template) -> None:
     topic = exports()["daybook-prod-TopicArn"]
     assert not allows(topic_policy(foundation), "sns:Publish", topic, {"aws:SourceAccount": ACCOUNT}, "s3.amazonaws.com")
+
+
+# -- what cannot be published ---------------------------------------------------------------------------------------------
+
+
+def test_an_unpublished_event_is_retried_and_kept() -> None:
+    watch = Template("watch")
+    queue = watch.resources["BadEndsQueue"]["Properties"]
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue['QueueName']}"
+    (target,) = watch.resources["BadEnds"]["Properties"]["Targets"]
+    assert target["DeadLetterConfig"] == {"Arn": arn}
+    assert target["RetryPolicy"] == {"MaximumRetryAttempts": 185, "MaximumEventAgeInSeconds": 86400}
+    assert queue["KmsMasterKeyId"] == exports()["daybook-prod-KeyArn"]
+
+
+@pytest.mark.parametrize(("template", "rule"), [("watch", "bad-ends"), ("pipeline", "manifests")])
+def test_only_its_rule_may_fill_a_dead_letter_queue(template: str, rule: str) -> None:
+    found = Template(template)
+    (policy,) = [list(statements(each["PolicyDocument"])) for each in found.of_type("AWS::SQS::QueuePolicy").values()]
+    (name,) = [each["QueueName"] for each in found.of_type("AWS::SQS::Queue").values()]
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+
+    def may_send(source: str, service: str = "events.amazonaws.com") -> bool:
+        context = {"aws:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{source}"}
+        return allows(policy, "sqs:SendMessage", arn, context, service)
+
+    assert may_send(f"daybook-prod-{rule}")
+    assert not may_send("daybook-prod-other")
+    assert not may_send(f"daybook-prod-{rule}", "sns.amazonaws.com")
+
+
+def test_a_waiting_dead_letter_raises_an_alarm() -> None:
+    alarm = Template("watch").resources["NotReported"]["Properties"]
+    assert (alarm["MetricName"], alarm["Threshold"]) == ("ApproximateNumberOfMessagesVisible", 0)
+    assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": "daybook-prod-bad-ends"}]

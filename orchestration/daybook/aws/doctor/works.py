@@ -29,7 +29,8 @@ def look(patient: Patient, now: Clock) -> Iterator[Check]:
     for schedule in patient.named("pipeline", "AWS::Scheduler::Schedule", "Name").values():
         yield asked(f"schedule {schedule}", patient.again, partial(_schedule, patient, schedule, now))
     yield asked("subscriptions", patient.again, lambda: _subscriptions(patient))
-    yield asked("undelivered starts", patient.again, lambda: _undelivered(patient))
+    for queue, what in (("undelivered", "undelivered starts"), ("bad-ends", "unpublished messages")):
+        yield asked(what, patient.again, partial(_queue, patient, queue, what))
 
 
 def _machine(patient: Patient, logical_id: str, name: str) -> Check:
@@ -94,10 +95,11 @@ def _subscriptions(patient: Patient) -> Check:
     return verdict("subscriptions", good, [wrong], "follow the link in the mail from AWS Notifications", "warning")
 
 
-def _undelivered(patient: Patient) -> Check:
+def _queue(patient: Patient, queue: str, what: str) -> Check:
+    """Return whether a dead-letter queue is empty."""
     sqs = patient.account.client("sqs")
-    url = sqs.get_queue_url(QueueName=f"daybook-{patient.env}-undelivered")["QueueUrl"]
+    url = sqs.get_queue_url(QueueName=f"daybook-{patient.env}-{queue}")["QueueUrl"]
     told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
     waiting = int(told["ApproximateNumberOfMessages"])
-    wrong = f"{waiting} starts could not be delivered" if waiting else None
-    return verdict("undelivered starts", "none", [wrong], f"see them in the queue, then `daybook gaps --env {patient.env}`")
+    wrong = f"{waiting} in the queue daybook-{patient.env}-{queue}" if waiting else None
+    return verdict(what, "none", [wrong], f"read them in the queue, then `daybook gaps --env {patient.env}`")
