@@ -91,7 +91,7 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
     made = Deployment(account, root, bundle, patch)
     # All accounts share the names of buckets.
     made.replace("params/prod.yaml", "s3://daybook-prod-", f"s3://{made.bucket('')}")
-    for name in ("BucketPrefix: ", "CodeBucket: ", "AccessLogBucket: "):
+    for name in ("CodeBucket: ", "AccessLogBucket: "):
         made.replace("params/prod.yaml", f"{name}daybook-prod", f"{name}{made.bucket('')[:-1]}")
     principal = f"arn:aws:iam::{account.number}:role/ci"
     made.replace(

@@ -5,6 +5,7 @@ Deliberately small: what a template uses that is not here raises ``KeyError``.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -17,7 +18,6 @@ NAMES = ("deployer", "foundation", "catalogue", "pipeline", "watch")
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 PSEUDO = {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT, "AWS::Region": REGION, "AWS::NoValue": None}
 GIVEN = {
-    "BucketPrefix": "daybook-prod",
     "LakeBucket": "daybook-prod-lake",
     "ArchiveBucket": "daybook-prod-archive",
     "LandingBucket": "daybook-prod-landing",
@@ -82,7 +82,7 @@ class Template:
             "Fn::Join": lambda given: self.value(given[0]).join(self.value(given[1])),
             "Fn::Split": lambda given: self.value(given[1]).split(self.value(given[0])),
             "Fn::Select": lambda given: self.value(given[1])[int(given[0])],
-            "Fn::ImportValue": lambda given: exports()[self.value(given)],
+            "Fn::ImportValue": lambda given: exports(self.parameters["Environment"])[self.value(given)],
             "Fn::If": lambda given: self.value(given[1] if self.value(self.raw["Conditions"][given[0]]) else given[2]),
             "Fn::Equals": lambda given: self.value(given[0]) == self.value(given[1]),
             "Fn::Not": lambda given: not self.value(given[0]),
@@ -149,14 +149,17 @@ class Template:
         return re.sub(r"\$\{([A-Za-z0-9:.]+)\}", put, text)
 
 
-_EXPORTS: Dict[str, Any] = {}
+@functools.lru_cache(maxsize=None)
+def exports(environment: str = "prod") -> Dict[str, Any]:
+    """Return what foundation.yaml exports in a deployment."""
+    return Template("foundation", **named(environment, "foundation")).outputs()
 
 
-def exports() -> Dict[str, Any]:
-    """What foundation.yaml hands to the others."""
-    if not _EXPORTS:
-        _EXPORTS.update(Template("foundation").outputs())
-    return _EXPORTS
+def named(environment: str, name: str) -> Dict[str, str]:
+    """Return a template's parameters in another deployment: its own name and buckets."""
+    found = {key: value.replace("prod", environment) for key, value in GIVEN.items() if "daybook-prod" in value}
+    declared = read(name)["Parameters"]
+    return {key: value for key, value in {"Environment": environment, **found}.items() if key in declared}
 
 
 def statements(policy: Dict[str, Any]) -> Iterator[Dict[str, Any]]:

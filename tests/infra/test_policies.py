@@ -17,7 +17,7 @@ import pytest
 
 import daybook
 
-from .templates import NAMES, Template, exports, machine_file, role_statements
+from .templates import NAMES, Template, exports, machine_file, named, role_statements, statements
 
 PACKAGE = Path(daybook.__file__).parent
 MACHINES = {"Daily": "daily", "Backfill": "backfill", "CatchUp": "catch_up", "Nightly": "nightly"}
@@ -332,6 +332,44 @@ def test_a_role_names_the_resources_of_every_action_that_has_any(name: str, role
             assert arn == "*" or re.search(
                 r"daybook[-_]prod|StepFunctionsGetEventsFor|/aws-glue/python-jobs|:key/|:catalog$", arn
             )
+
+
+SHARED = re.compile(r"\*$|.*:(key/.+|catalog)$|.*rule/StepFunctionsGetEvents|.*:log-group:/aws-glue/python-jobs")
+"""Resources that deployments in one account share: AWS's own, and keys, which a condition on their tags tells apart."""
+
+
+def resources(name: str, environment: str) -> Set[str]:
+    """Return the resources that the policies of a template name in a deployment."""
+    template = Template(name, **named(environment, name))
+    found = {
+        arn
+        for role in template.of_type("AWS::IAM::Role")
+        for each in role_statements(template, role)
+        for arn in each["Resource"]
+    }
+    for policy in template.of_type("AWS::IAM::ManagedPolicy").values():
+        found |= {arn for each in statements(policy["PolicyDocument"]) for arn in each["Resource"]}
+    return {arn for arn in found if not SHARED.match(arn)}
+
+
+@pytest.mark.parametrize("other", ["prodeu", "prod2", "pro", "xprod"])
+@pytest.mark.parametrize("name", ["deployer", "pipeline"])
+def test_no_role_reaches_another_deployment(name: str, other: str) -> None:
+    own = resources(name, "prod")
+    assert own
+    for arn in resources(name, other):
+        assert [each for each in own if fnmatchcase(arn.replace("*", "any"), each)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_of_a_deployment_has_no_hyphen(name: str) -> None:
+    declared = Template(name).raw["Parameters"]["Environment"]
+    accepted = re.compile(declared["AllowedPattern"])
+    assert [each for each in ("prod", "prodeu", "p2", "prod-eu", "Prod", "2p", "") if accepted.fullmatch(each)] == [
+        "prod",
+        "prodeu",
+        "p2",
+    ]
 
 
 @pytest.mark.parametrize(("name", "role"), ROLES)

@@ -41,8 +41,8 @@ def athena_type(physical: str) -> str:
 
 
 def database_of(environment: str, layer: str) -> str:
-    """What the Glue catalogue calls the database of a deployment's layer: Athena's names have no hyphen."""
-    return f"daybook_{environment.replace('-', '_')}_{layer}"
+    """Return the name of a layer's database in the Glue catalogue."""
+    return f"daybook_{environment}_{layer}"
 
 
 def render() -> str:
@@ -55,7 +55,7 @@ def render() -> str:
                 "Type": "String",
                 "Description": "The deployment's name, a file in params/ without .yaml.",
                 "Default": "prod",
-                "AllowedPattern": "[a-z][a-z0-9-]{0,19}",
+                "AllowedPattern": "[a-z][a-z0-9]{0,19}",
             },
             "ScanLimitBytes": {
                 "Type": "Number",
@@ -95,8 +95,7 @@ def _workgroup() -> dict[str, Any]:
 
 
 def _database(layer: str) -> dict[str, Any]:
-    # As ``database_of`` has it, which CloudFormation has to work out.
-    name = {"Fn::Join": ["_", ["daybook", {"Fn::Join": ["_", {"Fn::Split": ["-", {"Ref": "Environment"}]}]}, layer]]}
+    name = {"Fn::Sub": database_of("${Environment}", layer)}
     return {
         "Type": "AWS::Glue::Database",
         "Properties": {
