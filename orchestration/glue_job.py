@@ -171,7 +171,7 @@ def _tell(arguments: argparse.Namespace, record: Record) -> None:
     settings = load_settings(arguments.env, arguments.overrides)
     try:
         # After the message: what is tried again because that failed has not been counted yet.
-        send_metrics(datapoints_of(Archive(settings.archive).closing_records(arguments.run_id)[-1]))
+        send_metrics(arguments.env, datapoints_of(Archive(settings.archive).closing_records(arguments.run_id)[-1]))
     except TellingError as error:
         # Everything is done and people are told; a night without metrics rings the freshness alarm.
         sys.stderr.write(f"Warning: {error}\n")

@@ -163,7 +163,7 @@ def test_a_point_is_what_put_metric_data_takes() -> None:
 
     shape = botocore.session.Session().get_service_model("cloudwatch").operation_model("PutMetricData").input_shape
     data = [each.to_request() for each in datapoints_of(run())]
-    report = ParamValidator().validate({"Namespace": "Daybook", "MetricData": data}, shape)
+    report = ParamValidator().validate({"Namespace": "Daybook/prod", "MetricData": data}, shape)
     assert not report.has_errors(), report.generate_report()
     units = shape.members["MetricData"].member.members["Unit"].enum
     assert {each["Unit"] for each in data} <= set(units)

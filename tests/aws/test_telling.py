@@ -104,19 +104,19 @@ def test_metrics_go_in_batches_that_cloudwatch_takes(services: Services) -> None
             return True
 
     for _ in range(3):
-        services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook", "MetricData": Data()})
-    send_metrics(points(2001))
+        services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/prod", "MetricData": Data()})
+    send_metrics("prod", points(2001))
     assert sizes == [1000, 1000, 1]
 
 
 def test_no_metrics_are_no_call(services: Services) -> None:
-    send_metrics([])
+    send_metrics("prod", [])
 
 
 def test_metrics_that_are_not_taken_are_one_sentence(services: Services) -> None:
     services.refuse("cloudwatch", "put_metric_data", "Throttling")
     with pytest.raises(TellingError, match=r"CloudWatch did not take the run's metrics \(An error occurred \(Throttling\)"):
-        send_metrics(points(1))
+        send_metrics("prod", points(1))
 
 
 ASKED = {"executionArn": EXECUTION, "maxResults": 1000, "includeExecutionData": True, "reverseOrder": True}
@@ -179,7 +179,7 @@ def test_notify_sends_the_archived_message_and_then_the_metrics(
     services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services.answer("sns", "publish", {"MessageId": "m-1"}, {"TopicArn": TOPIC, "Subject": ANY, "Message": MESSAGE["body"]})
-    services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook", "MetricData": ANY})
+    services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/local", "MetricData": ANY})
     assert call(monkeypatch, archive, closed(MESSAGE), "--topic_arn", TOPIC)[0] == 0
     assert services.made == ["sns", "cloudwatch"]
 
@@ -187,7 +187,7 @@ def test_notify_sends_the_archived_message_and_then_the_metrics(
 def test_a_day_that_nobody_is_told_of_is_counted_all_the_same(
     services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook", "MetricData": ANY})
+    services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/local", "MetricData": ANY})
     assert call(monkeypatch, archive, closed(None, "SUCCEEDED"), "--topic_arn", TOPIC)[0] == 0
 
 

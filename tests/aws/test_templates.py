@@ -116,7 +116,9 @@ def test_a_value_that_a_template_does_not_allow_is_refused_before_anything_start
 
 
 def test_a_hyphen_in_the_name_of_a_deployment_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"Environment is 'prod-eu', which is not up to 20 small letters and digits, .* prod-eu"):
+    with pytest.raises(
+        UsageError, match=r"Environment is 'prod-eu', which is not up to 20 small letters and digits, .* prod-eu"
+    ):
         parameters_of(read_template("deployer"), {"Environment": "prod-eu"})
 
 

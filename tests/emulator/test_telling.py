@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from daybook.archive import Archive, Record
-from daybook.aws.metrics import METRICS, NAMESPACE, datapoints_of
+from daybook.aws.metrics import METRICS, datapoints_of, namespace_of
 
 from ..infra.templates import Template
 from ..runs.shop import add_tiny_shop, copy_project, land_tiny_day
@@ -85,14 +85,14 @@ class Deployment:
     def metrics(self) -> dict[str, list[dict[str, str]]]:
         """The metrics that there are of Daybook's namespace: dimensions by name."""
         found: dict[str, list[dict[str, str]]] = {}
-        for page in self.account.client("cloudwatch").get_paginator("list_metrics").paginate(Namespace=NAMESPACE):
+        for page in self.account.client("cloudwatch").get_paginator("list_metrics").paginate(Namespace=namespace_of("tiny")):
             for each in page["Metrics"]:
                 found.setdefault(each["MetricName"], []).append({one["Name"]: one["Value"] for one in each["Dimensions"]})
         return found
 
     def sum_of(self, name: str, dimensions: dict[str, str]) -> float:
         metric = {
-            "Namespace": NAMESPACE,
+            "Namespace": namespace_of("tiny"),
             "MetricName": name,
             "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
         }

@@ -12,7 +12,16 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.aws.metrics import FRESHNESS_HOURS, NAMESPACE, QUARANTINE_SHARE, RUN_SECONDS, RUNS, TIMES_USUAL, Datapoint, Metric
+from daybook.aws.metrics import (
+    FRESHNESS_HOURS,
+    QUARANTINE_SHARE,
+    RUN_SECONDS,
+    RUNS,
+    TIMES_USUAL,
+    Datapoint,
+    Metric,
+    namespace_of,
+)
 
 from .deployments import ENV, Deployment
 from .emulator import eventually
@@ -62,7 +71,7 @@ def execution(shared: Deployment, machine: str, name: str) -> dict[str, Any]:
 def put(shared: Deployment, metric: Metric, value: float, *, ahead: timedelta = timedelta(), **dimensions: str) -> None:
     """Tell a metric, as a run would; ``ahead`` is by how much the clock of alarms is ahead."""
     point = Datapoint(metric, value, {"Environment": ENV, **dimensions}, datetime.now(timezone.utc) + ahead)
-    shared.client("cloudwatch").put_metric_data(Namespace=NAMESPACE, MetricData=[point.to_request()])
+    shared.client("cloudwatch").put_metric_data(Namespace=namespace_of(ENV), MetricData=[point.to_request()])
 
 
 def alarm(shared: Deployment, name: str) -> str:

@@ -149,7 +149,7 @@ class Template:
         return re.sub(r"\$\{([A-Za-z0-9:.]+)\}", put, text)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def exports(environment: str = "prod") -> Dict[str, Any]:
     """Return what foundation.yaml exports in a deployment."""
     return Template("foundation", **named(environment, "foundation")).outputs()

@@ -17,6 +17,7 @@ import pytest
 
 import daybook
 
+from .policies import allows
 from .templates import NAMES, Template, exports, machine_file, named, role_statements, statements
 
 PACKAGE = Path(daybook.__file__).parent
@@ -271,11 +272,11 @@ def test_a_job_removes_nothing_but_files_of_the_lake(pipeline: Template) -> None
     }
 
 
-def test_a_job_tells_metrics_of_its_own_namespace_only(pipeline: Template) -> None:
-    from daybook.aws.metrics import NAMESPACE
-
-    (found,) = [each for each in role_statements(pipeline, "JobRole") if "cloudwatch:PutMetricData" in each["Action"]]
-    assert found["Condition"] == {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
+@pytest.mark.parametrize(("namespace", "allowed"), [("Daybook/prod", True), ("Daybook/prodeu", False), ("Daybook", False)])
+def test_a_job_writes_metrics_of_its_deployment_only(pipeline: Template, namespace: str, allowed: bool) -> None:
+    boundary = Template("deployer").of_type("AWS::IAM::ManagedPolicy")["Boundary"]["PolicyDocument"]
+    for policy in (list(role_statements(pipeline, "JobRole")), list(statements(boundary))):
+        assert allows(policy, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": namespace}) is allowed
 
 
 def test_a_job_sends_by_the_one_topic_and_looks_at_executions_of_its_own_machine(pipeline: Template) -> None:

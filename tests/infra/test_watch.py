@@ -7,10 +7,11 @@ from typing import Any, Dict, Iterator, Set, Tuple
 
 import pytest
 
-from daybook.aws.metrics import METRICS, NAMESPACE
+from daybook.aws.metrics import METRICS, namespace_of
 
 from .templates import Template, exports, machine_file
 
+NAMESPACE = namespace_of("prod")
 KNOWN = {metric.name: metric for metric in METRICS}
 
 

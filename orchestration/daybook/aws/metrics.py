@@ -19,7 +19,6 @@ from daybook.cost import parts_of
 from daybook.schedule import newest_due
 from daybook.stages import STAGES
 
-NAMESPACE = "Daybook"
 OUTCOMES = ("SUCCEEDED", "SKIPPED", "REJECTED", "FAILED")
 
 Unit = Literal["Count", "Seconds", "Percent", "None"]
@@ -68,6 +67,11 @@ METRICS = (
     *(STAGE_SECONDS, STAGE_RETRIES, *STAGE_ENDS.values(), ROWS_IN, ROWS_OUT, ROWS_QUARANTINED, STAGE_COST),
 )
 """All there are; ``infra/watch.yaml`` uses no other of this namespace."""
+
+
+def namespace_of(environment: str) -> str:
+    """Return a deployment's namespace in CloudWatch; IAM can restrict PutMetricData by namespace only."""
+    return f"Daybook/{environment}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from daybook.archive import Record
 from daybook.aws.executions import Pages
-from daybook.aws.metrics import NAMESPACE, Datapoint
+from daybook.aws.metrics import Datapoint, namespace_of
 from daybook.errors import TellingError
 from daybook.messages import Message, body, subject
 
@@ -36,19 +36,19 @@ def send_message(topic_arn: str, message: Record) -> str:
     return str(sent["MessageId"])
 
 
-def send_metrics(points: Sequence[Datapoint]) -> None:
-    """Put data points to CloudWatch, in as many calls as it takes. Raises ``TellingError``."""
+def send_metrics(environment: str, points: Sequence[Datapoint]) -> None:
+    """Put a deployment's data points to CloudWatch, in as many calls as it takes. Raises ``TellingError``."""
     import boto3
 
     try:
         client = boto3.client("cloudwatch", config=_patiently())
         for start in range(0, len(points), _MOST_DATAPOINTS):
             batch = [each.to_request() for each in points[start : start + _MOST_DATAPOINTS]]
-            client.put_metric_data(Namespace=NAMESPACE, MetricData=batch)
+            client.put_metric_data(Namespace=namespace_of(environment), MetricData=batch)
     except _faults() as error:
         raise TellingError(
             f"CloudWatch did not take the run's metrics ({_said(error)}); see that the job's role may put them into the "
-            f"namespace {NAMESPACE}."
+            f"namespace {namespace_of(environment)}."
         ) from error
 
 
