@@ -31,6 +31,7 @@ if __name__ == "__main__":
     before_imports()
 
 from daybook.archive import Archive, Record, first_line
+from daybook.backfills import is_planned
 from daybook.errors import DaybookError, TellingError
 from daybook.execution import end_unstarted, run_stage
 from daybook.messages import region_of
@@ -56,7 +57,7 @@ def main(*, alone: bool = False) -> None:
             env=arguments.env,
             run_date=arguments.run_date,
             run_id=arguments.run_id,
-            part_of=_given(arguments.part_of),
+            part_of=_backfill(arguments),
             overrides=arguments.overrides,
             extra=_caught(arguments),
             history=_history(arguments),
@@ -143,6 +144,18 @@ def _run_errand(arguments: argparse.Namespace) -> None:
         until=parse_run_date(until) if until else None,
         include_stale=arguments.include_stale == "yes",
     )
+
+
+def _backfill(arguments: argparse.Namespace) -> Optional[str]:
+    """Return the backfill that reports the run, if there is one.
+
+    The input of an execution can name any backfill. A run that the named one does not plan sends its own message.
+    """
+    named = _given(arguments.part_of)
+    if named is None:
+        return None
+    archive = Archive(load_settings(arguments.env, arguments.overrides).archive)
+    return named if is_planned(archive, named, arguments.run_id) else None
 
 
 def _caught(arguments: argparse.Namespace) -> dict[str, Any]:

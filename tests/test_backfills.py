@@ -21,6 +21,7 @@ from daybook.backfills import (
     close_backfill,
     counts_of,
     is_backfill,
+    is_planned,
     outcome_of,
     plan_backfill,
     plan_dates,
@@ -397,6 +398,16 @@ def test_a_date_that_was_refused_says_why(archive: Archive) -> None:
         (NOT_STARTED, "2025-11-01 is being run by somebody"),
         (NOT_STARTED, ""),
     ]
+
+
+def test_a_backfill_plans_its_own_runs_until_its_summary(archive: Archive) -> None:
+    name = start_backfill(archive, plan_of(1), {})
+    assert is_planned(archive, name, "daily-2025-11-01-1")
+    assert not is_planned(archive, name, "daily-2025-11-02-1")
+    assert not is_planned(archive, "backfill-2025-01-01-2025-01-01-9", "daily-2025-11-01-1")
+    assert not is_planned(archive, f"../backfills/{name}", "daily-2025-11-01-1")
+    close_backfill(archive, name)
+    assert not is_planned(archive, name, "daily-2025-11-01-1")
 
 
 def test_only_the_first_line_of_a_reason_is_told(archive: Archive) -> None:

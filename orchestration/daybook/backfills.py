@@ -241,6 +241,17 @@ def is_backfill(name: str) -> bool:
     return re.fullmatch(r"(backfill|catch-up)-\d{4}-\d{2}-\d{2}-\d{4}-\d{2}-\d{2}-[1-9]\d*", name) is not None
 
 
+def is_planned(archive: Archive, backfill_id: str, run_id: str) -> bool:
+    """Return whether a backfill that has no summary yet plans a run."""
+    if not is_backfill(backfill_id):
+        return False
+    try:
+        plan = read_backfill(archive, backfill_id)
+    except UsageError:
+        return False
+    return plan["state"] == "open" and run_id in (day["run_id"] for day in plan["days"])
+
+
 def results(archive: Archive, backfill_id: str) -> list[Result]:
     """What the dates of a backfill came to so far, by the records of their runs, in the order of dates.
 

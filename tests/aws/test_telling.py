@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -16,6 +16,7 @@ from botocore.stub import ANY, Stubber
 from daybook.archive import Archive, Record
 from daybook.aws.metrics import RUN_SECONDS, Datapoint
 from daybook.aws.telling import execution_history, send_message, send_metrics
+from daybook.backfills import Day, Plan, start_backfill
 from daybook.errors import TellingError
 from daybook.params import load_settings, project_root
 from daybook.run_records import close_run
@@ -173,6 +174,18 @@ def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: Record, *mor
     except SystemExit as ended:
         return ended.code, seen
     return 0, seen
+
+
+@pytest.mark.parametrize(
+    ("named", "reported"), [("{plan}", True), ("backfill-2025-11-30-2025-11-30-7", False), ("../x", False)]
+)
+def test_only_a_planned_run_is_a_day_of_a_backfill(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, named: str, reported: bool
+) -> None:
+    day = Day(date(2025, 11, 30), RUN)
+    plan = start_backfill(archive, Plan(day.run_date, day.run_date, [day]), {})
+    _, seen = call(monkeypatch, archive, closed(None), "--part_of", named.format(plan=plan))
+    assert seen["part_of"] == (plan if reported else None)
 
 
 def test_notify_sends_the_archived_message_and_then_the_metrics(

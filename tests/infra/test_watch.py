@@ -9,8 +9,10 @@ import pytest
 
 from daybook.aws.metrics import METRICS, namespace_of
 
+from .policies import matches
 from .templates import Template, exports, machine_file
 
+MACHINES = ("daily", "backfill", "catch-up", "nightly")
 NAMESPACE = namespace_of("prod")
 KNOWN = {metric.name: metric for metric in METRICS}
 
@@ -139,14 +141,37 @@ def test_widgets_neither_overlap_nor_leave_the_dashboard(watch: Template) -> Non
         taken |= cells
 
 
-def test_every_bad_end_of_every_machine_is_told_but_days_of_a_backfill(watch: Template) -> None:
+def bad_end(machine: str = "daily", status: str = "FAILED", **detail: Any) -> Dict[str, Any]:
+    """Return Step Functions' event about the end of an execution."""
+    arn = f"arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-{machine}"
+    given = {"stateMachineArn": arn, "status": status, "input": "{}", **detail}
+    return {"source": "aws.states", "detail-type": "Step Functions Execution Status Change", "detail": given}
+
+
+@pytest.mark.parametrize(
+    ("event", "reported"),
+    [
+        *((bad_end(machine, status), True) for machine in MACHINES for status in ("FAILED", "TIMED_OUT", "ABORTED")),
+        (bad_end(error="Daybook.NotifyFailed"), True),
+        (bad_end(error="States.Runtime"), True),
+        # A run and a backfill have sent their own message before they end with these.
+        *((bad_end(error=f"Daybook.{name}"), False) for name in ("Failed", "Rejected", "DatesFailed")),
+        (bad_end(status="SUCCEEDED"), False),
+        (bad_end("other"), False),
+        # The caller writes the input; it silences nothing.
+        (bad_end(input='{"part_of": "backfill-2025-11-01-2025-11-30-1"}'), True),
+        (bad_end(status="ABORTED", input='{"note": "\\"part_of\\""}'), True),
+    ],
+)
+def test_every_bad_end_without_a_message_is_reported(watch: Template, event: Dict[str, Any], reported: bool) -> None:
     rule = watch.resources["BadEnds"]["Properties"]
-    detail = rule["EventPattern"]["detail"]
-    machines = Template("pipeline").of_type("AWS::StepFunctions::StateMachine").values()
-    assert {arn.rsplit(":", 1)[1] for arn in detail["stateMachineArn"]} == {each["StateMachineName"] for each in machines}
-    assert {status for each in detail["$or"] for status in each["status"]} == {"FAILED", "TIMED_OUT", "ABORTED"}
-    assert detail["input"] == [{"anything-but": {"wildcard": '*"part_of"*'}}]
+    assert matches(rule["EventPattern"], event) is reported
     assert [each["Arn"] for each in rule["Targets"]] == [exports()["daybook-prod-TopicArn"]]
+
+
+def test_the_rule_knows_every_state_machine() -> None:
+    machines = Template("pipeline").of_type("AWS::StepFunctions::StateMachine").values()
+    assert {f"daybook-prod-{machine}" for machine in MACHINES} == {each["StateMachineName"] for each in machines}
 
 
 def test_what_the_rule_leaves_to_a_run_was_told_by_it_before(watch: Template) -> None:
