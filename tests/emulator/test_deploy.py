@@ -61,7 +61,13 @@ def test_a_changed_state_machine_is_released_and_deployed(deployed: Deployment) 
     machine = deployed.client("stepfunctions").describe_state_machine(
         stateMachineArn=deployed.arn("states", f"stateMachine:daybook-{ENV}-daily")
     )
-    assert machine["definition"] == (deployed.root / "orchestration" / "daily.asl.json").read_text(encoding="utf-8")
+    definition = (deployed.root / "orchestration" / "daily.asl.json").read_text(encoding="utf-8")
+    given = {"${BundleUri}": f"s3://{deployed.bucket('code')}/bundles/{deployed.bundle.name}"}
+    given["${TopicArn}"] = deployed.arn("sns", f"daybook-{ENV}")
+    for name, value in given.items():
+        assert name in definition
+        definition = definition.replace(name, value)
+    assert machine["definition"] == definition
     # Four machines and the job script under a new prefix; bundle and templates were there.
     assert deployed.client("s3").list_objects_v2(Bucket=deployed.bucket("code"))["KeyCount"] == before + 5
     assert out.count(f"s3://{deployed.bucket('code')}/releases/") == 5
@@ -75,6 +81,10 @@ RENAMED = (
 )
 
 
+def queues(deployed: Deployment) -> list[str]:
+    return sorted(url.rsplit("/", 1)[1] for url in deployed.client("sqs").list_queues()["QueueUrls"])
+
+
 def test_what_is_replaced_is_marked_and_needs_a_yes(deployed: Deployment) -> None:
     deployed.replace(*RENAMED)
     code, out, error = deployed.deploy()
@@ -82,13 +92,11 @@ def test_what_is_replaced_is_marked_and_needs_a_yes(deployed: Deployment) -> Non
     assert "-/+ Undelivered (AWS::SQS::Queue): QueueName - REPLACED; it HOLDS DATA, which goes with it\n" in out
     assert error.startswith("Replaced or deleted: Undelivered; with their data: Undelivered. ")
     assert error.endswith("Nothing was changed; run it with --yes once you have read that.\n")
-    urls = deployed.client("sqs").list_queues()["QueueUrls"]
-    assert [url.rsplit("/", 1)[1] for url in urls] == [f"daybook-{ENV}-undelivered"]
+    assert queues(deployed) == [f"daybook-{ENV}-bad-ends", f"daybook-{ENV}-undelivered"]
 
     code, _, error = deployed.deploy("--yes")
     assert (code, error) == (0, "")
-    urls = deployed.client("sqs").list_queues()["QueueUrls"]
-    assert [url.rsplit("/", 1)[1] for url in urls] == [f"daybook-{ENV}-lost"]
+    assert queues(deployed) == [f"daybook-{ENV}-bad-ends", f"daybook-{ENV}-lost"]
 
 
 def test_an_answer_at_a_terminal_decides(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,15 @@ def machine_file(name: str) -> Any:
     return json.loads((INFRA.parent / "orchestration" / f"{name}.asl.json").read_text(encoding="utf-8"))
 
 
+def tasks(machine: Any) -> Iterator[Dict[str, Any]]:
+    """Yield the tasks of a state machine, those inside its maps too."""
+    for state in machine["States"].values():
+        if state["Type"] == "Task":
+            yield state
+        if "ItemProcessor" in state:
+            yield from tasks(state["ItemProcessor"])
+
+
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 

@@ -11,14 +11,14 @@ import json
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Dict, Iterator, Set
+from typing import Any, Dict, Set
 
 import pytest
 
 import daybook
 
 from .policies import allows
-from .templates import NAMES, Template, exports, machine_file, named, role_statements, statements
+from .templates import NAMES, Template, exports, machine_file, named, role_statements, statements, tasks
 
 PACKAGE = Path(daybook.__file__).parent
 MACHINES = {"Daily": "daily", "Backfill": "backfill", "CatchUp": "catch_up", "Nightly": "nightly"}
@@ -159,14 +159,6 @@ UNNAMED = {
 
 def allowed(template: Template, role: str) -> Set[str]:
     return {action for each in role_statements(template, role) for action in each["Action"]}
-
-
-def tasks(machine: Any) -> Iterator[Dict[str, Any]]:
-    for state in machine["States"].values():
-        if state["Type"] == "Task":
-            yield state
-        if "ItemProcessor" in state:
-            yield from tasks(state["ItemProcessor"])
 
 
 def calls(module: str) -> Set[str]:

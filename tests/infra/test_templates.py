@@ -10,7 +10,8 @@ import pytest
 from daybook.params import load_settings
 from daybook.stages import STAGES
 
-from .templates import GIVEN, INFRA, NAMES, Template, machine_file, statements
+from .policies import allows
+from .templates import GIVEN, INFRA, NAMES, Template, exports, machine_file, role_statements, statements, tasks
 
 BUCKETS = ("Lake", "Archive", "Landing", "Code", "AccessLogs")
 
@@ -180,7 +181,6 @@ def test_the_machines_are_the_files_of_a_release_unchanged_logged_and_traced(pip
     for machine in machines:
         where = machine["DefinitionS3Location"]
         assert where["Bucket"] == GIVEN["CodeBucket"]
-        assert "DefinitionSubstitutions" not in machine
         files.add(where["Key"].split(GIVEN["CodePrefix"])[1])
         logging = machine["LoggingConfiguration"]
         assert (logging["Level"], logging["IncludeExecutionData"], machine["TracingConfiguration"]) == (
@@ -189,6 +189,30 @@ def test_the_machines_are_the_files_of_a_release_unchanged_logged_and_traced(pip
             {"Enabled": True},
         )
     assert files == {f"orchestration/{path.name}" for path in (INFRA.parent / "orchestration").glob("*.asl.json")}
+
+
+def test_every_job_run_gets_the_deployed_bundle_and_topic(pipeline: Template) -> None:
+    # The arguments of a run replace the job's own (AWS Glue, StartJobRun).
+    machines = {
+        each["DefinitionS3Location"]["Key"].rsplit("/", 1)[1]: each
+        for each in pipeline.of_type("AWS::StepFunctions::StateMachine").values()
+    }
+    for name in ("daily", "backfill", "catch_up"):
+        text = json.dumps(machine_file(name))
+        for key, value in machines[f"{name}.asl.json"]["DefinitionSubstitutions"].items():
+            text = text.replace(f"${{{key}}}", value)
+        assert "${" not in text
+        jobs = [each["Arguments"] for each in tasks(json.loads(text)) if "glue:startJobRun" in each["Resource"]]
+        assert jobs
+        for job in jobs:
+            assert job["Arguments"]["--bundle"] == GIVEN["BundleUri"]
+            assert job["Arguments"]["--topic_arn"] == exports()["daybook-prod-TopicArn"]
+
+
+def test_a_job_reads_no_other_bundle(pipeline: Template) -> None:
+    role = list(role_statements(pipeline, "JobRole"))
+    assert allows(role, "s3:GetObject", GIVEN["BundleUri"].replace("s3://", "arn:aws:s3:::"))
+    assert not allows(role, "s3:GetObject", "arn:aws:s3:::daybook-prod-code/bundles/daybook-4567.zip")
 
 
 def test_a_start_that_cannot_be_delivered_is_tried_for_hours_and_then_kept(pipeline: Template) -> None:

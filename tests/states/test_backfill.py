@@ -56,6 +56,8 @@ def test_the_summary_is_asked_for_once_by_the_backfills_name(machines: Machines)
     assert call == {
         "JobName": "daybook-local-errand",
         "Arguments": {
+            "--bundle": "${BundleUri}",
+            "--topic_arn": "${TopicArn}",
             "--errand": "summary",
             "--env": "local",
             "--execution": "b1",

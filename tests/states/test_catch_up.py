@@ -27,6 +27,8 @@ def test_gaps_are_found_and_backfilled(machines: Machines) -> None:
     (asked,) = machines.job.calls
     assert asked["JobName"] == "daybook-local-errand"
     assert asked["Arguments"] == {
+        "--bundle": "${BundleUri}",
+        "--topic_arn": "${TopicArn}",
         "--errand": "gaps",
         "--env": "local",
         "--execution": "c1",

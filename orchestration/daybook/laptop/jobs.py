@@ -54,7 +54,9 @@ class GlueJobs:
             "StartedOn": now(),
             "JobRunState": "RUNNING",
         }
-        given = {"--JOB_NAME": arguments["JobName"], **arguments["Arguments"]}
+        # CloudFormation fills in ${...} where a deployment has a bundle and a topic; here there is neither.
+        own = {name: text for name, text in arguments["Arguments"].items() if not text.startswith("${")}
+        given = {"--JOB_NAME": arguments["JobName"], **own}
         command = [str(project_root() / "orchestration" / "glue_job.py")]
         command += [text for pair in given.items() for text in pair]
         self.logs.mkdir(parents=True, exist_ok=True)

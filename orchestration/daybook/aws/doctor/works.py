@@ -39,7 +39,9 @@ def _machine(patient: Patient, logical_id: str, name: str) -> Check:
     found = patient.account.client("stepfunctions").describe_state_machine(
         stateMachineArn=patient.account.arn("states", f"stateMachine:{name}")
     )
-    same = json.loads(found["definition"]) == json.loads(file.read_text(encoding="utf-8"))
+    wanted = file.read_text(encoding="utf-8").replace("${BundleUri}", patient.values.get("BundleUri", ""))
+    wanted = wanted.replace("${TopicArn}", patient.account.arn("sns", f"daybook-{patient.env}"))
+    same = json.loads(found["definition"]) == json.loads(wanted)
     wrong = [
         None if found["status"] == "ACTIVE" else f"is {found['status']}",
         None if same else f"is not what orchestration/{file.name} says",
