@@ -9,13 +9,18 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
+from daybook.archive import Archive
+from daybook.params import load_settings
 from daybook.schedule import SLOT
 from daybook.states import Execution, FakeClock, StateMachine, TaskError, lint, run_execution
 
+from .policies import matches
 from .templates import INFRA, Template, machine_file, scheduled_input
 
 MACHINE = INFRA.parent / "orchestration" / "nightly.asl.json"
+LIST = "arn:aws:states:::aws-sdk:s3:listObjectsV2"
 START = "arn:aws:states:::states:startExecution"
+MANIFEST = {"manifest": "manifests/2025-11-30.json", "landed_at": "2025-12-01T01:00:00Z"}
 INPUT = {"env": "prod", "overrides": {}, "archive": {"bucket": "b", "prefix": ""}, "daily": "arn:daily"}
 
 
@@ -37,18 +42,35 @@ class StepFunctions:
         return {"ExecutionArn": f"arn:{name}", "StartDate": "2025-12-01T02:00:01Z"}
 
 
+class Runs:
+    """S3's ListObjectsV2 of an archive that holds runs of some dates."""
+
+    def __init__(self, *dates: str) -> None:
+        self.dates = dates
+        self.fault: Optional[str] = None
+        self.asked: List[Any] = []
+
+    def __call__(self, resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Any) -> Any:
+        self.asked.append(arguments)
+        if self.fault:
+            raise TaskError(self.fault, "no")
+        keys = [f"run_date={each}/daily-{each}-1/run.json" for each in self.dates]
+        found = [{"Key": key} for key in keys if key.startswith(arguments["Prefix"])]
+        return {"KeyCount": len(found), **({"Contents": found} if found else {})}
+
+
 @pytest.fixture
 def ask(tmp_path: Path) -> Any:
     asked: List[int] = []
 
-    def run(services: StepFunctions, given: Dict[str, Any]) -> Tuple[Execution, FakeClock]:
+    def run(services: StepFunctions, given: Dict[str, Any], runs: Optional[Runs] = None) -> Tuple[Execution, FakeClock]:
         asked.append(1)
         clock = FakeClock()
         execution = run_execution(
             StateMachine.load(MACHINE),
             name=f"delivery-{len(asked)}",
             input=given,
-            services={START: services},
+            services={START: services, LIST: runs or Runs()},
             journal=tmp_path / f"{len(asked)}.jsonl",
             clock=clock,
         )
@@ -96,19 +118,101 @@ def test_a_delivery_that_comes_twice_starts_the_date_once(ask: Any) -> None:
 
 def test_a_manifest_starts_its_date_and_the_schedule_then_finds_it_started(ask: Any) -> None:
     services = StepFunctions()
-    by_manifest, _ = ask(services, {**INPUT, "manifest": "manifests/2025-11-30.json"})
+    by_manifest, _ = ask(services, {**INPUT, **MANIFEST})
     by_clock, _ = ask(services, {**INPUT, "scheduled_time": "2025-12-01T02:00:00Z"})
     assert (by_manifest.output["started"], by_clock.output["started"]) == (True, False)
     assert list(services.started) == ["daily-2025-11-30-1"]
 
 
-@pytest.mark.parametrize("key", ["manifests/today.json", "manifests/2025-11-30.csv", "manifests/shop-2025-11-30.json"])
-def test_a_manifest_without_a_date_fails_with_a_sentence_and_starts_nothing(ask: Any, key: str) -> None:
+KEYS = [
+    ("manifests/2025-11-30.json", True),
+    ("manifests/2024-02-29.json", True),
+    ("manifests/2000-02-29.json", True),
+    ("manifests/today.json", False),
+    ("manifests/2025-11-30.csv", False),
+    ("manifests/2025-11-30.json.json", False),
+    ("manifests/shop-2025-11-30.json", False),
+    ("manifests/shop/2025-11-30.json", False),
+    ("other/manifests/2025-11-30.json", False),
+    ("manifests/2025-11-30.json\n", False),
+    ("manifests/\u0662\u0660\u0662\u0665-11-30.json", False),
+    ("manifests/2025-11-3\uff10.json", False),
+    # Dates that no calendar has.
+    ("manifests/2025-02-29.json", False),
+    ("manifests/1900-02-29.json", False),
+    ("manifests/2025-00-10.json", False),
+    ("manifests/2025-13-10.json", False),
+    ("manifests/2025-11-31.json", False),
+    ("manifests/2025-11-00.json", False),
+    ("manifests/0000-11-30.json", False),
+]
+"""Keys of objects in landing, and whether they name a business date."""
+
+
+@pytest.mark.parametrize(("key", "named"), KEYS)
+def test_only_a_date_in_the_name_of_a_manifest_starts_a_run(ask: Any, key: str, named: bool) -> None:
     services = StepFunctions()
-    execution, _ = ask(services, {**INPUT, "manifest": key})
+    execution, _ = ask(services, {**INPUT, **MANIFEST, "manifest": key})
+    if named:
+        assert list(services.started) == [f"daily-{key[10:20]}-1"]
+        return
     assert (execution.status, execution.error) == ("FAILED", "Daybook.NoDate")
-    assert execution.cause == f"The manifest {key} has no date in its name; call it YYYY-MM-DD.json."
+    assert execution.cause == f"The manifest {key} names no business date; call it manifests/YYYY-MM-DD.json."
     assert services.started == {}
+
+
+def manifest_event(key: str) -> Dict[str, Any]:
+    """Return S3's event about an object of the landing bucket."""
+    detail = {"bucket": {"name": "daybook-prod-landing"}, "object": {"key": key}}
+    return {"source": "aws.s3", "detail-type": "Object Created", "time": "2025-12-01T01:00:00Z", "detail": detail}
+
+
+def test_the_rule_passes_every_manifest_of_a_date() -> None:
+    pattern = Template("pipeline").of_type("AWS::Events::Rule")["Manifests"]["EventPattern"]
+    assert [key for key, named in KEYS if named and not matches(pattern, manifest_event(key))] == []
+    for key in ("manifests/", "manifests/today.json", "manifests/2025-11-30.csv", "orders/2025-11-30.json"):
+        assert not matches(pattern, manifest_event(key))
+    other = manifest_event("manifests/2025-11-30.json")
+    other["detail"]["bucket"]["name"] = "daybook-prodeu-landing"
+    assert not matches(pattern, other)
+
+
+@pytest.mark.parametrize(
+    ("landed_at", "started"),
+    [("2025-11-29T23:59:59Z", False), ("2025-11-30T00:00:00Z", True), ("2026-11-30T00:00:00Z", True)],
+)
+def test_a_manifest_of_a_future_date_starts_nothing(ask: Any, landed_at: str, started: bool) -> None:
+    services = StepFunctions()
+    execution, _ = ask(services, {**INPUT, **MANIFEST, "landed_at": landed_at})
+    assert bool(services.started) is started
+    if not started:
+        assert (execution.status, execution.error) == ("FAILED", "Daybook.FutureDate")
+        assert execution.cause.startswith("The manifest manifests/2025-11-30.json came on 2025-11-29, before its date; ")
+
+
+@pytest.mark.parametrize("given", [MANIFEST, {"scheduled_time": "2025-12-01T02:00:00Z"}])
+def test_a_date_that_has_a_run_is_not_started_again(ask: Any, given: Dict[str, str]) -> None:
+    # Step Functions may have forgotten the name.
+    services, runs = StepFunctions(), Runs("2025-11-30")
+    execution, _ = ask(services, {**INPUT, "archive": {"bucket": "b", "prefix": ""}, **given}, runs)
+    assert (execution.status, execution.output["started"], services.started) == ("SUCCEEDED", False, {})
+    assert runs.asked == [{"Bucket": "b", "Prefix": "run_date=2025-11-30/", "MaxKeys": 1}]
+
+
+def test_runs_are_found_where_the_archive_keeps_them(ask: Any, home: Path) -> None:
+    archive = Archive(load_settings("local").archive)
+    archive.start_named_run("daily-2025-11-30-1", {})
+    services, runs = StepFunctions(), Runs()
+    ask(services, {**INPUT, **MANIFEST}, runs)
+    assert f"{archive.folder('daily-2025-11-30-1')}/started.json".startswith(runs.asked[0]["Prefix"])
+
+
+def test_an_archive_that_cannot_be_listed_starts_nothing(ask: Any) -> None:
+    services, runs = StepFunctions(), Runs()
+    runs.fault = "S3.S3Exception"
+    execution, _ = ask(services, {**INPUT, **MANIFEST}, runs)
+    assert (execution.status, execution.error, services.started) == ("FAILED", "Daybook.NotStarted", {})
+    assert len(runs.asked) == 4
 
 
 def test_a_fault_of_the_service_is_tried_again(ask: Any) -> None:
@@ -139,10 +243,11 @@ def test_what_the_schedule_hands_over_is_what_the_machine_reads(ask: Any) -> Non
 def test_what_a_manifest_hands_over_is_what_the_machine_reads(ask: Any) -> None:
     (target,) = Template("pipeline").of_type("AWS::Events::Rule")["Manifests"]["Targets"]
     text = target["InputTransformer"]["InputTemplate"]
-    assert target["InputTransformer"]["InputPathsMap"] == {"key": "$.detail.object.key"}
+    assert target["InputTransformer"]["InputPathsMap"] == {"key": "$.detail.object.key", "time": "$.time"}
     # EventBridge puts a text in quotes where the template has none.
     services = StepFunctions()
-    execution, _ = ask(services, json.loads(text.replace("<key>", '"manifests/2025-11-30.json"')))
+    text = text.replace("<key>", '"manifests/2025-11-30.json"').replace("<time>", '"2025-12-01T01:00:00Z"')
+    execution, _ = ask(services, json.loads(text))
     assert execution.output == {"run_id": "daily-2025-11-30-1", "started": True}
 
 

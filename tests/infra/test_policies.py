@@ -29,6 +29,7 @@ TASKS = {
     "glue:startJobRun.sync": {"glue:StartJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"},
     # Objects of an encrypted bucket are decrypted in the reader's name.
     "aws-sdk:s3:getObject": {"s3:GetObject", "kms:Decrypt"},
+    "aws-sdk:s3:listObjectsV2": {"s3:ListBucket"},
     "states:startExecution": {"states:StartExecution"},
     "states:startExecution.sync:2": {
         "states:StartExecution",
@@ -214,6 +215,14 @@ def test_a_state_machine_reads_outcomes_only(pipeline: Template) -> None:
     for role in ("DailyRole", "CatchUpRole"):
         (found,) = [each["Resource"] for each in role_statements(pipeline, role) if "s3:GetObject" in each["Action"]]
         assert found == ["arn:aws:s3:::daybook-prod-archive/outcomes/*"]
+
+
+def test_the_nightly_machine_lists_runs_and_nothing_else(pipeline: Template) -> None:
+    role, archive = list(role_statements(pipeline, "NightlyRole")), "arn:aws:s3:::daybook-prod-archive"
+    assert allows(role, "s3:ListBucket", archive, {"s3:prefix": "run_date=2025-11-30/"})
+    assert not allows(role, "s3:ListBucket", archive, {"s3:prefix": "outcomes/"})
+    assert not allows(role, "s3:ListBucket", archive)
+    assert not allows(role, "s3:GetObject", f"{archive}/run_date=2025-11-30/daily-2025-11-30-1/run.json")
 
 
 # -- the jobs --------------------------------------------------------------------------------------------------------------
