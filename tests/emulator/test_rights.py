@@ -75,6 +75,9 @@ def test_it_may_not_change_the_stack_that_says_what_it_may(as_deployer: Deployme
         ("secretsmanager", "get_secret_value", {"SecretId": f"daybook-{ENV}-pii-key"}),
         ("iam", "create_role", {"RoleName": f"daybook-{ENV}-mine", "AssumeRolePolicyDocument": "{}"}),
         ("glue", "start_job_run", {"JobName": f"daybook-{ENV}-ingest"}),
+        ("s3", "put_bucket_policy", {"Bucket": "{lake}", "Policy": "{}"}),
+        ("kms", "put_key_policy", {"KeyId": f"alias/daybook-{ENV}", "PolicyName": "default", "Policy": "{}"}),
+        ("iam", "update_assume_role_policy", {"RoleName": f"daybook-{ENV}-job", "PolicyDocument": "{}"}),
     ],
 )
 def test_it_may_not_touch_what_is_deployed(as_deployer: Deployment, service: str, method: str, arguments: dict) -> None:

@@ -399,6 +399,7 @@ def test_policies_are_no_longer_than_aws_takes(name: str, role: str) -> None:
 TAGS = {"TagResource", "UntagResource", "ListTagsForResource"}
 MADE: Dict[str, Dict[str, Set[str]]] = {
     "AWS::Athena::WorkGroup": {"athena": {"CreateWorkGroup", "DeleteWorkGroup", "GetWorkGroup", "UpdateWorkGroup", *TAGS}},
+    "AWS::Budgets::Budget": {"budgets": {"ModifyBudget", "ViewBudget", *TAGS}},
     "AWS::CloudWatch::Alarm": {"cloudwatch": {"PutMetricAlarm", "DeleteAlarms", "DescribeAlarms", *TAGS}},
     "AWS::CloudWatch::CompositeAlarm": {"cloudwatch": {"PutCompositeAlarm", "DeleteAlarms", "DescribeAlarms", *TAGS}},
     "AWS::CloudWatch::Dashboard": {"cloudwatch": {"PutDashboard", "GetDashboard", "DeleteDashboards", *TAGS}},
@@ -508,7 +509,12 @@ def test_a_role_is_made_within_the_boundary_only(pipeline: Template) -> None:
             assert each["Condition"] == {"StringEquals": {"iam:PermissionsBoundary": boundary}}
         if any(action.startswith("iam:") for action in each["Action"]):
             # Neither the boundary nor the deployer's own roles can be changed by what is deployed.
-            own = ["policy/boundary-daybook-prod", "role/deployer-daybook-prod", "role/resources-daybook-prod"]
+            own = [
+                "policy/boundary-daybook-prod",
+                "policy/boundary-deployer-daybook-prod",
+                "role/deployer-daybook-prod",
+                "role/resources-daybook-prod",
+            ]
             assert not [
                 arn for arn in each["Resource"] for name in own if fnmatchcase(f"arn:aws:iam::123456789012:{name}", arn)
             ]
@@ -526,6 +532,31 @@ def test_the_boundary_leaves_every_role_what_it_needs(pipeline: Template) -> Non
             for action in each["Action"]:
                 for arn in each["Resource"]:
                     assert [1 for known, most in within if known == action and fnmatchcase(arn, most)], (role, action, arn)
+
+
+THROUGH_CLOUDFORMATION = (
+    *("s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketAcl", "s3:PutBucketPublicAccessBlock"),
+    *("kms:PutKeyPolicy", "kms:CreateGrant", "secretsmanager:PutResourcePolicy", "sns:SetTopicAttributes"),
+    *("iam:UpdateAssumeRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePermissionsBoundary"),
+    "iam:CreatePolicyVersion",
+)
+
+
+@pytest.mark.parametrize("action", THROUGH_CLOUDFORMATION)
+def test_the_deployer_grants_rights_through_cloudformation_only(action: str) -> None:
+    deployer = Template("deployer")
+    role = deployer.resources["Deployer"]["Properties"]
+    (boundary,) = [
+        list(statements(each["PolicyDocument"]))
+        for each in deployer.of_type("AWS::IAM::ManagedPolicy").values()
+        if role["PermissionsBoundary"].endswith(f":policy/{each['ManagedPolicyName']}")
+    ]
+    assert not allows(boundary, action, "any")
+    assert not allows(boundary, action, "any", {"aws:CalledVia": ["athena.amazonaws.com"]})
+    assert allows(boundary, action, "any", {"aws:CalledVia": ["cloudformation.amazonaws.com"]})
+    # The boundary takes nothing away from what the commands call.
+    for each in role_statements(deployer, "Deployer"):
+        assert all(allows(boundary, called, "any") for called in each["Action"])
 
 
 def test_nobody_deploys_but_by_the_role_that_makes_resources() -> None:

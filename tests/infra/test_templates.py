@@ -96,6 +96,17 @@ def test_who_is_told(given: str, protocols: list[str]) -> None:
     assert [each["Protocol"] for each in found] == protocols
 
 
+def test_the_budget_reports_on_the_topic_and_can_be_left_out() -> None:
+    (budget,) = Template("watch", BudgetUsd=50).of_type("AWS::Budgets::Budget").values()
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": 50, "Unit": "USD"}
+    reported = {
+        each["Notification"]["NotificationType"]: each["Subscribers"] for each in budget["NotificationsWithSubscribers"]
+    }
+    topic = [{"SubscriptionType": "SNS", "Address": exports()["daybook-prod-TopicArn"]}]
+    assert reported == {"ACTUAL": topic, "FORECASTED": topic}
+    assert Template("watch", BudgetUsd=0).of_type("AWS::Budgets::Budget") == {}
+
+
 # -- one deployment's names ---------------------------------------------------------------------------------------------------
 
 GIVEN_NAMES = {
@@ -132,7 +143,7 @@ def test_everything_that_takes_tags_is_tagged(name: str) -> None:
     for key, each in Template(name).resources.items():
         if each["Type"] in untagged:
             continue
-        tags = each["Properties"]["Tags"]
+        tags = each["Properties"]["ResourceTags" if each["Type"] == "AWS::Budgets::Budget" else "Tags"]
         found = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
         assert found == {"application": "daybook", "environment": "prod"}, key
 
