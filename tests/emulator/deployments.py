@@ -97,7 +97,8 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
     made.replace(
         "params/prod.yaml",
         "  parameters:",
-        "  parameters:\n    AlertEmail: data@shop.example\n    DeployerPrincipal: " + principal,
+        # The emulator has no budgets.
+        "  parameters:\n    BudgetUsd: 0\n    AlertEmail: data@shop.example\n    DeployerPrincipal: " + principal,
     )
     made.replace("params/prod.yaml", f"{principal}                  #", f"{principal}\n    #")
     return made
