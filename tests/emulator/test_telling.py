@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 
 from daybook.archive import Archive, Record
 from daybook.aws.metrics import METRICS, datapoints_of, namespace_of
+from daybook.backfills import Day, Plan, start_backfill
 
 from ..infra.templates import Template
 from ..runs.shop import add_tiny_shop, copy_project, land_tiny_day
@@ -165,11 +166,21 @@ def test_where_nobody_can_be_told_the_job_fails_and_the_run_is_on_record(deploym
 
 def test_a_day_of_a_backfill_is_counted_and_not_told(deployment: Deployment) -> None:
     caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
-    part_of = "backfill-2024-05-01-2024-05-02-1"
+    day = Day(date.fromisoformat(DAY), RUN)
+    part_of = start_backfill(deployment.archive, Plan(day.run_date, day.run_date, [day]), {})
     ended = deployment.stage("notify", "--failure", caught, "--part_of", part_of, "--execution_arn", "none")
     assert ended.returncode == 0, ended.stderr
     assert deployment.messages() == []
     assert deployment.sum_of("Runs", {"Environment": "tiny", "Outcome": "FAILED"}) == 1
+
+
+def test_a_backfill_that_does_not_plan_the_run_silences_nothing(deployment: Deployment) -> None:
+    caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
+    named = "backfill-2024-05-01-2024-05-02-1"
+    ended = deployment.stage("notify", "--failure", caught, "--part_of", named, "--execution_arn", "none")
+    assert ended.returncode == 0, ended.stderr
+    (message,) = deployment.messages()
+    assert DAY in message["Message"]
 
 
 @pytest.mark.parametrize(
