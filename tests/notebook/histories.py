@@ -17,7 +17,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from daybook.contracts import load_table, load_tables
-from daybook.engines import DuckDBEngine
+from daybook.engines import DuckDBEngine, Views
 from daybook.lake import Lake
 from daybook.notebook import aggregate, dates, publishing, quality, transform
 from daybook.notebook.stage import Stage
@@ -192,8 +192,9 @@ class Run:
     def _begin(self, name: str) -> Stage:
         settings = _settings(self.returns_count_on)
         lake = HeldLake(self.root, self)
-        engine = DuckDBEngine(lake, settings.timezone)
-        self.last = Stage(name, settings, self.landing.day, self.run_id, load_source(settings.source), lake, engine)
+        source = load_source(settings.source)
+        engine = Views(DuckDBEngine(lake, settings.timezone), source)
+        self.last = Stage(name, settings, self.landing.day, self.run_id, source, lake, engine)
         return self.last
 
     def transform(self) -> None:

@@ -66,14 +66,11 @@ def test_without_a_total_there_is_no_caption() -> None:
     assert "row" not in repr(Listing(["n"], [(1,)])) + Listing(["n"], [(1,)])._repr_html_()
 
 
-def test_a_masked_value_is_hidden_but_that_there_is_none_is_not() -> None:
-    shown = Listing(["email", "n"], [("ann@example.com", 1), (None, 2), ("", 3)], masked=["email"])
-    assert lines(shown)[2:] == [["•••", "1"], ["·", "2"], ["3"]]
-    assert "ann@example.com" not in shown._repr_html_()
-
-
-def test_a_masked_number_is_hidden() -> None:
-    assert "4711" not in repr(Listing(["customer_id"], [(4711,)], masked=["customer_id"]))
+@pytest.mark.parametrize(("cut", "shown"), [(True, ["01234567…", "·", "a"]), (False, ["01234567" * 4, "·", "a"])])
+def test_pseudonyms_are_cut_on_request(cut: bool, shown: list[str]) -> None:
+    listing = Listing(["key", "none", "text"], [("01234567" * 4, None, "a")], cut_pseudonyms=cut)
+    assert lines(listing)[2:] == [shown]
+    assert ("01234567" * 2 in listing._repr_html_()) != cut
 
 
 @pytest.mark.parametrize("name", ["id", "order_id", "CustomerID", "row number", "InvoiceNo", "_row_number", "sequence"])

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, print_json, settings_of
-from daybook.errors import EXIT_FAILED
+from daybook.errors import EXIT_FAILED, UsageError
 from daybook.params import daybook_home, project_root
 
 
@@ -24,16 +24,39 @@ def sql(
     set_: Set = None,
     as_json: AsJson = False,
     rows: Annotated[int, typer.Option("--rows", help="Print at most so many rows.")] = 100,
+    raw: Annotated[bool, typer.Option("--raw", help="Read personal values as they are; needs --why and is recorded.")] = False,
+    why: Annotated[str, typer.Option("--why", help="The reason for --raw; name nobody in it.", metavar="TEXT")] = "",
 ) -> None:
-    """Run a SELECT over the published tables (bronze, silver, gold, quarantine)."""
-    from daybook.engines import DuckDBEngine
+    """Run a SELECT over the published tables. Personal values of bronze and quarantine are pseudonyms."""
+    import duckdb
+
+    from daybook.archive import Archive
+    from daybook.engines import DuckDBEngine, Views, query_error
     from daybook.lake import Lake
     from daybook.notebook.display import Listing
+    from daybook.pii import Keys, load_keys
+    from daybook.raw_values import read_raw
+    from daybook.rekeying import require_keys
+    from daybook.sources import load_source
+
+    def keys() -> Keys:
+        found = load_keys(settings.pii_key)
+        require_keys(settings.lake, found, settings.env)
+        return found
 
     settings = settings_of(env, set_)
     engine = DuckDBEngine(Lake(settings.lake), settings.timezone, spill=daybook_home() / "scratch")
-    columns = list(engine.query(query).columns)
-    listed = engine.rows(query)
+    if raw:
+        found, _ = read_raw(engine, Archive(settings.archive), query, why, {"env": settings.env, "command": "sql"})
+    elif why:
+        raise UsageError("--why is the reason for --raw; give both or neither.")
+    else:
+        found = Views(engine, load_source(settings.source), keys).query(query)
+    columns = list(found.columns)
+    try:
+        listed = found.fetchall()
+    except duckdb.Error as error:
+        raise query_error(error) from None
     if as_json:
         print_json([dict(zip(columns, row)) for row in listed])
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from daybook.engines.duckdb import DuckDBEngine, query_error
+from daybook.engines.duckdb import DuckDBEngine, Query, query_error
+from daybook.engines.views import Views
 
-__all__ = ["DuckDBEngine", "query_error"]
+__all__ = ["DuckDBEngine", "Query", "Views", "query_error"]

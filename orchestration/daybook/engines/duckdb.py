@@ -1,7 +1,8 @@
 """SQL over the lake on one machine, through DuckDB.
 
 Here: binding the tables that a query names to pinned versions in the lake, views that notebooks define, and errors as
-sentences. Not here: writing tables (``daybook.lake``), showing results (``daybook.notebook``).
+sentences. Not here: what cells see of raw rows (``views``), writing tables (``daybook.lake``), showing results
+(``daybook.notebook``).
 
 Interface (another engine has the same): ``define``, ``settle``, ``keep``, ``register``, ``query``, ``arrow``, ``rows``,
 ``names``, ``refresh``.
@@ -53,6 +54,8 @@ _WRONG = (
 )
 """Errors of a query or of the values that it reads. All others may be faults of the machine: DuckDB reports a network error in
 a table that it reads as InvalidInputException."""
+_CATALOG = "_raw"
+"""The attached database with the tables as they are. The default one has what cells define and see (``views``)."""
 _COSTLY = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
 """What makes a query worth running once only."""
 
@@ -71,12 +74,23 @@ class DuckDBEngine:
     """
 
     name = "duckdb"
+    catalog = _CATALOG
 
     def __init__(self, lake: Lake, timezone: str, *, spill: Optional[Path] = None) -> None:
+        connection = connect((spill or Path.cwd()) / ".duckdb_tmp", timezone=timezone)
+        connection.execute(f"ATTACH ':memory:' AS {_CATALOG}")
+        self._open(lake, connection)
+
+    def _open(self, lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
         self.lake = lake
         self.version = f"duckdb {duckdb.__version__}"
         self._limited = memory_limit() is not None
-        self._connection = connect((spill or Path.cwd()) / ".duckdb_tmp", timezone=timezone)
+        self._connection = connection
+        self._connection.execute(f"USE {self.catalog}")
+        self._registering = [connection]
+        """Connections that registered rows have to be given to: each knows only its own."""
+        self._changed: list[Callable[[str], None]] = []
+        """What is called with a name that gets another meaning."""
         # A cast raises on a zone that is not among these.
         listed = "SELECT string_agg(name, '|') FROM pg_timezone_names() WHERE contains(name, '/')"
         for statement in macros(f"|{self._connection.execute(listed).fetchall()[0][0]}|"):
@@ -108,7 +122,7 @@ class DuckDBEngine:
         definition = self._defined[name]
         if name not in self._settled and definition.statement.find(*_COSTLY) is not None:
             newest = newest_of_each(definition.statement)
-            if newest is not None and self._kept.get(newest.table, 0) >= _MANY:
+            if newest is not None and self._rows_kept(newest.table) >= _MANY:
                 # A window over all rows sorts them whole, in memory; nearly every key stands once.
                 self._execute(f"CREATE OR REPLACE TABLE {_settled(name)} AS {newest.repeated}")
                 (repeated,) = self._connection.execute(f"SELECT count(*) FROM {_settled(name)}").fetchall()[0]
@@ -122,6 +136,8 @@ class DuckDBEngine:
     def _unsettle(self, changed: str) -> None:
         """Forget the rows of a definition that gets another meaning, and of those that read it."""
         self._kept.pop(changed, None)
+        for call in self._changed:
+            call(changed)
         for name, reads in list(self._settled.items()):
             if name == changed or changed in reads:
                 del self._settled[name]
@@ -134,7 +150,7 @@ class DuckDBEngine:
         DuckDB compresses them, and moves what does not fit into memory to disk."""
         self._bind(self._parse(sql))
         self._unsettle(name)
-        hidden = f'"_kept_{name.replace(".", "__")}"'
+        hidden = self._kept_table(name)
         self._execute(f"CREATE OR REPLACE TABLE {hidden} AS {sql}")
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
         self._bound.add(name)
@@ -147,9 +163,17 @@ class DuckDBEngine:
         hidden = f"_{name.replace('.', '__')}"
         if self._limited and isinstance(rows, pa.dataset.Dataset):
             rows = in_turn(rows)
-        self._connection.register(hidden, rows)
+        for connection in self._registering:
+            connection.register(hidden, rows)
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
         self._bound.add(name)
+
+    def _kept_table(self, name: str) -> str:
+        # With its database, since another connection may read the view of it.
+        return f'{self.catalog}.main."_kept_{name.replace(".", "__")}"'
+
+    def _rows_kept(self, name: str) -> int:
+        return self._kept.get(name, 0)
 
     def _name_columns(self, name: str, schema: pa.Schema) -> None:
         """Give a table of the lake each column once, whatever names it is stored under, and called as its contract does."""
@@ -216,6 +240,10 @@ class DuckDBEngine:
         """Whether ``define`` has given a query this name."""
         return name in self._defined
 
+    def reads(self, sql: str) -> list[str]:
+        """Return the names of the tables that a query reads."""
+        return sorted(self._reads(self._parse(sql)))
+
     def names(self) -> list[str]:
         """Every table and view that a query can name."""
         return sorted({*self.lake.tables(), *self._bound})
@@ -248,20 +276,22 @@ class DuckDBEngine:
 
     def _bind(self, statement: exp.Expression) -> None:
         for name in sorted(self._reads(statement)):
-            if name in self._bound:
-                continue
-            schema = name.split(".")[0]
-            if "." not in name or schema not in SCHEMAS:
+            if name not in self._bound:
+                self._bind_table(name)
+
+    def _bind_table(self, name: str) -> None:
+        schema = name.split(".")[0]
+        if "." not in name or schema not in SCHEMAS:
+            self._refuse(name)
+        rows: Any = self.lake.dataset(name)
+        if rows is None:
+            contract = load_tables(schema).get(name) if schema in LAYERS else None
+            if contract is None:
                 self._refuse(name)
-            rows: Any = self.lake.dataset(name)
-            if rows is None:
-                contract = load_tables(schema).get(name) if schema in LAYERS else None
-                if contract is None:
-                    self._refuse(name)
-                else:
-                    rows = contract.arrow_schema.empty_table()
-            self.register(name, rows)
-            self._name_columns(name, rows.schema)
+            else:
+                rows = contract.arrow_schema.empty_table()
+        self.register(name, rows)
+        self._name_columns(name, rows.schema)
 
     def _reads(self, statement: exp.Expression) -> set[str]:
         """The tables that a query names, and those that the definitions among them name in turn."""
@@ -306,7 +336,7 @@ class DuckDBEngine:
     def extend(self, name: str, rows: pa.Table) -> None:
         """Keep rows of text beside those that were kept under the name (see ``keep``); columns that either lacks are null."""
         self._unsettle(name)
-        hidden = f'"_kept_{name.replace(".", "__")}"'
+        hidden = self._kept_table(name)
         self._connection.register("_more", rows)
         if name not in self._bound:
             self._execute(f"CREATE OR REPLACE TABLE {hidden} AS SELECT * FROM _more")
@@ -324,7 +354,10 @@ class DuckDBEngine:
         """A query's rows for a table of the lake, a batch at a time."""
         self._bind(self._parse(sql))
         schema = self._connection.execute(f"SELECT * FROM ({sql}) AS found LIMIT 0").arrow().schema
-        return Batches(schema, lambda: self._connection.cursor().execute(sql).fetch_record_batch(_BATCH))
+        return Batches(schema, lambda: self._cursor().execute(sql).fetch_record_batch(_BATCH))
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        return self._connection.cursor().execute(f"USE {self.catalog}")
 
 
 def _first_of(columns: list[str]) -> str:
@@ -338,7 +371,7 @@ def _settled(name: str) -> str:
 
 
 def _full_name(table: exp.Table) -> str:
-    return f"{table.db}.{table.name}" if table.db else str(table.name)
+    return ".".join(part for part in (table.catalog, table.db, table.name) if part)
 
 
 def query_error(error: duckdb.Error) -> DaybookError:

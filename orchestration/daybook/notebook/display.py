@@ -20,29 +20,32 @@ _CELL = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,12
 _LINE = 100
 _NAMING = re.compile(r"(^|[ _])(id|number|sequence|no)$|(^|[a-z])(ID|Id|Number|No)$")
 """Columns whose numbers name something: order_id, CustomerID, row number; but not what was paid."""
+_PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])([0-9a-f]{8})[0-9a-f]{24}(?![0-9A-Za-z])")
 _MARKS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}
 
 
 @dataclass
 class Listing:
-    """A small table: column names and rows. ``total`` is how many rows there are where ``rows`` shows only the first."""
+    """A small table: column names and rows. ``total`` is how many rows there are where ``rows`` shows only the first.
+
+    ``cut_pseudonyms`` shows the first eight digits of each pseudonym: the archive keeps no whole ones.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     percent: Sequence[str] = field(default_factory=list)
     total: Optional[int] = None
-    masked: Sequence[str] = field(default_factory=list)
+    cut_pseudonyms: bool = False
 
     def _texts(self) -> list[list[str]]:
         texts = []
         for row in self.rows:
             cells = []
             for name, value in zip(self.columns, row):
-                hidden = name in self.masked and value not in (None, "")
                 # A number that names something is not grouped: order 1,234 would be hard to look up.
                 named = isinstance(value, int) and _NAMING.search(name) is not None
                 plain = str(value) if named and value is not None else format_value(value, percent=name in self.percent)
-                cells.append("•••" if hidden else plain)
+                cells.append(_PSEUDONYM.sub(r"\1…", plain) if self.cut_pseudonyms else plain)
             texts.append(cells)
         return texts
 

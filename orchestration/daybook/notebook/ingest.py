@@ -39,7 +39,7 @@ class Landing:
     rows: dict[str, int] = field(default_factory=dict)
     files: dict[str, list[LandedFile]] = field(default_factory=dict)
     undated: dict[str, int] = field(default_factory=dict)
-    few: dict[str, pa.Table] = field(default_factory=dict)
+    few: dict[str, pa.Table] = field(default_factory=dict, repr=False)
     """The rows themselves, where they are few enough to hold."""
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Entities without a file whose rows in bronze stay as they are: how many, from which files, of which runs."""
@@ -69,7 +69,7 @@ class Landing:
 
 def read_landing(stage: Stage) -> Landing:
     """Read every entity's files and keep the rows of the business date; they can be queried as ``landed.<entity>``,
-    those of the source's first entity also as ``landed.primary``.
+    those of the source's first entity also as ``landed.primary``. Cells see pseudonyms in place of restricted values.
 
     Ends the stage as SKIPPED where the source says that a missing file means a closed shop, or no row is of that date. Raises
     ``LandingError`` where a file changes from the first look at the landing to the last: rows of two deliveries do not mix.
@@ -104,7 +104,7 @@ def read_landing(stage: Stage) -> Landing:
     for name, entity in stage.source.entities.items():
         refuse_changed(store, entity, stage.run_date, marks[name])
     _withhold_erased(stage, landing)
-    stage.engine.adopt("landed.primary", f"SELECT * FROM landed.{stage.source.primary}")
+    stage.raw_engine.adopt("landed.primary", f"SELECT * FROM landed.{stage.source.primary}")
     return landing
 
 
@@ -118,7 +118,7 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
             few = landing.few[name]
             signed: Union[pa.Table, Batches] = few.append_column("_run_id", pa.repeat(run, few.num_rows))
         else:
-            signed = stage.engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}")
+            signed = stage.raw_engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}")
         stage.lake.replace_partition(f"bronze.{name}", signed, stage.run_date)
     read = sum(each.rows for files in landing.files.values() for each in files)
     stage.details["warnings"] = [
@@ -152,11 +152,11 @@ def _keep_bronze(stage: Stage, landing: Landing, name: str) -> bool:
     if not _stored_files(stage, name):
         return False
     of_date = f"FROM bronze.{name} WHERE run_date = DATE '{stage.day}'"
-    landing.rows[name] = stage.engine.keep(f"landed.{name}", f"SELECT * EXCLUDE (run_date, _run_id) {of_date}")
+    landing.rows[name] = stage.raw_engine.keep(f"landed.{name}", f"SELECT * EXCLUDE (run_date, _run_id) {of_date}")
     landing.kept[name] = {
         "rows": landing.rows[name],
         "files": _stored_files(stage, name),
-        "runs": [run for (run,) in stage.engine.rows(f"SELECT DISTINCT _run_id {of_date} ORDER BY 1")],
+        "runs": [run for (run,) in stage.raw_engine.rows(f"SELECT DISTINCT _run_id {of_date} ORDER BY 1")],
     }
     return True
 
@@ -165,7 +165,9 @@ def _stored_files(stage: Stage, name: str) -> list[str]:
     """Return the landing files whose rows bronze holds for the date."""
     if not stage.lake.files(f"bronze.{name}", stage.run_date):
         return []
-    rows = stage.engine.rows(f"SELECT DISTINCT _source_file FROM bronze.{name} WHERE run_date = DATE '{stage.day}' ORDER BY 1")
+    rows = stage.raw_engine.rows(
+        f"SELECT DISTINCT _source_file FROM bronze.{name} WHERE run_date = DATE '{stage.day}' ORDER BY 1"
+    )
     return [file for (file,) in rows]
 
 
@@ -177,31 +179,31 @@ def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: En
         usable = f"_day >= DATE '{FIRST}' AND _day < DATE '{LAST}'"
         problem = f"CASE WHEN _problem IS NULL AND ({usable}) IS NOT TRUE THEN {literal(entity.undated)} ELSE _problem END"
         chosen = (
-            f"SELECT * EXCLUDE (_day) REPLACE ({problem} AS _problem) FROM (SELECT *, {day} AS _day FROM snapshot) AS dated "
+            f"SELECT * EXCLUDE (_day) REPLACE ({problem} AS _problem) FROM (SELECT *, {day} AS _day FROM _snapshot) AS dated "
             f"WHERE CASE WHEN {usable} THEN _day = DATE '{stage.day}' ELSE TRUE END"
         )
     elif entity.follows:
         followed, by = stage.source.entities[entity.follows.entity], entity.follows.by
         other = find_column(followed.columns, by) or by
         keys = f"SELECT {quote(other)} FROM landed.{entity.follows.entity} WHERE _problem IS NULL"
-        chosen = f"SELECT * FROM snapshot WHERE {quote(by)} IN ({keys}) OR _problem IS NOT NULL"
+        chosen = f"SELECT * FROM _snapshot WHERE {quote(by)} IN ({keys}) OR _problem IS NOT NULL"
     few: Optional[list[pa.Table]] = []
     for block in blocks:
         if chosen:
-            stage.engine.register("snapshot", block)
-            block = stage.engine.arrow(chosen)
+            stage.raw_engine.register("_snapshot", block)
+            block = stage.raw_engine.arrow(chosen)
         if few is not None:
             few.append(block)
             if sum(each.nbytes for each in few) <= _HELD:
                 continue
             block, few = pa.concat_tables(few, promote_options="default"), None
-        stage.engine.extend(f"landed.{name}", block)
+        stage.raw_engine.extend(f"landed.{name}", block)
     if few is not None:
         landing.few[name] = pa.concat_tables(few, promote_options="default") if few else _without_rows(entity)
-        stage.engine.register(f"landed.{name}", landing.few[name])
-    (landing.rows[name],) = stage.engine.one(f"SELECT count(*) FROM landed.{name}")
+        stage.raw_engine.register(f"landed.{name}", landing.few[name])
+    (landing.rows[name],) = stage.raw_engine.one(f"SELECT count(*) FROM landed.{name}")
     if chosen:
-        (landing.undated[name],) = stage.engine.one(f"SELECT count(*) FROM landed.{name} WHERE _problem IS NOT NULL")
+        (landing.undated[name],) = stage.raw_engine.one(f"SELECT count(*) FROM landed.{name} WHERE _problem IS NOT NULL")
         landing.rows[name] -= landing.undated[name]
 
 
@@ -210,7 +212,7 @@ def _withhold_erased(stage: Stage, landing: Landing) -> None:
     if not erased_people(stage.lake.root):
         return
     rows = {
-        name: stage.engine.arrow(f"SELECT * FROM landed.{name} ORDER BY _source_file, _row_number") for name in landing.rows
+        name: stage.raw_engine.arrow(f"SELECT * FROM landed.{name} ORDER BY _source_file, _row_number") for name in landing.rows
     }
     found = withhold(
         rows,
@@ -225,7 +227,7 @@ def _withhold_erased(stage: Stage, landing: Landing) -> None:
     landing.withheld, landing.erasable = found.counts, found.elsewhere
     for name, blanked in found.rows.items():
         landing.few[name] = blanked
-        stage.engine.register(f"landed.{name}", blanked)
+        stage.raw_engine.register(f"landed.{name}", blanked)
 
 
 def _skip(stage: Stage, reason: str) -> None:

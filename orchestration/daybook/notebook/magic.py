@@ -15,12 +15,10 @@ import duckdb
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 
-from daybook.columns import columns_among
 from daybook.engines import query_error
 from daybook.errors import StageError, UsageError
 from daybook.notebook import stage as stages
 from daybook.notebook.display import Listing
-from daybook.properties import pseudonym_columns
 from daybook.stages import RESULT_MIME
 
 _ROWS = 10
@@ -64,11 +62,8 @@ class _ExtensionOf:
             rows = result.limit(options.rows).fetchall()
         except duckdb.Error as error:
             raise query_error(error) from None
-        personal = {column for columns in stage.source.personal_columns().values() for column in columns}
-        hidden = personal | pseudonym_columns() | {"_raw", "_problem"}
-        masked = columns_among(result.columns, hidden)
         shares = [name for name in result.columns if re.search(r"(^|_)(share|retention)$", name)]
-        return Listing(result.columns, rows, percent=shares, total=total, masked=masked)
+        return Listing(result.columns, rows, percent=shares, total=total, cut_pseudonyms=True)
 
 
 def _parse_line(line: str) -> argparse.Namespace:

@@ -131,13 +131,13 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
     }
     for name in values:
         table[f"_fixed_{name}"] = pa.array([each.repair(name) for each in mine], pa.string())
-    engine.register(f"released_{entity}", pa.table(table))
+    engine.register(f"_released_{entity}", pa.table(table))
     fixed = ", ".join(f"COALESCE(r.{quote(f'_fixed_{name}')}, b.{quote(name)}) AS {quote(name)}" for name in values)
     return (
         f"SELECT {fixed}, b._source_file, b._row_number, b._run_id, b._raw, "
         "CASE WHEN r._repaired THEN NULL ELSE b._problem END AS _problem, COALESCE(r._allowed, '') AS _waived "
         f"FROM (SELECT *, {_digests_sql(columns)} FROM bronze.{entity} WHERE {where}) AS b "
-        f"LEFT JOIN released_{entity} AS r ON r._digest IN (b._digest, b._earlier) AND r._at_file = b._source_file "
+        f"LEFT JOIN _released_{entity} AS r ON r._digest IN (b._digest, b._earlier) AND r._at_file = b._source_file "
         "AND r._at_row = b._row_number"
     )
 
@@ -158,7 +158,7 @@ def released_rows(engine: DuckDBEngine, entity: str, run_date: date, releases: S
     digests = _digests_sql(landed_columns(engine, f"bronze.{entity}"))
     (found,) = engine.one(
         f"SELECT count(*) FROM (SELECT _source_file, _row_number, {digests} FROM bronze.{entity} "
-        f"WHERE run_date = DATE '{run_date}') AS b JOIN released_{entity} AS r ON r._digest IN (b._digest, b._earlier) "
+        f"WHERE run_date = DATE '{run_date}') AS b JOIN _released_{entity} AS r ON r._digest IN (b._digest, b._earlier) "
         "AND r._at_file = b._source_file AND r._at_row = b._row_number"
     )
     return int(found)

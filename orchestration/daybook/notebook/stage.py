@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Optional
 
+from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from daybook.archive import Archive
 from daybook.columns import column_key, find_column
 from daybook.contracts import Table
-from daybook.engines import DuckDBEngine
+from daybook.engines import DuckDBEngine, Query, Views
 from daybook.errors import NotebookError, UsageError
 from daybook.lake import Lake
 from daybook.notebook.display import Note, Result, short_path
@@ -27,6 +28,7 @@ from daybook.notebook.lineage import record_lineage
 from daybook.params import Settings, load_settings, parse_run_date
 from daybook.pii import load_keys
 from daybook.quality import Finding
+from daybook.raw_values import RAW_READS, read_raw
 from daybook.rekeying import require_keys
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import converted, quote, unfit
@@ -44,7 +46,8 @@ class Stage:
     run_id: str
     source: Source
     lake: Lake
-    engine: DuckDBEngine
+    engine: Views
+    """What cells read: raw rows have pseudonyms in place of restricted values."""
     inputs: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     definitions: dict[str, str] = field(default_factory=dict)
@@ -77,6 +80,27 @@ class Stage:
     def part_of(self) -> Optional[str]:
         """The backfill that this run is a day of, or None."""
         return self.started.get("part_of")
+
+    @property
+    def raw_engine(self) -> DuckDBEngine:
+        """The tables as they are, for the package's own queries. A cell calls ``raw``, which is recorded."""
+        return self.engine.tables
+
+    def raw(self, query: str, *, reason: str) -> Query:
+        """Return raw values: the result of a SELECT, or of a table's name, on tables as they are.
+
+        The record of the run and the archive say who read which tables and columns, when, in which cell and why.
+        """
+        shell = get_ipython()
+        facts = {
+            "env": self.settings.env,
+            "run_id": self.run_id or None,
+            "stage": self.name,
+            "cell": shell.execution_count if shell else None,
+        }
+        found, record = read_raw(self.raw_engine, self.archive, query, reason, facts)
+        self.details.setdefault(RAW_READS, []).append(record)
+        return found
 
     def keep_relation(self, contract: Table, name: str) -> int:
         """Keep what this notebook defined under a table's name, cast to its contract and in the order of its key, under another
@@ -195,12 +219,13 @@ def begin(name: str, *, env: str, run_date: str, run_id: str = "", overrides: Op
         raise UsageError(f"The run {run_id} is not one of {day}; give it no run_id or one that begins with daily-{day}.")
     settings = load_settings(env, overrides)
     lake = Lake(settings.lake, run_id=run_id, development="" if run_id else _user())
-    engine = DuckDBEngine(lake, settings.timezone)
+    tables = DuckDBEngine(lake, settings.timezone)
     keys = load_keys(settings.pii_key)
     # Only where pseudonyms are written for others to read is it noted what they were made with.
     require_keys(lake.root, keys, settings.env, note=bool(run_id) and name == "transform")
-    engine.add_pseudonyms(*keys)
-    current = Stage(name, settings, day, run_id, load_source(settings.source), lake, engine)
+    tables.add_pseudonyms(*keys)
+    source = load_source(settings.source)
+    current = Stage(name, settings, day, run_id, source, lake, Views(tables, source))
     return current
 
 

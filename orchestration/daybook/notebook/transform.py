@@ -37,9 +37,11 @@ def map_to_canonical(stage: Stage) -> Listing:
     for contract in load_tables("silver").values():
         sql = mapped_sql(stage.source, contract.name, stage.run_date)
         try:
-            stage.engine.keep(f"mapped.{contract.name}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped")
+            stage.raw_engine.keep(
+                f"mapped.{contract.name}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped"
+            )
         except SqlError as error:
-            raising = raising_value(stage.engine, stage.source, contract, sql, error)
+            raising = raising_value(stage.raw_engine, stage.source, contract, sql, error)
             if raising is None:
                 raise
             verdict = decide(stage, refuse_broken([raising]))
@@ -75,13 +77,13 @@ def _warn_of_emptied(stage: Stage) -> None:
     """Warn of orders whose newest file has no line that counts: their lines of an earlier date stay."""
     for entity, select in stage.source.flat.items():
         orders = f"SELECT DISTINCT {order_of(select)} AS order_id FROM {entity} {select.join}"
-        stage.engine.keep(
-            "emptied",
+        stage.raw_engine.keep(
+            "_emptied",
             f"SELECT order_id FROM ({orders}) AS landed WHERE order_id NOT IN (SELECT order_id FROM mapped.order_items)",
         )
-        count, samples = stage.engine.one(
+        count, samples = stage.raw_engine.one(
             f"SELECT count(DISTINCT order_id), min(DISTINCT order_id, {SAMPLES}) FROM silver.order_items "
-            f"WHERE order_id IN (SELECT order_id FROM emptied) AND landed_on <> DATE '{stage.day}'"
+            f"WHERE order_id IN (SELECT order_id FROM _emptied) AND landed_on <> DATE '{stage.day}'"
         )
         if count:
             stage.details["warnings"].append(

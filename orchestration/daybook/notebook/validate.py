@@ -81,7 +81,7 @@ def rule_listing(rules: list[RuleResult]) -> Listing:
     """A row a rule that something breaks, errors first."""
     found = sorted((each for each in rules if each.failing or not each.holds), key=lambda each: (each.severity, -each.failing))
     return Listing(
-        ["table", "rule", "severity", "checked", "failing", "share", "measured", "for example"],
+        ["table", "rule", "severity", "checked", "failing", "share", "measured", "for example", "SQL"],
         [
             (
                 each.table,
@@ -93,6 +93,7 @@ def rule_listing(rules: list[RuleResult]) -> Listing:
                 each.measured,
                 # Of a file the name will do here: its folders are those of the entity and the date.
                 ", ".join(re.sub(r"^\S*/(?=[^/ ]+ / )", "", sample) for sample in each.samples),
+                each.sql,
             )
             for each in found
         ],
@@ -105,12 +106,12 @@ def judge(stage: Stage) -> Judgement:
     them, ``_text_<column>`` as landed, ``_copy`` (2 and up for exact duplicates); whole rows, each once, as ``<entity>``."""
     require_landed(stage)
     judgement = Judgement()
-    releases = read_releases(stage.engine, stage.lake, stage.run_date)
+    releases = read_releases(stage.raw_engine, stage.lake, stage.run_date)
     for name in stage.source.entities:
-        stage.engine.keep(f"typed.{name}", _typed(stage, name))
-        stage.engine.define(name, f"SELECT * FROM typed.{name} WHERE {LANDED_WHOLE}")
+        stage.raw_engine.keep(f"typed.{name}", _typed(stage, name))
+        stage.raw_engine.define(name, f"SELECT * FROM typed.{name} WHERE {LANDED_WHOLE}")
         mine = [each for each in releases if each.entity == name]
-        lost = len(mine) - released_rows(stage.engine, name, stage.run_date, mine)
+        lost = len(mine) - released_rows(stage.raw_engine, name, stage.run_date, mine)
         if lost:
             judgement.notes.append(f"{name}: {lost:,} released rows are not in the landing any more, or have changed")
     for name in stage.source.entities:
@@ -118,13 +119,20 @@ def judge(stage: Stage) -> Judgement:
         if any(each.entity == name and each.waived for each in releases):
             rules = [replace(rule, failing=unless_waived(rule.name, rule.failing)) if rule.per_row else rule for rule in rules]
         results, rows, of_rows = check(
-            stage.engine, f"typed.{name}", rules, name, key=_ADDRESS, counted="_copy = 1", run_date=stage.run_date, objects=name
+            stage.raw_engine,
+            f"typed.{name}",
+            rules,
+            name,
+            key=_ADDRESS,
+            counted="_copy = 1",
+            run_date=stage.run_date,
+            objects=name,
         )
         _set_aside(stage, name, rows, of_rows)
-        (landed,) = stage.engine.one(f"SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'")
-        (copies,) = stage.engine.one(f"SELECT count(*) FROM typed.{name} WHERE _copy > 1")
-        (rejected,) = stage.engine.one(f"SELECT count(*) FROM rejected.{name}")
-        (accepted,) = stage.engine.one(
+        (landed,) = stage.raw_engine.one(f"SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'")
+        (copies,) = stage.raw_engine.one(f"SELECT count(*) FROM typed.{name} WHERE _copy > 1")
+        (rejected,) = stage.raw_engine.one(f"SELECT count(*) FROM rejected.{name}")
+        (accepted,) = stage.raw_engine.one(
             f"SELECT count(*) FROM (SELECT * FROM typed.{name} WHERE _copy = 1) AS once "
             f"ANTI JOIN rejected.{name} USING ({', '.join(_ADDRESS)})"
         )
@@ -148,7 +156,7 @@ def judge(stage: Stage) -> Judgement:
 def quarantine(stage: Stage, judgement: Judgement) -> None:
     """Put the rejected rows aside, an atomic commit an entity, and end the stage with the gate's answer."""
     for name in judgement.landed:
-        rejected = stage.engine.arrow(
+        rejected = stage.raw_engine.arrow(
             f"SELECT b.* EXCLUDE (run_date), r._reasons FROM bronze.{name} AS b JOIN rejected.{name} AS r "
             "ON r._source_file = b._source_file AND r._row_number = b._row_number "
             f"WHERE b.run_date = DATE '{stage.day}' ORDER BY b._source_file, b._row_number"
@@ -214,17 +222,17 @@ def accept(stage: Stage) -> Listing:
             f"ANTI JOIN (SELECT {', '.join(_ADDRESS)} FROM quarantine.{name} WHERE run_date = DATE '{stage.day}') AS aside "
             f"USING ({', '.join(_ADDRESS)})"
         )
-        stage.engine.define(name, accepted[name])
+        stage.raw_engine.define(name, accepted[name])
     # After all are defined: the SELECT that gives a row's order may join other entities.
     for name in stage.source.flat:
         _leave_superseded(stage, name, accepted[name])
-    counts = [(name, *stage.engine.one(f"SELECT count(*) FROM {name}")) for name in stage.source.entities]
+    counts = [(name, *stage.raw_engine.one(f"SELECT count(*) FROM {name}")) for name in stage.source.entities]
     return Listing(["entity", "accepted rows"], counts)
 
 
 def _leave_superseded(stage: Stage, entity: str, accepted: str) -> None:
     """Leave out the accepted rows of a flat entity whose order is in a newer file of the landing too, with a warning."""
-    engine = stage.engine
+    engine = stage.raw_engine
     files = [file for (file,) in engine.rows(f"SELECT DISTINCT _source_file FROM {entity}")]
     newest = f"newest.{entity}"
     if len(files) < 2 or not engine.keep(newest, newest_files_sql(stage.source, entity, files, stage.run_date)):
@@ -241,15 +249,15 @@ def _leave_superseded(stage: Stage, entity: str, accepted: str) -> None:
 
 def _typed(stage: Stage, entity: str) -> str:
     """SQL for the date's landed rows of an entity, with what people have released, typed."""
-    releases = read_releases(stage.engine, stage.lake, stage.run_date)
-    released = released_sql(stage.engine, entity, stage.run_date, releases)
+    releases = read_releases(stage.raw_engine, stage.lake, stage.run_date)
+    released = released_sql(stage.raw_engine, entity, stage.run_date, releases)
     landed = _as_declared(stage, entity, _numbered(stage, entity, released))
     return typed_select(stage.source, entity, f"({landed}) AS landed", stage.settings.timezone)
 
 
 def _as_declared(stage: Stage, entity: str, landed: str) -> str:
     """SQL that calls the columns of bronze as the contract does: SQL itself tells letters beyond ASCII by their case."""
-    stored = landed_columns(stage.engine, f"bronze.{entity}")
+    stored = landed_columns(stage.raw_engine, f"bronze.{entity}")
     declared = {find_column(stored, column): column for column in stage.source.entities[entity].columns}
     renamed = [f"{quote(name)} AS {quote(column)}" for name, column in declared.items() if name and name != column]
     return f"SELECT * RENAME ({', '.join(renamed)}) FROM ({landed}) AS named" if renamed else landed
@@ -262,13 +270,13 @@ def _numbered(stage: Stage, entity: str, released: str) -> str:
         return f"SELECT *, 1 AS _copy FROM {relation}"
     # In flat files a copy in another file is the order once more, whose newest file counts as a whole.
     within = ["_source_file"] if entity in stage.source.flat else []
-    listed = ", ".join(quote(name) for name in [*landed_columns(stage.engine, f"bronze.{entity}"), *within])
+    listed = ", ".join(quote(name) for name in [*landed_columns(stage.raw_engine, f"bronze.{entity}"), *within])
     numbered = f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
     if _landed_rows(stage, entity) < _MANY:
         return f"SELECT *, {numbered} AS _copy FROM {relation}"
     # Most rows stand once, and to tell so their digest is enough: only those whose digest stands twice are sorted.
     twice = f"twice.{entity}"
-    found = stage.engine.keep(twice, f"SELECT hash({listed}) AS digest FROM {relation} GROUP BY 1 HAVING count(*) > 1")
+    found = stage.raw_engine.keep(twice, f"SELECT hash({listed}) AS digest FROM {relation} GROUP BY 1 HAVING count(*) > 1")
     if not found:
         return f"SELECT *, 1 AS _copy FROM {relation}"
     among = f"IN (SELECT digest FROM {twice})"
@@ -287,14 +295,14 @@ def _landed_rows(stage: Stage, entity: str) -> int:
 def _set_aside(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
     """Make the rows that break a rule by themselves queryable as ``rejected.<entity>``: their address, and ``_reasons``."""
     stopping = [rule if rule.per_row and rule.severity == "error" else None for rule in rules]
-    stage.engine.register("flagged", rows)
+    stage.raw_engine.register("_flagged", rows)
     reasons = reasons_sql(stopping) if any(stopping) else "''"
     address = ", ".join(_ADDRESS)
-    found = stage.engine.arrow(
-        f"SELECT * FROM (SELECT {address}, {reasons} AS _reasons FROM flagged) AS reasoned WHERE _reasons <> ''"
+    found = stage.raw_engine.arrow(
+        f"SELECT * FROM (SELECT {address}, {reasons} AS _reasons FROM _flagged) AS reasoned WHERE _reasons <> ''"
     )
     schema = [("_source_file", pa.string()), ("_row_number", pa.int64()), ("_reasons", pa.string())]
-    stage.engine.register(f"rejected.{entity}", found if found.num_rows else pa.schema(schema).empty_table())
+    stage.raw_engine.register(f"rejected.{entity}", found if found.num_rows else pa.schema(schema).empty_table())
 
 
 def _undated_rows(stage: Stage, entity: str, landed: int) -> int:
@@ -304,7 +312,7 @@ def _undated_rows(stage: Stage, entity: str, landed: int) -> int:
     """
     if not (stage.source.entities[entity].date or stage.source.entities[entity].follows):
         return 0
-    undated, first = stage.engine.one(
+    undated, first = stage.raw_engine.one(
         f"SELECT count(*), count(*) FILTER (_copy = 1) FROM typed.{entity} WHERE _problem IS NOT NULL"
     )
     return 0 if undated == landed else int(first)

@@ -41,6 +41,8 @@ class RuleResult:
     waivable: bool = True
     computed: bool = True
     """False where the rule's SQL raises on a value, so that nothing is known of the rows."""
+    sql: str = ""
+    """The rule as SQL: what is true for a failing row, or the number about the table."""
 
     @property
     def share(self) -> float:
@@ -118,13 +120,13 @@ def check(
     for rule, number, holds in zip(in_sql, numbers, held):
         if rule.name in raised:
             said = f"it cannot be computed ({raised[rule.name]})"
-            results.append(RuleResult(table, rule.name, checked, 1, rule.severity, False, said, computed=False))
+            results.append(RuleResult(table, rule.name, checked, 1, rule.severity, False, said, computed=False, sql=rule.sql))
             continue
         failing = int(number or 0) if rule.failing else int(not holds)
         results.append(
             RuleResult(
                 table, rule.name, checked, failing, rule.severity, holds, _measured(rule, number), shown.get(rule.name, ()),
-                rule.waivable,
+                rule.waivable, sql=rule.sql,
             )
         )  # fmt: skip
     return results, rows, of_rows
@@ -196,10 +198,10 @@ def _samples(
     """The first keys of the failing rows, for each of their flags ``rule_0``, ``rule_1`` …"""
     if not rules:
         return []
-    engine.register("failing_rows", rows)
+    engine.register("_failing_rows", rows)
     text = sample_sql(key, pseudonyms)
     first = ", ".join(f"min(DISTINCT said, {SAMPLES}) FILTER (WHERE rule_{index})" for index in range(rules))
-    found = engine.one(f"SELECT {first} FROM (SELECT *, {text} AS said FROM failing_rows) AS told")
+    found = engine.one(f"SELECT {first} FROM (SELECT *, {text} AS said FROM _failing_rows) AS told")
     return [tuple(texts or ()) for texts in found]
 
 
@@ -216,7 +218,7 @@ def _holds(rule: Rule, number: Any, checked: int) -> bool:
     if rule.unit == "percent" and rule.failing:
         number = 100 * number / checked if checked else 0
     if isinstance(number, bool) or not isinstance(number, (int, float, Decimal)):
-        raise ContractError(f"The rule {rule.name!r} gives {number!r}, which is no number; correct its query.")
+        raise ContractError(f"The rule {rule.name!r} gives a {type(number).__name__}, which is no number; correct its query.")
     operator, operand = rule.must
     if operator in ("mustBeBetween", "mustNotBeBetween"):
         return bool(operand[0] <= number <= operand[1]) == (operator == "mustBeBetween")

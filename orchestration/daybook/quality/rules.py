@@ -55,6 +55,11 @@ class Rule:
     """(column, settings) of a rule on the figure's past, which is not counted in SQL."""
 
     @property
+    def sql(self) -> str:
+        """Return what is counted, as SQL."""
+        return self.failing or self.value
+
+    @property
     def per_row(self) -> bool:
         """Whether every failing row is at fault by itself, and can be put aside for it."""
         of_rows = bool(self.failing) and not self.value and self.failing != _COPIES

@@ -1,0 +1,139 @@
+"""What cells and ``daybook sql`` read: the tables of another engine, raw rows with pseudonyms in place of restricted values.
+
+Here: which columns of which tables are restricted, and the views. Not here: reading raw values on record
+(``daybook.raw_values``), binding tables (``duckdb``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Callable, Optional
+
+import sqlglot
+from sqlglot import exp
+
+from daybook.columns import column_key
+from daybook.contracts import load_tables
+from daybook.engines.duckdb import DuckDBEngine
+from daybook.lake import SCHEMAS
+from daybook.pii import Keys
+from daybook.properties import RESTRICTED
+from daybook.sources import Source
+from daybook.sources.mapping import quote
+
+_ROWS = ("landed", "typed", "rejected")
+"""Schemas of tables with an entity's raw rows, besides those of the lake. Accepted rows have the bare name of the entity."""
+_MAPPED = "mapped"
+_PLAIN = {"_source_file", "_row_number", "_run_id", "run_date", "_copy", "_waived", "_reasons"}
+"""Technical columns that hold no text of a row. ``_raw``, ``_problem`` and ``_text_…`` can."""
+_PLAIN_OF_RELEASES = {"entity", "digest", "waived", "released_by", "released_at"}
+"""Columns of ``quarantine.releases`` besides the repairs and the reason, which people write."""
+_ERASED_MARK = r"\[erased(:[0-9a-f]{12})?\]"
+"""What ``daybook.erasure.blanks`` puts in place of a value; no more than that is shown."""
+
+
+class Views(DuckDBEngine):
+    """An engine that reads the tables of another, ``tables``, through views. What cells define belongs to it alone.
+
+    In raw rows every column is a pseudonym which the landing contract does not declare as free of personal data. NULL, the
+    empty text and the marks of erased values stay. ``keys`` gives the keys of pseudonyms when the first view needs them; None
+    where ``tables`` has them already.
+    """
+
+    catalog = "memory"
+
+    def __init__(self, tables: DuckDBEngine, source: Source, keys: Optional[Callable[[], Keys]] = None) -> None:
+        self.tables = tables
+        self._source = source
+        self._keys = keys
+        self._open(tables.lake, tables.connection.cursor())
+        tables._registering.append(self._connection)
+        tables._changed.append(self._forget)
+        self._shown: set[str] = set()
+        """Names that are views of ``tables``."""
+
+    def refresh(self, name: str) -> None:
+        """Forget a definition and which version of a table was bound, so that the next query reads the newest."""
+        super().refresh(name)
+        self.tables.refresh(name)
+
+    def names(self) -> list[str]:
+        """Return every table and view that a query can name."""
+        return sorted({*(name for name in self.tables.names() if self._is_shown(name)), *self._bound})
+
+    def _forget(self, name: str) -> None:
+        if name in self._shown:
+            self._shown.discard(name)
+            super().refresh(name)
+
+    def _rows_kept(self, name: str) -> int:
+        return self.tables._rows_kept(name) if name in self._shown else super()._rows_kept(name)
+
+    def _bind_table(self, name: str) -> None:
+        if not self._is_shown(name):
+            self._refuse(name)
+        found = self.tables.query(f"SELECT * FROM {name} LIMIT 0").columns
+        restricted = restricted_columns(self._source, name, found)
+        if restricted and self._keys is not None:
+            self.add_pseudonyms(*self._keys())
+            self._keys = None
+        columns = ", ".join(_pseudonym_sql(each) if each in restricted else quote(each) for each in found)
+        raw = ".".join(quote(part) for part in name.split("."))
+        raw = f"{self.tables.catalog}.{raw}" if "." in name else f"{self.tables.catalog}.main.{raw}"
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT {columns if restricted else '*'} FROM {raw}")
+        self._bound.add(name)
+        self._shown.add(name)
+
+    def _is_shown(self, name: str) -> bool:
+        """Return whether cells may read a table of ``tables``: one of the lake, or with the rows of an entity or a mapping."""
+        layer, _, table = name.rpartition(".")
+        if layer in ("", *_ROWS):
+            return table in self._source.entities or name == "landed.primary"
+        return layer == _MAPPED or layer in SCHEMAS
+
+
+def restricted_columns(source: Source, name: str, columns: Iterable[str]) -> set[str]:
+    """Return those columns of a table that are pseudonyms in views.
+
+    Of raw rows these are all but the technical ones and those that the landing contract declares and does not restrict: nobody
+    has said of the others what they hold. Of mapped rows these are texts that a mapping takes from a restricted column.
+    """
+    layer, _, table = name.rpartition(".")
+    if layer == _MAPPED:
+        return _mapped_from_restricted(source, table)
+    if layer and layer not in (*RESTRICTED, *_ROWS):
+        return set()
+    entity = source.entities.get(source.primary if name == "landed.primary" else table)
+    if entity is None:
+        plain = _PLAIN_OF_RELEASES if table == "releases" else set()
+    else:
+        declared = [column_key(each) for each, column in entity.columns.items() if not column.pii]
+        plain = {*declared, *(f"_clock_{each}" for each in declared)}
+    return {each for each in columns if column_key(each) not in plain | _PLAIN}
+
+
+def _mapped_from_restricted(source: Source, table: str) -> set[str]:
+    """Return the text columns of a canonical table, without its pseudonyms, whose mapping reads a restricted column."""
+    contract = load_tables("silver").get(f"silver.{table}")
+    if contract is None:
+        return set()
+    personal = {entity: {column_key(each) for each in columns} for entity, columns in source.personal_columns().items()}
+    anywhere = set().union(*personal.values())
+    found = set()
+    for select in source.mapping.get(table, []):
+        for name in contract.columns:
+            given = select.expression(name)
+            if given is None or name in contract.pseudonyms or contract.type_of(name) != "VARCHAR":
+                continue
+            # A column without a table can be of a joined one, and another table is a join's alias.
+            own = "" if select.join else select.from_
+            read = sqlglot.parse_one(given, read="duckdb").find_all(exp.Column)
+            if any(column_key(each.name) in personal.get(each.table or own, anywhere) for each in read):
+                found.add(name)
+    return found
+
+
+def _pseudonym_sql(column: str) -> str:
+    text = f"CAST({quote(column)} AS VARCHAR)"
+    stays = f"{text} = '' OR regexp_full_match({text}, '{_ERASED_MARK}')"
+    return f"CASE WHEN {stays} THEN {text} ELSE pseudonym({text}) END AS {quote(column)}"

@@ -1,0 +1,42 @@
+"""Reading raw values on purpose: who read which tables, when and why is in the archive before the values are handed out.
+
+Here: the one call for cells and ``daybook sql --raw``. Not here: the views that everything else reads
+(``daybook.engines.views``).
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import secrets
+
+from daybook.archive import Archive, Record, dump, now
+from daybook.engines import DuckDBEngine, Query
+from daybook.errors import UsageError
+from daybook.pii.redaction import Redactor
+
+RAW_READS = "raw_reads"
+"""The key of a stage's details that lists its records, and the folder of all records in the archive."""
+
+
+def read_raw(engine: DuckDBEngine, archive: Archive, query: str, reason: str, facts: Record) -> tuple[Query, Record]:
+    """Return the result of a query on tables as they are, and the record of this in the archive.
+
+    ``query`` is a SELECT or the name of a table. The record has ``facts``, the tables and the result's columns, no values.
+    Raises ``UsageError`` where no reason is given.
+    """
+    if not reason.strip():
+        raise UsageError("Raw values need a reason; say what they are for, and name nobody in it.")
+    sql = f"SELECT * FROM {query}" if re.fullmatch(r"[\w.]+", query.strip()) else query
+    found = engine.query(sql)
+    record: Record = {
+        "record": "raw_read",
+        **facts,
+        "at": now(),
+        "by": getpass.getuser(),
+        "reason": Redactor().text(reason.strip()),
+        "tables": engine.reads(sql),
+        "columns": list(found.columns),
+    }
+    archive.store.create(f"{RAW_READS}/{record['at'].replace(':', '-')}-{secrets.token_hex(4)}.json", dump(record))
+    return found, record
