@@ -46,6 +46,7 @@ ORDER = [
     "vacuum",
     "rekeying",
     "engines",
+    "raw_values",
     "quality",
     "erasure",
     "notebook",

@@ -10,6 +10,15 @@ from daybook.errors import ArchiveError
 from daybook.report import site
 from daybook.report.site import NEWEST_RUNS_SHOWN, build_site
 
+RAW_READ = {
+    "at": "2018-05-06T06:00:01Z",
+    "by": "ada",
+    "stage": "ingest",
+    "cell": 4,
+    "reason": "check an id",
+    "tables": ["bronze.orders"],
+    "columns": ["customer_id", "city"],
+}
 NOW = datetime(2026, 11, 23, 15, tzinfo=timezone.utc)
 
 
@@ -152,6 +161,7 @@ def test_a_run_page_shows_what_the_gates_found_and_what_it_changed_for_readers(b
     record = run(
         approval={"of": "daily-2018-05-05-1", "by": "Ada", "why": "a holiday", "waived": ["net revenue is unusual"]},
         stages=[
+            attempt("ingest", details={"raw_reads": [RAW_READ]}),
             attempt("validate", details={"rules_checked": 31, "rules": [odd, rule], "accounting": accounting}),
             attempt("aggregate", details={"held_dates": ["2018-05-01"]}),
             attempt("quality", details={"restated": [restated], "left_to_newer": ["2018-05-02"]}, redactions={"email": 3}),
@@ -167,6 +177,7 @@ def test_a_run_page_shows_what_the_gates_found_and_what_it_changed_for_readers(b
         "the gate has stopped another date that changes them: 2018-05-01.",
         "a newer run has published them: 2018-05-02.",
         "Validate: 31 checked, 2 broken.",
+        "bronze.orders customer_id, city ada 2018-05-06 06:00:01 ingest 4 check an id",
         "validate payments payments fit warning – 17.56, must be less than 15",
         "validate orders status is known error 40 2 5.0 % quarantined orders.csv:3 · orders.csv:9",
         "orders 1,043 = 1,040 + 2 + 1",

@@ -51,8 +51,8 @@ import json, sys
 if run_date == {day!r}:
     import pandas as pd
     from IPython.display import HTML, JSON, SVG, display
-    rows = stage.engine.query("SELECT first_name AS a, email AS b, phone AS c, customer_id AS d, street AS e "
-                              "FROM bronze.customers WHERE run_date = DATE '{day}' AND customer_id = '{id}'").df()
+    rows = stage.raw("SELECT first_name AS a, email AS b, phone AS c, customer_id AS d, street AS e "
+                     "FROM bronze.customers WHERE run_date = DATE '{day}' AND customer_id = '{id}'", reason="a look").df()
     display(rows, HTML(rows.to_html()), JSON(json.loads(rows.to_json(orient="records"))))
     display(SVG(f"<svg xmlns='http://www.w3.org/2000/svg'><text>{{rows.a[0]}}</text></svg>"))
     print(rows.to_string(), rows.to_json(), rows.to_dict("records"), [each.encode() for each in rows.iloc[0]])
@@ -70,15 +70,16 @@ marks = pathlib.Path({marks!r})
 if run_date == {day!r}:
     tried = len(list(marks.iterdir()))
     (marks / str(tried)).touch()
-    row = stage.engine.rows("SELECT * FROM bronze.customers WHERE run_date = DATE '{day}' AND customer_id = '{id}'")[0]
+    row = stage.raw("SELECT * FROM bronze.customers WHERE run_date = DATE '{day}' AND customer_id = '{id}'",
+                    reason="a look").fetchone()
     logging.getLogger("shop").error("cannot use %s", row)
     os.write(1, f"to standard output: {{row}}\\n".encode())
     os.write(2, f"to standard error: {{row}}\\n".encode())
     if tried == 0:
         raise ValueError(f"\\x1b[31m{{row}}\\x1b[0m cannot be used")
     if tried == 1:
-        stage.engine.query("SELECT CAST(first_name || ' ' || email || ' ' || phone AS INTEGER) FROM bronze.customers "
-                           "WHERE customer_id = '{id}'").fetchall()
+        stage.raw("SELECT CAST(first_name || ' ' || email || ' ' || phone AS INTEGER) FROM bronze.customers "
+                  "WHERE customer_id = '{id}'", reason="a look").fetchall()
     if tried == 2:
         print(row, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -36,8 +36,8 @@ class Views(DuckDBEngine):
     """An engine that reads the tables of another, ``tables``, through views. What cells define belongs to it alone.
 
     In raw rows every column is a pseudonym which the landing contract does not declare as free of personal data. NULL, the
-    empty text and the marks of erased values stay. ``keys`` gives the keys of pseudonyms when the first view needs them; None
-    where ``tables`` has them already.
+    empty text and the marks of erased values stay. ``tables`` has bound nothing yet. ``keys`` gives the keys of pseudonyms
+    when the first view needs them; None where ``tables`` has them already.
     """
 
     catalog = "memory"

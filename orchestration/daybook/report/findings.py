@@ -96,6 +96,11 @@ def redactions(run: Record) -> Dict[str, int]:
     return dict(sorted(total.items()))
 
 
+def raw_reads(run: Record) -> List[Record]:
+    """Return who read raw values in which cell and why, in the order of attempts."""
+    return [each for attempt in records.attempts(run) for each in _details(attempt).get("raw_reads") or []]
+
+
 def lineage_gaps(run: Record) -> List[str]:
     """Why the lineage of some table is not there."""
     return [gap for attempt in records.last_attempts(run).values() for gap in _details(attempt).get("lineage_gaps") or []]

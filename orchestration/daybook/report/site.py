@@ -169,6 +169,7 @@ def _run_page(
         left_out=findings.dates(run, "aggregate", "held_dates"),
         left_to_newer=findings.dates(run, "quality", "left_to_newer"),
         redactions=findings.redactions(run),
+        raw_reads=findings.raw_reads(run),
         lineage=lineage_section(run.get("lineage")),
         lineage_gaps=findings.lineage_gaps(run),
         tables=records.table_uses(run),
