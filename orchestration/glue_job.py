@@ -178,13 +178,15 @@ def _tell(arguments: argparse.Namespace, record: Record) -> None:
     """Tell people and CloudWatch of a run that is on record, in the words that are."""
     from daybook.aws.metrics import datapoints_of
     from daybook.aws.telling import send_message, send_metrics
+    from daybook.sources import load_source
 
     if record["details"].get("message"):
         send_message(arguments.topic_arn, record["details"]["message"])
     settings = load_settings(arguments.env, arguments.overrides)
+    closed = Archive(settings.archive).closing_records(arguments.run_id)[-1]
     try:
         # After the message: what is tried again because that failed has not been counted yet.
-        send_metrics(arguments.env, datapoints_of(Archive(settings.archive).closing_records(arguments.run_id)[-1]))
+        send_metrics(arguments.env, datapoints_of(closed, load_source(settings.source).calendar))
     except TellingError as error:
         # Everything is done and people are told; a night without metrics rings the freshness alarm.
         sys.stderr.write(f"Warning: {error}\n")

@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from daybook.contracts import load_table
-from daybook.freshness import Freshness, end_of_day, every_day, freshness_of, shown_dates
+from daybook.due import end_of_day
+from daybook.freshness import Freshness, freshness_of, shown_dates
+from daybook.sources import Calendar
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SALES, RFM = load_table("gold.daily_sales"), load_table("gold.customer_rfm")
@@ -49,11 +51,17 @@ def run(
         told = dict.fromkeys(ALL, "published") if publications is None else publications
         attempts[-1]["details"] = {"publications": told, "published_dates": [day(number).isoformat()], **details}
         attempts[-1]["tables_written"] = dict.fromkeys((name for name, what in told.items() if what == "published"), 7)
-    return {"run_date": day(number).isoformat(), "outcome": outcome, "started_at": began.isoformat(), "stages": attempts}
+    return {
+        "run_id": f"daily-{day(number)}-1",
+        "run_date": day(number).isoformat(),
+        "outcome": outcome,
+        "started_at": began.isoformat(),
+        "stages": attempts,
+    }
 
 
-def fresh(*runs: dict[str, Any], at: datetime = NOW, zone: ZoneInfo = BERLIN, **named: Any) -> Freshness:
-    (found,) = freshness_of(runs, [SALES], zone=zone, at=at, **named)
+def fresh(*runs: dict[str, Any], at: datetime = NOW, zone: ZoneInfo = BERLIN, **calendar: Any) -> Freshness:
+    (found,) = freshness_of(runs, [SALES], zone=zone, at=at, calendar=Calendar.model_validate(calendar))
     return found
 
 
@@ -121,7 +129,7 @@ def test_a_promise_of_days_is_as_many_times_24_hours() -> None:
 
 
 def test_a_table_that_is_promised_nothing_holds_it() -> None:
-    (found,) = freshness_of([run(1)], [SALES.model_copy(update={"sla": []})], zone=BERLIN, at=NOW)
+    (found,) = freshness_of([run(1)], [SALES.model_copy(update={"sla": []})], zone=BERLIN, at=NOW, calendar=Calendar())
     assert (found.newest, found.latency, found.states, found.holds) == (day(1), None, (), True)
 
 
@@ -158,24 +166,32 @@ def test_the_newest_run_that_has_ended_says_whether_a_date_is_skipped() -> None:
 
 
 def test_only_expected_dates_are_due() -> None:
-    def weekdays(first: date, last: date) -> list[date]:
-        return [each for each in every_day(first, last) if each.weekday() < 5]
-
+    weekend = {"closed_weekdays": ["Saturday", "Sunday"]}
     friday, monday = run(7), run(10)
-    assert fresh(friday, monday, at=local(2025, 11, 13, 8), expected=weekdays).states == ("late",)
-    assert fresh(friday, monday, at=local(2025, 11, 12, 8), expected=weekdays).states == ()
+    assert fresh(friday, monday, at=local(2025, 11, 13, 8), **weekend).states == ("late",)
+    assert fresh(friday, monday, at=local(2025, 11, 12, 8), **weekend).states == ()
     assert fresh(friday, monday, at=local(2025, 11, 11, 8)).missing == (day(8), day(9))
 
 
-def test_dates_before_the_first_run_are_not_expected() -> None:
-    asked: list[tuple[date, date]] = []
+def test_without_a_first_date_nothing_before_the_first_run_is_due() -> None:
+    assert fresh(run(9), run(4, "FAILED"), at=local(2025, 11, 11)).missing == tuple(map(day, range(4, 9)))
 
-    def none(first: date, last: date) -> list[date]:
-        asked.append((first, last))
-        return []
 
-    fresh(run(9), run(4, "FAILED"), expected=none, at=local(2025, 11, 12, 8))
-    assert asked == [(day(4), day(12))]
+def test_dates_of_the_calendar_before_the_first_run_are_missing() -> None:
+    found = fresh(run(3), at=local(2025, 11, 4, 8), first="2025-11-01")
+    assert (found.states, found.missing) == (("missing",), (day(1), day(2)))
+
+
+def test_dates_of_the_calendar_are_missing_without_any_run() -> None:
+    assert fresh(at=local(2025, 11, 4), first="2025-11-01").missing == (day(1), day(2))
+
+
+def test_a_promise_of_an_hour_is_broken_before_the_nightly_slot() -> None:
+    promise = SALES.sla[0].model_copy(update={"value": 1})
+    table = SALES.model_copy(update={"sla": [promise]})
+    tokyo, at = ZoneInfo("Asia/Tokyo"), datetime(2025, 11, 2, 16, tzinfo=timezone.utc)
+    (found,) = freshness_of([run(1)], [table], zone=tokyo, at=at, calendar=Calendar())
+    assert found.late == (day(2),)
 
 
 # What is shown

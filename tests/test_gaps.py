@@ -16,10 +16,11 @@ from daybook import provenance
 from daybook.archive import Archive, Record, dump
 from daybook.cli import main
 from daybook.errors import UsageError
-from daybook.gaps import Change, Findings, Gap, find_gaps, select_for_catch_up
+from daybook.gaps import Change, Findings, Gap, find_gaps, grouped, select_for_catch_up
 from daybook.locks import DateLock
 from daybook.params import load_settings
 from daybook.provenance import fingerprint, packages
+from daybook.sources import load_source
 from daybook.storage import Store
 
 DAY = date(2025, 11, 28)
@@ -173,7 +174,7 @@ def test_a_rejected_date_is_told_with_its_reason_and_not_caught_up(shop: Shop) -
     assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("rejected", "12 % of orders break a rule", False)
     code, out = shop()
     assert code == 1
-    assert f"Have the data mended, or look at `daybook show --env local {run_id}` and approve it." in out
+    assert f"Correct the data, or look at `daybook show --env local {run_id}` and approve it." in out
 
 
 def test_a_rejected_date_whose_input_has_changed_since_is_rejected_and_caught_up(shop: Shop) -> None:
@@ -257,7 +258,7 @@ def test_a_file_that_is_gone_where_others_are_there_is_a_change_that_a_run_canno
     gap = shop.gap()
     assert (gap["reason"], gap["detail"]) == ("input changed", f"returns/{DAY}/returns.csv is gone")
     assert (gap["change"]["withdrawn"], gap["catch_up"]) == (["returns"], False)
-    assert "Have the files delivered again; a run without them would fail or lose rows." in shop()[1]
+    assert "Deliver the files again; a run without them would fail or lose rows." in shop()[1]
 
 
 def test_a_date_whose_files_have_all_left_the_landing_is_told_apart_and_no_gap(shop: Shop) -> None:
@@ -461,6 +462,36 @@ def test_a_date_of_which_the_snapshot_had_no_row_is_compared_by_what_was_read(ma
     assert shop.gap(day)["reason"] == "input changed"
 
 
+def snapshot_without_last(project: Any, shop: Shop, *dates: str) -> None:
+    """Have landing hold a snapshot of orders on these dates, whose calendar has no last date."""
+    project.replace("params/sources/olist.yaml", "  first: 2016-09-15\n  last: 2018-10-03\n", "  first: 2018-10-01\n")
+    columns = list(load_source("olist").entities["orders"].columns)
+    rows = [",".join(text if name == "order_purchase_timestamp" else "x" for name in columns) for text in dates]
+    shop.deliver(OLIST["orders"], "\n".join([",".join(columns), *rows]) + "\n")
+
+
+def test_a_snapshot_without_a_last_date_ends_at_its_last_order(make_shop: Any, project: Any) -> None:
+    shop = make_shop("olist")
+    snapshot_without_last(project, shop, "2018-10-02 10:00:00", "2018-10-04 09:30:00", "soon", "9999-12-31 00:00:00", "")
+    look = found(shop)
+    assert (look.until, [gap.run_date.day for gap in look.gaps]) == (date(2018, 10, 4), [1, 2, 3, 4])
+
+
+def test_a_snapshot_that_is_not_there_leaves_the_calendar_open(make_shop: Any, project: Any) -> None:
+    shop = make_shop("olist")
+    snapshot_without_last(project, shop)
+    (shop.landing / OLIST["orders"]).unlink()
+    assert found(shop, now=datetime(2018, 10, 9, 12, tzinfo=timezone.utc)).until == date(2018, 10, 8)
+
+
+def test_a_snapshot_that_cannot_be_read_is_logged(make_shop: Any, project: Any, caplog: pytest.LogCaptureFixture) -> None:
+    shop = make_shop("olist")
+    snapshot_without_last(project, shop)
+    shop.deliver(OLIST["orders"], "no,such,columns\n1,2,3\n")
+    assert found(shop, now=datetime(2018, 10, 9, 12, tzinfo=timezone.utc)).until == date(2018, 10, 8)
+    assert "The last date of the source olist is not known: " in caplog.text
+
+
 # Which dates are looked at
 
 
@@ -516,7 +547,43 @@ def test_gaps_are_counted_by_reason_with_what_to_do(shop: Shop) -> None:
     assert "[odd] reason" in lines[2]
     assert lines[-1] == (
         "3 gaps in 4 expected dates from 2025-11-25 to 2025-11-28: 1 never ran, 1 failed, 1 rejected. Run them, oldest first: "
-        "`daybook catch-up --env local`."
+        "`daybook catch-up --env local --since 2025-11-25 --until 2025-11-28`."
+    )
+
+
+def test_gaps_in_a_row_are_one_range_in_the_table(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day())
+    _, out = shop("--since", "2025-10-01", "--until", "2025-11-30")
+    lines = [line.split("  ")[0] for line in out.splitlines()]
+    assert lines[:3] == ["date", "2025-10-02 to 2025-11-27 (57 dates)", "2025-11-29 to 2025-11-30 (2 dates)"]
+    assert len(lines) == 4
+
+
+def test_a_range_continues_over_dates_on_which_the_shop_is_closed(shop: Shop, project: Any) -> None:
+    project.replace("params/sources/demo.yaml", "calendar: ", "calendar:\n  closed_weekdays: [Saturday]  ")
+    (only,) = grouped(found(shop, since=date(2025, 11, 3)))
+    assert str(only[0]) == "2025-11-03 to 2025-11-30 (24 dates)"
+
+
+def test_json_lists_every_gap_and_the_ranges(shop: Shop) -> None:
+    told = json.loads(shop("--json", "--since", "2025-11-01", "--until", "2025-11-30")[1])
+    assert len(told["gaps"]) == 30
+    assert told["ranges"] == [
+        {
+            "first": "2025-11-01",
+            "last": "2025-11-30",
+            "dates": 30,
+            "reason": "never ran",
+            "detail": "no file of orders has landed",
+        }
+    ]
+
+
+def test_the_catch_up_command_has_the_options_of_gaps(shop: Shop, tmp_path: Path) -> None:
+    archive = tmp_path / "its archive"
+    _, out = shop("--set", f"archive={archive}", "--set", "title=A shop")
+    assert out.endswith(
+        f"`daybook catch-up --env local --set 'archive={archive}' --set 'title=A shop' --since {DAY} --until {DAY}`.\n"
     )
 
 

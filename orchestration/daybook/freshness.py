@@ -1,7 +1,8 @@
 """How fresh the gold tables are: the newest business date in each, and whether its contract's latency holds at a moment.
 
-Here: when a date is due, which dates a table shows, late and missing told apart; all from run records. Not here: reading them
-(``daybook.archive``), what a contract may promise (``daybook.contracts``), printing (``daybook.cli``).
+Here: which dates a table shows, and which of the dates that should be there are late or missing; all from run records. Not
+here: which dates there should be (``daybook.due``), reading records (``daybook.archive``), what a contract may promise
+(``daybook.contracts``), printing (``daybook.cli``).
 
 What readers see, and not how runs ended, decides. A date is in a table from its first good quality stage on: that a later try
 of it is rejected or fails takes nothing from readers. A table without dates of its own is computed from all of them, so it
@@ -13,15 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
-from typing import Callable, Optional
+from datetime import date, datetime, timedelta, timezone
+from typing import Optional
 from zoneinfo import ZoneInfo
 
 from daybook.archive import Record, parse_moment
 from daybook.contracts import Table
-
-Expected = Callable[[date, date], list[date]]
-"""The business dates that the source should bring, from the first to the last of a span, both included."""
+from daybook.due import Run, end_of_day, states
+from daybook.sources.calendar import Calendar
 
 _LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -54,29 +54,20 @@ class Freshness:
         return not self.states
 
 
-def every_day(first: date, last: date) -> list[date]:
-    """The business dates of a shop that never closes."""
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
-
-
-def end_of_day(day: date, zone: ZoneInfo) -> datetime:
-    """When a business date ends, in UTC: the shop's local midnight, whether the day had 23, 24 or 25 hours."""
-    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=zone).astimezone(timezone.utc)
-
-
 def freshness_of(
-    runs: Sequence[Record], tables: Iterable[Table], *, zone: ZoneInfo, at: datetime, expected: Expected = every_day
+    runs: Sequence[Record], tables: Iterable[Table], *, zone: ZoneInfo, at: datetime, calendar: Calendar
 ) -> list[Freshness]:
-    """How fresh each table is at the moment ``at`` (with a zone), by these runs' records, in the archive's order of names.
+    """Return how fresh each table is at the moment ``at`` (with a zone), by these runs' records, in the archive's order.
 
-    A date is due from its end plus the contract's latency on. One whose newest ended run was SKIPPED needs no rows.
+    The dates are those of the calendar; one without a first date begins with the first run. A date is due from its end plus
+    the contract's latency on. A date whose newest ended run was SKIPPED needs no rows.
     """
-    dates = sorted({_date_of(run) for run in runs})
-    today = at.astimezone(zone).date()
-    span = expected(dates[0], today) if dates and dates[0] <= today else []
-    # The order of the runs is that of their dates and numbers, so the last one stands.
-    ended = {_date_of(run): run["outcome"] for run in runs if run["outcome"] != "RUNNING"}
-    wanted = [day for day in span if ended.get(day) != "SKIPPED"]
+    # A run under way says nothing yet, unless it is the only one of its date.
+    newest = {_date_of(run): run for run in runs}
+    newest.update({_date_of(run): run for run in runs if run["outcome"] != "RUNNING"})
+    known = {day: Run(run["run_id"], run["outcome"]) for day, run in newest.items()}
+    days = states(calendar, known, at, until=at.astimezone(zone).date())
+    wanted = [day.date for day in days if calendar.expects(day.date) and day.state != "skipped"]
     return [_freshness(table, shown_dates(runs, table), wanted, zone, at) for table in tables]
 
 

@@ -1,12 +1,14 @@
 """Gaps: business dates that should have a good run and have none, or whose good run is no longer true.
 
 Here: which dates are gaps, the one reason of each, and which of them a catch-up runs again. All is derived from run records,
-the source's calendar and a look at the landing; nothing is stored. Not here: when a date is due (``daybook.schedule``), which
-dates a source has (``daybook.sources.calendar``), how files are compared (``daybook.sources.arrivals``), running (``laptop``).
+the source's calendar and a look at the landing; nothing is stored. Not here: which dates are due and which of them never ran
+(``daybook.due``), which dates a source has (``daybook.sources.calendar``), how files are compared
+(``daybook.sources.arrivals``), running (``laptop``).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,14 +17,17 @@ from functools import partial
 from typing import Any, Literal, Optional, Union, get_args
 
 from daybook.archive import Archive, Record, first_line, parse_moment
-from daybook.errors import UsageError
+from daybook.due import DayState, Range, Run, grouped_by, newest_slot, state
+from daybook.errors import DaybookError, UsageError
 from daybook.params import Settings
 from daybook.provenance import fingerprint, packages
-from daybook.schedule import newest_due
-from daybook.sources import Arrivals, Source, load_source
-from daybook.sources.files import is_file_of
+from daybook.sources import Arrivals, Calendar, Source, load_source
+from daybook.sources.files import is_file_of, read_blocks
+from daybook.sources.packing import limits_of
 from daybook.stages import STAGES, run_date_of
 from daybook.storage import Store
+
+_log = logging.getLogger(__name__)
 
 Reason = Literal[
     "never ran",
@@ -39,6 +44,8 @@ OUTDATED: tuple[Reason, ...] = ("stale", "computed by an earlier release", "othe
 """Reasons that a deploy gives many dates at once. A catch-up takes them only when it is asked to."""
 
 _REDACTED = "[redacted:"
+_ANY_DAY = date(2000, 1, 1)
+"""Files of a snapshot are the same for every date."""
 _READERS = 16
 """Records that are read at a time: from a bucket, each waits some 30 ms for its answer."""
 
@@ -84,6 +91,7 @@ class Findings:
     since: date
     until: date
     expected: int
+    calendar: Calendar
     gaps: list[Gap] = field(default_factory=list)
     under_way: list[str] = field(default_factory=list)
     """Runs that have not ended: their dates are no gaps yet."""
@@ -125,14 +133,15 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     that is due (it is never later), or the calendar's last. Raises ``UsageError`` where nothing says where to begin.
     """
     source = load_source(settings.source)
+    calendar = calendar_of(settings)
     archive = Archive(settings.archive)
-    due = newest_due(now)
+    slot = newest_slot(now)
     if since and until and until < since:
         raise UsageError(f"--until {until} is before --since {since}; give the earlier date to --since.")
-    first = since or source.calendar.first or _earliest_run(archive, settings)
-    last = min(until or source.calendar.last or due, due)
-    days = source.calendar.expected(first, last)
-    found = Findings(first, last, len(days))
+    first = since or calendar.first or _earliest_run(archive, settings)
+    last = min(until or calendar.last or slot, slot)
+    days = calendar.expected(first, last)
+    found = Findings(first, last, len(days), calendar)
     if not days:
         return found
     with ThreadPoolExecutor(_READERS) as readers:
@@ -140,15 +149,54 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     landing = Arrivals(Store(settings.landing))
     today = {"fingerprint": fingerprint(settings), "packages": packages()}
     for day, past in zip(days, pasts):
-        if past and past.outcome == "RUNNING":
+        known = state(calendar, day, Run(past.run_id, past.outcome) if past else None, slot)
+        if past and known.state == "running":
             found.under_way.append(past.run_id)
             continue
-        gap = _judge(day, past, source, landing, today)
+        gap = _judge(known, past, source, landing, today)
         if gap == "cleared":
             found.cleared.append(day)
         elif gap:
             found.gaps.append(gap)
     return found
+
+
+def grouped(found: Findings) -> list[tuple[Range, Gap]]:
+    """Return the gaps as ranges of dates in a row with the same reason and detail, each with its first gap."""
+    alike = grouped_by(found.gaps, found.calendar, day_of=lambda gap: gap.run_date, like=lambda gap: (gap.reason, gap.detail))
+    return [(span, gaps[0]) for span, gaps in alike]
+
+
+def calendar_of(settings: Settings) -> Calendar:
+    """Return the calendar of a deployment's source. That of a snapshot without a last date ends at its last order."""
+    source = load_source(settings.source)
+    snapshot = source.entities[source.primary]
+    if source.calendar.last or snapshot.dated or not snapshot.date:
+        return source.calendar
+    try:
+        last = _last_order(settings, source)
+    except DaybookError as error:
+        # The runs fail for the same cause; what is due is told without the last date until then.
+        _log.warning("The last date of the source %s is not known: %s", source.name, error)
+        last = None
+    return source.calendar.model_copy(update={"last": last})
+
+
+def _last_order(settings: Settings, source: Source) -> Optional[date]:
+    """Return the newest usable date in the snapshot as it lies in landing; None if no file is there."""
+    # Imported here: only a snapshot is read.
+    from daybook.engines import DuckDBEngine
+    from daybook.lake import Lake
+    from daybook.quality.rules import snapshot_day_sql
+
+    engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
+    newest = None
+    store, limits = Store(settings.landing), limits_of(settings)
+    for block in read_blocks(store, source, source.primary, _ANY_DAY, [], limits=limits):
+        engine.register("snapshot", block)
+        (last,) = engine.one(f"SELECT max({snapshot_day_sql(source, source.primary)}) FROM snapshot WHERE _problem IS NULL")
+        newest = max(filter(None, [newest, last]), default=None)
+    return newest
 
 
 def select_for_catch_up(gaps: Iterable[Gap], limit: Optional[int] = None, *, include_stale: bool = False) -> list[Gap]:
@@ -217,18 +265,21 @@ def _read_by(record: Record) -> Optional[_Read]:
     return _Read(parse_moment(attempt["started_at"]), attempt["outcome"] == "SKIPPED", files)
 
 
-def _judge(day: date, past: Optional[_Past], source: Source, landing: Arrivals, today: Record) -> Union[Gap, _Cleared, None]:
-    """What is the matter with a date, if anything; where it is several things, the most telling of them."""
+def _judge(
+    known: DayState, past: Optional[_Past], source: Source, landing: Arrivals, today: Record
+) -> Union[Gap, _Cleared, None]:
+    """Return the problem of a date that is due, if there is one; of several problems, the one that tells most."""
+    day = known.date
     if past is None:
         there = [name for name, entity in source.entities.items() if landing.files(entity, day)]
         return Gap(
             day, "never ran", "its files are there" if source.primary in there else f"no file of {source.primary} has landed"
         )
-    if past.outcome == "FAILED":
+    if known.state == "failed":
         kept = f"; the tables of {past.published} are still published" if past.published else ""
         return Gap(day, "failed", past.reason + kept, past.run_id)
     change = _compare(day, past.read, source, landing)
-    if past.outcome == "REJECTED":
+    if known.state == "rejected":
         differs = change if isinstance(change, Change) else None
         since = f"; its input has changed since: {differs}" if differs else ""
         return Gap(day, "rejected", past.reason + since, past.run_id, differs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -128,6 +129,11 @@ class Settings(BaseModel):
     # Not in the file: how this object came to be, so that it can be handed on to a stage.
     env: str = Field(exclude=True)
     overrides: dict[str, str] = Field(default_factory=dict, exclude=True)
+
+    @property
+    def options(self) -> str:
+        """The options that give a command these settings: ``--env``, and ``--set`` for each override."""
+        return " ".join(["--env", self.env, *(f"--set {shlex.quote(f'{key}={text}')}" for key, text in self.overrides.items())])
 
     @field_validator(*LOCATIONS)
     @classmethod

@@ -9,6 +9,7 @@ import pytest
 
 from daybook.aws.metrics import METRICS, Datapoint, datapoints_of
 from daybook.cost import JobUse, Use, cost_of, load_prices
+from daybook.sources import Calendar
 from daybook.stages import STAGES
 
 
@@ -40,11 +41,11 @@ def run(**fields: Any) -> Dict[str, Any]:
 
 
 def told(record: Dict[str, Any], metric: str) -> List[Datapoint]:
-    return [each for each in datapoints_of(record) if each.metric.name == metric]
+    return [each for each in datapoints_of(record, Calendar()) if each.metric.name == metric]
 
 
 def test_a_good_night_is_told_in_every_metric_but_those_of_bad_ends() -> None:
-    points = datapoints_of(run())
+    points = datapoints_of(run(), Calendar())
     bad = {"StageSkipped", "StageRejected", "StageFailed"}
     assert {each.metric.name for each in points} == {metric.name for metric in METRICS} - bad
     values = {each.metric.name: each.value for each in points if not each.metric.dimension}
@@ -67,7 +68,7 @@ def test_a_run_of_which_nobody_can_say_how_long_it_usually_takes_is_not_held_to_
 
 @pytest.mark.parametrize("record", [run(), run(outcome="REJECTED"), run(part_of="backfill-1", outcome="FAILED")])
 def test_a_point_has_just_the_dimensions_of_its_metric(record: Dict[str, Any]) -> None:
-    for each in datapoints_of(record):
+    for each in datapoints_of(record, Calendar()):
         assert tuple(each.dimensions) == each.metric.dimensions
         assert not each.metric.dimension or each.dimensions[each.metric.dimension] in each.metric.values
 
@@ -106,6 +107,13 @@ def test_freshness_is_told_by_the_newest_date_that_was_published_only(fields: Di
 )
 def test_freshness_is_told_of_a_date_that_is_the_newest_due(fields: Dict[str, Any]) -> None:
     assert [each.value for each in told(run(**fields), "FreshnessHours")] == [3.1]
+
+
+def test_freshness_skips_dates_on_which_the_shop_is_closed() -> None:
+    late = run(run_date="2025-11-28", started_at="2025-11-30T02:00:00.000Z")
+    closed = Calendar.model_validate({"closed_weekdays": ["Saturday"]})
+    assert [each.value for each in datapoints_of(late, closed) if each.metric.name == "FreshnessHours"] == [3.1]
+    assert told(late, "FreshnessHours") == []
 
 
 def by_stage(record: Dict[str, Any], name: str) -> Dict[str, float]:
@@ -162,7 +170,7 @@ def test_a_point_is_what_put_metric_data_takes() -> None:
     from botocore.validate import ParamValidator
 
     shape = botocore.session.Session().get_service_model("cloudwatch").operation_model("PutMetricData").input_shape
-    data = [each.to_request() for each in datapoints_of(run())]
+    data = [each.to_request() for each in datapoints_of(run(), Calendar())]
     report = ParamValidator().validate({"Namespace": "Daybook/prod", "MetricData": data}, shape)
     assert not report.has_errors(), report.generate_report()
     units = shape.members["MetricData"].member.members["Unit"].enum

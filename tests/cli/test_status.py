@@ -13,12 +13,16 @@ from daybook.archive import Archive, dump
 from daybook.contracts import load_tables
 from daybook.params import load_settings
 
+from ..conftest import Project
+
 Call = Callable[..., tuple[int, str, str]]
 GOLD = list(load_tables("gold"))
 
 
 @pytest.fixture
-def archive(home: Path) -> Archive:
+def archive(home: Path, project: Project) -> Archive:
+    """The archive of a shop whose calendar begins with November."""
+    project.replace("params/sources/demo.yaml", "first: 2025-10-02", "first: 2025-11-01")
     return Archive(load_settings("local").archive)
 
 
@@ -59,7 +63,7 @@ def test_one_table_that_does_not_ends_with_1_and_is_told_with_its_dates(archive:
     assert code == 1
     (line,) = [each for each in out.splitlines() if each.startswith("gold.customer_rfm")]
     assert line.split() == ["gold.customer_rfm", "2025-11-01", "57.5", "24", "h", "late", "late", "2025-11-02"]
-    assert "1 of 7 tables break their promise at 2025-11-04T09:30+01:00; `daybook runs` says how their dates ended." in out
+    assert "1 of 7 tables break their promise at 2025-11-04T09:30+01:00; `daybook gaps --env local` says why." in out
 
 
 def test_json_tells_late_and_missing_apart(archive: Archive, call: Call) -> None:
@@ -77,18 +81,33 @@ def test_json_tells_late_and_missing_apart(archive: Archive, call: Call) -> None
         "states": ["late", "missing"],
         "late": ["2025-11-04"],
         "missing": ["2025-11-02"],
+        "ranges": {
+            "late": [{"first": "2025-11-04", "last": "2025-11-04", "dates": 1}],
+            "missing": [{"first": "2025-11-02", "last": "2025-11-02", "dates": 1}],
+        },
     }
 
 
 def test_dates_that_the_sources_calendar_does_not_have_are_not_due(archive: Archive, call: Call) -> None:
     """The demo shop's data ends with November."""
-    ran(archive, "2025-11-30")
+    for number in range(1, 31):
+        ran(archive, f"2025-11-{number:02d}")
     assert call("status")[0] == 0
+
+
+def test_dates_before_the_first_run_are_missing(archive: Archive, call: Call) -> None:
+    """The calendar begins with November."""
+    ran(archive, "2025-11-30")
+    code, out, _ = call("status")
+    assert code == 1
+    (line,) = [each for each in out.splitlines() if each.startswith("gold.daily_sales")]
+    assert line.rstrip().endswith("missing 2025-11-01 to 2025-11-29 (29 dates)")
+    assert out.endswith("`daybook gaps --env local` says why.\n")
 
 
 def test_without_runs_everything_is_missing(home: Path, call: Call) -> None:
     code, out, _ = call("status")
-    assert (code, out.count("missing")) == (1, 7)
+    assert (code, out.count("missing 2025-10-02 to 2025-11-30 (60 dates)")) == (1, 7)
     assert not home.exists()
 
 
@@ -97,7 +116,9 @@ def test_days_in_a_row_are_told_as_a_span_and_many_spans_as_the_newest(archive: 
         ran(archive, f"2025-11-{number:02d}")
     _, out, _ = call("status", "--at", "2025-11-16T00:00")
     (line,) = [each for each in out.splitlines() if each.startswith("gold.daily_sales")]
-    assert line.rstrip().endswith("late 2025-11-11 to 2025-11-14; missing 2 older dates, 2025-11-05, 2025-11-07, 2025-11-09")
+    assert line.rstrip().endswith(
+        "late 2025-11-11 to 2025-11-14 (4 dates); missing 2 older dates, 2025-11-05, 2025-11-07, 2025-11-09"
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 from daybook.archive import Archive, Record
 from daybook.aws.metrics import METRICS, datapoints_of, namespace_of
 from daybook.backfills import Day, Plan, start_backfill
+from daybook.sources import Calendar
 
 from ..infra.templates import Template
 from ..runs.shop import add_tiny_shop, copy_project, land_tiny_day
@@ -137,7 +138,7 @@ def test_a_day_that_fails_is_told_counted_and_paid_for(deployment: Deployment) -
     record = deployment.archive.run(RUN)
     assert heard["Message"] == record["stages"][-1]["details"]["message"]["body"]
 
-    told = datapoints_of(record)
+    told = datapoints_of(record, Calendar())
     known = deployment.metrics()
     assert set(known) == {each.metric.name for each in told} <= {metric.name for metric in METRICS}
     for each in told:

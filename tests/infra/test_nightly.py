@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 
 from daybook.archive import Archive
+from daybook.due import SLOT
 from daybook.params import load_settings
-from daybook.schedule import SLOT
 from daybook.states import Execution, FakeClock, StateMachine, TaskError, lint, run_execution
 
 from .policies import matches

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from daybook.archive import Record, parse_moment
 from daybook.cost import parts_of
-from daybook.schedule import newest_due
+from daybook.due import newest_due
+from daybook.sources import Calendar
 from daybook.stages import STAGES
 
 OUTCOMES = ("SUCCEEDED", "SKIPPED", "REJECTED", "FAILED")
@@ -94,11 +95,12 @@ class Datapoint:
         }
 
 
-def datapoints_of(run: Record) -> list[Datapoint]:
-    """What a closed run's record comes to, dated at its end.
+def datapoints_of(run: Record, calendar: Calendar) -> list[Datapoint]:
+    """What a closed run's record comes to, dated at its end; ``calendar`` is that of the run's source.
 
     Freshness is told by a run that publishes the newest date that was due when it began, or finds that there is nothing to
-    publish; never by a day of a backfill (``part_of``) nor by one of long ago, whose age says nothing of today's tables.
+    publish; never by a day of a backfill (``part_of``) nor by one of long ago, whose age says nothing of today's tables. A date
+    on which the shop is closed is not due, so the date before it stays the newest.
     """
     at = parse_moment(run["ended_at"])
     place = {"Environment": run["env"]}
@@ -106,7 +108,7 @@ def datapoints_of(run: Record) -> list[Datapoint]:
     if run.get("usual_seconds"):
         points.append(Datapoint(TIMES_USUAL, run["seconds"] / run["usual_seconds"], place, at))
     attempts = run["stages"]
-    if _tells_freshness(run):
+    if _tells_freshness(run, calendar):
         # Of the last attempt: one before it did not come to its end.
         told = [each["details"]["freshness_hours"] for each in attempts if "freshness_hours" in each["details"]]
         points += [Datapoint(FRESHNESS_HOURS, hours, place, at) for hours in told[-1:]]
@@ -140,10 +142,12 @@ def _of_stage(own: Sequence[Record]) -> Iterator[tuple[Metric, float]]:
             yield metric, counted[-1]
 
 
-def _tells_freshness(run: Record) -> bool:
-    newest = newest_due(parse_moment(run["started_at"]))
+def _tells_freshness(run: Record, calendar: Calendar) -> bool:
+    newest = newest_due(calendar, parse_moment(run["started_at"]))
     return (
-        "part_of" not in run
+        # Where nothing was due yet, the date is none of the calendar.
+        newest is not None
+        and "part_of" not in run
         and run["outcome"] in ("SUCCEEDED", "SKIPPED")
         # A manifest may start a date before its slot.
         and date.fromisoformat(run["run_date"]) >= newest

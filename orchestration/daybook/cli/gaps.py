@@ -6,7 +6,7 @@ Here: those. Not here: which dates are gaps, and which of them a run can close (
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timezone
 from typing import Annotated, Any, Optional
 
@@ -14,7 +14,7 @@ import typer
 
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
 from daybook.errors import EXIT_FAILED
-from daybook.gaps import REASONS, Findings, find_gaps, select_for_catch_up
+from daybook.gaps import REASONS, Findings, find_gaps, grouped, select_for_catch_up
 from daybook.params import parse_run_date
 
 Since = Annotated[
@@ -56,7 +56,7 @@ def gaps(env: Env = "local", set_: Set = None, since: Since = None, until: Until
     if as_json:
         print_json(_told(found))
     else:
-        _print(found, settings.env)
+        _print(found, settings.options, since, until)
     if found.gaps:
         raise typer.Exit(EXIT_FAILED)
 
@@ -68,14 +68,19 @@ def _told(found: Findings) -> dict[str, Any]:
         for gap in found.gaps
     ]
     keys = ("run_date", "weekday", "reason", "detail", "newest_run", "catch_up", "change")
-    return {**asdict(found), "gaps": [{key: gap[key] for key in keys} for gap in gaps]}
+    ranges = [{**asdict(span), "reason": gap.reason, "detail": gap.detail} for span, gap in grouped(found)]
+    told = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "calendar"}
+    return {**told, "gaps": [{key: gap[key] for key in keys} for gap in gaps], "ranges": ranges}
 
 
-def _print(found: Findings, env: str) -> None:
+def _print(found: Findings, options: str, since: Optional[str], until: Optional[str]) -> None:
     if found.gaps:
         table = new_table("date", "weekday", "reason", "detail", "newest run")
-        for gap in found.gaps:
-            table.add_row(gap.run_date.isoformat(), f"{gap.run_date:%A}", gap.reason, escaped(gap.detail), gap.run_id or "")
+        for span, gap in grouped(found):
+            more = span.dates > 1
+            weekday = "" if more else f"{gap.run_date:%A}"
+            run_id = f"{gap.run_id} …" if gap.run_id and more else gap.run_id or ""
+            table.add_row(str(span), weekday, gap.reason, escaped(gap.detail), run_id)
         console.print(table)
     for run_id in found.under_way:
         console.print(f"Under way: {run_id}", soft_wrap=True)
@@ -85,11 +90,11 @@ def _print(found: Findings, env: str) -> None:
             f"{len(found.cleared)}, from {found.cleared[0]} to {found.cleared[-1]}.",
             soft_wrap=True,
         )
-    console.print(_summary(found, env), soft_wrap=True)
+    console.print(escaped(_summary(found, options, since, until)), soft_wrap=True)
 
 
-def _summary(found: Findings, env: str) -> str:
-    """How many gaps there are, of which kinds, and what to do about them."""
+def _summary(found: Findings, options: str, since: Optional[str], until: Optional[str]) -> str:
+    """Return how many gaps there are, of which kinds, and the command that helps, with the options that `gaps` was given."""
     span = f"from {found.since} to {found.until}" if found.since <= found.until else f"from {found.since} on"
     if not found.gaps:
         expected = {0: "no date is expected", 1: "1 date is expected"}
@@ -98,14 +103,16 @@ def _summary(found: Findings, env: str) -> str:
     kinds = ", ".join(f"{counts[reason]} {reason}" for reason in REASONS if counts[reason])
     number = "1 gap" if len(found.gaps) == 1 else f"{len(found.gaps)} gaps"
     said = f"{number} in {found.expected} expected {'date' if found.expected == 1 else 'dates'} {span}: {kinds}."
+    asked = [options, *(f"--{name} {day}" for name, day in (("since", since), ("until", until)) if day)]
+    catch_up = f"daybook catch-up {' '.join(asked)}"
     to_run = select_for_catch_up(found.gaps)
     if to_run:
-        return f"{said} Run them, oldest first: `daybook catch-up --env {env}`."
+        return f"{said} Run them, oldest first: `{catch_up}`."
     rejected = [gap for gap in found.gaps if gap.reason == "rejected"]
     if rejected:
         run_id = rejected[0].run_id
-        return f"{said} Have the data mended, or look at `daybook show --env {env} {run_id}` and approve it."
+        return f"{said} Correct the data, or look at `daybook show {options} {run_id}` and approve it."
     lost = [gap for gap in found.gaps if gap.change and gap.change.withdrawn]
     if lost:
-        return f"{said} Have the files delivered again; a run without them would fail or lose rows."
-    return f"{said} Run them again where the change matters: `daybook catch-up --env {env} --stale`."
+        return f"{said} Deliver the files again; a run without them would fail or lose rows."
+    return f"{said} Run them again where the change matters: `{catch_up} --stale`."

@@ -14,9 +14,11 @@ import typer
 from daybook.archive import Archive
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
 from daybook.contracts import load_tables
+from daybook.due import ranges
 from daybook.errors import EXIT_FAILED, UsageError
 from daybook.freshness import Freshness, freshness_of
-from daybook.sources import load_source
+from daybook.gaps import calendar_of
+from daybook.sources import Calendar
 
 _SPANS_SHOWN = 3
 
@@ -41,13 +43,15 @@ def status(
     moment = _moment(at, zone)
     archive = Archive(settings.archive)
     records = [archive.run(run_id) for run_id in archive.run_ids()]
-    calendar = load_source(settings.source).calendar
-    found = freshness_of(records, load_tables("gold").values(), zone=zone, at=moment, expected=calendar.expected)
+    calendar = calendar_of(settings)
+    found = freshness_of(records, load_tables("gold").values(), zone=zone, at=moment, calendar=calendar)
     broken = [each for each in found if not each.holds]
     if as_json:
-        print_json({"at": moment.isoformat(), "timezone": settings.timezone, "tables": [_told(each) for each in found]})
+        print_json(
+            {"at": moment.isoformat(), "timezone": settings.timezone, "tables": [_told(each, calendar) for each in found]}
+        )
     else:
-        _print(found, moment)
+        _print(found, moment, calendar, settings.options)
     raise typer.Exit(EXIT_FAILED if broken else 0)
 
 
@@ -62,7 +66,7 @@ def _moment(text: Optional[str], zone: ZoneInfo) -> datetime:
     return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(zone)
 
 
-def _print(found: list[Freshness], moment: datetime) -> None:
+def _print(found: list[Freshness], moment: datetime, calendar: Calendar, options: str) -> None:
     listing = new_table("table", "newest date", "hours since", "promised", "state", "dates", right=("hours since", "promised"))
     for each in found:
         styles = [f"[{'red' if name == 'missing' else 'yellow'}]{name}[/]" for name in each.states]
@@ -72,29 +76,26 @@ def _print(found: list[Freshness], moment: datetime) -> None:
             f"{_hours(each.age):,.1f}" if each.age is not None else "",
             f"{_hours(each.latency):,.4g} h" if each.latency is not None else "",
             ", ".join(styles) or "[green]in time[/]",
-            "; ".join(f"{name} {_spans(days)}" for name, days in (("late", each.late), ("missing", each.missing)) if days),
+            "; ".join(
+                f"{name} {_spans(days, calendar)}" for name, days in (("late", each.late), ("missing", each.missing)) if days
+            ),
         )
     console.print(listing)
     behind = sum(1 for each in found if not each.holds)
     said = f"{behind} of {len(found)} tables break their promise" if behind else f"All {len(found)} tables hold their promise"
-    todo = "; `daybook runs` says how their dates ended" if behind else ""
-    console.print(f"{said} at {moment.isoformat(timespec='minutes')}{todo}.", soft_wrap=True)
+    todo = f"; `daybook gaps {options}` says why" if behind else ""
+    console.print(escaped(f"{said} at {moment.isoformat(timespec='minutes')}{todo}."), soft_wrap=True)
 
 
-def _spans(days: tuple[date, ...]) -> str:
-    """Dates as spans of days in a row, the newest ones where there are many."""
-    spans: list[list[date]] = []
-    for day in days:
-        if spans and day - spans[-1][-1] == timedelta(days=1):
-            spans[-1].append(day)
-        else:
-            spans.append([day])
-    shown = [f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in spans[-_SPANS_SHOWN:]]
-    older = sum(len(each) for each in spans[:-_SPANS_SHOWN])
-    return ", ".join([f"{older} older dates", *shown] if older else shown)
+def _spans(days: tuple[date, ...], calendar: Calendar) -> str:
+    """Return dates as ranges, the newest ones where there are many."""
+    found = ranges(days, calendar)
+    older = sum(each.dates for each in found[:-_SPANS_SHOWN])
+    shown = [str(each) for each in found[-_SPANS_SHOWN:]]
+    return ", ".join([f"{older:,} older dates", *shown] if older else shown)
 
 
-def _told(each: Freshness) -> dict[str, Any]:
+def _told(each: Freshness, calendar: Calendar) -> dict[str, Any]:
     return {
         "table": each.table,
         "newest": each.newest,
@@ -104,6 +105,7 @@ def _told(each: Freshness) -> dict[str, Any]:
         "states": list(each.states),
         "late": list(each.late),
         "missing": list(each.missing),
+        "ranges": {name: [vars(span) for span in ranges(getattr(each, name), calendar)] for name in ("late", "missing")},
     }
 
 

@@ -20,11 +20,11 @@ from daybook.lake import Batches
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.pii import load_keys
-from daybook.quality.rules import FIRST, LAST
+from daybook.quality.rules import snapshot_day_sql
 from daybook.sources import Entity, LandedFile, open_landing
 from daybook.sources.blocks import TECHNICAL
 from daybook.sources.files import mark_files, read_blocks, refuse_changed
-from daybook.sources.mapping import literal, quote, typed_sql
+from daybook.sources.mapping import literal, quote
 from daybook.sources.packing import limits_of
 
 _HELD = 48 << 20
@@ -174,13 +174,11 @@ def _stored_files(stage: Stage, name: str) -> list[str]:
 def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, blocks: Iterator[pa.Table]) -> None:
     chosen = ""
     if entity.date:
-        day = f"CAST({typed_sql(entity.date, entity.columns[entity.date], stage.source.null_values)} AS DATE)"
-        # The default bounds of every date: another one is a placeholder or a mistake.
-        usable = f"_day >= DATE '{FIRST}' AND _day < DATE '{LAST}'"
-        problem = f"CASE WHEN _problem IS NULL AND ({usable}) IS NOT TRUE THEN {literal(entity.undated)} ELSE _problem END"
+        problem = f"CASE WHEN _problem IS NULL AND _day IS NULL THEN {literal(entity.undated)} ELSE _problem END"
         chosen = (
-            f"SELECT * EXCLUDE (_day) REPLACE ({problem} AS _problem) FROM (SELECT *, {day} AS _day FROM _snapshot) AS dated "
-            f"WHERE CASE WHEN {usable} THEN _day = DATE '{stage.day}' ELSE TRUE END"
+            f"SELECT * EXCLUDE (_day) REPLACE ({problem} AS _problem) "
+            f"FROM (SELECT *, {snapshot_day_sql(stage.source, name)} AS _day FROM _snapshot) AS dated "
+            f"WHERE coalesce(_day = DATE '{stage.day}', TRUE)"
         )
     elif entity.follows:
         followed, by = stage.source.entities[entity.follows.entity], entity.follows.by

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from daybook.archive import Record
+from daybook.due import end_of_day
 from daybook.figures import FIGURES, MONEY, named_figures
 from daybook.messages import run_message, warnings_of, why_failed, why_silent
 from daybook.notebook.display import Listing
@@ -147,5 +148,5 @@ def _quarantined(day: Day) -> list[str]:
 
 def _hours_since(stage: Stage) -> float:
     """Hours from the end of the business date, at the shop's midnight, until now."""
-    midnight = datetime.combine(stage.run_date + timedelta(days=1), time(), ZoneInfo(stage.settings.timezone))
-    return round((datetime.now(timezone.utc) - midnight).total_seconds() / 3600, 1)
+    ended = end_of_day(stage.run_date, ZoneInfo(stage.settings.timezone))
+    return round((datetime.now(timezone.utc) - ended).total_seconds() / 3600, 1)

@@ -17,7 +17,7 @@ from daybook.contracts import Property, Quality, RobustZScore, Severity, Table, 
 from daybook.errors import ContractError
 from daybook.pii import ERASED
 from daybook.sources.instants import OTHER_ZONE
-from daybook.sources.mapping import clock_column, literal, quote, text_column
+from daybook.sources.mapping import clock_column, literal, quote, text_column, typed_sql
 from daybook.sources.spec import Source
 
 LANDED_WHOLE = "_copy = 1 AND _problem IS NULL"
@@ -94,6 +94,14 @@ def landing_rules(source: Source, entity: str) -> list[Rule]:
         of_whole.append(_unique(table.key, "warning"))
     of_whole += _table_level(table)
     return _distinct(table, [*rules, *(_within(rule) for rule in of_whole)])
+
+
+def snapshot_day_sql(source: Source, entity: str) -> str:
+    """Return SQL for the business date of a snapshot's row; NULL if its date is not usable."""
+    column = source.entities[entity].date or ""
+    day = f"CAST({typed_sql(column, source.entities[entity].columns[column], source.null_values)} AS DATE)"
+    # The default bounds of every date: another one is a placeholder or a mistake.
+    return f"CASE WHEN {day} >= DATE '{FIRST}' AND {day} < DATE '{LAST}' THEN {day} END"
 
 
 def usable_date(column: str) -> str:

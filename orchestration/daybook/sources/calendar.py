@@ -1,6 +1,6 @@
 """On which business dates a source delivers: the ``calendar`` of its YAML.
 
-Here: what may be written there, and which dates it makes expected. Not here: when a date is due (``daybook.schedule``), which
+Here: what may be written there, and which dates it makes expected. Not here: when a date is due (``daybook.due``), which
 expected dates lack a good run (``daybook.gaps``).
 """
 

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
-from daybook.schedule import newest_due
+from daybook.due import newest_slot
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ from daybook.schedule import newest_due
     ],
 )
 def test_a_date_is_due_from_two_in_the_morning_utc_of_the_next_day(moment: str, due: date) -> None:
-    assert newest_due(datetime.fromisoformat(moment)) == due
+    assert newest_slot(datetime.fromisoformat(moment)) == due
 
 
 def test_every_moment_of_a_day_has_one_newest_date() -> None:
     start = datetime(2025, 11, 24, 2, tzinfo=timezone.utc)
-    assert {newest_due(start + timedelta(minutes=past)) for past in range(24 * 60)} == {date(2025, 11, 23)}
+    assert {newest_slot(start + timedelta(minutes=past)) for past in range(24 * 60)} == {date(2025, 11, 23)}
 
 
 def test_a_moment_without_a_time_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="has no time zone"):
-        newest_due(datetime(2025, 11, 24, 2))
+        newest_slot(datetime(2025, 11, 24, 2))
