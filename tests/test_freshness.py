@@ -10,7 +10,7 @@ import pytest
 
 from daybook.contracts import load_table
 from daybook.due import end_of_day
-from daybook.freshness import Freshness, freshness_of, shown_dates
+from daybook.freshness import Freshness, freshness_of, shown_dates, standing
 from daybook.sources import Calendar
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -257,3 +257,26 @@ def test_a_record_whose_details_were_withheld_says_what_was_written() -> None:
     assert shown_dates([record], SALES) == set()
     record["stages"][-1]["details"] = {"left_to_newer": ["2025-11-01"]}
     assert shown_dates([record], SALES) == {day(1)}
+
+
+# Which run published a date
+
+
+def test_a_run_that_published_needs_no_sentence() -> None:
+    good = run(1)
+    assert standing(good, []) == standing({**good, "outcome": "FAILED"}, []) == ""
+    assert standing({**run(1, "FAILED"), "outcome": "RUNNING"}, [good]) == ""
+
+
+def test_a_skipped_date_names_only_an_earlier_run() -> None:
+    skipped = run(1, "SKIPPED", stages=("ingest",))
+    assert standing(skipped, []) == ""
+    assert (
+        standing(skipped, [run(1)]) == "This run published nothing; readers see the figures that daily-2025-11-01-1 published."
+    )
+
+
+def test_a_run_that_failed_while_it_published_names_its_tables() -> None:
+    failed = run(1, "FAILED")
+    failed["stages"][-1]["tables_written"] = {"gold.daily_sales": 4, "candidate.payment_mix": 2}
+    assert standing(failed, []) == "This run published only gold.daily_sales; no earlier run of its date did."

@@ -56,6 +56,7 @@ def message(
 ) -> Message:
     told: dict[str, Any] = {
         "env": "prod",
+        "options": "--env prod --set landing=elsewhere",
         "title": "Käseladen",
         "run_id": RUN,
         "run_date": "2025-11-30",
@@ -79,10 +80,11 @@ def test_a_failure_names_date_stage_cell_and_the_exceptions_first_line() -> None
 
 
 def test_what_to_do_is_a_command_that_can_be_copied() -> None:
-    assert f"  daybook show {RUN} --env prod\n  daybook resume {RUN} --env prod " in message().body
+    options = "--env prod --set landing=elsewhere"
+    assert f"  daybook show {RUN} {options}\n  daybook resume {RUN} {options} " in message().body
     rejected = message("REJECTED", failed={**FAILED, "outcome": "REJECTED", "failure": None}, caught=None).body
-    assert "  daybook quarantine list --date 2025-11-30 --env prod\n" in rejected
-    assert f'  daybook approve {RUN} --why "..." --env prod ' in rejected
+    assert f"  daybook quarantine list --date 2025-11-30 {options}\n" in rejected
+    assert f'  daybook approve {RUN} --why "..." {options} ' in rejected
     assert "What to do" not in message("SUCCEEDED", failed=None, caught=None).body
 
 

@@ -62,7 +62,7 @@ def summarise(settings: Settings, backfill_id: str) -> Record:
     told = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_counted(found)}"
     lines = [told, *_told(found), *(f"{each['run_date']}: {each['warning']}" for each in unusual[:_MOST_TOLD])]
     if len(lines) > 1:
-        lines += ["", "What to do:", f"  daybook show {backfill_id} --env {settings.env}"]
+        lines += ["", "What to do:", f"  daybook show {backfill_id} {settings.options}"]
     message = Message(subject(told), body(lines))
     return close_backfill(archive, backfill_id, unusual_days=unusual, message=message.to_record())
 

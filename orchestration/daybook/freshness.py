@@ -12,10 +12,10 @@ it waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
-from typing import Optional
+from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from daybook.archive import Record, parse_moment
@@ -69,6 +69,29 @@ def freshness_of(
     days = states(calendar, known, at, until=at.astimezone(zone).date())
     wanted = [day.date for day in days if calendar.expects(day.date) and day.state != "skipped"]
     return [_freshness(table, shown_dates(runs, table), wanted, zone, at) for table in tables]
+
+
+def has_published(run: Mapping[str, Any]) -> bool:
+    """Return whether a run published its date: its quality stage ended well, though a later stage may have failed."""
+    ends = [(each["stage"], each["outcome"]) for each in run.get("stages") or []]
+    return run.get("outcome") == "SUCCEEDED" or ("quality", "SUCCEEDED") in ends
+
+
+def standing(run: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> str:
+    """Return whose figures readers see of the date of a run that published none; empty for one that did.
+
+    ``earlier`` are the runs of its date before it, oldest first. A skipped date without earlier figures needs no sentence.
+    """
+    if has_published(run) or run.get("outcome") in (None, "RUNNING"):
+        return ""
+    before = [str(each["run_id"]) for each in earlier if has_published(each)]
+    if not before and run["outcome"] == "SKIPPED":
+        return ""
+    written = {name for each in run.get("stages") or [] for name in each.get("tables_written") or {}}
+    some = sorted(name for name in written if name.startswith("gold."))
+    said = f"This run published only {', '.join(some)}" if some else "This run published nothing"
+    others = f"readers see the figures that {before[-1]} published" if before else "no earlier run of its date did"
+    return f"{said}; {others}."
 
 
 def shown_dates(runs: Sequence[Record], table: Table) -> set[date]:

@@ -19,6 +19,7 @@ from typing import Any, Literal, Optional, Union, get_args
 from daybook.archive import Archive, Record, first_line, parse_moment
 from daybook.due import DayState, Range, Run, grouped_by, newest_slot, state
 from daybook.errors import DaybookError, UsageError
+from daybook.freshness import has_published
 from daybook.params import Settings
 from daybook.provenance import fingerprint, packages
 from daybook.sources import Arrivals, Calendar, Source, load_source
@@ -120,7 +121,7 @@ class _Past:
     computed_by: tuple[Record, ...]
     """``fingerprint`` and ``packages`` of each run that had a share in the date's tables, as far as their records have them."""
     published: Optional[str]
-    """The newest of the runs before that succeeded."""
+    """The newest of the runs before that published the date."""
 
 
 _Cleared = Literal["cleared"]
@@ -243,7 +244,7 @@ def _past(archive: Archive, day: date) -> Optional[_Past]:
         if record.get("fingerprint") and read is None:
             computed_by.append({key: record.get(key) or {} for key in ("fingerprint", "packages")})
         read = read or _read_by(record)
-        if record is not newest and published is None and record["outcome"] == "SUCCEEDED":
+        if record is not newest and published is None and has_published(record):
             published = run_id
         # Only of a failed run it is asked whether readers still see an earlier one.
         if outcome == "RUNNING" or (read and (outcome != "FAILED" or published)):

@@ -56,6 +56,7 @@ def why_silent(run_id: str, outcome: str, warnings: Sequence[str], tell: str, pa
 def run_message(
     *,
     env: str,
+    options: str,
     title: str,
     run_id: str,
     run_date: str,
@@ -70,7 +71,7 @@ def run_message(
     """What a run came to, in which stage and cell, what can be done about it, and where to look.
 
     ``news`` are the day's figures and warnings; ``failed`` is the attempt to blame, if one left a record; ``caught`` what the
-    state machine caught; ``execution`` its ARN, or empty.
+    state machine caught; ``execution`` its ARN, or empty. ``options`` give a command the run's settings.
     """
     stage = failed["stage"] if failed else _state(caught)
     where = f" in {stage}" if stage else ""
@@ -78,7 +79,7 @@ def run_message(
     if failed and failed.get("failure") and failed["failure"]["source"]:
         lines.append(f"Cell {failed['failure']['cell']} begins: {failed['failure']['source']}")
     lines += _cut(news)
-    todo = _commands(env, run_id, run_date, outcome)
+    todo = _commands(options, run_id, run_date, outcome)
     if todo:
         lines += ["", "What to do:", *(f"  {each}" for each in todo)]
     lines += ["", "Where to look:", *(f"  {each}" for each in _places(archive, run_id, failed, caught, execution))]
@@ -131,17 +132,17 @@ def _state(caught: Optional[Record]) -> str:
     return re.sub(r"^Read|Outcome$|Ended$", "", str((caught or {}).get("State", ""))).lower()
 
 
-def _commands(env: str, run_id: str, run_date: str, outcome: str) -> list[str]:
+def _commands(options: str, run_id: str, run_date: str, outcome: str) -> list[str]:
     if outcome == "FAILED":
         return [
-            f"daybook show {run_id} --env {env}",
-            f"daybook resume {run_id} --env {env}    (once the cause is mended; stages that ended well are not run again)",
+            f"daybook show {run_id} {options}",
+            f"daybook resume {run_id} {options}    (once the cause is mended; stages that ended well are not run again)",
         ]
     if outcome == "REJECTED":
         return [
-            f"daybook quarantine list --date {run_date} --env {env}",
-            f"daybook run --date {run_date} --env {env}    (once the shop has sent the files again)",
-            f'daybook approve {run_id} --why "..." --env {env}    (if the day is right as it is)',
+            f"daybook quarantine list --date {run_date} {options}",
+            f"daybook run --date {run_date} {options}    (once the shop has sent the files again)",
+            f'daybook approve {run_id} --why "..." {options}    (if the day is right as it is)',
         ]
     return []
 

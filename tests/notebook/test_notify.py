@@ -13,7 +13,7 @@ from daybook.notebook import begin, notify
 from daybook.params import load_settings
 
 DAY = "2025-11-30"
-RUN = f"daily-{DAY}-1"
+RUN = EARLIER = f"daily-{DAY}-1"
 GOOD = ("ingest", "validate", "transform", "aggregate", "quality")
 SAID = "ingest did not start (not retried: the same input would fail again): NotebookError: 1_ingest.ipynb has no parameter."
 UNSTARTED = json.dumps({"State": "Ingest", "Error": "Daybook.PermanentFailure", "Cause": SAID})
@@ -41,13 +41,18 @@ def attempt(stage: str, outcome: str = "SUCCEEDED", number: int = 1, **fields: A
 
 
 def told(
-    archive: Archive, *attempts: Record, caught: str = "null", part_of: Optional[str] = None, overrides: Any = None
+    archive: Archive,
+    *attempts: Record,
+    caught: str = "null",
+    part_of: Optional[str] = None,
+    overrides: Any = None,
+    run_id: str = RUN,
 ) -> tuple[Record, str]:
     """What the stage leaves in its record, and what it shows, after such attempts."""
-    archive.start_named_run(RUN, {"env": "local", **({"part_of": part_of} if part_of else {})})
+    archive.start_named_run(run_id, {"env": "local", **({"part_of": part_of} if part_of else {})})
     for each in attempts:
-        archive.write_attempt(each, b"{}", b"<p>")
-    stage = begin("notify", env="local", run_date=DAY, run_id=RUN, overrides=overrides)
+        archive.write_attempt({**each, "run_id": run_id}, b"{}", b"<p>")
+    stage = begin("notify", env="local", run_date=DAY, run_id=run_id, overrides=overrides)
     shown = notify.tell(stage, notify.look_back(stage, caught))
     assert stage.ended == "SUCCEEDED"
     return stage.details, shown
@@ -130,3 +135,30 @@ def test_a_day_of_a_backfill_tells_nobody_and_nothing_of_freshness(archive: Arch
     assert details["run_outcome"] == outcome
     assert not {"message", "freshness_hours"} & set(details)
     assert details["silent"] == f"{part_of} sends one summary of all its days."
+
+
+def published_before(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an earlier run of the date, whose figures readers see."""
+    archive.start_named_run(EARLIER, {"env": "local"})
+    stages = [attempt(stage) for stage in GOOD]
+    archive.write_run({"run_id": EARLIER, "run_date": DAY, "outcome": "SUCCEEDED", "reasons": [], "stages": stages})
+    monkeypatch.setattr(notify, "published_figures", lambda stage: dict.fromkeys(notify.FIGURES, 7))
+
+
+@pytest.mark.parametrize("outcome", ["FAILED", "REJECTED"])
+def test_a_run_without_figures_names_the_run_that_published(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    published_before(archive, monkeypatch)
+    refused = attempt("validate", outcome, reasons=["no"], failure={"cell": 1, "source": "x", "exception": "E", "message": "m"})
+    caught = CAUGHT if outcome == "FAILED" else "null"
+    details, shown = told(archive, attempt("ingest"), refused, caught=caught, run_id=f"daily-{DAY}-2")
+    assert details["summary"] is None
+    assert f"This run published nothing; readers see the figures that {EARLIER} published." in details["message"]["body"]
+    assert "7 orders" not in shown
+
+
+def test_the_commands_of_a_message_have_the_runs_overrides(archive: Archive) -> None:
+    refused = attempt("validate", "REJECTED", reasons=["no"])
+    details, _ = told(archive, refused, overrides={"tell": "always"})
+    assert f"daybook run --date {DAY} --env local --set tell=always " in details["message"]["body"]

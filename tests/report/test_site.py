@@ -9,6 +9,7 @@ import pytest
 from daybook.errors import ArchiveError
 from daybook.report import site
 from daybook.report.site import NEWEST_RUNS_SHOWN, build_site
+from daybook.sources import Calendar
 
 RAW_READ = {
     "at": "2018-05-06T06:00:01Z",
@@ -22,19 +23,30 @@ RAW_READ = {
 NOW = datetime(2026, 11, 23, 15, tzinfo=timezone.utc)
 
 
-def build_of(runs, *, out, hrefs, title="A shop"):
-    """A site of records that hold their histories, as the fixtures make them."""
+def build_of(runs, *, out, hrefs, title="A shop", calendar=None, backfills=()):
+    """A site of records that hold their histories, as the fixtures make them; by default no date after the last run is due."""
+    if calendar is None and runs:
+        calendar = {"last": max(run["run_date"] for run in runs)}
     histories = {run["run_id"]: run.get("history") or [] for run in runs}
     bare = [{name: value for name, value in run.items() if name != "history"} for run in runs]
-    return build_site(bare, out=out, history_of=histories.__getitem__, archive_href=hrefs, title=title, now=NOW)
+    return build_site(
+        bare,
+        out=out,
+        history_of=histories.__getitem__,
+        archive_href=hrefs,
+        title=title,
+        now=NOW,
+        calendar=Calendar.model_validate(calendar or {}),
+        backfills=backfills,
+    )
 
 
 @pytest.fixture()
 def build(tmp_path, hrefs, read_page):
     """Build a site; return its index page and a function that reads a run's page."""
 
-    def build(*runs, title="A shop"):
-        index = build_of(runs, out=tmp_path / "site", hrefs=hrefs, title=title)
+    def build(*runs, **named):
+        index = build_of(runs, out=tmp_path / "site", hrefs=hrefs, **named)
 
         def page_of(run):
             return read_page((tmp_path / "site" / "runs" / f"{run['run_id']}.html").read_text(encoding="utf-8"))
@@ -259,6 +271,98 @@ def test_a_day_of_a_backfill_says_which(build, run):
     _, page_of = build(record, run("2018-05-04"))
     assert "Part of backfill-2018-05-01-2018-05-31-1" in page_of(record).text
     assert "Part of" not in page_of(run("2018-05-04")).text
+
+
+BACKFILL = {
+    "backfill_id": "backfill-2018-05-04-2018-05-05-1",
+    "first": "2018-05-04",
+    "last": "2018-05-05",
+    "started_at": "2026-11-23T14:00:00.000Z",
+    "seconds": 130.0,
+    "outcome": "FAILED",
+    "reasons": [],
+    "counts": {"SUCCEEDED": 1, "NOT STARTED": 1},
+    "results": [
+        {"run_date": "2018-05-04", "run_id": "daily-2018-05-04-1", "outcome": "SUCCEEDED", "reason": "", "seconds": 65.2},
+        {"run_date": "2018-05-05", "run_id": "daily-2018-05-05-1", "outcome": "NOT STARTED", "reason": "", "seconds": None},
+    ],
+    "unusual_days": [{"run_date": "2018-05-04", "severity": "warning", "warning": "net revenue is below the usual"}],
+}
+
+
+def test_a_run_page_links_the_page_of_its_backfill(build, run, tmp_path, read_page):
+    record = run("2018-05-04", part_of=BACKFILL["backfill_id"])
+    index, page_of = build(record, backfills=[BACKFILL])
+    link = f"backfills/{BACKFILL['backfill_id']}.html"
+    assert f"../{link}" in page_of(record).values("href", "a")
+    assert link in index.values("href", "a")
+    page = read_page((tmp_path / "site" / link).read_text(encoding="utf-8"))
+    page.assert_still()
+    assert "Dates 2018-05-04 to 2018-05-05 Results 1 succeeded, 1 not started" in page.text
+    assert "2018-05-04 daily-2018-05-04-1 SUCCEEDED 1 min 05 s" in page.text
+    assert "2018-05-05 daily-2018-05-05-1 not started" in page.text
+    assert "../runs/daily-2018-05-04-1.html" in page.values("href", "a")
+    assert "../runs/daily-2018-05-05-1.html" not in page.values("href", "a")
+
+
+def test_an_unusual_day_of_a_backfill_is_on_its_page(build, run, attempt):
+    stages = [attempt("quality", details={"rules_checked": 30, "rules": []})]
+    days = [run(f"2018-05-0{number}", part_of=BACKFILL["backfill_id"], stages=stages) for number in (4, 5)]
+    _, page_of = build(*days, backfills=[BACKFILL])
+    assert f"warning net revenue is below the usual {BACKFILL['backfill_id']}" in page_of(days[0]).text
+    assert "Quality: 30 checked, none broken. 1 broken after the backfill, see Unusual." in page_of(days[0]).text
+    assert "Unusual" not in page_of(days[1]).text
+
+
+def test_a_page_is_made_again_once_its_backfill_has_ended(made, run):
+    record = run("2018-05-04", part_of=BACKFILL["backfill_id"])
+    under_way = {**BACKFILL, "outcome": None, "unusual_days": []}
+    assert made(record, run("2018-05-05"), backfills=[under_way]) == ["daily-2018-05-04-1", "daily-2018-05-05-1"]
+    assert made(record, run("2018-05-05"), backfills=[under_way]) == []
+    assert made(record, run("2018-05-05"), backfills=[BACKFILL]) == ["daily-2018-05-04-1"]
+
+
+def test_a_run_that_published_nothing_shows_no_figures(build, run, attempt):
+    kept = {"summary": run()["summary"], "stages": [attempt("ingest")]}
+    good, failed = run(), run(number=2, outcome="FAILED", **kept)
+    first = run("2018-05-06", outcome="REJECTED", **kept)
+    _, page_of = build(good, failed, first)
+    assert "This run published nothing; readers see the figures that daily-2018-05-05-1 published." in page_of(failed).text
+    assert "This run published nothing; no earlier run of its date did." in page_of(first).text
+    for each in (failed, first):
+        assert "Net revenue" not in page_of(each).text
+    assert "Net revenue" in page_of(good).text
+    assert "This run published" not in page_of(good).text
+
+
+def test_a_run_that_failed_after_publishing_shows_its_figures(build, run, attempt, failure):
+    stages = [attempt("quality"), attempt("notify", outcome="FAILED", failure=failure())]
+    record = run(outcome="FAILED", stages=stages, summary=run()["summary"])
+    _, page_of = build(record)
+    assert "Net revenue" in page_of(record).text
+    assert "This run published" not in page_of(record).text
+
+
+def test_closed_dates_are_no_gaps(build, run):
+    calendar = {"last": "2018-05-07", "closed_weekdays": ["Saturday"]}
+    index, _ = build(run("2018-05-04"), run("2018-05-07"), calendar=calendar)
+    assert "1 GAP no run for this date 1 CLOSED" in index.text
+    assert "1 date never ran 2018-05-06" in index.text
+    assert "2018-05-05: no run expected by the source's calendar" in index.values("title")
+
+
+def test_dates_of_the_calendar_outside_of_the_runs_are_gaps(build, run):
+    index, _ = build(run("2018-05-04"), calendar={"first": "2017-01-01", "last": "2018-05-06"})
+    assert "490 dates never ran 2017-01-01 to 2018-05-03 (488 dates) 2018-05-05 to 2018-05-06 (2 dates)" in index.text
+    # Months without a run are in the list only.
+    assert (index.text.count("April"), index.text.count("May")) == (0, 1 + index.text.count("May 2018"))
+    assert "2017 No run in this year: 365 business dates never ran." in index.text
+
+
+def test_a_site_without_runs_lists_what_never_ran(build):
+    index, _ = build(calendar={"first": "2018-05-01", "last": "2018-05-06"})
+    assert "6 dates never ran 2018-05-01 to 2018-05-06 (6 dates)" in index.text
+    assert "No run has been recorded yet." in index.text
 
 
 # Pages that are made already

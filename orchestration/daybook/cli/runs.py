@@ -38,6 +38,7 @@ from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
 from daybook.params import Settings, parse_run_date
 
 if TYPE_CHECKING:
+    from daybook.archive import Archive
     from daybook.homes import Begin, Home, Showing
 
 Profile = Annotated[bool, typer.Option("--profile", help="Also show where the time of each stage went.")]
@@ -136,13 +137,12 @@ def following(settings: Settings, home: "Home", as_json: bool) -> Iterator[None]
             print_json({"started": going_on.name, "link": going_on.link})
         else:
             look = (
-                f"`daybook show --env {settings.env} {going_on.name}`"
+                f"`daybook show {settings.options} {going_on.name}`"
                 if going_on.name
-                else f"`daybook backfills --env {settings.env}`"
+                else f"`daybook backfills {settings.options}`"
             )
-            console.print(
-                f"{going_on.name or 'The catch-up'} goes on on AWS: look with {look}, or at {going_on.link}", soft_wrap=True
-            )
+            said = f"{going_on.name or 'The catch-up'} goes on on AWS: look with {look}, or at {going_on.link}"
+            console.print(escaped(said), soft_wrap=True)
         raise typer.Exit(EXIT_FAILED if going_on.left else EXIT_GOOD) from None
 
 
@@ -200,7 +200,7 @@ def show(
     if as_json:
         print_json(record)
         return
-    _print_run(record)
+    _print_run(settings, record)
     if profile:
         _print_phases(settings, record)
     console.print(f"Files: {archive.store.href(archive.folder(run_id))}", soft_wrap=True)
@@ -258,7 +258,7 @@ def finish(settings: Settings, record: dict[str, Any], as_json: bool, *, profile
     if as_json:
         print_json(record)
     else:
-        _print_day(record)
+        _print_day(settings, record)
     if profile and not as_json:
         _print_phases(settings, record)
     index = write_report(settings)
@@ -277,11 +277,17 @@ def _prepare_report() -> None:
 def write_report(settings: Settings) -> Path:
     """Write the HTML report over a deployment's archive; returns its first page."""
     from daybook.archive import Archive
+    from daybook.backfills import backfill_ids, read_backfill, results
+    from daybook.gaps import calendar_of
     from daybook.report.site import build_site
 
     archive = Archive(settings.archive)
     out = Path(settings.report)
     records = [archive.run(run_id) for run_id in archive.run_ids()]
+    backfills = []
+    for name in backfill_ids(archive):
+        backfills.append(read_backfill(archive, name))
+        backfills[-1].setdefault("results", [each.to_record() for each in results(archive, name)])
 
     def href(run_id: str, file: str) -> str:
         place = archive.store.href(f"{archive.folder(run_id)}/{file}")
@@ -294,22 +300,26 @@ def write_report(settings: Settings) -> Path:
         archive_href=href,
         title=settings.title,
         now=datetime.now(timezone.utc),
+        calendar=calendar_of(settings),
+        backfills=backfills,
     )
 
 
-def _print_day(record: dict[str, Any]) -> None:
+def _print_day(settings: Settings, record: dict[str, Any]) -> None:
     """How a run ended: the outcome and why, the day's figures, what the stages said to people."""
+    from daybook.freshness import has_published
+
     console.print(f"\n{styled(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
     for reason in record["reasons"]:
         console.print(f"  {escaped(reason)}", soft_wrap=True)
     if record["outcome"] == "FAILED":
-        console.print(
-            f"  Go on from the stage that failed: `daybook resume --env {record['env']} {record['run_id']}`", soft_wrap=True
-        )
+        command = f"daybook resume {settings.options} {record['run_id']}"
+        console.print(escaped(f"  Go on from the stage that failed: `{command}`"), soft_wrap=True)
     for attempt in record["stages"]:
         for warning in attempt["details"].get("warnings", []):
             console.print(f"  [yellow]Note:[/] {escaped(warning)}", soft_wrap=True)
-    if record.get("summary"):
+    _print_standing(settings, record)
+    if record.get("summary") and has_published(record):
         from daybook.figures import named_figures
 
         table = new_table(record["run_date"], record["title"], right=(record["title"],))
@@ -318,12 +328,39 @@ def _print_day(record: dict[str, Any]) -> None:
         console.print(table)
 
 
-def _print_run(record: dict[str, Any]) -> None:
-    from daybook.archive import describe_failure, describe_missing
+def _print_standing(settings: Settings, record: dict[str, Any]) -> None:
+    """Print whose figures readers see, where the run published none."""
+    from daybook.archive import Archive
+    from daybook.freshness import standing
+
+    archive = Archive(settings.archive)
+    of_date = archive.run_ids(date.fromisoformat(record["run_date"]))
+    said = standing(record, map(archive.run, of_date[: of_date.index(record["run_id"])]))
+    if said:
+        console.print(f"  {escaped(said)}", soft_wrap=True)
+
+
+def _print_unusual(archive: "Archive", record: dict[str, Any]) -> None:
+    """Print what the backfill of a run found unusual about its day."""
+    from daybook.backfills import backfill_ids, read_backfill
+    from daybook.report.findings import unusual
+
+    # One that was stopped is summed up by the one that continues it.
+    whole = [read_backfill(archive, name) for name in backfill_ids(archive)]
+    for each in unusual(whole).get(record["run_id"], []):
+        said = f"{each.warning} (found by {each.backfill_id} after all its dates were published)"
+        console.print(f"  [yellow]Note:[/] {escaped(said)}", soft_wrap=True)
+
+
+def _print_run(settings: Settings, record: dict[str, Any]) -> None:
+    from daybook.archive import Archive, describe_failure, describe_missing
 
     console.print(f"{styled(record['outcome'])} {record['run_id']}, business date {record['run_date']}")
     for reason in record["reasons"]:
         console.print(f"  {escaped(reason)}", soft_wrap=True)
+    _print_standing(settings, record)
+    if record.get("part_of"):
+        _print_unusual(Archive(settings.archive), record)
     table = new_table(
         "stage", "attempt", "outcome", "seconds", "rows in", "rows out", "rejected", "MB",
         right=("attempt", "seconds", "rows in", "rows out", "rejected", "MB"),

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from daybook.archive import Record
 from daybook.due import end_of_day
 from daybook.figures import FIGURES, MONEY, named_figures
+from daybook.freshness import standing
 from daybook.messages import run_message, warnings_of, why_failed, why_silent
 from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
@@ -23,7 +24,7 @@ from daybook.notebook.stage import Stage
 
 @dataclass
 class Day:
-    """A run up to here: how it went, its stages' last attempts, and the day's published figures."""
+    """A run up to here: how it went, its stages' last attempts, and the figures that it published."""
 
     outcome: str
     reasons: list[str]
@@ -32,6 +33,8 @@ class Day:
     currency: str
     caught: Optional[Record] = None
     """What the state machine caught, if it did."""
+    standing: str = ""
+    """Whose figures readers see, where this run published none."""
 
     @property
     def failed(self) -> Optional[Record]:
@@ -60,7 +63,7 @@ class Day:
     def figure_listing(self) -> Listing:
         """The day's row of gold.daily_sales, a line a figure."""
         if self.summary is None:
-            return Listing(["figure", "value"], [])
+            return Listing(["figure", "value"], [("published", self.standing)] if self.standing else [])
         return Listing(["figure", "value"], named_figures(self.summary, self.currency))
 
 
@@ -79,7 +82,13 @@ def look_back(stage: Stage, failure: str = "null") -> Day:
         outcome, reasons = "FAILED", ["a stage ended without an outcome, so nothing was published"]
     else:
         outcome, reasons = "SUCCEEDED", []
-    return Day(outcome, reasons, list(last.values()), published_figures(stage), stage.settings.currency, caught)
+    figures = published_figures(stage) if outcome == "SUCCEEDED" else None
+    day = Day(outcome, reasons, list(last.values()), figures, stage.settings.currency, caught)
+    if stage.run_id:
+        of_date = stage.archive.run_ids(stage.run_date)
+        earlier = map(stage.archive.run, of_date[: of_date.index(stage.run_id)])
+        day.standing = standing({"outcome": outcome, "stages": attempts}, earlier)
+    return day
 
 
 def published_figures(stage: Stage) -> Optional[dict[str, Any]]:
@@ -95,7 +104,7 @@ def tell(stage: Stage, day: Day, execution: str = "") -> str:
     ``execution`` is the ARN of the state machine's execution. Returns the message as text, or why there is none.
     """
     warnings = warnings_of(day.stages)
-    news = [*_figures(day), *_quarantined(day), *warnings]
+    news = [*_figures(day), *_quarantined(day), *warnings, *filter(None, [day.standing])]
     silent = why_silent(stage.run_id, day.outcome, warnings, stage.settings.tell, stage.part_of)
     if stage.part_of is None:
         # How old the newest figures are. A day of long ago says nothing of that.
@@ -106,6 +115,7 @@ def tell(stage: Stage, day: Day, execution: str = "") -> str:
     else:
         message = run_message(
             env=stage.settings.env,
+            options=stage.settings.options,
             title=stage.settings.title,
             run_id=stage.run_id,
             run_date=stage.day,
@@ -132,7 +142,7 @@ def tell(stage: Stage, day: Day, execution: str = "") -> str:
 
 
 def _figures(day: Day) -> list[str]:
-    if not day.summary or day.outcome != "SUCCEEDED":
+    if not day.summary:
         return []
     figures = day.summary
     return [

@@ -1,17 +1,18 @@
-"""Business dates: the calendar, the gaps in it, the newest good day and its figures over time.
+"""Business dates: the calendar, the newest good day and its figures over time.
 
-Here: what the index page says about many runs together. Not here: one run (``records``, ``run_page``), or what a gap
-means for catching up (``daybook.archive``).
+Here: what the index page says about many runs together. Not here: one run (``records``, ``run_page``), or which dates are due
+(``daybook.due``).
 """
 
 from __future__ import annotations
 
 from calendar import Calendar
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from daybook.due import DayState
 from daybook.report import formats, records
 from daybook.report.records import Outcome, Record
 
@@ -38,7 +39,7 @@ class Month:
 
 @dataclass(frozen=True)
 class Year:
-    """One year's months between the first and the last business date; no months if it had no run at all."""
+    """One year's months with a run, in order, and how many of its dates never ran."""
 
     number: int
     months: Tuple[Month, ...]
@@ -71,31 +72,28 @@ def newest_good(runs: Iterable[Record]) -> Dict[date, Record]:
     return newest_by_date(run for run in runs if records.outcome_of(run) is records.SUCCEEDED and run.get("summary"))
 
 
-def outcomes_between(newest: Mapping[date, Record]) -> Dict[date, Outcome]:
-    """The outcome of every date from the first to the last business date; GAP where there was no run."""
-    if not newest:
-        return {}
-    first, last = min(newest), max(newest)
-    dates = (first + timedelta(days=offset) for offset in range((last - first).days + 1))
-    return {day: records.outcome_of(newest[day]) if day in newest else records.GAP for day in dates}
+def outcome_of_day(day: DayState, newest: Mapping[date, Record]) -> Optional[Outcome]:
+    """Return the outcome of a date's newest run, GAP where there should be one, CLOSED where not; None before it is due."""
+    if day.run_id is not None:
+        return records.outcome_of(newest[day.date])
+    return {"never ran": records.GAP, "closed": records.CLOSED}.get(day.state)
 
 
-def build_calendar(newest: Mapping[date, Record]) -> List[Year]:
-    """The years from the newest to the oldest, each with its months in order and every date's newest run."""
-    outcomes = outcomes_between(newest)
+def build_calendar(states: Sequence[DayState], newest: Mapping[date, Record]) -> List[Year]:
+    """Return the years from the newest to the oldest, each with its months that have a run and every date's newest run."""
+    outcomes = {day.date: outcome_of_day(day, newest) for day in states}
     years = sorted({day.year for day in outcomes}, reverse=True)
     return [_year(number, outcomes, newest) for number in years]
 
 
-def _year(number: int, outcomes: Mapping[date, Outcome], newest: Mapping[date, Record]) -> Year:
-    dates = [day for day in outcomes if day.year == number]
-    gaps = sum(outcomes[day] is records.GAP for day in dates)
-    # A year without any run is one line, not twelve empty grids.
-    months = sorted({day.month for day in dates}) if gaps < len(dates) else []
+def _year(number: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]) -> Year:
+    gaps = sum(outcome is records.GAP for day, outcome in outcomes.items() if day.year == number)
+    # Whole months of gaps would fill the page; their dates are in the list of those that never ran.
+    months = sorted({day.month for day in newest if day.year == number})
     return Year(number, tuple(_month(number, month, outcomes, newest) for month in months), gaps)
 
 
-def _month(year: int, month: int, outcomes: Mapping[date, Outcome], newest: Mapping[date, Record]) -> Month:
+def _month(year: int, month: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]) -> Month:
     weeks = []
     for week in Calendar(firstweekday=0).monthdatescalendar(year, month):
         days = []

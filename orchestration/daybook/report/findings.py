@@ -7,7 +7,7 @@ tables and files of a run (``records``), its lineage (``lineage``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from daybook.report import records
 from daybook.report.records import Record
@@ -28,6 +28,15 @@ class Rules:
     def within_limits(self) -> int:
         """How many of the broken ones allow for as much."""
         return sum(rule.get("outcome") == "within limits" for rule in self.broken)
+
+
+@dataclass(frozen=True)
+class Unusual:
+    """What a backfill found unusual about one of its days, held against the weeks before it."""
+
+    backfill_id: str
+    severity: str
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,17 @@ def restated(run: Record) -> List[Restated]:
 def dates(run: Record, stage: str, name: str) -> List[str]:
     """The dates that a stage lists under a name: ``held_dates``, ``left_to_newer``."""
     return [str(day) for day in _stage(run, stage).get(name) or []]
+
+
+def unusual(backfills: Iterable[Record]) -> Dict[str, List[Unusual]]:
+    """Return what backfills found unusual about their days once all were published, by the run of the day."""
+    found: Dict[str, List[Unusual]] = {}
+    for backfill in backfills:
+        runs = {each["run_date"]: each["run_id"] for each in backfill.get("results") or []}
+        for each in backfill.get("unusual_days") or []:
+            of_run = found.setdefault(str(runs.get(each["run_date"])), [])
+            of_run.append(Unusual(str(backfill["backfill_id"]), str(each["severity"]), str(each["warning"])))
+    return found
 
 
 def redactions(run: Record) -> Dict[str, int]:

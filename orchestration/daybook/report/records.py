@@ -32,10 +32,11 @@ REJECTED = Outcome("REJECTED", "rejected", "a gate said no")
 FAILED = Outcome("FAILED", "failed", "a fault after all retries, or a permanent failure")
 RUNNING = Outcome("RUNNING", "running", "under way when this page was made")
 GAP = Outcome("GAP", "gap", "no run for this date")
-OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, RUNNING, GAP)
-_BY_NAME = {outcome.name: outcome for outcome in OUTCOMES if outcome is not GAP}
+CLOSED = Outcome("CLOSED", "closed", "no run expected by the source's calendar")
+OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, RUNNING, GAP, CLOSED)
+_BY_NAME = {outcome.name: outcome for outcome in OUTCOMES if outcome not in (GAP, CLOSED)}
 
-_RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,80}")
+_PAGE_NAME = re.compile(r"[0-9A-Za-z_-]{1,80}")
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,14 @@ class RunRows:
 
 def run_id_of(run: Record) -> str:
     """The run's id, which becomes a file's name; ArchiveError if it could name a file elsewhere."""
-    run_id = str(run.get("run_id", ""))
-    if not _RUN_ID.fullmatch(run_id):
-        raise ArchiveError(f"A run record has the run_id {run_id!r}; allowed are 1 to 80 of 0-9 A-Z a-z _ and -.")
-    return run_id
+    return page_name(str(run.get("run_id", "")), "run_id")
+
+
+def page_name(name: str, key: str = "backfill_id") -> str:
+    """Return an id that becomes a file's name; raise ``ArchiveError`` if it could name a file elsewhere."""
+    if not _PAGE_NAME.fullmatch(name):
+        raise ArchiveError(f"A record has the {key} {name!r}; allowed are 1 to 80 of 0-9 A-Z a-z _ and -.")
+    return name
 
 
 def outcome_of(record: Record) -> Outcome:

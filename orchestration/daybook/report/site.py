@@ -1,4 +1,4 @@
-"""The site of all runs: ``index.html`` with the calendar, and one page a run.
+"""The site of all runs: ``index.html`` with the calendar, one page a run and one page a backfill.
 
 Here: choosing what each page shows, and writing it. Not here: executed notebooks, which go into the archive once
 (``notebook_page``) and are only linked; how a page looks (``templates``).
@@ -17,14 +17,18 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from daybook.due import Run, never_ran, ranges, states
+from daybook.freshness import has_published, standing
 from daybook.report import days, findings, formats, records
 from daybook.report.lineage import lineage_section
 from daybook.report.pages import render_page
 from daybook.report.records import Record
 from daybook.report.timeline import build_timeline
+from daybook.sources import Calendar
 from daybook.storage import writing
 
 NEWEST_RUNS_SHOWN = 200
+_EVERY_DAY = Calendar()
 _MADE_FROM = re.compile('<meta name="made-from" content="([0-9a-f]{64})">')
 _HEAD = 1024
 """Characters of a page that hold its first lines."""
@@ -38,8 +42,11 @@ def build_site(
     archive_href: Callable[[str, str], str],
     title: str,
     now: datetime,
+    calendar: Calendar = _EVERY_DAY,
+    backfills: Sequence[Record] = (),
 ) -> Path:
-    """Write ``out/index.html`` and ``out/runs/<run_id>.html`` for every run; same input, same bytes.
+    """Write ``out/index.html``, a page for every run in ``out/runs/`` and one for every backfill in ``out/backfills/``; same
+    input, same bytes.
 
     A page that was made from the same is left as it is: after a night one run's page is new, not a thousand.
 
@@ -56,7 +63,11 @@ def build_site(
     title
         The shop's title.
     now
-        When the site is made, for its footer; the clock is not read.
+        When the site is made: it says which dates are due. The clock is not read.
+    calendar
+        The dates that the source should bring; every date since the first run if not given.
+    backfills
+        Records of backfills, oldest first, each with the ``results`` of its dates.
 
     Returns
     -------
@@ -69,11 +80,13 @@ def build_site(
         If a record holds an id, a date, a time, an amount or an outcome that cannot be one. Nothing is written then.
     """
     newest = days.newest_by_date(runs)
+    unusual = findings.unusual(backfills)
+    known = {records.page_name(str(each["backfill_id"])) for each in backfills}
     by_date: Dict[date, List[Record]] = {}
     for run in sorted(runs, key=records.age_key, reverse=True):
         by_date.setdefault(formats.parse_business_date(str(run.get("run_date"))), []).append(run)
     places = {day: place for place, day in enumerate(newest)}
-    pages = {out / "index.html": _index_page(runs, newest, title=title, now=now)}
+    pages = {out / "index.html": _index_page(runs, newest, calendar, backfills, title=title, now=now)}
     for day, same_day in by_date.items():
         same_day.sort(key=records.number_of, reverse=True)
         for run in same_day:
@@ -82,7 +95,11 @@ def build_site(
             previous, following = _neighbours(day, places, list(newest.values()))
             around: List[Any] = [None if each is None else records.run_id_of(each) for each in (previous, following)]
             around += [(records.run_id_of(each), records.outcome_of(each).name) for each in others]
-            made_from = _digest(run, around, title, archive_href(records.run_id_of(run), ""))
+            part_of = run.get("part_of") if run.get("part_of") in known else None
+            of_backfill = (part_of, [vars(each) for each in unusual.get(records.run_id_of(run), [])])
+            earlier = [other for other in reversed(others) if records.number_of(other) < records.number_of(run)]
+            kept = standing(run, earlier)
+            made_from = _digest(run, around, of_backfill, kept, title, archive_href(records.run_id_of(run), ""))
             # A run that is under way has a history that grows, and no record yet that would tell.
             if run.get("state") == "closed" and _made_from(path) == made_from:
                 continue
@@ -93,17 +110,35 @@ def build_site(
                 previous=previous,
                 following=following,
                 others=others,
+                unusual=unusual.get(records.run_id_of(run), []),
+                part_of=part_of,
+                standing=kept,
                 history=history_of(records.run_id_of(run)),
                 archive_href=archive_href,
                 title=title,
                 now=now,
             )
+    linked = {records.run_id_of(run) for run in runs}
+    for each in backfills:
+        path = out / "backfills" / f"{records.page_name(str(each['backfill_id']))}.html"
+        dates = [(result, result["run_id"] if result["run_id"] in linked else None) for result in each.get("results") or []]
+        made_from = _digest(each, dates, title)
+        if _made_from(path) != made_from:
+            pages[path] = render_page("backfill", title=title, now=now, made_from=made_from, backfill=each, dates=dates)
     for path, page in pages.items():
         _write(path, page)
     return out / "index.html"
 
 
-def _index_page(runs: Sequence[Record], newest: Mapping[date, Record], *, title: str, now: datetime) -> str:
+def _index_page(
+    runs: Sequence[Record],
+    newest: Mapping[date, Record],
+    calendar: Calendar,
+    backfills: Sequence[Record],
+    *,
+    title: str,
+    now: datetime,
+) -> str:
     good = days.newest_good(runs)
     good_day = max(good) if good else None
     revenue = [
@@ -111,7 +146,10 @@ def _index_page(runs: Sequence[Record], newest: Mapping[date, Record], *, title:
         for day, run in good.items()
         if run["summary"].get("net_revenue") is not None
     ]
-    outcomes = days.outcomes_between(newest)
+    known = {day: Run(records.run_id_of(run), records.outcome_of(run).name) for day, run in newest.items()}
+    every = states(calendar, known, now)
+    outcomes = [days.outcome_of_day(day, newest) for day in every]
+    missing = never_ran(every)
     newest_first = sorted(runs, key=records.age_key, reverse=True)
     return render_page(
         "index",
@@ -121,9 +159,11 @@ def _index_page(runs: Sequence[Record], newest: Mapping[date, Record], *, title:
         good_run=good[good_day] if good_day else None,
         revenue=days.sparkline(revenue),
         weekdays=days.WEEKDAYS,
-        years=days.build_calendar(newest),
-        totals=Counter(outcome.name for outcome in outcomes.values()),
-        dates=len(outcomes),
+        years=days.build_calendar(every, newest),
+        totals=Counter(outcome.name for outcome in outcomes if outcome),
+        never_ran=ranges(missing, calendar),
+        missing=len(missing),
+        backfills=list(reversed(backfills)),
         runs=[(run, records.run_rows(run)) for run in newest_first[:NEWEST_RUNS_SHOWN]],
         runs_in_all=len(runs),
         started_at=records.started_at,
@@ -139,6 +179,9 @@ def _run_page(
     previous: Optional[Record],
     following: Optional[Record],
     others: List[Record],
+    unusual: List[findings.Unusual],
+    part_of: Optional[str],
+    standing: str,
     history: Sequence[Record],
     archive_href: Callable[[str, str], str],
     title: str,
@@ -156,6 +199,10 @@ def _run_page(
         previous=previous,
         following=following,
         others=others,
+        unusual=unusual,
+        part_of=part_of,
+        standing=standing,
+        figures=run.get("summary") if has_published(run) else None,
         started_at=records.started_at(run),
         attempts=attempts,
         slowest=_slowest(attempts),
