@@ -48,6 +48,7 @@ ORDER = [
     "engines",
     "raw_values",
     "quality",
+    "calendars",
     "erasure",
     "notebook",
     "personal",

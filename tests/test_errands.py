@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from daybook.archive import Archive, Record
-from daybook.backfills import NOT_STARTED, close_backfill, read_backfill, refuse_date, start_backfill
+from daybook.backfills import close_backfill, read_backfill, refuse_date, start_backfill
 from daybook.errands import find_missed, summarise
 from daybook.params import Settings, load_settings
+from daybook.stages import NOT_STARTED
 
 from .backfilling import carry_out, day, plan_of, run
 from .runs.published import publish
@@ -120,6 +121,18 @@ def test_a_long_list_of_troubles_is_cut(settings: Settings, archive: Archive) ->
     lines = record["message"]["body"].split("\n\n")[0].splitlines()
     assert (len(lines), lines[-1]) == (22, "and 10 more")
     assert len(record["results"]) == 30
+
+
+def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archive: Archive) -> None:
+    name = carry_out(archive, plan_of(*range(1, 31)), ["SUCCEEDED"])
+    for number in range(2, 31):
+        refuse_date(archive, name, day(number), "the disk is full" if number != 9 else "another run has the date")
+    publish(settings, {day(1): 1000})
+    assert summarise(settings, name)["message"]["body"].split("\n\n")[0].splitlines()[1:] == [
+        "2025-11-02 to 2025-11-08 (7 dates) NOT STARTED: the disk is full",
+        "2025-11-09 NOT STARTED: another run has the date",
+        "2025-11-10 to 2025-11-30 (21 dates) NOT STARTED: the disk is full",
+    ]
 
 
 def unusual(record: Record) -> list[tuple[str, str, str]]:

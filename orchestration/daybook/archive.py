@@ -201,9 +201,13 @@ class Archive:
         if run_date:
             found = self.store.folders(f"run_date={run_date.isoformat()}")
         else:
-            days = [name for name in self.store.folders() if name.startswith("run_date=")]
-            found = [run_id for day in days for run_id in self.store.folders(day)]
+            found = [run_id for day in self.run_dates() for run_id in self.store.folders(f"run_date={day}")]
         return sorted(found, key=lambda name: (run_date_of(name), int(name.rsplit("-", 1)[1])))
+
+    def run_dates(self) -> list[date]:
+        """Return the business dates that have a run, oldest first. It takes one listing, whatever number of runs there is."""
+        names = [name for name in self.store.folders() if name.startswith("run_date=")]
+        return sorted(date.fromisoformat(name[len("run_date=") :]) for name in names)
 
     def closings(self, run_id: str) -> int:
         """How many closing records a run has: none, one, or a further one for each time it was resumed and ended."""

@@ -25,11 +25,10 @@ from daybook.archive import Archive, Record, dump, first_line, now, parse_moment
 from daybook.errors import AlreadyThereError, UsageError
 from daybook.params import Settings
 from daybook.provenance import fingerprint
-from daybook.stages import STAGES
+from daybook.stages import NOT_STARTED, STAGES
 
 MOST_DATES = 1000
 """Of one backfill: its plan must fit into a state machine's 256 KiB, and its events into 25,000."""
-NOT_STARTED = "NOT STARTED"
 GOOD = ("SUCCEEDED", "SKIPPED")
 OUTCOMES = (*GOOD, "REJECTED", "FAILED", NOT_STARTED, "RUNNING")
 """What a date can come to, in the order in which they are counted up; the last one while the backfill is under way."""

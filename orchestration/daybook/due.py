@@ -21,6 +21,7 @@ SLOT = time(2, 0)
 State = Literal["closed", "not due", "never ran", "running", "succeeded", "skipped", "rejected", "failed"]
 """The outcome of the newest run of a date, else whether there should be one. ``closed``: the calendar does not expect it."""
 
+_RANGES_LISTED = 3
 _Item = TypeVar("_Item")
 
 
@@ -129,6 +130,14 @@ def ranges(dates: Iterable[date], calendar: Calendar) -> list[Range]:
     """Group dates, oldest first, into ranges. A range continues over dates that the calendar does not expect."""
     grouped = grouped_by([(day, None) for day in sorted(dates)], calendar, day_of=lambda item: item[0], like=lambda item: None)
     return [found for found, _ in grouped]
+
+
+def listed(dates: Iterable[date], calendar: Calendar) -> str:
+    """Return dates as a list of ranges, the newest ones where there are many."""
+    found = ranges(dates, calendar)
+    older = sum(each.dates for each in found[:-_RANGES_LISTED])
+    shown = [str(each) for each in found[-_RANGES_LISTED:]]
+    return ", ".join([f"{older:,} older dates", *shown] if older else shown)
 
 
 def grouped_by(

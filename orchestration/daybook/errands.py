@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from daybook.archive import Archive, Record, dump, first_line
 from daybook.backfills import Result, close_backfill, counts_of, plan_dates, read_backfill, results, start_backfill
+from daybook.due import grouped_by
 from daybook.engines import DuckDBEngine
 from daybook.gaps import find_gaps, select_for_catch_up
 from daybook.lake import Lake
@@ -18,9 +19,10 @@ from daybook.messages import Message, body, subject
 from daybook.notebook.quality import against_history
 from daybook.params import Settings, daybook_home
 from daybook.quality import sentence
+from daybook.sources import Calendar, load_source
 
 _MOST_TOLD = 20
-"""Dates that a message names; the record has all."""
+"""Ranges of dates that a message names; the record has all."""
 
 
 def find_missed(
@@ -60,7 +62,8 @@ def summarise(settings: Settings, backfill_id: str) -> Record:
     found = results(archive, backfill_id)
     unusual = unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
     told = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_counted(found)}"
-    lines = [told, *_told(found), *(f"{each['run_date']}: {each['warning']}" for each in unusual[:_MOST_TOLD])]
+    calendar = load_source(settings.source).calendar
+    lines = [told, *_told(found, calendar), *_cut([f"{each['run_date']}: {each['warning']}" for each in unusual])]
     if len(lines) > 1:
         lines += ["", "What to do:", f"  daybook show {backfill_id} {settings.options}"]
     message = Message(subject(told), body(lines))
@@ -88,8 +91,17 @@ def _counted(found: list[Result]) -> str:
     return ", ".join(f"{count:,} {outcome.lower()}" for outcome, count in counts_of(found).items()) or "no dates"
 
 
-def _told(found: list[Result]) -> list[str]:
+def _told(found: list[Result], calendar: Calendar) -> list[str]:
+    """Return a line for each range of dates that ended badly for the same reason."""
     bad = [each for each in found if each.outcome not in ("SUCCEEDED", "SKIPPED")]
-    lines = [f"{each.run_date} {each.outcome}: {first_line(each.reason) if each.reason else each.run_id}" for each in bad]
+    grouped = grouped_by(bad, calendar, day_of=lambda each: each.run_date, like=lambda each: (each.outcome, each.reason))
+    lines = []
+    for span, (first, *_) in grouped:
+        said = first_line(first.reason) if first.reason else first.run_id if span.dates == 1 else ""
+        lines.append(f"{span} {first.outcome}{f': {said}' if said else ''}")
+    return _cut(lines)
+
+
+def _cut(lines: list[str]) -> list[str]:
     more = len(lines) - _MOST_TOLD
     return lines[:_MOST_TOLD] + ([f"and {more:,} more"] if more > 0 else [])

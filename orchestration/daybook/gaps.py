@@ -8,27 +8,23 @@ the source's calendar and a look at the landing; nothing is stored. Not here: wh
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import partial
 from typing import Any, Literal, Optional, Union, get_args
 
 from daybook.archive import Archive, Record, first_line, parse_moment
+from daybook.calendars import calendar_of
 from daybook.due import DayState, Range, Run, grouped_by, newest_slot, state
-from daybook.errors import DaybookError, UsageError
+from daybook.errors import UsageError
 from daybook.freshness import has_published
 from daybook.params import Settings
 from daybook.provenance import fingerprint, packages
 from daybook.sources import Arrivals, Calendar, Source, load_source
-from daybook.sources.files import is_file_of, read_blocks
-from daybook.sources.packing import limits_of
-from daybook.stages import STAGES, run_date_of
+from daybook.sources.files import is_file_of
+from daybook.stages import STAGES
 from daybook.storage import Store
-
-_log = logging.getLogger(__name__)
 
 Reason = Literal[
     "never ran",
@@ -45,8 +41,6 @@ OUTDATED: tuple[Reason, ...] = ("stale", "computed by an earlier release", "othe
 """Reasons that a deploy gives many dates at once. A catch-up takes them only when it is asked to."""
 
 _REDACTED = "[redacted:"
-_ANY_DAY = date(2000, 1, 1)
-"""Files of a snapshot are the same for every date."""
 _READERS = 16
 """Records that are read at a time: from a bucket, each waits some 30 ms for its answer."""
 
@@ -145,8 +139,9 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     found = Findings(first, last, len(days), calendar)
     if not days:
         return found
+    ran = set(archive.run_dates())
     with ThreadPoolExecutor(_READERS) as readers:
-        pasts = list(readers.map(partial(_past, archive), days))
+        pasts = list(readers.map(lambda day: _past(archive, day) if day in ran else None, days))
     landing = Arrivals(Store(settings.landing))
     today = {"fingerprint": fingerprint(settings), "packages": packages()}
     for day, past in zip(days, pasts):
@@ -166,38 +161,6 @@ def grouped(found: Findings) -> list[tuple[Range, Gap]]:
     """Return the gaps as ranges of dates in a row with the same reason and detail, each with its first gap."""
     alike = grouped_by(found.gaps, found.calendar, day_of=lambda gap: gap.run_date, like=lambda gap: (gap.reason, gap.detail))
     return [(span, gaps[0]) for span, gaps in alike]
-
-
-def calendar_of(settings: Settings) -> Calendar:
-    """Return the calendar of a deployment's source. That of a snapshot without a last date ends at its last order."""
-    source = load_source(settings.source)
-    snapshot = source.entities[source.primary]
-    if source.calendar.last or snapshot.dated or not snapshot.date:
-        return source.calendar
-    try:
-        last = _last_order(settings, source)
-    except DaybookError as error:
-        # The runs fail for the same cause; what is due is told without the last date until then.
-        _log.warning("The last date of the source %s is not known: %s", source.name, error)
-        last = None
-    return source.calendar.model_copy(update={"last": last})
-
-
-def _last_order(settings: Settings, source: Source) -> Optional[date]:
-    """Return the newest usable date in the snapshot as it lies in landing; None if no file is there."""
-    # Imported here: only a snapshot is read.
-    from daybook.engines import DuckDBEngine
-    from daybook.lake import Lake
-    from daybook.quality.rules import snapshot_day_sql
-
-    engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
-    newest = None
-    store, limits = Store(settings.landing), limits_of(settings)
-    for block in read_blocks(store, source, source.primary, _ANY_DAY, [], limits=limits):
-        engine.register("snapshot", block)
-        (last,) = engine.one(f"SELECT max({snapshot_day_sql(source, source.primary)}) FROM snapshot WHERE _problem IS NULL")
-        newest = max(filter(None, [newest, last]), default=None)
-    return newest
 
 
 def select_for_catch_up(gaps: Iterable[Gap], limit: Optional[int] = None, *, include_stale: bool = False) -> list[Gap]:
@@ -222,13 +185,13 @@ def _mendable(gap: Gap, include_stale: bool) -> bool:
 
 
 def _earliest_run(archive: Archive, settings: Settings) -> date:
-    runs = archive.run_ids()
-    if not runs:
+    dates = archive.run_dates()
+    if not dates:
         raise UsageError(
             f"There are no runs yet, and params/sources/{settings.source}.yaml has no calendar.first, so nothing says "
             "which dates there should be; give --since YYYY-MM-DD."
         )
-    return run_date_of(runs[0])
+    return dates[0]
 
 
 def _past(archive: Archive, day: date) -> Optional[_Past]:

@@ -21,6 +21,9 @@ Outcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"]
 """Of a stage, a run, a day: done; nothing to do, with a reason; rejected by a gate, never retried; failed, by a fault that was
 retried or by a permanent failure that was not."""
 
+NOT_STARTED = "NOT STARTED"
+"""The outcome of a date that its backfill did not start."""
+
 
 @dataclass(frozen=True)
 class Start:

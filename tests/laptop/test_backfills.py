@@ -16,14 +16,14 @@ import pytest
 
 import daybook.laptop.backfills as laptop
 from daybook.archive import Archive, Record
-from daybook.backfills import NOT_STARTED, backfill_ids, plan_backfill, read_backfill, start_backfill
+from daybook.backfills import backfill_ids, plan_backfill, read_backfill, start_backfill
 from daybook.errands import find_missed, summarise
 from daybook.errors import LakeError, UsageError
 from daybook.laptop import is_running, run_backfill, run_catch_up
 from daybook.laptop.runs import INTERRUPTED
 from daybook.locks import DateLock
 from daybook.params import Settings, load_settings
-from daybook.stages import run_date_of
+from daybook.stages import NOT_STARTED, run_date_of
 from daybook.states import Execution, FakeClock, TaskError
 
 from ..backfilling import close, day, run

@@ -278,7 +278,7 @@ def write_report(settings: Settings) -> Path:
     """Write the HTML report over a deployment's archive; returns its first page."""
     from daybook.archive import Archive
     from daybook.backfills import backfill_ids, read_backfill, results
-    from daybook.gaps import calendar_of
+    from daybook.calendars import calendar_of
     from daybook.report.site import build_site
 
     archive = Archive(settings.archive)

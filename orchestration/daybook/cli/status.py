@@ -5,22 +5,20 @@ Here: that, and how it is printed. Not here: what late and missing mean (``daybo
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Optional
 from zoneinfo import ZoneInfo
 
 import typer
 
 from daybook.archive import Archive
+from daybook.calendars import calendar_of
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
 from daybook.contracts import load_tables
-from daybook.due import ranges
+from daybook.due import listed, ranges
 from daybook.errors import EXIT_FAILED, UsageError
 from daybook.freshness import Freshness, freshness_of
-from daybook.gaps import calendar_of
 from daybook.sources import Calendar
-
-_SPANS_SHOWN = 3
 
 
 @app.command()
@@ -77,7 +75,7 @@ def _print(found: list[Freshness], moment: datetime, calendar: Calendar, options
             f"{_hours(each.latency):,.4g} h" if each.latency is not None else "",
             ", ".join(styles) or "[green]in time[/]",
             "; ".join(
-                f"{name} {_spans(days, calendar)}" for name, days in (("late", each.late), ("missing", each.missing)) if days
+                f"{name} {listed(days, calendar)}" for name, days in (("late", each.late), ("missing", each.missing)) if days
             ),
         )
     console.print(listing)
@@ -85,14 +83,6 @@ def _print(found: list[Freshness], moment: datetime, calendar: Calendar, options
     said = f"{behind} of {len(found)} tables break their promise" if behind else f"All {len(found)} tables hold their promise"
     todo = f"; `daybook gaps {options}` says why" if behind else ""
     console.print(escaped(f"{said} at {moment.isoformat(timespec='minutes')}{todo}."), soft_wrap=True)
-
-
-def _spans(days: tuple[date, ...], calendar: Calendar) -> str:
-    """Return dates as ranges, the newest ones where there are many."""
-    found = ranges(days, calendar)
-    older = sum(each.dates for each in found[:-_SPANS_SHOWN])
-    shown = [str(each) for each in found[-_SPANS_SHOWN:]]
-    return ", ".join([f"{older:,} older dates", *shown] if older else shown)
 
 
 def _told(each: Freshness, calendar: Calendar) -> dict[str, Any]:

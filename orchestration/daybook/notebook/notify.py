@@ -14,7 +14,8 @@ from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from daybook.archive import Record
-from daybook.due import end_of_day
+from daybook.calendars import calendar_of
+from daybook.due import Run, end_of_day, listed, never_ran, states
 from daybook.figures import FIGURES, MONEY, named_figures
 from daybook.freshness import standing
 from daybook.messages import run_message, warnings_of, why_failed, why_silent
@@ -104,7 +105,13 @@ def tell(stage: Stage, day: Day, execution: str = "") -> str:
     ``execution`` is the ARN of the state machine's execution. Returns the message as text, or why there is none.
     """
     warnings = warnings_of(day.stages)
-    news = [*_figures(day), *_quarantined(day), *warnings, *filter(None, [day.standing])]
+    news = [
+        *_figures(day),
+        *_quarantined(day),
+        *warnings,
+        *filter(None, [day.standing]),
+        *_never_ran(stage, datetime.now(timezone.utc)),
+    ]
     silent = why_silent(stage.run_id, day.outcome, warnings, stage.settings.tell, stage.part_of)
     if stage.part_of is None:
         # How old the newest figures are. A day of long ago says nothing of that.
@@ -154,6 +161,19 @@ def _figures(day: Day) -> list[str]:
 def _quarantined(day: Day) -> list[str]:
     rejected = sum(each["rows"].get("rejected") or 0 for each in day.stages)
     return [f"{rejected:,} rows are in quarantine."] if rejected else []
+
+
+def _never_ran(stage: Stage, moment: datetime) -> list[str]:
+    """Return a line on the dates that are due at a moment and have no run."""
+    if not stage.run_id or stage.part_of is not None:
+        return []
+    calendar = calendar_of(stage.settings)
+    started = {day: Run("", "RUNNING") for day in stage.archive.run_dates()}
+    missing = never_ran(states(calendar, started, moment))
+    if not missing:
+        return []
+    number = "1 date" if len(missing) == 1 else f"{len(missing):,} dates"
+    return [f"{number} never ran: {listed(missing, calendar)}; `daybook gaps {stage.settings.options}` lists them."]
 
 
 def _hours_since(stage: Stage) -> float:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from daybook.archive import NOT_RETRIED
 from daybook.report import formats, records
+from daybook.stages import NOT_STARTED
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -50,6 +51,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         UNKNOWN=formats.UNKNOWN,
+        NOT_STARTED=NOT_STARTED,
         NOT_RETRIED=f"{NOT_RETRIED[0].upper()}{NOT_RETRIED[1:]}.",
         share=formats.share,
         code_version=formats.code_version,

@@ -1,0 +1,67 @@
+"""Dates of the calendar before the first run are missing, and each command and page says so."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.cli import main
+from daybook.contracts import load_tables
+from daybook.params import load_settings
+
+from ..conftest import Project
+
+FILES = Path(__file__).parent / "status_blind"
+PLACES = {"source": "sources", "contract": "contracts/landing", "params": "."}
+LAST = "2025-01-03"
+Call = Callable[[str], tuple[int, str]]
+
+
+@pytest.fixture
+def archive(home: Path, project: Project) -> Archive:
+    """Return the archive of a shop of which only the last of three dates was run."""
+    for name, place in PLACES.items():
+        shutil.copy(FILES / f"{name}.yaml", project.root / "params" / place / "odd.yaml")
+    archive = Archive(load_settings("odd").archive)
+    run_id = archive.start_run(date.fromisoformat(LAST), {"env": "odd"})
+    at = "2025-01-04T02:00:00.000Z"
+    quality: dict[str, Any] = {"stage": "quality", "outcome": "SUCCEEDED", "started_at": at, "ended_at": at}
+    quality.update(tables_written=dict.fromkeys(load_tables("gold"), 1), details={"published_dates": [LAST]})
+    record = {"run_id": run_id, "run_date": LAST, "outcome": "SUCCEEDED", "reasons": [], "started_at": at, "ended_at": at}
+    archive.write_run({**record, "stages": [quality]})
+    return archive
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Call a command on the shop: exit code and standard output."""
+
+    def called(command: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["daybook", command, "--env", "odd"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    return called
+
+
+def test_status_reports_dates_before_the_first_run(archive: Archive, call: Call) -> None:
+    code, out = call("status")
+    assert code == 1
+    assert out.count("missing 2025-01-01 to 2025-01-02 (2 dates)") == 7
+    assert "7 of 7 tables break their promise" in out
+
+
+def test_gaps_and_the_report_list_the_same_dates(archive: Archive, call: Call) -> None:
+    code, out = call("gaps")
+    assert (code, out.splitlines()[1].split("  ")[0]) == (1, "2025-01-01 to 2025-01-02 (2 dates)")
+    _, index = call("report")
+    page = Path(index.strip()).read_text(encoding="utf-8")
+    assert "<li>2025-01-01 to 2025-01-02 (2 dates)</li>" in page
+    assert page.count('title="2025-01-01: no run for this date"') == 1
