@@ -310,8 +310,9 @@ def test_an_unusual_day_of_a_backfill_is_on_its_page(build, run, attempt):
     days = [run(f"2018-05-0{number}", part_of=BACKFILL["backfill_id"], stages=stages) for number in (4, 5)]
     _, page_of = build(*days, backfills=[BACKFILL])
     assert f"warning net revenue is below the usual {BACKFILL['backfill_id']}" in page_of(days[0]).text
-    assert "Quality: 30 checked, none broken. 1 broken after the backfill, see Unusual." in page_of(days[0]).text
+    assert "Quality: 30 checked, 1 broken (1 found after the backfill)." in page_of(days[0]).text
     assert "Unusual" not in page_of(days[1]).text
+    assert "Quality: 30 checked, none broken." in page_of(days[1]).text
 
 
 def test_a_page_is_made_again_once_its_backfill_has_ended(made, run):
