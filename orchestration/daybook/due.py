@@ -19,7 +19,8 @@ SLOT = time(2, 0)
 """The time of day, in UTC, at which the day before is run: at 02:00 UTC of the 24th, the 23rd."""
 
 State = Literal["closed", "not due", "never ran", "running", "succeeded", "skipped", "rejected", "failed"]
-"""The outcome of the newest run of a date, else whether there should be one. ``closed``: the calendar does not expect it."""
+"""The outcome of the newest run of a date. Without a run: ``closed`` if the calendar does not expect the date, ``not due``
+until its slot has come, ``never ran`` from then on."""
 
 _RANGES_LISTED = 3
 _Item = TypeVar("_Item")
@@ -35,11 +36,10 @@ class Run:
 
 @dataclass(frozen=True)
 class DayState:
-    """A business date at a moment. ``due``: the calendar expects it, and its slot has come."""
+    """A business date at a moment, and its newest run, if it has one."""
 
     date: date
     state: State
-    due: bool
     run_id: Optional[str] = None
 
 
@@ -100,11 +100,11 @@ def states(calendar: Calendar, newest: Mapping[date, Run], moment: datetime, *, 
 
 def state(calendar: Calendar, day: date, run: Optional[Run], slot: date) -> DayState:
     """Return the state of one date, with its newest run, where ``slot`` is the newest date whose slot has come."""
-    expected = calendar.expects(day)
-    due = expected and day <= slot
-    if run is None:
-        return DayState(day, "never ran" if due else "not due" if expected else "closed", due)
-    return DayState(day, _STATES[run.outcome], due, run.run_id)
+    if run is not None:
+        return DayState(day, _STATES[run.outcome], run.run_id)
+    if not calendar.expects(day):
+        return DayState(day, "closed")
+    return DayState(day, "never ran" if day <= slot else "not due")
 
 
 _STATES: dict[str, State] = {
@@ -128,7 +128,7 @@ def every_day(first: date, last: date) -> list[date]:
 
 def ranges(dates: Iterable[date], calendar: Calendar) -> list[Range]:
     """Group dates, oldest first, into ranges. A range continues over dates that the calendar does not expect."""
-    grouped = grouped_by([(day, None) for day in sorted(dates)], calendar, day_of=lambda item: item[0], like=lambda item: None)
+    grouped = grouped_by(sorted(dates), calendar, day_of=lambda day: day, like=lambda day: None)
     return [found for found, _ in grouped]
 
 

@@ -392,4 +392,6 @@ def _print_run(settings: Settings, record: dict[str, Any]) -> None:
 
 def _brief(record: dict[str, Any]) -> dict[str, Any]:
     keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
-    return {key: record.get(key) for key in keys}
+    from daybook.freshness import has_published
+
+    return {**{key: record.get(key) for key in keys}, **({} if has_published(record) else {"summary": None})}
