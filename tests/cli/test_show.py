@@ -1,0 +1,53 @@
+"""`daybook show` of a run: whose figures readers see, and what its backfill found unusual."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.backfills import Day, Plan, close_backfill, start_backfill
+from daybook.params import load_settings
+
+Call = Callable[..., tuple[int, str, str]]
+DAY = date(2025, 11, 30)
+
+
+@pytest.fixture
+def archive(home: Path) -> Archive:
+    return Archive(load_settings("local").archive)
+
+
+def ran(archive: Archive, outcome: str, part_of: Optional[str] = None) -> str:
+    """Write a closed run of the date without attempts."""
+    facts: dict[str, Any] = {"part_of": part_of} if part_of else {}
+    run_id = archive.start_run(DAY, facts)
+    record = {"run_id": run_id, "run_date": str(DAY), "outcome": outcome, "reasons": [], "stages": [], "seconds": 1.0}
+    archive.write_run({**record, "summary": {"orders": 7}, "started_at": "2025-12-01T02:00:00.000Z", **facts})
+    return run_id
+
+
+def test_a_failed_run_names_the_run_that_published(archive: Archive, call: Call) -> None:
+    good, failed = ran(archive, "SUCCEEDED"), ran(archive, "FAILED")
+    said = f"This run published nothing; readers see the figures that {good} published.\n"
+    assert said in call("show", failed)[1]
+    assert "published" not in call("show", good)[1]
+
+
+def test_the_list_of_runs_has_figures_of_published_runs_only(archive: Archive, call: Call) -> None:
+    ran(archive, "SUCCEEDED")
+    ran(archive, "FAILED")
+    code, out, _ = call("runs", "--json")
+    assert (code, out.count('"summary": null'), out.count('"orders": 7')) == (0, 1, 1)
+
+
+def test_an_unusual_day_of_a_backfill_is_noted(archive: Archive, call: Call) -> None:
+    name = start_backfill(archive, Plan(DAY, DAY, (Day(DAY, f"daily-{DAY}-1"),)), {})
+    run_id = ran(archive, "SUCCEEDED", part_of=name)
+    found = {"run_date": str(DAY), "severity": "warning", "warning": "net revenue [low] is unusual"}
+    close_backfill(archive, name, unusual_days=[found])
+    _, out, _ = call("show", run_id)
+    assert f"Note: net revenue [low] is unusual (found by {name} after all its dates were published)" in out
