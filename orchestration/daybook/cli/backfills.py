@@ -193,15 +193,12 @@ def backfills(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> 
 
 def print_backfill(settings: Settings, record: dict[str, Any]) -> None:
     """What a backfill came to: a table by date, unusual days, and how to go on."""
-    from daybook.report.findings import grouped_results
-    from daybook.sources import load_source
-
     found = record.get("results", [])
     table = new_table("date", "run", "outcome", "seconds", "reason", right=("seconds",))
-    for span, each in grouped_results(found, load_source(settings.source).calendar):
+    for each in found:
         outcome = "[dim]not started[/]" if each["outcome"] == NOT_STARTED else styled(each["outcome"])
         seconds = f"{each['seconds']:.1f}" if each["seconds"] is not None else ""
-        table.add_row(str(span), each["run_id"] if span.dates == 1 else "", outcome, seconds, escaped(each["reason"]))
+        table.add_row(each["run_date"], each["run_id"], outcome, seconds, escaped(each["reason"]))
     console.print(table)
     for each in record.get("unusual_days", []):
         console.print(f"  [yellow]Note:[/] {each['run_date']}: {escaped(each['warning'])}", soft_wrap=True)

@@ -7,13 +7,10 @@ tables and files of a run (``records``), its lineage (``lineage``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from daybook.due import Range, grouped_by
-from daybook.report import formats, records
+from daybook.report import records
 from daybook.report.records import Record
-from daybook.sources import Calendar
-from daybook.stages import NOT_STARTED
 
 FIGURES = ("orders", "gross_revenue", "returns_amount", "net_revenue")
 """The figures of a restated date, in the order they are shown; all but the first are money."""
@@ -108,17 +105,6 @@ def unusual(backfills: Iterable[Record]) -> Dict[str, List[Unusual]]:
             of_run = found.setdefault(str(runs.get(each["run_date"])), [])
             of_run.append(Unusual(str(backfill["backfill_id"]), str(each["severity"]), str(each["warning"])))
     return found
-
-
-def grouped_results(results: Sequence[Record], calendar: Calendar) -> List[Tuple[Range, Record]]:
-    """Return the results of a backfill by date; dates in a row that were not started for the same reason are one range."""
-    groups = grouped_by(
-        results,
-        calendar,
-        day_of=lambda each: formats.parse_business_date(each["run_date"]),
-        like=lambda each: (each["outcome"], each["reason"], None if each["outcome"] == NOT_STARTED else each["run_id"]),
-    )
-    return [(span, found[0]) for span, found in groups]
 
 
 def redactions(run: Record) -> Dict[str, int]:

@@ -121,10 +121,7 @@ def build_site(
     linked = {records.run_id_of(run) for run in runs}
     for each in backfills:
         path = out / "backfills" / f"{records.page_name(str(each['backfill_id']))}.html"
-        dates = [
-            (str(span), result, result["run_id"] if result["run_id"] in linked else None)
-            for span, result in findings.grouped_results(each.get("results") or [], calendar)
-        ]
+        dates = [(result, result["run_id"] if result["run_id"] in linked else None) for result in each.get("results") or []]
         made_from = _digest(each, dates, title)
         if _made_from(path) != made_from:
             pages[path] = render_page("backfill", title=title, now=now, made_from=made_from, backfill=each, dates=dates)
