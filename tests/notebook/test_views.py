@@ -233,6 +233,14 @@ def test_view_follows_the_table_behind_it(views: Views) -> None:
     assert len(views.rows("SELECT email FROM customers")) == 3
 
 
+def test_definition_of_a_cell_outlives_a_change_behind_it(views: Views) -> None:
+    assert len(views.rows("SELECT * FROM customers")) == 2
+    views.define("customers", "SELECT 1 AS one")
+    views.tables.register("customers", pa.table({"city": ["Graz"]}))
+    assert views.rows("SELECT * FROM customers") == [(1,)]
+    assert views.tables.rows("SELECT * FROM customers") == [("Graz",)]
+
+
 # Mapped rows
 
 

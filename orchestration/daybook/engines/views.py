@@ -62,9 +62,13 @@ class Views(DuckDBEngine):
         return sorted({*(name for name in self.tables.names() if self._is_shown(name)), *self._bound})
 
     def _forget(self, name: str) -> None:
+        """Drop the view of a table that has changed. What cells define under that name stays."""
         if name in self._shown:
-            self._shown.discard(name)
             super().refresh(name)
+
+    def _unsettle(self, changed: str) -> None:
+        self._shown.discard(changed)
+        super()._unsettle(changed)
 
     def _rows_kept(self, name: str) -> int:
         return self.tables._rows_kept(name) if name in self._shown else super()._rows_kept(name)
