@@ -30,7 +30,7 @@ from daybook.warm.alone import after_imports, before_imports
 if __name__ == "__main__":
     before_imports()
 
-from daybook.archive import Archive, Record, first_line
+from daybook.archive import Archive, Record, failure_line
 from daybook.backfills import is_planned
 from daybook.errors import DaybookError, TellingError
 from daybook.execution import end_unstarted, run_stage
@@ -76,9 +76,7 @@ def main(*, alone: bool = False) -> None:
     except Exception as error:  # noqa: BLE001 (what Python would print may hold a row, and the log is for everybody)
         sys.exit(_traced(error))
     if record["outcome"] == "FAILED":
-        failure = record["failure"]
-        said = f"{failure['exception'] or 'KernelDied'}: {first_line(failure['message'])}"
-        _end(said, normally=record["permanent"])
+        _end(failure_line(record), normally=record["permanent"])
 
 
 def _end(said: str, *, normally: bool) -> None:

@@ -121,14 +121,14 @@ def test_a_mapping_that_no_contract_has_is_found(project):
 
 def test_a_missing_notebook_is_found(project):
     (project.root / NOTEBOOK).unlink()
-    assert problems() == {NOTEBOOK: ["is missing; every stage needs its notebook"]}
+    assert problems() == {NOTEBOOK: ["3_transform.ipynb is missing; every stage needs its notebook."]}
 
 
 @pytest.mark.parametrize("text", ["", "not JSON", "[]", "{}", '{"nbformat": 4, "cells": 1}', '{"nbformat": 99}'])
 def test_a_file_that_is_no_notebook_is_found(project, text):
     project.write(NOTEBOOK, text)
     (found,) = problems()[NOTEBOOK]
-    assert found.startswith("is not a notebook (")
+    assert found.startswith("3_transform.ipynb is not a notebook (")
 
 
 def test_a_notebook_with_outputs_is_found(edit):

@@ -332,11 +332,19 @@ def _begun() -> Record:
 
 def describe_failure(attempt: Record) -> str:
     """Describe a failed attempt in one sentence: stage, cell, why it was not retried, and the exception's first line."""
-    told = attempt["failure"]
+    told = attempt.get("failure") or {}
     retried = f", {NOT_RETRIED}" if told.get("permanent") else ""
-    cell = f" in cell {told['cell']}" if told["cell"] else ""
-    said = f"{told['exception']}: {told['message']}" if told["exception"] else told["message"]
-    return f"{attempt['stage']} failed{cell} (attempt {attempt['attempt']}{retried}): {first_line(said)}"
+    cell = f" in cell {told['cell']}" if told.get("cell") else ""
+    return f"{attempt['stage']} failed{cell} (attempt {attempt['attempt']}{retried}): {failure_line(attempt)}"
+
+
+def failure_line(attempt: Record) -> str:
+    """Return the exception of a failed attempt and the first line of its message.
+
+    Records of earlier releases may have no failure, or one without an exception.
+    """
+    told = attempt.get("failure") or {}
+    return ": ".join(filter(None, [told.get("exception"), first_line(told.get("message") or "")]))
 
 
 def first_line(text: str) -> str:

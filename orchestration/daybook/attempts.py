@@ -10,26 +10,26 @@ from __future__ import annotations
 import resource
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import nbformat
 import papermill
-from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
-from papermill.exceptions import PapermillExecutionError
 
 from daybook.archive import Archive, Record, moment, parse_moment
 from daybook.elapsed import end_of
-from daybook.errors import is_permanent
+from daybook.endings import JOB_DIED, Failure, Seen, failure_in, find_failure, result_in
+from daybook.errors import NotebookError, is_permanent
 from daybook.kernel import kernel_options, printed_in, remove_scratch
-from daybook.parameters import notebook_path
+from daybook.parameters import load_notebook, notebook_path
 from daybook.params import Settings
 from daybook.phases import Phases
 from daybook.pii.redaction import Redactor, withheld
 from daybook.report.notebook_page import render_notebook
 from daybook.saving import ENGINE, running_cell
-from daybook.stages import RESULT_MIME, STAGES, notebook_name, run_date_of
+from daybook.stages import STAGES, notebook_name, run_date_of
 from daybook.storage import requests, trouble, unwritable
 
 _LEFT_NO_RECORD = (
@@ -50,15 +50,16 @@ def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[R
         attempt.seen = parse_moment(claim["started_at"]).timestamp()
         scratch = Path(claim["scratch"])
         partial = scratch / "executed.ipynb"
+        running = None
         try:
             executed = read_notebook(partial)
             attempt.seen = partial.stat().st_mtime
             noted = running_cell(partial)
-            attempt.running = _started_last(executed) if noted is None else noted
+            running = _started_last(executed) if noted is None else noted
         except (OSError, ValueError):
             # The scratch was on a machine that is gone, or nothing was saved yet, or not to its end.
-            executed = read_notebook(notebook_path(stage))
-        attempt.failure = attempt.failure_in(executed, None, _LEFT_NO_RECORD)
+            executed = _unexecuted(stage)
+        attempt.failure = failure_in(executed, running, JOB_DIED, _LEFT_NO_RECORD)
         record = attempt.record(executed)
         closed.append(archive_attempt(archive, settings, record, executed, printed_in(scratch / "printed.txt")))
         remove_scratch(scratch)
@@ -89,14 +90,17 @@ class Attempt:
         self.started_at: str = claim["started_at"]
         self.seen: Optional[float] = None
         """When it was last seen at work, in seconds since 1970, where its end was not."""
-        self.running: Optional[int] = None
-        self.failure: Optional[dict[str, Any]] = None
+        self.failure: Optional[Failure] = None
+        self._watched = Seen()
+        self._live: Optional[NotebookNode] = None
 
     def execute(self, path: Path, scratch: Path, parameters: dict[str, Any]) -> NotebookNode:
         """Run the notebook on scratch, in the environment as it is; what went wrong is left in ``failure``."""
-        output = scratch / "executed.ipynb"
-        try:
-            with kernel_options(scratch) as options:
+        output, work = scratch / "executed.ipynb", scratch / "work"
+        # Cells may remove their working folder. It holds nothing that the job needs, and the job itself never works in it.
+        work.mkdir()
+        with kernel_options(scratch) as options:
+            try:
                 papermill.execute_notebook(
                     str(path),
                     str(output),
@@ -104,32 +108,38 @@ class Attempt:
                     engine_name=ENGINE,
                     kernel_name="python3",
                     progress_bar=False,
-                    cwd=str(scratch),
+                    resources={"metadata": {"path": str(work)}},
                     start_timeout=_START_TIMEOUT,
+                    # A tag lets no cell fail: papermill would fail the notebook in the end, after the closing cell has run.
+                    force_raise_errors=True,
+                    on_notebook_start=self._note_notebook,
                     on_cell_execute=self._note_cell,
                     on_cell_executed=self._note_end,
+                    on_cell_error=self._note_error,
                     **options,
                 )
-        except PapermillExecutionError as error:
-            executed = _read_saved(output, path)
-            self.failure = self.failure_in(executed, error.ename, error.evalue)
-            return executed
-        except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
-            executed = _read_saved(output, path)
-            name, said = None, repr(error)
-            if isinstance(error, DeadKernelError):
-                said = "the kernel died in this cell: it was killed, or the machine ran out of memory"
-            elif isinstance(error, OSError) and trouble(error):
-                full = unwritable(f"The scratch folder {scratch}", error)
-                name, said = type(full).__name__, str(full)
-            self.failure = self.failure_in(executed, name, said)
-            return executed
-        finally:
-            self.phases.executed()
-        return read_notebook(output)
+            except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
+                full = isinstance(error, OSError) and trouble(error)
+                self._watched.error = unwritable(f"The scratch folder {scratch}", error) if full else error
+                self._watched.exit_status = options["kernel_manager_class"].exit_status
+            finally:
+                self.phases.executed()
+        executed = self._saved(output)
+        self.failure = find_failure(executed, self._watched)
+        return executed
+
+    def _saved(self, output: Path) -> NotebookNode:
+        """Return what papermill saved last; where it saved nothing, or not to its end (a full disk), what it last had."""
+        try:
+            return read_notebook(output)
+        except (OSError, ValueError):
+            return _unexecuted(self.stage) if self._live is None else self._live
+
+    def _note_notebook(self, notebook: NotebookNode) -> None:
+        self._live = notebook
 
     def _note_cell(self, cell: NotebookNode, cell_index: int, **_: Any) -> None:
-        self.running = cell_index
+        self._watched.running = cell_index
         tags = cell.metadata.get("tags", [])
         self.phases.cell_begins(parameters="parameters" in tags or "injected-parameters" in tags)
 
@@ -137,31 +147,15 @@ class Attempt:
         self.phases.cell_ended()
         self._see(cell)
 
-    def failure_in(self, notebook: NotebookNode, exception: Optional[str], message: str) -> dict[str, Any]:
-        """What failed, and in which cell, by the number that Jupyter shows for it."""
-        index = _raised_in(notebook)
-        if index is None and self.running is not None and self.running < len(notebook.cells):
-            index = self.running
-        told: dict[str, Any] = {"cell": None, "source": None, "exception": exception, "message": message}
-        if index is not None and notebook.cells[index].cell_type == "code":
-            told["cell"] = sum(1 for cell in notebook.cells[: index + 1] if cell.cell_type == "code")
-            told["source"] = next(iter(notebook.cells[index].source.strip().splitlines()), "")
-            _mark_from(notebook, index)
-        return told
+    def _note_error(self, execute_reply: dict[str, Any], **_: Any) -> None:
+        self._watched.reply = execute_reply["content"]
 
     def record(self, notebook: NotebookNode) -> Record:
         """The attempt's record, from what the notebook's last act left and from what was seen from outside."""
-        result = _result_in(notebook)
-        if self.failure is None and result is None:
-            self.failure = self.failure_in(
-                notebook,
-                None,
-                "the notebook ended without its closing cell; end it with one of the stage's closing calls",
-            )
+        result = result_in(notebook) or {}
         ended = ended_at(self.started_at, self.claim.get("clock"), seen=self.seen)
-        result = result or {}
         failed = self.failure is not None
-        permanent = self.failure is not None and self._is_permanent(self.failure["exception"], result)
+        permanent = self.failure is not None and self._is_permanent(self.failure.exception, result)
         peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
         return {
             "record": "attempt",
@@ -186,7 +180,7 @@ class Attempt:
             "tables_written": result.get("tables_written", {}),
             "inputs": result.get("inputs", []),
             "details": result.get("details", {}),
-            "failure": self.failure and {**self.failure, "permanent": permanent},
+            "failure": self.failure and {**asdict(self.failure), "permanent": permanent},
             "code": self.claim["code"],
             "engine": result.get("engine"),
             "python": self.claim["python"],
@@ -194,7 +188,7 @@ class Attempt:
             "requests": dict(Counter(result.get("requests", {})) + requests),
         }
 
-    def _is_permanent(self, exception: Optional[str], result: dict[str, Any]) -> bool:
+    def _is_permanent(self, exception: str, result: dict[str, Any]) -> bool:
         """Return whether the stage ends with this failure, by the name of the exception's class.
 
         Two failures are retried whatever their cause. Notify must send a message, and the state machine tells that it failed
@@ -212,12 +206,13 @@ def read_notebook(path: Path) -> NotebookNode:
     return notebook
 
 
-def _read_saved(saved: Path, path: Path) -> NotebookNode:
-    """What papermill saved last; the stage's own notebook where it saved nothing, or not to its end (a full disk)."""
+def _unexecuted(stage: str) -> NotebookNode:
+    """Return the stage's own notebook; an empty one where that cannot be read either."""
     try:
-        return read_notebook(saved)
-    except (OSError, ValueError):
-        return read_notebook(path)
+        return load_notebook(notebook_path(stage))
+    except NotebookError:
+        empty: NotebookNode = nbformat.v4.new_notebook()
+        return empty
 
 
 def redactor_of(settings: Settings, run_id: str, stage: Optional[str] = None) -> Redactor:
@@ -264,32 +259,6 @@ def archive_attempt(
         return archive.write_attempt(withheld(record, error), None, None)
     sys.stderr.write(printed_clean)
     return archive.write_attempt(record_clean, content.encode(), html.encode())
-
-
-def _result_in(notebook: NotebookNode) -> Optional[dict[str, Any]]:
-    """The last result that a cell left, if any."""
-    found = None
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            found = output.get("data", {}).get(RESULT_MIME, found)
-    return found
-
-
-def _raised_in(notebook: NotebookNode) -> Optional[int]:
-    """The cell that raised. Found by its output, since papermill inserts remarks of its own, which move the cells."""
-    for index, cell in enumerate(notebook.cells):
-        if any(output.get("output_type") == "error" for output in cell.get("outputs", [])):
-            return index
-    return None
-
-
-def _mark_from(notebook: NotebookNode, index: int) -> None:
-    """Correct what papermill says after a dead kernel: this cell failed, those after it never ran."""
-    for number, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and number >= index:
-            state = cell.metadata.setdefault("papermill", {})
-            state["status"] = "failed" if number == index else "pending"
-            state["exception"] = True if number == index else None
 
 
 def _started_last(notebook: NotebookNode) -> Optional[int]:

@@ -18,7 +18,7 @@ from daybook.cost import load_prices, price_tables
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, DaybookError
 from daybook.lake import Lake
-from daybook.parameters import check_parameters, declared_parameters, notebook_path
+from daybook.parameters import check_parameters, declared_parameters, load_notebook, notebook_path
 from daybook.params import environments, load_settings, project_root, require_own_lake
 from daybook.quality.trial import try_landing, try_table
 from daybook.sources import load_source, source_names
@@ -86,19 +86,15 @@ def _check_source(name: str) -> None:
 
 def _notebook_problems(stage: str) -> Iterator[str]:
     path = notebook_path(stage)
-    if not path.is_file():
-        yield "is missing; every stage needs its notebook"
-        return
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = load_notebook(path)
         nbformat.validate(notebook)
         declared = declared_parameters(notebook, path.name)
     except DaybookError as error:
         yield str(error)
         return
-    except (ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:
-        # nbformat meets JSON that is no notebook with whatever Python says.
-        yield f"is not a notebook ({str(error).splitlines()[0]})"
+    except nbformat.ValidationError as error:
+        yield f"is not a valid notebook ({str(error).splitlines()[0]})"
         return
     known = {"env": "local", "run_date": "2025-11-30", "run_id": "", "overrides": {}}
     if stage == STAGES[-1]:

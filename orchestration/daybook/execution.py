@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from daybook.archive import Archive, Record, now
-from daybook.attempts import Attempt, archive_attempt, close_abandoned, read_notebook
+from daybook.attempts import Attempt, archive_attempt, close_abandoned
 from daybook.elapsed import reading
 from daybook.errors import DaybookError, UsageError
 from daybook.kernel import home_of_its_own, printed_in, printing_to, remove_scratch
-from daybook.parameters import check_parameters, notebook_path
+from daybook.parameters import check_parameters, load_notebook, notebook_path
 from daybook.params import load_settings, parse_run_date
 from daybook.phases import Phases
 from daybook.pii.redaction import Redactor
@@ -55,7 +55,7 @@ def run_stage(
     if run_date_of(run_id) != day:
         raise UsageError(f"The run {run_id} is not one of {day}; a run of that date is called daily-{day}-1 or so.")
     path = notebook_path(stage)
-    source = read_notebook(path)
+    source = load_notebook(path)
     parameters = {"env": env, "run_date": run_date, "run_id": run_id, "overrides": settings.overrides, **(extra or {})}
     check_parameters(source, path.name, parameters)
 

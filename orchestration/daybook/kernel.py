@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from traitlets import Type
 from traitlets.config import Config
 
@@ -45,7 +46,7 @@ class KernelClient(AsyncKernelClient):
             if await self._heard(asked):
                 return
             if not await self._async_is_alive():
-                raise RuntimeError("the kernel died before it was ready.")
+                raise DeadKernelError("the kernel died before it was ready.")
             if time.monotonic() > until:
                 raise RuntimeError(f"the kernel was not ready after {timeout} seconds.")
 
@@ -71,6 +72,9 @@ class KernelManager(AsyncKernelManager):
 
     client_class = "daybook.kernel.KernelClient"
     client_factory = Type(klass=KernelClient)
+    exit_status: ClassVar[Optional[int]] = None
+    """Exit code of a kernel that ended by itself, or the negative number of a signal. papermill makes its manager itself, so
+    the status is left on the class, of which each kernel has its own (``kernel_options``)."""
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
         """Start the kernel; returns when its sockets are there, since a client that is too early tries again only later."""
@@ -81,6 +85,12 @@ class KernelManager(AsyncKernelManager):
         until = time.monotonic() + _SOCKETS_SECONDS
         while not all(each.exists() for each in sockets) and time.monotonic() < until and await self._async_is_alive():
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _async_is_alive(self) -> bool:
+        alive = await super()._async_is_alive()
+        if not alive and self.provisioner is not None:
+            type(self).exit_status = await self.provisioner.poll()
+        return alive
 
     async def _async_wait(self, pollinterval: float = _POLL_SECONDS) -> None:
         while await self._async_is_alive():
@@ -96,7 +106,7 @@ def kernel_options(scratch: Path) -> Iterator[dict[str, Any]]:
     where ``scratch`` is too deep; ``remove_scratch`` removes them too, should this process not get to it.
     """
     options: dict[str, Any] = {
-        "kernel_manager_class": KernelManager,
+        "kernel_manager_class": type("KernelManager", (KernelManager,), {}),
         "extra_arguments": ["--HistoryManager.enabled=False"],
     }
     sockets = _make_sockets(scratch)

@@ -76,8 +76,9 @@ def run_message(
     stage = failed["stage"] if failed else _state(caught)
     where = f" in {stage}" if stage else ""
     lines = [f"{title}, {run_date}: {outcome}{where}", *_cut(reasons)]
-    if failed and failed.get("failure") and failed["failure"]["source"]:
-        lines.append(f"Cell {failed['failure']['cell']} begins: {failed['failure']['source']}")
+    failure = (failed or {}).get("failure") or {}
+    if failure.get("source"):
+        lines.append(f"Cell {failure['cell']} begins: {failure['source']}")
     lines += _cut(news)
     todo = _commands(options, run_id, run_date, outcome)
     if todo:

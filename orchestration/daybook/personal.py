@@ -11,6 +11,7 @@ import codecs
 import csv
 import json
 import keyword
+import os
 import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -27,14 +28,14 @@ import pyarrow.dataset as ds
 from daybook.archive import Archive
 from daybook.columns import column_key, columns_among, find_column
 from daybook.contracts import LAYERS, load_tables
-from daybook.errors import LandingError, LimitError
+from daybook.errors import ContractError, LandingError, LimitError, StorageError
 from daybook.lake import Lake
 from daybook.params import Settings, project_root
 from daybook.pii import load_keys, pseudonym
 from daybook.pii.redaction import Known, Redactor
 from daybook.pii.sought import SoughtValues
-from daybook.sources import Source, load_source, open_landing
-from daybook.sources.files import Marks, find_files, mark_files, read_blocks
+from daybook.sources import Entity, Source, load_source, open_landing
+from daybook.sources.files import Marks, find_files, is_file_of, mark_files, read_blocks
 from daybook.sources.packing import Limits, is_gzip, limits_of, unpack
 from daybook.stages import STAGES, run_date_of
 from daybook.storage import CHUNK, Store
@@ -117,7 +118,7 @@ def _landing_marks(settings: Settings, source: Source, run_date: date) -> Option
     try:
         store = open_landing(settings.landing)
         return {name: mark_files(store, entity, run_date) for name, entity in entities.items()}
-    except LandingError:
+    except (LandingError, StorageError):
         return None
 
 
@@ -139,9 +140,13 @@ def ordinary_words(source: Source) -> set[str]:
     """
     texts = [name for entity in source.entities.values() for name in entity.columns]
     texts += source.entities
-    texts += [text for layer in LAYERS for table in load_tables(layer).values() for text in [table.name, *table.columns]]
+    # A broken contract or notebook gives no words, so that more is redacted. Its stage says what is wrong with it.
+    for layer in LAYERS:
+        with suppress(ContractError):
+            texts += [text for table in load_tables(layer).values() for text in [table.name, *table.columns]]
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
-        texts += ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+        with suppress(ValueError, KeyError, TypeError):
+            texts += ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     return {word for text in texts for word in re.findall(r"[^\W\d_]+", text)} | common_words()
 
 
@@ -309,9 +314,38 @@ def _add_landed(values: SoughtValues, settings: Settings, source: Source, entity
         if raw:
             blocks = read_blocks(store, source, entity, run_date, [], limits=limits)
             values.add(_UNSPLIT, "unsplit", _unsplit(raw, delimiter, lambda fields: _plain_in_blocks(blocks, fields, personal)))
-    except LandingError:
-        for key in find_files(store, source.entities[entity], run_date):
+    except (LandingError, StorageError):
+        for key in _files_among_others(store, source.entities[entity], run_date):
             _add_broken(values, store, key, source, entity, limits)
+
+
+def _files_among_others(store: Store, entity: Entity, run_date: date) -> list[str]:
+    """Return the entity's files for a date, also where a name that is not UTF-8 keeps the store from listing the folder."""
+    try:
+        return find_files(store, entity, run_date)
+    except StorageError:
+        if "://" in store.uri:
+            raise
+    found = []
+    for folder, _, names in os.walk(store.uri, onerror=_raise_unless_denied):
+        keys = ((Path(folder) / name).relative_to(store.uri).as_posix() for name in names)
+        found += [key for key in keys if is_file_of(entity, run_date, key)]
+    return sorted(found)
+
+
+def _raise_unless_denied(error: OSError) -> None:
+    # The notebook, which the same user runs, could not read such a folder either.
+    if not isinstance(error, (PermissionError, FileNotFoundError)):
+        raise error
+
+
+def _open_landed(store: Store, key: str) -> BinaryIO:
+    """Open a file, also one whose name is not UTF-8."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return (Path(store.uri) / key).open("rb")
+    return store.read_marked(key).file
 
 
 def _delimiter_of(source: Source, entity: str) -> str:
@@ -356,7 +390,7 @@ def _add_broken(values: SoughtValues, store: Store, key: str, source: Source, en
     The file is read in pieces. Encodings are tried in order up to the first that fits the whole file, as in ingest.
     """
     try:
-        file, _ = store.read_marked(key)
+        file = _open_landed(store, key)
     except (PermissionError, FileNotFoundError):
         return  # Nor could the notebook read it.
     with file:

@@ -64,7 +64,7 @@ def test_the_failure_box_links_to_the_cell_that_shows_the_exception(attempt, not
 
 
 def test_after_a_kill_the_box_links_to_the_cell_that_the_record_names(attempt, notebook, failure, read_page):
-    dead = failure(cell=3, exception="DeadKernelError", message="The kernel died.")
+    dead = failure(index=3, cell=2, exception="KernelDied", message="The kernel died.")
     page = read_page(render_notebook(notebook(), title="A shop", record=attempt(outcome="FAILED", failure=dead)))
     assert page.values("href", "a") == ["#cell-3"]
 

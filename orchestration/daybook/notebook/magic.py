@@ -9,6 +9,7 @@ import argparse
 import ast
 import re
 import shlex
+import threading
 from typing import Any, Optional
 
 import duckdb
@@ -35,6 +36,7 @@ class _ExtensionOf:
         shell.register_magic_function(self.sql, magic_kind="cell", magic_name="sql")  # type: ignore[call-arg,arg-type]
         shell.input_transformers_cleanup.append(_hold_after_end)
         shell.events.register("post_run_cell", _show_unfinished)
+        shell.observe(_raise_exit, "exit_now")
 
     def sql(self, line: str, cell: str) -> Optional[Listing]:
         """``%%sql [name] [--rows N] [--quiet]``: run a SELECT, or give it a name, and show its first rows.
@@ -109,6 +111,16 @@ def _only_assigns(source: str) -> bool:
     except (SyntaxError, ValueError):
         return False
     return True
+
+
+def _raise_exit(change: dict[str, Any]) -> None:
+    """Let a cell that shuts its kernel down (``exit()``, ``do_shutdown``) fail as ``sys.exit()`` does.
+
+    Else the kernel ends while a later cell is running, which would be blamed. Jupyter's own request for the end of a kernel
+    arrives in another thread.
+    """
+    if change["new"] and threading.current_thread() is threading.main_thread():
+        raise SystemExit
 
 
 def _show_unfinished(result: Any) -> None:

@@ -25,6 +25,7 @@ from daybook.errors import NotebookError, UsageError
 from daybook.lake import Lake
 from daybook.notebook.display import Note, Result, short_path
 from daybook.notebook.lineage import record_lineage
+from daybook.parameters import refuse_injected
 from daybook.params import Settings, load_settings, parse_run_date
 from daybook.pii import load_keys
 from daybook.quality import Finding
@@ -208,8 +209,14 @@ current: Optional[Stage] = None
 
 
 def begin(name: str, *, env: str, run_date: str, run_id: str = "", overrides: Optional[dict[str, str]] = None) -> Stage:
-    """Open a stage. Without a run's name its writes go to a development copy of the tables (``dev/<user>``)."""
+    """Open a stage. Without a run's name its writes go to a development copy of the tables (``dev/<user>``).
+
+    Raises ``NotebookError`` if papermill was given a parameter that the notebook does not declare.
+    """
     global current
+    shell = get_ipython()
+    if shell is not None:
+        refuse_injected(shell.user_ns.get("In", []))
     if name not in STAGES:
         raise UsageError(f"There is no stage {name!r}; the stages are: {', '.join(STAGES)}.")
     if not isinstance(run_id, str) or not isinstance(env, str):

@@ -217,6 +217,7 @@ def withheld(record: dict[str, Any], error: Exception) -> dict[str, Any]:
     if record["failure"]:
         exception = record["failure"]["exception"]
         kept["failure"] = {
+            "index": record["failure"].get("index"),
             "cell": record["failure"]["cell"],
             "source": None,
             "exception": exception if exception and exception.isidentifier() else None,

@@ -76,7 +76,7 @@ def render_notebook(nb: NotebookNode, *, title: str, record: Record) -> str:
     ArchiveError
         If the record holds a date, a time or an outcome that cannot be one.
     """
-    cells = _cells(nb)
+    cells = _cells(nb, record.get("failure") or {})
     return render_page(
         "notebook",
         title=title,
@@ -84,22 +84,26 @@ def render_notebook(nb: NotebookNode, *, title: str, record: Record) -> str:
         day=formats.long_date(formats.parse_business_date(record.get("run_date"))),
         outcome=records.outcome_of(record),
         failure=record.get("failure"),
-        failed_anchor=_failed_anchor(cells, record),
+        failed_anchor=next((cell.anchor for cell in cells if cell.failed), None),
         has_code=any(cell.kind == "code" for cell in cells),
         cells=cells,
     )
 
 
-def _cells(nb: NotebookNode) -> List[Cell]:
+def _cells(nb: NotebookNode, failure: Mapping[str, Any]) -> List[Cell]:
     cells = []
     for index, cell in enumerate(nb.cells):
         tags = cell.metadata.get("tags", [])
         if _PAPERMILL_REMARK not in tags and (cell.source.strip() or cell.get("outputs")):
-            cells.append(_cell(cell, f"cell-{index}", tags))
+            if "index" in failure:
+                failed = index == failure["index"]
+            else:  # Records of earlier releases do not tell the index.
+                failed = any(output.output_type == "error" for output in cell.get("outputs", []))
+            cells.append(_cell(cell, f"cell-{index}", tags, failed=failed))
     return cells
 
 
-def _cell(cell: NotebookNode, anchor: str, tags: List[str]) -> Cell:
+def _cell(cell: NotebookNode, anchor: str, tags: List[str], *, failed: bool) -> Cell:
     if cell.cell_type == "markdown":
         return Cell(anchor, "markdown", "", render_markdown(cell.source, cell.get("attachments")))
     if cell.cell_type != "code":
@@ -116,18 +120,8 @@ def _cell(cell: NotebookNode, anchor: str, tags: List[str]) -> Cell:
         body=highlighted(cell.source),
         outputs=tuple(_outputs(cell)),
         seconds=(cell.metadata.get("papermill") or {}).get("duration") if kind == "code" else None,
-        failed=any(output.output_type == "error" for output in cell.outputs),
+        failed=failed,
     )
-
-
-def _failed_anchor(cells: List[Cell], record: Record) -> Optional[str]:
-    """Where the exception stands: the cell that shows it; else, after a kill, the cell that the record names."""
-    failure = record.get("failure")
-    if not failure:
-        return None
-    named = f"cell-{failure.get('cell')}"
-    anchors = [cell.anchor for cell in cells if cell.failed] + [cell.anchor for cell in cells if cell.anchor == named]
-    return anchors[0] if anchors else None
 
 
 @lru_cache(maxsize=1)
