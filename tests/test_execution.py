@@ -20,12 +20,13 @@ from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_output
 from papermill.exceptions import PapermillExecutionError
 
+import daybook
 from daybook import personal
 from daybook.archive import Archive, parse_moment
 from daybook.attempts import close_abandoned
 from daybook.errors import NotebookError, ParamsError, StorageError, UsageError
 from daybook.execution import run_stage
-from daybook.params import load_settings, project_root
+from daybook.params import load_settings
 from daybook.pii import load_keys
 from daybook.provenance import fingerprint
 from daybook.report.site import build_site
@@ -492,7 +493,7 @@ def test_a_withheld_record_keeps_that_it_is_permanent(home: Path, monkeypatch: p
 
 def job(monkeypatch: pytest.MonkeyPatch, stage: str, *arguments: str, run_id: str = RUN) -> Optional[str]:
     """Run the job script in this process; returns what it says as it exits with 1, None where it ends normally."""
-    script = project_root() / "orchestration" / "glue_job.py"
+    script = Path(daybook.__file__).parents[1] / "glue_job.py"
     given = ["--env", "local", "--run_date", "2025-11-30", "--run_id", run_id, *arguments]
     monkeypatch.setattr(sys, "argv", [str(script), "--stage", stage, *given])
     try:
