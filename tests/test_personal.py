@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pyarrow as pa
 import pytest
@@ -19,11 +22,16 @@ import daybook
 from daybook.archive import Archive
 from daybook.contracts import load_table
 from daybook.demo import generate
+from daybook.errors import StorageError
 from daybook.lake import Lake
 from daybook.params import Settings, load_settings
 from daybook.personal import common_words, customers_among, ordinary_words, redactor_for
 from daybook.pii.sought import SoughtValues
 from daybook.sources import load_source
+from daybook.sources.files import is_file_of
+from daybook.storage import Store
+
+from .conftest import Project
 
 DAY = date(2025, 11, 30)
 RUN = f"daily-{DAY}-1"
@@ -159,6 +167,47 @@ def test_who_approved_a_run_is_named_even_where_a_customer_is_called_the_same(se
     store(settings, "bronze.customers", last_name="Steward", first_name="Käthe")
     Archive(settings.archive).start_run(DAY, {"approval": {"by": "Steward", "why": "asked"}})
     assert left(settings, "approved by Steward for Käthe") == "approved by Steward for [redacted:first_name]"
+
+
+@pytest.fixture
+def several_files(project: Project) -> None:
+    """Let customers land in files of any name, which are found by listing the folder."""
+    project.replace("params/sources/demo.yaml", "customers/{run_date}/customers.csv", "customers/{run_date}/*.csv")
+
+
+def test_landing_is_searched_beside_a_name_that_is_not_utf8(several_files: None, settings: Settings) -> None:
+    file = land(settings, HEADER, CUSTOMER)
+    file.rename(os.fsdecode(os.fsencode(file.parent) + b"/customers_M\xe4rz.csv"))
+    pattern = load_source("demo").entities["customers"]
+    assert is_file_of(pattern, DAY, f"customers/{DAY}/customers_M\udce4rz.csv")
+    assert "Kanarie" not in left(settings, "Zoë Kanarie was here", stage="ingest")
+
+
+def test_landing_that_cannot_be_read_is_not_taken_as_empty(
+    several_files: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(settings, HEADER, CUSTOMER)
+
+    def fails(store: Store, prefix: str = "") -> list[str]:
+        raise StorageError(f"{store.href(prefix)} could not be read: its disk fails to read or write.")
+
+    def broken(top: str, onerror: Callable[[OSError], None]) -> Iterator[Any]:
+        onerror(OSError(errno.EIO, "Input/output error"))
+        yield from ()
+
+    monkeypatch.setattr(Store, "keys", fails)
+    assert "Kanarie" not in left(settings, "Zoë Kanarie was here", stage="ingest")
+    monkeypatch.setattr("os.walk", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        left(settings, "Zoë Kanarie was here", stage="ingest")
+
+
+@pytest.mark.parametrize("file", ["notebooks/4_aggregate.ipynb", "params/contracts/gold/daily_sales.yaml"])
+def test_a_broken_file_of_the_project_gives_no_words(project: Project, file: str) -> None:
+    before = ordinary_words(load_source("demo"))
+    project.write(file, "<<<<<<< HEAD\n")
+    after = ordinary_words(load_source("demo"))
+    assert common_words() < after <= before
 
 
 def test_ordinary_words_are_those_of_notebooks_contracts_and_sources() -> None:

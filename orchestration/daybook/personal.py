@@ -28,7 +28,7 @@ import pyarrow.dataset as ds
 from daybook.archive import Archive
 from daybook.columns import column_key, columns_among, find_column
 from daybook.contracts import LAYERS, load_tables
-from daybook.errors import ContractError, LandingError, LimitError, StorageError
+from daybook.errors import ContractError, LandingError, LimitError, ParamsError, StorageError
 from daybook.lake import Lake
 from daybook.params import Settings, project_root
 from daybook.pii import load_keys, pseudonym
@@ -142,7 +142,7 @@ def ordinary_words(source: Source) -> set[str]:
     texts += source.entities
     # A broken contract or notebook gives no words, so that more is redacted. Its stage says what is wrong with it.
     for layer in LAYERS:
-        with suppress(ContractError):
+        with suppress(ContractError, ParamsError):
             texts += [text for table in load_tables(layer).values() for text in [table.name, *table.columns]]
     for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
         with suppress(ValueError, KeyError, TypeError):

@@ -1,0 +1,50 @@
+"""A file whose name is not UTF-8 lies beside good landing files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.demo import generate
+from daybook.errors import StorageError
+from daybook.execution import run_stage
+from daybook.params import load_settings, parse_run_date
+from daybook.sources import load_source, open_landing
+from daybook.sources.files import read_blocks
+
+from ..conftest import Project
+from ..test_execution import RUN, failing
+
+DAY = "2025-11-30"
+
+
+@pytest.fixture
+def folder(home: Path, project: Project) -> Path:
+    """A landing folder whose files may have any name, with the stray file."""
+    project.replace("params/sources/demo.yaml", "customers/{run_date}/customers.csv", "customers/{run_date}/*.csv")
+    generate(home / "landing", days=1, orders_per_day=3)
+    folder = home / "landing" / "customers" / DAY
+    Path(os.fsdecode(os.fsencode(folder) + b"/readme_M\xe4rz.txt")).touch()
+    return folder
+
+
+def test_message_names_the_file(folder: Path) -> None:
+    store, day = open_landing(load_settings("local").landing), parse_run_date(DAY)
+    with pytest.raises(StorageError) as raised:
+        list(read_blocks(store, load_source("demo"), "customers", day, []))
+    assert str(raised.value) == (
+        f"{folder} could not be read: the name of /customers/{DAY}/readme_M%E4rz.txt is not UTF-8; rename or remove that file, "
+        "then run it again."
+    )
+
+
+def test_message_is_not_withheld(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("papermill.execute_notebook", failing("StorageError"))
+    record = run_stage("ingest", env="local", run_date=DAY, run_id=RUN)
+    assert (record["failure"]["exception"], record["failure"]["message"]) == ("StorageError", "It went wrong.")
+    assert "withheld" not in record
+    archive = Archive(load_settings("local").archive)
+    assert archive.store.exists(f"{archive.folder(RUN)}/1_ingest.attempt-1.html")
