@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 import daybook.lake
 import daybook.purge
 from daybook.params import project_root
+from daybook.provenance import code_version
 from daybook.storage import Store
 
 from .emulator.emulator import Account, Emulator, emulating
@@ -85,7 +86,7 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """A copy of params, notebooks and state machines that Daybook takes for its project."""
     real, root = project_root(), tmp_path / "project"
     shutil.copytree(real / "params", root / "params")
@@ -94,7 +95,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     for machine in (real / "orchestration").glob("*.asl.json"):
         shutil.copy(machine, root / "orchestration")
     monkeypatch.setenv("DAYBOOK_PROJECT", str(root))
-    return Project(root)
+    code_version.cache_clear()
+    yield Project(root)
+    # A stage that ran in this process has noted the version of the copy.
+    code_version.cache_clear()
 
 
 class Disk:

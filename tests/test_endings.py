@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -12,12 +14,16 @@ from typing import Any, Optional
 import nbformat
 import papermill
 import pytest
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from papermill.exceptions import PapermillExecutionError
 
 from daybook.archive import Archive, Record, describe_failure
+from daybook.endings import Failure, Seen, find_failure
 from daybook.notebook import begin, notify
 from daybook.notebook import stage as stages
+from daybook.parameters import notebook_path
 from daybook.params import load_settings
 from daybook.stages import RESULT_MIME
 
@@ -29,6 +35,7 @@ DAY, PATH = "2025-11-30", "notebooks/4_aggregate.ipynb"
 RESULT = {"outcome": "SUCCEEDED", "reasons": [], "rows": {"in": 1, "out": 1}}
 CLOSING = f"from IPython.display import display\ndisplay({{{RESULT_MIME!r}: {RESULT!r}}}, raw=True)"
 DIED = "the kernel died in this cell"
+NO_CLOSING = "the notebook ended without its closing cell; let its last cell make the call that ends the stage"
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,11 @@ ENDINGS = {
         "no",
     ),
     "no-message": Ending("raise ValueError", "ValueError", "the exception has no message"),
-    "sys.exit(0)": Ending("import sys\nsys.exit(0)", "SystemExit", "the cell exited with 0 before the stage had ended; "),
-    "sys.exit(3)": Ending("import sys\nsys.exit(3)", "SystemExit", "the cell exited with 3 before the stage had ended; "),
-    "exit": Ending("exit()", "SystemExit", "the cell exited with 0 before the stage had ended; "),
+    "sys.exit(0)": Ending("import sys\nsys.exit(0)", "SystemExit", "the cell exited with code 0 before the stage had ended; "),
+    "sys.exit(3)": Ending("import sys\nsys.exit(3)", "SystemExit", "the cell exited with code 3 before the stage had ended; "),
+    "exit": Ending("exit()", "SystemExit", "the cell exited with code 0 before the stage had ended; "),
     "do_shutdown": Ending(
-        "get_ipython().kernel.do_shutdown(False)", "SystemExit", "the cell exited with 0 before the stage had ended; "
+        "get_ipython().kernel.do_shutdown(False)", "SystemExit", "the cell exited with code 0 before the stage had ended; "
     ),
     "exit-after-closing": Ending(f"{CLOSING}\nimport sys\nsys.exit(0)"),
     "os._exit(0)": Ending("import os\nos._exit(0)", "KernelDied", f"{DIED}: its process ended with exit code 0"),
@@ -121,6 +128,22 @@ def executed_notebook(archive: Archive) -> NotebookNode:
     return nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/4_aggregate.attempt-1.ipynb").decode(), 4)
 
 
+PLAIN = """
+import sys
+import papermill
+papermill.execute_notebook(*sys.argv[1:], parameters={"run_dat": "2025-11-29"}, kernel_name="python3", progress_bar=False)
+"""
+
+
+@pytest.mark.slow
+def test_plain_papermill_with_unknown_parameter_fails(home: Path, tmp_path: Path) -> None:
+    paths = [str(notebook_path("aggregate")), str(tmp_path / "executed.ipynb")]
+    done = subprocess.run([sys.executable, "-c", PLAIN, *paths], capture_output=True, text=True, check=False)
+    said = "NotebookError: This notebook has no parameter 'run_dat' (did you mean 'run_date'?); its parameters are: env, "
+    assert said in done.stderr
+    assert not home.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
 def test_ending_is_reported(
@@ -169,6 +192,54 @@ def test_ending_is_reported(
     assert any(line.endswith("4_aggregate.attempt-1.html") for line in body)
 
 
+def executed() -> NotebookNode:
+    """Return a notebook with two remarks of papermill, which failed in its last cell."""
+    content = notebook()
+    for index in (2, 0):
+        content.cells.insert(index, new_markdown_cell("An exception!", metadata={"tags": ["papermill-error-cell-tag"]}))
+    return content
+
+
+def result(**fields: Any) -> NotebookNode:
+    """Return a notebook whose last cell left a result."""
+    content = notebook()
+    content.cells[2].outputs = [new_output("display_data", data={RESULT_MIME: {**RESULT, "details": {}, **fields}})]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "seen", "expected"),
+    [
+        (executed(), Seen(2, {"ename": "ValueError", "evalue": "No."}), Failure("ValueError", "No.", 4, 2, "print(env)")),
+        # A cell displayed an exception that it had caught.
+        (
+            executed(),
+            Seen(2, error=PapermillExecutionError(1, 1, "", "KeyError", "'a'", [])),
+            Failure("KeyError", "'a'", 2, 1, 'env = "local"'),
+        ),
+        (
+            notebook(),
+            Seen(None, error=DeadKernelError("Kernel died"), exit_status=-11),
+            Failure("KernelDied", "the kernel died before its first cell: signal SIGSEGV ended it"),
+        ),
+        (
+            notebook(),
+            Seen(2, error=DeadKernelError("Kernel died")),
+            Failure("KernelDied", DIED, 2, 2, "print(env)"),
+        ),
+        (notebook(), Seen(error=RuntimeError("not ready")), Failure("RuntimeError", "not ready")),
+        (result(), Seen(2), None),
+        (result(stage="notify", details={"run_outcome": "SKIPPED"}), Seen(2), None),
+        (result(stage="notify"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (result(outcome="FAILED"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (notebook(), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (result(), Seen(2, {"ename": "SystemExit", "evalue": "0"}), None),
+    ],
+)
+def test_failure_is_found(content: NotebookNode, seen: Seen, expected: Optional[Failure]) -> None:
+    assert find_failure(content, seen) == expected
+
+
 @pytest.mark.slow
 def test_missing_closing_cell_is_reported(project: Project, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     write_notebook(project, new_code_cell("1 + 1"))
@@ -176,7 +247,7 @@ def test_missing_closing_cell_is_reported(project: Project, archive: Archive, mo
     (record,) = archive.attempts(RUN)
     failure = record["failure"]
     assert (failure["exception"], failure["cell"], failure["index"], record["permanent"]) == ("NotebookError", None, None, True)
-    said = "NotebookError: the notebook ended without its closing cell; let its last cell make the call that ends the stage"
+    said = f"NotebookError: {NO_CLOSING}"
     why = "not retried: the same input would fail again"
     assert outcome_of("aggregate")["reasons"] == [f"aggregate failed (attempt 1, {why}): {said}"]  # type: ignore[index]
     assert page_link(archive) is None

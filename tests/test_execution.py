@@ -33,7 +33,7 @@ from daybook.report.site import build_site
 from daybook.run_records import close_run
 from daybook.stages import RESULT_MIME, notebook_name
 
-from .conftest import Disks, Killed, Killer
+from .conftest import Disks, Killed, Killer, Project
 from .runs.shop import call
 from .small_notebooks import notebook
 
@@ -96,6 +96,14 @@ def test_an_attempt_whose_machine_is_gone_gets_a_record_and_the_notebook_it_shou
     assert record["failure"]["cell"] is None
     stored = nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/1_ingest.attempt-1.ipynb").decode(), 4)
     assert stored.cells[0].source.startswith("# 1 · Ingest")
+
+
+def test_abandoned_attempt_is_closed_without_its_notebook(home: Path, tmp_path: Path, project: Project) -> None:
+    project.write("notebooks/1_ingest.ipynb", "<<<<<<< HEAD")
+    archive = Archive(load_settings("local").archive)
+    claimed(archive, tmp_path / "gone")
+    (record,) = close_abandoned(archive, load_settings("local"), RUN)
+    assert (record["failure"]["exception"], record["failure"]["cell"]) == ("JobDied", None)
 
 
 def test_abandoned_attempts_are_closed_once(home: Path, tmp_path: Path) -> None:

@@ -97,33 +97,35 @@ class Attempt:
     def execute(self, path: Path, scratch: Path, parameters: dict[str, Any]) -> NotebookNode:
         """Run the notebook on scratch, in the environment as it is; what went wrong is left in ``failure``."""
         output, work = scratch / "executed.ipynb", scratch / "work"
-        # Cells may remove their working folder. It holds nothing that the job needs, and the job itself never works in it.
-        work.mkdir()
-        with kernel_options(scratch) as options:
-            try:
-                papermill.execute_notebook(
-                    str(path),
-                    str(output),
-                    parameters=parameters,
-                    engine_name=ENGINE,
-                    kernel_name="python3",
-                    progress_bar=False,
-                    resources={"metadata": {"path": str(work)}},
-                    start_timeout=_START_TIMEOUT,
-                    # A tag lets no cell fail: papermill would fail the notebook in the end, after the closing cell has run.
-                    force_raise_errors=True,
-                    on_notebook_start=self._note_notebook,
-                    on_cell_execute=self._note_cell,
-                    on_cell_executed=self._note_end,
-                    on_cell_error=self._note_error,
-                    **options,
-                )
-            except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
-                full = isinstance(error, OSError) and trouble(error)
-                self._watched.error = unwritable(f"The scratch folder {scratch}", error) if full else error
-                self._watched.exit_status = options["kernel_manager_class"].exit_status
-            finally:
-                self.phases.executed()
+        try:
+            # Cells may remove their working folder. It holds nothing that the job needs, and the job never works in it.
+            work.mkdir()
+            with kernel_options(scratch) as options:
+                try:
+                    papermill.execute_notebook(
+                        str(path),
+                        str(output),
+                        parameters=parameters,
+                        engine_name=ENGINE,
+                        kernel_name="python3",
+                        progress_bar=False,
+                        resources={"metadata": {"path": str(work)}},
+                        start_timeout=_START_TIMEOUT,
+                        # Else a cell with the tag raises-exception would fail the notebook after its closing cell has run.
+                        force_raise_errors=True,
+                        on_notebook_start=self._note_notebook,
+                        on_cell_execute=self._note_cell,
+                        on_cell_executed=self._note_end,
+                        on_cell_error=self._note_error,
+                        **options,
+                    )
+                finally:
+                    self._watched.exit_status = options["kernel_manager_class"].exit_status
+        except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
+            full = isinstance(error, OSError) and trouble(error)
+            self._watched.error = unwritable(f"The scratch folder {scratch}", error) if full else error
+        finally:
+            self.phases.executed()
         executed = self._saved(output)
         self.failure = find_failure(executed, self._watched)
         return executed

@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from daybook.errors import NotebookError
-from daybook.stages import RESULT_MIME
+from daybook.stages import RESULT_MIME, STAGES
 
 KERNEL_DIED, JOB_DIED = "KernelDied", "JobDied"
 """The names of failures that have no exception: the process of the kernel, or of the whole job, ended."""
@@ -60,7 +60,7 @@ class Seen:
 
 def find_failure(notebook: NotebookNode, seen: Seen) -> Optional[Failure]:
     """Return what stopped an executed notebook; None if nothing did and its closing cell left a result."""
-    ended = (result_in(notebook) or {}).get("outcome", "FAILED") != "FAILED"
+    ended = _has_ended(result_in(notebook))
     error = seen.error
     if seen.reply is not None:
         # It tells more than the outputs: IPython only prints an unknown magic.
@@ -73,7 +73,7 @@ def find_failure(notebook: NotebookNode, seen: Seen) -> Optional[Failure]:
             notebook,
             seen.running,
             name,
-            f"the cell exited with {said or 0} before the stage had ended; remove exit() or sys.exit(), and use "
+            f"the cell exited with code {said or 0} before the stage had ended; remove exit() or sys.exit(), and use "
             "stage.skip(reason) to end a stage early",
         )
     if isinstance(error, PapermillExecutionError):
@@ -122,6 +122,13 @@ def result_in(notebook: NotebookNode) -> Optional[dict[str, Any]]:
         for output in cell.get("outputs", []):
             found = output.get("data", {}).get(RESULT_MIME, found)
     return found
+
+
+def _has_ended(result: Optional[dict[str, Any]]) -> bool:
+    """Return whether the closing cell left a result; notify's tells the outcome of the run."""
+    if result is None or result["outcome"] == "FAILED":
+        return False
+    return result.get("stage") != STAGES[-1] or "run_outcome" in result["details"]
 
 
 def _cause_of_death(exit_status: Optional[int]) -> str:

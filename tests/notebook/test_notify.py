@@ -58,6 +58,12 @@ def told(
     return stage.details, shown
 
 
+@pytest.mark.parametrize("failure", [None, {}, {"cell": None, "source": None, "exception": None, "message": ""}])
+def test_a_failed_attempt_without_a_failure_is_told(archive: Archive, failure: Optional[Record]) -> None:
+    details, _ = told(archive, attempt("transform", "FAILED", failure=failure), caught=CAUGHT)
+    assert details["message"]["body"].splitlines()[1] == "transform failed (attempt 1): no reason was given"
+
+
 def test_a_permanent_failure_is_told_with_why_it_was_not_retried(archive: Archive) -> None:
     failure = {"cell": 4, "source": "x", "exception": "MissingFileError", "message": "a.csv is not there.", "permanent": True}
     said = describe_failure(attempt("ingest", "FAILED", failure=failure))
