@@ -75,7 +75,7 @@ ENDINGS = {
     "syntax-error": Ending("x = = 1", "SyntaxError", "invalid syntax ("),
     "line-magic": Ending("%nosuchmagic", "UsageError", "Line magic function `%nosuchmagic` not found."),
     "cell-magic": Ending("%%bashh\nls", "UsageError", "Cell magic `%%bashh` not found."),
-    # The tag lets no cell fail.
+    # Jupyter would go on after a cell with this tag.
     "raises-exception": Ending("raise ValueError('Meant.')", "ValueError", "Meant.", ("raises-exception",)),
     "interrupt": Ending(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)",

@@ -275,7 +275,7 @@ class Store:
 
 
 def _said(error: BaseException) -> str:
-    unnamed = re.search(r'Path "([^"]+)" contained non-unicode', str(error))
+    unnamed = re.search(r'Path "[^"]*?([^"/]+)" contained non-unicode', str(error))
     if unnamed:
         return f"the name of {unnamed[1]} is not UTF-8; rename or remove that file"
     first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

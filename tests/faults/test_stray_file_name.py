@@ -36,7 +36,7 @@ def test_message_names_the_file(folder: Path) -> None:
     with pytest.raises(StorageError) as raised:
         list(read_blocks(store, load_source("demo"), "customers", day, []))
     assert str(raised.value) == (
-        f"{folder} could not be read: the name of /customers/{DAY}/readme_M%E4rz.txt is not UTF-8; rename or remove that file, "
+        f"{folder} could not be read: the name of readme_M%E4rz.txt is not UTF-8; rename or remove that file, "
         "then run it again."
     )
 

@@ -13,6 +13,8 @@ from daybook.notebook.display import Listing
 from daybook.notebook.stage import Stage
 from daybook.stages import RESULT_MIME
 
+from ..sessions import Session
+
 
 @pytest.fixture
 def stage(opened: Any) -> Stage:
@@ -246,3 +248,14 @@ def test_an_error_for_people_is_shown_without_the_librarys_frames(opened: Any) -
     opened.error("%%sql\nSELECT * FROM nowhere_at_all")
     assert "SqlError: There is no table nowhere_at_all" in opened.printed
     assert "duckdb.py" not in opened.printed
+
+
+def test_cell_that_shuts_its_kernel_down_fails(session: Session) -> None:
+    assert isinstance(session.error("get_ipython().exit_now = True"), SystemExit)
+
+
+def test_jupyter_may_shut_a_kernel_down(session: Session) -> None:
+    # Its request arrives in a thread of its own.
+    stop = "import threading\nthread = threading.Thread(target=setattr, args=(get_ipython(), 'exit_now', True))\nthread.start()"
+    session.value(f"{stop}\nthread.join()")
+    assert session.shell.exit_now

@@ -126,6 +126,13 @@ def test_a_failed_run_shows_what_failed_and_links_to_the_notebook(build, run, at
     assert page.values("href", "a").count("../../archive/daily-2018-05-05-1/3_transform.attempt-1.html") == 2
 
 
+def test_a_failed_run_links_to_the_cell(build, run, attempt, failure):
+    record = run(outcome="FAILED", stages=[attempt(outcome="FAILED", failure=failure(index=7))])
+    _, page_of = build(record)
+    links = page_of(record).values("href", "a")
+    assert "../../archive/daily-2018-05-05-1/3_transform.attempt-1.html#cell-7" in links
+
+
 def test_a_run_page_says_what_it_rests_on(build, run):
     record = run()
     _, page_of = build(record)
