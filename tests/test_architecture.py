@@ -53,6 +53,7 @@ ORDER = [
     "erasure",
     "notebook",
     "personal",
+    "outputs",
     "kernel",
     "saving",
     "searching",

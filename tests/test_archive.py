@@ -20,6 +20,7 @@ from daybook.archive import (
     describe_failure,
     describe_missing,
     dump,
+    first_line,
     now,
     outcome_key,
     parse_moment,
@@ -366,3 +367,8 @@ def test_an_attempts_files_begin_with_its_notebooks_name() -> None:
 )
 def test_a_failure_is_one_sentence(failure: Record, sentence: str) -> None:
     assert describe_failure(attempt("transform", 2, failure=failure)) == sentence
+
+
+def test_endless_first_line_is_cut() -> None:
+    assert first_line("  short\nsecond") == "short"
+    assert first_line("x" * 5_000_000 + "\nsecond") == "x" * 2_000 + " [left out: 4,998,000 characters]"

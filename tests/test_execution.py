@@ -413,7 +413,7 @@ def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_th
 # Failures that are permanent
 
 
-def failing(name: str, *, written: Optional[dict[str, int]] = None) -> Callable[..., None]:
+def failing(name: str, *, written: Optional[dict[str, int]] = None, message: str = "It went wrong.") -> Callable[..., None]:
     """What papermill is where a cell raises an exception of this class, after the stage has written some tables."""
 
     def execute(path: str, output: str, **_: Any) -> None:
@@ -421,12 +421,27 @@ def failing(name: str, *, written: Optional[dict[str, int]] = None) -> Callable[
         executed = notebook()
         executed.cells[2].outputs = [
             new_output("display_data", data={RESULT_MIME: result}),
-            new_output("error", ename=name, evalue="It went wrong.", traceback=[]),
+            new_output("error", ename=name, evalue=message, traceback=[]),
         ]
         nbformat.write(executed, output)
-        raise PapermillExecutionError(2, 2, "print(env)", name, "It went wrong.", [])
+        raise PapermillExecutionError(2, 2, "print(env)", name, message, [])
 
     return execute
+
+
+def test_large_exception_is_cut_in_record_and_log(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = "bad row; " * 500_000
+    monkeypatch.setattr("papermill.execute_notebook", failing("RuntimeError", message=large))
+    said = job(monkeypatch, "ingest")
+    assert said is not None
+    archive = Archive(load_settings("local").archive)
+    (record,) = archive.attempts(RUN)
+    assert len(json.dumps(record)) < 5_000
+    assert record["failure"]["message"].startswith("bad row; bad row; ")
+    assert "[left out: 4,4" in record["failure"]["message"]
+    assert len(said) + len(capsys.readouterr().err) < 5_000
 
 
 def outcome_of(stage: str) -> Optional[dict[str, Any]]:

@@ -17,8 +17,8 @@ from daybook.params import contents, environments, load_settings, looks_secret, 
 
 KEYS = (
     "title, source, timezone, currency, landing, lake, archive, report, pii_key, runs_on, engine, max_rejected_share, "
-    "tolerated_rejected_rows, returns_count_on, max_unpacked_bytes, max_unpacked_ratio, allow_missing, retention_days, "
-    "openlineage_url, tell, prices, default_run_date, deployment"
+    "tolerated_rejected_rows, returns_count_on, max_unpacked_bytes, max_unpacked_ratio, cell_output_bytes, "
+    "notebook_output_bytes, allow_missing, retention_days, openlineage_url, tell, prices, default_run_date, deployment"
 )
 
 

@@ -40,6 +40,8 @@ LOST = "lost: the process that ran it ended without a word (killed, or the machi
 NOT_RETRIED = "not retried: the same input would fail again"
 """Why a stage with a permanent failure has one attempt."""
 
+_LINE = 2_000
+"""Maximum length of a reason's first line."""
 _CLOSING = re.compile(r"run(\.redrive-\d+)?\.json")
 _ATTEMPT = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
@@ -348,8 +350,9 @@ def failure_line(attempt: Record) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line of what was said, or that nothing was."""
-    return (text.strip().splitlines() or ["no reason was given"])[0]
+    """The first line of what was said, cut where it is endless, or that nothing was."""
+    line = (text.strip().splitlines() or ["no reason was given"])[0]
+    return line if len(line) <= _LINE else f"{line[:_LINE]} [left out: {len(line) - _LINE:,} characters]"
 
 
 def attempt_name(stage: str, number: int) -> str:

@@ -23,6 +23,7 @@ from daybook.elapsed import end_of
 from daybook.endings import JOB_DIED, Failure, Seen, failure_in, find_failure, result_in
 from daybook.errors import NotebookError, is_permanent
 from daybook.kernel import kernel_options, printed_in, remove_scratch
+from daybook.outputs import Limits, shorten, trim_cuts, trim_failure, trim_text
 from daybook.parameters import load_notebook, notebook_path
 from daybook.params import Settings
 from daybook.phases import Phases
@@ -111,6 +112,7 @@ class Attempt:
                         progress_bar=False,
                         resources={"metadata": {"path": str(work)}},
                         start_timeout=_START_TIMEOUT,
+                        limits=Limits(self.settings.cell_output_bytes, self.settings.notebook_output_bytes),
                         # Else a cell with the tag raises-exception would fail the notebook after its closing cell has run.
                         force_raise_errors=True,
                         on_notebook_start=self._note_notebook,
@@ -150,7 +152,9 @@ class Attempt:
         self._see(cell)
 
     def _note_error(self, execute_reply: dict[str, Any], **_: Any) -> None:
-        self._watched.reply = execute_reply["content"]
+        content = execute_reply["content"]
+        said = shorten(str(content["evalue"]), self.settings.cell_output_bytes // 4)
+        self._watched.reply = {"ename": str(content["ename"]), "evalue": said}
 
     def record(self, notebook: NotebookNode) -> Record:
         """The attempt's record, from what the notebook's last act left and from what was seen from outside."""
@@ -242,7 +246,10 @@ def archive_attempt(
         redactor = redactor_now() if redactor_now else redactor_of(settings, record["run_id"], record["stage"])
         record_clean = redactor.record(record)
         redactor.notebook(notebook)
-        printed_clean = redactor.text(printed)
+        if record_clean["failure"]:
+            record_clean["failure"] = trim_failure(record_clean["failure"])
+        trim_cuts(notebook)
+        printed_clean = trim_text(redactor.text(printed))
         record_clean["redactions"] = dict(sorted(redactor.counts.items()))
         if phases is not None:
             phases.end("search")

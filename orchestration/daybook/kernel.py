@@ -18,14 +18,17 @@ from pathlib import Path
 from queue import Empty
 from typing import Any, ClassVar, Optional
 
+import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from traitlets import Type
 from traitlets.config import Config
 
+from daybook.outputs import shorten
+
 _MOST_PRINTED = 1_000_000
-"""Characters of a job's output that are kept, the last ones."""
+"""Bytes of a job's output that are kept."""
 _LONGEST_SOCKET = 100
 """Bytes of a socket's path that every system takes (Linux 107, macOS 103)."""
 _SOCKETS = "sockets"
@@ -36,6 +39,11 @@ _SOCKETS_SECONDS = 60.0
 
 class KernelClient(AsyncKernelClient):
     """A client that knows when its kernel is ready, where Jupyter's own lets a fixed time pass without a message."""
+
+    def connect_iopub(self, identity: Optional[bytes] = None) -> zmq.Socket[Any]:
+        """Connect to the kernel's outputs with an unlimited queue: beyond its limit, by default 1,000, outputs are lost."""
+        self.context.setsockopt(zmq.RCVHWM, 0)  # The default of sockets that it makes from now on.
+        return super().connect_iopub(identity)
 
     async def wait_for_ready(self, timeout: Optional[float] = None) -> None:
         """Return once the kernel answers and what it says to all is heard too; ``RuntimeError`` after ``timeout`` seconds,
@@ -207,9 +215,5 @@ def _discard_unwritten() -> None:
 
 
 def printed_in(file: Path) -> str:
-    """What was printed to a file, from the beginning of a line where it is too much to keep."""
-    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    if len(text) <= _MOST_PRINTED:
-        return text
-    _, _, rest = text[-_MOST_PRINTED:].partition("\n")
-    return f"(the first {len(text) - len(rest):,} characters are left out)\n{rest}"
+    """What was printed to a file, head and tail where it is too much to keep."""
+    return shorten(file.read_text(encoding="utf-8", errors="replace"), _MOST_PRINTED) if file.exists() else ""

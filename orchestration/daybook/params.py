@@ -107,6 +107,14 @@ class Settings(BaseModel):
         gt=0,
         description="A landing file that unpacks to more than this times its size (and to more than 64 MiB) is refused.",
     )
+    cell_output_bytes: int = Field(
+        default=10**6,
+        ge=50_000,
+        description="Output of a cell that an executed notebook keeps: head and tail, with a note of what was left out.",
+    )
+    notebook_output_bytes: int = Field(
+        default=5 * 10**6, ge=50_000, description="Output of all cells that an executed notebook keeps."
+    )
     allow_missing: bool = Field(
         default=False,
         description="Whether a re-run replaces an optional entity's rows by nothing if its files are no longer in landing.",

@@ -2,8 +2,8 @@
 
 papermill writes the whole notebook before and after every cell, which for a stage of short cells is a sixth of what its job
 does. Here: the papermill engine that writes it while a cell takes long, and no oftener than every
-quarter of a second, but at each turn which cell it is. Not here: what is made of the saved notebook of a job that was killed
-(``daybook.attempts``).
+quarter of a second, but at each turn which cell it is; its client, which bounds outputs as they arrive. Not here: how they are
+bounded (``daybook.outputs``), what is made of the saved notebook of a job that was killed (``daybook.attempts``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from nbformat import NotebookNode
+from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+
+from daybook.outputs import Limits, NotebookOutputs
 
 ENGINE = "daybook"
 """The engine's name, for ``papermill.execute_notebook``."""
+_OUTPUTS_TIMEOUT = 600
+"""Seconds after a cell's end for its outputs to be taken in: a kernel sends many small ones faster than they are read."""
 _LOST = 0.25
 """Seconds of work whose outputs a kill may cost."""
 
@@ -72,6 +77,35 @@ class SparingManager(NotebookExecutionManager):  # type: ignore[misc]
             self._timer.cancel()
 
 
+class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's own client, keeping no more of the outputs than ``bounded`` does."""
+
+    def __init__(self, manager: SparingManager, bounded: NotebookOutputs, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._bounded = bounded
+
+    def output(self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str, cell_index: int) -> Optional[NotebookNode]:
+        """Take in an output. ``bounded`` has the identifiers of displays: nbclient's are positions in the list of outputs."""
+        arrived: Optional[NotebookNode] = super().output(outs, msg, "", cell_index)
+        if arrived is not None:
+            self._bounded.arrived(cell_index, outs, display_id)
+        return arrived
+
+    def clear_output(self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int) -> None:
+        """Clear a cell's outputs."""
+        super().clear_output(outs, msg, cell_index)
+        if not outs:
+            self._bounded.cleared(cell_index)
+
+    def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
+        self._bounded.updated(display_id, msg["content"]["data"], msg["content"]["metadata"])
+
+    def set_widgets_metadata(self) -> None:
+        """Save the state of widgets, unless it is larger than what the notebook's limit leaves."""
+        if self._bounded.fits([self.widget_state, self.widget_buffers]):
+            super().set_widgets_metadata()
+
+
 class SparingEngine(NBClientEngine):  # type: ignore[misc]
     """papermill's own engine, saving as ``SparingManager`` does."""
 
@@ -96,17 +130,37 @@ class SparingEngine(NBClientEngine):  # type: ignore[misc]
         cls,
         nb_man: SparingManager,
         kernel_name: str,
+        *,
+        limits: Limits,
+        start_timeout: int,
         on_cell_execute: Optional[Callable[..., Any]] = None,
+        on_cell_executed: Optional[Callable[..., Any]] = None,
         **options: Any,
     ) -> Any:
-        """As the engine's, and the manager is told when a cell runs."""
+        """As the engine's, which makes the client itself; the manager is told when a cell runs, and outputs are bounded."""
+        bounded = NotebookOutputs(limits)
 
         def told(**said: Any) -> None:
             nb_man.cell_runs()
             if on_cell_execute is not None:
                 on_cell_execute(**said)
 
-        return super().execute_managed_notebook(nb_man, kernel_name, on_cell_execute=told, **options)
+        def ended(cell_index: int, **said: Any) -> None:
+            bounded.ended(cell_index)
+            if on_cell_executed is not None:
+                on_cell_executed(cell_index=cell_index, **said)
+
+        unused = ("input_path", "stdout_file", "stderr_file")
+        return BoundedClient(
+            nb_man,
+            bounded,
+            kernel_name=kernel_name,
+            startup_timeout=start_timeout,
+            iopub_timeout=_OUTPUTS_TIMEOUT,
+            on_cell_execute=told,
+            on_cell_executed=ended,
+            **{name: value for name, value in options.items() if name not in unused},
+        ).execute()
 
 
 papermill_engines.register(ENGINE, SparingEngine)
