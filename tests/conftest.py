@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 import daybook.lake
 import daybook.purge
-from daybook.params import project_root
+from daybook.params import is_leftover, project_root
 from daybook.provenance import code_version
 from daybook.storage import Store
 
@@ -89,8 +89,8 @@ class Project:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     """A copy of params, notebooks and state machines that Daybook takes for its project."""
     real, root = project_root(), tmp_path / "project"
-    shutil.copytree(real / "params", root / "params")
-    shutil.copytree(real / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for folder in ("params", "notebooks"):
+        shutil.copytree(real / folder, root / folder, ignore=lambda _, names: list(filter(is_leftover, names)))
     (root / "orchestration").mkdir()
     for machine in (real / "orchestration").glob("*.asl.json"):
         shutil.copy(machine, root / "orchestration")

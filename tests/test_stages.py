@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from daybook.errors import UsageError
-from daybook.params import project_root
+from daybook.params import files_in, project_root
 from daybook.stages import STAGES, notebook_name, run_date_of, run_name
 
 
@@ -23,7 +23,7 @@ def test_a_notebooks_name_says_its_place_in_the_run():
 
 
 def test_every_stage_has_its_notebook_and_every_notebook_its_stage():
-    there = {path.stem for path in (project_root() / "notebooks").glob("*.ipynb")}
+    there = {path.stem for path in files_in(project_root() / "notebooks", "*.ipynb")}
     assert there == {notebook_name(stage) for stage in STAGES}
 
 

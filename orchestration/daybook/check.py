@@ -19,7 +19,7 @@ from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, DaybookError
 from daybook.lake import Lake
 from daybook.parameters import check_parameters, declared_parameters, load_notebook, notebook_path
-from daybook.params import environments, load_settings, project_root, require_own_lake
+from daybook.params import environments, files_in, load_settings, project_root, require_own_lake
 from daybook.quality.trial import try_landing, try_table
 from daybook.sources import load_source, source_names
 from daybook.sources.dryrun import dry_run
@@ -39,9 +39,9 @@ def check_project() -> Iterator[Checked]:
     """Every file that a run depends on, one after the other."""
     root = project_root()
     for layer in LAYERS:
-        for path in sorted((root / "params" / "contracts" / layer).glob("*.yaml")):
+        for path in files_in(root / "params" / "contracts" / layer, "*.yaml"):
             yield Checked(_name(path), _problems(lambda path=path: _check_contract(path)))  # type: ignore[misc]
-    for path in sorted((root / "params" / "contracts" / "landing").glob("*.yaml")):
+    for path in files_in(root / "params" / "contracts" / "landing", "*.yaml"):
         yield Checked(_name(path), _problems(lambda path=path: _check_landing(path)))  # type: ignore[misc]
     for name in source_names():
         yield Checked(f"params/sources/{name}.yaml", _problems(lambda name=name: _check_source(name)))  # type: ignore[misc]
@@ -51,7 +51,7 @@ def check_project() -> Iterator[Checked]:
         yield Checked(f"params/{env}.yaml", _problems(lambda env=env: _check_env(env)))  # type: ignore[misc]
     for stage in STAGES:
         yield Checked(_name(notebook_path(stage)), list(_notebook_problems(stage)))
-    for path in sorted((root / "orchestration").glob("*.asl.json")):
+    for path in files_in(root / "orchestration", "*.asl.json"):
         found = lint(path)
         yield Checked(_name(path), [f"state {each.state}: {each.message}" if each.state else each.message for each in found])
 

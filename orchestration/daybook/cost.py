@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from daybook.archive import Record, parse_moment
 from daybook.errors import ParamsError
-from daybook.params import explain, project_root, read_yaml
+from daybook.params import explain, files_in, project_root, read_yaml
 from daybook.stages import STAGES
 
 SMALLEST_DPU = Decimal("0.0625")
@@ -77,7 +77,7 @@ class Use:
 
 def price_tables() -> list[str]:
     """The tables there are: names of files in ``params/prices/``, without .yaml."""
-    return sorted(path.stem for path in (project_root() / "params" / "prices").glob("*.yaml"))
+    return [path.stem for path in files_in(project_root() / "params" / "prices", "*.yaml")]
 
 
 def load_prices(name: str) -> Prices:

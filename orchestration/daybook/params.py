@@ -41,6 +41,20 @@ def project_root() -> Path:
     return Path(os.environ.get("DAYBOOK_PROJECT", Path(__file__).resolve().parents[2]))
 
 
+_LEFTOVER = re.compile(r"[.#].*|__pycache__|.*(~|\.sw[op]|\.orig|\.bak|\.tmp)")
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a file or folder of this name is what an editor or a tool left: a checkpoint, a backup, a cache."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def files_in(folder: Path, *patterns: str) -> list[Path]:
+    """Return the files in a folder that match one of the patterns, sorted, without what editors and tools left there."""
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(path for path in found if not any(map(is_leftover, path.relative_to(folder).parts)) and path.is_file())
+
+
 def daybook_home() -> Path:
     """Where a laptop keeps lake, archive and report: ``DAYBOOK_HOME``, else ``.daybook/`` in the checkout."""
     return Path(os.environ.get("DAYBOOK_HOME", project_root() / ".daybook")).resolve()
@@ -156,7 +170,7 @@ class Settings(BaseModel):
 
 def environments() -> list[str]:
     """The deployments there are: the names of the files in ``params/``."""
-    return sorted(path.stem for path in (project_root() / "params").glob("*.yaml"))
+    return [path.stem for path in files_in(project_root() / "params", "*.yaml")]
 
 
 def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Settings:

@@ -30,7 +30,7 @@ from daybook.columns import column_key, columns_among, find_column
 from daybook.contracts import LAYERS, load_tables
 from daybook.errors import ContractError, LandingError, LimitError, ParamsError, StorageError
 from daybook.lake import Lake
-from daybook.params import Settings, project_root
+from daybook.params import Settings, files_in, project_root
 from daybook.pii import load_keys, pseudonym
 from daybook.pii.redaction import Known, Redactor
 from daybook.pii.sought import SoughtValues
@@ -144,7 +144,7 @@ def ordinary_words(source: Source) -> set[str]:
     for layer in LAYERS:
         with suppress(ContractError, ParamsError):
             texts += [text for table in load_tables(layer).values() for text in [table.name, *table.columns]]
-    for path in sorted((project_root() / "notebooks").glob("*.ipynb")):
+    for path in files_in(project_root() / "notebooks", "*.ipynb"):
         with suppress(ValueError, KeyError, TypeError):
             texts += ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     return {word for text in texts for word in re.findall(r"[^\W\d_]+", text)} | common_words()

@@ -18,7 +18,7 @@ from typing import Any, Optional
 from daybook.archive import sha256
 from daybook.contracts.files import landing_contract_path
 from daybook.errors import ParamsError
-from daybook.params import Settings, project_root, read_yaml
+from daybook.params import Settings, files_in, project_root, read_yaml
 from daybook.stages import STAGES, notebook_name
 
 BUNDLE_MANIFEST = "bundle.json"
@@ -77,7 +77,7 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
     source = _content(params / "sources" / f"{settings.source}.yaml")
     if isinstance(source, dict):
         source = {key: value for key, value in source.items() if key not in _DESCRIPTIVE_SOURCE_KEYS}
-    contracts = [path for layer in ("silver", "gold") for path in sorted((params / "contracts" / layer).glob("*.yaml"))]
+    contracts = [path for layer in ("silver", "gold") for path in files_in(params / "contracts" / layer, "*.yaml")]
     return {
         "logic": LOGIC_VERSION,
         "notebooks": _digest([[name, _code_of(name)] for name in map(notebook_name, STAGES[:-1])]),

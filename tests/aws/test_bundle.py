@@ -21,6 +21,7 @@ from daybook.aws.wheels import install, is_loadable
 from daybook.cli import main
 from daybook.demo import generate
 from daybook.errors import BundleError
+from daybook.params import is_leftover
 from daybook.provenance import code_version
 from daybook.stages import STAGES
 
@@ -43,7 +44,7 @@ def small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     project = tmp_path / "project"
     project.mkdir()
     for name in ("notebooks", "params"):
-        shutil.copytree(PROJECT / name, project / name)
+        shutil.copytree(PROJECT / name, project / name, ignore=lambda _, names: list(filter(is_leftover, names)))
     (project / "orchestration").symlink_to(PROJECT / "orchestration")
     (project / "requirements.lock").write_text(requirements())
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))

@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 import yaml
 
-from daybook.params import project_root
+from daybook.params import files_in, project_root
 
-CONTRACTS = sorted((project_root() / "params" / "contracts").glob("*/*.yaml"))
+CONTRACTS = files_in(project_root() / "params" / "contracts", "*/*.yaml")
 if sys.version_info < (3, 10):
     pytest.skip("THE STANDARD'S MODEL NEEDS PYTHON 3.10: contracts are held against it on newer ones", allow_module_level=True)
 

@@ -16,6 +16,7 @@ import pytest
 
 from daybook.aws import changesets, smoke
 from daybook.cli import main
+from daybook.params import is_leftover
 
 from .emulator import Account, Emulator
 
@@ -78,7 +79,7 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
     account = emulator.enter(patch)
     root = folder / "project"
     for name in ("params", "infra"):
-        shutil.copytree(REAL / name, root / name)
+        shutil.copytree(REAL / name, root / name, ignore=lambda _, names: list(filter(is_leftover, names)))
     (root / "orchestration").mkdir()
     for path in (*REAL.glob("orchestration/*.asl.json"), REAL / "orchestration" / "glue_bootstrap.py"):
         shutil.copy(path, root / "orchestration")

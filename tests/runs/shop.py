@@ -19,7 +19,7 @@ from daybook.archive import Archive, Record
 from daybook.engines import DuckDBEngine
 from daybook.lake import Lake
 from daybook.laptop import run_day
-from daybook.params import Settings, load_settings, parse_run_date
+from daybook.params import Settings, is_leftover, load_settings, parse_run_date
 from daybook.states import Execution
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def copy_project(place: Path) -> Path:
     """A project whose notebooks and params may be changed; code and state machine are this one's."""
     root = PROJECT
     place.mkdir()
-    shutil.copytree(root / "notebooks", place / "notebooks")
+    shutil.copytree(root / "notebooks", place / "notebooks", ignore=lambda _, names: list(filter(is_leftover, names)))
     # Without the demo's deployment: the shops of the tests take its folders, and each source has a lake of its own.
     shutil.copytree(root / "params", place / "params", ignore=shutil.ignore_patterns("local.yaml"))
     for name in ("orchestration", "requirements.lock"):

@@ -27,7 +27,7 @@ from daybook.aws.modules import ARCHIVE, set_aside
 from daybook.aws.trimming import explain, trim
 from daybook.aws.wheels import PLATFORM, PYTHON, distributions, install, require_loadable
 from daybook.errors import BundleError
-from daybook.params import project_root
+from daybook.params import files_in, project_root
 from daybook.provenance import BUNDLE_MANIFEST, code_version
 from daybook.storage import writing
 
@@ -119,9 +119,9 @@ def _build(root: Path, out: Path) -> Bundle:
 def _copy_project(root: Path) -> None:
     """What a job reads of the project, and the package; nothing else that may lie in the checkout."""
     project = project_root()
-    wanted = {path.relative_to(project): path for pattern in _PROJECT for path in project.glob(pattern)}
+    wanted = {path.relative_to(project): path for path in files_in(project, *_PROJECT)}
     package = Path("orchestration", PACKAGE.name)
-    wanted.update({package / path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*") if path.suffix in _PACKAGE})
+    wanted.update({package / path.relative_to(PACKAGE): path for path in files_in(PACKAGE, "**/*") if path.suffix in _PACKAGE})
     for place, path in wanted.items():
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, root / place)

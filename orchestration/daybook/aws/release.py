@@ -19,7 +19,7 @@ from daybook.aws.account import ABSENT, Account, asking, code_of
 from daybook.aws.bundle import DIGITS
 from daybook.aws.templates import STACKS
 from daybook.errors import BundleError
-from daybook.params import project_root
+from daybook.params import files_in, project_root
 
 _RELEASED = ("*.asl.json", "glue_bootstrap.py")
 
@@ -62,8 +62,7 @@ def plan_release(bucket: str, bundle: Path) -> Release:
         raise BundleError(
             f"{bundle} is not what its name says: its SHA-256 begins with {packed.sha256[:DIGITS]}; build it anew."
         )
-    orchestration = project_root() / "orchestration"
-    files = sorted(path for pattern in _RELEASED for path in orchestration.glob(pattern))
+    files = files_in(project_root() / "orchestration", *_RELEASED)
     digest = hashlib.sha256("".join(f"{path.name} {_digest(path)}\n" for path in files).encode()).hexdigest()
     prefix = f"releases/{digest[:DIGITS]}/"
     items = [_item(f"{prefix}orchestration", path) for path in files]

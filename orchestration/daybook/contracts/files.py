@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from daybook.columns import find_column
 from daybook.contracts.model import Contract, Table
 from daybook.errors import ContractError
-from daybook.params import Contents, contents, explain, project_root, read_yaml
+from daybook.params import Contents, contents, explain, files_in, project_root, read_yaml
 
 LAYERS = ("silver", "gold")
 
@@ -33,8 +33,7 @@ def layer_folder(layer: str) -> Path:
 @functools.cache
 def _tables_in(folder: Path, pid: int) -> dict[str, Table]:
     # Once a process, and by what the files hold: a fork looks at them itself, and need not understand them again.
-    paths = sorted(folder.glob("*.yaml"))
-    return _tables_of(contents(paths))
+    return _tables_of(contents(files_in(folder, "*.yaml")))
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,0 +1,74 @@
+"""Test that what editors and tools leave in the project changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.aws import bundle
+from daybook.check import check_project
+from daybook.contracts import load_tables
+from daybook.cost import price_tables
+from daybook.params import environments, files_in, is_leftover, load_settings
+from daybook.personal import ordinary_words
+from daybook.provenance import fingerprint
+from daybook.sources import load_source, source_names
+
+from .conftest import Project
+
+LEFTOVERS = [
+    ".ipynb_checkpoints/{stem}-checkpoint{suffix}",
+    ".virtual_documents/{name}",
+    "__pycache__/{name}",
+    ".#{name}",
+    "#{name}#",
+    "._{name}",
+    ".{name}.swp",
+    ".DS_Store",
+    "{name}~",
+    "{name}.orig",
+    "{name}.bak",
+]
+
+
+def leave(project: Project) -> list[Path]:
+    """Write leftovers of every kind beside each kind of the project's files, and a link that leads nowhere."""
+    left = []
+    for pattern in ("notebooks/*.ipynb", "params/*.yaml", "params/*/*.yaml", "params/*/*/*.yaml", "orchestration/*.asl.json"):
+        for path in files_in(project.root, pattern):
+            for form in LEFTOVERS:
+                place = path.parent / form.format(name=path.name, stem=path.stem, suffix=path.suffix)
+                place.parent.mkdir(exist_ok=True)
+                place.write_text("broken: [\n")
+                left.append(place)
+    lock = project.root / "params" / ".#local.yaml"
+    lock.unlink()
+    lock.symlink_to("someone@somewhere.1234")
+    return left
+
+
+def seen(project: Project, place: Path) -> dict[str, Any]:
+    """Return what is seen of the project by all that walks its folders."""
+    (place / "packages").mkdir(parents=True)
+    bundle._copy_project(place)
+    source = load_source("demo")
+    return {
+        "checked": {each.file: each.problems for each in check_project()},
+        "fingerprint": fingerprint(load_settings("local")),
+        "bundled": {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()},
+        "words": ordinary_words(source),
+        "names": [environments(), source_names(), price_tables(), list(load_tables("silver")), list(load_tables("gold"))],
+    }
+
+
+def test_leftovers_change_nothing(project: Project, tmp_path: Path) -> None:
+    before = seen(project, tmp_path / "before")
+    assert len(leave(project)) > 100
+    assert seen(project, tmp_path / "after") == before
+
+
+@pytest.mark.parametrize("name", ["1_ingest.ipynb", "local.yaml", "daily.asl.json", "tilde~name.yaml", "orig.yaml"])
+def test_own_files_are_no_leftovers(name: str) -> None:
+    assert not is_leftover(name)
