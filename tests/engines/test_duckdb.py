@@ -86,10 +86,9 @@ def test_a_definition_is_suggested_for_a_misspelt_name(engine: DuckDBEngine) -> 
     assert refusal(engine, "SELECT * FROM frst_orders") == "There is no table frst_orders; did you mean first_orders?"
 
 
-def test_a_table_unlike_any_is_answered_with_all_names(engine: DuckDBEngine) -> None:
+def test_table_unlike_any_is_answered_with_how_to_list_them(engine: DuckDBEngine) -> None:
     said = refusal(engine, "SELECT * FROM xyzzy")
-    assert said.startswith("There is no table xyzzy; the tables are: bronze.orders, gold.")
-    assert said.endswith("silver.reviews.")
+    assert said == "There is no table xyzzy; SHOW TABLES lists the tables."
 
 
 def test_a_file_is_no_table(engine: DuckDBEngine) -> None:
@@ -253,10 +252,19 @@ def test_a_definition_may_hold_a_cte_of_its_own_name(engine: DuckDBEngine) -> No
         "CREATE TABLE mine AS SELECT 1",
         "COPY (SELECT 1) TO 'out.csv'",
         "SET TimeZone = 'UTC'",
+        "DESCRIBE DELETE FROM bronze.orders",
+        "DESCRIBE COPY bronze.orders TO 'out.csv'",
+        "SHOW TABLES; DROP TABLE bronze.orders",
+        "SUMMARIZE 'out.csv'",
+        "EXPLAIN ANALYZE DELETE FROM bronze.orders",
+        "CALL pragma_version()",
+        "PRAGMA database_list",
     ],
 )
 def test_anything_but_one_select_is_refused(engine: DuckDBEngine, sql: str) -> None:
-    assert refusal(engine, sql) == "Give one SELECT; tables are changed by the stages only."
+    assert refusal(engine, sql) == (
+        "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
+    )
     with pytest.raises(SqlError):
         engine.define("named", sql)
 
@@ -267,6 +275,59 @@ def test_anything_but_one_select_is_refused(engine: DuckDBEngine, sql: str) -> N
 )
 def test_one_select_may_be_written_in_many_ways(engine: DuckDBEngine, sql: str) -> None:
     assert engine.rows(sql) == [(1,)]
+
+
+@pytest.mark.parametrize("read", ["query", "rows"])
+@pytest.mark.parametrize(
+    ("sql", "columns", "first"),
+    [
+        ("DESCRIBE bronze.orders", ["column_name", "column_type"], ("run_date", "DATE")),
+        ("desc bronze.orders; -- all of it", ["column_name", "column_type"], ("run_date", "DATE")),
+        ("DESCRIBE SELECT 1 AS one FROM silver.orders", ["column_name", "column_type"], ("one", "INTEGER")),
+        ("SUMMARIZE bronze.orders", ["column_name", "column_type"], ("run_date", "DATE")),
+        ("SUMMARIZE SELECT 1 AS one", ["column_name", "column_type"], ("one", "INTEGER")),
+        ("SELECT column_name FROM (DESCRIBE bronze.orders)", ["column_name"], ("run_date",)),
+        ("PIVOT bronze.orders ON order_id USING count(*)", None, None),
+        ("PIVOT (SELECT 1 AS a, 'x' AS b) ON b USING sum(a)", ["x"], (1,)),
+        ("WITH o AS (SELECT 1 AS a, 'x' AS b) PIVOT o ON b IN ('x', 'y') USING sum(a)", ["x", "y"], (1, None)),
+        ("UNPIVOT (SELECT 1 AS a, 2 AS b) ON a, b INTO NAME n VALUE v", ["n", "v"], ("a", 1)),
+        ("SHOW TABLES", ["name"], ("bronze.orders",)),
+    ],
+)
+def test_statements_that_read_are_run(engine: DuckDBEngine, read: str, sql: str, columns: Any, first: Any) -> None:
+    found = engine.query(sql)
+    rows = found.fetchall() if read == "query" else engine.rows(sql)
+    if columns is not None:
+        assert found.columns[: len(columns)] == columns
+        assert rows[0][: len(columns)] == first
+    assert found.aggregate("count(*)").fetchall() == [(len(rows),)]
+
+
+def test_show_tables_lists_definitions_too(engine: DuckDBEngine) -> None:
+    engine.define("mine", "SELECT 1")
+    assert ("mine",) in engine.rows("show tables")
+
+
+@pytest.mark.parametrize("sql", ["DESCRIBE nowhere", "SUMMARIZE bronze.nowhere", "PIVOT nowhere ON a", "DESCRIBE 'a.csv'"])
+def test_statement_that_reads_an_unknown_table_is_refused(engine: DuckDBEngine, sql: str) -> None:
+    assert refusal(engine, sql).startswith("There is no table ")
+
+
+@pytest.mark.parametrize("sql", ["DESCRIBE bronze.orders", "SHOW TABLES", "PIVOT bronze.orders ON order_id"])
+def test_only_a_select_is_given_a_name(engine: DuckDBEngine, sql: str) -> None:
+    with pytest.raises(SqlError, match="Only a SELECT can be given the name mine; write SELECT"):
+        engine.define("mine", sql)
+    engine.define("mine", "SELECT * FROM (PIVOT (SELECT 1 AS a, 'x' AS b) ON b IN ('x') USING sum(a))")
+    assert engine.rows("SELECT * FROM mine") == [(1,)]
+
+
+def test_table_without_its_layer_is_found_in_all_layers(engine: DuckDBEngine) -> None:
+    assert refusal(engine, "SELECT * FROM orders") == "There is no table orders; did you mean bronze.orders or silver.orders?"
+
+
+def test_table_that_was_never_written_is_suggested(engine: DuckDBEngine) -> None:
+    said = refusal(engine, "SELECT * FROM gold.daily_sale")
+    assert said == "There is no table gold.daily_sale; did you mean gold.daily_sales?"
 
 
 @pytest.mark.parametrize("sql", ["SELEC 1", "SELECT (1", "SELECT 'x"])

@@ -46,7 +46,10 @@ def test_a_missing_file_is_tried_once_and_resumed_when_delivered(
     code, out, err = call(monkeypatch, capsys, "run", "--env", "tiny", "--date", DAY)
 
     assert (code, err) == (1, "")
-    reason = f"MissingFileError: {file} is not there; deliver it, then run {DAY} again."
+    reason = (
+        f"MissingFileError: {file} is not there; deliver it, then run {DAY} again, or, if a date may come without it, set "
+        "`missing: empty` (`missing: skip` if the shop is closed then) for sales in params/sources/tiny.yaml."
+    )
     assert f"ingest failed in cell 4 (attempt 1, {NOT_RETRIED}): {reason}" in out
     assert "   not retried\n" in out
     assert f"`daybook resume --env tiny {RUN}`" in out

@@ -42,9 +42,28 @@ def test_a_join_to_an_unknown_entity_is_told_with_file_and_table(shop):
     assert refusal(shop).startswith("params/sources/shop.yaml: mapping of 'orders': There is no table people; ")
 
 
-def test_an_expression_that_does_not_parse_is_told(shop):
-    shop["mapping"]["orders"][0]["columns"]["status"] = "CASE WHEN"
-    assert refusal(shop).startswith("params/sources/shop.yaml: mapping of 'orders': The query does not parse: ")
+@pytest.mark.parametrize("written", ["Order No", "Order No ", "CASE WHEN", "a, b", "trim(Order No)", "a; b"])
+def test_expression_that_does_not_parse_names_its_column(shop, written):
+    shop["entities"]["orders"]["columns"]["Order No"] = {}
+    shop["mapping"]["orders"][0]["columns"]["status"] = written
+    told = refusal(shop)
+    assert told.startswith("params/sources/shop.yaml: mapping of 'orders' from 'orders', column 'status': ")
+    assert told.endswith(
+        " is no SQL expression; write a name that has a space or another special character in double quotes, and these in "
+        "single ones: '\"Order No\"'."
+    )
+
+
+@pytest.mark.parametrize(("key", "given"), [("where", "state = "), ("group_by", ["id id"])])
+def test_clause_that_does_not_parse_is_named(shop, key, given):
+    shop["mapping"]["orders"][0][key] = given
+    assert refusal(shop).startswith(f"params/sources/shop.yaml: mapping of 'orders' from 'orders', {key}: ")
+
+
+def test_quoted_name_with_a_space_is_let_pass(shop):
+    shop["entities"]["orders"]["columns"]["Order No"] = {}
+    shop["mapping"]["orders"][0]["columns"]["order_id"] = '"Order No"'
+    attempt(shop)
 
 
 def test_a_function_that_does_not_exist_is_told(shop):

@@ -27,7 +27,10 @@ def sql(
     raw: Annotated[bool, typer.Option("--raw", help="Read personal values as they are; needs --why and is recorded.")] = False,
     why: Annotated[str, typer.Option("--why", help="The reason for --raw; name nobody in it.", metavar="TEXT")] = "",
 ) -> None:
-    """Run a SELECT over the published tables. Personal values of bronze and quarantine are pseudonyms."""
+    """Read published tables by SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES.
+
+    Personal values of bronze and quarantine are pseudonyms.
+    """
     import duckdb
 
     from daybook.archive import Archive

@@ -143,7 +143,7 @@ class Relationship(_Model):
     """A foreign key: every value is among those of ``table.column``, a table of the same layer (or landing)."""
 
     type: Literal["foreignKey"] = "foreignKey"
-    to: Name = Field(pattern=r"^\w+\.\w+$")
+    to: Name = Field(pattern=r"^\w+\..+$")
     customProperties: list[CustomProperty] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -171,7 +171,7 @@ class Sla(_Model):
 
     @model_validator(mode="after")
     def _fits(self) -> Sla:
-        if self.property == "freshness" and (self.unit != "d" or not re.fullmatch(r"\w+\.\w+", self.element)):
+        if self.property == "freshness" and (self.unit != "d" or not re.fullmatch(r"\w+\..+", self.element)):
             raise ValueError("freshness needs unit: d and an element such as daily_sales.order_date")
         if self.property == "latency" and self.value < 0:
             raise ValueError("latency is how long after the business date's end, so it is not negative")

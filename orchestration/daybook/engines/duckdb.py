@@ -56,6 +56,8 @@ _WRONG = (
 a table that it reads as InvalidInputException."""
 _CATALOG = "_raw"
 """The attached database with the tables as they are. The default one has what cells define and see (``views``)."""
+_FEW_TABLES = 8
+"""Number of tables up to which all are listed if a name is unknown."""
 _COSTLY = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
 """What makes a query worth running once only."""
 
@@ -106,6 +108,8 @@ class DuckDBEngine:
     def define(self, name: str, sql: str) -> None:
         """Give a query a name (``silver.orders`` or a plain one); it runs when the name is read."""
         statement = self._parse(sql)
+        if not isinstance(statement, exp.Query):
+            raise SqlError(f"Only a SELECT can be given the name {name}; write SELECT * FROM (PIVOT … ON column IN (…) …).")
         if name in self._reads(statement):
             raise SqlError(f"The query that defines {name} reads {name} itself; read it under another name.")
         self._bind(statement)
@@ -209,7 +213,7 @@ class DuckDBEngine:
 
     def query(self, sql: str) -> Query:
         """A lazy result: ``.df()``, ``.arrow()``, ``.fetchall()``. Raises ``SqlError`` or ``EngineError``."""
-        self._bind(self._parse(sql))
+        sql = self._bound_sql(sql)
         try:
             return self._connection.sql(sql)
         except duckdb.Error as error:
@@ -256,7 +260,7 @@ class DuckDBEngine:
 
     def _result(self, sql: str, fetch: Callable[[duckdb.DuckDBPyConnection], Fetched]) -> Fetched:
         # Executed at once: a relation, as `query` gives, is bound to learn its columns, and again when it is fetched.
-        self._bind(self._parse(sql))
+        sql = self._bound_sql(sql)
         try:
             return fetch(self._connection.execute(sql))
         except duckdb.Error as error:
@@ -270,9 +274,21 @@ class DuckDBEngine:
             raise SqlError(f"The query does not parse: {reason}.") from None
         # A remark after the last semicolon is no statement.
         statements = [item for item in parsed if item is not None and not isinstance(item, exp.Semicolon)]
-        if len(statements) != 1 or not isinstance(statements[0], exp.Query):
-            raise SqlError("Give one SELECT; tables are changed by the stages only.")
+        if len(statements) != 1 or not _only_reads(statements[0]):
+            raise SqlError(
+                "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
+            )
         return cast(exp.Expression, statements[0])
+
+    def _bound_sql(self, sql: str) -> str:
+        """Bind the tables that a statement names; return the SQL to execute."""
+        statement = self._parse(sql)
+        if isinstance(statement, exp.Show):
+            # The database itself knows only the tables that were read.
+            names = ", ".join(literal(name) for name in self.names() if not name.startswith("_"))
+            return f"SELECT unnest(CAST([{names}] AS VARCHAR[])) AS name"
+        self._bind(statement)
+        return sql
 
     def _bind(self, statement: exp.Expression) -> None:
         for name in sorted(self._reads(statement)):
@@ -303,8 +319,13 @@ class DuckDBEngine:
 
     def _refuse(self, name: str) -> None:
         known = [each for each in self.names() if not each.startswith("_")]
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        hint = f"did you mean {close[0]}?" if close else f"the tables are: {', '.join(known)}."
+        close = _closest(name, known)
+        if close:
+            hint = f"did you mean {' or '.join(close)}?"
+        elif len(known) <= _FEW_TABLES:
+            hint = f"the tables are: {', '.join(known) or 'none'}."
+        else:
+            hint = "SHOW TABLES lists the tables."
         raise SqlError(f"There is no table {name}; {hint}")
 
     def _view(self, name: str) -> str:
@@ -368,6 +389,28 @@ def _first_of(columns: list[str]) -> str:
 def _settled(name: str) -> str:
     """The table that keeps a definition's rows."""
     return f'"_settled_{name.replace(".", "__")}"'
+
+
+def _only_reads(statement: Any) -> bool:
+    """Return whether a statement is one of those that read tables."""
+    if isinstance(statement, (exp.Describe, exp.Summarize)):
+        return isinstance(statement.this, (exp.Query, exp.Table))
+    if isinstance(statement, exp.Show):
+        return str(statement.name).upper() == "TABLES"
+    return isinstance(statement, (exp.Query, exp.Pivot))
+
+
+def _closest(name: str, known: list[str]) -> list[str]:
+    """Return the known names that ``name`` may stand for: the same table in other layers, else the one most alike."""
+    table = name.lower().rpartition(".")[2]
+    same = [each for each in known if each.lower().rpartition(".")[2] == table]
+    if same:
+        return same[:3]
+    alike = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    if alike:
+        return alike
+    tables = {each.rpartition(".")[2]: each for each in known}
+    return [tables[each] for each in difflib.get_close_matches(table, tables, n=1, cutoff=0.6)]
 
 
 def _full_name(table: exp.Table) -> str:

@@ -12,7 +12,6 @@ from typing import Any, Optional, Union
 
 import pyarrow as pa
 
-from daybook.columns import find_column
 from daybook.erasure import withhold
 from daybook.erasure.people import erased_people
 from daybook.errors import MissingFileError
@@ -84,7 +83,11 @@ def read_landing(stage: Stage) -> Landing:
             if entity.missing == "skip":
                 _skip(stage, f"no file {place}: the shop was closed")
                 return landing
-            raise MissingFileError(f"{place} is not there; deliver it, then run {stage.day} again.")
+            raise MissingFileError(
+                f"{place} is not there; deliver it, then run {stage.day} again, or, if a date may come without it, set "
+                f"`missing: empty` (`missing: skip` if the shop is closed then) for {name} in params/sources/"
+                f"{stage.source.name}.yaml."
+            )
     for name, entity in stage.source.entities.items():
         files: list[LandedFile] = []
         landing.files[name] = files
@@ -181,10 +184,9 @@ def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: En
             f"WHERE coalesce(_day = DATE '{stage.day}', TRUE)"
         )
     elif entity.follows:
-        followed, by = stage.source.entities[entity.follows.entity], entity.follows.by
-        other = find_column(followed.columns, by) or by
-        keys = f"SELECT {quote(other)} FROM landed.{entity.follows.entity} WHERE _problem IS NULL"
-        chosen = f"SELECT * FROM _snapshot WHERE {quote(by)} IN ({keys}) OR _problem IS NOT NULL"
+        by, other = quote(entity.follows.by), quote(stage.source.followed(entity.follows))
+        keys = f"SELECT {other} FROM landed.{entity.follows.entity} WHERE _problem IS NULL"
+        chosen = f"SELECT * FROM _snapshot WHERE {by} IN ({keys}) OR _problem IS NOT NULL"
     few: Optional[list[pa.Table]] = []
     for block in blocks:
         if chosen:

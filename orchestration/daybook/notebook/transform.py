@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from daybook.columns import column_key
 from daybook.contracts import Table, load_tables
-from daybook.errors import SqlError
+from daybook.errors import SourceError, SqlError
 from daybook.notebook.approval import decide
 from daybook.notebook.conversions import raising_value, unfit_values
 from daybook.notebook.dates import LANDED_DATES, note_stale_dates, stale_dates
@@ -22,7 +22,7 @@ from daybook.notebook.stage import Stage
 from daybook.notebook.validate import accept, record_rules, rule_listing
 from daybook.quality import SAMPLES, Finding, RuleResult, Verdict, check_contract, refuse_broken, sample_sql, warnings_of
 from daybook.sources import mapped_sql
-from daybook.sources.mapping import collisions_stop, merge_group, order_of, quote
+from daybook.sources.mapping import collisions_stop, merge_group, order_of, quote, unparsable
 from daybook.sources.spec import COMPUTED
 from daybook.versions import DERIVED, Changes, merge
 
@@ -41,6 +41,9 @@ def map_to_canonical(stage: Stage) -> Listing:
                 f"mapped.{contract.name}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped"
             )
         except SqlError as error:
+            wrong = unparsable(stage.source, contract.name)
+            if wrong is not None:
+                raise SourceError(f"params/sources/{stage.source.name}.yaml: {wrong}.") from None
             raising = raising_value(stage.raw_engine, stage.source, contract, sql, error)
             if raising is None:
                 raise

@@ -247,11 +247,12 @@ def _table_level(table: Table) -> Iterator[Rule]:
             yield Rule(name, rule.severity, failing=_COPIES, must=rule.must, unit=rule.unit)
     for promise in table.sla:
         if promise.property == "freshness":
-            column = quote(promise.element.split(".")[1])
+            name = promise.element.partition(".")[2]
+            column = quote(name)
             # As seen on the morning after: yesterday is one day old.
             age = f"DATE_DIFF('day', CAST(max({column}) AS DATE), DATE '${{run_date}}') + 1"
             yield Rule(
-                f"{promise.element.split('.')[1]} is fresh",
+                f"{name} is fresh",
                 # No rows, no newest one: whether a table may be empty is for its rowCount to say.
                 value=f"(SELECT {age} FROM {_OBJECT})",
                 must=("mustBeLessOrEqualTo", promise.value),

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from daybook.contracts import load_tables
 from daybook.errors import EngineError, SourceError, SqlError
-from daybook.sources.mapping import mapped_sql, newest_files_sql, quote, typed_sql
+from daybook.sources.mapping import mapped_sql, newest_files_sql, quote, typed_sql, unparsable
 from daybook.sources.spec import Source
 
 
@@ -41,7 +41,8 @@ def dry_run(source: Source, engine: _Engine) -> None:
         try:
             engine.query(mapped_sql(source, table, date(2000, 1, 1)))
         except (SqlError, EngineError) as error:
-            raise SourceError(f"params/sources/{source.name}.yaml: mapping of {table!r}: {error}") from None
+            wrong = unparsable(source, table) or f"mapping of {table!r}: {error}"
+            raise SourceError(f"params/sources/{source.name}.yaml: {wrong.rstrip('.')}.") from None
     for name in source.flat:
         try:
             engine.query(newest_files_sql(source, name, ["a file"], date(2000, 1, 1)))

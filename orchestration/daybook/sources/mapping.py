@@ -237,6 +237,33 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     return _with_positions(sql, [*columns, "_unfit", "_source_file", "_row_number"], number) if number else sql
 
 
+def unparsable(source: Source, table: str) -> Optional[str]:
+    """Return which expression of a table's mapping does not parse, and how to write it; None where all do."""
+    for select in source.mapping.get(table, []):
+        given = [(f"column {name!r}", expression, f"SELECT {expression}\nAS x") for name, expression in select.columns.items()]
+        given += [("where", select.where, f"SELECT 1 WHERE {select.where}")] if select.where else []
+        given += [("group_by", each, f"SELECT 1 GROUP BY {each}") for each in select.group_by]
+        for place, expression, sql in given:
+            try:
+                parsed = sqlglot.parse_one(sql, read="duckdb")
+            except sqlglot.errors.SqlglotError:
+                parsed = None
+            if not isinstance(parsed, exp.Select) or len(parsed.expressions) != 1:
+                return f"mapping of {table!r} from {select.from_!r}, {place}: {_advice(source, expression)}"
+    return None
+
+
+def _advice(source: Source, expression: str) -> str:
+    """Say how to write an expression that does not parse, by a landing column that it may mean."""
+    names = [name for entity in source.entities.values() for name in entity.columns if not name.isidentifier()]
+    meant = [name for name in names if column_key(name) in column_key(expression)]
+    shown = quote(max(meant, key=len)) if meant else '"Order No"'
+    return (
+        f"{expression!r} is no SQL expression; write a name that has a space or another special character in double quotes, "
+        f"and these in single ones: {literal(shown)}"
+    )
+
+
 def _zone_of(source: Source, select: Select) -> str:
     """Return SQL for the zone of times that the mapping of an entity makes without an offset."""
     entity = source.entities.get(select.from_)

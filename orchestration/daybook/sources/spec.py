@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from daybook.columns import column_key, columns_among, find_column, repeated_column, with_column_names
 from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
 from daybook.errors import SourceError
-from daybook.params import Contents, TimeZone, contents, explain, project_root, read_yaml
+from daybook.params import Contents, TimeZone, contents, explain, files_in, project_root, read_yaml
 from daybook.sources.calendar import Calendar
 
 Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
@@ -73,6 +73,7 @@ class Follows(_Model):
 
     entity: str
     by: str
+    to: Optional[str] = Field(default=None, description="The column of the other entity; without it, the one called as by.")
 
 
 class Entity(_Model):
@@ -178,6 +179,11 @@ class Source(_Model):
                 raise ValueError(f"entity {name!r} follows {entity.follows.entity!r}, which must be an entity above it")
             if entity.follows and entity.follows.by not in entity.columns:
                 raise ValueError(f"entity {name!r} follows by {entity.follows.by!r}, which is not among its columns")
+            if entity.follows and self.followed(entity.follows) not in self.entities[entity.follows.entity].columns:
+                raise ValueError(
+                    f"entity {name!r} follows {entity.follows.entity!r} to its column {self.followed(entity.follows)!r}, "
+                    "which is not there; set to: to one of its columns"
+                )
             if entity.date and (
                 entity.date not in entity.columns or entity.columns[entity.date].type not in ("date", "timestamp")
             ):
@@ -248,6 +254,11 @@ class Source(_Model):
         """The entity whose landing makes a business date: the first of the file."""
         return next(iter(self.entities))
 
+    def followed(self, follows: Follows) -> str:
+        """Return the column of the followed entity, as it is declared."""
+        wanted = follows.to or follows.by
+        return find_column(self.entities[follows.entity].columns, wanted) or wanted
+
     def numbered(self, table: str) -> list[Select]:
         """Return the SELECTs of a table that give its rows no key of their own.
 
@@ -300,7 +311,7 @@ _DEFAULTED = ("version_at", "is_return")
 
 def source_names() -> list[str]:
     """The sources there are: the names of the files in ``params/sources/``."""
-    return sorted(path.stem for path in (project_root() / "params" / "sources").glob("*.yaml"))
+    return [path.stem for path in files_in(project_root() / "params" / "sources", "*.yaml")]
 
 
 def load_source(name: str) -> Source:
@@ -314,7 +325,7 @@ def load_source(name: str) -> Source:
 @functools.cache
 def _read_source(path: Path, pid: int) -> Source:
     # As contracts are read, and with what the source is held against.
-    silver = sorted(layer_folder("silver").glob("*.yaml"))
+    silver = files_in(layer_folder("silver"), "*.yaml")
     return _source_of(path, contents(each for each in (path, landing_contract_path(path.stem), *silver) if each.is_file()))
 
 

@@ -1,0 +1,94 @@
+"""Test that keys between entities may have any column names, and different ones on both sides."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+import yaml
+
+from .conftest import Shop
+
+DAY = "2025-10-26"
+ORDERS, LINES = f"o/{DAY}/orders.csv", f"o/{DAY}/lines.csv"
+NAMES = [
+    ("Order No", "Order No"),
+    ("Order No", "select"),
+    ('the "real" one', "from"),
+    ("it's -- x", "order.no"),
+    ("group", "Bestell-Nr. (Größe)"),
+]
+
+
+def rename(shop: Shop, there: str, here: str, *, snapshot: bool = True) -> None:
+    """Let orders call their key ``there`` and lines call it ``here``; in a snapshot, lines follow orders."""
+    contract = shop.project.root / "params/contracts/landing/odd.yaml"
+    source = shop.project.root / "params/sources/odd.yaml"
+    landing, spec = yaml.safe_load(contract.read_text()), yaml.safe_load(source.read_text())
+    orders, lines = landing["schema"]
+    orders["properties"][0]["name"] = there
+    severity = [{"property": "severity", "value": "error"}]
+    lines["properties"][0].update(name=here, relationships=[{"to": f"orders.{there}", "customProperties": severity}])
+    if snapshot:
+        spec["entities"]["orders"].update(date="ordered_at")
+        spec["entities"]["lines"].update(follows={"entity": "orders", "by": here, "to": there})
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in (there, here)}
+    spec["mapping"]["orders"][0]["columns"]["order_id"] = quoted[there]
+    spec["mapping"]["order_items"][0]["columns"]["order_id"] = quoted[here]
+    shop.project.write("params/contracts/landing/odd.yaml", yaml.safe_dump(landing, sort_keys=False, allow_unicode=True))
+    shop.project.write("params/sources/odd.yaml", yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+
+
+def table(*rows: tuple[Any, ...]) -> str:
+    file = io.StringIO()
+    csv.writer(file).writerows(rows)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("there", "here"), NAMES)
+def test_lines_follow_orders_by_any_column(shop: Shop, there: str, here: str) -> None:
+    rename(shop, there, here)
+    header = (there, "customer", "ordered_at", "status", "shipped_at", "updated_at")
+    moment, other = f"{DAY} 10:00:00", "2025-10-20 10:00:00"
+    shop.land(ORDERS, table(header, ("A1", "C1", moment, "paid", "", moment), ("A2", "C1", other, "paid", "", other)))
+    header = (here, "line", "sku", "qty", "price")
+    shop.land(LINES, table(header, ("A1", 1, "S1", 1, "10.00"), ("A2", 1, "S1", 1, "99.00")))
+    ran = shop.run(DAY)
+    assert (ran.outcome, ran.reasons) == ("SUCCEEDED", [])
+    assert shop.rows("SELECT order_id, line_amount FROM silver.order_items") == [("A1", 10)]
+
+
+@pytest.mark.parametrize(("there", "here"), NAMES)
+def test_line_of_an_unknown_order_is_put_aside(shop: Shop, there: str, here: str) -> None:
+    rename(shop, there, here, snapshot=False)
+    moment = f"{DAY} 10:00:00"
+    header = (there, "customer", "ordered_at", "status", "shipped_at", "updated_at")
+    shop.land(ORDERS, table(header, ("A1", "C1", moment, "paid", "", moment)))
+    shop.land(LINES, table((here, "line", "sku", "qty", "price"), ("A1", 1, "S1", 1, "10.00"), ("A2", 1, "S1", 1, "99.00")))
+    ran = shop.run(DAY)
+    assert (ran.outcome, ran.reasons) == ("SUCCEEDED", [])
+    assert shop.rows("SELECT order_id, line_amount FROM silver.order_items") == [("A1", 10)]
+    (broken,) = ran.stages["validate"].details["rules"]
+    assert (broken["rule"], broken["failing"]) == (f"{here} is among orders", 1)
+
+
+def test_column_that_is_not_there_is_told(shop: Shop) -> None:
+    rename(shop, "Order No", "Line Order")
+    shop.project.replace("params/sources/odd.yaml", "to: Order No", "to: Order Number")
+    header = "Order No,customer,ordered_at,status,shipped_at,updated_at\n"
+    shop.land(ORDERS, header)
+    with pytest.raises(Exception, match="entity 'lines' follows 'orders' to its column 'Order Number', which is not there"):
+        shop.run(DAY)
+
+
+def test_mapping_that_does_not_parse_is_told_in_a_run(shop: Shop) -> None:
+    rename(shop, "Order No", "Order No")
+    shop.project.replace("params/sources/odd.yaml", "order_id: '\"Order No\"'", "order_id: Order No")
+    moment = f"{DAY} 10:00:00"
+    header = ("Order No", "customer", "ordered_at", "status", "shipped_at", "updated_at")
+    shop.land(ORDERS, table(header, ("A1", "C1", moment, "paid", "", moment)))
+    shop.land(LINES, table(("Order No", "line", "sku", "qty", "price"), ("A1", 1, "S1", 1, "10.00")))
+    with pytest.raises(Exception, match="mapping of 'orders' from 'orders', column 'order_id': 'Order No' is no SQL"):
+        shop.run(DAY)
