@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daybook.pii.decoding import readings
+from daybook.pii.normal import folded
 
 NAME = "Zoë O'Kanarie-Müßig 😀"
 
@@ -20,9 +21,10 @@ def written(text: str, value: str) -> list[str]:
     """The parts of a text that read as a value."""
     found = []
     for reading in readings(text):
-        start = reading.text.find(value)
+        plain, wanted = folded(reading.text), folded(value).text
+        start = plain.text.find(wanted)
         if start >= 0:
-            first, last = reading.span(start, start + len(value))
+            first, last = reading.span(*plain.span(start, start + len(wanted)))
             found.append(text[first:last])
     return found
 

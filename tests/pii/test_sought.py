@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from daybook.pii.keys import ERASED
+from daybook.pii.normal import words_of
 from daybook.pii.redaction import Redactor
 from daybook.pii.sought import MANY, SoughtValues
 from daybook.pii.values import PersonalValues, forms_of
@@ -80,28 +81,25 @@ def test_what_is_found_is_what_would_be_found_among_all(columns, kept, between, 
 @settings(max_examples=60)
 @given(
     kind=st.sampled_from(["name", "email", "phone", "address", "id", "text"]),
-    text=st.text(st.characters(max_codepoint=127), min_size=1, max_size=14),
+    text=st.text(min_size=1, max_size=14).filter(lambda text: "\x00" not in text),
 )
 @example(kind="text", text="\x1c 123456789 a\t")
 @example(kind="email", text="@b.c@d")
-@example(kind="address", text="12345")
-@example(kind="address", text="1 2 3 4 5")
-@example(kind="id", text="1-2 3")
+@example(kind="email", text="Zoë@b.c")
 @example(kind="name", text=" N/a\n")
-@example(kind="name", text="n a")
-@example(kind="name", text="null.")
-@example(kind="email", text="None")
-def test_ascii_texts_have_the_forms_in_sql_that_they_have_in_python(kind: str, text: str) -> None:
-    if "\x00" in text:
-        return
+@example(kind="name", text="AEaeUEe oe Boes Noel")
+@example(kind="phone", text="+49 30\u00a023125")
+def test_each_form_of_a_value_has_a_key(kind: str, text: str) -> None:
     sought = SoughtValues(connect, many=0)
     sought.add("c", kind, [text])
     sought.expect(["nothing of it"])
     found = forms_of(kind, text)
-    wanted = [(" ".join(words), False) for words, _ in found.whole] + ([(found.weak, True)] if found.weak else [])
-    rows = sought._database.execute("SELECT words, weak FROM forms").fetchall()
-    assert sorted(rows) == sorted(wanted)
-    assert sought._database.execute("SELECT tail FROM tails").fetchall() == ([(found.tail,)] if found.tail else [])
+    wanted = {" ".join(words) for words, _ in found.whole} | ({found.weak} if found.weak else set())
+    keys = {words for (words,) in sought._database.execute("SELECT words FROM keys").fetchall()}
+    assert keys >= wanted
+    assert " ".join(words_of(text)) in keys | {""}
+    tails = {tail for (tail,) in sought._database.execute("SELECT tail FROM tails").fetchall()}
+    assert tails >= ({found.tail} if found.tail else set())
 
 
 @pytest.mark.parametrize("many", [0, 3, 1000])

@@ -10,7 +10,6 @@ itself is ``PersonalValues``' over the chosen ones, which finds what it would fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, Callable, Optional
@@ -19,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daybook.pii.keys import ERASED
+from daybook.pii.normal import PLAIN, raw_words, raw_words_sql, without_digraphs_sql
 from daybook.pii.shapes import Hit
-from daybook.pii.values import LEADING, NO_VALUE, TAIL, TEXT_LENGTH, PersonalValues, Traces, forms_of, traces_of
+from daybook.pii.values import LEADING, PART_LENGTH, SHORTEST_CUT, TAIL, PersonalValues, Traces, traces_of
 
 MANY = 20_000
 """So many values Python takes in within a tenth of a second; more are kept in a database."""
@@ -32,64 +32,47 @@ _STEM = 8
 _LOOKED_AT = 20
 """So many values that begin alike ``PersonalValues`` looks at."""
 
-_FORMS = pa.schema(
+_GIVEN = pa.schema(
     [
         ("rank", pa.int32()),
-        *((name, pa.string()) for name in ("value", "words", "lead", "reversed")),
-        ("weak", pa.bool_()),
+        ("value", pa.string()),
+        ("kind", pa.string()),
+        ("plain", pa.bool_()),
+        ("words", pa.string()),
+        ("local", pa.string()),
     ]
 )
-_TAILS = pa.schema([("rank", pa.int32()), ("value", pa.string()), ("tail", pa.string())])
-_BLANK = "".join(character for character in map(chr, range(1, 128)) if character.isspace())
-_SAYS_NOTHING = f"(?i)[{_BLANK}]*({'|'.join(map(re.escape, sorted(NO_VALUE)))})[{_BLANK}]*"
-"""What is written like one of ``NO_VALUE``."""
-
-
-def _spaced(text: str) -> str:
-    """SQL for ``" ".join(words_of(text))`` of a text of ASCII characters."""
-    return f"trim(regexp_replace(lower({text}), '[^0-9a-z]+', ' ', 'g'))"
-
-
-_DIGITS = "regexp_full_match(words, '[0-9 ]+')"
-_LETTERS = "length(replace(words, ' ', ''))"
-# DuckDB moves a filter to where its columns are made, and works these out for the filter and again for what comes after. So the
-# words are made with the table, what a filter says twice is cheap, and what is dear is asked of short values only.
-_ASCII_FORMS = f"""
-WITH judged AS (
-    SELECT *, CASE WHEN length(words) < 10 THEN {_DIGITS} AND {_LETTERS} < CASE WHEN kind = 'address' THEN 6 ELSE 5 END
-        ELSE FALSE END AS weak
-    FROM given WHERE strlen(value) = length(value)
-), kept AS MATERIALIZED (
-    SELECT rank, value, kind, words, weak FROM judged
-    WHERE CASE WHEN length(words) < 6 THEN {_LETTERS} >= 3 ELSE TRUE END
-    AND NOT regexp_full_match(value, '{_SAYS_NOTHING}') AND CASE
-        WHEN weak THEN NOT contains(words, ' ')
-        WHEN kind = 'text' THEN (contains(words, ' ') AND length(trim(value, '{_BLANK}')) >= {TEXT_LENGTH}) OR {_DIGITS}
-        ELSE TRUE
-    END
-), parts AS (
-    SELECT rank, value, {_spaced("split_part(value, '@', 1)")} AS words FROM kept
-    WHERE kind = 'email' AND NOT weak AND contains(value, '@')
-), found AS (
-    SELECT rank, value, words, weak FROM kept
-    UNION ALL SELECT rank, value, words, FALSE FROM parts
-    WHERE regexp_matches(words, '[ 0-9]')
-    UNION ALL SELECT rank, value, word, FALSE FROM (
-        SELECT rank, value, unnest(string_split(words, ' ')) AS word FROM kept
-        WHERE kind = 'name' AND NOT weak AND contains(words, ' ')
-    ) WHERE length(word) >= 4 AND NOT regexp_full_match(word, '[0-9]+')
-)
+_KEYS = f"""
+WITH found AS (
+    SELECT rank, value, words FROM given
+    UNION ALL SELECT rank, value, local FROM given WHERE kind = 'email'
+    UNION ALL SELECT rank, any_value(value), word FROM (
+        SELECT rank, value, unnest(string_split(words, ' ')) AS word FROM given WHERE kind = 'name' AND contains(words, ' ')
+    ) WHERE length(word) >= {PART_LENGTH} GROUP BY rank, word
+), normal AS (SELECT rank, value, {without_digraphs_sql("words")} AS words FROM found WHERE words <> '')
 SELECT rank, value, words,
     CASE WHEN contains(words, ' ') THEN array_to_string(string_split(words, ' ')[1:{LEADING}], ' ') ELSE words END AS lead,
-    reverse(words) AS reversed, weak
-FROM found
+    reverse(words) AS reversed
+FROM normal
 """
-_ASCII_TAILS = f"""
+"""SQL for the keys of values: all words, those of the local part of an e-mail address, each long word of a name.
+
+It has a key for each of ``forms_of``, and more: whether a form is worth a search is judged there alone."""
+_TAILS = f"""
 SELECT rank, value, right(digits, {TAIL}) AS tail
-FROM (SELECT rank, value, regexp_replace(value, '[^0-9]', '', 'g') AS digits FROM given
-      WHERE kind = 'phone' AND strlen(value) = length(value))
+FROM (SELECT rank, value, replace(words, ' ', '') AS digits FROM given WHERE kind = 'phone')
 WHERE length(digits) >= {TAIL}
 """
+
+
+def _worded(rows: list[tuple[int, str, str]]) -> pa.Table:
+    """Return rows of ``given`` with their words."""
+    columns: list[list[Any]] = [[], [], [], [], [], []]
+    for rank, value, kind in rows:
+        local = " ".join(raw_words(value.partition("@")[0])) if kind == "email" else None
+        for column, each in zip(columns, (rank, value, kind, True, " ".join(raw_words(value)), local)):
+            column.append(each)
+    return pa.table([pa.array(each, field.type) for each, field in zip(columns, _GIVEN)], schema=_GIVEN)
 
 
 def _sought(array: pa.Array) -> pa.Array:
@@ -99,21 +82,20 @@ def _sought(array: pa.Array) -> pa.Array:
 
 
 def _cut_sql(table: str, column: str) -> str:
-    """SQL for the values of which a column of ``forms`` begins like one of a table's texts: the first of each, with ties."""
-    return f"""
-    SELECT rank, value FROM (
-        SELECT f.rank, f.value, t.text, f.{column} AS form FROM {table} AS t JOIN forms AS f
-        ON left(f.{column}, {_STEM}) = left(t.text, {_STEM}) AND starts_with(f.{column}, t.text) AND NOT f.weak
-        WHERE length(t.text) >= {_STEM}
-        UNION ALL
-        SELECT f.rank, f.value, t.text, f.{column} FROM {table} AS t JOIN forms AS f
-        ON starts_with(f.{column}, t.text) AND NOT f.weak WHERE length(t.text) < {_STEM}
-    ) QUALIFY rank() OVER (PARTITION BY text ORDER BY form) <= {_LOOKED_AT}
-    """
+    """Return SQL for the values with a key that begins like one of a table's texts: the first of each column, with ties."""
+    sizes = [*range(SHORTEST_CUT, _STEM), _STEM]
+    joined = " UNION ALL ".join(
+        f"SELECT f.rank, f.value, t.text, f.{column} AS key FROM {table} AS t JOIN keys AS f "
+        f"ON left(f.{column}, {size}) = left(t.text, {size}) AND starts_with(f.{column}, t.text) "
+        f"WHERE length(t.text) {'>=' if size == _STEM else '='} {size}"
+        for size in sizes
+    )
+    chosen = f"rank() OVER (PARTITION BY text, rank ORDER BY key) <= {_LOOKED_AT}"
+    return f"SELECT rank, value FROM ({joined}) QUALIFY {chosen}"
 
 
 _QUESTIONS = {
-    "leads": "SELECT rank, value FROM forms WHERE lead IN (SELECT text FROM leads)",
+    "leads": "SELECT rank, value FROM keys WHERE lead IN (SELECT text FROM leads)",
     "dialled": "SELECT rank, value FROM tails WHERE tail IN (SELECT text FROM dialled)",
     "beginnings": _cut_sql("beginnings", "words"),
     "endings": _cut_sql("endings", "reversed"),
@@ -261,10 +243,9 @@ class SoughtValues:
         }
         database = self._database
         database.register("_places", pa.table(places))
-        for table, schema in (("forms", _FORMS), ("tails", _TAILS)):
-            self._database.register("_none", schema.empty_table())
-            database.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT * FROM _none")
-            self._database.unregister("_none")
+        text = ", ".join(f"{name} VARCHAR" for name in ("value", "words", "lead", "reversed"))
+        database.execute(f"CREATE OR REPLACE TABLE keys (rank INTEGER, {text})")
+        database.execute("CREATE OR REPLACE TABLE tails (rank INTEGER, value VARCHAR, tail VARCHAR)")
         # Equal values go together; of all at once the forms would not fit where memory is short.
         parts = int(database.execute("SELECT count(*) FROM landed").fetchall()[0][0]) // _ARRANGED + 1
         for part in range(parts):
@@ -274,38 +255,23 @@ class SoughtValues:
 
     def _arrange_part(self, part: int, parts: int) -> None:
         database = self._database
+        plain = f"regexp_full_match(value, '{PLAIN}')"
+        local = raw_words_sql("split_part(value, '@', 1)")
         database.execute(
-            f"CREATE OR REPLACE TABLE given AS SELECT rank, value, kind, {_spaced('value')} AS words FROM "
+            f"CREATE OR REPLACE TABLE given AS SELECT rank, value, kind, {plain} AS plain, "
+            f"CASE WHEN plain THEN {raw_words_sql('value')} END AS words, "
+            f"CASE WHEN plain AND kind = 'email' THEN {local} END AS local FROM "
             "(SELECT min(rank) AS rank, value FROM "
             f"(SELECT * FROM landed WHERE hash(value) % {parts} = {part}) JOIN _places USING (rank) "
             "GROUP BY name, value) AS once JOIN _places USING (rank)"
         )
-        database.execute(f"INSERT INTO forms {_ASCII_FORMS}")
-        database.execute(f"INSERT INTO tails {_ASCII_TAILS}")
-        # What is lower case, or a letter at all, in other scripts, is Python's to say.
-        others = database.cursor().execute("SELECT rank, value, kind FROM given WHERE strlen(value) <> length(value)")
-        while True:
-            rows = others.fetchmany(_BATCH)
-            if not rows:
-                break
-            self._insert_forms(rows)
+        # Letters beyond ASCII are folded in Python.
+        others = database.cursor().execute("SELECT rank, value, kind FROM given WHERE NOT plain")
+        while rows := others.fetchmany(_BATCH):
+            self._insert("given", _worded(rows))
+        database.execute(f"INSERT INTO keys {_KEYS}")
+        database.execute(f"INSERT INTO tails {_TAILS}")
         database.execute("DROP TABLE given")
-
-    def _insert_forms(self, rows: list[tuple[int, str, str]]) -> None:
-        forms: list[tuple[Any, ...]] = []
-        tails: list[tuple[Any, ...]] = []
-        for rank, value, kind in rows:
-            found = forms_of(kind, value)
-            if found.weak:
-                forms.append((rank, value, found.weak, found.weak, found.weak[::-1], True))
-            for words, _ in found.whole:
-                joined = " ".join(words)
-                forms.append((rank, value, joined, " ".join(words[:LEADING]), joined[::-1], False))
-            if found.tail:
-                tails.append((rank, value, found.tail))
-        for table, schema, found_rows in (("forms", _FORMS, forms), ("tails", _TAILS, tails)):
-            columns = list(zip(*found_rows)) or [()] * len(schema)
-            self._insert(table, pa.table([pa.array(each, field.type) for each, field in zip(columns, schema)], schema=schema))
 
     def find(self, text: str, *, ordinary: Collection[str] = (), exactly: bool = False) -> Iterator[Hit]:
         """Every value in a text, as ``PersonalValues.find`` has it."""

@@ -18,35 +18,46 @@ import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from daybook.pii.keys import ERASED
+from daybook.pii.normal import SPACELESS, WORD, folded, folded_text, joined_digraphs, raw_words, without_digraphs, words_of
 from daybook.pii.shapes import Hit
 
-# Chinese, Japanese and Thai write without spaces: there each character stands for itself.
-_SPACELESS = r"\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+")
 NO_VALUE = {"null", "none", "nan", "nat", "n/a", "true", "false", "unknown"}
-_ELLIPSIS = re.compile(r"\.{3}|…")
+_ELLIPSIS = re.compile(r"\.{3}")
+_GLUED = re.compile(r"\d{0,8}([^\W\d_]{4,})\d{0,8}")
+_HEX_LETTERS = re.compile(r"[a-f]+")
 _DIGITS_AND_MORE = re.compile(r"(?<!\w)\+?\(?\d(?:[ ()./-]{0,3}\d){7,17}(?!\w)")
 
 LEADING = 4
 """So many words, or all where there are fewer, begin a value wherever it is found whole."""
+PART_LENGTH = 4
+"""Characters of a word of a name that is searched for by itself."""
 _PHRASE = 6
 TEXT_LENGTH = 12
-_CUT_LENGTH = 4
+SHORTEST_CUT = 4
 TAIL = 8
 """Digits at the end of a telephone number that tell it from others, however its beginning is written."""
+_WINDOW = 120
+"""Characters before and after an ellipsis that are looked at."""
+_GAP = 1000
+"""Maximum number of characters between two words of a value."""
+_LONGEST = 500
+"""Maximum number of words of a long text that are redacted together."""
 _SHORT = 8
 """A beginning of fewer characters is one only where an ellipsis says so."""
 
 
+_IsOrdinary = Callable[[int, int], bool]
+
+
 class _Value(NamedTuple):
+    words: tuple[str, ...]
     column: str
     kind: str
-    words: tuple[str, ...]
     written: str
-    """As it stands in the data, folded, white space made one space."""
+    """The value in normal form, with its separators; white space is one space."""
 
 
 class Forms(NamedTuple):
@@ -62,8 +73,8 @@ class Forms(NamedTuple):
 
 def forms_of(kind: str, text: str) -> Forms:
     """What a value of a class is searched for as."""
-    words = words_of(text)
-    letters = "".join(words)
+    raw = raw_words(text)
+    words, letters = joined_digraphs(raw), "".join(raw)
     if not _worth(text, letters):
         return Forms()
     if letters.isdigit():
@@ -73,7 +84,7 @@ def forms_of(kind: str, text: str) -> Forms:
         return Forms()
     whole, tail = [(words, text)], ""
     if kind == "phone":
-        digits = re.sub(r"\D", "", text)
+        digits = re.sub(r"\D", "", folded_text(text))
         tail = digits[-TAIL:] if len(digits) >= TAIL else ""
     elif kind == "email":
         before, at, _ = text.partition("@")
@@ -81,7 +92,7 @@ def forms_of(kind: str, text: str) -> Forms:
         if at and (len(local) > 1 or any(character.isdigit() for character in "".join(local))):
             whole.append((local, before))
     elif kind == "name" and len(words) > 1:
-        whole += [((word,), word) for word in words if len(word) >= 4 and not word.isdigit()]
+        whole += [((word,), long) for word, long in zip(words, raw) if len(long) >= PART_LENGTH and not long.isdigit()]
     return Forms("", tuple(whole), tail)
 
 
@@ -100,15 +111,15 @@ class Traces(NamedTuple):
 
 def traces_of(text: str) -> Traces:
     """What a text could hold of values."""
-    words = words_of(text)
+    plain = folded(text).text
+    words = joined_digraphs(WORD.findall(plain))
     leads = {" ".join(words[at : at + size]) for size in range(1, LEADING + 1) for at in range(len(words) - size + 1)}
-    tails = {digits[end - TAIL : end] for _, digits in _dialled(text) for end in range(TAIL, len(digits) + 1)}
+    leads.update(filter(None, map(_glued, words)))
+    tails = {digits[end - TAIL : end] for _, digits in _dialled(plain) for end in range(TAIL, len(digits) + 1)}
     beginnings: set[str] = set()
     endings: set[str] = set()
-    for ellipsis in _ELLIPSIS.finditer(text):
-        beginnings.update(written for _, _, written in _beginnings_at(text, ellipsis.start()))
-        endings.update(written for _, _, written in _endings_at(text, ellipsis.end()))
-    beginnings.update(written for _, _, written in _beginnings_at(text, len(text), cut_for_sure=False))
+    for places, from_start in _cuts(plain):
+        (beginnings if from_start else endings).update(written for _, _, written in places)
     cut = ({each for each in found if _can_be_cut(each)} for found in (beginnings, endings))
     return Traces(leads, tails, *cut)
 
@@ -121,10 +132,14 @@ class PersonalValues:
 
     def __init__(self) -> None:
         self._known: set[tuple[str, str]] = set()
-        # By how many words begin the value, and these words.
-        self._strong: dict[int, dict[tuple[str, ...], list[_Value]]] = {}
+        # By their words; long texts by the first ones.
+        self._strong: dict[tuple[str, ...], list[_Value]] = {}
+        self._phrases: dict[tuple[str, ...], list[_Value]] = {}
+        self._sizes: dict[str, set[int]] = {}
+        """The numbers of words of the keys above, by first word."""
+        self._sorted: set[tuple[str, ...]] = set()
+        """Keys of phrases whose values are in the order of their words."""
         self._weak: dict[str, str] = {}
-        self._first: set[str] = set()
         self._tails: dict[str, str] = {}
         self._all: list[_Value] = []
 
@@ -151,11 +166,15 @@ class PersonalValues:
             self._tails[found.tail] = column
 
     def _take(self, column: str, kind: str, words: tuple[str, ...], text: str) -> None:
-        value = _Value(column, kind, words, _folded(text))
-        self._all.append(value)
-        self._first.add(words[0])
-        lead = words[:LEADING]
-        self._strong.setdefault(len(lead), {}).setdefault(lead, []).append(value)
+        value = _Value(words, column, kind, _written(text))
+        is_long = kind == "text" and len(words) > _PHRASE
+        key = words[:_PHRASE] if is_long else words
+        alike = (self._phrases if is_long else self._strong).setdefault(key, [])
+        if is_long or value not in alike:
+            alike.append(value)
+            self._all.append(value)
+        self._sizes.setdefault(words[0], set()).add(len(key))
+        self._sorted.discard(key)
 
     def expect(self, texts: Iterable[str]) -> None:
         """Texts that will be searched: of no use where all values are at hand (``SoughtValues``)."""
@@ -166,48 +185,76 @@ class PersonalValues:
         ``ordinary`` are words, as written, that are no hits. ``exactly`` is for a program's own text: single words are no hits
         there, and separators must be as in the data.
         """
-        found = set(map(str.casefold, _WORD.findall(text)))
-        hits = []
-        if not found.isdisjoint(self._first):
-            hits = list(self._whole(text, ordinary, exactly))
-        hits += self._phones(text)
+        plain = folded(text)
+        places = [place.span() for place in WORD.finditer(plain.text)]
+        words = joined_digraphs([plain.text[start:end] for start, end in places])
+
+        def is_ordinary(start: int, end: int) -> bool:
+            first, last = plain.span(start, end)
+            return text[first:last].strip() in ordinary
+
+        hits = [*self._whole(plain.text, places, words, is_ordinary, exactly), *self._phones(plain.text)]
         if not exactly:
-            hits += self._cut(text, ordinary)
-        yield from hits
-        if hits and not exactly and not found.isdisjoint(self._weak):
-            for place in _WORD.finditer(text):
-                column = self._weak.get(place[0])
-                if column and _a_number(text, *place.span()):
-                    yield (*place.span(), column)
+            hits += [*self._in_digits(places, words, is_ordinary), *self._cut(plain.text, is_ordinary)]
+            if hits and not self._weak.keys().isdisjoint(words):
+                hits += self._beside(plain.text, places, words)
+        for start, end, column in hits:
+            yield (*plain.span(start, end), column)
 
-    def _whole(self, text: str, ordinary: Collection[str], exactly: bool) -> Iterator[Hit]:
-        places = [place.span() for place in _WORD.finditer(text)]
-        words = [text[start:end].casefold() for start, end in places]
-        sizes = sorted(self._strong)
+    def _beside(self, text: str, places: list[tuple[int, int]], words: tuple[str, ...]) -> Iterator[Hit]:
+        """Find weak values, in a text that has others."""
+        for place, word in zip(places, words):
+            column = self._weak.get(word)
+            if column and _a_number(text, *place):
+                yield (*place, column)
+
+    def _in_digits(self, places: list[tuple[int, int]], words: tuple[str, ...], is_ordinary: _IsOrdinary) -> Iterator[Hit]:
+        """Find names of one word with digits before or after them."""
+        for place, word in zip(places, words):
+            part = _glued(word)
+            for value in self._strong.get((part,), ()) if part else ():
+                if value.kind == "name" and not is_ordinary(*place):
+                    yield (*place, value.column)
+
+    def _whole(
+        self, text: str, places: list[tuple[int, int]], words: tuple[str, ...], is_ordinary: _IsOrdinary, exactly: bool
+    ) -> Iterator[Hit]:
         for index, word in enumerate(words):
-            if word not in self._first:
-                continue
-            for size in sizes:
-                for value in self._strong[size].get(tuple(words[index : index + size]), ()):
-                    count = _agreeing(value, words, index)
-                    if not count:
-                        continue
-                    start, end = places[index][0], places[index + count - 1][1]
-                    if self._is_hit(value, text, start, end, count, ordinary, exactly):
-                        yield (start - (text[start - 1 : start] == "+"), end, value.column)
+            for size in self._sizes.get(word, ()):
+                key = words[index : index + size]
+                if len(key) < size:
+                    continue
+                for value in self._strong.get(key, ()):
+                    if self._is_hit(value, text, places[index : index + size], is_ordinary, exactly):
+                        start = places[index][0]
+                        yield (start - (text[start - 1 : start] == "+"), places[index + size - 1][1], value.column)
+                if size == _PHRASE and key in self._phrases:
+                    value, count = self._most_agreeing(key, words[index : index + _LONGEST])
+                    if self._is_hit(value, text, places[index : index + count], is_ordinary, exactly):
+                        yield (places[index][0], places[index + count - 1][1], value.column)
 
-    def _is_hit(
-        self, value: _Value, text: str, start: int, end: int, count: int, ordinary: Collection[str], exactly: bool
-    ) -> bool:
-        written = text[start:end]
+    def _most_agreeing(self, key: tuple[str, ...], words: tuple[str, ...]) -> tuple[_Value, int]:
+        """Return the long text that agrees with most of some words, and how many they are."""
+        values = self._phrases[key]
+        if key not in self._sorted:
+            values.sort()
+            self._sorted.add(key)
+        # Of sorted texts, one of the two neighbours agrees longest.
+        at = bisect_left(values, (words,))
+        best = max(values[max(0, at - 1) : at + 1], key=lambda value: _agreeing(value.words, words))
+        return best, _agreeing(best.words, words)
+
+    def _is_hit(self, value: _Value, text: str, places: list[tuple[int, int]], is_ordinary: _IsOrdinary, exactly: bool) -> bool:
+        start, end = places[0][0], places[-1][1]
         if "".join(value.words).isdigit():
             # Digits with other separators are another number: 10:50 is not 10.50.
-            return _folded(written) == value.written and _a_number(text, start, end)
-        if count == 1:
-            return not exactly and written not in ordinary
+            return _written(text[start:end]) == value.written and _a_number(text, start, end)
+        if len(places) == 1:
+            return not exactly and not is_ordinary(start, end)
         if exactly:
-            return _folded(written) in value.written
-        return all(len("".join(gap.split())) <= 3 for gap in _WORD.split(written))
+            return _written(text[start:end]) in value.written
+        gaps = (text[before:after] for (_, before), (after, _) in zip(places, places[1:]))
+        return all(len(gap) < _GAP and len("".join(gap.split())) <= 3 for gap in gaps)
 
     def _phones(self, text: str) -> Iterator[Hit]:
         """Telephone numbers of the run, by their last digits."""
@@ -219,22 +266,14 @@ class PersonalValues:
                 if column:
                     yield (places[0], places[end] + 1, column)
 
-    def _cut(self, text: str, ordinary: Collection[str]) -> Iterator[Hit]:
-        """Beginnings of values before an ellipsis, ends after one, and a beginning that the text ends with."""
-        for ellipsis in _ELLIPSIS.finditer(text):
-            yield from self._first_of(text, _beginnings_at(text, ellipsis.start()), ordinary)
-            yield from self._first_of(text, _endings_at(text, ellipsis.end()), ordinary, endings=True)
-        yield from self._first_of(text, _beginnings_at(text, len(text), cut_for_sure=False), ordinary)
-
-    def _first_of(
-        self, text: str, places: Iterator[tuple[int, int, str]], ordinary: Collection[str], *, endings: bool = False
-    ) -> Iterator[Hit]:
-        """The longest of some places that a value begins with, or ends with."""
-        for start, end, written in places:
-            column = _prefixed(self._endings, written[::-1]) if endings else _prefixed(self._beginnings, written)
-            if column and text[start:end].strip() not in ordinary:
-                yield (start, end, column)
-                return
+    def _cut(self, text: str, is_ordinary: _IsOrdinary) -> Iterator[Hit]:
+        """Find beginnings of values before an ellipsis, ends after one, and a beginning that the text ends with."""
+        for places, from_start in _cuts(text):
+            for start, end, written in places:
+                found = _prefixed(self._beginnings, written) if from_start else _prefixed(self._endings, written[::-1])
+                if found and not is_ordinary(start, end):
+                    yield (start, end, found)
+                    break
 
     @cached_property
     def _beginnings(self) -> list[tuple[str, _Value]]:
@@ -246,19 +285,40 @@ class PersonalValues:
 
 
 def _dialled(text: str) -> Iterator[tuple[list[int], str]]:
-    """What may be telephone numbers: where each begins and where its digits stand (from 1 on), and the digits."""
+    """Yield what may be telephone numbers: the positions of the first character and of all digits, and the digits."""
     for found in _DIGITS_AND_MORE.finditer(text):
         places = [place.start() for place in re.finditer(r"\d", found[0])]
         yield [found.start(), *(found.start() + place for place in places)], "".join(found[0][place] for place in places)
 
 
-def _beginnings_at(text: str, end: int, *, cut_for_sure: bool = True) -> Iterator[tuple[int, int, str]]:
-    """What may be the beginning of a value that is cut short at ``end``, the longest first: from, up to, and its words."""
-    places = [place.span() for place in _WORD.finditer(text, max(0, end - 120), end)]
+def _glued(word: str) -> str:
+    """Return the letters of a word that has digits before or after them; empty for other words, and for hex digits."""
+    if word.isalpha() or word.isdigit():
+        return ""
+    found = _GLUED.fullmatch(word)
+    return found[1] if found and not _HEX_LETTERS.fullmatch(found[1]) else ""
+
+
+def _cuts(text: str) -> Iterator[tuple[Iterator[tuple[int, int, str]], bool]]:
+    """Yield the places of values that may be cut short: at each ellipsis and at the end, and whether their beginning is left.
+
+    What is between two ellipses is looked at once from each side, so that many of them cost no more than few.
+    """
+    ellipses = [found.span() for found in _ELLIPSIS.finditer(text)]
+    for index, (start, end) in enumerate(ellipses):
+        yield _beginnings_at(text, start, ellipses[index - 1][1] if index else 0), True
+        yield _endings_at(text, end, ellipses[index + 1][0] if index + 1 < len(ellipses) else len(text)), False
+    yield _beginnings_at(text, len(text), ellipses[-1][1] if ellipses else 0, cut_for_sure=False), True
+
+
+def _beginnings_at(text: str, end: int, least: int, *, cut_for_sure: bool = True) -> Iterator[tuple[int, int, str]]:
+    """Yield what may be the beginning of a value that is cut at ``end``, the longest first: from, up to, and its words."""
+    places = [place.span() for place in WORD.finditer(text, max(least, end - _WINDOW), end)]
     if not places or end - places[-1][1] > 3:
         return
+    words = joined_digraphs([text[a:b] for a, b in places])
     for index, (start, _) in enumerate(places):
-        written = " ".join(text[a:b].casefold() for a, b in places[index:])
+        written = " ".join(words[index:])
         if len(written) < _SHORT and places[-1][1] < end:
             written += " "  # A short word apart from the ellipsis is a whole one: "Load ..." is not Loadson.
         if not cut_for_sure and (len(written) < _SHORT or index == len(places) - 1):
@@ -266,41 +326,34 @@ def _beginnings_at(text: str, end: int, *, cut_for_sure: bool = True) -> Iterato
         yield start, places[-1][1], written
 
 
-def _endings_at(text: str, start: int) -> Iterator[tuple[int, int, str]]:
-    """What may be the end of a value whose beginning is cut off at ``start``, the longest first: from, up to, its words."""
-    places = [place.span() for place in _WORD.finditer(text, start, start + 120)]
+def _endings_at(text: str, start: int, most: int) -> Iterator[tuple[int, int, str]]:
+    """Yield what may be the end of a value that is cut at ``start``, the longest first: from, up to, and its words."""
+    places = [place.span() for place in WORD.finditer(text, start, min(most, start + _WINDOW))]
     if not places or places[0][0] - start > 3:
         return
+    words = joined_digraphs([text[a:b] for a, b in places])
     for count in range(len(places), 0, -1):
-        written = " ".join(text[a:b].casefold() for a, b in places[:count])
+        written = " ".join(words[:count])
         if len(written) < _SHORT and start < places[0][0]:
             written = f" {written}"
         yield places[0][0], places[count - 1][1], written
 
 
-def words_of(text: str) -> tuple[str, ...]:
-    """A text's words, folded: runs of letters and digits."""
-    return tuple(map(str.casefold, _WORD.findall(text)))
-
-
 def _worth(text: str, letters: str) -> bool:
-    spaceless = re.match(f"[{_SPACELESS}]", letters) is not None
+    spaceless = re.match(f"[{SPACELESS}]", letters) is not None
     return len(letters) >= (2 if spaceless else 3) and text.strip().casefold() not in NO_VALUE
 
 
-def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold()
+def _written(text: str) -> str:
+    return without_digraphs(" ".join(folded_text(text).split()))
 
 
-def _agreeing(value: _Value, words: list[str], index: int) -> int:
-    """How many words from ``index`` on are the value's; 0 where it is not this value."""
-    wanted = value.words
-    if tuple(words[index : index + len(wanted)]) == wanted:
-        return len(wanted)
-    if value.kind != "text" or len(wanted) <= _PHRASE or tuple(words[index : index + _PHRASE]) != wanted[:_PHRASE]:
-        return 0
-    count = _PHRASE
-    while index + count < len(words) and words[index + count] == wanted[count]:
+def _agreeing(words: tuple[str, ...], others: tuple[str, ...]) -> int:
+    """Return how many first words are the same."""
+    count = 0
+    for word, other in zip(words, others):
+        if word != other:
+            break
         count += 1
     return count
 
@@ -315,7 +368,7 @@ def _a_number(text: str, start: int, end: int) -> bool:
 
 
 def _can_be_cut(written: str) -> bool:
-    return len(written) >= _CUT_LENGTH and re.search(r"[^\W\d_]", written) is not None
+    return len(written) >= SHORTEST_CUT and re.search(r"[^\W\d_]", written) is not None
 
 
 def _prefixed(sorted_values: list[tuple[str, _Value]], written: str) -> Optional[str]:
