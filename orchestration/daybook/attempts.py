@@ -255,7 +255,8 @@ def archive_attempt(
             phases.end("search")
         title = f"{settings.title} · {notebook_name(record['stage'])} · {record['run_date']}"
         # Markup can hide a value from a search, or bring one together: the page is searched once more, as it is.
-        html = redactor.text(render_notebook(notebook, title=title, record=record_clean), exactly=True)
+        page = render_notebook(notebook, title=title, record=record_clean, search=redactor.texts)
+        html = redactor.text(page, exactly=True)
         if phases is not None:
             phases.end("page")
             record_clean["phases"] = phases.noted()

@@ -32,7 +32,7 @@ from daybook.errors import ContractError, LandingError, LimitError, ParamsError,
 from daybook.lake import Lake
 from daybook.params import Settings, files_in, project_root
 from daybook.pii import load_keys, pseudonym
-from daybook.pii.redaction import Known, Redactor
+from daybook.pii.redaction import Known, Redactor, literals_in, without_literals
 from daybook.pii.sought import SoughtValues
 from daybook.sources import Entity, Source, load_source, open_landing
 from daybook.sources.files import Marks, find_files, is_file_of, mark_files, read_blocks
@@ -137,6 +137,8 @@ def personal_classes(source: Source, entity: str) -> dict[str, str]:
 def ordinary_words(source: Source) -> set[str]:
     """Return words that are nobody's name as they are written: words of the project's notebooks, names of tables and columns,
     and ``common_words``.
+
+    What a cell has between quotes may be data. Its words count in lower case only: they are names of tables and columns.
     """
     texts = [name for entity in source.entities.values() for name in entity.columns]
     texts += source.entities
@@ -146,7 +148,12 @@ def ordinary_words(source: Source) -> set[str]:
             texts += [text for table in load_tables(layer).values() for text in [table.name, *table.columns]]
     for path in files_in(project_root() / "notebooks", "*.ipynb"):
         with suppress(ValueError, KeyError, TypeError):
-            texts += ["".join(cell["source"]) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+                code = "".join(cell["source"])
+                if cell["cell_type"] == "code":
+                    texts += [word for text in literals_in(code) for word in re.findall(r"[^\W\d_]+", text) if word.islower()]
+                    code = without_literals(code)
+                texts.append(code)
     return {word for text in texts for word in re.findall(r"[^\W\d_]+", text)} | common_words()
 
 

@@ -22,6 +22,7 @@ EMAIL = "zoe.okanarie@example.com"
 PHONE = "+49 30 23125 123"
 COMMENT = "I waited three weeks and my neighbour Käthe had to sign for it, which she did not like at all"
 KEY = "0f" * 16
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 def redactor(*, ordinary: Collection[str] = ()) -> Redactor:
@@ -147,7 +148,7 @@ def test_every_part_of_a_notebook_is_searched() -> None:
         new_output("stream", name="stdout", text=f"{NAME[9:]}\n"),
         new_output("stream", name="stderr", text=repr(row)),
         new_output("display_data", data={"text/html": html, "application/json": row, "image/svg+xml": f"<text>{NAME}</text>"}),
-        new_output("display_data", data={"image/png": "QUJD", RESULT_MIME: result}, metadata={"title": NAME, "name": NAME}),
+        new_output("display_data", data={"image/png": PNG, RESULT_MIME: result}, metadata={"title": NAME, "name": NAME}),
         new_output("error", ename="KeyError", evalue=repr(NAME), traceback=[f"\x1b[0;31mKeyError\x1b[0m: {NAME!r}", repr(row)]),
     ]
     injected = new_code_cell(f"failure = {json.dumps({'Cause': 'Gold'})!r}", metadata={"tags": ["injected-parameters"]})
@@ -170,7 +171,7 @@ def test_every_part_of_a_notebook_is_searched() -> None:
     left = notebook.cells[2].outputs[3].data[RESULT_MIME]
     assert (left["outcome"], left["rows"], left["reasons"]) == ("FAILED", {"in": 17850}, ["no [redacted:name]"])
     assert notebook.cells[2].outputs[2].data["application/json"]["number"] == "[redacted:customer_id]"
-    assert notebook.cells[2].outputs[3].data["image/png"] == "QUJD"
+    assert notebook.cells[2].outputs[3].data["image/png"] == PNG
     assert {"name", "email", "phone", "customer_id"} == set(search.counts)
 
 

@@ -3,19 +3,23 @@
 Here: the redactor, which replaces every hit by ``[redacted:<column>]`` and counts them; which parts of a notebook and of a
 record are searched. Not here: what a hit is (``values``, ``shapes``), where a run's values come from (``daybook.personal``).
 
-Two limits are known. Images other than SVG are not searched: nobody can say which letters their dots make. Numbers in records
-are not either: a count that equals somebody's id is a count.
+What cannot be searched is left out of a notebook, with a note. Two limits are known. Pictures other than SVG are kept without
+their metadata, but their dots are not read. Numbers in records are not searched: a count that equals an id is a count.
 """
 
 from __future__ import annotations
 
 import base64
+import os
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from daybook.pii.decoding import readings
+from daybook.pii.decoding import decoded_base64, readings
+from daybook.pii.pictures import without_metadata
+from daybook.pii.secrets import Secrets
 from daybook.pii.shapes import Hit, find_shapes
 from daybook.pii.sought import SoughtValues
 from daybook.pii.values import PersonalValues
@@ -25,9 +29,14 @@ if TYPE_CHECKING:  # Who searches a line of text need not wait for it.
     from nbformat import NotebookNode
 
 _PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{32}(?![0-9A-Za-z])")
-_DRAWN = re.compile(r"(data:image/svg\+xml;(?:charset=[\w-]+;)?base64,)([0-9A-Za-z+/=\s]+)")
+_DATA_LINK = re.compile(r"(data:([\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[\w-]+){0,4};base64,)([0-9A-Za-z+/=]+)", re.IGNORECASE)
+_LITERAL = re.compile(r"""(['"])((?:[^'"\\\n]|\\.|(?!\1)['"])+)\1""")
+"""A text between quotes, on one line of a program."""
+_LEFT_OUT = "[left out: {} cannot be searched for personal data]"
 _OWN_MARK = re.compile(r"\[redacted:[^\]\n]+\]")
-_BINARY = re.compile(r"(?!image/svg)(image|audio|video|font)/.*|application/(pdf|octet-stream|zip)")
+_PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
+_SEARCHED = re.compile(r"text/.+|application/(.+\+)?(json|xml)|application/(javascript|x-latex|xhtml\+xml)|image/svg\+xml")
+"""MIME types of text and JSON. Their parameters, as in ``text/csv; charset=utf-8``, are not part of it."""
 _FORMAT = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
 """Keys of a notebook's metadata, a cell's and an output whose values are the format's own words."""
 _FACTS = (
@@ -59,6 +68,7 @@ class Redactor:
         self._ordinary = frozenset(ordinary)
         self._pseudonyms = pseudonyms
         self._keys: dict[str, bool] = {}
+        self._secrets = Secrets(os.environ)
         # Records and notebooks say the same words over and over.
         self._clean: set[tuple[str, bool]] = set()
         self.counts: Counter[str] = Counter()
@@ -67,7 +77,7 @@ class Redactor:
         """The text without personal data. ``exactly`` is for a program's text, where a word is no name."""
         if (text, exactly) in self._clean:
             return text
-        text = _DRAWN.sub(self._drawing, text)
+        text = _DATA_LINK.sub(self._linked, text)
         # Of hits in the same place a landed column's name says more than a technical one (_raw).
         hits = sorted(self._hits(text, exactly), key=lambda hit: (hit[0], -hit[1], hit[2].startswith("_")))
         if not hits:
@@ -80,6 +90,16 @@ class Redactor:
             last = end
         return "".join([*parts, text[last:]])
 
+    def source(self, text: str) -> str:
+        """Return a program without personal data. What it has between quotes is searched like any other text."""
+        clean = _LITERAL.sub(lambda found: f"{found[1]}{self.text(found[2])}{found[1]}", text)
+        return self.text(clean, exactly=True)
+
+    def texts(self, texts: Collection[str]) -> list[str]:
+        """Return texts without personal data; their values are looked up at once."""
+        self._expect(texts)
+        return [self.text(text) for text in texts]
+
     def look_ahead(self, texts: Iterable[str], *, exactly: bool = False) -> None:
         """Search texts that are to come, where all values are at hand: those that are clean are not searched again.
 
@@ -87,19 +107,24 @@ class Redactor:
         """
         for text in texts:
             waits = not self._values.at_hand or (text, exactly) in self._clean
-            if waits or _PSEUDONYM.search(text) or _DRAWN.search(text):
+            if waits or _PSEUDONYM.search(text) or _DATA_LINK.search(text):
                 continue
             if next(self._hits(text, exactly), None) is None:
                 self._clean.add((text, exactly))
+            if exactly:
+                self.look_ahead(literals_in(text))
 
-    def _drawing(self, found: re.Match[str]) -> str:
-        """A picture of text that a page carries in base64, searched like the page itself."""
-        try:
-            drawn = base64.b64decode(found[2], validate=True).decode()
-        except ValueError:  # no base64, or no text: nobody can read it
-            return found[0]
-        clean = self.text(drawn)
-        return found[0] if clean == drawn else found[1] + base64.b64encode(clean.encode()).decode()
+    def _linked(self, found: re.Match[str]) -> str:
+        """Return a data link in base64 with its content searched like any other; one that cannot be searched without it."""
+        kind = (found[2] or "text/plain").lower()
+        if kind in _PICTURES:
+            picture = _picture(kind, found[3])
+            return f"{found[1]}{picture}" if picture else f"data:,{_LEFT_OUT.format(kind)}"
+        content = _content(found[3]) if _SEARCHED.fullmatch(kind) else None
+        if content is None:
+            return f"data:,{_LEFT_OUT.format(kind)}"
+        clean = self.text(content)
+        return found[0] if clean == content else found[1] + base64.b64encode(clean.encode()).decode()
 
     def tree(self, node: Any) -> Any:
         """JSON without personal data, in texts and in keys."""
@@ -111,18 +136,21 @@ class Redactor:
             return self.text(node)
         if isinstance(node, dict):
             clean = type(node)()
+            alike: Counter[str] = Counter()
             for key, value in node.items():
                 kept = key in untouched
                 new = self.text(key) if isinstance(key, str) and not kept else key
-                while new in clean:
-                    new += "'"  # Two keys that read alike now are still two.
+                while new in clean:  # Two keys that read alike now are still two.
+                    alike[new] += 1
+                    new = f"{new} ({alike[new] + 1})"
                 clean[new] = value if kept else self._tree(value, numbers=numbers)
             return clean
         if isinstance(node, (list, tuple)):
             return [self._tree(each, numbers=numbers) for each in node]
-        if numbers and isinstance(node, int) and not isinstance(node, bool) and abs(node) > 9999:
-            clean_text = self.text(str(node))
-            return node if clean_text == str(node) else clean_text
+        number = _searched_number(node) if numbers else None
+        if number is not None:
+            clean_text = self.text(number)
+            return node if clean_text == number else clean_text
         return node
 
     def record(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +165,7 @@ class Redactor:
                 clean[key] = [self._record(each) for each in value]
             elif key == "failure" and value:
                 # The exception's class and the cell's first line are a program's text.
-                own = {name: self.text(value[name], exactly=True) for name in ("exception", "source") if value.get(name)}
+                own = {name: self.source(value[name]) for name in ("exception", "source") if value.get(name)}
                 clean[key] = {**self._tree(value, untouched=("exception", "source")), **own}
             else:
                 clean[key] = value if key in _FACTS else self._tree(value)
@@ -145,36 +173,55 @@ class Redactor:
 
     def notebook(self, notebook: NotebookNode) -> None:
         """Clean an executed notebook in place: outputs, metadata, injected parameters, and its text, where that is exact."""
-        self._expect(notebook)
+        self._expect([notebook, [literals_in(cell.source) for cell in notebook.cells]])
         notebook.metadata = self._tree(notebook.metadata, untouched=_FORMAT)
         for cell in notebook.cells:
             injected = "injected-parameters" in cell.metadata.get("tags", [])
-            cell.source = self.text(cell.source, exactly=not injected)
+            is_text = injected or cell.cell_type != "code"
+            cell.source = self.text(cell.source) if is_text else self.source(cell.source)
             cell.metadata = self._tree(cell.metadata, untouched=_FORMAT)
             if "attachments" in cell:
-                cell.attachments = self._tree(cell.attachments)
+                cell.attachments = {self.text(name): self._bundle(data) for name, data in cell.attachments.items()}
             if "outputs" in cell:
                 cell.outputs = [self._output(output) for output in _joined(cell.outputs)]
 
     def _output(self, output: NotebookNode) -> NotebookNode:
         if output.output_type in ("display_data", "execute_result"):
-            for mime, content in output.data.items():
-                if mime == RESULT_MIME:
-                    output.data[mime] = self._record(content)
-                elif not (isinstance(content, str) and _BINARY.fullmatch(mime)):
-                    output.data[mime] = self._tree(content, numbers=True)
+            output.data = self._bundle(output.data)
             output.metadata = self._tree(output.metadata)
             return output
         return self._tree(output, untouched=_FORMAT)  # type: ignore[no-any-return]
 
+    def _bundle(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the representations of an output that can be searched, clean; the others are named in a note."""
+        clean = type(data)()
+        for mime, content in data.items():
+            kind = mime.partition(";")[0].strip().lower()
+            if mime == RESULT_MIME:
+                clean[mime] = self._record(content)
+            elif _SEARCHED.fullmatch(kind):
+                clean[mime] = self._tree(content, numbers=True)
+            elif kind in _PICTURES and (picture := _picture(kind, "".join(content))):
+                clean[mime] = picture
+            else:
+                note = _LEFT_OUT.format(self.text(mime))
+                said = clean.get("text/plain")
+                clean["text/plain"] = f"{said}\n{note}" if said else note
+        return clean
+
     def _hits(self, text: str, exactly: bool) -> Iterator[Hit]:
+        # What was redacted before stays: its column's name may be somebody's.
         marks = [found.span() for found in _OWN_MARK.finditer(text)]
+        starts = [start for start, _ in marks]
         for reading in readings(text):
-            found = [*self._values.find(reading.text, ordinary=self._ordinary, exactly=exactly), *find_shapes(reading.text)]
-            for start, end, column in found:
+            for start, end, column in (
+                *self._values.find(reading.text, ordinary=self._ordinary, exactly=exactly),
+                *find_shapes(reading.text),
+                *self._secrets.find(reading.text),
+            ):
                 span = reading.span(start, end)
-                # What was redacted before stays: its column's name may be somebody's.
-                if not any(begun <= span[0] and span[1] <= ended for begun, ended in marks):
+                mark = bisect_right(starts, span[0]) - 1
+                if mark < 0 or span[1] > marks[mark][1]:
                     yield (*span, column)
         self._look_up([text])
         for key in _PSEUDONYM.finditer(text):
@@ -245,13 +292,55 @@ def _merged(hits: list[Hit]) -> Iterator[Hit]:
 def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Outputs with what a cell printed in pieces made one text: a value may lie across two of them."""
     joined: list[NotebookNode] = []
+    pieces: list[list[str]] = []
     for output in outputs:
         last = joined[-1] if joined else None
         if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
-            last.text += output.text
+            pieces[-1].append(output.text)
         else:
             joined.append(output)
+            pieces.append([output.text] if output.output_type == "stream" else [])
+    for output, texts in zip(joined, pieces):
+        if len(texts) > 1:
+            output.text = "".join(texts)
     return joined
+
+
+def literals_in(source: str) -> list[str]:
+    """Return what a program has between quotes."""
+    return [found[2] for found in _LITERAL.finditer(source)]
+
+
+def without_literals(source: str) -> str:
+    """Return a program without what it has between quotes."""
+    return _LITERAL.sub(" ", source)
+
+
+def _content(encoded: str) -> Optional[str]:
+    """Return the text that base64 holds; None if it holds something else."""
+    try:
+        return base64.b64decode(encoded).decode()
+    except ValueError:
+        return decoded_base64(encoded)
+
+
+def _picture(kind: str, encoded: str) -> Optional[str]:
+    """Return a picture in base64 without its metadata; None if it is not such a picture."""
+    try:
+        data = base64.b64decode(encoded)
+    except ValueError:
+        return None
+    drawn = without_metadata(_PICTURES[kind], data)
+    if drawn is None:
+        return None
+    return encoded if drawn == data else base64.b64encode(drawn).decode()
+
+
+def _searched_number(node: Any) -> Optional[str]:
+    """Return a whole number that may be an id as it is written; None for all others."""
+    if isinstance(node, bool) or not isinstance(node, (int, float)) or not 9999 < abs(node) < 1e18 or node != int(node):
+        return None
+    return str(int(node))
 
 
 def texts_in(node: Any) -> Iterator[str]:
@@ -265,5 +354,7 @@ def texts_in(node: Any) -> Iterator[str]:
     elif isinstance(node, (list, tuple)):
         for each in node:
             yield from texts_in(each)
-    elif isinstance(node, int) and abs(node) > 9999:
-        yield str(node)
+    else:
+        number = _searched_number(node)
+        if number is not None:
+            yield number

@@ -8,7 +8,10 @@ digests, ids), so a form alone is not enough where a check digit or a prefix can
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
+
+from daybook.pii.normal import folded
 
 Hit = tuple[int, int, str]
 """From, up to, and what it is."""
@@ -23,14 +26,24 @@ _GOES_ON = re.compile(r"[\w%]|[.,:]\d")
 _CARD = re.compile(r"(?=[2-6])(?<![\w.+-])(?=([2-6]\d{3}(?:[ -]?\d){9,15}(?![\w-]|\.\d)))")
 _IBAN = re.compile(r"(?<![\w-])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?(?!\w)")
 _TAG = re.compile(r"<[A-Za-z/!][^<>]*>")
+_AREA = re.compile(r"\(|\d+ ?/")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+
+_LABEL = re.compile(
+    r"(?:\b|_)(?:orders?|invoices?|items?|articles?|skus?|products?|parcels?|shipments?|tracking|tickets?|receipts?|references?|ref|"
+    r"bestellungen|bestellung|rechnung|artikel|sendung)(?:[ _-]?(?:id|no|nr|number|nummer|key))?['\"]?[ .:=#(\[]{0,3}['\"]?$"
+)
+_LABEL_LENGTH = 40
+"""A label of another number directly before one: the digits of an order number agree with any check digit in ten."""
 
 _CARD_LENGTHS = (
-    (re.compile(r"4"), {16, 19}),  # those of 13 are long gone, and every tenth article number would be one
-    (re.compile(r"5[1-5]|2[2-7]"), {16}),
+    (re.compile(r"4"), {16, 19}),  # Those of 13 digits are no longer issued.
+    (re.compile(r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), {16}),
     (re.compile(r"3[47]"), {15}),
-    (re.compile(r"3[0689]"), {14}),
-    (re.compile(r"35"), {16}),
-    (re.compile(r"6"), {16, 17, 18, 19}),
+    (re.compile(r"30[0-5]|3095|36|3[89]"), {14}),
+    (re.compile(r"35(?:2[89]|[3-8])"), {16}),
+    (re.compile(r"6011|62|64[4-9]|65"), {16, 17, 18, 19}),
+    (re.compile(r"5018|5020|5038|5893|6304|6759|676[1-3]"), {16, 17, 18, 19}),
 )
 """How many digits a card of a scheme has, by its first ones (ISO/IEC 7812)."""
 
@@ -48,7 +61,13 @@ _IBAN_LENGTHS = {
 
 
 def find_shapes(text: str) -> Iterator[Hit]:
-    """Every e-mail address, telephone, card and account number in a text, in no order."""
+    """Yield every e-mail address, telephone, card and account number in a text, in no order."""
+    plain = folded(text)
+    for start, end, name in _shapes(plain.text):
+        yield (*plain.span(start, end), name)
+
+
+def _shapes(text: str) -> Iterator[Hit]:
     if "@" in text:
         for found in _EMAIL.finditer(text):
             yield (*found.span(), "email")
@@ -61,13 +80,20 @@ def find_shapes(text: str) -> Iterator[Hit]:
             # An id of letters and digits may begin like one.
             if not text[end : end + 1].isalnum():
                 yield (found.start(), end, "iban")
-    for start, end, name in _numbers(text):
-        if not _in_tag(text, start):
+    numbers = list(_numbers(text))
+    # The attributes of HTML and SVG are full of numbers, but tel: is a telephone.
+    tags = [found.span() for found in _TAG.finditer(text)] if numbers else []
+    starts = [start for start, _ in tags]
+    for start, end, name in numbers:
+        at = bisect_right(starts, start) - 1
+        if at < 0 or start >= tags[at][1] or text.endswith("tel:", tags[at][0], start):
             yield (start, end, name)
 
 
 def _numbers(text: str) -> Iterator[Hit]:
     for found in _CARD.finditer(text):
+        if _LABEL.search(text[max(0, found.start() - _LABEL_LENGTH) : found.start()]):
+            continue
         # A date of expiry, a check number or just another number may follow.
         for group in reversed(list(re.finditer(r"\d+", found[1]))):
             if _is_card(re.sub(r"\D", "", found[1][: group.end()])):
@@ -114,7 +140,10 @@ def _is_phone(text: str) -> bool:
     if text.startswith("00"):
         return 10 <= digits <= 17 and (len(groups) > 1 or digits >= 13)
     # Without a prefix it takes an area code, set apart, to tell it from an id that begins with a zero.
-    return 9 <= digits <= 14 and len(groups) > 1 and len(groups[0]) >= 3
+    if not (9 <= digits <= 14 and len(groups) > 1 and len(groups[0]) >= 3):
+        return False
+    # A code that is not set apart by a bracket or a slash is followed by few groups: an id has shorter ones, or a year.
+    return bool(_AREA.match(text)) or all(len(group) >= 3 and not _YEAR.fullmatch(group) for group in groups[1:])
 
 
 def _is_card(digits: str) -> bool:
@@ -127,11 +156,3 @@ def _is_card(digits: str) -> bool:
 
 def _is_iban(compact: str) -> bool:
     return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
-
-
-def _in_tag(text: str, position: int) -> bool:
-    """Whether a place lies within a tag of HTML or SVG, whose attributes are full of numbers; but tel: is a telephone."""
-    opened = text.rfind("<", max(0, position - 100_000), position)
-    if opened < 0 or text.find(">", opened, position) >= 0:
-        return False
-    return _TAG.match(text, opened) is not None and not text.endswith("tel:", opened, position)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from markupsafe import Markup
 from nbconvert.filters.ansi import ansi2html
@@ -54,7 +54,9 @@ class Cell:
     failed: bool = False
 
 
-def render_notebook(nb: NotebookNode, *, title: str, record: Record) -> str:
+def render_notebook(
+    nb: NotebookNode, *, title: str, record: Record, search: Callable[[List[str]], List[str]] = lambda texts: texts
+) -> str:
     """The page of one attempt, complete in one file: no script runs in it and nothing is fetched for it.
 
     Parameters
@@ -65,6 +67,9 @@ def render_notebook(nb: NotebookNode, *, title: str, record: Record) -> str:
         The shop's title.
     record
         The attempt's record; what it does not hold is shown as ``–``.
+    search
+        Removes personal data from HTML that was made of the notebook's own markup: making it safe can join a value that
+        a comment or an unknown element has split.
 
     Returns
     -------
@@ -76,7 +81,7 @@ def render_notebook(nb: NotebookNode, *, title: str, record: Record) -> str:
     ArchiveError
         If the record holds a date, a time or an outcome that cannot be one.
     """
-    cells = _cells(nb, record.get("failure") or {})
+    cells = _searched(_cells(nb, record.get("failure") or {}), search)
     return render_page(
         "notebook",
         title=title,
@@ -101,6 +106,21 @@ def _cells(nb: NotebookNode, failure: Mapping[str, Any]) -> List[Cell]:
                 failed = any(output.output_type == "error" for output in cell.get("outputs", []))
             cells.append(_cell(cell, f"cell-{index}", tags, failed=failed))
     return cells
+
+
+def _searched(cells: List[Cell], search: Callable[[List[str]], List[str]]) -> List[Cell]:
+    """Return the cells with their own markup searched."""
+    own = [cell.body for cell in cells if cell.kind == "markdown"]
+    own += [output.body for cell in cells for output in cell.outputs if output.kind == "html"]
+    clean = {body: Markup(text) for body, text in zip(own, search([str(body) for body in own]))}  # noqa: S704 - it was safe before
+    return [
+        replace(
+            cell,
+            body=clean.get(cell.body, cell.body),
+            outputs=tuple(replace(output, body=clean.get(output.body, output.body)) for output in cell.outputs),
+        )
+        for cell in cells
+    ]
 
 
 def _cell(cell: NotebookNode, anchor: str, tags: List[str], *, failed: bool) -> Cell:
