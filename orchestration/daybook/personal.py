@@ -37,7 +37,7 @@ from daybook.pii.sought import SoughtValues
 from daybook.sources import Entity, Source, load_source, open_landing
 from daybook.sources.files import Marks, find_files, is_file_of, mark_files, read_blocks
 from daybook.sources.packing import Limits, is_gzip, limits_of, unpack
-from daybook.stages import STAGES, run_date_of
+from daybook.stages import STAGES, notebook_name, run_date_of
 from daybook.storage import CHUNK, Store
 
 _UNSPLIT = "_raw"
@@ -47,11 +47,12 @@ _ORDINARY_WORDS = Path(__file__).parent / "pii" / "ordinary_words.txt"
 _MANY_UNSPLIT = 50_000
 """Rows that could not be split which are held until the plain values of their day are known. Of more, every field counts."""
 _A_FEW_AT_A_TIME: dict[str, int] = {"batch_size": 1 << 16, "batch_readahead": 2, "fragment_readahead": 1}
+_RAW_TABLE = re.compile(r"""\b(bronze|quarantine)["'`]?\s*\.\s*["'`]?(\w*)""", re.IGNORECASE)
 _TIME_OR_NUMBER = re.compile(r"[\d\s.,:/+TZ-]*")
 
 
 class RunRedactor(Redactor):
-    """A redactor that knows the personal values of a run's business date."""
+    """A redactor that knows the personal values of a run."""
 
     def __init__(self, values: SoughtValues, ordinary: set[str], known: Known, is_current: Callable[[], bool]) -> None:
         super().__init__(values, ordinary=ordinary, pseudonyms=known)
@@ -63,7 +64,7 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     """A redactor that knows the personal values of a run's business date.
 
     Landing is read too where bronze may not hold what the run met: in the ingest stage, and while bronze's rows of the date are
-    another run's. Raises whatever keeps the values from being read: then nothing can be said to be free of them.
+    another run's. Tables that a cell of the stage's notebook names count with all their dates. Raises whatever keeps the values from being read: then nothing can be said to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
     files, marks = _files_of(lake, settings, source, run_date), _landing_marks(settings, source, run_date)
@@ -77,6 +78,8 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
             _add_landed(values, settings, source, entity, run_date)
     for name in _set_aside(settings):
         _add_stored(values, lake, f"quarantine.{name}", source, run_date)
+    for table in sorted(_named_in(stage, settings, source)) if stage else ():
+        _add_stored(values, lake, table, source, None)
     values.arrange()
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
 
@@ -98,6 +101,21 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
 def _set_aside(settings: Settings) -> list[str]:
     """The tables of quarantine."""
     return Store(f"{settings.lake}/quarantine").folders()
+
+
+def _named_in(stage: str, settings: Settings, source: Source) -> set[str]:
+    """Return the tables with raw values that the code of a stage's notebook names.
+
+    A query reads all dates of them unless it says otherwise. A name that is put together while the cell runs counts as all.
+    """
+    known = {f"bronze.{name}" for name in source.entities} | {f"quarantine.{name}" for name in _set_aside(settings)}
+    notebook = project_root() / "notebooks" / f"{notebook_name(stage)}.ipynb"
+    found: set[str] = set()
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        for named in _RAW_TABLE.finditer("".join(cell["source"])) if cell["cell_type"] == "code" else ():
+            table = f"{named[1]}.{named[2]}".lower()
+            found |= {table} if table in known else {each for each in known if each.startswith(named[1].lower())}
+    return found
 
 
 def _files_of(lake: Lake, settings: Settings, source: Source, run_date: date) -> dict[str, frozenset[str]]:
@@ -229,8 +247,8 @@ def _declared(names: Iterable[str], personal: Iterable[str]) -> dict[str, str]:
     return {name: declared[column_key(name)] for name in names if column_key(name) in declared}
 
 
-def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, run_date: date) -> set[str]:
-    """Take in a date's rows of a table; returns the runs that wrote them."""
+def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, run_date: Optional[date]) -> set[str]:
+    """Take in a date's rows of a table, or all; returns the runs that wrote them."""
     stored = lake.dataset(table, run_date)
     if stored is None:
         return set()

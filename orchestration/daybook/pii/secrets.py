@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Optional
 
+from daybook.params import looks_secret
 from daybook.pii.shapes import Hit
 
-_NAMES = re.compile(
-    r"(?:^|_)(?:API_?KEY|AUTH|CREDENTIALS?|DSN|KEYS?|PASS|PASSPHRASE|PASSWD|PASSWORD|PW|PWD|SECRETS?|TOKENS?)(?:_|\d|$)|PASSWORD$|SECRET"
-)
+_KEY_NAME = re.compile(r"(?:\A|_)KEYS?\Z", re.IGNORECASE)
 _SHORTEST = 8
 _PLACE = re.compile(r"(?:[~.]{0,2}/|[A-Za-z]:\\|arn:|secretsmanager://|https?://[^@]*$)", re.DOTALL)
 """A path or an address: where a secret is, which many variables named KEY or TOKEN hold."""
@@ -36,7 +35,7 @@ class Secrets:
         values = {
             value
             for name, text in environment.items()
-            if _NAMES.search(name.upper())
+            if looks_secret(name) or _KEY_NAME.search(name)
             for value in (text.strip(),)
             if len(value) >= _SHORTEST and not _PLACE.match(value)
         }
