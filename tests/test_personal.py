@@ -33,6 +33,8 @@ from daybook.storage import Store
 
 from .conftest import Project
 
+from .conftest import Project
+
 DAY = date(2025, 11, 30)
 RUN = f"daily-{DAY}-1"
 CUSTOMER = "C-K4N4,Zoë,Kanarie,zoe@example.com,+44 20 7946 0321,Am Käfig 7,10115,Berlin,Berlin,DE,2025-11-30,2025-11-30"
@@ -245,3 +247,36 @@ def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytes
     store(settings, "quarantine.customers", last_name="Quarantäner", city="Bern")
     clean = left(settings, "Kanarie, Spatzig of Berlin, Quarantäner of Bern", stage="ingest")
     assert clean == "[redacted:last_name], [redacted:_raw] of Berlin, [redacted:last_name] of Bern"
+
+
+def test_all_dates_of_tables_named_in_cells_count(settings: Settings, project: Project) -> None:
+    store(settings, "bronze.customers", day=date(2025, 11, 29), last_name="Gesternmann")
+    store(settings, "quarantine.customers", day=date(2025, 11, 28), last_name="Vorgesternmann")
+    text = "Gesternmann Vorgesternmann"
+    assert left(settings, text) == text
+    for query, expected in (
+        ("SELECT * FROM bronze.customers", "[redacted:last_name] Vorgesternmann"),
+        ('SELECT * FROM "bronze"."customers"', "[redacted:last_name] Vorgesternmann"),
+        ("SELECT * FROM Quarantine.customers", "Gesternmann [redacted:last_name]"),
+        ("rows(f'SELECT * FROM bronze.{name}')", "[redacted:last_name] Vorgesternmann"),
+    ):
+        path = project.root / "notebooks" / "3_transform.ipynb"
+        original = path.read_text(encoding="utf-8")
+        notebook = json.loads(original)
+        notebook["cells"].append(
+            {"cell_type": "code", "source": [query], "metadata": {}, "outputs": [], "execution_count": None}
+        )
+        path.write_text(json.dumps(notebook), encoding="utf-8")
+        assert left(settings, text) == expected
+        path.write_text(original, encoding="utf-8")
+
+
+def test_capitalised_words_between_quotes_in_cells_are_not_ordinary(settings: Settings, project: Project) -> None:
+    path = project.root / "notebooks" / "3_transform.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    source = ["Plain = rows(\"SELECT * FROM silver.customers WHERE last_name = 'Quarkström' OR kind = 'subscribed'\")"]
+    notebook["cells"].append({"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None})
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    words = ordinary_words(load_source("demo"))
+    assert {"Plain", "subscribed"} <= words
+    assert "Quarkström" not in words

@@ -64,7 +64,8 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     """A redactor that knows the personal values of a run's business date.
 
     Landing is read too where bronze may not hold what the run met: in the ingest stage, and while bronze's rows of the date are
-    another run's. Tables that a cell of the stage's notebook names count with all their dates. Raises whatever keeps the values from being read: then nothing can be said to be free of them.
+    another run's. Of a table that a cell of the stage's notebook names, all dates count. Raises whatever keeps the values from
+    being read: then nothing can be said to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
     files, marks = _files_of(lake, settings, source, run_date), _landing_marks(settings, source, run_date)

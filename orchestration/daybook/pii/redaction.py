@@ -195,6 +195,7 @@ class Redactor:
     def _bundle(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the representations of an output that can be searched, clean; the others are named in a note."""
         clean = type(data)()
+        notes: list[str] = []
         for mime, content in data.items():
             kind = mime.partition(";")[0].strip().lower()
             if mime == RESULT_MIME:
@@ -204,9 +205,9 @@ class Redactor:
             elif kind in _PICTURES and (picture := _picture(kind, "".join(content))):
                 clean[mime] = picture
             else:
-                note = _LEFT_OUT.format(self.text(mime))
-                said = clean.get("text/plain")
-                clean["text/plain"] = f"{said}\n{note}" if said else note
+                notes.append(_LEFT_OUT.format(self.text(mime)))
+        if notes:
+            clean["text/plain"] = "\n".join([*filter(None, ["".join(clean.get("text/plain", ""))]), *notes])
         return clean
 
     def _hits(self, text: str, exactly: bool) -> Iterator[Hit]:
