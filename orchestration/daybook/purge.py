@@ -103,11 +103,17 @@ def rewrite(
 
 
 def rewrite_where_changed(
-    table: StoredTable, change: Callable[[pa.Table], Optional[pa.Table]], *, by: str, partitions: Optional[set[str]] = None
+    table: StoredTable,
+    change: Callable[[pa.Table], Optional[pa.Table]],
+    *,
+    by: str,
+    partitions: Optional[set[str]] = None,
+    dry_run: bool = False,
 ) -> int:
     """Put a table's rows through ``change``, a commit a partition (the whole table where it has none); what is None stays.
 
-    ``partitions`` names those worth looking at, by their value's text. Returns how many commits were made.
+    ``partitions`` names those worth looking at, by their value's text. A dry run calls ``change`` and writes nothing. Returns
+    how many commits were made, or would be.
     """
     commits = 0
     columns = list(table.open().metadata().partition_columns)
@@ -126,8 +132,8 @@ def rewrite_where_changed(
                 chosen = chosen.filter(pc.field(columns[0]) == typed)
                 only = f"{columns[0]} = '{value}'"
             changed = change(chosen.to_table())
-            if changed is None:
-                return False
+            if changed is None or dry_run:
+                return changed is not None
             # The predicate names a date: what stands in a log must be no person's.
             write_deltalake(delta, changed, mode="overwrite", predicate=only, commit_properties=commit)
             return True

@@ -91,7 +91,7 @@ def test_damaged_landing_file_does_not_end_an_erasure(shop: Shop) -> None:
     damaged = Path(shop.settings.landing) / "late.csv.gz"
     damaged.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xffcut")
     done = shop.erase()
-    assert (done.proof.holds, bool(done.record), done.unread) == (True, True, [str(damaged)])
+    assert (done.proof.holds, done.proved, bool(done.record), list(done.unread)) == (True, False, True, [str(damaged)])
 
 
 def test_files_of_the_source_that_still_hold_the_person_are_named_and_left(shop: Shop) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from daybook.erasure.proof import Holders, Needles, holders, in_raw, mentions, needles_for, raw_without, search, without
+from daybook.erasure.proof import Needles, holders, in_raw, mentions, needles_for, raw_without, search, without
 from daybook.sources.packing import Limits
 
 VALUE = "Zoë O'Kanarie-Müßig"
@@ -107,7 +107,7 @@ def test_landing_files_are_named_plain_or_packed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [0, 1], ids=["whole", "across pieces"])
 def test_landing_values_are_found_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     """Find a value wherever the pieces end, and no value that is only part of a word."""
-    monkeypatch.setattr("daybook.erasure.proof.CHUNK", 7 if cut else 1 << 20)
+    monkeypatch.setattr("daybook.erasure.files.CHUNK", 7 if cut else 1 << 20)
     monkeypatch.setattr("daybook.sources.packing.CHUNK", 7 if cut else 1 << 20)
     for place in range(12):
         (tmp_path / f"{place:02}.csv").write_text(f"{'-' * place}17850,x")
@@ -122,13 +122,14 @@ def test_landing_files_that_cannot_be_unpacked_are_listed(tmp_path: Path) -> Non
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
     (tmp_path / "c.csv.gz").write_bytes(gzip.compress(b"0" * 100_000))
     found = holders(str(tmp_path), NEEDLES, Limits(size=50_000))
-    assert found == Holders([str(tmp_path / "a.csv.gz")], [str(tmp_path / "b.csv.gz"), str(tmp_path / "c.csv.gz")])
+    assert found.found == [str(tmp_path / "a.csv.gz")]
+    assert list(found.unread) == [str(tmp_path / "b.csv.gz"), str(tmp_path / "c.csv.gz")]
 
 
-def test_damaged_gzip_file_in_a_lake_is_a_finding(tmp_path: Path) -> None:
+def test_damaged_gzip_file_in_a_lake_is_not_searched(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
     proof = search({"lake": str(tmp_path)}, NEEDLES, [], {})
-    assert proof.found[str(tmp_path / "a.csv.gz")].startswith("it cannot be searched to its end")
+    assert (proof.holds, list(proof.unsearched)) == (False, [str(tmp_path / "a.csv.gz")])
 
 
 def test_words_are_replaced_whole() -> None:

@@ -55,6 +55,15 @@ class Commands(TyperGroup):
             self.commands = whole(args[0]).commands
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke the command. Click would take an EOFError for the end of the user's input and say nothing."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            from daybook.errors import StorageError
+
+            raise StorageError(f"A file ended too early ({error}); give `daybook --debug` to see which one.") from error
+
 
 def whole(*names: str) -> Commands:
     """The group in which these commands, or all, are whole."""

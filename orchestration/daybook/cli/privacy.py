@@ -5,11 +5,12 @@ Here: those, and asking before they change anything. Not here: what they do (``d
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from daybook.cli.app import (
+    AsJson,
     Env,
     Set,
     WhileRunning,
@@ -18,10 +19,14 @@ from daybook.cli.app import (
     ask,
     console,
     escaped,
+    print_json,
     refuse_while_running,
     settings_of,
 )
 from daybook.errors import EXIT_FAILED, UsageError
+
+if TYPE_CHECKING:
+    from daybook.erasure import Erased
 
 
 @app.command()
@@ -44,47 +49,109 @@ def rekey(env: Env = "local", set_: Set = None, yes: Yes = False, while_running:
 @app.command()
 def erase(
     customer: Annotated[Optional[str], typer.Option("--customer", help="The source's id of the person.", metavar="ID")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Everybody erased before, once more.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Repeat all earlier erasures.")] = False,
+    also: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--also", help="Replace the person's values in a column of free text; repeatable.", metavar="TABLE.COLUMN"
+        ),
+    ] = None,
     why: Annotated[str, typer.Option("--why", help="For the record; name nobody in it.", metavar="TEXT")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     env: Env = "local",
     set_: Set = None,
     yes: Yes = False,
     while_running: WhileRunning = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a person from every layer and every old version of the tables, and prove it by searching all files."""
+    from daybook.erasure import Erased, erase_again
     from daybook.erasure import erase as erase_person
-    from daybook.erasure import erase_again
     from daybook.notebook.dates import note_stale_dates
 
     if (customer is None or not customer.strip()) != again:
         raise UsageError("Give --customer ID, or --again for everybody who was erased before.")
+    if again and also:
+        raise UsageError("--also needs --customer ID: the values of people who were erased before are not known any more.")
+    if as_json and not (yes or dry_run):
+        raise UsageError("With --json nothing is asked; give --yes or --dry-run with it.")
     settings = settings_of(env, set_)
-    refuse_while_running(settings, "erase", while_running)
-    ask(f"What the lake {settings.lake} holds of the person goes for good, and older versions of the tables with it.", yes)
-    done = (
-        erase_again(settings, why, note_stale_dates)
-        if customer is None
-        else erase_person(settings, customer.strip(), why, note_stale_dates)
-    )
-    if done.before and not done.rows:
+    if not dry_run:
+        refuse_while_running(settings, "erase", while_running)
+
+    def confirm(planned: Erased) -> None:
+        if dry_run and as_json:
+            print_json({"dry_run": True, **planned.expected()})
+        elif not as_json:
+            _print_changes(planned, notes=not yes)
+        if dry_run:
+            raise typer.Exit
+        ask(f"What the lake {settings.lake} holds of the person goes for good, and older versions of the tables with it.", yes)
+
+    if customer is None:
+        done = erase_again(settings, why, note_stale_dates, confirm)
+    else:
+        done = erase_person(settings, customer.strip(), why, note_stale_dates, also or (), confirm)
+    if as_json:
+        print_json({"dry_run": False, **done.told(), "found": done.proof.found, "record": done.record})
+    else:
+        _print_done(done)
+    if not done.proved:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _print_changes(planned: "Erased", *, notes: bool) -> None:
+    if planned.before and not planned.rows and not planned.also:
         console.print("Erased before; nothing has come back.")
-    for table, rows in sorted(done.rows.items()):
+    for table, rows in sorted(planned.rows.items()):
         console.print(f"  {rows:>7,} rows of {escaped(table)}", soft_wrap=True)
+    for column, rows in sorted(planned.also.items()):
+        console.print(f"  {rows:>7,} rows with the person in {escaped(column)}", soft_wrap=True)
+    for file, what in sorted(planned.proof.found.items()) if notes else ():
+        console.print(
+            f"[yellow]Note:[/] {escaped(file)} holds the person ({escaped(what)}), and this command does not change it.",
+            soft_wrap=True,
+        )
+    for file, problem in sorted(planned.proof.unsearched.items()) if notes else ():
+        console.print(
+            f"[yellow]Note:[/] {escaped(file)} cannot be searched ({escaped(problem)}); restore or remove it first, since the "
+            "person's values are not known any more afterwards.",
+            soft_wrap=True,
+        )
+
+
+def _print_done(done: "Erased") -> None:
     if done.files_removed:
         console.print(f"{done.files_removed:,} files of candidates and of older versions and log entries removed.")
     if done.stale_dates:
         console.print(f"{done.stale_dates} order dates have new figures with the next run, which computes them again.")
     for file in done.landing:
         console.print(f"[yellow]Note:[/] the source's file still holds the person: {escaped(file)}", soft_wrap=True)
-    for file in done.unread:
+    for file, problem in sorted(done.unread.items()):
         console.print(
-            f"[yellow]Note:[/] the source's file may hold the person; it cannot be unpacked to its end: {escaped(file)}",
+            f"[yellow]Note:[/] the source's file may hold the person, it could not be searched to its end: {escaped(file)} "
+            f"({escaped(problem)})",
             soft_wrap=True,
         )
-    if not done.proof.holds:
-        console.print(f"[red]Not proved:[/] {len(done.proof.found)} of {done.proof.files:,} files still hold the person.")
-        for file, what in sorted(done.proof.found.items()):
-            console.print(f"  {escaped(file)} ({what})", soft_wrap=True)
-        console.print("Remove or mend them, then give the same command again.")
-        raise typer.Exit(EXIT_FAILED)
-    console.print(f"[green]✓[/] {done.proof.files:,} files searched, nothing found. Record: {done.record}", soft_wrap=True)
+    searched = f"{done.proof.files:,} files"
+    if done.proof.found:
+        console.print(f"[red]Not proved:[/] {len(done.proof.found)} of {searched} still hold the person.")
+    for file, what in sorted(done.proof.found.items()):
+        console.print(f"  {escaped(file)} ({escaped(what)})", soft_wrap=True)
+    for file, problem in sorted(done.proof.unsearched.items()):
+        console.print(f"  {escaped(file)} could not be searched ({escaped(problem)})", soft_wrap=True)
+    if done.proof.found:
+        console.print(
+            "Remove or repair them, then give the same command again. For free text in tables, add --also TABLE.COLUMN."
+        )
+        return
+    record = f"Record: {escaped(done.record or '')}"
+    if done.proved:
+        console.print(f"[green]✓[/] {searched} searched, nothing found. {record}", soft_wrap=True)
+        return
+    number = len(done.proof.unsearched) + len(done.unread)
+    console.print(
+        f"[red]Not proved:[/] {searched} were read and nothing was found, but {number} could not be searched. "
+        f"Restore or remove them, then give the same command again. {record}",
+        soft_wrap=True,
+    )

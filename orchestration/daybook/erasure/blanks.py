@@ -50,7 +50,7 @@ class Blanks:
             position = rows.schema.get_field_index(name)
             field = rows.schema.field(position)
             values = [
-                self._instead(value, kind, name, day, text=_is_text(field.type)) if hit else value
+                self._instead(value, kind, name, day, text=is_text(field.type)) if hit else value
                 for value, hit in zip(rows.column(position).to_pylist(), chosen)
             ]
             rows = rows.set_column(position, field, pa.array(values, field.type))
@@ -127,5 +127,6 @@ def _place_columns(source: Source, entity: str) -> set[str]:
     return found
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -3,42 +3,48 @@
 Here: the plan, the order of the steps, the record. Not here: whose a row is (``people``), what stands in place of values
 (``blanks``), the search for what is left (``proof``).
 
-1. the plan: addresses of the person's rows and the files that hold something of them, no values; and the pseudonym joins the
+1. everything is read and nothing written: what would change, and which files outside of the lake hold the person
+2. the plan: addresses of the person's rows and the files that hold something of them, no values; and the pseudonym joins the
    list of those who stay out
-2. the order dates of the person are noted, so that the next run computes their figures again
-3. bronze and quarantine: values are blanked, rows stay; one commit a date
-4. every other table: the pseudonym is taken out; one commit a table or date
-5. candidates of runs are removed, old versions and log entries too
-6. every file is searched; what is found ends the command, and joins the plan, which stays
-7. the record is written, the plan removed
+3. the order dates of the person are noted, so that the next run computes their figures again
+4. columns of free text that the user names lose the person's values, which are not known any more after the next step
+5. bronze and quarantine: values are blanked, rows stay; one commit a date
+6. every other table: the pseudonym is taken out; one commit a table or date
+7. candidates of runs are removed, old versions and log entries too
+8. every file is searched; what is found ends the command, and joins the plan, which stays
+9. the record is written, the plan removed
 """
 
 from __future__ import annotations
 
 import getpass
 import hashlib
+import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
-from typing import Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake.exceptions import DeltaError
 
 from daybook.archive import Archive, dump, now
 from daybook.columns import column_key, columns_among
 from daybook.delta import dataset_of
 from daybook.engines import DuckDBEngine
 from daybook.erasure.blanks import BLANK, blanks_for, without_person
+from daybook.erasure.files import reason
+from daybook.erasure.freetext import columns_named, partitions_with, replaced
 from daybook.erasure.people import ERASED_PEOPLE, PSEUDONYM, Address, Finder, erased_people, personal_values, table_uri
 from daybook.erasure.plan import ERASURE_PLAN, Row, add_files, address_of, begin, plan_rows, unfinished
 from daybook.erasure.plan import remove as remove_plan
 from daybook.erasure.proof import Needles, Proof, holders, in_raw, mentions, needles_for, raw_without, search, without
-from daybook.errors import UsageError
+from daybook.errors import LakeError, UsageError
 from daybook.lake import PARTITION, Lake
-from daybook.params import Settings, daybook_home
+from daybook.params import Settings, daybook_home, project_root
 from daybook.pii import Keys, carried, load_keys
 from daybook.pii.redaction import Redactor
 from daybook.properties import RESTRICTED, pseudonym_columns
@@ -61,46 +67,114 @@ NoteDates = Callable[[Lake, Iterable[date]], None]
 RELEASES = "quarantine.releases"
 """Rows that people have let out of quarantine, with their repairs; see ``daybook.notebook.releases``."""
 _BY = "erasure"
+_NAMING = ("name", "email", "phone", "address")
+"""Classes of personal values that name a person in free text."""
+_BROKEN = (pa.ArrowException, DeltaError, LakeError, OSError)
+"""Errors of a table whose files or log are damaged."""
 _LONGEST_NAME = 4
 """Words; a value of more is a sentence, whose words are anybody's."""
 
 
 @dataclass
 class Erased:
-    """What an erasure did. ``rows`` counts what was changed, by table; ``record`` is where the record lies, once it does."""
+    """What an erasure did, or would do. ``record`` is where the record lies, once it does."""
 
     pseudonyms: list[str]
     before: bool = False
     rows: dict[str, int] = field(default_factory=dict)
+    """Rows of the person, by table."""
+    also: dict[str, int] = field(default_factory=dict)
+    """Rows whose free text named the person, by column."""
     stale_dates: int = 0
     files_removed: int = 0
     proof: Proof = field(default_factory=Proof)
     landing: list[str] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
-    """Landing files that could not be searched to their end."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Landing files that could not be searched to their end, with the reason."""
     record: Optional[str] = None
 
+    @property
+    def proved(self) -> bool:
+        """Whether every file was searched, and none of Daybook's holds the person."""
+        return self.proof.holds and not self.unread
 
-def erase(settings: Settings, person: str, why: str, note: NoteDates) -> Erased:
-    """Erase the person whom the source calls so. Raises ``UsageError`` for a person nothing is known of."""
+    def expected(self) -> dict[str, Any]:
+        """Return what would change, as scripts read it."""
+        return {
+            "pseudonyms": self.pseudonyms,
+            "again": self.before,
+            "rows": self.rows,
+            "also": self.also,
+            "order_dates_noted": self.stale_dates,
+            "found": self.proof.found,
+            "not_searched": self.proof.unsearched,
+        }
+
+    def told(self) -> dict[str, Any]:
+        """Return the result as records and scripts read it."""
+        return {
+            "pseudonyms": self.pseudonyms,
+            "again": self.before,
+            "rows": self.rows,
+            "also": self.also,
+            "order_dates_noted": self.stale_dates,
+            "old_files_removed": self.files_removed,
+            "files_searched": self.proof.files,
+            "proved": self.proved,
+            "not_searched": self.proof.unsearched,
+            "landing_files_with_the_person": self.landing,
+            "landing_files_not_searched": self.unread,
+        }
+
+
+Confirm = Callable[[Erased], None]
+"""Called with what an erasure would change, before it does; ends the erasure by an exception."""
+
+
+def erase(
+    settings: Settings, person: str, why: str, note: NoteDates, also: Iterable[str] = (), confirm: Confirm = lambda _: None
+) -> Erased:
+    """Erase the person whom the source calls so. Raises ``UsageError`` for a person nothing is known of.
+
+    ``also`` names columns of free text, ``table.column``, in which the person's values are replaced in every row.
+    """
     keys = load_keys(settings.pii_key)
-    return _Erasure(settings, keys, {carried(keys, person, 0)}, person, why, note).run()
+    return _Erasure(settings, keys, {carried(keys, person, 0)}, person, why, note, also).run(confirm)
 
 
-def erase_again(settings: Settings, why: str, note: NoteDates) -> Erased:
+def erase_again(settings: Settings, why: str, note: NoteDates, confirm: Confirm = lambda _: None) -> Erased:
     """Go through everybody who was erased once more: what has landed since, and what a killed erasure has left."""
     root = settings.lake
     gone = erased_people(root) | unfinished(root)
     if not gone:
         raise UsageError(f"Nobody was erased from {root}; give --customer ID.")
-    return _Erasure(settings, load_keys(settings.pii_key), gone, None, why, note).run()
+    return _Erasure(settings, load_keys(settings.pii_key), gone, None, why, note).run(confirm)
+
+
+class _Change(NamedTuple):
+    """How the rows of one partition of a table change; of a whole table where ``partition`` is None."""
+
+    table: StoredTable
+    partition: Optional[str]
+    change: Callable[[pa.Table], Optional[pa.Table]]
+
+    def apply(self, *, dry_run: bool = False) -> None:
+        only = None if self.partition is None else {self.partition}
+        rewrite_where_changed(self.table, self.change, by=_BY, partitions=only, dry_run=dry_run)
 
 
 class _Erasure:
     """One try of an erasure."""
 
     def __init__(
-        self, settings: Settings, keys: Keys, gone: set[str], person: Optional[str], why: str, note: NoteDates
+        self,
+        settings: Settings,
+        keys: Keys,
+        gone: set[str],
+        person: Optional[str],
+        why: str,
+        note: NoteDates,
+        also: Iterable[str] = (),
     ) -> None:
         require_keys(settings.lake, keys, settings.env)
         self.settings, self.keys, self.gone, self.person, self.why = settings, keys, gone, person, why
@@ -108,32 +182,49 @@ class _Erasure:
         self._ids = frozenset({person} if person else ())
         self.root = settings.lake
         self.source = load_source(settings.source)
+        self.encodings = sorted({each for name in self.source.entities for each in self.source.encodings(name)})
         self.done = Erased(sorted(gone))
         self.tables = stored_tables(self.root)
         self.salt = secrets.token_hex(16)
+        self.begun = now()
         self.addresses: dict[str, dict[Address, str]] = {}
+        self.also = list(also)
+        self._counts: dict[str, int] = {}
+        self._also: dict[str, int] = {}
+        self._broken: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
 
-    def run(self) -> Erased:
+    def run(self, confirm: Confirm) -> Erased:
         planned = plan_rows(self.root, self.gone)
+        told = [json.loads(row["told"]) for row in planned if row.get("told")]
         known = erased_people(self.root) & self.gone
         self.done.before = self.gone <= known and not planned
         self._find(planned)
+        self.also = list(dict.fromkeys([*self.also, *(name for each in told for name in each["named"])]))
+        self.free = columns_named(self.also, self._whole(self.tables), self.source)
         model = list(self._model_tables())
         if not any(self.addresses.values()) and not model and not planned and not known:
             raise UsageError(f"No customer of that id is known to params/{self.settings.env}.yaml; nothing was changed.")
         needles = self._needles()
-        if any(self.addresses.values()) or model or planned or known != self.gone:
-            self._write_plan(planned, known, needles)
-            self._note_stale_dates()
-            self._blank(needles)
-            for table, partitions in model:
-                self._take_out(table, partitions)
-            self.done.files_removed += remove_leftovers(self.root)
-            for table in stored_tables(self.root):
-                self.done.files_removed += forget_history(table)
+        changes = self._preview(needles, model)
+        begun = any(self.addresses.values()) or bool(model or planned or self.done.also) or known != self.gone
+        dates = self._stale_dates() if begun else set()
+        self.done.stale_dates = max([len(dates), *(each["order_dates"] for each in told)])
+        for each in told:
+            self.begun = min(self.begun, each["begun"])
+            for counts, earlier in ((self.done.rows, each["rows"]), (self.done.also, each["also"])):
+                counts.update({name: max(number, counts.get(name, 0)) for name, number in earlier.items()})
+        # The person's values are known now and never again: what holds them is noted before they go.
+        outside = self._search(self._outside(), needles) if begun and not planned else Proof()
+        self.done.proof = outside
+        confirm(self.done)
+        if begun:
+            self._write_plan(planned, known, outside)
+            self.note(Lake(self.root, run_id=_BY), dates)
+            self._carry_out(changes)
         self._prove(needles)
-        if self.done.proof.holds:
-            self._record()
+        if not self.done.proof.found:
+            self._record(needles)
         return self.done
 
     def _find(self, planned: list[Row]) -> None:
@@ -150,14 +241,76 @@ class _Erasure:
         # What the first try was told, without the values that only it could know.
         self.why = next((row["why"] for row in planned if row.get("why")), self.why)
 
+    def _whole(self, tables: Iterable[StoredTable]) -> Iterator[StoredTable]:
+        """The tables that can be opened. A damaged one is reported, and left as it is."""
+        for table in tables:
+            try:
+                table.open()
+            except _BROKEN as error:
+                self._report(table, error)
+            else:
+                yield table
+
+    def _report(self, table: StoredTable, error: BaseException) -> None:
+        self._broken.setdefault(table.uri, reason(error))
+
+    def _preview(self, needles: Needles, model: list[tuple[StoredTable, set[str]]]) -> list[_Change]:
+        """The changes of all tables in the order in which they are made, counted and without those of damaged tables."""
+        changes: list[_Change] = []
+        # Releases are made out to the text of landed rows: they change before bronze loses free text, and after it is blanked.
+        releases_first = sorted(self.tables, key=lambda each: each.full_name != RELEASES)
+        for part, tables in ((self._freeing, releases_first), (self._blanking, self.tables)):
+            for table in tables:
+                try:
+                    changes += part(table, needles)
+                except _BROKEN as error:
+                    self._report(table, error)
+        for table, partitions in model:
+            taken_out = partial(self._taken_out, table)
+            changes += [_Change(table, each, taken_out) for each in sorted(partitions)] or [_Change(table, None, taken_out)]
+        whole = []
+        for each in changes:
+            try:
+                each.apply(dry_run=True)
+            except _BROKEN as error:
+                self._report(each.table, error)
+            else:
+                whole.append(each)
+        self.done.rows, self.done.also = dict(self._counts), dict(self._also)
+        return whole
+
+    def _carry_out(self, changes: list[_Change]) -> None:
+        for table in self._whole(self.tables):
+            if table.layer in RESTRICTED:
+                bring_up_to_date(table)
+        for each in changes:
+            if each.table.layer not in RESTRICTED:
+                bring_up_to_date(each.table)
+            each.apply()
+        self.done.files_removed += remove_leftovers(self.root)
+        for table in stored_tables(self.root):
+            try:
+                self.done.files_removed += forget_history(table)
+            except _BROKEN as error:
+                self._report(table, error)
+
     def _needles(self) -> Needles:
         """What to look for: the id, its pseudonyms under every generation of keys, and the values of the person's rows."""
         values: set[str] = set()
+        naming: set[str] = set()
         for table in self.tables:
             mine = self._addresses_in(table)
             if mine:
-                rows = _rows_of_dates(table, {each.run_date for each in mine})
-                values |= personal_values(self.source, table.name, rows.filter(pa.array(_chosen(rows, mine), pa.bool_())))
+                try:
+                    rows = _rows_of_dates(table, {each.run_date for each in mine})
+                except _BROKEN as error:
+                    raise LakeError(
+                        f"{_shown(table)} at {table.uri} could not be read ({reason(error)}), so nothing was erased; run the "
+                        "date of the damaged file again, then erase again."
+                    ) from error
+                theirs = rows.filter(pa.array(_chosen(rows, mine), pa.bool_()))
+                values |= personal_values(self.source, table.name, theirs)
+                naming |= personal_values(self.source, table.name, theirs, _NAMING)
         self.why = _told(self.why, values | self._ids | self.gone)
         others: set[str] = set()
         for user in self.addresses:
@@ -167,7 +320,10 @@ class _Erasure:
         if self.person:
             pseudonyms |= {carried(self.keys[:number], self.person, 0) for number in range(1, len(self.keys) + 1)}
         delimiters = {self.source.delimiter, *(each.delimiter or "" for each in self.source.entities.values())}
-        return needles_for(pseudonyms, self._ids, values, others, "".join(sorted(delimiters)))
+        needles = needles_for(pseudonyms, self._ids, values, others, "".join(sorted(delimiters)))
+        # A number in a product's name is a size or a year before it is a postal code.
+        words = {each for each in needles.personal & {value.strip() for value in naming} if not each.isdigit()}
+        return replace(needles, free=needles.anywhere | words if self.free else frozenset())
 
     def _addresses_in(self, table: StoredTable) -> list[Address]:
         """The person's rows in a table, by what bronze and quarantine each say themselves."""
@@ -177,7 +333,7 @@ class _Erasure:
     def _model_tables(self) -> Iterator[tuple[StoredTable, set[str]]]:
         """The tables of the model that hold the pseudonym, with the partitions that do."""
         own = (ERASED_PEOPLE, ERASURE_PLAN)
-        for table in self.tables:
+        for table in self._whole(self.tables):
             held = sorted(columns_among(table.columns, pseudonym_columns()))
             if table.full_name in own or not held:
                 continue
@@ -186,38 +342,79 @@ class _Erasure:
             for each in hits[1:]:
                 condition = condition | each
             by = list(table.open().metadata().partition_columns)
-            rows = dataset_of(table.open()).to_table(columns=[*by, *held], filter=condition)
+            try:
+                rows = dataset_of(table.open()).to_table(columns=[*by, *held], filter=condition)
+            except _BROKEN as error:
+                self._report(table, error)
+                continue
             if rows.num_rows:
                 yield table, {str(value) for value in rows.column(by[0]).to_pylist()} if by else set()
 
-    def _write_plan(self, planned: list[Row], known: set[str], needles: Needles) -> None:
+    def _write_plan(self, planned: list[Row], known: set[str], outside: Proof) -> None:
         if not planned:
-            # The person's values are known now and never again: what holds them is noted before they go.
-            files = search(self._outside(), needles, self._personal_columns(), self._allowed(needles)).digests
-            begin(self.root, self.salt, self.gone, self.addresses, files, self.why)
+            told = {
+                "begun": self.begun,
+                "named": self.also,
+                "rows": self.done.rows,
+                "also": self.done.also,
+                "order_dates": self.done.stale_dates,
+            }
+            begin(self.root, self.salt, self.gone, self.addresses, outside.digests, self.why, json.dumps(told))
         if known != self.gone:
             new = pa.table({PSEUDONYM: sorted(self.gone - known)})
             append(table_uri(self.root, ERASED_PEOPLE), new, by=_BY, table=ERASED_PEOPLE)
 
-    def _note_stale_dates(self) -> None:
-        """Before the orders lose the person: a try that is killed in between leaves the note, or the orders to note."""
-        lake = Lake(self.root, run_id=_BY)
-        engine = DuckDBEngine(lake, self.settings.timezone)
+    def _stale_dates(self) -> set[date]:
+        """The order dates of the person. They are noted before the orders lose the person: a try that is killed in between
+        leaves the note, or the orders to note."""
+        engine = DuckDBEngine(Lake(self.root, run_id=_BY), self.settings.timezone)
         listed = ", ".join(f"'{each}'" for each in sorted(self.gone))
-        dates = {row[0] for row in engine.rows(f"SELECT order_date FROM silver.orders WHERE customer_key IN ({listed})")}
-        self.done.stale_dates = len(dates)
-        self.note(lake, dates)
+        return {row[0] for row in engine.rows(f"SELECT order_date FROM silver.orders WHERE customer_key IN ({listed})")}
 
-    def _blank(self, needles: Needles) -> None:
-        for table in self.tables:
-            if table.layer not in RESTRICTED:
-                continue
-            bring_up_to_date(table)
-            mine = self._addresses_in(table)
-            meant = self.addresses.get(table.development, {}) if table.full_name == RELEASES else mine
-            dates = {each.run_date.isoformat() for each in meant} | _dates_mentioning(table, needles, self._loose(table))
-            if dates:
-                rewrite_where_changed(table, partial(self._blanked, table, mine, needles), by=_BY, partitions=dates)
+    def _freeing(self, table: StoredTable, needles: Needles) -> list[_Change]:
+        """The changes of free text that the user names, and of releases with repairs of it."""
+        if table.full_name == RELEASES:
+            entities = {each.name for each in self.free if (each.layer, each.development) == ("bronze", table.development)}
+            partitions = {str(part[PARTITION]) for part in table.open().partitions()} if entities else set()
+            return [_Change(table, each, partial(self._released_freed, table, needles)) for each in sorted(partitions)]
+        if table not in self.free:
+            return []
+        partitions = partitions_with(table, self.free[table], needles.free)
+        return [_Change(table, each or None, partial(self._freed, table, needles)) for each in sorted(partitions)]
+
+    def _freed(self, table: StoredTable, needles: Needles, rows: pa.Table) -> Optional[pa.Table]:
+        freed, counts = replaced(rows, columns_among(rows.column_names, self.free[table]), needles.free)
+        for column, number in counts.items():
+            name = f"{_shown(table)}.{column}"
+            self._also[name] = self._also.get(name, 0) + number
+        if table.layer == "bronze":
+            for old, new in zip(rows.to_pylist(), freed.to_pylist()) if counts else ():
+                if old != new:
+                    self._digests[_digest(old)] = _digest(new)
+        return freed if counts else None
+
+    def _released_freed(self, table: StoredTable, needles: Needles, rows: pa.Table) -> Optional[pa.Table]:
+        released = rows.to_pylist()
+        bronze = {each.name: each for each in self.free if (each.layer, each.development) == ("bronze", table.development)}
+        for row in released:
+            if row["entity"] in bronze:
+                repairs = json.loads(row["repairs"])
+                for name in columns_among(repairs, self.free[bronze[row["entity"]]]):
+                    repairs[name] = without(repairs[name], needles.free, BLANK)
+                if repairs != json.loads(row["repairs"]):
+                    row["repairs"] = json.dumps(repairs, ensure_ascii=False, sort_keys=True)
+                row["digest"] = self._digests.get(row["digest"], row["digest"])
+        changed = pa.Table.from_pylist(released, rows.schema)
+        return None if changed.equals(rows) else changed
+
+    def _blanking(self, table: StoredTable, needles: Needles) -> list[_Change]:
+        """The changes of the person's landed rows, and of others' that mention the person where anything may stand."""
+        if table.layer not in RESTRICTED:
+            return []
+        mine = self._addresses_in(table)
+        meant = self.addresses.get(table.development, {}) if table.full_name == RELEASES else mine
+        dates = {each.run_date.isoformat() for each in meant} | _dates_mentioning(table, needles, self._loose(table))
+        return [_Change(table, each, partial(self._blanked, table, mine, needles)) for each in sorted(dates)]
 
     def _loose(self, table: StoredTable) -> list[str]:
         """Columns with text that may say anything: a row that could not be split, and what people write."""
@@ -256,43 +453,47 @@ class _Erasure:
             if address in found or replace(address, layer="quarantine") in found:
                 row["repairs"] = blanks_for(self.source, address.entity, self.salt).repairs(row["repairs"], address.run_date)
                 row["why"] = without(row["why"], needles.all, BLANK) if row.get("why") else row.get("why")
-                row["digest"] = (self._digest(table.development, address) if address in found else None) or row["digest"]
+                row["digest"] = (self._new_digest(table.development, address) if address in found else None) or row["digest"]
         return pa.Table.from_pylist(released, rows.schema)
 
-    def _digest(self, development: str, address: Address) -> Optional[str]:
-        """Of a landed row's text, as releases are made out to (``daybook.notebook.releases.digest_sql``)."""
+    def _new_digest(self, development: str, address: Address) -> Optional[str]:
+        """The digest of a landed row as it is now."""
         dataset = Lake(self.root, development=development).dataset(f"bronze.{address.entity}")
         if dataset is None:
             return None
         at = (pc.field("_source_file") == address.file) & (pc.field("_row_number") == address.number)
-        for row in dataset.to_table(filter=at & (pc.field(PARTITION) == pa.scalar(address.run_date))).to_pylist():
-            technical = ("_source_file", "_row_number", "_run_id", PARTITION)
-            landed = {column_key(name): text for name, text in row.items() if name not in technical and text is not None}
-            texts = [f"{key}={landed[key]}" for key in sorted(landed)]
-            return hashlib.md5("\x1f".join(texts).encode(), usedforsecurity=False).hexdigest()
-        return None
+        rows = dataset.to_table(filter=at & (pc.field(PARTITION) == pa.scalar(address.run_date))).to_pylist()
+        return _digest(rows[0]) if rows else None
 
-    def _take_out(self, table: StoredTable, partitions: set[str]) -> None:
-        bring_up_to_date(table)
-
-        def change(rows: pa.Table) -> Optional[pa.Table]:
-            told = without_person(table.name, rows, self.gone)
-            if told is None:
-                return None
-            self._count(table, told[1])
-            return told[0]
-
-        rewrite_where_changed(table, change, by=_BY, partitions=partitions or None)
+    def _taken_out(self, table: StoredTable, rows: pa.Table) -> Optional[pa.Table]:
+        told = without_person(table.name, rows, self.gone)
+        if told is None:
+            return None
+        self._count(table, told[1])
+        return told[0]
 
     def _count(self, table: StoredTable, rows: int) -> None:
-        name = f"dev/{table.development}/{table.full_name}" if table.development else table.full_name
-        self.done.rows[name] = self.done.rows.get(name, 0) + rows
+        self._counts[_shown(table)] = self._counts.get(_shown(table), 0) + rows
 
     def _outside(self) -> dict[str, str]:
         """Where files may hold the person that no step of an erasure changes."""
         home = daybook_home()
         places = {name: str(home / name) for name in ("logs", "executions", "scratch")}
-        return {"archive": self.settings.archive, "report": self.settings.report, **places}
+        # Notebooks of the checkout, with saved outputs, and the copies that JupyterLab keeps of them.
+        notebooks = str(project_root() / "notebooks")
+        return {"archive": self.settings.archive, "report": self.settings.report, **places, "notebooks": notebooks}
+
+    def _search(self, places: dict[str, str], needles: Needles, held: Iterable[tuple[str, str]] = ()) -> Proof:
+        return search(
+            places,
+            needles,
+            self._personal_columns(),
+            self._allowed(needles),
+            held=set(held),
+            limits=limits_of(self.settings),
+            encodings=self.encodings,
+            free={f"{table.uri}/": frozenset(map(column_key, columns)) for table, columns in self.free.items()},
+        )
 
     def _personal_columns(self) -> set[str]:
         return set(pseudonym_columns()).union(*self.source.personal_columns().values())
@@ -309,45 +510,61 @@ class _Erasure:
 
     def _prove(self, needles: Needles) -> None:
         held = {(row["held_by"], row["sha256"]) for row in plan_rows(self.root, self.gone) if row.get("held_by")}
-        places = {"lake": self.root, **self._outside()}
-        proof = search(places, needles, self._personal_columns(), self._allowed(needles), held, limits_of(self.settings))
+        proof = self._search({"lake": self.root, **self._outside()}, needles, held)
+        proof.unsearched.update(self._broken)
         self.done.proof = proof
         new = {name: digest for name, digest in proof.digests.items() if (name, digest) not in held}
         add_files(self.root, self.salt, self.gone, new)
         if self.person:
             # Whoever asks by pseudonym has nothing to look for in files that hold none.
-            found = holders(self.settings.landing, Needles(needles.anywhere, self._ids), limits_of(self.settings))
+            wanted = Needles(needles.anywhere, self._ids)
+            found = holders(self.settings.landing, wanted, limits_of(self.settings), self.encodings)
             self.done.landing, self.done.unread = found
 
     def _former(self) -> set[str]:
         """The person's pseudonyms under earlier generations of keys, which earlier records of erasures hold."""
         return {carried(self.keys[:number], self.person, 0) for number in range(1, len(self.keys))} if self.person else set()
 
-    def _record(self) -> None:
-        at = now()
+    def _record(self, needles: Needles) -> None:
+        archive = Archive(self.settings.archive)
+        key = self._record_key(self.begun)
         told = {
             "record": "erasure",
-            "pseudonyms": self.done.pseudonyms,
             "key_generation": len(self.keys),
             "env": self.settings.env,
             "by": getpass.getuser(),
             "why": self.why,
-            "at": at,
-            "again": self.done.before,
-            "rows": self.done.rows,
-            "order_dates_noted": self.done.stale_dates,
-            "old_files_removed": self.done.files_removed,
-            "files_searched": self.done.proof.files,
-            "tables": {
-                (f"dev/{each.development}/" if each.development else "") + each.full_name: each.open().version()
-                for each in stored_tables(self.root)
-            },
+            "at": now(),
+            **self.done.told(),
+            "tables": {_shown(each): each.open().version() for each in self._whole(stored_tables(self.root))},
         }
-        key = f"erasures/{at.replace(':', '-')}-{self.done.pseudonyms[0]}.json"
-        archive = Archive(self.settings.archive)
-        archive.store.create(key, dump(told))
+        for name in ("not_searched", "landing_files_with_the_person", "landing_files_not_searched"):
+            # Names of files may hold the person.
+            told[name] = json.loads(without(json.dumps(told[name], ensure_ascii=False), needles.all, BLANK))
+        if archive.store.exists(key):
+            # A try that was killed before it removed the plan has written it, unless it was about others.
+            if json.loads(archive.store.read(key))["pseudonyms"] != self.done.pseudonyms:
+                key = self._record_key(now())
+                archive.store.create(key, dump(told))
+        else:
+            archive.store.create(key, dump(told))
         self.done.record = archive.store.href(key)
         remove_plan(self.root, self.gone)
+
+    def _record_key(self, at: str) -> str:
+        return f"erasures/{at.replace(':', '-')}-{self.done.pseudonyms[0]}.json"
+
+
+def _shown(table: StoredTable) -> str:
+    return f"dev/{table.development}/{table.full_name}" if table.development else table.full_name
+
+
+def _digest(row: Mapping[str, Any]) -> str:
+    """The digest of a landed row's text, as releases are made out to (``daybook.notebook.releases.digest_sql``)."""
+    technical = ("_source_file", "_row_number", "_run_id", PARTITION)
+    landed = {column_key(name): text for name, text in row.items() if name not in technical and text is not None}
+    texts = [f"{key}={landed[key]}" for key in sorted(landed)]
+    return hashlib.md5("\x1f".join(texts).encode(), usedforsecurity=False).hexdigest()
 
 
 def _rows_of_dates(table: StoredTable, dates: set[date]) -> pa.Table:

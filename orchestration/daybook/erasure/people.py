@@ -9,7 +9,7 @@ rows can have landed on any date; a row that is linked through one that was eras
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Optional
@@ -144,10 +144,12 @@ class Finder:
         return f"SELECT *, pseudonym(_id) AS _person FROM ({inner}) AS i"
 
 
-def personal_values(source: Source, entity: str, rows: pa.Table) -> set[str]:
-    """What is personal in landed rows of an entity, each value, and whole names."""
+def personal_values(source: Source, entity: str, rows: pa.Table, kinds: Optional[Collection[str]] = None) -> set[str]:
+    """What is personal in landed rows of an entity, each value, and whole names; of all classes or of those ``kinds``."""
     found: set[str] = set()
-    for name in columns_among(rows.column_names, source.personal_columns()[entity]):
+    columns = source.entities[entity].columns
+    asked = [name for name, spec in columns.items() if spec.pii and (kinds is None or spec.pii in kinds)]
+    for name in columns_among(rows.column_names, asked):
         texts = [str(each) for each in rows.column(name).to_pylist() if each]
         found.update(each for each in texts if not each.startswith(ERASED))
     stored = [each for name in name_columns(source, entity) for each in columns_among(rows.column_names, [name])]

@@ -33,10 +33,11 @@ _SCHEMA = pa.schema(
         ("held_by", pa.string()),
         ("sha256", pa.string()),
         ("why", pa.string()),
+        ("told", pa.string()),
     ]
 )
 Row = dict[str, Any]
-"""An address, a file (``held_by``), or nothing but whose erasure it is and why."""
+"""An address, a file (``held_by``), or nothing but whose erasure it is, why, and ``told``: what its record will say (JSON)."""
 
 
 def plan_rows(root: str, gone: Collection[str]) -> list[Row]:
@@ -61,6 +62,7 @@ def begin(
     addresses: Mapping[str, Mapping[Address, str]],
     files: Mapping[str, str],
     why: str,
+    told: str,
 ) -> None:
     """Write the plan, in one commit: addresses by development copy, each with whose it is, and files with their SHA-256."""
     rows: list[Row] = [
@@ -77,7 +79,7 @@ def begin(
         for user, found in addresses.items()
         for each, person in found.items()
     ]
-    rows += [{PSEUDONYM: person, "salt": salt, "development": "", "why": why} for person in sorted(gone)]
+    rows += [{PSEUDONYM: person, "salt": salt, "development": "", "why": why, "told": told} for person in sorted(gone)]
     _add(root, rows + _file_rows(salt, gone, files))
 
 

@@ -1,6 +1,6 @@
 """The proof of an erasure: every file is read, and nothing of the person is in it.
 
-Here: what to look for, reading every kind of file, and what was found where. Not here: erasing (``erasing``).
+Here: what to look for, and what was found where. Not here: reading files (``files``), erasing (``erasing``).
 
 What is looked for everywhere: the id, its pseudonyms, and those of the person's values that are long enough to be no ordinary
 word and that no other known person shares. What could be an ordinary word or number (``May``, ``17850``) is looked for where
@@ -9,30 +9,21 @@ personal values and pseudonyms stand, in columns of tables; elsewhere nobody cou
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import html
-import io
 import re
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, NamedTuple
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from daybook.columns import column_key
-from daybook.errors import LimitError
-from daybook.sources.packing import LIMITS, Limits, is_gzip, unpack
-from daybook.storage import CHUNK, Store
+from daybook.erasure.files import DAMAGED, Text, Texts, files_in, reason
+from daybook.sources.packing import LIMITS, Limits
+from daybook.storage import CHUNK
 
 _LEAST = 3
 """Shorter values are not looked for at all."""
-_DAMAGED = (OSError, EOFError, zlib.error, LimitError)
-"""Reasons why a gzip file cannot be unpacked to its end."""
 _ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 
@@ -50,6 +41,8 @@ class Needles:
     cells: frozenset[str] = frozenset()
     """Ids that in personal columns are looked for as whole values: as a word they stand in other people's, in a street say."""
     delimiters: str = ","
+    free: frozenset[str] = frozenset()
+    """Values looked for in the columns of free text that the user names."""
 
     @property
     def all(self) -> frozenset[str]:
@@ -60,16 +53,17 @@ class Needles:
 class Proof:
     """What the search found: how many files were read, and for each file with something in it, what kind of thing.
 
-    ``digests`` holds the SHA-256 of each file found.
+    ``digests`` holds the SHA-256 of each file found, ``unsearched`` the reason for each that could not be read to its end.
     """
 
     files: int = 0
     found: dict[str, str] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    unsearched: dict[str, str] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
-        return not self.found
+        return not self.found and not self.unsearched
 
 
 def needles_for(
@@ -94,69 +88,81 @@ def search(
     allowed: Mapping[str, frozenset[str]],
     held: Collection[tuple[str, str]] = (),
     limits: Limits = LIMITS,
+    encodings: Iterable[str] = (),
+    free: Mapping[str, frozenset[str]] = {},
 ) -> Proof:
     """Search every file under the places (URIs, by a name for people).
 
     ``allowed`` says, for the beginning of a file's full name, what may stand there: the list of erased pseudonyms is one.
     ``held`` are files, by full name and SHA-256, that held the person when that could still be told: unchanged, they still do.
+    ``free`` holds columns of free text, by the beginning of a file's full name.
     """
     proof = Proof()
     columns = frozenset(map(column_key, personal_columns))
+    texts = Texts(_common(needles), limits, tuple(encodings))
+    suspected = {name for name, _ in held}
     for uri in dict.fromkeys(places.values()):
-        store = Store(uri)
-        for key in store.keys(""):
-            name = store.href(key)
-            proof.files += 1
+        for item in files_in(uri, proof.unsearched):
+            name = item.name
             let = {each for beginning, those in allowed.items() if name.startswith(beginning) for each in those}
-            data = store.read(key)
-            digest = hashlib.sha256(data).hexdigest()
-            told = next(_findings(name, data, needles, columns, let, limits), None)
-            if told is None and (name, digest) in held:
-                told = "unchanged since an earlier try found the person in it"
-            if told:
-                proof.found[name], proof.digests[name] = told, digest
+            also = {each for beginning, those in free.items() if name.startswith(beginning) for each in those}
+            try:
+                with item.open() as file:
+                    try:
+                        told = next(_findings(name[len(uri) :], texts.of(file, name), needles, columns, let, also), None)
+                    except DAMAGED as error:
+                        told, proof.unsearched[name] = None, reason(error)
+                    if told or name in suspected:
+                        digest = _digest(file)
+                        if not told and (name, digest) in held:
+                            told = "unchanged since an earlier try found the person in it"
+                        if told:
+                            proof.found[name], proof.digests[name] = told, digest
+            except FileNotFoundError:
+                continue  # Removed since it was listed.
+            except DAMAGED as error:
+                proof.unsearched[name] = reason(error)
+            proof.files += 1
     return proof
 
 
 class Holders(NamedTuple):
-    """Landing files that hold something of a person, and those that could not be searched to their end."""
+    """Landing files that hold something of a person, and those that could not be searched to their end, with the reason."""
 
     found: list[str]
-    unread: list[str]
+    unread: dict[str, str]
 
 
-def holders(uri: str, needles: Needles, limits: Limits = LIMITS) -> Holders:
+def holders(uri: str, needles: Needles, limits: Limits = LIMITS, encodings: Iterable[str] = ()) -> Holders:
     """Search the landing files under a URI. They belong to the source and are not changed."""
-    store, result = Store(uri), Holders([], [])
-    for key in store.keys(""):
-        file, _ = store.read_marked(key)
-        with file:
-            try:
-                if any(
-                    next(_in_text(text, needles.all), None) for text in _windows(file, store.href(key), needles.all, limits)
-                ):
-                    result.found.append(store.href(key))
-            except _DAMAGED:
-                result.unread.append(store.href(key))
+    result = Holders([], {})
+    texts = Texts(_common(needles), limits, tuple(encodings), embedded=False)
+    for item in files_in(uri, result.unread):
+        try:
+            with item.open() as file:
+                for each in texts.of(file, item.name):
+                    # Among bytes that are no text, a short id stands by chance.
+                    if mentions(each.text, needles.anywhere if each.binary else needles.all):
+                        result.found.append(item.name)
+                        break
+        except FileNotFoundError:
+            continue
+        except DAMAGED as error:
+            result.unread[item.name] = reason(error)
     return result
 
 
-def _windows(file: BinaryIO, shown: str, wanted: Collection[str], limits: Limits) -> Iterator[str]:
-    """Yield the text of a plain or gzip file in pieces, each of which begins with the end of the one before.
+def _common(needles: Needles) -> int:
+    return 8 * max(map(len, needles.all | needles.free), default=0) + 32
 
-    The common part is longer than any wanted value. Raises one of ``_DAMAGED`` if a gzip file cannot be unpacked to its end.
-    """
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
     file.seek(0)
-    pieces = unpack(file, shown, limits) if is_gzip(file) else iter(partial(file.read, CHUNK), b"")
+    for piece in iter(partial(file.read, CHUNK), b""):
+        digest.update(piece)
     file.seek(0)
-    common = 4 * max(map(len, wanted), default=0) + 8
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = ""
-    for piece in pieces:
-        text = text[-common:] + decoder.decode(piece)
-        # What may go on in the next piece is left to it: the end of a word is not known yet.
-        yield re.sub(r"[^\W_]+\Z", "", text)
-    yield text[-common:] + decoder.decode(b"", final=True)
+    return digest.hexdigest()
 
 
 def mentions(text: str, wanted: Iterable[str]) -> bool:
@@ -197,43 +203,29 @@ def _bare(part: str) -> str:
 
 
 def _findings(
-    name: str, data: bytes, needles: Needles, personal: frozenset[str], let: set[str], limits: Limits
+    name: str, texts: Iterable[Text], needles: Needles, personal: frozenset[str], let: set[str], free: set[str]
 ) -> Iterator[str]:
     anywhere = needles.anywhere - let
-    if name.endswith(".parquet"):
-        table = pq.read_table(pa.BufferReader(data))
-        for column in table.column_names:
-            if column == "_raw" and in_raw("\n".join(_texts(table.column(column))), needles):
+    if mentions(name, anywhere):
+        yield "its name"
+    for text, column, binary in texts:
+        if column is not None:
+            if _in_column(text, column, needles, anywhere, personal, free):
                 yield f"column {column}"
-            restricted = column_key(column) in personal
-            wanted = anywhere | needles.personal if restricted else anywhere
-            if restricted and needles.cells.intersection(text.strip() for text in _texts(table.column(column))):
-                yield f"column {column}"
-            # One text of all: looking for a few values in it is fast.
-            if next(_in_text("\n".join(_texts(table.column(column))), wanted), None):
-                yield f"column {column}"
-    try:
-        # Parquet's own bytes too: smallest and largest values of columns stand in them as they are.
-        for text in _windows(io.BytesIO(data), name, anywhere, limits):
-            written = {text} if name.endswith(".parquet") else {text, html.unescape(text), _unescaped(text)}
-            for variant in written:
-                if next(_in_text(variant, anywhere), None):
-                    yield "its text"
-    except _DAMAGED as error:
-        yield f"it cannot be searched to its end: {error}"
+        elif any(mentions(each, anywhere) for each in ({text} if binary else {text, html.unescape(text), _unescaped(text)})):
+            yield "its text"
 
 
-def _texts(column: pa.ChunkedArray) -> Iterator[str]:
-    """The different texts in a column, however deep."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        yield from (value for value in pc.unique(column).to_pylist() if value)
-    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        yield from (value.decode("utf-8", errors="replace") for value in column.to_pylist() if value)
-    elif pa.types.is_nested(kind):
-        yield from (str(value) for value in column.to_pylist() if value is not None)
+def _in_column(
+    text: str, column: str, needles: Needles, anywhere: frozenset[str], personal: frozenset[str], free: set[str]
+) -> bool:
+    if column == "_raw" and in_raw(text, needles):
+        return True
+    if column_key(column) in personal:
+        if needles.cells.intersection(each.strip() for each in text.split("\n")):
+            return True
+        anywhere = anywhere | needles.personal
+    return mentions(text, anywhere | needles.free if column_key(column) in free else anywhere)
 
 
 def _in_text(text: str, wanted: Iterable[str]) -> Iterator[str]:

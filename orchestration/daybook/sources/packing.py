@@ -15,7 +15,7 @@ from daybook.storage import CHUNK
 
 GZIP = b"\x1f\x8b"
 """First bytes of a gzip file (RFC 1952)."""
-_ANY_RATIO = 64 << 20
+ANY_RATIO = 64 << 20
 """Up to this many unpacked bytes any ratio is accepted: small files with equal lines reach the highest ratio of gzip."""
 
 
@@ -54,7 +54,7 @@ def unpack(file: BinaryIO, shown: str, limits: Limits) -> Iterator[bytes]:
             size += len(piece)
             if size > limits.size:
                 raise LimitError(_too_large(shown, f"more than {limits.size:,} bytes", "max_unpacked_bytes"))
-            if size > _ANY_RATIO and size > limits.ratio * file.tell():
+            if size > ANY_RATIO and size > limits.ratio * file.tell():
                 raise LimitError(_too_large(shown, f"more than {limits.ratio} times its size", "max_unpacked_ratio"))
             yield piece
 
