@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -69,6 +70,32 @@ def test_a_mistake_is_told_in_one_sentence_with_its_exit_code(
     assert len(err.strip().splitlines()) == 1
     assert "Traceback" not in out + err
     assert not (home / "archive").exists()
+
+
+@pytest.mark.parametrize("command", [["status"], ["gaps"], ["quarantine", "list"], ["erase", "--customer", "7", "--yes"]])
+@pytest.mark.parametrize(
+    ("error", "exit_code", "message"),
+    [
+        (EOFError("cut short"), 1, "A file ended too early (cut short); give `daybook --debug` to see which one.\n"),
+        (KeyboardInterrupt(), 130, "Interrupted.\n"),
+    ],
+    ids=["damaged file", "interrupt"],
+)
+def test_no_command_ends_without_a_message(
+    daybook: Daybook, monkeypatch: pytest.MonkeyPatch, command: list[str], error: BaseException, exit_code: int, message: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("daybook.params.load_settings", fail)
+    code, out, told = daybook(*command)
+    assert (code, out, told.lstrip("\n")) == (exit_code, "", message)
+
+
+def test_question_without_an_answer_gives_a_message(daybook: Daybook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    code, _, told = daybook("rekey")
+    assert (code, told.strip()) == (1, "No answer was given; give --yes to be asked nothing.")
 
 
 def test_a_debug_run_shows_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,8 @@ def main() -> None:
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "daybook"
         print(f"{printable(error.format_message())} Run `{command} --help`.", file=sys.stderr)
         sys.exit(EXIT_USAGE)
-    except (click.Abort, KeyboardInterrupt) as error:
-        # Click raises Abort from the interrupt; a question without an answer has no cause.
-        interrupted = isinstance(error.__cause__ or error, KeyboardInterrupt)
-        print("Interrupted." if interrupted else "No answer was given; give --yes to be asked nothing.", file=sys.stderr)
+    except click.Abort:
+        print("No answer was given; give --yes to be asked nothing.", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
         sys.exit(EXIT_FAILED)

@@ -5,6 +5,7 @@ Here: nothing but that. Not here: the commands (the modules beside this one).
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any, Optional, cast
 
@@ -56,9 +57,12 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command. Click would take an EOFError for the end of the user's input and say nothing."""
+        """Invoke the command. Typer says nothing of an interrupt, nor of an EOFError, which it takes for the end of input."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            raise
         except EOFError as error:
             from daybook.errors import StorageError
 
