@@ -33,8 +33,6 @@ from daybook.storage import Store
 
 from .conftest import Project
 
-from .conftest import Project
-
 DAY = date(2025, 11, 30)
 RUN = f"daily-{DAY}-1"
 CUSTOMER = "C-K4N4,Zoë,Kanarie,zoe@example.com,+44 20 7946 0321,Am Käfig 7,10115,Berlin,Berlin,DE,2025-11-30,2025-11-30"

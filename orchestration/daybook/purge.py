@@ -7,6 +7,7 @@ of runs (``daybook.lake``).
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -204,6 +205,20 @@ def forget_history(table: StoredTable) -> int:
             store.remove(key)
             entries += 1
     return removed + entries
+
+
+def require_whole_log(table: StoredTable) -> None:
+    """Raise ``LakeError`` if an entry of the log is damaged since its newest checkpoint: deltalake would wait for its end."""
+    store = Store(f"{table.uri}/{LOG}")
+    keys = store.keys("")
+    checkpoint = max((key for key in keys if re.match(r"\d{20}\.checkpoint\.", key)), default="")
+    for key in keys:
+        if re.fullmatch(r"\d{20}\.json", key) and key > checkpoint:
+            try:
+                for line in store.read(key).splitlines():
+                    json.loads(line)
+            except ValueError as error:
+                raise LakeError(f"the entry {key} of its log is damaged") from error
 
 
 def is_unfinished(name: str) -> bool:

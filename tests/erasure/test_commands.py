@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,42 @@ def test_erase_that_is_not_proved_fails_and_names_the_files(shop: Shop, call: Ca
     assert "Not proved: 1 of" in out
     assert f"{left} (its text)" in out
     assert not (Path(shop.settings.archive) / "erasures").exists()
+
+
+def test_erase_exits_with_1_if_a_file_was_not_searched(shop: Shop, call: Call) -> None:
+    damaged = Path(shop.settings.landing) / "late.csv.gz"
+    damaged.write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
+    code, out, _ = call("erase", "--customer", ANN, "--yes")
+    (record,) = (Path(shop.settings.archive) / "erasures").iterdir()
+    assert code == 1
+    assert f"could not be searched to its end: {damaged} (Compressed file ended before" in out
+    assert "nothing was found, but 1 could not be searched. Restore or remove them, then" in out
+    assert f"Record: {record}" in out
+    damaged.unlink()
+    assert call("erase", "--customer", ANN, "--yes")[0] == 0
+
+
+def test_erase_shows_counts_before_it_asks(shop: Shop, call: Call) -> None:
+    before = snapshot(shop.home)
+    code, out, _ = call("erase", "--customer", ANN, answer="n")
+    assert (code, "2 rows of silver.orders" in out) == (1, True)
+    code, out, _ = call("erase", "--customer", ANN, "--dry-run")
+    assert (code, "2 rows of silver.orders" in out) == (0, True)
+    assert snapshot(shop.home) == before
+
+
+def test_erase_prints_json(shop: Shop, call: Call) -> None:
+    (Path(shop.settings.archive) / "gone").symlink_to("nowhere")
+    missing = {f"{shop.settings.archive}/gone": "a link whose target is missing"}
+    code, out, _ = call("erase", "--customer", ANN, "--json", "--dry-run")
+    told = json.loads(out)
+    assert (code, told["dry_run"], told["rows"]["silver.orders"], told["not_searched"]) == (0, True, 2, missing)
+    code, out, _ = call("erase", "--customer", ANN, "--json", "--yes")
+    told = json.loads(out)
+    assert (code, told["dry_run"], told["proved"], told["found"], told["not_searched"]) == (1, False, False, {}, missing)
+    assert Path(told["record"]).exists()
+    code, _, error = call("erase", "--customer", ANN, "--json")
+    assert (code, error) == (2, "With --json nothing is asked; give --yes or --dry-run with it.\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--customer", ANN, "--again"], ["--customer", " "]])

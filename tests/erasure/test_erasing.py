@@ -13,12 +13,12 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.erasure import erase_again, erased_people
-from daybook.errors import StageError, UsageError
+from daybook.errors import LakeError, StageError, UsageError
 from daybook.notebook.releases import digest_sql, landed_columns
 from daybook.pii import add_key
 from daybook.rekeying import rekey
 
-from ..conftest import Killed, Killer
+from ..conftest import Killed, Killer, Project
 from .conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST, SECOND, Shop, landed
 
 PERSONAL = (ANN, ANNS["email"], ANNS["phone"], ANNS["last_name"], COMMENT)
@@ -92,6 +92,50 @@ def test_damaged_landing_file_does_not_end_an_erasure(shop: Shop) -> None:
     damaged.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xffcut")
     done = shop.erase()
     assert (done.proof.holds, done.proved, bool(done.record), list(done.unread)) == (True, False, True, [str(damaged)])
+
+
+@pytest.mark.parametrize("layer", ["gold", "versions"])
+def test_damaged_table_does_not_end_an_erasure(shop: Shop, layer: str) -> None:
+    """Erase everything else, and report the table and its file as not searched."""
+    table = "gold/customer_rfm" if layer == "gold" else "versions/customers"
+    for path in Path(shop.root, table).rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:100])
+    done = shop.erase()
+    assert done.rows["silver.customers"] == 1
+    assert {name for name in done.proof.unsearched if not name.endswith(".parquet")} == {f"{shop.root}/{table}"}
+    assert done.record is not None
+    record = json.loads(Path(done.record).read_text())
+    assert (record["proved"], record["not_searched"]) == (False, done.proof.unsearched)
+
+
+@pytest.mark.parametrize("file", ["bronze/orders/**/*.parquet", "quarantine/customers/_delta_log/*.json"])
+def test_damaged_landed_rows_end_an_erasure_unchanged(shop: Shop, file: str) -> None:
+    for path in Path(shop.root).glob(file):
+        path.write_bytes(path.read_bytes()[:-20])
+    before = snapshot(shop.home)
+    with pytest.raises(LakeError, match=r"could not be read .* so nothing was erased; restore the damaged file"):
+        shop.erase()
+    assert snapshot(shop.home) == before
+
+
+def test_record_lists_what_was_not_searched(shop: Shop) -> None:
+    (Path(shop.settings.landing) / f"of {ANNS['email']}.7z").write_bytes(b"7z\xbc\xaf\x27\x1cx")
+    (Path(shop.settings.archive) / "gone").symlink_to("nowhere")
+    done = shop.erase()
+    assert (done.proof.found, done.proved) == ({}, False)
+    record = json.loads(Path(str(done.record)).read_text())
+    assert record["not_searched"] == {f"{shop.settings.archive}/gone": "a link whose target is missing"}
+    assert list(record["landing_files_not_searched"]) == [f"{shop.settings.landing}/of [erased].7z"]
+    assert record["landing_files_with_the_person"] == [f"{shop.settings.landing}/customers.csv"]
+    assert record["proved"] is False
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints/3_transform-checkpoint.ipynb", "explore/mine.ipynb"])
+def test_notebooks_of_the_checkout_are_searched(shop: Shop, project: Project, name: str) -> None:
+    path = project.root / "notebooks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": [{"outputs": [{"text": [f"{ANNS['email']}\n"]}]}]}))
+    assert list(shop.erase().proof.found) == [str(path)]
 
 
 def test_files_of_the_source_that_still_hold_the_person_are_named_and_left(shop: Shop) -> None:
@@ -205,7 +249,7 @@ def count_writes(shop: Shop, killer: Killer) -> int:
 
 def finish_killed(shop: Shop, filled: Path, killer: Killer, numbers: list[int]) -> None:
     """Kill an erasure at each of these of its writes: the next one comes to what an undisturbed one does."""
-    undisturbed = shop.content()
+    undisturbed, record = shop.content(), record_of(shop)
     for number in numbers:
         shutil.rmtree(shop.home)
         shutil.copytree(filled, shop.home)
@@ -218,6 +262,14 @@ def finish_killed(shop: Shop, filled: Path, killer: Killer, numbers: list[int]) 
         assert shop.content() == undisturbed, f"write {number}"
         assert shop.files_with(*PERSONAL) == [], f"write {number}"
         assert shop.noted == {FIRST}
+        assert record_of(shop) == record, f"write {number}"
+
+
+def record_of(shop: Shop) -> dict[str, Any]:
+    """What the only record says, without moments and numbers of files."""
+    (path,) = (Path(shop.settings.archive) / "erasures").iterdir()
+    record = json.loads(path.read_text())
+    return {name: record[name] for name in ("pseudonyms", "rows", "also", "order_dates_noted", "proved", "why")}
 
 
 def test_a_killed_erasure_is_finished_without_the_id_too(shop: Shop, killer: Killer) -> None:

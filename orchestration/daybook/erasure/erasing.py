@@ -22,6 +22,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -42,7 +43,7 @@ from daybook.erasure.people import ERASED_PEOPLE, PSEUDONYM, Address, Finder, er
 from daybook.erasure.plan import ERASURE_PLAN, Row, add_files, address_of, begin, plan_rows, unfinished
 from daybook.erasure.plan import remove as remove_plan
 from daybook.erasure.proof import Needles, Proof, holders, in_raw, mentions, needles_for, raw_without, search, without
-from daybook.errors import LakeError, UsageError
+from daybook.errors import EngineError, LakeError, LandingError, UsageError
 from daybook.lake import PARTITION, Lake
 from daybook.params import Settings, daybook_home, project_root
 from daybook.pii import Keys, carried, load_keys
@@ -54,11 +55,13 @@ from daybook.purge import (
     bring_up_to_date,
     forget_history,
     remove_leftovers,
+    require_whole_log,
     rewrite_where_changed,
     stored_tables,
 )
 from daybook.rekeying import require_keys
 from daybook.sources import load_source
+from daybook.sources.files import read_blocks
 from daybook.sources.packing import limits_of
 from daybook.storage import Store
 
@@ -71,6 +74,7 @@ _NAMING = ("name", "email", "phone", "address")
 """Classes of personal values that name a person in free text."""
 _BROKEN = (pa.ArrowException, DeltaError, LakeError, OSError)
 """Errors of a table whose files or log are damaged."""
+_PLACES = {"_source_file": pa.string(), "_row_number": pa.int64()}
 _LONGEST_NAME = 4
 """Words; a value of more is a sentence, whose words are anybody's."""
 
@@ -184,14 +188,14 @@ class _Erasure:
         self.source = load_source(settings.source)
         self.encodings = sorted({each for name in self.source.entities for each in self.source.encodings(name)})
         self.done = Erased(sorted(gone))
-        self.tables = stored_tables(self.root)
+        self._broken: dict[str, str] = {}
+        self.tables = list(self._whole(stored_tables(self.root)))
         self.salt = secrets.token_hex(16)
         self.begun = now()
         self.addresses: dict[str, dict[Address, str]] = {}
         self.also = list(also)
         self._counts: dict[str, int] = {}
         self._also: dict[str, int] = {}
-        self._broken: dict[str, str] = {}
         self._digests: dict[str, str] = {}
 
     def run(self, confirm: Confirm) -> Erased:
@@ -201,7 +205,7 @@ class _Erasure:
         self.done.before = self.gone <= known and not planned
         self._find(planned)
         self.also = list(dict.fromkeys([*self.also, *(name for each in told for name in each["named"])]))
-        self.free = columns_named(self.also, self._whole(self.tables), self.source)
+        self.free = columns_named(self.also, self.tables, self.source)
         model = list(self._model_tables())
         if not any(self.addresses.values()) and not model and not planned and not known:
             raise UsageError(f"No customer of that id is known to params/{self.settings.env}.yaml; nothing was changed.")
@@ -229,10 +233,11 @@ class _Erasure:
 
     def _find(self, planned: list[Row]) -> None:
         for user in ["", *Store(self.root).folders("dev")]:
-            finder = Finder(Lake(self.root, development=user), self.source, self.keys, self.settings.timezone)
-            found = finder.rows_of(self.gone)
-            if self.person is None:
-                found.update({each: sorted(self.gone)[0] for each in finder.rows_of_erased() if each not in found})
+            with self._reading("bronze and quarantine"):
+                finder = Finder(Lake(self.root, development=user), self.source, self.keys, self.settings.timezone)
+                found = finder.rows_of(self.gone)
+                if self.person is None:
+                    found.update({each: sorted(self.gone)[0] for each in finder.rows_of_erased() if each not in found})
             self.addresses[user] = found
         for row in planned:
             self.salt = row["salt"]
@@ -242,14 +247,31 @@ class _Erasure:
         self.why = next((row["why"] for row in planned if row.get("why")), self.why)
 
     def _whole(self, tables: Iterable[StoredTable]) -> Iterator[StoredTable]:
-        """The tables that can be opened. A damaged one is reported, and left as it is."""
+        """The tables that can be opened. A damaged one of the model is reported, and left as it is."""
         for table in tables:
             try:
+                require_whole_log(table)
                 table.open()
             except _BROKEN as error:
+                if table.layer in (*RESTRICTED, "control"):
+                    raise self._unreadable(_shown(table), error) from error
                 self._report(table, error)
             else:
                 yield table
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Refuse to erase where nobody can tell which rows are the person's."""
+        try:
+            yield
+        except (*_BROKEN, EngineError) as error:
+            raise self._unreadable(what, error) from error
+
+    def _unreadable(self, what: str, error: BaseException) -> LakeError:
+        return LakeError(
+            f"{what} in {self.root} could not be read ({reason(error)}), so nothing was erased; restore the damaged file or "
+            "run its date again, then erase again."
+        )
 
     def _report(self, table: StoredTable, error: BaseException) -> None:
         self._broken.setdefault(table.uri, reason(error))
@@ -280,7 +302,7 @@ class _Erasure:
         return whole
 
     def _carry_out(self, changes: list[_Change]) -> None:
-        for table in self._whole(self.tables):
+        for table in self.tables:
             if table.layer in RESTRICTED:
                 bring_up_to_date(table)
         for each in changes:
@@ -288,7 +310,7 @@ class _Erasure:
                 bring_up_to_date(each.table)
             each.apply()
         self.done.files_removed += remove_leftovers(self.root)
-        for table in stored_tables(self.root):
+        for table in self._whole(stored_tables(self.root)):
             try:
                 self.done.files_removed += forget_history(table)
             except _BROKEN as error:
@@ -301,16 +323,14 @@ class _Erasure:
         for table in self.tables:
             mine = self._addresses_in(table)
             if mine:
-                try:
+                with self._reading(_shown(table)):
                     rows = _rows_of_dates(table, {each.run_date for each in mine})
-                except _BROKEN as error:
-                    raise LakeError(
-                        f"{_shown(table)} at {table.uri} could not be read ({reason(error)}), so nothing was erased; run the "
-                        "date of the damaged file again, then erase again."
-                    ) from error
                 theirs = rows.filter(pa.array(_chosen(rows, mine), pa.bool_()))
                 values |= personal_values(self.source, table.name, theirs)
                 naming |= personal_values(self.source, table.name, theirs, _NAMING)
+        if self.free and not naming:
+            naming = self._landed_values()
+            values |= naming
         self.why = _told(self.why, values | self._ids | self.gone)
         others: set[str] = set()
         for user in self.addresses:
@@ -325,6 +345,36 @@ class _Erasure:
         words = {each for each in needles.personal & {value.strip() for value in naming} if not each.isdigit()}
         return replace(needles, free=needles.anywhere | words if self.free else frozenset())
 
+    def _landed_values(self) -> set[str]:
+        """The values that name the person in the newest landing files with any: bronze has none of who was erased before."""
+        store = Store(self.settings.landing)
+        for day in sorted(Lake(self.root).partitions(f"bronze.{self.source.primary}"), reverse=True):
+            landing = {name: self._landed(store, name, day) for name in self.source.entities}
+            finder = Finder(Lake(self.root), self.source, self.keys, self.settings.timezone, landing, day)
+            found = finder.rows_of(self.gone, day=day)
+            values: set[str] = set()
+            for name, rows in landing.items():
+                mine = [each for each in found if each.entity == name]
+                if mine:
+                    rows = rows.append_column(PARTITION, pa.array([day] * rows.num_rows, pa.date32()))
+                    theirs = rows.filter(pa.array(_chosen(rows, mine), pa.bool_()))
+                    values |= personal_values(self.source, name, theirs, _NAMING)
+            if values:
+                return values
+        raise UsageError(
+            "--also finds nothing: the person was erased before, and no landing file holds the values any more; correct the "
+            "texts at the source and run their dates again."
+        )
+
+    def _landed(self, store: Store, entity: str, day: date) -> pa.Table:
+        """The rows of an entity's landing files; of files that cannot be read, none."""
+        nothing = pa.table({name: pa.array([], kind) for name, kind in _PLACES.items()})
+        try:
+            blocks = list(read_blocks(store, self.source, entity, day, [], limits=limits_of(self.settings)))
+        except LandingError:
+            return nothing  # The search of landing lists it.
+        return pa.concat_tables(blocks or [nothing], promote_options="default")
+
     def _addresses_in(self, table: StoredTable) -> list[Address]:
         """The person's rows in a table, by what bronze and quarantine each say themselves."""
         found = self.addresses.get(table.development, {})
@@ -333,7 +383,7 @@ class _Erasure:
     def _model_tables(self) -> Iterator[tuple[StoredTable, set[str]]]:
         """The tables of the model that hold the pseudonym, with the partitions that do."""
         own = (ERASED_PEOPLE, ERASURE_PLAN)
-        for table in self._whole(self.tables):
+        for table in self.tables:
             held = sorted(columns_among(table.columns, pseudonym_columns()))
             if table.full_name in own or not held:
                 continue
@@ -367,9 +417,16 @@ class _Erasure:
     def _stale_dates(self) -> set[date]:
         """The order dates of the person. They are noted before the orders lose the person: a try that is killed in between
         leaves the note, or the orders to note."""
+        if table_uri(self.root, "silver.orders") in self._broken:
+            return set()
         engine = DuckDBEngine(Lake(self.root, run_id=_BY), self.settings.timezone)
         listed = ", ".join(f"'{each}'" for each in sorted(self.gone))
-        return {row[0] for row in engine.rows(f"SELECT order_date FROM silver.orders WHERE customer_key IN ({listed})")}
+        try:
+            return {row[0] for row in engine.rows(f"SELECT order_date FROM silver.orders WHERE customer_key IN ({listed})")}
+        except (*_BROKEN, EngineError) as error:
+            # Once it is restored, the next try finds the person there and notes the dates.
+            self._broken.setdefault(table_uri(self.root, "silver.orders"), reason(error))
+            return set()
 
     def _freeing(self, table: StoredTable, needles: Needles) -> list[_Change]:
         """The changes of free text that the user names, and of releases with repairs of it."""
