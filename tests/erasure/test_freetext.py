@@ -64,7 +64,7 @@ def test_values_of_another_customer_stay_in_free_text(named: Shop) -> None:
 
 def test_erasure_without_the_column_names_its_files(named: Shop) -> None:
     done = named.erase()
-    assert set(done.proof.found.values()) == {"column name"}
+    assert "column name" in done.proof.found.values()
     assert done.record is None
 
 
