@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -40,9 +41,11 @@ def test_an_unknown_environment_is_told_with_those_there_are(project):
     assert refusal("stage") == "There is no params/stage.yaml; the environments are: local, olist, online_retail, prod."
 
 
-@pytest.mark.parametrize("env", ["../params/local", "local.yaml", "sources/demo", ""])
+@pytest.mark.parametrize("env", ["../params/local", "local.yaml", "sources/demo", "", "local\n", "/etc/local", "lócal"])
 def test_an_environment_is_a_plain_name(project, env):
-    assert refusal(env).startswith(f"There is no params/{env}.yaml;")
+    with pytest.raises(UsageError) as caught:
+        load_settings(env)
+    assert str(caught.value).startswith(f"{env!r} is not the name of a deployment;")
 
 
 def test_an_unknown_key_is_told_with_the_known_ones(project):
@@ -161,6 +164,126 @@ def test_a_tilde_is_the_users_home(monkeypatch, tmp_path):
 
 def test_a_uri_stays_as_it_is_but_for_a_last_slash():
     assert load_settings("local", {"lake": "s3://bucket/lake/"}).lake == "s3://bucket/lake"
+
+
+def with_keys(project: Any, **values: str) -> None:
+    lines = "".join(f"{key}: '{value}'\n" for key, value in values.items())
+    text = (project.root / "params/local.yaml").read_text()
+    kept = [line for line in text.splitlines(keepends=True) if line.split(":")[0] not in values]
+    project.write("params/local.yaml", "".join(kept) + lines)
+
+
+ON_AWS = {"runs_on": "aws", "landing": "s3://land", "lake": "s3://lake", "archive": "s3://archive"}
+
+
+@pytest.mark.parametrize("key", sorted(set(KEYS.split(", ")) - {"allow_missing", "tell", "runs_on"}))
+def test_only_marked_settings_are_overridden_on_aws(project, key):
+    with_keys(project, **ON_AWS)
+    assert refusal(overrides={key: "1"}) == (
+        f"--set: key {key!r} cannot be overridden where runs_on is aws (only allow_missing and tell can); "
+        "change params/local.yaml and deploy it."
+    )
+
+
+def test_marked_settings_are_overridden_on_aws(project):
+    with_keys(project, **ON_AWS)
+    settings = load_settings("local", {"allow_missing": "true", "tell": "always"})
+    assert (settings.allow_missing, settings.tell) == (True, "always")
+
+
+@pytest.mark.parametrize("there", ["laptop", "aws"])
+@pytest.mark.parametrize("asked", ["laptop", "aws"])
+def test_runs_on_is_never_overridden(project, there, asked):
+    with_keys(project, **{**ON_AWS, "runs_on": there})
+    told = "--set: key 'runs_on' cannot be overridden; change params/local.yaml, or give another --env."
+    assert refusal(overrides={"runs_on": asked}) == told
+
+
+@pytest.mark.parametrize(("inner", "outer"), itertools.permutations(("landing", "lake", "archive", "report"), 2))
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_place_inside_another_is_refused(project, tmp_path, inner, outer, below):
+    with_keys(project, **{outer: str(tmp_path / "place"), inner: f"{tmp_path}/place{below}"})
+    told = refusal()
+    assert told.startswith("params/local.yaml: key ")
+    assert f"key {inner!r} is {tmp_path}/place{below}, which lies in {outer!r} ({tmp_path}/place);" in told or not below
+
+
+@pytest.mark.parametrize("outer", ["landing", "lake", "archive", "report"])
+def test_the_key_lies_in_no_other_place(home, outer):
+    told = refusal(overrides={"pii_key": str(home / outer / "pii.key")})
+    assert told == (
+        f"--set: key 'pii_key' is {home}/{outer}/pii.key, which lies in {outer!r} ({home}/{outer}); "
+        f"give pii_key and {outer} places outside of each other."
+    )
+
+
+def test_a_place_is_compared_by_where_links_lead(tmp_path):
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "drops").symlink_to("lake")
+    given = {"lake": str(tmp_path / "lake"), "landing": str(tmp_path / "drops/today")}
+    assert "which lies in 'lake'" in refusal(overrides=given)
+
+
+@pytest.mark.parametrize(
+    ("lake", "archive", "refused"),
+    [
+        ("s3://shop", "s3://shop/archive", True),
+        ("s3://shop/a", "s3://shop/a", True),
+        ("s3://shop/a", "s3://shop/ab", False),
+        ("s3://shop", "s3://shop-archive", False),
+    ],
+)
+def test_buckets_are_compared_by_whole_segments(lake, archive, refused):
+    given = {"lake": lake, "archive": archive}
+    if refused:
+        assert "which lies in" in refusal(overrides=given)
+    else:
+        assert load_settings("local", given).archive == archive
+
+
+@pytest.mark.parametrize(
+    "lake", ["s3://shop/../other", "s3://shop/a/./b", "s3://shop/%2e%2e/b", "s3://shop/a?b", "s3://shop//a"]
+)
+def test_a_bucket_is_written_in_one_way(lake):
+    assert "key 'lake' is " in refusal(overrides={"lake": lake})
+
+
+def test_places_beside_each_other_are_good(tmp_path):
+    given = {"lake": str(tmp_path / "lake"), "archive": str(tmp_path / "lake-archive")}
+    assert load_settings("local", given).lake == given["lake"]
+
+
+LINEAGE = "https://lineage.example/api"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://lineage.example/api", "it should begin with https://"),
+        ("https://me@lineage.example/api", "it should be an https:// URL without a user and a query"),
+        ("https://lineage.example/api?x=y", "it should be an https:// URL without a user and a query"),
+        ("file:///etc/passwd", "it should be an https:// URL without a user and a query"),
+        ("http://127.0.0.1.lineage.example/", "it should begin with https://"),
+    ],
+)
+def test_the_lineage_endpoint_is_https(project, url, told):
+    with_keys(project, openlineage_url=url)
+    assert told in refusal()
+
+
+@pytest.mark.parametrize("url", ["http://localhost:5000/api", "http://127.0.0.1:1/", "http://[::1]:5000/", LINEAGE])
+def test_the_lineage_endpoint_may_be_this_machine(project, url):
+    with_keys(project, openlineage_url=url)
+    assert load_settings("local").openlineage_url == url
+
+
+def test_an_override_of_the_endpoint_stays_on_its_host(project):
+    assert "leads to evil.example, which params/local.yaml does not name" in refusal(
+        overrides={"openlineage_url": "https://evil.example/"}
+    )
+    with_keys(project, openlineage_url=LINEAGE)
+    assert load_settings("local", {"openlineage_url": f"{LINEAGE}/v2"}).openlineage_url == f"{LINEAGE}/v2"
+    assert "leads to evil.example" in refusal(overrides={"openlineage_url": "https://evil.example/"})
 
 
 def test_overrides_handed_on_mean_the_same_in_another_folder(tmp_path, monkeypatch):

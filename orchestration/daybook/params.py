@@ -6,6 +6,8 @@ Here: which keys there are, what they may hold, and where the project's folders 
 
 from __future__ import annotations
 
+import ipaddress
+import itertools
 import os
 import re
 import shlex
@@ -13,6 +15,7 @@ from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Union
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -31,9 +34,13 @@ from pydantic import (
 )
 
 from daybook.errors import DaybookError, ParamsError, UsageError
+from daybook.stages import require_name
 
 LOCATIONS = ("landing", "lake", "archive", "report", "pii_key")
 """The settings that name a place: relative ones are relative to the project, or to the working folder when overridden."""
+ON_AWS = "may be overridden on AWS"
+"""Marks a setting that an execution on AWS may override. All others are those of the deployed file: the input of an execution
+must not move a place, change the source, or switch off a gate or a limit."""
 
 
 def project_root() -> Path:
@@ -121,15 +128,15 @@ class Settings(BaseModel):
         gt=0,
         description="A landing file that unpacks to more than this times its size (and to more than 64 MiB) is refused.",
     )
-    cell_output_bytes: int = Field(
+    cell_output_bytes: Annotated[int, ON_AWS] = Field(
         default=10**6,
         ge=50_000,
         description="Output of a cell that an executed notebook keeps: head and tail, with a note of what was left out.",
     )
-    notebook_output_bytes: int = Field(
+    notebook_output_bytes: Annotated[int, ON_AWS] = Field(
         default=5 * 10**6, ge=50_000, description="Output of all cells that an executed notebook keeps."
     )
-    allow_missing: bool = Field(
+    allow_missing: Annotated[bool, ON_AWS] = Field(
         default=False,
         description="Whether a re-run replaces an optional entity's rows by nothing if its files are no longer in landing.",
     )
@@ -138,10 +145,9 @@ class Settings(BaseModel):
     )
     openlineage_url: Optional[str] = Field(
         default=None,
-        pattern=r"^https?://[^\s@?]+$",
-        description="Endpoint that closed runs are posted to as OpenLineage events.",
+        description="Endpoint that closed runs are posted to as OpenLineage events; https, or http on this machine.",
     )
-    tell: Literal["trouble", "always"] = Field(
+    tell: Annotated[Literal["trouble", "always"], ON_AWS] = Field(
         default="trouble", description="Whether people get a message of good days without a warning, too."
     )
     prices: Optional[str] = Field(default=None, description="A file in params/prices/, without .yaml; without it no costs.")
@@ -165,7 +171,30 @@ class Settings(BaseModel):
             raise ValueError("it should be a file or secretsmanager:// and the name of a secret")
         if info.field_name != "pii_key" and separator and scheme != "s3":
             raise ValueError("it should be a folder or an s3:// URI")
+        if scheme == "s3" and separator and (not _S3.fullmatch(value) or {".", ".."} & set(value.split("/"))):
+            raise ValueError("it should be s3://BUCKET/PREFIX without the segments . and .. and the characters ? # %")
         return value
+
+    @field_validator("openlineage_url")
+    @classmethod
+    def _known_endpoint(cls, value: Optional[str]) -> Optional[str]:
+        if value is not None and not _ENDPOINT.fullmatch(value):
+            raise ValueError("it should be an https:// URL without a user and a query")
+        if value is not None and value.startswith("http:") and not _is_loopback(value):
+            raise ValueError("it should begin with https://; http:// is for an endpoint on this machine")
+        return value
+
+
+_S3 = re.compile(r"s3://[A-Za-z0-9._-]+(/[^/?#%]+)*")
+_ENDPOINT = re.compile(r"https?://[^\s@?#\\]+")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # Another name.
+        return False
 
 
 def environments() -> list[str]:
@@ -179,8 +208,8 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
     Raises ``ParamsError`` that names the file, the key and what is allowed.
     """
     overrides = dict(overrides or {})
-    path = project_root() / "params" / f"{env}.yaml"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", env) or not path.is_file():
+    path = project_root() / "params" / f"{require_name(env, 'a deployment')}.yaml"
+    if not path.is_file():
         raise ParamsError(f"There is no params/{env}.yaml; the environments are: {', '.join(environments()) or 'none'}.")
     values = read_yaml(path)
     allowed = [name for name, field in Settings.model_fields.items() if not field.exclude]
@@ -193,6 +222,7 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
     for key, value in overrides.items():
         if key not in allowed:
             raise ParamsError(f"--set {key}={value}: params have no key {key!r}; the keys are: {', '.join(allowed)}.")
+        _require_overridable(key, value, values, env)
         if key in LOCATIONS:
             overrides[key] = _located(value, base=Path.cwd())
     values.update(overrides)
@@ -207,9 +237,28 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
     except ValidationError as error:
         given = error.errors()[0]["loc"][0] in overrides
         raise ParamsError(explain(error, "--set" if given else f"params/{env}.yaml", allowed)) from None
-    _require_lake_of_tables(settings)
+    _require_apart(settings)
     _require_buckets(settings)
     return settings
+
+
+def _require_overridable(key: str, value: str, file: dict[str, Any], env: str) -> None:
+    """Refuse to override what only the file of a deployment may say."""
+    if key == "runs_on":
+        raise ParamsError(f"--set: key 'runs_on' cannot be overridden; change params/{env}.yaml, or give another --env.")
+    known = [name for name, field in Settings.model_fields.items() if ON_AWS in field.metadata]
+    if file.get("runs_on") == "aws" and key not in known:
+        raise ParamsError(
+            f"--set: key {key!r} cannot be overridden where runs_on is aws (only {' and '.join(known)} can); "
+            f"change params/{env}.yaml and deploy it."
+        )
+    if key == "openlineage_url" and not _is_loopback(value):
+        host = urlsplit(value).hostname
+        if host is None or host != urlsplit(str(file.get(key) or "")).hostname:
+            raise ParamsError(
+                f"--set: key 'openlineage_url' leads to {host}, which params/{env}.yaml does not name; "
+                "write the URL into that file."
+            )
 
 
 def _require_buckets(settings: Settings) -> None:
@@ -217,22 +266,25 @@ def _require_buckets(settings: Settings) -> None:
     if settings.runs_on == "aws":
         for key in ("landing", "lake", "archive"):
             if "://" not in getattr(settings, key):
-                where = "--set" if {key, "runs_on"} & set(settings.overrides) else f"params/{settings.env}.yaml"
                 raise ParamsError(
-                    f"{where}: key {key!r} is {getattr(settings, key)}, but runs_on is aws, where no folder of this machine "
-                    "is seen; give an s3:// URI, or --set runs_on=laptop and folders for all three."
+                    f"params/{settings.env}.yaml: key {key!r} is {getattr(settings, key)}, but runs_on is aws, where no folder "
+                    "of this machine is seen; give an s3:// URI."
                 )
 
 
-def _require_lake_of_tables(settings: Settings) -> None:
-    """Refuse anything else under the lake's root: erasing and rekeying remove what is there and in no table."""
-    for key in LOCATIONS:
-        place = getattr(settings, key)
-        if key != "lake" and f"{place}/".startswith(f"{settings.lake.rstrip('/')}/"):
-            where = "--set" if {key, "lake"} & set(settings.overrides) else f"params/{settings.env}.yaml"
+def _require_apart(settings: Settings) -> None:
+    """Refuse a place that is another one or lies in it.
+
+    Erasing and rekeying remove what is in the lake and in no table, landing files are input for everybody who may write there,
+    and the key must not be served or archived with anything.
+    """
+    for inner, outer in itertools.permutations(LOCATIONS, 2):
+        place, around = getattr(settings, inner), getattr(settings, outer)
+        if f"{place}/".startswith(f"{around}/"):
+            where = "--set" if {inner, outer} & set(settings.overrides) else f"params/{settings.env}.yaml"
             raise ParamsError(
-                f"{where}: key {key!r} is {place}, which lies in the lake ({settings.lake}), where only tables may be; "
-                "name a place outside of it."
+                f"{where}: key {inner!r} is {place}, which lies in {outer!r} ({around}); "
+                f"give {' and '.join((inner, outer))} places outside of each other."
             )
 
 
@@ -256,7 +308,7 @@ def require_own_lake(settings: Settings) -> None:
 def parse_run_date(text: str) -> date:
     """A business date from ``YYYY-MM-DD``."""
     try:
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             raise ValueError
         return date.fromisoformat(text)
     except ValueError:

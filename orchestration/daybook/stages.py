@@ -33,6 +33,16 @@ class Start:
     first_stage: str
 
 
+def require_name(name: str, of: str, letters: str = "A-Za-z0-9_-") -> str:
+    """Return a name that becomes part of a path; ``UsageError`` for one that could lead to another folder.
+
+    ``of`` is what is named, for the message: "a source". ``letters`` are the characters of a name, as in a regular expression.
+    """
+    if not re.fullmatch(f"[{letters}]+", name):
+        raise UsageError(f"{name!r} is not the name of {of}; such a name has only the characters {letters}.")
+    return name
+
+
 def notebook_name(stage: str) -> str:
     """``3_transform`` for ``transform``: the notebook's file without its ending, and the first part of its records."""
     return f"{STAGES.index(stage) + 1}_{stage}"
@@ -45,7 +55,7 @@ def run_name(run_date: date, number: int) -> str:
 
 def run_date_of(run_id: str) -> date:
     """The business date in a run's name."""
-    matched = re.fullmatch(r"daily-(\d{4}-\d{2}-\d{2})-[1-9]\d*", run_id)
+    matched = re.fullmatch(r"daily-([0-9]{4}-[0-9]{2}-[0-9]{2})-[1-9][0-9]*", run_id)
     try:
         if matched:
             return date.fromisoformat(matched[1])

@@ -43,7 +43,7 @@ def test_every_parameter_without_a_default_is_said_by_params_or_asked_for_once()
 
 
 def test_places_of_params_name_the_buckets() -> None:
-    settings = load_settings("prod", {"landing": "s3://files/from/the/shop"})
+    settings = load_settings("prod").model_copy(update={"landing": "s3://files/from/the/shop"})
     found = values_of(settings, {})
     assert (found["LakeBucket"], found["ArchiveBucket"], found["LandingBucket"]) == (
         "daybook-prod-lake",
@@ -53,16 +53,17 @@ def test_places_of_params_name_the_buckets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("changes", "said"),
     [
         ({"lake": "s3://shop/lake"}, "key 'lake' is s3://shop/lake, and a deployment on AWS has it a whole bucket"),
-        ({"landing": "somewhere", "runs_on": "laptop"}, "and a deployment on AWS has it in a bucket, s3://NAME"),
+        ({"landing": "somewhere"}, "and a deployment on AWS has it in a bucket, s3://NAME"),
+        ({"runs_on": "laptop"}, "params/prod.yaml: key 'runs_on' is laptop, and a deployment on AWS needs runs_on: aws"),
         ({"pii_key": "secretsmanager://another"}, "the deployment makes secretsmanager://daybook-prod-pii-key"),
     ],
 )
-def test_places_that_the_templates_do_not_make_are_refused(overrides: dict[str, str], said: str) -> None:
+def test_places_that_the_templates_do_not_make_are_refused(changes: dict[str, str], said: str) -> None:
     with pytest.raises(ParamsError, match=re.escape(said)):
-        values_of(load_settings("prod", overrides), {})
+        values_of(load_settings("prod").model_copy(update=changes), {})
 
 
 def test_what_the_command_line_gives_is_stronger_than_params_and_the_template() -> None:

@@ -83,8 +83,11 @@ def test_a_run_on_this_machine_cannot_be_left_behind(
     assert "--no-follow is for deployments on AWS" in err
 
 
-def test_a_deployment_on_aws_has_no_folders(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = call(monkeypatch, capsys, "runs", "--env", "prod", "--set", "archive=here")
+@pytest.mark.parametrize("change", ["archive=s3://here", "max_rejected_share=1", "runs_on=laptop", "source=olist"])
+def test_overrides_on_aws_are_refused_before_a_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    code, _, err = call(monkeypatch, capsys, "run", "--date", DAY, "--env", "prod", "--set", change)
     assert (code, err.count("\n")) == (2, 1)
-    assert "key 'archive' is" in err
-    assert "give an s3:// URI" in err
+    assert f"--set: key '{change.split('=')[0]}' cannot be overridden" in err
+    assert "change params/prod.yaml" in err

@@ -12,7 +12,7 @@ import uuid
 from typing import Any, Optional
 
 from daybook.archive import Archive, Record, first_line
-from daybook.aws.executions import Executions, Found, archive_input, overrides_input
+from daybook.aws.executions import Executions, Found, archive_input
 from daybook.aws.follow import ChildListener, Follower, Listener
 from daybook.aws.runs import close_lost
 from daybook.backfills import Plan, close_backfill, read_backfill, results, start_backfill, write_backfill_history
@@ -141,7 +141,7 @@ def _started(archive: Archive, backfill_id: str) -> list[str]:
 def _common(settings: Settings, executions: Executions) -> dict[str, Any]:
     return {
         "env": settings.env,
-        "overrides": overrides_input(settings),
+        "overrides": settings.overrides,
         "archive": archive_input(settings.archive),
         "daily": executions.machine_arn("daily"),
     }

@@ -189,8 +189,3 @@ def archive_input(uri: str) -> dict[str, str]:
         raise AwsError(f"{uri} is no bucket, where a state machine on AWS could read; give an s3:// URI.")
     prefix = matched[2].strip("/")
     return {"bucket": matched[1], "prefix": f"{prefix}/" if prefix else ""}
-
-
-def overrides_input(settings: Settings) -> dict[str, str]:
-    """The changes of settings that a job on AWS is given: all but where this machine puts its report."""
-    return {key: value for key, value in settings.overrides.items() if key != "report"}

@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any, Callable, Optional
 
 from daybook.archive import Archive, Record, parse_moment
-from daybook.aws.executions import REDRIVABLE_STATUS, Executions, Found, NameTakenError, archive_input, overrides_input
+from daybook.aws.executions import REDRIVABLE_STATUS, Executions, Found, NameTakenError, archive_input
 from daybook.aws.follow import Follower, Listener
 from daybook.closing import close_ended, require_failed, rest_of
 from daybook.errors import DateHeldError, DaybookError, UsageError
@@ -41,7 +41,7 @@ def start_day(settings: Settings, executions: Executions, run_date: date, begin:
         given = {
             "env": settings.env,
             "run_date": run_date.isoformat(),
-            "overrides": overrides_input(settings),
+            "overrides": settings.overrides,
             "archive": archive_input(settings.archive),
             "first_stage": start.first_stage,
         }
@@ -97,7 +97,7 @@ def resume_day(settings: Settings, executions: Executions, run_id: str) -> tuple
     if newest is not None and newest.status in REDRIVABLE_STATUS and newest.redrivable:
         executions.redrive("daily", newest.name)
         return newest.name, len(records), True
-    begun: dict[str, Any] = {"env": settings.env, "run_date": run_date.isoformat(), "overrides": overrides_input(settings)}
+    begun: dict[str, Any] = {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
     begun.update({key: value for key, value in (newest.input if newest else {}).items() if key in _KEPT})
     begun["archive"] = archive_input(settings.archive)
     name = f"{run_id}-resumed-{max(len(of_run), 1)}"

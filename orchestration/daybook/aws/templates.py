@@ -82,6 +82,9 @@ def values_of(settings: Settings, given: Mapping[str, str]) -> dict[str, str]:
     Raises ``ParamsError`` where params do not fit what the templates make.
     """
     where = f"params/{settings.env}.yaml"
+    if settings.runs_on != "aws":
+        # It also decides which settings an execution may override (``params.ON_AWS``).
+        raise ParamsError(f"{where}: key 'runs_on' is {settings.runs_on}, and a deployment on AWS needs runs_on: aws; add it.")
     values = {"Environment": settings.env}
     for key, parameter in (("lake", "LakeBucket"), ("archive", "ArchiveBucket"), ("landing", "LandingBucket")):
         place = getattr(settings, key)
