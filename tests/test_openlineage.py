@@ -320,6 +320,13 @@ def endpoint() -> Iterator[Any]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             server.got.append((self.path, self.headers["Content-Type"], json.loads(body)))  # type: ignore[attr-defined]
             self.send_response(server.answer)  # type: ignore[attr-defined]
+            if 300 <= server.answer < 400:  # type: ignore[attr-defined]
+                self.send_header("Location", f"{url_of(server)}/elsewhere")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            server.got.append((self.path, "", None))  # type: ignore[attr-defined]
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
@@ -350,6 +357,14 @@ def test_an_endpoint_that_refuses_is_told_once_and_asked_no_further(endpoint: An
     with pytest.raises(ArchiveError, match=r"did not get to 127.0.0.1:\d+ \(HTTP Error 500"):
         post_events(events, url_of(endpoint))
     assert len(endpoint.got) == 1
+
+
+@pytest.mark.parametrize("answer", [301, 302, 303, 307, 308])
+def test_a_redirect_of_the_endpoint_is_not_followed(endpoint: Any, events: list[dict[str, Any]], answer: int) -> None:
+    endpoint.answer = answer
+    with pytest.raises(ArchiveError, match=rf"did not get to 127.0.0.1:\d+ \(HTTP Error {answer}"):
+        post_events(events, url_of(endpoint))
+    assert [path for path, _, _ in endpoint.got] == ["/api/v1/lineage"]
 
 
 def test_an_endpoint_that_does_not_answer_is_not_waited_for(

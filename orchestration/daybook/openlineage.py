@@ -77,20 +77,30 @@ def post_events(events: Iterable[Event], url: str) -> None:
     Raises ``ArchiveError`` at the first that does not get through; those after it are not tried.
     """
     for event in events:
-        request = urllib.request.Request(  # noqa: S310 (the setting allows http and https only)
+        request = urllib.request.Request(  # noqa: S310 (the setting allows https, and http on this machine)
             url,
             data=json.dumps(event).encode(),
             headers={"Content-Type": "application/json", "User-Agent": f"daybook/{__version__}"},
             method="POST",
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT):  # noqa: S310
+            with _NO_REDIRECTS.open(request, timeout=_TIMEOUT):
                 pass
         except (OSError, ValueError) as error:  # URLError, HTTPError and timeouts are OSErrors; ValueError: a broken answer
             host = url.split("/")[2]
             raise ArchiveError(
                 f"The lineage events did not get to {host} ({error}); they are in the archive, in openlineage.jsonl."
             ) from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Report a redirect as an error: events go to the configured host only."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_NO_REDIRECTS = urllib.request.build_opener(_NoRedirects)
 
 
 def table_uri(settings: Settings, table: str) -> str:
