@@ -8,7 +8,7 @@ import pytest
 
 from daybook.errors import UsageError
 from daybook.params import files_in, project_root
-from daybook.stages import STAGES, notebook_name, run_date_of, run_name
+from daybook.stages import STAGES, notebook_name, require_name, run_date_of, run_name
 
 
 def test_a_notebooks_name_says_its_place_in_the_run():
@@ -45,6 +45,9 @@ def test_a_runs_name_holds_its_date(number):
         "Daily-2025-11-30-1",
         "x-daily-2025-11-30-1",
         "daily-2025-11-30-1\n",
+        "daily-2025-11-30-١",
+        "daily-２025-11-30-1",
+        "daily-2025-11-30-1/../x",
         "",
     ],
 )
@@ -58,3 +61,15 @@ def test_anything_else_is_no_runs_name(run_id):
 
 def test_a_runs_name_fits_step_functions():
     assert len(run_name(date(9999, 12, 31), 10**9)) <= 80
+
+
+@pytest.mark.parametrize("name", ["demo", "us-east-1", "Prod_2"])
+def test_a_plain_name_is_returned(name):
+    assert require_name(name, "a deployment") == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\\b", "/a", "a.b", "a\n", "a b", "%2e", "\u00e4", "a\x00"])
+def test_a_name_that_may_leave_its_folder_is_refused(name):
+    with pytest.raises(UsageError) as caught:
+        require_name(name, "a deployment")
+    assert str(caught.value).startswith(f"{name!r} is not the name of a deployment; such a name has only the characters")

@@ -25,7 +25,7 @@ from daybook.archive import Archive, Record, dump, first_line, now, parse_moment
 from daybook.errors import AlreadyThereError, UsageError
 from daybook.params import Settings
 from daybook.provenance import fingerprint
-from daybook.stages import NOT_STARTED, STAGES
+from daybook.stages import NOT_STARTED, STAGES, require_name
 
 MOST_DATES = 1000
 """Of one backfill: its plan must fit into a state machine's 256 KiB, and its events into 25,000."""
@@ -219,7 +219,7 @@ def write_backfill_history(archive: Archive, backfill_id: str, journal: bytes) -
 def read_backfill(archive: Archive, backfill_id: str) -> Record:
     """A backfill's closing record (``state`` closed), or its plan while it has none (``state`` open)."""
     try:
-        found: Record = json.loads(archive.store.read(f"{_FOLDER}/{backfill_id}/started.json"))
+        found: Record = json.loads(archive.store.read(f"{_FOLDER}/{require_name(backfill_id, 'a backfill')}/started.json"))
     except FileNotFoundError:
         raise UsageError(f"There is no backfill {backfill_id}; `daybook backfills` lists them.") from None
     key = f"{_FOLDER}/{backfill_id}/backfill.json"
@@ -237,7 +237,7 @@ def backfill_ids(archive: Archive) -> list[str]:
 
 def is_backfill(name: str) -> bool:
     """Whether a name is a backfill's."""
-    return re.fullmatch(r"(backfill|catch-up)-\d{4}-\d{2}-\d{2}-\d{4}-\d{2}-\d{2}-[1-9]\d*", name) is not None
+    return re.fullmatch(r"(backfill|catch-up)(-[0-9]{4}-[0-9]{2}-[0-9]{2}){2}-[1-9][0-9]*", name) is not None
 
 
 def is_planned(archive: Archive, backfill_id: str, run_id: str) -> bool:

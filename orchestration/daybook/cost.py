@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -23,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from daybook.archive import Record, parse_moment
 from daybook.errors import ParamsError
 from daybook.params import explain, files_in, project_root, read_yaml
-from daybook.stages import STAGES
+from daybook.stages import STAGES, require_name
 
 SMALLEST_DPU = Decimal("0.0625")
 """What a job gets unless the deployment says otherwise (``Dpu`` in infra/pipeline.yaml)."""
@@ -82,8 +81,8 @@ def price_tables() -> list[str]:
 
 def load_prices(name: str) -> Prices:
     """Read ``params/prices/<name>.yaml``; ``ParamsError`` names the file, the key and what is allowed."""
-    path = project_root() / "params" / "prices" / f"{name}.yaml"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not path.is_file():
+    path = project_root() / "params" / "prices" / f"{require_name(name, 'a price table')}.yaml"
+    if not path.is_file():
         known = ", ".join(price_tables()) or "none"
         raise ParamsError(f"There is no params/prices/{name}.yaml; the price tables are: {known}.")
     try:

@@ -20,6 +20,7 @@ from daybook.notebook.quality import against_history
 from daybook.params import Settings, daybook_home
 from daybook.quality import sentence
 from daybook.sources import Calendar, load_source
+from daybook.stages import require_name
 
 _MOST_TOLD = 20
 """Ranges of dates that a message names; the record has all."""
@@ -47,7 +48,7 @@ def find_missed(
         facts = {"env": settings.env, "title": settings.title, "asked_by": execution}
         answer["backfill_id"] = start_backfill(archive, plan, facts)
         answer["dates"] = [day.to_record() for day in plan.days]
-    archive.store.replace(f"outcomes/{execution}/gaps.json", dump(answer))
+    archive.store.replace(f"outcomes/{require_name(execution, 'an execution')}/gaps.json", dump(answer))
     return answer
 
 

@@ -24,7 +24,7 @@ from daybook.provenance import code_version
 from daybook.run_records import History, close_run
 from daybook.searching import EarlyRedactor
 from daybook.sources import load_source
-from daybook.stages import STAGES, run_date_of
+from daybook.stages import STAGES, require_name, run_date_of
 from daybook.storage import writing
 
 
@@ -54,6 +54,8 @@ def run_stage(
     day = parse_run_date(run_date)
     if run_date_of(run_id) != day:
         raise UsageError(f"The run {run_id} is not one of {day}; a run of that date is called daily-{day}-1 or so.")
+    if part_of:
+        require_name(part_of, "a backfill")
     path = notebook_path(stage)
     source = load_notebook(path)
     parameters = {"env": env, "run_date": run_date, "run_id": run_id, "overrides": settings.overrides, **(extra or {})}

@@ -22,6 +22,7 @@ from daybook.contracts import Property, Table, landing_contract_path, layer_fold
 from daybook.errors import SourceError
 from daybook.params import Contents, TimeZone, contents, explain, files_in, project_root, read_yaml
 from daybook.sources.calendar import Calendar
+from daybook.stages import require_name
 
 Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
 Sql = Annotated[str, AfterValidator(with_column_names)]
@@ -316,7 +317,7 @@ def source_names() -> list[str]:
 
 def load_source(name: str) -> Source:
     """Read ``params/sources/<name>.yaml``; ``SourceError`` names file, key and what is allowed."""
-    path = project_root() / "params" / "sources" / f"{name}.yaml"
+    path = project_root() / "params" / "sources" / f"{require_name(name, 'a source', 'a-z0-9_')}.yaml"
     if not path.is_file():
         raise SourceError(f"There is no params/sources/{name}.yaml; the sources are: {', '.join(source_names())}.")
     return _read_source(path, os.getpid())
