@@ -36,6 +36,7 @@ PERMANENT = {
     "MissingFileError",
     "FormatError",
     "LimitError",
+    "LinkError",
 }
 
 

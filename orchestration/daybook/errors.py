@@ -88,6 +88,12 @@ class LimitError(LandingError):
     permanent = True
 
 
+class LinkError(LandingError):
+    """A symbolic link in the landing folder leads out of it."""
+
+    permanent = True
+
+
 class LakeError(DaybookError):
     """A table could not be read or written."""
 

@@ -21,10 +21,9 @@ from daybook.errors import UsageError
 from daybook.freshness import has_published
 from daybook.params import Settings
 from daybook.provenance import fingerprint, packages
-from daybook.sources import Arrivals, Calendar, Source, load_source
+from daybook.sources import Arrivals, Calendar, LandingStore, Source, load_source
 from daybook.sources.files import is_file_of
 from daybook.stages import STAGES
-from daybook.storage import Store
 
 Reason = Literal[
     "never ran",
@@ -142,14 +141,16 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     ran = set(archive.run_dates())
     with ThreadPoolExecutor(_READERS) as readers:
         pasts = list(readers.map(lambda day: _past(archive, day) if day in ran else None, days))
-    landing = Arrivals(Store(settings.landing))
+    landing = LandingStore(settings.landing)
+    landing.refuse_links_out()
+    arrivals = Arrivals(landing)
     today = {"fingerprint": fingerprint(settings), "packages": packages()}
     for day, past in zip(days, pasts):
         known = state(calendar, day, Run(past.run_id, past.outcome) if past else None, slot)
         if past and known.state == "running":
             found.under_way.append(past.run_id)
             continue
-        gap = _judge(known, past, source, landing, today)
+        gap = _judge(known, past, source, arrivals, today)
         if gap == "cleared":
             found.cleared.append(day)
         elif gap:

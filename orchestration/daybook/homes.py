@@ -133,7 +133,7 @@ class _Laptop:
         from daybook.sources import open_landing
         from daybook.storage import require_writable
 
-        open_landing(self._settings.landing)
+        open_landing(self._settings.landing).refuse_links_out()
         require_writable(self._settings.lake)
 
     def settle(self, first: Optional[date] = None, last: Optional[date] = None) -> None:

@@ -75,6 +75,7 @@ def read_landing(stage: Stage) -> Landing:
     """
     landing = Landing()
     store = open_landing(stage.settings.landing)
+    store.refuse_links_out()
     marks = {name: mark_files(store, entity, stage.run_date) for name, entity in stage.source.entities.items()}
     for name, entity in stage.source.entities.items():
         # An absent file is told before a large one is read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from daybook.sources.arrivals import Arrivals
 from daybook.sources.calendar import Calendar
-from daybook.sources.files import LandedFile, open_landing
+from daybook.sources.files import LandedFile, LandingStore, open_landing
 from daybook.sources.mapping import mapped_sql
 from daybook.sources.spec import Column, Entity, Source, load_source, source_names
 
@@ -14,6 +14,7 @@ __all__ = [
     "Column",
     "Entity",
     "LandedFile",
+    "LandingStore",
     "Source",
     "load_source",
     "mapped_sql",

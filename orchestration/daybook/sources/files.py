@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -18,11 +19,11 @@ from typing import Optional, Protocol
 import pyarrow as pa
 
 from daybook.columns import column_key, column_name
-from daybook.errors import LandingError, MissingFileError, StorageError
+from daybook.errors import LandingError, LinkError, MissingFileError, StorageError
 from daybook.sources.blocks import split_csv
 from daybook.sources.packing import LIMITS, Limits
 from daybook.sources.spec import Entity, Source
-from daybook.storage import CHUNK, Store
+from daybook.storage import CHUNK, Marked, Store
 
 Marks = dict[str, str]
 """Files by key, each with the mark of what it held when it was looked at (``Store.mark``)."""
@@ -38,13 +39,50 @@ class LandedFile:
     rows: int
 
 
-def open_landing(uri: str) -> Store:
+class LandingStore(Store):
+    """The store that files arrive in. No file is read through a symbolic link that leads out of its folder."""
+
+    def refuse_links_out(self) -> None:
+        """Raise ``LinkError`` if any symbolic link in the folder leads out of it, before a listing follows it."""
+        folders = [self.uri] if "://" not in self.uri and Path(self.uri).is_dir() else []
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        self._require_inside(os.path.relpath(entry.path, self.uri))
+                    elif entry.is_dir():
+                        folders.append(entry.path)
+
+    def _require_inside(self, key: str) -> None:
+        if "://" in self.uri:
+            return
+        place = (Path(self.uri) / key).resolve()
+        if not place.is_relative_to(Path(self.uri).resolve()):
+            raise LinkError(
+                f"{self.href(key)} is reached by a symbolic link to {place}, outside of the landing folder; "
+                "deliver the file itself, or remove the link."
+            )
+
+    def read(self, key: str) -> bytes:
+        self._require_inside(key)
+        return super().read(key)
+
+    def read_marked(self, key: str) -> Marked:
+        self._require_inside(key)
+        return super().read_marked(key)
+
+    def mark(self, key: str) -> str:
+        self._require_inside(key)
+        return super().mark(key)
+
+
+def open_landing(uri: str) -> LandingStore:
     """The store that a deployment's files arrive in; ``MissingFileError`` where a folder is absent or empty."""
     if "://" not in uri and not (Path(uri).is_dir() and any(Path(uri).iterdir())):
         raise MissingFileError(
             f"{uri} holds no files; name the landing folder with --set landing=FOLDER, or make the demo's with `daybook demo`."
         )
-    return Store(uri)
+    return LandingStore(uri)
 
 
 class Listed(Protocol):

@@ -1,0 +1,88 @@
+"""Test that a symbolic link which leads out of the landing folder is refused."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from daybook.archive import Archive
+from daybook.cli import main
+from daybook.errors import LinkError
+from daybook.gaps import find_gaps
+from daybook.sources import LandingStore
+
+from .conftest import Shop
+
+DAY = "2025-01-02"
+FLAT = "order,customer,at,product,qty,price\nA1,C1,2025-01-02 10:00:00,P1,1,9.90\n"
+
+
+@pytest.fixture
+def landing(shop: Shop, tmp_path: Path) -> Path:
+    """Return a landing folder with a day's file; a file and a folder of the same content lie outside of it."""
+    (tmp_path / "outside/sub").mkdir(parents=True)
+    (tmp_path / "outside/sub/secret.csv").write_text("password\nhunter2\n")
+    place = Path(shop.settings().landing)
+    place.mkdir(parents=True)
+    (place / "inside").mkdir()
+    (place / "inside/file.csv").write_text("a\n1\n")
+    return place
+
+
+LINKS = ["outside/sub/secret.csv", "outside", "outside/sub", "outside/absent.csv", "."]
+
+
+@pytest.mark.parametrize("target", LINKS)
+@pytest.mark.parametrize("link", ["sales.csv", "inside/sales.csv"])
+def test_a_link_out_of_landing_ends_the_stage(landing: Path, shop: Shop, tmp_path: Path, target: str, link: str) -> None:
+    (landing / link).symlink_to(tmp_path / target)
+    with pytest.raises(LinkError) as caught:
+        shop.run(DAY)
+    assert str(caught.value) == (
+        f"{landing}/{link} is reached by a symbolic link to {(tmp_path / target).resolve()}, outside of the landing folder; "
+        "deliver the file itself, or remove the link."
+    )
+
+
+def test_a_command_refuses_the_link_before_a_run(
+    landing: Path, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (landing / "sales.csv").symlink_to(tmp_path / "outside/sub/secret.csv")
+    monkeypatch.setattr(sys, "argv", ["daybook", "run", "--env", "odd", "--date", DAY])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = capsys.readouterr().err
+    assert (ended.value.code, error.count("\n")) == (1, 1)
+    assert "is reached by a symbolic link" in error
+    assert not Archive(shop.settings().archive).run_ids()
+    with pytest.raises(LinkError):
+        find_gaps(shop.settings(), now=datetime.now(timezone.utc), since=date(2025, 1, 2), until=date(2025, 1, 2))
+
+
+@pytest.mark.parametrize("read", [LandingStore.read, LandingStore.read_marked, LandingStore.mark])
+@pytest.mark.parametrize("key", ["sales.csv", "folder/sub/secret.csv"])
+def test_a_link_made_later_is_refused_at_reading(landing: Path, tmp_path: Path, read: object, key: str) -> None:
+    store = LandingStore(str(landing))
+    store.refuse_links_out()
+    (landing / "sales.csv").symlink_to(tmp_path / "outside/sub/secret.csv")
+    (landing / "folder").symlink_to(tmp_path / "outside")
+    with pytest.raises(LinkError):
+        read(store, key)  # type: ignore[operator]
+
+
+def test_a_link_within_landing_is_followed(landing: Path) -> None:
+    (landing / "alias.csv").symlink_to("inside/file.csv")
+    (landing / "folder").symlink_to("inside")
+    store = LandingStore(str(landing))
+    store.refuse_links_out()
+    assert store.read("alias.csv") == store.read("folder/file.csv") == b"a\n1\n"
+
+
+def test_the_landing_folder_may_be_a_link_itself(landing: Path, tmp_path: Path) -> None:
+    (tmp_path / "drops").symlink_to(landing)
+    store = LandingStore(str(tmp_path / "drops"))
+    store.refuse_links_out()
+    assert store.read("inside/file.csv") == b"a\n1\n"
