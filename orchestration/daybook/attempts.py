@@ -28,6 +28,7 @@ from daybook.parameters import load_notebook, notebook_path
 from daybook.params import Settings
 from daybook.phases import Phases
 from daybook.pii.redaction import Redactor, withheld
+from daybook.report.inert import make_cell_inert, make_inert
 from daybook.report.notebook_page import render_notebook
 from daybook.saving import ENGINE, running_cell
 from daybook.stages import STAGES, notebook_name, run_date_of
@@ -149,6 +150,7 @@ class Attempt:
 
     def _note_end(self, cell: NotebookNode, **_: Any) -> None:
         self.phases.cell_ended()
+        make_cell_inert(cell)  # Before it is searched, so that what is searched now is what is archived.
         self._see(cell)
 
     def _note_error(self, execute_reply: dict[str, Any], **_: Any) -> None:
@@ -245,6 +247,7 @@ def archive_attempt(
     try:
         redactor = redactor_now() if redactor_now else redactor_of(settings, record["run_id"], record["stage"])
         record_clean = redactor.record(record)
+        make_inert(notebook)
         redactor.notebook(notebook)
         if record_clean["failure"]:
             record_clean["failure"] = trim_failure(record_clean["failure"])

@@ -58,6 +58,13 @@ _CLOSES = {
     "dt": ("dt", "dd"),
     "dd": ("dt", "dd"),
 }
+HARMLESS_TAGS = _ALLOWED - {"img"}
+"""Tags that do nothing and load nothing where they have no attributes."""
+_NOT_CONTENT = re.compile(r'<span class="left-out">[^<]*</span>|<[^>]*>')
+_OWN_MARKS = ("address", "left-out")
+_OWN_BLOCKS = ("highlight", "table-wrap", "table-wrap wide")
+"""Classes of what this module makes, which stay when it is cleaned again."""
+_FRAME, _WIDE_FRAME = '<div class="table-wrap">', '<div class="table-wrap wide">'
 _PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
 _TEXT_ALIGN = re.compile(r"text-align\s*:\s*(left|right|center)\b", re.IGNORECASE)
 _TOKEN_CLASS = re.compile(r"[a-z][a-z0-9]{0,2}\Z")  # what Pygments gives a token
@@ -76,6 +83,11 @@ def clean_html(markup: str) -> Markup:
     return _Cleaner().clean(markup)
 
 
+def shows_something(clean: str) -> bool:
+    """Return whether cleaned HTML has anything to see besides what was left out of it."""
+    return "<img" in clean or bool(_NOT_CONTENT.sub("", clean).strip())
+
+
 def render_markdown(source: str, attachments: Optional[Dict[str, Any]] = None) -> Markup:
     """A Markdown cell or output as clean HTML; its source as it stands if it names an attachment that is not there."""
     renderer = IPythonRenderer(escape=False, exclude_anchor_links=True, attachments=attachments or {})
@@ -89,9 +101,10 @@ def render_markdown(source: str, attachments: Optional[Dict[str, Any]] = None) -
 class _Table:
     """One open table: where its cells begin in the output, and what they say."""
 
-    def __init__(self, start: int) -> None:
+    def __init__(self, start: int, frame: bool) -> None:
         self.rows: List[List[_Cell]] = []
         self.start = start  # index of the opening tag in the output; its frame stands before it
+        self.frame = frame
         self.in_head = False
 
     def is_wide(self) -> bool:
@@ -173,6 +186,10 @@ class _Cleaner(HTMLParser):
             while self._close_last() != tag:
                 pass
 
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Read ``<![`` as browsers do. The parser raises an AssertionError for words it does not know."""
+        return self.parse_bogus_comment(i, report)
+
     def handle_data(self, data: str) -> None:
         if self._dropped:
             return
@@ -184,9 +201,10 @@ class _Cleaner(HTMLParser):
 
     def _open_tag(self, tag: str, values: Dict[str, str]) -> None:
         if tag == "table":
-            if not self._tables:
-                self._out.append('<div class="table-wrap">')
-            self._tables.append(_Table(len(self._out)))
+            frame = not self._tables and self._out[-1:] not in ([_FRAME], [_WIDE_FRAME])  # It was cleaned before.
+            if frame:
+                self._out.append(_FRAME)
+            self._tables.append(_Table(len(self._out), frame))
         elif self._tables:
             self._note_table_part(tag)
         self._out.append(f"<{tag}{_attributes(tag, values)}>")
@@ -208,10 +226,10 @@ class _Cleaner(HTMLParser):
         if tag == "table":
             table = self._tables.pop()
             self._align(table)
-            if not self._tables:
+            if table.frame:
                 self._out.append("</div>")
-                if table.is_wide():
-                    self._out[table.start - 1] = '<div class="table-wrap wide">'
+            if table.frame and table.is_wide():
+                self._out[table.start - 1] = _WIDE_FRAME
         return tag
 
     def _close_implied(self, tag: str) -> None:
@@ -254,10 +272,10 @@ def _attributes(tag: str, values: Dict[str, str]) -> str:
             kept.append(f' style="text-align: {align.group(1).lower()}"')
     if tag == "ol" and _SPAN.match(values.get("start", "")):
         kept.append(f' start="{values["start"]}"')
-    if tag == "span" and _TOKEN_CLASS.match(values.get("class", "")):
+    if tag == "span" and (_TOKEN_CLASS.match(values.get("class", "")) or values.get("class") in _OWN_MARKS):
         kept.append(f' class="{values["class"]}"')
-    if tag == "div" and values.get("class") == "highlight":
-        kept.append(' class="highlight"')
+    if tag == "div" and values.get("class") in _OWN_BLOCKS:
+        kept.append(f' class="{values["class"]}"')
     if "title" in values and tag in ("abbr", "span", "td", "th"):
         kept.append(f' title="{escape(values["title"])}"')
     return "".join(kept)

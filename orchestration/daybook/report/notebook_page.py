@@ -20,7 +20,7 @@ from nbconvert.filters.highlight import Highlight2HTML
 from nbformat import NotebookNode
 
 from daybook.report import formats, records
-from daybook.report.markup import clean_html, render_markdown
+from daybook.report.markup import clean_html, render_markdown, shows_something
 from daybook.report.pages import render_page
 from daybook.report.records import Record
 
@@ -29,7 +29,6 @@ _PAPERMILL_REMARK = "papermill-error-cell-tag"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z")
 _PIXELS = re.compile(r"[1-9][0-9]{0,4}\Z")
 _OVERWRITTEN = re.compile(r"^.*\r(?!\n|$)", re.MULTILINE)  # what a progress bar drew and then drew over
-_NOT_CONTENT = re.compile(r'<span class="left-out">[^<]*</span>|<[^>]*>')
 _SQL_MAGIC = "%%sql"
 
 
@@ -194,7 +193,7 @@ def _rich(output: NotebookNode) -> Output:
     if "text/html" in data:
         html = clean_html(_joined(data["text/html"]))
         # A widget's HTML is a script and little else; its picture or text says more.
-        if len(data) == 1 or "<img" in html or _NOT_CONTENT.sub("", html).strip():
+        if len(data) == 1 or shows_something(html):
             return Output("html", html)
     if "text/markdown" in data:
         return Output("html", render_markdown(_joined(data["text/markdown"])))
