@@ -5,8 +5,6 @@ Here: those. Not here: runs (``runs``), what a steward decides (``stewards``).
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -117,4 +115,14 @@ def demo(
 @app.command()
 def lab() -> None:
     """Open JupyterLab on the notebooks; what they write goes to your development copy of the tables."""
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "jupyter", "lab", str(project_root() / "notebooks")]))  # noqa: S603
+    try:
+        from jupyter_server import version_info
+        from jupyter_server.serverapp import ServerApp
+        from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
+    except ImportError:
+        raise UsageError("JupyterLab is not installed; run `make setup`, or install daybook[dev].") from None
+    if version_info < (2, 20):
+        # CVE-2026-44727: pages that it converts a notebook to run the notebook's scripts with the rights of the user.
+        served = [name for name in ServerApp.default_services if name != "nbconvert"]
+        setattr(ServerApp, "default_services", served)  # noqa: B010 (it is typed as a tuple of just these names)
+    LabApp.launch_instance([str(project_root() / "notebooks")])
