@@ -17,6 +17,25 @@ _TOKEN = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)"|[^'"]+""")
 """A text literal, a quoted name, or the SQL between them."""
 
 
+_KEYWORDS = """
+all analyse analyze and anti any array as asc asof asymmetric authorization binary both case cast check collate collation
+column columns concurrently constraint create cross default deferrable desc describe distinct do else end except false fetch
+for foreign freeze from full generated glob grant group having ilike in initially inner intersect into is isnull join lateral
+leading left like limit map natural not notnull null offset on only or order outer overlaps pivot pivot_longer pivot_wider
+placing positional primary qualify references returning right select semi show similar some struct summarize symmetric table
+tablesample then to trailing true try_cast union unique unpivot using variadic verbose when where window with
+"""
+"""DuckDB's keywords that cannot be the name of a table or column without quotes."""
+
+
+_RESERVED = frozenset(_KEYWORDS.split())
+
+
+def is_plain_name(name: str) -> bool:
+    """Return whether SQL can hold a name without quotes. The names of tables, and of columns of silver and gold, are plain."""
+    return name.isidentifier() and name.lower() not in _RESERVED
+
+
 def column_name(name: str) -> str:
     """Return the name as it is stored: in Unicode's composed form (NFC), without surrounding blanks."""
     return unicodedata.normalize("NFC", name).strip() or UNNAMED

@@ -95,7 +95,7 @@ def merge(
     a date and group must have one ``version_at``. Without it each row is merged by the table's key.
     """
     lake.ensure(contract)
-    merging = _Merging(lake, contract, database or duckdb.connect(), landed_on, group)
+    merging = _Merging(lake, contract, database or duckdb.connect(config={"enable_external_access": "false"}), landed_on, group)
     merging.begin(rows)
     try:
         withdrawn = merging.keep()

@@ -230,7 +230,10 @@ def test_files_lie_below_landing(project, shop, files):
 
 def test_an_entity_has_a_plain_name(project, shop):
     shop["entities"]["my orders"] = shop["entities"]["orders"]
-    assert refusal(project, shop) == f"{FILE}: entity 'my orders' must be a plain name of letters, digits and _."
+    assert (
+        refusal(project, shop)
+        == f"{FILE}: entity 'my orders' must be a plain name of letters, digits and _, and no keyword of SQL."
+    )
 
 
 @pytest.mark.parametrize("entity", ["nobody", "lines"])

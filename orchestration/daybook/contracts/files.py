@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from daybook.columns import find_column
+from daybook.columns import find_column, is_plain_name
 from daybook.contracts.model import Contract, Table
 from daybook.errors import ContractError
 from daybook.params import Contents, contents, explain, files_in, project_root, read_yaml
@@ -111,7 +111,13 @@ def read_contract(path: Path) -> list[Table]:
 
 
 def _require_possible(where: str, table: Table, layer: str) -> None:
-    """Raise where a rule asks for what the layer does not have: copies of landed rows, a figure's one row a day."""
+    """Raise where a name cannot be written without quotes, or a rule asks for what the layer does not have: copies of landed
+    rows, a figure's one row a day."""
+    for name in [table.name, *table.columns] if layer in LAYERS else []:  # An entity's is the source's to check.
+        if not is_plain_name(name):
+            raise ContractError(
+                f"{where}: name {name!r} must be a plain name of letters, digits and _, and no keyword of SQL; rename it."
+            )
     whole = [each for each in table.quality if each.metric == "duplicateValues" and not each.arguments.properties]
     if whole and layer != "landing":
         raise ContractError(

@@ -23,7 +23,7 @@ from duckdb.functional import FunctionNullHandling, PythonUDFType
 from duckdb.typing import VARCHAR
 from sqlglot import exp
 
-from daybook.columns import column_key, column_name
+from daybook.columns import column_key, column_name, is_plain_name
 from daybook.contracts import LAYERS, load_tables
 from daybook.delta import in_turn, stored_columns
 from daybook.engines.memory import connect, memory_limit
@@ -107,6 +107,10 @@ class DuckDBEngine:
 
     def define(self, name: str, sql: str) -> None:
         """Give a query a name (``silver.orders`` or a plain one); it runs when the name is read."""
+        if not all(map(is_plain_name, name.split("."))) or name.count(".") > 1:
+            raise SqlError(
+                f"{name!r} cannot name a query; give a name of letters, digits and _, not a keyword of SQL, such as my_orders."
+            )
         statement = self._parse(sql)
         if not isinstance(statement, exp.Query):
             raise SqlError(f"Only a SELECT can be given the name {name}; write SELECT * FROM (PIVOT … ON column IN (…) …).")
@@ -169,12 +173,12 @@ class DuckDBEngine:
             rows = in_turn(rows)
         for connection in self._registering:
             connection.register(hidden, rows)
-        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {hidden}")
+        self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT * FROM {quote(hidden)}")
         self._bound.add(name)
 
     def _kept_table(self, name: str) -> str:
         # With its database, since another connection may read the view of it.
-        return f'{self.catalog}.main."_kept_{name.replace(".", "__")}"'
+        return f"{self.catalog}.main.{_hidden('kept', name)}"
 
     def _rows_kept(self, name: str) -> int:
         return self._kept.get(name, 0)
@@ -189,7 +193,7 @@ class DuckDBEngine:
         # By place: DuckDB cannot tell stored names apart that differ in case alone.
         bound = {stored_name: f"c{place}" for place, stored_name in enumerate(schema.names)}
         columns = (f"{_first_of([bound[each] for each in names])} AS {quote(shown[key])}" for key, names in stored.items())
-        rows = f"_{name.replace('.', '__')} AS stored({', '.join(bound.values())})"
+        rows = f"{quote('_' + name.replace('.', '__'))} AS stored({', '.join(bound.values())})"
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT {', '.join(columns)} FROM {rows}")
 
     def add_pseudonyms(self, *keys: bytes) -> None:
@@ -332,10 +336,10 @@ class DuckDBEngine:
         schema, _, rest = name.rpartition(".")
         if schema:
             if schema not in self._schemas:
-                self._execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+                self._execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
                 self._schemas.add(schema)
-            return f'"{schema}"."{rest}"'
-        return f'"{rest}"'
+            return f"{quote(schema)}.{quote(rest)}"
+        return quote(rest)
 
     def _execute(self, sql: str) -> None:
         try:
@@ -388,7 +392,12 @@ def _first_of(columns: list[str]) -> str:
 
 def _settled(name: str) -> str:
     """The table that keeps a definition's rows."""
-    return f'"_settled_{name.replace(".", "__")}"'
+    return _hidden("settled", name)
+
+
+def _hidden(kind: str, name: str) -> str:
+    """The table or view behind a name, as SQL writes it."""
+    return quote(f"_{kind}_{name.replace('.', '__')}")
 
 
 def _only_reads(statement: Any) -> bool:

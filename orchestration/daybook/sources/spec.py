@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from daybook.columns import column_key, columns_among, find_column, repeated_column, with_column_names
+from daybook.columns import column_key, columns_among, find_column, is_plain_name, repeated_column, with_column_names
 from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
 from daybook.errors import SourceError
 from daybook.params import Contents, TimeZone, contents, explain, files_in, project_root, read_yaml
@@ -169,8 +169,8 @@ class Source(_Model):
     def _consistent(self) -> Source:
         seen: list[str] = []
         for name, entity in self.entities.items():
-            if not name.isidentifier():
-                raise ValueError(f"entity {name!r} must be a plain name of letters, digits and _")
+            if not is_plain_name(name):
+                raise ValueError(f"entity {name!r} must be a plain name of letters, digits and _, and no keyword of SQL")
             problem = _placeholder_problem(entity.files)
             if problem:
                 raise ValueError(f"entity {name!r} has files {entity.files!r}, which {problem}")
