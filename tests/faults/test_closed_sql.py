@@ -1,0 +1,97 @@
+"""Test that queries of `daybook sql` and `%%sql` reach tables only: no file, no URL, no extension, no setting."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from daybook.cli import main
+from daybook.engines.memory import connect
+
+from ..sessions import Session
+from .conftest import Shop
+
+STATEMENTS = [
+    "COPY (SELECT 1) TO '{file}'",
+    "COPY x FROM '{file}'",
+    "ATTACH '{file}' AS other",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "PRAGMA database_list",
+    "SET enable_external_access = true",
+    "RESET enable_external_access",
+    "EXPORT DATABASE '{file}'",
+    "IMPORT DATABASE '{file}'",
+    "CREATE TABLE x AS SELECT 1",
+    "CALL pragma_version()",
+    "SELECT 1; COPY (SELECT 1) TO '{file}'",
+]
+QUERIES = [
+    "SELECT * FROM '{file}'",
+    'SELECT * FROM "{file}"',
+    "SELECT * FROM read_csv('{file}')",
+    "SELECT * FROM read_csv_auto('{file}')",
+    "SELECT * FROM read_text('{file}')",
+    "SELECT * FROM read_blob('{file}')",
+    "SELECT * FROM read_json('{file}')",
+    "SELECT * FROM read_parquet('{file}')",
+    "SELECT * FROM parquet_metadata('{file}')",
+    "SELECT * FROM sniff_csv('{file}')",
+    "SELECT * FROM glob('{folder}/*')",
+    "SELECT getenv('DAYBOOK_HOME')",
+    "SELECT * FROM sqlite_scan('{file}', 'x')",
+    "SELECT * FROM delta_scan('{folder}')",
+    "SELECT * FROM read_csv('https://127.0.0.1:1/x.csv')",
+    "SELECT * FROM query('SELECT * FROM read_text(''{file}'')')",
+    "SELECT * FROM query_table('{file}')",
+    "WITH x AS (SELECT * FROM read_text('{file}')) SELECT * FROM x",
+    "SELECT (SELECT content FROM read_text('{file}'))",
+]
+
+
+def filled(statement: str, folder: Path) -> str:
+    (folder / "secret.csv").write_text("password\nhunter2\n")
+    return statement.format(file=folder / "secret.csv", folder=folder)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_every_connection_refuses_statements_that_reach_outside(tmp_path: Path, statement: str) -> None:
+    closed = connect(tmp_path / "spill")
+    if statement.startswith(("PRAGMA", "CREATE", "CALL")):
+        pytest.skip("It reaches nothing outside; the engine refuses it because it is no SELECT.")
+    with pytest.raises(duckdb.Error):
+        closed.execute(filled(statement, tmp_path))
+    assert (tmp_path / "secret.csv").read_text() == "password\nhunter2\n"
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_every_connection_refuses_functions_that_reach_outside(tmp_path: Path, query: str) -> None:
+    with pytest.raises(duckdb.Error):
+        connect(tmp_path / "spill").execute(filled(query, tmp_path)).fetchall()
+
+
+@pytest.mark.parametrize("query", [*STATEMENTS, *QUERIES])
+def test_daybook_sql_refuses_what_reaches_outside(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], query: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["daybook", "sql", filled(query, tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, error = capsys.readouterr()
+    assert ended.value.code in (1, 2)
+    assert "hunter2" not in out + error
+    assert "Traceback" not in error
+
+
+def test_a_sql_cell_refuses_what_reaches_outside(shop: Shop, tmp_path: Path) -> None:
+    session: Session = shop.session
+    session.begin()
+    for query in [*STATEMENTS, *QUERIES]:
+        error = session.error(f"%%sql\n{filled(query, tmp_path)}")
+        assert type(error).__name__ in ("SqlError", "EngineError"), query
+        assert "hunter2" not in str(error)
+    session.value("secret_frame = __import__('pandas').DataFrame({'password': ['hunter2']})")
+    assert "There is no table secret_frame" in str(session.error("%%sql\nSELECT * FROM secret_frame"))
