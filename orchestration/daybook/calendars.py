@@ -11,10 +11,10 @@ from typing import Optional
 
 from daybook.errors import DaybookError
 from daybook.params import Settings
-from daybook.sources import Calendar, Source, load_source
+from daybook.sources import Calendar, LandingStore, Source, load_source
 from daybook.sources.files import read_blocks
 from daybook.sources.packing import limits_of
-from daybook.storage import Store
+
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def _last_order(settings: Settings, source: Source) -> Optional[date]:
 
     engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
     newest = None
-    store, limits = Store(settings.landing), limits_of(settings)
+    store, limits = LandingStore(settings.landing), limits_of(settings)
     for block in read_blocks(store, source, source.primary, _ANY_DAY, [], limits=limits):
         engine.register("snapshot", block)
         (last,) = engine.one(f"SELECT max({snapshot_day_sql(source, source.primary)}) FROM snapshot WHERE _problem IS NULL")

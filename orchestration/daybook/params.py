@@ -128,12 +128,12 @@ class Settings(BaseModel):
         gt=0,
         description="A landing file that unpacks to more than this times its size (and to more than 64 MiB) is refused.",
     )
-    cell_output_bytes: Annotated[int, ON_AWS] = Field(
+    cell_output_bytes: int = Field(
         default=10**6,
         ge=50_000,
         description="Output of a cell that an executed notebook keeps: head and tail, with a note of what was left out.",
     )
-    notebook_output_bytes: Annotated[int, ON_AWS] = Field(
+    notebook_output_bytes: int = Field(
         default=5 * 10**6, ge=50_000, description="Output of all cells that an executed notebook keeps."
     )
     allow_missing: Annotated[bool, ON_AWS] = Field(
