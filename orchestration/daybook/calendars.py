@@ -15,7 +15,6 @@ from daybook.sources import Calendar, LandingStore, Source, load_source
 from daybook.sources.files import read_blocks
 from daybook.sources.packing import limits_of
 
-
 _log = logging.getLogger(__name__)
 
 _ANY_DAY = date(2000, 1, 1)
