@@ -48,7 +48,7 @@ SHAPES = {
     "subquery": "SELECT (SELECT max(email) FROM {t}) AS m, n FROM (SELECT last_name AS n FROM {t}) AS s",
     "join": "SELECT a.first_name, b.street FROM {t} AS a JOIN {t} AS b ON a.customer_id = b.customer_id",
     "struct": "SELECT o FROM {t} AS o",
-    "row": "SELECT ROW(first_name, street), {{'n': phone}} FROM {t}",
+    "row": "SELECT struct_pack(a := first_name, b := street), {{'n': phone}} FROM {t}",
     "json": "SELECT to_json(o) FROM {t} AS o",
     "list": "SELECT list(first_name), string_agg(street, ','), array_agg(o) FROM {t} AS o",
     "aggregate": "SELECT min(first_name), max(street), mode(phone), arg_max(email, city), histogram(last_name) FROM {t}",
