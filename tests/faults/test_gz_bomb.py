@@ -70,14 +70,14 @@ def test_limits_are_settings(shop: Shop) -> None:
 def test_ratio_counts_only_for_large_content(monkeypatch: pytest.MonkeyPatch) -> None:
     data = gzip.compress(b"0" * 1_000_000)
     assert sum(map(len, unpack(io.BytesIO(data), "a", Limits(ratio=10)))) == 1_000_000
-    monkeypatch.setattr(packing, "_ANY_RATIO", 100_000)
+    monkeypatch.setattr(packing, "ANY_RATIO", 100_000)
     with pytest.raises(LimitError, match="unpacks to more than 10 times its size"):
         list(unpack(io.BytesIO(data), "a", Limits(ratio=10)))
 
 
 def test_large_regular_file_is_read(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
     """Read lines that differ in their number only, which gzip packs well."""
-    monkeypatch.setattr(packing, "_ANY_RATIO", 1 << 20)
+    monkeypatch.setattr(packing, "ANY_RATIO", 1 << 20)
     rows = "".join(f"{number},C1,{DAY} 10:00:00,paid,,{DAY} 10:00:00\n" for number in range(200_000))
     assert read(gzip.compress((ORDERS + rows).encode(), 9)) == 200_000
 

@@ -154,7 +154,7 @@ def personal_values(source: Source, entity: str, rows: pa.Table, kinds: Optional
         found.update(each for each in texts if not each.startswith(ERASED))
     stored = [each for name in name_columns(source, entity) for each in columns_among(rows.column_names, [name])]
     names = [rows.column(name).to_pylist() for name in stored]
-    return found | {" ".join(filter(None, parts)) for parts in zip(*names)}
+    return (found | {" ".join(filter(None, parts)) for parts in zip(*names)}) - {""}
 
 
 def name_columns(source: Source, entity: str) -> list[str]:
