@@ -12,9 +12,10 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+import zmq
 
 from daybook import kernel
-from daybook.kernel import home_of_its_own, kernel_options, printed_in, printing_to, remove_scratch
+from daybook.kernel import KernelClient, home_of_its_own, kernel_options, printed_in, printing_to, remove_scratch
 
 
 def test_what_this_process_and_those_it_starts_print_goes_to_the_file(
@@ -136,3 +137,12 @@ def test_what_is_left_of_a_killed_attempt_goes_with_its_scratch(tmp_path: Path) 
     assert (place.exists(), scratch.exists()) == (False, False)
     begun.__exit__(None, None, None)
     remove_scratch(tmp_path / "never was")
+
+
+def test_outputs_wait_in_an_unlimited_queue() -> None:
+    client = KernelClient(ip="127.0.0.1", iopub_port=1)
+    socket = client.connect_iopub()
+    try:
+        assert socket.get(zmq.RCVHWM) == 0
+    finally:
+        socket.close(0)

@@ -53,6 +53,27 @@ def test_a_query_may_end_with_a_semicolon_or_a_remark(opened: Any, stage: Stage,
     assert opened.value(f"%%sql {name}\nSELECT n FROM numbers{ending}").total == 25
 
 
+@pytest.mark.parametrize(
+    ("sql", "first"),
+    [
+        ("DESCRIBE numbers", ("n", "BIGINT")),
+        ("SUMMARIZE numbers;", ("n", "BIGINT")),
+        ("PIVOT (SELECT n % 2 AS odd, n FROM numbers) ON odd USING count(*) GROUP BY n", (0, 1)),
+        ("UNPIVOT (SELECT n, n AS m FROM numbers) ON n, m", ("n", 0)),
+    ],
+)
+def test_statements_that_read_are_shown(opened: Any, stage: Stage, sql: str, first: tuple[Any, ...]) -> None:
+    shown = opened.value(f"%%sql\n{sql}")
+    assert first in [row[:2] for row in rows(shown)]
+    assert shown.total == {"D": 2, "S": 2, "P": 25, "U": 50}[sql[0]]
+
+
+def test_show_tables_lists_the_views_of_the_notebook(opened: Any, stage: Stage) -> None:
+    opened.run("%%sql mine --quiet\nSELECT 1 AS one")
+    names = [name for (name,) in rows(opened.value("%%sql --rows 100\nSHOW TABLES"))]
+    assert {"mine", "numbers", "silver.orders"} <= set(names)
+
+
 def test_a_quiet_cell_shows_nothing(opened: Any, stage: Stage) -> None:
     assert opened.value("%%sql --quiet\nSELECT n FROM numbers") is None
 

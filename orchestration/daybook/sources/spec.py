@@ -180,7 +180,11 @@ class Source(_Model):
                 raise ValueError(f"entity {name!r} follows {entity.follows.entity!r}, which must be an entity above it")
             if entity.follows and entity.follows.by not in entity.columns:
                 raise ValueError(f"entity {name!r} follows by {entity.follows.by!r}, which is not among its columns")
-            if entity.follows and self.followed(entity.follows) not in self.entities[entity.follows.entity].columns:
+            if (
+                entity.follows
+                and entity.follows.to
+                and self.followed(entity.follows) not in self.entities[entity.follows.entity].columns
+            ):
                 raise ValueError(
                     f"entity {name!r} follows {entity.follows.entity!r} to its column {self.followed(entity.follows)!r}, "
                     "which is not there; set to: to one of its columns"
