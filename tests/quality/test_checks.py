@@ -11,7 +11,9 @@ import pytest
 
 from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
+from daybook.errors import ContractError
 from daybook.lake import Lake
+from daybook.notebook.validate import rule_listing
 from daybook.quality import Rule, check, check_contract, reasons_sql
 
 PRODUCTS = load_table("silver.products")
@@ -35,6 +37,21 @@ def test_a_check_says_what_was_checked_how_much_fails_and_where(engine: DuckDBEn
         ("shop.numbers", "n is small", 4, 2, 0.5, ("11", "12")),
         ("shop.numbers", "n is present", 4, 1, 0.25, ("13",)),
     ]
+
+
+def test_listing_shows_sql_counts_and_positions(engine: DuckDBEngine) -> None:
+    results, _, _ = run(engine, Rule("n is small", failing="n > 1"), Rule("few rows", value="(SELECT count(*) FROM numbers)"))
+    shown = rule_listing(results)
+    by_rule = {row[1]: dict(zip(shown.columns, row)) for row in shown.rows}
+    assert (by_rule["n is small"]["SQL"], by_rule["n is small"]["failing"]) == ("n > 1", 2)
+    assert by_rule["n is small"]["for example"] == "11, 12"
+    assert by_rule["few rows"]["SQL"] == "(SELECT count(*) FROM numbers)"
+
+
+def test_rule_that_gives_a_text_does_not_show_it(engine: DuckDBEngine) -> None:
+    with pytest.raises(ContractError, match="gives a str, which is no number") as error:
+        run(engine, Rule("a name", value="(SELECT 'Ottilie')"))
+    assert "Ottilie" not in str(error.value)
 
 
 def test_all_rules_are_counted_in_one_query_and_failing_rows_found_by_one_more(
