@@ -50,7 +50,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--env", "local"], "params/local.yaml: key 'lake' is "),
+        (["--env", "local"], "params/local.yaml: key 'runs_on' is laptop"),
         (["--env", "prod", "--parameter", "Dpu"], "--parameter Dpu has no value; write --parameter NAME=VALUE."),
         (["--env", "prod", "--parameter", "DPU=1"], "No template in infra/ has a parameter 'DPU'; there are: "),
         (["--env", "prod", "--stack", "all"], "--stack all is not one of infra/: deployer, foundation, catalogue, "),

@@ -1,0 +1,57 @@
+"""Test that the archived notebook of an attempt holds nothing active, and that its record has its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+from pathlib import Path
+
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from daybook.archive import Archive
+from daybook.attempts import archive_attempt
+from daybook.params import load_settings
+from daybook.pii.redaction import Redactor
+
+RUN = "daily-2025-11-30-1"
+
+
+def test_an_attempt_is_archived_without_active_html(home: Path) -> None:
+    settings = load_settings("local")
+    archive = Archive(settings.archive)
+    archive.start_run(date(2025, 11, 30), {})
+    archive.claim_attempt(RUN, "ingest", {})
+    html = "<table><tr><td>kept</td></tr></table><script>evil()</script><img src=x onerror=evil()>"
+    output = new_output("display_data", {"text/html": html, "application/javascript": "evil()"})
+    notebook = new_notebook(cells=[new_markdown_cell("<script>evil()</script>"), new_code_cell("x", outputs=[output])])
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {}}
+    record = {
+        "record": "attempt",
+        "run_id": RUN,
+        "run_date": "2025-11-30",
+        "env": "local",
+        "stage": "ingest",
+        "attempt": 1,
+        "outcome": "SUCCEEDED",
+        "reasons": [],
+        "rows": {},
+        "details": {},
+        "failure": None,
+        "parameters": {},
+        "inputs": [],
+        "started_at": "2025-11-30T02:00:00Z",
+        "ended_at": "2025-11-30T02:00:01Z",
+        "seconds": 1.0,
+        "tables_read": {},
+        "tables_written": {},
+        "code": {"commit": "c0ffee", "dirty": False, "lock_sha256": "10c4"},
+        "python": "3.11",
+    }
+    written = archive_attempt(archive, settings, record, notebook, redactor_now=Redactor)
+    stored = archive.store.read(f"{archive.folder(RUN)}/{written['notebook']['file']}")
+    page = archive.store.read(f"{archive.folder(RUN)}/{written['html']['file']}")
+    assert hashlib.sha256(stored).hexdigest() == written["notebook"]["sha256"]
+    assert b"<td>kept</td>" in stored
+    assert b"kept" in page
+    assert not any(word in stored for word in (b"onerror", b"javascript", b"widgets", b"evil()</script><img"))
+    assert notebook.cells[0].source == "```\n<script>evil()</script>\n```"
