@@ -54,7 +54,11 @@ MISTAKES = [
     (["sql", "SELECT * FROM gold.daily_sale"], 2, "There is no table gold.daily_sale; did you mean gold.daily_sales?"),
     (["sql", "SELECT nothing FROM gold.daily_sales"], 2, 'Referenced column "nothing" not found'),
     (["sql", "SELECT FROM WHERE"], 2, "The query does not parse:"),
-    (["sql", "DROP TABLE gold.daily_sales"], 2, "Give one SELECT; tables are changed by the stages only."),
+    (
+        ["sql", "DROP TABLE gold.daily_sales"],
+        2,
+        "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only.",
+    ),
 ]
 
 

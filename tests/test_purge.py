@@ -198,9 +198,11 @@ def test_what_lies_beside_the_layers_is_left(lake: Lake) -> None:
 def test_nothing_but_tables_may_lie_in_the_lake(home: Path, key: str, below: str) -> None:
     with pytest.raises(ParamsError) as caught:
         load_settings("local", {key: f"{home}/lake{below}"})
+    # Of two equal places the one that is declared first is named first.
+    inner, outer = (key, "lake") if below or key == "landing" else ("lake", key)
     assert str(caught.value) == (
-        f"--set: key {key!r} is {home}/lake{below}, which lies in the lake ({home}/lake), where only tables may be; "
-        "name a place outside of it."
+        f"--set: key {inner!r} is {home}/lake{below}, which lies in {outer!r} ({home}/lake); "
+        f"give {inner} and {outer} places outside of each other."
     )
     assert load_settings("local", {key: f"{home}/lake-{key}"})
 
