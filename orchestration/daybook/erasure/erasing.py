@@ -204,7 +204,9 @@ class _Erasure:
         known = erased_people(self.root) & self.gone
         self.done.before = self.gone <= known and not planned
         self._find(planned)
-        self.also = list(dict.fromkeys([*self.also, *(name for each in told for name in each["named"])]))
+        before = [name for each in told for name in each["named"]]
+        self._named_now = not set(self.also) <= set(before)
+        self.also = list(dict.fromkeys([*self.also, *before]))
         self.free = columns_named(self.also, self.tables, self.source)
         model = list(self._model_tables())
         if not any(self.addresses.values()) and not model and not planned and not known:
@@ -328,7 +330,8 @@ class _Erasure:
                 theirs = rows.filter(pa.array(_chosen(rows, mine), pa.bool_()))
                 values |= personal_values(self.source, table.name, theirs)
                 naming |= personal_values(self.source, table.name, theirs, _NAMING)
-        if self.free and not naming:
+        # A column that an earlier try began with lost the values before bronze was blanked.
+        if self._named_now and not naming:
             naming = self._landed_values()
             values |= naming
         self.why = _told(self.why, values | self._ids | self.gone)
