@@ -332,6 +332,14 @@ def test_runs_are_listed_by_date_and_number(archive: Archive) -> None:
 # How records are written
 
 
+def test_checkpoints_of_an_editor_are_no_runs(archive: Archive, tmp_path: Path) -> None:
+    archive.start_run(DAY, {})
+    checkpoint = tmp_path / "archive" / "run_date=2025-11-30" / ".ipynb_checkpoints" / "4_aggregate-checkpoint.ipynb"
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("{}")
+    assert archive.run_ids() == archive.run_ids(DAY) == [RUN]
+
+
 def test_a_moment_is_written_in_utc_to_the_millisecond_and_read_back() -> None:
     before = datetime.now(timezone.utc)
     text = now()

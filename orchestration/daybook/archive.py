@@ -28,6 +28,7 @@ from daybook.buckets import is_bucket
 from daybook.elapsed import reading
 from daybook.errors import AlreadyThereError, ArchiveError, DaybookError, UsageError
 from daybook.locks import Holder, holder_of
+from daybook.params import is_leftover
 from daybook.stages import STAGES, notebook_name, run_date_of, run_name
 from daybook.storage import Store
 
@@ -204,7 +205,8 @@ class Archive:
             found = self.store.folders(f"run_date={run_date.isoformat()}")
         else:
             found = [run_id for day in self.run_dates() for run_id in self.store.folders(f"run_date={day}")]
-        return sorted(found, key=lambda name: (run_date_of(name), int(name.rsplit("-", 1)[1])))
+        names = [name for name in found if not is_leftover(name)]
+        return sorted(names, key=lambda name: (run_date_of(name), int(name.rsplit("-", 1)[1])))
 
     def run_dates(self) -> list[date]:
         """Return the business dates that have a run, oldest first. It takes one listing, whatever number of runs there is."""
