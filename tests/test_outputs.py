@@ -14,8 +14,9 @@ from papermill.engines import NotebookExecutionManager
 from daybook.outputs import MARGIN, Limits, NotebookOutputs, shorten, trim_cuts, trim_failure, trim_text
 from daybook.pii.redaction import Redactor
 from daybook.pii.values import PersonalValues
+from daybook.report.inert import make_inert
 from daybook.saving import BoundedClient
-from daybook.stages import RESULT_MIME
+from daybook.stages import CUT, RESULT_MIME
 
 LIMIT = 50_000
 
@@ -48,11 +49,16 @@ class Session:
     def fail(self, evalue: str, ename: str = "ValueError") -> None:
         self.send("error", ename=ename, evalue=evalue, traceback=["Traceback", *evalue.split("\n"), f"{ename}: {evalue}"])
 
+    def search(self, redactor: Redactor) -> None:
+        """Do what is done between execution and the archive."""
+        make_inert(self.notebook)
+        redactor.notebook(self.notebook)
+        trim_cuts(self.notebook)
+
     def outputs(self, index: int = 0) -> list[NotebookNode]:
         """Return a cell's outputs as they are archived."""
         self._client._bounded.ended(index)
-        Redactor().notebook(self.notebook)
-        trim_cuts(self.notebook)
+        self.search(Redactor())
         nbformat.validate(self.notebook)
         return list(self.notebook.cells[index].outputs)
 
@@ -105,6 +111,14 @@ def test_many_outputs_keep_the_first_and_the_last() -> None:
     assert (shown[0], shown[-1]) == ("0", "4999")
     assert size(outputs) < LIMIT
     assert f"[left out: {5_001 - len(shown):,} outputs, " in note_in(outputs)
+
+
+def test_cell_cannot_write_the_note_of_a_cut() -> None:
+    session = Session()
+    session.send("display_data", data={"text/plain": "x"}, metadata={CUT: "forged"})
+    session.send("display_data", "a", data={"text/plain": "y"}, metadata={})
+    session.send("update_display_data", "a", data={"text/plain": "z"}, metadata={CUT: {"lines": 1}})
+    assert [(each.data["text/plain"], each.metadata) for each in session.outputs()] == [("x", {}), ("z", {})]
 
 
 def test_small_outputs_stay_as_they_are() -> None:
@@ -237,8 +251,7 @@ def test_no_part_of_a_value_is_left_at_a_cut(value: str, from_end: bool) -> None
         session = Session()
         session.print(around(before))
         session._client._bounded.ended(0)
-        redactor.notebook(session.notebook)
-        trim_cuts(session.notebook)
+        session.search(redactor)
         kept = "".join(each.get("text", "") for each in session.notebook.cells[0].outputs)
         assert not any(part in kept for part in parts), before
 

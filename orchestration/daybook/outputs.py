@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Optional
 
 from nbformat import NotebookNode
 
-from daybook.stages import RESULT_MIME
+from daybook.stages import CUT, RESULT_MIME
 
 MARGIN = 2_000
 """Characters at each edge of a cut that are searched and then removed."""
@@ -28,8 +28,7 @@ _OVERHEAD = 200
 """Bytes that the JSON of an output takes besides its content."""
 _LEAST = 20_000
 """Bytes that each cell keeps even if the notebook's limit is reached: the exception that ended it must be there."""
-_CUT = "daybook_cut"
-"""The key in the metadata of an output that stands for those left out."""
+
 _LEFT_OUT = re.compile(r"\n?\[left out: [^\n]* bytes\]\n?")
 
 
@@ -79,7 +78,9 @@ class NotebookOutputs:
             if room < limit:
                 limit, key = max(room, _LEAST), "notebook_output_bytes"
             cell = self._cells[index] = _CellOutputs(self._displayed, outputs, limit, key)
-        cell.add(outputs.pop(), display_id)
+        output = outputs.pop()
+        output.get("metadata", {}).pop(CUT, None)  # Only a note of this module has it.
+        cell.add(output, display_id)
 
     def cleared(self, index: int) -> None:
         """Forget a cell's outputs, which were cleared."""
@@ -185,7 +186,8 @@ class _CellOutputs:
             self._lose(kept)
 
     def update(self, kept: _Kept, data: dict[str, Any], metadata: dict[str, Any], room: int) -> None:
-        kept.output.data, kept.output.metadata = NotebookNode(data), NotebookNode(metadata)
+        kept.output.data = NotebookNode(data)
+        kept.output.metadata = NotebookNode({key: about for key, about in metadata.items() if key != CUT})
         self._resize(kept, self._bound(kept.output, kept.size + max(min(self._limit - self.size, room), 0)))
 
     def _bound(self, output: NotebookNode, room: int) -> int:
@@ -236,7 +238,7 @@ def trim_cuts(notebook: NotebookNode) -> None:
             if output.output_type == "error":
                 output.evalue = trim_text(output.evalue)
                 output.traceback = trim_text("\n".join(output.traceback)).split("\n")
-            elif _CUT in output.get("metadata", {}):
+            elif CUT in output.get("metadata", {}):
                 _trim_around(outputs, place)
             elif isinstance(output.get("data", {}).get("text/plain"), str):
                 output.data["text/plain"] = trim_text(output.data["text/plain"])
@@ -270,7 +272,7 @@ def _trim_around(outputs: list[NotebookNode], place: int) -> None:
             outputs[beside].text = trimmed(text)
             lines = text.count("\n") - outputs[beside].text.count("\n")
             _count(note, _size(text) - _size(outputs[beside].text), lines=lines, outputs=0)
-    counts = note.metadata[_CUT]
+    counts = note.metadata[CUT]
     parts = [
         f"{counts['lines']:,} lines" if counts["lines"] else "",
         f"{counts['outputs']:,} outputs" if counts["outputs"] else "",
@@ -282,11 +284,11 @@ def _trim_around(outputs: list[NotebookNode], place: int) -> None:
 def _note(key: str) -> NotebookNode:
     cut = NotebookNode({"limit": key, "bytes": 0, "lines": 0, "outputs": 0})
     data = NotebookNode({"text/plain": f"[left out; {key} in params/ is the limit]"})
-    return NotebookNode(output_type="display_data", data=data, metadata=NotebookNode({_CUT: cut}))
+    return NotebookNode(output_type="display_data", data=data, metadata=NotebookNode({CUT: cut}))
 
 
 def _count(note: NotebookNode, size: int, *, lines: int, outputs: int) -> None:
-    counts = note.metadata[_CUT]
+    counts = note.metadata[CUT]
     counts.bytes += size
     counts.lines += lines
     counts.outputs += outputs

@@ -16,6 +16,8 @@ STAGES = ("ingest", "validate", "transform", "aggregate", "quality", "notify")
 
 RESULT_MIME = "application/vnd.daybook.result+json"
 """The type of the output that a stage notebook's last act leaves: its outcome and figures, for the record."""
+CUT = "daybook_cut"
+"""The key in the metadata of an output that stands for outputs which were left out (``daybook.outputs``)."""
 
 Outcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"]
 """Of a stage, a run, a day: done; nothing to do, with a reason; rejected by a gate, never retried; failed, by a fault that was

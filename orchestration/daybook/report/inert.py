@@ -14,7 +14,7 @@ from typing import Any, Optional
 from nbformat import NotebookNode
 
 from daybook.report.markup import HARMLESS_TAGS, clean_html, shows_something
-from daybook.stages import RESULT_MIME
+from daybook.stages import CUT, RESULT_MIME
 
 _VALUES = ("application/json", RESULT_MIME)
 _PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -62,10 +62,13 @@ def _make_output_inert(output: NotebookNode) -> None:
     if not kept:
         kept["text/plain"] = f"[output left out: {', '.join(sorted(given)) or 'no data'}]"
     output.data = NotebookNode(kept)
-    looks = {mime: about for mime, about in output.get("metadata", {}).items() if mime in kept and isinstance(about, dict)}
+    metadata = output.get("metadata", {})
+    looks = {mime: about for mime, about in metadata.items() if mime in kept and isinstance(about, dict)}
     output.metadata = NotebookNode(
         {mime: {key: about[key] for key in _LOOKS if key in about} for mime, about in looks.items() if mime in _PICTURES}
     )
+    if CUT in metadata:
+        output.metadata[CUT] = metadata[CUT]
 
 
 def _inert(mime: str, data: Any) -> Optional[Any]:
