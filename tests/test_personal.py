@@ -71,6 +71,12 @@ def test_values_of_the_dates_bronze_and_quarantine_are_looked_for(settings: Sett
     )
 
 
+def test_plain_values_of_bronze_are_plain_in_quarantine(settings: Settings) -> None:
+    store(settings, "bronze.customers", last_name="Bronzemann", state="Quarz-Anhalt")
+    store(settings, "quarantine.customers", _raw="C-1,Rohwert,Quarz-Anhalt", _problem="3 fields")
+    assert left(settings, "Rohwert of Quarz-Anhalt") == "[redacted:_raw] of Quarz-Anhalt"
+
+
 def test_values_of_columns_in_another_case_are_looked_for(settings: Settings) -> None:
     store(settings, "bronze.customers", Email="bronze.person@nowhere", LAST_NAME="Bronzemann", City="Bronzestadt")
     store(settings, "quarantine.releases", entity="customers", repairs=json.dumps({"Last_Name": "Kanarie"}))

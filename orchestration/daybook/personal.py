@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import date
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Optional
 
@@ -112,11 +112,20 @@ def _named_in(stage: str, settings: Settings, source: Source) -> set[str]:
     known = {f"bronze.{name}" for name in source.entities} | {f"quarantine.{name}" for name in _set_aside(settings)}
     notebook = project_root() / "notebooks" / f"{notebook_name(stage)}.ipynb"
     found: set[str] = set()
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
-        for named in _RAW_TABLE.finditer("".join(cell["source"])) if cell["cell_type"] == "code" else ():
+    for kind, code in _cells_of(notebook):
+        for named in _RAW_TABLE.finditer(code) if kind == "code" else ():
             table = f"{named[1]}.{named[2]}".lower()
             found |= {table} if table in known else {each for each in known if each.startswith(named[1].lower())}
     return found
+
+
+def _cells_of(notebook: Path) -> list[tuple[str, str]]:
+    """Return the type and the source of each cell; nothing of a broken notebook, whose stage says what is wrong with it."""
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _files_of(lake: Lake, settings: Settings, source: Source, run_date: date) -> dict[str, frozenset[str]]:
@@ -166,13 +175,11 @@ def ordinary_words(source: Source) -> set[str]:
         with suppress(ContractError, ParamsError):
             texts += [text for table in load_tables(layer).values() for text in [table.name, *table.columns]]
     for path in files_in(project_root() / "notebooks", "*.ipynb"):
-        with suppress(ValueError, KeyError, TypeError):
-            for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-                code = "".join(cell["source"])
-                if cell["cell_type"] == "code":
-                    texts += [word for text in literals_in(code) for word in re.findall(r"[^\W\d_]+", text) if word.islower()]
-                    code = without_literals(code)
-                texts.append(code)
+        for kind, code in _cells_of(path):
+            if kind == "code":
+                texts += [word for text in literals_in(code) for word in re.findall(r"[^\W\d_]+", text) if word.islower()]
+                code = without_literals(code)
+            texts.append(code)
     return {word for text in texts for word in re.findall(r"[^\W\d_]+", text)} | common_words()
 
 
@@ -264,7 +271,7 @@ def _add_stored(values: SoughtValues, lake: Lake, table: str, source: Source, ru
         if personal:
             _release(values, few.get(_UNSPLIT, set()), _delimiter_of(source, table.split(".")[1]))
     if personal and few.get(_UNSPLIT):
-        values.add(_UNSPLIT, "unsplit", _stored_unsplit(stored, few[_UNSPLIT], table, source))
+        values.add(_UNSPLIT, "unsplit", _stored_unsplit(lake, stored, few[_UNSPLIT], table, source, run_date))
     _add_repairs(values, few.get("repairs", ()), personal)
     return few.get("_run_id", set())
 
@@ -287,13 +294,22 @@ def _are_known(values: SoughtValues, lake: Lake, table: str, source: Source, run
             raw.update(text for text in batch.column(_UNSPLIT).unique().to_pylist() if text)
         if len(raw) > _MANY_UNSPLIT:
             return False  # The redactor is made once more, which costs less than it would take to compare.
-    unsplit = _stored_unsplit(stored, raw, table, source) if personal and raw else []
+    unsplit = _stored_unsplit(lake, stored, raw, table, source, run_date) if personal and raw else []
     return values.holds(_UNSPLIT, "unsplit", pa.array(unsplit, pa.string()))
 
 
-def _stored_unsplit(stored: ds.Dataset, raw: set[str], table: str, source: Source) -> list[str]:
-    delimiter = _delimiter_of(source, table.split(".")[1])
-    return _unsplit(raw, delimiter, partial(_plain_among, stored, personal=_personal_in(source, table)))
+def _stored_unsplit(
+    lake: Lake, stored: ds.Dataset, raw: set[str], table: str, source: Source, run_date: Optional[date]
+) -> list[str]:
+    entity, personal = table.split(".")[1], _personal_in(source, table)
+    # Rows in quarantine are copies of rows in bronze. Few of them are left there to tell which values are plain.
+    copied = entity in source.entities and not table.startswith("bronze.")
+    known = [stored, lake.dataset(f"bronze.{entity}", run_date) if copied else None]
+
+    def plain_among(fields: list[str]) -> set[str]:
+        return {text for each in known if each is not None for text in _plain_among(each, fields, personal)}
+
+    return _unsplit(raw, _delimiter_of(source, entity), plain_among)
 
 
 def _unsplit(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]) -> list[str]:
