@@ -485,6 +485,46 @@ def test_a_query_reads_no_files_and_no_python_variables(engine: DuckDBEngine, tm
     assert secret_rows.num_rows == 1
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM query('FROM bronze.orders')",
+        "SELECT * FROM query_table('bronze.orders')",
+        "SELECT * FROM system.main.\"Query_Table\"('bronze.orders')",
+        "SELECT o.* FROM bronze.orders AS b, LATERAL query('FROM bronze.orders') AS o",
+        "SELECT (SELECT count(*) FROM query_table(['bronze.orders']))",
+        "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+        "SELECT * FROM pragma_storage_info('bronze.orders')",
+        "SUMMARIZE query('FROM bronze.orders')",
+        "PIVOT query('FROM bronze.orders') ON order_id",
+        "SELECT * FROM duckdb_views()",
+        "SELECT * FROM read_csv('orders.csv')",
+        "SELECT * FROM checkpoint()",
+        "SELECT * FROM memory.bronze.orders.a",
+        "SELECT * FROM $1",
+    ],
+)
+def test_query_calls_no_function_that_reads_tables(engine: DuckDBEngine, sql: str) -> None:
+    assert refusal(engine, sql).startswith("A query cannot read from ")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM range(2)",
+        'SELECT count(*) FROM "range"(2)',
+        "SELECT count(*) FROM generate_series(1, 2)",
+        "SELECT count(*) FROM unnest([1, 2])",
+        "SELECT count(*) FROM repeat('a', 2)",
+        "SELECT count(*) FROM (VALUES (1), (2)) AS given(n)",
+        "SELECT count(*) FROM (SELECT [1, 2] AS n) AS given, LATERAL unnest(given.n)",
+        "SELECT count(*) FROM range(2) AS given(n), LATERAL (SELECT given.n + 1)",
+    ],
+)
+def test_query_calls_functions_that_make_rows(engine: DuckDBEngine, sql: str) -> None:
+    assert engine.one(sql) == (2,)
+
+
 def test_the_configuration_of_the_database_is_locked(engine: DuckDBEngine) -> None:
     for setting in ("enable_external_access = true", "autoload_known_extensions = true", "lock_configuration = false"):
         with pytest.raises(duckdb.Error, match="locked"):

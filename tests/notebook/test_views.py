@@ -174,6 +174,27 @@ def test_tables_behind_the_views_have_no_name_in_cells(views: Views, name: str) 
     assert "whole.customers" not in views.names()
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        'WITH "_raw.bronze.customers" AS (SELECT 1) SELECT * FROM _raw.bronze.customers',
+        'WITH a AS (SELECT 1), "x.y" AS (SELECT 1) SELECT * FROM _raw.bronze.customers',
+        "WITH a AS (WITH _bronze__customers AS (SELECT 1) FROM _bronze__customers) SELECT * FROM a, _bronze__customers",
+        "WITH _bronze__customers AS (SELECT * FROM _bronze__customers) SELECT * FROM _bronze__customers",
+    ],
+)
+def test_cte_gives_tables_behind_the_views_no_name(views: Views, sql: str) -> None:
+    views.rows("SELECT * FROM bronze.customers")
+    with pytest.raises(SqlError, match=r"The name _\w.* begins with _|There is no table _raw"):
+        views.rows(sql)
+
+
+def test_definition_has_no_name_of_a_table_behind_views(views: Views) -> None:
+    views.rows("SELECT * FROM bronze.customers")
+    with pytest.raises(SqlError, match="The name _bronze__customers begins with _"):
+        views.define("_bronze__customers", "SELECT 1")
+
+
 def test_python_variables_are_no_tables(opened: Any, stage: Stage) -> None:
     opened.value("people = stage.engine.query('SELECT first_name FROM bronze.customers').df()")
     assert not secrets_in(opened.value("people.to_string()"))

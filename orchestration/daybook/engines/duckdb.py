@@ -58,6 +58,8 @@ _CATALOG = "_raw"
 """The attached database with the tables as they are. The default one has what cells define and see (``views``)."""
 _FEW_TABLES = 8
 """Number of tables up to which all are listed if a name is unknown."""
+_TABLE_FUNCTIONS = {"generate_series", "range", "repeat", "unnest"}
+"""The table functions that queries may call. Others read files, or tables by names that only the database sees (``query``)."""
 _COSTLY = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
 """What makes a query worth running once only."""
 
@@ -282,6 +284,8 @@ class DuckDBEngine:
             raise SqlError(
                 "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
             )
+        for other in _read_besides_tables(statements[0]) - _TABLE_FUNCTIONS:
+            raise SqlError(f"A query cannot read from {other}; give the name of a table.")
         return cast(exp.Expression, statements[0])
 
     def _bound_sql(self, sql: str) -> str:
@@ -316,7 +320,8 @@ class DuckDBEngine:
     def _reads(self, statement: exp.Expression) -> set[str]:
         """The tables that a query names, and those that the definitions among them name in turn."""
         local = {item.alias for item in statement.find_all(exp.CTE)}
-        named = {_full_name(table) for table in statement.find_all(exp.Table) if isinstance(table.this, exp.Identifier)} - local
+        tables = [table for table in statement.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
+        named = {_full_name(table) for table in tables if table.db or table.name not in local}
         for name in sorted(named & self._defined.keys()):
             named |= self._reads(self._defined[name].statement)
         return named
@@ -407,6 +412,15 @@ def _only_reads(statement: Any) -> bool:
     if isinstance(statement, exp.Show):
         return str(statement.name).upper() == "TABLES"
     return isinstance(statement, (exp.Query, exp.Pivot))
+
+
+def _read_besides_tables(statement: exp.Expression) -> set[str]:
+    """Return the names of what a statement reads rows from, except tables and queries: functions and parameters."""
+    read = [each.this for each in statement.find_all(exp.Table, exp.Lateral)]
+    called = [each for each in read if not isinstance(each, (exp.Identifier, exp.Subquery))]
+    known = [each.sql_name() for each in called if isinstance(each, exp.Func) and not isinstance(each, exp.Anonymous)]
+    others = [each.name or each.sql() for each in called if isinstance(each, exp.Anonymous) or not isinstance(each, exp.Func)]
+    return {name.lower() for name in (*known, *others)}
 
 
 def _closest(name: str, known: list[str]) -> list[str]:

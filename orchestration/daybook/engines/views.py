@@ -15,6 +15,7 @@ from sqlglot import exp
 from daybook.columns import column_key
 from daybook.contracts import load_tables
 from daybook.engines.duckdb import DuckDBEngine
+from daybook.errors import SqlError
 from daybook.lake import SCHEMAS
 from daybook.pii import Keys
 from daybook.properties import RESTRICTED
@@ -51,6 +52,18 @@ class Views(DuckDBEngine):
         tables._changed.append(self._forget)
         self._shown: set[str] = set()
         """Names that are views of ``tables``."""
+
+    def define(self, name: str, sql: str) -> None:
+        """Give a query a name, which must not be one that tables behind the views can have."""
+        _require_own_name(name)
+        super().define(name, sql)
+
+    def _parse(self, sql: str) -> exp.Expression:
+        statement = super()._parse(sql)
+        for item in statement.find_all(exp.CTE):
+            # Outside of its scope such a name would mean the table behind a view.
+            _require_own_name(item.alias)
+        return statement
 
     def refresh(self, name: str) -> None:
         """Forget a definition and which version of a table was bound, so that the next query reads the newest."""
@@ -94,6 +107,12 @@ class Views(DuckDBEngine):
         if layer in ("", *_ROWS):
             return table in self._source.entities or name == "landed.primary"
         return layer == _MAPPED or layer in SCHEMAS
+
+
+def _require_own_name(name: str) -> None:
+    """Raise ``SqlError`` for a name that begins as those of tables behind the views do."""
+    if name.startswith("_"):
+        raise SqlError(f"The name {name} begins with _, as only names of Daybook's own tables do; give the query another name.")
 
 
 def restricted_columns(source: Source, name: str, columns: Iterable[str]) -> set[str]:
