@@ -414,7 +414,7 @@ def _only_reads(statement: Any) -> bool:
     return isinstance(statement, (exp.Query, exp.Pivot))
 
 
-def _read_besides_tables(statement: exp.Expression) -> set[str]:
+def _read_besides_tables(statement: exp.Expr) -> set[str]:
     """Return the names of what a statement reads rows from, except tables and queries: functions and parameters."""
     read = [each.this for each in statement.find_all(exp.Table, exp.Lateral)]
     called = [each for each in read if not isinstance(each, (exp.Identifier, exp.Subquery))]
