@@ -208,6 +208,16 @@ def test_a_place_inside_another_is_refused(project, tmp_path, inner, outer, belo
     assert f"key {inner!r} is {tmp_path}/place{below}, which lies in {outer!r} ({tmp_path}/place);" in told or not below
 
 
+def test_no_place_lies_in_the_root():
+    assert "which lies in 'landing' (/)" in refusal(overrides={"landing": "/"})
+
+
+@pytest.mark.parametrize("key", ["landing", "lake", "archive", "report", "pii_key"])
+def test_a_place_is_not_empty(key):
+    told = f"--set: key {key!r} is '': it should be the name of a place, not empty."
+    assert refusal(overrides={key: " "}) == told
+
+
 @pytest.mark.parametrize("outer", ["landing", "lake", "archive", "report"])
 def test_the_key_lies_in_no_other_place(home, outer):
     told = refusal(overrides={"pii_key": str(home / outer / "pii.key")})

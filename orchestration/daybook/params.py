@@ -167,6 +167,8 @@ class Settings(BaseModel):
     @classmethod
     def _known_place(cls, value: str, info: ValidationInfo) -> str:
         scheme, separator, _ = value.partition("://")
+        if not value:
+            raise ValueError("it should be the name of a place, not empty")
         if info.field_name == "pii_key" and separator and scheme != "secretsmanager":
             raise ValueError("it should be a file or secretsmanager:// and the name of a secret")
         if info.field_name != "pii_key" and separator and scheme != "s3":
@@ -280,7 +282,7 @@ def _require_apart(settings: Settings) -> None:
     """
     for inner, outer in itertools.permutations(LOCATIONS, 2):
         place, around = getattr(settings, inner), getattr(settings, outer)
-        if f"{place}/".startswith(f"{around}/"):
+        if f"{place}/".startswith(f"{around.rstrip('/')}/"):  # The root has its slash already.
             where = "--set" if {inner, outer} & set(settings.overrides) else f"params/{settings.env}.yaml"
             raise ParamsError(
                 f"{where}: key {inner!r} is {place}, which lies in {outer!r} ({around}); "
@@ -407,6 +409,8 @@ def _shown(path: Path) -> str:
 
 
 def _located(location: str, base: Path) -> str:
+    if not location.strip():
+        return ""  # Refused later. As a path it would be the base itself.
     location = location.replace("{home}", str(daybook_home()))
     if "://" in location:
         return location.rstrip("/")
