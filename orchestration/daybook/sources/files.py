@@ -56,7 +56,10 @@ class LandingStore(Store):
     def _require_inside(self, key: str) -> None:
         if "://" in self.uri:
             return
-        place = (Path(self.uri) / key).resolve()
+        try:
+            place = (Path(self.uri) / key).resolve()
+        except RuntimeError:  # So says Python before 3.13.
+            raise LinkError(f"{self.href(key)} is reached by symbolic links that lead to each other; remove them.") from None
         if not place.is_relative_to(Path(self.uri).resolve()):
             raise LinkError(
                 f"{self.href(key)} is reached by a symbolic link to {place}, outside of the landing folder; "
