@@ -205,9 +205,14 @@ def executed() -> NotebookNode:
 
 def result(**fields: Any) -> NotebookNode:
     """Return a notebook whose last cell left a result."""
-    content = notebook()
-    content.cells[2].outputs = [new_output("display_data", data={RESULT_MIME: {**RESULT, "details": {}, **fields}})]
-    return content
+    return displayed({**RESULT, "details": {}, **fields})
+
+
+def displayed(content: object) -> NotebookNode:
+    """Return a notebook whose last cell displayed ``content`` as if it were a result."""
+    shown: NotebookNode = notebook()
+    shown.cells[2].outputs = [new_output("display_data", data={RESULT_MIME: content})]
+    return shown
 
 
 @pytest.mark.parametrize(
@@ -234,6 +239,14 @@ def result(**fields: Any) -> NotebookNode:
         (result(), Seen(2), None),
         (result(stage="notify", details={"run_outcome": "SKIPPED"}), Seen(2), None),
         (result(stage="notify"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (result(outcome="GREAT"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (displayed("nonsense"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (displayed({"outcome": "SUCCEEDED"}), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (
+            notebook(),
+            Seen(2, {"ename": "Odd\nname", "evalue": "No."}),
+            Failure("Odd name", "No.", 2, 2, "print(env)"),
+        ),
         (result(outcome="FAILED"), Seen(2), Failure("NotebookError", NO_CLOSING)),
         (notebook(), Seen(2), Failure("NotebookError", NO_CLOSING)),
         (result(), Seen(2, {"ename": "SystemExit", "evalue": "0"}), None),

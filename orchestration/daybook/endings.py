@@ -21,6 +21,7 @@ from daybook.stages import RESULT_MIME, STAGES
 
 KERNEL_DIED, JOB_DIED = "KernelDied", "JobDied"
 """The names of failures that have no exception: the process of the kernel, or of the whole job, ended."""
+_OUTCOMES = ("SUCCEEDED", "SKIPPED", "REJECTED", "FAILED")
 _REMARK = "papermill-error-cell-tag"
 """The tag of the cells that papermill adds to a notebook after an exception."""
 _UNEXPLAINED = {
@@ -96,6 +97,7 @@ def failure_in(notebook: NotebookNode, place: Optional[int], exception: str, mes
 
     papermill adds remarks to the notebook, which move the cells behind them.
     """
+    exception = " ".join(exception.split())  # A class made at run time can have line ends in its name.
     message = message or _UNEXPLAINED.get(exception, "the exception has no message")
     cells = [index for index, cell in enumerate(notebook.cells) if _REMARK not in cell.metadata.get("tags", [])]
     if place is None or place >= len(cells) or notebook.cells[cells[place]].cell_type != "code":
@@ -116,11 +118,13 @@ def failure_in(notebook: NotebookNode, place: Optional[int], exception: str, mes
 
 
 def result_in(notebook: NotebookNode) -> Optional[dict[str, Any]]:
-    """Return the last result that a cell left, if any."""
+    """Return the last result that a cell left, if any. Any cell can display this type; other content is no result."""
     found = None
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            found = output.get("data", {}).get(RESULT_MIME, found)
+            result = output.get("data", {}).get(RESULT_MIME)
+            if isinstance(result, dict) and result.get("outcome") in _OUTCOMES and "reasons" in result:
+                found = result
     return found
 
 
@@ -128,7 +132,7 @@ def _has_ended(result: Optional[dict[str, Any]]) -> bool:
     """Return whether the closing cell left a result; notify's tells the outcome of the run."""
     if result is None or result["outcome"] == "FAILED":
         return False
-    return result.get("stage") != STAGES[-1] or "run_outcome" in result["details"]
+    return result.get("stage") != STAGES[-1] or "run_outcome" in result.get("details", {})
 
 
 def _cause_of_death(exit_status: Optional[int]) -> str:

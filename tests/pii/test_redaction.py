@@ -248,3 +248,10 @@ def test_a_drawing_in_base64_is_searched_too() -> None:
 def test_keys_that_read_alike_once_redacted_are_still_two() -> None:
     clean = Redactor().tree({"a@example.com": 1, "[redacted:email]": 2, "b@example.com": 3})
     assert list(clean.values()) == [1, 2, 3]
+
+
+def test_output_with_the_type_of_a_result_is_searched() -> None:
+    output = new_output("display_data", data={RESULT_MIME: f"by {NAME}"})
+    notebook = new_notebook(cells=[new_code_cell("", outputs=[output])])
+    redactor().notebook(notebook)
+    assert notebook.cells[0].outputs[0].data[RESULT_MIME] == "by [redacted:name]"

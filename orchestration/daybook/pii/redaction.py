@@ -198,7 +198,7 @@ class Redactor:
         notes: list[str] = []
         for mime, content in data.items():
             kind = mime.partition(";")[0].strip().lower()
-            if mime == RESULT_MIME:
+            if mime == RESULT_MIME and isinstance(content, dict):
                 clean[mime] = self._record(content)
             elif _SEARCHED.fullmatch(kind):
                 clean[mime] = self._tree(content, numbers=True)
