@@ -150,7 +150,7 @@ def test_a_failed_run_after_a_good_one_leaves_its_tables_published(shop: Shop) -
     files = shop.deliver_day()
     good = shop.run(read=files)
     shop.run("REJECTED", files)
-    shop.run("FAILED", files, reasons=("the disk is full",))
+    shop.run("FAILED", files, reasons=("the disk is full.",))
     gap = shop.gap()
     assert gap["reason"] == "failed"
     assert gap["detail"] == f"the disk is full; the tables of {good} are still published"
@@ -563,6 +563,24 @@ def test_a_range_continues_over_dates_on_which_the_shop_is_closed(shop: Shop, pr
     project.replace("params/sources/demo.yaml", "calendar: ", "calendar:\n  closed_weekdays: [Saturday]  ")
     (only,) = grouped(found(shop, since=date(2025, 11, 3)))
     assert str(only[0]) == "2025-11-03 to 2025-11-30 (24 dates)"
+
+
+def test_gaps_that_differ_in_numbers_are_one_range(shop: Shop) -> None:
+    days = [date(2025, 11, number) for number in range(10, 30)]
+    for day in days:
+        shop.run("FAILED", [], day=day, reasons=(f"/landing/{day}.csv, line {day.day}: a column is missing.",))
+    shop.run("FAILED", [], day=date(2025, 11, 30), reasons=("the disk is full",))
+    ranges = grouped(found(shop, since=days[0]))
+    assert [(str(span), gaps[0].run_date) for span, gaps in ranges] == [
+        ("2025-11-10 to 2025-11-29 (20 dates)", days[0]),
+        ("2025-11-30", date(2025, 11, 30)),
+    ]
+    _, out = shop("--since", "2025-11-10", "--until", "2025-11-30")
+    lines = out.splitlines()
+    assert "2025-11-10.csv, line 10: a column is missing. …" in lines[1]
+    assert "daily-2025-11-10-1 …" in lines[1]
+    assert "the disk is full" in lines[2]
+    assert "…" not in lines[2]
 
 
 def test_json_lists_every_gap_and_the_ranges(shop: Shop) -> None:

@@ -8,6 +8,7 @@ the source's calendar and a look at the landing; nothing is stored. Not here: wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ OUTDATED: tuple[Reason, ...] = ("stale", "computed by an earlier release", "othe
 """Reasons that a deploy gives many dates at once. A catch-up takes them only when it is asked to."""
 
 _REDACTED = "[redacted:"
+_NUMBER = re.compile(r"\d[\d,.]*")
 _READERS = 16
 """Records that are read at a time: from a bucket, each waits some 30 ms for its answer."""
 
@@ -158,10 +160,17 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     return found
 
 
-def grouped(found: Findings) -> list[tuple[Range, Gap]]:
-    """Return the gaps as ranges of dates in a row with the same reason and detail, each with its first gap."""
-    alike = grouped_by(found.gaps, found.calendar, day_of=lambda gap: gap.run_date, like=lambda gap: (gap.reason, gap.detail))
-    return [(span, gaps[0]) for span, gaps in alike]
+def grouped(found: Findings) -> list[tuple[Range, list[Gap]]]:
+    """Return the gaps as ranges of dates in a row with the same reason and detail, each with its gaps.
+
+    Numbers in details are not compared: each date has files, runs and counts of its own.
+    """
+    return grouped_by(
+        found.gaps,
+        found.calendar,
+        day_of=lambda gap: gap.run_date,
+        like=lambda gap: (gap.reason, _NUMBER.sub("0", gap.detail)),
+    )
 
 
 def select_for_catch_up(gaps: Iterable[Gap], limit: Optional[int] = None, *, include_stale: bool = False) -> list[Gap]:
@@ -242,7 +251,7 @@ def _judge(
         )
     if known.state == "failed":
         kept = f"; the tables of {past.published} are still published" if past.published else ""
-        return Gap(day, "failed", past.reason + kept, past.run_id)
+        return Gap(day, "failed", (past.reason.rstrip(".") if kept else past.reason) + kept, past.run_id)
     change = _compare(day, past.read, source, landing)
     if known.state == "rejected":
         differs = change if isinstance(change, Change) else None

@@ -68,7 +68,7 @@ def _told(found: Findings) -> dict[str, Any]:
         for gap in found.gaps
     ]
     keys = ("run_date", "weekday", "reason", "detail", "newest_run", "catch_up", "change")
-    ranges = [{**asdict(span), "reason": gap.reason, "detail": gap.detail} for span, gap in grouped(found)]
+    ranges = [{**asdict(span), "reason": gaps[0].reason, "detail": gaps[0].detail} for span, gaps in grouped(found)]
     told = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "calendar"}
     return {**told, "gaps": [{key: gap[key] for key in keys} for gap in gaps], "ranges": ranges}
 
@@ -76,11 +76,15 @@ def _told(found: Findings) -> dict[str, Any]:
 def _print(found: Findings, options: str, since: Optional[str], until: Optional[str]) -> None:
     if found.gaps:
         table = new_table("date", "weekday", "reason", "detail", "newest run")
-        for span, gap in grouped(found):
-            more = span.dates > 1
-            weekday = "" if more else f"{gap.run_date:%A}"
-            run_id = f"{gap.run_id} …" if gap.run_id and more else gap.run_id or ""
-            table.add_row(str(span), weekday, gap.reason, escaped(gap.detail), run_id)
+        for span, gaps in grouped(found):
+            first = gaps[0]
+            weekday = "" if len(gaps) > 1 else f"{first.run_date:%A}"
+            # Of a range, the first date's, with a mark where others differ.
+            detail, run_id = (
+                f"{told[0]} …" if len(set(told)) > 1 else told[0]
+                for told in ([gap.detail for gap in gaps], [gap.run_id or "" for gap in gaps])
+            )
+            table.add_row(str(span), weekday, first.reason, escaped(detail), run_id)
         console.print(table)
     for run_id in found.under_way:
         console.print(f"Under way: {run_id}", soft_wrap=True)
