@@ -325,6 +325,18 @@ def test_table_without_its_layer_is_found_in_all_layers(engine: DuckDBEngine) ->
     assert refusal(engine, "SELECT * FROM orders") == "There is no table orders; did you mean bronze.orders or silver.orders?"
 
 
+@pytest.mark.parametrize("sql", ['SELECT * FROM "silver.orders"', "SELECT * FROM 'silver.orders'"])
+def test_name_quoted_with_its_layer_is_suggested(engine: DuckDBEngine, sql: str) -> None:
+    assert refusal(engine, sql) == 'There is no table "silver.orders"; did you mean silver.orders?'
+
+
+def test_show_tables_from_a_layer_lists_its_tables(engine: DuckDBEngine) -> None:
+    assert ("bronze.orders",) in engine.rows("SHOW TABLES")
+    assert {name.partition(".")[0] for (name,) in engine.rows("SHOW TABLES FROM silver")} <= {"silver"}
+    assert ("bronze.orders",) in engine.rows("show tables from Bronze")
+    assert engine.rows("SHOW TABLES FROM nowhere") == []
+
+
 def test_table_that_was_never_written_is_suggested(engine: DuckDBEngine) -> None:
     said = refusal(engine, "SELECT * FROM gold.daily_sale")
     assert said == "There is no table gold.daily_sale; did you mean gold.daily_sales?"

@@ -293,7 +293,9 @@ class DuckDBEngine:
         statement = self._parse(sql)
         if isinstance(statement, exp.Show):
             # The database itself knows only the tables that were read.
-            names = ", ".join(literal(name) for name in self.names() if not name.startswith("_"))
+            layer = statement.args.get("from_") or statement.args.get("from")
+            shown = f"{layer.name.lower()}." if layer else ""
+            names = ", ".join(literal(name) for name in self.names() if name.startswith(shown) and not name.startswith("_"))
             return f"SELECT unnest(CAST([{names}] AS VARCHAR[])) AS name"
         self._bind(statement)
         return sql
@@ -424,12 +426,16 @@ def _read_besides_tables(statement: exp.Expr) -> set[str]:
 
 
 def _closest(name: str, known: list[str]) -> list[str]:
-    """Return the known names that ``name`` may stand for: the same table in other layers, else the one most alike."""
-    table = name.lower().rpartition(".")[2]
+    """Return the known names that ``name`` may stand for: itself, the same table in other layers, else the one most alike."""
+    name = name.lower().replace('"', "")
+    itself = [each for each in known if each.lower() == name]
+    if itself:
+        return itself
+    table = name.rpartition(".")[2]
     same = [each for each in known if each.lower().rpartition(".")[2] == table]
     if same:
         return same[:3]
-    alike = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    alike = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if alike:
         return alike
     tables = {each.rpartition(".")[2]: each for each in known}
@@ -437,7 +443,10 @@ def _closest(name: str, known: list[str]) -> list[str]:
 
 
 def _full_name(table: exp.Table) -> str:
-    return ".".join(part for part in (table.catalog, table.db, table.name) if part)
+    parts = [part for part in (table.catalog, table.db, table.name) if part]
+    # Quoted as a whole, "gold.daily_sales" is the name of no table.
+    whole = len(parts) == 1 and "." in parts[0] and parts[0].partition(".")[0] in SCHEMAS
+    return quote(parts[0]) if whole else ".".join(parts)
 
 
 def query_error(error: duckdb.Error) -> DaybookError:
