@@ -42,7 +42,9 @@ def test_a_join_to_an_unknown_entity_is_told_with_file_and_table(shop):
     assert refusal(shop).startswith("params/sources/shop.yaml: mapping of 'orders': There is no table people; ")
 
 
-@pytest.mark.parametrize("written", ["Order No", "Order No ", "CASE WHEN", "a, b", "trim(Order No)", "a; b"])
+@pytest.mark.parametrize(
+    "written", ["Order No", "Order No ", "CASE WHEN", "a, b", "trim(Order No)", "a; b", "id AS first, 'paid'"]
+)
 def test_expression_that_does_not_parse_names_its_column(shop, written):
     shop["entities"]["orders"]["columns"]["Order No"] = {}
     shop["mapping"]["orders"][0]["columns"]["status"] = written

@@ -35,15 +35,15 @@ def map_to_canonical(stage: Stage) -> Listing:
     stage.details["warnings"] = []
     counts = accept(stage)
     for contract in load_tables("silver").values():
+        wrong = unparsable(stage.source, contract.name)
+        if wrong is not None:
+            raise SourceError(f"params/sources/{stage.source.name}.yaml: {wrong}.")
         sql = mapped_sql(stage.source, contract.name, stage.run_date)
         try:
             stage.raw_engine.keep(
                 f"mapped.{contract.name}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped"
             )
         except SqlError as error:
-            wrong = unparsable(stage.source, contract.name)
-            if wrong is not None:
-                raise SourceError(f"params/sources/{stage.source.name}.yaml: {wrong}.") from None
             raising = raising_value(stage.raw_engine, stage.source, contract, sql, error)
             if raising is None:
                 raise
