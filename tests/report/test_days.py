@@ -23,13 +23,13 @@ def days_of(years):
     return {day.date.isoformat(): day for day in fields if day.outcome}
 
 
-def test_a_date_between_the_first_and_the_last_without_a_run_is_a_gap(run):
+def test_a_date_between_the_first_and_the_last_without_a_run_never_ran(run):
     newest = days.newest_by_date([run("2018-05-01"), run("2018-05-04", outcome="SKIPPED")])
     found = days_of(calendar_of(newest))
     assert {day: field.outcome.name for day, field in found.items()} == {
         "2018-05-01": "SUCCEEDED",
-        "2018-05-02": "GAP",
-        "2018-05-03": "GAP",
+        "2018-05-02": "NEVER RAN",
+        "2018-05-03": "NEVER RAN",
         "2018-05-04": "SKIPPED",
     }
     assert found["2018-05-02"].run_id is None
@@ -62,7 +62,7 @@ def test_weeks_start_on_monday(run):
 
 def test_months_with_a_run_are_in_order_and_the_newest_year_is_first(run):
     newest = days.newest_by_date([run("2017-10-30"), run("2017-11-30"), run("2018-02-01")])
-    assert [(year.number, [month.name for month in year.months], year.gaps) for year in calendar_of(newest)] == [
+    assert [(year.number, [month.name for month in year.months], year.never_ran) for year in calendar_of(newest)] == [
         (2018, ["February"], 31),
         (2017, ["October", "November"], 61),
     ]
@@ -70,7 +70,7 @@ def test_months_with_a_run_are_in_order_and_the_newest_year_is_first(run):
 
 def test_a_year_without_runs_is_a_line_not_twelve_grids(run):
     years = calendar_of(days.newest_by_date([run("2016-12-31"), run("2018-01-01")]))
-    assert [(year.number, len(year.months), year.gaps) for year in years] == [
+    assert [(year.number, len(year.months), year.never_ran) for year in years] == [
         (2018, 1, 0),
         (2017, 0, 365),
         (2016, 1, 0),

@@ -72,7 +72,7 @@ def test_every_date_is_marked_by_a_symbol_and_links_to_its_newest_run(build, run
     assert "2018-05-02: no run for this date" in index.values("title")
     symbols = index.values("href", "use")
     assert symbols.count("#i-rejected") >= 2  # the day, the legend
-    assert symbols.count("#i-gap") == 2
+    assert symbols.count("#i-never-ran") == 2
 
 
 def test_the_legend_counts_every_outcome(build, run):
@@ -80,7 +80,7 @@ def test_the_legend_counts_every_outcome(build, run):
         run("2018-05-01"), run("2018-05-04", outcome="SKIPPED"), run("2018-05-05", state="running", outcome="RUNNING")
     )
     assert "1 SUCCEEDED published 1 SKIPPED nothing to do 0 REJECTED" in index.text
-    assert "1 RUNNING under way when this page was made 2 GAP no run for this date" in index.text
+    assert "1 RUNNING under way when this page was made 2 NEVER RAN no run for this date" in index.text
 
 
 def test_the_newest_runs_come_first(build, run):
@@ -354,7 +354,7 @@ def test_a_run_that_failed_after_publishing_shows_its_figures(build, run, attemp
 def test_closed_dates_are_no_gaps(build, run):
     calendar = {"last": "2018-05-07", "closed_weekdays": ["Saturday"]}
     index, _ = build(run("2018-05-04"), run("2018-05-07"), calendar=calendar)
-    assert "1 GAP no run for this date 1 CLOSED" in index.text
+    assert "1 NEVER RAN no run for this date 1 CLOSED" in index.text
     assert "1 date never ran 2018-05-06" in index.text
     assert "2018-05-05: no run expected by the source's calendar" in index.values("title")
 

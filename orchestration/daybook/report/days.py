@@ -43,7 +43,7 @@ class Year:
 
     number: int
     months: Tuple[Month, ...]
-    gaps: int
+    never_ran: int
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def newest_good(runs: Iterable[Record]) -> Dict[date, Record]:
 
 
 def outcome_of_day(day: DayState, newest: Mapping[date, Record]) -> Optional[Outcome]:
-    """Return the outcome of a date's newest run, GAP where there should be one, CLOSED where not; None before it is due."""
+    """Return the outcome of a date's newest run; without one NEVER_RAN, CLOSED, or None before it is due."""
     if day.run_id is not None:
         return records.outcome_of(newest[day.date])
-    return {"never ran": records.GAP, "closed": records.CLOSED}.get(day.state)
+    return {"never ran": records.NEVER_RAN, "closed": records.CLOSED}.get(day.state)
 
 
 def build_calendar(states: Sequence[DayState], newest: Mapping[date, Record]) -> List[Year]:
@@ -87,10 +87,10 @@ def build_calendar(states: Sequence[DayState], newest: Mapping[date, Record]) ->
 
 
 def _year(number: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]) -> Year:
-    gaps = sum(outcome is records.GAP for day, outcome in outcomes.items() if day.year == number)
-    # Whole months of gaps would fill the page; their dates are in the list of those that never ran.
+    never_ran = sum(outcome is records.NEVER_RAN for day, outcome in outcomes.items() if day.year == number)
+    # Whole months without a run would fill the page; their dates are in the list of those that never ran.
     months = sorted({day.month for day in newest if day.year == number})
-    return Year(number, tuple(_month(number, month, outcomes, newest) for month in months), gaps)
+    return Year(number, tuple(_month(number, month, outcomes, newest) for month in months), never_ran)
 
 
 def _month(year: int, month: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]) -> Month:

@@ -31,10 +31,10 @@ SKIPPED = Outcome("SKIPPED", "skipped", "nothing to do")
 REJECTED = Outcome("REJECTED", "rejected", "a gate said no")
 FAILED = Outcome("FAILED", "failed", "a fault after all retries, or a permanent failure")
 RUNNING = Outcome("RUNNING", "running", "under way when this page was made")
-GAP = Outcome("GAP", "gap", "no run for this date")
+NEVER_RAN = Outcome("NEVER RAN", "never-ran", "no run for this date")
 CLOSED = Outcome("CLOSED", "closed", "no run expected by the source's calendar")
-OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, RUNNING, GAP, CLOSED)
-_BY_NAME = {outcome.name: outcome for outcome in OUTCOMES if outcome not in (GAP, CLOSED)}
+OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, RUNNING, NEVER_RAN, CLOSED)
+_BY_NAME = {outcome.name: outcome for outcome in OUTCOMES if outcome not in (NEVER_RAN, CLOSED)}
 
 _PAGE_NAME = re.compile(r"[0-9A-Za-z_-]{1,80}")
 
