@@ -390,7 +390,9 @@ def test_a_secret_is_refused_wherever_it_is_given_and_its_value_is_not_said(proj
         assert "hunter2" not in told
 
 
-@pytest.mark.parametrize("name", ["db_secret_name", "secret_arn", "dbSecretName", "pii_key", "landing", "author", "passage"])
+@pytest.mark.parametrize(
+    "name", ["db_secret_name", "secret_arn", "AWS_ACCESS_KEY_ID", "dbSecretName", "pii_key", "landing", "author", "passage"]
+)
 def test_names_of_secrets_and_other_words_pass(name):
     assert not looks_secret(name)
 

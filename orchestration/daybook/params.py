@@ -385,11 +385,12 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def looks_secret(name: str) -> bool:
-    """Whether a parameter of this name would hold a secret: db_password, apiKey, AUTH_TOKEN. Names of secrets do not:
-    db_secret_name, db_secret_arn.
+    """Return whether a parameter of this name would hold a secret: db_password, apiKey, AUTH_TOKEN.
+
+    Names and identifiers of secrets are none: db_secret_name, db_secret_arn, AWS_ACCESS_KEY_ID.
     """
     parts = [part.lower() for part in _PARTS.findall(name)]
-    if parts[-2:] in (["secret", "name"], ["secret", "arn"]):
+    if parts[-2:] in (["secret", "name"], ["secret", "arn"], ["key", "id"]):
         return False
     pairs = ["_".join(pair) for pair in zip(parts, parts[1:])]
     # A word may be written together with what comes before it: dbpassword.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import date
 from pathlib import Path
 
@@ -53,5 +54,8 @@ def test_an_attempt_is_archived_without_active_html(home: Path) -> None:
     assert hashlib.sha256(stored).hexdigest() == written["notebook"]["sha256"]
     assert b"<td>kept</td>" in stored
     assert b"kept" in page
-    assert not any(word in stored for word in (b"onerror", b"javascript", b"widgets", b"evil()</script><img"))
+    assert not any(word in stored for word in (b"onerror", b"widgets", b"evil()</script><img"))
+    (outputs,) = (cell["outputs"] for cell in json.loads(stored)["cells"] if cell["cell_type"] == "code")
+    assert set(outputs[0]["data"]) == {"text/html", "text/plain"}
+    assert outputs[0]["data"]["text/plain"] == ["[output left out: application/javascript]"]
     assert notebook.cells[0].source == "```\n<script>evil()</script>\n```"

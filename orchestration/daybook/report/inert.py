@@ -53,14 +53,17 @@ def _make_output_inert(output: NotebookNode) -> None:
     given = {str(mime): "".join(data) if _is_lines(data) else data for mime, data in output.data.items()}
     kept = {mime: inert for mime, data in given.items() if (inert := _inert(mime, data)) is not None}
     if "text/html" in kept and not shows_something(kept["text/html"]) and len(kept) > 1:
-        del kept["text/html"]  # The HTML of a widget is a script and little else.
+        del kept["text/html"], given["text/html"]  # The HTML of a widget is a script and little else.
     drawing = given.get(_DRAWING)
     if isinstance(drawing, str) and "text/html" not in kept:
         # Scripts of a drawing do not run in an img.
         encoded = b64encode(drawing.encode()).decode()
         kept["text/html"] = str(clean_html(f'<img src="data:{_DRAWING};base64,{encoded}" alt="Plot">'))
-    if not kept:
-        kept["text/plain"] = f"[output left out: {', '.join(sorted(given)) or 'no data'}]"
+        given.pop(_DRAWING)
+    left_out = ", ".join(sorted(given.keys() - kept.keys()))
+    if left_out or not kept:
+        note = f"[output left out: {left_out or 'no data'}]"
+        kept["text/plain"] = "\n".join(filter(None, (kept.get("text/plain"), note)))
     output.data = NotebookNode(kept)
     metadata = output.get("metadata", {})
     looks = {mime: about for mime, about in metadata.items() if mime in kept and isinstance(about, dict)}
