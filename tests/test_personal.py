@@ -19,7 +19,7 @@ import pytest
 from deltalake import write_deltalake
 
 import daybook
-from daybook.archive import Archive
+from daybook.archive import Archive, dump
 from daybook.contracts import load_table
 from daybook.demo import generate
 from daybook.errors import StorageError
@@ -27,7 +27,7 @@ from daybook.lake import Lake
 from daybook.params import Settings, load_settings
 from daybook.personal import common_words, customers_among, ordinary_words, redactor_for
 from daybook.pii.sought import SoughtValues
-from daybook.sources import load_source
+from daybook.sources import LandingStore, load_source
 from daybook.sources.files import is_file_of
 from daybook.storage import Store
 
@@ -201,7 +201,7 @@ def test_landing_that_cannot_be_read_is_not_taken_as_empty(
         onerror(OSError(errno.EIO, "Input/output error"))
         yield from ()
 
-    monkeypatch.setattr(Store, "keys", fails)
+    monkeypatch.setattr(LandingStore, "keys", fails)
     assert "Kanarie" not in left(settings, "Zoë Kanarie was here", stage="ingest")
     monkeypatch.setattr("os.walk", broken)
     with pytest.raises(OSError, match="Input/output error"):
@@ -251,6 +251,17 @@ def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytes
     store(settings, "quarantine.customers", last_name="Quarantäner", city="Bern")
     clean = left(settings, "Kanarie, Spatzig of Berlin, Quarantäner of Bern", stage="ingest")
     assert clean == "[redacted:last_name], [redacted:_raw] of Berlin, [redacted:last_name] of Bern"
+
+
+def test_all_dates_of_tables_read_raw_count(settings: Settings) -> None:
+    store(settings, "bronze.customers", day=date(2025, 11, 29), last_name="Gesternmann")
+    before = redactor_for(settings, RUN, stage="transform")
+    assert before.is_current()
+    record = {"stage": "transform", "tables": ["bronze.customers"]}
+    Archive(settings.archive).store.create(f"raw_reads/{RUN}/1.json", dump(record))
+    assert not before.is_current()
+    assert left(settings, "Gesternmann") == "[redacted:last_name]"
+    assert left(settings, "Gesternmann", stage="quality") == "Gesternmann"
 
 
 def test_all_dates_of_tables_named_in_cells_count(settings: Settings, project: Project) -> None:

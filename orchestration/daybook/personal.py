@@ -34,6 +34,7 @@ from daybook.params import Settings, files_in, project_root
 from daybook.pii import load_keys, pseudonym
 from daybook.pii.redaction import Known, Redactor, literals_in, without_literals
 from daybook.pii.sought import SoughtValues
+from daybook.raw_values import tables_read
 from daybook.sources import Entity, Source, load_source, open_landing
 from daybook.sources.files import Marks, find_files, is_file_of, mark_files, read_blocks
 from daybook.sources.packing import Limits, is_gzip, limits_of, unpack
@@ -64,7 +65,8 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
     """A redactor that knows the personal values of a run's business date.
 
     Landing is read too where bronze may not hold what the run met: in the ingest stage, and while bronze's rows of the date are
-    another run's. Of a table that a cell of the stage's notebook names, all dates count. Raises whatever keeps the values from
+    another run's. Of a table that a cell of the stage's notebook names, or has read raw
+    values of, all dates count. Raises whatever keeps the values from
     being read: then nothing can be said to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
@@ -79,7 +81,8 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
             _add_landed(values, settings, source, entity, run_date)
     for name in _set_aside(settings):
         _add_stored(values, lake, f"quarantine.{name}", source, run_date)
-    for table in sorted(_named_in(stage, settings, source)) if stage else ():
+    read = _read_raw(settings, run_id, stage)
+    for table in sorted(_named_in(stage, settings, source) | read) if stage else ():
         _add_stored(values, lake, table, source, None)
     values.arrange()
     ordinary = ordinary_words(source) | _stewards(settings, run_id)
@@ -90,6 +93,8 @@ def redactor_for(settings: Settings, run_id: str, *, stage: Optional[str] = None
 
     def is_current() -> bool:
         if landed and (marks is None or _landing_marks(settings, source, run_date) != marks):
+            return False
+        if _read_raw(settings, run_id, stage) != read:
             return False
         return all(
             now == files.get(table) or _are_known(values, lake, table, source, run_date)
@@ -117,6 +122,12 @@ def _named_in(stage: str, settings: Settings, source: Source) -> set[str]:
             table = f"{named[1]}.{named[2]}".lower()
             found |= {table} if table in known else {each for each in known if each.startswith(named[1].lower())}
     return found
+
+
+def _read_raw(settings: Settings, run_id: str, stage: Optional[str]) -> set[str]:
+    """Return the tables of bronze and quarantine that the stage has read raw values of, whatever its code names."""
+    found = tables_read(Archive(settings.archive), run_id, stage) if stage else set()
+    return {table for table in found if table.startswith(("bronze.", "quarantine."))}
 
 
 def _cells_of(notebook: Path) -> list[tuple[str, str]]:

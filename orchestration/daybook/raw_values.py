@@ -7,6 +7,7 @@ Here: the one call for cells and ``daybook sql --raw``. Not here: the views that
 from __future__ import annotations
 
 import getpass
+import json
 import re
 import secrets
 
@@ -38,5 +39,12 @@ def read_raw(engine: DuckDBEngine, archive: Archive, query: str, reason: str, fa
         "tables": engine.reads(sql),
         "columns": list(found.columns),
     }
-    archive.store.create(f"{RAW_READS}/{record['at'].replace(':', '-')}-{secrets.token_hex(4)}.json", dump(record))
+    folder = f"{RAW_READS}/{facts.get('run_id') or 'no_run'}"
+    archive.store.create(f"{folder}/{record['at'].replace(':', '-')}-{secrets.token_hex(4)}.json", dump(record))
     return found, record
+
+
+def tables_read(archive: Archive, run_id: str, stage: str) -> set[str]:
+    """Return the tables that a stage of a run has read raw values of."""
+    records = (json.loads(archive.store.read(key)) for key in archive.store.keys(f"{RAW_READS}/{run_id}"))
+    return {table for record in records if record["stage"] == stage for table in record["tables"]}

@@ -27,7 +27,7 @@ def customers(home: Path) -> None:
 
 
 def raw_reads() -> list[Path]:
-    return list(Path(load_settings("local").archive).rglob("raw_reads/*.json"))
+    return list(Path(load_settings("local").archive).rglob("raw_reads/*/*.json"))
 
 
 def test_restricted_values_are_pseudonyms(call: Call) -> None:

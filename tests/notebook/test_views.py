@@ -297,7 +297,7 @@ def test_raw_read_is_on_record(opened: Any, stage: Stage) -> None:
     assert record["by"]
     assert record["stage"] == "ingest"
     assert record["cell"]
-    (file,) = Path(stage.settings.archive, "raw_reads").iterdir()
+    (file,) = Path(stage.settings.archive, "raw_reads").glob("*/*.json")
     assert json.loads(file.read_text(encoding="utf-8")) == record
     assert not secrets_in(record)
 
