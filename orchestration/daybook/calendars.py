@@ -30,7 +30,7 @@ def calendar_of(settings: Settings) -> Calendar:
     try:
         last = _last_order(settings, source)
     except DaybookError as error:
-        # The runs fail for the same cause; what is due is told without the last date until then.
+        # The runs fail for the same cause. Until it is removed, the calendar has no last date.
         _log.warning("The last date of the source %s is not known: %s", source.name, error)
         last = None
     return source.calendar.model_copy(update={"last": last})

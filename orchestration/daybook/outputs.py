@@ -1,4 +1,4 @@
-"""Bound the outputs of cells and notebooks: keep head and tail, and say what was left out.
+"""Bound the outputs of cells and notebooks: keep head and tail, with a note of what was left out.
 
 Here: cutting outputs as they arrive, and trimming the edges of the cuts after the search for personal data. Not here: executing
 notebooks (``daybook.saving``), the search (``daybook.pii``).
@@ -23,7 +23,7 @@ MARGIN = 2_000
 FAILURE_CHARACTERS = 2_000
 """Maximum length of each text of a failure in a record."""
 _PIECE = 4_096
-"""Stream text is kept in pieces of so many characters, so that adding to it and dropping from it cost little."""
+"""Maximum characters of a piece of stream text. Small pieces are cheap to add and to drop."""
 _OVERHEAD = 200
 """Bytes that the JSON of an output takes besides its content."""
 _LEAST = 20_000

@@ -131,7 +131,7 @@ def _read_raw(settings: Settings, run_id: str, stage: Optional[str]) -> set[str]
 
 
 def _cells_of(notebook: Path) -> list[tuple[str, str]]:
-    """Return the type and the source of each cell; nothing of a broken notebook, whose stage says what is wrong with it."""
+    """Return the type and the source of each cell; nothing of a broken notebook, whose stage reports the fault."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
@@ -181,7 +181,7 @@ def ordinary_words(source: Source) -> set[str]:
     """
     texts = [name for entity in source.entities.values() for name in entity.columns]
     texts += source.entities
-    # A broken contract or notebook gives no words, so that more is redacted. Its stage says what is wrong with it.
+    # A broken contract or notebook gives no words, so that more is redacted. Its stage reports the fault.
     for layer in LAYERS:
         with suppress(ContractError, ParamsError):
             texts += [text for table in load_tables(layer).values() for text in [table.name, *table.columns]]

@@ -27,7 +27,7 @@ def read_raw(engine: DuckDBEngine, archive: Archive, query: str, reason: str, fa
     Raises ``UsageError`` where no reason is given.
     """
     if not reason.strip():
-        raise UsageError("Raw values need a reason; say what they are for, and name nobody in it.")
+        raise UsageError("Raw values need a reason; give the purpose, without the name of a person.")
     sql = f"SELECT * FROM {query}" if re.fullmatch(r"[\w.]+", query.strip()) else query
     found = engine.query(sql)
     record: Record = {

@@ -137,7 +137,7 @@ class SparingEngine(NBClientEngine):  # type: ignore[misc]
         on_cell_executed: Optional[Callable[..., Any]] = None,
         **options: Any,
     ) -> Any:
-        """As the engine's, which makes the client itself; the manager is told when a cell runs, and outputs are bounded."""
+        """Execute the notebook with a client that bounds outputs, and tell the manager when a cell begins."""
         bounded = NotebookOutputs(limits)
 
         def told(**said: Any) -> None:

@@ -104,30 +104,27 @@ class Erased:
 
     def expected(self) -> dict[str, Any]:
         """Return what would change, as scripts read it."""
-        return {
-            "pseudonyms": self.pseudonyms,
-            "again": self.before,
-            "rows": self.rows,
-            "also": self.also,
-            "order_dates_noted": self.stale_dates,
-            "found": self.proof.found,
-            "not_searched": self.proof.unsearched,
-        }
+        return {**self._common(), "found": self.proof.found}
 
     def told(self) -> dict[str, Any]:
         """Return the result as records and scripts read it."""
         return {
+            **self._common(),
+            "old_files_removed": self.files_removed,
+            "files_searched": self.proof.files,
+            "proved": self.proved,
+            "landing_files_with_the_person": self.landing,
+            "landing_files_not_searched": self.unread,
+        }
+
+    def _common(self) -> dict[str, Any]:
+        return {
             "pseudonyms": self.pseudonyms,
             "again": self.before,
             "rows": self.rows,
             "also": self.also,
             "order_dates_noted": self.stale_dates,
-            "old_files_removed": self.files_removed,
-            "files_searched": self.proof.files,
-            "proved": self.proved,
             "not_searched": self.proof.unsearched,
-            "landing_files_with_the_person": self.landing,
-            "landing_files_not_searched": self.unread,
         }
 
 

@@ -73,7 +73,7 @@ def _free_columns(table: StoredTable, source: Source) -> list[str]:
     """Return the columns of a table that hold text and are no key."""
     texts = [field.name for field in dataset_of(table.open()).schema if is_text(field.type)]
     if table.layer in RESTRICTED:
-        # Landed values are all text; their contract says which are meant as text.
+        # Landed values are all text. The contract has the types that they stand for.
         columns = source.entities[table.name].columns
         texts = columns_among(texts, [name for name, spec in columns.items() if spec.type == "text"])
     return [name for name in texts if column_key(name) not in _keys(table, source)]

@@ -90,7 +90,7 @@ class Stage:
     def raw(self, query: str, *, reason: str) -> Query:
         """Return raw values: the result of a SELECT, or of a table's name, on tables as they are.
 
-        The record of the run and the archive say who read which tables and columns, when, in which cell and why.
+        The record of the run and the archive name the user, tables, columns, time, cell and reason.
         """
         shell = get_ipython()
         facts = {

@@ -112,7 +112,7 @@ def _webp(data: bytes) -> Iterator[bytes]:
         (length,) = struct.unpack_from("<I", data, at + 4)
         end = at + 8 + length + length % 2
         _expect(end <= len(data))
-        if data[at : at + 4] == b"VP8X":  # Its flags say which metadata there are.
+        if data[at : at + 4] == b"VP8X":  # Its flags name the metadata that follow.
             parts.append(data[at : at + 8] + bytes([data[at + 8] & ~0x2C]) + data[at + 9 : end])
         elif data[at : at + 4] in _WEBP_CHUNKS:
             parts.append(data[at:end])

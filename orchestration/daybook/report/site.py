@@ -63,7 +63,7 @@ def build_site(
     title
         The shop's title.
     now
-        When the site is made: it says which dates are due. The clock is not read.
+        The time at which the site is made, which decides the dates that are due. The clock is not read.
     calendar
         The dates that the source should bring; every date since the first run if not given.
     backfills
