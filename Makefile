@@ -56,12 +56,13 @@ emulator: setup .tools/emulator/ready ## test what is there for AWS against an e
 	$(VENV)/bin/python -m pytest tests/emulator
 
 bench: setup ## measure Daybook beside the usual ways (ARGS="small", "all --write", "--help")
-	$(VENV)/bin/python -m tests.benchmarks $(ARGS)
+	$(VENV)/bin/python -m benchmarks $(ARGS)
 
 lint: setup ## check style, types and the project's own files
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 	$(DAYBOOK) check
 
 $(INFRA_VENV)/ready: infra/lint.lock | $(filter .tools/bin/uv,$(UV))

@@ -2,10 +2,6 @@
 
     python glue_bootstrap.py --bundle s3://BUCKET/daybook-0123456789abcdef.zip --stage ingest --env prod ...
 
-Here: that, with nothing but the standard library, and of the machine's own packages botocore for s3://. It is no part of the
-package, since it runs before the package is there. Not here: what is in a bundle (``daybook.aws.bundle``), what a job does
-(``glue_job.py``).
-
 The job runs in a process of its own: what Glue has imported into this one, and in which versions, is no part of it. It has a
 home, a scratch folder and a working folder of its own, for Glue's may be read-only; all go as it ends.
 """

@@ -25,21 +25,21 @@ from typing import Any, Optional
 # Beside this script lies the package, in a checkout and in the bundle alike.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from daybook.warm.alone import after_imports, before_imports
+from daybook.execution.fork_server.standalone import after_imports, before_imports
 
 if __name__ == "__main__":
     before_imports()
 
-from daybook.archive import Archive, Record, failure_line
-from daybook.backfills import is_planned
 from daybook.errors import DaybookError, TellingError
-from daybook.execution import end_unstarted, run_stage
-from daybook.messages import region_of
-from daybook.params import load_settings, parse_run_date
-from daybook.phases import process_start
-from daybook.pii.redaction import Redactor
-from daybook.run_records import History
-from daybook.stages import STAGES
+from daybook.execution.run_record import History
+from daybook.execution.stage import end_unstarted, run_stage
+from daybook.privacy.redactor import Redactor
+from daybook.records.archive import Archive, Record, failure_line
+from daybook.records.names import STAGES
+from daybook.records.notifications import region_of
+from daybook.records.timings import process_start
+from daybook.scheduling.backfills import is_planned
+from daybook.settings import load_settings, parse_run_date
 from daybook.storage import trouble, unwritable
 
 
@@ -123,13 +123,13 @@ def _arguments() -> argparse.Namespace:
 
 def _run_errand(arguments: argparse.Namespace) -> None:
     # Only here, since it reads tables: a stage's job has a kernel for that.
-    from daybook.errands import find_missed, summarise
+    from daybook.execution.tasks import find_missed, summarise
 
     settings = load_settings(arguments.env, arguments.overrides)
     if arguments.errand == "summary":
         summary = summarise(settings, arguments.execution)
         if arguments.topic_arn:
-            from daybook.aws.telling import send_message
+            from daybook.execution.aws.notify import send_message
 
             send_message(arguments.topic_arn, summary["message"])
         return
@@ -167,15 +167,15 @@ def _history(arguments: argparse.Namespace) -> Optional[History]:
     execution = arguments.execution_arn
     if not execution or not region_of(execution):
         return None
-    from daybook.aws.telling import execution_history
+    from daybook.execution.aws.notify import execution_history
 
     return lambda: execution_history(execution)
 
 
 def _tell(arguments: argparse.Namespace, record: Record) -> None:
     """Tell people and CloudWatch of a run that is on record, in the words that are."""
-    from daybook.aws.metrics import datapoints_of
-    from daybook.aws.telling import send_message, send_metrics
+    from daybook.execution.aws.metrics import datapoints_of
+    from daybook.execution.aws.notify import send_message, send_metrics
     from daybook.sources import load_source
 
     if record["details"].get("message"):

@@ -9,7 +9,7 @@ import re
 
 import nbformat
 
-from daybook.parameters import notebook_path
+from daybook.notebook.parameters import notebook_path
 from daybook.sources.mapping import literal
 
 

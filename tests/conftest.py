@@ -14,13 +14,12 @@ from typing import Any, Callable, Optional
 import pytest
 from hypothesis import HealthCheck, settings
 
-import daybook.lake
-import daybook.purge
-from daybook.params import is_leftover, project_root
-from daybook.provenance import code_version
+import daybook.lake.rewrite
+import daybook.lake.tables
+from daybook.records.fingerprint import code_version
+from daybook.settings import is_leftover, project_root
 from daybook.storage import Store
-
-from .emulator.emulator import Account, Emulator, emulating
+from tests.emulator.emulator import Account, Emulator, emulating
 
 # No test is timed: by itself hypothesis fails an example that takes a fifth of a second, or is drawn in one, on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -189,11 +188,11 @@ class Killer:
 
 
 WRITES: list[tuple[Any, str]] = [
-    (daybook.purge, "write_deltalake"),
-    (daybook.lake, "write_deltalake"),
-    (daybook.purge, "configure"),
-    (daybook.purge, "vacuum"),
-    (daybook.purge, "checkpoint"),
+    (daybook.lake.rewrite, "write_deltalake"),
+    (daybook.lake.tables, "write_deltalake"),
+    (daybook.lake.rewrite, "configure"),
+    (daybook.lake.rewrite, "vacuum"),
+    (daybook.lake.rewrite, "checkpoint"),
     (Store, "remove"),
     (Store, "create"),
     (Path, "replace"),

@@ -9,7 +9,7 @@ from typing import Optional
 import pyarrow as pa
 
 from daybook.sources import LandedFile, Source
-from daybook.sources.blocks import split_csv
+from daybook.sources.csv import split_csv
 from daybook.sources.files import Marks, read_blocks
 from daybook.storage import Store
 

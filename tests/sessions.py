@@ -11,8 +11,8 @@ from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
-from daybook.notebook import stage as stages
-from daybook.parameters import notebook_path
+from daybook.notebook import context as stages
+from daybook.notebook.parameters import notebook_path
 
 STAGES = ("ingest", "validate", "transform", "aggregate", "quality")
 

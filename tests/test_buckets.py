@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daybook.buckets import arrow_options, delta_options, is_bucket, obstore_options
 from daybook.errors import StorageError
-from daybook.storage import Store
+from daybook.storage import Store, arrow_options, delta_options, is_bucket, obstore_options
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 
 from daybook.cli import main
 from daybook.cli.commands import COMMANDS
-from daybook.params import project_root
+from daybook.settings import project_root
 
 
 class Daybook:
@@ -91,7 +91,7 @@ def test_no_command_ends_without_a_message(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("daybook.params.load_settings", fail)
+    monkeypatch.setattr("daybook.settings.load_settings", fail)
     code, out, told = daybook(*command)
     assert (code, out, told.lstrip("\n")) == (exit_code, "", message)
 

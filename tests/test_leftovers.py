@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from daybook.aws import bundle
-from daybook.check import check_project
+from daybook.cli.check import check_project
 from daybook.contracts import load_tables
-from daybook.cost import price_tables
-from daybook.params import environments, files_in, is_leftover, load_settings
-from daybook.personal import ordinary_words
-from daybook.provenance import fingerprint
+from daybook.deploy import bundle
+from daybook.privacy.run_values import ordinary_words
+from daybook.records.cost import price_tables
+from daybook.records.fingerprint import fingerprint
+from daybook.settings import environments, files_in, is_leftover, load_settings
 from daybook.sources import load_source, source_names
-
-from .conftest import Project
+from tests.conftest import Project
 
 LEFTOVERS = [
     ".ipynb_checkpoints/{stem}-checkpoint{suffix}",

@@ -10,8 +10,8 @@ import sqlglot
 from nbformat import NotebookNode
 
 from daybook.contracts import load_tables
-from daybook.parameters import declared_parameters, notebook_path
-from daybook.stages import STAGES
+from daybook.notebook.parameters import declared_parameters, notebook_path
+from daybook.records.names import STAGES
 
 
 def load(stage: str) -> NotebookNode:

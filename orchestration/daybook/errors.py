@@ -1,7 +1,4 @@
-"""What can go wrong, one small exception per cause, each said in one sentence: what, where, and what to do.
-
-Here: the exceptions a user may see and the exit codes they mean. Not here: how they are shown (``daybook.cli``).
-"""
+"""What can go wrong, one small exception per cause, each said in one sentence: what, where, and what to do."""
 
 from __future__ import annotations
 

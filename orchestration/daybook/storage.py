@@ -1,8 +1,5 @@
 """One way to read, list and create objects under a URI, be it a folder or a bucket.
 
-Here: bytes in, bytes out, through obstore, and what is said when a place cannot be written. Not here: what the bytes mean
-(``sources`` reads landing files, ``archive`` writes records) nor tables (``lake``).
-
 An object is there whole or not at all: a folder's is written under another name and linked, a bucket's is one request.
 """
 
@@ -10,21 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Optional, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Optional, cast
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
-from daybook.buckets import is_bucket, obstore_options
 from daybook.errors import AlreadyThereError, StorageError
 
 if TYPE_CHECKING:
@@ -289,3 +286,120 @@ def _mark(meta: dict[str, object]) -> str:
 def _holds_objects(folder: Path) -> bool:
     # Down the first folders at once: a table's may hold a thousand more.
     return any(not _STAGED.fullmatch(name) for _, _, files in os.walk(folder) for name in files)
+
+
+_TRIES = 6
+"""After so many, a service that cannot be reached is told of: some six seconds, each pause twice the one before it. What lasts
+longer the state machine tries again."""
+_PATIENCE = timedelta(seconds=60)
+"""For all tries of one request together."""
+_RENEWED = timedelta(minutes=5)
+"""For so long a library keeps credentials before it asks again."""
+
+
+def is_bucket(uri: str) -> bool:
+    """Whether a place is in S3, rather than a folder of this machine."""
+    return uri.startswith("s3://")
+
+
+def endpoint() -> Optional[str]:
+    """Another place than AWS's own where S3 is, as AWS's tools are told it; None without one."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def obstore_options() -> dict[str, Any]:
+    """Arguments of ``obstore.store.from_url`` for a bucket. ``StorageError`` where there are no credentials or no region."""
+    config = {"aws_region": _region()}
+    place = endpoint()
+    if place:
+        config["aws_endpoint"] = place
+    _credentials()
+    return {
+        # A bucket with Object Lock refuses a put without a checksum.
+        "config": {**config, "aws_checksum_algorithm": "SHA256"},
+        "client_options": {"allow_http": True} if place and place.startswith("http://") else {},
+        "retry_config": {"max_retries": _TRIES, "retry_timeout": _PATIENCE},
+        "credential_provider": _fresh,
+    }
+
+
+def delta_options(uri: str) -> Optional[dict[str, str]]:
+    """Delta-rs's ``storage_options`` for a table: None in a folder. ``StorageError`` as above.
+
+    A commit is a conditional put: of two writers of one version, one is told that it came second.
+    """
+    if not is_bucket(uri):
+        return None
+    key, secret, token = _credentials()
+    options = {
+        "aws_region": _region(),
+        "aws_access_key_id": key,
+        "aws_secret_access_key": secret,
+        "aws_conditional_put": "etag",
+        "max_retries": str(_TRIES),
+        "retry_timeout": f"{_PATIENCE.seconds}s",
+    }
+    if token:
+        options["aws_session_token"] = token
+    place = endpoint()
+    if place:
+        options["aws_endpoint"] = place
+        options["aws_allow_http"] = str(place.startswith("http://")).lower()
+    return options
+
+
+def arrow_options() -> dict[str, Any]:
+    """Arguments of ``pyarrow.fs.S3FileSystem``. ``StorageError`` as above."""
+    key, secret, token = _credentials()
+    options: dict[str, Any] = {"access_key": key, "secret_key": secret, "session_token": token, "region": _region()}
+    place = endpoint()
+    if place:
+        scheme, _, host = place.rstrip("/").partition("://")
+        options.update(scheme=scheme, endpoint_override=host)
+    return options
+
+
+def _region() -> str:
+    # AWS_REGION is what its services set; boto3 reads the other name only, and the profile's.
+    found = os.environ.get("AWS_REGION") or _session(_surroundings()).get_config_variable("region")
+    if not found:
+        raise StorageError("No AWS region is known here; set AWS_REGION, or a region in the profile of AWS's own tools.")
+    return str(found)
+
+
+def _credentials() -> tuple[str, str, Optional[str]]:
+    """Access key, secret key and session token, valid for some minutes at least."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        found = _session(_surroundings()).get_credentials()
+        frozen = found.get_frozen_credentials() if found is not None else None
+    except BotoCoreError as error:
+        said = str(error).strip().splitlines()[0].rstrip(".")
+        raise StorageError(f"AWS credentials cannot be had here: {said}; sign in again, or set AWS_PROFILE.") from error
+    if frozen is None:
+        raise StorageError("There are no AWS credentials here; sign in with `aws sso login`, or set AWS_PROFILE.")
+    return frozen.access_key, frozen.secret_key, frozen.token
+
+
+def _fresh() -> dict[str, Any]:
+    """Credentials as obstore asks for them."""
+    key, secret, token = _credentials()
+    return {
+        "access_key_id": key,
+        "secret_access_key": secret,
+        "token": token,
+        "expires_at": datetime.now(timezone.utc) + _RENEWED,
+    }
+
+
+def _surroundings() -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+
+
+@functools.lru_cache(maxsize=2)
+def _session(surroundings: tuple[tuple[str, str], ...]) -> Any:
+    """One session as long as the surroundings are the same: it keeps credentials that a role or a sign-on gave."""
+    import botocore.session  # slow, and not needed where all places are folders
+
+    return botocore.session.Session()

@@ -9,11 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from daybook.demo import generate
-from tests.benchmarks import byhand, bypandas, publishing, shop, targets
-from tests.benchmarks.bench import Table
-from tests.benchmarks.measuring import MemoryWatch, command, interleaved
-from tests.benchmarks.notebooks import write_notebooks
+from benchmarks import byhand, bypandas, publishing, shop, targets
+from benchmarks.bench import Table
+from benchmarks.measuring import MemoryWatch, command, interleaved
+from benchmarks.notebooks import write_notebooks
+from demo_shop import generate
 
 FACTS = {
     "processor": "Made up", "cores": 2, "memory_gb": 8.0, "system": "Linux 6", "python": "3.11.7",

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from daybook.archive import Archive
-from daybook.backfills import close_backfill, refuse_date, start_backfill
 from daybook.cli.runs import end_on_signals
-from daybook.params import load_settings
-
-from ..backfilling import carry_out, day, plan_of, run
-from .conftest import Call
+from daybook.records.archive import Archive
+from daybook.scheduling.backfills import close_backfill, refuse_date, start_backfill
+from daybook.settings import load_settings
+from tests.cli.conftest import Call
+from tests.scheduling.backfilling import carry_out, day, plan_of, run
 
 DAYS = ("2025-11-01", "2025-11-05")
 
@@ -80,7 +79,7 @@ def test_where_all_is_good_there_is_nothing_to_ask_or_do(archive: Archive, call:
 
 def test_what_is_gone_on_with_is_named(archive: Archive, call: Call) -> None:
     settings = load_settings("local")
-    from daybook.backfills import plan_backfill
+    from daybook.scheduling.backfills import plan_backfill
 
     name = carry_out(archive, plan_backfill(settings, day(1), day(5), force=True), ["SUCCEEDED"])
     close_backfill(archive, name, stopped=True)

@@ -10,9 +10,9 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from daybook.archive import Archive
-from daybook.cost import JobUse, Use, cost_of, load_prices
-from daybook.params import load_settings
+from daybook.records.archive import Archive
+from daybook.records.cost import JobUse, Use, cost_of, load_prices
+from daybook.settings import load_settings
 
 Call = Callable[..., tuple[int, str, str]]
 ARN = "arn:aws:states:us-east-1:123456789012:execution:daybook-prod-daily:x"

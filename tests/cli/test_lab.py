@@ -10,7 +10,7 @@ from jupyter_server.serverapp import ServerApp
 from jupyterlab.labapp import LabApp
 
 from daybook.cli import main
-from daybook.params import project_root
+from daybook.settings import project_root
 
 
 @pytest.mark.parametrize(("version", "served"), [((2, 18, 2), False), ((2, 20, 0), True), ((3, 0, 0), True)])

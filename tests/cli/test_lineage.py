@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from daybook.archive import Archive
 from daybook.cli import main
-from daybook.params import load_settings
+from daybook.records.archive import Archive
+from daybook.settings import load_settings
 
 OLD = {"gold.sales": {"rows": {}, "columns": {"revenue": {"silver.items.old_amount": ["AGGREGATION"]}}}}
 NEW = {

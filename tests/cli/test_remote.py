@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..runs.shop import call
+from tests.runs.shop import call
 
 DAY = "2025-11-30"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from daybook.archive import Archive
 from daybook.cli import main
-from daybook.locks import DateLock
-from daybook.params import load_settings
+from daybook.records.archive import Archive
+from daybook.records.locks import DateLock
+from daybook.settings import load_settings
 
 DAY = date(2025, 11, 30)
 FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"

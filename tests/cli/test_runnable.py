@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from daybook.cli import main
-
-from ..conftest import Project
+from tests.conftest import Project
 
 BROKEN = {
     "contract": ("params/contracts/silver/orders.yaml", "kind: DataContract", "kind: ["),

@@ -8,9 +8,9 @@ from typing import Any, Callable, Optional
 
 import pytest
 
-from daybook.archive import Archive
-from daybook.backfills import Day, Plan, close_backfill, start_backfill
-from daybook.params import load_settings
+from daybook.records.archive import Archive
+from daybook.scheduling.backfills import Day, Plan, close_backfill, start_backfill
+from daybook.settings import load_settings
 
 Call = Callable[..., tuple[int, str, str]]
 DAY = date(2025, 11, 30)

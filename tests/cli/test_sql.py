@@ -9,11 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from daybook.lake import Lake
-from daybook.params import load_settings
-from daybook.pii import load_keys, pseudonym
-
-from .conftest import Call
+from daybook.lake.tables import Lake
+from daybook.privacy import load_keys, pseudonym
+from daybook.settings import load_settings
+from tests.cli.conftest import Call
 
 QUERY = "SELECT first_name AS n, city FROM bronze.customers"
 

@@ -9,11 +9,10 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.archive import Archive, dump
 from daybook.contracts import load_tables
-from daybook.params import load_settings
-
-from ..conftest import Project
+from daybook.records.archive import Archive, dump
+from daybook.settings import load_settings
+from tests.conftest import Project
 
 Call = Callable[..., tuple[int, str, str]]
 GOLD = list(load_tables("gold"))

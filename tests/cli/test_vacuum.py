@@ -9,12 +9,11 @@ from typing import Callable
 
 import pytest
 
-from daybook.archive import Archive
-from daybook.lake import Lake
-from daybook.locks import DateLock
-from daybook.params import load_settings
-
-from ..vacuuming import age_file, content, data_files, files, put_run, write
+from daybook.lake.tables import Lake
+from daybook.records.archive import Archive
+from daybook.records.locks import DateLock
+from daybook.settings import load_settings
+from tests.lake.vacuuming import age_file, content, data_files, files, put_run, write
 
 Call = Callable[..., tuple[int, str, str]]
 NOW = datetime.now(timezone.utc)

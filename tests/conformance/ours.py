@@ -8,9 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any, Optional
 
-from daybook.states import FakeClock, StateMachine, TaskError, TaskTimeout, run_execution
-
-from .cases import Case
+from asl_local import FakeClock, StateMachine, TaskError, TaskTimeout, run_execution
+from tests.conformance.cases import Case
 
 JOB = "arn:aws:states:::glue:startJobRun.sync"
 OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
@@ -27,7 +26,7 @@ class Longest(random.Random):
 
 
 class Script:
-    """Answers in order, the last again and again, as ``daybook.laptop`` would give them for the real thing."""
+    """Answers in order, the last again and again, as ``daybook.execution.local`` would give them for the real thing."""
 
     def __init__(self, answers: dict[str, list[Any]], clock: FakeClock) -> None:
         self.answers = {key: list(each) for key, each in answers.items()}

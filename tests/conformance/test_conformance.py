@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from . import ours
-from .cases import CASES, Case
+from tests.conformance import ours
+from tests.conformance.cases import CASES, Case
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from daybook.params import files_in, project_root
+from daybook.settings import files_in, project_root
 
 CONTRACTS = files_in(project_root() / "params" / "contracts", "*/*.yaml")
 if sys.version_info < (3, 10):

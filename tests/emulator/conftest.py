@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .deployments import Deployment, mend_emulated_buckets, new_deployment
-from .emulator import Emulator
+from tests.emulator.deployments import Deployment, mend_emulated_buckets, new_deployment
+from tests.emulator.emulator import Emulator
 
 
 @pytest.fixture

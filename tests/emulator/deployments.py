@@ -14,11 +14,10 @@ from typing import Any, Optional
 
 import pytest
 
-from daybook.aws import changesets, smoke
 from daybook.cli import main
-from daybook.params import is_leftover
-
-from .emulator import Account, Emulator
+from daybook.deploy import change_sets, smoke_test
+from daybook.settings import is_leftover
+from tests.emulator.emulator import Account, Emulator
 
 REAL = Path(__file__).resolve().parents[2]
 ENV = "prod"
@@ -87,8 +86,8 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
     bundle = folder / f"daybook-{hashlib.sha256(content).hexdigest()[:16]}.zip"
     bundle.write_bytes(content)
     patch.setenv("DAYBOOK_PROJECT", str(root))
-    patch.setattr(changesets, "POLL_SECONDS", 0.05)
-    patch.setattr(smoke, "POLL_SECONDS", 0.05)
+    patch.setattr(change_sets, "POLL_SECONDS", 0.05)
+    patch.setattr(smoke_test, "POLL_SECONDS", 0.05)
     made = Deployment(account, root, bundle, patch)
     # All accounts share the names of buckets.
     made.replace("params/prod.yaml", "s3://daybook-prod-", f"s3://{made.bucket('')}")

@@ -16,10 +16,9 @@ from typing import Any, Callable
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from daybook.provenance import state_machine_path
-from daybook.states import TaskError
-
-from .emulator import REGION, Account
+from asl_local import TaskError
+from daybook.records.fingerprint import state_machine_path
+from tests.emulator.emulator import REGION, Account
 
 MACHINES = {"daily": "daily", "backfill": "backfill", "catch-up": "catch_up"}
 GLUE = "arn:aws:states:::glue:startJobRun.sync"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from .deployments import ENV, Deployment
+from tests.emulator.deployments import ENV, Deployment
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

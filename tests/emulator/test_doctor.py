@@ -11,13 +11,12 @@ from typing import Any, Callable
 import boto3
 import pytest
 
-from daybook.aws.account import connect
-from daybook.aws.catalogue import athena_type, database_of
-from daybook.aws.doctor.examine import examine
 from daybook.contracts import LAYERS, load_table, load_tables
-from daybook.params import load_settings
-
-from .deployments import ENV, Deployment
+from daybook.deploy.catalogue import athena_type, database_of
+from daybook.deploy.doctor.examine import examine
+from daybook.execution.aws.account import connect
+from daybook.settings import load_settings
+from tests.emulator.deployments import ENV, Deployment
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -278,7 +277,7 @@ def test_a_clock_that_is_off_is_told(shared: Deployment) -> None:
 
 def test_a_subscription_that_nobody_confirmed_is_told(shared: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     # The emulator confirms what it is asked to; AWS waits for the link in the mail to be followed.
-    from daybook.aws.account import Account
+    from daybook.execution.aws.account import Account
 
     class Waiting:
         def get_paginator(self, name: str) -> Waiting:

@@ -11,8 +11,7 @@ from pyarrow.fs import FileSystem
 
 from daybook.errors import AlreadyThereError
 from daybook.storage import Store
-
-from .emulator import Account, Emulator
+from tests.emulator.emulator import Account, Emulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

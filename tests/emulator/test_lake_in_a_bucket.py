@@ -10,11 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from daybook.archive import Archive
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-
-from .emulator import Account
+from daybook.lake.tables import Lake
+from daybook.records.archive import Archive
+from tests.emulator.emulator import Account
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -24,7 +23,7 @@ WRITER = """
 import sys
 from datetime import date, timedelta
 import pyarrow as pa
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 root, number, dates, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), date.fromisoformat(sys.argv[4])
 lake = Lake(root, run_id=f"writer-{number}")
 sys.stdin.readline()
@@ -65,7 +64,7 @@ def test_writers_at_once_lose_nobodys_commit(aws_account: Account) -> None:
 def test_starters_at_once_never_get_the_same_name(aws_account: Account) -> None:
     uri = f"s3://{aws_account.new_bucket()}/archive"
     take = f"print(Archive({uri!r}).start_run(date(2025, 11, 1), {{}}))"
-    code = f"from datetime import date; from daybook.archive import Archive; {take}"
+    code = f"from datetime import date; from daybook.records.archive import Archive; {take}"
     starters = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     names = sorted(starter.communicate(timeout=120)[0].strip() for starter in starters)
     assert names == [f"daily-2025-11-01-{number}" for number in range(1, 5)]

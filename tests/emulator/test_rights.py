@@ -10,8 +10,8 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from .deployments import ENV, Deployment, new_deployment
-from .emulator import SECRET, emulating
+from tests.emulator.deployments import ENV, Deployment, new_deployment
+from tests.emulator.emulator import SECRET, emulating
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

@@ -12,19 +12,18 @@ import awswrangler.s3
 import pyarrow as pa
 import pytest
 
-from daybook.archive import Archive
-from daybook.buckets import delta_options
-from daybook.demo import generate
+from asl_local import TaskError
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.laptop import GlueJobs, run_day
-from daybook.params import load_settings, parse_run_date
-from daybook.states import TaskError
-
-from ..runs.content import content_hashes
-from ..runs.shop import NoWait, call, copy_project
-from .emulator import REGION, Account
-from .machines import GLUE, arn, deployed
+from daybook.execution.local import GlueJobs, run_day
+from daybook.lake.tables import Lake
+from daybook.records.archive import Archive
+from daybook.settings import load_settings, parse_run_date
+from daybook.storage import delta_options
+from demo_shop import generate
+from tests.emulator.emulator import REGION, Account
+from tests.emulator.machines import GLUE, arn, deployed
+from tests.runs.content import content_hashes
+from tests.runs.shop import NoWait, call, copy_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -89,7 +88,7 @@ def cloud(aws_account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     aws_account.client("secretsmanager").create_secret(Name="key", SecretString=KEY.hex())
     (home / "key").write_bytes(KEY)
     (home / "key").chmod(0o600)
-    monkeypatch.setattr("daybook.aws.follow.SHORTEST_SECONDS", 0.2)
+    monkeypatch.setattr("daybook.execution.aws.follow.SHORTEST_SECONDS", 0.2)
     return Cloud(aws_account, home, set(), [], monkeypatch, capsys)
 
 
@@ -217,7 +216,7 @@ def test_an_interrupt_stops_following_and_nothing_else(cloud: Cloud) -> None:
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    cloud.monkeypatch.setattr("daybook.states.clock.SystemClock.sleep", lambda self, seconds: interrupted(seconds))
+    cloud.monkeypatch.setattr("asl_local.clock.SystemClock.sleep", lambda self, seconds: interrupted(seconds))
     with deployed(cloud.account, "cloud", cloud.job, workers=0):
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert code == 1

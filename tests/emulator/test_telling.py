@@ -17,14 +17,13 @@ from typing import Any
 
 import pytest
 
-from daybook.archive import Archive, Record
-from daybook.aws.metrics import METRICS, datapoints_of, namespace_of
-from daybook.backfills import Day, Plan, start_backfill
+from daybook.execution.aws.metrics import METRICS, datapoints_of, namespace_of
+from daybook.records.archive import Archive, Record
+from daybook.scheduling.backfills import Day, Plan, start_backfill
 from daybook.sources import Calendar
-
-from ..infra.templates import Template
-from ..runs.shop import add_tiny_shop, copy_project, land_tiny_day
-from .emulator import Account, eventually
+from tests.emulator.emulator import Account, eventually
+from tests.infra.templates import Template
+from tests.runs.shop import add_tiny_shop, copy_project, land_tiny_day
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.aws.metrics import (
+from daybook.execution.aws.metrics import (
     FRESHNESS_HOURS,
     QUARANTINE_SHARE,
     RUN_SECONDS,
@@ -22,9 +22,8 @@ from daybook.aws.metrics import (
     Metric,
     namespace_of,
 )
-
-from .deployments import ENV, Deployment
-from .emulator import eventually
+from tests.emulator.deployments import ENV, Deployment
+from tests.emulator.emulator import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 
 Make = Callable[[Lake, str], DuckDBEngine]
 

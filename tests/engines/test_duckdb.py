@@ -14,7 +14,8 @@ import pytest
 
 from daybook.engines import DuckDBEngine, query_error
 from daybook.errors import DaybookError, EngineError, SqlError
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
+from daybook.privacy import pseudonym_function
 
 DAY, NEXT = date(2025, 11, 1), date(2025, 11, 2)
 IDS = "SELECT order_id FROM bronze.orders ORDER BY order_id"
@@ -367,13 +368,13 @@ def test_every_way_to_read_raises_the_same_error(engine: DuckDBEngine, read: str
 
 def test_a_pseudonym_is_the_start_of_the_texts_hmac(engine: DuckDBEngine) -> None:
     # RFC 4231, test case 2: HMAC-SHA-256.
-    engine.add_pseudonyms(b"Jefe")
+    engine.add_text_function("pseudonym", pseudonym_function((b"Jefe",)))
     assert engine.one("SELECT pseudonym('what do ya want for nothing?')") == ("5bdcc146bf60754e6a042426089575c7",)
 
 
 def test_pseudonyms_are_of_texts_as_utf_8_and_null_stays_null(engine: DuckDBEngine) -> None:
     key = bytes(range(32))
-    engine.add_pseudonyms(key)
+    engine.add_text_function("pseudonym", pseudonym_function((key,)))
     texts: list[Any] = ["é", None, "", "é"]
     engine.register("texts", pa.table({"number": range(4), "text": texts}))
     found = [row[0] for row in engine.rows("SELECT pseudonym(text) FROM texts ORDER BY number")]
@@ -387,7 +388,7 @@ def test_another_key_gives_other_pseudonyms(make: Any, lake: Lake) -> None:
     given = []
     for key in (b"a" * 32, b"b" * 32):
         engine = make(lake, "UTC")
-        engine.add_pseudonyms(key)
+        engine.add_text_function("pseudonym", pseudonym_function((key,)))
         given.append(engine.one("SELECT pseudonym('x')"))
     assert given[0] != given[1]
 

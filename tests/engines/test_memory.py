@@ -15,7 +15,7 @@ import pytest
 
 from daybook.engines import DuckDBEngine, memory
 from daybook.engines.memory import memory_limit, open_database
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 
 MIB = 1 << 20
 

@@ -11,7 +11,7 @@ import sqlglot
 from daybook.engines import DuckDBEngine
 from daybook.engines import duckdb as engine_module
 from daybook.engines.newest import newest_of_each
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 
 NEWEST = "QUALIFY row_number() OVER (PARTITION BY key ORDER BY version DESC) = 1"
 

@@ -12,13 +12,12 @@ from typing import Any, Optional, Union
 import pytest
 
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
-from daybook.notebook.stage import Stage
-from daybook.params import Settings, load_settings
-
-from ..conftest import Project
-from ..sessions import Session, new_session
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from daybook.notebook.context import Stage
+from daybook.settings import Settings, load_settings
+from tests.conftest import Project
+from tests.sessions import Session, new_session
 
 BASE = Path(__file__).parent / "base" / "params"
 

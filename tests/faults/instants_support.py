@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
-from daybook.params import load_settings
-
-from ..conftest import Project
-from ..sessions import Session, new_session
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from daybook.settings import load_settings
+from tests.conftest import Project
+from tests.sessions import Session, new_session
 
 HERE = Path(__file__).parent
 

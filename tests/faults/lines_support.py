@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
-
-from ..conftest import Project
-from ..sessions import Session, new_session
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from tests.conftest import Project
+from tests.sessions import Session, new_session
 
 FAULTS = Path(__file__).parent
 HEADER = "order,at,status,product,qty,price"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from daybook.archive import Archive
-from daybook.attempts import archive_attempt
-from daybook.params import load_settings
-from daybook.pii.redaction import Redactor
+from daybook.execution.attempt import archive_attempt
+from daybook.privacy.redactor import Redactor
+from daybook.records.archive import Archive
+from daybook.settings import load_settings
 
 RUN = "daily-2025-11-30-1"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .instants_support import lay_orders, shop
+from tests.faults.instants_support import lay_orders, shop
 
 DAY = "2025-11-11"
 ORDER = "order_id,customer,ordered_at,status,shipped_at,updated_at\nO1,1,2025-11-11 12:00:00,paid,,2025-11-11 12:00:00\n"

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
-
-from ..sessions import new_session
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from tests.sessions import new_session
 
 LANDING = Path(__file__).parent / "bad-debt"
 DAY = "2011-08-12"

@@ -10,9 +10,8 @@ import pytest
 
 from daybook.cli import main
 from daybook.engines.memory import connect
-
-from ..sessions import Session
-from .conftest import Shop
+from tests.faults.conftest import Shop
+from tests.sessions import Session
 
 STATEMENTS = [
     "COPY (SELECT 1) TO '{file}'",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ..cli.conftest import Call, call
-from .conftest import Shop
+from tests.cli.conftest import Call, call
+from tests.faults.conftest import Shop
 
 __all__ = ["call"]
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from .instants_support import HERE, Shop, shop
+from tests.faults.instants_support import HERE, Shop, shop
 
 NAMES = ("params_dateshift.yaml", "sources_dateshift.yaml", "contract_dateshift.yaml")
 DAYS = ("2025-01-01", "2025-01-02", "2025-01-03")

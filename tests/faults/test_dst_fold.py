@@ -6,8 +6,7 @@ from decimal import Decimal
 
 from daybook.notebook import validate
 from daybook.quality import warnings_of
-
-from .instants_support import lay_orders, shop
+from tests.faults.instants_support import lay_orders, shop
 
 DAY = "2025-10-26"
 

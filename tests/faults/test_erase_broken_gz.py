@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from ..cli.conftest import Call, call
-from ..erasure.conftest import ANN, Shop, filled, shop
+from tests.cli.conftest import Call, call
+from tests.privacy.erasure.conftest import ANN, Shop, filled, shop
 
 __all__ = ["call", "filled", "shop"]
 LATE = Path(__file__).parent / "erase_broken_gz" / "late.csv.gz"

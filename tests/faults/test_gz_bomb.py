@@ -12,13 +12,12 @@ from typing import Optional
 import pytest
 
 from daybook.errors import FormatError, LandingError, LimitError
-from daybook.params import load_settings
-from daybook.personal import redactor_for
-from daybook.sources import blocks, load_source, packing
-from daybook.sources.blocks import split_csv
-from daybook.sources.packing import Limits, unpack
-
-from .conftest import Shop
+from daybook.privacy.run_values import redactor_for
+from daybook.settings import load_settings
+from daybook.sources import compression, csv, load_source
+from daybook.sources.compression import Limits, unpack
+from daybook.sources.csv import split_csv
+from tests.faults.conftest import Shop
 
 DAY = "2025-10-26"
 ORDERS = "order_id,customer,ordered_at,status,shipped_at,updated_at\n"
@@ -36,7 +35,7 @@ def bomb(mebibytes: int, header: Optional[str] = None) -> bytes:
     return file.getvalue()
 
 
-def read(data: bytes, limits: Limits = packing.LIMITS, name: str = "orders") -> int:
+def read(data: bytes, limits: Limits = compression.LIMITS, name: str = "orders") -> int:
     """Return how many rows a file of an entity has."""
     return sum(
         table.num_rows for table in split_csv(io.BytesIO(data), "a.csv.gz", "a.csv.gz", load_source("odd"), name, limits)
@@ -70,21 +69,21 @@ def test_limits_are_settings(shop: Shop) -> None:
 def test_ratio_counts_only_for_large_content(monkeypatch: pytest.MonkeyPatch) -> None:
     data = gzip.compress(b"0" * 1_000_000)
     assert sum(map(len, unpack(io.BytesIO(data), "a", Limits(ratio=10)))) == 1_000_000
-    monkeypatch.setattr(packing, "ANY_RATIO", 100_000)
+    monkeypatch.setattr(compression, "ANY_RATIO", 100_000)
     with pytest.raises(LimitError, match="unpacks to more than 10 times its size"):
         list(unpack(io.BytesIO(data), "a", Limits(ratio=10)))
 
 
 def test_large_regular_file_is_read(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
     """Read lines that differ in their number only, which gzip packs well."""
-    monkeypatch.setattr(packing, "ANY_RATIO", 1 << 20)
+    monkeypatch.setattr(compression, "ANY_RATIO", 1 << 20)
     rows = "".join(f"{number},C1,{DAY} 10:00:00,paid,,{DAY} 10:00:00\n" for number in range(200_000))
     assert read(gzip.compress((ORDERS + rows).encode(), 9)) == 200_000
 
 
 def test_members_of_a_gzip_file_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
     data = gzip.compress(b"a\n" * 1000) * 10
-    assert sum(map(len, unpack(io.BytesIO(data), "a", packing.LIMITS))) == 20_000
+    assert sum(map(len, unpack(io.BytesIO(data), "a", compression.LIMITS))) == 20_000
     with pytest.raises(LimitError):
         list(unpack(io.BytesIO(data), "a", Limits(size=15_000)))
 
@@ -97,7 +96,7 @@ def test_pieces_before_the_damage_are_yielded(keep: int) -> None:
     data = gzip.compress("".join(f"{number}\n" for number in range(5000)).encode())[:keep]
     pieces = []
     with pytest.raises(EOFError):
-        for piece in unpack(io.BytesIO(data), "a", packing.LIMITS):
+        for piece in unpack(io.BytesIO(data), "a", compression.LIMITS):
             pieces.append(piece)
     assert b"".join(pieces) == zlib.decompressobj(wbits=31).decompress(data)
 
@@ -105,8 +104,8 @@ def test_pieces_before_the_damage_are_yielded(keep: int) -> None:
 @pytest.mark.parametrize("piece", ["x", ",", '"', '""', "x,", "é", '"x', "\ufeff"])
 def test_row_without_end_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
     """Refuse a row that is longer than the limit after reading little more than that."""
-    monkeypatch.setattr(blocks, "CHUNK", 1 << 14)
-    monkeypatch.setattr(blocks, "_LONGEST_ROW", 1 << 18)
+    monkeypatch.setattr(csv, "CHUNK", 1 << 14)
+    monkeypatch.setattr(csv, "_LONGEST_ROW", 1 << 18)
     data = (ORDERS + piece * (4 << 20)).encode()
     tracemalloc.start()
     with pytest.raises(LandingError) as caught:
@@ -128,7 +127,7 @@ def test_header_has_a_limit(shop: Shop, header: str) -> None:
 
 def test_many_empty_rows_are_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read more rows of delimiters alone, as spreadsheets export them, than one row may have bytes."""
-    monkeypatch.setattr(blocks, "CHUNK", 1 << 14)
-    monkeypatch.setattr(blocks, "_LONGEST_ROW", 1 << 16)
+    monkeypatch.setattr(csv, "CHUNK", 1 << 14)
+    monkeypatch.setattr(csv, "_LONGEST_ROW", 1 << 16)
     assert read((ORDERS + ",,,,,\n" * 50_000).encode()) == 50_000
     assert read((ORDERS + "\n" * 200_000).encode()) == 0

@@ -18,20 +18,19 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from daybook.contracts import files as contract_files
-from daybook.delta import dataset_of
 from daybook.engines import DuckDBEngine
-from daybook.erasure import Erased, erase
-from daybook.lake import Lake
-from daybook.notebook.dates import note_stale_dates
-from daybook.params import Settings, load_settings, project_root
-from daybook.personal import redactor_for
-from daybook.pii import load_keys, pseudonym
-from daybook.rekeying import rekey
-from daybook.sources import spec
-
-from ..conftest import Project
-from ..notebook.conftest import session
-from ..sessions import Session, new_session
+from daybook.lake.delta import dataset_of
+from daybook.lake.tables import Lake
+from daybook.notebook.stale_dates import note_stale_dates
+from daybook.privacy import load_keys, pseudonym
+from daybook.privacy.erasure import Erased, erase
+from daybook.privacy.rekey import rekey
+from daybook.privacy.run_values import redactor_for
+from daybook.settings import Settings, load_settings, project_root
+from daybook.sources import config
+from tests.conftest import Project
+from tests.notebook.conftest import session
+from tests.sessions import Session, new_session
 
 __all__ = ["session"]
 
@@ -43,7 +42,7 @@ NOON = datetime(2025, 11, 13, 11, tzinfo=timezone.utc)
 
 def read_contracts_again() -> None:
     """Forget contracts and sources, which a process reads once."""
-    for read in (contract_files._tables_in, contract_files._landing_in, spec._read_source):
+    for read in (contract_files._tables_in, contract_files._landing_in, config._read_source):
         read.cache_clear()
 
 

@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 from daybook.sources import Column, Entity, Source, load_source
 from daybook.storage import Store
-
-from ..reading import read_entity
+from tests.reading import read_entity
 
 DAY, NEXT = date(2025, 11, 1), date(2025, 11, 2)
 DECLARED, OTHERS = ("Bestell Nr.", "Größe", "straße", "Élodie_ΑΒΓ"), ("Farbe", "naïve Ø")

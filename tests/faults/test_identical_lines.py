@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Project
-from .lines_support import FAULTS, Shop, open_shop
+from tests.conftest import Project
+from tests.faults.lines_support import FAULTS, Shop, open_shop
 
 DAY = "2025-05-11"
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from daybook.archive import Archive
 from daybook.cli import main
 from daybook.errors import LinkError
-from daybook.gaps import find_gaps
+from daybook.records.archive import Archive
+from daybook.scheduling.gaps import find_gaps
 from daybook.sources import LandingStore
-
-from .conftest import Shop
+from tests.faults.conftest import Shop
 
 DAY = "2025-01-02"
 FLAT = "order,customer,at,product,qty,price\nA1,C1,2025-01-02 10:00:00,P1,1,9.90\n"

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from daybook.cli.app import settings_of
-
-from .conftest import Shop
+from tests.faults.conftest import Shop
 
 DAY = "2025-10-26"
 ORDERS = "order_id,customer,ordered_at,status,shipped_at,updated_at\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import Shop
+from tests.faults.conftest import Shop
 
 DAY = "2025-10-26"
 ORDERS, LINES = f"o/{DAY}/orders.csv", f"o/{DAY}/lines.csv"

@@ -9,15 +9,14 @@ import duckdb
 import pytest
 import yaml
 
-from daybook.columns import is_plain_name
 from daybook.contracts import load_tables
+from daybook.contracts.columns import is_plain_name
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, SourceError, SqlError
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 from daybook.sources import load_source
-
-from ..conftest import Project
-from .conftest import Shop
+from tests.conftest import Project
+from tests.faults.conftest import Shop
 
 DAY = "2025-01-02"
 ODD = ['order"s', "select", "a b", "a;b", "it's", "x) FROM orders; DROP TABLE orders; --", "größe", "a.b", "{row}", "%s", "$1"]

@@ -9,15 +9,14 @@ from typing import Any
 import nbformat
 import pytest
 
-from daybook.archive import Archive
-from daybook.attempts import archive_attempt
-from daybook.demo import generate
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
-from daybook.params import Settings, load_settings
-
-from ..sessions import Session, new_session
+from daybook.execution.attempt import archive_attempt
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from daybook.records.archive import Archive
+from daybook.settings import Settings, load_settings
+from demo_shop import generate
+from tests.sessions import Session, new_session
 
 CELL = """
 o = stage.engine.query("SELECT first_name AS a, last_name AS b, street AS d, postal_code AS z, customer_id AS i "

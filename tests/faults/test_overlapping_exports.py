@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Project
-from .lines_support import FAULTS, Shop, open_shop, warnings_of
+from tests.conftest import Project
+from tests.faults.lines_support import FAULTS, Shop, open_shop, warnings_of
 
 EXPORTS = sorted((FAULTS / "overlapping-exports").glob("*.csv"))
 DAY, NEXT = "2025-05-11", "2025-05-12"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Project
-from .lines_support import HEADER, Shop, open_shop, warnings_of
+from tests.conftest import Project
+from tests.faults.lines_support import HEADER, Shop, open_shop, warnings_of
 
 DAY = "2025-05-11"
 PAYMENTS = """mapping:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ..runs.shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day, put_before_last_cell
+from tests.runs.shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day, put_before_last_cell
 
 pytestmark = pytest.mark.slow
 DAY, RUN = "2024-05-02", "daily-2024-05-02-1"

@@ -12,11 +12,10 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from daybook.attempts import archive_attempt
-from daybook.pii.redaction import Redactor
-from daybook.pii.values import PersonalValues
-
-from ..sessions import Session, new_session
+from daybook.execution.attempt import archive_attempt
+from daybook.privacy.redactor import Redactor
+from daybook.privacy.values import PersonalValues
+from tests.sessions import Session, new_session
 
 FAULTS = Path(__file__).parent
 KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"

@@ -14,16 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daybook import personal
 from daybook.errors import FormatError
-from daybook.params import load_settings
-from daybook.personal import redactor_for
-from daybook.pii.sought import SoughtValues
+from daybook.privacy import run_values
+from daybook.privacy.matcher import SoughtValues
+from daybook.privacy.run_values import redactor_for
+from daybook.settings import load_settings
 from daybook.sources import load_source
-from daybook.sources.packing import LIMITS
+from daybook.sources.compression import LIMITS
 from daybook.storage import Store
-
-from .conftest import Shop
+from tests.faults.conftest import Shop
 
 INPUTS = Path(__file__).parent / "slow_failure"
 DAY, RUN = "2025-01-02", "daily-2025-01-02-1"
@@ -64,7 +63,7 @@ class Taken(SoughtValues):
 def taken(path: Path) -> Taken:
     """Return what is taken in of a broken file of the deployment ``slow``."""
     values = Taken()
-    personal._add_broken(values, Store(str(path.parent)), path.name, load_source("slow"), "sales", LIMITS)
+    run_values._add_broken(values, Store(str(path.parent)), path.name, load_source("slow"), "sales", LIMITS)
     return values
 
 
@@ -114,20 +113,20 @@ def test_pieces_give_the_values_of_the_whole(
     path.write_bytes(text.encode())
     whole = taken(path).values
     with monkeypatch.context() as patch:
-        patch.setattr(personal, "CHUNK", chunk)
+        patch.setattr(run_values, "CHUNK", chunk)
         assert taken(path).values == whole
 
 
 @pytest.mark.parametrize("text", ["C1234567,", "C1234567", "C1234567,x\n"], ids=["fields", "one field", "lines"])
 def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Read files of 4 and 16 pieces that cannot be split, and compare the memory of both."""
-    monkeypatch.setattr(personal, "CHUNK", 1 << 16)
+    monkeypatch.setattr(run_values, "CHUNK", 1 << 16)
     peaks = []
     for size in (1 << 18, 1 << 20):
         path = land(slow, "x", [])
         path.write_text(text * (size // len(text)))
         tracemalloc.start()
-        personal._add_broken(Taken(), Store(str(path.parent)), path.name, load_source("slow"), "sales", LIMITS)
+        run_values._add_broken(Taken(), Store(str(path.parent)), path.name, load_source("slow"), "sales", LIMITS)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + (1 << 20)
@@ -136,7 +135,7 @@ def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.Monk
 def test_repairs_are_taken_in_by_column() -> None:
     values = Taken()
     texts = [f'{{"customer": "C{i}", "product": "P{i}"}}' for i in range(1000)]
-    personal._add_repairs(values, texts, {"customer": "id"})
+    run_values._add_repairs(values, texts, {"customer": "id"})
     assert len(values.arrays) == 1
     assert values.values == {("customer", f"C{i}") for i in range(1000)}
 
@@ -161,5 +160,5 @@ def test_many_rows_that_cannot_be_split_are_not_held(slow: Shop, monkeypatch: py
         shutil.rmtree(Path(load_settings("slow").lake) / "quarantine")
     text = "Y000007 and P7 plain"
     assert redactor_for(load_settings("slow"), RUN).text(text) == "[redacted:_raw] and P7 plain"
-    monkeypatch.setattr(personal, "_MANY_UNSPLIT", 100)
+    monkeypatch.setattr(run_values, "_MANY_UNSPLIT", 100)
     assert redactor_for(load_settings("slow"), RUN).text(text) == "[redacted:_raw] and [redacted:_raw]"

@@ -9,17 +9,16 @@ from typing import Callable
 
 import pytest
 
-from daybook.archive import Archive
-from daybook.backfills import read_backfill
 from daybook.cli import main
-from daybook.cost import load_prices
-from daybook.errands import find_missed, summarise
 from daybook.errors import UsageError
-from daybook.execution import run_stage
-from daybook.params import load_settings
+from daybook.execution.stage import run_stage
+from daybook.execution.tasks import find_missed, summarise
+from daybook.records.archive import Archive
+from daybook.records.cost import load_prices
+from daybook.scheduling.backfills import read_backfill
+from daybook.settings import load_settings
 from daybook.sources import load_source
-
-from ..conftest import Project
+from tests.conftest import Project
 
 DAY, RUN = "2025-11-28", "daily-2025-11-28-1"
 

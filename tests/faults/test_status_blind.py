@@ -10,12 +10,11 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.archive import Archive
 from daybook.cli import main
 from daybook.contracts import load_tables
-from daybook.params import load_settings
-
-from ..conftest import Project
+from daybook.records.archive import Archive
+from daybook.settings import load_settings
+from tests.conftest import Project
 
 FILES = Path(__file__).parent / "status_blind"
 PLACES = {"source": "sources", "contract": "contracts/landing", "params": "."}

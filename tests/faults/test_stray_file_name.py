@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from daybook.archive import Archive
-from daybook.demo import generate
 from daybook.errors import StorageError
-from daybook.execution import run_stage
-from daybook.params import load_settings, parse_run_date
+from daybook.execution.stage import run_stage
+from daybook.records.archive import Archive
+from daybook.settings import load_settings, parse_run_date
 from daybook.sources import load_source, open_landing
 from daybook.sources.files import read_blocks
-
-from ..conftest import Project
-from ..test_execution import RUN, failing
+from demo_shop import generate
+from tests.conftest import Project
+from tests.execution.test_stage import RUN, failing
 
 DAY = "2025-11-30"
 

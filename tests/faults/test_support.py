@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .conftest import Shop
+from tests.faults.conftest import Shop
 
 
 def test_shop_runs_a_date(shop: Shop) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from daybook.errors import UsageError
-from daybook.personal import redactor_for
-from daybook.stewardship import quarantined, release
-
-from .conftest import Shop
+from daybook.execution.decisions import quarantined, release
+from daybook.privacy.run_values import redactor_for
+from tests.faults.conftest import Shop
 
 DAY, OTHER, CLOSED = "2025-10-26", "2025-10-27", "2025-10-30"
 HEADER = "order_id,customer,ordered_at,status,shipped_at,updated_at"

@@ -18,12 +18,11 @@ import pyarrow.parquet
 import pytest
 
 from daybook.errors import FormatError
-from daybook.sources.blocks import split_csv
+from daybook.sources.config import Column, Entity, Source
+from daybook.sources.csv import split_csv
 from daybook.sources.formats import binary_format, text_format
-from daybook.sources.spec import Column, Entity, Source
-
-from ..sources.conftest import SHOP
-from .conftest import Shop
+from tests.faults.conftest import Shop
+from tests.sources.conftest import SHOP
 
 JSON_LINES = Path(__file__).parent / "wrong_format" / "orders.jsonl"
 TABLE = pa.table({"order_id": ["A1", "A2"], "price": ["1.00", "2.00"]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .instants_support import lay_orders, shop
+from tests.faults.instants_support import lay_orders, shop
 
 DAY = "2025-10-07"
 

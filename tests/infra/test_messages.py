@@ -6,8 +6,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-from .policies import allows
-from .templates import ACCOUNT, REGION, Template, exports, statements
+from tests.infra.policies import allows
+from tests.infra.templates import ACCOUNT, REGION, Template, exports, statements
 
 KEY_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 OWN: Dict[str, Dict[str, str]] = {

@@ -9,13 +9,12 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
-from daybook.archive import Archive
-from daybook.due import SLOT
-from daybook.params import load_settings
-from daybook.states import Execution, FakeClock, StateMachine, TaskError, lint, run_execution
-
-from .policies import matches
-from .templates import INFRA, Template, machine_file, scheduled_input
+from asl_local import Execution, FakeClock, StateMachine, TaskError, lint, run_execution
+from daybook.records.archive import Archive
+from daybook.scheduling.due import SLOT
+from daybook.settings import load_settings
+from tests.infra.policies import matches
+from tests.infra.templates import INFRA, Template, machine_file, scheduled_input
 
 MACHINE = INFRA.parent / "orchestration" / "nightly.asl.json"
 LIST = "arn:aws:states:::aws-sdk:s3:listObjectsV2"

@@ -16,9 +16,8 @@ from typing import Any, Dict, Set
 import pytest
 
 import daybook
-
-from .policies import allows
-from .templates import NAMES, Template, exports, machine_file, named, role_statements, statements, tasks
+from tests.infra.policies import allows
+from tests.infra.templates import NAMES, Template, exports, machine_file, named, role_statements, statements, tasks
 
 PACKAGE = Path(daybook.__file__).parent
 MACHINES = {"Daily": "daily", "Backfill": "backfill", "CatchUp": "catch_up", "Nightly": "nightly"}

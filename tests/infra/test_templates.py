@@ -7,11 +7,10 @@ from typing import Any, Dict
 
 import pytest
 
-from daybook.params import load_settings
-from daybook.stages import STAGES
-
-from .policies import allows
-from .templates import GIVEN, INFRA, NAMES, Template, exports, machine_file, role_statements, statements, tasks
+from daybook.records.names import STAGES
+from daybook.settings import load_settings
+from tests.infra.policies import allows
+from tests.infra.templates import GIVEN, INFRA, NAMES, Template, exports, machine_file, role_statements, statements, tasks
 
 BUCKETS = ("Lake", "Archive", "Landing", "Code", "AccessLogs")
 

@@ -7,10 +7,9 @@ from typing import Any, Dict, Iterator, Set, Tuple
 
 import pytest
 
-from daybook.aws.metrics import METRICS, namespace_of
-
-from .policies import matches
-from .templates import Template, exports, machine_file
+from daybook.execution.aws.metrics import METRICS, namespace_of
+from tests.infra.policies import matches
+from tests.infra.templates import Template, exports, machine_file
 
 MACHINES = ("daily", "backfill", "catch-up", "nightly")
 NAMESPACE = namespace_of("prod")

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import daybook.lake
-from daybook.lake import Lake
+import daybook.lake.tables
+from daybook.lake.tables import Lake
 
 
 @pytest.fixture
@@ -25,5 +25,5 @@ def lake(root: str) -> Lake:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between tries to commit, which are not waited for."""
     waited: list[float] = []
-    monkeypatch.setattr(daybook.lake, "time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr(daybook.lake.tables, "time", SimpleNamespace(sleep=waited.append))
     return waited

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional
 import pyarrow as pa
 
 from daybook.contracts import load_table
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 
 FIRST, SECOND, THIRD = date(2025, 11, 1), date(2025, 11, 2), date(2025, 11, 3)
 PRODUCTS = load_table("silver.products")

@@ -14,8 +14,8 @@ import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-import daybook.delta
-from daybook.delta import PLAIN_READER, OpenTables, dataset_of, files_of
+import daybook.lake.delta
+from daybook.lake.delta import PLAIN_READER, OpenTables, dataset_of, files_of
 
 SCHEMA = pa.schema(
     [("day", pa.date32()), ("shop name", pa.string()), ("amount", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
@@ -37,13 +37,13 @@ def uri(tmp_path: Path) -> str:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What has been opened from its log."""
     found: list[str] = []
-    open_delta = daybook.delta.open_delta
+    open_delta = daybook.lake.delta.open_delta
 
     def note(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
         found.append(uri if version is None else f"{uri}@{version}")
         return open_delta(uri, version)
 
-    monkeypatch.setattr(daybook.delta, "open_delta", note)
+    monkeypatch.setattr(daybook.lake.delta, "open_delta", note)
     return found
 
 

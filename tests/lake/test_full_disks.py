@@ -10,11 +10,22 @@ import pyarrow as pa
 import pytest
 
 from daybook.errors import LakeError
-from daybook.lake import Lake
-from daybook.publication import publish
-from daybook.versions import merge
-
-from .tables import CUSTOMERS, FIRST, PAYMENTS, PRODUCTS, SECOND, Version, content, customers, landed, payments, products
+from daybook.lake.merge import merge
+from daybook.lake.publish import publish
+from daybook.lake.tables import Lake
+from tests.lake.tables import (
+    CUSTOMERS,
+    FIRST,
+    PAYMENTS,
+    PRODUCTS,
+    SECOND,
+    Version,
+    content,
+    customers,
+    landed,
+    payments,
+    products,
+)
 
 # Too much for what is left on any of the disks.
 MANY = [f"value {number} of many" for number in range(5_000)]

@@ -12,12 +12,11 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from daybook import evolution
-from daybook.delta import dataset_of, stored_columns
 from daybook.engines import DuckDBEngine
-from daybook.lake import Batches, Lake
-
-from .tables import FIRST, SECOND, THIRD, content
+from daybook.lake import schema_evolution
+from daybook.lake.delta import dataset_of, stored_columns
+from daybook.lake.tables import Batches, Lake
+from tests.lake.tables import FIRST, SECOND, THIRD, content
 
 TABLE = "bronze.orders"
 SIZE = "Größe"
@@ -135,14 +134,14 @@ def test_a_development_copy_begins_with_all_values(twice: Lake) -> None:
 
 def test_what_others_write_meanwhile_is_kept(twice: Lake, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process writes between the look at the rows and the commit."""
-    tell, others = evolution._warn_of_differences, [THIRD]
+    tell, others = schema_evolution._warn_of_differences, [THIRD]
 
     def write_first(*looked: Any) -> None:
         tell(*looked)
         if others:
             write_as_before(twice, named("customer", "of another", x="3"), others.pop())
 
-    monkeypatch.setattr(evolution, "_warn_of_differences", write_first)
+    monkeypatch.setattr(schema_evolution, "_warn_of_differences", write_first)
     twice.replace_partition(TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
     assert seen(twice) == [("a",), ("b",), ("of another",), ("d",)]
     assert len(waits) == 1

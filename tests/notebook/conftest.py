@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from daybook.notebook import stage as stages
-
-from ..sessions import Session, new_session
+from daybook.notebook import context as stages
+from tests.sessions import Session, new_session
 
 
 @pytest.fixture

@@ -13,16 +13,15 @@ from typing import Any, Callable, Optional
 import nbformat
 import pytest
 
-from daybook.archive import Archive
 from daybook.cli import main
-from daybook.demo import Summary, generate
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
-from daybook.parameters import notebook_path
-from daybook.params import Settings, load_settings
-
-from ..sessions import Session
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from daybook.notebook.parameters import notebook_path
+from daybook.records.archive import Archive
+from daybook.settings import Settings, load_settings
+from demo_shop import Summary, generate
+from tests.sessions import Session
 
 DAY = "2025-11-30"
 STAGES = ("ingest", "validate", "transform", "aggregate", "quality")

@@ -18,13 +18,12 @@ from hypothesis import strategies as st
 
 from daybook.contracts import load_table, load_tables
 from daybook.engines import DuckDBEngine, Views
-from daybook.lake import Lake
-from daybook.notebook import aggregate, dates, publishing, quality, transform
-from daybook.notebook.stage import Stage
-from daybook.params import load_settings
+from daybook.lake.tables import Lake
+from daybook.notebook import aggregate, publishing, quality, stale_dates, transform
+from daybook.notebook.context import Stage
+from daybook.settings import load_settings
 from daybook.sources import load_source
-
-from ..cells import sql_cells
+from tests.cells import sql_cells
 
 DAYS = [date(2025, 11, day) for day in (28, 29, 30)]
 _CUSTOMERS = ["1" * 32, "2" * 32]
@@ -262,7 +261,11 @@ def content(root: str) -> dict[str, list[tuple[Any, ...]]]:
 def waiting(root: str) -> list[tuple[Any, ...]]:
     """Notes of stale dates that no run has answered."""
     engine = DuckDBEngine(Lake(root), _settings().timezone)
-    return engine.rows(f"SELECT run_date, order_date FROM {dates.STALE_DATES}") if engine.lake.exists(dates.STALE_DATES) else []
+    return (
+        engine.rows(f"SELECT run_date, order_date FROM {stale_dates.STALE_DATES}")
+        if engine.lake.exists(stale_dates.STALE_DATES)
+        else []
+    )
 
 
 @cache

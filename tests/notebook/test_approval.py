@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from daybook.archive import Archive
 from daybook.errors import UsageError
-from daybook.stewardship import approve
-
-from .decisions import DAY, Shop, landing, shop
+from daybook.execution.decisions import approve
+from daybook.records.archive import Archive
+from tests.notebook.decisions import DAY, Shop, landing, shop
 
 __all__ = ["landing", "shop"]
 

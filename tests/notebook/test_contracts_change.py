@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from daybook.demo import generate
 from daybook.engines import DuckDBEngine
-from daybook.erasure import erase
-from daybook.lake import Lake
-from daybook.notebook.dates import note_stale_dates
-from daybook.params import load_settings
-
-from ..conftest import Project
-from ..sessions import Session
+from daybook.lake.tables import Lake
+from daybook.notebook.stale_dates import note_stale_dates
+from daybook.privacy.erasure import erase
+from daybook.settings import load_settings
+from demo_shop import generate
+from tests.conftest import Project
+from tests.sessions import Session
 
 FIRST, SECOND, LAST = "2025-11-28", "2025-11-29", "2025-11-30"
 BRAND = '      - {name: brand, logicalType: string, physicalType: VARCHAR, description: "Who makes it."}\n'

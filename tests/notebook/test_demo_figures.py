@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from daybook.demo import generate
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-
-from ..sessions import Session, ended
+from daybook.lake.tables import Lake
+from demo_shop import generate
+from tests.sessions import Session, ended
 
 DAYS = ("2025-11-27", "2025-11-28", "2025-11-29", "2025-11-30")
 

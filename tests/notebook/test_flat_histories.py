@@ -8,19 +8,18 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-import daybook.lake
-from daybook.notebook import stage as stages
+import daybook.lake.tables
+from daybook.notebook import context as stages
 from daybook.sources import load_source
-
-from . import histories
-from .histories import DAYS, History, Landing, content, moment, run_history, waiting
+from tests.notebook import histories
+from tests.notebook.histories import DAYS, History, Landing, content, moment, run_history, waiting
 
 
 @pytest.fixture(autouse=True)
 def flat(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Merge as for a flat source, without waits between tries to commit, and show no results."""
     monkeypatch.setattr(histories, "load_source", lambda name: load_source("online_retail"))
-    monkeypatch.setattr(daybook.lake.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(daybook.lake.tables.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(stages, "display", lambda *args, **named: None)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daybook.demo import generate
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 from daybook.notebook import aggregate
-from daybook.notebook import stage as stages
-from daybook.stages import RESULT_MIME
-
-from ..cells import sql_cells
-from ..sessions import Session
+from daybook.notebook import context as stages
+from daybook.records.names import RESULT_MIME
+from demo_shop import generate
+from tests.cells import sql_cells
+from tests.sessions import Session
 
 DAY = "2025-11-30"
 
@@ -34,7 +33,7 @@ def test_a_sum_that_does_not_fit_rejects_the_date(session: Session, tmp_path: Pa
     large = "SELECT * REPLACE (gross_revenue + 99999999999999 AS gross_revenue) FROM as_defined"
     stage.engine.define("gold.daily_sales", large)
 
-    session.value("aggregate.write_candidates(__import__('daybook.notebook.stage').notebook.stage.current)")
+    session.value("aggregate.write_candidates(__import__('daybook.notebook.context').notebook.stage.current)")
 
     assert (stage.ended, stage.details["held_dates"]) == ("REJECTED", [DAY])
     (reason,) = next(each[RESULT_MIME] for each in session.outputs if RESULT_MIME in each)["reasons"]

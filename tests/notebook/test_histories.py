@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-import daybook.lake
-from daybook.notebook import stage as stages
-
-from .histories import History, content, histories, run_history, waiting
+import daybook.lake.tables
+from daybook.notebook import context as stages
+from tests.notebook.histories import History, content, histories, run_history, waiting
 
 
 @pytest.fixture(autouse=True)
 def quick(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits between tries to commit, and no results shown."""
-    monkeypatch.setattr(daybook.lake.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(daybook.lake.tables.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(stages, "display", lambda *args, **named: None)
 
 

@@ -15,16 +15,15 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from daybook.archive import Record
 from daybook.contracts import load_table
-from daybook.demo import Figures, Summary, generate
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
 from daybook.notebook.notify import Day, tell
-
-from ..sessions import Session
-from .test_dates_compose import rows_of
+from daybook.records.archive import Record
+from demo_shop import Figures, Summary, generate
+from tests.notebook.test_stale_dates import rows_of
+from tests.sessions import Session
 
 DROP, TRUNCATED, DOUBLED = "2025-11-08", "2025-11-13", "2025-11-20"
 COPIES = "rows stand once"

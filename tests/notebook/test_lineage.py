@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from daybook.notebook import stage as stages
+from daybook.notebook import context as stages
+from daybook.notebook.context import Stage
 from daybook.notebook.lineage import record_lineage
-from daybook.notebook.stage import Stage
-
-from ..sessions import Session
+from tests.sessions import Session
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def test_a_fault_of_the_parser_is_noted_and_stops_nothing(stage: Stage, monkeypa
     def fail(*_: Any, **__: Any) -> None:
         raise RecursionError
 
-    monkeypatch.setattr("daybook.lineage.sql.qualify", fail)
+    monkeypatch.setattr("daybook.lake.lineage.sql.qualify", fail)
     details = recorded(stage, "aggregate", gold__payment_mix="SELECT method FROM silver.payments")
     assert details["lineage_gaps"] == [
         "The lineage of gold.payment_mix cannot be told (RecursionError); write its query more plainly."

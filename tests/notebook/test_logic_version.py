@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from daybook.demo import generate
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.params import load_settings
-from daybook.provenance import fingerprint
-
-from ..runs.content import content_hashes
-from ..sessions import Session
+from daybook.lake.tables import Lake
+from daybook.records.fingerprint import fingerprint
+from daybook.settings import load_settings
+from demo_shop import generate
+from tests.runs.content import content_hashes
+from tests.sessions import Session
 
 RECORDED = Path(__file__).with_name("logic_version.json")
 
@@ -44,8 +43,8 @@ def test_other_content_has_another_logic_version(session: Session, tmp_path: Pat
     recorded = json.loads(RECORDED.read_text(encoding="utf-8"))
     if found["fingerprint"] == recorded["fingerprint"]:
         assert found["content"] == recorded["content"], (
-            "the same notebooks, contracts and input give other rows: raise LOGIC_VERSION in daybook.provenance, then record "
-            "again with --record-logic"
+            "the same notebooks, contracts and input give other rows: raise LOGIC_VERSION in "
+            "daybook/records/fingerprint.py, then record again with --record-logic"
         )
     else:
         assert found == recorded, "notebooks, contracts, source, settings or logic changed: record again with --record-logic"

@@ -8,12 +8,11 @@ import pyarrow as pa
 import pytest
 
 from daybook.errors import SqlError, StageError, UsageError
-from daybook.notebook import stage as stages
+from daybook.notebook import context as stages
+from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
-from daybook.notebook.stage import Stage
-from daybook.stages import RESULT_MIME
-
-from ..sessions import Session
+from daybook.records.names import RESULT_MIME
+from tests.sessions import Session
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any, Optional
 
 import pytest
 
-from daybook.archive import Archive, Record, describe_failure
 from daybook.notebook import begin, notify
-from daybook.params import load_settings
+from daybook.records.archive import Archive, Record, describe_failure
+from daybook.settings import load_settings
 
 DAY = "2025-11-30"
 RUN = EARLIER = f"daily-{DAY}-1"

@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-from daybook.demo import generate
 from daybook.engines import DuckDBEngine
-from daybook.erasure import Erased, erase
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
-from daybook.notebook.dates import note_stale_dates
-from daybook.params import load_settings
-from daybook.pii import add_key, load_keys, pseudonym
-from daybook.rekeying import rekey
-
-from ..sessions import Session, ended
-from .test_dates_compose import rows_of
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from daybook.notebook.stale_dates import note_stale_dates
+from daybook.privacy import add_key, load_keys, pseudonym
+from daybook.privacy.erasure import Erased, erase
+from daybook.privacy.rekey import rekey
+from daybook.settings import load_settings
+from demo_shop import generate
+from tests.notebook.test_stale_dates import rows_of
+from tests.sessions import Session, ended
 
 
 class Deployment:

@@ -8,15 +8,14 @@ from typing import Any, Optional
 
 import pytest
 
-from daybook import versions
 from daybook.contracts import load_tables
 from daybook.errors import StageError
-from daybook.lake import Lake
-from daybook.notebook import dates, publishing, transform
-from daybook.notebook import stage as stages
-from daybook.notebook.dates import NOTED_BY_HAND, hold_dates, note_stale_dates
-
-from .histories import DAYS, Landing, Run, clear_up, content, moment, waiting
+from daybook.lake import merge
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from daybook.notebook import publishing, stale_dates, transform
+from daybook.notebook.stale_dates import NOTED_BY_HAND, hold_dates, note_stale_dates
+from tests.notebook.histories import DAYS, Landing, Run, clear_up, content, moment, waiting
 
 EARLY, MIDDLE, LATE = DAYS
 ANN, BOB = "1" * 32, "2" * 32
@@ -185,7 +184,7 @@ def test_candidates_are_judged_by_the_silver_they_were_computed_from(two_days: s
 def test_the_versions_that_candidates_were_computed_from_are_on_record(two_days: str) -> None:
     late = run(two_days, LATE, 1, [order("o3", LATE, by=BOB)], [line("o3", "30")])
     on_record = details(late, 2)["snapshot"]
-    assert on_record == {name: Lake(two_days).version(name) for name in (*load_tables("silver"), dates.LANDED_DATES)}
+    assert on_record == {name: Lake(two_days).version(name) for name in (*load_tables("silver"), stale_dates.LANDED_DATES)}
 
 
 def test_candidates_not_all_of_which_were_written_are_refused(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +271,7 @@ def test_what_a_stopped_day_has_changed_is_shown_by_no_other_run_until_it_is_pub
     repaired = run(two_days, LATE, 2, [order("o3", LATE, by=BOB)], [line("o3", "30")])
     assert details(repaired)["published_dates"] == texts(EARLY, LATE)
     assert gross(two_days) == {EARLY: Decimal(12), MIDDLE: Decimal(20), LATE: Decimal(30)}
-    assert Lake(two_days).partitions(dates.HELD_DATES) == []
+    assert Lake(two_days).partitions(stale_dates.HELD_DATES) == []
     assert waiting(two_days) == []
 
 
@@ -292,15 +291,15 @@ def test_a_day_held_while_it_is_repaired_has_what_came_meanwhile_computed_by_the
 def test_an_order_that_comes_in_between_the_note_and_the_merge_of_its_lines_is_computed_with_them(
     two_days: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = versions._write
+    write = merge._write
 
     def after_the_order(lake: Lake, contract: Any, *rest: Any) -> None:
         if contract.name == "order_items":
-            monkeypatch.setattr(versions, "_write", write)
+            monkeypatch.setattr(merge, "_write", write)
             run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN), order("o5", MIDDLE)], [line("o2", "20")]).finish()
         write(lake, contract, *rest)
 
-    monkeypatch.setattr(versions, "_write", after_the_order)
+    monkeypatch.setattr(merge, "_write", after_the_order)
     done = details(run(two_days, LATE, 1, [], [line("o5", "7")]))
     assert done["published_dates"] == texts(MIDDLE, LATE)
     assert gross(two_days)[MIDDLE] == Decimal(27)

@@ -14,11 +14,10 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
-from daybook.lake import Lake
+from daybook.execution.decisions import QuarantinedRow, quarantined, release
+from daybook.lake.tables import Lake
 from daybook.notebook.releases import Release, landed_columns, read_releases, write_releases
-from daybook.stewardship import QuarantinedRow, quarantined, release
-
-from .decisions import DAY, Shop, daybook, landing, shop
+from tests.notebook.decisions import DAY, Shop, daybook, landing, shop
 
 __all__ = ["daybook", "landing", "shop"]
 

@@ -8,11 +8,10 @@ from typing import Any, Optional
 
 import pytest
 
+from daybook.notebook import context as stages
 from daybook.notebook import quality, transform
-from daybook.notebook import stage as stages
-from daybook.params import load_settings
-
-from .histories import DAYS, Landing, Run, content, moment, waiting
+from daybook.settings import load_settings
+from tests.notebook.histories import DAYS, Landing, Run, content, moment, waiting
 
 EARLY, MIDDLE, LATE = DAYS
 BY_ORDER, BY_RETURN = "order_date", "return_date"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from daybook.engines import DuckDBEngine, Views
 from daybook.engines.views import restricted_columns
 from daybook.errors import SqlError, UsageError
-from daybook.lake import Lake
-from daybook.notebook.stage import Stage
-from daybook.pii import pseudonym
+from daybook.lake.tables import Lake
+from daybook.notebook.context import Stage
+from daybook.privacy import pseudonym, pseudonym_function
 from daybook.sources import Source, load_source
 
 KEYS = (b"k" * 32,)
@@ -88,7 +88,7 @@ def views(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vi
     """What cells read of tables with secrets, without a session."""
     monkeypatch.chdir(tmp_path)
     tables = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC")
-    tables.add_pseudonyms(*KEYS)
+    tables.add_text_function("pseudonym", pseudonym_function(KEYS))
     views = Views(tables, source)
     fill(tables)
     return views

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from . import texts
-from .landing import Row
+from tests.oracle import texts
+from tests.oracle.landing import Row
 
 Table = dict[str, Any]
 Values = dict[str, Any]

@@ -12,8 +12,8 @@ from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Optional
 
-from . import texts
-from .contracts import Landed, Table, Values
+from tests.oracle import texts
+from tests.oracle.contracts import Landed, Table, Values
 
 Key = tuple[Any, ...]
 PROMISED = {"customers", "products", "reviews"}

@@ -11,8 +11,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Optional
 
-from .contracts import Values
-from .texts import local_day
+from tests.oracle.contracts import Values
+from tests.oracle.texts import local_day
 
 Silver = dict[str, list[Values]]
 NOTHING = Decimal(0)

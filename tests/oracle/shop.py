@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from . import contracts, landing, model, sales, texts
-from .contracts import Landed, Values
+from tests.oracle import contracts, landing, model, sales, texts
+from tests.oracle.contracts import Landed, Values
 
 
 @dataclass

@@ -14,18 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daybook.demo import COLUMNS, generate
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.notebook import stage as stages
-from daybook.params import project_root
-
-from ..sessions import Session, ended, new_session
-from . import spoiling
-from .contracts import Table, Values
-from .landing import Address
-from .model import key_of
-from .shop import Run, Shop
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
+from daybook.settings import project_root
+from demo_shop import COLUMNS, generate
+from tests.oracle import spoiling
+from tests.oracle.contracts import Table, Values
+from tests.oracle.landing import Address
+from tests.oracle.model import key_of
+from tests.oracle.shop import Run, Shop
+from tests.sessions import Session, ended, new_session
 
 DAY_BEFORE, DAY = date(2025, 11, 29), date(2025, 11, 30)
 KEY = bytes(range(32))

@@ -10,13 +10,12 @@ import pytest
 
 from daybook.contracts import Table, load_tables
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 from daybook.quality import LANDED_WHOLE, Rule, RuleResult, check, landing_rules, table_rules
+from daybook.sources.config import Source
 from daybook.sources.mapping import quote, typed_select
-from daybook.sources.spec import Source
-
-from .sound import DAY, Row, Tables
-from .spoiling import CUT_MARK
+from tests.quality.sound import DAY, Row, Tables
+from tests.quality.spoiling import CUT_MARK
 
 ADDRESS = ["_source_file", "_row_number"]
 

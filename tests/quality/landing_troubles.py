@@ -5,7 +5,20 @@ Each line reads: trouble, the rule meant for it, what becomes of it; after that,
 
 from __future__ import annotations
 
-from .spoiling import CUT, NO_ROWS, QUARANTINED, REJECTED, TWICE, UNDATED, WARNED, Entry, again, every, first, lacking
+from tests.quality.spoiling import (
+    CUT,
+    NO_ROWS,
+    QUARANTINED,
+    REJECTED,
+    TWICE,
+    UNDATED,
+    WARNED,
+    Entry,
+    again,
+    every,
+    first,
+    lacking,
+)
 
 DEMO: dict[str, list[Entry]] = {
     "orders": [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 
-from .spoiling import NO_ROWS, REJECTED, WARNED, Entry, again, every
+from tests.quality.spoiling import NO_ROWS, REJECTED, WARNED, Entry, again, every
 
 SILVER: dict[str, list[Entry]] = {
     "customers": [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple, Union
 
-from .sound import Row, Tables
+from tests.quality.sound import Row, Tables
 
 QUARANTINED, REJECTED, WARNED = "quarantined", "REJECTED", "warned"
 

@@ -12,7 +12,7 @@ import pytest
 from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
 from daybook.notebook.validate import rule_listing
 from daybook.quality import Rule, check, check_contract, reasons_sql
 

@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import pytest
 
-from daybook.demo import Summary, generate
 from daybook.quality import landing_rules, refuse_broken, refuse_share
-from daybook.quality.history import robust_score
+from daybook.quality.anomaly import robust_score
 from daybook.sources import open_landing
-from daybook.sources.spec import load_source
+from daybook.sources.config import load_source
+from demo_shop import Summary, generate
+from tests.quality.conftest import Bench
 from tests.reading import read_entity
-
-from .conftest import Bench
 
 
 class Judged(NamedTuple):

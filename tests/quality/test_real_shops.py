@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.params import project_root
+from daybook.lake.tables import Lake
 from daybook.quality import LANDED_WHOLE, check, landing_rules
+from daybook.settings import project_root
 from daybook.sources import load_source, open_landing
 from daybook.sources.mapping import quote, typed_select
 from tests.reading import read_entity

@@ -8,10 +8,9 @@ from sqlglot import exp
 
 from daybook.contracts import load_tables
 from daybook.quality import Rule, counting_sql, failing_sql, landing_rules, table_rules
-from daybook.sources.spec import load_source, source_names
-
-from .conftest import ADDRESS
-from .sound import DAY
+from daybook.sources.config import load_source, source_names
+from tests.quality.conftest import ADDRESS
+from tests.quality.sound import DAY
 
 IN_SPARK = {
     *(

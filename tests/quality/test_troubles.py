@@ -14,13 +14,12 @@ import pytest
 
 from daybook.contracts import load_tables
 from daybook.notebook import quality as gate
-from daybook.params import load_settings
 from daybook.quality import Rule, RuleResult, differences, landing_rules, refuse_broken, refuse_share, warnings_of
-from daybook.sources.spec import load_source, source_names
-
-from . import landing_troubles, refined_troubles, sound
-from .conftest import Bench, Found, refined_rules, typed_rows
-from .spoiling import QUARANTINED, REJECTED, WARNED, Trouble, first, troubles
+from daybook.settings import load_settings
+from daybook.sources.config import load_source, source_names
+from tests.quality import landing_troubles, refined_troubles, sound
+from tests.quality.conftest import Bench, Found, refined_rules, typed_rows
+from tests.quality.spoiling import QUARANTINED, REJECTED, WARNED, Trouble, first, troubles
 
 SOURCES = ("demo", "olist", "online_retail")
 LAYERS = ("silver", "gold")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime, timezone
 from decimal import Decimal
 
-from daybook.due import Run, states
 from daybook.report import days
+from daybook.scheduling.due import Run, states
 from daybook.sources import Calendar
 
 

@@ -429,7 +429,7 @@ def test_a_page_of_before_pages_said_what_they_were_made_from_is_made_again(made
 
 
 def test_a_run_page_says_what_the_run_cost_and_what_is_not_counted(build, run):
-    from daybook.cost import JobUse, Use, cost_of, load_prices
+    from daybook.records.cost import JobUse, Use, cost_of, load_prices
 
     jobs = [JobUse("ingest", 1, 95), JobUse("ingest", 2, 30), JobUse("notify", 1, 61, under_way=True)]
     measured = run("2018-05-05", cost=cost_of(Use(jobs, 27, "arn"), [{"requests": {"reads": 1200}}], load_prices("us-east-1")))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .shop import Home, add_tiny_shop, copy_project
+from tests.runs.shop import Home, add_tiny_shop, copy_project
 
 
 @pytest.fixture(scope="module")

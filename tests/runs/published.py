@@ -9,8 +9,8 @@ import pyarrow as pa
 from deltalake import write_deltalake
 
 from daybook.contracts import load_table
-from daybook.lake import Lake
-from daybook.params import Settings
+from daybook.lake.tables import Lake
+from daybook.settings import Settings
 
 
 def publish(settings: Settings, revenues: dict[date, int], *, orders: int = 10) -> None:

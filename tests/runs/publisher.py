@@ -16,8 +16,8 @@ from decimal import Decimal
 import pyarrow as pa
 
 from daybook.contracts import load_table
-from daybook.lake import Lake
-from daybook.publication import publish, take_snapshot
+from daybook.lake.publish import publish, take_snapshot
+from daybook.lake.tables import Lake
 
 FIRST_DAY = date(2025, 11, 1)
 DAYS = [FIRST_DAY + timedelta(days=number) for number in range(4)]

@@ -15,12 +15,12 @@ from typing import Any, Optional
 import nbformat
 import pytest
 
-from daybook.archive import Archive, Record
+from asl_local import Execution
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.laptop import run_day
-from daybook.params import Settings, is_leftover, load_settings, parse_run_date
-from daybook.states import Execution
+from daybook.execution.local import run_day
+from daybook.lake.tables import Lake
+from daybook.records.archive import Archive, Record
+from daybook.settings import Settings, is_leftover, load_settings, parse_run_date
 
 PROJECT = Path(__file__).resolve().parents[2]
 """This project, whatever a test has Daybook take for it."""
@@ -168,7 +168,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
     from daybook.cli import main
 
     monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
-    monkeypatch.setattr("daybook.laptop.runs.Random", NoWait)
+    monkeypatch.setattr("daybook.execution.local.runs.Random", NoWait)
     with pytest.raises(SystemExit) as ended:
         main()
     printed = capsys.readouterr()

@@ -11,11 +11,10 @@ import nbformat
 import pytest
 
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.params import project_root
-from daybook.stages import RESULT_MIME, STAGES, notebook_name
-
-from .shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day
+from daybook.lake.tables import Lake
+from daybook.records.names import RESULT_MIME, STAGES, notebook_name
+from daybook.settings import project_root
+from tests.runs.shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day
 
 pytestmark = pytest.mark.slow
 DAY = "2024-05-01"

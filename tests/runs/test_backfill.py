@@ -13,17 +13,16 @@ from typing import Any
 import psutil
 import pytest
 
-from daybook.archive import Record
-from daybook.backfills import backfill_ids, read_backfill
-from daybook.laptop.runs import INTERRUPTED
-
-from .shop import Home, add_tiny_shop, copy_project, land_tiny_day
+from daybook.execution.local.runs import INTERRUPTED
+from daybook.records.archive import Record
+from daybook.scheduling.backfills import backfill_ids, read_backfill
+from tests.runs.shop import Home, add_tiny_shop, copy_project, land_tiny_day
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 COMMAND = """
 import random
-import daybook.laptop.backfills as backfills
+import daybook.execution.local.backfills as backfills
 from daybook.cli import main
 
 class NoWait(random.Random):

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from daybook.backfills import backfill_ids, read_backfill
-from daybook.errands import unusual_days
-from daybook.params import load_settings
-
-from .content import content_hashes
-from .published import publish
-from .shop import Home, call
+from daybook.execution.tasks import unusual_days
+from daybook.scheduling.backfills import backfill_ids, read_backfill
+from daybook.settings import load_settings
+from tests.runs.content import content_hashes
+from tests.runs.published import publish
+from tests.runs.shop import Home, call
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

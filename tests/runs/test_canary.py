@@ -18,15 +18,14 @@ from typing import Any, Optional
 import pyarrow.parquet as pq
 import pytest
 
-from daybook.archive import Archive
-from daybook.demo import generate
-from daybook.execution import run_stage
-from daybook.params import load_settings
-from daybook.pii.redaction import Redactor
-from daybook.run_records import close_run
-from daybook.stages import STAGES
-
-from .shop import Home, call, copy_project, local_params, put_before_last_cell
+from daybook.execution.run_record import close_run
+from daybook.execution.stage import run_stage
+from daybook.privacy.redactor import Redactor
+from daybook.records.archive import Archive
+from daybook.records.names import STAGES
+from daybook.settings import load_settings
+from demo_shop import generate
+from tests.runs.shop import Home, call, copy_project, local_params, put_before_last_cell
 
 # The first test waits for all of the week.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -275,7 +274,7 @@ def test_the_search_finds_the_canary_where_it_was_not_taken_out(week: Week, monk
         def is_current(self) -> bool:
             return True
 
-    monkeypatch.setattr("daybook.personal.redactor_for", lambda *_, **__: Blind())
+    monkeypatch.setattr("daybook.privacy.run_values.redactor_for", lambda *_, **__: Blind())
     place = week.home.parent / "unsearched"
     monkeypatch.setenv("DAYBOOK_HOME", str(place))
     landing = str(week.home / "landing")

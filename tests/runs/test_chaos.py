@@ -25,23 +25,22 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from daybook.contracts import load_tables
-from daybook.delta import dataset_of
-from daybook.lake import Lake
-from daybook.params import load_settings
-
-from .shop import Home, add_tiny_shop, copy_project, land_tiny_day
+from daybook.lake.delta import dataset_of
+from daybook.lake.tables import Lake
+from daybook.settings import load_settings
+from tests.runs.shop import Home, add_tiny_shop, copy_project, land_tiny_day
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 DAYS = [f"2024-03-{day:02d}" for day in range(1, 11)]
 CLOSED = "2024-03-03"
 RUNNER = """
 import sys
-import daybook.laptop.backfills
+import daybook.execution.local.backfills
 from random import Random
 class NoWait(Random):
     def random(self):
         return 0.0
-daybook.laptop.backfills.Random = NoWait
+daybook.execution.local.backfills.Random = NoWait
 from daybook.cli import main
 sys.argv = ["daybook", "backfill", *sys.argv[1:]]
 main()
@@ -263,6 +262,6 @@ def test_a_backfill_killed_at_random_instants_ends_as_one_that_was_not(
 
 
 def load_date(day: str) -> Any:
-    from daybook.params import parse_run_date
+    from daybook.settings import parse_run_date
 
     return parse_run_date(day)

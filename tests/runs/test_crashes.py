@@ -8,9 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from daybook.archive import Record
-
-from .shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day, put_before_last_cell
+from daybook.records.archive import Record
+from tests.runs.shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day, put_before_last_cell
 
 pytestmark = pytest.mark.slow
 DAY = "2024-05-01"

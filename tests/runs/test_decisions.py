@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .shop import Home, call, gross, land_tiny_day
-from .test_crashes import BETWEEN_MERGES, KERNEL, kill_in
+from tests.runs.shop import Home, call, gross, land_tiny_day
+from tests.runs.test_crashes import BETWEEN_MERGES, KERNEL, kill_in
 
 pytestmark = pytest.mark.slow
 

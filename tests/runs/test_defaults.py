@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from daybook.demo import generate
-from daybook.params import load_settings, project_root
-from daybook.stages import STAGES, notebook_name
-
-from .shop import Home
+from daybook.records.names import STAGES, notebook_name
+from daybook.settings import load_settings, project_root
+from demo_shop import generate
+from tests.runs.shop import Home
 
 pytestmark = pytest.mark.slow
 

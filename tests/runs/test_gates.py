@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from .shop import Home, call, gross, land_tiny_day
+from tests.runs.shop import Home, call, gross, land_tiny_day
 
 pytestmark = pytest.mark.slow
 

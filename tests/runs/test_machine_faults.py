@@ -13,9 +13,8 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.archive import Archive
-
-from .shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day
+from daybook.records.archive import Archive
+from tests.runs.shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day
 
 pytestmark = pytest.mark.slow
 DAY, NEXT, CLOSED = "2024-05-01", "2024-05-02", "2024-05-03"

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from daybook.check import check_project
-
-from .shop import Home, copy_project, local_params
+from daybook.cli.check import check_project
+from tests.runs.shop import Home, copy_project, local_params
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from .shop import Home
+from tests.runs.shop import Home
 
 pytestmark = pytest.mark.slow
 DAY = "2017-11-24"

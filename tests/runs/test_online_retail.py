@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from .shop import Home, call
+from tests.runs.shop import Home, call
 
 pytestmark = pytest.mark.slow
 DAYS = ("2010-12-01", "2010-12-02", "2010-12-09")

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from daybook.demo import generate
-from daybook.params import load_settings
-from daybook.phases import BEFORE, LATER, PHASES
-from daybook.stages import STAGES
-
-from .shop import Home
+from daybook.records.names import STAGES
+from daybook.records.timings import BEFORE, LATER, PHASES
+from daybook.settings import load_settings
+from demo_shop import generate
+from tests.runs.shop import Home
 
 pytestmark = pytest.mark.slow
 

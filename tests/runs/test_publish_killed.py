@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from daybook.lake import Lake
-
-from . import publisher
-from .publisher import CATEGORIES, DAYS, TABLES
+from daybook.lake.tables import Lake
+from tests.runs import publisher
+from tests.runs.publisher import CATEGORIES, DAYS, TABLES
 
 pytestmark = pytest.mark.slow
 RUNS = 50

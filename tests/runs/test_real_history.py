@@ -19,11 +19,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from daybook.notebook import stage as stages
-
-from ..sessions import new_session
-from .content import content_hashes
-from .shop import Home
+from daybook.notebook import context as stages
+from tests.runs.content import content_hashes
+from tests.runs.shop import Home
+from tests.sessions import new_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(4 * 3600)]
 

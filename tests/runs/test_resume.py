@@ -19,9 +19,8 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.locks import holder_of
-
-from .shop import Home, call, gross, land_tiny_day, put_before_last_cell
+from daybook.records.locks import holder_of
+from tests.runs.shop import Home, call, gross, land_tiny_day, put_before_last_cell
 
 pytestmark = pytest.mark.slow
 DEADLINE = 120.0

@@ -7,10 +7,10 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import pyarrow as pa
 import pytest
-from tests.reading import read_csv
 
 from daybook.errors import LandingError
 from daybook.sources import Column, Entity, Source
+from tests.reading import read_csv
 
 Spec = Dict[str, Any]
 

@@ -6,9 +6,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from daybook.demo import generate
 from daybook.errors import SourceError
 from daybook.sources import Calendar, load_source
+from demo_shop import generate
 
 FILE = "params/sources/online_retail.yaml"
 WRITTEN = "  closed_weekdays: [Saturday]"
@@ -117,7 +117,7 @@ def test_a_first_or_last_date_that_is_none_is_told(project, old, new, told):
 
 
 def test_check_finds_a_calendar_that_does_not_fit(project):
-    from daybook.check import check_project
+    from daybook.cli.check import check_project
 
     project.replace(FILE, "first: 2010-12-01", "first: soon")
     found = {each.file: each.problems for each in check_project() if each.problems}

@@ -13,12 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.reading import read_entity
 
 from daybook.errors import LandingError
 from daybook.sources import Column, Entity, Source, load_source
 from daybook.sources.files import find_files, is_file_of, mark_files, refuse_changed
 from daybook.storage import Store
+from tests.reading import read_entity
 
 DAY = date(2025, 11, 30)
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=12)

@@ -13,8 +13,10 @@ import sqlglot
 
 from daybook.contracts import load_table, load_tables
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
+from daybook.lake.tables import Lake
+from daybook.privacy import pseudonym_function
 from daybook.sources import Column, Source, load_source, mapped_sql, source_names
+from daybook.sources.config import COMPUTED
 from daybook.sources.mapping import (
     collisions_stop,
     files_in_order,
@@ -25,7 +27,6 @@ from daybook.sources.mapping import (
     superseded_sql,
     typed_sql,
 )
-from daybook.sources.spec import COMPUTED
 
 DAY = date(2025, 11, 30)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -35,7 +36,7 @@ KEY = b"any key will do"
 @pytest.fixture(scope="module")
 def engine():
     engine = DuckDBEngine(Lake("memory:///lake"), "Europe/Berlin")
-    engine.add_pseudonyms(KEY)
+    engine.add_text_function("pseudonym", pseudonym_function((KEY,)))
     return engine
 
 

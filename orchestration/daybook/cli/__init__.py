@@ -8,7 +8,7 @@ import click
 
 from daybook.cli.app import app, state
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
-from daybook.figures import printable
+from daybook.records.formatting import printable
 
 __all__ = ["app", "main"]
 

@@ -1,7 +1,4 @@
-"""The Typer app itself, and what its commands share: common options, settings, how tables and JSON are printed.
-
-Here: nothing a user can call. Not here: the commands (the modules beside this one).
-"""
+"""The Typer app itself, and what its commands share: common options, settings, how tables and JSON are printed."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -18,10 +15,10 @@ from rich.table import Table
 from daybook import __version__
 from daybook.cli.commands import Commands
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_REJECTED, UsageError
-from daybook.figures import printable
+from daybook.records.formatting import printable
 
 if TYPE_CHECKING:
-    from daybook.params import Settings
+    from daybook.settings import Settings
 
 app = typer.Typer(
     name="daybook",
@@ -81,7 +78,7 @@ def _main(
 
 def settings_of(env: str, set_: Optional[list[str]], *, allow_missing: bool = False) -> "Settings":
     """The deployment that a command was given, with its ``--set`` changes; ``--allow-missing`` is one of them."""
-    from daybook.params import load_settings
+    from daybook.settings import load_settings
 
     overrides = {"allow_missing": "true"} if allow_missing else {}
     for text in set_ or []:
@@ -102,7 +99,7 @@ def require_runnable(settings: "Settings") -> None:
     A run of it would fail in every stage, in notify too, and nobody would be notified.
     """
     from daybook.contracts import LAYERS, load_tables
-    from daybook.params import require_own_lake
+    from daybook.settings import require_own_lake
     from daybook.sources import load_source
 
     require_own_lake(settings)
@@ -144,8 +141,8 @@ def print_json(value: Any) -> None:
 
 def refuse_while_running(settings: "Settings", doing: str, while_running: bool) -> None:
     """Refuse what changes the tables that a run is working on, unless the user knows better."""
-    from daybook.archive import Archive
-    from daybook.purge import refuse_under_way
+    from daybook.lake.rewrite import refuse_under_way
+    from daybook.records.archive import Archive
 
     if not while_running:
         refuse_under_way(Archive(settings.archive), f"`daybook {doing}`")

@@ -1,8 +1,4 @@
-"""Commands on many business dates at once: backfill, catch-up, backfills.
-
-Here: those, and asking before they start. Not here: which dates they run (``daybook.backfills``), running them
-(``daybook.laptop``).
-"""
+"""Commands on many business dates at once: backfill, catch-up, backfills."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -15,8 +11,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from daybook.archive import Archive
-from daybook.backfills import Plan, backfill_ids, counts_of, plan_backfill, read_backfill, results
 from daybook.cli.app import (
     EXIT_CODES,
     AllowMissing,
@@ -36,8 +30,10 @@ from daybook.cli.app import (
 from daybook.cli.gaps import Since, Until
 from daybook.cli.runs import following, write_report
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
-from daybook.params import Settings, parse_run_date, require_own_lake
-from daybook.stages import NOT_STARTED, STAGES
+from daybook.records.archive import Archive
+from daybook.records.names import NOT_STARTED, STAGES
+from daybook.scheduling.backfills import Plan, backfill_ids, counts_of, plan_backfill, read_backfill, results
+from daybook.settings import Settings, parse_run_date, require_own_lake
 
 Parallel = Annotated[
     int,
@@ -72,8 +68,8 @@ def backfill(
     Ctrl-C stops it cleanly; the same command then goes on where it stopped. Ends with 1 when a date failed, else with 3 when
     one was rejected, else with 0.
     """
-    from daybook.homes import home_of
-    from daybook.progress import BackfillProgress
+    from daybook.cli.progress import BackfillProgress
+    from daybook.execution.runner import home_of
 
     settings = settings_of(env, set_, allow_missing=allow_missing)
     require_runnable(settings)
@@ -122,9 +118,9 @@ def catch_up(
     Left out is what running again cannot mend: dates that a gate rejected and whose input is the same, and dates that have lost
     their files. Dates that only a change of code, contracts or packages affects are taken with --stale.
     """
-    from daybook.gaps import find_gaps, select_for_catch_up
-    from daybook.homes import home_of
-    from daybook.progress import BackfillProgress
+    from daybook.cli.progress import BackfillProgress
+    from daybook.execution.runner import home_of
+    from daybook.scheduling.gaps import find_gaps, select_for_catch_up
 
     settings = settings_of(env, set_)
     require_runnable(settings)
@@ -226,7 +222,7 @@ def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> NoRetu
 
 def _working(settings: Settings, backfill_id: str) -> str:
     """What is known of a backfill without a closing record."""
-    from daybook.homes import home_of
+    from daybook.execution.runner import home_of
 
     return styled("RUNNING") if home_of(settings).is_running(backfill_id) else "[red]LOST[/]"
 

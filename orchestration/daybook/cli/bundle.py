@@ -1,7 +1,4 @@
-"""The command that builds what jobs on AWS run from: bundle.
-
-Here: that. Not here: how it is built (``daybook.aws.bundle``).
-"""
+"""The command that builds what jobs on AWS run from: bundle."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -12,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from daybook.cli.app import AsJson, app, print_json
-from daybook.params import daybook_home
+from daybook.settings import daybook_home
 
 
 @app.command()
@@ -21,9 +18,9 @@ def bundle(
     as_json: AsJson = False,
 ) -> None:
     """Build the one file that jobs on AWS Glue Python shell run from."""
-    from daybook.aws.bundle import build
-    from daybook.aws.trimming import explain
-    from daybook.provenance import code_version
+    from daybook.deploy.bundle import build
+    from daybook.deploy.exclude import explain
+    from daybook.records.fingerprint import code_version
 
     built = build((out or daybook_home() / "bundle").resolve())
     if as_json:

@@ -1,7 +1,4 @@
-"""Which commands there are, each with the module that has it, which is imported once it is called: help is shown at once.
-
-Here: nothing but that. Not here: the commands (the modules beside this one).
-"""
+"""Which commands there are, each with the module that has it, which is imported once it is called: help is shown at once."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ COMMANDS = {
     "backfill": ("backfills", "Run every date from FIRST to LAST that has no good run."),
     "catch-up": ("backfills", "Run the dates that gaps lists, oldest first."),
     "backfills": ("backfills", "List the backfills, newest first."),
-    "approve": ("stewards", "Publish what a gate refused."),
-    "quarantine": ("stewards", "Look at rows in quarantine, and let them out."),
+    "approve": ("quarantine", "Publish what a gate refused."),
+    "quarantine": ("quarantine", "Look at rows in quarantine, and let them out."),
     "sql": ("project", "Run a SELECT over the published tables."),
     "lineage": ("lineage", "Say which columns a column comes from."),
     "check": ("project", "Check params, contracts, notebooks and state machines."),

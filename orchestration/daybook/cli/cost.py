@@ -1,7 +1,4 @@
-"""The command on what runs cost: cost.
-
-Here: that, and how it is printed. Not here: what is counted, and by which prices (``daybook.cost``).
-"""
+"""The command on what runs cost: cost."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -12,11 +9,11 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from daybook.archive import Archive
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
-from daybook.cost import ESTIMATED, PARTS, Sum, sum_costs
 from daybook.errors import UsageError
-from daybook.stages import run_date_of
+from daybook.records.archive import Archive
+from daybook.records.cost import ESTIMATED, PARTS, Sum, sum_costs
+from daybook.records.names import run_date_of
 
 _PLACES = Decimal("0.00001")
 _NAMED = 5

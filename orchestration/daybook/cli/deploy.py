@@ -1,7 +1,4 @@
-"""The commands that make and remove a deployment on AWS: deploy, destroy.
-
-Here: what is printed, what is asked. Not here: what is done (``daybook.aws``); whether a deployment is well (``doctor``).
-"""
+"""The commands that make and remove a deployment on AWS: deploy, destroy."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -16,13 +13,13 @@ import typer
 
 from daybook.cli.app import Env, Set, Yes, app, settings_of
 from daybook.errors import EXIT_FAILED, UsageError
-from daybook.params import Settings, daybook_home, parse_run_date
+from daybook.settings import Settings, daybook_home, parse_run_date
 
 if TYPE_CHECKING:
-    from daybook.aws.account import Account
-    from daybook.aws.changesets import Event, Watch
-    from daybook.aws.deploying import Step
-    from daybook.aws.release import Release
+    from daybook.deploy.apply import Step
+    from daybook.deploy.change_sets import Event, Watch
+    from daybook.deploy.release import Release
+    from daybook.execution.aws.account import Account
 
 _Parameter = Annotated[
     Optional[list[str]],
@@ -49,10 +46,10 @@ def deploy(
     set_: Set = None,
 ) -> None:
     """Bring an AWS account to what the checkout says: bundle, state machines, stacks."""
-    from daybook.aws import deploying
-    from daybook.aws.account import connect
-    from daybook.aws.changesets import Stacks
-    from daybook.aws.templates import STACKS, read_template, read_templates, require_known, values_of
+    from daybook.deploy import apply
+    from daybook.deploy.change_sets import Stacks
+    from daybook.deploy.templates import STACKS, read_template, read_templates, require_known, values_of
+    from daybook.execution.aws.account import connect
 
     settings = settings_of(env, set_)
     given = _pairs(parameter)
@@ -70,10 +67,10 @@ def deploy(
     release = None
     if any(each.name == "pipeline" for each in templates):
         # What takes no time first: a missing parameter should not wait for a bundle.
-        deploying.require_ahead(templates, {**values, **_UNBUILT}, stacks)
+        apply.require_ahead(templates, {**values, **_UNBUILT}, stacks)
         release = _release(values, bundle)
         values.update(release.parameters())
-    steps = deploying.plan(stacks, templates, values, dry_run=dry_run)
+    steps = apply.plan(stacks, templates, values, dry_run=dry_run)
     undone = list(steps)
     try:
         for step in steps:
@@ -84,14 +81,14 @@ def deploy(
         _require_consent(steps, yes)
         for step in [each for each in steps if each.before_release]:
             undone.remove(step)
-            deploying.carry_out(stacks, step, values, _teller(step))
+            apply.carry_out(stacks, step, values, _teller(step))
         if release:
             _upload(account, release)
         for step in [each for each in steps if not each.before_release]:
             undone.remove(step)
-            deploying.carry_out(stacks, step, values, _teller(step))
+            apply.carry_out(stacks, step, values, _teller(step))
     finally:
-        deploying.withdraw(stacks, undone)
+        apply.withdraw(stacks, undone)
     changed = [each.state.name for each in steps if not each.changes_nothing]
     print(f"Deployed: {', '.join(changed)}." if changed else "Nothing to change.")
     if day:
@@ -117,8 +114,8 @@ def _region(settings: Settings) -> Optional[str]:
 
 
 def _release(values: dict[str, str], bundle: Optional[Path]) -> "Release":
-    from daybook.aws.bundle import build
-    from daybook.aws.release import plan_release
+    from daybook.deploy.bundle import build
+    from daybook.deploy.release import plan_release
 
     if "CodeBucket" not in values:
         raise UsageError(
@@ -190,7 +187,7 @@ def _telling() -> "Watch":
 
 
 def _upload(account: "Account", release: "Release") -> None:
-    from daybook.aws.release import upload
+    from daybook.deploy.release import upload
 
     for item in release.items:
         began = time.monotonic()
@@ -200,8 +197,8 @@ def _upload(account: "Account", release: "Release") -> None:
 
 
 def _smoke(account: "Account", settings: Settings, day: date) -> None:
-    from daybook.aws.executions import Executions
-    from daybook.aws.smoke import run_date
+    from daybook.deploy.smoke_test import run_date
+    from daybook.execution.aws.executions import Executions
 
     began = time.monotonic()
 
@@ -224,10 +221,10 @@ def destroy(
     set_: Set = None,
 ) -> None:
     """Remove what works and watches on AWS; data and keys stay, unless --data."""
-    from daybook.aws.account import connect
-    from daybook.aws.changesets import Stacks
-    from daybook.aws.destroying import remains, remove_data
-    from daybook.aws.templates import KEPT, STACKS, read_template
+    from daybook.deploy.change_sets import Stacks
+    from daybook.deploy.destroy import remains, remove_data
+    from daybook.deploy.templates import KEPT, STACKS, read_template
+    from daybook.execution.aws.account import connect
 
     settings = settings_of(env, set_)
     account = connect(_region(settings), f"daybook destroy --env {env}")

@@ -1,7 +1,4 @@
-"""The command that says whether a deployment on AWS is well: doctor.
-
-Here: the table. Not here: what is asked (``daybook.aws.doctor``), mending it (``deploy``).
-"""
+"""The command that says whether a deployment on AWS is well: doctor."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -18,8 +15,8 @@ _STYLES = {"ok": "green", "warning": "yellow", "failed": "red", "refused": "cyan
 @app.command()
 def doctor(env: Env, set_: Set = None, as_json: AsJson = False) -> None:
     """Look whether a deployment on AWS is well, and say what to do."""
-    from daybook.aws.account import connect
-    from daybook.aws.doctor.examine import examine
+    from daybook.deploy.doctor.examine import examine
+    from daybook.execution.aws.account import connect
 
     settings = settings_of(env, set_)
     region = settings.deployment.region if settings.deployment else None

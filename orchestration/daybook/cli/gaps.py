@@ -1,7 +1,4 @@
-"""Commands on days that were missed: gaps.
-
-Here: those. Not here: which dates are gaps, and which of them a run can close (``daybook.gaps``).
-"""
+"""Commands on days that were missed: gaps."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -14,8 +11,8 @@ import typer
 
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
 from daybook.errors import EXIT_FAILED
-from daybook.gaps import REASONS, Findings, find_gaps, grouped, select_for_catch_up
-from daybook.params import parse_run_date
+from daybook.scheduling.gaps import REASONS, Findings, find_gaps, grouped, select_for_catch_up
+from daybook.settings import parse_run_date
 
 Since = Annotated[
     Optional[str],

@@ -1,7 +1,4 @@
-"""Commands on what tables are made of: lineage.
-
-Here: those. Not here: how lineage is found and walked (``daybook.lineage``), its picture (``daybook.report``).
-"""
+"""Commands on what tables are made of: lineage."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -9,10 +6,10 @@ from typing import Annotated, Optional
 
 import typer
 
-from daybook.archive import Archive, Record
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
 from daybook.errors import UsageError
-from daybook.lineage.graph import Sources, is_direct, split, trace
+from daybook.lake.lineage.graph import Sources, is_direct, split, trace
+from daybook.records.archive import Archive, Record
 
 
 @app.command()

@@ -1,7 +1,4 @@
-"""Commands on personal data: rekey, erase.
-
-Here: those, and asking before they change anything. Not here: what they do (``daybook.rekeying``, ``daybook.erasure``).
-"""
+"""Commands on personal data: rekey, erase."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -26,13 +23,13 @@ from daybook.cli.app import (
 from daybook.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from daybook.erasure import Erased
+    from daybook.privacy.erasure import Erased
 
 
 @app.command()
 def rekey(env: Env = "local", set_: Set = None, yes: Yes = False, while_running: WhileRunning = False) -> None:
     """Make a new key for pseudonyms and carry all stored ones on to it; finish a rekey that was cut off."""
-    from daybook.rekeying import rekey as carry_on
+    from daybook.privacy.rekey import rekey as carry_on
 
     settings = settings_of(env, set_)
     refuse_while_running(settings, "rekey", while_running)
@@ -65,9 +62,9 @@ def erase(
     as_json: AsJson = False,
 ) -> None:
     """Remove a person from every layer and every old version of the tables, and prove it by searching all files."""
-    from daybook.erasure import Erased, erase_again
-    from daybook.erasure import erase as erase_person
-    from daybook.notebook.dates import note_stale_dates
+    from daybook.notebook.stale_dates import note_stale_dates
+    from daybook.privacy.erasure import Erased, erase_again
+    from daybook.privacy.erasure import erase as erase_person
 
     if (customer is None or not customer.strip()) != again:
         raise UsageError("Give --customer ID, or --again for everybody who was erased before.")

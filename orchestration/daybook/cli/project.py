@@ -1,7 +1,4 @@
-"""Commands on the project and the tables as they are: sql, check, demo, lab.
-
-Here: those. Not here: runs (``runs``), what a steward decides (``stewards``).
-"""
+"""Commands on the project and the tables as they are: sql, check, demo, lab."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -12,7 +9,7 @@ import typer
 
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, print_json, settings_of
 from daybook.errors import EXIT_FAILED, UsageError
-from daybook.params import daybook_home, project_root
+from daybook.settings import daybook_home, project_root
 
 
 @app.command()
@@ -31,19 +28,20 @@ def sql(
     """
     import duckdb
 
-    from daybook.archive import Archive
     from daybook.engines import DuckDBEngine, Views, query_error
-    from daybook.lake import Lake
+    from daybook.engines.duckdb import TextFunction
+    from daybook.lake.tables import Lake
     from daybook.notebook.display import Listing
-    from daybook.pii import Keys, load_keys
-    from daybook.raw_values import read_raw
-    from daybook.rekeying import require_keys
+    from daybook.privacy import load_keys, pseudonym_function
+    from daybook.privacy.raw_reads import read_raw
+    from daybook.privacy.rekey import require_keys
+    from daybook.records.archive import Archive
     from daybook.sources import load_source
 
-    def keys() -> Keys:
-        found = load_keys(settings.pii_key)
-        require_keys(settings.lake, found, settings.env)
-        return found
+    def pseudonyms() -> TextFunction:
+        keys = load_keys(settings.pii_key)
+        require_keys(settings.lake, keys, settings.env)
+        return pseudonym_function(keys)
 
     settings = settings_of(env, set_)
     engine = DuckDBEngine(Lake(settings.lake), settings.timezone, spill=daybook_home() / "scratch")
@@ -52,7 +50,7 @@ def sql(
     elif why:
         raise UsageError("--why is the reason for --raw; give both or neither.")
     else:
-        found = Views(engine, load_source(settings.source), keys).query(query)
+        found = Views(engine, load_source(settings.source), pseudonyms).query(query)
     columns = list(found.columns)
     try:
         listed = found.fetchall()
@@ -67,7 +65,7 @@ def sql(
 @app.command()
 def check() -> None:
     """Check params, contracts, sources, notebooks and state machines."""
-    from daybook.check import check_project
+    from daybook.cli.check import check_project
 
     problems = files = 0
     for checked in check_project():
@@ -99,8 +97,8 @@ def demo(
     ] = False,
 ) -> None:
     """Make the landing files of a seeded, made-up shop."""
-    from daybook.demo import WHOLE_DAY, generate
-    from daybook.homes import require_laptop
+    from daybook.execution.runner import require_laptop
+    from demo_shop import WHOLE_DAY, generate
 
     settings = settings_of(env, set_)
     require_laptop(settings, "demo")

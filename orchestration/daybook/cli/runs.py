@@ -1,7 +1,4 @@
-"""Commands that start and look at runs: run, resume, runs, show, report.
-
-Here: those. Not here: commands on data and people (``stewards``) or on the project (``project``).
-"""
+"""Commands that start and look at runs: run, resume, runs, show, report."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -35,11 +32,11 @@ from daybook.cli.app import (
     styled,
 )
 from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
-from daybook.params import Settings, parse_run_date
+from daybook.settings import Settings, parse_run_date
 
 if TYPE_CHECKING:
-    from daybook.archive import Archive
-    from daybook.homes import Begin, Home, Showing
+    from daybook.execution.runner import Begin, Home, Showing
+    from daybook.records.archive import Archive
 
 Profile = Annotated[bool, typer.Option("--profile", help="Also show where the time of each stage went.")]
 
@@ -58,7 +55,7 @@ def run(
 
     On AWS, Ctrl-C only stops waiting for the run.
     """
-    from daybook.homes import home_of, start_of
+    from daybook.execution.runner import home_of, start_of
 
     settings = settings_of(env, set_, allow_missing=allow_missing)
     run_date = _run_date(settings, day)
@@ -84,7 +81,7 @@ def resume(
     no_follow: NoFollow = False,
 ) -> None:
     """Go on with a run that failed or was cut off, from the stage that did not end; what ended well is not run again."""
-    from daybook.homes import home_of
+    from daybook.execution.runner import home_of
 
     settings = settings_of(env, set_)
     require_runnable(settings)
@@ -112,7 +109,7 @@ def execute(
 
 def showing(settings: Settings, *, live: bool) -> "Showing":
     """What shows a run's events once its name is known."""
-    from daybook.progress import Progress
+    from daybook.cli.progress import Progress
 
     return lambda run_id: Progress(console, settings, run_id, live=live)
 
@@ -124,7 +121,7 @@ def following(settings: Settings, home: "Home", as_json: bool) -> Iterator[None]
 
     Exit code 0 where nobody was to wait, 1 where somebody no longer would.
     """
-    from daybook.homes import StillRunning
+    from daybook.execution.runner import StillRunning
 
     Thread(target=_prepare_report, daemon=True).start()
 
@@ -149,8 +146,8 @@ def following(settings: Settings, home: "Home", as_json: bool) -> Iterator[None]
 @app.command()
 def runs(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
     """List the runs of the archive, newest business date first."""
-    from daybook.archive import Archive
-    from daybook.homes import home_of
+    from daybook.execution.runner import home_of
+    from daybook.records.archive import Archive
 
     settings = settings_of(env, set_)
     archive, home = Archive(settings.archive), home_of(settings)
@@ -183,9 +180,9 @@ def show(
     profile: Profile = False,
 ) -> None:
     """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did; or a backfill, by its dates."""
-    from daybook.archive import Archive
-    from daybook.backfills import is_backfill, read_backfill, results
-    from daybook.homes import home_of
+    from daybook.execution.runner import home_of
+    from daybook.records.archive import Archive
+    from daybook.scheduling.backfills import is_backfill, read_backfill, results
 
     settings = settings_of(env, set_)
     archive = Archive(settings.archive)
@@ -238,8 +235,8 @@ def end_on_signals() -> None:
 
 
 def _print_phases(settings: Settings, record: dict[str, Any]) -> None:
-    from daybook.archive import Archive
-    from daybook.cli.phases import print_phases
+    from daybook.cli.profile import print_phases
+    from daybook.records.archive import Archive
 
     print_phases(Archive(settings.archive), record)
 
@@ -276,10 +273,10 @@ def _prepare_report() -> None:
 
 def write_report(settings: Settings) -> Path:
     """Write the HTML report over a deployment's archive; returns its first page."""
-    from daybook.archive import Archive
-    from daybook.backfills import backfill_ids, read_backfill, results
-    from daybook.calendars import calendar_of
+    from daybook.records.archive import Archive
     from daybook.report.site import build_site
+    from daybook.scheduling.backfills import backfill_ids, read_backfill, results
+    from daybook.scheduling.calendar import calendar_of
 
     archive = Archive(settings.archive)
     out = Path(settings.report)
@@ -307,7 +304,7 @@ def write_report(settings: Settings) -> Path:
 
 def _print_day(settings: Settings, record: dict[str, Any]) -> None:
     """How a run ended: the outcome and why, the day's figures, what the stages said to people."""
-    from daybook.freshness import has_published
+    from daybook.scheduling.freshness import has_published
 
     console.print(f"\n{styled(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
     for reason in record["reasons"]:
@@ -320,7 +317,7 @@ def _print_day(settings: Settings, record: dict[str, Any]) -> None:
             console.print(f"  [yellow]Note:[/] {escaped(warning)}", soft_wrap=True)
     _print_standing(settings, record)
     if record.get("summary") and has_published(record):
-        from daybook.figures import named_figures
+        from daybook.records.formatting import named_figures
 
         table = new_table(record["run_date"], record["title"], right=(record["title"],))
         for name, text in named_figures(record["summary"], record["currency"]):
@@ -330,8 +327,8 @@ def _print_day(settings: Settings, record: dict[str, Any]) -> None:
 
 def _print_standing(settings: Settings, record: dict[str, Any]) -> None:
     """Print whose figures readers see, where the run published none."""
-    from daybook.archive import Archive
-    from daybook.freshness import standing
+    from daybook.records.archive import Archive
+    from daybook.scheduling.freshness import standing
 
     archive = Archive(settings.archive)
     of_date = archive.run_ids(date.fromisoformat(record["run_date"]))
@@ -342,8 +339,8 @@ def _print_standing(settings: Settings, record: dict[str, Any]) -> None:
 
 def _print_unusual(archive: "Archive", record: dict[str, Any]) -> None:
     """Print what the backfill of a run found unusual about its day."""
-    from daybook.backfills import backfill_ids, read_backfill
     from daybook.report.findings import unusual
+    from daybook.scheduling.backfills import backfill_ids, read_backfill
 
     # One that was stopped is summed up by the one that continues it.
     whole = [read_backfill(archive, name) for name in backfill_ids(archive)]
@@ -353,7 +350,7 @@ def _print_unusual(archive: "Archive", record: dict[str, Any]) -> None:
 
 
 def _print_run(settings: Settings, record: dict[str, Any]) -> None:
-    from daybook.archive import Archive, describe_failure, describe_missing
+    from daybook.records.archive import Archive, describe_failure, describe_missing
 
     console.print(f"{styled(record['outcome'])} {record['run_id']}, business date {record['run_date']}")
     for reason in record["reasons"]:
@@ -392,6 +389,6 @@ def _print_run(settings: Settings, record: dict[str, Any]) -> None:
 
 def _brief(record: dict[str, Any]) -> dict[str, Any]:
     keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
-    from daybook.freshness import has_published
+    from daybook.scheduling.freshness import has_published
 
     return {**{key: record.get(key) for key in keys}, **({} if has_published(record) else {"summary": None})}

@@ -1,7 +1,4 @@
-"""The command on how fresh the published tables are: status.
-
-Here: that, and how it is printed. Not here: what late and missing mean (``daybook.freshness``).
-"""
+"""The command on how fresh the published tables are: status."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -11,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from daybook.archive import Archive
-from daybook.calendars import calendar_of
 from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
 from daybook.contracts import load_tables
-from daybook.due import listed, ranges
 from daybook.errors import EXIT_FAILED, UsageError
-from daybook.freshness import Freshness, freshness_of
+from daybook.records.archive import Archive
+from daybook.scheduling.calendar import calendar_of
+from daybook.scheduling.due import listed, ranges
+from daybook.scheduling.freshness import Freshness, freshness_of
 from daybook.sources import Calendar
 
 

@@ -1,7 +1,4 @@
-"""The command that removes what no version in use needs: vacuum.
-
-Here: that, asking before anything goes, what is printed. Not here: what goes and what stays (``daybook.vacuum``).
-"""
+"""The command that removes what no version in use needs: vacuum."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -26,10 +23,10 @@ from daybook.cli.app import (
     settings_of,
 )
 from daybook.errors import UsageError
-from daybook.params import require_own_lake
+from daybook.settings import require_own_lake
 
 if TYPE_CHECKING:
-    from daybook.vacuum import Plan
+    from daybook.lake.vacuum import Plan
 
 
 @app.command()
@@ -46,8 +43,8 @@ def vacuum(
     as_json: AsJson = False,
 ) -> None:
     """Remove the files of tables that neither readers nor the records of recent runs need."""
-    from daybook.archive import Archive
-    from daybook.vacuum import carry_out, plan_vacuum
+    from daybook.lake.vacuum import carry_out, plan_vacuum
+    from daybook.records.archive import Archive
 
     if as_json and not (yes or dry_run):
         raise UsageError("With --json nothing is asked; give --yes or --dry-run with it.")
@@ -76,7 +73,7 @@ def vacuum(
 
 
 def _print(plan: "Plan") -> None:
-    from daybook.vacuum import size_of
+    from daybook.lake.vacuum import size_of
 
     listing = new_table(
         "table", "versions kept", "lost before", "files", "log entries", "MB",
@@ -98,7 +95,7 @@ def _print(plan: "Plan") -> None:
 
 
 def _told(plan: "Plan") -> dict[str, Any]:
-    from daybook.vacuum import size_of
+    from daybook.lake.vacuum import size_of
 
     return {
         "tables": [

@@ -1,7 +1,4 @@
-"""Reading the contract files in ``params/contracts/``: one a silver or gold table, one a source for what it lands.
-
-Here: finding and reading them, and the checks that concern a whole file. Not here: what a contract may say (``model``).
-"""
+"""Reading the contract files in ``params/contracts/``: one a silver or gold table, one a source for what it lands."""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from daybook.columns import find_column, is_plain_name
+from daybook.contracts.columns import find_column, is_plain_name
 from daybook.contracts.model import Contract, Table
 from daybook.errors import ContractError
-from daybook.params import Contents, contents, explain, files_in, project_root, read_yaml
+from daybook.settings import Contents, contents, explain, files_in, project_root, read_yaml
 
 LAYERS = ("silver", "gold")
 

@@ -1,7 +1,6 @@
 """The part of the Open Data Contract Standard (v3) that Daybook reads, typed: what is not understood is refused.
 
-Here: tables, columns, and what a contract may demand of them. Not here: finding the files (``files``), the SQL that a demand
-stands for (``daybook.quality``). Source of the format: https://bitol-io.github.io/open-data-contract-standard/
+Source of the format: https://bitol-io.github.io/open-data-contract-standard/
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from daybook.columns import column_name, find_column, repeated_column, with_column_names
+from daybook.contracts.columns import column_name, find_column, repeated_column, with_column_names
 
 if TYPE_CHECKING:
     import pyarrow as pa  # Commands that read contracts only to tell of them need not wait for it.

@@ -1,9 +1,5 @@
 """SQL over the lake on one machine, through DuckDB.
 
-Here: binding the tables that a query names to pinned versions in the lake, views that notebooks define, and errors as
-sentences. Not here: what cells see of raw rows (``views``), writing tables (``daybook.lake``), showing results
-(``daybook.notebook``).
-
 Interface (another engine has the same): ``define``, ``settle``, ``keep``, ``register``, ``query``, ``arrow``, ``rows``,
 ``names``, ``refresh``.
 """
@@ -23,24 +19,22 @@ from duckdb.functional import FunctionNullHandling, PythonUDFType
 from duckdb.typing import VARCHAR
 from sqlglot import exp
 
-from daybook.columns import column_key, column_name, is_plain_name
 from daybook.contracts import LAYERS, load_tables
-from daybook.delta import in_turn, stored_columns
+from daybook.contracts.columns import column_key, column_name, is_plain_name
 from daybook.engines.memory import connect, memory_limit
 from daybook.engines.newest import newest_of_each
 from daybook.errors import DaybookError, EngineError, SqlError
-from daybook.evolution import contract_of
-from daybook.lake import SCHEMAS, Batches, Lake
-from daybook.pii.keys import pseudonyms_of
-from daybook.sources.instants import macros
+from daybook.lake.delta import in_turn, stored_columns
+from daybook.lake.schema_evolution import contract_of
+from daybook.lake.tables import SCHEMAS, Batches, Lake
 from daybook.sources.mapping import literal, quote
+from daybook.sources.timestamps import macros
 
 Query = duckdb.DuckDBPyRelation
+TextFunction = Callable[[list[Optional[str]]], list[Optional[str]]]
 Fetched = TypeVar("Fetched")
 _BATCH = 1 << 11
 """Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
-_REMEMBERED = 100_000
-"""So many pseudonyms are remembered: those of orders are mostly those of the day's customers."""
 _MANY = 50_000
 """From so many rows on it costs less to look for repeated keys before rows are sorted."""
 _WRONG = (
@@ -198,19 +192,15 @@ class DuckDBEngine:
         rows = f"{quote('_' + name.replace('.', '__'))} AS stored({', '.join(bound.values())})"
         self._execute(f"CREATE OR REPLACE VIEW {self._view(name)} AS SELECT {', '.join(columns)} FROM {rows}")
 
-    def add_pseudonyms(self, *keys: bytes) -> None:
-        """The SQL function ``pseudonym(text)``: 32 hex digits under the keys (``daybook.pii``); NULL stays NULL."""
+    def add_text_function(self, name: str, function: TextFunction) -> None:
+        """Add a SQL function that maps a text to a text. ``function`` maps a batch; it also gets and may return None."""
 
-        made: dict[Optional[str], Optional[str]] = {}
-
-        def pseudonyms(values: pa.ChunkedArray) -> pa.Array:
-            if len(made) > _REMEMBERED:
-                made.clear()
-            return pa.array(pseudonyms_of(keys, values.to_pylist(), made), pa.string())
+        def mapped(values: pa.ChunkedArray) -> pa.Array:
+            return pa.array(function(values.to_pylist()), pa.string())
 
         self._connection.create_function(
-            "pseudonym",
-            pseudonyms,
+            name,
+            mapped,
             [VARCHAR],
             VARCHAR,
             type=PythonUDFType.ARROW,

@@ -1,8 +1,4 @@
-"""How much memory this process may have, where that is less than the machine's: a container's, a Glue job's, a limit by hand.
-
-Here: the least of those limits, DuckDB's part of it, giving memory back, and a database for what is no query of a notebook.
-Not here: what the engine does with it (``duckdb``).
-"""
+"""Limits on the memory of this process: of a container, a Glue job, or set by hand."""
 
 from __future__ import annotations
 

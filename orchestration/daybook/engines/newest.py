@@ -1,8 +1,4 @@
-"""The newest row of each key, without sorting the rows of keys that stand once.
-
-Here: recognising the usual query for it, ``… QUALIFY row_number() OVER (PARTITION BY key ORDER BY …) = 1``, and the same rows
-by other means. Not here: when that is worth it (``duckdb``).
-"""
+"""The newest row of each key, without sorting the rows of keys that stand once."""
 
 from __future__ import annotations
 

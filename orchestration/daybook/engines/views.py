@@ -1,8 +1,4 @@
-"""What cells and ``daybook sql`` read: the tables of another engine, raw rows with pseudonyms in place of restricted values.
-
-Here: which columns of which tables are restricted, and the views. Not here: reading raw values on record
-(``daybook.raw_values``), binding tables (``duckdb``).
-"""
+"""What cells and ``daybook sql`` read: the tables of another engine, raw rows with pseudonyms in place of restricted values."""
 
 from __future__ import annotations
 
@@ -12,13 +8,12 @@ from typing import Callable, Optional
 import sqlglot
 from sqlglot import exp
 
-from daybook.columns import column_key
 from daybook.contracts import load_tables
-from daybook.engines.duckdb import DuckDBEngine
+from daybook.contracts.columns import column_key
+from daybook.engines.duckdb import DuckDBEngine, TextFunction
 from daybook.errors import SqlError
-from daybook.lake import SCHEMAS
-from daybook.pii import Keys
-from daybook.properties import RESTRICTED
+from daybook.lake.table_properties import RESTRICTED
+from daybook.lake.tables import SCHEMAS
 from daybook.sources import Source
 from daybook.sources.mapping import quote
 
@@ -30,23 +25,23 @@ _PLAIN = {"_source_file", "_row_number", "_run_id", "run_date", "_copy", "_waive
 _PLAIN_OF_RELEASES = {"entity", "digest", "waived", "released_by", "released_at"}
 """Columns of ``quarantine.releases`` besides the repairs and the reason, which people write."""
 _ERASED_MARK = r"\[erased(:[0-9a-f]{12})?\]"
-"""What ``daybook.erasure.blanks`` puts in place of a value; no more than that is shown."""
+"""What ``daybook.privacy.erasure.masking`` puts in place of a value; no more than that is shown."""
 
 
 class Views(DuckDBEngine):
     """An engine that reads the tables of another, ``tables``, through views. What cells define belongs to it alone.
 
     In raw rows every column is a pseudonym which the landing contract does not declare as free of personal data. NULL, the
-    empty text and the marks of erased values stay. ``tables`` has bound nothing yet. ``keys`` gives the keys of pseudonyms
-    when the first view needs them; None where ``tables`` has them already.
+    empty text and the marks of erased values stay. ``tables`` has bound nothing yet. ``pseudonyms`` returns the SQL function
+    ``pseudonym`` when the first view needs it; None if ``tables`` has it already.
     """
 
     catalog = "memory"
 
-    def __init__(self, tables: DuckDBEngine, source: Source, keys: Optional[Callable[[], Keys]] = None) -> None:
+    def __init__(self, tables: DuckDBEngine, source: Source, pseudonyms: Optional[Callable[[], TextFunction]] = None) -> None:
         self.tables = tables
         self._source = source
-        self._keys = keys
+        self._pseudonyms = pseudonyms
         self._open(tables.lake, tables.connection.cursor())
         tables._registering.append(self._connection)
         tables._changed.append(self._forget)
@@ -91,9 +86,9 @@ class Views(DuckDBEngine):
             self._refuse(name)
         found = self.tables.query(f"SELECT * FROM {name} LIMIT 0").columns
         restricted = restricted_columns(self._source, name, found)
-        if restricted and self._keys is not None:
-            self.add_pseudonyms(*self._keys())
-            self._keys = None
+        if restricted and self._pseudonyms is not None:
+            self.add_text_function("pseudonym", self._pseudonyms())
+            self._pseudonyms = None
         columns = ", ".join(_pseudonym_sql(each) if each in restricted else quote(each) for each in found)
         raw = ".".join(quote(part) for part in name.split("."))
         raw = f"{self.tables.catalog}.{raw}" if "." in name else f"{self.tables.catalog}.main.{raw}"

@@ -1,11 +1,10 @@
-"""What a stage notebook imports: ``begin`` opens the stage, a module a stage does its work, ``plots`` draws.
+"""What a stage notebook imports: ``begin`` opens the stage, each stage has a module, and ``plots`` draws.
 
-Here: everything a cell calls; ``from daybook.notebook import begin, ingest, plots`` loads only what it names. Not here:
-executing notebooks (``daybook.execution``).
+``from daybook.notebook import begin, ingest, plots`` loads only the modules that it names.
 """
 
 from __future__ import annotations
 
-from daybook.notebook.stage import Stage, begin
+from daybook.notebook.context import Stage, begin
 
 __all__ = ["Stage", "begin"]

@@ -1,8 +1,4 @@
-"""Stage 4: gold recomputed for the order dates this run touched, as candidates that no reader sees yet.
-
-Here: which dates those are, the one moment of silver that they are computed from, and writing candidates. Not here: the SQL
-of the gold tables (the notebook), publishing (``publishing``).
-"""
+"""Stage 4: gold recomputed for the order dates this run touched, as candidates that no reader sees yet."""
 
 from __future__ import annotations
 
@@ -15,12 +11,12 @@ import pyarrow as pa
 
 from daybook.contracts import load_tables
 from daybook.errors import StageError
+from daybook.lake.publish import Snapshot, take_snapshot
+from daybook.notebook.context import Stage
 from daybook.notebook.conversions import unfit_values
-from daybook.notebook.dates import HELD_DATES, LANDED_DATES, held_dates, hold_dates, stale_notes
 from daybook.notebook.display import Listing
-from daybook.notebook.stage import Stage
+from daybook.notebook.stale_dates import HELD_DATES, LANDED_DATES, held_dates, hold_dates, stale_notes
 from daybook.notebook.validate import record_rules, rule_listing
-from daybook.publication import Snapshot, take_snapshot
 from daybook.quality import RuleResult, refuse_broken
 
 TOUCHED = "candidate.touched_dates"

@@ -1,14 +1,11 @@
-"""What a person has answered for: a run that was started to publish what a gate had refused.
-
-Here: reading a run's approval. Not here: giving it (``daybook.cli``), the gates (``validate``, ``quality``).
-"""
+"""What a person has answered for: a run that was started to publish what a gate had refused."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from daybook.notebook.stage import Stage
+from daybook.notebook.context import Stage
 from daybook.quality import Verdict
 
 

@@ -1,7 +1,4 @@
-"""Values that a mapping or a notebook's SQL cannot convert or compute: which they are, by table, column and row.
-
-Here: finding them for a gate. Not here: the SQL that marks them (``daybook.sources.mapping``), the gate (``transform``).
-"""
+"""Values that a mapping or a notebook's SQL cannot convert or compute: which they are, by table, column and row."""
 
 from __future__ import annotations
 

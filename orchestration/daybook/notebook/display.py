@@ -1,7 +1,4 @@
-"""How figures look in a notebook: small tables with sensible number formats, a note, a result.
-
-Here: HTML and text for a cell's output. Not here: plots (``plots``), whole pages (``daybook.report``).
-"""
+"""How figures look in a notebook: small tables with sensible number formats, a note, a result."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Optional
 
-from daybook.figures import format_value, printable
+from daybook.records.formatting import format_value, printable
 
 _CELL = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
 _LINE = 100

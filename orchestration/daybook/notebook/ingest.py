@@ -1,8 +1,4 @@
-"""Stage 1: the business date's rows from landing to bronze, as text, nothing interpreted.
-
-Here: which rows belong to the date, and replacing bronze's partition with them. Not here: reading files
-(``daybook.sources``), judging rows (``validate``), whose rows are kept out because they were erased (``daybook.erasure``).
-"""
+"""Stage 1: the business date's rows from landing to bronze, as text, nothing interpreted."""
 
 from __future__ import annotations
 
@@ -12,19 +8,19 @@ from typing import Any, Optional, Union
 
 import pyarrow as pa
 
-from daybook.erasure import withhold
-from daybook.erasure.people import erased_people
 from daybook.errors import MissingFileError
-from daybook.lake import Batches
+from daybook.lake.tables import Batches
+from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
-from daybook.notebook.stage import Stage
-from daybook.pii import load_keys
+from daybook.privacy import load_keys
+from daybook.privacy.erasure import withhold
+from daybook.privacy.erasure.subjects import erased_people
 from daybook.quality.rules import snapshot_day_sql
 from daybook.sources import Entity, LandedFile, open_landing
-from daybook.sources.blocks import TECHNICAL
+from daybook.sources.compression import limits_of
+from daybook.sources.csv import TECHNICAL
 from daybook.sources.files import mark_files, read_blocks, refuse_changed
 from daybook.sources.mapping import literal, quote
-from daybook.sources.packing import limits_of
 
 _HELD = 48 << 20
 """Bytes of an entity's rows that stay in memory as they were read; more are kept in the engine, which has a disk."""

@@ -1,8 +1,4 @@
-"""The lineage of the tables that a stage's cells define, for the stage's record.
-
-Here: which queries a stage stands on, its cells' and its source's mapping, and what is said where one cannot be followed. Not
-here: reading a query (``daybook.lineage.sql``).
-"""
+"""The lineage of the tables that a stage's cells define, for the stage's record."""
 
 from __future__ import annotations
 
@@ -11,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from daybook.contracts import LAYERS, load_tables
 from daybook.errors import DaybookError
-from daybook.lineage.sql import LineageReader
-from daybook.sources.blocks import TECHNICAL
+from daybook.lake.lineage.sql import LineageReader
+from daybook.sources.csv import TECHNICAL
 from daybook.sources.mapping import mapped_sql, quote
 
 if TYPE_CHECKING:
-    from daybook.notebook.stage import Stage
+    from daybook.notebook.context import Stage
 
 FIRST_ORDERS = "SELECT customer_key, min(order_date) AS first_order_date FROM silver.orders GROUP BY customer_key"
 """What ``silver.customers.first_order_date`` holds. No cell says it: transform sets it when all tables are merged."""

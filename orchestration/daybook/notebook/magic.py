@@ -1,7 +1,4 @@
-"""The IPython extension: ``%load_ext daybook`` gives ``%%sql``, and keeps cells from running after a stage has ended.
-
-Here: what a notebook session needs of IPython. Not here: the SQL engine (``daybook.engines``).
-"""
+"""The IPython extension: ``%load_ext daybook`` gives ``%%sql``, and keeps cells from running after a stage has ended."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ from IPython.display import display
 
 from daybook.engines import query_error
 from daybook.errors import StageError, UsageError
-from daybook.notebook import stage as stages
+from daybook.notebook import context as stages
 from daybook.notebook.display import Listing
-from daybook.stages import RESULT_MIME
+from daybook.records.names import RESULT_MIME
 
 _ROWS = 10
 

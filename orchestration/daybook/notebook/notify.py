@@ -1,9 +1,4 @@
-"""Stage 6: the day's page and the message to people.
-
-Here: what the earlier stages left in the archive, the day's figures, who is told of it. Not here: the message's words
-(``daybook.messages``) and sending it (``daybook.aws``: the job does, once the run is on record), pages over many days
-(``daybook.report``).
-"""
+"""Stage 6: the day's page and the message to people."""
 
 from __future__ import annotations
 
@@ -13,14 +8,14 @@ from datetime import datetime, timezone
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
-from daybook.archive import Record
-from daybook.calendars import calendar_of
-from daybook.due import Run, end_of_day, listed, never_ran, states
-from daybook.figures import FIGURES, MONEY, named_figures
-from daybook.freshness import standing
-from daybook.messages import run_message, warnings_of, why_failed, why_silent
+from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
-from daybook.notebook.stage import Stage
+from daybook.records.archive import Record
+from daybook.records.formatting import FIGURES, MONEY, named_figures
+from daybook.records.notifications import run_message, warnings_of, why_failed, why_silent
+from daybook.scheduling.calendar import calendar_of
+from daybook.scheduling.due import Run, end_of_day, listed, never_ran, states
+from daybook.scheduling.freshness import standing
 
 
 @dataclass

@@ -1,7 +1,4 @@
-"""The plots of the stage notebooks: each takes rows, draws one figure with title and units.
-
-Here: drawing. Not here: the queries whose rows are drawn (the notebooks).
-"""
+"""The plots of the stage notebooks: each takes rows, draws one figure with title and units."""
 
 from __future__ import annotations
 

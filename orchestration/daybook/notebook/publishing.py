@@ -1,8 +1,4 @@
-"""Publishing a run's candidates once the gate has passed, and what that changed for readers.
-
-Here: the moment of silver that the candidates are judged at, publishing all gold tables, and the days restated. Not here:
-the gate (``quality``), one table's publication (``daybook.publication``).
-"""
+"""Publishing a run's candidates once the gate has passed, and what that changed for readers."""
 
 from __future__ import annotations
 
@@ -13,13 +9,13 @@ from typing import Any, Optional, cast
 
 import pyarrow.dataset as ds
 
-from daybook.columns import column_key
 from daybook.contracts import load_tables
+from daybook.contracts.columns import column_key
 from daybook.errors import StageError
+from daybook.lake.publish import Publication, publish
 from daybook.notebook.aggregate import read_at, read_touched
-from daybook.notebook.dates import clear_notes, held_dates, note_stale_dates, release_dates
-from daybook.notebook.stage import Stage
-from daybook.publication import Publication, publish
+from daybook.notebook.context import Stage
+from daybook.notebook.stale_dates import clear_notes, held_dates, note_stale_dates, release_dates
 
 RESTATED = ("orders", "gross_revenue", "returns_amount", "net_revenue")
 """The figures that a restated day is shown with."""

@@ -1,7 +1,4 @@
-"""Stage 5: candidates are held against their contracts, against silver and against the last weeks; then published.
-
-Here: the checks of candidates, the gate, one atomic commit a table. Not here: how rules read as SQL (``daybook.quality``).
-"""
+"""Stage 5: candidates are held against their contracts, against silver and against the last weeks; then published."""
 
 from __future__ import annotations
 
@@ -13,22 +10,13 @@ from daybook.contracts import load_tables
 from daybook.engines import DuckDBEngine
 from daybook.notebook.aggregate import TOUCHED
 from daybook.notebook.approval import decide
-from daybook.notebook.dates import LANDED_DATES, hold_dates
+from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
 from daybook.notebook.publishing import open_candidates, publish_candidates
-from daybook.notebook.stage import Stage
+from daybook.notebook.stale_dates import LANDED_DATES, hold_dates
 from daybook.notebook.validate import record_rules, rule_listing
-from daybook.quality import (
-    SAMPLES,
-    RuleResult,
-    Verdict,
-    check_contract,
-    differences,
-    refuse_broken,
-    table_rules,
-    warnings_of,
-)
-from daybook.quality.history import Score, robust_score
+from daybook.quality import SAMPLES, RuleResult, Verdict, check_contract, differences, refuse_broken, table_rules, warnings_of
+from daybook.quality.anomaly import Score, robust_score
 
 COUNTED = "o.status NOT IN ('cancelled', 'unavailable', 'adjustment')"
 """Orders that count as orders, and whose lines count as sold."""

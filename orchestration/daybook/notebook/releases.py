@@ -1,8 +1,4 @@
-"""Rows that a person has released from quarantine: repaired, or accepted as they are; on record, and applied at every run.
-
-Here: writing releases, and the landed rows of a date as they are with them. Not here: judging rows (``validate``), the command
-(``daybook.cli``).
-"""
+"""Rows that a person has released from quarantine: repaired, or accepted as they are; on record, and applied at every run."""
 
 from __future__ import annotations
 
@@ -14,11 +10,11 @@ from typing import Any, Optional
 
 import pyarrow as pa
 
-from daybook.archive import moment, parse_moment
-from daybook.columns import column_key, find_column
+from daybook.contracts.columns import column_key, find_column
 from daybook.engines import DuckDBEngine
-from daybook.lake import Lake
-from daybook.sources.blocks import TECHNICAL
+from daybook.lake.tables import Lake
+from daybook.records.archive import moment, parse_moment
+from daybook.sources.csv import TECHNICAL
 from daybook.sources.mapping import literal, quote
 
 RELEASES = "quarantine.releases"

@@ -1,8 +1,4 @@
-"""Stage 3: accepted rows become rows of the canonical model, merged into silver by key; the newest version wins.
-
-Here: the mapped rows for the notebook's SQL, which business dates a merge makes stale, and the merges. Not here: the SQL
-that chooses and derives (the notebook), mappings (``daybook.sources``).
-"""
+"""Stage 3: accepted rows become rows of the canonical model, merged into silver by key; the newest version wins."""
 
 from __future__ import annotations
 
@@ -11,20 +7,20 @@ from functools import partial
 
 import pyarrow as pa
 
-from daybook.columns import column_key
 from daybook.contracts import Table, load_tables
+from daybook.contracts.columns import column_key
 from daybook.errors import SourceError, SqlError
+from daybook.lake.merge import DERIVED, Changes, merge
 from daybook.notebook.approval import decide
+from daybook.notebook.context import Stage
 from daybook.notebook.conversions import raising_value, unfit_values
-from daybook.notebook.dates import LANDED_DATES, note_stale_dates, stale_dates
 from daybook.notebook.display import Listing
-from daybook.notebook.stage import Stage
+from daybook.notebook.stale_dates import LANDED_DATES, note_stale_dates, stale_dates
 from daybook.notebook.validate import accept, record_rules, rule_listing
 from daybook.quality import SAMPLES, Finding, RuleResult, Verdict, check_contract, refuse_broken, sample_sql, warnings_of
 from daybook.sources import mapped_sql
+from daybook.sources.config import COMPUTED
 from daybook.sources.mapping import collisions_stop, merge_group, order_of, quote, unparsable
-from daybook.sources.spec import COMPUTED
-from daybook.versions import DERIVED, Changes, merge
 
 
 def map_to_canonical(stage: Stage) -> Listing:

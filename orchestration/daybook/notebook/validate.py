@@ -1,8 +1,4 @@
-"""Stage 2: every landed row is judged by its contract; what breaks a rule goes to quarantine with the reason.
-
-Here: judging, quarantine, and the gate on what landed. Also the accepted rows, typed, for the next stage. Not here: how rules
-read as SQL (``daybook.quality``), what people release from quarantine (``releases``).
-"""
+"""Stage 2: every landed row is judged by its contract; what breaks a rule goes to quarantine with the reason."""
 
 from __future__ import annotations
 
@@ -11,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from daybook.columns import find_column
+from daybook.contracts.columns import find_column
 from daybook.errors import StageError
 from daybook.notebook.approval import decide
+from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
 from daybook.notebook.releases import landed_columns, read_releases, released_rows, released_sql, unless_waived
-from daybook.notebook.stage import Stage
 from daybook.quality import (
     LANDED_WHOLE,
     SAMPLES,

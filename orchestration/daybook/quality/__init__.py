@@ -1,7 +1,4 @@
-"""Rules, and what they say of rows: contracts compiled to SQL, counted in one pass, verdicts with reasons.
-
-Not here: where rejected rows go and what a stage does about a verdict (``daybook.notebook``).
-"""
+"""Rules, and what they say of rows: contracts compiled to SQL, counted in one pass, verdicts with reasons."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from daybook.quality.checks import (
     reasons_sql,
     sample_sql,
 )
+from daybook.quality.gates import Finding, Verdict, differences, refuse_broken, refuse_share, sentence, warnings_of
 from daybook.quality.rules import LANDED_WHOLE, Rule, landing_rules, table_rules
-from daybook.quality.verdicts import Finding, Verdict, differences, refuse_broken, refuse_share, sentence, warnings_of
 
 __all__ = [
     "LANDED_WHOLE",

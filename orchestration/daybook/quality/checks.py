@@ -1,7 +1,4 @@
-"""Counting what breaks a table's rules: one aggregate query, and one more for the rows at fault where there are any.
-
-Here: those two queries and what they found. Not here: which rules there are (``rules``), what a gate decides (``verdicts``).
-"""
+"""Counting what breaks a table's rules: one aggregate query, and one more for the rows at fault where there are any."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Rules: what a contract demands of a table, each as SQL that an engine can count.
-
-Here: every demand of a contract turned into one rule. Not here: counting (``checks``), what a gate makes of it (``verdicts``).
-"""
+"""Rules: what a contract demands of a table, each as SQL that an engine can count."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from sqlglot import exp
 
 from daybook.contracts import Property, Quality, RobustZScore, Severity, Table, TypeOptions
 from daybook.errors import ContractError
-from daybook.pii import ERASED
-from daybook.sources.instants import OTHER_ZONE
+from daybook.privacy import ERASED
+from daybook.sources.config import Source
 from daybook.sources.mapping import clock_column, literal, quote, text_column, typed_sql
-from daybook.sources.spec import Source
+from daybook.sources.timestamps import OTHER_ZONE
 
 LANDED_WHOLE = "_copy = 1 AND _problem IS NULL"
 """Rows of a landing entity that rules on columns look at: no further copy of a row, and one that splits into fields."""

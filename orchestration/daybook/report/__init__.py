@@ -1,7 +1,6 @@
-"""Static HTML for people: one page an executed notebook, one page a run, and a calendar of all business dates.
+"""Static HTML reports: a page for each executed notebook and each run, and a calendar of business dates.
 
-Here: everything that turns records and notebooks into files a browser opens without a server or a network. Not here:
-where records come from (``daybook.archive``), when pages are written (``daybook.execution``, ``daybook.cli``).
+A browser opens them without a server and without a network.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Business dates: the calendar, the newest good day and its figures over time.
-
-Here: what the index page says about many runs together. Not here: one run (``records``, ``run_page``), or which dates are due
-(``daybook.due``).
-"""
+"""Business dates: the calendar, the newest good day and its figures over time."""
 
 from __future__ import annotations
 
@@ -12,9 +8,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from daybook.due import DayState
 from daybook.report import formats, records
 from daybook.report.records import Outcome, Record
+from daybook.scheduling.due import DayState
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 

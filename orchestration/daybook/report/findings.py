@@ -1,8 +1,4 @@
-"""What a run's gates found and decided, and what that changed for readers.
-
-Here: questions about rules, rows put aside, restated dates and replaced values, asked of one run's record. Not here: outcomes,
-tables and files of a run (``records``), its lineage (``lineage``).
-"""
+"""What a run's gates found and decided, and what that changed for readers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How numbers, times and hashes read on a page: one function a kind, and ``–`` for what is not known.
-
-Here: plain values to short text. Not here: markup, or which value a page shows (``records``, ``days``, ``run_page``).
-"""
+"""How numbers, times and hashes read on a page: one function a kind, and ``–`` for what is not known."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A run's lineage as a picture of its tables, and for each table its columns with what they come from.
-
-Here: where boxes and lines are drawn, and what is said of a column. Not here: following lineage (``daybook.lineage.graph``) or
-how the picture looks (``templates/lineage.html.j2``).
-"""
+"""A run's lineage as a picture of its tables, and for each table its columns with what they come from."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 
 from markupsafe import Markup
 
-from daybook.lineage import graph
+from daybook.lake.lineage import graph
 from daybook.report.pages import render_page
 
 LAYERS = ("bronze", "silver", "gold")

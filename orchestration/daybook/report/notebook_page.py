@@ -1,9 +1,4 @@
-"""One executed notebook as one readable HTML page: what was found in front, the code that found it in plain sight.
-
-Here: cells and outputs to page elements, and the strip above them that says which run this is. Not here: making the
-notebook's own HTML safe (``markup``), executing it (``daybook.execution``), or removing personal data from it
-(``daybook.pii``), which comes first.
-"""
+"""One executed notebook as one readable HTML page: what was found in front, the code that found it in plain sight."""
 
 from __future__ import annotations
 
@@ -20,9 +15,9 @@ from nbconvert.filters.highlight import Highlight2HTML
 from nbformat import NotebookNode
 
 from daybook.report import formats, records
-from daybook.report.markup import clean_html, render_markdown, shows_something
 from daybook.report.pages import render_page
 from daybook.report.records import Record
+from daybook.report.sanitize import clean_html, render_markdown, shows_something
 
 # papermill's own remark about an exception; the page has a box for that.
 _PAPERMILL_REMARK = "papermill-error-cell-tag"

@@ -1,8 +1,4 @@
-"""The frame of every page: templates, the one style sheet, and the words and formats that templates use.
-
-Here: loading and rendering ``templates/*.html.j2``, each page complete in itself with the style sheet inside. Not here:
-what a page shows (``notebook_page``, ``site``).
-"""
+"""Render the page templates ``templates/*.html.j2``. Each page is one file with the style sheet inside."""
 
 from __future__ import annotations
 
@@ -11,9 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from daybook.archive import NOT_RETRIED
+from daybook.records.archive import NOT_RETRIED
+from daybook.records.names import NOT_STARTED
 from daybook.report import formats, records
-from daybook.stages import NOT_STARTED
 
 
 def render_page(template: str, **values: Any) -> str:

@@ -1,8 +1,4 @@
-"""Reading run and attempt records: what a run came to, in which order runs stand, what they read and wrote.
-
-Here: questions a page asks of one record, answered from the dictionaries the archive writes. Not here: questions about
-many business dates (``days``), words and units (``formats``), or how records are stored (``daybook.archive``).
-"""
+"""Reading run and attempt records: what a run came to, in which order runs stand, what they read and wrote."""
 
 from __future__ import annotations
 
@@ -11,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from daybook.errors import ArchiveError
+from daybook.records.names import STAGES, notebook_name
 from daybook.report import formats
-from daybook.stages import STAGES, notebook_name
 
 Record = Mapping[str, Any]
 

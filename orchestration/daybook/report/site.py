@@ -1,8 +1,4 @@
-"""The site of all runs: ``index.html`` with the calendar, one page a run and one page a backfill.
-
-Here: choosing what each page shows, and writing it. Not here: executed notebooks, which go into the archive once
-(``notebook_page``) and are only linked; how a page looks (``templates``).
-"""
+"""The site of all runs: ``index.html`` with the calendar, one page a run and one page a backfill."""
 
 from __future__ import annotations
 
@@ -17,13 +13,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from daybook.due import Run, never_ran, ranges, states
-from daybook.freshness import has_published, standing
 from daybook.report import days, findings, formats, records
 from daybook.report.lineage import lineage_section
 from daybook.report.pages import render_page
 from daybook.report.records import Record
 from daybook.report.timeline import build_timeline
+from daybook.scheduling.due import Run, never_ran, ranges, states
+from daybook.scheduling.freshness import has_published, standing
 from daybook.sources import Calendar
 from daybook.storage import writing
 

@@ -1,8 +1,4 @@
-"""A run's history as a timeline: which state was entered when, how long it lasted, what went wrong in it.
-
-Here: state-machine events to rows with bars. Not here: writing those events (``daybook.states``) or showing the rows
-(``templates/run.html.j2``).
-"""
+"""A run's history as a timeline: which state was entered when, how long it lasted, what went wrong in it."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from daybook.sources.arrivals import Arrivals
 from daybook.sources.calendar import Calendar
+from daybook.sources.config import Column, Entity, Source, load_source, source_names
 from daybook.sources.files import LandedFile, LandingStore, open_landing
+from daybook.sources.landing_changes import Arrivals
 from daybook.sources.mapping import mapped_sql
-from daybook.sources.spec import Column, Entity, Source, load_source, source_names
 
 __all__ = [
     "Arrivals",

@@ -1,8 +1,4 @@
-"""On which business dates a source delivers: the ``calendar`` of its YAML.
-
-Here: what may be written there, and which dates it makes expected. Not here: when a date is due (``daybook.due``), which
-expected dates lack a good run (``daybook.gaps``).
-"""
+"""On which business dates a source delivers: the ``calendar`` of its YAML."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from typing import Annotated, Any, Literal, Optional
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from daybook.errors import UsageError
-from daybook.params import parse_run_date
+from daybook.settings import parse_run_date
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 

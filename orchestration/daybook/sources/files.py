@@ -1,9 +1,4 @@
-"""Reading landing files as they are: CSV, plain or gzipped, every value as text.
-
-Here: finding a day's files, and reading each as what it is from the first look at it to the last. Nothing is interpreted: no
-types, no nulls, no trimming. Not here: decoding and splitting (``blocks``), which rows belong to the date
-(``daybook.notebook.ingest``), nor whether a row is any good (``daybook.quality``).
-"""
+"""Reading landing files as they are: CSV, plain or gzipped, every value as text."""
 
 from __future__ import annotations
 
@@ -18,11 +13,11 @@ from typing import Optional, Protocol
 
 import pyarrow as pa
 
-from daybook.columns import column_key, column_name
+from daybook.contracts.columns import column_key, column_name
 from daybook.errors import LandingError, LinkError, MissingFileError, StorageError
-from daybook.sources.blocks import split_csv
-from daybook.sources.packing import LIMITS, Limits
-from daybook.sources.spec import Entity, Source
+from daybook.sources.compression import LIMITS, Limits
+from daybook.sources.config import Entity, Source
+from daybook.sources.csv import split_csv
 from daybook.storage import CHUNK, Marked, Store
 
 Marks = dict[str, str]

@@ -1,7 +1,4 @@
-"""Recognition of landing files that are not delimited text, by their first bytes.
-
-Here: the names of formats. Not here: gzip, which is unpacked (``packing``), decoding text (``blocks``).
-"""
+"""Recognition of landing files that are not delimited text, by their first bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
-from daybook.sources.packing import GZIP
+from daybook.sources.compression import GZIP
 
 HEAD = 4096
 """How many bytes from the start of a file are enough to recognise it."""

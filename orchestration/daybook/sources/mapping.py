@@ -1,8 +1,4 @@
-"""The SQL that a source's YAML stands for.
-
-Here: text columns cleaned and typed, and the SELECT that maps entities to a canonical table. Not here: running it
-(``daybook.engines``), choosing the newest version of a row (the transform notebook).
-"""
+"""The SQL that a source's YAML stands for."""
 
 from __future__ import annotations
 
@@ -14,10 +10,10 @@ from typing import Optional
 import sqlglot
 from sqlglot import exp
 
-from daybook.columns import column_key
 from daybook.contracts import load_table
-from daybook.sources.instants import clock_change_sql, has_offset
-from daybook.sources.spec import COMPUTED, POSITIONS, Column, Select, Source
+from daybook.contracts.columns import column_key
+from daybook.sources.config import COMPUTED, POSITIONS, Column, Select, Source
+from daybook.sources.timestamps import clock_change_sql, has_offset
 
 SQL_TYPES = {
     "text": "VARCHAR",

@@ -1,0 +1,167 @@
+"""What every system works on and must come to: the shop's files, homes to work in, and whether two lakes say the same.
+
+Here: landings (the demo's, and a larger made-up day), the SELECTs that all systems share, homes with some days in them, and the
+comparison of gold tables, to the cent. Not here: systems (``systems``), what is measured (a module a part).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from deltalake import DeltaTable
+
+from daybook.contracts import load_tables
+from daybook.privacy import load_keys
+from daybook.settings import project_root
+from demo_shop import generate
+from tests.cells import sql_cells
+
+LAST = date(2025, 11, 30)
+"""The demo shop's last day: the one that is measured."""
+EARLIER = 2
+"""So many days before it are in every lake, so that there is something to merge with and to restate."""
+
+
+def days(count: int, last: date = LAST) -> list[str]:
+    """So many dates up to the last."""
+    return [(last - timedelta(days=back)).isoformat() for back in reversed(range(count))]
+
+
+def make_demo(landing: Path) -> None:
+    """The files of `daybook demo`."""
+    if not landing.exists():
+        generate(landing, last_day=LAST)
+
+
+def make_large_day(landing: Path, *, orders: int, lines: int) -> None:
+    """One day's files of a shop with so many orders and lines, made by DuckDB from hashes: the same bytes every time."""
+    if landing.exists():
+        return
+    day, customers, products = LAST.isoformat(), max(orders // 2, 1), 5_000
+    at = f"strftime(TIMESTAMP '{day} 00:00:01' + to_seconds(CAST(hash(n) % 80000 AS BIGINT)), '%Y-%m-%d %H:%M:%S')"
+    tables = {
+        "orders": f"""SELECT format('DB-{{:08d}}', n) AS order_id,
+            format('C-{{:08d}}', hash(n + 1) % {customers}) AS customer_id,
+            CASE WHEN n % 50 = 0 THEN 'cancelled' ELSE 'paid' END AS status, {at} AS ordered_at, {at} AS approved_at,
+            '' AS shipped_at, '' AS delivered_at, '' AS estimated_delivery_at, 'Leipzig' AS ship_city, 'Sachsen' AS ship_state,
+            'DE' AS ship_country, {at} AS updated_at FROM range({orders}) AS t(n)""",
+        "order_items": f"""SELECT format('DB-{{:08d}}', n % {orders}) AS order_id, n // {orders} + 1 AS line_number,
+            format('P-{{:05d}}', hash(n) % {products}) AS product_id, format('S-{{:02d}}', n % 50) AS seller_id,
+            n % 4 + 1 AS quantity, printf('%.2f', hash(7 * n) % 10000 / 100.0 + 0.5) AS unit_price, '4.95' AS freight
+            FROM range({lines}) AS t(n)""",
+        "payments": f"""SELECT format('DB-{{:08d}}', n) AS order_id, 1 AS sequence,
+            ['credit_card', 'paypal', 'invoice'][1 + n % 3] AS method, 1 AS installments,
+            printf('%.2f', hash(3 * n) % 20000 / 100.0 + 1) AS amount FROM range({orders}) AS t(n)""",
+        "customers": f"""SELECT format('C-{{:08d}}', n) AS customer_id, 'First' AS first_name, 'Last' || n AS last_name,
+            'c' || n || '@example.com' AS email, '' AS phone, 'Lindenstraße ' || n % 99 AS street, '04199' AS postal_code,
+            'Leipzig' AS city, 'Sachsen' AS state, 'DE' AS country, '{day} 00:00:00' AS registered_at,
+            '{day} 00:00:00' AS updated_at FROM range({customers}) AS t(n)""",
+        "products": f"""SELECT format('P-{{:05d}}', n) AS product_id, 'Ding ' || n AS name,
+            format('K-{{:02d}}', n % 14) AS category_id, '9.99' AS list_price, '{day} 00:00:00' AS updated_at
+            FROM range({products}) AS t(n)""",
+        "categories": """SELECT format('K-{:02d}', n) AS category_id, 'Category ' || n AS category_name, 'Home' AS department
+            FROM range(14) AS t(n)""",
+    }
+    fresh = landing.with_name(f"{landing.name}.making")
+    shutil.rmtree(fresh, ignore_errors=True)
+    source = duckdb.connect(config={"memory_limit": "2GB", "threads": 2})
+    for name, sql in tables.items():
+        folder = fresh / name / day
+        folder.mkdir(parents=True)
+        source.execute(f"COPY ({sql}) TO '{folder / name}.csv' (HEADER)")
+    fresh.rename(landing)
+
+
+def write_texts(file: Path) -> None:
+    """What all systems share: the project's SELECTs of silver and gold, and what types their contracts give the columns."""
+    cells = {**sql_cells("transform"), **sql_cells("aggregate")}
+    tables = {**load_tables("silver"), **load_tables("gold")}
+    said = {
+        "silver": {name.split(".")[1]: sql for name, sql in cells.items() if name.startswith("silver.")},
+        "gold": {name.split(".")[1]: sql for name, sql in cells.items() if name.startswith("gold.")},
+        "views": {name: sql for name, sql in cells.items() if "." not in name},
+        "types": {name: {column: each.type_of(column) for column in each.columns} for name, each in tables.items()},
+        "keys": {each.name: each.key for each in load_tables("gold").values()},
+    }
+    file.write_text(json.dumps(said))
+
+
+class Home:
+    """A place with a lake, an archive and a key of its own, over a landing that is shared."""
+
+    def __init__(self, place: Path, landing: Path) -> None:
+        self.place = place
+        self.landing = landing
+
+    @property
+    def lake(self) -> Path:
+        return self.place / "lake"
+
+    def make(self) -> Home:
+        """Begin it anew, empty, with the key that every home of these measurements has."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.place.mkdir(parents=True)
+        key = self.place / "pii.key"
+        key.write_text("5a" * 32 + "\n")
+        key.chmod(0o600)
+        load_keys(str(key))
+        write_texts(self.place / "texts.json")
+        return self
+
+    def copy(self, place: Path) -> Home:
+        """The same once more, elsewhere. Of a table's files, which are written once, it has the same and not a copy."""
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(self.place, place, ignore=shutil.ignore_patterns("scratch", "out", "lake"))
+        if self.lake.exists():
+            shutil.copytree(self.lake, place / "lake", copy_function=os.link)
+        return Home(place, self.landing)
+
+    def arguments(self, run_date: str) -> dict[str, str]:
+        """What the functions written by hand are given."""
+        return {
+            "landing": str(self.landing), "lake": str(self.lake), "run_date": run_date,
+            "key": str(self.place / "pii.key"), "texts": str(self.place / "texts.json"),
+        }  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """The environment in which Daybook works here."""
+        return {**os.environ, "DAYBOOK_HOME": str(self.place), "PYTHONPATH": import_path()}
+
+
+def import_path() -> str:
+    """Where a new process finds this project, first of all."""
+    return os.pathsep.join([str(project_root() / "orchestration"), str(project_root())])
+
+
+def gold_of(lake: Path, since: str) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of all gold tables from a date on, sorted, money to the cent as its column has it."""
+    found = {}
+    database = duckdb.connect()
+    for contract in load_tables("gold").values():
+        database.register("rows", DeltaTable(str(lake / "gold" / contract.name)).to_pyarrow_dataset())
+        where = f"WHERE order_date >= DATE '{since}'" if "order_date" in contract.columns else ""
+        columns = ", ".join(
+            f"round({name}, 9) AS {name}" if contract.type_of(name) == "DOUBLE" else name for name in contract.columns
+        )
+        found[contract.name] = database.sql(f"SELECT {columns} FROM rows {where} ORDER BY ALL").fetchall()
+    return found
+
+
+def require_same(system: str, lake: Path, wanted: dict[str, list[tuple[Any, ...]]], since: str) -> None:
+    """Raise where a system's gold is not this, to the cent."""
+    found = gold_of(lake, since)
+    for table, rows in wanted.items():
+        if found[table] != rows:
+            differing = [pair for pair in zip(found[table], rows) if pair[0] != pair[1]]
+            raise AssertionError(
+                f"{system}: gold.{table} has {len(found[table])} rows where {len(rows)} are wanted; "
+                f"the first that differ: {differing[:1]}"
+            )
+    if not wanted["daily_sales"]:
+        raise AssertionError(f"{system}: there are no daily sales to compare.")

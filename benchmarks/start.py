@@ -1,0 +1,49 @@
+"""Part ``start``: how long a command takes that has next to nothing to do."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from benchmarks import systems
+from benchmarks.bench import Bench, Result, Table, ratio
+from benchmarks.measuring import command, interleaved
+from benchmarks.shop import days
+from daybook.settings import project_root
+
+_LEAST = 15
+
+
+def run(bench: Bench) -> Result:
+    """Seconds from the shell: Python itself, and commands of Daybook, the second with two runs to list."""
+    home = systems.prepared(bench.scratch / "small" / "base-daybook", bench.demo, "daybook", days(3)[:-1])
+    commands = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "daybook --help": [*systems.DAYBOOK, "--help"],
+        "daybook runs": [*systems.DAYBOOK, "runs"],
+    }
+
+    def measure(arguments: list[str]) -> Result:
+        return {"seconds": command(arguments, env=home.environment(), cwd=project_root())}
+
+    repeats = max(bench.repeats, _LEAST)
+    measures = {name: partial(measure, arguments) for name, arguments in commands.items()}
+    interleaved(measures, 1, lambda _: None)  # Files into memory, bytecode compiled.
+    return {"repeats": repeats, "systems": interleaved(measures, repeats, lambda _: None)}
+
+
+def tables(result: Result) -> list[Table]:
+    found = result["systems"]
+    base = found["python -c pass"]["seconds"]
+    rows = [
+        [
+            f"`{name}`",
+            f"{each['seconds'] * 1000:.0f} ms",
+            f"{min(each['all_seconds']) * 1000:.0f} ms",
+            ratio(each["seconds"], base),
+        ]
+        for name, each in found.items()
+    ]
+    return [
+        Table("Start of a command", ["from the shell", "median", "min", "÷ python"], rows, f"Of {result['repeats']} in turn.")
+    ]

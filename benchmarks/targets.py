@@ -1,0 +1,110 @@
+"""What Daybook is to reach, beside what it has reached: one table over the results of all parts, reached or not.
+
+Here: the bounds. Not here: measuring, and each part's own tables (its module).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Callable, Optional
+
+from benchmarks import small, validation, volume
+from benchmarks.bench import Result, Table
+
+
+@dataclass(frozen=True)
+class Target:
+    """One figure of one part's result, and the bound for it. ``least`` says that it is to be no less, rather than no more."""
+
+    part: str
+    what: str
+    bound: float
+    found: Callable[[Result], Optional[float]]
+    goal: Optional[float] = None
+    least: bool = False
+    unit: str = ""
+
+    def is_reached(self, value: float, bound: float) -> bool:
+        return value >= bound if self.least else value <= bound
+
+    def wanted(self) -> str:
+        sign = "≥" if self.least else "≤"
+        goal = "" if self.goal is None else f" (goal {self.goal:g})"
+        return f"{sign} {self.bound:g}{self.unit}{goal}"
+
+    def said(self, value: float) -> str:
+        """Whether a figure is within the bound, and within the goal where there is one."""
+        if not self.is_reached(value, self.bound):
+            return "no"
+        return "yes" if self.goal is None or self.is_reached(value, self.goal) else "yes, not the goal"
+
+
+def _seconds(result: Result, name: str) -> float:
+    found: float = result["systems"][name]["seconds"]
+    return found
+
+
+def _ratio(first: str, second: str) -> Callable[[Result], float]:
+    return lambda result: _seconds(result, first) / _seconds(result, second)
+
+
+def _overhead(result: Result) -> float:
+    return median(small.overhead(each["phases"]) for each in result["systems"]["daybook"]["stages"])
+
+
+def _backfill(result: Result) -> float:
+    loops = [_seconds(result, name) for name in result["systems"] if name.startswith("papermill")]
+    return min(loops) / _seconds(result, "daybook backfill --parallel 2")
+
+
+def _memory(result: Result) -> float:
+    found: dict[str, Any] = result["systems"]
+    return float(found["daybook"]["peak_bytes"] / found["limit"]["peak_bytes"])
+
+
+def _whole(found: Callable[[Result], float]) -> Callable[[Result], Optional[float]]:
+    """Of a large day as large as the part has it: of another (``--orders``) nothing is claimed."""
+    return lambda result: found(result) if result["orders"] == volume.ORDERS else None
+
+
+def _growth(result: Result) -> Optional[float]:
+    seconds = {each["days"]: each["seconds"] for each in result["points"]}
+    return seconds[1000] / seconds[10] if {10, 1000} <= seconds.keys() else None
+
+
+TARGETS = (
+    Target("small", "a date within a command ÷ the limit", 6, _ratio("daybook", "limit"), goal=4),
+    Target("small", "`daybook run` from the shell ÷ the papermill command", 0.5, _ratio("daybook cold", "papermill command")),
+    Target("small", "what a notebook costs besides its cells", 0.25, _overhead, unit=" s"),
+    Target("start", "`daybook --help`", 0.25, lambda result: _seconds(result, "daybook --help"), unit=" s"),
+    Target("start", "`daybook runs`", 0.5, lambda result: _seconds(result, "daybook runs"), unit=" s"),
+    Target(
+        "backfill", "dates a minute, two at a time ÷ one at a time", 1.7,
+        _ratio("daybook backfill --parallel 1", "daybook backfill --parallel 2"), least=True,
+    ),
+    Target("backfill", "dates a minute ÷ those of the papermill command at its best", 5, _backfill, goal=10, least=True),
+    Target("volume", "200,000 orders ÷ the limit", 2, _whole(_ratio("daybook", "limit")), goal=1.3),
+    Target("volume", "200,000 orders: the largest process ÷ the limit's", 1.2, _whole(_memory)),
+    Target(
+        "volume", "200,000 orders: pandas notebooks' time ÷ Daybook's", 2.5,
+        _whole(_ratio("papermill-pandas", "daybook")), least=True,
+    ),
+    Target("growth", "a day with 1,000 days before it ÷ one with 10", 1.3, _growth),
+    Target("validation", "a contract's rules ÷ a SELECT of their columns", validation.BOUND, _ratio("rules", "SELECT")),
+)  # fmt: skip
+
+
+def table(results: Mapping[str, Result]) -> Table:
+    """The bounds, and what the results have of them."""
+    rows = []
+    for target in TARGETS:
+        value = target.found(results[target.part]) if target.part in results else None
+        found = ["not taken", ""] if value is None else [f"{value:.2f}{target.unit}", target.said(value)]
+        rows.append([target.what, target.part, target.wanted(), *found])
+    limited = results.get("limited", {"lines": 0, "systems": {}})
+    for name, each in limited["systems"].items():
+        passes = {"SUCCEEDED": "yes", "not taken": ""}.get(each["outcome"], "no")
+        rows.append([f"{limited['lines']:,} lines with {name}", "limited", "passes", each["outcome"].lower(), passes])
+    return Table("What is wanted, and what is", ["figure", "part", "wanted", "found", "reached"], rows)

@@ -1,0 +1,95 @@
+"""Part ``validation``: what it costs to hold a million order lines against their contract, as a multiple of one SELECT that
+reads the same columns.
+
+All read the same Delta tables through the same engine, in turn, several times; ratios are those of the medians. The command
+ends with exit code 1 where the ratio to ``SELECT columns FROM table`` is above the bound. The ratio to a SELECT that hands out
+nothing but one maximum a column is printed, too: that is the least that reading them can cost, and no validator could use it.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Callable
+
+import duckdb
+from deltalake import write_deltalake
+
+from benchmarks.bench import Bench, Result, Table, ratio
+from benchmarks.measuring import interleaved
+from daybook.contracts import load_table
+from daybook.engines import DuckDBEngine
+from daybook.lake.tables import Lake
+from daybook.quality import counting_sql, table_rules
+
+LINES = 1_000_000
+ROUNDS = 9
+BOUND = 3.0
+CONTRACT = load_table("silver.order_items")
+
+
+def fill(lake: Path) -> None:
+    """A million lines of a third as many orders, as a shop has them: prices, quantities and products are mixed."""
+    source = duckdb.connect()
+    lines = f"""
+        SELECT 'DB-' || lpad(CAST(n // 3 AS VARCHAR), 7, '0') AS order_id, n % 3 + 1 AS line_number,
+               'P-' || CAST(hash(n) % 5000 AS VARCHAR) AS product_id, 'S-' || CAST(n % 50 AS VARCHAR) AS seller_id,
+               n % 4 + 1 AS quantity, CAST(hash(7 * n) % 10000 / 100.0 AS DECIMAL(18, 4)) AS unit_price,
+               CAST(4.95 AS DECIMAL(18, 4)) AS freight, FALSE AS is_return,
+               TIMESTAMPTZ '2025-11-30 12:00:00+00' AS version_at, DATE '2025-11-30' AS landed_on
+        FROM range({LINES}) AS numbers(n)
+    """
+    columns = ", ".join(CONTRACT.columns)
+    tables = {
+        "order_items": f"SELECT {columns} FROM (SELECT *, quantity * unit_price AS line_amount FROM ({lines}) AS l) AS t",
+        "orders": f"SELECT DISTINCT order_id FROM ({lines}) AS l",
+        "products": f"SELECT DISTINCT product_id FROM ({lines}) AS l",
+    }
+    for name, sql in tables.items():
+        rows = source.execute(sql).arrow()
+        write_deltalake(str(lake / "silver" / name), rows.cast(CONTRACT.arrow_schema) if name == "order_items" else rows)
+
+
+def run(bench: Bench) -> Result:
+    """Seconds of the rules and of reading the same columns."""
+    rules = table_rules(CONTRACT)
+    place = bench.scratch / "validation"
+    if not (place / "lake").exists():
+        fill(place / "lake")
+    engine = DuckDBEngine(Lake(str(place / "lake")), "UTC", spill=place)
+    columns = ", ".join(CONTRACT.columns)
+    maxima = ", ".join(f"max({column})" for column in CONTRACT.columns)
+    actions: dict[str, Callable[[], object]] = {
+        "SELECT": lambda: engine.arrow(f"SELECT {columns} FROM silver.order_items"),
+        "maxima": lambda: engine.one(f"SELECT {maxima} FROM silver.order_items"),
+        "rules": lambda: engine.one(counting_sql("silver.order_items", rules)),
+    }
+    measures = {name: partial(_measure, action) for name, action in actions.items()}
+    repeats = max(bench.repeats, ROUNDS)
+    return {"repeats": repeats, "rules": len(rules), "systems": interleaved(measures, repeats, lambda _: None)}
+
+
+def _measure(action: Callable[[], object]) -> Result:
+    began = time.perf_counter()
+    action()
+    return {"seconds": time.perf_counter() - began}
+
+
+def broken(result: Result) -> str:
+    """A sentence where the claimed bound does not hold; empty where it does."""
+    found = result["systems"]["rules"]["seconds"] / result["systems"]["SELECT"]["seconds"]
+    return f"rules cost {found:.2f} times the SELECT of their columns, above the bound of {BOUND:.2f}" if found > BOUND else ""
+
+
+def tables(result: Result) -> list[Table]:
+    found = result["systems"]
+    base = found["SELECT"]["seconds"]
+    names = {
+        "SELECT": "SELECT of the columns",
+        "maxima": "one maximum a column",
+        "rules": f"{result['rules']} rules (bound {BOUND:.2f})",
+    }
+    rows = [[names[name], f"{each['seconds']:.3f} s", ratio(each["seconds"], base)] for name, each in found.items()]
+    title = f"Contracts: {LINES:,} order lines"
+    return [Table(title, ["in one engine", "median", "÷ SELECT"], rows, f"Medians of {result['repeats']} in turn.")]

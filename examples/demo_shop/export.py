@@ -1,0 +1,150 @@
+"""The shop's delta export: which row of which entity stands in which day's file, as text.
+
+A day's file holds what was created or changed that day; each change of an order is a row of its own, so one order can stand
+several times in one file. ``categories`` alone is a full lookup every day.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Dict, List, Tuple
+
+from demo_shop.catalogue import CATEGORIES, Product, Seller
+from demo_shop.people import Customer
+from demo_shop.trade import Order, World
+
+COLUMNS: Dict[str, Tuple[str, ...]] = {
+    "customers": (
+        *("customer_id", "first_name", "last_name", "email", "phone", "street", "postal_code", "city", "state"),
+        *("country", "registered_at", "updated_at"),
+    ),
+    "products": ("product_id", "name", "category_id", "list_price", "updated_at"),
+    "categories": ("category_id", "category_name", "department"),
+    "sellers": ("seller_id", "seller_name", "city", "country"),
+    "orders": (
+        *("order_id", "customer_id", "status", "ordered_at", "approved_at", "shipped_at", "delivered_at"),
+        *("estimated_delivery_at", "ship_city", "ship_state", "ship_country", "updated_at"),
+    ),
+    "order_items": ("order_id", "line_number", "product_id", "seller_id", "quantity", "unit_price", "freight"),
+    "payments": ("order_id", "sequence", "method", "installments", "amount"),
+    "returns": (*("return_id", "order_id", "line_number", "product_id", "quantity", "unit_price", "returned_at", "reason"),),
+    "reviews": ("review_id", "order_id", "score", "title", "comment", "created_at"),
+}
+KEYS: Dict[str, Tuple[str, ...]] = {
+    "customers": ("customer_id",),
+    "products": ("product_id",),
+    "categories": ("category_id",),
+    "sellers": ("seller_id",),
+    "orders": ("order_id",),
+    "order_items": ("order_id", "line_number"),
+    "payments": ("order_id", "sequence"),
+    "returns": ("return_id",),
+    "reviews": ("review_id",),
+}
+
+Row = List[str]
+Export = Dict[str, Dict[date, List[Row]]]
+
+
+def export(world: World) -> Export:
+    """Return ``{entity: {day: rows}}`` with every entity and every day of ``world``; what happens later is left out."""
+    rows: Export = {entity: {day: [] for day in world.days} for entity in COLUMNS}
+    for day in world.days:
+        rows["customers"][day] = [_customer_row(customer) for customer in world.customers[day]]
+        rows["products"][day] = [_product_row(product) for product in world.products[day]]
+        rows["sellers"][day] = [_seller_row(seller) for seller in world.sellers[day]]
+        rows["categories"][day] = [[each.category_id, each.name, each.department] for each in CATEGORIES]
+    for order in world.orders:
+        _export_order(order, rows)
+    updated_at = COLUMNS["orders"].index("updated_at")
+    for of_day in rows["orders"].values():
+        of_day.sort(key=lambda row: row[updated_at])
+    _export_returns(world.orders, rows["returns"])
+    _export_reviews(world.orders, rows["reviews"])
+    return rows
+
+
+def _export_order(order: Order, rows: Export) -> None:
+    rows["order_items"][order.placed_at.date()].extend(
+        [
+            *(order.order_id, str(line.number), line.product.product_id, line.product.seller.seller_id),
+            *(str(line.quantity), _euros(line.unit_price), _euros(line.freight)),
+        ]
+        for line in order.lines
+    )
+    paid = order.reached_at("paid")
+    if paid and paid.date() in rows["payments"]:
+        rows["payments"][paid.date()].extend(
+            [order.order_id, str(each.sequence), each.method, str(each.installments), _euros(each.amount)]
+            for each in order.payments
+        )
+    reached: Dict[str, str] = {}
+    for status, at in order.events:
+        reached[status] = _text(at)
+        if at.date() in rows["orders"]:
+            rows["orders"][at.date()].append(_order_row(order, status, at, reached))
+
+
+def _order_row(order: Order, status: str, at: datetime, reached: Dict[str, str]) -> Row:
+    return [
+        *(order.order_id, order.customer.customer_id, status, reached["created"]),
+        *(reached.get("paid", ""), reached.get("shipped", ""), reached.get("delivered", ""), _text(order.promised_at)),
+        *(order.city.name, order.city.state, order.city.country, _text(at)),
+    ]
+
+
+def _export_returns(orders: List[Order], rows: Dict[date, List[Row]]) -> None:
+    events = sorted(
+        ((each.at, order.order_id, each) for order in orders for each in order.returns),
+        key=lambda event: (event[0], event[1], event[2].line.number),
+    )
+    for number, (at, order_id, each) in enumerate(events, start=1):
+        if at.date() in rows:
+            rows[at.date()].append(
+                [
+                    *(f"R-{number:05d}", order_id, str(each.line.number), each.line.product.product_id),
+                    *(str(each.quantity), _euros(each.line.unit_price), _text(at), each.reason),
+                ]
+            )
+
+
+def _export_reviews(orders: List[Order], rows: Dict[date, List[Row]]) -> None:
+    events = sorted(
+        ((order.review[0], order.order_id, order.review[1]) for order in orders if order.review),
+        key=lambda event: event[:2],
+    )
+    for number, (at, order_id, opinion) in enumerate(events, start=1):
+        if at.date() in rows:
+            rows[at.date()].append(
+                [
+                    *(f"V-{number:05d}", order_id, str(opinion.score)),
+                    *(opinion.title or "", opinion.comment or "", _text(at)),
+                ]
+            )
+
+
+def _customer_row(customer: Customer) -> Row:
+    return [
+        *(customer.customer_id, customer.first_name, customer.last_name, customer.email, customer.phone or ""),
+        *(customer.street, customer.postal_code, customer.city.name, customer.city.state, customer.city.country),
+        *(_text(customer.registered_at), _text(customer.updated_at)),
+    ]
+
+
+def _product_row(product: Product) -> Row:
+    return [
+        *(product.product_id, product.name, product.category.category_id),
+        *(_euros(product.list_price), _text(product.updated_at)),
+    ]
+
+
+def _seller_row(seller: Seller) -> Row:
+    return [seller.seller_id, seller.name, seller.city, seller.country]
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(sep=" ", timespec="seconds")
+
+
+def _euros(cents: int) -> str:
+    return f"{cents // 100}.{cents % 100:02d}"

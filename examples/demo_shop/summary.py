@@ -1,0 +1,164 @@
+"""What was generated: days, rows, the trouble put in on purpose, and the figures a pipeline has to arrive at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Dict, List, Sequence, Tuple
+from typing import Counter as CounterType
+
+
+class Kind(Enum):
+    """One kind of trouble. Those in ``BROKEN`` make a row a loader should quarantine; those in ``WHOLE_DAY`` spoil a delivery;
+    the others a loader must bear."""
+
+    DUPLICATE = "duplicate"
+    NULL_OPTIONAL = "null_optional"
+    LOST_ZERO = "lost_zero"
+    BYTE_ORDER_MARK = "byte_order_mark"
+    WINDOWS_1252 = "windows_1252"
+    KEY_TWICE = "key_twice"
+    UNUSUAL_VALUE = "unusual_value"
+    UNKNOWN_REFERENCE = "unknown_reference"
+    NULL_REQUIRED = "null_required"
+    BAD_NUMBER = "bad_number"
+    BAD_DATE = "bad_date"
+    BAD_QUANTITY = "bad_quantity"
+    UNKNOWN_STATUS = "unknown_status"
+    MISSING_FIELD = "missing_field"
+    EXTRA_FIELD = "extra_field"
+    STRAY_TEXT = "stray_text"
+    MISSHAPEN = "misshapen"
+    OUT_OF_RANGE = "out_of_range"
+    IMPOSSIBLE_DATE = "impossible_date"
+    UNKNOWN_VALUE = "unknown_value"
+    REVENUE_DROP = "revenue_drop"
+    TRUNCATED = "truncated"
+    DOUBLED = "doubled"
+
+
+BROKEN = frozenset(
+    {
+        *(Kind.NULL_REQUIRED, Kind.BAD_NUMBER, Kind.BAD_DATE, Kind.BAD_QUANTITY, Kind.UNKNOWN_STATUS),
+        *(Kind.MISSING_FIELD, Kind.EXTRA_FIELD, Kind.STRAY_TEXT),
+        *(Kind.MISSHAPEN, Kind.OUT_OF_RANGE, Kind.IMPOSSIBLE_DATE, Kind.UNKNOWN_VALUE),
+    }
+)
+WHOLE_DAY = frozenset({Kind.REVENUE_DROP, Kind.TRUNCATED, Kind.DOUBLED})
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One spoiled record: ``row`` counts a file's records from 1, the header not counted; 0 means the whole file.
+
+    ``key`` is the record's primary key as it was before (``DB-000123/2``); that of a record which was added is its own, or the
+    stray text itself.
+    """
+
+    day: date
+    entity: str
+    kind: Kind
+    row: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one order date comes to when every broken row is quarantined and every duplicate counted once, in EUR.
+
+    Of days with an incident: orders that were lost are not in it, a truncated file counts as delivered again whole, and a
+    doubled one once.
+
+    ``orders`` counts all, ``cancelled_orders`` those last seen cancelled; ``units`` and ``gross_revenue`` are of the
+    orders not cancelled; ``returns_amount`` belongs to the date of the order, whenever the goods came back.
+    """
+
+    orders: int
+    cancelled_orders: int
+    units: int
+    gross_revenue: Decimal
+    returns_amount: Decimal
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The account of a generated shop; ``rows`` are records written per entity, ``expected`` figures per order date."""
+
+    seed: int
+    days: List[date]
+    rows: Dict[str, int]
+    troubles: List[Trouble]
+    expected: Dict[date, Figures]
+
+    def counts(self) -> CounterType[Tuple[date, str, Kind]]:
+        """Return how often each kind of trouble occurs per day and entity."""
+        return Counter((trouble.day, trouble.entity, trouble.kind) for trouble in self.troubles)
+
+    def broken(self) -> List[Trouble]:
+        """Return the rows a loader should quarantine."""
+        return [trouble for trouble in self.troubles if trouble.kind in BROKEN]
+
+    def to_json(self) -> Dict[str, Any]:
+        """Return the summary as plain JSON types, decimals as text."""
+        return {
+            "seed": self.seed,
+            "days": [day.isoformat() for day in self.days],
+            "rows": self.rows,
+            "troubles": [[each.day.isoformat(), each.entity, each.kind.value, each.row, each.key] for each in self.troubles],
+            "expected": {
+                day.isoformat(): [
+                    *(each.orders, each.cancelled_orders, each.units),
+                    *(str(each.gross_revenue), str(each.returns_amount)),
+                ]
+                for day, each in self.expected.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, document: Dict[str, Any]) -> Summary:
+        """Return the summary that ``to_json`` wrote."""
+        return cls(
+            seed=document["seed"],
+            days=[date.fromisoformat(day) for day in document["days"]],
+            rows=document["rows"],
+            troubles=[
+                Trouble(date.fromisoformat(day), entity, Kind(kind), row, key)
+                for day, entity, kind, row, key in document["troubles"]
+            ],
+            expected={
+                date.fromisoformat(day): Figures(orders, cancelled, units, Decimal(gross), Decimal(returned))
+                for day, (orders, cancelled, units, gross, returned) in document["expected"].items()
+            },
+        )
+
+
+def expected_figures(sound: Dict[str, List[Sequence[str]]]) -> Dict[date, Figures]:
+    """Add up what a pipeline should find, from the sound rows of all days: ``orders``, ``order_items``, ``returns``.
+
+    Plain loops over the exported text on purpose: this is the second opinion the pipeline's SQL is compared with.
+    """
+    newest: Dict[str, Tuple[str, str, date]] = {}
+    for row in sound["orders"]:
+        order_id, status, ordered_at, updated_at = row[0], row[2], row[3], row[11]
+        if order_id not in newest or updated_at > newest[order_id][0]:
+            newest[order_id] = (updated_at, status, date.fromisoformat(ordered_at[:10]))
+    orders: CounterType[date] = Counter()
+    cancelled: CounterType[date] = Counter()
+    for _, status, day in newest.values():
+        orders[day] += 1
+        cancelled[day] += status == "cancelled"
+    units: CounterType[date] = Counter()
+    gross = dict.fromkeys(orders, Decimal(0))
+    for order_id, _, _, _, quantity, price, _ in sound["order_items"]:
+        if order_id in newest and newest[order_id][1] != "cancelled":
+            day = newest[order_id][2]
+            units[day] += int(quantity)
+            gross[day] += int(quantity) * Decimal(price)
+    returned = dict.fromkeys(orders, Decimal(0))
+    for _, order_id, _, _, quantity, price, _, _ in sound["returns"]:
+        if order_id in newest:
+            returned[newest[order_id][2]] += int(quantity) * Decimal(price)
+    return {day: Figures(orders[day], cancelled[day], units[day], gross[day], returned[day]) for day in sorted(orders)}

@@ -1,0 +1,37 @@
+"""The local runner of state machines: runs the very file that Step Functions runs, with the same meaning.
+
+It takes a strict subset of the Amazon States Language in JSONata (``reader``) and refuses the rest.
+"""
+
+from __future__ import annotations
+
+from asl_local.clock import Clock, FakeClock, SystemClock
+from asl_local.definition import StateMachine
+from asl_local.errors import JournalError, StateMachineError
+from asl_local.execution import Execution, resume_execution, run_execution
+from asl_local.history import details_of, is_executing, line_of, read_events
+from asl_local.lint import lint
+from asl_local.model import Finding
+from asl_local.tasks import Heartbeat, TaskError, TaskService, TaskTimeout
+
+__all__ = [
+    "Clock",
+    "Execution",
+    "FakeClock",
+    "Finding",
+    "Heartbeat",
+    "JournalError",
+    "StateMachine",
+    "StateMachineError",
+    "SystemClock",
+    "TaskError",
+    "TaskService",
+    "TaskTimeout",
+    "details_of",
+    "is_executing",
+    "line_of",
+    "lint",
+    "read_events",
+    "resume_execution",
+    "run_execution",
+]

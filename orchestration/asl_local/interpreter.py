@@ -1,0 +1,322 @@
+"""The interpreter: walks a state machine's states and does what each says."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+
+from asl_local.clock import Clock, parse_timestamp
+from asl_local.definition import StateMachine
+from asl_local.error_handling import NO_CHOICE_MATCHED, RUNTIME, TIMEOUT, Failure, backoff_delay, find_handler
+from asl_local.evaluation import Branch, Evaluator, Identity, encode
+from asl_local.map_iterations import Cancelled, Stopped, iterate
+from asl_local.model import ChoiceState, FailState, MapState, State, SucceedState, TaskState, WaitState, Workflow
+from asl_local.replay import MapProgress, Progress, Visit
+from asl_local.tasks import TaskError, TaskService, TaskTimeout, split_resource
+from asl_local.template import Template
+
+INLINE_MAP_CONCURRENCY = 40
+"""How many iterations of an inline Map state Step Functions runs at once when the machine sets no lower limit."""
+
+_PAUSE_SLICE_SECONDS = 1.0
+
+
+class TimedOut(Exception):
+    """The execution's own TimeoutSeconds passed; nothing in the machine can catch it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a state ended: what it hands on, what it assigns, where it goes (None: the end)."""
+
+    output: Any
+    assigned: Dict[str, Any]
+    next: Optional[str]
+
+
+class Interpreter:
+    """One run of a machine, from its start or from where a history left it."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        identity: Identity,
+        services: Mapping[str, TaskService],
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._machine = machine
+        self._identity = identity
+        self._services = services
+        self._clock = clock
+        self._random = random
+        self._evaluator = Evaluator(identity, clock, random)
+        self._stopping = threading.Event()
+        limit = machine.timeout_seconds
+        self._deadline = float("inf") if limit is None else clock.monotonic() + limit
+
+    def run(self, branch: Branch, progress: Progress) -> Any:
+        """Go on from ``progress`` to the end and return the execution's output.
+
+        Raises ``Failure`` when a state failed and nothing caught it, ``TimedOut`` when the machine's time is up.
+        """
+        output = self._walk(self._machine.workflow, self._identity.input, branch, progress)
+        self._check(branch)
+        return output
+
+    def _walk(self, workflow: Workflow, data: Any, branch: Branch, progress: Progress) -> Any:
+        name: Optional[str] = workflow.start_at
+        visit = progress.visit
+        if visit is not None:
+            name = visit.name
+        elif progress.exit is not None:
+            name, data = progress.exit.next, progress.exit.output
+        while name is not None:
+            self._check(branch)
+            state = workflow.states[name]
+            if visit is None:
+                visit = self._enter(state, data, branch)
+            step = self._behave(state, visit, branch)
+            self._leave(state, step, branch)
+            data, name, visit = step.output, step.next, None
+        return data
+
+    def _enter(self, state: State, data: Any, branch: Branch) -> Visit:
+        event = branch.record(f"{state.type}StateEntered", {"name": state.name, "input": encode(data)})
+        return Visit(state.name, data, event["id"], event["timestamp"])
+
+    def _leave(self, state: State, step: Step, branch: Branch) -> None:
+        details: Dict[str, Any] = {"name": state.name, "output": encode(step.output)}
+        if step.assigned:
+            details["assignedVariables"] = {name: encode(value) for name, value in step.assigned.items()}
+        branch.record(f"{state.type}StateExited", details, next=step.next)
+        branch.variables.update(step.assigned)
+
+    def _behave(self, state: State, visit: Visit, branch: Branch) -> Step:
+        if isinstance(state, (TaskState, MapState)):
+            return self._attempt(state, visit, branch)
+        if isinstance(state, ChoiceState):
+            return self._choose(state, visit, branch)
+        if isinstance(state, FailState):
+            error = self._evaluator.evaluate_text(state.error, visit, branch) if state.error else None
+            raise Failure(error, self._evaluator.evaluate_text(state.cause, visit, branch) if state.cause else None)
+        if isinstance(state, SucceedState):
+            return self._finish(visit, branch, None, state.output, visit.input, None)
+        if isinstance(state, WaitState):
+            self._wait(state, visit, branch)
+        return self._finish(visit, branch, state.assign, state.output, visit.input, state.next)
+
+    def _finish(
+        self,
+        visit: Visit,
+        branch: Branch,
+        assign: Optional[Template],
+        output: Optional[Template],
+        default: Any,
+        following: Optional[str],
+        offered: Optional[Mapping[str, Any]] = None,
+    ) -> Step:
+        """Evaluate Assign and Output, both with the variables as they were before the state."""
+        assigned = self._evaluator.evaluate(assign, visit, branch, offered) if assign else {}
+        data = self._evaluator.evaluate(output, visit, branch, offered) if output else default
+        for value in (data, *assigned.values()):
+            encode(value)
+        return Step(data, assigned, following)
+
+    # -- Retry and Catch ------------------------------------------------------------------------------------------
+
+    def _attempt(self, state: Union[TaskState, MapState], visit: Visit, branch: Branch) -> Step:
+        """Do a Task or a Map state, again as its Retry says, and hand over as its Catch says."""
+        attempts = [0] * len(state.retry)
+        while True:
+            try:
+                if isinstance(state, MapState):
+                    result = self._do_map(state, visit, branch)
+                else:
+                    result = self._do_task(state, visit, branch)
+                return self._finish(visit, branch, state.assign, state.output, result, state.next, {"result": result})
+            except Failure as failure:
+                place = find_handler(failure.error, state.retry)
+                if place is None or attempts[place] >= state.retry[place].max_attempts:
+                    return self._catch(state, failure, visit, branch)
+                attempts[place] += 1
+                delay = backoff_delay(state.retry[place], attempts[place], self._random)
+                self._await_retry(delay, failure, visit, branch)
+
+    def _await_retry(self, seconds: float, failure: Failure, visit: Visit, branch: Branch) -> None:
+        visit.retry_count += 1
+        notice = {"stateName": visit.name, "waitSeconds": seconds, "attempt": visit.retry_count, "error": failure.error}
+        branch.history.announce({"type": "RetryScheduled", **notice})
+        self._pause(seconds, branch)
+
+    def _catch(self, state: Union[TaskState, MapState], failure: Failure, visit: Visit, branch: Branch) -> Step:
+        place = find_handler(failure.error, state.catch)
+        if place is None:
+            raise failure
+        catcher = state.catch[place]
+        error_output = {"Error": failure.error or "", "Cause": failure.cause or ""}
+        offered = {"errorOutput": error_output}
+        return self._finish(visit, branch, catcher.assign, catcher.output, error_output, catcher.next, offered)
+
+    # -- Task -----------------------------------------------------------------------------------------------------
+
+    def _do_task(self, state: TaskState, visit: Visit, branch: Branch) -> Any:
+        if visit.result is not None:  # done before a kill; what it gave is in the history
+            result, visit.result = visit.result, None
+            return result.output
+        self._check(branch)
+        arguments = self._evaluator.evaluate(state.arguments, visit, branch) if state.arguments else {}
+        seconds = state.timeout_seconds
+        timeout = None if seconds is None else self._evaluator.evaluate_whole(seconds, visit, branch, least=1)
+        resource_type, api = split_resource(state.resource) or ("", "")
+        integration = {"resourceType": resource_type, "resource": api}
+        limit = {} if timeout is None else {"timeoutInSeconds": timeout}
+        branch.record("TaskScheduled", {**integration, "region": "local", "parameters": encode(arguments), **limit})
+        branch.record("TaskStarted", integration)
+        error, result = self._call(state.resource, arguments, timeout, branch)
+        if error is not None and error.error == TIMEOUT:
+            branch.record("TaskTimedOut", {**integration, "error": TIMEOUT, "cause": error.cause})
+        elif error is not None:
+            branch.record("TaskFailed", {**integration, "error": error.error, "cause": error.cause})
+        if error is not None:
+            raise Failure(error.error, error.cause) from error
+        output = encode(result)
+        branch.record("TaskSucceeded", {**integration, "output": output})
+        return json.loads(output)
+
+    def _call(self, resource: str, arguments: Any, timeout: Optional[int], branch: Branch) -> Tuple[Optional[TaskError], Any]:
+        """Let the service do the task; return its error or its result. ``TimedOut`` when the machine's time is up."""
+        started = self._clock.monotonic()
+        limit = min(self._deadline - started, float("inf") if timeout is None else timeout)
+        error, result = None, None
+        try:
+            result = self._services[resource](
+                resource,
+                arguments,
+                timeout_seconds=None if limit == float("inf") else limit,
+                heartbeat=lambda: self._check(branch),
+            )
+        except TaskError as fault:
+            error = fault
+        ended = self._clock.monotonic()
+        if error is not None and ended >= self._deadline:
+            raise TimedOut
+        # A task that did not stop in time has timed out all the same, as the service's own clock would have it.
+        if timeout is not None and ended - started > timeout and (error is None or error.error != TIMEOUT):
+            error = TaskTimeout(f"The task took {ended - started:.1f} seconds, more than its {timeout}.")
+        return error, result
+
+    # -- Choice and Wait ------------------------------------------------------------------------------------------
+
+    def _choose(self, state: ChoiceState, visit: Visit, branch: Branch) -> Step:
+        for rule in state.rules:
+            answer = self._evaluator.evaluate(rule.condition, visit, branch)
+            if not isinstance(answer, bool):
+                raise self._evaluator.refuse(rule.condition.location, answer, "true or false", visit, branch)
+            if answer:
+                return self._finish(visit, branch, rule.assign, rule.output, visit.input, rule.next)
+        if state.default is None:
+            raise Failure(NO_CHOICE_MATCHED, f"No rule of the Choice state '{state.name}' matched; it has no Default.")
+        return self._finish(visit, branch, None, None, visit.input, state.default)
+
+    def _wait(self, state: WaitState, visit: Visit, branch: Branch) -> None:
+        if state.timestamp is None:
+            seconds = float(self._evaluator.evaluate_whole(state.seconds, visit, branch)) if state.seconds else 0.0
+        else:
+            text = self._evaluator.evaluate_text(state.timestamp, visit, branch)
+            try:
+                seconds = (parse_timestamp(text) - self._clock.now()).total_seconds()
+            except ValueError as fault:
+                location = state.timestamp.location
+                raise self._evaluator.refuse(location, text, "an ISO 8601 timestamp", visit, branch) from fault
+        self._pause(seconds, branch)
+
+    # -- Map ------------------------------------------------------------------------------------------------------
+
+    def _do_map(self, state: MapState, visit: Visit, branch: Branch) -> List[Any]:
+        items = self._evaluator.evaluate(state.items, visit, branch) if state.items else visit.input
+        if not isinstance(items, list):
+            raise self._evaluator.refuse("Items", items, "an array", visit, branch)
+        concurrency = INLINE_MAP_CONCURRENCY
+        if state.max_concurrency is not None:
+            chosen = self._evaluator.evaluate_whole(state.max_concurrency, visit, branch)
+            concurrency = min(chosen or INLINE_MAP_CONCURRENCY, INLINE_MAP_CONCURRENCY)
+        if visit.map is None:
+            branch.record("MapStateStarted", {"length": len(items)})
+            visit.map = MapProgress(len(items))
+        past, visit.map = visit.map, None  # after a failure, a retry starts all iterations afresh
+        if past.length != len(items):
+            raise Failure(RUNTIME, f"Items gave {len(items)} items when redriven and {past.length} at first.")
+        outputs = self._run_iterations(state, visit, branch, items, past, concurrency)
+        if not past.succeeded:
+            branch.record("MapStateSucceeded")
+        return outputs
+
+    def _run_iterations(
+        self, state: MapState, visit: Visit, branch: Branch, items: List[Any], past: MapProgress, concurrency: int
+    ) -> List[Any]:
+        """Do what ``past`` leaves to do, and return the outputs of all iterations in the items' order."""
+        outputs = {index: iteration.output for index, iteration in past.iterations.items() if iteration.succeeded}
+        pending = [index for index in range(len(items)) if index not in outputs]
+        contexts = [{"Index": index, "Value": value} for index, value in enumerate(items)]
+        selector, inputs = state.item_selector, dict(enumerate(items))
+        if selector is not None:
+            for index in pending:
+                inputs[index] = self._evaluator.evaluate(selector, visit, branch, item=contexts[index])
+        start, children, cancelled = branch.last_event, [branch], threading.Event()
+
+        def work(index: int) -> None:
+            variables, cancels = branch.variables.new_child(), (*branch.cancelled, cancelled)
+            child = Branch(branch.history, variables, start, contexts[index], cancels)
+            children.append(child)
+            progress = past.iterations.get(index) or Progress()
+            outputs[index] = self._run_iteration(state, index, inputs[index], child, progress)
+
+        try:
+            iterate(work, pending, concurrency, cancelled, self._stopping)
+        except Failure:
+            branch.last_event = max(child.last_event for child in children)
+            branch.record("MapStateFailed")
+            raise
+        branch.last_event = max(child.last_event for child in children)
+        return [outputs[index] for index in range(len(items))]
+
+    def _run_iteration(self, state: MapState, index: int, data: Any, child: Branch, progress: Progress) -> Any:
+        details = {"name": state.name, "index": index}
+        self._check(child)
+        child.record("MapIterationStarted", details)
+        child.variables.update(progress.variables)
+        try:
+            output = self._walk(state.processor, data, child, progress)
+        except Failure:
+            child.record("MapIterationFailed", details)
+            raise
+        except Cancelled:
+            child.record("MapIterationAborted", details)
+            raise
+        child.record("MapIterationSucceeded", details)
+        return output
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _pause(self, seconds: float, branch: Branch) -> None:
+        """Wait, but not past the execution's time; an iteration looks up now and then whether it is to stop."""
+        seconds = min(seconds, self._deadline - self._clock.monotonic())
+        while seconds > 0:
+            self._check(branch)
+            part = min(seconds, _PAUSE_SLICE_SECONDS) if branch.cancelled else seconds
+            self._clock.sleep(part)
+            seconds -= part
+        self._check(branch)
+
+    def _check(self, branch: Branch) -> None:
+        """Raise when there is no point in going on."""
+        if self._stopping.is_set():
+            raise Stopped
+        if any(event.is_set() for event in branch.cancelled):
+            raise Cancelled
+        if self._clock.monotonic() >= self._deadline:
+            raise TimedOut

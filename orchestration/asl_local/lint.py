@@ -1,0 +1,51 @@
+"""The project's rules for state machine files, beyond what Step Functions asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, List, Union
+
+from asl_local.definition import StateMachine, read
+from asl_local.error_handling import ALL
+from asl_local.model import ChoiceState, Finding, TaskState
+from asl_local.tasks import split_resource
+
+RETRY_ATTEMPTS = 3
+"""What the design promises: one try and three retries."""
+
+
+def lint(path: Union[str, Path]) -> List[Finding]:
+    """Return all that is wrong with the file at ``path``, faults of validity first; an empty list is a good file."""
+    machine, findings = read(Path(path))
+    return findings + (list(_break_rules(machine)) if machine is not None else [])
+
+
+def _break_rules(machine: StateMachine) -> Iterator[Finding]:
+    if machine.timeout_seconds is None:
+        yield Finding("", "the machine has no TimeoutSeconds, so a hanging execution would never end")
+    for state in machine.workflow.walk():
+        if isinstance(state, ChoiceState) and state.default is None:
+            yield Finding(state.name, "Choice has no Default, so an outcome no rule foresees would fail the execution")
+        if isinstance(state, TaskState):
+            yield from (Finding(state.name, message) for message in _judge_task(state))
+
+
+def _judge_task(state: TaskState) -> Iterator[str]:
+    if state.timeout_seconds is None:
+        yield "Task has no TimeoutSeconds, so a hanging task would hold the execution"
+    retriers = [retrier for retrier in state.retry if retrier.max_attempts > 0]
+    if not any(retrier.max_attempts == RETRY_ATTEMPTS for retrier in retriers):
+        yield f"Task has no Retry with MaxAttempts {RETRY_ATTEMPTS}"
+    for retrier in retriers:
+        names = ", ".join(retrier.error_equals)
+        if retrier.backoff_rate <= 1:
+            yield f"Retry for {names} has no BackoffRate above 1, so its delays do not grow"
+        if retrier.max_delay_seconds is None:
+            yield f"Retry for {names} has no MaxDelaySeconds, so its delays grow without end"
+        if not retrier.full_jitter:
+            yield f"Retry for {names} has no JitterStrategy FULL, so parallel executions retry at one moment"
+    if not any(ALL in catcher.error_equals for catcher in state.catch):
+        yield f"Task has no Catch for {ALL}, so its failure would be reported by nobody"
+    resource_type, api = split_resource(state.resource) or ("", "")
+    if resource_type == "glue" and not api.endswith(".sync"):
+        yield f"Resource {state.resource} does not end in .sync, so the execution would not wait for the job"

@@ -1,5 +1,0 @@
-"""What there is of Daybook on AWS only: the bundle that jobs run from, the metrics, the tables that Athena is told of, and runs
-as executions of Step Functions.
-
-Not here: the templates themselves (``infra/``), and what a job does, which is the same everywhere.
-"""

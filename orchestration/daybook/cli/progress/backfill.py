@@ -1,0 +1,128 @@
+"""Live progress of a backfill: dates done, running and failed, the rate, and the time left."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from types import TracebackType
+from typing import Any, Callable, Optional
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from daybook.records.names import STAGES, run_date_of
+
+_MARKS = {"SUCCEEDED": "[green]✓[/]", "SKIPPED": "[cyan]–[/]", "REJECTED": "[yellow]✗[/]", "FAILED": "[red]![/]"}
+
+
+@dataclass
+class _Day:
+    """A date's run: its name, the stage it is at, the one that failed last, when it began and how long it took, in seconds."""
+
+    run_id: str
+    began: float
+    stage: str = ""
+    failed: str = ""
+    seconds: Optional[float] = None
+
+
+class BackfillProgress:
+    """A listener for the backfill machine's events, and (``of_day``) for those of its runs; a context manager that shows
+    them.
+
+    ``total`` is how many dates there are, None while nobody knows; ``counts`` how many came to what. What a date came to is
+    told by the backfill machine, which also knows of dates that never got a run.
+    """
+
+    def __init__(
+        self, console: Console, total: Optional[int], *, shown: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._shown = shown
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._began = clock()
+        self._days: dict[date, _Day] = {}
+        self.counts: Counter[str] = Counter()
+        self._total = total
+        self._bar = Progress(TextColumn("dates"), BarColumn(), MofNCompleteColumn(), console=console)
+        self._task = self._bar.add_task("", total=total)
+        self._live = (
+            Live(get_renderable=self._picture, console=console, refresh_per_second=4) if shown and console.is_terminal else None
+        )
+
+    def __enter__(self) -> BackfillProgress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """An event of the machine that runs the dates."""
+        with self._lock:
+            if event["type"] == "MapStateStarted":
+                self._total = event["mapStateStartedEventDetails"]["length"]
+                self._bar.update(self._task, total=self._total)
+            elif event["type"] == "ChoiceStateEntered" and event["stateEnteredEventDetails"]["name"] == "DateEnded":
+                self._end(**json.loads(event["stateEnteredEventDetails"]["input"]))
+
+    def of_day(self, run_id: str, event: Mapping[str, Any]) -> None:
+        """An event of one date's run."""
+        kind, day = event["type"], run_date_of(run_id)
+        with self._lock:
+            if kind == "ExecutionStarted":
+                self._days[day] = _Day(run_id, self._clock())
+            elif kind == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"].lower() in STAGES:
+                self._days[day].stage = event["stateEnteredEventDetails"]["name"].lower()
+            elif kind in ("TaskFailed", "TaskTimedOut") or _is_permanent_failure(event):
+                self._days[day].failed = self._days[day].stage
+            elif kind in ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"):
+                self._days[day].seconds = self._clock() - self._days[day].began
+
+    def _end(self, run_date: str, run_id: str, outcome: str) -> None:
+        day = self._days.pop(date.fromisoformat(run_date), _Day(run_id, self._clock()))
+        self.counts[outcome] += 1
+        done = sum(self.counts.values())
+        self._bar.update(self._task, completed=done)
+        if self._shown and self._live is None:
+            at = f" in {day.failed}" if outcome == "FAILED" and day.failed else ""
+            took = f" {day.seconds:.1f} s" if day.seconds is not None else " (no run)"
+            of = f" of {self._total}" if self._total else ""
+            line = f"  {_MARKS[outcome]} {day.run_id} {outcome}{at}{took} ({done}{of}{self._left()})"
+            self._console.print(line, soft_wrap=True)
+
+    def _picture(self) -> Group:
+        with self._lock:
+            counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
+            running = [day for _, day in sorted(self._days.items()) if day.seconds is None]
+            lines = [f"  [blue]●[/] {day.run_id} {day.stage}" for day in running]
+            said = Text.from_markup("\n".join([f"{counted or 'none is through yet'}{self._left()}", *lines]))
+        return Group(self._bar.get_renderable(), said)
+
+    def _left(self) -> str:
+        """The rate so far and the time that the rest takes at it."""
+        done, passed = sum(self.counts.values()), self._clock() - self._began
+        if not done or not passed or not self._total:
+            return ""
+        left = timedelta(seconds=round((self._total - done) * passed / done))
+        return f"; {60 * done / passed:.1f} dates a minute, {left} left"
+
+
+def _is_permanent_failure(event: Mapping[str, Any]) -> bool:
+    """Return whether the event is the outcome of a stage with a permanent failure: its job has ended normally."""
+    details = event.get("taskSucceededEventDetails") or {}
+    if details.get("resourceType") != "aws-sdk:s3":
+        return False
+    return bool(json.loads(json.loads(details["output"])["Body"])["outcome"] == "FAILED")

@@ -1,0 +1,184 @@
+"""Live progress of a run in the terminal: stage, attempt, elapsed time, rows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Optional
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from asl_local.clock import parse_timestamp
+from daybook.records.names import STAGES
+from daybook.settings import Settings
+
+_MARKS = {
+    "SUCCEEDED": "[green]✓[/]",
+    "SKIPPED": "[cyan]–[/]",
+    "REJECTED": "[yellow]✗[/]",
+    "FAILED": "[red]![/]",
+    "RUNNING": "[blue]●[/]",
+    "WAITING": "[yellow]…[/]",
+}
+
+
+@dataclass
+class _Line:
+    state: str = ""
+    attempt: int = 1
+    began: float = 0.0
+    began_at: Optional[str] = None
+    seconds: Optional[float] = None
+    rows: dict[str, Any] = field(default_factory=dict)
+    remark: str = ""
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began if self.seconds is None else self.seconds
+
+
+class Progress:
+    """A listener for the state machine's events; a context manager that shows them while the run lasts."""
+
+    def __init__(self, console: Console, settings: Settings, run_id: str, *, live: bool) -> None:
+        self._console = console
+        self._lines: dict[str, _Line] = {}
+        self._state = ""
+        self._at: Optional[str] = None
+        self._shown = live
+        self._live = (
+            Live(get_renderable=self._table, console=console, refresh_per_second=4) if live and console.is_terminal else None
+        )
+        if live:
+            console.print(f"[bold]{escape(settings.title)}[/] {run_id}")
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        kind = event["type"]
+        self._at = event.get("timestamp")
+        if kind == "TaskStateEntered":
+            self._state = event["stateEnteredEventDetails"]["name"]
+        elif kind == "TaskScheduled":
+            self._start(event.get("taskScheduledEventDetails", {}))
+        elif kind == "RetryScheduled":
+            self._wait(event)
+        elif kind in ("TaskFailed", "TaskTimedOut"):
+            self._fail()
+        elif kind == "TaskSucceeded":
+            self._succeed(event["taskSucceededEventDetails"])
+        elif kind == "TaskStateExited":
+            self._leave(event["stateExitedEventDetails"]["name"].lower())
+
+    def _start(self, details: Mapping[str, Any]) -> None:
+        """A job is started: for the first time, again after a wait, or in a run that is resumed."""
+        if details.get("resourceType") == "glue":
+            stage = json.loads(details["parameters"])["Arguments"]["--stage"]
+        elif self._state.lower() in STAGES:
+            stage = self._state.lower()  # a task that is no job of Glue's, in a state that is a stage
+        else:
+            return
+        line = self._lines.setdefault(stage, _Line(began=time.monotonic(), began_at=self._at))
+        if line.state == "FAILED":
+            # Step Functions says nothing of the wait before a retry.
+            line.attempt += 1
+            self._print(f"  {stage}: attempt {line.attempt - 1} failed, again")
+        line.state, line.remark = "RUNNING", ""
+
+    def _fail(self) -> None:
+        line = self._current()
+        if line and line.state == "RUNNING":
+            line.state = "FAILED"
+
+    def _wait(self, event: Mapping[str, Any]) -> None:
+        stage = event["stateName"].lower()
+        if stage not in self._lines:
+            return
+        line = self._lines[stage]
+        line.attempt += 1
+        line.state = "WAITING"
+        line.remark = f"attempt {line.attempt - 1} failed, again in {event['waitSeconds']:.0f} s"
+        self._print(f"  {stage}: {line.remark}")
+
+    def _succeed(self, details: Mapping[str, Any]) -> None:
+        if details.get("resourceType") != "aws-sdk:s3" and not self._state.startswith("Read"):
+            return
+        told = json.loads(json.loads(details["output"])["Body"])
+        # A resumed run may begin with the outcome of a stage that had ended.
+        line = self._lines.setdefault(told["stage"], _Line(began=time.monotonic(), began_at=self._at))
+        line.state, line.rows, line.attempt = told["outcome"], told["rows"], told["attempt"] or line.attempt
+        line.remark = "not retried" if told.get("permanent") else ""
+        self._print_line(told["stage"])
+
+    def _leave(self, state: str) -> None:
+        line = self._lines.get(state)
+        if line:
+            line.seconds = _between(line.began_at, self._at, line.elapsed)
+            if state == STAGES[-1] and line.state == "RUNNING":
+                # Nothing reads the last stage's outcome: that its task ended well is all there is to know.
+                line.state = "SUCCEEDED"
+            if line.state in ("SUCCEEDED", "FAILED"):
+                self._print_line(state)
+
+    def _current(self) -> Optional[_Line]:
+        return next(reversed(list(self._lines.values())), None)
+
+    def _table(self) -> Table:
+        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+        table.add_column("")
+        table.add_column("stage", min_width=10)
+        for name in ("seconds", "rows in", "rows out", "rejected"):
+            table.add_column(name, justify="right", min_width=8)
+        table.add_column("")
+        for stage in STAGES:
+            line = self._lines.get(stage)
+            if line is None:
+                table.add_row(" ", f"[dim]{stage}[/]")
+            else:
+                table.add_row(_MARKS[line.state], stage, f"{line.elapsed:.1f}", *_counts(stage, line), _remark(line))
+        return table
+
+    def _print_line(self, stage: str) -> None:
+        line = self._lines[stage]
+        rows_in, rows_out, rejected = _counts(stage, line)
+        text = f"  {_MARKS[line.state]} {stage:<10} {line.elapsed:6.1f} s"
+        if rows_out:
+            text += f"   {rows_in} rows in, {rows_out} out" + (f", {rejected} rejected" if rejected else "")
+        self._print(text + (f"   {_remark(line)}" if _remark(line) else ""))
+
+    def _print(self, text: str) -> None:
+        if self._shown and self._live is None:
+            self._console.print(text, soft_wrap=True)
+
+
+def _between(began: Optional[str], ended: Optional[str], otherwise: float) -> float:
+    """Seconds by the events' own moments: they may be heard of late."""
+    if began is None or ended is None:
+        return otherwise
+    return max((parse_timestamp(ended) - parse_timestamp(began)).total_seconds(), 0.0)
+
+
+def _counts(stage: str, line: _Line) -> tuple[str, str, str]:
+    if stage == STAGES[-1] or not line.rows:
+        return "", "", ""
+    counts = [line.rows.get(name) for name in ("in", "out", "rejected")]
+    return (*("" if not count and name == 2 else f"{count or 0:,}" for name, count in enumerate(counts)),)  # type: ignore[return-value]
+
+
+def _remark(line: _Line) -> str:
+    return line.remark or (f"attempt {line.attempt}" if line.attempt > 1 else "")

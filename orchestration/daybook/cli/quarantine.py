@@ -1,0 +1,144 @@
+"""Commands for data stewards: approve, quarantine list, quarantine release."""
+
+# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+
+import getpass
+from datetime import date
+from typing import Annotated, Any, Optional
+
+import typer
+
+from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, require_runnable, settings_of
+from daybook.cli.runs import execute
+from daybook.errors import UsageError
+from daybook.records.names import run_date_of
+from daybook.settings import parse_run_date
+
+quarantine_app = typer.Typer(help="Look at rows in quarantine, and let them out.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(quarantine_app, name="quarantine")
+
+By = Annotated[Optional[str], typer.Option("--by", help="Who decides; your login name if not given.", metavar="NAME")]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the record.", metavar="TEXT")]
+
+
+@app.command()
+def approve(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
+    why: Why,
+    by: By = None,
+    env: Env = "local",
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish what a gate refused: a new run of the date that lets pass what RUN_ID was rejected for, and nothing else."""
+    from daybook.execution.decisions import approve as decide
+    from daybook.execution.runner import home_of
+
+    settings = settings_of(env, set_)
+    require_runnable(settings)
+    name = by or getpass.getuser()
+    execute(
+        settings,
+        home_of(settings),
+        run_date_of(run_id),
+        lambda: decide(settings, run_id, by=name, why=why),
+        as_json=as_json,
+    )
+
+
+@quarantine_app.command(name="list")
+def list_(
+    day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
+    entity: Annotated[Optional[str], typer.Option("--entity", help="Rows of one entity only.", metavar="NAME")] = None,
+    rule: Annotated[Optional[str], typer.Option("--rule", help="A part of a rule's name.", metavar="TEXT")] = None,
+    env: Env = "local",
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the rows in quarantine and the rules they break. Personal columns are not shown."""
+    from daybook.execution.decisions import quarantined
+
+    rows = quarantined(settings_of(env, set_), run_date=_date(day), entity=entity, rule=rule)
+    if as_json:
+        shown = [{name: value for name, value in vars(each).items() if name != "digest"} for each in rows]
+        print_json([{**each, "run_date": each["run_date"].isoformat()} for each in shown])
+        return
+    if not rows:
+        print("No row is in quarantine.")
+        return
+    table = new_table("date", "entity", "file", "row", "breaks", "values", right=("row",))
+    for each in rows:
+        values = ", ".join(f"{name}={value}" for name, value in each.values.items() if value)
+        cells = (each.run_date.isoformat(), each.entity, each.source_file, str(each.row_number), "; ".join(each.rules), values)
+        table.add_row(*(escaped(cell) for cell in cells))
+    console.print(table)
+    print(f"{len(rows):,} rows are in quarantine.")
+
+
+@quarantine_app.command()
+def release(
+    entity: Annotated[str, typer.Argument(metavar="ENTITY")],
+    day: Annotated[str, typer.Option("--date", help="The business date the rows landed on.", metavar="YYYY-MM-DD")],
+    why: Why,
+    row: Annotated[Optional[list[int]], typer.Option("--row", help="A row's number in its file; repeatable.")] = None,
+    file: Annotated[Optional[str], typer.Option("--file", help="The file, where rows of several have this number.")] = None,
+    rule: Annotated[Optional[str], typer.Option("--rule", help="All rows that break this; a part of a rule's name.")] = None,
+    fix: Annotated[
+        Optional[list[str]], typer.Option("--fix", help="A new value for a column; repeatable.", metavar="COLUMN=VALUE")
+    ] = None,
+    run: Annotated[bool, typer.Option("--run/--no-run", help="Judge the date's rows again at once.")] = True,
+    by: By = None,
+    env: Env = "local",
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put rows through again: repaired with --fix, or accepted as they are. The date is judged again, from validate on."""
+    from daybook.execution.decisions import quarantined, start_again
+    from daybook.execution.decisions import release as put_on_record
+    from daybook.execution.runner import home_of
+
+    if not row and not rule:
+        raise UsageError("Say which rows: --row NUMBER, or --rule TEXT for all that break a rule.")
+    settings = settings_of(env, set_)
+    require_runnable(settings)
+    run_date = parse_run_date(day)
+    chosen = [
+        each
+        for each in quarantined(settings, run_date=run_date, entity=entity, rule=rule)
+        if (not row or each.row_number in row) and file in (None, each.source_file)
+    ]
+    files = {each.source_file for each in chosen}
+    if row and len(files) > 1:
+        raise UsageError(f"Rows of several files have these numbers; add --file with one of: {', '.join(sorted(files))}.")
+    missing = sorted(set(row or []) - {each.row_number for each in chosen})
+    if missing:
+        raise UsageError(f"{entity} row {missing[0]} of {day} is not in quarantine; `daybook quarantine list` shows what is.")
+    name = by or getpass.getuser()
+    put_on_record(settings, chosen, repairs=_repairs(fix), by=name, why=why)
+    said = "1 row is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
+    if not run:
+        print(f"{said} released; the next run of {day} judges them again.")
+        return
+    if not as_json:
+        print(f"{said} released.")
+    execute(
+        settings,
+        home_of(settings),
+        run_date,
+        lambda: start_again(settings, run_date, rows=len(chosen), by=name, why=why),
+        as_json=as_json,
+    )
+
+
+def _repairs(fixes: Optional[list[str]]) -> dict[str, str]:
+    repairs: dict[str, Any] = {}
+    for text in fixes or []:
+        column, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--fix {text} has no value; write --fix COLUMN=VALUE.")
+        repairs[column] = value
+    return repairs
+
+
+def _date(day: Optional[str]) -> Optional[date]:
+    return None if day is None else parse_run_date(day)

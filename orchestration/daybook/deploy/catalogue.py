@@ -1,0 +1,141 @@
+"""``infra/catalogue.yaml``: the published tables as Athena is told of them, written from their contracts.
+
+Restricted layers are not registered. After a change of a contract:
+
+    python -m daybook.deploy.catalogue > infra/catalogue.yaml
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import yaml
+
+from daybook.contracts import LAYERS, Table, load_tables
+
+_HEAD = """\
+# Written by `python -m daybook.deploy.catalogue > infra/catalogue.yaml` from params/contracts/; a test holds it to that.
+"""
+_DESCRIPTION = (
+    "Daybook, what Athena reads: silver and gold as Delta tables in the Glue catalogue, and a workgroup with a limit. "
+    "Needs foundation.yaml."
+)
+_TYPES = {
+    "VARCHAR": "string",
+    "DATE": "date",
+    "TIMESTAMPTZ": "timestamp",
+    "BOOLEAN": "boolean",
+    "INTEGER": "int",
+    "BIGINT": "bigint",
+    "DOUBLE": "double",
+}
+_WIDTH = 128
+
+
+def athena_type(physical: str) -> str:
+    """What Athena calls a contract's SQL type; a DECIMAL stays one."""
+    return _TYPES[physical] if physical in _TYPES else physical.lower()
+
+
+def database_of(environment: str, layer: str) -> str:
+    """Return the name of a layer's database in the Glue catalogue."""
+    return f"daybook_{environment}_{layer}"
+
+
+def render() -> str:
+    """The template, for the contracts as they are."""
+    template = {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": _DESCRIPTION,
+        "Parameters": {
+            "Environment": {
+                "Type": "String",
+                "Description": "The deployment's name, a file in params/ without .yaml.",
+                "Default": "prod",
+                "AllowedPattern": "[a-z][a-z0-9]{0,19}",
+            },
+            "ScanLimitBytes": {
+                "Type": "Number",
+                "Description": "A query of the workgroup that would read more is stopped; 10 GiB cost 5 cents.",
+                "Default": 10 * 1024**3,
+                "MinValue": 10 * 1000**2,
+            },
+        },
+        "Resources": {
+            "Workgroup": _workgroup(),
+            **{f"{layer.capitalize()}Database": _database(layer) for layer in LAYERS},
+            **{_logical_id(table): _table(table) for layer in LAYERS for table in load_tables(layer).values()},
+        },
+    }
+    return _HEAD + yaml.safe_dump(template, sort_keys=False, allow_unicode=True, width=_WIDTH)
+
+
+def _workgroup() -> dict[str, Any]:
+    return {
+        "Type": "AWS::Athena::WorkGroup",
+        "Properties": {
+            "Name": {"Fn::Sub": "daybook-${Environment}"},
+            "Description": "Queries of Daybook's published tables",
+            "WorkGroupConfiguration": {
+                "EngineVersion": {"SelectedEngineVersion": "Athena engine version 3"},
+                "EnforceWorkGroupConfiguration": True,
+                "PublishCloudWatchMetricsEnabled": True,
+                "BytesScannedCutoffPerQuery": {"Ref": "ScanLimitBytes"},
+                "ManagedQueryResultsConfiguration": {
+                    "Enabled": True,
+                    "EncryptionConfiguration": {"KmsKey": _imported("KeyArn")},
+                },
+            },
+            "Tags": [{"Key": "application", "Value": "daybook"}, {"Key": "environment", "Value": {"Ref": "Environment"}}],
+        },
+    }
+
+
+def _database(layer: str) -> dict[str, Any]:
+    name = {"Fn::Sub": database_of("${Environment}", layer)}
+    return {
+        "Type": "AWS::Glue::Database",
+        "Properties": {
+            "CatalogId": {"Ref": "AWS::AccountId"},
+            "DatabaseInput": {"Name": name, "Description": f"Daybook's {layer} tables; their contracts say what they hold."},
+        },
+    }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "Type": "AWS::Glue::Table",
+        "Properties": {
+            "CatalogId": {"Ref": "AWS::AccountId"},
+            "DatabaseName": {"Ref": f"{table.layer.capitalize()}Database"},
+            "TableInput": {
+                "Name": table.name,
+                "Description": table.description,
+                "TableType": "EXTERNAL_TABLE",
+                # As Athena's own CREATE EXTERNAL TABLE for a Delta table; the log says the rest.
+                "Parameters": {"EXTERNAL": "TRUE", "table_type": "DELTA", "spark.sql.sources.provider": "delta"},
+                "StorageDescriptor": {
+                    "Location": {"Fn::Sub": [f"s3://${{Lake}}/{table.layer}/{table.name}/", {"Lake": _imported("LakeBucket")}]},
+                    "Columns": [
+                        {"Name": each.name, "Type": athena_type(each.physicalType), "Comment": each.description}
+                        for each in table.properties
+                    ],
+                },
+            },
+        },
+    }
+
+
+def _logical_id(table: Table) -> str:
+    return "".join(part.capitalize() for part in re.split(r"[._]", table.full_name))
+
+
+def _imported(output: str) -> dict[str, Any]:
+    """An output of foundation.yaml."""
+    return {"Fn::ImportValue": {"Fn::Sub": f"daybook-${{Environment}}-{output}"}}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

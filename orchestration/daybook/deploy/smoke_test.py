@@ -1,0 +1,43 @@
+"""One business date, run by the deployed state machine, to see that a deployment works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date
+from itertools import count
+
+from daybook.execution.aws.executions import Executions, Found, NameTakenError, archive_input
+from daybook.records.names import run_name
+from daybook.settings import Settings
+
+POLL_SECONDS = 5.0
+"""Between two looks at an execution."""
+
+
+def run_date(executions: Executions, settings: Settings, day: date, wait: Callable[[str], None]) -> Found:
+    """Run a date by the daily state machine, under the date's next name; ``wait`` is told its state at every look."""
+    run_id = _start(executions, settings, day)
+    while True:
+        found = executions.find("daily", run_id)
+        if found is not None and not found.running:
+            return found
+        wait(found.status if found else "STARTING")
+        time.sleep(POLL_SECONDS)
+
+
+def _start(executions: Executions, settings: Settings, day: date) -> str:
+    given = {
+        "env": settings.env,
+        "run_date": day.isoformat(),
+        "overrides": {},
+        "archive": archive_input(settings.archive),
+    }
+    for number in count(1):
+        run_id = run_name(day, number)
+        try:
+            executions.start("daily", run_id, given)
+        except NameTakenError:
+            continue
+        return run_id
+    raise AssertionError("names do not run out")

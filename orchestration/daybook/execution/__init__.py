@@ -1,0 +1,1 @@
+"""Execution of stages and runs, on this machine and on AWS."""

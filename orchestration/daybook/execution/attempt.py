@@ -1,0 +1,287 @@
+"""One attempt of a stage: papermill executes its notebook on scratch; a record and the notebook are archived."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import nbformat
+import papermill
+from nbformat import NotebookNode
+
+from daybook.errors import NotebookError, is_permanent
+from daybook.execution.kernel import kernel_options, printed_in, remove_scratch
+from daybook.execution.outcome import JOB_DIED, Failure, Seen, failure_in, find_failure, result_in
+from daybook.execution.outputs import Limits, shorten, trim_cuts, trim_failure, trim_text
+from daybook.execution.papermill_engine import ENGINE, running_cell
+from daybook.notebook.parameters import load_notebook, notebook_path
+from daybook.privacy.redactor import Redactor, withheld
+from daybook.records.archive import Archive, Record, moment, parse_moment
+from daybook.records.clock import end_of
+from daybook.records.names import STAGES, notebook_name, run_date_of
+from daybook.records.timings import Phases
+from daybook.report.active_content import make_cell_inert, make_inert
+from daybook.report.notebook_page import render_notebook
+from daybook.settings import Settings
+from daybook.storage import requests, trouble, unwritable
+
+_LEFT_NO_RECORD = (
+    "the process ended without leaving a record: it was killed, its machine was lost, or the archive could not be written"
+)
+_START_TIMEOUT = 120
+"""Seconds a kernel may take to answer at first: generous, for a cold machine."""
+
+
+def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[Record]:
+    """Write the records of attempts whose process ended without one: it was killed, or its machine was lost.
+
+    A run has one attempt at a time, so whatever is claimed and has no record when the next begins is over.
+    """
+    closed = []
+    for stage, number, claim in archive.abandoned_attempts(run_id):
+        attempt = Attempt(settings, stage, run_id, number, claim)
+        attempt.seen = parse_moment(claim["started_at"]).timestamp()
+        scratch = Path(claim["scratch"])
+        partial = scratch / "executed.ipynb"
+        running = None
+        try:
+            executed = read_notebook(partial)
+            attempt.seen = partial.stat().st_mtime
+            noted = running_cell(partial)
+            running = _started_last(executed) if noted is None else noted
+        except (OSError, ValueError):
+            # The scratch was on a machine that is gone, or nothing was saved yet, or not to its end.
+            executed = _unexecuted(stage)
+        attempt.failure = failure_in(executed, running, JOB_DIED, _LEFT_NO_RECORD)
+        record = attempt.record(executed)
+        closed.append(archive_attempt(archive, settings, record, executed, printed_in(scratch / "printed.txt")))
+        remove_scratch(scratch)
+    return closed
+
+
+class Attempt:
+    """One attempt while it is under way, and how it came out. ``see`` is shown each cell that ran."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stage: str,
+        run_id: str,
+        number: int,
+        claim: dict[str, Any],
+        phases: Optional[Phases] = None,
+        see: Callable[[NotebookNode], None] = lambda _: None,
+    ) -> None:
+        self.settings = settings
+        self.stage = stage
+        self.run_id = run_id
+        self.number = number
+        self.claim = claim
+        self.phases = phases or Phases()
+        self._see = see
+        self.parameters: dict[str, Any] = claim["parameters"]
+        self.started_at: str = claim["started_at"]
+        self.seen: Optional[float] = None
+        """When it was last seen at work, in seconds since 1970, where its end was not."""
+        self.failure: Optional[Failure] = None
+        self._watched = Seen()
+        self._live: Optional[NotebookNode] = None
+
+    def execute(self, path: Path, scratch: Path, parameters: dict[str, Any]) -> NotebookNode:
+        """Run the notebook on scratch, in the environment as it is; what went wrong is left in ``failure``."""
+        output, work = scratch / "executed.ipynb", scratch / "work"
+        try:
+            # Cells may remove their working folder. It holds nothing that the job needs, and the job never works in it.
+            work.mkdir()
+            with kernel_options(scratch) as options:
+                try:
+                    papermill.execute_notebook(
+                        str(path),
+                        str(output),
+                        parameters=parameters,
+                        engine_name=ENGINE,
+                        kernel_name="python3",
+                        progress_bar=False,
+                        resources={"metadata": {"path": str(work)}},
+                        start_timeout=_START_TIMEOUT,
+                        limits=Limits(self.settings.cell_output_bytes, self.settings.notebook_output_bytes),
+                        # Else a cell with the tag raises-exception would fail the notebook after its closing cell has run.
+                        force_raise_errors=True,
+                        on_notebook_start=self._note_notebook,
+                        on_cell_execute=self._note_cell,
+                        on_cell_executed=self._note_end,
+                        on_cell_error=self._note_error,
+                        **options,
+                    )
+                finally:
+                    self._watched.exit_status = options["kernel_manager_class"].exit_status
+        except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
+            full = isinstance(error, OSError) and trouble(error)
+            self._watched.error = unwritable(f"The scratch folder {scratch}", error) if full else error
+        finally:
+            self.phases.executed()
+        executed = self._saved(output)
+        self.failure = find_failure(executed, self._watched)
+        return executed
+
+    def _saved(self, output: Path) -> NotebookNode:
+        """Return what papermill saved last; where it saved nothing, or not to its end (a full disk), what it last had."""
+        try:
+            return read_notebook(output)
+        except (OSError, ValueError):
+            return _unexecuted(self.stage) if self._live is None else self._live
+
+    def _note_notebook(self, notebook: NotebookNode) -> None:
+        self._live = notebook
+
+    def _note_cell(self, cell: NotebookNode, cell_index: int, **_: Any) -> None:
+        self._watched.running = cell_index
+        tags = cell.metadata.get("tags", [])
+        self.phases.cell_begins(parameters="parameters" in tags or "injected-parameters" in tags)
+
+    def _note_end(self, cell: NotebookNode, **_: Any) -> None:
+        self.phases.cell_ended()
+        make_cell_inert(cell)  # Before it is searched, so that what is searched now is what is archived.
+        self._see(cell)
+
+    def _note_error(self, execute_reply: dict[str, Any], **_: Any) -> None:
+        content = execute_reply["content"]
+        said = shorten(str(content["evalue"]), self.settings.cell_output_bytes // 4)
+        self._watched.reply = {"ename": str(content["ename"]), "evalue": said}
+
+    def record(self, notebook: NotebookNode) -> Record:
+        """The attempt's record, from what the notebook's last act left and from what was seen from outside."""
+        result = result_in(notebook) or {}
+        ended = ended_at(self.started_at, self.claim.get("clock"), seen=self.seen)
+        failed = self.failure is not None
+        permanent = self.failure is not None and self._is_permanent(self.failure.exception, result)
+        peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
+        return {
+            "record": "attempt",
+            "run_id": self.run_id,
+            "run_date": run_date_of(self.run_id).isoformat(),
+            "env": self.settings.env,
+            "stage": self.stage,
+            "attempt": self.number,
+            "outcome": "FAILED" if failed else result["outcome"],
+            "permanent": permanent,
+            "reasons": [] if failed else result["reasons"],
+            "started_at": self.started_at,
+            "ended_at": ended,
+            "seconds": seconds_between(self.started_at, ended),
+            "parameters": self.parameters,
+            "rows": result.get("rows", {}),
+            "peak_memory_bytes": max(result.get("peak_memory_bytes", 0), peak) or None,
+            # Where the seconds went, and of those of the cells what tables cost (see daybook.records.timings).
+            "phases": self.phases.noted(),
+            "table_seconds": result.get("table_seconds", {}),
+            "tables_read": result.get("tables_read", {}),
+            "tables_written": result.get("tables_written", {}),
+            "inputs": result.get("inputs", []),
+            "details": result.get("details", {}),
+            "failure": self.failure and {**asdict(self.failure), "permanent": permanent},
+            "code": self.claim["code"],
+            "engine": result.get("engine"),
+            "python": self.claim["python"],
+            # To buckets, of the notebook and of this process so far.
+            "requests": dict(Counter(result.get("requests", {})) + requests),
+        }
+
+    def _is_permanent(self, exception: str, result: dict[str, Any]) -> bool:
+        """Return whether the stage ends with this failure, by the name of the exception's class.
+
+        Two failures are retried whatever their cause. Notify must send a message, and the state machine tells that it failed
+        by its job's exit code only. Quality must finish a publication that it began, for readers see a part of it.
+        """
+        if self.stage == STAGES[-1] or (self.stage == "quality" and result.get("tables_written")):
+            return False
+        return is_permanent(exception)
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    # nbformat would print what it finds invalid, and that may be a row.
+    unsaid: dict[str, Any] = {}
+    notebook: NotebookNode = nbformat.read(path, as_version=4, capture_validation_error=unsaid)
+    return notebook
+
+
+def _unexecuted(stage: str) -> NotebookNode:
+    """Return the stage's own notebook; an empty one where that cannot be read either."""
+    try:
+        return load_notebook(notebook_path(stage))
+    except NotebookError:
+        empty: NotebookNode = nbformat.v4.new_notebook()
+        return empty
+
+
+def redactor_of(settings: Settings, run_id: str, stage: Optional[str] = None) -> Redactor:
+    from daybook.privacy.run_values import redactor_for
+
+    return redactor_for(settings, run_id, stage=stage)
+
+
+def archive_attempt(
+    archive: Archive,
+    settings: Settings,
+    record: Record,
+    notebook: NotebookNode,
+    printed: str = "",
+    phases: Optional[Phases] = None,
+    redactor_now: Optional[Callable[[], Redactor]] = None,
+) -> Record:
+    """Take personal data out of an attempt, stamp its notebook from its record, and write both.
+
+    Where that fails only the record is written, without any text that might hold personal data. ``printed`` goes to the job's
+    own output, which is a log that others read. ``redactor_now`` gives the run's redactor where one is being made already.
+    """
+    unsaid: dict[str, Any] = {}
+    try:
+        redactor = redactor_now() if redactor_now else redactor_of(settings, record["run_id"], record["stage"])
+        record_clean = redactor.record(record)
+        make_inert(notebook)
+        redactor.notebook(notebook)
+        if record_clean["failure"]:
+            record_clean["failure"] = trim_failure(record_clean["failure"])
+        trim_cuts(notebook)
+        printed_clean = trim_text(redactor.text(printed))
+        record_clean["redactions"] = dict(sorted(redactor.counts.items()))
+        if phases is not None:
+            phases.end("search")
+        title = f"{settings.title} · {notebook_name(record['stage'])} · {record['run_date']}"
+        # Markup can hide a value from a search, or bring one together: the page is searched once more, as it is.
+        page = render_notebook(notebook, title=title, record=record_clean, search=redactor.texts)
+        html = redactor.text(page, exactly=True)
+        if phases is not None:
+            phases.end("page")
+            record_clean["phases"] = phases.noted()
+        notebook.metadata["daybook"] = record_clean
+        content = nbformat.writes(notebook, capture_validation_error=unsaid)
+    except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
+        sys.stderr.write(
+            f"What was printed is withheld: it could not be searched ({type(error).__name__}).\n" if printed else ""
+        )
+        return archive.write_attempt(withheld(record, error), None, None)
+    sys.stderr.write(printed_clean)
+    return archive.write_attempt(record_clean, content.encode(), html.encode())
+
+
+def _started_last(notebook: NotebookNode) -> Optional[int]:
+    """The cell that a saved, unfinished notebook was executing: the last that started."""
+    started = [
+        index
+        for index, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
+    ]
+    return started[-1] if started else None
+
+
+def ended_at(started: str, clock: Optional[dict[str, Any]], *, seen: Optional[float] = None, least: float = 0.0) -> str:
+    return moment(end_of(parse_moment(started).timestamp(), clock, seen=seen, least=least))
+
+
+def seconds_between(started: str, ended: str) -> float:
+    return round((parse_moment(ended) - parse_moment(started)).total_seconds(), 3)

@@ -1,0 +1,1 @@
+"""Runs and backfills as Step Functions executions, their metrics and notifications."""

@@ -1,0 +1,144 @@
+"""Many business dates on AWS: a backfill or a catch-up started, followed with its dates' runs, and closed where its summary
+could not.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any, Optional
+
+from asl_local import Clock, SystemClock, line_of
+from daybook.errors import DaybookError, UsageError
+from daybook.execution.aws.executions import Executions, Found, archive_input
+from daybook.execution.aws.follow import ChildListener, Follower, Listener
+from daybook.execution.aws.runs import close_lost
+from daybook.records.archive import Archive, Record, first_line
+from daybook.scheduling.backfills import Plan, close_backfill, read_backfill, results, start_backfill, write_backfill_history
+from daybook.settings import Settings
+
+
+def start_dates(settings: Settings, executions: Executions, plan: Plan, *, parallel: int, fail_fast: bool) -> str:
+    """Put a plan on record and start the backfill machine on it; returns the backfill's name.
+
+    One that it continues and that was lost is closed first. Raises ``UsageError`` where that one is still at work.
+    """
+    archive = Archive(settings.archive)
+    if plan.continues:
+        if is_running(executions, plan.continues):
+            raise UsageError(
+                f"{plan.continues} is doing just that; wait until it ends, or stop its execution, then give the command again."
+            )
+        _close(settings, executions, plan.continues, executions.find("backfill", plan.continues), b"")
+    facts = {"env": settings.env, "title": settings.title, "parallel": parallel, "fail_fast": fail_fast}
+    backfill_id = start_backfill(archive, plan, facts)
+    given = {
+        **_common(settings, executions),
+        "backfill_id": backfill_id,
+        "dates": [day.to_record() for day in plan.days],
+        "max_concurrency": parallel,
+        "first_stage": plan.first_stage,
+        "fail_fast": fail_fast,
+    }
+    try:
+        executions.start("backfill", backfill_id, given)
+    except DaybookError as error:
+        close_backfill(archive, backfill_id, reasons=[f"it could not be started: {error}"])
+        raise
+    return backfill_id
+
+
+def start_catch_up(
+    settings: Settings,
+    executions: Executions,
+    *,
+    limit: int,
+    parallel: int,
+    since: Optional[str],
+    until: Optional[str],
+    include_stale: bool,
+) -> str:
+    """Start the catch-up machine; returns the name of its execution."""
+    name = f"catch-up-{uuid.uuid4().hex[:16]}"
+    given = {
+        **_common(settings, executions),
+        "backfill": executions.machine_arn("backfill"),
+        "limit": limit,
+        "max_concurrency": parallel,
+        "include_stale": include_stale,
+        **({"since": since} if since else {}),
+        **({"until": until} if until else {}),
+    }
+    executions.start("catch-up", name, given)
+    return name
+
+
+def follow_dates(
+    settings: Settings,
+    executions: Executions,
+    backfill_id: str,
+    *,
+    listener: Optional[Listener] = None,
+    day_listener: Optional[ChildListener] = None,
+    clock: Optional[Clock] = None,
+) -> Record:
+    """Wait for the end of a backfill and return its closing record. Whoever stops following stops nothing else."""
+    follower = Follower(executions, "backfill", backfill_id, listener, day_listener, clock or SystemClock())
+    return _close(settings, executions, backfill_id, follower.follow(), b"".join(map(line_of, follower.events)))
+
+
+def follow_catch_up(
+    settings: Settings,
+    executions: Executions,
+    name: str,
+    *,
+    listener: Optional[Listener] = None,
+    day_listener: Optional[ChildListener] = None,
+    clock: Optional[Clock] = None,
+) -> tuple[str, Optional[Record]]:
+    """Wait for the end of a catch-up; what went wrong with it, and its backfill's closing record, where it had one."""
+    ended = Follower(executions, "catch-up", name, listener, day_listener, clock or SystemClock()).follow()
+    try:
+        planned = json.loads(Archive(settings.archive).store.read(f"outcomes/{name}/gaps.json"))
+    except FileNotFoundError:
+        planned = {"dates": []}
+    if planned["dates"]:
+        backfill_id = planned["backfill_id"]
+        found = executions.find("backfill", backfill_id)
+        return "", _close(settings, executions, backfill_id, found, b"")
+    return ("" if ended.status == "SUCCEEDED" else first_line(ended.cause or ended.status)), None
+
+
+def is_running(executions: Executions, backfill_id: str) -> bool:
+    """Whether a backfill's execution is under way."""
+    found = executions.find("backfill", backfill_id)
+    return found is not None and found.running
+
+
+def _close(settings: Settings, executions: Executions, backfill_id: str, ended: Optional[Found], history: bytes) -> Record:
+    """The backfill's closing record, written here where its last state did not come to it; and those of its dates' runs."""
+    archive = Archive(settings.archive)
+    if history:
+        write_backfill_history(archive, backfill_id, history)
+    taken = {each.run_id for each in results(archive, backfill_id)} & set(_started(archive, backfill_id))
+    close_lost(settings, executions, sorted(taken))
+    if ended is None or ended.status == "ABORTED":
+        return close_backfill(archive, backfill_id, stopped=True)
+    return close_backfill(
+        archive, backfill_id, reasons=[f"there is no summary: {ended.error}: {first_line(ended.cause or '')}"]
+    )
+
+
+def _started(archive: Archive, backfill_id: str) -> list[str]:
+    """The planned runs of a backfill that have begun."""
+    planned = [each["run_id"] for each in read_backfill(archive, backfill_id).get("days", [])]
+    return [run_id for run_id in planned if archive.store.exists(f"{archive.folder(run_id)}/started.json")]
+
+
+def _common(settings: Settings, executions: Executions) -> dict[str, Any]:
+    return {
+        "env": settings.env,
+        "overrides": settings.overrides,
+        "archive": archive_input(settings.archive),
+        "daily": executions.machine_arn("daily"),
+    }

@@ -1,0 +1,74 @@
+"""What becomes of a run's record once its execution has ended, and of what is left to do of one that failed."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from daybook.errors import UsageError
+from daybook.records.archive import Archive, Record, describe_failure
+from daybook.records.names import STAGES, run_date_of
+from daybook.settings import Settings
+
+ABORTED = "ABORTED"
+"""The status of an execution that somebody stopped."""
+
+
+def close_ended(
+    settings: Settings, run_id: str, *, before: int, status: str, error: Optional[str], stopped: str, history: bytes
+) -> Record:
+    """Put an execution's ``history`` (events, one JSON object a line) into the archive, and the run's record where the notify
+    stage could not write it; returns the record.
+
+    ``before`` is how many closing records the run had when the execution began, ``stopped`` the reason of one that was aborted;
+    an empty ``history`` is one that is there already.
+    """
+    archive = Archive(settings.archive)
+    if history:
+        archive.write_history(run_id, history)
+    written = archive.closing_records(run_id)
+    # The notify stage of this very execution has closed the run, unless it failed or was never reached.
+    # An interrupt that came after that changes nothing: the record is right as it is.
+    if len(written) > before:
+        return {**written[-1], "state": "closed"}
+    # Most runs have closed themselves, and what reads notebooks and tables takes a second to import.
+    from daybook.execution.attempt import close_abandoned
+    from daybook.execution.run_record import close_run
+
+    close_abandoned(archive, settings, run_id)
+    failed = [each for each in archive.attempts(run_id) if each["outcome"] == "FAILED"]
+    if status == ABORTED:
+        reasons = [stopped]
+    elif failed:
+        reasons = [describe_failure(failed[-1])]
+    else:
+        reasons = [f"the run ended as {status}: {error}"]
+    return {**close_run(archive, settings, run_id, "FAILED", reasons), "state": "closed"}
+
+
+def require_failed(settings: Settings, run_id: str) -> list[Record]:
+    """The closing records of a run that can go on, oldest first; ``UsageError`` where it ended well, or its date has been run
+    again since."""
+    archive = Archive(settings.archive)
+    run_date = run_date_of(run_id)
+    records = archive.closing_records(run_id)
+    again = f"daybook run {settings.options} --date {run_date}"
+    if records and records[-1]["outcome"] != "FAILED":
+        raise UsageError(f"The run {run_id} has ended as {records[-1]['outcome']}; run its date again with `{again}`.")
+    later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
+    if later:
+        raise UsageError(f"The date of {run_id} has been run again as {later[-1]}; resume that one, or start `{again}`.")
+    return records
+
+
+def rest_of(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:
+    """What is left to do of a run that ended: from which stage on, and for notify what the stages before it came to."""
+    last = {each["stage"]: each["outcome"] for each in archive.attempts(run_id)}
+    # Notify is never the first: it runs too where a stage failed before it left an attempt on record.
+    begun = first_stage or next((stage for stage in STAGES[:-1] if stage in last), STAGES[0])
+    for stage in STAGES[STAGES.index(begun) : -1]:
+        outcome = last.get(stage, "FAILED")
+        if outcome == "FAILED":
+            return {"first_stage": stage}
+        if outcome != "SUCCEEDED":
+            return {"first_stage": STAGES[-1], "outcome": outcome}
+    return {"first_stage": STAGES[-1], "outcome": "SUCCEEDED"}

@@ -1,0 +1,185 @@
+"""What a data steward decides: to publish what a gate refused, to let rows out of quarantine. Each is a run, on record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Optional
+
+from daybook.contracts.columns import find_column
+from daybook.engines import DuckDBEngine
+from daybook.errors import UsageError
+from daybook.lake.tables import Lake
+from daybook.notebook.releases import Release, digest_sql, landed_columns, write_releases
+from daybook.privacy.redactor import Redactor
+from daybook.privacy.run_values import redactor_for
+from daybook.quality import landing_rules
+from daybook.quality.rules import SPLITS, usable_date
+from daybook.records.archive import Archive, now
+from daybook.records.names import STAGES, Start, run_name
+from daybook.settings import Settings, daybook_home
+from daybook.sources import Source, load_source
+from daybook.sources.mapping import literal, quote
+
+_GATES = {"validate": "validate", "transform": "transform", "quality": "aggregate"}
+"""Stages that can say no, and the stage at which an approved run begins: gold is computed again, from silver as it is now."""
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """A row in quarantine. ``values`` are its columns as landed, without those that hold personal data, and searched for what
+    a broken row has in the wrong place."""
+
+    run_date: date
+    entity: str
+    source_file: str
+    row_number: int
+    rules: tuple[str, ...]
+    run_id: str
+    digest: str
+    values: dict[str, Optional[str]]
+
+
+def approve(settings: Settings, run_id: str, *, by: str, why: str) -> Start:
+    """Put an approval on record and take the name of the run that publishes what ``run_id`` was refused.
+
+    Only what that run's gate found is approved: anything else that the new run finds stops it again. Raises ``UsageError``
+    where the run was not rejected, has been followed by a good one, or was refused for what has no right answer.
+    """
+    if not why.strip():
+        raise UsageError("An approval needs a reason: --why TEXT.")
+    archive = Archive(settings.archive)
+    record = archive.run(run_id)
+    if record["outcome"] != "REJECTED":
+        raise UsageError(f"The run {run_id} ended as {record['outcome']}; only a REJECTED run can be approved.")
+    run_date = date.fromisoformat(record["run_date"])
+    later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
+    for other in later:
+        outcome = archive.run(other)["outcome"]
+        # An approval that came to nothing (killed, failed) may be given again.
+        if outcome in ("SUCCEEDED", "SKIPPED") or "approval" not in archive.started(other):
+            raise UsageError(f"The date of {run_id} has been run again as {other}, which ended as {outcome}; look at that one.")
+    refused = [each for each in record["stages"] if each["outcome"] == "REJECTED"][-1]
+    findings = refused["details"].get("refused", [])
+    final = [each["about"] for each in findings if not each["waivable"]]
+    if final or not findings:
+        raise UsageError(
+            f"{run_id} cannot be approved: {'; '.join(final) or 'it left no findings'}. Mend the data, then run the date again."
+        )
+    # What people write goes into the archive: it is searched like everything there.
+    said = redactor_for(settings, run_id).text(why.strip())
+    approval = {"of": run_id, "by": by, "why": said, "waived": [each["about"] for each in findings]}
+    facts = {"env": settings.env, "title": settings.title, "approval": approval}
+    return Start(archive.start_run(run_date, facts), _GATES[refused["stage"]])
+
+
+def quarantined(
+    settings: Settings, *, run_date: Optional[date] = None, entity: Optional[str] = None, rule: Optional[str] = None
+) -> list[QuarantinedRow]:
+    """The rows in quarantine, by date, entity, file and row; ``rule`` is a part of a rule's name."""
+    source = load_source(settings.source)
+    _require_entity(source, entity)
+    lake = Lake(settings.lake)
+    engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
+    found = []
+    redactors: dict[date, Redactor] = {}
+    for name in [entity] if entity else list(source.entities):
+        if not lake.exists(f"quarantine.{name}"):
+            continue
+        columns = landed_columns(engine, f"quarantine.{name}")
+        personal = source.personal_columns()[name]
+        shown = {
+            each: stored
+            for each in source.entities[name].columns
+            if each not in personal and (stored := find_column(columns, each)) is not None
+        }
+        where = [f"run_date = DATE '{run_date}'"] if run_date else []
+        where += [f"contains(lower(_reasons), {literal(rule.lower())})"] if rule else []
+        rows = engine.rows(
+            f"SELECT run_date, _source_file, _row_number, _reasons, _run_id, {digest_sql(columns)}, "
+            f"{', '.join(map(quote, shown.values())) or 'NULL'} FROM quarantine.{name} "
+            f"{'WHERE ' + ' AND '.join(where) if where else ''} ORDER BY run_date, _source_file, _row_number"
+        )
+        for day, file, number, reasons, run_id, digest, *values in rows:
+            if day not in redactors:
+                redactors[day] = redactor_for(settings, run_name(day, 1))
+            searched = [value and redactors[day].text(value) for value in values]
+            broken = tuple(reasons.split("; "))
+            found.append(QuarantinedRow(day, name, file, number, broken, run_id, digest, dict(zip(shown, searched))))
+    return sorted(found, key=lambda each: (each.run_date, list(source.entities).index(each.entity)))
+
+
+def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict[str, str], by: str, why: str) -> list[date]:
+    """Put the release of these rows on record: repaired with new values, or accepted as they are. Returns their dates, whose
+    rows are to be judged again."""
+    if not why.strip():
+        raise UsageError("A release needs a reason: --why TEXT.")
+    if not rows:
+        raise UsageError("No row in quarantine fits; `daybook quarantine list` shows them.")
+    source = load_source(settings.source)
+    for each in rows:
+        unknown = [name for name in repairs if find_column(source.entities[each.entity].columns, name) is None]
+        if unknown:
+            known = ", ".join(source.entities[each.entity].columns)
+            raise UsageError(f"{each.entity} has no column {unknown[0]!r}; its columns are: {known}.")
+        _require_dated(source, each)
+        if not repairs:
+            _require_waivable(source, each)
+    lake = Lake(settings.lake)
+    engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
+    dates = sorted({each.run_date for each in rows})
+    for day in dates:
+        write_releases(
+            engine,
+            lake,
+            day,
+            [
+                Release(
+                    *(each.entity, each.source_file, each.row_number, each.digest, repairs),
+                    () if repairs else each.rules,
+                    *(by, why.strip(), now()),
+                )
+                for each in rows
+                if each.run_date == day
+            ],
+        )
+    return dates
+
+
+def start_again(settings: Settings, run_date: date, *, rows: int, by: str, why: str) -> Start:
+    """Take the name of a run that judges a date's landed rows again, so many of which were released."""
+    # Who answers for it stays readable, whatever customers are called.
+    said = redactor_for(settings, run_name(run_date, 1)).text(why.strip())
+    facts = {"env": settings.env, "title": settings.title, "released": {"by": by, "why": said, "rows": rows}}
+    run_id = Archive(settings.archive).start_run(run_date, facts)
+    return Start(run_id, STAGES[1])
+
+
+def _require_waivable(source: Source, row: QuarantinedRow) -> None:
+    waivable = {rule.name for rule in landing_rules(source, row.entity) if rule.waivable}
+    final = [rule for rule in row.rules if rule not in waivable]
+    if final:
+        raise UsageError(
+            f"{row.source_file} row {row.row_number} cannot be accepted as it is, for nothing can be made of it "
+            f"({'; '.join(final)}); repair it with --fix COLUMN=VALUE."
+        )
+
+
+def _require_dated(source: Source, row: QuarantinedRow) -> None:
+    """Refuse a row of a snapshot that belongs to no date: it may be of another, and rows that follow it have not landed."""
+    entity = source.entities[row.entity]
+    if (entity.date or entity.follows) and {SPLITS, usable_date(str(entity.date))} & set(row.rules):
+        raise UsageError(
+            f"{row.source_file} row {row.row_number} belongs to no business date, so it cannot be released; "
+            f"correct the file and run {row.run_date} again."
+        )
+
+
+def _require_entity(source: Source, entity: Optional[str]) -> None:
+    if entity is not None and entity not in source.entities:
+        raise UsageError(f"There is no entity {entity!r}; the source {source.name} has: {_listed(source.entities)}.")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,23 @@
+"""The errors of the local interpreter of state machines, as Daybook's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asl_local
+from daybook.errors import StateMachineError
+from daybook.storage import trouble, unwritable
+
+
+@contextmanager
+def interpreter_errors() -> Iterator[None]:
+    """Raise errors of the interpreter as ``StateMachineError``, and a full or failing disk as ``StorageError``."""
+    try:
+        yield
+    except asl_local.StateMachineError as error:
+        raise StateMachineError(str(error)) from error
+    except asl_local.JournalError as error:
+        if trouble(error) is None:
+            raise
+        raise unwritable(error.filename, error, "resume the execution") from error

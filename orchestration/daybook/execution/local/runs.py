@@ -1,0 +1,246 @@
+"""A run of one business date on this machine, from start to closing record, and one that goes on after it failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from datetime import date
+from pathlib import Path
+from random import Random
+from typing import Any, Callable, Optional
+
+from asl_local import (
+    Clock,
+    Execution,
+    Heartbeat,
+    StateMachine,
+    SystemClock,
+    TaskService,
+    details_of,
+    read_events,
+    resume_execution,
+    run_execution,
+)
+from daybook.errors import DateHeldError, UsageError
+from daybook.execution.close import close_ended, require_failed, rest_of
+from daybook.execution.local.interpreter import interpreter_errors
+from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
+from daybook.records.archive import LOST, Archive, Record
+from daybook.records.fingerprint import state_machine_path
+from daybook.records.locks import DateLock
+from daybook.records.names import STAGES, run_date_of
+from daybook.settings import Settings, daybook_home
+
+Listener = Callable[[Mapping[str, Any]], None]
+INTERRUPTED = "stopped before it ended, by an interrupt (Ctrl-C, a closed terminal, or a backfill that was stopped)"
+
+
+def run_day(
+    settings: Settings,
+    run_id: str,
+    *,
+    first_stage: str = STAGES[0],
+    part_of: Optional[str] = None,
+    lock: Optional[DateLock] = None,
+    heartbeat: Optional[Heartbeat] = None,
+    listener: Optional[Listener] = None,
+    clock: Optional[Clock] = None,
+    random: Optional[Random] = None,
+) -> tuple[Execution, Record]:
+    """Execute the state machine for a run whose name has been taken, from ``first_stage`` on; returns its end and the run's
+    record.
+
+    Under the date's lock: ``lock`` where the caller has it, else it is taken. ``part_of`` names the backfill that it is a day
+    of. ``heartbeat`` is called every second or so; when it raises, the run ends as interrupted.
+    """
+    with _locked(settings, run_id, lock) as held:
+        held.sign(run_id)
+        _close_lost(settings, run_date_of(run_id), but=run_id)
+        started = {
+            "env": settings.env,
+            "run_date": run_date_of(run_id).isoformat(),
+            "overrides": settings.overrides,
+            "archive": {"bucket": archive_folder(settings), "prefix": ""},
+            "first_stage": first_stage,
+            **({"part_of": part_of} if part_of else {}),
+        }
+        return _execute(settings, run_id, run_id, started, held, heartbeat, listener, clock, random)
+
+
+def resume_day(
+    settings: Settings,
+    run_id: str,
+    *,
+    listener: Optional[Listener] = None,
+    clock: Optional[Clock] = None,
+    random: Optional[Random] = None,
+) -> tuple[Execution, Record]:
+    """Go on with a run that failed or was cut off, from the stage that did not end, with the same input.
+
+    As Step Functions' redrive does: stages that ended well are not run again. One that was cut off goes on in its own
+    execution. One that ended as FAILED has ended in a Fail state, where a redrive would only fail again: another execution of
+    the same run begins at the stage that failed. Raises ``UsageError`` where there is nothing to go on with.
+    """
+    archive = Archive(settings.archive)
+    run_date = run_date_of(run_id)
+    found = archive.run(run_id)
+    if found["state"] == "running":
+        raise DateHeldError(f"{found['reasons'][0]} Wait until it ends, or stop it, then resume it.")
+    with DateLock(settings.archive, run_date) as held:
+        held.sign(run_id)
+        records = require_failed(settings, run_id)
+        journal = _journals(settings, run_id)[-1:]
+        with interpreter_errors():
+            events = read_events(journal[0]) if journal else []
+        if events and events[-1]["type"] not in ("ExecutionSucceeded", "ExecutionFailed"):
+            with interpreter_errors():
+                execution = resume_execution(
+                    StateMachine.load(state_machine_path()),
+                    journal=journal[0],
+                    services=_services(run_id, held, None),
+                    listener=listener,
+                    clock=clock,
+                    random=random or Random(),  # noqa: S311 (waits, not secrets)
+                )
+            return execution, _close(settings, run_id, execution, journal[0], len(records))
+        begun = _input_of(events) or {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
+        begun["archive"] = {"bucket": archive_folder(settings), "prefix": ""}
+        rest = rest_of(archive, run_id, begun.get("first_stage"))
+        name = f"{run_id}-resumed-{max(len(_journals(settings, run_id)), 1)}"
+        return _execute(settings, run_id, name, {**begun, **rest, "run_id": run_id}, held, None, listener, clock, random)
+
+
+def _execute(
+    settings: Settings,
+    run_id: str,
+    name: str,
+    started: dict[str, Any],
+    lock: DateLock,
+    heartbeat: Optional[Heartbeat],
+    listener: Optional[Listener],
+    clock: Optional[Clock],
+    random: Optional[Random],
+) -> tuple[Execution, Record]:
+    journal = journal_folder(settings) / f"{name}.jsonl"
+    before = Archive(settings.archive).closings(run_id)
+    with interpreter_errors():
+        execution = run_execution(
+            StateMachine.load(state_machine_path()),
+            name=name,
+            input=started,
+            services=_services(run_id, lock, heartbeat),
+            journal=journal,
+            listener=listener,
+            clock=_Patient(clock or SystemClock(), heartbeat) if heartbeat else clock,
+            random=random or Random(),  # noqa: S311 (waits, not secrets)
+        )
+    return execution, _close(settings, run_id, execution, journal, before)
+
+
+def _close(settings: Settings, run_id: str, execution: Execution, journal: Path, before: int) -> Record:
+    """Close the run of an execution; ``before`` is how many closing records it had when the execution began."""
+    return close_ended(
+        settings,
+        run_id,
+        before=before,
+        status=execution.status,
+        error=execution.error,
+        stopped=INTERRUPTED,
+        history=journal.read_bytes(),
+    )
+
+
+def close_unended(settings: Settings, run_id: str, reason: str) -> None:
+    """Close a run as failed where whatever went wrong left it without a record."""
+    archive = Archive(settings.archive)
+    if not archive.closing_records(run_id):
+        from daybook.execution.run_record import close_run
+
+        close_run(archive, settings, run_id, "FAILED", [reason])
+
+
+def _close_lost(settings: Settings, run_date: date, *, but: str) -> None:
+    """Close the records of the date's runs whose process ended without a word: who has the lock knows that they are over."""
+    archive = Archive(settings.archive)
+    for run_id in archive.run_ids(run_date):
+        if run_id == but or archive.closing_records(run_id):
+            continue
+        for journal in _journals(settings, run_id)[-1:]:
+            archive.write_history(run_id, journal.read_bytes())
+        from daybook.execution.run_record import close_run
+
+        close_run(archive, settings, run_id, "FAILED", [LOST])
+
+
+def _input_of(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """What an execution was started with; empty without any event."""
+    return dict(json.loads(details_of(events[0])["input"])) if events else {}
+
+
+@contextmanager
+def _locked(settings: Settings, run_id: str, lock: Optional[DateLock]) -> Iterator[DateLock]:
+    with nullcontext(lock) if lock is not None else DateLock(archive_folder(settings), run_date_of(run_id)) as held:
+        yield held
+
+
+def _services(run_id: str, lock: DateLock, heartbeat: Optional[Heartbeat]) -> dict[str, TaskService]:
+    services: dict[str, TaskService] = {
+        START_JOB_RUN: GlueJobs(daybook_home() / "logs" / run_id, [lock.descriptor]),
+        GET_OBJECT: get_object,
+    }
+    if heartbeat is None:
+        return services
+    return {resource: _under(service, heartbeat) for resource, service in services.items()}
+
+
+def _under(service: TaskService, outer: Heartbeat) -> TaskService:
+    """The service, stopped too when what the execution is part of is stopped."""
+
+    def call(resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Any:
+        def both() -> None:
+            outer()
+            heartbeat()
+
+        return service(resource, arguments, timeout_seconds=timeout_seconds, heartbeat=both)
+
+    return call
+
+
+class _Patient:
+    """A clock whose waits are looked into every second: what the execution is part of may be stopped."""
+
+    def __init__(self, clock: Clock, heartbeat: Heartbeat) -> None:
+        self._clock = clock
+        self._heartbeat = heartbeat
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+
+    def sleep(self, seconds: float) -> None:
+        while seconds > 0:
+            self._heartbeat()
+            self._clock.sleep(min(seconds, 1.0))
+            seconds -= 1.0
+        self._heartbeat()
+
+
+def _journals(settings: Settings, run_id: str) -> list[Path]:
+    """The journals of a run's executions, oldest first."""
+    folder = journal_folder(settings)
+    resumed = sorted(folder.glob(f"{run_id}-resumed-*.jsonl"), key=lambda path: int(path.stem.rsplit("-", 1)[1]))
+    return [path for path in [folder / f"{run_id}.jsonl", *resumed] if path.exists()]
+
+
+def journal_folder(settings: Settings) -> Path:
+    """Where the journals of a deployment's executions lie."""
+    return daybook_home() / "executions" / settings.env
+
+
+def archive_folder(settings: Settings) -> str:
+    """The archive, which is a folder where runs are executed on this machine."""
+    if "://" in settings.archive:
+        raise UsageError(
+            f"params/{settings.env}.yaml: archive is {settings.archive}; the local runner needs a folder there. "
+            "Give --set archive=FOLDER, or start the run on AWS."
+        )
+    return settings.archive

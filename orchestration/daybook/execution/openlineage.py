@@ -1,0 +1,338 @@
+"""A run told to other systems: OpenLineage events (specification 2-0-2) made from its closed record.
+
+Events hold names, counts and what the record says of a fault; the record was searched for personal data before it was written.
+
+A run is a parent job's run, each attempt of a stage a run of its own. Runs are identified by UUIDs that follow from their
+names, so telling the same run again tells the same. Source: https://openlineage.io/spec/2-0-2/OpenLineage.json
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, time, timedelta
+from typing import Any, Optional
+from zoneinfo import ZoneInfo
+
+from daybook import __version__
+from daybook.contracts import LAYERS, Table, load_tables
+from daybook.contracts.columns import find_column
+from daybook.errors import ArchiveError
+from daybook.lake.lineage.graph import DIRECT, Lineage, split
+from daybook.records.archive import Record, describe_failure
+from daybook.records.names import notebook_name
+from daybook.settings import Settings, parse_run_date
+
+Event = dict[str, Any]
+
+PRODUCER = f"urn:daybook:{__version__}"
+_SPEC = "https://openlineage.io/spec"
+_EVENT_SCHEMA = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
+_FACET_VERSIONS = {
+    "ColumnLineageDatasetFacet": "1-2-0",
+    "DataQualityAssertionsDatasetFacet": "1-1-0",
+    "DatasetVersionDatasetFacet": "1-0-1",
+    "DatasourceDatasetFacet": "1-0-1",
+    "ErrorMessageRunFacet": "1-0-1",
+    "InputStatisticsInputDatasetFacet": "1-0-0",
+    "JobTypeJobFacet": "2-0-4",
+    "NominalTimeRunFacet": "1-0-1",
+    "OutputStatisticsOutputDatasetFacet": "1-0-2",
+    "ParentRunFacet": "1-2-0",
+    "ProcessingEngineRunFacet": "1-1-1",
+    "SchemaDatasetFacet": "1-2-0",
+    "SourceCodeLocationJobFacet": "1-1-0",
+    "SymlinksDatasetFacet": "1-0-1",
+}
+_JOB = "daily"
+_BOOKKEEPING = ("control.", "candidate.touched_dates")
+"""Tables that hold what Daybook notes for itself; they are no data sets to anyone else."""
+_TIMEOUT = 5.0
+"""Seconds that an endpoint may take to answer an event."""
+
+
+def run_events(record: Record, settings: Settings) -> list[Event]:
+    """The events of a closed run, in the order in which things happened: START and COMPLETE (or FAIL) of the run, and between
+    them those of every attempt."""
+    run = _Run(record, settings)
+    events = [run.event("START", record["started_at"])]
+    for attempt in record["stages"]:
+        events += run.attempt_events(attempt)
+    ended = "FAIL" if record["outcome"] == "FAILED" else "COMPLETE"
+    return [*events, run.event(ended, record["ended_at"], message="; ".join(record["reasons"]))]
+
+
+def as_lines(events: Iterable[Event]) -> bytes:
+    """Events as a file holds them: one JSON object a line."""
+    return b"".join(json.dumps(event, ensure_ascii=False).encode() + b"\n" for event in events)
+
+
+def post_events(events: Iterable[Event], url: str) -> None:
+    """Post events to an OpenLineage endpoint, one request each.
+
+    Raises ``ArchiveError`` at the first that does not get through; those after it are not tried.
+    """
+    for event in events:
+        request = urllib.request.Request(  # noqa: S310 (the setting allows https, and http on this machine)
+            url,
+            data=json.dumps(event).encode(),
+            headers={"Content-Type": "application/json", "User-Agent": f"daybook/{__version__}"},
+            method="POST",
+        )
+        try:
+            with _NO_REDIRECTS.open(request, timeout=_TIMEOUT):
+                pass
+        except (OSError, ValueError) as error:  # URLError, HTTPError and timeouts are OSErrors; ValueError: a broken answer
+            host = url.split("/")[2]
+            raise ArchiveError(
+                f"The lineage events did not get to {host} ({error}); they are in the archive, in openlineage.jsonl."
+            ) from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Report a redirect as an error: events go to the configured host only."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_NO_REDIRECTS = urllib.request.build_opener(_NoRedirects)
+
+
+def table_uri(settings: Settings, table: str) -> str:
+    """Where a table of a named run lies, as ``daybook.lake.tables`` has it; said again here, for that room is slow to import.
+
+    Candidates are told under one name, though each run has a folder of its own for them: else every run would bring data sets
+    that no other run knows.
+    """
+    layer, _, name = table.partition(".")
+    return f"{settings.lake}/{layer}/{name}"
+
+
+def dataset_name(uri: str) -> dict[str, str]:
+    """Namespace and name of what lies at a folder or URI, by OpenLineage's naming: ``s3://bucket`` and the key, or ``file``
+    and the path."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return {"namespace": "file", "name": uri}
+    bucket, _, key = rest.partition("/")
+    return {"namespace": f"{scheme}://{bucket}", "name": key}
+
+
+class _Run:
+    """A run while its events are made."""
+
+    def __init__(self, record: Record, settings: Settings) -> None:
+        self.record = record
+        self.settings = settings
+        self.run_id: str = record["run_id"]
+        self.namespace = f"daybook.{record['env']}"
+        self.contracts: dict[str, Table] = {name: table for layer in LAYERS for name, table in load_tables(layer).items()}
+        self.lineage: Lineage = record.get("lineage") or {}
+        # How many rows the last attempt of aggregate computed for each gold table: what quality publishes are the same.
+        self.candidates: dict[str, int] = {}
+        for attempt in record["stages"]:
+            self.candidates.update((attempt.get("details") or {}).get("candidates") or {})
+
+    def event(self, kind: str, moment: str, *, message: str = "") -> Event:
+        """An event of the run as a whole."""
+        facets = {"nominalTime": self.nominal_time()}
+        if kind == "FAIL":
+            facets["errorMessage"] = _facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
+        return self._event(kind, moment, self.uuid(), facets, self.job(_JOB, "DAG"))
+
+    def attempt_events(self, attempt: Record) -> list[Event]:
+        """START and COMPLETE (or FAIL) of an attempt. A gate's no is an answer: COMPLETE, with the rules it broke."""
+        stage = attempt["stage"]
+        run_uuid = self.uuid(stage, str(attempt["attempt"]))
+        facets = {
+            "parent": _facet(
+                "ParentRunFacet",
+                run={"runId": self.uuid()},
+                job={"namespace": self.namespace, "name": _JOB},
+            ),
+            "nominalTime": self.nominal_time(),
+        }
+        if attempt.get("engine"):
+            name, _, version = attempt["engine"].partition(" ")
+            facets["processing_engine"] = _facet(
+                "ProcessingEngineRunFacet", name=name, version=version or "unknown", openlineageAdapterVersion=__version__
+            )
+        job = self.job(f"{_JOB}.{stage}", "NOTEBOOK", attempt)
+        start = self._event("START", attempt["started_at"], run_uuid, dict(facets), job)
+        kind = "COMPLETE"
+        if attempt["outcome"] == "FAILED":
+            kind = "FAIL"
+            facets["errorMessage"] = _facet(
+                "ErrorMessageRunFacet", message=describe_failure(attempt), programmingLanguage="PYTHON"
+            )
+        end = self._event(kind, attempt["ended_at"], run_uuid, facets, job)
+        end["inputs"], end["outputs"] = self.inputs(attempt), self.outputs(attempt)
+        return [start, end]
+
+    def _event(self, kind: str, moment: str, run_uuid: str, facets: Record, job: Record) -> Event:
+        return {
+            "eventType": kind,
+            "eventTime": moment,
+            "run": {"runId": run_uuid, "facets": facets},
+            "job": job,
+            "inputs": [],
+            "outputs": [],
+            "producer": PRODUCER,
+            "schemaURL": _EVENT_SCHEMA,
+        }
+
+    def uuid(self, *parts: str) -> str:
+        """The UUID of the run, or of one of its attempts."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join([PRODUCER.rpartition(":")[0], self.namespace, self.run_id, *parts])))
+
+    def nominal_time(self) -> Record:
+        """The business date, as the shop's calendar day."""
+        day, zone = parse_run_date(self.record["run_date"]), ZoneInfo(self.settings.timezone)
+        first, last = (datetime.combine(each, time(), zone).isoformat() for each in (day, day + timedelta(days=1)))
+        return _facet("NominalTimeRunFacet", nominalStartTime=first, nominalEndTime=last)
+
+    def job(self, name: str, kind: str, attempt: Optional[Record] = None) -> Record:
+        """A job, and where the notebook lies that was executed for it."""
+        facets = {"jobType": _facet("JobTypeJobFacet", processingType="BATCH", integration="DAYBOOK", jobType=kind)}
+        if attempt and attempt.get("notebook"):
+            folder = f"run_date={self.record['run_date']}/{self.run_id}"
+            code = attempt.get("code") or {}
+            facets["sourceCodeLocation"] = _facet(
+                "SourceCodeLocationJobFacet",
+                type="git",
+                url=_as_uri(f"{self.settings.archive}/{folder}/{attempt['notebook']['file']}"),
+                path=f"notebooks/{notebook_name(attempt['stage'])}.ipynb",
+                **({"version": code["commit"]} if code.get("commit") else {}),
+            )
+        return {"namespace": self.namespace, "name": name, "facets": facets}
+
+    def inputs(self, attempt: Record) -> list[Record]:
+        """The files and tables that an attempt read, with the outcomes of the rules they were held to."""
+        found: dict[str, Record] = {}
+        for file in attempt.get("inputs") or []:
+            named = {"rowCount": file.get("rows"), "size": file.get("bytes")}
+            statistics = {name: number for name, number in named.items() if number is not None}
+            found[f"landing/{file['file']}"] = {
+                **dataset_name(f"{self.settings.landing}/{file['file']}"),
+                "facets": {"version": _facet("DatasetVersionDatasetFacet", datasetVersion=file["sha256"])},
+                "inputFacets": {"inputStatistics": _facet("InputStatisticsInputDatasetFacet", **statistics)},
+            }
+        for table, version in _told(attempt.get("tables_read")):
+            found[table] = {**self.dataset(table, version), "inputFacets": {}}
+        by_table: dict[str, list[Record]] = {}
+        for rule in (attempt.get("details") or {}).get("rules") or []:
+            by_table.setdefault(self._checked(rule["table"], {*found, *(attempt.get("tables_written") or {})}), []).append(rule)
+        for table, rules in by_table.items():
+            entry = found.setdefault(table, {**self.dataset(table, None), "inputFacets": {}})
+            entry["inputFacets"]["dataQualityAssertions"] = _facet(
+                "DataQualityAssertionsDatasetFacet", assertions=[_assertion(rule) for rule in rules]
+            )
+        return list(found.values())
+
+    def _checked(self, name: str, tables: Collection[str]) -> str:
+        """The table whose rows a rule was held to: rules of validation name an entity, which is bronze's."""
+        if "." not in name:
+            return f"bronze.{name}"
+        last = name.split(".")[1]
+        return next((each for each in (name, f"candidate.{last}", f"silver.{last}", f"gold.{last}") if each in tables), name)
+
+    def outputs(self, attempt: Record) -> list[Record]:
+        """The tables that an attempt wrote, with their rows and where their columns come from."""
+        merged = (attempt.get("details") or {}).get("merged") or {}
+        found = []
+        for table, version in _told(attempt.get("tables_written")):
+            layer, _, name = table.partition(".")
+            entry = self.dataset(table, version)
+            rows = merged.get(table, {}).get("rows") if layer == "silver" else None
+            if layer in ("candidate", "gold"):
+                rows = self.candidates.get(f"gold.{name}")
+            entry["outputFacets"] = {}
+            if rows is not None:
+                entry["outputFacets"]["outputStatistics"] = _facet("OutputStatisticsOutputDatasetFacet", rowCount=rows)
+            columns = self.column_lineage(table)
+            if columns is not None:
+                entry["facets"]["columnLineage"] = columns
+            found.append(entry)
+        return found
+
+    def dataset(self, table: str, version: Optional[int]) -> Record:
+        """A table of the lake as a data set: where it lies, what it is called, its columns and version."""
+        name = dataset_name(table_uri(self.settings, table))
+        called = {"namespace": self.namespace, "name": table, "type": "TABLE"}
+        facets = {
+            "symlinks": _facet("SymlinksDatasetFacet", identifiers=[called]),
+            "dataSource": _facet("DatasourceDatasetFacet", name="delta", uri=_as_uri(self.settings.lake)),
+        }
+        if version is not None:
+            facets["version"] = _facet("DatasetVersionDatasetFacet", datasetVersion=str(version))
+        contract = self.contracts.get(table.replace("candidate.", "gold."))
+        if contract is not None:
+            fields = [
+                {"name": each.name, "type": each.physicalType, "description": each.description} for each in contract.properties
+            ]
+            facets["schema"] = _facet("SchemaDatasetFacet", fields=fields)
+        return {**name, "facets": facets}
+
+    def column_lineage(self, table: str) -> Optional[Record]:
+        """The columnLineage facet of a table that the run wrote; None where its record does not know."""
+        layer, _, name = table.partition(".")
+        if layer == "gold" and table in self.contracts:
+            # Publishing copies the candidate, column by column.
+            fields = {
+                column: {"inputFields": [self._field(f"candidate.{name}.{column}", ["IDENTITY"])]}
+                for column in self.contracts[table].columns
+            }
+            return _facet("ColumnLineageDatasetFacet", fields=fields)
+        known = self.lineage.get(f"gold.{name}" if layer == "candidate" else table)
+        if known is None:
+            return None
+        masked = self.contracts[table].pseudonyms if table in self.contracts else []
+        fields = {
+            column: {"inputFields": self._fields(sources, masking=find_column(masked, column) is not None)}
+            for column, sources in known["columns"].items()
+        }
+        return _facet("ColumnLineageDatasetFacet", fields=fields, dataset=self._fields(known["rows"]))
+
+    def _fields(self, sources: Mapping[str, Iterable[str]], *, masking: bool = False) -> list[Record]:
+        # A name without a layer is a list that a stage worked out for itself, no data set.
+        return [self._field(source, kinds, masking=masking) for source, kinds in sources.items() if "." in split(source)[0]]
+
+    def _field(self, source: str, kinds: Iterable[str], *, masking: bool = False) -> Record:
+        table, column = split(source)
+        transformations = [
+            {
+                "type": "DIRECT" if kind in DIRECT else "INDIRECT",
+                "subtype": kind,
+                "masking": masking and kind in DIRECT and table.startswith("bronze."),
+            }
+            for kind in kinds
+        ]
+        place = dataset_name(table_uri(self.settings, table))
+        return {**place, "field": column, "transformations": transformations}
+
+
+def _facet(schema: str, **content: Any) -> Record:
+    version = _FACET_VERSIONS[schema]
+    return {"_producer": PRODUCER, "_schemaURL": f"{_SPEC}/facets/{version}/{schema}.json#/$defs/{schema}", **content}
+
+
+def _assertion(rule: Record) -> Record:
+    """A rule's outcome. The sample keys of rows that break it stay in the record."""
+    return {
+        "assertion": rule["rule"],
+        # Some rows may break a rule that allows for it.
+        "success": not rule["failing"] or rule.get("outcome") == "within limits",
+        "severity": {"warning": "warn"}.get(rule["severity"], rule["severity"]),
+        "actual": rule.get("measured") or f"{rule['failing']} of {rule['checked']} rows break it",
+    }
+
+
+def _told(versions: Optional[Mapping[str, int]]) -> list[tuple[str, int]]:
+    return [(table, version) for table, version in sorted((versions or {}).items()) if not table.startswith(_BOOKKEEPING)]
+
+
+def _as_uri(location: str) -> str:
+    return location if "://" in location else "file://" + urllib.request.pathname2url(location)

@@ -1,0 +1,144 @@
+"""Say why a notebook failed, as one ``Failure`` for the record, the log, the message and the page."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from daybook.errors import NotebookError
+from daybook.records.names import RESULT_MIME, STAGES
+
+KERNEL_DIED, JOB_DIED = "KernelDied", "JobDied"
+"""The names of failures that have no exception: the process of the kernel, or of the whole job, ended."""
+_OUTCOMES = ("SUCCEEDED", "SKIPPED", "REJECTED", "FAILED")
+_REMARK = "papermill-error-cell-tag"
+"""The tag of the cells that papermill adds to a notebook after an exception."""
+_UNEXPLAINED = {
+    "KeyboardInterrupt": "the cell was interrupted",
+    "MemoryError": "the cell needs more memory than there is; give the job more, or let the cell read less",
+}
+"""What an exception without a message means."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What stopped a notebook, and in which cell; a failure outside of cells has neither ``index``, ``cell`` nor ``source``."""
+
+    exception: str
+    message: str
+    index: Optional[int] = None
+    """Where the cell is among all cells of the executed notebook, from 0. The page's anchor is made of it."""
+    cell: Optional[int] = None
+    """The number that Jupyter shows for the cell."""
+    source: Optional[str] = None
+    """The cell's first line."""
+
+
+@dataclass
+class Seen:
+    """What the job saw of its notebook while it was executed."""
+
+    running: Optional[int] = None
+    """The cell that began last, by its place in the notebook that was given to the kernel, from 0."""
+    reply: Optional[Mapping[str, Any]] = None
+    """The kernel's reply to the cell that raised: ``ename`` and ``evalue``."""
+    error: Optional[Exception] = None
+    """What papermill raised."""
+    exit_status: Optional[int] = None
+    """The kernel's exit code, or the negative number of the signal that ended it."""
+
+
+def find_failure(notebook: NotebookNode, seen: Seen) -> Optional[Failure]:
+    """Return what stopped an executed notebook; None if nothing did and its closing cell left a result."""
+    ended = _has_ended(result_in(notebook))
+    error = seen.error
+    if seen.reply is not None:
+        # It tells more than the outputs: IPython only prints an unknown magic.
+        name, said = str(seen.reply["ename"]), str(seen.reply["evalue"]).strip()
+        if name != "SystemExit":
+            return failure_in(notebook, seen.running, name, said)
+        if ended and said in ("", "0", "None"):
+            return None
+        return failure_in(
+            notebook,
+            seen.running,
+            name,
+            f"the cell exited with code {said or 0} before the stage had ended; remove exit() or sys.exit(), and use "
+            "stage.skip(reason) to end a stage early",
+        )
+    if isinstance(error, PapermillExecutionError):
+        return failure_in(notebook, error.cell_index, error.ename, error.evalue)
+    if isinstance(error, DeadKernelError):
+        where = "before its first cell" if seen.running is None else "in this cell"
+        return failure_in(notebook, seen.running, KERNEL_DIED, f"the kernel died {where}{_cause_of_death(seen.exit_status)}")
+    if error is not None:
+        return failure_in(notebook, seen.running, type(error).__name__, str(error))
+    if not ended:
+        return Failure(
+            NotebookError.__name__,
+            "the notebook ended without its closing cell; let its last cell make the call that ends the stage",
+        )
+    return None
+
+
+def failure_in(notebook: NotebookNode, place: Optional[int], exception: str, message: str) -> Failure:
+    """Return a failure in the cell at a ``place`` of the notebook that was given to the kernel, and mark that cell.
+
+    papermill adds remarks to the notebook, which move the cells behind them.
+    """
+    exception = " ".join(exception.split())  # A class made at run time can have line ends in its name.
+    message = message or _UNEXPLAINED.get(exception, "the exception has no message")
+    cells = [index for index, cell in enumerate(notebook.cells) if _REMARK not in cell.metadata.get("tags", [])]
+    if place is None or place >= len(cells) or notebook.cells[cells[place]].cell_type != "code":
+        return Failure(exception, message)
+    index = cells[place]
+    cell = notebook.cells[index]
+    executed = [each for each in notebook.cells[: index + 1] if each.cell_type == "code" and each.source.strip()]
+    # A kernel that died may not have told the number of its last cell.
+    cell.execution_count = cell.get("execution_count") or len(executed)
+    for each in notebook.cells[index:]:
+        if each.cell_type == "code":
+            # papermill marks a cell as completed when its kernel died.
+            state = each.metadata.setdefault("papermill", {})
+            state["status"] = "failed" if each is cell else "pending"
+            state["exception"] = True if each is cell else None
+    first_line = next(iter(cell.source.strip().splitlines()), "")
+    return Failure(exception, message, index, cell.execution_count, first_line)
+
+
+def result_in(notebook: NotebookNode) -> Optional[dict[str, Any]]:
+    """Return the last result that a cell left, if any. Any cell can display this type; other content is no result."""
+    found = None
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            result = output.get("data", {}).get(RESULT_MIME)
+            if isinstance(result, dict) and result.get("outcome") in _OUTCOMES and "reasons" in result:
+                found = result
+    return found
+
+
+def _has_ended(result: Optional[dict[str, Any]]) -> bool:
+    """Return whether the closing cell left a result; notify's tells the outcome of the run."""
+    if result is None or result["outcome"] == "FAILED":
+        return False
+    return result.get("stage") != STAGES[-1] or "run_outcome" in result.get("details", {})
+
+
+def _cause_of_death(exit_status: Optional[int]) -> str:
+    if exit_status is None:
+        return ""
+    if exit_status >= 0:
+        return f": its process ended with exit code {exit_status}"
+    if exit_status == -signal.SIGKILL:
+        return ": it was killed (SIGKILL), or the machine ran out of memory"
+    name = str(-exit_status)
+    with suppress(ValueError):
+        name = signal.Signals(-exit_status).name
+    return f": signal {name} ended it"

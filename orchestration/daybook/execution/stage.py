@@ -1,0 +1,125 @@
+"""A stage's notebook executed once in this process: checked, claimed, run, archived; after the last one, the run closed."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+from daybook.errors import DaybookError, UsageError
+from daybook.execution.attempt import Attempt, archive_attempt, close_abandoned
+from daybook.execution.kernel import home_of_its_own, printed_in, printing_to, remove_scratch
+from daybook.execution.run_record import History, close_run
+from daybook.notebook.parameters import check_parameters, load_notebook, notebook_path
+from daybook.privacy.background import EarlyRedactor
+from daybook.privacy.redactor import Redactor
+from daybook.records.archive import Archive, Record, now
+from daybook.records.clock import reading
+from daybook.records.fingerprint import code_version
+from daybook.records.names import STAGES, run_date_of
+from daybook.records.timings import Phases
+from daybook.settings import load_settings, parse_run_date, require_name
+from daybook.sources import load_source
+from daybook.storage import writing
+
+
+def run_stage(
+    stage: str,
+    *,
+    env: str,
+    run_date: str,
+    run_id: str,
+    part_of: Optional[str] = None,
+    overrides: Optional[dict[str, str]] = None,
+    extra: Optional[dict[str, Any]] = None,
+    history: Optional[History] = None,
+    began: Optional[float] = None,
+) -> Record:
+    """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
+
+    ``part_of`` names the backfill that the run is a day of, for a run whose name was taken elsewhere than in the archive.
+    ``history`` asks for the execution's events, by which the run's cost is measured as it is closed; without it, estimated.
+    ``began`` is when this process did, where it has come for this stage only (``daybook.records.timings``).
+    Raises ``UsageError`` for parameters and sources that cannot be run at all; nothing is archived then.
+    """
+    phases = Phases(began)
+    phases.end("start")
+    settings = load_settings(env, overrides)
+    load_source(settings.source)  # It says what is personal, so nothing could be archived without it.
+    day = parse_run_date(run_date)
+    if run_date_of(run_id) != day:
+        raise UsageError(f"The run {run_id} is not one of {day}; a run of that date is called daily-{day}-1 or so.")
+    if part_of:
+        require_name(part_of, "a backfill")
+    path = notebook_path(stage)
+    source = load_notebook(path)
+    parameters = {"env": env, "run_date": run_date, "run_id": run_id, "overrides": settings.overrides, **(extra or {})}
+    check_parameters(source, path.name, parameters)
+
+    archive = Archive(settings.archive)
+    archive.ensure_started(run_id, {"env": env, **({"part_of": part_of} if part_of else {})})
+    close_abandoned(archive, settings, run_id)
+    with writing(f"The scratch folder {tempfile.gettempdir()}"):
+        scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
+    try:
+        # What is claimed is archived at once, before anything can be known of the run's values.
+        shown = Redactor().tree(parameters)
+        facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
+        # Where not even that can be written nothing is started: every change to a table has at least a claim on record.
+        number = archive.claim_attempt(run_id, stage, facts)
+        # The environment changes while no other thread is there: delta-rs reads it as it opens a table, and C lets nobody read
+        # what another thread changes.
+        with home_of_its_own(scratch), EarlyRedactor(settings, run_id, stage) as redactor_now:
+            phases.end("claim")
+            redactor_now.expect(source.cells)
+            claim = {**facts, "started_at": now(), "clock": reading()}
+            attempt = Attempt(settings, stage, run_id, number, claim, phases, redactor_now.see)
+            with printing_to(scratch / "printed.txt"):
+                executed = attempt.execute(path, scratch, parameters)
+            record = archive_attempt(
+                archive,
+                settings,
+                attempt.record(executed),
+                executed,
+                printed_in(scratch / "printed.txt"),
+                phases,
+                redactor_now,
+            )
+    finally:
+        remove_scratch(scratch)
+    if record["outcome"] != "FAILED" and stage == STAGES[-1]:
+        details = record["details"]
+        close_run(
+            archive,
+            settings,
+            run_id,
+            details["run_outcome"],
+            details["run_reasons"],
+            details.get("summary"),
+            execution=parameters.get("execution", ""),
+            history=history,
+            redactor_now=redactor_now,
+        )
+    if record["outcome"] != "FAILED" or record["permanent"]:
+        archive.write_outcome(record)
+    return record
+
+
+def end_unstarted(
+    stage: str, *, env: str, run_id: str, overrides: Optional[dict[str, str]], error: DaybookError, said: str
+) -> bool:
+    """Write the outcome FAILED for a stage that a permanent ``error`` kept from starting; ``said`` is its redacted message.
+
+    Return whether the stage may end normally. It may not where the settings do not tell the place of the archive, and in
+    notify, whose failure the state machine learns from the exit code only.
+    """
+    if not error.permanent or stage == STAGES[-1]:
+        return False
+    try:
+        run_date_of(run_id)  # Part of the key.
+        Archive(load_settings(env, overrides).archive).write_unstarted(run_id, stage, error, said)
+    except (DaybookError, OSError):
+        # ``said`` is reported either way. It is the cause in nearly all cases: no settings, no archive.
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Delta tables of the lake: read, merge, publish, evolve, rewrite and vacuum."""

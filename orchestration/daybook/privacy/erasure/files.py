@@ -1,0 +1,317 @@
+"""List all files of a location and read the texts in them: plain, compressed, Parquet, and embedded in notebooks and pages.
+
+A file that cannot be read to its end is reported with the reason.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import io
+import os
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, Callable, NamedTuple, Optional
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from daybook.errors import LimitError, StorageError
+from daybook.sources.compression import ANY_RATIO, LIMITS, Limits, is_gzip, unpack
+from daybook.sources.formats import HEAD, binary_format
+from daybook.storage import CHUNK, Store, spooled
+
+DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, pa.ArrowException, StorageError, LimitError)
+"""Errors of a file that cannot be read to its end."""
+_WINDOW = 8 << 20
+"""Bytes of a file whose text is searched at once."""
+_DEPTH = 3
+"""How many files inside one another are opened: a CSV file in a ZIP archive in an output of a notebook."""
+_WIDE = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by byte order mark; the longer marks come before those that they begin with."""
+_READ_AS_TEXT = ("an image", "an SQLite database", "a tar archive")
+"""Binary formats whose text stands in the file as it is: metadata of images, values, members."""
+_BASE64 = re.compile(
+    r"(?<![A-Za-z0-9+/_-])(?:(?:[A-Za-z0-9+/_-]{40,}(?:\\r|\\n|[\r\n])+)+[A-Za-z0-9+/_-]{2,}|[A-Za-z0-9+/_-]{12,})(?:%3[Dd]|=){0,2}"
+)
+"""Text that may be base64 of at least 9 bytes, on one line or, as in MIME, on several."""
+_SURELY = 1024
+"""Bytes; more than that are decoded from nothing but base64."""
+_PACKED = (b"\x1f\x8b\x08", b"PK\x03\x04", b"PAR1")
+"""The first bytes of gzip, ZIP and Parquet."""
+_URL_SAFE = str.maketrans("-_", "+/")
+_CONTROLS = bytes(each for each in range(1, 32) if each not in b"\t\r\n")
+
+
+class File(NamedTuple):
+    """A file with its full name, as messages show it."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+
+
+class Text(NamedTuple):
+    """A text from a file. ``column`` is set for a column of a Parquet file; ``binary`` for bytes that are no text."""
+
+    text: str
+    column: Optional[str] = None
+    binary: bool = False
+
+
+class _Unsearchable(StorageError):
+    """A file is of a format or a kind that cannot be searched."""
+
+
+def files_in(uri: str, unsearched: dict[str, str]) -> Iterator[File]:
+    """List every file under a folder or bucket; what cannot be listed or opened is added to ``unsearched`` with the reason."""
+    if "://" not in uri:
+        yield from _in_folder(Store(uri).uri, unsearched)
+        return
+    store = Store(uri)
+    try:
+        keys = store.keys("")
+    except StorageError as error:
+        unsearched[uri] = reason(error)
+        return
+    for key in keys:
+        yield File(store.href(key), partial(_open_object, store, key))
+
+
+def _open_object(store: Store, key: str) -> BinaryIO:
+    return store.read_marked(key).file
+
+
+def _open_file(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _in_folder(root: str, unsearched: dict[str, str]) -> Iterator[File]:
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # A place that does not exist, or a folder removed since.
+            unsearched[_shown(str(error.filename))] = reason(error)
+
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, names in os.walk(root, onerror=failed, followlinks=True):
+        try:
+            found = Path(folder).stat()
+        except OSError as error:
+            failed(error)
+            continue
+        if (found.st_dev, found.st_ino) in seen:  # A link back to a folder above.
+            folders.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        folders.sort()
+        for path in (Path(folder) / name for name in sorted(names)):
+            shown = _shown(str(path))
+            try:
+                if stat.S_ISREG(path.stat().st_mode):
+                    yield File(shown, partial(_open_file, path))
+                else:
+                    # Opening a FIFO waits for a writer.
+                    unsearched[shown] = "not a regular file"
+            except FileNotFoundError:
+                if path.is_symlink():
+                    unsearched[shown] = "a link whose target is missing"
+            except OSError as error:
+                unsearched[shown] = reason(error)
+
+
+def _shown(path: str) -> str:
+    """Return a path as text; bytes that are not UTF-8 become escapes."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
+def reason(error: BaseException) -> str:
+    """Return why a file could not be searched, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """How the texts of files are read. ``encodings`` are tried besides UTF-8 and UTF-16.
+
+    ``common`` is how many characters the pieces of a long text have in common; no value looked for is longer than a quarter.
+    ``embedded`` says whether base64 in texts is decoded.
+    """
+
+    common: int
+    limits: Limits = LIMITS
+    encodings: tuple[str, ...] = ()
+    embedded: bool = True
+
+    def of(self, file: BinaryIO, name: str, depth: int = 0) -> Iterator[Text]:
+        """Yield the texts of a file. Raise one of ``DAMAGED`` at the end if some of its content could not be read."""
+        file.seek(0)
+        head = file.read(HEAD)
+        file.seek(0)
+        if head.startswith(b"PAR1") or (name.endswith(".parquet") and not depth):
+            yield from self._of_parquet(file)
+        elif head.startswith(b"PK\x03\x04") and depth < _DEPTH:
+            yield from self._of_zip(file, depth)
+        elif is_gzip(file):
+            yield from self._of_pieces(unpack(file, name, self.limits), depth, unpacked=True)
+        else:
+            file.seek(0)
+            yield from self._of_pieces(iter(partial(file.read, CHUNK), b""), depth)
+
+    def _of_parquet(self, file: BinaryIO) -> Iterator[Text]:
+        problem: Optional[BaseException] = None
+        try:
+            parquet = pq.ParquetFile(pa.BufferReader(file.read()))
+            for group in range(parquet.num_row_groups):
+                rows = parquet.read_row_group(group)
+                for column in rows.column_names:
+                    # One text of all: looking for a few values in it is fast.
+                    yield Text("\n".join(_texts_in(rows.column(column))), column)
+        except DAMAGED as error:
+            problem = error
+        # Its own bytes too: the smallest and largest values of columns are not compressed.
+        file.seek(0)
+        for text in self._windows(iter(partial(file.read, CHUNK), b""), ["utf-8"]):
+            yield Text(text, binary=True)
+        if problem:
+            raise problem
+
+    def _of_zip(self, file: BinaryIO, depth: int) -> Iterator[Text]:
+        problem: Optional[BaseException] = None
+        with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
+            for member in archive.infolist():
+                yield Text(member.filename)
+                try:
+                    self._require_small(member)
+                    with spooled() as content, archive.open(member) as packed:
+                        shutil.copyfileobj(packed, content)
+                        yield from self.of(content, member.filename, depth + 1)
+                except DAMAGED as error:
+                    problem = problem or _Unsearchable(f"a file inside it: {reason(error)}")
+        if problem:
+            raise problem
+
+    def _require_small(self, member: zipfile.ZipInfo) -> None:
+        if member.flag_bits & 1:
+            raise _Unsearchable("it is encrypted")
+        if member.file_size > min(self.limits.size, max(ANY_RATIO, self.limits.ratio * member.compress_size)):
+            raise LimitError("it unpacks to more than max_unpacked_bytes or max_unpacked_ratio allow")
+
+    def _of_pieces(self, pieces: Iterator[bytes], depth: int, *, unpacked: bool = False) -> Iterator[Text]:
+        first = next(pieces, b"")
+        head = first[:HEAD]
+        known = binary_format(head, ["utf-16"], unpacked=unpacked)
+        binary = known is not None and not known.endswith("text and not utf-16")
+        for text in self._windows(chain([first], pieces), self._codecs(head)):
+            yield Text(text, binary=binary)
+            if self.embedded and depth < _DEPTH and not binary:
+                words = []
+                for content in _decoded(text):
+                    if len(content) > _SURELY or b"\0" in content or content.startswith(_PACKED):
+                        yield from self.of(io.BytesIO(content), "", depth + 1)
+                    else:
+                        words.append(content)
+                # There are thousands in a page: searched as one text they take a tenth of the time.
+                yield from self._of_pieces(iter([b"\n".join(words)] if words else []), depth + 1)
+        if known and binary and known not in _READ_AS_TEXT:
+            raise _Unsearchable(f"{known}, whose content cannot be read")
+
+    def _codecs(self, head: bytes) -> list[str]:
+        marked = [name for mark, name in _WIDE.items() if head.startswith(mark)][:1]
+        wide = ["utf-16-le", "utf-16-be"] if b"\0" in head and not marked else []
+        declared = [name for name in self.encodings if name != "utf-16"]
+        return list(dict.fromkeys([*(marked or ["utf-8"]), *declared, *wide]))
+
+    def _windows(self, pieces: Iterable[bytes], encodings: list[str]) -> Iterator[str]:
+        """Yield the text in windows, each in every encoding. A window begins with the end of the one before."""
+        decoders = [codecs.getincrementaldecoder(name)("replace") for name in encodings]
+        tails = [""] * len(decoders)
+
+        def decoded(content: bytes, *, final: bool = False) -> Iterator[str]:
+            shown: set[str] = set()
+            for index, decoder in enumerate(decoders):
+                text = tails[index] + decoder.decode(content, final=final)
+                tails[index] = _without_rest(text[-self.common :], self.common // 4) if len(text) > self.common else text
+                # Most encodings give the same text of ASCII.
+                if text not in shown:
+                    shown.add(text)
+                    yield text if final else _without_beginning(text, self.common // 4)
+
+        problem: Optional[BaseException] = None
+        gathered = bytearray()
+        try:
+            for piece in pieces:
+                gathered += piece
+                if len(gathered) >= _WINDOW:
+                    yield from decoded(bytes(gathered))
+                    gathered.clear()
+        except DAMAGED as error:
+            problem = error
+        yield from decoded(bytes(gathered), final=True)
+        if problem:
+            raise problem
+
+
+def _without_rest(text: str, most: int) -> str:
+    """Return a text without the letters and digits it begins with: they may be the rest of a word."""
+    start = next((index for index, each in enumerate(text[: most + 1]) if not each.isalnum()), 0)
+    return text[start:]
+
+
+def _without_beginning(text: str, most: int) -> str:
+    """Return a text without the letters and digits it ends with: the word may go on in the next window."""
+    end = next((index for index, each in enumerate(reversed(text[-most - 1 :])) if not each.isalnum()), 0)
+    return text[: len(text) - end]
+
+
+def _decoded(text: str) -> Iterator[bytes]:
+    """Yield what base64 in a text holds, where that may be text or a file."""
+    seen: set[str] = set()
+    for found in _BASE64.finditer(text):
+        if found.start() and found[0] in seen:
+            continue
+        seen.add(found[0])
+        # In JSON, the letter of an escaped line end may come before it. The beginning may be in the window before.
+        first = 1 if text[found.start() - 1 : found.start()] == "\\" else 0
+        code = re.sub(r"\\[rn]|[\r\n]|=|%3[Dd]", "", found[0][first:]).translate(_URL_SAFE)
+        for offset in range(1 if found.start() else 4):
+            part = code[offset:]
+            part = part[: len(part) - (len(part) % 4 == 1)]
+            content = base64.b64decode(part + "=" * (-len(part) % 4))
+            if _may_be_text(content):
+                yield content
+
+
+def _may_be_text(content: bytes) -> bool:
+    """Return whether bytes may be a text or a file, rather than a word or a digest that was taken for base64."""
+    if len(content) >= _SURELY or content.startswith(_PACKED):
+        return True
+    return len(content) - len(content.translate(None, _CONTROLS)) <= len(content) // 32
+
+
+def _texts_in(column: pa.ChunkedArray) -> Iterator[str]:
+    """Yield the different texts in a column, however deep."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        # As bytes: a table that another program wrote may hold text that is not UTF-8.
+        column, kind = pc.unique(column).cast(pa.large_binary()), pa.large_binary()
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        yield from (value.decode("utf-8", errors="replace") for value in column.to_pylist() if value)
+    elif pa.types.is_nested(kind):
+        yield from (str(value) for value in column.to_pylist() if value is not None)

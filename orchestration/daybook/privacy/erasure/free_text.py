@@ -1,0 +1,124 @@
+"""Columns of free text that a user names, such as product names and reviews, without a person's values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from daybook.contracts import load_tables
+from daybook.contracts.columns import column_key, columns_among
+from daybook.errors import UsageError
+from daybook.lake.delta import dataset_of
+from daybook.lake.rewrite import StoredTable
+from daybook.lake.table_properties import RESTRICTED, pseudonym_columns
+from daybook.lake.tables import PARTITION
+from daybook.privacy.erasure.masking import BLANK, is_text
+from daybook.privacy.erasure.verify import mentions, without
+from daybook.sources import Source
+
+Columns = dict[StoredTable, list[str]]
+"""The columns of free text of each table."""
+_NO_ROWS_OF_A_SHOP = ("control", "candidate")
+
+
+def columns_named(names: Iterable[str], tables: Iterable[StoredTable], source: Source) -> Columns:
+    """Return the columns of each name, ``table.column``, in every layer and development copy that has them.
+
+    Raises ``UsageError`` for a table or column that does not exist, is not text, or is a key.
+    """
+    tables = [each for each in tables if _holds_rows_of_the_shop(each, source)]
+    chosen: Columns = {}
+    for name in names:
+        wanted, _, column = name.rpartition(".")
+        mine = [each for each in tables if wanted in (each.name, each.full_name)]
+        if not mine:
+            known = sorted({each.name for each in tables})
+            close = difflib.get_close_matches(wanted, known, 3) or known
+            raise UsageError(f"--also {name}: the lake has no table {wanted!r}; write table.column, with {' or '.join(close)}.")
+        holding = {each: columns_among(each.columns, [column]) for each in mine}
+        if not any(holding.values()):
+            known = sorted({each for table in mine for each in _free_columns(table, source)})
+            raise UsageError(f"--also {name}: {wanted} has no column {column!r}; its columns of text are: {', '.join(known)}.")
+        for table, held in holding.items():
+            for each in held:
+                _require_free(name, table, each, source)
+                chosen.setdefault(table, []).append(each)
+    return chosen
+
+
+def _holds_rows_of_the_shop(table: StoredTable, source: Source) -> bool:
+    if table.layer in RESTRICTED:
+        return table.name in source.entities
+    return table.layer not in _NO_ROWS_OF_A_SHOP
+
+
+def _require_free(name: str, table: StoredTable, column: str, source: Source) -> None:
+    if column_key(column) in _keys(table, source):
+        raise UsageError(
+            f"--also {name}: {table.full_name}.{column} is a key, by which rows are found and joined, and with another value a "
+            "row would be another one; name columns of free text. Ids of the person are erased without --also."
+        )
+    if column not in _free_columns(table, source):
+        raise UsageError(f"--also {name}: {table.full_name}.{column} does not hold text; name columns of free text.")
+
+
+def _free_columns(table: StoredTable, source: Source) -> list[str]:
+    """Return the columns of a table that hold text and are no key."""
+    texts = [field.name for field in dataset_of(table.open()).schema if is_text(field.type)]
+    if table.layer in RESTRICTED:
+        # Landed values are all text. The contract has the types that they stand for.
+        columns = source.entities[table.name].columns
+        texts = columns_among(texts, [name for name, spec in columns.items() if spec.type == "text"])
+    return [name for name in texts if column_key(name) not in _keys(table, source)]
+
+
+def _keys(table: StoredTable, source: Source) -> set[str]:
+    """Return the keys of the columns that identify rows, link tables or divide them."""
+    keys = {PARTITION, *pseudonym_columns(), *(name for name in table.columns if name.startswith("_"))}
+    if table.layer in RESTRICTED:
+        contract = source.contracts.get(table.name)
+        entity = source.entities[table.name]
+        keys |= {name for name, spec in entity.columns.items() if spec.pii == "id"}
+        keys |= {each for each in (entity.date, entity.follows.by if entity.follows else None) if each}
+    else:
+        layer = "silver" if table.layer == "versions" else table.layer
+        contract = load_tables(layer).get(f"{layer}.{table.name}")
+    if contract is not None:
+        keys |= {*contract.key, *contract.partition_by, *(item.name for item in contract.properties if item.relationships)}
+    keys |= set(table.open().metadata().partition_columns)
+    return set(map(column_key, keys))
+
+
+def partitions_with(table: StoredTable, columns: Collection[str], values: Collection[str]) -> set[str]:
+    """Return the partitions in which one of the columns holds one of the values; a table without partitions is ``""``."""
+    by = list(table.open().metadata().partition_columns)[:1]
+    found: set[str] = set()
+    for batch in dataset_of(table.open()).scanner(columns=[*by, *columns]).to_batches():
+        for value in pc.unique(batch.column(0)) if by else [None]:
+            rows = batch.filter(pc.equal(batch.column(0), value)) if by else batch
+            if any(mentions(_joined(rows.column(name)), values) for name in columns):
+                found.add(str(value) if by else "")
+    return found
+
+
+def replaced(rows: pa.Table, columns: Iterable[str], values: Collection[str]) -> tuple[pa.Table, dict[str, int]]:
+    """Return the rows without the values in these columns, and the number of rows that changed by column."""
+    counts = {}
+    for name in columns:
+        position = rows.schema.get_field_index(name)
+        column, field = rows.column(position), rows.schema.field(position)
+        if not mentions(_joined(column), values):
+            continue
+        texts = {text: without(text, values, BLANK) for text in pc.unique(column).to_pylist() if text}
+        cleaned = [texts.get(text, text) for text in column.to_pylist()]
+        counts[name] = sum(old != new for old, new in zip(column.to_pylist(), cleaned))
+        rows = rows.set_column(position, field, pa.array(cleaned, field.type))
+    return rows, counts
+
+
+def _joined(column: pa.Array) -> str:
+    """Return the different texts of a column as one: looking for a few values in it is fast."""
+    return "\n".join(text for text in pc.unique(column).to_pylist() if text)

@@ -1,0 +1,358 @@
+"""Taking personal data out of what a run leaves behind: texts, executed notebooks, records.
+
+What cannot be searched is left out of a notebook, with a note. Two limits are known. Pictures other than SVG are kept without
+their metadata, but their dots are not read. Numbers in records are not searched: a count that equals an id is a count.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from daybook.privacy.images import without_metadata
+from daybook.privacy.matcher import SoughtValues
+from daybook.privacy.patterns import Hit, find_shapes
+from daybook.privacy.secrets import Secrets
+from daybook.privacy.unescape import decoded_base64, readings
+from daybook.privacy.values import PersonalValues
+from daybook.records.names import RESULT_MIME
+
+if TYPE_CHECKING:  # Who searches a line of text need not wait for it.
+    from nbformat import NotebookNode
+
+_PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{32}(?![0-9A-Za-z])")
+_DATA_LINK = re.compile(r"(data:([\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[\w-]+){0,4};base64,)([0-9A-Za-z+/=]+)", re.IGNORECASE)
+_LITERAL = re.compile(r"""(['"])((?:[^'"\\\n]|\\.|(?!\1)['"])+)\1""")
+"""A text between quotes, on one line of a program."""
+_LEFT_OUT = "[left out: {} cannot be searched for personal data]"
+_OWN_MARK = re.compile(r"\[redacted:[^\]\n]+\]")
+_PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
+_SEARCHED = re.compile(r"text/.+|application/(.+\+)?(json|xml)|application/(javascript|x-latex|xhtml\+xml)|image/svg\+xml")
+"""MIME types of text and JSON. Their parameters, as in ``text/csv; charset=utf-8``, are not part of it."""
+_FORMAT = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
+"""Keys of a notebook's metadata, a cell's and an output whose values are the format's own words."""
+_FACTS = (
+    *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "permanent"),
+    *("started_at", "ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written"),
+    *("code", "state_machine", "engine"),
+    *("python", "notebook", "html", "redactions", "fingerprint", "packages", "cost", "requests", "phases", "table_seconds"),
+)
+"""Keys of a record whose values are Daybook's own: they are never a person's, and readers rely on them."""
+
+Known = Callable[[Collection[str]], Collection[str]]
+
+
+class Redactor:
+    """Replaces the personal data of one run wherever it stands. ``counts`` holds the hits so far, by column.
+
+    ``ordinary`` are words that are no hits by themselves, as they are written. ``pseudonyms`` says which of some tokens are
+    customers' keys. With neither, and no values, only shapes are found.
+    """
+
+    def __init__(
+        self,
+        values: Union[PersonalValues, SoughtValues, None] = None,
+        *,
+        ordinary: Collection[str] = (),
+        pseudonyms: Optional[Known] = None,
+    ) -> None:
+        self._values = values or PersonalValues()
+        self._ordinary = frozenset(ordinary)
+        self._pseudonyms = pseudonyms
+        self._keys: dict[str, bool] = {}
+        self._secrets = Secrets(os.environ)
+        # Records and notebooks say the same words over and over.
+        self._clean: set[tuple[str, bool]] = set()
+        self.counts: Counter[str] = Counter()
+
+    def text(self, text: str, *, exactly: bool = False) -> str:
+        """The text without personal data. ``exactly`` is for a program's text, where a word is no name."""
+        if (text, exactly) in self._clean:
+            return text
+        text = _DATA_LINK.sub(self._linked, text)
+        # Of hits in the same place a landed column's name says more than a technical one (_raw).
+        hits = sorted(self._hits(text, exactly), key=lambda hit: (hit[0], -hit[1], hit[2].startswith("_")))
+        if not hits:
+            self._clean.add((text, exactly))
+            return text
+        parts, last = [], 0
+        for start, end, column in _merged(hits):
+            parts += [text[last:start], f"[redacted:{column}]"]
+            self.counts[column] += 1
+            last = end
+        return "".join([*parts, text[last:]])
+
+    def source(self, text: str) -> str:
+        """Return a program without personal data. What it has between quotes is searched like any other text."""
+        clean = _LITERAL.sub(lambda found: f"{found[1]}{self.text(found[2])}{found[1]}", text)
+        return self.text(clean, exactly=True)
+
+    def texts(self, texts: Collection[str]) -> list[str]:
+        """Return texts without personal data; their values are looked up at once."""
+        self._expect(texts)
+        return [self.text(text) for text in texts]
+
+    def look_ahead(self, texts: Iterable[str], *, exactly: bool = False) -> None:
+        """Search texts that are to come, where all values are at hand: those that are clean are not searched again.
+
+        Nothing is counted. What might be a customer's key waits until it does come: a table may have that customer by then.
+        """
+        for text in texts:
+            waits = not self._values.at_hand or (text, exactly) in self._clean
+            if waits or _PSEUDONYM.search(text) or _DATA_LINK.search(text):
+                continue
+            if next(self._hits(text, exactly), None) is None:
+                self._clean.add((text, exactly))
+            if exactly:
+                self.look_ahead(literals_in(text))
+
+    def _linked(self, found: re.Match[str]) -> str:
+        """Return a data link in base64 with its content searched like any other; one that cannot be searched without it."""
+        kind = (found[2] or "text/plain").lower()
+        if kind in _PICTURES:
+            picture = _picture(kind, found[3])
+            return f"{found[1]}{picture}" if picture else f"data:,{_LEFT_OUT.format(kind)}"
+        content = _content(found[3]) if _SEARCHED.fullmatch(kind) else None
+        if content is None:
+            return f"data:,{_LEFT_OUT.format(kind)}"
+        clean = self.text(content)
+        return found[0] if clean == content else found[1] + base64.b64encode(clean.encode()).decode()
+
+    def tree(self, node: Any) -> Any:
+        """JSON without personal data, in texts and in keys."""
+        self._expect(node)
+        return self._tree(node)
+
+    def _tree(self, node: Any, *, untouched: Collection[str] = (), numbers: bool = False) -> Any:
+        if isinstance(node, str):
+            return self.text(node)
+        if isinstance(node, dict):
+            clean = type(node)()
+            alike: Counter[str] = Counter()
+            for key, value in node.items():
+                kept = key in untouched
+                new = self.text(key) if isinstance(key, str) and not kept else key
+                while new in clean:  # Two keys that read alike now are still two.
+                    alike[new] += 1
+                    new = f"{new} ({alike[new] + 1})"
+                clean[new] = value if kept else self._tree(value, numbers=numbers)
+            return clean
+        if isinstance(node, (list, tuple)):
+            return [self._tree(each, numbers=numbers) for each in node]
+        number = _searched_number(node) if numbers else None
+        if number is not None:
+            clean_text = self.text(number)
+            return node if clean_text == number else clean_text
+        return node
+
+    def record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """A record without personal data; what Daybook itself has made stays as it is."""
+        self._expect(record)
+        return self._record(record)
+
+    def _record(self, record: dict[str, Any]) -> dict[str, Any]:
+        clean: dict[str, Any] = {}
+        for key, value in record.items():
+            if key == "stages":
+                clean[key] = [self._record(each) for each in value]
+            elif key == "failure" and value:
+                # The exception's class and the cell's first line are a program's text.
+                own = {name: self.source(value[name]) for name in ("exception", "source") if value.get(name)}
+                clean[key] = {**self._tree(value, untouched=("exception", "source")), **own}
+            else:
+                clean[key] = value if key in _FACTS else self._tree(value)
+        return clean
+
+    def notebook(self, notebook: NotebookNode) -> None:
+        """Clean an executed notebook in place: outputs, metadata, injected parameters, and its text, where that is exact."""
+        self._expect([notebook, [literals_in(cell.source) for cell in notebook.cells]])
+        notebook.metadata = self._tree(notebook.metadata, untouched=_FORMAT)
+        for cell in notebook.cells:
+            injected = "injected-parameters" in cell.metadata.get("tags", [])
+            is_text = injected or cell.cell_type != "code"
+            cell.source = self.text(cell.source) if is_text else self.source(cell.source)
+            cell.metadata = self._tree(cell.metadata, untouched=_FORMAT)
+            if "attachments" in cell:
+                cell.attachments = {self.text(name): self._bundle(data) for name, data in cell.attachments.items()}
+            if "outputs" in cell:
+                cell.outputs = [self._output(output) for output in _joined(cell.outputs)]
+
+    def _output(self, output: NotebookNode) -> NotebookNode:
+        if output.output_type in ("display_data", "execute_result"):
+            output.data = self._bundle(output.data)
+            output.metadata = self._tree(output.metadata)
+            return output
+        return self._tree(output, untouched=_FORMAT)  # type: ignore[no-any-return]
+
+    def _bundle(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the representations of an output that can be searched, clean; the others are named in a note."""
+        clean = type(data)()
+        notes: list[str] = []
+        for mime, content in data.items():
+            kind = mime.partition(";")[0].strip().lower()
+            if mime == RESULT_MIME and isinstance(content, dict):
+                clean[mime] = self._record(content)
+            elif _SEARCHED.fullmatch(kind):
+                clean[mime] = self._tree(content, numbers=True)
+            elif kind in _PICTURES and (picture := _picture(kind, "".join(content))):
+                clean[mime] = picture
+            else:
+                notes.append(_LEFT_OUT.format(self.text(mime)))
+        if notes:
+            clean["text/plain"] = "\n".join([*filter(None, ["".join(clean.get("text/plain", ""))]), *notes])
+        return clean
+
+    def _hits(self, text: str, exactly: bool) -> Iterator[Hit]:
+        # What was redacted before stays: its column's name may be somebody's.
+        marks = [found.span() for found in _OWN_MARK.finditer(text)]
+        starts = [start for start, _ in marks]
+        for reading in readings(text):
+            for start, end, column in (
+                *self._values.find(reading.text, ordinary=self._ordinary, exactly=exactly),
+                *find_shapes(reading.text),
+                *self._secrets.find(reading.text),
+            ):
+                span = reading.span(start, end)
+                mark = bisect_right(starts, span[0]) - 1
+                if mark < 0 or span[1] > marks[mark][1]:
+                    yield (*span, column)
+        self._look_up([text])
+        for key in _PSEUDONYM.finditer(text):
+            if self._keys.get(key[0]):
+                yield (*key.span(), "customer_key")
+
+    def _expect(self, node: Any) -> None:
+        """Look up at once what the texts in JSON will be searched for: each question reads tables."""
+        texts = list(texts_in(node))
+        self._look_up(texts)
+        self._values.expect(reading.text for text in texts for reading in readings(text))
+
+    def _look_up(self, texts: list[str]) -> None:
+        """Ask at once which tokens of some texts are customers' keys: each question reads a table."""
+        if self._pseudonyms is None:
+            return
+        tokens = {token for text in texts for token in _PSEUDONYM.findall(text)} - self._keys.keys()
+        if tokens:
+            known = set(self._pseudonyms(tokens))
+            self._keys.update({token: token in known for token in tokens})
+
+
+def withheld(record: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """What may be kept of an attempt's or a run's record when the search for personal data has failed: no free text."""
+    reason = f"withheld: the search for personal data failed ({type(error).__name__})"
+    kept = {key: record[key] for key in record if key in _FACTS}
+    kept = {**record, **dict.fromkeys(record.keys() - kept.keys()), **kept, "withheld": type(error).__name__}
+    kept["reasons"] = [f"{reason}."] if record["reasons"] else []
+    if record["record"] == "run":
+        return {**kept, "stages": record["stages"]}  # They have been searched, or withheld, before.
+    details = record["details"]
+    kept.update(parameters={}, inputs=[], details={})
+    if "run_outcome" in details:
+        subject = f"Daybook {record['env']}: {record['run_date']} {details['run_outcome']}"
+        kept["details"] = {
+            "run_outcome": details["run_outcome"],
+            "run_reasons": [f"{reason}."] if details["run_reasons"] else [],
+            "message": {"subject": subject, "body": f"{subject}\nThe reasons are {reason}."},
+        }
+    if record["failure"]:
+        exception = record["failure"]["exception"]
+        kept["failure"] = {
+            "index": record["failure"].get("index"),
+            "cell": record["failure"]["cell"],
+            "source": None,
+            "exception": exception if exception and exception.isidentifier() else None,
+            "message": reason,
+            "permanent": record["failure"].get("permanent", False),
+        }
+    return kept
+
+
+def _merged(hits: list[Hit]) -> Iterator[Hit]:
+    """Overlapping hits made one, so that nothing of either remains; it is called after the longer one."""
+    start, end, column = hits[0]
+    longest = end - start
+    for next_start, next_end, next_column in hits[1:]:
+        if next_start >= end:
+            yield (start, end, column)
+            start, end, column, longest = next_start, next_end, next_column, next_end - next_start
+            continue
+        if next_end - next_start > longest:
+            column, longest = next_column, next_end - next_start
+        end = max(end, next_end)
+    yield (start, end, column)
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with what a cell printed in pieces made one text: a value may lie across two of them."""
+    joined: list[NotebookNode] = []
+    pieces: list[list[str]] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+            pieces[-1].append(output.text)
+        else:
+            joined.append(output)
+            pieces.append([output.text] if output.output_type == "stream" else [])
+    for output, texts in zip(joined, pieces):
+        if len(texts) > 1:
+            output.text = "".join(texts)
+    return joined
+
+
+def literals_in(source: str) -> list[str]:
+    """Return what a program has between quotes."""
+    return [found[2] for found in _LITERAL.finditer(source)]
+
+
+def without_literals(source: str) -> str:
+    """Return a program without what it has between quotes."""
+    return _LITERAL.sub(" ", source)
+
+
+def _content(encoded: str) -> Optional[str]:
+    """Return the text that base64 holds; None if it holds something else."""
+    try:
+        return base64.b64decode(encoded).decode()
+    except ValueError:
+        return decoded_base64(encoded)
+
+
+def _picture(kind: str, encoded: str) -> Optional[str]:
+    """Return a picture in base64 without its metadata; None if it is not such a picture."""
+    try:
+        data = base64.b64decode(encoded)
+    except ValueError:
+        return None
+    drawn = without_metadata(_PICTURES[kind], data)
+    if drawn is None:
+        return None
+    return encoded if drawn == data else base64.b64encode(drawn).decode()
+
+
+def _searched_number(node: Any) -> Optional[str]:
+    """Return a whole number that may be an id as it is written; None for all others."""
+    if isinstance(node, bool) or not isinstance(node, (int, float)) or not 9999 < abs(node) < 1e18 or node != int(node):
+        return None
+    return str(int(node))
+
+
+def texts_in(node: Any) -> Iterator[str]:
+    """What of JSON is searched: texts, keys, and numbers that may be somebody's."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from texts_in(key)
+            yield from texts_in(value)
+    elif isinstance(node, (list, tuple)):
+        for each in node:
+            yield from texts_in(each)
+    else:
+        number = _searched_number(node)
+        if number is not None:
+            yield number

@@ -1,0 +1,62 @@
+"""Secrets of the job: values of its environment that are named like one, and keys and passwords by their form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Optional
+
+from daybook.privacy.patterns import Hit
+from daybook.settings import looks_secret
+
+_KEY_NAME = re.compile(r"(?:\A|_)KEYS?\Z", re.IGNORECASE)
+_SHORTEST = 8
+_PLACE = re.compile(r"(?:[~.]{0,2}/|[A-Za-z]:\\|arn:|secretsmanager://|https?://[^@]*$)", re.DOTALL)
+"""A path or an address: where a secret is, which many variables named KEY or TOKEN hold."""
+
+_ACCESS_KEY = re.compile(r"(?<![0-9A-Za-z])(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])")
+_AFTER_ACCESS_KEY = 300
+_SECRET_KEY = re.compile(r"(?<![0-9A-Za-z/+])(?![0-9a-f]{40}(?![0-9A-Za-z/+]))[0-9A-Za-z/+]{40}(?![0-9A-Za-z/+=])")
+_ASSIGNED = re.compile(r"aws_?(?:secret_?access_?key|session_?token)\W{1,5}([0-9A-Za-z/+=]{16,})", re.IGNORECASE)
+_TOKEN = re.compile(
+    r"(?<![\w-])(?:eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*|gh[pousr]_\w{30,}|github_pat_\w{30,}|xox[abprs]-[\w-]{10,}|glpat-[\w-]{20,})"
+)
+_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,100}:([^\s/@'\"<>]{1,200})@")
+_PRIVATE_KEY = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,30}PRIVATE KEY-----")
+
+
+class Secrets:
+    """The secrets of an environment, which is that of a job unless a test gives another one."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        values = {
+            value
+            for name, text in environment.items()
+            if looks_secret(name) or _KEY_NAME.search(name)
+            for value in (text.strip(),)
+            if len(value) >= _SHORTEST and not _PLACE.match(value)
+        }
+        listed = "|".join(map(re.escape, sorted(values, key=len, reverse=True)))
+        self._values: Optional[re.Pattern[str]] = re.compile(listed) if listed else None
+
+    def find(self, text: str) -> Iterator[Hit]:
+        """Yield every secret in a text, in no order; hits may overlap."""
+        if self._values:
+            for found in self._values.finditer(text):
+                yield (*found.span(), "secret")
+        for found in _ACCESS_KEY.finditer(text):
+            yield (*found.span(), "secret")
+            for near in _SECRET_KEY.finditer(text, found.end(), found.end() + _AFTER_ACCESS_KEY):
+                yield (*near.span(), "secret")
+        for pattern, group in ((_ASSIGNED, 1), (_TOKEN, 0), (_IN_ADDRESS, 1)):
+            for found in pattern.finditer(text):
+                yield (*found.span(group), "secret")
+        begun: Optional[int] = None
+        for found in _PRIVATE_KEY.finditer(text):
+            if found[1] == "BEGIN":
+                begun = found.start() if begun is None else begun
+            elif begun is not None:
+                yield (begun, found.end(), "secret")
+                begun = None
+        if begun is not None:  # The end was cut off.
+            yield (begun, len(text), "secret")

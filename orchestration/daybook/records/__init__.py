@@ -1,0 +1,1 @@
+"""Records of runs and attempts: names, the archive, locks, costs, fingerprints and notifications."""

@@ -1,0 +1,162 @@
+"""Record which code ran: commit, lock, state machine, packages, and a fingerprint of what decides a date's numbers."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import shutil
+import subprocess
+import tokenize
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Optional
+
+from daybook.contracts.files import landing_contract_path
+from daybook.errors import ParamsError
+from daybook.records.archive import sha256
+from daybook.records.names import STAGES, notebook_name
+from daybook.settings import Settings, files_in, project_root, read_yaml
+
+BUNDLE_MANIFEST = "bundle.json"
+"""The file, at the root of an unpacked bundle, that says what the bundle was built from."""
+
+LOGIC_VERSION = 1
+"""The version of the logic in package code. Raise it with every change that gives another row, verdict or figure for the same
+input; ``tests/notebook/test_logic_version.py`` fails where that was forgotten."""
+NUMBER_SETTINGS = ("timezone", "currency", "max_rejected_share", "tolerated_rejected_rows", "returns_count_on")
+"""Settings that change numbers, or which numbers are published."""
+_DESCRIPTIVE_SOURCE_KEYS = ("title", "licence", "calendar")
+"""Keys of a source that change no row."""
+
+
+@functools.cache
+def code_version() -> dict[str, Any]:
+    """``commit`` and ``dirty`` (of the checkout, or of that which the bundle was built from; null elsewhere) and
+    ``lock_sha256``, the digest of ``requirements.lock``."""
+    root = project_root()
+    bundle = root / BUNDLE_MANIFEST
+    if bundle.is_file():
+        built: dict[str, Any] = json.loads(bundle.read_bytes())
+        return {key: built[key] for key in ("commit", "dirty", "lock_sha256")}
+    commit = _git(root, "rev-parse", "HEAD")
+    status = _git(root, "status", "--porcelain", "--untracked-files=normal") if commit else None
+    lock = root / "requirements.lock"
+    return {
+        "commit": commit,
+        "dirty": None if status is None else bool(status),
+        "lock_sha256": sha256(lock.read_bytes()) if lock.is_file() else None,
+    }
+
+
+def state_machine_path(name: str = "daily") -> Path:
+    """The file of a state machine: daily (one business date), backfill, catch_up, nightly."""
+    return project_root() / "orchestration" / f"{name}.asl.json"
+
+
+def state_machine_version() -> dict[str, str]:
+    """Name and digest of the nightly run's state machine file."""
+    path = state_machine_path()
+    return {"file": path.name, "sha256": sha256(path.read_bytes())}
+
+
+def fingerprint(settings: Settings) -> dict[str, Any]:
+    """Return what decides the numbers of a date's tables: ``logic``, the ``LOGIC_VERSION``, and SHA-256 digests by part.
+
+    The parts are the notebooks' code (without outputs, metadata, text, comments and parameters), the contracts of silver and
+    gold (without descriptions), the source with its landing contract, and the settings that change numbers. Equal fingerprints
+    and equal input give equal tables. Packages are no part of it: see ``packages``. No part depends on how the source code of
+    Daybook is worded or where its modules are.
+
+    The project's files are read at each call, because they may change while a process lives.
+    """
+    params = project_root() / "params"
+    source = _content(params / "sources" / f"{settings.source}.yaml")
+    if isinstance(source, dict):
+        source = {key: value for key, value in source.items() if key not in _DESCRIPTIVE_SOURCE_KEYS}
+    contracts = [path for layer in ("silver", "gold") for path in files_in(params / "contracts" / layer, "*.yaml")]
+    return {
+        "logic": LOGIC_VERSION,
+        "notebooks": _digest([[name, _code_of(name)] for name in map(notebook_name, STAGES[:-1])]),
+        "contracts": _digest([[path.stem, _without_descriptions(_content(path))] for path in contracts]),
+        "source": _digest([source, _without_descriptions(_content(landing_contract_path(settings.source)))]),
+        "settings": _digest([[key, getattr(settings, key)] for key in NUMBER_SETTINGS]),
+    }
+
+
+def packages() -> dict[str, Optional[str]]:
+    """Return which packages compute: the ``engine`` with its version, and ``lock``, the SHA-256 digest of the lock file.
+
+    They are recorded beside the fingerprint. Another release of a package should give the same numbers.
+    """
+    return {"engine": f"duckdb {version('duckdb')}", "lock": code_version()["lock_sha256"]}
+
+
+def _digest(parts: list[Any]) -> str:
+    return sha256(json.dumps(parts, default=str).encode())
+
+
+# A run is closed whatever was done to the project since it began. A file that cannot be parsed counts by its bytes, and a file
+# that is absent counts as None.
+
+
+def _code_of(name: str) -> Any:
+    """Return the normalised code cells of a notebook, without its parameters."""
+    path = project_root() / "notebooks" / f"{name}.ipynb"
+    if not path.is_file():
+        return None
+    try:
+        cells = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
+        # The format allows a source to be a text or a list of lines.
+        return [normalised("".join(cell["source"])) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return sha256(path.read_bytes())
+
+
+def normalised(cell: str) -> Any:
+    """Return the code of a cell without comments, blank lines and, in SQL, white space.
+
+    A cell that is neither SQL nor Python that can be split into tokens counts as it is written.
+    """
+    first, _, rest = cell.strip().partition("\n")
+    if first.startswith("%%sql"):
+        import sqlglot  # Only here: most processes that import this module read no notebook.
+
+        try:
+            return [first.split(), [[token.token_type.name, token.text] for token in sqlglot.tokenize(rest, read="duckdb")]]
+        except sqlglot.errors.SqlglotError:
+            return cell
+    lines = cell.splitlines(keepends=True)
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(cell).readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                lines[row - 1] = lines[row - 1][:column] + "\n"
+    except (tokenize.TokenError, SyntaxError):
+        return cell
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _content(path: Path) -> Any:
+    """Return what a YAML file holds."""
+    if not path.is_file():
+        return None
+    try:
+        return read_yaml(path)
+    except ParamsError:
+        return sha256(path.read_bytes())
+
+
+def _without_descriptions(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_descriptions(value) for key, value in node.items() if key != "description"}
+    return [_without_descriptions(each) for each in node] if isinstance(node, list) else node
+
+
+def _git(root: Path, *arguments: str) -> Optional[str]:
+    """What git prints, or None where there is no git or no checkout of the project's own."""
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    done = subprocess.run([git, *arguments], cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,1 @@
+"""Due dates, gaps, backfills and the freshness of published tables."""

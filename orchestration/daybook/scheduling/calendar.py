@@ -1,0 +1,50 @@
+"""The calendar of a deployment, whose last date may be in its data."""
+
+from __future__ import annotations
+
+import logging
+from datetime import date
+from typing import Optional
+
+from daybook.errors import DaybookError
+from daybook.settings import Settings
+from daybook.sources import Calendar, LandingStore, Source, load_source
+from daybook.sources.compression import limits_of
+from daybook.sources.files import read_blocks
+
+_log = logging.getLogger(__name__)
+
+_ANY_DAY = date(2000, 1, 1)
+"""Files of a snapshot are the same for every date."""
+
+
+def calendar_of(settings: Settings) -> Calendar:
+    """Return the calendar of a deployment's source. That of a snapshot without a last date ends at its last order."""
+    source = load_source(settings.source)
+    snapshot = source.entities[source.primary]
+    if source.calendar.last or snapshot.dated or not snapshot.date:
+        return source.calendar
+    try:
+        last = _last_order(settings, source)
+    except DaybookError as error:
+        # The runs fail for the same cause. Until it is removed, the calendar has no last date.
+        _log.warning("The last date of the source %s is not known: %s", source.name, error)
+        last = None
+    return source.calendar.model_copy(update={"last": last})
+
+
+def _last_order(settings: Settings, source: Source) -> Optional[date]:
+    """Return the newest usable date in the snapshot as it lies in landing; None if no file is there."""
+    # Imported here: only a snapshot is read.
+    from daybook.engines import DuckDBEngine
+    from daybook.lake.tables import Lake
+    from daybook.quality.rules import snapshot_day_sql
+
+    engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
+    newest = None
+    store, limits = LandingStore(settings.landing), limits_of(settings)
+    for block in read_blocks(store, source, source.primary, _ANY_DAY, [], limits=limits):
+        engine.register("snapshot", block)
+        (last,) = engine.one(f"SELECT max({snapshot_day_sql(source, source.primary)}) FROM snapshot WHERE _problem IS NULL")
+        newest = max(filter(None, [newest, last]), default=None)
+    return newest

@@ -1,0 +1,399 @@
+"""What a source's YAML (``params/sources/<name>.yaml``) may say."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from datetime import date as Day
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Optional, Union
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
+from daybook.contracts.columns import column_key, columns_among, find_column, is_plain_name, repeated_column, with_column_names
+from daybook.errors import SourceError
+from daybook.settings import Contents, TimeZone, contents, explain, files_in, project_root, read_yaml, require_name
+from daybook.sources.calendar import Calendar
+
+Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
+Sql = Annotated[str, AfterValidator(with_column_names)]
+ColumnType = Literal["text", "integer", "decimal", "date", "timestamp", "boolean"]
+
+
+_PLACEHOLDER = re.compile(r"\{run_date(?::([^{}]*))?\}")
+_DIRECTIVES = ("%Y", "%y", "%m", "%d", "%j", "%b", "%B", "%G", "%V", "%u", "%%")
+"""What a format of the business date may hold besides text: directives of strftime that depend on no time of day."""
+_SOME_DAY = Day(2001, 5, 14)
+
+
+def _formatted(run_date: Day, form: Optional[str]) -> str:
+    return run_date.strftime(form) if form else run_date.isoformat()
+
+
+def _placeholder_problem(files: str) -> Optional[str]:
+    """Return what is wrong with the placeholders in a path, or None."""
+    allowed = "allowed are {run_date} and a strftime format of it, such as {run_date:%Y%m%d}"
+    for found in re.findall(r"\{[^{}]*\}?|\}", _PLACEHOLDER.sub("", files)):
+        return f"has an unknown placeholder {found}; {allowed}"
+    for form in _PLACEHOLDER.findall(files):
+        for directive in re.findall(r"%-?.?", form):
+            if directive not in _DIRECTIVES:
+                return f"has an unknown directive {directive} in {{run_date:{form}}}; allowed are {' '.join(_DIRECTIVES)}"
+    for form in re.findall(r"\{run_date:([^%{}]*)\}", files):
+        return f"has no directive in {{run_date:{form}}}; allowed are {' '.join(_DIRECTIVES)}"
+    return None
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Column(_Model):
+    """A landing column: how its text is read. Its contract says what it must satisfy."""
+
+    type: ColumnType = "text"
+    format: Optional[str] = Field(default=None, description="strptime format of a date or timestamp that is not ISO 8601.")
+    decimal_comma: bool = Field(default=False, description="1.234,50 rather than 1234.50.")
+    pad: Optional[int] = Field(default=None, gt=0, description="Put lost leading zeros back, to this width.")
+    pii: Optional[str] = Field(default=None, description="Class of personal data: name, email, phone, address, id, text …")
+    # Not in the contract: the entity's or the source's.
+    timezone: Optional[str] = Field(default=None, description="Zone of local times; the deployment's where none is given.")
+
+
+class Follows(_Model):
+    """Rows land with the rows of another entity: those whose key is among the other's."""
+
+    entity: str
+    by: str
+    to: Optional[str] = Field(default=None, description="The column of the other entity; without it, the one called as by.")
+
+
+class Entity(_Model):
+    """A kind of record the source delivers, and the files it comes in."""
+
+    files: str = Field(
+        description="Path under landing; {run_date} or {run_date:%Y%m%d} is the business date, * matches within a name."
+    )
+    missing: Literal["fail", "skip", "empty"] = Field(
+        default="fail",
+        description="When no file is there: a fault, a day to skip (shop closed), or an entity without rows.",
+    )
+    date: Optional[str] = Field(
+        default=None, description="Column of a snapshot that says which business date a row belongs to."
+    )
+    follows: Optional[Follows] = None
+    encoding: Union[Encoding, list[Encoding], None] = None
+    delimiter: Optional[str] = Field(default=None, min_length=1, max_length=1)
+    timezone: Optional[TimeZone] = Field(default=None, description="IANA zone of times without an offset.")
+    duplicates: Optional[Literal["drop", "keep"]] = Field(
+        default=None, description="What to do with rows equal in every column; see Source.drops_duplicates for the default."
+    )
+    # Not in the source's file: they are the landing contract's.
+    columns: dict[str, Column] = Field(min_length=1)
+
+    def pattern(self, run_date: Day) -> str:
+        """Return the path of the files for a business date, in which only * ? and [ have a meaning."""
+        return _PLACEHOLDER.sub(lambda found: _formatted(run_date, found[1]), self.files)
+
+    @property
+    def undated(self) -> str:
+        """Return the problem of a snapshot's row that belongs to no business date."""
+        return f"{self.date} is no usable date"
+
+    @property
+    def dated(self) -> bool:
+        """Return whether each business date has files of its own."""
+        return self.pattern(_SOME_DAY) != self.pattern(_SOME_DAY + timedelta(days=1))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_declared(cls, values: Any) -> Any:
+        """Write the columns that ``date`` and ``follows`` name as the contract does."""
+        if not isinstance(values, dict) or not isinstance(values.get("columns"), dict):
+            return values
+        values, declared = dict(values), values["columns"]
+        if isinstance(values.get("date"), str):
+            values["date"] = find_column(declared, values["date"]) or values["date"]
+        follows = values.get("follows")
+        if isinstance(follows, dict) and isinstance(follows.get("by"), str):
+            values["follows"] = {**follows, "by": find_column(declared, follows["by"]) or follows["by"]}
+        return values
+
+
+class Select(_Model):
+    """One SELECT of a mapping: where from, and an SQL expression for each canonical column."""
+
+    from_: str = Field(alias="from", description="The entity the rows come from.")
+    join: Sql = Field(default="", description="JOIN clauses over other entities.")
+    where: Sql = ""
+    group_by: list[Sql] = Field(default_factory=list)
+    columns: dict[str, Sql] = Field(min_length=1)
+
+    def expression(self, column: str) -> Optional[str]:
+        """Return the SQL for a canonical column, or None."""
+        name = find_column(self.columns, column)
+        return None if name is None else self.columns[name]
+
+
+class Source(_Model):
+    """A whole source file."""
+
+    name: str
+    title: str
+    licence: str = ""
+    encoding: Union[Encoding, list[Encoding]] = "utf-8"
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    timezone: Optional[TimeZone] = Field(
+        default=None, description="IANA zone of times without an offset; else the deployment's."
+    )
+    null_values: list[str] = Field(default_factory=list, description="Texts that mean: no value. The empty text always does.")
+    calendar: Calendar = Field(default_factory=Calendar, description="The business dates there should be.")
+    entities: dict[str, Entity] = Field(min_length=1)
+    people: dict[str, Sql] = Field(
+        default_factory=dict, description="For an entity with rows of persons: SQL for the id that customer_key is made of."
+    )
+    mapping: dict[str, list[Select]] = Field(min_length=1)
+    # Not in the source's file: params/contracts/landing/<name>.yaml.
+    contracts: dict[str, Table] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Source:
+        seen: list[str] = []
+        for name, entity in self.entities.items():
+            if not is_plain_name(name):
+                raise ValueError(f"entity {name!r} must be a plain name of letters, digits and _, and no keyword of SQL")
+            problem = _placeholder_problem(entity.files)
+            if problem:
+                raise ValueError(f"entity {name!r} has files {entity.files!r}, which {problem}")
+            if {"", ".", ".."} & set(entity.pattern(_SOME_DAY).split("/")):
+                raise ValueError(f"entity {name!r} has files {entity.files!r}, which must be a path below landing")
+            if entity.follows and entity.follows.entity not in seen:
+                raise ValueError(f"entity {name!r} follows {entity.follows.entity!r}, which must be an entity above it")
+            if entity.follows and entity.follows.by not in entity.columns:
+                raise ValueError(f"entity {name!r} follows by {entity.follows.by!r}, which is not among its columns")
+            if (
+                entity.follows
+                and entity.follows.to
+                and self.followed(entity.follows) not in self.entities[entity.follows.entity].columns
+            ):
+                raise ValueError(
+                    f"entity {name!r} follows {entity.follows.entity!r} to its column {self.followed(entity.follows)!r}, "
+                    "which is not there; set to: to one of its columns"
+                )
+            if entity.date and (
+                entity.date not in entity.columns or entity.columns[entity.date].type not in ("date", "timestamp")
+            ):
+                raise ValueError(
+                    f"entity {name!r} has date {entity.date!r}, which must be among its columns as a date or timestamp"
+                )
+            seen.append(name)
+        for name in self.people:
+            if name not in self.entities:
+                raise ValueError(f"people has an entity {name!r}; the entities are: {', '.join(seen)}")
+        for table, selects in self.mapping.items():
+            contract = load_tables("silver").get(f"silver.{table}")
+            if contract is None:
+                known = ", ".join(name.split(".")[1] for name in load_tables("silver"))
+                raise ValueError(f"mapping has a table {table!r}; the canonical tables are: {known}")
+            for select in selects:
+                if select.from_ not in self.entities:
+                    raise ValueError(f"mapping of {table!r} is from {select.from_!r}; the entities are: {', '.join(seen)}")
+                mappable = [name for name in contract.columns if column_key(name) not in COMPUTED]
+                unknown = [name for name in select.columns if find_column(mappable, name) is None]
+                if unknown:
+                    raise ValueError(
+                        f"mapping of {table!r} has a column {unknown[0]!r}; the columns are: {', '.join(mappable)}"
+                    )
+                twice = repeated_column(select.columns)
+                if twice is not None:
+                    raise ValueError(f"mapping of {table!r} has the column {twice!r} twice; remove one")
+                absent = [name for name in columns_among(mappable, contract.required) if select.expression(name) is None]
+                absent = [name for name in absent if column_key(name) not in _DEFAULTED]
+                if select in self.numbered(table):
+                    absent = [name for name in absent if column_key(name) != POSITIONS[table]]
+                if absent:
+                    raise ValueError(f"mapping of {table!r} from {select.from_!r} lacks the required column {absent[0]!r}")
+            numbered = self.numbered(table)
+            if numbered and len(numbered) < len(selects):
+                raise ValueError(
+                    f"mapping of {table!r} gives a {POSITIONS[table]} in some SELECTs and none in others; "
+                    "give one in every SELECT or in none"
+                )
+        self._check_flat()
+        if not self.mapping.get("orders") or not self.mapping.get("order_items"):
+            raise ValueError("a mapping needs at least the tables orders and order_items")
+        return self
+
+    def _check_flat(self) -> None:
+        """Refuse flat entities whose rows could not replace those of an earlier file as a whole."""
+        if len(self.flat) > 1:
+            raise ValueError(
+                f"mapping of 'order_items' gives no line_number from {' and '.join(map(repr, self.flat))}; "
+                "one entity at most may leave it out"
+            )
+        for name in self.flat:
+            versioned = {
+                table: select.expression("version_at") is not None
+                for table in ("orders", "order_items", "payments")
+                for select in self.mapping.get(table, [])
+                if select.from_ == name
+            }
+            if len(set(versioned.values())) > 1:
+                given, absent = (next(table for table, each in versioned.items() if each is wanted) for wanted in (True, False))
+                raise ValueError(
+                    f"mapping of {given!r} from {name!r} gives a version_at and that of {absent!r} gives none; "
+                    "the newest file of an order replaces all its rows, so give both the same"
+                )
+
+    @property
+    def primary(self) -> str:
+        """The entity whose landing makes a business date: the first of the file."""
+        return next(iter(self.entities))
+
+    def followed(self, follows: Follows) -> str:
+        """Return the column of the followed entity, as it is declared."""
+        wanted = follows.to or follows.by
+        return find_column(self.entities[follows.entity].columns, wanted) or wanted
+
+    def numbered(self, table: str) -> list[Select]:
+        """Return the SELECTs of a table that give its rows no key of their own.
+
+        They leave the column of ``POSITIONS`` out, or derive it from the row's place in the file. Such rows are numbered by
+        their position within the order. Payments only count among them where they come in one file with such order lines:
+        elsewhere a file may bring one more payment of an order.
+        """
+        column, selects = POSITIONS.get(table), self.mapping.get(table, [])
+        if column is None:
+            return []
+        found = [each for each in selects if _ROW_NUMBER.search(each.expression(column) or "_row_number")]
+        return found if table == "order_items" else [each for each in found if each.from_ in self.flat]
+
+    @property
+    def flat(self) -> dict[str, Select]:
+        """The entities whose order lines have no key of their own, each with a SELECT of order lines from it.
+
+        The newest file of an order replaces all rows of that order.
+        """
+        found: dict[str, Select] = {}
+        for select in self.numbered("order_items"):
+            found.setdefault(select.from_, select)
+        return found
+
+    def drops_duplicates(self, entity: str) -> bool:
+        """Return whether rows that are equal in every column count once.
+
+        By default they do, except in flat files, where they are two equal lines of an order.
+        """
+        return (self.entities[entity].duplicates or ("keep" if entity in self.flat else "drop")) == "drop"
+
+    def encodings(self, entity: str) -> list[str]:
+        """The encodings to try for an entity's files, in order."""
+        chosen = self.entities[entity].encoding or self.encoding
+        return list(chosen) if isinstance(chosen, list) else [chosen]
+
+    def personal_columns(self) -> dict[str, set[str]]:
+        """Columns that hold personal data, by entity."""
+        return {name: {column for column, spec in entity.columns.items() if spec.pii} for name, entity in self.entities.items()}
+
+
+COMPUTED = ("landed_on", "first_order_date", "line_amount", "order_date")
+"""Columns that the transform notebook computes for every source."""
+POSITIONS = {"order_items": "line_number", "payments": "sequence"}
+"""Canonical tables whose rows may have no key of their own, with the column that then holds the row's position in its order."""
+_ROW_NUMBER = re.compile(r"\b_?row_number\b", re.IGNORECASE)
+_DEFAULTED = ("version_at", "is_return")
+"""Required columns with a default: the business date's midnight, and false."""
+
+
+def source_names() -> list[str]:
+    """The sources there are: the names of the files in ``params/sources/``."""
+    return [path.stem for path in files_in(project_root() / "params" / "sources", "*.yaml")]
+
+
+def load_source(name: str) -> Source:
+    """Read ``params/sources/<name>.yaml``; ``SourceError`` names file, key and what is allowed."""
+    path = project_root() / "params" / "sources" / f"{require_name(name, 'a source', 'a-z0-9_')}.yaml"
+    if not path.is_file():
+        raise SourceError(f"There is no params/sources/{name}.yaml; the sources are: {', '.join(source_names())}.")
+    return _read_source(path, os.getpid())
+
+
+@functools.cache
+def _read_source(path: Path, pid: int) -> Source:
+    # As contracts are read, and with what the source is held against.
+    silver = files_in(layer_folder("silver"), "*.yaml")
+    return _source_of(path, contents(each for each in (path, landing_contract_path(path.stem), *silver) if each.is_file()))
+
+
+@functools.lru_cache(maxsize=16)
+def _source_of(path: Path, files: Contents) -> Source:
+    name = path.stem
+    where = f"params/sources/{name}.yaml"
+    values = read_yaml(path)
+    for key in ("name", "contracts"):
+        if key in values:
+            raise SourceError(f"{where}: key {key!r} is not for the file; remove it.")
+    contracts = load_landing(name)
+    values["entities"] = _with_columns(where, values.get("entities"), contracts, values.get("timezone"))
+    try:
+        return Source(name=name, contracts=contracts, **values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "value_error" and not first["loc"]:
+            reason = first["msg"].replace("Value error, ", "")
+            raise SourceError(f"{where}: {reason}.") from None
+        known = [key for key in Source.model_fields if key not in ("name", "contracts")]
+        raise SourceError(explain(error, where, known)) from None
+
+
+def _with_columns(where: str, entities: Any, contracts: dict[str, Table], timezone: Any) -> Any:
+    """The entities of a source's file with the columns that its landing contract declares."""
+    if not isinstance(entities, dict):
+        return entities
+    for entity in contracts:
+        if entity not in entities:
+            raise SourceError(f"{where}: there is no entity {entity!r}, which the landing contract declares; add its files.")
+    completed = {}
+    for entity, values in entities.items():
+        if entity not in contracts:
+            raise SourceError(
+                f"{where}: entity {entity!r} has no landing contract; add it to "
+                f"params/contracts/landing/{where.rsplit('/', 1)[1]}."
+            )
+        if isinstance(values, dict) and "columns" in values:
+            raise SourceError(f"{where}: entity {entity!r} has columns, which belong into its landing contract; move them.")
+        zone = (values.get("timezone") if isinstance(values, dict) else None) or timezone
+        columns = {item.name: _read_as(where, item, zone) for item in contracts[entity].properties}
+        completed[entity] = {**values, "columns": columns} if isinstance(values, dict) else values
+    return completed
+
+
+_TYPES: dict[str, ColumnType] = {"string": "text", "number": "decimal"}
+_CUSTOM = {"pii": "pii", "pad": "pad", "decimalComma": "decimal_comma", "strptime": "format"}
+"""Custom properties of a landing contract's columns, and what they are called here."""
+
+
+def _read_as(where: str, item: Property, timezone: Any) -> Column:
+    kind: Any = _TYPES.get(item.logicalType, item.logicalType)
+    settings: dict[str, Any] = {}
+    if item.logicalType == "timestamp" and isinstance(timezone, str):
+        settings["timezone"] = timezone
+    for custom in item.customProperties:
+        if custom.property not in _CUSTOM:
+            raise SourceError(
+                f"{where.replace('sources', 'contracts/landing')}: column {item.name!r} has a custom property "
+                f"{custom.property!r}; known are: {', '.join(_CUSTOM)}."
+            )
+        settings[_CUSTOM[custom.property]] = custom.value
+    if bool(settings.get("pii")) != (item.classification == "restricted"):
+        raise SourceError(
+            f"{where.replace('sources', 'contracts/landing')}: column {item.name!r} must have both classification: restricted "
+            "and the custom property pii (its class of personal data), or neither."
+        )
+    try:
+        return Column(type=kind, **settings)
+    except ValidationError as error:
+        raise SourceError(explain(error, f"{where.replace('sources', 'contracts/landing')}: column {item.name!r}")) from None

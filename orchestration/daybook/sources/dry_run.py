@@ -1,0 +1,54 @@
+"""Trying a source's mapping without data: its SQL is bound against empty entities of the declared columns."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Callable, Optional, Protocol
+
+from daybook.contracts import load_tables
+from daybook.errors import EngineError, SourceError, SqlError
+from daybook.sources.config import Source
+from daybook.sources.mapping import mapped_sql, newest_files_sql, quote, typed_sql, unparsable
+
+
+class _Engine(Protocol):
+    def define(self, name: str, sql: str) -> None: ...
+    def add_text_function(self, name: str, function: Callable[[list[Optional[str]]], list[Optional[str]]]) -> None: ...
+    def query(self, sql: str) -> object: ...
+
+
+def dry_run(source: Source, engine: _Engine) -> None:
+    """Bind every SELECT of the mapping; ``SourceError`` names the file, the table and what SQL says is wrong."""
+    engine.add_text_function("pseudonym", lambda texts: texts)
+    for name, entity in source.entities.items():
+        landed = [f"CAST(NULL AS VARCHAR) AS {quote(column)}" for column in entity.columns]
+        typed = [f"{typed_sql(column, spec, source.null_values)} AS {quote(column)}" for column, spec in entity.columns.items()]
+        typed += ["CAST(NULL AS VARCHAR) AS _source_file", "CAST(NULL AS BIGINT) AS _row_number"]
+        try:
+            engine.define(name, f"SELECT {', '.join(typed)} FROM (SELECT {', '.join(landed)}) AS landed WHERE 1 = 0")
+        except (SqlError, EngineError) as error:
+            raise SourceError(f"params/sources/{source.name}.yaml: entity {name!r}: {error}") from None
+    for name, person in source.people.items():
+        try:
+            engine.query(f"SELECT CAST({person} AS VARCHAR) FROM {quote(name)}")
+        except (SqlError, EngineError) as error:
+            raise SourceError(f"params/sources/{source.name}.yaml: people of {name!r}: {error}") from None
+    for name in load_tables("silver"):
+        table = name.split(".")[1]
+        # First: "quantity, 1" is two columns in the whole query, of which the second gets the name.
+        wrong = unparsable(source, table)
+        try:
+            if wrong is None:
+                engine.query(mapped_sql(source, table, date(2000, 1, 1)))
+        except (SqlError, EngineError) as error:
+            wrong = f"mapping of {table!r}: {error}"
+        if wrong:
+            raise SourceError(f"params/sources/{source.name}.yaml: {wrong.rstrip('.')}.") from None
+    for name in source.flat:
+        try:
+            engine.query(newest_files_sql(source, name, ["a file"], date(2000, 1, 1)))
+        except SqlError as error:
+            raise SourceError(
+                f"params/sources/{source.name}.yaml: mapping of 'order_items' from {name!r} gives no line_number, so its "
+                f"order_id must be an expression over a single row: {error}"
+            ) from None

@@ -1,0 +1,89 @@
+"""The machines over many dates with services that play: what each date comes to, what the jobs do, how many run at once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from random import Random
+from typing import Any, Callable, Dict, List, Optional, Union
+
+from asl_local import Execution, FakeClock, StateMachine, TaskError, run_execution
+from daybook.settings import project_root
+from tests.asl_local.machines import GET, JOB, Scripted
+
+START = "arn:aws:states:::states:startExecution.sync:2"
+ARCHIVE = {"bucket": "archive", "prefix": "in/"}
+Answer = Union[str, BaseException, List[Any], Callable[..., Any]]
+
+
+def ended_badly(error: str) -> TaskError:
+    """An execution that did not succeed, as the service tells it: its description is the cause, as JSON."""
+    return TaskError("States.TaskFailed", json.dumps({"Status": "FAILED", "Error": error, "Cause": "said so"}))
+
+
+REJECTED = ended_badly("Daybook.Rejected")
+FAILED = ended_badly("Daybook.RunFailed")
+
+
+class Executions:
+    """The service that starts executions: each name comes to what ``answers`` says of it, SUCCEEDED unless told otherwise.
+
+    An answer is an outcome, an error, a call with the heartbeat, or a list of those for one try after the other.
+    """
+
+    def __init__(self, **answers: Answer) -> None:
+        self.answers = {name.replace("_", "-"): answer for name, answer in answers.items()}
+        self.started: List[Dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def names(self) -> List[str]:
+        return [each["Name"] for each in self.started]
+
+    def __call__(self, resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Any) -> Any:
+        with self._lock:
+            self.started.append(arguments)
+            answer = self.answers.get(arguments["Name"], "SUCCEEDED")
+            if isinstance(answer, list):
+                answer = answer.pop(0)
+        if callable(answer):
+            answer = answer(heartbeat)
+        if isinstance(answer, BaseException):
+            raise answer
+        return {"Name": arguments["Name"], "Status": "SUCCEEDED", "Output": {"outcome": answer}}
+
+
+class Machines:
+    """Runs the project's machines over dates, with a clock that no one waits for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.clock = FakeClock()
+        self.executions = Executions()
+        self.job = Scripted({"JobRunState": "SUCCEEDED"})
+        self.object = Scripted()
+
+    def backfill(self, dates: int, *, max_concurrency: int = 1, **more: Any) -> Execution:
+        """The backfill machine over the first ``dates`` of November, whose runs are called d1, d2, ..."""
+        days = [{"run_date": f"2025-11-{number:02d}", "run_id": f"d{number}"} for number in range(1, dates + 1)]
+        given = {"daily": "the-daily", "backfill_id": "b1", "dates": days, "max_concurrency": max_concurrency}
+        return self._run("backfill", "b1", {**given, **more})
+
+    def catch_up(self, gaps: Any = None, **more: Any) -> Execution:
+        """The catch-up machine; ``gaps`` is what the job leaves."""
+        if gaps is not None:
+            self.object = Scripted({"Body": json.dumps(gaps)})
+        given = {"daily": "the-daily", "backfill": "the-backfill", "limit": 7, "max_concurrency": 2}
+        return self._run("catch_up", "c1", {**given, **more})
+
+    def _run(self, machine: str, name: str, given: Dict[str, Any]) -> Execution:
+        return run_execution(
+            StateMachine.load(project_root() / "orchestration" / f"{machine}.asl.json"),
+            name=name,
+            input={"env": "local", "overrides": {"landing": "there"}, "archive": ARCHIVE, **given},
+            services={START: self.executions, JOB: self.job, GET: self.object},
+            journal=self.directory / f"{name}.jsonl",
+            clock=self.clock,
+            random=Random(7),  # noqa: S311
+        )

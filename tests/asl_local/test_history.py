@@ -1,0 +1,179 @@
+"""The journal: durable lines, torn ends, one writer."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from asl_local import FakeClock, is_executing, read_events
+from asl_local.errors import JournalError, StateMachineError
+from asl_local.history import Halted, History, Journal, details_key
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "archive" / "history.jsonl"
+
+
+def history_of(path, listener=None):
+    return History(Journal.create(path), FakeClock(), listener)
+
+
+def test_each_event_is_a_line_on_disk_before_anyone_hears_of_it(path):
+    lengths = []
+    history = history_of(path, lambda event: lengths.append(len(path.read_text().splitlines())))
+    history.record("ExecutionStarted", 0, {"input": "é"})
+    history.record("ExecutionSucceeded", 1)
+    assert lengths == [1, 2]
+    assert json.loads(path.read_text().splitlines()[0]) == {
+        "timestamp": "2025-12-01T02:00:00.000Z",
+        "type": "ExecutionStarted",
+        "id": 1,
+        "previousEventId": 0,
+        "executionStartedEventDetails": {"input": "é"},
+    }
+
+
+def test_every_line_is_synced(path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    history = history_of(path)
+    before = len(synced)
+    history.record("ExecutionStarted", 0)
+    assert len(synced) == before + 1
+
+
+@pytest.mark.parametrize("torn", [b'{"id":2,"type":"Pa', b"\x00\x00\x00", b"not json\n", b'{"id":2,' + b"x" * 500])
+def test_a_torn_last_line_gives_way_to_the_next_event(path, torn):
+    journal = Journal.create(path)
+    History(journal, FakeClock(), None).record("ExecutionStarted", 0)
+    journal.close()
+    with path.open("ab") as file:
+        file.write(torn)
+    assert len(read_events(path)) == 1
+    journal = Journal.open(path)
+    History(journal, FakeClock(), None).record("ExecutionRedriven", 1)
+    assert [event["id"] for event in read_events(path)] == [1, 2]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_a_spoilt_line_before_the_last_is_not_passed_over(path):
+    history = history_of(path)
+    for _ in range(3):
+        history.record("ExecutionStarted", 0)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"###\n" + lines[2])
+    with pytest.raises(StateMachineError, match="line 2 is not event 2"):
+        read_events(path)
+
+
+def test_an_interrupt_between_writing_and_noting_an_event_leaves_no_double(path, monkeypatch):
+    history = history_of(path)
+    history.record("ExecutionStarted", 0)
+
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            history.record("PassStateEntered", 1, {"name": "a long name that is overwritten by a short one"})
+    history.record("ExecutionAborted", history.last_id)
+    assert [(event["id"], event["type"]) for event in read_events(path)] == [
+        (1, "ExecutionStarted"),
+        (2, "ExecutionAborted"),
+    ]
+
+
+def test_after_a_fault_while_recording_nothing_more_is_recorded(path):
+    def fail(event):
+        raise OSError("no space")
+
+    history = history_of(path, fail)
+    with pytest.raises(OSError, match="no space"):
+        history.record("ExecutionStarted", 0)
+    with pytest.raises(Halted):
+        history.record("ExecutionSucceeded", 1)
+    assert len(read_events(path)) == 1
+
+
+def test_after_the_end_nothing_more_is_recorded(path):
+    history = history_of(path)
+    history.record("ExecutionAborted", 0)
+    history.close()
+    with pytest.raises(Halted):
+        history.record("TaskSucceeded", 1)
+
+
+def test_a_journal_is_made_once_and_locked_while_open(path):
+    journal = Journal.create(path)
+    with pytest.raises(StateMachineError, match="already been started"):
+        Journal.create(path)
+    with pytest.raises(StateMachineError, match="another process"):
+        Journal.open(path)
+    journal.close()
+    Journal.open(path).close()
+
+
+def test_an_absent_journal_cannot_be_read(tmp_path):
+    with pytest.raises(StateMachineError, match="cannot be read"):
+        read_events(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("TaskStateEntered", "stateEnteredEventDetails"),
+        ("MapStateExited", "stateExitedEventDetails"),
+        ("MapStateStarted", "mapStateStartedEventDetails"),
+        ("TaskFailed", "taskFailedEventDetails"),
+        ("EvaluationFailed", "evaluationFailedEventDetails"),
+    ],
+)
+def test_details_are_named_as_aws_names_them(kind, key):
+    assert details_key(kind) == key
+
+
+def test_an_execution_is_at_work_while_its_journal_is_open(path):
+    assert not is_executing(path)
+    journal = Journal.create(path)
+    assert is_executing(path)
+    journal.close()
+    assert not is_executing(path)
+    # Looking does not keep it from going on.
+    Journal.open(path).close()
+
+
+@pytest.mark.parametrize("leave", [0, 4096, 8192])
+def test_a_full_disk_is_told_and_what_was_on_it_is_gone_on_with(disks, tmp_path, leave):
+    disk = disks.mount(tmp_path / "disk")
+    path = disk.path / "history.jsonl"
+    history = history_of(path)
+    history.record("ExecutionStarted", 0, {"input": "x" * 100})
+    disk.fill(leave)
+    with pytest.raises(JournalError) as caught:
+        history.record("TaskStateEntered", 1, {"name": "A", "input": "y" * 20_000})
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    with pytest.raises(Halted):
+        history.record("TaskStateEntered", 1)
+    torn = path.read_bytes()
+    assert [event["type"] for event in read_events(path)] == ["ExecutionStarted"]
+    assert leave == 0 or not torn.endswith(b"\n")
+    history.close()
+    history._journal.close()
+    disk.free()
+    journal = Journal.open(path)
+    again = History(journal, FakeClock(), None)
+    again.record("ExecutionRedriven", 1)
+    assert [event["type"] for event in read_events(path)] == ["ExecutionStarted", "ExecutionRedriven"]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_a_journal_that_cannot_be_made_is_told(disks, tmp_path):
+    disk = disks.mount(tmp_path / "disk")
+    disk.read_only()
+    with pytest.raises(JournalError, match=r"Read-only file system: .*executions/history\.jsonl"):
+        Journal.create(disk.path / "executions" / "history.jsonl")

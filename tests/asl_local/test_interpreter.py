@@ -1,0 +1,415 @@
+"""What each state does, and the history it leaves."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+
+import pytest
+
+from asl_local import TaskError, TaskTimeout, run_execution
+from asl_local.errors import StateMachineError
+from asl_local.history import details_of
+from tests.asl_local.machines import GET, JOB, Scripted, count, define, kinds, load, passing, task
+
+RETRY = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 10, "MaxAttempts": 3, "BackoffRate": 2}
+
+
+def of_type(execution, kind):
+    return [details_of(event) for event in execution.events if event["type"] == kind]
+
+
+# -- the way through --------------------------------------------------------------------------------------------------
+
+
+def test_a_task_leaves_the_events_of_step_functions(runner):
+    service = Scripted({"JobRunState": "SUCCEEDED"})
+    definition = define({"Ingest": task(Arguments={"JobName": "{% $states.input.job %}"}, TimeoutSeconds=60)})
+    execution = runner.run(definition, {"job": "daybook"}, service)
+    assert execution.status == "SUCCEEDED"
+    assert execution.output == {"JobRunState": "SUCCEEDED"}
+    assert service.calls == [{"JobName": "daybook"}]
+    assert kinds(execution) == [
+        *("ExecutionStarted", "TaskStateEntered", "TaskScheduled", "TaskStarted", "TaskSucceeded", "TaskStateExited"),
+        "ExecutionSucceeded",
+    ]
+    assert [event["id"] for event in execution.events] == [1, 2, 3, 4, 5, 6, 7]
+    assert [event["previousEventId"] for event in execution.events] == [0, 0, 2, 3, 4, 5, 6]
+    assert execution.events[0]["timestamp"] == "2025-12-01T02:00:00.000Z"
+    assert of_type(execution, "TaskScheduled") == [
+        {
+            "resourceType": "glue",
+            "resource": "startJobRun.sync",
+            "region": "local",
+            "parameters": '{"JobName":"daybook"}',
+            "timeoutInSeconds": 60,
+        }
+    ]
+    assert execution.events[1]["stateEnteredEventDetails"] == {"name": "Ingest", "input": '{"job":"daybook"}'}
+    assert execution.events[5]["stateExitedEventDetails"] == {
+        "name": "Ingest",
+        "output": '{"JobRunState":"SUCCEEDED"}',
+    }
+
+
+def test_the_listener_hears_every_event_and_the_journal_has_it(runner):
+    execution = runner.run(define({"A": passing()}))
+    assert runner.heard == list(execution.events)
+    assert [json.loads(line) for line in runner.journal.read_text().splitlines()] == runner.heard
+
+
+def test_output_and_assign_both_see_the_variables_from_before_the_state(runner):
+    states = {
+        "One": passing(Assign={"x": 1}, Next="Two"),
+        "Two": passing(Assign={"x": "{% $x + 1 %}", "y": "{% $x %}"}, Output="{% $x %}", Next="Three"),
+        "Three": passing(Output={"x": "{% $x %}", "y": "{% $y %}", "from": "{% $states.input %}"}),
+    }
+    execution = runner.run(define(states))
+    assert execution.output == {"x": 2, "y": 1, "from": 1}
+    assert of_type(execution, "PassStateExited")[1]["assignedVariables"] == {"x": "2", "y": "1"}
+
+
+def test_without_output_a_task_hands_on_its_result_and_a_pass_its_input(runner):
+    assert runner.run(define({"A": task(Next="B"), "B": passing()}), service=Scripted([1, 2])).output == [1, 2]
+
+
+def test_a_null_output_is_an_output(runner):
+    assert runner.run(define({"A": passing(Output=None)}), {"x": 1}).output is None
+
+
+def test_the_context_object(runner):
+    fields = ["Execution.Id", "Execution.Name", "Execution.Input", "Execution.StartTime", "Execution.RedriveCount"]
+    fields += ["State.Name", "State.EnteredTime", "State.RetryCount", "StateMachine.Name"]
+    output = {field: "{% $states.context." + field + " %}" for field in fields}
+    assert runner.run(define({"A": passing(Output=output)}), {"run_date": "2025-11-30"}).output == {
+        "Execution.Id": "arn:aws:states:local:000000000000:execution:daily:daily-2025-11-30-1",
+        "Execution.Name": "daily-2025-11-30-1",
+        "Execution.Input": {"run_date": "2025-11-30"},
+        "Execution.StartTime": "2025-12-01T02:00:00.000Z",
+        "Execution.RedriveCount": 0,
+        "State.Name": "A",
+        "State.EnteredTime": "2025-12-01T02:00:00.000Z",
+        "State.RetryCount": 0,
+        "StateMachine.Name": "daily",
+    }
+
+
+CHOICE = define(
+    {
+        "Look": {
+            "Type": "Choice",
+            "Choices": [
+                {"Condition": "{% $states.input.n > 10 %}", "Next": "Big", "Assign": {"size": "big"}},
+                {"Condition": "{% $states.input.n > 5 %}", "Next": "Middle", "Output": "{% $states.input.n * 2 %}"},
+            ],
+            "Default": "Small",
+        },
+        "Big": passing(Output="{% $size %}"),
+        "Middle": passing(),
+        "Small": passing(),
+    }
+)
+
+
+@pytest.mark.parametrize(("n", "output"), [(11, "big"), (6, 12), (1, {"n": 1})])
+def test_a_choice_takes_the_first_rule_that_is_true_or_its_default(runner, n, output):
+    assert runner.run(CHOICE, {"n": n}).output == output
+
+
+def test_a_choice_without_a_match_or_a_default_fails(runner):
+    rule = {"Condition": "{% false %}", "Next": "B"}
+    execution = runner.run(define({"A": {"Type": "Choice", "Choices": [rule]}, "B": passing()}))
+    assert (execution.status, execution.error) == ("FAILED", "States.NoChoiceMatched")
+
+
+def test_a_condition_that_is_not_true_or_false_is_an_evaluation_error(runner):
+    rule = {"Condition": "{% 'yes' %}", "Next": "B"}
+    execution = runner.run(define({"A": {"Type": "Choice", "Choices": [rule]}, "B": passing()}))
+    assert execution.error == "States.QueryEvaluationError"
+    assert "'Choices[0]/Condition' must give true or false" in execution.cause
+
+
+def test_wait_sleeps_seconds_and_until_a_timestamp(runner):
+    states = {
+        "One": {"Type": "Wait", "Seconds": "{% $states.input.s %}", "Next": "Two"},
+        "Two": {"Type": "Wait", "Timestamp": "2025-12-01T02:01:00Z", "Next": "Past"},
+        "Past": {"Type": "Wait", "Timestamp": "2020-01-01T00:00:00Z", "End": True},
+    }
+    assert runner.run(define(states), {"s": 20}).status == "SUCCEEDED"
+    assert runner.clock.slept == [20, 40]
+
+
+@pytest.mark.parametrize("wait", [{"Seconds": "{% 1.5 %}"}, {"Timestamp": "{% 'noon' %}"}])
+def test_a_wait_that_makes_no_sense_is_an_evaluation_error(runner, wait):
+    execution = runner.run(define({"A": {"Type": "Wait", "End": True, **wait}}))
+    assert execution.error == "States.QueryEvaluationError"
+
+
+def test_a_fail_state_fails_with_its_own_words(runner):
+    fail = {"Type": "Fail", "Error": "Rejected", "Cause": "{% 'on ' & $states.input.day %}"}
+    execution = runner.run(define({"A": fail}), {"day": "2025-11-30"})
+    assert (execution.status, execution.error, execution.cause) == ("FAILED", "Rejected", "on 2025-11-30")
+    assert kinds(execution) == ["ExecutionStarted", "FailStateEntered", "ExecutionFailed"]
+    assert execution.output is None
+
+
+def test_a_fail_state_may_say_nothing(runner):
+    execution = runner.run(define({"A": {"Type": "Fail"}}))
+    assert (execution.status, execution.error, execution.cause) == ("FAILED", None, None)
+
+
+def test_a_succeed_state_ends_the_execution_with_its_output(runner):
+    execution = runner.run(define({"A": {"Type": "Succeed", "Output": "{% $states.input.n + 1 %}"}}), {"n": 1})
+    assert execution.output == 2
+    assert kinds(execution)[1:3] == ["SucceedStateEntered", "SucceedStateExited"]
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_an_undefined_expression_fails_the_execution_and_is_in_the_history(runner):
+    execution = runner.run(define({"A": passing(Output={"x": "{% $states.input.absent %}"})}))
+    assert execution.status == "FAILED"
+    assert execution.error == "States.QueryEvaluationError"
+    assert "executing the state 'A' (entered at the event id #2)" in execution.cause
+    assert of_type(execution, "EvaluationFailed") == [
+        {
+            "error": "States.QueryEvaluationError",
+            "cause": "The JSONata expression '$states.input.absent' specified for the field 'Output/x' "
+            "returned nothing (undefined).",
+            "location": "Output/x",
+            "state": "A",
+        }
+    ]
+
+
+def test_the_result_is_not_offered_where_there_is_none(runner):
+    assert runner.run(define({"A": passing(Output="{% $states.result %}")})).error == "States.QueryEvaluationError"
+
+
+def test_a_failed_task_fails_the_execution_with_its_error_and_cause(runner):
+    execution = runner.run(define({"A": task()}), service=Scripted(TaskError("States.TaskFailed", '{"Id":"jr_1"}')))
+    assert (execution.status, execution.error, execution.cause) == ("FAILED", "States.TaskFailed", '{"Id":"jr_1"}')
+    assert of_type(execution, "TaskFailed") == [
+        {
+            "resourceType": "glue",
+            "resource": "startJobRun.sync",
+            "error": "States.TaskFailed",
+            "cause": '{"Id":"jr_1"}',
+        }
+    ]
+
+
+def test_a_catch_hands_on_error_and_cause(runner):
+    catch = [
+        {"ErrorEquals": ["Other"], "Next": "Wrong"},
+        {
+            "ErrorEquals": ["States.ALL"],
+            "Next": "Tell",
+            "Assign": {"error": "{% $states.errorOutput.Error %}"},
+            "Output": "{% $states.input.day & ': ' & $states.errorOutput.Cause %}",
+        },
+    ]
+    states = {
+        "A": task(Catch=catch, Next="Wrong"),
+        "Tell": passing(Output={"error": "{% $error %}", "told": "{% $states.input %}"}),
+        "Wrong": {"Type": "Fail"},
+    }
+    execution = runner.run(define(states), {"day": "d"}, Scripted(TaskError("Boom", "bang")))
+    assert execution.output == {"error": "Boom", "told": "d: bang"}
+
+
+def test_a_catch_without_output_hands_on_the_error_output(runner):
+    states = {"A": task(Catch=[{"ErrorEquals": ["Boom"], "Next": "B"}]), "B": passing()}
+    execution = runner.run(define(states), service=Scripted(TaskError("Boom", "bang")))
+    assert execution.output == {"Error": "Boom", "Cause": "bang"}
+
+
+def test_an_evaluation_error_in_a_task_can_be_caught(runner):
+    catch = [{"ErrorEquals": ["States.QueryEvaluationError"], "Next": "B"}]
+    states = {"A": task(Arguments="{% $states.input.absent %}", Catch=catch), "B": passing(Output="caught")}
+    assert runner.run(define(states)).output == "caught"
+
+
+def test_an_evaluation_error_in_a_catch_is_not_caught(runner):
+    catch = [{"ErrorEquals": ["States.ALL"], "Next": "B", "Output": "{% $states.result %}"}]
+    execution = runner.run(define({"A": task(Catch=catch), "B": passing()}), service=Scripted(TaskError("Boom")))
+    assert (execution.status, execution.error) == ("FAILED", "States.QueryEvaluationError")
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        define({"A": passing(Output="{% $pad('', 262143, 'x') %}")}),
+        define({"A": passing(Assign={"x": "{% $pad('', 262143, 'x') %}"})}),
+        define({"A": task(Arguments="{% $pad('', 262143, 'x') %}", Catch=[{"ErrorEquals": ["States.ALL"], "Next": "A"}])}),
+    ],
+)
+def test_more_than_256_kib_is_data_limit_exceeded_which_states_all_misses(runner, definition):
+    assert runner.run(definition).error == "States.DataLimitExceeded"
+
+
+def test_256_kib_exactly_is_carried(runner):
+    assert runner.run(define({"A": passing(Output="{% $pad('', 262142, 'x') %}")})).status == "SUCCEEDED"
+
+
+def test_a_result_over_256_kib_fails_the_task_state(runner):
+    assert runner.run(define({"A": task()}), service=Scripted("é" * 131_072)).error == "States.DataLimitExceeded"
+
+
+# -- retries and time -------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_retried_with_growing_waits_and_each_try_is_in_the_history(runner):
+    service = Scripted(TaskError("A"), TaskError("B"), "done")
+    execution = runner.run(define({"T": task(Retry=[RETRY], Output="{% $states.context.State.RetryCount %}")}), {}, service)
+    assert execution.output == 2
+    assert runner.clock.slept == [10, 20]
+    assert (count(execution)["TaskScheduled"], count(execution)["TaskFailed"]) == (3, 2)
+
+
+def test_the_listener_hears_of_each_retry_and_the_history_does_not(runner):
+    execution = runner.run(define({"T": task(Retry=[RETRY])}), service=Scripted(TaskError("A"), "done"))
+    notice = {"type": "RetryScheduled", "stateName": "T", "waitSeconds": 10.0, "attempt": 1, "error": "A"}
+    assert notice in runner.heard
+    assert "RetryScheduled" not in kinds(execution)
+
+
+def test_retries_stop_at_max_attempts_and_the_catch_takes_over(runner):
+    service = Scripted(*[TaskError("A", str(n)) for n in range(9)])
+    states = {"T": task(Retry=[RETRY], Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), "B": passing()}
+    execution = runner.run(define(states), service=service)
+    assert len(service.calls) == 4
+    assert execution.output == {"Error": "A", "Cause": "3"}
+
+
+def test_every_retrier_counts_for_itself(runner):
+    busy = {"ErrorEquals": ["Busy"], "IntervalSeconds": 100, "MaxAttempts": 1}
+    service = Scripted(TaskError("Busy"), TaskError("X"), TaskError("X"), TaskError("Busy"))
+    execution = runner.run(define({"T": task(Retry=[busy, RETRY])}), service=service)
+    assert runner.clock.slept == [100, 10, 20]
+    assert (execution.status, execution.error) == ("FAILED", "Busy")
+
+
+def test_retry_defaults_are_step_functions(runner):
+    service = Scripted(*[TaskError("A") for _ in range(9)])
+    runner.run(define({"T": task(Retry=[{"ErrorEquals": ["A"]}])}), service=service)
+    assert runner.clock.slept == [1, 2, 4]
+
+
+def test_retry_counters_start_again_when_a_state_is_entered_again(runner):
+    look = {"Condition": "{% $states.input.again %}", "Next": "T"}
+    states = {
+        "T": task(Retry=[{"ErrorEquals": ["A"], "MaxAttempts": 1}], Next="Look"),
+        "Look": {"Type": "Choice", "Choices": [look], "Default": "Done"},
+        "Done": {"Type": "Succeed"},
+    }
+    service = Scripted(TaskError("A"), {"again": True}, TaskError("A"), {"again": False})
+    assert runner.run(define(states), service=service).status == "SUCCEEDED"
+    assert runner.clock.slept == [1, 1]
+
+
+def test_a_failing_assign_is_retried_with_the_task(runner):
+    service = Scripted({}, {"id": 1})
+    states = {"T": task(Retry=[RETRY], Assign={"id": "{% $states.result.id %}"})}
+    execution = runner.run(define(states), service=service)
+    assert (execution.status, len(service.calls)) == ("SUCCEEDED", 2)
+
+
+@pytest.mark.parametrize(
+    "overrun",
+    [TaskTimeout("too slow"), lambda runner: lambda *_: runner.clock.advance(61)],
+    ids=["the service stops the task", "the service does not"],
+)
+def test_a_task_over_its_timeout_is_states_timeout(runner, overrun):
+    catch = [{"ErrorEquals": ["States.TaskFailed"], "Next": "No"}, {"ErrorEquals": ["States.Timeout"], "Next": "Yes"}]
+    states = {"T": task(TimeoutSeconds="{% 60 %}", Catch=catch), "No": {"Type": "Fail"}, "Yes": passing()}
+    service = Scripted(overrun if isinstance(overrun, Exception) else overrun(runner))
+    execution = runner.run(define(states), service=service)
+    assert execution.output["Error"] == "States.Timeout"
+    assert count(execution)["TaskTimedOut"] == 1
+    assert service.limits == [60]
+
+
+def test_a_service_is_told_what_is_left_of_the_machines_time(runner):
+    service = Scripted()
+    states = {"W": {"Type": "Wait", "Seconds": 70, "Next": "T"}, "T": task(TimeoutSeconds=60)}
+    runner.run(define(states, TimeoutSeconds=100), service=service)
+    assert service.limits == [30]
+
+
+def test_the_machines_timeout_ends_the_execution_and_nothing_catches_it(runner):
+    def slow(arguments, heartbeat):
+        runner.clock.advance(101)
+        return TaskTimeout()
+
+    states = {"T": task(Retry=[RETRY], Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), "B": passing()}
+    execution = runner.run(define(states, TimeoutSeconds=100), service=Scripted(slow))
+    assert (execution.status, execution.error) == ("TIMED_OUT", "States.Timeout")
+    assert kinds(execution)[-1] == "ExecutionTimedOut"
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        {"W": {"Type": "Wait", "Seconds": 1000, "End": True}},
+        {"T": task(Retry=[{"ErrorEquals": ["A"], "IntervalSeconds": 1000}])},
+    ],
+)
+def test_no_wait_outlasts_the_machines_timeout(runner, states):
+    execution = runner.run(define(states, TimeoutSeconds=100), service=Scripted(TaskError("A")))
+    assert execution.status == "TIMED_OUT"
+    assert runner.clock.slept == [100]
+
+
+def test_a_heartbeat_tells_a_task_that_the_machines_time_is_up(runner):
+    def waiting(arguments, heartbeat):
+        while True:
+            runner.clock.advance(10)
+            heartbeat()
+
+    assert runner.run(define({"T": task()}, TimeoutSeconds=100), service=Scripted(waiting)).status == "TIMED_OUT"
+
+
+# -- starting ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_without_a_service_for_a_resource_is_not_started(runner):
+    machine = load(runner.directory, define({"T": task(Resource=GET)}))
+    with pytest.raises(StateMachineError, match=r"no local service for .*s3:getObject; known are .*glue"):
+        run_execution(machine, name="x", input={}, services={JOB: Scripted()}, journal=runner.journal)
+    assert not runner.journal.exists()
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "x" * 81, "daily 1"])
+def test_a_name_step_functions_would_refuse_is_refused(runner, name):
+    with pytest.raises(StateMachineError, match="execution name"):
+        runner.run(define({"A": passing()}), name=name)
+    assert not runner.journal.exists()
+
+
+@pytest.mark.parametrize("data", [{"x": "y" * 300_000}, {"x": datetime.now(timezone.utc)}, float("nan")])
+def test_an_input_that_is_not_small_json_is_refused(runner, data):
+    with pytest.raises(StateMachineError, match="256 KiB"):
+        runner.run(define({"A": passing()}), data)
+    assert not runner.journal.exists()
+
+
+def test_the_same_journal_is_not_started_twice(runner):
+    runner.run(define({"A": passing()}))
+    before = runner.journal.read_bytes()
+    with pytest.raises(StateMachineError, match="already been started"):
+        runner.run(define({"A": passing()}))
+    assert runner.journal.read_bytes() == before
+
+
+def test_an_interrupt_aborts_the_execution(runner):
+    execution = runner.run(define({"T": task(Retry=[RETRY])}), service=Scripted(KeyboardInterrupt()))
+    assert execution.status == "ABORTED"
+    assert kinds(execution)[-2:] == ["TaskStarted", "ExecutionAborted"]
+
+
+def test_a_fault_of_the_service_itself_is_not_hidden(runner):
+    with pytest.raises(ZeroDivisionError):
+        runner.run(define({"T": task(Retry=[RETRY])}), service=Scripted(ZeroDivisionError()))
+    assert json.loads(runner.journal.read_text().splitlines()[-1])["type"] == "TaskStarted"

@@ -1,0 +1,92 @@
+"""The project's rules for state machine files."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from asl_local import lint
+from tests.asl_local.machines import define, passing, task, write
+
+RETRY = {
+    "ErrorEquals": ["States.ALL"],
+    "IntervalSeconds": 30,
+    "MaxAttempts": 3,
+    "BackoffRate": 2,
+    "MaxDelaySeconds": 300,
+    "JitterStrategy": "FULL",
+}
+GOOD = define(
+    {
+        "Ingest": task(
+            Arguments={"JobName": "daybook"},
+            TimeoutSeconds=3600,
+            Retry=[RETRY],
+            Catch=[{"ErrorEquals": ["States.ALL"], "Next": "Lost"}],
+            Next="Look",
+        ),
+        "Look": {"Type": "Choice", "Choices": [{"Condition": "{% true %}", "Next": "Done"}], "Default": "Lost"},
+        "Done": {"Type": "Succeed"},
+        "Lost": {"Type": "Fail", "Error": "Lost"},
+    },
+    TimeoutSeconds=7200,
+)
+
+
+def findings(tmp_path, change) -> list:
+    definition = copy.deepcopy(GOOD)
+    change(definition, definition["States"])
+    return [str(finding) for finding in lint(write(tmp_path, definition))]
+
+
+def test_a_good_file_has_no_findings(tmp_path):
+    assert lint(write(tmp_path, GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "part"),
+    [
+        (lambda machine, _: machine.pop("TimeoutSeconds"), "", "machine has no TimeoutSeconds"),
+        (lambda _, states: states["Look"].pop("Default"), "Look", "Choice has no Default"),
+        (lambda _, states: states["Ingest"].pop("TimeoutSeconds"), "Ingest", "Task has no TimeoutSeconds"),
+        (lambda _, states: states["Ingest"].pop("Retry"), "Ingest", "no Retry with MaxAttempts 3"),
+        (lambda _, states: states["Ingest"]["Retry"][0].update(MaxAttempts=2), "Ingest", "MaxAttempts 3"),
+        (lambda _, states: states["Ingest"]["Retry"][0].update(BackoffRate=1), "Ingest", "BackoffRate"),
+        (lambda _, states: states["Ingest"]["Retry"][0].pop("MaxDelaySeconds"), "Ingest", "MaxDelaySeconds"),
+        (lambda _, states: states["Ingest"]["Retry"][0].pop("JitterStrategy"), "Ingest", "JitterStrategy FULL"),
+        (lambda _, states: states["Ingest"]["Catch"][0].update(ErrorEquals=["X"]), "Ingest", "no Catch for States.ALL"),
+        (
+            lambda _, states: states["Ingest"].update(Resource="arn:aws:states:::glue:startJobRun"),
+            "Ingest",
+            "does not end in .sync",
+        ),
+        (lambda _, states: states.update(Island=passing()), "Island", "no state leads here"),
+        (lambda _, states: states["Ingest"].update(Next="Gone"), "Ingest", 'no state "Gone"'),
+        (lambda _, states: states["Ingest"].update(Arguments="{% ( %}"), "Ingest", "does not parse"),
+    ],
+)
+def test_each_broken_rule_is_found_and_says_where(tmp_path, change, state, part):
+    found = [finding for finding in findings(tmp_path, change) if part in finding]
+    assert found
+    assert all(finding.startswith(f'state "{state}"') == bool(state) for finding in found)
+
+
+def test_tasks_inside_a_map_state_are_judged_too(tmp_path):
+    def change(_, states):
+        inner = {"StartAt": "Inner", "States": {"Inner": task()}}
+        states["Done"] = {"Type": "Map", "Items": [1], "ItemProcessor": inner, "End": True}
+
+    assert any('"Inner": Task has no TimeoutSeconds' in finding for finding in findings(tmp_path, change))
+
+
+def test_a_retrier_that_never_retries_needs_no_backoff(tmp_path):
+    def change(_, states):
+        states["Ingest"]["Retry"].insert(0, {"ErrorEquals": ["Glue.EntityNotFoundException"], "MaxAttempts": 0})
+
+    assert findings(tmp_path, change) == []
+
+
+def test_an_unreadable_file_is_a_finding_not_an_error(tmp_path):
+    (tmp_path / "x.asl.json").write_text("{")
+    assert "cannot be read as JSON" in str(lint(tmp_path / "x.asl.json")[0])

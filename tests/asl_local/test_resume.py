@@ -1,0 +1,390 @@
+"""Resuming: after a failure, an abort, a kill at any moment; and what must not be resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asl_local import FakeClock, StateMachine, TaskError, read_events, resume_execution, run_execution
+from asl_local.errors import StateMachineError
+from tests.asl_local.machines import GET, JOB, Scripted, count, define, kinds, load, passing, task
+
+
+def resume(runner, service=None, machine=None):
+    return resume_execution(
+        machine or StateMachine.load(runner.directory / "daily.asl.json"),
+        journal=runner.journal,
+        services={JOB: service or Scripted(), GET: service or Scripted()},
+        clock=runner.clock,
+        random=random.Random(8),  # noqa: S311
+        listener=runner.heard.append,
+    )
+
+
+TWO = define(
+    {
+        "First": task(Arguments={"n": 1}, Assign={"day": "{% $states.input.day %}"}, Next="Second"),
+        "Second": task(Arguments={"n": 2, "day": "{% $day %}"}, Next="Last"),
+        "Last": passing(Output={"day": "{% $day %}", "redrives": "{% $states.context.Execution.RedriveCount %}"}),
+    }
+)
+
+
+def test_a_failed_execution_goes_on_from_the_failed_state_with_its_input_and_variables(runner):
+    first = runner.run(TWO, {"day": "d"}, Scripted("one", TaskError("Boom")))
+    assert first.status == "FAILED"
+    service = Scripted("two")
+    again = resume(runner, service)
+    assert (again.status, again.output) == ("SUCCEEDED", {"day": "d", "redrives": 1})
+    assert service.calls == [{"n": 2, "day": "d"}]
+    assert again.redrive_count == 1
+    assert again.name == "daily-2025-11-30-1"
+    assert again.events[: len(first.events)] == first.events
+    assert kinds(again)[len(first.events) :][:3] == ["ExecutionRedriven", "TaskScheduled", "TaskStarted"]
+
+
+def test_an_aborted_execution_can_be_resumed(runner):
+    assert runner.run(TWO, {"day": "d"}, Scripted(KeyboardInterrupt())).status == "ABORTED"
+    assert resume(runner).status == "SUCCEEDED"
+
+
+def test_a_timed_out_execution_gets_its_whole_time_again(runner):
+    definition = define({"W": {"Type": "Wait", "Seconds": 80, "Next": "T"}, "T": task()}, TimeoutSeconds=100)
+
+    def slow(arguments, heartbeat):
+        runner.clock.advance(50)
+        heartbeat()
+
+    assert runner.run(definition, service=Scripted(slow)).status == "TIMED_OUT"
+    assert resume(runner, Scripted(slow)).status == "SUCCEEDED"
+
+
+def test_retries_are_fresh_after_a_redrive(runner):
+    definition = define({"T": task(Retry=[{"ErrorEquals": ["A"], "MaxAttempts": 1}])})
+    assert runner.run(definition, service=Scripted(TaskError("A"), TaskError("A"))).status == "FAILED"
+    assert resume(runner, Scripted(TaskError("A"), "done")).output == "done"
+
+
+def test_each_redrive_counts(runner):
+    runner.run(TWO, {"day": "d"}, Scripted("one", TaskError("Boom")))
+    assert resume(runner, Scripted(TaskError("Boom"))).status == "FAILED"
+    assert resume(runner).output == {"day": "d", "redrives": 2}
+
+
+def test_a_task_whose_result_could_not_be_used_is_done_again(runner):
+    definition = define({"T": task(Output="{% $states.result.id %}")})
+    assert runner.run(definition, service=Scripted({})).error == "States.QueryEvaluationError"
+    assert resume(runner, Scripted({"id": 5})).output == 5
+
+
+def test_only_unfinished_iterations_are_redriven_each_from_its_own_state(runner):
+    inner = {
+        "Load": task(Arguments={"load": "{% $states.input %}"}, Assign={"loaded": "{% $states.result %}"}, Next="Sum"),
+        "Sum": task(Arguments={"sum": "{% $loaded %}"}),
+    }
+    each = {"Type": "Map", "MaxConcurrency": 1, "ItemProcessor": {"StartAt": "Load", "States": inner}, "End": True}
+    first = Scripted("a", "A", "b", TaskError("Boom"))
+    assert runner.run(define({"Each": each}), [1, 2, 3], first).status == "FAILED"
+    second = Scripted("B", "c", "C")
+    again = resume(runner, second)
+    assert again.output == ["A", "B", "C"]
+    assert second.calls == [{"sum": "b"}, {"load": 3}, {"sum": "c"}]
+
+
+def test_a_finished_iteration_is_not_even_started_again(runner):
+    each = {
+        "Type": "Map",
+        "MaxConcurrency": 1,
+        "ItemProcessor": {"StartAt": "A", "States": {"A": task()}},
+        "End": True,
+    }
+    runner.run(define({"Each": each}), [1, 2], Scripted("a", TaskError("Boom")))
+    started = [event for event in resume(runner).events if event["type"] == "MapIterationStarted"]
+    assert [event["mapIterationStartedEventDetails"]["index"] for event in started] == [0, 1, 1]
+
+
+def test_work_done_just_past_the_machines_time_is_kept_for_the_redrive(runner):
+    def slow(arguments, heartbeat):
+        runner.clock.advance(101)
+        return "done"
+
+    assert runner.run(define({"T": task()}, TimeoutSeconds=100), service=Scripted(slow)).status == "TIMED_OUT"
+    service = Scripted()
+    assert resume(runner, service).output == "done"
+    assert service.calls == []
+
+
+# -- kills ------------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Ends a run as SIGKILL would: nothing after it is written."""
+
+
+EVERYTHING = define(
+    {
+        "Day": passing(Assign={"day": "{% $states.input.day %}"}, Next="Ingest"),
+        "Ingest": task(
+            Arguments={"stage": "ingest"},
+            Assign={"rows": "{% $states.result.rows %}"},
+            Retry=[{"ErrorEquals": ["Busy"], "IntervalSeconds": 5}],
+            Next="Look",
+        ),
+        "Look": {
+            "Type": "Choice",
+            "Choices": [{"Condition": "{% $rows > 0 %}", "Next": "Rest", "Assign": {"seen": True}}],
+            "Default": "Lost",
+        },
+        "Rest": {"Type": "Wait", "Seconds": 3, "Next": "Each"},
+        "Each": {
+            "Type": "Map",
+            "Items": ["x", "y"],
+            "MaxConcurrency": 1,
+            "ItemProcessor": {
+                "StartAt": "Sub",
+                "States": {
+                    "Sub": task(
+                        Arguments={"stage": "{% $states.input %}"},
+                        Assign={"sub": "{% $states.result.rows %}"},
+                        Next="Add",
+                    ),
+                    "Add": passing(Output="{% $sub + $rows %}"),
+                },
+            },
+            "Assign": {"sums": "{% $states.result %}"},
+            "Next": "Broken",
+        },
+        "Broken": task(
+            Arguments={"stage": "broken"},
+            Catch=[{"ErrorEquals": ["Boom"], "Next": "Done", "Assign": {"caught": "{% $states.errorOutput.Cause %}"}}],
+            Next="Lost",
+        ),
+        "Done": {
+            "Type": "Succeed",
+            "Output": {
+                "day": "{% $day %}",
+                "rows": "{% $rows %}",
+                "seen": "{% $seen %}",
+                "sums": "{% $sums %}",
+                "caught": "{% $caught %}",
+            },
+        },
+        "Lost": {"Type": "Fail", "Error": "Lost"},
+    }
+)
+FINAL = {"day": "d", "rows": 4, "seen": True, "sums": [5, 6], "caught": "bang"}
+
+
+class Shop:
+    """A service whose answers depend on the arguments only, but for one busy moment; it counts what was finished."""
+
+    def __init__(self):
+        self.was_busy = False
+        self.finished = Counter()
+
+    def __call__(self, resource, arguments, *, timeout_seconds, heartbeat):
+        stage = arguments["stage"]
+        if stage == "ingest" and not self.was_busy:
+            self.was_busy = True
+            raise TaskError("Busy")
+        if stage == "broken":
+            raise TaskError("Boom", "bang")
+        return {"rows": {"ingest": 4, "x": 1, "y": 2}[stage]}
+
+
+def run_with_kills(directory: Path, kills: list, torn: bytes = b"") -> tuple:
+    """Run EVERYTHING, killed after each of ``kills`` further events in turn and resumed; return its events."""
+    machine = load(directory, EVERYTHING)
+    journal, shop = directory / "history.jsonl", Shop()
+    plan = iter(kills)
+    left = [next(plan, None)]
+
+    def listen(event):
+        if event["type"] == "RetryScheduled" or left[0] is None:
+            return
+        left[0] -= 1
+        if left[0] == 0:
+            left[0] = next(plan, None)
+            raise Killed
+
+    common = {"services": {JOB: shop, GET: shop}, "journal": journal, "listener": listen, "clock": FakeClock()}
+    started = False
+    while True:
+        try:
+            if not started:
+                started = True
+                execution = run_execution(machine, name="x", input={"day": "d"}, **common)
+            else:
+                execution = resume_execution(machine, **common)
+        except Killed:
+            with journal.open("ab") as file:
+                file.write(torn)
+            continue
+        except StateMachineError as refused:
+            assert "has succeeded" in str(refused)  # killed after the last event
+            return read_events(journal), machine
+        return list(execution.events), machine
+
+
+LENGTH = len(run_with_kills(Path(tempfile.mkdtemp()), [])[0])
+
+
+def check_history(events):
+    assert json.loads(events[-1]["executionSucceededEventDetails"]["output"]) == FINAL
+    assert [event["id"] for event in events] == list(range(1, len(events) + 1))
+    entered = Counter(event["stateEnteredEventDetails"]["name"] for event in events if "stateEnteredEventDetails" in event)
+    exited = Counter(event["stateExitedEventDetails"]["name"] for event in events if "stateExitedEventDetails" in event)
+    times = {"Sub": 2, "Add": 2}
+    assert entered == exited == Counter({name: times.get(name, 1) for name in exited})
+    finished = Counter()
+    scheduled = {}
+    for event in events:
+        if event["type"] == "TaskScheduled":
+            scheduled[event["id"]] = event["taskScheduledEventDetails"]["parameters"]
+        if event["type"] == "TaskSucceeded":
+            finished[scheduled[event["id"] - 2]] += 1
+    assert set(finished.values()) == {1}, "a task that succeeded was done again"
+    assert len(finished) == 3
+
+
+@pytest.mark.parametrize("after", range(1, LENGTH + 1))
+def test_a_kill_after_any_event_changes_nothing_but_the_redrive(tmp_path, after):
+    events, _ = run_with_kills(tmp_path, [after])
+    check_history(events)
+    assert Counter(event["type"] for event in events)["ExecutionRedriven"] == (after < LENGTH)
+
+
+@settings(max_examples=60)
+@given(kills=st.lists(st.integers(1, 20), max_size=8), torn=st.sampled_from([b"", b'{"timest', b"\x00\x00", b"{}\n"]))
+def test_any_series_of_kills_ends_in_the_same_output(kills, torn):
+    with tempfile.TemporaryDirectory() as directory:
+        events, _ = run_with_kills(Path(directory), kills, torn)
+        check_history(events)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_kill_among_parallel_iterations_repeats_no_finished_task(data):
+    inner = {
+        "A": task(Arguments={"a": "{% $states.input %}"}, Next="B"),
+        "B": task(Arguments={"b": "{% $states.input.done.a %}"}),
+    }
+    each = {"Type": "Map", "MaxConcurrency": 3, "ItemProcessor": {"StartAt": "A", "States": inner}, "End": True}
+    after = data.draw(st.integers(1, 50))
+    with tempfile.TemporaryDirectory() as directory:
+        machine = load(Path(directory), define({"Each": each}))
+        service, seen = Scripted(), Counter()
+
+        def listen(event):
+            seen["events"] += 1
+            if seen["events"] == after:
+                raise Killed
+
+        common = {"services": {JOB: service}, "journal": Path(directory) / "h.jsonl", "clock": FakeClock()}
+        try:
+            execution = run_execution(machine, name="x", input=[0, 1, 2, 3], listener=listen, **common)
+        except Killed:
+            if read_events(common["journal"])[-1]["type"] == "ExecutionSucceeded":
+                return
+            execution = resume_execution(machine, **common)
+        assert execution.output == [{"done": {"b": n}} for n in range(4)]
+        assert count(execution)["MapIterationSucceeded"] == 4
+        assert count(execution)["TaskSucceeded"] == 8
+        assert count(execution)["TaskStateEntered"] == 8
+
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from asl_local import FakeClock, StateMachine, run_execution
+from tests.asl_local.test_resume import Shop
+
+left = int(sys.argv[2])
+
+def listen(event):
+    global left
+    left -= event["type"] != "RetryScheduled"
+    if left == 0:
+        os._exit(9)
+
+directory = Path(sys.argv[1])
+shop = Shop()
+run_execution(
+    StateMachine.load(directory / "daily.asl.json"), name="x", input={"day": "d"}, journal=directory / "history.jsonl",
+    services={"arn:aws:states:::glue:startJobRun.sync": shop}, listener=listen, clock=FakeClock(),
+)
+"""
+
+
+@pytest.mark.parametrize("after", [1, 9, 30])
+def test_a_process_killed_outright_leaves_a_journal_that_resumes(tmp_path, after):
+    machine = load(tmp_path, EVERYTHING)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), str(after)]
+    assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 9
+    journal = tmp_path / "history.jsonl"
+    assert len(read_events(journal)) == after
+    execution = resume_execution(machine, journal=journal, services={JOB: Shop()}, clock=FakeClock())
+    check_history(list(execution.events))
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_a_succeeded_execution_is_not_resumed(runner):
+    runner.run(define({"A": passing()}))
+    before = runner.journal.read_bytes()
+    with pytest.raises(StateMachineError, match="nothing to resume"):
+        resume(runner)
+    assert runner.journal.read_bytes() == before
+
+
+def test_a_changed_definition_is_not_resumed(runner):
+    runner.run(TWO, {"day": "d"}, Scripted("one", TaskError("Boom")))
+    changed = load(runner.directory, define({"Second": task()}))
+    with pytest.raises(StateMachineError, match="another definition"):
+        resume(runner, machine=changed)
+
+
+def test_a_missing_service_refuses_to_resume(runner):
+    runner.run(TWO, {"day": "d"}, Scripted(TaskError("Boom")))
+    with pytest.raises(StateMachineError, match="no local service"):
+        resume_execution(load(runner.directory, TWO), journal=runner.journal, services={})
+
+
+def test_an_absent_journal_refuses_to_resume(runner):
+    load(runner.directory, TWO)
+    with pytest.raises(StateMachineError, match="cannot be opened"):
+        resume(runner)
+
+
+def test_a_journal_killed_before_its_first_event_says_to_start_again(runner):
+    load(runner.directory, TWO)
+    runner.journal.write_text('{"timestamp":')
+    with pytest.raises(StateMachineError, match="has no start of an execution"):
+        resume(runner)
+
+
+def test_two_cannot_run_one_execution_at_once(runner):
+    refused = []
+
+    def try_to_resume(arguments, heartbeat):
+        try:
+            resume(runner)
+        except StateMachineError as refusal:
+            refused.append(str(refusal))
+
+    runner.run(define({"T": task()}), service=Scripted(try_to_resume))
+    assert len(refused) == 1
+    assert "another process is running this execution" in refused[0]

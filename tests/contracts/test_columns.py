@@ -1,0 +1,63 @@
+"""Names of columns are compared as SQL compares them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daybook.contracts.columns import column_key, column_name, columns_among, find_column, repeated_column, with_column_names
+
+SIZE = "Größe"
+DECOMPOSED = unicodedata.normalize("NFD", SIZE)
+
+
+@pytest.mark.parametrize("other", ["GRÖßE", DECOMPOSED, f"\u00a0{DECOMPOSED.upper().replace('SS', 'ẞ')} \t"])
+def test_names_equal_in_any_case_form_and_blanks(other: str) -> None:
+    assert column_key(other) == column_key(SIZE)
+
+
+@pytest.mark.parametrize(("one", "other"), [("Maße", "Masse"), ("e", "é"), ("a b", "ab"), ("order_id", "order-id")])
+def test_names_that_sql_tells_apart_differ(one: str, other: str) -> None:
+    assert column_key(one) != column_key(other)
+
+
+def test_a_stored_name_keeps_its_case() -> None:
+    assert column_name(f" {DECOMPOSED} ") == SIZE
+
+
+@given(st.text())
+def test_a_stored_name_is_stable_and_never_empty(name: str) -> None:
+    assert column_name(name) and column_name(column_name(name)) == column_name(name)
+    assert column_key(column_name(name)) == column_key(name)
+
+
+def test_the_last_of_equal_names_is_found() -> None:
+    assert find_column(["customer", "b", "Customer"], "CUSTOMER") == "Customer"
+    assert find_column(["customer"], "client") is None
+
+
+def test_columns_among_keep_their_order_and_spelling() -> None:
+    assert columns_among(["B", "c", "a"], ["A", "b"]) == ["B", "a"]
+
+
+def test_a_repeated_name_is_the_first_of_its_kind() -> None:
+    assert repeated_column(["x", "b ", "X", "B"]) == "x"
+    assert repeated_column(["x", "", "b"]) is None
+    assert repeated_column(["x", "", " "]) == ""
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (f'"{DECOMPOSED} "', f'"{SIZE}"'),
+        (f"{DECOMPOSED} || '{DECOMPOSED} '", f"{SIZE} || '{DECOMPOSED} '"),
+        (f'\'it\'\'s "{DECOMPOSED}"\' || " a ""b"" "', f'\'it\'\'s "{DECOMPOSED}"\' || "a ""b"""'),
+        ("a -- the shop's", "a -- the shop's"),
+        ("", ""),
+    ],
+)
+def test_sql_names_columns_as_they_are_stored(sql: str, expected: str) -> None:
+    assert with_column_names(sql) == expected

@@ -1,0 +1,101 @@
+"""Incidents: three days of the shop that are spoiled as a whole, consistently and on the account."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from daybook.errors import UsageError
+from demo_shop import INCIDENTS, WHOLE_DAY, Kind, generate
+from tests.demo_shop.conftest import Shop
+
+DROP, TRUNCATED, DOUBLED = date(2025, 11, 8), date(2025, 11, 13), date(2025, 11, 20)
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    landing = tmp_path_factory.mktemp("incidents") / "landing"
+    return Shop(landing, generate(landing, days=51, orders_per_day=100, incidents=True))
+
+
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    landing = tmp_path_factory.mktemp("ordinary") / "landing"
+    return Shop(landing, generate(landing, days=51, orders_per_day=100))
+
+
+def of_kind(shop: Shop, kind: Kind) -> list[tuple[date, str, int]]:
+    return [(each.day, each.entity, each.row) for each in shop.summary.troubles if each.kind is kind]
+
+
+def test_the_account_lists_each_incident_as_a_trouble_of_whole_files(troubled, ordinary):
+    assert of_kind(troubled, Kind.REVENUE_DROP) == [(DROP, "orders", 0)]
+    assert of_kind(troubled, Kind.TRUNCATED) == [(TRUNCATED, "order_items", 0)]
+    assert of_kind(troubled, Kind.DOUBLED) == [(DOUBLED, entity, 0) for entity in ("orders", "order_items", "payments")]
+    assert set(INCIDENTS.values()) == WHOLE_DAY
+    assert not [each for each in ordinary.summary.troubles if each.kind in WHOLE_DAY]
+
+
+def test_the_drop_takes_forty_percent_of_the_revenue_and_no_other_days(troubled, ordinary):
+    for day in ordinary.summary.days:
+        before, after = ordinary.summary.expected[day].gross_revenue, troubled.summary.expected[day].gross_revenue
+        if day == DROP:
+            assert Decimal("0.5") < after / before < Decimal("0.65")
+        else:
+            # Rows are broken at random, so that other lines are lost.
+            assert abs(after / before - 1) < Decimal("0.05"), day
+
+
+def test_the_lost_orders_are_missing_everywhere(troubled, ordinary):
+    def numbers(shop: Shop, entity: str) -> set[str]:
+        column = 1 if entity in ("returns", "reviews") else 0
+        return {row[column] for row in shop.read_sound(entity) if len(row) > 1}
+
+    placed = {row[0] for row in ordinary.read_sound("orders") if row[3].startswith(DROP.isoformat())}
+    lost = placed - numbers(troubled, "orders")
+    assert len(lost) > 20
+    for entity in ("order_items", "payments", "returns", "reviews"):
+        assert not lost & numbers(troubled, entity)
+
+
+def test_the_truncated_file_ends_amid_a_line(troubled):
+    content = troubled.path("order_items", TRUNCATED).read_text(encoding="utf-8")
+    assert not content.endswith("\n")
+    *_, last = content.split("\n")
+    assert last.startswith("DB-")
+    assert 0 < last.count(",") < 6
+    number = content.count("\n")
+    assert (TRUNCATED, "order_items", number) in of_kind(troubled, Kind.MISSING_FIELD)
+    assert not [
+        each
+        for each in troubled.summary.troubles
+        if (each.day, each.entity) == (TRUNCATED, "order_items") and each.row > number
+    ]
+
+
+def test_what_is_cut_off_is_part_of_the_expected_figures(troubled, ordinary):
+    cut, whole = troubled.summary.expected[TRUNCATED], ordinary.summary.expected[TRUNCATED]
+    assert abs(cut.gross_revenue / whole.gross_revenue - 1) < Decimal("0.05")
+
+
+def test_the_doubled_files_have_every_row_twice_under_one_header(troubled):
+    for entity in ("orders", "order_items", "payments"):
+        rows = troubled.read(entity, DOUBLED)
+        half = len(rows) // 2
+        assert half > 50
+        assert rows[:half] == rows[half:]
+    rows = troubled.read("customers", DOUBLED)
+    assert rows[: len(rows) // 2] != rows[len(rows) // 2 :]
+
+
+def test_a_shop_too_young_for_a_history_has_no_incidents(tmp_path: Path):
+    with pytest.raises(UsageError, match="at least 51 days"):
+        generate(tmp_path / "landing", days=50, incidents=True)
+
+
+def test_incidents_make_another_shop_of_the_folder(tmp_path: Path):
+    settings = {"days": 51, "orders_per_day": 2}
+    assert generate(tmp_path / "landing", **settings) != generate(tmp_path / "landing", incidents=True, **settings)

@@ -1,0 +1,64 @@
+"""The tables that Athena is told of are those of the contracts, as they are now."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from daybook.contracts import LAYERS, load_tables
+from daybook.deploy.catalogue import athena_type, render
+from daybook.lake.table_properties import RESTRICTED
+from daybook.lake.tables import Lake
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "infra" / "catalogue.yaml"
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict:
+    found = {}
+    for each in yaml.safe_load(render())["Resources"].values():
+        if each["Type"] == "AWS::Glue::Table":
+            layer = each["Properties"]["DatabaseName"]["Ref"][: -len("Database")].lower()
+            table = each["Properties"]["TableInput"]
+            found[f"{layer}.{table['Name']}"] = table
+    return found
+
+
+def test_the_committed_template_is_what_the_contracts_come_to() -> None:
+    assert TEMPLATE.read_text(encoding="utf-8") == render(), "run: python -m daybook.deploy.catalogue > infra/catalogue.yaml"
+
+
+def test_every_published_table_is_registered_and_no_restricted_one(tables: dict) -> None:
+    assert set(tables) == {name for layer in LAYERS for name in (table.full_name for table in load_tables(layer).values())}
+    assert not [name for name in tables if name.split(".")[0] in RESTRICTED]
+
+
+def test_a_table_is_where_the_lake_has_it(tables: dict) -> None:
+    for name, table in tables.items():
+        text, more = table["StorageDescriptor"]["Location"]["Fn::Sub"]
+        assert more == {"Lake": {"Fn::ImportValue": {"Fn::Sub": "daybook-${Environment}-LakeBucket"}}}
+        assert text.replace("${Lake}", "lake") == Lake("s3://lake").uri(name) + "/"
+
+
+def test_columns_are_the_contracts_in_their_order(tables: dict) -> None:
+    for layer in LAYERS:
+        for contract in load_tables(layer).values():
+            columns = tables[contract.full_name]["StorageDescriptor"]["Columns"]
+            assert [each["Name"] for each in columns] == contract.columns
+            # What the catalogue takes.
+            assert all(len(each["Comment"]) <= 255 for each in columns)
+            assert all(
+                re.fullmatch(r"string|date|timestamp|boolean|int|bigint|double|decimal\(\d+,\d+\)", each["Type"])
+                for each in columns
+            )
+
+
+@pytest.mark.parametrize(
+    ("physical", "athena"),
+    [("VARCHAR", "string"), ("TIMESTAMPTZ", "timestamp"), ("BIGINT", "bigint"), ("DECIMAL(18,4)", "decimal(18,4)")],
+)
+def test_types_are_athenas(physical: str, athena: str) -> None:
+    assert athena_type(physical) == athena

@@ -1,0 +1,307 @@
+"""What a job tells AWS: the calls, by botocore's own descriptions of the services, and when the job script makes them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import boto3
+import pytest
+from botocore.stub import ANY, Stubber
+
+from daybook.errors import TellingError
+from daybook.execution.aws.metrics import RUN_SECONDS, Datapoint
+from daybook.execution.aws.notify import execution_history, send_message, send_metrics
+from daybook.execution.run_record import close_run
+from daybook.records.archive import Archive, Record
+from daybook.scheduling.backfills import Day, Plan, start_backfill
+from daybook.settings import load_settings, project_root
+
+sys.path.insert(0, str(project_root() / "orchestration"))
+import glue_job
+
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:daybook-prod"
+EXECUTION = "arn:aws:states:eu-central-1:123456789012:execution:daybook-prod-daily:daily-2025-11-30-1"
+RUN = "daily-2025-11-30-1"
+MESSAGE = {"subject": "Daybook local: 2025-11-30 REJECTED in validate", "body": "told\nin two lines"}
+
+
+class Services:
+    """Clients of boto3 that answer what a test has said, in that order, and nothing else."""
+
+    def __init__(self) -> None:
+        self._stubs: Dict[str, Stubber] = {}
+        self.made: List[str] = []
+        make = boto3.client
+        for name in ("sns", "cloudwatch", "stepfunctions"):
+            self._stubs[name] = Stubber(make(name, "eu-central-1", aws_access_key_id="a", aws_secret_access_key="b"))  # noqa: S106
+            self._stubs[name].activate()
+
+    def client(self, name: str, **_: Any) -> Any:
+        self.made.append(name)
+        return self._stubs[name].client
+
+    def answer(self, service: str, method: str, answer: Dict[str, Any], expected: Optional[Dict[str, Any]] = None) -> None:
+        self._stubs[service].add_response(method, answer, expected)
+
+    def refuse(self, service: str, method: str, code: str) -> None:
+        self._stubs[service].add_client_error(method, code, "User: job is not authorized\nor so")
+
+    def assert_all_asked(self) -> None:
+        for stub in self._stubs.values():
+            stub.assert_no_pending_responses()
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    found = Services()
+    monkeypatch.setattr(boto3, "client", found.client)
+    yield found
+    found.assert_all_asked()
+
+
+def points(count: int) -> List[Datapoint]:
+    at = datetime(2025, 12, 1, 2, tzinfo=timezone.utc)
+    return [Datapoint(RUN_SECONDS, float(number), {"Environment": "prod"}, at) for number in range(count)]
+
+
+# The calls
+
+
+def test_a_message_is_published_as_it_is(services: Services) -> None:
+    expected = {"TopicArn": TOPIC, "Subject": MESSAGE["subject"], "Message": MESSAGE["body"]}
+    services.answer("sns", "publish", {"MessageId": "m-1"}, expected)
+    assert send_message(TOPIC, MESSAGE) == "m-1"
+
+
+def test_a_message_that_grew_when_it_was_searched_is_cut_to_what_sns_takes(services: Services) -> None:
+    grown = {"subject": "[redacted:customer_name] " * 9, "body": "line\n" + "[redacted:customer_name] " * 99}
+    expected = {"TopicArn": TOPIC, "Subject": grown["subject"][:99], "Message": ANY}
+    services.answer("sns", "publish", {"MessageId": "m-1"}, expected)
+    send_message(TOPIC, grown)
+
+
+def test_a_message_that_is_not_taken_is_one_sentence_that_names_the_topic(services: Services) -> None:
+    services.refuse("sns", "publish", "AuthorizationError")
+    with pytest.raises(TellingError) as told:
+        send_message(TOPIC, MESSAGE)
+    assert str(told.value).startswith(f"The message was not sent by {TOPIC} (An error occurred (AuthorizationError) when")
+    assert "\n" not in str(told.value)
+
+
+def test_metrics_go_in_batches_that_cloudwatch_takes(services: Services) -> None:
+    sizes: List[int] = []
+
+    class Data:
+        """Matches a batch, and notes its size."""
+
+        def __eq__(self, other: object) -> bool:
+            assert isinstance(other, list)
+            sizes.append(len(other))
+            return True
+
+    for _ in range(3):
+        services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/prod", "MetricData": Data()})
+    send_metrics("prod", points(2001))
+    assert sizes == [1000, 1000, 1]
+
+
+def test_no_metrics_are_no_call(services: Services) -> None:
+    send_metrics("prod", [])
+
+
+def test_metrics_that_are_not_taken_are_one_sentence(services: Services) -> None:
+    services.refuse("cloudwatch", "put_metric_data", "Throttling")
+    with pytest.raises(TellingError, match=r"CloudWatch did not take the run's metrics \(An error occurred \(Throttling\)"):
+        send_metrics("prod", points(1))
+
+
+ASKED = {"executionArn": EXECUTION, "maxResults": 1000, "includeExecutionData": True, "reverseOrder": True}
+"""How a history is asked for: from its newest event back."""
+
+
+def test_a_history_is_read_to_its_last_page(services: Services) -> None:
+    event = {"timestamp": datetime(2025, 12, 1, 2, tzinfo=timezone.utc), "type": "PassStateEntered"}
+    newest, oldest = {**event, "id": 3}, {**event, "id": 1}
+    services.answer("stepfunctions", "get_execution_history", {"events": [newest], "nextToken": "t"}, ASKED)
+    services.answer("stepfunctions", "get_execution_history", {"events": [oldest]}, {**ASKED, "nextToken": "t"})
+    assert [each["id"] for each in execution_history(EXECUTION)] == [1, 3]
+
+
+# The job script
+
+
+@pytest.fixture
+def archive(home: Path) -> Archive:
+    return Archive(load_settings("local").archive)
+
+
+def closed(message: Optional[Record], outcome: str = "REJECTED", **fields: Any) -> Record:
+    details = {"run_outcome": outcome, "run_reasons": [], **({"message": message} if message else {})}
+    return {"stage": "notify", "outcome": "SUCCEEDED", "details": details, **fields}
+
+
+def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: Record, *more: str) -> Any:
+    """The job script's notify, whose stage comes to a record and leaves a closed run; its exit code or words, 0 for none."""
+    seen: Dict[str, Any] = {}
+
+    def run_stage(stage: str, **given: Any) -> Record:
+        seen.update(given, stage=stage)
+        if record["outcome"] != "FAILED":
+            run = {
+                "record": "run",
+                "run_id": RUN,
+                "run_date": "2025-11-30",
+                "env": "local",
+                "outcome": record["details"]["run_outcome"],
+                "started_at": "2025-12-01T02:00:00.000Z",
+                "ended_at": "2025-12-01T02:04:00.000Z",
+                "seconds": 240.0,
+                "stages": [],
+            }
+            archive.write_run(run)
+        return record
+
+    monkeypatch.setattr(glue_job, "run_stage", run_stage)
+    given = ["--stage", "notify", "--env", "local", "--run_date", "2025-11-30", "--run_id", RUN, "--failure", "null", *more]
+    monkeypatch.setattr(sys, "argv", ["glue_job.py", *given])
+    try:
+        glue_job.main()
+    except SystemExit as ended:
+        return ended.code, seen
+    return 0, seen
+
+
+@pytest.mark.parametrize(
+    ("named", "reported"), [("{plan}", True), ("backfill-2025-11-30-2025-11-30-7", False), ("../x", False)]
+)
+def test_only_a_planned_run_is_a_day_of_a_backfill(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, named: str, reported: bool
+) -> None:
+    day = Day(date(2025, 11, 30), RUN)
+    plan = start_backfill(archive, Plan(day.run_date, day.run_date, [day]), {})
+    _, seen = call(monkeypatch, archive, closed(None), "--part_of", named.format(plan=plan))
+    assert seen["part_of"] == (plan if reported else None)
+
+
+def test_notify_sends_the_archived_message_and_then_the_metrics(
+    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.answer("sns", "publish", {"MessageId": "m-1"}, {"TopicArn": TOPIC, "Subject": ANY, "Message": MESSAGE["body"]})
+    services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/local", "MetricData": ANY})
+    assert call(monkeypatch, archive, closed(MESSAGE), "--topic_arn", TOPIC)[0] == 0
+    assert services.made == ["sns", "cloudwatch"]
+
+
+def test_a_day_that_nobody_is_told_of_is_counted_all_the_same(
+    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/local", "MetricData": ANY})
+    assert call(monkeypatch, archive, closed(None, "SUCCEEDED"), "--topic_arn", TOPIC)[0] == 0
+
+
+def test_a_message_that_is_not_taken_fails_the_job_and_nothing_is_counted_twice(
+    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.refuse("sns", "publish", "NotFound")
+    code, _ = call(monkeypatch, archive, closed(MESSAGE), "--topic_arn", TOPIC)
+    assert str(code).startswith(f"TellingError: The message was not sent by {TOPIC}")
+    assert services.made == ["sns"]
+
+
+def test_metrics_that_are_not_taken_are_a_warning(
+    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answer("sns", "publish", {"MessageId": "m-1"}, None)
+    services.refuse("cloudwatch", "put_metric_data", "AccessDenied")
+    assert call(monkeypatch, archive, closed(MESSAGE), "--topic_arn", TOPIC)[0] == 0
+    assert capsys.readouterr().err.startswith("Warning: CloudWatch did not take the run's metrics")
+
+
+def test_without_a_topic_nobody_is_asked(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = "arn:aws:states:local:000000000000:execution:daily:daily-2025-11-30-1"
+    code, seen = call(monkeypatch, archive, closed(MESSAGE), "--execution_arn", local)
+    assert (code, services.made) == (0, [])
+    assert (seen["extra"], seen["history"]) == ({"failure": "null", "execution": local}, None)
+
+
+def test_a_notify_that_failed_tells_nobody_itself(
+    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = {"exception": "LakeError", "message": "gold is not there\nat all"}
+    record = {"stage": "notify", "outcome": "FAILED", "permanent": False, "details": {}, "failure": failure}
+    code, _ = call(monkeypatch, archive, record, "--topic_arn", TOPIC)
+    assert code == "LakeError: gold is not there"
+    assert services.made == []
+
+
+def test_on_aws_the_execution_is_asked_for_what_it_used(
+    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services.answer("stepfunctions", "get_execution_history", {"events": []}, ASKED)
+    _, seen = call(monkeypatch, archive, closed(None, "SKIPPED"), "--execution_arn", EXECUTION)
+    assert list(seen["history"]()) == []
+
+
+def test_a_summary_sends_the_backfills_message(services: Services, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.scheduling.backfilling import carry_out, plan_of
+
+    archive = Archive(load_settings("local").archive)
+    name = carry_out(archive, plan_of(1, 2), ["SKIPPED", "FAILED"])
+    body = "Daybook local: backfill of 2025-11-01 to 2025-11-02: 1 skipped, 1 failed\n2025-11-02 FAILED: "
+    answers = {"TopicArn": TOPIC, "Subject": body.splitlines()[0], "Message": ANY}
+    given = ["--errand", "summary", "--env", "local", "--execution", name, "--topic_arn", TOPIC]
+    monkeypatch.setattr(sys, "argv", ["glue_job.py", *given])
+    services.refuse("sns", "publish", "InternalError")
+    with pytest.raises(SystemExit, match="TellingError: The message was not sent"):
+        glue_job.main()
+    # The next try finds the backfill closed, and sends what its record holds.
+    services.answer("sns", "publish", {"MessageId": "m-1"}, answers)
+    glue_job.main()
+
+
+# The cost of a closed run
+
+
+def test_a_history_that_is_not_told_leaves_an_estimate_and_a_closed_run(
+    archive: Archive, home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive.start_named_run(RUN, {"env": "local"})
+
+    def refused() -> Any:
+        raise PermissionError("no")
+
+    run = close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=refused)
+    assert run["cost"]["basis"] == "estimated"
+    assert "its history was not told (PermissionError)" in caplog.text
+
+
+def test_a_history_that_is_told_is_what_the_run_costs(archive: Archive, home: Path) -> None:
+    archive.start_named_run(RUN, {"env": "local"})
+    at = "2025-12-01T02:00:00.000Z"
+    told = {"output": json.dumps({"ExecutionTime": 3600, "MaxCapacity": 1.0})}
+    events = [
+        {"type": "TaskStateEntered", "timestamp": at},
+        {
+            "type": "TaskScheduled",
+            "timestamp": at,
+            "taskScheduledEventDetails": {"parameters": json.dumps({"Arguments": {"--stage": "ingest"}})},
+        },
+        {"type": "TaskSucceeded", "timestamp": at, "taskSucceededEventDetails": told},
+    ]
+    run = close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=lambda: events)
+    assert run["cost"]["basis"] == "measured"
+    assert run["cost"]["jobs"] == [
+        {"stage": "ingest", "attempt": 1, "seconds": 3600, "dpu": "1.0", "amount": "0.44000000", "execution": EXECUTION}
+    ]
+    assert archive.run(RUN)["cost"] == run["cost"]
+
+
+def test_a_deployment_without_prices_has_no_costs(archive: Archive, home: Path) -> None:
+    archive.start_named_run(RUN, {"env": "local"})
+    settings = load_settings("local").model_copy(update={"prices": None})
+    assert close_run(archive, settings, RUN, "FAILED", ["so"])["cost"] is None

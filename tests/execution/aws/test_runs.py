@@ -1,0 +1,173 @@
+"""Who may start a date on AWS, under which name, and how a run there goes on; the archive is a folder here."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.errors import AwsError, DateHeldError, UsageError
+from daybook.execution.aws.executions import archive_input
+from daybook.execution.aws.runs import judged, resume_day, start_day
+from daybook.execution.run_record import close_run
+from daybook.execution.runner import start_of
+from daybook.records.archive import Archive
+from daybook.records.names import Start
+from daybook.settings import Settings, load_settings
+
+DAY = date(2025, 11, 30)
+FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"
+
+
+@pytest.fixture
+def settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr("daybook.execution.aws.runs.archive_input", lambda uri: {"bucket": "archive", "prefix": ""})
+    return load_settings("prod").model_copy(update={name: str(home / name) for name in ("landing", "lake", "archive")})
+
+
+def begin(settings: Settings) -> Start:
+    return start_of(settings, DAY)
+
+
+def start(settings: Settings, aws: Any) -> str:
+    return start_day(settings, aws.executions, DAY, lambda: begin(settings))
+
+
+def inputs(aws: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What executions are started with, as Step Functions gets it."""
+    found: list[dict[str, Any]] = []
+    aws.client.meta.events.register(
+        "provide-client-params.sfn.StartExecution", lambda params, **_: found.append(json.loads(params["input"]))
+    )
+    return found
+
+
+def test_a_date_is_started_under_its_runs_name_with_what_the_machine_reads(
+    settings: Settings, aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = inputs(aws, monkeypatch)
+    aws.running()
+    aws.started("daily", FIRST)
+    assert start(settings, aws) == FIRST
+    (asked,) = given
+    assert {key: asked[key] for key in ("env", "run_date", "archive", "first_stage")} == {
+        "env": "prod",
+        "run_date": "2025-11-30",
+        "archive": {"bucket": "archive", "prefix": ""},
+        "first_stage": "ingest",
+    }
+    assert asked["overrides"] == {}
+
+
+def test_two_starts_of_a_name_are_never_the_same_to_step_functions(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs(aws, monkeypatch)
+    for _ in range(2):
+        aws.started("daily", FIRST)
+        aws.executions.start("daily", FIRST, {})
+    assert given[0]["start"] != given[1]["start"]
+
+
+def test_a_date_under_way_is_refused_with_whose_it_is_and_since_when(settings: Settings, aws: Any) -> None:
+    aws.running(FIRST)
+    nightly = {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:eu-central-1:1:execution:nightly:2025-12-01"}
+    aws.described("daily", FIRST, "RUNNING", input=json.dumps(nightly))
+    with pytest.raises(DateHeldError, match=rf"{FIRST} \(started by 2025-12-01, since 2025-12-01 02:00:00 UTC\); wait"):
+        start(settings, aws)
+    assert Archive(settings.archive).run_ids() == []
+
+
+def test_a_name_taken_by_what_never_came_into_the_archive_gives_way_to_the_next(settings: Settings, aws: Any) -> None:
+    aws.running()
+    aws.started("daily", FIRST, "ExecutionAlreadyExists")
+    aws.running()
+    aws.running()
+    # The one whose name it was is closed by how its execution ended.
+    aws.described("daily", FIRST, "FAILED", error="States.Runtime", cause="no role")
+    aws.unknown(f"{FIRST}-resumed-1")
+    aws.history("daily", FIRST, [])
+    aws.started("daily", SECOND)
+    assert start(settings, aws) == SECOND
+    first = Archive(settings.archive).run(FIRST)
+    assert (first["outcome"], first["reasons"]) == ("FAILED", ["the run ended as FAILED: States.Runtime"])
+
+
+def test_who_comes_second_at_the_same_moment_is_told_who_was_first(settings: Settings, aws: Any) -> None:
+    aws.running()
+    aws.started("daily", FIRST, "ExecutionAlreadyExists")
+    aws.running(FIRST)
+    aws.described("daily", FIRST, "RUNNING", input=json.dumps({"started_by": "ann on desk"}))
+    with pytest.raises(DateHeldError, match="started by ann on desk"):
+        start(settings, aws)
+
+
+def test_a_start_that_is_refused_leaves_a_closed_record(settings: Settings, aws: Any) -> None:
+    aws.running()
+    aws.started("daily", FIRST, "AccessDeniedException")
+    with pytest.raises(AwsError, match=f"{FIRST} could not be started: AccessDeniedException"):
+        start(settings, aws)
+    assert Archive(settings.archive).run(FIRST)["outcome"] == "FAILED"
+
+
+@pytest.fixture
+def failed(settings: Settings) -> str:
+    archive = Archive(settings.archive)
+    begin(settings)
+    close_run(archive, settings, FIRST, "FAILED", ["it broke"])
+    return FIRST
+
+
+def test_an_execution_that_was_cut_off_is_redriven(settings: Settings, aws: Any, failed: str) -> None:
+    aws.running()
+    aws.described("daily", failed, "TIMED_OUT", redriveStatus="REDRIVABLE")
+    aws.unknown(f"{failed}-resumed-1")
+    aws.stubber.add_response("redrive_execution", {"redriveDate": 0})
+    assert resume_day(settings, aws.executions, failed) == (failed, 1, True)
+
+
+@pytest.mark.parametrize(
+    "status", [{"status": "FAILED", "redriveStatus": "REDRIVABLE"}, {"status": "ABORTED", "redriveStatus": "NOT_REDRIVABLE"}]
+)
+def test_what_ended_in_a_fail_state_or_too_long_ago_goes_on_in_another_execution(
+    settings: Settings, aws: Any, failed: str, status: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = inputs(aws, monkeypatch)
+    aws.running()
+    aws.described("daily", failed, input=json.dumps({"first_stage": "validate", "part_of": "b", "started_by": "x"}), **status)
+    aws.unknown(f"{failed}-resumed-1")
+    aws.started("daily", f"{failed}-resumed-1")
+    assert resume_day(settings, aws.executions, failed) == (f"{failed}-resumed-1", 1, False)
+    assert (given[0]["first_stage"], given[0]["run_id"], given[0]["part_of"]) == ("validate", failed, "b")
+    assert given[0]["started_by"] != "x"
+
+
+def test_a_run_that_ended_well_is_not_gone_on_with(settings: Settings, aws: Any) -> None:
+    begin(settings)
+    close_run(Archive(settings.archive), settings, FIRST, "SUCCEEDED", [])
+    aws.running()
+    aws.described("daily", FIRST, "SUCCEEDED")
+    aws.unknown(f"{FIRST}-resumed-1")
+    with pytest.raises(UsageError, match="has ended as SUCCEEDED"):
+        resume_day(settings, aws.executions, FIRST)
+
+
+def test_a_run_without_a_closing_record_is_judged_by_its_execution(aws: Any) -> None:
+    record = {"run_id": FIRST, "state": "running", "outcome": "RUNNING", "reasons": []}
+    aws.described("daily", FIRST, "RUNNING", input="{}")
+    aws.unknown(f"{FIRST}-resumed-1")
+    assert judged(aws.executions, record)["outcome"] == "RUNNING"
+    aws.described("daily", FIRST, "ABORTED")
+    aws.unknown(f"{FIRST}-resumed-1")
+    lost = judged(aws.executions, record)
+    assert (lost["state"], lost["outcome"]) == ("lost", "FAILED")
+    assert "ABORTED" in lost["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [("s3://b", {"bucket": "b", "prefix": ""}), ("s3://b/a/c/", {"bucket": "b", "prefix": "a/c/"})],
+)
+def test_the_archive_is_told_as_bucket_and_prefix(uri: str, told: dict[str, str]) -> None:
+    assert archive_input(uri) == told

@@ -1,0 +1,248 @@
+"""A warm job is like a process from nothing: what it is given, how it ends, and that nothing of another is in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.execution.fork_server import Job
+from tests.execution.fork_server.conftest import Scripts, is_gone, wait_for, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux only")
+
+SURROUNDINGS = """
+    import json, os, sys
+    print(json.dumps({
+        "argv": sys.argv, "cwd": os.getcwd(), "env": dict(os.environ), "path": sys.path[0], "name": __name__, "file": __file__,
+        "input": os.read(0, 10).decode(), "leads": os.getpid() == os.getsid(0),
+    }))
+"""
+
+
+def test_a_job_has_its_commands_arguments_environment_and_folder(scripts: Scripts, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    told = scripts.told(SURROUNDINGS, "--date", "2025-11-30", "", env={"SHOP": "corner"}, cwd=folder)
+    script = str(tmp_path / "job1.py")
+    assert told["argv"] == [script, "--date", "2025-11-30", ""]
+    assert (told["cwd"], told["path"], told["name"], told["file"]) == (str(folder), str(tmp_path), "__main__", script)
+    assert told["env"]["SHOP"] == "corner"
+    # Kernels of warm jobs are had from Daybook's provisioner; all else is what was asked for.
+    added = {name for name in told["env"] if name not in os.environ} - {"SHOP"}
+    assert added <= {"JUPYTER_DEFAULT_PROVISIONER_NAME"}
+    assert (told["input"], told["leads"]) == ("", True)
+
+
+def test_a_job_imports_nothing_again(scripts: Scripts) -> None:
+    assert scripts.told(
+        "import json, sys; print(json.dumps('daybook.execution.stage' in sys.modules and 'pandas' in sys.modules))"
+    )
+
+
+def test_a_job_looks_for_garbage_but_not_among_what_it_has_not_made(scripts: Scripts) -> None:
+    told = scripts.told(
+        "import gc, json; print(json.dumps([gc.isenabled(), len(gc.get_objects()) < gc.get_freeze_count() / 10]))"
+    )
+    assert told == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        ("print('well')", 0, "well\n"),
+        ("import sys; print('ill'); sys.exit(3)", 3, "ill\n"),
+        ("raise SystemExit", 0, ""),
+        ("print('sorry'); raise SystemExit('no such day')", 1, "sorry\nno such day\n"),
+        ("import os; os._exit(7)", 7, ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM, ""),
+    ],
+)
+def test_a_job_ends_with_its_scripts_code_and_words(scripts: Scripts, script: str, code: int, said: str) -> None:
+    assert scripts.run(script) == (code, said)
+
+
+def test_a_job_that_raises_ends_with_1_and_its_traceback(scripts: Scripts) -> None:
+    code, printed = scripts.run("print('before')\nraise ValueError('the till is empty')")
+    assert code == 1
+    assert printed.startswith("before\nTraceback")
+    assert "ValueError: the till is empty" in printed
+    assert "job1.py" in printed
+
+
+def test_a_script_that_is_not_there_fails_its_job_only(scripts: Scripts) -> None:
+    _, printed = scripts.start("")
+    with printed.open("wb") as output:
+        job = scripts.host.run(["nowhere.py"], env=dict(os.environ), cwd=str(printed.parent), output=output)
+    assert wait_for(job) == 1
+    assert "nowhere.py" in printed.read_text()
+    assert scripts.run("print('well')") == (0, "well\n")
+
+
+def test_threads_are_waited_for_and_what_is_to_be_done_at_exit_is_done(scripts: Scripts) -> None:
+    code, printed = scripts.run(
+        """
+        import atexit, sys, threading
+        atexit.register(print, "at exit", flush=True)
+        go = threading.Event()
+        def later():
+            go.wait(30)
+            print("in a thread", flush=True)
+        threading.Thread(target=later).start()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        print("main", flush=True)
+        go.set()
+        sys.exit(5)
+        """
+    )
+    assert (code, sorted(printed.splitlines())) == (5, ["at exit", "in a thread", "main"])
+    assert printed.endswith("at exit\n")
+
+
+def test_a_running_job_is_told_apart_from_one_that_ended(scripts: Scripts, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    job, _ = scripts.start(f"open({str(gate)!r}).read()")
+    assert job.wait(0) is None
+    assert job.wait(0.01) is None
+    with gate.open("w"):
+        pass
+    assert wait_for(job) == 0
+    assert job.wait(0) == 0
+
+
+# -- nothing of one job is in the next ------------------------------------------------------------------------------------
+
+LEAVE_TRACES = """
+    import builtins, json, logging, os, random, sys, tempfile, threading, warnings
+    import daybook, numpy, pandas
+    builtins.trace = daybook.trace = sys.modules["trace_of_another"] = pandas
+    os.environ["TRACE"] = "left"
+    os.chdir("/")
+    os.umask(0o077)
+    sys.path.insert(0, "/trace")
+    random.seed(1); numpy.random.seed(1)
+    logging.getLogger().addHandler(logging.NullHandler())
+    pandas.set_option("display.max_rows", 3)
+    tempfile.tempdir = "/"
+    kept = [open(os.devnull) for _ in range(20)]
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    hoard = bytearray(100_000_000); hoard[::4096] = bytes([1]) * len(hoard[::4096])
+    print(json.dumps("done"))
+"""
+LOOK = """
+    import builtins, json, logging, os, random, sys, tempfile, threading
+    import daybook, numpy, pandas, psutil
+    umask = os.umask(0); os.umask(umask)
+    print(json.dumps({
+        "trace": [hasattr(builtins, "trace"), hasattr(daybook, "trace"), "trace_of_another" in sys.modules,
+                  "TRACE" in os.environ],
+        "names": sorted(name for name in globals() if not name.startswith("__")),
+        "cwd": os.getcwd(), "umask": umask, "path": sys.path[1:], "temp": tempfile.gettempdir(),
+        "handlers": len(logging.getLogger().handlers), "rows": pandas.get_option("display.max_rows"),
+        "open": sorted(os.readlink(f"/proc/self/fd/{n}").split(":")[0] for n in os.listdir("/proc/self/fd")
+                       if os.path.exists(f"/proc/self/fd/{n}")),
+        "threads": [threading.active_count(), len(os.listdir("/proc/self/task"))],
+        "memory": psutil.Process().memory_full_info().uss,
+        "signals": [str(__import__("signal").getsignal(n)) for n in (2, 15, 17)],
+    }))
+"""
+
+
+def test_nothing_of_one_job_is_in_the_next(scripts: Scripts, tmp_path: Path) -> None:
+    def look() -> dict[str, Any]:
+        told: dict[str, Any] = scripts.told(LOOK, env={"TMPDIR": str(tmp_path)})
+        told["open"] = [place.replace(f"job{scripts.count}.", "job.") for place in told["open"]]
+        return told
+
+    before = look()
+    assert scripts.told(LEAVE_TRACES) == "done"
+    after = look()
+    used = [each.pop("memory") for each in (before, after)]
+    assert used[1] < used[0] + 20_000_000
+    assert before["trace"] == [False] * 4
+    assert before["temp"] == str(tmp_path)
+    assert before["threads"] == [1, 1]
+    # Nothing but input, output twice, and the job's hold on the process that it keeps ready.
+    assert [place.rsplit("/", 1)[-1] for place in before["open"]] == ["null", "job.txt", "job.txt", "socket"]
+    assert after == before
+
+
+def test_two_jobs_draw_differently(scripts: Scripts) -> None:
+    draw = """
+        import json, random, tempfile, uuid, numpy
+        print(json.dumps([random.random(), float(numpy.random.rand()), float(numpy.random.default_rng().random()),
+                          str(uuid.uuid4()), next(tempfile._get_candidate_names())]))
+    """
+    first, second = scripts.told(draw), scripts.told(draw)
+    assert [one == other for one, other in zip(first, second)] == [False] * 5
+
+
+def test_the_zone_of_a_job_is_the_one_it_is_given(scripts: Scripts) -> None:
+    script = "import json, time; print(json.dumps(time.localtime(0).tm_hour))"
+    assert scripts.told(script, env={"TZ": "UTC"}) == 0
+    assert scripts.told(script, env={"TZ": "Asia/Tokyo"}) == 9
+
+
+def test_descriptors_that_are_to_be_kept_are_and_no_others(scripts: Scripts, tmp_path: Path) -> None:
+    with (tmp_path / "kept").open("w") as kept, (tmp_path / "other").open("w") as other:
+        os.set_inheritable(other.fileno(), True)
+        found = scripts.told(
+            "import json, os; print(json.dumps([os.readlink(f'/proc/self/fd/{n}') for n in range(20) "
+            "if os.path.lexists(f'/proc/self/fd/{n}')]))",
+            keep=(kept.fileno(),),
+        )
+    assert str(tmp_path / "kept") in found
+    assert str(tmp_path / "other") not in found
+
+
+def test_a_large_environment_and_many_arguments_arrive_whole(scripts: Scripts) -> None:
+    script = "import json, os, sys; print(json.dumps([len(os.environ['LARGE']), len(sys.argv)]))"
+    assert scripts.told(script, *map(str, range(5000)), env={"LARGE": "é" * 300_000}) == [300_000, 5001]
+
+
+def test_several_threads_may_ask_at_once(scripts: Scripts) -> None:
+    together = threading.Barrier(8)
+
+    def ask(number: int) -> tuple[int, str]:
+        mine = Scripts(scripts.host, scripts.folder / str(number))
+        mine.folder.mkdir()
+        together.wait(30)
+        return mine.run("import sys; print(sys.argv[1]); sys.exit(int(sys.argv[1]))", str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(8))) == [(number, f"{number}\n") for number in range(8)]
+
+
+def test_the_process_a_job_kept_ready_ends_with_it(scripts: Scripts) -> None:
+    seed = scripts.told("import json, psutil; print(json.dumps([p.pid for p in psutil.Process().children()]))")
+    assert len(seed) == 1
+    wait_until(lambda: is_gone(seed[0]), "the end of the process kept ready")
+
+
+def test_fifty_jobs_leave_no_open_file_and_no_process_behind(scripts: Scripts) -> None:
+    def open_files(process: object) -> int:
+        return sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
+
+    def kept() -> tuple[int, int]:
+        parent = scripts.told("import json, os; print(json.dumps(os.getppid()))")
+        # The one that asks has been told of, so the host has let go of it.
+        return open_files(parent), len(Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+
+    before, mine = kept(), open_files("self")
+    for job in [scripts.start("pass")[0] for _ in range(50)]:
+        assert isinstance(job, Job)
+        assert wait_for(job) == 0
+    # The host lets go of a job just after it has told of its end: it may be caught in between, but not for long.
+    until = time.monotonic() + 30
+    while any(now > then for now, then in zip(kept(), before)):
+        assert time.monotonic() < until, f"the host keeps {kept()} (files, processes), and kept {before} before fifty jobs"
+    assert open_files("self") <= mine

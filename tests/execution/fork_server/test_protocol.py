@@ -1,0 +1,78 @@
+"""Messages with open files: whole whatever their size, one after another, and told from their end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from daybook.execution.fork_server.protocol import receive, send
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    here, there = socket.socketpair()
+    here.settimeout(30)
+    there.settimeout(30)
+    with here, there:
+        yield here, there
+
+
+def test_messages_arrive_one_by_one_each_with_its_own_files(ends: tuple[socket.socket, socket.socket]) -> None:
+    here, there = ends
+    read, write = os.pipe()
+    send(here, {"number": 1})
+    send(here, {"number": 2}, [write])
+    send(here, {"number": 3})
+    os.close(write)
+    told = [receive(there) for _ in range(3)]
+    assert [message for message, _ in told] == [{"number": 1}, {"number": 2}, {"number": 3}]
+    assert [len(descriptors) for _, descriptors in told] == [0, 1, 0]
+    os.write(told[1][1][0], b"through")
+    assert os.read(read, 10) == b"through"
+    for each in (read, *told[1][1]):
+        os.close(each)
+
+
+def test_a_message_larger_than_a_sockets_buffer_arrives_whole(ends: tuple[socket.socket, socket.socket]) -> None:
+    here, there = ends
+    message = {"env": {"LARGE": "ä" * 3_000_000}}
+    sender = threading.Thread(target=send, args=(here, message, [0]))
+    sender.start()
+    received, descriptors = receive(there)
+    sender.join(30)
+    assert received == message
+    os.close(descriptors[0])
+
+
+def test_a_message_that_comes_byte_by_byte_arrives_whole(ends: tuple[socket.socket, socket.socket]) -> None:
+    here, there = ends
+    data = b'{"a": 1}'
+
+    def trickle() -> None:
+        for byte in struct.pack("!I", len(data)) + data:
+            here.send(bytes([byte]))
+
+    sender = threading.Thread(target=trickle)
+    sender.start()
+    assert receive(there) == ({"a": 1}, [])
+    sender.join(30)
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x00\x00", struct.pack("!I", 100) + b'{"half'])
+def test_an_end_in_the_middle_of_a_message_is_an_end(ends: tuple[socket.socket, socket.socket], begun: bytes) -> None:
+    here, there = ends
+    here.sendall(begun)
+    here.close()
+    assert receive(there)[0] is None
+
+
+def test_more_open_files_than_are_looked_for_are_refused_rather_than_lost(ends: tuple[socket.socket, socket.socket]) -> None:
+    here, there = ends
+    send(here, {}, [0, 1, 2])
+    with pytest.raises(OSError, match="more than 2 open files"):
+        receive(there, most=2)

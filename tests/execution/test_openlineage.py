@@ -1,0 +1,441 @@
+"""A closed run as OpenLineage events: complete, stable, without values; and posting them to an endpoint, or failing to."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.contracts import load_tables
+from daybook.errors import ArchiveError
+from daybook.execution import openlineage
+from daybook.execution.openlineage import as_lines, dataset_name, post_events, run_events, table_uri
+from daybook.execution.run_record import close_run
+from daybook.lake.tables import Lake
+from daybook.records.archive import Archive
+from daybook.settings import Settings, load_settings
+
+RUN = "daily-2025-11-30-1"
+SILVER_ORDERS = {
+    "rows": {"bronze.orders.order_id": ["WINDOW"]},
+    "columns": {
+        "customer_key": {"bronze.orders.customer_id": ["TRANSFORMATION"]},
+        "status": {"bronze.orders.status": ["TRANSFORMATION"]},
+    },
+}
+GOLD_SALES = {
+    "rows": {"silver.orders.order_date": ["FILTER", "GROUP_BY"], "touched.order_date": ["FILTER"]},
+    "columns": {"gross_revenue": {"silver.order_items.line_amount": ["AGGREGATION"], "silver.orders.status": ["CONDITIONAL"]}},
+}
+
+
+def attempt(stage: str, **changes: Any) -> dict[str, Any]:
+    """An attempt's record with what events are made from."""
+    return {
+        "stage": stage,
+        "attempt": 1,
+        "outcome": "SUCCEEDED",
+        "reasons": [],
+        "started_at": "2026-11-23T14:00:00.000Z",
+        "ended_at": "2026-11-23T14:00:03.210Z",
+        "tables_read": {},
+        "tables_written": {},
+        "inputs": [],
+        "details": {},
+        "failure": None,
+        "engine": "duckdb 1.2.2",
+        "code": {"commit": "1a2b3c4d", "dirty": False},
+        "notebook": {"file": f"1_{stage}.attempt-1.ipynb", "sha256": "ab"},
+        **changes,
+    }
+
+
+def run(*attempts: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A closed run's record."""
+    return {
+        "run_id": RUN,
+        "run_date": "2025-11-30",
+        "env": "local",
+        "outcome": "SUCCEEDED",
+        "reasons": [],
+        "started_at": "2026-11-23T13:59:59.000Z",
+        "ended_at": "2026-11-23T14:01:00.000Z",
+        "stages": list(attempts),
+        "lineage": {"silver.orders": SILVER_ORDERS, "gold.daily_sales": GOLD_SALES},
+        **changes,
+    }
+
+
+BROKEN = {
+    "table": "orders",
+    "severity": "warning",
+    "checked": 9,
+    "failing": 1,
+    "samples": [],
+    "measured": "",
+    "outcome": "warned",
+}
+FULL = run(
+    attempt(
+        "ingest", inputs=[{"file": "orders.csv", "bytes": 85, "sha256": "cd", "rows": 3}], tables_written={"bronze.orders": 1}
+    ),
+    attempt(
+        "validate",
+        tables_read={"bronze.orders": 1},
+        details={
+            "rules": [
+                {**BROKEN, "rule": "status is known", "severity": "error", "failing": 2, "samples": ["K77"]},
+                {**BROKEN, "rule": "city is there", "outcome": "within limits"},
+                {**BROKEN, "rule": "payments fit", "measured": "17.56, must be less than 15"},
+            ]
+        },
+    ),
+    attempt(
+        "transform",
+        tables_read={"bronze.orders": 1, "control.stale_dates": 4},
+        tables_written={"silver.orders": 7, "control.landed_dates": 2},
+        details={"merged": {"silver.orders": {"rows": 3, "inserted": 3}}},
+    ),
+    attempt(
+        "aggregate",
+        tables_read={"silver.orders": 7},
+        tables_written={"candidate.daily_sales": 0, "candidate.touched_dates": 0},
+        details={"candidates": {"gold.daily_sales": 5}},
+    ),
+    attempt("quality", tables_read={"candidate.daily_sales": 0}, tables_written={"gold.daily_sales": 9}),
+)
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("DAYBOOK_HOME", "/srv/daybook")
+    return load_settings("local")
+
+
+@pytest.fixture
+def events(settings: Settings) -> list[dict[str, Any]]:
+    return run_events(FULL, settings)
+
+
+def ended(events: list[dict[str, Any]], stage: str) -> dict[str, Any]:
+    """The last event of a stage."""
+    return [event for event in events if event["job"]["name"] == f"daily.{stage}"][-1]
+
+
+def test_every_job_starts_and_ends_in_the_order_of_the_run(events: list[dict[str, Any]]) -> None:
+    told = [(event["job"]["name"], event["eventType"]) for event in events]
+    stages = [(f"daily.{stage['stage']}", kind) for stage in FULL["stages"] for kind in ("START", "COMPLETE")]
+    assert told == [("daily", "START"), *stages, ("daily", "COMPLETE")]
+
+
+def test_events_have_what_the_specification_requires(events: list[dict[str, Any]]) -> None:
+    for event in events:
+        assert event["schemaURL"] == "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
+        assert event["producer"].startswith("urn:daybook:")
+        assert re.fullmatch(r"2026-11-23T\d\d:\d\d:\d\d\.\d{3}Z", event["eventTime"])
+        assert uuid.UUID(event["run"]["runId"]).version == 5
+        assert event["job"]["namespace"] == "daybook.local"
+        for facet in facets_of(event):
+            assert facet["_producer"] == event["producer"]
+            assert re.fullmatch(r"https://openlineage\.io/spec/facets/\d-\d-\d/(\w+)\.json#/\$defs/\1", facet["_schemaURL"]), (
+                facet["_schemaURL"]
+            )
+
+
+def facets_of(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every facet of an event."""
+    yield from event["run"]["facets"].values()
+    yield from event["job"]["facets"].values()
+    for dataset in [*event["inputs"], *event["outputs"]]:
+        assert dataset["namespace"]
+        assert dataset["name"]
+        for part in ("facets", "inputFacets", "outputFacets"):
+            yield from dataset.get(part, {}).values()
+
+
+def test_the_standards_own_models_take_every_event(events: list[dict[str, Any]], settings: Settings) -> None:
+    base = pytest.importorskip("openlineage.client.generated.base", reason="needs the openlineage-python package")
+    import importlib
+    import pkgutil
+
+    from openlineage.client import generated
+
+    models = {}
+    for found in pkgutil.iter_modules(generated.__path__):
+        for model in vars(importlib.import_module(f"{generated.__name__}.{found.name}")).values():
+            if isinstance(model, type) and issubclass(model, base.BaseFacet):
+                models[model._get_schema()] = model
+    failing = run(
+        attempt("ingest", outcome="FAILED", failure={"cell": 3, "exception": "LandingError", "message": "gone"}),
+        outcome="FAILED",
+    )
+    count = 0
+    for event in [*events, *run_events(failing, settings)]:
+        base.RunEvent(
+            eventTime=event["eventTime"],
+            eventType=base.EventType(event["eventType"]),
+            run=base.Run(runId=event["run"]["runId"]),
+            job=base.Job(namespace=event["job"]["namespace"], name=event["job"]["name"]),
+            producer=event["producer"],
+        )
+        for facet in facets_of(event):
+            # A model refuses what it does not know and what is missing.
+            models[facet["_schemaURL"]](**{key: value for key, value in facet.items() if not key.startswith("_")})
+            count += 1
+    assert count > 50
+
+
+def test_a_run_is_known_by_the_same_ids_however_often_it_is_told(settings: Settings, events: list[dict[str, Any]]) -> None:
+    assert run_events(FULL, settings) == events
+    ids = [event["run"]["runId"] for event in events]
+    assert len(set(ids)) == 1 + len(FULL["stages"])
+    again = run_events({**FULL, "stages": [{**FULL["stages"][0], "attempt": 2}]}, settings)
+    assert again[0]["run"]["runId"] == ids[0]
+    assert again[1]["run"]["runId"] not in ids
+    assert again[1]["run"]["facets"]["parent"]["run"]["runId"] == ids[0]
+
+
+def test_ingest_reads_files_and_writes_bronze(events: list[dict[str, Any]]) -> None:
+    event = ended(events, "ingest")
+    (file,) = event["inputs"]
+    assert (file["namespace"], file["name"]) == ("file", "/srv/daybook/landing/orders.csv")
+    statistics = file["inputFacets"]["inputStatistics"]
+    assert (statistics["rowCount"], statistics["size"]) == (3, 85)
+    (table,) = event["outputs"]
+    assert table["name"] == "/srv/daybook/lake/bronze/orders"
+    assert table["facets"]["version"]["datasetVersion"] == "1"
+    assert table["facets"]["symlinks"]["identifiers"] == [
+        {"namespace": "daybook.local", "name": "bronze.orders", "type": "TABLE"}
+    ]
+
+
+def test_rules_are_assertions_on_what_they_were_asked_of_and_bring_no_samples(events: list[dict[str, Any]]) -> None:
+    (table,) = ended(events, "validate")["inputs"]
+    assert table["name"].endswith("bronze/orders")
+    found = table["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert [(each["assertion"], each["success"], each["severity"], each["actual"]) for each in found] == [
+        ("status is known", False, "error", "2 of 9 rows break it"),
+        ("city is there", True, "warn", "1 of 9 rows break it"),
+        ("payments fit", False, "warn", "17.56, must be less than 15"),
+    ]
+    assert b"K77" not in as_lines(events)
+
+
+def test_outputs_tell_schema_rows_and_where_columns_come_from(events: list[dict[str, Any]]) -> None:
+    (table,) = ended(events, "transform")["outputs"]
+    assert table["outputFacets"]["outputStatistics"]["rowCount"] == 3
+    contract = load_tables("silver")["silver.orders"]
+    assert [field["name"] for field in table["facets"]["schema"]["fields"]] == contract.columns
+    lineage = table["facets"]["columnLineage"]
+    bronze = {"namespace": "file", "name": "/srv/daybook/lake/bronze/orders"}
+    assert lineage["fields"]["status"]["inputFields"] == [
+        {**bronze, "field": "status", "transformations": [{"type": "DIRECT", "subtype": "TRANSFORMATION", "masking": False}]}
+    ]
+    assert lineage["dataset"] == [
+        {**bronze, "field": "order_id", "transformations": [{"type": "INDIRECT", "subtype": "WINDOW", "masking": False}]}
+    ]
+
+
+def test_a_pseudonym_is_told_as_masked(events: list[dict[str, Any]]) -> None:
+    (table,) = ended(events, "transform")["outputs"]
+    (field,) = table["facets"]["columnLineage"]["fields"]["customer_key"]["inputFields"]
+    assert field["transformations"] == [{"type": "DIRECT", "subtype": "TRANSFORMATION", "masking": True}]
+
+
+def test_a_pseudonym_in_another_case_is_masked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = load_tables("silver")["silver.orders"]
+    renamed = [each.model_copy(update={"name": each.name.title()}) for each in contract.properties]
+    changed = {"silver.orders": contract.model_copy(update={"properties": renamed})}
+    monkeypatch.setattr(openlineage, "load_tables", lambda layer: changed if layer == "silver" else {})
+    (table,) = ended(run_events(FULL, settings), "transform")["outputs"]
+    (field,) = table["facets"]["columnLineage"]["fields"]["customer_key"]["inputFields"]
+    assert field["transformations"][0]["masking"] is True
+
+
+def test_gold_leads_by_its_candidate_to_silver(events: list[dict[str, Any]]) -> None:
+    (candidate,) = ended(events, "aggregate")["outputs"]
+    (gold,) = ended(events, "quality")["outputs"]
+    published = gold["facets"]["columnLineage"]["fields"]["gross_revenue"]["inputFields"]
+    assert [(field["name"], field["field"]) for field in published] == [(candidate["name"], "gross_revenue")]
+    computed = candidate["facets"]["columnLineage"]
+    assert [field["field"] for field in computed["fields"]["gross_revenue"]["inputFields"]] == ["line_amount", "status"]
+    # Dates that a stage worked out for itself are no data set.
+    assert [field["field"] for field in computed["dataset"]] == ["order_date"]
+    assert (
+        gold["outputFacets"]["outputStatistics"]["rowCount"] == candidate["outputFacets"]["outputStatistics"]["rowCount"] == 5
+    )
+
+
+def test_what_daybook_notes_for_itself_is_no_data_set(events: list[dict[str, Any]]) -> None:
+    names = [dataset["name"] for event in events for dataset in [*event["inputs"], *event["outputs"]]]
+    assert len(names) > 5
+    assert not [name for name in names if "control" in name or "touched_dates" in name]
+
+
+def test_a_failed_attempt_says_why(settings: Settings) -> None:
+    failure = {"cell": 3, "source": "x", "exception": "LandingError", "message": "orders.csv is not there.\nMore lines."}
+    failed = attempt("ingest", outcome="FAILED", failure=failure, notebook=None, details=None)
+    events = run_events(run(failed, outcome="FAILED", reasons=["ingest failed"], lineage={}), settings)
+    assert [event["eventType"] for event in events] == ["START", "START", "FAIL", "FAIL"]
+    said = "ingest failed in cell 3 (attempt 1): LandingError: orders.csv is not there."
+    assert events[2]["run"]["facets"]["errorMessage"]["message"] == said
+    assert events[3]["run"]["facets"]["errorMessage"]["message"] == "ingest failed"
+    assert "sourceCodeLocation" not in events[2]["job"]["facets"]
+
+
+@pytest.mark.parametrize("outcome", ["REJECTED", "SKIPPED"])
+def test_a_gates_no_is_an_answer_and_so_complete(settings: Settings, outcome: str) -> None:
+    events = run_events(run(attempt("quality", outcome=outcome), outcome=outcome, reasons=["no"]), settings)
+    assert {event["eventType"] for event in events} == {"START", "COMPLETE"}
+
+
+def test_tables_are_told_where_the_lake_has_them(settings: Settings) -> None:
+    lake = Lake(settings.lake, run_id=RUN)
+    for table in ("bronze.orders", "silver.orders", "gold.daily_sales", "quarantine.orders"):
+        assert table_uri(settings, table) == lake.uri(table)
+
+
+def test_an_object_store_is_named_by_bucket_and_key() -> None:
+    assert dataset_name("s3://shop-lake/lake/gold/daily_sales") == {
+        "namespace": "s3://shop-lake",
+        "name": "lake/gold/daily_sales",
+    }
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Any]:
+    """A server on this machine that keeps what is posted to it; ``answer`` is the status it gives."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            server.got.append((self.path, self.headers["Content-Type"], json.loads(body)))  # type: ignore[attr-defined]
+            self.send_response(server.answer)  # type: ignore[attr-defined]
+            if 300 <= server.answer < 400:  # type: ignore[attr-defined]
+                self.send_header("Location", f"{url_of(server)}/elsewhere")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            server.got.append((self.path, "", None))  # type: ignore[attr-defined]
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    server.got, server.answer = [], 201  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def url_of(server: Any) -> str:
+    return f"http://127.0.0.1:{server.server_port}/api/v1/lineage"
+
+
+def test_events_are_posted_one_by_one_as_the_file_has_them(endpoint: Any, events: list[dict[str, Any]]) -> None:
+    post_events(events, url_of(endpoint))
+    assert [body for _, _, body in endpoint.got] == [json.loads(line) for line in as_lines(events).splitlines()] == events
+    assert {(path, kind) for path, kind, _ in endpoint.got} == {("/api/v1/lineage", "application/json")}
+
+
+def test_an_endpoint_that_refuses_is_told_once_and_asked_no_further(endpoint: Any, events: list[dict[str, Any]]) -> None:
+    endpoint.answer = 500
+    with pytest.raises(ArchiveError, match=r"did not get to 127.0.0.1:\d+ \(HTTP Error 500"):
+        post_events(events, url_of(endpoint))
+    assert len(endpoint.got) == 1
+
+
+@pytest.mark.parametrize("answer", [301, 302, 303, 307, 308])
+def test_a_redirect_of_the_endpoint_is_not_followed(endpoint: Any, events: list[dict[str, Any]], answer: int) -> None:
+    endpoint.answer = answer
+    with pytest.raises(ArchiveError, match=rf"did not get to 127.0.0.1:\d+ \(HTTP Error {answer}"):
+        post_events(events, url_of(endpoint))
+    assert [path for path, _, _ in endpoint.got] == ["/api/v1/lineage"]
+
+
+def test_an_endpoint_that_does_not_answer_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr(openlineage, "_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ArchiveError, match="timed out"):
+        post_events(events, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org/", "file:///etc/passwd", "https://user:secret@example.org/"])
+def test_the_setting_takes_a_plain_http_url_only(url: str) -> None:
+    from daybook.errors import ParamsError
+
+    with pytest.raises(ParamsError, match="openlineage_url"):
+        load_settings("local", {"openlineage_url": url})
+
+
+@pytest.fixture
+def archive(home: Path) -> Archive:
+    """An archive with a run whose one attempt knows the lineage of a table."""
+    archive = Archive(load_settings("local").archive)
+    archive.start_run(date(2025, 11, 30), {})
+    archive.claim_attempt(RUN, "aggregate", {})
+    left = {
+        **attempt("aggregate", details={"lineage": {"gold.daily_sales": GOLD_SALES}}),
+        "record": "attempt",
+        "run_id": RUN,
+        "run_date": "2025-11-30",
+        "env": "local",
+        "rows": {},
+        "seconds": 1.5,
+    }
+    archive.write_attempt(left, b"{}", b"")
+    return archive
+
+
+def test_closing_a_run_records_its_lineage_and_leaves_its_events_in_the_archive(archive: Archive) -> None:
+    close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
+    record = archive.run(RUN)
+    assert record["lineage"] == {"gold.daily_sales": GOLD_SALES}
+    assert "lineage" not in record["stages"][0]["details"]
+    lines = archive.store.read(f"{archive.folder(RUN)}/openlineage.jsonl").splitlines()
+    assert [json.loads(line)["eventType"] for line in lines] == ["START", "START", "COMPLETE", "COMPLETE"]
+
+
+def test_closing_a_run_posts_its_events_where_that_is_set(archive: Archive, endpoint: Any) -> None:
+    close_run(archive, load_settings("local", {"openlineage_url": url_of(endpoint)}), RUN, "SUCCEEDED", [])
+    lines = archive.store.read(f"{archive.folder(RUN)}/openlineage.jsonl").splitlines()
+    assert [body for _, _, body in endpoint.got] == [json.loads(line) for line in lines]
+
+
+def test_an_endpoint_that_cannot_be_reached_is_a_warning_and_no_fault_of_the_run(
+    archive: Archive, endpoint: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint.answer = 503
+    record = close_run(archive, load_settings("local", {"openlineage_url": url_of(endpoint)}), RUN, "SUCCEEDED", [])
+    assert record["outcome"] == archive.run(RUN)["outcome"] == "SUCCEEDED"
+    (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution.run_record"]
+    assert warning.startswith(f"{RUN}: The lineage events did not get to {url_of(endpoint).split('/')[2]} (HTTP Error 503")
+    assert archive.store.exists(f"{archive.folder(RUN)}/openlineage.jsonl")
+
+
+def test_a_record_that_no_events_can_be_made_of_is_a_warning_and_no_fault_of_the_run(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("somebody@example.org")
+
+    monkeypatch.setattr("daybook.execution.run_record.run_events", fail)
+    close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
+    assert archive.run(RUN)["outcome"] == "SUCCEEDED"
+    (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution.run_record"]
+    assert warning == f"{RUN}: no lineage events were made (KeyError)."

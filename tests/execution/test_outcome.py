@@ -1,0 +1,284 @@
+"""Every way in which a notebook can end: what record, log, page and message say of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import nbformat
+import papermill
+import pytest
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from papermill.exceptions import PapermillExecutionError
+
+from daybook.execution.outcome import Failure, Seen, find_failure
+from daybook.notebook import begin, notify
+from daybook.notebook import context as stages
+from daybook.notebook.parameters import notebook_path
+from daybook.records.archive import Archive, Record, describe_failure
+from daybook.records.names import RESULT_MIME
+from daybook.settings import load_settings
+from tests.conftest import Project
+from tests.execution.test_stage import RUN, job, outcome_of
+from tests.small_notebooks import notebook
+
+DAY, PATH = "2025-11-30", "notebooks/4_aggregate.ipynb"
+RESULT = {"outcome": "SUCCEEDED", "reasons": [], "rows": {"in": 1, "out": 1}}
+CLOSING = f"from IPython.display import display\ndisplay({{{RESULT_MIME!r}: {RESULT!r}}}, raw=True)"
+DIED = "the kernel died in this cell"
+NO_CLOSING = "the notebook ended without its closing cell; let its last cell make the call that ends the stage"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A cell that ends a notebook, and what is said of it; nothing is said where the stage succeeds."""
+
+    source: str
+    exception: Optional[str] = None
+    said: str = ""
+    tags: tuple[str, ...] = ()
+
+
+ENDINGS = {
+    "exception": Ending("raise ValueError('The till is empty.')", "ValueError", "The till is empty."),
+    "broken-exception": Ending(
+        "class Odd(Exception):\n    def __str__(self):\n        raise RuntimeError('no')\nraise Odd",
+        "RuntimeError",
+        "no",
+    ),
+    "no-message": Ending("raise ValueError", "ValueError", "the exception has no message"),
+    "sys.exit(0)": Ending("import sys\nsys.exit(0)", "SystemExit", "the cell exited with code 0 before the stage had ended; "),
+    "sys.exit(3)": Ending("import sys\nsys.exit(3)", "SystemExit", "the cell exited with code 3 before the stage had ended; "),
+    "exit": Ending("exit()", "SystemExit", "the cell exited with code 0 before the stage had ended; "),
+    "do_shutdown": Ending(
+        "get_ipython().kernel.do_shutdown(False)", "SystemExit", "the cell exited with code 0 before the stage had ended; "
+    ),
+    "exit-after-closing": Ending(f"{CLOSING}\nimport sys\nsys.exit(0)"),
+    "os._exit(0)": Ending("import os\nos._exit(0)", "KernelDied", f"{DIED}: its process ended with exit code 0"),
+    "os._exit(1)": Ending("import os\nos._exit(1)", "KernelDied", f"{DIED}: its process ended with exit code 1"),
+    "SIGKILL": Ending(
+        "import os\nos.kill(os.getpid(), 9)",
+        "KernelDied",
+        f"{DIED}: it was killed (SIGKILL), or the machine ran out of memory",
+    ),
+    "SIGTERM": Ending("import os\nos.kill(os.getpid(), 15)", "KernelDied", f"{DIED}: signal SIGTERM ended it"),
+    "out-of-memory": Ending("bytearray(1 << 60)", "MemoryError", "the cell needs more memory than there is; "),
+    "syntax-error": Ending("x = = 1", "SyntaxError", "invalid syntax ("),
+    "line-magic": Ending("%nosuchmagic", "UsageError", "Line magic function `%nosuchmagic` not found."),
+    "cell-magic": Ending("%%bashh\nls", "UsageError", "Cell magic `%%bashh` not found."),
+    # Jupyter would go on after a cell with this tag.
+    "raises-exception": Ending("raise ValueError('Meant.')", "ValueError", "Meant.", ("raises-exception",)),
+    "interrupt": Ending(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)",
+        "KeyboardInterrupt",
+        "the cell was interrupted",
+    ),
+    "timeout": Ending(
+        "import time\ntime.sleep(600)",
+        "CellTimeoutError",
+        "A cell timed out while it was being executed, after 3 seconds.",
+    ),
+    "removed-folder": Ending("import os, shutil\nshutil.rmtree(os.getcwd())"),
+}
+
+
+def write_notebook(project: Project, *cells: NotebookNode) -> None:
+    """Let the stage's notebook consist of parameters, of Daybook's extension, and of these cells."""
+    content = notebook('env = "local"\nrun_date = "2025-11-30"\nrun_id = ""\noverrides = {}')
+    content.metadata["kernelspec"] = {"name": "python3", "display_name": "Python", "language": "python"}
+    content.cells[2:] = [new_code_cell("%load_ext daybook"), new_markdown_cell("## The end"), *cells]
+    nbformat.write(content, project.root / PATH)
+
+
+@pytest.fixture
+def archive(home: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    monkeypatch.setattr(stages, "current", None)
+    return Archive(load_settings("local").archive)
+
+
+def page_link(archive: Archive) -> Optional[str]:
+    """The cell that the failure box of the attempt's page links to; it must be on the page."""
+    page = archive.store.read(f"{archive.folder(RUN)}/4_aggregate.attempt-1.html").decode()
+    box = re.search(r'<section class="failure".*?</section>', page, re.DOTALL)
+    linked = re.search(r'href="#([^"]*)"', box[0]) if box else None
+    assert linked is None or f'id="{linked[1]}" class="cell code failed"' in page
+    return linked[1] if linked else None
+
+
+def notified(caught: Record) -> Record:
+    """The message that notify leaves of the run."""
+    stage = begin("notify", env="local", run_date=DAY, run_id=RUN)
+    notify.tell(stage, notify.look_back(stage, json.dumps(caught)))
+    assert stage.ended == "SUCCEEDED"
+    message: Record = stage.details["message"]
+    assert message["subject"] == f"Daybook local: {DAY} FAILED in aggregate"
+    return message
+
+
+def executed_notebook(archive: Archive) -> NotebookNode:
+    return nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/4_aggregate.attempt-1.ipynb").decode(), 4)
+
+
+PLAIN = """
+import sys
+import papermill
+papermill.execute_notebook(*sys.argv[1:], parameters={"run_dat": "2025-11-29"}, kernel_name="python3", progress_bar=False)
+"""
+
+
+@pytest.mark.slow
+def test_plain_papermill_with_unknown_parameter_fails(home: Path, tmp_path: Path) -> None:
+    paths = [str(notebook_path("aggregate")), str(tmp_path / "executed.ipynb")]
+    done = subprocess.run([sys.executable, "-c", PLAIN, *paths], capture_output=True, text=True, check=False)
+    said = "NotebookError: This notebook has no parameter 'run_dat' (did you mean 'run_date'?); its parameters are: env, "
+    assert said in done.stderr
+    assert not home.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=ENDINGS)
+def test_ending_is_reported(
+    project: Project,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ending: Ending,
+) -> None:
+    write_notebook(project, new_code_cell(ending.source, metadata={"tags": list(ending.tags)}), new_code_cell(CLOSING))
+    if ending.exception == "CellTimeoutError":
+        # Of this cell alone: the one that loads the extension may take long on a busy machine.
+        limited = functools.partial(
+            papermill.execute_notebook, timeout_func=lambda cell: 3 if cell.source == ending.source else None
+        )
+        monkeypatch.setattr("papermill.execute_notebook", limited)
+
+    log = job(monkeypatch, "aggregate") or capsys.readouterr().err.strip()
+
+    (record,) = archive.attempts(RUN)
+    executed = executed_notebook(archive)
+    if ending.exception is None:
+        assert (record["outcome"], record["failure"], log) == ("SUCCEEDED", None, "")
+        assert record["rows"] == RESULT["rows"]
+        return
+    failure = record["failure"]
+    assert (record["outcome"], record["stage"]) == ("FAILED", "aggregate")
+    assert (failure["exception"], failure["cell"], failure["source"]) == (ending.exception, 4, ending.source.splitlines()[0])
+    first_line = failure["message"].splitlines()[0]
+    assert first_line.startswith(ending.said)
+    failed = executed.cells[failure["index"]]
+    assert (failed.source, failed.execution_count, failed.metadata.papermill.status) == (ending.source, 4, "failed")
+    assert page_link(archive) == f"cell-{failure['index']}"
+    assert not executed.cells[-1].outputs, "the closing cell ran"
+    assert log.splitlines()[-1] == f"{ending.exception}: {first_line}"
+    outcome = outcome_of("aggregate")
+    assert (outcome is not None) is record["permanent"] is (ending.exception == "UsageError")
+    if outcome:
+        caught = {"State": "Aggregate", "Error": "Daybook.PermanentFailure", "Cause": outcome["reasons"][0]}
+    else:
+        caught = {"State": "Aggregate", "Error": "States.TaskFailed", "Cause": "{}"}
+    body = notified(caught)["body"].splitlines()
+    assert body[:3] == [
+        f"Demo shop, {DAY}: FAILED in aggregate",
+        describe_failure(record),
+        f"Cell 4 begins: {failure['source']}",
+    ]
+    assert describe_failure(record).endswith(f": {ending.exception}: {first_line}")
+    assert any(line.endswith("4_aggregate.attempt-1.html") for line in body)
+
+
+def executed() -> NotebookNode:
+    """Return a notebook with two remarks of papermill, which failed in its last cell."""
+    content = notebook()
+    for index in (2, 0):
+        content.cells.insert(index, new_markdown_cell("An exception!", metadata={"tags": ["papermill-error-cell-tag"]}))
+    return content
+
+
+def result(**fields: Any) -> NotebookNode:
+    """Return a notebook whose last cell left a result."""
+    return displayed({**RESULT, "details": {}, **fields})
+
+
+def displayed(content: object) -> NotebookNode:
+    """Return a notebook whose last cell displayed ``content`` as if it were a result."""
+    shown: NotebookNode = notebook()
+    shown.cells[2].outputs = [new_output("display_data", data={RESULT_MIME: content})]
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("content", "seen", "expected"),
+    [
+        (executed(), Seen(2, {"ename": "ValueError", "evalue": "No."}), Failure("ValueError", "No.", 4, 2, "print(env)")),
+        # A cell displayed an exception that it had caught.
+        (
+            executed(),
+            Seen(2, error=PapermillExecutionError(1, 1, "", "KeyError", "'a'", [])),
+            Failure("KeyError", "'a'", 2, 1, 'env = "local"'),
+        ),
+        (
+            notebook(),
+            Seen(None, error=DeadKernelError("Kernel died"), exit_status=-11),
+            Failure("KernelDied", "the kernel died before its first cell: signal SIGSEGV ended it"),
+        ),
+        (
+            notebook(),
+            Seen(2, error=DeadKernelError("Kernel died")),
+            Failure("KernelDied", DIED, 2, 2, "print(env)"),
+        ),
+        (notebook(), Seen(error=RuntimeError("not ready")), Failure("RuntimeError", "not ready")),
+        (result(), Seen(2), None),
+        (result(stage="notify", details={"run_outcome": "SKIPPED"}), Seen(2), None),
+        (result(stage="notify"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (result(outcome="GREAT"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (displayed("nonsense"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (displayed({"outcome": "SUCCEEDED"}), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (
+            notebook(),
+            Seen(2, {"ename": "Odd\nname", "evalue": "No."}),
+            Failure("Odd name", "No.", 2, 2, "print(env)"),
+        ),
+        (result(outcome="FAILED"), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (notebook(), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (result(), Seen(2, {"ename": "SystemExit", "evalue": "0"}), None),
+    ],
+)
+def test_failure_is_found(content: NotebookNode, seen: Seen, expected: Optional[Failure]) -> None:
+    assert find_failure(content, seen) == expected
+
+
+@pytest.mark.slow
+def test_missing_closing_cell_is_reported(project: Project, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_notebook(project, new_code_cell("1 + 1"))
+    assert job(monkeypatch, "aggregate") is None
+    (record,) = archive.attempts(RUN)
+    failure = record["failure"]
+    assert (failure["exception"], failure["cell"], failure["index"], record["permanent"]) == ("NotebookError", None, None, True)
+    said = f"NotebookError: {NO_CLOSING}"
+    why = "not retried: the same input would fail again"
+    assert outcome_of("aggregate")["reasons"] == [f"aggregate failed (attempt 1, {why}): {said}"]  # type: ignore[index]
+    assert page_link(archive) is None
+    assert said in notified({"State": "Aggregate", "Error": "Daybook.PermanentFailure", "Cause": said})["body"]
+
+
+def test_notebook_with_conflict_marks_is_reported(
+    project: Project, archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, rest = (project.root / PATH).read_text().split("\n", 1)
+    project.write(PATH, f"{first}\n<<<<<<< HEAD\n{rest}")
+    assert job(monkeypatch, "aggregate") is None
+    said = "NotebookError: 4_aggregate.ipynb has a conflict mark of git in line 2; resolve the conflict."
+    assert capsys.readouterr().err.strip() == said
+    (reason,) = outcome_of("aggregate")["reasons"]  # type: ignore[index]
+    assert reason == f"aggregate did not start (not retried: the same input would fail again): {said}"
+    Archive(load_settings("local").archive).ensure_started(RUN)
+    caught: dict[str, Any] = {"State": "Aggregate", "Error": "Daybook.PermanentFailure", "Cause": reason}
+    assert reason in notified(caught)["body"]

@@ -1,0 +1,91 @@
+"""A notebook is saved when there is something to lose, and not before and after every cell."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from papermill.engines import NotebookExecutionManager
+
+from daybook.execution import papermill_engine
+from daybook.execution.papermill_engine import SparingManager, running_cell
+
+
+@pytest.fixture
+def notebook() -> NotebookNode:
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(str(number)) for number in range(3)])
+    made.metadata.papermill = {}
+    return made
+
+
+def statuses(path: Path) -> list[str]:
+    """What the saved notebook says of its cells."""
+    return [cell.metadata.papermill.status for cell in nbformat.read(path, as_version=4).cells]
+
+
+def runs(manager: SparingManager, index: int, turns: int) -> None:
+    """A cell is begun, and the kernel is waited for during so many turns of the event loop."""
+    manager.cell_start(manager.nb.cells[index], index)
+
+    async def wait() -> None:
+        manager.cell_runs()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    asyncio.run(wait())
+
+
+def test_short_cells_are_not_saved_one_by_one(notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+
+    def save(self: NotebookExecutionManager, **_: object) -> None:
+        saved.append(1)
+        self.last_save_time = self.now()
+
+    monkeypatch.setattr(NotebookExecutionManager, "save", save)
+    manager = SparingManager(notebook, output_path=str(tmp_path / "out.ipynb"), progress_bar=False)
+    manager.notebook_start()
+    for index, cell in enumerate(notebook.cells):
+        runs(manager, index, turns=1)
+        manager.cell_complete(cell, index)
+    assert saved == [1]
+    manager.notebook_complete()
+    assert len(saved) > 1
+
+
+def test_a_cell_that_takes_long_is_saved_as_running_with_all_before_it(
+    notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.ipynb"
+    manager = SparingManager(notebook, output_path=str(path), progress_bar=False)
+    manager.notebook_start()
+    runs(manager, 0, turns=1)
+    manager.cell_complete(notebook.cells[0], 0)
+    assert statuses(path) == ["pending", "pending", "pending"]
+    assert running_cell(path) == 0
+    monkeypatch.setattr(papermill_engine, "_LOST", 0.0)
+    runs(manager, 1, turns=3)
+    assert statuses(path) == ["completed", "running", "pending"]
+
+
+def test_a_row_of_short_cells_is_saved_now_and_then(notebook: NotebookNode, tmp_path: Path) -> None:
+    path = tmp_path / "out.ipynb"
+    manager = SparingManager(notebook, output_path=str(path), progress_bar=False)
+    manager.notebook_start()
+    manager.last_save_time -= timedelta(seconds=papermill_engine._LOST)
+    manager.cell_start(notebook.cells[0], 0)
+    assert statuses(path) == ["running", "pending", "pending"]
+
+
+def test_the_end_is_saved_whatever_became_of_the_cells(notebook: NotebookNode, tmp_path: Path) -> None:
+    path = tmp_path / "out.ipynb"
+    manager = SparingManager(notebook, output_path=str(path), progress_bar=False)
+    manager.notebook_start()
+    runs(manager, 0, turns=1)
+    manager.cell_exception(notebook.cells[0], cell_index=0)
+    manager.notebook_complete()
+    assert statuses(path)[0] == "failed"

@@ -1,0 +1,227 @@
+"""Changing what is stored with its past: tables are found, rewritten in single commits, and left without history."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any, Optional
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, Transaction, write_deltalake
+
+import daybook.lake.rewrite
+from daybook.errors import LakeError, ParamsError, UsageError
+from daybook.lake.rewrite import (
+    StoredTable,
+    bring_up_to_date,
+    forget_history,
+    refuse_under_way,
+    remove_leftovers,
+    rewrite,
+    rewrite_where_changed,
+    stored_tables,
+)
+from daybook.lake.tables import Lake
+from daybook.records.archive import Archive
+from daybook.records.locks import DateLock
+from daybook.settings import load_settings
+
+FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Two dates of one entity, the first landed twice."""
+    lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-01-1")
+    for day, names in ((FIRST, ["old"]), (FIRST, ["ann", "bob"]), (SECOND, ["cid"])):
+        lake.replace_partition("bronze.people", pa.table({"name": names}), day)
+    return lake
+
+
+def table_of(lake: Lake) -> StoredTable:
+    (table,) = stored_tables(lake.root)
+    return table
+
+
+def names(lake: Lake) -> list[str]:
+    dataset = lake.dataset("bronze.people")
+    assert dataset is not None
+    return sorted(dataset.to_table().column("name").to_pylist())
+
+
+def upper(rows: Any) -> Any:
+    """The rows with their names in capitals."""
+    changed = pa.array([name.upper() for name in rows.column("name").to_pylist()], pa.string())
+    return rows.set_column(rows.schema.get_field_index("name"), "name", changed)
+
+
+def test_every_table_is_found_with_whose_it_is_and_candidates_are_not(lake: Lake) -> None:
+    mine = Lake(lake.root, development="ann")
+    mine.replace_partition("bronze.people", pa.table({"name": ["x"]}), SECOND)
+    lake.write_candidate("candidate.people", pa.table({"name": ["x"]}))
+    found = [(each.full_name, each.development, each.columns) for each in stored_tables(lake.root)]
+    assert found == [("bronze.people", "", ["run_date", "name"]), ("bronze.people", "ann", ["run_date", "name"])]
+
+
+def test_a_lake_that_is_not_there_has_no_tables(tmp_path: Path) -> None:
+    assert stored_tables(str(tmp_path / "nothing")) == []
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_whole_table_is_rewritten_in_one_commit_that_says_so(lake: Lake) -> None:
+    table = table_of(lake)
+    before = table.open().version()
+    wrote = [
+        rewrite(
+            table, upper, by="test", done=lambda delta: bool(delta.transaction_version("x")), transaction=Transaction("x", 1)
+        )
+        for _ in range(2)
+    ]
+    assert wrote == [True, False]
+    assert names(lake) == ["ANN", "BOB", "CID"]
+    assert table.open().version() == before + 1
+    assert table.open().metadata().partition_columns == ["run_date"]
+
+
+def test_only_partitions_that_change_are_written_a_commit_each(lake: Lake) -> None:
+    table = table_of(lake)
+
+    def change(rows: pa.Table) -> Optional[pa.Table]:
+        return upper(rows) if "ann" in rows.column("name").to_pylist() else None
+
+    assert rewrite_where_changed(table, change, by="test") == 1
+    assert names(lake) == ["ANN", "BOB", "cid"]
+    assert rewrite_where_changed(table, upper, by="test", partitions={"2025-11-02"}) == 1
+    assert names(lake) == ["ANN", "BOB", "CID"]
+
+
+def test_all_rows_of_a_partition_can_go(lake: Lake) -> None:
+    assert rewrite_where_changed(table_of(lake), lambda rows: rows.slice(0, 0), by="test", partitions={"2025-11-01"}) == 1
+    assert names(lake) == ["cid"]
+
+
+def test_a_change_that_another_was_faster_than_begins_anew(lake: Lake) -> None:
+    table = table_of(lake)
+    intruded = []
+
+    def change(rows: pa.Table) -> pa.Table:
+        if not intruded:
+            intruded.append(True)
+            lake.replace_partition("bronze.people", pa.table({"name": ["dan"]}), FIRST)
+        return upper(rows)
+
+    rewrite_where_changed(table, change, by="test", partitions={"2025-11-01"})
+    assert names(lake) == ["DAN", "cid"]
+
+
+def test_without_history_only_the_newest_version_is_left(lake: Lake) -> None:
+    stray = Path(lake.root) / "bronze" / "people" / "run_date=2025-11-01" / "part-of-a-killed-writer.parquet"
+    stray.write_bytes(b"old")
+    table = table_of(lake)
+    rewrite_where_changed(table, upper, by="test")
+    assert forget_history(table) > 3
+    assert not stray.exists()
+    assert names(lake) == ["ANN", "BOB", "CID"]
+    assert len(list(Path(lake.root).rglob("*.parquet"))) == 3  # a file a date, and the checkpoint
+    versions = {path.name.split(".")[0] for path in (Path(table.uri) / "_delta_log").glob("0*")}
+    assert versions == {f"{table.open().version():020}"}
+    lake.replace_partition("bronze.people", pa.table({"name": ["eve"]}), SECOND)
+    assert names(lake) == ["ANN", "BOB", "eve"]
+
+
+def test_a_table_keeps_its_transactions_when_it_loses_its_history(lake: Lake) -> None:
+    table = table_of(lake)
+    rewrite(table, upper, by="test", done=lambda _: False, transaction=Transaction("daybook.key", 7))
+    forget_history(table)
+    forget_history(table)
+    assert DeltaTable(table.uri).transaction_version("daybook.key") == 7
+
+
+def test_an_older_table_of_raw_values_keeps_none_in_its_log_any_more(lake: Lake) -> None:
+    table = table_of(lake)
+    DeltaTable(table.uri).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": "32"})
+    # As an earlier Daybook did, which left the properties alone.
+    rows = pa.table({"run_date": [SECOND], "name": ["canary"]}).select(DeltaTable(table.uri).schema().to_arrow().names)
+    write_deltalake(table.uri, rows, mode="append")
+    log = Path(table.uri) / "_delta_log"
+    assert any(b"canary" in path.read_bytes() for path in log.iterdir())
+    bring_up_to_date(table)
+    rewrite_where_changed(table, upper, by="test")
+    forget_history(table)
+    assert not any(word in path.read_bytes() for path in log.iterdir() for word in (b"canary", b"CANARY"))
+
+
+def test_tables_of_raw_values_say_that_they_are_restricted_and_are_their_owners(lake: Lake) -> None:
+    lake.replace_partition("control.dates", pa.table({"n": [1]}), FIRST)
+    bronze, control = (DeltaTable(lake.uri(name)).metadata().configuration for name in ("bronze.people", "control.dates"))
+    assert bronze["daybook.restricted"] == "true"
+    assert "daybook.restricted" not in control
+    assert (Path(lake.root) / "bronze").stat().st_mode & 0o777 == 0o700
+
+
+def test_no_log_of_raw_values_or_pseudonyms_tells_one(lake: Lake) -> None:
+    rows = pa.table({"customer_key": ["canary-key"], "email": ["canary@x.example"], "n": [4711]})
+    for name in ("bronze.people", "quarantine.people", "control.erased", "versions.people", "gold.people", "silver.people"):
+        lake.replace_partition(name, rows, FIRST)
+    Lake(lake.root, development="ann").replace_partition("bronze.people", rows, SECOND)
+    logs = {path: path.read_text() for path in Path(lake.root).rglob("_delta_log/*.json")}
+    assert len(logs) > 6
+    assert not [path for path, text in logs.items() if "canary-key" in text]
+    # What is plain stands there for silver alone, whose files are looked for by their values.
+    assert {path.parts[-4] for path, text in logs.items() if "canary@" in text} == {"silver"}
+
+
+def test_candidates_and_files_of_no_table_are_removed(lake: Lake) -> None:
+    lake.write_candidate("candidate.people", pa.table({"name": ["x"]}))
+    stray = Path(lake.root) / "silver" / "never" / "part-0.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"x")
+    assert remove_leftovers(lake.root) >= 3
+    assert not stray.exists()
+    assert not [path for path in (Path(lake.root) / "candidate").rglob("*") if path.is_file()]
+    assert names(lake) == ["ann", "bob", "cid"]
+
+
+def test_what_lies_beside_the_layers_is_left(lake: Lake) -> None:
+    kept = [Path(lake.root) / name for name in ("pii.key", "archive/history.jsonl", "dev/ann/notes.txt")]
+    gone = Path(lake.root) / "dev" / "ann" / "silver" / "never" / "part-0.parquet"
+    for path in [*kept, gone]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert remove_leftovers(lake.root) == 1
+    assert [path.exists() for path in [*kept, gone]] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("key", ["archive", "report", "landing", "pii_key"])
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_nothing_but_tables_may_lie_in_the_lake(home: Path, key: str, below: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        load_settings("local", {key: f"{home}/lake{below}"})
+    # Of two equal places the one that is declared first is named first.
+    inner, outer = (key, "lake") if below or key == "landing" else ("lake", key)
+    assert str(caught.value) == (
+        f"--set: key {inner!r} is {home}/lake{below}, which lies in {outer!r} ({home}/lake); "
+        f"give {inner} and {outer} places outside of each other."
+    )
+    assert load_settings("local", {key: f"{home}/lake-{key}"})
+
+
+def test_a_table_that_cannot_be_vacuumed_is_told(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise daybook.lake.rewrite.DeltaError("disk is full")
+
+    monkeypatch.setattr(DeltaTable, "vacuum", fail)
+    with pytest.raises(LakeError, match=r"bronze\.people at .* could not be vacuumed: disk is full"):
+        forget_history(table_of(lake))
+
+
+def test_a_run_whose_date_is_locked_is_under_way(tmp_path: Path) -> None:
+    archive = Archive(str(tmp_path))
+    run_id = archive.start_run(date(2025, 11, 2), {})
+    refuse_under_way(archive, "`daybook x`")  # It was lost: nobody works on it.
+    with DateLock(str(tmp_path), date(2025, 11, 2)) as lock:
+        lock.sign(run_id)
+        with pytest.raises(UsageError, match=r"The run daily-2025-11-02-1 has not ended: `daybook x` changes"):
+            refuse_under_way(archive, "`daybook x`")
+    refuse_under_way(archive, "`daybook x`")

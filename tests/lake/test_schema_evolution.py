@@ -1,0 +1,339 @@
+"""Contracts change and tables follow: what was stored under the earlier contract reads as the later one says."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date, timedelta
+from decimal import Decimal
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+from deltalake.table import TableAlterer
+
+from daybook.contracts import Property, Table
+from daybook.errors import LakeError
+from daybook.lake.merge import merge
+from daybook.lake.publish import publish
+from daybook.lake.tables import MANY_FILES, Lake
+from daybook.privacy import carried, load_keys
+from daybook.privacy.rekey import rekey, require_keys
+from tests.lake.tables import (
+    CUSTOMERS,
+    FIRST,
+    PAYMENTS,
+    PRODUCTS,
+    SECOND,
+    THIRD,
+    Version,
+    content,
+    customers,
+    payments,
+    products,
+)
+
+BRAND = Property(name="brand", logicalType="string", physicalType="VARCHAR")
+FEE = Property(name="fee", logicalType="number", physicalType="DECIMAL(18,4)")
+
+
+def gaining(contract: Table, column: Property, at: int = 2) -> Table:
+    """The contract with one more column, in the middle."""
+    return contract.model_copy(update={"properties": [*contract.properties[:at], column, *contract.properties[at:]]})
+
+
+BRANDED = gaining(PRODUCTS, BRAND)
+WITH_FEE = gaining(PAYMENTS, FEE)
+
+
+def branded(landed_on: date, brand: str, *versions: Version) -> pa.Table:
+    """Products of one brand."""
+    rows = products(landed_on, *versions)
+    return rows.add_column(2, "brand", pa.array([brand] * rows.num_rows, pa.string()))
+
+
+def with_fee(*amounts: tuple[date, str]) -> pa.Table:
+    rows = payments(*amounts)
+    return rows.add_column(2, "fee", pa.array([Decimal(1)] * rows.num_rows, pa.decimal128(18, 4)))
+
+
+def change_contracts(monkeypatch: pytest.MonkeyPatch, layer: str, *contracts: Table) -> None:
+    """Have the files of contracts say so."""
+    there = {each.full_name: each for each in contracts}
+    for module in ("daybook.lake.tables", "daybook.lake.schema_evolution", "daybook.lake.table_properties"):
+        monkeypatch.setattr(f"{module}.load_tables", lambda asked: there if asked == layer else {})
+
+
+def stored(lake: Lake, table: str) -> DeltaTable:
+    return DeltaTable(lake.uri(table))
+
+
+def columns(lake: Lake, table: str) -> list[str]:
+    return [each.name for each in stored(lake, table).schema().fields]
+
+
+@pytest.fixture
+def filled(lake: Lake) -> Lake:
+    """A lake with two dates of products, in silver and in versions."""
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(SECOND, Version("b", "Bee II", 2)), landed_on=SECOND)
+    return lake
+
+
+# A column more
+
+
+def test_rows_from_before_a_column_have_none_in_it_until_their_date_is_merged_again(filled: Lake) -> None:
+    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
+    assert content(filled, "silver.products", "name") == [("Ant",), ("Bee II",), ("Cat",)]
+    assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": None, "c": "Acme"}
+    merge(filled, BRANDED, branded(SECOND, "Busy", Version("b", "Bee II", 2)), landed_on=SECOND)
+    assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": "Busy", "c": "Acme"}
+
+
+def rows_of(lake: Lake, *names: str) -> list[list[Any]]:
+    found = stored(lake, "silver.products").to_pyarrow_table(columns=list(names))
+    return [found.column(name).to_pylist() for name in names]
+
+
+def test_a_version_kept_before_a_column_comes_back_without_a_value_for_it(filled: Lake) -> None:
+    merge(filled, BRANDED, branded(SECOND, "Busy"), landed_on=SECOND)
+    assert sorted(zip(*rows_of(filled, "product_id", "name", "brand"))) == [("a", "Ant", None), ("b", "Bee", None)]
+
+
+def test_merging_the_same_rows_again_under_the_later_contract_adds_the_column_and_changes_none(filled: Lake) -> None:
+    rows = branded(SECOND, "", Version("b", "Bee II", 2))
+    rows = rows.set_column(2, "brand", pa.array([None], pa.string()))
+    assert merge(filled, BRANDED, rows, landed_on=SECOND) == {"inserted": 0, "updated": 0, "deleted": 0}
+    assert "brand" in columns(filled, "silver.products")
+    assert "brand" in columns(filled, "versions.products")
+
+
+def test_a_table_that_fits_its_contract_is_left_as_it_is(filled: Lake) -> None:
+    before = filled.version("silver.products")
+    filled.ensure(PRODUCTS)
+    assert filled.version("silver.products") == before
+
+
+def test_the_column_is_signed_for(filled: Lake) -> None:
+    filled.ensure(BRANDED)
+    last = stored(filled, "silver.products").history(1)[0]
+    assert (last["operation"], last["daybook_run_id"]) == ("ADD COLUMN", filled.run_id)
+    assert filled.tables_written["silver.products"] == last["version"]
+
+
+def test_gold_takes_a_column_with_its_next_publication_and_other_dates_have_none(lake: Lake) -> None:
+    publish(lake, PAYMENTS, payments((FIRST, "1"), (SECOND, "2")), [FIRST, SECOND])
+    later = Lake(lake.root, run_id="daily-2025-11-02-2")
+    publish(later, WITH_FEE, with_fee((SECOND, "3")), [SECOND])
+    found = stored(later, "gold.payment_mix").to_pyarrow_table(columns=["order_date", "amount", "fee"])
+    assert sorted(zip(*(each.to_pylist() for each in found.columns))) == [
+        (FIRST, Decimal(1), None),
+        (SECOND, Decimal(3), Decimal(1)),
+    ]
+
+
+def test_readers_see_the_contracts_columns_in_its_order_before_anything_is_written(
+    filled: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_contracts(monkeypatch, "silver", BRANDED)
+    before = filled.version("silver.products")
+    dataset = filled.dataset("silver.products")
+    assert dataset is not None
+    assert dataset.schema.names == BRANDED.columns
+    assert content(filled, "silver.products", "product_id", "brand") == [("a", None), ("b", None)]
+    assert filled.version("silver.products") == before
+
+
+def test_a_pinned_version_from_before_a_column_reads_as_the_contract_says(
+    filled: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = filled.version("silver.products")
+    merge(filled, BRANDED, branded(FIRST, "Acme", Version("a", "Ant", 1)), landed_on=FIRST)
+    change_contracts(monkeypatch, "silver", BRANDED)
+    assert content(filled, "silver.products", "product_id", "brand") == [("a", "Acme"), ("b", None)]
+    filled.pin({"silver.products": before})
+    assert content(filled, "silver.products", "product_id", "brand") == [("a", None), ("b", None)]
+
+
+def test_a_candidate_of_the_earlier_contract_reads_as_the_later_one_says(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.write_candidate("candidate.payment_mix", payments((FIRST, "1")))
+    change_contracts(monkeypatch, "gold", WITH_FEE)
+    assert content(lake, "candidate.payment_mix", "order_date", "fee") == [(FIRST, None)]
+
+
+def test_a_development_copy_takes_the_column_and_what_is_published_stays(filled: Lake) -> None:
+    mine = Lake(filled.root, development="ada")
+    merge(mine, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
+    assert dict(zip(*rows_of(mine, "product_id", "brand"))) == {"a": None, "b": None, "c": "Acme"}
+    assert columns(filled, "silver.products") == PRODUCTS.columns
+
+
+def test_files_with_and_without_the_column_become_one(filled: Lake) -> None:
+    for number in range(MANY_FILES):
+        row = branded(THIRD, "Acme", *(Version(f"c{each}", "Cat", 3) for each in range(number + 1)))
+        merge(filled, BRANDED, row, landed_on=THIRD)
+    assert filled.compact("silver.products")
+    names, brands = rows_of(filled, "product_id", "brand")
+    assert {name for name, brand in zip(names, brands) if brand is None} == {"a", "b"}
+    assert len(names) == MANY_FILES + 2
+
+
+def test_a_new_pseudonym_leaves_no_smallest_and_largest_value_in_the_log(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = Property(name="maker_key", logicalType="string", physicalType="VARCHAR", classification="pseudonym")
+    made = gaining(PRODUCTS, maker)
+    change_contracts(monkeypatch, "silver", made)
+    rows = products(THIRD, Version("c", "Cat", 3)).add_column(2, "maker_key", pa.array(["a-person"], pa.string()))
+    merge(filled, made, rows, landed_on=THIRD)
+    for table in ("silver.products", "versions.products"):
+        logs = list((Path(filled.uri(table)) / "_delta_log").glob("*.json"))
+        assert any("maker_key" in log.read_text() for log in logs), table
+        assert not any("a-person" in log.read_text() for log in logs), table
+
+
+# A column less, and processes that know of the one and of the other contract
+
+
+def test_a_column_that_a_contract_lost_is_no_longer_read_and_null_in_what_is_written(
+    filled: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3), Version("d", "Dog", 3)), landed_on=THIRD)
+    merge(filled, PRODUCTS, products(THIRD, Version("c", "Cat II", 3), Version("d", "Dog", 3)), landed_on=THIRD)
+    change_contracts(monkeypatch, "silver", PRODUCTS)
+    dataset = filled.dataset("silver.products")
+    assert dataset is not None
+    assert dataset.schema.names == PRODUCTS.columns
+    assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": None, "c": None, "d": "Acme"}
+
+
+def test_gold_is_published_without_a_column_that_its_contract_lost(lake: Lake) -> None:
+    publish(lake, WITH_FEE, with_fee((FIRST, "1"), (SECOND, "2")), [FIRST, SECOND])
+    publish(Lake(lake.root, run_id="daily-2025-11-02-2"), PAYMENTS, payments((SECOND, "3")), [SECOND])
+    found = stored(lake, "gold.payment_mix").to_pyarrow_table(columns=["order_date", "amount", "fee"])
+    assert sorted(zip(*(each.to_pylist() for each in found.columns))) == [
+        (FIRST, Decimal(1), Decimal(1)),
+        (SECOND, Decimal(3), None),
+    ]
+
+
+def _merge_under(root: str, contract: Table, brand: str, day: date) -> dict[str, int]:
+    rows = products(day, Version("shared", f"of {day}", day.day), Version(f"{day}", "own", 1))
+    if brand:
+        rows = rows.add_column(2, "brand", pa.array([brand] * rows.num_rows, pa.string()))
+    return merge(Lake(root), contract, rows, landed_on=day)
+
+
+def test_processes_that_bring_the_same_column_at_once_add_it_once_and_lose_nothing(filled: Lake) -> None:
+    days = [FIRST + timedelta(days=number) for number in range(3, 7)]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        under_way = [pool.submit(_merge_under, filled.root, BRANDED, f"of {day}", day) for day in days]
+        assert all(each.result() for each in under_way)
+    assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {
+        "a": None,
+        "b": None,
+        "shared": f"of {days[-1]}",
+        **{f"{day}": f"of {day}" for day in days},
+    }
+    assert [each["operation"] for each in stored(filled, "silver.products").history()].count("ADD COLUMN") == 1
+
+
+def test_a_writer_that_comes_second_finds_the_column_added(filled: Lake, waits: list[float], monkeypatch: Any) -> None:
+    add_columns = TableAlterer.add_columns
+    met: list[str] = []
+
+    def second(alterer: TableAlterer, *args: Any, **named: Any) -> None:
+        if not met:
+            met.append("another writer")
+            Lake(filled.root, run_id="daily-2025-11-02-1").ensure(BRANDED)
+        add_columns(alterer, *args, **named)
+
+    monkeypatch.setattr(TableAlterer, "add_columns", second)
+    filled.ensure(BRANDED)
+    assert len(waits) == 1
+    assert columns(filled, "silver.products") == [*PRODUCTS.columns, "brand"]
+
+
+def test_a_process_that_knows_the_earlier_contract_alone_goes_on_beside_the_later_one(filled: Lake) -> None:
+    late = Lake(filled.root, run_id="daily-2025-11-01-2")
+    assert late.dataset("silver.products") is not None  # opened before the change
+    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
+    merge(late, PRODUCTS, products(FIRST, Version("a", "Ant III", 3)), landed_on=FIRST)
+    assert dict(zip(*rows_of(filled, "name", "brand"))) == {"Ant III": None, "Bee II": None, "Cat": "Acme"}
+
+
+def test_a_rekey_of_a_table_that_gained_a_column_keeps_its_values(lake: Lake, tmp_path: Path) -> None:
+    key = str(tmp_path / "pii.key")
+    keys = load_keys(key)
+    require_keys(lake.root, keys, "local", note=True)
+    mark = gaining(CUSTOMERS, BRAND, at=3)
+    old, new = (carried(keys, each, 0) for each in ("ada", "bob"))
+    merge(lake, CUSTOMERS, customers(FIRST, old, city="Ulm"), landed_on=FIRST)
+    rows = customers(SECOND, new, city="Kiel").add_column(3, "brand", pa.array(["Acme"], pa.string()))
+    merge(lake, mark, rows, landed_on=SECOND)
+    rekey(lake.root, key, "local")
+    found = stored(lake, "silver.customers").to_pyarrow_table(columns=["city", "brand", "customer_key"]).to_pylist()
+    assert {(row["city"], row["brand"]) for row in found} == {("Ulm", None), ("Kiel", "Acme")}
+    assert {old, new}.isdisjoint(row["customer_key"] for row in found)
+
+
+# What cannot follow
+
+UNKNOWN_BEFORE = (
+    "column 'brand' is required and new, so stored rows lack it; let it be null (and be no key) until all dates have run again."
+)
+
+
+@pytest.mark.parametrize(
+    ("contract", "said"),
+    [
+        (
+            gaining(PRODUCTS, BRAND.model_copy(update={"required": True})),
+            UNKNOWN_BEFORE,
+        ),
+        (
+            gaining(PRODUCTS, BRAND.model_copy(update={"primaryKey": True})),
+            UNKNOWN_BEFORE,
+        ),
+        (
+            PRODUCTS.model_copy(
+                update={
+                    "properties": [
+                        each.model_copy(update={"physicalType": "BIGINT" if each.name == "name" else each.physicalType})
+                        for each in PRODUCTS.properties
+                    ]
+                }
+            ),
+            "column 'name' is stored as string, not BIGINT; give what is of another type a name of its own.",
+        ),
+        (
+            gaining(PRODUCTS, BRAND.model_copy(update={"partitioned": True})),
+            "it is divided by nothing and not by ['brand']; put that back.",
+        ),
+    ],
+    ids=["required", "key", "type", "partition"],
+)
+def test_a_table_that_cannot_follow_says_why_and_stays_as_it_is(filled: Lake, contract: Table, said: str) -> None:
+    before = filled.version("silver.products"), filled.version("versions.products")
+    with pytest.raises(LakeError) as told:
+        merge(filled, contract, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
+    place = filled.uri("silver.products")
+    assert str(told.value) == f"silver.products at {place} does not fit params/contracts/silver/products.yaml: {said}"
+    assert (filled.version("silver.products"), filled.version("versions.products")) == before
+
+
+def test_a_required_column_may_come_while_there_are_no_rows_and_once_all_have_it(lake: Lake) -> None:
+    strict = gaining(PRODUCTS, BRAND.model_copy(update={"required": True}))
+    lake.ensure(PRODUCTS)
+    lake.ensure(strict)
+    merge(lake, strict, branded(FIRST, "Acme", Version("a", "Ant", 1)), landed_on=FIRST)
+    assert columns(lake, "silver.products") == [*PRODUCTS.columns, "brand"]
+    lake.ensure(strict)
+
+
+def test_pseudonyms_stay_in_the_contract_for_an_erasure_goes_by_it(lake: Lake) -> None:
+    merge(lake, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
+    fewer = CUSTOMERS.model_copy(update={"properties": [each for each in CUSTOMERS.properties if each.name != "customer_key"]})
+    with pytest.raises(LakeError, match="column 'customer_key' holds pseudonyms, which an erasure would no longer find"):
+        lake.ensure(fewer)

@@ -1,0 +1,391 @@
+"""The vacuum: versions in use read as before, all else goes, whatever happens half way."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daybook.errors import LakeError, UsageError
+from daybook.lake.rewrite import forget_history, stored_tables
+from daybook.lake.tables import Lake
+from daybook.lake.vacuum import MARGIN, Plan, Removal, carry_out, plan_vacuum
+from daybook.records.archive import Archive
+from tests.conftest import Killed, Killer
+from tests.lake.vacuuming import FIRST, NOW, SECOND, age_commit, age_file, content, data_files, files, put_run, rows, write
+
+TABLE = "bronze.orders"
+KEEP = timedelta(days=90)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Version 1 to 4 of one date: 200, 100, 50 and 10 days old."""
+    lake = Lake(str(tmp_path / "a lake"), run_id="daily-2025-11-01-1")
+    for value, days in (("a", 200), ("b", 100), ("c", 50), ("d", 10)):
+        write(lake, TABLE, value, days=days)
+    return lake
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(str(tmp_path / "archive"))
+
+
+def plan(lake: Lake, archive: Archive, keep: timedelta = KEEP) -> Plan:
+    return plan_vacuum(lake.root, archive, keep=keep, at=NOW)
+
+
+def vacuum(lake: Lake, archive: Archive, keep: timedelta = KEEP) -> Plan:
+    done = plan(lake, archive, keep)
+    carry_out(done)
+    return done
+
+
+def only(done: Plan) -> Removal:
+    (removal,) = done.removals
+    return removal
+
+
+def readable(lake: Lake, table: str = TABLE) -> dict[int, list[str]]:
+    """The versions that can be read, with their values."""
+    found = {}
+    for version in range(DeltaTable(lake.uri(table)).version() + 1):
+        held = content(lake.uri(table), version)
+        if held is not None:
+            found[version] = [row["value"] for row in held]
+    return found
+
+
+# What stays
+
+
+def test_the_newest_version_and_those_that_recent_runs_have_on_record_stay(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=100, read={TABLE: 1})
+    put_run(archive, days=80, read={TABLE: 2})
+    put_run(archive, days=70, snapshot={TABLE: 3})
+    done = only(vacuum(lake, archive))
+    assert (done.kept, done.lost, len(done.files)) == ((2, 3, 4), (), 1)
+    assert readable(lake) == {0: [], 2: ["b"], 3: ["c"], 4: ["d"]}
+
+
+def test_a_shorter_retention_keeps_less(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=80, read={TABLE: 2})
+    put_run(archive, days=20, read={TABLE: 3})
+    assert only(plan(lake, archive, timedelta(days=30))).kept == (3, 4)
+    assert only(plan(lake, archive, timedelta(0))).kept == (4,)
+
+
+def test_what_was_the_newest_within_a_day_stays_for_those_who_read_it(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=200)
+    write(lake, TABLE, "e", days=0.9)
+    write(lake, TABLE, "f", days=0.1)
+    # Version 4 is ten days old, and was what a reader got until it was superseded.
+    assert only(vacuum(lake, archive)).kept == (4, 5, 6)
+    assert readable(lake) == {0: [], 4: ["d"], 5: ["e"], 6: ["f"]}
+
+
+def test_a_run_that_has_not_ended_keeps_its_versions_however_long_ago_it_began(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=150, read={TABLE: 1}, outcome="RUNNING")
+    put_run(archive, days=150, read={TABLE: 2}, outcome="FAILED", run_date=SECOND)
+    assert only(plan(lake, archive)).kept == (1, 4)
+
+
+def test_versions_that_others_share_files_with_lose_none(lake: Lake, archive: Archive) -> None:
+    write(lake, TABLE, "z", days=9, run_date=SECOND)
+    write(lake, TABLE, "y", days=8, run_date=SECOND)
+    put_run(archive, days=1, read={TABLE: 5})
+    assert only(vacuum(lake, archive)).kept == (5, 6)
+    assert readable(lake) == {0: [], 4: ["d"], 5: ["d", "z"], 6: ["d", "y"]}
+
+
+def test_versions_of_a_lake_that_was_begun_anew_are_not_looked_for(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=1, read={TABLE: 400, "silver.orders": 3})
+    assert (only(plan(lake, archive)).kept, only(plan(lake, archive)).lost) == ((4,), ())
+
+
+def test_what_an_erasure_or_a_shorter_retention_took_is_told_as_lost(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=80, read={TABLE: 2})
+    put_run(archive, days=20, read={TABLE: 3})
+    vacuum(lake, archive, timedelta(days=30))
+    done = only(vacuum(lake, archive))
+    assert (done.kept, done.lost, done.files) == ((3, 4), (2,), ())
+    forget_history(stored_tables(lake.root)[0])
+    done = only(vacuum(lake, archive))
+    # Forgetting has made two commits of its own, which leave nothing before them to be read.
+    assert (done.kept, done.lost, done.files) == ((6,), (2, 3), ())
+    assert readable(lake) == {6: ["d"]}
+
+
+def test_files_of_no_version_go_once_they_are_a_day_old(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=1)
+    folder = Path(lake.uri(TABLE))
+    old = age_file(folder / "run_date=2025-11-01" / "killed.parquet", 1.1)
+    young = age_file(folder / "run_date=2025-11-01" / "being-written.parquet", 0.9)
+    hidden = age_file(folder / "_index" / "of.others", 9)
+    left = age_file(folder / "_delta_log" / "_commit_0f.json.tmp", 2)
+    unfinished = age_file(folder / "_delta_log" / "_commit_1f.json.tmp", 0)
+    vacuum(lake, archive)
+    assert [each.exists() for each in (old, young, hidden, left, unfinished)] == [False, True, True, False, True]
+
+
+def test_a_development_copy_keeps_what_its_owner_has_now(lake: Lake, archive: Archive) -> None:
+    mine = Lake(lake.root, development="ann")
+    write(mine, TABLE, "x", days=20)
+    write(mine, TABLE, "y", days=10)
+    for version, value in enumerate(("m", "n")):
+        mine.write_candidate("candidate.orders", rows(value))
+        age_commit(mine.uri("candidate.orders"), version, 10 - version)
+    put_run(archive, days=1, read={TABLE: 1})
+    done = {each.table.uri: each for each in vacuum(lake, archive).removals}
+    assert done[mine.uri(TABLE)].kept == (DeltaTable(mine.uri(TABLE)).version(),)
+    assert content(mine.uri(TABLE)) == [{"run_date": FIRST, "value": "y"}]
+    assert done[mine.uri("candidate.orders")].kept == (1,)
+    assert len(data_files(mine.uri("candidate.orders"))) == 1
+    assert content(mine.uri("candidate.orders")) == [{"value": "n"}]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "days", "again", "stays"),
+    [
+        ("SUCCEEDED", 1, False, False),
+        ("REJECTED", 1, False, False),
+        ("FAILED", 1, False, True),
+        ("FAILED", 1, True, False),
+        ("FAILED", 100, False, False),
+        ("RUNNING", 100, False, True),
+    ],
+)
+def test_candidates_stay_while_their_run_may_go_on(
+    lake: Lake, archive: Archive, outcome: str, days: float, again: bool, stays: bool
+) -> None:
+    run_id = put_run(archive, days=days, outcome=outcome)
+    Lake(lake.root, run_id=run_id).write_candidate("candidate.orders", rows("x"))
+    if again:
+        put_run(archive, days=0.5, outcome="SUCCEEDED")
+    vacuum(lake, archive)
+    assert any(name.startswith(f"candidate/{run_id}/") for name in files(lake.root)) == stays
+
+
+def test_candidates_of_nobody_and_tables_never_finished_go_once_they_are_a_day_old(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=1)
+    root = Path(lake.root)
+    old = [age_file(root / name, 2) for name in ("candidate/interactive/x/part.parquet", "silver/ghost/part.parquet")]
+    young = [age_file(root / name, 0.5) for name in ("candidate/interactive/y/part.parquet", "silver/spirit/part.parquet")]
+    other = age_file(root / "not-daybooks" / "file", 99)
+    assert len(vacuum(lake, archive).loose) == 2
+    assert [each.exists() for each in (*old, *young, other)] == [False, False, True, True, True]
+
+
+# The log
+
+
+def test_entries_of_the_log_go_up_to_the_checkpoint_that_the_oldest_kept_version_needs(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=1, read={TABLE: 3})
+    DeltaTable(lake.uri(TABLE), version=2).create_checkpoint()
+    DeltaTable(lake.uri(TABLE)).create_checkpoint()
+    assert len(only(vacuum(lake, archive)).entries) == 2
+    assert readable(lake) == {3: ["c"], 4: ["d"]}
+    assert only(vacuum(lake, archive)).kept == (3, 4)
+
+
+def test_no_writer_cleans_the_log_of_versions_that_are_on_record(lake: Lake, archive: Archive) -> None:
+    """delta-rs would, at the checkpoint that it makes every hundred commits, for those older than 30 days."""
+    write_until_checkpoint(lake)
+    assert 1 in readable(lake)
+
+
+def test_a_table_of_an_earlier_daybook_learns_to_keep_its_log(tmp_path: Path, archive: Archive) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    for version, value in enumerate(("a", "b")):
+        write_deltalake(lake.uri(TABLE), rows(value), mode="overwrite")
+        age_commit(lake.uri(TABLE), version, 100)
+    put_run(archive, days=1, read={TABLE: 0})
+    vacuum(lake, archive)
+    before = int(DeltaTable(lake.uri(TABLE)).version())
+    vacuum(lake, archive)
+    assert int(DeltaTable(lake.uri(TABLE)).version()) == before == 2
+    write_until_checkpoint(lake)
+    assert content(lake.uri(TABLE), 0) == [{"value": "a"}]
+
+
+def test_without_that_delta_rs_does_clean_it(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    write_deltalake(lake.uri(TABLE), rows("a"))
+    write_until_checkpoint(lake)
+    assert content(lake.uri(TABLE), 0) is None
+
+
+def write_until_checkpoint(lake: Lake) -> None:
+    """Commit past the next two checkpoints, all that was before being 60 days old in the eyes of the one who writes."""
+    uri = lake.uri(TABLE)
+    now = datetime.now(timezone.utc)
+    row = DeltaTable(uri).to_pyarrow_table().slice(0, 1)
+    DeltaTable(uri).alter.set_table_properties({"delta.checkpointInterval": "5"})
+    for _ in range(2):
+        before = set((Path(uri) / "_delta_log").glob("*.checkpoint.parquet"))
+        while set((Path(uri) / "_delta_log").glob("*.checkpoint.parquet")) <= before:
+            write_deltalake(uri, row, mode="append")
+        for path in (Path(uri) / "_delta_log").glob("*.json"):
+            age_commit(uri, int(path.stem), 60, now)
+        for path in (Path(uri) / "_delta_log").glob("*.checkpoint.parquet"):
+            age_file(path, 60, now)
+        write_deltalake(uri, row, mode="append")
+
+
+# Refusals
+
+
+def test_without_a_record_of_any_run_nothing_is_removed(lake: Lake, archive: Archive) -> None:
+    with pytest.raises(UsageError, match=r"has no runs, so nothing says which versions of the tables in .* are in use;"):
+        plan(lake, archive)
+
+
+def test_a_log_with_a_hole_stops_it(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=1)
+    (Path(lake.uri(TABLE)) / "_delta_log" / f"{2:020d}.json").unlink()
+    with pytest.raises(LakeError, match=r"The log of bronze.orders at .* is not whole \(an entry before version 3 is gone\)"):
+        plan(lake, archive)
+
+
+def test_a_newest_version_that_lacks_a_file_stops_it(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=1)
+    for uri in DeltaTable(lake.uri(TABLE)).file_uris():
+        Path(uri.replace("%20", " ")).unlink()
+    with pytest.raises(LakeError, match=r"bronze.orders at .* lacks files of its newest version; nothing was removed"):
+        plan(lake, archive)
+
+
+def test_a_log_that_names_other_places_stops_it(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=1, read={TABLE: 3})
+    path = Path(lake.uri(TABLE)) / "_delta_log" / f"{4:020d}.json"
+    path.write_text(path.read_text().replace('{"add":{"path":"', '{"add":{"path":"s3://elsewhere/'))
+    with pytest.raises(LakeError, match="names files in a way that Daybook does not write"):
+        plan(lake, archive)
+
+
+# Whatever happens half way
+
+
+@pytest.fixture
+def messy(lake: Lake, archive: Archive) -> Lake:
+    """A lake with something of every kind to remove."""
+    put_run(archive, days=1, read={TABLE: 3})
+    done = put_run(archive, days=1, run_date=SECOND)
+    Lake(lake.root, run_id=done).write_candidate("candidate.orders", rows("x"))
+    DeltaTable(lake.uri(TABLE), version=2).create_checkpoint()
+    write(lake, "silver.orders", "s", days=100)
+    write(lake, "silver.orders", "t", days=50)
+    age_file(Path(lake.root) / "silver" / "ghost" / "part.parquet", 2)
+    return lake
+
+
+def test_killed_at_any_removal_and_given_again_it_ends_the_same(messy: Lake, archive: Archive, killer: Killer) -> None:
+    copy = f"{messy.root}.copy"
+    shutil.copytree(messy.root, copy)
+    killer.aim(None)
+    vacuum(messy, archive)
+    writes, wanted = killer.writes, files(messy.root)
+    assert writes > 8
+    for number in range(1, writes + 1):
+        shutil.rmtree(messy.root)
+        shutil.copytree(copy, messy.root)
+        killer.aim(number)
+        with pytest.raises(Killed):
+            vacuum(messy, archive)
+        killer.aim(None)
+        vacuum(messy, archive)
+        assert files(messy.root) == wanted
+        assert readable(messy) == {3: ["c"], 4: ["d"]}
+
+
+def test_what_comes_into_the_lake_after_the_plan_is_left_alone(lake: Lake, archive: Archive) -> None:
+    put_run(archive, days=1)
+    planned = plan(lake, archive)
+    write(lake, TABLE, "e", days=5)
+    write(lake, TABLE, "f", days=4)
+    carry_out(planned)
+    assert readable(lake) == {0: [], 4: ["d"], 5: ["e"], 6: ["f"]}
+
+
+# Any history
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[tuple[str, int, float]], list[tuple[int, float]], float]:
+    """Changes (kind, date, days ago, oldest first), runs (version read, days ago), and the days that are kept."""
+    count = draw(st.integers(2, 9))
+    kinds = st.sampled_from(["replace", "replace", "append", "remove", "checkpoint", "clean log"])
+    ages = sorted(draw(st.lists(st.sampled_from([0.1, 0.9, 1.1, 5, 20, 40, 80]), min_size=count, max_size=count)), reverse=True)
+    changes = [(draw(kinds), draw(st.integers(1, 2)), age) for age in ages]
+    runs = draw(st.lists(st.tuples(st.integers(0, count), st.sampled_from([0.5, 3, 30, 70])), min_size=1, max_size=4))
+    return changes, runs, draw(st.sampled_from([0, 2, 10, 60, 90]))
+
+
+@settings(max_examples=40)
+@given(histories())
+def test_every_version_to_be_kept_reads_as_before_and_no_other_file_is_left(
+    history: tuple[list[tuple[str, int, float]], list[tuple[int, float]], float],
+) -> None:
+    changes, runs, keep = history
+    with tempfile.TemporaryDirectory() as folder:
+        lake, archive = Lake(f"{folder}/lake", run_id="daily-2025-11-01-1"), Archive(f"{folder}/archive")
+        uri = lake.uri(TABLE)
+        write(lake, TABLE, "begin", days=85)
+        ages = {0: 85.0, 1: 85.0}
+        file_ages = dict.fromkeys(data_files(uri), 85.0)
+        for number, (kind, day, age) in enumerate(changes):
+            apply(lake, kind, day, f"v{number}")
+            version = int(DeltaTable(uri).version())
+            if version not in ages:
+                age_commit(uri, version, age)
+                ages[version] = age
+            file_ages.update(dict.fromkeys(data_files(uri) - file_ages.keys(), age))
+        for version, age in runs:
+            put_run(archive, days=age, read={TABLE: version})
+        newest = max(ages)
+        before = {version: content(uri, version) for version in ages}
+        needed: dict[int, set[str]] = {version: named(uri, version) for version in ages if before[version] is not None}
+        pinned = {version for version, age in runs if age <= keep}
+        young = {version for version in ages if version == newest or ages[version + 1] <= MARGIN.days}
+        kept = sorted((pinned | young) & needed.keys())
+        fresh = {name for name, age in file_ages.items() if age <= MARGIN.days}
+
+        done = only(vacuum(lake, archive, timedelta(days=keep)))
+
+        assert list(done.kept) == kept
+        assert {version: content(uri, version) for version in kept} == {version: before[version] for version in kept}
+        assert content(uri) == before[newest]
+        assert data_files(uri) == fresh.union(*(needed[version] for version in kept))
+        assert plan(lake, archive, timedelta(days=keep)).files == 0
+
+
+def apply(lake: Lake, kind: str, day: int, value: str) -> None:
+    uri = lake.uri(TABLE)
+    run_date = FIRST if day == 1 else SECOND
+    if kind == "replace":
+        lake.replace_partition(TABLE, rows(value), run_date)
+    elif kind == "append":
+        lake.append(TABLE, rows(value), run_date)
+    elif kind == "remove":
+        lake.remove(TABLE, "value", ["begin", "v0"])
+    else:
+        delta = DeltaTable(uri)
+        delta.create_checkpoint()
+        if kind == "clean log":
+            for path in (Path(uri) / "_delta_log").glob("0*"):
+                if int(path.name.split(".")[0]) < int(delta.version()):
+                    path.unlink()
+
+
+def named(uri: str, version: int) -> set[str]:
+    """The files of a version, as deltalake has it, relative to the table."""
+    actions: Any = DeltaTable(uri, version=version).file_uris()
+    return {name[len(uri) + 1 :] for name in actions}

@@ -1,0 +1,105 @@
+"""Lakes and run records for tests of the vacuum: commits and files of any age, and what they hold before and after."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from daybook.lake.delta import dataset_of
+from daybook.lake.tables import Lake
+from daybook.records.archive import Archive, dump
+
+FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
+NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
+"""The moment that ages in these tests are counted back from."""
+
+
+def rows(*values: str) -> pa.Table:
+    return pa.table({"value": pa.array(values, pa.string())})
+
+
+def age_commit(uri: str, version: int, days: float, now: datetime = NOW) -> None:
+    """Let a commit, and the files that it brought, be so many days old."""
+    moment = now - timedelta(days=days)
+    path = Path(uri) / "_delta_log" / f"{version:020d}.json"
+    text = re.sub(r'"timestamp":\d+', f'"timestamp":{int(moment.timestamp() * 1000)}', path.read_text())
+    path.write_text(text)
+    added = [json.loads(line)["add"]["path"] for line in text.splitlines() if line.startswith('{"add"')]
+    for file in (path, *(Path(uri) / name for name in added)):
+        if file.exists():
+            os.utime(file, (moment.timestamp(),) * 2)
+
+
+def age_file(path: Path, days: float, now: datetime = NOW) -> Path:
+    """Let a file, made if it is not there, be so many days old."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    moment = (now - timedelta(days=days)).timestamp()
+    os.utime(path, (moment, moment))
+    return path
+
+
+def write(lake: Lake, table: str, *values: str, days: float, run_date: date = FIRST, now: datetime = NOW) -> int:
+    """Make these the rows of a date, so many days ago; returns the version."""
+    lake.replace_partition(table, rows(*values), run_date)
+    uri = lake.uri(table)
+    version = int(DeltaTable(uri).version())
+    age_commit(uri, version, days, now)
+    if version == 1:
+        age_commit(uri, 0, days, now)  # the commit that made the table
+    return version
+
+
+def put_run(
+    archive: Archive,
+    *,
+    days: float,
+    outcome: str = "SUCCEEDED",
+    run_date: date = FIRST,
+    read: Optional[Mapping[str, int]] = None,
+    snapshot: Optional[Mapping[str, int]] = None,
+    now: datetime = NOW,
+) -> str:
+    """The record of a run that started so many days ago; returns its name."""
+    began = (now - timedelta(days=days)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    number = len(archive.run_ids(run_date)) + 1
+    run_id = f"daily-{run_date.isoformat()}-{number}"
+    stage = {
+        "stage": "aggregate",
+        "outcome": "SUCCEEDED",
+        "started_at": began,
+        "ended_at": began,
+        "tables_read": dict(read or {}),
+        "tables_written": {},
+        "details": {"snapshot": dict(snapshot or {})},
+    }
+    record = {"run_id": run_id, "run_date": run_date.isoformat(), "started_at": began, "outcome": outcome, "stages": [stage]}
+    archive.store.create(f"{archive.folder(run_id)}/started.json", dump({"run_id": run_id, "started_at": began}))
+    archive.store.create(f"{archive.folder(run_id)}/run.json", dump(record))
+    return run_id
+
+
+def content(uri: str, version: Optional[int] = None) -> Optional[list[Any]]:
+    """The rows of a version, sorted; None where it cannot be read."""
+    try:
+        found = dataset_of(DeltaTable(uri, version=version)).to_table().to_pylist()
+    except Exception:  # noqa: BLE001 (a missing log and a missing file are told in many ways)
+        return None
+    return sorted(found, key=repr)
+
+
+def files(root: str) -> set[str]:
+    """Every file under a folder, relative to it."""
+    return {str(path.relative_to(root)) for path in Path(root).rglob("*") if path.is_file()}
+
+
+def data_files(uri: str) -> set[str]:
+    return {name for name in files(uri) if not name.startswith("_delta_log")}

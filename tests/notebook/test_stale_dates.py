@@ -1,0 +1,96 @@
+"""Dates compose: run in any order, and again, the stage notebooks leave the same silver and gold.
+
+The real notebooks, cell by cell in this process, on a demo shop with late status changes, returns and corrections.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.engines import DuckDBEngine
+from daybook.lake.tables import Lake
+from daybook.settings import load_settings
+from demo_shop import generate
+from tests.sessions import Session, ended
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Landing files of a small shop, and the key of its pseudonyms beside them."""
+    place = tmp_path_factory.mktemp("shop")
+    generate(place / "landing", days=20, last_day=date(2025, 11, 30), orders_per_day=30)
+    return place
+
+
+def content(session: Session, shop: Path, lake: Path, days: Sequence[int], **settings: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of silver and gold after these days of November were run in this order."""
+    overrides = {"landing": str(shop / "landing"), "lake": str(lake), "pii_key": str(shop / "pii.key"), **settings}
+    for number, day in enumerate(days, start=1):
+        session.run_day(f"2025-11-{day}", number, overrides)
+    return rows_of(lake)
+
+
+def rows_of(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of silver and gold, in an order of its own, by table."""
+    engine = DuckDBEngine(Lake(str(lake)), load_settings("local").timezone)
+    tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold."))]
+    return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in tables}
+
+
+@pytest.mark.parametrize("returns", ["order_date", "return_date"])
+def test_dates_in_any_order_and_twice_leave_the_same_tables(session: Session, shop: Path, tmp_path: Path, returns: str) -> None:
+    in_order = content(session, shop, tmp_path / "in-order", [28, 29, 30], returns_count_on=returns)
+    otherwise = content(session, shop, tmp_path / "otherwise", [29, 30, 29, 28], returns_count_on=returns)
+    assert len(in_order["gold.daily_sales"]) == 3
+    assert otherwise == in_order
+
+
+def test_a_day_of_a_real_shop_run_again_leaves_the_same_tables(session: Session, shared_data: Path, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    overrides = {"landing": str(shared_data / "olist"), "lake": str(lake), "pii_key": str(tmp_path / "pii.key")}
+    session.run_day("2017-11-24", 1, overrides, env="olist")
+    once = rows_of(lake)
+    session.run_day("2017-11-24", 2, overrides, env="olist")
+    assert len(once["silver.orders"]) > 50
+    assert rows_of(lake) == once
+
+
+def test_a_later_day_restates_the_days_it_says_something_new_of(session: Session, shop: Path, tmp_path: Path) -> None:
+    before = content(session, shop, tmp_path / "before", [26, 27])
+    after = content(session, shop, tmp_path / "before", [28, 29])
+    statuses = {row[0]: row for row in before["silver.orders"]}
+    changed = [row for row in after["silver.orders"] if row[0] in statuses and row != statuses[row[0]]]
+    assert changed
+    ((cancelled, returned),) = DuckDBEngine(Lake(str(tmp_path / "before")), "Europe/Berlin").rows(
+        "SELECT count(*) FILTER (WHERE o.status = 'cancelled'), "
+        "(SELECT coalesce(sum(abs(line_amount)), 0) FROM silver.order_items WHERE is_return AND order_id IN "
+        "(SELECT order_id FROM silver.orders WHERE order_date IN (DATE '2025-11-26', DATE '2025-11-27'))) "
+        "FROM silver.orders AS o WHERE o.order_date IN (DATE '2025-11-26', DATE '2025-11-27')"
+    )
+    days = [row for row in after["gold.daily_sales"] if row[0] < date(2025, 11, 28)]
+    assert sum(row[2] for row in days) == cancelled
+    assert sum(row[5] for row in days) == returned
+
+
+def test_a_rejected_day_is_not_shown_by_what_later_days_say_of_it(session: Session, shop: Path, tmp_path: Path) -> None:
+    landing = shutil.copytree(shop / "landing", tmp_path / "landing")
+    orders = landing / "orders" / "2025-11-27" / "orders.csv"
+    orders.write_text(orders.read_text().replace(",paid,", ",lost,"))
+    overrides = {"landing": str(landing), "lake": str(tmp_path / "lake"), "pii_key": str(shop / "pii.key")}
+    session.run_day("2025-11-27", 1, overrides)
+    assert ended() == "REJECTED"
+
+    session.run_day("2025-11-28", 1, overrides)
+
+    engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "Europe/Berlin")
+    assert engine.rows("SELECT count(*) FROM silver.orders WHERE order_date = DATE '2025-11-27'")[0][0] > 0
+    assert engine.rows("SELECT order_date FROM gold.daily_sales") == [(date(2025, 11, 28),)]
+    assert engine.rows("SELECT max(last_order_date), min(last_order_date) FROM gold.customer_rfm") == [
+        (date(2025, 11, 28),) * 2
+    ]

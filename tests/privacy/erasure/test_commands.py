@@ -1,0 +1,138 @@
+"""`daybook erase` and `daybook rekey`: what they ask, refuse, print and exit with."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.privacy import load_keys
+from daybook.records.archive import Archive
+from daybook.records.locks import DateLock
+from tests.cli.conftest import Call, call
+from tests.privacy.erasure.conftest import ANN, ANNS, Shop
+
+__all__ = ["call"]
+
+
+def test_erase_says_what_it_did_and_where_the_record_lies(shop: Shop, call: Call) -> None:
+    code, out, _ = call("erase", "--customer", ANN, "--why", "asked", "--yes")
+    assert code == 0
+    assert "2 rows of silver.orders" in out
+    assert "1 order dates have new figures with the next run" in out
+    assert f"the source's file still holds the person: {shop.settings.landing}/customers.csv" in out
+    (record,) = (Path(shop.settings.archive) / "erasures").iterdir()
+    assert f"nothing found. Record: {record}" in out
+    assert not [value for value in (ANN, *ANNS.values()) if value in out]
+
+
+def test_erase_of_somebody_erased_before_is_good(shop: Shop, call: Call) -> None:
+    shop.erase()
+    code, out, _ = call("erase", "--customer", ANN, "--yes")
+    assert (code, "Erased before; nothing has come back." in out) == (0, True)
+    code, out, _ = call("erase", "--again", "--yes")
+    assert (code, "Erased before; nothing has come back." in out) == (0, True)
+
+
+def test_erase_of_an_unknown_customer_is_refused_without_saying_the_id(shop: Shop, call: Call) -> None:
+    code, out, error = call("erase", "--customer", "C-77777", "--yes")
+    assert (code, out) == (2, "")
+    assert error == "No customer of that id is known to params/local.yaml; nothing was changed.\n"
+
+
+def test_erase_that_is_not_proved_fails_and_names_the_files(shop: Shop, call: Call) -> None:
+    left = Path(shop.settings.archive) / "note.txt"
+    left.write_text(f"ask {ANNS['email']}")
+    code, out, _ = call("erase", "--customer", ANN, "--yes")
+    assert code == 1
+    assert "Not proved: 1 of" in out
+    assert f"{left} (its text)" in out
+    assert not (Path(shop.settings.archive) / "erasures").exists()
+
+
+def test_erase_exits_with_1_if_a_file_was_not_searched(shop: Shop, call: Call) -> None:
+    damaged = Path(shop.settings.landing) / "late.csv.gz"
+    damaged.write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
+    code, out, _ = call("erase", "--customer", ANN, "--yes")
+    (record,) = (Path(shop.settings.archive) / "erasures").iterdir()
+    assert code == 1
+    assert f"could not be searched to its end: {damaged} (Compressed file ended before" in out
+    assert "nothing was found, but 1 could not be searched. Restore or remove them, then" in out
+    assert f"Record: {record}" in out
+    damaged.unlink()
+    assert call("erase", "--customer", ANN, "--yes")[0] == 0
+
+
+def test_erase_shows_counts_before_it_asks(shop: Shop, call: Call) -> None:
+    before = snapshot(shop.home)
+    code, out, _ = call("erase", "--customer", ANN, answer="n")
+    assert (code, "2 rows of silver.orders" in out) == (1, True)
+    code, out, _ = call("erase", "--customer", ANN, "--dry-run")
+    assert (code, "2 rows of silver.orders" in out) == (0, True)
+    assert snapshot(shop.home) == before
+
+
+def test_erase_prints_json(shop: Shop, call: Call) -> None:
+    (Path(shop.settings.archive) / "gone").symlink_to("nowhere")
+    missing = {f"{shop.settings.archive}/gone": "a link whose target is missing"}
+    code, out, _ = call("erase", "--customer", ANN, "--json", "--dry-run")
+    told = json.loads(out)
+    assert (code, told["dry_run"], told["rows"]["silver.orders"], told["not_searched"]) == (0, True, 2, missing)
+    code, out, _ = call("erase", "--customer", ANN, "--json", "--yes")
+    told = json.loads(out)
+    assert (code, told["dry_run"], told["proved"], told["found"], told["not_searched"]) == (1, False, False, {}, missing)
+    assert Path(told["record"]).exists()
+    code, _, error = call("erase", "--customer", ANN, "--json")
+    assert (code, error) == (2, "With --json nothing is asked; give --yes or --dry-run with it.\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--customer", ANN, "--again"], ["--customer", " "]])
+def test_erase_wants_a_customer_or_all_again(shop: Shop, call: Call, arguments: list[str]) -> None:
+    code, _, error = call("erase", *arguments, "--yes")
+    assert (code, error) == (2, "Give --customer ID, or --again for everybody who was erased before.\n")
+
+
+@pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
+def test_a_no_changes_nothing(shop: Shop, call: Call, arguments: list[str]) -> None:
+    before = snapshot(shop.home)
+    code, _, _ = call(*arguments, answer="n")
+    assert code == 1
+    assert snapshot(shop.home) == before
+
+
+@pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
+def test_a_run_under_way_is_not_pulled_the_rug_from(shop: Shop, call: Call, arguments: list[str]) -> None:
+    run_id = Archive(shop.settings.archive).start_run(date(2025, 11, 2), {})
+    with DateLock(shop.settings.archive, date(2025, 11, 2)) as lock:
+        lock.sign(run_id)
+        code, _, error = call(*arguments, "--yes")
+        assert code == 2
+        assert f"The run {run_id} has not ended" in error
+        assert "--while-running" in error
+        code, _, _ = call(*arguments, "--yes", "--while-running")
+        assert code == 0
+
+
+@pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
+def test_a_run_that_was_cut_off_long_ago_hinders_nobody(shop: Shop, call: Call, arguments: list[str]) -> None:
+    store = Archive(shop.settings.archive).store
+    store.create("run_date=2025-11-02/daily-2025-11-02-1/started.json", b'{"started_at": "2025-11-03T02:00:00.000Z"}')
+    assert call(*arguments, "--yes")[0] == 0
+
+
+def test_rekey_says_what_it_brought_to_which_key(shop: Shop, call: Call) -> None:
+    code, out, _ = call("rekey", "--yes")
+    assert code == 0
+    assert "5 tables brought from generation 1 of the key to 2" in out
+    assert "silver.customers, silver.orders, versions.customers, versions.orders" in out
+    assert "Back up" in out
+    assert len(load_keys(shop.settings.pii_key)) == 2
+
+
+def snapshot(home: Path) -> dict[str, Any]:
+    """Every file's bytes."""
+    return {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}

@@ -1,0 +1,421 @@
+"""Erasing a person: out of every layer and file, once, whoever is killed on the way, and on record without a raw value."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from daybook.engines import DuckDBEngine
+from daybook.errors import LakeError, StageError, UsageError
+from daybook.notebook.releases import digest_sql, landed_columns
+from daybook.privacy import add_key
+from daybook.privacy.erasure import erase_again, erased_people
+from daybook.privacy.rekey import rekey
+from tests.conftest import Killed, Killer, Project
+from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST, SECOND, Shop, landed
+
+PERSONAL = (ANN, ANNS["email"], ANNS["phone"], ANNS["last_name"], COMMENT)
+
+
+def test_no_file_of_the_lake_or_archive_holds_the_person_afterwards(shop: Shop) -> None:
+    shop.fill_lake(shop.lake(development="eve"))
+    held = shop.files_with(*PERSONAL, shop.key_of(ANN))
+    assert {name.split("/")[1] for name in held} == {"bronze", "quarantine", "silver", "versions", "gold", "dev", "candidate"}
+    done = shop.erase()
+    assert done.proof.holds
+    assert done.proof.files > 20
+    assert shop.files_with(*PERSONAL) == []
+    assert {name.rsplit("/", 1)[0] for name in shop.files_with(shop.key_of(ANN))} == {"lake/control/erased", "archive/erasures"}
+
+
+def test_rows_stay_and_so_do_other_people(shop: Shop) -> None:
+    shop.fill_lake(shop.lake(development="eve"))
+    bob = [row for row in shop.rows("bronze.customers", "customer_id", *BOBS) if row[0] == BOB]
+    counts = {name: len(rows) for name, rows in shop.content_without_erased().items()}
+    shop.erase()
+    assert [row for row in shop.rows("bronze.customers", "customer_id", *BOBS) if row[0] == BOB] == bob != []
+    after = {name: len(rows) for name, rows in shop.content_without_erased().items()}
+    gone = {name: counts[name] - after[name] for name in counts if counts[name] != after[name]}
+    people = ("silver.customers", "versions.customers", "gold.customer_rfm")
+    assert gone == {f"{user}/{name}": 1 for user in ("", "eve") for name in people}
+
+
+def test_what_was_personal_in_the_landed_rows_is_blank(shop: Shop) -> None:
+    shop.erase()
+    for table in ("bronze.customers", "quarantine.customers"):
+        blank = [row for row in shop.rows(table, "customer_id", *ANNS) if row[0].startswith("[erased:")]
+        assert blank
+        assert {value for row in blank for value in row[1:]} == {""}
+    assert shop.rows("bronze.reviews", "review_id", "order_id", "score", "comment") == [("R-1", "A-1", "1", "")]
+
+
+def test_an_id_becomes_the_same_mark_wherever_it_stood_on_a_date_and_another_on_another_date(shop: Shop) -> None:
+    shop.erase()
+    marks = {
+        (table, row[0]): row[1]
+        for table in ("customers", "orders")
+        for row in shop.rows(f"bronze.{table}", "run_date", "customer_id")
+        if row[1].startswith("[erased")
+    }
+    assert marks["customers", FIRST] == marks["orders", FIRST] != marks["customers", SECOND] == marks["orders", SECOND]
+
+
+def test_orders_lose_the_person_and_the_city_and_are_computed_again(shop: Shop) -> None:
+    shop.erase()
+    for layer in ("silver", "versions"):
+        expected = [("A-1", None, None), ("A-2", None, None), ("B-1", shop.key_of(BOB), "Wien")]
+        assert shop.rows(f"{layer}.orders", "order_id", "customer_key", "city") == expected
+        assert shop.rows(f"{layer}.customers", "customer_key") == [(shop.key_of(BOB),)]
+    assert shop.noted == {FIRST}
+
+
+def test_the_record_holds_the_pseudonym_and_nothing_else_of_the_person(shop: Shop) -> None:
+    done = shop.erase(why="wrote on paper")
+    assert done.record is not None
+    record = json.loads(Path(done.record).read_text())
+    assert record["pseudonyms"] == [shop.key_of(ANN)]
+    assert (record["why"], record["order_dates_noted"], record["files_searched"]) == ("wrote on paper", 1, done.proof.files)
+    assert record["rows"]["bronze.customers"] == 2
+    assert not [value for value in (*PERSONAL, *ANNS.values()) if value in json.dumps(record, ensure_ascii=False)]
+
+
+def test_damaged_landing_file_does_not_end_an_erasure(shop: Shop) -> None:
+    """Prove and record the erasure, and list the landing file that could not be searched."""
+    damaged = Path(shop.settings.landing) / "late.csv.gz"
+    damaged.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xffcut")
+    done = shop.erase()
+    assert (done.proof.holds, done.proved, bool(done.record), list(done.unread)) == (True, False, True, [str(damaged)])
+
+
+@pytest.mark.parametrize("layer", ["gold", "versions"])
+def test_damaged_table_does_not_end_an_erasure(shop: Shop, layer: str) -> None:
+    """Erase everything else, and report the table and its file as not searched."""
+    table = "gold/customer_rfm" if layer == "gold" else "versions/customers"
+    for path in Path(shop.root, table).rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:20])
+    done = shop.erase()
+    assert done.rows["silver.customers"] == 1
+    assert {name for name in done.proof.unsearched if not name.endswith(".parquet")} == {f"{shop.root}/{table}"}
+    assert done.record is not None
+    record = json.loads(Path(done.record).read_text())
+    assert (record["proved"], record["not_searched"]) == (False, done.proof.unsearched)
+
+
+@pytest.mark.parametrize("file", ["bronze/orders/**/*.parquet", "quarantine/customers/_delta_log/*.json"])
+def test_damaged_landed_rows_end_an_erasure_unchanged(shop: Shop, file: str) -> None:
+    for path in Path(shop.root).glob(file):
+        path.write_bytes(path.read_bytes()[:-20])
+    before = snapshot(shop.home)
+    with pytest.raises(LakeError, match=r"could not be read .* so nothing was erased; restore the damaged file"):
+        shop.erase()
+    assert snapshot(shop.home) == before
+
+
+def test_record_lists_what_was_not_searched(shop: Shop) -> None:
+    (Path(shop.settings.landing) / f"of {ANNS['email']}.7z").write_bytes(b"7z\xbc\xaf\x27\x1cx")
+    (Path(shop.settings.archive) / "gone").symlink_to("nowhere")
+    done = shop.erase()
+    assert (done.proof.found, done.proved) == ({}, False)
+    record = json.loads(Path(str(done.record)).read_text())
+    assert record["not_searched"] == {f"{shop.settings.archive}/gone": "a link whose target is missing"}
+    assert list(record["landing_files_not_searched"]) == [f"{shop.settings.landing}/of [erased].7z"]
+    assert record["landing_files_with_the_person"] == [f"{shop.settings.landing}/customers.csv"]
+    assert record["proved"] is False
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints/3_transform-checkpoint.ipynb", "explore/mine.ipynb"])
+def test_notebooks_of_the_checkout_are_searched(shop: Shop, project: Project, name: str) -> None:
+    path = project.root / "notebooks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": [{"outputs": [{"text": [f"{ANNS['email']}\n"]}]}]}))
+    assert list(shop.erase().proof.found) == [str(path)]
+
+
+def test_files_of_the_source_that_still_hold_the_person_are_named_and_left(shop: Shop) -> None:
+    landing = Path(shop.settings.landing)
+    before = (landing / "customers.csv").read_bytes()
+    assert shop.erase().landing == [str(landing / "customers.csv")]
+    assert (landing / "customers.csv").read_bytes() == before
+
+
+def test_a_person_nobody_knows_is_refused_and_nothing_is_written(shop: Shop) -> None:
+    before = snapshot(shop.home)
+    with pytest.raises(UsageError) as caught:
+        shop.erase("C-77777")
+    assert str(caught.value) == "No customer of that id is known to params/local.yaml; nothing was changed."
+    assert snapshot(shop.home) == before
+
+
+def test_who_was_erased_before_is_searched_for_again(shop: Shop) -> None:
+    shop.erase()
+    content = shop.content()
+    done = shop.erase()
+    assert done.before
+    assert done.rows == {}
+    assert done.proof.holds
+    assert shop.content() == content
+
+
+def test_who_has_come_back_is_erased_again(shop: Shop) -> None:
+    shop.erase()
+    shop.land("customers", FIRST, {"customer_id": ANN, **ANNS})
+    done = shop.erase()
+    assert done.rows["bronze.customers"] == 1
+    assert shop.files_with(*PERSONAL) == []
+
+
+def test_a_row_that_says_only_through_another_whose_it_is_is_found_once_that_has_landed(shop: Shop) -> None:
+    shop.erase()
+    shop.land("reviews", SECOND, {"review_id": "R-2", "order_id": "A-2", "comment": COMMENT})
+    done = erase_again(shop.settings, "routine", shop.note)
+    assert done.rows == {"bronze.reviews": 1}
+    assert shop.files_with(COMMENT) == []
+
+
+def test_a_row_that_could_not_be_split_loses_what_is_the_persons(shop: Shop) -> None:
+    raw = f"{ANN},Ann,Zwölfaxing,{ANNS['email']},one,field,too,many"
+    shop.land("products", FIRST, {"_problem": "8 fields", "_raw": raw}, {"_problem": "8 fields", "_raw": "P-9,of nobody"})
+    shop.erase()
+    kept = [row[0] for row in shop.rows("bronze.products", "_raw") if row[0]]
+    assert "P-9,of nobody" in kept
+    assert not [text for text in kept for value in (ANN, ANNS["email"]) if value in text]
+
+
+def test_a_repair_that_a_person_made_to_a_quarantined_row_is_blanked(shop: Shop) -> None:
+    release = {
+        "entity": "customers",
+        "_source_file": f"customers/{FIRST}/customers.csv",
+        "_row_number": 1,
+        "digest": "of the row as it landed",
+        "repairs": json.dumps({"first_name": "Anna", "country": "AT", "customer_id": ANN}),
+    }
+    shop.lake().replace_partition("quarantine.releases", pa.Table.from_pylist([release]), FIRST)
+    shop.erase()
+    ((repairs, digest),) = shop.rows("quarantine.releases", "repairs", "digest")
+    found = json.loads(repairs)
+    assert (found["first_name"], found["country"], found["customer_id"][:8]) == ("", "AT", "[erased:")
+    marks = [row[0] for row in shop.rows("bronze.customers", "customer_id", "run_date") if row[1] == FIRST]
+    assert found["customer_id"] in marks
+    engine = DuckDBEngine(shop.lake(), "UTC")
+    row = f"bronze.customers WHERE run_date = DATE '{FIRST}' AND _row_number = 1"
+    assert engine.one(f"SELECT {digest_sql(landed_columns(engine, 'bronze.customers'))} FROM {row}") == (digest,)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("archive/run_date=2025-11-01/daily-2025-11-01-1/3_transform.attempt-1.html", f"<td>{ANNS['email']}</td>"),
+        ("archive/run_date=2025-11-01/daily-2025-11-01-1/1.json", json.dumps({"a": json.dumps("Ann Zwölfaxing again")})),
+        ("logs/daily-2025-11-01-1/jr_1.log", f"Conversion failed for {ANN}"),
+        ("executions/local/daily-2025-11-01-1.jsonl", '{"Cause": "{key}"}'),
+        ("report/index.html", f"{ANNS['phone']}"),
+    ],
+)
+def test_a_file_that_still_holds_the_person_is_named_and_nothing_is_taken_for_done(shop: Shop, file: str, text: str) -> None:
+    path = shop.home / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace("{key}", shop.key_of(ANN)))
+    done = shop.erase()
+    assert sorted(done.proof.found) == [str(path)]
+    assert done.record is None
+    path.unlink()
+    assert shop.erase().proof.holds
+
+
+@pytest.mark.slow
+def test_who_is_killed_anywhere_is_finished_by_the_next_try(shop: Shop, filled: Path, killer: Killer) -> None:
+    writes = count_writes(shop, killer)
+    finish_killed(shop, filled, killer, [*range(1, 40), *range(40, writes, 30), *range(writes - 6, writes + 1)])
+
+
+def test_who_is_killed_at_times_is_finished_by_the_next_try(shop: Shop, filled: Path, killer: Killer) -> None:
+    writes = count_writes(shop, killer)
+    finish_killed(shop, filled, killer, [2, 9, 25, writes - 40, writes])
+
+
+def count_writes(shop: Shop, killer: Killer) -> int:
+    """How many writes an erasure makes, which it has made then."""
+    killer.aim(None)
+    shop.erase()
+    return killer.writes
+
+
+def finish_killed(shop: Shop, filled: Path, killer: Killer, numbers: list[int]) -> None:
+    """Kill an erasure at each of these of its writes: the next one comes to what an undisturbed one does."""
+    undisturbed, record = shop.content(), record_of(shop)
+    for number in numbers:
+        shutil.rmtree(shop.home)
+        shutil.copytree(filled, shop.home)
+        killer.aim(number)
+        with pytest.raises(Killed):
+            shop.erase()
+        killer.aim(None)
+        done = shop.erase()
+        assert done.proof.holds, f"write {number}: {done.proof.found}"
+        assert shop.content() == undisturbed, f"write {number}"
+        assert shop.files_with(*PERSONAL) == [], f"write {number}"
+        assert shop.noted == {FIRST}
+        assert record_of(shop) == record, f"write {number}"
+
+
+def record_of(shop: Shop) -> dict[str, Any]:
+    """What the only record of the erasure says, without moments and numbers of files; repetitions have records of their own."""
+    records = [json.loads(path.read_text()) for path in (Path(shop.settings.archive) / "erasures").iterdir()]
+    (record,) = (each for each in records if not each["again"])
+    return {name: record[name] for name in ("pseudonyms", "rows", "also", "order_dates_noted", "proved", "why")}
+
+
+def test_a_killed_erasure_is_finished_without_the_id_too(shop: Shop, killer: Killer) -> None:
+    undone = shop.content_without_erased()
+    killer.aim(12)
+    with pytest.raises(Killed):
+        shop.erase()
+    killer.aim(None)
+    erase_again(shop.settings, "finishing", shop.note)
+    assert shop.files_with(*PERSONAL) == []
+    assert shop.content_without_erased() != undone
+
+
+def test_a_rekey_after_an_erasure_keeps_the_person_out(shop: Shop) -> None:
+    shop.erase()
+    old = shop.key_of(ANN)
+    rekey(shop.root, shop.settings.pii_key, "local")
+    assert erased_people(shop.root) == {shop.key_of(ANN)} != {old}
+    assert shop.rows("silver.customers", "customer_key") == [(shop.key_of(BOB),)]
+    assert shop.erase().before
+
+
+def test_an_erasure_after_a_rekey_finds_the_person(shop: Shop) -> None:
+    old = shop.key_of(ANN)
+    rekey(shop.root, shop.settings.pii_key, "local")
+    done = shop.erase()
+    assert done.rows["silver.orders"] == 2
+    assert done.proof.holds
+    assert shop.files_with(*PERSONAL, old) == []
+
+
+def test_a_pseudonym_of_an_earlier_key_is_searched_for_too(shop: Shop) -> None:
+    old = shop.key_of(ANN)
+    rekey(shop.root, shop.settings.pii_key, "local")
+    note = shop.home / "archive" / "note.txt"
+    note.write_text(f"customer {old}")
+    assert list(shop.erase().proof.found) == [str(note)]
+
+
+def test_a_lake_that_is_behind_its_key_is_refused(shop: Shop) -> None:
+    add_key(shop.settings.pii_key)
+    with pytest.raises(StageError, match="bring them to it with `daybook rekey --env local`"):
+        shop.erase()
+
+
+def test_nobody_to_erase_again_is_told(shop: Shop) -> None:
+    with pytest.raises(UsageError, match="Nobody was erased from"):
+        erase_again(shop.settings, "", shop.note)
+
+
+def test_a_file_of_a_table_that_never_came_to_be_goes_too(shop: Shop) -> None:
+    stray = Path(shop.root) / "dev" / "eve" / "bronze" / "customers" / "part-0.parquet"
+    stray.parent.mkdir(parents=True)
+    pq.write_table(landed("customers", FIRST, [{"customer_id": ANN, **ANNS}]), stray)
+    assert shop.erase().proof.holds
+    assert not stray.exists()
+
+
+def test_a_file_that_only_the_first_try_could_know_of_keeps_later_ones_from_being_done(shop: Shop) -> None:
+    report = shop.home / "archive" / "run_date=2025-11-01" / "daily-2025-11-01-1" / "3_transform.attempt-1.html"
+    report.write_text(f"<td>{ANNS['email']}</td>")
+    assert sorted(shop.erase().proof.found) == [str(report)]
+    for again in (shop.erase, lambda: erase_again(shop.settings, "", shop.note)):
+        done = again()
+        assert done.proof.found == {str(report): "unchanged since an earlier try found the person in it"}
+        assert done.record is None
+    report.write_text("<td></td>")
+    assert shop.erase().proof.holds
+
+
+def test_a_file_that_holds_the_person_is_known_to_the_try_after_a_killed_one(shop: Shop, killer: Killer) -> None:
+    report = shop.home / "archive" / "note.html"
+    report.write_text(f"<td>{ANNS['email']}</td>")
+    killer.aim(60)
+    with pytest.raises(Killed):
+        shop.erase()
+    killer.aim(None)
+    assert list(shop.erase().proof.found) == [str(report)]
+
+
+def test_a_file_in_the_lake_that_the_proof_finds_is_not_forgotten(shop: Shop) -> None:
+    note = Path(shop.root) / "notes" / "about.txt"
+    note.parent.mkdir()
+    note.write_text(ANNS["email"])
+    for _ in range(2):
+        assert list(shop.erase().proof.found) == [str(note)]
+    note.unlink()
+    assert shop.erase().proof.holds
+
+
+def test_quarantine_is_erased_by_its_own_rows_when_bronze_was_delivered_again_in_another_order(shop: Shop) -> None:
+    shop.land("customers", FIRST, {"customer_id": BOB, **BOBS}, {"customer_id": ANN, **ANNS})
+    assert shop.erase().proof.holds
+    names = [(row[0][:8], row[1]) for row in shop.rows("quarantine.customers", "customer_id", "last_name")]
+    assert names == [(BOB, BOBS["last_name"]), ("[erased:", "")]
+
+
+def test_quarantine_is_erased_of_who_is_not_in_bronze_any_more(shop: Shop) -> None:
+    review = {"review_id": "R-1", "order_id": "A-1", "score": "x", "comment": COMMENT}
+    shop.lake().replace_partition("quarantine.reviews", landed("reviews", SECOND, [review]), SECOND)
+    bobs = {"review_id": "R-9", "order_id": "B-1", "score": "1", "comment": "from Bob, all was fine here"}
+    shop.land("reviews", SECOND, bobs)
+    assert shop.erase().proof.holds
+    assert shop.rows("quarantine.reviews", "review_id", "comment") == [("R-1", "")]
+    assert shop.rows("bronze.reviews", "review_id", "comment") == [("R-9", bobs["comment"])]
+
+
+def test_the_record_says_why_without_the_person(shop: Shop) -> None:
+    why = f"request of Ms {ANNS['last_name']} of {ANNS['phone']}, {ANNS['email']}, by someone@else.example, no. {ANN}"
+    done = shop.erase(why=why)
+    assert done.record is not None
+    told = json.loads(Path(done.record).read_text())["why"]
+    assert told == "request of Ms [erased] of [erased], [erased], by [redacted:email], no. [erased]"
+
+
+def test_a_later_try_says_why_without_the_values_that_only_the_first_could_know(shop: Shop) -> None:
+    report = shop.home / "archive" / "note.html"
+    report.write_text(ANNS["email"])
+    shop.erase(why=f"request of {ANNS['last_name']}")
+    report.unlink()
+    done = shop.erase(why=f"once more for {ANNS['last_name']}")
+    assert done.record is not None
+    assert json.loads(Path(done.record).read_text())["why"] == "request of [erased]"
+
+
+def test_a_short_id_goes_only_where_it_fills_a_field(shop: Shop) -> None:
+    shop.land("customers", FIRST, {"customer_id": "7", **BOBS})
+    others = "P-9,Kettle,12.50,2025-11-7,7 pcs"
+    shop.land("products", FIRST, {"_problem": "x", "_raw": others}, {"_problem": "x", "_raw": "7,Bob,2025-11-7,one,too"})
+    release = {
+        "entity": "products",
+        "_source_file": "products/7/products.csv",
+        "_row_number": 1,
+        "digest": "x",
+        "repairs": json.dumps({"stock": "7"}),
+        "waived": "[]",
+        "released_by": "eve",
+        "why": "7 pieces, as counted",
+    }
+    shop.lake().replace_partition("quarantine.releases", pa.Table.from_pylist([release]), FIRST)
+    before = shop.rows("quarantine.releases")
+    done = shop.erase("7")
+    assert done.proof.holds, done.proof.found
+    assert {row[0] for row in shop.rows("bronze.products", "_raw")} >= {others, "[erased],Bob,2025-11-7,one,too"}
+    assert shop.rows("quarantine.releases") == before
+
+
+def snapshot(home: Path) -> dict[str, Any]:
+    """Every file's bytes."""
+    return {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}

@@ -1,0 +1,238 @@
+"""A redactor that is made while the notebook runs knows what one made afterwards would."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from nbformat import NotebookNode, v4
+
+from daybook.contracts import load_table
+from daybook.lake.tables import Lake
+from daybook.privacy import run_values
+from daybook.privacy.background import EarlyRedactor
+from daybook.privacy.matcher import MANY, SoughtValues
+from daybook.privacy.run_values import RunRedactor
+from daybook.settings import Settings, load_settings
+from daybook.sources import load_source
+
+DAY = date(2025, 11, 30)
+RUN = f"daily-{DAY}-1"
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    (home / "landing").mkdir(parents=True)
+    return load_settings("local")
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages that redactors were made for, one after the other."""
+    stages: list[str] = []
+    make = run_values.redactor_for
+
+    def noting(*given: Any, stage: str) -> Any:
+        stages.append(stage)
+        return make(*given, stage=stage)
+
+    monkeypatch.setattr(run_values, "redactor_for", noting)
+    return stages
+
+
+def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
+    rows = pa.table({"last_name": [name], "_run_id": [RUN]})
+    Lake(settings.lake).replace_partition(table, rows, day)
+
+
+def begun(settings: Settings, stage: str) -> EarlyRedactor:
+    """One whose early redactor is made."""
+    with EarlyRedactor(settings, RUN, stage) as redactor_now:
+        return redactor_now
+
+
+def test_where_nothing_has_changed_the_early_one_is_used(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor_now = begun(settings, "transform")
+    land(settings, "bronze.customers", "Gesternmann", day=date(2025, 11, 29))
+    assert redactor_now().text("Kanarie, Gesternmann") == "[redacted:last_name], Gesternmann"
+    assert made == ["transform"]
+
+
+def test_rows_that_have_landed_since_are_known_too(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor_now = begun(settings, "validate")
+    land(settings, "bronze.customers", "Spätling")
+    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert made == ["validate", "validate"]
+
+
+def test_what_people_have_written_since_is_known_too(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor_now = begun(settings, "validate")
+    rows = pa.table({"entity": ["customers"], "repairs": [json.dumps({"last_name": "Neumannsen"})]})
+    Lake(settings.lake).replace_partition("quarantine.releases", rows, DAY)
+    assert redactor_now().text("It is Neumannsen") == "It is [redacted:last_name]"
+    assert made == ["validate", "validate"]
+
+
+def test_rows_that_were_put_aside_since_are_known_by_those_in_bronze(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor_now = begun(settings, "validate")
+    land(settings, "quarantine.customers", "Kanarie")
+    assert redactor_now().text("It is Kanarie") == "It is [redacted:last_name]"
+    assert made == ["validate"]
+
+
+def deliver(settings: Settings, *last_names: str, broken: str = "") -> None:
+    """Have a file of customers land, with a row of too few fields."""
+    file = Path(settings.landing) / "customers" / DAY.isoformat() / "customers.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = list(load_source("demo").entities["customers"].columns)
+    rows = [",".join(last_name if name == "last_name" else "" for name in names) for last_name in last_names]
+    file.write_text("\n".join([",".join(names), *rows, *filter(None, [broken]), ""]))
+
+
+def test_in_ingest_the_files_are_read_while_it_reads_them(settings: Settings, made: list[str]) -> None:
+    deliver(settings, "Kanarie", "Spatzig")
+    redactor_now = begun(settings, "ingest")
+    land(settings, "bronze.customers", "Kanarie")
+    assert redactor_now().text("Kanarie, Spatzig") == "[redacted:last_name], [redacted:last_name]"
+    assert made == ["ingest"]
+
+
+@pytest.mark.parametrize("many", [0, MANY])
+def test_what_ingest_has_brought_that_the_files_did_not_have_is_known_too(
+    settings: Settings, made: list[str], monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(run_values, "SoughtValues", partial(SoughtValues, many=many))
+    deliver(settings, "Kanarie")
+    redactor_now = begun(settings, "ingest")
+    land(settings, "bronze.customers", "Spätling")
+    assert redactor_now().text("Kanarie, Spätling") == "[redacted:last_name], [redacted:last_name]"
+    assert made == ["ingest", "ingest"]
+
+
+def test_a_value_of_another_column_is_not_known_for_this_one(settings: Settings, made: list[str]) -> None:
+    deliver(settings, "Kanarie")
+    redactor_now = begun(settings, "ingest")
+    rows = pa.table({"street": ["Kanarie"], "_run_id": [RUN]})
+    Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
+    redactor_now()
+    assert made == ["ingest", "ingest"]
+
+
+def test_a_table_of_no_entity_may_hold_any_ones_values(settings: Settings, made: list[str]) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    land(settings, "quarantine.former", "Spatzig")
+    redactor_now = begun(settings, "validate")
+    land(settings, "quarantine.former", "Spätling")
+    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert made == ["validate", "validate"]
+
+
+@pytest.mark.parametrize(("raw", "times"), [("C-K4N5,Ottokar,Spatzig", 1), ("C-K4N6,Meiselinde,Spatzig", 2)])
+def test_rows_that_could_not_be_split_are_known_where_the_files_had_their_fields(
+    settings: Settings, made: list[str], raw: str, times: int
+) -> None:
+    deliver(settings, "Kanarie", broken="C-K4N5,Ottokar,Spatzig")
+    redactor_now = begun(settings, "ingest")
+    rows = pa.table({"last_name": ["Kanarie"], "_raw": [raw], "_run_id": [RUN]})
+    Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
+    assert redactor_now().text(raw) == "[redacted:_raw],[redacted:_raw],[redacted:_raw]"
+    assert made == ["ingest"] * times
+
+
+@pytest.mark.parametrize("stage", ["ingest", "transform"])
+def test_landing_files_that_have_changed_since_are_read_again(settings: Settings, made: list[str], stage: str) -> None:
+    deliver(settings, "Kanarie")
+    redactor_now = begun(settings, stage)
+    deliver(settings, "Kanarie", "Spätling")
+    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert made == [stage, stage]
+
+
+def test_a_landing_that_cannot_be_looked_at_tells_nothing(settings: Settings, made: list[str]) -> None:
+    Path(settings.landing).rmdir()
+    begun(settings, "ingest")()
+    assert made == ["ingest", "ingest"]
+
+
+def test_what_keeps_it_from_being_made_is_told_when_it_is_wanted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("the lake is away")
+
+    monkeypatch.setattr(run_values, "redactor_for", fails)
+    redactor_now = begun(settings, "transform")
+    with pytest.raises(OSError, match="the lake is away"):
+        redactor_now()
+
+
+# Looking ahead
+
+
+def leaving(text: str) -> NotebookNode:
+    return v4.new_code_cell("show()", outputs=[v4.new_output("stream", text=text)])
+
+
+def looked_at(settings: Settings, *cells: NotebookNode) -> RunRedactor:
+    """The redactor of a transform whose cells were looked at as they ran."""
+    with EarlyRedactor(settings, RUN, "transform") as redactor_now:
+        for cell in cells:
+            redactor_now.see(cell)
+        return redactor_now()
+
+
+def test_what_was_found_clean_while_the_notebook_ran_is_not_searched_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    redactor = looked_at(settings, leaving("three rows"), leaving("It is Kanarie"))
+    searched: list[str] = []
+    find = SoughtValues.find
+    monkeypatch.setattr(
+        SoughtValues, "find", lambda self, text, **options: searched.append(text) or find(self, text, **options)
+    )
+    assert redactor.counts == {}
+    assert redactor.text("three rows") == "three rows"
+    assert redactor.text("It is Kanarie") == "It is [redacted:last_name]"
+    assert searched == ["It is Kanarie"]
+    assert redactor.counts == {"last_name": 1}
+
+
+def test_a_customer_who_is_merged_after_the_look_is_known(settings: Settings) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    key = "0123456789abcdef" * 2
+    with EarlyRedactor(settings, RUN, "transform") as redactor_now:
+        redactor_now.see(leaving(f"customer {key}"))
+        redactor_now._coming.put(None)
+        redactor_now._thread.join()
+        contract = load_table("silver.customers")
+        rows = pa.table({"customer_key": [key]})
+        Lake(settings.lake).ensure(contract)
+        write_deltalake(Lake(settings.lake).uri("silver.customers"), rows, mode="append", schema_mode="merge")
+        assert redactor_now().text(f"customer {key}") == "customer [redacted:customer_key]"
+
+
+def test_what_was_looked_at_does_not_count_once_other_rows_are_there(settings: Settings) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    with EarlyRedactor(settings, RUN, "validate") as redactor_now:
+        redactor_now.see(leaving("It is Spätling"))
+        redactor_now._coming.put(None)
+        redactor_now._thread.join()
+        land(settings, "bronze.customers", "Spätling")
+        assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+
+
+def test_its_thread_ends_where_the_attempt_never_came_to_its_search(settings: Settings) -> None:
+    land(settings, "bronze.customers", "Kanarie")
+    with pytest.raises(KeyboardInterrupt), EarlyRedactor(settings, RUN, "transform") as redactor_now:
+        raise KeyboardInterrupt
+    redactor_now._thread.join(timeout=60)
+    assert not redactor_now._thread.is_alive()

@@ -1,0 +1,166 @@
+"""Of many values those are chosen that a text can hold, and in it is found what would be found among all of them."""
+
+from __future__ import annotations
+
+import re
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from daybook.privacy.matcher import MANY, SoughtValues
+from daybook.privacy.normalize import words_of
+from daybook.privacy.pseudonyms import ERASED
+from daybook.privacy.redactor import Redactor
+from daybook.privacy.values import PersonalValues, forms_of
+
+WORDS = [
+    "Anna",
+    "anna",
+    "O'Neil",
+    "Müßig",
+    "Müller-Lüdenscheidt",
+    "Straße",
+    "12",
+    "00042",
+    "2000",
+    "a",
+    "b2",
+    "山田",
+    "太郎",
+    "Ünal",
+]
+SEPARATORS = [" ", "  ", "-", "_", ".", "@", "/", "\t", " (", "…", "..."]
+VALUES = st.one_of(
+    st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(SEPARATORS)), min_size=1, max_size=8).map(
+        lambda parts: "".join(word + separator for word, separator in parts)
+    ),
+    st.from_regex(r"\+?[0-9]{2,4}[ /-][0-9]{3,9}", fullmatch=True),
+    st.text(max_size=12).filter(lambda text: "\x00" not in text),
+)
+COLUMNS = [
+    ("name", "name"),
+    ("email", "email"),
+    ("phone", "phone"),
+    ("zip", "address"),
+    ("id", "id"),
+    ("said", "text"),
+    ("id", "id"),
+]
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
+
+
+def both(columns: list[list[str]], *, many: int = 0) -> tuple[PersonalValues, SoughtValues]:
+    """The same values, all at hand and sought."""
+    values, sought = PersonalValues(), SoughtValues(connect, many=many)
+    for (column, kind), texts in zip(COLUMNS, columns):
+        values.add(column, kind, texts)
+        sought.add(column, kind, texts)
+    return values, sought
+
+
+@settings(max_examples=60)
+@given(
+    columns=st.lists(st.lists(VALUES, max_size=6), min_size=len(COLUMNS), max_size=len(COLUMNS)),
+    kept=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 5), st.integers(0, 40), st.integers(1, 40)), max_size=4),
+    between=st.sampled_from(["", " ", " … ", "...", ", "]),
+    exactly=st.booleans(),
+)
+def test_what_is_found_is_what_would_be_found_among_all(columns, kept, between, exactly) -> None:  # type: ignore[no-untyped-def]
+    values, sought = both(columns)
+    parts = [columns[at][index % len(columns[at])][start : start + size] for at, index, start, size in kept if columns[at]]
+    for text in (between.join(parts), between.join([*parts, ""]), between.join(["", *parts])):
+        assert list(sought.find(text, exactly=exactly)) == list(values.find(text, exactly=exactly))
+
+
+@settings(max_examples=60)
+@given(
+    kind=st.sampled_from(["name", "email", "phone", "address", "id", "text"]),
+    text=st.text(min_size=1, max_size=14).filter(lambda text: "\x00" not in text),
+)
+@example(kind="text", text="\x1c 123456789 a\t")
+@example(kind="email", text="@b.c@d")
+@example(kind="email", text="Zoë@b.c")
+@example(kind="name", text=" N/a\n")
+@example(kind="name", text="AEaeUEe oe Boes Noel")
+@example(kind="phone", text="+49 30\u00a023125")
+def test_each_form_of_a_value_has_a_key(kind: str, text: str) -> None:
+    sought = SoughtValues(connect, many=0)
+    sought.add("c", kind, [text])
+    sought.expect(["nothing of it"])
+    found = forms_of(kind, text)
+    wanted = {" ".join(words) for words, _ in found.whole} | ({found.weak} if found.weak else set())
+    keys = {words for (words,) in sought._database.execute("SELECT words FROM keys").fetchall()}
+    assert keys >= wanted
+    assert " ".join(words_of(text)) in keys | {""}
+    tails = {tail for (tail,) in sought._database.execute("SELECT tail FROM tails").fetchall()}
+    assert tails >= ({found.tail} if found.tail else set())
+
+
+@pytest.mark.parametrize("many", [0, 3, 1000])
+def test_values_are_found_however_many_are_kept_in_python(many: int) -> None:
+    _, sought = both([["Zoë Kanarie", "Bo Li"], ["zoe.kanarie@example.com"], ["+49 30 23125 123"], ["10115"]], many=many)
+    clean = Redactor(sought).text("Kanarie, zoe.kanarie@example.com, 030/23125-123 in 10115")
+    assert clean == "[redacted:name], [redacted:email], [redacted:phone] in [redacted:zip]"
+
+
+def test_values_that_come_after_a_search_are_found_too() -> None:
+    sought = SoughtValues(connect, many=0)
+    sought.add("name", "name", ["Zoë Kanarie"])
+    assert Redactor(sought).text("Kanarie and Spatzig") == "[redacted:name] and Spatzig"
+    sought.add_arrays("surname", "name", [pa.array(["Spatzig", None]), pa.array(["Spatzig"])])
+    assert Redactor(sought).text("Kanarie and Spatzig") == "[redacted:name] and [redacted:surname]"
+
+
+def test_what_stands_for_an_erased_value_is_nobodys() -> None:
+    sought = SoughtValues(connect, many=0)
+    sought.add("name", "name", ["[erased:0123456789ab]", "Kanarie"])
+    assert Redactor(sought).text("[erased:0123456789ab] Kanarie") == "[erased:0123456789ab] [redacted:name]"
+
+
+def test_of_many_that_begin_alike_a_few_are_brought_to_python() -> None:
+    sought = SoughtValues(connect, many=0)
+    sought.add("id", "id", [f"C-{number:08d}" for number in range(30_000)])
+    sought.add("name", "name", [f"First Last{number}" for number in range(1000)])
+    assert Redactor(sought).text("C-0000… C-00000017 last") == "[redacted:id]… [redacted:id] last"
+    assert len(sought._values) < 50
+
+
+def test_a_record_is_looked_up_at_once() -> None:
+    class Counted:
+        """A connection that counts questions."""
+
+        def __init__(self) -> None:
+            self.inner, self.asked = duckdb.connect(), 0
+
+        def execute(self, sql: str) -> duckdb.DuckDBPyConnection:
+            self.asked += bool(re.search("FROM leads", sql))
+            return self.inner.execute(sql)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+    counted = Counted()
+    sought = SoughtValues(lambda: counted, many=0)
+    sought.add("name", "name", ["Kanarie", "Spatzig"])
+    record = {"a": ["Kanarie", {"Spatzig": "&#83;patzig"}], "b": 12345, "c": "of Kan…"}
+    clean = Redactor(sought).tree(record)
+    assert clean == {"a": ["[redacted:name]", {"[redacted:name]": "[redacted:name]"}], "b": 12345, "c": "of Kan…"}
+    assert counted.asked == 1
+
+
+@pytest.mark.parametrize("many", [0, MANY])
+def test_a_columns_values_are_held_that_came_in_under_it(many: int) -> None:
+    values = SoughtValues(duckdb.connect, many=many)
+    values.add("name", "name", ["Kanarie", "Spatz", None])
+    values.add("street", "address", ["Am Käfig 7"])
+    assert values.holds("name", "name", pa.array(["Spatz", None, f"{ERASED}0", "Kanarie", "Spatz"], pa.string()))
+    assert not values.holds("name", "name", pa.array(["Spatz", "Meise"], pa.string()))
+    assert not values.holds("name", "name", pa.array(["Am Käfig 7"], pa.string()))
+    assert values.holds("phone", "phone", pa.array([None], pa.string()))
+    assert not values.holds("phone", "phone", pa.array(["123"], pa.string()))

@@ -1,0 +1,63 @@
+"""Reading through escapes, and finding the place in the original."""
+
+from __future__ import annotations
+
+import json
+import string
+from html import escape
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daybook.privacy.normalize import folded
+from daybook.privacy.unescape import readings
+
+NAME = "Zoë O'Kanarie-Müßig 😀"
+
+
+def written(text: str, value: str) -> list[str]:
+    """The parts of a text that read as a value."""
+    found = []
+    for reading in readings(text):
+        plain, wanted = folded(reading.text), folded(value).text
+        start = plain.text.find(wanted)
+        if start >= 0:
+            first, last = reading.span(*plain.span(start, start + len(wanted)))
+            found.append(text[first:last])
+    return found
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(
+            NAME,
+            escape(NAME),
+            NAME.replace("'", "&apos;"),
+            "".join(f"&#{ord(each)};" for each in NAME),
+            quote(NAME),
+            ascii(NAME)[1:-1],
+        ),
+        *(json.dumps(NAME)[1:-1], json.dumps(escape(NAME))[1:-1], json.dumps(json.dumps({"n": NAME})), repr(NAME.encode())),
+        NAME.encode("ascii", "backslashreplace").decode(),
+        *("Zo\x1b[31më\x1b[0m O'Kanarie-Müßig 😀", "Zoe\u0308 O'Kanarie-Mu\u0308ßig 😀", "Zoë O'Kana\u200brie-Mü\u00adßig 😀"),
+    ],
+)
+def test_a_name_is_read_through_any_escape_and_found_where_it_stands(form: str) -> None:
+    found = written(f"before 1 {form} after 2", NAME)
+    assert found
+    assert all(form.strip("\"'b").startswith(each[:2]) or each in form for each in found)
+    assert all("before" not in each and "after" not in each for each in found)
+
+
+@given(st.text(alphabet=string.ascii_letters + "éß '\"<>&%\\", min_size=1), st.sampled_from([escape, quote, json.dumps, ascii]))
+def test_what_is_found_in_a_decoded_text_covers_its_escapes_whole(value: str, written_as) -> None:  # type: ignore[no-untyped-def]
+    text = f"<<{written_as(value)}>>"
+    for reading in readings(text):
+        assert reading.span(0, len(reading.text)) == (0, len(text))
+
+
+def test_text_without_escapes_is_read_once() -> None:
+    assert [reading.text for reading in readings("100 % of 3 & more; C:/x")] == ["100 % of 3 & more; C:/x"]

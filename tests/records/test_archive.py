@@ -1,0 +1,382 @@
+"""The archive: names taken once, records written once and in order, and what they say of a run that was cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daybook.errors import ArchiveError, StorageError, UsageError
+from daybook.records.archive import (
+    LOST,
+    Archive,
+    Record,
+    attempt_name,
+    describe_failure,
+    describe_missing,
+    dump,
+    first_line,
+    now,
+    outcome_key,
+    parse_moment,
+    sha256,
+)
+from daybook.records.locks import DateLock
+
+DAY = date(2025, 11, 30)
+RUN = "daily-2025-11-30-1"
+FOLDER = f"run_date=2025-11-30/{RUN}"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(str(tmp_path / "archive"))
+
+
+def attempt(stage: str = "ingest", number: int = 1, **others: Any) -> Record:
+    return {"run_id": RUN, "stage": stage, "attempt": number, "outcome": "SUCCEEDED", **others}
+
+
+def names(archive: Archive) -> list[str]:
+    """What the run's folder holds."""
+    return [key.rsplit("/", 1)[1] for key in archive.store.keys(FOLDER)]
+
+
+def content(archive: Archive) -> dict[str, bytes]:
+    return {key: archive.store.read(key) for key in archive.store.keys("")}
+
+
+# The name is the lock
+
+
+def test_the_first_run_of_a_date_is_number_one(archive: Archive) -> None:
+    assert archive.start_run(DAY, {}) == RUN
+    assert names(archive) == ["started.json"]
+
+
+def test_the_next_run_of_a_date_has_the_next_number(archive: Archive) -> None:
+    assert [archive.start_run(DAY, {}) for _ in range(11)][-2:] == ["daily-2025-11-30-10", "daily-2025-11-30-11"]
+
+
+def test_dates_are_numbered_apart(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    assert archive.start_run(date(2025, 12, 1), {}) == "daily-2025-12-01-1"
+
+
+def test_starting_a_run_keeps_the_facts_given(archive: Archive) -> None:
+    archive.start_run(DAY, {"env": "local"})
+    started = json.loads(archive.store.read(f"{FOLDER}/started.json"))
+    assert started["run_id"] == RUN
+    assert started["env"] == "local"
+    assert parse_moment(started["started_at"]).tzinfo is not None
+
+
+def test_starters_at_the_same_time_never_get_the_same_name(archive: Archive) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        given = list(pool.map(lambda _: archive.start_run(DAY, {}), range(16)))
+    assert sorted(given) == sorted(f"daily-2025-11-30-{number}" for number in range(1, 17))
+
+
+def test_a_name_taken_between_looking_and_writing_is_left_to_the_other(archive: Archive, monkeypatch: Any) -> None:
+    archive.start_run(DAY, {"env": "theirs"})
+    monkeypatch.setattr(archive, "run_ids", lambda run_date=None: [])
+    assert archive.start_run(DAY, {"env": "mine"}) == "daily-2025-11-30-2"
+    assert archive.run(RUN)["env"] == "theirs"
+
+
+def test_a_name_given_by_a_service_is_taken_once(archive: Archive) -> None:
+    archive.ensure_started(RUN)
+    before = content(archive)
+    archive.ensure_started(RUN)
+    assert content(archive) == before
+    assert archive.start_run(DAY, {}) == "daily-2025-11-30-2"
+
+
+# Attempts
+
+
+def test_attempts_of_a_stage_are_numbered_from_one(archive: Archive) -> None:
+    assert [archive.claim_attempt(RUN, "ingest", {}) for _ in range(3)] == [1, 2, 3]
+    assert archive.claim_attempt(RUN, "validate", {}) == 1
+
+
+def test_claims_at_the_same_time_get_different_numbers(archive: Archive) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda _: archive.claim_attempt(RUN, "ingest", {}), range(12)))
+    assert sorted(numbers) == list(range(1, 13))
+
+
+def test_an_attempt_leaves_record_notebook_and_page(archive: Archive) -> None:
+    archive.write_attempt(attempt("transform", 2), b"{}", b"<p>")
+    assert names(archive) == ["3_transform.attempt-2.html", "3_transform.attempt-2.ipynb", "3_transform.attempt-2.json"]
+    assert archive.store.read(f"{FOLDER}/3_transform.attempt-2.ipynb") == b"{}"
+    assert archive.store.read(f"{FOLDER}/3_transform.attempt-2.html") == b"<p>"
+
+
+def test_the_record_holds_the_digests_of_notebook_and_page(archive: Archive) -> None:
+    returned = archive.write_attempt(attempt(), b"notebook", b"page")
+    (stored,) = archive.attempts(RUN)
+    assert stored == returned
+    assert stored["notebook"] == {"file": "1_ingest.attempt-1.ipynb", "sha256": sha256(b"notebook")}
+    assert stored["html"] == {"file": "1_ingest.attempt-1.html", "sha256": sha256(b"page")}
+
+
+def test_an_attempt_is_never_overwritten(archive: Archive) -> None:
+    archive.write_attempt(attempt(outcome="FAILED"), b"first", b"first")
+    before = content(archive)
+    with pytest.raises(ArchiveError) as caught:
+        archive.write_attempt(attempt(), b"second", b"second")
+    where = archive.store.href(f"{FOLDER}/1_ingest.attempt-1.json")
+    assert str(caught.value) == f"{where} exists already and is never overwritten; start another run instead."
+    assert content(archive) == before
+
+
+def test_the_record_is_there_when_the_notebook_cannot_be_written(archive: Archive, monkeypatch: Any) -> None:
+    create = archive.store.create
+
+    def full(key: str, data: bytes) -> None:
+        if key.endswith(".ipynb"):
+            raise OSError("no space left")
+        create(key, data)
+
+    monkeypatch.setattr(archive.store, "create", full)
+    archive.claim_attempt(RUN, "ingest", {})
+    with pytest.raises(OSError, match="no space left"):
+        archive.write_attempt(attempt(outcome="FAILED"), b"notebook", b"page")
+    assert [each["outcome"] for each in archive.attempts(RUN)] == ["FAILED"]
+    assert archive.abandoned_attempts(RUN) == []
+    assert archive.claim_attempt(RUN, "ingest", {}) == 2
+
+
+def test_attempts_are_in_order_of_stage_and_number(archive: Archive) -> None:
+    for stage, number in [("validate", 10), ("validate", 9), ("notify", 1), ("ingest", 1)]:
+        archive.write_attempt(attempt(stage, number), b"", b"")
+    found = [(each["stage"], each["attempt"]) for each in archive.attempts(RUN)]
+    assert found == [("ingest", 1), ("validate", 9), ("validate", 10), ("notify", 1)]
+
+
+def test_attempts_of_run_one_are_not_those_of_run_ten(archive: Archive) -> None:
+    archive.write_attempt({**attempt(), "run_id": "daily-2025-11-30-10"}, b"", b"")
+    assert archive.attempts(RUN) == []
+
+
+def test_a_claim_without_a_record_is_an_abandoned_attempt(archive: Archive) -> None:
+    archive.claim_attempt(RUN, "ingest", {"scratch": "one"})
+    archive.write_attempt(attempt(), b"", b"")
+    archive.claim_attempt(RUN, "validate", {"scratch": "two"})
+    archive.claim_attempt(RUN, "validate", {"scratch": "three"})
+    found = [(stage, number, claim["scratch"]) for stage, number, claim in archive.abandoned_attempts(RUN)]
+    assert found == [("validate", 1, "two"), ("validate", 2, "three")]
+
+
+def test_an_outcome_is_that_of_the_last_attempt(archive: Archive) -> None:
+    failure = {"cell": 4, "exception": "FormatError", "message": "a.csv is a ZIP file.\nMore.", "permanent": True}
+    for number, outcome, failed in [(1, "FAILED", failure), (2, "SUCCEEDED", None)]:
+        permanent = failed is not None
+        facts = {"failure": failed, "permanent": permanent, "rows": {"in": 7}, "inputs": ["not for the Choice"]}
+        archive.write_outcome(attempt(number=number, outcome=outcome, reasons=[], **facts))
+        why = ", not retried: the same input would fail again"
+        assert json.loads(archive.store.read(outcome_key(RUN, "ingest"))) == {
+            "stage": "ingest",
+            "attempt": number,
+            "outcome": outcome,
+            "permanent": permanent,
+            "reasons": [f"ingest failed in cell 4 (attempt 1{why}): FormatError: a.csv is a ZIP file."] if failed else [],
+            "rows": {"in": 7},
+        }
+
+
+# Runs
+
+
+def test_a_run_without_a_closing_record_is_lost_unless_somebody_works_on_it(archive: Archive) -> None:
+    archive.start_run(DAY, {"env": "local"})
+    archive.write_attempt(attempt(), b"", b"")
+    with DateLock(archive.store.uri, DAY) as lock:
+        # A holder that has not said yet for which run may be there for this one.
+        assert archive.run(RUN)["state"] == "running"
+        lock.sign("daily-2025-11-30-2")
+        assert archive.run(RUN)["state"] == "lost"
+        lock.sign(RUN)
+        found = archive.run(RUN)
+        assert (found["state"], found["outcome"], found["run_date"]) == ("running", "RUNNING", "2025-11-30")
+        assert f"process {os.getpid()}" in found["reasons"][0]
+    found = archive.run(RUN)
+    assert (found["state"], found["outcome"], found["env"]) == ("lost", "FAILED", "local")
+    assert found["reasons"] == [LOST]
+    assert [each["stage"] for each in found["stages"]] == ["ingest"]
+
+
+def test_a_run_that_goes_on_after_its_record_is_running_again(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    archive.write_run({"run_id": RUN, "outcome": "FAILED"})
+    with DateLock(archive.store.uri, DAY) as lock:
+        assert archive.run(RUN)["outcome"] == "FAILED"
+        lock.sign(RUN)
+        assert archive.run(RUN)["outcome"] == "RUNNING"
+    assert archive.run(RUN)["outcome"] == "FAILED"
+
+
+def test_a_run_with_a_closing_record_is_closed(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    archive.write_run({"run_id": RUN, "outcome": "SUCCEEDED"})
+    assert archive.run(RUN) == {"run_id": RUN, "outcome": "SUCCEEDED", "state": "closed"}
+
+
+def test_a_resumed_run_gets_a_further_record_and_the_newest_counts(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    for number in range(12):
+        archive.write_run({"run_id": RUN, "outcome": f"record {number}"})
+    assert {"run.json", "run.redrive-1.json", "run.redrive-11.json"} <= set(names(archive))
+    assert archive.run(RUN)["outcome"] == "record 11"
+    assert json.loads(archive.store.read(f"{FOLDER}/run.json"))["outcome"] == "record 0"
+
+
+def test_a_run_cannot_be_resumed_for_ever(archive: Archive) -> None:
+    for number in range(100):
+        archive.store.create(f"{FOLDER}/run{f'.redrive-{number}' if number else ''}.json", b"{}")
+    with pytest.raises(ArchiveError, match=rf"^{RUN} has been resumed 99 times; start a new run\.$"):
+        archive.write_run({"run_id": RUN})
+
+
+def test_the_history_of_a_run_is_its_newest(archive: Archive) -> None:
+    archive.write_history(RUN, b'{"id": 1}\n')
+    archive.write_history(RUN, b'{"id": 1}\n{"id": 2}\n')
+    assert archive.history(RUN) == [{"id": 1}, {"id": 2}]
+    assert names(archive) == ["history.jsonl", "history.redrive-1.jsonl"]
+
+
+def test_a_run_without_archived_events_has_no_history(archive: Archive) -> None:
+    assert archive.history(RUN) == []
+
+
+@pytest.mark.parametrize("look", ["run", "history"])
+def test_what_is_no_runs_name_is_said_to_be_none(archive: Archive, look: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        getattr(archive, look)("nightly-7")
+    assert str(caught.value) == (
+        "'nightly-7' is not a run's name; they look like daily-2025-11-30-1, and `daybook runs` lists them."
+    )
+
+
+def test_what_a_kill_kept_from_being_written_is_named(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    archive.write_attempt(attempt(), b"notebook", b"page")
+    lost = attempt("validate", notebook={"file": "2_validate.attempt-1.ipynb"}, html={"file": "2_validate.attempt-1.html"})
+    archive.store.create(f"{FOLDER}/2_validate.attempt-1.json", dump(lost))
+    archive.store.create(f"{FOLDER}/2_validate.attempt-1.ipynb", b"notebook")
+    whole, half = archive.run(RUN)["stages"]
+    assert "missing" not in whole
+    assert half["missing"] == ["2_validate.attempt-1.html"]
+    assert describe_missing(whole) == ""
+    assert describe_missing(half).startswith("validate (attempt 1): its page never came into the archive: after its record")
+
+    archive.write_run({"run_id": RUN, "outcome": "FAILED", "stages": archive.attempts(RUN), "lineage": {}})
+    assert archive.run(RUN)["missing"] == ["openlineage.jsonl"]
+    assert [each.get("missing") for each in archive.run(RUN)["stages"]] == [None, ["2_validate.attempt-1.html"]]
+    archive.write_lineage_events(RUN, b"")
+    assert "missing" not in archive.run(RUN)
+
+
+def test_a_withheld_notebook_is_not_missed(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    archive.write_attempt(attempt(), None, None)
+    assert [each.get("missing") for each in archive.run(RUN)["stages"]] == [None]
+
+
+def test_closing_records_are_counted(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    counts = [archive.closings(RUN)]
+    for _ in range(2):
+        archive.write_run({"run_id": RUN, "outcome": "FAILED"})
+        counts.append(archive.closings(RUN))
+    assert counts == [0, 1, 2]
+
+
+def test_a_name_that_could_not_be_written_is_no_taken_one(archive: Archive, disks: Any, tmp_path: Path) -> None:
+    disk = disks.mount(tmp_path / "archive")
+    disk.fill()
+    with pytest.raises(StorageError, match=r"daily-2025-11-30-1/started\.json could not be written: its disk is full"):
+        archive.start_run(DAY, {})
+    assert archive.run_ids() == []
+    disk.free()
+    assert archive.start_run(DAY, {}) == RUN
+    disk.fill()
+    with pytest.raises(StorageError, match=r"1_ingest\.attempt-1\.claim could not be written: its disk is full"):
+        archive.claim_attempt(RUN, "ingest", {})
+
+
+def test_an_unknown_run_is_said_to_be_unknown(archive: Archive) -> None:
+    archive.start_run(DAY, {})
+    with pytest.raises(UsageError) as caught:
+        archive.run("daily-2025-11-30-2")
+    assert str(caught.value) == "There is no run daily-2025-11-30-2; `daybook runs` lists them."
+
+
+def test_runs_are_listed_by_date_and_number(archive: Archive) -> None:
+    listed = [f"daily-2025-11-30-{number}" for number in range(1, 12)]
+    for run_id in ["daily-2025-12-01-1", *reversed(listed), "daily-2025-10-31-1"]:
+        archive.ensure_started(run_id)
+    archive.store.replace(outcome_key(RUN, "ingest"), b"{}")
+    assert archive.run_ids() == ["daily-2025-10-31-1", *listed, "daily-2025-12-01-1"]
+    assert archive.run_ids(DAY) == listed
+    assert archive.run_ids(date(2025, 1, 1)) == []
+
+
+# How records are written
+
+
+def test_checkpoints_of_an_editor_are_no_runs(archive: Archive, tmp_path: Path) -> None:
+    archive.start_run(DAY, {})
+    checkpoint = tmp_path / "archive" / "run_date=2025-11-30" / ".ipynb_checkpoints" / "4_aggregate-checkpoint.ipynb"
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("{}")
+    assert archive.run_ids() == archive.run_ids(DAY) == [RUN]
+
+
+def test_a_moment_is_written_in_utc_to_the_millisecond_and_read_back() -> None:
+    before = datetime.now(timezone.utc)
+    text = now()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
+    assert abs(parse_moment(text) - before) < timedelta(seconds=60)
+
+
+def test_a_record_is_readable_json_with_letters_as_they_are() -> None:
+    assert dump({"stadt": "Köln", "day": DAY}) == '{\n  "stadt": "Köln",\n  "day": "2025-11-30"\n}\n'.encode()
+
+
+def test_a_digest_is_sha_256() -> None:
+    assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_an_attempts_files_begin_with_its_notebooks_name() -> None:
+    assert attempt_name("quality", 3) == "5_quality.attempt-3"
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (
+            {"cell": 4, "exception": "ValueError", "message": "no orders\nin file x"},
+            "transform failed in cell 4 (attempt 2): ValueError: no orders",
+        ),
+        (
+            {"cell": 4, "exception": None, "message": "the kernel died"},
+            "transform failed in cell 4 (attempt 2): the kernel died",
+        ),
+        ({"cell": None, "exception": None, "message": "cut off"}, "transform failed (attempt 2): cut off"),
+    ],
+)
+def test_a_failure_is_one_sentence(failure: Record, sentence: str) -> None:
+    assert describe_failure(attempt("transform", 2, failure=failure)) == sentence
+
+
+def test_endless_first_line_is_cut() -> None:
+    assert first_line("  short\nsecond") == "short"
+    assert first_line("x" * 5_000_000 + "\nsecond") == "x" * 2_000 + " [left out: 4,998,000 characters]"

@@ -1,0 +1,299 @@
+"""What a run costs: measured from its execution's history, estimated without one, in decimals that add up."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any, Optional
+
+import pytest
+
+from daybook.errors import ParamsError
+from daybook.records.archive import moment
+from daybook.records.cost import (
+    ALL_REQUESTS,
+    SMALLEST_DPU,
+    TABLE_REQUESTS,
+    JobUse,
+    Prices,
+    Use,
+    cost_of,
+    estimated_use,
+    load_prices,
+    parts_of,
+    price_tables,
+    sum_costs,
+    used_in,
+)
+from tests.asl_local.machines import GET, JOB, Scripted
+from tests.infra.templates import read
+
+PRICES = Prices(
+    region="us-east-1",
+    currency="USD",
+    as_of="2026-06-30",
+    glue_dpu_hour="0.44",
+    states_thousand_transitions="0.025",
+    s3_thousand_writes="0.005",
+    s3_thousand_reads="0.0004",
+)
+ARN = "arn:aws:states:us-east-1:123456789012:execution:daybook-prod-daily:daily-2025-11-30-1"
+BEGAN = datetime(2025, 12, 1, 2, tzinfo=timezone.utc)
+
+
+def attempt(stage: str, seconds: float = 2.5, outcome: str = "SUCCEEDED", number: int = 1, **fields: Any) -> dict[str, Any]:
+    return {"stage": stage, "attempt": number, "seconds": seconds, "outcome": outcome, **fields}
+
+
+class Story:
+    """An execution's history as boto3 gives it, told state by state."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.now = BEGAN
+
+    def add(self, kind: str, passed: float = 0, **details: Any) -> None:
+        self.now += timedelta(seconds=passed)
+        self.events.append({"id": len(self.events) + 1, "timestamp": moment(self.now.timestamp()), "type": kind, **details})
+
+    def enter(self, kind: str = "Pass") -> None:
+        self.add(f"{kind}StateEntered", stateEnteredEventDetails={"name": "any"})
+
+    def start(self, stage: str) -> None:
+        given = {"JobName": f"daybook-prod-{stage}", "Arguments": {"--stage": stage}}
+        self.add("TaskScheduled", taskScheduledEventDetails={"resourceType": "glue", "parameters": json.dumps(given)})
+        self.add("TaskStarted", 1)
+        self.add("TaskSubmitted", 1)
+
+    def end(self, seconds: int, *, dpu: float = 0.0625, failed: bool = False) -> None:
+        told = json.dumps({"ExecutionTime": seconds, "MaxCapacity": dpu, "JobRunState": "FAILED" if failed else "SUCCEEDED"})
+        if failed:
+            self.add("TaskFailed", seconds, taskFailedEventDetails={"error": "States.TaskFailed", "cause": told})
+        else:
+            self.add("TaskSucceeded", seconds, taskSucceededEventDetails={"output": told})
+
+    @property
+    def use(self) -> Use:
+        return used_in(self.events, self.now, ARN)
+
+
+# Measured
+
+
+def test_each_run_of_a_job_is_counted_as_glue_tells_it_also_one_that_failed() -> None:
+    story = Story()
+    story.enter("Task")
+    story.start("ingest")
+    story.end(95, failed=True)
+    story.start("ingest")
+    story.end(130, dpu=1)
+    story.enter("Choice")
+    assert story.use.jobs == [
+        JobUse("ingest", 1, 95, Decimal("0.0625")),
+        JobUse("ingest", 2, 130, Decimal("1.0")),
+    ]
+    # Two states, and the retry.
+    assert story.use.transitions == 3
+
+
+def test_a_job_that_waits_for_another_run_has_not_been_started() -> None:
+    story = Story()
+    story.enter("Task")
+    for _ in range(2):
+        given = json.dumps({"Arguments": {"--stage": "ingest"}})
+        story.add("TaskScheduled", taskScheduledEventDetails={"parameters": given})
+        story.add("TaskSubmitFailed", 1, taskSubmitFailedEventDetails={"error": "Glue.ConcurrentRunsExceededException"})
+    story.start("ingest")
+    story.end(61)
+    assert story.use.jobs == [JobUse("ingest", 1, 61)]
+    assert story.use.transitions == 3
+
+
+def test_a_job_that_ran_out_of_time_is_counted_from_its_start_to_its_end() -> None:
+    story = Story()
+    story.enter("Task")
+    story.start("quality")
+    story.add("TaskTimedOut", 3598, taskTimedOutEventDetails={"error": "States.Timeout"})
+    assert story.use.jobs == [JobUse("quality", 1, 3600)]
+
+
+def test_the_job_that_looks_is_counted_so_far_and_the_states_to_come() -> None:
+    story = Story()
+    story.enter("Task")
+    story.start("notify")
+    story.add("TaskSubmitted", 40)
+    assert story.use.jobs == [JobUse("notify", 1, 42, under_way=True)]
+    assert story.use.transitions == 1 + 2
+
+
+def test_a_task_that_reads_an_object_is_no_job() -> None:
+    story = Story()
+    story.enter("Task")
+    details = {"resourceType": "aws-sdk:s3", "parameters": json.dumps({"Bucket": "b", "Key": "k"})}
+    story.add("TaskScheduled", taskScheduledEventDetails=details)
+    story.add("TaskSucceeded", 1, taskSucceededEventDetails={"output": json.dumps({"Body": "{}"})})
+    assert (story.use.jobs, story.use.transitions) == ([], 1)
+
+
+def test_history_of_the_machine_itself_comes_to_what_the_estimate_says(tmp_path: Any) -> None:
+    """The interpreter's events, of a run with a retry: as many states as the estimate assumes, the same attempts."""
+    execution = run_daily(tmp_path, [ok(), ok(), fails(), ok(), ok(), ok(), ok()])
+    used = used_in(execution.events, BEGAN, ARN)
+    stages = ["ingest", "validate", "transform", "transform", "aggregate", "quality", "notify"]
+    assert [(each.stage, each.attempt) for each in used.jobs] == list(zip(stages, [1, 1, 1, 2, 1, 1, 1]))
+    attempts = [
+        attempt(stage, outcome="FAILED" if place == 2 else "SUCCEEDED", number=1 + (place == 3))
+        for place, stage in enumerate(stages)
+    ]
+    assert estimated_use(attempts).transitions == used.transitions
+
+
+def test_history_of_a_failed_run_comes_to_what_the_estimate_says(tmp_path: Any) -> None:
+    execution = run_daily(tmp_path, [ok(), *[fails()] * 4, ok()])
+    assert execution.status == "FAILED"
+    attempts = [attempt("ingest"), *(attempt("validate", outcome="FAILED", number=number) for number in (1, 2, 3, 4))]
+    used = used_in(execution.events, BEGAN, ARN)
+    assert estimated_use([*attempts, attempt("notify")]).transitions == used.transitions
+
+
+def test_history_of_a_permanent_failure_matches_the_estimate(tmp_path: Any) -> None:
+    execution = run_daily(tmp_path, [ok(), ok(), ok()], "SUCCEEDED", "FAILED")
+    assert execution.status == "FAILED"
+    attempts = [attempt("ingest"), {**attempt("validate", outcome="FAILED"), "permanent": True}, attempt("notify")]
+    used = used_in(execution.events, BEGAN, ARN)
+    assert [each.stage for each in used.jobs] == ["ingest", "validate", "notify"]
+    assert estimated_use(attempts).transitions == used.transitions
+
+
+def ok() -> Any:
+    return {"JobRunState": "SUCCEEDED", "ExecutionTime": 61}
+
+
+def fails() -> Any:
+    from asl_local import TaskError
+
+    return TaskError("States.TaskFailed", json.dumps({"JobRunState": "FAILED", "ExecutionTime": 7}))
+
+
+def run_daily(tmp_path: Any, script: list[Any], *outcomes: str) -> Any:
+    """The project's own machine, with jobs that play a script and stages of these outcomes, then good ones."""
+    import random
+
+    from asl_local import FakeClock, StateMachine, run_execution
+    from daybook.records.fingerprint import state_machine_path
+
+    told = [{"Body": json.dumps({"outcome": each})} for each in [*outcomes, *["SUCCEEDED"] * 9]]
+    return run_execution(
+        StateMachine.load(state_machine_path()),
+        name="daily-2025-11-30-1",
+        input={"env": "local", "run_date": "2025-11-30", "overrides": {}, "archive": {"bucket": "b", "prefix": ""}},
+        services={JOB: Scripted(*script), GET: Scripted(*told)},
+        journal=tmp_path / "history.jsonl",
+        clock=FakeClock(),
+        random=random.Random(7),  # noqa: S311
+    )
+
+
+# Priced
+
+
+def test_amounts_are_decimals_that_add_up() -> None:
+    use = Use([JobUse("ingest", 1, 95), JobUse("ingest", 2, 61, Decimal(1)), JobUse("notify", 1, 5, under_way=True)], 27, ARN)
+    attempts = [attempt("ingest", requests={"reads": 200, "writes": 30}), attempt("notify", requests={"reads": 50})]
+    cost = cost_of(use, attempts, PRICES)
+    assert [each["amount"] for each in cost["jobs"]] == ["0.00072569", "0.00745556", "0.00045833"]
+    # A minute at least.
+    assert [each["seconds"] for each in cost["jobs"]] == [95, 61, 60]
+    assert cost["transitions"] == {"count": 27, "amount": "0.00067500"}
+    assert (cost["writes"], cost["reads"]) == ({"count": 30, "amount": "0.00015000"}, {"count": 250, "amount": "0.00010000"})
+    assert cost["total"] == "0.00956458"
+    assert Decimal(cost["total"]) == sum(parts_of(cost).values())
+    assert (cost["basis"], cost["not_counted"]) == ("measured", [TABLE_REQUESTS])
+    assert json.loads(json.dumps(cost)) == cost
+
+
+def test_an_estimate_says_so_and_does_not_call_uncounted_requests_none() -> None:
+    cost = cost_of(estimated_use([attempt("ingest", 61.2), attempt("notify", 1.0)]), [], PRICES)
+    assert [(each["stage"], each["seconds"], each["dpu"]) for each in cost["jobs"]] == [
+        ("ingest", 62, "0.0625"),
+        ("notify", 60, "0.0625"),
+    ]
+    assert (cost["basis"], cost["writes"]["count"], cost["not_counted"]) == ("estimated", None, [ALL_REQUESTS])
+
+
+def test_what_has_no_price_is_left_out_and_named() -> None:
+    prices = PRICES.model_copy(update={"states_thousand_transitions": None})
+    cost = cost_of(Use([JobUse("ingest", 1, 60)], 27, ARN), [], prices)
+    assert (cost["transitions"], cost["total"]) == ({"count": 27, "amount": None}, "0.00045833")
+    assert "Step Functions, whose price is not in the table" in cost["not_counted"]
+    assert "states" not in parts_of(cost)
+
+
+def test_a_run_that_goes_on_in_another_execution_costs_both() -> None:
+    first = cost_of(Use([JobUse("ingest", 1, 60)], 9, ARN), [], PRICES)
+    again = cost_of(Use([JobUse("ingest", 1, 70)], 7, f"{ARN}-resumed-1"), [], PRICES, first)
+    assert [each["seconds"] for each in again["jobs"]] == [60, 70]
+    assert again["transitions"]["count"] == 16
+    # The same execution once more, looked at later, takes its own place.
+    later = cost_of(Use([JobUse("ingest", 1, 70), JobUse("notify", 1, 60)], 12, f"{ARN}-resumed-1"), [], PRICES, again)
+    assert [each["seconds"] for each in later["jobs"]] == [60, 70, 60]
+    assert later["transitions"]["count"] == 21
+
+
+# Sums
+
+
+def run(name: str, cost: Optional[dict[str, Any]]) -> dict[str, Any]:
+    return {"run_id": name, "run_date": name[6:16], "cost": cost}
+
+
+def test_runs_are_summed_by_date_and_stage_and_those_without_a_cost_are_named() -> None:
+    one = cost_of(Use([JobUse("ingest", 1, 60), JobUse("notify", 1, 60)], 10, ARN), [], PRICES)
+    two = cost_of(estimated_use([attempt("ingest")]), [], PRICES)
+    names = ["daily-2025-11-29-1", "daily-2025-11-30-1", "daily-2025-11-30-2", "daily-2025-11-30-3"]
+    (found,) = sum_costs([run(names[0], one), run(names[1], one), run(names[2], two), run(names[3], None)])
+    assert (found.runs, found.without, found.currency) == (3, [names[3]], "USD")
+    assert found.total == 2 * Decimal(one["total"]) + Decimal(two["total"])
+    assert list(found.by_date) == ["2025-11-29", "2025-11-30"]
+    assert found.by_date["2025-11-30"]["ingest"] == 2 * Decimal("0.00045833")
+    assert sum(found.by_stage.values()) == sum(sum(each.values()) for each in found.by_date.values()) == found.total
+    assert (found.bases, found.prices) == (("estimated", "measured"), ("us-east-1 as of 2026-06-30",))
+
+
+def test_currencies_are_not_added_up() -> None:
+    dear = cost_of(Use([JobUse("ingest", 1, 60)], 10, ARN), [], PRICES.model_copy(update={"currency": "CNY"}))
+    cheap = cost_of(Use([JobUse("ingest", 1, 60)], 10, ARN), [], PRICES)
+    sums = sum_costs([run("daily-2025-11-29-1", dear), run("daily-2025-11-30-1", cheap)])
+    assert [(each.currency, each.runs) for each in sums] == [("CNY", 1), ("USD", 1)]
+
+
+def test_no_runs_cost_nothing() -> None:
+    (found,) = sum_costs([])
+    assert (found.runs, found.total, found.by_stage) == (0, Decimal(0), {})
+
+
+# The table
+
+
+@pytest.mark.parametrize("name", price_tables())
+def test_every_price_table_of_the_project_is_read_with_its_region(name: str) -> None:
+    prices = load_prices(name)
+    assert prices.region == name
+    assert prices.glue_dpu_hour
+
+
+def test_prices_are_read_as_they_are_written() -> None:
+    assert load_prices("us-east-1") == PRICES
+
+
+def test_a_mistake_in_a_table_names_file_and_key(project: Any) -> None:
+    project.replace("params/prices/us-east-1.yaml", 'glue_dpu_hour: "0.44"', "glue_dpu_hour: dear")
+    with pytest.raises(ParamsError, match=r"^params/prices/us-east-1.yaml: key 'glue_dpu_hour' is 'dear'"):
+        load_prices("us-east-1")
+    with pytest.raises(ParamsError, match=r"There is no params/prices/mars.yaml; the price tables are: us-east-1\."):
+        load_prices("mars")
+
+
+def test_an_estimate_is_of_the_jobs_that_a_deployment_gets_by_default() -> None:
+    assert Decimal(str(read("pipeline")["Parameters"]["Dpu"]["Default"])) == SMALLEST_DPU

@@ -1,0 +1,259 @@
+"""Which code ran: the commit, whether files differ from it, the lock and the state machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Callable, Optional
+
+import duckdb
+import pytest
+
+from daybook.records import fingerprint as fingerprints
+from daybook.records.fingerprint import (
+    code_version,
+    fingerprint,
+    normalised,
+    packages,
+    state_machine_path,
+    state_machine_version,
+)
+from daybook.settings import load_settings, project_root
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of two files, in a git repository with one commit."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    root = tmp_path / "project"
+    (root / "orchestration").mkdir(parents=True)
+    (root / "requirements.lock").write_bytes(b"duckdb==1.2.2\n")
+    (root / "orchestration" / "daily.asl.json").write_bytes(b"{}\n")
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)  # a git hook that runs the tests speaks of another repository
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(root))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "-c", "user.name=Ann", "-c", "user.email=ann@example.com", "commit", "--quiet", "--message", "Begin")
+    code_version.cache_clear()
+    yield root
+    code_version.cache_clear()
+
+
+def git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_an_unchanged_checkout_is_its_commit(checkout: Path) -> None:
+    found = code_version()
+    assert found["commit"] == git(checkout, "rev-parse", "HEAD")
+    assert len(found["commit"]) == 40
+    assert found["dirty"] is False
+
+
+def test_a_changed_file_makes_the_checkout_dirty(checkout: Path) -> None:
+    (checkout / "orchestration" / "daily.asl.json").write_bytes(b'{"Comment": "mine"}\n')
+    assert code_version()["dirty"] is True
+
+
+def test_a_file_that_git_does_not_know_makes_the_checkout_dirty(checkout: Path) -> None:
+    (checkout / "orchestration" / "new.py").write_bytes(b"")
+    assert code_version()["dirty"] is True
+
+
+def test_the_lock_is_told_by_its_digest(checkout: Path) -> None:
+    assert code_version()["lock_sha256"] == hashlib.sha256(b"duckdb==1.2.2\n").hexdigest()
+
+
+def test_without_a_lock_its_digest_is_null(checkout: Path) -> None:
+    (checkout / "requirements.lock").unlink()
+    assert code_version()["lock_sha256"] is None
+
+
+def test_outside_a_checkout_there_is_no_commit(checkout: Path) -> None:
+    shutil.rmtree(checkout / ".git")
+    found = code_version()
+    assert (found["commit"], found["dirty"]) == (None, None)
+
+
+def test_a_folder_inside_another_projects_checkout_does_not_take_its_commit(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAYBOOK_PROJECT", str(checkout / "orchestration"))
+    assert code_version()["commit"] is None
+
+
+def test_a_repository_without_commits_has_no_commit(checkout: Path) -> None:
+    shutil.rmtree(checkout / ".git")
+    git(checkout, "init", "--quiet")
+    found = code_version()
+    assert (found["commit"], found["dirty"]) == (None, None)
+
+
+def test_without_git_installed_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(checkout))
+    assert code_version()["commit"] is None
+
+
+def test_the_state_machine_is_told_by_name_and_digest(checkout: Path) -> None:
+    assert state_machine_version() == {"file": "daily.asl.json", "sha256": hashlib.sha256(b"{}\n").hexdigest()}
+
+
+def test_the_projects_state_machine_is_there() -> None:
+    assert state_machine_path() == project_root() / "orchestration" / "daily.asl.json"
+    assert state_machine_path().is_file()
+
+
+# The fingerprint of what computes a date's tables
+
+
+@pytest.fixture
+def differs(project) -> Callable[..., list[str]]:
+    """``differs(change)``: the parts of the fingerprint that a change to the project changes."""
+
+    def call(change: Callable[[], object], overrides: Optional[dict[str, str]] = None) -> list[str]:
+        before = fingerprint(load_settings("local"))
+        change()
+        after = fingerprint(load_settings("local", overrides))
+        assert all(part == "logic" or len(after[part]) == 64 for part in after)
+        return [part for part in before if before[part] != after[part]]
+
+    return call
+
+
+def edited(path: Path, change: Callable[[dict], object]) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    change(notebook)
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def nothing() -> None:
+    """No change."""
+
+
+def test_what_is_the_same_has_the_same_fingerprint_without_git(differs, project) -> None:
+    assert not (project.root / ".git").exists()
+    assert differs(nothing) == []
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_code_of_a_notebook_counts(differs, project, number: int) -> None:
+    (path,) = (project.root / "notebooks").glob(f"{number}_*.ipynb")
+
+    def change(notebook: dict) -> None:
+        [cell for cell in notebook["cells"] if cell["cell_type"] == "code"][-1]["source"] = "stage.succeed()"
+
+    assert differs(lambda: edited(path, change)) == ["notebooks"]
+
+
+def test_outputs_text_parameters_and_layout_of_a_notebook_do_not_count(differs, project) -> None:
+    def change(notebook: dict) -> None:
+        for cell in notebook["cells"]:
+            cell["metadata"]["papermill"] = {"duration": 1}
+            if cell["cell_type"] == "markdown":
+                cell["source"] = "# Another title"
+            else:
+                cell.update(outputs=[{"output_type": "stream", "name": "stdout", "text": "done"}], execution_count=3)
+                cell["source"] = "".join(cell["source"])
+            if "parameters" in cell["metadata"].get("tags", []):
+                cell["source"] = 'run_date = "2018-05-05"'
+
+    assert differs(lambda: edited(project.root / "notebooks" / "3_transform.ipynb", change)) == []
+
+
+def test_the_notebook_that_tells_people_does_not_count(differs, project) -> None:
+    assert (
+        differs(lambda: edited(project.root / "notebooks" / "6_notify.ipynb", lambda notebook: notebook["cells"].pop())) == []
+    )
+
+
+def test_the_fingerprint_reads_no_source_code(differs, project, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    assert differs(nothing) == []
+    assert {path.suffix for path in read} == {".ipynb"}
+
+
+def test_the_version_of_the_logic_counts(differs, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert differs(lambda: monkeypatch.setattr(fingerprints, "LOGIC_VERSION", fingerprints.LOGIC_VERSION + 1)) == ["logic"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("%%sql silver.orders\nSELECT a FROM b", "%%sql  silver.orders\nSELECT\n  a -- why\nFROM b /* and how */\n"),
+        ("landing = read(stage)\nlanding.listing", "# Read.\nlanding = read(stage)  # all of it\n\n\nlanding.listing\n"),
+        ("%load_ext daybook\nx = 1", "%load_ext daybook\n# one\nx = 1"),
+    ],
+)
+def test_comments_and_layout_of_a_cell_do_not_count(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("%%sql silver.orders\nSELECT a FROM b", "%%sql silver.orders\nSELECT 'a' FROM b"),
+        ("%%sql silver.orders\nSELECT a FROM b", "%%sql silver.lines\nSELECT a FROM b"),
+        ("%%sql\nSELECT '-- a' FROM b", "%%sql\nSELECT '-- b' FROM b"),
+        ('x = "# one"', 'x = "# two"'),
+        ("if a:\n    b()\nc()", "if a:\n    b()\n    c()"),
+        ("no python (", "no python ["),
+    ],
+)
+def test_another_meaning_of_a_cell_counts(one: str, other: str) -> None:
+    assert normalised(one) != normalised(other)
+
+
+def test_packages_are_recorded_beside_the_fingerprint(checkout: Path) -> None:
+    digest = hashlib.sha256(b"duckdb==1.2.2\n").hexdigest()
+    assert packages() == {"engine": f"duckdb {duckdb.__version__}", "lock": digest}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "parts"),
+    [
+        ("params/contracts/gold/daily_sales.yaml", "required: true", "required: false", ["contracts"]),
+        ("params/contracts/silver/orders.yaml", "required: true", "required: false", ["contracts"]),
+        ("params/contracts/silver/orders.yaml", "kind: DataContract", "kind: DataContract  # a remark", []),
+        ("params/contracts/landing/demo.yaml", "required: true", "required: false", ["source"]),
+        ("params/contracts/landing/olist.yaml", "required: true", "required: false", []),
+        ("params/sources/demo.yaml", "quantity: quantity", "quantity: 2 * quantity", ["source"]),
+        ("params/sources/demo.yaml", "last: 2025-11-30", "last: 2025-11-29", []),
+        ("params/sources/demo.yaml", "title: Demo shop", "title: A shop", []),
+        ("params/local.yaml", "timezone: Europe/Berlin", "timezone: UTC", ["settings"]),
+        ("params/local.yaml", "currency: EUR", "currency: GBP", ["settings"]),
+        ("params/local.yaml", "max_rejected_share: 0.05", "max_rejected_share: 0.06", ["settings"]),
+        ("params/local.yaml", "returns_count_on: order_date", "returns_count_on: return_date", ["settings"]),
+        ("params/local.yaml", "title: Demo shop", "title: A shop", []),
+    ],
+)
+def test_a_file_counts_in_its_part_by_what_it_says(differs, project, file: str, old: str, new: str, parts: list[str]) -> None:
+    assert differs(lambda: project.replace(file, old, new)) == parts
+
+
+def test_a_setting_of_the_command_line_counts(differs) -> None:
+    assert differs(nothing, {"tolerated_rejected_rows": "6"}) == ["settings"]
+    assert differs(nothing, {"report": "elsewhere"}) == []
+
+
+def test_descriptions_in_a_contract_do_not_count(differs, project) -> None:
+    path = project.root / "params" / "contracts" / "gold" / "daily_sales.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert "description: " in text
+    assert differs(lambda: path.write_text(text.replace("description: ", "description: Also, "), encoding="utf-8")) == []
+
+
+def test_a_project_that_was_broken_meanwhile_still_has_a_fingerprint(differs, project) -> None:
+    def change() -> None:
+        project.write("params/sources/demo.yaml", "title: [")
+        project.write("notebooks/3_transform.ipynb", "{}")
+
+    assert differs(change) == ["notebooks", "source"]

@@ -1,0 +1,108 @@
+"""The figures that sum up a business date, and how values read."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daybook.contracts import load_table
+from daybook.records.formatting import FIGURES, MONEY, format_value, named_figures, printable
+
+SUMMARY: dict[str, Any] = {
+    "orders": 1234,
+    "cancelled_orders": 0,
+    "units": 2000,
+    "gross_revenue": Decimal("98765.4321"),
+    "returns_amount": Decimal("0.0000"),
+    "net_revenue": Decimal("98765.4321"),
+    "average_order_value": None,
+    "new_customers": 7,
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "·"),
+        (float("nan"), "·"),
+        (True, "yes"),
+        (False, "no"),
+        (0, "0"),
+        (1234567, "1,234,567"),
+        (-1234, "-1,234"),
+        (Decimal("1234.5000"), "1,234.50"),
+        (Decimal("-0.0049"), "-0.00"),
+        (2.5, "2.50"),
+        (1234567.89, "1,234,568"),
+        (datetime(2025, 11, 30), "2025-11-30"),
+        (datetime(2025, 11, 30, 9, 5), "2025-11-30 09:05:00"),
+        (date(2025, 11, 30), "2025-11-30"),
+        ("a & b", "a & b"),
+    ],
+)
+def test_a_value_reads_as_a_person_writes_it(value: Any, text: str) -> None:
+    assert format_value(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0534, "5.3%"), (Decimal("1"), "100.0%"), (None, "·")])
+def test_a_share_reads_in_percent(value: Any, text: str) -> None:
+    assert format_value(value, percent=True) == text
+
+
+def test_the_figures_are_the_columns_of_daily_sales() -> None:
+    assert list(FIGURES) == [name for name in load_table("gold.daily_sales").columns if name != "order_date"]
+
+
+def test_money_is_what_daily_sales_holds_as_decimals() -> None:
+    contract = load_table("gold.daily_sales")
+    assert list(MONEY) == [name for name in contract.columns if contract.type_of(name).startswith("DECIMAL")]
+
+
+def test_counts_have_no_unit_and_money_has_its_currency() -> None:
+    figures = dict(named_figures(SUMMARY, "BRL"))
+    assert figures["orders"] == "1,234"
+    assert figures["gross revenue"] == "98,765.43 BRL"
+    assert figures["returns amount"] == "0.00 BRL"
+
+
+@pytest.mark.parametrize("name", ["average order value", "returning customers"])
+def test_a_figure_without_a_value_has_no_currency(name: str) -> None:
+    assert dict(named_figures(SUMMARY, "EUR"))[name] == "·"
+
+
+def test_figures_from_a_record_read_the_same() -> None:
+    record = {name: str(value) if name in MONEY and value is not None else value for name, value in SUMMARY.items()}
+    assert named_figures(record, "EUR") == named_figures(SUMMARY, "EUR")
+
+
+def test_the_order_is_that_of_the_table() -> None:
+    assert [name for name, _ in named_figures({}, "EUR")] == [name.replace("_", " ") for name in FIGURES]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Zoë · 猫", "Zoë · 猫"),
+        ("a\x1b[31mred\x1b]0;TITLE\x07", "a\\x1b[31mred\\x1b]0;TITLE\\x07"),
+        ("one\r\ntwo", "one\\r\\ntwo"),
+        ("\x9b31m", "\\x9b31m"),
+        ("user\u202etxt.exe", "user\\u202etxt.exe"),
+        ("10\u00a0EUR", "10 EUR"),
+    ],
+)
+def test_printable_escapes_what_a_terminal_executes(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_printable_keeps_line_feeds_where_asked() -> None:
+    assert printable("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
+
+
+@given(st.text())
+def test_printable_leaves_no_control_character(text: str) -> None:
+    assert printable(text).isprintable()

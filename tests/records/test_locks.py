@@ -1,0 +1,228 @@
+"""One worker per business date: who else comes is told by whom and since when, and a date is free when nobody works on it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from daybook.errors import DateHeldError, LakeError
+from daybook.records import locks
+from daybook.records.locks import DateLock, Holder, holder_of
+
+DAY, OTHER_DAY = date(2025, 11, 30), date(2025, 11, 29)
+RUN = "daily-2025-11-30-1"
+HOLD = """
+import subprocess, sys
+from datetime import date
+from daybook.records.locks import DateLock
+
+archive, with_child = sys.argv[1:]
+with DateLock(archive, date(2025, 11, 30)) as lock:
+    lock.sign("daily-2025-11-30-1")
+    child = None
+    if with_child == "child":
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=sys.stdin, pass_fds=[lock.descriptor])
+    print(child.pid if child else 0, flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> str:
+    return str(tmp_path / "archive")
+
+
+@contextmanager
+def held_elsewhere(archive: str, child: str = "") -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Another process that holds the date, and the pid of its child that holds it too, if any."""
+    command = [sys.executable, "-c", HOLD, archive, child]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline())
+        process.kill()
+
+
+class Clock(SimpleNamespace):
+    """A clock that runs only while somebody waits; ``at`` says what happens when."""
+
+    def __init__(self) -> None:
+        super().__init__(passed=0.0, at={})
+
+    def monotonic(self) -> float:
+        return float(self.passed)
+
+    def sleep(self, seconds: float) -> None:
+        self.passed += seconds
+        for moment in [each for each in self.at if each <= self.passed]:
+            self.at.pop(moment)()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(locks, "time", clock)
+    return clock
+
+
+def refusal(archive: str) -> str:
+    """What a second taker of the date is told."""
+    with pytest.raises(DateHeldError) as refused, DateLock(archive, DAY):
+        pytest.fail("the date was taken twice")
+    return str(refused.value)
+
+
+def test_a_second_taker_is_told_who_works_on_the_date_and_since_when(archive: str, clock: Clock) -> None:
+    with held_elsewhere(archive) as (process, _):
+        said = refusal(archive)
+    assert re.fullmatch(
+        rf"2025-11-30 is being run by {RUN} \(process {process.pid} of \S+ on \S+, since [\d-]{{10}} [\d:]{{8}} UTC\); "
+        r"wait until it ends, or stop it, then run the date again\.",
+        said,
+    )
+    # Somebody who lives is looked for twice, and not waited for.
+    assert clock.passed == locks._POLL_SECONDS
+
+
+def test_a_second_taker_in_the_same_process_is_refused_too(archive: str) -> None:
+    said = []
+    with DateLock(archive, DAY) as lock:
+        lock.sign(RUN)
+        said.append(refusal(archive))
+        thread = threading.Thread(target=lambda: said.append(refusal(archive)))
+        thread.start()
+        thread.join(30)
+    assert said == [said[0]] * 2
+    assert f"{RUN} (process {os.getpid()} of" in said[0]
+
+
+def test_a_holder_that_has_not_signed_yet_is_one(archive: str) -> None:
+    with DateLock(archive, DAY):
+        assert refusal(archive).startswith("2025-11-30 is being run by a run that has just begun; wait")
+        holder = holder_of(archive, DAY)
+        assert holder is not None
+        assert (holder.run_id, holder.alive) == ("", True)
+
+
+def test_what_an_earlier_holder_signed_is_not_taken_for_the_next_ones_word(archive: str) -> None:
+    with DateLock(archive, DAY) as lock:
+        lock.sign("daily-2025-11-30-1-with-a-long-name")
+    with DateLock(archive, DAY) as lock:
+        assert "just begun" in refusal(archive)
+        lock.sign("daily-2025-11-30-2")
+        assert "daily-2025-11-30-2 (" in refusal(archive)
+
+
+def test_a_date_is_free_again_at_the_end_also_after_an_exception(archive: str) -> None:
+    lock = DateLock(archive, DAY)
+    with pytest.raises(ZeroDivisionError), lock:
+        lock.sign(RUN)
+        raise ZeroDivisionError
+    with pytest.raises(ValueError, match="not held"):
+        _ = lock.descriptor
+    assert holder_of(archive, DAY) is None
+    with DateLock(archive, DAY):
+        pass
+
+
+def test_other_dates_are_free(archive: str) -> None:
+    with DateLock(archive, DAY) as lock, DateLock(archive, OTHER_DAY) as other:
+        lock.sign(RUN)
+        other.sign("daily-2025-11-29-1")
+        holders = [holder_of(archive, day) for day in (DAY, OTHER_DAY, date(2025, 11, 28))]
+    assert [each and each.run_id for each in holders] == [RUN, "daily-2025-11-29-1", None]
+
+
+def test_a_killed_holder_frees_its_date(archive: str, clock: Clock) -> None:
+    with held_elsewhere(archive) as (process, _):
+        process.kill()
+        process.wait(30)
+        assert holder_of(archive, DAY) is None
+        with DateLock(archive, DAY):
+            assert clock.passed == 0
+
+
+def test_the_date_of_a_killed_holder_stays_held_while_a_process_of_it_works(archive: str, clock: Clock) -> None:
+    with held_elsewhere(archive, "child") as (process, child):
+        process.kill()
+        process.wait(30)
+        holder = holder_of(archive, DAY)
+        said = refusal(archive)
+        os.kill(child, signal.SIGKILL)
+    assert holder is not None
+    assert (holder.run_id, holder.alive) == (RUN, False)
+    assert re.fullmatch(
+        rf"2025-11-30 was being run by {RUN} \(process {process.pid} of .* UTC\), which is gone, "
+        r"but a process of it still works; end it, then run the date\.",
+        said,
+    )
+    # It was given time to end, and no more than that.
+    assert clock.passed == pytest.approx(locks._GRACE_SECONDS, abs=2 * locks._POLL_SECONDS)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="tells the end of a process that is no child, on Linux only")
+def test_a_process_of_a_killed_holder_that_ends_in_time_is_waited_for(archive: str, clock: Clock) -> None:
+    with held_elsewhere(archive, "child") as (process, child):
+        process.kill()
+        process.wait(30)
+        gone = os.pidfd_open(child)
+
+        def end() -> None:
+            os.kill(child, signal.SIGKILL)
+            # Readable once it has ended, so its files are closed.
+            assert select.select([gone], [], [], 30)[0]
+            os.close(gone)
+
+        clock.at[3.0] = end
+        with DateLock(archive, DAY):
+            assert 3.0 <= clock.passed < locks._GRACE_SECONDS
+
+
+def test_a_pid_that_was_given_to_another_process_is_no_sign_of_life(archive: str) -> None:
+    with DateLock(archive, DAY) as lock:
+        lock.sign(RUN)
+        file = next(Path(archive, "locks").iterdir())
+        told = json.loads(file.read_text())
+        assert Holder(**told).alive
+        assert not Holder(**{**told, "began": told["began"] - 100}).alive
+        # Of another machine nothing is known, so its holders are not taken for dead.
+        assert Holder(**{**told, "began": 0.0, "host": "elsewhere"}).alive
+
+
+def test_somebody_who_only_looks_at_a_date_in_that_moment_does_not_keep_it_from_being_taken(archive: str, clock: Clock) -> None:
+    with DateLock(archive, DAY) as lock:
+        lock.sign(RUN)
+    looking = os.open(next(Path(archive, "locks").iterdir()), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    clock.at[0.01] = lambda: os.close(looking)
+    with DateLock(archive, DAY):
+        assert holder_of(archive, DAY) is not None
+
+
+def test_reading_who_holds_a_date_leaves_it_as_it_is(archive: str) -> None:
+    assert holder_of(archive, DAY) is None
+    assert not Path(archive).exists()
+    with DateLock(archive, DAY) as lock:
+        lock.sign(RUN)
+    assert [holder_of(archive, DAY) for _ in range(2)] == [None, None]
+
+
+def test_an_archive_in_a_bucket_cannot_be_locked_here_and_nothing_is_known_of_it() -> None:
+    with pytest.raises(
+        LakeError, match=r"^s3://shop/archive is no folder, so a run on this machine cannot lock a date there; "
+    ):
+        DateLock("s3://shop/archive", DAY)
+    assert holder_of("s3://shop/archive", DAY) is None

@@ -1,0 +1,63 @@
+"""The vocabulary: stages, their notebooks' names, and runs' names."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from daybook.errors import UsageError
+from daybook.records.names import STAGES, notebook_name, run_date_of, run_name
+from daybook.settings import files_in, project_root
+
+
+def test_a_notebooks_name_says_its_place_in_the_run():
+    assert [notebook_name(stage) for stage in STAGES] == [
+        "1_ingest",
+        "2_validate",
+        "3_transform",
+        "4_aggregate",
+        "5_quality",
+        "6_notify",
+    ]
+
+
+def test_every_stage_has_its_notebook_and_every_notebook_its_stage():
+    there = {path.stem for path in files_in(project_root() / "notebooks", "*.ipynb")}
+    assert there == {notebook_name(stage) for stage in STAGES}
+
+
+@pytest.mark.parametrize("number", [1, 2, 10])
+def test_a_runs_name_holds_its_date(number):
+    day = date(2024, 2, 29)
+    assert run_name(day, 3) == "daily-2024-02-29-3"
+    assert run_date_of(run_name(day, number)) == day
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        "daily-2025-11-30",
+        "daily-2025-11-30-0",
+        "daily-2025-11-30-01",
+        "daily-2025-02-30-1",
+        "2025-11-30-1",
+        "Daily-2025-11-30-1",
+        "x-daily-2025-11-30-1",
+        "daily-2025-11-30-1\n",
+        "daily-2025-11-30-١",
+        "daily-２025-11-30-1",
+        "daily-2025-11-30-1/../x",
+        "",
+    ],
+)
+def test_anything_else_is_no_runs_name(run_id):
+    with pytest.raises(UsageError) as caught:
+        run_date_of(run_id)
+    assert str(caught.value) == (
+        f"{run_id!r} is not a run's name; they look like daily-2025-11-30-1, and `daybook runs` lists them."
+    )
+
+
+def test_a_runs_name_fits_step_functions():
+    assert len(run_name(date(9999, 12, 31), 10**9)) <= 80

@@ -1,0 +1,136 @@
+"""A notebook's own HTML and Markdown come out harmless, balanced and aligned, and what is left out is said."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daybook.report.sanitize import clean_html, render_markdown
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "<script>alert(1)</script>",
+        "<ScRiPt src=https://evil.example/x.js></ScRiPt>",
+        "<script>alert(1)",
+        "<img src=x onerror=alert(1)>",
+        '<img src="https://evil.example/track.png">',
+        '<img src="//evil.example/track.png">',
+        '<img src="data:text/html;base64,PHNjcmlwdD4=">',
+        "<a href='javascript:alert(1)' onclick='alert(1)'>press</a>",
+        "<svg><script>alert(1)</script></svg>",
+        "<math><mi xlink:href='javascript:alert(1)'>x</mi></math>",
+        "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
+        "<link rel=stylesheet href=https://evil.example/x.css>",
+        "<meta http-equiv=refresh content='0;url=https://evil.example'>",
+        "<form action=https://evil.example><input name=a></form>",
+        "<td style='background:url(https://evil.example/x)'>1</td>",
+        "<div style='position:fixed;inset:0'>cover</div>",
+        "<p title='\"><script>alert(1)</script>'>x</p>",
+        "<span title='\"><script>alert(1)</script>'>x</span>",
+        "<!--><script>alert(1)</script>-->",
+        "<![CDATA[<script>alert(1)</script>]]>",
+        "<noscript><p title='</noscript><img src=x onerror=alert(1)>'></noscript>",
+        "<textarea></textarea><script>alert(1)</script>",
+    ],
+)
+def test_nothing_runs_and_nothing_is_fetched(markup, read_page):
+    page = read_page(clean_html(markup))
+    page.assert_still()
+    assert not {"svg", "math", "link", "meta", "input", "style"} & set(page.tags)
+    assert all(value.startswith("text-align") for value in page.values("style"))
+
+
+PIECES = (
+    *("<div>", "</div>", "<table>", "</table>", "<tr>", "<td>", "</td>", "<p>", "<li>", "<a href='x'>", "</a>", "<b>"),
+    *("</b>", "<script>", "</script>", "<svg>", "</svg>", "<img src=x onerror=y>", "<b onclick=z ", "<br/>"),
+    *("<", ">", "</", "<!--", "-->", '"', "&lt;script&gt;", "text"),
+)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_whatever_goes_in_comes_out_balanced_and_safe(read_page, markup):
+    cleaned = str(clean_html(markup))
+    read_page(cleaned).assert_still()
+    for tag in ("div", "table", "tr", "td", "p", "li", "b"):
+        assert cleaned.count(f"<{tag}>") + cleaned.count(f"<{tag} ") == cleaned.count(f"</{tag}>")
+
+
+def test_deep_nesting_is_no_danger():
+    cleaned = str(clean_html("<div>" * 20_000 + "deep"))
+    assert cleaned.count("</div>") == 20_000
+
+
+def test_what_is_left_out_is_said_in_its_place():
+    assert "[script left out]" in clean_html("a<script>alert(1)</script>b")
+    assert "[picture left out: https://evil.example/x.png]" in clean_html('<img src="https://evil.example/x.png">')
+
+
+def test_the_style_of_a_pandas_table_goes_silently():
+    cleaned = clean_html("<style scoped>.dataframe {}</style><table><tr><td>1</td></tr></table>")
+    assert "left out" not in cleaned
+    assert "dataframe" not in cleaned
+
+
+def test_a_link_keeps_its_address_as_text():
+    assert "(https://example.com/a?b=1&amp;c=2)" in clean_html('<a href="https://example.com/a?b=1&c=2">the contract</a>')
+    assert str(clean_html('<a href="https://example.com">https://example.com</a>')) == "https://example.com"
+    assert str(clean_html('<a href="#top">up</a>')) == "up"
+
+
+def test_columns_of_numbers_are_aligned_right_and_others_are_not():
+    cleaned = clean_html(
+        "<table><thead><tr><th></th><th>city</th><th>orders</th><th>share</th></tr></thead><tbody>"
+        "<tr><th>0</th><td>Köln</td><td>1,204</td><td>98.7%</td></tr>"
+        "<tr><th>1</th><td>12</td><td>NaN</td><td>-1e-05</td></tr></tbody></table>"
+    )
+    assert '<th class="num">orders</th>' in cleaned
+    assert '<td class="num">NaN</td>' in cleaned
+    assert '<td class="num">-1e-05</td>' in cleaned
+    assert "<th>city</th>" in cleaned
+    assert "<td>12</td>" in cleaned
+    assert "<th>0</th>" in cleaned
+
+
+def test_alignment_holds_where_an_index_spans_rows():
+    cleaned = clean_html(
+        '<table><tbody><tr><th rowspan="2">delivered</th><th>Köln</th><td>x</td><td>4</td></tr>'
+        "<tr><th>Wien</th><td>y</td><td>5</td></tr></tbody></table>"
+    )
+    assert '<td class="num">4</td>' in cleaned
+    assert '<td class="num">5</td>' in cleaned
+    assert "<td>y</td>" in cleaned
+
+
+def test_a_table_with_many_columns_is_marked_for_small_print():
+    row = "<tr>" + "<td>1</td>" * 18 + "</tr>"
+    assert 'class="table-wrap wide"' in clean_html(f"<table>{row}</table>")
+    assert 'class="table-wrap"' in clean_html("<table><tr><td>1</td></tr></table>")
+
+
+def test_folded_details_are_open_for_paper():
+    assert "<details open>" in clean_html("<details><summary>more</summary>rows</details>")
+
+
+def test_content_cannot_wear_the_clothes_of_the_page():
+    cleaned = clean_html('<div id="cell-1" class="failure"><span class="badge o-succeeded">SUCCEEDED</span></div>')
+    assert str(cleaned) == "<div><span>SUCCEEDED</span></div>"
+
+
+def test_markdown_tables_lists_and_code_are_rendered():
+    html = render_markdown("| a | n |\n|:--|--:|\n| x | 1 |\n\n- one\n\n```python\nprint(1)\n```")
+    assert '<div class="table-wrap">' in html
+    assert "<li>one" in html
+    assert '<div class="highlight"><pre>' in html
+    assert '<span class="nb">print</span>' in html
+
+
+def test_markdown_with_a_missing_attachment_is_shown_as_it_stands():
+    assert "![plot](attachment:gone.png)" in render_markdown("![plot](attachment:gone.png)")
+
+
+def test_markdown_shows_an_attached_picture():
+    attachments = {"p.png": {"image/png": "iVBORw0KGgo="}}
+    assert '<img src="data:image/png;base64,iVBORw0KGgo="' in render_markdown("![plot](attachment:p.png)", attachments)

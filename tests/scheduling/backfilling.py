@@ -1,0 +1,52 @@
+"""Archives with runs and backfills made by hand, for tests of what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from typing import Any, Optional
+
+from daybook.records.archive import Archive
+from daybook.records.names import STAGES
+from daybook.scheduling.backfills import Day, Plan, start_backfill
+
+FIRST = date(2025, 11, 1)
+
+
+def day(number: int) -> date:
+    """A day of November 2025."""
+    return FIRST + timedelta(days=number - 1)
+
+
+def close(archive: Archive, run_id: str, outcome: str, *, stages: Optional[dict[str, str]] = None, **more: Any) -> str:
+    """Write a run's record; its stages are those of the outcome unless given: stage -> outcome."""
+    if stages is None:
+        last = {"SUCCEEDED": None, "SKIPPED": "ingest", "REJECTED": "validate", "FAILED": "transform"}[outcome]
+        through = STAGES if last is None else STAGES[: STAGES.index(last)]
+        stages = {**dict.fromkeys(through, "SUCCEEDED"), **({last: outcome} if last else {})}
+    reasons = [] if outcome in ("SUCCEEDED", "SKIPPED") else [f"{run_id} came to {outcome}"]
+    facts = {"started_at": "2025-12-01T00:00:00.000Z", "inputs": []}
+    attempts = [{"stage": stage, "outcome": each, **facts} for stage, each in stages.items()]
+    archive.write_run({"run_id": run_id, "outcome": outcome, "reasons": reasons, "stages": attempts, "seconds": 2.0, **more})
+    return run_id
+
+
+def run(archive: Archive, number: int, outcome: str, *, part_of: Optional[str] = None, **more: Any) -> str:
+    """A closed run of a day, of its next name."""
+    run_id = archive.start_run(day(number), {"part_of": part_of} if part_of else {})
+    return close(archive, run_id, outcome, **more)
+
+
+def carry_out(archive: Archive, plan: Plan, outcomes: Iterable[str]) -> str:
+    """Start a backfill and run its first dates to these outcomes."""
+    backfill_id = start_backfill(archive, plan, {})
+    for planned, outcome in zip(plan.days, outcomes):
+        archive.start_named_run(planned.run_id, {"part_of": backfill_id})
+        close(archive, planned.run_id, outcome)
+    return backfill_id
+
+
+def plan_of(*numbers: int, **more: Any) -> Plan:
+    """A plan of these days, each for its first run."""
+    days = tuple(Day(day(number), f"daily-{day(number)}-1") for number in numbers)
+    return Plan(days[0].run_date, days[-1].run_date, days, **more)

@@ -1,0 +1,432 @@
+"""Backfills on archives made by hand: what is planned, how one goes on with another, what its dates came to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import daybook.scheduling.backfills
+from daybook.errors import UsageError
+from daybook.records.archive import Archive
+from daybook.records.locks import DateLock
+from daybook.records.names import STAGES
+from daybook.scheduling.backfills import (
+    MOST_DATES,
+    NOT_STARTED,
+    Plan,
+    Result,
+    backfill_ids,
+    close_backfill,
+    counts_of,
+    is_backfill,
+    is_planned,
+    outcome_of,
+    plan_backfill,
+    plan_dates,
+    read_backfill,
+    refuse_date,
+    results,
+    start_backfill,
+    write_backfill_history,
+)
+from daybook.settings import Settings, load_settings
+from tests.scheduling.backfilling import carry_out, close, day, plan_of, run
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return load_settings("local")
+
+
+@pytest.fixture
+def archive(settings: Settings) -> Archive:
+    return Archive(settings.archive)
+
+
+def planned(plan: Plan) -> dict[int, str]:
+    """The days of the month that a plan runs, and their runs."""
+    return {each.run_date.day: each.run_id for each in plan.days}
+
+
+def left_alone(plan: Plan) -> list[int]:
+    return [each.day for each in plan.left_alone]
+
+
+# Plans
+
+
+def test_dates_without_any_run_are_all_planned_with_both_ends(settings: Settings) -> None:
+    plan = plan_backfill(settings, day(28), day(32))
+    assert [each.run_id for each in plan.days] == [
+        "daily-2025-11-28-1",
+        "daily-2025-11-29-1",
+        "daily-2025-11-30-1",
+        "daily-2025-12-01-1",
+        "daily-2025-12-02-1",
+    ]
+    assert (plan.left_alone, plan.under_way, plan.not_ready, plan.continues) == ((), (), (), None)
+
+
+def test_dates_whose_newest_run_is_good_are_left_alone(settings: Settings, archive: Archive) -> None:
+    run(archive, 1, "SUCCEEDED")
+    run(archive, 2, "SKIPPED")
+    run(archive, 3, "REJECTED")
+    run(archive, 4, "FAILED")
+    run(archive, 5, "FAILED")
+    run(archive, 5, "SUCCEEDED")
+    run(archive, 6, "SUCCEEDED")
+    run(archive, 6, "FAILED")
+    plan = plan_backfill(settings, day(1), day(6))
+    assert planned(plan) == {3: "daily-2025-11-03-2", 4: "daily-2025-11-04-2", 6: "daily-2025-11-06-3"}
+    assert left_alone(plan) == [1, 2, 5]
+
+
+def test_the_tenth_run_of_a_date_is_newer_than_its_ninth(settings: Settings, archive: Archive) -> None:
+    for _ in range(9):
+        run(archive, 1, "SUCCEEDED")
+    run(archive, 1, "FAILED")
+    assert planned(plan_backfill(settings, day(1), day(1))) == {1: "daily-2025-11-01-11"}
+
+
+def test_force_runs_good_dates_again(settings: Settings, archive: Archive) -> None:
+    run(archive, 1, "SUCCEEDED")
+    run(archive, 2, "SKIPPED")
+    plan = plan_backfill(settings, day(1), day(3), force=True)
+    assert planned(plan) == {1: "daily-2025-11-01-2", 2: "daily-2025-11-02-2", 3: "daily-2025-11-03-1"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_date_that_somebody_runs_is_left_to_them(settings: Settings, archive: Archive, force: bool) -> None:
+    with DateLock(settings.archive, day(2)) as lock:
+        run_id = archive.start_run(day(2), {})
+        lock.sign(run_id)
+        plan = plan_backfill(settings, day(1), day(2), force=force)
+    assert (list(planned(plan)), plan.under_way) == ([1], (run_id,))
+
+
+def test_a_run_that_was_lost_is_run_again(settings: Settings, archive: Archive) -> None:
+    archive.start_run(day(1), {})
+    assert planned(plan_backfill(settings, day(1), day(1))) == {1: "daily-2025-11-01-2"}
+
+
+def test_later_stages_are_run_of_good_dates_and_of_none_that_has_no_such_stages(settings: Settings, archive: Archive) -> None:
+    run(archive, 1, "SUCCEEDED")
+    run(archive, 2, "SKIPPED")
+    plan = plan_backfill(settings, day(1), day(3), first_stage="aggregate")
+    assert (list(planned(plan)), left_alone(plan), list(plan.not_ready)) == ([1], [2], [day(3)])
+
+
+@pytest.mark.parametrize(
+    ("stages", "ready"),
+    [
+        ({"ingest": "SUCCEEDED", "validate": "REJECTED"}, False),
+        ({"ingest": "FAILED"}, False),
+        ({"ingest": "SUCCEEDED", "validate": "SUCCEEDED"}, False),
+        ({"ingest": "SUCCEEDED", "validate": "SUCCEEDED", "transform": "SUCCEEDED"}, True),
+        ({**dict.fromkeys(STAGES[:4], "SUCCEEDED"), "quality": "REJECTED"}, True),
+        ({"transform": "FAILED"}, False),
+        ({"aggregate": "FAILED"}, True),
+        ({"quality": "SUCCEEDED"}, True),
+        ({}, True),
+    ],
+)
+def test_a_later_stage_is_begun_only_where_the_newest_run_got_to_it(
+    settings: Settings, archive: Archive, stages: dict[str, str], ready: bool
+) -> None:
+    run(archive, 1, "SUCCEEDED")
+    run(archive, 1, "FAILED", stages=stages)  # Without any, it was stopped before its first, and the one before it counts.
+    plan = plan_backfill(settings, day(1), day(1), first_stage="aggregate")
+    assert (bool(plan.days), bool(plan.not_ready)) == (ready, not ready)
+
+
+def test_a_last_date_before_the_first_is_refused(settings: Settings) -> None:
+    with pytest.raises(UsageError, match="The last date 2025-11-01 is before the first, 2025-11-02"):
+        plan_backfill(settings, day(2), day(1))
+
+
+def test_more_dates_than_a_state_machine_takes_are_refused(settings: Settings) -> None:
+    assert len(plan_backfill(settings, day(1), day(MOST_DATES)).days) == MOST_DATES
+    with pytest.raises(UsageError, match=r"are 1,001 dates; one backfill takes up to 1,000, so give it in parts"):
+        plan_backfill(settings, day(1), day(MOST_DATES + 1))
+
+
+def test_a_catch_up_is_planned_of_its_dates_alone(settings: Settings, archive: Archive) -> None:
+    run(archive, 2, "FAILED")
+    plan = plan_dates(settings, [day(2), day(9)])
+    assert (plan.kind, plan.first, plan.last) == ("catch-up", day(2), day(9))
+    assert planned(plan) == {2: "daily-2025-11-02-2", 9: "daily-2025-11-09-1"}
+
+
+# Going on
+
+
+@pytest.mark.parametrize("options", [{"force": True}, {"first_stage": "aggregate"}], ids=str)
+def test_what_a_stopped_one_has_done_is_left_alone_by_the_same_again(
+    settings: Settings, archive: Archive, options: dict[str, Any]
+) -> None:
+    for number in (1, 2, 3, 4, 5):
+        run(archive, number, "SUCCEEDED")
+    first = carry_out(archive, plan_backfill(settings, day(1), day(5), **options), ["SUCCEEDED"])
+    # The second date's run was stopped before its first stage.
+    archive.start_named_run("daily-2025-11-02-2", {"part_of": first})
+    close(archive, "daily-2025-11-02-2", "FAILED", stages={})
+    close_backfill(archive, first, stopped=True)
+
+    plan = plan_backfill(settings, day(1), day(5), **options)
+    assert (plan.continues, left_alone(plan), list(planned(plan))) == (first, [1], [2, 3, 4, 5])
+    second = carry_out(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
+    close_backfill(archive, second, stopped=True)
+
+    # All that was done since the first of them counts, not only what the last one did.
+    plan = plan_backfill(settings, day(1), day(5), **options)
+    assert (plan.continues, left_alone(plan), list(planned(plan))) == (second, [1, 2, 3], [4, 5])
+    third = carry_out(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
+    record = close_backfill(archive, third, message={})
+    assert [(each["run_date"][-2:], each["run_id"][-1]) for each in record["results"]] == [
+        ("01", "2"),
+        ("02", "3"),
+        ("03", "2"),
+        ("04", "2"),
+        ("05", "2"),
+    ]
+    assert record["counts"] == {"SUCCEEDED": 5}
+
+    plan = plan_backfill(settings, day(1), day(5), **options)
+    assert (plan.continues, len(plan.days)) == (None, 5)
+
+
+def test_one_that_was_killed_is_gone_on_with(settings: Settings, archive: Archive) -> None:
+    first = carry_out(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED"])
+    plan = plan_backfill(settings, day(1), day(3), force=True)
+    assert (plan.continues, left_alone(plan), list(planned(plan))) == (first, [1], [2, 3])
+
+
+def test_one_that_lacks_only_its_summary_is_gone_on_with_though_nothing_is_to_run(settings: Settings, archive: Archive) -> None:
+    first = carry_out(archive, plan_backfill(settings, day(1), day(2)), ["SUCCEEDED", "SUCCEEDED"])
+    close_backfill(archive, first, stopped=True)
+    plan = plan_backfill(settings, day(1), day(2))
+    assert (plan.continues, plan.days) == (first, ())
+    second = start_backfill(archive, plan, {})
+    assert counts_of(results(archive, second)) == {"SUCCEEDED": 2}
+
+
+def test_one_that_left_dates_out_at_the_first_failure_is_gone_on_with(settings: Settings, archive: Archive) -> None:
+    first = carry_out(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED", "FAILED"])
+    close_backfill(archive, first, message={})
+    plan = plan_backfill(settings, day(1), day(3), force=True)
+    assert (plan.continues, list(planned(plan))) == (first, [2, 3])
+
+
+def test_a_stopped_one_that_was_asked_for_otherwise_is_left(
+    settings: Settings, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced = carry_out(archive, plan_backfill(settings, day(1), day(2), force=True), ["SUCCEEDED"])
+    assert plan_backfill(settings, day(1), day(2)).continues is None
+    assert plan_backfill(settings, day(1), day(3), force=True).continues is None
+    assert plan_backfill(settings, day(1), day(2), force=True, first_stage="quality").continues is None
+    assert plan_backfill(settings, day(1), day(2), force=True).continues == forced
+
+    # What it has done was computed by other code: forcing is asked for because of that.
+    monkeypatch.setattr(daybook.scheduling.backfills, "fingerprint", lambda settings: {"notebooks": "changed"})
+    plan = plan_backfill(settings, day(1), day(2), force=True)
+    assert (plan.continues, len(plan.days)) == (None, 2)
+
+
+def test_only_the_newest_of_the_same_counts(settings: Settings, archive: Archive) -> None:
+    plan = plan_backfill(settings, day(1), day(2), force=True)
+    close_backfill(archive, carry_out(archive, plan, ["SUCCEEDED"]), stopped=True)
+    whole = carry_out(archive, replace(plan_backfill(settings, day(1), day(2), force=True), days=()), [])
+    close_backfill(archive, whole, message={})
+    for _ in range(10):
+        # Numbers above nine are newer too.
+        close_backfill(archive, start_backfill(archive, replace(plan, days=()), {}), message={})
+    assert plan_backfill(settings, day(1), day(2), force=True).continues is None
+
+
+# Records
+
+
+def test_a_plan_on_record_says_what_was_asked_for_and_what_is_to_run(settings: Settings, archive: Archive) -> None:
+    run(archive, 1, "SUCCEEDED")
+    plan = plan_backfill(settings, day(1), day(2))
+    name = start_backfill(archive, plan, {"env": "local", "parallel": 2})
+    record = read_backfill(archive, name)
+    assert name == "backfill-2025-11-01-2025-11-02-1"
+    assert (record["state"], record["env"], record["parallel"]) == ("open", "local", 2)
+    assert record["days"] == [{"run_date": "2025-11-02", "run_id": "daily-2025-11-02-1"}]
+    assert record["left_alone"] == ["2025-11-01"]
+    assert {key: record[key] for key in plan.asked} == plan.asked
+
+
+def test_two_starters_never_get_one_name(archive: Archive) -> None:
+    together = threading.Barrier(8, timeout=10)
+    names: list[str] = []
+
+    def start() -> None:
+        together.wait()
+        names.append(start_backfill(archive, plan_of(1, 2), {}))
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(names) == [f"backfill-2025-11-01-2025-11-02-{number}" for number in range(1, 9)]
+    assert sorted(backfill_ids(archive)) == sorted(names)
+
+
+def test_backfills_are_listed_oldest_first(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter(["2025-12-01T00:00:00.000Z", "2025-12-02T00:00:00.000Z", "2025-12-03T00:00:00.000Z"])
+    monkeypatch.setattr(daybook.scheduling.backfills, "now", lambda: next(moments))
+    names = [start_backfill(archive, plan, {}) for plan in (plan_of(5), plan_of(1, kind="catch-up"), plan_of(3))]
+    assert backfill_ids(archive) == names
+
+
+def test_a_closing_record_holds_what_the_dates_came_to(archive: Archive) -> None:
+    name = carry_out(archive, plan_of(1, 2, 3, 4, 5), ["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"])
+    record = close_backfill(archive, name, message={"subject": "s", "body": "b"})
+    assert {**read_backfill(archive, name), "days": None} == {**record, "days": None}
+    assert [(each["outcome"], each["reason"], each["seconds"]) for each in record["results"]] == [
+        ("SUCCEEDED", "", 2.0),
+        ("SKIPPED", "", 2.0),
+        ("REJECTED", "daily-2025-11-03-1 came to REJECTED", 2.0),
+        ("FAILED", "daily-2025-11-04-1 came to FAILED", 2.0),
+        (NOT_STARTED, "", None),
+    ]
+    assert record["counts"] == {"SUCCEEDED": 1, "SKIPPED": 1, "REJECTED": 1, "FAILED": 1, NOT_STARTED: 1}
+    assert (record["outcome"], record["stopped"], record["reasons"]) == ("FAILED", False, [])
+    assert record["seconds"] >= 0
+
+
+def test_closing_twice_keeps_the_first_record(archive: Archive) -> None:
+    name = carry_out(archive, plan_of(1), ["SUCCEEDED"])
+    first = close_backfill(archive, name, message={"subject": "first"})
+    again = close_backfill(archive, name, stopped=True)
+    assert (again["message"], again["outcome"], again["stopped"]) == (first["message"], "SUCCEEDED", False)
+
+
+def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = carry_out(archive, plan_of(1), ["SUCCEEDED"])
+    create = archive.store.create
+
+    def beaten(key: str, data: bytes) -> None:
+        monkeypatch.undo()
+        create(key, json.dumps({"outcome": "SUCCEEDED", "message": {"subject": "the other's"}}).encode())
+        create(key, data)
+
+    monkeypatch.setattr(archive.store, "create", beaten)
+    record = close_backfill(archive, name, message={"subject": "mine"})
+    assert (record["state"], record["message"]) == ("closed", {"subject": "the other's"})
+
+
+@pytest.mark.parametrize("closing", [{"stopped": True}, {"reasons": ["the summary failed"]}], ids=str)
+def test_one_that_was_stopped_or_has_no_summary_has_failed_though_its_dates_are_good(
+    archive: Archive, closing: dict[str, Any]
+) -> None:
+    record = close_backfill(archive, carry_out(archive, plan_of(1), ["SUCCEEDED"]), **closing)
+    assert (record["outcome"], record["counts"]) == ("FAILED", {"SUCCEEDED": 1})
+    assert {key: record[key] for key in closing} == closing
+
+
+def test_the_history_is_written_once(archive: Archive) -> None:
+    name = start_backfill(archive, plan_of(1), {})
+    write_backfill_history(archive, name, b"1\n")
+    write_backfill_history(archive, name, b"2\n")
+    assert archive.store.read(f"backfills/{name}/history.jsonl") == b"1\n"
+
+
+def test_a_backfill_that_is_not_there_is_named(archive: Archive) -> None:
+    with pytest.raises(UsageError, match="There is no backfill backfill-2025-11-01-2025-11-02-1; `daybook backfills`"):
+        read_backfill(archive, "backfill-2025-11-01-2025-11-02-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("backfill-2025-11-01-2025-11-02-1", True),
+        ("catch-up-2025-11-01-2025-11-02-12", True),
+        ("daily-2025-11-01-1", False),
+        ("backfill-2025-11-01-1", False),
+        ("backfill-2025-11-01-2025-11-02-0", False),
+        ("catch-up-20251201T020000000Z", False),
+    ],
+)
+def test_names_of_backfills_are_told_from_others(name: str, is_one: bool) -> None:
+    assert is_backfill(name) is is_one
+
+
+# Results
+
+
+def test_a_date_under_way_is_running(settings: Settings, archive: Archive) -> None:
+    name = start_backfill(archive, plan_of(1), {})
+    with DateLock(settings.archive, day(1)) as lock:
+        archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
+        lock.sign("daily-2025-11-01-1")
+        (result,) = results(archive, name)
+    assert result.outcome == "RUNNING"
+    assert outcome_of([result]) == "FAILED"
+
+
+def test_a_date_that_was_lost_has_failed(archive: Archive) -> None:
+    name = start_backfill(archive, plan_of(1), {})
+    archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
+    (result,) = results(archive, name)
+    assert result.outcome == "FAILED"
+    assert result.reason.startswith("lost: ")
+
+
+def test_another_run_that_took_the_planned_name_is_not_taken_for_the_backfills_own(archive: Archive) -> None:
+    name = start_backfill(archive, plan_of(1), {})
+    run(archive, 1, "SUCCEEDED")
+    assert [each.outcome for each in results(archive, name)] == [NOT_STARTED]
+    run(archive, 1, "FAILED", part_of=name)
+    run(archive, 1, "SUCCEEDED")
+    assert [(each.run_id, each.outcome) for each in results(archive, name)] == [("daily-2025-11-01-2", "FAILED")]
+
+
+def test_a_date_that_was_refused_says_why(archive: Archive) -> None:
+    name = start_backfill(archive, plan_of(1, 2), {})
+    refuse_date(archive, name, day(1), "2025-11-01 is being run by somebody")
+    assert [(each.outcome, each.reason) for each in results(archive, name)] == [
+        (NOT_STARTED, "2025-11-01 is being run by somebody"),
+        (NOT_STARTED, ""),
+    ]
+
+
+def test_a_backfill_plans_its_own_runs_until_its_summary(archive: Archive) -> None:
+    name = start_backfill(archive, plan_of(1), {})
+    assert is_planned(archive, name, "daily-2025-11-01-1")
+    assert not is_planned(archive, name, "daily-2025-11-02-1")
+    assert not is_planned(archive, "backfill-2025-01-01-2025-01-01-9", "daily-2025-11-01-1")
+    assert not is_planned(archive, f"../backfills/{name}", "daily-2025-11-01-1")
+    close_backfill(archive, name)
+    assert not is_planned(archive, name, "daily-2025-11-01-1")
+
+
+def test_only_the_first_line_of_a_reason_is_told(archive: Archive) -> None:
+    name = start_backfill(archive, plan_of(1), {})
+    archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
+    close(archive, "daily-2025-11-01-1", "FAILED", reasons=["first\nsecond", "third"])
+    assert results(archive, name)[0].reason == "first"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "whole"),
+    [
+        ([], "SUCCEEDED"),
+        (["SUCCEEDED", "SKIPPED"], "SUCCEEDED"),
+        (["SKIPPED"], "SUCCEEDED"),
+        (["SUCCEEDED", "REJECTED"], "REJECTED"),
+        (["REJECTED", "FAILED", "SUCCEEDED"], "FAILED"),
+        (["SUCCEEDED", NOT_STARTED], "FAILED"),
+    ],
+    ids=str,
+)
+def test_a_backfill_is_as_bad_as_its_worst_date(outcomes: list[str], whole: str) -> None:
+    assert outcome_of(Result(day(1), "", each) for each in outcomes) == whole

@@ -1,0 +1,662 @@
+"""Gaps: each reason once, through the command, on archives and landings made by hand; and what a catch-up takes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from daybook.cli import main
+from daybook.errors import UsageError
+from daybook.records import fingerprint as fingerprints
+from daybook.records.archive import Archive, Record, dump
+from daybook.records.fingerprint import fingerprint, packages
+from daybook.records.locks import DateLock
+from daybook.scheduling.gaps import Change, Findings, Gap, find_gaps, grouped, select_for_catch_up
+from daybook.settings import load_settings
+from daybook.sources import load_source
+from daybook.storage import Store
+
+DAY = date(2025, 11, 28)
+NOW = datetime(2025, 12, 24, 12, tzinfo=timezone.utc)
+ENTITIES = ("orders", "order_items", "payments", "returns", "reviews", "customers", "products", "categories", "sellers")
+HOUR = timedelta(hours=1)
+
+
+class Shop:
+    """A deployment whose landing and archive a test fills by hand, and the command on it."""
+
+    def __init__(self, env: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.env = env
+        self.settings = load_settings(env)
+        self.landing = Path(self.settings.landing)
+        self.archive = Archive(self.settings.archive)
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def deliver(self, file: str, text: str = "some rows") -> str:
+        path = self.landing / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return file
+
+    def deliver_day(self, day: date = DAY) -> list[str]:
+        """Every file of the demo shop's day."""
+        return [self.deliver(f"{name}/{day}/{name}.csv") for name in ENTITIES]
+
+    def inputs(self, files: list[str]) -> list[Record]:
+        """Files as an ingest that reads them now records them."""
+        contents = {file: (self.landing / file).read_bytes() for file in files}
+        return [
+            {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 1}
+            for file, data in contents.items()
+        ]
+
+    def run(
+        self,
+        outcome: str = "SUCCEEDED",
+        read: Optional[list[str]] = None,
+        *,
+        day: date = DAY,
+        reasons: tuple[str, ...] = (),
+        ingest: Optional[str] = None,
+        begun: timedelta = timedelta(0),
+        **changes: Any,
+    ) -> str:
+        """A closed run whose ingest read these files ``begun`` from now; without any, one that began at a later stage."""
+        run_id = self.archive.start_run(day, {})
+        stages = []
+        if read is not None:
+            at = (datetime.now(timezone.utc) + begun).isoformat()
+            ended = ingest or ("SKIPPED" if outcome == "SKIPPED" else "SUCCEEDED")
+            stages = [{"stage": "ingest", "outcome": ended, "started_at": at, "inputs": self.inputs(read)}]
+        record = {"run_id": run_id, "run_date": str(day), "outcome": outcome, "reasons": list(reasons), "stages": stages}
+        computed_by = {"fingerprint": fingerprint(self.settings), "packages": packages()}
+        self.archive.write_run({**record, **computed_by, **changes})
+        return run_id
+
+    def __call__(self, *arguments: str, day: date = DAY) -> tuple[int, str]:
+        """``daybook gaps``, of one date: exit code and what it printed."""
+        given = ["gaps", "--env", self.env, "--since", str(day), "--until", str(day), *arguments]
+        self._monkeypatch.setattr(sys, "argv", ["daybook", *given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = self._capsys.readouterr()
+        assert printed.err == ""
+        return int(ended.value.code or 0), printed.out
+
+    def gap(self, day: date = DAY) -> Record:
+        """The date's one gap."""
+        code, out = self("--json", day=day)
+        (gap,) = json.loads(out)["gaps"]
+        assert (code, gap["run_date"]) == (1, str(day))
+        return gap
+
+    def assert_none(self, day: date = DAY) -> None:
+        code, out = self("--json", day=day)
+        assert (code, json.loads(out)["gaps"]) == (0, [])
+
+
+@pytest.fixture
+def make_shop(home: Path, project: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    return lambda env: Shop(env, monkeypatch, capsys)
+
+
+@pytest.fixture
+def shop(make_shop: Any) -> Shop:
+    """The demo shop: files a day, of which some may be missing."""
+    return make_shop("local")
+
+
+# The reasons
+
+
+def test_a_date_with_a_good_run_of_what_lies_there_is_no_gap(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day())
+    assert shop() == (0, "No gaps: 1 date is expected from 2025-11-28 to 2025-11-28.\n")
+
+
+def test_a_date_without_a_run_never_ran(shop: Shop) -> None:
+    shop.deliver_day()
+    assert shop.gap() == {
+        "run_date": "2025-11-28",
+        "weekday": "Friday",
+        "reason": "never ran",
+        "detail": "its files are there",
+        "newest_run": None,
+        "catch_up": True,
+        "change": None,
+    }
+
+
+def test_a_date_that_never_ran_and_has_no_files_says_so(shop: Shop) -> None:
+    assert shop.gap()["detail"] == "no file of orders has landed"
+
+
+def test_a_date_whose_newest_run_failed_is_told_with_the_runs_own_reason(shop: Shop) -> None:
+    files = shop.deliver_day()
+    run_id = shop.run("FAILED", files, reasons=("transform failed in cell 4", "and then"))
+    gap = shop.gap()
+    assert (gap["reason"], gap["newest_run"]) == ("failed", run_id)
+    assert gap["detail"] == "transform failed in cell 4 (and 1 more)"
+
+
+def test_a_failed_run_after_a_good_one_leaves_its_tables_published(shop: Shop) -> None:
+    files = shop.deliver_day()
+    good = shop.run(read=files)
+    shop.run("REJECTED", files)
+    shop.run("FAILED", files, reasons=("the disk is full.",))
+    gap = shop.gap()
+    assert gap["reason"] == "failed"
+    assert gap["detail"] == f"the disk is full; the tables of {good} are still published"
+
+
+def test_a_lost_run_has_failed(shop: Shop) -> None:
+    shop.run("FAILED", shop.deliver_day(), reasons=("lost: its process is gone",), state="lost")
+    assert (shop.gap()["reason"], shop.gap()["detail"]) == ("failed", "lost: its process is gone")
+
+
+def test_a_good_run_after_a_failed_one_closes_the_gap(shop: Shop) -> None:
+    files = shop.deliver_day()
+    shop.run("FAILED", files)
+    shop.run(read=files)
+    shop.assert_none()
+
+
+def test_a_rejected_date_is_told_with_its_reason_and_not_caught_up(shop: Shop) -> None:
+    run_id = shop.run("REJECTED", shop.deliver_day(), reasons=("12 % of orders break a rule",))
+    gap = shop.gap()
+    assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("rejected", "12 % of orders break a rule", False)
+    code, out = shop()
+    assert code == 1
+    assert f"Correct the data, or look at `daybook show --env local {run_id}` and approve it." in out
+
+
+def test_a_rejected_date_whose_input_has_changed_since_is_rejected_and_caught_up(shop: Shop) -> None:
+    shop.run("REJECTED", shop.deliver_day(), reasons=("12 % of orders break a rule",))
+    shop.deliver(f"orders/{DAY}/orders.csv", "mended rows")
+    gap = shop.gap()
+    assert (gap["reason"], gap["catch_up"]) == ("rejected", True)
+    assert gap["detail"] == (f"12 % of orders break a rule; its input has changed since: orders/{DAY}/orders.csv has changed")
+
+
+def test_a_file_of_another_size_has_changed(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day(), begun=HOUR)  # whatever the times say
+    shop.deliver(f"orders/{DAY}/orders.csv", "more rows than before")
+    assert (shop.gap()["reason"], shop.gap()["detail"]) == ("input changed", f"orders/{DAY}/orders.csv has changed")
+
+
+def test_a_file_of_the_same_size_with_another_content_has_changed(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day())
+    shop.deliver(f"orders/{DAY}/orders.csv", "same size")
+    assert shop.gap()["reason"] == "input changed"
+
+
+def test_an_older_file_of_the_same_size_that_was_moved_in_has_changed(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day())
+    other = shop.landing.parent / "mended.csv"
+    other.write_text("same size", encoding="utf-8")
+    os.utime(other, (10**9, 10**9))
+    other.replace(shop.landing / f"orders/{DAY}/orders.csv")
+    assert (shop.landing / f"orders/{DAY}/orders.csv").stat().st_mtime == 10**9
+    assert shop.gap()["reason"] == "input changed"
+
+
+def test_a_file_delivered_again_with_the_same_content_is_no_change(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day())
+    for each in shop.deliver_day():
+        os.utime(shop.landing / each)
+    shop.assert_none()
+
+
+def test_files_that_lay_there_long_before_they_were_read_are_not_opened(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.run(read=shop.deliver_day(), begun=HOUR)
+    opened = opened_files(monkeypatch, shop)
+    shop.assert_none()
+    assert opened == []
+
+
+def test_files_that_arrived_shortly_before_they_were_read_are_opened_as_clocks_may_differ(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = shop.deliver_day()
+    shop.run(read=files, begun=timedelta(minutes=4))
+    opened = opened_files(monkeypatch, shop)
+    shop.assert_none()
+    assert sorted(opened) == sorted(files)
+
+
+def opened_files(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> list[str]:
+    """The landing's files that are read from now on."""
+    opened: list[str] = []
+    read = Store.read
+
+    def noted(store: Store, key: str) -> bytes:
+        if store.uri == str(shop.landing):
+            opened.append(key)
+        return read(store, key)
+
+    monkeypatch.setattr(Store, "read", noted)
+    return opened
+
+
+def test_a_file_that_is_new_has_landed_after_the_run(shop: Shop) -> None:
+    late = f"returns/{DAY}/returns.csv"
+    shop.run(read=[file for file in shop.deliver_day() if file != late])
+    gap = shop.gap()
+    assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("input landed after the run", f"{late} is new", True)
+
+
+def test_a_file_that_is_gone_where_others_are_there_is_a_change_that_a_run_cannot_mend(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day())
+    (shop.landing / f"returns/{DAY}/returns.csv").unlink()
+    gap = shop.gap()
+    assert (gap["reason"], gap["detail"]) == ("input changed", f"returns/{DAY}/returns.csv is gone")
+    assert (gap["change"]["withdrawn"], gap["catch_up"]) == (["returns"], False)
+    assert "Deliver the files again; a run without them would fail or lose rows." in shop()[1]
+
+
+def test_a_date_whose_files_have_all_left_the_landing_is_told_apart_and_no_gap(shop: Shop) -> None:
+    files = shop.deliver_day()
+    shop.deliver_day(DAY + timedelta(days=1))
+    shop.run(read=files)
+    for file in files:
+        (shop.landing / file).unlink()
+    code, out = shop()
+    assert code == 0
+    assert out.startswith("Cleared: good dates whose files have left the landing since, ")
+    assert "compare: 1, from 2025-11-28 to 2025-11-28.\nNo gaps: " in out
+    assert json.loads(shop("--json")[1])["cleared"] == ["2025-11-28"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "part"),
+    [
+        ("params/sources/demo.yaml", "quantity: quantity", "quantity: 2 * quantity", "source"),
+        ("params/contracts/gold/daily_sales.yaml", "required: true", "required: false", "contracts"),
+        ("params/local.yaml", "currency: EUR", "currency: GBP", "settings"),
+    ],
+)
+def test_a_date_computed_by_what_has_changed_since_is_stale(
+    shop: Shop, project: Any, file: str, old: str, new: str, part: str
+) -> None:
+    shop.run(read=shop.deliver_day())
+    project.replace(file, old, new)
+    gap = shop.gap()
+    assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("stale", f"computed with other {part}", False)
+
+
+def test_a_change_of_input_tells_more_than_one_of_code(shop: Shop, project: Any) -> None:
+    shop.run(read=shop.deliver_day())
+    project.replace("params/local.yaml", "currency: EUR", "currency: GBP")
+    shop.deliver(f"orders/{DAY}/orders.csv", "other rows")
+    assert shop.gap()["reason"] == "input changed"
+
+
+@pytest.mark.parametrize("noted", [None, {"source": None}])
+def test_a_record_that_does_not_say_what_computed_it_is_not_called_stale(shop: Shop, noted: Optional[Record]) -> None:
+    known = {} if noted is None else {part: digest for part, digest in fingerprint(shop.settings).items() if part not in noted}
+    shop.run(read=shop.deliver_day(), fingerprint=known or None)
+    shop.assert_none()
+
+
+def test_another_version_of_the_logic_makes_a_date_stale(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.run(read=shop.deliver_day())
+    monkeypatch.setattr(fingerprints, "LOGIC_VERSION", fingerprints.LOGIC_VERSION + 1)
+    assert (shop.gap()["reason"], shop.gap()["detail"]) == ("stale", "computed with other logic")
+
+
+@pytest.mark.parametrize(("part", "said"), [("engine", "engine"), ("lock", "lock")])
+def test_other_packages_are_a_reason_of_their_own(shop: Shop, part: str, said: str) -> None:
+    shop.run(read=shop.deliver_day(), packages={**packages(), part: "another"})
+    gap = shop.gap()
+    assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("other packages", f"computed with another {said}", False)
+
+
+def test_other_numbers_are_told_before_other_packages(shop: Shop, project: Any) -> None:
+    shop.run(read=shop.deliver_day(), packages={**packages(), "engine": "another"})
+    project.replace("params/local.yaml", "currency: EUR", "currency: GBP")
+    assert shop.gap()["reason"] == "stale"
+
+
+def test_a_fingerprint_of_an_earlier_form_is_an_earlier_release(shop: Shop) -> None:
+    earlier = dict.fromkeys(("notebooks", "package", "contracts", "source", "settings", "lock"), "0" * 64)
+    shop.run(read=shop.deliver_day(), fingerprint=earlier, packages=None)
+    gap = shop.gap()
+    assert (gap["reason"], gap["catch_up"]) == ("computed by an earlier release", False)
+    code, out = shop()
+    assert (code, "--stale" in out) == (1, True)
+
+
+def test_a_run_under_way_is_no_gap_and_told_apart(shop: Shop) -> None:
+    shop.run("FAILED", shop.deliver_day())
+    run_id = shop.run("RUNNING", state="running")
+    code, out = shop()
+    assert (code, out.splitlines()[0]) == (0, f"Under way: {run_id}")
+    assert json.loads(shop("--json")[1])["under_way"] == [run_id]
+
+
+# Runs that begin at a later stage
+
+
+def test_what_a_later_run_did_not_read_itself_is_what_an_earlier_one_read(shop: Shop) -> None:
+    shop.run("REJECTED", shop.deliver_day())
+    approved = shop.run()
+    shop.assert_none()
+    shop.deliver(f"orders/{DAY}/orders.csv", "other rows")
+    assert (shop.gap()["reason"], shop.gap()["newest_run"]) == ("input changed", approved)
+
+
+def test_the_input_is_that_of_the_newest_ingest_that_ended(shop: Shop) -> None:
+    files = shop.deliver_day()
+    shop.run(read=files)
+    shop.deliver(f"orders/{DAY}/orders.csv", "other rows")
+    shop.run("REJECTED", files)
+    shop.run("FAILED", [], ingest="FAILED")  # read nothing, changed nothing
+    shop.run()
+    shop.assert_none()
+
+
+def test_what_an_earlier_run_computed_makes_a_later_one_stale(shop: Shop, project: Any) -> None:
+    shop.run("REJECTED", shop.deliver_day())
+    project.replace("params/local.yaml", "currency: EUR", "currency: GBP")
+    shop.settings = load_settings("local")
+    shop.run()  # approved under the new settings, of rows typed under the old ones
+    assert (shop.gap()["reason"], shop.gap()["detail"]) == ("stale", "computed with other settings")
+
+
+@pytest.mark.parametrize("how", ["withheld", "redacted"])
+def test_an_input_that_the_record_does_not_show_is_not_compared(shop: Shop, how: str) -> None:
+    files = shop.deliver_day()
+    shop.run(read=files)
+    shop.deliver(f"orders/{DAY}/orders.csv", "other rows")
+    hidden = {"file": "orders/[redacted:name].csv", "bytes": 1, "sha256": "0"}
+    attempt = {"stage": "ingest", "outcome": "SUCCEEDED", "started_at": "2025-11-29T02:00:00.000Z", "inputs": [hidden]}
+    shop.run(stages=[{**attempt, "inputs": [], "withheld": "ValueError"} if how == "withheld" else attempt])
+    shop.assert_none()
+
+
+# Shops that are closed
+
+
+SUNDAY = date(2010, 12, 5)
+
+
+def test_a_skipped_date_is_no_gap_until_its_file_lands(make_shop: Any) -> None:
+    shop = make_shop("online_retail")
+    shop.deliver("2010-12-01.csv")
+    shop.run("SKIPPED", [], day=SUNDAY)
+    shop.assert_none(SUNDAY)
+    shop.deliver("2010-12-05.csv")
+    gap = shop.gap(SUNDAY)
+    assert (gap["reason"], gap["detail"]) == ("input landed after the run", "2010-12-05.csv is new")
+
+
+def test_a_weekday_on_which_the_shop_never_trades_is_not_expected(make_shop: Any) -> None:
+    shop = make_shop("online_retail")
+    assert shop(day=date(2010, 12, 4)) == (0, "No gaps: no date is expected from 2010-12-04 to 2010-12-04.\n")
+
+
+def test_a_skipped_date_is_not_stale_but_by_its_source(make_shop: Any, project: Any) -> None:
+    shop = make_shop("online_retail")
+    shop.deliver("2010-12-01.csv")
+    shop.run("SKIPPED", [], day=SUNDAY)
+    project.replace("params/online_retail.yaml", "currency: GBP", "currency: EUR")
+    shop.assert_none(SUNDAY)
+    project.replace("params/sources/online_retail.yaml", 'delimiter: ","', 'delimiter: ";"')
+    assert (shop.gap(SUNDAY)["reason"], shop.gap(SUNDAY)["detail"]) == ("stale", "computed with other source")
+
+
+# Snapshots
+
+OLIST = {
+    name: f"olist_{name}_dataset.csv"
+    for name in ("orders", "order_items", "order_payments", "order_reviews", "customers", "products", "sellers")
+}
+
+
+def test_a_snapshot_is_looked_at_once_for_all_dates(make_shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = make_shop("olist")
+    files = [shop.deliver(name) for name in OLIST.values()]
+    days = [date(2017, 11, 1) + timedelta(days=past) for past in range(30)]
+    for day in days:
+        shop.run(read=files, day=day)
+    opened = opened_files(monkeypatch, shop)
+    listed = []
+    entries = Store.entries
+    monkeypatch.setattr(Store, "entries", lambda store, prefix="": listed.append(prefix) or entries(store, prefix))
+    assert find_gaps(shop.settings, now=NOW, since=days[0], until=days[-1]).gaps == []
+    assert sorted(opened) == sorted(files)
+    assert listed == [""]
+
+
+def test_a_new_snapshot_is_a_change_of_every_date_that_is_caught_up_only_when_asked_for(make_shop: Any) -> None:
+    shop = make_shop("olist")
+    files = [shop.deliver(name) for name in OLIST.values()]
+    days = [date(2017, 11, 23), date(2017, 11, 24)]
+    for day in days:
+        shop.run(read=files, day=day)
+    shop.deliver(OLIST["orders"], "a day more")
+    gaps = find_gaps(shop.settings, now=NOW, since=days[0], until=days[1]).gaps
+    assert [(gap.reason, gap.detail) for gap in gaps] == [
+        ("input changed", "olist_orders_dataset.csv has changed (for every date)")
+    ] * 2
+    assert select_for_catch_up(gaps) == []
+    assert select_for_catch_up(gaps, include_stale=True) == gaps
+
+
+def test_a_date_of_which_the_snapshot_had_no_row_is_compared_by_what_was_read(make_shop: Any) -> None:
+    shop = make_shop("olist")
+    day = date(2017, 11, 24)
+    for name in OLIST.values():
+        shop.deliver(name)
+    shop.run("SKIPPED", [OLIST["orders"]], day=day)
+    shop.deliver(OLIST["sellers"], "never read for this date")
+    shop.assert_none(day)
+    shop.deliver(OLIST["orders"], "with orders of that day")
+    assert shop.gap(day)["reason"] == "input changed"
+
+
+def snapshot_without_last(project: Any, shop: Shop, *dates: str) -> None:
+    """Have landing hold a snapshot of orders on these dates, whose calendar has no last date."""
+    project.replace("params/sources/olist.yaml", "  first: 2016-09-15\n  last: 2018-10-03\n", "  first: 2018-10-01\n")
+    columns = list(load_source("olist").entities["orders"].columns)
+    rows = [",".join(text if name == "order_purchase_timestamp" else "x" for name in columns) for text in dates]
+    shop.deliver(OLIST["orders"], "\n".join([",".join(columns), *rows]) + "\n")
+
+
+def test_a_snapshot_without_a_last_date_ends_at_its_last_order(make_shop: Any, project: Any) -> None:
+    shop = make_shop("olist")
+    snapshot_without_last(project, shop, "2018-10-02 10:00:00", "2018-10-04 09:30:00", "soon", "9999-12-31 00:00:00", "")
+    look = found(shop)
+    assert (look.until, [gap.run_date.day for gap in look.gaps]) == (date(2018, 10, 4), [1, 2, 3, 4])
+
+
+def test_a_snapshot_that_is_not_there_leaves_the_calendar_open(make_shop: Any, project: Any) -> None:
+    shop = make_shop("olist")
+    snapshot_without_last(project, shop)
+    (shop.landing / OLIST["orders"]).unlink()
+    assert found(shop, now=datetime(2018, 10, 9, 12, tzinfo=timezone.utc)).until == date(2018, 10, 8)
+
+
+def test_a_snapshot_that_cannot_be_read_is_logged(make_shop: Any, project: Any, caplog: pytest.LogCaptureFixture) -> None:
+    shop = make_shop("olist")
+    snapshot_without_last(project, shop)
+    shop.deliver(OLIST["orders"], "no,such,columns\n1,2,3\n")
+    assert found(shop, now=datetime(2018, 10, 9, 12, tzinfo=timezone.utc)).until == date(2018, 10, 8)
+    assert "The last date of the source olist is not known: " in caplog.text
+
+
+# Which dates are looked at
+
+
+def found(shop: Shop, **given: Any) -> Findings:
+    return find_gaps(shop.settings, **{"now": NOW, **given})
+
+
+def test_all_of_the_calendar_is_looked_at_by_default(shop: Shop) -> None:
+    look = found(shop)
+    assert (look.since, look.until, look.expected, len(look.gaps)) == (date(2025, 10, 2), date(2025, 11, 30), 60, 60)
+
+
+@pytest.mark.parametrize(
+    ("now", "newest"), [("2025-11-24T01:59:59+00:00", date(2025, 11, 22)), ("2025-11-24T02:00:00+00:00", date(2025, 11, 23))]
+)
+def test_what_is_not_due_yet_is_no_gap(shop: Shop, now: str, newest: date) -> None:
+    for until in (None, date(2025, 11, 30)):
+        look = found(shop, now=datetime.fromisoformat(now), until=until)
+        assert (look.until, look.gaps[-1].run_date) == (newest, newest)
+
+
+def test_without_a_first_date_the_earliest_run_is_where_to_begin(shop: Shop, project: Any) -> None:
+    project.replace("params/sources/demo.yaml", "  first: 2025-10-02\n", "")
+    shop.run(read=shop.deliver_day())
+    look = found(shop)
+    assert (look.since, [gap.run_date.day for gap in look.gaps]) == (DAY, [29, 30])
+
+
+def test_where_nothing_says_where_to_begin_the_date_is_asked_for(shop: Shop, project: Any) -> None:
+    project.replace("params/sources/demo.yaml", "  first: 2025-10-02\n", "")
+    with pytest.raises(UsageError, match=r"no calendar\.first, so nothing says .*; give --since YYYY-MM-DD\.$"):
+        found(shop)
+
+
+def test_dates_the_wrong_way_round_are_refused(shop: Shop) -> None:
+    with pytest.raises(UsageError, match=r"^--until 2025-11-27 is before --since 2025-11-28; "):
+        found(shop, since=DAY, until=DAY - timedelta(days=1))
+
+
+def test_looking_makes_nothing(shop: Shop, home: Path) -> None:
+    assert shop()[0] == 1
+    assert not home.exists()
+
+
+def test_gaps_are_counted_by_reason_with_what_to_do(shop: Shop) -> None:
+    for past, outcome in enumerate(("SUCCEEDED", "FAILED", "REJECTED")):
+        day = DAY - timedelta(days=past)
+        shop.run(outcome, shop.deliver_day(day), day=day, reasons=() if outcome == "SUCCEEDED" else ("[odd] reason",))
+    code, out = shop("--since", "2025-11-25")
+    assert code == 1
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == ["date", "2025-11-25", "2025-11-26", "2025-11-27", "3"]
+    assert "[odd] reason" in lines[2]
+    assert lines[-1] == (
+        "3 gaps in 4 expected dates from 2025-11-25 to 2025-11-28: 1 never ran, 1 failed, 1 rejected. Run them, oldest first: "
+        "`daybook catch-up --env local --since 2025-11-25 --until 2025-11-28`."
+    )
+
+
+def test_gaps_in_a_row_are_one_range_in_the_table(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day())
+    _, out = shop("--since", "2025-10-01", "--until", "2025-11-30")
+    lines = [line.split("  ")[0] for line in out.splitlines()]
+    assert lines[:3] == ["date", "2025-10-02 to 2025-11-27 (57 dates)", "2025-11-29 to 2025-11-30 (2 dates)"]
+    assert len(lines) == 4
+
+
+def test_a_range_continues_over_dates_on_which_the_shop_is_closed(shop: Shop, project: Any) -> None:
+    project.replace("params/sources/demo.yaml", "calendar: ", "calendar:\n  closed_weekdays: [Saturday]  ")
+    (only,) = grouped(found(shop, since=date(2025, 11, 3)))
+    assert str(only[0]) == "2025-11-03 to 2025-11-30 (24 dates)"
+
+
+def test_gaps_that_differ_in_numbers_are_one_range(shop: Shop) -> None:
+    days = [date(2025, 11, number) for number in range(10, 30)]
+    for day in days:
+        shop.run("FAILED", [], day=day, reasons=(f"/landing/{day}.csv, line {day.day}: a column is missing.",))
+    shop.run("FAILED", [], day=date(2025, 11, 30), reasons=("the disk is full",))
+    ranges = grouped(found(shop, since=days[0]))
+    assert [(str(span), gaps[0].run_date) for span, gaps in ranges] == [
+        ("2025-11-10 to 2025-11-29 (20 dates)", days[0]),
+        ("2025-11-30", date(2025, 11, 30)),
+    ]
+    _, out = shop("--since", "2025-11-10", "--until", "2025-11-30")
+    lines = out.splitlines()
+    assert "2025-11-10.csv, line 10: a column is missing. …" in lines[1]
+    assert "daily-2025-11-10-1 …" in lines[1]
+    assert "the disk is full" in lines[2]
+    assert "…" not in lines[2]
+
+
+def test_json_lists_every_gap_and_the_ranges(shop: Shop) -> None:
+    told = json.loads(shop("--json", "--since", "2025-11-01", "--until", "2025-11-30")[1])
+    assert len(told["gaps"]) == 30
+    assert told["ranges"] == [
+        {
+            "first": "2025-11-01",
+            "last": "2025-11-30",
+            "dates": 30,
+            "reason": "never ran",
+            "detail": "no file of orders has landed",
+        }
+    ]
+
+
+def test_the_catch_up_command_has_the_options_of_gaps(shop: Shop, tmp_path: Path) -> None:
+    archive = tmp_path / "its archive"
+    _, out = shop("--set", f"archive={archive}", "--set", "title=A shop")
+    assert out.endswith(
+        f"`daybook catch-up --env local --set 'archive={archive}' --set 'title=A shop' --since {DAY} --until {DAY}`.\n"
+    )
+
+
+# Which gaps a catch-up takes
+
+
+def gap(number: int, reason: Any, **change: Any) -> Gap:
+    return Gap(date(2025, 11, number), reason, "", change=Change(**change) if change else None)
+
+
+MENDABLE = [
+    gap(6, "never ran"),
+    gap(5, "failed"),
+    gap(4, "input changed", changed=("a.csv",)),
+    gap(3, "input landed after the run", new=("a.csv",)),
+    gap(2, "rejected", changed=("a.csv",)),
+    gap(1, "rejected", changed=("snapshot.csv",), undated=True),
+]
+NOT_MENDABLE = [
+    gap(11, "rejected"),
+    gap(12, "rejected", gone=("a.csv",), withdrawn=("a",)),
+    gap(13, "input changed", gone=("a.csv",), withdrawn=("a",)),
+]
+ONLY_WHEN_ASKED = [
+    gap(21, "stale"),
+    gap(22, "input changed", changed=("snapshot.csv",), undated=True),
+    gap(23, "computed by an earlier release"),
+    gap(24, "other packages"),
+]
+
+
+def test_a_catch_up_takes_what_a_run_can_mend_oldest_first() -> None:
+    assert select_for_catch_up([*ONLY_WHEN_ASKED, *MENDABLE, *NOT_MENDABLE]) == MENDABLE[::-1]
+
+
+def test_a_catch_up_takes_stale_dates_when_asked_for() -> None:
+    chosen = select_for_catch_up([*ONLY_WHEN_ASKED, *NOT_MENDABLE, *MENDABLE], include_stale=True)
+    assert chosen == [*MENDABLE[::-1], *ONLY_WHEN_ASKED]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 4, 99])
+def test_a_catch_up_takes_no_more_than_its_limit(limit: int) -> None:
+    assert select_for_catch_up(MENDABLE, limit) == MENDABLE[::-1][:limit]
+
+
+def test_a_run_without_a_closing_record_has_no_gap_of_its_own(shop: Shop) -> None:
+    shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", dump({"run_id": f"daily-{DAY}-1"}))
+    with DateLock(shop.archive.store.uri, date.fromisoformat(str(DAY))) as lock:
+        lock.sign(f"daily-{DAY}-1")
+        look = found(shop, since=DAY, until=DAY)
+    assert (look.gaps, look.under_way) == ([], [f"daily-{DAY}-1"])
+
+
+def test_a_run_that_nobody_works_on_any_more_has_failed(shop: Shop) -> None:
+    shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", dump({"run_id": f"daily-{DAY}-1"}))
+    (gap,) = found(shop, since=DAY, until=DAY).gaps
+    assert gap.reason == "failed"
+    assert gap.detail.startswith("lost: ")

@@ -1,0 +1,116 @@
+"""A file that is read a piece at a time is read as it would be at once, and one that cannot be is refused in the same words."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tracemalloc
+from collections.abc import Callable
+from typing import Any, Optional
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from daybook.errors import LandingError
+from daybook.sources import csv
+from daybook.sources.csv import split_csv
+from tests.sources.conftest import small_source
+
+PIECES = st.lists(
+    st.sampled_from(['"', '""', ",", "\n", "\r\n", "\r", "a", "b c", " ", "é", "x,y\n", '"q","r"\n', '"q\nr",s\n']), max_size=30
+)
+
+
+def read(data: bytes, key: str = "e.csv", **given_settings: Any) -> Any:
+    """A file's rows by number, or why it is refused."""
+    source = small_source(("a", "b"), given_settings)
+    try:
+        table = pa.concat_tables(split_csv(io.BytesIO(data), key, key, source, "e")).sort_by("_row_number")
+    except LandingError as error:
+        return str(error)
+    return table.to_pylist()
+
+
+def in_pieces(monkeypatch: pytest.MonkeyPatch, chunk: int, block: int) -> None:
+    monkeypatch.setattr(csv, "CHUNK", chunk)
+    monkeypatch.setattr(csv, "_BLOCK", block)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(
+    body=PIECES.map("".join),
+    chunk=st.integers(1, 9),
+    block=st.integers(1, 12),
+    encoding=st.sampled_from(["utf-8", "windows-1252", "utf-16"]),
+    mark=st.booleans(),
+)
+@example(body='"x\n","y"\n1,2\n', chunk=1, block=1, encoding="utf-8", mark=True)
+@example(body="1,2\r\n\r\n\r\n3,4\r\n", chunk=1, block=1, encoding="utf-8", mark=False)
+def test_pieces_make_the_whole(
+    monkeypatch: pytest.MonkeyPatch, body: str, chunk: int, block: int, encoding: str, mark: bool
+) -> None:
+    data = f"a,b\n{body}".encode(encoding)
+    if mark and encoding == "utf-8":
+        data = b"\xef\xbb\xbf" + data
+    whole = read(data, encoding=encoding)
+    with monkeypatch.context() as patch:
+        in_pieces(patch, chunk, block)
+        assert read(data, encoding=encoding) == whole
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(
+    body=st.binary(max_size=30),
+    chunk=st.integers(1, 5),
+    encodings=st.sampled_from([["utf-8"], ["utf-8", "windows-1252"], ["utf-16"]]),
+)
+@example(body=b"1,2\n\xc3", chunk=1, encodings=["utf-8"])
+@example(body=b"1,\xe2\x82\n3,4\n", chunk=2, encodings=["utf-8"])
+@example(body=b"\x00\x80", chunk=1, encodings=["utf-8"])
+def test_bytes_that_are_no_text_are_told_of_pieces_as_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, chunk: int, encodings: list[str]
+) -> None:
+    data = "a,b\n".encode(encodings[0]) + body
+    whole = read(data, encoding=encodings)
+    with monkeypatch.context() as patch:
+        in_pieces(patch, chunk, 1)
+        assert read(data, encoding=encodings) == whole
+
+
+def test_utf_16_without_a_mark_is_read_as_python_reads_it() -> None:
+    data = "a,b\né,2\n".encode("utf-16")[2:]
+    assert [row["a"] for row in read(data, encoding="utf-16")] == ["é"]
+
+
+def test_a_bad_byte_after_a_byte_order_mark_is_told_with_its_line_and_value() -> None:
+    assert read(b"\xef\xbb\xbfa,b\n1,\xff\n").startswith("e.csv, line 2: byte 0xff is not utf-8;")
+
+
+@pytest.mark.parametrize("pack", [None, gzip.compress], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("encoding", ["utf-8", "windows-1252"])
+def test_a_large_file_is_read_in_little_memory(
+    monkeypatch: pytest.MonkeyPatch, pack: Optional[Callable[[bytes], bytes]], encoding: str
+) -> None:
+    in_pieces(monkeypatch, 1 << 16, 1 << 18)
+    monkeypatch.setattr("daybook.storage._IN_MEMORY", 1 << 20)
+    lines = b"".join(b'%d,"of a text, quoted, %d"\n' % (number, number) for number in range(150_000))
+    data = b"a,b\n" + lines + b"7\n"
+    key = "e.csv.gz" if pack else "e.csv"
+    file = io.BytesIO(pack(data) if pack else data)
+    source = small_source(("a", "b"), {"encoding": encoding})
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    rows = held = 0
+    for table in split_csv(file, key, key, source, "e"):
+        rows += table.num_rows
+        held = max(held, pa.total_allocated_bytes() - before)
+        last = table
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows == 150_001
+    assert last["_raw"].to_pylist()[-1] == "7"
+    assert last["_row_number"].to_pylist()[-1] == 150_001
+    assert held < len(data) / 2
+    assert peak < len(data) / 2
