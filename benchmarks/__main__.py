@@ -46,7 +46,7 @@ def main() -> None:
     for part in parts:
         module = import_module(f"benchmarks.{part}")
         sys.stderr.write(f"{part}\n")
-        facts = machine.facts()
+        facts = machine.read_machine_facts()
         result = module.run(Bench(scratch, given.repeats, given.orders, given.days))
         results = json.loads(out.read_text()) if out.exists() else {}
         out.write_text(json.dumps({**results, part: {"machine": facts, **result}}, indent=2) + "\n")
@@ -55,9 +55,9 @@ def main() -> None:
         failed += [said for said in [getattr(module, "broken", lambda _: "")(result)] if said]
     results = json.loads(out.read_text()) if out.exists() else {}
     if results:
-        sys.stdout.write(targets.table(results).markdown())
+        sys.stdout.write(targets.build_target_table(results).markdown())
     if given.write:
-        publishing.write(results, PARTS)
+        publishing.write_results(results, PARTS)
     if failed:
         sys.exit("; ".join(failed))
 

@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks import systems
-from benchmarks.bench import Bench, Result, Table, ratio, seconds
-from benchmarks.measuring import interleaved
-from benchmarks.shop import Home, days, gold_of, require_same
+from benchmarks.bench import Bench, Result, Table, format_ratio, format_seconds
+from benchmarks.measuring import measure_interleaved
+from benchmarks.shop import Workspace, list_days, read_gold, require_same_gold
 
-DATES = 7
+DATE_COUNT = 7
 
 
 def run(bench: Bench) -> Result:
     """Seconds of seven dates, on an empty lake."""
-    dates, place = days(DATES), bench.scratch / "backfill"
-    empty = Home(place / "empty", bench.demo).make()
-    with systems.workers(empty, "limit") as warm:
+    dates, place = list_days(DATE_COUNT), bench.scratch / "backfill"
+    empty = Workspace(place / "empty", bench.demo).make()
+    with systems.start_workers(empty, "limit") as warm:
         reference = empty.copy(place / "reference")
         for day in dates:
             warm["limit"].day(reference, day)
-        wanted = gold_of(reference.lake, dates[0])
+        wanted = read_gold(reference.lake, dates[0])
 
         def limit() -> Result:
             home = empty.copy(place / "limit")
@@ -33,8 +33,8 @@ def run(bench: Bench) -> Result:
 
         def daybook(parallel: int) -> Result:
             home = empty.copy(place / f"daybook-{parallel}")
-            told = systems.backfill(home, dates[0], dates[-1], parallel)
-            require_same(f"daybook --parallel {parallel}", home.lake, wanted, dates[0])
+            told = systems.run_backfill(home, dates[0], dates[-1], parallel)
+            require_same_gold(f"daybook --parallel {parallel}", home.lake, wanted, dates[0])
             return told
 
         measures = {
@@ -44,12 +44,16 @@ def run(bench: Bench) -> Result:
             "daybook backfill --parallel 1": partial(daybook, 1),
             "daybook backfill --parallel 2": partial(daybook, 2),
         }
-        return {"repeats": bench.repeats, "dates": DATES, "systems": interleaved(measures, bench.repeats, bench.say)}
+        return {
+            "repeats": bench.repeats,
+            "dates": DATE_COUNT,
+            "systems": measure_interleaved(measures, bench.repeats, bench.say),
+        }
 
 
-def _papermill(empty: Home, dates: Sequence[str], at_once: int) -> Result:
+def _papermill(empty: Workspace, dates: Sequence[str], at_once: int) -> Result:
     homes = [empty.copy(empty.place.parent / f"papermill-{day}") for day in dates]
-    return {"seconds": systems.papermill_dates(homes, dates, at_once)}
+    return {"seconds": systems.run_papermill_dates(homes, dates, at_once)}
 
 
 def tables(result: Result) -> list[Table]:
@@ -57,8 +61,8 @@ def tables(result: Result) -> list[Table]:
     limit, base = found["limit"]["seconds"], found["papermill command, 2 at once"]["seconds"]
     rows = [
         [
-            name, seconds(each["seconds"]), f"{60 * result['dates'] / each['seconds']:.0f}",
-            ratio(each["seconds"], limit), ratio(each["seconds"], base),
+            name, format_seconds(each["seconds"]), f"{60 * result['dates'] / each['seconds']:.0f}",
+            format_ratio(each["seconds"], limit), format_ratio(each["seconds"], base),
         ]
         for name, each in found.items()
     ]  # fmt: skip

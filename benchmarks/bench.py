@@ -53,14 +53,14 @@ class Table:
         return f"### {self.title}\n\n" + "\n".join(lines) + (f"\n\n{self.remark}\n" if self.remark else "\n")
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """Seconds as tables have them: three figures, no more."""
     return f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
 
 
-def ratio(value: float, base: float) -> str:
+def format_ratio(value: float, base: float) -> str:
     return f"{value / base:.2f}"
 
 
-def megabytes(value: float) -> str:
+def format_megabytes(value: float) -> str:
     return f"{value / 1e6:,.0f} MB"

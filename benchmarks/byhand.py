@@ -142,7 +142,7 @@ def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> No
     """Keys, nulls, types, ranges, allowed values; rows that break a rule to quarantine; a day that lacks too much stops."""
     database = connect(key)
     for entity in ENTITIES:
-        database.execute(f"CREATE TABLE {entity} AS {typed(database, lake, entity, run_date)}")
+        database.execute(f"CREATE TABLE {entity} AS {typed_sql(database, lake, entity, run_date)}")
     for entity, columns in ENTITIES.items():
         broken = [f"{name} IS NULL" for name in REQUIRED[entity]]
         broken += [f"_text_{name} IS NOT NULL AND {name} IS NULL" for name, kind in columns.items() if kind != "VARCHAR"]
@@ -152,11 +152,11 @@ def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> No
             f"SELECT * FROM (SELECT _source_file, _row_number, concat_ws('; ', {reasons}) AS _reasons FROM {entity}) "
             "WHERE _reasons <> ''"
         ).arrow()
-        (count,) = one(database, f"SELECT count(*) FROM {entity}")
+        (count,) = fetch_one(database, f"SELECT count(*) FROM {entity}")
         if len(rejected) > max(5, count / 20):
             raise ValueError(f"{len(rejected)} of {count} rows of {entity} are rejected")
         if entity in PARENTS and count >= 10:
-            (lost,) = one(
+            (lost,) = fetch_one(
                 database, f"SELECT avg((order_id NOT IN (SELECT order_id FROM {PARENTS[entity]}))::INT) FROM {entity}"
             )
             if lost > 0.1:
@@ -169,20 +169,22 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     said, database = json.loads(Path(texts).read_text()), connect(key)
     database.execute("CREATE SCHEMA mapped")
     for entity in ENTITIES:
-        database.register("aside", partition(f"{lake}/quarantine/{entity}", run_date))
-        sql = f"SELECT * FROM ({typed(database, lake, entity, run_date)}) t ANTI JOIN aside USING (_source_file, _row_number)"
+        database.register("aside", open_partition(f"{lake}/quarantine/{entity}", run_date))
+        sql = (
+            f"SELECT * FROM ({typed_sql(database, lake, entity, run_date)}) t ANTI JOIN aside USING (_source_file, _row_number)"
+        )
         database.execute(f"CREATE TABLE {entity} AS {sql}")
     changed = set()
     for table, sql in MAPPED.items():
         mapped = sql.format(day=f"'{run_date}'")
         database.execute(f"CREATE TABLE mapped.{table} AS SELECT *, DATE '{run_date}' AS landed_on FROM ({mapped}) AS m")
-        rows = cast(database, said["silver"][table], said["types"][f"silver.{table}"])
+        rows = fetch_typed(database, said["silver"][table], said["types"][f"silver.{table}"])
         if len({tuple(row.values()) for row in rows.select(KEYS[table]).to_pylist()}) != len(rows):
             raise ValueError(f"a key of {table} stands twice")
         database.register(f"new_{table}", rows)
         if table == "products":
             # Before the merge: gold has categories, and of a product that moves to another its old dates change.
-            old = dataset(f"{lake}/silver/products", rows.schema)
+            old = open_dataset(f"{lake}/silver/products", rows.schema)
             database.register("old_products", old)
             changed |= {row[0] for row in database.sql(
                 "SELECT n.product_id FROM new_products n JOIN old_products o USING (product_id) "
@@ -214,18 +216,18 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
         database.execute(f"CREATE VIEW silver.{table} AS FROM _{table}")
     landed = [each["run_date"] for each in DeltaTable(f"{lake}/control/touched").partitions()]
     database.execute(f"CREATE VIEW landed AS SELECT unnest({landed!r}::DATE[]) AS order_date")
-    database.register("_touched", partition(f"{lake}/control/touched", run_date))
+    database.register("_touched", open_partition(f"{lake}/control/touched", run_date))
     database.execute("CREATE TABLE touched AS SELECT order_date FROM _touched SEMI JOIN landed USING (order_date)")
     dates = sorted(str(row[0]) for row in database.sql("SELECT order_date FROM touched").fetchall())
     for name, sql in said["views"].items():
         database.execute(f"CREATE VIEW {name} AS {sql}")
     for table, sql in said["gold"].items():
-        rows = cast(database, sql, said["types"][f"gold.{table}"])
+        rows = fetch_typed(database, sql, said["types"][f"gold.{table}"])
         uri = f"{lake}/gold/{table}"
         if "order_date" not in rows.column_names:
             write_deltalake(uri, rows, mode="overwrite")
         else:
-            replace(uri, rows, "order_date", dates)
+            replace_dates(uri, rows, "order_date", dates)
 
 
 def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
@@ -240,10 +242,12 @@ def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> Non
         key_of = ", ".join(names)
         nulls = " OR ".join(f"{name} IS NULL" for name in names)
         twice = f"SELECT count(*) FROM (SELECT 1 FROM gold.{table} GROUP BY {key_of} HAVING count(*) > 1)"
-        if one(database, f"SELECT (SELECT count(*) FROM gold.{table} WHERE {nulls}) + ({twice})")[0]:
+        if fetch_one(database, f"SELECT (SELECT count(*) FROM gold.{table} WHERE {nulls}) + ({twice})")[0]:
             raise ValueError(f"gold.{table} has keys that are null or stand twice")
-    gold = one(database, f"SELECT gross_revenue, returns_amount FROM gold.daily_sales WHERE order_date = DATE '{run_date}'")
-    silver = one(
+    gold = fetch_one(
+        database, f"SELECT gross_revenue, returns_amount FROM gold.daily_sales WHERE order_date = DATE '{run_date}'"
+    )
+    silver = fetch_one(
         database,
         f"""
         SELECT coalesce(sum(line_amount) FILTER (quantity > 0 AND unit_price > 0
@@ -254,7 +258,7 @@ def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> Non
     )
     for table in ("category_sales", "product_sales"):
         sums = f"SELECT sum(gross_revenue), sum(returns_amount) FROM gold.{table} WHERE order_date = DATE '{run_date}'"
-        if one(database, sums) != gold:
+        if fetch_one(database, sums) != gold:
             raise ValueError(f"gold.{table} and gold.daily_sales do not agree")
     if gold != silver:
         raise ValueError(f"gold says {gold}, silver says {silver}")
@@ -298,7 +302,7 @@ def connect(key: str) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def one(database: duckdb.DuckDBPyConnection, sql: str) -> tuple:
+def fetch_one(database: duckdb.DuckDBPyConnection, sql: str) -> tuple:
     """The only row of a result."""
     return database.sql(sql).fetchall()[0]
 
@@ -311,13 +315,13 @@ def open_table(uri: str) -> DeltaTable | None:
         return None
 
 
-def dataset(uri: str, schema: pa.Schema) -> object:
+def open_dataset(uri: str, schema: pa.Schema) -> object:
     """A table's rows, or none where there is no table."""
     table = open_table(uri)
     return schema.empty_table() if table is None else table.to_pyarrow_dataset()
 
 
-def partition(uri: str, run_date: str) -> object:
+def open_partition(uri: str, run_date: str) -> object:
     """A date's rows of a table; without files, of which deltalake 1.2.1 makes no dataset, none."""
     table = DeltaTable(uri)
     if run_date not in {each["run_date"] for each in (table.partitions() if table.file_uris() else [])}:
@@ -328,10 +332,10 @@ def partition(uri: str, run_date: str) -> object:
 def write_partition(uri: str, rows: pa.Table, run_date: str) -> None:
     """Make these all the rows of a date."""
     rows = rows.append_column("run_date", pa.array([run_date] * len(rows), pa.string()))
-    replace(uri, rows, "run_date", [run_date])
+    replace_dates(uri, rows, "run_date", [run_date])
 
 
-def replace(uri: str, rows: pa.Table, column: str, dates: list[str]) -> None:
+def replace_dates(uri: str, rows: pa.Table, column: str, dates: list[str]) -> None:
     """Make these all the rows of these dates, in a table that is partitioned by them."""
     table = open_table(uri)
     if table is None or not table.file_uris():  # deltalake 1.2.1 replaces nothing in a table without files.
@@ -341,10 +345,10 @@ def replace(uri: str, rows: pa.Table, column: str, dates: list[str]) -> None:
         write_deltalake(uri, rows, mode="overwrite", predicate=only, partition_by=[column])
 
 
-def typed(database: duckdb.DuckDBPyConnection, lake: str, entity: str, run_date: str) -> str:
+def typed_sql(database: duckdb.DuckDBPyConnection, lake: str, entity: str, run_date: str) -> str:
     """A SELECT of the date's rows of an entity, each once, typed; what does not fit is NULL beside its text."""
     columns = ENTITIES[entity]
-    database.register(f"landed_{entity}", partition(f"{lake}/bronze/{entity}", run_date))
+    database.register(f"landed_{entity}", open_partition(f"{lake}/bronze/{entity}", run_date))
     listed = []
     for name, kind in columns.items():
         text = f"nullif(trim({name}), '')"
@@ -357,7 +361,7 @@ def typed(database: duckdb.DuckDBPyConnection, lake: str, entity: str, run_date:
     return f"SELECT {', '.join(listed)}, _source_file, _row_number FROM {landed} AS landed"
 
 
-def cast(database: duckdb.DuckDBPyConnection, sql: str, types: dict[str, str]) -> pa.Table:
+def fetch_typed(database: duckdb.DuckDBPyConnection, sql: str, types: dict[str, str]) -> pa.Table:
     """A query's rows in these types, as deltalake takes them."""
     found = database.sql(sql).columns
     names = [name for name in types if name in found]

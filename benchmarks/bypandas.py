@@ -37,8 +37,8 @@ KEYS = {
     "payments": ["order_id", "sequence"],
 }
 ZONE = "Europe/Berlin"
-LOST = ["cancelled", "unavailable"]
-NOT_COUNTED = [*LOST, "adjustment"]
+CANCELLED = ["cancelled", "unavailable"]
+NOT_COUNTED = [*CANCELLED, "adjustment"]
 
 
 def ingest(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
@@ -86,8 +86,8 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     day = pd.Timestamp(run_date, tz=ZONE)
     orders = accepted["orders"].rename(columns={"ship_country": "country", "ship_state": "state", "ship_city": "city"})
     for name in ("ordered_at", "approved_at", "shipped_at", "delivered_at", "estimated_delivery_at", "updated_at"):
-        orders[name] = local(orders[name])
-    orders["customer_key"] = pseudonyms(secret, orders.pop("customer_id"))
+        orders[name] = to_local_time(orders[name])
+    orders["customer_key"] = pseudonymize(secret, orders.pop("customer_id"))
     orders = orders.rename(columns={"updated_at": "version_at"})
     orders["order_date"] = orders.ordered_at.dt.date
     items = accepted["order_items"].assign(is_return=False, version_at=day)
@@ -95,7 +95,7 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
         back = accepted["returns"].drop(columns=["reason"])
         back["line_number"] = pd.to_numeric(back.pop("return_id").str[2:]) + 1000
         back["quantity"] = -pd.to_numeric(back.quantity)
-        back["version_at"] = local(back.pop("returned_at"))
+        back["version_at"] = to_local_time(back.pop("returned_at"))
         items = pd.concat([items, back.assign(is_return=True)])
     for name in ("line_number", "quantity"):
         items[name] = pd.to_numeric(items[name]).astype("int64")
@@ -103,13 +103,13 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     items["cents"] = (pd.to_numeric(items.pop("unit_price")) * 100).round().astype("int64")
     items["line_cents"] = items.quantity * items.cents
     customers = accepted["customers"]
-    customers["customer_key"] = pseudonyms(secret, customers.pop("customer_id"))
+    customers["customer_key"] = pseudonymize(secret, customers.pop("customer_id"))
     customers = customers[["customer_key", "country", "state", "city", "updated_at", "_row_number"]]
-    customers = customers.assign(version_at=local(customers.updated_at)).drop(columns="updated_at")
+    customers = customers.assign(version_at=to_local_time(customers.updated_at)).drop(columns="updated_at")
     products = accepted["products"].merge(
         accepted["categories"][["category_id", "category_name"]], on="category_id", how="left"
     )
-    products = products.rename(columns={"category_name": "category"}).assign(version_at=local(products.updated_at))
+    products = products.rename(columns={"category_name": "category"}).assign(version_at=to_local_time(products.updated_at))
     payments = accepted["payments"].assign(version_at=day)
     payments["sequence"] = pd.to_numeric(payments.sequence).astype("int64")
     payments["cents"] = (pd.to_numeric(payments.amount) * 100).round().astype("int64")
@@ -148,7 +148,7 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     counted = those[~those.status.isin(NOT_COUNTED)].merge(firsts, left_on="customer_key", right_index=True, how="left")
     sums = lines.groupby("order_date")[["units", "gross", "returns"]].sum()
     daily = pd.DataFrame({"orders": counted.groupby("order_date").size()}).join(sums)
-    daily["cancelled"] = those[those.status.isin(LOST)].groupby("order_date").size()
+    daily["cancelled"] = those[those.status.isin(CANCELLED)].groupby("order_date").size()
     new = counted.first_date == counted.order_date
     daily["new_customers"] = counted[new].groupby("order_date").customer_key.nunique()
     daily["returning_customers"] = counted[~new].groupby("order_date").customer_key.nunique()
@@ -177,12 +177,12 @@ def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> Non
 STAGES = (ingest, validate, transform, aggregate, quality)
 
 
-def local(texts: pd.Series) -> pd.Series:
+def to_local_time(texts: pd.Series) -> pd.Series:
     """Times of the shop's clock."""
     return pd.to_datetime(texts, errors="coerce").dt.tz_localize(ZONE, ambiguous=True, nonexistent="shift_forward")
 
 
-def pseudonyms(secret: bytes, texts: pd.Series) -> pd.Series:
+def pseudonymize(secret: bytes, texts: pd.Series) -> pd.Series:
     return texts.map(lambda text: hmac.digest(secret, text.encode(), "sha256").hex()[:32], na_action="ignore")
 
 
@@ -205,19 +205,19 @@ def read_date(uri: str, run_date: str) -> pd.DataFrame | None:
 
 def write_date(uri: str, rows: pd.DataFrame, run_date: str) -> None:
     """Make these all the rows of a date."""
-    replace(uri, rows.assign(run_date=run_date), "run_date", [run_date])
+    replace_dates(uri, rows.assign(run_date=run_date), "run_date", [run_date])
 
 
 def write_dates(uri: str, rows: pd.DataFrame, dates: list) -> None:
     """Make these all the rows of these dates."""
-    replace(uri, rows, "order_date", [str(day) for day in dates])
+    replace_dates(uri, rows, "order_date", [str(day) for day in dates])
 
 
-def replace(uri: str, rows: pd.DataFrame, column: str, dates: list[str]) -> None:
+def replace_dates(uri: str, rows: pd.DataFrame, column: str, dates: list[str]) -> None:
     """Make these all the rows of these dates, in a table that is partitioned by them."""
     if rows.empty:
         return
-    table = arrow(rows)
+    table = to_arrow(rows)
     only = f"{column} IN ({', '.join(repr(day) for day in dates)})"
     known = open_table(uri) is not None
     write_deltalake(uri, table, mode="overwrite", predicate=only if known else None, partition_by=[column])
@@ -229,10 +229,10 @@ def merge(uri: str, rows: pd.DataFrame, key: list[str]) -> None:
     if old is not None:
         rows = pd.concat([old.to_pandas(), rows]).sort_values("version_at", kind="stable").drop_duplicates(key, keep="last")
     rows["version_at"] = pd.to_datetime(rows.version_at, utc=True)
-    write_deltalake(uri, arrow(rows), mode="overwrite", schema_mode="overwrite")
+    write_deltalake(uri, to_arrow(rows), mode="overwrite", schema_mode="overwrite")
 
 
-def arrow(rows: pd.DataFrame) -> pa.Table:
+def to_arrow(rows: pd.DataFrame) -> pa.Table:
     """As Arrow; a column without any value is text."""
     table = pa.Table.from_pandas(rows, preserve_index=False)
     fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in table.schema]

@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from benchmarks import systems
-from benchmarks.bench import Bench, Result, Table, megabytes, seconds
+from benchmarks.bench import Bench, Result, Table, format_megabytes, format_seconds
 from benchmarks.measuring import MemoryWatch
-from benchmarks.shop import LAST, Home, make_large_day
+from benchmarks.shop import LAST_DAY, Workspace, make_large_day
 from daybook.records.archive import Archive
 from daybook.settings import project_root
 
 ORDERS = 1_000_000
 LINES_PER_ORDER = 5
-GROUP = "DAYBOOK_BENCH_GROUP"
-_LIMIT = 1 << 30
+GROUP_VARIABLE = "DAYBOOK_BENCH_GROUP"
+_MEMORY_LIMIT = 1 << 30
 _TIMEOUT = 3600
 Begin = Optional[Callable[[], None]]
 """What a command's process does before it is the command."""
@@ -41,22 +41,27 @@ def run(bench: Bench) -> Result:
     orders = bench.orders or ORDERS
     landing = bench.scratch / f"day-{orders}-long"
     make_large_day(landing, orders=orders, lines=LINES_PER_ORDER * orders)
-    empty = Home(bench.scratch / "limited" / "empty", landing).make()
+    empty = Workspace(bench.scratch / "limited" / "empty", landing).make()
     found = {}
 
     def one(name: str, begin: Begin) -> None:
-        found[name] = _one(empty.copy(bench.scratch / "limited" / "home"), begin)
+        found[name] = _run_once(empty.copy(bench.scratch / "limited" / "home"), begin)
         bench.say(f"{name}: {found[name]['outcome']} after {found[name]['seconds']:.0f} s")
 
     one("as much as there is", None)
-    parent = os.environ.get(GROUP, "")
+    parent = os.environ.get(GROUP_VARIABLE, "")
     name = "1 GiB in all (control group)"
     if parent:
-        with control_group(Path(parent), _LIMIT) as enter:
+        with control_group(Path(parent), _MEMORY_LIMIT) as enter:
             one(name, enter)
     else:
-        found[name] = {"outcome": "not taken", "seconds": 0.0, "peak_bytes": 0, "reasons": [f"{GROUP} names no folder"]}
-    one("1 GiB a process (RLIMIT_DATA)", partial(resource.setrlimit, resource.RLIMIT_DATA, (_LIMIT, _LIMIT)))
+        found[name] = {
+            "outcome": "not taken",
+            "seconds": 0.0,
+            "peak_bytes": 0,
+            "reasons": [f"{GROUP_VARIABLE} names no folder"],
+        }
+    one("1 GiB a process (RLIMIT_DATA)", partial(resource.setrlimit, resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT)))
     return {"orders": orders, "lines": LINES_PER_ORDER * orders, "systems": found}
 
 
@@ -76,8 +81,8 @@ def control_group(parent: Path, limit: int) -> Iterator[Callable[[], None]]:
         group.rmdir()
 
 
-def _one(home: Home, begin: Begin) -> Result:
-    arguments = [*systems.DAYBOOK, "run", "--date", LAST.isoformat(), "--set", f"landing={home.landing}"]
+def _run_once(home: Workspace, begin: Begin) -> Result:
+    arguments = [*systems.DAYBOOK, "run", "--date", LAST_DAY.isoformat(), "--set", f"landing={home.landing}"]
     began = time.perf_counter()
     with MemoryWatch() as memory:
         subprocess.run(
@@ -85,7 +90,7 @@ def _one(home: Home, begin: Begin) -> Result:
             stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT,
         )  # fmt: skip
     taken = time.perf_counter() - began
-    record = Archive(str(home.place / "archive")).run(f"daily-{LAST}-1")
+    record = Archive(str(home.place / "archive")).run(f"daily-{LAST_DAY}-1")
     return {
         "seconds": taken,
         "peak_bytes": memory.peak,
@@ -97,7 +102,13 @@ def _one(home: Home, begin: Begin) -> Result:
 
 def tables(result: Result) -> list[Table]:
     rows = [
-        [name, each["outcome"], seconds(each["seconds"]), megabytes(each["peak_bytes"]), "; ".join(each["reasons"])]
+        [
+            name,
+            each["outcome"],
+            format_seconds(each["seconds"]),
+            format_megabytes(each["peak_bytes"]),
+            "; ".join(each["reasons"]),
+        ]
         for name, each in result["systems"].items()
     ]
     title = f"A day of {result['orders']:,} orders and {result['lines']:,} lines"

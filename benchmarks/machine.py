@@ -16,10 +16,10 @@ import psutil
 PACKAGES = ("papermill", "nbclient", "ipykernel", "duckdb", "deltalake", "pyarrow", "pandas", "sqlglot")
 
 
-def facts() -> dict[str, Any]:
+def read_machine_facts() -> dict[str, Any]:
     """The facts as they are now: so the load is that before whatever is measured next."""
     return {
-        "processor": _processor(),
+        "processor": _read_processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.release()}",
@@ -29,7 +29,7 @@ def facts() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def _read_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

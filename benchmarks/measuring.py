@@ -16,7 +16,7 @@ from typing import Any, Callable
 import psutil
 
 Measure = Callable[[], dict[str, Any]]
-_LOOK_SECONDS = 0.05
+_SAMPLE_SECONDS = 0.05
 
 
 class MemoryWatch:
@@ -51,13 +51,13 @@ class MemoryWatch:
         return max(self._peaks.values(), default=(0, ""))[1]
 
     def _watch(self) -> None:
-        while not self._over.wait(_LOOK_SECONDS):
+        while not self._over.wait(_SAMPLE_SECONDS):
             for process in psutil.Process().children(recursive=True):
                 if process.pid not in self._others:
-                    self._look(process.pid)
+                    self._sample(process.pid)
             self.looks += 1
 
-    def _look(self, pid: int) -> None:
+    def _sample(self, pid: int) -> None:
         try:
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         except OSError:  # It has ended.
@@ -67,7 +67,7 @@ class MemoryWatch:
             self._peaks[pid] = (int(said["VmHWM"].split()[0]) * 1024, said["Name"].strip())
 
 
-def command(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float = 900) -> float:
+def run_command(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float = 900) -> float:
     """Run a command to its end and return its seconds; what it printed is shown where it fails."""
     began = time.perf_counter()
     done = subprocess.run(
@@ -79,17 +79,17 @@ def command(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, time
     return seconds
 
 
-def interleaved(systems: Mapping[str, Measure], repeats: int, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def measure_interleaved(systems: Mapping[str, Measure], repeats: int, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     """Measure in turn, A B C A B C: medians of ``seconds``, all of them, and everything else of the last answer."""
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
     for number in range(1, repeats + 1):
         for name, measure in systems.items():
             answers[name].append(measure())
             say(f"{number}/{repeats} {name}: {answers[name][-1]['seconds']:.2f} s")
-    return {name: summed(found) for name, found in answers.items()}
+    return {name: summarize_repeats(found) for name, found in answers.items()}
 
 
-def summed(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_repeats(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Repeats of one system as one: the median of ``seconds``, the largest ``peak_bytes``, the rest as it was last."""
     times = [each["seconds"] for each in found]
     whole = {**found[-1], "seconds": median(times), "all_seconds": [round(each, 4) for each in times]}

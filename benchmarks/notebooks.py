@@ -13,7 +13,7 @@ from types import ModuleType
 import nbformat
 from nbformat import v4
 
-NAMES = ("landing", "lake", "run_date", "key", "texts")
+PARAMETERS = ("landing", "lake", "run_date", "key", "texts")
 
 
 def write_notebooks(folder: Path, module: ModuleType) -> list[Path]:
@@ -28,8 +28,8 @@ def write_notebooks(folder: Path, module: ModuleType) -> list[Path]:
         names = ", ".join(each.__name__ for each in module.STAGES)
         # Only this stage is left of the row of them.
         source = source.replace(f"STAGES = ({names})\n", "")
-        parameters = v4.new_code_cell("\n".join(f'{name} = ""' for name in NAMES), metadata={"tags": ["parameters"]})
-        call = v4.new_code_cell(f"{stage.__name__}({', '.join(NAMES)})")
+        parameters = v4.new_code_cell("\n".join(f'{name} = ""' for name in PARAMETERS), metadata={"tags": ["parameters"]})
+        call = v4.new_code_cell(f"{stage.__name__}({', '.join(PARAMETERS)})")
         cells = [v4.new_markdown_cell(f"# {stage.__name__}"), parameters, v4.new_code_cell(source), call]
         kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
         path = folder / f"{number}_{stage.__name__}.ipynb"

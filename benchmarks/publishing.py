@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import targets
-from benchmarks.bench import Result, ratio, seconds
+from benchmarks.bench import Result, format_ratio, format_seconds
 from daybook.settings import project_root
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-_SHORT = ("limit", "papermill", "papermill command", "daybook", "daybook cold")
-_OPENING = """# Benchmarks
+_SHORT_SYSTEMS = ("limit", "papermill", "papermill command", "daybook", "daybook cold")
+_INTRODUCTION = """# Benchmarks
 
 Written by `make bench ARGS="--write"`, of the parts that were taken before (`python -m benchmarks --help` says which
 there are; `all` takes all). Systems are measured in turn, A B C A B C, each repeat on a fresh copy of the same lake, and
@@ -27,13 +27,13 @@ notebooks are made of its source.
 """
 
 
-def write(results: Mapping[str, Result], parts: Sequence[str]) -> None:
+def write_results(results: Mapping[str, Result], parts: Sequence[str]) -> None:
     """Write what there is of results; raises ``SystemExit`` where there is none."""
     if not results:
         raise SystemExit("There are no results yet: name a part to run.")
     docs = project_root() / "docs"
     docs.mkdir(exist_ok=True)
-    text = f"{_OPENING}\n## targets\n\n{targets.table(results).markdown()}"
+    text = f"{_INTRODUCTION}\n## targets\n\n{targets.build_target_table(results).markdown()}"
     for part in parts:
         if part not in results:
             continue
@@ -42,14 +42,16 @@ def write(results: Mapping[str, Result], parts: Sequence[str]) -> None:
         if part == "growth":
             draw_growth(results[part]["points"], docs / "growth.png")
             text += "\n![Seconds of a day by the number of days before it](growth.png)\n"
-        text += f"\n{machine_line(results[part]['machine'])}\n"
+        text += f"\n{describe_machine(results[part]['machine'])}\n"
     (docs / "benchmarks.md").write_text(text, encoding="utf-8")
     if "small" in results:
         readme = project_root() / "README.md"
-        readme.write_text(with_short_table(readme.read_text(encoding="utf-8"), short_table(results["small"])), encoding="utf-8")
+        readme.write_text(
+            replace_short_table(readme.read_text(encoding="utf-8"), render_short_table(results["small"])), encoding="utf-8"
+        )
 
 
-def machine_line(facts: Mapping[str, Any]) -> str:
+def describe_machine(facts: Mapping[str, Any]) -> str:
     """One sentence of what the figures were taken on."""
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     load = " ".join(f"{each:.2f}" for each in facts["load_before"])
@@ -59,17 +61,19 @@ def machine_line(facts: Mapping[str, Any]) -> str:
     )
 
 
-def short_table(result: Result) -> str:
+def render_short_table(result: Result) -> str:
     """The README's table: the small day, by system."""
     names = import_module("benchmarks.small").NAMES
     found = result["systems"]
-    times = {name: found[name]["seconds"] for name in _SHORT}
-    rows = [f"| {names[name]} | {seconds(each)} | {ratio(each, times['papermill'])} |" for name, each in times.items()]
+    times = {name: found[name]["seconds"] for name in _SHORT_SYSTEMS}
+    rows = [
+        f"| {names[name]} | {format_seconds(each)} | {format_ratio(each, times['papermill'])} |" for name, each in times.items()
+    ]
     head = ["| one day of the demo shop | median | ÷ papermill in a loop |", "|---|---:|---:|"]
-    return "\n".join([*head, *rows, "", machine_line(result["machine"])])
+    return "\n".join([*head, *rows, "", describe_machine(result["machine"])])
 
 
-def with_short_table(readme: str, table: str) -> str:
+def replace_short_table(readme: str, table: str) -> str:
     """The README with the table between its markers; ``ValueError`` where it has none."""
     if len(re.findall(f"{re.escape(BEGIN)}.*?{re.escape(END)}", readme, re.DOTALL)) != 1:
         raise ValueError(f"README.md needs one pair of the lines {BEGIN} and {END}; put them where the table is to be.")

@@ -20,15 +20,15 @@ from daybook.contracts import load_tables
 from daybook.privacy import load_keys
 from daybook.settings import project_root
 from demo_shop import generate
-from tests.cells import sql_cells
+from tests.cells import load_sql_cells
 
-LAST = date(2025, 11, 30)
+LAST_DAY = date(2025, 11, 30)
 """The demo shop's last day: the one that is measured."""
-EARLIER = 2
+EARLIER_DAYS = 2
 """So many days before it are in every lake, so that there is something to merge with and to restate."""
 
 
-def days(count: int, last: date = LAST) -> list[str]:
+def list_days(count: int, last: date = LAST_DAY) -> list[str]:
     """So many dates up to the last."""
     return [(last - timedelta(days=back)).isoformat() for back in reversed(range(count))]
 
@@ -36,14 +36,14 @@ def days(count: int, last: date = LAST) -> list[str]:
 def make_demo(landing: Path) -> None:
     """The files of `daybook demo`."""
     if not landing.exists():
-        generate(landing, last_day=LAST)
+        generate(landing, last_day=LAST_DAY)
 
 
 def make_large_day(landing: Path, *, orders: int, lines: int) -> None:
     """One day's files of a shop with so many orders and lines, made by DuckDB from hashes: the same bytes every time."""
     if landing.exists():
         return
-    day, customers, products = LAST.isoformat(), max(orders // 2, 1), 5_000
+    day, customers, products = LAST_DAY.isoformat(), max(orders // 2, 1), 5_000
     at = f"strftime(TIMESTAMP '{day} 00:00:01' + to_seconds(CAST(hash(n) % 80000 AS BIGINT)), '%Y-%m-%d %H:%M:%S')"
     tables = {
         "orders": f"""SELECT format('DB-{{:08d}}', n) AS order_id,
@@ -80,7 +80,7 @@ def make_large_day(landing: Path, *, orders: int, lines: int) -> None:
 
 def write_texts(file: Path) -> None:
     """What all systems share: the project's SELECTs of silver and gold, and what types their contracts give the columns."""
-    cells = {**sql_cells("transform"), **sql_cells("aggregate")}
+    cells = {**load_sql_cells("transform"), **load_sql_cells("aggregate")}
     tables = {**load_tables("silver"), **load_tables("gold")}
     said = {
         "silver": {name.split(".")[1]: sql for name, sql in cells.items() if name.startswith("silver.")},
@@ -92,7 +92,7 @@ def write_texts(file: Path) -> None:
     file.write_text(json.dumps(said))
 
 
-class Home:
+class Workspace:
     """A place with a lake, an archive and a key of its own, over a landing that is shared."""
 
     def __init__(self, place: Path, landing: Path) -> None:
@@ -103,7 +103,7 @@ class Home:
     def lake(self) -> Path:
         return self.place / "lake"
 
-    def make(self) -> Home:
+    def make(self) -> Workspace:
         """Begin it anew, empty, with the key that every home of these measurements has."""
         shutil.rmtree(self.place, ignore_errors=True)
         self.place.mkdir(parents=True)
@@ -114,13 +114,13 @@ class Home:
         write_texts(self.place / "texts.json")
         return self
 
-    def copy(self, place: Path) -> Home:
+    def copy(self, place: Path) -> Workspace:
         """The same once more, elsewhere. Of a table's files, which are written once, it has the same and not a copy."""
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(self.place, place, ignore=shutil.ignore_patterns("scratch", "out", "lake"))
         if self.lake.exists():
             shutil.copytree(self.lake, place / "lake", copy_function=os.link)
-        return Home(place, self.landing)
+        return Workspace(place, self.landing)
 
     def arguments(self, run_date: str) -> dict[str, str]:
         """What the functions written by hand are given."""
@@ -139,7 +139,7 @@ def import_path() -> str:
     return os.pathsep.join([str(project_root() / "orchestration"), str(project_root())])
 
 
-def gold_of(lake: Path, since: str) -> dict[str, list[tuple[Any, ...]]]:
+def read_gold(lake: Path, since: str) -> dict[str, list[tuple[Any, ...]]]:
     """The rows of all gold tables from a date on, sorted, money to the cent as its column has it."""
     found = {}
     database = duckdb.connect()
@@ -153,9 +153,9 @@ def gold_of(lake: Path, since: str) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
-def require_same(system: str, lake: Path, wanted: dict[str, list[tuple[Any, ...]]], since: str) -> None:
+def require_same_gold(system: str, lake: Path, wanted: dict[str, list[tuple[Any, ...]]], since: str) -> None:
     """Raise where a system's gold is not this, to the cent."""
-    found = gold_of(lake, since)
+    found = read_gold(lake, since)
     for table, rows in wanted.items():
         if found[table] != rows:
             differing = [pair for pair in zip(found[table], rows) if pair[0] != pair[1]]

@@ -11,12 +11,12 @@ from statistics import median
 from typing import Any, Callable
 
 from benchmarks import systems
-from benchmarks.bench import Bench, Result, Table, ratio, seconds
-from benchmarks.measuring import interleaved
-from benchmarks.shop import EARLIER, Home, days, gold_of, require_same
+from benchmarks.bench import Bench, Result, Table, format_ratio, format_seconds
+from benchmarks.measuring import measure_interleaved
+from benchmarks.shop import EARLIER_DAYS, Workspace, list_days, read_gold, require_same_gold
 from daybook.records.timings import PHASES
 
-NAMES = {
+SYSTEM_NAMES = {
     "limit": "by hand, warm process (the limit)",
     "limit cold": "by hand, from the shell",
     "papermill": "papermill in a loop, warm process",
@@ -28,33 +28,33 @@ NAMES = {
 
 def run(bench: Bench) -> Result:
     """Seconds of a day by system, and for Daybook those of each stage."""
-    *before, day = days(EARLIER + 1)
+    *before, day = list_days(EARLIER_DAYS + 1)
     place = bench.scratch / "small"
-    by_hand = systems.prepared(place / "base-hand", bench.demo, "limit", before)
-    with systems.workers(by_hand, "limit", "papermill", "daybook") as warm:
-        daybook = systems.prepared(place / "base-daybook", bench.demo, "daybook", before, warm["daybook"])
-        calls: dict[str, tuple[Home, Callable[[Home, str], Result]]] = {
+    by_hand = systems.prepare_workspace(place / "base-hand", bench.demo, "limit", before)
+    with systems.start_workers(by_hand, "limit", "papermill", "daybook") as warm:
+        daybook = systems.prepare_workspace(place / "base-daybook", bench.demo, "daybook", before, warm["daybook"])
+        calls: dict[str, tuple[Workspace, Callable[[Workspace, str], Result]]] = {
             "limit": (by_hand, warm["limit"].day),
-            "limit cold": (by_hand, systems.cold_limit),
+            "limit cold": (by_hand, systems.run_cold_limit),
             "papermill": (by_hand, warm["papermill"].day),
-            "papermill command": (by_hand, systems.papermill_command),
+            "papermill command": (by_hand, systems.run_papermill_command),
             "daybook": (daybook, warm["daybook"].day),
-            "daybook cold": (daybook, systems.cold_daybook),
+            "daybook cold": (daybook, systems.run_cold_daybook),
         }
         # Uncounted, so that warm is warm; and what all have to come to.
         for name, (base, call) in calls.items():
             if name in warm:
                 call(base.copy(place / name), day)
-        wanted = gold_of(place / "limit" / "lake", before[0])
+        wanted = read_gold(place / "limit" / "lake", before[0])
 
-        def measure(name: str, base: Home, call: Callable[[Home, str], Result]) -> Result:
+        def measure(name: str, base: Workspace, call: Callable[[Workspace, str], Result]) -> Result:
             home = base.copy(place / name.replace(" ", "-"))
             told = call(home, day)
-            require_same(name, home.lake, wanted, before[0])
+            require_same_gold(name, home.lake, wanted, before[0])
             return told
 
         measures = {name: partial(measure, name, base, call) for name, (base, call) in calls.items()}
-        found = interleaved(measures, bench.repeats, bench.say)
+        found = measure_interleaved(measures, bench.repeats, bench.say)
     return {"repeats": bench.repeats, "systems": found}
 
 
@@ -64,33 +64,37 @@ def tables(result: Result) -> list[Table]:
     limit, loop, command = (found[name]["seconds"] for name in ("limit", "papermill", "papermill command"))
     rows = [
         [
-            NAMES[name], seconds(each["seconds"]), seconds(min(each["all_seconds"])), seconds(max(each["all_seconds"])),
-            ratio(each["seconds"], limit), ratio(each["seconds"], loop), ratio(each["seconds"], command),
+            SYSTEM_NAMES[name], format_seconds(each["seconds"]), format_seconds(min(each["all_seconds"])), format_seconds(max(each["all_seconds"])),
+            format_ratio(each["seconds"], limit), format_ratio(each["seconds"], loop), format_ratio(each["seconds"], command),
         ]
         for name, each in found.items()
     ]  # fmt: skip
     columns = ["one day of the demo shop", "median", "min", "max", "÷ limit", "÷ papermill loop", "÷ papermill command"]
     remark = f"Medians of {result['repeats']} in turn. Every system's seven gold tables are the same, to the cent."
-    return [Table("A small day", columns, rows, remark), _stages(found["daybook"]["stages"])]
+    return [Table("A small day", columns, rows, remark), _build_stage_table(found["daybook"]["stages"])]
 
 
-def _stages(stages: list[dict[str, Any]]) -> Table:
+def _build_stage_table(stages: list[dict[str, Any]]) -> Table:
     """Where the time of Daybook's last day went, and what a notebook costs besides its cells."""
     noted = [each["phases"] for each in stages]
     rows = [
-        [each["stage"], *(seconds(each["phases"].get(name, 0.0)) for name in PHASES), seconds(overhead(each["phases"]))]
+        [
+            each["stage"],
+            *(format_seconds(each["phases"].get(name, 0.0)) for name in PHASES),
+            format_seconds(notebook_overhead(each["phases"])),
+        ]
         for each in stages
     ]
-    sums = [seconds(sum(each.get(name, 0.0) for each in noted)) for name in PHASES]
-    rows.append(["all", *sums, seconds(sum(map(overhead, noted)))])
+    sums = [format_seconds(sum(each.get(name, 0.0) for each in noted)) for name in PHASES]
+    rows.append(["all", *sums, format_seconds(sum(map(notebook_overhead, noted)))])
     remark = (
-        f"Of its last repeat. The overhead, {seconds(median(map(overhead, noted)))} in the median, is what a notebook costs "
+        f"Of its last repeat. The overhead, {format_seconds(median(map(notebook_overhead, noted)))} in the median, is what a notebook costs "
         "from papermill's start until it is in the archive, besides its own cells (the first of which opens the stage): "
         "kernel, its end, and the search for personal data."
     )
     return Table("Daybook's stages", ["stage", *PHASES, "overhead"], rows, remark)
 
 
-def overhead(phases: dict[str, float]) -> float:
+def notebook_overhead(phases: dict[str, float]) -> float:
     """Seconds that a stage's notebook cost besides its cells."""
     return sum(phases.get(name, 0.0) for name in ("kernel", "kernel's end", "search"))

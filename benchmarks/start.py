@@ -6,17 +6,17 @@ import sys
 from functools import partial
 
 from benchmarks import systems
-from benchmarks.bench import Bench, Result, Table, ratio
-from benchmarks.measuring import command, interleaved
-from benchmarks.shop import days
+from benchmarks.bench import Bench, Result, Table, format_ratio
+from benchmarks.measuring import measure_interleaved, run_command
+from benchmarks.shop import list_days
 from daybook.settings import project_root
 
-_LEAST = 15
+_MIN_REPEATS = 15
 
 
 def run(bench: Bench) -> Result:
     """Seconds from the shell: Python itself, and commands of Daybook, the second with two runs to list."""
-    home = systems.prepared(bench.scratch / "small" / "base-daybook", bench.demo, "daybook", days(3)[:-1])
+    home = systems.prepare_workspace(bench.scratch / "small" / "base-daybook", bench.demo, "daybook", list_days(3)[:-1])
     commands = {
         "python -c pass": [sys.executable, "-c", "pass"],
         "daybook --help": [*systems.DAYBOOK, "--help"],
@@ -24,12 +24,12 @@ def run(bench: Bench) -> Result:
     }
 
     def measure(arguments: list[str]) -> Result:
-        return {"seconds": command(arguments, env=home.environment(), cwd=project_root())}
+        return {"seconds": run_command(arguments, env=home.environment(), cwd=project_root())}
 
-    repeats = max(bench.repeats, _LEAST)
+    repeats = max(bench.repeats, _MIN_REPEATS)
     measures = {name: partial(measure, arguments) for name, arguments in commands.items()}
-    interleaved(measures, 1, lambda _: None)  # Files into memory, bytecode compiled.
-    return {"repeats": repeats, "systems": interleaved(measures, repeats, lambda _: None)}
+    measure_interleaved(measures, 1, lambda _: None)  # Files into memory, bytecode compiled.
+    return {"repeats": repeats, "systems": measure_interleaved(measures, repeats, lambda _: None)}
 
 
 def tables(result: Result) -> list[Table]:
@@ -40,7 +40,7 @@ def tables(result: Result) -> list[Table]:
             f"`{name}`",
             f"{each['seconds'] * 1000:.0f} ms",
             f"{min(each['all_seconds']) * 1000:.0f} ms",
-            ratio(each["seconds"], base),
+            format_ratio(each["seconds"], base),
         ]
         for name, each in found.items()
     ]

@@ -16,30 +16,30 @@ from pathlib import Path
 from typing import Any, Optional
 
 from benchmarks import byhand
-from benchmarks.measuring import command
+from benchmarks.measuring import run_command
 from benchmarks.notebooks import write_notebooks
-from benchmarks.shop import Home
+from benchmarks.shop import Workspace
 from daybook.settings import project_root
 
 DAYBOOK = [sys.executable, "-c", "from daybook.cli import main; main()"]
 """The ``daybook`` command, of this checkout whatever is installed."""
 
-_TRIES = 3
+_MAX_ATTEMPTS = 3
 
 
 class Worker:
     """A worker process (``benchmarks.worker``), kept from day to day."""
 
-    def __init__(self, system: str, home: Home) -> None:
+    def __init__(self, system: str, home: Workspace) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", system],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=home.environment(), cwd=project_root(),
         )  # fmt: skip
 
-    def day(self, home: Home, run_date: str) -> dict[str, Any]:
+    def day(self, home: Workspace, run_date: str) -> dict[str, Any]:
         """One date in a home; returns ``seconds`` and what else the worker says."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(_asked(home, run_date) + "\n")
+        self._process.stdin.write(_parameters_of(home, run_date) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
@@ -54,7 +54,7 @@ class Worker:
 
 
 @contextmanager
-def workers(home: Home, *names: str) -> Iterator[dict[str, Worker]]:
+def start_workers(home: Workspace, *names: str) -> Iterator[dict[str, Worker]]:
     """Workers by their system's name, ended together."""
     begun: dict[str, Worker] = {}
     try:
@@ -66,24 +66,24 @@ def workers(home: Home, *names: str) -> Iterator[dict[str, Worker]]:
             each.close()
 
 
-def cold_limit(home: Home, run_date: str) -> dict[str, Any]:
+def run_cold_limit(home: Workspace, run_date: str) -> dict[str, Any]:
     """The functions written by hand in a process of their own, from the shell."""
-    arguments = [sys.executable, "-m", "benchmarks.worker", "limit", _asked(home, run_date)]
-    return {"seconds": command(arguments, env=home.environment(), cwd=project_root())}
+    arguments = [sys.executable, "-m", "benchmarks.worker", "limit", _parameters_of(home, run_date)]
+    return {"seconds": run_command(arguments, env=home.environment(), cwd=project_root())}
 
 
-def papermill_command(home: Home, run_date: str) -> dict[str, Any]:
+def run_papermill_command(home: Workspace, run_date: str) -> dict[str, Any]:
     """The ``papermill`` command, once a stage."""
-    return {"seconds": sum(_papermill(home, run_date, notebook) for notebook in _notebooks(home))}
+    return {"seconds": sum(_run_papermill(home, run_date, notebook) for notebook in _notebooks(home))}
 
 
-def _papermill(home: Home, run_date: str, notebook: Path) -> float:
+def _run_papermill(home: Workspace, run_date: str, notebook: Path) -> float:
     """Seconds of one notebook. With several at once a kernel now and then finds that another took its ports: then it is run
     again, as one would, and both count."""
     began = time.perf_counter()
-    for left in reversed(range(_TRIES)):
+    for left in reversed(range(_MAX_ATTEMPTS)):
         try:
-            command(_papermill_arguments(home, run_date, notebook), env=home.environment(), cwd=project_root())
+            run_command(_papermill_arguments(home, run_date, notebook), env=home.environment(), cwd=project_root())
             break
         except RuntimeError as error:
             if not left or "Kernel died before replying" not in str(error):
@@ -91,7 +91,7 @@ def _papermill(home: Home, run_date: str, notebook: Path) -> float:
     return time.perf_counter() - began
 
 
-def _papermill_arguments(home: Home, run_date: str, notebook: Path) -> list[str]:
+def _papermill_arguments(home: Workspace, run_date: str, notebook: Path) -> list[str]:
     out = home.place / "out"
     out.mkdir(exist_ok=True)
     given = [text for pair in home.arguments(run_date).items() for text in ("-r", *pair)]
@@ -100,24 +100,24 @@ def _papermill_arguments(home: Home, run_date: str, notebook: Path) -> list[str]
     ]  # fmt: skip
 
 
-def _notebooks(home: Home) -> list[Path]:
+def _notebooks(home: Workspace) -> list[Path]:
     folder = home.place.parent / "notebooks-byhand"
     return sorted(folder.glob("*.ipynb")) or write_notebooks(folder, byhand)
 
 
-def cold_daybook(home: Home, run_date: str) -> dict[str, Any]:
+def run_cold_daybook(home: Workspace, run_date: str) -> dict[str, Any]:
     """``daybook run`` from the shell."""
     arguments = [*DAYBOOK, "run", "--date", run_date, "--set", f"landing={home.landing}"]
-    return {"seconds": command(arguments, env=home.environment(), cwd=project_root())}
+    return {"seconds": run_command(arguments, env=home.environment(), cwd=project_root())}
 
 
-def backfill(home: Home, first: str, last: str, parallel: int) -> dict[str, Any]:
+def run_backfill(home: Workspace, first: str, last: str, parallel: int) -> dict[str, Any]:
     """``daybook backfill`` from the shell."""
     arguments = [*DAYBOOK, "backfill", first, last, "--yes", "--parallel", str(parallel), "--set", f"landing={home.landing}"]
-    return {"seconds": command(arguments, env=home.environment(), cwd=project_root())}
+    return {"seconds": run_command(arguments, env=home.environment(), cwd=project_root())}
 
 
-def papermill_dates(homes: Sequence[Home], run_dates: Sequence[str], at_once: int) -> float:
+def run_papermill_dates(homes: Sequence[Workspace], run_dates: Sequence[str], at_once: int) -> float:
     """The ``papermill`` command for each stage of each date, so many dates at once, each into a home of its own; seconds.
 
     By hand nothing keeps two dates from merging into one table at once, so each has its own: that flatters this system.
@@ -126,17 +126,19 @@ def papermill_dates(homes: Sequence[Home], run_dates: Sequence[str], at_once: in
         _notebooks(home)
     began = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(papermill_command, homes, run_dates))
+        list(pool.map(run_papermill_command, homes, run_dates))
     return time.perf_counter() - began
 
 
-def _asked(home: Home, run_date: str) -> str:
+def _parameters_of(home: Workspace, run_date: str) -> str:
     return json.dumps({"place": str(home.place), "landing": str(home.landing), "run_date": run_date})
 
 
-def prepared(place: Path, landing: Path, system: str, run_dates: Sequence[str], worker: Optional[Worker] = None) -> Home:
+def prepare_workspace(
+    place: Path, landing: Path, system: str, run_dates: Sequence[str], worker: Optional[Worker] = None
+) -> Workspace:
     """A home that a system has worked through these dates in; made once, then copied for each measurement."""
-    home = Home(place, landing)
+    home = Workspace(place, landing)
     if not (place / "prepared").exists():
         home.make()
         own = worker or Worker(system, home)

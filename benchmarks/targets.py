@@ -51,7 +51,7 @@ def _ratio(first: str, second: str) -> Callable[[Result], float]:
 
 
 def _overhead(result: Result) -> float:
-    return median(small.overhead(each["phases"]) for each in result["systems"]["daybook"]["stages"])
+    return median(small.notebook_overhead(each["phases"]) for each in result["systems"]["daybook"]["stages"])
 
 
 def _backfill(result: Result) -> float:
@@ -64,7 +64,7 @@ def _memory(result: Result) -> float:
     return float(found["daybook"]["peak_bytes"] / found["limit"]["peak_bytes"])
 
 
-def _whole(found: Callable[[Result], float]) -> Callable[[Result], Optional[float]]:
+def _full_size_only(found: Callable[[Result], float]) -> Callable[[Result], Optional[float]]:
     """Of a large day as large as the part has it: of another (``--orders``) nothing is claimed."""
     return lambda result: found(result) if result["orders"] == volume.ORDERS else None
 
@@ -85,18 +85,18 @@ TARGETS = (
         _ratio("daybook backfill --parallel 1", "daybook backfill --parallel 2"), least=True,
     ),
     Target("backfill", "dates a minute ÷ those of the papermill command at its best", 5, _backfill, goal=10, least=True),
-    Target("volume", "200,000 orders ÷ the limit", 2, _whole(_ratio("daybook", "limit")), goal=1.3),
-    Target("volume", "200,000 orders: the largest process ÷ the limit's", 1.2, _whole(_memory)),
+    Target("volume", "200,000 orders ÷ the limit", 2, _full_size_only(_ratio("daybook", "limit")), goal=1.3),
+    Target("volume", "200,000 orders: the largest process ÷ the limit's", 1.2, _full_size_only(_memory)),
     Target(
         "volume", "200,000 orders: pandas notebooks' time ÷ Daybook's", 2.5,
-        _whole(_ratio("papermill-pandas", "daybook")), least=True,
+        _full_size_only(_ratio("papermill-pandas", "daybook")), least=True,
     ),
     Target("growth", "a day with 1,000 days before it ÷ one with 10", 1.3, _growth),
     Target("validation", "a contract's rules ÷ a SELECT of their columns", validation.BOUND, _ratio("rules", "SELECT")),
 )  # fmt: skip
 
 
-def table(results: Mapping[str, Result]) -> Table:
+def build_target_table(results: Mapping[str, Result]) -> Table:
     """The bounds, and what the results have of them."""
     rows = []
     for target in TARGETS:

@@ -16,20 +16,20 @@ from typing import Callable
 import duckdb
 from deltalake import write_deltalake
 
-from benchmarks.bench import Bench, Result, Table, ratio
-from benchmarks.measuring import interleaved
+from benchmarks.bench import Bench, Result, Table, format_ratio
+from benchmarks.measuring import measure_interleaved
 from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.quality import counting_sql, table_rules
 
-LINES = 1_000_000
+LINE_COUNT = 1_000_000
 ROUNDS = 9
 BOUND = 3.0
 CONTRACT = load_table("silver.order_items")
 
 
-def fill(lake: Path) -> None:
+def write_lines(lake: Path) -> None:
     """A million lines of a third as many orders, as a shop has them: prices, quantities and products are mixed."""
     source = duckdb.connect()
     lines = f"""
@@ -38,7 +38,7 @@ def fill(lake: Path) -> None:
                n % 4 + 1 AS quantity, CAST(hash(7 * n) % 10000 / 100.0 AS DECIMAL(18, 4)) AS unit_price,
                CAST(4.95 AS DECIMAL(18, 4)) AS freight, FALSE AS is_return,
                TIMESTAMPTZ '2025-11-30 12:00:00+00' AS version_at, DATE '2025-11-30' AS landed_on
-        FROM range({LINES}) AS numbers(n)
+        FROM range({LINE_COUNT}) AS numbers(n)
     """
     columns = ", ".join(CONTRACT.columns)
     tables = {
@@ -56,18 +56,18 @@ def run(bench: Bench) -> Result:
     rules = table_rules(CONTRACT)
     place = bench.scratch / "validation"
     if not (place / "lake").exists():
-        fill(place / "lake")
+        write_lines(place / "lake")
     engine = DuckDBEngine(Lake(str(place / "lake")), "UTC", spill=place)
     columns = ", ".join(CONTRACT.columns)
     maxima = ", ".join(f"max({column})" for column in CONTRACT.columns)
     actions: dict[str, Callable[[], object]] = {
         "SELECT": lambda: engine.arrow(f"SELECT {columns} FROM silver.order_items"),
-        "maxima": lambda: engine.one(f"SELECT {maxima} FROM silver.order_items"),
-        "rules": lambda: engine.one(counting_sql("silver.order_items", rules)),
+        "maxima": lambda: engine.fetch_row(f"SELECT {maxima} FROM silver.order_items"),
+        "rules": lambda: engine.fetch_row(counting_sql("silver.order_items", rules)),
     }
     measures = {name: partial(_measure, action) for name, action in actions.items()}
     repeats = max(bench.repeats, ROUNDS)
-    return {"repeats": repeats, "rules": len(rules), "systems": interleaved(measures, repeats, lambda _: None)}
+    return {"repeats": repeats, "rules": len(rules), "systems": measure_interleaved(measures, repeats, lambda _: None)}
 
 
 def _measure(action: Callable[[], object]) -> Result:
@@ -90,6 +90,6 @@ def tables(result: Result) -> list[Table]:
         "maxima": "one maximum a column",
         "rules": f"{result['rules']} rules (bound {BOUND:.2f})",
     }
-    rows = [[names[name], f"{each['seconds']:.3f} s", ratio(each["seconds"], base)] for name, each in found.items()]
-    title = f"Contracts: {LINES:,} order lines"
+    rows = [[names[name], f"{each['seconds']:.3f} s", format_ratio(each["seconds"], base)] for name, each in found.items()]
+    title = f"Contracts: {LINE_COUNT:,} order lines"
     return [Table(title, ["in one engine", "median", "÷ SELECT"], rows, f"Medians of {result['repeats']} in turn.")]

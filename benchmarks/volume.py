@@ -13,13 +13,13 @@ import duckdb
 from deltalake import DeltaTable
 
 from benchmarks import systems
-from benchmarks.bench import Bench, Result, Table, megabytes, ratio, seconds
-from benchmarks.measuring import MemoryWatch, interleaved
-from benchmarks.shop import LAST, Home, gold_of, make_large_day, require_same
+from benchmarks.bench import Bench, Result, Table, format_megabytes, format_ratio, format_seconds
+from benchmarks.measuring import MemoryWatch, measure_interleaved
+from benchmarks.shop import LAST_DAY, Workspace, make_large_day, read_gold, require_same_gold
 
 ORDERS = 200_000
 LINES_PER_ORDER = 2.25
-NAMES = {
+SYSTEM_NAMES = {
     "limit": "by hand, DuckDB, no notebook",
     "papermill": "the same as notebooks under papermill",
     "papermill-pandas": "pandas notebooks under papermill",
@@ -31,35 +31,35 @@ def run(bench: Bench) -> Result:
     """Seconds and bytes, each measurement with a process of its own."""
     orders = bench.orders or ORDERS
     lines = int(orders * LINES_PER_ORDER)
-    landing, place, day = bench.scratch / f"day-{orders}", bench.scratch / "volume", LAST.isoformat()
+    landing, place, day = bench.scratch / f"day-{orders}", bench.scratch / "volume", LAST_DAY.isoformat()
     make_large_day(landing, orders=orders, lines=lines)
-    empty = Home(place / "empty", landing).make()
-    small = Home(place / "small", bench.demo).make()
+    empty = Workspace(place / "empty", landing).make()
+    small = Workspace(place / "small", bench.demo).make()
     reference = empty.copy(place / "reference")
-    systems.cold_limit(reference, day)
-    wanted = gold_of(reference.lake, day)
+    systems.run_cold_limit(reference, day)
+    wanted = read_gold(reference.lake, day)
 
     def measure(name: str) -> Result:
         home = empty.copy(place / name)
-        with MemoryWatch() as memory, systems.workers(home, name) as warm:
+        with MemoryWatch() as memory, systems.start_workers(home, name) as warm:
             warm[name].day(small.copy(place / f"{name}-before"), day)
             told = warm[name].day(home, day)
         if name == "papermill-pandas":
             _require_same_sales(home, wanted["daily_sales"])
         else:
-            require_same(name, home.lake, wanted, day)
+            require_same_gold(name, home.lake, wanted, day)
         return {**told, "peak_bytes": memory.peak, "largest": memory.largest}
 
-    measures = {name: partial(measure, name) for name in NAMES}
+    measures = {name: partial(measure, name) for name in SYSTEM_NAMES}
     return {
         "orders": orders,
         "lines": lines,
         "repeats": bench.repeats,
-        "systems": interleaved(measures, bench.repeats, bench.say),
+        "systems": measure_interleaved(measures, bench.repeats, bench.say),
     }
 
 
-def _require_same_sales(home: Home, wanted: list[tuple]) -> None:
+def _require_same_sales(home: Workspace, wanted: list[tuple]) -> None:
     rows = DeltaTable(str(home.lake / "gold" / "daily_sales")).to_pyarrow_table()
     columns = "order_date, orders, units, gross / 100.0, returns / 100.0, new_customers, returning_customers"
     sql = f"SELECT {columns} FROM rows ORDER BY 1"
@@ -74,9 +74,9 @@ def tables(result: Result) -> list[Table]:
     limit, pandas = found["limit"], found["papermill-pandas"]
     rows = [
         [
-            NAMES[name], seconds(each["seconds"]), ratio(each["seconds"], limit["seconds"]),
-            ratio(each["seconds"], pandas["seconds"]), megabytes(each["peak_bytes"]),
-            ratio(each["peak_bytes"], limit["peak_bytes"]),
+            SYSTEM_NAMES[name], format_seconds(each["seconds"]), format_ratio(each["seconds"], limit["seconds"]),
+            format_ratio(each["seconds"], pandas["seconds"]), format_megabytes(each["peak_bytes"]),
+            format_ratio(each["peak_bytes"], limit["peak_bytes"]),
         ]
         for name, each in found.items()
     ]  # fmt: skip

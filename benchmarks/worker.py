@@ -18,16 +18,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable
 
-from benchmarks.shop import Home
+from benchmarks.shop import Workspace
 
-Day = Callable[[Home, str], dict[str, Any]]
+Day = Callable[[Workspace, str], dict[str, Any]]
 
 
-def by_hand(module: str) -> Day:
+def hand_written(module: str) -> Day:
     """The functions of a module, one after the other."""
     stages = import_module(f"benchmarks.{module}").STAGES
 
-    def day(home: Home, run_date: str) -> dict[str, Any]:
+    def day(home: Workspace, run_date: str) -> dict[str, Any]:
         for stage in stages:
             stage(**home.arguments(run_date))
         return {}
@@ -43,7 +43,7 @@ def papermill_loop(module: str) -> Day:
 
     source = import_module(f"benchmarks.{module}")
 
-    def day(home: Home, run_date: str) -> dict[str, Any]:
+    def day(home: Workspace, run_date: str) -> dict[str, Any]:
         folder = home.place.parent / f"notebooks-{module}"
         notebooks = sorted(folder.glob("*.ipynb")) or write_notebooks(folder, source)
         out = home.place / "out"
@@ -63,7 +63,7 @@ def daybook() -> Day:
     from daybook.records.archive import Archive
     from daybook.settings import load_settings
 
-    def day(home: Home, run_date: str) -> dict[str, Any]:
+    def day(home: Workspace, run_date: str) -> dict[str, Any]:
         os.environ["DAYBOOK_HOME"] = str(home.place)
         settings = load_settings("local", {"landing": str(home.landing)})
         facts = {"env": settings.env, "title": settings.title}
@@ -71,15 +71,18 @@ def daybook() -> Day:
         _, record = run_day(settings, run_id)
         if record["outcome"] != "SUCCEEDED":
             raise AssertionError(f"{run_id} ended as {record['outcome']}: {record['reasons']}")
-        return {"run_id": run_id, "stages": [{key: each[key] for key in _OF_STAGE if key in each} for each in record["stages"]]}
+        return {
+            "run_id": run_id,
+            "stages": [{key: each[key] for key in _STAGE_FIELDS if key in each} for each in record["stages"]],
+        }
 
     return day
 
 
-_OF_STAGE = ("stage", "seconds", "peak_memory_bytes", "phases")
+_STAGE_FIELDS = ("stage", "seconds", "peak_memory_bytes", "phases")
 SYSTEMS: dict[str, Callable[[], Day]] = {
-    "limit": lambda: by_hand("byhand"),
-    "pandas": lambda: by_hand("bypandas"),
+    "limit": lambda: hand_written("byhand"),
+    "pandas": lambda: hand_written("bypandas"),
     "papermill": lambda: papermill_loop("byhand"),
     "papermill-pandas": lambda: papermill_loop("bypandas"),
     "daybook": daybook,
@@ -93,7 +96,7 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         for line in sys.argv[2:] or sys.stdin:
             asked = json.loads(line)
-            home = Home(Path(asked["place"]), Path(asked["landing"]))
+            home = Workspace(Path(asked["place"]), Path(asked["landing"]))
             began = time.perf_counter()
             told = day(home, asked["run_date"])
             answers.write(json.dumps({"seconds": time.perf_counter() - began, **told}) + "\n")

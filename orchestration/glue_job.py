@@ -25,22 +25,22 @@ from typing import Any, Optional
 # Beside this script lies the package, in a checkout and in the bundle alike.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from daybook.execution.fork_server.standalone import after_imports, before_imports
+from daybook.execution.fork_server.standalone import prepare_imports, start_standby_kernel
 
 if __name__ == "__main__":
-    before_imports()
+    prepare_imports()
 
-from daybook.errors import DaybookError, TellingError
-from daybook.execution.run_record import History
-from daybook.execution.stage import end_unstarted, run_stage
+from daybook.errors import DaybookError, NotificationError
+from daybook.execution.run_record import HistoryLoader
+from daybook.execution.stage import record_unstarted_failure, run_stage
 from daybook.privacy.redactor import Redactor
 from daybook.records.archive import Archive, Record, failure_line
 from daybook.records.names import STAGES
-from daybook.records.notifications import region_of
-from daybook.records.timings import process_start
+from daybook.records.notifications import parse_region
+from daybook.records.timings import read_process_start
 from daybook.scheduling.backfills import is_planned
 from daybook.settings import load_settings, parse_run_date
-from daybook.storage import trouble, unwritable
+from daybook.storage import describe_os_error, storage_write_error
 
 
 def main(*, alone: bool = False) -> None:
@@ -48,7 +48,7 @@ def main(*, alone: bool = False) -> None:
     arguments = _arguments()
     try:
         if alone:
-            after_imports(arguments.stage)
+            start_standby_kernel(arguments.stage)
         if arguments.errand:
             _run_errand(arguments)
             return
@@ -61,7 +61,7 @@ def main(*, alone: bool = False) -> None:
             overrides=arguments.overrides,
             extra=_caught(arguments),
             history=_history(arguments),
-            began=process_start(),
+            began=read_process_start(),
         )
         if arguments.stage == STAGES[-1] and arguments.topic_arn and record["outcome"] != "FAILED":
             _tell(arguments, record)
@@ -70,9 +70,9 @@ def main(*, alone: bool = False) -> None:
         _end(f"{type(error).__name__}: {said}", normally=_ends_unstarted(arguments, error, said))
         return
     except OSError as error:
-        if trouble(error) is None:
+        if describe_os_error(error) is None:
             sys.exit(_traced(error))
-        sys.exit(f"StorageError: {Redactor().text(str(unwritable(error.filename or 'A file', error)))}")
+        sys.exit(f"StorageError: {Redactor().text(str(storage_write_error(error.filename or 'A file', error)))}")
     except Exception as error:  # noqa: BLE001 (what Python would print may hold a row, and the log is for everybody)
         sys.exit(_traced(error))
     if record["outcome"] == "FAILED":
@@ -88,7 +88,7 @@ def _end(said: str, *, normally: bool) -> None:
 
 def _ends_unstarted(arguments: argparse.Namespace, error: DaybookError, said: str) -> bool:
     """Return whether the stage, which raised ``error`` outside of its notebook, has an outcome on record."""
-    return bool(arguments.stage) and end_unstarted(
+    return bool(arguments.stage) and record_unstarted_failure(
         arguments.stage, env=arguments.env, run_id=arguments.run_id, overrides=arguments.overrides, error=error, said=said
     )
 
@@ -123,18 +123,18 @@ def _arguments() -> argparse.Namespace:
 
 def _run_errand(arguments: argparse.Namespace) -> None:
     # Only here, since it reads tables: a stage's job has a kernel for that.
-    from daybook.execution.tasks import find_missed, summarise
+    from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 
     settings = load_settings(arguments.env, arguments.overrides)
     if arguments.errand == "summary":
-        summary = summarise(settings, arguments.execution)
+        summary = summarize_backfill(settings, arguments.execution)
         if arguments.topic_arn:
             from daybook.execution.aws.notify import send_message
 
             send_message(arguments.topic_arn, summary["message"])
         return
     since, until = _given(arguments.since), _given(arguments.until)
-    find_missed(
+    plan_gap_backfill(
         settings,
         arguments.execution,
         limit=arguments.limit,
@@ -162,30 +162,30 @@ def _caught(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _history(arguments: argparse.Namespace) -> Optional[History]:
+def _history(arguments: argparse.Namespace) -> Optional[HistoryLoader]:
     """How to ask for the execution's events, where it is Step Functions that executes."""
     execution = arguments.execution_arn
-    if not execution or not region_of(execution):
+    if not execution or not parse_region(execution):
         return None
-    from daybook.execution.aws.notify import execution_history
+    from daybook.execution.aws.notify import read_execution_history
 
-    return lambda: execution_history(execution)
+    return lambda: read_execution_history(execution)
 
 
 def _tell(arguments: argparse.Namespace, record: Record) -> None:
     """Tell people and CloudWatch of a run that is on record, in the words that are."""
-    from daybook.execution.aws.metrics import datapoints_of
+    from daybook.execution.aws.metrics import build_datapoints
     from daybook.execution.aws.notify import send_message, send_metrics
     from daybook.sources import load_source
 
     if record["details"].get("message"):
         send_message(arguments.topic_arn, record["details"]["message"])
     settings = load_settings(arguments.env, arguments.overrides)
-    closed = Archive(settings.archive).closing_records(arguments.run_id)[-1]
+    closed = Archive(settings.archive).read_closing_records(arguments.run_id)[-1]
     try:
         # After the message: what is tried again because that failed has not been counted yet.
-        send_metrics(arguments.env, datapoints_of(closed, load_source(settings.source).calendar))
-    except TellingError as error:
+        send_metrics(arguments.env, build_datapoints(closed, load_source(settings.source).calendar))
+    except NotificationError as error:
         # Everything is done and people are told; a night without metrics rings the freshness alarm.
         sys.stderr.write(f"Warning: {error}\n")
 

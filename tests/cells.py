@@ -13,7 +13,7 @@ from daybook.notebook.parameters import notebook_path
 from daybook.sources.mapping import literal
 
 
-def sql_cells(stage: str, *, returns_count_on: str = "order_date") -> dict[str, str]:
+def load_sql_cells(stage: str, *, returns_count_on: str = "order_date") -> dict[str, str]:
     """Return what the ``%%sql`` cells of a stage's notebook define, by name."""
     settings = {"returns_count_on": returns_count_on}
     found = {}

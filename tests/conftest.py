@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, settings
 import daybook.lake.rewrite
 import daybook.lake.tables
 from daybook.records.fingerprint import code_version
-from daybook.settings import is_leftover, project_root
+from daybook.settings import is_temporary_name, project_root
 from daybook.storage import Store
-from tests.emulator.emulator import Account, Emulator, emulating
+from tests.emulator.emulator import Account, Emulator, run_emulator
 
 # No test is timed: by itself hypothesis fails an example that takes a fifth of a second, or is drawn in one, on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -57,7 +57,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """An emulator of AWS on loopback, one for all tests of a process; skipped, loudly, where it is not installed."""
-    with emulating(tmp_path_factory.mktemp("emulator")) as running:
+    with run_emulator(tmp_path_factory.mktemp("emulator")) as running:
         yield running
 
 
@@ -89,7 +89,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     """A copy of params, notebooks and state machines that Daybook takes for its project."""
     real, root = project_root(), tmp_path / "project"
     for folder in ("params", "notebooks"):
-        shutil.copytree(real / folder, root / folder, ignore=lambda _, names: list(filter(is_leftover, names)))
+        shutil.copytree(real / folder, root / folder, ignore=lambda _, names: list(filter(is_temporary_name, names)))
     (root / "orchestration").mkdir()
     for machine in (real / "orchestration").glob("*.asl.json"):
         shutil.copy(machine, root / "orchestration")

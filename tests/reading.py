@@ -9,13 +9,13 @@ from typing import Optional
 import pyarrow as pa
 
 from daybook.sources import LandedFile, Source
-from daybook.sources.csv import split_csv
-from daybook.sources.files import Marks, read_blocks
+from daybook.sources.csv import read_csv_blocks
+from daybook.sources.files import FileMarks, read_blocks
 from daybook.storage import Store
 
 
 def read_entity(
-    store: Store, source: Source, name: str, run_date: date, marks: Optional[Marks] = None
+    store: Store, source: Source, name: str, run_date: date, marks: Optional[FileMarks] = None
 ) -> tuple[Optional[pa.Table], list[LandedFile]]:
     """All rows of an entity's files for a date (see ``read_blocks``); None where no file is there."""
     landed: list[LandedFile] = []
@@ -24,5 +24,5 @@ def read_entity(
 
 
 def read_csv(data: bytes, shown: str, key: str, source: Source, name: str) -> pa.Table:
-    """One CSV file as text (see ``split_csv``)."""
-    return pa.concat_tables(split_csv(io.BytesIO(data), shown, key, source, name))
+    """One CSV file as text (see ``read_csv_blocks``)."""
+    return pa.concat_tables(read_csv_blocks(io.BytesIO(data), shown, key, source, name))

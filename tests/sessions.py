@@ -59,12 +59,12 @@ class Session:
                     given = "parameters" in cell.metadata.get("tags", [])
                     lines = [f"{name} = {value!r}" for name, value in parameters.items()]
                     self.value("\n".join(lines) if given else cell.source)
-            if ended() != "SUCCEEDED":
+            if read_outcome() != "SUCCEEDED":
                 break
-        return ended()
+        return read_outcome()
 
 
-def ended() -> str:
+def read_outcome() -> str:
     """How the stage that is open has ended."""
     assert stages.current is not None
     return stages.current.ended

@@ -11,7 +11,7 @@ CLASSES = [each for each in vars(errors).values() if isinstance(each, type) and 
 
 
 def test_exit_codes_are_those_a_script_relies_on():
-    assert (errors.EXIT_GOOD, errors.EXIT_FAILED, errors.EXIT_USAGE, errors.EXIT_REJECTED) == (0, 1, 2, 3)
+    assert (errors.EXIT_OK, errors.EXIT_FAILED, errors.EXIT_USAGE, errors.EXIT_REJECTED) == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("error", CLASSES)

@@ -10,11 +10,11 @@ import pytest
 from daybook.cli.check import check_project
 from daybook.contracts import load_tables
 from daybook.deploy import bundle
-from daybook.privacy.run_values import ordinary_words
-from daybook.records.cost import price_tables
-from daybook.records.fingerprint import fingerprint
-from daybook.settings import environments, files_in, is_leftover, load_settings
-from daybook.sources import load_source, source_names
+from daybook.privacy.run_values import load_ordinary_words
+from daybook.records.cost import list_price_tables
+from daybook.records.fingerprint import compute_fingerprint
+from daybook.settings import is_temporary_name, list_environments, list_files, load_settings
+from daybook.sources import list_sources, load_source
 from tests.conftest import Project
 
 LEFTOVERS = [
@@ -36,7 +36,7 @@ def leave(project: Project) -> list[Path]:
     """Write leftovers of every kind beside each kind of the project's files, and a link that leads nowhere."""
     left = []
     for pattern in ("notebooks/*.ipynb", "params/*.yaml", "params/*/*.yaml", "params/*/*/*.yaml", "orchestration/*.asl.json"):
-        for path in files_in(project.root, pattern):
+        for path in list_files(project.root, pattern):
             for form in LEFTOVERS:
                 place = path.parent / form.format(name=path.name, stem=path.stem, suffix=path.suffix)
                 place.parent.mkdir(exist_ok=True)
@@ -55,10 +55,16 @@ def seen(project: Project, place: Path) -> dict[str, Any]:
     source = load_source("demo")
     return {
         "checked": {each.file: each.problems for each in check_project()},
-        "fingerprint": fingerprint(load_settings("local")),
+        "fingerprint": compute_fingerprint(load_settings("local")),
         "bundled": {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()},
-        "words": ordinary_words(source),
-        "names": [environments(), source_names(), price_tables(), list(load_tables("silver")), list(load_tables("gold"))],
+        "words": load_ordinary_words(source),
+        "names": [
+            list_environments(),
+            list_sources(),
+            list_price_tables(),
+            list(load_tables("silver")),
+            list(load_tables("gold")),
+        ],
     }
 
 
@@ -70,4 +76,4 @@ def test_leftovers_change_nothing(project: Project, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["1_ingest.ipynb", "local.yaml", "daily.asl.json", "tilde~name.yaml", "orig.yaml"])
 def test_own_files_are_no_leftovers(name: str) -> None:
-    assert not is_leftover(name)
+    assert not is_temporary_name(name)

@@ -10,7 +10,7 @@ import sqlglot
 from nbformat import NotebookNode
 
 from daybook.contracts import load_tables
-from daybook.notebook.parameters import declared_parameters, notebook_path
+from daybook.notebook.parameters import notebook_path, read_declared_parameters
 from daybook.records.names import STAGES
 
 
@@ -52,7 +52,7 @@ def test_a_notebook_is_committed_without_outputs(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_defaults_run_the_demo_shop_into_a_development_copy(stage: str) -> None:
-    defaults = declared_parameters(load(stage), stage)
+    defaults = read_declared_parameters(load(stage), stage)
     assert defaults["env"] == "local"
     assert defaults["run_date"] == "2025-11-30"
     assert defaults["run_id"] == ""

@@ -15,11 +15,11 @@ import pytest
 
 from daybook.errors import ParamsError, StorageError, UsageError
 from daybook.settings import (
-    contents,
-    environments,
+    list_environments,
     load_settings,
     looks_secret,
     parse_run_date,
+    read_contents,
     read_yaml,
     require_name,
     require_own_lake,
@@ -38,7 +38,7 @@ def refusal(env="local", overrides=None):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("env", environments())
+@pytest.mark.parametrize("env", list_environments())
 def test_every_environment_of_the_project_loads(env):
     settings = load_settings(env)
     assert settings.env == env
@@ -343,7 +343,7 @@ def test_a_disk_that_fails_is_no_error_of_params(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "read_text", fails)
     monkeypatch.setattr(Path, "read_bytes", fails)
-    for read in (lambda: read_yaml(tmp_path / "a.yaml"), lambda: contents([tmp_path / "a.yaml"])):
+    for read in (lambda: read_yaml(tmp_path / "a.yaml"), lambda: read_contents([tmp_path / "a.yaml"])):
         with pytest.raises(error, match=r"a\.yaml c"):
             read()
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from daybook.errors import ArchiveError, StorageError
-from daybook.storage import Store, require_writable, unwritable, writing
+from daybook.storage import Store, require_writable, storage_write_error, wrap_write_errors
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -64,14 +64,14 @@ def test_keys_are_listed_in_order_by_whole_segments(store):
 
 
 def test_nothing_is_listed_under_a_prefix_that_is_not_there(store):
-    assert (store.keys("none"), store.folders("none")) == ([], [])
+    assert (store.keys("none"), store.list_folders("none")) == ([], [])
 
 
 def test_folders_are_the_names_one_level_below(store):
     for key in ("run=2/a/x", "run=1/b", "file"):
         store.create(key, b"")
-    assert store.folders() == ["run=1", "run=2"]
-    assert store.folders("run=2") == ["a"]
+    assert store.list_folders() == ["run=1", "run=2"]
+    assert store.list_folders("run=2") == ["a"]
 
 
 def test_a_listing_says_how_large_objects_are_and_when_they_were_written(store):
@@ -98,7 +98,7 @@ def test_an_object_is_shown_with_its_root(tmp_path):
 def test_looking_at_a_folder_that_is_not_there_does_not_make_it(tmp_path):
     place = tmp_path / "typo"
     store = Store(str(place))
-    assert (store.keys(), store.folders(), store.exists("a")) == ([], [], False)
+    assert (store.keys(), store.list_folders(), store.exists("a")) == ([], [], False)
     assert not place.exists()
 
 
@@ -133,7 +133,7 @@ def test_a_file_arrives_when_it_is_moved_in_and_not_when_it_was_last_modified(tm
 
 def test_an_object_keeps_its_mark_while_nobody_writes_it(store):
     store.create("a", b"1")
-    file, mark = store.read_marked("a")
+    file, mark = store.read_with_version_tag("a")
     with file:
         assert (file.read(), mark) == (b"1", store.mark("a"))
 
@@ -159,7 +159,7 @@ def test_a_folder_without_a_whole_object_is_not_listed(tmp_path):
     (tmp_path / "runs" / "two").mkdir()
     (tmp_path / "runs" / "three").mkdir()
     (tmp_path / "runs" / "three" / "started.json#1").write_text("{")
-    assert store.folders("runs") == ["one"]
+    assert store.list_folders("runs") == ["one"]
     assert store.keys("runs") == ["runs/one/started.json"]
 
 
@@ -184,7 +184,7 @@ def test_on_a_full_disk_an_object_is_not_there_at_all_and_the_sentence_says_so(d
         == f"{store.uri}/run/a.json could not be written: its disk is full; free some space, then run it again."
     )
     assert store.keys() == ["before"]
-    assert store.folders() == []
+    assert store.list_folders() == []
     disk.free()
     write(store, "run/a.json", b"x" * 20_000)
     assert store.read("run/a.json") == b"x" * 20_000
@@ -227,13 +227,13 @@ def test_a_bucket_is_not_asked_beforehand():
     ],
 )
 def test_an_error_of_a_library_is_told_by_what_the_machine_has_against_it(error, said):
-    assert f"place could not be written: {said}" in str(unwritable("place", error))
+    assert f"place could not be written: {said}" in str(storage_write_error("place", error))
 
 
 def test_only_a_machines_fault_becomes_a_sentence_of_storage():
-    with pytest.raises(IsADirectoryError), writing("place"):
+    with pytest.raises(IsADirectoryError), wrap_write_errors("place"):
         raise IsADirectoryError(errno.EISDIR, "Is a directory")
-    with pytest.raises(StorageError, match="place could not be written: its disk is full"), writing("place"):
+    with pytest.raises(StorageError, match="place could not be written: its disk is full"), wrap_write_errors("place"):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 

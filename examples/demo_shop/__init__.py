@@ -9,17 +9,35 @@ from typing import Dict, List, Sequence
 
 from daybook.errors import UsageError
 from demo_shop import files
-from demo_shop.export import COLUMNS, Export, export
-from demo_shop.faults import spoil
-from demo_shop.incidents import INCIDENTS, befall, incidents_of, lose_orders
-from demo_shop.random_streams import stream
-from demo_shop.rare_records import Rarities
-from demo_shop.summary import BROKEN, WHOLE_DAY, Figures, Kind, Summary, Trouble, expected_figures
-from demo_shop.trade import simulate
+from demo_shop.export import COLUMNS, Export, build_export
+from demo_shop.faults import inject_faults
+from demo_shop.incidents import INCIDENTS, apply_incident, drop_orders, plan_incidents
+from demo_shop.random_streams import random_stream
+from demo_shop.rare_records import FaultSchedule
+from demo_shop.summary import (
+    QUARANTINED_KINDS,
+    WHOLE_DAY_KINDS,
+    ExpectedFigures,
+    Fault,
+    FaultKind,
+    Summary,
+    compute_expected_figures,
+)
+from demo_shop.trade import simulate_trade
 
-__all__ = ["BROKEN", "COLUMNS", "INCIDENTS", "WHOLE_DAY", "Figures", "Kind", "Summary", "Trouble", "generate"]
+__all__ = [
+    "COLUMNS",
+    "INCIDENTS",
+    "QUARANTINED_KINDS",
+    "WHOLE_DAY_KINDS",
+    "ExpectedFigures",
+    "Fault",
+    "FaultKind",
+    "Summary",
+    "generate",
+]
 
-VERSION = 2  # of the made-up shop: raise it when the same seed comes to mean other files
+GENERATOR_VERSION = 2  # of the made-up shop: raise it when the same seed comes to mean other files
 
 
 def generate(
@@ -51,7 +69,7 @@ def generate(
     if days < 1 or orders_per_day < 1:
         raise UsageError(f"days={days}, orders_per_day={orders_per_day}: a shop needs at least one of each")
     settings = {
-        "version": VERSION,
+        "version": GENERATOR_VERSION,
         "seed": seed,
         "last_day": last_day.isoformat(),
         "days": days,
@@ -62,36 +80,38 @@ def generate(
     if stamp and stamp["settings"] == settings and not force:
         return Summary.from_json(stamp["summary"])
     calendar = [last_day - timedelta(days=back) for back in reversed(range(days))]
-    happens = incidents_of(calendar) if incidents else {}
-    world = simulate(seed, calendar, orders_per_day)
+    happens = plan_incidents(calendar) if incidents else {}
+    world = simulate_trade(seed, calendar, orders_per_day)
     for day, kind in happens.items():
-        if kind is Kind.REVENUE_DROP:
-            world.orders = lose_orders(stream(seed, "incidents"), world.orders, day)
-    rows = export(world)
-    with files.replacing(landing) as fresh:
-        summary = _write(fresh, seed, calendar, rows, happens)
+        if kind is FaultKind.REVENUE_DROP:
+            world.orders = drop_orders(random_stream(seed, "incidents"), world.orders, day)
+    rows = build_export(world)
+    with files.replace_folder(landing) as fresh:
+        summary = _write_landing(fresh, seed, calendar, rows, happens)
         files.write_stamp(fresh, {"settings": settings, "summary": summary.to_json()})
     return summary
 
 
-def _write(landing: Path, seed: int, calendar: List[date], export_rows: Export, happens: Dict[date, Kind]) -> Summary:
-    chance = stream(seed, "trouble")
-    rarities = Rarities(stream(seed, "rarities"))
+def _write_landing(
+    landing: Path, seed: int, calendar: List[date], export_rows: Export, happens: Dict[date, FaultKind]
+) -> Summary:
+    chance = random_stream(seed, "trouble")
+    rarities = FaultSchedule(random_stream(seed, "rarities"))
     written = dict.fromkeys(COLUMNS, 0)
-    troubles: List[Trouble] = []
+    troubles: List[Fault] = []
     sound: Dict[str, List[Sequence[str]]] = defaultdict(list)
     for number, day in enumerate(calendar):
         for entity in COLUMNS:
             if files.has_byte_order_mark(entity, day):
-                troubles.append(Trouble(day, entity, Kind.BYTE_ORDER_MARK, 0, f"{entity}.csv"))
-            if files.encoding(entity) == "cp1252":
-                troubles.append(Trouble(day, entity, Kind.WINDOWS_1252, 0, f"{entity}.csv"))
+                troubles.append(Fault(day, entity, FaultKind.BYTE_ORDER_MARK, 0, f"{entity}.csv"))
+            if files.file_encoding(entity) == "cp1252":
+                troubles.append(Fault(day, entity, FaultKind.WINDOWS_1252, 0, f"{entity}.csv"))
             rows = export_rows[entity][day]
-            spoiled = spoil(chance, entity, day, rows, rarities.due(entity, number, rows))
-            spoiled = befall(happens.get(day), spoiled, entity, day)
-            torn = any(trouble.kind is Kind.TRUNCATED for trouble in spoiled.troubles)
+            spoiled = inject_faults(chance, entity, day, rows, rarities.due(entity, number, rows))
+            spoiled = apply_incident(happens.get(day), spoiled, entity, day)
+            torn = any(trouble.kind is FaultKind.TRUNCATED for trouble in spoiled.troubles)
             files.write_file(landing, entity, day, spoiled.rows, torn=torn)
             written[entity] += len(spoiled.rows)
             troubles.extend(spoiled.troubles)
-            sound[entity].extend(spoiled.sound)
-    return Summary(seed, calendar, written, troubles, expected_figures(sound))
+            sound[entity].extend(spoiled.valid_rows)
+    return Summary(seed, calendar, written, troubles, compute_expected_figures(sound))

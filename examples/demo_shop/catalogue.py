@@ -13,7 +13,7 @@ from typing import Dict, List, Optional, Tuple
 
 from demo_shop.demand import black_friday
 
-PRODUCTS = 400
+PRODUCT_COUNT = 400
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ _SELLER_CITIES = (
     *(("Köln", "DE"), ("München", "DE"), ("Lübeck", "DE"), ("Düsseldorf", "DE"), ("Görlitz", "DE"), ("Zürich", "CH")),
     *(("Wien", "AT"), ("St. Pölten", "AT"), ("Amsterdam", "NL"), ("Neuchâtel", "CH")),
 )
-_SELLERS = 25
+_SELLER_COUNT = 25
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Catalogue:
         changed = []
         for index, product in enumerate(self.products):
             if self._chance.random() < 0.01:
-                price = shop_price(product.list_price * self._chance.uniform(0.85, 1.2))
+                price = round_to_shop_price(product.list_price * self._chance.uniform(0.85, 1.2))
                 if price != product.list_price:
                     self.products[index] = replace(product, list_price=price, updated_at=_midnight(day))
                     changed.append(self.products[index])
@@ -136,8 +136,8 @@ class Catalogue:
 
     def cumulative_demand(self, day: date) -> List[float]:
         """Return the running sums of the products' weights on ``day``, in the order of ``products``."""
-        mood = _christmas_mood(day)
-        black_week = in_black_week(day)
+        mood = _christmas_factor(day)
+        black_week = is_black_week(day)
         weights = []
         for product in self.products:
             weight = product.popularity * (1 + product.category.gift * mood)
@@ -147,23 +147,23 @@ class Catalogue:
 
 def unit_price(product: Product, day: date) -> int:
     """Return what ``product`` costs on ``day`` in cents: its list price, or less in Black Week."""
-    if product.deal and in_black_week(day):
-        return shop_price(product.list_price * (1 - product.deal))
+    if product.deal and is_black_week(day):
+        return round_to_shop_price(product.list_price * (1 - product.deal))
     return product.list_price
 
 
-def shop_price(cents: float) -> int:
+def round_to_shop_price(cents: float) -> int:
     """Return the nearest price in cents that ends in .49 or .99, at least 1.49."""
     return max(149, round((cents - 49) / 50) * 50 + 49)
 
 
-def in_black_week(day: date) -> bool:
+def is_black_week(day: date) -> bool:
     """Tell whether ``day`` lies in the week of Black Friday, Monday to Cyber Monday."""
     friday = black_friday(day.year)
     return friday - timedelta(days=4) <= day <= friday + timedelta(days=3)
 
 
-def _christmas_mood(day: date) -> float:
+def _christmas_factor(day: date) -> float:
     """Return 0 up to November, rising to 1 at 10 December, 0 again from Christmas Eve."""
     if day.month < 11 or day >= date(day.year, 12, 24):
         return 0.0
@@ -173,12 +173,12 @@ def _christmas_mood(day: date) -> float:
 def _draw_sellers(chance: Random) -> List[Seller]:
     names = [f"{start} {end}" for start in _SELLER_STARTS for end in _SELLER_ENDS]
     # One name with a comma in it: the files must quote it.
-    chosen = [*chance.sample(names, _SELLERS - 1), "Möbel, Licht & Mehr"]
+    chosen = [*chance.sample(names, _SELLER_COUNT - 1), "Möbel, Licht & Mehr"]
     return [Seller(number, name, *chance.choice(_SELLER_CITIES)) for number, name in enumerate(chosen, start=1)]
 
 
 def _draw_products(chance: Random, sellers: List[Seller], opening: date) -> List[Product]:
-    ranks = list(range(PRODUCTS))
+    ranks = list(range(PRODUCT_COUNT))
     chance.shuffle(ranks)
     names: Dict[int, List[str]] = {}
     for category in CATEGORIES:
@@ -195,7 +195,7 @@ def _draw_products(chance: Random, sellers: List[Seller], opening: date) -> List
                 name=names[category.number].pop(),
                 category=category,
                 seller=chance.choice(sellers),
-                list_price=shop_price(price * 100),
+                list_price=round_to_shop_price(price * 100),
                 popularity=1 / (rank + 8),  # Zipf's law with a flattened head: the best seller has about 3 %
                 deal=chance.choice((0.15, 0.2, 0.3)) if chance.random() < 0.35 else 0.0,
                 updated_at=_midnight(opening - timedelta(days=chance.randint(1, 400))),

@@ -56,6 +56,6 @@ def draw_order_times(chance: Random, day: date, count: int) -> List[datetime]:
     )
 
 
-def unambiguous(moment: datetime) -> datetime:
+def skip_repeated_hour(moment: datetime) -> datetime:
     """Return ``moment``, an hour later if it falls into the hour of the clock change."""
     return moment + timedelta(hours=1) if moment.hour == 2 else moment

@@ -11,7 +11,7 @@ from typing import Dict, List, Tuple
 
 from demo_shop.catalogue import CATEGORIES, Product, Seller
 from demo_shop.people import Customer
-from demo_shop.trade import Order, World
+from demo_shop.trade import Order, ShopHistory
 
 COLUMNS: Dict[str, Tuple[str, ...]] = {
     "customers": (
@@ -46,7 +46,7 @@ Row = List[str]
 Export = Dict[str, Dict[date, List[Row]]]
 
 
-def export(world: World) -> Export:
+def build_export(world: ShopHistory) -> Export:
     """Return ``{entity: {day: rows}}`` with every entity and every day of ``world``; what happens later is left out."""
     rows: Export = {entity: {day: [] for day in world.days} for entity in COLUMNS}
     for day in world.days:
@@ -68,19 +68,19 @@ def _export_order(order: Order, rows: Export) -> None:
     rows["order_items"][order.placed_at.date()].extend(
         [
             *(order.order_id, str(line.number), line.product.product_id, line.product.seller.seller_id),
-            *(str(line.quantity), _euros(line.unit_price), _euros(line.freight)),
+            *(str(line.quantity), _format_euros(line.unit_price), _format_euros(line.freight)),
         ]
         for line in order.lines
     )
     paid = order.reached_at("paid")
     if paid and paid.date() in rows["payments"]:
         rows["payments"][paid.date()].extend(
-            [order.order_id, str(each.sequence), each.method, str(each.installments), _euros(each.amount)]
+            [order.order_id, str(each.sequence), each.method, str(each.installments), _format_euros(each.amount)]
             for each in order.payments
         )
     reached: Dict[str, str] = {}
     for status, at in order.events:
-        reached[status] = _text(at)
+        reached[status] = _format_time(at)
         if at.date() in rows["orders"]:
             rows["orders"][at.date()].append(_order_row(order, status, at, reached))
 
@@ -88,8 +88,8 @@ def _export_order(order: Order, rows: Export) -> None:
 def _order_row(order: Order, status: str, at: datetime, reached: Dict[str, str]) -> Row:
     return [
         *(order.order_id, order.customer.customer_id, status, reached["created"]),
-        *(reached.get("paid", ""), reached.get("shipped", ""), reached.get("delivered", ""), _text(order.promised_at)),
-        *(order.city.name, order.city.state, order.city.country, _text(at)),
+        *(reached.get("paid", ""), reached.get("shipped", ""), reached.get("delivered", ""), _format_time(order.promised_at)),
+        *(order.city.name, order.city.state, order.city.country, _format_time(at)),
     ]
 
 
@@ -103,7 +103,7 @@ def _export_returns(orders: List[Order], rows: Dict[date, List[Row]]) -> None:
             rows[at.date()].append(
                 [
                     *(f"R-{number:05d}", order_id, str(each.line.number), each.line.product.product_id),
-                    *(str(each.quantity), _euros(each.line.unit_price), _text(at), each.reason),
+                    *(str(each.quantity), _format_euros(each.line.unit_price), _format_time(at), each.reason),
                 ]
             )
 
@@ -118,7 +118,7 @@ def _export_reviews(orders: List[Order], rows: Dict[date, List[Row]]) -> None:
             rows[at.date()].append(
                 [
                     *(f"V-{number:05d}", order_id, str(opinion.score)),
-                    *(opinion.title or "", opinion.comment or "", _text(at)),
+                    *(opinion.title or "", opinion.comment or "", _format_time(at)),
                 ]
             )
 
@@ -127,14 +127,14 @@ def _customer_row(customer: Customer) -> Row:
     return [
         *(customer.customer_id, customer.first_name, customer.last_name, customer.email, customer.phone or ""),
         *(customer.street, customer.postal_code, customer.city.name, customer.city.state, customer.city.country),
-        *(_text(customer.registered_at), _text(customer.updated_at)),
+        *(_format_time(customer.registered_at), _format_time(customer.updated_at)),
     ]
 
 
 def _product_row(product: Product) -> Row:
     return [
         *(product.product_id, product.name, product.category.category_id),
-        *(_euros(product.list_price), _text(product.updated_at)),
+        *(_format_euros(product.list_price), _format_time(product.updated_at)),
     ]
 
 
@@ -142,9 +142,9 @@ def _seller_row(seller: Seller) -> Row:
     return [seller.seller_id, seller.name, seller.city, seller.country]
 
 
-def _text(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.isoformat(sep=" ", timespec="seconds")
 
 
-def _euros(cents: int) -> str:
+def _format_euros(cents: int) -> str:
     return f"{cents // 100}.{cents % 100:02d}"

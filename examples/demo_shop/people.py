@@ -78,7 +78,7 @@ _STREETS = {
 _FICTIONAL_RANGES = ("+49 30 23125", "+49 69 90009", "+49 40 66969", "+49 221 4710", "+49 89 99998")
 _ASCII = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ë": "e", "é": "e", "ï": "i", "ş": "s", " ": ""})
 
-_REGULARS_SHARE = 0.12
+_REGULAR_SHARE = 0.12
 _NO_PHONE_SHARE = 0.3
 
 
@@ -104,7 +104,7 @@ class Customer:
         return f"C-{self.number:05d}"
 
 
-class Clientele:
+class CustomerBase:
     """All customers so far, each in the newest version, with the registrations and changes that happen to them."""
 
     def __init__(self, chance: Random) -> None:
@@ -122,12 +122,12 @@ class Clientele:
             number=number,
             first_name=first_name,
             last_name=last_name,
-            email=_mail_address(first_name, last_name, number),
+            email=_email_address(first_name, last_name, number),
             phone=None if chance.random() < _NO_PHONE_SHARE else _draw_phone(chance),
             street=_draw_street(chance, city),
             postal_code=_draw_postal_code(chance, city),
             city=city,
-            regular=chance.random() < _REGULARS_SHARE,
+            regular=chance.random() < _REGULAR_SHARE,
             registered_at=at,
             updated_at=at,
         )
@@ -167,7 +167,7 @@ def _draw_name(chance: Random, city: City) -> Tuple[str, str]:
     return chance.choice(_GIVEN_NAMES), chance.choice(_SURNAME_STARTS) + chance.choice(_SURNAME_ENDS)
 
 
-def _mail_address(first_name: str, last_name: str, number: int) -> str:
+def _email_address(first_name: str, last_name: str, number: int) -> str:
     return f"{first_name}.{last_name}{number}@example.com".lower().translate(_ASCII)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import Random
 
 
-def stream(seed: int, concern: str) -> Random:
+def random_stream(seed: int, concern: str) -> Random:
     """Return the generator of one concern; the same seed and concern always give the same numbers.
 
     ``random.Random`` seeds from text through SHA-512, so neither the Python version nor the hash seed matters.

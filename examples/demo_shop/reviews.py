@@ -19,7 +19,7 @@ _TITLES = {
     2: ("Enttäuscht", "Eher nicht", "Leider schwach"),
     1: ("Nie wieder", "Ärgerlich", "Unmöglich", "Slechte service"),
 }
-_VERDICTS = {
+_COMMENTS = {
     5: (
         "Schön verarbeitet, genau wie beschrieben.",
         "Mijn favoriet, heel blij mee!",
@@ -30,15 +30,15 @@ _VERDICTS = {
     2: ("Schon nach zwei Tagen ein Kratzer, schade.", 'Die Größe "M" fällt viel zu klein aus.'),
     1: ("Kaputt angekommen, niemand antwortet.", "Falscher Artikel, und das zum zweiten Mal!"),
 }
-_ON_TIME = ("Lieferung schnell.", "Pünktlich geliefert, danke!", "Kam am nächsten Tag, toll.", "")
-_LATE = ("Leider zu spät geliefert.", "Eine Woche gewartet, ohne Nachricht.", "Die Lieferung dauerte ewig.")
+_ON_TIME_COMMENTS = ("Lieferung schnell.", "Pünktlich geliefert, danke!", "Kam am nächsten Tag, toll.", "")
+_LATE_COMMENTS = ("Leider zu spät geliefert.", "Eine Woche gewartet, ohne Nachricht.", "Die Lieferung dauerte ewig.")
 _SCORES = (5, 4, 3, 2, 1)
 _WEIGHTS_ON_TIME = (58, 22, 9, 4, 7)
 _WEIGHTS_LATE = (14, 17, 22, 20, 27)
 
 
 @dataclass(frozen=True)
-class Opinion:
+class ReviewContent:
     """A review's content; ``score`` from 1 to 5, ``None`` where the customer left the field empty."""
 
     score: int
@@ -46,18 +46,22 @@ class Opinion:
     comment: Optional[str]
 
 
-def write_opinion(chance: Random, customer: Customer, late: bool) -> Opinion:
+def draw_review(chance: Random, customer: Customer, late: bool) -> ReviewContent:
     """Return what ``customer`` says about an order; those who waited too long are harsher."""
     score = chance.choices(_SCORES, _WEIGHTS_LATE if late else _WEIGHTS_ON_TIME)[0]
     title = chance.choice(_TITLES[score]) if chance.random() < 0.6 else None
     if chance.random() < 0.35:
-        return Opinion(score, title, None)
-    sentences = [chance.choice(_VERDICTS[score]), chance.choice(_LATE if late else _ON_TIME), _sign(chance, customer)]
+        return ReviewContent(score, title, None)
+    sentences = [
+        chance.choice(_COMMENTS[score]),
+        chance.choice(_LATE_COMMENTS if late else _ON_TIME_COMMENTS),
+        _draw_signature(chance, customer),
+    ]
     separator = "\n" if chance.random() < 0.25 else " "
-    return Opinion(score, title, separator.join(sentence for sentence in sentences if sentence))
+    return ReviewContent(score, title, separator.join(sentence for sentence in sentences if sentence))
 
 
-def _sign(chance: Random, customer: Customer) -> str:
+def _draw_signature(chance: Random, customer: Customer) -> str:
     draw = chance.random()
     if draw < 0.08:
         return f"Viele Grüße, {customer.first_name} {customer.last_name}"

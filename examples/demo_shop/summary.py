@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Sequence, Tuple
 from typing import Counter as CounterType
 
 
-class Kind(Enum):
-    """One kind of trouble. Those in ``BROKEN`` make a row a loader should quarantine; those in ``WHOLE_DAY`` spoil a delivery;
+class FaultKind(Enum):
+    """One kind of trouble. Those in ``QUARANTINED_KINDS`` make a row a loader should quarantine; those in ``WHOLE_DAY_KINDS`` spoil a delivery;
     the others a loader must bear."""
 
     DUPLICATE = "duplicate"
@@ -40,18 +40,18 @@ class Kind(Enum):
     DOUBLED = "doubled"
 
 
-BROKEN = frozenset(
+QUARANTINED_KINDS = frozenset(
     {
-        *(Kind.NULL_REQUIRED, Kind.BAD_NUMBER, Kind.BAD_DATE, Kind.BAD_QUANTITY, Kind.UNKNOWN_STATUS),
-        *(Kind.MISSING_FIELD, Kind.EXTRA_FIELD, Kind.STRAY_TEXT),
-        *(Kind.MISSHAPEN, Kind.OUT_OF_RANGE, Kind.IMPOSSIBLE_DATE, Kind.UNKNOWN_VALUE),
+        *(FaultKind.NULL_REQUIRED, FaultKind.BAD_NUMBER, FaultKind.BAD_DATE, FaultKind.BAD_QUANTITY, FaultKind.UNKNOWN_STATUS),
+        *(FaultKind.MISSING_FIELD, FaultKind.EXTRA_FIELD, FaultKind.STRAY_TEXT),
+        *(FaultKind.MISSHAPEN, FaultKind.OUT_OF_RANGE, FaultKind.IMPOSSIBLE_DATE, FaultKind.UNKNOWN_VALUE),
     }
 )
-WHOLE_DAY = frozenset({Kind.REVENUE_DROP, Kind.TRUNCATED, Kind.DOUBLED})
+WHOLE_DAY_KINDS = frozenset({FaultKind.REVENUE_DROP, FaultKind.TRUNCATED, FaultKind.DOUBLED})
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Fault:
     """One spoiled record: ``row`` counts a file's records from 1, the header not counted; 0 means the whole file.
 
     ``key`` is the record's primary key as it was before (``DB-000123/2``); that of a record which was added is its own, or the
@@ -60,13 +60,13 @@ class Trouble:
 
     day: date
     entity: str
-    kind: Kind
+    kind: FaultKind
     row: int
     key: str
 
 
 @dataclass(frozen=True)
-class Figures:
+class ExpectedFigures:
     """What one order date comes to when every broken row is quarantined and every duplicate counted once, in EUR.
 
     Of days with an incident: orders that were lost are not in it, a truncated file counts as delivered again whole, and a
@@ -90,16 +90,16 @@ class Summary:
     seed: int
     days: List[date]
     rows: Dict[str, int]
-    troubles: List[Trouble]
-    expected: Dict[date, Figures]
+    troubles: List[Fault]
+    expected: Dict[date, ExpectedFigures]
 
-    def counts(self) -> CounterType[Tuple[date, str, Kind]]:
+    def counts(self) -> CounterType[Tuple[date, str, FaultKind]]:
         """Return how often each kind of trouble occurs per day and entity."""
         return Counter((trouble.day, trouble.entity, trouble.kind) for trouble in self.troubles)
 
-    def broken(self) -> List[Trouble]:
+    def broken(self) -> List[Fault]:
         """Return the rows a loader should quarantine."""
-        return [trouble for trouble in self.troubles if trouble.kind in BROKEN]
+        return [trouble for trouble in self.troubles if trouble.kind in QUARANTINED_KINDS]
 
     def to_json(self) -> Dict[str, Any]:
         """Return the summary as plain JSON types, decimals as text."""
@@ -125,17 +125,17 @@ class Summary:
             days=[date.fromisoformat(day) for day in document["days"]],
             rows=document["rows"],
             troubles=[
-                Trouble(date.fromisoformat(day), entity, Kind(kind), row, key)
+                Fault(date.fromisoformat(day), entity, FaultKind(kind), row, key)
                 for day, entity, kind, row, key in document["troubles"]
             ],
             expected={
-                date.fromisoformat(day): Figures(orders, cancelled, units, Decimal(gross), Decimal(returned))
+                date.fromisoformat(day): ExpectedFigures(orders, cancelled, units, Decimal(gross), Decimal(returned))
                 for day, (orders, cancelled, units, gross, returned) in document["expected"].items()
             },
         )
 
 
-def expected_figures(sound: Dict[str, List[Sequence[str]]]) -> Dict[date, Figures]:
+def compute_expected_figures(sound: Dict[str, List[Sequence[str]]]) -> Dict[date, ExpectedFigures]:
     """Add up what a pipeline should find, from the sound rows of all days: ``orders``, ``order_items``, ``returns``.
 
     Plain loops over the exported text on purpose: this is the second opinion the pipeline's SQL is compared with.
@@ -161,4 +161,4 @@ def expected_figures(sound: Dict[str, List[Sequence[str]]]) -> Dict[date, Figure
     for _, order_id, _, _, quantity, price, _, _ in sound["returns"]:
         if order_id in newest:
             returned[newest[order_id][2]] += int(quantity) * Decimal(price)
-    return {day: Figures(orders[day], cancelled[day], units[day], gross[day], returned[day]) for day in sorted(orders)}
+    return {day: ExpectedFigures(orders[day], cancelled[day], units[day], gross[day], returned[day]) for day in sorted(orders)}

@@ -11,18 +11,18 @@ from datetime import date, datetime, time, timedelta
 from random import Random
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from demo_shop.catalogue import Catalogue, Product, Seller, in_black_week, unit_price
-from demo_shop.demand import FRIDAY, SATURDAY, SUNDAY, draw_order_times, plan_orders, unambiguous
-from demo_shop.people import City, Clientele, Customer
-from demo_shop.random_streams import stream
-from demo_shop.reviews import Opinion, write_opinion
+from demo_shop.catalogue import Catalogue, Product, Seller, is_black_week, unit_price
+from demo_shop.demand import FRIDAY, SATURDAY, SUNDAY, draw_order_times, plan_orders, skip_repeated_hour
+from demo_shop.people import City, Customer, CustomerBase
+from demo_shop.random_streams import random_stream
+from demo_shop.reviews import ReviewContent, draw_review
 
 RETURNING_SHARE = 0.37  # of a day's orders, once the shop has regulars to come back
 CANCELLED_SHARE = 0.04
 REVIEWED_SHARE = 0.28
 
-_REASONS = ("Gefällt nicht", "Zu klein", "Zu groß", "Defekt", "Falscher Artikel", "Zu spät geliefert")
-_METHODS = ("paypal", "credit_card", "invoice", "voucher")
+_RETURN_REASONS = ("Gefällt nicht", "Zu klein", "Zu groß", "Defekt", "Falscher Artikel", "Zu spät geliefert")
+_PAYMENT_METHODS = ("paypal", "credit_card", "invoice", "voucher")
 _METHOD_WEIGHTS = (37, 34, 25, 4)
 # Per country: days from order to the promised delivery, days in transit (with weights), freight of an order in cents.
 _PROMISED_DAYS = {"DE": 4, "AT": 5, "NL": 5, "CH": 8}
@@ -37,7 +37,7 @@ _FREE_FREIGHT_FROM = 7900
 
 
 @dataclass(frozen=True)
-class Line:
+class OrderLine:
     """One line of an order; ``unit_price`` and the line's share of the ``freight`` in cents."""
 
     number: int
@@ -58,10 +58,10 @@ class Payment:
 
 
 @dataclass(frozen=True)
-class Return:
+class ReturnedLine:
     """A delivered line that comes back, wholly or in part."""
 
-    line: Line
+    line: OrderLine
     quantity: int
     at: datetime
     reason: str
@@ -75,11 +75,11 @@ class Order:
     customer: Customer
     city: City
     promised_at: datetime
-    lines: List[Line]
+    lines: List[OrderLine]
     payments: List[Payment]
     events: List[Tuple[str, datetime]]
-    returns: List[Return] = field(default_factory=list)
-    review: Optional[Tuple[datetime, Opinion]] = None
+    returns: List[ReturnedLine] = field(default_factory=list)
+    review: Optional[Tuple[datetime, ReviewContent]] = None
 
     @property
     def order_id(self) -> str:
@@ -97,7 +97,7 @@ class Order:
 
 
 @dataclass
-class World:
+class ShopHistory:
     """Everything that happened in the shop over ``days``; what orders do after the last day is known here, too.
 
     ``customers``, ``products`` and ``sellers`` hold for each day the versions a delta export of that day carries.
@@ -110,15 +110,15 @@ class World:
     sellers: Dict[date, List[Seller]]
 
 
-def simulate(seed: int, days: Sequence[date], orders_per_day: int) -> World:
+def simulate_trade(seed: int, days: Sequence[date], orders_per_day: int) -> ShopHistory:
     """Let the shop trade over consecutive ``days``; the same arguments always give the same world."""
-    chance = stream(seed, "trade")
-    fate = stream(seed, "lifecycle")
-    catalogue = Catalogue(stream(seed, "catalogue"), days[0])
-    clientele = Clientele(stream(seed, "people"))
-    planned = plan_orders(stream(seed, "demand"), days, orders_per_day)
-    world = World(list(days), [], {}, {}, {})
-    shoppers = _Shoppers(chance, clientele)
+    chance = random_stream(seed, "trade")
+    fate = random_stream(seed, "lifecycle")
+    catalogue = Catalogue(random_stream(seed, "catalogue"), days[0])
+    clientele = CustomerBase(random_stream(seed, "people"))
+    planned = plan_orders(random_stream(seed, "demand"), days, orders_per_day)
+    world = ShopHistory(list(days), [], {}, {}, {})
+    shoppers = _CustomerPicker(chance, clientele)
     for day in days:
         # The first day loads products and sellers in full, as the first delivery of a delta export does.
         first = day == days[0]
@@ -130,7 +130,7 @@ def simulate(seed: int, days: Sequence[date], orders_per_day: int) -> World:
             customer = shoppers.next(at)
             lines = _fill_basket(chance, catalogue.products, demand, day, customer.city)
             order = _place_order(chance, len(world.orders) + 1, customer, at, lines)
-            _live(fate, order)
+            _add_order_events(fate, order)
             world.orders.append(order)
             exported.update(line.product.number for line in lines)
         world.customers[day] = shoppers.close(day)
@@ -138,10 +138,10 @@ def simulate(seed: int, days: Sequence[date], orders_per_day: int) -> World:
     return world
 
 
-class _Shoppers:
+class _CustomerPicker:
     """Chooses who orders next: somebody new, somebody registered but so far idle, or somebody who comes back."""
 
-    def __init__(self, chance: Random, clientele: Clientele) -> None:
+    def __init__(self, chance: Random, clientele: CustomerBase) -> None:
         self._chance = chance
         self._clientele = clientele
         self._idle: List[Customer] = []
@@ -160,7 +160,7 @@ class _Shoppers:
             if self._chance.random() < 0.03:
                 customer = self._clientele.move(customer, at)
         else:
-            customer = self._greet(at)
+            customer = self._register_customer(at)
             self._new_today.append(customer)
         self._seen_today[customer.number] = customer
         return customer
@@ -186,13 +186,15 @@ class _Shoppers:
         self._seen_today = {}
         return seen
 
-    def _greet(self, at: datetime) -> Customer:
+    def _register_customer(self, at: datetime) -> Customer:
         if self._idle and self._chance.random() < 0.04:
             return self._idle.pop(self._chance.randrange(len(self._idle)))
         return self._clientele.register(at)
 
 
-def _fill_basket(chance: Random, products: Sequence[Product], demand: Sequence[float], day: date, city: City) -> List[Line]:
+def _fill_basket(
+    chance: Random, products: Sequence[Product], demand: Sequence[float], day: date, city: City
+) -> List[OrderLine]:
     wanted = chance.choices((1, 2, 3, 4, 5, 6), (52, 26, 12, 6, 3, 1))[0]
     chosen: List[Product] = []
     while len(chosen) < wanted:
@@ -203,28 +205,28 @@ def _fill_basket(chance: Random, products: Sequence[Product], demand: Sequence[f
     prices = [unit_price(product, day) for product in chosen]
     goods = sum(price * quantity for price, quantity in zip(prices, quantities))
     freight = 0 if goods >= _FREE_FREIGHT_FROM else _FREIGHT[city.country]
-    shares = _split(freight, wanted)
+    shares = _split_amount(freight, wanted)
     return [
-        Line(number, product, quantity, price, share)
+        OrderLine(number, product, quantity, price, share)
         for number, (product, quantity, price, share) in enumerate(zip(chosen, quantities, prices, shares), start=1)
     ]
 
 
-def _split(amount: int, parts: int) -> List[int]:
+def _split_amount(amount: int, parts: int) -> List[int]:
     """Return ``parts`` shares of ``amount`` that differ by at most one cent and add up to it."""
     share, rest = divmod(amount, parts)
     return [share + (index < rest) for index in range(parts)]
 
 
-def _place_order(chance: Random, number: int, customer: Customer, at: datetime, lines: List[Line]) -> Order:
+def _place_order(chance: Random, number: int, customer: Customer, at: datetime, lines: List[OrderLine]) -> Order:
     days = _PROMISED_DAYS[customer.city.country] + (at.weekday() >= FRIDAY)  # a Sunday lies on the way
     promised = datetime.combine(at.date() + timedelta(days=days), time(hour=20))
     total = sum(line.quantity * line.unit_price + line.freight for line in lines)
-    return Order(number, customer, customer.city, promised, lines, _pay(chance, total), [("created", at)])
+    return Order(number, customer, customer.city, promised, lines, _draw_payments(chance, total), [("created", at)])
 
 
-def _pay(chance: Random, total: int) -> List[Payment]:
-    method = chance.choices(_METHODS, _METHOD_WEIGHTS)[0]
+def _draw_payments(chance: Random, total: int) -> List[Payment]:
+    method = chance.choices(_PAYMENT_METHODS, _METHOD_WEIGHTS)[0]
     installments = 1
     if method == "credit_card" and total >= 15000 and chance.random() < 0.35:
         installments = chance.choice((3, 6, 12))
@@ -234,58 +236,58 @@ def _pay(chance: Random, total: int) -> List[Payment]:
     return [Payment(1, method, installments, total)]
 
 
-def _live(chance: Random, order: Order) -> None:
+def _add_order_events(chance: Random, order: Order) -> None:
     """Add to ``order`` what happens after it was placed: each event strictly later than the one before."""
     cancelled = chance.random() < CANCELLED_SHARE
     if cancelled and chance.random() < 0.3:
         order.payments = []
-        order.events.append(("cancelled", _later(order.placed_at, chance.randint(3600, 4 * 86400))))
+        order.events.append(("cancelled", _add_seconds(order.placed_at, chance.randint(3600, 4 * 86400))))
         return
     on_invoice = order.payments[-1].method == "invoice"
     check = chance.randint(1800, 30 * 3600) if on_invoice else chance.randint(20, 1200)
-    paid = _later(order.placed_at, check)
+    paid = _add_seconds(order.placed_at, check)
     order.events.append(("paid", paid))
     if cancelled:
-        order.events.append(("cancelled", _later(paid, chance.randint(3600, 3 * 86400))))
+        order.events.append(("cancelled", _add_seconds(paid, chance.randint(3600, 3 * 86400))))
         return
-    shipped = _ship(chance, paid)
+    shipped = _draw_shipped_at(chance, paid)
     order.events.append(("shipped", shipped))
-    delivered = _deliver(chance, shipped, order.city)
+    delivered = _draw_delivered_at(chance, shipped, order.city)
     order.events.append(("delivered", delivered))
     for line in order.lines:
         if chance.random() < line.product.category.return_rate:
             quantity = chance.randint(1, line.quantity)
-            at = _some_day(chance, delivered.date(), 3, 15)
-            order.returns.append(Return(line, quantity, at, chance.choice(_REASONS)))
+            at = _draw_day(chance, delivered.date(), 3, 15)
+            order.returns.append(ReturnedLine(line, quantity, at, chance.choice(_RETURN_REASONS)))
     if chance.random() < REVIEWED_SHARE:
-        opinion = write_opinion(chance, order.customer, late=delivered > order.promised_at)
-        order.review = (_some_day(chance, delivered.date(), 2, 10), opinion)
+        opinion = draw_review(chance, order.customer, late=delivered > order.promised_at)
+        order.review = (_draw_day(chance, delivered.date(), 2, 10), opinion)
 
 
-def _later(moment: datetime, seconds: int) -> datetime:
-    return unambiguous(moment + timedelta(seconds=seconds))
+def _add_seconds(moment: datetime, seconds: int) -> datetime:
+    return skip_repeated_hour(moment + timedelta(seconds=seconds))
 
 
-def _ship(chance: Random, paid: datetime) -> datetime:
+def _draw_shipped_at(chance: Random, paid: datetime) -> datetime:
     """Return when the warehouse hands the parcel over: not on Sundays, and later in the crush of Black Week."""
-    handling = chance.choices((0, 1, 2), (45, 45, 10))[0] + (chance.randint(0, 2) if in_black_week(paid.date()) else 0)
+    handling = chance.choices((0, 1, 2), (45, 45, 10))[0] + (chance.randint(0, 2) if is_black_week(paid.date()) else 0)
     if handling == 0 and paid.hour >= 13:
         handling = 1
-    return _working_time(chance, paid.date() + timedelta(days=handling), first_hour=14, last_hour=18)
+    return _draw_working_time(chance, paid.date() + timedelta(days=handling), first_hour=14, last_hour=18)
 
 
-def _deliver(chance: Random, shipped: datetime, city: City) -> datetime:
+def _draw_delivered_at(chance: Random, shipped: datetime, city: City) -> datetime:
     days, weights = _TRANSIT_DAYS[city.country]
     transit = chance.choices(days, weights)[0] + (1 if shipped.weekday() == SATURDAY else 0)
-    return _working_time(chance, shipped.date() + timedelta(days=transit), first_hour=9, last_hour=18)
+    return _draw_working_time(chance, shipped.date() + timedelta(days=transit), first_hour=9, last_hour=18)
 
 
-def _working_time(chance: Random, day: date, first_hour: int, last_hour: int) -> datetime:
+def _draw_working_time(chance: Random, day: date, first_hour: int, last_hour: int) -> datetime:
     if day.weekday() == SUNDAY:
         day += timedelta(days=1)
     return datetime.combine(day, time(chance.randint(first_hour, last_hour), chance.randrange(60), chance.randrange(60)))
 
 
-def _some_day(chance: Random, after: date, first: int, last: int) -> datetime:
+def _draw_day(chance: Random, after: date, first: int, last: int) -> datetime:
     day = after + timedelta(days=chance.randint(first, last))
     return datetime.combine(day, time(chance.randint(7, 22), chance.randrange(60), chance.randrange(60)))

@@ -9,8 +9,8 @@ from asl_local.clock import Clock, FakeClock, SystemClock
 from asl_local.definition import StateMachine
 from asl_local.errors import JournalError, StateMachineError
 from asl_local.execution import Execution, resume_execution, run_execution
-from asl_local.history import details_of, is_executing, line_of, read_events
-from asl_local.lint import lint
+from asl_local.history import format_event, get_event_details, is_executing, read_events
+from asl_local.lint import lint_file
 from asl_local.model import Finding
 from asl_local.tasks import Heartbeat, TaskError, TaskService, TaskTimeout
 
@@ -27,10 +27,10 @@ __all__ = [
     "TaskError",
     "TaskService",
     "TaskTimeout",
-    "details_of",
+    "format_event",
+    "get_event_details",
     "is_executing",
-    "line_of",
-    "lint",
+    "lint_file",
     "read_events",
     "resume_execution",
     "run_execution",

@@ -31,11 +31,11 @@ class SystemClock:
     """The machine's own time. Its wall clock is looked at once: whatever it is set to later, time passes evenly."""
 
     def __init__(self) -> None:
-        self._began = datetime.now(timezone.utc)
+        self._started = datetime.now(timezone.utc)
         self._start = _count()
 
     def now(self) -> datetime:
-        return self._began + timedelta(seconds=_count() - self._start)
+        return self._started + timedelta(seconds=_count() - self._start)
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -45,7 +45,7 @@ class SystemClock:
 
 
 class FakeClock:
-    """A clock that stands still until someone sleeps; ``slept`` keeps every wait, in seconds, in order.
+    """A clock that stands still until someone sleeps; ``sleeps`` keeps every wait, in seconds, in order.
 
     Safe to share between the threads of a Map state.
     """
@@ -54,7 +54,7 @@ class FakeClock:
         self._start = start or datetime(2025, 12, 1, 2, 0, tzinfo=timezone.utc)
         self._elapsed = 0.0
         self._lock = threading.Lock()
-        self.slept: List[float] = []
+        self.sleeps: List[float] = []
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self.monotonic())
@@ -68,7 +68,7 @@ class FakeClock:
             raise ValueError(f"a clock cannot sleep {seconds} s; give zero or more.")
         with self._lock:
             self._elapsed += seconds
-            self.slept.append(seconds)
+            self.sleeps.append(seconds)
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass as work does, without counting as a wait."""

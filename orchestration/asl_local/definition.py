@@ -10,7 +10,7 @@ from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from asl_local.errors import StateMachineError
 from asl_local.model import Finding, TaskState, Workflow
-from asl_local.parser import read_machine
+from asl_local.parser import parse_machine
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StateMachine:
     @classmethod
     def load(cls, path: Union[str, Path]) -> StateMachine:
         """Read and check the file at ``path``; ``StateMachineError`` names file, state, field and what is allowed."""
-        machine, findings = read(Path(path))
+        machine, findings = read_definition(Path(path))
         if findings or machine is None:
             more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
             raise StateMachineError(f"{path}: {findings[0]}{more}")
@@ -47,21 +47,21 @@ class StateMachine:
         return frozenset(state.resource for state in self.workflow.walk() if isinstance(state, TaskState))
 
 
-def read(path: Path) -> Tuple[Optional[StateMachine], List[Finding]]:
+def read_definition(path: Path) -> Tuple[Optional[StateMachine], List[Finding]]:
     """Return the machine in the file at ``path`` and all that is wrong with it; with findings it must not be run."""
     try:
         text = path.read_text(encoding="utf-8")
-        raw = json.loads(text, object_pairs_hook=_refuse_duplicates)
+        raw = json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except (OSError, ValueError) as fault:
         return None, [Finding("", f"the file cannot be read as JSON: {fault}")]
-    workflow, findings = read_machine(raw)
+    workflow, findings = parse_machine(raw)
     if workflow is None:
         return None, findings
     digest = hashlib.sha256(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     return StateMachine(path.name.split(".")[0], path, workflow, raw.get("TimeoutSeconds"), digest), findings
 
 
-def _refuse_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+def _reject_duplicate_keys(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]

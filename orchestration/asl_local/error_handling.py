@@ -15,7 +15,7 @@ DATA_LIMIT_EXCEEDED = "States.DataLimitExceeded"
 QUERY_EVALUATION_ERROR = "States.QueryEvaluationError"
 NO_CHOICE_MATCHED = "States.NoChoiceMatched"
 
-LONGEST_DELAY_SECONDS = 31_622_400
+MAX_DELAY_SECONDS = 31_622_400
 """A year, the longest that Step Functions lets a retry wait."""
 
 _TERMINAL = frozenset({RUNTIME, DATA_LIMIT_EXCEEDED})
@@ -35,7 +35,7 @@ class Failure(Exception):
         self.cause = cause
 
 
-def matches(error: Optional[str], error_equals: Sequence[str]) -> bool:
+def matches_error(error: Optional[str], error_equals: Sequence[str]) -> bool:
     """Return whether a failure named ``error`` is among ``error_equals``, wildcards understood.
 
     The wildcards pass over the terminal errors ``States.Runtime`` and ``States.DataLimitExceeded``, and
@@ -52,12 +52,12 @@ def matches(error: Optional[str], error_equals: Sequence[str]) -> bool:
 
 def find_handler(error: Optional[str], handlers: Sequence[_Handler]) -> Optional[int]:
     """Return the place of the first of ``handlers`` that takes ``error``, or None."""
-    return next((place for place, handler in enumerate(handlers) if matches(error, handler.error_equals)), None)
+    return next((place for place, handler in enumerate(handlers) if matches_error(error, handler.error_equals)), None)
 
 
-def backoff_delay(retrier: Retrier, attempt: int, random: Random) -> float:
+def compute_backoff_delay(retrier: Retrier, attempt: int, random: Random) -> float:
     """Return how many seconds to wait before the ``attempt``-th retry, counted from 1."""
-    longest = LONGEST_DELAY_SECONDS if retrier.max_delay_seconds is None else retrier.max_delay_seconds
+    longest = MAX_DELAY_SECONDS if retrier.max_delay_seconds is None else retrier.max_delay_seconds
     try:
         delay = min(retrier.interval_seconds * retrier.backoff_rate ** (attempt - 1), longest)
     except OverflowError:

@@ -79,14 +79,14 @@ class Evaluator:
         except EvaluationError as fault:
             raise self._record_failure(fault.location, str(fault), visit, branch) from fault
 
-    def evaluate_whole(self, template: Template, visit: Visit, branch: Branch, least: int = 0) -> int:
+    def evaluate_integer(self, template: Template, visit: Visit, branch: Branch, least: int = 0) -> int:
         """Return the template's value, a whole number of at least ``least``; raises ``Failure``."""
         value = self.evaluate(template, visit, branch)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise self.refuse(template.location, value, f"a whole number of {least} or more", visit, branch)
         return value
 
-    def evaluate_text(self, template: Template, visit: Visit, branch: Branch) -> str:
+    def evaluate_string(self, template: Template, visit: Visit, branch: Branch) -> str:
         """Return the template's value, a string; raises ``Failure``."""
         value = self.evaluate(template, visit, branch)
         if not isinstance(value, str):
@@ -120,7 +120,7 @@ class Evaluator:
         }
 
 
-def encode(data: Any) -> str:
+def encode_json(data: Any) -> str:
     """Return ``data`` as JSON text; raises ``Failure`` when it is more than Step Functions carries."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     size = len(text.encode())

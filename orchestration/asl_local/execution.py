@@ -14,14 +14,14 @@ from asl_local.clock import Clock, SystemClock
 from asl_local.definition import StateMachine
 from asl_local.error_handling import TIMEOUT, Failure
 from asl_local.errors import StateMachineError
-from asl_local.evaluation import Branch, Identity, encode
+from asl_local.evaluation import Branch, Identity, encode_json
 from asl_local.history import Event, History, Journal, Listener
-from asl_local.interpreter import Interpreter, TimedOut
-from asl_local.replay import ENDINGS, Progress, rebuild, require_resumable
+from asl_local.interpreter import ExecutionTimedOut, Interpreter
+from asl_local.replay import STATUS_BY_END_EVENT, Progress, require_resumable, restore_execution
 from asl_local.tasks import TaskService
 
-_ACCOUNT = "arn:aws:states:local:000000000000"
-_NAME = re.compile(r"[0-9A-Za-z_-]{1,80}")
+_ARN_PREFIX = "arn:aws:states:local:000000000000"
+_EXECUTION_NAME = re.compile(r"[0-9A-Za-z_-]{1,80}")
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ def run_execution(
     StateMachineError
         Before anything is done: name or input do not fit, a service is missing, the journal exists.
     """
-    if not _NAME.fullmatch(name):
+    if not _EXECUTION_NAME.fullmatch(name):
         raise StateMachineError(f'the execution name "{name}" is not 1 to 80 letters, digits, "_" and "-"; change it.')
     _require_services(machine, services)
     try:
-        text = encode(input)
+        text = encode_json(input)
     except (Failure, TypeError, ValueError) as fault:
         raise StateMachineError(f'the input of execution "{name}" is not JSON of at most 256 KiB: {fault}') from fault
     opened = Journal.create(Path(journal))
@@ -104,12 +104,12 @@ def run_execution(
         history = History(opened, clock or SystemClock(), listener)
         details = {
             "input": text,
-            "stateMachineVersionArn": f"{_ACCOUNT}:stateMachine:{machine.name}:{machine.digest}",
+            "stateMachineVersionArn": f"{_ARN_PREFIX}:stateMachine:{machine.name}:{machine.digest}",
         }
-        arn = f"{_ACCOUNT}:execution:{machine.name}:{name}"
+        arn = f"{_ARN_PREFIX}:execution:{machine.name}:{name}"
         started = history.record("ExecutionStarted", 0, details, executionArn=arn)
         identity = _identify(machine, name, json.loads(text), started["timestamp"], 0)
-        return _complete(machine, identity, services, history, clock, random, 0, Progress())
+        return _run_remaining(machine, identity, services, history, clock, random, 0, Progress())
     finally:
         opened.close()
 
@@ -140,13 +140,13 @@ def resume_execution(
     _require_services(machine, services)
     opened = Journal.open(Path(journal))
     try:
-        past = rebuild(opened.events, Path(journal))
+        past = restore_execution(opened.events, Path(journal))
         require_resumable(past, machine, Path(journal))
         history = History(opened, clock or SystemClock(), listener)
         redrive_count = past.redrive_count + 1
         redriven = history.record("ExecutionRedriven", history.last_id, {"redriveCount": redrive_count})
         identity = _identify(machine, past.name, past.input, past.start_time, redrive_count)
-        return _complete(machine, identity, services, history, clock, random, redriven["id"], past.progress)
+        return _run_remaining(machine, identity, services, history, clock, random, redriven["id"], past.progress)
     finally:
         opened.close()
 
@@ -160,17 +160,17 @@ def _require_services(machine: StateMachine, services: Mapping[str, TaskService]
 
 def _identify(machine: StateMachine, name: str, data: Any, start_time: str, redrive_count: int) -> Identity:
     return Identity(
-        id=f"{_ACCOUNT}:execution:{machine.name}:{name}",
+        id=f"{_ARN_PREFIX}:execution:{machine.name}:{name}",
         name=name,
         input=data,
         start_time=start_time,
         redrive_count=redrive_count,
-        machine_id=f"{_ACCOUNT}:stateMachine:{machine.name}",
+        machine_id=f"{_ARN_PREFIX}:stateMachine:{machine.name}",
         machine_name=machine.name,
     )
 
 
-def _complete(
+def _run_remaining(
     machine: StateMachine,
     identity: Identity,
     services: Mapping[str, TaskService],
@@ -187,10 +187,10 @@ def _complete(
     output: Any = None
     try:
         output = interpreter.run(branch, progress)
-        kind, details = "ExecutionSucceeded", {"output": encode(output)}
+        kind, details = "ExecutionSucceeded", {"output": encode_json(output)}
     except Failure as failure:
-        kind, details = "ExecutionFailed", _present(error=failure.error, cause=failure.cause)
-    except TimedOut:
+        kind, details = "ExecutionFailed", _drop_none(error=failure.error, cause=failure.cause)
+    except ExecutionTimedOut:
         cause = f"The execution did not end within its {machine.timeout_seconds} seconds."
         kind, details, branch.last_event = "ExecutionTimedOut", {"error": TIMEOUT, "cause": cause}, history.last_id
     except KeyboardInterrupt:
@@ -203,7 +203,7 @@ def _complete(
     history.close()
     return Execution(
         name=identity.name,
-        status=ENDINGS[kind],
+        status=STATUS_BY_END_EVENT[kind],
         output=output,
         error=details.get("error"),
         cause=details.get("cause"),
@@ -212,5 +212,5 @@ def _complete(
     )
 
 
-def _present(**details: Optional[str]) -> Dict[str, str]:
+def _drop_none(**details: Optional[str]) -> Dict[str, str]:
     return {name: value for name, value in details.items() if value is not None}

@@ -21,7 +21,7 @@ Event = Dict[str, Any]
 Listener = Callable[[Event], None]
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """An event in a journal, and the size of the file with it, in bytes."""
 
     event: Event
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 class Journal:
     """A JSON-lines file of events, locked while open; each line is on the disk before ``append`` returns."""
 
-    def __init__(self, descriptor: int, entries: List[Entry], path: Path) -> None:
+    def __init__(self, descriptor: int, entries: List[JournalEntry], path: Path) -> None:
         self._path = path
         self._descriptor = descriptor
         # One list, so that an event either is there with its end or is not, whenever an interrupt comes.
@@ -84,7 +84,7 @@ class Journal:
 
         ``JournalError`` if it cannot be written, as on a full disk: a torn line is ignored when the execution is resumed.
         """
-        line = line_of(event)
+        line = format_event(event)
         start = self._entries[-1].end if self._entries else 0
         try:
             os.ftruncate(self._descriptor, start)
@@ -94,19 +94,19 @@ class Journal:
             os.fsync(self._descriptor)
         except OSError as error:
             raise JournalError(error.errno, error.strerror, str(self._path)) from error
-        self._entries.append(Entry(event, start + len(line)))
+        self._entries.append(JournalEntry(event, start + len(line)))
 
     def close(self) -> None:
         """Close the file and let go of its lock."""
         os.close(self._descriptor)
 
 
-def line_of(event: Mapping[str, Any]) -> bytes:
+def format_event(event: Mapping[str, Any]) -> bytes:
     """An event as histories hold it: JSON on one line."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-class Halted(Exception):
+class RecordingStopped(Exception):
     """Another thread could not record its event, so nothing more may be recorded."""
 
 
@@ -137,18 +137,18 @@ class History:
         """
         with self._lock:
             if self._broken:
-                raise Halted
+                raise RecordingStopped
             event: Event = {
                 "timestamp": format_timestamp(self._clock.now()),
                 "type": kind,
                 "id": self.last_id + 1,
                 "previousEventId": previous,
-                **({details_key(kind): dict(details)} if details is not None else {}),
+                **({event_details_key(kind): dict(details)} if details is not None else {}),
                 **own,
             }
             try:
                 self._journal.append(event)
-                self._tell(event)
+                self._notify_listener(event)
             except KeyboardInterrupt:  # the execution is going to be aborted, which is an event to record
                 raise
             except BaseException:
@@ -161,17 +161,17 @@ class History:
         with self._lock:
             self._broken = True
 
-    def announce(self, notice: Event) -> None:
+    def send_notice(self, notice: Event) -> None:
         """Tell the listener something that is no event of the history."""
         with self._lock:
-            self._tell(notice)
+            self._notify_listener(notice)
 
-    def _tell(self, event: Event) -> None:
+    def _notify_listener(self, event: Event) -> None:
         if self._listener is not None:
             self._listener(dict(event))
 
 
-def details_key(kind: str) -> str:
+def event_details_key(kind: str) -> str:
     """Return the name of the object in which an event of type ``kind`` carries its details."""
     for shared in ("StateEntered", "StateExited"):
         if kind.endswith(shared):
@@ -179,9 +179,9 @@ def details_key(kind: str) -> str:
     return kind[0].lower() + kind[1:] + "EventDetails"
 
 
-def details_of(event: Event) -> Dict[str, Any]:
+def get_event_details(event: Event) -> Dict[str, Any]:
     """Return the details of ``event``, empty when it has none."""
-    details: Dict[str, Any] = event.get(details_key(event["type"]), {})
+    details: Dict[str, Any] = event.get(event_details_key(event["type"]), {})
     return details
 
 
@@ -211,9 +211,9 @@ def is_executing(path: Path) -> bool:
     return False
 
 
-def _parse_lines(content: bytes, path: Path) -> List[Entry]:
+def _parse_lines(content: bytes, path: Path) -> List[JournalEntry]:
     """Return the whole lines; ``StateMachineError`` when one before the last is spoilt."""
-    entries: List[Entry] = []
+    entries: List[JournalEntry] = []
     end = 0
     lines = content.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
@@ -226,7 +226,7 @@ def _parse_lines(content: bytes, path: Path) -> List[Entry]:
                 break
             raise StateMachineError(f"{path}: line {number} is not event {number}; restore the journal from a copy.")
         end += len(line)
-        entries.append(Entry(event, end))
+        entries.append(JournalEntry(event, end))
     return entries
 
 

@@ -10,26 +10,26 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from asl_local.clock import Clock, parse_timestamp
 from asl_local.definition import StateMachine
-from asl_local.error_handling import NO_CHOICE_MATCHED, RUNTIME, TIMEOUT, Failure, backoff_delay, find_handler
-from asl_local.evaluation import Branch, Evaluator, Identity, encode
-from asl_local.map_iterations import Cancelled, Stopped, iterate
+from asl_local.error_handling import NO_CHOICE_MATCHED, RUNTIME, TIMEOUT, Failure, compute_backoff_delay, find_handler
+from asl_local.evaluation import Branch, Evaluator, Identity, encode_json
+from asl_local.map_iterations import ExecutionStopped, IterationCancelled, run_iterations
 from asl_local.model import ChoiceState, FailState, MapState, State, SucceedState, TaskState, WaitState, Workflow
 from asl_local.replay import MapProgress, Progress, Visit
 from asl_local.tasks import TaskError, TaskService, TaskTimeout, split_resource
 from asl_local.template import Template
 
-INLINE_MAP_CONCURRENCY = 40
+MAX_INLINE_MAP_CONCURRENCY = 40
 """How many iterations of an inline Map state Step Functions runs at once when the machine sets no lower limit."""
 
-_PAUSE_SLICE_SECONDS = 1.0
+_CANCEL_CHECK_SECONDS = 1.0
 
 
-class TimedOut(Exception):
+class ExecutionTimedOut(Exception):
     """The execution's own TimeoutSeconds passed; nothing in the machine can catch it."""
 
 
 @dataclass(frozen=True)
-class Step:
+class StateResult:
     """How a state ended: what it hands on, what it assigns, where it goes (None: the end)."""
 
     output: Any
@@ -61,13 +61,13 @@ class Interpreter:
     def run(self, branch: Branch, progress: Progress) -> Any:
         """Go on from ``progress`` to the end and return the execution's output.
 
-        Raises ``Failure`` when a state failed and nothing caught it, ``TimedOut`` when the machine's time is up.
+        Raises ``Failure`` when a state failed and nothing caught it, ``ExecutionTimedOut`` when the machine's time is up.
         """
-        output = self._walk(self._machine.workflow, self._identity.input, branch, progress)
-        self._check(branch)
+        output = self._run_workflow(self._machine.workflow, self._identity.input, branch, progress)
+        self._raise_if_stopped(branch)
         return output
 
-    def _walk(self, workflow: Workflow, data: Any, branch: Branch, progress: Progress) -> Any:
+    def _run_workflow(self, workflow: Workflow, data: Any, branch: Branch, progress: Progress) -> Any:
         name: Optional[str] = workflow.start_at
         visit = progress.visit
         if visit is not None:
@@ -75,41 +75,41 @@ class Interpreter:
         elif progress.exit is not None:
             name, data = progress.exit.next, progress.exit.output
         while name is not None:
-            self._check(branch)
+            self._raise_if_stopped(branch)
             state = workflow.states[name]
             if visit is None:
                 visit = self._enter(state, data, branch)
-            step = self._behave(state, visit, branch)
-            self._leave(state, step, branch)
+            step = self._run_state(state, visit, branch)
+            self._exit_state(state, step, branch)
             data, name, visit = step.output, step.next, None
         return data
 
     def _enter(self, state: State, data: Any, branch: Branch) -> Visit:
-        event = branch.record(f"{state.type}StateEntered", {"name": state.name, "input": encode(data)})
+        event = branch.record(f"{state.type}StateEntered", {"name": state.name, "input": encode_json(data)})
         return Visit(state.name, data, event["id"], event["timestamp"])
 
-    def _leave(self, state: State, step: Step, branch: Branch) -> None:
-        details: Dict[str, Any] = {"name": state.name, "output": encode(step.output)}
+    def _exit_state(self, state: State, step: StateResult, branch: Branch) -> None:
+        details: Dict[str, Any] = {"name": state.name, "output": encode_json(step.output)}
         if step.assigned:
-            details["assignedVariables"] = {name: encode(value) for name, value in step.assigned.items()}
+            details["assignedVariables"] = {name: encode_json(value) for name, value in step.assigned.items()}
         branch.record(f"{state.type}StateExited", details, next=step.next)
         branch.variables.update(step.assigned)
 
-    def _behave(self, state: State, visit: Visit, branch: Branch) -> Step:
+    def _run_state(self, state: State, visit: Visit, branch: Branch) -> StateResult:
         if isinstance(state, (TaskState, MapState)):
-            return self._attempt(state, visit, branch)
+            return self._run_with_retry(state, visit, branch)
         if isinstance(state, ChoiceState):
             return self._choose(state, visit, branch)
         if isinstance(state, FailState):
-            error = self._evaluator.evaluate_text(state.error, visit, branch) if state.error else None
-            raise Failure(error, self._evaluator.evaluate_text(state.cause, visit, branch) if state.cause else None)
+            error = self._evaluator.evaluate_string(state.error, visit, branch) if state.error else None
+            raise Failure(error, self._evaluator.evaluate_string(state.cause, visit, branch) if state.cause else None)
         if isinstance(state, SucceedState):
-            return self._finish(visit, branch, None, state.output, visit.input, None)
+            return self._evaluate_assign_and_output(visit, branch, None, state.output, visit.input, None)
         if isinstance(state, WaitState):
             self._wait(state, visit, branch)
-        return self._finish(visit, branch, state.assign, state.output, visit.input, state.next)
+        return self._evaluate_assign_and_output(visit, branch, state.assign, state.output, visit.input, state.next)
 
-    def _finish(
+    def _evaluate_assign_and_output(
         self,
         visit: Visit,
         branch: Branch,
@@ -118,77 +118,83 @@ class Interpreter:
         default: Any,
         following: Optional[str],
         offered: Optional[Mapping[str, Any]] = None,
-    ) -> Step:
+    ) -> StateResult:
         """Evaluate Assign and Output, both with the variables as they were before the state."""
         assigned = self._evaluator.evaluate(assign, visit, branch, offered) if assign else {}
         data = self._evaluator.evaluate(output, visit, branch, offered) if output else default
         for value in (data, *assigned.values()):
-            encode(value)
-        return Step(data, assigned, following)
+            encode_json(value)
+        return StateResult(data, assigned, following)
 
     # -- Retry and Catch ------------------------------------------------------------------------------------------
 
-    def _attempt(self, state: Union[TaskState, MapState], visit: Visit, branch: Branch) -> Step:
+    def _run_with_retry(self, state: Union[TaskState, MapState], visit: Visit, branch: Branch) -> StateResult:
         """Do a Task or a Map state, again as its Retry says, and hand over as its Catch says."""
         attempts = [0] * len(state.retry)
         while True:
             try:
                 if isinstance(state, MapState):
-                    result = self._do_map(state, visit, branch)
+                    result = self._run_map(state, visit, branch)
                 else:
-                    result = self._do_task(state, visit, branch)
-                return self._finish(visit, branch, state.assign, state.output, result, state.next, {"result": result})
+                    result = self._run_task(state, visit, branch)
+                return self._evaluate_assign_and_output(
+                    visit, branch, state.assign, state.output, result, state.next, {"result": result}
+                )
             except Failure as failure:
                 place = find_handler(failure.error, state.retry)
                 if place is None or attempts[place] >= state.retry[place].max_attempts:
-                    return self._catch(state, failure, visit, branch)
+                    return self._apply_catch(state, failure, visit, branch)
                 attempts[place] += 1
-                delay = backoff_delay(state.retry[place], attempts[place], self._random)
-                self._await_retry(delay, failure, visit, branch)
+                delay = compute_backoff_delay(state.retry[place], attempts[place], self._random)
+                self._wait_for_retry(delay, failure, visit, branch)
 
-    def _await_retry(self, seconds: float, failure: Failure, visit: Visit, branch: Branch) -> None:
+    def _wait_for_retry(self, seconds: float, failure: Failure, visit: Visit, branch: Branch) -> None:
         visit.retry_count += 1
         notice = {"stateName": visit.name, "waitSeconds": seconds, "attempt": visit.retry_count, "error": failure.error}
-        branch.history.announce({"type": "RetryScheduled", **notice})
+        branch.history.send_notice({"type": "RetryScheduled", **notice})
         self._pause(seconds, branch)
 
-    def _catch(self, state: Union[TaskState, MapState], failure: Failure, visit: Visit, branch: Branch) -> Step:
+    def _apply_catch(self, state: Union[TaskState, MapState], failure: Failure, visit: Visit, branch: Branch) -> StateResult:
         place = find_handler(failure.error, state.catch)
         if place is None:
             raise failure
         catcher = state.catch[place]
         error_output = {"Error": failure.error or "", "Cause": failure.cause or ""}
         offered = {"errorOutput": error_output}
-        return self._finish(visit, branch, catcher.assign, catcher.output, error_output, catcher.next, offered)
+        return self._evaluate_assign_and_output(
+            visit, branch, catcher.assign, catcher.output, error_output, catcher.next, offered
+        )
 
     # -- Task -----------------------------------------------------------------------------------------------------
 
-    def _do_task(self, state: TaskState, visit: Visit, branch: Branch) -> Any:
+    def _run_task(self, state: TaskState, visit: Visit, branch: Branch) -> Any:
         if visit.result is not None:  # done before a kill; what it gave is in the history
             result, visit.result = visit.result, None
             return result.output
-        self._check(branch)
+        self._raise_if_stopped(branch)
         arguments = self._evaluator.evaluate(state.arguments, visit, branch) if state.arguments else {}
         seconds = state.timeout_seconds
-        timeout = None if seconds is None else self._evaluator.evaluate_whole(seconds, visit, branch, least=1)
+        timeout = None if seconds is None else self._evaluator.evaluate_integer(seconds, visit, branch, least=1)
         resource_type, api = split_resource(state.resource) or ("", "")
         integration = {"resourceType": resource_type, "resource": api}
         limit = {} if timeout is None else {"timeoutInSeconds": timeout}
-        branch.record("TaskScheduled", {**integration, "region": "local", "parameters": encode(arguments), **limit})
+        branch.record("TaskScheduled", {**integration, "region": "local", "parameters": encode_json(arguments), **limit})
         branch.record("TaskStarted", integration)
-        error, result = self._call(state.resource, arguments, timeout, branch)
+        error, result = self._call_service(state.resource, arguments, timeout, branch)
         if error is not None and error.error == TIMEOUT:
             branch.record("TaskTimedOut", {**integration, "error": TIMEOUT, "cause": error.cause})
         elif error is not None:
             branch.record("TaskFailed", {**integration, "error": error.error, "cause": error.cause})
         if error is not None:
             raise Failure(error.error, error.cause) from error
-        output = encode(result)
+        output = encode_json(result)
         branch.record("TaskSucceeded", {**integration, "output": output})
         return json.loads(output)
 
-    def _call(self, resource: str, arguments: Any, timeout: Optional[int], branch: Branch) -> Tuple[Optional[TaskError], Any]:
-        """Let the service do the task; return its error or its result. ``TimedOut`` when the machine's time is up."""
+    def _call_service(
+        self, resource: str, arguments: Any, timeout: Optional[int], branch: Branch
+    ) -> Tuple[Optional[TaskError], Any]:
+        """Let the service do the task; return its error or its result. ``ExecutionTimedOut`` when the machine's time is up."""
         started = self._clock.monotonic()
         limit = min(self._deadline - started, float("inf") if timeout is None else timeout)
         error, result = None, None
@@ -197,13 +203,13 @@ class Interpreter:
                 resource,
                 arguments,
                 timeout_seconds=None if limit == float("inf") else limit,
-                heartbeat=lambda: self._check(branch),
+                heartbeat=lambda: self._raise_if_stopped(branch),
             )
         except TaskError as fault:
             error = fault
         ended = self._clock.monotonic()
         if error is not None and ended >= self._deadline:
-            raise TimedOut
+            raise ExecutionTimedOut
         # A task that did not stop in time has timed out all the same, as the service's own clock would have it.
         if timeout is not None and ended - started > timeout and (error is None or error.error != TIMEOUT):
             error = TaskTimeout(f"The task took {ended - started:.1f} seconds, more than its {timeout}.")
@@ -211,22 +217,22 @@ class Interpreter:
 
     # -- Choice and Wait ------------------------------------------------------------------------------------------
 
-    def _choose(self, state: ChoiceState, visit: Visit, branch: Branch) -> Step:
+    def _choose(self, state: ChoiceState, visit: Visit, branch: Branch) -> StateResult:
         for rule in state.rules:
             answer = self._evaluator.evaluate(rule.condition, visit, branch)
             if not isinstance(answer, bool):
                 raise self._evaluator.refuse(rule.condition.location, answer, "true or false", visit, branch)
             if answer:
-                return self._finish(visit, branch, rule.assign, rule.output, visit.input, rule.next)
+                return self._evaluate_assign_and_output(visit, branch, rule.assign, rule.output, visit.input, rule.next)
         if state.default is None:
             raise Failure(NO_CHOICE_MATCHED, f"No rule of the Choice state '{state.name}' matched; it has no Default.")
-        return self._finish(visit, branch, None, None, visit.input, state.default)
+        return self._evaluate_assign_and_output(visit, branch, None, None, visit.input, state.default)
 
     def _wait(self, state: WaitState, visit: Visit, branch: Branch) -> None:
         if state.timestamp is None:
-            seconds = float(self._evaluator.evaluate_whole(state.seconds, visit, branch)) if state.seconds else 0.0
+            seconds = float(self._evaluator.evaluate_integer(state.seconds, visit, branch)) if state.seconds else 0.0
         else:
-            text = self._evaluator.evaluate_text(state.timestamp, visit, branch)
+            text = self._evaluator.evaluate_string(state.timestamp, visit, branch)
             try:
                 seconds = (parse_timestamp(text) - self._clock.now()).total_seconds()
             except ValueError as fault:
@@ -236,14 +242,14 @@ class Interpreter:
 
     # -- Map ------------------------------------------------------------------------------------------------------
 
-    def _do_map(self, state: MapState, visit: Visit, branch: Branch) -> List[Any]:
+    def _run_map(self, state: MapState, visit: Visit, branch: Branch) -> List[Any]:
         items = self._evaluator.evaluate(state.items, visit, branch) if state.items else visit.input
         if not isinstance(items, list):
             raise self._evaluator.refuse("Items", items, "an array", visit, branch)
-        concurrency = INLINE_MAP_CONCURRENCY
+        concurrency = MAX_INLINE_MAP_CONCURRENCY
         if state.max_concurrency is not None:
-            chosen = self._evaluator.evaluate_whole(state.max_concurrency, visit, branch)
-            concurrency = min(chosen or INLINE_MAP_CONCURRENCY, INLINE_MAP_CONCURRENCY)
+            chosen = self._evaluator.evaluate_integer(state.max_concurrency, visit, branch)
+            concurrency = min(chosen or MAX_INLINE_MAP_CONCURRENCY, MAX_INLINE_MAP_CONCURRENCY)
         if visit.map is None:
             branch.record("MapStateStarted", {"length": len(items)})
             visit.map = MapProgress(len(items))
@@ -276,7 +282,7 @@ class Interpreter:
             outputs[index] = self._run_iteration(state, index, inputs[index], child, progress)
 
         try:
-            iterate(work, pending, concurrency, cancelled, self._stopping)
+            run_iterations(work, pending, concurrency, cancelled, self._stopping)
         except Failure:
             branch.last_event = max(child.last_event for child in children)
             branch.record("MapStateFailed")
@@ -286,15 +292,15 @@ class Interpreter:
 
     def _run_iteration(self, state: MapState, index: int, data: Any, child: Branch, progress: Progress) -> Any:
         details = {"name": state.name, "index": index}
-        self._check(child)
+        self._raise_if_stopped(child)
         child.record("MapIterationStarted", details)
         child.variables.update(progress.variables)
         try:
-            output = self._walk(state.processor, data, child, progress)
+            output = self._run_workflow(state.processor, data, child, progress)
         except Failure:
             child.record("MapIterationFailed", details)
             raise
-        except Cancelled:
+        except IterationCancelled:
             child.record("MapIterationAborted", details)
             raise
         child.record("MapIterationSucceeded", details)
@@ -306,17 +312,17 @@ class Interpreter:
         """Wait, but not past the execution's time; an iteration looks up now and then whether it is to stop."""
         seconds = min(seconds, self._deadline - self._clock.monotonic())
         while seconds > 0:
-            self._check(branch)
-            part = min(seconds, _PAUSE_SLICE_SECONDS) if branch.cancelled else seconds
+            self._raise_if_stopped(branch)
+            part = min(seconds, _CANCEL_CHECK_SECONDS) if branch.cancelled else seconds
             self._clock.sleep(part)
             seconds -= part
-        self._check(branch)
+        self._raise_if_stopped(branch)
 
-    def _check(self, branch: Branch) -> None:
+    def _raise_if_stopped(self, branch: Branch) -> None:
         """Raise when there is no point in going on."""
         if self._stopping.is_set():
-            raise Stopped
+            raise ExecutionStopped
         if any(event.is_set() for event in branch.cancelled):
-            raise Cancelled
+            raise IterationCancelled
         if self._clock.monotonic() >= self._deadline:
-            raise TimedOut
+            raise ExecutionTimedOut

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterator, List, Union
 
-from asl_local.definition import StateMachine, read
+from asl_local.definition import StateMachine, read_definition
 from asl_local.error_handling import ALL
 from asl_local.model import ChoiceState, Finding, TaskState
 from asl_local.tasks import split_resource
@@ -14,23 +14,23 @@ RETRY_ATTEMPTS = 3
 """What the design promises: one try and three retries."""
 
 
-def lint(path: Union[str, Path]) -> List[Finding]:
+def lint_file(path: Union[str, Path]) -> List[Finding]:
     """Return all that is wrong with the file at ``path``, faults of validity first; an empty list is a good file."""
-    machine, findings = read(Path(path))
-    return findings + (list(_break_rules(machine)) if machine is not None else [])
+    machine, findings = read_definition(Path(path))
+    return findings + (list(_check_rules(machine)) if machine is not None else [])
 
 
-def _break_rules(machine: StateMachine) -> Iterator[Finding]:
+def _check_rules(machine: StateMachine) -> Iterator[Finding]:
     if machine.timeout_seconds is None:
         yield Finding("", "the machine has no TimeoutSeconds, so a hanging execution would never end")
     for state in machine.workflow.walk():
         if isinstance(state, ChoiceState) and state.default is None:
             yield Finding(state.name, "Choice has no Default, so an outcome no rule foresees would fail the execution")
         if isinstance(state, TaskState):
-            yield from (Finding(state.name, message) for message in _judge_task(state))
+            yield from (Finding(state.name, message) for message in _check_task(state))
 
 
-def _judge_task(state: TaskState) -> Iterator[str]:
+def _check_task(state: TaskState) -> Iterator[str]:
     if state.timeout_seconds is None:
         yield "Task has no TimeoutSeconds, so a hanging task would hold the execution"
     retriers = [retrier for retrier in state.retry if retrier.max_attempts > 0]

@@ -7,18 +7,18 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Callable, List, Sequence
 
 from asl_local.error_handling import Failure
-from asl_local.history import Halted
+from asl_local.history import RecordingStopped
 
 
-class Cancelled(Exception):
+class IterationCancelled(Exception):
     """Another iteration of the same Map state failed, so this one is aborted."""
 
 
-class Stopped(Exception):
+class ExecutionStopped(Exception):
     """The execution is being stopped from outside the machine, so this line of states ends without a word."""
 
 
-def iterate(
+def run_iterations(
     work: Callable[[int], None],
     indices: Sequence[int],
     concurrency: int,
@@ -43,7 +43,7 @@ def iterate(
             except Failure:
                 cancelled.set()
                 raise
-            except Cancelled:
+            except IterationCancelled:
                 raise
             except BaseException:
                 stopping.set()
@@ -61,12 +61,12 @@ def iterate(
                     future.cancel()
     faults = [fault for future in futures if not future.cancelled() for fault in [future.exception()] if fault]
     if faults:
-        raise min(faults, key=_rank)
+        raise min(faults, key=_error_priority)
 
 
-def _rank(fault: BaseException) -> int:
+def _error_priority(fault: BaseException) -> int:
     """Order faults by how much they say: an interrupt or a bug, then the machine's own, then echoes of others."""
-    if isinstance(fault, (Cancelled, Stopped, Halted)):
+    if isinstance(fault, (IterationCancelled, ExecutionStopped, RecordingStopped)):
         return 3
     if isinstance(fault, Failure):
         return 2

@@ -143,7 +143,7 @@ class Workflow:
                 yield from state.processor.walk()
 
 
-def successors(state: State) -> Tuple[str, ...]:
+def list_successors(state: State) -> Tuple[str, ...]:
     """Return the names of the states that may follow ``state``, in the file's order."""
     names: Tuple[Optional[str], ...]
     if isinstance(state, ChoiceState):

@@ -20,7 +20,7 @@ from asl_local.model import (
     TaskState,
     WaitState,
     Workflow,
-    successors,
+    list_successors,
 )
 from asl_local.tasks import split_resource
 from asl_local.template import ExpressionError, Template
@@ -55,20 +55,20 @@ KNOWN_ERRORS = frozenset(
         *("QueryEvaluationError", "Runtime", "TaskFailed", "Timeout"),
     )
 )
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
 _Entry = TypeVar("_Entry")
-_Object = Dict[str, Any]
+_JsonObject = Dict[str, Any]
 
 
-def read_machine(raw: Any) -> Tuple[Optional[Workflow], List[Finding]]:
+def parse_machine(raw: Any) -> Tuple[Optional[Workflow], List[Finding]]:
     """Return the states in ``raw``, a parsed file, and all that is wrong with them; with findings they must not run."""
-    reader = _Reader()
+    reader = _Parser()
     return reader.machine(raw), reader.findings
 
 
-class _Reader:
+class _Parser:
     """Turns raw JSON into the model, noting every fault instead of stopping at the first."""
 
     def __init__(self) -> None:
@@ -86,13 +86,13 @@ class _Reader:
         if raw.get("Version", "1.0") != "1.0":
             self.note('Version must be "1.0"')
         timeout = raw.get("TimeoutSeconds")
-        if timeout is not None and not _is_whole(timeout, 1, 99_999_999):
+        if timeout is not None and not _is_integer_between(timeout, 1, 99_999_999):
             self.note("TimeoutSeconds must be a whole number of 1 or more")
-        return self._workflow(raw, frozenset())
+        return self._parse_workflow(raw, frozenset())
 
     # -- workflows and states -------------------------------------------------------------------------------------
 
-    def _workflow(self, raw: _Object, outer_variables: FrozenSet[str]) -> Optional[Workflow]:
+    def _parse_workflow(self, raw: _JsonObject, outer_variables: FrozenSet[str]) -> Optional[Workflow]:
         owner = self._state
         states = raw.get("States")
         if not isinstance(states, dict) or not states:
@@ -102,21 +102,21 @@ class _Reader:
         model: Dict[str, State] = {}
         for name, raw_state in states.items():
             self._state = name
-            if name in self._names or not 0 < len(name) <= LONGEST_NAME:
-                self.note(f"a state's name must be unique in the file and 1 to {LONGEST_NAME} characters long")
+            if name in self._names or not 0 < len(name) <= MAX_NAME_LENGTH:
+                self.note(f"a state's name must be unique in the file and 1 to {MAX_NAME_LENGTH} characters long")
             self._names.add(name)
-            state = self._read_state(name, raw_state, variables, outer_variables)
+            state = self._parse_state(name, raw_state, variables, outer_variables)
             if state is not None:
                 model[name] = state
         self._check_transitions(raw.get("StartAt"), states, model, owner)
         self._state = owner
         return Workflow(str(raw.get("StartAt")), model)
 
-    def _check_transitions(self, start: Any, states: _Object, model: Mapping[str, State], owner: str) -> None:
+    def _check_transitions(self, start: Any, states: _JsonObject, model: Mapping[str, State], owner: str) -> None:
         allowed = ", ".join(states)
         for name, state in model.items():
             self._state = name
-            for target in successors(state):
+            for target in list_successors(state):
                 if target not in states:
                     self.note(f'there is no state "{target}" to go to here; there are {allowed}')
         self._state = owner
@@ -128,7 +128,7 @@ class _Reader:
             name = waiting.pop()
             if name not in reached:
                 reached.add(name)
-                waiting.extend(successors(model[name]) if name in model else ())
+                waiting.extend(list_successors(model[name]) if name in model else ())
         for name in states:
             # A state that could not be read leads nowhere, so nothing can be said about the others.
             if name not in reached and len(model) == len(states):
@@ -136,28 +136,28 @@ class _Reader:
                 self.note("no state leads here; remove it or name it in a Next, Default or Catch")
         self._state = owner
 
-    def _read_state(self, name: str, raw: Any, variables: FrozenSet[str], outer_variables: FrozenSet[str]) -> Optional[State]:
+    def _parse_state(self, name: str, raw: Any, variables: FrozenSet[str], outer_variables: FrozenSet[str]) -> Optional[State]:
         kind = raw.get("Type") if isinstance(raw, dict) else None
         if not isinstance(kind, str) or kind not in STATE_FIELDS:
             self.note(f"Type must be one of {', '.join(STATE_FIELDS)}, not {json.dumps(kind)}")
             return None
         self._check_fields(raw, STATE_FIELDS[kind])
-        fields = _Fields(self, raw, variables, outer_variables)
+        fields = _FieldParser(self, raw, variables, outer_variables)
         if kind == "Choice":
-            return ChoiceState(name, self._entries(raw, "Choices", fields, self._rule, required=True), raw.get("Default"))
+            return ChoiceState(name, self._entries(raw, "Choices", fields, self._parse_rule, required=True), raw.get("Default"))
         if kind == "Succeed":
             return SucceedState(name, fields.template("Output"))
         if kind == "Fail":
             return FailState(name, fields.text("Error"), fields.text("Cause"))
-        flow = (name, self._next(raw), fields.assign(), fields.template("Output"))
+        flow = (name, self._parse_next(raw), fields.assign(), fields.template("Output"))
         if kind == "Pass":
             return PassState(*flow)
         if kind == "Wait":
             if ("Seconds" in raw) == ("Timestamp" in raw):
                 self.note("a Wait state has exactly one of Seconds and Timestamp")
             return WaitState(*flow, fields.whole("Seconds", 0, 99_999_999), fields.text("Timestamp"))
-        retry = self._entries(raw, "Retry", fields, self._retrier)
-        catch = self._entries(raw, "Catch", fields, self._catcher)
+        retry = self._entries(raw, "Retry", fields, self._parse_retrier)
+        catch = self._entries(raw, "Catch", fields, self._parse_catcher)
         self._check_wildcards("Retry", [retrier.error_equals for retrier in retry])
         self._check_wildcards("Catch", [catcher.error_equals for catcher in catch])
         if kind == "Task":
@@ -167,7 +167,7 @@ class _Reader:
                 return None
             timeout = fields.whole("TimeoutSeconds", 1, 99_999_999)
             return TaskState(*flow, resource, fields.template("Arguments"), timeout, retry, catch)
-        processor = self._processor(raw.get("ItemProcessor"), variables)
+        processor = self._parse_processor(raw.get("ItemProcessor"), variables)
         if processor is None:
             return None
         items = fields.template("Items")
@@ -176,16 +176,16 @@ class _Reader:
         selector, concurrency = fields.template("ItemSelector"), fields.whole("MaxConcurrency", 0, 99_999_999)
         return MapState(*flow, items, selector, concurrency, processor, retry, catch)
 
-    def _processor(self, raw: Any, variables: FrozenSet[str]) -> Optional[Workflow]:
+    def _parse_processor(self, raw: Any, variables: FrozenSet[str]) -> Optional[Workflow]:
         if not isinstance(raw, dict):
             self.note("a Map state needs an ItemProcessor object")
             return None
         self._check_fields(raw, PROCESSOR_FIELDS, "ItemProcessor")
         if raw.get("ProcessorConfig", {"Mode": "INLINE"}) != {"Mode": "INLINE"}:
             self.note('ItemProcessor/ProcessorConfig must be {"Mode": "INLINE"}')
-        return self._workflow(raw, variables)
+        return self._parse_workflow(raw, variables)
 
-    def _next(self, raw: _Object) -> Optional[str]:
+    def _parse_next(self, raw: _JsonObject) -> Optional[str]:
         following = raw.get("Next")
         if ("Next" in raw) == ("End" in raw) or raw.get("End", True) is not True:
             self.note('exactly one of Next and "End": true must be given')
@@ -198,10 +198,10 @@ class _Reader:
 
     def _entries(
         self,
-        raw: _Object,
+        raw: _JsonObject,
         field: str,
-        fields: _Fields,
-        read_entry: Callable[[_Object, str, _Fields], Optional[_Entry]],
+        fields: _FieldParser,
+        read_entry: Callable[[_JsonObject, str, _FieldParser], Optional[_Entry]],
         required: bool = False,
     ) -> Tuple[_Entry, ...]:
         entries = raw.get(field, [])
@@ -213,7 +213,7 @@ class _Reader:
         read_entries = (read_entry(entry, f"{field}[{place}]", fields) for place, entry in enumerate(entries))
         return tuple(entry for entry in read_entries if entry is not None)
 
-    def _rule(self, raw: _Object, where: str, fields: _Fields) -> Optional[ChoiceRule]:
+    def _parse_rule(self, raw: _JsonObject, where: str, fields: _FieldParser) -> Optional[ChoiceRule]:
         self._check_fields(raw, RULE_FIELDS, where)
         inner = fields.within(raw, where)
         condition, following = inner.template("Condition"), raw.get("Next")
@@ -225,34 +225,34 @@ class _Reader:
             return None
         return ChoiceRule(condition, following, inner.assign(), inner.template("Output"))
 
-    def _catcher(self, raw: _Object, where: str, fields: _Fields) -> Optional[Catcher]:
+    def _parse_catcher(self, raw: _JsonObject, where: str, fields: _FieldParser) -> Optional[Catcher]:
         self._check_fields(raw, CATCHER_FIELDS, where)
         inner = fields.within(raw, where)
         if not isinstance(raw.get("Next"), str):
             self.note(f"{where}/Next must name a state")
             return None
-        return Catcher(self._error_equals(raw, where), raw["Next"], inner.assign(), inner.template("Output"))
+        return Catcher(self._parse_error_equals(raw, where), raw["Next"], inner.assign(), inner.template("Output"))
 
-    def _retrier(self, raw: _Object, where: str, fields: _Fields) -> Optional[Retrier]:
+    def _parse_retrier(self, raw: _JsonObject, where: str, fields: _FieldParser) -> Optional[Retrier]:
         self._check_fields(raw, RETRIER_FIELDS, where)
         interval, attempts = raw.get("IntervalSeconds", 1), raw.get("MaxAttempts", 3)
         rate, longest = raw.get("BackoffRate", 2.0), raw.get("MaxDelaySeconds")
         faults = {
-            "IntervalSeconds must be a whole number of 1 or more": not _is_whole(interval, 1, 99_999_999),
-            "MaxAttempts must be a whole number from 0 to 99999999": not _is_whole(attempts, 0, 99_999_999),
+            "IntervalSeconds must be a whole number of 1 or more": not _is_integer_between(interval, 1, 99_999_999),
+            "MaxAttempts must be a whole number from 0 to 99999999": not _is_integer_between(attempts, 0, 99_999_999),
             "BackoffRate must be a number of 1 or more": not _is_number(rate) or rate < 1,
             "MaxDelaySeconds must be a whole number from 1 to 31622400, and above IntervalSeconds": longest is not None
-            and not (_is_whole(longest, 1, 31_622_400) and _is_number(interval) and longest > interval),
+            and not (_is_integer_between(longest, 1, 31_622_400) and _is_number(interval) and longest > interval),
             "JitterStrategy must be FULL or NONE": raw.get("JitterStrategy", "NONE") not in ("FULL", "NONE"),
         }
         for message in (message for message, wrong in faults.items() if wrong):
             self.note(f"{where}/{message}")
-        error_equals = self._error_equals(raw, where)
+        error_equals = self._parse_error_equals(raw, where)
         if any(faults.values()):
             return None
         return Retrier(error_equals, interval, attempts, float(rate), longest, raw.get("JitterStrategy") == "FULL")
 
-    def _error_equals(self, raw: _Object, where: str) -> Tuple[str, ...]:
+    def _parse_error_equals(self, raw: _JsonObject, where: str) -> Tuple[str, ...]:
         names = raw.get("ErrorEquals")
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             self.note(f"{where}/ErrorEquals must be an array of error names")
@@ -269,7 +269,7 @@ class _Reader:
 
     # -- notes ----------------------------------------------------------------------------------------------------
 
-    def _check_fields(self, raw: _Object, allowed: Sequence[str], where: str = "") -> None:
+    def _check_fields(self, raw: _JsonObject, allowed: Sequence[str], where: str = "") -> None:
         for field in raw:
             if field not in allowed:
                 place = f"{where}/{field}" if where else field
@@ -279,11 +279,11 @@ class _Reader:
         self.findings.append(Finding(self._state, message))
 
 
-class _Fields:
+class _FieldParser:
     """The fields of one state, or of one entry in it, that hold templates."""
 
     def __init__(
-        self, reader: _Reader, raw: _Object, variables: FrozenSet[str], outer: FrozenSet[str], where: str = ""
+        self, reader: _Parser, raw: _JsonObject, variables: FrozenSet[str], outer: FrozenSet[str], where: str = ""
     ) -> None:
         self._reader = reader
         self._raw = raw
@@ -291,15 +291,15 @@ class _Fields:
         self._outer = outer
         self._where = where
 
-    def within(self, raw: _Object, where: str) -> _Fields:
-        return _Fields(self._reader, raw, self._variables, self._outer, where)
+    def within(self, raw: _JsonObject, where: str) -> _FieldParser:
+        return _FieldParser(self._reader, raw, self._variables, self._outer, where)
 
     def template(self, field: str) -> Optional[Template]:
         """Return the field's template, or None when it is absent or wrong (then noted)."""
         if field not in self._raw:
             return None
         location = f"{self._where}/{field}" if self._where else field
-        for key in _keys(self._raw[field]):
+        for key in _list_keys(self._raw[field]):
             if key.endswith(".$"):
                 self._reader.note(f"{location} has the JSONPath key {key!r}; write the name without .$ and use JSONata")
         try:
@@ -318,7 +318,7 @@ class _Fields:
             self._reader.note("Assign must be an object of variable names and values")
             return None
         for name in names:
-            if not _VARIABLE.fullmatch(name) or name == "states":
+            if not _VARIABLE_NAME.fullmatch(name) or name == "states":
                 self._reader.note(f"Assign cannot set {name!r}; a variable's name has letters, digits and _, not states")
             if name in self._outer:
                 self._reader.note(f"Assign sets ${name}, which belongs to the states around this Map; use another name")
@@ -326,7 +326,7 @@ class _Fields:
 
     def whole(self, field: str, least: int, most: int) -> Optional[Template]:
         template = self.template(field)
-        if template is not None and not template.is_expression and not _is_whole(template.value, least, most):
+        if template is not None and not template.is_expression and not _is_integer_between(template.value, least, most):
             self._reader.note(f"{field} must be a whole number from {least} to {most}, or a JSONata expression")
         return template
 
@@ -337,25 +337,25 @@ class _Fields:
         return template
 
 
-def _assigned_variables(states: _Object) -> FrozenSet[str]:
+def _assigned_variables(states: _JsonObject) -> FrozenSet[str]:
     """Return the variables that these states assign, not those of the Map states' insides."""
     names: Set[str] = set()
     for state in (state for state in states.values() if isinstance(state, dict)):
-        entries = [entry for field in ("Catch", "Choices") for entry in _objects(state.get(field))]
+        entries = [entry for field in ("Catch", "Choices") for entry in _filter_objects(state.get(field))]
         for holder in (state, *entries):
             names.update(holder["Assign"] if isinstance(holder.get("Assign"), dict) else ())
     return frozenset(names)
 
 
-def _objects(value: Any) -> List[_Object]:
+def _filter_objects(value: Any) -> List[_JsonObject]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
-def _keys(value: Any) -> List[str]:
+def _list_keys(value: Any) -> List[str]:
     if isinstance(value, dict):
-        return [*value, *(key for inner in value.values() for key in _keys(inner))]
+        return [*value, *(key for inner in value.values() for key in _list_keys(inner))]
     if isinstance(value, list):
-        return [key for inner in value for key in _keys(inner)]
+        return [key for inner in value for key in _list_keys(inner)]
     return []
 
 
@@ -363,5 +363,5 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_whole(value: Any, least: int, most: int) -> bool:
+def _is_integer_between(value: Any, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most

@@ -9,9 +9,9 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from asl_local.definition import StateMachine
 from asl_local.errors import StateMachineError
-from asl_local.history import Event, details_of
+from asl_local.history import Event, get_event_details
 
-ENDINGS = {
+STATUS_BY_END_EVENT = {
     "ExecutionSucceeded": "SUCCEEDED",
     "ExecutionFailed": "FAILED",
     "ExecutionTimedOut": "TIMED_OUT",
@@ -21,7 +21,7 @@ ENDINGS = {
 
 
 @dataclass
-class Result:
+class TaskResult:
     """What a task or a Map state gave, when that is all of it that was done."""
 
     output: Any
@@ -44,7 +44,7 @@ class Visit:
     input: Any
     event_id: int
     entered_time: str
-    result: Optional[Result] = None
+    result: Optional[TaskResult] = None
     map: Optional[MapProgress] = None
     retry_count: int = 0
 
@@ -73,7 +73,7 @@ class Progress:
 
 
 @dataclass
-class Past:
+class RestoredExecution:
     """All that a history says about its execution."""
 
     name: str
@@ -86,32 +86,32 @@ class Past:
     progress: Progress
 
 
-def rebuild(events: Sequence[Event], journal: Path) -> Past:
+def restore_execution(events: Sequence[Event], journal: Path) -> RestoredExecution:
     """Return what ``events`` say; ``StateMachineError`` when they are no execution's."""
     if not events or events[0]["type"] != "ExecutionStarted" or "executionArn" not in events[0]:
         raise StateMachineError(
             f"{journal}: the journal has no start of an execution; delete it and start the execution again."
         )
-    started = details_of(events[0])
+    started = get_event_details(events[0])
     _, machine, name = events[0]["executionArn"].rsplit(":", 2)
     top = Progress()
     # Where each event left its branch: events of parallel iterations are interleaved, and linked by previousEventId.
     places: Dict[int, List[Progress]] = {0: [top]}
     for event in events:
-        places[event["id"]] = _apply(event, places[event["previousEventId"]], top)
-    return Past(
+        places[event["id"]] = _apply_event(event, places[event["previousEventId"]], top)
+    return RestoredExecution(
         name=name,
         machine=machine,
         digest=str(started["stateMachineVersionArn"]).rsplit(":", 1)[1],
         input=json.loads(started["input"]),
         start_time=events[0]["timestamp"],
         redrive_count=sum(event["type"] == "ExecutionRedriven" for event in events),
-        status=ENDINGS.get(events[-1]["type"]),
+        status=STATUS_BY_END_EVENT.get(events[-1]["type"]),
         progress=top,
     )
 
 
-def require_resumable(past: Past, machine: StateMachine, journal: Path) -> None:
+def require_resumable(past: RestoredExecution, machine: StateMachine, journal: Path) -> None:
     """Raise ``StateMachineError`` unless the execution is unfinished and of exactly this machine."""
     if past.status == "SUCCEEDED":
         raise StateMachineError(f'{journal}: the execution "{past.name}" has succeeded; there is nothing to resume.')
@@ -122,12 +122,12 @@ def require_resumable(past: Past, machine: StateMachine, journal: Path) -> None:
         )
 
 
-def _apply(event: Event, place: List[Progress], top: Progress) -> List[Progress]:
+def _apply_event(event: Event, place: List[Progress], top: Progress) -> List[Progress]:
     """Change the branch that ``place`` ends with as ``event`` says; return the place after it.
 
     A place is the way down to a branch: the execution, then an iteration of a Map state in it, and so on.
     """
-    kind, details, branch = event["type"], details_of(event), place[-1]
+    kind, details, branch = event["type"], get_event_details(event), place[-1]
     if kind == "ExecutionRedriven":
         return [top]
     if kind.endswith("StateEntered"):
@@ -138,15 +138,15 @@ def _apply(event: Event, place: List[Progress], top: Progress) -> List[Progress]
         branch.exit = Exit(json.loads(details["output"]), event["next"])
         branch.variables.update((name, json.loads(text)) for name, text in details.get("assignedVariables", {}).items())
     elif kind.startswith("MapIteration"):
-        return _apply_iteration(kind, details, place)
+        return _apply_iteration_event(kind, details, place)
     elif branch.visit is not None:
-        _apply_within(branch.visit, kind, details)
+        _apply_state_event(branch.visit, kind, details)
     return place
 
 
-def _apply_within(visit: Visit, kind: str, details: Dict[str, Any]) -> None:
+def _apply_state_event(visit: Visit, kind: str, details: Dict[str, Any]) -> None:
     if kind == "TaskSucceeded":
-        visit.result = Result(json.loads(details["output"]))
+        visit.result = TaskResult(json.loads(details["output"]))
     elif kind in ("TaskScheduled", "EvaluationFailed", "ExecutionFailed"):
         visit.result = None  # what the task gave could not be used, so a redrive does it again
     elif kind == "MapStateStarted":
@@ -155,7 +155,7 @@ def _apply_within(visit: Visit, kind: str, details: Dict[str, Any]) -> None:
         visit.map.succeeded = True
 
 
-def _apply_iteration(kind: str, details: Dict[str, Any], place: List[Progress]) -> List[Progress]:
+def _apply_iteration_event(kind: str, details: Dict[str, Any], place: List[Progress]) -> List[Progress]:
     if kind == "MapIterationStarted":
         visit = place[-1].visit
         if visit is None or visit.map is None:

@@ -17,13 +17,13 @@ from jsonata.jexception import JException
 from jsonata.parser import Parser
 from jsonata.utils import Utils
 
-OPENING, CLOSING = "{%", "%}"
+EXPRESSION_START, EXPRESSION_END = "{%", "%}"
 
-_HASHES = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
+_HASH_ALGORITHMS = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
 
 # The library notes things on the syntax tree it evaluates, which all threads share; evaluation is short, so one thread
 # at a time does it.
-_LIBRARY = threading.RLock()
+_JSONATA_LOCK = threading.RLock()
 
 
 class ExpressionError(ValueError):
@@ -64,12 +64,12 @@ class Expression:
 
     def __init__(self, source: str) -> None:
         self.source = source.strip()
-        with _LIBRARY:
+        with _JSONATA_LOCK:
             try:
                 self._compiled = Jsonata(self.source)
             except Exception as fault:  # the parser fails in as many ways as there are typing mistakes
                 raise ExpressionError(f"the JSONata expression '{self.source}' does not parse: {fault}") from fault
-        used, bound = _variable_names(self._compiled.ast)
+        used, bound = _find_variable_names(self._compiled.ast)
         if "eval" in used:
             raise ExpressionError("$eval is not available in Step Functions; use $parse to read JSON text")
         self.free_variables: FrozenSet[str] = frozenset(used - bound - BUILT_IN_NAMES)
@@ -79,10 +79,10 @@ class Expression:
 
         Raises ``EvaluationError`` when it fails, is undefined, or is no JSON value.
         """
-        with _LIBRARY:
+        with _JSONATA_LOCK:
             frame = self._compiled.create_frame(self._compiled.environment)
             frame.bind("$", None)
-            for name, function in _step_functions_additions(scope).items():
+            for name, function in _step_functions_builtins(scope).items():
                 frame.bind(name, Jsonata.JLambda(function))
             for name, value in scope.variables.items():
                 frame.bind(name, _mark_nulls(value))
@@ -90,15 +90,17 @@ class Expression:
             try:
                 value = self._compiled.eval(self._compiled.ast, None, frame)
             except Exception as fault:  # whatever the library trips over, Step Functions calls it an evaluation error
-                raise EvaluationError(location, self._describe(location, f"threw an error: {_reason(fault)}")) from fault
+                raise EvaluationError(
+                    location, self._format_error(location, f"threw an error: {_error_message(fault)}")
+                ) from fault
             if value is None:
-                raise EvaluationError(location, self._describe(location, "returned nothing (undefined)"))
+                raise EvaluationError(location, self._format_error(location, "returned nothing (undefined)"))
             try:
-                return _plain(value)
+                return _to_json(value)
             except TypeError as fault:
-                raise EvaluationError(location, self._describe(location, f"returned {fault}")) from fault
+                raise EvaluationError(location, self._format_error(location, f"returned {fault}")) from fault
 
-    def _describe(self, location: str, happened: str) -> str:
+    def _format_error(self, location: str, happened: str) -> str:
         return f"The JSONata expression '{self.source}' specified for the field '{location}' {happened}."
 
 
@@ -134,7 +136,7 @@ class Template:
 
     def free_variables(self) -> FrozenSet[str]:
         """Return the names of the variables that must come from the scope, without the ``$``."""
-        return frozenset().union(*(expression.free_variables for expression in _expressions(self._root)))
+        return frozenset().union(*(expression.free_variables for expression in _iter_expressions(self._root)))
 
 
 _Node = Union[Expression, Dict[str, Any], List[Any], str, int, float, bool, None]
@@ -146,10 +148,16 @@ def _compile(value: Any) -> _Node:
     if isinstance(value, list):
         return [_compile(inner) for inner in value]
     if isinstance(value, str):
-        if value.startswith(OPENING) and value.endswith(CLOSING) and len(value) >= len(OPENING + CLOSING):
-            return Expression(value[len(OPENING) : -len(CLOSING)])
-        if value.strip().startswith(OPENING) or value.strip().endswith(CLOSING):
-            raise ExpressionError(f"the text {value!r} must start with '{OPENING}' and end with '{CLOSING}' exactly")
+        if (
+            value.startswith(EXPRESSION_START)
+            and value.endswith(EXPRESSION_END)
+            and len(value) >= len(EXPRESSION_START + EXPRESSION_END)
+        ):
+            return Expression(value[len(EXPRESSION_START) : -len(EXPRESSION_END)])
+        if value.strip().startswith(EXPRESSION_START) or value.strip().endswith(EXPRESSION_END):
+            raise ExpressionError(
+                f"the text {value!r} must start with '{EXPRESSION_START}' and end with '{EXPRESSION_END}' exactly"
+            )
     return value  # type: ignore[no-any-return]
 
 
@@ -163,12 +171,12 @@ def _evaluate(node: _Node, scope: Scope, location: str) -> Any:
     return node
 
 
-def _expressions(node: _Node) -> Iterator[Expression]:
+def _iter_expressions(node: _Node) -> Iterator[Expression]:
     if isinstance(node, Expression):
         yield node
     elif isinstance(node, (dict, list)):
         for inner in node.values() if isinstance(node, dict) else node:
-            yield from _expressions(inner)
+            yield from _iter_expressions(inner)
 
 
 def _mark_nulls(value: Any) -> Any:
@@ -182,14 +190,14 @@ def _mark_nulls(value: Any) -> Any:
     return value
 
 
-def _reason(fault: Exception) -> str:
+def _error_message(fault: Exception) -> str:
     """Return what went wrong; ``$error`` and ``$assert`` keep their message apart from the text."""
     if isinstance(fault, JException) and fault.error in ("D3137", "D3141"):
         return str(fault.current)
     return str(fault) or type(fault).__name__
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """Return a library value as JSON; ``TypeError`` says what it was instead."""
     if value is Utils.NULL_VALUE or value is None:
         return None
@@ -200,13 +208,13 @@ def _plain(value: Any) -> Any:
             raise TypeError(f"the number {value}, which JSON does not have")
         return int(value) if value.is_integer() else value  # JSONata has one kind of number, and writes 3.0 as 3
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _to_json(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(value[place]) for place in range(len(value))]
+        return [_to_json(value[place]) for place in range(len(value))]
     raise TypeError("a function, which is not a JSON value")
 
 
-def _variable_names(node: Any) -> Tuple[FrozenSet[str], FrozenSet[str]]:
+def _find_variable_names(node: Any) -> Tuple[FrozenSet[str], FrozenSet[str]]:
     """Return the variable names an expression's syntax tree uses, and those it binds itself."""
     used, bound = set(), set()
     seen = set()
@@ -231,7 +239,7 @@ def _variable_names(node: Any) -> Tuple[FrozenSet[str], FrozenSet[str]]:
     return frozenset(used), frozenset(bound)
 
 
-def _step_functions_additions(scope: Scope) -> Dict[str, Callable[..., Any]]:
+def _step_functions_builtins(scope: Scope) -> Dict[str, Callable[..., Any]]:
     """Return the functions that Step Functions adds, and those of JSONata that must follow the given clock."""
     milliseconds = int(scope.now.timestamp() * 1000)
 
@@ -268,24 +276,24 @@ def _to_millis(timestamp: Any = None, picture: Any = None) -> Any:
 
 
 def _partition(array: Any, size: Any = None) -> List[Any]:
-    if not isinstance(array, list) or not _is_whole(size) or size < 1:
+    if not isinstance(array, list) or not _is_whole_number(size) or size < 1:
         raise ValueError("$partition takes an array and a chunk size of 1 or more")
     return [array[start : start + int(size)] for start in range(0, len(array), int(size))]
 
 
 def _range(first: Any, last: Any = None, step: Any = 1) -> List[int]:
-    if not (_is_whole(first) and _is_whole(last) and _is_whole(step)) or step == 0:
+    if not (_is_whole_number(first) and _is_whole_number(last) and _is_whole_number(step)) or step == 0:
         raise ValueError("$range takes a first and a last whole number and a step that is not 0")
     return list(range(int(first), int(last) + (1 if step > 0 else -1), int(step)))
 
 
 def _hash(content: Any, algorithm: Any = None) -> str:
-    if algorithm not in _HASHES:
-        raise ValueError(f"$hash knows {', '.join(_HASHES)}, not {algorithm!r}")
+    if algorithm not in _HASH_ALGORITHMS:
+        raise ValueError(f"$hash knows {', '.join(_HASH_ALGORITHMS)}, not {algorithm!r}")
     if content is None:
         raise ValueError("$hash takes a value to hash, and got none")
-    text = content if isinstance(content, str) else json.dumps(_plain(content), separators=(",", ":"))
-    return hashlib.new(_HASHES[algorithm], text.encode()).hexdigest()
+    text = content if isinstance(content, str) else json.dumps(_to_json(content), separators=(",", ":"))
+    return hashlib.new(_HASH_ALGORITHMS[algorithm], text.encode()).hexdigest()
 
 
 def _parse(text: Any = None) -> Any:
@@ -294,5 +302,5 @@ def _parse(text: Any = None) -> Any:
     return _mark_nulls(json.loads(text))
 
 
-def _is_whole(number: Any) -> bool:
+def _is_whole_number(number: Any) -> bool:
     return isinstance(number, (int, float)) and not isinstance(number, bool) and float(number).is_integer()

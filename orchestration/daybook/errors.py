@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-EXIT_GOOD = 0
+EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_REJECTED = 3
@@ -103,11 +103,11 @@ class ArchiveError(DaybookError):
     """A record could not be written or is not there."""
 
 
-class AlreadyThereError(ArchiveError):
+class ObjectExistsError(ArchiveError):
     """A name in the archive is taken: nothing there is ever overwritten."""
 
 
-class DateHeldError(DaybookError):
+class DateLockedError(DaybookError):
     """Another run works on the business date: the message says which, whose and since when."""
 
 
@@ -115,7 +115,7 @@ class BundleError(DaybookError):
     """The bundle that jobs on AWS run from could not be built."""
 
 
-class TellingError(DaybookError):
+class NotificationError(DaybookError):
     """AWS did not take a run's message or its metrics."""
 
 

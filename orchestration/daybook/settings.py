@@ -33,7 +33,7 @@ from daybook.errors import DaybookError, ParamsError, UsageError
 
 LOCATIONS = ("landing", "lake", "archive", "report", "pii_key")
 """The settings that name a place: relative ones are relative to the project, or to the working folder when overridden."""
-ON_AWS = "may be overridden on AWS"
+OVERRIDABLE_ON_AWS = "may be overridden on AWS"
 """Marks a setting that an execution on AWS may override. All others are those of the deployed file: the input of an execution
 must not move a place, change the source, or switch off a gate or a limit."""
 
@@ -53,18 +53,18 @@ def require_name(name: str, of: str, letters: str = "A-Za-z0-9_-") -> str:
     return name
 
 
-_LEFTOVER = re.compile(r"[.#].*|__pycache__|.*(~|\.sw[op]|\.orig|\.bak|\.tmp)")
+_TEMPORARY_NAME = re.compile(r"[.#].*|__pycache__|.*(~|\.sw[op]|\.orig|\.bak|\.tmp)")
 
 
-def is_leftover(name: str) -> bool:
+def is_temporary_name(name: str) -> bool:
     """Return whether a file or folder of this name is what an editor or a tool left: a checkpoint, a backup, a cache."""
-    return _LEFTOVER.fullmatch(name) is not None
+    return _TEMPORARY_NAME.fullmatch(name) is not None
 
 
-def files_in(folder: Path, *patterns: str) -> list[Path]:
+def list_files(folder: Path, *patterns: str) -> list[Path]:
     """Return the files in a folder that match one of the patterns, sorted, without what editors and tools left there."""
     found = {path for pattern in patterns for path in folder.glob(pattern)}
-    return sorted(path for path in found if not any(map(is_leftover, path.relative_to(folder).parts)) and path.is_file())
+    return sorted(path for path in found if not any(map(is_temporary_name, path.relative_to(folder).parts)) and path.is_file())
 
 
 def daybook_home() -> Path:
@@ -83,7 +83,7 @@ class Deployment(BaseModel):
     )
 
 
-def _known_zone(value: str) -> str:
+def _validate_time_zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
@@ -91,7 +91,7 @@ def _known_zone(value: str) -> str:
     return value
 
 
-TimeZone = Annotated[str, AfterValidator(_known_zone)]
+TimeZone = Annotated[str, AfterValidator(_validate_time_zone)]
 """An IANA name of a time zone."""
 
 
@@ -141,7 +141,7 @@ class Settings(BaseModel):
     notebook_output_bytes: int = Field(
         default=5 * 10**6, ge=50_000, description="Output of all cells that an executed notebook keeps."
     )
-    allow_missing: Annotated[bool, ON_AWS] = Field(
+    allow_missing: Annotated[bool, OVERRIDABLE_ON_AWS] = Field(
         default=False,
         description="Whether a re-run replaces an optional entity's rows by nothing if its files are no longer in landing.",
     )
@@ -152,7 +152,7 @@ class Settings(BaseModel):
         default=None,
         description="Endpoint that closed runs are posted to as OpenLineage events; https, or http on this machine.",
     )
-    tell: Annotated[Literal["trouble", "always"], ON_AWS] = Field(
+    tell: Annotated[Literal["trouble", "always"], OVERRIDABLE_ON_AWS] = Field(
         default="trouble", description="Whether people get a message of good days without a warning, too."
     )
     prices: Optional[str] = Field(default=None, description="A file in params/prices/, without .yaml; without it no costs.")
@@ -170,7 +170,7 @@ class Settings(BaseModel):
 
     @field_validator(*LOCATIONS)
     @classmethod
-    def _known_place(cls, value: str, info: ValidationInfo) -> str:
+    def _validate_location(cls, value: str, info: ValidationInfo) -> str:
         scheme, separator, _ = value.partition("://")
         if not value:
             raise ValueError("it should be the name of a place, not empty")
@@ -178,22 +178,22 @@ class Settings(BaseModel):
             raise ValueError("it should be a file or secretsmanager:// and the name of a secret")
         if info.field_name != "pii_key" and separator and scheme != "s3":
             raise ValueError("it should be a folder or an s3:// URI")
-        if scheme == "s3" and separator and (not _S3.fullmatch(value) or {".", ".."} & set(value.split("/"))):
+        if scheme == "s3" and separator and (not _S3_URI.fullmatch(value) or {".", ".."} & set(value.split("/"))):
             raise ValueError("it should be s3://BUCKET/PREFIX without the segments . and .. and the characters ? # %")
         return value
 
     @field_validator("openlineage_url")
     @classmethod
-    def _known_endpoint(cls, value: Optional[str]) -> Optional[str]:
-        if value is not None and not _ENDPOINT.fullmatch(value):
+    def _validate_endpoint(cls, value: Optional[str]) -> Optional[str]:
+        if value is not None and not _ENDPOINT_URL.fullmatch(value):
             raise ValueError("it should be an https:// URL without a user and a query")
         if value is not None and value.startswith("http:") and not _is_loopback(value):
             raise ValueError("it should begin with https://; http:// is for an endpoint on this machine")
         return value
 
 
-_S3 = re.compile(r"s3://[A-Za-z0-9._-]+(/[^/?#%]+)*")
-_ENDPOINT = re.compile(r"https?://[^\s@?#\\]+")
+_S3_URI = re.compile(r"s3://[A-Za-z0-9._-]+(/[^/?#%]+)*")
+_ENDPOINT_URL = re.compile(r"https?://[^\s@?#\\]+")
 
 
 def _is_loopback(url: str) -> bool:
@@ -204,9 +204,9 @@ def _is_loopback(url: str) -> bool:
         return False
 
 
-def environments() -> list[str]:
+def list_environments() -> list[str]:
     """The deployments there are: the names of the files in ``params/``."""
-    return [path.stem for path in files_in(project_root() / "params", "*.yaml")]
+    return [path.stem for path in list_files(project_root() / "params", "*.yaml")]
 
 
 def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Settings:
@@ -217,10 +217,10 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
     overrides = dict(overrides or {})
     path = project_root() / "params" / f"{require_name(env, 'a deployment')}.yaml"
     if not path.is_file():
-        raise ParamsError(f"There is no params/{env}.yaml; the environments are: {', '.join(environments()) or 'none'}.")
+        raise ParamsError(f"There is no params/{env}.yaml; the environments are: {', '.join(list_environments()) or 'none'}.")
     values = read_yaml(path)
     allowed = [name for name, field in Settings.model_fields.items() if not field.exclude]
-    for key in (*overrides, *_keys_in(values)):
+    for key in (*overrides, *_list_keys(values)):
         if looks_secret(key):
             raise ParamsError(
                 f"{'--set' if key in overrides else f'params/{env}.yaml'}: key {key!r} looks like a secret, and only names of "
@@ -231,11 +231,11 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
             raise ParamsError(f"--set {key}={value}: params have no key {key!r}; the keys are: {', '.join(allowed)}.")
         _require_overridable(key, value, values, env)
         if key in LOCATIONS:
-            overrides[key] = _located(value, base=Path.cwd())
+            overrides[key] = _resolve_location(value, base=Path.cwd())
     values.update(overrides)
     for key in LOCATIONS:
         if isinstance(values.get(key), str):
-            values[key] = _located(values[key], base=project_root())
+            values[key] = _resolve_location(values[key], base=project_root())
     for key in ("env", "overrides"):
         if key in values:
             raise ParamsError(f"params/{env}.yaml: key {key!r} is not for the file; remove it.")
@@ -243,9 +243,9 @@ def load_settings(env: str, overrides: Optional[dict[str, str]] = None) -> Setti
         settings = Settings(env=env, overrides=overrides, **values)
     except ValidationError as error:
         given = error.errors()[0]["loc"][0] in overrides
-        raise ParamsError(explain(error, "--set" if given else f"params/{env}.yaml", allowed)) from None
-    _require_apart(settings)
-    _require_buckets(settings)
+        raise ParamsError(format_validation_error(error, "--set" if given else f"params/{env}.yaml", allowed)) from None
+    _require_disjoint_locations(settings)
+    _require_s3_uris(settings)
     return settings
 
 
@@ -253,7 +253,7 @@ def _require_overridable(key: str, value: str, file: dict[str, Any], env: str) -
     """Refuse to override what only the file of a deployment may say."""
     if key == "runs_on":
         raise ParamsError(f"--set: key 'runs_on' cannot be overridden; change params/{env}.yaml, or give another --env.")
-    known = [name for name, field in Settings.model_fields.items() if ON_AWS in field.metadata]
+    known = [name for name, field in Settings.model_fields.items() if OVERRIDABLE_ON_AWS in field.metadata]
     if file.get("runs_on") == "aws" and key not in known:
         raise ParamsError(
             f"--set: key {key!r} cannot be overridden where runs_on is aws (only {' and '.join(known)} can); "
@@ -268,7 +268,7 @@ def _require_overridable(key: str, value: str, file: dict[str, Any], env: str) -
             )
 
 
-def _require_buckets(settings: Settings) -> None:
+def _require_s3_uris(settings: Settings) -> None:
     """Refuse a deployment on AWS with a folder for a place: what runs there sees no other machine's."""
     if settings.runs_on == "aws":
         for key in ("landing", "lake", "archive"):
@@ -279,7 +279,7 @@ def _require_buckets(settings: Settings) -> None:
                 )
 
 
-def _require_apart(settings: Settings) -> None:
+def _require_disjoint_locations(settings: Settings) -> None:
     """Refuse a place that is another one or lies in it.
 
     Erasing and rekeying remove what is in the lake and in no table, landing files are input for everybody who may write there,
@@ -297,7 +297,7 @@ def _require_apart(settings: Settings) -> None:
 
 def require_own_lake(settings: Settings) -> None:
     """Refuse a lake or archive that another deployment keeps another source in: their rows would replace each other."""
-    for name in environments():
+    for name in list_environments():
         if name == settings.env:
             continue
         try:
@@ -324,14 +324,14 @@ def parse_run_date(text: str) -> date:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping; errors name file and line."""
-    name = _shown(path)
+    name = _display_path(path)
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ParamsError(f"{name}, line {line}: not valid YAML ({error.problem}); mend that line.") from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _wrap_read_error(path, error) from None
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
         raise ParamsError(f"{name} cannot be read ({' '.join(str(error).split())}); save it as UTF-8 text.") from None
     if not isinstance(loaded, dict):
@@ -342,31 +342,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-Contents = tuple[tuple[Path, bytes], ...]
+FileContents = tuple[tuple[Path, bytes], ...]
 
 
-def contents(paths: Iterable[Path]) -> Contents:
+def read_contents(paths: Iterable[Path]) -> FileContents:
     """What files hold now: the key for what was made of them, by which a forked process can take over what its parent made."""
     found = []
     for path in paths:
         try:
             found.append((path, path.read_bytes()))
         except OSError as error:
-            raise _unreadable(path, error) from None
+            raise _wrap_read_error(path, error) from None
     return tuple(found)
 
 
-def _unreadable(path: Path, error: OSError) -> DaybookError:
+def _wrap_read_error(path: Path, error: OSError) -> DaybookError:
     """Return ``ParamsError`` for a file that is missing or forbidden; a disk that fails is a fault, which is retried."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)):
-        return ParamsError(f"{_shown(path)} cannot be read ({error.strerror}); restore the file or change its permissions.")
+        return ParamsError(
+            f"{_display_path(path)} cannot be read ({error.strerror}); restore the file or change its permissions."
+        )
     # Imported here: it loads obstore, which most commands do without.
-    from daybook.storage import unreadable
+    from daybook.storage import storage_read_error
 
-    return unreadable(_shown(path), error)
+    return storage_read_error(_display_path(path), error)
 
 
-def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = None) -> str:
+def format_validation_error(error: ValidationError, where: str, allowed: Optional[list[str]] = None) -> str:
     """One sentence for the first thing a model refused: file, key, reason and, for an unknown key, the known ones."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
@@ -382,11 +384,11 @@ def explain(error: ValidationError, where: str, allowed: Optional[list[str]] = N
     return f"{where}: key {key!r} is {said}: {reason}."
 
 
-_SECRETS = re.compile(
+_SECRET_WORD = re.compile(
     r"(?:\Apass|pass(?:word|wd|phrase|code)s?|pwd|\Apw|secrets?|tokens?|credentials?|bearer|\Adsn|\Ajwt|connection_?string|"
     r"webhook(?:_?url)?|(?:api|access|private|signing|encryption|hmac|secret|pass)_?keys?)"
 )
-_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NAME_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def looks_secret(name: str) -> bool:
@@ -394,27 +396,27 @@ def looks_secret(name: str) -> bool:
 
     Names and identifiers of secrets are none: db_secret_name, db_secret_arn, AWS_ACCESS_KEY_ID.
     """
-    parts = [part.lower() for part in _PARTS.findall(name)]
+    parts = [part.lower() for part in _NAME_PART.findall(name)]
     if parts[-2:] in (["secret", "name"], ["secret", "arn"], ["key", "id"]):
         return False
     pairs = ["_".join(pair) for pair in zip(parts, parts[1:])]
     # A word may be written together with what comes before it: dbpassword.
-    return any(re.search(rf"{_SECRETS.pattern}\Z", each) for each in (*parts, *pairs))
+    return any(re.search(rf"{_SECRET_WORD.pattern}\Z", each) for each in (*parts, *pairs))
 
 
-def _keys_in(values: Any) -> list[str]:
+def _list_keys(values: Any) -> list[str]:
     """Every key of some YAML, also of mappings in mappings."""
     if isinstance(values, dict):
-        return [found for key, value in values.items() for found in (str(key), *_keys_in(value))]
-    return [found for each in values for found in _keys_in(each)] if isinstance(values, list) else []
+        return [found for key, value in values.items() for found in (str(key), *_list_keys(value))]
+    return [found for each in values for found in _list_keys(each)] if isinstance(values, list) else []
 
 
-def _shown(path: Path) -> str:
+def _display_path(path: Path) -> str:
     root = project_root()
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
-def _located(location: str, base: Path) -> str:
+def _resolve_location(location: str, base: Path) -> str:
     if not location.strip():
         return ""  # Refused later. As a path it would be the base itself.
     location = location.replace("{home}", str(daybook_home()))

@@ -22,12 +22,12 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
-from daybook.errors import AlreadyThereError, StorageError
+from daybook.errors import ObjectExistsError, StorageError
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
-_TROUBLES = {
+_OS_ERROR_ADVICE = {
     errno.ENOSPC: "its disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EFBIG: "the file would be larger than the disk or a limit allows; raise the limit",
@@ -39,18 +39,18 @@ _TROUBLES = {
     errno.EMFILE: "too many files are open; raise the limit",
 }
 """What a machine may have against a file, and what a person can do about it."""
-requests: Counter[str] = Counter()
+request_counts: Counter[str] = Counter()
 """Requests to buckets that this process has made here, by what S3 bills them as: ``writes`` (puts, listings) and ``reads``."""
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 """Bytes that a large object or file is read by."""
-_IN_MEMORY = 8 << 20
-"""Bytes of a ``spooled`` file which are kept in memory; of a larger one all are on disk."""
-_LISTED_AT_ONCE = 1000
-_STAGED = re.compile(r".*#\d+")
+_MAX_MEMORY_BYTES = 8 << 20
+"""Bytes of a ``open_spooled_file`` file which are kept in memory; of a larger one all are on disk."""
+_LIST_PAGE_SIZE = 1000
+_PARTIAL_OBJECT_NAME = re.compile(r".*#\d+")
 """The names under which a folder's objects are written before they are whole; a killed process may leave one behind."""
 
 
-def trouble(error: BaseException) -> Optional[str]:
+def describe_os_error(error: BaseException) -> Optional[str]:
     """What a machine has against a file, and what to do; None where the error is of another kind.
 
     Libraries written in Rust tell the system's number in their text only.
@@ -59,39 +59,39 @@ def trouble(error: BaseException) -> Optional[str]:
     if number is None:
         told = re.search(r"\(os error (\d+)\)|\bOs \{\s*code: (\d+)", str(error))
         number = int(told[1] or told[2]) if told else None
-    return _TROUBLES.get(number) if number is not None else None
+    return _OS_ERROR_ADVICE.get(number) if number is not None else None
 
 
-def unwritable(place: object, error: BaseException, then: str = "run it again") -> StorageError:
+def storage_write_error(place: object, error: BaseException, then: str = "run it again") -> StorageError:
     """The sentence for a place that could not be written, and what to do once it can be."""
-    return StorageError(f"{place} could not be written: {trouble(error) or _said(error)}, then {then}.")
+    return StorageError(f"{place} could not be written: {describe_os_error(error) or _describe_error(error)}, then {then}.")
 
 
-def unreadable(place: object, error: BaseException) -> StorageError:
+def storage_read_error(place: object, error: BaseException) -> StorageError:
     """The sentence for a place that could not be read or listed."""
-    return StorageError(f"{place} could not be read: {trouble(error) or _said(error)}, then run it again.")
+    return StorageError(f"{place} could not be read: {describe_os_error(error) or _describe_error(error)}, then run it again.")
 
 
 @contextlib.contextmanager
-def _reading(place: str) -> Iterator[None]:
+def _wrap_read_errors(place: str) -> Iterator[None]:
     """Tell what obstore could not read or list as ``StorageError``; that there is no such object stays what it is."""
     try:
         yield
     except BaseError as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise unreadable(place, error) from error
+        raise storage_read_error(place, error) from error
 
 
 @contextlib.contextmanager
-def writing(place: object, then: str = "run it again") -> Iterator[None]:
+def wrap_write_errors(place: object, then: str = "run it again") -> Iterator[None]:
     """Tell a machine's fault while ``place`` is written as ``StorageError``; what else goes wrong stays what it is."""
     try:
         yield
     except OSError as error:
-        if trouble(error) is None:
+        if describe_os_error(error) is None:
             raise
-        raise unwritable(place, error, then) from error
+        raise storage_write_error(place, error, then) from error
 
 
 def require_writable(uri: str) -> None:
@@ -103,22 +103,22 @@ def require_writable(uri: str) -> None:
     # The system answers for the mount too, which not even root can write to where it is read-only.
     if not os.access(there, os.W_OK):
         flags = os.statvfs(there).f_flag
-        raise unwritable(uri, OSError(errno.EROFS if flags & os.ST_RDONLY else errno.EACCES, "not writable"))
+        raise storage_write_error(uri, OSError(errno.EROFS if flags & os.ST_RDONLY else errno.EACCES, "not writable"))
 
 
-def spooled() -> BinaryIO:
+def open_spooled_file() -> BinaryIO:
     """An empty file: in memory while it is small, then one of the system's for temporary files that has no name."""
-    return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))
+    return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_MAX_MEMORY_BYTES))
 
 
-class Marked(NamedTuple):
+class TaggedFile(NamedTuple):
     """What an object held, as a file that is in memory while it is small, and the mark of what was read."""
 
     file: BinaryIO
     mark: str
 
 
-class Listed(NamedTuple):
+class ObjectInfo(NamedTuple):
     """An object as a listing has it: its size in bytes, and when it was last written, in UTC."""
 
     key: str
@@ -127,7 +127,7 @@ class Listed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArrivedObject:
     """An object as a listing knows it, unread: its size in bytes, and when it came to be where it is (UTC)."""
 
     bytes: int
@@ -145,12 +145,12 @@ class Store:
 
     def _count(self, kind: str, number: int = 1) -> None:
         if self._bucket is not None:
-            requests[kind] += number
+            request_counts[kind] += number
 
     def _list(self, prefix: str) -> list[ObjectMeta]:
-        with _reading(self.href(prefix)):
+        with _wrap_read_errors(self.href(prefix)):
             found = list(obstore.list(self._open(), prefix or None).collect())
-        self._count("writes", 1 + len(found) // _LISTED_AT_ONCE)
+        self._count("writes", 1 + len(found) // _LIST_PAGE_SIZE)
         return found
 
     def _open(self, *, write: bool = False) -> ObjectStore:
@@ -168,29 +168,29 @@ class Store:
     def read(self, key: str) -> bytes:
         """The object's bytes; ``FileNotFoundError`` where there is none."""
         self._count("reads")
-        with _reading(self.href(key)):
+        with _wrap_read_errors(self.href(key)):
             return bytes(obstore.get(self._open(), key).bytes())
 
-    def read_marked(self, key: str) -> Marked:
+    def read_with_version_tag(self, key: str) -> TaggedFile:
         """The object's bytes and its mark when they began to be read, from one request; ``FileNotFoundError`` without one."""
         self._count("reads")
-        with _reading(self.href(key)):
+        with _wrap_read_errors(self.href(key)):
             found = obstore.get(self._open(), key)
-            file = spooled()  # Its reader closes it.
-            if found.meta["size"] <= _IN_MEMORY:
+            file = open_spooled_file()  # Its reader closes it.
+            if found.meta["size"] <= _MAX_MEMORY_BYTES:
                 file.write(found.bytes())
             else:
-                for chunk in found.stream(min_chunk_size=CHUNK):
+                for chunk in found.stream(min_chunk_size=CHUNK_BYTES):
                     file.write(chunk)
             file.seek(0)
-            return Marked(file, _mark(dict(found.meta)))
+            return TaggedFile(file, _format_version_tag(dict(found.meta)))
 
     def mark(self, key: str) -> str:
         """What tells an object from any other that had its name: ETag (inode, time and size in a folder), size and time of
         the last change. ``FileNotFoundError`` where there is none."""
         self._count("reads")
-        with _reading(self.href(key)):
-            return _mark(dict(obstore.head(self._open(), key)))
+        with _wrap_read_errors(self.href(key)):
+            return _format_version_tag(dict(obstore.head(self._open(), key)))
 
     def exists(self, key: str) -> bool:
         try:
@@ -203,20 +203,23 @@ class Store:
         """Every key under a prefix (whole path segments), sorted."""
         return sorted(str(item["path"]) for item in self._list(prefix))
 
-    def listed(self, prefix: str = "") -> list[Listed]:
+    def listed(self, prefix: str = "") -> list[ObjectInfo]:
         """Every object under a prefix (whole path segments) with its size and when its bytes were written, sorted by key.
 
         For tables, which nobody moves files into; ``entries`` is for places where others drop them.
         """
-        return sorted(Listed(str(item["path"]), int(item["size"]), item["last_modified"]) for item in self._list(prefix))
+        return sorted(ObjectInfo(str(item["path"]), int(item["size"]), item["last_modified"]) for item in self._list(prefix))
 
-    def entries(self, prefix: str = "") -> dict[str, Entry]:
+    def entries(self, prefix: str = "") -> dict[str, ArrivedObject]:
         """Every object under a prefix (whole path segments) by its key, sorted, without reading any."""
         found = self._list(prefix)
-        entries = {str(item["path"]): Entry(item["size"], self._arrived(item["path"], item["last_modified"])) for item in found}
+        entries = {
+            str(item["path"]): ArrivedObject(item["size"], self._arrival_time(item["path"], item["last_modified"]))
+            for item in found
+        }
         return dict(sorted(entries.items()))
 
-    def _arrived(self, key: str, modified: datetime) -> datetime:
+    def _arrival_time(self, key: str, modified: datetime) -> datetime:
         """A bucket notes when an object was put there. A file keeps its time of modification when it is moved or copied here
         (mv, cp -p, rsync -t, tar), but its status changes then, which nobody can date back."""
         if self._bucket is not None:
@@ -227,10 +230,10 @@ class Store:
             return modified
         return max(modified, datetime.fromtimestamp(changed, timezone.utc))
 
-    def folders(self, prefix: str = "") -> list[str]:
+    def list_folders(self, prefix: str = "") -> list[str]:
         """The names one level below a prefix that hold objects, sorted."""
         self._count("writes")
-        with _reading(self.href(prefix)):
+        with _wrap_read_errors(self.href(prefix)):
             found = obstore.list_with_delimiter(self._open(), prefix or None)
         paths = sorted(str(path) for path in found["common_prefixes"])
         if self._bucket is None:
@@ -241,17 +244,17 @@ class Store:
     def create(self, key: str, data: bytes) -> None:
         """Write an object that must not exist yet (a conditional put): nothing is ever overwritten.
 
-        Raises ``AlreadyThereError`` where it exists, ``StorageError`` where it cannot be written.
+        Raises ``ObjectExistsError`` where it exists, ``StorageError`` where it cannot be written.
         """
         self._count("writes")
         try:
             obstore.put(self._open(write=True), key, data, mode="create")
         except AlreadyExistsError:
-            raise AlreadyThereError(
+            raise ObjectExistsError(
                 f"{self.href(key)} exists already and is never overwritten; start another run instead."
             ) from None
         except (BaseError, OSError) as error:
-            raise unwritable(self.href(key), error) from error
+            raise storage_write_error(self.href(key), error) from error
 
     def replace(self, key: str, data: bytes) -> None:
         """Write an object whether it exists or not: only for what is no record, such as the last outcome of a stage."""
@@ -259,7 +262,7 @@ class Store:
         try:
             obstore.put(self._open(write=True), key, data)
         except (BaseError, OSError) as error:
-            raise unwritable(self.href(key), error) from error
+            raise storage_write_error(self.href(key), error) from error
 
     def remove(self, key: str) -> None:
         """Remove an object, if it is there: only for what is no record, such as a candidate or an erased person's old files."""
@@ -268,10 +271,10 @@ class Store:
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
-            raise unwritable(self.href(key), error) from error
+            raise storage_write_error(self.href(key), error) from error
 
 
-def _said(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     unnamed = re.search(r'Path "[^"]*?([^"/]+)" contained non-unicode', str(error))
     if unnamed:
         return f"the name of {unnamed[1]} is not UTF-8; rename or remove that file"
@@ -279,21 +282,21 @@ def _said(error: BaseException) -> str:
     return f"{first}; mend that"
 
 
-def _mark(meta: dict[str, object]) -> str:
+def _format_version_tag(meta: dict[str, object]) -> str:
     return f"{meta.get('e_tag')} {meta['size']} {meta['last_modified']}"
 
 
 def _holds_objects(folder: Path) -> bool:
     # Down the first folders at once: a table's may hold a thousand more.
-    return any(not _STAGED.fullmatch(name) for _, _, files in os.walk(folder) for name in files)
+    return any(not _PARTIAL_OBJECT_NAME.fullmatch(name) for _, _, files in os.walk(folder) for name in files)
 
 
-_TRIES = 6
+_MAX_RETRIES = 6
 """After so many, a service that cannot be reached is told of: some six seconds, each pause twice the one before it. What lasts
 longer the state machine tries again."""
-_PATIENCE = timedelta(seconds=60)
+_RETRY_TIMEOUT = timedelta(seconds=60)
 """For all tries of one request together."""
-_RENEWED = timedelta(minutes=5)
+_CREDENTIAL_LIFETIME = timedelta(minutes=5)
 """For so long a library keeps credentials before it asks again."""
 
 
@@ -302,24 +305,24 @@ def is_bucket(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
-def endpoint() -> Optional[str]:
+def s3_endpoint() -> Optional[str]:
     """Another place than AWS's own where S3 is, as AWS's tools are told it; None without one."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def obstore_options() -> dict[str, Any]:
     """Arguments of ``obstore.store.from_url`` for a bucket. ``StorageError`` where there are no credentials or no region."""
-    config = {"aws_region": _region()}
-    place = endpoint()
+    config = {"aws_region": _find_region()}
+    place = s3_endpoint()
     if place:
         config["aws_endpoint"] = place
-    _credentials()
+    _load_credentials()
     return {
         # A bucket with Object Lock refuses a put without a checksum.
         "config": {**config, "aws_checksum_algorithm": "SHA256"},
         "client_options": {"allow_http": True} if place and place.startswith("http://") else {},
-        "retry_config": {"max_retries": _TRIES, "retry_timeout": _PATIENCE},
-        "credential_provider": _fresh,
+        "retry_config": {"max_retries": _MAX_RETRIES, "retry_timeout": _RETRY_TIMEOUT},
+        "credential_provider": _obstore_credentials,
     }
 
 
@@ -330,18 +333,18 @@ def delta_options(uri: str) -> Optional[dict[str, str]]:
     """
     if not is_bucket(uri):
         return None
-    key, secret, token = _credentials()
+    key, secret, token = _load_credentials()
     options = {
-        "aws_region": _region(),
+        "aws_region": _find_region(),
         "aws_access_key_id": key,
         "aws_secret_access_key": secret,
         "aws_conditional_put": "etag",
-        "max_retries": str(_TRIES),
-        "retry_timeout": f"{_PATIENCE.seconds}s",
+        "max_retries": str(_MAX_RETRIES),
+        "retry_timeout": f"{_RETRY_TIMEOUT.seconds}s",
     }
     if token:
         options["aws_session_token"] = token
-    place = endpoint()
+    place = s3_endpoint()
     if place:
         options["aws_endpoint"] = place
         options["aws_allow_http"] = str(place.startswith("http://")).lower()
@@ -350,29 +353,29 @@ def delta_options(uri: str) -> Optional[dict[str, str]]:
 
 def arrow_options() -> dict[str, Any]:
     """Arguments of ``pyarrow.fs.S3FileSystem``. ``StorageError`` as above."""
-    key, secret, token = _credentials()
-    options: dict[str, Any] = {"access_key": key, "secret_key": secret, "session_token": token, "region": _region()}
-    place = endpoint()
+    key, secret, token = _load_credentials()
+    options: dict[str, Any] = {"access_key": key, "secret_key": secret, "session_token": token, "region": _find_region()}
+    place = s3_endpoint()
     if place:
         scheme, _, host = place.rstrip("/").partition("://")
         options.update(scheme=scheme, endpoint_override=host)
     return options
 
 
-def _region() -> str:
+def _find_region() -> str:
     # AWS_REGION is what its services set; boto3 reads the other name only, and the profile's.
-    found = os.environ.get("AWS_REGION") or _session(_surroundings()).get_config_variable("region")
+    found = os.environ.get("AWS_REGION") or _session(_aws_environment()).get_config_variable("region")
     if not found:
         raise StorageError("No AWS region is known here; set AWS_REGION, or a region in the profile of AWS's own tools.")
     return str(found)
 
 
-def _credentials() -> tuple[str, str, Optional[str]]:
+def _load_credentials() -> tuple[str, str, Optional[str]]:
     """Access key, secret key and session token, valid for some minutes at least."""
     from botocore.exceptions import BotoCoreError
 
     try:
-        found = _session(_surroundings()).get_credentials()
+        found = _session(_aws_environment()).get_credentials()
         frozen = found.get_frozen_credentials() if found is not None else None
     except BotoCoreError as error:
         said = str(error).strip().splitlines()[0].rstrip(".")
@@ -382,18 +385,18 @@ def _credentials() -> tuple[str, str, Optional[str]]:
     return frozen.access_key, frozen.secret_key, frozen.token
 
 
-def _fresh() -> dict[str, Any]:
+def _obstore_credentials() -> dict[str, Any]:
     """Credentials as obstore asks for them."""
-    key, secret, token = _credentials()
+    key, secret, token = _load_credentials()
     return {
         "access_key_id": key,
         "secret_access_key": secret,
         "token": token,
-        "expires_at": datetime.now(timezone.utc) + _RENEWED,
+        "expires_at": datetime.now(timezone.utc) + _CREDENTIAL_LIFETIME,
     }
 
 
-def _surroundings() -> tuple[tuple[str, str], ...]:
+def _aws_environment() -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
 
 

@@ -10,23 +10,23 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from asl_local import Execution, FakeClock, StateMachine, TaskError, run_execution
 from daybook.settings import project_root
-from tests.asl_local.machines import GET, JOB, Scripted
+from tests.asl_local.machines import GET, JOB, ScriptedService
 
 START = "arn:aws:states:::states:startExecution.sync:2"
 ARCHIVE = {"bucket": "archive", "prefix": "in/"}
 Answer = Union[str, BaseException, List[Any], Callable[..., Any]]
 
 
-def ended_badly(error: str) -> TaskError:
+def build_task_error(error: str) -> TaskError:
     """An execution that did not succeed, as the service tells it: its description is the cause, as JSON."""
     return TaskError("States.TaskFailed", json.dumps({"Status": "FAILED", "Error": error, "Cause": "said so"}))
 
 
-REJECTED = ended_badly("Daybook.Rejected")
-FAILED = ended_badly("Daybook.RunFailed")
+REJECTED = build_task_error("Daybook.Rejected")
+FAILED = build_task_error("Daybook.RunFailed")
 
 
-class Executions:
+class ScriptedExecutions:
     """The service that starts executions: each name comes to what ``answers`` says of it, SUCCEEDED unless told otherwise.
 
     An answer is an outcome, an error, a call with the heartbeat, or a list of those for one try after the other.
@@ -54,15 +54,15 @@ class Executions:
         return {"Name": arguments["Name"], "Status": "SUCCEEDED", "Output": {"outcome": answer}}
 
 
-class Machines:
+class MachineRunner:
     """Runs the project's machines over dates, with a clock that no one waits for."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.clock = FakeClock()
-        self.executions = Executions()
-        self.job = Scripted({"JobRunState": "SUCCEEDED"})
-        self.object = Scripted()
+        self.executions = ScriptedExecutions()
+        self.job = ScriptedService({"JobRunState": "SUCCEEDED"})
+        self.object = ScriptedService()
 
     def backfill(self, dates: int, *, max_concurrency: int = 1, **more: Any) -> Execution:
         """The backfill machine over the first ``dates`` of November, whose runs are called d1, d2, ..."""
@@ -73,7 +73,7 @@ class Machines:
     def catch_up(self, gaps: Any = None, **more: Any) -> Execution:
         """The catch-up machine; ``gaps`` is what the job leaves."""
         if gaps is not None:
-            self.object = Scripted({"Body": json.dumps(gaps)})
+            self.object = ScriptedService({"Body": json.dumps(gaps)})
         given = {"daily": "the-daily", "backfill": "the-backfill", "limit": 7, "max_concurrency": 2}
         return self._run("catch_up", "c1", {**given, **more})
 

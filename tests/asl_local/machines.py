@@ -16,34 +16,34 @@ JOB = "arn:aws:states:::glue:startJobRun.sync"
 GET = "arn:aws:states:::aws-sdk:s3:getObject"
 
 
-def define(states: Dict[str, Any], start_at: Optional[str] = None, **fields: Any) -> Dict[str, Any]:
+def build_definition(states: Dict[str, Any], start_at: Optional[str] = None, **fields: Any) -> Dict[str, Any]:
     """Return a definition that starts at the first state unless told otherwise."""
     return {"QueryLanguage": "JSONata", "StartAt": start_at or next(iter(states)), "States": states, **fields}
 
 
-def task(**fields: Any) -> Dict[str, Any]:
+def task_state(**fields: Any) -> Dict[str, Any]:
     """Return a Task state that ends the machine unless it has a Next."""
     end = {} if "Next" in fields else {"End": True}
     return {"Type": "Task", "Resource": JOB, **end, **fields}
 
 
-def passing(**fields: Any) -> Dict[str, Any]:
+def pass_state(**fields: Any) -> Dict[str, Any]:
     """Return a Pass state that ends the machine unless it has a Next."""
     end = {} if "Next" in fields else {"End": True}
     return {"Type": "Pass", **end, **fields}
 
 
-def write(directory: Path, definition: Any, name: str = "daily") -> Path:
+def write_definition(directory: Path, definition: Any, name: str = "daily") -> Path:
     path = directory / f"{name}.asl.json"
     path.write_text(json.dumps(definition), encoding="utf-8")
     return path
 
 
-def load(directory: Path, definition: Any, name: str = "daily") -> StateMachine:
-    return StateMachine.load(write(directory, definition, name))
+def load_definition(directory: Path, definition: Any, name: str = "daily") -> StateMachine:
+    return StateMachine.load(write_definition(directory, definition, name))
 
 
-class Scripted:
+class ScriptedService:
     """A task service that answers each call with the next entry of its script: a value, an exception, a function.
 
     When the script is used up, it returns ``{"done": arguments}``.
@@ -83,9 +83,9 @@ class Runner:
         service: Optional[Callable[..., Any]] = None,
         name: str = "daily-2025-11-30-1",
     ) -> Execution:
-        service = service or Scripted()
+        service = service or ScriptedService()
         return run_execution(
-            load(self.directory, definition),
+            load_definition(self.directory, definition),
             name=name,
             input={} if input is None else input,
             services={JOB: service, GET: service},
@@ -96,10 +96,10 @@ class Runner:
         )
 
 
-def kinds(execution: Execution) -> List[str]:
+def event_types(execution: Execution) -> List[str]:
     """Return the types of an execution's events, in order."""
     return [event["type"] for event in execution.events]
 
 
-def count(execution: Execution) -> Counter[str]:
-    return Counter(kinds(execution))
+def count_events(execution: Execution) -> Counter[str]:
+    return Counter(event_types(execution))

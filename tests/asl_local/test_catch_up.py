@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from asl_local import TaskError
-from tests.asl_local.dates import ARCHIVE, Executions, Machines, ended_badly
-from tests.asl_local.machines import Scripted
+from tests.asl_local.dates import ARCHIVE, MachineRunner, ScriptedExecutions, build_task_error
+from tests.asl_local.machines import ScriptedService
 
 GAPS = {"gaps": 2, "backfill_id": "b7", "dates": [{"run_date": "2025-11-03", "run_id": "d3"}]}
 FAULT = TaskError("States.TaskFailed", "no such folder")
 
 
 @pytest.fixture
-def machines(tmp_path: Any) -> Machines:
-    return Machines(tmp_path)
+def machines(tmp_path: Any) -> MachineRunner:
+    return MachineRunner(tmp_path)
 
 
-def test_gaps_are_found_and_backfilled(machines: Machines) -> None:
+def test_gaps_are_found_and_backfilled(machines: MachineRunner) -> None:
     execution = machines.catch_up(GAPS)
     assert (execution.status, execution.output) == ("SUCCEEDED", {"outcome": "SUCCEEDED"})
     (asked,) = machines.job.calls
@@ -52,37 +52,37 @@ def test_gaps_are_found_and_backfilled(machines: Machines) -> None:
     }
 
 
-def test_what_the_gaps_are_narrowed_to_is_handed_on(machines: Machines) -> None:
+def test_what_the_gaps_are_narrowed_to_is_handed_on(machines: MachineRunner) -> None:
     machines.catch_up(GAPS, since="2025-11-01", until="2025-11-09", include_stale=True)
     given = machines.job.calls[0]["Arguments"]
     assert (given["--since"], given["--until"], given["--include_stale"]) == ("2025-11-01", "2025-11-09", "yes")
 
 
-def test_without_gaps_nothing_is_started(machines: Machines) -> None:
+def test_without_gaps_nothing_is_started(machines: MachineRunner) -> None:
     execution = machines.catch_up({"gaps": 0, "dates": []})
     assert (execution.status, machines.executions.started) == ("SUCCEEDED", [])
 
 
-def test_a_backfill_that_fails_fails_the_catch_up_and_is_not_started_again(machines: Machines) -> None:
-    machines.executions = Executions(b7=ended_badly("Daybook.DatesFailed"))
+def test_a_backfill_that_fails_fails_the_catch_up_and_is_not_started_again(machines: MachineRunner) -> None:
+    machines.executions = ScriptedExecutions(b7=build_task_error("Daybook.DatesFailed"))
     execution = machines.catch_up(GAPS)
     assert (execution.status, execution.error) == ("FAILED", "Daybook.CatchUpFailed")
     assert "Daybook.DatesFailed" in (execution.cause or "")
     assert machines.executions.names == ["b7"]
 
 
-def test_a_fault_of_the_service_is_tried_again_three_times_ever_later(machines: Machines) -> None:
+def test_a_fault_of_the_service_is_tried_again_three_times_ever_later(machines: MachineRunner) -> None:
     fault = TaskError("StepFunctions.ThrottlingException", "")
-    machines.executions = Executions(b7=[fault, fault, fault, "SUCCEEDED"])
+    machines.executions = ScriptedExecutions(b7=[fault, fault, fault, "SUCCEEDED"])
     assert machines.catch_up(GAPS).status == "SUCCEEDED"
-    assert len(machines.clock.slept) == 3
-    assert all(waited <= most for waited, most in zip(machines.clock.slept, [10, 20, 40]))
+    assert len(machines.clock.sleeps) == 3
+    assert all(waited <= most for waited, most in zip(machines.clock.sleeps, [10, 20, 40]))
 
 
-def test_a_look_for_gaps_that_fails_is_tried_three_times_more(machines: Machines) -> None:
-    machines.job = Scripted(FAULT, FAULT, FAULT, {"JobRunState": "SUCCEEDED"})
+def test_a_look_for_gaps_that_fails_is_tried_three_times_more(machines: MachineRunner) -> None:
+    machines.job = ScriptedService(FAULT, FAULT, FAULT, {"JobRunState": "SUCCEEDED"})
     assert machines.catch_up(GAPS).status == "SUCCEEDED"
-    assert len(machines.clock.slept) == 3
+    assert len(machines.clock.sleeps) == 3
 
 
 @pytest.mark.parametrize(
@@ -93,21 +93,21 @@ def test_a_look_for_gaps_that_fails_is_tried_three_times_more(machines: Machines
     ],
     ids=["failed", "stopped"],
 )
-def test_without_an_answer_on_gaps_nothing_is_started(machines: Machines, job: list[Any], cause: Any) -> None:
-    machines.job = Scripted(*job)
+def test_without_an_answer_on_gaps_nothing_is_started(machines: MachineRunner, job: list[Any], cause: Any) -> None:
+    machines.job = ScriptedService(*job)
     execution = machines.catch_up(GAPS)
     assert execution.error == "Daybook.CatchUpFailed"
     assert (json.loads(execution.cause or "") if isinstance(cause, dict) else execution.cause) == cause
     assert machines.executions.started == []
 
 
-def test_an_answer_that_cannot_be_read_fails_it(machines: Machines) -> None:
-    machines.object = Scripted(*[TaskError("S3.NoSuchKeyException", "no gaps.json")] * 4)
+def test_an_answer_that_cannot_be_read_fails_it(machines: MachineRunner) -> None:
+    machines.object = ScriptedService(*[TaskError("S3.NoSuchKeyException", "no gaps.json")] * 4)
     execution = machines.catch_up()
     assert json.loads(execution.cause or "")["State"] == "ReadGaps"
     assert machines.executions.started == []
 
 
-def test_an_interrupt_of_the_backfill_is_one_of_the_catch_up(machines: Machines) -> None:
-    machines.executions = Executions(b7=KeyboardInterrupt())
+def test_an_interrupt_of_the_backfill_is_one_of_the_catch_up(machines: MachineRunner) -> None:
+    machines.executions = ScriptedExecutions(b7=KeyboardInterrupt())
     assert machines.catch_up(GAPS).status == "ABORTED"

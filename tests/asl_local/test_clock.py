@@ -16,7 +16,7 @@ def test_a_fake_clock_advances_by_what_is_slept_and_remembers_it():
     clock.advance(30)
     assert clock.now() == datetime(2025, 12, 1, 2, 2, tzinfo=timezone.utc)
     assert clock.monotonic() == 120
-    assert clock.slept == [90]
+    assert clock.sleeps == [90]
 
 
 def test_a_fake_clock_refuses_to_sleep_backwards():

@@ -10,7 +10,7 @@ import pytest
 
 from asl_local import FakeClock, is_executing, read_events
 from asl_local.errors import JournalError, StateMachineError
-from asl_local.history import Halted, History, Journal, details_key
+from asl_local.history import History, Journal, RecordingStopped, event_details_key
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_after_a_fault_while_recording_nothing_more_is_recorded(path):
     history = history_of(path, fail)
     with pytest.raises(OSError, match="no space"):
         history.record("ExecutionStarted", 0)
-    with pytest.raises(Halted):
+    with pytest.raises(RecordingStopped):
         history.record("ExecutionSucceeded", 1)
     assert len(read_events(path)) == 1
 
@@ -104,7 +104,7 @@ def test_after_the_end_nothing_more_is_recorded(path):
     history = history_of(path)
     history.record("ExecutionAborted", 0)
     history.close()
-    with pytest.raises(Halted):
+    with pytest.raises(RecordingStopped):
         history.record("TaskSucceeded", 1)
 
 
@@ -134,7 +134,7 @@ def test_an_absent_journal_cannot_be_read(tmp_path):
     ],
 )
 def test_details_are_named_as_aws_names_them(kind, key):
-    assert details_key(kind) == key
+    assert event_details_key(kind) == key
 
 
 def test_an_execution_is_at_work_while_its_journal_is_open(path):
@@ -157,7 +157,7 @@ def test_a_full_disk_is_told_and_what_was_on_it_is_gone_on_with(disks, tmp_path,
     with pytest.raises(JournalError) as caught:
         history.record("TaskStateEntered", 1, {"name": "A", "input": "y" * 20_000})
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
-    with pytest.raises(Halted):
+    with pytest.raises(RecordingStopped):
         history.record("TaskStateEntered", 1)
     torn = path.read_bytes()
     assert [event["type"] for event in read_events(path)] == ["ExecutionStarted"]

@@ -9,27 +9,37 @@ import pytest
 
 from asl_local import TaskError, TaskTimeout, run_execution
 from asl_local.errors import StateMachineError
-from asl_local.history import details_of
-from tests.asl_local.machines import GET, JOB, Scripted, count, define, kinds, load, passing, task
+from asl_local.history import get_event_details
+from tests.asl_local.machines import (
+    GET,
+    JOB,
+    ScriptedService,
+    build_definition,
+    count_events,
+    event_types,
+    load_definition,
+    pass_state,
+    task_state,
+)
 
 RETRY = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 10, "MaxAttempts": 3, "BackoffRate": 2}
 
 
 def of_type(execution, kind):
-    return [details_of(event) for event in execution.events if event["type"] == kind]
+    return [get_event_details(event) for event in execution.events if event["type"] == kind]
 
 
 # -- the way through --------------------------------------------------------------------------------------------------
 
 
 def test_a_task_leaves_the_events_of_step_functions(runner):
-    service = Scripted({"JobRunState": "SUCCEEDED"})
-    definition = define({"Ingest": task(Arguments={"JobName": "{% $states.input.job %}"}, TimeoutSeconds=60)})
+    service = ScriptedService({"JobRunState": "SUCCEEDED"})
+    definition = build_definition({"Ingest": task_state(Arguments={"JobName": "{% $states.input.job %}"}, TimeoutSeconds=60)})
     execution = runner.run(definition, {"job": "daybook"}, service)
     assert execution.status == "SUCCEEDED"
     assert execution.output == {"JobRunState": "SUCCEEDED"}
     assert service.calls == [{"JobName": "daybook"}]
-    assert kinds(execution) == [
+    assert event_types(execution) == [
         *("ExecutionStarted", "TaskStateEntered", "TaskScheduled", "TaskStarted", "TaskSucceeded", "TaskStateExited"),
         "ExecutionSucceeded",
     ]
@@ -53,35 +63,37 @@ def test_a_task_leaves_the_events_of_step_functions(runner):
 
 
 def test_the_listener_hears_every_event_and_the_journal_has_it(runner):
-    execution = runner.run(define({"A": passing()}))
+    execution = runner.run(build_definition({"A": pass_state()}))
     assert runner.heard == list(execution.events)
     assert [json.loads(line) for line in runner.journal.read_text().splitlines()] == runner.heard
 
 
 def test_output_and_assign_both_see_the_variables_from_before_the_state(runner):
     states = {
-        "One": passing(Assign={"x": 1}, Next="Two"),
-        "Two": passing(Assign={"x": "{% $x + 1 %}", "y": "{% $x %}"}, Output="{% $x %}", Next="Three"),
-        "Three": passing(Output={"x": "{% $x %}", "y": "{% $y %}", "from": "{% $states.input %}"}),
+        "One": pass_state(Assign={"x": 1}, Next="Two"),
+        "Two": pass_state(Assign={"x": "{% $x + 1 %}", "y": "{% $x %}"}, Output="{% $x %}", Next="Three"),
+        "Three": pass_state(Output={"x": "{% $x %}", "y": "{% $y %}", "from": "{% $states.input %}"}),
     }
-    execution = runner.run(define(states))
+    execution = runner.run(build_definition(states))
     assert execution.output == {"x": 2, "y": 1, "from": 1}
     assert of_type(execution, "PassStateExited")[1]["assignedVariables"] == {"x": "2", "y": "1"}
 
 
 def test_without_output_a_task_hands_on_its_result_and_a_pass_its_input(runner):
-    assert runner.run(define({"A": task(Next="B"), "B": passing()}), service=Scripted([1, 2])).output == [1, 2]
+    assert runner.run(
+        build_definition({"A": task_state(Next="B"), "B": pass_state()}), service=ScriptedService([1, 2])
+    ).output == [1, 2]
 
 
 def test_a_null_output_is_an_output(runner):
-    assert runner.run(define({"A": passing(Output=None)}), {"x": 1}).output is None
+    assert runner.run(build_definition({"A": pass_state(Output=None)}), {"x": 1}).output is None
 
 
 def test_the_context_object(runner):
     fields = ["Execution.Id", "Execution.Name", "Execution.Input", "Execution.StartTime", "Execution.RedriveCount"]
     fields += ["State.Name", "State.EnteredTime", "State.RetryCount", "StateMachine.Name"]
     output = {field: "{% $states.context." + field + " %}" for field in fields}
-    assert runner.run(define({"A": passing(Output=output)}), {"run_date": "2025-11-30"}).output == {
+    assert runner.run(build_definition({"A": pass_state(Output=output)}), {"run_date": "2025-11-30"}).output == {
         "Execution.Id": "arn:aws:states:local:000000000000:execution:daily:daily-2025-11-30-1",
         "Execution.Name": "daily-2025-11-30-1",
         "Execution.Input": {"run_date": "2025-11-30"},
@@ -94,7 +106,7 @@ def test_the_context_object(runner):
     }
 
 
-CHOICE = define(
+CHOICE = build_definition(
     {
         "Look": {
             "Type": "Choice",
@@ -104,9 +116,9 @@ CHOICE = define(
             ],
             "Default": "Small",
         },
-        "Big": passing(Output="{% $size %}"),
-        "Middle": passing(),
-        "Small": passing(),
+        "Big": pass_state(Output="{% $size %}"),
+        "Middle": pass_state(),
+        "Small": pass_state(),
     }
 )
 
@@ -118,13 +130,13 @@ def test_a_choice_takes_the_first_rule_that_is_true_or_its_default(runner, n, ou
 
 def test_a_choice_without_a_match_or_a_default_fails(runner):
     rule = {"Condition": "{% false %}", "Next": "B"}
-    execution = runner.run(define({"A": {"Type": "Choice", "Choices": [rule]}, "B": passing()}))
+    execution = runner.run(build_definition({"A": {"Type": "Choice", "Choices": [rule]}, "B": pass_state()}))
     assert (execution.status, execution.error) == ("FAILED", "States.NoChoiceMatched")
 
 
 def test_a_condition_that_is_not_true_or_false_is_an_evaluation_error(runner):
     rule = {"Condition": "{% 'yes' %}", "Next": "B"}
-    execution = runner.run(define({"A": {"Type": "Choice", "Choices": [rule]}, "B": passing()}))
+    execution = runner.run(build_definition({"A": {"Type": "Choice", "Choices": [rule]}, "B": pass_state()}))
     assert execution.error == "States.QueryEvaluationError"
     assert "'Choices[0]/Condition' must give true or false" in execution.cause
 
@@ -135,40 +147,40 @@ def test_wait_sleeps_seconds_and_until_a_timestamp(runner):
         "Two": {"Type": "Wait", "Timestamp": "2025-12-01T02:01:00Z", "Next": "Past"},
         "Past": {"Type": "Wait", "Timestamp": "2020-01-01T00:00:00Z", "End": True},
     }
-    assert runner.run(define(states), {"s": 20}).status == "SUCCEEDED"
-    assert runner.clock.slept == [20, 40]
+    assert runner.run(build_definition(states), {"s": 20}).status == "SUCCEEDED"
+    assert runner.clock.sleeps == [20, 40]
 
 
 @pytest.mark.parametrize("wait", [{"Seconds": "{% 1.5 %}"}, {"Timestamp": "{% 'noon' %}"}])
 def test_a_wait_that_makes_no_sense_is_an_evaluation_error(runner, wait):
-    execution = runner.run(define({"A": {"Type": "Wait", "End": True, **wait}}))
+    execution = runner.run(build_definition({"A": {"Type": "Wait", "End": True, **wait}}))
     assert execution.error == "States.QueryEvaluationError"
 
 
 def test_a_fail_state_fails_with_its_own_words(runner):
     fail = {"Type": "Fail", "Error": "Rejected", "Cause": "{% 'on ' & $states.input.day %}"}
-    execution = runner.run(define({"A": fail}), {"day": "2025-11-30"})
+    execution = runner.run(build_definition({"A": fail}), {"day": "2025-11-30"})
     assert (execution.status, execution.error, execution.cause) == ("FAILED", "Rejected", "on 2025-11-30")
-    assert kinds(execution) == ["ExecutionStarted", "FailStateEntered", "ExecutionFailed"]
+    assert event_types(execution) == ["ExecutionStarted", "FailStateEntered", "ExecutionFailed"]
     assert execution.output is None
 
 
 def test_a_fail_state_may_say_nothing(runner):
-    execution = runner.run(define({"A": {"Type": "Fail"}}))
+    execution = runner.run(build_definition({"A": {"Type": "Fail"}}))
     assert (execution.status, execution.error, execution.cause) == ("FAILED", None, None)
 
 
 def test_a_succeed_state_ends_the_execution_with_its_output(runner):
-    execution = runner.run(define({"A": {"Type": "Succeed", "Output": "{% $states.input.n + 1 %}"}}), {"n": 1})
+    execution = runner.run(build_definition({"A": {"Type": "Succeed", "Output": "{% $states.input.n + 1 %}"}}), {"n": 1})
     assert execution.output == 2
-    assert kinds(execution)[1:3] == ["SucceedStateEntered", "SucceedStateExited"]
+    assert event_types(execution)[1:3] == ["SucceedStateEntered", "SucceedStateExited"]
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
 def test_an_undefined_expression_fails_the_execution_and_is_in_the_history(runner):
-    execution = runner.run(define({"A": passing(Output={"x": "{% $states.input.absent %}"})}))
+    execution = runner.run(build_definition({"A": pass_state(Output={"x": "{% $states.input.absent %}"})}))
     assert execution.status == "FAILED"
     assert execution.error == "States.QueryEvaluationError"
     assert "executing the state 'A' (entered at the event id #2)" in execution.cause
@@ -184,11 +196,13 @@ def test_an_undefined_expression_fails_the_execution_and_is_in_the_history(runne
 
 
 def test_the_result_is_not_offered_where_there_is_none(runner):
-    assert runner.run(define({"A": passing(Output="{% $states.result %}")})).error == "States.QueryEvaluationError"
+    assert runner.run(build_definition({"A": pass_state(Output="{% $states.result %}")})).error == "States.QueryEvaluationError"
 
 
 def test_a_failed_task_fails_the_execution_with_its_error_and_cause(runner):
-    execution = runner.run(define({"A": task()}), service=Scripted(TaskError("States.TaskFailed", '{"Id":"jr_1"}')))
+    execution = runner.run(
+        build_definition({"A": task_state()}), service=ScriptedService(TaskError("States.TaskFailed", '{"Id":"jr_1"}'))
+    )
     assert (execution.status, execution.error, execution.cause) == ("FAILED", "States.TaskFailed", '{"Id":"jr_1"}')
     assert of_type(execution, "TaskFailed") == [
         {
@@ -211,38 +225,42 @@ def test_a_catch_hands_on_error_and_cause(runner):
         },
     ]
     states = {
-        "A": task(Catch=catch, Next="Wrong"),
-        "Tell": passing(Output={"error": "{% $error %}", "told": "{% $states.input %}"}),
+        "A": task_state(Catch=catch, Next="Wrong"),
+        "Tell": pass_state(Output={"error": "{% $error %}", "told": "{% $states.input %}"}),
         "Wrong": {"Type": "Fail"},
     }
-    execution = runner.run(define(states), {"day": "d"}, Scripted(TaskError("Boom", "bang")))
+    execution = runner.run(build_definition(states), {"day": "d"}, ScriptedService(TaskError("Boom", "bang")))
     assert execution.output == {"error": "Boom", "told": "d: bang"}
 
 
 def test_a_catch_without_output_hands_on_the_error_output(runner):
-    states = {"A": task(Catch=[{"ErrorEquals": ["Boom"], "Next": "B"}]), "B": passing()}
-    execution = runner.run(define(states), service=Scripted(TaskError("Boom", "bang")))
+    states = {"A": task_state(Catch=[{"ErrorEquals": ["Boom"], "Next": "B"}]), "B": pass_state()}
+    execution = runner.run(build_definition(states), service=ScriptedService(TaskError("Boom", "bang")))
     assert execution.output == {"Error": "Boom", "Cause": "bang"}
 
 
 def test_an_evaluation_error_in_a_task_can_be_caught(runner):
     catch = [{"ErrorEquals": ["States.QueryEvaluationError"], "Next": "B"}]
-    states = {"A": task(Arguments="{% $states.input.absent %}", Catch=catch), "B": passing(Output="caught")}
-    assert runner.run(define(states)).output == "caught"
+    states = {"A": task_state(Arguments="{% $states.input.absent %}", Catch=catch), "B": pass_state(Output="caught")}
+    assert runner.run(build_definition(states)).output == "caught"
 
 
 def test_an_evaluation_error_in_a_catch_is_not_caught(runner):
     catch = [{"ErrorEquals": ["States.ALL"], "Next": "B", "Output": "{% $states.result %}"}]
-    execution = runner.run(define({"A": task(Catch=catch), "B": passing()}), service=Scripted(TaskError("Boom")))
+    execution = runner.run(
+        build_definition({"A": task_state(Catch=catch), "B": pass_state()}), service=ScriptedService(TaskError("Boom"))
+    )
     assert (execution.status, execution.error) == ("FAILED", "States.QueryEvaluationError")
 
 
 @pytest.mark.parametrize(
     "definition",
     [
-        define({"A": passing(Output="{% $pad('', 262143, 'x') %}")}),
-        define({"A": passing(Assign={"x": "{% $pad('', 262143, 'x') %}"})}),
-        define({"A": task(Arguments="{% $pad('', 262143, 'x') %}", Catch=[{"ErrorEquals": ["States.ALL"], "Next": "A"}])}),
+        build_definition({"A": pass_state(Output="{% $pad('', 262143, 'x') %}")}),
+        build_definition({"A": pass_state(Assign={"x": "{% $pad('', 262143, 'x') %}"})}),
+        build_definition(
+            {"A": task_state(Arguments="{% $pad('', 262143, 'x') %}", Catch=[{"ErrorEquals": ["States.ALL"], "Next": "A"}])}
+        ),
     ],
 )
 def test_more_than_256_kib_is_data_limit_exceeded_which_states_all_misses(runner, definition):
@@ -250,69 +268,74 @@ def test_more_than_256_kib_is_data_limit_exceeded_which_states_all_misses(runner
 
 
 def test_256_kib_exactly_is_carried(runner):
-    assert runner.run(define({"A": passing(Output="{% $pad('', 262142, 'x') %}")})).status == "SUCCEEDED"
+    assert runner.run(build_definition({"A": pass_state(Output="{% $pad('', 262142, 'x') %}")})).status == "SUCCEEDED"
 
 
 def test_a_result_over_256_kib_fails_the_task_state(runner):
-    assert runner.run(define({"A": task()}), service=Scripted("é" * 131_072)).error == "States.DataLimitExceeded"
+    assert (
+        runner.run(build_definition({"A": task_state()}), service=ScriptedService("é" * 131_072)).error
+        == "States.DataLimitExceeded"
+    )
 
 
 # -- retries and time -------------------------------------------------------------------------------------------------
 
 
 def test_a_task_is_retried_with_growing_waits_and_each_try_is_in_the_history(runner):
-    service = Scripted(TaskError("A"), TaskError("B"), "done")
-    execution = runner.run(define({"T": task(Retry=[RETRY], Output="{% $states.context.State.RetryCount %}")}), {}, service)
+    service = ScriptedService(TaskError("A"), TaskError("B"), "done")
+    execution = runner.run(
+        build_definition({"T": task_state(Retry=[RETRY], Output="{% $states.context.State.RetryCount %}")}), {}, service
+    )
     assert execution.output == 2
-    assert runner.clock.slept == [10, 20]
-    assert (count(execution)["TaskScheduled"], count(execution)["TaskFailed"]) == (3, 2)
+    assert runner.clock.sleeps == [10, 20]
+    assert (count_events(execution)["TaskScheduled"], count_events(execution)["TaskFailed"]) == (3, 2)
 
 
 def test_the_listener_hears_of_each_retry_and_the_history_does_not(runner):
-    execution = runner.run(define({"T": task(Retry=[RETRY])}), service=Scripted(TaskError("A"), "done"))
+    execution = runner.run(build_definition({"T": task_state(Retry=[RETRY])}), service=ScriptedService(TaskError("A"), "done"))
     notice = {"type": "RetryScheduled", "stateName": "T", "waitSeconds": 10.0, "attempt": 1, "error": "A"}
     assert notice in runner.heard
-    assert "RetryScheduled" not in kinds(execution)
+    assert "RetryScheduled" not in event_types(execution)
 
 
 def test_retries_stop_at_max_attempts_and_the_catch_takes_over(runner):
-    service = Scripted(*[TaskError("A", str(n)) for n in range(9)])
-    states = {"T": task(Retry=[RETRY], Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), "B": passing()}
-    execution = runner.run(define(states), service=service)
+    service = ScriptedService(*[TaskError("A", str(n)) for n in range(9)])
+    states = {"T": task_state(Retry=[RETRY], Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), "B": pass_state()}
+    execution = runner.run(build_definition(states), service=service)
     assert len(service.calls) == 4
     assert execution.output == {"Error": "A", "Cause": "3"}
 
 
 def test_every_retrier_counts_for_itself(runner):
     busy = {"ErrorEquals": ["Busy"], "IntervalSeconds": 100, "MaxAttempts": 1}
-    service = Scripted(TaskError("Busy"), TaskError("X"), TaskError("X"), TaskError("Busy"))
-    execution = runner.run(define({"T": task(Retry=[busy, RETRY])}), service=service)
-    assert runner.clock.slept == [100, 10, 20]
+    service = ScriptedService(TaskError("Busy"), TaskError("X"), TaskError("X"), TaskError("Busy"))
+    execution = runner.run(build_definition({"T": task_state(Retry=[busy, RETRY])}), service=service)
+    assert runner.clock.sleeps == [100, 10, 20]
     assert (execution.status, execution.error) == ("FAILED", "Busy")
 
 
 def test_retry_defaults_are_step_functions(runner):
-    service = Scripted(*[TaskError("A") for _ in range(9)])
-    runner.run(define({"T": task(Retry=[{"ErrorEquals": ["A"]}])}), service=service)
-    assert runner.clock.slept == [1, 2, 4]
+    service = ScriptedService(*[TaskError("A") for _ in range(9)])
+    runner.run(build_definition({"T": task_state(Retry=[{"ErrorEquals": ["A"]}])}), service=service)
+    assert runner.clock.sleeps == [1, 2, 4]
 
 
 def test_retry_counters_start_again_when_a_state_is_entered_again(runner):
     look = {"Condition": "{% $states.input.again %}", "Next": "T"}
     states = {
-        "T": task(Retry=[{"ErrorEquals": ["A"], "MaxAttempts": 1}], Next="Look"),
+        "T": task_state(Retry=[{"ErrorEquals": ["A"], "MaxAttempts": 1}], Next="Look"),
         "Look": {"Type": "Choice", "Choices": [look], "Default": "Done"},
         "Done": {"Type": "Succeed"},
     }
-    service = Scripted(TaskError("A"), {"again": True}, TaskError("A"), {"again": False})
-    assert runner.run(define(states), service=service).status == "SUCCEEDED"
-    assert runner.clock.slept == [1, 1]
+    service = ScriptedService(TaskError("A"), {"again": True}, TaskError("A"), {"again": False})
+    assert runner.run(build_definition(states), service=service).status == "SUCCEEDED"
+    assert runner.clock.sleeps == [1, 1]
 
 
 def test_a_failing_assign_is_retried_with_the_task(runner):
-    service = Scripted({}, {"id": 1})
-    states = {"T": task(Retry=[RETRY], Assign={"id": "{% $states.result.id %}"})}
-    execution = runner.run(define(states), service=service)
+    service = ScriptedService({}, {"id": 1})
+    states = {"T": task_state(Retry=[RETRY], Assign={"id": "{% $states.result.id %}"})}
+    execution = runner.run(build_definition(states), service=service)
     assert (execution.status, len(service.calls)) == ("SUCCEEDED", 2)
 
 
@@ -323,18 +346,18 @@ def test_a_failing_assign_is_retried_with_the_task(runner):
 )
 def test_a_task_over_its_timeout_is_states_timeout(runner, overrun):
     catch = [{"ErrorEquals": ["States.TaskFailed"], "Next": "No"}, {"ErrorEquals": ["States.Timeout"], "Next": "Yes"}]
-    states = {"T": task(TimeoutSeconds="{% 60 %}", Catch=catch), "No": {"Type": "Fail"}, "Yes": passing()}
-    service = Scripted(overrun if isinstance(overrun, Exception) else overrun(runner))
-    execution = runner.run(define(states), service=service)
+    states = {"T": task_state(TimeoutSeconds="{% 60 %}", Catch=catch), "No": {"Type": "Fail"}, "Yes": pass_state()}
+    service = ScriptedService(overrun if isinstance(overrun, Exception) else overrun(runner))
+    execution = runner.run(build_definition(states), service=service)
     assert execution.output["Error"] == "States.Timeout"
-    assert count(execution)["TaskTimedOut"] == 1
+    assert count_events(execution)["TaskTimedOut"] == 1
     assert service.limits == [60]
 
 
 def test_a_service_is_told_what_is_left_of_the_machines_time(runner):
-    service = Scripted()
-    states = {"W": {"Type": "Wait", "Seconds": 70, "Next": "T"}, "T": task(TimeoutSeconds=60)}
-    runner.run(define(states, TimeoutSeconds=100), service=service)
+    service = ScriptedService()
+    states = {"W": {"Type": "Wait", "Seconds": 70, "Next": "T"}, "T": task_state(TimeoutSeconds=60)}
+    runner.run(build_definition(states, TimeoutSeconds=100), service=service)
     assert service.limits == [30]
 
 
@@ -343,23 +366,23 @@ def test_the_machines_timeout_ends_the_execution_and_nothing_catches_it(runner):
         runner.clock.advance(101)
         return TaskTimeout()
 
-    states = {"T": task(Retry=[RETRY], Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), "B": passing()}
-    execution = runner.run(define(states, TimeoutSeconds=100), service=Scripted(slow))
+    states = {"T": task_state(Retry=[RETRY], Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), "B": pass_state()}
+    execution = runner.run(build_definition(states, TimeoutSeconds=100), service=ScriptedService(slow))
     assert (execution.status, execution.error) == ("TIMED_OUT", "States.Timeout")
-    assert kinds(execution)[-1] == "ExecutionTimedOut"
+    assert event_types(execution)[-1] == "ExecutionTimedOut"
 
 
 @pytest.mark.parametrize(
     "states",
     [
         {"W": {"Type": "Wait", "Seconds": 1000, "End": True}},
-        {"T": task(Retry=[{"ErrorEquals": ["A"], "IntervalSeconds": 1000}])},
+        {"T": task_state(Retry=[{"ErrorEquals": ["A"], "IntervalSeconds": 1000}])},
     ],
 )
 def test_no_wait_outlasts_the_machines_timeout(runner, states):
-    execution = runner.run(define(states, TimeoutSeconds=100), service=Scripted(TaskError("A")))
+    execution = runner.run(build_definition(states, TimeoutSeconds=100), service=ScriptedService(TaskError("A")))
     assert execution.status == "TIMED_OUT"
-    assert runner.clock.slept == [100]
+    assert runner.clock.sleeps == [100]
 
 
 def test_a_heartbeat_tells_a_task_that_the_machines_time_is_up(runner):
@@ -368,48 +391,51 @@ def test_a_heartbeat_tells_a_task_that_the_machines_time_is_up(runner):
             runner.clock.advance(10)
             heartbeat()
 
-    assert runner.run(define({"T": task()}, TimeoutSeconds=100), service=Scripted(waiting)).status == "TIMED_OUT"
+    assert (
+        runner.run(build_definition({"T": task_state()}, TimeoutSeconds=100), service=ScriptedService(waiting)).status
+        == "TIMED_OUT"
+    )
 
 
 # -- starting ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_machine_without_a_service_for_a_resource_is_not_started(runner):
-    machine = load(runner.directory, define({"T": task(Resource=GET)}))
+    machine = load_definition(runner.directory, build_definition({"T": task_state(Resource=GET)}))
     with pytest.raises(StateMachineError, match=r"no local service for .*s3:getObject; known are .*glue"):
-        run_execution(machine, name="x", input={}, services={JOB: Scripted()}, journal=runner.journal)
+        run_execution(machine, name="x", input={}, services={JOB: ScriptedService()}, journal=runner.journal)
     assert not runner.journal.exists()
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "x" * 81, "daily 1"])
 def test_a_name_step_functions_would_refuse_is_refused(runner, name):
     with pytest.raises(StateMachineError, match="execution name"):
-        runner.run(define({"A": passing()}), name=name)
+        runner.run(build_definition({"A": pass_state()}), name=name)
     assert not runner.journal.exists()
 
 
 @pytest.mark.parametrize("data", [{"x": "y" * 300_000}, {"x": datetime.now(timezone.utc)}, float("nan")])
 def test_an_input_that_is_not_small_json_is_refused(runner, data):
     with pytest.raises(StateMachineError, match="256 KiB"):
-        runner.run(define({"A": passing()}), data)
+        runner.run(build_definition({"A": pass_state()}), data)
     assert not runner.journal.exists()
 
 
 def test_the_same_journal_is_not_started_twice(runner):
-    runner.run(define({"A": passing()}))
+    runner.run(build_definition({"A": pass_state()}))
     before = runner.journal.read_bytes()
     with pytest.raises(StateMachineError, match="already been started"):
-        runner.run(define({"A": passing()}))
+        runner.run(build_definition({"A": pass_state()}))
     assert runner.journal.read_bytes() == before
 
 
 def test_an_interrupt_aborts_the_execution(runner):
-    execution = runner.run(define({"T": task(Retry=[RETRY])}), service=Scripted(KeyboardInterrupt()))
+    execution = runner.run(build_definition({"T": task_state(Retry=[RETRY])}), service=ScriptedService(KeyboardInterrupt()))
     assert execution.status == "ABORTED"
-    assert kinds(execution)[-2:] == ["TaskStarted", "ExecutionAborted"]
+    assert event_types(execution)[-2:] == ["TaskStarted", "ExecutionAborted"]
 
 
 def test_a_fault_of_the_service_itself_is_not_hidden(runner):
     with pytest.raises(ZeroDivisionError):
-        runner.run(define({"T": task(Retry=[RETRY])}), service=Scripted(ZeroDivisionError()))
+        runner.run(build_definition({"T": task_state(Retry=[RETRY])}), service=ScriptedService(ZeroDivisionError()))
     assert json.loads(runner.journal.read_text().splitlines()[-1])["type"] == "TaskStarted"

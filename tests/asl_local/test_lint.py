@@ -6,8 +6,8 @@ import copy
 
 import pytest
 
-from asl_local import lint
-from tests.asl_local.machines import define, passing, task, write
+from asl_local import lint_file
+from tests.asl_local.machines import build_definition, pass_state, task_state, write_definition
 
 RETRY = {
     "ErrorEquals": ["States.ALL"],
@@ -17,9 +17,9 @@ RETRY = {
     "MaxDelaySeconds": 300,
     "JitterStrategy": "FULL",
 }
-GOOD = define(
+GOOD = build_definition(
     {
-        "Ingest": task(
+        "Ingest": task_state(
             Arguments={"JobName": "daybook"},
             TimeoutSeconds=3600,
             Retry=[RETRY],
@@ -37,11 +37,11 @@ GOOD = define(
 def findings(tmp_path, change) -> list:
     definition = copy.deepcopy(GOOD)
     change(definition, definition["States"])
-    return [str(finding) for finding in lint(write(tmp_path, definition))]
+    return [str(finding) for finding in lint_file(write_definition(tmp_path, definition))]
 
 
 def test_a_good_file_has_no_findings(tmp_path):
-    assert lint(write(tmp_path, GOOD)) == []
+    assert lint_file(write_definition(tmp_path, GOOD)) == []
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_good_file_has_no_findings(tmp_path):
             "Ingest",
             "does not end in .sync",
         ),
-        (lambda _, states: states.update(Island=passing()), "Island", "no state leads here"),
+        (lambda _, states: states.update(Island=pass_state()), "Island", "no state leads here"),
         (lambda _, states: states["Ingest"].update(Next="Gone"), "Ingest", 'no state "Gone"'),
         (lambda _, states: states["Ingest"].update(Arguments="{% ( %}"), "Ingest", "does not parse"),
     ],
@@ -74,7 +74,7 @@ def test_each_broken_rule_is_found_and_says_where(tmp_path, change, state, part)
 
 def test_tasks_inside_a_map_state_are_judged_too(tmp_path):
     def change(_, states):
-        inner = {"StartAt": "Inner", "States": {"Inner": task()}}
+        inner = {"StartAt": "Inner", "States": {"Inner": task_state()}}
         states["Done"] = {"Type": "Map", "Items": [1], "ItemProcessor": inner, "End": True}
 
     assert any('"Inner": Task has no TimeoutSeconds' in finding for finding in findings(tmp_path, change))
@@ -89,4 +89,4 @@ def test_a_retrier_that_never_retries_needs_no_backoff(tmp_path):
 
 def test_an_unreadable_file_is_a_finding_not_an_error(tmp_path):
     (tmp_path / "x.asl.json").write_text("{")
-    assert "cannot be read as JSON" in str(lint(tmp_path / "x.asl.json")[0])
+    assert "cannot be read as JSON" in str(lint_file(tmp_path / "x.asl.json")[0])

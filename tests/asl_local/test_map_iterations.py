@@ -7,23 +7,25 @@ import threading
 import pytest
 
 from asl_local import TaskError
-from tests.asl_local.machines import Scripted, count, define, kinds, passing, task
+from tests.asl_local.machines import ScriptedService, build_definition, count_events, event_types, pass_state, task_state
 
 
 def mapping(states=None, **fields):
-    states = states or {"Run": task(Arguments="{% $states.input %}", Output="{% $states.result.done %}")}
+    states = states or {"Run": task_state(Arguments="{% $states.input %}", Output="{% $states.result.done %}")}
     inner = {"ProcessorConfig": {"Mode": "INLINE"}, "StartAt": next(iter(states)), "States": states}
     return {"Type": "Map", "ItemProcessor": inner, "End": True, **fields}
 
 
 def test_outputs_come_in_the_items_order_and_the_history_tells_each_iteration(runner):
-    execution = runner.run(define({"Each": mapping(Items="{% $states.input.days %}", MaxConcurrency=1)}), {"days": [3, 1]})
+    execution = runner.run(
+        build_definition({"Each": mapping(Items="{% $states.input.days %}", MaxConcurrency=1)}), {"days": [3, 1]}
+    )
     assert execution.output == [3, 1]
     iteration = [
         *("MapIterationStarted", "TaskStateEntered", "TaskScheduled", "TaskStarted", "TaskSucceeded"),
         *("TaskStateExited", "MapIterationSucceeded"),
     ]
-    assert kinds(execution) == [
+    assert event_types(execution) == [
         *("ExecutionStarted", "MapStateEntered", "MapStateStarted", *iteration, *iteration),
         *("MapStateSucceeded", "MapStateExited", "ExecutionSucceeded"),
     ]
@@ -39,11 +41,11 @@ def test_outputs_come_in_the_items_order_and_the_history_tells_each_iteration(ru
 
 
 def test_without_items_the_input_is_the_list(runner):
-    assert runner.run(define({"Each": mapping()}), [5, 6]).output == [5, 6]
+    assert runner.run(build_definition({"Each": mapping()}), [5, 6]).output == [5, 6]
 
 
 def test_no_items_give_no_outputs(runner):
-    execution = runner.run(define({"Each": mapping()}), [])
+    execution = runner.run(build_definition({"Each": mapping()}), [])
     assert (execution.status, execution.output) == ("SUCCEEDED", [])
 
 
@@ -55,26 +57,26 @@ def test_the_item_selector_sees_item_input_and_variables(runner):
         "force": "{% $force %}",
     }
     states = {
-        "Set": passing(Assign={"force": True}, Next="Each"),
+        "Set": pass_state(Assign={"force": True}, Next="Each"),
         "Each": mapping(Items="{% $states.input.days %}", ItemSelector=selector),
     }
-    assert runner.run(define(states), {"shop": "s", "days": ["d"]}).output == [
+    assert runner.run(build_definition(states), {"shop": "s", "days": ["d"]}).output == [
         {"day": "d", "place": 0, "shop": "s", "force": True}
     ]
 
 
 def test_variables_of_an_iteration_are_its_own(runner):
     inner = {
-        "Set": passing(Assign={"mine": "{% $states.input + $base %}"}, Next="Get"),
-        "Get": passing(Output="{% [$mine, $states.context.Map.Item.Index] %}"),
+        "Set": pass_state(Assign={"mine": "{% $states.input + $base %}"}, Next="Get"),
+        "Get": pass_state(Output="{% [$mine, $states.context.Map.Item.Index] %}"),
     }
-    states = {"Base": passing(Assign={"base": 10}, Next="Each"), "Each": mapping(inner)}
-    assert runner.run(define(states), [1, 2, 3]).output == [[11, 0], [12, 1], [13, 2]]
+    states = {"Base": pass_state(Assign={"base": 10}, Next="Each"), "Each": mapping(inner)}
+    assert runner.run(build_definition(states), [1, 2, 3]).output == [[11, 0], [12, 1], [13, 2]]
 
 
 def test_a_map_in_a_map(runner):
-    inner = {"Inner": mapping({"Add": passing(Output="{% $states.input + 1 %}")})}
-    assert runner.run(define({"Outer": mapping(inner)}), [[1], [2, 3]]).output == [[2], [3, 4]]
+    inner = {"Inner": mapping({"Add": pass_state(Output="{% $states.input + 1 %}")})}
+    assert runner.run(build_definition({"Outer": mapping(inner)}), [[1], [2, 3]]).output == [[2], [3, 4]]
 
 
 def test_iterations_run_side_by_side_up_to_max_concurrency(runner):
@@ -88,38 +90,38 @@ def test_iterations_run_side_by_side_up_to_max_concurrency(runner):
         running.remove(arguments)
         return {"done": arguments}
 
-    service = Scripted(*[meet] * 6)
-    execution = runner.run(define({"Each": mapping(MaxConcurrency="{% 3 %}")}), list(range(6)), service)
+    service = ScriptedService(*[meet] * 6)
+    execution = runner.run(build_definition({"Each": mapping(MaxConcurrency="{% 3 %}")}), list(range(6)), service)
     assert execution.output == [0, 1, 2, 3, 4, 5]
     assert max(most) == 3
 
 
 def test_items_that_are_no_array_are_an_evaluation_error(runner):
-    execution = runner.run(define({"Each": mapping()}), {"not": "a list"})
-    assert (execution.error, count(execution)["EvaluationFailed"]) == ("States.QueryEvaluationError", 1)
+    execution = runner.run(build_definition({"Each": mapping()}), {"not": "a list"})
+    assert (execution.error, count_events(execution)["EvaluationFailed"]) == ("States.QueryEvaluationError", 1)
 
 
 def test_an_iteration_that_fails_fails_the_map_state(runner):
-    service = Scripted({"done": 0}, TaskError("Boom", "bang"))
-    execution = runner.run(define({"Each": mapping(MaxConcurrency=1)}), [0, 1, 2], service)
+    service = ScriptedService({"done": 0}, TaskError("Boom", "bang"))
+    execution = runner.run(build_definition({"Each": mapping(MaxConcurrency=1)}), [0, 1, 2], service)
     assert (execution.status, execution.error, execution.cause) == ("FAILED", "Boom", "bang")
     assert len(service.calls) == 2
-    assert kinds(execution)[-4:] == ["TaskFailed", "MapIterationFailed", "MapStateFailed", "ExecutionFailed"]
+    assert event_types(execution)[-4:] == ["TaskFailed", "MapIterationFailed", "MapStateFailed", "ExecutionFailed"]
 
 
 def test_an_iterations_error_can_be_caught_by_the_map_state(runner):
     catch = [{"ErrorEquals": ["Boom"], "Next": "After"}]
-    states = {"Each": mapping(Catch=catch), "After": passing(Output="{% $states.input.Cause %}")}
-    assert runner.run(define(states), [1], Scripted(TaskError("Boom", "bang"))).output == "bang"
+    states = {"Each": mapping(Catch=catch), "After": pass_state(Output="{% $states.input.Cause %}")}
+    assert runner.run(build_definition(states), [1], ScriptedService(TaskError("Boom", "bang"))).output == "bang"
 
 
 def test_a_retry_of_the_map_state_starts_all_iterations_afresh(runner):
-    service = Scripted({"done": 0}, TaskError("Boom"))
+    service = ScriptedService({"done": 0}, TaskError("Boom"))
     each = mapping(MaxConcurrency=1, Retry=[{"ErrorEquals": ["Boom"], "IntervalSeconds": 5}])
-    execution = runner.run(define({"Each": each}), [0, 1], service)
+    execution = runner.run(build_definition({"Each": each}), [0, 1], service)
     assert execution.output == [0, 1]
     assert service.calls == [0, 1, 0, 1]
-    assert (count(execution)["MapStateStarted"], runner.clock.slept) == (2, [5])
+    assert (count_events(execution)["MapStateStarted"], runner.clock.sleeps) == (2, [5])
 
 
 def test_when_one_fails_the_others_are_told_and_aborted(runner):
@@ -133,10 +135,10 @@ def test_when_one_fails_the_others_are_told_and_aborted(runner):
         while True:
             heartbeat()
 
-    execution = runner.run(define({"Each": mapping()}), [0, 1, 2][:2], Scripted(wait_for_word, wait_for_word))
+    execution = runner.run(build_definition({"Each": mapping()}), [0, 1, 2][:2], ScriptedService(wait_for_word, wait_for_word))
     assert (execution.status, execution.error) == ("FAILED", "Boom")
-    assert count(execution)["MapIterationAborted"] == 1
-    assert kinds(execution)[-2:] == ["MapStateFailed", "ExecutionFailed"]
+    assert count_events(execution)["MapIterationAborted"] == 1
+    assert event_types(execution)[-2:] == ["MapStateFailed", "ExecutionFailed"]
 
 
 def test_a_retry_wait_ends_when_another_iteration_fails(runner):
@@ -162,19 +164,19 @@ def test_a_retry_wait_ends_when_another_iteration_fails(runner):
             failed.set()
 
     runner.heard = type("Ear", (list,), {"append": staticmethod(hear)})()
-    run = task(Arguments="{% $states.input %}", Retry=[{"ErrorEquals": ["Busy"], "IntervalSeconds": 900}])
-    execution = runner.run(define({"Each": mapping({"Run": run})}), [0, 1], Scripted(play, play))
+    run = task_state(Arguments="{% $states.input %}", Retry=[{"ErrorEquals": ["Busy"], "IntervalSeconds": 900}])
+    execution = runner.run(build_definition({"Each": mapping({"Run": run})}), [0, 1], ScriptedService(play, play))
     assert execution.error == "Boom"
-    assert sum(runner.clock.slept) < 900
+    assert sum(runner.clock.sleeps) < 900
 
 
 def test_an_interrupt_inside_an_iteration_aborts_the_execution(runner):
     def stop(arguments, heartbeat):
         return KeyboardInterrupt()
 
-    execution = runner.run(define({"Each": mapping()}), [0, 1], Scripted(stop, stop))
+    execution = runner.run(build_definition({"Each": mapping()}), [0, 1], ScriptedService(stop, stop))
     assert execution.status == "ABORTED"
-    assert kinds(execution)[-1] == "ExecutionAborted"
+    assert event_types(execution)[-1] == "ExecutionAborted"
 
 
 def test_the_machines_timeout_ends_all_iterations(runner):
@@ -183,7 +185,7 @@ def test_the_machines_timeout_ends_all_iterations(runner):
             runner.clock.advance(10)
             heartbeat()
 
-    execution = runner.run(define({"Each": mapping()}, TimeoutSeconds=50), [0, 1, 2], Scripted(*[waiting] * 3))
+    execution = runner.run(build_definition({"Each": mapping()}, TimeoutSeconds=50), [0, 1, 2], ScriptedService(*[waiting] * 3))
     assert execution.status == "TIMED_OUT"
 
 
@@ -197,10 +199,12 @@ def test_a_fault_of_the_service_in_an_iteration_stops_the_others(runner):
         return ZeroDivisionError()
 
     with pytest.raises(ZeroDivisionError):
-        runner.run(define({"Each": mapping()}), [0, 1], Scripted(play, play))
+        runner.run(build_definition({"Each": mapping()}), [0, 1], ScriptedService(play, play))
 
 
 @pytest.mark.parametrize("concurrency", [1, 0])
 def test_a_fault_of_the_service_in_an_iteration_is_not_hidden(runner, concurrency):
     with pytest.raises(ZeroDivisionError):
-        runner.run(define({"Each": mapping(MaxConcurrency=concurrency)}), [0, 1], Scripted(*[ZeroDivisionError()] * 2))
+        runner.run(
+            build_definition({"Each": mapping(MaxConcurrency=concurrency)}), [0, 1], ScriptedService(*[ZeroDivisionError()] * 2)
+        )

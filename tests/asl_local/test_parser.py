@@ -8,31 +8,31 @@ import pytest
 
 from asl_local import StateMachine
 from asl_local.errors import StateMachineError
-from tests.asl_local.machines import JOB, define, load, passing, task, write
+from tests.asl_local.machines import JOB, build_definition, load_definition, pass_state, task_state, write_definition
 
 
 def refusal(tmp_path, definition) -> str:
     with pytest.raises(StateMachineError) as caught:
-        load(tmp_path, definition)
+        load_definition(tmp_path, definition)
     return str(caught.value)
 
 
 def test_a_machine_is_named_for_its_file_and_digested_regardless_of_layout(tmp_path):
-    definition = define({"Only": passing()}, TimeoutSeconds=60, Comment="x", Version="1.0")
-    first = load(tmp_path, definition)
+    definition = build_definition({"Only": pass_state()}, TimeoutSeconds=60, Comment="x", Version="1.0")
+    first = load_definition(tmp_path, definition)
     (tmp_path / "daily.asl.json").write_text(json.dumps(definition, indent=4, sort_keys=True))
     again = StateMachine.load(str(tmp_path / "daily.asl.json"))
     assert (first.name, first.timeout_seconds, first.digest) == ("daily", 60, again.digest)
 
 
 def test_resources_include_those_inside_map_states(tmp_path):
-    inner = {"StartAt": "Run", "States": {"Run": task()}}
-    machine = load(tmp_path, define({"Each": {"Type": "Map", "ItemProcessor": inner, "End": True}}))
+    inner = {"StartAt": "Run", "States": {"Run": task_state()}}
+    machine = load_definition(tmp_path, build_definition({"Each": {"Type": "Map", "ItemProcessor": inner, "End": True}}))
     assert machine.resources() == {JOB}
 
 
 def test_a_refusal_names_file_state_field_and_what_is_allowed(tmp_path):
-    message = refusal(tmp_path, define({"Ingest": task(InputPath="$")}))
+    message = refusal(tmp_path, build_definition({"Ingest": task_state(InputPath="$")}))
     assert str(tmp_path / "daily.asl.json") in message
     assert 'state "Ingest"' in message
     assert "InputPath" in message
@@ -43,48 +43,51 @@ def test_a_refusal_names_file_state_field_and_what_is_allowed(tmp_path):
     ("definition", "part"),
     [
         ([], "is a JSON object"),
-        ({**define({"A": passing()}), "QueryLanguage": "JSONPath"}, 'QueryLanguage must be "JSONata"'),
-        (define({"A": passing()}, Version="2.0"), "Version"),
-        (define({"A": passing()}, TimeoutSeconds=0), "TimeoutSeconds"),
-        (define({"A": passing()}, Retries=1), "allowed are Comment, QueryLanguage"),
-        (define({"A": passing()}, start_at="B"), "StartAt must name one of A"),
-        (define({"A": passing(Next="B")}), 'no state "B"'),
-        (define({"A": passing(), "B": passing()}), 'state "B": no state leads here'),
-        (define({"A": {"Type": "Parallel"}}), "Type must be one of Choice, Fail, Map"),
-        (define({"A": {"Type": "Pass"}}), "exactly one of Next and"),
-        (define({"A": passing(QueryLanguage="JSONata")}), "QueryLanguage is not known here"),
-        (define({"A" * 81: passing()}), "1 to 80 characters"),
-        (define({"A": task(Resource="glue")}), "Resource must be a service integration"),
-        (define({"A": task(Resource="arn:aws:lambda:us-east-1:1:function:f")}), "Resource"),
-        (define({"A": task(TimeoutSeconds=0)}), "TimeoutSeconds must be a whole number"),
-        (define({"A": task(Arguments={"Name.$": "$.x"})}), "JSONPath key 'Name.$'"),
-        (define({"A": task(Arguments="{% 1 + %}")}), "does not parse"),
-        (define({"A": task(Arguments={"x": "{% $eval('1') %}"})}), "$eval is not available"),
-        (define({"A": passing(Output="{% $nowhere %}")}), "uses $nowhere, which no state assigns"),
-        (define({"A": passing(Assign={"states": 1})}), "cannot set 'states'"),
-        (define({"A": passing(Assign={"a-b": 1})}), "cannot set 'a-b'"),
-        (define({"A": passing(Assign=[])}), "Assign must be an object"),
-        (define({"A": {"Type": "Wait", "End": True}}), "exactly one of Seconds and Timestamp"),
-        (define({"A": {"Type": "Wait", "Seconds": -1, "End": True}}), "Seconds must be a whole number"),
-        (define({"A": {"Type": "Choice", "Choices": []}}), "at least one entry"),
-        (define({"A": {"Type": "Choice", "Choices": [{"Condition": True, "Next": "A"}]}}), "Choices[0]/Condition"),
-        (define({"A": {"Type": "Choice", "Choices": [{"Condition": "{% true %}"}]}}), "Choices[0]/Next"),
-        (define({"A": {"Type": "Choice", "Output": 1, "Choices": []}}), "Output is not known here"),
-        (define({"A": {"Type": "Fail", "Error": 5}}), "Error must be a text"),
-        (define({"A": {"Type": "Map", "End": True}}), "needs an ItemProcessor"),
-        (define({"A": task(Retry=[{"ErrorEquals": []}])}), "Retry[0]/ErrorEquals"),
-        (define({"A": task(Retry=[{"ErrorEquals": ["X"], "BackoffRate": 0.5}])}), "BackoffRate"),
-        (define({"A": task(Retry=[{"ErrorEquals": ["X"], "MaxAttempts": -1}])}), "MaxAttempts"),
-        (define({"A": task(Retry=[{"ErrorEquals": ["X"], "JitterStrategy": "HALF"}])}), "JitterStrategy"),
+        ({**build_definition({"A": pass_state()}), "QueryLanguage": "JSONPath"}, 'QueryLanguage must be "JSONata"'),
+        (build_definition({"A": pass_state()}, Version="2.0"), "Version"),
+        (build_definition({"A": pass_state()}, TimeoutSeconds=0), "TimeoutSeconds"),
+        (build_definition({"A": pass_state()}, Retries=1), "allowed are Comment, QueryLanguage"),
+        (build_definition({"A": pass_state()}, start_at="B"), "StartAt must name one of A"),
+        (build_definition({"A": pass_state(Next="B")}), 'no state "B"'),
+        (build_definition({"A": pass_state(), "B": pass_state()}), 'state "B": no state leads here'),
+        (build_definition({"A": {"Type": "Parallel"}}), "Type must be one of Choice, Fail, Map"),
+        (build_definition({"A": {"Type": "Pass"}}), "exactly one of Next and"),
+        (build_definition({"A": pass_state(QueryLanguage="JSONata")}), "QueryLanguage is not known here"),
+        (build_definition({"A" * 81: pass_state()}), "1 to 80 characters"),
+        (build_definition({"A": task_state(Resource="glue")}), "Resource must be a service integration"),
+        (build_definition({"A": task_state(Resource="arn:aws:lambda:us-east-1:1:function:f")}), "Resource"),
+        (build_definition({"A": task_state(TimeoutSeconds=0)}), "TimeoutSeconds must be a whole number"),
+        (build_definition({"A": task_state(Arguments={"Name.$": "$.x"})}), "JSONPath key 'Name.$'"),
+        (build_definition({"A": task_state(Arguments="{% 1 + %}")}), "does not parse"),
+        (build_definition({"A": task_state(Arguments={"x": "{% $eval('1') %}"})}), "$eval is not available"),
+        (build_definition({"A": pass_state(Output="{% $nowhere %}")}), "uses $nowhere, which no state assigns"),
+        (build_definition({"A": pass_state(Assign={"states": 1})}), "cannot set 'states'"),
+        (build_definition({"A": pass_state(Assign={"a-b": 1})}), "cannot set 'a-b'"),
+        (build_definition({"A": pass_state(Assign=[])}), "Assign must be an object"),
+        (build_definition({"A": {"Type": "Wait", "End": True}}), "exactly one of Seconds and Timestamp"),
+        (build_definition({"A": {"Type": "Wait", "Seconds": -1, "End": True}}), "Seconds must be a whole number"),
+        (build_definition({"A": {"Type": "Choice", "Choices": []}}), "at least one entry"),
+        (build_definition({"A": {"Type": "Choice", "Choices": [{"Condition": True, "Next": "A"}]}}), "Choices[0]/Condition"),
+        (build_definition({"A": {"Type": "Choice", "Choices": [{"Condition": "{% true %}"}]}}), "Choices[0]/Next"),
+        (build_definition({"A": {"Type": "Choice", "Output": 1, "Choices": []}}), "Output is not known here"),
+        (build_definition({"A": {"Type": "Fail", "Error": 5}}), "Error must be a text"),
+        (build_definition({"A": {"Type": "Map", "End": True}}), "needs an ItemProcessor"),
+        (build_definition({"A": task_state(Retry=[{"ErrorEquals": []}])}), "Retry[0]/ErrorEquals"),
+        (build_definition({"A": task_state(Retry=[{"ErrorEquals": ["X"], "BackoffRate": 0.5}])}), "BackoffRate"),
+        (build_definition({"A": task_state(Retry=[{"ErrorEquals": ["X"], "MaxAttempts": -1}])}), "MaxAttempts"),
+        (build_definition({"A": task_state(Retry=[{"ErrorEquals": ["X"], "JitterStrategy": "HALF"}])}), "JitterStrategy"),
         (
-            define({"A": task(Retry=[{"ErrorEquals": ["X"], "IntervalSeconds": 9, "MaxDelaySeconds": 5}])}),
+            build_definition({"A": task_state(Retry=[{"ErrorEquals": ["X"], "IntervalSeconds": 9, "MaxDelaySeconds": 5}])}),
             "MaxDelaySeconds",
         ),
-        (define({"A": task(Retry=[{"ErrorEquals": ["States.Oops"]}])}), "States.Oops"),
-        (define({"A": task(Retry=[{"ErrorEquals": ["X", "States.ALL"]}])}), "stand alone"),
-        (define({"A": task(Retry=[{"ErrorEquals": ["States.ALL"]}, {"ErrorEquals": ["X"]}])}), "in the last entry"),
-        (define({"A": task(Catch=[{"ErrorEquals": ["X"]}])}), "Catch[0]/Next"),
-        (define({"A": task(Catch=[{"ErrorEquals": ["X"], "Next": "Gone"}])}), 'no state "Gone"'),
+        (build_definition({"A": task_state(Retry=[{"ErrorEquals": ["States.Oops"]}])}), "States.Oops"),
+        (build_definition({"A": task_state(Retry=[{"ErrorEquals": ["X", "States.ALL"]}])}), "stand alone"),
+        (
+            build_definition({"A": task_state(Retry=[{"ErrorEquals": ["States.ALL"]}, {"ErrorEquals": ["X"]}])}),
+            "in the last entry",
+        ),
+        (build_definition({"A": task_state(Catch=[{"ErrorEquals": ["X"]}])}), "Catch[0]/Next"),
+        (build_definition({"A": task_state(Catch=[{"ErrorEquals": ["X"], "Next": "Gone"}])}), 'no state "Gone"'),
     ],
 )
 def test_what_step_functions_would_not_run_is_refused(tmp_path, definition, part):
@@ -96,33 +99,33 @@ def test_what_step_functions_would_not_run_is_refused(tmp_path, definition, part
     [
         ({"ProcessorConfig": {"Mode": "DISTRIBUTED"}}, '{"Mode": "INLINE"}'),
         ({"StartAt": "Gone"}, "StartAt must name one of Inner"),
-        ({"States": {"Inner": passing(Next="Each")}}, 'no state "Each"'),
-        ({"States": {"Inner": passing(Assign={"day": 1})}}, "$day, which belongs to the states around"),
-        ({"States": {"Each": passing()}, "StartAt": "Each"}, "unique in the file"),
+        ({"States": {"Inner": pass_state(Next="Each")}}, 'no state "Each"'),
+        ({"States": {"Inner": pass_state(Assign={"day": 1})}}, "$day, which belongs to the states around"),
+        ({"States": {"Each": pass_state()}, "StartAt": "Each"}, "unique in the file"),
     ],
 )
 def test_a_map_states_processor_is_checked_as_strictly(tmp_path, processor, part):
-    inner = {"StartAt": "Inner", "States": {"Inner": passing()}, **processor}
+    inner = {"StartAt": "Inner", "States": {"Inner": pass_state()}, **processor}
     each = {"Type": "Map", "Items": [1], "ItemProcessor": inner, "Assign": {"day": 1}, "End": True}
-    assert part in refusal(tmp_path, define({"Each": each}))
+    assert part in refusal(tmp_path, build_definition({"Each": each}))
 
 
 def test_a_variable_of_the_states_around_may_be_read_inside_a_map(tmp_path):
-    inner = {"StartAt": "Inner", "States": {"Inner": passing(Output="{% $day %}")}}
+    inner = {"StartAt": "Inner", "States": {"Inner": pass_state(Output="{% $day %}")}}
     states = {
-        "Set": passing(Assign={"day": 1}, Next="Each"),
+        "Set": pass_state(Assign={"day": 1}, Next="Each"),
         "Each": {"Type": "Map", "Items": [1], "ItemProcessor": inner, "End": True},
     }
-    assert load(tmp_path, define(states)).name == "daily"
+    assert load_definition(tmp_path, build_definition(states)).name == "daily"
 
 
 def test_a_variable_of_a_map_states_inside_is_unknown_outside(tmp_path):
-    inner = {"StartAt": "Inner", "States": {"Inner": passing(Assign={"secret": 1})}}
+    inner = {"StartAt": "Inner", "States": {"Inner": pass_state(Assign={"secret": 1})}}
     states = {
         "Each": {"Type": "Map", "Items": [1], "ItemProcessor": inner, "Next": "After"},
-        "After": passing(Output="{% $secret %}"),
+        "After": pass_state(Output="{% $secret %}"),
     }
-    assert "uses $secret" in refusal(tmp_path, define(states))
+    assert "uses $secret" in refusal(tmp_path, build_definition(states))
 
 
 def test_a_key_given_twice_is_refused(tmp_path):
@@ -146,6 +149,6 @@ def test_an_absent_file_is_refused(tmp_path):
 
 
 def test_a_refusal_counts_the_other_faults(tmp_path):
-    write(tmp_path, define({"A": {"Type": "Pass", "Oops": 1}}))
+    write_definition(tmp_path, build_definition({"A": {"Type": "Pass", "Oops": 1}}))
     with pytest.raises(StateMachineError, match="and 1 more"):
         StateMachine.load(tmp_path / "daily.asl.json")

@@ -18,85 +18,95 @@ from hypothesis import strategies as st
 
 from asl_local import FakeClock, StateMachine, TaskError, read_events, resume_execution, run_execution
 from asl_local.errors import StateMachineError
-from tests.asl_local.machines import GET, JOB, Scripted, count, define, kinds, load, passing, task
+from tests.asl_local.machines import (
+    GET,
+    JOB,
+    ScriptedService,
+    build_definition,
+    count_events,
+    event_types,
+    load_definition,
+    pass_state,
+    task_state,
+)
 
 
 def resume(runner, service=None, machine=None):
     return resume_execution(
         machine or StateMachine.load(runner.directory / "daily.asl.json"),
         journal=runner.journal,
-        services={JOB: service or Scripted(), GET: service or Scripted()},
+        services={JOB: service or ScriptedService(), GET: service or ScriptedService()},
         clock=runner.clock,
         random=random.Random(8),  # noqa: S311
         listener=runner.heard.append,
     )
 
 
-TWO = define(
+TWO = build_definition(
     {
-        "First": task(Arguments={"n": 1}, Assign={"day": "{% $states.input.day %}"}, Next="Second"),
-        "Second": task(Arguments={"n": 2, "day": "{% $day %}"}, Next="Last"),
-        "Last": passing(Output={"day": "{% $day %}", "redrives": "{% $states.context.Execution.RedriveCount %}"}),
+        "First": task_state(Arguments={"n": 1}, Assign={"day": "{% $states.input.day %}"}, Next="Second"),
+        "Second": task_state(Arguments={"n": 2, "day": "{% $day %}"}, Next="Last"),
+        "Last": pass_state(Output={"day": "{% $day %}", "redrives": "{% $states.context.Execution.RedriveCount %}"}),
     }
 )
 
 
 def test_a_failed_execution_goes_on_from_the_failed_state_with_its_input_and_variables(runner):
-    first = runner.run(TWO, {"day": "d"}, Scripted("one", TaskError("Boom")))
+    first = runner.run(TWO, {"day": "d"}, ScriptedService("one", TaskError("Boom")))
     assert first.status == "FAILED"
-    service = Scripted("two")
+    service = ScriptedService("two")
     again = resume(runner, service)
     assert (again.status, again.output) == ("SUCCEEDED", {"day": "d", "redrives": 1})
     assert service.calls == [{"n": 2, "day": "d"}]
     assert again.redrive_count == 1
     assert again.name == "daily-2025-11-30-1"
     assert again.events[: len(first.events)] == first.events
-    assert kinds(again)[len(first.events) :][:3] == ["ExecutionRedriven", "TaskScheduled", "TaskStarted"]
+    assert event_types(again)[len(first.events) :][:3] == ["ExecutionRedriven", "TaskScheduled", "TaskStarted"]
 
 
 def test_an_aborted_execution_can_be_resumed(runner):
-    assert runner.run(TWO, {"day": "d"}, Scripted(KeyboardInterrupt())).status == "ABORTED"
+    assert runner.run(TWO, {"day": "d"}, ScriptedService(KeyboardInterrupt())).status == "ABORTED"
     assert resume(runner).status == "SUCCEEDED"
 
 
 def test_a_timed_out_execution_gets_its_whole_time_again(runner):
-    definition = define({"W": {"Type": "Wait", "Seconds": 80, "Next": "T"}, "T": task()}, TimeoutSeconds=100)
+    definition = build_definition({"W": {"Type": "Wait", "Seconds": 80, "Next": "T"}, "T": task_state()}, TimeoutSeconds=100)
 
     def slow(arguments, heartbeat):
         runner.clock.advance(50)
         heartbeat()
 
-    assert runner.run(definition, service=Scripted(slow)).status == "TIMED_OUT"
-    assert resume(runner, Scripted(slow)).status == "SUCCEEDED"
+    assert runner.run(definition, service=ScriptedService(slow)).status == "TIMED_OUT"
+    assert resume(runner, ScriptedService(slow)).status == "SUCCEEDED"
 
 
 def test_retries_are_fresh_after_a_redrive(runner):
-    definition = define({"T": task(Retry=[{"ErrorEquals": ["A"], "MaxAttempts": 1}])})
-    assert runner.run(definition, service=Scripted(TaskError("A"), TaskError("A"))).status == "FAILED"
-    assert resume(runner, Scripted(TaskError("A"), "done")).output == "done"
+    definition = build_definition({"T": task_state(Retry=[{"ErrorEquals": ["A"], "MaxAttempts": 1}])})
+    assert runner.run(definition, service=ScriptedService(TaskError("A"), TaskError("A"))).status == "FAILED"
+    assert resume(runner, ScriptedService(TaskError("A"), "done")).output == "done"
 
 
 def test_each_redrive_counts(runner):
-    runner.run(TWO, {"day": "d"}, Scripted("one", TaskError("Boom")))
-    assert resume(runner, Scripted(TaskError("Boom"))).status == "FAILED"
+    runner.run(TWO, {"day": "d"}, ScriptedService("one", TaskError("Boom")))
+    assert resume(runner, ScriptedService(TaskError("Boom"))).status == "FAILED"
     assert resume(runner).output == {"day": "d", "redrives": 2}
 
 
 def test_a_task_whose_result_could_not_be_used_is_done_again(runner):
-    definition = define({"T": task(Output="{% $states.result.id %}")})
-    assert runner.run(definition, service=Scripted({})).error == "States.QueryEvaluationError"
-    assert resume(runner, Scripted({"id": 5})).output == 5
+    definition = build_definition({"T": task_state(Output="{% $states.result.id %}")})
+    assert runner.run(definition, service=ScriptedService({})).error == "States.QueryEvaluationError"
+    assert resume(runner, ScriptedService({"id": 5})).output == 5
 
 
 def test_only_unfinished_iterations_are_redriven_each_from_its_own_state(runner):
     inner = {
-        "Load": task(Arguments={"load": "{% $states.input %}"}, Assign={"loaded": "{% $states.result %}"}, Next="Sum"),
-        "Sum": task(Arguments={"sum": "{% $loaded %}"}),
+        "Load": task_state(Arguments={"load": "{% $states.input %}"}, Assign={"loaded": "{% $states.result %}"}, Next="Sum"),
+        "Sum": task_state(Arguments={"sum": "{% $loaded %}"}),
     }
     each = {"Type": "Map", "MaxConcurrency": 1, "ItemProcessor": {"StartAt": "Load", "States": inner}, "End": True}
-    first = Scripted("a", "A", "b", TaskError("Boom"))
-    assert runner.run(define({"Each": each}), [1, 2, 3], first).status == "FAILED"
-    second = Scripted("B", "c", "C")
+    first = ScriptedService("a", "A", "b", TaskError("Boom"))
+    assert runner.run(build_definition({"Each": each}), [1, 2, 3], first).status == "FAILED"
+    second = ScriptedService("B", "c", "C")
     again = resume(runner, second)
     assert again.output == ["A", "B", "C"]
     assert second.calls == [{"sum": "b"}, {"load": 3}, {"sum": "c"}]
@@ -106,10 +116,10 @@ def test_a_finished_iteration_is_not_even_started_again(runner):
     each = {
         "Type": "Map",
         "MaxConcurrency": 1,
-        "ItemProcessor": {"StartAt": "A", "States": {"A": task()}},
+        "ItemProcessor": {"StartAt": "A", "States": {"A": task_state()}},
         "End": True,
     }
-    runner.run(define({"Each": each}), [1, 2], Scripted("a", TaskError("Boom")))
+    runner.run(build_definition({"Each": each}), [1, 2], ScriptedService("a", TaskError("Boom")))
     started = [event for event in resume(runner).events if event["type"] == "MapIterationStarted"]
     assert [event["mapIterationStartedEventDetails"]["index"] for event in started] == [0, 1, 1]
 
@@ -119,8 +129,11 @@ def test_work_done_just_past_the_machines_time_is_kept_for_the_redrive(runner):
         runner.clock.advance(101)
         return "done"
 
-    assert runner.run(define({"T": task()}, TimeoutSeconds=100), service=Scripted(slow)).status == "TIMED_OUT"
-    service = Scripted()
+    assert (
+        runner.run(build_definition({"T": task_state()}, TimeoutSeconds=100), service=ScriptedService(slow)).status
+        == "TIMED_OUT"
+    )
+    service = ScriptedService()
     assert resume(runner, service).output == "done"
     assert service.calls == []
 
@@ -132,10 +145,10 @@ class Killed(BaseException):
     """Ends a run as SIGKILL would: nothing after it is written."""
 
 
-EVERYTHING = define(
+EVERYTHING = build_definition(
     {
-        "Day": passing(Assign={"day": "{% $states.input.day %}"}, Next="Ingest"),
-        "Ingest": task(
+        "Day": pass_state(Assign={"day": "{% $states.input.day %}"}, Next="Ingest"),
+        "Ingest": task_state(
             Arguments={"stage": "ingest"},
             Assign={"rows": "{% $states.result.rows %}"},
             Retry=[{"ErrorEquals": ["Busy"], "IntervalSeconds": 5}],
@@ -154,18 +167,18 @@ EVERYTHING = define(
             "ItemProcessor": {
                 "StartAt": "Sub",
                 "States": {
-                    "Sub": task(
+                    "Sub": task_state(
                         Arguments={"stage": "{% $states.input %}"},
                         Assign={"sub": "{% $states.result.rows %}"},
                         Next="Add",
                     ),
-                    "Add": passing(Output="{% $sub + $rows %}"),
+                    "Add": pass_state(Output="{% $sub + $rows %}"),
                 },
             },
             "Assign": {"sums": "{% $states.result %}"},
             "Next": "Broken",
         },
-        "Broken": task(
+        "Broken": task_state(
             Arguments={"stage": "broken"},
             Catch=[{"ErrorEquals": ["Boom"], "Next": "Done", "Assign": {"caught": "{% $states.errorOutput.Cause %}"}}],
             Next="Lost",
@@ -205,7 +218,7 @@ class Shop:
 
 def run_with_kills(directory: Path, kills: list, torn: bytes = b"") -> tuple:
     """Run EVERYTHING, killed after each of ``kills`` further events in turn and resumed; return its events."""
-    machine = load(directory, EVERYTHING)
+    machine = load_definition(directory, EVERYTHING)
     journal, shop = directory / "history.jsonl", Shop()
     plan = iter(kills)
     left = [next(plan, None)]
@@ -277,14 +290,14 @@ def test_any_series_of_kills_ends_in_the_same_output(kills, torn):
 @given(data=st.data())
 def test_a_kill_among_parallel_iterations_repeats_no_finished_task(data):
     inner = {
-        "A": task(Arguments={"a": "{% $states.input %}"}, Next="B"),
-        "B": task(Arguments={"b": "{% $states.input.done.a %}"}),
+        "A": task_state(Arguments={"a": "{% $states.input %}"}, Next="B"),
+        "B": task_state(Arguments={"b": "{% $states.input.done.a %}"}),
     }
     each = {"Type": "Map", "MaxConcurrency": 3, "ItemProcessor": {"StartAt": "A", "States": inner}, "End": True}
     after = data.draw(st.integers(1, 50))
     with tempfile.TemporaryDirectory() as directory:
-        machine = load(Path(directory), define({"Each": each}))
-        service, seen = Scripted(), Counter()
+        machine = load_definition(Path(directory), build_definition({"Each": each}))
+        service, seen = ScriptedService(), Counter()
 
         def listen(event):
             seen["events"] += 1
@@ -299,9 +312,9 @@ def test_a_kill_among_parallel_iterations_repeats_no_finished_task(data):
                 return
             execution = resume_execution(machine, **common)
         assert execution.output == [{"done": {"b": n}} for n in range(4)]
-        assert count(execution)["MapIterationSucceeded"] == 4
-        assert count(execution)["TaskSucceeded"] == 8
-        assert count(execution)["TaskStateEntered"] == 8
+        assert count_events(execution)["MapIterationSucceeded"] == 4
+        assert count_events(execution)["TaskSucceeded"] == 8
+        assert count_events(execution)["TaskStateEntered"] == 8
 
 
 SCRIPT = """
@@ -329,7 +342,7 @@ run_execution(
 
 @pytest.mark.parametrize("after", [1, 9, 30])
 def test_a_process_killed_outright_leaves_a_journal_that_resumes(tmp_path, after):
-    machine = load(tmp_path, EVERYTHING)
+    machine = load_definition(tmp_path, EVERYTHING)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), str(after)]
     assert subprocess.run(command, env=environment, timeout=60, check=False).returncode == 9
@@ -343,7 +356,7 @@ def test_a_process_killed_outright_leaves_a_journal_that_resumes(tmp_path, after
 
 
 def test_a_succeeded_execution_is_not_resumed(runner):
-    runner.run(define({"A": passing()}))
+    runner.run(build_definition({"A": pass_state()}))
     before = runner.journal.read_bytes()
     with pytest.raises(StateMachineError, match="nothing to resume"):
         resume(runner)
@@ -351,26 +364,26 @@ def test_a_succeeded_execution_is_not_resumed(runner):
 
 
 def test_a_changed_definition_is_not_resumed(runner):
-    runner.run(TWO, {"day": "d"}, Scripted("one", TaskError("Boom")))
-    changed = load(runner.directory, define({"Second": task()}))
+    runner.run(TWO, {"day": "d"}, ScriptedService("one", TaskError("Boom")))
+    changed = load_definition(runner.directory, build_definition({"Second": task_state()}))
     with pytest.raises(StateMachineError, match="another definition"):
         resume(runner, machine=changed)
 
 
 def test_a_missing_service_refuses_to_resume(runner):
-    runner.run(TWO, {"day": "d"}, Scripted(TaskError("Boom")))
+    runner.run(TWO, {"day": "d"}, ScriptedService(TaskError("Boom")))
     with pytest.raises(StateMachineError, match="no local service"):
-        resume_execution(load(runner.directory, TWO), journal=runner.journal, services={})
+        resume_execution(load_definition(runner.directory, TWO), journal=runner.journal, services={})
 
 
 def test_an_absent_journal_refuses_to_resume(runner):
-    load(runner.directory, TWO)
+    load_definition(runner.directory, TWO)
     with pytest.raises(StateMachineError, match="cannot be opened"):
         resume(runner)
 
 
 def test_a_journal_killed_before_its_first_event_says_to_start_again(runner):
-    load(runner.directory, TWO)
+    load_definition(runner.directory, TWO)
     runner.journal.write_text('{"timestamp":')
     with pytest.raises(StateMachineError, match="has no start of an execution"):
         resume(runner)
@@ -385,6 +398,6 @@ def test_two_cannot_run_one_execution_at_once(runner):
         except StateMachineError as refusal:
             refused.append(str(refusal))
 
-    runner.run(define({"T": task()}), service=Scripted(try_to_resume))
+    runner.run(build_definition({"T": task_state()}), service=ScriptedService(try_to_resume))
     assert len(refused) == 1
     assert "another process is running this execution" in refused[0]

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import byhand, bypandas, publishing, shop, targets
 from benchmarks.bench import Table
-from benchmarks.measuring import MemoryWatch, command, interleaved
+from benchmarks.measuring import MemoryWatch, measure_interleaved, run_command
 from benchmarks.notebooks import write_notebooks
 from demo_shop import generate
 
@@ -30,7 +30,7 @@ def test_systems_are_measured_in_turn_and_the_median_counts() -> None:
         seconds = next(times[name])
         return {"seconds": seconds, "peak_bytes": 10 * seconds}
 
-    found = interleaved({name: lambda name=name: measure(name) for name in times}, 3, lambda _: None)
+    found = measure_interleaved({name: lambda name=name: measure(name) for name in times}, 3, lambda _: None)
     assert order == ["a", "b", "a", "b", "a", "b"]
     assert found["a"] == {"seconds": 2.0, "all_seconds": [5.0, 1.0, 2.0], "peak_bytes": 50.0}
     assert found["b"]["seconds"] == 8.0
@@ -38,7 +38,7 @@ def test_systems_are_measured_in_turn_and_the_median_counts() -> None:
 
 def test_a_command_that_fails_is_no_measurement() -> None:
     with pytest.raises(RuntimeError, match=r"ended with 3:\nwhy"):
-        command([sys.executable, "-c", "print('why'); raise SystemExit(3)"], env={}, cwd=Path.cwd())
+        run_command([sys.executable, "-c", "print('why'); raise SystemExit(3)"], env={}, cwd=Path.cwd())
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
@@ -70,31 +70,31 @@ def test_the_notebooks_are_the_functions_a_stage_each(tmp_path: Path, module) ->
 
 
 def test_the_work_by_hand_comes_to_the_figures_that_the_demo_shop_was_made_with(tmp_path: Path) -> None:
-    summary = generate(tmp_path / "landing", last_day=shop.LAST, days=2, orders_per_day=60)
-    home = shop.Home(tmp_path / "home", tmp_path / "landing").make()
-    for day in shop.days(2):
+    summary = generate(tmp_path / "landing", last_day=shop.LAST_DAY, days=2, orders_per_day=60)
+    home = shop.Workspace(tmp_path / "home", tmp_path / "landing").make()
+    for day in shop.list_days(2):
         for stage in byhand.STAGES:
             stage(**home.arguments(day))
-    gold = shop.gold_of(home.lake, shop.days(1)[0])
+    gold = shop.read_gold(home.lake, shop.list_days(1)[0])
     ((day, orders, cancelled, *figures),) = gold["daily_sales"]
-    wanted = summary.expected[shop.LAST]
-    assert (day, orders + cancelled, cancelled) == (shop.LAST, wanted.orders, wanted.cancelled_orders)
+    wanted = summary.expected[shop.LAST_DAY]
+    assert (day, orders + cancelled, cancelled) == (shop.LAST_DAY, wanted.orders, wanted.cancelled_orders)
     assert figures[:3] == [wanted.units, wanted.gross_revenue, wanted.returns_amount]
-    shop.require_same("by hand", home.lake, gold, shop.days(1)[0])
+    shop.require_same_gold("by hand", home.lake, gold, shop.list_days(1)[0])
     gold["daily_sales"] = [(day, orders + 1, *gold["daily_sales"][0][2:])]
     with pytest.raises(AssertionError, match=r"by hand: gold\.daily_sales has 1 rows where 1 are wanted"):
-        shop.require_same("by hand", home.lake, gold, shop.days(1)[0])
+        shop.require_same_gold("by hand", home.lake, gold, shop.list_days(1)[0])
 
 
 def test_the_readme_keeps_all_but_the_table_between_the_markers() -> None:
     readme = f"before\n{publishing.BEGIN}\nold\n{publishing.END}\nafter\n"
-    assert publishing.with_short_table(readme, "new") == f"before\n{publishing.BEGIN}\nnew\n{publishing.END}\nafter\n"
+    assert publishing.replace_short_table(readme, "new") == f"before\n{publishing.BEGIN}\nnew\n{publishing.END}\nafter\n"
     with pytest.raises(ValueError, match="needs one pair of the lines"):
-        publishing.with_short_table("no markers", "new")
+        publishing.replace_short_table("no markers", "new")
 
 
 def test_figures_never_stand_without_what_they_were_taken_on() -> None:
-    said = publishing.machine_line(FACTS)
+    said = publishing.describe_machine(FACTS)
     for fact in ("Made up", "2 cores", "8 GB", "Python 3.11.7", "duckdb 1.2.2", "0.10 0.20 0.30"):
         assert fact in said
 
@@ -108,7 +108,7 @@ def test_a_target_says_whether_it_is_reached_and_its_goal() -> None:
     times = {"limit": 1.0, "papermill command": 10.0, "daybook cold": 5.5}
     stages = [{"phases": {"kernel": 0.1, "cells": 9.0, "search": each}} for each in (0.1, 0.2, 0.05)]
     systems = {name: {"seconds": each} for name, each in times.items()}
-    rows = targets.table({"small": {"systems": {**systems, "daybook": {"seconds": 4.5, "stages": stages}}}}).rows
+    rows = targets.build_target_table({"small": {"systems": {**systems, "daybook": {"seconds": 4.5, "stages": stages}}}}).rows
     assert [row[2:] for row in rows[:4]] == [
         ["≤ 6 (goal 4)", "4.50", "yes, not the goal"],
         ["≤ 0.5", "0.55", "no"],
@@ -120,5 +120,5 @@ def test_a_target_says_whether_it_is_reached_and_its_goal() -> None:
 def test_of_speed_more_is_better() -> None:
     times = {"daybook backfill --parallel 1": 10.0, "daybook backfill --parallel 2": 5.0, "papermill command, 2 at once": 40.0}
     result = {"systems": {name: {"seconds": each} for name, each in times.items()}}
-    rows = [row for row in targets.table({"backfill": result}).rows if row[1] == "backfill"]
+    rows = [row for row in targets.build_target_table({"backfill": result}).rows if row[1] == "backfill"]
     assert [row[2:] for row in rows] == [["≥ 1.7", "2.00", "yes"], ["≥ 5 (goal 10)", "8.00", "yes, not the goal"]]

@@ -6,25 +6,25 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from daybook.cli.app import console, escaped
+from daybook.cli.app import console, escape_markup
 from daybook.notebook.display import Listing
 
 
 @given(st.text(alphabet="ab[]/\\ :="))
 @example("Rack 19\\[/2HE]")
 def test_escaped_text_is_printed_literally(text: str) -> None:
-    shown = console.render_str(f"[red]{escaped(text)}|[/]").plain
+    shown = console.render_str(f"[red]{escape_markup(text)}|[/]").plain
     # Backslashes at the end are doubled, because markup may follow.
     assert shown.rstrip("|").rstrip("\\") == text.rstrip("\\")
 
 
 def test_a_backslash_at_the_end_escapes_no_markup() -> None:
-    assert console.render_str(f"[red]{escaped('a' + chr(92))}[/] b").spans[0].end < 4
+    assert console.render_str(f"[red]{escape_markup('a' + chr(92))}[/] b").spans[0].end < 4
 
 
 @given(st.text())
 def test_escaped_text_has_no_control_characters(text: str) -> None:
-    assert escaped(text).replace("\n", "").isprintable()
+    assert escape_markup(text).replace("\n", "").isprintable()
 
 
 def test_a_listing_escapes_control_characters() -> None:

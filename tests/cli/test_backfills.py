@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from daybook.cli.runs import end_on_signals
+from daybook.cli.runs import install_signal_handlers
 from daybook.records.archive import Archive
-from daybook.scheduling.backfills import close_backfill, refuse_date, start_backfill
+from daybook.scheduling.backfills import close_backfill, record_refusal, start_backfill
 from daybook.settings import load_settings
 from tests.cli.conftest import Call
-from tests.scheduling.backfilling import carry_out, day, plan_of, run
+from tests.scheduling.backfilling import add_run, build_plan, day, run_backfill
 
 DAYS = ("2025-11-01", "2025-11-05")
 
@@ -55,7 +55,7 @@ def test_a_mistake_is_told_in_one_sentence_and_starts_nothing(
 
 
 def test_the_plan_is_shown_and_nothing_is_done_until_it_is_agreed_to(archive: Archive, call: Call) -> None:
-    run(archive, 1, "SUCCEEDED")
+    add_run(archive, 1, "SUCCEEDED")
     before = archive.store.keys()
     code, out, _ = call("backfill", *DAYS, answer="n")
     assert code == 1
@@ -70,18 +70,18 @@ def test_dates_of_several_months_take_a_line_each(archive: Archive, call: Call) 
 
 
 def test_where_all_is_good_there_is_nothing_to_ask_or_do(archive: Archive, call: Call) -> None:
-    run(archive, 1, "SUCCEEDED")
+    add_run(archive, 1, "SUCCEEDED")
     code, out, _ = call("backfill", DAYS[0], DAYS[0], answer="n")
     assert (code, "1 date: 0 to run; 1 left alone" in out) == (0, True)
     assert call("backfill", DAYS[0], DAYS[0], "--json") == (0, "null\n", "")
-    assert archive.store.folders("backfills") == []
+    assert archive.store.list_folders("backfills") == []
 
 
 def test_what_is_gone_on_with_is_named(archive: Archive, call: Call) -> None:
     settings = load_settings("local")
     from daybook.scheduling.backfills import plan_backfill
 
-    name = carry_out(archive, plan_backfill(settings, day(1), day(5), force=True), ["SUCCEEDED"])
+    name = run_backfill(archive, plan_backfill(settings, day(1), day(5), force=True), ["SUCCEEDED"])
     close_backfill(archive, name, stopped=True)
     _, out, _ = call("backfill", *DAYS, "--force", answer="n")
     assert "4 to run; 1 left alone" in out
@@ -89,14 +89,14 @@ def test_what_is_gone_on_with_is_named(archive: Archive, call: Call) -> None:
 
 
 def test_dates_that_did_not_get_to_a_later_stage_are_told(archive: Archive, call: Call) -> None:
-    run(archive, 1, "SUCCEEDED")
-    run(archive, 2, "REJECTED")
+    add_run(archive, 1, "SUCCEEDED")
+    add_run(archive, 2, "REJECTED")
     _, out, _ = call("backfill", *DAYS, "--stages", "aggregate..", answer="n")
     assert "5 dates, from aggregate on: 1 to run; 4 left out, of which no newest run got to aggregate" in out
 
 
 def test_a_catch_up_without_gaps_is_good(archive: Archive, call: Call) -> None:
-    run(archive, 1, "SUCCEEDED")
+    add_run(archive, 1, "SUCCEEDED")
     code, out, _ = call("catch-up", "--since", DAYS[0], "--until", DAYS[0])
     assert (code, out) == (0, "0 gaps, none to run.\n")
 
@@ -109,9 +109,9 @@ def test_a_catch_up_shows_its_dates_and_asks(archive: Archive, call: Call) -> No
 
 def test_backfills_are_listed_newest_first_with_what_their_dates_came_to(archive: Archive, call: Call) -> None:
     assert call("backfills") == (0, "There are no backfills yet; `daybook backfill FIRST LAST` makes one.\n", "")
-    closed = carry_out(archive, plan_of(1, 2), ["SUCCEEDED", "REJECTED"])
+    closed = run_backfill(archive, build_plan(1, 2), ["SUCCEEDED", "REJECTED"])
     close_backfill(archive, closed, message={})
-    under_way = carry_out(archive, plan_of(3, 4), ["SUCCEEDED"])
+    under_way = run_backfill(archive, build_plan(3, 4), ["SUCCEEDED"])
     code, out, _ = call("backfills")
     heading, first, second = (line.split() for line in out.splitlines())
     assert (code, heading[0]) == (0, "backfill")
@@ -121,8 +121,8 @@ def test_backfills_are_listed_newest_first_with_what_their_dates_came_to(archive
 
 
 def test_a_backfill_is_shown_by_its_dates_while_it_is_open_too(archive: Archive, call: Call) -> None:
-    name = start_backfill(archive, plan_of(1, 2), {})
-    refuse_date(archive, name, day(2), "it is [held] by somebody")
+    name = start_backfill(archive, build_plan(1, 2), {})
+    record_refusal(archive, name, day(2), "it is [held] by somebody")
     code, out, _ = call("show", name)
     assert (code, out.splitlines()[-1]) == (0, f"{name} has not ended: LOST")
     assert "not started" in out
@@ -147,7 +147,7 @@ def signals() -> Iterator[None]:
 def test_a_first_signal_stops_a_second_is_told_to_wait_and_a_third_leaves_at_once(
     signals: None, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
-    end_on_signals()
+    install_signal_handlers()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(getattr(signal, name))
     signal.raise_signal(signal.SIGINT)

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from daybook.cli.check import check_project
-from daybook.settings import files_in, project_root
+from daybook.settings import list_files, project_root
 
 NOTEBOOK = "notebooks/3_transform.ipynb"
 
@@ -39,7 +39,7 @@ def test_the_project_is_in_order():
 def test_every_file_a_run_depends_on_is_checked():
     root = project_root()
     patterns = ("params/*.yaml", "params/*/*.yaml", "params/*/*/*.yaml", "notebooks/*.ipynb", "orchestration/*.asl.json")
-    expected = {path.relative_to(root).as_posix() for path in files_in(root, *patterns)}
+    expected = {path.relative_to(root).as_posix() for path in list_files(root, *patterns)}
     assert {each.file for each in check_project()} == expected
 
 

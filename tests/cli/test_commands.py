@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from daybook.cli.commands import COMMANDS, whole
+from daybook.cli.commands import COMMANDS, load_commands
 
 HEAVY = (
     "pyarrow",
@@ -60,13 +60,13 @@ def test_lists_of_runs_import_nothing_that_works_on_tables(tmp_path: Path, comma
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_in_the_module_that_is_imported_for_it(name: str) -> None:
-    command = whole(name).commands[name]
+    command = load_commands(name).commands[name]
     assert command.callback is not None or isinstance(command, click.Group)
     assert command.help
 
 
 def test_help_lists_every_command_there_is() -> None:
-    assert set(whole().commands) == set(COMMANDS)
+    assert set(load_commands().commands) == set(COMMANDS)
 
 
 def test_lines_of_help_are_shown_whole(tmp_path: Path) -> None:

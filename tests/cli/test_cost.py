@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from daybook.records.archive import Archive
-from daybook.records.cost import JobUse, Use, cost_of, load_prices
+from daybook.records.cost import ExecutionUsage, JobUsage, calculate_cost, load_prices
 from daybook.settings import load_settings
 
 Call = Callable[..., tuple[int, str, str]]
@@ -26,8 +26,8 @@ def archive(home: Path) -> Archive:
 def ran(archive: Archive, day: str, seconds: Optional[int] = 600, execution: str = ARN) -> str:
     """A closed run whose ingest took so many seconds; without a cost on record for None."""
     run_id = archive.start_run(date.fromisoformat(day), {"env": "local"})
-    use = Use([JobUse("ingest", 1, seconds or 0)], 40, execution)
-    cost: Any = None if seconds is None else cost_of(use, [], load_prices("us-east-1"))
+    use = ExecutionUsage([JobUsage("ingest", 1, seconds or 0)], 40, execution)
+    cost: Any = None if seconds is None else calculate_cost(use, [], load_prices("us-east-1"))
     archive.write_run({"run_id": run_id, "run_date": day, "outcome": "SUCCEEDED", "stages": [], "cost": cost})
     return run_id
 

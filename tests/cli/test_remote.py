@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.shop import call
+from tests.runs.shop import run_command
 
 DAY = "2025-11-30"
 
@@ -47,7 +47,7 @@ def _nobody(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_without_credentials_a_command_says_so_at_once(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = call(monkeypatch, capsys, *command, "--env", "prod")
+    code, out, err = run_command(monkeypatch, capsys, *command, "--env", "prod")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "AWS credentials" in err
 
@@ -60,7 +60,7 @@ def test_where_aws_cannot_be_reached_a_command_says_so_within_seconds(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
     for command, said in ((("run", "--date", DAY), "AWS cannot be reached"), (("runs",), "could not be read")):
         began = time.monotonic()
-        code, _, err = call(monkeypatch, capsys, *command, "--env", "prod")
+        code, _, err = run_command(monkeypatch, capsys, *command, "--env", "prod")
         assert (code, err.count("\n")) == (1, 1)
         assert said in err
         assert time.monotonic() - began < 30
@@ -69,7 +69,7 @@ def test_where_aws_cannot_be_reached_a_command_says_so_within_seconds(
 def test_what_works_in_folders_has_no_meaning_on_aws(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, err = call(monkeypatch, capsys, "demo", "--env", "prod")
+    code, _, err = run_command(monkeypatch, capsys, "demo", "--env", "prod")
     assert (code, err.count("\n")) == (2, 1)
     assert "`daybook demo` works in folders of this machine, and prod is on AWS" in err
 
@@ -77,8 +77,8 @@ def test_what_works_in_folders_has_no_meaning_on_aws(
 def test_a_run_on_this_machine_cannot_be_left_behind(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(monkeypatch, capsys, "demo", "--days", "2", "--orders", "5")[0] == 0
-    code, _, err = call(monkeypatch, capsys, "run", "--date", DAY, "--no-follow")
+    assert run_command(monkeypatch, capsys, "demo", "--days", "2", "--orders", "5")[0] == 0
+    code, _, err = run_command(monkeypatch, capsys, "run", "--date", DAY, "--no-follow")
     assert (code, err.count("\n")) == (2, 1)
     assert "--no-follow is for deployments on AWS" in err
 
@@ -87,7 +87,7 @@ def test_a_run_on_this_machine_cannot_be_left_behind(
 def test_overrides_on_aws_are_refused_before_a_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
 ) -> None:
-    code, _, err = call(monkeypatch, capsys, "run", "--date", DAY, "--env", "prod", "--set", change)
+    code, _, err = run_command(monkeypatch, capsys, "run", "--date", DAY, "--env", "prod", "--set", change)
     assert (code, err.count("\n")) == (2, 1)
     assert f"--set: key '{change.split('=')[0]}' cannot be overridden" in err
     assert "change params/prod.yaml" in err

@@ -65,7 +65,7 @@ def test_a_run_whose_date_was_run_again_is_not_resumed(archive: Archive, resume:
 def test_a_run_under_way_is_not_resumed(archive: Archive, resume: Any) -> None:
     run_id = archive.start_run(DAY, {})
     with DateLock(archive.store.uri, DAY) as lock:
-        lock.sign(run_id)
+        lock.write_holder(run_id)
         code, said = resume(run_id)
     assert code == 1
     assert said.startswith(f"The run is under way: {FIRST} (process ")
@@ -76,7 +76,7 @@ def test_a_run_under_way_is_not_resumed(archive: Archive, resume: Any) -> None:
 def test_a_run_is_not_resumed_while_another_of_its_date_is_under_way(archive: Archive, resume: Any) -> None:
     end(archive, "FAILED")
     with DateLock(archive.store.uri, DAY) as lock:
-        lock.sign(SECOND)
+        lock.write_holder(SECOND)
         code, said = resume(FIRST)
     assert (code, said.split(" (")[0]) == (1, f"{DAY} is being run by {SECOND}")
 

@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from daybook.records.archive import Archive
-from daybook.scheduling.backfills import Day, Plan, close_backfill, start_backfill
+from daybook.scheduling.backfills import BackfillPlan, PlannedDate, close_backfill, start_backfill
 from daybook.settings import load_settings
 
 Call = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ def test_the_list_of_runs_has_figures_of_published_runs_only(archive: Archive, c
 
 
 def test_an_unusual_day_of_a_backfill_is_noted(archive: Archive, call: Call) -> None:
-    name = start_backfill(archive, Plan(DAY, DAY, (Day(DAY, f"daily-{DAY}-1"),)), {})
+    name = start_backfill(archive, BackfillPlan(DAY, DAY, (PlannedDate(DAY, f"daily-{DAY}-1"),)), {})
     run_id = ran(archive, "SUCCEEDED", part_of=name)
     found = {"run_date": str(DAY), "severity": "warning", "warning": "net revenue [low] is unusual"}
     close_backfill(archive, name, unusual_days=[found])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from daybook.lake.tables import Lake
-from daybook.privacy import load_keys, pseudonym
+from daybook.privacy import load_keys, make_pseudonym
 from daybook.settings import load_settings
 from tests.cli.conftest import Call
 
@@ -32,7 +32,7 @@ def raw_reads() -> list[Path]:
 def test_restricted_values_are_pseudonyms(call: Call) -> None:
     code, out, _ = call("sql", QUERY, "--json")
     assert code == 0
-    assert json.loads(out) == [{"n": pseudonym(load_keys(load_settings("local").pii_key), "Ottilie"), "city": "Graz"}]
+    assert json.loads(out) == [{"n": make_pseudonym(load_keys(load_settings("local").pii_key), "Ottilie"), "city": "Graz"}]
     assert raw_reads() == []
 
 

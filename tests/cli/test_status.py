@@ -10,7 +10,7 @@ from typing import Any, Callable
 import pytest
 
 from daybook.contracts import load_tables
-from daybook.records.archive import Archive, dump
+from daybook.records.archive import Archive, serialize_record
 from daybook.settings import load_settings
 from tests.conftest import Project
 
@@ -42,7 +42,7 @@ def ran(archive: Archive, day: str, outcome: str = "SUCCEEDED", waiting: tuple[s
         "details": {"publications": told, "published_dates": [day]} if outcome == "SUCCEEDED" else {},
     }
     record = {"run_id": run_id, "run_date": day, "outcome": outcome, "started_at": began, "stages": [quality]}
-    archive.store.create(f"{archive.folder(run_id)}/run.json", dump(record))
+    archive.store.create(f"{archive.folder(run_id)}/run.json", serialize_record(record))
 
 
 def test_tables_that_hold_their_promise_end_with_0(archive: Archive, call: Call) -> None:

@@ -13,7 +13,7 @@ from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.records.locks import DateLock
 from daybook.settings import load_settings
-from tests.lake.vacuuming import age_file, content, data_files, files, put_run, write
+from tests.lake.vacuuming import age_file, list_data_files, list_files, read_version, write_rows, write_run_record
 
 Call = Callable[..., tuple[int, str, str]]
 NOW = datetime.now(timezone.utc)
@@ -26,9 +26,9 @@ def lake(home: Path) -> Lake:
     settings = load_settings("local")
     lake, archive = Lake(settings.lake, run_id="daily-2025-11-01-1"), Archive(settings.archive)
     for value, days in (("a", 100), ("b", 60), ("c", 20)):
-        write(lake, TABLE, value, days=days, now=NOW)
-    put_run(archive, days=65, read={TABLE: 1}, now=NOW)
-    put_run(archive, days=25, read={TABLE: 2}, now=NOW)
+        write_rows(lake, TABLE, value, days=days, now=NOW)
+    write_run_record(archive, days=65, read={TABLE: 1}, now=NOW)
+    write_run_record(archive, days=25, read={TABLE: 2}, now=NOW)
     age_file(Path(lake.uri(TABLE)) / "killed.parquet", 2, NOW)
     return lake
 
@@ -39,8 +39,8 @@ def test_it_says_what_stays_and_what_went_a_table_a_line(lake: Lake, call: Call)
     (line,) = [each for each in out.splitlines() if each.startswith(TABLE)]
     assert line.split() == [TABLE, "2", "2", "0", "0.0"]
     assert out.endswith("2 files of 0.0 MB were removed; runs of 30 days keep their versions.\n")
-    assert content(lake.uri(TABLE), 1) is None
-    assert [len(content(lake.uri(TABLE), version) or []) for version in (2, 3)] == [1, 1]
+    assert read_version(lake.uri(TABLE), 1) is None
+    assert [len(read_version(lake.uri(TABLE), version) or []) for version in (2, 3)] == [1, 1]
 
 
 def test_the_deployment_says_how_long_records_keep_their_versions(lake: Lake, call: Call) -> None:
@@ -50,16 +50,16 @@ def test_the_deployment_says_how_long_records_keep_their_versions(lake: Lake, ca
 
 
 def test_a_dry_run_tells_the_same_and_changes_nothing(lake: Lake, call: Call) -> None:
-    before = files(lake.root)
+    before = list_files(lake.root)
     code, out, _ = call("vacuum", "--keep-days", "0", "--dry-run")
     assert (code, "3 files of 0.0 MB would be removed" in out) == (0, True)
-    assert files(lake.root) == before
+    assert list_files(lake.root) == before
 
 
 def test_json_says_bytes_and_versions(lake: Lake, call: Call) -> None:
-    sizes = {name: (Path(lake.uri(TABLE)) / name).stat().st_size for name in data_files(lake.uri(TABLE))}
+    sizes = {name: (Path(lake.uri(TABLE)) / name).stat().st_size for name in list_data_files(lake.uri(TABLE))}
     told = json.loads(call("vacuum", "--keep-days", "0", "--yes", "--json")[1])
-    left = data_files(lake.uri(TABLE))
+    left = list_data_files(lake.uri(TABLE))
     assert told["tables"] == [
         {
             "table": TABLE,
@@ -75,11 +75,11 @@ def test_json_says_bytes_and_versions(lake: Lake, call: Call) -> None:
 
 
 def test_a_no_changes_nothing(lake: Lake, call: Call) -> None:
-    before = files(lake.root)
+    before = list_files(lake.root)
     code, _, _ = call("vacuum", "--keep-days", "0", answer="n")
-    assert (code, files(lake.root)) == (1, before)
+    assert (code, list_files(lake.root)) == (1, before)
     assert call("vacuum", "--keep-days", "0", answer="y")[0] == 0
-    assert files(lake.root) < before
+    assert list_files(lake.root) < before
 
 
 def test_json_cannot_ask(lake: Lake, call: Call) -> None:
@@ -90,7 +90,7 @@ def test_a_run_under_way_stops_it_unless_one_knows_better(lake: Lake, call: Call
     archive = load_settings("local").archive
     run_id = Archive(archive).start_run(date(2025, 11, 2), {})
     with DateLock(archive, date(2025, 11, 2)) as lock:
-        lock.sign(run_id)
+        lock.write_holder(run_id)
         code, _, error = call("vacuum", "--yes")
         assert (code, error.startswith(f"The run {run_id} has not ended: `daybook vacuum` changes")) == (2, True)
         assert call("vacuum", "--dry-run")[0] == 0
@@ -98,10 +98,10 @@ def test_a_run_under_way_stops_it_unless_one_knows_better(lake: Lake, call: Call
 
 
 def test_an_archive_without_runs_is_not_this_lakes(lake: Lake, call: Call, tmp_path: Path) -> None:
-    before = files(lake.root)
+    before = list_files(lake.root)
     code, _, error = call("vacuum", "--yes", "--set", f"archive={tmp_path / 'other'}")
     assert (code, "has no runs, so nothing says which versions" in error) == (2, True)
-    assert files(lake.root) == before
+    assert list_files(lake.root) == before
 
 
 def test_what_runs_read_since_is_found_again_by_the_next(lake: Lake, call: Call) -> None:

@@ -12,13 +12,13 @@ from asl_local import FakeClock, StateMachine, TaskError, TaskTimeout, run_execu
 from tests.conformance.cases import Case
 
 JOB = "arn:aws:states:::glue:startJobRun.sync"
-OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
-SAID = "as scripted"
+GET_OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
+CAUSE = "as scripted"
 """What a service's own error says, in ``theirs`` too."""
-EXECUTION = "arn:aws:states:::states:startExecution.sync:2"
+START_EXECUTION = "arn:aws:states:::states:startExecution.sync:2"
 
 
-class Longest(random.Random):
+class LongestJitter(random.Random):
     """Jitter that draws the longest wait each time."""
 
     def uniform(self, a: float, b: float) -> float:
@@ -39,7 +39,7 @@ class Script:
             answer = left.pop(0) if len(left) > 1 else left[0]
         if "throws" in answer:
             name = answer["throws"] if answer["throws"].endswith("Exception") else f"{answer['throws']}Exception"
-            raise TaskError(f"{service}.{name}", SAID)
+            raise TaskError(f"{service}.{name}", CAUSE)
         return answer
 
     def job(self, resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Any) -> Any:
@@ -74,10 +74,10 @@ def run(case: Case, machines: Path, journal: Path) -> dict[str, Any]:
         StateMachine.load(machines / f"{case['machine']}.asl.json"),
         name=case["execution"],
         input=case["input"],
-        services={JOB: script.job, OBJECT: script.object, EXECUTION: script.execution},
+        services={JOB: script.job, GET_OBJECT: script.object, START_EXECUTION: script.execution},
         journal=journal,
         clock=clock,
-        random=Longest(),
+        random=LongestJitter(),
         listener=heard.append,
     )
     return {

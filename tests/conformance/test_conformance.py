@@ -78,8 +78,8 @@ def opened(value: Any) -> Any:
     (its status, a request's number), nor where an execution is: each words these for itself."""
     if isinstance(value, str) and value.startswith("arn:aws:states:"):
         return value.split(":", 5)[-1]
-    if isinstance(value, str) and value.startswith(ours.SAID):
-        return ours.SAID
+    if isinstance(value, str) and value.startswith(ours.CAUSE):
+        return ours.CAUSE
     if isinstance(value, str):
         try:
             read = json.loads(value)

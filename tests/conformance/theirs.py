@@ -40,7 +40,7 @@ from moto.stepfunctions.parser.asl.eval import variable_store
 from moto.stepfunctions.parser.asl.jsonata import jsonata
 
 ROLE = "arn:aws:iam::123456789012:role/any"
-HANGS_SECONDS = 0.4
+HANG_SECONDS = 0.4
 """How long a state's TimeoutSeconds are here, whatever they say, where the script has a job that hangs."""
 
 
@@ -48,7 +48,7 @@ class Script:
     """Answers in order, the last again and again; and the clients that give them.
 
     Step Functions capitalises the names of its services' fields and reads bodies as text; moto has left that out of what it
-    took from LocalStack, so it is done here and in ``mend``.
+    took from LocalStack, so it is done here and in ``patch_interpreter``.
     """
 
     def __init__(self, answers: dict[str, list[Any]]) -> None:
@@ -63,7 +63,7 @@ class Script:
         if "throws" in answer:
             meta = {"HTTPStatusCode": 400, "RequestId": "r"}
             error = {"Error": {"Code": answer["throws"], "Message": "as scripted"}, "ResponseMetadata": meta}
-            raise named(answer["throws"])(error, "Call")
+            raise error_class(answer["throws"])(error, "Call")
         return answer
 
     def start_job_run(self, JobName: str, **_: Any) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Script:
         return {**told, "error": answer["error"], "cause": answer.get("cause", "")}
 
 
-def named(code: str) -> type[ClientError]:
+def error_class(code: str) -> type[ClientError]:
     """botocore makes a class for each error that a service's description has; the name of an SDK's error is that class's."""
     return type(code, (ClientError,), {})
 
@@ -123,7 +123,7 @@ class Jsonata:
         return answer["result"]
 
 
-def mend(evaluate: Jsonata) -> SimpleNamespace:
+def patch_interpreter(evaluate: Jsonata) -> SimpleNamespace:
     """Make the interpreter run here: with the script's services, and without sleeping. Returns what it notes while it runs."""
     noted = SimpleNamespace(waits=[], script=None, hangs=False)
 
@@ -162,7 +162,7 @@ def mend(evaluate: Jsonata) -> SimpleNamespace:
     # A state's time-out would take its hour.
     class Event(threading.Event().__class__):
         def wait(self, timeout: float | None = None) -> bool:
-            return super().wait(HANGS_SECONDS if noted.hangs else timeout)
+            return super().wait(HANG_SECONDS if noted.hangs else timeout)
 
     execute_state.threading = SimpleNamespace(Event=Event)
 
@@ -203,7 +203,7 @@ def run(case: dict[str, Any], definition: str, noted: SimpleNamespace) -> dict[s
 
 def main() -> None:
     machines, folder = Path(sys.argv[1]), sys.argv[2]
-    noted = mend(Jsonata(folder))
+    noted = patch_interpreter(Jsonata(folder))
     traces = []
     for case in json.load(sys.stdin):
         definition = (machines / f"{case['machine']}.asl.json").read_text(encoding="utf-8")

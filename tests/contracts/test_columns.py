@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daybook.contracts.columns import column_key, column_name, columns_among, find_column, repeated_column, with_column_names
+from daybook.contracts.columns import (
+    column_key,
+    find_column,
+    find_duplicate_column,
+    matching_columns,
+    normalize_column_name,
+    normalize_sql_names,
+)
 
 SIZE = "Größe"
 DECOMPOSED = unicodedata.normalize("NFD", SIZE)
@@ -25,13 +32,13 @@ def test_names_that_sql_tells_apart_differ(one: str, other: str) -> None:
 
 
 def test_a_stored_name_keeps_its_case() -> None:
-    assert column_name(f" {DECOMPOSED} ") == SIZE
+    assert normalize_column_name(f" {DECOMPOSED} ") == SIZE
 
 
 @given(st.text())
 def test_a_stored_name_is_stable_and_never_empty(name: str) -> None:
-    assert column_name(name) and column_name(column_name(name)) == column_name(name)
-    assert column_key(column_name(name)) == column_key(name)
+    assert normalize_column_name(name) and normalize_column_name(normalize_column_name(name)) == normalize_column_name(name)
+    assert column_key(normalize_column_name(name)) == column_key(name)
 
 
 def test_the_last_of_equal_names_is_found() -> None:
@@ -40,13 +47,13 @@ def test_the_last_of_equal_names_is_found() -> None:
 
 
 def test_columns_among_keep_their_order_and_spelling() -> None:
-    assert columns_among(["B", "c", "a"], ["A", "b"]) == ["B", "a"]
+    assert matching_columns(["B", "c", "a"], ["A", "b"]) == ["B", "a"]
 
 
 def test_a_repeated_name_is_the_first_of_its_kind() -> None:
-    assert repeated_column(["x", "b ", "X", "B"]) == "x"
-    assert repeated_column(["x", "", "b"]) is None
-    assert repeated_column(["x", "", " "]) == ""
+    assert find_duplicate_column(["x", "b ", "X", "B"]) == "x"
+    assert find_duplicate_column(["x", "", "b"]) is None
+    assert find_duplicate_column(["x", "", " "]) == ""
 
 
 @pytest.mark.parametrize(
@@ -60,4 +67,4 @@ def test_a_repeated_name_is_the_first_of_its_kind() -> None:
     ],
 )
 def test_sql_names_columns_as_they_are_stored(sql: str, expected: str) -> None:
-    assert with_column_names(sql) == expected
+    assert normalize_sql_names(sql) == expected

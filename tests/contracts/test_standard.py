@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 import yaml
 
-from daybook.settings import files_in, project_root
+from daybook.settings import list_files, project_root
 
-CONTRACTS = files_in(project_root() / "params" / "contracts", "*/*.yaml")
+CONTRACTS = list_files(project_root() / "params" / "contracts", "*/*.yaml")
 if sys.version_info < (3, 10):
     pytest.skip("THE STANDARD'S MODEL NEEDS PYTHON 3.10: contracts are held against it on newer ones", allow_module_level=True)
 

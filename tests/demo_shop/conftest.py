@@ -10,7 +10,7 @@ from typing import List, NamedTuple
 
 import pytest
 
-from demo_shop import COLUMNS, Kind, Summary, generate
+from demo_shop import COLUMNS, FaultKind, Summary, generate
 from demo_shop.export import Row
 
 
@@ -30,7 +30,7 @@ class Shop(NamedTuple):
     def read_sound(self, entity: str) -> List[Row]:
         """Return all days' records of an entity that are neither broken nor a second one of another's key."""
         spoiled = {(each.day, each.row) for each in self.summary.broken() if each.entity == entity}
-        second = (Kind.DUPLICATE, Kind.KEY_TWICE)
+        second = (FaultKind.DUPLICATE, FaultKind.KEY_TWICE)
         copies = {(each.day, each.row) for each in self.summary.troubles if each.entity == entity and each.kind in second}
         return [
             row

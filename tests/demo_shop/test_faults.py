@@ -9,16 +9,16 @@ from decimal import Decimal
 
 import pytest
 
-from demo_shop import BROKEN, COLUMNS, WHOLE_DAY, Figures, Kind
+from demo_shop import COLUMNS, QUARANTINED_KINDS, WHOLE_DAY_KINDS, ExpectedFigures, FaultKind
 from demo_shop.export import KEYS
-from demo_shop.faults import FLAWS, SMALL_FILE, Flaw, spoil
-from demo_shop.random_streams import stream
-from demo_shop.summary import expected_figures
-from demo_shop.trade import simulate
+from demo_shop.faults import FAULT_RATES, SMALL_FILE, FaultRate, inject_faults
+from demo_shop.random_streams import random_stream
+from demo_shop.summary import compute_expected_figures
+from demo_shop.trade import simulate_trade
 
 
 def test_every_kind_of_trouble_occurs(shop):
-    assert {each.kind for each in shop.summary.troubles} == set(Kind) - WHOLE_DAY
+    assert {each.kind for each in shop.summary.troubles} == set(FaultKind) - WHOLE_DAY_KINDS
 
 
 def test_no_day_passes_two_percent_of_broken_rows(shop):
@@ -35,31 +35,31 @@ def test_small_files_are_not_broken_every_day(shop):
 
 
 def test_even_the_worst_luck_stays_within_the_limit(monkeypatch):
-    flaws = tuple(flaw for flaw in FLAWS["order_items"] if flaw.kind in BROKEN)
-    monkeypatch.setitem(FLAWS, "order_items", tuple(type(flaw)(flaw.kind, 0.2, flaw.columns) for flaw in flaws))
+    flaws = tuple(flaw for flaw in FAULT_RATES["order_items"] if flaw.kind in QUARANTINED_KINDS)
+    monkeypatch.setitem(FAULT_RATES, "order_items", tuple(type(flaw)(flaw.kind, 0.2, flaw.columns) for flaw in flaws))
     for size, allowed in [(40, 1), (100, 1), (101, 2), (1000, 20)]:
         rows = [["DB-000001", str(number), "P-0001", "S-01", "1", "9.99", "0.00"] for number in range(size)]
-        spoiled = spoil(stream(7, "luck"), "order_items", date(2025, 11, 3), rows)
-        assert 1 <= sum(trouble.kind in BROKEN for trouble in spoiled.troubles) <= allowed
+        spoiled = inject_faults(random_stream(7, "luck"), "order_items", date(2025, 11, 3), rows)
+        assert 1 <= sum(trouble.kind in QUARANTINED_KINDS for trouble in spoiled.troubles) <= allowed
 
 
 def test_no_stray_text_stands_twice_in_a_file_however_large(monkeypatch):
-    monkeypatch.setitem(FLAWS, "payments", (Flaw(Kind.STRAY_TEXT, 0.1),))
+    monkeypatch.setitem(FAULT_RATES, "payments", (FaultRate(FaultKind.STRAY_TEXT, 0.1),))
     rows = [[f"DB-{number:06}", "1", "paypal", "1", "9.99"] for number in range(2000)]
-    spoiled = spoil(stream(7, "luck"), "payments", date(2025, 11, 3), rows)
+    spoiled = inject_faults(random_stream(7, "luck"), "payments", date(2025, 11, 3), rows)
     stray = [row[0] for row in spoiled.rows if len(row) == 1]
     assert len(stray) == len(set(stray)) > 1
-    assert [each.key for each in spoiled.troubles if each.kind is Kind.STRAY_TEXT] == stray
-    assert spoiled.sound == rows
+    assert [each.key for each in spoiled.troubles if each.kind is FaultKind.STRAY_TEXT] == stray
+    assert spoiled.valid_rows == rows
 
 
 def test_about_one_row_in_two_hundred_lands_twice(shop):
-    copies = sum(each.kind is Kind.DUPLICATE for each in shop.summary.troubles)
+    copies = sum(each.kind is FaultKind.DUPLICATE for each in shop.summary.troubles)
     assert copies / sum(shop.summary.rows.values()) == pytest.approx(0.005, abs=0.001)
 
 
 def test_the_account_names_every_row_that_lands_twice(shop):
-    named = Counter((each.entity, each.day) for each in shop.summary.troubles if each.kind is Kind.DUPLICATE)
+    named = Counter((each.entity, each.day) for each in shop.summary.troubles if each.kind is FaultKind.DUPLICATE)
     for entity in COLUMNS:
         for day in shop.summary.days:
             rows = [tuple(row) for row in shop.read(entity, day)]
@@ -73,16 +73,16 @@ def test_the_account_counts_every_row(shop):
 
 def test_the_account_finds_every_spoiled_row_where_it_says(shop):
     looks = {
-        Kind.NULL_REQUIRED: lambda entity, row: "" in row,
-        Kind.NULL_OPTIONAL: lambda entity, row: "" in row,
-        Kind.BAD_QUANTITY: lambda entity, row: int(row[COLUMNS[entity].index("quantity")]) <= 0,
-        Kind.UNKNOWN_STATUS: lambda entity, row: row[2] in {"on_hold_2", "SHIPD", "unbekannt", "99"},
-        Kind.MISSING_FIELD: lambda entity, row: len(row) == len(COLUMNS[entity]) - 1,
-        Kind.EXTRA_FIELD: lambda entity, row: len(row) == len(COLUMNS[entity]) + 1,
-        Kind.STRAY_TEXT: lambda entity, row: len(row) == 1,
-        Kind.LOST_ZERO: lambda entity, row: len(row[6]) == 4 and row[9] == "DE",
-        Kind.BAD_NUMBER: lambda entity, row: bool({"12,50 EUR", "n/a", "1.2.3", "zwölf"} & set(row)),
-        Kind.BAD_DATE: lambda entity, row: bool(
+        FaultKind.NULL_REQUIRED: lambda entity, row: "" in row,
+        FaultKind.NULL_OPTIONAL: lambda entity, row: "" in row,
+        FaultKind.BAD_QUANTITY: lambda entity, row: int(row[COLUMNS[entity].index("quantity")]) <= 0,
+        FaultKind.UNKNOWN_STATUS: lambda entity, row: row[2] in {"on_hold_2", "SHIPD", "unbekannt", "99"},
+        FaultKind.MISSING_FIELD: lambda entity, row: len(row) == len(COLUMNS[entity]) - 1,
+        FaultKind.EXTRA_FIELD: lambda entity, row: len(row) == len(COLUMNS[entity]) + 1,
+        FaultKind.STRAY_TEXT: lambda entity, row: len(row) == 1,
+        FaultKind.LOST_ZERO: lambda entity, row: len(row[6]) == 4 and row[9] == "DE",
+        FaultKind.BAD_NUMBER: lambda entity, row: bool({"12,50 EUR", "n/a", "1.2.3", "zwölf"} & set(row)),
+        FaultKind.BAD_DATE: lambda entity, row: bool(
             {"0000-00-00 00:00:00", "gestern", "2025-02-30 12:00:00", "31.11. abends"} & set(row)
         ),
     }
@@ -111,7 +111,7 @@ def test_expected_figures_take_the_newest_status_and_leave_cancelled_orders_out(
     def order(order_id, status, updated_at):
         return [order_id, "C-00001", status, "2025-11-03 10:00:00", "", "", "", "", "Köln", "", "DE", updated_at]
 
-    figures = expected_figures(
+    figures = compute_expected_figures(
         {
             "orders": [
                 order("DB-000001", "paid", "2025-11-04 09:00:00"),
@@ -127,7 +127,7 @@ def test_expected_figures_take_the_newest_status_and_leave_cancelled_orders_out(
             "returns": [["R-00001", "DB-000001", "1", "P-0001", "1", "9.99", "2025-11-12 10:00:00", ""]],
         }
     )
-    assert figures == {date(2025, 11, 3): Figures(2, 1, 2, Decimal("19.98"), Decimal("9.99"))}
+    assert figures == {date(2025, 11, 3): ExpectedFigures(2, 1, 2, Decimal("19.98"), Decimal("9.99"))}
 
 
 def test_the_account_expects_figures_for_every_day(shop):
@@ -143,7 +143,7 @@ def test_the_figures_expected_of_the_files_are_those_of_the_simulated_shop(shop)
     last_day = shop.summary.days[-1]
     gross = dict.fromkeys(shop.summary.days, 0)
     skipped = set()
-    for order in simulate(7, shop.summary.days, 300).orders:
+    for order in simulate_trade(7, shop.summary.days, 300).orders:
         cancelled = order.reached_at("cancelled")
         if order.order_id in doubtful and (cancelled or order.placed_at.date() == last_day):
             skipped.add(order.placed_at.date())
@@ -159,4 +159,4 @@ def test_the_figures_expected_of_the_files_are_those_of_the_simulated_shop(shop)
 def test_counts_group_the_trouble_by_day_entity_and_kind(shop):
     counts = shop.summary.counts()
     assert sum(counts.values()) == len(shop.summary.troubles)
-    assert counts[date(2025, 11, 24), "customers", Kind.BYTE_ORDER_MARK] == 1
+    assert counts[date(2025, 11, 24), "customers", FaultKind.BYTE_ORDER_MARK] == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from daybook.errors import UsageError
-from demo_shop import INCIDENTS, WHOLE_DAY, Kind, generate
+from demo_shop import INCIDENTS, WHOLE_DAY_KINDS, FaultKind, generate
 from tests.demo_shop.conftest import Shop
 
 DROP, TRUNCATED, DOUBLED = date(2025, 11, 8), date(2025, 11, 13), date(2025, 11, 20)
@@ -27,16 +27,16 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(landing, generate(landing, days=51, orders_per_day=100))
 
 
-def of_kind(shop: Shop, kind: Kind) -> list[tuple[date, str, int]]:
+def of_kind(shop: Shop, kind: FaultKind) -> list[tuple[date, str, int]]:
     return [(each.day, each.entity, each.row) for each in shop.summary.troubles if each.kind is kind]
 
 
 def test_the_account_lists_each_incident_as_a_trouble_of_whole_files(troubled, ordinary):
-    assert of_kind(troubled, Kind.REVENUE_DROP) == [(DROP, "orders", 0)]
-    assert of_kind(troubled, Kind.TRUNCATED) == [(TRUNCATED, "order_items", 0)]
-    assert of_kind(troubled, Kind.DOUBLED) == [(DOUBLED, entity, 0) for entity in ("orders", "order_items", "payments")]
-    assert set(INCIDENTS.values()) == WHOLE_DAY
-    assert not [each for each in ordinary.summary.troubles if each.kind in WHOLE_DAY]
+    assert of_kind(troubled, FaultKind.REVENUE_DROP) == [(DROP, "orders", 0)]
+    assert of_kind(troubled, FaultKind.TRUNCATED) == [(TRUNCATED, "order_items", 0)]
+    assert of_kind(troubled, FaultKind.DOUBLED) == [(DOUBLED, entity, 0) for entity in ("orders", "order_items", "payments")]
+    assert set(INCIDENTS.values()) == WHOLE_DAY_KINDS
+    assert not [each for each in ordinary.summary.troubles if each.kind in WHOLE_DAY_KINDS]
 
 
 def test_the_drop_takes_forty_percent_of_the_revenue_and_no_other_days(troubled, ordinary):
@@ -68,7 +68,7 @@ def test_the_truncated_file_ends_amid_a_line(troubled):
     assert last.startswith("DB-")
     assert 0 < last.count(",") < 6
     number = content.count("\n")
-    assert (TRUNCATED, "order_items", number) in of_kind(troubled, Kind.MISSING_FIELD)
+    assert (TRUNCATED, "order_items", number) in of_kind(troubled, FaultKind.MISSING_FIELD)
     assert not [
         each
         for each in troubled.summary.troubles

@@ -8,7 +8,7 @@ from statistics import mean
 
 import pytest
 
-from demo_shop.trade import World, simulate
+from demo_shop.trade import ShopHistory, simulate_trade
 
 DAYS = [date(2025, 11, 30) - timedelta(days=back) for back in reversed(range(45))]
 NEXT_STATUSES = {
@@ -19,8 +19,8 @@ NEXT_STATUSES = {
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return simulate(7, DAYS, 200)
+def world() -> ShopHistory:
+    return simulate_trade(7, DAYS, 200)
 
 
 def test_orders_go_from_created_to_delivered_or_cancelled(world):

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from daybook.cli import main
-from daybook.deploy.bundle import Bundle, build, read_manifest
+from daybook.deploy.bundle import Bundle, build_bundle, read_manifest
 from daybook.deploy.bytecode import find_python
-from daybook.deploy.wheels import install, is_loadable
+from daybook.deploy.wheels import install_wheels, is_loadable
 from daybook.errors import BundleError
 from daybook.records.archive import Archive, sha256
 from daybook.records.fingerprint import code_version
 from daybook.records.names import STAGES
-from daybook.settings import is_leftover
+from daybook.settings import is_temporary_name
 from demo_shop import generate
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     project = tmp_path / "project"
     project.mkdir()
     for name in ("notebooks", "params"):
-        shutil.copytree(PROJECT / name, project / name, ignore=lambda _, names: list(filter(is_leftover, names)))
+        shutil.copytree(PROJECT / name, project / name, ignore=lambda _, names: list(filter(is_temporary_name, names)))
     (project / "orchestration").symlink_to(PROJECT / "orchestration")
     (project / "requirements.lock").write_text(requirements())
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
@@ -64,7 +64,7 @@ def uv() -> str:
 def built(out: Path) -> Bundle:
     """A bundle; the test is skipped where the package index cannot be reached."""
     try:
-        return build(out)
+        return build_bundle(out)
     except BundleError as error:
         if UNREACHABLE.search(str(error)):
             pytest.skip(f"no bundle without a package index: {error}")
@@ -145,7 +145,7 @@ def test_a_lock_that_has_no_wheel_for_the_job_is_refused_by_name(small_project: 
     lock = tmp_path / "requirements.lock"  # with digests that no file has
     lock.write_text(re.sub(r"sha256:\w{4}", "sha256:0000", requirements()))
     with pytest.raises(BundleError, match=r"requirements.lock cannot be had as wheels for Python 3\.9 .*(?i:hash)") as refused:
-        install(lock, tmp_path / "target")
+        install_wheels(lock, tmp_path / "target")
     if UNREACHABLE.search(str(refused.value)):
         pytest.skip("no wheels without a package index")
 

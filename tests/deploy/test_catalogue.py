@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.deploy.catalogue import athena_type, render
-from daybook.lake.table_properties import RESTRICTED
+from daybook.deploy.catalogue import athena_type, render_catalogue
+from daybook.lake.table_properties import RESTRICTED_LAYERS
 from daybook.lake.tables import Lake
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "infra" / "catalogue.yaml"
@@ -19,7 +19,7 @@ TEMPLATE = Path(__file__).resolve().parents[2] / "infra" / "catalogue.yaml"
 @pytest.fixture(scope="module")
 def tables() -> dict:
     found = {}
-    for each in yaml.safe_load(render())["Resources"].values():
+    for each in yaml.safe_load(render_catalogue())["Resources"].values():
         if each["Type"] == "AWS::Glue::Table":
             layer = each["Properties"]["DatabaseName"]["Ref"][: -len("Database")].lower()
             table = each["Properties"]["TableInput"]
@@ -28,12 +28,14 @@ def tables() -> dict:
 
 
 def test_the_committed_template_is_what_the_contracts_come_to() -> None:
-    assert TEMPLATE.read_text(encoding="utf-8") == render(), "run: python -m daybook.deploy.catalogue > infra/catalogue.yaml"
+    assert TEMPLATE.read_text(encoding="utf-8") == render_catalogue(), (
+        "run: python -m daybook.deploy.catalogue > infra/catalogue.yaml"
+    )
 
 
 def test_every_published_table_is_registered_and_no_restricted_one(tables: dict) -> None:
     assert set(tables) == {name for layer in LAYERS for name in (table.full_name for table in load_tables(layer).values())}
-    assert not [name for name in tables if name.split(".")[0] in RESTRICTED]
+    assert not [name for name in tables if name.split(".")[0] in RESTRICTED_LAYERS]
 
 
 def test_a_table_is_where_the_lake_has_it(tables: dict) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from daybook.deploy.diff import Change, read_changes, would_add
+from daybook.deploy.diff import Change, list_additions, parse_changes
 from daybook.deploy.templates import read_template
 
 
@@ -70,23 +70,23 @@ def detail(name: str) -> dict[str, Any]:
     ],
 )
 def test_a_change_says_what_happens_to_what_is_there(given: dict[str, Any], line: str, dangerous: bool) -> None:
-    (change,) = read_changes([given])
-    assert (change.describe(), change.is_dangerous) == (line, dangerous)
+    (change,) = parse_changes([given])
+    assert (change.describe(), change.is_destructive) == (line, dangerous)
 
 
 def test_tags_alone_are_named_by_where_they_are() -> None:
     tags = {"Target": {"Attribute": "Tags", "RequiresRecreation": "Never"}}
-    (change,) = read_changes([described("Modify", "AWS::SNS::Topic", Replacement="False", Details=[tags])])
+    (change,) = parse_changes([described("Modify", "AWS::SNS::Topic", Replacement="False", Details=[tags])])
     assert change.properties == ("Tags",)
 
 
 def test_what_takes_something_away_comes_first() -> None:
     given = [described("Add", "AWS::Glue::Job", "A"), described("Remove", "AWS::Glue::Job", "Z"), {"Type": "Hook"}]
-    assert [each.logical_id for each in read_changes(given)] == ["Z", "A"]
+    assert [each.logical_id for each in parse_changes(given)] == ["Z", "A"]
 
 
 def test_a_stack_that_is_not_there_is_told_by_its_template_conditions_too() -> None:
-    found = {each.logical_id: each for each in would_add(read_template("foundation"))}
+    found = {each.logical_id: each for each in list_additions(read_template("foundation"))}
     assert found["ByHttps"] == Change("add", "ByHttps", "AWS::SNS::Subscription", condition="ToldByHttps")
     assert found["ByHttps"].describe() == "  + ByHttps (AWS::SNS::Subscription), if ToldByHttps"
     assert found["Lake"].condition == ""

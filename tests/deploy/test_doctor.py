@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from daybook.deploy.doctor.checks import Check, asked, verdict
-from daybook.deploy.doctor.services import next_daily
+from daybook.deploy.doctor.checks import Check, build_check, run_check
+from daybook.deploy.doctor.services import next_daily_time
 from daybook.errors import AwsError
-from daybook.execution.aws.account import asking
+from daybook.execution.aws.account import wrap_aws_errors
 
 
 def refusing(code: str, message: str = "as it is"):
@@ -32,7 +32,7 @@ def refusing(code: str, message: str = "as it is"):
     ],
 )
 def test_a_refusal_is_an_answer(code: str, state: str, said: str) -> None:
-    found = asked("job", "deploy", refusing(code))
+    found = run_check("job", "deploy", refusing(code))
     assert (found.state, found.said) == (state, said)
 
 
@@ -40,13 +40,13 @@ def test_a_network_that_is_down_is_an_answer() -> None:
     def question() -> Check:
         raise EndpointConnectionError(endpoint_url="https://glue.example")
 
-    found = asked("job", "deploy", question)
+    found = run_check("job", "deploy", question)
     assert (found.state, found.remedy) == ("failed", "look to the network")
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    assert verdict("bucket", "good", [None, "is open", None, "is plain"], "close it").said == "is open; is plain"
-    assert verdict("bucket", "good", [None], "close it") == Check("bucket", "ok", "good")
+    assert build_check("bucket", "good", [None, "is open", None, "is plain"], "close it").said == "is open; is plain"
+    assert build_check("bucket", "good", [None], "close it") == Check("bucket", "ok", "good")
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     ],
 )
 def test_a_daily_schedule_says_when_it_is_due_next(expression: str, at: tuple[int, ...], due: tuple[int, ...]) -> None:
-    assert next_daily(expression, datetime(*at, tzinfo=timezone.utc)) == datetime(*due, tzinfo=timezone.utc)  # type: ignore[misc]
+    assert next_daily_time(expression, datetime(*at, tzinfo=timezone.utc)) == datetime(*due, tzinfo=timezone.utc)  # type: ignore[misc]
 
 
 def test_of_any_other_schedule_it_is_not_guessed() -> None:
-    assert next_daily("rate(1 day)", datetime(2025, 11, 30, tzinfo=timezone.utc)) is None
-    assert next_daily("cron(0 2 ? * MON *)", datetime(2025, 11, 30, tzinfo=timezone.utc)) is None
+    assert next_daily_time("rate(1 day)", datetime(2025, 11, 30, tzinfo=timezone.utc)) is None
+    assert next_daily_time("cron(0 2 ? * MON *)", datetime(2025, 11, 30, tzinfo=timezone.utc)) is None
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,6 @@ def test_of_any_other_schedule_it_is_not_guessed() -> None:
     ],
 )
 def test_a_refused_command_says_what_aws_says_and_what_to_do(code: str, advice: str) -> None:
-    with pytest.raises(AwsError) as told, asking("It cannot start"):
+    with pytest.raises(AwsError) as told, wrap_aws_errors("It cannot start"):
         refusing(code, "as\n  it is.")()
     assert str(told.value) == f"It cannot start: {advice}"

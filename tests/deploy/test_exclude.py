@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import daybook
-from daybook.deploy.exclude import SERVICES, explain, reason_to_leave_out, trim
+from daybook.deploy.exclude import REQUIRED_SERVICES, delete_excluded, exclusion_kind, exclusion_reason
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ from daybook.deploy.exclude import SERVICES, explain, reason_to_leave_out, trim
     ],
 )
 def test_what_no_job_needs_is_left_out_with_its_reason(path: str, kind: str) -> None:
-    assert reason_to_leave_out(path) == kind
-    assert explain(kind)
+    assert exclusion_kind(path) == kind
+    assert exclusion_reason(kind)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_no_job_needs_is_left_out_with_its_reason(path: str, kind: str) -> 
     ],
 )
 def test_what_is_imported_read_or_asked_for_stays(path: str) -> None:
-    assert reason_to_leave_out(path) == ""
+    assert exclusion_kind(path) == ""
 
 
 def test_trimming_takes_only_names_away_since_the_files_may_be_links_into_a_cache(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_trimming_takes_only_names_away_since_the_files_may_be_links_into_a_cach
     (target / "some").mkdir(parents=True)
     os.link(cached, target / "some" / "stub.pyi")
     (target / "some" / "code.py").write_text("x = 1\n")
-    assert trim(target) == {"sources": 7}
+    assert delete_excluded(target) == {"sources": 7}
     assert [path.name for path in target.rglob("*") if path.is_file()] == ["code.py"]
     assert cached.read_text() == "x: int\n"
 
@@ -73,4 +73,4 @@ def test_every_service_that_the_package_calls_is_described() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("client", "resource", "create_client"):
                 called.update(each.value for each in node.args[:1] if isinstance(each, ast.Constant))
     assert "secretsmanager" in called
-    assert called <= SERVICES
+    assert called <= REQUIRED_SERVICES

@@ -6,14 +6,22 @@ import re
 
 import pytest
 
-from daybook.deploy.templates import STACKS, Template, parameters_of, read_template, read_templates, require_known, values_of
+from daybook.deploy.templates import (
+    STACKS,
+    Template,
+    build_parameters,
+    load_parameter_values,
+    read_template,
+    read_templates,
+    require_known_parameters,
+)
 from daybook.errors import ParamsError, UsageError
 from daybook.settings import load_settings
 
 
 def given_to(template: Template, values: dict[str, str], kept: tuple[str, ...] = ()) -> dict[str, object]:
     """By name, what a parameter is given; True where it stays as it was."""
-    found = parameters_of(template, values, kept)
+    found = build_parameters(template, values, kept)
     return {each["ParameterKey"]: each.get("ParameterValue", each.get("UsePreviousValue")) for each in found}
 
 
@@ -32,7 +40,11 @@ def test_a_stack_comes_after_those_whose_exports_it_uses() -> None:
 
 
 def test_every_parameter_without_a_default_is_said_by_params_or_asked_for_once() -> None:
-    values = {**values_of(load_settings("prod"), {}), "CodePrefix": "releases/0123/", "BundleUri": "s3://code/b.zip"}
+    values = {
+        **load_parameter_values(load_settings("prod"), {}),
+        "CodePrefix": "releases/0123/",
+        "BundleUri": "s3://code/b.zip",
+    }
     missing = {
         name
         for template in read_templates()
@@ -44,7 +56,7 @@ def test_every_parameter_without_a_default_is_said_by_params_or_asked_for_once()
 
 def test_places_of_params_name_the_buckets() -> None:
     settings = load_settings("prod").model_copy(update={"landing": "s3://files/from/the/shop"})
-    found = values_of(settings, {})
+    found = load_parameter_values(settings, {})
     assert (found["LakeBucket"], found["ArchiveBucket"], found["LandingBucket"]) == (
         "daybook-prod-lake",
         "daybook-prod-archive",
@@ -63,17 +75,17 @@ def test_places_of_params_name_the_buckets() -> None:
 )
 def test_places_that_the_templates_do_not_make_are_refused(changes: dict[str, str], said: str) -> None:
     with pytest.raises(ParamsError, match=re.escape(said)):
-        values_of(load_settings("prod").model_copy(update=changes), {})
+        load_parameter_values(load_settings("prod").model_copy(update=changes), {})
 
 
 def test_what_the_command_line_gives_is_stronger_than_params_and_the_template() -> None:
-    values = values_of(load_settings("prod"), {"CodeBucket": "other-code", "LatencyHours": "30"})
+    values = load_parameter_values(load_settings("prod"), {"CodeBucket": "other-code", "LatencyHours": "30"})
     assert values["CodeBucket"] == "other-code"
     assert given_to(read_template("watch"), values)["LatencyHours"] == "30"
 
 
 def test_nothing_is_late_where_nothing_is_started_by_the_clock() -> None:
-    values = values_of(load_settings("prod"), {})
+    values = load_parameter_values(load_settings("prod"), {})
     assert given_to(read_template("watch"), values)["Nightly"] == "ENABLED"
     assert "Nightly" not in values
 
@@ -81,7 +93,7 @@ def test_nothing_is_late_where_nothing_is_started_by_the_clock() -> None:
 def test_a_bare_off_of_yaml_is_off(project) -> None:
     project.replace("params/prod.yaml", "  parameters:", "  parameters:\n    ObjectLock: off\n    Schedules: DISABLED\n   ")
     project.replace("params/prod.yaml", "    # of the templates", "# of the templates")
-    values = values_of(load_settings("prod"), {})
+    values = load_parameter_values(load_settings("prod"), {})
     assert (values["ObjectLock"], values["Schedules"], values["Nightly"]) == ("off", "DISABLED", "DISABLED")
 
 
@@ -95,7 +107,7 @@ def test_what_has_no_default_stays_as_it_was() -> None:
 
 def test_what_nobody_ever_gave_is_asked_for() -> None:
     with pytest.raises(UsageError, match=r"infra/some.yaml needs It \(Who is told\); .* give --parameter It=VALUE\."):
-        parameters_of(a_template(Description="Who is told."), {})
+        build_parameters(a_template(Description="Who is told."), {})
 
 
 @pytest.mark.parametrize(
@@ -113,17 +125,17 @@ def test_a_value_that_a_template_does_not_allow_is_refused_before_anything_start
     declared: dict[str, object], value: str, said: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
-        parameters_of(a_template(**declared), {"It": value})
+        build_parameters(a_template(**declared), {"It": value})
 
 
 def test_a_hyphen_in_the_name_of_a_deployment_is_refused() -> None:
     with pytest.raises(
         UsageError, match=r"Environment is 'prod-eu', which is not up to 20 small letters and digits, .* prod-eu"
     ):
-        parameters_of(read_template("deployer"), {"Environment": "prod-eu"})
+        build_parameters(read_template("deployer"), {"Environment": "prod-eu"})
 
 
 def test_a_parameter_that_no_template_has_is_refused() -> None:
-    require_known(["Dpu", "AlertEmail"], read_templates())
+    require_known_parameters(["Dpu", "AlertEmail"], read_templates())
     with pytest.raises(UsageError, match="has a parameter 'DPU'; there are: AccessLogBucket, "):
-        require_known(["DPU"], read_templates())
+        require_known_parameters(["DPU"], read_templates())

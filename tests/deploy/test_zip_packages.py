@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from daybook.deploy.bytecode import compile_all, find_python
-from daybook.deploy.zip_packages import ARCHIVE, can_be_archived, set_aside
+from daybook.deploy.zip_packages import ARCHIVE_NAME, is_zip_safe, move_zip_safe_packages
 
 
 def make(folder: Path, *files: str) -> Path:
@@ -34,12 +34,12 @@ def make(folder: Path, *files: str) -> Path:
     ],
 )
 def test_only_what_is_asked_for_by_import_is_kept_in_one_file(tmp_path: Path, name: str, files: list[str], can: bool) -> None:
-    assert can_be_archived(make(tmp_path / name, *files)) is can
+    assert is_zip_safe(make(tmp_path / name, *files)) is can
 
 
 def test_packages_are_set_aside_and_single_modules_and_metadata_stay(tmp_path: Path) -> None:
     packages = make(tmp_path / "packages", "six.py", "pure/__init__.py", "pure-1.dist-info/METADATA", "compiled/lib.so")
-    assert set_aside(packages, tmp_path / "modules") == ["pure"]
+    assert move_zip_safe_packages(packages, tmp_path / "modules") == ["pure"]
     assert sorted(path.name for path in packages.iterdir()) == ["compiled", "pure-1.dist-info", "six.py"]
     assert (tmp_path / "modules" / "pure" / "__init__.py").is_file()
 
@@ -52,7 +52,7 @@ def test_python_takes_the_compiled_modules_unchecked_and_shows_their_sources(tmp
     assert compile_all(modules, str(find_python()), beside=True) == 1
     compiled = (modules / "pure" / "__init__.pyc").read_bytes()
     assert compiled[4:8] == b"\x01\0\0\0"
-    with zipfile.ZipFile(tmp_path / ARCHIVE, "w") as archive:
+    with zipfile.ZipFile(tmp_path / ARCHIVE_NAME, "w") as archive:
         archive.writestr("pure/__init__.py", (modules / "pure" / "__init__.py").read_text())
         archive.writestr("pure/__init__.pyc", compiled)
     code = """if True:
@@ -66,7 +66,7 @@ def test_python_takes_the_compiled_modules_unchecked_and_shows_their_sources(tmp
             traceback.print_exc(file=sys.stdout)
     """
     done = subprocess.run(
-        [str(find_python()), "-I", "-c", code, str(tmp_path / ARCHIVE)], capture_output=True, text=True, check=True
+        [str(find_python()), "-I", "-c", code, str(tmp_path / ARCHIVE_NAME)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines()[0] == str(tmp_path / ARCHIVE / "pure" / "__init__.pyc")
+    assert done.stdout.splitlines()[0] == str(tmp_path / ARCHIVE_NAME / "pure" / "__init__.pyc")
     assert re.search(r"in fail\s+raise ValueError\('a word'\)  # why", done.stdout)

@@ -16,10 +16,10 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "LessThanThreshold": lambda value, threshold: value < threshold,
 }
 STATISTICS: dict[str, Callable[[list[float]], float]] = {"Sum": sum, "Maximum": max}
-ABSENT = {"breaching": "ALARM", "notBreaching": "OK"}
+MISSING_DATA_STATES = {"breaching": "ALARM", "notBreaching": "OK"}
 
 
-def teach(cloudwatch: Any, provisioners: Any, now: Callable[[], float]) -> None:
+def patch_alarms(cloudwatch: Any, provisioners: Any, now: Callable[[], float]) -> None:
     """Have the emulator's alarms go by this clock, by what is absent, and by expressions."""
     cloudwatch.time = SimpleNamespace(time=now)
     evaluate, record = cloudwatch._evaluate_alarm, provisioners._cw_metric_alarm_record
@@ -48,9 +48,9 @@ def teach(cloudwatch: Any, provisioners: Any, now: Callable[[], float]) -> None:
 
     def evaluate_all(alarm: dict[str, Any]) -> None:
         if alarm["AlarmArn"] in expressions:
-            value = _worked_out(expressions[alarm["AlarmArn"]], points, now())
+            value = _evaluate_expression(expressions[alarm["AlarmArn"]], points, now())
             if value is None:
-                settle(alarm, ABSENT.get(alarm.get("TreatMissingData", "missing")), "No data.")
+                settle(alarm, MISSING_DATA_STATES.get(alarm.get("TreatMissingData", "missing")), "No data.")
             else:
                 over = COMPARISONS[alarm["ComparisonOperator"]](value, float(alarm["Threshold"]))
                 settle(alarm, "ALARM" if over else "OK", f"The expression is {value}.")
@@ -59,13 +59,15 @@ def teach(cloudwatch: Any, provisioners: Any, now: Callable[[], float]) -> None:
         told = [each["Timestamp"] for each in points(alarm.get("Namespace", ""), alarm.get("MetricName", ""))]
         window = alarm.get("Period", 60) * alarm.get("EvaluationPeriods", 1)
         if told and max(told) < now() - window:
-            settle(alarm, ABSENT.get(alarm.get("TreatMissingData", "missing")), f"No data in the last {window} s.")
+            settle(alarm, MISSING_DATA_STATES.get(alarm.get("TreatMissingData", "missing")), f"No data in the last {window} s.")
 
     cloudwatch._evaluate_alarm = evaluate_all
     provisioners._cw_metric_alarm_record = record_expression
 
 
-def _worked_out(metrics: list[dict[str, Any]], points: Callable[..., list[dict[str, Any]]], now: float) -> Optional[float]:
+def _evaluate_expression(
+    metrics: list[dict[str, Any]], points: Callable[..., list[dict[str, Any]]], now: float
+) -> Optional[float]:
     """An alarm's expression over the last period; None where what it needs is absent (FILL says what is used then)."""
     values: dict[str, Optional[float]] = {}
     for each in metrics:

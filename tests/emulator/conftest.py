@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.emulator.deployments import Deployment, mend_emulated_buckets, new_deployment
+from tests.emulator.deployments import Deployment, new_deployment, set_bucket_encryption
 from tests.emulator.emulator import Emulator
 
 
@@ -32,5 +32,5 @@ def shared(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iter
         made = new_deployment(emulator, tmp_path_factory.mktemp("shared"), patch)
         code, _, error = made.deploy()
         assert code == 0, error
-        mend_emulated_buckets(made)
+        set_bucket_encryption(made)
         yield made

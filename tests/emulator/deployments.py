@@ -16,10 +16,10 @@ import pytest
 
 from daybook.cli import main
 from daybook.deploy import change_sets, smoke_test
-from daybook.settings import is_leftover
+from daybook.settings import is_temporary_name
 from tests.emulator.emulator import Account, Emulator
 
-REAL = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[2]
 ENV = "prod"
 
 
@@ -78,9 +78,9 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
     account = emulator.enter(patch)
     root = folder / "project"
     for name in ("params", "infra"):
-        shutil.copytree(REAL / name, root / name, ignore=lambda _, names: list(filter(is_leftover, names)))
+        shutil.copytree(PROJECT / name, root / name, ignore=lambda _, names: list(filter(is_temporary_name, names)))
     (root / "orchestration").mkdir()
-    for path in (*REAL.glob("orchestration/*.asl.json"), REAL / "orchestration" / "glue_bootstrap.py"):
+    for path in (*PROJECT.glob("orchestration/*.asl.json"), PROJECT / "orchestration" / "glue_bootstrap.py"):
         shutil.copy(path, root / "orchestration")
     content = b"stands for a bundle, which takes minutes to build"
     bundle = folder / f"daybook-{hashlib.sha256(content).hexdigest()[:16]}.zip"
@@ -104,7 +104,7 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
     return made
 
 
-def mend_emulated_buckets(made: Deployment) -> None:
+def set_bucket_encryption(made: Deployment) -> None:
     """The emulator's CloudFormation leaves out how buckets are encrypted; its S3 does not."""
     key = made.client("kms").describe_key(KeyId=f"alias/daybook-{ENV}")["KeyMetadata"]["Arn"]
     by_key = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}

@@ -24,10 +24,10 @@ PYTHON = HERE.parents[1] / ".tools" / "emulator" / "venv" / "bin" / "python"
 REGION = "eu-central-1"
 SECRET = "emulated"  # noqa: S105 (it opens nothing)
 """The secret access key of every account's root."""
-Found = TypeVar("Found")
+Result = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found], what: str, seconds: float = 60) -> Found:
+def wait_until(look: Callable[[], Result], what: str, seconds: float = 60) -> Result:
     """What ``look`` finds as soon as it is something; a failed test, saying ``what`` was awaited, where it never is."""
     ends = time.monotonic() + seconds
     while True:
@@ -55,7 +55,7 @@ class Emulator:
         """The number of an account that nobody has used."""
         return str(next(self._accounts))
 
-    def set_ahead(self, seconds: float) -> None:
+    def advance_clock(self, seconds: float) -> None:
         """Let the clock of schedules and alarms (of no other service) go so many seconds ahead of the machine's."""
         (self.folder / "ahead.new").write_text(str(seconds))
         (self.folder / "ahead.new").replace(self.folder / "ahead")
@@ -99,7 +99,7 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def emulating(folder: Path, *, held_to_policies: bool = False) -> Iterator[Emulator]:
+def run_emulator(folder: Path, *, held_to_policies: bool = False) -> Iterator[Emulator]:
     """An emulator for as long as the context lasts; ``held_to_policies`` lets callers do what their policies say only."""
     if not PYTHON.exists():
         pytest.skip("AWS IS NOT EMULATED, so nothing of it is tested: `make emulator` gets what it takes (a package index)")
@@ -117,7 +117,7 @@ def emulating(folder: Path, *, held_to_policies: bool = False) -> Iterator[Emula
         )
     emulator = Emulator(process, folder)
     try:
-        eventually(emulator._is_ready, "the emulator answers")
+        wait_until(emulator._is_ready, "the emulator answers")
         yield emulator
     finally:
         process.terminate()

@@ -22,13 +22,13 @@ from tests.emulator.emulator import REGION, Account
 
 MACHINES = {"daily": "daily", "backfill": "backfill", "catch-up": "catch_up"}
 GLUE = "arn:aws:states:::glue:startJobRun.sync"
-_DONE_HERE = (GLUE, "arn:aws:states:::aws-sdk:s3:getObject")
+_LOCAL_RESOURCES = (GLUE, "arn:aws:states:::aws-sdk:s3:getObject")
 Job = Callable[[dict[str, Any]], dict[str, Any]]
 """Given what Glue would be (JobName, Arguments), does the job and returns its JobRun, or raises ``TaskError``."""
 
 
 @contextlib.contextmanager
-def deployed(account: Account, env: str, job: Job, *, workers: int = 2) -> Iterator[None]:
+def deploy_machines(account: Account, env: str, job: Job, *, workers: int = 2) -> Iterator[None]:
     """The machines ``daybook-<env>-…`` in the account, and ``workers`` threads that do their jobs."""
     states = account.client("stepfunctions")
     _without_waits(account)
@@ -41,7 +41,7 @@ def deployed(account: Account, env: str, job: Job, *, workers: int = 2) -> Itera
             roleArn=f"arn:aws:iam::{account.number}:role/machines",
         )
     ended = threading.Event()
-    threads = [threading.Thread(target=_work, args=(account, activity, job, ended), daemon=True) for _ in range(workers)]
+    threads = [threading.Thread(target=_run_worker, args=(account, activity, job, ended), daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
     try:
@@ -57,13 +57,13 @@ def arn(account: Account, env: str, machine: str) -> str:
 def _with_activities(node: Any, activity: str) -> Any:
     if isinstance(node, dict):
         return {
-            key: activity if key == "Resource" and value in _DONE_HERE else _with_activities(value, activity)
+            key: activity if key == "Resource" and value in _LOCAL_RESOURCES else _with_activities(value, activity)
             for key, value in node.items()
         }
     return [_with_activities(each, activity) for each in node] if isinstance(node, list) else node
 
 
-def _work(account: Account, activity: str, job: Job, ended: threading.Event) -> None:
+def _run_worker(account: Account, activity: str, job: Job, ended: threading.Event) -> None:
     import boto3
 
     # A session of its own: boto3's default one is not for several threads.

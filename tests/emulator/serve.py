@@ -29,7 +29,7 @@ from typing import Any
 
 import alarms
 
-OFTEN = 0.2
+POLL_SECONDS = 0.2
 """Seconds between two looks at the schedules."""
 
 
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
         ahead = folder / "ahead"
         return time.time() + (float(ahead.read_text()) if ahead.exists() else 0)
 
-    scheduler.time = SimpleNamespace(time=now, sleep=lambda _: time.sleep(OFTEN))
+    scheduler.time = SimpleNamespace(time=now, sleep=lambda _: time.sleep(POLL_SECONDS))
     invoke = eventbridge._invoke_target
 
     def invoke_at(target: dict[str, Any], event: dict[str, Any], *more: Any) -> Any:

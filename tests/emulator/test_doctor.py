@@ -12,8 +12,8 @@ import boto3
 import pytest
 
 from daybook.contracts import LAYERS, load_table, load_tables
-from daybook.deploy.catalogue import athena_type, database_of
-from daybook.deploy.doctor.examine import examine
+from daybook.deploy.catalogue import athena_type, database_name
+from daybook.deploy.doctor.examine import run_checks
 from daybook.execution.aws.account import connect
 from daybook.settings import load_settings
 from tests.emulator.deployments import ENV, Deployment
@@ -54,7 +54,7 @@ def test_awswrangler_finds_every_published_table_with_the_types_of_its_contract(
 
     contracts = [each for layer in LAYERS for each in load_tables(layer).values()]
     found = {
-        each.full_name: catalog.get_table_types(database_of(ENV, each.layer), each.name, boto3_session=boto3.Session())
+        each.full_name: catalog.get_table_types(database_name(ENV, each.layer), each.name, boto3_session=boto3.Session())
         for each in contracts
     }
     assert found == {
@@ -187,7 +187,7 @@ def removed_role(made: Deployment) -> Iterator[None]:
 @contextmanager
 def registered(made: Deployment, change: Callable[[dict[str, Any]], object]) -> Iterator[None]:
     """The registration of gold.daily_sales as somebody has changed it."""
-    glue, database = made.client("glue"), database_of(ENV, "gold")
+    glue, database = made.client("glue"), database_name(ENV, "gold")
     found = glue.get_table(DatabaseName=database, Name="daily_sales")["Table"]
     kept = {key: found[key] for key in ("Name", "TableType", "Parameters", "StorageDescriptor")}
     changed = json.loads(json.dumps(kept))
@@ -215,7 +215,7 @@ def registered_elsewhere(made: Deployment) -> Any:
 
 @contextmanager
 def unregistered(made: Deployment) -> Iterator[None]:
-    glue, database = made.client("glue"), database_of(ENV, "gold")
+    glue, database = made.client("glue"), database_name(ENV, "gold")
     found = glue.get_table(DatabaseName=database, Name="daily_sales")["Table"]
     glue.delete_table(DatabaseName=database, Name="daily_sales")
     yield
@@ -269,7 +269,7 @@ def test_a_clock_that_is_off_is_told(shared: Deployment) -> None:
     def later() -> datetime:
         return datetime.now(timezone.utc) + timedelta(minutes=3)
 
-    found = {each.name: each for each in examine(connect("eu-central-1", "doctor"), load_settings(ENV), later)}
+    found = {each.name: each for each in run_checks(connect("eu-central-1", "doctor"), load_settings(ENV), later)}
     assert found["clock"].state == "warning"
     # AWS tells the time in whole seconds, and its answer takes some.
     assert 180 <= int(found["clock"].said.split(" s apart")[0]) <= 190

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from deltalake import DeltaTable, write_deltalake
 from pyarrow.fs import FileSystem
 
-from daybook.errors import AlreadyThereError
+from daybook.errors import ObjectExistsError
 from daybook.storage import Store
 from tests.emulator.emulator import Account, Emulator
 
@@ -34,7 +34,7 @@ def test_every_library_reaches_the_same_bucket(aws_account: Account) -> None:
 def test_a_name_is_taken_once(aws_account: Account) -> None:
     store = Store(f"s3://{aws_account.new_bucket()}")
     store.create("run.json", b"first")
-    with pytest.raises(AlreadyThereError):
+    with pytest.raises(ObjectExistsError):
         store.create("run.json", b"second")
 
 

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.emulator.deployments import ENV, Deployment, new_deployment
-from tests.emulator.emulator import SECRET, emulating
+from tests.emulator.emulator import SECRET, run_emulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -19,7 +19,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 @pytest.fixture(scope="module")
 def as_deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment that an administrator began, and that goes on in the name of the deployer's role."""
-    with pytest.MonkeyPatch.context() as patch, emulating(tmp_path_factory.mktemp("strict"), held_to_policies=True) as emulator:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        run_emulator(tmp_path_factory.mktemp("strict"), held_to_policies=True) as emulator,
+    ):
         made = new_deployment(emulator, tmp_path_factory.mktemp("rights"), patch)
         iam = made.client("iam")
         made.replace("params/prod.yaml", f"{made.account.number}:role/ci", f"{made.account.number}:user/ci")

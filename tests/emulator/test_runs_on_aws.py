@@ -21,9 +21,9 @@ from daybook.settings import load_settings, parse_run_date
 from daybook.storage import delta_options
 from demo_shop import generate
 from tests.emulator.emulator import REGION, Account
-from tests.emulator.machines import GLUE, arn, deployed
-from tests.runs.content import content_hashes
-from tests.runs.shop import NoWait, call, copy_project
+from tests.emulator.machines import GLUE, arn, deploy_machines
+from tests.runs.content import hash_tables
+from tests.runs.shop import NoJitter, copy_project, run_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -43,7 +43,7 @@ class Cloud:
     capsys: pytest.CaptureFixture[str]
 
     def call(self, *arguments: str) -> tuple[int, str, str]:
-        return call(self.monkeypatch, self.capsys, *arguments)
+        return run_command(self.monkeypatch, self.capsys, *arguments)
 
     def job(self, asked: dict[str, Any]) -> dict[str, Any]:
         """What Glue does, by the job script, in a process of its own; or nothing, where the test lets it fail."""
@@ -59,12 +59,12 @@ class Cloud:
 
     def content(self, env: str) -> dict[str, str]:
         settings = load_settings(env)
-        return content_hashes(DuckDBEngine(Lake(settings.lake), settings.timezone))
+        return hash_tables(DuckDBEngine(Lake(settings.lake), settings.timezone))
 
     def run_here(self, day: str) -> None:
         settings = load_settings("here")
         run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": "here"})
-        run_day(settings, run_id, random=NoWait())
+        run_day(settings, run_id, random=NoJitter())
 
 
 @pytest.fixture
@@ -88,12 +88,12 @@ def cloud(aws_account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     aws_account.client("secretsmanager").create_secret(Name="key", SecretString=KEY.hex())
     (home / "key").write_bytes(KEY)
     (home / "key").chmod(0o600)
-    monkeypatch.setattr("daybook.execution.aws.follow.SHORTEST_SECONDS", 0.2)
+    monkeypatch.setattr("daybook.execution.aws.follow.MIN_POLL_SECONDS", 0.2)
     return Cloud(aws_account, home, set(), [], monkeypatch, capsys)
 
 
 def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: Cloud) -> None:
-    with deployed(cloud.account, "cloud", cloud.job):
+    with deploy_machines(cloud.account, "cloud", cloud.job):
         code, out, err = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert (code, err) == (0, ""), out
         assert f"SUCCEEDED daily-{DAY}-1" in out
@@ -147,7 +147,7 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
 
 
 def test_a_run_that_failed_is_on_record_and_goes_on_from_the_stage_that_failed(cloud: Cloud) -> None:
-    with deployed(cloud.account, "cloud", cloud.job):
+    with deploy_machines(cloud.account, "cloud", cloud.job):
         cloud.failing = {"transform", "notify"}
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert code == 1
@@ -172,7 +172,7 @@ def test_a_missing_file_is_tried_once_and_resumed_when_delivered(cloud: Cloud) -
     s3 = cloud.account.client("s3")
     content = s3.get_object(**given)["Body"].read()
     s3.delete_object(**given)
-    with deployed(cloud.account, "cloud", cloud.job):
+    with deploy_machines(cloud.account, "cloud", cloud.job):
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert (code, cloud.done) == (1, ["ingest", "notify"])
         assert f"FAILED daily-{DAY}-1" in out
@@ -191,7 +191,7 @@ def test_a_missing_file_is_tried_once_and_resumed_when_delivered(cloud: Cloud) -
 
 def test_a_date_is_run_once_at_a_time_and_who_has_it_is_told(cloud: Cloud) -> None:
     states = cloud.account.client("stepfunctions")
-    with deployed(cloud.account, "cloud", cloud.job, workers=0):  # no job is done, so that it stays under way
+    with deploy_machines(cloud.account, "cloud", cloud.job, workers=0):  # no job is done, so that it stays under way
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")
         assert code == 0
         assert f"daily-{DAY}-1 goes on on AWS" in out
@@ -217,7 +217,7 @@ def test_an_interrupt_stops_following_and_nothing_else(cloud: Cloud) -> None:
         raise KeyboardInterrupt
 
     cloud.monkeypatch.setattr("asl_local.clock.SystemClock.sleep", lambda self, seconds: interrupted(seconds))
-    with deployed(cloud.account, "cloud", cloud.job, workers=0):
+    with deploy_machines(cloud.account, "cloud", cloud.job, workers=0):
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert code == 1
         assert f"daily-{DAY}-1 goes on on AWS: look with `daybook show --env cloud daily-{DAY}-1`" in out
@@ -233,7 +233,7 @@ def test_a_deployment_that_is_not_there_is_one_sentence(cloud: Cloud) -> None:
 
 
 def test_a_run_that_was_stopped_is_closed_before_a_backfill_decides_what_to_run(cloud: Cloud) -> None:
-    with deployed(cloud.account, "cloud", cloud.job, workers=0):
+    with deploy_machines(cloud.account, "cloud", cloud.job, workers=0):
         assert cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[0] == 0
         code, out, _ = cloud.call("backfill", DAY, DAY, "--env", "cloud", "--yes")
         assert (code, f"under way: daily-{DAY}-1" in out) == (0, True)

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from daybook.execution.aws.metrics import METRICS, datapoints_of, namespace_of
+from daybook.execution.aws.metrics import METRICS, build_datapoints, metrics_namespace
 from daybook.records.archive import Archive, Record
-from daybook.scheduling.backfills import Day, Plan, start_backfill
+from daybook.scheduling.backfills import BackfillPlan, PlannedDate, start_backfill
 from daybook.sources import Calendar
-from tests.emulator.emulator import Account, eventually
+from tests.emulator.emulator import Account, wait_until
 from tests.infra.templates import Template
-from tests.runs.shop import add_tiny_shop, copy_project, land_tiny_day
+from tests.runs.shop import add_tiny_shop, copy_project, write_tiny_landing
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -73,7 +73,7 @@ class Deployment:
         role = f"arn:aws:iam::{self.account.number}:role/daily"
         machine = client.create_state_machine(name="daybook-tiny-daily", definition=definition, roleArn=role)
         arn = str(client.start_execution(stateMachineArn=machine["stateMachineArn"], name=RUN)["executionArn"])
-        eventually(lambda: client.describe_execution(executionArn=arn)["status"] == "SUCCEEDED", "the execution ends")
+        wait_until(lambda: client.describe_execution(executionArn=arn)["status"] == "SUCCEEDED", "the execution ends")
         return arn
 
     def messages(self) -> list[Record]:
@@ -86,14 +86,16 @@ class Deployment:
     def metrics(self) -> dict[str, list[dict[str, str]]]:
         """The metrics that there are of Daybook's namespace: dimensions by name."""
         found: dict[str, list[dict[str, str]]] = {}
-        for page in self.account.client("cloudwatch").get_paginator("list_metrics").paginate(Namespace=namespace_of("tiny")):
+        for page in (
+            self.account.client("cloudwatch").get_paginator("list_metrics").paginate(Namespace=metrics_namespace("tiny"))
+        ):
             for each in page["Metrics"]:
                 found.setdefault(each["MetricName"], []).append({one["Name"]: one["Value"] for one in each["Dimensions"]})
         return found
 
     def sum_of(self, name: str, dimensions: dict[str, str]) -> float:
         metric = {
-            "Namespace": namespace_of("tiny"),
+            "Namespace": metrics_namespace("tiny"),
             "MetricName": name,
             "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
         }
@@ -111,7 +113,7 @@ def deployment(aws_account: Account, tmp_path: Path) -> Deployment:
 
 
 def test_a_day_that_fails_is_told_counted_and_paid_for(deployment: Deployment) -> None:
-    land_tiny_day(deployment.home, DAY, ["7.00"])
+    write_tiny_landing(deployment.home, DAY, ["7.00"])
     file = deployment.home / "landing" / f"{DAY}.csv"
     # Half a gzip file may be whole at the next attempt, so the job fails and is retried.
     file.write_bytes(gzip.compress(file.read_bytes())[:-8])
@@ -137,7 +139,7 @@ def test_a_day_that_fails_is_told_counted_and_paid_for(deployment: Deployment) -
     record = deployment.archive.run(RUN)
     assert heard["Message"] == record["stages"][-1]["details"]["message"]["body"]
 
-    told = datapoints_of(record, Calendar())
+    told = build_datapoints(record, Calendar())
     known = deployment.metrics()
     assert set(known) == {each.metric.name for each in told} <= {metric.name for metric in METRICS}
     for each in told:
@@ -166,8 +168,8 @@ def test_where_nobody_can_be_told_the_job_fails_and_the_run_is_on_record(deploym
 
 def test_a_day_of_a_backfill_is_counted_and_not_told(deployment: Deployment) -> None:
     caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
-    day = Day(date.fromisoformat(DAY), RUN)
-    part_of = start_backfill(deployment.archive, Plan(day.run_date, day.run_date, [day]), {})
+    day = PlannedDate(date.fromisoformat(DAY), RUN)
+    part_of = start_backfill(deployment.archive, BackfillPlan(day.run_date, day.run_date, [day]), {})
     ended = deployment.stage("notify", "--failure", caught, "--part_of", part_of, "--execution_arn", "none")
     assert ended.returncode == 0, ended.stderr
     assert deployment.messages() == []

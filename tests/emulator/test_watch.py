@@ -20,10 +20,10 @@ from daybook.execution.aws.metrics import (
     TIMES_USUAL,
     Datapoint,
     Metric,
-    namespace_of,
+    metrics_namespace,
 )
 from tests.emulator.deployments import ENV, Deployment
-from tests.emulator.emulator import eventually
+from tests.emulator.emulator import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -48,7 +48,7 @@ def told(shared: Deployment) -> Iterator[Told]:
             read.extend(json.loads(each["Body"]) for each in got)
             return [each for each in read if word in each["Message"]]
 
-        return eventually(look, f"a message about {word}; there are {[each['Message'] for each in read]}", seconds)[0]
+        return wait_until(look, f"a message about {word}; there are {[each['Message'] for each in read]}", seconds)[0]
 
     yield call
     sns.unsubscribe(SubscriptionArn=subscription)
@@ -63,14 +63,14 @@ def execution(shared: Deployment, machine: str, name: str) -> dict[str, Any]:
         arn = shared.arn("states", f"stateMachine:daybook-{ENV}-{machine}")
         return [each for each in client.list_executions(stateMachineArn=arn)["executions"] if name in each["name"]]
 
-    (found,) = eventually(look, f"an execution {name} of {machine}")
+    (found,) = wait_until(look, f"an execution {name} of {machine}")
     return dict(client.describe_execution(executionArn=found["executionArn"]))
 
 
 def put(shared: Deployment, metric: Metric, value: float, *, ahead: timedelta = timedelta(), **dimensions: str) -> None:
     """Tell a metric, as a run would; ``ahead`` is by how much the clock of alarms is ahead."""
     point = Datapoint(metric, value, {"Environment": ENV, **dimensions}, datetime.now(timezone.utc) + ahead)
-    shared.client("cloudwatch").put_metric_data(Namespace=namespace_of(ENV), MetricData=[point.to_request()])
+    shared.client("cloudwatch").put_metric_data(Namespace=metrics_namespace(ENV), MetricData=[point.to_request()])
 
 
 def alarm(shared: Deployment, name: str) -> str:
@@ -94,10 +94,10 @@ def test_at_two_in_the_morning_the_day_before_is_started(shared: Deployment) -> 
     ahead, day = seconds_to(2)
     name = f"daily-{day - timedelta(days=1)}-1"
     try:
-        shared.account.emulator.set_ahead(ahead)
+        shared.account.emulator.advance_clock(ahead)
         found = execution(shared, "daily", name)
     finally:
-        shared.account.emulator.set_ahead(0)
+        shared.account.emulator.advance_clock(0)
     given = json.loads(found["input"])
     assert (given["env"], given["run_date"]) == (ENV, str(day - timedelta(days=1)))
     assert given["archive"] == {"bucket": shared.bucket("archive"), "prefix": ""}
@@ -195,13 +195,13 @@ def test_a_night_of_which_nobody_hears_raises_the_alarm(shared: Deployment, told
     # Later than all that other tests have told of.
     first, second = timedelta(hours=30), timedelta(hours=57)
     try:
-        shared.account.emulator.set_ahead(first.total_seconds())
+        shared.account.emulator.advance_clock(first.total_seconds())
         put(shared, FRESHNESS_HOURS, 3.0, ahead=first)
         assert alarm(shared, "not-fresh") == "OK"
-        shared.account.emulator.set_ahead(second.total_seconds())
+        shared.account.emulator.advance_clock(second.total_seconds())
         put(shared, QUARANTINE_SHARE, 1.0, ahead=second)  # The emulator looks at alarms when something is told.
         assert alarm(shared, "not-fresh") == "ALARM"
         message = json.loads(told(f"daybook-{ENV}-not-fresh")["Message"])
     finally:
-        shared.account.emulator.set_ahead(0)
+        shared.account.emulator.advance_clock(0)
     assert (message["AlarmName"], message["NewStateValue"]) == (f"daybook-{ENV}-attention", "ALARM")

@@ -75,7 +75,7 @@ def test_after_a_refresh_definitions_read_the_newest_version_too(engine: DuckDBE
     engine.define("counted", "SELECT count(*) FROM named")
     land(lake, NEXT, "c")
     engine.refresh("bronze.orders")
-    assert engine.one("SELECT * FROM counted") == (3,)
+    assert engine.fetch_row("SELECT * FROM counted") == (3,)
 
 
 def test_an_unknown_table_is_answered_with_the_nearest_name(engine: DuckDBEngine) -> None:
@@ -101,7 +101,7 @@ def test_a_candidate_that_was_not_written_is_no_table(engine: DuckDBEngine) -> N
 
 
 def test_a_function_that_gives_rows_is_no_unknown_table(engine: DuckDBEngine) -> None:
-    assert engine.one("SELECT count(*) FROM range(3)") == (3,)
+    assert engine.fetch_row("SELECT count(*) FROM range(3)") == (3,)
 
 
 def test_registered_rows_have_a_name(engine: DuckDBEngine) -> None:
@@ -133,13 +133,13 @@ def test_a_definition_is_not_run_until_it_is_read(engine: DuckDBEngine) -> None:
 def test_a_definition_with_an_unknown_column_is_refused_when_it_is_given(engine: DuckDBEngine) -> None:
     with pytest.raises(SqlError, match=r'^Binder Error: Referenced column "missing" not found'):
         engine.define("wrong", "SELECT missing FROM bronze.orders")
-    assert not engine.defines("wrong")
+    assert not engine.is_defined("wrong")
 
 
 def test_a_definition_given_again_replaces_the_first(engine: DuckDBEngine) -> None:
     engine.define("named", "SELECT 1 AS n")
     engine.define("named", "SELECT 2 AS n")
-    assert engine.one("SELECT n FROM named") == (2,)
+    assert engine.fetch_row("SELECT n FROM named") == (2,)
 
 
 @pytest.mark.parametrize("sql", ["SELECT * FROM named", "SELECT * FROM bronze.orders WHERE order_id IN (SELECT id FROM named)"])
@@ -148,7 +148,7 @@ def test_a_definition_that_reads_itself_is_refused(engine: DuckDBEngine, sql: st
     with pytest.raises(SqlError) as caught:
         engine.define("named", sql)
     assert str(caught.value) == "The query that defines named reads named itself; read it under another name."
-    assert engine.one("SELECT id FROM named") == ("a",)
+    assert engine.fetch_row("SELECT id FROM named") == ("a",)
 
 
 def test_a_definition_that_reads_itself_through_another_is_refused(engine: DuckDBEngine) -> None:
@@ -156,7 +156,7 @@ def test_a_definition_that_reads_itself_through_another_is_refused(engine: DuckD
     engine.define("two", "SELECT n + 1 AS n FROM one")
     with pytest.raises(SqlError, match=r"^The query that defines one reads one itself"):
         engine.define("one", "SELECT n FROM two")
-    assert engine.one("SELECT n FROM two") == (2,)
+    assert engine.fetch_row("SELECT n FROM two") == (2,)
 
 
 SORTED = "SELECT n FROM numbers ORDER BY n DESC"
@@ -175,7 +175,7 @@ def test_a_settled_definition_is_not_run_again(engine: DuckDBEngine) -> None:
     numbers(engine, 1, 3, 2)
     engine.define("sorted", SORTED)
     assert "ORDER_BY" in runs_of(engine, "SELECT * FROM sorted")
-    assert engine.settle("sorted") == 3
+    assert engine.materialize("sorted") == 3
     assert "ORDER_BY" not in runs_of(engine, "SELECT * FROM sorted")
     assert engine.rows("SELECT * FROM sorted") == [(3,), (2,), (1,)]
 
@@ -183,7 +183,7 @@ def test_a_settled_definition_is_not_run_again(engine: DuckDBEngine) -> None:
 def test_a_definition_that_only_picks_columns_and_rows_is_counted_and_not_kept(engine: DuckDBEngine) -> None:
     numbers(engine, 1, 3, 2)
     engine.define("few", "SELECT n FROM numbers WHERE n > 1")
-    assert engine.settle("few") == 2
+    assert engine.materialize("few") == 2
     assert "settled" not in runs_of(engine, "SELECT * FROM few")
 
 
@@ -191,41 +191,41 @@ def test_a_settled_definition_follows_what_it_reads(engine: DuckDBEngine) -> Non
     numbers(engine, 1)
     engine.define("sorted", SORTED)
     engine.define("total", "SELECT sum(n) AS n FROM sorted")
-    engine.settle("sorted")
-    engine.settle("total")
+    engine.materialize("sorted")
+    engine.materialize("total")
     numbers(engine, 1, 2)
     assert engine.rows("SELECT * FROM total") == [(3,)]
-    engine.settle("sorted")
+    engine.materialize("sorted")
     engine.define("sorted", "SELECT n * 10 AS n FROM numbers ORDER BY n")
     assert engine.rows("SELECT * FROM total") == [(30,)]
-    engine.settle("sorted")
+    engine.materialize("sorted")
     assert engine.rows("SELECT n FROM sorted") == [(10,), (20,)]
 
 
 def test_after_a_refresh_a_settled_definition_reads_the_newest_version(engine: DuckDBEngine, lake: Lake) -> None:
     engine.define("ids", IDS)
-    assert engine.settle("ids") == 2
+    assert engine.materialize("ids") == 2
     land(lake, NEXT, "c")
-    assert engine.settle("ids") == 2
+    assert engine.materialize("ids") == 2
     engine.refresh("bronze.orders")
-    assert engine.settle("ids") == 3
+    assert engine.materialize("ids") == 3
 
 
 def test_a_definition_that_cannot_be_run_is_one_sentence_when_it_is_settled(engine: DuckDBEngine) -> None:
     engine.define("bad", "SELECT CAST('ten' AS BIGINT) AS n ORDER BY n")
     with pytest.raises(SqlError, match="Could not convert"):
-        engine.settle("bad")
+        engine.materialize("bad")
     assert engine.names().count("bad") == 1
 
 
 def test_defines_tells_definitions_from_other_names(engine: DuckDBEngine) -> None:
     engine.define("named", IDS)
     engine.register("given", pa.table({"n": [1]}))
-    assert engine.defines("named")
-    assert not engine.defines("given")
-    assert not engine.defines("bronze.orders")
+    assert engine.is_defined("named")
+    assert not engine.is_defined("given")
+    assert not engine.is_defined("bronze.orders")
     engine.refresh("named")
-    assert not engine.defines("named")
+    assert not engine.is_defined("named")
 
 
 @pytest.mark.parametrize("name", ["orders", "bronze"])
@@ -235,7 +235,7 @@ def test_a_cte_may_be_called_as_a_table_or_a_layer_is(engine: DuckDBEngine, name
 
 def test_a_definition_may_hold_a_cte_of_its_own_name(engine: DuckDBEngine) -> None:
     engine.define("orders", f"WITH orders AS ({IDS}) SELECT * FROM orders")
-    assert engine.one("SELECT count(*) FROM orders") == (2,)
+    assert engine.fetch_row("SELECT count(*) FROM orders") == (2,)
 
 
 # One SELECT
@@ -369,7 +369,7 @@ def test_every_way_to_read_raises_the_same_error(engine: DuckDBEngine, read: str
 def test_a_pseudonym_is_the_start_of_the_texts_hmac(engine: DuckDBEngine) -> None:
     # RFC 4231, test case 2: HMAC-SHA-256.
     engine.add_text_function("pseudonym", pseudonym_function((b"Jefe",)))
-    assert engine.one("SELECT pseudonym('what do ya want for nothing?')") == ("5bdcc146bf60754e6a042426089575c7",)
+    assert engine.fetch_row("SELECT pseudonym('what do ya want for nothing?')") == ("5bdcc146bf60754e6a042426089575c7",)
 
 
 def test_pseudonyms_are_of_texts_as_utf_8_and_null_stays_null(engine: DuckDBEngine) -> None:
@@ -389,7 +389,7 @@ def test_another_key_gives_other_pseudonyms(make: Any, lake: Lake) -> None:
     for key in (b"a" * 32, b"b" * 32):
         engine = make(lake, "UTC")
         engine.add_text_function("pseudonym", pseudonym_function((key,)))
-        given.append(engine.one("SELECT pseudonym('x')"))
+        given.append(engine.fetch_row("SELECT pseudonym('x')"))
     assert given[0] != given[1]
 
 
@@ -398,11 +398,11 @@ def test_a_day_is_the_shops_local_calendar_day(make: Any, lake: Lake, zone: str,
     engine = make(lake, zone)
     late = datetime(2025, 11, 2, 1, 30, tzinfo=timezone.utc)
     engine.register("moments", pa.table({"at": pa.array([late], pa.timestamp("us", "UTC"))}))
-    assert engine.one("SELECT CAST(at AS DATE) FROM moments") == (day,)
+    assert engine.fetch_row("SELECT CAST(at AS DATE) FROM moments") == (day,)
 
 
 def test_a_text_without_a_zone_is_local_time(engine: DuckDBEngine) -> None:
-    (moment,) = engine.one("SELECT CAST('2025-11-01 22:30:00' AS TIMESTAMPTZ)")
+    (moment,) = engine.fetch_row("SELECT CAST('2025-11-01 22:30:00' AS TIMESTAMPTZ)")
     assert moment == datetime(2025, 11, 2, 1, 30, tzinfo=timezone.utc)
 
 
@@ -434,7 +434,7 @@ def test_running_out_of_memory_is_an_engine_error(lake: Lake, monkeypatch: pytes
     monkeypatch.setattr("daybook.engines.duckdb.connect", lambda *_, **__: small)
     engine = DuckDBEngine(lake, "UTC")
     with pytest.raises(EngineError, match=r"^Out of Memory Error: "):
-        engine.keep("big", "SELECT range::VARCHAR || repeat('x', 50) AS text FROM range(3000000)")
+        engine.create_table("big", "SELECT range::VARCHAR || repeat('x', 50) AS text FROM range(3000000)")
 
 
 def test_rows_that_cannot_be_read_are_an_engine_error(engine: DuckDBEngine) -> None:
@@ -535,7 +535,7 @@ def test_query_calls_no_function_that_reads_tables(engine: DuckDBEngine, sql: st
     ],
 )
 def test_query_calls_functions_that_make_rows(engine: DuckDBEngine, sql: str) -> None:
-    assert engine.one(sql) == (2,)
+    assert engine.fetch_row(sql) == (2,)
 
 
 def test_the_configuration_of_the_database_is_locked(engine: DuckDBEngine) -> None:
@@ -546,5 +546,5 @@ def test_the_configuration_of_the_database_is_locked(engine: DuckDBEngine) -> No
 
 def test_rows_beyond_the_memory_limit_go_to_the_spill_folder(lake: Lake, tmp_path: Path) -> None:
     engine = DuckDBEngine(lake, "Europe/Berlin", spill=tmp_path)
-    (place,) = engine.one("SELECT current_setting('temp_directory')")
+    (place,) = engine.fetch_row("SELECT current_setting('temp_directory')")
     assert place == str(tmp_path / ".duckdb_tmp")

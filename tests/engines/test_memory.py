@@ -71,8 +71,10 @@ def test_a_limit_set_by_hand_counts(tmp_path: Path) -> None:
 def test_the_engine_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str) -> None:
     monkeypatch.setattr(memory, "memory_limit", lambda: limit)
     engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC", spill=tmp_path)
-    assert engine.one("SELECT current_setting('memory_limit')") == (wanted,)
-    assert engine.one("SELECT current_setting('threads')")[0] == (1 if wanted == "128.0 MiB" else min(3, os.cpu_count() or 1))
+    assert engine.fetch_row("SELECT current_setting('memory_limit')") == (wanted,)
+    assert engine.fetch_row("SELECT current_setting('threads')")[0] == (
+        1 if wanted == "128.0 MiB" else min(3, os.cpu_count() or 1)
+    )
 
 
 def test_of_a_limited_process_a_table_is_read_in_turn_with_the_same_rows(
@@ -91,7 +93,7 @@ def test_of_a_limited_process_a_table_is_read_in_turn_with_the_same_rows(
     monkeypatch.setattr("daybook.engines.duckdb.memory_limit", lambda: 1400 * MIB)
     limited = DuckDBEngine(lake, "UTC", spill=tmp_path)
     assert limited.rows(asked) == free == [(date(2025, 11, 30), 99_990, 49_995, sum(range(10, 100_000)))]
-    assert limited.one("SELECT count(*) FROM bronze.things") == (200_000,)
+    assert limited.fetch_row("SELECT count(*) FROM bronze.things") == (200_000,)
 
 
 def test_a_database_of_ones_own_takes_its_folder_along() -> None:

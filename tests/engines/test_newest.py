@@ -23,14 +23,14 @@ def test_many_rows_give_what_the_window_gives(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(engine_module, "_MANY", 1)
     engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC", spill=tmp_path)
     engine.register("given", pa.table({"key": pa.array(keys, pa.int64()), "version": list(range(len(keys)))}))
-    engine.keep("mapped.things", "SELECT * FROM given")
+    engine.create_table("mapped.things", "SELECT * FROM given")
     sql = f"SELECT key, version, version * 2 AS twice FROM mapped.things WHERE version < 6 {NEWEST}"
     wanted = sorted(engine.rows(sql), key=str)
     engine.define("silver.things", sql)
-    assert engine.settle("silver.things") == len(wanted)
+    assert engine.materialize("silver.things") == len(wanted)
     assert sorted(engine.rows("SELECT * FROM silver.things"), key=str) == wanted
     # What it reads gets another meaning.
-    engine.keep("mapped.things", "SELECT * FROM given LIMIT 1")
+    engine.create_table("mapped.things", "SELECT * FROM given LIMIT 1")
     assert engine.rows("SELECT * FROM silver.things") == [(1, 0, 0)]
 
 

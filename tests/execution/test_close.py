@@ -7,7 +7,7 @@ from typing import Optional
 
 import pytest
 
-from daybook.execution.close import rest_of
+from daybook.execution.close import find_resume_point
 from daybook.records.archive import Archive
 
 RUN = "daily-2025-11-30-1"
@@ -32,4 +32,4 @@ def test_a_failed_run_goes_on_with_the_stage_that_failed(
     archive = Archive(str(tmp_path))
     for stage, outcome in attempts:
         archive.write_attempt({"run_id": RUN, "stage": stage, "attempt": 1, "outcome": outcome}, None, None)
-    assert rest_of(archive, RUN, first_stage) == left
+    assert find_resume_point(archive, RUN, first_stage) == left

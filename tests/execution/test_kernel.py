@@ -15,25 +15,32 @@ import pytest
 import zmq
 
 from daybook.execution import kernel
-from daybook.execution.kernel import KernelClient, home_of_its_own, kernel_options, printed_in, printing_to, remove_scratch
+from daybook.execution.kernel import (
+    KernelClient,
+    isolate_kernel_home,
+    kernel_options,
+    read_printed_output,
+    redirect_output,
+    remove_scratch,
+)
 
 
 def test_what_this_process_and_those_it_starts_print_goes_to_the_file(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with printing_to(tmp_path / "printed.txt"):
+    with redirect_output(tmp_path / "printed.txt"):
         os.write(1, b"below Python\n")
         subprocess.run([sys.executable, "-c", "import os; os.write(2, b'another process')"], check=True)
     os.write(1, b"after\n")
 
     kept = capfd.readouterr()
     assert (kept.out, kept.err) == ("after\n", "")
-    printed = printed_in(tmp_path / "printed.txt")
+    printed = read_printed_output(tmp_path / "printed.txt")
     assert [part in printed for part in ("below Python", "another process")] == [True, True]
 
 
 def test_output_comes_back_after_a_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ZeroDivisionError), printing_to(tmp_path / "printed.txt"):
+    with pytest.raises(ZeroDivisionError), redirect_output(tmp_path / "printed.txt"):
         raise ZeroDivisionError
     os.write(1, b"heard")
     assert capfd.readouterr().out == "heard"
@@ -42,21 +49,21 @@ def test_output_comes_back_after_a_failure(tmp_path: Path, capfd: pytest.Capture
 def test_head_and_tail_of_too_much_output_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "printed.txt"
     file.write_text("".join(f"line {number:06d} of what was printed\n" for number in range(50_000)))
-    lines = printed_in(file).splitlines()
+    lines = read_printed_output(file).splitlines()
     assert (lines[0], lines[-1]) == ("line 000000 of what was printed", "line 049999 of what was printed")
     assert sum("left out: " in line for line in lines) == 1
     assert sum(line.endswith(" of what was printed") for line in lines) == len(lines) - 2
-    assert 990_000 < len(printed_in(file)) <= 1_000_000
+    assert 990_000 < len(read_printed_output(file)) <= 1_000_000
 
 
 def test_nothing_printed_is_an_empty_text(tmp_path: Path) -> None:
-    assert printed_in(tmp_path / "nowhere.txt") == ""
+    assert read_printed_output(tmp_path / "nowhere.txt") == ""
 
 
 def test_a_kernels_home_lies_in_scratch_for_as_long_as_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", "mine")
     monkeypatch.delenv("JUPYTER_RUNTIME_DIR", raising=False)
-    with home_of_its_own(tmp_path):
+    with isolate_kernel_home(tmp_path):
         assert os.environ["IPYTHONDIR"] == str(tmp_path / "ipython")
         assert os.environ["JUPYTER_RUNTIME_DIR"] == str(tmp_path / "runtime")
     assert os.environ["IPYTHONDIR"] == "mine"
@@ -68,7 +75,7 @@ def test_a_kernel_is_told_of_folders_and_zip_files_that_its_job_imports_from(
 ) -> None:
     (tmp_path / "modules.zip").write_bytes(b"")
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "modules.zip"), str(tmp_path / "nowhere.zip"), ""])
-    with home_of_its_own(tmp_path):
+    with isolate_kernel_home(tmp_path):
         assert os.environ["PYTHONPATH"] == os.pathsep.join([str(tmp_path), str(tmp_path / "modules.zip")])
 
 
@@ -109,7 +116,7 @@ def test_kernels_side_by_side_each_have_sockets_of_their_own_and_leave_none(tmp_
 def test_where_no_socket_has_a_short_enough_path_kernels_are_reached_by_ports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "_LONGEST_SOCKET", 10)
+    monkeypatch.setattr(kernel, "_MAX_SOCKET_PATH_BYTES", 10)
     assert executed(tmp_path / "scratch")[0] == "tcp"
 
 
@@ -119,7 +126,7 @@ def test_sockets_lie_in_scratch_where_that_is_short_and_never_where_others_may_e
         scratch.mkdir()
         with kernel_options(scratch) as options:
             place = Path(options["config"]["KernelManager"]["ip"]).parent
-            assert len(str(place / "k-5")) <= kernel._LONGEST_SOCKET
+            assert len(str(place / "k-5")) <= kernel._MAX_SOCKET_PATH_BYTES
             assert place.stat().st_mode & 0o777 == 0o700
             places.append(place)
         assert not place.exists()

@@ -18,7 +18,7 @@ import pytest
 from daybook.contracts import load_tables
 from daybook.errors import ArchiveError
 from daybook.execution import openlineage
-from daybook.execution.openlineage import as_lines, dataset_name, post_events, run_events, table_uri
+from daybook.execution.openlineage import build_run_events, dataset_identifier, format_json_lines, post_events, table_uri
 from daybook.execution.run_record import close_run
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
@@ -123,7 +123,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def events(settings: Settings) -> list[dict[str, Any]]:
-    return run_events(FULL, settings)
+    return build_run_events(FULL, settings)
 
 
 def ended(events: list[dict[str, Any]], stage: str) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def test_the_standards_own_models_take_every_event(events: list[dict[str, Any]],
         outcome="FAILED",
     )
     count = 0
-    for event in [*events, *run_events(failing, settings)]:
+    for event in [*events, *build_run_events(failing, settings)]:
         base.RunEvent(
             eventTime=event["eventTime"],
             eventType=base.EventType(event["eventType"]),
@@ -195,10 +195,10 @@ def test_the_standards_own_models_take_every_event(events: list[dict[str, Any]],
 
 
 def test_a_run_is_known_by_the_same_ids_however_often_it_is_told(settings: Settings, events: list[dict[str, Any]]) -> None:
-    assert run_events(FULL, settings) == events
+    assert build_run_events(FULL, settings) == events
     ids = [event["run"]["runId"] for event in events]
     assert len(set(ids)) == 1 + len(FULL["stages"])
-    again = run_events({**FULL, "stages": [{**FULL["stages"][0], "attempt": 2}]}, settings)
+    again = build_run_events({**FULL, "stages": [{**FULL["stages"][0], "attempt": 2}]}, settings)
     assert again[0]["run"]["runId"] == ids[0]
     assert again[1]["run"]["runId"] not in ids
     assert again[1]["run"]["facets"]["parent"]["run"]["runId"] == ids[0]
@@ -227,7 +227,7 @@ def test_rules_are_assertions_on_what_they_were_asked_of_and_bring_no_samples(ev
         ("city is there", True, "warn", "1 of 9 rows break it"),
         ("payments fit", False, "warn", "17.56, must be less than 15"),
     ]
-    assert b"K77" not in as_lines(events)
+    assert b"K77" not in format_json_lines(events)
 
 
 def test_outputs_tell_schema_rows_and_where_columns_come_from(events: list[dict[str, Any]]) -> None:
@@ -256,7 +256,7 @@ def test_a_pseudonym_in_another_case_is_masked(settings: Settings, monkeypatch: 
     renamed = [each.model_copy(update={"name": each.name.title()}) for each in contract.properties]
     changed = {"silver.orders": contract.model_copy(update={"properties": renamed})}
     monkeypatch.setattr(openlineage, "load_tables", lambda layer: changed if layer == "silver" else {})
-    (table,) = ended(run_events(FULL, settings), "transform")["outputs"]
+    (table,) = ended(build_run_events(FULL, settings), "transform")["outputs"]
     (field,) = table["facets"]["columnLineage"]["fields"]["customer_key"]["inputFields"]
     assert field["transformations"][0]["masking"] is True
 
@@ -284,7 +284,7 @@ def test_what_daybook_notes_for_itself_is_no_data_set(events: list[dict[str, Any
 def test_a_failed_attempt_says_why(settings: Settings) -> None:
     failure = {"cell": 3, "source": "x", "exception": "LandingError", "message": "orders.csv is not there.\nMore lines."}
     failed = attempt("ingest", outcome="FAILED", failure=failure, notebook=None, details=None)
-    events = run_events(run(failed, outcome="FAILED", reasons=["ingest failed"], lineage={}), settings)
+    events = build_run_events(run(failed, outcome="FAILED", reasons=["ingest failed"], lineage={}), settings)
     assert [event["eventType"] for event in events] == ["START", "START", "FAIL", "FAIL"]
     said = "ingest failed in cell 3 (attempt 1): LandingError: orders.csv is not there."
     assert events[2]["run"]["facets"]["errorMessage"]["message"] == said
@@ -294,7 +294,7 @@ def test_a_failed_attempt_says_why(settings: Settings) -> None:
 
 @pytest.mark.parametrize("outcome", ["REJECTED", "SKIPPED"])
 def test_a_gates_no_is_an_answer_and_so_complete(settings: Settings, outcome: str) -> None:
-    events = run_events(run(attempt("quality", outcome=outcome), outcome=outcome, reasons=["no"]), settings)
+    events = build_run_events(run(attempt("quality", outcome=outcome), outcome=outcome, reasons=["no"]), settings)
     assert {event["eventType"] for event in events} == {"START", "COMPLETE"}
 
 
@@ -305,7 +305,7 @@ def test_tables_are_told_where_the_lake_has_them(settings: Settings) -> None:
 
 
 def test_an_object_store_is_named_by_bucket_and_key() -> None:
-    assert dataset_name("s3://shop-lake/lake/gold/daily_sales") == {
+    assert dataset_identifier("s3://shop-lake/lake/gold/daily_sales") == {
         "namespace": "s3://shop-lake",
         "name": "lake/gold/daily_sales",
     }
@@ -348,7 +348,9 @@ def url_of(server: Any) -> str:
 
 def test_events_are_posted_one_by_one_as_the_file_has_them(endpoint: Any, events: list[dict[str, Any]]) -> None:
     post_events(events, url_of(endpoint))
-    assert [body for _, _, body in endpoint.got] == [json.loads(line) for line in as_lines(events).splitlines()] == events
+    assert (
+        [body for _, _, body in endpoint.got] == [json.loads(line) for line in format_json_lines(events).splitlines()] == events
+    )
     assert {(path, kind) for path, kind, _ in endpoint.got} == {("/api/v1/lineage", "application/json")}
 
 
@@ -370,7 +372,7 @@ def test_a_redirect_of_the_endpoint_is_not_followed(endpoint: Any, events: list[
 def test_an_endpoint_that_does_not_answer_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
 ) -> None:
-    monkeypatch.setattr(openlineage, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(openlineage, "_TIMEOUT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ArchiveError, match="timed out"):
         post_events(events, f"http://127.0.0.1:{silent.getsockname()[1]}/")
 
@@ -434,7 +436,7 @@ def test_a_record_that_no_events_can_be_made_of_is_a_warning_and_no_fault_of_the
     def fail(*_: Any) -> None:
         raise KeyError("somebody@example.org")
 
-    monkeypatch.setattr("daybook.execution.run_record.run_events", fail)
+    monkeypatch.setattr("daybook.execution.run_record.build_run_events", fail)
     close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
     assert archive.run(RUN)["outcome"] == "SUCCEEDED"
     (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution.run_record"]

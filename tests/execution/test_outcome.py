@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from papermill.exceptions import PapermillExecutionError
 
-from daybook.execution.outcome import Failure, Seen, find_failure
+from daybook.execution.outcome import Failure, ObservedExecution, find_failure
 from daybook.notebook import begin, notify
 from daybook.notebook import context as stages
 from daybook.notebook.parameters import notebook_path
@@ -28,7 +28,7 @@ from daybook.records.names import RESULT_MIME
 from daybook.settings import load_settings
 from tests.conftest import Project
 from tests.execution.test_stage import RUN, job, outcome_of
-from tests.small_notebooks import notebook
+from tests.small_notebooks import build_notebook
 
 DAY, PATH = "2025-11-30", "notebooks/4_aggregate.ipynb"
 RESULT = {"outcome": "SUCCEEDED", "reasons": [], "rows": {"in": 1, "out": 1}}
@@ -92,7 +92,7 @@ ENDINGS = {
 
 def write_notebook(project: Project, *cells: NotebookNode) -> None:
     """Let the stage's notebook consist of parameters, of Daybook's extension, and of these cells."""
-    content = notebook('env = "local"\nrun_date = "2025-11-30"\nrun_id = ""\noverrides = {}')
+    content = build_notebook('env = "local"\nrun_date = "2025-11-30"\nrun_id = ""\noverrides = {}')
     content.metadata["kernelspec"] = {"name": "python3", "display_name": "Python", "language": "python"}
     content.cells[2:] = [new_code_cell("%load_ext daybook"), new_markdown_cell("## The end"), *cells]
     nbformat.write(content, project.root / PATH)
@@ -196,7 +196,7 @@ def test_ending_is_reported(
 
 def executed() -> NotebookNode:
     """Return a notebook with two remarks of papermill, which failed in its last cell."""
-    content = notebook()
+    content = build_notebook()
     for index in (2, 0):
         content.cells.insert(index, new_markdown_cell("An exception!", metadata={"tags": ["papermill-error-cell-tag"]}))
     return content
@@ -209,7 +209,7 @@ def result(**fields: Any) -> NotebookNode:
 
 def displayed(content: object) -> NotebookNode:
     """Return a notebook whose last cell displayed ``content`` as if it were a result."""
-    shown: NotebookNode = notebook()
+    shown: NotebookNode = build_notebook()
     shown.cells[2].outputs = [new_output("display_data", data={RESULT_MIME: content})]
     return shown
 
@@ -217,41 +217,45 @@ def displayed(content: object) -> NotebookNode:
 @pytest.mark.parametrize(
     ("content", "seen", "expected"),
     [
-        (executed(), Seen(2, {"ename": "ValueError", "evalue": "No."}), Failure("ValueError", "No.", 4, 2, "print(env)")),
+        (
+            executed(),
+            ObservedExecution(2, {"ename": "ValueError", "evalue": "No."}),
+            Failure("ValueError", "No.", 4, 2, "print(env)"),
+        ),
         # A cell displayed an exception that it had caught.
         (
             executed(),
-            Seen(2, error=PapermillExecutionError(1, 1, "", "KeyError", "'a'", [])),
+            ObservedExecution(2, error=PapermillExecutionError(1, 1, "", "KeyError", "'a'", [])),
             Failure("KeyError", "'a'", 2, 1, 'env = "local"'),
         ),
         (
-            notebook(),
-            Seen(None, error=DeadKernelError("Kernel died"), exit_status=-11),
+            build_notebook(),
+            ObservedExecution(None, error=DeadKernelError("Kernel died"), exit_status=-11),
             Failure("KernelDied", "the kernel died before its first cell: signal SIGSEGV ended it"),
         ),
         (
-            notebook(),
-            Seen(2, error=DeadKernelError("Kernel died")),
+            build_notebook(),
+            ObservedExecution(2, error=DeadKernelError("Kernel died")),
             Failure("KernelDied", DIED, 2, 2, "print(env)"),
         ),
-        (notebook(), Seen(error=RuntimeError("not ready")), Failure("RuntimeError", "not ready")),
-        (result(), Seen(2), None),
-        (result(stage="notify", details={"run_outcome": "SKIPPED"}), Seen(2), None),
-        (result(stage="notify"), Seen(2), Failure("NotebookError", NO_CLOSING)),
-        (result(outcome="GREAT"), Seen(2), Failure("NotebookError", NO_CLOSING)),
-        (displayed("nonsense"), Seen(2), Failure("NotebookError", NO_CLOSING)),
-        (displayed({"outcome": "SUCCEEDED"}), Seen(2), Failure("NotebookError", NO_CLOSING)),
+        (build_notebook(), ObservedExecution(error=RuntimeError("not ready")), Failure("RuntimeError", "not ready")),
+        (result(), ObservedExecution(2), None),
+        (result(stage="notify", details={"run_outcome": "SKIPPED"}), ObservedExecution(2), None),
+        (result(stage="notify"), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
+        (result(outcome="GREAT"), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
+        (displayed("nonsense"), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
+        (displayed({"outcome": "SUCCEEDED"}), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
         (
-            notebook(),
-            Seen(2, {"ename": "Odd\nname", "evalue": "No."}),
+            build_notebook(),
+            ObservedExecution(2, {"ename": "Odd\nname", "evalue": "No."}),
             Failure("Odd name", "No.", 2, 2, "print(env)"),
         ),
-        (result(outcome="FAILED"), Seen(2), Failure("NotebookError", NO_CLOSING)),
-        (notebook(), Seen(2), Failure("NotebookError", NO_CLOSING)),
-        (result(), Seen(2, {"ename": "SystemExit", "evalue": "0"}), None),
+        (result(outcome="FAILED"), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
+        (build_notebook(), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
+        (result(), ObservedExecution(2, {"ename": "SystemExit", "evalue": "0"}), None),
     ],
 )
-def test_failure_is_found(content: NotebookNode, seen: Seen, expected: Optional[Failure]) -> None:
+def test_failure_is_found(content: NotebookNode, seen: ObservedExecution, expected: Optional[Failure]) -> None:
     assert find_failure(content, seen) == expected
 
 

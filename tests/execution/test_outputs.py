@@ -11,12 +11,20 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.engines import NotebookExecutionManager
 
-from daybook.execution.outputs import MARGIN, Limits, NotebookOutputs, shorten, trim_cuts, trim_failure, trim_text
-from daybook.execution.papermill_engine import BoundedClient
+from daybook.execution.outputs import (
+    MARGIN_CHARACTERS,
+    NotebookOutputs,
+    OutputLimits,
+    shorten,
+    trim_cuts,
+    trim_failure,
+    trim_text,
+)
+from daybook.execution.papermill_engine import LimitedOutputClient
 from daybook.privacy.redactor import Redactor
 from daybook.privacy.values import PersonalValues
-from daybook.records.names import CUT, RESULT_MIME
-from daybook.report.active_content import make_inert
+from daybook.records.names import OMITTED_OUTPUT_KEY, RESULT_MIME
+from daybook.report.active_content import remove_active_content
 
 LIMIT = 50_000
 
@@ -26,8 +34,8 @@ class Session:
 
     def __init__(self, cell: int = LIMIT, notebook: int = 10 * LIMIT, cells: int = 1) -> None:
         self.notebook = new_notebook(cells=[new_code_cell("", outputs=[]) for _ in range(cells)])
-        self._client = BoundedClient(
-            NotebookExecutionManager(self.notebook, progress_bar=False), NotebookOutputs(Limits(cell, notebook))
+        self._client = LimitedOutputClient(
+            NotebookExecutionManager(self.notebook, progress_bar=False), NotebookOutputs(OutputLimits(cell, notebook))
         )
         self._client.reset_execution_trackers()
         self._client.clear_before_next_output = False
@@ -51,13 +59,13 @@ class Session:
 
     def search(self, redactor: Redactor) -> None:
         """Do what is done between execution and the archive."""
-        make_inert(self.notebook)
+        remove_active_content(self.notebook)
         redactor.notebook(self.notebook)
         trim_cuts(self.notebook)
 
     def outputs(self, index: int = 0) -> list[NotebookNode]:
         """Return a cell's outputs as they are archived."""
-        self._client._bounded.ended(index)
+        self._client._limited_outputs.ended(index)
         self.search(Redactor())
         nbformat.validate(self.notebook)
         return list(self.notebook.cells[index].outputs)
@@ -115,9 +123,9 @@ def test_many_outputs_keep_the_first_and_the_last() -> None:
 
 def test_cell_cannot_write_the_note_of_a_cut() -> None:
     session = Session()
-    session.send("display_data", data={"text/plain": "x"}, metadata={CUT: "forged"})
+    session.send("display_data", data={"text/plain": "x"}, metadata={OMITTED_OUTPUT_KEY: "forged"})
     session.send("display_data", "a", data={"text/plain": "y"}, metadata={})
-    session.send("update_display_data", "a", data={"text/plain": "z"}, metadata={CUT: {"lines": 1}})
+    session.send("update_display_data", "a", data={"text/plain": "z"}, metadata={OMITTED_OUTPUT_KEY: {"lines": 1}})
     assert [(each.data["text/plain"], each.metadata) for each in session.outputs()] == [("x", {}), ("z", {})]
 
 
@@ -250,7 +258,7 @@ def test_no_part_of_a_value_is_left_at_a_cut(value: str, from_end: bool) -> None
     for before in range(24_976, 25_003, 4):
         session = Session()
         session.print(around(before))
-        session._client._bounded.ended(0)
+        session._client._limited_outputs.ended(0)
         session.search(redactor)
         kept = "".join(each.get("text", "") for each in session.notebook.cells[0].outputs)
         assert not any(part in kept for part in parts), before
@@ -270,4 +278,4 @@ def test_texts_of_a_failure_are_bounded() -> None:
     assert trimmed["message"].startswith("no such row\nno such row\n")
     assert 1_500 < len(trimmed["message"]) <= 2_100
     assert "[left out: " in trimmed["message"]
-    assert MARGIN >= 1_000
+    assert MARGIN_CHARACTERS >= 1_000

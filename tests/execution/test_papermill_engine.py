@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from papermill.engines import NotebookExecutionManager
 
 from daybook.execution import papermill_engine
-from daybook.execution.papermill_engine import SparingManager, running_cell
+from daybook.execution.papermill_engine import ThrottledSaveManager, read_running_cell
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ def statuses(path: Path) -> list[str]:
     return [cell.metadata.papermill.status for cell in nbformat.read(path, as_version=4).cells]
 
 
-def runs(manager: SparingManager, index: int, turns: int) -> None:
+def runs(manager: ThrottledSaveManager, index: int, turns: int) -> None:
     """A cell is begun, and the kernel is waited for during so many turns of the event loop."""
     manager.cell_start(manager.nb.cells[index], index)
 
     async def wait() -> None:
-        manager.cell_runs()
+        manager.schedule_save()
         for _ in range(turns):
             await asyncio.sleep(0)
 
@@ -47,7 +47,7 @@ def test_short_cells_are_not_saved_one_by_one(notebook: NotebookNode, tmp_path: 
         self.last_save_time = self.now()
 
     monkeypatch.setattr(NotebookExecutionManager, "save", save)
-    manager = SparingManager(notebook, output_path=str(tmp_path / "out.ipynb"), progress_bar=False)
+    manager = ThrottledSaveManager(notebook, output_path=str(tmp_path / "out.ipynb"), progress_bar=False)
     manager.notebook_start()
     for index, cell in enumerate(notebook.cells):
         runs(manager, index, turns=1)
@@ -61,29 +61,29 @@ def test_a_cell_that_takes_long_is_saved_as_running_with_all_before_it(
     notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "out.ipynb"
-    manager = SparingManager(notebook, output_path=str(path), progress_bar=False)
+    manager = ThrottledSaveManager(notebook, output_path=str(path), progress_bar=False)
     manager.notebook_start()
     runs(manager, 0, turns=1)
     manager.cell_complete(notebook.cells[0], 0)
     assert statuses(path) == ["pending", "pending", "pending"]
-    assert running_cell(path) == 0
-    monkeypatch.setattr(papermill_engine, "_LOST", 0.0)
+    assert read_running_cell(path) == 0
+    monkeypatch.setattr(papermill_engine, "_SAVE_INTERVAL_SECONDS", 0.0)
     runs(manager, 1, turns=3)
     assert statuses(path) == ["completed", "running", "pending"]
 
 
 def test_a_row_of_short_cells_is_saved_now_and_then(notebook: NotebookNode, tmp_path: Path) -> None:
     path = tmp_path / "out.ipynb"
-    manager = SparingManager(notebook, output_path=str(path), progress_bar=False)
+    manager = ThrottledSaveManager(notebook, output_path=str(path), progress_bar=False)
     manager.notebook_start()
-    manager.last_save_time -= timedelta(seconds=papermill_engine._LOST)
+    manager.last_save_time -= timedelta(seconds=papermill_engine._SAVE_INTERVAL_SECONDS)
     manager.cell_start(notebook.cells[0], 0)
     assert statuses(path) == ["running", "pending", "pending"]
 
 
 def test_the_end_is_saved_whatever_became_of_the_cells(notebook: NotebookNode, tmp_path: Path) -> None:
     path = tmp_path / "out.ipynb"
-    manager = SparingManager(notebook, output_path=str(path), progress_bar=False)
+    manager = ThrottledSaveManager(notebook, output_path=str(path), progress_bar=False)
     manager.notebook_start()
     runs(manager, 0, turns=1)
     manager.cell_exception(notebook.cells[0], cell_index=0)

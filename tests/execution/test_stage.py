@@ -22,18 +22,18 @@ from papermill.exceptions import PapermillExecutionError
 
 import daybook
 from daybook.errors import NotebookError, ParamsError, StorageError, UsageError
-from daybook.execution.attempt import close_abandoned
+from daybook.execution.attempt import close_abandoned_attempts
 from daybook.execution.run_record import close_run
 from daybook.execution.stage import run_stage
 from daybook.privacy import load_keys, run_values
-from daybook.records.archive import Archive, parse_moment
-from daybook.records.fingerprint import fingerprint
+from daybook.records.archive import Archive, parse_timestamp
+from daybook.records.fingerprint import compute_fingerprint
 from daybook.records.names import RESULT_MIME, notebook_name
 from daybook.report.site import build_site
 from daybook.settings import load_settings
 from tests.conftest import Disks, Killed, Killer, Project
-from tests.runs.shop import call
-from tests.small_notebooks import notebook
+from tests.runs.shop import run_command
+from tests.small_notebooks import build_notebook
 
 RUN = "daily-2025-11-30-1"
 
@@ -64,14 +64,14 @@ def test_an_attempt_whose_process_is_gone_gets_a_record_and_its_partial_notebook
     archive, settings = Archive(load_settings("local").archive), load_settings("local")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    partial = notebook()
+    partial = build_notebook()
     partial.cells[1].metadata["papermill"] = {"start_time": "2025-12-01T02:00:00", "status": "completed"}
     partial.cells[2].metadata["papermill"] = {"start_time": "2025-12-01T02:00:01", "status": "running"}
     partial.cells[2].outputs = [new_output("stream", name="stdout", text="so far")]
     nbformat.write(partial, scratch / "executed.ipynb")
     claimed(archive, scratch)
 
-    (record,) = close_abandoned(archive, settings, RUN)
+    (record,) = close_abandoned_attempts(archive, settings, RUN)
 
     assert record["outcome"] == "FAILED"
     assert record["failure"]["cell"] == 2
@@ -88,7 +88,7 @@ def test_an_attempt_whose_machine_is_gone_gets_a_record_and_the_notebook_it_shou
     archive = Archive(load_settings("local").archive)
     claimed(archive, tmp_path / "was-on-another-machine")
 
-    (record,) = close_abandoned(archive, load_settings("local"), RUN)
+    (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
 
     assert record["outcome"] == "FAILED"
     assert record["failure"]["cell"] is None
@@ -100,15 +100,15 @@ def test_abandoned_attempt_is_closed_without_its_notebook(home: Path, tmp_path: 
     project.write("notebooks/1_ingest.ipynb", "<<<<<<< HEAD")
     archive = Archive(load_settings("local").archive)
     claimed(archive, tmp_path / "gone")
-    (record,) = close_abandoned(archive, load_settings("local"), RUN)
+    (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
     assert (record["failure"]["exception"], record["failure"]["cell"]) == ("JobDied", None)
 
 
 def test_abandoned_attempts_are_closed_once(home: Path, tmp_path: Path) -> None:
     archive = Archive(load_settings("local").archive)
     claimed(archive, tmp_path / "gone")
-    assert len(close_abandoned(archive, load_settings("local"), RUN)) == 1
-    assert close_abandoned(archive, load_settings("local"), RUN) == []
+    assert len(close_abandoned_attempts(archive, load_settings("local"), RUN)) == 1
+    assert close_abandoned_attempts(archive, load_settings("local"), RUN) == []
 
 
 def test_a_runs_record_holds_its_attempts_code_and_state_machine(home: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_runs_record_holds_its_attempts_code_and_state_machine(home: Path, tmp
     assert [each["stage"] for each in record["stages"]] == ["ingest"]
     assert record["state_machine"]["file"] == "daily.asl.json"
     assert len(record["code"]["lock_sha256"]) == 64
-    assert record["fingerprint"] == fingerprint(load_settings("local"))
+    assert record["fingerprint"] == compute_fingerprint(load_settings("local"))
 
 
 def test_a_secret_stops_a_stage_before_anything_is_written(home: Path) -> None:
@@ -141,7 +141,7 @@ def leave_a_row_behind(home: Path, scratch: Path) -> Archive:
     row = ("C-0009", "Zoë", "Kanarie", "zoe@example.com", "", "", "10115", "Berlin", "Berlin", "DE", "2025-11-30", "2025-11-30")
     (landing / "customers.csv").write_text(f"{','.join(columns)},registered_at,updated_at\n{','.join(row)}\n")
     scratch.mkdir()
-    partial = notebook()
+    partial = build_notebook()
     partial.cells[2].metadata["papermill"] = {"start_time": "2025-12-01T02:00:01", "status": "running"}
     partial.cells[2].outputs = [new_output("stream", name="stdout", text=f"so far {row}")]
     nbformat.write(partial, scratch / "executed.ipynb")
@@ -160,7 +160,7 @@ def test_what_an_attempt_leaves_is_searched_and_what_was_taken_out_is_counted(
 ) -> None:
     archive = leave_a_row_behind(home, tmp_path / "scratch")
 
-    (record,) = close_abandoned(archive, load_settings("local"), RUN)
+    (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
 
     archived = everything_under(home / "archive")
     assert "so far (" in archived
@@ -173,7 +173,7 @@ def test_what_an_attempt_leaves_is_searched_and_what_was_taken_out_is_counted(
 def test_the_environment_is_left_alone_while_another_thread_opens_tables(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """delta-rs reads it then, and C lets nobody read what another thread changes: the process would be gone now and then."""
     executing, same = Event(), []
-    make = run_values.redactor_for
+    make = run_values.build_redactor
 
     def noting(*given: Any, **named: Any) -> Any:
         before = dict(os.environ)
@@ -185,7 +185,7 @@ def test_the_environment_is_left_alone_while_another_thread_opens_tables(home: P
         executing.set()
         raise RuntimeError("enough")
 
-    monkeypatch.setattr("daybook.privacy.run_values.redactor_for", noting)
+    monkeypatch.setattr("daybook.privacy.run_values.build_redactor", noting)
     monkeypatch.setattr("papermill.execute_notebook", execute)
     before = dict(os.environ)
     record = run_stage("transform", env="local", run_date="2025-11-30", run_id=RUN)
@@ -202,8 +202,8 @@ def test_where_the_search_fails_only_the_record_is_archived_and_without_text(
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("the lake is away, with Kanarie")
 
-    monkeypatch.setattr("daybook.privacy.run_values.redactor_for", fails)
-    (record,) = close_abandoned(archive, load_settings("local"), RUN)
+    monkeypatch.setattr("daybook.privacy.run_values.build_redactor", fails)
+    (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
     close_run(archive, load_settings("local"), RUN, "FAILED", ["Kanarie did it"])
 
     names = {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(RUN))}
@@ -238,7 +238,7 @@ class Jumping:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall, self.count = 1_764_554_400.0, 1_000.0
         monkeypatch.setattr("daybook.records.archive.time.time", lambda: self.wall)
-        monkeypatch.setattr("daybook.records.clock.count", lambda: self.count)
+        monkeypatch.setattr("daybook.records.clock.monotonic_seconds", lambda: self.count)
 
     def pass_by(self, seconds: float) -> None:
         self.wall += seconds
@@ -264,15 +264,15 @@ def test_an_attempt_cut_off_while_the_clock_jumped_took_no_longer_than_passed_an
     started = clock.wall
     clock.pass_by(last_saved)
     clock.wall += jump
-    nbformat.write(notebook(), scratch / "executed.ipynb")
+    nbformat.write(build_notebook(), scratch / "executed.ipynb")
     os.utime(scratch / "executed.ipynb", (clock.wall, clock.wall))
     clock.pass_by(10.0)
 
-    (record,) = close_abandoned(archive, load_settings("local"), RUN)
+    (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
 
     assert 0 <= record["seconds"] <= last_saved + 10
-    assert parse_moment(record["started_at"]).timestamp() == started
-    assert record["seconds"] == (parse_moment(record["ended_at"]) - parse_moment(record["started_at"])).total_seconds()
+    assert parse_timestamp(record["started_at"]).timestamp() == started
+    assert record["seconds"] == (parse_timestamp(record["ended_at"]) - parse_timestamp(record["started_at"])).total_seconds()
     if jump == 0:
         assert record["seconds"] == last_saved
 
@@ -288,7 +288,7 @@ def test_a_run_closed_after_the_clock_jumped_took_what_passed(home: Path, tmp_pa
     record = close_run(archive, load_settings("local"), RUN, "FAILED", ["because"])
 
     assert record["seconds"] == 42
-    assert archive.closings(RUN) == 1
+    assert archive.count_closing_records(RUN) == 1
 
 
 # A machine that takes no more
@@ -356,7 +356,7 @@ def executes(path: str, output: str, **_: Any) -> None:
         "inputs": [], "engine": None, "peak_memory_bytes": 1,
         "details": {"run_outcome": "SKIPPED", "run_reasons": ["closed"], "summary": None},
     }  # fmt: skip
-    executed = notebook()
+    executed = build_notebook()
     executed.cells[2].outputs = [new_output("display_data", data={RESULT_MIME: result})]
     nbformat.write(executed, output)
 
@@ -388,7 +388,7 @@ def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_th
     else:
         assert archive.run_ids() == []
     for command in (["runs"], ["report"], *([["show", RUN]] if "started" in written else [])):
-        code, out, err = call(monkeypatch, capsys, *command)
+        code, out, err = run_command(monkeypatch, capsys, *command)
         assert (code, err) == (0, "")
         if command[0] == "show":
             assert ("never came into the archive" in out) == ("json" in written and "html" not in written)
@@ -416,7 +416,7 @@ def failing(name: str, *, written: Optional[dict[str, int]] = None, message: str
 
     def execute(path: str, output: str, **_: Any) -> None:
         result = {"outcome": "FAILED", "reasons": [], "rows": {}, "tables_written": written or {}, "details": {}}
-        executed = notebook()
+        executed = build_notebook()
         executed.cells[2].outputs = [
             new_output("display_data", data={RESULT_MIME: result}),
             new_output("error", ename=name, evalue=message, traceback=[]),
@@ -506,7 +506,7 @@ def test_a_withheld_record_keeps_that_it_is_permanent(home: Path, monkeypatch: p
         raise OSError("the lake is away")
 
     monkeypatch.setattr("papermill.execute_notebook", failing("MissingFileError"))
-    monkeypatch.setattr("daybook.privacy.run_values.redactor_for", fails)
+    monkeypatch.setattr("daybook.privacy.run_values.build_redactor", fails)
     record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
     assert (record["withheld"], record["permanent"], record["failure"]["permanent"]) == ("OSError", True, True)
     assert outcome_of("ingest") is not None

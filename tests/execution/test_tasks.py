@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from daybook.execution.tasks import find_missed, summarise
+from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 from daybook.records.archive import Archive, Record
 from daybook.records.names import NOT_STARTED
-from daybook.scheduling.backfills import close_backfill, read_backfill, refuse_date, start_backfill
+from daybook.scheduling.backfills import close_backfill, read_backfill, record_refusal, start_backfill
 from daybook.settings import Settings, load_settings
-from tests.runs.published import publish
-from tests.scheduling.backfilling import carry_out, day, plan_of, run
+from tests.runs.published import publish_days
+from tests.scheduling.backfilling import add_run, build_plan, day, run_backfill
 
 NAME = "catch-up-20251201T020000000Z"
 
@@ -47,8 +47,8 @@ def usual(last: int, weeks: int = 4) -> dict[date, int]:
 
 def test_the_oldest_gaps_are_planned_up_to_the_limit(settings: Settings, archive: Archive) -> None:
     for number in (1, 4):
-        run(archive, number, "SUCCEEDED")
-    told = find_missed(settings, NAME, limit=2, since=day(1), until=day(6))
+        add_run(archive, number, "SUCCEEDED")
+    told = plan_gap_backfill(settings, NAME, limit=2, since=day(1), until=day(6))
     assert told == answer(archive)
     assert told["gaps"] == 4
     assert told["dates"] == [
@@ -60,22 +60,22 @@ def test_the_oldest_gaps_are_planned_up_to_the_limit(settings: Settings, archive
 
 
 def test_without_gaps_nothing_is_planned(settings: Settings, archive: Archive) -> None:
-    run(archive, 1, "SUCCEEDED")
-    assert find_missed(settings, NAME, limit=7, since=day(1), until=day(1)) == {"gaps": 0, "dates": []}
+    add_run(archive, 1, "SUCCEEDED")
+    assert plan_gap_backfill(settings, NAME, limit=7, since=day(1), until=day(1)) == {"gaps": 0, "dates": []}
     assert answer(archive) == {"gaps": 0, "dates": []}
-    assert archive.store.folders("backfills") == []
+    assert archive.store.list_folders("backfills") == []
 
 
 def test_gaps_that_a_run_cannot_close_are_counted_and_not_planned(settings: Settings, archive: Archive) -> None:
-    run(archive, 1, "REJECTED")
-    assert find_missed(settings, NAME, limit=7, since=day(1), until=day(1)) == {"gaps": 1, "dates": []}
+    add_run(archive, 1, "REJECTED")
+    assert plan_gap_backfill(settings, NAME, limit=7, since=day(1), until=day(1)) == {"gaps": 1, "dates": []}
 
 
 def test_stale_dates_are_planned_only_where_they_are_asked_for(settings: Settings, archive: Archive) -> None:
-    run(archive, 1, "SUCCEEDED", fingerprint={"notebooks": "of long ago"})
+    add_run(archive, 1, "SUCCEEDED", fingerprint={"notebooks": "of long ago"})
     asked: dict[str, Any] = {"limit": 7, "since": day(1), "until": day(1)}
-    assert find_missed(settings, NAME, **asked)["dates"] == []
-    planned = find_missed(settings, NAME, include_stale=True, **asked)["dates"]
+    assert plan_gap_backfill(settings, NAME, **asked)["dates"] == []
+    planned = plan_gap_backfill(settings, NAME, include_stale=True, **asked)["dates"]
     assert planned == [{"run_date": "2025-11-01", "run_id": "daily-2025-11-01-2"}]
 
 
@@ -83,10 +83,10 @@ def test_stale_dates_are_planned_only_where_they_are_asked_for(settings: Setting
 
 
 def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settings: Settings, archive: Archive) -> None:
-    name = carry_out(archive, plan_of(1, 2, 3, 4), ["SUCCEEDED", "REJECTED", "FAILED"])
-    refuse_date(archive, name, day(4), "2025-11-04 is being run by somebody")
-    publish(settings, {day(1): 1000})
-    record = summarise(settings, name)
+    name = run_backfill(archive, build_plan(1, 2, 3, 4), ["SUCCEEDED", "REJECTED", "FAILED"])
+    record_refusal(archive, name, day(4), "2025-11-04 is being run by somebody")
+    publish_days(settings, {day(1): 1000})
+    record = summarize_backfill(settings, name)
     assert (record["state"], record["outcome"], record["unusual_days"]) == ("closed", "FAILED", [])
     assert record["message"] == {
         "subject": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started"[:99],
@@ -100,8 +100,8 @@ def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settin
 
 
 def test_a_summary_of_good_days_is_one_line(settings: Settings, archive: Archive) -> None:
-    name = carry_out(archive, plan_of(1, 2), ["SKIPPED", "SKIPPED"])
-    record = summarise(settings, name)
+    name = run_backfill(archive, build_plan(1, 2), ["SKIPPED", "SKIPPED"])
+    record = summarize_backfill(settings, name)
     assert (record["outcome"], record["message"]["body"]) == (
         "SUCCEEDED",
         "Daybook local: backfill of 2025-11-01 to 2025-11-02: 2 skipped",
@@ -109,25 +109,25 @@ def test_a_summary_of_good_days_is_one_line(settings: Settings, archive: Archive
 
 
 def test_where_nothing_was_started_the_summary_says_so(settings: Settings, archive: Archive) -> None:
-    record = summarise(settings, start_backfill(archive, plan_of(1, 2), {}))
+    record = summarize_backfill(settings, start_backfill(archive, build_plan(1, 2), {}))
     assert (record["outcome"], record["counts"]) == ("FAILED", {NOT_STARTED: 2})
     assert record["message"]["body"].splitlines()[0].endswith(": 2 not started")
 
 
 def test_a_long_list_of_troubles_is_cut(settings: Settings, archive: Archive) -> None:
     numbers = range(1, 31)
-    record = summarise(settings, carry_out(archive, plan_of(*numbers), ["FAILED"] * 30))
+    record = summarize_backfill(settings, run_backfill(archive, build_plan(*numbers), ["FAILED"] * 30))
     lines = record["message"]["body"].split("\n\n")[0].splitlines()
     assert (len(lines), lines[-1]) == (22, "and 10 more")
     assert len(record["results"]) == 30
 
 
 def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archive: Archive) -> None:
-    name = carry_out(archive, plan_of(*range(1, 31)), ["SUCCEEDED"])
+    name = run_backfill(archive, build_plan(*range(1, 31)), ["SUCCEEDED"])
     for number in range(2, 31):
-        refuse_date(archive, name, day(number), "the disk is full" if number != 9 else "another run has the date")
-    publish(settings, {day(1): 1000})
-    assert summarise(settings, name)["message"]["body"].split("\n\n")[0].splitlines()[1:] == [
+        record_refusal(archive, name, day(number), "the disk is full" if number != 9 else "another run has the date")
+    publish_days(settings, {day(1): 1000})
+    assert summarize_backfill(settings, name)["message"]["body"].split("\n\n")[0].splitlines()[1:] == [
         "2025-11-02 to 2025-11-08 (7 dates) NOT STARTED: the disk is full",
         "2025-11-09 NOT STARTED: another run has the date",
         "2025-11-10 to 2025-11-30 (21 dates) NOT STARTED: the disk is full",
@@ -144,13 +144,13 @@ def test_days_are_judged_against_their_past_as_it_is_published_in_the_end(
     settings: Settings, archive: Archive, order: tuple[int, ...]
 ) -> None:
     # Each day's row comes as its run ends; the 29th sells half.
-    publish(settings, usual(27))
-    plan = plan_of(28, 29, 30)
+    publish_days(settings, usual(27))
+    plan = build_plan(28, 29, 30)
     name = start_backfill(archive, plan, {})
     for number in order:
-        publish(settings, {day(number): 500 if number == 29 else 1002})
-        run(archive, number, "SUCCEEDED", part_of=name)
-    record = summarise(settings, name)
+        publish_days(settings, {day(number): 500 if number == 29 else 1002})
+        add_run(archive, number, "SUCCEEDED", part_of=name)
+    record = summarize_backfill(settings, name)
     assert unusual(record) == [
         ("2025-11-29", "warning", f"{figure} is usual for its weekday")
         for figure in ("gross_revenue", "net_revenue", "average_order_value")
@@ -163,16 +163,16 @@ def test_days_are_judged_against_their_past_as_it_is_published_in_the_end(
 
 
 def test_only_days_that_the_backfill_published_are_judged(settings: Settings, archive: Archive) -> None:
-    publish(settings, {**usual(27), day(28): 500, day(29): 500})
-    record = summarise(settings, carry_out(archive, plan_of(28, 29), ["FAILED", "SKIPPED"]))
+    publish_days(settings, {**usual(27), day(28): 500, day(29): 500})
+    record = summarize_backfill(settings, run_backfill(archive, build_plan(28, 29), ["FAILED", "SKIPPED"]))
     assert record["unusual_days"] == []
 
 
 def test_days_done_before_a_stop_are_judged_by_the_one_that_goes_on(settings: Settings, archive: Archive) -> None:
-    publish(settings, {**usual(27), day(28): 500, day(29): 1000})
-    stopped = carry_out(archive, plan_of(28, 29), ["SUCCEEDED"])
+    publish_days(settings, {**usual(27), day(28): 500, day(29): 1000})
+    stopped = run_backfill(archive, build_plan(28, 29), ["SUCCEEDED"])
     close_backfill(archive, stopped, stopped=True)
-    record = summarise(settings, carry_out(archive, plan_of(29, continues=stopped), ["SUCCEEDED"]))
+    record = summarize_backfill(settings, run_backfill(archive, build_plan(29, continues=stopped), ["SUCCEEDED"]))
     assert {each[0] for each in unusual(record)} == {"2025-11-28"}
     assert record["counts"] == {"SUCCEEDED": 2}
 
@@ -183,12 +183,12 @@ def test_a_rule_on_history_that_would_have_stopped_the_day_is_told_too(
     contract = "params/contracts/gold/daily_sales.yaml"
     before, rule, after = (project.root / contract).read_text(encoding="utf-8").partition("- name: net_revenue\n")
     project.write(contract, before + rule + after.replace("severity: warning", "severity: error", 1))
-    publish(settings, {**usual(27), day(28): 500})
-    record = summarise(settings, carry_out(archive, plan_of(28), ["SUCCEEDED"]))
+    publish_days(settings, {**usual(27), day(28): 500})
+    record = summarize_backfill(settings, run_backfill(archive, build_plan(28), ["SUCCEEDED"]))
     assert ("2025-11-28", "error", "net_revenue is usual for its weekday") in unusual(record)
 
 
 def test_summing_up_twice_gives_one_message(settings: Settings, archive: Archive) -> None:
-    name = carry_out(archive, plan_of(1), ["SKIPPED"])
-    first = summarise(settings, name)
-    assert summarise(settings, name)["ended_at"] == first["ended_at"]
+    name = run_backfill(archive, build_plan(1), ["SKIPPED"])
+    first = summarize_backfill(settings, name)
+    assert summarize_backfill(settings, name)["ended_at"] == first["ended_at"]

@@ -71,7 +71,7 @@ def shop(
         yield Shop(project, session, env, HERE / fault, names)
 
 
-def lay_orders(place: Shop, day: str, fault: str) -> None:
+def write_order_files(place: Shop, day: str, fault: str) -> None:
     """Lay the two files of a fault of the odd shop."""
     for name in ("orders.csv", "lines.csv"):
         place.lay(f"o/{day}/{name}", (HERE / fault / name).read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.instants_support import lay_orders, shop
+from tests.faults.instants_support import shop, write_order_files
 
 DAY = "2025-11-11"
 ORDER = "order_id,customer,ordered_at,status,shipped_at,updated_at\nO1,1,2025-11-11 12:00:00,paid,,2025-11-11 12:00:00\n"
@@ -12,7 +12,7 @@ ORDER = "order_id,customer,ordered_at,status,shipped_at,updated_at\nO1,1,2025-11
 
 def test_product_out_of_range_rejects_the_date(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
-        lay_orders(odd, DAY, "amount_overflow")
+        write_order_files(odd, DAY, "amount_overflow")
         assert odd.run(DAY) == "REJECTED"
         assert odd.ended.name == "transform"
         found = {each["about"] for each in odd.ended.details["refused"]}

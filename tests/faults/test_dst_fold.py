@@ -5,15 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 
 from daybook.notebook import validate
-from daybook.quality import warnings_of
-from tests.faults.instants_support import lay_orders, shop
+from daybook.quality import format_warnings
+from tests.faults.instants_support import shop, write_order_files
 
 DAY = "2025-10-26"
 
 
 def test_versions_in_the_repeated_hour_keep_their_order(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
-        lay_orders(odd, DAY, "dst_fold")
+        write_order_files(odd, DAY, "dst_fold")
         assert odd.run(DAY) == "SUCCEEDED"
         assert odd.rows("SELECT order_id, status FROM silver.orders ORDER BY order_id") == [
             ("F1", "cancelled"), ("F2", "paid"), ("F3", "paid"), ("F4", "paid"),
@@ -32,7 +32,9 @@ def test_ambiguous_local_times_are_counted_as_a_warning(project, tmp_path, monke
         )
         odd.lay(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\nA1,1,A,1,1.00\nA2,1,A,1,1.00\n")
         told = []
-        monkeypatch.setattr(validate, "warnings_of", lambda found: told.extend(warnings_of(found)) or warnings_of(found))
+        monkeypatch.setattr(
+            validate, "format_warnings", lambda found: told.extend(format_warnings(found)) or format_warnings(found)
+        )
         assert odd.run(DAY) == "SUCCEEDED"
         assert told == ["orders: 1 row breaks 'ordered_at is not in the hour that the clock repeats'"]
         assert odd.rows("SELECT count(DISTINCT ordered_at) FROM silver.orders") == [(2,)]

@@ -12,11 +12,11 @@ from typing import Optional
 import pytest
 
 from daybook.errors import FormatError, LandingError, LimitError
-from daybook.privacy.run_values import redactor_for
+from daybook.privacy.run_values import build_redactor
 from daybook.settings import load_settings
 from daybook.sources import compression, csv, load_source
-from daybook.sources.compression import Limits, unpack
-from daybook.sources.csv import split_csv
+from daybook.sources.compression import UnpackLimits, unpack
+from daybook.sources.csv import read_csv_blocks
 from tests.faults.conftest import Shop
 
 DAY = "2025-10-26"
@@ -35,10 +35,10 @@ def bomb(mebibytes: int, header: Optional[str] = None) -> bytes:
     return file.getvalue()
 
 
-def read(data: bytes, limits: Limits = compression.LIMITS, name: str = "orders") -> int:
+def read(data: bytes, limits: UnpackLimits = compression.DEFAULT_LIMITS, name: str = "orders") -> int:
     """Return how many rows a file of an entity has."""
     return sum(
-        table.num_rows for table in split_csv(io.BytesIO(data), "a.csv.gz", "a.csv.gz", load_source("odd"), name, limits)
+        table.num_rows for table in read_csv_blocks(io.BytesIO(data), "a.csv.gz", "a.csv.gz", load_source("odd"), name, limits)
     )
 
 
@@ -54,7 +54,7 @@ def test_bomb_is_refused_within_seconds(shop: Shop, header: Optional[str]) -> No
         f"/o/{DAY}/orders.csv.gz unpacks to more than 200 times its size; check the file and deliver it again, "
         "or set a higher max_unpacked_ratio in params."
     )
-    redactor_for(load_settings("odd"), f"daily-{DAY}-1", stage="ingest")
+    build_redactor(load_settings("odd"), f"daily-{DAY}-1", stage="ingest")
     assert time.perf_counter() - begun < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000
 
@@ -68,24 +68,24 @@ def test_limits_are_settings(shop: Shop) -> None:
 
 def test_ratio_counts_only_for_large_content(monkeypatch: pytest.MonkeyPatch) -> None:
     data = gzip.compress(b"0" * 1_000_000)
-    assert sum(map(len, unpack(io.BytesIO(data), "a", Limits(ratio=10)))) == 1_000_000
-    monkeypatch.setattr(compression, "ANY_RATIO", 100_000)
+    assert sum(map(len, unpack(io.BytesIO(data), "a", UnpackLimits(ratio=10)))) == 1_000_000
+    monkeypatch.setattr(compression, "UNCHECKED_RATIO_BYTES", 100_000)
     with pytest.raises(LimitError, match="unpacks to more than 10 times its size"):
-        list(unpack(io.BytesIO(data), "a", Limits(ratio=10)))
+        list(unpack(io.BytesIO(data), "a", UnpackLimits(ratio=10)))
 
 
 def test_large_regular_file_is_read(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
     """Read lines that differ in their number only, which gzip packs well."""
-    monkeypatch.setattr(compression, "ANY_RATIO", 1 << 20)
+    monkeypatch.setattr(compression, "UNCHECKED_RATIO_BYTES", 1 << 20)
     rows = "".join(f"{number},C1,{DAY} 10:00:00,paid,,{DAY} 10:00:00\n" for number in range(200_000))
     assert read(gzip.compress((ORDERS + rows).encode(), 9)) == 200_000
 
 
 def test_members_of_a_gzip_file_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
     data = gzip.compress(b"a\n" * 1000) * 10
-    assert sum(map(len, unpack(io.BytesIO(data), "a", compression.LIMITS))) == 20_000
+    assert sum(map(len, unpack(io.BytesIO(data), "a", compression.DEFAULT_LIMITS))) == 20_000
     with pytest.raises(LimitError):
-        list(unpack(io.BytesIO(data), "a", Limits(size=15_000)))
+        list(unpack(io.BytesIO(data), "a", UnpackLimits(size=15_000)))
 
 
 @pytest.mark.parametrize("keep", [10, 100, -1])
@@ -96,7 +96,7 @@ def test_pieces_before_the_damage_are_yielded(keep: int) -> None:
     data = gzip.compress("".join(f"{number}\n" for number in range(5000)).encode())[:keep]
     pieces = []
     with pytest.raises(EOFError):
-        for piece in unpack(io.BytesIO(data), "a", compression.LIMITS):
+        for piece in unpack(io.BytesIO(data), "a", compression.DEFAULT_LIMITS):
             pieces.append(piece)
     assert b"".join(pieces) == zlib.decompressobj(wbits=31).decompress(data)
 
@@ -104,8 +104,8 @@ def test_pieces_before_the_damage_are_yielded(keep: int) -> None:
 @pytest.mark.parametrize("piece", ["x", ",", '"', '""', "x,", "é", '"x', "\ufeff"])
 def test_row_without_end_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
     """Refuse a row that is longer than the limit after reading little more than that."""
-    monkeypatch.setattr(csv, "CHUNK", 1 << 14)
-    monkeypatch.setattr(csv, "_LONGEST_ROW", 1 << 18)
+    monkeypatch.setattr(csv, "CHUNK_BYTES", 1 << 14)
+    monkeypatch.setattr(csv, "_MAX_ROW_BYTES", 1 << 18)
     data = (ORDERS + piece * (4 << 20)).encode()
     tracemalloc.start()
     with pytest.raises(LandingError) as caught:
@@ -127,7 +127,7 @@ def test_header_has_a_limit(shop: Shop, header: str) -> None:
 
 def test_many_empty_rows_are_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read more rows of delimiters alone, as spreadsheets export them, than one row may have bytes."""
-    monkeypatch.setattr(csv, "CHUNK", 1 << 14)
-    monkeypatch.setattr(csv, "_LONGEST_ROW", 1 << 16)
+    monkeypatch.setattr(csv, "CHUNK_BYTES", 1 << 14)
+    monkeypatch.setattr(csv, "_MAX_ROW_BYTES", 1 << 16)
     assert read((ORDERS + ",,,,,\n" * 50_000).encode()) == 50_000
     assert read((ORDERS + "\n" * 200_000).encode()) == 0

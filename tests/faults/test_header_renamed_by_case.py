@@ -19,13 +19,13 @@ from deltalake import DeltaTable, write_deltalake
 
 from daybook.contracts import files as contract_files
 from daybook.engines import DuckDBEngine
-from daybook.lake.delta import dataset_of
+from daybook.lake.delta import open_dataset
 from daybook.lake.tables import Lake
-from daybook.notebook.stale_dates import note_stale_dates
-from daybook.privacy import load_keys, pseudonym
-from daybook.privacy.erasure import Erased, erase
+from daybook.notebook.stale_dates import mark_stale_dates
+from daybook.privacy import load_keys, make_pseudonym
+from daybook.privacy.erasure import ErasureResult, erase
 from daybook.privacy.rekey import rekey
-from daybook.privacy.run_values import redactor_for
+from daybook.privacy.run_values import build_redactor
 from daybook.settings import Settings, load_settings, project_root
 from daybook.sources import config
 from tests.conftest import Project
@@ -42,7 +42,7 @@ NOON = datetime(2025, 11, 13, 11, tzinfo=timezone.utc)
 
 def read_contracts_again() -> None:
     """Forget contracts and sources, which a process reads once."""
-    for read in (contract_files._tables_in, contract_files._landing_in, config._read_source):
+    for read in (contract_files._load_tables_cached, contract_files._load_landing_cached, config._load_source_cached):
         read.cache_clear()
 
 
@@ -82,13 +82,13 @@ class Shop:
         return DuckDBEngine(Lake(self.settings.lake), self.settings.timezone).rows(sql)
 
     def key_of(self, customer: str) -> str:
-        return str(pseudonym(load_keys(self.settings.pii_key), customer))
+        return str(make_pseudonym(load_keys(self.settings.pii_key), customer))
 
     def orders(self) -> list[tuple[Any, ...]]:
         return self.rows("SELECT order_id, customer_key, shipped_at, status FROM silver.orders ORDER BY order_id")
 
-    def erase(self, customer: str) -> Erased:
-        return erase(self.settings, customer, "asked to be", note_stale_dates)
+    def erase(self, customer: str) -> ErasureResult:
+        return erase(self.settings, customer, "asked to be", mark_stale_dates)
 
     def stored(self, table: str) -> DeltaTable:
         return DeltaTable(Lake(self.settings.lake).uri(table))
@@ -235,7 +235,7 @@ def test_a_renamed_column_of_a_table_keeps_its_values(shop: Shop) -> None:
 
 def split_column(delta: DeltaTable, name: str, other: str, where: pc.Expression) -> None:
     """Store a column as earlier releases did after a renaming: some rows' values under another spelling."""
-    rows = dataset_of(delta).to_table()
+    rows = open_dataset(delta).to_table()
     partitions = list(delta.metadata().partition_columns) or None
     moved = rows.filter(where)
     moved = moved.rename_columns([other if each == name else each for each in moved.column_names])
@@ -269,9 +269,9 @@ def test_columns_stored_twice_become_one_with_the_next_run(legacy: Shop) -> None
     assert legacy.run(DAY2, 2) == "SUCCEEDED"
     for table in ("bronze.orders", "silver.orders", "versions.orders"):
         assert len({name.lower() for name in legacy.columns(table)}) == len(legacy.columns(table))
-    rows = dataset_of(legacy.stored("bronze.orders")).to_table().to_pylist()
+    rows = open_dataset(legacy.stored("bronze.orders")).to_table().to_pylist()
     assert sorted(row["Customer"] for row in rows) == ["900021", "900131", "900132"]
-    earlier = dataset_of(DeltaTable(Lake(legacy.settings.lake).uri("bronze.orders"), version=before)).to_table()
+    earlier = open_dataset(DeltaTable(Lake(legacy.settings.lake).uri("bronze.orders"), version=before)).to_table()
     assert earlier.num_rows == 3 and {"customer", "Customer"} < set(earlier.column_names)
     assert legacy.run(DAY1, 2) == "SUCCEEDED"
     assert legacy.orders() == orders
@@ -297,7 +297,7 @@ def test_rekey_on_columns_stored_twice(legacy: Shop) -> None:
 def test_redaction_knows_values_of_columns_stored_twice(legacy: Shop) -> None:
     Path(legacy.settings.archive).mkdir(parents=True, exist_ok=True)
     for day, customer in ((DAY1, "900021"), (DAY2, "900131")):
-        assert customer not in redactor_for(legacy.settings, f"daily-{day}-1", stage="validate").text(f"it was {customer}")
+        assert customer not in build_redactor(legacy.settings, f"daily-{day}-1", stage="validate").text(f"it was {customer}")
 
 
 def test_views_hide_personal_columns_in_any_case(renamed: Shop) -> None:

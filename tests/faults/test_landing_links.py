@@ -61,11 +61,11 @@ def test_a_command_refuses_the_link_before_a_run(
         find_gaps(shop.settings(), now=datetime.now(timezone.utc), since=date(2025, 1, 2), until=date(2025, 1, 2))
 
 
-@pytest.mark.parametrize("read", [LandingStore.read, LandingStore.read_marked, LandingStore.mark])
+@pytest.mark.parametrize("read", [LandingStore.read, LandingStore.read_with_version_tag, LandingStore.mark])
 @pytest.mark.parametrize("key", ["sales.csv", "folder/sub/secret.csv"])
 def test_a_link_made_later_is_refused_at_reading(landing: Path, tmp_path: Path, read: object, key: str) -> None:
     store = LandingStore(str(landing))
-    store.refuse_links_out()
+    store.require_no_outside_links()
     (landing / "sales.csv").symlink_to(tmp_path / "outside/sub/secret.csv")
     (landing / "folder").symlink_to(tmp_path / "outside")
     with pytest.raises(LinkError):
@@ -76,14 +76,14 @@ def test_a_link_within_landing_is_followed(landing: Path) -> None:
     (landing / "alias.csv").symlink_to("inside/file.csv")
     (landing / "folder").symlink_to("inside")
     store = LandingStore(str(landing))
-    store.refuse_links_out()
+    store.require_no_outside_links()
     assert store.read("alias.csv") == store.read("folder/file.csv") == b"a\n1\n"
 
 
 def test_the_landing_folder_may_be_a_link_itself(landing: Path, tmp_path: Path) -> None:
     (tmp_path / "drops").symlink_to(landing)
     store = LandingStore(str(tmp_path / "drops"))
-    store.refuse_links_out()
+    store.require_no_outside_links()
     assert store.read("inside/file.csv") == b"a\n1\n"
 
 
@@ -91,4 +91,4 @@ def test_links_that_lead_to_each_other_are_refused(landing: Path, shop: Shop) ->
     (landing / "sales.csv").symlink_to("other.csv")
     (landing / "other.csv").symlink_to("sales.csv")
     with pytest.raises(LinkError, match=r"csv is reached by symbolic links that lead to each other; remove them\.$"):
-        LandingStore(str(landing)).refuse_links_out()
+        LandingStore(str(landing)).require_no_outside_links()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from daybook.cli.app import settings_of
+from daybook.cli.app import load_command_settings
 from tests.faults.conftest import Shop
 
 DAY = "2025-10-26"
@@ -81,9 +81,9 @@ def test_first_run_without_the_file_has_no_rows(shop: Shop) -> None:
 
 def test_flag_is_an_override_that_travels(shop: Shop) -> None:
     """Check that the flag reaches jobs like --set does."""
-    settings = settings_of("odd", ["title=Odd"], allow_missing=True)
+    settings = load_command_settings("odd", ["title=Odd"], allow_missing=True)
     assert (settings.allow_missing, settings.overrides) == (True, {"allow_missing": "true", "title": "Odd"})
-    assert "allow_missing" not in settings_of("odd", None).overrides
+    assert "allow_missing" not in load_command_settings("odd", None).overrides
 
 
 def test_one_of_several_files_that_left_is_named(shop: Shop) -> None:

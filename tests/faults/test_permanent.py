@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day, put_before_last_cell
+from tests.runs.shop import (
+    DaybookHome,
+    add_tiny_shop,
+    copy_project,
+    insert_into_last_cell,
+    read_gross_revenue,
+    run_command,
+    write_tiny_landing,
+)
 
 pytestmark = pytest.mark.slow
 DAY, RUN = "2024-05-02", "daily-2024-05-02-1"
@@ -27,23 +35,23 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def shop(home: Path) -> Home:
+def shop(home: Path) -> DaybookHome:
     """The home of the shop, with the file of another day."""
     home.mkdir()
-    land_tiny_day(home, "2024-05-01", ["1.00"])
-    return Home(home)
+    write_tiny_landing(home, "2024-05-01", ["1.00"])
+    return DaybookHome(home)
 
 
-def tried(shop: Home) -> list[tuple[str, int, str, bool]]:
+def tried(shop: DaybookHome) -> list[tuple[str, int, str, bool]]:
     attempts = shop.archive("tiny").attempts(RUN)
     return [(each["stage"], each["attempt"], each["outcome"], each["permanent"]) for each in attempts]
 
 
 def test_a_missing_file_is_tried_once_and_resumed_when_delivered(
-    shop: Home, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shop: DaybookHome, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = shop.path / "landing" / f"{DAY}.csv"
-    code, out, err = call(monkeypatch, capsys, "run", "--env", "tiny", "--date", DAY)
+    code, out, err = run_command(monkeypatch, capsys, "run", "--env", "tiny", "--date", DAY)
 
     assert (code, err) == (1, "")
     reason = (
@@ -64,18 +72,20 @@ def test_a_missing_file_is_tried_once_and_resumed_when_delivered(
     assert [each["type"] for each in history if each["type"] in ("TaskFailed", "ExecutionFailed")] == ["ExecutionFailed"]
     assert json.loads(archive.store.read(f"outcomes/{RUN}/ingest.json"))["permanent"] is True
 
-    code, out, _ = call(monkeypatch, capsys, "show", RUN, "--env", "tiny")
+    code, out, _ = run_command(monkeypatch, capsys, "show", RUN, "--env", "tiny")
     assert (code, NOT_RETRIED in out) == (0, True)
-    assert call(monkeypatch, capsys, "report", "--env", "tiny")[0] == 0
+    assert run_command(monkeypatch, capsys, "report", "--env", "tiny")[0] == 0
     assert "Not retried: the same input would fail again." in (shop.path / "report" / "runs" / f"{RUN}.html").read_text()
-    (gap,) = json.loads(call(monkeypatch, capsys, "gaps", "--env", "tiny", "--since", DAY, "--until", DAY, "--json")[1])["gaps"]
+    (gap,) = json.loads(run_command(monkeypatch, capsys, "gaps", "--env", "tiny", "--since", DAY, "--until", DAY, "--json")[1])[
+        "gaps"
+    ]
     assert (gap["reason"], gap["newest_run"]) == ("failed", RUN)
 
-    land_tiny_day(shop.path, DAY, ["2.00", "3.50"])
-    code, out, _ = call(monkeypatch, capsys, "resume", RUN, "--env", "tiny")
+    write_tiny_landing(shop.path, DAY, ["2.00", "3.50"])
+    code, out, _ = run_command(monkeypatch, capsys, "resume", RUN, "--env", "tiny")
 
     assert code == 0, out
-    assert gross(shop, "tiny", DAY) == Decimal("5.5")
+    assert read_gross_revenue(shop, "tiny", DAY) == Decimal("5.5")
     assert tried(shop)[:3] == [
         ("ingest", 1, "FAILED", True),
         ("ingest", 2, "SUCCEEDED", False),
@@ -89,9 +99,9 @@ KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
 
 @pytest.mark.parametrize(("code", "said"), [(FAULT, "RuntimeError: a fault"), (KILLED, "the kernel died in this cell")])
-def test_a_fault_in_a_run_is_tried_four_times(shop: Home, project: Path, code: str, said: str) -> None:
-    land_tiny_day(shop.path, DAY, ["2.00"])
-    put_before_last_cell(project / "notebooks" / "1_ingest.ipynb", code)
+def test_a_fault_in_a_run_is_tried_four_times(shop: DaybookHome, project: Path, code: str, said: str) -> None:
+    write_tiny_landing(shop.path, DAY, ["2.00"])
+    insert_into_last_cell(project / "notebooks" / "1_ingest.ipynb", code)
     _, record = shop.run("tiny", DAY)
     assert tried(shop) == [*(("ingest", number, "FAILED", False) for number in (1, 2, 3, 4)), ("notify", 1, "SUCCEEDED", False)]
     assert record["outcome"] == "FAILED"
@@ -99,10 +109,10 @@ def test_a_fault_in_a_run_is_tried_four_times(shop: Home, project: Path, code: s
     assert "not retried" not in record["reasons"][0]
 
 
-def test_a_broken_contract_is_not_retried_and_is_told(shop: Home, project: Path) -> None:
-    land_tiny_day(shop.path, DAY, ["2.00"])
+def test_a_broken_contract_is_not_retried_and_is_told(shop: DaybookHome, project: Path) -> None:
+    write_tiny_landing(shop.path, DAY, ["2.00"])
     broken = "from daybook.errors import ContractError\nraise ContractError('orders.yaml: a rule cannot be run; correct it.')"
-    put_before_last_cell(project / "notebooks" / "2_validate.ipynb", broken)
+    insert_into_last_cell(project / "notebooks" / "2_validate.ipynb", broken)
     _, record = shop.run("tiny", DAY)
     assert tried(shop)[1:] == [("validate", 1, "FAILED", True), ("notify", 1, "SUCCEEDED", False)]
     assert "orders.yaml: a rule cannot be run" in record["stages"][-1]["details"]["message"]["body"]

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from daybook.errors import FormatError
 from daybook.privacy import run_values
-from daybook.privacy.matcher import SoughtValues
-from daybook.privacy.run_values import redactor_for
+from daybook.privacy.matcher import ValueMatcher
+from daybook.privacy.run_values import build_redactor
 from daybook.settings import load_settings
 from daybook.sources import load_source
-from daybook.sources.compression import LIMITS
+from daybook.sources.compression import DEFAULT_LIMITS
 from daybook.storage import Store
 from tests.faults.conftest import Shop
 
@@ -44,7 +44,7 @@ def land(slow: Shop, header: str, lines: Iterable[str]) -> Path:
     return slow.land(f"sales_{DAY}.csv", "\n".join([header, *lines]) + "\n", "slow")
 
 
-class Taken(SoughtValues):
+class Taken(ValueMatcher):
     """Values as they are taken in: a list of arrays with their columns."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Taken(SoughtValues):
 def taken(path: Path) -> Taken:
     """Return what is taken in of a broken file of the deployment ``slow``."""
     values = Taken()
-    run_values._add_broken(values, Store(str(path.parent)), path.name, load_source("slow"), "sales", LIMITS)
+    run_values._add_malformed_file(values, Store(str(path.parent)), path.name, load_source("slow"), "sales", DEFAULT_LIMITS)
     return values
 
 
@@ -71,13 +71,13 @@ def test_wrong_header_is_found_in_seconds(slow: Shop) -> None:
     """Compare the failed ingest and its search with the search of the same file with a good header."""
     land(slow, GOOD, LINES)
     begun = time.perf_counter()
-    redactor_for(load_settings("slow"), RUN, stage="ingest")
+    build_redactor(load_settings("slow"), RUN, stage="ingest")
     good = time.perf_counter() - begun
     land(slow, GOOD.replace(",price", ""), [line.rsplit(",", 1)[0] for line in LINES])
     begun = time.perf_counter()
     with pytest.raises(FormatError, match="column 'price' of entity 'sales' is missing"):
         slow.run(DAY, "slow")
-    clean = redactor_for(load_settings("slow"), RUN, stage="ingest").text("bought by C000017 and C029999")
+    clean = build_redactor(load_settings("slow"), RUN, stage="ingest").text("bought by C000017 and C029999")
     assert clean == "bought by [redacted:customer] and [redacted:customer]"
     assert time.perf_counter() - begun < 10 * good + 5
 
@@ -113,20 +113,22 @@ def test_pieces_give_the_values_of_the_whole(
     path.write_bytes(text.encode())
     whole = taken(path).values
     with monkeypatch.context() as patch:
-        patch.setattr(run_values, "CHUNK", chunk)
+        patch.setattr(run_values, "CHUNK_BYTES", chunk)
         assert taken(path).values == whole
 
 
 @pytest.mark.parametrize("text", ["C1234567,", "C1234567", "C1234567,x\n"], ids=["fields", "one field", "lines"])
 def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Read files of 4 and 16 pieces that cannot be split, and compare the memory of both."""
-    monkeypatch.setattr(run_values, "CHUNK", 1 << 16)
+    monkeypatch.setattr(run_values, "CHUNK_BYTES", 1 << 16)
     peaks = []
     for size in (1 << 18, 1 << 20):
         path = land(slow, "x", [])
         path.write_text(text * (size // len(text)))
         tracemalloc.start()
-        run_values._add_broken(Taken(), Store(str(path.parent)), path.name, load_source("slow"), "sales", LIMITS)
+        run_values._add_malformed_file(
+            Taken(), Store(str(path.parent)), path.name, load_source("slow"), "sales", DEFAULT_LIMITS
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + (1 << 20)
@@ -144,9 +146,9 @@ def test_interrupted_run_does_not_search_value_by_value(slow: Shop, monkeypatch:
     """Count the statements on the database, which the search after Ctrl-C executes too."""
     land(slow, GOOD.replace(",price", ",cost"), LINES)
     calls: list[Any] = []
-    store = SoughtValues._store
-    monkeypatch.setattr(SoughtValues, "_store", lambda self, rows: (calls.append(rows.num_rows), store(self, rows))[1])
-    redactor_for(load_settings("slow"), RUN)
+    store = ValueMatcher._store
+    monkeypatch.setattr(ValueMatcher, "_store", lambda self, rows: (calls.append(rows.num_rows), store(self, rows))[1])
+    build_redactor(load_settings("slow"), RUN)
     assert len(calls) < 10
 
 
@@ -159,6 +161,6 @@ def test_many_rows_that_cannot_be_split_are_not_held(slow: Shop, monkeypatch: py
         slow.run(DAY, "slow", {"max_rejected_share": "1"})
         shutil.rmtree(Path(load_settings("slow").lake) / "quarantine")
     text = "Y000007 and P7 plain"
-    assert redactor_for(load_settings("slow"), RUN).text(text) == "[redacted:_raw] and P7 plain"
-    monkeypatch.setattr(run_values, "_MANY_UNSPLIT", 100)
-    assert redactor_for(load_settings("slow"), RUN).text(text) == "[redacted:_raw] and [redacted:_raw]"
+    assert build_redactor(load_settings("slow"), RUN).text(text) == "[redacted:_raw] and P7 plain"
+    monkeypatch.setattr(run_values, "_MAX_HELD_RAW_ROWS", 100)
+    assert build_redactor(load_settings("slow"), RUN).text(text) == "[redacted:_raw] and [redacted:_raw]"

@@ -12,7 +12,7 @@ import pytest
 from daybook.cli import main
 from daybook.errors import UsageError
 from daybook.execution.stage import run_stage
-from daybook.execution.tasks import find_missed, summarise
+from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 from daybook.records.archive import Archive
 from daybook.records.cost import load_prices
 from daybook.scheduling.backfills import read_backfill
@@ -53,12 +53,12 @@ def test_a_source_outside_its_folder_is_a_usage_error(
         ("a source", lambda name: load_source(f"../../elsewhere/sources/{name}")),
         ("a price table", lambda name: load_prices(f"../../elsewhere/prices/{name}")),
         ("a backfill", lambda name: read_backfill(Archive(load_settings("local").archive), f"../{name}")),
-        ("a backfill", lambda name: summarise(load_settings("local"), f"../{name}")),
+        ("a backfill", lambda name: summarize_backfill(load_settings("local"), f"../{name}")),
         (
             "a backfill",
             lambda name: run_stage("ingest", env="local", run_date=DAY, run_id=RUN, part_of=f"../{name}"),
         ),
-        ("an execution", lambda name: find_missed(load_settings("local"), f"../{name}", limit=1)),
+        ("an execution", lambda name: plan_gap_backfill(load_settings("local"), f"../{name}", limit=1)),
     ],
 )
 def test_no_name_leads_out_of_its_folder(outside: Project, of: str, read: Callable[[str], object]) -> None:

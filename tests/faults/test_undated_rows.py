@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from daybook.errors import UsageError
-from daybook.execution.decisions import quarantined, release
-from daybook.privacy.run_values import redactor_for
+from daybook.execution.decisions import list_quarantined_rows, release_rows
+from daybook.privacy.run_values import build_redactor
 from tests.faults.conftest import Shop
 
 DAY, OTHER, CLOSED = "2025-10-26", "2025-10-27", "2025-10-30"
@@ -100,18 +100,18 @@ def test_undated_rows_are_listed_and_not_released(snapshot: Shop) -> None:
     land(snapshot, order("A1", f"{DAY} 10:00:00"), order("N1", "soon"), "N2,C9,cut off")
     snapshot.run(DAY)
     settings = snapshot.settings()
-    rows = quarantined(settings, entity="orders")
+    rows = list_quarantined_rows(settings, entity="orders")
     assert [(row.source_file, row.row_number, row.rules) for row in rows] == [
         ("orders.csv", 2, (USABLE,)),
         ("orders.csv", 3, (SPLITS,)),
     ]
     for row in rows:
         with pytest.raises(UsageError, match=f"row {row.row_number} belongs to no business date, so it cannot be released"):
-            release(settings, [row], repairs={"ordered_at": f"{DAY} 10:00:00"}, by="steward", why="typo")
+            release_rows(settings, [row], repairs={"ordered_at": f"{DAY} 10:00:00"}, by="steward", why="typo")
 
 
 def test_customers_of_undated_rows_are_redacted(snapshot: Shop) -> None:
     land(snapshot, order("A1", f"{DAY} 10:00:00"), order("N1", "soon", "CU-7771"), "N2,CU-7772,cut off")
     snapshot.run(DAY)
-    text = redactor_for(snapshot.settings(), f"daily-{DAY}-1", stage="transform").text("CU-7771 and CU-7772")
+    text = build_redactor(snapshot.settings(), f"daily-{DAY}-1", stage="transform").text("CU-7771 and CU-7772")
     assert "CU-777" not in text

@@ -19,8 +19,8 @@ import pytest
 
 from daybook.errors import FormatError
 from daybook.sources.config import Column, Entity, Source
-from daybook.sources.csv import split_csv
-from daybook.sources.formats import binary_format, text_format
+from daybook.sources.csv import read_csv_blocks
+from daybook.sources.formats import detect_binary_format, detect_text_format
 from tests.faults.conftest import Shop
 from tests.sources.conftest import SHOP
 
@@ -93,7 +93,7 @@ def source() -> Source:
 @pytest.mark.parametrize(("name", "encoding"), WIDE)
 def test_text_of_wide_characters_names_its_encoding(name: str, encoding: str) -> None:
     with pytest.raises(FormatError) as caught:
-        list(split_csv(io.BytesIO("order_id,price\nA1,2\n".encode(encoding)), "landing/e.csv", "e.csv", source(), "e"))
+        list(read_csv_blocks(io.BytesIO("order_id,price\nA1,2\n".encode(encoding)), "landing/e.csv", "e.csv", source(), "e"))
     assert str(caught.value) == (
         f"landing/e.csv is {name} text and not utf-8 or iso-8859-1; declare the file's encoding in the source's YAML, "
         "or deliver the file again."
@@ -103,7 +103,7 @@ def test_text_of_wide_characters_names_its_encoding(name: str, encoding: str) ->
 @pytest.mark.parametrize(("name", "data"), FORMATS.items(), ids=FORMATS)
 def test_format_is_named_with_those_supported(name: str, data: bytes) -> None:
     with pytest.raises(FormatError) as caught:
-        list(split_csv(io.BytesIO(data), "landing/e.csv", "e.csv", source(), "e"))
+        list(read_csv_blocks(io.BytesIO(data), "landing/e.csv", "e.csv", source(), "e"))
     said = "Daybook reads delimited text (CSV), plain or gzip: export it as CSV and deliver it again."
     assert str(caught.value) == f"landing/e.csv is {name}; {said}"
 
@@ -115,16 +115,16 @@ def test_format_is_named_with_those_supported(name: str, data: bytes) -> None:
 def test_header_like_a_format_is_read(header: str) -> None:
     """Read delimited text whose header begins like another format."""
     data = f"{header},order_id,price\n1,2,3\n".encode()
-    assert sum(part.num_rows for part in split_csv(io.BytesIO(data), "e.csv", "e.csv", source(), "e")) == 1
+    assert sum(part.num_rows for part in read_csv_blocks(io.BytesIO(data), "e.csv", "e.csv", source(), "e")) == 1
 
 
 def test_declared_utf_16_is_not_another_format() -> None:
-    assert binary_format("order_id,price\n".encode("utf-16"), ["utf-16"]) is None
+    assert detect_binary_format("order_id,price\n".encode("utf-16"), ["utf-16"]) is None
 
 
 @pytest.mark.parametrize("head", ["", "order_id,price\n", "{", "[", "<", "a{", "[name],x", "{name},x", "<b,x"])
 def test_delimited_text_is_not_another_format(head: str) -> None:
-    assert text_format(head) is None
+    assert detect_text_format(head) is None
 
 
 def test_run_names_the_format(shop: Shop) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tests.faults.instants_support import lay_orders, shop
+from tests.faults.instants_support import shop, write_order_files
 
 DAY = "2025-10-07"
 
 
 def test_twelve_hour_clock_is_read(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
-        lay_orders(odd, DAY, "zone_suffix")
+        write_order_files(odd, DAY, "zone_suffix")
         # Z2 is changed before it is placed: a rule of the shop puts it aside, and nothing is raised.
         assert odd.run(DAY) == "SUCCEEDED"
         assert odd.rows("SELECT order_id, _reasons FROM quarantine.orders") == [

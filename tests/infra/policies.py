@@ -11,11 +11,11 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional
 
 Context = Mapping[str, Any]
 
-_COMPARE: Dict[str, Callable[[str, str], bool]] = {
+_OPERATORS: Dict[str, Callable[[str, str], bool]] = {
     "StringEquals": lambda found, wanted: found == wanted,
-    "StringLike": lambda found, wanted: _like(found, wanted),
-    "ArnEquals": lambda found, wanted: _like(found, wanted),
-    "ArnLike": lambda found, wanted: _like(found, wanted),
+    "StringLike": lambda found, wanted: _matches_wildcard(found, wanted),
+    "ArnEquals": lambda found, wanted: _matches_wildcard(found, wanted),
+    "ArnLike": lambda found, wanted: _matches_wildcard(found, wanted),
     "Bool": lambda found, wanted: found.lower() == wanted.lower(),
     "NumericLessThan": lambda found, wanted: float(found) < float(wanted),
 }
@@ -42,28 +42,28 @@ def matches(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
 
 
 def _applies(each: Mapping[str, Any], action: str, resource: str, context: Context, service: Optional[str]) -> bool:
-    if service is not None and each["Principal"] != "*" and service not in _listed(each["Principal"].get("Service", [])):
+    if service is not None and each["Principal"] != "*" and service not in _as_list(each["Principal"].get("Service", [])):
         return False
     if "NotAction" in each:
-        named = not any(_like(action.lower(), known.lower()) for known in _listed(each["NotAction"]))
+        named = not any(_matches_wildcard(action.lower(), known.lower()) for known in _as_list(each["NotAction"]))
     else:
-        named = any(_like(action.lower(), known.lower()) for known in _listed(each["Action"]))
+        named = any(_matches_wildcard(action.lower(), known.lower()) for known in _as_list(each["Action"]))
     return (
         named
-        and any(_like(resource, known) for known in _listed(each["Resource"]))
+        and any(_matches_wildcard(resource, known) for known in _as_list(each["Resource"]))
         and all(
-            _holds(operator, key, _listed(wanted), context)
+            _condition_holds(operator, key, _as_list(wanted), context)
             for operator, keys in each.get("Condition", {}).items()
             for key, wanted in keys.items()
         )
     )
 
 
-def _holds(operator: str, key: str, wanted: List[str], context: Context) -> bool:
+def _condition_holds(operator: str, key: str, wanted: List[str], context: Context) -> bool:
     qualifier, _, name = operator.rpartition(":")
-    found = _listed(context[key]) if key in context else None
+    found = _as_list(context[key]) if key in context else None
     negated = name.replace("Not", "", 1) if "Not" in name else ""
-    compare = _COMPARE[negated or name]
+    compare = _OPERATORS[negated or name]
 
     def one(value: str) -> bool:
         return any(compare(value, each) for each in wanted) != bool(negated)
@@ -95,14 +95,16 @@ def _value_matches(wanted: Any, key: str, event: Mapping[str, Any]) -> bool:
     if operator == "anything-but":
         if isinstance(operand, Mapping):
             return not _value_matches(operand, key, event)
-        return event[key] not in _listed(operand)
-    return {"prefix": lambda: event[key].startswith(operand), "wildcard": lambda: _like(event[key], operand)}[operator]()
+        return event[key] not in _as_list(operand)
+    return {"prefix": lambda: event[key].startswith(operand), "wildcard": lambda: _matches_wildcard(event[key], operand)}[
+        operator
+    ]()
 
 
-def _like(found: str, wanted: str) -> bool:
+def _matches_wildcard(found: str, wanted: str) -> bool:
     # Of fnmatch's specials AWS knows * and ?.
     return fnmatchcase(found, re.sub(r"\[", "[[]", wanted))
 
 
-def _listed(value: Any) -> List[Any]:
+def _as_list(value: Any) -> List[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]

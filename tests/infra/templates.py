@@ -17,7 +17,7 @@ INFRA = Path(__file__).resolve().parents[2] / "infra"
 NAMES = ("deployer", "foundation", "catalogue", "pipeline", "watch")
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 PSEUDO = {"AWS::Partition": "aws", "AWS::AccountId": ACCOUNT, "AWS::Region": REGION, "AWS::NoValue": None}
-GIVEN = {
+PARAMETERS = {
     "LakeBucket": "daybook-prod-lake",
     "ArchiveBucket": "daybook-prod-archive",
     "LandingBucket": "daybook-prod-landing",
@@ -61,7 +61,7 @@ def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> Dict[str, Any]:
 _Loader.add_multi_constructor("!", _long_form)
 
 
-def read(name: str) -> Dict[str, Any]:
+def read_template(name: str) -> Dict[str, Any]:
     """A template as it is written."""
     return dict(yaml.load((INFRA / f"{name}.yaml").read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506 (a SafeLoader)
 
@@ -70,10 +70,10 @@ class Template:
     """A template for one set of parameters; ``resources`` by logical id, those whose condition holds."""
 
     def __init__(self, name: str, **parameters: Any) -> None:
-        self.raw = read(name)
+        self.raw = read_template(name)
         declared = self.raw.get("Parameters", {})
         assert set(parameters) <= set(declared), "unknown parameters"
-        self.parameters = {key: parameters.get(key, each.get("Default", GIVEN.get(key))) for key, each in declared.items()}
+        self.parameters = {key: parameters.get(key, each.get("Default", PARAMETERS.get(key))) for key, each in declared.items()}
         self._functions: Dict[str, Callable[[Any], Any]] = {
             "Ref": self._ref,
             "Condition": lambda name: self.value(self.raw["Conditions"][name]),
@@ -82,7 +82,7 @@ class Template:
             "Fn::Join": lambda given: self.value(given[0]).join(self.value(given[1])),
             "Fn::Split": lambda given: self.value(given[1]).split(self.value(given[0])),
             "Fn::Select": lambda given: self.value(given[1])[int(given[0])],
-            "Fn::ImportValue": lambda given: exports(self.parameters["Environment"])[self.value(given)],
+            "Fn::ImportValue": lambda given: list_exports(self.parameters["Environment"])[self.value(given)],
             "Fn::If": lambda given: self.value(given[1] if self.value(self.raw["Conditions"][given[0]]) else given[2]),
             "Fn::Equals": lambda given: self.value(given[0]) == self.value(given[1]),
             "Fn::Not": lambda given: not self.value(given[0]),
@@ -150,22 +150,22 @@ class Template:
 
 
 @functools.cache
-def exports(environment: str = "prod") -> Dict[str, Any]:
+def list_exports(environment: str = "prod") -> Dict[str, Any]:
     """Return what foundation.yaml exports in a deployment."""
-    return Template("foundation", **named(environment, "foundation")).outputs()
+    return Template("foundation", **deployment_parameters(environment, "foundation")).outputs()
 
 
-def named(environment: str, name: str) -> Dict[str, str]:
+def deployment_parameters(environment: str, name: str) -> Dict[str, str]:
     """Return a template's parameters in another deployment: its own name and buckets."""
-    found = {key: value.replace("prod", environment) for key, value in GIVEN.items() if "daybook-prod" in value}
-    declared = read(name)["Parameters"]
+    found = {key: value.replace("prod", environment) for key, value in PARAMETERS.items() if "daybook-prod" in value}
+    declared = read_template(name)["Parameters"]
     return {key: value for key, value in {"Environment": environment, **found}.items() if key in declared}
 
 
 def statements(policy: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
     """A policy's statements, with their actions and resources as lists."""
     for each in policy["Statement"]:
-        yield {**each, **{key: _listed(each[key]) for key in ("Action", "Resource") if key in each}}
+        yield {**each, **{key: _as_list(each[key]) for key in ("Action", "Resource") if key in each}}
 
 
 def role_statements(template: Template, logical_id: str) -> Iterator[Dict[str, Any]]:
@@ -179,21 +179,21 @@ def role_statements(template: Template, logical_id: str) -> Iterator[Dict[str, A
         yield from statements(found["PolicyDocument"])
 
 
-def machine_file(name: str) -> Any:
+def load_machine(name: str) -> Any:
     """A state machine of ``orchestration/``."""
     return json.loads((INFRA.parent / "orchestration" / f"{name}.asl.json").read_text(encoding="utf-8"))
 
 
-def tasks(machine: Any) -> Iterator[Dict[str, Any]]:
+def list_tasks(machine: Any) -> Iterator[Dict[str, Any]]:
     """Yield the tasks of a state machine, those inside its maps too."""
     for state in machine["States"].values():
         if state["Type"] == "Task":
             yield state
         if "ItemProcessor" in state:
-            yield from tasks(state["ItemProcessor"])
+            yield from list_tasks(state["ItemProcessor"])
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 

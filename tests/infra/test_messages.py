@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 import pytest
 
 from tests.infra.policies import allows
-from tests.infra.templates import ACCOUNT, REGION, Template, exports, statements
+from tests.infra.templates import ACCOUNT, REGION, Template, list_exports, statements
 
 KEY_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 OWN: Dict[str, Dict[str, str]] = {
@@ -41,7 +41,7 @@ def test_each_publishing_service_may_use_the_key(foundation: Template, service: 
 
 @pytest.mark.parametrize("service", OWN)
 def test_each_publishing_service_may_publish(foundation: Template, service: str) -> None:
-    topic = exports()["daybook-prod-TopicArn"]
+    topic = list_exports()["daybook-prod-TopicArn"]
     assert allows(topic_policy(foundation), "sns:Publish", topic, OWN[service], service)
     assert not allows(topic_policy(foundation), "sns:Publish", topic, {**OWN[service], "aws:SecureTransport": "false"}, service)
 
@@ -50,13 +50,13 @@ def test_each_publishing_service_may_publish(foundation: Template, service: str)
 def test_alarms_of_other_accounts_are_refused(foundation: Template, service: str) -> None:
     policy = [each for each in key_policy(foundation) if "Service" in each["Principal"]]
     other = {"aws:SourceAccount": "999999999999"}
-    topic = exports()["daybook-prod-TopicArn"]
+    topic = list_exports()["daybook-prod-TopicArn"]
     assert not any(allows(policy, action, "any", other, service) for action in KEY_ACTIONS)
     assert not allows(topic_policy(foundation), "sns:Publish", topic, other, service)
 
 
 def test_no_other_service_may_publish(foundation: Template) -> None:
-    topic = exports()["daybook-prod-TopicArn"]
+    topic = list_exports()["daybook-prod-TopicArn"]
     assert not allows(topic_policy(foundation), "sns:Publish", topic, {"aws:SourceAccount": ACCOUNT}, "s3.amazonaws.com")
 
 
@@ -70,7 +70,7 @@ def test_an_unpublished_event_is_retried_and_kept() -> None:
     (target,) = watch.resources["BadEnds"]["Properties"]["Targets"]
     assert target["DeadLetterConfig"] == {"Arn": arn}
     assert target["RetryPolicy"] == {"MaximumRetryAttempts": 185, "MaximumEventAgeInSeconds": 86400}
-    assert queue["KmsMasterKeyId"] == exports()["daybook-prod-KeyArn"]
+    assert queue["KmsMasterKeyId"] == list_exports()["daybook-prod-KeyArn"]
 
 
 @pytest.mark.parametrize(("template", "rule"), [("watch", "bad-ends"), ("pipeline", "manifests")])

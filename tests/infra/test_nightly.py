@@ -9,12 +9,12 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 
-from asl_local import Execution, FakeClock, StateMachine, TaskError, lint, run_execution
+from asl_local import Execution, FakeClock, StateMachine, TaskError, lint_file, run_execution
 from daybook.records.archive import Archive
-from daybook.scheduling.due import SLOT
+from daybook.scheduling.due import RUN_TIME
 from daybook.settings import load_settings
 from tests.infra.policies import matches
-from tests.infra.templates import INFRA, Template, machine_file, scheduled_input
+from tests.infra.templates import INFRA, Template, load_machine, scheduled_input
 
 MACHINE = INFRA.parent / "orchestration" / "nightly.asl.json"
 LIST = "arn:aws:states:::aws-sdk:s3:listObjectsV2"
@@ -79,7 +79,7 @@ def ask(tmp_path: Path) -> Any:
 
 
 def test_the_machine_keeps_the_projects_rules() -> None:
-    assert lint(MACHINE) == []
+    assert lint_file(MACHINE) == []
 
 
 @pytest.mark.parametrize(
@@ -254,16 +254,16 @@ def test_what_the_daily_machine_reads_is_handed_on(ask: Any) -> None:
     services = StepFunctions()
     ask(services, {**INPUT, "scheduled_time": "2025-12-01T02:00:00Z"})
     (started,) = services.started.values()
-    assert _needed(machine_file("daily")) <= set(started)
+    assert _needed(load_machine("daily")) <= set(started)
 
 
 def test_the_catch_up_gets_what_its_machine_reads() -> None:
-    assert _needed(machine_file("catch_up")) <= set(scheduled_input(Template("pipeline"), "CatchUpSchedule"))
+    assert _needed(load_machine("catch_up")) <= set(scheduled_input(Template("pipeline"), "CatchUpSchedule"))
 
 
 def test_the_schedule_fires_at_the_slot_of_the_nightly_run_in_utc() -> None:
     nightly = Template("pipeline").resources["NightlySchedule"]["Properties"]
-    assert nightly["ScheduleExpression"] == f"cron({SLOT.minute} {SLOT.hour} * * ? *)"
+    assert nightly["ScheduleExpression"] == f"cron({RUN_TIME.minute} {RUN_TIME.hour} * * ? *)"
     assert nightly["ScheduleExpressionTimezone"] == "UTC"
 
 

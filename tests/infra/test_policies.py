@@ -17,7 +17,16 @@ import pytest
 
 import daybook
 from tests.infra.policies import allows
-from tests.infra.templates import NAMES, Template, exports, machine_file, named, role_statements, statements, tasks
+from tests.infra.templates import (
+    NAMES,
+    Template,
+    deployment_parameters,
+    list_exports,
+    list_tasks,
+    load_machine,
+    role_statements,
+    statements,
+)
 
 PACKAGE = Path(daybook.__file__).parent
 MACHINES = {"Daily": "daily", "Backfill": "backfill", "CatchUp": "catch_up", "Nightly": "nightly"}
@@ -183,14 +192,14 @@ def pipeline() -> Template:
 @pytest.mark.parametrize("role", MACHINES)
 def test_a_state_machine_may_do_what_its_tasks_call_and_nothing_else(pipeline: Template, role: str) -> None:
     needed = set(TELEMETRY)
-    for task in tasks(machine_file(MACHINES[role])):
+    for task in list_tasks(load_machine(MACHINES[role])):
         needed |= TASKS[task["Resource"].split(":states:::")[1]]
     assert allowed(pipeline, f"{role}Role") == needed
 
 
 @pytest.mark.parametrize("role", MACHINES)
 def test_a_state_machine_may_start_the_jobs_that_it_names_and_no_others(pipeline: Template, role: str) -> None:
-    names = [task["Arguments"].get("JobName", "") for task in tasks(machine_file(MACHINES[role]))]
+    names = [task["Arguments"].get("JobName", "") for task in list_tasks(load_machine(MACHINES[role]))]
     started = {f"daybook-prod-{found[1]}" for name in names for found in re.finditer(r"'-([a-z]+)'", name)}
     permitted = {
         arn.split(":job/")[1]
@@ -281,14 +290,14 @@ def test_a_job_writes_metrics_of_its_deployment_only(pipeline: Template, namespa
 
 def test_a_job_sends_by_the_one_topic_and_looks_at_executions_of_its_own_machine(pipeline: Template) -> None:
     found = {action: each["Resource"] for each in role_statements(pipeline, "JobRole") for action in each["Action"]}
-    assert found["sns:Publish"] == [exports()["daybook-prod-TopicArn"]]
+    assert found["sns:Publish"] == [list_exports()["daybook-prod-TopicArn"]]
     daily = "arn:aws:states:eu-central-1:123456789012:execution:daybook-prod-daily:*"
     assert found["states:GetExecutionHistory"] == [daily]
 
 
 def test_every_job_is_given_the_topic(pipeline: Template) -> None:
     for job in pipeline.of_type("AWS::Glue::Job").values():
-        assert job["DefaultArguments"]["--topic_arn"] == exports()["daybook-prod-TopicArn"]
+        assert job["DefaultArguments"]["--topic_arn"] == list_exports()["daybook-prod-TopicArn"]
 
 
 # -- what starts executions -------------------------------------------------------------------------------------------------
@@ -341,7 +350,7 @@ SHARED = re.compile(r"\*$|.*:(key/.+|catalog)$|.*rule/StepFunctionsGetEvents|.*:
 
 def resources(name: str, environment: str) -> Set[str]:
     """Return the resources that the policies of a template name in a deployment."""
-    template = Template(name, **named(environment, name))
+    template = Template(name, **deployment_parameters(environment, name))
     found = {
         arn
         for role in template.of_type("AWS::IAM::Role")

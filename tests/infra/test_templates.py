@@ -10,7 +10,17 @@ import pytest
 from daybook.records.names import STAGES
 from daybook.settings import load_settings
 from tests.infra.policies import allows
-from tests.infra.templates import GIVEN, INFRA, NAMES, Template, exports, machine_file, role_statements, statements, tasks
+from tests.infra.templates import (
+    INFRA,
+    NAMES,
+    PARAMETERS,
+    Template,
+    list_exports,
+    list_tasks,
+    load_machine,
+    role_statements,
+    statements,
+)
 
 BUCKETS = ("Lake", "Archive", "Landing", "Code", "AccessLogs")
 
@@ -40,7 +50,7 @@ def test_a_bucket_is_encrypted_closed_to_the_public_and_cleaned_of_half_uploads(
         assert rule["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
     else:
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
-        assert bucket["LoggingConfiguration"]["DestinationBucketName"] == GIVEN["AccessLogBucket"]
+        assert bucket["LoggingConfiguration"]["DestinationBucketName"] == PARAMETERS["AccessLogBucket"]
     assert bucket["PublicAccessBlockConfiguration"] == {
         "BlockPublicAcls": True,
         "BlockPublicPolicy": True,
@@ -101,7 +111,7 @@ def test_the_budget_reports_on_the_topic_and_can_be_left_out() -> None:
     reported = {
         each["Notification"]["NotificationType"]: each["Subscribers"] for each in budget["NotificationsWithSubscribers"]
     }
-    topic = [{"SubscriptionType": "SNS", "Address": exports()["daybook-prod-TopicArn"]}]
+    topic = [{"SubscriptionType": "SNS", "Address": list_exports()["daybook-prod-TopicArn"]}]
     assert reported == {"ACTUAL": topic, "FORECASTED": topic}
     assert Template("watch", BudgetUsd=0).of_type("AWS::Budgets::Budget") == {}
 
@@ -109,11 +119,11 @@ def test_the_budget_reports_on_the_topic_and_can_be_left_out() -> None:
 # -- one deployment's names ---------------------------------------------------------------------------------------------------
 
 GIVEN_NAMES = {
-    "Lake": GIVEN["LakeBucket"],
-    "Archive": GIVEN["ArchiveBucket"],
-    "Landing": GIVEN["LandingBucket"],
-    "Code": GIVEN["CodeBucket"],
-    "AccessLogs": GIVEN["AccessLogBucket"],
+    "Lake": PARAMETERS["LakeBucket"],
+    "Archive": PARAMETERS["ArchiveBucket"],
+    "Landing": PARAMETERS["LandingBucket"],
+    "Code": PARAMETERS["CodeBucket"],
+    "AccessLogs": PARAMETERS["AccessLogBucket"],
 }
 
 
@@ -166,7 +176,7 @@ def test_a_job_is_a_python_shell_that_neither_retries_nor_hangs(pipeline: Templa
         # The job ends before the state machine gives it up, which would leave it running.
         assert job["Timeout"] * 60 < min(_timeouts())
         assert job["DefaultArguments"]["library-set"] == "none"
-        assert job["DefaultArguments"]["--bundle"] == GIVEN["BundleUri"]
+        assert job["DefaultArguments"]["--bundle"] == PARAMETERS["BundleUri"]
         assert (job["MaxCapacity"], job["ExecutionProperty"]) == (0.0625, {"MaxConcurrentRuns": 5})
 
 
@@ -174,7 +184,7 @@ def _timeouts() -> list[int]:
     """How long the state machines wait for a job, in seconds."""
     found = []
     for name in ("daily", "backfill", "catch_up"):
-        states: Dict[str, Any] = machine_file(name)["States"]
+        states: Dict[str, Any] = load_machine(name)["States"]
         found += [each["TimeoutSeconds"] for each in states.values() if "glue:startJobRun" in each.get("Resource", "")]
     return found
 
@@ -190,8 +200,8 @@ def test_the_machines_are_the_files_of_a_release_unchanged_logged_and_traced(pip
     files = set()
     for machine in machines:
         where = machine["DefinitionS3Location"]
-        assert where["Bucket"] == GIVEN["CodeBucket"]
-        files.add(where["Key"].split(GIVEN["CodePrefix"])[1])
+        assert where["Bucket"] == PARAMETERS["CodeBucket"]
+        files.add(where["Key"].split(PARAMETERS["CodePrefix"])[1])
         logging = machine["LoggingConfiguration"]
         assert (logging["Level"], logging["IncludeExecutionData"], machine["TracingConfiguration"]) == (
             "ALL",
@@ -208,20 +218,20 @@ def test_every_job_run_gets_the_deployed_bundle_and_topic(pipeline: Template) ->
         for each in pipeline.of_type("AWS::StepFunctions::StateMachine").values()
     }
     for name in ("daily", "backfill", "catch_up"):
-        text = json.dumps(machine_file(name))
+        text = json.dumps(load_machine(name))
         for key, value in machines[f"{name}.asl.json"]["DefinitionSubstitutions"].items():
             text = text.replace(f"${{{key}}}", value)
         assert "${" not in text
-        jobs = [each["Arguments"] for each in tasks(json.loads(text)) if "glue:startJobRun" in each["Resource"]]
+        jobs = [each["Arguments"] for each in list_tasks(json.loads(text)) if "glue:startJobRun" in each["Resource"]]
         assert jobs
         for job in jobs:
-            assert job["Arguments"]["--bundle"] == GIVEN["BundleUri"]
-            assert job["Arguments"]["--topic_arn"] == exports()["daybook-prod-TopicArn"]
+            assert job["Arguments"]["--bundle"] == PARAMETERS["BundleUri"]
+            assert job["Arguments"]["--topic_arn"] == list_exports()["daybook-prod-TopicArn"]
 
 
 def test_a_job_reads_no_other_bundle(pipeline: Template) -> None:
     role = list(role_statements(pipeline, "JobRole"))
-    assert allows(role, "s3:GetObject", GIVEN["BundleUri"].replace("s3://", "arn:aws:s3:::"))
+    assert allows(role, "s3:GetObject", PARAMETERS["BundleUri"].replace("s3://", "arn:aws:s3:::"))
     assert not allows(role, "s3:GetObject", "arn:aws:s3:::daybook-prod-code/bundles/daybook-4567.zip")
 
 

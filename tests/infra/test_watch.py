@@ -7,12 +7,12 @@ from typing import Any, Dict, Iterator, Set, Tuple
 
 import pytest
 
-from daybook.execution.aws.metrics import METRICS, namespace_of
+from daybook.execution.aws.metrics import METRICS, metrics_namespace
 from tests.infra.policies import matches
-from tests.infra.templates import Template, exports, machine_file
+from tests.infra.templates import Template, list_exports, load_machine
 
 MACHINES = ("daily", "backfill", "catch-up", "nightly")
-NAMESPACE = namespace_of("prod")
+NAMESPACE = metrics_namespace("prod")
 KNOWN = {metric.name: metric for metric in METRICS}
 
 
@@ -120,7 +120,7 @@ def test_the_composite_alarm_has_every_alarm_and_alone_tells(watch: Template) ->
     (composite,) = watch.of_type("AWS::CloudWatch::CompositeAlarm").values()
     alarms = watch.of_type("AWS::CloudWatch::Alarm")
     assert composite["AlarmRule"].split(" OR ") == [f'ALARM("{key}")' for key in alarms]
-    assert composite["AlarmActions"] == [exports()["daybook-prod-TopicArn"]]
+    assert composite["AlarmActions"] == [list_exports()["daybook-prod-TopicArn"]]
     assert {each["ActionsEnabled"] for each in alarms.values()} == {False}
 
 
@@ -165,7 +165,7 @@ def bad_end(machine: str = "daily", status: str = "FAILED", **detail: Any) -> Di
 def test_every_bad_end_without_a_message_is_reported(watch: Template, event: Dict[str, Any], reported: bool) -> None:
     rule = watch.resources["BadEnds"]["Properties"]
     assert matches(rule["EventPattern"], event) is reported
-    assert [each["Arn"] for each in rule["Targets"]] == [exports()["daybook-prod-TopicArn"]]
+    assert [each["Arn"] for each in rule["Targets"]] == [list_exports()["daybook-prod-TopicArn"]]
 
 
 def test_the_rule_knows_every_state_machine() -> None:
@@ -180,7 +180,7 @@ def test_what_the_rule_leaves_to_a_run_was_told_by_it_before(watch: Template) ->
     (left,) = [each["anything-but"] for each in bad["error"][1:]]
     reached = {}
     for name, last in (("daily", "Notify"), ("backfill", "Summarise")):
-        states = machine_file(name)["States"]
+        states = load_machine(name)["States"]
         for state, each in states.items():
             if each["Type"] == "Fail" and each["Error"] in left:
                 assert leading_to(states, state) == {"Outcome"}
@@ -193,7 +193,7 @@ def test_what_the_rule_leaves_to_a_run_was_told_by_it_before(watch: Template) ->
     others = {
         each["Error"]
         for name in ("daily", "backfill", "catch_up", "nightly")
-        for each in machine_file(name)["States"].values()
+        for each in load_machine(name)["States"].values()
         if each["Type"] == "Fail"
     } - set(left)
     assert {"Daybook.NotifyFailed", "Daybook.SummaryFailed", "Daybook.NotStarted"} <= others

@@ -20,7 +20,7 @@ PAYMENTS = load_table("gold.payment_mix")
 COHORTS = load_table("gold.cohort_retention")
 
 
-def content(lake: Lake, table: str, *columns: str) -> list[tuple[Any, ...]]:
+def read_rows(lake: Lake, table: str, *columns: str) -> list[tuple[Any, ...]]:
     """The table's rows, or the named columns of them, sorted."""
     dataset = lake.dataset(table)
     assert dataset is not None
@@ -28,12 +28,12 @@ def content(lake: Lake, table: str, *columns: str) -> list[tuple[Any, ...]]:
     return sorted(zip(*(column.to_pylist() for column in found.columns)), key=repr)
 
 
-def files(folder: Path) -> dict[Path, int]:
+def list_files(folder: Path) -> dict[Path, int]:
     """Every file under a folder with the time of its last change."""
     return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def landed(*values: str) -> pa.Table:
+def landing_rows(*values: str) -> pa.Table:
     return pa.table({"value": pa.array(values, pa.string())})
 
 
@@ -81,7 +81,7 @@ def payments(*amounts: tuple[date, str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PAYMENTS.arrow_schema)
 
 
-def cut_off(rows: pa.Table) -> pa.RecordBatchReader:
+def failing_reader(rows: pa.Table) -> pa.RecordBatchReader:
     """The rows, and then an end in the middle."""
 
     def batches() -> Iterator[pa.RecordBatch]:

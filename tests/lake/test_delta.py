@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import daybook.lake.delta
-from daybook.lake.delta import PLAIN_READER, OpenTables, dataset_of, files_of
+from daybook.lake.delta import SUPPORTED_READER_VERSION, TableCache, list_partition_files, open_dataset
 
 SCHEMA = pa.schema(
     [("day", pa.date32()), ("shop name", pa.string()), ("amount", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
@@ -37,13 +37,13 @@ def uri(tmp_path: Path) -> str:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What has been opened from its log."""
     found: list[str] = []
-    open_delta = daybook.lake.delta.open_delta
+    open_delta = daybook.lake.delta.open_table_or_none
 
     def note(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
         found.append(uri if version is None else f"{uri}@{version}")
         return open_delta(uri, version)
 
-    monkeypatch.setattr(daybook.lake.delta, "open_delta", note)
+    monkeypatch.setattr(daybook.lake.delta, "open_table_or_none", note)
     return found
 
 
@@ -59,7 +59,7 @@ def test_a_dataset_equals_deltalakes_own(uri: str, partitions: list[str]) -> Non
     for part in (sales(1, "a b", "1.5", "2"), sales(2, "100%/é", "3"), sales(None, None, "4")):
         write_deltalake(uri, part, mode="append", partition_by=partitions or None)
     delta = DeltaTable(uri)
-    ours, theirs = dataset_of(delta), delta.to_pyarrow_dataset()
+    ours, theirs = open_dataset(delta), delta.to_pyarrow_dataset()
     assert ours.schema == theirs.schema
     assert rows(ours) == rows(theirs)
     assert len(rows(ours)) == 4
@@ -67,13 +67,13 @@ def test_a_dataset_equals_deltalakes_own(uri: str, partitions: list[str]) -> Non
 
 def test_a_table_without_files_has_its_columns(uri: str) -> None:
     delta = DeltaTable.create(uri, schema=SCHEMA, partition_by=["day"])
-    assert dataset_of(delta).to_table() == DeltaTable(uri).to_pyarrow_table() == SCHEMA.empty_table()
+    assert open_dataset(delta).to_table() == DeltaTable(uri).to_pyarrow_table() == SCHEMA.empty_table()
 
 
 def test_files_from_before_a_column_have_none_in_it(uri: str) -> None:
     write_deltalake(uri, sales(1, "a", "1").drop_columns(["at"]), partition_by=["day"])
     write_deltalake(uri, sales(2, "a", "1"), mode="append", schema_mode="merge")
-    assert rows(dataset_of(DeltaTable(uri))) == rows(DeltaTable(uri).to_pyarrow_dataset())
+    assert rows(open_dataset(DeltaTable(uri))) == rows(DeltaTable(uri).to_pyarrow_dataset())
 
 
 def test_files_of_other_partitions_are_never_opened(uri: str) -> None:
@@ -81,7 +81,7 @@ def test_files_of_other_partitions_are_never_opened(uri: str) -> None:
         write_deltalake(uri, sales(day, "a", "1"), mode="append", partition_by=["day"])
     for path in Path(uri).glob("day=2025-11-02/*.parquet"):
         path.unlink()
-    dataset = dataset_of(DeltaTable(uri))
+    dataset = open_dataset(DeltaTable(uri))
     assert dataset.to_table(filter=ds.field("day") == date(2025, 11, 1)).num_rows == 1
     with pytest.raises(FileNotFoundError):
         dataset.to_table()
@@ -92,11 +92,11 @@ def test_of_a_partition_alone_a_dataset_has_its_rows_and_no_other_files(uri: str
     for part in (sales(1, "a b", "1.5", "2"), sales(1, "100%/é", "3"), sales(2, shop, "4"), sales(None, shop, "5")):
         write_deltalake(uri, part, mode="append", partition_by=["day", "shop name"])
     delta, only = DeltaTable(uri), {"day": date(2025, 11, 1), "shop name": shop}
-    of_partition, whole = dataset_of(delta, only), dataset_of(delta)
+    of_partition, whole = open_dataset(delta, only), open_dataset(delta)
     assert rows(of_partition) == [each for each in rows(whole) if (each["day"], each["shop name"]) == tuple(only.values())]
-    assert files_of(delta, only) == {each.path for each in of_partition.get_fragments()}
-    assert len(files_of(delta, only)) == 1
-    assert len(files_of(delta, {})) == len(list(whole.get_fragments())) == 4
+    assert list_partition_files(delta, only) == {each.path for each in of_partition.get_fragments()}
+    assert len(list_partition_files(delta, only)) == 1
+    assert len(list_partition_files(delta, {})) == len(list(whole.get_fragments())) == 4
 
 
 def test_a_table_of_a_newer_protocol_is_read_by_partition_as_by_its_own_reader(uri: str) -> None:
@@ -106,36 +106,36 @@ def test_a_table_of_a_newer_protocol_is_read_by_partition_as_by_its_own_reader(u
         part = pa.table({"day": [date(2025, 11, day)], "at": [datetime(2025, 11, day)]}, schema=schema)
         write_deltalake(uri, part, mode="append", partition_by=["day"])
     delta, only = DeltaTable(uri), {"day": date(2025, 11, 1)}
-    assert delta.protocol().min_reader_version > PLAIN_READER
-    assert dataset_of(delta, only).to_table()["at"].to_pylist() == [datetime(2025, 11, 1)]
-    assert dataset_of(delta, {}).count_rows() == dataset_of(delta).count_rows() == 2
-    assert len(files_of(delta, only)) == 1
+    assert delta.protocol().min_reader_version > SUPPORTED_READER_VERSION
+    assert open_dataset(delta, only).to_table()["at"].to_pylist() == [datetime(2025, 11, 1)]
+    assert open_dataset(delta, {}).count_rows() == open_dataset(delta).count_rows() == 2
+    assert len(list_partition_files(delta, only)) == 1
 
 
 def test_of_a_partition_that_is_not_there_no_rows_are(uri: str) -> None:
     write_deltalake(uri, sales(1, "a", "1"), partition_by=["day"])
     delta, only = DeltaTable(uri), {"day": date(2025, 11, 2)}
-    assert dataset_of(delta, only).to_table() == SCHEMA.empty_table()
-    assert files_of(delta, only) == frozenset()
+    assert open_dataset(delta, only).to_table() == SCHEMA.empty_table()
+    assert list_partition_files(delta, only) == frozenset()
 
 
 # Tables kept open
 
 
 @pytest.fixture
-def tables(uri: str) -> Iterator[OpenTables]:
+def tables(uri: str) -> Iterator[TableCache]:
     write_deltalake(uri, sales(1, "a", "1"))
-    yield OpenTables()
+    yield TableCache()
 
 
-def test_a_table_is_opened_once_while_nobody_commits(uri: str, tables: OpenTables, opened: list[str]) -> None:
+def test_a_table_is_opened_once_while_nobody_commits(uri: str, tables: TableCache, opened: list[str]) -> None:
     assert [rows(tables.dataset(uri, tables.get(uri) or pytest.fail())) for _ in range(3)] == [
-        rows(dataset_of(DeltaTable(uri)))
+        rows(open_dataset(DeltaTable(uri)))
     ] * 3
     assert opened == [uri]
 
 
-def test_others_commits_are_seen(uri: str, tables: OpenTables) -> None:
+def test_others_commits_are_seen(uri: str, tables: TableCache) -> None:
     for version in (0, 1, 2):
         delta = tables.get(uri)
         assert delta is not None and delta.version() == version
@@ -143,7 +143,7 @@ def test_others_commits_are_seen(uri: str, tables: OpenTables) -> None:
         write_deltalake(uri, sales(1, "a", "1"), mode="append")
 
 
-def test_own_commits_are_seen_without_another_opening(uri: str, tables: OpenTables, opened: list[str]) -> None:
+def test_own_commits_are_seen_without_another_opening(uri: str, tables: TableCache, opened: list[str]) -> None:
     delta = tables.get(uri)
     assert delta is not None
     with tables.committing(uri):
@@ -153,7 +153,7 @@ def test_own_commits_are_seen_without_another_opening(uri: str, tables: OpenTabl
     assert opened == [uri]
 
 
-def test_a_commit_that_others_came_before_has_the_table_opened_anew(uri: str, tables: OpenTables) -> None:
+def test_a_commit_that_others_came_before_has_the_table_opened_anew(uri: str, tables: TableCache) -> None:
     delta = tables.get(uri)
     assert delta is not None
     write_deltalake(uri, sales(2, "b", "2"), mode="append")
@@ -164,7 +164,7 @@ def test_a_commit_that_others_came_before_has_the_table_opened_anew(uri: str, ta
     assert tables.dataset(uri, after).count_rows() == 3
 
 
-def test_a_commit_that_failed_has_the_table_opened_anew(uri: str, tables: OpenTables, opened: list[str]) -> None:
+def test_a_commit_that_failed_has_the_table_opened_anew(uri: str, tables: TableCache, opened: list[str]) -> None:
     delta = tables.get(uri)
     with pytest.raises(RuntimeError), tables.committing(uri):
         raise RuntimeError("the disk is full")
@@ -172,7 +172,7 @@ def test_a_commit_that_failed_has_the_table_opened_anew(uri: str, tables: OpenTa
     assert opened == [uri, uri]
 
 
-def test_a_table_made_anew_under_the_same_name_is_not_taken_for_the_one_before(uri: str, tables: OpenTables) -> None:
+def test_a_table_made_anew_under_the_same_name_is_not_taken_for_the_one_before(uri: str, tables: TableCache) -> None:
     before = tables.get(uri)
     assert before is not None and tables.dataset(uri, before).count_rows() == 1
     shutil.rmtree(uri)
@@ -183,7 +183,7 @@ def test_a_table_made_anew_under_the_same_name_is_not_taken_for_the_one_before(u
     assert tables.dataset(uri, after).count_rows() == 3
 
 
-def test_an_earlier_version_stays_what_it_was(uri: str, tables: OpenTables, opened: list[str]) -> None:
+def test_an_earlier_version_stays_what_it_was(uri: str, tables: TableCache, opened: list[str]) -> None:
     write_deltalake(uri, sales(2, "b", "2"), mode="append")
     for _ in range(2):
         earlier = tables.get(uri, 0)

@@ -20,18 +20,18 @@ from tests.lake.tables import (
     PRODUCTS,
     SECOND,
     Version,
-    content,
     customers,
-    landed,
+    landing_rows,
     payments,
     products,
+    read_rows,
 )
 
 # Too much for what is left on any of the disks.
 MANY = [f"value {number} of many" for number in range(5_000)]
 WRITES: dict[str, Callable[[Lake], Any]] = {
-    "bronze.sales": lambda lake: lake.replace_partition("bronze.sales", landed(*MANY), FIRST),
-    "control.releases": lambda lake: lake.append("control.releases", landed(*MANY), SECOND),
+    "bronze.sales": lambda lake: lake.replace_partition("bronze.sales", landing_rows(*MANY), FIRST),
+    "control.releases": lambda lake: lake.append("control.releases", landing_rows(*MANY), SECOND),
     "silver.products": lambda lake: merge(
         lake, PRODUCTS, products(SECOND, *(Version(f"P{text}", text, 20) for text in MANY)), landed_on=SECOND
     ),
@@ -41,7 +41,7 @@ WRITES: dict[str, Callable[[Lake], Any]] = {
         "first_order_date",
     ),
     "gold.payment_mix": lambda lake: publish(lake, PAYMENTS, payments((FIRST, "9"), (SECOND, "8")), [FIRST, SECOND]),
-    "candidate.payment_mix": lambda lake: lake.write_candidate("candidate.payment_mix", landed(*MANY)),
+    "candidate.payment_mix": lambda lake: lake.write_candidate("candidate.payment_mix", landing_rows(*MANY)),
 }
 
 REFUSED = {"silver.products": "versions.products"}
@@ -53,12 +53,12 @@ def filled(disks: Any, tmp_path: Path) -> tuple[Any, Lake]:
     """A lake with rows in every table, on a disk of its own."""
     disk = disks.mount(tmp_path / "disk", "4m")
     lake = Lake(str(disk.path / "lake"), run_id="daily-2025-11-01-1")
-    lake.replace_partition("bronze.sales", landed("before"), FIRST)
-    lake.append("control.releases", landed("before"), FIRST)
+    lake.replace_partition("bronze.sales", landing_rows("before"), FIRST)
+    lake.append("control.releases", landing_rows("before"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("P1", "before", 1)), landed_on=FIRST)
     merge(lake, CUSTOMERS, customers(FIRST, "a", first=FIRST), landed_on=FIRST)
     publish(lake, PAYMENTS, payments((FIRST, "1")), [FIRST])
-    lake.write_candidate("candidate.payment_mix", landed("before"))
+    lake.write_candidate("candidate.payment_mix", landing_rows("before"))
     return disk, Lake(lake.root, run_id="daily-2025-11-02-1")
 
 
@@ -69,8 +69,8 @@ def test_a_table_on_a_full_disk_stays_as_it_was_and_takes_the_write_once_there_i
 ) -> None:
     disk, lake = filled
     if table.startswith("candidate."):
-        lake.write_candidate(table, landed("before"))
-    before = content(lake, table)
+        lake.write_candidate(table, landing_rows("before"))
+    before = read_rows(lake, table)
     disk.fill(leave)
     try:
         write(lake)
@@ -79,13 +79,13 @@ def test_a_table_on_a_full_disk_stays_as_it_was_and_takes_the_write_once_there_i
         assert str(error) == (
             f"{refused} at {lake.uri(refused)} could not be written: its disk is full; free some space, then run it again."
         )
-        assert content(lake, table) == before
+        assert read_rows(lake, table) == before
         assert waits == [], "a full disk is no other writer, whom waiting would let pass"
     else:
         assert leave, "something was written where there was no room"
     disk.free()
     write(lake)
-    assert content(lake, table) != before
+    assert read_rows(lake, table) != before
 
 
 @pytest.mark.parametrize(("table", "write"), WRITES.items(), ids=WRITES)
@@ -102,4 +102,4 @@ def test_a_table_that_cannot_be_made_on_a_read_only_lake_is_named(filled: tuple[
     disk, lake = filled
     disk.read_only()
     with pytest.raises(LakeError, match=r"bronze\.new at .*lake/bronze/new could not be written: it is read-only"):
-        lake.replace_partition("bronze.new", landed("1"), FIRST)
+        lake.replace_partition("bronze.new", landing_rows("1"), FIRST)

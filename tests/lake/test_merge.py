@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from daybook.contracts import load_table
 from daybook.lake import merge as merging
-from daybook.lake.merge import Changes, merge
+from daybook.lake.merge import RowChanges, merge
 from daybook.lake.tables import Lake
-from tests.lake.tables import CUSTOMERS, FIRST, PRODUCTS, SECOND, THIRD, Version, content, customers, products
+from tests.lake.tables import CUSTOMERS, FIRST, PRODUCTS, SECOND, THIRD, Version, customers, products, read_rows
 
 
 def killed(*_: Any) -> NoReturn:
@@ -38,26 +38,26 @@ def test_a_merge_counts_what_it_did(lake: Lake) -> None:
 def test_the_newest_version_of_a_row_wins_whichever_lands_last(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(SECOND, Version("a", "new", 9)), landed_on=SECOND)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "old", 1)), landed_on=FIRST)
-    assert content(lake, "silver.products", "name", "landed_on") == [("new", SECOND)]
+    assert read_rows(lake, "silver.products", "name", "landed_on") == [("new", SECOND)]
 
 
 def test_of_equal_versions_that_of_the_later_date_wins(lake: Lake) -> None:
     for day in (SECOND, FIRST):
         merge(lake, PRODUCTS, products(day, Version("a", f"of {day}", 5)), landed_on=day)
-    assert content(lake, "silver.products", "name", "landed_on") == [(f"of {SECOND}", SECOND)]
+    assert read_rows(lake, "silver.products", "name", "landed_on") == [(f"of {SECOND}", SECOND)]
 
 
 def test_a_date_landed_again_corrected_replaces_what_it_brought(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Aunt", 1)), landed_on=FIRST)
-    assert content(lake, "silver.products", "product_id", "name") == [("a", "Aunt")]
+    assert read_rows(lake, "silver.products", "product_id", "name") == [("a", "Aunt")]
 
 
 def test_a_corrected_date_leaves_what_other_dates_brought(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), landed_on=SECOND)
     merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
-    assert content(lake, "silver.products", "product_id") == [("a",)]
+    assert read_rows(lake, "silver.products", "product_id") == [("a",)]
 
 
 def test_an_unchanged_merge_makes_no_new_version(lake: Lake) -> None:
@@ -71,22 +71,22 @@ def test_an_unchanged_merge_makes_no_new_version(lake: Lake) -> None:
 def test_a_value_that_becomes_null_is_a_change(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a", city="Ulm"), landed_on=FIRST)
     assert merge(lake, CUSTOMERS, customers(FIRST, "a", city=None), landed_on=FIRST)["updated"] == 1
-    assert content(lake, "silver.customers", "city") == [(None,)]
+    assert read_rows(lake, "silver.customers", "city") == [(None,)]
 
 
 def test_a_merge_leaves_the_first_order_date_alone(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
     lake.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date")
     merge(lake, CUSTOMERS, customers(SECOND, "a", city="Ulm", first=SECOND), landed_on=SECOND)
-    assert content(lake, "silver.customers", "city", "first_order_date") == [("Ulm", FIRST)]
+    assert read_rows(lake, "silver.customers", "city", "first_order_date") == [("Ulm", FIRST)]
 
 
 def test_new_customers_come_with_their_first_order_date_beside_changed_ones(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a", "b", first=FIRST), landed_on=FIRST)
-    assert content(lake, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", FIRST)]
+    assert read_rows(lake, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", FIRST)]
     rows = customers(SECOND, "a", "c", city="Ulm", first=SECOND)
     assert merge(lake, CUSTOMERS, rows, landed_on=SECOND) == {"inserted": 1, "updated": 1, "deleted": 0}
-    assert content(lake, "silver.customers", "customer_key", "city", "first_order_date") == [
+    assert read_rows(lake, "silver.customers", "customer_key", "city", "first_order_date") == [
         ("a", "Ulm", FIRST),
         ("b", None, FIRST),
         ("c", "Ulm", SECOND),
@@ -104,7 +104,7 @@ def test_threads_that_merge_different_dates_lose_nothing(root: str, waits: list[
     with ThreadPoolExecutor(len(days)) as pool:
         list(pool.map(merge_day, days))
     expected = [(f"{day}", "own") for day in days] + [("shared", f"of {days[-1]}")]
-    assert content(Lake(root), "silver.products", "product_id", "name") == expected
+    assert read_rows(Lake(root), "silver.products", "product_id", "name") == expected
 
 
 # What a date withdraws
@@ -115,68 +115,68 @@ def test_a_date_that_no_longer_brings_a_row_gives_way_to_the_version_it_had_supe
     merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
     merge(lake, PRODUCTS, products(THIRD, Version("a", "third", 3)), landed_on=THIRD)
     assert merge(lake, PRODUCTS, products(THIRD), landed_on=THIRD)["updated"] == 1
-    assert content(lake, "silver.products", "name", "landed_on") == [("second", SECOND)]
+    assert read_rows(lake, "silver.products", "name", "landed_on") == [("second", SECOND)]
 
 
 def test_a_date_that_brings_an_older_version_than_before_gives_way_too(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 5)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(SECOND, Version("a", "by mistake", 9)), landed_on=SECOND)
     merge(lake, PRODUCTS, products(SECOND, Version("a", "as it is", 2)), landed_on=SECOND)
-    assert content(lake, "silver.products", "name", "landed_on") == [("first", FIRST)]
+    assert read_rows(lake, "silver.products", "name", "landed_on") == [("first", FIRST)]
 
 
 def test_a_row_brought_again_after_it_was_withdrawn_counts_again(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
     for rows in (products(SECOND, Version("a", "second", 2)), products(SECOND), products(SECOND, Version("a", "second", 2))):
         merge(lake, PRODUCTS, rows, landed_on=SECOND)
-    assert content(lake, "silver.products", "name") == [("second",)]
+    assert read_rows(lake, "silver.products", "name") == [("second",)]
 
 
 def test_what_was_withdrawn_before_a_crash_is_looked_up_again_by_the_next_try(lake: Lake, monkeypatch: Any) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
     with monkeypatch.context() as patch:
-        patch.setattr(merging, "_write", killed)
+        patch.setattr(merging, "_commit_changes", killed)
         with pytest.raises(KeyboardInterrupt):
             merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
-    assert content(lake, "silver.products", "name") == [("second",)]
+    assert read_rows(lake, "silver.products", "name") == [("second",)]
     merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
-    assert content(lake, "silver.products", "name") == [("first",)]
+    assert read_rows(lake, "silver.products", "name") == [("first",)]
 
 
 def test_a_version_kept_by_another_date_while_a_row_is_withdrawn_is_found(lake: Lake, monkeypatch: Any) -> None:
     """The other date finds the row still newer than its own, and leaves it: the withdrawing one has to look again."""
     merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
-    write = merging._write
+    write = merging._commit_changes
 
     def after_another(*args: Any) -> None:
-        monkeypatch.setattr(merging, "_write", write)
+        monkeypatch.setattr(merging, "_commit_changes", write)
         counts = merge(Lake(lake.root), PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
         assert counts == {"inserted": 0, "updated": 0, "deleted": 0}
         write(*args)
 
-    monkeypatch.setattr(merging, "_write", after_another)
+    monkeypatch.setattr(merging, "_commit_changes", after_another)
     merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
-    assert content(lake, "silver.products", "name") == [("first",)]
+    assert read_rows(lake, "silver.products", "name") == [("first",)]
 
 
 def test_of_two_dates_that_bring_a_new_row_at_once_the_second_finds_that_of_the_first(lake: Lake, monkeypatch: Any) -> None:
     """Neither replaces a file of the other."""
-    write = merging._write
+    write = merging._commit_changes
 
     def after_another(*args: Any) -> None:
-        monkeypatch.setattr(merging, "_write", write)
+        monkeypatch.setattr(merging, "_commit_changes", write)
         merge(Lake(lake.root), PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
         write(*args)
 
-    monkeypatch.setattr(merging, "_write", after_another)
+    monkeypatch.setattr(merging, "_commit_changes", after_another)
     counts = merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1), Version("b", "Bee", 1)), landed_on=FIRST)
     assert counts == {"inserted": 1, "updated": 0, "deleted": 0}
-    assert content(lake, "silver.products", "name") == [("Bee",), ("second",)]
+    assert read_rows(lake, "silver.products", "name") == [("Bee",), ("second",)]
 
 
 def test_before_a_commit_one_is_told_exactly_what_it_replaces(lake: Lake) -> None:
-    told: list[Changes] = []
+    told: list[RowChanges] = []
     rows = products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1), Version("c", "Cat", 1))
     merge(lake, PRODUCTS, rows, landed_on=FIRST, before=told.append)
     again = products(FIRST, Version("a", "Aunt", 1), Version("b", "Bee", 1), Version("d", "Dog", 1))
@@ -192,7 +192,7 @@ def test_rows_of_a_key_of_two_columns_are_kept_apart(lake: Lake) -> None:
     merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "ab")), landed_on=FIRST)
     merge(lake, ITEMS, lines(SECOND, Lines("o", 2, "-cd")), landed_on=SECOND)
     merge(lake, ITEMS, lines(SECOND, Lines("o", 2, "--d")), landed_on=SECOND)
-    assert content(lake, "silver.order_items", "line_number", "product_id") == [(1, "a"), (2, "b"), (3, "d")]
+    assert read_rows(lake, "silver.order_items", "line_number", "product_id") == [(1, "a"), (2, "b"), (3, "d")]
 
 
 # Rows that are replaced by group
@@ -233,7 +233,7 @@ def merged(lake: Lake, day: date, *orders: Lines, **named: Any) -> dict[str, int
 def ordered(lake: Lake) -> dict[str, str]:
     """The products of every order, in the order of their lines."""
     found: dict[str, str] = {}
-    for order, _, product in content(lake, "silver.order_items", "order_id", "line_number", "product_id"):
+    for order, _, product in read_rows(lake, "silver.order_items", "order_id", "line_number", "product_id"):
         found[order] = found.get(order, "") + product
     return found
 
@@ -285,11 +285,11 @@ def test_rows_merged_by_key_before_are_replaced_by_group(lake: Lake) -> None:
     merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "--ab")), landed_on=FIRST)
     merge(lake, ITEMS, lines(SECOND, Lines("o", 1, "----ab")), landed_on=SECOND)
     merged(lake, SECOND, Lines("o", 1, "ab"))
-    assert content(lake, "silver.order_items", "line_number", "product_id") == [(1, "a"), (2, "b")]
+    assert read_rows(lake, "silver.order_items", "line_number", "product_id") == [(1, "a"), (2, "b")]
 
 
 def test_before_a_commit_one_is_told_the_rows_a_group_loses(lake: Lake) -> None:
-    told: list[Changes] = []
+    told: list[RowChanges] = []
     merged(lake, FIRST, Lines("o", 1, "abc"), Lines("p", 1, "a"))
     merged(lake, SECOND, Lines("o", 1, "d"), before=told.append)
     (changes,) = told
@@ -379,9 +379,9 @@ class Interrupted(Lake):
         self._step()
         return super().version(table)
 
-    def signed(self, *args: Any, **named: Any) -> Any:
+    def commit_properties(self, *args: Any, **named: Any) -> Any:
         self._step()
-        return super().signed(*args, **named)
+        return super().commit_properties(*args, **named)
 
     def commit(self, table: str, action: Any) -> Any:
         self._step()
@@ -403,7 +403,7 @@ def test_dates_in_any_order_again_and_in_the_middle_of_each_other_leave_the_newe
         for each in last[day]:
             newest[each.product_id] = max(newest.get(each.product_id, (0, day, "")), (each.changed, day, each.name))
     expected = sorted((key, name, day) for key, (_, day, name) in newest.items())
-    assert content(Lake(root), "silver.products", "product_id", "name", "landed_on") == expected
+    assert read_rows(Lake(root), "silver.products", "product_id", "name", "landed_on") == expected
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -430,7 +430,7 @@ def test_a_merge_reads_no_file_whose_keys_lie_elsewhere(lake: Lake, monkeypatch:
     (found,) = counted
     assert (found["num_target_files_scanned"], found["num_target_files_skipped_during_scan"]) == (1, 2)
     names = [("a", "Old"), ("k", "Old"), ("t", "New"), ("u", "Other")]
-    assert content(lake, "silver.products", "product_id", "name") == names
+    assert read_rows(lake, "silver.products", "product_id", "name") == names
 
 
 # Other writers
@@ -454,5 +454,5 @@ def test_a_commit_that_met_another_is_tried_again_on_the_newest_version(
     rows = products(SECOND, Version("a", "Aunt", 2), Version("c", "Old cat", 0))
     merge(lake, PRODUCTS, rows, landed_on=SECOND)
     assert next(tries) == 3
-    assert content(lake, "silver.products", "product_id", "name") == [("a", "Aunt"), ("c", "Cat")]
+    assert read_rows(lake, "silver.products", "product_id", "name") == [("a", "Aunt"), ("c", "Cat")]
     assert len(waits) == 1

@@ -14,9 +14,9 @@ from deltalake import DeltaTable, write_deltalake
 
 from daybook.engines import DuckDBEngine
 from daybook.lake import schema_evolution
-from daybook.lake.delta import dataset_of, stored_columns
-from daybook.lake.tables import Batches, Lake
-from tests.lake.tables import FIRST, SECOND, THIRD, content
+from daybook.lake.delta import open_dataset, stored_columns
+from daybook.lake.tables import BatchSource, Lake
+from tests.lake.tables import FIRST, SECOND, THIRD, read_rows
 
 TABLE = "bronze.orders"
 SIZE = "Größe"
@@ -56,14 +56,14 @@ def test_rows_are_written_under_the_stored_name(lake: Lake, other: str) -> None:
     lake.replace_partition(TABLE, named(other, "b"), SECOND)
     lake.append(TABLE, named(other, "c"), THIRD)
     assert columns(lake) == ["run_date", "customer"]
-    assert content(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
+    assert read_rows(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
 
 
 def test_batches_are_written_under_the_stored_name(lake: Lake) -> None:
     lake.replace_partition(TABLE, named("customer", "a"), FIRST)
     rows = named("CUSTOMER", "b", "c")
-    lake.replace_partition(TABLE, Batches(rows.schema, lambda: rows.to_reader(max_chunksize=1)), SECOND)
-    assert content(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
+    lake.replace_partition(TABLE, BatchSource(rows.schema, lambda: rows.to_reader(max_chunksize=1)), SECOND)
+    assert read_rows(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
 
 
 def test_a_new_column_is_stored_composed(lake: Lake) -> None:
@@ -81,7 +81,7 @@ def test_columns_stored_twice_read_as_one(twice: Lake) -> None:
 
 def test_columns_stored_twice_read_as_one_where_memory_is_little(twice: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = DuckDBEngine(twice, "UTC")
-    monkeypatch.setattr(engine, "_limited", True)
+    monkeypatch.setattr(engine, "_has_memory_limit", True)
     assert engine.rows("SELECT customer FROM bronze.orders WHERE Customer = 'a'") == [("a",)]
 
 
@@ -99,13 +99,13 @@ def test_the_next_write_makes_one_column_in_one_commit(twice: Lake) -> None:
     version = DeltaTable(twice.uri(TABLE)).version()
     twice.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
     assert sorted(columns(twice)) == ["Customer", "run_date", "x"]
-    assert content(twice, TABLE, "run_date", "Customer", "x") == [(FIRST, "a", "1"), (SECOND, "b", "2"), (THIRD, "c", "3")]
+    assert read_rows(twice, TABLE, "run_date", "Customer", "x") == [(FIRST, "a", "1"), (SECOND, "b", "2"), (THIRD, "c", "3")]
     delta = DeltaTable(twice.uri(TABLE))
     assert delta.metadata().partition_columns == ["run_date"]
     assert [each.get("daybook_run_id") for each in delta.history(delta.version() - version)] == [twice.run_id] * (
         delta.version() - version
     )
-    before = dataset_of(DeltaTable(twice.uri(TABLE), version=version)).to_table(columns=["customer", "Customer"])
+    before = open_dataset(DeltaTable(twice.uri(TABLE), version=version)).to_table(columns=["customer", "Customer"])
     assert sorted(before.to_pylist(), key=repr) == [{"customer": "a", "Customer": None}, {"customer": None, "Customer": "b"}]
 
 
@@ -134,14 +134,14 @@ def test_a_development_copy_begins_with_all_values(twice: Lake) -> None:
 
 def test_what_others_write_meanwhile_is_kept(twice: Lake, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process writes between the look at the rows and the commit."""
-    tell, others = schema_evolution._warn_of_differences, [THIRD]
+    tell, others = schema_evolution._warn_of_conflicting_values, [THIRD]
 
     def write_first(*looked: Any) -> None:
         tell(*looked)
         if others:
             write_as_before(twice, named("customer", "of another", x="3"), others.pop())
 
-    monkeypatch.setattr(schema_evolution, "_warn_of_differences", write_first)
+    monkeypatch.setattr(schema_evolution, "_warn_of_conflicting_values", write_first)
     twice.replace_partition(TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
     assert seen(twice) == [("a",), ("b",), ("of another",), ("d",)]
     assert len(waits) == 1
@@ -171,7 +171,7 @@ def test_a_value_may_be_stored_under_any_of_three_names(twice: Lake) -> None:
     write_as_before(twice, named("CUSTOMER", "c", x="3"), THIRD)
     assert seen(twice) == [("a",), ("b",), ("c",)]
     twice.replace_partition(TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
-    assert sorted(pc.unique(dataset_of(DeltaTable(twice.uri(TABLE))).to_table()["CUSTOMER"]).to_pylist()) == [
+    assert sorted(pc.unique(open_dataset(DeltaTable(twice.uri(TABLE))).to_table()["CUSTOMER"]).to_pylist()) == [
         "a",
         "b",
         "c",

@@ -14,13 +14,13 @@ import daybook.lake.rewrite
 from daybook.errors import LakeError, ParamsError, UsageError
 from daybook.lake.rewrite import (
     StoredTable,
-    bring_up_to_date,
-    forget_history,
-    refuse_under_way,
-    remove_leftovers,
-    rewrite,
-    rewrite_where_changed,
-    stored_tables,
+    list_tables,
+    remove_history,
+    remove_orphan_files,
+    require_no_active_run,
+    rewrite_partitions,
+    rewrite_table,
+    upgrade_table,
 )
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
@@ -40,7 +40,7 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def table_of(lake: Lake) -> StoredTable:
-    (table,) = stored_tables(lake.root)
+    (table,) = list_tables(lake.root)
     return table
 
 
@@ -60,12 +60,12 @@ def test_every_table_is_found_with_whose_it_is_and_candidates_are_not(lake: Lake
     mine = Lake(lake.root, development="ann")
     mine.replace_partition("bronze.people", pa.table({"name": ["x"]}), SECOND)
     lake.write_candidate("candidate.people", pa.table({"name": ["x"]}))
-    found = [(each.full_name, each.development, each.columns) for each in stored_tables(lake.root)]
+    found = [(each.full_name, each.development, each.columns) for each in list_tables(lake.root)]
     assert found == [("bronze.people", "", ["run_date", "name"]), ("bronze.people", "ann", ["run_date", "name"])]
 
 
 def test_a_lake_that_is_not_there_has_no_tables(tmp_path: Path) -> None:
-    assert stored_tables(str(tmp_path / "nothing")) == []
+    assert list_tables(str(tmp_path / "nothing")) == []
     assert not (tmp_path / "nothing").exists()
 
 
@@ -73,7 +73,7 @@ def test_a_whole_table_is_rewritten_in_one_commit_that_says_so(lake: Lake) -> No
     table = table_of(lake)
     before = table.open().version()
     wrote = [
-        rewrite(
+        rewrite_table(
             table, upper, by="test", done=lambda delta: bool(delta.transaction_version("x")), transaction=Transaction("x", 1)
         )
         for _ in range(2)
@@ -90,14 +90,14 @@ def test_only_partitions_that_change_are_written_a_commit_each(lake: Lake) -> No
     def change(rows: pa.Table) -> Optional[pa.Table]:
         return upper(rows) if "ann" in rows.column("name").to_pylist() else None
 
-    assert rewrite_where_changed(table, change, by="test") == 1
+    assert rewrite_partitions(table, change, by="test") == 1
     assert names(lake) == ["ANN", "BOB", "cid"]
-    assert rewrite_where_changed(table, upper, by="test", partitions={"2025-11-02"}) == 1
+    assert rewrite_partitions(table, upper, by="test", partitions={"2025-11-02"}) == 1
     assert names(lake) == ["ANN", "BOB", "CID"]
 
 
 def test_all_rows_of_a_partition_can_go(lake: Lake) -> None:
-    assert rewrite_where_changed(table_of(lake), lambda rows: rows.slice(0, 0), by="test", partitions={"2025-11-01"}) == 1
+    assert rewrite_partitions(table_of(lake), lambda rows: rows.slice(0, 0), by="test", partitions={"2025-11-01"}) == 1
     assert names(lake) == ["cid"]
 
 
@@ -111,7 +111,7 @@ def test_a_change_that_another_was_faster_than_begins_anew(lake: Lake) -> None:
             lake.replace_partition("bronze.people", pa.table({"name": ["dan"]}), FIRST)
         return upper(rows)
 
-    rewrite_where_changed(table, change, by="test", partitions={"2025-11-01"})
+    rewrite_partitions(table, change, by="test", partitions={"2025-11-01"})
     assert names(lake) == ["DAN", "cid"]
 
 
@@ -119,8 +119,8 @@ def test_without_history_only_the_newest_version_is_left(lake: Lake) -> None:
     stray = Path(lake.root) / "bronze" / "people" / "run_date=2025-11-01" / "part-of-a-killed-writer.parquet"
     stray.write_bytes(b"old")
     table = table_of(lake)
-    rewrite_where_changed(table, upper, by="test")
-    assert forget_history(table) > 3
+    rewrite_partitions(table, upper, by="test")
+    assert remove_history(table) > 3
     assert not stray.exists()
     assert names(lake) == ["ANN", "BOB", "CID"]
     assert len(list(Path(lake.root).rglob("*.parquet"))) == 3  # a file a date, and the checkpoint
@@ -132,9 +132,9 @@ def test_without_history_only_the_newest_version_is_left(lake: Lake) -> None:
 
 def test_a_table_keeps_its_transactions_when_it_loses_its_history(lake: Lake) -> None:
     table = table_of(lake)
-    rewrite(table, upper, by="test", done=lambda _: False, transaction=Transaction("daybook.key", 7))
-    forget_history(table)
-    forget_history(table)
+    rewrite_table(table, upper, by="test", done=lambda _: False, transaction=Transaction("daybook.key", 7))
+    remove_history(table)
+    remove_history(table)
     assert DeltaTable(table.uri).transaction_version("daybook.key") == 7
 
 
@@ -146,9 +146,9 @@ def test_an_older_table_of_raw_values_keeps_none_in_its_log_any_more(lake: Lake)
     write_deltalake(table.uri, rows, mode="append")
     log = Path(table.uri) / "_delta_log"
     assert any(b"canary" in path.read_bytes() for path in log.iterdir())
-    bring_up_to_date(table)
-    rewrite_where_changed(table, upper, by="test")
-    forget_history(table)
+    upgrade_table(table)
+    rewrite_partitions(table, upper, by="test")
+    remove_history(table)
     assert not any(word in path.read_bytes() for path in log.iterdir() for word in (b"canary", b"CANARY"))
 
 
@@ -177,7 +177,7 @@ def test_candidates_and_files_of_no_table_are_removed(lake: Lake) -> None:
     stray = Path(lake.root) / "silver" / "never" / "part-0.parquet"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"x")
-    assert remove_leftovers(lake.root) >= 3
+    assert remove_orphan_files(lake.root) >= 3
     assert not stray.exists()
     assert not [path for path in (Path(lake.root) / "candidate").rglob("*") if path.is_file()]
     assert names(lake) == ["ann", "bob", "cid"]
@@ -189,7 +189,7 @@ def test_what_lies_beside_the_layers_is_left(lake: Lake) -> None:
     for path in [*kept, gone]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    assert remove_leftovers(lake.root) == 1
+    assert remove_orphan_files(lake.root) == 1
     assert [path.exists() for path in [*kept, gone]] == [True, True, True, False]
 
 
@@ -213,15 +213,15 @@ def test_a_table_that_cannot_be_vacuumed_is_told(lake: Lake, monkeypatch: pytest
 
     monkeypatch.setattr(DeltaTable, "vacuum", fail)
     with pytest.raises(LakeError, match=r"bronze\.people at .* could not be vacuumed: disk is full"):
-        forget_history(table_of(lake))
+        remove_history(table_of(lake))
 
 
 def test_a_run_whose_date_is_locked_is_under_way(tmp_path: Path) -> None:
     archive = Archive(str(tmp_path))
     run_id = archive.start_run(date(2025, 11, 2), {})
-    refuse_under_way(archive, "`daybook x`")  # It was lost: nobody works on it.
+    require_no_active_run(archive, "`daybook x`")  # It was lost: nobody works on it.
     with DateLock(str(tmp_path), date(2025, 11, 2)) as lock:
-        lock.sign(run_id)
+        lock.write_holder(run_id)
         with pytest.raises(UsageError, match=r"The run daily-2025-11-02-1 has not ended: `daybook x` changes"):
-            refuse_under_way(archive, "`daybook x`")
-    refuse_under_way(archive, "`daybook x`")
+            require_no_active_run(archive, "`daybook x`")
+    require_no_active_run(archive, "`daybook x`")

@@ -18,8 +18,8 @@ from daybook.contracts import Property, Table
 from daybook.errors import LakeError
 from daybook.lake.merge import merge
 from daybook.lake.publish import publish
-from daybook.lake.tables import MANY_FILES, Lake
-from daybook.privacy import carried, load_keys
+from daybook.lake.tables import COMPACTION_MIN_FILES, Lake
+from daybook.privacy import apply_keys, load_keys
 from daybook.privacy.rekey import rekey, require_keys
 from tests.lake.tables import (
     CUSTOMERS,
@@ -29,10 +29,10 @@ from tests.lake.tables import (
     SECOND,
     THIRD,
     Version,
-    content,
     customers,
     payments,
     products,
+    read_rows,
 )
 
 BRAND = Property(name="brand", logicalType="string", physicalType="VARCHAR")
@@ -87,7 +87,7 @@ def filled(lake: Lake) -> Lake:
 
 def test_rows_from_before_a_column_have_none_in_it_until_their_date_is_merged_again(filled: Lake) -> None:
     merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
-    assert content(filled, "silver.products", "name") == [("Ant",), ("Bee II",), ("Cat",)]
+    assert read_rows(filled, "silver.products", "name") == [("Ant",), ("Bee II",), ("Cat",)]
     assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": None, "c": "Acme"}
     merge(filled, BRANDED, branded(SECOND, "Busy", Version("b", "Bee II", 2)), landed_on=SECOND)
     assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": "Busy", "c": "Acme"}
@@ -113,12 +113,12 @@ def test_merging_the_same_rows_again_under_the_later_contract_adds_the_column_an
 
 def test_a_table_that_fits_its_contract_is_left_as_it_is(filled: Lake) -> None:
     before = filled.version("silver.products")
-    filled.ensure(PRODUCTS)
+    filled.ensure_table(PRODUCTS)
     assert filled.version("silver.products") == before
 
 
 def test_the_column_is_signed_for(filled: Lake) -> None:
-    filled.ensure(BRANDED)
+    filled.ensure_table(BRANDED)
     last = stored(filled, "silver.products").history(1)[0]
     assert (last["operation"], last["daybook_run_id"]) == ("ADD COLUMN", filled.run_id)
     assert filled.tables_written["silver.products"] == last["version"]
@@ -143,7 +143,7 @@ def test_readers_see_the_contracts_columns_in_its_order_before_anything_is_writt
     dataset = filled.dataset("silver.products")
     assert dataset is not None
     assert dataset.schema.names == BRANDED.columns
-    assert content(filled, "silver.products", "product_id", "brand") == [("a", None), ("b", None)]
+    assert read_rows(filled, "silver.products", "product_id", "brand") == [("a", None), ("b", None)]
     assert filled.version("silver.products") == before
 
 
@@ -153,15 +153,15 @@ def test_a_pinned_version_from_before_a_column_reads_as_the_contract_says(
     before = filled.version("silver.products")
     merge(filled, BRANDED, branded(FIRST, "Acme", Version("a", "Ant", 1)), landed_on=FIRST)
     change_contracts(monkeypatch, "silver", BRANDED)
-    assert content(filled, "silver.products", "product_id", "brand") == [("a", "Acme"), ("b", None)]
+    assert read_rows(filled, "silver.products", "product_id", "brand") == [("a", "Acme"), ("b", None)]
     filled.pin({"silver.products": before})
-    assert content(filled, "silver.products", "product_id", "brand") == [("a", None), ("b", None)]
+    assert read_rows(filled, "silver.products", "product_id", "brand") == [("a", None), ("b", None)]
 
 
 def test_a_candidate_of_the_earlier_contract_reads_as_the_later_one_says(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.write_candidate("candidate.payment_mix", payments((FIRST, "1")))
     change_contracts(monkeypatch, "gold", WITH_FEE)
-    assert content(lake, "candidate.payment_mix", "order_date", "fee") == [(FIRST, None)]
+    assert read_rows(lake, "candidate.payment_mix", "order_date", "fee") == [(FIRST, None)]
 
 
 def test_a_development_copy_takes_the_column_and_what_is_published_stays(filled: Lake) -> None:
@@ -172,13 +172,13 @@ def test_a_development_copy_takes_the_column_and_what_is_published_stays(filled:
 
 
 def test_files_with_and_without_the_column_become_one(filled: Lake) -> None:
-    for number in range(MANY_FILES):
+    for number in range(COMPACTION_MIN_FILES):
         row = branded(THIRD, "Acme", *(Version(f"c{each}", "Cat", 3) for each in range(number + 1)))
         merge(filled, BRANDED, row, landed_on=THIRD)
     assert filled.compact("silver.products")
     names, brands = rows_of(filled, "product_id", "brand")
     assert {name for name, brand in zip(names, brands) if brand is None} == {"a", "b"}
-    assert len(names) == MANY_FILES + 2
+    assert len(names) == COMPACTION_MIN_FILES + 2
 
 
 def test_a_new_pseudonym_leaves_no_smallest_and_largest_value_in_the_log(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,11 +246,11 @@ def test_a_writer_that_comes_second_finds_the_column_added(filled: Lake, waits: 
     def second(alterer: TableAlterer, *args: Any, **named: Any) -> None:
         if not met:
             met.append("another writer")
-            Lake(filled.root, run_id="daily-2025-11-02-1").ensure(BRANDED)
+            Lake(filled.root, run_id="daily-2025-11-02-1").ensure_table(BRANDED)
         add_columns(alterer, *args, **named)
 
     monkeypatch.setattr(TableAlterer, "add_columns", second)
-    filled.ensure(BRANDED)
+    filled.ensure_table(BRANDED)
     assert len(waits) == 1
     assert columns(filled, "silver.products") == [*PRODUCTS.columns, "brand"]
 
@@ -268,7 +268,7 @@ def test_a_rekey_of_a_table_that_gained_a_column_keeps_its_values(lake: Lake, tm
     keys = load_keys(key)
     require_keys(lake.root, keys, "local", note=True)
     mark = gaining(CUSTOMERS, BRAND, at=3)
-    old, new = (carried(keys, each, 0) for each in ("ada", "bob"))
+    old, new = (apply_keys(keys, each, 0) for each in ("ada", "bob"))
     merge(lake, CUSTOMERS, customers(FIRST, old, city="Ulm"), landed_on=FIRST)
     rows = customers(SECOND, new, city="Kiel").add_column(3, "brand", pa.array(["Acme"], pa.string()))
     merge(lake, mark, rows, landed_on=SECOND)
@@ -325,15 +325,15 @@ def test_a_table_that_cannot_follow_says_why_and_stays_as_it_is(filled: Lake, co
 
 def test_a_required_column_may_come_while_there_are_no_rows_and_once_all_have_it(lake: Lake) -> None:
     strict = gaining(PRODUCTS, BRAND.model_copy(update={"required": True}))
-    lake.ensure(PRODUCTS)
-    lake.ensure(strict)
+    lake.ensure_table(PRODUCTS)
+    lake.ensure_table(strict)
     merge(lake, strict, branded(FIRST, "Acme", Version("a", "Ant", 1)), landed_on=FIRST)
     assert columns(lake, "silver.products") == [*PRODUCTS.columns, "brand"]
-    lake.ensure(strict)
+    lake.ensure_table(strict)
 
 
 def test_pseudonyms_stay_in_the_contract_for_an_erasure_goes_by_it(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
     fewer = CUSTOMERS.model_copy(update={"properties": [each for each in CUSTOMERS.properties if each.name != "customer_key"]})
     with pytest.raises(LakeError, match="column 'customer_key' holds pseudonyms, which an erasure would no longer find"):
-        lake.ensure(fewer)
+        lake.ensure_table(fewer)

@@ -20,10 +20,10 @@ from deltalake.exceptions import CommitFailedError
 import daybook.lake.tables
 from daybook.contracts import load_table
 from daybook.errors import LakeError
-from daybook.lake.delta import OpenTables
+from daybook.lake.delta import TableCache
 from daybook.lake.merge import merge
 from daybook.lake.publish import publish
-from daybook.lake.tables import MANY_FILES, Lake
+from daybook.lake.tables import COMPACTION_MIN_FILES, Lake
 from tests.lake.tables import (
     CUSTOMERS,
     FIRST,
@@ -32,12 +32,12 @@ from tests.lake.tables import (
     SECOND,
     THIRD,
     Version,
-    content,
     customers,
-    files,
-    landed,
+    landing_rows,
+    list_files,
     payments,
     products,
+    read_rows,
 )
 
 
@@ -74,8 +74,8 @@ def test_a_table_that_was_never_written_has_no_version_rows_or_partitions(lake: 
 
 
 def test_tables_are_those_stored_and_those_with_a_contract(lake: Lake) -> None:
-    lake.replace_partition("bronze.shelves", landed("a"), FIRST)
-    lake.write_candidate("candidate.daily_sales", landed("a"))
+    lake.replace_partition("bronze.shelves", landing_rows("a"), FIRST)
+    lake.write_candidate("candidate.daily_sales", landing_rows("a"))
     found = lake.tables()
     assert "bronze.shelves" in found
     assert "silver.orders" in found
@@ -84,7 +84,7 @@ def test_tables_are_those_stored_and_those_with_a_contract(lake: Lake) -> None:
 
 
 def test_reading_notes_the_version_read(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     reader = Lake(lake.root)
     reader.dataset("bronze.orders")
     assert reader.tables_read == {"bronze.orders": 1}
@@ -92,29 +92,29 @@ def test_reading_notes_the_version_read(lake: Lake) -> None:
 
 
 def test_writing_notes_the_version_written(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
-    lake.replace_partition("bronze.orders", landed("b"), SECOND)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
     assert lake.tables_written == {"bronze.orders": 2}
     assert lake.tables_read == {}
 
 
 def test_the_version_written_is_ones_own_where_another_writer_came_right_after(lake: Lake, monkeypatch: Any) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     overwrite = daybook.lake.tables.overwrite
 
     def then_another(*args: Any, **named: Any) -> None:
         overwrite(*args, **named)
         monkeypatch.setattr(daybook.lake.tables, "overwrite", overwrite)
-        Lake(lake.root).replace_partition("bronze.orders", landed("c"), THIRD)
+        Lake(lake.root).replace_partition("bronze.orders", landing_rows("c"), THIRD)
 
     monkeypatch.setattr(daybook.lake.tables, "overwrite", then_another)
-    lake.replace_partition("bronze.orders", landed("b"), SECOND)
+    lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
     assert lake.tables_written == {"bronze.orders": 2}
     assert lake.version("bronze.orders") == 3
 
 
 def test_every_commit_is_signed_with_the_run(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     newest = DeltaTable(lake.uri("bronze.orders")).history(1)[0]
     assert newest["daybook_run_id"] == "daily-2025-11-01-1"
 
@@ -122,72 +122,72 @@ def test_every_commit_is_signed_with_the_run(lake: Lake) -> None:
 @pytest.mark.parametrize("folder", ["my shop", "Größe", "100%", "no #1", "it's + more"])
 def test_a_lake_may_lie_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
     lake = Lake(str(tmp_path / folder))
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
-    assert content(lake, "bronze.orders", "value") == [("a",)]
-    assert content(lake, "silver.products", "name") == [("Ant",)]
+    assert read_rows(lake, "bronze.orders", "value") == [("a",)]
+    assert read_rows(lake, "silver.products", "name") == [("Ant",)]
 
 
 # Replacing a partition
 
 
 def test_replacing_a_date_leaves_other_dates_alone(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a", "b"), FIRST)
-    lake.replace_partition("bronze.orders", landed("c"), SECOND)
-    lake.replace_partition("bronze.orders", landed("d"), FIRST)
-    assert content(lake, "bronze.orders", "run_date", "value") == [(FIRST, "d"), (SECOND, "c")]
+    lake.replace_partition("bronze.orders", landing_rows("a", "b"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("c"), SECOND)
+    lake.replace_partition("bronze.orders", landing_rows("d"), FIRST)
+    assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "d"), (SECOND, "c")]
 
 
 def test_replacing_a_date_twice_is_replacing_it_once(lake: Lake) -> None:
     for _ in range(2):
-        lake.replace_partition("bronze.orders", landed("a", "a"), FIRST)
-    assert content(lake, "bronze.orders", "run_date", "value") == [(FIRST, "a"), (FIRST, "a")]
+        lake.replace_partition("bronze.orders", landing_rows("a", "a"), FIRST)
+    assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "a"), (FIRST, "a")]
 
 
 def test_replacing_a_date_with_no_rows_empties_it(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
-    lake.replace_partition("bronze.orders", landed("b"), SECOND)
-    lake.replace_partition("bronze.orders", landed(), SECOND)
-    assert content(lake, "bronze.orders", "value") == [("a",)]
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
+    lake.replace_partition("bronze.orders", landing_rows(), SECOND)
+    assert read_rows(lake, "bronze.orders", "value") == [("a",)]
     assert lake.partitions("bronze.orders") == [FIRST]
 
 
 def test_a_table_can_begin_without_rows(lake: Lake) -> None:
-    lake.replace_partition("quarantine.orders", landed(), FIRST)
+    lake.replace_partition("quarantine.orders", landing_rows(), FIRST)
     assert lake.exists("quarantine.orders")
-    lake.replace_partition("quarantine.orders", landed("a"), SECOND)
-    assert content(lake, "quarantine.orders", "run_date", "value") == [(SECOND, "a")]
+    lake.replace_partition("quarantine.orders", landing_rows("a"), SECOND)
+    assert read_rows(lake, "quarantine.orders", "run_date", "value") == [(SECOND, "a")]
 
 
 def test_a_new_column_is_added_and_null_in_older_rows(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
-    lake.replace_partition("bronze.orders", landed("b").append_column("coupon", pa.array(["X"])), SECOND)
-    assert content(lake, "bronze.orders", "value", "coupon") == [("a", None), ("b", "X")]
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("b").append_column("coupon", pa.array(["X"])), SECOND)
+    assert read_rows(lake, "bronze.orders", "value", "coupon") == [("a", None), ("b", "X")]
 
 
 def test_the_rows_bear_the_date_they_replace_whatever_they_said(lake: Lake) -> None:
-    rows = landed("a").append_column("run_date", pa.array([THIRD]))
+    rows = landing_rows("a").append_column("run_date", pa.array([THIRD]))
     lake.replace_partition("bronze.orders", rows, FIRST)
-    assert content(lake, "bronze.orders", "run_date", "value") == [(FIRST, "a")]
+    assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "a")]
 
 
 def test_partitions_are_the_dates_with_rows_in_order(lake: Lake) -> None:
     for day in (THIRD, FIRST, SECOND):
-        lake.replace_partition("bronze.orders", landed("a"), day)
+        lake.replace_partition("bronze.orders", landing_rows("a"), day)
     assert lake.partitions("bronze.orders") == [FIRST, SECOND, THIRD]
 
 
 def test_of_a_date_alone_a_table_has_its_rows_and_says_its_files(lake: Lake) -> None:
     assert (lake.dataset("bronze.orders", FIRST), lake.files("bronze.orders", FIRST)) == (None, frozenset())
     for day in (FIRST, SECOND):
-        lake.replace_partition("bronze.orders", landed(f"of {day}"), day)
+        lake.replace_partition("bronze.orders", landing_rows(f"of {day}"), day)
     found = lake.dataset("bronze.orders", SECOND)
     assert found is not None
     assert found.to_table()["value"].to_pylist() == [f"of {SECOND}"]
     before = lake.files("bronze.orders", SECOND)
-    lake.replace_partition("bronze.orders", landed("another"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("another"), FIRST)
     assert lake.files("bronze.orders", SECOND) == before
-    lake.replace_partition("bronze.orders", landed("another"), SECOND)
+    lake.replace_partition("bronze.orders", landing_rows("another"), SECOND)
     assert not lake.files("bronze.orders", SECOND) & before
 
 
@@ -201,16 +201,16 @@ def test_a_table_that_dates_do_not_divide_is_read_whole_for_any(lake: Lake) -> N
 def test_threads_that_replace_different_dates_of_a_new_table_lose_nothing(root: str) -> None:
     days = [FIRST + timedelta(days=number) for number in range(8)]
     with ThreadPoolExecutor(len(days)) as pool:
-        list(pool.map(lambda day: Lake(root).replace_partition("bronze.orders", landed(f"{day}"), day), days))
-    assert content(Lake(root), "bronze.orders", "run_date", "value") == [(day, f"{day}") for day in days]
+        list(pool.map(lambda day: Lake(root).replace_partition("bronze.orders", landing_rows(f"{day}"), day), days))
+    assert read_rows(Lake(root), "bronze.orders", "run_date", "value") == [(day, f"{day}") for day in days]
 
 
 def test_processes_that_replace_different_dates_lose_nothing(root: str) -> None:
     days = [FIRST + timedelta(days=number) for number in range(4)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        under_way = [pool.submit(Lake(root).replace_partition, "bronze.orders", landed(f"{day}"), day) for day in days]
+        under_way = [pool.submit(Lake(root).replace_partition, "bronze.orders", landing_rows(f"{day}"), day) for day in days]
         assert [each.result() for each in under_way] == [None] * 4
-    assert content(Lake(root), "bronze.orders", "run_date", "value") == [(day, f"{day}") for day in days]
+    assert read_rows(Lake(root), "bronze.orders", "run_date", "value") == [(day, f"{day}") for day in days]
 
 
 def test_two_writers_that_make_a_table_at_once_both_find_it_made(lake: Lake, monkeypatch: Any) -> None:
@@ -221,8 +221,8 @@ def test_two_writers_that_make_a_table_at_once_both_find_it_made(lake: Lake, mon
         create(*args, **{**named, "mode": "error"})  # what the slower of two writers meets
 
     monkeypatch.setattr(DeltaTable, "create", second)
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
-    assert content(lake, "bronze.orders", "value") == [("a",)]
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
+    assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
 def test_updating_a_column_changes_only_rows_where_it_differs(lake: Lake) -> None:
@@ -232,7 +232,7 @@ def test_updating_a_column_changes_only_rows_where_it_differs(lake: Lake) -> Non
     lake.update_column(CUSTOMERS, customers(SECOND, "c", first=SECOND), "first_order_date")
     values = customers(FIRST, "a", "c", "unknown", first=FIRST)
     assert lake.update_column(CUSTOMERS, values, "first_order_date") == 1
-    assert content(lake, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", FIRST), ("c", FIRST)]
+    assert read_rows(lake, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", FIRST), ("c", FIRST)]
 
 
 def test_updating_a_column_of_a_table_without_rows_changes_none(lake: Lake) -> None:
@@ -240,65 +240,65 @@ def test_updating_a_column_of_a_table_without_rows_changes_none(lake: Lake) -> N
 
 
 def test_rows_added_to_a_date_stand_beside_those_there(lake: Lake) -> None:
-    lake.append("control.notes", landed("a"), FIRST)
-    lake.append("control.notes", landed("b"), FIRST)
-    lake.append("control.notes", landed("c").append_column("by", pa.array(["Ann"])), SECOND)
-    assert content(lake, "control.notes", "run_date", "value") == [(FIRST, "a"), (FIRST, "b"), (SECOND, "c")]
+    lake.append("control.notes", landing_rows("a"), FIRST)
+    lake.append("control.notes", landing_rows("b"), FIRST)
+    lake.append("control.notes", landing_rows("c").append_column("by", pa.array(["Ann"])), SECOND)
+    assert read_rows(lake, "control.notes", "run_date", "value") == [(FIRST, "a"), (FIRST, "b"), (SECOND, "c")]
 
 
 def test_removing_rows_leaves_those_with_other_values(lake: Lake) -> None:
-    lake.append("control.notes", landed("a", "it's", "c"), FIRST)
+    lake.append("control.notes", landing_rows("a", "it's", "c"), FIRST)
     lake.remove("control.notes", "value", ["a", "it's", "never there"])
     lake.remove("control.notes", "value", [])
     lake.remove("control.not_there", "value", ["a"])
-    assert content(lake, "control.notes", "value") == [("c",)]
+    assert read_rows(lake, "control.notes", "value") == [("c",)]
 
 
 # Reading at a pinned version
 
 
 def test_a_pinned_table_is_read_as_it_was_and_others_as_they_are(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     version = lake.version("bronze.orders")
-    lake.replace_partition("bronze.orders", landed("b"), SECOND)
-    lake.replace_partition("bronze.customers", landed("c"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
+    lake.replace_partition("bronze.customers", landing_rows("c"), FIRST)
     lake.pin({"bronze.orders": version})
-    assert content(lake, "bronze.orders", "value") == [("a",)]
+    assert read_rows(lake, "bronze.orders", "value") == [("a",)]
     assert lake.tables_read["bronze.orders"] == version == lake.version("bronze.orders")
     assert lake.partitions("bronze.orders") == [FIRST]
-    assert content(lake, "bronze.customers", "value") == [("c",)]
+    assert read_rows(lake, "bronze.customers", "value") == [("c",)]
 
 
 def test_a_table_pinned_to_nothing_is_read_as_never_written(lake: Lake) -> None:
     lake.pin({"bronze.orders": None})
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     assert (lake.exists("bronze.orders"), lake.dataset("bronze.orders")) == (False, None)
 
 
 def test_pinning_others_lets_go_of_the_first(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     lake.pin({"bronze.orders": None})
     lake.pin({})
-    assert content(lake, "bronze.orders", "value") == [("a",)]
+    assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
 def test_a_pin_is_not_in_the_way_of_writes(lake: Lake) -> None:
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     lake.pin({"bronze.orders": lake.version("bronze.orders")})
-    lake.replace_partition("bronze.orders", landed("b"), SECOND)
-    assert content(Lake(lake.root), "bronze.orders", "value") == [("a",), ("b",)]
-    assert content(lake, "bronze.orders", "value") == [("a",)]
+    lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
+    assert read_rows(Lake(lake.root), "bronze.orders", "value") == [("a",), ("b",)]
+    assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
 def test_a_table_begun_anew_has_another_identity(lake: Lake) -> None:
-    assert lake.identity("bronze.orders") == ""
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
-    first = lake.identity("bronze.orders")
-    lake.replace_partition("bronze.orders", landed("b"), FIRST)
-    assert lake.identity("bronze.orders") == first
+    assert lake.table_id("bronze.orders") == ""
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
+    first = lake.table_id("bronze.orders")
+    lake.replace_partition("bronze.orders", landing_rows("b"), FIRST)
+    assert lake.table_id("bronze.orders") == first
     shutil.rmtree(lake.uri("bronze.orders"))
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
-    assert lake.identity("bronze.orders") not in ("", first)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
+    assert lake.table_id("bronze.orders") not in ("", first)
 
 
 def test_a_candidate_is_seen_by_its_run_alone(lake: Lake) -> None:
@@ -310,9 +310,9 @@ def test_a_candidate_is_seen_by_its_run_alone(lake: Lake) -> None:
 
 
 def test_a_candidate_written_again_replaces_the_first_with_its_columns(lake: Lake) -> None:
-    lake.write_candidate("candidate.payment_mix", landed("a"))
+    lake.write_candidate("candidate.payment_mix", landing_rows("a"))
     lake.write_candidate("candidate.payment_mix", payments((FIRST, "1")))
-    assert content(lake, "candidate.payment_mix", "amount") == [(Decimal(1),)]
+    assert read_rows(lake, "candidate.payment_mix", "amount") == [(Decimal(1),)]
     assert lake.tables_written == {"candidate.payment_mix": 1}
 
 
@@ -331,16 +331,16 @@ def test_dropping_candidates_drops_those_of_the_run_alone(lake: Lake) -> None:
 
 def test_waits_between_tries_grow(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
     monkeypatch.setattr(daybook.lake.tables, "overwrite", conflicting(daybook.lake.tables.overwrite, 3))
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     assert len(waits) == 3
     assert waits == sorted(set(waits))
-    assert content(lake, "bronze.orders", "value") == [("a",)]
+    assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
 def test_after_ten_tries_a_sentence_says_what_was_in_the_way(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
     monkeypatch.setattr(daybook.lake.tables, "overwrite", conflicting(None, 99))
     with pytest.raises(LakeError) as caught:
-        lake.replace_partition("bronze.orders", landed("a"), FIRST)
+        lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     assert str(caught.value) == (
         "bronze.orders was changed by others 10 times while this run tried to "
         "(Commit failed: a concurrent transaction added new data); run it again."
@@ -354,7 +354,7 @@ def test_after_ten_tries_a_sentence_says_what_was_in_the_way(lake: Lake, waits: 
 @pytest.fixture
 def published(lake: Lake) -> Lake:
     """A lake with one published table of each kind."""
-    lake.replace_partition("bronze.orders", landed("a"), FIRST)
+    lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
     publish(lake, PAYMENTS, payments((FIRST, "1"), (SECOND, "2")), [FIRST, SECOND])
     return lake
@@ -362,40 +362,40 @@ def published(lake: Lake) -> Lake:
 
 def test_a_development_copy_reads_what_is_published_until_it_writes(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
-    assert content(mine, "bronze.orders", "value") == [("a",)]
-    published.replace_partition("bronze.orders", landed("b"), FIRST)
-    assert content(mine, "bronze.orders", "value") == [("b",)]
+    assert read_rows(mine, "bronze.orders", "value") == [("a",)]
+    published.replace_partition("bronze.orders", landing_rows("b"), FIRST)
+    assert read_rows(mine, "bronze.orders", "value") == [("b",)]
 
 
 def test_a_development_copy_begins_as_the_whole_published_table(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
-    mine.replace_partition("bronze.orders", landed("mine"), SECOND)
+    mine.replace_partition("bronze.orders", landing_rows("mine"), SECOND)
     merge(mine, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), landed_on=SECOND)
     publish(mine, PAYMENTS, payments((SECOND, "20")), [SECOND])
-    assert content(mine, "bronze.orders", "value") == [("a",), ("mine",)]
-    assert content(mine, "silver.products", "name") == [("Ant",), ("Bee",)]
-    assert content(mine, "gold.payment_mix", "amount") == [(Decimal(1),), (Decimal(20),)]
+    assert read_rows(mine, "bronze.orders", "value") == [("a",), ("mine",)]
+    assert read_rows(mine, "silver.products", "name") == [("Ant",), ("Bee",)]
+    assert read_rows(mine, "gold.payment_mix", "amount") == [(Decimal(1),), (Decimal(20),)]
 
 
 def test_a_development_copy_stays_as_it_is_when_others_publish(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
-    mine.replace_partition("bronze.orders", landed("mine"), SECOND)
-    published.replace_partition("bronze.orders", landed("newer"), FIRST)
-    assert content(mine, "bronze.orders", "value") == [("a",), ("mine",)]
+    mine.replace_partition("bronze.orders", landing_rows("mine"), SECOND)
+    published.replace_partition("bronze.orders", landing_rows("newer"), FIRST)
+    assert read_rows(mine, "bronze.orders", "value") == [("a",), ("mine",)]
 
 
 def test_a_development_copy_never_touches_a_published_file(published: Lake) -> None:
     root = Path(published.root)
-    before = files(root)
+    before = list_files(root)
     mine = Lake(published.root, development="ann")
-    mine.replace_partition("bronze.orders", landed("mine"), FIRST)
-    mine.replace_partition("control.stale_dates", landed("new"), FIRST)
+    mine.replace_partition("bronze.orders", landing_rows("mine"), FIRST)
+    mine.replace_partition("control.stale_dates", landing_rows("new"), FIRST)
     merge(mine, PRODUCTS, products(FIRST), landed_on=FIRST)
     merge(mine, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
     mine.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date")
     mine.write_candidate("candidate.payment_mix", payments((FIRST, "9")))
     publish(mine, PAYMENTS, payments((FIRST, "9")), [FIRST])
-    others = {path: changed for path, changed in files(root).items() if root / "dev" / "ann" not in path.parents}
+    others = {path: changed for path, changed in list_files(root).items() if root / "dev" / "ann" not in path.parents}
     assert others == before
 
 
@@ -403,34 +403,34 @@ def test_updating_a_column_in_a_development_copy_begins_with_the_published_rows(
     merge(published, CUSTOMERS, customers(FIRST, "a", "b"), landed_on=FIRST)
     mine = Lake(published.root, development="ann")
     assert mine.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date") == 1
-    assert content(mine, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", None)]
-    assert content(published, "silver.customers", "first_order_date") == [(None,), (None,)]
+    assert read_rows(mine, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", None)]
+    assert read_rows(published, "silver.customers", "first_order_date") == [(None,), (None,)]
 
 
 def test_development_copies_of_two_people_are_apart(published: Lake) -> None:
     mine, yours = Lake(published.root, development="ann"), Lake(published.root, development="bob")
-    mine.replace_partition("bronze.orders", landed("mine"), FIRST)
-    assert content(yours, "bronze.orders", "value") == [("a",)]
+    mine.replace_partition("bronze.orders", landing_rows("mine"), FIRST)
+    assert read_rows(yours, "bronze.orders", "value") == [("a",)]
 
 
 def test_a_development_copy_can_publish_again_and_again(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     for amount in ("5", "6"):
         assert publish(mine, PAYMENTS, payments((FIRST, amount)), [FIRST]).made
-    assert content(mine, "gold.payment_mix", "amount") == [(Decimal(2),), (Decimal(6),)]
+    assert read_rows(mine, "gold.payment_mix", "amount") == [(Decimal(2),), (Decimal(6),)]
 
 
 def test_a_development_copy_of_an_empty_table_keeps_its_partitions(published: Lake) -> None:
     publish(published, load_table("gold.category_sales"), load_table("gold.category_sales").arrow_schema.empty_table(), [FIRST])
     mine = Lake(published.root, development="ann")
-    mine.ensure(load_table("gold.category_sales"))
+    mine.ensure_table(load_table("gold.category_sales"))
     assert DeltaTable(mine.uri("gold.category_sales")).metadata().partition_columns == ["order_date"]
-    assert content(mine, "gold.category_sales") == []
+    assert read_rows(mine, "gold.category_sales") == []
 
 
 def test_tables_of_a_development_copy_are_listed_beside_the_published(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
-    mine.replace_partition("bronze.sketches", landed("a"), FIRST)
+    mine.replace_partition("bronze.sketches", landing_rows("a"), FIRST)
     assert {"bronze.orders", "bronze.sketches"} <= set(mine.tables())
     assert "bronze.sketches" not in published.tables()
 
@@ -454,17 +454,17 @@ def items(number: int) -> pa.Table:
 
 
 def test_many_small_files_become_one_with_the_same_rows(lake: Lake) -> None:
-    grown(lake, MANY_FILES)
-    before = content(lake, "silver.order_items")
+    grown(lake, COMPACTION_MIN_FILES)
+    before = read_rows(lake, "silver.order_items")
     assert lake.compact("silver.order_items")
-    assert content(lake, "silver.order_items") == before
+    assert read_rows(lake, "silver.order_items") == before
     assert len(DeltaTable(lake.uri("silver.order_items")).file_uris()) == 1
-    assert lake.version("silver.order_items") == MANY_FILES + 1
+    assert lake.version("silver.order_items") == COMPACTION_MIN_FILES + 1
     assert not lake.compact("silver.order_items")
 
 
 def test_few_files_are_left_as_they_are(lake: Lake) -> None:
-    grown(lake, MANY_FILES - 1)
+    grown(lake, COMPACTION_MIN_FILES - 1)
     assert not lake.compact("silver.order_items")
     assert not lake.compact("silver.reviews")
 
@@ -474,38 +474,38 @@ def test_what_is_large_already_is_not_written_again(lake: Lake, monkeypatch: pyt
     many = pa.concat_tables([items(ids.getrandbits(120)) for _ in range(5_000)])
     merge(lake, COMPACTED, many, landed_on=FIRST)
     (large,) = DeltaTable(lake.uri("silver.order_items")).file_uris()
-    monkeypatch.setattr("daybook.lake.tables.COMPACTED", Path(large).stat().st_size)
-    for number in range(MANY_FILES - 1):
+    monkeypatch.setattr("daybook.lake.tables.COMPACTED_FILE_BYTES", Path(large).stat().st_size)
+    for number in range(COMPACTION_MIN_FILES - 1):
         merge(lake, COMPACTED, items(number), landed_on=SECOND)
     assert not lake.compact("silver.order_items")
-    merge(lake, COMPACTED, items(MANY_FILES), landed_on=THIRD)
+    merge(lake, COMPACTED, items(COMPACTION_MIN_FILES), landed_on=THIRD)
     assert lake.compact("silver.order_items")
     files = DeltaTable(lake.uri("silver.order_items")).file_uris()
     assert large in files
     assert len(files) == 2
-    assert len(content(lake, "silver.order_items")) == 5_000 + MANY_FILES
+    assert len(read_rows(lake, "silver.order_items")) == 5_000 + COMPACTION_MIN_FILES
 
 
 def test_a_version_from_before_reads_as_it_did(lake: Lake) -> None:
-    grown(lake, MANY_FILES)
+    grown(lake, COMPACTION_MIN_FILES)
     lake.compact("silver.order_items")
-    lake.pin({"silver.order_items": MANY_FILES - 1})
-    assert len(content(lake, "silver.order_items")) == MANY_FILES - 1
+    lake.pin({"silver.order_items": COMPACTION_MIN_FILES - 1})
+    assert len(read_rows(lake, "silver.order_items")) == COMPACTION_MIN_FILES - 1
 
 
 def test_whoever_changes_the_files_first_is_not_lost_nor_is_the_run_that_compacts(
     lake: Lake, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grown(lake, MANY_FILES)
-    committing = OpenTables.committing
+    grown(lake, COMPACTION_MIN_FILES)
+    committing = TableCache.committing
 
-    def late(tables: OpenTables, uri: str) -> Any:
+    def late(tables: TableCache, uri: str) -> Any:
         monkeypatch.undo()
         Lake(root, run_id="daily-2025-12-01-1").remove("silver.order_items", "order_id", ["o0"])
         return committing(tables, uri)
 
-    monkeypatch.setattr(OpenTables, "committing", late)
+    monkeypatch.setattr(TableCache, "committing", late)
     assert not lake.compact("silver.order_items")
-    assert len(content(lake, "silver.order_items")) == MANY_FILES - 1
+    assert len(read_rows(lake, "silver.order_items")) == COMPACTION_MIN_FILES - 1
     merge(lake, COMPACTED, items(99), landed_on=THIRD)
-    assert len(content(lake, "silver.order_items")) == MANY_FILES
+    assert len(read_rows(lake, "silver.order_items")) == COMPACTION_MIN_FILES

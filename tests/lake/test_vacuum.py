@@ -14,12 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daybook.errors import LakeError, UsageError
-from daybook.lake.rewrite import forget_history, stored_tables
+from daybook.lake.rewrite import list_tables, remove_history
 from daybook.lake.tables import Lake
-from daybook.lake.vacuum import MARGIN, Plan, Removal, carry_out, plan_vacuum
+from daybook.lake.vacuum import SAFETY_MARGIN, TableVacuum, VacuumPlan, apply_vacuum, plan_vacuum
 from daybook.records.archive import Archive
 from tests.conftest import Killed, Killer
-from tests.lake.vacuuming import FIRST, NOW, SECOND, age_commit, age_file, content, data_files, files, put_run, rows, write
+from tests.lake.vacuuming import (
+    FIRST,
+    NOW,
+    SECOND,
+    age_commit,
+    age_file,
+    build_rows,
+    list_data_files,
+    list_files,
+    read_version,
+    write_rows,
+    write_run_record,
+)
 
 TABLE = "bronze.orders"
 KEEP = timedelta(days=90)
@@ -30,7 +42,7 @@ def lake(tmp_path: Path) -> Lake:
     """Version 1 to 4 of one date: 200, 100, 50 and 10 days old."""
     lake = Lake(str(tmp_path / "a lake"), run_id="daily-2025-11-01-1")
     for value, days in (("a", 200), ("b", 100), ("c", 50), ("d", 10)):
-        write(lake, TABLE, value, days=days)
+        write_rows(lake, TABLE, value, days=days)
     return lake
 
 
@@ -39,17 +51,17 @@ def archive(tmp_path: Path) -> Archive:
     return Archive(str(tmp_path / "archive"))
 
 
-def plan(lake: Lake, archive: Archive, keep: timedelta = KEEP) -> Plan:
+def plan(lake: Lake, archive: Archive, keep: timedelta = KEEP) -> VacuumPlan:
     return plan_vacuum(lake.root, archive, keep=keep, at=NOW)
 
 
-def vacuum(lake: Lake, archive: Archive, keep: timedelta = KEEP) -> Plan:
+def vacuum(lake: Lake, archive: Archive, keep: timedelta = KEEP) -> VacuumPlan:
     done = plan(lake, archive, keep)
-    carry_out(done)
+    apply_vacuum(done)
     return done
 
 
-def only(done: Plan) -> Removal:
+def only(done: VacuumPlan) -> TableVacuum:
     (removal,) = done.removals
     return removal
 
@@ -58,7 +70,7 @@ def readable(lake: Lake, table: str = TABLE) -> dict[int, list[str]]:
     """The versions that can be read, with their values."""
     found = {}
     for version in range(DeltaTable(lake.uri(table)).version() + 1):
-        held = content(lake.uri(table), version)
+        held = read_version(lake.uri(table), version)
         if held is not None:
             found[version] = [row["value"] for row in held]
     return found
@@ -68,56 +80,56 @@ def readable(lake: Lake, table: str = TABLE) -> dict[int, list[str]]:
 
 
 def test_the_newest_version_and_those_that_recent_runs_have_on_record_stay(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=100, read={TABLE: 1})
-    put_run(archive, days=80, read={TABLE: 2})
-    put_run(archive, days=70, snapshot={TABLE: 3})
+    write_run_record(archive, days=100, read={TABLE: 1})
+    write_run_record(archive, days=80, read={TABLE: 2})
+    write_run_record(archive, days=70, snapshot={TABLE: 3})
     done = only(vacuum(lake, archive))
     assert (done.kept, done.lost, len(done.files)) == ((2, 3, 4), (), 1)
     assert readable(lake) == {0: [], 2: ["b"], 3: ["c"], 4: ["d"]}
 
 
 def test_a_shorter_retention_keeps_less(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=80, read={TABLE: 2})
-    put_run(archive, days=20, read={TABLE: 3})
+    write_run_record(archive, days=80, read={TABLE: 2})
+    write_run_record(archive, days=20, read={TABLE: 3})
     assert only(plan(lake, archive, timedelta(days=30))).kept == (3, 4)
     assert only(plan(lake, archive, timedelta(0))).kept == (4,)
 
 
 def test_what_was_the_newest_within_a_day_stays_for_those_who_read_it(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=200)
-    write(lake, TABLE, "e", days=0.9)
-    write(lake, TABLE, "f", days=0.1)
+    write_run_record(archive, days=200)
+    write_rows(lake, TABLE, "e", days=0.9)
+    write_rows(lake, TABLE, "f", days=0.1)
     # Version 4 is ten days old, and was what a reader got until it was superseded.
     assert only(vacuum(lake, archive)).kept == (4, 5, 6)
     assert readable(lake) == {0: [], 4: ["d"], 5: ["e"], 6: ["f"]}
 
 
 def test_a_run_that_has_not_ended_keeps_its_versions_however_long_ago_it_began(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=150, read={TABLE: 1}, outcome="RUNNING")
-    put_run(archive, days=150, read={TABLE: 2}, outcome="FAILED", run_date=SECOND)
+    write_run_record(archive, days=150, read={TABLE: 1}, outcome="RUNNING")
+    write_run_record(archive, days=150, read={TABLE: 2}, outcome="FAILED", run_date=SECOND)
     assert only(plan(lake, archive)).kept == (1, 4)
 
 
 def test_versions_that_others_share_files_with_lose_none(lake: Lake, archive: Archive) -> None:
-    write(lake, TABLE, "z", days=9, run_date=SECOND)
-    write(lake, TABLE, "y", days=8, run_date=SECOND)
-    put_run(archive, days=1, read={TABLE: 5})
+    write_rows(lake, TABLE, "z", days=9, run_date=SECOND)
+    write_rows(lake, TABLE, "y", days=8, run_date=SECOND)
+    write_run_record(archive, days=1, read={TABLE: 5})
     assert only(vacuum(lake, archive)).kept == (5, 6)
     assert readable(lake) == {0: [], 4: ["d"], 5: ["d", "z"], 6: ["d", "y"]}
 
 
 def test_versions_of_a_lake_that_was_begun_anew_are_not_looked_for(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=1, read={TABLE: 400, "silver.orders": 3})
+    write_run_record(archive, days=1, read={TABLE: 400, "silver.orders": 3})
     assert (only(plan(lake, archive)).kept, only(plan(lake, archive)).lost) == ((4,), ())
 
 
 def test_what_an_erasure_or_a_shorter_retention_took_is_told_as_lost(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=80, read={TABLE: 2})
-    put_run(archive, days=20, read={TABLE: 3})
+    write_run_record(archive, days=80, read={TABLE: 2})
+    write_run_record(archive, days=20, read={TABLE: 3})
     vacuum(lake, archive, timedelta(days=30))
     done = only(vacuum(lake, archive))
     assert (done.kept, done.lost, done.files) == ((3, 4), (2,), ())
-    forget_history(stored_tables(lake.root)[0])
+    remove_history(list_tables(lake.root)[0])
     done = only(vacuum(lake, archive))
     # Forgetting has made two commits of its own, which leave nothing before them to be read.
     assert (done.kept, done.lost, done.files) == ((6,), (2, 3), ())
@@ -125,7 +137,7 @@ def test_what_an_erasure_or_a_shorter_retention_took_is_told_as_lost(lake: Lake,
 
 
 def test_files_of_no_version_go_once_they_are_a_day_old(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=1)
+    write_run_record(archive, days=1)
     folder = Path(lake.uri(TABLE))
     old = age_file(folder / "run_date=2025-11-01" / "killed.parquet", 1.1)
     young = age_file(folder / "run_date=2025-11-01" / "being-written.parquet", 0.9)
@@ -138,18 +150,18 @@ def test_files_of_no_version_go_once_they_are_a_day_old(lake: Lake, archive: Arc
 
 def test_a_development_copy_keeps_what_its_owner_has_now(lake: Lake, archive: Archive) -> None:
     mine = Lake(lake.root, development="ann")
-    write(mine, TABLE, "x", days=20)
-    write(mine, TABLE, "y", days=10)
+    write_rows(mine, TABLE, "x", days=20)
+    write_rows(mine, TABLE, "y", days=10)
     for version, value in enumerate(("m", "n")):
-        mine.write_candidate("candidate.orders", rows(value))
+        mine.write_candidate("candidate.orders", build_rows(value))
         age_commit(mine.uri("candidate.orders"), version, 10 - version)
-    put_run(archive, days=1, read={TABLE: 1})
+    write_run_record(archive, days=1, read={TABLE: 1})
     done = {each.table.uri: each for each in vacuum(lake, archive).removals}
     assert done[mine.uri(TABLE)].kept == (DeltaTable(mine.uri(TABLE)).version(),)
-    assert content(mine.uri(TABLE)) == [{"run_date": FIRST, "value": "y"}]
+    assert read_version(mine.uri(TABLE)) == [{"run_date": FIRST, "value": "y"}]
     assert done[mine.uri("candidate.orders")].kept == (1,)
-    assert len(data_files(mine.uri("candidate.orders"))) == 1
-    assert content(mine.uri("candidate.orders")) == [{"value": "n"}]
+    assert len(list_data_files(mine.uri("candidate.orders"))) == 1
+    assert read_version(mine.uri("candidate.orders")) == [{"value": "n"}]
 
 
 @pytest.mark.parametrize(
@@ -166,21 +178,21 @@ def test_a_development_copy_keeps_what_its_owner_has_now(lake: Lake, archive: Ar
 def test_candidates_stay_while_their_run_may_go_on(
     lake: Lake, archive: Archive, outcome: str, days: float, again: bool, stays: bool
 ) -> None:
-    run_id = put_run(archive, days=days, outcome=outcome)
-    Lake(lake.root, run_id=run_id).write_candidate("candidate.orders", rows("x"))
+    run_id = write_run_record(archive, days=days, outcome=outcome)
+    Lake(lake.root, run_id=run_id).write_candidate("candidate.orders", build_rows("x"))
     if again:
-        put_run(archive, days=0.5, outcome="SUCCEEDED")
+        write_run_record(archive, days=0.5, outcome="SUCCEEDED")
     vacuum(lake, archive)
-    assert any(name.startswith(f"candidate/{run_id}/") for name in files(lake.root)) == stays
+    assert any(name.startswith(f"candidate/{run_id}/") for name in list_files(lake.root)) == stays
 
 
 def test_candidates_of_nobody_and_tables_never_finished_go_once_they_are_a_day_old(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=1)
+    write_run_record(archive, days=1)
     root = Path(lake.root)
     old = [age_file(root / name, 2) for name in ("candidate/interactive/x/part.parquet", "silver/ghost/part.parquet")]
     young = [age_file(root / name, 0.5) for name in ("candidate/interactive/y/part.parquet", "silver/spirit/part.parquet")]
     other = age_file(root / "not-daybooks" / "file", 99)
-    assert len(vacuum(lake, archive).loose) == 2
+    assert len(vacuum(lake, archive).orphans) == 2
     assert [each.exists() for each in (*old, *young, other)] == [False, False, True, True, True]
 
 
@@ -188,7 +200,7 @@ def test_candidates_of_nobody_and_tables_never_finished_go_once_they_are_a_day_o
 
 
 def test_entries_of_the_log_go_up_to_the_checkpoint_that_the_oldest_kept_version_needs(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=1, read={TABLE: 3})
+    write_run_record(archive, days=1, read={TABLE: 3})
     DeltaTable(lake.uri(TABLE), version=2).create_checkpoint()
     DeltaTable(lake.uri(TABLE)).create_checkpoint()
     assert len(only(vacuum(lake, archive)).entries) == 2
@@ -205,22 +217,22 @@ def test_no_writer_cleans_the_log_of_versions_that_are_on_record(lake: Lake, arc
 def test_a_table_of_an_earlier_daybook_learns_to_keep_its_log(tmp_path: Path, archive: Archive) -> None:
     lake = Lake(str(tmp_path / "lake"))
     for version, value in enumerate(("a", "b")):
-        write_deltalake(lake.uri(TABLE), rows(value), mode="overwrite")
+        write_deltalake(lake.uri(TABLE), build_rows(value), mode="overwrite")
         age_commit(lake.uri(TABLE), version, 100)
-    put_run(archive, days=1, read={TABLE: 0})
+    write_run_record(archive, days=1, read={TABLE: 0})
     vacuum(lake, archive)
     before = int(DeltaTable(lake.uri(TABLE)).version())
     vacuum(lake, archive)
     assert int(DeltaTable(lake.uri(TABLE)).version()) == before == 2
     write_until_checkpoint(lake)
-    assert content(lake.uri(TABLE), 0) == [{"value": "a"}]
+    assert read_version(lake.uri(TABLE), 0) == [{"value": "a"}]
 
 
 def test_without_that_delta_rs_does_clean_it(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
-    write_deltalake(lake.uri(TABLE), rows("a"))
+    write_deltalake(lake.uri(TABLE), build_rows("a"))
     write_until_checkpoint(lake)
-    assert content(lake.uri(TABLE), 0) is None
+    assert read_version(lake.uri(TABLE), 0) is None
 
 
 def write_until_checkpoint(lake: Lake) -> None:
@@ -249,14 +261,14 @@ def test_without_a_record_of_any_run_nothing_is_removed(lake: Lake, archive: Arc
 
 
 def test_a_log_with_a_hole_stops_it(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=1)
+    write_run_record(archive, days=1)
     (Path(lake.uri(TABLE)) / "_delta_log" / f"{2:020d}.json").unlink()
     with pytest.raises(LakeError, match=r"The log of bronze.orders at .* is not whole \(an entry before version 3 is gone\)"):
         plan(lake, archive)
 
 
 def test_a_newest_version_that_lacks_a_file_stops_it(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=1)
+    write_run_record(archive, days=1)
     for uri in DeltaTable(lake.uri(TABLE)).file_uris():
         Path(uri.replace("%20", " ")).unlink()
     with pytest.raises(LakeError, match=r"bronze.orders at .* lacks files of its newest version; nothing was removed"):
@@ -264,7 +276,7 @@ def test_a_newest_version_that_lacks_a_file_stops_it(lake: Lake, archive: Archiv
 
 
 def test_a_log_that_names_other_places_stops_it(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=1, read={TABLE: 3})
+    write_run_record(archive, days=1, read={TABLE: 3})
     path = Path(lake.uri(TABLE)) / "_delta_log" / f"{4:020d}.json"
     path.write_text(path.read_text().replace('{"add":{"path":"', '{"add":{"path":"s3://elsewhere/'))
     with pytest.raises(LakeError, match="names files in a way that Daybook does not write"):
@@ -277,12 +289,12 @@ def test_a_log_that_names_other_places_stops_it(lake: Lake, archive: Archive) ->
 @pytest.fixture
 def messy(lake: Lake, archive: Archive) -> Lake:
     """A lake with something of every kind to remove."""
-    put_run(archive, days=1, read={TABLE: 3})
-    done = put_run(archive, days=1, run_date=SECOND)
-    Lake(lake.root, run_id=done).write_candidate("candidate.orders", rows("x"))
+    write_run_record(archive, days=1, read={TABLE: 3})
+    done = write_run_record(archive, days=1, run_date=SECOND)
+    Lake(lake.root, run_id=done).write_candidate("candidate.orders", build_rows("x"))
     DeltaTable(lake.uri(TABLE), version=2).create_checkpoint()
-    write(lake, "silver.orders", "s", days=100)
-    write(lake, "silver.orders", "t", days=50)
+    write_rows(lake, "silver.orders", "s", days=100)
+    write_rows(lake, "silver.orders", "t", days=50)
     age_file(Path(lake.root) / "silver" / "ghost" / "part.parquet", 2)
     return lake
 
@@ -292,7 +304,7 @@ def test_killed_at_any_removal_and_given_again_it_ends_the_same(messy: Lake, arc
     shutil.copytree(messy.root, copy)
     killer.aim(None)
     vacuum(messy, archive)
-    writes, wanted = killer.writes, files(messy.root)
+    writes, wanted = killer.writes, list_files(messy.root)
     assert writes > 8
     for number in range(1, writes + 1):
         shutil.rmtree(messy.root)
@@ -302,16 +314,16 @@ def test_killed_at_any_removal_and_given_again_it_ends_the_same(messy: Lake, arc
             vacuum(messy, archive)
         killer.aim(None)
         vacuum(messy, archive)
-        assert files(messy.root) == wanted
+        assert list_files(messy.root) == wanted
         assert readable(messy) == {3: ["c"], 4: ["d"]}
 
 
 def test_what_comes_into_the_lake_after_the_plan_is_left_alone(lake: Lake, archive: Archive) -> None:
-    put_run(archive, days=1)
+    write_run_record(archive, days=1)
     planned = plan(lake, archive)
-    write(lake, TABLE, "e", days=5)
-    write(lake, TABLE, "f", days=4)
-    carry_out(planned)
+    write_rows(lake, TABLE, "e", days=5)
+    write_rows(lake, TABLE, "f", days=4)
+    apply_vacuum(planned)
     assert readable(lake) == {0: [], 4: ["d"], 5: ["e"], 6: ["f"]}
 
 
@@ -338,32 +350,32 @@ def test_every_version_to_be_kept_reads_as_before_and_no_other_file_is_left(
     with tempfile.TemporaryDirectory() as folder:
         lake, archive = Lake(f"{folder}/lake", run_id="daily-2025-11-01-1"), Archive(f"{folder}/archive")
         uri = lake.uri(TABLE)
-        write(lake, TABLE, "begin", days=85)
+        write_rows(lake, TABLE, "begin", days=85)
         ages = {0: 85.0, 1: 85.0}
-        file_ages = dict.fromkeys(data_files(uri), 85.0)
+        file_ages = dict.fromkeys(list_data_files(uri), 85.0)
         for number, (kind, day, age) in enumerate(changes):
             apply(lake, kind, day, f"v{number}")
             version = int(DeltaTable(uri).version())
             if version not in ages:
                 age_commit(uri, version, age)
                 ages[version] = age
-            file_ages.update(dict.fromkeys(data_files(uri) - file_ages.keys(), age))
+            file_ages.update(dict.fromkeys(list_data_files(uri) - file_ages.keys(), age))
         for version, age in runs:
-            put_run(archive, days=age, read={TABLE: version})
+            write_run_record(archive, days=age, read={TABLE: version})
         newest = max(ages)
-        before = {version: content(uri, version) for version in ages}
+        before = {version: read_version(uri, version) for version in ages}
         needed: dict[int, set[str]] = {version: named(uri, version) for version in ages if before[version] is not None}
         pinned = {version for version, age in runs if age <= keep}
-        young = {version for version in ages if version == newest or ages[version + 1] <= MARGIN.days}
+        young = {version for version in ages if version == newest or ages[version + 1] <= SAFETY_MARGIN.days}
         kept = sorted((pinned | young) & needed.keys())
-        fresh = {name for name, age in file_ages.items() if age <= MARGIN.days}
+        fresh = {name for name, age in file_ages.items() if age <= SAFETY_MARGIN.days}
 
         done = only(vacuum(lake, archive, timedelta(days=keep)))
 
         assert list(done.kept) == kept
-        assert {version: content(uri, version) for version in kept} == {version: before[version] for version in kept}
-        assert content(uri) == before[newest]
-        assert data_files(uri) == fresh.union(*(needed[version] for version in kept))
+        assert {version: read_version(uri, version) for version in kept} == {version: before[version] for version in kept}
+        assert read_version(uri) == before[newest]
+        assert list_data_files(uri) == fresh.union(*(needed[version] for version in kept))
         assert plan(lake, archive, timedelta(days=keep)).files == 0
 
 
@@ -371,9 +383,9 @@ def apply(lake: Lake, kind: str, day: int, value: str) -> None:
     uri = lake.uri(TABLE)
     run_date = FIRST if day == 1 else SECOND
     if kind == "replace":
-        lake.replace_partition(TABLE, rows(value), run_date)
+        lake.replace_partition(TABLE, build_rows(value), run_date)
     elif kind == "append":
-        lake.append(TABLE, rows(value), run_date)
+        lake.append(TABLE, build_rows(value), run_date)
     elif kind == "remove":
         lake.remove(TABLE, "value", ["begin", "v0"])
     else:

@@ -13,16 +13,16 @@ from typing import Any, Optional
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from daybook.lake.delta import dataset_of
+from daybook.lake.delta import open_dataset
 from daybook.lake.tables import Lake
-from daybook.records.archive import Archive, dump
+from daybook.records.archive import Archive, serialize_record
 
 FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 """The moment that ages in these tests are counted back from."""
 
 
-def rows(*values: str) -> pa.Table:
+def build_rows(*values: str) -> pa.Table:
     return pa.table({"value": pa.array(values, pa.string())})
 
 
@@ -47,9 +47,9 @@ def age_file(path: Path, days: float, now: datetime = NOW) -> Path:
     return path
 
 
-def write(lake: Lake, table: str, *values: str, days: float, run_date: date = FIRST, now: datetime = NOW) -> int:
+def write_rows(lake: Lake, table: str, *values: str, days: float, run_date: date = FIRST, now: datetime = NOW) -> int:
     """Make these the rows of a date, so many days ago; returns the version."""
-    lake.replace_partition(table, rows(*values), run_date)
+    lake.replace_partition(table, build_rows(*values), run_date)
     uri = lake.uri(table)
     version = int(DeltaTable(uri).version())
     age_commit(uri, version, days, now)
@@ -58,7 +58,7 @@ def write(lake: Lake, table: str, *values: str, days: float, run_date: date = FI
     return version
 
 
-def put_run(
+def write_run_record(
     archive: Archive,
     *,
     days: float,
@@ -82,24 +82,24 @@ def put_run(
         "details": {"snapshot": dict(snapshot or {})},
     }
     record = {"run_id": run_id, "run_date": run_date.isoformat(), "started_at": began, "outcome": outcome, "stages": [stage]}
-    archive.store.create(f"{archive.folder(run_id)}/started.json", dump({"run_id": run_id, "started_at": began}))
-    archive.store.create(f"{archive.folder(run_id)}/run.json", dump(record))
+    archive.store.create(f"{archive.folder(run_id)}/started.json", serialize_record({"run_id": run_id, "started_at": began}))
+    archive.store.create(f"{archive.folder(run_id)}/run.json", serialize_record(record))
     return run_id
 
 
-def content(uri: str, version: Optional[int] = None) -> Optional[list[Any]]:
+def read_version(uri: str, version: Optional[int] = None) -> Optional[list[Any]]:
     """The rows of a version, sorted; None where it cannot be read."""
     try:
-        found = dataset_of(DeltaTable(uri, version=version)).to_table().to_pylist()
+        found = open_dataset(DeltaTable(uri, version=version)).to_table().to_pylist()
     except Exception:  # noqa: BLE001 (a missing log and a missing file are told in many ways)
         return None
     return sorted(found, key=repr)
 
 
-def files(root: str) -> set[str]:
+def list_files(root: str) -> set[str]:
     """Every file under a folder, relative to it."""
     return {str(path.relative_to(root)) for path in Path(root).rglob("*") if path.is_file()}
 
 
-def data_files(uri: str) -> set[str]:
-    return {name for name in files(uri) if not name.startswith("_delta_log")}
+def list_data_files(uri: str) -> set[str]:
+    return {name for name in list_files(uri) if not name.startswith("_delta_log")}

@@ -17,18 +17,18 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from daybook.contracts import load_table, load_tables
-from daybook.engines import DuckDBEngine, Views
+from daybook.engines import DuckDBEngine, ViewEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import aggregate, publishing, quality, stale_dates, transform
 from daybook.notebook.context import Stage
 from daybook.settings import load_settings
 from daybook.sources import load_source
-from tests.cells import sql_cells
+from tests.cells import load_sql_cells
 
 DAYS = [date(2025, 11, day) for day in (28, 29, 30)]
 _CUSTOMERS = ["1" * 32, "2" * 32]
-_COMPUTED = ("order_date", "line_amount", "landed_on", "first_order_date")
-_TECHNICAL = [
+_COMPUTED_COLUMNS = ("order_date", "line_amount", "landed_on", "first_order_date")
+_TECHNICAL_FIELDS = [
     *(pa.field("_unfit", pa.string()), pa.field("_source_file", pa.string()), pa.field("_row_number", pa.int64())),
     pa.field("landed_on", pa.date32()),
 ]
@@ -175,7 +175,7 @@ class Run:
         if self.steps - 1 in self.holds:
             self.meanwhile()
 
-    def go_on(self) -> None:
+    def run_next_stage(self) -> None:
         """Do the next stage."""
         self.under_way = True
         try:
@@ -186,21 +186,21 @@ class Run:
     def finish(self) -> None:
         """Do all stages that are still ahead."""
         while self.ahead:
-            self.go_on()
+            self.run_next_stage()
 
     def _begin(self, name: str) -> Stage:
         settings = _settings(self.returns_count_on)
         lake = HeldLake(self.root, self)
         source = load_source(settings.source)
-        engine = Views(DuckDBEngine(lake, settings.timezone), source)
+        engine = ViewEngine(DuckDBEngine(lake, settings.timezone), source)
         self.last = Stage(name, settings, self.landing.day, self.run_id, source, lake, engine)
         return self.last
 
     def transform(self) -> None:
         stage = self._begin("transform")
         for name, rows in self.landing.rows.items():
-            stage.engine.register(f"mapped.{name}", _mapped(name, rows, self.landing.day))
-        for name, sql in sql_cells("transform").items():
+            stage.engine.register(f"mapped.{name}", _build_table(name, rows, self.landing.day))
+        for name, sql in load_sql_cells("transform").items():
             stage.engine.define(name, sql)
         said = transform.merge_silver(stage)
         assert stage.ended == "SUCCEEDED", said
@@ -208,7 +208,7 @@ class Run:
     def aggregate(self) -> None:
         stage = self._begin("aggregate")
         aggregate.touched_dates(stage)
-        for name, sql in sql_cells("aggregate", returns_count_on=self.returns_count_on).items():
+        for name, sql in load_sql_cells("aggregate", returns_count_on=self.returns_count_on).items():
             stage.engine.define(name, sql)
         aggregate.write_candidates(stage)
 
@@ -230,35 +230,35 @@ def run_history(root: str, history: History, *, gate: bool = False, returns_coun
     for number, run in enumerate(runs):
         if history.holds:
             run.holds = history.holds[number]
-            run.meanwhile = lambda run=run, stride=history.strides[number]: _go_on(runs, run, stride)  # type: ignore[misc]
+            run.meanwhile = lambda run=run, stride=history.strides[number]: _advance_others(runs, run, stride)  # type: ignore[misc]
     for run in runs:
         run.finish()
     return runs
 
 
-def _go_on(runs: list[Run], held: Run, stages: int) -> None:
+def _advance_others(runs: list[Run], held: Run, stages: int) -> None:
     """While one run is held, let the next of another date that may do some stages."""
     for number, run in enumerate(runs):
         earlier = any(each.ahead or each.under_way for each in runs[:number] if each.landing.day == run.landing.day)
         if run.ahead and not run.under_way and not earlier and run is not held:
             for _ in range(min(stages, len(run.ahead))):
-                run.go_on()
+                run.run_next_stage()
             return
 
 
-def clear_up(root: str, day: date, number: int) -> Run:
+def rerun_date(root: str, day: date, number: int) -> Run:
     """Run a date again that has nothing new to say: whatever waits for the next run is done by this one."""
     return Run(root, Landing(day, {name.split(".")[1]: [] for name in load_tables("silver")}), number, gate=False)
 
 
-def content(root: str) -> dict[str, list[tuple[Any, ...]]]:
+def read_tables(root: str) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of silver and gold, in an order of its own, by table."""
     engine = DuckDBEngine(Lake(root), _settings().timezone)
     names = [*load_tables("silver"), *load_tables("gold")]
     return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in names}
 
 
-def waiting(root: str) -> list[tuple[Any, ...]]:
+def list_stale_dates(root: str) -> list[tuple[Any, ...]]:
     """Notes of stale dates that no run has answered."""
     engine = DuckDBEngine(Lake(root), _settings().timezone)
     return (
@@ -273,10 +273,10 @@ def _settings(returns_count_on: str = "order_date") -> Any:
     return load_settings("local", {"returns_count_on": returns_count_on})
 
 
-def _mapped(name: str, rows: Iterable[dict[str, Any]], day: date) -> pa.Table:
+def _build_table(name: str, rows: Iterable[dict[str, Any]], day: date) -> pa.Table:
     contract = load_table(f"silver.{name}")
-    fields = [each for each in contract.arrow_schema if each.name not in _COMPUTED]
+    fields = [each for each in contract.arrow_schema if each.name not in _COMPUTED_COLUMNS]
     full = [
         {**row, "_unfit": "", "_source_file": "f", "_row_number": number, "landed_on": day} for number, row in enumerate(rows)
     ]
-    return pa.Table.from_pylist(full, schema=pa.schema([*fields, *_TECHNICAL]))
+    return pa.Table.from_pylist(full, schema=pa.schema([*fields, *_TECHNICAL_FIELDS]))

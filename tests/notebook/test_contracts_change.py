@@ -11,7 +11,7 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.notebook.stale_dates import note_stale_dates
+from daybook.notebook.stale_dates import mark_stale_dates
 from daybook.privacy.erasure import erase
 from daybook.settings import load_settings
 from demo_shop import generate
@@ -107,7 +107,7 @@ def test_a_person_leaves_a_lake_whose_tables_gained_columns(
     settings = load_settings("local", {**shop, "archive": str(tmp_path / "archive")})
     before = rows_of(shop["lake"])
 
-    done = erase(settings, person, "asked to", note_stale_dates)
+    done = erase(settings, person, "asked to", mark_stale_dates)
 
     assert done.proof.holds
     after = rows_of(shop["lake"])

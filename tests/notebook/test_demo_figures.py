@@ -8,7 +8,7 @@ from pathlib import Path
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from demo_shop import generate
-from tests.sessions import Session, ended
+from tests.sessions import Session, read_outcome
 
 DAYS = ("2025-11-27", "2025-11-28", "2025-11-29", "2025-11-30")
 
@@ -19,7 +19,7 @@ def test_the_last_days_come_to_what_the_account_expects(session: Session, tmp_pa
     overrides["pii_key"] = str(tmp_path / "pii.key")
     for number, day in enumerate(DAYS, start=1):
         session.run_day(day, number, overrides)
-        assert ended() == "SUCCEEDED"
+        assert read_outcome() == "SUCCEEDED"
 
     engine = DuckDBEngine(Lake(overrides["lake"]), "Europe/Berlin")
     columns = "order_date, orders + cancelled_orders, cancelled_orders, units, gross_revenue, returns_amount"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daybook.notebook.display import Listing, Note, Result, short_path
+from daybook.notebook.display import FactList, Listing, StageResult, short_path
 
 
 def lines(shown: object) -> list[list[str]]:
@@ -32,7 +32,7 @@ def test_a_listing_in_a_notebook_has_a_cell_a_value() -> None:
 
 
 def test_what_is_shown_cannot_be_markup() -> None:
-    shown = Listing(["<b>"], [("<script>alert(1)</script>",)])._repr_html_() + Note({"<i>": "<u>"})._repr_html_()
+    shown = Listing(["<b>"], [("<script>alert(1)</script>",)])._repr_html_() + FactList({"<i>": "<u>"})._repr_html_()
     assert not [tag for tag in ("<b>", "<script>", "<i>", "<u>") if tag in shown]
     assert "&lt;script&gt;" in shown
 
@@ -68,7 +68,7 @@ def test_without_a_total_there_is_no_caption() -> None:
 
 @pytest.mark.parametrize(("cut", "shown"), [(True, ["01234567…", "·", "a"]), (False, ["01234567" * 4, "·", "a"])])
 def test_pseudonyms_are_cut_on_request(cut: bool, shown: list[str]) -> None:
-    listing = Listing(["key", "none", "text"], [("01234567" * 4, None, "a")], cut_pseudonyms=cut)
+    listing = Listing(["key", "none", "text"], [("01234567" * 4, None, "a")], shorten_pseudonyms=cut)
     assert lines(listing)[2:] == [shown]
     assert ("01234567" * 2 in listing._repr_html_()) != cut
 
@@ -84,21 +84,21 @@ def test_a_number_that_counts_something_is_grouped(name: str) -> None:
 
 
 def test_a_note_has_a_line_a_fact() -> None:
-    note = Note({"Shop": "Demo shop", "Business date": "2025-11-30"})
+    note = FactList({"Shop": "Demo shop", "Business date": "2025-11-30"})
     assert repr(note) == "Shop           Demo shop\nBusiness date  2025-11-30"
     assert note._repr_html_().count("<tr>") == 2
 
 
 def test_a_long_fact_is_broken_between_words() -> None:
     words = [f"word{number}" for number in range(40)]
-    note = Note({"Why": " ".join(words), "Rows": "1"})
+    note = FactList({"Why": " ".join(words), "Rows": "1"})
     assert max(len(line) for line in repr(note).splitlines()) <= 110
     assert repr(note).split() == ["Why", *words, "Rows", "1"]
     assert note._repr_html_().count("<br>") == len(repr(note).splitlines()) - 2
 
 
 def test_a_result_says_outcome_rows_and_tables() -> None:
-    shown = Result("transform", "SUCCEEDED", [], {"in": 1200, "out": 3, "rejected": None}, {"silver.orders": 7})
+    shown = StageResult("transform", "SUCCEEDED", [], {"in": 1200, "out": 3, "rejected": None}, {"silver.orders": 7})
     text = repr(shown)
     assert "✓ SUCCEEDED" in text
     assert "1,200 in, 3 out" in text
@@ -109,7 +109,7 @@ def test_a_result_says_outcome_rows_and_tables() -> None:
 
 @pytest.mark.parametrize(("outcome", "mark"), [("SKIPPED", "–"), ("REJECTED", "✗"), ("FAILED", "!")])
 def test_a_result_gives_its_reasons(outcome: str, mark: str) -> None:
-    shown = Result("quality", outcome, ["no trade", "no <data>"], {"in": 0}, {})
+    shown = StageResult("quality", outcome, ["no trade", "no <data>"], {"in": 0}, {})
     assert lines(shown)[0] == ["Outcome", mark, outcome]
     assert lines(shown)[1] == ["Why", "no", "trade;", "no", "<data>"]
     assert "no &lt;data&gt;" in shown._repr_html_()

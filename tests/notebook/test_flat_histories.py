@@ -12,7 +12,7 @@ import daybook.lake.tables
 from daybook.notebook import context as stages
 from daybook.sources import load_source
 from tests.notebook import histories
-from tests.notebook.histories import DAYS, History, Landing, content, moment, run_history, waiting
+from tests.notebook.histories import DAYS, History, Landing, list_stale_dates, moment, read_tables, run_history
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +58,8 @@ def test_flat_dates_in_any_order_leave_the_newest_lines(tmp_path_factory: pytest
     otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))
     run_history(otherwise, history, gate=True)
     run_history(in_order, history.in_order())
-    assert content(otherwise) == content(in_order)
-    assert waiting(otherwise) == []
+    assert read_tables(otherwise) == read_tables(in_order)
+    assert list_stale_dates(otherwise) == []
     newest = {}
     for landing in history.in_order().landings:
         for line in landing.rows["order_items"]:
@@ -71,4 +71,4 @@ def test_flat_dates_in_any_order_leave_the_newest_lines(tmp_path_factory: pytest
         for line in landing.rows["order_items"]
         if newest[line["order_id"]] == (line["version_at"], landing.day)
     )
-    assert sorted(row[:3] for row in content(otherwise)["silver.order_items"]) == expected
+    assert sorted(row[:3] for row in read_tables(otherwise)["silver.order_items"]) == expected

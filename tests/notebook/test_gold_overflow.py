@@ -10,7 +10,7 @@ from daybook.notebook import aggregate
 from daybook.notebook import context as stages
 from daybook.records.names import RESULT_MIME
 from demo_shop import generate
-from tests.cells import sql_cells
+from tests.cells import load_sql_cells
 from tests.sessions import Session
 
 DAY = "2025-11-30"
@@ -28,7 +28,7 @@ def test_a_sum_that_does_not_fit_rejects_the_date(session: Session, tmp_path: Pa
     stage = stages.current
     assert stage is not None
     aggregate.touched_dates(stage)
-    for name, sql in sql_cells("aggregate").items():
+    for name, sql in load_sql_cells("aggregate").items():
         stage.engine.define("as_defined" if name == "gold.daily_sales" else name, sql)
     large = "SELECT * REPLACE (gross_revenue + 99999999999999 AS gross_revenue) FROM as_defined"
     stage.engine.define("gold.daily_sales", large)
@@ -40,4 +40,4 @@ def test_a_sum_that_does_not_fit_rejects_the_date(session: Session, tmp_path: Pa
     assert reason.startswith("gold.daily_sales: 'gross_revenue can be converted to DECIMAL(18,4)' does not hold: 1 row")
     assert DAY in reason
     gold = DuckDBEngine(Lake(overrides["lake"]), "Europe/Berlin")
-    assert gold.one("SELECT max(gross_revenue) < 1000000 FROM gold.daily_sales") == (True,)
+    assert gold.fetch_row("SELECT max(gross_revenue) < 1000000 FROM gold.daily_sales") == (True,)

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 import daybook.lake.tables
 from daybook.notebook import context as stages
-from tests.notebook.histories import History, content, histories, run_history, waiting
+from tests.notebook.histories import History, histories, list_stale_dates, read_tables, run_history
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,8 @@ def test_dates_in_any_order_and_again_leave_the_tables_of_once_in_order(
     otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))
     run_history(otherwise, history, gate=True, returns_count_on=returns_count_on)
     run_history(in_order, history.in_order(), returns_count_on=returns_count_on)
-    assert content(otherwise) == content(in_order)
-    assert waiting(otherwise) == []
+    assert read_tables(otherwise) == read_tables(in_order)
+    assert list_stale_dates(otherwise) == []
 
 
 @RETURNS
@@ -48,5 +48,5 @@ def test_dates_in_the_middle_of_each_other_leave_the_tables_of_once_in_order(
     otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))
     run_history(otherwise, history, gate=True, returns_count_on=returns_count_on)
     run_history(in_order, history.in_order(), returns_count_on=returns_count_on)
-    assert content(otherwise) == content(in_order)
-    assert waiting(otherwise) == []
+    assert read_tables(otherwise) == read_tables(in_order)
+    assert list_stale_dates(otherwise) == []

@@ -19,9 +19,9 @@ from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
-from daybook.notebook.notify import Day, tell
+from daybook.notebook.notify import RunReport, tell
 from daybook.records.archive import Record
-from demo_shop import Figures, Summary, generate
+from demo_shop import ExpectedFigures, Summary, generate
 from tests.notebook.test_stale_dates import rows_of
 from tests.sessions import Session
 
@@ -54,11 +54,11 @@ def publish_history(lake: Path, shop: Shop, day: str) -> None:
     assert len(rows) == 28
     columns = {item.name: pa.array([row[item.name] for row in rows], item.arrow_type) for item in contract.properties}
     place = Lake(str(lake))
-    place.ensure(contract)
+    place.ensure_table(contract)
     write_deltalake(place.uri("gold.daily_sales"), pa.table(columns), mode="append", partition_by=["order_date"])
 
 
-def daily_row(day: date, figures: Figures) -> dict[str, Any]:
+def daily_row(day: date, figures: ExpectedFigures) -> dict[str, Any]:
     counted = figures.orders - figures.cancelled_orders
     return {
         "order_date": day,
@@ -93,7 +93,7 @@ def live(session: Session, day: str, overrides: dict[str, str]) -> list[Record]:
 def message_of(records: list[Record]) -> str:
     """What people are told of a day with these records."""
     assert stages.current is not None
-    return tell(stages.current, Day(records[-1]["outcome"], records[-1]["reasons"], records, None, "EUR"))
+    return tell(stages.current, RunReport(records[-1]["outcome"], records[-1]["reasons"], records, None, "EUR"))
 
 
 def days_published(lake: Path) -> list[date]:

@@ -14,10 +14,10 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.records.fingerprint import fingerprint
+from daybook.records.fingerprint import compute_fingerprint
 from daybook.settings import load_settings
 from demo_shop import generate
-from tests.runs.content import content_hashes
+from tests.runs.content import hash_tables
 from tests.sessions import Session
 
 RECORDED = Path(__file__).with_name("logic_version.json")
@@ -33,7 +33,7 @@ def demo_day(session: Session, place: Path) -> dict[str, Any]:
     assert session.run_day("2025-11-28", 1, overrides) == "SUCCEEDED"
     settings = load_settings("local")
     engine = DuckDBEngine(Lake(overrides["lake"]), settings.timezone)
-    return {"fingerprint": fingerprint(settings), "content": content_hashes(engine)}
+    return {"fingerprint": compute_fingerprint(settings), "content": hash_tables(engine)}
 
 
 def test_other_content_has_another_logic_version(session: Session, tmp_path: Path, pytestconfig: pytest.Config) -> None:

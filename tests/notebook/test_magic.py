@@ -122,7 +122,7 @@ def test_a_named_query_can_be_read_by_later_cells(opened: Any, stage: Stage) -> 
     assert rows(shown) == [(0,), (1,), (2,)]
     assert shown.total == 3
     assert rows(opened.value("%%sql\nSELECT count(*) FROM few")) == [(3,)]
-    assert stage.engine.defines("few")
+    assert stage.engine.is_defined("few")
 
 
 def test_a_named_query_with_a_limit_says_how_many_rows_it_has(opened: Any, stage: Stage) -> None:
@@ -131,7 +131,7 @@ def test_a_named_query_with_a_limit_says_how_many_rows_it_has(opened: Any, stage
 
 def test_a_quiet_named_query_has_its_name(opened: Any, stage: Stage) -> None:
     assert opened.value("%%sql silver.orders --quiet\nSELECT n FROM numbers") is None
-    assert stage.engine.defines("silver.orders")
+    assert stage.engine.is_defined("silver.orders")
 
 
 # Values from Python

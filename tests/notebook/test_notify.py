@@ -148,7 +148,7 @@ def published_before(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.start_named_run(EARLIER, {"env": "local"})
     stages = [attempt(stage) for stage in GOOD]
     archive.write_run({"run_id": EARLIER, "run_date": DAY, "outcome": "SUCCEEDED", "reasons": [], "stages": stages})
-    monkeypatch.setattr(notify, "published_figures", lambda stage: dict.fromkeys(notify.FIGURES, 7))
+    monkeypatch.setattr(notify, "read_published_figures", lambda stage: dict.fromkeys(notify.FIGURES, 7))
 
 
 @pytest.mark.parametrize("outcome", ["FAILED", "REJECTED"])

@@ -12,14 +12,14 @@ import pytest
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
-from daybook.notebook.stale_dates import note_stale_dates
-from daybook.privacy import add_key, load_keys, pseudonym
-from daybook.privacy.erasure import Erased, erase
+from daybook.notebook.stale_dates import mark_stale_dates
+from daybook.privacy import add_key, load_keys, make_pseudonym
+from daybook.privacy.erasure import ErasureResult, erase
 from daybook.privacy.rekey import rekey
 from daybook.settings import load_settings
 from demo_shop import generate
 from tests.notebook.test_stale_dates import rows_of
-from tests.sessions import Session, ended
+from tests.sessions import Session, read_outcome
 
 
 class Deployment:
@@ -36,11 +36,11 @@ class Deployment:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return DuckDBEngine(Lake(self.settings.lake), self.settings.timezone).rows(sql)
 
-    def erase(self, person: str) -> Erased:
-        return erase(self.settings, person, "", note_stale_dates)
+    def erase(self, person: str) -> ErasureResult:
+        return erase(self.settings, person, "", mark_stale_dates)
 
     def key_of(self, person: str) -> str:
-        return str(pseudonym(load_keys(self.settings.pii_key), person))
+        return str(make_pseudonym(load_keys(self.settings.pii_key), person))
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
         """Silver and gold."""
@@ -139,7 +139,7 @@ def test_a_customer_of_a_real_shop_is_erased_and_stays_out(
 ) -> None:
     shop = Deployment(session, tmp_path / "shop", env, shared_data / folder)
     shop.run(day)
-    assert ended() == "SUCCEEDED"
+    assert read_outcome() == "SUCCEEDED"
     keys = [row[0] for row in shop.rows("SELECT customer_key FROM silver.customers ORDER BY 1")]
     column, table = ("customer_unique_id", "customers") if env == "olist" else ("CustomerID", "invoices")
     people = [row[0] for row in shop.rows(f"SELECT DISTINCT {column} FROM bronze.{table} WHERE {column} <> '' ORDER BY 1")]
@@ -158,5 +158,5 @@ def test_a_customer_of_a_real_shop_is_erased_and_stays_out(
     ]
     silver = {name: rows for name, rows in shop.tables().items() if name.startswith("silver.")}
     shop.run(day, 2)
-    assert ended() == "SUCCEEDED"
+    assert read_outcome() == "SUCCEEDED"
     assert {name: rows for name, rows in shop.tables().items() if name.startswith("silver.")} == silver

@@ -14,8 +14,8 @@ from daybook.lake import merge
 from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from daybook.notebook import publishing, stale_dates, transform
-from daybook.notebook.stale_dates import NOTED_BY_HAND, hold_dates, note_stale_dates
-from tests.notebook.histories import DAYS, Landing, Run, clear_up, content, moment, waiting
+from daybook.notebook.stale_dates import ANY_RUN_DATE, hold_dates, mark_stale_dates
+from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables, rerun_date
 
 EARLY, MIDDLE, LATE = DAYS
 ANN, BOB = "1" * 32, "2" * 32
@@ -63,7 +63,7 @@ def run(root: str, day: date, number: int, orders: list[Any], lines: Optional[li
 def details(run: Run, stages_to_do: int = 3) -> dict[str, Any]:
     """What the run's last stage left for its record, after so many stages more."""
     for _ in range(stages_to_do):
-        run.go_on()
+        run.run_next_stage()
     assert run.last is not None
     return run.last.details
 
@@ -74,7 +74,7 @@ def texts(*days: date) -> list[str]:
 
 def gross(root: str) -> dict[date, Decimal]:
     """The published gross revenue by date."""
-    return {row[0]: row[4] for row in content(root)["gold.daily_sales"]}
+    return {row[0]: row[4] for row in read_tables(root)["gold.daily_sales"]}
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ def test_a_new_version_that_says_the_same_restates_nothing(two_days: str) -> Non
 
 def test_a_customers_new_first_order_restates_it_and_the_one_that_was_first(two_days: str) -> None:
     run(two_days, LATE, 1, [order("o3", LATE, by=ANN), order("o4", LATE, by=BOB)]).finish()
-    before = {row[0]: row[-2:] for row in content(two_days)["gold.daily_sales"]}
+    before = {row[0]: row[-2:] for row in read_tables(two_days)["gold.daily_sales"]}
     assert before == {EARLY: (1, 0), MIDDLE: (0, 1), LATE: (1, 1)}
     moved = run(two_days, LATE, 2, [order("o3", LATE, by=ANN), order("o4", MIDDLE, by=BOB)])
     assert details(moved)["published_dates"] == texts(MIDDLE, LATE)
-    after = {row[0]: row[-2:] for row in content(two_days)["gold.daily_sales"]}
+    after = {row[0]: row[-2:] for row in read_tables(two_days)["gold.daily_sales"]}
     assert after == {EARLY: (1, 0), MIDDLE: (1, 1), LATE: (0, 1)}
 
 
@@ -114,7 +114,7 @@ def test_a_product_that_changes_its_category_restates_the_dates_it_was_sold_on(t
     done = details(run(two_days, LATE, 1, [order("o3", LATE)], [line("o3", "5")], products=[tea]))
     assert done["published_dates"] == texts(EARLY, MIDDLE, LATE)
     assert done["restated"] == []  # the day's sums are what they were
-    assert {row[1] for row in content(two_days)["gold.category_sales"]} == {"Tea"}
+    assert {row[1] for row in read_tables(two_days)["gold.category_sales"]} == {"Tea"}
     renamed = {**tea, "name": "Darjeeling", "version_at": moment(EARLY, 2)}
     named = run(two_days, LATE, 2, [order("o3", LATE)], [line("o3", "5")], products=[renamed])
     assert details(named, 1)["stale_dates"] == []
@@ -153,13 +153,13 @@ def test_a_publish_stopped_between_two_tables_is_finished_with_the_same_told(
         with pytest.raises(KeyboardInterrupt):
             details(late, 1)
     made = Lake(two_days).version("gold.daily_sales")
-    assert waiting(two_days) != []
+    assert list_stale_dates(two_days) != []
     late.ahead = [late.publish]
     done = details(late, 1)
     assert [each["order_date"] for each in done["restated"]] == texts(EARLY)
     assert late.last is not None
     assert late.last.lake.tables_written["gold.daily_sales"] == made == Lake(two_days).version("gold.daily_sales")
-    assert waiting(two_days) == []
+    assert list_stale_dates(two_days) == []
 
 
 def test_an_older_look_at_silver_leaves_its_dates_to_the_newer_one(two_days: str) -> None:
@@ -177,7 +177,7 @@ def test_candidates_are_judged_by_the_silver_they_were_computed_from(two_days: s
     early = run(two_days, EARLY, 2, [order("o1", EARLY, by=ANN)], [line("o1", "11")])
     details(early, 2)
     details(run(two_days, LATE, 1, [], [line("o1", "99", version=2)]), 1)
-    early.go_on()  # the run itself asserts that gold is what silver said
+    early.run_next_stage()  # the run itself asserts that gold is what silver said
     assert gross(two_days)[EARLY] == Decimal(11)
 
 
@@ -200,7 +200,7 @@ def test_candidates_not_all_of_which_were_written_are_refused(two_days: str, mon
     with monkeypatch.context() as patch:
         patch.setattr(Lake, "write_candidate", killed)
         with pytest.raises(KeyboardInterrupt):
-            early.go_on()
+            early.run_next_stage()
     with pytest.raises(StageError, match="are not complete; run 4_aggregate for that date first"):
         early.publish()
 
@@ -216,27 +216,27 @@ def test_a_date_without_candidates_is_refused(two_days: str) -> None:
 def test_what_a_killed_run_has_changed_is_computed_by_its_next_try(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [order("o1", EARLY, by=ANN, status="cancelled", version=2)]
     with monkeypatch.context() as patch:
-        patch.setattr(transform, "_set_first_order_dates", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(transform, "_update_first_order_dates", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            run(two_days, LATE, 1, rows).go_on()
+            run(two_days, LATE, 1, rows).run_next_stage()
     again = run(two_days, LATE, 2, rows)
     assert details(again, 1)["merged"]["silver.orders"]["updated"] == 0
     assert details(again, 2)["published_dates"] == texts(EARLY, LATE)
 
 
 def test_a_date_noted_by_hand_is_computed_by_the_next_run_of_any_date(two_days: str) -> None:
-    note_stale_dates(Lake(two_days), [EARLY])
-    assert waiting(two_days) == [(NOTED_BY_HAND, EARLY)]
+    mark_stale_dates(Lake(two_days), [EARLY])
+    assert list_stale_dates(two_days) == [(ANY_RUN_DATE, EARLY)]
     assert details(run(two_days, LATE, 1, [order("o3", LATE)]))["published_dates"] == texts(EARLY, LATE)
-    assert waiting(two_days) == []
+    assert list_stale_dates(two_days) == []
 
 
 def test_a_note_made_after_the_look_at_silver_waits_for_the_next_run(two_days: str) -> None:
     late = run(two_days, LATE, 1, [order("o3", LATE)])
     details(late, 2)
-    note_stale_dates(Lake(two_days), [EARLY, LATE])
+    mark_stale_dates(Lake(two_days), [EARLY, LATE])
     details(late, 1)
-    assert sorted(waiting(two_days)) == [(NOTED_BY_HAND, EARLY), (NOTED_BY_HAND, LATE)]
+    assert sorted(list_stale_dates(two_days)) == [(ANY_RUN_DATE, EARLY), (ANY_RUN_DATE, LATE)]
 
 
 # What a gate has said no to
@@ -265,14 +265,14 @@ def test_what_a_stopped_day_has_changed_is_shown_by_no_other_run_until_it_is_pub
     assert wait == ["gold.cohort_retention", "gold.customer_rfm"]
     assert {done["publications"][name] for name in load_tables("gold") if name not in wait} == {"published"}
     assert gross(two_days) == {EARLY: Decimal(10), MIDDLE: Decimal(20)}
-    assert {row[0] for row in content(two_days)["gold.customer_rfm"]} == {ANN}
-    assert (NOTED_BY_HAND, EARLY) in waiting(two_days)
+    assert {row[0] for row in read_tables(two_days)["gold.customer_rfm"]} == {ANN}
+    assert (ANY_RUN_DATE, EARLY) in list_stale_dates(two_days)
 
     repaired = run(two_days, LATE, 2, [order("o3", LATE, by=BOB)], [line("o3", "30")])
     assert details(repaired)["published_dates"] == texts(EARLY, LATE)
     assert gross(two_days) == {EARLY: Decimal(12), MIDDLE: Decimal(20), LATE: Decimal(30)}
     assert Lake(two_days).partitions(stale_dates.HELD_DATES) == []
-    assert waiting(two_days) == []
+    assert list_stale_dates(two_days) == []
 
 
 def test_a_day_held_while_it_is_repaired_has_what_came_meanwhile_computed_by_the_next_run(two_days: str) -> None:
@@ -284,22 +284,22 @@ def test_a_day_held_while_it_is_repaired_has_what_came_meanwhile_computed_by_the
     run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN)], [line("o2", "20"), line("o1", "12", version=2)]).finish()
     details(repaired, 1)
     assert gross(two_days)[EARLY] == Decimal(10)
-    clear_up(two_days, LATE, 3).finish()
+    rerun_date(two_days, LATE, 3).finish()
     assert gross(two_days)[EARLY] == Decimal(12)
 
 
 def test_an_order_that_comes_in_between_the_note_and_the_merge_of_its_lines_is_computed_with_them(
     two_days: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = merge._write
+    write = merge._commit_changes
 
     def after_the_order(lake: Lake, contract: Any, *rest: Any) -> None:
         if contract.name == "order_items":
-            monkeypatch.setattr(merge, "_write", write)
+            monkeypatch.setattr(merge, "_commit_changes", write)
             run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN), order("o5", MIDDLE)], [line("o2", "20")]).finish()
         write(lake, contract, *rest)
 
-    monkeypatch.setattr(merge, "_write", after_the_order)
+    monkeypatch.setattr(merge, "_commit_changes", after_the_order)
     done = details(run(two_days, LATE, 1, [], [line("o5", "7")]))
     assert done["published_dates"] == texts(MIDDLE, LATE)
     assert gross(two_days)[MIDDLE] == Decimal(27)

@@ -14,9 +14,9 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
-from daybook.execution.decisions import QuarantinedRow, quarantined, release
+from daybook.execution.decisions import QuarantinedRow, list_quarantined_rows, release_rows
 from daybook.lake.tables import Lake
-from daybook.notebook.releases import Release, landed_columns, read_releases, write_releases
+from daybook.notebook.releases import Release, list_landed_columns, read_releases, write_releases
 from tests.notebook.decisions import DAY, Shop, daybook, landing, shop
 
 __all__ = ["daybook", "landing", "shop"]
@@ -40,7 +40,7 @@ def spoil(shop: Shop, entity: str, number: int, **values: str) -> dict[str, str]
 
 
 def in_quarantine(shop: Shop, entity: str, number: int) -> list[QuarantinedRow]:
-    found = quarantined(shop.settings, run_date=date.fromisoformat(DAY), entity=entity)
+    found = list_quarantined_rows(shop.settings, run_date=date.fromisoformat(DAY), entity=entity)
     return [each for each in found if each.row_number == number]
 
 
@@ -60,7 +60,7 @@ def test_a_repaired_row_goes_through_and_stays_through(shop: Shop) -> None:
     assert line(shop, sound) == []
     before = shop.details["validate"]["accounting"]["order_items"]
 
-    release(shop.settings, [found], repairs={"quantity": "3"}, by="a steward", why="the shop said so")
+    release_rows(shop.settings, [found], repairs={"quantity": "3"}, by="a steward", why="the shop said so")
     for again in (2, 3):
         shop.run(f"{RUN}-{again}")
         assert in_quarantine(shop, "order_items", number) == []
@@ -78,7 +78,7 @@ def test_a_row_is_accepted_for_the_rules_it_broke_and_no_others(shop: Shop) -> N
     shop.run(f"{RUN}-1")
     (found,) = in_quarantine(shop, "order_items", number)
     assert found.rules == ("quantity is at most 1,000",)
-    release(shop.settings, [found], repairs={}, by="a steward", why="a whole pallet")
+    release_rows(shop.settings, [found], repairs={}, by="a steward", why="a whole pallet")
     shop.run(f"{RUN}-2")
     ((quantity, _),) = line(shop, sound)
     assert quantity == 5000
@@ -94,14 +94,14 @@ def test_a_row_of_which_nothing_can_be_made_must_be_repaired(shop: Shop) -> None
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     with pytest.raises(UsageError, match=r"cannot be accepted as it is.*quantity is an integer.*--fix COLUMN=VALUE"):
-        release(shop.settings, in_quarantine(shop, "order_items", number), repairs={}, by="a steward", why="why not")
+        release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={}, by="a steward", why="why not")
 
 
 def test_a_repair_that_is_no_better_leaves_the_row_in_quarantine(shop: Shop) -> None:
     number = shop.sound_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
-    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "-1"}, by="a", why="b")
+    release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "-1"}, by="a", why="b")
     shop.run(f"{RUN}-2", ["validate"])
     (found,) = in_quarantine(shop, "order_items", number)
     assert found.rules == ("quantity is at least 1",)
@@ -111,7 +111,7 @@ def test_another_row_in_the_same_place_is_not_meant(shop: Shop) -> None:
     number = shop.sound_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
-    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
+    release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
     spoil(shop, "order_items", number, quantity="four")
     shop.run(f"{RUN}-2", ["ingest", "validate"])
     assert len(in_quarantine(shop, "order_items", number)) == 1
@@ -121,7 +121,7 @@ def test_a_column_that_lands_later_cancels_no_release(shop: Shop) -> None:
     number = shop.sound_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
-    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
+    release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
     lake = Lake(str(shop.place / "lake"))
     other = pa.table({"order_id": ["x"], "colour": ["red"], "_source_file": ["later.csv"], "_row_number": [1]})
     lake.replace_partition("bronze.order_items", other, date(2025, 12, 1))
@@ -138,9 +138,9 @@ def test_releases_of_two_people_at_once_are_both_kept(shop: Shop) -> None:
     first, second = (in_quarantine(shop, "order_items", number) for number in numbers)
     engine, lake = shop.engine(), shop.engine().lake
     read_releases(engine, lake, date.fromisoformat(DAY))  # what one of them has seen before the other writes
-    release(shop.settings, first, repairs={"quantity": "3"}, by="a", why="b")
-    release(shop.settings, second, repairs={"quantity": "4"}, by="c", why="d")
-    release(shop.settings, first, repairs={"quantity": "5"}, by="a", why="again")
+    release_rows(shop.settings, first, repairs={"quantity": "3"}, by="a", why="b")
+    release_rows(shop.settings, second, repairs={"quantity": "4"}, by="c", why="d")
+    release_rows(shop.settings, first, repairs={"quantity": "5"}, by="a", why="again")
     kept = read_releases(shop.engine(), lake, date.fromisoformat(DAY))
     assert sorted(each.repairs["quantity"] for each in kept) == ["4", "5"]
 
@@ -149,7 +149,7 @@ def test_a_release_that_meets_no_row_is_told(shop: Shop) -> None:
     number = shop.sound_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
-    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
+    release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
     spoil(shop, "order_items", number, quantity="2")
     shop.run(f"{RUN}-2", ["ingest", "validate"])
     assert (
@@ -161,13 +161,13 @@ def test_a_release_outlives_a_run_that_dies_in_the_middle(shop: Shop) -> None:
     number = shop.sound_row("order_items")
     sound = spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1")
-    release(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
+    release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
     for reached in (["validate"], ["validate", "transform"], ["validate", "transform", "aggregate"]):
         shop.run(f"{RUN}-2", reached)
     shop.run(f"{RUN}-3", ["validate", "transform", "aggregate", "quality"])
     assert len(line(shop, sound)) == 1
-    (sold,) = shop.engine().one(f"SELECT units FROM gold.daily_sales WHERE order_date = DATE '{DAY}'")
-    (lines,) = shop.engine().one(
+    (sold,) = shop.engine().fetch_row(f"SELECT units FROM gold.daily_sales WHERE order_date = DATE '{DAY}'")
+    (lines,) = shop.engine().fetch_row(
         "SELECT sum(quantity) FROM silver.order_items AS i JOIN silver.orders AS o ON o.order_id = i.order_id "
         f"WHERE o.order_date = DATE '{DAY}' AND quantity > 0 AND unit_price > 0 AND status <> 'cancelled'"
     )
@@ -244,7 +244,7 @@ def test_a_release_holds_where_its_columns_are_in_another_case(shop: Shop) -> No
     sound = spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1")
     (found,) = in_quarantine(shop, "order_items", number)
-    release(shop.settings, [found], repairs={"QUANTITY ": "3"}, by="a steward", why="the shop said so")
+    release_rows(shop.settings, [found], repairs={"QUANTITY ": "3"}, by="a steward", why="the shop said so")
     rename_in_file(shop, "order_items", "unit_price", "Unit_Price")
     shop.run(f"{RUN}-2")
     assert in_quarantine(shop, "order_items", number) == []
@@ -264,14 +264,16 @@ def test_a_release_of_an_earlier_version_holds(shop: Shop) -> None:
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     (found,) = in_quarantine(shop, "order_items", number)
     engine = shop.engine()
-    columns = landed_columns(engine, "bronze.order_items")
+    columns = list_landed_columns(engine, "bronze.order_items")
     assert "Colour" in columns
     texts = ", ".join(f"'{name}=' || \"{name}\"" for name in sorted(columns))
-    (digest,) = engine.one(
+    (digest,) = engine.fetch_row(
         f"SELECT md5(concat_ws('\x1f', {texts})) FROM bronze.order_items WHERE _row_number = {number} AND run_date = '{DAY}'"
     )
     assert digest != found.digest
-    release(shop.settings, [replace(found, digest=digest)], repairs={"quantity": "3"}, by="a steward", why="the shop said so")
+    release_rows(
+        shop.settings, [replace(found, digest=digest)], repairs={"quantity": "3"}, by="a steward", why="the shop said so"
+    )
     shop.run(f"{RUN}-2")
     assert in_quarantine(shop, "order_items", number) == [] and line(shop, sound)[0][0] == 3
 

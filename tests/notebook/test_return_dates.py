@@ -11,7 +11,7 @@ import pytest
 from daybook.notebook import context as stages
 from daybook.notebook import quality, transform
 from daybook.settings import load_settings
-from tests.notebook.histories import DAYS, Landing, Run, content, moment, waiting
+from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables
 
 EARLY, MIDDLE, LATE = DAYS
 BY_ORDER, BY_RETURN = "order_date", "return_date"
@@ -74,7 +74,7 @@ class Shop:
 
     def returns(self) -> dict[date, int]:
         """Return each date's returns; require that the three tables agree and that net is gross less returns."""
-        rows = content(self.root)
+        rows = read_tables(self.root)
         found = {row[0]: int(row[5]) for row in rows["gold.daily_sales"]}
         assert all(row[6] == row[4] - row[5] for row in rows["gold.daily_sales"])
         for table in ("gold.category_sales", "gold.product_sales"):
@@ -83,7 +83,7 @@ class Shop:
                 parts[day] += int(back)
                 assert net == gross - back
             assert parts == found
-        assert waiting(self.root) == []
+        assert list_stale_dates(self.root) == []
         return found
 
 
@@ -104,7 +104,7 @@ def test_returned_line_counts_on_chosen_date(shop: Shop) -> None:
     shop.run(MIDDLE, [order("o2", MIDDLE)], [sold("o2", "20"), returned("o1", "10", moment(MIDDLE, 9))])
     expected = {BY_ORDER: {EARLY: 10, MIDDLE: 0}, BY_RETURN: {EARLY: 0, MIDDLE: 10}}
     assert shop.returns() == expected[shop.returns_count_on]
-    figures = {row[0]: row[1:5] for row in content(shop.root)["gold.daily_sales"]}
+    figures = {row[0]: row[1:5] for row in read_tables(shop.root)["gold.daily_sales"]}
     assert figures == {EARLY: (1, 0, 1, 10), MIDDLE: (1, 0, 1, 20)}
 
 
@@ -129,7 +129,7 @@ def test_day_with_returns_and_no_orders_has_a_row(by_return: Shop) -> None:
     by_return.run(EARLY, [order("o1", EARLY)], [sold("o1", "10")])
     by_return.run(MIDDLE, [], [returned("o1", "10", moment(MIDDLE, 9))])
     assert by_return.returns() == {EARLY: 0, MIDDLE: 10}
-    (row,) = [row for row in content(by_return.root)["gold.daily_sales"] if row[0] == MIDDLE]
+    (row,) = [row for row in read_tables(by_return.root)["gold.daily_sales"] if row[0] == MIDDLE]
     assert row == (MIDDLE, 0, 0, 0, 0, 10, -10, None, 0, 0, 0)
 
 
@@ -167,7 +167,7 @@ def test_order_that_becomes_an_adjustment_restates_return_day(by_return: Shop) -
     by_return.run(MIDDLE, [order("o2", MIDDLE)], [returned("o1", "4", moment(MIDDLE, 9))])
     by_return.run(LATE, [order("o1", EARLY, status="adjustment", version=2), order("o3", LATE)], [])
     assert by_return.returns() == {EARLY: 0, MIDDLE: 0, LATE: 0}
-    adjusted = {row[0]: row[8] for row in content(by_return.root)["gold.daily_sales"]}
+    adjusted = {row[0]: row[8] for row in read_tables(by_return.root)["gold.daily_sales"]}
     assert adjusted == {EARLY: 6, MIDDLE: 0, LATE: 0}
 
 
@@ -175,7 +175,7 @@ def test_corrected_category_restates_return_day(by_return: Shop) -> None:
     by_return.run(EARLY, [order("o1", EARLY)], [sold("o1", "10")], [product("Tea", 1)])
     by_return.run(MIDDLE, [order("o2", MIDDLE)], [returned("o1", "10", moment(MIDDLE, 9))])
     by_return.run(LATE, [order("o3", LATE)], [], [product("Toys", 2)])
-    assert {row[:2] for row in content(by_return.root)["gold.category_sales"]} == {(EARLY, "Toys"), (MIDDLE, "Toys")}
+    assert {row[:2] for row in read_tables(by_return.root)["gold.category_sales"]} == {(EARLY, "Toys"), (MIDDLE, "Toys")}
     assert by_return.returns() == {EARLY: 0, MIDDLE: 10, LATE: 0}
 
 
@@ -183,14 +183,14 @@ def test_return_that_lands_while_its_order_merges_is_counted(by_return: Shop, mo
     by_return.run(MIDDLE, [order("o2", MIDDLE)], [])
     bringing_order = by_return.begin(EARLY, [order("o1", EARLY)], [])
     bringing_return = by_return.begin(LATE, [], [returned("o1", "10", moment(MIDDLE, 9))])
-    note = transform._Watch.note
+    note = transform._StaleDateTracker.note
 
     def note_and_wait(watch: Any, contract: Any, changes: Any) -> None:
         note(watch, contract, changes)
         if contract.name == "orders" and watch.stage.run_date == EARLY:
             bringing_return.finish()
 
-    monkeypatch.setattr(transform._Watch, "note", note_and_wait)
+    monkeypatch.setattr(transform._StaleDateTracker, "note", note_and_wait)
     bringing_order.finish()
     assert by_return.returns() == {EARLY: 0, MIDDLE: 10}
 
@@ -201,11 +201,11 @@ def test_returns_of_dates_that_have_not_landed_are_warned_of(root: str) -> None:
     last = shop.begin(EARLY, [order("o1", EARLY)], [sold("o1", "7"), returned("o1", "7", moment(LATE, 9))])
     last.finish()
     assert last.last is not None
-    assert quality._returns_without_a_date(last.last) == [
+    assert quality._warn_of_undated_returns(last.last) == [
         "gold.daily_sales: 1 returned lines over 7.00 EUR are in no figures: they came back on dates from "
         f"{LATE} to {LATE} that have not landed"
     ]
     by_order = Shop(f"{root}-by-order", BY_ORDER).begin(EARLY, [order("o1", EARLY)], [sold("o1", "7")])
     by_order.finish()
     assert by_order.last is not None
-    assert quality._returns_without_a_date(by_order.last) == []
+    assert quality._warn_of_undated_returns(by_order.last) == []

@@ -17,7 +17,7 @@ from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.settings import load_settings
 from demo_shop import generate
-from tests.sessions import Session, ended
+from tests.sessions import Session, read_outcome
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_rejected_day_is_not_shown_by_what_later_days_say_of_it(session: Sessi
     orders.write_text(orders.read_text().replace(",paid,", ",lost,"))
     overrides = {"landing": str(landing), "lake": str(tmp_path / "lake"), "pii_key": str(shop / "pii.key")}
     session.run_day("2025-11-27", 1, overrides)
-    assert ended() == "REJECTED"
+    assert read_outcome() == "REJECTED"
 
     session.run_day("2025-11-28", 1, overrides)
 

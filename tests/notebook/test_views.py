@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daybook.engines import DuckDBEngine, Views
+from daybook.engines import DuckDBEngine, ViewEngine
 from daybook.engines.views import restricted_columns
 from daybook.errors import SqlError, UsageError
 from daybook.lake.tables import Lake
 from daybook.notebook.context import Stage
-from daybook.privacy import pseudonym, pseudonym_function
+from daybook.privacy import make_pseudonym, pseudonym_function
 from daybook.sources import Source, load_source
 
 KEYS = (b"k" * 32,)
@@ -73,7 +73,7 @@ def fill(tables: DuckDBEngine) -> None:
     for name in TABLES[:-1]:
         tables.register(name, rows_of(name))
     tables.register("landed.orders", rows_of("landed.orders"))
-    tables.adopt("landed.primary", "SELECT * FROM landed.orders")
+    tables.create_view("landed.primary", "SELECT * FROM landed.orders")
     releases = {"entity": "customers", "released_by": "eva", "repairs": '{"first_name": "Ottilie"}', "why": "Ottilie called"}
     tables.register("quarantine.releases", pa.table({name: [value] for name, value in releases.items()}))
 
@@ -84,12 +84,12 @@ def source(home: Path) -> Source:
 
 
 @pytest.fixture
-def views(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Views:
+def views(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ViewEngine:
     """What cells read of tables with secrets, without a session."""
     monkeypatch.chdir(tmp_path)
     tables = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC")
     tables.add_text_function("pseudonym", pseudonym_function(KEYS))
-    views = Views(tables, source)
+    views = ViewEngine(tables, source)
     fill(tables)
     return views
 
@@ -111,7 +111,7 @@ def secrets_in(shown: object) -> set[str]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_query_reads_no_raw_value(views: Views, shape: str) -> None:
+def test_query_reads_no_raw_value(views: ViewEngine, shape: str) -> None:
     for table in TABLES:
         sql = SHAPES[shape].format(t=table)
         assert secrets_in(views.tables.rows(sql)), "the shape shows no value of the table as it is"
@@ -126,27 +126,27 @@ def test_query_reads_no_raw_value(views: Views, shape: str) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_definition_holds_no_raw_value(views: Views, table: str) -> None:
+def test_definition_holds_no_raw_value(views: ViewEngine, table: str) -> None:
     views.define("named", f"SELECT first_name AS n, street FROM {table} ORDER BY n")
-    views.settle("named")
+    views.materialize("named")
     views.keep("kept", f"SELECT * FROM {table}")
     views.define("silver.orders", f"SELECT first_name AS city FROM {table}")
     found = [views.rows(f"SELECT * FROM {name}") for name in ("named", "kept", "silver.orders")]
     assert not secrets_in(found)
 
 
-def test_releases_show_who_but_not_what(views: Views) -> None:
+def test_releases_show_who_but_not_what(views: ViewEngine) -> None:
     ((entity, by, repairs, why),) = views.rows("SELECT entity, released_by, repairs, why FROM quarantine.releases")
     assert (entity, by) == ("customers", "eva")
     assert not secrets_in([repairs, why])
 
 
-def test_text_that_does_not_fit_its_type_is_a_pseudonym(views: Views) -> None:
+def test_text_that_does_not_fit_its_type_is_a_pseudonym(views: ViewEngine) -> None:
     rows = views.rows("SELECT _text_updated_at, _clock_updated_at FROM typed.customers")
-    assert rows[0] == (pseudonym(KEYS, TYPED["_text_updated_at"]), "repeated")
+    assert rows[0] == (make_pseudonym(KEYS, TYPED["_text_updated_at"]), "repeated")
 
 
-def test_plain_columns_are_as_they_are(views: Views) -> None:
+def test_plain_columns_are_as_they_are(views: ViewEngine) -> None:
     assert views.rows("SELECT city, country, _source_file FROM bronze.customers WHERE city IS NOT NULL") == [
         ("Graz", "AT", "customers/a.csv")
     ]
@@ -165,7 +165,7 @@ def test_plain_columns_are_as_they_are(views: Views) -> None:
         "whole.customers",
     ],
 )
-def test_tables_behind_the_views_have_no_name_in_cells(views: Views, name: str) -> None:
+def test_tables_behind_the_views_have_no_name_in_cells(views: ViewEngine, name: str) -> None:
     views.rows("SELECT * FROM bronze.customers")
     for known in ("_flagged", "whole.customers"):
         views.tables.register(known, rows_of(known))
@@ -183,13 +183,13 @@ def test_tables_behind_the_views_have_no_name_in_cells(views: Views, name: str) 
         "WITH _bronze__customers AS (SELECT * FROM _bronze__customers) SELECT * FROM _bronze__customers",
     ],
 )
-def test_cte_gives_tables_behind_the_views_no_name(views: Views, sql: str) -> None:
+def test_cte_gives_tables_behind_the_views_no_name(views: ViewEngine, sql: str) -> None:
     views.rows("SELECT * FROM bronze.customers")
     with pytest.raises(SqlError, match=r"The name _\w.* begins with _|There is no table _raw"):
         views.rows(sql)
 
 
-def test_definition_has_no_name_of_a_table_behind_views(views: Views) -> None:
+def test_definition_has_no_name_of_a_table_behind_views(views: ViewEngine) -> None:
     views.rows("SELECT * FROM bronze.customers")
     with pytest.raises(SqlError, match="The name _bronze__customers begins with _"):
         views.define("_bronze__customers", "SELECT 1")
@@ -211,10 +211,10 @@ def test_cell_shows_no_raw_value(opened: Any, stage: Stage) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.none() | st.text(alphabet="aÄ 1[]", max_size=3) | st.just("[erased]"), max_size=6))
-def test_null_and_empty_stay_and_nothing_else(views: Views, values: list[Optional[str]]) -> None:
+def test_null_and_empty_stay_and_nothing_else(views: ViewEngine, values: list[Optional[str]]) -> None:
     views.tables.register("bronze.customers", pa.table({"email": pa.array(values, pa.string())}))
     found = [value for (value,) in views.rows("SELECT email FROM bronze.customers")]
-    assert found == [value if value in (None, "", "[erased]") else pseudonym(KEYS, value) for value in values]
+    assert found == [value if value in (None, "", "[erased]") else make_pseudonym(KEYS, value) for value in values]
 
 
 @pytest.mark.parametrize(
@@ -226,35 +226,35 @@ def test_null_and_empty_stay_and_nothing_else(views: Views, values: list[Optiona
         ("[erased:Eva]", None),
     ],
 )
-def test_only_marks_of_erased_values_stay(views: Views, value: str, shown: Optional[str]) -> None:
+def test_only_marks_of_erased_values_stay(views: ViewEngine, value: str, shown: Optional[str]) -> None:
     views.tables.register("bronze.customers", pa.table({"email": [value]}))
     assert views.rows("SELECT email FROM bronze.customers") == [(shown,)]
 
 
-def test_pseudonym_of_an_id_is_the_customer_key(views: Views) -> None:
+def test_pseudonym_of_an_id_is_the_customer_key(views: ViewEngine) -> None:
     ((key,),) = views.rows("SELECT customer_id FROM bronze.customers WHERE customer_id IS NOT NULL")
-    assert key == pseudonym(KEYS, SECRETS["customer_id"])
+    assert key == make_pseudonym(KEYS, SECRETS["customer_id"])
 
 
-def test_restricted_value_of_any_type_is_a_pseudonym(views: Views) -> None:
+def test_restricted_value_of_any_type_is_a_pseudonym(views: ViewEngine) -> None:
     views.tables.register(
         "bronze.customers", pa.table({"phone": [4711], "street": [["Rosengasse", "12"]], "x": [{"n": "Ottilie"}]})
     )
     (row,) = views.rows("SELECT phone, street, x FROM bronze.customers")
-    assert row[0] == pseudonym(KEYS, "4711")
+    assert row[0] == make_pseudonym(KEYS, "4711")
     assert not secrets_in(row)
 
 
-def test_view_follows_the_table_behind_it(views: Views) -> None:
+def test_view_follows_the_table_behind_it(views: ViewEngine) -> None:
     assert len(views.rows("SELECT * FROM customers")) == 2
     views.define("n", "SELECT count(*) AS n FROM (SELECT DISTINCT city FROM customers)")
-    assert views.settle("n") == 1
+    assert views.materialize("n") == 1
     views.tables.register("customers", pa.table({"city": ["Graz", "Linz", "Wien"], "email": [1, 2, 3]}))
     assert views.rows("SELECT n FROM n") == [(3,)]
     assert len(views.rows("SELECT email FROM customers")) == 3
 
 
-def test_definition_of_a_cell_outlives_a_change_behind_it(views: Views) -> None:
+def test_definition_of_a_cell_outlives_a_change_behind_it(views: ViewEngine) -> None:
     assert len(views.rows("SELECT * FROM customers")) == 2
     views.define("customers", "SELECT 1 AS one")
     views.tables.register("customers", pa.table({"city": ["Graz"]}))

@@ -51,56 +51,56 @@ SHARE_RULES: dict[str, Callable[[Landed, date, str], list[bool]]] = {
     ],
 }
 """Rules in SQL on a share of rows, by name: whether each row is at fault. Fewer than ten rows have no share."""
-NOT_NEEDED = {"a day's shares add up to one"}
+SKIPPED_RULES = {"a day's shares add up to one"}
 """Rules that only a mistake in the SQL of gold could break."""
 
 
-def load(files: Path) -> dict[str, Table]:
+def load_tables(files: Path) -> dict[str, Table]:
     """Return the tables of a contract, or of all contracts in a folder, by name."""
     paths = sorted(files.glob("*.yaml")) if files.is_dir() else [files]
     return {table["name"]: table for path in paths for table in yaml.safe_load(path.read_text(encoding="utf-8"))["schema"]}
 
 
-def give_types(row: Row, table: Table, shop: str) -> None:
+def parse_row(row: Row, table: Table, shop: str) -> None:
     """Fill the values of a landed row, and its misfits: columns with a text that does not fit the type."""
     read: dict[str, Callable[[str], Any]] = {
         "string": str,
-        "integer": texts.integer,
-        "number": texts.decimal,
-        "timestamp": lambda text: texts.instant(text, shop),
+        "integer": texts.parse_integer,
+        "number": texts.parse_decimal,
+        "timestamp": lambda text: texts.parse_instant(text, shop),
     }
     for column in table["properties"]:
         name = column["name"]
         pad = next((each["value"] for each in column.get("customProperties", []) if each["property"] == "pad"), 0)
-        text = texts.cleaned(row.texts.get(name, ""), pad)
+        text = texts.trim_text(row.texts.get(name, ""), pad)
         row.values[name] = None if text is None else read[column["logicalType"]](text)
         if text is not None and row.values[name] is None:
             row.misfits.add(name)
 
 
-def reasons(row: Row, table: Table, shop: str) -> set[str]:
+def list_broken_rules(row: Row, table: Table, shop: str) -> set[str]:
     """Return the rules that a landed row breaks."""
     if not row.splits:
         return {"row splits into the header's columns"}
     types = {column["name"]: TYPES.get(column["logicalType"], "") for column in table["properties"]}
     # A value that does not fit its type is there all the same.
     present = {f"{name} is present" for name in row.misfits}
-    return {f"{name} is {types[name]}" for name in row.misfits} | (broken(row.values, table, shop) - present)
+    return {f"{name} is {types[name]}" for name in row.misfits} | (list_broken_typed_rules(row.values, table, shop) - present)
 
 
-def broken(values: Values, table: Table, shop: str) -> set[str]:
+def list_broken_typed_rules(values: Values, table: Table, shop: str) -> set[str]:
     """Return the rules that a row of typed values breaks."""
     found = set()
     for column in table["properties"]:
         name, value = column["name"], values[column["name"]]
         if value is not None:
-            found |= {f"{name} {said}" for said in _broken_by(value, column, shop)}
+            found |= {f"{name} {said}" for said in _iter_broken_rules(value, column, shop)}
         elif column.get("required") or column.get("primaryKey"):
             found.add(f"{name} is present")
     return found | {rule["name"] for rule in _errors(table) if rule.get("name") in ROW_RULES and _breaks(values, rule["name"])}
 
 
-def _broken_by(value: Any, column: dict[str, Any], shop: str) -> Iterator[str]:
+def _iter_broken_rules(value: Any, column: dict[str, Any], shop: str) -> Iterator[str]:
     options = {**_default_bounds(column), **column.get("logicalTypeOptions", {})}
     for option, (said, breaks) in BOUNDS.items():
         if option in options:
@@ -144,7 +144,7 @@ def _breaks(values: Values, rule: str) -> bool:
         return False  # As in SQL, nothing follows from a comparison with no value.
 
 
-def broken_as_a_whole(landed: Landed, entity: str, table: Table, day: date, shop: str) -> set[str]:
+def list_broken_table_rules(landed: Landed, entity: str, table: Table, day: date, shop: str) -> set[str]:
     """Return the rules on a whole table that the rows of an entity break: those that split, each once, rejected ones too."""
     rows = landed[entity]
     found = set()
@@ -159,7 +159,7 @@ def broken_as_a_whole(landed: Landed, entity: str, table: Table, day: date, shop
             if len(at_fault) >= 10 and Fraction(sum(at_fault), len(at_fault)) * 100 >= rule["mustBeLessThan"]:
                 found.add(name)
         else:
-            assert name in ROW_RULES or name in NOT_NEEDED, f"{entity}: the oracle does not know the rule {name!r}"
+            assert name in ROW_RULES or name in SKIPPED_RULES, f"{entity}: the oracle does not know the rule {name!r}"
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Address(NamedTuple):
+class RowAddress(NamedTuple):
     """Where a row stands: the file under landing, and the number of the row in it from 1."""
 
     file: str
@@ -22,14 +22,14 @@ class Address(NamedTuple):
 class Row:
     """A landed row. ``values`` are typed; ``misfits`` are columns with a text that does not fit the type."""
 
-    address: Address
+    address: RowAddress
     texts: dict[str, str]
     splits: bool
     values: dict[str, Any] = field(default_factory=dict)
     misfits: set[str] = field(default_factory=set)
 
 
-def read(landing: Path, source: dict[str, Any], entity: str, day: str) -> tuple[list[Row], list[Row]]:
+def read_entity(landing: Path, source: dict[str, Any], entity: str, day: str) -> tuple[list[Row], list[Row]]:
     """Return the rows of an entity, each once, and the further copies of them."""
     settings = source["entities"][entity]
     key = settings["files"].replace("{run_date}", day)
@@ -40,7 +40,7 @@ def read(landing: Path, source: dict[str, Any], entity: str, day: str) -> tuple[
         header, *records = [record for record in csv.reader(file) if record]
     once, copies, seen = [], [], set()
     for number, record in enumerate(records, start=1):
-        row = Row(Address(key, number), dict(zip(header, record)), len(record) == len(header))
+        row = Row(RowAddress(key, number), dict(zip(header, record)), len(record) == len(header))
         (copies if tuple(record) in seen else once).append(row)
         seen.add(tuple(record))
     return once, copies

@@ -16,7 +16,7 @@ from tests.oracle import texts
 from tests.oracle.contracts import Landed, Table, Values
 
 Key = tuple[Any, ...]
-PROMISED = {"customers", "products", "reviews"}
+COMPLETE_TABLES = {"customers", "products", "reviews"}
 """Tables whose key and version are the primary key of an entity in the landing contract, without a milder rule of its own."""
 
 
@@ -32,14 +32,14 @@ def silver_rows(
     for name, contract in contracts.items():
         newest: dict[Key, tuple[tuple[Any, ...], Values]] = {}
         said: dict[Key, Values] = {}
-        for row, address in _MAPPED[name](accepted, lambda text: pseudonym(text, key)):
+        for row, address in _MAPPINGS[name](accepted, lambda text: pseudonymize(text, key)):
             row.setdefault("version_at", midnight)
             row["landed_on"] = day
             if name == "orders":
                 row["order_date"] = texts.local_day(row["ordered_at"], shop)
-            values = stored(row, contract)
+            values = to_stored_row(row, contract)
             mine, rank = key_of(values, contract), (row["version_at"], *address)
-            if name in PROMISED and said.setdefault((mine, row["version_at"]), values) != values:
+            if name in COMPLETE_TABLES and said.setdefault((mine, row["version_at"]), values) != values:
                 against.append(f"{name}: landed rows of one key and version say the same")
             if mine not in newest or rank > newest[mine][0]:
                 newest[mine] = (rank, values)
@@ -52,12 +52,12 @@ def key_of(values: Values, contract: Table) -> Key:
     return tuple(values[each["name"]] for each in contract["properties"] if each.get("primaryKey"))
 
 
-def stored(row: Values, contract: Table) -> Values:
+def to_stored_row(row: Values, contract: Table) -> Values:
     """Return a row as its table holds it, with nothing where a column's type cannot hold the value."""
-    return {each["name"]: _stored(row.get(each["name"]), each["physicalType"]) for each in contract["properties"]}
+    return {each["name"]: _to_stored_value(row.get(each["name"]), each["physicalType"]) for each in contract["properties"]}
 
 
-def _stored(value: Any, physical: str) -> Any:
+def _to_stored_value(value: Any, physical: str) -> Any:
     if physical == "BIGINT":
         return value if value is None or -(2**63) <= value < 2**63 else None
     if physical.startswith("DECIMAL") and value is not None:
@@ -67,16 +67,16 @@ def _stored(value: Any, physical: str) -> Any:
     return value
 
 
-def pseudonym(text: Optional[str], key: bytes) -> Optional[str]:
+def pseudonymize(text: Optional[str], key: bytes) -> Optional[str]:
     """Return what stands for a customer's number."""
     return hmac.digest(key, text.encode(), "sha256").hex()[:32] if text else None
 
 
-Mapped = Iterator[tuple[Values, tuple[str, int]]]
+MappedRows = Iterator[tuple[Values, tuple[str, int]]]
 Pseudonym = Callable[[Optional[str]], Optional[str]]
 
 
-def _orders(accepted: Landed, known_as: Pseudonym) -> Mapped:
+def _orders(accepted: Landed, known_as: Pseudonym) -> MappedRows:
     for row in accepted["orders"]:
         value = row.values
         same = ("order_id", "ordered_at", "approved_at", "shipped_at", "delivered_at", "estimated_delivery_at")
@@ -92,7 +92,7 @@ def _orders(accepted: Landed, known_as: Pseudonym) -> Mapped:
         )
 
 
-def _order_items(accepted: Landed, known_as: Pseudonym) -> Mapped:
+def _order_items(accepted: Landed, known_as: Pseudonym) -> MappedRows:
     for row in accepted["order_items"]:
         yield {**row.values, "line_amount": row.values["quantity"] * row.values["unit_price"], "is_return": False}, row.address
     for row in accepted["returns"]:
@@ -111,7 +111,7 @@ def _order_items(accepted: Landed, known_as: Pseudonym) -> Mapped:
         )
 
 
-def _customers(accepted: Landed, known_as: Pseudonym) -> Mapped:
+def _customers(accepted: Landed, known_as: Pseudonym) -> MappedRows:
     for row in accepted["customers"]:
         places = {name: row.values[name] for name in ("country", "state", "city")}
         yield (
@@ -120,7 +120,7 @@ def _customers(accepted: Landed, known_as: Pseudonym) -> Mapped:
         )
 
 
-def _products(accepted: Landed, known_as: Pseudonym) -> Mapped:
+def _products(accepted: Landed, known_as: Pseudonym) -> MappedRows:
     names = {row.values["category_id"]: row.values["category_name"] for row in accepted["categories"]}
     for row in accepted["products"]:
         value = row.values
@@ -128,17 +128,17 @@ def _products(accepted: Landed, known_as: Pseudonym) -> Mapped:
         yield {**value, "category": category, "version_at": value["updated_at"]}, row.address
 
 
-def _payments(accepted: Landed, known_as: Pseudonym) -> Mapped:
+def _payments(accepted: Landed, known_as: Pseudonym) -> MappedRows:
     for row in accepted["payments"]:
         yield {**row.values, "method": row.values["method"].lower()}, row.address
 
 
-def _reviews(accepted: Landed, known_as: Pseudonym) -> Mapped:
+def _reviews(accepted: Landed, known_as: Pseudonym) -> MappedRows:
     for row in accepted["reviews"]:
         yield dict(row.values), row.address
 
 
-_MAPPED: dict[str, Callable[[Landed, Pseudonym], Mapped]] = {
+_MAPPINGS: dict[str, Callable[[Landed, Pseudonym], MappedRows]] = {
     "orders": _orders,
     "order_items": _order_items,
     "customers": _customers,

@@ -15,7 +15,7 @@ from tests.oracle.contracts import Values
 from tests.oracle.texts import local_day
 
 Silver = dict[str, list[Values]]
-NOTHING = Decimal(0)
+ZERO = Decimal(0)
 
 
 def gold_rows(silver: Silver, days: Collection[date], shop: str) -> dict[str, list[Values]]:
@@ -51,8 +51,8 @@ def _lines(silver: Silver, orders: dict[str, Values]) -> Iterable[Values]:
 
 def _revenue(lines: Iterable[Values]) -> Values:
     lines = list(lines)
-    gross = sum((each["line_amount"] for each in lines if each["sold"]), NOTHING)
-    returned = sum((abs(each["line_amount"]) for each in lines if each["returned"]), NOTHING)
+    gross = sum((each["line_amount"] for each in lines if each["sold"]), ZERO)
+    returned = sum((abs(each["line_amount"]) for each in lines if each["returned"]), ZERO)
     return {
         "units": sum(each["quantity"] for each in lines if each["sold"]),
         "gross_revenue": gross,
@@ -67,7 +67,7 @@ def _daily_sales(orders: list[Values], of_days: list[Values], lines: list[Values
         who = order["customer_key"]
         first[who] = min(first.get(who, date.max), order["order_date"])
     rows = []
-    for day, mine in _grouped(of_days, "order_date"):
+    for day, mine in _group_by(of_days, "order_date"):
         counted = [each for each in mine if each["counts"]]
         known = {each["customer_key"] for each in counted} - {None}
         revenue = _revenue(each for each in lines if each["order_date"] == day)
@@ -79,7 +79,7 @@ def _daily_sales(orders: list[Values], of_days: list[Values], lines: list[Values
                 "cancelled_orders": sum(each["status"] in ("cancelled", "unavailable") for each in mine),
                 **revenue,
                 "adjustments_amount": sum(
-                    (each["line_amount"] for each in lines if each["adjusted"] and each["order_date"] == day), NOTHING
+                    (each["line_amount"] for each in lines if each["adjusted"] and each["order_date"] == day), ZERO
                 ),
                 "average_order_value": revenue["gross_revenue"] / len(counted) if counted and has_lines else None,
                 "new_customers": sum(first[who] == day for who in known),
@@ -96,7 +96,7 @@ def _sales_by(columns: tuple[str, ...], lines: list[Values]) -> list[Values]:
             "orders": len({each["order_id"] for each in mine if each["sold"]}),
             **_revenue(mine),
         }
-        for group, mine in _grouped(lines, "order_date", *columns)
+        for group, mine in _group_by(lines, "order_date", *columns)
     ]
 
 
@@ -104,8 +104,8 @@ def _payment_mix(counted: list[Values], payments: list[Values]) -> list[Values]:
     days = {each["order_id"]: each["order_date"] for each in counted}
     mine = [{**each, "order_date": days[each["order_id"]]} for each in payments if each["order_id"] in days]
     rows = []
-    for (day, method), some in _grouped(mine, "order_date", "method"):
-        amount, whole = _total(some), _total([each for each in mine if each["order_date"] == day])
+    for (day, method), some in _group_by(mine, "order_date", "method"):
+        amount, whole = _sum_amounts(some), _sum_amounts([each for each in mine if each["order_date"] == day])
         rows.append(
             {
                 "order_date": day,
@@ -126,7 +126,7 @@ def _delivery_performance(counted: list[Values], shop: str) -> list[Values]:
         if each["delivered_at"]
     ]
     rows = []
-    for (day, country, state), some in _grouped(delivered, "order_date", "country", "state"):
+    for (day, country, state), some in _group_by(delivered, "order_date", "country", "state"):
         promised = [each for each in some if each["estimated_delivery_at"]]
         late = sum(_day(each["delivered_at"], shop) > _day(each["estimated_delivery_at"], shop) for each in promised)
         waited = sum((_day(each["delivered_at"], shop) - day).days for each in some)
@@ -150,11 +150,11 @@ def _day(moment: Any, shop: str) -> date:
     return found
 
 
-def _total(payments: list[Values]) -> Decimal:
-    return sum((each["amount"] for each in payments), NOTHING)
+def _sum_amounts(payments: list[Values]) -> Decimal:
+    return sum((each["amount"] for each in payments), ZERO)
 
 
-def _grouped(rows: list[Values], *columns: str) -> list[tuple[Any, list[Values]]]:
+def _group_by(rows: list[Values], *columns: str) -> list[tuple[Any, list[Values]]]:
     groups = defaultdict(list)
     for row in rows:
         groups[tuple(row[column] for column in columns) if len(columns) > 1 else row[columns[0]]].append(row)

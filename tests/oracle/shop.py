@@ -25,7 +25,7 @@ class Run:
     stage: str = "quality"
     rows: Landed = field(default_factory=dict)
     accepted: Landed = field(default_factory=dict)
-    reasons: dict[str, dict[landing.Address, set[str]]] = field(default_factory=dict)
+    reasons: dict[str, dict[landing.RowAddress, set[str]]] = field(default_factory=dict)
     copies: dict[str, int] = field(default_factory=dict)
     against: list[str] = field(default_factory=list)
     """What the gate has against the date."""
@@ -48,9 +48,9 @@ class Shop:
         }
         self.zone = self.settings["timezone"]
         self.source = yaml.safe_load((params / "sources" / "demo.yaml").read_text(encoding="utf-8"))
-        self.landing_contract = contracts.load(params / "contracts" / "landing" / "demo.yaml")
-        self.silver_contracts = contracts.load(params / "contracts" / "silver")
-        self.gold_contracts = contracts.load(params / "contracts" / "gold")
+        self.landing_contract = contracts.load_tables(params / "contracts" / "landing" / "demo.yaml")
+        self.silver_contracts = contracts.load_tables(params / "contracts" / "silver")
+        self.gold_contracts = contracts.load_tables(params / "contracts" / "gold")
         self.files, self.key = files, key
         self.versions: dict[str, dict[model.Key, dict[date, Values]]] = defaultdict(lambda: defaultdict(dict))
         self.gold: dict[str, list[Values]] = defaultdict(list)
@@ -68,10 +68,10 @@ class Shop:
             return run.reject("transform", against)
         self._merge(day, rows)
         gold = {
-            name: [model.stored(row, self.gold_contracts[name]) for row in rows]
+            name: [model.to_stored_row(row, self.gold_contracts[name]) for row in rows]
             for name, rows in sales.gold_rows(self.silver(), self.landed, self.zone).items()
         }
-        touched = {day} | {each["order_date"] for name in gold for each in _difference(gold[name], self.gold[name])}
+        touched = {day} | {each["order_date"] for name in gold for each in _subtract_rows(gold[name], self.gold[name])}
         candidates = {name: [each for each in gold[name] if each["order_date"] in touched] for name in gold}
         against = self._broken(self.gold_contracts, candidates)
         if against:
@@ -83,11 +83,11 @@ class Shop:
         """Judge the landed rows; return what speaks against the date."""
         whole: Landed = {}
         for name, contract in self.landing_contract.items():
-            once, copies = landing.read(self.files, self.source, name, day.isoformat())
+            once, copies = landing.read_entity(self.files, self.source, name, day.isoformat())
             run.rows[name], run.copies[name] = once, len(copies)
             for row in once:
-                contracts.give_types(row, contract, self.zone)
-            found = {row.address: contracts.reasons(row, contract, self.zone) for row in once}
+                contracts.parse_row(row, contract, self.zone)
+            found = {row.address: contracts.list_broken_rules(row, contract, self.zone) for row in once}
             run.reasons[name] = {address: reasons for address, reasons in found.items() if reasons}
             run.accepted[name] = [row for row in once if not found[row.address]]
             whole[name] = [row for row in once if row.splits]
@@ -97,7 +97,7 @@ class Shop:
             tolerated, share = self.settings["tolerated_rejected_rows"], self.settings["max_rejected_share"]
             if rejected > tolerated and rejected / landed > share:
                 against.append(f"{name}: rejected share")
-            against += [f"{name}: {rule}" for rule in contracts.broken_as_a_whole(whole, name, contract, day, self.zone)]
+            against += [f"{name}: {rule}" for rule in contracts.list_broken_table_rules(whole, name, contract, day, self.zone)]
         placed = [row.values["ordered_at"] for row in whole["orders"] if row.values["ordered_at"]]
         if placed and texts.local_day(max(placed), self.zone) < day:
             against.append("orders: ordered_at is fresh")
@@ -107,7 +107,9 @@ class Shop:
         """Return the rules of silver's or gold's contracts that rows break."""
         against = []
         for name, mine in rows.items():
-            against += [f"{name}: {rule}" for row in mine for rule in contracts.broken(row, tables[name], self.zone)]
+            against += [
+                f"{name}: {rule}" for row in mine for rule in contracts.list_broken_typed_rules(row, tables[name], self.zone)
+            ]
             if not mine and any(rule.get("metric") == "rowCount" for rule in tables[name].get("quality", [])):
                 against.append(f"{name}: rows")
         return against
@@ -143,5 +145,5 @@ class Shop:
         return {**tables, "customers": customers}
 
 
-def _difference(one: list[Values], other: list[Values]) -> list[Values]:
+def _subtract_rows(one: list[Values], other: list[Values]) -> list[Values]:
     return [each for each in one if each not in other] + [each for each in other if each not in one]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 Edit = tuple[Any, ...]
 ENTITIES = ("orders", "order_items", "payments", "returns", "reviews", "customers", "products", "categories", "sellers")
 FORMS: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "forms.yaml").read_text(encoding="utf-8"))
-BLANKS, ZONES, DATES, BETWEEN, TIMES, WORDS, NUMBERS = FORMS.values()
+BLANKS, ZONES, DATES, SEPARATORS, TIMES, WORDS, NUMBERS = FORMS.values()
 """Texts around a value, and parts and whole texts of values."""
 
 
@@ -30,7 +30,7 @@ def texts() -> st.SearchStrategy[str]:
     plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12)
     moments = st.builds(
         lambda day, between, time, zone: day + between + time + zone,
-        *(st.sampled_from(parts) for parts in (DATES, BETWEEN, TIMES, ZONES)),
+        *(st.sampled_from(parts) for parts in (DATES, SEPARATORS, TIMES, ZONES)),
     )
     usual = st.builds(lambda time, zone: f"2025-11-30 {time}{zone}", st.sampled_from(TIMES), st.sampled_from(ZONES))
     numbers = st.one_of(
@@ -44,12 +44,12 @@ def texts() -> st.SearchStrategy[str]:
     )
 
 
-def every_form() -> list[Edit]:
+def list_all_edits() -> list[Edit]:
     """Return edits that add a row for every form of a moment and of a number: each two parts of a text in all combinations."""
     moments = {
         *(f"{day} {time}{zone}" for day in DATES for time in ("10:20:30", "02:30") for zone in ZONES),
-        *(f"2025-11-30{between}{time}{zone}" for between in BETWEEN[:4] for time in TIMES for zone in ZONES),
-        *(day + between + time for day in DATES for between in BETWEEN for time in TIMES),
+        *(f"2025-11-30{between}{time}{zone}" for between in SEPARATORS[:4] for time in TIMES for zone in ZONES),
+        *(day + between + time for day in DATES for between in SEPARATORS for time in TIMES),
         *(left + text + right for left in BLANKS for text in ("2025-11-30", "2025-11-30 10:20 PM") for right in BLANKS),
         *WORDS,
     }
@@ -83,23 +83,23 @@ def edits(columns: dict[str, list[str]]) -> st.SearchStrategy[list[Edit]]:
     return st.lists(some, max_size=12).map(lambda groups: [each for group in groups for each in group])
 
 
-def rows_of(path: Path, encoding: str) -> list[list[str]]:
+def read_records(path: Path, encoding: str) -> list[list[str]]:
     """Return the records of a file, the header first."""
     with path.open(encoding=encoding, newline="") as file:
         return list(csv.reader(file))
 
 
-def write(path: Path, encoding: str, records: list[list[str]]) -> None:
+def write_records(path: Path, encoding: str, records: list[list[str]]) -> None:
     """Write records as a CSV file; what the encoding lacks becomes a question mark."""
     with path.open("w", encoding=encoding, errors="replace", newline="") as file:
         csv.writer(file, lineterminator="\r\n").writerows(records)
 
 
-def spoil(landing: Path, day: str, changes: list[Edit]) -> None:
+def apply_edits(landing: Path, day: str, changes: list[Edit]) -> None:
     """Make edits in the files of a date."""
     for entity in ENTITIES:
         path, encoding = landing / entity / day / f"{entity}.csv", "cp1252" if entity == "sellers" else "utf-8-sig"
-        header, *rows = rows_of(path, encoding)
+        header, *rows = read_records(path, encoding)
         for kind, _, number, *rest in (each for each in changes if each[1] == entity):
             if not rows:
                 break
@@ -118,4 +118,4 @@ def spoil(landing: Path, day: str, changes: list[Edit]) -> None:
                     other = rows[rest[1] % len(rows)]
                     text = other[header.index(rest[2]) % len(other)]
                 rows[at][header.index(rest[0])] = text
-        write(path, encoding, [header, *rows])
+        write_records(path, encoding, [header, *rows])

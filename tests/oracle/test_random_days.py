@@ -21,10 +21,10 @@ from daybook.settings import project_root
 from demo_shop import COLUMNS, generate
 from tests.oracle import spoiling
 from tests.oracle.contracts import Table, Values
-from tests.oracle.landing import Address
+from tests.oracle.landing import RowAddress
 from tests.oracle.model import key_of
 from tests.oracle.shop import Run, Shop
-from tests.sessions import Session, ended, new_session
+from tests.sessions import Session, new_session, read_outcome
 
 DAY_BEFORE, DAY = date(2025, 11, 29), date(2025, 11, 30)
 KEY = bytes(range(32))
@@ -49,7 +49,7 @@ class Lab:
         overrides = {"landing": str(landing), "lake": str(place / "lake"), "pii_key": str(place / "pii.key"), **settings}
         self.session.run_day(day.isoformat(), number, overrides)
         assert stages.current is not None
-        return ended(), stages.current.name
+        return read_outcome(), stages.current.name
 
     def oracle(self, landing: Path, **settings: Any) -> Shop:
         """Return the oracle of the shop once it has run the day before."""
@@ -63,13 +63,13 @@ def _add_events(landing: Path) -> None:
     before, day = DAY_BEFORE.isoformat(), DAY.isoformat()
 
     def read(entity: str, of: str) -> list[dict[str, str]]:
-        header, *rows = spoiling.rows_of(landing / entity / of / f"{entity}.csv", "utf-8-sig")
+        header, *rows = spoiling.read_records(landing / entity / of / f"{entity}.csv", "utf-8-sig")
         return [dict(zip(header, row)) for row in rows if len(row) == len(header)]
 
     def add(entity: str, rows: list[dict[str, str]]) -> None:
         path = landing / entity / day / f"{entity}.csv"
-        header, *there = spoiling.rows_of(path, "utf-8-sig")
-        spoiling.write(path, "utf-8", [header, *there, *([row[name] for name in header] for row in rows)])
+        header, *there = spoiling.read_records(path, "utf-8-sig")
+        spoiling.write_records(path, "utf-8", [header, *there, *([row[name] for name in header] for row in rows)])
 
     orders = {each["order_id"]: each for each in read("orders", before) if each["ordered_at"].startswith(before)}
     changed = []
@@ -153,7 +153,7 @@ def test_kept_examples_equal_the_oracle(lab: Lab, changes: list[spoiling.Edit]) 
 
 
 def test_every_form_of_a_value_equals_the_oracle(lab: Lab) -> None:
-    _hold_against_the_oracle(lab, spoiling.every_form(), "1", again=False)
+    _hold_against_the_oracle(lab, spoiling.list_all_edits(), "1", again=False)
 
 
 def test_random_days_equal_the_oracle(lab: Lab, random_days: int) -> None:
@@ -176,7 +176,7 @@ def _hold_against_the_oracle(lab: Lab, changes: list[spoiling.Edit], share: str,
     for source, copy in ((lab.root / "files", landing), (lab.root / "before", place)):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source, copy)
-    spoiling.spoil(landing, DAY.isoformat(), changes)
+    spoiling.apply_edits(landing, DAY.isoformat(), changes)
     shop = lab.oracle(landing, max_rejected_share=float(share))
     expected = shop.run(DAY)
     for number in (1, 2) if again else (1,):
@@ -195,7 +195,7 @@ def _compare_rows(engine: DuckDBEngine, expected: Run) -> None:
     for name, accepted in expected.accepted.items():
         of_day = f"WHERE run_date = DATE '{DAY}'"
         aside = engine.rows(f"SELECT _source_file, _row_number, _reasons FROM quarantine.{name} {of_day}")
-        found = {Address(*address): {_said(each) for each in reasons.split("; ")} for *address, reasons in aside}
+        found = {RowAddress(*address): {_said(each) for each in reasons.split("; ")} for *address, reasons in aside}
         wanted = {address: {_said(each) for each in reasons} for address, reasons in expected.reasons[name].items()}
         texts = {row.address: row.texts for row in expected.rows[name]}
         differing = [
@@ -204,7 +204,7 @@ def _compare_rows(engine: DuckDBEngine, expected: Run) -> None:
             if found.get(address) != wanted.get(address)
         ]
         assert not differing, f"{name}: (row, reasons found, reasons expected): {differing}"
-        (landed,) = engine.one(f"SELECT count(*) FROM bronze.{name} {of_day}")
+        (landed,) = engine.fetch_row(f"SELECT count(*) FROM bronze.{name} {of_day}")
         assert landed == len(accepted) + len(expected.reasons[name]) + expected.copies[name], name
 
 

@@ -46,13 +46,13 @@ ABBREVIATIONS = {
 """Hours east of UTC."""
 
 
-def cleaned(text: str, pad: int = 0) -> Optional[str]:
+def trim_text(text: str, pad: int = 0) -> Optional[str]:
     """Return the trimmed text, with lost leading zeros up to ``pad`` characters; None where nothing is left."""
     text = text.strip(BLANKS)
     return text.rjust(pad, "0") if text else None
 
 
-def integer(text: str) -> Optional[int]:
+def parse_integer(text: str) -> Optional[int]:
     """Read a whole number of 64 bits; 17850.0 is one."""
     whole, _, zeros = text.partition(".")
     if ("." in text and not re.fullmatch("0+", zeros)) or not re.fullmatch("[+-]?[0-9]+", whole):
@@ -60,7 +60,7 @@ def integer(text: str) -> Optional[int]:
     return int(whole) if -(2**63) <= int(whole) < 2**63 else None
 
 
-def decimal(text: str) -> Optional[Decimal]:
+def parse_decimal(text: str) -> Optional[Decimal]:
     """Read a number with at most 14 digits before the point and 4 after it, zeros at the end aside."""
     if not _NUMBER.fullmatch(text):
         return None
@@ -71,7 +71,7 @@ def decimal(text: str) -> Optional[Decimal]:
     return -value if text[0] == "-" else value
 
 
-def instant(text: str, shop: str) -> Optional[datetime]:
+def parse_instant(text: str, shop: str) -> Optional[datetime]:
     """Read a date, a local time of the shop or a time with a zone, as UTC.
 
     Outside the years 1 to 9999 the nearest instant that Python has stands for it; no bound lets these pass.
@@ -96,13 +96,13 @@ def instant(text: str, shop: str) -> Optional[datetime]:
         return None
     try:
         local += timedelta(days=midnight, microseconds=int(fraction))
-        moment = _placed(local, found["zone"], shop)
+        moment = _to_utc(local, found["zone"], shop)
     except OverflowError:
         return far if year <= 1 else datetime.max.replace(tzinfo=timezone.utc)
     return far if moment and not year else moment
 
 
-def _placed(local: datetime, zone: Optional[str], shop: str) -> Optional[datetime]:
+def _to_utc(local: datetime, zone: Optional[str], shop: str) -> Optional[datetime]:
     """Return the instant of a local time in a zone; None where there is no such zone."""
     offset = _OFFSET.fullmatch(zone or "")
     if offset:
@@ -110,7 +110,7 @@ def _placed(local: datetime, zone: Optional[str], shop: str) -> Optional[datetim
         return (local - (east if offset["sign"] == "+" else -east)).replace(tzinfo=timezone.utc)
     if zone in ABBREVIATIONS:
         return (local - timedelta(hours=ABBREVIATIONS[zone])).replace(tzinfo=timezone.utc)
-    place = _zone(zone or shop)
+    place = _load_zone(zone or shop)
     if place is None:
         return None
     # A time that the clock shows twice is the second one; a time that it skips goes forward by the gap. Both times the smaller
@@ -120,7 +120,7 @@ def _placed(local: datetime, zone: Optional[str], shop: str) -> Optional[datetim
 
 
 @cache
-def _zone(name: str) -> Optional[ZoneInfo]:
+def _load_zone(name: str) -> Optional[ZoneInfo]:
     try:
         return ZoneInfo(name)
     except (OSError, LookupError, ValueError):
@@ -129,7 +129,7 @@ def _zone(name: str) -> Optional[ZoneInfo]:
 
 def local_midnight(day: str, shop: str) -> datetime:
     """Return when a date begins in the shop."""
-    found = instant(day, shop)
+    found = parse_instant(day, shop)
     assert found is not None
     return found
 

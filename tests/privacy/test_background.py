@@ -16,8 +16,8 @@ from nbformat import NotebookNode, v4
 from daybook.contracts import load_table
 from daybook.lake.tables import Lake
 from daybook.privacy import run_values
-from daybook.privacy.background import EarlyRedactor
-from daybook.privacy.matcher import MANY, SoughtValues
+from daybook.privacy.background import BackgroundRedactor
+from daybook.privacy.matcher import MAX_IN_MEMORY, ValueMatcher
 from daybook.privacy.run_values import RunRedactor
 from daybook.settings import Settings, load_settings
 from daybook.sources import load_source
@@ -36,13 +36,13 @@ def settings(home: Path) -> Settings:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stages that redactors were made for, one after the other."""
     stages: list[str] = []
-    make = run_values.redactor_for
+    make = run_values.build_redactor
 
     def noting(*given: Any, stage: str) -> Any:
         stages.append(stage)
         return make(*given, stage=stage)
 
-    monkeypatch.setattr(run_values, "redactor_for", noting)
+    monkeypatch.setattr(run_values, "build_redactor", noting)
     return stages
 
 
@@ -51,9 +51,9 @@ def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
     Lake(settings.lake).replace_partition(table, rows, day)
 
 
-def begun(settings: Settings, stage: str) -> EarlyRedactor:
+def begun(settings: Settings, stage: str) -> BackgroundRedactor:
     """One whose early redactor is made."""
-    with EarlyRedactor(settings, RUN, stage) as redactor_now:
+    with BackgroundRedactor(settings, RUN, stage) as redactor_now:
         return redactor_now
 
 
@@ -107,11 +107,11 @@ def test_in_ingest_the_files_are_read_while_it_reads_them(settings: Settings, ma
     assert made == ["ingest"]
 
 
-@pytest.mark.parametrize("many", [0, MANY])
+@pytest.mark.parametrize("many", [0, MAX_IN_MEMORY])
 def test_what_ingest_has_brought_that_the_files_did_not_have_is_known_too(
     settings: Settings, made: list[str], monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
-    monkeypatch.setattr(run_values, "SoughtValues", partial(SoughtValues, many=many))
+    monkeypatch.setattr(run_values, "ValueMatcher", partial(ValueMatcher, many=many))
     deliver(settings, "Kanarie")
     redactor_now = begun(settings, "ingest")
     land(settings, "bronze.customers", "Spätling")
@@ -168,7 +168,7 @@ def test_what_keeps_it_from_being_made_is_told_when_it_is_wanted(settings: Setti
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("the lake is away")
 
-    monkeypatch.setattr(run_values, "redactor_for", fails)
+    monkeypatch.setattr(run_values, "build_redactor", fails)
     redactor_now = begun(settings, "transform")
     with pytest.raises(OSError, match="the lake is away"):
         redactor_now()
@@ -183,9 +183,9 @@ def leaving(text: str) -> NotebookNode:
 
 def looked_at(settings: Settings, *cells: NotebookNode) -> RunRedactor:
     """The redactor of a transform whose cells were looked at as they ran."""
-    with EarlyRedactor(settings, RUN, "transform") as redactor_now:
+    with BackgroundRedactor(settings, RUN, "transform") as redactor_now:
         for cell in cells:
-            redactor_now.see(cell)
+            redactor_now.submit_output(cell)
         return redactor_now()
 
 
@@ -195,9 +195,9 @@ def test_what_was_found_clean_while_the_notebook_ran_is_not_searched_again(
     land(settings, "bronze.customers", "Kanarie")
     redactor = looked_at(settings, leaving("three rows"), leaving("It is Kanarie"))
     searched: list[str] = []
-    find = SoughtValues.find
+    find = ValueMatcher.find
     monkeypatch.setattr(
-        SoughtValues, "find", lambda self, text, **options: searched.append(text) or find(self, text, **options)
+        ValueMatcher, "find", lambda self, text, **options: searched.append(text) or find(self, text, **options)
     )
     assert redactor.counts == {}
     assert redactor.text("three rows") == "three rows"
@@ -209,22 +209,22 @@ def test_what_was_found_clean_while_the_notebook_ran_is_not_searched_again(
 def test_a_customer_who_is_merged_after_the_look_is_known(settings: Settings) -> None:
     land(settings, "bronze.customers", "Kanarie")
     key = "0123456789abcdef" * 2
-    with EarlyRedactor(settings, RUN, "transform") as redactor_now:
-        redactor_now.see(leaving(f"customer {key}"))
-        redactor_now._coming.put(None)
+    with BackgroundRedactor(settings, RUN, "transform") as redactor_now:
+        redactor_now.submit_output(leaving(f"customer {key}"))
+        redactor_now._queue.put(None)
         redactor_now._thread.join()
         contract = load_table("silver.customers")
         rows = pa.table({"customer_key": [key]})
-        Lake(settings.lake).ensure(contract)
+        Lake(settings.lake).ensure_table(contract)
         write_deltalake(Lake(settings.lake).uri("silver.customers"), rows, mode="append", schema_mode="merge")
         assert redactor_now().text(f"customer {key}") == "customer [redacted:customer_key]"
 
 
 def test_what_was_looked_at_does_not_count_once_other_rows_are_there(settings: Settings) -> None:
     land(settings, "bronze.customers", "Kanarie")
-    with EarlyRedactor(settings, RUN, "validate") as redactor_now:
-        redactor_now.see(leaving("It is Spätling"))
-        redactor_now._coming.put(None)
+    with BackgroundRedactor(settings, RUN, "validate") as redactor_now:
+        redactor_now.submit_output(leaving("It is Spätling"))
+        redactor_now._queue.put(None)
         redactor_now._thread.join()
         land(settings, "bronze.customers", "Spätling")
         assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
@@ -232,7 +232,7 @@ def test_what_was_looked_at_does_not_count_once_other_rows_are_there(settings: S
 
 def test_its_thread_ends_where_the_attempt_never_came_to_its_search(settings: Settings) -> None:
     land(settings, "bronze.customers", "Kanarie")
-    with pytest.raises(KeyboardInterrupt), EarlyRedactor(settings, RUN, "transform") as redactor_now:
+    with pytest.raises(KeyboardInterrupt), BackgroundRedactor(settings, RUN, "transform") as redactor_now:
         raise KeyboardInterrupt
     redactor_now._thread.join(timeout=60)
     assert not redactor_now._thread.is_alive()

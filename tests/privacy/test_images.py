@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from daybook.privacy.images import without_metadata
+from daybook.privacy.images import strip_metadata
 
 NAME = "Quarkstroem"
 PIXELS = np.random.default_rng(1).integers(0, 255, (24, 32, 3), dtype=np.uint8)
@@ -39,7 +39,7 @@ def drawn(kind: str) -> bytes:
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp"])
 def test_metadata_are_removed(kind: str) -> None:
     data = drawn(kind)
-    clean = without_metadata(kind, data + NAME.encode() if kind != "webp" else data)
+    clean = strip_metadata(kind, data + NAME.encode() if kind != "webp" else data)
     assert clean is not None
     assert NAME.encode() in data
     assert NAME.encode() not in clean
@@ -47,16 +47,16 @@ def test_metadata_are_removed(kind: str) -> None:
     before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(clean))
     assert np.array_equal(np.asarray(before.convert("RGB")), np.asarray(after.convert("RGB")))
     assert (after.size, getattr(after, "n_frames", 1)) == (before.size, getattr(before, "n_frames", 1))
-    assert without_metadata(kind, clean) == clean
+    assert strip_metadata(kind, clean) == clean
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp"])
 def test_broken_pictures_are_refused(kind: str) -> None:
-    assert without_metadata(kind, b"name,Quarkstroem") is None
+    assert strip_metadata(kind, b"name,Quarkstroem") is None
     if kind != "bmp":
-        assert without_metadata(kind, drawn(kind)[:60]) is None
-        assert without_metadata(kind, b"") is None
+        assert strip_metadata(kind, drawn(kind)[:60]) is None
+        assert strip_metadata(kind, b"") is None
 
 
 def test_a_chunk_longer_than_the_file_is_refused() -> None:
-    assert without_metadata("png", b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 1 << 31) + b"IDAT") is None
+    assert strip_metadata("png", b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 1 << 31) + b"IDAT") is None

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from daybook.privacy.matcher import MANY, SoughtValues
-from daybook.privacy.normalize import words_of
-from daybook.privacy.pseudonyms import ERASED
+from daybook.privacy.matcher import MAX_IN_MEMORY, ValueMatcher
+from daybook.privacy.normalize import split_words
+from daybook.privacy.pseudonyms import ERASED_PREFIX
 from daybook.privacy.redactor import Redactor
-from daybook.privacy.values import PersonalValues, forms_of
+from daybook.privacy.values import PersonalValues, build_search_forms
 
 WORDS = [
     "Anna",
@@ -55,9 +55,9 @@ def connect() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
 
 
-def both(columns: list[list[str]], *, many: int = 0) -> tuple[PersonalValues, SoughtValues]:
+def both(columns: list[list[str]], *, many: int = 0) -> tuple[PersonalValues, ValueMatcher]:
     """The same values, all at hand and sought."""
-    values, sought = PersonalValues(), SoughtValues(connect, many=many)
+    values, sought = PersonalValues(), ValueMatcher(connect, many=many)
     for (column, kind), texts in zip(COLUMNS, columns):
         values.add(column, kind, texts)
         sought.add(column, kind, texts)
@@ -90,14 +90,14 @@ def test_what_is_found_is_what_would_be_found_among_all(columns, kept, between, 
 @example(kind="name", text="AEaeUEe oe Boes Noel")
 @example(kind="phone", text="+49 30\u00a023125")
 def test_each_form_of_a_value_has_a_key(kind: str, text: str) -> None:
-    sought = SoughtValues(connect, many=0)
+    sought = ValueMatcher(connect, many=0)
     sought.add("c", kind, [text])
-    sought.expect(["nothing of it"])
-    found = forms_of(kind, text)
+    sought.prefetch(["nothing of it"])
+    found = build_search_forms(kind, text)
     wanted = {" ".join(words) for words, _ in found.whole} | ({found.weak} if found.weak else set())
     keys = {words for (words,) in sought._database.execute("SELECT words FROM keys").fetchall()}
     assert keys >= wanted
-    assert " ".join(words_of(text)) in keys | {""}
+    assert " ".join(split_words(text)) in keys | {""}
     tails = {tail for (tail,) in sought._database.execute("SELECT tail FROM tails").fetchall()}
     assert tails >= ({found.tail} if found.tail else set())
 
@@ -110,7 +110,7 @@ def test_values_are_found_however_many_are_kept_in_python(many: int) -> None:
 
 
 def test_values_that_come_after_a_search_are_found_too() -> None:
-    sought = SoughtValues(connect, many=0)
+    sought = ValueMatcher(connect, many=0)
     sought.add("name", "name", ["Zoë Kanarie"])
     assert Redactor(sought).text("Kanarie and Spatzig") == "[redacted:name] and Spatzig"
     sought.add_arrays("surname", "name", [pa.array(["Spatzig", None]), pa.array(["Spatzig"])])
@@ -118,13 +118,13 @@ def test_values_that_come_after_a_search_are_found_too() -> None:
 
 
 def test_what_stands_for_an_erased_value_is_nobodys() -> None:
-    sought = SoughtValues(connect, many=0)
+    sought = ValueMatcher(connect, many=0)
     sought.add("name", "name", ["[erased:0123456789ab]", "Kanarie"])
     assert Redactor(sought).text("[erased:0123456789ab] Kanarie") == "[erased:0123456789ab] [redacted:name]"
 
 
 def test_of_many_that_begin_alike_a_few_are_brought_to_python() -> None:
-    sought = SoughtValues(connect, many=0)
+    sought = ValueMatcher(connect, many=0)
     sought.add("id", "id", [f"C-{number:08d}" for number in range(30_000)])
     sought.add("name", "name", [f"First Last{number}" for number in range(1000)])
     assert Redactor(sought).text("C-0000… C-00000017 last") == "[redacted:id]… [redacted:id] last"
@@ -146,7 +146,7 @@ def test_a_record_is_looked_up_at_once() -> None:
             return getattr(self.inner, name)
 
     counted = Counted()
-    sought = SoughtValues(lambda: counted, many=0)
+    sought = ValueMatcher(lambda: counted, many=0)
     sought.add("name", "name", ["Kanarie", "Spatzig"])
     record = {"a": ["Kanarie", {"Spatzig": "&#83;patzig"}], "b": 12345, "c": "of Kan…"}
     clean = Redactor(sought).tree(record)
@@ -154,12 +154,12 @@ def test_a_record_is_looked_up_at_once() -> None:
     assert counted.asked == 1
 
 
-@pytest.mark.parametrize("many", [0, MANY])
+@pytest.mark.parametrize("many", [0, MAX_IN_MEMORY])
 def test_a_columns_values_are_held_that_came_in_under_it(many: int) -> None:
-    values = SoughtValues(duckdb.connect, many=many)
+    values = ValueMatcher(duckdb.connect, many=many)
     values.add("name", "name", ["Kanarie", "Spatz", None])
     values.add("street", "address", ["Am Käfig 7"])
-    assert values.holds("name", "name", pa.array(["Spatz", None, f"{ERASED}0", "Kanarie", "Spatz"], pa.string()))
+    assert values.holds("name", "name", pa.array(["Spatz", None, f"{ERASED_PREFIX}0", "Kanarie", "Spatz"], pa.string()))
     assert not values.holds("name", "name", pa.array(["Spatz", "Meise"], pa.string()))
     assert not values.holds("name", "name", pa.array(["Am Käfig 7"], pa.string()))
     assert values.holds("phone", "phone", pa.array([None], pa.string()))

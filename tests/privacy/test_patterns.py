@@ -6,11 +6,11 @@ import hashlib
 
 import pytest
 
-from daybook.privacy.patterns import find_shapes
+from daybook.privacy.patterns import find_patterns
 
 
 def shapes(text: str) -> list[tuple[str, str]]:
-    return sorted({(text[start:end], name) for start, end, name in find_shapes(text)})
+    return sorted({(text[start:end], name) for start, end, name in find_patterns(text)})
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_link_to_a_telephone_number_is_one_though_it_stands_in_a_tag() -> None
     ],
 )
 def test_neighbours_do_not_hide_what_is_personal(text: str, left: str) -> None:
-    hits = sorted(find_shapes(text), reverse=True)
+    hits = sorted(find_patterns(text), reverse=True)
     for start, end, _ in hits:
         text = f"{text[:start]}[]{text[end:]}"
     assert text == left
@@ -100,9 +100,9 @@ def test_neighbours_do_not_hide_what_is_personal(text: str, left: str) -> None:
 
 @pytest.mark.parametrize("text", ["ad61ab1476b0c6b0b1a1a1a13be69251", "4006381333931", "001234567890", "+12345678"])
 def test_ids_article_numbers_and_differences_are_nobodys(text: str) -> None:
-    assert list(find_shapes(text)) == []
+    assert list(find_patterns(text)) == []
 
 
 def test_no_id_of_letters_and_digits_is_cut() -> None:
     digests = (hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest() for number in range(100_000))
-    assert [digest for digest in digests if list(find_shapes(digest))] == []
+    assert [digest for digest in digests if list(find_patterns(digest))] == []

@@ -15,7 +15,7 @@ import pytest
 from botocore.stub import Stubber
 
 from daybook.errors import DaybookError, ParamsError, StorageError
-from daybook.privacy import add_key, carried, load_keys, pseudonym
+from daybook.privacy import add_key, apply_keys, load_keys, make_pseudonym
 from daybook.privacy import pseudonyms as keys_module
 from daybook.settings import load_settings
 
@@ -184,20 +184,20 @@ def test_a_file_of_anything_but_keys_is_refused(path: Path, text: str) -> None:
 
 def test_a_pseudonym_of_one_key_is_the_start_of_the_hmac() -> None:
     # RFC 4231, test case 2.
-    assert pseudonym((b"Jefe",), "what do ya want for nothing?") == "5bdcc146bf60754e6a042426089575c7"
+    assert make_pseudonym((b"Jefe",), "what do ya want for nothing?") == "5bdcc146bf60754e6a042426089575c7"
 
 
 def test_a_pseudonym_of_more_keys_is_the_earlier_one_carried_on() -> None:
     keys = (b"a" * 32, b"b" * 32, b"c" * 32)
-    stored = pseudonym(keys[:1], "C-1")
+    stored = make_pseudonym(keys[:1], "C-1")
     assert stored is not None
-    assert carried(keys, stored, 1) == pseudonym(keys, "C-1")
-    assert len({pseudonym(keys[:number], "C-1") for number in (1, 2, 3)}) == 3
+    assert apply_keys(keys, stored, 1) == make_pseudonym(keys, "C-1")
+    assert len({make_pseudonym(keys[:number], "C-1") for number in (1, 2, 3)}) == 3
 
 
 @pytest.mark.parametrize("text", [None, "[erased]", "[erased:0123456789ab]"])
 def test_nobody_has_no_pseudonym(text: Any) -> None:
-    assert pseudonym((b"a" * 32,), text) is None
+    assert make_pseudonym((b"a" * 32,), text) is None
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
     client = boto3.client("secretsmanager", region_name="eu-central-1")
-    monkeypatch.setattr(keys_module, "_secrets_manager", lambda: client)
+    monkeypatch.setattr(keys_module, "_secrets_manager_client", lambda: client)
     with Stubber(client) as stub:
         yield stub
         stub.assert_no_pending_responses()

@@ -13,7 +13,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from daybook.privacy.redactor import Redactor, withheld
+from daybook.privacy.redactor import Redactor, withhold_free_text
 from daybook.privacy.values import PersonalValues
 from daybook.records.names import RESULT_MIME
 
@@ -205,7 +205,7 @@ def test_a_records_texts_and_keys_are_searched_and_its_facts_are_left() -> None:
 
 def test_a_record_that_could_not_be_searched_keeps_its_facts_and_no_text() -> None:
     failure = {"cell": 3, "source": NAME, "exception": f"KeyError: {NAME}", "message": NAME}
-    kept = withheld(attempt(failure=failure), OSError(NAME))
+    kept = withhold_free_text(attempt(failure=failure), OSError(NAME))
     assert "Kanarie" not in json.dumps(kept, ensure_ascii=False)
     assert "okanarie" not in json.dumps(kept)
     assert (kept["outcome"], kept["rows"], kept["code"], kept["withheld"]) == (
@@ -218,7 +218,7 @@ def test_a_record_that_could_not_be_searched_keeps_its_facts_and_no_text() -> No
 
 def test_a_withheld_last_stage_still_says_how_the_run_came_out() -> None:
     details = {"run_outcome": "FAILED", "run_reasons": [NAME], "message": {"subject": "s", "body": NAME}, "summary": None}
-    kept = withheld(attempt(details=details), ValueError())["details"]
+    kept = withhold_free_text(attempt(details=details), ValueError())["details"]
     assert kept["run_outcome"] == "FAILED"
     assert "Kanarie" not in json.dumps(kept)
     assert kept["message"]["subject"] == "Daybook gold: 2025-11-30 FAILED"

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from daybook.contracts import load_table
 from daybook.errors import DaybookError, StageError
 from daybook.lake.tables import Lake
-from daybook.privacy import load_keys, pseudonym
+from daybook.privacy import load_keys, make_pseudonym
 from daybook.privacy.rekey import rekey, require_keys
 from tests.conftest import Killed, Killer
 
@@ -51,7 +51,7 @@ class Shop:
 
     def fill(self) -> None:
         keys = load_keys(self.key)
-        people = [pseudonym(keys, person) for person in PEOPLE]
+        people = [make_pseudonym(keys, person) for person in PEOPLE]
         for lake in (Lake(self.root, run_id="daily-2025-11-01-1"), Lake(self.root, development="ann")):
             put(lake, "silver.customers", rows(CUSTOMERS, people))
             put(lake, "silver.orders", rows(ORDERS, [*people, people[0], None]))
@@ -73,7 +73,7 @@ class Shop:
 
     def expected(self) -> dict[str, list[Any]]:
         """The pseudonyms as a lake that was filled with the keys of today would have them."""
-        one, two, three = (pseudonym(load_keys(self.key), person) for person in PEOPLE)
+        one, two, three = (make_pseudonym(load_keys(self.key), person) for person in PEOPLE)
         tables = {
             "silver.customers": [one, two, three],
             "silver.orders": [one, two, three, one, None],
@@ -113,7 +113,7 @@ def test_every_pseudonym_becomes_that_of_the_new_key(shop: Shop) -> None:
 
 
 def test_no_file_holds_an_old_pseudonym(shop: Shop) -> None:
-    old = [str(pseudonym(load_keys(shop.key), person)).encode() for person in PEOPLE]
+    old = [str(make_pseudonym(load_keys(shop.key), person)).encode() for person in PEOPLE]
     assert all(each in bytes_of(shop.root) for each in old)
     rekey(shop.root, shop.key, "local")
     assert not [each for each in old if each in bytes_of(shop.root)]
@@ -138,12 +138,12 @@ def test_a_rekey_can_follow_another(shop: Shop) -> None:
 
 def test_tables_made_after_a_rekey_are_carried_on_from_there(shop: Shop) -> None:
     rekey(shop.root, shop.key, "local")
-    person = pseudonym(load_keys(shop.key), "C-9")
+    person = make_pseudonym(load_keys(shop.key), "C-9")
     put(Lake(shop.root, run_id="daily-2025-11-01-2"), "versions.customers", rows(CUSTOMERS, [person]))
     rekey(shop.root, shop.key, "local")
     versions = Lake(shop.root).dataset("versions.customers")
     assert versions is not None
-    assert versions.to_table().column("customer_key").to_pylist() == [pseudonym(load_keys(shop.key), "C-9")]
+    assert versions.to_table().column("customer_key").to_pylist() == [make_pseudonym(load_keys(shop.key), "C-9")]
 
 
 def test_who_is_killed_anywhere_is_finished_by_the_next_rekey(shop: Shop, tmp_path: Path, killer: Killer) -> None:
@@ -238,4 +238,4 @@ def test_the_log_of_an_older_table_stops_telling_pseudonyms(shop: Shop) -> None:
     DeltaTable(f"{shop.root}/silver/customers").alter.set_table_properties({"delta.dataSkippingStatsColumns": "customer_key"})
     rekey(shop.root, shop.key, "local")
     log = b"".join(path.read_bytes() for path in (Path(shop.root) / "silver" / "customers" / "_delta_log").iterdir())
-    assert not [each for person in PEOPLE if (each := str(pseudonym(load_keys(shop.key), person)).encode()) in log]
+    assert not [each for person in PEOPLE if (each := str(make_pseudonym(load_keys(shop.key), person)).encode()) in log]

@@ -22,12 +22,12 @@ import daybook
 from daybook.contracts import load_table
 from daybook.errors import StorageError
 from daybook.lake.tables import Lake
-from daybook.privacy.matcher import SoughtValues
-from daybook.privacy.run_values import common_words, customers_among, ordinary_words, redactor_for
-from daybook.records.archive import Archive, dump
+from daybook.privacy.matcher import ValueMatcher
+from daybook.privacy.run_values import build_redactor, find_customer_keys, load_common_words, load_ordinary_words
+from daybook.records.archive import Archive, serialize_record
 from daybook.settings import Settings, load_settings
 from daybook.sources import LandingStore, load_source
-from daybook.sources.files import is_file_of
+from daybook.sources.files import is_entity_file
 from daybook.storage import Store
 from demo_shop import generate
 from tests.conftest import Project
@@ -59,7 +59,7 @@ def store(settings: Settings, table: str, run_id: str = RUN, day: date = DAY, **
 
 
 def left(settings: Settings, text: str, *, stage: str = "transform") -> str:
-    return redactor_for(settings, RUN, stage=stage).text(text)
+    return build_redactor(settings, RUN, stage=stage).text(text)
 
 
 def test_values_of_the_dates_bronze_and_quarantine_are_looked_for(settings: Settings) -> None:
@@ -79,7 +79,7 @@ def test_plain_values_of_bronze_are_plain_in_quarantine(settings: Settings) -> N
 def test_values_of_columns_in_another_case_are_looked_for(settings: Settings) -> None:
     store(settings, "bronze.customers", Email="bronze.person@nowhere", LAST_NAME="Bronzemann", City="Bronzestadt")
     store(settings, "quarantine.releases", entity="customers", repairs=json.dumps({"Last_Name": "Kanarie"}))
-    redactor = redactor_for(settings, RUN, stage="transform")
+    redactor = build_redactor(settings, RUN, stage="transform")
     assert redactor.text("Bronzemann of Bronzestadt, Kanarie") == "[redacted:last_name] of Bronzestadt, [redacted:last_name]"
     assert redactor.is_current()
 
@@ -157,14 +157,14 @@ def test_values_that_cannot_be_read_are_an_error(settings: Settings) -> None:
     for file in (Path(settings.lake) / "bronze").rglob("*.parquet"):
         file.write_bytes(b"no longer Parquet")
     with pytest.raises(Exception, match=r"(?i)parquet"):
-        redactor_for(settings, RUN, stage="transform")
+        build_redactor(settings, RUN, stage="transform")
 
 
 def test_pseudonyms_are_keys_of_customers_and_nothing_that_looks_like_one(settings: Settings) -> None:
     contract, lake = load_table("silver.customers"), Lake(settings.lake)
     row = {"customer_key": "ab" * 16, "landed_on": DAY, "version_at": datetime(2025, 11, 30)}
     write_deltalake(lake.uri("silver.customers"), pa.Table.from_pylist([row], schema=contract.arrow_schema))
-    assert customers_among(lake, {"ab" * 16, "cd" * 16}) == {"ab" * 16}
+    assert find_customer_keys(lake, {"ab" * 16, "cd" * 16}) == {"ab" * 16}
     assert left(settings, f"{'ab' * 16} ordered {'cd' * 16}") == f"[redacted:customer_key] ordered {'cd' * 16}"
 
 
@@ -184,7 +184,7 @@ def test_landing_is_searched_beside_a_name_that_is_not_utf8(several_files: None,
     file = land(settings, HEADER, CUSTOMER)
     file.rename(os.fsdecode(os.fsencode(file.parent) + b"/customers_M\xe4rz.csv"))
     pattern = load_source("demo").entities["customers"]
-    assert is_file_of(pattern, DAY, f"customers/{DAY}/customers_M\udce4rz.csv")
+    assert is_entity_file(pattern, DAY, f"customers/{DAY}/customers_M\udce4rz.csv")
     assert "Kanarie" not in left(settings, "Zoë Kanarie was here", stage="ingest")
 
 
@@ -209,14 +209,14 @@ def test_landing_that_cannot_be_read_is_not_taken_as_empty(
 
 @pytest.mark.parametrize("file", ["notebooks/4_aggregate.ipynb", "params/contracts/gold/daily_sales.yaml"])
 def test_a_broken_file_of_the_project_gives_no_words(project: Project, file: str) -> None:
-    before = ordinary_words(load_source("demo"))
+    before = load_ordinary_words(load_source("demo"))
     project.write(file, "<<<<<<< HEAD\n")
-    after = ordinary_words(load_source("demo"))
-    assert common_words() < after <= before
+    after = load_ordinary_words(load_source("demo"))
+    assert load_common_words() < after <= before
 
 
 def test_ordinary_words_are_those_of_notebooks_contracts_and_sources() -> None:
-    words = ordinary_words(load_source("demo"))
+    words = load_ordinary_words(load_source("demo"))
     assert {"silver", "first", "SELECT", "customers", "SUCCEEDED", "ingest", "max", "will", "any"} <= words
     assert not {"Kanarie", "kanarie", "Max", "Will", "Zoë", "Emil"} & words
 
@@ -230,8 +230,8 @@ def test_ordinary_words_do_not_depend_on_source_text(monkeypatch: pytest.MonkeyP
         return read(path, *arguments, **named)
 
     monkeypatch.setattr(Path, "read_text", noted)
-    common_words.cache_clear()
-    ordinary_words(load_source("demo"))
+    load_common_words.cache_clear()
+    load_ordinary_words(load_source("demo"))
     assert {path.suffix for path in reads} <= {".txt", ".ipynb", ".yaml"}
 
 
@@ -245,7 +245,7 @@ def test_the_word_list_names_its_source_and_licence() -> None:
 
 
 def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daybook.privacy.run_values.SoughtValues", partial(SoughtValues, many=0))
+    monkeypatch.setattr("daybook.privacy.run_values.ValueMatcher", partial(ValueMatcher, many=0))
     land(settings, HEADER, CUSTOMER, "C-K4N5,Ottokar,Spatzig,Berlin,2025-11-30 10:00:00")
     store(settings, "quarantine.customers", last_name="Quarantäner", city="Bern")
     clean = left(settings, "Kanarie, Spatzig of Berlin, Quarantäner of Bern", stage="ingest")
@@ -254,10 +254,10 @@ def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytes
 
 def test_all_dates_of_tables_read_raw_count(settings: Settings) -> None:
     store(settings, "bronze.customers", day=date(2025, 11, 29), last_name="Gesternmann")
-    before = redactor_for(settings, RUN, stage="transform")
+    before = build_redactor(settings, RUN, stage="transform")
     assert before.is_current()
     record = {"stage": "transform", "tables": ["bronze.customers"]}
-    Archive(settings.archive).store.create(f"raw_reads/{RUN}/1.json", dump(record))
+    Archive(settings.archive).store.create(f"raw_reads/{RUN}/1.json", serialize_record(record))
     assert not before.is_current()
     assert left(settings, "Gesternmann") == "[redacted:last_name]"
     assert left(settings, "Gesternmann", stage="quality") == "Gesternmann"
@@ -291,6 +291,6 @@ def test_capitalised_words_between_quotes_in_cells_are_not_ordinary(settings: Se
     source = ["Plain = rows(\"SELECT * FROM silver.customers WHERE last_name = 'Quarkström' OR kind = 'subscribed'\")"]
     notebook["cells"].append({"cell_type": "code", "source": source, "metadata": {}, "outputs": [], "execution_count": None})
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    words = ordinary_words(load_source("demo"))
+    words = load_ordinary_words(load_source("demo"))
     assert {"Plain", "subscribed"} <= words
     assert "Quarkström" not in words

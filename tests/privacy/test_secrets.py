@@ -7,14 +7,14 @@ import base64
 import pytest
 
 from daybook.privacy.redactor import Redactor
-from daybook.privacy.secrets import Secrets
+from daybook.privacy.secrets import SecretFinder
 
 KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----"
 
 
 def found(text: str, **environment: str) -> list[str]:
-    return sorted({text[start:end] for start, end, _ in Secrets(environment).find(text)})
+    return sorted({text[start:end] for start, end, _ in SecretFinder(environment).find(text)})
 
 
 @pytest.mark.parametrize(

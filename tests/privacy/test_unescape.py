@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daybook.privacy.normalize import folded
-from daybook.privacy.unescape import readings
+from daybook.privacy.normalize import fold_with_positions
+from daybook.privacy.unescape import decode_all
 
 NAME = "Zoë O'Kanarie-Müßig 😀"
 
@@ -20,8 +20,8 @@ NAME = "Zoë O'Kanarie-Müßig 😀"
 def written(text: str, value: str) -> list[str]:
     """The parts of a text that read as a value."""
     found = []
-    for reading in readings(text):
-        plain, wanted = folded(reading.text), folded(value).text
+    for reading in decode_all(text):
+        plain, wanted = fold_with_positions(reading.text), fold_with_positions(value).text
         start = plain.text.find(wanted)
         if start >= 0:
             first, last = reading.span(*plain.span(start, start + len(wanted)))
@@ -55,9 +55,9 @@ def test_a_name_is_read_through_any_escape_and_found_where_it_stands(form: str) 
 @given(st.text(alphabet=string.ascii_letters + "éß '\"<>&%\\", min_size=1), st.sampled_from([escape, quote, json.dumps, ascii]))
 def test_what_is_found_in_a_decoded_text_covers_its_escapes_whole(value: str, written_as) -> None:  # type: ignore[no-untyped-def]
     text = f"<<{written_as(value)}>>"
-    for reading in readings(text):
+    for reading in decode_all(text):
         assert reading.span(0, len(reading.text)) == (0, len(text))
 
 
 def test_text_without_escapes_is_read_once() -> None:
-    assert [reading.text for reading in readings("100 % of 3 & more; C:/x")] == ["100 % of 3 & more; C:/x"]
+    assert [reading.text for reading in decode_all("100 % of 3 & more; C:/x")] == ["100 % of 3 & more; C:/x"]

@@ -11,11 +11,11 @@ import pytest
 from daybook.contracts import Table, load_tables
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.quality import LANDED_WHOLE, Rule, RuleResult, check, landing_rules, table_rules
+from daybook.quality import WHOLE_ROW_CONDITION, Rule, RuleResult, check_rules, landing_rules, table_rules
 from daybook.sources.config import Source
 from daybook.sources.mapping import quote, typed_select
 from tests.quality.sound import DAY, Row, Tables
-from tests.quality.spoiling import CUT_MARK
+from tests.quality.spoiling import TRUNCATED_MARK
 
 ADDRESS = ["_source_file", "_row_number"]
 
@@ -53,13 +53,13 @@ class Bench:
         keep = not source.drops_duplicates(name)
         copy = "1" if keep else f"row_number() OVER (PARTITION BY {columns} ORDER BY _source_file, _row_number)"
         relation = f"(SELECT *, {copy} AS _copy, '' AS _waived FROM landed) AS landed"
-        self.engine.keep(f"typed.{name}", typed_select(source, name, relation))
-        self.engine.define(name, f"SELECT * FROM typed.{name} WHERE {LANDED_WHOLE}")
+        self.engine.create_table(f"typed.{name}", typed_select(source, name, relation))
+        self.engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}")
 
     def check_landing(self, source: Source, name: str, day: Any = DAY, rules: Any = None) -> Found:
         """Hold an entity that was laid against its contract's rules, or ``rules``."""
         rules = landing_rules(source, name) if rules is None else rules
-        results, rows, of_rows = check(
+        results, rows, of_rows = check_rules(
             self.engine, f"typed.{name}", rules, name, key=ADDRESS, counted="_copy = 1", run_date=day, objects=name
         )
         aside: dict[tuple[Any, ...], set[str]] = {}
@@ -67,7 +67,7 @@ class Bench:
             reasons = {
                 rule.name
                 for number, rule in enumerate(of_rows)
-                if row[f"rule_{number}"] and rule.per_row and rule.severity == "error"
+                if row[f"rule_{number}"] and rule.is_per_row and rule.severity == "error"
             }
             if reasons:
                 aside[row["_source_file"], row["_row_number"]] = reasons
@@ -83,7 +83,7 @@ class Bench:
     def check(self, contract: Table, rules: Any = None) -> Found:
         """Hold a table of silver or gold that was laid against its contract's rules, or ``rules``."""
         rules = refined_rules(contract) if rules is None else rules
-        results, _, _ = check(
+        results, _, _ = check_rules(
             self.engine,
             laid(contract),
             rules,
@@ -114,13 +114,15 @@ def landed(source: Source, name: str, rows: list[Row]) -> pa.Table:
     """Rows of texts as reading a file ``<entity>.csv`` gives them."""
     columns = source.entities[name].columns
     table = {column: pa.array([row[column] for row in rows], pa.string()) for column in columns}
-    cut = [row.get(CUT_MARK) for row in rows]
+    cut = [row.get(TRUNCATED_MARK) for row in rows]
     return pa.table(
         {
             **table,
             "_source_file": pa.array([f"{name}.csv"] * len(rows), pa.string()),
             "_row_number": pa.array(range(1, len(rows) + 1), pa.int64()),
-            "_problem": pa.array([row.get("_problem", row.get(CUT_MARK) and "1 field too few") for row in rows], pa.string()),
+            "_problem": pa.array(
+                [row.get("_problem", row.get(TRUNCATED_MARK) and "1 field too few") for row in rows], pa.string()
+            ),
             "_raw": pa.array(cut, pa.string()),
         }
     )

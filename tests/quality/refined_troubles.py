@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 
-from tests.quality.spoiling import NO_ROWS, REJECTED, WARNED, Entry, again, every
+from tests.quality.spoiling import NO_ROWS, REJECTED, WARNED, Entry, duplicate_first, set_every
 
 SILVER: dict[str, list[Entry]] = {
     "customers": [
@@ -16,7 +16,7 @@ SILVER: dict[str, list[Entry]] = {
         ({"customer_key": "?"}, "customer_key fits its pattern", REJECTED),
         ({"version_at": None}, "version_at is present", REJECTED),
         ({"landed_on": None}, "landed_on is present", REJECTED),
-        (again({}), "customer_key is unique", REJECTED),
+        (duplicate_first({}), "customer_key is unique", REJECTED),
     ],
     "order_items": [
         ({"order_id": None}, "order_id is present", REJECTED),
@@ -41,7 +41,7 @@ SILVER: dict[str, list[Entry]] = {
         ({"landed_on": None}, "landed_on is present", REJECTED),
         ({"order_id": "?"}, "order_id is among orders", WARNED),
         ({"product_id": "?"}, "product_id is among products", WARNED),
-        (again({}), "(order_id, line_number) is unique", REJECTED),
+        (duplicate_first({}), "(order_id, line_number) is unique", REJECTED),
         ({"line_amount": 1}, "a line amounts to quantity times price", REJECTED),
         ({"is_return": True}, "a returned line has a negative quantity", REJECTED),
         ({"quantity": 0, "line_amount": 0}, "a line moves something", WARNED),
@@ -55,7 +55,7 @@ SILVER: dict[str, list[Entry]] = {
         ({"status": "?"}, "status is an accepted value", REJECTED),
         ({"version_at": None}, "version_at is present", REJECTED),
         ({"landed_on": None}, "landed_on is present", REJECTED),
-        (again({}), "order_id is unique", REJECTED),
+        (duplicate_first({}), "order_id is unique", REJECTED),
         ({"order_date": date(2025, 11, 2)}, "an order belongs to the day it was placed", REJECTED),
         ({"delivered_at": datetime(2025, 11, 2, 12)}, "nothing arrives before it was sent", WARNED),
     ],
@@ -71,14 +71,14 @@ SILVER: dict[str, list[Entry]] = {
         ({"version_at": None}, "version_at is present", REJECTED),
         ({"landed_on": None}, "landed_on is present", REJECTED),
         ({"order_id": "?"}, "order_id is among orders", WARNED),
-        (again({}), "(order_id, sequence) is unique", REJECTED),
+        (duplicate_first({}), "(order_id, sequence) is unique", REJECTED),
     ],
     "products": [
         ({"product_id": None}, "product_id is present", REJECTED),
         ({"product_id": ""}, "product_id has at least 1 characters", REJECTED),
         ({"version_at": None}, "version_at is present", REJECTED),
         ({"landed_on": None}, "landed_on is present", REJECTED),
-        (again({}), "product_id is unique", REJECTED),
+        (duplicate_first({}), "product_id is unique", REJECTED),
     ],
     "reviews": [
         ({"review_id": None}, "review_id is present", REJECTED),
@@ -89,7 +89,7 @@ SILVER: dict[str, list[Entry]] = {
         ({"version_at": None}, "version_at is present", REJECTED),
         ({"landed_on": None}, "landed_on is present", REJECTED),
         ({"order_id": "?"}, "order_id is among orders", WARNED),
-        (again({}), "(review_id, order_id) is unique", REJECTED),
+        (duplicate_first({}), "(review_id, order_id) is unique", REJECTED),
     ],
 }
 
@@ -107,7 +107,7 @@ GOLD: dict[str, list[Entry]] = {
         ({"returns_amount": -1, "gross_revenue": 0, "net_revenue": 1}, "returns_amount is at least 0", REJECTED),
         ({"net_revenue": None}, "net_revenue is present", REJECTED),
         ({"order_date": date(2025, 10, 1)}, "order_date is among daily_sales", REJECTED),
-        (again({}), "(order_date, category) is unique", REJECTED),
+        (duplicate_first({}), "(order_date, category) is unique", REJECTED),
         ({"net_revenue": 1}, "net revenue is gross revenue less returns", REJECTED),
     ],
     "cohort_retention": [
@@ -121,7 +121,7 @@ GOLD: dict[str, list[Entry]] = {
         ({"retention": None}, "retention is present", REJECTED),
         ({"retention": 2}, "retention is at most 1", REJECTED),
         ({"retention": 0}, "retention is more than 0", REJECTED),
-        (again({}), "(cohort_month, months_since) is unique", REJECTED),
+        (duplicate_first({}), "(cohort_month, months_since) is unique", REJECTED),
         ({"active_customers": 3}, "no more customers come back than there are", REJECTED),
     ],
     "customer_rfm": [
@@ -145,9 +145,9 @@ GOLD: dict[str, list[Entry]] = {
         ({"monetary_score": 0}, "monetary_score is at least 1", REJECTED),
         ({"monetary_score": 6}, "monetary_score is at most 5", REJECTED),
         ({"segment": None}, "segment is present", REJECTED),
-        (again({}), "customer_key is unique", REJECTED),
+        (duplicate_first({}), "customer_key is unique", REJECTED),
         ({"as_of": date(2025, 11, 2)}, "all customers are seen from one day", REJECTED),
-        (every({"as_of": date(2025, 11, 2)}), "as_of is fresh", REJECTED),
+        (set_every({"as_of": date(2025, 11, 2)}), "as_of is fresh", REJECTED),
     ],
     "daily_sales": [
         ({"order_date": None}, "order_date is present", REJECTED),
@@ -171,11 +171,11 @@ GOLD: dict[str, list[Entry]] = {
         ({"new_customers": -1}, "new_customers is at least 0", REJECTED),
         ({"returning_customers": None}, "returning_customers is present", REJECTED),
         ({"returning_customers": -1}, "returning_customers is at least 0", REJECTED),
-        (again({}), "order_date is unique", REJECTED),
+        (duplicate_first({}), "order_date is unique", REJECTED),
         (NO_ROWS, "there are at least 1 rows", REJECTED),
         ({"net_revenue": 1}, "net revenue is gross revenue less returns", REJECTED),
         ({"new_customers": 3}, "a customer counts once", REJECTED),
-        (every({"order_date": date(2025, 11, 2)}), "order_date is fresh", REJECTED),
+        (set_every({"order_date": date(2025, 11, 2)}), "order_date is fresh", REJECTED),
     ],
     "delivery_performance": [
         ({"order_date": None}, "order_date is present", REJECTED),
@@ -189,7 +189,7 @@ GOLD: dict[str, list[Entry]] = {
         ({"on_time_share": 2}, "on_time_share is at most 1", REJECTED),
         ({"average_days": -1}, "average_days is at least 0", REJECTED),
         ({"order_date": date(2025, 10, 1)}, "order_date is among daily_sales", REJECTED),
-        (again({}), "(order_date, country, state) is unique", REJECTED),
+        (duplicate_first({}), "(order_date, country, state) is unique", REJECTED),
         ({"late_orders": 3}, "no more orders are late than were delivered", REJECTED),
     ],
     "payment_mix": [
@@ -204,7 +204,7 @@ GOLD: dict[str, list[Entry]] = {
         ({"share": -1}, "share is at least 0", REJECTED, "a day's shares add up to one"),
         ({"share": 2}, "share is at most 1", REJECTED, "a day's shares add up to one"),
         ({"order_date": date(2025, 10, 1)}, "order_date is among daily_sales", REJECTED),
-        (again({"share": 0}), "(order_date, method) is unique", REJECTED),
+        (duplicate_first({"share": 0}), "(order_date, method) is unique", REJECTED),
         ({"share": Decimal("0.5")}, "a day's shares add up to one", REJECTED),
     ],
     "product_sales": [
@@ -221,7 +221,7 @@ GOLD: dict[str, list[Entry]] = {
         ({"returns_amount": -1, "gross_revenue": 0, "net_revenue": 1}, "returns_amount is at least 0", REJECTED),
         ({"net_revenue": None}, "net_revenue is present", REJECTED),
         ({"order_date": date(2025, 10, 1)}, "order_date is among daily_sales", REJECTED),
-        (again({}), "(order_date, product_id) is unique", REJECTED),
+        (duplicate_first({}), "(order_date, product_id) is unique", REJECTED),
         ({"net_revenue": 1}, "net revenue is gross revenue less returns", REJECTED),
     ],
 }

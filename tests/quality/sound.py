@@ -18,7 +18,7 @@ DAY = date(2025, 11, 3)
 PERSONAL = ("Ingeborg", "Bachmann", "ingeborg@example.com", "+49 30 23125000", "Seestraße 1", "C-00001", "9" * 32, "77777")
 """Personal values in the landing tables: no report on rules may repeat them."""
 _NUMBERS = range(1, 21)
-_PERSON = {
+_CUSTOMER = {
     "customer_id": "C-00001",
     "first_name": "Ingeborg",
     "last_name": "Bachmann",
@@ -34,12 +34,12 @@ _PERSON = {
 }
 
 
-def landing() -> dict[str, Tables]:
+def build_landing() -> dict[str, Tables]:
     """The entities of each source."""
-    return {"demo": _demo(), "olist": _olist(), "online_retail": _online_retail()}
+    return {"demo": _build_demo(), "olist": _build_olist(), "online_retail": _build_online_retail()}
 
 
-def _demo() -> Tables:
+def _build_demo() -> Tables:
     at = "2025-11-03 10:00:00"
     return {
         "orders": [
@@ -99,7 +99,7 @@ def _demo() -> Tables:
             }
             for n in (1, 2)
         ],
-        "customers": [_PERSON, {**_PERSON, "customer_id": "C-00002"}],
+        "customers": [_CUSTOMER, {**_CUSTOMER, "customer_id": "C-00002"}],
         "products": [
             {"product_id": f"P-{n:04}", "name": "Teekanne", "category_id": "K-02", "list_price": "9.99", "updated_at": at}
             for n in (1, 2)
@@ -109,7 +109,7 @@ def _demo() -> Tables:
     }
 
 
-def _olist() -> Tables:
+def _build_olist() -> Tables:
     at = "2025-11-03 10:00:00"
     ids = [f"{n:032x}" for n in _NUMBERS]
     person = "9" * 32
@@ -176,7 +176,7 @@ def _olist() -> Tables:
     }
 
 
-def _online_retail() -> Tables:
+def _build_online_retail() -> Tables:
     return {
         "invoices": [
             {
@@ -194,7 +194,7 @@ def _online_retail() -> Tables:
     }
 
 
-def silver() -> Tables:
+def build_silver() -> Tables:
     """New rows of every silver table."""
     at = datetime(2025, 11, 3, 9, tzinfo=timezone.utc)
     stamped: Row = {"version_at": at, "landed_on": DAY}
@@ -234,8 +234,8 @@ def silver() -> Tables:
     }  # fmt: skip
 
 
-def gold() -> Tables:
-    """Candidates of every gold table, as they follow from ``silver``."""
+def build_gold() -> Tables:
+    """Candidates of every gold table, as they follow from ``build_silver``."""
     gross, nothing = Decimal("39.9600"), Decimal("0.0000")
     sales: Row = {"units": 4, "gross_revenue": gross, "returns_amount": nothing, "net_revenue": gross}
     return {
@@ -302,9 +302,9 @@ def gold() -> Tables:
     }
 
 
-def history(table: str) -> list[Row]:
+def build_history(table: str) -> list[Row]:
     """Eight weeks of a gold table's single row before ``DAY``; its amounts rise and fall a little from day to day."""
-    (today,) = gold()[table]
+    (today,) = build_gold()[table]
     past = []
     for back in range(1, 57):
         wave = Decimal(98 + back % 5) / 100

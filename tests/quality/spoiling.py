@@ -1,8 +1,8 @@
 """What the table of troubles is written in: how a sound table is spoiled, and what becomes of it.
 
-``{"status": "?"}`` puts values into the first row. The rest is functions: ``again({...})`` adds the first row once more with
-other values, ``every({...})`` and ``first(6, {...})`` put values into all or several rows, ``lacking("orders")`` empties
-another table, ``NO_ROWS`` this one, ``TWICE`` has every row twice, ``CUT`` has the first row lack its last field.
+``{"status": "?"}`` puts values into the first row. The rest is functions: ``duplicate_first({...})`` adds the first row once more with
+other values, ``set_every({...})`` and ``set_first(6, {...})`` put values into all or several rows, ``empty_table("orders")`` empties
+another table, ``NO_ROWS`` this one, ``DUPLICATED`` has every row twice, ``TRUNCATED`` has the first row lack its last field.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from tests.quality.sound import Row, Tables
 
 QUARANTINED, REJECTED, WARNED = "quarantined", "REJECTED", "warned"
 
-Spoil = Callable[[Tables, str], None]
+TableEdit = Callable[[Tables, str], None]
 Entry = tuple[Any, ...]
 """(trouble, rule, outcome), and after them the rules that the same trouble cannot but break as well."""
-CUT_MARK = "_cut"
+TRUNCATED_MARK = "_cut"
 
 
-class Trouble(NamedTuple):
+class FaultCase(NamedTuple):
     """One line of the table, with the table it is about: ``demo.orders``, ``silver.orders``, ``gold.daily_sales`` …"""
 
     table: str
-    spoil: Union[Row, Spoil]
+    spoil: Union[Row, TableEdit]
     rule: str
     outcome: str
     also: tuple[str, ...]
@@ -42,21 +42,21 @@ class Trouble(NamedTuple):
         return spoiled
 
 
-def troubles(layer: str, tables: dict[str, list[Entry]]) -> list[Trouble]:
+def build_fault_cases(layer: str, tables: dict[str, list[Entry]]) -> list[FaultCase]:
     """The lines of a layer's (or source's) part of the table."""
     return [
-        Trouble(f"{layer}.{name}", spoil, rule, outcome, tuple(also))
+        FaultCase(f"{layer}.{name}", spoil, rule, outcome, tuple(also))
         for name, entries in tables.items()
         for spoil, rule, outcome, *also in entries
     ]
 
 
-def again(changes: Row) -> Spoil:
+def duplicate_first(changes: Row) -> TableEdit:
     """The first row a second time, with other values."""
     return lambda tables, name: tables[name].append({**tables[name][0], **changes})
 
 
-def first(count: int, changes: Row) -> Spoil:
+def set_first(count: int, changes: Row) -> TableEdit:
     """Values for the first ``count`` rows."""
 
     def spoil(tables: Tables, name: str) -> None:
@@ -66,12 +66,12 @@ def first(count: int, changes: Row) -> Spoil:
     return spoil
 
 
-def every(changes: Row) -> Spoil:
+def set_every(changes: Row) -> TableEdit:
     """Values for every row."""
-    return first(10**6, changes)
+    return set_first(10**6, changes)
 
 
-def lacking(other: str) -> Spoil:
+def empty_table(other: str) -> TableEdit:
     """No rows in another table."""
     return lambda tables, _: tables[other].clear()
 
@@ -80,7 +80,7 @@ def NO_ROWS(tables: Tables, name: str) -> None:
     tables[name].clear()
 
 
-def TWICE(tables: Tables, name: str) -> None:
+def DUPLICATED(tables: Tables, name: str) -> None:
     tables[name] *= 2
 
 
@@ -89,5 +89,5 @@ def UNDATED(tables: Tables, name: str) -> None:
     tables[name][0] = {**tables[name][0], "_problem": "order_purchase_timestamp is no usable date"}
 
 
-def CUT(tables: Tables, name: str) -> None:
-    tables[name][0] = {**dict.fromkeys(tables[name][0], ""), CUT_MARK: "cut"}
+def TRUNCATED(tables: Tables, name: str) -> None:
+    tables[name][0] = {**dict.fromkeys(tables[name][0], ""), TRUNCATED_MARK: "cut"}

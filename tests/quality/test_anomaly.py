@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import date, timedelta
 
-from daybook.quality.anomaly import robust_score
+from daybook.quality.anomaly import robust_z_score
 
 DAY = date(2025, 11, 24)  # a Monday
 
@@ -18,9 +18,9 @@ def weeks(count: int, noise: float = 0.05) -> list[tuple[date, float]]:
 
 
 def score(value: float, past: list[tuple[date, float]], day: date = DAY) -> float:
-    found = robust_score(past, day, value)
+    found = robust_z_score(past, day, value)
     assert found is not None
-    return found.z
+    return found.z_score
 
 
 def test_a_usual_day_scores_low_and_a_drop_of_two_fifths_high() -> None:
@@ -46,7 +46,7 @@ def test_one_wild_day_in_the_past_changes_little() -> None:
 
 def test_what_is_expected_is_the_weekdays_share_of_the_week_before() -> None:
     mondays = [(DAY - timedelta(days=back), 200.0 if back % 7 == 0 else 100.0) for back in range(1, 29)]
-    found = robust_score([(day, value * 3 if day >= DAY - timedelta(days=7) else value) for day, value in mondays], DAY, 100)
+    found = robust_z_score([(day, value * 3 if day >= DAY - timedelta(days=7) else value) for day, value in mondays], DAY, 100)
     assert found is not None
     assert (found.expected, found.days) == (600, 28)
 
@@ -59,18 +59,18 @@ def test_a_season_that_rises_is_no_news_and_a_drop_in_it_is() -> None:
 
 
 def test_without_three_weeks_nothing_is_said() -> None:
-    assert robust_score(weeks(2), DAY, 600) is None
-    assert robust_score([], DAY, 600) is None
-    assert robust_score(weeks(3), DAY, 600) is not None
+    assert robust_z_score(weeks(2), DAY, 600) is None
+    assert robust_z_score([], DAY, 600) is None
+    assert robust_z_score(weeks(3), DAY, 600) is not None
 
 
 def test_a_shop_closed_on_the_weekday_so_far_is_no_alarm() -> None:
     past = [(day, value) for day, value in weeks(4) if day.weekday() != 0]
-    assert robust_score(past, DAY, 600) is None
+    assert robust_z_score(past, DAY, 600) is None
 
 
 def test_a_history_of_zeros_gives_no_score() -> None:
-    assert robust_score([(day, 0.0) for day, _ in weeks(4)], DAY, 600) is None
+    assert robust_z_score([(day, 0.0) for day, _ in weeks(4)], DAY, 600) is None
 
 
 def test_a_steady_history_does_not_make_a_cent_unusual() -> None:

@@ -13,8 +13,8 @@ from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError
 from daybook.lake.tables import Lake
-from daybook.notebook.validate import rule_listing
-from daybook.quality import Rule, check, check_contract, reasons_sql
+from daybook.notebook.validate import format_rules
+from daybook.quality import Rule, check_contract, check_rules, reasons_sql
 
 PRODUCTS = load_table("silver.products")
 
@@ -28,7 +28,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDBEngine:
 
 
 def run(engine: DuckDBEngine, *rules: Rule, **settings: Any) -> Any:
-    return check(engine, "numbers", list(rules), "shop.numbers", key=["id"], **settings)
+    return check_rules(engine, "numbers", list(rules), "shop.numbers", key=["id"], **settings)
 
 
 def test_a_check_says_what_was_checked_how_much_fails_and_where(engine: DuckDBEngine) -> None:
@@ -41,7 +41,7 @@ def test_a_check_says_what_was_checked_how_much_fails_and_where(engine: DuckDBEn
 
 def test_listing_shows_sql_counts_and_positions(engine: DuckDBEngine) -> None:
     results, _, _ = run(engine, Rule("n is small", failing="n > 1"), Rule("few rows", value="(SELECT count(*) FROM numbers)"))
-    shown = rule_listing(results)
+    shown = format_rules(results)
     by_rule = {row[1]: dict(zip(shown.columns, row)) for row in shown.rows}
     assert (by_rule["n is small"]["SQL"], by_rule["n is small"]["failing"]) == ("n > 1", 2)
     assert by_rule["n is small"]["for example"] == "11, 12"

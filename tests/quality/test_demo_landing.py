@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from daybook.quality import landing_rules, refuse_broken, refuse_share
-from daybook.quality.anomaly import robust_score
+from daybook.quality import gate_broken_rules, gate_rejected_share, landing_rules
+from daybook.quality.anomaly import robust_z_score
 from daybook.sources import open_landing
 from daybook.sources.config import load_source
 from demo_shop import Summary, generate
@@ -43,11 +43,11 @@ def judged(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Judged:
             rows_of[name] = rows.num_rows
         for name, landed in rows_of.items():
             results, put_aside = bench.check_landing(source, name, day)
-            per_row = {rule.name for rule in landing_rules(source, name) if rule.per_row}
+            per_row = {rule.name for rule in landing_rules(source, name) if rule.is_per_row}
             found.broken.update({(name, each.rule): each.failing for each in results})
             found.put_aside.update((day, name, int(number)) for _, number in put_aside)
-            whole = refuse_broken([each for each in results if each.rule not in per_row])
-            share = refuse_share(name, landed, len(put_aside), most=0.05, tolerated=5)
+            whole = gate_broken_rules([each for each in results if each.rule not in per_row])
+            share = gate_rejected_share(name, landed, len(put_aside), most=0.05, tolerated=5)
             found.stopped.extend(f"{day}: {reason}" for reason in whole.reasons + share.reasons)
     return found
 
@@ -84,9 +84,9 @@ def test_in_a_month_of_ordinary_days_few_figures_are_called_unusual(judged: Judg
         unusual = set()
         for day in list(values)[-30:]:
             past = [(each, value) for each, value in values.items() if 0 < (day - each).days <= 28]
-            score = robust_score(past, day, values[day])
+            score = robust_z_score(past, day, values[day])
             assert score is not None
-            if abs(score.z) > 3.5:
+            if abs(score.z_score) > 3.5:
                 unusual.add(day)
         assert date(2025, 11, 28) in unusual, name
         # Black Friday and the days beside it are unusual indeed.

@@ -6,7 +6,15 @@ from decimal import Decimal
 
 import pytest
 
-from daybook.quality import Finding, RuleResult, Verdict, differences, refuse_broken, refuse_share, warnings_of
+from daybook.quality import (
+    Finding,
+    GateResult,
+    RuleResult,
+    format_warnings,
+    gate_broken_rules,
+    gate_differences,
+    gate_rejected_share,
+)
 
 BROKEN = RuleResult("silver.orders", "status is present", 5000, 1200, holds=False)
 HELD = RuleResult("silver.orders", "order_id is present", 5000, 0)
@@ -15,21 +23,21 @@ WHOLE = RuleResult("orders", "there are rows", 0, 1, holds=False, measured="0, m
 
 
 def test_a_verdict_passes_until_there_is_a_finding() -> None:
-    assert Verdict().passed
-    assert not Verdict([Finding("a rule", "because")]).passed
+    assert GateResult().passed
+    assert not GateResult([Finding("a rule", "because")]).passed
 
 
 def test_broken_rules_are_refused_with_table_count_and_rule() -> None:
-    assert refuse_broken([BROKEN, HELD, WARNED]).reasons == ["silver.orders: 1,200 rows break 'status is present'"]
-    assert refuse_broken([HELD, WARNED]).passed
+    assert gate_broken_rules([BROKEN, HELD, WARNED]).reasons == ["silver.orders: 1,200 rows break 'status is present'"]
+    assert gate_broken_rules([HELD, WARNED]).passed
 
 
 def test_a_number_that_does_not_hold_is_told_with_what_it_must_be() -> None:
-    assert refuse_broken([WHOLE]).reasons == ["orders: 'there are rows' does not hold: 0, must be at least 1"]
+    assert gate_broken_rules([WHOLE]).reasons == ["orders: 'there are rows' does not hold: 0, must be at least 1"]
 
 
 def test_warnings_are_those_of_rules_that_only_warn() -> None:
-    assert warnings_of([BROKEN, HELD, WARNED]) == ["silver.orders: 1 row breaks 'nothing is late'"]
+    assert format_warnings([BROKEN, HELD, WARNED]) == ["silver.orders: 1 row breaks 'nothing is late'"]
 
 
 @pytest.mark.parametrize(
@@ -45,23 +53,23 @@ def test_warnings_are_those_of_rules_that_only_warn() -> None:
     ],
 )
 def test_too_large_a_share_is_refused_beyond_a_few_rows(landed: int, rejected: int, passes: bool) -> None:
-    assert refuse_share("orders", landed, rejected, most=0.05, tolerated=5).passed is passes
+    assert gate_rejected_share("orders", landed, rejected, most=0.05, tolerated=5).passed is passes
 
 
 def test_a_refused_share_says_what_was_rejected_and_what_is_allowed() -> None:
-    verdict = refuse_share("orders", 2000, 1500, most=0.05, tolerated=5)
+    verdict = gate_rejected_share("orders", 2000, 1500, most=0.05, tolerated=5)
     assert verdict.reasons == ["orders: 1,500 of 2,000 rows (75.0%) are rejected, more than 5.0%"]
 
 
 def test_figures_that_differ_are_refused_with_both_sides() -> None:
     agree = {"daily_sales.orders": (7, 7), "daily_sales.net_revenue": (Decimal("1.50"), Decimal("1.5000"))}
-    assert differences(agree).passed
-    assert differences({**agree, "daily_sales.units": (3, 4)}).reasons == ["daily_sales.units: 3 where silver gives 4"]
+    assert gate_differences(agree).passed
+    assert gate_differences({**agree, "daily_sales.units": (3, 4)}).reasons == ["daily_sales.units: 3 where silver gives 4"]
 
 
 def test_an_approval_lets_pass_what_it_names_and_nothing_else() -> None:
-    verdict = Verdict([Finding("a", "a breaks"), Finding("b", "b breaks"), Finding("key", "twice", waivable=False)])
-    decided = verdict.approved(["a", "key", "other"])
-    assert [each.about for each in decided.findings] == ["b", "key"]
-    assert [each.about for each in decided.waived] == ["a"]
-    assert verdict.approved(["a", "b"]).passed is False
+    verdict = GateResult([Finding("a", "a breaks"), Finding("b", "b breaks"), Finding("key", "twice", waivable=False)])
+    decided = verdict.waive(["a", "key", "other"])
+    assert [each.finding_id for each in decided.findings] == ["b", "key"]
+    assert [each.finding_id for each in decided.waived] == ["a"]
+    assert verdict.waive(["a", "b"]).passed is False

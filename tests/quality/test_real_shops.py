@@ -10,7 +10,7 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.quality import LANDED_WHOLE, check, landing_rules
+from daybook.quality import WHOLE_ROW_CONDITION, check_rules, landing_rules
 from daybook.settings import project_root
 from daybook.sources import load_source, open_landing
 from daybook.sources.mapping import quote, typed_select
@@ -33,12 +33,12 @@ def judge(name: str, landing: Path, day: date) -> tuple[Counter[str], Counter[st
         columns = ", ".join(quote(each) for each in table.column_names if each not in ("_source_file", "_row_number"))
         copies = f"row_number() OVER (PARTITION BY {columns} ORDER BY _row_number) AS _copy"
         landed = f"(SELECT *, '' AS _waived, {copies} FROM bronze.{entity}) AS landed"
-        engine.keep(f"typed.{entity}", typed_select(source, entity, landed))
-        engine.define(entity, f"SELECT * FROM typed.{entity} WHERE {LANDED_WHOLE}")
-        rows["copies"] += engine.one(f"SELECT count(*) FROM typed.{entity} WHERE _copy > 1")[0]
+        engine.create_table(f"typed.{entity}", typed_select(source, entity, landed))
+        engine.define(entity, f"SELECT * FROM typed.{entity} WHERE {WHOLE_ROW_CONDITION}")
+        rows["copies"] += engine.fetch_row(f"SELECT count(*) FROM typed.{entity} WHERE _copy > 1")[0]
     broken: Counter[str] = Counter()
     for entity in source.entities:
-        results, _, _ = check(
+        results, _, _ = check_rules(
             engine,
             f"typed.{entity}",
             landing_rules(source, entity),

@@ -147,7 +147,7 @@ def test_a_row_that_does_not_split_breaks_that_rule_alone(engine: DuckDBEngine) 
     broken = [
         each.name
         for each in landing_rules(source, "rows")
-        if engine.one(f"SELECT count(*) FROM rows WHERE {each.failing}") != (0,)
+        if engine.fetch_row(f"SELECT count(*) FROM rows WHERE {each.failing}") != (0,)
     ]
     assert broken == ["row splits into the header's columns"]
 
@@ -167,7 +167,7 @@ def sql_rule(query: str, **said: Any) -> dict[str, Any]:
 def test_a_count_of_rows_in_sql_becomes_a_check_of_each_row() -> None:
     source = source_of(INTEGER, {}, table=sql_rule("select count(*) from ${object} where value > 5 or value < 0"))
     rule = landing_rules(source, "rows")[-1]
-    assert rule.per_row
+    assert rule.is_per_row
     assert "value > 5 OR value < 0" in rule.failing
 
 
@@ -185,25 +185,25 @@ def test_a_count_of_rows_in_sql_becomes_a_check_of_each_row() -> None:
 )
 def test_any_other_query_is_a_number_about_the_table(query: str) -> None:
     rule = landing_rules(source_of(INTEGER, {}, table=sql_rule(query)), "rows")[-1]
-    assert (rule.failing, rule.value, rule.per_row) == ("", f"({query})", False)
+    assert (rule.failing, rule.value, rule.is_per_row) == ("", f"({query})", False)
 
 
 def test_a_share_of_rows_is_no_fault_of_each_row() -> None:
     query = "SELECT COUNT(*) FROM ${object} WHERE value > 5"
     rule = landing_rules(source_of(INTEGER, {}, table=sql_rule(query, mustBeLessThan=10, unit="percent")), "rows")[-1]
     assert rule.failing
-    assert not rule.per_row
+    assert not rule.is_per_row
 
 
 def test_a_count_that_must_not_be_too_low_is_a_number_about_the_table() -> None:
     query = "SELECT COUNT(*) FROM ${object} WHERE value > 5"
     rule = landing_rules(source_of(INTEGER, {}, table=sql_rule(query, mustBeGreaterOrEqualTo=1)), "rows")[-1]
-    assert (rule.failing, rule.per_row) == ("", False)
+    assert (rule.failing, rule.is_per_row) == ("", False)
 
 
 def test_further_copies_of_rows_are_no_fault_of_each_row() -> None:
     rule = landing_rules(source_of({}, {}, table={"quality": [{"metric": "duplicateValues", "mustBe": 0}]}), "rows")[-1]
-    assert (rule.name, rule.per_row) == ("rows stand once", False)
+    assert (rule.name, rule.is_per_row) == ("rows stand once", False)
 
 
 @pytest.mark.parametrize("query", ["SELECT FROM", "DELETE FROM ${object}", "SELECT 1, 2"])

@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from daybook.contracts import load_tables
 from daybook.quality import Rule, counting_sql, failing_sql, landing_rules, table_rules
-from daybook.sources.config import load_source, source_names
+from daybook.sources.config import list_sources, load_source
 from tests.quality.conftest import ADDRESS
 from tests.quality.sound import DAY
 
@@ -35,7 +35,7 @@ IN_SPARK = {
 def queries() -> dict[str, str]:
     """Every query that a table's rules become, by a name for it."""
     found = {}
-    for source in map(load_source, source_names()):
+    for source in map(load_source, list_sources()):
         for entity in source.entities:
             name = f"{source.name}.{entity}"
             found.update(_of_rules(name, landing_rules(source, entity), f"typed.{entity}", ADDRESS))
@@ -76,5 +76,5 @@ def test_a_function_that_only_duckdb_has_is_found() -> None:
 
 
 def test_there_are_queries_of_every_contract() -> None:
-    tables = sum(len(load_source(name).entities) for name in source_names())
+    tables = sum(len(load_source(name).entities) for name in list_sources())
     assert len(QUERIES) == 2 * (tables + len(load_tables("silver")) + len(load_tables("gold")))

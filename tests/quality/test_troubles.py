@@ -14,23 +14,31 @@ import pytest
 
 from daybook.contracts import load_tables
 from daybook.notebook import quality as gate
-from daybook.quality import Rule, RuleResult, differences, landing_rules, refuse_broken, refuse_share, warnings_of
+from daybook.quality import (
+    Rule,
+    RuleResult,
+    format_warnings,
+    gate_broken_rules,
+    gate_differences,
+    gate_rejected_share,
+    landing_rules,
+)
 from daybook.settings import load_settings
-from daybook.sources.config import load_source, source_names
+from daybook.sources.config import list_sources, load_source
 from tests.quality import landing_troubles, refined_troubles, sound
 from tests.quality.conftest import Bench, Found, refined_rules, typed_rows
-from tests.quality.spoiling import QUARANTINED, REJECTED, WARNED, Trouble, first, troubles
+from tests.quality.spoiling import QUARANTINED, REJECTED, WARNED, FaultCase, build_fault_cases, set_first
 
 SOURCES = ("demo", "olist", "online_retail")
 LAYERS = ("silver", "gold")
 TABLE = [
-    *troubles("demo", landing_troubles.DEMO),
-    *troubles("olist", landing_troubles.OLIST),
-    *troubles("online_retail", landing_troubles.ONLINE_RETAIL),
-    *troubles("silver", refined_troubles.SILVER),
-    *troubles("gold", refined_troubles.GOLD),
+    *build_fault_cases("demo", landing_troubles.DEMO),
+    *build_fault_cases("olist", landing_troubles.OLIST),
+    *build_fault_cases("online_retail", landing_troubles.ONLINE_RETAIL),
+    *build_fault_cases("silver", refined_troubles.SILVER),
+    *build_fault_cases("gold", refined_troubles.GOLD),
 ]
-SOUND = {**sound.landing(), "silver": sound.silver(), "gold": sound.gold()}
+SOUND = {**sound.build_landing(), "silver": sound.build_silver(), "gold": sound.build_gold()}
 TABLES = [f"{group}.{name}" for group, tables in SOUND.items() for name in tables]
 
 
@@ -59,7 +67,7 @@ def history_of(bench: Bench, table: str, rules: Optional[list[Rule]]) -> list[Ru
     kept = [rule.name for rule in (compiled(table) if rules is None else rules) if rule.history]
     if not kept:
         return []
-    found = gate.against_history(bench.engine, sound.DAY, of_today="candidate")
+    found = gate.check_history(bench.engine, sound.DAY, of_today="candidate")
     return [each for each in found if each.table == table and each.rule in kept]
 
 
@@ -79,10 +87,10 @@ def outcome_of(rule: str, found: Found, per_row: set[str]) -> str:
     if any(rule in reasons for reasons in found.put_aside.values()):
         return QUARANTINED
     # Rows that break a rule by themselves are put aside when they land; after that there is no putting aside.
-    stopping = refuse_broken([each for each in found.results if each.rule == rule and rule not in per_row])
+    stopping = gate_broken_rules([each for each in found.results if each.rule == rule and rule not in per_row])
     if stopping.findings:
         return REJECTED
-    return WARNED if warnings_of([each for each in found.results if each.rule == rule]) else ""
+    return WARNED if format_warnings([each for each in found.results if each.rule == rule]) else ""
 
 
 def key_of(table: str, row: sound.Row, number: int) -> str:
@@ -103,7 +111,7 @@ def laid(bench: Bench) -> Bench:
     for table in TABLES:
         if any(rule.history for rule in compiled(table)):
             contract = load_tables("gold")[table]
-            bench.engine.register(table, typed_rows(contract, sound.history(contract.name)))
+            bench.engine.register(table, typed_rows(contract, sound.build_history(contract.name)))
     return bench
 
 
@@ -115,7 +123,7 @@ def test_a_sound_table_breaks_no_rule(laid: Bench, table: str) -> None:
 
 
 @pytest.mark.parametrize("trouble", TABLE, ids=lambda each: f"{each.table}: {each.rule}")
-def test_a_trouble_is_found_by_the_rule_meant_for_it(laid: Bench, trouble: Trouble) -> None:
+def test_a_trouble_is_found_by_the_rule_meant_for_it(laid: Bench, trouble: FaultCase) -> None:
     group, name = trouble.table.split(".")
     rules = compiled(trouble.table)
     tables = trouble.apply(SOUND[group])
@@ -123,7 +131,7 @@ def test_a_trouble_is_found_by_the_rule_meant_for_it(laid: Bench, trouble: Troub
     found = examine(laid, trouble.table, tables)
     without = examine(laid, trouble.table, tables, [rule for rule in rules if rule.name != trouble.rule])
 
-    per_row = {rule.name for rule in rules if rule.per_row} if group in SOURCES else set()
+    per_row = {rule.name for rule in rules if rule.is_per_row} if group in SOURCES else set()
     (meant,) = [rule for rule in rules if rule.name == trouble.rule]
     # A wrong figure is mostly unusual as well: rules on a figure's past are compared among themselves.
     alike = [rule for rule in rules if bool(rule.history) == bool(meant.history)]
@@ -160,7 +168,7 @@ def uncovered(table: str, rules: list[Rule]) -> set[str]:
 
 
 def test_every_contract_is_in_the_table() -> None:
-    contracts = [f"{source}.{entity}" for source in source_names() for entity in load_source(source).entities]
+    contracts = [f"{source}.{entity}" for source in list_sources() for entity in load_source(source).entities]
     contracts += [name for layer in LAYERS for name in load_tables(layer)]
     assert sorted(contracts) == sorted(TABLES)
 
@@ -172,10 +180,10 @@ def test_no_trouble_stands_twice() -> None:
 
 def test_too_many_rejected_rows_stop_the_day_and_a_few_do_not(laid: Bench) -> None:
     for count, refused in [(5, False), (6, True)]:
-        tables = Trouble("demo.orders", first(count, {"status": "?"}), "", "", ()).apply(SOUND["demo"])
+        tables = FaultCase("demo.orders", set_first(count, {"status": "?"}), "", "", ()).apply(SOUND["demo"])
         found = examine(laid, "demo.orders", tables)
-        verdict = refuse_share("orders", len(tables["orders"]), len(found.put_aside), most=0.05, tolerated=5)
-        assert [each.about for each in verdict.findings] == (["orders: rejected share"] if refused else [])
+        verdict = gate_rejected_share("orders", len(tables["orders"]), len(found.put_aside), most=0.05, tolerated=5)
+        assert [each.finding_id for each in verdict.findings] == (["orders: rejected share"] if refused else [])
 
 
 RECONCILED = [  # a candidate's figure that is not what silver gives, and what the gate says
@@ -207,7 +215,7 @@ def test_sound_candidates_agree_with_silver(reconciled: Bench) -> None:
     reconciled.lay("gold", SOUND["gold"])
     figures = gate._reconcile(stage_on(reconciled))
     assert set(figures) == {name for _, _, name in RECONCILED}
-    assert differences(figures).passed
+    assert gate_differences(figures).passed
     assert all(left for name, (left, _) in figures.items() if not name.endswith(("returns_amount", "adjustments_amount")))
 
 
@@ -215,10 +223,10 @@ def test_sound_candidates_agree_with_silver(reconciled: Bench) -> None:
 def test_a_figure_that_is_not_what_silver_gives_is_refused(
     reconciled: Bench, table: str, wrong: dict[str, int], figure: str
 ) -> None:
-    reconciled.lay("gold", Trouble(f"gold.{table}", wrong, "", "", ()).apply(SOUND["gold"]))
+    reconciled.lay("gold", FaultCase(f"gold.{table}", wrong, "", "", ()).apply(SOUND["gold"]))
     figures = gate._reconcile(stage_on(reconciled))
-    verdict = differences(figures)
-    assert [each.about for each in verdict.findings] == [f"{figure}: agrees with silver"]
+    verdict = gate_differences(figures)
+    assert [each.finding_id for each in verdict.findings] == [f"{figure}: agrees with silver"]
     assert not verdict.findings[0].waivable
     del figures[figure]
-    assert differences(figures).passed
+    assert gate_differences(figures).passed

@@ -14,17 +14,17 @@ import pytest
 
 from daybook.errors import ArchiveError, StorageError, UsageError
 from daybook.records.archive import (
-    LOST,
+    LOST_REASON,
     Archive,
     Record,
     attempt_name,
+    current_timestamp,
     describe_failure,
-    describe_missing,
-    dump,
+    describe_missing_files,
     first_line,
-    now,
     outcome_key,
-    parse_moment,
+    parse_timestamp,
+    serialize_record,
     sha256,
 )
 from daybook.records.locks import DateLock
@@ -74,7 +74,7 @@ def test_starting_a_run_keeps_the_facts_given(archive: Archive) -> None:
     started = json.loads(archive.store.read(f"{FOLDER}/started.json"))
     assert started["run_id"] == RUN
     assert started["env"] == "local"
-    assert parse_moment(started["started_at"]).tzinfo is not None
+    assert parse_timestamp(started["started_at"]).tzinfo is not None
 
 
 def test_starters_at_the_same_time_never_get_the_same_name(archive: Archive) -> None:
@@ -150,7 +150,7 @@ def test_the_record_is_there_when_the_notebook_cannot_be_written(archive: Archiv
     with pytest.raises(OSError, match="no space left"):
         archive.write_attempt(attempt(outcome="FAILED"), b"notebook", b"page")
     assert [each["outcome"] for each in archive.attempts(RUN)] == ["FAILED"]
-    assert archive.abandoned_attempts(RUN) == []
+    assert archive.read_abandoned_attempts(RUN) == []
     assert archive.claim_attempt(RUN, "ingest", {}) == 2
 
 
@@ -171,7 +171,7 @@ def test_a_claim_without_a_record_is_an_abandoned_attempt(archive: Archive) -> N
     archive.write_attempt(attempt(), b"", b"")
     archive.claim_attempt(RUN, "validate", {"scratch": "two"})
     archive.claim_attempt(RUN, "validate", {"scratch": "three"})
-    found = [(stage, number, claim["scratch"]) for stage, number, claim in archive.abandoned_attempts(RUN)]
+    found = [(stage, number, claim["scratch"]) for stage, number, claim in archive.read_abandoned_attempts(RUN)]
     assert found == [("validate", 1, "two"), ("validate", 2, "three")]
 
 
@@ -201,15 +201,15 @@ def test_a_run_without_a_closing_record_is_lost_unless_somebody_works_on_it(arch
     with DateLock(archive.store.uri, DAY) as lock:
         # A holder that has not said yet for which run may be there for this one.
         assert archive.run(RUN)["state"] == "running"
-        lock.sign("daily-2025-11-30-2")
+        lock.write_holder("daily-2025-11-30-2")
         assert archive.run(RUN)["state"] == "lost"
-        lock.sign(RUN)
+        lock.write_holder(RUN)
         found = archive.run(RUN)
         assert (found["state"], found["outcome"], found["run_date"]) == ("running", "RUNNING", "2025-11-30")
         assert f"process {os.getpid()}" in found["reasons"][0]
     found = archive.run(RUN)
     assert (found["state"], found["outcome"], found["env"]) == ("lost", "FAILED", "local")
-    assert found["reasons"] == [LOST]
+    assert found["reasons"] == [LOST_REASON]
     assert [each["stage"] for each in found["stages"]] == ["ingest"]
 
 
@@ -218,7 +218,7 @@ def test_a_run_that_goes_on_after_its_record_is_running_again(archive: Archive) 
     archive.write_run({"run_id": RUN, "outcome": "FAILED"})
     with DateLock(archive.store.uri, DAY) as lock:
         assert archive.run(RUN)["outcome"] == "FAILED"
-        lock.sign(RUN)
+        lock.write_holder(RUN)
         assert archive.run(RUN)["outcome"] == "RUNNING"
     assert archive.run(RUN)["outcome"] == "FAILED"
 
@@ -269,13 +269,15 @@ def test_what_a_kill_kept_from_being_written_is_named(archive: Archive) -> None:
     archive.start_run(DAY, {})
     archive.write_attempt(attempt(), b"notebook", b"page")
     lost = attempt("validate", notebook={"file": "2_validate.attempt-1.ipynb"}, html={"file": "2_validate.attempt-1.html"})
-    archive.store.create(f"{FOLDER}/2_validate.attempt-1.json", dump(lost))
+    archive.store.create(f"{FOLDER}/2_validate.attempt-1.json", serialize_record(lost))
     archive.store.create(f"{FOLDER}/2_validate.attempt-1.ipynb", b"notebook")
     whole, half = archive.run(RUN)["stages"]
     assert "missing" not in whole
     assert half["missing"] == ["2_validate.attempt-1.html"]
-    assert describe_missing(whole) == ""
-    assert describe_missing(half).startswith("validate (attempt 1): its page never came into the archive: after its record")
+    assert describe_missing_files(whole) == ""
+    assert describe_missing_files(half).startswith(
+        "validate (attempt 1): its page never came into the archive: after its record"
+    )
 
     archive.write_run({"run_id": RUN, "outcome": "FAILED", "stages": archive.attempts(RUN), "lineage": {}})
     assert archive.run(RUN)["missing"] == ["openlineage.jsonl"]
@@ -292,10 +294,10 @@ def test_a_withheld_notebook_is_not_missed(archive: Archive) -> None:
 
 def test_closing_records_are_counted(archive: Archive) -> None:
     archive.start_run(DAY, {})
-    counts = [archive.closings(RUN)]
+    counts = [archive.count_closing_records(RUN)]
     for _ in range(2):
         archive.write_run({"run_id": RUN, "outcome": "FAILED"})
-        counts.append(archive.closings(RUN))
+        counts.append(archive.count_closing_records(RUN))
     assert counts == [0, 1, 2]
 
 
@@ -342,13 +344,13 @@ def test_checkpoints_of_an_editor_are_no_runs(archive: Archive, tmp_path: Path) 
 
 def test_a_moment_is_written_in_utc_to_the_millisecond_and_read_back() -> None:
     before = datetime.now(timezone.utc)
-    text = now()
+    text = current_timestamp()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
-    assert abs(parse_moment(text) - before) < timedelta(seconds=60)
+    assert abs(parse_timestamp(text) - before) < timedelta(seconds=60)
 
 
 def test_a_record_is_readable_json_with_letters_as_they_are() -> None:
-    assert dump({"stadt": "Köln", "day": DAY}) == '{\n  "stadt": "Köln",\n  "day": "2025-11-30"\n}\n'.encode()
+    assert serialize_record({"stadt": "Köln", "day": DAY}) == '{\n  "stadt": "Köln",\n  "day": "2025-11-30"\n}\n'.encode()
 
 
 def test_a_digest_is_sha_256() -> None:

@@ -10,24 +10,24 @@ from typing import Any, Optional
 import pytest
 
 from daybook.errors import ParamsError
-from daybook.records.archive import moment
+from daybook.records.archive import format_timestamp
 from daybook.records.cost import (
     ALL_REQUESTS,
     SMALLEST_DPU,
     TABLE_REQUESTS,
-    JobUse,
+    ExecutionUsage,
+    JobUsage,
     Prices,
-    Use,
-    cost_of,
-    estimated_use,
+    calculate_cost,
+    cost_by_part,
+    estimate_usage,
+    list_price_tables,
     load_prices,
-    parts_of,
-    price_tables,
     sum_costs,
-    used_in,
+    usage_from_history,
 )
-from tests.asl_local.machines import GET, JOB, Scripted
-from tests.infra.templates import read
+from tests.asl_local.machines import GET, JOB, ScriptedService
+from tests.infra.templates import read_template
 
 PRICES = Prices(
     region="us-east-1",
@@ -55,7 +55,9 @@ class Story:
 
     def add(self, kind: str, passed: float = 0, **details: Any) -> None:
         self.now += timedelta(seconds=passed)
-        self.events.append({"id": len(self.events) + 1, "timestamp": moment(self.now.timestamp()), "type": kind, **details})
+        self.events.append(
+            {"id": len(self.events) + 1, "timestamp": format_timestamp(self.now.timestamp()), "type": kind, **details}
+        )
 
     def enter(self, kind: str = "Pass") -> None:
         self.add(f"{kind}StateEntered", stateEnteredEventDetails={"name": "any"})
@@ -74,8 +76,8 @@ class Story:
             self.add("TaskSucceeded", seconds, taskSucceededEventDetails={"output": told})
 
     @property
-    def use(self) -> Use:
-        return used_in(self.events, self.now, ARN)
+    def use(self) -> ExecutionUsage:
+        return usage_from_history(self.events, self.now, ARN)
 
 
 # Measured
@@ -90,8 +92,8 @@ def test_each_run_of_a_job_is_counted_as_glue_tells_it_also_one_that_failed() ->
     story.end(130, dpu=1)
     story.enter("Choice")
     assert story.use.jobs == [
-        JobUse("ingest", 1, 95, Decimal("0.0625")),
-        JobUse("ingest", 2, 130, Decimal("1.0")),
+        JobUsage("ingest", 1, 95, Decimal("0.0625")),
+        JobUsage("ingest", 2, 130, Decimal("1.0")),
     ]
     # Two states, and the retry.
     assert story.use.transitions == 3
@@ -106,7 +108,7 @@ def test_a_job_that_waits_for_another_run_has_not_been_started() -> None:
         story.add("TaskSubmitFailed", 1, taskSubmitFailedEventDetails={"error": "Glue.ConcurrentRunsExceededException"})
     story.start("ingest")
     story.end(61)
-    assert story.use.jobs == [JobUse("ingest", 1, 61)]
+    assert story.use.jobs == [JobUsage("ingest", 1, 61)]
     assert story.use.transitions == 3
 
 
@@ -115,7 +117,7 @@ def test_a_job_that_ran_out_of_time_is_counted_from_its_start_to_its_end() -> No
     story.enter("Task")
     story.start("quality")
     story.add("TaskTimedOut", 3598, taskTimedOutEventDetails={"error": "States.Timeout"})
-    assert story.use.jobs == [JobUse("quality", 1, 3600)]
+    assert story.use.jobs == [JobUsage("quality", 1, 3600)]
 
 
 def test_the_job_that_looks_is_counted_so_far_and_the_states_to_come() -> None:
@@ -123,7 +125,7 @@ def test_the_job_that_looks_is_counted_so_far_and_the_states_to_come() -> None:
     story.enter("Task")
     story.start("notify")
     story.add("TaskSubmitted", 40)
-    assert story.use.jobs == [JobUse("notify", 1, 42, under_way=True)]
+    assert story.use.jobs == [JobUsage("notify", 1, 42, under_way=True)]
     assert story.use.transitions == 1 + 2
 
 
@@ -139,31 +141,31 @@ def test_a_task_that_reads_an_object_is_no_job() -> None:
 def test_history_of_the_machine_itself_comes_to_what_the_estimate_says(tmp_path: Any) -> None:
     """The interpreter's events, of a run with a retry: as many states as the estimate assumes, the same attempts."""
     execution = run_daily(tmp_path, [ok(), ok(), fails(), ok(), ok(), ok(), ok()])
-    used = used_in(execution.events, BEGAN, ARN)
+    used = usage_from_history(execution.events, BEGAN, ARN)
     stages = ["ingest", "validate", "transform", "transform", "aggregate", "quality", "notify"]
     assert [(each.stage, each.attempt) for each in used.jobs] == list(zip(stages, [1, 1, 1, 2, 1, 1, 1]))
     attempts = [
         attempt(stage, outcome="FAILED" if place == 2 else "SUCCEEDED", number=1 + (place == 3))
         for place, stage in enumerate(stages)
     ]
-    assert estimated_use(attempts).transitions == used.transitions
+    assert estimate_usage(attempts).transitions == used.transitions
 
 
 def test_history_of_a_failed_run_comes_to_what_the_estimate_says(tmp_path: Any) -> None:
     execution = run_daily(tmp_path, [ok(), *[fails()] * 4, ok()])
     assert execution.status == "FAILED"
     attempts = [attempt("ingest"), *(attempt("validate", outcome="FAILED", number=number) for number in (1, 2, 3, 4))]
-    used = used_in(execution.events, BEGAN, ARN)
-    assert estimated_use([*attempts, attempt("notify")]).transitions == used.transitions
+    used = usage_from_history(execution.events, BEGAN, ARN)
+    assert estimate_usage([*attempts, attempt("notify")]).transitions == used.transitions
 
 
 def test_history_of_a_permanent_failure_matches_the_estimate(tmp_path: Any) -> None:
     execution = run_daily(tmp_path, [ok(), ok(), ok()], "SUCCEEDED", "FAILED")
     assert execution.status == "FAILED"
     attempts = [attempt("ingest"), {**attempt("validate", outcome="FAILED"), "permanent": True}, attempt("notify")]
-    used = used_in(execution.events, BEGAN, ARN)
+    used = usage_from_history(execution.events, BEGAN, ARN)
     assert [each.stage for each in used.jobs] == ["ingest", "validate", "notify"]
-    assert estimated_use(attempts).transitions == used.transitions
+    assert estimate_usage(attempts).transitions == used.transitions
 
 
 def ok() -> Any:
@@ -188,7 +190,7 @@ def run_daily(tmp_path: Any, script: list[Any], *outcomes: str) -> Any:
         StateMachine.load(state_machine_path()),
         name="daily-2025-11-30-1",
         input={"env": "local", "run_date": "2025-11-30", "overrides": {}, "archive": {"bucket": "b", "prefix": ""}},
-        services={JOB: Scripted(*script), GET: Scripted(*told)},
+        services={JOB: ScriptedService(*script), GET: ScriptedService(*told)},
         journal=tmp_path / "history.jsonl",
         clock=FakeClock(),
         random=random.Random(7),  # noqa: S311
@@ -199,22 +201,24 @@ def run_daily(tmp_path: Any, script: list[Any], *outcomes: str) -> Any:
 
 
 def test_amounts_are_decimals_that_add_up() -> None:
-    use = Use([JobUse("ingest", 1, 95), JobUse("ingest", 2, 61, Decimal(1)), JobUse("notify", 1, 5, under_way=True)], 27, ARN)
+    use = ExecutionUsage(
+        [JobUsage("ingest", 1, 95), JobUsage("ingest", 2, 61, Decimal(1)), JobUsage("notify", 1, 5, under_way=True)], 27, ARN
+    )
     attempts = [attempt("ingest", requests={"reads": 200, "writes": 30}), attempt("notify", requests={"reads": 50})]
-    cost = cost_of(use, attempts, PRICES)
+    cost = calculate_cost(use, attempts, PRICES)
     assert [each["amount"] for each in cost["jobs"]] == ["0.00072569", "0.00745556", "0.00045833"]
     # A minute at least.
     assert [each["seconds"] for each in cost["jobs"]] == [95, 61, 60]
     assert cost["transitions"] == {"count": 27, "amount": "0.00067500"}
     assert (cost["writes"], cost["reads"]) == ({"count": 30, "amount": "0.00015000"}, {"count": 250, "amount": "0.00010000"})
     assert cost["total"] == "0.00956458"
-    assert Decimal(cost["total"]) == sum(parts_of(cost).values())
+    assert Decimal(cost["total"]) == sum(cost_by_part(cost).values())
     assert (cost["basis"], cost["not_counted"]) == ("measured", [TABLE_REQUESTS])
     assert json.loads(json.dumps(cost)) == cost
 
 
 def test_an_estimate_says_so_and_does_not_call_uncounted_requests_none() -> None:
-    cost = cost_of(estimated_use([attempt("ingest", 61.2), attempt("notify", 1.0)]), [], PRICES)
+    cost = calculate_cost(estimate_usage([attempt("ingest", 61.2), attempt("notify", 1.0)]), [], PRICES)
     assert [(each["stage"], each["seconds"], each["dpu"]) for each in cost["jobs"]] == [
         ("ingest", 62, "0.0625"),
         ("notify", 60, "0.0625"),
@@ -224,19 +228,21 @@ def test_an_estimate_says_so_and_does_not_call_uncounted_requests_none() -> None
 
 def test_what_has_no_price_is_left_out_and_named() -> None:
     prices = PRICES.model_copy(update={"states_thousand_transitions": None})
-    cost = cost_of(Use([JobUse("ingest", 1, 60)], 27, ARN), [], prices)
+    cost = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60)], 27, ARN), [], prices)
     assert (cost["transitions"], cost["total"]) == ({"count": 27, "amount": None}, "0.00045833")
     assert "Step Functions, whose price is not in the table" in cost["not_counted"]
-    assert "states" not in parts_of(cost)
+    assert "states" not in cost_by_part(cost)
 
 
 def test_a_run_that_goes_on_in_another_execution_costs_both() -> None:
-    first = cost_of(Use([JobUse("ingest", 1, 60)], 9, ARN), [], PRICES)
-    again = cost_of(Use([JobUse("ingest", 1, 70)], 7, f"{ARN}-resumed-1"), [], PRICES, first)
+    first = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60)], 9, ARN), [], PRICES)
+    again = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 70)], 7, f"{ARN}-resumed-1"), [], PRICES, first)
     assert [each["seconds"] for each in again["jobs"]] == [60, 70]
     assert again["transitions"]["count"] == 16
     # The same execution once more, looked at later, takes its own place.
-    later = cost_of(Use([JobUse("ingest", 1, 70), JobUse("notify", 1, 60)], 12, f"{ARN}-resumed-1"), [], PRICES, again)
+    later = calculate_cost(
+        ExecutionUsage([JobUsage("ingest", 1, 70), JobUsage("notify", 1, 60)], 12, f"{ARN}-resumed-1"), [], PRICES, again
+    )
     assert [each["seconds"] for each in later["jobs"]] == [60, 70, 60]
     assert later["transitions"]["count"] == 21
 
@@ -249,11 +255,11 @@ def run(name: str, cost: Optional[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_runs_are_summed_by_date_and_stage_and_those_without_a_cost_are_named() -> None:
-    one = cost_of(Use([JobUse("ingest", 1, 60), JobUse("notify", 1, 60)], 10, ARN), [], PRICES)
-    two = cost_of(estimated_use([attempt("ingest")]), [], PRICES)
+    one = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60), JobUsage("notify", 1, 60)], 10, ARN), [], PRICES)
+    two = calculate_cost(estimate_usage([attempt("ingest")]), [], PRICES)
     names = ["daily-2025-11-29-1", "daily-2025-11-30-1", "daily-2025-11-30-2", "daily-2025-11-30-3"]
     (found,) = sum_costs([run(names[0], one), run(names[1], one), run(names[2], two), run(names[3], None)])
-    assert (found.runs, found.without, found.currency) == (3, [names[3]], "USD")
+    assert (found.runs, found.runs_without_cost, found.currency) == (3, [names[3]], "USD")
     assert found.total == 2 * Decimal(one["total"]) + Decimal(two["total"])
     assert list(found.by_date) == ["2025-11-29", "2025-11-30"]
     assert found.by_date["2025-11-30"]["ingest"] == 2 * Decimal("0.00045833")
@@ -262,8 +268,10 @@ def test_runs_are_summed_by_date_and_stage_and_those_without_a_cost_are_named() 
 
 
 def test_currencies_are_not_added_up() -> None:
-    dear = cost_of(Use([JobUse("ingest", 1, 60)], 10, ARN), [], PRICES.model_copy(update={"currency": "CNY"}))
-    cheap = cost_of(Use([JobUse("ingest", 1, 60)], 10, ARN), [], PRICES)
+    dear = calculate_cost(
+        ExecutionUsage([JobUsage("ingest", 1, 60)], 10, ARN), [], PRICES.model_copy(update={"currency": "CNY"})
+    )
+    cheap = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60)], 10, ARN), [], PRICES)
     sums = sum_costs([run("daily-2025-11-29-1", dear), run("daily-2025-11-30-1", cheap)])
     assert [(each.currency, each.runs) for each in sums] == [("CNY", 1), ("USD", 1)]
 
@@ -276,7 +284,7 @@ def test_no_runs_cost_nothing() -> None:
 # The table
 
 
-@pytest.mark.parametrize("name", price_tables())
+@pytest.mark.parametrize("name", list_price_tables())
 def test_every_price_table_of_the_project_is_read_with_its_region(name: str) -> None:
     prices = load_prices(name)
     assert prices.region == name
@@ -296,4 +304,4 @@ def test_a_mistake_in_a_table_names_file_and_key(project: Any) -> None:
 
 
 def test_an_estimate_is_of_the_jobs_that_a_deployment_gets_by_default() -> None:
-    assert Decimal(str(read("pipeline")["Parameters"]["Dpu"]["Default"])) == SMALLEST_DPU
+    assert Decimal(str(read_template("pipeline")["Parameters"]["Dpu"]["Default"])) == SMALLEST_DPU

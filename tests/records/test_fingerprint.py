@@ -16,9 +16,9 @@ import pytest
 from daybook.records import fingerprint as fingerprints
 from daybook.records.fingerprint import (
     code_version,
-    fingerprint,
-    normalised,
-    packages,
+    compute_fingerprint,
+    normalize_cell,
+    package_versions,
     state_machine_path,
     state_machine_version,
 )
@@ -118,9 +118,9 @@ def differs(project) -> Callable[..., list[str]]:
     """``differs(change)``: the parts of the fingerprint that a change to the project changes."""
 
     def call(change: Callable[[], object], overrides: Optional[dict[str, str]] = None) -> list[str]:
-        before = fingerprint(load_settings("local"))
+        before = compute_fingerprint(load_settings("local"))
         change()
-        after = fingerprint(load_settings("local", overrides))
+        after = compute_fingerprint(load_settings("local", overrides))
         assert all(part == "logic" or len(after[part]) == 64 for part in after)
         return [part for part in before if before[part] != after[part]]
 
@@ -194,7 +194,7 @@ def test_the_version_of_the_logic_counts(differs, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_comments_and_layout_of_a_cell_do_not_count(one: str, other: str) -> None:
-    assert normalised(one) == normalised(other)
+    assert normalize_cell(one) == normalize_cell(other)
 
 
 @pytest.mark.parametrize(
@@ -209,12 +209,12 @@ def test_comments_and_layout_of_a_cell_do_not_count(one: str, other: str) -> Non
     ],
 )
 def test_another_meaning_of_a_cell_counts(one: str, other: str) -> None:
-    assert normalised(one) != normalised(other)
+    assert normalize_cell(one) != normalize_cell(other)
 
 
 def test_packages_are_recorded_beside_the_fingerprint(checkout: Path) -> None:
     digest = hashlib.sha256(b"duckdb==1.2.2\n").hexdigest()
-    assert packages() == {"engine": f"duckdb {duckdb.__version__}", "lock": digest}
+    assert package_versions() == {"engine": f"duckdb {duckdb.__version__}", "lock": digest}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daybook.contracts import load_table
-from daybook.records.formatting import FIGURES, MONEY, format_value, named_figures, printable
+from daybook.records.formatting import MONEY_FIGURES, SUMMARY_FIGURES, escape_control_characters, format_figures, format_value
 
 SUMMARY: dict[str, Any] = {
     "orders": 1234,
@@ -55,16 +55,16 @@ def test_a_share_reads_in_percent(value: Any, text: str) -> None:
 
 
 def test_the_figures_are_the_columns_of_daily_sales() -> None:
-    assert list(FIGURES) == [name for name in load_table("gold.daily_sales").columns if name != "order_date"]
+    assert list(SUMMARY_FIGURES) == [name for name in load_table("gold.daily_sales").columns if name != "order_date"]
 
 
 def test_money_is_what_daily_sales_holds_as_decimals() -> None:
     contract = load_table("gold.daily_sales")
-    assert list(MONEY) == [name for name in contract.columns if contract.type_of(name).startswith("DECIMAL")]
+    assert list(MONEY_FIGURES) == [name for name in contract.columns if contract.type_of(name).startswith("DECIMAL")]
 
 
 def test_counts_have_no_unit_and_money_has_its_currency() -> None:
-    figures = dict(named_figures(SUMMARY, "BRL"))
+    figures = dict(format_figures(SUMMARY, "BRL"))
     assert figures["orders"] == "1,234"
     assert figures["gross revenue"] == "98,765.43 BRL"
     assert figures["returns amount"] == "0.00 BRL"
@@ -72,16 +72,16 @@ def test_counts_have_no_unit_and_money_has_its_currency() -> None:
 
 @pytest.mark.parametrize("name", ["average order value", "returning customers"])
 def test_a_figure_without_a_value_has_no_currency(name: str) -> None:
-    assert dict(named_figures(SUMMARY, "EUR"))[name] == "·"
+    assert dict(format_figures(SUMMARY, "EUR"))[name] == "·"
 
 
 def test_figures_from_a_record_read_the_same() -> None:
-    record = {name: str(value) if name in MONEY and value is not None else value for name, value in SUMMARY.items()}
-    assert named_figures(record, "EUR") == named_figures(SUMMARY, "EUR")
+    record = {name: str(value) if name in MONEY_FIGURES and value is not None else value for name, value in SUMMARY.items()}
+    assert format_figures(record, "EUR") == format_figures(SUMMARY, "EUR")
 
 
 def test_the_order_is_that_of_the_table() -> None:
-    assert [name for name, _ in named_figures({}, "EUR")] == [name.replace("_", " ") for name in FIGURES]
+    assert [name for name, _ in format_figures({}, "EUR")] == [name.replace("_", " ") for name in SUMMARY_FIGURES]
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_the_order_is_that_of_the_table() -> None:
     ],
 )
 def test_printable_escapes_what_a_terminal_executes(text: str, shown: str) -> None:
-    assert printable(text) == shown
+    assert escape_control_characters(text) == shown
 
 
 def test_printable_keeps_line_feeds_where_asked() -> None:
-    assert printable("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
+    assert escape_control_characters("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
 
 
 @given(st.text())
 def test_printable_leaves_no_control_character(text: str) -> None:
-    assert printable(text).isprintable()
+    assert escape_control_characters(text).isprintable()

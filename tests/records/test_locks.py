@@ -19,9 +19,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from daybook.errors import DateHeldError, LakeError
+from daybook.errors import DateLockedError, LakeError
 from daybook.records import locks
-from daybook.records.locks import DateLock, Holder, holder_of
+from daybook.records.locks import DateLock, LockHolder, find_lock_holder
 
 DAY, OTHER_DAY = date(2025, 11, 30), date(2025, 11, 29)
 RUN = "daily-2025-11-30-1"
@@ -80,7 +80,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def refusal(archive: str) -> str:
     """What a second taker of the date is told."""
-    with pytest.raises(DateHeldError) as refused, DateLock(archive, DAY):
+    with pytest.raises(DateLockedError) as refused, DateLock(archive, DAY):
         pytest.fail("the date was taken twice")
     return str(refused.value)
 
@@ -100,7 +100,7 @@ def test_a_second_taker_is_told_who_works_on_the_date_and_since_when(archive: st
 def test_a_second_taker_in_the_same_process_is_refused_too(archive: str) -> None:
     said = []
     with DateLock(archive, DAY) as lock:
-        lock.sign(RUN)
+        lock.write_holder(RUN)
         said.append(refusal(archive))
         thread = threading.Thread(target=lambda: said.append(refusal(archive)))
         thread.start()
@@ -112,37 +112,37 @@ def test_a_second_taker_in_the_same_process_is_refused_too(archive: str) -> None
 def test_a_holder_that_has_not_signed_yet_is_one(archive: str) -> None:
     with DateLock(archive, DAY):
         assert refusal(archive).startswith("2025-11-30 is being run by a run that has just begun; wait")
-        holder = holder_of(archive, DAY)
+        holder = find_lock_holder(archive, DAY)
         assert holder is not None
-        assert (holder.run_id, holder.alive) == ("", True)
+        assert (holder.run_id, holder.is_alive) == ("", True)
 
 
 def test_what_an_earlier_holder_signed_is_not_taken_for_the_next_ones_word(archive: str) -> None:
     with DateLock(archive, DAY) as lock:
-        lock.sign("daily-2025-11-30-1-with-a-long-name")
+        lock.write_holder("daily-2025-11-30-1-with-a-long-name")
     with DateLock(archive, DAY) as lock:
         assert "just begun" in refusal(archive)
-        lock.sign("daily-2025-11-30-2")
+        lock.write_holder("daily-2025-11-30-2")
         assert "daily-2025-11-30-2 (" in refusal(archive)
 
 
 def test_a_date_is_free_again_at_the_end_also_after_an_exception(archive: str) -> None:
     lock = DateLock(archive, DAY)
     with pytest.raises(ZeroDivisionError), lock:
-        lock.sign(RUN)
+        lock.write_holder(RUN)
         raise ZeroDivisionError
     with pytest.raises(ValueError, match="not held"):
         _ = lock.descriptor
-    assert holder_of(archive, DAY) is None
+    assert find_lock_holder(archive, DAY) is None
     with DateLock(archive, DAY):
         pass
 
 
 def test_other_dates_are_free(archive: str) -> None:
     with DateLock(archive, DAY) as lock, DateLock(archive, OTHER_DAY) as other:
-        lock.sign(RUN)
-        other.sign("daily-2025-11-29-1")
-        holders = [holder_of(archive, day) for day in (DAY, OTHER_DAY, date(2025, 11, 28))]
+        lock.write_holder(RUN)
+        other.write_holder("daily-2025-11-29-1")
+        holders = [find_lock_holder(archive, day) for day in (DAY, OTHER_DAY, date(2025, 11, 28))]
     assert [each and each.run_id for each in holders] == [RUN, "daily-2025-11-29-1", None]
 
 
@@ -150,7 +150,7 @@ def test_a_killed_holder_frees_its_date(archive: str, clock: Clock) -> None:
     with held_elsewhere(archive) as (process, _):
         process.kill()
         process.wait(30)
-        assert holder_of(archive, DAY) is None
+        assert find_lock_holder(archive, DAY) is None
         with DateLock(archive, DAY):
             assert clock.passed == 0
 
@@ -159,11 +159,11 @@ def test_the_date_of_a_killed_holder_stays_held_while_a_process_of_it_works(arch
     with held_elsewhere(archive, "child") as (process, child):
         process.kill()
         process.wait(30)
-        holder = holder_of(archive, DAY)
+        holder = find_lock_holder(archive, DAY)
         said = refusal(archive)
         os.kill(child, signal.SIGKILL)
     assert holder is not None
-    assert (holder.run_id, holder.alive) == (RUN, False)
+    assert (holder.run_id, holder.is_alive) == (RUN, False)
     assert re.fullmatch(
         rf"2025-11-30 was being run by {RUN} \(process {process.pid} of .* UTC\), which is gone, "
         r"but a process of it still works; end it, then run the date\.",
@@ -193,31 +193,31 @@ def test_a_process_of_a_killed_holder_that_ends_in_time_is_waited_for(archive: s
 
 def test_a_pid_that_was_given_to_another_process_is_no_sign_of_life(archive: str) -> None:
     with DateLock(archive, DAY) as lock:
-        lock.sign(RUN)
+        lock.write_holder(RUN)
         file = next(Path(archive, "locks").iterdir())
         told = json.loads(file.read_text())
-        assert Holder(**told).alive
-        assert not Holder(**{**told, "began": told["began"] - 100}).alive
+        assert LockHolder(**told).is_alive
+        assert not LockHolder(**{**told, "began": told["began"] - 100}).is_alive
         # Of another machine nothing is known, so its holders are not taken for dead.
-        assert Holder(**{**told, "began": 0.0, "host": "elsewhere"}).alive
+        assert LockHolder(**{**told, "began": 0.0, "host": "elsewhere"}).is_alive
 
 
 def test_somebody_who_only_looks_at_a_date_in_that_moment_does_not_keep_it_from_being_taken(archive: str, clock: Clock) -> None:
     with DateLock(archive, DAY) as lock:
-        lock.sign(RUN)
+        lock.write_holder(RUN)
     looking = os.open(next(Path(archive, "locks").iterdir()), os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     clock.at[0.01] = lambda: os.close(looking)
     with DateLock(archive, DAY):
-        assert holder_of(archive, DAY) is not None
+        assert find_lock_holder(archive, DAY) is not None
 
 
 def test_reading_who_holds_a_date_leaves_it_as_it_is(archive: str) -> None:
-    assert holder_of(archive, DAY) is None
+    assert find_lock_holder(archive, DAY) is None
     assert not Path(archive).exists()
     with DateLock(archive, DAY) as lock:
-        lock.sign(RUN)
-    assert [holder_of(archive, DAY) for _ in range(2)] == [None, None]
+        lock.write_holder(RUN)
+    assert [find_lock_holder(archive, DAY) for _ in range(2)] == [None, None]
 
 
 def test_an_archive_in_a_bucket_cannot_be_locked_here_and_nothing_is_known_of_it() -> None:
@@ -225,4 +225,4 @@ def test_an_archive_in_a_bucket_cannot_be_locked_here_and_nothing_is_known_of_it
         LakeError, match=r"^s3://shop/archive is no folder, so a run on this machine cannot lock a date there; "
     ):
         DateLock("s3://shop/archive", DAY)
-    assert holder_of("s3://shop/archive", DAY) is None
+    assert find_lock_holder("s3://shop/archive", DAY) is None

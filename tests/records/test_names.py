@@ -7,8 +7,8 @@ from datetime import date
 import pytest
 
 from daybook.errors import UsageError
-from daybook.records.names import STAGES, notebook_name, run_date_of, run_name
-from daybook.settings import files_in, project_root
+from daybook.records.names import STAGES, format_run_id, notebook_name, run_date_of
+from daybook.settings import list_files, project_root
 
 
 def test_a_notebooks_name_says_its_place_in_the_run():
@@ -23,15 +23,15 @@ def test_a_notebooks_name_says_its_place_in_the_run():
 
 
 def test_every_stage_has_its_notebook_and_every_notebook_its_stage():
-    there = {path.stem for path in files_in(project_root() / "notebooks", "*.ipynb")}
+    there = {path.stem for path in list_files(project_root() / "notebooks", "*.ipynb")}
     assert there == {notebook_name(stage) for stage in STAGES}
 
 
 @pytest.mark.parametrize("number", [1, 2, 10])
 def test_a_runs_name_holds_its_date(number):
     day = date(2024, 2, 29)
-    assert run_name(day, 3) == "daily-2024-02-29-3"
-    assert run_date_of(run_name(day, number)) == day
+    assert format_run_id(day, 3) == "daily-2024-02-29-3"
+    assert run_date_of(format_run_id(day, number)) == day
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_anything_else_is_no_runs_name(run_id):
 
 
 def test_a_runs_name_fits_step_functions():
-    assert len(run_name(date(9999, 12, 31), 10**9)) <= 80
+    assert len(format_run_id(date(9999, 12, 31), 10**9)) <= 80

@@ -10,14 +10,14 @@ import pytest
 
 from daybook.records.archive import Archive, Record
 from daybook.records.notifications import (
-    BODY_BYTES,
-    SUBJECT_LENGTH,
+    MAX_BODY_BYTES,
+    MAX_SUBJECT_LENGTH,
     Message,
-    body,
+    describe_run_failure,
+    find_suppression_reason,
+    format_body,
+    format_subject,
     run_message,
-    subject,
-    why_failed,
-    why_silent,
 )
 
 RUN = "daily-2025-11-30-1"
@@ -69,7 +69,9 @@ def message(
         "title": "Käseladen",
         "run_id": RUN,
         "run_date": "2025-11-30",
-        "reasons": [why_failed(failed, caught or {})] if outcome == "FAILED" else ["sales: 6 of 9 rows (66.7%) are rejected"],
+        "reasons": [describe_run_failure(failed, caught or {})]
+        if outcome == "FAILED"
+        else ["sales: 6 of 9 rows (66.7%) are rejected"],
         "news": ["22 rows are in quarantine."],
         "archive": Archive(archive),
     }
@@ -146,7 +148,7 @@ def test_a_job_that_died_before_it_left_a_record_is_told_by_its_own_last_words()
     ],
 )
 def test_whatever_was_caught_is_one_sentence(caught: Record, said: str) -> None:
-    assert why_failed(None, caught).startswith(said)
+    assert describe_run_failure(None, caught).startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -162,23 +164,23 @@ def test_whatever_was_caught_is_one_sentence(caught: Record, said: str) -> None:
     ],
 )
 def test_who_is_worth_a_message(outcome: str, warnings: list[str], tell: str, part_of: Optional[str], told: bool) -> None:
-    assert (why_silent(RUN, outcome, warnings, tell, part_of) == "") is told
+    assert (find_suppression_reason(RUN, outcome, warnings, tell, part_of) == "") is told
 
 
 def test_a_notebook_executed_by_itself_tells_nobody() -> None:
-    assert why_silent("", "FAILED", [], "always", None)
+    assert find_suppression_reason("", "FAILED", [], "always", None)
 
 
 def test_a_subject_is_short_ascii_on_one_line() -> None:
-    assert subject("Daybook prod: Käse\nund\tBrot – 5 €\x07") == "Daybook prod: Kase und Brot 5"
-    assert len(subject("a b" * 100)) == SUBJECT_LENGTH < 100
+    assert format_subject("Daybook prod: Käse\nund\tBrot – 5 €\x07") == "Daybook prod: Kase und Brot 5"
+    assert len(format_subject("a b" * 100)) == MAX_SUBJECT_LENGTH < 100
 
 
 def test_a_body_is_cut_where_sns_would_not_take_it() -> None:
-    told = body(["ü" * 900] * 1000)
+    told = format_body(["ü" * 900] * 1000)
     assert len(told.encode()) < 256 * 1024
     assert told.endswith("… cut here; the record has all.")
-    assert len(told.encode()) > BODY_BYTES
-    assert body(["a" * 5000]).endswith("a …")
+    assert len(told.encode()) > MAX_BODY_BYTES
+    assert format_body(["a" * 5000]).endswith("a …")
     many = message("REJECTED", failed=None, caught=None, reasons=[f"rule {number}" for number in range(100)]).body
     assert "rule 39\nand 60 more\n" in many

@@ -10,30 +10,30 @@ from typing import Any
 import pytest
 
 from daybook.records import clock, timings
-from daybook.records.timings import Phases, process_start, stage_phases
+from daybook.records.timings import PhaseTimer, attempt_timings, read_process_start
 
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The machine's count, which the test sets: its one item."""
     at = [100.0]
-    monkeypatch.setattr(timings, "count", lambda: at[0])
-    monkeypatch.setattr(clock, "count", lambda: at[0])
+    monkeypatch.setattr(timings, "monotonic_seconds", lambda: at[0])
+    monkeypatch.setattr(clock, "monotonic_seconds", lambda: at[0])
     return at
 
 
 def test_phases_follow_each_other_from_the_process_start_to_the_page(count: list[float]) -> None:
-    noted = Phases(began=99.5)
+    noted = PhaseTimer(began=99.5)
     noted.end("start")
     count[0] = 101.0
     noted.end("claim")
     for at, is_parameters in ((103.0, True), (103.5, True), (104.0, False), (106.0, False)):
         count[0] = at
-        noted.cell_begins(parameters=is_parameters)
+        noted.start_cell(parameters=is_parameters)
         count[0] = at + 0.25
-        noted.cell_ended()
+        noted.end_cell()
     count[0] = 108.0
-    noted.executed()
+    noted.end_notebook()
     count[0] = 109.0
     noted.end("search")
     assert noted.noted() == {
@@ -43,19 +43,19 @@ def test_phases_follow_each_other_from_the_process_start_to_the_page(count: list
 
 
 def test_a_kernel_that_never_answered_has_taken_all_the_time_until_it_was_given_up(count: list[float]) -> None:
-    noted = Phases()
+    noted = PhaseTimer()
     count[0] = 220.0
-    noted.executed()
+    noted.end_notebook()
     assert noted.noted() == {"kernel": 120.0}
 
 
 def test_of_a_stage_that_failed_while_it_opened_no_cells_are_noted(count: list[float]) -> None:
-    noted = Phases()
-    noted.cell_begins(parameters=True)
-    noted.cell_begins(parameters=False)
+    noted = PhaseTimer()
+    noted.start_cell(parameters=True)
+    noted.start_cell(parameters=False)
     count[0] = 101.0
-    noted.cell_ended()
-    noted.executed()
+    noted.end_cell()
+    noted.end_notebook()
     assert noted.noted() == {"kernel": 0.0, "opening": 1.0, "kernel's end": 0.0}
 
 
@@ -64,17 +64,17 @@ def test_a_process_knows_when_it_began() -> None:
         "from daybook.records.timings import process_start\nfrom daybook.records.clock import count\n"
         "print(process_start(), count())"
     )
-    before = clock.count()
+    before = clock.monotonic_seconds()
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     if told[0] == "None":
         pytest.skip("this system does not say when a process began")
     # The system tells hundredths, and may cut them off.
-    assert before - 0.02 <= float(told[0]) < float(told[1]) <= clock.count()
-    assert process_start() < before
+    assert before - 0.02 <= float(told[0]) < float(told[1]) <= clock.monotonic_seconds()
+    assert read_process_start() < before
 
 
 def test_seconds_within_others_count_once_also_where_something_fails(count: list[float]) -> None:
-    spent = clock.Shares()
+    spent = clock.TimeBreakdown()
     with spent.on("commits"):
         count[0] += 1
         with spent.on("opening"):
@@ -112,7 +112,7 @@ def attempt(number: int, **more: Any) -> dict[str, Any]:
 
 def test_each_attempt_has_its_own_wait_and_what_it_could_not_note_itself_is_told_apart() -> None:
     noted = {"start": 0.5, "claim": 0.5, "kernel": 1.0, "cells": 4.0}
-    first, second = stage_phases([attempt(1), attempt(2, phases=noted, table_seconds={"commits": 2.0})], HISTORY)
+    first, second = attempt_timings([attempt(1), attempt(2, phases=noted, table_seconds={"commits": 2.0})], HISTORY)
     assert (first["whole"], first["phases"]) == (5.0, {})
     assert second["whole"] == 10.0
     assert second["phases"] == {"wait": 2.0, **noted, "archive and end": 2.0}
@@ -121,5 +121,5 @@ def test_each_attempt_has_its_own_wait_and_what_it_could_not_note_itself_is_told
 
 
 def test_without_a_history_there_is_what_the_job_noted() -> None:
-    (row,) = stage_phases([attempt(1, phases={"start": 0.5})], [])
+    (row,) = attempt_timings([attempt(1, phases={"start": 0.5})], [])
     assert (row["whole"], row["phases"]) == (None, {"start": 0.5})

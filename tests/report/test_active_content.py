@@ -15,7 +15,7 @@ from nbconvert.exporters import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from daybook.records.names import RESULT_MIME
-from daybook.report.active_content import make_inert
+from daybook.report.active_content import remove_active_content
 from daybook.report.notebook_page import render_notebook
 
 PNG = base64.b64encode(b"\x89PNG").decode()
@@ -47,7 +47,7 @@ WORDS = re.compile(
 def exported(*cells: Any, metadata: Any = None) -> str:
     """Return what nbconvert makes of cells that were made inert, without its own page around them."""
     notebook = new_notebook(cells=list(cells), metadata=metadata or {})
-    make_inert(notebook)
+    remove_active_content(notebook)
     nbformat.validate(notebook)
     body, _ = exporter().from_notebook_node(notebook)
     return str(body)
@@ -69,7 +69,7 @@ def shown(**data: Any) -> Any:
 
 
 def output_of(cell: Any) -> dict[str, Any]:
-    make_inert(new_notebook(cells=[cell]))
+    remove_active_content(new_notebook(cells=[cell]))
     return dict(cell.outputs[0].data)
 
 
@@ -105,14 +105,14 @@ def test_active_markdown_becomes_a_block_of_code(prefix: str) -> None:
 )
 def test_harmless_markdown_stays_as_it_is(source: str) -> None:
     cell = new_markdown_cell(source, attachments={"plot.png": {"image/png": PNG}})
-    make_inert(new_notebook(cells=[cell]))
+    remove_active_content(new_notebook(cells=[cell]))
     assert (cell.cell_type, cell.source, cell.attachments) == ("markdown", source, {"plot.png": {"image/png": PNG}})
 
 
 def test_attachments_are_pictures_only() -> None:
     files = {"a.png": {"image/png": PNG, "text/html": "<script>"}, "b.png": {"image/png": '"><script>evil()</script>'}}
     cell = new_markdown_cell("![a](attachment:a.png)", attachments=files)
-    make_inert(new_notebook(cells=[cell]))
+    remove_active_content(new_notebook(cells=[cell]))
     assert cell.attachments == {"a.png": {"image/png": PNG}, "b.png": {}}
 
 
@@ -171,7 +171,7 @@ def test_a_widget_falls_back_to_its_picture_or_text() -> None:
 def test_trust_and_widget_state_are_removed() -> None:
     cell = new_code_cell("x", metadata={"trusted": True, "tags": ["a"]})
     notebook = new_notebook(cells=[cell], metadata={"widgets": {"x": 1}, "trusted": True, "signature": "s", "title": "x"})
-    make_inert(notebook)
+    remove_active_content(notebook)
     assert (dict(cell.metadata), list(notebook.metadata)) == ({"tags": ["a"]}, ["title"])
 
 
@@ -179,10 +179,10 @@ def test_what_is_inert_stays_the_same(notebook: Any, attempt: Any) -> None:
     cells = [shown(text__html=markup, text__plain="x") for markup in ACTIVE]
     nb = notebook(*cells, *(new_markdown_cell(markup) for markup in ACTIVE))
     page = render_notebook(notebook(*cells), title="Shop", record=attempt())
-    make_inert(nb)
+    remove_active_content(nb)
     once = nbformat.writes(nb)
     assert render_notebook(nb, title="Shop", record=attempt()).count("left out") >= page.count("left out")
-    make_inert(nb)
+    remove_active_content(nb)
     assert nbformat.writes(nb) == once
 
 

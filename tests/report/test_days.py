@@ -6,15 +6,15 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 
 from daybook.report import days
-from daybook.scheduling.due import Run, states
+from daybook.scheduling.due import NewestRun, list_date_states
 from daybook.sources import Calendar
 
 
 def calendar_of(newest, **calendar):
     """The calendar of these runs, in which no date after the last run is due."""
-    known = {day: Run(run["run_id"], run["outcome"]) for day, run in newest.items()}
+    known = {day: NewestRun(run["run_id"], run["outcome"]) for day, run in newest.items()}
     dates = Calendar.model_validate({"last": max(newest, default=None), **calendar})
-    return days.build_calendar(states(dates, known, datetime(2026, 11, 23, 15, tzinfo=timezone.utc)), newest)
+    return days.build_calendar(list_date_states(dates, known, datetime(2026, 11, 23, 15, tzinfo=timezone.utc)), newest)
 
 
 def days_of(years):
@@ -49,7 +49,7 @@ def test_the_newest_run_is_the_one_with_the_greater_number_whatever_their_clocks
 
 def test_the_newest_good_run_is_not_hidden_by_a_later_failure(run):
     runs = [run(number=1), run(number=2, outcome="FAILED"), run("2018-05-06", outcome="REJECTED")]
-    assert days.newest_good(runs) == {date(2018, 5, 5): runs[0]}
+    assert days.newest_succeeded(runs) == {date(2018, 5, 5): runs[0]}
 
 
 def test_weeks_start_on_monday(run):
@@ -79,18 +79,18 @@ def test_a_year_without_runs_is_a_line_not_twelve_grids(run):
 
 def test_no_runs_make_no_calendar():
     assert calendar_of({}) == []
-    assert days.sparkline([]) is None
+    assert days.build_sparkline([]) is None
 
 
 def test_the_line_is_broken_where_a_day_is_missing():
     values = [(date(2018, 5, day), Decimal(day)) for day in (1, 2, 3, 6, 8, 9)]
-    line = days.sparkline(values, width=100, height=20)
+    line = days.build_sparkline(values, width=100, height=20)
     assert [path.count("L") for path in line.paths] == [2, 0, 1]
     assert line.last == (96.0, 4.0)
     assert (line.low, line.high) == (Decimal(1), Decimal(9))
 
 
 def test_the_line_through_one_or_through_equal_values_lies_in_the_middle():
-    assert days.sparkline([(date(2018, 5, 1), Decimal(7))], width=100, height=20).paths == ("M96.0 10.0 h0",)
+    assert days.build_sparkline([(date(2018, 5, 1), Decimal(7))], width=100, height=20).paths == ("M96.0 10.0 h0",)
     equal = [(date(2018, 5, day), Decimal(7)) for day in (1, 2)]
-    assert days.sparkline(equal, width=100, height=20).paths == ("M4.0 10.0 h0 L96.0 10.0",)
+    assert days.build_sparkline(equal, width=100, height=20).paths == ("M4.0 10.0 h0 L96.0 10.0",)

@@ -18,21 +18,21 @@ def test_errors_stand_before_warnings_and_a_stage_that_found_nothing_is_told(run
             attempt("quality", details={"rules_checked": 7, "rules": []}),
         ]
     )
-    found = findings.rules(record)
+    found = findings.list_rule_results(record)
     assert [(each.stage, each.checked, len(each.broken)) for each in found] == [("validate", 30, 2), ("quality", 7, 0)]
     assert [rule["rule"] for rule in found[0].broken] == ["status is known", "city is there"]
 
 
 def test_what_a_rule_allows_for_is_told_apart(run, attempt):
     rules = [{**RULES[0], "outcome": "within limits"}, RULES[1]]
-    (found,) = findings.rules(run(stages=[attempt("validate", details={"rules_checked": 30, "rules": rules})]))
+    (found,) = findings.list_rule_results(run(stages=[attempt("validate", details={"rules_checked": 30, "rules": rules})]))
     assert (len(found.broken), found.within_limits) == (2, 1)
 
 
 def test_the_last_attempt_of_a_stage_counts(run, attempt):
     failed = attempt("validate", outcome="FAILED", details={"rules_checked": 30, "rules": RULES})
     record = run(stages=[failed, attempt("validate", attempt=2, details={"rules_checked": 30, "rules": []})])
-    assert [len(each.broken) for each in findings.rules(record)] == [0]
+    assert [len(each.broken) for each in findings.list_rule_results(record)] == [0]
 
 
 def test_landed_rows_are_accounted_for_by_entity_and_in_all(run, attempt):
@@ -40,7 +40,7 @@ def test_landed_rows_are_accounted_for_by_entity_and_in_all(run, attempt):
         "orders": {"landed": 10, "accepted": 7, "quarantined": 2, "duplicates": 1},
         "payments": {"landed": 5, "accepted": 4, "quarantined": 0, "duplicates": 0},
     }
-    orders, payments, whole = findings.accounting(run(stages=[attempt("validate", details={"accounting": told})]))
+    orders, payments, whole = findings.list_row_accounting(run(stages=[attempt("validate", details={"accounting": told})]))
     assert orders.adds_up
     assert not payments.adds_up
     assert (whole.entity, whole.landed, whole.accepted, whole.quarantined, whole.duplicates) == ("all", 15, 11, 2, 1)
@@ -51,23 +51,27 @@ def test_restated_dates_are_in_order_and_one_may_be_new(run, attempt):
         {"order_date": "2018-05-04", "before": {"orders": 2}, "after": {"orders": 3}},
         {"order_date": "2018-05-01", "before": None, "after": {"orders": 1}},
     ]
-    first, second = findings.restated(run(stages=[attempt("quality", details={"restated": told})]))
+    first, second = findings.list_restatements(run(stages=[attempt("quality", details={"restated": told})]))
     assert (first.order_date, first.before, first.after) == ("2018-05-01", {}, {"orders": 1})
     assert (second.before, second.after) == ({"orders": 2}, {"orders": 3})
 
 
 def test_replaced_values_of_all_attempts_are_counted_together(run, attempt):
     stages = [attempt("ingest", redactions={"email": 2}), attempt("validate", redactions={"email": 1, "city": 4})]
-    assert findings.redactions(run(stages=stages, redactions={"phone": 1})) == {"city": 4, "email": 3, "phone": 1}
+    assert findings.count_redactions(run(stages=stages, redactions={"phone": 1})) == {"city": 4, "email": 3, "phone": 1}
 
 
 def test_a_run_without_any_of_it_has_nothing_to_tell(run):
     record = run()
-    assert findings.rules(record) == findings.accounting(record) == findings.restated(record) == []
-    assert findings.dates(record, "quality", "held_dates") == findings.lineage_gaps(record) == []
-    assert findings.redactions(record) == {}
+    assert (
+        findings.list_rule_results(record) == findings.list_row_accounting(record) == findings.list_restatements(record) == []
+    )
+    assert findings.list_stage_dates(record, "quality", "held_dates") == findings.list_lineage_errors(record) == []
+    assert findings.count_redactions(record) == {}
 
 
 def test_details_that_were_withheld_are_no_fault(run, attempt):
     record = run(stages=[attempt("validate", details=None), attempt("quality", details=None)])
-    assert findings.rules(record) == findings.accounting(record) == findings.restated(record) == []
+    assert (
+        findings.list_rule_results(record) == findings.list_row_accounting(record) == findings.list_restatements(record) == []
+    )

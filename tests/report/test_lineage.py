@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from daybook.report.lineage import WIDTH, describe, draw, lineage_section
+from daybook.report.lineage import WIDTH, build_diagram, describe_table, render_lineage
 
 LINEAGE = {
     "silver.orders": {
@@ -29,7 +29,7 @@ LINEAGE = {
 
 
 def test_every_table_is_drawn_once_in_the_column_of_its_layer():
-    picture = draw(LINEAGE)
+    picture = build_diagram(LINEAGE)
     places = {box.table: box.x for box in picture.boxes}
     assert set(places) == {
         *("bronze.orders", "bronze.products", "bronze.customers"),
@@ -40,7 +40,7 @@ def test_every_table_is_drawn_once_in_the_column_of_its_layer():
 
 
 def test_boxes_lie_within_the_picture_and_not_on_each_other():
-    picture = draw(LINEAGE)
+    picture = build_diagram(LINEAGE)
     for box in picture.boxes:
         assert box.x >= 0
         assert box.x + box.width <= WIDTH
@@ -52,7 +52,7 @@ def test_boxes_lie_within_the_picture_and_not_on_each_other():
 
 
 def test_a_line_says_whether_values_pass_and_whose_lineage_it_is_in():
-    picture = draw(LINEAGE)
+    picture = build_diagram(LINEAGE)
     names = {box.number: box.table for box in picture.boxes}
     lines = {frozenset(names[number] for number in line.near): line.values for line in picture.lines}
     assert len(picture.lines) == 6
@@ -62,18 +62,18 @@ def test_a_line_says_whether_values_pass_and_whose_lineage_it_is_in():
 
 
 def test_a_column_is_said_to_come_from_the_layer_below_and_from_bronze():
-    orders, kinds = describe(LINEAGE, "gold.sales", 1).columns
+    orders, kinds = describe_table(LINEAGE, "gold.sales", 1).columns
     assert (orders.values, orders.decided_by, orders.in_bronze) == ((), ("silver.orders.status",), ())
     assert (kinds.values, kinds.in_bronze) == (("silver.products.category",), ("bronze.products.category",))
 
 
 @pytest.mark.parametrize("nothing", [None, {}])
 def test_a_run_without_lineage_has_no_section(nothing):
-    assert lineage_section(nothing) == ""
+    assert render_lineage(nothing) == ""
 
 
 def test_the_section_leads_from_a_box_to_its_columns_and_runs_nothing(read_page):
-    page = read_page(str(lineage_section(LINEAGE)))
+    page = read_page(str(render_lineage(LINEAGE)))
     page.assert_still()
     targets = [href[1:] for href in page.values("href", "a")]
     assert len(targets) == 4
@@ -85,7 +85,7 @@ def test_the_section_leads_from_a_box_to_its_columns_and_runs_nothing(read_page)
 
 def test_a_name_in_the_lineage_becomes_no_markup(read_page):
     script = "gold.<script>alert(1)</script>"
-    section = str(lineage_section({script: {"rows": {}, "columns": {"<b>": {"bronze.<i>.x": ["IDENTITY"]}}}}))
+    section = str(render_lineage({script: {"rows": {}, "columns": {"<b>": {"bronze.<i>.x": ["IDENTITY"]}}}}))
     page = read_page(section)
     page.assert_still()
     assert not {"b", "i"} & set(page.tags)

@@ -16,7 +16,7 @@ def plain(text: str) -> str:
 
 @pytest.mark.parametrize(("number", "shown"), [(None, "–"), (0, "0"), (999, "999"), (1234567, "1,234,567"), (-1200, "-1,200")])
 def test_counts_have_thousands_separators(number, shown):
-    assert formats.count(number) == shown
+    assert formats.format_count(number) == shown
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def test_counts_have_thousands_separators(number, shown):
     ],
 )
 def test_money_has_two_decimals_and_its_currency(amount, shown):
-    assert plain(formats.money(amount, "EUR")) == shown
+    assert plain(formats.format_money(amount, "EUR")) == shown
 
 
 @pytest.mark.parametrize("amount", ["n/a", "", "NaN", "Infinity"])
 def test_what_is_no_amount_is_refused(amount):
     with pytest.raises(ArchiveError, match="where an amount of money belongs"):
-        formats.money(amount, "EUR")
+        formats.format_money(amount, "EUR")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_is_no_amount_is_refused(amount):
     ],
 )
 def test_durations_use_the_units_that_matter(seconds, shown):
-    assert plain(formats.duration(seconds)) == shown
+    assert plain(formats.format_duration(seconds)) == shown
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_durations_use_the_units_that_matter(seconds, shown):
     [(None, "–"), (85, "85 B"), (999, "999 B"), (3210, "3.2 kB"), (999_700, "1.0 MB"), (312_000_000, "312 MB")],
 )
 def test_sizes_are_decimal(size, shown):
-    assert plain(formats.file_size(size)) == shown
+    assert plain(formats.format_file_size(size)) == shown
 
 
 @pytest.mark.parametrize(
@@ -78,15 +78,15 @@ def test_sizes_are_decimal(size, shown):
     ],
 )
 def test_shares_are_never_rounded_to_nothing_or_to_all(part, whole, shown):
-    assert plain(formats.share(part, whole)) == shown
+    assert plain(formats.format_share(part, whole)) == shown
 
 
 def test_instants_are_shown_in_utc_whatever_their_offset():
     east = datetime(2026, 11, 23, 15, 30, tzinfo=timezone(timedelta(hours=1)))
-    assert formats.instant(east) == "2026-11-23 14:30:00"
-    assert formats.instant("2026-11-23T14:30:00.123Z") == "2026-11-23 14:30:00"
-    assert formats.instant("2026-11-23T14:30:00") == "2026-11-23 14:30:00"
-    assert formats.instant(None) == "–"
+    assert formats.format_instant(east) == "2026-11-23 14:30:00"
+    assert formats.format_instant("2026-11-23T14:30:00.123Z") == "2026-11-23 14:30:00"
+    assert formats.format_instant("2026-11-23T14:30:00") == "2026-11-23 14:30:00"
+    assert formats.format_instant(None) == "–"
 
 
 def test_what_is_no_time_and_no_date_is_refused():
@@ -99,7 +99,7 @@ def test_what_is_no_time_and_no_date_is_refused():
 
 
 def test_dates_are_spelled_out():
-    assert formats.long_date(date(2018, 5, 5)) == "Saturday, 5 May 2018"
+    assert formats.format_long_date(date(2018, 5, 5)) == "Saturday, 5 May 2018"
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_dates_are_spelled_out():
     ],
 )
 def test_a_commit_says_whether_files_differed_from_it(commit, dirty, shown):
-    assert formats.code_version(commit, dirty) == shown
+    assert formats.format_code_version(commit, dirty) == shown

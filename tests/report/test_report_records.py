@@ -23,19 +23,19 @@ def test_an_unknown_outcome_is_refused(run):
 @pytest.mark.parametrize("run_id", ["../../etc/passwd", "", "daily/1", "a" * 81, "daily-1\n"])
 def test_a_run_id_that_could_name_another_file_is_refused(run_id, run):
     with pytest.raises(ArchiveError, match="run_id"):
-        records.run_id_of(run(run_id=run_id))
+        records.require_run_id(run(run_id=run_id))
 
 
 def test_runs_are_ordered_by_start_then_by_the_number_in_their_id(run):
     tenth, second = run(run_id="daily-2018-05-05-10"), run(run_id="daily-2018-05-05-2")
     later = run(run_id="daily-2018-05-05-1", started_at="2026-11-24T02:00:00Z")
-    assert sorted([later, tenth, second], key=records.age_key) == [second, tenth, later]
+    assert sorted([later, tenth, second], key=records.chronological_key) == [second, tenth, later]
 
 
 def test_retries_are_attempts_beyond_the_first_of_each_stage(run, attempt):
     stages = [attempt("ingest"), *(attempt("transform", attempt=number) for number in (1, 2, 3))]
-    assert records.retries(run(stages=stages)) == 2
-    assert records.retries(run(stages=[])) == 0
+    assert records.count_retries(run(stages=stages)) == 2
+    assert records.count_retries(run(stages=[])) == 0
 
 
 def test_rows_come_from_the_attempts_that_count(run, attempt):
@@ -45,8 +45,8 @@ def test_rows_come_from_the_attempts_that_count(run, attempt):
         attempt("transform", rows={"in": 488, "out": None, "rejected": 99}, outcome="FAILED"),
         attempt("transform", attempt=2, rows={"in": 488, "out": 480, "rejected": 0}),
     ]
-    assert records.run_rows(run(stages=stages)) == records.RunRows(landed=500, merged=480, rejected=12)
-    assert records.run_rows(run(stages=[])) == records.RunRows(None, None, None)
+    assert records.count_run_rows(run(stages=stages)) == records.RunRowCounts(landed=500, merged=480, rejected=12)
+    assert records.count_run_rows(run(stages=[])) == records.RunRowCounts(None, None, None)
 
 
 def test_tables_show_the_version_before_and_after_the_run(run, attempt):
@@ -56,7 +56,7 @@ def test_tables_show_the_version_before_and_after_the_run(run, attempt):
         attempt("transform", attempt=2, tables_read={"silver.orders": 3}, tables_written={"silver.orders": 5}),
         attempt("aggregate", tables_read={"silver.orders": 5, "silver.customers": 2}),
     ]
-    uses = {use.table: use for use in records.table_uses(run(stages=stages))}
+    uses = {use.table: use for use in records.list_table_usage(run(stages=stages))}
     assert list(uses) == ["bronze.orders", "silver.customers", "silver.orders"]
     assert (uses["bronze.orders"].before, uses["bronze.orders"].after) == (None, 7)
     assert (uses["silver.orders"].before, uses["silver.orders"].after) == (3, 5)
@@ -68,20 +68,20 @@ def test_tables_show_the_version_before_and_after_the_run(run, attempt):
 def test_an_input_read_twice_is_shown_once_and_a_changed_one_twice(run, attempt):
     file = {"file": "orders.csv", "bytes": 1, "sha256": "a", "rows": 1}
     stages = [attempt("ingest", inputs=[file]), attempt("ingest", attempt=2, inputs=[file, {**file, "sha256": "b"}])]
-    assert [item["sha256"] for item in records.inputs(run(stages=stages))] == ["a", "b"]
+    assert [item["sha256"] for item in records.list_input_files(run(stages=stages))] == ["a", "b"]
 
 
 def test_an_attempt_that_left_no_notebook_still_has_its_record(attempt):
-    assert records.attempt_files(attempt(attempt=2)) == {
+    assert records.list_attempt_files(attempt(attempt=2)) == {
         "page": "3_transform.attempt-2.html",
         "notebook": "3_transform.attempt-2.ipynb",
         "record": "3_transform.attempt-2.json",
     }
-    assert records.attempt_files(attempt("quality", notebook=None, html=None)) == {"record": "5_quality.attempt-1.json"}
+    assert records.list_attempt_files(attempt("quality", notebook=None, html=None)) == {"record": "5_quality.attempt-1.json"}
 
 
 def test_the_failure_of_a_run_is_its_last_failed_attempt(run, attempt, failure):
     first, last = (attempt(attempt=number, outcome="FAILED", failure=failure()) for number in (1, 2))
-    assert records.failure_of(run(outcome="FAILED", stages=[first, last])) is last
+    assert records.find_failed_attempt(run(outcome="FAILED", stages=[first, last])) is last
     mended = attempt(attempt=3)
-    assert records.failure_of(run(stages=[first, last, mended])) is None
+    assert records.find_failed_attempt(run(stages=[first, last, mended])) is None

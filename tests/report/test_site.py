@@ -418,7 +418,7 @@ def test_a_run_under_way_is_looked_at_each_time(made, run):
 def test_pages_are_made_again_by_other_code(made, run, monkeypatch):
     assert made(run()) == ["daily-2018-05-05-1"]
     assert made(run()) == []
-    monkeypatch.setattr(site, "_code", lambda: "other")
+    monkeypatch.setattr(site, "_compute_code_digest", lambda: "other")
     assert made(run()) == ["daily-2018-05-05-1"]
 
 
@@ -429,11 +429,14 @@ def test_a_page_of_before_pages_said_what_they_were_made_from_is_made_again(made
 
 
 def test_a_run_page_says_what_the_run_cost_and_what_is_not_counted(build, run):
-    from daybook.records.cost import JobUse, Use, cost_of, load_prices
+    from daybook.records.cost import ExecutionUsage, JobUsage, calculate_cost, load_prices
 
-    jobs = [JobUse("ingest", 1, 95), JobUse("ingest", 2, 30), JobUse("notify", 1, 61, under_way=True)]
-    measured = run("2018-05-05", cost=cost_of(Use(jobs, 27, "arn"), [{"requests": {"reads": 1200}}], load_prices("us-east-1")))
-    estimated = run("2018-05-06", cost=cost_of(Use(jobs[:1], 13), [], load_prices("us-east-1")))
+    jobs = [JobUsage("ingest", 1, 95), JobUsage("ingest", 2, 30), JobUsage("notify", 1, 61, under_way=True)]
+    measured = run(
+        "2018-05-05",
+        cost=calculate_cost(ExecutionUsage(jobs, 27, "arn"), [{"requests": {"reads": 1200}}], load_prices("us-east-1")),
+    )
+    estimated = run("2018-05-06", cost=calculate_cost(ExecutionUsage(jobs[:1], 13), [], load_prices("us-east-1")))
     _, page_of = build(measured, estimated, run("2018-05-07"), run("2018-05-08", cost=None))
     text = page_of(measured).text
     assert "Cost 0.00280 USD" in text

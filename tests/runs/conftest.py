@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.shop import Home, add_tiny_shop, copy_project
+from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project
 
 
 @pytest.fixture(scope="module")
-def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaybookHome]:
     """A home that the tests of one file share, since whole runs take their time."""
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("home")
         patch.setenv("DAYBOOK_HOME", str(place))
-        yield Home(place)
+        yield DaybookHome(place)
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import hashlib
 from daybook.engines import DuckDBEngine
 
 
-def content_hashes(engine: DuckDBEngine) -> dict[str, str]:
+def hash_tables(engine: DuckDBEngine) -> dict[str, str]:
     """SHA-256 of every silver and gold table's columns, types and rows, by table; the order of rows is of no account."""
     tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold."))]
-    return {name: _content_hash(engine, name) for name in tables}
+    return {name: _hash_table(engine, name) for name in tables}
 
 
-def _content_hash(engine: DuckDBEngine, table: str) -> str:
+def _hash_table(engine: DuckDBEngine, table: str) -> str:
     relation = engine.query(f"SELECT * FROM {table}")
     digest = hashlib.sha256(repr(list(zip(relation.columns, map(str, relation.types)))).encode())
     for row in sorted(repr(row) for row in relation.fetchall()):

@@ -13,7 +13,7 @@ from daybook.lake.tables import Lake
 from daybook.settings import Settings
 
 
-def publish(settings: Settings, revenues: dict[date, int], *, orders: int = 10) -> None:
+def publish_days(settings: Settings, revenues: dict[date, int], *, orders: int = 10) -> None:
     """Have gold show these days with this revenue, from so many orders each, of customers who are all new."""
     contract = load_table("gold.daily_sales")
     rows = [
@@ -34,5 +34,5 @@ def publish(settings: Settings, revenues: dict[date, int], *, orders: int = 10) 
     ]
     columns = {item.name: pa.array([row[item.name] for row in rows], item.arrow_type) for item in contract.properties}
     lake = Lake(settings.lake)
-    lake.ensure(contract)
+    lake.ensure_table(contract)
     write_deltalake(lake.uri("gold.daily_sales"), pa.table(columns), mode="append", partition_by=["order_date"])

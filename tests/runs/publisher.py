@@ -16,18 +16,18 @@ from decimal import Decimal
 import pyarrow as pa
 
 from daybook.contracts import load_table
-from daybook.lake.publish import publish, take_snapshot
+from daybook.lake.publish import publish, take_lake_snapshot
 from daybook.lake.tables import Lake
 
 FIRST_DAY = date(2025, 11, 1)
 DAYS = [FIRST_DAY + timedelta(days=number) for number in range(4)]
 CATEGORIES = ["Books", "Garden", "Tea", "Toys"]
 TABLES = {name: load_table(name) for name in ("gold.daily_sales", "gold.category_sales", "gold.product_sales")}
-AUDITED = "control.audited"
-_MOST_KILLS = 3
+AUDIT_TABLE = "control.audited"
+_MAX_KILLS = 3
 
 
-def rows_of(table: str, day: date, generation: int) -> list[dict[str, object]]:
+def build_rows(table: str, day: date, generation: int) -> list[dict[str, object]]:
     """The rows of a date in one generation: each category has sold for as much as the generation's number."""
     figures = {"orders": 1, "units": 1, "cancelled_orders": 0, "returns_amount": Decimal(0), "new_customers": 0}
     figures["returning_customers"] = 0
@@ -39,7 +39,7 @@ def rows_of(table: str, day: date, generation: int) -> list[dict[str, object]]:
     return [{**figures, **money, "order_date": day, key: name, "category": name} for name in CATEGORIES]
 
 
-def days_of(generation: int) -> list[date]:
+def restated_dates(generation: int) -> list[date]:
     """The dates that a run restates: two of the four."""
     return [DAYS[generation % 4], DAYS[(generation * 3 + 1) % 4]]
 
@@ -52,23 +52,23 @@ def is_rejected(generation: int) -> bool:
 def aggregate(lake: Lake, generation: int) -> None:
     """Something new in silver, and the candidates computed from it."""
     touched = pa.table({"generation": [generation]})
-    lake.replace_partition("control.landed_dates", touched, days_of(generation)[0])
+    lake.replace_partition("control.landed_dates", touched, restated_dates(generation)[0])
     for name, contract in TABLES.items():
-        rows = [row for day in days_of(generation) for row in rows_of(name, day, generation)]
+        rows = [row for day in restated_dates(generation) for row in build_rows(name, day, generation)]
         known = [{column: row[column] for column in contract.columns if column in row} for row in rows]
         lake.write_candidate(f"candidate.{contract.name}", pa.Table.from_pylist(known, schema=contract.arrow_schema))
 
 
-def judge_and_publish(lake: Lake, generation: int) -> None:
+def gate_and_publish(lake: Lake, generation: int) -> None:
     """The gate's answer on record, then one commit a table."""
     if is_rejected(generation):
         return
-    snapshot = take_snapshot(lake, ["control.landed_dates"], list(TABLES), identified_by="control.landed_dates")
-    lake.replace_partition(AUDITED, pa.table({"generation": [generation]}), FIRST_DAY + timedelta(days=generation))
+    snapshot = take_lake_snapshot(lake, ["control.landed_dates"], list(TABLES), identified_by="control.landed_dates")
+    lake.replace_partition(AUDIT_TABLE, pa.table({"generation": [generation]}), FIRST_DAY + timedelta(days=generation))
     for contract in TABLES.values():
         rows = lake.dataset(f"candidate.{contract.name}")
         assert rows is not None
-        publish(lake, contract, rows.to_table(), days_of(generation), snapshot)
+        publish(lake, contract, rows.to_table(), restated_dates(generation), snapshot)
 
 
 def main(root: str, runs: int, seed: int) -> None:
@@ -78,11 +78,11 @@ def main(root: str, runs: int, seed: int) -> None:
     forked = multiprocessing.get_context("fork")
     for generation in range(1, runs + 1):
         lake = Lake(root, run_id=f"daily-2025-11-01-{generation}")
-        for stage in (aggregate, judge_and_publish):
-            for number in range(1, _MOST_KILLS + 2):
+        for stage in (aggregate, gate_and_publish):
+            for number in range(1, _MAX_KILLS + 2):
                 attempt = forked.Process(target=stage, args=(lake, generation))
                 attempt.start()
-                attempt.join(chance.uniform(0.0, 0.15) if number <= _MOST_KILLS else None)
+                attempt.join(chance.uniform(0.0, 0.15) if number <= _MAX_KILLS else None)
                 killed = attempt.is_alive()
                 attempt.kill()
                 attempt.join()

@@ -20,13 +20,13 @@ from daybook.engines import DuckDBEngine
 from daybook.execution.local import run_day
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive, Record
-from daybook.settings import Settings, is_leftover, load_settings, parse_run_date
+from daybook.settings import Settings, is_temporary_name, load_settings, parse_run_date
 
 PROJECT = Path(__file__).resolve().parents[2]
 """This project, whatever a test has Daybook take for it."""
 
 
-class NoWait(random.Random):
+class NoJitter(random.Random):
     """Full jitter draws a wait between nothing and the backoff; this one always draws nothing."""
 
     def random(self) -> float:
@@ -34,7 +34,7 @@ class NoWait(random.Random):
 
 
 @dataclass
-class Home:
+class DaybookHome:
     """A DAYBOOK_HOME with its runs."""
 
     path: Path
@@ -43,7 +43,7 @@ class Home:
         """Run a business date to its end, retries without waiting."""
         settings = load_settings(env, overrides)
         run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": env})
-        return run_day(settings, run_id, random=NoWait())
+        return run_day(settings, run_id, random=NoJitter())
 
     def settings(self, env: str) -> Settings:
         return load_settings(env)
@@ -67,7 +67,7 @@ def copy_project(place: Path) -> Path:
     """A project whose notebooks and params may be changed; code and state machine are this one's."""
     root = PROJECT
     place.mkdir()
-    shutil.copytree(root / "notebooks", place / "notebooks", ignore=lambda _, names: list(filter(is_leftover, names)))
+    shutil.copytree(root / "notebooks", place / "notebooks", ignore=lambda _, names: list(filter(is_temporary_name, names)))
     # Without the demo's deployment: the shops of the tests take its folders, and each source has a lake of its own.
     shutil.copytree(root / "params", place / "params", ignore=shutil.ignore_patterns("local.yaml"))
     for name in ("orchestration", "requirements.lock"):
@@ -75,7 +75,7 @@ def copy_project(place: Path) -> Path:
     return place
 
 
-def put_before_last_cell(notebook: Path, code: str) -> None:
+def insert_into_last_cell(notebook: Path, code: str) -> None:
     """Have the notebook's closing cell do something first."""
     content = nbformat.read(notebook, as_version=4)
     content.cells[-1].source = f"{code}\n{content.cells[-1].source}"
@@ -146,7 +146,7 @@ def add_tiny_shop(project: Path) -> None:
     (project / "params" / "tiny.yaml").write_text(local_params("Corner shop", "tiny", "Europe/Berlin"))
 
 
-def land_tiny_day(home: Path, day: str, amounts: list[str]) -> None:
+def write_tiny_landing(home: Path, day: str, amounts: list[str]) -> None:
     """A landing file with one order of one line for each amount."""
     folder = home / "landing"
     folder.mkdir(exist_ok=True)
@@ -157,18 +157,18 @@ def land_tiny_day(home: Path, day: str, amounts: list[str]) -> None:
             writer.writerow([f"{day}-{number}", 1, f"{day} 10:0{number}:00", f"A{number}", 1, amount, f"card-{number}"])
 
 
-def gross(home: Home, env: str, day: str) -> Optional[Decimal]:
+def read_gross_revenue(home: DaybookHome, env: str, day: str) -> Optional[Decimal]:
     """The published gross revenue of a day, or None."""
     rows = home.engine(env).rows(f"SELECT gross_revenue FROM gold.daily_sales WHERE order_date = DATE '{day}'")
     return rows[0][0] if rows else None
 
 
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Call the ``daybook`` command in this process: exit code, standard output, standard error."""
     from daybook.cli import main
 
     monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
-    monkeypatch.setattr("daybook.execution.local.runs.Random", NoWait)
+    monkeypatch.setattr("daybook.execution.local.runs.Random", NoJitter)
     with pytest.raises(SystemExit) as ended:
         main()
     printed = capsys.readouterr()

@@ -14,7 +14,7 @@ from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.records.names import RESULT_MIME, STAGES, notebook_name
 from daybook.settings import project_root
-from tests.runs.shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day
+from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, read_gross_revenue, write_tiny_landing
 
 pytestmark = pytest.mark.slow
 DAY = "2024-05-01"
@@ -29,7 +29,7 @@ def papermill(project: Path, stage: str, output: Path, *arguments: str) -> subpr
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, module_home: Home) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory, module_home: DaybookHome) -> Path:
     project = copy_project(tmp_path_factory.mktemp("alone") / "project")
     add_tiny_shop(project)
     return project
@@ -40,8 +40,8 @@ def _in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
 
 
-def test_every_stage_runs_alone_into_a_development_copy(module_home: Home, project: Path, tmp_path: Path) -> None:
-    land_tiny_day(module_home.path, DAY, ["11.00", "2.00"])
+def test_every_stage_runs_alone_into_a_development_copy(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
+    write_tiny_landing(module_home.path, DAY, ["11.00", "2.00"])
 
     for stage in STAGES:
         output = tmp_path / "out" / f"{stage}.ipynb"
@@ -53,7 +53,7 @@ def test_every_stage_runs_alone_into_a_development_copy(module_home: Home, proje
         results = [out.data[RESULT_MIME]["outcome"] for out in outputs if RESULT_MIME in out.get("data", {})]
         assert results == ["SUCCEEDED"]
 
-    assert gross(module_home, "tiny", DAY) is None
+    assert read_gross_revenue(module_home, "tiny", DAY) is None
     lake = module_home.path / "lake"
     assert [each.name for each in lake.iterdir()] == ["dev"]
     (copy,) = (lake / "dev").iterdir()
@@ -61,8 +61,10 @@ def test_every_stage_runs_alone_into_a_development_copy(module_home: Home, proje
     assert mine.rows("SELECT gross_revenue FROM gold.daily_sales") == [(Decimal("13"),)]
 
 
-def test_a_closed_day_ends_well_and_leaves_the_further_cells_alone(module_home: Home, project: Path, tmp_path: Path) -> None:
-    land_tiny_day(module_home.path, DAY, ["10.00"])
+def test_a_closed_day_ends_well_and_leaves_the_further_cells_alone(
+    module_home: DaybookHome, project: Path, tmp_path: Path
+) -> None:
+    write_tiny_landing(module_home.path, DAY, ["10.00"])
     output = tmp_path / "out" / "closed.ipynb"
     done = papermill(project, "ingest", output, "-p", "env", "tiny", "-p", "run_date", "2024-05-02")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -71,7 +73,7 @@ def test_a_closed_day_ends_well_and_leaves_the_further_cells_alone(module_home: 
     assert "Not run: the stage has ended as SKIPPED.\n" in texts
 
 
-def test_a_stage_before_its_predecessor_says_what_to_run_first(module_home: Home, project: Path, tmp_path: Path) -> None:
+def test_a_stage_before_its_predecessor_says_what_to_run_first(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
     done = papermill(project, "validate", tmp_path / "out" / "v.ipynb", "-p", "env", "tiny", "-p", "run_date", "2031-01-01")
     assert done.returncode == 1
     assert "StageError: 2031-01-01 is not in bronze; run 1_ingest for that date first." in done.stderr

@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from daybook.execution.local.runs import INTERRUPTED
+from daybook.execution.local.runs import INTERRUPTED_REASON
 from daybook.records.archive import Record
 from daybook.scheduling.backfills import backfill_ids, read_backfill
-from tests.runs.shop import Home, add_tiny_shop, copy_project, land_tiny_day
+from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, write_tiny_landing
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -38,7 +38,7 @@ MAY = ("backfill", "2024-05-01", "2024-05-05", "--yes", "--parallel", "2")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _in_project(module_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _in_project(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     project = copy_project(tmp_path_factory.mktemp("backfill") / "project")
     add_tiny_shop(project)
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +55,7 @@ def daybook(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def newest(home: Home) -> Record:
+def newest(home: DaybookHome) -> Record:
     """The record of the newest backfill."""
     archive = home.archive("tiny")
     return read_backfill(archive, backfill_ids(archive)[-1])
@@ -66,23 +66,23 @@ def came_to(record: Record) -> dict[str, str]:
     return {each["run_id"]: each["outcome"] for each in record["results"]}
 
 
-def spoil(home: Home, day: str) -> None:
+def spoil(home: DaybookHome, day: str) -> None:
     """A byte that is not UTF-8 in the date's file."""
     file = home.path / "landing" / f"{day}.csv"
     file.write_bytes(file.read_bytes().replace(b"A1", b"\xc4pfel"))
 
 
 @pytest.fixture(scope="module")
-def may(module_home: Home) -> tuple[int, str]:
+def may(module_home: DaybookHome) -> tuple[int, str]:
     """A backfill of five dates: good, closed, broken, rejected, good."""
     for day in ("2024-05-01", "2024-05-03", "2024-05-05"):
-        land_tiny_day(module_home.path, day, ["10.00", "5.00"])
+        write_tiny_landing(module_home.path, day, ["10.00", "5.00"])
     spoil(module_home, "2024-05-03")
-    land_tiny_day(module_home.path, "2024-05-04", SIX_OF_NINE)
+    write_tiny_landing(module_home.path, "2024-05-04", SIX_OF_NINE)
     return daybook(*MAY)
 
 
-def test_each_date_comes_to_its_own_end_and_a_table_tells_of_all(module_home: Home, may: tuple[int, str]) -> None:
+def test_each_date_comes_to_its_own_end_and_a_table_tells_of_all(module_home: DaybookHome, may: tuple[int, str]) -> None:
     code, out = may
     assert code == 1, out
     assert "2024-05-01 to 2024-05-05: 5 dates: 5 to run." in out
@@ -105,7 +105,7 @@ def test_each_date_comes_to_its_own_end_and_a_table_tells_of_all(module_home: Ho
     assert "2 succeeded, 1 skipped, 1 rejected, 1 failed." in said
 
 
-def test_one_message_tells_of_all_days_and_none_of_a_day(module_home: Home, may: tuple[int, str]) -> None:
+def test_one_message_tells_of_all_days_and_none_of_a_day(module_home: DaybookHome, may: tuple[int, str]) -> None:
     archive = module_home.archive("tiny")
     record = read_backfill(archive, "backfill-2024-05-01-2024-05-05-1")
     assert record["message"]["subject"].startswith("Daybook tiny: backfill of 2024-05-01 to 2024-05-05: 2 succeeded")
@@ -119,7 +119,7 @@ def test_one_message_tells_of_all_days_and_none_of_a_day(module_home: Home, may:
         assert notify["details"]["run_outcome"] == each["outcome"]
 
 
-def test_a_backfill_is_listed_and_shown_by_its_name(module_home: Home, may: tuple[int, str]) -> None:
+def test_a_backfill_is_listed_and_shown_by_its_name(module_home: DaybookHome, may: tuple[int, str]) -> None:
     name = "backfill-2024-05-01-2024-05-05-1"
     code, out = daybook("backfills")
     assert (code, name in out, "2 succeeded, 1 skipped, 1 rejected, 1 failed" in out) == (0, True, True)
@@ -129,8 +129,8 @@ def test_a_backfill_is_listed_and_shown_by_its_name(module_home: Home, may: tupl
     assert (code, "daily-2024-05-04-1" in out) == (0, True)
 
 
-def test_the_same_again_runs_only_what_is_not_good(module_home: Home, may: tuple[int, str]) -> None:
-    land_tiny_day(module_home.path, "2024-05-03", ["10.00", "5.00"])
+def test_the_same_again_runs_only_what_is_not_good(module_home: DaybookHome, may: tuple[int, str]) -> None:
+    write_tiny_landing(module_home.path, "2024-05-03", ["10.00", "5.00"])
 
     code, out = daybook(*MAY)
 
@@ -140,7 +140,7 @@ def test_the_same_again_runs_only_what_is_not_good(module_home: Home, may: tuple
 
 
 def test_later_stages_alone_read_no_landing_and_leave_out_what_did_not_get_to_them(
-    module_home: Home, may: tuple[int, str]
+    module_home: DaybookHome, may: tuple[int, str]
 ) -> None:
     code, out = daybook("backfill", "2024-05-01", "2024-05-04", "--stages", "aggregate..", "--yes", "--parallel", "2")
     assert code == 0, out
@@ -155,9 +155,9 @@ def test_later_stages_alone_read_no_landing_and_leave_out_what_did_not_get_to_th
         assert [each["stage"] for each in archive.attempts(run_id)] == ["aggregate", "quality", "notify"]
 
 
-def test_at_the_first_failure_it_stops_where_it_is_told_to(module_home: Home) -> None:
+def test_at_the_first_failure_it_stops_where_it_is_told_to(module_home: DaybookHome) -> None:
     for day in ("2024-06-01", "2024-06-02"):
-        land_tiny_day(module_home.path, day, ["10.00"])
+        write_tiny_landing(module_home.path, day, ["10.00"])
     spoil(module_home, "2024-06-01")
     code, out = daybook("backfill", "2024-06-01", "2024-06-03", "--yes", "--parallel", "1", "--fail-fast")
     assert code == 1, out
@@ -195,12 +195,12 @@ def stop_after_the_first(signalled: signal.Signals, *arguments: str) -> tuple[in
     ids=["Ctrl-C, side by side", "killed politely, forced"],
 )
 def test_it_stops_cleanly_and_the_same_command_goes_on(
-    module_home: Home, signalled: signal.Signals, options: tuple[str, ...]
+    module_home: DaybookHome, signalled: signal.Signals, options: tuple[str, ...]
 ) -> None:
     archive = module_home.archive("tiny")
     days = ["2024-07-01", "2024-07-02", "2024-07-03"]
     for day in days:
-        land_tiny_day(module_home.path, day, ["10.00"])
+        write_tiny_landing(module_home.path, day, ["10.00"])
     before = {day: len(archive.run_ids(date.fromisoformat(day))) for day in days}
     command = ("backfill", days[0], days[-1], "--yes", *options)
 
@@ -214,7 +214,7 @@ def test_it_stops_cleanly_and_the_same_command_goes_on(
     done = {each["run_date"]: each["run_id"] for each in stopped["results"] if each["outcome"] == "SUCCEEDED"}
     assert 0 < len(done) < 3
     under_way = [each for each in stopped["results"] if each["outcome"] == "FAILED"]
-    assert all(each["reason"] == INTERRUPTED for each in under_way)
+    assert all(each["reason"] == INTERRUPTED_REASON for each in under_way)
     assert stopped["counts"].get("NOT STARTED", 0) == 3 - len(done) - len(under_way)
 
     code, out = daybook(*command)
@@ -228,9 +228,9 @@ def test_it_stops_cleanly_and_the_same_command_goes_on(
     assert begun == {day: 1 + (day in [each["run_date"] for each in under_way]) for day in days}
 
 
-def test_a_catch_up_fills_the_oldest_gaps(module_home: Home) -> None:
+def test_a_catch_up_fills_the_oldest_gaps(module_home: DaybookHome) -> None:
     for day in ("2024-08-01", "2024-08-02", "2024-08-03"):
-        land_tiny_day(module_home.path, day, ["10.00"])
+        write_tiny_landing(module_home.path, day, ["10.00"])
     asked = ("--since", "2024-08-01", "--until", "2024-08-03")
     code, out = daybook("catch-up", *asked, "--limit", "2", "--yes")
     assert code == 0, out

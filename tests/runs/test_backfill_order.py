@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from daybook.execution.tasks import unusual_days
+from daybook.execution.tasks import find_unusual_days
 from daybook.scheduling.backfills import backfill_ids, read_backfill
 from daybook.settings import load_settings
-from tests.runs.content import content_hashes
-from tests.runs.published import publish
-from tests.runs.shop import Home, call
+from tests.runs.content import hash_tables
+from tests.runs.published import publish_days
+from tests.runs.shop import DaybookHome, run_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -42,19 +42,19 @@ def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, c
     key = tmp_path / "pii.key"
 
     def make(name: str, *commands: Iterable[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
-        home = Home(tmp_path / name)
+        home = DaybookHome(tmp_path / name)
         monkeypatch.setenv("DAYBOOK_HOME", str(home.path))
         land(home.path / "landing")
         settings = load_settings("tiny")
-        publish(settings, {DAYS[0] - timedelta(days=back): 100 + back % 3 for back in range(1, 29)}, orders=1)
+        publish_days(settings, {DAYS[0] - timedelta(days=back): 100 + back % 3 for back in range(1, 29)}, orders=1)
         for command in commands:
-            code, out, err = call(monkeypatch, capsys, *command, "--env", "tiny", "--set", f"pii_key={key}")
+            code, out, err = run_command(monkeypatch, capsys, *command, "--env", "tiny", "--set", f"pii_key={key}")
             assert code == 0, out + err
         archive = home.archive("tiny")
         told = [read_backfill(archive, each)["unusual_days"] for each in backfill_ids(archive)]
-        found = unusual_days(settings, DAYS)
+        found = find_unusual_days(settings, DAYS)
         assert all(each == found for each in told)
-        return content_hashes(home.engine("tiny")), found
+        return hash_tables(home.engine("tiny")), found
 
     return make
 

@@ -25,7 +25,7 @@ from daybook.records.archive import Archive
 from daybook.records.names import STAGES
 from daybook.settings import load_settings
 from demo_shop import generate
-from tests.runs.shop import Home, call, copy_project, local_params, put_before_last_cell
+from tests.runs.shop import DaybookHome, copy_project, insert_into_last_cell, local_params, run_command
 
 # The first test waits for all of the week.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -130,7 +130,7 @@ def trouble(landing: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def week(module_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
+def week(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
     """Seven days: one that fails in four ways, two that cannot be read, one rejected, and one that shows the canary."""
     place = tmp_path_factory.mktemp("canary")
     with pytest.MonkeyPatch.context() as patch:
@@ -145,8 +145,8 @@ def week(module_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         (place / "marks").mkdir()
         notebooks = project / "notebooks"
         for stage in ("3_transform", "5_quality"):
-            put_before_last_cell(notebooks / f"{stage}.ipynb", SHOW.format(day=SHOWN, id=ID))
-        put_before_last_cell(notebooks / "3_transform.ipynb", FAIL.format(day=FAILED, id=ID, marks=str(place / "marks")))
+            insert_into_last_cell(notebooks / f"{stage}.ipynb", SHOW.format(day=SHOWN, id=ID))
+        insert_into_last_cell(notebooks / "3_transform.ipynb", FAIL.format(day=FAILED, id=ID, marks=str(place / "marks")))
         add_first(notebooks / "1_ingest.ipynb", PRINT_FILES.format(days=[UNREADABLE, HEADLESS]))
 
         records, settings = {}, load_settings("canary")
@@ -237,8 +237,10 @@ def test_the_canary_is_in_bronze_and_quarantine(week: Week) -> None:
 
 
 def test_the_canary_is_nowhere_else(week: Week, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    call(monkeypatch, capsys, "report", "--env", "canary")
-    shown = [call(monkeypatch, capsys, "show", record["run_id"], "--env", "canary")[1] for record in week.records.values()]
+    run_command(monkeypatch, capsys, "report", "--env", "canary")
+    shown = [
+        run_command(monkeypatch, capsys, "show", record["run_id"], "--env", "canary")[1] for record in week.records.values()
+    ]
     assert len(list((week.home / "report" / "runs").iterdir())) == 7
     # Not in vain: what is searched is there.
     for folder in ("archive", "lake/silver", "lake/gold", "logs", "executions", "report"):
@@ -274,7 +276,7 @@ def test_the_search_finds_the_canary_where_it_was_not_taken_out(week: Week, monk
         def is_current(self) -> bool:
             return True
 
-    monkeypatch.setattr("daybook.privacy.run_values.redactor_for", lambda *_, **__: Blind())
+    monkeypatch.setattr("daybook.privacy.run_values.build_redactor", lambda *_, **__: Blind())
     place = week.home.parent / "unsearched"
     monkeypatch.setenv("DAYBOOK_HOME", str(place))
     landing = str(week.home / "landing")

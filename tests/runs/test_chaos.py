@@ -25,10 +25,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from daybook.contracts import load_tables
-from daybook.lake.delta import dataset_of
+from daybook.lake.delta import open_dataset
 from daybook.lake.tables import Lake
 from daybook.settings import load_settings
-from tests.runs.shop import Home, add_tiny_shop, copy_project, land_tiny_day
+from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, write_tiny_landing
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
 DAYS = [f"2024-03-{day:02d}" for day in range(1, 11)]
@@ -55,7 +55,7 @@ LIFE_SECONDS = 14.0
 class Shop:
     """A home with the landing of ten days, and backfills in it."""
 
-    home: Home
+    home: DaybookHome
     seen: dict[str, set[str]] = field(default_factory=dict)
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
@@ -80,7 +80,7 @@ class Shop:
         for name in GOLD_BY_DATE:
             found[name] = {}
             try:
-                table = dataset_of(DeltaTable(lake.uri(name))).to_table()
+                table = open_dataset(DeltaTable(lake.uri(name))).to_table()
             except TableNotFoundError:
                 continue
             for row in table.to_pylist():
@@ -134,7 +134,7 @@ def gone(shop: Shop, processes: list[psutil.Process]) -> None:
     assert not [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     archive = shop.home.archive("tiny")
     until = time.monotonic() + 10
-    while any(archive.holder(run_id) for run_id in archive.run_ids()):
+    while any(archive.find_holder(run_id) for run_id in archive.run_ids()):
         assert time.monotonic() < until, "a process that outlived its backfill holds a date"
 
 
@@ -199,13 +199,13 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Shop
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
     shops = []
     for name in ("calm", "chaos"):
-        home = Home(tmp_path / name)
+        home = DaybookHome(tmp_path / name)
         home.path.mkdir()
         (home.path / "pii.key").write_bytes(b"")
         (home.path / "pii.key").unlink()
         for number, day in enumerate(DAYS):
             if day != CLOSED:
-                land_tiny_day(home.path, day, [f"{number + 1}.50", "20.00", f"{number}.25"])
+                write_tiny_landing(home.path, day, [f"{number + 1}.50", "20.00", f"{number}.25"])
         shops.append(Shop(home))
     yield shops[0], shops[1]
 

@@ -9,7 +9,14 @@ import nbformat
 import pytest
 
 from daybook.records.archive import Record
-from tests.runs.shop import Home, add_tiny_shop, copy_project, gross, land_tiny_day, put_before_last_cell
+from tests.runs.shop import (
+    DaybookHome,
+    add_tiny_shop,
+    copy_project,
+    insert_into_last_cell,
+    read_gross_revenue,
+    write_tiny_landing,
+)
 
 pytestmark = pytest.mark.slow
 DAY = "2024-05-01"
@@ -38,18 +45,18 @@ def kill_in(project: Path, notebook: str, tmp_path: Path, *, day: str, times: in
     marks.mkdir()
     indented = kill.replace("\n", "\n    ")
     code = KILL.format(marks=str(marks), day=day, times=times, kill=indented)
-    put_before_last_cell(project / "notebooks" / f"{notebook}.ipynb", code)
+    insert_into_last_cell(project / "notebooks" / f"{notebook}.ipynb", code)
 
 
 @pytest.fixture(scope="module")
-def killed_once(module_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Record:
+def killed_once(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> Record:
     """The record of a run whose transform was killed between two merges: what later runs find published."""
     place = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
         project = copy_project(place / "project")
         add_tiny_shop(project)
         patch.setenv("DAYBOOK_PROJECT", str(project))
-        land_tiny_day(module_home.path, DAY, ["10.00", "5.50"])
+        write_tiny_landing(module_home.path, DAY, ["10.00", "5.50"])
         kill_in(project, "3_transform", place, day=DAY, times=1, kill=BETWEEN_MERGES.format(kill=KERNEL))
         execution, record = module_home.run("tiny", DAY)
     assert execution.status == "SUCCEEDED", record["reasons"]
@@ -57,9 +64,9 @@ def killed_once(module_home: Home, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_a_kernel_killed_between_two_merges_is_retried_and_the_run_succeeds(
-    module_home: Home, project: Path, killed_once: Record
+    module_home: DaybookHome, project: Path, killed_once: Record
 ) -> None:
-    assert gross(module_home, "tiny", DAY) == Decimal("15.5")
+    assert read_gross_revenue(module_home, "tiny", DAY) == Decimal("15.5")
     tried = [(each["attempt"], each["outcome"]) for each in killed_once["stages"] if each["stage"] == "transform"]
     assert tried == [(1, "FAILED"), (2, "SUCCEEDED")]
     (failed,) = [each for each in killed_once["stages"] if each["outcome"] == "FAILED"]
@@ -74,10 +81,10 @@ def test_a_kernel_killed_between_two_merges_is_retried_and_the_run_succeeds(
 
 
 def test_a_stage_killed_four_times_fails_the_run_and_readers_keep_what_they_had(
-    module_home: Home, project: Path, tmp_path: Path, killed_once: Record
+    module_home: DaybookHome, project: Path, tmp_path: Path, killed_once: Record
 ) -> None:
     before = module_home.content("tiny")
-    land_tiny_day(module_home.path, DAY, ["999.00"])
+    write_tiny_landing(module_home.path, DAY, ["999.00"])
     # The whole job is killed, with its kernel: nothing of it is left to write a record.
     kill_in(project, "1_ingest", tmp_path, day=DAY, times=4, kill=JOB_AND_KERNEL)
 
@@ -102,8 +109,10 @@ def test_a_stage_killed_four_times_fails_the_run_and_readers_keep_what_they_had(
     assert "ingest failed" in notify["details"]["message"]["body"]
 
 
-def test_a_publish_killed_half_way_is_finished_by_the_next_attempt(module_home: Home, project: Path, tmp_path: Path) -> None:
-    land_tiny_day(module_home.path, "2024-07-01", ["7.00"])
+def test_a_publish_killed_half_way_is_finished_by_the_next_attempt(
+    module_home: DaybookHome, project: Path, tmp_path: Path
+) -> None:
+    write_tiny_landing(module_home.path, "2024-07-01", ["7.00"])
     stop_after_three = """
 from daybook.notebook import publishing
 publish, done = publishing.publish, []
@@ -120,5 +129,5 @@ publishing.publish = publish_or_die
 
     assert execution.status == "SUCCEEDED"
     engine = module_home.engine("tiny")
-    assert gross(module_home, "tiny", "2024-07-01") == Decimal("7")
+    assert read_gross_revenue(module_home, "tiny", "2024-07-01") == Decimal("7")
     assert engine.rows("SELECT count(*) FROM gold.product_sales WHERE order_date = DATE '2024-07-01'") == [(1,)]

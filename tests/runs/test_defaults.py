@@ -12,12 +12,12 @@ import pytest
 from daybook.records.names import STAGES, notebook_name
 from daybook.settings import load_settings, project_root
 from demo_shop import generate
-from tests.runs.shop import Home
+from tests.runs.shop import DaybookHome
 
 pytestmark = pytest.mark.slow
 
 
-def test_every_notebook_runs_as_it_is_after_the_demo_is_made(module_home: Home, tmp_path: Path) -> None:
+def test_every_notebook_runs_as_it_is_after_the_demo_is_made(module_home: DaybookHome, tmp_path: Path) -> None:
     generate(Path(load_settings("local").landing), days=3, last_day=date(2025, 11, 30), orders_per_day=40)
     notebooks = [str(project_root() / "notebooks" / f"{notebook_name(stage)}.ipynb") for stage in STAGES]
     # nbval runs every cell of a notebook, as Jupyter would, and fails where one does.

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.runs.shop import Home, call, gross, land_tiny_day
+from tests.runs.shop import DaybookHome, read_gross_revenue, run_command, write_tiny_landing
 
 pytestmark = pytest.mark.slow
 
@@ -24,17 +24,17 @@ def change_cell(project: Path, notebook: str, begins: str, old: str, new: str) -
 
 
 def test_a_repeated_key_in_gold_stops_the_publish(
-    module_home: Home, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module_home: DaybookHome, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    land_tiny_day(module_home.path, "2024-05-01", ["10.00"])
+    write_tiny_landing(module_home.path, "2024-05-01", ["10.00"])
     execution, _ = module_home.run("tiny", "2024-05-01")
     assert execution.status == "SUCCEEDED"
     before = module_home.content("tiny")
-    land_tiny_day(module_home.path, "2024-05-01", ["30.00"])
+    write_tiny_landing(module_home.path, "2024-05-01", ["30.00"])
     twice = "FROM counts AS n CROSS JOIN (SELECT 1 UNION ALL SELECT 2) AS twice"
     change_cell(project, "4_aggregate", "%%sql gold.daily_sales", "FROM counts AS n", twice)
 
-    code, out, _ = call(monkeypatch, capsys, "run", "--env", "tiny", "--date", "2024-05-01")
+    code, out, _ = run_command(monkeypatch, capsys, "run", "--env", "tiny", "--date", "2024-05-01")
 
     assert code == 3
     assert "REJECTED" in out
@@ -47,8 +47,8 @@ def test_a_repeated_key_in_gold_stops_the_publish(
     assert stages == ["ingest", "validate", "transform", "aggregate", "quality", "notify"]
 
 
-def test_a_missing_key_stops_before_silver(module_home: Home, project: Path) -> None:
-    land_tiny_day(module_home.path, "2024-05-02", ["10.00"])
+def test_a_missing_key_stops_before_silver(module_home: DaybookHome, project: Path) -> None:
+    write_tiny_landing(module_home.path, "2024-05-02", ["10.00"])
     change_cell(project, "3_transform", "%%sql silver.order_items", "line_number,", "CAST(NULL AS BIGINT) AS line_number,")
 
     execution, record = module_home.run("tiny", "2024-05-02")
@@ -57,21 +57,21 @@ def test_a_missing_key_stops_before_silver(module_home: Home, project: Path) -> 
     assert record["outcome"] == "REJECTED"
     assert record["reasons"] == ["silver.order_items: 1 row breaks 'line_number is present'"]
     assert module_home.engine("tiny").rows("SELECT * FROM silver.orders WHERE order_date = DATE '2024-05-02'") == []
-    assert gross(module_home, "tiny", "2024-05-02") is None
+    assert read_gross_revenue(module_home, "tiny", "2024-05-02") is None
 
 
 def test_a_file_that_cannot_be_read_fails_with_file_line_and_reason_and_writes_nothing(
-    module_home: Home, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module_home: DaybookHome, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    land_tiny_day(module_home.path, "2024-05-03", ["10.00", "20.00"])
+    write_tiny_landing(module_home.path, "2024-05-03", ["10.00", "20.00"])
     file = module_home.path / "landing" / "2024-05-03.csv"
     file.write_bytes(file.read_bytes().replace(b"A2", b"\xc4pfel"))
 
-    code, out, _ = call(monkeypatch, capsys, "run", "--env", "tiny", "--date", "2024-05-03")
+    code, out, _ = run_command(monkeypatch, capsys, "run", "--env", "tiny", "--date", "2024-05-03")
 
     assert code == 1
     said = " ".join(out.split())
     failed = "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): FormatError"
     assert f"{failed}: {file}, line 3: byte 0xc4 is not utf-8;" in said
     assert module_home.engine("tiny").rows("SELECT count(*) FROM bronze.sales WHERE run_date = DATE '2024-05-03'") == [(0,)]
-    assert gross(module_home, "tiny", "2024-05-01") == Decimal("10")
+    assert read_gross_revenue(module_home, "tiny", "2024-05-01") == Decimal("10")

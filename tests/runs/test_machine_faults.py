@@ -14,7 +14,7 @@ from typing import Any, Callable
 import pytest
 
 from daybook.records.archive import Archive
-from tests.runs.shop import Home, add_tiny_shop, call, copy_project, gross, land_tiny_day
+from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, read_gross_revenue, run_command, write_tiny_landing
 
 pytestmark = pytest.mark.slow
 DAY, NEXT, CLOSED = "2024-05-01", "2024-05-02", "2024-05-03"
@@ -27,7 +27,7 @@ Daybook = Callable[..., "tuple[int, str, str]"]
 class Machine:
     """A home whose folders are disks of their own, by name, with one day published."""
 
-    home: Home
+    home: DaybookHome
     disks: dict[str, Any]
 
     @property
@@ -42,12 +42,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory, module_disks: Any) -> Iter
     with pytest.MonkeyPatch.context() as patch:
         project = copy_project(place / "project")
         add_tiny_shop(project)
-        home = Home(place / "home")
+        home = DaybookHome(place / "home")
         patch.setenv("DAYBOOK_PROJECT", str(project))
         patch.setenv("DAYBOOK_HOME", str(home.path))
         disks = {name: module_disks.mount(home.path / name, size) for name, size in PLACES.items()}
-        land_tiny_day(home.path, DAY, ["10.00", "5.50"])
-        land_tiny_day(home.path, NEXT, ["1.00"])
+        write_tiny_landing(home.path, DAY, ["10.00", "5.50"])
+        write_tiny_landing(home.path, NEXT, ["1.00"])
         disks["landing"].read_only()
         home.run("tiny", DAY)
         yield Machine(home, disks)
@@ -58,7 +58,7 @@ def daybook(machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     """``daybook("run", ...)`` of the deployment: exit code, standard output, standard error."""
 
     def calls(command: str, *arguments: str) -> tuple[int, str, str]:
-        return call(monkeypatch, capsys, command, "--env", "tiny", *arguments)
+        return run_command(monkeypatch, capsys, command, "--env", "tiny", *arguments)
 
     return calls
 
@@ -74,7 +74,7 @@ def files_of(machine: Machine, run_id: str) -> set[str]:
 
 def test_a_read_only_landing_is_enough_for_a_whole_run(machine: Machine) -> None:
     assert machine.archive.run(f"daily-{DAY}-1")["outcome"] == "SUCCEEDED"
-    assert gross(machine.home, "tiny", DAY) == Decimal("15.5")
+    assert read_gross_revenue(machine.home, "tiny", DAY) == Decimal("15.5")
     assert sorted(path.name for path in (machine.home.path / "landing").iterdir()) == [f"{DAY}.csv", f"{NEXT}.csv"]
 
 
@@ -141,7 +141,7 @@ def test_a_journal_without_room_cuts_the_run_off_and_resume_ends_it(machine: Mac
     finally:
         machine.disks["executions"].free()
     cut_off = last_run(machine, CLOSED)
-    assert machine.archive.closings(cut_off) == 0
+    assert machine.archive.count_closing_records(cut_off) == 0
 
     code, out, err = daybook("resume", cut_off)
     assert (code, err) == (0, "")
@@ -184,5 +184,5 @@ def test_a_lake_that_fills_up_keeps_its_tables_and_takes_the_day_once_there_is_r
     assert machine.home.content("tiny") == before
 
     assert daybook("run", "--date", NEXT)[0] == 0
-    assert gross(machine.home, "tiny", NEXT) == Decimal("1")
-    assert gross(machine.home, "tiny", DAY) == Decimal("15.5")
+    assert read_gross_revenue(machine.home, "tiny", NEXT) == Decimal("1")
+    assert read_gross_revenue(machine.home, "tiny", DAY) == Decimal("15.5")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from daybook.cli.check import check_project
-from tests.runs.shop import Home, copy_project, local_params
+from tests.runs.shop import DaybookHome, copy_project, local_params
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +88,7 @@ schema:
 """
 
 
-def test_a_new_source_is_its_yaml_alone(module_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_source_is_its_yaml_alone(module_home: DaybookHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = copy_project(tmp_path / "project")
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
     (project / "params" / "sources" / "bakery.yaml").write_text(SOURCE)

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.runs.shop import Home
+from tests.runs.shop import DaybookHome
 
 pytestmark = pytest.mark.slow
 DAY = "2017-11-24"
@@ -20,7 +20,7 @@ def landing(shared_data: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(module_home: Home, landing: Path) -> Home:
+def home(module_home: DaybookHome, landing: Path) -> DaybookHome:
     execution, record = module_home.run("olist", DAY, landing=str(landing))
     assert execution.status == "SUCCEEDED", record["reasons"]
     assert record["outcome"] == "SUCCEEDED"
@@ -40,7 +40,7 @@ def raw(landing: Path, query: str) -> list[tuple[object, ...]]:
         return connection.sql(query).fetchall()
 
 
-def test_daily_sales_equal_one_query_over_the_raw_files(home: Home, landing: Path) -> None:
+def test_daily_sales_equal_one_query_over_the_raw_files(home: DaybookHome, landing: Path) -> None:
     (expected,) = raw(
         landing,
         f"""
@@ -65,7 +65,7 @@ def test_daily_sales_equal_one_query_over_the_raw_files(home: Home, landing: Pat
     assert abs(found[6] - revenue / orders) < Decimal("0.0001")
 
 
-def test_categories_are_the_translated_ones_with_their_revenue(home: Home, landing: Path) -> None:
+def test_categories_are_the_translated_ones_with_their_revenue(home: DaybookHome, landing: Path) -> None:
     expected = raw(
         landing,
         f"""
@@ -81,7 +81,7 @@ def test_categories_are_the_translated_ones_with_their_revenue(home: Home, landi
     assert found == expected
 
 
-def test_payments_by_method_equal_the_raw_files(home: Home, landing: Path) -> None:
+def test_payments_by_method_equal_the_raw_files(home: DaybookHome, landing: Path) -> None:
     expected = raw(
         landing,
         f"""
@@ -95,7 +95,7 @@ def test_payments_by_method_equal_the_raw_files(home: Home, landing: Path) -> No
     assert found == expected
 
 
-def test_new_and_returning_customers_make_up_all_customers_of_the_day(home: Home, landing: Path) -> None:
+def test_new_and_returning_customers_make_up_all_customers_of_the_day(home: DaybookHome, landing: Path) -> None:
     ((expected,),) = raw(
         landing,
         f"""
@@ -107,7 +107,7 @@ def test_new_and_returning_customers_make_up_all_customers_of_the_day(home: Home
     assert (new, returning) == (expected, 0)
 
 
-def test_no_customer_id_is_found_in_silver_or_gold(home: Home, landing: Path) -> None:
+def test_no_customer_id_is_found_in_silver_or_gold(home: DaybookHome, landing: Path) -> None:
     query = f"""
         SELECT customer_id, customer_unique_id FROM customers JOIN orders USING (customer_id)
         WHERE order_purchase_timestamp LIKE '{DAY}%'

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.runs.shop import Home, call
+from tests.runs.shop import DaybookHome, run_command
 
 pytestmark = pytest.mark.slow
 DAYS = ("2010-12-01", "2010-12-02", "2010-12-09")
@@ -20,7 +20,7 @@ def landing(shared_data: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(module_home: Home, landing: Path) -> Home:
+def home(module_home: DaybookHome, landing: Path) -> DaybookHome:
     for day in DAYS:
         execution, record = module_home.run("online_retail", day, landing=str(landing))
         assert execution.status == "SUCCEEDED", record["reasons"]
@@ -28,7 +28,7 @@ def home(module_home: Home, landing: Path) -> Home:
 
 
 @pytest.mark.parametrize("day", DAYS)
-def test_gross_returns_and_net_equal_one_query_over_the_raw_file(home: Home, landing: Path, day: str) -> None:
+def test_gross_returns_and_net_equal_one_query_over_the_raw_file(home: DaybookHome, landing: Path, day: str) -> None:
     with duckdb.connect() as connection:
         # Whole lines that the export repeats count once: SELECT DISTINCT.
         expected = connection.sql(
@@ -52,12 +52,12 @@ def test_gross_returns_and_net_equal_one_query_over_the_raw_file(home: Home, lan
     assert found == expected
 
 
-def test_one_of_the_days_has_cancellations(home: Home) -> None:
+def test_one_of_the_days_has_cancellations(home: DaybookHome) -> None:
     rows = home.engine("online_retail").rows("SELECT returns_amount FROM gold.daily_sales")
     assert max(row[0] for row in rows) > 0
 
 
-def test_every_landed_line_is_accepted_rejected_or_a_duplicate(home: Home) -> None:
+def test_every_landed_line_is_accepted_rejected_or_a_duplicate(home: DaybookHome) -> None:
     for run_id in home.archive("online_retail").run_ids():
         (validate,) = [each for each in home.archive("online_retail").attempts(run_id) if each["stage"] == "validate"]
         rows = validate["rows"]
@@ -65,21 +65,23 @@ def test_every_landed_line_is_accepted_rejected_or_a_duplicate(home: Home) -> No
         assert rows["duplicates"] > 0
 
 
-def test_sales_without_an_account_are_sold_to_nobody_known(home: Home) -> None:
+def test_sales_without_an_account_are_sold_to_nobody_known(home: DaybookHome) -> None:
     ((without,),) = home.engine("online_retail").rows("SELECT count(*) FROM silver.orders WHERE customer_key IS NULL")
     ((known,),) = home.engine("online_retail").rows("SELECT count(*) FROM silver.customers WHERE customer_key IS NULL")
     assert without > 0
     assert known == 0
 
 
-def test_a_source_without_payments_has_an_empty_payment_mix(home: Home) -> None:
+def test_a_source_without_payments_has_an_empty_payment_mix(home: DaybookHome) -> None:
     assert home.engine("online_retail").rows("SELECT * FROM gold.payment_mix") == []
 
 
 def test_a_saturday_without_a_file_is_skipped_with_the_reason(
-    home: Home, landing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: DaybookHome, landing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = call(monkeypatch, capsys, "run", "--env", "online_retail", "--date", SATURDAY, "--set", f"landing={landing}")
+    code, out, _ = run_command(
+        monkeypatch, capsys, "run", "--env", "online_retail", "--date", SATURDAY, "--set", f"landing={landing}"
+    )
     assert code == 0
     assert "SKIPPED" in out
     assert f"{SATURDAY}.csv: the shop was closed" in out.replace("\n", "")

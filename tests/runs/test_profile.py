@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from daybook.records.names import STAGES
-from daybook.records.timings import BEFORE, LATER, PHASES
+from daybook.records.timings import END_PHASE, PHASES, WAIT_PHASE
 from daybook.settings import load_settings
 from demo_shop import generate
-from tests.runs.shop import Home
+from tests.runs.shop import DaybookHome
 
 pytestmark = pytest.mark.slow
 
@@ -26,12 +26,12 @@ def daybook(*arguments: str) -> str:
     return done.stdout
 
 
-def test_a_run_shows_on_request_where_its_time_went(module_home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_shows_on_request_where_its_time_went(module_home: DaybookHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     generate(Path(load_settings("local").landing), days=1, last_day=date(2025, 11, 30), orders_per_day=40)
     printed = daybook("run", "--profile")
     head = next(line for line in printed.splitlines() if line.startswith("seconds "))
-    for name in (BEFORE, *PHASES, LATER, "(commits)", "(opening tables)"):
+    for name in (WAIT_PHASE, *PHASES, END_PHASE, "(commits)", "(opening tables)"):
         assert name in head
     shown = daybook("show", "daily-2025-11-30-1", "--profile")
     assert head in shown

@@ -40,7 +40,7 @@ def generations(lake: Lake, table: str) -> dict[date, int]:
 
 def audited(lake: Lake) -> set[int]:
     """The generations that the gate let pass."""
-    dataset = lake.dataset(publisher.AUDITED)
+    dataset = lake.dataset(publisher.AUDIT_TABLE)
     return set() if dataset is None else set(dataset.to_table()["generation"].to_pylist())
 
 
@@ -69,6 +69,6 @@ def test_a_reader_never_sees_a_partial_or_unaudited_day_while_runs_are_killed(tm
     assert polls > RUNS / 5
     # Every publish that was stopped has been finished: the tables agree, on what the last good run of each date said.
     good = [number for number in range(1, RUNS + 1) if not publisher.is_rejected(number)]
-    last = {day: max(number for number in good if day in publisher.days_of(number)) for day in DAYS}
+    last = {day: max(number for number in good if day in publisher.restated_dates(number)) for day in DAYS}
     assert {table: generations(lake, table) for table in TABLES} == dict.fromkeys(TABLES, last)
     assert len(seen) > 5

@@ -20,8 +20,8 @@ import duckdb
 import pytest
 
 from daybook.notebook import context as stages
-from tests.runs.content import content_hashes
-from tests.runs.shop import Home
+from tests.runs.content import hash_tables
+from tests.runs.shop import DaybookHome
 from tests.sessions import new_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(4 * 3600)]
@@ -67,7 +67,7 @@ class History:
     env: str
     landing: Path
     days: list[date]
-    home: Home
+    home: DaybookHome
 
     def raw(self) -> list[tuple[Any, ...]]:
         query = RAW[self.env].format(landing=self.landing, first=self.days[0], last=self.days[-1])
@@ -81,7 +81,7 @@ def history(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory:
     first, last = SPANS[env]
     days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
     days = days[: count or None]
-    home = Home(tmp_path_factory.mktemp(env))
+    home = DaybookHome(tmp_path_factory.mktemp(env))
     landing = shared_data / env
     command = [sys.executable, "-c", "from daybook.cli import main; main()", "backfill", str(days[0]), str(days[-1])]
     command += ["--env", env, "--set", f"landing={landing}", "--parallel", "2", "--yes"]
@@ -109,9 +109,9 @@ def test_days_without_a_file_are_skipped(history: History) -> None:
 def test_content_equals_that_of_running_day_after_day(
     history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = content_hashes(history.home.engine(history.env))
+    expected = hash_tables(history.home.engine(history.env))
     assert len(expected) == 13
-    other = Home(tmp_path / "other")
+    other = DaybookHome(tmp_path / "other")
     other.path.mkdir()
     shutil.copy(history.home.path / "pii.key", other.path)
     monkeypatch.setenv("DAYBOOK_HOME", str(other.path))
@@ -120,4 +120,4 @@ def test_content_equals_that_of_running_day_after_day(
     with new_session() as session:
         for day in history.days:
             session.run_day(day.isoformat(), 1, {"landing": str(history.landing)}, env=history.env)
-    assert content_hashes(other.engine(history.env)) == expected
+    assert hash_tables(other.engine(history.env)) == expected

@@ -19,8 +19,8 @@ from typing import Any, Callable
 
 import pytest
 
-from daybook.records.locks import holder_of
-from tests.runs.shop import Home, call, gross, land_tiny_day, put_before_last_cell
+from daybook.records.locks import find_lock_holder
+from tests.runs.shop import DaybookHome, insert_into_last_cell, read_gross_revenue, run_command, write_tiny_landing
 
 pytestmark = pytest.mark.slow
 DEADLINE = 120.0
@@ -51,17 +51,17 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 class Desk:
     """Someone at a command line, with the corner shop before them."""
 
-    home: Home
+    home: DaybookHome
     project: Path
     scratch: Path
     monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str]
 
     def __call__(self, command: str, *arguments: str) -> tuple[int, str, str]:
-        return call(self.monkeypatch, self.capsys, command, *arguments, "--env", "tiny")
+        return run_command(self.monkeypatch, self.capsys, command, *arguments, "--env", "tiny")
 
     def land(self, day: str, *amounts: str) -> None:
-        land_tiny_day(self.home.path, day, list(amounts))
+        write_tiny_landing(self.home.path, day, list(amounts))
 
     def tried(self, run_id: str) -> list[tuple[str, int, str]]:
         attempts = self.home.archive("tiny").attempts(run_id)
@@ -88,7 +88,7 @@ class Desk:
         """Have a notebook fail on a day for as long as the file that is returned is there."""
         mark = self.scratch / "broken"
         mark.touch()
-        put_before_last_cell(self.project / "notebooks" / f"{notebook}.ipynb", BREAK.format(day=day, mark=str(mark)))
+        insert_into_last_cell(self.project / "notebooks" / f"{notebook}.ipynb", BREAK.format(day=day, mark=str(mark)))
         return mark
 
     @contextmanager
@@ -96,7 +96,7 @@ class Desk:
         """A ``daybook run`` of a day in a process group of its own, while its notebook waits for the file that is given."""
         mark, gate = self.scratch / f"mark-{day}", self.scratch / f"gate-{day}"
         code = WAIT.format(day=day, mark=str(mark), gate=str(gate))
-        put_before_last_cell(self.project / "notebooks" / f"{notebook}.ipynb", code)
+        insert_into_last_cell(self.project / "notebooks" / f"{notebook}.ipynb", code)
         command = [*COMMAND, "run", "--env", "tiny", "--date", day]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -117,12 +117,12 @@ class Desk:
             running.wait(DEADLINE)
             # Its jobs die by themselves, and hold the date until they have.
             archive = self.home.settings("tiny").archive
-            wait_until(lambda: holder_of(archive, date.fromisoformat(day)) is None, "the end of all its processes")
+            wait_until(lambda: find_lock_holder(archive, date.fromisoformat(day)) is None, "the end of all its processes")
 
 
 @pytest.fixture
 def desk(
-    module_home: Home, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    module_home: DaybookHome, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Desk:
     return Desk(module_home, project, tmp_path, monkeypatch, capsys)
 
@@ -132,14 +132,14 @@ def test_a_run_that_failed_in_transform_goes_on_from_there_once_its_notebook_is_
     desk.land(day, "10.00", "5.50")
     mark = desk.broken("3_transform", day)
     code, out, _ = desk("run", "--date", day)
-    assert (code, gross(desk.home, "tiny", day)) == (1, None)
+    assert (code, read_gross_revenue(desk.home, "tiny", day)) == (1, None)
     assert f"`daybook resume --env tiny {run_id}`" in out
 
     mark.unlink()
     code, out, _ = desk("resume", run_id)
 
     assert code == 0, out
-    assert gross(desk.home, "tiny", day) == Decimal("15.5")
+    assert read_gross_revenue(desk.home, "tiny", day) == Decimal("15.5")
     failed = [("transform", number, "FAILED") for number in (1, 2, 3, 4)]
     once = [(stage, 1, "SUCCEEDED") for stage in ("aggregate", "quality")]
     assert desk.tried(run_id) == [
@@ -167,7 +167,7 @@ def test_a_run_that_only_could_not_tell_of_its_end_tells_of_it(desk: Desk) -> No
     assert code == 1
     assert "notify failed" in out
     # What was published stands.
-    assert gross(desk.home, "tiny", day) == Decimal(7)
+    assert read_gross_revenue(desk.home, "tiny", day) == Decimal(7)
 
     mark.unlink()
     code, out, _ = desk("resume", run_id)
@@ -192,7 +192,7 @@ def test_a_run_whose_processes_were_all_killed_is_lost_and_goes_on(desk: Desk) -
     code, out, _ = desk("resume", run_id)
 
     assert code == 0, out
-    assert gross(desk.home, "tiny", day) == Decimal(3)
+    assert read_gross_revenue(desk.home, "tiny", day) == Decimal(3)
     assert desk.tried(run_id) == [
         ("ingest", 1, "SUCCEEDED"),
         ("validate", 1, "SUCCEEDED"),
@@ -214,7 +214,7 @@ def test_running_the_date_of_a_lost_run_closes_it_on_record_and_takes_the_next_n
     code, out, _ = desk("run", "--date", day)
 
     assert code == 0, out
-    assert (desk.listed(next_run)["outcome"], gross(desk.home, "tiny", day)) == ("SUCCEEDED", Decimal(4))
+    assert (desk.listed(next_run)["outcome"], read_gross_revenue(desk.home, "tiny", day)) == ("SUCCEEDED", Decimal(4))
     assert {"run.json", "history.jsonl"} <= set(desk.files(lost))
     told = desk.listed(lost)
     assert (told["outcome"], told["reasons"][0].split(":")[0]) == ("FAILED", "lost")
@@ -240,7 +240,7 @@ def test_two_never_run_one_date_at_once_and_other_dates_are_run_meanwhile(desk: 
         gate.touch()
         out, _ = running.communicate(timeout=DEADLINE)
         assert running.returncode == 0, out
-    assert [gross(desk.home, "tiny", each) for each in (day, other)] == [Decimal(5), Decimal(6)]
+    assert [read_gross_revenue(desk.home, "tiny", each) for each in (day, other)] == [Decimal(5), Decimal(6)]
     # Whoever was refused has taken no name.
     assert desk.home.archive("tiny").run_ids(date.fromisoformat(day)) == [run_id]
 
@@ -255,7 +255,7 @@ def test_a_run_that_was_stopped_is_closed_as_failed_and_goes_on(desk: Desk, name
         running.send_signal(getattr(signal, name))
         out, _ = running.communicate(timeout=DEADLINE)
         assert running.returncode == 1, out
-        assert holder_of(desk.home.settings("tiny").archive, date.fromisoformat(day)) is None
+        assert find_lock_holder(desk.home.settings("tiny").archive, date.fromisoformat(day)) is None
     assert f"`daybook resume --env tiny {run_id}`" in out
     told = desk.listed(run_id)
     assert (told["outcome"], told["reasons"][0].split(",")[0]) == ("FAILED", "stopped before it ended")
@@ -265,4 +265,4 @@ def test_a_run_that_was_stopped_is_closed_as_failed_and_goes_on(desk: Desk, name
 
     assert code == 0, out
     assert desk.tried(run_id)[:3] == [("ingest", 1, "SUCCEEDED"), ("validate", 1, "FAILED"), ("validate", 2, "SUCCEEDED")]
-    assert gross(desk.home, "tiny", day) == Decimal(8)
+    assert read_gross_revenue(desk.home, "tiny", day) == Decimal(8)

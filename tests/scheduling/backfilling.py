@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from daybook.records.archive import Archive
 from daybook.records.names import STAGES
-from daybook.scheduling.backfills import Day, Plan, start_backfill
+from daybook.scheduling.backfills import BackfillPlan, PlannedDate, start_backfill
 
 FIRST = date(2025, 11, 1)
 
@@ -18,7 +18,9 @@ def day(number: int) -> date:
     return FIRST + timedelta(days=number - 1)
 
 
-def close(archive: Archive, run_id: str, outcome: str, *, stages: Optional[dict[str, str]] = None, **more: Any) -> str:
+def write_run_record(
+    archive: Archive, run_id: str, outcome: str, *, stages: Optional[dict[str, str]] = None, **more: Any
+) -> str:
     """Write a run's record; its stages are those of the outcome unless given: stage -> outcome."""
     if stages is None:
         last = {"SUCCEEDED": None, "SKIPPED": "ingest", "REJECTED": "validate", "FAILED": "transform"}[outcome]
@@ -31,22 +33,22 @@ def close(archive: Archive, run_id: str, outcome: str, *, stages: Optional[dict[
     return run_id
 
 
-def run(archive: Archive, number: int, outcome: str, *, part_of: Optional[str] = None, **more: Any) -> str:
+def add_run(archive: Archive, number: int, outcome: str, *, part_of: Optional[str] = None, **more: Any) -> str:
     """A closed run of a day, of its next name."""
     run_id = archive.start_run(day(number), {"part_of": part_of} if part_of else {})
-    return close(archive, run_id, outcome, **more)
+    return write_run_record(archive, run_id, outcome, **more)
 
 
-def carry_out(archive: Archive, plan: Plan, outcomes: Iterable[str]) -> str:
+def run_backfill(archive: Archive, plan: BackfillPlan, outcomes: Iterable[str]) -> str:
     """Start a backfill and run its first dates to these outcomes."""
     backfill_id = start_backfill(archive, plan, {})
     for planned, outcome in zip(plan.days, outcomes):
         archive.start_named_run(planned.run_id, {"part_of": backfill_id})
-        close(archive, planned.run_id, outcome)
+        write_run_record(archive, planned.run_id, outcome)
     return backfill_id
 
 
-def plan_of(*numbers: int, **more: Any) -> Plan:
+def build_plan(*numbers: int, **more: Any) -> BackfillPlan:
     """A plan of these days, each for its first run."""
-    days = tuple(Day(day(number), f"daily-{day(number)}-1") for number in numbers)
-    return Plan(days[0].run_date, days[-1].run_date, days, **more)
+    days = tuple(PlannedDate(day(number), f"daily-{day(number)}-1") for number in numbers)
+    return BackfillPlan(days[0].run_date, days[-1].run_date, days, **more)

@@ -20,8 +20,8 @@ from daybook.notebook import notify
 from daybook.records.archive import Archive
 from daybook.report.site import build_site
 from daybook.scheduling import gaps
-from daybook.scheduling.due import end_of_day, every_day, listed
-from daybook.scheduling.freshness import freshness_of
+from daybook.scheduling.due import end_of_day, format_dates, list_dates
+from daybook.scheduling.freshness import compute_freshness
 from daybook.settings import Settings, load_settings
 from daybook.sources import Calendar
 from daybook.sources.calendar import WEEKDAYS
@@ -95,16 +95,16 @@ def test_all_agree_on_which_dates_are_missing(base: Path, calendar: Calendar, ou
 
     ran = {FIRST + timedelta(days=offset): outcome for offset, outcome in outcomes.items()}
     newest = (at - timedelta(hours=2)).date() - timedelta(days=1)
-    dates = [day for day in every_day(calendar.first or min(ran), newest) if calendar.expects(day)]
+    dates = [day for day in list_dates(calendar.first or min(ran), newest) if calendar.is_expected(day)]
     never = {day for day in dates if day not in ran}
     bad = never | {day for day in dates if ran.get(day) in ("FAILED", "REJECTED")}
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (gaps, notify):
-            patch.setattr(module, "calendar_of", lambda _: calendar)
+            patch.setattr(module, "load_calendar", lambda _: calendar)
         found = gaps.find_gaps(shop, now=at)
-        line = notify._never_ran(FakeStage(shop, archive), at)
-    (fresh,) = freshness_of(runs, [SALES], zone=ZoneInfo(shop.timezone), at=at, calendar=calendar)
+        line = notify._format_missing_dates(FakeStage(shop, archive), at)
+    (fresh,) = compute_freshness(runs, [SALES], zone=ZoneInfo(shop.timezone), at=at, calendar=calendar)
     index = build_site(
         runs,
         out=place / "report",
@@ -117,7 +117,11 @@ def test_all_agree_on_which_dates_are_missing(base: Path, calendar: Calendar, ou
 
     assert {gap.run_date for gap in found.gaps if gap.reason == "never ran"} == never
     assert {gap.run_date for gap in found.gaps} == bad
-    assert line == [] if not never else line[0].startswith(f"{len(never)} date") and f": {listed(never, calendar)}; " in line[0]
+    assert (
+        line == []
+        if not never
+        else line[0].startswith(f"{len(never)} date") and f": {format_dates(never, calendar)}; " in line[0]
+    )
     # A month without any run is in the list of ranges only.
     months = {(day.year, day.month) for day in ran}
     assert titled(index, "no run for this date") == {day for day in never if (day.year, day.month) in months}

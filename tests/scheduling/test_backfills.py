@@ -16,26 +16,26 @@ from daybook.records.archive import Archive
 from daybook.records.locks import DateLock
 from daybook.records.names import STAGES
 from daybook.scheduling.backfills import (
-    MOST_DATES,
+    MAX_DATES,
     NOT_STARTED,
-    Plan,
-    Result,
+    BackfillPlan,
+    DateResult,
     backfill_ids,
     close_backfill,
-    counts_of,
+    count_outcomes,
     is_backfill,
     is_planned,
-    outcome_of,
+    overall_outcome,
     plan_backfill,
-    plan_dates,
+    plan_catch_up,
     read_backfill,
-    refuse_date,
-    results,
+    read_results,
+    record_refusal,
     start_backfill,
     write_backfill_history,
 )
 from daybook.settings import Settings, load_settings
-from tests.scheduling.backfilling import carry_out, close, day, plan_of, run
+from tests.scheduling.backfilling import add_run, build_plan, day, run_backfill, write_run_record
 
 
 @pytest.fixture
@@ -48,13 +48,13 @@ def archive(settings: Settings) -> Archive:
     return Archive(settings.archive)
 
 
-def planned(plan: Plan) -> dict[int, str]:
+def planned(plan: BackfillPlan) -> dict[int, str]:
     """The days of the month that a plan runs, and their runs."""
     return {each.run_date.day: each.run_id for each in plan.days}
 
 
-def left_alone(plan: Plan) -> list[int]:
-    return [each.day for each in plan.left_alone]
+def left_alone(plan: BackfillPlan) -> list[int]:
+    return [each.day for each in plan.already_done]
 
 
 # Plans
@@ -69,18 +69,18 @@ def test_dates_without_any_run_are_all_planned_with_both_ends(settings: Settings
         "daily-2025-12-01-1",
         "daily-2025-12-02-1",
     ]
-    assert (plan.left_alone, plan.under_way, plan.not_ready, plan.continues) == ((), (), (), None)
+    assert (plan.already_done, plan.under_way, plan.missing_earlier_stages, plan.continues) == ((), (), (), None)
 
 
 def test_dates_whose_newest_run_is_good_are_left_alone(settings: Settings, archive: Archive) -> None:
-    run(archive, 1, "SUCCEEDED")
-    run(archive, 2, "SKIPPED")
-    run(archive, 3, "REJECTED")
-    run(archive, 4, "FAILED")
-    run(archive, 5, "FAILED")
-    run(archive, 5, "SUCCEEDED")
-    run(archive, 6, "SUCCEEDED")
-    run(archive, 6, "FAILED")
+    add_run(archive, 1, "SUCCEEDED")
+    add_run(archive, 2, "SKIPPED")
+    add_run(archive, 3, "REJECTED")
+    add_run(archive, 4, "FAILED")
+    add_run(archive, 5, "FAILED")
+    add_run(archive, 5, "SUCCEEDED")
+    add_run(archive, 6, "SUCCEEDED")
+    add_run(archive, 6, "FAILED")
     plan = plan_backfill(settings, day(1), day(6))
     assert planned(plan) == {3: "daily-2025-11-03-2", 4: "daily-2025-11-04-2", 6: "daily-2025-11-06-3"}
     assert left_alone(plan) == [1, 2, 5]
@@ -88,14 +88,14 @@ def test_dates_whose_newest_run_is_good_are_left_alone(settings: Settings, archi
 
 def test_the_tenth_run_of_a_date_is_newer_than_its_ninth(settings: Settings, archive: Archive) -> None:
     for _ in range(9):
-        run(archive, 1, "SUCCEEDED")
-    run(archive, 1, "FAILED")
+        add_run(archive, 1, "SUCCEEDED")
+    add_run(archive, 1, "FAILED")
     assert planned(plan_backfill(settings, day(1), day(1))) == {1: "daily-2025-11-01-11"}
 
 
 def test_force_runs_good_dates_again(settings: Settings, archive: Archive) -> None:
-    run(archive, 1, "SUCCEEDED")
-    run(archive, 2, "SKIPPED")
+    add_run(archive, 1, "SUCCEEDED")
+    add_run(archive, 2, "SKIPPED")
     plan = plan_backfill(settings, day(1), day(3), force=True)
     assert planned(plan) == {1: "daily-2025-11-01-2", 2: "daily-2025-11-02-2", 3: "daily-2025-11-03-1"}
 
@@ -104,7 +104,7 @@ def test_force_runs_good_dates_again(settings: Settings, archive: Archive) -> No
 def test_a_date_that_somebody_runs_is_left_to_them(settings: Settings, archive: Archive, force: bool) -> None:
     with DateLock(settings.archive, day(2)) as lock:
         run_id = archive.start_run(day(2), {})
-        lock.sign(run_id)
+        lock.write_holder(run_id)
         plan = plan_backfill(settings, day(1), day(2), force=force)
     assert (list(planned(plan)), plan.under_way) == ([1], (run_id,))
 
@@ -115,10 +115,10 @@ def test_a_run_that_was_lost_is_run_again(settings: Settings, archive: Archive) 
 
 
 def test_later_stages_are_run_of_good_dates_and_of_none_that_has_no_such_stages(settings: Settings, archive: Archive) -> None:
-    run(archive, 1, "SUCCEEDED")
-    run(archive, 2, "SKIPPED")
+    add_run(archive, 1, "SUCCEEDED")
+    add_run(archive, 2, "SKIPPED")
     plan = plan_backfill(settings, day(1), day(3), first_stage="aggregate")
-    assert (list(planned(plan)), left_alone(plan), list(plan.not_ready)) == ([1], [2], [day(3)])
+    assert (list(planned(plan)), left_alone(plan), list(plan.missing_earlier_stages)) == ([1], [2], [day(3)])
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_later_stages_are_run_of_good_dates_and_of_none_that_has_no_such_stages(
 def test_a_later_stage_is_begun_only_where_the_newest_run_got_to_it(
     settings: Settings, archive: Archive, stages: dict[str, str], ready: bool
 ) -> None:
-    run(archive, 1, "SUCCEEDED")
-    run(archive, 1, "FAILED", stages=stages)  # Without any, it was stopped before its first, and the one before it counts.
+    add_run(archive, 1, "SUCCEEDED")
+    add_run(archive, 1, "FAILED", stages=stages)  # Without any, it was stopped before its first, and the one before it counts.
     plan = plan_backfill(settings, day(1), day(1), first_stage="aggregate")
-    assert (bool(plan.days), bool(plan.not_ready)) == (ready, not ready)
+    assert (bool(plan.days), bool(plan.missing_earlier_stages)) == (ready, not ready)
 
 
 def test_a_last_date_before_the_first_is_refused(settings: Settings) -> None:
@@ -150,14 +150,14 @@ def test_a_last_date_before_the_first_is_refused(settings: Settings) -> None:
 
 
 def test_more_dates_than_a_state_machine_takes_are_refused(settings: Settings) -> None:
-    assert len(plan_backfill(settings, day(1), day(MOST_DATES)).days) == MOST_DATES
+    assert len(plan_backfill(settings, day(1), day(MAX_DATES)).days) == MAX_DATES
     with pytest.raises(UsageError, match=r"are 1,001 dates; one backfill takes up to 1,000, so give it in parts"):
-        plan_backfill(settings, day(1), day(MOST_DATES + 1))
+        plan_backfill(settings, day(1), day(MAX_DATES + 1))
 
 
 def test_a_catch_up_is_planned_of_its_dates_alone(settings: Settings, archive: Archive) -> None:
-    run(archive, 2, "FAILED")
-    plan = plan_dates(settings, [day(2), day(9)])
+    add_run(archive, 2, "FAILED")
+    plan = plan_catch_up(settings, [day(2), day(9)])
     assert (plan.kind, plan.first, plan.last) == ("catch-up", day(2), day(9))
     assert planned(plan) == {2: "daily-2025-11-02-2", 9: "daily-2025-11-09-1"}
 
@@ -170,22 +170,22 @@ def test_what_a_stopped_one_has_done_is_left_alone_by_the_same_again(
     settings: Settings, archive: Archive, options: dict[str, Any]
 ) -> None:
     for number in (1, 2, 3, 4, 5):
-        run(archive, number, "SUCCEEDED")
-    first = carry_out(archive, plan_backfill(settings, day(1), day(5), **options), ["SUCCEEDED"])
+        add_run(archive, number, "SUCCEEDED")
+    first = run_backfill(archive, plan_backfill(settings, day(1), day(5), **options), ["SUCCEEDED"])
     # The second date's run was stopped before its first stage.
     archive.start_named_run("daily-2025-11-02-2", {"part_of": first})
-    close(archive, "daily-2025-11-02-2", "FAILED", stages={})
+    write_run_record(archive, "daily-2025-11-02-2", "FAILED", stages={})
     close_backfill(archive, first, stopped=True)
 
     plan = plan_backfill(settings, day(1), day(5), **options)
     assert (plan.continues, left_alone(plan), list(planned(plan))) == (first, [1], [2, 3, 4, 5])
-    second = carry_out(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
+    second = run_backfill(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
     close_backfill(archive, second, stopped=True)
 
     # All that was done since the first of them counts, not only what the last one did.
     plan = plan_backfill(settings, day(1), day(5), **options)
     assert (plan.continues, left_alone(plan), list(planned(plan))) == (second, [1, 2, 3], [4, 5])
-    third = carry_out(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
+    third = run_backfill(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
     record = close_backfill(archive, third, message={})
     assert [(each["run_date"][-2:], each["run_id"][-1]) for each in record["results"]] == [
         ("01", "2"),
@@ -201,22 +201,22 @@ def test_what_a_stopped_one_has_done_is_left_alone_by_the_same_again(
 
 
 def test_one_that_was_killed_is_gone_on_with(settings: Settings, archive: Archive) -> None:
-    first = carry_out(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED"])
+    first = run_backfill(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED"])
     plan = plan_backfill(settings, day(1), day(3), force=True)
     assert (plan.continues, left_alone(plan), list(planned(plan))) == (first, [1], [2, 3])
 
 
 def test_one_that_lacks_only_its_summary_is_gone_on_with_though_nothing_is_to_run(settings: Settings, archive: Archive) -> None:
-    first = carry_out(archive, plan_backfill(settings, day(1), day(2)), ["SUCCEEDED", "SUCCEEDED"])
+    first = run_backfill(archive, plan_backfill(settings, day(1), day(2)), ["SUCCEEDED", "SUCCEEDED"])
     close_backfill(archive, first, stopped=True)
     plan = plan_backfill(settings, day(1), day(2))
     assert (plan.continues, plan.days) == (first, ())
     second = start_backfill(archive, plan, {})
-    assert counts_of(results(archive, second)) == {"SUCCEEDED": 2}
+    assert count_outcomes(read_results(archive, second)) == {"SUCCEEDED": 2}
 
 
 def test_one_that_left_dates_out_at_the_first_failure_is_gone_on_with(settings: Settings, archive: Archive) -> None:
-    first = carry_out(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED", "FAILED"])
+    first = run_backfill(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED", "FAILED"])
     close_backfill(archive, first, message={})
     plan = plan_backfill(settings, day(1), day(3), force=True)
     assert (plan.continues, list(planned(plan))) == (first, [2, 3])
@@ -225,22 +225,22 @@ def test_one_that_left_dates_out_at_the_first_failure_is_gone_on_with(settings: 
 def test_a_stopped_one_that_was_asked_for_otherwise_is_left(
     settings: Settings, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forced = carry_out(archive, plan_backfill(settings, day(1), day(2), force=True), ["SUCCEEDED"])
+    forced = run_backfill(archive, plan_backfill(settings, day(1), day(2), force=True), ["SUCCEEDED"])
     assert plan_backfill(settings, day(1), day(2)).continues is None
     assert plan_backfill(settings, day(1), day(3), force=True).continues is None
     assert plan_backfill(settings, day(1), day(2), force=True, first_stage="quality").continues is None
     assert plan_backfill(settings, day(1), day(2), force=True).continues == forced
 
     # What it has done was computed by other code: forcing is asked for because of that.
-    monkeypatch.setattr(daybook.scheduling.backfills, "fingerprint", lambda settings: {"notebooks": "changed"})
+    monkeypatch.setattr(daybook.scheduling.backfills, "compute_fingerprint", lambda settings: {"notebooks": "changed"})
     plan = plan_backfill(settings, day(1), day(2), force=True)
     assert (plan.continues, len(plan.days)) == (None, 2)
 
 
 def test_only_the_newest_of_the_same_counts(settings: Settings, archive: Archive) -> None:
     plan = plan_backfill(settings, day(1), day(2), force=True)
-    close_backfill(archive, carry_out(archive, plan, ["SUCCEEDED"]), stopped=True)
-    whole = carry_out(archive, replace(plan_backfill(settings, day(1), day(2), force=True), days=()), [])
+    close_backfill(archive, run_backfill(archive, plan, ["SUCCEEDED"]), stopped=True)
+    whole = run_backfill(archive, replace(plan_backfill(settings, day(1), day(2), force=True), days=()), [])
     close_backfill(archive, whole, message={})
     for _ in range(10):
         # Numbers above nine are newer too.
@@ -252,7 +252,7 @@ def test_only_the_newest_of_the_same_counts(settings: Settings, archive: Archive
 
 
 def test_a_plan_on_record_says_what_was_asked_for_and_what_is_to_run(settings: Settings, archive: Archive) -> None:
-    run(archive, 1, "SUCCEEDED")
+    add_run(archive, 1, "SUCCEEDED")
     plan = plan_backfill(settings, day(1), day(2))
     name = start_backfill(archive, plan, {"env": "local", "parallel": 2})
     record = read_backfill(archive, name)
@@ -269,7 +269,7 @@ def test_two_starters_never_get_one_name(archive: Archive) -> None:
 
     def start() -> None:
         together.wait()
-        names.append(start_backfill(archive, plan_of(1, 2), {}))
+        names.append(start_backfill(archive, build_plan(1, 2), {}))
 
     threads = [threading.Thread(target=start) for _ in range(8)]
     for thread in threads:
@@ -282,13 +282,13 @@ def test_two_starters_never_get_one_name(archive: Archive) -> None:
 
 def test_backfills_are_listed_oldest_first(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter(["2025-12-01T00:00:00.000Z", "2025-12-02T00:00:00.000Z", "2025-12-03T00:00:00.000Z"])
-    monkeypatch.setattr(daybook.scheduling.backfills, "now", lambda: next(moments))
-    names = [start_backfill(archive, plan, {}) for plan in (plan_of(5), plan_of(1, kind="catch-up"), plan_of(3))]
+    monkeypatch.setattr(daybook.scheduling.backfills, "current_timestamp", lambda: next(moments))
+    names = [start_backfill(archive, plan, {}) for plan in (build_plan(5), build_plan(1, kind="catch-up"), build_plan(3))]
     assert backfill_ids(archive) == names
 
 
 def test_a_closing_record_holds_what_the_dates_came_to(archive: Archive) -> None:
-    name = carry_out(archive, plan_of(1, 2, 3, 4, 5), ["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"])
+    name = run_backfill(archive, build_plan(1, 2, 3, 4, 5), ["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"])
     record = close_backfill(archive, name, message={"subject": "s", "body": "b"})
     assert {**read_backfill(archive, name), "days": None} == {**record, "days": None}
     assert [(each["outcome"], each["reason"], each["seconds"]) for each in record["results"]] == [
@@ -304,14 +304,14 @@ def test_a_closing_record_holds_what_the_dates_came_to(archive: Archive) -> None
 
 
 def test_closing_twice_keeps_the_first_record(archive: Archive) -> None:
-    name = carry_out(archive, plan_of(1), ["SUCCEEDED"])
+    name = run_backfill(archive, build_plan(1), ["SUCCEEDED"])
     first = close_backfill(archive, name, message={"subject": "first"})
     again = close_backfill(archive, name, stopped=True)
     assert (again["message"], again["outcome"], again["stopped"]) == (first["message"], "SUCCEEDED", False)
 
 
 def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = carry_out(archive, plan_of(1), ["SUCCEEDED"])
+    name = run_backfill(archive, build_plan(1), ["SUCCEEDED"])
     create = archive.store.create
 
     def beaten(key: str, data: bytes) -> None:
@@ -328,13 +328,13 @@ def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive
 def test_one_that_was_stopped_or_has_no_summary_has_failed_though_its_dates_are_good(
     archive: Archive, closing: dict[str, Any]
 ) -> None:
-    record = close_backfill(archive, carry_out(archive, plan_of(1), ["SUCCEEDED"]), **closing)
+    record = close_backfill(archive, run_backfill(archive, build_plan(1), ["SUCCEEDED"]), **closing)
     assert (record["outcome"], record["counts"]) == ("FAILED", {"SUCCEEDED": 1})
     assert {key: record[key] for key in closing} == closing
 
 
 def test_the_history_is_written_once(archive: Archive) -> None:
-    name = start_backfill(archive, plan_of(1), {})
+    name = start_backfill(archive, build_plan(1), {})
     write_backfill_history(archive, name, b"1\n")
     write_backfill_history(archive, name, b"2\n")
     assert archive.store.read(f"backfills/{name}/history.jsonl") == b"1\n"
@@ -364,43 +364,43 @@ def test_names_of_backfills_are_told_from_others(name: str, is_one: bool) -> Non
 
 
 def test_a_date_under_way_is_running(settings: Settings, archive: Archive) -> None:
-    name = start_backfill(archive, plan_of(1), {})
+    name = start_backfill(archive, build_plan(1), {})
     with DateLock(settings.archive, day(1)) as lock:
         archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
-        lock.sign("daily-2025-11-01-1")
-        (result,) = results(archive, name)
+        lock.write_holder("daily-2025-11-01-1")
+        (result,) = read_results(archive, name)
     assert result.outcome == "RUNNING"
-    assert outcome_of([result]) == "FAILED"
+    assert overall_outcome([result]) == "FAILED"
 
 
 def test_a_date_that_was_lost_has_failed(archive: Archive) -> None:
-    name = start_backfill(archive, plan_of(1), {})
+    name = start_backfill(archive, build_plan(1), {})
     archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
-    (result,) = results(archive, name)
+    (result,) = read_results(archive, name)
     assert result.outcome == "FAILED"
     assert result.reason.startswith("lost: ")
 
 
 def test_another_run_that_took_the_planned_name_is_not_taken_for_the_backfills_own(archive: Archive) -> None:
-    name = start_backfill(archive, plan_of(1), {})
-    run(archive, 1, "SUCCEEDED")
-    assert [each.outcome for each in results(archive, name)] == [NOT_STARTED]
-    run(archive, 1, "FAILED", part_of=name)
-    run(archive, 1, "SUCCEEDED")
-    assert [(each.run_id, each.outcome) for each in results(archive, name)] == [("daily-2025-11-01-2", "FAILED")]
+    name = start_backfill(archive, build_plan(1), {})
+    add_run(archive, 1, "SUCCEEDED")
+    assert [each.outcome for each in read_results(archive, name)] == [NOT_STARTED]
+    add_run(archive, 1, "FAILED", part_of=name)
+    add_run(archive, 1, "SUCCEEDED")
+    assert [(each.run_id, each.outcome) for each in read_results(archive, name)] == [("daily-2025-11-01-2", "FAILED")]
 
 
 def test_a_date_that_was_refused_says_why(archive: Archive) -> None:
-    name = start_backfill(archive, plan_of(1, 2), {})
-    refuse_date(archive, name, day(1), "2025-11-01 is being run by somebody")
-    assert [(each.outcome, each.reason) for each in results(archive, name)] == [
+    name = start_backfill(archive, build_plan(1, 2), {})
+    record_refusal(archive, name, day(1), "2025-11-01 is being run by somebody")
+    assert [(each.outcome, each.reason) for each in read_results(archive, name)] == [
         (NOT_STARTED, "2025-11-01 is being run by somebody"),
         (NOT_STARTED, ""),
     ]
 
 
 def test_a_backfill_plans_its_own_runs_until_its_summary(archive: Archive) -> None:
-    name = start_backfill(archive, plan_of(1), {})
+    name = start_backfill(archive, build_plan(1), {})
     assert is_planned(archive, name, "daily-2025-11-01-1")
     assert not is_planned(archive, name, "daily-2025-11-02-1")
     assert not is_planned(archive, "backfill-2025-01-01-2025-01-01-9", "daily-2025-11-01-1")
@@ -410,10 +410,10 @@ def test_a_backfill_plans_its_own_runs_until_its_summary(archive: Archive) -> No
 
 
 def test_only_the_first_line_of_a_reason_is_told(archive: Archive) -> None:
-    name = start_backfill(archive, plan_of(1), {})
+    name = start_backfill(archive, build_plan(1), {})
     archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
-    close(archive, "daily-2025-11-01-1", "FAILED", reasons=["first\nsecond", "third"])
-    assert results(archive, name)[0].reason == "first"
+    write_run_record(archive, "daily-2025-11-01-1", "FAILED", reasons=["first\nsecond", "third"])
+    assert read_results(archive, name)[0].reason == "first"
 
 
 @pytest.mark.parametrize(
@@ -429,4 +429,4 @@ def test_only_the_first_line_of_a_reason_is_told(archive: Archive) -> None:
     ids=str,
 )
 def test_a_backfill_is_as_bad_as_its_worst_date(outcomes: list[str], whole: str) -> None:
-    assert outcome_of(Result(day(1), "", each) for each in outcomes) == whole
+    assert overall_outcome(DateResult(day(1), "", each) for each in outcomes) == whole

@@ -7,7 +7,14 @@ from typing import Any, Optional
 
 import pytest
 
-from daybook.scheduling.due import Run, listed, newest_due, newest_slot, ranges, states
+from daybook.scheduling.due import (
+    NewestRun,
+    format_dates,
+    group_dates,
+    list_date_states,
+    newest_due_date,
+    newest_scheduled_date,
+)
 from daybook.sources import Calendar
 
 
@@ -26,17 +33,17 @@ from daybook.sources import Calendar
     ],
 )
 def test_a_date_is_due_from_two_in_the_morning_utc_of_the_next_day(moment: str, due: date) -> None:
-    assert newest_slot(datetime.fromisoformat(moment)) == due
+    assert newest_scheduled_date(datetime.fromisoformat(moment)) == due
 
 
 def test_every_moment_of_a_day_has_one_newest_date() -> None:
     start = datetime(2025, 11, 24, 2, tzinfo=timezone.utc)
-    assert {newest_slot(start + timedelta(minutes=past)) for past in range(24 * 60)} == {date(2025, 11, 23)}
+    assert {newest_scheduled_date(start + timedelta(minutes=past)) for past in range(24 * 60)} == {date(2025, 11, 23)}
 
 
 def test_a_moment_without_a_time_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="has no time zone"):
-        newest_slot(datetime(2025, 11, 24, 2))
+        newest_scheduled_date(datetime(2025, 11, 24, 2))
 
 
 NOON = datetime(2025, 11, 24, 12, tzinfo=timezone.utc)
@@ -60,13 +67,13 @@ def calendar(**keys: Any) -> Calendar:
     ],
 )
 def test_the_newest_due_date_is_one_of_the_calendar(keys: dict[str, Any], newest: Optional[date]) -> None:
-    assert newest_due(calendar(**keys), NOON) == newest
+    assert newest_due_date(calendar(**keys), NOON) == newest
 
 
 def test_every_date_has_one_state() -> None:
     outcomes = ["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING"]
-    newest = {date(2025, 11, 17 + place): Run(f"run-{place}", outcome) for place, outcome in enumerate(outcomes)}
-    found = states(calendar(first="2025-11-15", closed=["2025-11-16"]), newest, NOON, until=date(2025, 11, 24))
+    newest = {date(2025, 11, 17 + place): NewestRun(f"run-{place}", outcome) for place, outcome in enumerate(outcomes)}
+    found = list_date_states(calendar(first="2025-11-15", closed=["2025-11-16"]), newest, NOON, until=date(2025, 11, 24))
     assert [(day.date.day, day.state, day.run_id) for day in found] == [
         (15, "never ran", None),
         (16, "closed", None),
@@ -82,20 +89,20 @@ def test_every_date_has_one_state() -> None:
 
 
 def test_dates_outside_of_the_calendar_are_shown_for_their_runs() -> None:
-    newest = {date(2025, 11, 1): Run("early", "SUCCEEDED"), date(2025, 11, 5): Run("late", "FAILED")}
-    found = states(calendar(first="2025-11-03", last="2025-11-04"), newest, NOON)
+    newest = {date(2025, 11, 1): NewestRun("early", "SUCCEEDED"), date(2025, 11, 5): NewestRun("late", "FAILED")}
+    found = list_date_states(calendar(first="2025-11-03", last="2025-11-04"), newest, NOON)
     assert [day.state for day in found] == ["succeeded", "closed", "never ran", "never ran", "failed"]
 
 
 def test_nothing_is_due_without_a_first_date_and_runs() -> None:
-    assert states(calendar(), {}, NOON) == []
-    assert states(calendar(first="2025-12-01"), {}, NOON) == []
+    assert list_date_states(calendar(), {}, NOON) == []
+    assert list_date_states(calendar(first="2025-12-01"), {}, NOON) == []
 
 
 def test_long_lists_of_ranges_name_the_newest() -> None:
     days = [date(2025, 11, number) for number in (1, 2, 4, 6, 7, 10, 12)]
-    assert listed(days, calendar()) == "3 older dates, 2025-11-06 to 2025-11-07 (2 dates), 2025-11-10, 2025-11-12"
-    assert [each.dates for each in ranges(reversed(days), calendar(closed=["2025-11-03", "2025-11-08..2025-11-09"]))] == [
+    assert format_dates(days, calendar()) == "3 older dates, 2025-11-06 to 2025-11-07 (2 dates), 2025-11-10, 2025-11-12"
+    assert [each.dates for each in group_dates(reversed(days), calendar(closed=["2025-11-03", "2025-11-08..2025-11-09"]))] == [
         3,
         3,
         1,

@@ -10,7 +10,7 @@ import pytest
 
 from daybook.contracts import load_table
 from daybook.scheduling.due import end_of_day
-from daybook.scheduling.freshness import Freshness, freshness_of, shown_dates, standing
+from daybook.scheduling.freshness import Freshness, compute_freshness, describe_published_figures, find_visible_dates
 from daybook.sources import Calendar
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -61,7 +61,7 @@ def run(
 
 
 def fresh(*runs: dict[str, Any], at: datetime = NOW, zone: ZoneInfo = BERLIN, **calendar: Any) -> Freshness:
-    (found,) = freshness_of(runs, [SALES], zone=zone, at=at, calendar=Calendar.model_validate(calendar))
+    (found,) = compute_freshness(runs, [SALES], zone=zone, at=at, calendar=Calendar.model_validate(calendar))
     return found
 
 
@@ -129,7 +129,7 @@ def test_a_promise_of_days_is_as_many_times_24_hours() -> None:
 
 
 def test_a_table_that_is_promised_nothing_holds_it() -> None:
-    (found,) = freshness_of([run(1)], [SALES.model_copy(update={"sla": []})], zone=BERLIN, at=NOW, calendar=Calendar())
+    (found,) = compute_freshness([run(1)], [SALES.model_copy(update={"sla": []})], zone=BERLIN, at=NOW, calendar=Calendar())
     assert (found.newest, found.latency, found.states, found.holds) == (day(1), None, (), True)
 
 
@@ -190,7 +190,7 @@ def test_a_promise_of_an_hour_is_broken_before_the_nightly_slot() -> None:
     promise = SALES.sla[0].model_copy(update={"value": 1})
     table = SALES.model_copy(update={"sla": [promise]})
     tokyo, at = ZoneInfo("Asia/Tokyo"), datetime(2025, 11, 2, 16, tzinfo=timezone.utc)
-    (found,) = freshness_of([run(1)], [table], zone=tokyo, at=at, calendar=Calendar())
+    (found,) = compute_freshness([run(1)], [table], zone=tokyo, at=at, calendar=Calendar())
     assert found.late == (day(2),)
 
 
@@ -199,24 +199,24 @@ def test_a_promise_of_an_hour_is_broken_before_the_nightly_slot() -> None:
 
 @pytest.mark.parametrize("then", ["REJECTED", "FAILED", "RUNNING"])
 def test_what_was_published_stays_though_a_later_try_of_the_date_is_not_good(then: str) -> None:
-    assert shown_dates([run(1), run(1, then, at=5)], SALES) == {day(1)}
+    assert find_visible_dates([run(1), run(1, then, at=5)], SALES) == {day(1)}
 
 
 def test_an_approved_date_is_shown_from_its_approvals_run_on() -> None:
     refused = run(1, "REJECTED")
-    assert shown_dates([refused], SALES) == set()
-    assert shown_dates([refused, run(1, at=5, stages=("aggregate", "quality"))], SALES) == {day(1)}
+    assert find_visible_dates([refused], SALES) == set()
+    assert find_visible_dates([refused, run(1, at=5, stages=("aggregate", "quality"))], SALES) == {day(1)}
 
 
 def test_a_date_is_shown_though_telling_people_failed() -> None:
     record = run(1)
     record["outcome"] = "FAILED"
     record["stages"].append({**record["stages"][-1], "stage": "notify", "outcome": "FAILED", "details": {}})
-    assert shown_dates([record], SALES) == {day(1)}
+    assert find_visible_dates([record], SALES) == {day(1)}
 
 
 def test_a_date_left_to_a_newer_run_is_shown() -> None:
-    assert shown_dates([run(1, publications=dict.fromkeys(ALL, "newer"))], RFM) == {day(1)}
+    assert find_visible_dates([run(1, publications=dict.fromkeys(ALL, "newer"))], RFM) == {day(1)}
 
 
 def waits(number: int, **named: Any) -> dict[str, Any]:
@@ -225,38 +225,38 @@ def waits(number: int, **named: Any) -> dict[str, Any]:
 
 def test_a_table_that_waits_for_a_held_date_is_behind_while_others_are_not() -> None:
     runs = [run(1), run(2, "REJECTED"), waits(3)]
-    assert shown_dates(runs, SALES) == {day(1), day(3)}
-    assert shown_dates(runs, RFM) == {day(1)}
+    assert find_visible_dates(runs, SALES) == {day(1), day(3)}
+    assert find_visible_dates(runs, RFM) == {day(1)}
 
 
 def test_once_the_held_date_is_approved_the_table_shows_what_waited() -> None:
     runs = [run(1), run(2, "REJECTED"), run(2, at=9, stages=("aggregate", "quality")), waits(3)]
-    assert shown_dates(runs, RFM) == {day(1), day(2), day(3)}
+    assert find_visible_dates(runs, RFM) == {day(1), day(2), day(3)}
 
 
 def test_a_look_at_silver_before_the_dates_rows_shows_none_of_them() -> None:
-    assert shown_dates([run(1, at=2), waits(3, at=3)], RFM) == {day(1)}
+    assert find_visible_dates([run(1, at=2), waits(3, at=3)], RFM) == {day(1)}
 
 
 def test_what_a_table_shows_stays_though_the_date_is_merged_again_in_vain() -> None:
     waited, later, again = waits(1, at=1), run(2, at=2), run(1, "REJECTED", at=3)
-    assert shown_dates([waited, again, later], RFM) == {day(1), day(2)}
+    assert find_visible_dates([waited, again, later], RFM) == {day(1), day(2)}
 
 
 def test_a_table_that_is_younger_than_a_run_lacks_its_date_until_another_restates_it() -> None:
     old = run(1, publications={"gold.payment_mix": "published"})
-    assert shown_dates([old, run(2)], SALES) == {day(2)}
-    assert shown_dates([old, run(2, published_dates=["2025-11-01", "2025-11-02"])], SALES) == {day(1), day(2)}
+    assert find_visible_dates([old, run(2)], SALES) == {day(2)}
+    assert find_visible_dates([old, run(2, published_dates=["2025-11-01", "2025-11-02"])], SALES) == {day(1), day(2)}
 
 
 def test_a_record_whose_details_were_withheld_says_what_was_written() -> None:
     record = run(1)
     record["stages"][-1]["details"] = {}
-    assert shown_dates([record], SALES) == {day(1)}
+    assert find_visible_dates([record], SALES) == {day(1)}
     record["stages"][-1]["tables_written"] = {}
-    assert shown_dates([record], SALES) == set()
+    assert find_visible_dates([record], SALES) == set()
     record["stages"][-1]["details"] = {"left_to_newer": ["2025-11-01"]}
-    assert shown_dates([record], SALES) == {day(1)}
+    assert find_visible_dates([record], SALES) == {day(1)}
 
 
 # Which run published a date
@@ -264,19 +264,20 @@ def test_a_record_whose_details_were_withheld_says_what_was_written() -> None:
 
 def test_a_run_that_published_needs_no_sentence() -> None:
     good = run(1)
-    assert standing(good, []) == standing({**good, "outcome": "FAILED"}, []) == ""
-    assert standing({**run(1, "FAILED"), "outcome": "RUNNING"}, [good]) == ""
+    assert describe_published_figures(good, []) == describe_published_figures({**good, "outcome": "FAILED"}, []) == ""
+    assert describe_published_figures({**run(1, "FAILED"), "outcome": "RUNNING"}, [good]) == ""
 
 
 def test_a_skipped_date_names_only_an_earlier_run() -> None:
     skipped = run(1, "SKIPPED", stages=("ingest",))
-    assert standing(skipped, []) == ""
+    assert describe_published_figures(skipped, []) == ""
     assert (
-        standing(skipped, [run(1)]) == "This run published nothing; readers see the figures that daily-2025-11-01-1 published."
+        describe_published_figures(skipped, [run(1)])
+        == "This run published nothing; readers see the figures that daily-2025-11-01-1 published."
     )
 
 
 def test_a_run_that_failed_while_it_published_names_its_tables() -> None:
     failed = run(1, "FAILED")
     failed["stages"][-1]["tables_written"] = {"gold.daily_sales": 4, "candidate.payment_mix": 2}
-    assert standing(failed, []) == "This run published only gold.daily_sales; no earlier run of its date did."
+    assert describe_published_figures(failed, []) == "This run published only gold.daily_sales; no earlier run of its date did."

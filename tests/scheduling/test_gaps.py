@@ -15,10 +15,10 @@ import pytest
 from daybook.cli import main
 from daybook.errors import UsageError
 from daybook.records import fingerprint as fingerprints
-from daybook.records.archive import Archive, Record, dump
-from daybook.records.fingerprint import fingerprint, packages
+from daybook.records.archive import Archive, Record, serialize_record
+from daybook.records.fingerprint import compute_fingerprint, package_versions
 from daybook.records.locks import DateLock
-from daybook.scheduling.gaps import Change, Findings, Gap, find_gaps, grouped, select_for_catch_up
+from daybook.scheduling.gaps import Gap, GapReport, InputChange, find_gaps, group_gaps, select_for_catch_up
 from daybook.settings import load_settings
 from daybook.sources import load_source
 from daybook.storage import Store
@@ -76,7 +76,7 @@ class Shop:
             ended = ingest or ("SKIPPED" if outcome == "SKIPPED" else "SUCCEEDED")
             stages = [{"stage": "ingest", "outcome": ended, "started_at": at, "inputs": self.inputs(read)}]
         record = {"run_id": run_id, "run_date": str(day), "outcome": outcome, "reasons": list(reasons), "stages": stages}
-        computed_by = {"fingerprint": fingerprint(self.settings), "packages": packages()}
+        computed_by = {"fingerprint": compute_fingerprint(self.settings), "packages": package_versions()}
         self.archive.write_run({**record, **computed_by, **changes})
         return run_id
 
@@ -300,7 +300,11 @@ def test_a_change_of_input_tells_more_than_one_of_code(shop: Shop, project: Any)
 
 @pytest.mark.parametrize("noted", [None, {"source": None}])
 def test_a_record_that_does_not_say_what_computed_it_is_not_called_stale(shop: Shop, noted: Optional[Record]) -> None:
-    known = {} if noted is None else {part: digest for part, digest in fingerprint(shop.settings).items() if part not in noted}
+    known = (
+        {}
+        if noted is None
+        else {part: digest for part, digest in compute_fingerprint(shop.settings).items() if part not in noted}
+    )
     shop.run(read=shop.deliver_day(), fingerprint=known or None)
     shop.assert_none()
 
@@ -313,13 +317,13 @@ def test_another_version_of_the_logic_makes_a_date_stale(shop: Shop, monkeypatch
 
 @pytest.mark.parametrize(("part", "said"), [("engine", "engine"), ("lock", "lock")])
 def test_other_packages_are_a_reason_of_their_own(shop: Shop, part: str, said: str) -> None:
-    shop.run(read=shop.deliver_day(), packages={**packages(), part: "another"})
+    shop.run(read=shop.deliver_day(), packages={**package_versions(), part: "another"})
     gap = shop.gap()
     assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("other packages", f"computed with another {said}", False)
 
 
 def test_other_numbers_are_told_before_other_packages(shop: Shop, project: Any) -> None:
-    shop.run(read=shop.deliver_day(), packages={**packages(), "engine": "another"})
+    shop.run(read=shop.deliver_day(), packages={**package_versions(), "engine": "another"})
     project.replace("params/local.yaml", "currency: EUR", "currency: GBP")
     assert shop.gap()["reason"] == "stale"
 
@@ -495,7 +499,7 @@ def test_a_snapshot_that_cannot_be_read_is_logged(make_shop: Any, project: Any, 
 # Which dates are looked at
 
 
-def found(shop: Shop, **given: Any) -> Findings:
+def found(shop: Shop, **given: Any) -> GapReport:
     return find_gaps(shop.settings, **{"now": NOW, **given})
 
 
@@ -561,7 +565,7 @@ def test_gaps_in_a_row_are_one_range_in_the_table(shop: Shop) -> None:
 
 def test_a_range_continues_over_dates_on_which_the_shop_is_closed(shop: Shop, project: Any) -> None:
     project.replace("params/sources/demo.yaml", "calendar: ", "calendar:\n  closed_weekdays: [Saturday]  ")
-    (only,) = grouped(found(shop, since=date(2025, 11, 3)))
+    (only,) = group_gaps(found(shop, since=date(2025, 11, 3)))
     assert str(only[0]) == "2025-11-03 to 2025-11-30 (24 dates)"
 
 
@@ -570,7 +574,7 @@ def test_gaps_that_differ_in_numbers_are_one_range(shop: Shop) -> None:
     for day in days:
         shop.run("FAILED", [], day=day, reasons=(f"/landing/{day}.csv, line {day.day}: a column is missing.",))
     shop.run("FAILED", [], day=date(2025, 11, 30), reasons=("the disk is full",))
-    ranges = grouped(found(shop, since=days[0]))
+    ranges = group_gaps(found(shop, since=days[0]))
     assert [(str(span), gaps[0].run_date) for span, gaps in ranges] == [
         ("2025-11-10 to 2025-11-29 (20 dates)", days[0]),
         ("2025-11-30", date(2025, 11, 30)),
@@ -609,7 +613,7 @@ def test_the_catch_up_command_has_the_options_of_gaps(shop: Shop, tmp_path: Path
 
 
 def gap(number: int, reason: Any, **change: Any) -> Gap:
-    return Gap(date(2025, 11, number), reason, "", change=Change(**change) if change else None)
+    return Gap(date(2025, 11, number), reason, "", change=InputChange(**change) if change else None)
 
 
 MENDABLE = [
@@ -648,15 +652,15 @@ def test_a_catch_up_takes_no_more_than_its_limit(limit: int) -> None:
 
 
 def test_a_run_without_a_closing_record_has_no_gap_of_its_own(shop: Shop) -> None:
-    shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", dump({"run_id": f"daily-{DAY}-1"}))
+    shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", serialize_record({"run_id": f"daily-{DAY}-1"}))
     with DateLock(shop.archive.store.uri, date.fromisoformat(str(DAY))) as lock:
-        lock.sign(f"daily-{DAY}-1")
+        lock.write_holder(f"daily-{DAY}-1")
         look = found(shop, since=DAY, until=DAY)
     assert (look.gaps, look.under_way) == ([], [f"daily-{DAY}-1"])
 
 
 def test_a_run_that_nobody_works_on_any_more_has_failed(shop: Shop) -> None:
-    shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", dump({"run_id": f"daily-{DAY}-1"}))
+    shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", serialize_record({"run_id": f"daily-{DAY}-1"}))
     (gap,) = found(shop, since=DAY, until=DAY).gaps
     assert gap.reason == "failed"
     assert gap.detail.startswith("lost: ")

@@ -35,8 +35,8 @@ def test_nothing_is_expected_before_the_first_date_or_after_the_last():
     calendar = {"first": "2025-11-29", "last": date(2025, 11, 30)}
     assert expected(calendar, "2025-01-01", "2026-01-01") == days("2025-11-29", "2025-11-30")
     assert expected(calendar, "2025-12-01", "2026-01-01") == []
-    assert not Calendar.model_validate(calendar).expects(date(2025, 11, 28))
-    assert not Calendar.model_validate(calendar).expects(date(2025, 12, 1))
+    assert not Calendar.model_validate(calendar).is_expected(date(2025, 11, 28))
+    assert not Calendar.model_validate(calendar).is_expected(date(2025, 12, 1))
 
 
 def test_closed_weekdays_are_left_out():
@@ -60,7 +60,7 @@ def test_the_real_shops_calendars_hold_every_date_they_have_data_of(shared_data)
     files = {date.fromisoformat(path.stem) for path in (shared_data / "online_retail").glob("*.csv")}
     calendar = load_source("online_retail").calendar
     assert (calendar.first, calendar.last) == (min(files), max(files))
-    assert all(calendar.expects(day) for day in files)
+    assert all(calendar.is_expected(day) for day in files)
     orders = (shared_data / "olist" / "olist_orders_dataset.csv").read_text(encoding="utf-8").splitlines()
     at = orders[0].replace('"', "").split(",").index("order_purchase_timestamp")
     bought = {line.replace('"', "").split(",")[at][:10] for line in orders[1:]}

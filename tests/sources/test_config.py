@@ -11,8 +11,8 @@ import yaml
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, ParamsError, SourceError
 from daybook.lake.tables import Lake
-from daybook.sources import Source, load_source, source_names
-from daybook.sources.dry_run import dry_run
+from daybook.sources import Source, list_sources, load_source
+from daybook.sources.dry_run import dry_run_mapping
 from daybook.sources.mapping import mapped_sql
 from tests.sources.conftest import landing_contract
 
@@ -35,7 +35,7 @@ def refusal(project, shop, error=SourceError):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", source_names())
+@pytest.mark.parametrize("name", list_sources())
 def test_every_source_of_the_project_loads(name):
     assert load_source(name).name == name
 
@@ -80,7 +80,7 @@ def test_unknown_placeholders_are_refused(project, shop, files, problem):
 )
 def test_dated_tells_whether_a_date_has_its_own_files(shop, files, dated):
     shop["entities"]["orders"]["files"] = files
-    assert Source.model_validate(shop).entities["orders"].dated is dated
+    assert Source.model_validate(shop).entities["orders"].is_dated is dated
 
 
 def test_the_first_entity_makes_the_date(shop):
@@ -329,7 +329,7 @@ def test_rows_of_a_flat_entity_have_the_same_version(project, shop):
 def test_only_payments_of_a_flat_file_may_lack_a_key(project, shop):
     columns = {"order_id": "id", "method": "'card'", "amount": "1"}
     shop["mapping"]["payments"] = [{"from": "lines", "columns": columns}]
-    assert Source.model_validate(shop).numbered("payments")
+    assert Source.model_validate(shop).selects_without_key("payments")
     shop["mapping"]["payments"][0]["from"] = "orders"
     assert refusal(project, shop) == f"{FILE}: mapping of 'payments' from 'orders' lacks the required column 'sequence'."
 
@@ -356,7 +356,7 @@ def test_a_source_names_columns_in_any_case_form_and_blanks(project, shop):
     assert (source.entities["orders"].date, source.entities["lines"].follows.by) == ("at", "id")
     assert source.mapping["orders"][0].expression("customer_key") == '"Käufer"'
     assert source.people == {"orders": "Käufer"}
-    dry_run(source, DuckDBEngine(Lake(str(project.root / "lake")), "UTC"))
+    dry_run_mapping(source, DuckDBEngine(Lake(str(project.root / "lake")), "UTC"))
 
 
 def test_a_mapping_gives_a_column_once(project, shop):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from daybook.errors import LandingError
 from daybook.sources import csv
-from daybook.sources.csv import split_csv
+from daybook.sources.csv import read_csv_blocks
 from tests.sources.conftest import small_source
 
 PIECES = st.lists(
@@ -27,15 +27,15 @@ def read(data: bytes, key: str = "e.csv", **given_settings: Any) -> Any:
     """A file's rows by number, or why it is refused."""
     source = small_source(("a", "b"), given_settings)
     try:
-        table = pa.concat_tables(split_csv(io.BytesIO(data), key, key, source, "e")).sort_by("_row_number")
+        table = pa.concat_tables(read_csv_blocks(io.BytesIO(data), key, key, source, "e")).sort_by("_row_number")
     except LandingError as error:
         return str(error)
     return table.to_pylist()
 
 
 def in_pieces(monkeypatch: pytest.MonkeyPatch, chunk: int, block: int) -> None:
-    monkeypatch.setattr(csv, "CHUNK", chunk)
-    monkeypatch.setattr(csv, "_BLOCK", block)
+    monkeypatch.setattr(csv, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(csv, "_MIN_BLOCK_BYTES", block)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -94,7 +94,7 @@ def test_a_large_file_is_read_in_little_memory(
     monkeypatch: pytest.MonkeyPatch, pack: Optional[Callable[[bytes], bytes]], encoding: str
 ) -> None:
     in_pieces(monkeypatch, 1 << 16, 1 << 18)
-    monkeypatch.setattr("daybook.storage._IN_MEMORY", 1 << 20)
+    monkeypatch.setattr("daybook.storage._MAX_MEMORY_BYTES", 1 << 20)
     lines = b"".join(b'%d,"of a text, quoted, %d"\n' % (number, number) for number in range(150_000))
     data = b"a,b\n" + lines + b"7\n"
     key = "e.csv.gz" if pack else "e.csv"
@@ -103,7 +103,7 @@ def test_a_large_file_is_read_in_little_memory(
     before = pa.total_allocated_bytes()
     tracemalloc.start()
     rows = held = 0
-    for table in split_csv(file, key, key, source, "e"):
+    for table in read_csv_blocks(file, key, key, source, "e"):
         rows += table.num_rows
         held = max(held, pa.total_allocated_bytes() - before)
         last = table

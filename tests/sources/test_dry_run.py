@@ -7,12 +7,12 @@ import pytest
 from daybook.engines import DuckDBEngine
 from daybook.errors import SourceError
 from daybook.lake.tables import Lake
-from daybook.sources import Source, load_source, source_names
-from daybook.sources.dry_run import dry_run
+from daybook.sources import Source, list_sources, load_source
+from daybook.sources.dry_run import dry_run_mapping
 
 
 def attempt(spec):
-    dry_run(Source.model_validate(spec), DuckDBEngine(Lake("memory:///lake"), "Europe/Berlin"))
+    dry_run_mapping(Source.model_validate(spec), DuckDBEngine(Lake("memory:///lake"), "Europe/Berlin"))
 
 
 def refusal(spec):
@@ -21,9 +21,9 @@ def refusal(spec):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", source_names())
+@pytest.mark.parametrize("name", list_sources())
 def test_every_source_of_the_project_can_be_run(name):
-    dry_run(load_source(name), DuckDBEngine(Lake("memory:///lake"), "UTC"))
+    dry_run_mapping(load_source(name), DuckDBEngine(Lake("memory:///lake"), "UTC"))
 
 
 def test_a_sound_mapping_is_let_pass(shop):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from daybook.errors import LandingError
 from daybook.sources import Column, Entity, Source, load_source
-from daybook.sources.files import find_files, is_file_of, mark_files, refuse_changed
+from daybook.sources.files import find_files, is_entity_file, mark_files, require_unchanged
 from daybook.storage import Store
 from tests.reading import read_entity
 
@@ -72,7 +72,7 @@ def test_a_pattern_finds_the_files_of_the_date(landing, files, found):
 def test_a_format_of_the_date_is_strftimes(run_date, form):
     text = "%b" + "".join(form)
     entity = Entity(files=f"a/{{run_date:{text}}}_{{run_date}}.csv", columns={"a": Column()})
-    assert is_file_of(entity, run_date, f"a/{run_date.strftime(text)}_{run_date.isoformat()}.csv")
+    assert is_entity_file(entity, run_date, f"a/{run_date.strftime(text)}_{run_date.isoformat()}.csv")
 
 
 def test_several_files_of_a_day_are_one_table_with_rows_numbered_by_file(landing, shop):
@@ -388,9 +388,9 @@ class Restless(Store):
         super().__init__(uri)
         self.before, self.after = before or {}, after or {}
 
-    def read_marked(self, key):
+    def read_with_version_tag(self, key):
         self.before.pop(key, lambda: None)()
-        found = super().read_marked(key)
+        found = super().read_with_version_tag(key)
         self.after.pop(key, lambda: None)()
         return found
 
@@ -466,7 +466,7 @@ def test_a_file_that_keeps_its_content_and_time_is_unchanged_however_often_it_is
     store = Store(str(folder.parent))
     marks = mark_files(store, source.entities["orders"], DAY)
     assert read_entity(store, source, "orders", DAY, marks)[1] == read_entity(store, source, "orders", DAY, marks)[1]
-    refuse_changed(store, source.entities["orders"], DAY, marks)
+    require_unchanged(store, source.entities["orders"], DAY, marks)
 
 
 def test_a_half_delivered_file_is_told_as_one_that_changes_rather_than_as_a_broken_one(parts):

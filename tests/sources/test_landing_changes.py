@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from daybook.sources import Arrivals, Column, Entity
-from daybook.sources.files import find_files, is_file_of
-from daybook.sources.landing_changes import CLOCKS_APART
+from daybook.sources import Column, Entity, LandingListing
+from daybook.sources.files import find_files, is_entity_file
+from daybook.sources.landing_changes import CLOCK_TOLERANCE
 from daybook.storage import Store
 
 DAY = date(2025, 11, 30)
@@ -39,21 +39,21 @@ def test_a_look_finds_the_files_that_a_run_finds(landing: Path, pattern: str) ->
     store = Store(str(landing))
     entity = Entity(files=pattern, columns={"a": Column()})
     found = find_files(store, entity, DAY)
-    look = Arrivals(store)
+    look = LandingListing(store)
     assert look.files(entity, DAY) == found
     assert look.files(entity, DAY) == found
-    assert [name for name in sorted(FILES) if is_file_of(entity, DAY, name)] == found
+    assert [name for name in sorted(FILES) if is_entity_file(entity, DAY, name)] == found
 
 
 @pytest.mark.parametrize("prefix", ["", "kasse", "kasse/2025-11-30", "kass", "none"])
 def test_a_look_lists_what_the_store_lists(landing: Path, prefix: str) -> None:
     store = Store(str(landing))
-    assert Arrivals(store).keys(prefix) == store.keys(prefix)
+    assert LandingListing(store).keys(prefix) == store.keys(prefix)
 
 
 def as_read(landing: Path, file: str, content: str, read_at: datetime) -> bool:
     data = content.encode()
-    return Arrivals(Store(str(landing))).is_as_read(
+    return LandingListing(Store(str(landing))).is_unchanged(
         file, size=len(data), sha256=hashlib.sha256(data).hexdigest(), read_at=read_at
     )
 
@@ -64,8 +64,8 @@ def test_a_file_is_as_read_by_size_then_time_then_content(landing: Path) -> None
     assert not as_read(landing, "all.csv", "ALL.csv", now)
     assert not as_read(landing, "all.csv", "longer than all.csv", now + timedelta(days=1))
     # Long there when it was read: what was read is what is there, and it is not opened.
-    assert as_read(landing, "all.csv", "ALL.csv", now + CLOCKS_APART + timedelta(minutes=1))
-    assert not as_read(landing, "all.csv", "ALL.csv", now + CLOCKS_APART - timedelta(minutes=1))
+    assert as_read(landing, "all.csv", "ALL.csv", now + CLOCK_TOLERANCE + timedelta(minutes=1))
+    assert not as_read(landing, "all.csv", "ALL.csv", now + CLOCK_TOLERANCE - timedelta(minutes=1))
 
 
 def test_an_old_time_of_modification_does_not_make_a_file_one_that_was_there(landing: Path) -> None:
@@ -74,7 +74,7 @@ def test_an_old_time_of_modification_does_not_make_a_file_one_that_was_there(lan
 
 
 def test_a_file_removed_since_the_look_is_not_as_it_was_read(landing: Path) -> None:
-    look = Arrivals(Store(str(landing)))
+    look = LandingListing(Store(str(landing)))
     (landing / "all.csv").unlink()
     digest = hashlib.sha256(b"all.csv").hexdigest()
-    assert not look.is_as_read("all.csv", size=7, sha256=digest, read_at=datetime.now(timezone.utc))
+    assert not look.is_unchanged("all.csv", size=7, sha256=digest, read_at=datetime.now(timezone.utc))

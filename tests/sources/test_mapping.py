@@ -15,16 +15,16 @@ from daybook.contracts import load_table, load_tables
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.privacy import pseudonym_function
-from daybook.sources import Column, Source, load_source, mapped_sql, source_names
-from daybook.sources.config import COMPUTED
+from daybook.sources import Column, Source, list_sources, load_source, mapped_sql
+from daybook.sources.config import COMPUTED_COLUMNS
 from daybook.sources.mapping import (
-    collisions_stop,
-    files_in_order,
+    are_collisions_errors,
     literal,
     merge_group,
     newest_files_sql,
     quote,
-    superseded_sql,
+    sort_file_names,
+    superseded_rows_sql,
     typed_sql,
 )
 
@@ -46,7 +46,7 @@ def typed(engine):
 
     def call(text, null_values=(), name="column", **column):
         engine.register("landed", pa.table({name: pa.array([text], pa.string())}))
-        (value,) = engine.one(f"SELECT {typed_sql(name, Column(**column), list(null_values))} FROM landed")
+        (value,) = engine.fetch_row(f"SELECT {typed_sql(name, Column(**column), list(null_values))} FROM landed")
         return value.astimezone(BERLIN) if isinstance(value, datetime) else value
 
     return call
@@ -80,7 +80,7 @@ def test_a_column_may_have_any_name(typed, name):
 
 @pytest.mark.parametrize("text", ["'", "'; DROP TABLE x; --", '"', "\\", "a''b"])
 def test_a_text_is_a_literal_whatever_it_holds(engine, text):
-    assert engine.one(f"SELECT {literal(text)}") == (text,)
+    assert engine.fetch_row(f"SELECT {literal(text)}") == (text,)
 
 
 @pytest.mark.parametrize("name", ['"', 'a""b', "a b"])
@@ -343,7 +343,7 @@ def test_keyless_payments_of_a_flat_file_are_numbered_too(mapped, engine, shop):
     ],
 )
 def test_files_are_in_natural_order(names, in_order):
-    assert files_in_order(names) == in_order
+    assert sort_file_names(names) == in_order
 
 
 def newest(engine, source, files):
@@ -354,8 +354,8 @@ def test_the_last_file_of_an_order_is_the_newest(engine, shop):
     lines_of(engine, ("e_2", 1, "o1", "a", 1), ("e_10", 1, "o1", "a", 1), ("e_10", 2, "o2", "a", 1), ("e_2", 2, "o3", "a", 1))
     source, files = Source.model_validate(shop), ["e_10", "e_2"]
     assert newest(engine, source, files) == {"o1": 2}
-    engine.keep("newer", newest_files_sql(source, "lines", files, DAY))
-    assert engine.rows(superseded_sql(source, "lines", files, "newer")) == [("e_2", 1)]
+    engine.create_table("newer", newest_files_sql(source, "lines", files, DAY))
+    assert engine.rows(superseded_rows_sql(source, "lines", files, "newer")) == [("e_2", 1)]
 
 
 def test_a_newer_version_counts_more_than_a_later_name(engine, shop):
@@ -367,7 +367,7 @@ def test_a_newer_version_counts_more_than_a_later_name(engine, shop):
 def test_collisions_stop_where_the_contract_has_the_key():
     olist = load_source("olist")
     # A customer's id of the landing is new with every order.
-    assert {name for name in CANONICAL if collisions_stop(olist, name)} == {
+    assert {name for name in CANONICAL if are_collisions_errors(olist, name)} == {
         "orders",
         "order_items",
         "products",
@@ -375,23 +375,23 @@ def test_collisions_stop_where_the_contract_has_the_key():
         "reviews",
     }
     # The demo's contract only warns of keys that come twice.
-    assert not collisions_stop(load_source("demo"), "orders")
-    assert not collisions_stop(load_source("online_retail"), "orders")
+    assert not are_collisions_errors(load_source("demo"), "orders")
+    assert not are_collisions_errors(load_source("online_retail"), "orders")
 
 
 CANONICAL = [name.split(".")[1] for name in load_tables("silver")]
 
 
 @pytest.mark.parametrize("table", CANONICAL)
-@pytest.mark.parametrize("name", source_names())
+@pytest.mark.parametrize("name", list_sources())
 def test_every_mapping_gives_the_contracts_columns_in_order(name, table):
     (statement,) = sqlglot.parse(mapped_sql(load_source(name), table, DAY), read="duckdb")
-    expected = [column for column in load_table(f"silver.{table}").columns if column not in COMPUTED]
+    expected = [column for column in load_table(f"silver.{table}").columns if column not in COMPUTED_COLUMNS]
     assert statement.named_selects == [*expected, "_unfit", "_source_file", "_row_number"]
 
 
 @pytest.mark.parametrize("table", CANONICAL)
-@pytest.mark.parametrize("name", source_names())
+@pytest.mark.parametrize("name", list_sources())
 def test_every_mapping_is_sql_that_spark_can_be_given(name, table):
     sql = mapped_sql(load_source(name), table, DAY)
     (translated,) = sqlglot.transpile(sql, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
@@ -403,7 +403,7 @@ def test_every_mapping_is_sql_that_spark_can_be_given(name, table):
 
 @pytest.mark.parametrize("text", ["\u00a0x", "x\u3000", "\u00e9", "\u00a0", "x y", "-", "\tx"])
 def test_a_text_is_trimmed_of_whatever_blank_there_is(typed, engine, text):
-    wanted = engine.one(f"SELECT nullif(trim({literal(text)}), '')")[0]
+    wanted = engine.fetch_row(f"SELECT nullif(trim({literal(text)}), '')")[0]
     assert typed(text) == wanted
 
 

@@ -14,7 +14,7 @@ from daybook.lake.tables import Lake
 from daybook.sources import Column
 from daybook.sources.config import Entity, Source
 from daybook.sources.mapping import typed_select, typed_sql
-from daybook.sources.timestamps import ABBREVIATIONS, clock_changes
+from daybook.sources.timestamps import ZONE_OFFSETS, find_clock_changes
 
 ENGINES: dict[str, DuckDBEngine] = {}
 
@@ -91,7 +91,7 @@ def test_text_that_is_no_instant_is_null(text):
     assert read([text]) == [None]
 
 
-@pytest.mark.parametrize("name", ABBREVIATIONS)
+@pytest.mark.parametrize("name", ZONE_OFFSETS)
 def test_abbreviation_has_its_offset_all_year(name):
     summer, winter = read([f"2025-07-07 10:00:00 {name}", f"2025-01-07 10:00:00 {name}"])
     assert summer[10:] == winter[10:]
@@ -156,7 +156,7 @@ def test_local_times_are_those_of_the_columns_zone():
     assert read(["03.11.2025 00:30"], "America/New_York", timezone="Asia/Tokyo", format="%d.%m.%Y %H:%M") == [
         "2025-11-02 15:30:00"
     ]
-    shown = engine_in("America/New_York").one("SELECT CAST(TIMESTAMPTZ '2025-11-02 03:30:00+00' AS DATE)")
+    shown = engine_in("America/New_York").fetch_row("SELECT CAST(TIMESTAMPTZ '2025-11-02 03:30:00+00' AS DATE)")
     assert shown == (date(2025, 11, 1),)
 
 
@@ -228,8 +228,8 @@ def test_formats_are_flagged_unless_they_read_an_offset():
 
 
 def test_zones_without_changes_have_none():
-    assert clock_changes("UTC").hours == [] and clock_changes("Asia/Kolkata").hours == []
-    assert clock_changes("Australia/Lord_Howe").shifts[0] == timedelta(minutes=30)
+    assert find_clock_changes("UTC").hours == [] and find_clock_changes("Asia/Kolkata").hours == []
+    assert find_clock_changes("Australia/Lord_Howe").shifts[0] == timedelta(minutes=30)
 
 
 # Any text

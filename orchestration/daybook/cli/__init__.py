@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from daybook.cli.app import app, state
-from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_USAGE, DaybookError
-from daybook.records.formatting import printable
+from daybook.cli.app import app, global_options
+from daybook.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, DaybookError
+from daybook.records.formatting import escape_control_characters
 
 __all__ = ["app", "main"]
 
@@ -17,24 +17,24 @@ def main() -> None:
     """The console script: errors as one sentence, exit codes as documented."""
     try:
         # Outside standalone mode click returns the code of an Exit instead of raising it.
-        sys.exit(app(standalone_mode=False) or EXIT_GOOD)
+        sys.exit(app(standalone_mode=False) or EXIT_OK)
     except DaybookError as error:
-        if state.debug:
+        if global_options.debug:
             raise
-        print(printable(str(error), keep="\n"), file=sys.stderr)
+        print(escape_control_characters(str(error), keep="\n"), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        from daybook.storage import trouble, unwritable
+        from daybook.storage import describe_os_error, storage_write_error
 
         # A machine's fault in a place of Daybook's own, such as the report's; all else is a fault in Daybook itself.
-        if state.debug or trouble(error) is None:
+        if global_options.debug or describe_os_error(error) is None:
             raise
-        print(printable(str(unwritable(error.filename or "A file", error))), file=sys.stderr)
+        print(escape_control_characters(str(storage_write_error(error.filename or "A file", error))), file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except click.ClickException as error:
         # A wrong option or command: the sentence, and where to read on.
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "daybook"
-        print(f"{printable(error.format_message())} Run `{command} --help`.", file=sys.stderr)
+        print(f"{escape_control_characters(error.format_message())} Run `{command} --help`.", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except click.Abort:
         print("No answer was given; give --yes to be asked nothing.", file=sys.stderr)

@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 from daybook import __version__
-from daybook.cli.commands import Commands
-from daybook.errors import EXIT_FAILED, EXIT_GOOD, EXIT_REJECTED, UsageError
-from daybook.records.formatting import printable
+from daybook.cli.commands import LazyCommandGroup
+from daybook.errors import EXIT_FAILED, EXIT_OK, EXIT_REJECTED, UsageError
+from daybook.records.formatting import escape_control_characters
 
 if TYPE_CHECKING:
     from daybook.settings import Settings
 
 app = typer.Typer(
     name="daybook",
-    cls=Commands,
+    cls=LazyCommandGroup,
     help="A shop's day, from landing files to dashboards, as executed notebooks.",
     no_args_is_help=True,
     add_completion=False,
@@ -31,33 +31,35 @@ app = typer.Typer(
 )
 
 
-class _State:
+class _GlobalOptions:
     debug = False
 
 
-state = _State()
+global_options = _GlobalOptions()
 """What the options before a command say."""
 
 # Where there is no terminal, lines are as long as they are: what reads them is a program or a log.
 # Without emoji: a value such as :a: stays as it is.
 console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 200)
 
-_BRACKET = re.compile(r"(\\*)\[((?:[a-z#/@][^[]*?\])?)")
-EXIT_CODES = {"SUCCEEDED": EXIT_GOOD, "SKIPPED": EXIT_GOOD, "REJECTED": EXIT_REJECTED}
+_MARKUP_BRACKET = re.compile(r"(\\*)\[((?:[a-z#/@][^[]*?\])?)")
+EXIT_CODES = {"SUCCEEDED": EXIT_OK, "SKIPPED": EXIT_OK, "REJECTED": EXIT_REJECTED}
 _STYLES = {"SUCCEEDED": "green", "SKIPPED": "cyan", "REJECTED": "yellow", "FAILED": "red", "RUNNING": "magenta"}
 
-Env = Annotated[str, typer.Option("--env", help="The deployment: a file in params/.", metavar="NAME")]
-Set = Annotated[
+EnvOption = Annotated[str, typer.Option("--env", help="The deployment: a file in params/.", metavar="NAME")]
+SetOption = Annotated[
     Optional[list[str]], typer.Option("--set", help="Change a key of the params file; repeatable.", metavar="KEY=VALUE")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
-NoFollow = Annotated[bool, typer.Option("--no-follow", help="Of a deployment on AWS: start it, and do not wait for its end.")]
-AllowMissing = Annotated[
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+NoFollowOption = Annotated[
+    bool, typer.Option("--no-follow", help="Of a deployment on AWS: start it, and do not wait for its end.")
+]
+AllowMissingOption = Annotated[
     bool,
     typer.Option("--allow-missing", help="Drop the rows of optional files that left landing, rather than keep them."),
 ]
-WhileRunning = Annotated[bool, typer.Option("--while-running", help="Do it though a run has not ended.")]
+WhileRunningOption = Annotated[bool, typer.Option("--while-running", help="Do it though a run has not ended.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,10 +75,10 @@ def _main(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    state.debug = debug
+    global_options.debug = debug
 
 
-def settings_of(env: str, set_: Optional[list[str]], *, allow_missing: bool = False) -> "Settings":
+def load_command_settings(env: str, set_: Optional[list[str]], *, allow_missing: bool = False) -> "Settings":
     """The deployment that a command was given, with its ``--set`` changes; ``--allow-missing`` is one of them."""
     from daybook.settings import load_settings
 
@@ -116,19 +118,19 @@ def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def styled(outcome: str) -> str:
+def style_outcome(outcome: str) -> str:
     """An outcome in its colour."""
     return f"[{_STYLES[outcome]}]{outcome}[/]"
 
 
-def escaped(text: str) -> str:
+def escape_markup(text: str) -> str:
     """Return text from data as Rich prints it literally: without markup and without control characters."""
-    text = _BRACKET.sub(_literal_bracket, printable(text, keep="\n"))
+    text = _MARKUP_BRACKET.sub(_escape_bracket, escape_control_characters(text, keep="\n"))
     # Markup may follow, which a backslash at the end would escape.
     return text + "\\" * (len(text) - len(text.rstrip("\\")))
 
 
-def _literal_bracket(found: re.Match[str]) -> str:
+def _escape_bracket(found: re.Match[str]) -> str:
     # rich.markup.escape leaves brackets alone that begin no tag, and Rich then drops a backslash before them.
     backslashes, tag = found.groups()
     return "\\" * (len(backslashes) * (2 if tag else 1) + 1) + "[" + tag
@@ -141,14 +143,14 @@ def print_json(value: Any) -> None:
 
 def refuse_while_running(settings: "Settings", doing: str, while_running: bool) -> None:
     """Refuse what changes the tables that a run is working on, unless the user knows better."""
-    from daybook.lake.rewrite import refuse_under_way
+    from daybook.lake.rewrite import require_no_active_run
     from daybook.records.archive import Archive
 
     if not while_running:
-        refuse_under_way(Archive(settings.archive), f"`daybook {doing}`")
+        require_no_active_run(Archive(settings.archive), f"`daybook {doing}`")
 
 
-def ask(consequence: str, yes: bool) -> None:
+def require_confirmation(consequence: str, yes: bool) -> None:
     """Ask before something goes for good; a no ends the command."""
     if not yes and not typer.confirm(f"{consequence} Go on?"):
         raise typer.Exit(EXIT_FAILED)

@@ -13,45 +13,45 @@ import typer
 
 from daybook.cli.app import (
     EXIT_CODES,
-    AllowMissing,
-    AsJson,
-    Env,
-    NoFollow,
-    Set,
+    AllowMissingOption,
+    EnvOption,
+    JsonOption,
+    NoFollowOption,
+    SetOption,
     app,
     console,
-    escaped,
+    escape_markup,
+    load_command_settings,
     new_table,
     print_json,
     require_runnable,
-    settings_of,
-    styled,
+    style_outcome,
 )
-from daybook.cli.gaps import Since, Until
-from daybook.cli.runs import following, write_report
-from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
+from daybook.cli.gaps import SinceOption, UntilOption
+from daybook.cli.runs import wait_for_execution, write_report
+from daybook.errors import EXIT_FAILED, EXIT_OK, UsageError
 from daybook.records.archive import Archive
 from daybook.records.names import NOT_STARTED, STAGES
-from daybook.scheduling.backfills import Plan, backfill_ids, counts_of, plan_backfill, read_backfill, results
+from daybook.scheduling.backfills import BackfillPlan, backfill_ids, count_outcomes, plan_backfill, read_backfill, read_results
 from daybook.settings import Settings, parse_run_date, require_own_lake
 
-Parallel = Annotated[
+ParallelOption = Annotated[
     int,
     typer.Option("--parallel", help="So many dates at a time; the number of cores if not given.", min=1, max=40, metavar="N"),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
-CORES = min(os.cpu_count() or 1, 40)
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+DEFAULT_PARALLEL = min(os.cpu_count() or 1, 40)
 
 
 @app.command()
 def backfill(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="The first business date, YYYY-MM-DD.")],
     last: Annotated[str, typer.Argument(metavar="LAST", help="The last one, included.")],
-    env: Env = "local",
-    set_: Set = None,
-    parallel: Parallel = CORES,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    parallel: ParallelOption = DEFAULT_PARALLEL,
     force: Annotated[bool, typer.Option("--force", help="Run dates again that have a good run.")] = False,
-    allow_missing: AllowMissing = False,
+    allow_missing: AllowMissingOption = False,
     stages: Annotated[
         str,
         typer.Option(
@@ -59,9 +59,9 @@ def backfill(
         ),
     ] = f"{STAGES[0]}..",
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first date that fails.")] = False,
-    yes: Yes = False,
-    no_follow: NoFollow = False,
-    as_json: AsJson = False,
+    yes: YesOption = False,
+    no_follow: NoFollowOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run every business date from FIRST to LAST that has no good run, several at a time.
 
@@ -69,15 +69,17 @@ def backfill(
     one was rejected, else with 0.
     """
     from daybook.cli.progress import BackfillProgress
-    from daybook.execution.runner import home_of
+    from daybook.execution.runner import get_runner
 
-    settings = settings_of(env, set_, allow_missing=allow_missing)
+    settings = load_command_settings(env, set_, allow_missing=allow_missing)
     require_runnable(settings)
     require_own_lake(settings)
-    home = home_of(settings)
+    home = get_runner(settings)
     home.require_ready()
-    home.settle(parse_run_date(first), parse_run_date(last))
-    plan = plan_backfill(settings, parse_run_date(first), parse_run_date(last), force=force, first_stage=_first_stage(stages))
+    home.close_lost_runs(parse_run_date(first), parse_run_date(last))
+    plan = plan_backfill(
+        settings, parse_run_date(first), parse_run_date(last), force=force, first_stage=_parse_first_stage(stages)
+    )
     if not as_json:
         _print_plan(plan)
     # One that was stopped after its last date has its summary left to do.
@@ -86,8 +88,8 @@ def backfill(
             print_json(None)
         return
     if plan.days:
-        _ask(len(plan.days), parallel, yes)
-    with following(settings, home, as_json):
+        _confirm(len(plan.days), parallel, yes)
+    with wait_for_execution(settings, home, as_json):
         record = home.backfill(
             plan,
             lambda: BackfillProgress(console, len(plan.days), shown=not as_json),
@@ -100,18 +102,18 @@ def backfill(
 
 @app.command(name="catch-up")
 def catch_up(
-    env: Env = "local",
-    set_: Set = None,
+    env: EnvOption = "local",
+    set_: SetOption = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many dates, the oldest.", min=1, max=1000)] = 30,
-    since: Since = None,
-    until: Until = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     stale: Annotated[
         bool, typer.Option("--stale", help="Also dates with other code, contracts, packages or snapshot.")
     ] = False,
-    parallel: Parallel = CORES,
-    yes: Yes = False,
-    no_follow: NoFollow = False,
-    as_json: AsJson = False,
+    parallel: ParallelOption = DEFAULT_PARALLEL,
+    yes: YesOption = False,
+    no_follow: NoFollowOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run the missed dates that `daybook gaps` lists, oldest first.
 
@@ -119,15 +121,15 @@ def catch_up(
     their files. Dates that only a change of code, contracts or packages affects are taken with --stale.
     """
     from daybook.cli.progress import BackfillProgress
-    from daybook.execution.runner import home_of
+    from daybook.execution.runner import get_runner
     from daybook.scheduling.gaps import find_gaps, select_for_catch_up
 
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     require_runnable(settings)
     require_own_lake(settings)
-    home = home_of(settings)
+    home = get_runner(settings)
     home.require_ready()
-    home.settle(parse_run_date(since) if since else None, parse_run_date(until) if until else None)
+    home.close_lost_runs(parse_run_date(since) if since else None, parse_run_date(until) if until else None)
     found = find_gaps(
         settings,
         now=datetime.now(timezone.utc),
@@ -145,8 +147,8 @@ def catch_up(
         if as_json:
             print_json(None)
         return
-    _ask(len(chosen), parallel, yes)
-    with following(settings, home, as_json):
+    _confirm(len(chosen), parallel, yes)
+    with wait_for_execution(settings, home, as_json):
         problem, record = home.catch_up(
             lambda: BackfillProgress(console, len(chosen), shown=not as_json),
             limit=limit,
@@ -164,13 +166,13 @@ def catch_up(
         print(f"The catch-up failed: {problem}", file=sys.stderr)
     elif not as_json:
         console.print("No gaps any more: somebody has run them meanwhile.")
-    raise typer.Exit(EXIT_FAILED if problem else EXIT_GOOD)
+    raise typer.Exit(EXIT_FAILED if problem else EXIT_OK)
 
 
 @app.command()
-def backfills(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
+def backfills(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption = False) -> None:
     """List the backfills, newest first; `daybook show NAME` tells of one."""
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     archive = Archive(settings.archive)
     records = [read_backfill(archive, name) for name in reversed(backfill_ids(archive))]
     if as_json:
@@ -181,9 +183,13 @@ def backfills(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> 
         return
     table = new_table("backfill", "started (UTC)", "outcome", "dates")
     for record in records:
-        counts = counts_of(results(archive, record["backfill_id"])) if record["state"] == "open" else record["counts"]
-        outcome = styled(record["outcome"]) if record["state"] == "closed" else _working(settings, record["backfill_id"])
-        table.add_row(record["backfill_id"], record["started_at"][:19].replace("T", " "), outcome, _counted(counts))
+        counts = count_outcomes(read_results(archive, record["backfill_id"])) if record["state"] == "open" else record["counts"]
+        outcome = (
+            style_outcome(record["outcome"])
+            if record["state"] == "closed"
+            else _format_open_state(settings, record["backfill_id"])
+        )
+        table.add_row(record["backfill_id"], record["started_at"][:19].replace("T", " "), outcome, _format_counts(counts))
     console.print(table)
 
 
@@ -192,20 +198,22 @@ def print_backfill(settings: Settings, record: dict[str, Any]) -> None:
     found = record.get("results", [])
     table = new_table("date", "run", "outcome", "seconds", "reason", right=("seconds",))
     for each in found:
-        outcome = "[dim]not started[/]" if each["outcome"] == NOT_STARTED else styled(each["outcome"])
+        outcome = "[dim]not started[/]" if each["outcome"] == NOT_STARTED else style_outcome(each["outcome"])
         seconds = f"{each['seconds']:.1f}" if each["seconds"] is not None else ""
-        table.add_row(each["run_date"], each["run_id"], outcome, seconds, escaped(each["reason"]))
+        table.add_row(each["run_date"], each["run_id"], outcome, seconds, escape_markup(each["reason"]))
     console.print(table)
     for each in record.get("unusual_days", []):
-        console.print(f"  [yellow]Note:[/] {each['run_date']}: {escaped(each['warning'])}", soft_wrap=True)
+        console.print(f"  [yellow]Note:[/] {each['run_date']}: {escape_markup(each['warning'])}", soft_wrap=True)
     if record["state"] == "open":
-        console.print(f"{record['backfill_id']} has not ended: {_working(settings, record['backfill_id'])}")
+        console.print(f"{record['backfill_id']} has not ended: {_format_open_state(settings, record['backfill_id'])}")
         return
     for reason in record["reasons"]:
-        console.print(f"  {escaped(reason)}", soft_wrap=True)
-    counted = _counted(record["counts"])
+        console.print(f"  {escape_markup(reason)}", soft_wrap=True)
+    counted = _format_counts(record["counts"])
     stopped = " Stopped; the same command goes on from here." if record["stopped"] else ""
-    console.print(f"{styled(record['outcome'])} {record['backfill_id']} in {record['seconds']:.1f} s: {counted}.{stopped}")
+    console.print(
+        f"{style_outcome(record['outcome'])} {record['backfill_id']} in {record['seconds']:.1f} s: {counted}.{stopped}"
+    )
 
 
 def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> NoReturn:
@@ -220,25 +228,25 @@ def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> NoRetu
     raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
 
 
-def _working(settings: Settings, backfill_id: str) -> str:
+def _format_open_state(settings: Settings, backfill_id: str) -> str:
     """What is known of a backfill without a closing record."""
-    from daybook.execution.runner import home_of
+    from daybook.execution.runner import get_runner
 
-    return styled("RUNNING") if home_of(settings).is_running(backfill_id) else "[red]LOST[/]"
+    return style_outcome("RUNNING") if get_runner(settings).is_running(backfill_id) else "[red]LOST[/]"
 
 
-def _counted(counts: dict[str, int]) -> str:
+def _format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {outcome.lower()}" for outcome, count in counts.items()) or "no dates"
 
 
-def _print_plan(plan: Plan) -> None:
+def _print_plan(plan: BackfillPlan) -> None:
     asked = (plan.last - plan.first).days + 1
     said = [f"{len(plan.days)} to run"]
-    if plan.left_alone:
-        said.append(f"{len(plan.left_alone)} left alone (good already; --force runs them again)")
-    if plan.not_ready:
+    if plan.already_done:
+        said.append(f"{len(plan.already_done)} left alone (good already; --force runs them again)")
+    if plan.missing_earlier_stages:
         said.append(
-            f"{len(plan.not_ready)} left out, of which no newest run got to {plan.first_stage} (run them without --stages)"
+            f"{len(plan.missing_earlier_stages)} left out, of which no newest run got to {plan.first_stage} (run them without --stages)"
         )
     if plan.under_way:
         said.append(f"under way: {', '.join(plan.under_way)}")
@@ -256,13 +264,13 @@ def _print_dates(days: Iterable[date]) -> None:
         console.print(f"  {month}: {' '.join(f'{day:%d}' for day in of_month)}", soft_wrap=True)
 
 
-def _ask(dates: int, parallel: int, yes: bool) -> None:
+def _confirm(dates: int, parallel: int, yes: bool) -> None:
     number = "1 date" if dates == 1 else f"{dates} dates"
     if not yes and not typer.confirm(f"Run {number}, {min(parallel, dates)} at a time?", err=True):
         raise typer.Exit(EXIT_FAILED)
 
 
-def _first_stage(text: str) -> str:
+def _parse_first_stage(text: str) -> str:
     """``aggregate`` for ``aggregate..``; there is no use in a date's notice alone."""
     stage, dots, rest = text.partition("..")
     if stage not in STAGES[:-1] or dots != ".." or rest:

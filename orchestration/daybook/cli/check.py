@@ -9,62 +9,66 @@ from typing import Callable
 
 import nbformat
 
-from asl_local import lint
+from asl_local import lint_file
 from daybook.contracts import LAYERS, read_contract
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, DaybookError
 from daybook.lake.tables import Lake
-from daybook.notebook.parameters import check_parameters, declared_parameters, load_notebook, notebook_path
-from daybook.quality.dry_run import try_landing, try_table
-from daybook.records.cost import load_prices, price_tables
+from daybook.notebook.parameters import check_parameters, load_notebook, notebook_path, read_declared_parameters
+from daybook.quality.dry_run import dry_run_landing, dry_run_table
+from daybook.records.cost import list_price_tables, load_prices
 from daybook.records.names import STAGES
-from daybook.settings import environments, files_in, load_settings, project_root, require_own_lake
-from daybook.sources import load_source, source_names
-from daybook.sources.dry_run import dry_run
+from daybook.settings import list_environments, list_files, load_settings, project_root, require_own_lake
+from daybook.sources import list_sources, load_source
+from daybook.sources.dry_run import dry_run_mapping
 
 
 @dataclass(frozen=True)
-class Checked:
+class FileCheck:
     """One file and what is wrong with it: nothing, where ``problems`` is empty."""
 
     file: str
     problems: list[str]
 
 
-def check_project() -> Iterator[Checked]:
+def check_project() -> Iterator[FileCheck]:
     """Every file that a run depends on, one after the other."""
     root = project_root()
     for layer in LAYERS:
-        for path in files_in(root / "params" / "contracts" / layer, "*.yaml"):
-            yield Checked(_name(path), _problems(lambda path=path: _check_contract(path)))  # type: ignore[misc]
-    for path in files_in(root / "params" / "contracts" / "landing", "*.yaml"):
-        yield Checked(_name(path), _problems(lambda path=path: _check_landing(path)))  # type: ignore[misc]
-    for name in source_names():
-        yield Checked(f"params/sources/{name}.yaml", _problems(lambda name=name: _check_source(name)))  # type: ignore[misc]
-    for name in price_tables():
-        yield Checked(f"params/prices/{name}.yaml", _problems(lambda name=name: load_prices(name)))  # type: ignore[misc]
-    for env in environments():
-        yield Checked(f"params/{env}.yaml", _problems(lambda env=env: _check_env(env)))  # type: ignore[misc]
+        for path in list_files(root / "params" / "contracts" / layer, "*.yaml"):
+            yield FileCheck(_relative_path(path), _collect_problems(lambda path=path: _check_contract(path)))  # type: ignore[misc]
+    for path in list_files(root / "params" / "contracts" / "landing", "*.yaml"):
+        yield FileCheck(_relative_path(path), _collect_problems(lambda path=path: _check_landing(path)))  # type: ignore[misc]
+    for name in list_sources():
+        yield FileCheck(f"params/sources/{name}.yaml", _collect_problems(lambda name=name: _check_source(name)))  # type: ignore[misc]
+    for name in list_price_tables():
+        yield FileCheck(f"params/prices/{name}.yaml", _collect_problems(lambda name=name: load_prices(name)))  # type: ignore[misc]
+    for env in list_environments():
+        yield FileCheck(f"params/{env}.yaml", _collect_problems(lambda env=env: _check_env(env)))  # type: ignore[misc]
     for stage in STAGES:
-        yield Checked(_name(notebook_path(stage)), list(_notebook_problems(stage)))
-    for path in files_in(root / "orchestration", "*.asl.json"):
-        found = lint(path)
-        yield Checked(_name(path), [f"state {each.state}: {each.message}" if each.state else each.message for each in found])
+        yield FileCheck(_relative_path(notebook_path(stage)), list(_notebook_problems(stage)))
+    for path in list_files(root / "orchestration", "*.asl.json"):
+        found = lint_file(path)
+        yield FileCheck(
+            _relative_path(path), [f"state {each.state}: {each.message}" if each.state else each.message for each in found]
+        )
 
 
 def _check_contract(path: Path) -> None:
     for table in read_contract(path):
-        try_table(table, _engine(), _name(path))
+        dry_run_table(table, _create_engine(), _relative_path(path))
 
 
 def _check_landing(path: Path) -> None:
     read_contract(path)
-    if path.stem not in source_names():
-        raise ContractError(f"{_name(path)}: there is no params/sources/{path.stem}.yaml; a landing contract is a source's.")
-    try_landing(load_source(path.stem), _engine(), _name(path))
+    if path.stem not in list_sources():
+        raise ContractError(
+            f"{_relative_path(path)}: there is no params/sources/{path.stem}.yaml; a landing contract is a source's."
+        )
+    dry_run_landing(load_source(path.stem), _create_engine(), _relative_path(path))
 
 
-def _engine() -> DuckDBEngine:
+def _create_engine() -> DuckDBEngine:
     return DuckDBEngine(Lake("memory:///check"), "UTC")
 
 
@@ -77,7 +81,7 @@ def _check_env(env: str) -> None:
 
 
 def _check_source(name: str) -> None:
-    dry_run(load_source(name), _engine())
+    dry_run_mapping(load_source(name), _create_engine())
 
 
 def _notebook_problems(stage: str) -> Iterator[str]:
@@ -85,7 +89,7 @@ def _notebook_problems(stage: str) -> Iterator[str]:
     try:
         notebook = load_notebook(path)
         nbformat.validate(notebook)
-        declared = declared_parameters(notebook, path.name)
+        declared = read_declared_parameters(notebook, path.name)
     except DaybookError as error:
         yield str(error)
         return
@@ -95,7 +99,7 @@ def _notebook_problems(stage: str) -> Iterator[str]:
     known = {"env": "local", "run_date": "2025-11-30", "run_id": "", "overrides": {}}
     if stage == STAGES[-1]:
         known.update(failure="null", execution="")
-    yield from _problems(lambda: check_parameters(notebook, path.name, known))
+    yield from _collect_problems(lambda: check_parameters(notebook, path.name, known))
     for name in declared:
         if name not in known:
             yield f"declares a parameter {name!r} that no run gives; remove it, or hand it on in daybook.execution.stage"
@@ -105,7 +109,7 @@ def _notebook_problems(stage: str) -> Iterator[str]:
         yield "does not begin with a title; make the first cell markdown that begins with '# '"
 
 
-def _problems(action: Callable[[], object]) -> list[str]:
+def _collect_problems(action: Callable[[], object]) -> list[str]:
     try:
         action()
     except DaybookError as error:
@@ -113,5 +117,5 @@ def _problems(action: Callable[[], object]) -> list[str]:
     return []
 
 
-def _name(path: Path) -> str:
+def _relative_path(path: Path) -> str:
     return str(path.relative_to(project_root()))

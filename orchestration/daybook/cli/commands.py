@@ -40,7 +40,7 @@ COMMANDS = {
 """By name, in the order in which help lists them: the module, and what help says in its one line."""
 
 
-class Commands(TyperGroup):
+class LazyCommandGroup(TyperGroup):
     """The group of all commands: names and lines at first, the command itself once it is called."""
 
     def __init__(self, *, commands: Any = None, **attrs: Any) -> None:
@@ -50,7 +50,7 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Optional[str], Optional[click.Command], list[str]]:
         if args and args[0] in COMMANDS:
-            self.commands = whole(args[0]).commands
+            self.commands = load_commands(args[0]).commands
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -66,10 +66,10 @@ class Commands(TyperGroup):
             raise StorageError(f"A file ended too early ({error}); give `daybook --debug` to see which one.") from error
 
 
-def whole(*names: str) -> Commands:
+def load_commands(*names: str) -> LazyCommandGroup:
     """The group in which these commands, or all, are whole."""
     from daybook.cli.app import app
 
     for name in names or COMMANDS:
         import_module(f"daybook.cli.{COMMANDS[name][0]}")
-    return cast(Commands, typer.main.get_command(app))
+    return cast(LazyCommandGroup, typer.main.get_command(app))

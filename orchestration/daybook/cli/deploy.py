@@ -11,55 +11,55 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from daybook.cli.app import Env, Set, Yes, app, settings_of
+from daybook.cli.app import EnvOption, SetOption, YesOption, app, load_command_settings
 from daybook.errors import EXIT_FAILED, UsageError
 from daybook.settings import Settings, daybook_home, parse_run_date
 
 if TYPE_CHECKING:
     from daybook.deploy.apply import Step
-    from daybook.deploy.change_sets import Event, Watch
+    from daybook.deploy.change_sets import Event, EventCallback
     from daybook.deploy.release import Release
     from daybook.execution.aws.account import Account
 
-_Parameter = Annotated[
+_ParameterOption = Annotated[
     Optional[list[str]],
     typer.Option("--parameter", help="A parameter of the templates in infra/; repeatable.", metavar="NAME=VALUE"),
 ]
-_Stack = Annotated[
+_StackOption = Annotated[
     Optional[list[str]], typer.Option("--stack", help="Only this stack (a file of infra/); repeatable.", metavar="NAME")
 ]
 
 
 @app.command()
 def deploy(
-    env: Env,
+    env: EnvOption,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
-    yes: Yes = False,
-    parameter: _Parameter = None,
-    stack: _Stack = None,
+    yes: YesOption = False,
+    parameter: _ParameterOption = None,
+    stack: _StackOption = None,
     bundle: Annotated[
         Optional[Path], typer.Option("--bundle", help="A bundle that was built already.", metavar="FILE", dir_okay=False)
     ] = None,
     smoke: Annotated[
         Optional[str], typer.Option("--smoke", help="Run this date there afterwards.", metavar="YYYY-MM-DD")
     ] = None,
-    set_: Set = None,
+    set_: SetOption = None,
 ) -> None:
     """Bring an AWS account to what the checkout says: bundle, state machines, stacks."""
     from daybook.deploy import apply
     from daybook.deploy.change_sets import Stacks
-    from daybook.deploy.templates import STACKS, read_template, read_templates, require_known, values_of
+    from daybook.deploy.templates import STACKS, load_parameter_values, read_template, read_templates, require_known_parameters
     from daybook.execution.aws.account import connect
 
-    settings = settings_of(env, set_)
-    given = _pairs(parameter)
-    require_known({**given, **(settings.deployment.parameters if settings.deployment else {})}, read_templates())
+    settings = load_command_settings(env, set_)
+    given = _parse_parameters(parameter)
+    require_known_parameters({**given, **(settings.deployment.parameters if settings.deployment else {})}, read_templates())
     for name in stack or []:
         if name not in STACKS:
             raise UsageError(f"--stack {name} is not one of infra/: {', '.join(STACKS)}.")
     day = parse_run_date(smoke) if smoke else None
     templates = [read_template(name) for name in STACKS if not stack or name in stack]
-    values = values_of(settings, given)
+    values = load_parameter_values(settings, given)
     account = connect(_region(settings), f"daybook deploy --env {env}")
     print(f"Account {account.number}, region {account.region}, as {account.caller}")
 
@@ -67,39 +67,39 @@ def deploy(
     release = None
     if any(each.name == "pipeline" for each in templates):
         # What takes no time first: a missing parameter should not wait for a bundle.
-        apply.require_ahead(templates, {**values, **_UNBUILT}, stacks)
-        release = _release(values, bundle)
+        apply.require_valid_parameters(templates, {**values, **_PLACEHOLDER_RELEASE}, stacks)
+        release = _build_release(values, bundle)
         values.update(release.parameters())
-    steps = apply.plan(stacks, templates, values, dry_run=dry_run)
+    steps = apply.plan_deployment(stacks, templates, values, dry_run=dry_run)
     undone = list(steps)
     try:
         for step in steps:
-            _show(step)
+            _print_step(step)
         if dry_run:
             print("Nothing was changed (--dry-run).")
             return
         _require_consent(steps, yes)
-        for step in [each for each in steps if each.before_release]:
+        for step in [each for each in steps if each.precedes_release]:
             undone.remove(step)
-            apply.carry_out(stacks, step, values, _teller(step))
+            apply.apply_step(stacks, step, values, _watch_step(step))
         if release:
-            _upload(account, release)
-        for step in [each for each in steps if not each.before_release]:
+            _upload_release(account, release)
+        for step in [each for each in steps if not each.precedes_release]:
             undone.remove(step)
-            apply.carry_out(stacks, step, values, _teller(step))
+            apply.apply_step(stacks, step, values, _watch_step(step))
     finally:
-        apply.withdraw(stacks, undone)
-    changed = [each.state.name for each in steps if not each.changes_nothing]
+        apply.delete_change_sets(stacks, undone)
+    changed = [each.state.name for each in steps if not each.is_unchanged]
     print(f"Deployed: {', '.join(changed)}." if changed else "Nothing to change.")
     if day:
-        _smoke(account, settings, day)
+        _run_smoke_test(account, settings, day)
 
 
-_UNBUILT = {"CodePrefix": "releases/unbuilt/", "BundleUri": "s3://unbuilt/bundles/unbuilt.zip"}
+_PLACEHOLDER_RELEASE = {"CodePrefix": "releases/unbuilt/", "BundleUri": "s3://unbuilt/bundles/unbuilt.zip"}
 """Stands for a release in the first look at parameters; nothing is ever made from it."""
 
 
-def _pairs(given: Optional[list[str]]) -> dict[str, str]:
+def _parse_parameters(given: Optional[list[str]]) -> dict[str, str]:
     found = {}
     for text in given or []:
         name, equals, value = text.partition("=")
@@ -113,8 +113,8 @@ def _region(settings: Settings) -> Optional[str]:
     return settings.deployment.region if settings.deployment else None
 
 
-def _release(values: dict[str, str], bundle: Optional[Path]) -> "Release":
-    from daybook.deploy.bundle import build
+def _build_release(values: dict[str, str], bundle: Optional[Path]) -> "Release":
+    from daybook.deploy.bundle import build_bundle
     from daybook.deploy.release import plan_release
 
     if "CodeBucket" not in values:
@@ -123,7 +123,7 @@ def _release(values: dict[str, str], bundle: Optional[Path]) -> "Release":
         )
     if bundle is None:
         print("Building the bundle ...", flush=True)
-        bundle = build(daybook_home() / "bundle").path
+        bundle = build_bundle(daybook_home() / "bundle").path
     elif not bundle.is_file():
         raise UsageError(f"--bundle {bundle} is not there; build one with `daybook bundle`.")
     release = plan_release(values["CodeBucket"], bundle)
@@ -131,11 +131,11 @@ def _release(values: dict[str, str], bundle: Optional[Path]) -> "Release":
     return release
 
 
-def _show(step: "Step") -> None:
-    if step.changes_nothing:
+def _print_step(step: "Step") -> None:
+    if step.is_unchanged:
         print(f"{step.state.name}: nothing to change")
         return
-    if not step.state.is_there:
+    if not step.state.exists:
         print(f"{step.state.name}: new")
     elif not step.changes:
         print(f"{step.state.name}: outputs or tags only")
@@ -147,15 +147,15 @@ def _show(step: "Step") -> None:
 
 def _require_consent(steps: Iterable["Step"], yes: bool) -> None:
     """Ask before something that is there goes away; without a terminal to ask at, only ``--yes`` will do."""
-    dangerous = [change for step in steps for change in step.changes if change.is_dangerous]
+    dangerous = [change for step in steps for change in step.changes if change.is_destructive]
     if not dangerous or yes:
         return
     lost = ", ".join(each.logical_id for each in dangerous if each.holds_data and not each.kept)
     names = ", ".join(each.logical_id for each in dangerous)
-    _ask(f"Replaced or deleted: {names}{f'; with their data: {lost}' if lost else ''}.", "once you have read that")
+    _confirm(f"Replaced or deleted: {names}{f'; with their data: {lost}' if lost else ''}.", "once you have read that")
 
 
-def _ask(consequence: str, when: str, word: str = "") -> None:
+def _confirm(consequence: str, when: str, word: str = "") -> None:
     """Ask at a terminal, for a word to be typed or a yes; ``UsageError`` where there is none to ask at."""
     if not sys.stdin.isatty():
         raise UsageError(f"{consequence} Nothing was changed; run it with --yes {when}.")
@@ -168,13 +168,13 @@ def _ask(consequence: str, when: str, word: str = "") -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _teller(step: "Step") -> "Watch":
-    if not step.changes_nothing:
+def _watch_step(step: "Step") -> "EventCallback":
+    if not step.is_unchanged:
         print(f"{step.state.name} ...", flush=True)
-    return _telling()
+    return _print_events()
 
 
-def _telling() -> "Watch":
+def _print_events() -> "EventCallback":
     began = time.monotonic()
 
     def tell(event: "Event") -> None:
@@ -186,18 +186,18 @@ def _telling() -> "Watch":
     return tell
 
 
-def _upload(account: "Account", release: "Release") -> None:
-    from daybook.deploy.release import upload
+def _upload_release(account: "Account", release: "Release") -> None:
+    from daybook.deploy.release import upload_file
 
     for item in release.items:
         began = time.monotonic()
-        if upload(account, release.bucket, item):
+        if upload_file(account, release.bucket, item):
             size = item.path.stat().st_size / 1e6
             print(f"  {time.monotonic() - began:5.0f} s  s3://{release.bucket}/{item.key}, {size:,.1f} MB", flush=True)
 
 
-def _smoke(account: "Account", settings: Settings, day: date) -> None:
-    from daybook.deploy.smoke_test import run_date
+def _run_smoke_test(account: "Account", settings: Settings, day: date) -> None:
+    from daybook.deploy.smoke_test import run_smoke_test
     from daybook.execution.aws.executions import Executions
 
     began = time.monotonic()
@@ -206,7 +206,7 @@ def _smoke(account: "Account", settings: Settings, day: date) -> None:
         print(f"  {time.monotonic() - began:5.0f} s  {status}", flush=True)
 
     print(f"Running {day} ...", flush=True)
-    ended = run_date(Executions(settings, account), settings, day, wait)
+    ended = run_smoke_test(Executions(settings, account), settings, day, wait)
     reason = ": ".join(filter(None, (ended.error, " ".join((ended.cause or "").split()))))
     print(f"{ended.name} ended {ended.status}{f': {reason}' if reason else ''}")
     if ended.status != "SUCCEEDED":
@@ -215,37 +215,37 @@ def _smoke(account: "Account", settings: Settings, day: date) -> None:
 
 @app.command()
 def destroy(
-    env: Env,
+    env: EnvOption,
     data: Annotated[bool, typer.Option("--data", help="Also the tables, the archive, their keys, for good.")] = False,
-    yes: Yes = False,
-    set_: Set = None,
+    yes: YesOption = False,
+    set_: SetOption = None,
 ) -> None:
     """Remove what works and watches on AWS; data and keys stay, unless --data."""
     from daybook.deploy.change_sets import Stacks
-    from daybook.deploy.destroy import remains, remove_data
-    from daybook.deploy.templates import KEPT, STACKS, read_template
+    from daybook.deploy.destroy import list_retained, remove_data
+    from daybook.deploy.templates import RETAINED_STACKS, STACKS, read_template
     from daybook.execution.aws.account import connect
 
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     account = connect(_region(settings), f"daybook destroy --env {env}")
     print(f"Account {account.number}, region {account.region}, as {account.caller}")
     stacks = Stacks(account, env)
-    templates = [read_template(name) for name in reversed(STACKS) if name not in KEPT]
-    there = [each for each in templates if stacks.state_of(each).status not in ("", "DELETE_COMPLETE")]
-    names = [each.stack_of(env) for each in there]
-    held = remains(account, env)
+    templates = [read_template(name) for name in reversed(STACKS) if name not in RETAINED_STACKS]
+    there = [each for each in templates if stacks.describe_stack(each).status not in ("", "DELETE_COMPLETE")]
+    names = [each.stack_name(env) for each in there]
+    held = list_retained(account, env)
     if not there and not (data and held):
         print("Nothing to remove.")
     elif not yes:
         goes = [*names, *(each.name for each in held if data)]
-        _ask(f"This removes {', '.join(goes)}{' FOR GOOD' if data else ''}.", "if you mean it", word=env if data else "")
+        _confirm(f"This removes {', '.join(goes)}{' FOR GOOD' if data else ''}.", "if you mean it", word=env if data else "")
     for template in there:
-        print(f"{template.stack_of(env)} ...", flush=True)
-        stacks.delete(template, _telling())
+        print(f"{template.stack_name(env)} ...", flush=True)
+        stacks.delete(template, _print_events())
     if data and held:
         for line in remove_data(account, stacks, held):
             print(f"  {line}", flush=True)
-    left = remains(account, env)
+    left = list_retained(account, env)
     for each in left:
         print(f"stays: {each.describe()}")
     if left:

@@ -6,28 +6,38 @@ from dataclasses import asdict
 
 import typer
 
-from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
+from daybook.cli.app import (
+    EnvOption,
+    JsonOption,
+    SetOption,
+    app,
+    console,
+    escape_markup,
+    load_command_settings,
+    new_table,
+    print_json,
+)
 from daybook.errors import EXIT_FAILED
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red", "refused": "cyan"}
 
 
 @app.command()
-def doctor(env: Env, set_: Set = None, as_json: AsJson = False) -> None:
+def doctor(env: EnvOption, set_: SetOption = None, as_json: JsonOption = False) -> None:
     """Look whether a deployment on AWS is well, and say what to do."""
-    from daybook.deploy.doctor.examine import examine
+    from daybook.deploy.doctor.examine import run_checks
     from daybook.execution.aws.account import connect
 
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     region = settings.deployment.region if settings.deployment else None
-    checks = list(examine(connect(region, f"daybook doctor --env {env}"), settings))
+    checks = list(run_checks(connect(region, f"daybook doctor --env {env}"), settings))
     if as_json:
         print_json([asdict(each) for each in checks])
     else:
         table = new_table("", "", "", "what to do")
         for each in checks:
             state = f"[{_STYLES[each.state]}]{each.state}[/]"
-            table.add_row(state, escaped(each.name), escaped(each.said), escaped(each.remedy))
+            table.add_row(state, escape_markup(each.name), escape_markup(each.said), escape_markup(each.remedy))
         console.print(table)
         counts = {state: sum(each.state == state for each in checks) for state in _STYLES}
         print(", ".join(f"{count} {state}" for state, count in counts.items() if count))

@@ -9,12 +9,22 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
+from daybook.cli.app import (
+    EnvOption,
+    JsonOption,
+    SetOption,
+    app,
+    console,
+    escape_markup,
+    load_command_settings,
+    new_table,
+    print_json,
+)
 from daybook.errors import EXIT_FAILED
-from daybook.scheduling.gaps import REASONS, Findings, find_gaps, grouped, select_for_catch_up
+from daybook.scheduling.gaps import REASONS, GapReport, find_gaps, group_gaps, select_for_catch_up
 from daybook.settings import parse_run_date
 
-Since = Annotated[
+SinceOption = Annotated[
     Optional[str],
     typer.Option(
         "--since",
@@ -22,7 +32,7 @@ Since = Annotated[
         metavar="YYYY-MM-DD",
     ),
 ]
-Until = Annotated[
+UntilOption = Annotated[
     Optional[str],
     typer.Option(
         "--until",
@@ -33,7 +43,13 @@ Until = Annotated[
 
 
 @app.command()
-def gaps(env: Env = "local", set_: Set = None, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+def gaps(
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the business dates that should have a good run and have none, and why.
 
     A date is a gap when it never ran, when its newest run failed or was rejected, when its files in the landing are no longer
@@ -43,7 +59,7 @@ def gaps(env: Env = "local", set_: Set = None, since: Since = None, until: Until
 
     Ends with 0 when there is no gap and with 1 when there is one, so that a script can ask.
     """
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     found = find_gaps(
         settings,
         now=datetime.now(timezone.utc),
@@ -51,29 +67,29 @@ def gaps(env: Env = "local", set_: Set = None, since: Since = None, until: Until
         until=parse_run_date(until) if until else None,
     )
     if as_json:
-        print_json(_told(found))
+        print_json(_to_json(found))
     else:
-        _print(found, settings.options, since, until)
+        _print_gaps(found, settings.options, since, until)
     if found.gaps:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _told(found: Findings) -> dict[str, Any]:
+def _to_json(found: GapReport) -> dict[str, Any]:
     catch_up = {gap.run_date for gap in select_for_catch_up(found.gaps)}
     gaps = [
         {**asdict(gap), "weekday": f"{gap.run_date:%A}", "newest_run": gap.run_id, "catch_up": gap.run_date in catch_up}
         for gap in found.gaps
     ]
     keys = ("run_date", "weekday", "reason", "detail", "newest_run", "catch_up", "change")
-    ranges = [{**asdict(span), "reason": gaps[0].reason, "detail": gaps[0].detail} for span, gaps in grouped(found)]
+    ranges = [{**asdict(span), "reason": gaps[0].reason, "detail": gaps[0].detail} for span, gaps in group_gaps(found)]
     told = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "calendar"}
     return {**told, "gaps": [{key: gap[key] for key in keys} for gap in gaps], "ranges": ranges}
 
 
-def _print(found: Findings, options: str, since: Optional[str], until: Optional[str]) -> None:
+def _print_gaps(found: GapReport, options: str, since: Optional[str], until: Optional[str]) -> None:
     if found.gaps:
         table = new_table("date", "weekday", "reason", "detail", "newest run")
-        for span, gaps in grouped(found):
+        for span, gaps in group_gaps(found):
             first = gaps[0]
             weekday = "" if len(gaps) > 1 else f"{first.run_date:%A}"
             # Of a range, the first date's, with a mark where others differ.
@@ -81,7 +97,7 @@ def _print(found: Findings, options: str, since: Optional[str], until: Optional[
                 f"{told[0]} …" if len(set(told)) > 1 else told[0]
                 for told in ([gap.detail for gap in gaps], [gap.run_id or "" for gap in gaps])
             )
-            table.add_row(str(span), weekday, first.reason, escaped(detail), run_id)
+            table.add_row(str(span), weekday, first.reason, escape_markup(detail), run_id)
         console.print(table)
     for run_id in found.under_way:
         console.print(f"Under way: {run_id}", soft_wrap=True)
@@ -91,10 +107,10 @@ def _print(found: Findings, options: str, since: Optional[str], until: Optional[
             f"{len(found.cleared)}, from {found.cleared[0]} to {found.cleared[-1]}.",
             soft_wrap=True,
         )
-    console.print(escaped(_summary(found, options, since, until)), soft_wrap=True)
+    console.print(escape_markup(_format_summary(found, options, since, until)), soft_wrap=True)
 
 
-def _summary(found: Findings, options: str, since: Optional[str], until: Optional[str]) -> str:
+def _format_summary(found: GapReport, options: str, since: Optional[str], until: Optional[str]) -> str:
     """Return how many gaps there are, of which kinds, and the command that helps, with the options that `gaps` was given."""
     span = f"from {found.since} to {found.until}" if found.since <= found.until else f"from {found.since} on"
     if not found.gaps:

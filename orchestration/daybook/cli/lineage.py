@@ -6,39 +6,53 @@ from typing import Annotated, Optional
 
 import typer
 
-from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
+from daybook.cli.app import (
+    EnvOption,
+    JsonOption,
+    SetOption,
+    app,
+    console,
+    escape_markup,
+    load_command_settings,
+    new_table,
+    print_json,
+)
 from daybook.errors import UsageError
-from daybook.lake.lineage.graph import Sources, is_direct, split, trace
+from daybook.lake.lineage.graph import Sources, is_direct, split_column, trace_sources
 from daybook.records.archive import Archive, Record
 
 
 @app.command()
 def lineage(
     name: Annotated[str, typer.Argument(metavar="NAME", help="gold.daily_sales.net_revenue, or a whole table.")],
-    env: Env = "local",
-    set_: Set = None,
-    as_json: AsJson = False,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
     run_id: Annotated[Optional[str], typer.Option("--run", help="As this run read it.", metavar="RUN_ID")] = None,
 ) -> None:
     """Say which columns of silver and bronze a column comes from, as the newest run has it."""
-    table, column = split(name) if name.count(".") > 1 else (name, "")
-    record = _newest_with(Archive(settings_of(env, set_).archive), table, run_id)
+    table, column = split_column(name) if name.count(".") > 1 else (name, "")
+    record = _find_lineage_run(Archive(load_command_settings(env, set_).archive), table, run_id)
     known = record["lineage"]
     columns = [column] if column else list(known[table]["columns"])
-    found = {each: trace(known, f"{table}.{each}") for each in columns}
+    found = {each: trace_sources(known, f"{table}.{each}") for each in columns}
     if as_json:
-        print_json({"run_id": record["run_id"], "columns": {f"{table}.{each}": _told(found[each]) for each in columns}})
+        print_json({"run_id": record["run_id"], "columns": {f"{table}.{each}": _to_json(found[each]) for each in columns}})
         return
     listing = new_table("column", "values from", "decided by")
     for each in columns:
         values = [source for source, kinds in found[each].items() if is_direct(kinds)]
         decides = [source for source in found[each] if source not in values]
-        listing.add_row(escaped(each), escaped("\n".join(_by_layer(values))), escaped("\n".join(_by_layer(decides))))
+        listing.add_row(
+            escape_markup(each),
+            escape_markup("\n".join(_sort_by_layer(values))),
+            escape_markup("\n".join(_sort_by_layer(decides))),
+        )
     console.print(listing)
     print(f"As {record['run_id']} read it.")
 
 
-def _newest_with(archive: Archive, table: str, run_id: Optional[str]) -> Record:
+def _find_lineage_run(archive: Archive, table: str, run_id: Optional[str]) -> Record:
     """The run of the newest business date (or the one named) that has the lineage of a table."""
     for each in [run_id] if run_id else reversed(archive.run_ids()):
         record = archive.run(each)
@@ -50,11 +64,11 @@ def _newest_with(archive: Archive, table: str, run_id: Optional[str]) -> Record:
     )
 
 
-def _by_layer(columns: list[str]) -> list[str]:
+def _sort_by_layer(columns: list[str]) -> list[str]:
     """Columns from the nearest layer to the farthest."""
     order = {"silver": 0, "bronze": 1}
     return sorted(columns, key=lambda name: (order.get(name.split(".")[0], 2), name))
 
 
-def _told(sources: Sources) -> dict[str, list[str]]:
-    return {name: sorted(sources[name]) for name in _by_layer(list(sources))}
+def _to_json(sources: Sources) -> dict[str, list[str]]:
+    return {name: sorted(sources[name]) for name in _sort_by_layer(list(sources))}

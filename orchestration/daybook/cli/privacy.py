@@ -7,40 +7,44 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from daybook.cli.app import (
-    AsJson,
-    Env,
-    Set,
-    WhileRunning,
-    Yes,
+    EnvOption,
+    JsonOption,
+    SetOption,
+    WhileRunningOption,
+    YesOption,
     app,
-    ask,
     console,
-    escaped,
+    escape_markup,
+    load_command_settings,
     print_json,
     refuse_while_running,
-    settings_of,
+    require_confirmation,
 )
 from daybook.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from daybook.privacy.erasure import Erased
+    from daybook.privacy.erasure import ErasureResult
 
 
 @app.command()
-def rekey(env: Env = "local", set_: Set = None, yes: Yes = False, while_running: WhileRunning = False) -> None:
+def rekey(
+    env: EnvOption = "local", set_: SetOption = None, yes: YesOption = False, while_running: WhileRunningOption = False
+) -> None:
     """Make a new key for pseudonyms and carry all stored ones on to it; finish a rekey that was cut off."""
     from daybook.privacy.rekey import rekey as carry_on
 
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     refuse_while_running(settings, "rekey", while_running)
-    ask(f"Every pseudonym in {settings.lake} becomes another, and older versions of the tables go.", yes)
+    require_confirmation(f"Every pseudonym in {settings.lake} becomes another, and older versions of the tables go.", yes)
     done = carry_on(settings.lake, settings.pii_key, settings.env)
     console.print(
         f"{len(done.tables)} tables brought from generation {done.before} of the key to {done.after}, "
-        f"{done.files_removed:,} old files removed: {escaped(', '.join(done.tables)) or 'no pseudonym is stored yet'}.",
+        f"{done.files_removed:,} old files removed: {escape_markup(', '.join(done.tables)) or 'no pseudonym is stored yet'}.",
         soft_wrap=True,
     )
-    console.print(f"Back up {escaped(settings.pii_key)} now: without its newest key, pseudonyms of new data fit no stored one.")
+    console.print(
+        f"Back up {escape_markup(settings.pii_key)} now: without its newest key, pseudonyms of new data fit no stored one."
+    )
 
 
 @app.command()
@@ -55,15 +59,15 @@ def erase(
     ] = None,
     why: Annotated[str, typer.Option("--why", help="For the record; name nobody in it.", metavar="TEXT")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
-    env: Env = "local",
-    set_: Set = None,
-    yes: Yes = False,
-    while_running: WhileRunning = False,
-    as_json: AsJson = False,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    yes: YesOption = False,
+    while_running: WhileRunningOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove a person from every layer and every old version of the tables, and prove it by searching all files."""
-    from daybook.notebook.stale_dates import note_stale_dates
-    from daybook.privacy.erasure import Erased, erase_again
+    from daybook.notebook.stale_dates import mark_stale_dates
+    from daybook.privacy.erasure import ErasureResult, erase_again
     from daybook.privacy.erasure import erase as erase_person
 
     if (customer is None or not customer.strip()) != again:
@@ -72,81 +76,83 @@ def erase(
         raise UsageError("--also needs --customer ID: the values of people who were erased before are not known any more.")
     if as_json and not (yes or dry_run):
         raise UsageError("With --json nothing is asked; give --yes or --dry-run with it.")
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     if not dry_run:
         refuse_while_running(settings, "erase", while_running)
 
-    def confirm(planned: Erased) -> None:
+    def confirm(planned: ErasureResult) -> None:
         if dry_run and as_json:
             print_json({"dry_run": True, **planned.expected()})
         elif not as_json:
             _print_changes(planned, notes=not yes)
         if dry_run:
             raise typer.Exit
-        ask(f"What the lake {settings.lake} holds of the person goes for good, and older versions of the tables with it.", yes)
+        require_confirmation(
+            f"What the lake {settings.lake} holds of the person goes for good, and older versions of the tables with it.", yes
+        )
 
     if customer is None:
-        done = erase_again(settings, why, note_stale_dates, confirm)
+        done = erase_again(settings, why, mark_stale_dates, confirm)
     else:
-        done = erase_person(settings, customer.strip(), why, note_stale_dates, also or (), confirm)
+        done = erase_person(settings, customer.strip(), why, mark_stale_dates, also or (), confirm)
     if as_json:
         print_json({"dry_run": False, **done.told(), "found": done.proof.found, "record": done.record})
     else:
         _print_done(done)
-    if not done.proved:
+    if not done.is_verified:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _print_changes(planned: "Erased", *, notes: bool) -> None:
+def _print_changes(planned: "ErasureResult", *, notes: bool) -> None:
     if planned.before and not planned.rows and not planned.also:
         console.print("Erased before; nothing has come back.")
     for table, rows in sorted(planned.rows.items()):
-        console.print(f"  {rows:>7,} rows of {escaped(table)}", soft_wrap=True)
+        console.print(f"  {rows:>7,} rows of {escape_markup(table)}", soft_wrap=True)
     for column, rows in sorted(planned.also.items()):
-        console.print(f"  {rows:>7,} rows with the person in {escaped(column)}", soft_wrap=True)
+        console.print(f"  {rows:>7,} rows with the person in {escape_markup(column)}", soft_wrap=True)
     for file, what in sorted(planned.proof.found.items()) if notes else ():
         console.print(
-            f"[yellow]Note:[/] {escaped(file)} holds the person ({escaped(what)}), and this command does not change it.",
+            f"[yellow]Note:[/] {escape_markup(file)} holds the person ({escape_markup(what)}), and this command does not change it.",
             soft_wrap=True,
         )
     for file, problem in sorted(planned.proof.unsearched.items()) if notes else ():
         console.print(
-            f"[yellow]Note:[/] {escaped(file)} cannot be searched ({escaped(problem)}); restore or remove it first, since the "
+            f"[yellow]Note:[/] {escape_markup(file)} cannot be searched ({escape_markup(problem)}); restore or remove it first, since the "
             "person's values are not known any more afterwards.",
             soft_wrap=True,
         )
 
 
-def _print_done(done: "Erased") -> None:
+def _print_done(done: "ErasureResult") -> None:
     if done.files_removed:
         console.print(f"{done.files_removed:,} files of candidates and of older versions and log entries removed.")
     if done.stale_dates:
         console.print(f"{done.stale_dates} order dates have new figures with the next run, which computes them again.")
     for file in done.landing:
-        console.print(f"[yellow]Note:[/] the source's file still holds the person: {escaped(file)}", soft_wrap=True)
-    for file, problem in sorted(done.unread.items()):
+        console.print(f"[yellow]Note:[/] the source's file still holds the person: {escape_markup(file)}", soft_wrap=True)
+    for file, problem in sorted(done.unreadable.items()):
         console.print(
-            f"[yellow]Note:[/] the source's file may hold the person, it could not be searched to its end: {escaped(file)} "
-            f"({escaped(problem)})",
+            f"[yellow]Note:[/] the source's file may hold the person, it could not be searched to its end: {escape_markup(file)} "
+            f"({escape_markup(problem)})",
             soft_wrap=True,
         )
     searched = f"{done.proof.files:,} files"
     if done.proof.found:
         console.print(f"[red]Not proved:[/] {len(done.proof.found)} of {searched} still hold the person.")
     for file, what in sorted(done.proof.found.items()):
-        console.print(f"  {escaped(file)} ({escaped(what)})", soft_wrap=True)
+        console.print(f"  {escape_markup(file)} ({escape_markup(what)})", soft_wrap=True)
     for file, problem in sorted(done.proof.unsearched.items()):
-        console.print(f"  {escaped(file)} could not be searched ({escaped(problem)})", soft_wrap=True)
+        console.print(f"  {escape_markup(file)} could not be searched ({escape_markup(problem)})", soft_wrap=True)
     if done.proof.found:
         console.print(
             "Remove or repair them, then give the same command again. For free text in tables, add --also TABLE.COLUMN."
         )
         return
-    record = f"Record: {escaped(done.record or '')}"
-    if done.proved:
+    record = f"Record: {escape_markup(done.record or '')}"
+    if done.is_verified:
         console.print(f"[green]✓[/] {searched} searched, nothing found. {record}", soft_wrap=True)
         return
-    number = len(done.proof.unsearched) + len(done.unread)
+    number = len(done.proof.unsearched) + len(done.unreadable)
     console.print(
         f"[red]Not proved:[/] {searched} were read and nothing was found, but {number} could not be searched. "
         f"Restore or remove them, then give the same command again. {record}",

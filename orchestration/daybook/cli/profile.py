@@ -4,26 +4,28 @@ from typing import Any
 
 from daybook.cli.app import console, new_table
 from daybook.records.archive import Archive
-from daybook.records.timings import BEFORE, LATER, PHASES, stage_phases
+from daybook.records.timings import END_PHASE, PHASES, WAIT_PHASE, attempt_timings
 
 
-def print_phases(archive: Archive, record: dict[str, Any]) -> None:
+def print_profile(archive: Archive, record: dict[str, Any]) -> None:
     """A row an attempt, in seconds; then their sums, and how long the run took."""
-    rows = [row for row in stage_phases(record["stages"], archive.history(record["run_id"])) if row["phases"]]
+    rows = [row for row in attempt_timings(record["stages"], archive.history(record["run_id"])) if row["phases"]]
     if not rows:
         console.print("Its attempts have no times on record: they are older than --profile, or were cut off.", soft_wrap=True)
         return
-    names = [name for name in (BEFORE, *PHASES, LATER) if any(name in row["phases"] for row in rows)]
+    names = [name for name in (WAIT_PHASE, *PHASES, END_PHASE) if any(name in row["phases"] for row in rows)]
     tables = sorted({name for row in rows for name in row["tables"]})
     columns = [*names, "in all", *(f"({name})" for name in tables)]
     table = new_table("seconds", *columns, right=tuple(columns))
     for row in rows:
         stage = row["stage"] if row["attempt"] == 1 else f"{row['stage']} ({row['attempt']})"
-        table.add_row(stage, *_figures(row["phases"], names), f"{_whole(row):.2f}", *_figures(row["tables"], tables))
+        table.add_row(
+            stage, *_format_seconds(row["phases"], names), f"{_total_seconds(row):.2f}", *_format_seconds(row["tables"], tables)
+        )
     sums = {name: sum(row["phases"].get(name, 0.0) for row in rows) for name in names}
     spent = {name: sum(row["tables"].get(name, 0.0) for row in rows) for name in tables}
-    whole = sum(_whole(row) for row in rows)
-    table.add_row("all", *_figures(sums, names), f"{whole:.2f}", *_figures(spent, tables))
+    whole = sum(_total_seconds(row) for row in rows)
+    table.add_row("all", *_format_seconds(sums, names), f"{whole:.2f}", *_format_seconds(spent, tables))
     console.print(table)
     console.print(
         f"From its start to its record, which its last stage writes, the run took {record['seconds']:.2f} s. "
@@ -32,9 +34,9 @@ def print_phases(archive: Archive, record: dict[str, Any]) -> None:
     )
 
 
-def _whole(row: dict[str, Any]) -> float:
+def _total_seconds(row: dict[str, Any]) -> float:
     return float(row["whole"]) if row["whole"] is not None else float(sum(row["phases"].values()))
 
 
-def _figures(found: dict[str, float], names: list[str]) -> list[str]:
+def _format_seconds(found: dict[str, float], names: list[str]) -> list[str]:
     return [f"{found[name]:.2f}" if name in found else "" for name in names]

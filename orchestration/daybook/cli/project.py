@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daybook.cli.app import AsJson, Env, Set, app, console, escaped, print_json, settings_of
+from daybook.cli.app import EnvOption, JsonOption, SetOption, app, console, escape_markup, load_command_settings, print_json
 from daybook.errors import EXIT_FAILED, UsageError
 from daybook.settings import daybook_home, project_root
 
@@ -15,9 +15,9 @@ from daybook.settings import daybook_home, project_root
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(metavar="QUERY")],
-    env: Env = "local",
-    set_: Set = None,
-    as_json: AsJson = False,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
     rows: Annotated[int, typer.Option("--rows", help="Print at most so many rows.")] = 100,
     raw: Annotated[bool, typer.Option("--raw", help="Read personal values as they are; needs --why and is recorded.")] = False,
     why: Annotated[str, typer.Option("--why", help="The reason for --raw; name nobody in it.", metavar="TEXT")] = "",
@@ -28,12 +28,12 @@ def sql(
     """
     import duckdb
 
-    from daybook.engines import DuckDBEngine, Views, query_error
+    from daybook.engines import DuckDBEngine, ViewEngine, query_error
     from daybook.engines.duckdb import TextFunction
     from daybook.lake.tables import Lake
     from daybook.notebook.display import Listing
     from daybook.privacy import load_keys, pseudonym_function
-    from daybook.privacy.raw_reads import read_raw
+    from daybook.privacy.raw_reads import read_raw_values
     from daybook.privacy.rekey import require_keys
     from daybook.records.archive import Archive
     from daybook.sources import load_source
@@ -43,14 +43,14 @@ def sql(
         require_keys(settings.lake, keys, settings.env)
         return pseudonym_function(keys)
 
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     engine = DuckDBEngine(Lake(settings.lake), settings.timezone, spill=daybook_home() / "scratch")
     if raw:
-        found, _ = read_raw(engine, Archive(settings.archive), query, why, {"env": settings.env, "command": "sql"})
+        found, _ = read_raw_values(engine, Archive(settings.archive), query, why, {"env": settings.env, "command": "sql"})
     elif why:
         raise UsageError("--why is the reason for --raw; give both or neither.")
     else:
-        found = Views(engine, load_source(settings.source), pseudonyms).query(query)
+        found = ViewEngine(engine, load_source(settings.source), pseudonyms).query(query)
     columns = list(found.columns)
     try:
         listed = found.fetchall()
@@ -73,7 +73,7 @@ def check() -> None:
         for problem in checked.problems:
             problems += 1
             text = problem if problem.startswith(checked.file) else f"{checked.file}: {problem}"
-            console.print(f"[red]✗[/] {escaped(text)}", soft_wrap=True)
+            console.print(f"[red]✗[/] {escape_markup(text)}", soft_wrap=True)
     if problems:
         console.print(f"{problems} problems in {files} files.")
         raise typer.Exit(EXIT_FAILED)
@@ -82,8 +82,8 @@ def check() -> None:
 
 @app.command()
 def demo(
-    env: Env = "local",
-    set_: Set = None,
+    env: EnvOption = "local",
+    set_: SetOption = None,
     seed: Annotated[int, typer.Option(help="Another seed, another shop.")] = 7,
     days: Annotated[int, typer.Option(help="How many days, up to 2025-11-30.")] = 60,
     orders: Annotated[int, typer.Option(help="Orders a day, on average.")] = 300,
@@ -97,16 +97,16 @@ def demo(
     ] = False,
 ) -> None:
     """Make the landing files of a seeded, made-up shop."""
-    from daybook.execution.runner import require_laptop
-    from demo_shop import WHOLE_DAY, generate
+    from daybook.execution.runner import require_local
+    from demo_shop import WHOLE_DAY_KINDS, generate
 
-    settings = settings_of(env, set_)
-    require_laptop(settings, "demo")
+    settings = load_command_settings(env, set_)
+    require_local(settings, "demo")
     summary = generate(Path(settings.landing), seed=seed, days=days, orders_per_day=orders, incidents=incidents)
     total = sum(summary.rows.values())
     print(f"{days} days of a made-up shop, {total:,} rows of {len(summary.rows)} entities, lie in {settings.landing}")
     for trouble in summary.troubles:
-        if trouble.kind in WHOLE_DAY:
+        if trouble.kind in WHOLE_DAY_KINDS:
             print(f"{trouble.day} {trouble.kind.value.replace('_', ' ')}: {trouble.entity}")
 
 

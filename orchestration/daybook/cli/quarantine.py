@@ -8,8 +8,19 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, require_runnable, settings_of
-from daybook.cli.runs import execute
+from daybook.cli.app import (
+    EnvOption,
+    JsonOption,
+    SetOption,
+    app,
+    console,
+    escape_markup,
+    load_command_settings,
+    new_table,
+    print_json,
+    require_runnable,
+)
+from daybook.cli.runs import execute_run
 from daybook.errors import UsageError
 from daybook.records.names import run_date_of
 from daybook.settings import parse_run_date
@@ -17,29 +28,29 @@ from daybook.settings import parse_run_date
 quarantine_app = typer.Typer(help="Look at rows in quarantine, and let them out.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(quarantine_app, name="quarantine")
 
-By = Annotated[Optional[str], typer.Option("--by", help="Who decides; your login name if not given.", metavar="NAME")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the record.", metavar="TEXT")]
+ByOption = Annotated[Optional[str], typer.Option("--by", help="Who decides; your login name if not given.", metavar="NAME")]
+WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the record.", metavar="TEXT")]
 
 
 @app.command()
 def approve(
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
-    why: Why,
-    by: By = None,
-    env: Env = "local",
-    set_: Set = None,
-    as_json: AsJson = False,
+    why: WhyOption,
+    by: ByOption = None,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Publish what a gate refused: a new run of the date that lets pass what RUN_ID was rejected for, and nothing else."""
     from daybook.execution.decisions import approve as decide
-    from daybook.execution.runner import home_of
+    from daybook.execution.runner import get_runner
 
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     require_runnable(settings)
     name = by or getpass.getuser()
-    execute(
+    execute_run(
         settings,
-        home_of(settings),
+        get_runner(settings),
         run_date_of(run_id),
         lambda: decide(settings, run_id, by=name, why=why),
         as_json=as_json,
@@ -51,14 +62,14 @@ def list_(
     day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
     entity: Annotated[Optional[str], typer.Option("--entity", help="Rows of one entity only.", metavar="NAME")] = None,
     rule: Annotated[Optional[str], typer.Option("--rule", help="A part of a rule's name.", metavar="TEXT")] = None,
-    env: Env = "local",
-    set_: Set = None,
-    as_json: AsJson = False,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the rows in quarantine and the rules they break. Personal columns are not shown."""
-    from daybook.execution.decisions import quarantined
+    from daybook.execution.decisions import list_quarantined_rows
 
-    rows = quarantined(settings_of(env, set_), run_date=_date(day), entity=entity, rule=rule)
+    rows = list_quarantined_rows(load_command_settings(env, set_), run_date=_parse_date(day), entity=entity, rule=rule)
     if as_json:
         shown = [{name: value for name, value in vars(each).items() if name != "digest"} for each in rows]
         print_json([{**each, "run_date": each["run_date"].isoformat()} for each in shown])
@@ -70,7 +81,7 @@ def list_(
     for each in rows:
         values = ", ".join(f"{name}={value}" for name, value in each.values.items() if value)
         cells = (each.run_date.isoformat(), each.entity, each.source_file, str(each.row_number), "; ".join(each.rules), values)
-        table.add_row(*(escaped(cell) for cell in cells))
+        table.add_row(*(escape_markup(cell) for cell in cells))
     console.print(table)
     print(f"{len(rows):,} rows are in quarantine.")
 
@@ -79,7 +90,7 @@ def list_(
 def release(
     entity: Annotated[str, typer.Argument(metavar="ENTITY")],
     day: Annotated[str, typer.Option("--date", help="The business date the rows landed on.", metavar="YYYY-MM-DD")],
-    why: Why,
+    why: WhyOption,
     row: Annotated[Optional[list[int]], typer.Option("--row", help="A row's number in its file; repeatable.")] = None,
     file: Annotated[Optional[str], typer.Option("--file", help="The file, where rows of several have this number.")] = None,
     rule: Annotated[Optional[str], typer.Option("--rule", help="All rows that break this; a part of a rule's name.")] = None,
@@ -87,24 +98,23 @@ def release(
         Optional[list[str]], typer.Option("--fix", help="A new value for a column; repeatable.", metavar="COLUMN=VALUE")
     ] = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Judge the date's rows again at once.")] = True,
-    by: By = None,
-    env: Env = "local",
-    set_: Set = None,
-    as_json: AsJson = False,
+    by: ByOption = None,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put rows through again: repaired with --fix, or accepted as they are. The date is judged again, from validate on."""
-    from daybook.execution.decisions import quarantined, start_again
-    from daybook.execution.decisions import release as put_on_record
-    from daybook.execution.runner import home_of
+    from daybook.execution.decisions import list_quarantined_rows, release_rows, start_revalidation
+    from daybook.execution.runner import get_runner
 
     if not row and not rule:
         raise UsageError("Say which rows: --row NUMBER, or --rule TEXT for all that break a rule.")
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     require_runnable(settings)
     run_date = parse_run_date(day)
     chosen = [
         each
-        for each in quarantined(settings, run_date=run_date, entity=entity, rule=rule)
+        for each in list_quarantined_rows(settings, run_date=run_date, entity=entity, rule=rule)
         if (not row or each.row_number in row) and file in (None, each.source_file)
     ]
     files = {each.source_file for each in chosen}
@@ -114,23 +124,23 @@ def release(
     if missing:
         raise UsageError(f"{entity} row {missing[0]} of {day} is not in quarantine; `daybook quarantine list` shows what is.")
     name = by or getpass.getuser()
-    put_on_record(settings, chosen, repairs=_repairs(fix), by=name, why=why)
+    release_rows(settings, chosen, repairs=_parse_fixes(fix), by=name, why=why)
     said = "1 row is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
     if not run:
         print(f"{said} released; the next run of {day} judges them again.")
         return
     if not as_json:
         print(f"{said} released.")
-    execute(
+    execute_run(
         settings,
-        home_of(settings),
+        get_runner(settings),
         run_date,
-        lambda: start_again(settings, run_date, rows=len(chosen), by=name, why=why),
+        lambda: start_revalidation(settings, run_date, rows=len(chosen), by=name, why=why),
         as_json=as_json,
     )
 
 
-def _repairs(fixes: Optional[list[str]]) -> dict[str, str]:
+def _parse_fixes(fixes: Optional[list[str]]) -> dict[str, str]:
     repairs: dict[str, Any] = {}
     for text in fixes or []:
         column, equals, value = text.partition("=")
@@ -140,5 +150,5 @@ def _repairs(fixes: Optional[list[str]]) -> dict[str, str]:
     return repairs
 
 
-def _date(day: Optional[str]) -> Optional[date]:
+def _parse_date(day: Optional[str]) -> Optional[date]:
     return None if day is None else parse_run_date(day)

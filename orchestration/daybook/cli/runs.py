@@ -17,56 +17,56 @@ import typer
 
 from daybook.cli.app import (
     EXIT_CODES,
-    AllowMissing,
-    AsJson,
-    Env,
-    NoFollow,
-    Set,
+    AllowMissingOption,
+    EnvOption,
+    JsonOption,
+    NoFollowOption,
+    SetOption,
     app,
     console,
-    escaped,
+    escape_markup,
+    load_command_settings,
     new_table,
     print_json,
     require_runnable,
-    settings_of,
-    styled,
+    style_outcome,
 )
-from daybook.errors import EXIT_FAILED, EXIT_GOOD, UsageError
+from daybook.errors import EXIT_FAILED, EXIT_OK, UsageError
 from daybook.settings import Settings, parse_run_date
 
 if TYPE_CHECKING:
-    from daybook.execution.runner import Begin, Home, Showing
+    from daybook.execution.runner import AllocateRun, RunDisplay, Runner
     from daybook.records.archive import Archive
 
-Profile = Annotated[bool, typer.Option("--profile", help="Also show where the time of each stage went.")]
+ProfileOption = Annotated[bool, typer.Option("--profile", help="Also show where the time of each stage went.")]
 
 
 @app.command()
 def run(
-    env: Env = "local",
+    env: EnvOption = "local",
     day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
-    set_: Set = None,
-    allow_missing: AllowMissing = False,
-    no_follow: NoFollow = False,
-    as_json: AsJson = False,
-    profile: Profile = False,
+    set_: SetOption = None,
+    allow_missing: AllowMissingOption = False,
+    no_follow: NoFollowOption = False,
+    as_json: JsonOption = False,
+    profile: ProfileOption = False,
 ) -> None:
     """Process one business date: all six stages, by the state machine, where the deployment runs.
 
     On AWS, Ctrl-C only stops waiting for the run.
     """
-    from daybook.execution.runner import home_of, start_of
+    from daybook.execution.runner import allocate_run, get_runner
 
-    settings = settings_of(env, set_, allow_missing=allow_missing)
-    run_date = _run_date(settings, day)
+    settings = load_command_settings(env, set_, allow_missing=allow_missing)
+    run_date = _resolve_run_date(settings, day)
     require_runnable(settings)
-    home = home_of(settings)
+    home = get_runner(settings)
     home.require_ready()
-    execute(
+    execute_run(
         settings,
         home,
         run_date,
-        lambda: start_of(settings, run_date),
+        lambda: allocate_run(settings, run_date),
         follow=not no_follow,
         as_json=as_json,
         profile=profile,
@@ -76,38 +76,38 @@ def run(
 @app.command()
 def resume(
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
-    env: Env = "local",
-    set_: Set = None,
-    no_follow: NoFollow = False,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    no_follow: NoFollowOption = False,
 ) -> None:
     """Go on with a run that failed or was cut off, from the stage that did not end; what ended well is not run again."""
-    from daybook.execution.runner import home_of
+    from daybook.execution.runner import get_runner
 
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     require_runnable(settings)
-    home = home_of(settings)
-    with following(settings, home, as_json=False):
-        record = home.resume(run_id, showing(settings, live=True), follow=not no_follow)
-    finish(settings, record, as_json=False)
+    home = get_runner(settings)
+    with wait_for_execution(settings, home, as_json=False):
+        record = home.resume(run_id, progress_factory(settings, live=True), follow=not no_follow)
+    finish_run(settings, record, as_json=False)
 
 
-def execute(
+def execute_run(
     settings: Settings,
-    home: "Home",
+    home: "Runner",
     run_date: date,
-    begin: "Begin",
+    begin: "AllocateRun",
     *,
     follow: bool = True,
     as_json: bool,
     profile: bool = False,
 ) -> None:
     """Run a date whose name ``begin`` takes, show its progress, and end the command as it ends."""
-    with following(settings, home, as_json):
-        record = home.run(run_date, begin, showing(settings, live=not as_json), follow=follow)
-    finish(settings, record, as_json, profile=profile)
+    with wait_for_execution(settings, home, as_json):
+        record = home.run(run_date, begin, progress_factory(settings, live=not as_json), follow=follow)
+    finish_run(settings, record, as_json, profile=profile)
 
 
-def showing(settings: Settings, *, live: bool) -> "Showing":
+def progress_factory(settings: Settings, *, live: bool) -> "RunDisplay":
     """What shows a run's events once its name is known."""
     from daybook.cli.progress import Progress
 
@@ -115,7 +115,7 @@ def showing(settings: Settings, *, live: bool) -> "Showing":
 
 
 @contextmanager
-def following(settings: Settings, home: "Home", as_json: bool) -> Iterator[None]:
+def wait_for_execution(settings: Settings, home: "Runner", as_json: bool) -> Iterator[None]:
     """While something is executed: let a signal end it on record where it ends with this command; else say that it goes on.
     What the report needs, which comes after, is imported meanwhile.
 
@@ -123,10 +123,10 @@ def following(settings: Settings, home: "Home", as_json: bool) -> Iterator[None]
     """
     from daybook.execution.runner import StillRunning
 
-    Thread(target=_prepare_report, daemon=True).start()
+    Thread(target=_preload_report, daemon=True).start()
 
     if home.ends_with_command:
-        end_on_signals()
+        install_signal_handlers()
     try:
         yield
     except StillRunning as going_on:
@@ -139,21 +139,21 @@ def following(settings: Settings, home: "Home", as_json: bool) -> Iterator[None]
                 else f"`daybook backfills {settings.options}`"
             )
             said = f"{going_on.name or 'The catch-up'} goes on on AWS: look with {look}, or at {going_on.link}"
-            console.print(escaped(said), soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED if going_on.left else EXIT_GOOD) from None
+            console.print(escape_markup(said), soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED if going_on.left else EXIT_OK) from None
 
 
 @app.command()
-def runs(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
+def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption = False) -> None:
     """List the runs of the archive, newest business date first."""
-    from daybook.execution.runner import home_of
+    from daybook.execution.runner import get_runner
     from daybook.records.archive import Archive
 
-    settings = settings_of(env, set_)
-    archive, home = Archive(settings.archive), home_of(settings)
-    records = [home.judged(archive.run(run_id)) for run_id in reversed(archive.run_ids())]
+    settings = load_command_settings(env, set_)
+    archive, home = Archive(settings.archive), get_runner(settings)
+    records = [home.refresh_record(archive.run(run_id)) for run_id in reversed(archive.run_ids())]
     if as_json:
-        print_json([_brief(record) for record in records])
+        print_json([_summarize_run(record) for record in records])
         return
     if not records:
         print("There are no runs yet; `daybook run` makes one.")
@@ -163,7 +163,7 @@ def runs(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
         table.add_row(
             record["run_id"],
             record["run_date"],
-            styled(record["outcome"]),
+            style_outcome(record["outcome"]),
             record["started_at"][:19].replace("T", " "),
             f"{record['seconds']:.1f}" if "seconds" in record else "",
             str(len(record["stages"])),
@@ -174,49 +174,49 @@ def runs(env: Env = "local", set_: Set = None, as_json: AsJson = False) -> None:
 @app.command()
 def show(
     run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
-    env: Env = "local",
-    set_: Set = None,
-    as_json: AsJson = False,
-    profile: Profile = False,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+    profile: ProfileOption = False,
 ) -> None:
     """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did; or a backfill, by its dates."""
-    from daybook.execution.runner import home_of
+    from daybook.execution.runner import get_runner
     from daybook.records.archive import Archive
-    from daybook.scheduling.backfills import is_backfill, read_backfill, results
+    from daybook.scheduling.backfills import is_backfill, read_backfill, read_results
 
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     archive = Archive(settings.archive)
     if is_backfill(run_id):
         from daybook.cli.backfills import print_backfill
 
         whole = read_backfill(archive, run_id)
-        whole.setdefault("results", [each.to_record() for each in results(archive, run_id)])
+        whole.setdefault("results", [each.to_record() for each in read_results(archive, run_id)])
         print_json(whole) if as_json else print_backfill(settings, whole)
         return
-    record = home_of(settings).judged(archive.run(run_id))
+    record = get_runner(settings).refresh_record(archive.run(run_id))
     if as_json:
         print_json(record)
         return
     _print_run(settings, record)
     if profile:
-        _print_phases(settings, record)
+        _print_profile(settings, record)
     console.print(f"Files: {archive.store.href(archive.folder(run_id))}", soft_wrap=True)
 
 
 @app.command()
 def report(
-    env: Env = "local",
-    set_: Set = None,
+    env: EnvOption = "local",
+    set_: SetOption = None,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write the HTML report over the archive: a calendar of business dates, the runs, a page for each."""
-    index = write_report(settings_of(env, set_))
+    index = write_report(load_command_settings(env, set_))
     print(index)
     if open_:
         webbrowser.open(index.as_uri())
 
 
-def end_on_signals() -> None:
+def install_signal_handlers() -> None:
     """Let Ctrl-C, a closed terminal or a polite kill end what is run: with its jobs stopped and on record, ready to go on.
 
     That takes a moment, in which a second signal only says so. A third leaves at once, as a kill does.
@@ -234,14 +234,14 @@ def end_on_signals() -> None:
             signal.signal(getattr(signal, name), stop)
 
 
-def _print_phases(settings: Settings, record: dict[str, Any]) -> None:
-    from daybook.cli.profile import print_phases
+def _print_profile(settings: Settings, record: dict[str, Any]) -> None:
+    from daybook.cli.profile import print_profile
     from daybook.records.archive import Archive
 
-    print_phases(Archive(settings.archive), record)
+    print_profile(Archive(settings.archive), record)
 
 
-def _run_date(settings: Settings, day: Optional[str]) -> date:
+def _resolve_run_date(settings: Settings, day: Optional[str]) -> date:
     if day is not None:
         return parse_run_date(day)
     if settings.default_run_date is None:
@@ -249,22 +249,22 @@ def _run_date(settings: Settings, day: Optional[str]) -> date:
     return settings.default_run_date
 
 
-def finish(settings: Settings, record: dict[str, Any], as_json: bool, *, profile: bool = False) -> None:
+def finish_run(settings: Settings, record: dict[str, Any], as_json: bool, *, profile: bool = False) -> None:
     """Write the report, show how a run ended, and end the command with its exit code."""
     # First what counts: the report is made of the archive, and can be made again where there is no room for it now.
     if as_json:
         print_json(record)
     else:
-        _print_day(settings, record)
+        _print_outcome(settings, record)
     if profile and not as_json:
-        _print_phases(settings, record)
+        _print_profile(settings, record)
     index = write_report(settings)
     if not as_json:
         console.print(f"Report: {index}", soft_wrap=True)
     raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
 
 
-def _prepare_report() -> None:
+def _preload_report() -> None:
     from daybook.report import site  # noqa: F401 (imported for later)
     from daybook.report.pages import load_templates
 
@@ -275,8 +275,8 @@ def write_report(settings: Settings) -> Path:
     """Write the HTML report over a deployment's archive; returns its first page."""
     from daybook.records.archive import Archive
     from daybook.report.site import build_site
-    from daybook.scheduling.backfills import backfill_ids, read_backfill, results
-    from daybook.scheduling.calendar import calendar_of
+    from daybook.scheduling.backfills import backfill_ids, read_backfill, read_results
+    from daybook.scheduling.calendar import load_calendar
 
     archive = Archive(settings.archive)
     out = Path(settings.report)
@@ -284,7 +284,7 @@ def write_report(settings: Settings) -> Path:
     backfills = []
     for name in backfill_ids(archive):
         backfills.append(read_backfill(archive, name))
-        backfills[-1].setdefault("results", [each.to_record() for each in results(archive, name)])
+        backfills[-1].setdefault("results", [each.to_record() for each in read_results(archive, name)])
 
     def href(run_id: str, file: str) -> str:
         place = archive.store.href(f"{archive.folder(run_id)}/{file}")
@@ -297,67 +297,67 @@ def write_report(settings: Settings) -> Path:
         archive_href=href,
         title=settings.title,
         now=datetime.now(timezone.utc),
-        calendar=calendar_of(settings),
+        calendar=load_calendar(settings),
         backfills=backfills,
     )
 
 
-def _print_day(settings: Settings, record: dict[str, Any]) -> None:
+def _print_outcome(settings: Settings, record: dict[str, Any]) -> None:
     """How a run ended: the outcome and why, the day's figures, what the stages said to people."""
     from daybook.scheduling.freshness import has_published
 
-    console.print(f"\n{styled(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
+    console.print(f"\n{style_outcome(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
     for reason in record["reasons"]:
-        console.print(f"  {escaped(reason)}", soft_wrap=True)
+        console.print(f"  {escape_markup(reason)}", soft_wrap=True)
     if record["outcome"] == "FAILED":
         command = f"daybook resume {settings.options} {record['run_id']}"
-        console.print(escaped(f"  Go on from the stage that failed: `{command}`"), soft_wrap=True)
+        console.print(escape_markup(f"  Go on from the stage that failed: `{command}`"), soft_wrap=True)
     for attempt in record["stages"]:
         for warning in attempt["details"].get("warnings", []):
-            console.print(f"  [yellow]Note:[/] {escaped(warning)}", soft_wrap=True)
-    _print_standing(settings, record)
+            console.print(f"  [yellow]Note:[/] {escape_markup(warning)}", soft_wrap=True)
+    _print_published_figures(settings, record)
     if record.get("summary") and has_published(record):
-        from daybook.records.formatting import named_figures
+        from daybook.records.formatting import format_figures
 
         table = new_table(record["run_date"], record["title"], right=(record["title"],))
-        for name, text in named_figures(record["summary"], record["currency"]):
+        for name, text in format_figures(record["summary"], record["currency"]):
             table.add_row(name, text)
         console.print(table)
 
 
-def _print_standing(settings: Settings, record: dict[str, Any]) -> None:
+def _print_published_figures(settings: Settings, record: dict[str, Any]) -> None:
     """Print whose figures readers see, where the run published none."""
     from daybook.records.archive import Archive
-    from daybook.scheduling.freshness import standing
+    from daybook.scheduling.freshness import describe_published_figures
 
     archive = Archive(settings.archive)
     of_date = archive.run_ids(date.fromisoformat(record["run_date"]))
-    said = standing(record, map(archive.run, of_date[: of_date.index(record["run_id"])]))
+    said = describe_published_figures(record, map(archive.run, of_date[: of_date.index(record["run_id"])]))
     if said:
-        console.print(f"  {escaped(said)}", soft_wrap=True)
+        console.print(f"  {escape_markup(said)}", soft_wrap=True)
 
 
-def _print_unusual(archive: "Archive", record: dict[str, Any]) -> None:
+def _print_unusual_days(archive: "Archive", record: dict[str, Any]) -> None:
     """Print what the backfill of a run found unusual about its day."""
-    from daybook.report.findings import unusual
+    from daybook.report.findings import list_unusual_days
     from daybook.scheduling.backfills import backfill_ids, read_backfill
 
     # One that was stopped is summed up by the one that continues it.
     whole = [read_backfill(archive, name) for name in backfill_ids(archive)]
-    for each in unusual(whole).get(record["run_id"], []):
+    for each in list_unusual_days(whole).get(record["run_id"], []):
         said = f"{each.warning} (found by {each.backfill_id} after all its dates were published)"
-        console.print(f"  [yellow]Note:[/] {escaped(said)}", soft_wrap=True)
+        console.print(f"  [yellow]Note:[/] {escape_markup(said)}", soft_wrap=True)
 
 
 def _print_run(settings: Settings, record: dict[str, Any]) -> None:
-    from daybook.records.archive import Archive, describe_failure, describe_missing
+    from daybook.records.archive import Archive, describe_failure, describe_missing_files
 
-    console.print(f"{styled(record['outcome'])} {record['run_id']}, business date {record['run_date']}")
+    console.print(f"{style_outcome(record['outcome'])} {record['run_id']}, business date {record['run_date']}")
     for reason in record["reasons"]:
-        console.print(f"  {escaped(reason)}", soft_wrap=True)
-    _print_standing(settings, record)
+        console.print(f"  {escape_markup(reason)}", soft_wrap=True)
+    _print_published_figures(settings, record)
     if record.get("part_of"):
-        _print_unusual(Archive(settings.archive), record)
+        _print_unusual_days(Archive(settings.archive), record)
     table = new_table(
         "stage", "attempt", "outcome", "seconds", "rows in", "rows out", "rejected", "MB",
         right=("attempt", "seconds", "rows in", "rows out", "rejected", "MB"),
@@ -367,7 +367,7 @@ def _print_run(settings: Settings, record: dict[str, Any]) -> None:
         table.add_row(
             each["stage"],
             str(each["attempt"]),
-            styled(each["outcome"]),
+            style_outcome(each["outcome"]),
             f"{each['seconds']:.1f}",
             *("" if count is None else f"{count:,}" for count in counts),
             f"{each['peak_memory_bytes'] / 1e6:,.0f}" if each["peak_memory_bytes"] else "",
@@ -381,13 +381,13 @@ def _print_run(settings: Settings, record: dict[str, Any]) -> None:
     for layer in ("bronze", "silver", "gold", "quarantine"):
         named = [f"{name.split('.')[1]} {version}" for name, version in written.items() if name.startswith(f"{layer}.")]
         if named:
-            console.print(f"[dim]{layer} versions written:[/] {escaped(', '.join(named))}", soft_wrap=True)
+            console.print(f"[dim]{layer} versions written:[/] {escape_markup(', '.join(named))}", soft_wrap=True)
     for each in record["stages"]:
-        for said in filter(None, (each["failure"] and describe_failure(each), describe_missing(each))):
-            console.print(f"  {escaped(said)}", soft_wrap=True)
+        for said in filter(None, (each["failure"] and describe_failure(each), describe_missing_files(each))):
+            console.print(f"  {escape_markup(said)}", soft_wrap=True)
 
 
-def _brief(record: dict[str, Any]) -> dict[str, Any]:
+def _summarize_run(record: dict[str, Any]) -> dict[str, Any]:
     keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
     from daybook.scheduling.freshness import has_published
 

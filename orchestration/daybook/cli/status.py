@@ -8,21 +8,31 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from daybook.cli.app import AsJson, Env, Set, app, console, escaped, new_table, print_json, settings_of
+from daybook.cli.app import (
+    EnvOption,
+    JsonOption,
+    SetOption,
+    app,
+    console,
+    escape_markup,
+    load_command_settings,
+    new_table,
+    print_json,
+)
 from daybook.contracts import load_tables
 from daybook.errors import EXIT_FAILED, UsageError
 from daybook.records.archive import Archive
-from daybook.scheduling.calendar import calendar_of
-from daybook.scheduling.due import listed, ranges
-from daybook.scheduling.freshness import Freshness, freshness_of
+from daybook.scheduling.calendar import load_calendar
+from daybook.scheduling.due import format_dates, group_dates
+from daybook.scheduling.freshness import Freshness, compute_freshness
 from daybook.sources import Calendar
 
 
 @app.command()
 def status(
-    env: Env = "local",
-    set_: Set = None,
-    as_json: AsJson = False,
+    env: EnvOption = "local",
+    set_: SetOption = None,
+    as_json: JsonOption = False,
     at: Annotated[
         Optional[str],
         typer.Option(
@@ -33,24 +43,24 @@ def status(
     ] = None,
 ) -> None:
     """Say how fresh each gold table is and whether its contract's latency holds; exit code 1 where one does not."""
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     zone = ZoneInfo(settings.timezone)
-    moment = _moment(at, zone)
+    moment = _parse_at(at, zone)
     archive = Archive(settings.archive)
     records = [archive.run(run_id) for run_id in archive.run_ids()]
-    calendar = calendar_of(settings)
-    found = freshness_of(records, load_tables("gold").values(), zone=zone, at=moment, calendar=calendar)
+    calendar = load_calendar(settings)
+    found = compute_freshness(records, load_tables("gold").values(), zone=zone, at=moment, calendar=calendar)
     broken = [each for each in found if not each.holds]
     if as_json:
         print_json(
-            {"at": moment.isoformat(), "timezone": settings.timezone, "tables": [_told(each, calendar) for each in found]}
+            {"at": moment.isoformat(), "timezone": settings.timezone, "tables": [_to_json(each, calendar) for each in found]}
         )
     else:
-        _print(found, moment, calendar, settings.options)
+        _print_freshness(found, moment, calendar, settings.options)
     raise typer.Exit(EXIT_FAILED if broken else 0)
 
 
-def _moment(text: Optional[str], zone: ZoneInfo) -> datetime:
+def _parse_at(text: Optional[str], zone: ZoneInfo) -> datetime:
     if text is None:
         return datetime.now(timezone.utc).astimezone(zone)
     try:
@@ -61,28 +71,30 @@ def _moment(text: Optional[str], zone: ZoneInfo) -> datetime:
     return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(zone)
 
 
-def _print(found: list[Freshness], moment: datetime, calendar: Calendar, options: str) -> None:
+def _print_freshness(found: list[Freshness], moment: datetime, calendar: Calendar, options: str) -> None:
     listing = new_table("table", "newest date", "hours since", "promised", "state", "dates", right=("hours since", "promised"))
     for each in found:
         styles = [f"[{'red' if name == 'missing' else 'yellow'}]{name}[/]" for name in each.states]
         listing.add_row(
-            escaped(each.table),
+            escape_markup(each.table),
             each.newest.isoformat() if each.newest else "none",
             f"{_hours(each.age):,.1f}" if each.age is not None else "",
             f"{_hours(each.latency):,.4g} h" if each.latency is not None else "",
             ", ".join(styles) or "[green]in time[/]",
             "; ".join(
-                f"{name} {listed(days, calendar)}" for name, days in (("late", each.late), ("missing", each.missing)) if days
+                f"{name} {format_dates(days, calendar)}"
+                for name, days in (("late", each.late), ("missing", each.missing))
+                if days
             ),
         )
     console.print(listing)
     behind = sum(1 for each in found if not each.holds)
     said = f"{behind} of {len(found)} tables break their promise" if behind else f"All {len(found)} tables hold their promise"
     todo = f"; `daybook gaps {options}` says why" if behind else ""
-    console.print(escaped(f"{said} at {moment.isoformat(timespec='minutes')}{todo}."), soft_wrap=True)
+    console.print(escape_markup(f"{said} at {moment.isoformat(timespec='minutes')}{todo}."), soft_wrap=True)
 
 
-def _told(each: Freshness, calendar: Calendar) -> dict[str, Any]:
+def _to_json(each: Freshness, calendar: Calendar) -> dict[str, Any]:
     return {
         "table": each.table,
         "newest": each.newest,
@@ -92,7 +104,7 @@ def _told(each: Freshness, calendar: Calendar) -> dict[str, Any]:
         "states": list(each.states),
         "late": list(each.late),
         "missing": list(each.missing),
-        "ranges": {name: [vars(span) for span in ranges(getattr(each, name), calendar)] for name in ("late", "missing")},
+        "ranges": {name: [vars(span) for span in group_dates(getattr(each, name), calendar)] for name in ("late", "missing")},
     }
 
 

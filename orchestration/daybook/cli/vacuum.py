@@ -8,47 +8,47 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from daybook.cli.app import (
-    AsJson,
-    Env,
-    Set,
-    WhileRunning,
-    Yes,
+    EnvOption,
+    JsonOption,
+    SetOption,
+    WhileRunningOption,
+    YesOption,
     app,
-    ask,
     console,
-    escaped,
+    escape_markup,
+    load_command_settings,
     new_table,
     print_json,
     refuse_while_running,
-    settings_of,
+    require_confirmation,
 )
 from daybook.errors import UsageError
 from daybook.settings import require_own_lake
 
 if TYPE_CHECKING:
-    from daybook.lake.vacuum import Plan
+    from daybook.lake.vacuum import VacuumPlan
 
 
 @app.command()
 def vacuum(
-    env: Env = "local",
-    set_: Set = None,
+    env: EnvOption = "local",
+    set_: SetOption = None,
     keep_days: Annotated[
         Optional[int],
         typer.Option("--keep-days", min=0, help="Keep what runs of so many days have on record, instead of retention_days."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
-    yes: Yes = False,
-    while_running: WhileRunning = False,
-    as_json: AsJson = False,
+    yes: YesOption = False,
+    while_running: WhileRunningOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Remove the files of tables that neither readers nor the records of recent runs need."""
-    from daybook.lake.vacuum import carry_out, plan_vacuum
+    from daybook.lake.vacuum import apply_vacuum, plan_vacuum
     from daybook.records.archive import Archive
 
     if as_json and not (yes or dry_run):
         raise UsageError("With --json nothing is asked; give --yes or --dry-run with it.")
-    settings = settings_of(env, set_)
+    settings = load_command_settings(env, set_)
     # Another deployment's records are not looked at, so its versions would go.
     require_own_lake(settings)
     if not dry_run:
@@ -57,23 +57,23 @@ def vacuum(
     now = datetime.now(timezone.utc)
     plan = plan_vacuum(settings.lake, Archive(settings.archive), keep=timedelta(days=days), at=now)
     if not as_json:
-        _print(plan)
+        _print_plan(plan)
     # Also where no file goes: a table that an earlier Daybook made learns to keep its log.
     if not dry_run:
         if plan.files:
-            ask(f"What runs of more than {days} days ago have read can then no longer be looked up.", yes)
-        carry_out(plan)
+            require_confirmation(f"What runs of more than {days} days ago have read can then no longer be looked up.", yes)
+        apply_vacuum(plan)
     if as_json:
-        print_json({"dry_run": dry_run, "keep_days": days, **_told(plan)})
+        print_json({"dry_run": dry_run, "keep_days": days, **_to_json(plan)})
         return
     done = "would be" if dry_run else "were"
     console.print(
-        f"{plan.files:,} files of {_megabytes(plan.bytes)} MB {done} removed; runs of {days} days keep their versions."
+        f"{plan.files:,} files of {_format_megabytes(plan.bytes)} MB {done} removed; runs of {days} days keep their versions."
     )
 
 
-def _print(plan: "Plan") -> None:
-    from daybook.lake.vacuum import size_of
+def _print_plan(plan: "VacuumPlan") -> None:
+    from daybook.lake.vacuum import total_bytes
 
     listing = new_table(
         "table", "versions kept", "lost before", "files", "log entries", "MB",
@@ -82,20 +82,20 @@ def _print(plan: "Plan") -> None:
     for each in plan.removals:
         name = f"{each.table.full_name} ({each.table.development})" if each.table.development else each.table.full_name
         listing.add_row(
-            escaped(name),
+            escape_markup(name),
             f"{len(each.kept):,}",
             f"{len(each.lost):,}" if each.lost else "",
             f"{len(each.files):,}",
             f"{len(each.entries):,}",
-            _megabytes(size_of(each.files) + size_of(each.entries)),
+            _format_megabytes(total_bytes(each.files) + total_bytes(each.entries)),
         )
-    if plan.loose:
-        listing.add_row("in no table", "", "", f"{len(plan.loose):,}", "", _megabytes(size_of(plan.loose)))
+    if plan.orphans:
+        listing.add_row("in no table", "", "", f"{len(plan.orphans):,}", "", _format_megabytes(total_bytes(plan.orphans)))
     console.print(listing)
 
 
-def _told(plan: "Plan") -> dict[str, Any]:
-    from daybook.lake.vacuum import size_of
+def _to_json(plan: "VacuumPlan") -> dict[str, Any]:
+    from daybook.lake.vacuum import total_bytes
 
     return {
         "tables": [
@@ -106,15 +106,15 @@ def _told(plan: "Plan") -> dict[str, Any]:
                 "versions_lost_before": list(each.lost),
                 "files": len(each.files),
                 "log_entries": len(each.entries),
-                "bytes": size_of(each.files) + size_of(each.entries),
+                "bytes": total_bytes(each.files) + total_bytes(each.entries),
             }
             for each in plan.removals
         ],
-        "in_no_table": {"files": len(plan.loose), "bytes": size_of(plan.loose)},
+        "in_no_table": {"files": len(plan.orphans), "bytes": total_bytes(plan.orphans)},
         "files": plan.files,
         "bytes": plan.bytes,
     }
 
 
-def _megabytes(size: int) -> str:
+def _format_megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f}"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Optional
 
-UNNAMED = "unnamed"
+UNNAMED_COLUMN = "unnamed"
 """The name of a column whose header is blank: SQL has no empty names."""
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)"|[^'"]+""")
 """A text literal, a quoted name, or the SQL between them."""
@@ -33,9 +33,9 @@ def is_plain_name(name: str) -> bool:
     return name.isidentifier() and name.lower() not in _RESERVED
 
 
-def column_name(name: str) -> str:
+def normalize_column_name(name: str) -> str:
     """Return the name as it is stored: in Unicode's composed form (NFC), without surrounding blanks."""
-    return unicodedata.normalize("NFC", name).strip() or UNNAMED
+    return unicodedata.normalize("NFC", name).strip() or UNNAMED_COLUMN
 
 
 def column_key(name: str) -> str:
@@ -43,7 +43,7 @@ def column_key(name: str) -> str:
 
     Lower case, not case folding: SQL tells ``Maße`` from ``Masse``, and a file may have both.
     """
-    return column_name(name).lower()
+    return normalize_column_name(name).lower()
 
 
 def find_column(names: Iterable[str], wanted: str) -> Optional[str]:
@@ -52,24 +52,24 @@ def find_column(names: Iterable[str], wanted: str) -> Optional[str]:
     return next((name for name in reversed(list(names)) if column_key(name) == key), None)
 
 
-def columns_among(names: Iterable[str], wanted: Iterable[str]) -> list[str]:
+def matching_columns(names: Iterable[str], wanted: Iterable[str]) -> list[str]:
     """Return those of the names that equal one of the wanted names, in their order."""
     keys = {column_key(name) for name in wanted}
     return [name for name in names if column_key(name) in keys]
 
 
-def repeated_column(names: Collection[str]) -> Optional[str]:
+def find_duplicate_column(names: Collection[str]) -> Optional[str]:
     """Return the first name that another of the names equals, or None."""
     count = Counter(map(column_key, names))
     return next((name for name in names if count[column_key(name)] > 1), None)
 
 
-def with_column_names(sql: str) -> str:
-    """Return the SQL with its names as columns are stored (``column_name``); text literals stay as they are."""
+def normalize_sql_names(sql: str) -> str:
+    """Return the SQL with its names as columns are stored (``normalize_column_name``); text literals stay as they are."""
 
     def stored(token: re.Match[str]) -> str:
         if token[1] is not None:
-            return f'"{column_name(token[1])}"'
+            return f'"{normalize_column_name(token[1])}"'
         return token[0] if token[0].startswith("'") else unicodedata.normalize("NFC", token[0])
 
     return _TOKEN.sub(stored, sql)

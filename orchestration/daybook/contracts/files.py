@@ -12,14 +12,14 @@ from pydantic import ValidationError
 from daybook.contracts.columns import find_column, is_plain_name
 from daybook.contracts.model import Contract, Table
 from daybook.errors import ContractError
-from daybook.settings import Contents, contents, explain, files_in, project_root, read_yaml
+from daybook.settings import FileContents, format_validation_error, list_files, project_root, read_contents, read_yaml
 
 LAYERS = ("silver", "gold")
 
 
 def load_tables(layer: str) -> dict[str, Table]:
     """Every table of a layer that has a contract, by its full name, in the order of the file names."""
-    return _tables_in(layer_folder(layer), os.getpid())
+    return _load_tables_cached(layer_folder(layer), os.getpid())
 
 
 def layer_folder(layer: str) -> Path:
@@ -28,13 +28,13 @@ def layer_folder(layer: str) -> Path:
 
 
 @functools.cache
-def _tables_in(folder: Path, pid: int) -> dict[str, Table]:
+def _load_tables_cached(folder: Path, pid: int) -> dict[str, Table]:
     # Once a process, and by what the files hold: a fork looks at them itself, and need not understand them again.
-    return _tables_of(contents(files_in(folder, "*.yaml")))
+    return _parse_tables(read_contents(list_files(folder, "*.yaml")))
 
 
 @functools.lru_cache(maxsize=16)
-def _tables_of(files: Contents) -> dict[str, Table]:
+def _parse_tables(files: FileContents) -> dict[str, Table]:
     return {table.full_name: table for path, _ in files for table in read_contract(path)}
 
 
@@ -57,28 +57,28 @@ def load_landing(source: str) -> dict[str, Table]:
     """What a source's entities must hold when they land, by entity, in the order of the file."""
     path = landing_contract_path(source)
     if not path.is_file():
-        raise ContractError(f"There is no {_shown(path)}; write what the source's entities hold there.")
-    return _landing_in(path, os.getpid())
+        raise ContractError(f"There is no {_display_path(path)}; write what the source's entities hold there.")
+    return _load_landing_cached(path, os.getpid())
 
 
 @functools.cache
-def _landing_in(path: Path, pid: int) -> dict[str, Table]:
-    return _landing_of(contents([path]))
+def _load_landing_cached(path: Path, pid: int) -> dict[str, Table]:
+    return _parse_landing(read_contents([path]))
 
 
 @functools.lru_cache(maxsize=16)
-def _landing_of(files: Contents) -> dict[str, Table]:
+def _parse_landing(files: FileContents) -> dict[str, Table]:
     return {table.name: table for path, _ in files for table in read_contract(path)}
 
 
 def read_contract(path: Path) -> list[Table]:
     """Read one contract file; ``ContractError`` names file and key where it does not fit."""
-    where = _shown(path)
+    where = _display_path(path)
     values: dict[str, Any] = read_yaml(path)
     try:
         contract = Contract.model_validate(values)
     except ValidationError as error:
-        raise ContractError(_explained(error, where)) from None
+        raise ContractError(_format_validation_error(error, where)) from None
     layer = path.parent.name
     names = [table.name for table in contract.schema_]
     for table in contract.schema_:
@@ -88,13 +88,13 @@ def read_contract(path: Path) -> list[Table]:
             raise ContractError(f"{where}: no column has primaryKey: true; every table needs a key.")
         if names.count(table.name) > 1:
             raise ContractError(f"{where}: {table.name!r} stands twice in schema; remove one.")
-        _require_possible(where, table, layer)
+        _require_supported(where, table, layer)
         for item in table.properties:
             for relationship in item.relationships:
-                _require_known(where, table, item.name, relationship.to, path, contract)
+                _require_foreign_key_target(where, table, item.name, relationship.to, path, contract)
     for promise in contract.slaProperties:
         if promise.element:
-            _require_element(where, contract, promise.element)
+            _require_sla_element(where, contract, promise.element)
     return [
         table.model_copy(
             update={
@@ -107,7 +107,7 @@ def read_contract(path: Path) -> list[Table]:
     ]
 
 
-def _require_possible(where: str, table: Table, layer: str) -> None:
+def _require_supported(where: str, table: Table, layer: str) -> None:
     """Raise where a name cannot be written without quotes, or a rule asks for what the layer does not have: copies of landed
     rows, a figure's one row a day."""
     for name in [table.name, *table.columns] if layer in LAYERS else []:  # An entity's is the source's to check.
@@ -128,7 +128,7 @@ def _require_possible(where: str, table: Table, layer: str) -> None:
         )
 
 
-def _require_known(where: str, table: Table, column: str, to: str, path: Path, contract: Contract) -> None:
+def _require_foreign_key_target(where: str, table: Table, column: str, to: str, path: Path, contract: Contract) -> None:
     """Raise where a foreign key leads nowhere: to no table beside this one, or to none of its columns."""
     name, _, target = to.partition(".")
     found = next((each for each in contract.schema_ if each.name == name), None)
@@ -142,21 +142,21 @@ def _require_known(where: str, table: Table, column: str, to: str, path: Path, c
         raise ContractError(f"{where}: column {column!r} of {table.name!r} refers to {to!r}, which is not there; correct it.")
 
 
-def _require_element(where: str, contract: Contract, element: str) -> None:
+def _require_sla_element(where: str, contract: Contract, element: str) -> None:
     name, _, column = element.partition(".")
     table = next((each for each in contract.schema_ if each.name == name), None)
     if table is None or (column and find_column(table.columns, column) is None):
         raise ContractError(f"{where}: slaProperties name the element {element!r}, which is not there; correct it.")
 
 
-def _explained(error: ValidationError, where: str) -> str:
+def _format_validation_error(error: ValidationError, where: str) -> str:
     """One sentence for what does not fit. A rule of a whole column or table says itself where it is."""
     first = error.errors()[0]
     if first["type"] != "value_error":
-        return explain(error, where)
+        return format_validation_error(error, where)
     key = ".".join(str(part) for part in first["loc"])
     return f"{where}: key {key!r}: {str(first['msg']).replace('Value error, ', '')}."
 
 
-def _shown(path: Path) -> str:
+def _display_path(path: Path) -> str:
     return f"params/contracts/{path.parent.name}/{path.name}"

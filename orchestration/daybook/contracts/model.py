@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from daybook.contracts.columns import column_name, find_column, repeated_column, with_column_names
+from daybook.contracts.columns import find_column, find_duplicate_column, normalize_column_name, normalize_sql_names
 
 if TYPE_CHECKING:
     import pyarrow as pa  # Commands that read contracts only to tell of them need not wait for it.
 
 Severity = Literal["error", "warning"]
 Number = Union[int, float]
-Name = Annotated[str, BeforeValidator(lambda name: column_name(name) if isinstance(name, str) else name)]
+ColumnName = Annotated[str, BeforeValidator(lambda name: normalize_column_name(name) if isinstance(name, str) else name)]
 """A column's name, or ``table.column``, as it is stored."""
 
 PHYSICAL_TYPES = ("VARCHAR", "DATE", "TIMESTAMPTZ", "BOOLEAN", "INTEGER", "BIGINT", "DOUBLE")
@@ -59,7 +59,7 @@ class TypeOptions(_Model):
     pattern: Optional[str] = Field(default=None, description="Regular expression that a whole value fits.")
 
     @model_validator(mode="after")
-    def _compiles(self) -> TypeOptions:
+    def _validate_pattern(self) -> TypeOptions:
         if self.pattern is not None:
             try:
                 re.compile(self.pattern)
@@ -74,7 +74,7 @@ class Arguments(_Model):
     validValues: Optional[list[str]] = Field(default=None, min_length=1)
     pattern: Optional[str] = None
     missingValues: Optional[list[Optional[str]]] = None
-    properties: Optional[list[Name]] = Field(default=None, min_length=1)
+    properties: Optional[list[ColumnName]] = Field(default=None, min_length=1)
 
 
 class RobustZScore(_Model):
@@ -101,7 +101,7 @@ class Quality(_Model):
     unit: Literal["rows", "percent"] = "rows"
     metric: Optional[Literal["nullValues", "missingValues", "invalidValues", "duplicateValues", "rowCount"]] = None
     arguments: Arguments = Arguments()
-    query: Optional[Annotated[str, AfterValidator(with_column_names)]] = None
+    query: Optional[Annotated[str, AfterValidator(normalize_sql_names)]] = None
     engine: Optional[Literal["daybook"]] = None
     implementation: Optional[RobustZScore] = None
     mustBe: Optional[Number] = None
@@ -142,7 +142,7 @@ class Relationship(_Model):
     """A foreign key: every value is among those of ``table.column``, a table of the same layer (or landing)."""
 
     type: Literal["foreignKey"] = "foreignKey"
-    to: Name = Field(pattern=r"^\w+\..+$")
+    to: ColumnName = Field(pattern=r"^\w+\..+$")
     customProperties: list[CustomProperty] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -165,11 +165,11 @@ class Sla(_Model):
     property: Literal["latency", "freshness", "retention", "frequency"]
     value: Number
     unit: Literal["h", "d"]
-    element: Name = ""
+    element: ColumnName = ""
     description: str = ""
 
     @model_validator(mode="after")
-    def _fits(self) -> Sla:
+    def _validate_sla(self) -> Sla:
         if self.property == "freshness" and (self.unit != "d" or not re.fullmatch(r"\w+\..+", self.element)):
             raise ValueError("freshness needs unit: d and an element such as daily_sales.order_date")
         if self.property == "latency" and self.value < 0:
@@ -180,7 +180,7 @@ class Sla(_Model):
 class Property(_Model):
     """One column: its logical type (the standard's), its physical type (SQL), and what it must satisfy."""
 
-    name: Name = Field(min_length=1)
+    name: ColumnName = Field(min_length=1)
     logicalType: Literal["string", "date", "timestamp", "number", "integer", "boolean"]
     physicalType: str
     description: str = ""
@@ -197,7 +197,7 @@ class Property(_Model):
     customProperties: list[CustomProperty] = Field(default_factory=list)
 
     @model_validator(mode="after")
-    def _fits_its_type(self) -> Property:
+    def _validate_type(self) -> Property:
         decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", self.physicalType)
         if self.physicalType not in PHYSICAL_TYPES and not (decimal and int(decimal[2]) <= int(decimal[1]) <= 38):
             allowed = ", ".join([*PHYSICAL_TYPES, "DECIMAL(p,s) up to 38 digits"])
@@ -231,7 +231,7 @@ class Property(_Model):
         types = (pa.string(), pa.date32(), pa.timestamp("us", "UTC"), pa.bool_(), pa.int32(), pa.int64(), pa.float64())
         return dict(zip(PHYSICAL_TYPES, types))[self.physicalType]
 
-    def custom(self, name: str) -> Union[bool, int, float, str, None]:
+    def custom_property(self, name: str) -> Union[bool, int, float, str, None]:
         """The value of a custom property, or None."""
         return next((item.value for item in self.customProperties if item.property == name), None)
 
@@ -250,9 +250,9 @@ class Table(_Model):
     file: str = Field(default="", exclude=True)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Table:
+    def _validate_consistency(self) -> Table:
         names = [item.name for item in self.properties]
-        twice = repeated_column(names)
+        twice = find_duplicate_column(names)
         if twice is not None:
             raise ValueError(f"column {twice!r} stands twice; remove one")
         for rule in self.quality:

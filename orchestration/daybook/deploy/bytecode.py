@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from daybook.deploy.wheels import PYTHON
+from daybook.deploy.wheels import PYTHON_VERSION
 from daybook.errors import BundleError
 
 # Run by the job's Python, alone with its standard library. A module's name in tracebacks is set again as it is imported, so
 # that the path compiled in may be a relative one, and says nothing of this machine. What cannot be compiled is left as source:
 # packages carry templates, and code for other Pythons. Written in marshal's second format, since later ones tell which objects
 # something else in the compiling process shares: by chance, other bytes each time.
-_COMPILE = """
+_COMPILE_SCRIPT = """
 import marshal, sys, warnings
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
@@ -37,15 +37,15 @@ for name in sys.stdin.read().splitlines():
 
 def find_python() -> Optional[str]:
     """A Python of the job's version on this machine: this one, one on the PATH, or one of pyenv's; None where there is none."""
-    if "{}.{}".format(*sys.version_info) == PYTHON:
+    if "{}.{}".format(*sys.version_info) == PYTHON_VERSION:
         return sys.executable
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = [shutil.which(f"python{PYTHON}"), *sorted(pyenv.glob(f"{PYTHON}.*/bin/python"))]
+    candidates = [shutil.which(f"python{PYTHON_VERSION}"), *sorted(pyenv.glob(f"{PYTHON_VERSION}.*/bin/python"))]
     # A shim of pyenv's is on the PATH also where the version is not chosen, and ends with an error.
-    return next((str(each) for each in candidates if each and version_of(str(each)).startswith(f"{PYTHON}.")), None)
+    return next((str(each) for each in candidates if each and python_version(str(each)).startswith(f"{PYTHON_VERSION}.")), None)
 
 
-def version_of(python: str) -> str:
+def python_version(python: str) -> str:
     """The full version of a Python, ``3.9.18``; empty where it does not run."""
     command = [python, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
     try:
@@ -64,7 +64,7 @@ def compile_all(root: Path, python: str, *, beside: bool = False) -> int:
     """
     names = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.py"))]
     done = subprocess.run(  # noqa: S603
-        [python, "-S", "-s", "-B", "-c", _COMPILE, str(root), "beside" if beside else "cache"],
+        [python, "-S", "-s", "-B", "-c", _COMPILE_SCRIPT, str(root), "beside" if beside else "cache"],
         input="\n".join(names),
         capture_output=True,
         text=True,

@@ -15,14 +15,14 @@ import yaml
 
 from daybook.contracts import LAYERS, Table, load_tables
 
-_HEAD = """\
+_HEADER = """\
 # Written by `python -m daybook.deploy.catalogue > infra/catalogue.yaml` from params/contracts/; a test holds it to that.
 """
 _DESCRIPTION = (
     "Daybook, what Athena reads: silver and gold as Delta tables in the Glue catalogue, and a workgroup with a limit. "
     "Needs foundation.yaml."
 )
-_TYPES = {
+_ATHENA_TYPES = {
     "VARCHAR": "string",
     "DATE": "date",
     "TIMESTAMPTZ": "timestamp",
@@ -31,20 +31,20 @@ _TYPES = {
     "BIGINT": "bigint",
     "DOUBLE": "double",
 }
-_WIDTH = 128
+_MAX_LINE_LENGTH = 128
 
 
 def athena_type(physical: str) -> str:
     """What Athena calls a contract's SQL type; a DECIMAL stays one."""
-    return _TYPES[physical] if physical in _TYPES else physical.lower()
+    return _ATHENA_TYPES[physical] if physical in _ATHENA_TYPES else physical.lower()
 
 
-def database_of(environment: str, layer: str) -> str:
+def database_name(environment: str, layer: str) -> str:
     """Return the name of a layer's database in the Glue catalogue."""
     return f"daybook_{environment}_{layer}"
 
 
-def render() -> str:
+def render_catalogue() -> str:
     """The template, for the contracts as they are."""
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -64,15 +64,15 @@ def render() -> str:
             },
         },
         "Resources": {
-            "Workgroup": _workgroup(),
-            **{f"{layer.capitalize()}Database": _database(layer) for layer in LAYERS},
-            **{_logical_id(table): _table(table) for layer in LAYERS for table in load_tables(layer).values()},
+            "Workgroup": _workgroup_resource(),
+            **{f"{layer.capitalize()}Database": _database_resource(layer) for layer in LAYERS},
+            **{_logical_id(table): _table_resource(table) for layer in LAYERS for table in load_tables(layer).values()},
         },
     }
-    return _HEAD + yaml.safe_dump(template, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    return _HEADER + yaml.safe_dump(template, sort_keys=False, allow_unicode=True, width=_MAX_LINE_LENGTH)
 
 
-def _workgroup() -> dict[str, Any]:
+def _workgroup_resource() -> dict[str, Any]:
     return {
         "Type": "AWS::Athena::WorkGroup",
         "Properties": {
@@ -85,7 +85,7 @@ def _workgroup() -> dict[str, Any]:
                 "BytesScannedCutoffPerQuery": {"Ref": "ScanLimitBytes"},
                 "ManagedQueryResultsConfiguration": {
                     "Enabled": True,
-                    "EncryptionConfiguration": {"KmsKey": _imported("KeyArn")},
+                    "EncryptionConfiguration": {"KmsKey": _import_value("KeyArn")},
                 },
             },
             "Tags": [{"Key": "application", "Value": "daybook"}, {"Key": "environment", "Value": {"Ref": "Environment"}}],
@@ -93,8 +93,8 @@ def _workgroup() -> dict[str, Any]:
     }
 
 
-def _database(layer: str) -> dict[str, Any]:
-    name = {"Fn::Sub": database_of("${Environment}", layer)}
+def _database_resource(layer: str) -> dict[str, Any]:
+    name = {"Fn::Sub": database_name("${Environment}", layer)}
     return {
         "Type": "AWS::Glue::Database",
         "Properties": {
@@ -104,7 +104,7 @@ def _database(layer: str) -> dict[str, Any]:
     }
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _table_resource(table: Table) -> dict[str, Any]:
     return {
         "Type": "AWS::Glue::Table",
         "Properties": {
@@ -117,7 +117,9 @@ def _table(table: Table) -> dict[str, Any]:
                 # As Athena's own CREATE EXTERNAL TABLE for a Delta table; the log says the rest.
                 "Parameters": {"EXTERNAL": "TRUE", "table_type": "DELTA", "spark.sql.sources.provider": "delta"},
                 "StorageDescriptor": {
-                    "Location": {"Fn::Sub": [f"s3://${{Lake}}/{table.layer}/{table.name}/", {"Lake": _imported("LakeBucket")}]},
+                    "Location": {
+                        "Fn::Sub": [f"s3://${{Lake}}/{table.layer}/{table.name}/", {"Lake": _import_value("LakeBucket")}]
+                    },
                     "Columns": [
                         {"Name": each.name, "Type": athena_type(each.physicalType), "Comment": each.description}
                         for each in table.properties
@@ -132,10 +134,10 @@ def _logical_id(table: Table) -> str:
     return "".join(part.capitalize() for part in re.split(r"[._]", table.full_name))
 
 
-def _imported(output: str) -> dict[str, Any]:
+def _import_value(output: str) -> dict[str, Any]:
     """An output of foundation.yaml."""
     return {"Fn::ImportValue": {"Fn::Sub": f"daybook-${{Environment}}-{output}"}}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render())
+    sys.stdout.write(render_catalogue())

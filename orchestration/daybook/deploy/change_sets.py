@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
-from daybook.deploy.diff import Change, read_changes
-from daybook.deploy.templates import ADMINISTRATORS, Template
+from daybook.deploy.diff import Change, parse_changes
+from daybook.deploy.templates import ADMIN_STACK, Template
 from daybook.errors import DeploymentError
-from daybook.execution.aws.account import Account, asking, code_of, reason_of
+from daybook.execution.aws.account import Account, error_code, error_reason, wrap_aws_errors
 
 POLL_SECONDS = 2.0
 """Between two looks at a stack."""
-_UNMADE = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
-_NOTHING = ("didn't contain changes", "No updates are to be performed")
-_TRIES_OF_A_NEW_ROLE = 15
-_OPEN = {"CREATE_PENDING", "CREATE_IN_PROGRESS"}
+_NONEXISTENT_STATUSES = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
+_NO_CHANGES_MESSAGES = ("didn't contain changes", "No updates are to be performed")
+_MAX_NEW_ROLE_ATTEMPTS = 15
+_CREATING_STATUSES = {"CREATE_PENDING", "CREATE_IN_PROGRESS"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Event:
         return self.status.endswith("_FAILED") and "cancelled" not in self.reason.lower()
 
 
-Watch = Callable[[Event], None]
+EventCallback = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class StackState:
     outputs: dict[str, str] = field(default_factory=dict)
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether it has ever come to be; what failed at its very first is left as an empty shell."""
-        return self.status not in (*_UNMADE, "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "")
+        return self.status not in (*_NONEXISTENT_STATUSES, "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ChangeSet:
 
     arn: str
     stack: str
-    creates: bool
+    creates_stack: bool
     changes: list[Change]
 
 
@@ -73,19 +73,19 @@ class Stacks:
         self._client = account.client("cloudformation")
         self._role = f"arn:{account.partition}:iam::{account.number}:role/resources-daybook-{env}"
 
-    def state_of(self, template: Template) -> StackState:
+    def describe_stack(self, template: Template) -> StackState:
         """How a template's stack is; its status is empty where there is none.
 
         Raises ``DeploymentError`` where somebody changes it at this moment, or it is stuck.
         """
         from botocore.exceptions import ClientError
 
-        stack = template.stack_of(self.env)
-        with asking(f"The stack {stack} could not be looked at"):
+        stack = template.stack_name(self.env)
+        with wrap_aws_errors(f"The stack {stack} could not be looked at"):
             try:
                 (found,) = self._client.describe_stacks(StackName=stack)["Stacks"]
             except ClientError as error:
-                if code_of(error) == "ValidationError" and "does not exist" in reason_of(error):
+                if error_code(error) == "ValidationError" and "does not exist" in error_reason(error):
                     return StackState(stack, "", "")
                 raise
         state = StackState(
@@ -95,7 +95,7 @@ class Stacks:
             {each["ParameterKey"]: each.get("ParameterValue", "") for each in found.get("Parameters", [])},
             {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])},
         )
-        if state.status.endswith("_IN_PROGRESS") and state.status not in _UNMADE:
+        if state.status.endswith("_IN_PROGRESS") and state.status not in _NONEXISTENT_STATUSES:
             raise DeploymentError(f"The stack {stack} is being changed ({state.status}); wait until that has ended.")
         if state.status in ("UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"):
             raise DeploymentError(
@@ -104,22 +104,22 @@ class Stacks:
             )
         return state
 
-    def template_of(self, template: Template) -> str:
+    def read_deployed_template(self, template: Template) -> str:
         """The text that a stack was made from."""
-        with asking(f"The template of {template.stack_of(self.env)} could not be read"):
-            found = self._client.get_template(StackName=template.stack_of(self.env), TemplateStage="Original")
+        with wrap_aws_errors(f"The template of {template.stack_name(self.env)} could not be read"):
+            found = self._client.get_template(StackName=template.stack_name(self.env), TemplateStage="Original")
         return str(found["TemplateBody"])
 
-    def propose(self, template: Template, parameters: list[dict[str, Any]], state: StackState) -> Optional[ChangeSet]:
+    def create_change_set(self, template: Template, parameters: list[dict[str, Any]], state: StackState) -> Optional[ChangeSet]:
         """Have CloudFormation work out what a template changes; None where that is nothing.
 
         A stack that failed to come to be is an empty shell, which is removed first.
         """
-        if state.status and not state.is_there and state.status not in _UNMADE:
+        if state.status and not state.exists and state.status not in _NONEXISTENT_STATUSES:
             self.delete(template)
-        creates = not state.is_there
-        with asking(f"The changes of {state.name} could not be worked out"):
-            asked = self._ask(
+        creates = not state.exists
+        with wrap_aws_errors(f"The changes of {state.name} could not be worked out"):
+            asked = self._request_change_set(
                 StackName=state.name,
                 ChangeSetName=f"daybook-{uuid.uuid4().hex[:12]}",
                 ChangeSetType="CREATE" if creates else "UPDATE",
@@ -128,64 +128,64 @@ class Stacks:
                 Capabilities=["CAPABILITY_NAMED_IAM"],
                 # What outlived a stack that was destroyed (logs, buckets) is taken into the new one, by its name.
                 **({"ImportExistingResources": True} if creates else {}),
-                **self._by_role(template),
+                **self._role_arguments(template),
             )
-            found = self._described(state.name, asked["Id"])
+            found = self._wait_for_change_set(state.name, asked["Id"])
         if found["Status"] != "FAILED":
-            return ChangeSet(asked["Id"], state.name, creates, read_changes(found["Changes"]))
+            return ChangeSet(asked["Id"], state.name, creates, parse_changes(found["Changes"]))
         self.withdraw(ChangeSet(asked["Id"], state.name, creates, []), template)
         reason = " ".join(found.get("StatusReason", "no reason is given").split()).rstrip(".")
-        if any(each in reason for each in _NOTHING):
+        if any(each in reason for each in _NO_CHANGES_MESSAGES):
             return None
         raise DeploymentError(f"The changes of {state.name} could not be worked out: {reason}.")
 
     def withdraw(self, change_set: ChangeSet, template: Template) -> None:
         """Remove a change set that is not carried out, and the empty shell of a stack that was to hold it."""
-        with asking(f"The change set of {change_set.stack} could not be removed"):
+        with wrap_aws_errors(f"The change set of {change_set.stack} could not be removed"):
             self._client.delete_change_set(StackName=change_set.stack, ChangeSetName=change_set.arn)
-            if change_set.creates:
-                self._client.delete_stack(StackName=change_set.stack, **self._by_role(template, "RoleARN"))
+            if change_set.creates_stack:
+                self._client.delete_stack(StackName=change_set.stack, **self._role_arguments(template, "RoleARN"))
 
-    def carry_out(self, change_set: ChangeSet, watch: Watch) -> None:
+    def carry_out(self, change_set: ChangeSet, watch: EventCallback) -> None:
         """Carry a change set out, telling every event as it comes; ``DeploymentError`` names what failed first."""
         seen = self._seen(change_set.stack)
-        with asking(f"The changes of {change_set.stack} could not be carried out"):
+        with wrap_aws_errors(f"The changes of {change_set.stack} could not be carried out"):
             # What was made before something failed goes with it, or the next attempt would find its names taken.
-            retained = {"RetainExceptOnCreate": True} if change_set.creates else {}
+            retained = {"RetainExceptOnCreate": True} if change_set.creates_stack else {}
             self._client.execute_change_set(StackName=change_set.stack, ChangeSetName=change_set.arn, **retained)
         self._follow(change_set.stack, change_set.stack, seen, watch, ("CREATE_COMPLETE", "UPDATE_COMPLETE"))
 
-    def delete(self, template: Template, watch: Watch = lambda event: None) -> None:
+    def delete(self, template: Template, watch: EventCallback = lambda event: None) -> None:
         """Delete a stack, telling every event as it comes; ``DeploymentError`` names what could not be deleted."""
-        stack = template.stack_of(self.env)
+        stack = template.stack_name(self.env)
         seen = self._seen(stack)
-        with asking(f"The stack {stack} could not be deleted"):
+        with wrap_aws_errors(f"The stack {stack} could not be deleted"):
             # Once it is gone, a stack is known by its ARN alone.
             arn = self._client.describe_stacks(StackName=stack)["Stacks"][0]["StackId"]
-            self._client.delete_stack(StackName=stack, **self._by_role(template, "RoleARN"))
+            self._client.delete_stack(StackName=stack, **self._role_arguments(template, "RoleARN"))
         self._follow(stack, arn, seen, watch, ("DELETE_COMPLETE",))
 
-    def _by_role(self, template: Template, key: str = "RoleARN") -> dict[str, str]:
-        return {} if template.name == ADMINISTRATORS else {key: self._role}
+    def _role_arguments(self, template: Template, key: str = "RoleARN") -> dict[str, str]:
+        return {} if template.name == ADMIN_STACK else {key: self._role}
 
-    def _ask(self, **request: Any) -> dict[str, Any]:
+    def _request_change_set(self, **request: Any) -> dict[str, Any]:
         """Ask for a change set. A role that was made a moment ago cannot be taken everywhere yet, for some seconds."""
         from botocore.exceptions import ClientError
 
-        for left in reversed(range(_TRIES_OF_A_NEW_ROLE)):
+        for left in reversed(range(_MAX_NEW_ROLE_ATTEMPTS)):
             try:
                 return dict(self._client.create_change_set(**request))
             except ClientError as error:
-                if not left or "cannot be assumed" not in reason_of(error):
+                if not left or "cannot be assumed" not in error_reason(error):
                     raise
             time.sleep(POLL_SECONDS)
         raise AssertionError("a last try ends")
 
-    def _described(self, stack: str, arn: str) -> dict[str, Any]:
+    def _wait_for_change_set(self, stack: str, arn: str) -> dict[str, Any]:
         """A change set when it has been worked out, with all its changes, which come in pages."""
         while True:
             found: dict[str, Any] = self._client.describe_change_set(StackName=stack, ChangeSetName=arn)
-            if found["Status"] not in _OPEN:
+            if found["Status"] not in _CREATING_STATUSES:
                 break
             time.sleep(POLL_SECONDS)
         token = found.get("NextToken")
@@ -195,13 +195,13 @@ class Stacks:
             token = page.get("NextToken")
         return found
 
-    def _follow(self, stack: str, arn: str, seen: set[str], watch: Watch, good: tuple[str, ...]) -> None:
+    def _follow(self, stack: str, arn: str, seen: set[str], watch: EventCallback, good: tuple[str, ...]) -> None:
         first: Optional[Event] = None
         while True:
-            with asking(f"The stack {stack} could not be followed, and goes on without being watched"):
+            with wrap_aws_errors(f"The stack {stack} could not be followed, and goes on without being watched"):
                 status = self._client.describe_stacks(StackName=arn)["Stacks"][0]["StackStatus"]
                 # Events are read after the status, so that of an ended stack none is missed.
-                for event in self._news(arn, seen):
+                for event in self._read_new_events(arn, seen):
                     watch(event)
                     first = first or (event if event.is_failure and event.logical_id != stack else None)
             if not status.endswith("_IN_PROGRESS"):
@@ -214,18 +214,18 @@ class Stacks:
     def _seen(self, stack: str) -> set[str]:
         from botocore.exceptions import ClientError
 
-        with asking(f"The events of {stack} could not be read"):
+        with wrap_aws_errors(f"The events of {stack} could not be read"):
             try:
-                return {each["EventId"] for each in self._pages(stack)}
+                return {each["EventId"] for each in self._read_event_pages(stack)}
             except ClientError as error:
-                if "does not exist" in reason_of(error):
+                if "does not exist" in error_reason(error):
                     return set()
                 raise
 
-    def _news(self, arn: str, seen: set[str]) -> list[Event]:
+    def _read_new_events(self, arn: str, seen: set[str]) -> list[Event]:
         """The events that nobody has seen yet, the oldest first; they come newest first, in pages."""
         found = []
-        for each in self._pages(arn):
+        for each in self._read_event_pages(arn):
             if each["EventId"] in seen:
                 break
             seen.add(each["EventId"])
@@ -233,6 +233,6 @@ class Stacks:
             found.append(Event(each["LogicalResourceId"], each["ResourceType"], each["ResourceStatus"], reason))
         return found[::-1]
 
-    def _pages(self, stack: str) -> Iterator[dict[str, Any]]:
+    def _read_event_pages(self, stack: str) -> Iterator[dict[str, Any]]:
         for page in self._client.get_paginator("describe_stack_events").paginate(StackName=stack):
             yield from page["StackEvents"]

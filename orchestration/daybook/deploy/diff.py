@@ -9,9 +9,9 @@ from typing import Any, Literal
 from daybook.deploy.templates import Template
 
 Action = Literal["add", "modify", "replace", "delete", "import"]
-SIGNS: Mapping[Action, str] = {"add": "+", "modify": "~", "replace": "-/+", "delete": "-", "import": "="}
+ACTION_SIGNS: Mapping[Action, str] = {"add": "+", "modify": "~", "replace": "-/+", "delete": "-", "import": "="}
 
-HOLD_DATA = frozenset(
+STATEFUL_TYPES = frozenset(
     {
         *("AWS::S3::Bucket", "AWS::KMS::Key", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::SQS::Queue"),
         # Not rows, but what cannot be made again as it was: whoever confirmed a subscription would be asked once more.
@@ -24,50 +24,50 @@ HOLD_DATA = frozenset(
 @dataclass(frozen=True)
 class Change:
     """One resource's change. ``properties`` are those that differ; ``kept`` says that what it was stays behind, in no stack;
-    ``perhaps``, that AWS knows only while it is at it whether the resource is replaced."""
+    ``is_possible``, that AWS knows only while it is at it whether the resource is replaced."""
 
     action: Action
     logical_id: str
     kind: str
     properties: tuple[str, ...] = ()
     kept: bool = False
-    perhaps: bool = False
+    is_possible: bool = False
     condition: str = ""
 
     @property
     def holds_data(self) -> bool:
-        return self.kind in HOLD_DATA
+        return self.kind in STATEFUL_TYPES
 
     @property
-    def is_dangerous(self) -> bool:
+    def is_destructive(self) -> bool:
         """Whether something that is there goes away; what may have to go, where data would go with it."""
-        return self.action == "delete" or (self.action == "replace" and (self.holds_data or not self.perhaps))
+        return self.action == "delete" or (self.action == "replace" and (self.holds_data or not self.is_possible))
 
     def describe(self) -> str:
         """The change on one line: sign, logical id, type, properties, and what it means."""
         properties = f": {', '.join(self.properties)}" if self.properties else ""
-        return f"{SIGNS[self.action]:>3} {self.logical_id} ({self.kind}){properties}{self._meaning()}"
+        return f"{ACTION_SIGNS[self.action]:>3} {self.logical_id} ({self.kind}){properties}{self._describe_effect()}"
 
-    def _meaning(self) -> str:
+    def _describe_effect(self) -> str:
         if self.action == "add":
             return f", if {self.condition}" if self.condition else ""
         if self.action == "import":
             return " - it is there already, and is taken into the stack"
         if self.action == "modify":
             return ""
-        said = {"replace": "MAY BE REPLACED" if self.perhaps else "REPLACED", "delete": "DELETED"}[self.action]
+        said = {"replace": "MAY BE REPLACED" if self.is_possible else "REPLACED", "delete": "DELETED"}[self.action]
         if self.kept:
             return f" - {said}; what it was is kept, outside of the stack"
         return f" - {said}{'; it HOLDS DATA, which goes with it' if self.holds_data else ''}"
 
 
-def read_changes(described: Iterable[Mapping[str, Any]]) -> list[Change]:
+def parse_changes(described: Iterable[Mapping[str, Any]]) -> list[Change]:
     """The resources' changes of a change set (``Changes`` in DescribeChangeSet), those that take something away first."""
-    changes = [_read(each["ResourceChange"]) for each in described if each.get("Type") == "Resource"]
-    return sorted(changes, key=lambda each: (not each.is_dangerous, each.logical_id))
+    changes = [_parse_change(each["ResourceChange"]) for each in described if each.get("Type") == "Resource"]
+    return sorted(changes, key=lambda each: (not each.is_destructive, each.logical_id))
 
 
-def _read(change: Mapping[str, Any]) -> Change:
+def _parse_change(change: Mapping[str, Any]) -> Change:
     replacement = change.get("Replacement", "False")
     action: Action = {"Add": "add", "Remove": "delete", "Import": "import"}.get(change["Action"], "modify")  # type: ignore[assignment]
     if action == "modify" and replacement != "False":
@@ -81,11 +81,11 @@ def _read(change: Mapping[str, Any]) -> Change:
         change["ResourceType"],
         tuple(sorted(properties)),
         kept=change.get("PolicyAction", "") in ("Retain", "ReplaceAndRetain"),
-        perhaps=replacement == "Conditional",
+        is_possible=replacement == "Conditional",
     )
 
 
-def would_add(template: Template) -> list[Change]:
+def list_additions(template: Template) -> list[Change]:
     """What a template makes where it has no stack yet; some of it under a condition of its parameters."""
     return [
         Change("add", name, each["Type"], condition=each.get("Condition", ""))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-SERVICES = frozenset(
+REQUIRED_SERVICES = frozenset(
     {
         *("athena", "cloudformation", "cloudwatch", "dynamodb", "events", "glue", "kms", "lakeformation", "logs", "s3"),
         *(
@@ -42,52 +42,52 @@ _REASONS = {
     "linking": "libraries once more, under the names that are asked for when a program is linked",
     "front-ends": "JupyterLab's extensions and manual pages",
 }
-_FOLDERS = {"debugpy": "debugger", "jedi": "completion", "parso": "completion", "bin": "scripts"}
-_INSTALLER = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
-_SOURCES = {".pyi", ".h", ".hpp", ".c", ".cc", ".cpp", ".pyx", ".pxd", ".pxi", ".a", ".pdb", ".f", ".f90"}
-_FLIGHT = re.compile(r"_flight\..*|flight\.py|libarrow(_python)?_flight\..*")
-_LINKED = re.compile(r"libarrow_python\w*\.so(\.\d+\.\d+\.\d+)?")
+_EXCLUDED_FOLDERS = {"debugpy": "debugger", "jedi": "completion", "parso": "completion", "bin": "scripts"}
+_INSTALLER_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
+_SOURCE_SUFFIXES = {".pyi", ".h", ".hpp", ".c", ".cc", ".cpp", ".pyx", ".pxd", ".pxi", ".a", ".pdb", ".f", ".f90"}
+_FLIGHT_FILES = re.compile(r"_flight\..*|flight\.py|libarrow(_python)?_flight\..*")
+_LINKED_LIBRARY = re.compile(r"libarrow_python\w*\.so(\.\d+\.\d+\.\d+)?")
 """Loaded is ``.so.2000``, whatever else lies beside it."""
 
 
-def reason_to_leave_out(path: str) -> str:
-    """Which kind of needless file a path under the packages' folder is, as ``explain`` knows it; empty where it stays."""
+def exclusion_kind(path: str) -> str:
+    """Which kind of needless file a path under the packages' folder is, as ``exclusion_reason`` knows it; empty where it stays."""
     place = PurePosixPath(path)
     top, folders = place.parts[0], set(place.parts[1:-1])
-    if top in _FOLDERS and len(place.parts) > 1:
-        return _FOLDERS[top]
+    if top in _EXCLUDED_FOLDERS and len(place.parts) > 1:
+        return _EXCLUDED_FOLDERS[top]
     if top.endswith(".dist-info"):
         # The metadata stay: entry points and versions are asked for at run time. These of what has left would mislead.
-        return _FOLDERS.get(top.split("-")[0], "installer" if place.name in _INSTALLER else "")
-    if {"tests", "test"} & folders and not _is_imported_test(place):
+        return _EXCLUDED_FOLDERS.get(top.split("-")[0], "installer" if place.name in _INSTALLER_FILES else "")
+    if {"tests", "test"} & folders and not _is_public_test_package(place):
         return "tests"
-    if place.suffix in _SOURCES:
+    if place.suffix in _SOURCE_SUFFIXES:
         return "sources"
-    if place.parts[:2] == ("botocore", "data") and len(place.parts) > 3 and place.parts[2] not in SERVICES:
+    if place.parts[:2] == ("botocore", "data") and len(place.parts) > 3 and place.parts[2] not in REQUIRED_SERVICES:
         return "services"
-    if top == "pyarrow" and len(place.parts) == 2 and _FLIGHT.fullmatch(place.name):
+    if top == "pyarrow" and len(place.parts) == 2 and _FLIGHT_FILES.fullmatch(place.name):
         return "servers"
     if top == "fontTools" and place.suffix == ".so":
         return "twins"
-    if top == "pyarrow" and _LINKED.fullmatch(place.name):
+    if top == "pyarrow" and _LINKED_LIBRARY.fullmatch(place.name):
         return "linking"
     if top == "share" and (folders & {"labextensions", "man"}):
         return "front-ends"
     return ""
 
 
-def explain(kind: str) -> str:
+def exclusion_reason(kind: str) -> str:
     """Why files of a kind are left out."""
     return _REASONS[kind]
 
 
-def trim(target: Path) -> dict[str, int]:
+def delete_excluded(target: Path) -> dict[str, int]:
     """Take away what is not needed under the packages' folder; bytes by kind. Files that are links elsewhere stay there."""
     taken: dict[str, int] = {}
     for path in sorted(target.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             continue
-        kind = reason_to_leave_out(path.relative_to(target).as_posix())
+        kind = exclusion_kind(path.relative_to(target).as_posix())
         if kind:
             taken[kind] = taken.get(kind, 0) + path.lstat().st_size
             path.unlink()
@@ -97,6 +97,6 @@ def trim(target: Path) -> dict[str, int]:
     return dict(sorted(taken.items()))
 
 
-def _is_imported_test(place: PurePosixPath) -> bool:
+def _is_public_test_package(place: PurePosixPath) -> bool:
     """A folder called so that is part of what the package offers to others."""
     return place.parts[0] == "numpy" and "testing" in place.parts[:2] and "tests" not in place.parts

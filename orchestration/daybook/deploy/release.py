@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook.deploy.bundle import DIGITS
+from daybook.deploy.bundle import DIGEST_LENGTH
 from daybook.deploy.templates import STACKS
 from daybook.errors import BundleError
-from daybook.execution.aws.account import ABSENT, Account, asking, code_of
-from daybook.settings import files_in, project_root
+from daybook.execution.aws.account import NOT_FOUND_CODES, Account, error_code, wrap_aws_errors
+from daybook.settings import list_files, project_root
 
-_RELEASED = ("*.asl.json", "glue_bootstrap.py")
+_RELEASED_PATTERNS = ("*.asl.json", "glue_bootstrap.py")
 
 
 @dataclass(frozen=True)
-class Item:
+class ReleaseFile:
     """A file of a release, and its key in the bucket; ``sha256`` in hexadecimal digits."""
 
     key: str
@@ -42,8 +42,8 @@ class Release:
 
     bucket: str
     prefix: str
-    bundle: Item
-    items: tuple[Item, ...]
+    bundle: ReleaseFile
+    items: tuple[ReleaseFile, ...]
 
     def parameters(self) -> dict[str, str]:
         """What the templates are told of it."""
@@ -55,25 +55,25 @@ def plan_release(bucket: str, bundle: Path) -> Release:
 
     Raises ``BundleError`` where the bundle is not what its name says.
     """
-    packed = _item("bundles", bundle)
-    if bundle.name != f"daybook-{packed.sha256[:DIGITS]}.zip":
+    packed = _build_release_file("bundles", bundle)
+    if bundle.name != f"daybook-{packed.sha256[:DIGEST_LENGTH]}.zip":
         raise BundleError(
-            f"{bundle} is not what its name says: its SHA-256 begins with {packed.sha256[:DIGITS]}; build it anew."
+            f"{bundle} is not what its name says: its SHA-256 begins with {packed.sha256[:DIGEST_LENGTH]}; build it anew."
         )
-    files = files_in(project_root() / "orchestration", *_RELEASED)
-    digest = hashlib.sha256("".join(f"{path.name} {_digest(path)}\n" for path in files).encode()).hexdigest()
-    prefix = f"releases/{digest[:DIGITS]}/"
-    items = [_item(f"{prefix}orchestration", path) for path in files]
+    files = list_files(project_root() / "orchestration", *_RELEASED_PATTERNS)
+    digest = hashlib.sha256("".join(f"{path.name} {_file_sha256(path)}\n" for path in files).encode()).hexdigest()
+    prefix = f"releases/{digest[:DIGEST_LENGTH]}/"
+    items = [_build_release_file(f"{prefix}orchestration", path) for path in files]
     for name in STACKS:
         path = project_root() / "infra" / f"{name}.yaml"
-        items.append(_item(f"templates/{_digest(path)[:DIGITS]}", path))
+        items.append(_build_release_file(f"templates/{_file_sha256(path)[:DIGEST_LENGTH]}", path))
     return Release(bucket, prefix, packed, (packed, *items))
 
 
-def upload(account: Account, bucket: str, item: Item) -> bool:
+def upload_file(account: Account, bucket: str, item: ReleaseFile) -> bool:
     """Put a file where it is not yet; whether it had to be. S3 refuses bytes that are not those of the digest."""
     s3 = account.client("s3")
-    with asking(f"s3://{bucket}/{item.key} could not be uploaded"):
+    with wrap_aws_errors(f"s3://{bucket}/{item.key} could not be uploaded"):
         if stored_checksum(s3, bucket, item.key) == item.checksum:
             return False
         with item.path.open("rb") as body:
@@ -88,17 +88,17 @@ def stored_checksum(s3: Any, bucket: str, key: str) -> str:
     try:
         found = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
     except ClientError as error:
-        if code_of(error) in ABSENT:
+        if error_code(error) in NOT_FOUND_CODES:
             return ""
         raise
     return str(found.get("ChecksumSHA256", ""))
 
 
-def _item(folder: str, path: Path) -> Item:
-    return Item(f"{folder}/{path.name}", path, _digest(path))
+def _build_release_file(folder: str, path: Path) -> ReleaseFile:
+    return ReleaseFile(f"{folder}/{path.name}", path, _file_sha256(path))
 
 
-def _digest(path: Path) -> str:
+def _file_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

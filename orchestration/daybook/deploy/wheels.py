@@ -14,12 +14,12 @@ from pathlib import Path
 from daybook.errors import BundleError
 from daybook.settings import project_root
 
-PYTHON = "3.9"
+PYTHON_VERSION = "3.9"
 """The one Python of Glue Python shell."""
 PLATFORM = "manylinux2014_x86_64"
-_GLIBC = 17
+_GLIBC_MINOR = 17
 """manylinux2014 is glibc 2.17."""
-_LEGACY = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}
+_LEGACY_GLIBC_MINOR = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}
 """The older names of platforms, as minor versions of glibc 2."""
 
 
@@ -32,7 +32,7 @@ class Distribution:
     tags: tuple[str, ...]
 
 
-def install(lock: Path, target: Path) -> None:
+def install_wheels(lock: Path, target: Path) -> None:
     """Put every package of a lock with digests into the folder ``target``, as wheels for the job's Python and platform.
 
     uv links them from its cache where that is on the same disk: nothing may write into the files there. Raises
@@ -40,7 +40,7 @@ def install(lock: Path, target: Path) -> None:
     """
     command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
     # The lock is whole and its markers are for every Python: nothing is left to resolve, only to choose.
-    command += ["--python", sys.executable, "--python-version", PYTHON, "--python-platform", "x86_64-manylinux2014"]
+    command += ["--python", sys.executable, "--python-version", PYTHON_VERSION, "--python-platform", "x86_64-manylinux2014"]
     command += ["--no-compile-bytecode", "--no-config", "--target", str(target), "--requirement", str(lock)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -49,7 +49,7 @@ def install(lock: Path, target: Path) -> None:
     if done.returncode:
         said = " ".join(done.stderr.split()) or f"uv ended with exit code {done.returncode}"
         raise BundleError(
-            f"{lock.name} cannot be had as wheels for Python {PYTHON} on {PLATFORM} ({said}); see that the package index can "
+            f"{lock.name} cannot be had as wheels for Python {PYTHON_VERSION} on {PLATFORM} ({said}); see that the package index can "
             "be reached, and that the lock has such a wheel of every package."
         )
 
@@ -63,13 +63,13 @@ def find_uv() -> str:
     return found
 
 
-def distributions(target: Path) -> list[Distribution]:
+def list_distributions(target: Path) -> list[Distribution]:
     """The packages installed in a folder, by name."""
     found = []
     for folder in target.glob("*.dist-info"):
         about = HeaderParser().parsestr((folder / "METADATA").read_text(encoding="utf-8"))
         wheel = HeaderParser().parsestr((folder / "WHEEL").read_text(encoding="utf-8"))
-        tags = tuple(sorted(each for tag in wheel.get_all("Tag", []) for each in _expanded(tag)))
+        tags = tuple(sorted(each for tag in wheel.get_all("Tag", []) for each in _expand_tag(tag)))
         found.append(Distribution(re.sub(r"[-_.]+", "-", about["Name"]).lower(), about["Version"], tags))
     return sorted(found, key=lambda each: each.name)
 
@@ -79,7 +79,7 @@ def require_loadable(found: list[Distribution]) -> None:
     for each in found:
         if not any(is_loadable(tag) for tag in each.tags):
             raise BundleError(
-                f"{each.name} {each.version} came in a wheel for {', '.join(each.tags) or 'nothing'}, which Python {PYTHON} on "
+                f"{each.name} {each.version} came in a wheel for {', '.join(each.tags) or 'nothing'}, which Python {PYTHON_VERSION} on "
                 f"{PLATFORM} cannot load; pin a version in pyproject.toml that has a wheel for it, and run `make lock`."
             )
 
@@ -103,10 +103,10 @@ def _fits_glibc(platform: str) -> bool:
     matched = re.fullmatch(r"(manylinux\d+|manylinux_2_(\d+))_x86_64", platform)
     if matched is None:
         return False
-    return int(matched[2] or _LEGACY.get(matched[1], _GLIBC + 1)) <= _GLIBC
+    return int(matched[2] or _LEGACY_GLIBC_MINOR.get(matched[1], _GLIBC_MINOR + 1)) <= _GLIBC_MINOR
 
 
-def _expanded(tag: str) -> list[str]:
+def _expand_tag(tag: str) -> list[str]:
     """The single tags of a compressed one, ``py2.py3-none-any``."""
     python, abi, platform = (part.split(".") for part in tag.split("-"))
     return [f"{one}-{two}-{three}" for one in python for two in abi for three in platform]

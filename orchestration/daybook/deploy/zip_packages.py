@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ARCHIVE = "modules.zip"
+ARCHIVE_NAME = "modules.zip"
 """The file's name in the bundle."""
-_INERT = {".py", ".typed"}
-_READS_BY_LOADER = {
+_PLAIN_SUFFIXES = {".py", ".typed"}
+_ZIP_SAFE_PACKAGES = {
     "bleach": "licences of what it brings",
     "fontTools": "a note on tables",
     "ipykernel": "pictures, for installing a kernel somewhere",
@@ -25,7 +25,7 @@ _READS_BY_LOADER = {
 in a zip file needs a newer Python; nor IPython, whose kernel warns of a note that it does not find."""
 
 
-def can_be_archived(package: Path) -> bool:
+def is_zip_safe(package: Path) -> bool:
     """Whether Python can import this package's folder from a zip file, and the package does all that it does then."""
     if package.name.endswith(".dist-info") or not (package / "__init__.py").is_file():
         return False
@@ -34,13 +34,13 @@ def can_be_archived(package: Path) -> bool:
     if any(not (path.parent / "__init__.py").is_file() for path in code):
         # A folder without it is a package too, but not in a zip file that has no entries for folders.
         return False
-    return package.name in _READS_BY_LOADER or all(path.suffix in _INERT for path in files)
+    return package.name in _ZIP_SAFE_PACKAGES or all(path.suffix in _PLAIN_SUFFIXES for path in files)
 
 
-def set_aside(packages: Path, modules: Path) -> list[str]:
+def move_zip_safe_packages(packages: Path, modules: Path) -> list[str]:
     """Move what can be imported from a zip file out of the folder ``packages`` into the new folder ``modules``; the names."""
     modules.mkdir()
-    moved = sorted(path.name for path in packages.iterdir() if path.is_dir() and can_be_archived(path))
+    moved = sorted(path.name for path in packages.iterdir() if path.is_dir() and is_zip_safe(path))
     for name in moved:
         (packages / name).rename(modules / name)
     return moved

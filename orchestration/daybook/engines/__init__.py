@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from daybook.engines.duckdb import DuckDBEngine, Query, query_error
-from daybook.engines.views import Views
+from daybook.engines.views import ViewEngine
 
-__all__ = ["DuckDBEngine", "Query", "Views", "query_error"]
+__all__ = ["DuckDBEngine", "Query", "ViewEngine", "query_error"]

@@ -14,57 +14,57 @@ import papermill
 from nbformat import NotebookNode
 
 from daybook.errors import NotebookError, is_permanent
-from daybook.execution.kernel import kernel_options, printed_in, remove_scratch
-from daybook.execution.outcome import JOB_DIED, Failure, Seen, failure_in, find_failure, result_in
-from daybook.execution.outputs import Limits, shorten, trim_cuts, trim_failure, trim_text
-from daybook.execution.papermill_engine import ENGINE, running_cell
+from daybook.execution.kernel import kernel_options, read_printed_output, remove_scratch
+from daybook.execution.outcome import JOB_DIED, Failure, ObservedExecution, build_failure, find_failure, find_result
+from daybook.execution.outputs import OutputLimits, shorten, trim_cuts, trim_failure, trim_text
+from daybook.execution.papermill_engine import ENGINE_NAME, read_running_cell
 from daybook.notebook.parameters import load_notebook, notebook_path
-from daybook.privacy.redactor import Redactor, withheld
-from daybook.records.archive import Archive, Record, moment, parse_moment
-from daybook.records.clock import end_of
+from daybook.privacy.redactor import Redactor, withhold_free_text
+from daybook.records.archive import Archive, Record, format_timestamp, parse_timestamp
+from daybook.records.clock import calculate_end_time
 from daybook.records.names import STAGES, notebook_name, run_date_of
-from daybook.records.timings import Phases
-from daybook.report.active_content import make_cell_inert, make_inert
+from daybook.records.timings import PhaseTimer
+from daybook.report.active_content import remove_active_cell_content, remove_active_content
 from daybook.report.notebook_page import render_notebook
 from daybook.settings import Settings
-from daybook.storage import requests, trouble, unwritable
+from daybook.storage import describe_os_error, request_counts, storage_write_error
 
-_LEFT_NO_RECORD = (
+_NO_RECORD_REASON = (
     "the process ended without leaving a record: it was killed, its machine was lost, or the archive could not be written"
 )
-_START_TIMEOUT = 120
+_START_TIMEOUT_SECONDS = 120
 """Seconds a kernel may take to answer at first: generous, for a cold machine."""
 
 
-def close_abandoned(archive: Archive, settings: Settings, run_id: str) -> list[Record]:
+def close_abandoned_attempts(archive: Archive, settings: Settings, run_id: str) -> list[Record]:
     """Write the records of attempts whose process ended without one: it was killed, or its machine was lost.
 
     A run has one attempt at a time, so whatever is claimed and has no record when the next begins is over.
     """
     closed = []
-    for stage, number, claim in archive.abandoned_attempts(run_id):
+    for stage, number, claim in archive.read_abandoned_attempts(run_id):
         attempt = Attempt(settings, stage, run_id, number, claim)
-        attempt.seen = parse_moment(claim["started_at"]).timestamp()
+        attempt.seen = parse_timestamp(claim["started_at"]).timestamp()
         scratch = Path(claim["scratch"])
         partial = scratch / "executed.ipynb"
         running = None
         try:
             executed = read_notebook(partial)
             attempt.seen = partial.stat().st_mtime
-            noted = running_cell(partial)
-            running = _started_last(executed) if noted is None else noted
+            noted = read_running_cell(partial)
+            running = _find_last_started_cell(executed) if noted is None else noted
         except (OSError, ValueError):
             # The scratch was on a machine that is gone, or nothing was saved yet, or not to its end.
-            executed = _unexecuted(stage)
-        attempt.failure = failure_in(executed, running, JOB_DIED, _LEFT_NO_RECORD)
+            executed = _load_unexecuted(stage)
+        attempt.failure = build_failure(executed, running, JOB_DIED, _NO_RECORD_REASON)
         record = attempt.record(executed)
-        closed.append(archive_attempt(archive, settings, record, executed, printed_in(scratch / "printed.txt")))
+        closed.append(archive_attempt(archive, settings, record, executed, read_printed_output(scratch / "printed.txt")))
         remove_scratch(scratch)
     return closed
 
 
 class Attempt:
-    """One attempt while it is under way, and how it came out. ``see`` is shown each cell that ran."""
+    """One attempt while it is under way, and how it came out. ``submit_output`` is shown each cell that ran."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Attempt:
         run_id: str,
         number: int,
         claim: dict[str, Any],
-        phases: Optional[Phases] = None,
+        phases: Optional[PhaseTimer] = None,
         see: Callable[[NotebookNode], None] = lambda _: None,
     ) -> None:
         self.settings = settings
@@ -81,14 +81,14 @@ class Attempt:
         self.run_id = run_id
         self.number = number
         self.claim = claim
-        self.phases = phases or Phases()
-        self._see = see
+        self.phases = phases or PhaseTimer()
+        self._on_cell = see
         self.parameters: dict[str, Any] = claim["parameters"]
         self.started_at: str = claim["started_at"]
         self.seen: Optional[float] = None
         """When it was last seen at work, in seconds since 1970, where its end was not."""
         self.failure: Optional[Failure] = None
-        self._watched = Seen()
+        self._observed = ObservedExecution()
         self._live: Optional[NotebookNode] = None
 
     def execute(self, path: Path, scratch: Path, parameters: dict[str, Any]) -> NotebookNode:
@@ -103,60 +103,60 @@ class Attempt:
                         str(path),
                         str(output),
                         parameters=parameters,
-                        engine_name=ENGINE,
+                        engine_name=ENGINE_NAME,
                         kernel_name="python3",
                         progress_bar=False,
                         resources={"metadata": {"path": str(work)}},
-                        start_timeout=_START_TIMEOUT,
-                        limits=Limits(self.settings.cell_output_bytes, self.settings.notebook_output_bytes),
+                        start_timeout=_START_TIMEOUT_SECONDS,
+                        limits=OutputLimits(self.settings.cell_output_bytes, self.settings.notebook_output_bytes),
                         # Else a cell with the tag raises-exception would fail the notebook after its closing cell has run.
                         force_raise_errors=True,
-                        on_notebook_start=self._note_notebook,
-                        on_cell_execute=self._note_cell,
-                        on_cell_executed=self._note_end,
-                        on_cell_error=self._note_error,
+                        on_notebook_start=self._on_notebook_start,
+                        on_cell_execute=self._on_cell_execute,
+                        on_cell_executed=self._on_cell_executed,
+                        on_cell_error=self._on_cell_error,
                         **options,
                     )
                 finally:
-                    self._watched.exit_status = options["kernel_manager_class"].exit_status
+                    self._observed.exit_status = options["kernel_manager_class"].exit_status
         except Exception as error:  # noqa: BLE001 (whatever papermill raises, the attempt gets its record)
-            full = isinstance(error, OSError) and trouble(error)
-            self._watched.error = unwritable(f"The scratch folder {scratch}", error) if full else error
+            full = isinstance(error, OSError) and describe_os_error(error)
+            self._observed.error = storage_write_error(f"The scratch folder {scratch}", error) if full else error
         finally:
-            self.phases.executed()
-        executed = self._saved(output)
-        self.failure = find_failure(executed, self._watched)
+            self.phases.end_notebook()
+        executed = self._read_executed(output)
+        self.failure = find_failure(executed, self._observed)
         return executed
 
-    def _saved(self, output: Path) -> NotebookNode:
+    def _read_executed(self, output: Path) -> NotebookNode:
         """Return what papermill saved last; where it saved nothing, or not to its end (a full disk), what it last had."""
         try:
             return read_notebook(output)
         except (OSError, ValueError):
-            return _unexecuted(self.stage) if self._live is None else self._live
+            return _load_unexecuted(self.stage) if self._live is None else self._live
 
-    def _note_notebook(self, notebook: NotebookNode) -> None:
+    def _on_notebook_start(self, notebook: NotebookNode) -> None:
         self._live = notebook
 
-    def _note_cell(self, cell: NotebookNode, cell_index: int, **_: Any) -> None:
-        self._watched.running = cell_index
+    def _on_cell_execute(self, cell: NotebookNode, cell_index: int, **_: Any) -> None:
+        self._observed.running = cell_index
         tags = cell.metadata.get("tags", [])
-        self.phases.cell_begins(parameters="parameters" in tags or "injected-parameters" in tags)
+        self.phases.start_cell(parameters="parameters" in tags or "injected-parameters" in tags)
 
-    def _note_end(self, cell: NotebookNode, **_: Any) -> None:
-        self.phases.cell_ended()
-        make_cell_inert(cell)  # Before it is searched, so that what is searched now is what is archived.
-        self._see(cell)
+    def _on_cell_executed(self, cell: NotebookNode, **_: Any) -> None:
+        self.phases.end_cell()
+        remove_active_cell_content(cell)  # Before it is searched, so that what is searched now is what is archived.
+        self._on_cell(cell)
 
-    def _note_error(self, execute_reply: dict[str, Any], **_: Any) -> None:
+    def _on_cell_error(self, execute_reply: dict[str, Any], **_: Any) -> None:
         content = execute_reply["content"]
         said = shorten(str(content["evalue"]), self.settings.cell_output_bytes // 4)
-        self._watched.reply = {"ename": str(content["ename"]), "evalue": said}
+        self._observed.error_reply = {"ename": str(content["ename"]), "evalue": said}
 
     def record(self, notebook: NotebookNode) -> Record:
         """The attempt's record, from what the notebook's last act left and from what was seen from outside."""
-        result = result_in(notebook) or {}
-        ended = ended_at(self.started_at, self.claim.get("clock"), seen=self.seen)
+        result = find_result(notebook) or {}
+        ended = compute_ended_at(self.started_at, self.claim.get("clock"), seen=self.seen)
         failed = self.failure is not None
         permanent = self.failure is not None and self._is_permanent(self.failure.exception, result)
         peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
@@ -188,7 +188,7 @@ class Attempt:
             "engine": result.get("engine"),
             "python": self.claim["python"],
             # To buckets, of the notebook and of this process so far.
-            "requests": dict(Counter(result.get("requests", {})) + requests),
+            "requests": dict(Counter(result.get("requests", {})) + request_counts),
         }
 
     def _is_permanent(self, exception: str, result: dict[str, Any]) -> bool:
@@ -209,7 +209,7 @@ def read_notebook(path: Path) -> NotebookNode:
     return notebook
 
 
-def _unexecuted(stage: str) -> NotebookNode:
+def _load_unexecuted(stage: str) -> NotebookNode:
     """Return the stage's own notebook; an empty one where that cannot be read either."""
     try:
         return load_notebook(notebook_path(stage))
@@ -218,10 +218,10 @@ def _unexecuted(stage: str) -> NotebookNode:
         return empty
 
 
-def redactor_of(settings: Settings, run_id: str, stage: Optional[str] = None) -> Redactor:
-    from daybook.privacy.run_values import redactor_for
+def load_redactor(settings: Settings, run_id: str, stage: Optional[str] = None) -> Redactor:
+    from daybook.privacy.run_values import build_redactor
 
-    return redactor_for(settings, run_id, stage=stage)
+    return build_redactor(settings, run_id, stage=stage)
 
 
 def archive_attempt(
@@ -230,7 +230,7 @@ def archive_attempt(
     record: Record,
     notebook: NotebookNode,
     printed: str = "",
-    phases: Optional[Phases] = None,
+    phases: Optional[PhaseTimer] = None,
     redactor_now: Optional[Callable[[], Redactor]] = None,
 ) -> Record:
     """Take personal data out of an attempt, stamp its notebook from its record, and write both.
@@ -240,9 +240,9 @@ def archive_attempt(
     """
     unsaid: dict[str, Any] = {}
     try:
-        redactor = redactor_now() if redactor_now else redactor_of(settings, record["run_id"], record["stage"])
+        redactor = redactor_now() if redactor_now else load_redactor(settings, record["run_id"], record["stage"])
         record_clean = redactor.record(record)
-        make_inert(notebook)
+        remove_active_content(notebook)
         redactor.notebook(notebook)
         if record_clean["failure"]:
             record_clean["failure"] = trim_failure(record_clean["failure"])
@@ -264,12 +264,12 @@ def archive_attempt(
         sys.stderr.write(
             f"What was printed is withheld: it could not be searched ({type(error).__name__}).\n" if printed else ""
         )
-        return archive.write_attempt(withheld(record, error), None, None)
+        return archive.write_attempt(withhold_free_text(record, error), None, None)
     sys.stderr.write(printed_clean)
     return archive.write_attempt(record_clean, content.encode(), html.encode())
 
 
-def _started_last(notebook: NotebookNode) -> Optional[int]:
+def _find_last_started_cell(notebook: NotebookNode) -> Optional[int]:
     """The cell that a saved, unfinished notebook was executing: the last that started."""
     started = [
         index
@@ -279,9 +279,9 @@ def _started_last(notebook: NotebookNode) -> Optional[int]:
     return started[-1] if started else None
 
 
-def ended_at(started: str, clock: Optional[dict[str, Any]], *, seen: Optional[float] = None, least: float = 0.0) -> str:
-    return moment(end_of(parse_moment(started).timestamp(), clock, seen=seen, least=least))
+def compute_ended_at(started: str, clock: Optional[dict[str, Any]], *, seen: Optional[float] = None, least: float = 0.0) -> str:
+    return format_timestamp(calculate_end_time(parse_timestamp(started).timestamp(), clock, seen=seen, least=least))
 
 
 def seconds_between(started: str, ended: str) -> float:
-    return round((parse_moment(ended) - parse_moment(started)).total_seconds(), 3)
+    return round((parse_timestamp(ended) - parse_timestamp(started)).total_seconds(), 3)

@@ -13,7 +13,7 @@ ABORTED = "ABORTED"
 """The status of an execution that somebody stopped."""
 
 
-def close_ended(
+def close_ended_run(
     settings: Settings, run_id: str, *, before: int, status: str, error: Optional[str], stopped: str, history: bytes
 ) -> Record:
     """Put an execution's ``history`` (events, one JSON object a line) into the archive, and the run's record where the notify
@@ -25,16 +25,16 @@ def close_ended(
     archive = Archive(settings.archive)
     if history:
         archive.write_history(run_id, history)
-    written = archive.closing_records(run_id)
+    written = archive.read_closing_records(run_id)
     # The notify stage of this very execution has closed the run, unless it failed or was never reached.
     # An interrupt that came after that changes nothing: the record is right as it is.
     if len(written) > before:
         return {**written[-1], "state": "closed"}
     # Most runs have closed themselves, and what reads notebooks and tables takes a second to import.
-    from daybook.execution.attempt import close_abandoned
+    from daybook.execution.attempt import close_abandoned_attempts
     from daybook.execution.run_record import close_run
 
-    close_abandoned(archive, settings, run_id)
+    close_abandoned_attempts(archive, settings, run_id)
     failed = [each for each in archive.attempts(run_id) if each["outcome"] == "FAILED"]
     if status == ABORTED:
         reasons = [stopped]
@@ -45,12 +45,12 @@ def close_ended(
     return {**close_run(archive, settings, run_id, "FAILED", reasons), "state": "closed"}
 
 
-def require_failed(settings: Settings, run_id: str) -> list[Record]:
+def require_resumable_run(settings: Settings, run_id: str) -> list[Record]:
     """The closing records of a run that can go on, oldest first; ``UsageError`` where it ended well, or its date has been run
     again since."""
     archive = Archive(settings.archive)
     run_date = run_date_of(run_id)
-    records = archive.closing_records(run_id)
+    records = archive.read_closing_records(run_id)
     again = f"daybook run {settings.options} --date {run_date}"
     if records and records[-1]["outcome"] != "FAILED":
         raise UsageError(f"The run {run_id} has ended as {records[-1]['outcome']}; run its date again with `{again}`.")
@@ -60,7 +60,7 @@ def require_failed(settings: Settings, run_id: str) -> list[Record]:
     return records
 
 
-def rest_of(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:
+def find_resume_point(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:
     """What is left to do of a run that ended: from which stage on, and for notify what the stages before it came to."""
     last = {each["stage"]: each["outcome"] for each in archive.attempts(run_id)}
     # Notify is never the first: it runs too where a stage failed before it left an attempt on record.

@@ -11,18 +11,18 @@ from daybook.contracts.columns import find_column
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
 from daybook.lake.tables import Lake
-from daybook.notebook.releases import Release, digest_sql, landed_columns, write_releases
+from daybook.notebook.releases import Release, digest_sql, list_landed_columns, write_releases
 from daybook.privacy.redactor import Redactor
-from daybook.privacy.run_values import redactor_for
+from daybook.privacy.run_values import build_redactor
 from daybook.quality import landing_rules
-from daybook.quality.rules import SPLITS, usable_date
-from daybook.records.archive import Archive, now
-from daybook.records.names import STAGES, Start, run_name
+from daybook.quality.rules import SPLIT_RULE_NAME, usable_date_rule_name
+from daybook.records.archive import Archive, current_timestamp
+from daybook.records.names import STAGES, RunStart, format_run_id
 from daybook.settings import Settings, daybook_home
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import literal, quote
 
-_GATES = {"validate": "validate", "transform": "transform", "quality": "aggregate"}
+_RESTART_STAGES = {"validate": "validate", "transform": "transform", "quality": "aggregate"}
 """Stages that can say no, and the stage at which an approved run begins: gold is computed again, from silver as it is now."""
 
 
@@ -41,7 +41,7 @@ class QuarantinedRow:
     values: dict[str, Optional[str]]
 
 
-def approve(settings: Settings, run_id: str, *, by: str, why: str) -> Start:
+def approve(settings: Settings, run_id: str, *, by: str, why: str) -> RunStart:
     """Put an approval on record and take the name of the run that publishes what ``run_id`` was refused.
 
     Only what that run's gate found is approved: anything else that the new run finds stops it again. Raises ``UsageError``
@@ -68,13 +68,13 @@ def approve(settings: Settings, run_id: str, *, by: str, why: str) -> Start:
             f"{run_id} cannot be approved: {'; '.join(final) or 'it left no findings'}. Mend the data, then run the date again."
         )
     # What people write goes into the archive: it is searched like everything there.
-    said = redactor_for(settings, run_id).text(why.strip())
+    said = build_redactor(settings, run_id).text(why.strip())
     approval = {"of": run_id, "by": by, "why": said, "waived": [each["about"] for each in findings]}
     facts = {"env": settings.env, "title": settings.title, "approval": approval}
-    return Start(archive.start_run(run_date, facts), _GATES[refused["stage"]])
+    return RunStart(archive.start_run(run_date, facts), _RESTART_STAGES[refused["stage"]])
 
 
-def quarantined(
+def list_quarantined_rows(
     settings: Settings, *, run_date: Optional[date] = None, entity: Optional[str] = None, rule: Optional[str] = None
 ) -> list[QuarantinedRow]:
     """The rows in quarantine, by date, entity, file and row; ``rule`` is a part of a rule's name."""
@@ -87,7 +87,7 @@ def quarantined(
     for name in [entity] if entity else list(source.entities):
         if not lake.exists(f"quarantine.{name}"):
             continue
-        columns = landed_columns(engine, f"quarantine.{name}")
+        columns = list_landed_columns(engine, f"quarantine.{name}")
         personal = source.personal_columns()[name]
         shown = {
             each: stored
@@ -103,14 +103,16 @@ def quarantined(
         )
         for day, file, number, reasons, run_id, digest, *values in rows:
             if day not in redactors:
-                redactors[day] = redactor_for(settings, run_name(day, 1))
+                redactors[day] = build_redactor(settings, format_run_id(day, 1))
             searched = [value and redactors[day].text(value) for value in values]
             broken = tuple(reasons.split("; "))
             found.append(QuarantinedRow(day, name, file, number, broken, run_id, digest, dict(zip(shown, searched))))
     return sorted(found, key=lambda each: (each.run_date, list(source.entities).index(each.entity)))
 
 
-def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict[str, str], by: str, why: str) -> list[date]:
+def release_rows(
+    settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict[str, str], by: str, why: str
+) -> list[date]:
     """Put the release of these rows on record: repaired with new values, or accepted as they are. Returns their dates, whose
     rows are to be judged again."""
     if not why.strip():
@@ -123,7 +125,7 @@ def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict
         if unknown:
             known = ", ".join(source.entities[each.entity].columns)
             raise UsageError(f"{each.entity} has no column {unknown[0]!r}; its columns are: {known}.")
-        _require_dated(source, each)
+        _require_business_date(source, each)
         if not repairs:
             _require_waivable(source, each)
     lake = Lake(settings.lake)
@@ -138,7 +140,7 @@ def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict
                 Release(
                     *(each.entity, each.source_file, each.row_number, each.digest, repairs),
                     () if repairs else each.rules,
-                    *(by, why.strip(), now()),
+                    *(by, why.strip(), current_timestamp()),
                 )
                 for each in rows
                 if each.run_date == day
@@ -147,13 +149,13 @@ def release(settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict
     return dates
 
 
-def start_again(settings: Settings, run_date: date, *, rows: int, by: str, why: str) -> Start:
+def start_revalidation(settings: Settings, run_date: date, *, rows: int, by: str, why: str) -> RunStart:
     """Take the name of a run that judges a date's landed rows again, so many of which were released."""
     # Who answers for it stays readable, whatever customers are called.
-    said = redactor_for(settings, run_name(run_date, 1)).text(why.strip())
+    said = build_redactor(settings, format_run_id(run_date, 1)).text(why.strip())
     facts = {"env": settings.env, "title": settings.title, "released": {"by": by, "why": said, "rows": rows}}
     run_id = Archive(settings.archive).start_run(run_date, facts)
-    return Start(run_id, STAGES[1])
+    return RunStart(run_id, STAGES[1])
 
 
 def _require_waivable(source: Source, row: QuarantinedRow) -> None:
@@ -166,10 +168,10 @@ def _require_waivable(source: Source, row: QuarantinedRow) -> None:
         )
 
 
-def _require_dated(source: Source, row: QuarantinedRow) -> None:
+def _require_business_date(source: Source, row: QuarantinedRow) -> None:
     """Refuse a row of a snapshot that belongs to no date: it may be of another, and rows that follow it have not landed."""
     entity = source.entities[row.entity]
-    if (entity.date or entity.follows) and {SPLITS, usable_date(str(entity.date))} & set(row.rules):
+    if (entity.date or entity.follows) and {SPLIT_RULE_NAME, usable_date_rule_name(str(entity.date))} & set(row.rules):
         raise UsageError(
             f"{row.source_file} row {row.row_number} belongs to no business date, so it cannot be released; "
             f"correct the file and run {row.run_date} again."
@@ -178,8 +180,8 @@ def _require_dated(source: Source, row: QuarantinedRow) -> None:
 
 def _require_entity(source: Source, entity: Optional[str]) -> None:
     if entity is not None and entity not in source.entities:
-        raise UsageError(f"There is no entity {entity!r}; the source {source.name} has: {_listed(source.entities)}.")
+        raise UsageError(f"There is no entity {entity!r}; the source {source.name} has: {_join_names(source.entities)}.")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _join_names(names: Iterable[str]) -> str:
     return ", ".join(names)

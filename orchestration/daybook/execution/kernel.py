@@ -23,13 +23,13 @@ from traitlets.config import Config
 
 from daybook.execution.outputs import shorten
 
-_MOST_PRINTED = 1_000_000
+_MAX_PRINTED_BYTES = 1_000_000
 """Bytes of a job's output that are kept."""
-_LONGEST_SOCKET = 100
+_MAX_SOCKET_PATH_BYTES = 100
 """Bytes of a socket's path that every system takes (Linux 107, macOS 103)."""
-_SOCKETS = "sockets"
+_SOCKETS_LINK = "sockets"
 _POLL_SECONDS = 0.005
-_SOCKETS_SECONDS = 60.0
+_SOCKETS_TIMEOUT_SECONDS = 60.0
 """How long a kernel's sockets are looked for; after that the client asks for it all the same, and says what is wrong."""
 
 
@@ -47,14 +47,14 @@ class KernelClient(AsyncKernelClient):
         until = time.monotonic() + (float("inf") if timeout is None else timeout)
         while True:
             asked = self.kernel_info()
-            if await self._heard(asked):
+            if await self._has_replied(asked):
                 return
             if not await self._async_is_alive():
                 raise DeadKernelError("the kernel died before it was ready.")
             if time.monotonic() > until:
                 raise RuntimeError(f"the kernel was not ready after {timeout} seconds.")
 
-    async def _heard(self, asked: str) -> bool:
+    async def _has_replied(self, asked: str) -> bool:
         """Whether the answer came, and the word that the kernel idles after it: nothing said before that is left to read."""
         try:
             reply = await self.shell_channel.get_msg(timeout=1)
@@ -86,7 +86,7 @@ class KernelManager(AsyncKernelManager):
         if self.transport != "ipc":
             return
         sockets = [Path(f"{self.ip}-{port}") for port in self.ports]
-        until = time.monotonic() + _SOCKETS_SECONDS
+        until = time.monotonic() + _SOCKETS_TIMEOUT_SECONDS
         while not all(each.exists() for each in sockets) and time.monotonic() < until and await self._async_is_alive():
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -131,26 +131,26 @@ def remove_scratch(scratch: Path) -> None:
 def _make_sockets(scratch: Path) -> Optional[Path]:
     """A new folder for sockets, which nobody else may enter; None where there is no place whose path is short enough."""
     for parent in (scratch, Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 (made safely, with a name of its own)
-        if len(os.fsencode(parent)) + len("/daybook-xxxxxxxx/k-5") > _LONGEST_SOCKET or not parent.is_dir():
+        if len(os.fsencode(parent)) + len("/daybook-xxxxxxxx/k-5") > _MAX_SOCKET_PATH_BYTES or not parent.is_dir():
             continue
         try:
             sockets = Path(tempfile.mkdtemp(prefix="daybook-", dir=parent))
         except OSError:
             continue
-        (scratch / _SOCKETS).symlink_to(sockets)
+        (scratch / _SOCKETS_LINK).symlink_to(sockets)
         return sockets
     return None
 
 
 def _remove_sockets(scratch: Path) -> None:
-    link = scratch / _SOCKETS
+    link = scratch / _SOCKETS_LINK
     if link.is_symlink():
         shutil.rmtree(link.resolve(), ignore_errors=True)
         link.unlink()
 
 
 @contextmanager
-def home_of_its_own(scratch: Path) -> Iterator[None]:
+def isolate_kernel_home(scratch: Path) -> Iterator[None]:
     """Give kernels a home under ``scratch``: a person's start-up files have no part in a run, and HOME may be read-only."""
     # Folders, and the zip file that a bundle's job imports from.
     packages = [entry for entry in sys.path if entry and Path(entry).exists()]
@@ -176,7 +176,7 @@ def home_of_its_own(scratch: Path) -> Iterator[None]:
 
 
 @contextmanager
-def printing_to(file: Path) -> Iterator[None]:
+def redirect_output(file: Path) -> Iterator[None]:
     """Send what this process and those it starts print to a file.
 
     By their descriptors, since a kernel inherits these, and what aborts it (a failing library in C) prints past Python.
@@ -195,13 +195,13 @@ def printing_to(file: Path) -> Iterator[None]:
             sys.stderr.flush()
         except OSError:
             # The file's disk is full. What could not be written must not come out later, where nobody has searched it.
-            _discard_unwritten()
+            _discard_buffers()
         for number, before in kept.items():
             os.dup2(before, number)
             os.close(before)
 
 
-def _discard_unwritten() -> None:
+def _discard_buffers() -> None:
     """Empty the buffers of what this process prints into nothing."""
     with Path(os.devnull).open("wb") as nothing:
         for number in (1, 2):
@@ -210,6 +210,6 @@ def _discard_unwritten() -> None:
     sys.stderr.flush()
 
 
-def printed_in(file: Path) -> str:
+def read_printed_output(file: Path) -> str:
     """What was printed to a file, head and tail where it is too much to keep."""
-    return shorten(file.read_text(encoding="utf-8", errors="replace"), _MOST_PRINTED) if file.exists() else ""
+    return shorten(file.read_text(encoding="utf-8", errors="replace"), _MAX_PRINTED_BYTES) if file.exists() else ""

@@ -20,7 +20,7 @@ from daybook import __version__
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import find_column
 from daybook.errors import ArchiveError
-from daybook.lake.lineage.graph import DIRECT, Lineage, split
+from daybook.lake.lineage.graph import DIRECT_KINDS, Lineage, split_column
 from daybook.records.archive import Record, describe_failure
 from daybook.records.names import notebook_name
 from daybook.settings import Settings, parse_run_date
@@ -47,16 +47,16 @@ _FACET_VERSIONS = {
     "SymlinksDatasetFacet": "1-0-1",
 }
 _JOB = "daily"
-_BOOKKEEPING = ("control.", "candidate.touched_dates")
+_INTERNAL_TABLES = ("control.", "candidate.touched_dates")
 """Tables that hold what Daybook notes for itself; they are no data sets to anyone else."""
-_TIMEOUT = 5.0
+_TIMEOUT_SECONDS = 5.0
 """Seconds that an endpoint may take to answer an event."""
 
 
-def run_events(record: Record, settings: Settings) -> list[Event]:
+def build_run_events(record: Record, settings: Settings) -> list[Event]:
     """The events of a closed run, in the order in which things happened: START and COMPLETE (or FAIL) of the run, and between
     them those of every attempt."""
-    run = _Run(record, settings)
+    run = _RunEventBuilder(record, settings)
     events = [run.event("START", record["started_at"])]
     for attempt in record["stages"]:
         events += run.attempt_events(attempt)
@@ -64,7 +64,7 @@ def run_events(record: Record, settings: Settings) -> list[Event]:
     return [*events, run.event(ended, record["ended_at"], message="; ".join(record["reasons"]))]
 
 
-def as_lines(events: Iterable[Event]) -> bytes:
+def format_json_lines(events: Iterable[Event]) -> bytes:
     """Events as a file holds them: one JSON object a line."""
     return b"".join(json.dumps(event, ensure_ascii=False).encode() + b"\n" for event in events)
 
@@ -82,7 +82,7 @@ def post_events(events: Iterable[Event], url: str) -> None:
             method="POST",
         )
         try:
-            with _NO_REDIRECTS.open(request, timeout=_TIMEOUT):
+            with _NO_REDIRECT_OPENER.open(request, timeout=_TIMEOUT_SECONDS):
                 pass
         except (OSError, ValueError) as error:  # URLError, HTTPError and timeouts are OSErrors; ValueError: a broken answer
             host = url.split("/")[2]
@@ -98,7 +98,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_NO_REDIRECTS = urllib.request.build_opener(_NoRedirects)
+_NO_REDIRECT_OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def table_uri(settings: Settings, table: str) -> str:
@@ -111,7 +111,7 @@ def table_uri(settings: Settings, table: str) -> str:
     return f"{settings.lake}/{layer}/{name}"
 
 
-def dataset_name(uri: str) -> dict[str, str]:
+def dataset_identifier(uri: str) -> dict[str, str]:
     """Namespace and name of what lies at a folder or URI, by OpenLineage's naming: ``s3://bucket`` and the key, or ``file``
     and the path."""
     scheme, separator, rest = uri.partition("://")
@@ -121,7 +121,7 @@ def dataset_name(uri: str) -> dict[str, str]:
     return {"namespace": f"{scheme}://{bucket}", "name": key}
 
 
-class _Run:
+class _RunEventBuilder:
     """A run while its events are made."""
 
     def __init__(self, record: Record, settings: Settings) -> None:
@@ -140,7 +140,7 @@ class _Run:
         """An event of the run as a whole."""
         facets = {"nominalTime": self.nominal_time()}
         if kind == "FAIL":
-            facets["errorMessage"] = _facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
+            facets["errorMessage"] = _build_facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
         return self._event(kind, moment, self.uuid(), facets, self.job(_JOB, "DAG"))
 
     def attempt_events(self, attempt: Record) -> list[Event]:
@@ -148,7 +148,7 @@ class _Run:
         stage = attempt["stage"]
         run_uuid = self.uuid(stage, str(attempt["attempt"]))
         facets = {
-            "parent": _facet(
+            "parent": _build_facet(
                 "ParentRunFacet",
                 run={"runId": self.uuid()},
                 job={"namespace": self.namespace, "name": _JOB},
@@ -157,7 +157,7 @@ class _Run:
         }
         if attempt.get("engine"):
             name, _, version = attempt["engine"].partition(" ")
-            facets["processing_engine"] = _facet(
+            facets["processing_engine"] = _build_facet(
                 "ProcessingEngineRunFacet", name=name, version=version or "unknown", openlineageAdapterVersion=__version__
             )
         job = self.job(f"{_JOB}.{stage}", "NOTEBOOK", attempt)
@@ -165,7 +165,7 @@ class _Run:
         kind = "COMPLETE"
         if attempt["outcome"] == "FAILED":
             kind = "FAIL"
-            facets["errorMessage"] = _facet(
+            facets["errorMessage"] = _build_facet(
                 "ErrorMessageRunFacet", message=describe_failure(attempt), programmingLanguage="PYTHON"
             )
         end = self._event(kind, attempt["ended_at"], run_uuid, facets, job)
@@ -192,18 +192,18 @@ class _Run:
         """The business date, as the shop's calendar day."""
         day, zone = parse_run_date(self.record["run_date"]), ZoneInfo(self.settings.timezone)
         first, last = (datetime.combine(each, time(), zone).isoformat() for each in (day, day + timedelta(days=1)))
-        return _facet("NominalTimeRunFacet", nominalStartTime=first, nominalEndTime=last)
+        return _build_facet("NominalTimeRunFacet", nominalStartTime=first, nominalEndTime=last)
 
     def job(self, name: str, kind: str, attempt: Optional[Record] = None) -> Record:
         """A job, and where the notebook lies that was executed for it."""
-        facets = {"jobType": _facet("JobTypeJobFacet", processingType="BATCH", integration="DAYBOOK", jobType=kind)}
+        facets = {"jobType": _build_facet("JobTypeJobFacet", processingType="BATCH", integration="DAYBOOK", jobType=kind)}
         if attempt and attempt.get("notebook"):
             folder = f"run_date={self.record['run_date']}/{self.run_id}"
             code = attempt.get("code") or {}
-            facets["sourceCodeLocation"] = _facet(
+            facets["sourceCodeLocation"] = _build_facet(
                 "SourceCodeLocationJobFacet",
                 type="git",
-                url=_as_uri(f"{self.settings.archive}/{folder}/{attempt['notebook']['file']}"),
+                url=_to_uri(f"{self.settings.archive}/{folder}/{attempt['notebook']['file']}"),
                 path=f"notebooks/{notebook_name(attempt['stage'])}.ipynb",
                 **({"version": code["commit"]} if code.get("commit") else {}),
             )
@@ -216,23 +216,25 @@ class _Run:
             named = {"rowCount": file.get("rows"), "size": file.get("bytes")}
             statistics = {name: number for name, number in named.items() if number is not None}
             found[f"landing/{file['file']}"] = {
-                **dataset_name(f"{self.settings.landing}/{file['file']}"),
-                "facets": {"version": _facet("DatasetVersionDatasetFacet", datasetVersion=file["sha256"])},
-                "inputFacets": {"inputStatistics": _facet("InputStatisticsInputDatasetFacet", **statistics)},
+                **dataset_identifier(f"{self.settings.landing}/{file['file']}"),
+                "facets": {"version": _build_facet("DatasetVersionDatasetFacet", datasetVersion=file["sha256"])},
+                "inputFacets": {"inputStatistics": _build_facet("InputStatisticsInputDatasetFacet", **statistics)},
             }
-        for table, version in _told(attempt.get("tables_read")):
+        for table, version in _list_external_tables(attempt.get("tables_read")):
             found[table] = {**self.dataset(table, version), "inputFacets": {}}
         by_table: dict[str, list[Record]] = {}
         for rule in (attempt.get("details") or {}).get("rules") or []:
-            by_table.setdefault(self._checked(rule["table"], {*found, *(attempt.get("tables_written") or {})}), []).append(rule)
+            by_table.setdefault(
+                self._resolve_table(rule["table"], {*found, *(attempt.get("tables_written") or {})}), []
+            ).append(rule)
         for table, rules in by_table.items():
             entry = found.setdefault(table, {**self.dataset(table, None), "inputFacets": {}})
-            entry["inputFacets"]["dataQualityAssertions"] = _facet(
-                "DataQualityAssertionsDatasetFacet", assertions=[_assertion(rule) for rule in rules]
+            entry["inputFacets"]["dataQualityAssertions"] = _build_facet(
+                "DataQualityAssertionsDatasetFacet", assertions=[_build_assertion(rule) for rule in rules]
             )
         return list(found.values())
 
-    def _checked(self, name: str, tables: Collection[str]) -> str:
+    def _resolve_table(self, name: str, tables: Collection[str]) -> str:
         """The table whose rows a rule was held to: rules of validation name an entity, which is bronze's."""
         if "." not in name:
             return f"bronze.{name}"
@@ -243,7 +245,7 @@ class _Run:
         """The tables that an attempt wrote, with their rows and where their columns come from."""
         merged = (attempt.get("details") or {}).get("merged") or {}
         found = []
-        for table, version in _told(attempt.get("tables_written")):
+        for table, version in _list_external_tables(attempt.get("tables_written")):
             layer, _, name = table.partition(".")
             entry = self.dataset(table, version)
             rows = merged.get(table, {}).get("rows") if layer == "silver" else None
@@ -251,7 +253,7 @@ class _Run:
                 rows = self.candidates.get(f"gold.{name}")
             entry["outputFacets"] = {}
             if rows is not None:
-                entry["outputFacets"]["outputStatistics"] = _facet("OutputStatisticsOutputDatasetFacet", rowCount=rows)
+                entry["outputFacets"]["outputStatistics"] = _build_facet("OutputStatisticsOutputDatasetFacet", rowCount=rows)
             columns = self.column_lineage(table)
             if columns is not None:
                 entry["facets"]["columnLineage"] = columns
@@ -260,20 +262,20 @@ class _Run:
 
     def dataset(self, table: str, version: Optional[int]) -> Record:
         """A table of the lake as a data set: where it lies, what it is called, its columns and version."""
-        name = dataset_name(table_uri(self.settings, table))
+        name = dataset_identifier(table_uri(self.settings, table))
         called = {"namespace": self.namespace, "name": table, "type": "TABLE"}
         facets = {
-            "symlinks": _facet("SymlinksDatasetFacet", identifiers=[called]),
-            "dataSource": _facet("DatasourceDatasetFacet", name="delta", uri=_as_uri(self.settings.lake)),
+            "symlinks": _build_facet("SymlinksDatasetFacet", identifiers=[called]),
+            "dataSource": _build_facet("DatasourceDatasetFacet", name="delta", uri=_to_uri(self.settings.lake)),
         }
         if version is not None:
-            facets["version"] = _facet("DatasetVersionDatasetFacet", datasetVersion=str(version))
+            facets["version"] = _build_facet("DatasetVersionDatasetFacet", datasetVersion=str(version))
         contract = self.contracts.get(table.replace("candidate.", "gold."))
         if contract is not None:
             fields = [
                 {"name": each.name, "type": each.physicalType, "description": each.description} for each in contract.properties
             ]
-            facets["schema"] = _facet("SchemaDatasetFacet", fields=fields)
+            facets["schema"] = _build_facet("SchemaDatasetFacet", fields=fields)
         return {**name, "facets": facets}
 
     def column_lineage(self, table: str) -> Optional[Record]:
@@ -285,7 +287,7 @@ class _Run:
                 column: {"inputFields": [self._field(f"candidate.{name}.{column}", ["IDENTITY"])]}
                 for column in self.contracts[table].columns
             }
-            return _facet("ColumnLineageDatasetFacet", fields=fields)
+            return _build_facet("ColumnLineageDatasetFacet", fields=fields)
         known = self.lineage.get(f"gold.{name}" if layer == "candidate" else table)
         if known is None:
             return None
@@ -294,32 +296,34 @@ class _Run:
             column: {"inputFields": self._fields(sources, masking=find_column(masked, column) is not None)}
             for column, sources in known["columns"].items()
         }
-        return _facet("ColumnLineageDatasetFacet", fields=fields, dataset=self._fields(known["rows"]))
+        return _build_facet("ColumnLineageDatasetFacet", fields=fields, dataset=self._fields(known["rows"]))
 
     def _fields(self, sources: Mapping[str, Iterable[str]], *, masking: bool = False) -> list[Record]:
         # A name without a layer is a list that a stage worked out for itself, no data set.
-        return [self._field(source, kinds, masking=masking) for source, kinds in sources.items() if "." in split(source)[0]]
+        return [
+            self._field(source, kinds, masking=masking) for source, kinds in sources.items() if "." in split_column(source)[0]
+        ]
 
     def _field(self, source: str, kinds: Iterable[str], *, masking: bool = False) -> Record:
-        table, column = split(source)
+        table, column = split_column(source)
         transformations = [
             {
-                "type": "DIRECT" if kind in DIRECT else "INDIRECT",
+                "type": "DIRECT" if kind in DIRECT_KINDS else "INDIRECT",
                 "subtype": kind,
-                "masking": masking and kind in DIRECT and table.startswith("bronze."),
+                "masking": masking and kind in DIRECT_KINDS and table.startswith("bronze."),
             }
             for kind in kinds
         ]
-        place = dataset_name(table_uri(self.settings, table))
+        place = dataset_identifier(table_uri(self.settings, table))
         return {**place, "field": column, "transformations": transformations}
 
 
-def _facet(schema: str, **content: Any) -> Record:
+def _build_facet(schema: str, **content: Any) -> Record:
     version = _FACET_VERSIONS[schema]
     return {"_producer": PRODUCER, "_schemaURL": f"{_SPEC}/facets/{version}/{schema}.json#/$defs/{schema}", **content}
 
 
-def _assertion(rule: Record) -> Record:
+def _build_assertion(rule: Record) -> Record:
     """A rule's outcome. The sample keys of rows that break it stay in the record."""
     return {
         "assertion": rule["rule"],
@@ -330,9 +334,9 @@ def _assertion(rule: Record) -> Record:
     }
 
 
-def _told(versions: Optional[Mapping[str, int]]) -> list[tuple[str, int]]:
-    return [(table, version) for table, version in sorted((versions or {}).items()) if not table.startswith(_BOOKKEEPING)]
+def _list_external_tables(versions: Optional[Mapping[str, int]]) -> list[tuple[str, int]]:
+    return [(table, version) for table, version in sorted((versions or {}).items()) if not table.startswith(_INTERNAL_TABLES)]
 
 
-def _as_uri(location: str) -> str:
+def _to_uri(location: str) -> str:
     return location if "://" in location else "file://" + urllib.request.pathname2url(location)

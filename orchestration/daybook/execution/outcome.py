@@ -18,9 +18,9 @@ from daybook.records.names import RESULT_MIME, STAGES
 KERNEL_DIED, JOB_DIED = "KernelDied", "JobDied"
 """The names of failures that have no exception: the process of the kernel, or of the whole job, ended."""
 _OUTCOMES = ("SUCCEEDED", "SKIPPED", "REJECTED", "FAILED")
-_REMARK = "papermill-error-cell-tag"
+_PAPERMILL_ERROR_TAG = "papermill-error-cell-tag"
 """The tag of the cells that papermill adds to a notebook after an exception."""
-_UNEXPLAINED = {
+_DEFAULT_MESSAGES = {
     "KeyboardInterrupt": "the cell was interrupted",
     "MemoryError": "the cell needs more memory than there is; give the job more, or let the cell read less",
 }
@@ -42,12 +42,12 @@ class Failure:
 
 
 @dataclass
-class Seen:
+class ObservedExecution:
     """What the job saw of its notebook while it was executed."""
 
     running: Optional[int] = None
     """The cell that began last, by its place in the notebook that was given to the kernel, from 0."""
-    reply: Optional[Mapping[str, Any]] = None
+    error_reply: Optional[Mapping[str, Any]] = None
     """The kernel's reply to the cell that raised: ``ename`` and ``evalue``."""
     error: Optional[Exception] = None
     """What papermill raised."""
@@ -55,18 +55,18 @@ class Seen:
     """The kernel's exit code, or the negative number of the signal that ended it."""
 
 
-def find_failure(notebook: NotebookNode, seen: Seen) -> Optional[Failure]:
+def find_failure(notebook: NotebookNode, seen: ObservedExecution) -> Optional[Failure]:
     """Return what stopped an executed notebook; None if nothing did and its closing cell left a result."""
-    ended = _has_ended(result_in(notebook))
+    ended = _has_closing_result(find_result(notebook))
     error = seen.error
-    if seen.reply is not None:
+    if seen.error_reply is not None:
         # It tells more than the outputs: IPython only prints an unknown magic.
-        name, said = str(seen.reply["ename"]), str(seen.reply["evalue"]).strip()
+        name, said = str(seen.error_reply["ename"]), str(seen.error_reply["evalue"]).strip()
         if name != "SystemExit":
-            return failure_in(notebook, seen.running, name, said)
+            return build_failure(notebook, seen.running, name, said)
         if ended and said in ("", "0", "None"):
             return None
-        return failure_in(
+        return build_failure(
             notebook,
             seen.running,
             name,
@@ -74,12 +74,14 @@ def find_failure(notebook: NotebookNode, seen: Seen) -> Optional[Failure]:
             "stage.skip(reason) to end a stage early",
         )
     if isinstance(error, PapermillExecutionError):
-        return failure_in(notebook, error.cell_index, error.ename, error.evalue)
+        return build_failure(notebook, error.cell_index, error.ename, error.evalue)
     if isinstance(error, DeadKernelError):
         where = "before its first cell" if seen.running is None else "in this cell"
-        return failure_in(notebook, seen.running, KERNEL_DIED, f"the kernel died {where}{_cause_of_death(seen.exit_status)}")
+        return build_failure(
+            notebook, seen.running, KERNEL_DIED, f"the kernel died {where}{_describe_exit_status(seen.exit_status)}"
+        )
     if error is not None:
-        return failure_in(notebook, seen.running, type(error).__name__, str(error))
+        return build_failure(notebook, seen.running, type(error).__name__, str(error))
     if not ended:
         return Failure(
             NotebookError.__name__,
@@ -88,14 +90,14 @@ def find_failure(notebook: NotebookNode, seen: Seen) -> Optional[Failure]:
     return None
 
 
-def failure_in(notebook: NotebookNode, place: Optional[int], exception: str, message: str) -> Failure:
+def build_failure(notebook: NotebookNode, place: Optional[int], exception: str, message: str) -> Failure:
     """Return a failure in the cell at a ``place`` of the notebook that was given to the kernel, and mark that cell.
 
     papermill adds remarks to the notebook, which move the cells behind them.
     """
     exception = " ".join(exception.split())  # A class made at run time can have line ends in its name.
-    message = message or _UNEXPLAINED.get(exception, "the exception has no message")
-    cells = [index for index, cell in enumerate(notebook.cells) if _REMARK not in cell.metadata.get("tags", [])]
+    message = message or _DEFAULT_MESSAGES.get(exception, "the exception has no message")
+    cells = [index for index, cell in enumerate(notebook.cells) if _PAPERMILL_ERROR_TAG not in cell.metadata.get("tags", [])]
     if place is None or place >= len(cells) or notebook.cells[cells[place]].cell_type != "code":
         return Failure(exception, message)
     index = cells[place]
@@ -113,7 +115,7 @@ def failure_in(notebook: NotebookNode, place: Optional[int], exception: str, mes
     return Failure(exception, message, index, cell.execution_count, first_line)
 
 
-def result_in(notebook: NotebookNode) -> Optional[dict[str, Any]]:
+def find_result(notebook: NotebookNode) -> Optional[dict[str, Any]]:
     """Return the last result that a cell left, if any. Any cell can display this type; other content is no result."""
     found = None
     for cell in notebook.cells:
@@ -124,14 +126,14 @@ def result_in(notebook: NotebookNode) -> Optional[dict[str, Any]]:
     return found
 
 
-def _has_ended(result: Optional[dict[str, Any]]) -> bool:
+def _has_closing_result(result: Optional[dict[str, Any]]) -> bool:
     """Return whether the closing cell left a result; notify's tells the outcome of the run."""
     if result is None or result["outcome"] == "FAILED":
         return False
     return result.get("stage") != STAGES[-1] or "run_outcome" in result.get("details", {})
 
 
-def _cause_of_death(exit_status: Optional[int]) -> str:
+def _describe_exit_status(exit_status: Optional[int]) -> str:
     if exit_status is None:
         return ""
     if exit_status >= 0:

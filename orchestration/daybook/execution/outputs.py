@@ -1,6 +1,6 @@
 """Bound the outputs of cells and notebooks: keep head and tail, with a note of what was left out.
 
-A value that spans a cut is not found by the search. So text is searched with ``MARGIN`` more characters at both edges of a cut
+A value that spans a cut is not found by the search. So text is searched with ``MARGIN_CHARACTERS`` more characters at both edges of a cut
 than are kept, and ``trim_cuts`` removes these afterwards.
 """
 
@@ -13,30 +13,30 @@ from typing import Any, NamedTuple, Optional
 
 from nbformat import NotebookNode
 
-from daybook.records.names import CUT, RESULT_MIME
+from daybook.records.names import OMITTED_OUTPUT_KEY, RESULT_MIME
 
-MARGIN = 2_000
+MARGIN_CHARACTERS = 2_000
 """Characters at each edge of a cut that are searched and then removed."""
 FAILURE_CHARACTERS = 2_000
 """Maximum length of each text of a failure in a record."""
-_PIECE = 4_096
+_MAX_PIECE_CHARACTERS = 4_096
 """Maximum characters of a piece of stream text. Small pieces are cheap to add and to drop."""
-_OVERHEAD = 200
+_OVERHEAD_BYTES = 200
 """Bytes that the JSON of an output takes besides its content."""
-_LEAST = 20_000
+_MIN_CELL_BYTES = 20_000
 """Bytes that each cell keeps even if the notebook's limit is reached: the exception that ended it must be there."""
 
-_LEFT_OUT = re.compile(r"\n?\[left out: [^\n]* bytes\]\n?")
+_OMISSION_NOTE = re.compile(r"\n?\[left out: [^\n]* bytes\]\n?")
 
 
-class Limits(NamedTuple):
+class OutputLimits(NamedTuple):
     """Bytes of output that are kept, of each cell and of the whole notebook."""
 
     cell: int
     notebook: int
 
 
-class _Kept:
+class _KeptOutput:
     """An output that is kept, with its size in bytes; ``cell`` is None once it was dropped."""
 
     __slots__ = ("cell", "display_id", "in_head", "output", "size")
@@ -50,63 +50,63 @@ class _Kept:
 class NotebookOutputs:
     """The outputs of a notebook while it is executed."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: OutputLimits) -> None:
         self._limits = limits
         self._cells: dict[int, _CellOutputs] = {}
-        self._displayed: dict[str, list[_Kept]] = {}
+        self._by_display_id: dict[str, list[_KeptOutput]] = {}
 
     @property
-    def room(self) -> int:
+    def remaining_bytes(self) -> int:
         """Bytes that the notebook's limit leaves."""
         return self._limits.notebook - sum(each.size for each in self._cells.values())
 
-    def fits(self, content: Any) -> bool:
+    def has_room_for(self, content: Any) -> bool:
         """Return whether the notebook's limit leaves room for ``content``."""
-        return _size(content) <= self.room
+        return _count_bytes(content) <= self.remaining_bytes
 
-    def arrived(self, index: int, outputs: list[NotebookNode], display_id: Optional[str] = None) -> None:
+    def add_output(self, index: int, outputs: list[NotebookNode], display_id: Optional[str] = None) -> None:
         """Take in the last of a cell's outputs: keep, cut or replace it, and drop earlier ones if there is no more room."""
         if len(outputs) == 1:  # The first of the cell, or the first since it was cleared.
             self.cleared(index)
         cell = self._cells.get(index)
         if cell is None:
-            room = self.room
+            room = self.remaining_bytes
             limit, key = self._limits.cell, "cell_output_bytes"
             if room < limit:
-                limit, key = max(room, _LEAST), "notebook_output_bytes"
-            cell = self._cells[index] = _CellOutputs(self._displayed, outputs, limit, key)
+                limit, key = max(room, _MIN_CELL_BYTES), "notebook_output_bytes"
+            cell = self._cells[index] = _CellOutputs(self._by_display_id, outputs, limit, key)
         output = outputs.pop()
-        output.get("metadata", {}).pop(CUT, None)  # Only a note of this module has it.
+        output.get("metadata", {}).pop(OMITTED_OUTPUT_KEY, None)  # Only a note of this module has it.
         cell.add(output, display_id)
 
     def cleared(self, index: int) -> None:
         """Forget a cell's outputs, which were cleared."""
         cell = self._cells.pop(index, None)
         if cell is not None:
-            cell.forget()
+            cell.detach_all()
 
-    def updated(self, display_id: str, data: dict[str, Any], metadata: dict[str, Any]) -> None:
+    def update_display(self, display_id: str, data: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Replace what is displayed under an identifier."""
-        for kept in self._displayed.get(display_id, ()):
+        for kept in self._by_display_id.get(display_id, ()):
             if kept.cell is not None:
-                kept.cell.update(kept, data, metadata, self.room)
+                kept.cell.update(kept, data, metadata, self.remaining_bytes)
 
     def ended(self, index: int) -> None:
         """Join the pieces of a cell's stream texts, since the cell has ended."""
         if index in self._cells:
             outputs = self._cells[index].outputs
-            outputs[:] = _joined(outputs)
+            outputs[:] = _join_streams(outputs)
 
 
 class _CellOutputs:
     """The outputs of one cell: a head, which fills half of the limit, then the last ones that fit beside it."""
 
-    def __init__(self, displayed: dict[str, list[_Kept]], outputs: list[NotebookNode], limit: int, key: str) -> None:
+    def __init__(self, displayed: dict[str, list[_KeptOutput]], outputs: list[NotebookNode], limit: int, key: str) -> None:
         self.outputs = outputs
         """The cell's own list: head, a note if any were dropped, tail."""
-        self._displayed, self._limit, self._key = displayed, limit, key
-        self._head: list[_Kept] = []
-        self._tail: list[_Kept] = []
+        self._by_display_id, self._limit, self._key = displayed, limit, key
+        self._head: list[_KeptOutput] = []
+        self._tail: list[_KeptOutput] = []
         self._head_size = self._tail_size = 0
         self._note: Optional[NotebookNode] = None
 
@@ -117,114 +117,114 @@ class _CellOutputs:
     def add(self, output: NotebookNode, display_id: Optional[str]) -> None:
         if output.output_type == "stream":
             text = output.text
-            for start in range(0, len(text), _PIECE):
-                self._add_text(output.name, text[start : start + _PIECE])
+            for start in range(0, len(text), _MAX_PIECE_CHARACTERS):
+                self._add_text(output.name, text[start : start + _MAX_PIECE_CHARACTERS])
         elif RESULT_MIME in output.get("data", {}):
             # The stage's result. The record is made of it.
             self.outputs.insert(len(self._head), output)
-            self._head.append(_Kept(self, output, 0))
+            self._head.append(_KeptOutput(self, output, 0))
         else:
-            self._place(_Kept(self, output, self._bound(output, self._limit - self._head_size), display_id))
+            self._append_output(_KeptOutput(self, output, self._bound(output, self._limit - self._head_size), display_id))
 
     def _add_text(self, name: str, text: str) -> None:
         kept = [*self._head[-1:], *self._tail[-1:]]
         last = kept[-1] if kept and kept[-1].output.get("name") == name else None
-        size = _size(text)
+        size = _count_bytes(text)
         if last is None:
-            size += _OVERHEAD
-        elif len(last.output.text) + len(text) <= _PIECE and (not last.in_head or self._fits_head(size)):
+            size += _OVERHEAD_BYTES
+        elif len(last.output.text) + len(text) <= _MAX_PIECE_CHARACTERS and (not last.in_head or self._fits_head(size)):
             last.output.text += text
             self._resize(last, last.size + size)
-            self._drop()
+            self._drop_oldest()
             return
-        self._place(_Kept(self, NotebookNode(output_type="stream", name=name, text=text), size))
+        self._append_output(_KeptOutput(self, NotebookNode(output_type="stream", name=name, text=text), size))
 
     def _fits_head(self, size: int) -> bool:
         return not self._tail and self._head_size + size <= self._limit // 2
 
-    def _place(self, kept: _Kept) -> None:
+    def _append_output(self, kept: _KeptOutput) -> None:
         size, kept.size = kept.size, 0
         kept.in_head = self._fits_head(size)
         (self._head if kept.in_head else self._tail).append(kept)
         self.outputs.append(kept.output)
         if kept.display_id:
-            self._displayed.setdefault(kept.display_id, []).append(kept)
+            self._by_display_id.setdefault(kept.display_id, []).append(kept)
         self._resize(kept, size)
-        self._drop()
+        self._drop_oldest()
 
-    def _resize(self, kept: _Kept, size: int) -> None:
+    def _resize(self, kept: _KeptOutput, size: int) -> None:
         if kept.in_head:
             self._head_size += size - kept.size
         else:
             self._tail_size += size - kept.size
         kept.size = size
 
-    def _drop(self) -> None:
+    def _drop_oldest(self) -> None:
         """Drop the oldest outputs of the tail until the others fit, and count them."""
         while self.size > self._limit and len(self._tail) > 1:
             dropped = self._tail.pop(0)
             if self._note is None:
-                self._note = _note(self._key)
+                self._note = _build_note(self._key)
                 self.outputs.insert(len(self._head), self._note)
             del self.outputs[len(self._head) + 1]
             self._tail_size -= dropped.size
-            self._lose(dropped)
+            self._detach(dropped)
             text = dropped.output.get("text", "")  # Only streams have one.
-            _count(self._note, dropped.size, lines=text.count("\n"), outputs=0 if text else 1)
+            _add_to_note(self._note, dropped.size, lines=text.count("\n"), outputs=0 if text else 1)
 
-    def _lose(self, kept: _Kept) -> None:
+    def _detach(self, kept: _KeptOutput) -> None:
         kept.cell = None
         if kept.display_id:
-            others = [each for each in self._displayed[kept.display_id] if each is not kept]
-            self._displayed[kept.display_id] = others
+            others = [each for each in self._by_display_id[kept.display_id] if each is not kept]
+            self._by_display_id[kept.display_id] = others
 
-    def forget(self) -> None:
+    def detach_all(self) -> None:
         for kept in (*self._head, *self._tail):
-            self._lose(kept)
+            self._detach(kept)
 
-    def update(self, kept: _Kept, data: dict[str, Any], metadata: dict[str, Any], room: int) -> None:
+    def update(self, kept: _KeptOutput, data: dict[str, Any], metadata: dict[str, Any], room: int) -> None:
         kept.output.data = NotebookNode(data)
-        kept.output.metadata = NotebookNode({key: about for key, about in metadata.items() if key != CUT})
+        kept.output.metadata = NotebookNode({key: about for key, about in metadata.items() if key != OMITTED_OUTPUT_KEY})
         self._resize(kept, self._bound(kept.output, kept.size + max(min(self._limit - self.size, room), 0)))
 
     def _bound(self, output: NotebookNode, room: int) -> int:
-        """Cut an output that is no stream to ``room`` bytes; return its size."""
+        """Cut an output that is no stream to ``remaining_bytes`` bytes; return its size."""
         if output.output_type == "error":
             output.ename = shorten(output.ename, 200)
             output.evalue = shorten(output.evalue, room // 4)
             text = "\n".join(output.traceback)
-            if _size(text) > room // 2:
+            if _count_bytes(text) > room // 2:
                 output.traceback = shorten(text, room // 2).split("\n")
                 text = "\n".join(output.traceback)
-            return _OVERHEAD + _size(output.evalue) + _size(text)
-        sizes = {mime: len(mime) + _size(content) for mime, content in output.data.items()}
-        about = _size(output.metadata)
-        if sum(sizes.values()) + about <= room - _OVERHEAD:
-            return _OVERHEAD + sum(sizes.values()) + about
+            return _OVERHEAD_BYTES + _count_bytes(output.evalue) + _count_bytes(text)
+        sizes = {mime: len(mime) + _count_bytes(content) for mime, content in output.data.items()}
+        about = _count_bytes(output.metadata)
+        if sum(sizes.values()) + about <= room - _OVERHEAD_BYTES:
+            return _OVERHEAD_BYTES + sum(sizes.values()) + about
         return self._replace(output, sizes, room)
 
     def _replace(self, output: NotebookNode, sizes: dict[str, int], room: int) -> int:
-        """Replace a display that is too large by its text, cut to ``room`` bytes, and a note of what it was."""
+        """Replace a display that is too large by its text, cut to ``remaining_bytes`` bytes, and a note of what it was."""
         what = [f"{shorten(mime, 100)}, {size:,} bytes" for mime, size in sizes.items() if mime != "text/plain"]
         more = f" and {len(what) - 5:,} more" if len(what) > 5 else ""
         note = f"[left out: {'; '.join(what[:5])}{more}; {self._key} in params/ is the limit]" if what else ""
         text = output.data.get("text/plain", "")
-        text = shorten(text if isinstance(text, str) else "", max(room - _OVERHEAD - len(note), 0))
+        text = shorten(text if isinstance(text, str) else "", max(room - _OVERHEAD_BYTES - len(note), 0))
         output.data = NotebookNode({"text/plain": "\n".join(each for each in (text, note) if each)})
         output.metadata = NotebookNode()
-        return _OVERHEAD + _size(output.data["text/plain"])
+        return _OVERHEAD_BYTES + _count_bytes(output.data["text/plain"])
 
 
 def shorten(text: str, limit: int) -> str:
     """Return a text of about ``limit`` bytes at most: head, what was left out, and tail, cut at line ends if possible."""
-    if len(text) * 4 <= limit or _size(text) <= limit:
+    if len(text) * 4 <= limit or _count_bytes(text) <= limit:
         return text
     data = text.encode(errors="surrogatepass")
     half = max(limit - 40, 0) // 2
     head = data[:half].decode(errors="ignore")
     tail = data[len(data) - half :].decode(errors="ignore")
-    head, tail = _to_line_end(head), _from_line_start(tail)
-    return f"{head}\n[left out: {len(data) - _size(head) - _size(tail):,} bytes]\n{tail}"
+    head, tail = _cut_after_last_line(head), _cut_before_first_line(tail)
+    return f"{head}\n[left out: {len(data) - _count_bytes(head) - _count_bytes(tail):,} bytes]\n{tail}"
 
 
 def trim_cuts(notebook: NotebookNode) -> None:
@@ -235,7 +235,7 @@ def trim_cuts(notebook: NotebookNode) -> None:
             if output.output_type == "error":
                 output.evalue = trim_text(output.evalue)
                 output.traceback = trim_text("\n".join(output.traceback)).split("\n")
-            elif CUT in output.get("metadata", {}):
+            elif OMITTED_OUTPUT_KEY in output.get("metadata", {}):
                 _trim_around(outputs, place)
             elif isinstance(output.get("data", {}).get("text/plain"), str):
                 output.data["text/plain"] = trim_text(output.data["text/plain"])
@@ -245,11 +245,11 @@ def trim_cuts(notebook: NotebookNode) -> None:
 
 def trim_text(text: str) -> str:
     """Remove the margins of the cut that ``shorten`` made in a text, if it made one."""
-    found = _LEFT_OUT.search(text)
+    found = _OMISSION_NOTE.search(text)
     if found is None:
         return text
     head, tail = text[: found.start()], text[found.end() :]
-    return f"{_trimmed_end(head)}{found[0]}{_trimmed_start(tail)}"
+    return f"{_trim_end(head)}{found[0]}{_trim_start(tail)}"
 
 
 def trim_failure(failure: dict[str, Any]) -> dict[str, Any]:
@@ -263,13 +263,13 @@ def trim_failure(failure: dict[str, Any]) -> dict[str, Any]:
 def _trim_around(outputs: list[NotebookNode], place: int) -> None:
     """Trim the stream texts beside the note at ``place``, and write the note."""
     note = outputs[place]
-    for beside, trimmed in ((place - 1, _trimmed_end), (place + 1, _trimmed_start)):
+    for beside, trimmed in ((place - 1, _trim_end), (place + 1, _trim_start)):
         if 0 <= beside < len(outputs) and outputs[beside].output_type == "stream":
             text = outputs[beside].text
             outputs[beside].text = trimmed(text)
             lines = text.count("\n") - outputs[beside].text.count("\n")
-            _count(note, _size(text) - _size(outputs[beside].text), lines=lines, outputs=0)
-    counts = note.metadata[CUT]
+            _add_to_note(note, _count_bytes(text) - _count_bytes(outputs[beside].text), lines=lines, outputs=0)
+    counts = note.metadata[OMITTED_OUTPUT_KEY]
     parts = [
         f"{counts['lines']:,} lines" if counts["lines"] else "",
         f"{counts['outputs']:,} outputs" if counts["outputs"] else "",
@@ -278,40 +278,40 @@ def _trim_around(outputs: list[NotebookNode], place: int) -> None:
     note.data = NotebookNode({"text/plain": f"[left out: {said}; {counts['limit']} in params/ is the limit]"})
 
 
-def _note(key: str) -> NotebookNode:
+def _build_note(key: str) -> NotebookNode:
     cut = NotebookNode({"limit": key, "bytes": 0, "lines": 0, "outputs": 0})
     data = NotebookNode({"text/plain": f"[left out; {key} in params/ is the limit]"})
-    return NotebookNode(output_type="display_data", data=data, metadata=NotebookNode({CUT: cut}))
+    return NotebookNode(output_type="display_data", data=data, metadata=NotebookNode({OMITTED_OUTPUT_KEY: cut}))
 
 
-def _count(note: NotebookNode, size: int, *, lines: int, outputs: int) -> None:
-    counts = note.metadata[CUT]
+def _add_to_note(note: NotebookNode, size: int, *, lines: int, outputs: int) -> None:
+    counts = note.metadata[OMITTED_OUTPUT_KEY]
     counts.bytes += size
     counts.lines += lines
     counts.outputs += outputs
 
 
-def _trimmed_end(text: str) -> str:
-    return _to_line_end(text[: max(len(text) - MARGIN, 0)])
+def _trim_end(text: str) -> str:
+    return _cut_after_last_line(text[: max(len(text) - MARGIN_CHARACTERS, 0)])
 
 
-def _trimmed_start(text: str) -> str:
-    return _from_line_start(text[MARGIN:])
+def _trim_start(text: str) -> str:
+    return _cut_before_first_line(text[MARGIN_CHARACTERS:])
 
 
-def _to_line_end(text: str) -> str:
+def _cut_after_last_line(text: str) -> str:
     """Cut a text after its last line end, unless that is in its first half."""
     end = text.rfind("\n") + 1
     return text[:end] if end > len(text) // 2 else text
 
 
-def _from_line_start(text: str) -> str:
+def _cut_before_first_line(text: str) -> str:
     """Cut a text after its first line end, unless that is in its second half."""
     start = text.find("\n") + 1
     return text[start:] if start <= len(text) // 2 else text
 
 
-def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+def _join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Return outputs in which adjacent pieces of one stream are one text."""
     joined: list[NotebookNode] = []
     for name, group in groupby(outputs, key=lambda output: output.get("name")):  # Only streams have a name.
@@ -322,7 +322,7 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return joined
 
 
-def _size(content: Any) -> int:
+def _count_bytes(content: Any) -> int:
     """Return the bytes of a text in UTF-8, or of other content as JSON."""
     text = content if isinstance(content, str) else json.dumps(content, default=str)
     return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

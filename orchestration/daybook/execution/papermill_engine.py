@@ -15,59 +15,59 @@ from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 
-from daybook.execution.outputs import Limits, NotebookOutputs
+from daybook.execution.outputs import NotebookOutputs, OutputLimits
 
-ENGINE = "daybook"
+ENGINE_NAME = "daybook"
 """The engine's name, for ``papermill.execute_notebook``."""
-_OUTPUTS_TIMEOUT = 600
+_OUTPUTS_TIMEOUT_SECONDS = 600
 """Seconds after a cell's end for its outputs to be taken in: a kernel sends many small ones faster than they are read."""
-_LOST = 0.25
+_SAVE_INTERVAL_SECONDS = 0.25
 """Seconds of work whose outputs a kill may cost."""
 
 
-def running_cell(saved: Path) -> Optional[int]:
+def read_running_cell(saved: Path) -> Optional[int]:
     """The index of the cell that a notebook was at when its process was killed; None where that is not on record."""
     try:
-        return int(_mark_of(saved).read_text())
+        return int(_marker_path(saved).read_text())
     except (OSError, ValueError):
         return None
 
 
-def _mark_of(saved: Path) -> Path:
+def _marker_path(saved: Path) -> Path:
     return saved.with_suffix(".cell")
 
 
-class SparingManager(NotebookExecutionManager):  # type: ignore[misc]
+class ThrottledSaveManager(NotebookExecutionManager):  # type: ignore[misc]
     """Saves where there is something to lose: papermill asks at each turn, this one waits for a cell that takes long."""
 
     def __init__(self, nb: NotebookNode, **options: Any) -> None:
         super().__init__(nb, **options)
         self._timer: Optional[asyncio.TimerHandle] = None
         # Nothing was: papermill takes its start for that.
-        self.last_save_time -= timedelta(seconds=_LOST)
+        self.last_save_time -= timedelta(seconds=_SAVE_INTERVAL_SECONDS)
 
     def save(self, **_: Any) -> None:
-        """Save unless that was done within ``_LOST`` seconds."""
-        if (self.now() - self.last_save_time).total_seconds() >= _LOST:
+        """Save unless that was done within ``_SAVE_INTERVAL_SECONDS`` seconds."""
+        if (self.now() - self.last_save_time).total_seconds() >= _SAVE_INTERVAL_SECONDS:
             super().save()
 
     def cell_start(self, cell: NotebookNode, cell_index: Optional[int] = None, **options: Any) -> None:
         """Note which cell is begun, so that a kill at any moment leaves that."""
         super().cell_start(cell, cell_index, **options)
         if self.output_path and cell_index is not None:
-            _mark_of(Path(self.output_path)).write_text(str(cell_index))
+            _marker_path(Path(self.output_path)).write_text(str(cell_index))
 
-    def cell_runs(self) -> None:
-        """A cell was sent to the kernel: save if it is still running after ``_LOST`` seconds. Called in the event loop that
+    def schedule_save(self) -> None:
+        """A cell was sent to the kernel: save if it is still running after ``_SAVE_INTERVAL_SECONDS`` seconds. Called in the event loop that
         waits for it, which does the saving while the kernel works."""
         self._forget()
-        self._timer = asyncio.get_running_loop().call_later(_LOST, super().save)
+        self._timer = asyncio.get_running_loop().call_later(_SAVE_INTERVAL_SECONDS, super().save)
 
     def notebook_complete(self, **options: Any) -> None:
         """Whatever became of it, the notebook is saved as it ended."""
         self._forget()
         # It saves too, which then is the one time.
-        self.last_save_time -= timedelta(seconds=_LOST)
+        self.last_save_time -= timedelta(seconds=_SAVE_INTERVAL_SECONDS)
         super().notebook_complete(**options)
 
     def _forget(self) -> None:
@@ -75,37 +75,37 @@ class SparingManager(NotebookExecutionManager):  # type: ignore[misc]
             self._timer.cancel()
 
 
-class BoundedClient(PapermillNotebookClient):  # type: ignore[misc]
+class LimitedOutputClient(PapermillNotebookClient):  # type: ignore[misc]
     """papermill's own client, keeping no more of the outputs than ``bounded`` does."""
 
-    def __init__(self, manager: SparingManager, bounded: NotebookOutputs, **options: Any) -> None:
+    def __init__(self, manager: ThrottledSaveManager, bounded: NotebookOutputs, **options: Any) -> None:
         super().__init__(manager, **options)
-        self._bounded = bounded
+        self._limited_outputs = bounded
 
     def output(self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str, cell_index: int) -> Optional[NotebookNode]:
         """Take in an output. ``bounded`` has the identifiers of displays: nbclient's are positions in the list of outputs."""
         arrived: Optional[NotebookNode] = super().output(outs, msg, "", cell_index)
         if arrived is not None:
-            self._bounded.arrived(cell_index, outs, display_id)
+            self._limited_outputs.add_output(cell_index, outs, display_id)
         return arrived
 
     def clear_output(self, outs: list[NotebookNode], msg: dict[str, Any], cell_index: int) -> None:
         """Clear a cell's outputs."""
         super().clear_output(outs, msg, cell_index)
         if not outs:
-            self._bounded.cleared(cell_index)
+            self._limited_outputs.cleared(cell_index)
 
     def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
-        self._bounded.updated(display_id, msg["content"]["data"], msg["content"]["metadata"])
+        self._limited_outputs.update_display(display_id, msg["content"]["data"], msg["content"]["metadata"])
 
     def set_widgets_metadata(self) -> None:
         """Save the state of widgets, unless it is larger than what the notebook's limit leaves."""
-        if self._bounded.fits([self.widget_state, self.widget_buffers]):
+        if self._limited_outputs.has_room_for([self.widget_state, self.widget_buffers]):
             super().set_widgets_metadata()
 
 
-class SparingEngine(NBClientEngine):  # type: ignore[misc]
-    """papermill's own engine, saving as ``SparingManager`` does."""
+class ThrottledSaveEngine(NBClientEngine):  # type: ignore[misc]
+    """papermill's own engine, saving as ``ThrottledSaveManager`` does."""
 
     @classmethod
     def execute_notebook(
@@ -113,7 +113,7 @@ class SparingEngine(NBClientEngine):  # type: ignore[misc]
     ) -> NotebookNode:
         """As the engine's it overrides, which makes the manager itself."""
         about = {name: options.pop(name) for name in ("progress_bar", "log_output", "autosave_cell_every") if name in options}
-        manager = SparingManager(nb, output_path=output_path, **about)
+        manager = ThrottledSaveManager(nb, output_path=output_path, **about)
         manager.notebook_start()
         try:
             cls.execute_managed_notebook(manager, kernel_name, log_output=bool(about.get("log_output")), **options)
@@ -126,10 +126,10 @@ class SparingEngine(NBClientEngine):  # type: ignore[misc]
     @classmethod
     def execute_managed_notebook(
         cls,
-        nb_man: SparingManager,
+        nb_man: ThrottledSaveManager,
         kernel_name: str,
         *,
-        limits: Limits,
+        limits: OutputLimits,
         start_timeout: int,
         on_cell_execute: Optional[Callable[..., Any]] = None,
         on_cell_executed: Optional[Callable[..., Any]] = None,
@@ -139,7 +139,7 @@ class SparingEngine(NBClientEngine):  # type: ignore[misc]
         bounded = NotebookOutputs(limits)
 
         def told(**said: Any) -> None:
-            nb_man.cell_runs()
+            nb_man.schedule_save()
             if on_cell_execute is not None:
                 on_cell_execute(**said)
 
@@ -149,16 +149,16 @@ class SparingEngine(NBClientEngine):  # type: ignore[misc]
                 on_cell_executed(cell_index=cell_index, **said)
 
         unused = ("input_path", "stdout_file", "stderr_file")
-        return BoundedClient(
+        return LimitedOutputClient(
             nb_man,
             bounded,
             kernel_name=kernel_name,
             startup_timeout=start_timeout,
-            iopub_timeout=_OUTPUTS_TIMEOUT,
+            iopub_timeout=_OUTPUTS_TIMEOUT_SECONDS,
             on_cell_execute=told,
             on_cell_executed=ended,
             **{name: value for name, value in options.items() if name not in unused},
         ).execute()
 
 
-papermill_engines.register(ENGINE, SparingEngine)
+papermill_engines.register(ENGINE_NAME, ThrottledSaveEngine)

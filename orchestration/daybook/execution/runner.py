@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from daybook.errors import UsageError
 from daybook.records.archive import Archive, Record
-from daybook.records.names import STAGES, Start, run_date_of
+from daybook.records.names import STAGES, RunStart, run_date_of
 from daybook.settings import Settings
 
 if TYPE_CHECKING:  # Lists of runs need not wait for what carries runs out.
     from daybook.execution.aws.executions import Executions
-    from daybook.scheduling.backfills import Plan
+    from daybook.scheduling.backfills import BackfillPlan
 
 Listener = Callable[[Mapping[str, Any]], None]
 
 
-class DatesListener(Protocol):
-    """Hears of a backfill's events, and (``of_day``) of those of its dates' runs."""
+class BackfillListener(Protocol):
+    """Hears of a backfill's events, and (``on_run_event``) of those of its dates' runs."""
 
     def __call__(self, event: Mapping[str, Any]) -> None: ...
 
-    def of_day(self, run_id: str, event: Mapping[str, Any]) -> None: ...
+    def on_run_event(self, run_id: str, event: Mapping[str, Any]) -> None: ...
 
 
-Showing = Callable[[str], AbstractContextManager[Listener]]
+RunDisplay = Callable[[str], AbstractContextManager[Listener]]
 """Given the name of a run that has just been started, what shows its events while it lasts."""
-Showings = Callable[[], AbstractContextManager[DatesListener]]
-Begin = Callable[[], Start]
+BackfillDisplay = Callable[[], AbstractContextManager[BackfillListener]]
+AllocateRun = Callable[[], RunStart]
 """Takes the name of a run; called once it is certain that nobody else works on its date."""
 
 
@@ -47,7 +47,7 @@ class StillRunning(Exception):
         self.link = link
 
 
-class Home(Protocol):
+class Runner(Protocol):
     """Where runs are executed. ``ends_with_command`` says whether a run ends when the command that started it does."""
 
     ends_with_command: bool
@@ -55,21 +55,23 @@ class Home(Protocol):
     def require_ready(self) -> None:
         """Tell at once what is wrong for certain, rather than by a run that fails after its retries."""
 
-    def settle(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
+    def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         """Put on record how runs of these dates ended that nobody could close, before it is decided which dates to run."""
 
-    def run(self, run_date: date, begin: Begin, showing: Showing, *, follow: bool = True) -> Record:
+    def run(self, run_date: date, begin: AllocateRun, showing: RunDisplay, *, follow: bool = True) -> Record:
         """Run a date to its end; returns its record. ``StillRunning`` where nobody waits for that."""
 
-    def resume(self, run_id: str, showing: Showing, *, follow: bool = True) -> Record:
+    def resume(self, run_id: str, showing: RunDisplay, *, follow: bool = True) -> Record:
         """Go on with a run that failed or was cut off."""
 
-    def backfill(self, plan: Plan, showing: Showings, *, parallel: int, fail_fast: bool, follow: bool = True) -> Record:
+    def backfill(
+        self, plan: BackfillPlan, showing: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
+    ) -> Record:
         """Run the dates of a plan; returns the backfill's record."""
 
     def catch_up(
         self,
-        showing: Showings,
+        showing: BackfillDisplay,
         *,
         limit: int,
         parallel: int,
@@ -83,24 +85,24 @@ class Home(Protocol):
     def is_running(self, backfill_id: str) -> bool:
         """Whether somebody is at work on a backfill."""
 
-    def judged(self, record: Record) -> Record:
+    def refresh_record(self, record: Record) -> Record:
         """A run's record as the archive gives it, judged by what is known here of a run that seems under way."""
 
 
-def home_of(settings: Settings) -> Home:
+def get_runner(settings: Settings) -> Runner:
     """Where this deployment's runs are executed, by its ``runs_on``."""
     if settings.runs_on == "aws":
-        return _Aws(settings)
-    return _Laptop(settings)
+        return _AwsRunner(settings)
+    return _LocalRunner(settings)
 
 
-def start_of(settings: Settings, run_date: date) -> Start:
+def allocate_run(settings: Settings, run_date: date) -> RunStart:
     """Take the next free name of a date, for a run of all its stages."""
     run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
-    return Start(run_id, STAGES[0])
+    return RunStart(run_id, STAGES[0])
 
 
-def require_laptop(settings: Settings, doing: str) -> None:
+def require_local(settings: Settings, doing: str) -> None:
     """``UsageError`` where a command has no meaning for a deployment whose places are not on this machine."""
     if settings.runs_on != "laptop":
         raise UsageError(
@@ -108,14 +110,14 @@ def require_laptop(settings: Settings, doing: str) -> None:
         )
 
 
-def _start_warming() -> None:
+def _start_fork_server() -> None:
     """Start what jobs are forked from: it imports for a second, and meanwhile so does this process."""
-    from daybook.execution.fork_server import warm_host
+    from daybook.execution.fork_server import get_fork_server
 
-    warm_host().begin()
+    get_fork_server().begin()
 
 
-class _Laptop:
+class _LocalRunner:
     """This machine, which does what AWS does with the same files."""
 
     ends_with_command = True
@@ -125,21 +127,21 @@ class _Laptop:
 
     def require_ready(self) -> None:
         # The soonest, since the first job waits for it: whoever asks this has jobs next.
-        _start_warming()
+        _start_fork_server()
         from daybook.sources import open_landing
         from daybook.storage import require_writable
 
-        open_landing(self._settings.landing).refuse_links_out()
+        open_landing(self._settings.landing).require_no_outside_links()
         require_writable(self._settings.lake)
 
-    def settle(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
+    def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         """Each date's next run does it, under its lock; who works on a date is known here without."""
 
-    def run(self, run_date: date, begin: Begin, showing: Showing, *, follow: bool = True) -> Record:
+    def run(self, run_date: date, begin: AllocateRun, showing: RunDisplay, *, follow: bool = True) -> Record:
         from daybook.records.locks import DateLock
 
         _require_follow(self._settings, follow)
-        _start_warming()
+        _start_fork_server()
         from daybook.execution.local import run_day
 
         with DateLock(self._settings.archive, run_date) as lock:
@@ -148,17 +150,19 @@ class _Laptop:
                 _, record = run_day(self._settings, start.run_id, first_stage=start.first_stage, lock=lock, listener=listener)
         return record
 
-    def resume(self, run_id: str, showing: Showing, *, follow: bool = True) -> Record:
+    def resume(self, run_id: str, showing: RunDisplay, *, follow: bool = True) -> Record:
         _require_follow(self._settings, follow)
-        _start_warming()
+        _start_fork_server()
         from daybook.execution.local import resume_day
 
         with showing(run_id) as listener:
             return resume_day(self._settings, run_id, listener=listener)[1]
 
-    def backfill(self, plan: Plan, showing: Showings, *, parallel: int, fail_fast: bool, follow: bool = True) -> Record:
+    def backfill(
+        self, plan: BackfillPlan, showing: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
+    ) -> Record:
         _require_follow(self._settings, follow)
-        _start_warming()
+        _start_fork_server()
         from daybook.execution.local import run_backfill
 
         with showing() as listener:
@@ -168,27 +172,27 @@ class _Laptop:
                 parallel=parallel,
                 fail_fast=fail_fast,
                 listener=listener,
-                day_listener=listener.of_day,
+                day_listener=listener.on_run_event,
             )
 
-    def catch_up(self, showing: Showings, *, follow: bool = True, **asked: Any) -> tuple[str, Optional[Record]]:
+    def catch_up(self, showing: BackfillDisplay, *, follow: bool = True, **asked: Any) -> tuple[str, Optional[Record]]:
         _require_follow(self._settings, follow)
-        _start_warming()
+        _start_fork_server()
         from daybook.execution.local import run_catch_up
 
         with showing() as listener:
-            return run_catch_up(self._settings, listener=listener, day_listener=listener.of_day, **asked)
+            return run_catch_up(self._settings, listener=listener, day_listener=listener.on_run_event, **asked)
 
     def is_running(self, backfill_id: str) -> bool:
         from daybook.execution.local import is_running
 
         return is_running(self._settings, backfill_id)
 
-    def judged(self, record: Record) -> Record:
+    def refresh_record(self, record: Record) -> Record:
         return record  # The lock of its date has told.
 
 
-class _Aws:
+class _AwsRunner:
     """AWS, where what was started goes on whoever looks."""
 
     ends_with_command = False
@@ -207,7 +211,7 @@ class _Aws:
         """Whether there are credentials; what they may do, each call tells in a sentence."""
         self._executions.machine_arn("daily")
 
-    def settle(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
+    def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         from daybook.execution.aws.runs import close_lost
 
         between = [
@@ -217,19 +221,19 @@ class _Aws:
         ]
         close_lost(self._settings, self._executions, between)
 
-    def run(self, run_date: date, begin: Begin, showing: Showing, *, follow: bool = True) -> Record:
-        from daybook.execution.aws.runs import follow_day, start_day
+    def run(self, run_date: date, begin: AllocateRun, showing: RunDisplay, *, follow: bool = True) -> Record:
+        from daybook.execution.aws.runs import follow_run, start_run
 
-        run_id = start_day(self._settings, self._executions, run_date, begin)
-        with self._watching("daily", run_id, run_id, follow), showing(run_id) as listener:
-            return follow_day(self._settings, self._executions, run_id, listener=listener)
+        run_id = start_run(self._settings, self._executions, run_date, begin)
+        with self._follow_context("daily", run_id, run_id, follow), showing(run_id) as listener:
+            return follow_run(self._settings, self._executions, run_id, listener=listener)
 
-    def resume(self, run_id: str, showing: Showing, *, follow: bool = True) -> Record:
-        from daybook.execution.aws.runs import follow_day, resume_day
+    def resume(self, run_id: str, showing: RunDisplay, *, follow: bool = True) -> Record:
+        from daybook.execution.aws.runs import follow_run, resume_run
 
-        name, before, redriven = resume_day(self._settings, self._executions, run_id)
-        with self._watching("daily", name, run_id, follow), showing(run_id) as listener:
-            return follow_day(
+        name, before, redriven = resume_run(self._settings, self._executions, run_id)
+        with self._follow_context("daily", name, run_id, follow), showing(run_id) as listener:
+            return follow_run(
                 self._settings,
                 self._executions,
                 run_id,
@@ -239,49 +243,55 @@ class _Aws:
                 listener=listener,
             )
 
-    def backfill(self, plan: Plan, showing: Showings, *, parallel: int, fail_fast: bool, follow: bool = True) -> Record:
-        from daybook.execution.aws.backfills import follow_dates, start_dates
+    def backfill(
+        self, plan: BackfillPlan, showing: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
+    ) -> Record:
+        from daybook.execution.aws.backfills import follow_backfill, start_backfill_execution
 
-        name = start_dates(self._settings, self._executions, plan, parallel=parallel, fail_fast=fail_fast)
-        with self._watching("backfill", name, name, follow), showing() as listener:
-            return follow_dates(self._settings, self._executions, name, listener=listener, day_listener=listener.of_day)
+        name = start_backfill_execution(self._settings, self._executions, plan, parallel=parallel, fail_fast=fail_fast)
+        with self._follow_context("backfill", name, name, follow), showing() as listener:
+            return follow_backfill(
+                self._settings, self._executions, name, listener=listener, day_listener=listener.on_run_event
+            )
 
-    def catch_up(self, showing: Showings, *, follow: bool = True, **asked: Any) -> tuple[str, Optional[Record]]:
+    def catch_up(self, showing: BackfillDisplay, *, follow: bool = True, **asked: Any) -> tuple[str, Optional[Record]]:
         from daybook.execution.aws.backfills import follow_catch_up, start_catch_up
 
         name = start_catch_up(self._settings, self._executions, **asked)
-        with self._watching("catch-up", name, "", follow), showing() as listener:
-            return follow_catch_up(self._settings, self._executions, name, listener=listener, day_listener=listener.of_day)
+        with self._follow_context("catch-up", name, "", follow), showing() as listener:
+            return follow_catch_up(
+                self._settings, self._executions, name, listener=listener, day_listener=listener.on_run_event
+            )
 
     def is_running(self, backfill_id: str) -> bool:
         from daybook.execution.aws.backfills import is_running
 
         return is_running(self._executions, backfill_id)
 
-    def judged(self, record: Record) -> Record:
-        from daybook.execution.aws.runs import judged
+    def refresh_record(self, record: Record) -> Record:
+        from daybook.execution.aws.runs import reconcile_record
 
-        return judged(self._executions, record)
+        return reconcile_record(self._executions, record)
 
-    def _watching(self, machine: str, execution: str, name: str, follow: bool) -> AbstractContextManager[None]:
-        return _Watching(StillRunning(name, self._executions.console_link(machine, execution)), follow)
+    def _follow_context(self, machine: str, execution: str, name: str, follow: bool) -> AbstractContextManager[None]:
+        return _FollowContext(StillRunning(name, self._executions.console_link(machine, execution)), follow)
 
 
-class _Watching(AbstractContextManager[None]):
+class _FollowContext(AbstractContextManager[None]):
     """What is watched goes on when the watching ends by an interrupt, or never begins."""
 
     def __init__(self, goes_on: StillRunning, follow: bool) -> None:
-        self._goes_on = goes_on
+        self._still_running = goes_on
         self._follow = follow
 
     def __enter__(self) -> None:
         if not self._follow:
-            raise self._goes_on
+            raise self._still_running
 
     def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
         if isinstance(error, KeyboardInterrupt):
-            self._goes_on.left = True
-            raise self._goes_on from None
+            self._still_running.left = True
+            raise self._still_running from None
 
 
 def _require_follow(settings: Settings, follow: bool) -> None:

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any, Optional
 
 from daybook.errors import DaybookError, UsageError
-from daybook.execution.attempt import Attempt, archive_attempt, close_abandoned
-from daybook.execution.kernel import home_of_its_own, printed_in, printing_to, remove_scratch
-from daybook.execution.run_record import History, close_run
+from daybook.execution.attempt import Attempt, archive_attempt, close_abandoned_attempts
+from daybook.execution.kernel import isolate_kernel_home, read_printed_output, redirect_output, remove_scratch
+from daybook.execution.run_record import HistoryLoader, close_run
 from daybook.notebook.parameters import check_parameters, load_notebook, notebook_path
-from daybook.privacy.background import EarlyRedactor
+from daybook.privacy.background import BackgroundRedactor
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, Record, now
-from daybook.records.clock import reading
+from daybook.records.archive import Archive, Record, current_timestamp
+from daybook.records.clock import read_clock
 from daybook.records.fingerprint import code_version
 from daybook.records.names import STAGES, run_date_of
-from daybook.records.timings import Phases
+from daybook.records.timings import PhaseTimer
 from daybook.settings import load_settings, parse_run_date, require_name
 from daybook.sources import load_source
-from daybook.storage import writing
+from daybook.storage import wrap_write_errors
 
 
 def run_stage(
@@ -33,7 +33,7 @@ def run_stage(
     part_of: Optional[str] = None,
     overrides: Optional[dict[str, str]] = None,
     extra: Optional[dict[str, Any]] = None,
-    history: Optional[History] = None,
+    history: Optional[HistoryLoader] = None,
     began: Optional[float] = None,
 ) -> Record:
     """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
@@ -43,7 +43,7 @@ def run_stage(
     ``began`` is when this process did, where it has come for this stage only (``daybook.records.timings``).
     Raises ``UsageError`` for parameters and sources that cannot be run at all; nothing is archived then.
     """
-    phases = Phases(began)
+    phases = PhaseTimer(began)
     phases.end("start")
     settings = load_settings(env, overrides)
     load_source(settings.source)  # It says what is personal, so nothing could be archived without it.
@@ -59,8 +59,8 @@ def run_stage(
 
     archive = Archive(settings.archive)
     archive.ensure_started(run_id, {"env": env, **({"part_of": part_of} if part_of else {})})
-    close_abandoned(archive, settings, run_id)
-    with writing(f"The scratch folder {tempfile.gettempdir()}"):
+    close_abandoned_attempts(archive, settings, run_id)
+    with wrap_write_errors(f"The scratch folder {tempfile.gettempdir()}"):
         scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
     try:
         # What is claimed is archived at once, before anything can be known of the run's values.
@@ -70,19 +70,19 @@ def run_stage(
         number = archive.claim_attempt(run_id, stage, facts)
         # The environment changes while no other thread is there: delta-rs reads it as it opens a table, and C lets nobody read
         # what another thread changes.
-        with home_of_its_own(scratch), EarlyRedactor(settings, run_id, stage) as redactor_now:
+        with isolate_kernel_home(scratch), BackgroundRedactor(settings, run_id, stage) as redactor_now:
             phases.end("claim")
-            redactor_now.expect(source.cells)
-            claim = {**facts, "started_at": now(), "clock": reading()}
-            attempt = Attempt(settings, stage, run_id, number, claim, phases, redactor_now.see)
-            with printing_to(scratch / "printed.txt"):
+            redactor_now.prefetch(source.cells)
+            claim = {**facts, "started_at": current_timestamp(), "clock": read_clock()}
+            attempt = Attempt(settings, stage, run_id, number, claim, phases, redactor_now.submit_output)
+            with redirect_output(scratch / "printed.txt"):
                 executed = attempt.execute(path, scratch, parameters)
             record = archive_attempt(
                 archive,
                 settings,
                 attempt.record(executed),
                 executed,
-                printed_in(scratch / "printed.txt"),
+                read_printed_output(scratch / "printed.txt"),
                 phases,
                 redactor_now,
             )
@@ -106,7 +106,7 @@ def run_stage(
     return record
 
 
-def end_unstarted(
+def record_unstarted_failure(
     stage: str, *, env: str, run_id: str, overrides: Optional[dict[str, str]], error: DaybookError, said: str
 ) -> bool:
     """Write the outcome FAILED for a stage that a permanent ``error`` kept from starting; ``said`` is its redacted message.
@@ -118,7 +118,7 @@ def end_unstarted(
         return False
     try:
         run_date_of(run_id)  # Part of the key.
-        Archive(load_settings(env, overrides).archive).write_unstarted(run_id, stage, error, said)
+        Archive(load_settings(env, overrides).archive).write_unstarted_outcome(run_id, stage, error, said)
     except (DaybookError, OSError):
         # ``said`` is reported either way. It is the cause in nearly all cases: no settings, no archive.
         return False

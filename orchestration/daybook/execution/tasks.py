@@ -7,21 +7,29 @@ from typing import Any, Optional
 
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.notebook.quality import against_history
-from daybook.quality import sentence
-from daybook.records.archive import Archive, Record, dump, first_line
-from daybook.records.notifications import Message, body, subject
-from daybook.scheduling.backfills import Result, close_backfill, counts_of, plan_dates, read_backfill, results, start_backfill
-from daybook.scheduling.due import grouped_by
+from daybook.notebook.quality import check_history
+from daybook.quality import format_rule_result
+from daybook.records.archive import Archive, Record, first_line, serialize_record
+from daybook.records.notifications import Message, format_body, format_subject
+from daybook.scheduling.backfills import (
+    DateResult,
+    close_backfill,
+    count_outcomes,
+    plan_catch_up,
+    read_backfill,
+    read_results,
+    start_backfill,
+)
+from daybook.scheduling.due import group_items
 from daybook.scheduling.gaps import find_gaps, select_for_catch_up
 from daybook.settings import Settings, daybook_home, require_name
 from daybook.sources import Calendar, load_source
 
-_MOST_TOLD = 20
+_MAX_LISTED_RANGES = 20
 """Ranges of dates that a message names; the record has all."""
 
 
-def find_missed(
+def plan_gap_backfill(
     settings: Settings,
     execution: str,
     *,
@@ -39,15 +47,15 @@ def find_missed(
     archive = Archive(settings.archive)
     answer: dict[str, Any] = {"gaps": len(found.gaps), "dates": []}
     if chosen:
-        plan = plan_dates(settings, [gap.run_date for gap in chosen])
+        plan = plan_catch_up(settings, [gap.run_date for gap in chosen])
         facts = {"env": settings.env, "title": settings.title, "asked_by": execution}
         answer["backfill_id"] = start_backfill(archive, plan, facts)
         answer["dates"] = [day.to_record() for day in plan.days]
-    archive.store.replace(f"outcomes/{require_name(execution, 'an execution')}/gaps.json", dump(answer))
+    archive.store.replace(f"outcomes/{require_name(execution, 'an execution')}/gaps.json", serialize_record(answer))
     return answer
 
 
-def summarise(settings: Settings, backfill_id: str) -> Record:
+def summarize_backfill(settings: Settings, backfill_id: str) -> Record:
     """Close a backfill: what each date came to, which days are unlike the weeks before them, and one message of it all.
 
     A backfill's days are not judged against their past while they run: side by side, or in another order, that past would not
@@ -55,18 +63,22 @@ def summarise(settings: Settings, backfill_id: str) -> Record:
     """
     archive = Archive(settings.archive)
     started = read_backfill(archive, backfill_id)
-    found = results(archive, backfill_id)
-    unusual = unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
-    told = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_counted(found)}"
+    found = read_results(archive, backfill_id)
+    unusual = find_unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
+    told = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_format_counts(found)}"
     calendar = load_source(settings.source).calendar
-    lines = [told, *_told(found, calendar), *_cut([f"{each['run_date']}: {each['warning']}" for each in unusual])]
+    lines = [
+        told,
+        *_format_failures(found, calendar),
+        *_limit_lines([f"{each['run_date']}: {each['warning']}" for each in unusual]),
+    ]
     if len(lines) > 1:
         lines += ["", "What to do:", f"  daybook show {backfill_id} {settings.options}"]
-    message = Message(subject(told), body(lines))
+    message = Message(format_subject(told), format_body(lines))
     return close_backfill(archive, backfill_id, unusual_days=unusual, message=message.to_record())
 
 
-def unusual_days(settings: Settings, days: list[date]) -> list[Record]:
+def find_unusual_days(settings: Settings, days: list[date]) -> list[Record]:
     """What the contracts' rules on history find, by date, over what is published now.
 
     Also those of severity ``error``, which stop a day that is run by itself: a backfill has published it, so people decide.
@@ -76,28 +88,28 @@ def unusual_days(settings: Settings, days: list[date]) -> list[Record]:
     lake = Lake(settings.lake)
     engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
     return [
-        {"run_date": day.isoformat(), "severity": found.severity, "warning": sentence(found)}
+        {"run_date": day.isoformat(), "severity": found.severity, "warning": format_rule_result(found)}
         for day in sorted(days)
-        for found in against_history(engine, day, of_today="gold")
+        for found in check_history(engine, day, of_today="gold")
         if not found.holds
     ]
 
 
-def _counted(found: list[Result]) -> str:
-    return ", ".join(f"{count:,} {outcome.lower()}" for outcome, count in counts_of(found).items()) or "no dates"
+def _format_counts(found: list[DateResult]) -> str:
+    return ", ".join(f"{count:,} {outcome.lower()}" for outcome, count in count_outcomes(found).items()) or "no dates"
 
 
-def _told(found: list[Result], calendar: Calendar) -> list[str]:
+def _format_failures(found: list[DateResult], calendar: Calendar) -> list[str]:
     """Return a line for each range of dates that ended badly for the same reason."""
     bad = [each for each in found if each.outcome not in ("SUCCEEDED", "SKIPPED")]
-    grouped = grouped_by(bad, calendar, day_of=lambda each: each.run_date, like=lambda each: (each.outcome, each.reason))
+    grouped = group_items(bad, calendar, day_of=lambda each: each.run_date, like=lambda each: (each.outcome, each.reason))
     lines = []
     for span, (first, *_) in grouped:
         said = first_line(first.reason) if first.reason else first.run_id if span.dates == 1 else ""
         lines.append(f"{span} {first.outcome}{f': {said}' if said else ''}")
-    return _cut(lines)
+    return _limit_lines(lines)
 
 
-def _cut(lines: list[str]) -> list[str]:
-    more = len(lines) - _MOST_TOLD
-    return lines[:_MOST_TOLD] + ([f"and {more:,} more"] if more > 0 else [])
+def _limit_lines(lines: list[str]) -> list[str]:
+    more = len(lines) - _MAX_LISTED_RANGES
+    return lines[:_MAX_LISTED_RANGES] + ([f"and {more:,} more"] if more > 0 else [])

@@ -18,40 +18,40 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.contracts.columns import column_key
-from daybook.storage import Store, arrow_options, delta_options, is_bucket, unreadable
+from daybook.storage import Store, arrow_options, delta_options, is_bucket, storage_read_error
 
-PLAIN_READER = 1
+SUPPORTED_READER_VERSION = 1
 """The protocol version whose tables are their files' rows and nothing else: all that Daybook writes."""
 
 
-def opened(uri: str, version: Optional[int] = None) -> DeltaTable:
+def open_table(uri: str, version: Optional[int] = None) -> DeltaTable:
     """The table in a folder or a bucket, at its newest version or this one; deltalake's errors are its own."""
     return DeltaTable(uri, version=version, storage_options=delta_options(uri))
 
 
-def open_delta(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
+def open_table_or_none(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
     """The table at a version, or its newest; None where there is no table. ``StorageError`` where a bucket cannot be read."""
     try:
-        return opened(uri, version)
+        return open_table(uri, version)
     except TableNotFoundError:
         return None
     except (DeltaError, OSError) as error:
         if not is_bucket(uri):
             raise
-        raise unreadable(uri, error) from error
+        raise storage_read_error(uri, error) from error
 
 
-class InTurn(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
+class SequentialDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
     """Files that are read one group of rows after the other, each when it is asked for.
 
     Arrow's own scans go on reading until a gigabyte waits to be taken, whatever they are told of reading ahead.
     """
 
     def scanner(self, columns: Optional[list[str]] = None, filter: Optional[ds.Expression] = None) -> Any:  # noqa: A002
-        return _ScanInTurn(self, columns, filter)
+        return _SequentialScanner(self, columns, filter)
 
 
-class _ScanInTurn:
+class _SequentialScanner:
     """As much of a scanner as DuckDB asks for."""
 
     def __init__(self, rows: ds.FileSystemDataset, columns: Optional[list[str]], where: Optional[ds.Expression]) -> None:
@@ -70,14 +70,14 @@ class _ScanInTurn:
                 yield from group.to_table(schema=schema, columns=self._columns, filter=self._where).to_batches()
 
 
-def in_turn(rows: ds.Dataset) -> ds.Dataset:
+def sequential_dataset(rows: ds.Dataset) -> ds.Dataset:
     """A table's files for who has little memory."""
     if not isinstance(rows, ds.FileSystemDataset):
         return rows
-    return InTurn(list(rows.get_fragments()), rows.schema, rows.format, rows.filesystem)
+    return SequentialDataset(list(rows.get_fragments()), rows.schema, rows.format, rows.filesystem)
 
 
-def dataset_of(delta: DeltaTable, only: Optional[Mapping[str, object]] = None) -> ds.Dataset:
+def open_dataset(delta: DeltaTable, only: Optional[Mapping[str, object]] = None) -> ds.Dataset:
     """The table's files through Arrow's own filesystem, with each file's partition, so that others are never opened; with
     ``only``, a value by column, the files of that partition alone, without a fragment for any other.
 
@@ -92,29 +92,29 @@ def dataset_of(delta: DeltaTable, only: Optional[Mapping[str, object]] = None) -
     if is_bucket(path):
         filesystem, path = pa.fs.S3FileSystem(**arrow_options()), path[len("s3://") :].rstrip("/")
     files = pa.fs.SubTreeFileSystem(path, filesystem)
-    if delta.protocol().min_reader_version > PLAIN_READER:
+    if delta.protocol().min_reader_version > SUPPORTED_READER_VERSION:
         rows = delta.to_pyarrow_dataset(filesystem=files)
-        return rows.filter(_all_hold(ds.field(name) == value for name, value in only.items())) if only else rows
+        return rows.filter(_combine_conditions(ds.field(name) == value for name, value in only.items())) if only else rows
     schema = pa.schema(delta.schema().to_arrow())
     # What a bucket's files have is asked for at once, and then stays until the file is read to its end.
     options = ds.ParquetFragmentScanOptions(pre_buffer=is_bucket(delta.table_uri))
     layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    actions = _actions(delta, only)
+    actions = _read_add_actions(delta, only)
     fragments = [
         layout.make_fragment(each, filesystem=files, partition_expression=holds)
-        for each, holds in zip(_paths(actions), _partitions(actions))
+        for each, holds in zip(_file_paths(actions), _partition_expressions(actions))
     ]
     return ds.FileSystemDataset(fragments, schema, layout, files)
 
 
-def files_of(delta: DeltaTable, only: Mapping[str, object]) -> frozenset[str]:
+def list_partition_files(delta: DeltaTable, only: Mapping[str, object]) -> frozenset[str]:
     """The paths of the files of a partition: a value by column. A file's rows never change."""
-    return frozenset(_paths(_actions(delta, only)))
+    return frozenset(_file_paths(_read_add_actions(delta, only)))
 
 
-def values_of(delta: DeltaTable, column: str) -> set[Any]:
+def list_partition_values(delta: DeltaTable, column: str) -> set[Any]:
     """The values of a column that the table is partitioned by, of all its files."""
-    actions = _actions(delta, None)
+    actions = _read_add_actions(delta, None)
     return set() if actions is None else set(pc.struct_field(actions.column("partition"), column).unique().to_pylist())
 
 
@@ -143,19 +143,19 @@ def stored_columns(schema: pa.Schema) -> dict[str, list[str]]:
     return {key: [each.name for each in fields if each.type == fields[0].type] for key, fields in found.items()}
 
 
-def column_of(schema: pa.Schema, name: str) -> ds.Expression:
+def column_expression(schema: pa.Schema, name: str) -> ds.Expression:
     """Return the values of a column, whatever names it is stored under, as a dataset of this schema computes them."""
     names = stored_columns(schema)[column_key(name)]
     return ds.field(names[0]) if len(names) == 1 else pc.coalesce(*map(ds.field, names))
 
 
-def projection(schema: pa.Schema, names: list[str]) -> Any:
+def scanner_columns(schema: pa.Schema, names: list[str]) -> Any:
     """Return the arguments for a scanner of a dataset of this schema that give exactly these columns."""
     exact = len(stored_columns(schema)) == len(schema) and set(names) <= set(schema.names)
-    return names if exact else {name: column_of(schema, name) for name in names}
+    return names if exact else {name: column_expression(schema, name) for name in names}
 
 
-def _actions(delta: DeltaTable, only: Optional[Mapping[str, object]]) -> Optional[pa.RecordBatch]:
+def _read_add_actions(delta: DeltaTable, only: Optional[Mapping[str, object]]) -> Optional[pa.RecordBatch]:
     """What the log says of a table's files, or of those of a partition, a row a file; None where a table has none."""
     if not delta.file_uris():  # deltalake 1.2.1 panics on the actions of a table without files.
         return None
@@ -166,11 +166,11 @@ def _actions(delta: DeltaTable, only: Optional[Mapping[str, object]]) -> Optiona
     return actions
 
 
-def _paths(actions: Optional[pa.RecordBatch]) -> list[str]:
+def _file_paths(actions: Optional[pa.RecordBatch]) -> list[str]:
     return [] if actions is None else [unquote(each) for each in actions.column("path").to_pylist()]
 
 
-def _partitions(actions: Optional[pa.RecordBatch]) -> Iterator[Optional[ds.Expression]]:
+def _partition_expressions(actions: Optional[pa.RecordBatch]) -> Iterator[Optional[ds.Expression]]:
     """What holds for all rows of a file, for each of them. A column at a time: a table may have a thousand files."""
     if actions is None or "partition" not in actions.schema.names:
         return repeat(None)
@@ -180,14 +180,14 @@ def _partitions(actions: Optional[pa.RecordBatch]) -> Iterator[Optional[ds.Expre
         field = ds.field(partition.type.field(at).name)
         values = pc.struct_field(partition, [at])
         columns.append([field == value if value.is_valid else field.is_null() for value in values])
-    return map(_all_hold, zip(*columns))
+    return map(_combine_conditions, zip(*columns))
 
 
-def _all_hold(conditions: Iterable[ds.Expression]) -> ds.Expression:
+def _combine_conditions(conditions: Iterable[ds.Expression]) -> ds.Expression:
     return reduce(and_, conditions)
 
 
-class OpenTables:
+class TableCache:
     """Tables kept open: each is read again only once its log has gone on.
 
     A stage asks for the same tables some hundred times, and each opening reads the log from its last checkpoint on. Whether
@@ -207,7 +207,7 @@ class OpenTables:
         kept = self._newest.get(uri)
         if kept is not None and self._mark(uri, kept[0].version()) == kept[1] and not self._mark(uri, kept[0].version() + 1):
             return kept[0]
-        delta = open_delta(uri)
+        delta = open_table_or_none(uri)
         if delta is None:
             self._newest.pop(uri, None)
         else:
@@ -219,7 +219,7 @@ class OpenTables:
         if newest is not None and newest[0].version() == version:
             return newest[0]
         if (uri, version) not in self._earlier:
-            delta = open_delta(uri, version)
+            delta = open_table_or_none(uri, version)
             if delta is None:
                 return None
             self._earlier[uri, version] = delta
@@ -242,7 +242,7 @@ class OpenTables:
         identity, version = str(delta.metadata().id), delta.version()
         kept = self._datasets.get((uri, version))
         if kept is None or kept[0] != identity:
-            kept = (identity, dataset_of(delta))
+            kept = (identity, open_dataset(delta))
             self._datasets[uri, version] = kept
         return kept[1]
 

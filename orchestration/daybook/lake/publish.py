@@ -22,7 +22,7 @@ the first two of a new table too, of which neither replaces a file of the other.
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class LakeSnapshot:
     """Versions of tables at one moment (-1: not there yet), and of the gold tables at a moment before.
 
     Versions only grow, so of two snapshots of a lake the one with the greater ``number`` is the later, and knows all that the
@@ -38,7 +38,7 @@ class Snapshot:
         return sum(version + 1 for version in self.versions.values())
 
 
-class Publication(NamedTuple):
+class PublishResult(NamedTuple):
     """What came of publishing a table: whether this call made it, as which version, and the dates left to newer ones."""
 
     made: bool
@@ -46,21 +46,21 @@ class Publication(NamedTuple):
     left_to_newer: list[date]
 
 
-def take_snapshot(lake: Lake, tables: Sequence[str], gold: Sequence[str], *, identified_by: str) -> Snapshot:
+def take_lake_snapshot(lake: Lake, tables: Sequence[str], gold: Sequence[str], *, identified_by: str) -> LakeSnapshot:
     """The versions of ``tables`` at one moment: read again until two readings agree, between which nothing was written."""
     # Gold first: whatever a later snapshot publishes comes after these versions.
-    published = {name: _number(lake.version(name)) for name in gold}
+    published = {name: _version_number(lake.version(name)) for name in gold}
     last: Optional[dict[str, int]] = None
     while True:
-        versions = {name: _number(lake.version(name)) for name in tables}
+        versions = {name: _version_number(lake.version(name)) for name in tables}
         if versions == last:
-            return Snapshot(lake.identity(identified_by), versions, published)
+            return LakeSnapshot(lake.table_id(identified_by), versions, published)
         last = versions
 
 
 def publish(
-    lake: Lake, contract: Table, rows: pa.Table, dates: Sequence[date], snapshot: Optional[Snapshot] = None
-) -> Publication:
+    lake: Lake, contract: Table, rows: pa.Table, dates: Sequence[date], snapshot: Optional[LakeSnapshot] = None
+) -> PublishResult:
     """Make a candidate's rows visible, in one commit: they become all there is for ``dates`` (or the whole table where it has
     no partitions). A named run does so once; its next tries are told what the first one made.
 
@@ -68,25 +68,25 @@ def publish(
     run's merges, so it holds everything that this run knew. Raises ``LakeError`` where the log no longer says who published.
     """
     table = contract.full_name
-    lake.ensure(contract)
+    lake.ensure_table(contract)
     by_date = bool(contract.partition_by)
     if by_date and not dates:
-        return Publication(False, None, [])
+        return PublishResult(False, None, [])
 
-    def run(delta: DeltaTable) -> Publication:
-        commits = _commits(lake, delta, table, snapshot) if lake.run_id else []
+    def run(delta: DeltaTable) -> PublishResult:
+        commits = _commits_since(lake, delta, table, snapshot) if lake.run_id else []
         for commit in commits:
             if commit.get("daybook_run_id") == lake.run_id and "daybook_published" in commit:
-                left = sorted(set(dates) - set(_dates(commit))) if by_date else []
-                return Publication(False, int(commit["version"]), left)
+                left = sorted(set(dates) - set(_published_dates(commit))) if by_date else []
+                return PublishResult(False, int(commit["version"]), left)
         newer = [commit for commit in commits if _is_newer(commit, snapshot)]
         if newer and not by_date:
-            return Publication(False, None, list(dates))
-        taken = {day for commit in newer for day in _dates(commit)}
+            return PublishResult(False, None, list(dates))
+        taken = {day for commit in newer for day in _published_dates(commit)}
         left = [day for day in dates if day in taken]
         wanted = [day for day in dates if day not in taken]
         if left and not wanted:
-            return Publication(False, None, left)
+            return PublishResult(False, None, left)
         predicate = None
         chosen = rows
         if by_date:
@@ -100,8 +100,8 @@ def publish(
             said.update(daybook_lake=snapshot.lake_id, daybook_snapshot=str(snapshot.number))
         # A development copy has one writer, and its tables begin at version 0 while others stand at hundreds.
         transactions = [Transaction(_APP_ID, snapshot.number if snapshot else 1)] if lake.run_id else None
-        overwrite(delta, chosen, predicate, lake.signed(transactions, **said))
-        return Publication(True, int(delta.version()), left)
+        overwrite(delta, chosen, predicate, lake.commit_properties(transactions, **said))
+        return PublishResult(True, int(delta.version()), left)
 
     done = lake.commit(table, run)
     if done.version is not None:
@@ -110,7 +110,7 @@ def publish(
     return done
 
 
-def _commits(lake: Lake, delta: DeltaTable, table: str, snapshot: Optional[Snapshot]) -> list[dict[str, Any]]:
+def _commits_since(lake: Lake, delta: DeltaTable, table: str, snapshot: Optional[LakeSnapshot]) -> list[dict[str, Any]]:
     """The commits of a gold table since the snapshot, newest first (all of them where there is no snapshot)."""
     now = int(delta.version())
     since = snapshot.published.get(table, -1) if snapshot else -1
@@ -128,16 +128,16 @@ def _commits(lake: Lake, delta: DeltaTable, table: str, snapshot: Optional[Snaps
     return commits
 
 
-def _is_newer(commit: dict[str, Any], snapshot: Optional[Snapshot]) -> bool:
+def _is_newer(commit: dict[str, Any], snapshot: Optional[LakeSnapshot]) -> bool:
     """Whether a commit published a later snapshot of the same lake."""
     if snapshot is None or commit.get("daybook_lake") != snapshot.lake_id:
         return False
     return int(commit["daybook_snapshot"]) > snapshot.number
 
 
-def _dates(commit: dict[str, Any]) -> list[date]:
+def _published_dates(commit: dict[str, Any]) -> list[date]:
     return [date.fromisoformat(day) for day in commit["daybook_published"].split()]
 
 
-def _number(version: Optional[int]) -> int:
+def _version_number(version: Optional[int]) -> int:
     return -1 if version is None else version

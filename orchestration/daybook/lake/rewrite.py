@@ -16,15 +16,15 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from daybook.errors import LakeError, UsageError
-from daybook.lake.delta import dataset_of, opened
+from daybook.lake.delta import open_dataset, open_table
 from daybook.lake.schema_evolution import unify_columns
-from daybook.lake.table_properties import configure, table_configuration
-from daybook.lake.tables import SCHEMAS, unwritten
-from daybook.records.archive import UNDER_WAY, Archive, parse_moment
-from daybook.storage import Listed, Store, delta_options, trouble
+from daybook.lake.table_properties import set_missing_properties, table_configuration
+from daybook.lake.tables import SCHEMAS, write_error
+from daybook.records.archive import MAX_RUN_DURATION, Archive, parse_timestamp
+from daybook.storage import ObjectInfo, Store, delta_options, describe_os_error
 
 _COMMIT_TRIES = 10
-LOG = "_delta_log"
+LOG_FOLDER = "_delta_log"
 """The folder of a table's log."""
 
 
@@ -44,34 +44,34 @@ class StoredTable:
 
     def open(self) -> DeltaTable:
         """The newest version."""
-        return opened(self.uri)
+        return open_table(self.uri)
 
     @property
     def columns(self) -> list[str]:
         return [field.name for field in self.open().schema().fields]
 
 
-def stored_tables(root: str) -> list[StoredTable]:
+def list_tables(root: str) -> list[StoredTable]:
     """Every table under a lake's root, sorted by place, development copies too; candidates of runs are none."""
     store = Store(root)
-    found = list(_tables_below(store, "", ""))
-    for user in store.folders("dev"):
-        found += _tables_below(store, f"dev/{user}/", user)
+    found = list(_list_tables_in(store, "", ""))
+    for user in store.list_folders("dev"):
+        found += _list_tables_in(store, f"dev/{user}/", user)
     return found
 
 
-def _tables_below(store: Store, prefix: str, development: str) -> Iterator[StoredTable]:
-    for layer in store.folders(prefix.rstrip("/")):
+def _list_tables_in(store: Store, prefix: str, development: str) -> Iterator[StoredTable]:
+    for layer in store.list_folders(prefix.rstrip("/")):
         if layer == "dev" and not development:
             continue
-        for name in store.folders(f"{prefix}{layer}"):
+        for name in store.list_folders(f"{prefix}{layer}"):
             place = f"{prefix}{layer}/{name}"
             # A folder stays where its files were removed.
-            if layer != "candidate" and store.keys(f"{place}/{LOG}"):
+            if layer != "candidate" and store.keys(f"{place}/{LOG_FOLDER}"):
                 yield StoredTable(store.href(place), layer, name, development)
 
 
-def rewrite(
+def rewrite_table(
     table: StoredTable,
     change: Callable[[pa.RecordBatch], pa.RecordBatch],
     *,
@@ -87,7 +87,7 @@ def rewrite(
     def run(delta: DeltaTable, commit: CommitProperties) -> bool:
         if done(delta):
             return False
-        scanner = dataset_of(delta).scanner()
+        scanner = open_dataset(delta).scanner()
         schema = scanner.projected_schema
         changed = pa.RecordBatchReader.from_batches(schema, (change(batch) for batch in scanner.to_batches()))
         partitions = list(delta.metadata().partition_columns) or None
@@ -97,7 +97,7 @@ def rewrite(
     return bool(_commit(table, run, by, transaction))
 
 
-def rewrite_where_changed(
+def rewrite_partitions(
     table: StoredTable,
     change: Callable[[pa.Table], Optional[pa.Table]],
     *,
@@ -120,7 +120,7 @@ def rewrite_where_changed(
             continue
 
         def run(delta: DeltaTable, commit: CommitProperties, value: Optional[str] = value) -> bool:
-            chosen = dataset_of(delta)
+            chosen = open_dataset(delta)
             only = None
             if value is not None:
                 typed = pa.scalar(value).cast(chosen.schema.field(columns[0]).type)
@@ -137,9 +137,9 @@ def rewrite_where_changed(
     return commits
 
 
-def append(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
+def append_rows(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
     """Add rows to a table without partitions, which is made where it does not exist yet; one commit."""
-    settings = _own(table, rows.schema)
+    settings = _delta_properties(table, rows.schema)
     # A table that an earlier Daybook made may lack a column.
     write_deltalake(
         uri,
@@ -148,13 +148,13 @@ def append(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
         schema_mode="merge",
         configuration=settings,
         storage_options=delta_options(uri),
-        commit_properties=_signed(by),
+        commit_properties=_commit_properties(by),
     )
 
 
-def overwrite(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
+def overwrite_rows(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
     """Make these the only rows of a table without partitions, which is made where it does not exist yet; one commit."""
-    settings = _own(table, rows.schema)
+    settings = _delta_properties(table, rows.schema)
     write_deltalake(
         uri,
         rows,
@@ -162,48 +162,48 @@ def overwrite(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
         schema_mode="merge",
         configuration=settings,
         storage_options=delta_options(uri),
-        commit_properties=_signed(by),
+        commit_properties=_commit_properties(by),
     )
 
 
-def read(uri: str) -> Optional[pa.Table]:
+def read_table(uri: str) -> Optional[pa.Table]:
     """All rows of a small table; None where it was never written."""
     try:
-        return dataset_of(opened(uri)).to_table()
+        return open_dataset(open_table(uri)).to_table()
     except TableNotFoundError:
         return None
 
 
-def bring_up_to_date(table: StoredTable) -> None:
+def upgrade_table(table: StoredTable) -> None:
     """Give a table that an earlier Daybook made the properties that a new one has, and each column one name."""
 
     def run(delta: DeltaTable, commit: CommitProperties) -> None:
         unify_columns(delta, table.full_name, commit)
-        configure(delta, table_configuration(table.full_name, dataset_of(delta).schema))
+        set_missing_properties(delta, table_configuration(table.full_name, open_dataset(delta).schema))
 
     _commit(table, run, "")
 
 
-def forget_history(table: StoredTable) -> int:
+def remove_history(table: StoredTable) -> int:
     """Leave only the newest version: no file of an older one, none that a killed writer left, no older entry of the log.
 
     Returns how many files were removed. Readers of an older version are cut off, so nothing may run meanwhile.
     """
-    removed = vacuum(table)
-    newest = checkpoint(table)
-    store = Store(f"{table.uri}/{LOG}")
+    removed = vacuum_table(table)
+    newest = write_checkpoint(table)
+    store = Store(f"{table.uri}/{LOG_FOLDER}")
     entries = 0
     for key in store.keys(""):
         number = re.match(r"(\d{20})\.", key)
-        if (number and int(number[1]) < newest) or is_unfinished(key):
+        if (number and int(number[1]) < newest) or is_unfinished_log_file(key):
             store.remove(key)
             entries += 1
     return removed + entries
 
 
-def require_whole_log(table: StoredTable) -> None:
+def require_intact_log(table: StoredTable) -> None:
     """Raise ``LakeError`` if an entry of the log is damaged since its newest checkpoint: deltalake would wait for its end."""
-    store = Store(f"{table.uri}/{LOG}")
+    store = Store(f"{table.uri}/{LOG_FOLDER}")
     keys = store.keys("")
     checkpoint = max((key for key in keys if re.match(r"\d{20}\.checkpoint\.", key)), default="")
     for key in keys:
@@ -215,12 +215,12 @@ def require_whole_log(table: StoredTable) -> None:
                 raise LakeError(f"the entry {key} of its log is damaged") from error
 
 
-def is_unfinished(name: str) -> bool:
+def is_unfinished_log_file(name: str) -> bool:
     """Whether a file of a log is what a killed writer left of an entry that it never got to make."""
     return name.endswith(".tmp") or "_commit_" in name
 
 
-def vacuum(table: StoredTable) -> int:
+def vacuum_table(table: StoredTable) -> int:
     """Remove the files that the newest version does not need, whoever wrote them; returns how many."""
     try:
         removed = table.open().vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
@@ -229,34 +229,36 @@ def vacuum(table: StoredTable) -> int:
     return len(removed)
 
 
-def checkpoint(table: StoredTable) -> int:
+def write_checkpoint(table: StoredTable) -> int:
     """Write all that the log says into one file, so that its older entries can go; returns the version it stands for."""
     delta = table.open()
     delta.create_checkpoint()
     return int(delta.version())
 
 
-def remove_leftovers(root: str) -> int:
+def remove_orphan_files(root: str) -> int:
     """Remove what is under a lake and in no table: candidates of runs, which are over, and files of tables that a killed writer
     never got to be. Returns how many files there were. Folders that are no layer are not Daybook's to clear.
     """
     store = Store(root)
-    left = loose_files(root)
+    left = list_orphan_files(root)
     for entry in left:
         store.remove(entry.key)
     return len(left)
 
 
-def loose_files(root: str) -> list[Listed]:
+def list_orphan_files(root: str) -> list[ObjectInfo]:
     """The files under a lake's layers that are in no table; candidates of runs are such, too."""
     store = Store(root)
-    layers = [f"{prefix}{layer}" for prefix in ("", *(f"dev/{user}/" for user in store.folders("dev"))) for layer in SCHEMAS]
-    tables = [f"{table.uri}/" for table in stored_tables(root)]
+    layers = [
+        f"{prefix}{layer}" for prefix in ("", *(f"dev/{user}/" for user in store.list_folders("dev"))) for layer in SCHEMAS
+    ]
+    tables = [f"{table.uri}/" for table in list_tables(root)]
     below = [entry for layer in layers for entry in store.listed(f"{layer}/")]
     return [entry for entry in below if not store.href(entry.key).startswith(tuple(tables))]
 
 
-def refuse_under_way(archive: Archive, doing: str) -> None:
+def require_no_active_run(archive: Archive, doing: str) -> None:
     """Raise while a run is under way: it would go on with what is being changed.
 
     In a folder the locks of dates tell. In a bucket, a run counts that began within a day and has no closing record.
@@ -265,10 +267,10 @@ def refuse_under_way(archive: Archive, doing: str) -> None:
     now = datetime.now(timezone.utc)
     for run_id in archive.run_ids():
         if bucket:
-            recent = now - parse_moment(archive.started(run_id)["started_at"]) < UNDER_WAY
-            working = recent and not archive.closing_records(run_id)
+            recent = now - parse_timestamp(archive.started(run_id)["started_at"]) < MAX_RUN_DURATION
+            working = recent and not archive.read_closing_records(run_id)
         else:
-            working = archive.holder(run_id) is not None
+            working = archive.find_holder(run_id) is not None
         if working:
             raise UsageError(
                 f"The run {run_id} has not ended: {doing} changes what it works on; wait for it, or give --while-running if "
@@ -285,24 +287,24 @@ def _commit(
     """Run one commit on the newest version, again when another writer was first."""
     for attempt in range(1, _COMMIT_TRIES + 1):
         try:
-            return action(table.open(), _signed(by, transaction))
+            return action(table.open(), _commit_properties(by, transaction))
         except CommitFailedError as error:
-            if trouble(error):
-                raise unwritten(table.full_name, table.uri, error) from error
+            if describe_os_error(error):
+                raise write_error(table.full_name, table.uri, error) from error
             if attempt == _COMMIT_TRIES:
                 said = str(error).splitlines()[0].rstrip(".")
                 raise LakeError(f"{table.full_name} was changed by others again and again ({said}); run it again.") from error
             time.sleep(0.05 * attempt)
         except (DeltaError, OSError) as error:
-            raise unwritten(table.full_name, table.uri, error) from error
+            raise write_error(table.full_name, table.uri, error) from error
     raise AssertionError("unreachable")
 
 
-def _signed(by: str, transaction: Optional[Transaction] = None) -> CommitProperties:
+def _commit_properties(by: str, transaction: Optional[Transaction] = None) -> CommitProperties:
     # No second try by itself: it would put what was read before another's commit on top of that.
     transactions = [transaction] if transaction else None
     return CommitProperties(custom_metadata={"daybook_run_id": by}, max_commit_retries=0, app_transactions=transactions)
 
 
-def _own(table: str, schema: pa.Schema) -> dict[str, Optional[str]]:
+def _delta_properties(table: str, schema: pa.Schema) -> dict[str, Optional[str]]:
     return {name: value for name, value in table_configuration(table, schema).items() if name.startswith("delta.")}

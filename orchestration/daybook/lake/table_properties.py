@@ -9,13 +9,13 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.contracts.columns import columns_among
+from daybook.contracts.columns import matching_columns
 
-RESTRICTED = ("bronze", "quarantine")
+RESTRICTED_LAYERS = ("bronze", "quarantine")
 """The layers with raw values of persons."""
-PSEUDONYMS = "daybook.pseudonyms"
+PSEUDONYMS_PROPERTY = "daybook.pseudonyms"
 """The property that names a table's columns of pseudonyms: an erasure has to find them, whatever the contract says later."""
-_MERGED = "silver"
+_STATISTICS_LAYER = "silver"
 """The layer whose files are found by the values in them: other tables are divided by date, or written whole."""
 
 
@@ -35,39 +35,39 @@ def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
     """
     layer = table.split(".")[0]
     found = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10"}
-    if layer in RESTRICTED:
+    if layer in RESTRICTED_LAYERS:
         found["daybook.restricted"] = "true"
-    pseudonyms = sorted(columns_among(schema.names, pseudonym_columns()))
+    pseudonyms = sorted(matching_columns(schema.names, pseudonym_columns()))
     if pseudonyms:
-        found[PSEUDONYMS] = ",".join(pseudonyms)
+        found[PSEUDONYMS_PROPERTY] = ",".join(pseudonyms)
     plain = [name for name in schema.names if name not in pseudonyms]
-    if layer != _MERGED or not plain:
+    if layer != _STATISTICS_LAYER or not plain:
         found["delta.dataSkippingNumIndexedCols"] = "0"
     elif pseudonyms:
         found["delta.dataSkippingStatsColumns"] = ",".join(plain)
     return found
 
 
-def configure(delta: DeltaTable, properties: dict[str, str], commit: Optional[CommitProperties] = None) -> None:
+def set_missing_properties(delta: DeltaTable, properties: dict[str, str], commit: Optional[CommitProperties] = None) -> None:
     """Give a table the properties that it lacks; a commit of its own, where there are any."""
-    lacking = lacking_properties(delta, properties)
+    lacking = find_missing_properties(delta, properties)
     if lacking:
         delta.alter.set_table_properties(lacking, raise_if_not_exists=False, commit_properties=commit)
 
 
-def lacking_properties(delta: DeltaTable, properties: dict[str, str]) -> dict[str, str]:
+def find_missing_properties(delta: DeltaTable, properties: dict[str, str]) -> dict[str, str]:
     has = delta.metadata().configuration
     return {name: value for name, value in properties.items() if has.get(name) != value}
 
 
-def configuration_now(delta: DeltaTable, table: str) -> dict[str, str]:
+def current_configuration(delta: DeltaTable, table: str) -> dict[str, str]:
     """The properties of a table with the columns that it has now."""
     return table_configuration(table, pa.schema(delta.schema().to_arrow()))
 
 
 def restrict_folder(uri: str, table: str) -> None:
     """On a laptop, let only the owner into the folder of a layer with raw values; a bucket's policy is its owner's."""
-    if table.split(".")[0] in RESTRICTED and "://" not in uri:
+    if table.split(".")[0] in RESTRICTED_LAYERS and "://" not in uri:
         folder = Path(uri).parent
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)

@@ -21,19 +21,19 @@ from urllib.parse import unquote
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.errors import LakeError, UsageError
-from daybook.lake.delta import opened
-from daybook.lake.rewrite import LOG, StoredTable, bring_up_to_date, is_unfinished, loose_files, stored_tables
-from daybook.records.archive import Archive, Record, parse_moment
-from daybook.storage import Listed, Store
+from daybook.lake.delta import open_table
+from daybook.lake.rewrite import LOG_FOLDER, StoredTable, is_unfinished_log_file, list_orphan_files, list_tables, upgrade_table
+from daybook.records.archive import Archive, Record, parse_timestamp
+from daybook.storage import ObjectInfo, Store
 
-MARGIN = timedelta(days=1)
+SAFETY_MARGIN = timedelta(days=1)
 """What was a table's newest version within it stays, and so does a file this young: a run under way may need either."""
-_RESUMABLE = ("FAILED", "RUNNING")
+_RESUMABLE_OUTCOMES = ("FAILED", "RUNNING")
 """Outcomes of runs that may go on, with their candidates and the versions that those were computed from."""
 
 
 @dataclass(frozen=True)
-class Removal:
+class TableVacuum:
     """What goes of a table: data files, and log entries that no version to be kept needs.
 
     ``kept`` are the versions that can be read afterwards because somebody may; ``lost`` are such that could not be any more
@@ -43,81 +43,81 @@ class Removal:
     table: StoredTable
     kept: tuple[int, ...]
     lost: tuple[int, ...]
-    files: tuple[Listed, ...]
-    entries: tuple[Listed, ...]
+    files: tuple[ObjectInfo, ...]
+    entries: tuple[ObjectInfo, ...]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that goes from a lake; ``loose`` are files in no table: candidates of runs that are over, tables never finished."""
+class VacuumPlan:
+    """All that goes from a lake; ``orphans`` are files in no table: candidates of runs that are over, tables never finished."""
 
     root: str
-    removals: tuple[Removal, ...]
-    loose: tuple[Listed, ...]
+    removals: tuple[TableVacuum, ...]
+    orphans: tuple[ObjectInfo, ...]
 
     @property
     def files(self) -> int:
-        return sum(len(each.files) + len(each.entries) for each in self.removals) + len(self.loose)
+        return sum(len(each.files) + len(each.entries) for each in self.removals) + len(self.orphans)
 
     @property
     def bytes(self) -> int:
-        return size_of(self.loose) + sum(size_of(each.files) + size_of(each.entries) for each in self.removals)
+        return total_bytes(self.orphans) + sum(total_bytes(each.files) + total_bytes(each.entries) for each in self.removals)
 
 
-def size_of(entries: Iterable[Listed]) -> int:
+def total_bytes(entries: Iterable[ObjectInfo]) -> int:
     """The bytes that files take."""
     return sum(each.size for each in entries)
 
 
-def plan_vacuum(root: str, archive: Archive, *, keep: timedelta, at: datetime) -> Plan:
+def plan_vacuum(root: str, archive: Archive, *, keep: timedelta, at: datetime) -> VacuumPlan:
     """What a vacuum of the lake at the moment ``at`` removes, if every run that began within ``keep`` before can be looked up.
 
     Raises ``UsageError`` where the archive has no runs, for then nothing says what is in use, and ``LakeError`` where a table's
     log is not whole.
     """
     records = [archive.run(run_id) for run_id in archive.run_ids()]
-    tables = [*stored_tables(root), *_own_candidates(root)]
+    tables = [*list_tables(root), *_list_development_candidates(root)]
     if tables and not records:
         raise UsageError(
             f"The archive {archive.store.uri} has no runs, so nothing says which versions of the tables in {root} are in use; "
             "name the archive that belongs to this lake."
         )
-    pinned = pinned_versions(records, since=at - keep)
+    pinned = find_pinned_versions(records, since=at - keep)
     none: frozenset[int] = frozenset()
     # No record names a version of a development copy: of those its owner's newest is all that anybody reads.
     removals = [_plan_table(each, none if each.development else pinned.get(each.full_name, none), at) for each in tables]
-    resumable = resumable_runs(records, since=at - keep)
+    resumable = find_resumable_runs(records, since=at - keep)
     over = {record["run_id"] for record in records} - resumable
     planned = tuple(f"{each.uri}/" for each in tables)
     loose = []
-    for entry in loose_files(root):
+    for entry in list_orphan_files(root):
         layer, _, rest = entry.key.partition("/")
         run_id = rest.split("/")[0] if layer == "candidate" else ""
-        goes = run_id in over or (run_id not in resumable and entry.modified < at - MARGIN)
+        goes = run_id in over or (run_id not in resumable and entry.modified < at - SAFETY_MARGIN)
         if goes and not f"{root.rstrip('/')}/{entry.key}".startswith(planned):
             loose.append(entry)
-    return Plan(root, tuple(removals), tuple(loose))
+    return VacuumPlan(root, tuple(removals), tuple(loose))
 
 
-def carry_out(plan: Plan) -> None:
+def apply_vacuum(plan: VacuumPlan) -> None:
     """Remove what was planned. Every order of removals is safe: nothing that goes is needed by what stays."""
     for each in plan.removals:
         if each.table.layer != "candidate":
             # From now on no writer cleans the log by itself: after 30 days that would cost versions that are on record.
-            bring_up_to_date(each.table)
+            upgrade_table(each.table)
         store = Store(each.table.uri)
         for entry in (*each.files, *each.entries):
             store.remove(entry.key)
     store = Store(plan.root)
-    for entry in plan.loose:
+    for entry in plan.orphans:
         store.remove(entry.key)
 
 
-def pinned_versions(records: Iterable[Record], *, since: datetime) -> dict[str, frozenset[int]]:
+def find_pinned_versions(records: Iterable[Record], *, since: datetime) -> dict[str, frozenset[int]]:
     """By table the versions that runs have read or written, or were computed from, if they or a stage of theirs began since."""
     pinned: dict[str, set[int]] = {}
     for record in records:
-        if record["outcome"] != "RUNNING" and _last_began(record) < since:
+        if record["outcome"] != "RUNNING" and _last_started_at(record) < since:
             continue
         for attempt in record["stages"]:
             snapshot = (attempt.get("details") or {}).get("snapshot", {})
@@ -127,30 +127,33 @@ def pinned_versions(records: Iterable[Record], *, since: datetime) -> dict[str, 
     return {table: frozenset(versions) for table, versions in pinned.items()}
 
 
-def resumable_runs(records: Sequence[Record], *, since: datetime) -> set[str]:
+def find_resumable_runs(records: Sequence[Record], *, since: datetime) -> set[str]:
     """The runs that may still go on: those not ended, and the failed ones begun since whose date has not been run again."""
     newest = {record["run_date"]: record["run_id"] for record in records}
     return {
         record["run_id"]
         for record in records
-        if record["outcome"] in _RESUMABLE
-        and (record["outcome"] != "FAILED" or (newest[record["run_date"]] == record["run_id"] and _last_began(record) >= since))
+        if record["outcome"] in _RESUMABLE_OUTCOMES
+        and (
+            record["outcome"] != "FAILED"
+            or (newest[record["run_date"]] == record["run_id"] and _last_started_at(record) >= since)
+        )
     }
 
 
-def _last_began(record: Record) -> datetime:
-    return max(parse_moment(each) for each in (record["started_at"], *(stage["started_at"] for stage in record["stages"])))
+def _last_started_at(record: Record) -> datetime:
+    return max(parse_timestamp(each) for each in (record["started_at"], *(stage["started_at"] for stage in record["stages"])))
 
 
-def _own_candidates(root: str) -> list[StoredTable]:
+def _list_development_candidates(root: str) -> list[StoredTable]:
     """The candidates in people's development copies, which are written anew whenever a notebook is run."""
     store = Store(root)
     found = []
-    for user in store.folders("dev"):
-        for run in store.folders(f"dev/{user}/candidate"):
-            for name in store.folders(f"dev/{user}/candidate/{run}"):
+    for user in store.list_folders("dev"):
+        for run in store.list_folders(f"dev/{user}/candidate"):
+            for name in store.list_folders(f"dev/{user}/candidate/{run}"):
                 place = f"dev/{user}/candidate/{run}/{name}"
-                if store.keys(f"{place}/{LOG}"):
+                if store.keys(f"{place}/{LOG_FOLDER}"):
                     found.append(StoredTable(store.href(place), "candidate", name, user))
     return found
 
@@ -163,12 +166,12 @@ class _Commit(NamedTuple):
     removed: frozenset[str]
 
 
-class _Log:
+class _TableLog:
     """A table's log as it lies: which versions can be read, and what each commit did."""
 
-    def __init__(self, table: StoredTable, entries: Sequence[Listed]) -> None:
+    def __init__(self, table: StoredTable, entries: Sequence[ObjectInfo]) -> None:
         self.table = table
-        self.store = Store(f"{table.uri}/{LOG}")
+        self.store = Store(f"{table.uri}/{LOG_FOLDER}")
         self.entries = {each.key: each for each in entries}
         numbers = [(re.fullmatch(r"(\d{20})\.(json|checkpoint\.parquet)", key), key) for key in self.entries]
         jsons = {int(found[1]) for found, _ in numbers if found and found[2] == "json"}
@@ -201,12 +204,12 @@ class _Log:
             action: dict[str, Any] = json.loads(line) if line.strip() else {}
             for kind, keys in files.items():
                 if kind in action:
-                    keys.add(self._key_of(action[kind]))
+                    keys.add(self._file_key(action[kind]))
             if action.get("commitInfo", {}).get("timestamp"):
                 at = datetime.fromtimestamp(action["commitInfo"]["timestamp"] / 1000, timezone.utc)
         return _Commit(at, frozenset(files["add"]), frozenset(files["remove"]))
 
-    def _key_of(self, action: dict[str, Any]) -> str:
+    def _file_key(self, action: dict[str, Any]) -> str:
         if action.get("deletionVector") or "://" in action["path"]:
             raise LakeError(
                 f"The log of {self.table.full_name} at {self.table.uri} names files in a way that Daybook does not write "
@@ -214,10 +217,10 @@ class _Log:
             )
         return unquote(action["path"])
 
-    def files_at(self, version: int) -> frozenset[str]:
+    def read_version_files(self, version: int) -> frozenset[str]:
         """The keys of a version's files, as deltalake has it."""
         try:
-            delta = opened(self.table.uri, version)
+            delta = open_table(self.table.uri, version)
             # get_add_actions says the keys themselves, but deltalake 1.2.1 panics there on a table without files.
             uris = delta.file_uris()
         except (DeltaError, TableNotFoundError) as error:
@@ -227,23 +230,23 @@ class _Log:
             ) from error
         return frozenset(uri[len(delta.table_uri.rstrip("/")) + 1 :] for uri in uris)
 
-    def files_of(self, versions: Sequence[int]) -> dict[int, frozenset[str]]:
+    def files_by_version(self, versions: Sequence[int]) -> dict[int, frozenset[str]]:
         """The keys of the files of each of these versions, which are sorted; the last is the newest there is."""
-        live = self.files_at(versions[0])
+        live = self.read_version_files(versions[0])
         found = {versions[0]: live}
         for version in range(versions[0] + 1, versions[-1] + 1):
             commit = self.commit(version)
             live = live - commit.removed | commit.added
             if version in versions:
                 found[version] = live
-        if live != self.files_at(versions[-1]):
+        if live != self.read_version_files(versions[-1]):
             raise LakeError(
                 f"The log of {self.table.full_name} at {self.table.uri} does not add up to its newest version; nothing was "
                 "removed. Restore the table from a copy."
             )
         return found
 
-    def young(self, since: datetime) -> set[int]:
+    def versions_since(self, since: datetime) -> set[int]:
         """The versions that a reader could have got since then."""
         version = self.newest
         found = {version}
@@ -253,14 +256,16 @@ class _Log:
         return found
 
 
-def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> Removal:
+def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> TableVacuum:
     lying = Store(table.uri).listed("")
-    log = _Log(table, [each._replace(key=each.key[len(LOG) + 1 :]) for each in lying if each.key.startswith(f"{LOG}/")])
+    log = _TableLog(
+        table, [each._replace(key=each.key[len(LOG_FOLDER) + 1 :]) for each in lying if each.key.startswith(f"{LOG_FOLDER}/")]
+    )
     wanted = {version for version in pinned if version <= log.newest}
-    readable = sorted({version for version in wanted if version >= log.first} | log.young(at - MARGIN))
+    readable = sorted({version for version in wanted if version >= log.first} | log.versions_since(at - SAFETY_MARGIN))
     there = {each.key for each in lying}
     # A version that lacks a file has been vacuumed before, by a shorter retention: nothing brings it back.
-    whole = {version: files for version, files in log.files_of(readable).items() if files <= there}
+    whole = {version: files for version, files in log.files_by_version(readable).items() if files <= there}
     if log.newest not in whole:
         raise LakeError(
             f"{table.full_name} at {table.uri} lacks files of its newest version; nothing was removed. Restore the table from "
@@ -271,20 +276,22 @@ def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> Rem
     files = [
         each
         for each in lying
-        if each.key not in needed and each.modified < at - MARGIN and not any(_is_hidden(part) for part in each.key.split("/"))
+        if each.key not in needed
+        and each.modified < at - SAFETY_MARGIN
+        and not any(_is_hidden(part) for part in each.key.split("/"))
     ]
     start = max((each for each in log.checkpoints if log.first <= each <= kept[0]), default=0)
-    entries = [each for each in lying if each.key.startswith(f"{LOG}/") and _goes(each, start, at)]
-    return Removal(table, tuple(kept), tuple(sorted(wanted - set(kept))), tuple(files), tuple(entries))
+    entries = [each for each in lying if each.key.startswith(f"{LOG_FOLDER}/") and _is_obsolete_entry(each, start, at)]
+    return TableVacuum(table, tuple(kept), tuple(sorted(wanted - set(kept))), tuple(files), tuple(entries))
 
 
-def _goes(entry: Listed, start: int, at: datetime) -> bool:
+def _is_obsolete_entry(entry: ObjectInfo, start: int, at: datetime) -> bool:
     """Whether an entry of the log is of no use where it is read from this version's checkpoint on."""
-    name = entry.key[len(LOG) + 1 :]
+    name = entry.key[len(LOG_FOLDER) + 1 :]
     number: Optional[re.Match[str]] = re.match(r"(\d{20})\.", name)
     if number and int(number[1]) < start:
         return True
-    return is_unfinished(name) and entry.modified < at - MARGIN
+    return is_unfinished_log_file(name) and entry.modified < at - SAFETY_MARGIN
 
 
 def _is_hidden(part: str) -> bool:

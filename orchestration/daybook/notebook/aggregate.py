@@ -11,24 +11,24 @@ import pyarrow as pa
 
 from daybook.contracts import load_tables
 from daybook.errors import StageError
-from daybook.lake.publish import Snapshot, take_snapshot
+from daybook.lake.publish import LakeSnapshot, take_lake_snapshot
 from daybook.notebook.context import Stage
-from daybook.notebook.conversions import unfit_values
+from daybook.notebook.conversions import find_unconvertible_values
 from daybook.notebook.display import Listing
-from daybook.notebook.stale_dates import HELD_DATES, LANDED_DATES, held_dates, hold_dates, stale_notes
-from daybook.notebook.validate import record_rules, rule_listing
-from daybook.quality import RuleResult, refuse_broken
+from daybook.notebook.stale_dates import HELD_DATES, LANDED_DATES, hold_dates, read_held_dates, read_stale_notes
+from daybook.notebook.validate import format_rules, record_rules
+from daybook.quality import RuleResult, gate_broken_rules
 
-TOUCHED = "candidate.touched_dates"
-"""The dates that a run's candidates stand for, and in each row what they rest on (a ``Basis`` as JSON)."""
+TOUCHED_TABLE = "candidate.touched_dates"
+"""The dates that a run's candidates stand for, and in each row what they rest on (a ``CandidateBasis`` as JSON)."""
 
 
 @dataclass(frozen=True)
-class Basis:
+class CandidateBasis:
     """What a run's candidates rest on: the moment of silver, the notes of stale dates that they answer, and the stale dates
     left out because a gate holds them; and, once all are written, the candidates' versions."""
 
-    snapshot: Snapshot
+    snapshot: LakeSnapshot
     notes: list[str]
     held: list[date]
     candidates: dict[str, int]
@@ -37,10 +37,10 @@ class Basis:
         return json.dumps({**asdict(self), "held": [day.isoformat() for day in self.held]})
 
     @classmethod
-    def from_json(cls, text: str) -> Basis:
+    def from_json(cls, text: str) -> CandidateBasis:
         values = json.loads(text)
         held = [date.fromisoformat(day) for day in values["held"]]
-        return cls(Snapshot(**values["snapshot"]), values["notes"], held, values["candidates"])
+        return cls(LakeSnapshot(**values["snapshot"]), values["notes"], held, values["candidates"])
 
 
 def touched_dates(stage: Stage) -> Listing:
@@ -50,18 +50,18 @@ def touched_dates(stage: Stage) -> Listing:
     Only dates whose own landing is in silver: of a day that never was ingested, or was rejected, silver holds only what later
     days said of it, which is no day to show. Nor what another day's gate has stopped: that day's own next run shows it.
     """
-    read_at(stage, {})
+    pin_tables(stage, {})
     # The notes first: a change is made before its last note, so the moment that follows knows what the notes are about.
-    notes = stale_notes(stage)
+    notes = read_stale_notes(stage)
     silver = list(load_tables("silver"))
-    snapshot = take_snapshot(
+    snapshot = take_lake_snapshot(
         stage.lake, [*silver, LANDED_DATES, HELD_DATES], list(load_tables("gold")), identified_by="silver.orders"
     )
-    read_at(stage, snapshot.versions)
+    pin_tables(stage, snapshot.versions)
     landed = set(stage.lake.partitions(LANDED_DATES))
     if stage.run_date not in landed:
         raise StageError(f"{stage.day} is not in silver; run 3_transform for that date first.")
-    held = {stopped: days for stopped, days in held_dates(stage).items() if stopped != stage.run_date}
+    held = {stopped: days for stopped, days in read_held_dates(stage).items() if stopped != stage.run_date}
     landed -= held.keys()
     noted = {note.order_date for note in notes}
     left_out = (noted & {day for days in held.values() for day in days}) - {stage.run_date}
@@ -70,7 +70,7 @@ def touched_dates(stage: Stage) -> Listing:
     stage.engine.register("landed", pa.table({"order_date": pa.array(sorted(landed), pa.date32())}))
     # A note for whichever run comes next stays until one may show its date.
     answered = [each.name for each in notes if each.order_date not in left_out or each.run_date == stage.run_date]
-    _write_touched(stage, dates, Basis(snapshot, answered, sorted(left_out), {}))
+    _write_touched_dates(stage, dates, CandidateBasis(snapshot, answered, sorted(left_out), {}))
     # On record, for these versions have to stay readable until the candidates are published.
     stage.details["snapshot"] = {name: version for name, version in snapshot.versions.items() if version >= 0}
     stage.details["touched_dates"] = [day.isoformat() for day in dates]
@@ -86,47 +86,47 @@ def write_candidates(stage: Stage) -> Listing:
 
     Ends the stage as REJECTED where a value does not fit the type of its column.
     """
-    dates, basis = read_touched(stage)
+    dates, basis = read_touched_dates(stage)
     # Now rather than while publishing, when other tables may be out already.
     for contract in load_tables("gold").values():
-        stage.lake.require_fit(contract)
-    (read,) = stage.engine.one("SELECT count(*) FROM silver.orders WHERE order_date IN (SELECT order_date FROM touched)")
+        stage.lake.require_compatible(contract)
+    (read,) = stage.engine.fetch_row("SELECT count(*) FROM silver.orders WHERE order_date IN (SELECT order_date FROM touched)")
     written = []
     versions = {}
     unfit: list[RuleResult] = []
     for contract in load_tables("gold").values():
-        count = stage.keep_relation(contract, f"new.{contract.name}")
-        unfit += unfit_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
+        count = stage.materialize_table(contract, f"new.{contract.name}")
+        unfit += find_unconvertible_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
         name = f"candidate.{contract.name}"
         stage.lake.write_candidate(name, stage.engine.arrow(f"SELECT * FROM new.{contract.name}").cast(contract.arrow_schema))
         versions[name] = stage.lake.tables_written[name]
         written.append((contract.full_name, count))
     if unfit:
-        verdict = refuse_broken(unfit)
+        verdict = gate_broken_rules(unfit)
         record_rules(stage, unfit, verdict, broken="rejected")
         # As in quality: silver has the rows, and gold stays without them.
         hold_dates(stage)
         stage.reject(verdict.reasons, rows_in=read)
-        return rule_listing(unfit)
-    _write_touched(stage, dates, replace(basis, candidates=versions))
+        return format_rules(unfit)
+    _write_touched_dates(stage, dates, replace(basis, candidates=versions))
     stage.details["candidates"] = dict(written)
     stage.succeed(rows_in=read, rows_out=sum(count for _, count in written))
     return Listing(["candidate of", "rows"], written)
 
 
-def read_touched(stage: Stage) -> tuple[list[date], Basis]:
+def read_touched_dates(stage: Stage) -> tuple[list[date], CandidateBasis]:
     """The dates that this run's candidates stand for, and what they rest on; ``StageError`` where they are another date's."""
-    stage.engine.refresh(TOUCHED)
-    if not stage.lake.exists(TOUCHED):
+    stage.engine.refresh(TOUCHED_TABLE)
+    if not stage.lake.exists(TOUCHED_TABLE):
         raise StageError(f"There are no candidates of {stage.day} for this run; run 4_aggregate for that date first.")
-    rows = stage.engine.rows(f"SELECT order_date, basis FROM {TOUCHED} ORDER BY order_date")
+    rows = stage.engine.rows(f"SELECT order_date, basis FROM {TOUCHED_TABLE} ORDER BY order_date")
     dates = [row[0] for row in rows]
     if stage.run_date not in dates:
         raise StageError(f"The candidates are not those of {stage.day}; run 4_aggregate for that date first.")
-    return dates, Basis.from_json(rows[0][1])
+    return dates, CandidateBasis.from_json(rows[0][1])
 
 
-def read_at(stage: Stage, versions: Mapping[str, int]) -> None:
+def pin_tables(stage: Stage, versions: Mapping[str, int]) -> None:
     """Have the stage read these tables at these versions (-1: as if they were not there), and all others as they are."""
     before = stage.lake.pinned
     stage.lake.pin({name: None if version < 0 else version for name, version in versions.items()})
@@ -134,6 +134,6 @@ def read_at(stage: Stage, versions: Mapping[str, int]) -> None:
         stage.engine.refresh(name)
 
 
-def _write_touched(stage: Stage, dates: list[date], basis: Basis) -> None:
+def _write_touched_dates(stage: Stage, dates: list[date], basis: CandidateBasis) -> None:
     rows = {"order_date": pa.array(dates, pa.date32()), "basis": pa.array([basis.to_json()] * len(dates), pa.string())}
-    stage.lake.write_candidate(TOUCHED, pa.table(rows))
+    stage.lake.write_candidate(TOUCHED_TABLE, pa.table(rows))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from daybook.notebook.context import Stage
-from daybook.quality import Verdict
+from daybook.quality import GateResult
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class Approval:
         return {"of": self.of, "by": self.by, "why": self.why, "waived": list(self.waived)}
 
 
-def approval_of(stage: Stage) -> Optional[Approval]:
+def load_approval(stage: Stage) -> Optional[Approval]:
     """The approval that this run was started with, if it was."""
     found = stage.started.get("approval")
     return Approval.from_record(found) if found else None
 
 
-def decide(stage: Stage, verdict: Verdict) -> Verdict:
+def apply_approval(stage: Stage, verdict: GateResult) -> GateResult:
     """The gate's answer under the run's approval; what is let through is said in the record and in warnings."""
-    approval = approval_of(stage)
-    stage.details["refused"] = [{"about": each.about, "waivable": each.waivable} for each in verdict.findings]
+    approval = load_approval(stage)
+    stage.details["refused"] = [{"about": each.finding_id, "waivable": each.waivable} for each in verdict.findings]
     if approval is None or not verdict.findings:
         return verdict
-    decided = verdict.approved(approval.waived)
+    decided = verdict.waive(approval.waived)
     said = [f"approved by {approval.by} ({approval.why}): {each.text}" for each in decided.waived]
     stage.details["warnings"] = [*stage.details.get("warnings", []), *said]
-    stage.details["waived"] = [each.about for each in decided.waived]
+    stage.details["waived"] = [each.finding_id for each in decided.waived]
     return decided

@@ -15,22 +15,22 @@ from IPython.display import display
 
 from daybook.contracts import Table
 from daybook.contracts.columns import column_key, find_column
-from daybook.engines import DuckDBEngine, Query, Views
+from daybook.engines import DuckDBEngine, Query, ViewEngine
 from daybook.errors import NotebookError, UsageError
 from daybook.lake.tables import Lake
-from daybook.notebook.display import Note, Result, short_path
+from daybook.notebook.display import FactList, StageResult, short_path
 from daybook.notebook.lineage import record_lineage
-from daybook.notebook.parameters import refuse_injected
+from daybook.notebook.parameters import check_injected_parameters
 from daybook.privacy import load_keys, pseudonym_function
-from daybook.privacy.raw_reads import RAW_READS, read_raw
+from daybook.privacy.raw_reads import RAW_READS, read_raw_values
 from daybook.privacy.rekey import require_keys
 from daybook.quality import Finding
 from daybook.records.archive import Archive
 from daybook.records.names import RESULT_MIME, STAGES, run_date_of
 from daybook.settings import Settings, load_settings, parse_run_date
 from daybook.sources import Source, load_source
-from daybook.sources.mapping import converted, quote, unfit
-from daybook.storage import requests
+from daybook.sources.mapping import cast_sql, failed_casts_sql, quote
+from daybook.storage import request_counts
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Stage:
     run_id: str
     source: Source
     lake: Lake
-    engine: Views
+    engine: ViewEngine
     """What cells read: raw rows have pseudonyms in place of restricted values."""
     inputs: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
@@ -95,24 +95,24 @@ class Stage:
             "stage": self.name,
             "cell": shell.execution_count if shell else None,
         }
-        found, record = read_raw(self.raw_engine, self.archive, query, reason, facts)
+        found, record = read_raw_values(self.raw_engine, self.archive, query, reason, facts)
         self.details.setdefault(RAW_READS, []).append(record)
         return found
 
-    def keep_relation(self, contract: Table, name: str) -> int:
+    def materialize_table(self, contract: Table, name: str) -> int:
         """Keep what this notebook defined under a table's name, cast to its contract and in the order of its key, under another
         name; return how many rows it has.
 
         A value that cannot be converted is NULL, and ``_unfit`` of ``marked.<table>`` names its column (see
         ``daybook.notebook.conversions``).
         """
-        rows = self.engine.keep(f"marked.{contract.name}", self._relation_sql(contract))
-        self.engine.adopt(name, f"SELECT * EXCLUDE (_unfit) FROM marked.{contract.name}")
+        rows = self.engine.create_table(f"marked.{contract.name}", self._relation_sql(contract))
+        self.engine.create_view(name, f"SELECT * EXCLUDE (_unfit) FROM marked.{contract.name}")
         return rows
 
     def _relation_sql(self, contract: Table) -> str:
         name = contract.full_name
-        if not self.engine.defines(name):
+        if not self.engine.is_defined(name):
             raise NotebookError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
         found = self.engine.query(f"SELECT * FROM {name} LIMIT 0").columns
         wanted = (
@@ -130,10 +130,10 @@ class Stage:
             )
         names = {each: find_column(found, each) for each in contract.columns}
         columns = [
-            f"{converted(quote(name) if name else 'NULL', contract.type_of(each))} AS {quote(each)}"
+            f"{cast_sql(quote(name) if name else 'NULL', contract.type_of(each))} AS {quote(each)}"
             for each, name in names.items()
         ]
-        columns.append(f"{unfit({each: contract.type_of(each) for each, name in names.items() if name})} AS _unfit")
+        columns.append(f"{failed_casts_sql({each: contract.type_of(each) for each, name in names.items() if name})} AS _unfit")
         key = ", ".join(quote(each) for each in contract.key)
         return f"SELECT {', '.join(columns)} FROM {name} ORDER BY {key}"
 
@@ -170,14 +170,14 @@ class Stage:
             "details": self.details,
             "engine": self.engine.version,
             "peak_memory_bytes": _peak_memory(),
-            "requests": dict(requests),
-            "table_seconds": self.lake.spent.seconds(),
+            "requests": dict(request_counts),
+            "table_seconds": self.lake.timings.seconds(),
         }
 
     def _end(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> None:
         self.ended = outcome
         result = self.result(outcome, reasons, rows)
-        shown = Result(self.name, outcome, reasons, rows, self.lake.tables_written)
+        shown = StageResult(self.name, outcome, reasons, rows, self.lake.tables_written)
         display({RESULT_MIME: result, "text/html": shown._repr_html_(), "text/plain": repr(shown)}, raw=True)
 
     def _repr_html_(self) -> str:
@@ -186,9 +186,9 @@ class Stage:
     def __repr__(self) -> str:
         return repr(self._note())
 
-    def _note(self) -> Note:
+    def _note(self) -> FactList:
         where = f"development copy of {self.lake.development}" if self.lake.development else "published tables"
-        return Note(
+        return FactList(
             {
                 "Shop": self.settings.title,
                 "Business date": f"{self.run_date:%A}, {self.day}",
@@ -212,7 +212,7 @@ def begin(name: str, *, env: str, run_date: str, run_id: str = "", overrides: Op
     global current
     shell = get_ipython()
     if shell is not None:
-        refuse_injected(shell.user_ns.get("In", []))
+        check_injected_parameters(shell.user_ns.get("In", []))
     if name not in STAGES:
         raise UsageError(f"There is no stage {name!r}; the stages are: {', '.join(STAGES)}.")
     if not isinstance(run_id, str) or not isinstance(env, str):
@@ -221,18 +221,18 @@ def begin(name: str, *, env: str, run_date: str, run_id: str = "", overrides: Op
     if run_id and run_date_of(run_id) != day:
         raise UsageError(f"The run {run_id} is not one of {day}; give it no run_id or one that begins with daily-{day}.")
     settings = load_settings(env, overrides)
-    lake = Lake(settings.lake, run_id=run_id, development="" if run_id else _user())
+    lake = Lake(settings.lake, run_id=run_id, development="" if run_id else _user_name())
     tables = DuckDBEngine(lake, settings.timezone)
     keys = load_keys(settings.pii_key)
     # Only where pseudonyms are written for others to read is it noted what they were made with.
     require_keys(lake.root, keys, settings.env, note=bool(run_id) and name == "transform")
     tables.add_text_function("pseudonym", pseudonym_function(keys))
     source = load_source(settings.source)
-    current = Stage(name, settings, day, run_id, source, lake, Views(tables, source))
+    current = Stage(name, settings, day, run_id, source, lake, ViewEngine(tables, source))
     return current
 
 
-def _user() -> str:
+def _user_name() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", getpass.getuser())
 
 

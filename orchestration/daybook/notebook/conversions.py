@@ -7,61 +7,65 @@ from typing import Optional
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
 from daybook.errors import SqlError
-from daybook.quality import SAMPLES, RuleResult, of_values
+from daybook.quality import MAX_SAMPLES, RuleResult, describe_value_error
 from daybook.sources import Source
 from daybook.sources.mapping import quote
 
-ADDRESS = ("_source_file", "_row_number")
+ADDRESS_COLUMNS = ("_source_file", "_row_number")
 
 
-def unfit_values(engine: DuckDBEngine, relation: str, contract: Table, key: tuple[str, ...] = ADDRESS) -> list[RuleResult]:
+def find_unconvertible_values(
+    engine: DuckDBEngine, relation: str, contract: Table, key: tuple[str, ...] = ADDRESS_COLUMNS
+) -> list[RuleResult]:
     """Return a broken rule for each column of ``relation`` that has values which cannot be converted to the contract's type.
 
     ``key`` are the columns that name a row; pseudonyms are cut.
     """
-    (checked, broken) = engine.one(f"SELECT count(*), count_if(_unfit <> '') FROM {relation}")
+    (checked, broken) = engine.fetch_row(f"SELECT count(*), count_if(_unfit <> '') FROM {relation}")
     if not broken:
         return []
     shown = [
         f"left({quote(each)}, 8) || '…'" if each in contract.pseudonyms else f"CAST({quote(each)} AS VARCHAR)" for each in key
     ]
     rows = engine.rows(
-        f"SELECT name, count(*), min(DISTINCT said, {SAMPLES}) FROM (SELECT unnest(string_split(_unfit, ', ')) AS name, "
+        f"SELECT name, count(*), min(DISTINCT said, {MAX_SAMPLES}) FROM (SELECT unnest(string_split(_unfit, ', ')) AS name, "
         f"concat_ws(' / ', {', '.join(shown)}) AS said FROM {relation} WHERE _unfit <> '') AS marked "
         "GROUP BY name ORDER BY name"
     )
     return [
-        _broken(contract, f"{name} can be converted to {contract.type_of(name)}", checked, failing, tuple(samples))
+        _build_broken_rule(contract, f"{name} can be converted to {contract.type_of(name)}", checked, failing, tuple(samples))
         for name, failing, samples in rows
     ]
 
 
-def raising_value(engine: DuckDBEngine, source: Source, contract: Table, sql: str, error: SqlError) -> Optional[RuleResult]:
+def find_raising_value(
+    engine: DuckDBEngine, source: Source, contract: Table, sql: str, error: SqlError
+) -> Optional[RuleResult]:
     """Return a broken rule for a mapping whose SQL raises on a value, with the row and the column where these can be found.
 
     ``sql`` is the mapping of the table, and ``error`` what it raised. None where the error is not about a value.
     """
-    said = of_values(error)
+    said = describe_value_error(error)
     if said is None:
         return None
     for entity in dict.fromkeys(select.from_ for select in source.mapping[contract.name]):
-        address = _raising_row(engine, entity, sql)
+        address = _find_raising_row(engine, entity, sql)
         if address:
             columns = [
                 name for name in engine.query(f"SELECT * FROM ({sql}) AS mapped LIMIT 0").columns if name in contract.columns
             ]
             column = next((name for name in columns if _raises(engine, sql, f"mapped.{quote(name)}")), "a row")
-            return _broken(contract, f"{column} can be computed ({said})", 1, 1, (address,))
-    return _broken(contract, f"the rows of the mapping can be computed ({said})", 1, 1, ())
+            return _build_broken_rule(contract, f"{column} can be computed ({said})", 1, 1, (address,))
+    return _build_broken_rule(contract, f"the rows of the mapping can be computed ({said})", 1, 1, ())
 
 
-def _raising_row(engine: DuckDBEngine, entity: str, sql: str) -> str:
+def _find_raising_row(engine: DuckDBEngine, entity: str, sql: str) -> str:
     """Return file and number of a row of an entity at which a mapping raises, found by halving; '' where no row does alone.
 
     Leaves the entity with that row only: the stage that asks goes no further.
     """
     whole = f"whole.{entity}"
-    high = engine.keep(whole, f"SELECT *, row_number() OVER () AS _number FROM {entity}")
+    high = engine.create_table(whole, f"SELECT *, row_number() OVER () AS _number FROM {entity}")
 
     def raises(low: int, high: int) -> bool:
         engine.define(entity, f"SELECT * EXCLUDE (_number) FROM {whole} WHERE _number BETWEEN {low} AND {high}")
@@ -79,7 +83,7 @@ def _raising_row(engine: DuckDBEngine, entity: str, sql: str) -> str:
             low = middle + 1
         else:
             return ""
-    (address,) = engine.one(f"SELECT _source_file || ' / ' || _row_number FROM {whole} WHERE _number = {low}")
+    (address,) = engine.fetch_row(f"SELECT _source_file || ' / ' || _row_number FROM {whole} WHERE _number = {low}")
     raises(low, low)
     return str(address)
 
@@ -87,13 +91,13 @@ def _raising_row(engine: DuckDBEngine, entity: str, sql: str) -> str:
 def _raises(engine: DuckDBEngine, sql: str, read: str) -> bool:
     """Return whether a mapping raises on a value when ``read`` (of ``mapped``) is computed for all of its rows."""
     try:
-        engine.one(f"SELECT max(hash({read})) FROM ({sql}) AS mapped")
+        engine.fetch_row(f"SELECT max(hash({read})) FROM ({sql}) AS mapped")
     except SqlError as error:
-        return of_values(error) is not None
+        return describe_value_error(error) is not None
     return False
 
 
-def _broken(contract: Table, rule: str, checked: int, failing: int, samples: tuple[str, ...]) -> RuleResult:
+def _build_broken_rule(contract: Table, rule: str, checked: int, failing: int, samples: tuple[str, ...]) -> RuleResult:
     rows = f"{failing:,} row{'' if failing == 1 else 's'}"
     measured = f"{rows}, for example {samples[0]}" if samples and samples[0] else rows
     return RuleResult(contract.full_name, rule, checked, failing, "error", False, measured, samples, waivable=False)

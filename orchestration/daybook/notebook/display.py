@@ -11,38 +11,38 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Optional
 
-from daybook.records.formatting import format_value, printable
+from daybook.records.formatting import escape_control_characters, format_value
 
-_CELL = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
-_LINE = 100
-_NAMING = re.compile(r"(^|[ _])(id|number|sequence|no)$|(^|[a-z])(ID|Id|Number|No)$")
+_CELL_STYLE = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
+_LINE_WIDTH = 100
+_ID_COLUMN = re.compile(r"(^|[ _])(id|number|sequence|no)$|(^|[a-z])(ID|Id|Number|No)$")
 """Columns whose numbers name something: order_id, CustomerID, row number; but not what was paid."""
 _PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])([0-9a-f]{8})[0-9a-f]{24}(?![0-9A-Za-z])")
-_MARKS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}
+_OUTCOME_SYMBOLS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}
 
 
 @dataclass
 class Listing:
     """A small table: column names and rows. ``total`` is how many rows there are where ``rows`` shows only the first.
 
-    ``cut_pseudonyms`` shows the first eight digits of each pseudonym: the archive keeps no whole ones.
+    ``shorten_pseudonyms`` shows the first eight digits of each pseudonym: the archive keeps no whole ones.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     percent: Sequence[str] = field(default_factory=list)
     total: Optional[int] = None
-    cut_pseudonyms: bool = False
+    shorten_pseudonyms: bool = False
 
-    def _texts(self) -> list[list[str]]:
+    def _format_cells(self) -> list[list[str]]:
         texts = []
         for row in self.rows:
             cells = []
             for name, value in zip(self.columns, row):
                 # A number that names something is not grouped: order 1,234 would be hard to look up.
-                named = isinstance(value, int) and _NAMING.search(name) is not None
+                named = isinstance(value, int) and _ID_COLUMN.search(name) is not None
                 plain = str(value) if named and value is not None else format_value(value, percent=name in self.percent)
-                cells.append(_PSEUDONYM.sub(r"\1…", plain) if self.cut_pseudonyms else plain)
+                cells.append(_PSEUDONYM.sub(r"\1…", plain) if self.shorten_pseudonyms else plain)
             texts.append(cells)
         return texts
 
@@ -54,35 +54,36 @@ class Listing:
         rows = "1 row" if self.total == 1 else f"{self.total:,} rows"
         return rows if shown >= self.total else f"{rows}, the first {shown}"
 
-    def _numeric(self) -> list[bool]:
+    def _numeric_columns(self) -> list[bool]:
         values = zip(*self.rows) if self.rows else [()] * len(self.columns)
         return [any(isinstance(v, (int, float, Decimal)) and not isinstance(v, bool) for v in column) for column in values]
 
     def _repr_html_(self) -> str:
-        numeric = self._numeric()
+        numeric = self._numeric_columns()
         align = ["text-align:right;" if each else "text-align:left;" for each in numeric]
         head = "".join(
-            f'<th style="{_CELL}{side}font-weight:600;">{html.escape(name)}</th>' for name, side in zip(self.columns, align)
+            f'<th style="{_CELL_STYLE}{side}font-weight:600;">{html.escape(name)}</th>'
+            for name, side in zip(self.columns, align)
         )
         body = "".join(
             "<tr>"
             + "".join(
-                f'<td style="{_CELL}{side}font-variant-numeric:tabular-nums;">{html.escape(text)}</td>'
+                f'<td style="{_CELL_STYLE}{side}font-variant-numeric:tabular-nums;">{html.escape(text)}</td>'
                 for text, side in zip(row, align)
             )
             + "</tr>"
-            for row in self._texts()
+            for row in self._format_cells()
         )
         caption = f"<p><small>{self._caption}</small></p>" if self._caption else ""
         if not self.rows:
-            body = f'<tr><td style="{_CELL}opacity:.65;" colspan="{len(self.columns)}">no rows</td></tr>'
+            body = f'<tr><td style="{_CELL_STYLE}opacity:.65;" colspan="{len(self.columns)}">no rows</td></tr>'
         table = f'<table style="border-collapse:collapse;margin:0;"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         return f'<div style="overflow-x:auto">{table}{caption}</div>'
 
     def __repr__(self) -> str:
-        texts = [[printable(text) for text in row] for row in (self.columns, *self._texts())]
+        texts = [[escape_control_characters(text) for text in row] for row in (self.columns, *self._format_cells())]
         widths = [max(len(row[index]) for row in texts) for index in range(len(self.columns))]
-        numeric = self._numeric()
+        numeric = self._numeric_columns()
         lines = [
             "  ".join(
                 text.rjust(width) if right else text.ljust(width) for text, width, right in zip(row, widths, numeric)
@@ -94,15 +95,15 @@ class Listing:
 
 
 @dataclass
-class Note:
+class FactList:
     """A few facts, a line each."""
 
     facts: dict[str, str]
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><td style="{_CELL}text-align:left;opacity:.65;">{html.escape(name)}</td>'
-            f'<td style="{_CELL}text-align:left;">{"<br>".join(html.escape(line) for line in _wrapped(text))}</td></tr>'
+            f'<tr><td style="{_CELL_STYLE}text-align:left;opacity:.65;">{html.escape(name)}</td>'
+            f'<td style="{_CELL_STYLE}text-align:left;">{"<br>".join(html.escape(line) for line in _wrap_lines(text))}</td></tr>'
             for name, text in self.facts.items()
         )
         return f'<table style="border-collapse:collapse;margin:0;">{rows}</table>'
@@ -110,11 +111,11 @@ class Note:
     def __repr__(self) -> str:
         width = max(len(name) for name in self.facts)
         indent = "\n" + " " * (width + 2)
-        return "\n".join(f"{name.ljust(width)}  {indent.join(_wrapped(text))}" for name, text in self.facts.items())
+        return "\n".join(f"{name.ljust(width)}  {indent.join(_wrap_lines(text))}" for name, text in self.facts.items())
 
 
 @dataclass
-class Result:
+class StageResult:
     """How a stage ended."""
 
     stage: str
@@ -124,7 +125,7 @@ class Result:
     written: dict[str, int]
 
     def _facts(self) -> dict[str, str]:
-        facts = {"Outcome": f"{_MARKS[self.outcome]} {self.outcome}"}
+        facts = {"Outcome": f"{_OUTCOME_SYMBOLS[self.outcome]} {self.outcome}"}
         if self.reasons:
             facts["Why"] = "; ".join(self.reasons)
         counted = [f"{count:,} {name}" for name, count in self.rows.items() if count is not None]
@@ -136,15 +137,15 @@ class Result:
         return facts
 
     def _repr_html_(self) -> str:
-        return Note(self._facts())._repr_html_()
+        return FactList(self._facts())._repr_html_()
 
     def __repr__(self) -> str:
-        return repr(Note(self._facts()))
+        return repr(FactList(self._facts()))
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrap_lines(text: str) -> list[str]:
     """A long text in lines of a page's width; a report's tables do not break lines themselves."""
-    return textwrap.wrap(text, _LINE, break_long_words=False, break_on_hyphens=False) or [text]
+    return textwrap.wrap(text, _LINE_WIDTH, break_long_words=False, break_on_hyphens=False) or [text]
 
 
 def short_path(location: str) -> str:

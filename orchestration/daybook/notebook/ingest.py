@@ -9,39 +9,39 @@ from typing import Any, Optional, Union
 import pyarrow as pa
 
 from daybook.errors import MissingFileError
-from daybook.lake.tables import Batches
+from daybook.lake.tables import BatchSource
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
 from daybook.privacy import load_keys
-from daybook.privacy.erasure import withhold
-from daybook.privacy.erasure.subjects import erased_people
+from daybook.privacy.erasure import mask_erased_rows
+from daybook.privacy.erasure.subjects import load_erased_pseudonyms
 from daybook.quality.rules import snapshot_day_sql
 from daybook.sources import Entity, LandedFile, open_landing
-from daybook.sources.compression import limits_of
-from daybook.sources.csv import TECHNICAL
-from daybook.sources.files import mark_files, read_blocks, refuse_changed
+from daybook.sources.compression import unpack_limits
+from daybook.sources.csv import TECHNICAL_COLUMNS
+from daybook.sources.files import mark_files, read_blocks, require_unchanged
 from daybook.sources.mapping import literal, quote
 
-_HELD = 48 << 20
+_MAX_MEMORY_BYTES = 48 << 20
 """Bytes of an entity's rows that stay in memory as they were read; more are kept in the engine, which has a disk."""
 
 
 @dataclass
-class Landing:
+class LandingResult:
     """What was read for a date: how many rows by entity, files by entity, rows of a snapshot that belong to no date, and how
     many rows of erased people were blanked."""
 
     rows: dict[str, int] = field(default_factory=dict)
     files: dict[str, list[LandedFile]] = field(default_factory=dict)
     undated: dict[str, int] = field(default_factory=dict)
-    few: dict[str, pa.Table] = field(default_factory=dict, repr=False)
+    memory_rows: dict[str, pa.Table] = field(default_factory=dict, repr=False)
     """The rows themselves, where they are few enough to hold."""
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Entities without a file whose rows in bronze stay as they are: how many, from which files, of which runs."""
     gone: dict[str, list[str]] = field(default_factory=dict)
     """Files of the date that are no longer in landing although others of the entity are; their rows are replaced."""
     withheld: dict[str, int] = field(default_factory=dict)
-    erasable: int = 0
+    erasable_rows: int = 0
 
     @property
     def listing(self) -> Listing:
@@ -62,23 +62,23 @@ class Landing:
         )
 
 
-def read_landing(stage: Stage) -> Landing:
+def read_landing(stage: Stage) -> LandingResult:
     """Read every entity's files and keep the rows of the business date; they can be queried as ``landed.<entity>``,
     those of the source's first entity also as ``landed.primary``. Cells see pseudonyms in place of restricted values.
 
     Ends the stage as SKIPPED where the source says that a missing file means a closed shop, or no row is of that date. Raises
     ``LandingError`` where a file changes from the first look at the landing to the last: rows of two deliveries do not mix.
     """
-    landing = Landing()
+    landing = LandingResult()
     store = open_landing(stage.settings.landing)
-    store.refuse_links_out()
+    store.require_no_outside_links()
     marks = {name: mark_files(store, entity, stage.run_date) for name, entity in stage.source.entities.items()}
     for name, entity in stage.source.entities.items():
         # An absent file is told before a large one is read.
         if not marks[name] and entity.missing != "empty":
             place = store.href(entity.pattern(stage.run_date))
             if entity.missing == "skip":
-                _skip(stage, f"no file {place}: the shop was closed")
+                _skip_stage(stage, f"no file {place}: the shop was closed")
                 return landing
             raise MissingFileError(
                 f"{place} is not there; deliver it, then run {stage.day} again, or, if a date may come without it, set "
@@ -88,35 +88,35 @@ def read_landing(stage: Stage) -> Landing:
     for name, entity in stage.source.entities.items():
         files: list[LandedFile] = []
         landing.files[name] = files
-        if not marks[name] and not stage.settings.allow_missing and _keep_bronze(stage, landing, name):
+        if not marks[name] and not stage.settings.allow_missing and _reuse_bronze(stage, landing, name):
             continue
-        if entity.dated and marks[name]:
-            landing.gone[name] = [file for file in _stored_files(stage, name) if file not in marks[name]]
-        blocks = read_blocks(store, stage.source, name, stage.run_date, files, marks[name], limits_of(stage.settings))
-        _keep_rows_of_the_date(stage, landing, name, entity, blocks)
+        if entity.is_dated and marks[name]:
+            landing.gone[name] = [file for file in _list_bronze_files(stage, name) if file not in marks[name]]
+        blocks = read_blocks(store, stage.source, name, stage.run_date, files, marks[name], unpack_limits(stage.settings))
+        _filter_rows_by_date(stage, landing, name, entity, blocks)
         stage.inputs += [vars(each) for each in files]
         undated = landing.undated.get(name, 0)
         # Without one usable date in the whole snapshot its format has changed: that is no closed shop.
         if name == stage.source.primary and not landing.rows[name] and (not undated or undated < sum(f.rows for f in files)):
             also = f" ({undated:,} rows have no usable date)" if undated else ""
-            _skip(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}{also}")
+            _skip_stage(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}{also}")
             return landing
     for name, entity in stage.source.entities.items():
-        refuse_changed(store, entity, stage.run_date, marks[name])
-    _withhold_erased(stage, landing)
-    stage.raw_engine.adopt("landed.primary", f"SELECT * FROM landed.{stage.source.primary}")
+        require_unchanged(store, entity, stage.run_date, marks[name])
+    _mask_erased_people(stage, landing)
+    stage.raw_engine.create_view("landed.primary", f"SELECT * FROM landed.{stage.source.primary}")
     return landing
 
 
-def replace_bronze(stage: Stage, landing: Landing) -> None:
+def replace_bronze(stage: Stage, landing: LandingResult) -> None:
     """Make the rows the only ones that bronze holds for the date, an atomic commit an entity, and end the stage."""
     run = stage.run_id or "development"
     for name in landing.rows:
         if name in landing.kept:
             continue
-        if name in landing.few:
-            few = landing.few[name]
-            signed: Union[pa.Table, Batches] = few.append_column("_run_id", pa.repeat(run, few.num_rows))
+        if name in landing.memory_rows:
+            few = landing.memory_rows[name]
+            signed: Union[pa.Table, BatchSource] = few.append_column("_run_id", pa.repeat(run, few.num_rows))
         else:
             signed = stage.raw_engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}")
         stage.lake.replace_partition(f"bronze.{name}", signed, stage.run_date)
@@ -138,30 +138,30 @@ def replace_bronze(stage: Stage, landing: Landing) -> None:
             )
     if landing.kept:
         stage.details["kept"] = landing.kept
-    if landing.erasable:
+    if landing.erasable_rows:
         stage.details["warnings"].append(
-            f"{landing.erasable:,} rows of other dates belong to erased people by what landed now: run `daybook erase --again`"
+            f"{landing.erasable_rows:,} rows of other dates belong to erased people by what landed now: run `daybook erase --again`"
         )
     if landing.withheld:
         stage.details["withheld_of_erased_people"] = landing.withheld
     stage.succeed(rows_in=read, rows_out=sum(landing.rows.values()) + sum(landing.undated.values()))
 
 
-def _keep_bronze(stage: Stage, landing: Landing, name: str) -> bool:
+def _reuse_bronze(stage: Stage, landing: LandingResult, name: str) -> bool:
     """Use the rows that bronze holds of an entity without a file; return whether there are any."""
-    if not _stored_files(stage, name):
+    if not _list_bronze_files(stage, name):
         return False
     of_date = f"FROM bronze.{name} WHERE run_date = DATE '{stage.day}'"
-    landing.rows[name] = stage.raw_engine.keep(f"landed.{name}", f"SELECT * EXCLUDE (run_date, _run_id) {of_date}")
+    landing.rows[name] = stage.raw_engine.create_table(f"landed.{name}", f"SELECT * EXCLUDE (run_date, _run_id) {of_date}")
     landing.kept[name] = {
         "rows": landing.rows[name],
-        "files": _stored_files(stage, name),
+        "files": _list_bronze_files(stage, name),
         "runs": [run for (run,) in stage.raw_engine.rows(f"SELECT DISTINCT _run_id {of_date} ORDER BY 1")],
     }
     return True
 
 
-def _stored_files(stage: Stage, name: str) -> list[str]:
+def _list_bronze_files(stage: Stage, name: str) -> list[str]:
     """Return the landing files whose rows bronze holds for the date."""
     if not stage.lake.files(f"bronze.{name}", stage.run_date):
         return []
@@ -171,7 +171,7 @@ def _stored_files(stage: Stage, name: str) -> list[str]:
     return [file for (file,) in rows]
 
 
-def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: Entity, blocks: Iterator[pa.Table]) -> None:
+def _filter_rows_by_date(stage: Stage, landing: LandingResult, name: str, entity: Entity, blocks: Iterator[pa.Table]) -> None:
     chosen = ""
     if entity.date:
         problem = f"CASE WHEN _problem IS NULL AND _day IS NULL THEN {literal(entity.undated)} ELSE _problem END"
@@ -181,7 +181,7 @@ def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: En
             f"WHERE coalesce(_day = DATE '{stage.day}', TRUE)"
         )
     elif entity.follows:
-        by, other = quote(entity.follows.by), quote(stage.source.followed(entity.follows))
+        by, other = quote(entity.follows.by), quote(stage.source.followed_column(entity.follows))
         keys = f"SELECT {other} FROM landed.{entity.follows.entity} WHERE _problem IS NULL"
         chosen = f"SELECT * FROM _snapshot WHERE {by} IN ({keys}) OR _problem IS NOT NULL"
     few: Optional[list[pa.Table]] = []
@@ -191,27 +191,27 @@ def _keep_rows_of_the_date(stage: Stage, landing: Landing, name: str, entity: En
             block = stage.raw_engine.arrow(chosen)
         if few is not None:
             few.append(block)
-            if sum(each.nbytes for each in few) <= _HELD:
+            if sum(each.nbytes for each in few) <= _MAX_MEMORY_BYTES:
                 continue
             block, few = pa.concat_tables(few, promote_options="default"), None
-        stage.raw_engine.extend(f"landed.{name}", block)
+        stage.raw_engine.append(f"landed.{name}", block)
     if few is not None:
-        landing.few[name] = pa.concat_tables(few, promote_options="default") if few else _without_rows(entity)
-        stage.raw_engine.register(f"landed.{name}", landing.few[name])
-    (landing.rows[name],) = stage.raw_engine.one(f"SELECT count(*) FROM landed.{name}")
+        landing.memory_rows[name] = pa.concat_tables(few, promote_options="default") if few else _empty_table(entity)
+        stage.raw_engine.register(f"landed.{name}", landing.memory_rows[name])
+    (landing.rows[name],) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM landed.{name}")
     if chosen:
-        (landing.undated[name],) = stage.raw_engine.one(f"SELECT count(*) FROM landed.{name} WHERE _problem IS NOT NULL")
+        (landing.undated[name],) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM landed.{name} WHERE _problem IS NOT NULL")
         landing.rows[name] -= landing.undated[name]
 
 
-def _withhold_erased(stage: Stage, landing: Landing) -> None:
+def _mask_erased_people(stage: Stage, landing: LandingResult) -> None:
     """Blank what landed again of people who were erased, before anything is shown or stored."""
-    if not erased_people(stage.lake.root):
+    if not load_erased_pseudonyms(stage.lake.root):
         return
     rows = {
         name: stage.raw_engine.arrow(f"SELECT * FROM landed.{name} ORDER BY _source_file, _row_number") for name in landing.rows
     }
-    found = withhold(
+    found = mask_erased_rows(
         rows,
         lake=stage.lake,
         source=stage.source,
@@ -221,19 +221,19 @@ def _withhold_erased(stage: Stage, landing: Landing) -> None:
     )
     if found is None:
         return
-    landing.withheld, landing.erasable = found.counts, found.elsewhere
+    landing.withheld, landing.erasable_rows = found.counts, found.other_date_rows
     for name, blanked in found.rows.items():
-        landing.few[name] = blanked
+        landing.memory_rows[name] = blanked
         stage.raw_engine.register(f"landed.{name}", blanked)
 
 
-def _skip(stage: Stage, reason: str) -> None:
+def _skip_stage(stage: Stage, reason: str) -> None:
     if stage.run_date in stage.lake.partitions(f"bronze.{stage.source.primary}"):
         raise MissingFileError(f"{stage.day} was ingested before, but now there is {reason}; deliver its files again.")
     stage.skip(reason)
 
 
-def _without_rows(entity: Entity) -> pa.Table:
+def _empty_table(entity: Entity) -> pa.Table:
     fields = [pa.field(column, pa.string()) for column in entity.columns]
-    fields += [pa.field(name, pa.int64() if name == "_row_number" else pa.string()) for name in TECHNICAL]
+    fields += [pa.field(name, pa.int64() if name == "_row_number" else pa.string()) for name in TECHNICAL_COLUMNS]
     return pa.schema(fields).empty_table()

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from daybook.contracts import LAYERS, load_tables
 from daybook.errors import DaybookError
 from daybook.lake.lineage.sql import LineageReader
-from daybook.sources.csv import TECHNICAL
+from daybook.sources.csv import TECHNICAL_COLUMNS
 from daybook.sources.mapping import mapped_sql, quote
 
 if TYPE_CHECKING:
     from daybook.notebook.context import Stage
 
-FIRST_ORDERS = "SELECT customer_key, min(order_date) AS first_order_date FROM silver.orders GROUP BY customer_key"
+FIRST_ORDERS_SQL = "SELECT customer_key, min(order_date) AS first_order_date FROM silver.orders GROUP BY customer_key"
 """What ``silver.customers.first_order_date`` holds. No cell says it: transform sets it when all tables are merged."""
 
 
@@ -27,16 +27,16 @@ def record_lineage(stage: Stage) -> None:
     wanted = [name for name in stage.definitions if name in tables]
     if not wanted:
         return
-    definitions = {**stage.definitions, "first_orders": FIRST_ORDERS}
+    definitions = {**stage.definitions, "first_orders": FIRST_ORDERS_SQL}
     if stage.name == "transform":
-        definitions = {**_mapping(stage), **definitions}
+        definitions = {**_mapping_queries(stage), **definitions}
 
     def columns_of(name: str) -> Sequence[str]:
         if name in tables:
             return tables[name].columns
         layer, _, entity = name.partition(".")
         if layer == "bronze" and entity in stage.source.entities:
-            return [*stage.source.entities[entity].columns, *TECHNICAL]
+            return [*stage.source.entities[entity].columns, *TECHNICAL_COLUMNS]
         return list(stage.engine.query(f"SELECT * FROM {name} LIMIT 0").columns)
 
     keys = {name: table.key for name, table in tables.items()}
@@ -57,11 +57,11 @@ def record_lineage(stage: Stage) -> None:
         stage.details["lineage_gaps"] = gaps
 
 
-def _mapping(stage: Stage) -> dict[str, str]:
+def _mapping_queries(stage: Stage) -> dict[str, str]:
     """The source's mapping as queries: ``mapped.<table>`` from the entities, and those from bronze."""
     queries = {}
     for name, entity in stage.source.entities.items():
-        columns = [*entity.columns, *TECHNICAL]
+        columns = [*entity.columns, *TECHNICAL_COLUMNS]
         queries[name] = f"SELECT {', '.join(quote(column) for column in columns)} FROM bronze.{quote(name)}"
     for name in load_tables("silver"):
         table = name.split(".")[1]

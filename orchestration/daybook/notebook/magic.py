@@ -19,20 +19,20 @@ from daybook.notebook import context as stages
 from daybook.notebook.display import Listing
 from daybook.records.names import RESULT_MIME
 
-_ROWS = 10
+_DEFAULT_ROWS = 10
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register ``%%sql`` and the hooks of a session."""
-    _ExtensionOf(shell)
+    _Extension(shell)
 
 
-class _ExtensionOf:
+class _Extension:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         shell.register_magic_function(self.sql, magic_kind="cell", magic_name="sql")  # type: ignore[call-arg,arg-type]
-        shell.input_transformers_cleanup.append(_hold_after_end)
-        shell.events.register("post_run_cell", _show_unfinished)
+        shell.input_transformers_cleanup.append(_skip_after_end)
+        shell.events.register("post_run_cell", _show_partial_result)
         shell.observe(_raise_exit, "exit_now")
 
     def sql(self, line: str, cell: str) -> Optional[Listing]:
@@ -44,7 +44,9 @@ class _ExtensionOf:
         if stage is None:
             raise StageError("%%sql needs an open stage; run the cell with begin(...) first.")
         options = _parse_line(line)
-        text = re.sub(r"\{\{(.+?)\}\}", lambda found: _literal(self.shell.ev(found[1].strip())), cell).strip().rstrip(";")
+        text = (
+            re.sub(r"\{\{(.+?)\}\}", lambda found: _format_literal(self.shell.ev(found[1].strip())), cell).strip().rstrip(";")
+        )
         if options.name:
             stage.engine.define(options.name, text)
             stage.definitions[options.name] = text
@@ -52,7 +54,7 @@ class _ExtensionOf:
         if options.quiet:
             return None
         # What is shown is run here and now, once, and what reads it later need not do so again.
-        total = stage.engine.settle(options.name) if options.name else None
+        total = stage.engine.materialize(options.name) if options.name else None
         result = stage.engine.query(text)
         try:
             if options.name is None and not re.search(r"\blimit\b", text.lower()):
@@ -62,13 +64,13 @@ class _ExtensionOf:
         except duckdb.Error as error:
             raise query_error(error) from None
         shares = [name for name in result.columns if re.search(r"(^|_)(share|retention)$", name)]
-        return Listing(result.columns, rows, percent=shares, total=total, cut_pseudonyms=True)
+        return Listing(result.columns, rows, percent=shares, total=total, shorten_pseudonyms=True)
 
 
 def _parse_line(line: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="%%sql", add_help=False, exit_on_error=False)
     parser.add_argument("name", nargs="?")
-    parser.add_argument("--rows", type=int, default=_ROWS)
+    parser.add_argument("--rows", type=int, default=_DEFAULT_ROWS)
     parser.add_argument("--quiet", action="store_true")
     try:
         options, unknown = parser.parse_known_args(shlex.split(line))
@@ -79,7 +81,7 @@ def _parse_line(line: str) -> argparse.Namespace:
     return options
 
 
-def _literal(value: Any) -> str:
+def _format_literal(value: Any) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -87,7 +89,7 @@ def _literal(value: Any) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _hold_after_end(lines: list[str]) -> list[str]:
+def _skip_after_end(lines: list[str]) -> list[str]:
     """Once a stage has ended early, let a cell do nothing, unless it sets parameters or opens a stage anew."""
     stage = stages.current
     if stage is None or stage.ended not in ("SKIPPED", "REJECTED"):
@@ -120,7 +122,7 @@ def _raise_exit(change: dict[str, Any]) -> None:
         raise SystemExit
 
 
-def _show_unfinished(result: Any) -> None:
+def _show_partial_result(result: Any) -> None:
     """After a cell that failed, leave what the stage had read and written, for the record of the attempt."""
     stage = stages.current
     if result.error_in_exec is None or stage is None or stage.ended:

@@ -11,15 +11,15 @@ from zoneinfo import ZoneInfo
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
 from daybook.records.archive import Record
-from daybook.records.formatting import FIGURES, MONEY, named_figures
-from daybook.records.notifications import run_message, warnings_of, why_failed, why_silent
-from daybook.scheduling.calendar import calendar_of
-from daybook.scheduling.due import Run, end_of_day, listed, never_ran, states
-from daybook.scheduling.freshness import standing
+from daybook.records.formatting import MONEY_FIGURES, SUMMARY_FIGURES, format_figures
+from daybook.records.notifications import describe_run_failure, find_suppression_reason, list_warnings, run_message
+from daybook.scheduling.calendar import load_calendar
+from daybook.scheduling.due import NewestRun, end_of_day, format_dates, list_date_states, list_never_ran
+from daybook.scheduling.freshness import describe_published_figures
 
 
 @dataclass
-class Day:
+class RunReport:
     """A run up to here: how it went, its stages' last attempts, and the figures that it published."""
 
     outcome: str
@@ -60,10 +60,10 @@ class Day:
         """The day's row of gold.daily_sales, a line a figure."""
         if self.summary is None:
             return Listing(["figure", "value"], [("published", self.standing)] if self.standing else [])
-        return Listing(["figure", "value"], named_figures(self.summary, self.currency))
+        return Listing(["figure", "value"], format_figures(self.summary, self.currency))
 
 
-def look_back(stage: Stage, failure: str = "null") -> Day:
+def look_back(stage: Stage, failure: str = "null") -> RunReport:
     """Gather the run's records; ``failure`` is the JSON of what the state machine caught."""
     attempts = stage.archive.attempts(stage.run_id) if stage.run_id else []
     last = {each["stage"]: each for each in attempts if each["stage"] != stage.name}
@@ -71,43 +71,43 @@ def look_back(stage: Stage, failure: str = "null") -> Day:
     ended = [each for each in last.values() if each["outcome"] in ("REJECTED", "SKIPPED")]
     if caught:
         failed = [each for each in last.values() if each["outcome"] == "FAILED"]
-        outcome, reasons = "FAILED", [why_failed(failed[-1] if failed else None, caught)]
+        outcome, reasons = "FAILED", [describe_run_failure(failed[-1] if failed else None, caught)]
     elif ended:
         outcome, reasons = ended[-1]["outcome"], ended[-1]["reasons"]
     elif stage.run_id and last.get("quality", {}).get("outcome") != "SUCCEEDED":
         outcome, reasons = "FAILED", ["a stage ended without an outcome, so nothing was published"]
     else:
         outcome, reasons = "SUCCEEDED", []
-    figures = published_figures(stage) if outcome == "SUCCEEDED" else None
-    day = Day(outcome, reasons, list(last.values()), figures, stage.settings.currency, caught)
+    figures = read_published_figures(stage) if outcome == "SUCCEEDED" else None
+    day = RunReport(outcome, reasons, list(last.values()), figures, stage.settings.currency, caught)
     if stage.run_id:
         of_date = stage.archive.run_ids(stage.run_date)
         earlier = map(stage.archive.run, of_date[: of_date.index(stage.run_id)])
-        day.standing = standing({"outcome": outcome, "stages": attempts}, earlier)
+        day.standing = describe_published_figures({"outcome": outcome, "stages": attempts}, earlier)
     return day
 
 
-def published_figures(stage: Stage) -> Optional[dict[str, Any]]:
+def read_published_figures(stage: Stage) -> Optional[dict[str, Any]]:
     """The date's row of gold.daily_sales as readers see it, or None."""
-    columns = ", ".join(FIGURES)
+    columns = ", ".join(SUMMARY_FIGURES)
     rows = stage.engine.rows(f"SELECT {columns} FROM gold.daily_sales WHERE order_date = DATE '{stage.day}'")
-    return dict(zip(FIGURES, rows[0])) if rows else None
+    return dict(zip(SUMMARY_FIGURES, rows[0])) if rows else None
 
 
-def tell(stage: Stage, day: Day, execution: str = "") -> str:
+def tell(stage: Stage, day: RunReport, execution: str = "") -> str:
     """Leave the message in the record, where somebody is to be told of the day, and end the stage.
 
     ``execution`` is the ARN of the state machine's execution. Returns the message as text, or why there is none.
     """
-    warnings = warnings_of(day.stages)
+    warnings = list_warnings(day.stages)
     news = [
-        *_figures(day),
-        *_quarantined(day),
+        *_format_figures(day),
+        *_format_quarantined(day),
         *warnings,
         *filter(None, [day.standing]),
-        *_never_ran(stage, datetime.now(timezone.utc)),
+        *_format_missing_dates(stage, datetime.now(timezone.utc)),
     ]
-    silent = why_silent(stage.run_id, day.outcome, warnings, stage.settings.tell, stage.part_of)
+    silent = find_suppression_reason(stage.run_id, day.outcome, warnings, stage.settings.tell, stage.part_of)
     if stage.part_of is None:
         # How old the newest figures are. A day of long ago says nothing of that.
         stage.details["freshness_hours"] = _hours_since(stage)
@@ -134,7 +134,7 @@ def tell(stage: Stage, day: Day, execution: str = "") -> str:
     stage.details["run_outcome"] = day.outcome
     stage.details["run_reasons"] = day.reasons
     stage.details["summary"] = day.summary and {
-        name: str(value) if name in MONEY and value is not None else value for name, value in day.summary.items()
+        name: str(value) if name in MONEY_FIGURES and value is not None else value for name, value in day.summary.items()
     }
     if day.outcome == "SUCCEEDED":
         # Published: nobody needs the candidates any more, and they hold pseudonyms.
@@ -143,7 +143,7 @@ def tell(stage: Stage, day: Day, execution: str = "") -> str:
     return shown
 
 
-def _figures(day: Day) -> list[str]:
+def _format_figures(day: RunReport) -> list[str]:
     if not day.summary:
         return []
     figures = day.summary
@@ -153,22 +153,22 @@ def _figures(day: Day) -> list[str]:
     ]
 
 
-def _quarantined(day: Day) -> list[str]:
+def _format_quarantined(day: RunReport) -> list[str]:
     rejected = sum(each["rows"].get("rejected") or 0 for each in day.stages)
     return [f"{rejected:,} rows are in quarantine."] if rejected else []
 
 
-def _never_ran(stage: Stage, moment: datetime) -> list[str]:
+def _format_missing_dates(stage: Stage, moment: datetime) -> list[str]:
     """Return a line on the dates that are due at a moment and have no run."""
     if not stage.run_id or stage.part_of is not None:
         return []
-    calendar = calendar_of(stage.settings)
-    started = {day: Run("", "RUNNING") for day in stage.archive.run_dates()}
-    missing = never_ran(states(calendar, started, moment))
+    calendar = load_calendar(stage.settings)
+    started = {day: NewestRun("", "RUNNING") for day in stage.archive.run_dates()}
+    missing = list_never_ran(list_date_states(calendar, started, moment))
     if not missing:
         return []
     number = "1 date" if len(missing) == 1 else f"{len(missing):,} dates"
-    return [f"{number} never ran: {listed(missing, calendar)}; `daybook gaps {stage.settings.options}` lists them."]
+    return [f"{number} never ran: {format_dates(missing, calendar)}; `daybook gaps {stage.settings.options}` lists them."]
 
 
 def _hours_since(stage: Stage) -> float:

@@ -16,9 +16,9 @@ from daybook.settings import looks_secret, project_root
 if TYPE_CHECKING:  # Kernels import this module, and need not wait for nbformat.
     from nbformat import NotebookNode
 
-_CONFLICT = re.compile(r"(?m)^(<{7}|>{7})")
+_CONFLICT_MARKER = re.compile(r"(?m)^(<{7}|>{7})")
 """A mark that git leaves in a file with a merge conflict."""
-_INJECTED = "# Parameters\n"
+_INJECTED_CELL_HEADER = "# Parameters\n"
 """How the cell begins in which papermill assigns the parameters that it was given."""
 
 
@@ -37,7 +37,7 @@ def load_notebook(path: Path) -> NotebookNode:
     unsaid: dict[str, Any] = {}
     try:
         text = path.read_text(encoding="utf-8")
-        conflict = _CONFLICT.search(text)
+        conflict = _CONFLICT_MARKER.search(text)
         if conflict:
             line = text.count("\n", 0, conflict.start()) + 1
             raise NotebookError(f"{path.name} has a conflict mark of git in line {line}; resolve the conflict.")
@@ -53,7 +53,7 @@ def load_notebook(path: Path) -> NotebookNode:
     return notebook
 
 
-def declared_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
+def read_declared_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
     """The parameters and defaults of a notebook's one ``parameters`` cell, which is its first code cell."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
@@ -64,42 +64,42 @@ def declared_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
         declared = {str(each.targets[0].id): ast.literal_eval(each.value) for each in assigned}  # type: ignore[attr-defined]
     except (SyntaxError, ValueError, AttributeError):
         raise NotebookError(f"{name}: the parameters cell may only hold lines such as name = 'text'; mend it.") from None
-    _refuse_secrets(declared, name)
+    _require_no_secrets(declared, name)
     return declared
 
 
 def check_parameters(notebook: NotebookNode, name: str, given: Mapping[str, Any]) -> None:
     """Refuse an unknown or mistyped parameter before a kernel starts (papermill itself only warns)."""
-    declared = declared_parameters(notebook, name)
-    _refuse_secrets(given, name)
+    declared = read_declared_parameters(notebook, name)
+    _require_no_secrets(given, name)
     for key, value in given.items():
         if key not in declared:
-            raise NotebookError(_unknown(name, key, declared))
+            raise NotebookError(_format_unknown_parameter(name, key, declared))
         if type(value) is not type(declared[key]):
             wanted, found = type(declared[key]).__name__, type(value).__name__
             raise NotebookError(f"{name}: parameter {key} is {value!r}, a {found}, where a {wanted} is wanted.")
 
 
-def refuse_injected(executed: Iterable[str]) -> None:
+def check_injected_parameters(executed: Iterable[str]) -> None:
     """Raise ``NotebookError`` if papermill has injected a parameter that the notebook does not declare.
 
-    ``executed`` is the text of the cells that the kernel has executed so far. papermill itself only logs a warning: a misspelt
+    ``end_notebook`` is the text of the cells that the kernel has executed so far. papermill itself only logs a warning: a misspelt
     name leaves the parameter at its default.
     """
     declared: dict[str, None] = {}
     injected: set[str] = set()
     for cell in executed:
-        names = _assigned(cell)
-        if cell.startswith(_INJECTED):
+        names = _find_assigned_names(cell)
+        if cell.startswith(_INJECTED_CELL_HEADER):
             injected = names
         else:
             declared.update(dict.fromkeys(sorted(names)))
     unknown = sorted(injected - declared.keys())
     if unknown:
-        raise NotebookError(_unknown("This notebook", unknown[0], declared))
+        raise NotebookError(_format_unknown_parameter("This notebook", unknown[0], declared))
 
 
-def _assigned(cell: str) -> set[str]:
+def _find_assigned_names(cell: str) -> set[str]:
     """Return the names that a cell assigns, if it does nothing else."""
     try:
         body = ast.parse(cell).body
@@ -110,14 +110,14 @@ def _assigned(cell: str) -> set[str]:
     return names if len(names) == len(body) else set()
 
 
-def _unknown(notebook: str, key: str, declared: Iterable[str]) -> str:
+def _format_unknown_parameter(notebook: str, key: str, declared: Iterable[str]) -> str:
     declared = list(declared)
     close = get_close_matches(key, declared, n=1, cutoff=0.8)
     meant = f" (did you mean {close[0]!r}?)" if close else ""
     return f"{notebook} has no parameter {key!r}{meant}; its parameters are: {', '.join(declared)}."
 
 
-def _refuse_secrets(parameters: Mapping[str, Any], name: str) -> None:
+def _require_no_secrets(parameters: Mapping[str, Any], name: str) -> None:
     """Parameters end up in records and notebooks, so a secret must not be one. Nor is its value said here."""
     for key in parameters:
         if looks_secret(key):

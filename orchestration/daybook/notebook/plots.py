@@ -20,9 +20,9 @@ from matplotlib.dates import ConciseDateFormatter, DayLocator, date2num  # noqa:
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
 
-_INK, _QUIET, _ACCENT, _GRID = "#33383d", "#9aa7b5", "#c8553d", "#e6e9ec"
+_TEXT_COLOR, _MUTED_COLOR, _ACCENT_COLOR, _GRID_COLOR = "#33383d", "#9aa7b5", "#c8553d", "#e6e9ec"
 _PAD_INCHES = 0.06
-_MEASURED = 3
+_MAX_MEASUREMENTS = 3
 """Times that texts are measured, at most."""
 _STYLE = {
     "font.size": 9.5,
@@ -31,11 +31,11 @@ _STYLE = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "axes.edgecolor": _GRID_COLOR,
+    "axes.labelcolor": _TEXT_COLOR,
+    "text.color": _TEXT_COLOR,
+    "xtick.color": _TEXT_COLOR,
+    "ytick.color": _TEXT_COLOR,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
@@ -52,7 +52,7 @@ class Plot:
     text: str
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        _fit(self.figure)
+        _fit_axes(self.figure)
         picture = io.BytesIO()
         # Without the date and the version of matplotlib, equal data gives equal bytes.
         self.figure.savefig(picture, format="png", metadata={"Software": None})
@@ -66,14 +66,14 @@ class Plot:
 def daily_revenue(rows: Sequence[tuple[date, Any]], *, day: date, currency: str) -> Plot:
     """Bars of net revenue by business date; the day stands out, Sundays and the median give the eye a hold."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _new("Net revenue a day", f"{day:%A}, {day.isoformat()} against the 28 days before")
+        figure, axes = _new_figure("Net revenue a day", f"{day:%A}, {day.isoformat()} against the 28 days before")
         days: Any = [row[0] for row in rows]
         values = [float(row[1]) for row in rows]
-        axes.bar(days, values, width=0.75, color=[_ACCENT if each == day else _QUIET for each in days])
+        axes.bar(days, values, width=0.75, color=[_ACCENT_COLOR if each == day else _MUTED_COLOR for each in days])
         before = [value for each, value in zip(days, values) if each != day]
         if before:
             median = statistics.median(before)
-            axes.axhline(median, color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+            axes.axhline(median, color=_TEXT_COLOR, linewidth=0.8, linestyle=(0, (4, 3)))
             axes.annotate(
                 f"median {median:,.0f}", (1.005, median), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5
             )
@@ -82,41 +82,41 @@ def daily_revenue(rows: Sequence[tuple[date, Any]], *, day: date, currency: str)
         locator = DayLocator(interval=4)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=True))
-        _money(axes, "y", currency)
+        _format_money_axis(axes, "y", currency)
         return Plot(figure, f"Net revenue a day up to {day.isoformat()}")
 
 
 def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str) -> Plot:
     """Horizontal bars of gross revenue by category, largest on top."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _ranking("Top categories by gross revenue", rows, day=day, color=_QUIET)
-        _money(axes, "x", currency)
+        figure, axes = _draw_ranking("Top categories by gross revenue", rows, day=day, color=_MUTED_COLOR)
+        _format_money_axis(axes, "x", currency)
         return Plot(figure, f"Top categories on {day.isoformat()}")
 
 
 def rejected_rows(rows: Sequence[tuple[str, int]], *, day: date) -> Plot:
     """Horizontal bars of rejected rows by reason, most on top."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _ranking("Rejected rows by reason", rows, day=day, color=_ACCENT)
+        figure, axes = _draw_ranking("Rejected rows by reason", rows, day=day, color=_ACCENT_COLOR)
         axes.set_xlabel("rows")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="x", color=_GRID)
+        axes.grid(axis="x", color=_GRID_COLOR)
         axes.set_axisbelow(True)
         return Plot(figure, f"Rejected rows on {day.isoformat()}")
 
 
-def _ranking(title: str, rows: Sequence[tuple[str, Any]], *, day: date, color: str) -> tuple[Figure, Axes]:
+def _draw_ranking(title: str, rows: Sequence[tuple[str, Any]], *, day: date, color: str) -> tuple[Figure, Axes]:
     """A bar for each row, in their order from the top, with its value at its end."""
-    figure, axes = _new(title, day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
+    figure, axes = _new_figure(title, day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
     values = [float(row[1]) for row in rows][::-1]
-    axes.barh([_plain(row[0]) for row in rows][::-1], values, height=0.7, color=color)
+    axes.barh([_escape_dollars(row[0]) for row in rows][::-1], values, height=0.7, color=color)
     for index, value in enumerate(values):
         axes.annotate(f"{value:,.0f}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
     axes.tick_params(axis="y", length=0)
     return figure, axes
 
 
-def _new(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axes]:
+def _new_figure(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axes]:
     # A Figure of its own rather than pyplot's: nothing global, and the notebook shows it once, as the cell's value.
     figure = Figure(figsize=(7.6, height + 0.6), dpi=144)
     axes = figure.add_subplot()
@@ -125,7 +125,7 @@ def _new(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axe
     return figure, axes
 
 
-def _fit(figure: Figure) -> None:
+def _fit_axes(figure: Figure) -> None:
     """Give the axes all the room that their texts leave.
 
     A layout engine of matplotlib does the same and takes as long as drawing: it measures every text twice and draws once more.
@@ -133,7 +133,7 @@ def _fit(figure: Figure) -> None:
     (axes,) = figure.axes
     renderer = FigureCanvasAgg(figure).get_renderer()
     width, height, pad = figure.bbox.width, figure.bbox.height, _PAD_INCHES * figure.dpi
-    for _ in range(_MEASURED):
+    for _ in range(_MAX_MEASUREMENTS):
         inner = axes.get_window_extent(renderer)
         outer = axes.get_tightbbox(renderer) or inner
         left, bottom = pad + inner.x0 - outer.x0, pad + inner.y0 - outer.y0
@@ -144,14 +144,14 @@ def _fit(figure: Figure) -> None:
             break
 
 
-def _plain(name: Any) -> str:
+def _escape_dollars(name: Any) -> str:
     """A name from the data: matplotlib would typeset what stands between two dollar signs."""
     return str(name).replace("$", r"\$")
 
 
-def _money(axes: Axes, which: Literal["x", "y"], currency: str) -> None:
+def _format_money_axis(axes: Axes, which: Literal["x", "y"], currency: str) -> None:
     axis = axes.yaxis if which == "y" else axes.xaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     (axes.set_ylabel if which == "y" else axes.set_xlabel)(currency)
-    axes.grid(axis=which, color=_GRID)
+    axes.grid(axis=which, color=_GRID_COLOR)
     axes.set_axisbelow(True)

@@ -12,12 +12,12 @@ import pyarrow.dataset as ds
 from daybook.contracts import load_tables
 from daybook.contracts.columns import column_key
 from daybook.errors import StageError
-from daybook.lake.publish import Publication, publish
-from daybook.notebook.aggregate import read_at, read_touched
+from daybook.lake.publish import PublishResult, publish
+from daybook.notebook.aggregate import pin_tables, read_touched_dates
 from daybook.notebook.context import Stage
-from daybook.notebook.stale_dates import clear_notes, held_dates, note_stale_dates, release_dates
+from daybook.notebook.stale_dates import clear_stale_notes, mark_stale_dates, read_held_dates, release_dates
 
-RESTATED = ("orders", "gross_revenue", "returns_amount", "net_revenue")
+RESTATED_COLUMNS = ("orders", "gross_revenue", "returns_amount", "net_revenue")
 """The figures that a restated day is shown with."""
 _DAILY_SALES = "gold.daily_sales"
 
@@ -27,10 +27,10 @@ def open_candidates(stage: Stage) -> list[date]:
 
     What other dates merge meanwhile is no difference between candidates and silver. ``StageError`` without candidates.
     """
-    dates, basis = read_touched(stage)
+    dates, basis = read_touched_dates(stage)
     if set(basis.candidates) != {f"candidate.{name.split('.')[1]}" for name in load_tables("gold")}:
         raise StageError(f"The candidates of {stage.day} are not complete; run 4_aggregate for that date first.")
-    read_at(stage, {**basis.snapshot.versions, **basis.candidates})
+    pin_tables(stage, {**basis.snapshot.versions, **basis.candidates})
     return dates
 
 
@@ -43,44 +43,46 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
     """
     if list(dates) != open_candidates(stage):
         raise StageError(f"The candidates of {stage.day} are not of the dates to publish; run 4_aggregate again.")
-    _, basis = read_touched(stage)
-    done: dict[str, Publication] = {}
-    stopped = sorted(day for day in held_dates(stage) if day != stage.run_date)
+    _, basis = read_touched_dates(stage)
+    done: dict[str, PublishResult] = {}
+    stopped = sorted(day for day in read_held_dates(stage) if day != stage.run_date)
     for contract in load_tables("gold").values():
         if stopped and not contract.partition_by:
             # Computed from all days, so from what a stopped day changed, too: it waits until that day is settled.
-            _say_it_waits(stage, contract.full_name, stopped)
+            _warn_of_waiting(stage, contract.full_name, stopped)
             continue
         # It is there: else its version would not be among those that were opened.
         candidate = cast(ds.Dataset, stage.lake.dataset(f"candidate.{contract.name}"))
         rows = candidate.to_table().cast(contract.arrow_schema)
         done[contract.full_name] = publish(stage.lake, contract, rows, dates, basis.snapshot)
         stage.engine.refresh(contract.full_name)
-    stage.details["publications"] = {name: _what_became_of(done.get(name)) for name in load_tables("gold")}
+    stage.details["publications"] = {name: _publication_status(done.get(name)) for name in load_tables("gold")}
     by_date = [done[name].left_to_newer for name, contract in load_tables("gold").items() if contract.partition_by]
     left = {day for days in by_date for day in days}
     stage.details["published_dates"] = [day.isoformat() for day in dates if day not in left]
     stage.details["left_to_newer"] = [day.isoformat() for day in sorted(left)]
-    stage.details["restated"] = _restated(stage, done[_DAILY_SALES].version, [day for day in dates if day != stage.run_date])
+    stage.details["restated"] = _find_restated_dates(
+        stage, done[_DAILY_SALES].version, [day for day in dates if day != stage.run_date]
+    )
     # What is held is noted for whichever run comes once it no longer is; only then may this run's notes go.
-    note_stale_dates(stage.lake, basis.held)
+    mark_stale_dates(stage.lake, basis.held)
     release_dates(stage)
-    clear_notes(stage.lake, basis.notes)
+    clear_stale_notes(stage.lake, basis.notes)
 
 
-def _what_became_of(publication: Optional[Publication]) -> str:
+def _publication_status(publication: Optional[PublishResult]) -> str:
     if publication is None:
         return "waiting"
     return "newer" if publication.version is None else "published"
 
 
-def _say_it_waits(stage: Stage, table: str, stopped: list[date]) -> None:
+def _warn_of_waiting(stage: Stage, table: str, stopped: list[date]) -> None:
     days = ", ".join(day.isoformat() for day in stopped)
     said = f"{table} stays as it is while a gate holds {days}; run that date again, or approve its run"
     stage.details["warnings"] = [*stage.details.get("warnings", []), said]
 
 
-def _restated(stage: Stage, version: Optional[int], dates: Sequence[date]) -> list[dict[str, Any]]:
+def _find_restated_dates(stage: Stage, version: Optional[int], dates: Sequence[date]) -> list[dict[str, Any]]:
     """The days among ``dates`` whose row the publication with this version has changed, as readers had it and have it now."""
     if version is None or not dates:
         return []
@@ -100,14 +102,14 @@ def _restated(stage: Stage, version: Optional[int], dates: Sequence[date]) -> li
         stage.engine.refresh(_DAILY_SALES)
     before, after = rows
     return [
-        {"order_date": day.isoformat(), "before": _figures(before.get(day)), "after": _figures(after.get(day))}
+        {"order_date": day.isoformat(), "before": _format_row(before.get(day)), "after": _format_row(after.get(day))}
         for day in dates
         if before.get(day) != after.get(day)
     ]
 
 
-def _figures(row: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+def _format_row(row: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
     """A day's figures, money as text; None for a day that is not there."""
     if row is None:
         return None
-    return {name: str(row[name]) if isinstance(row[name], Decimal) else row[name] for name in RESTATED}
+    return {name: str(row[name]) if isinstance(row[name], Decimal) else row[name] for name in RESTATED_COLUMNS}

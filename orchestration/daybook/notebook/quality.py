@@ -8,21 +8,30 @@ from typing import Optional
 
 from daybook.contracts import load_tables
 from daybook.engines import DuckDBEngine
-from daybook.notebook.aggregate import TOUCHED
-from daybook.notebook.approval import decide
+from daybook.notebook.aggregate import TOUCHED_TABLE
+from daybook.notebook.approval import apply_approval
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
 from daybook.notebook.publishing import open_candidates, publish_candidates
 from daybook.notebook.stale_dates import LANDED_DATES, hold_dates
-from daybook.notebook.validate import record_rules, rule_listing
-from daybook.quality import SAMPLES, RuleResult, Verdict, check_contract, differences, refuse_broken, table_rules, warnings_of
-from daybook.quality.anomaly import Score, robust_score
+from daybook.notebook.validate import format_rules, record_rules
+from daybook.quality import (
+    MAX_SAMPLES,
+    GateResult,
+    RuleResult,
+    check_contract,
+    format_warnings,
+    gate_broken_rules,
+    gate_differences,
+    table_rules,
+)
+from daybook.quality.anomaly import AnomalyScore, robust_z_score
 
-COUNTED = "o.status NOT IN ('cancelled', 'unavailable', 'adjustment')"
+COUNTED_ORDERS_SQL = "o.status NOT IN ('cancelled', 'unavailable', 'adjustment')"
 """Orders that count as orders, and whose lines count as sold."""
-_RETURNED = "i.is_return AND o.status <> 'adjustment'"
+_RETURNED_LINES_SQL = "i.is_return AND o.status <> 'adjustment'"
 """Lines that count as returned."""
-_SHOWN = 30
+_MAX_LISTED = 30
 """Dates that are listed of those that change."""
 
 
@@ -36,8 +45,8 @@ class Audit:
     warnings: list[str] = field(default_factory=list)
 
     @property
-    def verdict(self) -> Verdict:
-        return Verdict(refuse_broken(self.rules).findings + differences(self.figures).findings)
+    def verdict(self) -> GateResult:
+        return GateResult(gate_broken_rules(self.rules).findings + gate_differences(self.figures).findings)
 
     @property
     def contract_listing(self) -> Listing:
@@ -52,7 +61,7 @@ class Audit:
     @property
     def broken(self) -> Listing:
         """A row a rule that does not hold."""
-        return rule_listing(self.rules)
+        return format_rules(self.rules)
 
     @property
     def reconciliation(self) -> Listing:
@@ -68,25 +77,25 @@ def audit(stage: Stage) -> Audit:
     found = Audit(dates=open_candidates(stage))
     for contract in load_tables("gold").values():
         found.rules += check_contract(
-            stage.engine, f"candidate.{contract.name}", contract, run_date=stage.run_date, known=_as_candidate
+            stage.engine, f"candidate.{contract.name}", contract, run_date=stage.run_date, known=_candidate_table
         )
     found.figures = _reconcile(stage)
     if stage.part_of is None:
         # A backfill judges its days once all are through: until then a day's past may not be there.
-        found.rules += against_history(stage.engine, stage.run_date, of_today="candidate")
-    found.warnings = [*warnings_of(found.rules), *_returns_without_a_date(stage)]
+        found.rules += check_history(stage.engine, stage.run_date, of_today="candidate")
+    found.warnings = [*format_warnings(found.rules), *_warn_of_undated_returns(stage)]
     return found
 
 
-def _returns_without_a_date(stage: Stage) -> list[str]:
+def _warn_of_undated_returns(stage: Stage) -> list[str]:
     """Return a warning of returns that no date shows: they came back on a date that has not landed."""
     if stage.settings.returns_count_on != "return_date":
         return []
-    count, amount, first, last = stage.engine.one(
+    count, amount, first, last = stage.engine.fetch_row(
         f"""
         SELECT count(*), sum(abs(i.line_amount)), min(CAST(i.returned_at AS DATE)), max(CAST(i.returned_at AS DATE))
         FROM silver.order_items AS i JOIN silver.orders AS o ON o.order_id = i.order_id
-        WHERE {_RETURNED} AND CAST(i.returned_at AS DATE) NOT IN (SELECT run_date FROM {LANDED_DATES})
+        WHERE {_RETURNED_LINES_SQL} AND CAST(i.returned_at AS DATE) NOT IN (SELECT run_date FROM {LANDED_DATES})
           AND o.order_date IN (SELECT run_date FROM {LANDED_DATES})
         """
     )
@@ -101,20 +110,20 @@ def _returns_without_a_date(stage: Stage) -> list[str]:
 def changes_for_readers(stage: Stage) -> Listing:
     """Every touched date, the newest first, as it is published now and as it will be."""
     figures = ("orders", "gross_revenue", "returns_amount")
-    now = stage.engine.span("order_date", f"SELECT order_date FROM {TOUCHED}")
+    now = stage.engine.range_predicate("order_date", f"SELECT order_date FROM {TOUCHED_TABLE}")
     rows = stage.engine.rows(
         f"SELECT c.order_date, {', '.join(f'g.{name}, c.{name}' for name in figures)} FROM candidate.daily_sales AS c "
         f"LEFT JOIN (SELECT * FROM gold.daily_sales WHERE {now}) AS g ON g.order_date = c.order_date ORDER BY c.order_date DESC"
     )
     columns = [f"{name}{when}" for name in ("orders", "gross", "returns") for when in ("_now", "_new")]
-    return Listing(["order_date", *columns], rows[:_SHOWN], total=len(rows))
+    return Listing(["order_date", *columns], rows[:_MAX_LISTED], total=len(rows))
 
 
 def publish(stage: Stage, found: Audit) -> None:
     """Make the candidates visible, one atomic commit a table, where nothing speaks against it; end the stage."""
     stage.details["warnings"] = found.warnings
     checked = sum(each.checked for each in found.rules if each.rule.endswith("is unique"))
-    verdict = decide(stage, found.verdict)
+    verdict = apply_approval(stage, found.verdict)
     record_rules(stage, found.rules, verdict, broken="rejected")
     if not verdict.passed:
         hold_dates(stage)
@@ -129,20 +138,20 @@ def landed_orders(stage: Stage) -> tuple[Optional[str], Optional[str]]:
 
     There are none where the source maps no payments: then nothing can be compared with order totals.
     """
-    touched = f"SELECT order_date FROM {TOUCHED}"
+    touched = f"SELECT order_date FROM {TOUCHED_TABLE}"
     payments = "TRUE" if stage.source.mapping.get("payments") else "FALSE"
-    stage.engine.keep(
+    stage.engine.create_table(
         "landed_orders",
-        f"SELECT o.order_id FROM silver.orders AS o WHERE {payments} AND o.landed_on = DATE '{stage.day}' AND {COUNTED} "
-        f"AND o.order_date IN ({touched}) AND {stage.engine.span('order_date', touched)}",
+        f"SELECT o.order_id FROM silver.orders AS o WHERE {payments} AND o.landed_on = DATE '{stage.day}' AND {COUNTED_ORDERS_SQL} "
+        f"AND o.order_date IN ({touched}) AND {stage.engine.range_predicate('order_date', touched)}",
     )
-    first, last = stage.engine.one("SELECT min(order_id), max(order_id) FROM landed_orders")
+    first, last = stage.engine.fetch_row("SELECT min(order_id), max(order_id) FROM landed_orders")
     return first, last
 
 
 def payment_warnings(stage: Stage) -> list[str]:
     """Return a warning with count and sample orders where ``payment_differences`` has rows."""
-    count, samples = stage.engine.one(f"SELECT count(*), min(order_id, {SAMPLES}) FROM payment_differences")
+    count, samples = stage.engine.fetch_row(f"SELECT count(*), min(order_id, {MAX_SAMPLES}) FROM payment_differences")
     if not count:
         return []
     differ = "order differs" if count == 1 else "orders differ"
@@ -155,36 +164,36 @@ def payment_warnings(stage: Stage) -> list[str]:
 def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
     """Figures of the candidates beside the same figures straight from silver, over the touched dates."""
     engine = stage.engine
-    touched = f"SELECT order_date FROM {TOUCHED}"
-    engine.keep(
+    touched = f"SELECT order_date FROM {TOUCHED_TABLE}"
+    engine.create_table(
         "reconciled",
         f"SELECT order_id, status, delivered_at FROM silver.orders WHERE order_date IN ({touched}) "
-        f"AND {engine.span('order_date', touched)}",
+        f"AND {engine.range_predicate('order_date', touched)}",
     )
-    ids = engine.span("order_id", "SELECT order_id FROM reconciled")
-    sold = f"i.quantity > 0 AND i.unit_price > 0 AND {COUNTED}"
-    gross, units, adjusted, returned = engine.one(
+    ids = engine.range_predicate("order_id", "SELECT order_id FROM reconciled")
+    sold = f"i.quantity > 0 AND i.unit_price > 0 AND {COUNTED_ORDERS_SQL}"
+    gross, units, adjusted, returned = engine.fetch_row(
         f"""
         SELECT coalesce(sum(i.line_amount) FILTER (WHERE {sold}), 0), coalesce(sum(i.quantity) FILTER (WHERE {sold}), 0),
                coalesce(sum(i.line_amount) FILTER (WHERE o.status = 'adjustment'), 0),
-               coalesce(sum(abs(i.line_amount)) FILTER (WHERE {_RETURNED}), 0)
+               coalesce(sum(abs(i.line_amount)) FILTER (WHERE {_RETURNED_LINES_SQL}), 0)
         FROM reconciled AS o JOIN (SELECT * FROM silver.order_items WHERE {ids}) AS i ON i.order_id = o.order_id
         """
     )
     if stage.settings.returns_count_on == "return_date":
-        (returned,) = engine.one(
+        (returned,) = engine.fetch_row(
             f"""
             SELECT coalesce(sum(abs(i.line_amount)), 0)
             FROM silver.orders AS o JOIN silver.order_items AS i ON i.order_id = o.order_id
-            WHERE {_RETURNED} AND coalesce(CAST(i.returned_at AS DATE), o.order_date) IN ({touched})
+            WHERE {_RETURNED_LINES_SQL} AND coalesce(CAST(i.returned_at AS DATE), o.order_date) IN ({touched})
             """
         )
-    orders, delivered = engine.one(
-        f"SELECT count(*), count(*) FILTER (WHERE o.delivered_at IS NOT NULL) FROM reconciled AS o WHERE {COUNTED}"
+    orders, delivered = engine.fetch_row(
+        f"SELECT count(*), count(*) FILTER (WHERE o.delivered_at IS NOT NULL) FROM reconciled AS o WHERE {COUNTED_ORDERS_SQL}"
     )
-    (paid,) = engine.one(
+    (paid,) = engine.fetch_row(
         f"SELECT coalesce(sum(p.amount), 0) FROM reconciled AS o JOIN (SELECT * FROM silver.payments WHERE {ids}) AS p "
-        f"ON p.order_id = o.order_id WHERE {COUNTED}"
+        f"ON p.order_id = o.order_id WHERE {COUNTED_ORDERS_SQL}"
     )
     from_silver = {
         "daily_sales": {
@@ -203,17 +212,17 @@ def _reconcile(stage: Stage) -> dict[str, tuple[object, object]]:
     figures: dict[str, tuple[object, object]] = {}
     for table, expected in from_silver.items():
         sums = ", ".join(f"coalesce(sum({column}), 0)" for column in expected)
-        found = engine.one(f"SELECT {sums} FROM candidate.{table}")
+        found = engine.fetch_row(f"SELECT {sums} FROM candidate.{table}")
         figures.update({f"{table}.{name}": (left, right) for (name, right), left in zip(expected.items(), found)})
     return figures
 
 
-def _as_candidate(table: str) -> str:
+def _candidate_table(table: str) -> str:
     """What a foreign key of a gold table is looked up in: it is published together with this table."""
     return f"candidate.{table.split('.')[1]}"
 
 
-def against_history(engine: DuckDBEngine, day: date, *, of_today: str) -> list[RuleResult]:
+def check_history(engine: DuckDBEngine, day: date, *, of_today: str) -> list[RuleResult]:
     """The contracts' rules on the past of a figure, for one date: its own figure from the layer ``of_today`` (candidate or
     gold), those of the days before as they are published."""
     results = []
@@ -235,18 +244,18 @@ def against_history(engine: DuckDBEngine, day: date, *, of_today: str) -> list[R
             known = [(row[0], float(row[1 + at])) for row in past if row[1 + at] is not None and row[0] >= since]
             figures = [float(row[at]) for row in today if row[at] is not None]
             value = figures[0] if figures else 0.0
-            score = robust_score(known, day, value)
-            holds = score is None or abs(score.z) <= settings.maximum
-            measured = "" if score is None else _said_of(day, value, score, settings.maximum)
+            score = robust_z_score(known, day, value)
+            holds = score is None or abs(score.z_score) <= settings.maximum
+            measured = "" if score is None else _format_score(day, value, score, settings.maximum)
             results.append(
                 RuleResult(contract.full_name, rule.name, len(known), int(not holds), rule.severity, holds, measured)
             )
     return results
 
 
-def _said_of(day: date, value: float, score: Score, maximum: float) -> str:
-    direction = "above" if score.z > 0 else "below"
+def _format_score(day: date, value: float, score: AnomalyScore, maximum: float) -> str:
+    direction = "above" if score.z_score > 0 else "below"
     return (
         f"{value:,.2f} is {direction} the {score.expected:,.2f} that {day:%A}s of the last {score.days} days let "
-        f"expect (robust z-score {score.z:+.1f}, usual is up to {maximum:g})"
+        f"expect (robust z-score {score.z_score:+.1f}, usual is up to {maximum:g})"
     )

@@ -13,8 +13,8 @@ import pyarrow as pa
 from daybook.contracts.columns import column_key, find_column
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.records.archive import moment, parse_moment
-from daybook.sources.csv import TECHNICAL
+from daybook.records.archive import format_timestamp, parse_timestamp
+from daybook.sources.csv import TECHNICAL_COLUMNS
 from daybook.sources.mapping import literal, quote
 
 RELEASES = "quarantine.releases"
@@ -75,7 +75,7 @@ def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequen
         (
             *(each.entity, each.source_file, each.row_number, each.digest),
             *(json.dumps(each.repairs, ensure_ascii=False, sort_keys=True), json.dumps(list(each.waived), ensure_ascii=False)),
-            *(each.released_by, each.why, each.released_at if each.released_at > last else _just_after(last)),
+            *(each.released_by, each.why, each.released_at if each.released_at > last else _add_millisecond(last)),
         )
         for each in new
     ]
@@ -84,8 +84,8 @@ def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequen
     engine.refresh(RELEASES)
 
 
-def _just_after(at: str) -> str:
-    return moment((parse_moment(at) + timedelta(milliseconds=1)).timestamp())
+def _add_millisecond(at: str) -> str:
+    return format_timestamp((parse_timestamp(at) + timedelta(milliseconds=1)).timestamp())
 
 
 def digest_sql(columns: Sequence[str]) -> str:
@@ -103,9 +103,9 @@ def _digests_sql(columns: Sequence[str]) -> str:
     return f"{digest_sql(columns)} AS _digest, {_digest_sql({name: name for name in columns})} AS _earlier"
 
 
-def landed_columns(engine: DuckDBEngine, table: str) -> list[str]:
+def list_landed_columns(engine: DuckDBEngine, table: str) -> list[str]:
     """What of a row in bronze or quarantine came with the landing: its columns, and the text of one that could not be split."""
-    technical = {*TECHNICAL, "_run_id", "run_date", "_reasons"} - {"_problem", "_raw"}
+    technical = {*TECHNICAL_COLUMNS, "_run_id", "run_date", "_reasons"} - {"_problem", "_raw"}
     return [name for name in engine.query(f"SELECT * FROM {table} LIMIT 0").columns if name not in technical]
 
 
@@ -116,14 +116,14 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
     where = f"run_date = DATE '{run_date}'"
     if not mine:
         return f"SELECT * EXCLUDE (run_date), '' AS _waived FROM bronze.{entity} WHERE {where}"
-    columns = landed_columns(engine, f"bronze.{entity}")
-    values = [name for name in columns if name not in TECHNICAL]
+    columns = list_landed_columns(engine, f"bronze.{entity}")
+    values = [name for name in columns if name not in TECHNICAL_COLUMNS]
     table: dict[str, Any] = {
         "_at_file": pa.array([each.source_file for each in mine], pa.string()),
         "_at_row": pa.array([each.row_number for each in mine], pa.int64()),
         "_digest": pa.array([each.digest for each in mine], pa.string()),
         "_repaired": pa.array([bool(each.repairs) for each in mine], pa.bool_()),
-        "_allowed": pa.array([_marked(each.waived) for each in mine], pa.string()),
+        "_allowed": pa.array([_join_rule_names(each.waived) for each in mine], pa.string()),
     }
     for name in values:
         table[f"_fixed_{name}"] = pa.array([each.repair(name) for each in mine], pa.string())
@@ -138,21 +138,21 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
     )
 
 
-def unless_waived(rule: str, failing: str) -> str:
+def exclude_waived_sql(rule: str, failing: str) -> str:
     """A rule's SQL for rows that no person has let break it."""
-    return f"({failing}) AND strpos(_waived, {literal(_marked([rule]))}) = 0"
+    return f"({failing}) AND strpos(_waived, {literal(_join_rule_names([rule]))}) = 0"
 
 
-def _marked(rules: Sequence[str]) -> str:
+def _join_rule_names(rules: Sequence[str]) -> str:
     return "".join(f"{_SEPARATOR}{rule}{_SEPARATOR}" for rule in rules)
 
 
-def released_rows(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> int:
+def count_applied_releases(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> int:
     """How many of an entity's releases of a date meet the row they are for, once ``released_sql`` has been asked for."""
     if not releases:
         return 0
-    digests = _digests_sql(landed_columns(engine, f"bronze.{entity}"))
-    (found,) = engine.one(
+    digests = _digests_sql(list_landed_columns(engine, f"bronze.{entity}"))
+    (found,) = engine.fetch_row(
         f"SELECT count(*) FROM (SELECT _source_file, _row_number, {digests} FROM bronze.{entity} "
         f"WHERE run_date = DATE '{run_date}') AS b JOIN _released_{entity} AS r ON r._digest IN (b._digest, b._earlier) "
         "AND r._at_file = b._source_file AND r._at_row = b._row_number"

@@ -22,11 +22,11 @@ LANDED_DATES = "control.landed_dates"
 HELD_DATES = "control.held_dates"
 """By business date whose gate said no: the order dates whose silver rows it has changed, which no other run may show (but each
 its own date: that is what its landing says, whoever changed it since)."""
-NOTED_BY_HAND = date(1, 1, 1)
+ANY_RUN_DATE = date(1, 1, 1)
 """The date under which notes wait for whichever run comes next."""
 
 
-class Note(NamedTuple):
+class StaleNote(NamedTuple):
     """One row of ``control.stale_dates``."""
 
     run_date: date
@@ -34,7 +34,7 @@ class Note(NamedTuple):
     name: str
 
 
-def note_stale_dates(lake: Lake, dates: Iterable[date], *, under: date = NOTED_BY_HAND) -> None:
+def mark_stale_dates(lake: Lake, dates: Iterable[date], *, under: date = ANY_RUN_DATE) -> None:
     """Note order dates whose gold has to be computed again, by the next run of the business date ``under``.
 
     Without ``under``, by whichever run comes next. Note after the change of silver that calls for it (or before and after): a
@@ -46,29 +46,29 @@ def note_stale_dates(lake: Lake, dates: Iterable[date], *, under: date = NOTED_B
         lake.append(STALE_DATES, pa.table({"order_date": pa.array(days, pa.date32()), "note": names}), under)
 
 
-def stale_notes(stage: Stage) -> list[Note]:
+def read_stale_notes(stage: Stage) -> list[StaleNote]:
     """The notes for this business date, and those for whichever run comes next."""
     stage.engine.refresh(STALE_DATES)
     if not stage.lake.exists(STALE_DATES):
         return []
     rows = stage.engine.rows(
         f"SELECT run_date, order_date, coalesce(note, '') AS note FROM {STALE_DATES} "
-        f"WHERE run_date IN (DATE '{stage.day}', DATE '{NOTED_BY_HAND}') ORDER BY run_date, order_date, note"
+        f"WHERE run_date IN (DATE '{stage.day}', DATE '{ANY_RUN_DATE}') ORDER BY run_date, order_date, note"
     )
-    return [Note(*row) for row in rows]
+    return [StaleNote(*row) for row in rows]
 
 
-def stale_dates(stage: Stage) -> set[date]:
+def list_stale_dates(stage: Stage) -> set[date]:
     """The order dates noted for this business date, or for whichever comes next, and not yet published."""
-    return {note.order_date for note in stale_notes(stage)}
+    return {note.order_date for note in read_stale_notes(stage)}
 
 
-def clear_notes(lake: Lake, names: Iterable[str]) -> None:
+def clear_stale_notes(lake: Lake, names: Iterable[str]) -> None:
     """Remove notes whose dates are published; one that is gone already is no fault."""
     lake.remove(STALE_DATES, "note", sorted(names))
 
 
-def held_dates(stage: Stage) -> dict[date, set[date]]:
+def read_held_dates(stage: Stage) -> dict[date, set[date]]:
     """The order dates that no other run may show, by the business date that a gate has stopped."""
     stage.engine.refresh(HELD_DATES)
     held: dict[date, set[date]] = {}
@@ -83,7 +83,7 @@ def hold_dates(stage: Stage) -> list[date]:
 
     For a gate that says no: the rows are in silver, and only gold is still without them.
     """
-    own = {note.order_date for note in stale_notes(stage) if note.run_date == stage.run_date}
+    own = {note.order_date for note in read_stale_notes(stage) if note.run_date == stage.run_date}
     days = sorted(own | {stage.run_date})
     stage.lake.replace_partition(HELD_DATES, pa.table({"order_date": pa.array(days, pa.date32())}), stage.run_date)
     stage.details["held_dates"] = [day.isoformat() for day in days]

@@ -10,17 +10,26 @@ import pyarrow as pa
 from daybook.contracts import Table, load_tables
 from daybook.contracts.columns import column_key
 from daybook.errors import SourceError, SqlError
-from daybook.lake.merge import DERIVED, Changes, merge
-from daybook.notebook.approval import decide
+from daybook.lake.merge import DERIVED_COLUMN, RowChanges, merge
+from daybook.notebook.approval import apply_approval
 from daybook.notebook.context import Stage
-from daybook.notebook.conversions import raising_value, unfit_values
+from daybook.notebook.conversions import find_raising_value, find_unconvertible_values
 from daybook.notebook.display import Listing
-from daybook.notebook.stale_dates import LANDED_DATES, note_stale_dates, stale_dates
-from daybook.notebook.validate import accept, record_rules, rule_listing
-from daybook.quality import SAMPLES, Finding, RuleResult, Verdict, check_contract, refuse_broken, sample_sql, warnings_of
+from daybook.notebook.stale_dates import LANDED_DATES, list_stale_dates, mark_stale_dates
+from daybook.notebook.validate import define_accepted_rows, format_rules, record_rules
+from daybook.quality import (
+    MAX_SAMPLES,
+    Finding,
+    GateResult,
+    RuleResult,
+    check_contract,
+    format_warnings,
+    gate_broken_rules,
+    sample_sql,
+)
 from daybook.sources import mapped_sql
-from daybook.sources.config import COMPUTED
-from daybook.sources.mapping import collisions_stop, merge_group, order_of, quote, unparsable
+from daybook.sources.config import COMPUTED_COLUMNS
+from daybook.sources.mapping import are_collisions_errors, find_invalid_expression, merge_group, order_id_sql, quote
 
 
 def map_to_canonical(stage: Stage) -> Listing:
@@ -29,37 +38,37 @@ def map_to_canonical(stage: Stage) -> Listing:
     Ends the stage as REJECTED where an expression of the mapping raises on a value.
     """
     stage.details["warnings"] = []
-    counts = accept(stage)
+    counts = define_accepted_rows(stage)
     for contract in load_tables("silver").values():
-        wrong = unparsable(stage.source, contract.name)
+        wrong = find_invalid_expression(stage.source, contract.name)
         if wrong is not None:
             raise SourceError(f"params/sources/{stage.source.name}.yaml: {wrong}.")
         sql = mapped_sql(stage.source, contract.name, stage.run_date)
         try:
-            stage.raw_engine.keep(
+            stage.raw_engine.create_table(
                 f"mapped.{contract.name}", f"SELECT *, DATE '{stage.day}' AS landed_on FROM ({sql}) AS mapped"
             )
         except SqlError as error:
-            raising = raising_value(stage.raw_engine, stage.source, contract, sql, error)
+            raising = find_raising_value(stage.raw_engine, stage.source, contract, sql, error)
             if raising is None:
                 raise
-            verdict = decide(stage, refuse_broken([raising]))
+            verdict = apply_approval(stage, gate_broken_rules([raising]))
             record_rules(stage, [raising], verdict, broken="rejected")
             stage.reject(verdict.reasons)
             break
     else:
-        _warn_of_emptied(stage)
-        stage.findings += _refuse_shifted(stage)
+        _warn_of_emptied_orders(stage)
+        stage.findings += _check_order_dates(stage)
     return counts
 
 
-def _refuse_shifted(stage: Stage) -> list[Finding]:
+def _check_order_dates(stage: Stage) -> list[Finding]:
     """Refuse a landing that brings orders, and none of its own date.
 
     Such orders would be another date's revenue. Only the landing counts, so that the verdict is the same in any order of dates.
     """
     days = "SELECT CAST(ordered_at AS DATE) AS order_date FROM mapped.orders WHERE ordered_at IS NOT NULL"
-    landed, own, first, last = stage.engine.one(
+    landed, own, first, last = stage.engine.fetch_row(
         f"SELECT count(*), count_if(order_date = DATE '{stage.day}'), min(order_date), max(order_date) FROM ({days}) AS days"
     )
     if own or not landed:
@@ -72,16 +81,16 @@ def _refuse_shifted(stage: Stage) -> list[Finding]:
     return [Finding("silver.orders: the landing has orders of its own date", text)]
 
 
-def _warn_of_emptied(stage: Stage) -> None:
+def _warn_of_emptied_orders(stage: Stage) -> None:
     """Warn of orders whose newest file has no line that counts: their lines of an earlier date stay."""
-    for entity, select in stage.source.flat.items():
-        orders = f"SELECT DISTINCT {order_of(select)} AS order_id FROM {entity} {select.join}"
-        stage.raw_engine.keep(
+    for entity, select in stage.source.flat_entities.items():
+        orders = f"SELECT DISTINCT {order_id_sql(select)} AS order_id FROM {entity} {select.join}"
+        stage.raw_engine.create_table(
             "_emptied",
             f"SELECT order_id FROM ({orders}) AS landed WHERE order_id NOT IN (SELECT order_id FROM mapped.order_items)",
         )
-        count, samples = stage.raw_engine.one(
-            f"SELECT count(DISTINCT order_id), min(DISTINCT order_id, {SAMPLES}) FROM silver.order_items "
+        count, samples = stage.raw_engine.fetch_row(
+            f"SELECT count(DISTINCT order_id), min(DISTINCT order_id, {MAX_SAMPLES}) FROM silver.order_items "
             f"WHERE order_id IN (SELECT order_id FROM _emptied) AND landed_on <> DATE '{stage.day}'"
         )
         if count:
@@ -95,28 +104,30 @@ def merge_silver(stage: Stage) -> Listing:
     """Hold every silver table that the notebook defines against its contract, merge them, and end the stage. A row that breaks
     a contract stops all of them."""
     contracts = list(load_tables("silver").values())
-    rows = {contract.full_name: stage.keep_relation(contract, f"new.{contract.name}") for contract in contracts}
+    rows = {contract.full_name: stage.materialize_table(contract, f"new.{contract.name}") for contract in contracts}
     found_by: list[RuleResult] = []
     for contract in contracts:
-        found_by += unfit_values(stage.engine, f"mapped.{contract.name}", contract)
-        found_by += unfit_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
-        found_by += check_contract(stage.engine, f"new.{contract.name}", contract, run_date=stage.run_date, known=_once_merged)
-    landed = {each.name: int(stage.engine.one(f"SELECT count(*) FROM mapped.{each.name}")[0]) for each in contracts}
+        found_by += find_unconvertible_values(stage.engine, f"mapped.{contract.name}", contract)
+        found_by += find_unconvertible_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
+        found_by += check_contract(
+            stage.engine, f"new.{contract.name}", contract, run_date=stage.run_date, known=_merged_table_sql
+        )
+    landed = {each.name: int(stage.engine.fetch_row(f"SELECT count(*) FROM mapped.{each.name}")[0]) for each in contracts}
     for contract in contracts:
         # Where every landed row is there, each has a key of its own.
         if landed[contract.name] != rows[contract.full_name]:
-            found_by += _collisions(stage, contract, landed[contract.name])
-    stage.details["warnings"] = [*stage.details.get("warnings", []), *warnings_of(found_by)]
-    verdict = decide(stage, Verdict(refuse_broken(found_by).findings + stage.findings))
+            found_by += _find_key_collisions(stage, contract, landed[contract.name])
+    stage.details["warnings"] = [*stage.details.get("warnings", []), *format_warnings(found_by)]
+    verdict = apply_approval(stage, GateResult(gate_broken_rules(found_by).findings + stage.findings))
     record_rules(stage, found_by, verdict, broken="rejected")
     read = sum(landed.values())
     if not verdict.passed:
         stage.reject(verdict.reasons, rows_in=read)
-        return rule_listing(found_by)
+        return format_rules(found_by)
     # A table that cannot follow its contract stops all of them, too.
     for contract in contracts:
-        stage.lake.ensure(contract)
-    watch = _Watch(stage)
+        stage.lake.ensure_table(contract)
+    watch = _StaleDateTracker(stage)
     merged = []
     # Orders after the others: what these say of an order is there before the order is. Then customers, who bring along the date
     # of their first order.
@@ -125,15 +136,15 @@ def merge_silver(stage: Stage) -> Listing:
         counts = merge(
             stage.lake,
             contract,
-            _with_first_order_dates(stage) if contract.name == "customers" else f"new.{contract.name}",
+            _add_first_order_dates(stage) if contract.name == "customers" else f"new.{contract.name}",
             landed_on=stage.run_date,
             group=merge_group(stage.source, contract.name),
             before=partial(watch.note, contract),
             database=stage.engine.connection,
         )
         merged.append((contract.full_name, rows[contract.full_name], *counts.values()))
-    _set_first_order_dates(stage, load_tables("silver")["silver.customers"])
-    stale = watch.note_again()
+    _update_first_order_dates(stage, load_tables("silver")["silver.customers"])
+    stale = watch.mark_remaining()
     landed = pa.table({"orders": pa.array([rows["silver.orders"]], pa.int64())})
     stage.lake.replace_partition(LANDED_DATES, landed, stage.run_date)
     for contract in contracts:
@@ -144,19 +155,19 @@ def merge_silver(stage: Stage) -> Listing:
     return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
 
 
-def _once_merged(table: str) -> str:
+def _merged_table_sql(table: str) -> str:
     """What a foreign key of a silver table is looked up in: what is there, and what comes with it."""
     return f"(SELECT * FROM {table} UNION ALL SELECT * FROM new.{table.split('.')[1]}) AS known"
 
 
-def _collisions(stage: Stage, contract: Table, landed: int) -> list[RuleResult]:
+def _find_key_collisions(stage: Stage, contract: Table, landed: int) -> list[RuleResult]:
     """The rule that landed rows of one key and one version say the same; nothing where it holds.
 
     It is an error where the landing contract declares the key.
     """
     table = f"mapped.{contract.name}"
     key = ", ".join(quote(name) for name in contract.key)
-    said = ", ".join(quote(name) for name in contract.columns if name not in (*contract.key, *COMPUTED, "version_at"))
+    said = ", ".join(quote(name) for name in contract.columns if name not in (*contract.key, *COMPUTED_COLUMNS, "version_at"))
     repeated = f"SELECT {key}, version_at FROM {table} GROUP BY ALL HAVING count(*) > 1"
     found = (
         f"SELECT {key} FROM {table} SEMI JOIN ({repeated}) AS repeated USING ({key}, version_at) "
@@ -168,11 +179,11 @@ def _collisions(stage: Stage, contract: Table, landed: int) -> list[RuleResult]:
             f" UNION SELECT order_id FROM {table} GROUP BY order_id "
             "HAVING min(customer_key) <> max(customer_key) AND min(ordered_at) <> max(ordered_at)"
         )
-    keys = stage.engine.keep("colliding", f"SELECT DISTINCT {key} FROM ({found}) AS found")
+    keys = stage.engine.create_table("colliding", f"SELECT DISTINCT {key} FROM ({found}) AS found")
     if not keys:
         return []
-    (samples,) = stage.engine.one(
-        f"SELECT min(DISTINCT {sample_sql(contract.key, contract.pseudonyms)}, {SAMPLES}) FROM colliding"
+    (samples,) = stage.engine.fetch_row(
+        f"SELECT min(DISTINCT {sample_sql(contract.key, contract.pseudonyms)}, {MAX_SAMPLES}) FROM colliding"
     )
     has = "key has" if keys == 1 else "keys have"
     return [
@@ -181,7 +192,7 @@ def _collisions(stage: Stage, contract: Table, landed: int) -> list[RuleResult]:
             "landed rows of one key and version say the same",
             checked=landed,
             failing=keys,
-            severity="error" if collisions_stop(stage.source, contract.name) else "warning",
+            severity="error" if are_collisions_errors(stage.source, contract.name) else "warning",
             holds=False,
             measured=(
                 f"{keys:,} {has} rows that differ ({', '.join(samples)}), of which one counts; "
@@ -192,11 +203,11 @@ def _collisions(stage: Stage, contract: Table, landed: int) -> list[RuleResult]:
     ]
 
 
-_RETURNED_ON = "CAST(returned_at AS DATE) AS order_date"
+_RETURN_DATE_SQL = "CAST(returned_at AS DATE) AS order_date"
 """The shop's local day on which a line came back, as SQL; null where the source does not say."""
 
 
-class _Watch:
+class _StaleDateTracker:
     """Notes the order dates whose gold the merges of a stage change: exactly those, before each commit and once more after all.
 
     Dates that run side by side leave no gap: a merge of orders knows the very rows that it replaces. What another table says
@@ -208,19 +219,19 @@ class _Watch:
         self.stage = stage
         self.noted: set[date] = set()
         self._by_return_date = stage.settings.returns_count_on == "return_date"
-        self._about: set[str] = set()
+        self._id_tables: set[str] = set()
         """Where the orders and the products are kept that changes of other tables are about."""
 
-    def note(self, contract: Table, changes: Changes) -> None:
+    def note(self, contract: Table, changes: RowChanges) -> None:
         """Note what these changes of a table make stale, before they are made."""
         engine, table = self.stage.engine, contract.name
         # A new version that says the same makes nothing stale.
-        silent = {"version_at", "landed_on", DERIVED, *(() if self._by_return_date else ("returned_at",))}
+        silent = {"version_at", "landed_on", DERIVED_COLUMN, *(() if self._by_return_date else ("returned_at",))}
         said = ", ".join(name for name in contract.columns if column_key(name) not in silent)
         if table == "products":
             said = "product_id, category"  # gold has no names
-        engine.adopt("changed.before", f"SELECT {said} FROM ({changes.before_sql}) AS before")
-        engine.adopt("changed.after", f"SELECT {said} FROM ({changes.after_sql}) AS after")
+        engine.create_view("changed.before", f"SELECT {said} FROM ({changes.before_sql}) AS before")
+        engine.create_view("changed.after", f"SELECT {said} FROM ({changes.after_sql}) AS after")
         differing = "(SELECT * FROM changed.after)"
         if changes.counts["updated"] or changes.counts["deleted"]:
             differing = (
@@ -228,48 +239,48 @@ class _Watch:
                 "(SELECT * FROM changed.after EXCEPT SELECT * FROM changed.before))"
             )
         if table == "orders":
-            days = self._dates_of_orders(differing)
+            days = self._find_changed_order_dates(differing)
             if self._by_return_date:
                 # Lines that another run merges at the same time are found by the second look, in `note_again`.
-                days |= self._dates_of(orders=self._more("order_id", differing))
+                days |= self._find_order_dates(orders=self._more("order_id", differing))
             self._add(days)
         elif table == "products":
-            self._add(self._dates_of(products=self._more("product_id", differing)))
+            self._add(self._find_order_dates(products=self._more("product_id", differing)))
         elif table != "customers":
-            days = self._dates_of(orders=self._more("order_id", differing))
+            days = self._find_order_dates(orders=self._more("order_id", differing))
             if table == "order_items" and self._by_return_date:
-                days |= self._days(f"SELECT {_RETURNED_ON} FROM {differing} AS differing WHERE is_return")
+                days |= self._days(f"SELECT {_RETURN_DATE_SQL} FROM {differing} AS differing WHERE is_return")
             self._add(days)
 
     def _more(self, column: str, differing: str) -> str:
         """A query for the orders or products that a table's changes are about, empty where there are none; they are kept
         beside those of other tables."""
         engine, about = self.stage.engine, f"changed.by_{column}"
-        found = engine.keep("changed.found", f"SELECT DISTINCT {column} FROM {differing} AS differing")
+        found = engine.create_table("changed.found", f"SELECT DISTINCT {column} FROM {differing} AS differing")
         if not found:
             return ""
-        before = f"SELECT * FROM {about} UNION " if about in self._about else ""
-        engine.keep("changed.together", f"{before}SELECT * FROM changed.found")
-        engine.keep(about, "SELECT * FROM changed.together")
-        self._about.add(about)
+        before = f"SELECT * FROM {about} UNION " if about in self._id_tables else ""
+        engine.create_table("changed.together", f"{before}SELECT * FROM changed.found")
+        engine.create_table(about, "SELECT * FROM changed.together")
+        self._id_tables.add(about)
         return "SELECT * FROM changed.found"
 
-    def note_again(self) -> list[date]:
+    def mark_remaining(self) -> list[date]:
         """Note all of it once more, now that it is merged, with the dates that orders have now; returns what waits in all."""
-        waiting = stale_dates(self.stage)
+        waiting = list_stale_dates(self.stage)
         orders, products = (
-            f"SELECT * FROM {about}" if about in self._about else ""
+            f"SELECT * FROM {about}" if about in self._id_tables else ""
             for about in ("changed.by_order_id", "changed.by_product_id")
         )
-        self.noted |= self._dates_of(orders=orders, products=products)
-        note_stale_dates(self.stage.lake, self.noted, under=self.stage.run_date)
+        self.noted |= self._find_order_dates(orders=orders, products=products)
+        mark_stale_dates(self.stage.lake, self.noted, under=self.stage.run_date)
         return sorted(self.noted | waiting)
 
     def _add(self, days: set[date]) -> None:
-        note_stale_dates(self.stage.lake, days - self.noted, under=self.stage.run_date)
+        mark_stale_dates(self.stage.lake, days - self.noted, under=self.stage.run_date)
         self.noted |= days
 
-    def _dates_of_orders(self, differing: str) -> set[date]:
+    def _find_changed_order_dates(self, differing: str) -> set[date]:
         """The dates of orders as they were and will be, and of customers' first orders where another becomes the first: these
         two dates gain and lose a new customer, and all others keep theirs."""
         self.stage.engine.refresh("silver.orders")
@@ -290,7 +301,7 @@ class _Watch:
             """
         )
 
-    def _dates_of(self, *, orders: str = "", products: str = "") -> set[date]:
+    def _find_order_dates(self, *, orders: str = "", products: str = "") -> set[date]:
         """The dates that silver now has for the orders that a query gives, and for orders with a line of such products; where
         returns count on their own date, also the dates of these orders' and products' returns."""
         if not orders and not products:
@@ -302,7 +313,7 @@ class _Watch:
         asked = []
         if orders:
             asked.append(
-                f"SELECT order_date FROM silver.orders WHERE order_id IN ({orders}) AND {engine.span('order_id', orders)}"
+                f"SELECT order_date FROM silver.orders WHERE order_id IN ({orders}) AND {engine.range_predicate('order_id', orders)}"
             )
         if products:
             asked.append(
@@ -310,9 +321,9 @@ class _Watch:
                 f"WHERE i.product_id IN ({products})"
             )
         if self._by_return_date:
-            returned = f"SELECT {_RETURNED_ON} FROM silver.order_items WHERE is_return"
+            returned = f"SELECT {_RETURN_DATE_SQL} FROM silver.order_items WHERE is_return"
             if orders:
-                asked.append(f"{returned} AND order_id IN ({orders}) AND {engine.span('order_id', orders)}")
+                asked.append(f"{returned} AND order_id IN ({orders}) AND {engine.range_predicate('order_id', orders)}")
             if products:
                 asked.append(f"{returned} AND product_id IN ({products})")
         return self._days(f"SELECT DISTINCT order_date FROM ({' UNION ALL '.join(asked)}) AS found")
@@ -322,11 +333,11 @@ class _Watch:
         return {row[0] for row in self.stage.engine.rows(sql) if row[0] is not None}
 
 
-def _with_first_order_dates(stage: Stage) -> str:
+def _add_first_order_dates(stage: Stage) -> str:
     """Where the customers of the landing are, with the date of the first order that silver now has: new ones come with it,
     so that few rows of silver are changed once more."""
     stage.engine.refresh("silver.orders")
-    stage.engine.keep(
+    stage.engine.create_table(
         "new.known_customers",
         """
         WITH firsts AS (
@@ -340,7 +351,7 @@ def _with_first_order_dates(stage: Stage) -> str:
     return "new.known_customers"
 
 
-def _set_first_order_dates(stage: Stage, contract: Table) -> None:
+def _update_first_order_dates(stage: Stage, contract: Table) -> None:
     """Bring ``customers.first_order_date`` in line with silver.orders, until a look finds nothing to change; null for a
     customer without orders. All customers are looked at: a run that died before this leaves no list of them."""
     while True:

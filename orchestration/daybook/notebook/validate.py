@@ -9,35 +9,41 @@ import pyarrow as pa
 
 from daybook.contracts.columns import find_column
 from daybook.errors import StageError
-from daybook.notebook.approval import decide
+from daybook.notebook.approval import apply_approval
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
-from daybook.notebook.releases import landed_columns, read_releases, released_rows, released_sql, unless_waived
+from daybook.notebook.releases import (
+    count_applied_releases,
+    exclude_waived_sql,
+    list_landed_columns,
+    read_releases,
+    released_sql,
+)
 from daybook.quality import (
-    LANDED_WHOLE,
-    SAMPLES,
+    MAX_SAMPLES,
+    WHOLE_ROW_CONDITION,
+    GateResult,
     Rule,
     RuleResult,
-    Verdict,
-    check,
+    check_rules,
+    format_rule_result,
+    format_warnings,
+    gate_broken_rules,
+    gate_rejected_share,
     landing_rules,
     reasons_sql,
-    refuse_broken,
-    refuse_share,
-    sentence,
-    warnings_of,
 )
-from daybook.sources.mapping import newest_files_sql, quote, superseded_sql, typed_select
+from daybook.sources.mapping import newest_files_sql, quote, superseded_rows_sql, typed_select
 
 VALIDATED_DATES = "control.validated_dates"
 """The business dates whose rows in bronze have passed the gate, a partition each."""
-_MANY = 50_000
+_HASH_MIN_ROWS = 50_000
 """From so many rows on it costs less to look for copies among digests before whole rows are sorted."""
-_ADDRESS = ["_source_file", "_row_number"]
+_ADDRESS_COLUMNS = ["_source_file", "_row_number"]
 
 
 @dataclass
-class Judgement:
+class ValidationResult:
     """What validation found, by entity. Rows landed = accepted + rejected + duplicates, always."""
 
     landed: dict[str, int] = field(default_factory=dict)
@@ -46,7 +52,7 @@ class Judgement:
     duplicates: dict[str, int] = field(default_factory=dict)
     rules: list[RuleResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    verdict: Verdict = field(default_factory=Verdict)
+    verdict: GateResult = field(default_factory=GateResult)
 
     @property
     def listing(self) -> Listing:
@@ -70,10 +76,10 @@ class Judgement:
     @property
     def broken(self) -> Listing:
         """A row a rule that does not hold, or that some row breaks."""
-        return rule_listing(self.rules)
+        return format_rules(self.rules)
 
 
-def rule_listing(rules: list[RuleResult]) -> Listing:
+def format_rules(rules: list[RuleResult]) -> Listing:
     """A row a rule that something breaks, errors first."""
     found = sorted((each for each in rules if each.failing or not each.holds), key=lambda each: (each.severity, -each.failing))
     return Listing(
@@ -97,59 +103,62 @@ def rule_listing(rules: list[RuleResult]) -> Listing:
     )
 
 
-def judge(stage: Stage) -> Judgement:
+def judge(stage: Stage) -> ValidationResult:
     """Judge the date's rows of every entity. They can be queried as ``typed.<entity>``: the columns as their contract types
     them, ``_text_<column>`` as landed, ``_copy`` (2 and up for exact duplicates); whole rows, each once, as ``<entity>``."""
     require_landed(stage)
-    judgement = Judgement()
+    judgement = ValidationResult()
     releases = read_releases(stage.raw_engine, stage.lake, stage.run_date)
     for name in stage.source.entities:
-        stage.raw_engine.keep(f"typed.{name}", _typed(stage, name))
-        stage.raw_engine.define(name, f"SELECT * FROM typed.{name} WHERE {LANDED_WHOLE}")
+        stage.raw_engine.create_table(f"typed.{name}", _typed_sql(stage, name))
+        stage.raw_engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}")
         mine = [each for each in releases if each.entity == name]
-        lost = len(mine) - released_rows(stage.raw_engine, name, stage.run_date, mine)
+        lost = len(mine) - count_applied_releases(stage.raw_engine, name, stage.run_date, mine)
         if lost:
             judgement.notes.append(f"{name}: {lost:,} released rows are not in the landing any more, or have changed")
     for name in stage.source.entities:
         rules = landing_rules(stage.source, name)
         if any(each.entity == name and each.waived for each in releases):
-            rules = [replace(rule, failing=unless_waived(rule.name, rule.failing)) if rule.per_row else rule for rule in rules]
-        results, rows, of_rows = check(
+            rules = [
+                replace(rule, failing=exclude_waived_sql(rule.name, rule.failing)) if rule.is_per_row else rule
+                for rule in rules
+            ]
+        results, rows, of_rows = check_rules(
             stage.raw_engine,
             f"typed.{name}",
             rules,
             name,
-            key=_ADDRESS,
+            key=_ADDRESS_COLUMNS,
             counted="_copy = 1",
             run_date=stage.run_date,
             objects=name,
         )
-        _set_aside(stage, name, rows, of_rows)
-        (landed,) = stage.raw_engine.one(f"SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'")
-        (copies,) = stage.raw_engine.one(f"SELECT count(*) FROM typed.{name} WHERE _copy > 1")
-        (rejected,) = stage.raw_engine.one(f"SELECT count(*) FROM rejected.{name}")
-        (accepted,) = stage.raw_engine.one(
+        _register_rejected(stage, name, rows, of_rows)
+        (landed,) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'")
+        (copies,) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM typed.{name} WHERE _copy > 1")
+        (rejected,) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM rejected.{name}")
+        (accepted,) = stage.raw_engine.fetch_row(
             f"SELECT count(*) FROM (SELECT * FROM typed.{name} WHERE _copy = 1) AS once "
-            f"ANTI JOIN rejected.{name} USING ({', '.join(_ADDRESS)})"
+            f"ANTI JOIN rejected.{name} USING ({', '.join(_ADDRESS_COLUMNS)})"
         )
         judgement.rules += results
         judgement.landed[name], judgement.accepted[name] = landed, accepted
         judgement.rejected[name], judgement.duplicates[name] = rejected, copies
-        by_rows = {rule.name for rule in rules if rule.per_row}
-        undated = _undated_rows(stage, name, landed)
-        share = refuse_share(
+        by_rows = {rule.name for rule in rules if rule.is_per_row}
+        undated = _count_undated_rows(stage, name, landed)
+        share = gate_rejected_share(
             name,
             landed - undated,
             rejected - undated,
             most=stage.settings.max_rejected_share,
             tolerated=stage.settings.tolerated_rejected_rows,
         )
-        whole = refuse_broken([each for each in results if each.rule not in by_rows or not each.computed])
+        whole = gate_broken_rules([each for each in results if each.rule not in by_rows or not each.computed])
         judgement.verdict.findings += share.findings + whole.findings
     return judgement
 
 
-def quarantine(stage: Stage, judgement: Judgement) -> None:
+def quarantine(stage: Stage, judgement: ValidationResult) -> None:
     """Put the rejected rows aside, an atomic commit an entity, and end the stage with the gate's answer."""
     for name in judgement.landed:
         rejected = stage.raw_engine.arrow(
@@ -178,8 +187,8 @@ def quarantine(stage: Stage, judgement: Judgement) -> None:
     stage.details["rejected_by_reason"] = {
         f"{each.table}: {each.rule}": each.failing for each in judgement.rules if not each.holds and each.severity == "error"
     }
-    stage.details["warnings"] = [*judgement.notes, *warnings_of(judgement.rules)]
-    verdict = decide(stage, judgement.verdict)
+    stage.details["warnings"] = [*judgement.notes, *format_warnings(judgement.rules)]
+    verdict = apply_approval(stage, judgement.verdict)
     record_rules(stage, judgement.rules, verdict, broken="quarantined")
     passed = pa.table({"accepted": pa.array([accepted] if verdict.passed else [], pa.int64())})
     stage.lake.replace_partition(VALIDATED_DATES, passed, stage.run_date)
@@ -189,14 +198,14 @@ def quarantine(stage: Stage, judgement: Judgement) -> None:
         stage.reject(verdict.reasons, rows_in=landed, rejected=rejected_rows)
 
 
-def record_rules(stage: Stage, results: list[RuleResult], verdict: Verdict, *, broken: str) -> None:
+def record_rules(stage: Stage, results: list[RuleResult], verdict: GateResult, *, broken: str) -> None:
     """Leave in the record what rules found; ``broken`` is what became of rows that break one which does not stop the day."""
     refused, waived = ({each.text for each in findings} for findings in (verdict.findings, verdict.waived))
     outcomes = []
     for each in results:
         if not each.failing and each.holds:
             continue
-        text = sentence(each)
+        text = format_rule_result(each)
         outcome = "within limits" if each.holds else "warned"
         if not each.holds and each.severity == "error":
             outcome = "rejected" if text in refused else "approved" if text in waived else broken
@@ -205,74 +214,76 @@ def record_rules(stage: Stage, results: list[RuleResult], verdict: Verdict, *, b
     stage.details["rules"] = [*stage.details.get("rules", []), *outcomes]
 
 
-def accept(stage: Stage) -> Listing:
+def define_accepted_rows(stage: Stage) -> Listing:
     """Make the accepted rows of the date queryable under the bare names of their entities, cleaned and typed."""
     require_landed(stage)
     if stage.run_date not in stage.lake.partitions(VALIDATED_DATES):
         raise StageError(f"{stage.day} has not passed validation; run 2_validate for that date first.")
     accepted = {}
     for name, entity in stage.source.entities.items():
-        columns = ", ".join(quote(column) for column in [*entity.columns, *_ADDRESS])
+        columns = ", ".join(quote(column) for column in [*entity.columns, *_ADDRESS_COLUMNS])
         accepted[name] = (
-            f"SELECT {columns} FROM (SELECT * FROM ({_typed(stage, name)}) AS typed WHERE _copy = 1) AS once "
-            f"ANTI JOIN (SELECT {', '.join(_ADDRESS)} FROM quarantine.{name} WHERE run_date = DATE '{stage.day}') AS aside "
-            f"USING ({', '.join(_ADDRESS)})"
+            f"SELECT {columns} FROM (SELECT * FROM ({_typed_sql(stage, name)}) AS typed WHERE _copy = 1) AS once "
+            f"ANTI JOIN (SELECT {', '.join(_ADDRESS_COLUMNS)} FROM quarantine.{name} WHERE run_date = DATE '{stage.day}') AS aside "
+            f"USING ({', '.join(_ADDRESS_COLUMNS)})"
         )
         stage.raw_engine.define(name, accepted[name])
     # After all are defined: the SELECT that gives a row's order may join other entities.
-    for name in stage.source.flat:
-        _leave_superseded(stage, name, accepted[name])
-    counts = [(name, *stage.raw_engine.one(f"SELECT count(*) FROM {name}")) for name in stage.source.entities]
+    for name in stage.source.flat_entities:
+        _exclude_superseded(stage, name, accepted[name])
+    counts = [(name, *stage.raw_engine.fetch_row(f"SELECT count(*) FROM {name}")) for name in stage.source.entities]
     return Listing(["entity", "accepted rows"], counts)
 
 
-def _leave_superseded(stage: Stage, entity: str, accepted: str) -> None:
+def _exclude_superseded(stage: Stage, entity: str, accepted: str) -> None:
     """Leave out the accepted rows of a flat entity whose order is in a newer file of the landing too, with a warning."""
     engine = stage.raw_engine
     files = [file for (file,) in engine.rows(f"SELECT DISTINCT _source_file FROM {entity}")]
     newest = f"newest.{entity}"
-    if len(files) < 2 or not engine.keep(newest, newest_files_sql(stage.source, entity, files, stage.run_date)):
+    if len(files) < 2 or not engine.create_table(newest, newest_files_sql(stage.source, entity, files, stage.run_date)):
         return
-    address, superseded = ", ".join(_ADDRESS), f"superseded.{entity}"
-    count = engine.keep(superseded, superseded_sql(stage.source, entity, files, newest))
+    address, superseded = ", ".join(_ADDRESS_COLUMNS), f"superseded.{entity}"
+    count = engine.create_table(superseded, superseded_rows_sql(stage.source, entity, files, newest))
     engine.define(entity, f"SELECT * FROM ({accepted}) AS accepted ANTI JOIN {superseded} AS older USING ({address})")
-    orders, first = engine.one(f"SELECT count(*), min(_order, {SAMPLES}) FROM {newest}")
+    orders, first = engine.fetch_row(f"SELECT count(*), min(_order, {MAX_SAMPLES}) FROM {newest}")
     stage.details.setdefault("warnings", []).append(
         f"{entity}: {orders:,} {'order is' if orders == 1 else 'orders are'} in more than one file of the date "
         f"({', '.join(first)}); the newest file of an order counts, and {count:,} rows of older files do not"
     )
 
 
-def _typed(stage: Stage, entity: str) -> str:
+def _typed_sql(stage: Stage, entity: str) -> str:
     """SQL for the date's landed rows of an entity, with what people have released, typed."""
     releases = read_releases(stage.raw_engine, stage.lake, stage.run_date)
     released = released_sql(stage.raw_engine, entity, stage.run_date, releases)
-    landed = _as_declared(stage, entity, _numbered(stage, entity, released))
+    landed = _declared_names_sql(stage, entity, _number_copies_sql(stage, entity, released))
     return typed_select(stage.source, entity, f"({landed}) AS landed", stage.settings.timezone)
 
 
-def _as_declared(stage: Stage, entity: str, landed: str) -> str:
+def _declared_names_sql(stage: Stage, entity: str, landed: str) -> str:
     """SQL that calls the columns of bronze as the contract does: SQL itself tells letters beyond ASCII by their case."""
-    stored = landed_columns(stage.raw_engine, f"bronze.{entity}")
+    stored = list_landed_columns(stage.raw_engine, f"bronze.{entity}")
     declared = {find_column(stored, column): column for column in stage.source.entities[entity].columns}
     renamed = [f"{quote(name)} AS {quote(column)}" for name, column in declared.items() if name and name != column]
     return f"SELECT * RENAME ({', '.join(renamed)}) FROM ({landed}) AS named" if renamed else landed
 
 
-def _numbered(stage: Stage, entity: str, released: str) -> str:
+def _number_copies_sql(stage: Stage, entity: str, released: str) -> str:
     """SQL that adds ``_copy``: rows equal in every landed column are numbered, from 1 in the order they stand in the files."""
     relation = f"({released}) AS released"
     if not stage.source.drops_duplicates(entity):
         return f"SELECT *, 1 AS _copy FROM {relation}"
     # In flat files a copy in another file is the order once more, whose newest file counts as a whole.
-    within = ["_source_file"] if entity in stage.source.flat else []
-    listed = ", ".join(quote(name) for name in [*landed_columns(stage.raw_engine, f"bronze.{entity}"), *within])
+    within = ["_source_file"] if entity in stage.source.flat_entities else []
+    listed = ", ".join(quote(name) for name in [*list_landed_columns(stage.raw_engine, f"bronze.{entity}"), *within])
     numbered = f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
-    if _landed_rows(stage, entity) < _MANY:
+    if _count_landed_rows(stage, entity) < _HASH_MIN_ROWS:
         return f"SELECT *, {numbered} AS _copy FROM {relation}"
     # Most rows stand once, and to tell so their digest is enough: only those whose digest stands twice are sorted.
     twice = f"twice.{entity}"
-    found = stage.raw_engine.keep(twice, f"SELECT hash({listed}) AS digest FROM {relation} GROUP BY 1 HAVING count(*) > 1")
+    found = stage.raw_engine.create_table(
+        twice, f"SELECT hash({listed}) AS digest FROM {relation} GROUP BY 1 HAVING count(*) > 1"
+    )
     if not found:
         return f"SELECT *, 1 AS _copy FROM {relation}"
     among = f"IN (SELECT digest FROM {twice})"
@@ -282,18 +293,18 @@ def _numbered(stage: Stage, entity: str, released: str) -> str:
     )
 
 
-def _landed_rows(stage: Stage, entity: str) -> int:
+def _count_landed_rows(stage: Stage, entity: str) -> int:
     """How many rows bronze has for the date, as its files' footers say."""
     landed = stage.lake.dataset(f"bronze.{entity}", stage.run_date)
     return 0 if landed is None else landed.count_rows()
 
 
-def _set_aside(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
+def _register_rejected(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
     """Make the rows that break a rule by themselves queryable as ``rejected.<entity>``: their address, and ``_reasons``."""
-    stopping = [rule if rule.per_row and rule.severity == "error" else None for rule in rules]
+    stopping = [rule if rule.is_per_row and rule.severity == "error" else None for rule in rules]
     stage.raw_engine.register("_flagged", rows)
     reasons = reasons_sql(stopping) if any(stopping) else "''"
-    address = ", ".join(_ADDRESS)
+    address = ", ".join(_ADDRESS_COLUMNS)
     found = stage.raw_engine.arrow(
         f"SELECT * FROM (SELECT {address}, {reasons} AS _reasons FROM _flagged) AS reasoned WHERE _reasons <> ''"
     )
@@ -301,14 +312,14 @@ def _set_aside(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> 
     stage.raw_engine.register(f"rejected.{entity}", found if found.num_rows else pa.schema(schema).empty_table())
 
 
-def _undated_rows(stage: Stage, entity: str, landed: int) -> int:
+def _count_undated_rows(stage: Stage, entity: str, landed: int) -> int:
     """Return how many rows of a snapshot belong to no date, whose share says nothing about this date.
 
     If no row belongs to the date, the snapshot as a whole is at fault and all its rows count.
     """
     if not (stage.source.entities[entity].date or stage.source.entities[entity].follows):
         return 0
-    undated, first = stage.raw_engine.one(
+    undated, first = stage.raw_engine.fetch_row(
         f"SELECT count(*), count(*) FILTER (_copy = 1) FROM typed.{entity} WHERE _problem IS NOT NULL"
     )
     return 0 if undated == landed else int(first)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from daybook.privacy.pseudonyms import ERASED, Keys, add_key, carried, load_keys, pseudonym, pseudonym_function
+from daybook.privacy.pseudonyms import ERASED_PREFIX, Keys, add_key, apply_keys, load_keys, make_pseudonym, pseudonym_function
 
-__all__ = ["ERASED", "Keys", "add_key", "carried", "load_keys", "pseudonym", "pseudonym_function"]
+__all__ = ["ERASED_PREFIX", "Keys", "add_key", "apply_keys", "load_keys", "make_pseudonym", "pseudonym_function"]

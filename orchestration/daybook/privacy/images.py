@@ -33,84 +33,84 @@ _JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _WEBP_CHUNKS = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"))
 
 
-def without_metadata(kind: str, data: bytes) -> Optional[bytes]:
+def strip_metadata(kind: str, data: bytes) -> Optional[bytes]:
     """Return a picture of a kind (png, jpeg, gif, webp) without its metadata; None if it is not such a picture."""
     try:
-        return b"".join(_PARTS[kind](data))
+        return b"".join(_STRIPPERS[kind](data))
     except (KeyError, ValueError, IndexError, struct.error):
         return None
 
 
-def _png(data: bytes) -> Iterator[bytes]:
+def _strip_png(data: bytes) -> Iterator[bytes]:
     """Yield what draws a PNG (W3C Portable Network Graphics, section 11)."""
-    _expect(data.startswith(_PNG))
+    _require(data.startswith(_PNG))
     yield _PNG
     at, kind = len(_PNG), b""
     while kind != b"IEND":
         (length,) = struct.unpack_from(">I", data, at)
         kind, end = data[at + 4 : at + 8], at + 12 + length
-        _expect(end <= len(data))
+        _require(end <= len(data))
         if kind in _PNG_CHUNKS:
             yield data[at:end]
         at = end
 
 
-def _jpeg(data: bytes) -> Iterator[bytes]:
+def _strip_jpeg(data: bytes) -> Iterator[bytes]:
     """Yield what draws a JPEG (ITU-T T.81, annex B): without comments, and of application data JFIF's and Adobe's only."""
-    _expect(data.startswith(b"\xff\xd8"))
+    _require(data.startswith(b"\xff\xd8"))
     yield data[:2]
     at = 2
     while True:
-        _expect(data[at] == 0xFF)
+        _require(data[at] == 0xFF)
         kind = data[at + 1]
         if kind == 0xD9:
             yield data[at : at + 2]
             return
         (length,) = struct.unpack_from(">H", data, at + 2)
         end = at + 2 + length
-        _expect(end <= len(data))
+        _require(end <= len(data))
         if kind == 0xDA:  # Its entropy-coded data follow, up to the next marker.
             following = _JPEG_MARKER.search(data, end)
-            _expect(following is not None)
+            _require(following is not None)
             end = following.end() - 2 if following else end
         if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):
             yield data[at:end]
         at = end
 
 
-def _gif(data: bytes) -> Iterator[bytes]:
+def _strip_gif(data: bytes) -> Iterator[bytes]:
     """Yield what draws a GIF (GIF89a): without comments, plain text and application data other than the number of loops."""
-    _expect(data[:6] in (b"GIF87a", b"GIF89a"))
-    at = 13 + _colours(data[10])
+    _require(data[:6] in (b"GIF87a", b"GIF89a"))
+    at = 13 + _color_table_bytes(data[10])
     yield data[:at]
     while data[at] != 0x3B:
         start = at
         kind = data[at + 1] if data[at] == 0x21 else -1
-        _expect(kind >= 0 or data[at] == 0x2C)
-        at += 2 if kind >= 0 else 11 + _colours(data[at + 9])
+        _require(kind >= 0 or data[at] == 0x2C)
+        at += 2 if kind >= 0 else 11 + _color_table_bytes(data[at + 9])
         first = data[at + 1 : at + 12]
         while data[at]:
             at += 1 + data[at]
         at += 1
-        _expect(at < len(data))
+        _require(at < len(data))
         if kind in (-1, 0xF9) or (kind == 0xFF and first == b"NETSCAPE2.0"):
             yield data[start:at]
     yield b"\x3b"
 
 
-def _colours(flags: int) -> int:
+def _color_table_bytes(flags: int) -> int:
     """Return the size of a table of colours."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _webp(data: bytes) -> Iterator[bytes]:
+def _strip_webp(data: bytes) -> Iterator[bytes]:
     """Yield what draws a WebP (RFC 9649)."""
-    _expect(data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+    _require(data[:4] == b"RIFF" and data[8:12] == b"WEBP")
     parts, at = [], 12
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at + 4)
         end = at + 8 + length + length % 2
-        _expect(end <= len(data))
+        _require(end <= len(data))
         if data[at : at + 4] == b"VP8X":  # Its flags name the metadata that follow.
             parts.append(data[at : at + 8] + bytes([data[at + 8] & ~0x2C]) + data[at + 9 : end])
         elif data[at : at + 4] in _WEBP_CHUNKS:
@@ -120,9 +120,15 @@ def _webp(data: bytes) -> Iterator[bytes]:
     yield b"RIFF" + struct.pack("<I", len(content)) + content
 
 
-def _expect(condition: bool) -> None:
+def _require(condition: bool) -> None:
     if not condition:
         raise ValueError
 
 
-_PARTS: dict[str, Callable[[bytes], Iterator[bytes]]] = {"png": _png, "jpeg": _jpeg, "jpg": _jpeg, "gif": _gif, "webp": _webp}
+_STRIPPERS: dict[str, Callable[[bytes], Iterator[bytes]]] = {
+    "png": _strip_png,
+    "jpeg": _strip_jpeg,
+    "jpg": _strip_jpeg,
+    "gif": _strip_gif,
+    "webp": _strip_webp,
+}

@@ -19,27 +19,27 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from daybook.errors import DaybookError
-from daybook.storage import writing
+from daybook.storage import wrap_write_errors
 
 Keys = tuple[bytes, ...]
 """All keys of a deployment, 32 bytes each, the first one first; their number is the generation of the pseudonyms."""
 
-SECRETS_MANAGER = "secretsmanager://"
+SECRETS_MANAGER_PREFIX = "secretsmanager://"
 """What the location of keys in AWS Secrets Manager begins with; the secret's name follows."""
-ERASED = "[erased"
+ERASED_PREFIX = "[erased"
 """What stands in place of an erased person's values begins with this; it has no pseudonym."""
 
 _CACHE_SIZE = 100_000
 _KEY_BYTES = 32
-_DIGITS = 32
-_CHAIN = re.compile(rb"([0-9a-f]{64}\s+)*[0-9a-f]{64}\s*")
+_PSEUDONYM_DIGITS = 32
+_KEY_FILE_PATTERN = re.compile(rb"([0-9a-f]{64}\s+)*[0-9a-f]{64}\s*")
 
 
-def pseudonym(keys: Keys, text: Optional[str]) -> Optional[str]:
+def make_pseudonym(keys: Keys, text: Optional[str]) -> Optional[str]:
     """32 hex digits for a text; None for no text, and for what erasing has left in place of one."""
-    if text is None or text.startswith(ERASED):
+    if text is None or text.startswith(ERASED_PREFIX):
         return None
-    return carried(keys, text, 0)
+    return apply_keys(keys, text, 0)
 
 
 def pseudonym_function(keys: Keys) -> Callable[[list[Optional[str]]], list[Optional[str]]]:
@@ -51,16 +51,16 @@ def pseudonym_function(keys: Keys) -> Callable[[list[Optional[str]]], list[Optio
             cached.clear()
         for text in texts:
             if text not in cached:
-                cached[text] = pseudonym(keys, text)
+                cached[text] = make_pseudonym(keys, text)
         return [cached[text] for text in texts]
 
     return pseudonyms
 
 
-def carried(keys: Keys, text: str, since: int) -> str:
+def apply_keys(keys: Keys, text: str, since: int) -> str:
     """A pseudonym of the generation ``since`` brought to the newest; a raw text is of generation 0."""
     for key in keys[since:]:
-        text = hmac.digest(key, text.encode(), "sha256")[: _DIGITS // 2].hex()
+        text = hmac.digest(key, text.encode(), "sha256")[: _PSEUDONYM_DIGITS // 2].hex()
     return text
 
 
@@ -69,47 +69,47 @@ def load_keys(location: str) -> Keys:
 
     A lost key cannot be made again: the pseudonyms of old and new data would no longer match.
     """
-    if location.startswith(SECRETS_MANAGER):
+    if location.startswith(SECRETS_MANAGER_PREFIX):
         return _read_secret(location)
     path = Path(location)
     if not path.exists():
-        with writing(path):
-            _make(path)
-    return _read_file(path)
+        with wrap_write_errors(path):
+            _create_key_file(path)
+    return _read_key_file(path)
 
 
 def add_key(location: str) -> Keys:
     """Put a new key behind the others, which stay; returns all. Whoever is killed here leaves the old keys or the new ones."""
-    if location.startswith(SECRETS_MANAGER):
+    if location.startswith(SECRETS_MANAGER_PREFIX):
         keys = (*_read_secret(location), secrets.token_bytes(_KEY_BYTES))
-        name = location[len(SECRETS_MANAGER) :]
-        _secrets_manager().put_secret_value(SecretId=name, SecretString=_written(keys).decode())
+        name = location[len(SECRETS_MANAGER_PREFIX) :]
+        _secrets_manager_client().put_secret_value(SecretId=name, SecretString=_format_keys(keys).decode())
         if _read_secret(location) != keys:
             raise DaybookError(f"The secret {name} was changed by others meanwhile; run the command again.")
         return keys
     path = Path(location)
     load_keys(location)
-    with writing(path), _locked(path.parent) as folder:
+    with wrap_write_errors(path), _lock_folder(path.parent) as folder:
         _remove_drafts(path)
-        keys = (*_read_file(path), secrets.token_bytes(_KEY_BYTES))
-        draft = _draft(path, _written(keys))
+        keys = (*_read_key_file(path), secrets.token_bytes(_KEY_BYTES))
+        draft = _write_draft(path, _format_keys(keys))
         draft.replace(path)
         os.fsync(folder)  # Until then a power cut could bring the old keys back, after tables were carried on to the new one.
     return keys
 
 
-def _read_file(path: Path) -> Keys:
+def _read_key_file(path: Path) -> Keys:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise DaybookError(f"{path} may be read by others; run: chmod 600 {path}")
-    return _understood(path.read_bytes(), str(path))
+    return _parse_keys(path.read_bytes(), str(path))
 
 
-def _make(path: Path) -> None:
+def _create_key_file(path: Path) -> None:
     """Make the first key. Written whole under another name and linked, so that two first uses agree on one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.parent) as folder:
+    with _lock_folder(path.parent) as folder:
         _remove_drafts(path)
-        draft = _draft(path, secrets.token_bytes(_KEY_BYTES))
+        draft = _write_draft(path, secrets.token_bytes(_KEY_BYTES))
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -130,7 +130,7 @@ def _draft_prefix(path: Path) -> str:
     return f".{path.name}.draft-"
 
 
-def _draft(path: Path, content: bytes) -> Path:
+def _write_draft(path: Path, content: bytes) -> Path:
     """The content in a file beside ``path`` that only its owner may read, and on disk for certain."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_draft_prefix(path), delete=False) as file:  # 0600
         file.write(content)
@@ -140,7 +140,7 @@ def _draft(path: Path, content: bytes) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int]:
+def _lock_folder(folder: Path) -> Iterator[int]:
     """Only one process at a time writes keys to this folder, whose handle this gives; the lock ends with its process."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -153,32 +153,32 @@ def _locked(folder: Path) -> Iterator[int]:
 def _read_secret(location: str) -> Keys:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    name = location[len(SECRETS_MANAGER) :]
+    name = location[len(SECRETS_MANAGER_PREFIX) :]
     try:
-        answer = _secrets_manager().get_secret_value(SecretId=name)
+        answer = _secrets_manager_client().get_secret_value(SecretId=name)
     except (ClientError, BotoCoreError) as error:
         raise DaybookError(
             f"The secret {name} cannot be read ({str(error).splitlines()[0].rstrip('.')}); make it once, "
             "with 64 random hex digits as its text, and let the job read it."
         ) from None
     content = answer["SecretBinary"] if "SecretBinary" in answer else answer["SecretString"].encode()
-    return _understood(content, f"The secret {name}")
+    return _parse_keys(content, f"The secret {name}")
 
 
-def _secrets_manager() -> Any:
+def _secrets_manager_client() -> Any:
     import boto3  # slow, and not needed where the key is a file
 
     return boto3.client("secretsmanager")
 
 
-def _understood(content: bytes, where: str) -> Keys:
+def _parse_keys(content: bytes, where: str) -> Keys:
     """One key as 32 bytes, or any number as 64 hex digits a line."""
     if len(content) == _KEY_BYTES:
         return (content,)
-    if not _CHAIN.fullmatch(content):
+    if not _KEY_FILE_PATTERN.fullmatch(content):
         raise DaybookError(f"{where} holds {len(content)} bytes where a key has {_KEY_BYTES}; restore it from your backup.")
     return tuple(bytes.fromhex(line.decode()) for line in content.split())
 
 
-def _written(keys: Keys) -> bytes:
+def _format_keys(keys: Keys) -> bytes:
     return "".join(f"{key.hex()}\n" for key in keys).encode()

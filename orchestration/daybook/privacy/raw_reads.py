@@ -10,13 +10,13 @@ import secrets
 from daybook.engines import DuckDBEngine, Query
 from daybook.errors import UsageError
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, Record, dump, now
+from daybook.records.archive import Archive, Record, current_timestamp, serialize_record
 
 RAW_READS = "raw_reads"
 """The key of a stage's details that lists its records, and the folder of all records in the archive."""
 
 
-def read_raw(engine: DuckDBEngine, archive: Archive, query: str, reason: str, facts: Record) -> tuple[Query, Record]:
+def read_raw_values(engine: DuckDBEngine, archive: Archive, query: str, reason: str, facts: Record) -> tuple[Query, Record]:
     """Return the result of a query on tables as they are, and the record of this in the archive.
 
     ``query`` is a SELECT or the name of a table. The record has ``facts``, the tables and the result's columns, no values.
@@ -29,18 +29,18 @@ def read_raw(engine: DuckDBEngine, archive: Archive, query: str, reason: str, fa
     record: Record = {
         "record": "raw_read",
         **facts,
-        "at": now(),
+        "at": current_timestamp(),
         "by": getpass.getuser(),
         "reason": Redactor().text(reason.strip()),
-        "tables": engine.reads(sql),
+        "tables": engine.referenced_tables(sql),
         "columns": list(found.columns),
     }
     folder = f"{RAW_READS}/{facts.get('run_id') or 'no_run'}"
-    archive.store.create(f"{folder}/{record['at'].replace(':', '-')}-{secrets.token_hex(4)}.json", dump(record))
+    archive.store.create(f"{folder}/{record['at'].replace(':', '-')}-{secrets.token_hex(4)}.json", serialize_record(record))
     return found, record
 
 
-def tables_read(archive: Archive, run_id: str, stage: str) -> set[str]:
+def list_raw_tables_read(archive: Archive, run_id: str, stage: str) -> set[str]:
     """Return the tables that a stage of a run has read raw values of."""
     records = (json.loads(archive.store.read(key)) for key in archive.store.keys(f"{RAW_READS}/{run_id}"))
     return {table for record in records if record["stage"] == stage for table in record["tables"]}

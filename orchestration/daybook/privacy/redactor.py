@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from daybook.privacy.images import without_metadata
-from daybook.privacy.matcher import SoughtValues
-from daybook.privacy.patterns import Hit, find_shapes
-from daybook.privacy.secrets import Secrets
-from daybook.privacy.unescape import decoded_base64, readings
+from daybook.privacy.images import strip_metadata
+from daybook.privacy.matcher import ValueMatcher
+from daybook.privacy.patterns import Hit, find_patterns
+from daybook.privacy.secrets import SecretFinder
+from daybook.privacy.unescape import decode_all, decode_base64
 from daybook.privacy.values import PersonalValues
 from daybook.records.names import RESULT_MIME
 
@@ -26,17 +26,19 @@ if TYPE_CHECKING:  # Who searches a line of text need not wait for it.
     from nbformat import NotebookNode
 
 _PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{32}(?![0-9A-Za-z])")
-_DATA_LINK = re.compile(r"(data:([\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[\w-]+){0,4};base64,)([0-9A-Za-z+/=]+)", re.IGNORECASE)
+_DATA_URL = re.compile(r"(data:([\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[\w-]+){0,4};base64,)([0-9A-Za-z+/=]+)", re.IGNORECASE)
 _LITERAL = re.compile(r"""(['"])((?:[^'"\\\n]|\\.|(?!\1)['"])+)\1""")
 """A text between quotes, on one line of a program."""
-_LEFT_OUT = "[left out: {} cannot be searched for personal data]"
-_OWN_MARK = re.compile(r"\[redacted:[^\]\n]+\]")
-_PICTURES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
-_SEARCHED = re.compile(r"text/.+|application/(.+\+)?(json|xml)|application/(javascript|x-latex|xhtml\+xml)|image/svg\+xml")
+_OMITTED_NOTE = "[left out: {} cannot be searched for personal data]"
+_REDACTION_MARK = re.compile(r"\[redacted:[^\]\n]+\]")
+_IMAGE_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
+_SEARCHABLE_TYPES = re.compile(
+    r"text/.+|application/(.+\+)?(json|xml)|application/(javascript|x-latex|xhtml\+xml)|image/svg\+xml"
+)
 """MIME types of text and JSON. Their parameters, as in ``text/csv; charset=utf-8``, are not part of it."""
-_FORMAT = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
+_FORMAT_KEYS = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
 """Keys of a notebook's metadata, a cell's and an output whose values are the format's own words."""
-_FACTS = (
+_TRUSTED_KEYS = (
     *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "permanent"),
     *("started_at", "ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written"),
     *("code", "state_machine", "engine"),
@@ -44,7 +46,7 @@ _FACTS = (
 )
 """Keys of a record whose values are Daybook's own: they are never a person's, and readers rely on them."""
 
-Known = Callable[[Collection[str]], Collection[str]]
+CustomerKeyLookup = Callable[[Collection[str]], Collection[str]]
 
 
 class Redactor:
@@ -56,16 +58,16 @@ class Redactor:
 
     def __init__(
         self,
-        values: Union[PersonalValues, SoughtValues, None] = None,
+        values: Union[PersonalValues, ValueMatcher, None] = None,
         *,
         ordinary: Collection[str] = (),
-        pseudonyms: Optional[Known] = None,
+        pseudonyms: Optional[CustomerKeyLookup] = None,
     ) -> None:
         self._values = values or PersonalValues()
         self._ordinary = frozenset(ordinary)
         self._pseudonyms = pseudonyms
         self._keys: dict[str, bool] = {}
-        self._secrets = Secrets(os.environ)
+        self._secrets = SecretFinder(os.environ)
         # Records and notebooks say the same words over and over.
         self._clean: set[tuple[str, bool]] = set()
         self.counts: Counter[str] = Counter()
@@ -74,14 +76,14 @@ class Redactor:
         """The text without personal data. ``exactly`` is for a program's text, where a word is no name."""
         if (text, exactly) in self._clean:
             return text
-        text = _DATA_LINK.sub(self._linked, text)
+        text = _DATA_URL.sub(self._redact_data_url, text)
         # Of hits in the same place a landed column's name says more than a technical one (_raw).
-        hits = sorted(self._hits(text, exactly), key=lambda hit: (hit[0], -hit[1], hit[2].startswith("_")))
+        hits = sorted(self._find_hits(text, exactly), key=lambda hit: (hit[0], -hit[1], hit[2].startswith("_")))
         if not hits:
             self._clean.add((text, exactly))
             return text
         parts, last = [], 0
-        for start, end, column in _merged(hits):
+        for start, end, column in _merge_hits(hits):
             parts += [text[last:start], f"[redacted:{column}]"]
             self.counts[column] += 1
             last = end
@@ -94,41 +96,41 @@ class Redactor:
 
     def texts(self, texts: Collection[str]) -> list[str]:
         """Return texts without personal data; their values are looked up at once."""
-        self._expect(texts)
+        self._prefetch(texts)
         return [self.text(text) for text in texts]
 
-    def look_ahead(self, texts: Iterable[str], *, exactly: bool = False) -> None:
+    def search_ahead(self, texts: Iterable[str], *, exactly: bool = False) -> None:
         """Search texts that are to come, where all values are at hand: those that are clean are not searched again.
 
         Nothing is counted. What might be a customer's key waits until it does come: a table may have that customer by then.
         """
         for text in texts:
-            waits = not self._values.at_hand or (text, exactly) in self._clean
-            if waits or _PSEUDONYM.search(text) or _DATA_LINK.search(text):
+            waits = not self._values.in_memory or (text, exactly) in self._clean
+            if waits or _PSEUDONYM.search(text) or _DATA_URL.search(text):
                 continue
-            if next(self._hits(text, exactly), None) is None:
+            if next(self._find_hits(text, exactly), None) is None:
                 self._clean.add((text, exactly))
             if exactly:
-                self.look_ahead(literals_in(text))
+                self.search_ahead(find_literals(text))
 
-    def _linked(self, found: re.Match[str]) -> str:
+    def _redact_data_url(self, found: re.Match[str]) -> str:
         """Return a data link in base64 with its content searched like any other; one that cannot be searched without it."""
         kind = (found[2] or "text/plain").lower()
-        if kind in _PICTURES:
-            picture = _picture(kind, found[3])
-            return f"{found[1]}{picture}" if picture else f"data:,{_LEFT_OUT.format(kind)}"
-        content = _content(found[3]) if _SEARCHED.fullmatch(kind) else None
+        if kind in _IMAGE_TYPES:
+            picture = _strip_image(kind, found[3])
+            return f"{found[1]}{picture}" if picture else f"data:,{_OMITTED_NOTE.format(kind)}"
+        content = _decode_content(found[3]) if _SEARCHABLE_TYPES.fullmatch(kind) else None
         if content is None:
-            return f"data:,{_LEFT_OUT.format(kind)}"
+            return f"data:,{_OMITTED_NOTE.format(kind)}"
         clean = self.text(content)
         return found[0] if clean == content else found[1] + base64.b64encode(clean.encode()).decode()
 
     def tree(self, node: Any) -> Any:
         """JSON without personal data, in texts and in keys."""
-        self._expect(node)
-        return self._tree(node)
+        self._prefetch(node)
+        return self._redact_json(node)
 
-    def _tree(self, node: Any, *, untouched: Collection[str] = (), numbers: bool = False) -> Any:
+    def _redact_json(self, node: Any, *, untouched: Collection[str] = (), numbers: bool = False) -> Any:
         if isinstance(node, str):
             return self.text(node)
         if isinstance(node, dict):
@@ -140,11 +142,11 @@ class Redactor:
                 while new in clean:  # Two keys that read alike now are still two.
                     alike[new] += 1
                     new = f"{new} ({alike[new] + 1})"
-                clean[new] = value if kept else self._tree(value, numbers=numbers)
+                clean[new] = value if kept else self._redact_json(value, numbers=numbers)
             return clean
         if isinstance(node, (list, tuple)):
-            return [self._tree(each, numbers=numbers) for each in node]
-        number = _searched_number(node) if numbers else None
+            return [self._redact_json(each, numbers=numbers) for each in node]
+        number = _searchable_number(node) if numbers else None
         if number is not None:
             clean_text = self.text(number)
             return node if clean_text == number else clean_text
@@ -152,7 +154,7 @@ class Redactor:
 
     def record(self, record: dict[str, Any]) -> dict[str, Any]:
         """A record without personal data; what Daybook itself has made stays as it is."""
-        self._expect(record)
+        self._prefetch(record)
         return self._record(record)
 
     def _record(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -163,33 +165,33 @@ class Redactor:
             elif key == "failure" and value:
                 # The exception's class and the cell's first line are a program's text.
                 own = {name: self.source(value[name]) for name in ("exception", "source") if value.get(name)}
-                clean[key] = {**self._tree(value, untouched=("exception", "source")), **own}
+                clean[key] = {**self._redact_json(value, untouched=("exception", "source")), **own}
             else:
-                clean[key] = value if key in _FACTS else self._tree(value)
+                clean[key] = value if key in _TRUSTED_KEYS else self._redact_json(value)
         return clean
 
     def notebook(self, notebook: NotebookNode) -> None:
         """Clean an executed notebook in place: outputs, metadata, injected parameters, and its text, where that is exact."""
-        self._expect([notebook, [literals_in(cell.source) for cell in notebook.cells]])
-        notebook.metadata = self._tree(notebook.metadata, untouched=_FORMAT)
+        self._prefetch([notebook, [find_literals(cell.source) for cell in notebook.cells]])
+        notebook.metadata = self._redact_json(notebook.metadata, untouched=_FORMAT_KEYS)
         for cell in notebook.cells:
             injected = "injected-parameters" in cell.metadata.get("tags", [])
             is_text = injected or cell.cell_type != "code"
             cell.source = self.text(cell.source) if is_text else self.source(cell.source)
-            cell.metadata = self._tree(cell.metadata, untouched=_FORMAT)
+            cell.metadata = self._redact_json(cell.metadata, untouched=_FORMAT_KEYS)
             if "attachments" in cell:
-                cell.attachments = {self.text(name): self._bundle(data) for name, data in cell.attachments.items()}
+                cell.attachments = {self.text(name): self._redact_mime_bundle(data) for name, data in cell.attachments.items()}
             if "outputs" in cell:
-                cell.outputs = [self._output(output) for output in _joined(cell.outputs)]
+                cell.outputs = [self._redact_output(output) for output in _join_streams(cell.outputs)]
 
-    def _output(self, output: NotebookNode) -> NotebookNode:
+    def _redact_output(self, output: NotebookNode) -> NotebookNode:
         if output.output_type in ("display_data", "execute_result"):
-            output.data = self._bundle(output.data)
-            output.metadata = self._tree(output.metadata)
+            output.data = self._redact_mime_bundle(output.data)
+            output.metadata = self._redact_json(output.metadata)
             return output
-        return self._tree(output, untouched=_FORMAT)  # type: ignore[no-any-return]
+        return self._redact_json(output, untouched=_FORMAT_KEYS)  # type: ignore[no-any-return]
 
-    def _bundle(self, data: dict[str, Any]) -> dict[str, Any]:
+    def _redact_mime_bundle(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the representations of an output that can be searched, clean; the others are named in a note."""
         clean = type(data)()
         notes: list[str] = []
@@ -197,42 +199,42 @@ class Redactor:
             kind = mime.partition(";")[0].strip().lower()
             if mime == RESULT_MIME and isinstance(content, dict):
                 clean[mime] = self._record(content)
-            elif _SEARCHED.fullmatch(kind):
-                clean[mime] = self._tree(content, numbers=True)
-            elif kind in _PICTURES and (picture := _picture(kind, "".join(content))):
+            elif _SEARCHABLE_TYPES.fullmatch(kind):
+                clean[mime] = self._redact_json(content, numbers=True)
+            elif kind in _IMAGE_TYPES and (picture := _strip_image(kind, "".join(content))):
                 clean[mime] = picture
             else:
-                notes.append(_LEFT_OUT.format(self.text(mime)))
+                notes.append(_OMITTED_NOTE.format(self.text(mime)))
         if notes:
             clean["text/plain"] = "\n".join([*filter(None, ["".join(clean.get("text/plain", ""))]), *notes])
         return clean
 
-    def _hits(self, text: str, exactly: bool) -> Iterator[Hit]:
+    def _find_hits(self, text: str, exactly: bool) -> Iterator[Hit]:
         # What was redacted before stays: its column's name may be somebody's.
-        marks = [found.span() for found in _OWN_MARK.finditer(text)]
+        marks = [found.span() for found in _REDACTION_MARK.finditer(text)]
         starts = [start for start, _ in marks]
-        for reading in readings(text):
+        for reading in decode_all(text):
             for start, end, column in (
                 *self._values.find(reading.text, ordinary=self._ordinary, exactly=exactly),
-                *find_shapes(reading.text),
+                *find_patterns(reading.text),
                 *self._secrets.find(reading.text),
             ):
                 span = reading.span(start, end)
                 mark = bisect_right(starts, span[0]) - 1
                 if mark < 0 or span[1] > marks[mark][1]:
                     yield (*span, column)
-        self._look_up([text])
+        self._load_customer_keys([text])
         for key in _PSEUDONYM.finditer(text):
             if self._keys.get(key[0]):
                 yield (*key.span(), "customer_key")
 
-    def _expect(self, node: Any) -> None:
+    def _prefetch(self, node: Any) -> None:
         """Look up at once what the texts in JSON will be searched for: each question reads tables."""
-        texts = list(texts_in(node))
-        self._look_up(texts)
-        self._values.expect(reading.text for text in texts for reading in readings(text))
+        texts = list(extract_texts(node))
+        self._load_customer_keys(texts)
+        self._values.prefetch(reading.text for text in texts for reading in decode_all(text))
 
-    def _look_up(self, texts: list[str]) -> None:
+    def _load_customer_keys(self, texts: list[str]) -> None:
         """Ask at once which tokens of some texts are customers' keys: each question reads a table."""
         if self._pseudonyms is None:
             return
@@ -242,10 +244,10 @@ class Redactor:
             self._keys.update({token: token in known for token in tokens})
 
 
-def withheld(record: dict[str, Any], error: Exception) -> dict[str, Any]:
+def withhold_free_text(record: dict[str, Any], error: Exception) -> dict[str, Any]:
     """What may be kept of an attempt's or a run's record when the search for personal data has failed: no free text."""
     reason = f"withheld: the search for personal data failed ({type(error).__name__})"
-    kept = {key: record[key] for key in record if key in _FACTS}
+    kept = {key: record[key] for key in record if key in _TRUSTED_KEYS}
     kept = {**record, **dict.fromkeys(record.keys() - kept.keys()), **kept, "withheld": type(error).__name__}
     kept["reasons"] = [f"{reason}."] if record["reasons"] else []
     if record["record"] == "run":
@@ -272,7 +274,7 @@ def withheld(record: dict[str, Any], error: Exception) -> dict[str, Any]:
     return kept
 
 
-def _merged(hits: list[Hit]) -> Iterator[Hit]:
+def _merge_hits(hits: list[Hit]) -> Iterator[Hit]:
     """Overlapping hits made one, so that nothing of either remains; it is called after the longer one."""
     start, end, column = hits[0]
     longest = end - start
@@ -287,7 +289,7 @@ def _merged(hits: list[Hit]) -> Iterator[Hit]:
     yield (start, end, column)
 
 
-def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+def _join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Outputs with what a cell printed in pieces made one text: a value may lie across two of them."""
     joined: list[NotebookNode] = []
     pieces: list[list[str]] = []
@@ -304,55 +306,55 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return joined
 
 
-def literals_in(source: str) -> list[str]:
+def find_literals(source: str) -> list[str]:
     """Return what a program has between quotes."""
     return [found[2] for found in _LITERAL.finditer(source)]
 
 
-def without_literals(source: str) -> str:
+def strip_literals(source: str) -> str:
     """Return a program without what it has between quotes."""
     return _LITERAL.sub(" ", source)
 
 
-def _content(encoded: str) -> Optional[str]:
+def _decode_content(encoded: str) -> Optional[str]:
     """Return the text that base64 holds; None if it holds something else."""
     try:
         return base64.b64decode(encoded).decode()
     except ValueError:
-        return decoded_base64(encoded)
+        return decode_base64(encoded)
 
 
-def _picture(kind: str, encoded: str) -> Optional[str]:
+def _strip_image(kind: str, encoded: str) -> Optional[str]:
     """Return a picture in base64 without its metadata; None if it is not such a picture."""
     try:
         data = base64.b64decode(encoded)
     except ValueError:
         return None
-    drawn = without_metadata(_PICTURES[kind], data)
+    drawn = strip_metadata(_IMAGE_TYPES[kind], data)
     if drawn is None:
         return None
     return encoded if drawn == data else base64.b64encode(drawn).decode()
 
 
-def _searched_number(node: Any) -> Optional[str]:
+def _searchable_number(node: Any) -> Optional[str]:
     """Return a whole number that may be an id as it is written; None for all others."""
     if isinstance(node, bool) or not isinstance(node, (int, float)) or not 9999 < abs(node) < 1e18 or node != int(node):
         return None
     return str(int(node))
 
 
-def texts_in(node: Any) -> Iterator[str]:
+def extract_texts(node: Any) -> Iterator[str]:
     """What of JSON is searched: texts, keys, and numbers that may be somebody's."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict):
         for key, value in node.items():
-            yield from texts_in(key)
-            yield from texts_in(value)
+            yield from extract_texts(key)
+            yield from extract_texts(value)
     elif isinstance(node, (list, tuple)):
         for each in node:
-            yield from texts_in(each)
+            yield from extract_texts(each)
     else:
-        number = _searched_number(node)
+        number = _searchable_number(node)
         if number is not None:
             yield number

@@ -13,30 +13,30 @@ from typing import Optional
 import pyarrow as pa
 from deltalake import DeltaTable, Transaction
 
-from daybook.contracts.columns import columns_among
+from daybook.contracts.columns import matching_columns
 from daybook.errors import StageError
 from daybook.lake.rewrite import (
     StoredTable,
-    bring_up_to_date,
-    forget_history,
-    overwrite,
-    read,
-    remove_leftovers,
-    rewrite,
-    stored_tables,
+    list_tables,
+    overwrite_rows,
+    read_table,
+    remove_history,
+    remove_orphan_files,
+    rewrite_table,
+    upgrade_table,
 )
 from daybook.lake.table_properties import pseudonym_columns
-from daybook.privacy import Keys, add_key, carried, load_keys
+from daybook.privacy import Keys, add_key, apply_keys, load_keys
 from daybook.storage import Store
 
 PSEUDONYM_KEYS = "control.pseudonym_keys"
 """One row: the generation that all pseudonyms of the lake are of, and what the keys up to it make of a fixed text."""
-_PROBE = "daybook"
-_APP_ID = "daybook.key"
+_FINGERPRINT_TEXT = "daybook"
+_TRANSACTION_ID = "daybook.key"
 
 
 @dataclass(frozen=True)
-class Rekeyed:
+class RekeyResult:
     """What a rekey did: from which generation to which, the tables it rewrote, and how many old files it removed."""
 
     before: int
@@ -50,11 +50,11 @@ def require_keys(root: str, keys: Keys, env: str, *, note: bool = False) -> None
 
     With ``note`` a lake that says nothing yet is told which keys it is of.
     """
-    found = _noted(root)
+    found = _read_key_record(root)
     generation = found[0] if found else (1 if _has_pseudonyms(root) else None)
     if generation is None or (found is None and generation == len(keys)):
         if note:
-            _note(root, keys)
+            _write_key_record(root, keys)
         return
     if generation < len(keys) and (found is None or found[1] == _fingerprint(keys[:generation])):
         raise StageError(
@@ -68,80 +68,80 @@ def require_keys(root: str, keys: Keys, env: str, *, note: bool = False) -> None
         )
 
 
-def rekey(root: str, location: str, env: str) -> Rekeyed:
+def rekey(root: str, location: str, env: str) -> RekeyResult:
     """Add a key and carry every pseudonym of the lake on to it; or finish what a killed rekey has left, with no further key.
 
     A lake that shares its keys with another one that was given a new key is brought to that.
     """
     keys = load_keys(location)
-    found = _noted(root)
+    found = _read_key_record(root)
     before = found[0] if found else (1 if _has_pseudonyms(root) else len(keys))
     if found and (before > len(keys) or found[1] != _fingerprint(keys[:before])):
         require_keys(root, keys, env)
     if before == len(keys):
         keys = add_key(location)
-    remove_leftovers(root)
+    remove_orphan_files(root)
     rewritten, removed = [], 0
-    for table in stored_tables(root):
-        if not columns_among(table.columns, pseudonym_columns()):
+    for table in list_tables(root):
+        if not matching_columns(table.columns, pseudonym_columns()):
             continue
-        if _carry_on(table, keys, before):
+        if _rekey_table(table, keys, before):
             rewritten.append(f"dev/{table.development}/{table.full_name}" if table.development else table.full_name)
-        removed += forget_history(table)
-    _note(root, keys)
-    return Rekeyed(before, len(keys), rewritten, removed)
+        removed += remove_history(table)
+    _write_key_record(root, keys)
+    return RekeyResult(before, len(keys), rewritten, removed)
 
 
-def _carry_on(table: StoredTable, keys: Keys, before: int) -> bool:
+def _rekey_table(table: StoredTable, keys: Keys, before: int) -> bool:
     """Bring one table to the newest generation in one commit, which says so; False where that has been done."""
-    bring_up_to_date(table)
-    columns = columns_among(table.columns, pseudonym_columns())
-    since = max(before, _generation(table.open()))
+    upgrade_table(table)
+    columns = matching_columns(table.columns, pseudonym_columns())
+    since = max(before, _read_generation(table.open()))
 
     def change(batch: pa.RecordBatch) -> pa.RecordBatch:
         for name in columns:
             position = batch.schema.get_field_index(name)
-            values = [None if text is None else carried(keys, text, since) for text in batch.column(position).to_pylist()]
+            values = [None if text is None else apply_keys(keys, text, since) for text in batch.column(position).to_pylist()]
             batch = batch.set_column(
                 position, batch.schema.field(position), pa.array(values, batch.schema.field(position).type)
             )
         return batch
 
-    return rewrite(
+    return rewrite_table(
         table,
         change,
         by="rekey",
-        done=lambda delta: _generation(delta) >= len(keys),
-        transaction=Transaction(_APP_ID, len(keys)),
+        done=lambda delta: _read_generation(delta) >= len(keys),
+        transaction=Transaction(_TRANSACTION_ID, len(keys)),
     )
 
 
-def _generation(delta: DeltaTable) -> int:
+def _read_generation(delta: DeltaTable) -> int:
     """The generation that the last rekey of a table has brought it to; 0 where none has. A younger table is the lake's."""
-    return int(delta.transaction_version(_APP_ID) or 0)
+    return int(delta.transaction_version(_TRANSACTION_ID) or 0)
 
 
-def _noted(root: str) -> Optional[tuple[int, str]]:
-    rows = read(_uri(root))
+def _read_key_record(root: str) -> Optional[tuple[int, str]]:
+    rows = read_table(_key_record_uri(root))
     if rows is None or not rows.num_rows:
         return None
     row = rows.to_pylist()[0]
     return int(row["generation"]), str(row["fingerprint"])
 
 
-def _note(root: str, keys: Keys) -> None:
+def _write_key_record(root: str, keys: Keys) -> None:
     row = pa.table({"generation": pa.array([len(keys)], pa.int64()), "fingerprint": pa.array([_fingerprint(keys)])})
-    overwrite(_uri(root), row, by="rekey", table=PSEUDONYM_KEYS)
+    overwrite_rows(_key_record_uri(root), row, by="rekey", table=PSEUDONYM_KEYS)
 
 
 def _fingerprint(keys: Keys) -> str:
-    return carried(keys, _PROBE, 0)
+    return apply_keys(keys, _FINGERPRINT_TEXT, 0)
 
 
 def _has_pseudonyms(root: str) -> bool:
     store = Store(root)
-    return any("_delta_log" in store.folders(place) for place in ("silver/orders", "silver/customers", "control/erased"))
+    return any("_delta_log" in store.list_folders(place) for place in ("silver/orders", "silver/customers", "control/erased"))
 
 
-def _uri(root: str) -> str:
+def _key_record_uri(root: str) -> str:
     return f"{root.rstrip('/')}/{PSEUDONYM_KEYS.replace('.', '/')}"

@@ -10,22 +10,22 @@ from daybook.privacy.patterns import Hit
 from daybook.settings import looks_secret
 
 _KEY_NAME = re.compile(r"(?:\A|_)KEYS?\Z", re.IGNORECASE)
-_SHORTEST = 8
-_PLACE = re.compile(r"(?:[~.]{0,2}/|[A-Za-z]:\\|arn:|secretsmanager://|https?://[^@]*$)", re.DOTALL)
+_MIN_LENGTH = 8
+_LOCATION = re.compile(r"(?:[~.]{0,2}/|[A-Za-z]:\\|arn:|secretsmanager://|https?://[^@]*$)", re.DOTALL)
 """A path or an address: where a secret is, which many variables named KEY or TOKEN hold."""
 
 _ACCESS_KEY = re.compile(r"(?<![0-9A-Za-z])(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])")
-_AFTER_ACCESS_KEY = 300
+_SECRET_KEY_DISTANCE = 300
 _SECRET_KEY = re.compile(r"(?<![0-9A-Za-z/+])(?![0-9a-f]{40}(?![0-9A-Za-z/+]))[0-9A-Za-z/+]{40}(?![0-9A-Za-z/+=])")
 _ASSIGNED = re.compile(r"aws_?(?:secret_?access_?key|session_?token)\W{1,5}([0-9A-Za-z/+=]{16,})", re.IGNORECASE)
 _TOKEN = re.compile(
     r"(?<![\w-])(?:eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*|gh[pousr]_\w{30,}|github_pat_\w{30,}|xox[abprs]-[\w-]{10,}|glpat-[\w-]{20,})"
 )
-_IN_ADDRESS = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,100}:([^\s/@'\"<>]{1,200})@")
+_URL_PASSWORD = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,100}:([^\s/@'\"<>]{1,200})@")
 _PRIVATE_KEY = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,30}PRIVATE KEY-----")
 
 
-class Secrets:
+class SecretFinder:
     """The secrets of an environment, which is that of a job unless a test gives another one."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -34,7 +34,7 @@ class Secrets:
             for name, text in environment.items()
             if looks_secret(name) or _KEY_NAME.search(name)
             for value in (text.strip(),)
-            if len(value) >= _SHORTEST and not _PLACE.match(value)
+            if len(value) >= _MIN_LENGTH and not _LOCATION.match(value)
         }
         listed = "|".join(map(re.escape, sorted(values, key=len, reverse=True)))
         self._values: Optional[re.Pattern[str]] = re.compile(listed) if listed else None
@@ -46,9 +46,9 @@ class Secrets:
                 yield (*found.span(), "secret")
         for found in _ACCESS_KEY.finditer(text):
             yield (*found.span(), "secret")
-            for near in _SECRET_KEY.finditer(text, found.end(), found.end() + _AFTER_ACCESS_KEY):
+            for near in _SECRET_KEY.finditer(text, found.end(), found.end() + _SECRET_KEY_DISTANCE):
                 yield (*near.span(), "secret")
-        for pattern, group in ((_ASSIGNED, 1), (_TOKEN, 0), (_IN_ADDRESS, 1)):
+        for pattern, group in ((_ASSIGNED, 1), (_TOKEN, 0), (_URL_PASSWORD, 1)):
             for found in pattern.finditer(text):
                 yield (*found.span(group), "secret")
         begun: Optional[int] = None

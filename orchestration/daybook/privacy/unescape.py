@@ -16,11 +16,11 @@ from decimal import Decimal
 from typing import Optional
 from urllib.parse import unquote_to_bytes
 
-from daybook.privacy.normalize import Reading
+from daybook.privacy.normalize import DerivedText
 
-_LAYERS = 4
+_MAX_LAYERS = 4
 """Maximum number of nested layers, such as JSON in a traceback in JSON in HTML."""
-_UNPACKED = 1 << 20
+_MAX_UNPACKED_BYTES = 1 << 20
 """Maximum number of bytes that are unpacked of compressed content."""
 
 # Each pattern begins with a look-ahead at the first character: ten times as fast in most texts.
@@ -41,9 +41,9 @@ _ESCAPE = re.compile(
     re.VERBOSE,
 )
 _QUOTED_PRINTABLE = re.compile(r"(?:=[0-9A-F]{2})+|=\r?\n")
-_SIGN_OF_QUOTED = re.compile(r"=(?:[C-F][0-9A-F]=[89AB][0-9A-F]|40|\r?\n)")
+_QUOTED_PRINTABLE_HINT = re.compile(r"=(?:[C-F][0-9A-F]=[89AB][0-9A-F]|40|\r?\n)")
 """A UTF-8 letter, an at sign or a soft line break: without any of them there is nothing to decode."""
-_PAYLOAD = re.compile(
+_ENCODED = re.compile(
     r"""
       (?P<number> (?<![\w.]) \d\.\d{4,15} [eE] \+?\d{1,2} (?![\w.]) )
     | (?P<hex>    (?<![0-9A-Za-z]) (?: 0x )? (?: [0-9a-fA-F]{2} [ :]? ){7,} [0-9a-fA-F]{2} (?![0-9A-Za-z]) )
@@ -55,7 +55,7 @@ _CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _ASCII_WORD = re.compile(r"[0-9A-Za-z ]")
 
 _TAG = re.compile(r"<!--|<(?P<end>/?)(?P<name>[A-Za-z][\w:-]*)[^<>]*>|<[!?/][^<>]*>")
-_SEPARATING = frozenset(
+_WORD_BREAKING_TAGS = frozenset(
     re.findall(
         r"\w+",
         "address article aside blockquote br caption dd details dialog div dl dt fieldset figcaption figure footer form h1 h2 "
@@ -65,75 +65,75 @@ _SEPARATING = frozenset(
 )
 """Elements that end a word. Tags of others, such as ``b`` or an unknown one, can be inside of a word."""
 
-PICTURE = re.compile(r"(data:image/(png|jpe?g|gif|webp);base64,)([0-9A-Za-z+/=]+)")
+IMAGE_DATA_URL = re.compile(r"(data:image/(png|jpe?g|gif|webp);base64,)([0-9A-Za-z+/=]+)")
 """A picture that a page contains. Its content is not text."""
 
 
-def readings(text: str) -> Iterator[Reading]:
+def decode_all(text: str) -> Iterator[DerivedText]:
     """Yield the text itself without its pictures, then all that it can be decoded to, layer by layer."""
-    whole = Reading(text)
-    waiting = [(whole.replaced((*found.span(), "") for found in PICTURE.finditer(text)) or whole, 1)]
+    whole = DerivedText(text)
+    waiting = [(whole.replace_parts((*found.span(), "") for found in IMAGE_DATA_URL.finditer(text)) or whole, 1)]
     while waiting:
         reading, layer = waiting.pop(0)
         yield reading
-        visible = reading.replaced(_markup(reading.text))
+        visible = reading.replace_parts(_find_tags(reading.text))
         if visible:
             yield visible
-        if layer < _LAYERS:
-            decoded = (_unescaped(reading), _unquoted(reading), _payloads(reading))
+        if layer < _MAX_LAYERS:
+            decoded = (_decode_escapes(reading), _decode_quoted_printable(reading), _decode_payloads(reading))
             waiting += [(each, layer + 1) for each in decoded if each]
 
 
-def _unescaped(reading: Reading) -> Optional[Reading]:
-    return reading.replaced((*found.span(), _meaning(found)) for found in _ESCAPE.finditer(reading.text))
+def _decode_escapes(reading: DerivedText) -> Optional[DerivedText]:
+    return reading.replace_parts((*found.span(), _decode_escape(found)) for found in _ESCAPE.finditer(reading.text))
 
 
-def _unquoted(reading: Reading) -> Optional[Reading]:
+def _decode_quoted_printable(reading: DerivedText) -> Optional[DerivedText]:
     """Return the text with quoted-printable characters (RFC 2045) decoded."""
-    if not _SIGN_OF_QUOTED.search(reading.text):
+    if not _QUOTED_PRINTABLE_HINT.search(reading.text):
         return None
-    return reading.replaced(
+    return reading.replace_parts(
         (*found.span(), "" if found[0][1] in "\r\n" else _utf8_or_latin1(bytes.fromhex(found[0].replace("=", ""))))
         for found in _QUOTED_PRINTABLE.finditer(reading.text)
     )
 
 
-def _payloads(reading: Reading) -> Optional[Reading]:
+def _decode_payloads(reading: DerivedText) -> Optional[DerivedText]:
     """Return the content of base64 and hex, and numbers without an exponent, one per line; None if there is no text in it."""
     found = []
-    for each in _PAYLOAD.finditer(reading.text):
-        content = _content(each)
+    for each in _ENCODED.finditer(reading.text):
+        content = _decode_payload(each)
         if content:
             found.append((*each.span(), content))
-    return reading.extracted(found) if found else None
+    return reading.extract_parts(found) if found else None
 
 
-def _content(found: re.Match[str]) -> Optional[str]:
+def _decode_payload(found: re.Match[str]) -> Optional[str]:
     kind, text = found.lastgroup, found[0]
     if kind == "number":
         number = Decimal(text)
         return str(int(number)) if number == number.to_integral_value() else None
     if kind == "hex":
-        content = _as_text(bytes.fromhex(re.sub(r"^0x|[ :]", "", text)))
+        content = _decode_text(bytes.fromhex(re.sub(r"^0x|[ :]", "", text)))
         if content or not text.isalnum():
             return content
-    return decoded_base64(text)
+    return decode_base64(text)
 
 
-def decoded_base64(text: str) -> Optional[str]:
+def decode_base64(text: str) -> Optional[str]:
     """Return the text that base64 holds, in either alphabet, also gzipped; None for anything else."""
     letters = re.sub(r"[\s=]", "", text).replace("-", "+").replace("_", "/")
     try:
-        return _as_text(base64.b64decode(letters[: len(letters) - (len(letters) % 4 == 1)] + "=" * (-len(letters) % 4 % 3)))
+        return _decode_text(base64.b64decode(letters[: len(letters) - (len(letters) % 4 == 1)] + "=" * (-len(letters) % 4 % 3)))
     except binascii.Error:
         return None
 
 
-def _as_text(data: bytes) -> Optional[str]:
+def _decode_text(data: bytes) -> Optional[str]:
     """Return data as text if it can be one: most of it is ASCII letters, digits, spaces, and nothing is a control character."""
     if data[:2] == b"\x1f\x8b":
         with suppress(zlib.error):
-            data = zlib.decompressobj(wbits=31).decompress(data, _UNPACKED)
+            data = zlib.decompressobj(wbits=31).decompress(data, _MAX_UNPACKED_BYTES)
     text = _utf8_or_latin1(data).replace("\x00", "")  # UTF-16
     if len(text) < 4 or _CONTROL.search(text):
         return None
@@ -147,7 +147,7 @@ def _utf8_or_latin1(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _markup(text: str) -> Iterator[tuple[int, int, str]]:
+def _find_tags(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield the tags of HTML, its comments and styles, each with what a reader sees in its place: a space or nothing."""
     done, closed = 0, True
     for found in _TAG.finditer(text):
@@ -163,13 +163,13 @@ def _markup(text: str) -> Iterator[tuple[int, int, str]]:
             end = after + 3
         elif name == "style" and not found["end"]:
             end = max(end, text.find("<", end))
-        elif name in _SEPARATING:
+        elif name in _WORD_BREAKING_TAGS:
             shown = " "
         done = end
         yield found.start(), end, shown
 
 
-def _meaning(found: re.Match[str]) -> str:
+def _decode_escape(found: re.Match[str]) -> str:
     kind, text = found.lastgroup, found[0]
     if kind == "nothing":
         return ""

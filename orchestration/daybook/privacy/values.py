@@ -17,38 +17,38 @@ from functools import cached_property
 from typing import Callable, NamedTuple, Optional
 
 from daybook.privacy.normalize import (
-    SPACELESS,
+    SPACELESS_SCRIPTS,
     WORD,
-    folded,
-    folded_text,
-    joined_digraphs,
-    raw_words,
-    without_digraphs,
-    words_of,
+    collapse_digraphs,
+    collapse_word_digraphs,
+    fold_text,
+    fold_with_positions,
+    split_folded_words,
+    split_words,
 )
 from daybook.privacy.patterns import Hit
-from daybook.privacy.pseudonyms import ERASED
+from daybook.privacy.pseudonyms import ERASED_PREFIX
 
-NO_VALUE = {"null", "none", "nan", "nat", "n/a", "true", "false", "unknown"}
+NULL_WORDS = {"null", "none", "nan", "nat", "n/a", "true", "false", "unknown"}
 _ELLIPSIS = re.compile(r"\.{3}")
-_GLUED = re.compile(r"\d{0,8}([^\W\d_]{4,})\d{0,8}")
+_WORD_WITH_DIGITS = re.compile(r"\d{0,8}([^\W\d_]{4,})\d{0,8}")
 _HEX_LETTERS = re.compile(r"[a-f]+")
-_DIGITS_AND_MORE = re.compile(r"(?<!\w)\+?\(?\d(?:[ ()./-]{0,3}\d){7,17}(?!\w)")
+_PHONE_LIKE = re.compile(r"(?<!\w)\+?\(?\d(?:[ ()./-]{0,3}\d){7,17}(?!\w)")
 
-LEADING = 4
+MAX_LEADING_WORDS = 4
 """So many words, or all where there are fewer, begin a value wherever it is found whole."""
-PART_LENGTH = 4
+MIN_NAME_PART_LENGTH = 4
 """Characters of a word of a name that is searched for by itself."""
-_PHRASE = 6
-TEXT_LENGTH = 12
-SHORTEST_CUT = 4
-TAIL = 8
+_PHRASE_WORDS = 6
+MIN_TEXT_LENGTH = 12
+MIN_TRUNCATED_LENGTH = 4
+PHONE_TAIL_DIGITS = 8
 """Digits at the end of a telephone number that tell it from others, however its beginning is written."""
 _WINDOW = 120
 """Characters before and after an ellipsis that are looked at."""
-_GAP = 1000
+_MAX_GAP = 1000
 """Maximum number of characters between two words of a value."""
-_LONGEST = 500
+_MAX_PHRASE_WORDS = 500
 """Maximum number of words of a long text that are redacted together."""
 _SHORT = 8
 """A beginning of fewer characters is one only where an ellipsis says so."""
@@ -65,7 +65,7 @@ class _Value(NamedTuple):
     """The value in normal form, with its separators; white space is one space."""
 
 
-class Forms(NamedTuple):
+class SearchForms(NamedTuple):
     """What a value is searched for as: all of it is empty for one that is not."""
 
     weak: str = ""
@@ -73,66 +73,70 @@ class Forms(NamedTuple):
     whole: tuple[tuple[tuple[str, ...], str], ...] = ()
     """Words in a row, and how they are written: the value itself, then parts of it that tell enough."""
     tail: str = ""
-    """The last ``TAIL`` digits of a telephone number."""
+    """The last ``PHONE_TAIL_DIGITS`` digits of a telephone number."""
 
 
-def forms_of(kind: str, text: str) -> Forms:
+def build_search_forms(kind: str, text: str) -> SearchForms:
     """What a value of a class is searched for as."""
-    raw = raw_words(text)
-    words, letters = joined_digraphs(raw), "".join(raw)
-    if not _worth(text, letters):
-        return Forms()
+    raw = split_folded_words(text)
+    words, letters = collapse_word_digraphs(raw), "".join(raw)
+    if not _is_searchable(text, letters):
+        return SearchForms()
     if letters.isdigit():
         if len(letters) < (6 if kind == "address" else 5):
-            return Forms(weak=letters if len(words) == 1 else "")
-    elif kind == "text" and (len(words) < 2 or len(text.strip()) < TEXT_LENGTH):
-        return Forms()
+            return SearchForms(weak=letters if len(words) == 1 else "")
+    elif kind == "text" and (len(words) < 2 or len(text.strip()) < MIN_TEXT_LENGTH):
+        return SearchForms()
     whole, tail = [(words, text)], ""
     if kind == "phone":
-        digits = re.sub(r"\D", "", folded_text(text))
-        tail = digits[-TAIL:] if len(digits) >= TAIL else ""
+        digits = re.sub(r"\D", "", fold_text(text))
+        tail = digits[-PHONE_TAIL_DIGITS:] if len(digits) >= PHONE_TAIL_DIGITS else ""
     elif kind == "email":
         before, at, _ = text.partition("@")
-        local = words_of(before)
+        local = split_words(before)
         if at and (len(local) > 1 or any(character.isdigit() for character in "".join(local))):
             whole.append((local, before))
     elif kind == "name" and len(words) > 1:
-        whole += [((word,), long) for word, long in zip(words, raw) if len(long) >= PART_LENGTH and not long.isdigit()]
-    return Forms("", tuple(whole), tail)
+        whole += [((word,), long) for word, long in zip(words, raw) if len(long) >= MIN_NAME_PART_LENGTH and not long.isdigit()]
+    return SearchForms("", tuple(whole), tail)
 
 
-class Traces(NamedTuple):
+class SearchKeys(NamedTuple):
     """What a text could hold of values: a value that agrees with none of it is not found there."""
 
     leads: set[str]
-    """One to ``LEADING`` words in a row, joined by a space: they begin what is found whole."""
+    """One to ``MAX_LEADING_WORDS`` words in a row, joined by a space: they begin what is found whole."""
     tails: set[str]
-    """``TAIL`` digits in a row of what may be a telephone number."""
+    """``PHONE_TAIL_DIGITS`` digits in a row of what may be a telephone number."""
     beginnings: set[str]
     """What the words of a value that is cut short begin with, joined by a space."""
     endings: set[str]
     """What they end with, where its beginning is cut off."""
 
 
-def traces_of(text: str) -> Traces:
+def extract_search_keys(text: str) -> SearchKeys:
     """What a text could hold of values."""
-    plain = folded(text).text
-    words = joined_digraphs(WORD.findall(plain))
-    leads = {" ".join(words[at : at + size]) for size in range(1, LEADING + 1) for at in range(len(words) - size + 1)}
-    leads.update(filter(None, map(_glued, words)))
-    tails = {digits[end - TAIL : end] for _, digits in _dialled(plain) for end in range(TAIL, len(digits) + 1)}
+    plain = fold_with_positions(text).text
+    words = collapse_word_digraphs(WORD.findall(plain))
+    leads = {" ".join(words[at : at + size]) for size in range(1, MAX_LEADING_WORDS + 1) for at in range(len(words) - size + 1)}
+    leads.update(filter(None, map(_strip_digits, words)))
+    tails = {
+        digits[end - PHONE_TAIL_DIGITS : end]
+        for _, digits in _find_phone_like(plain)
+        for end in range(PHONE_TAIL_DIGITS, len(digits) + 1)
+    }
     beginnings: set[str] = set()
     endings: set[str] = set()
-    for places, from_start in _cuts(plain):
+    for places, from_start in _find_truncations(plain):
         (beginnings if from_start else endings).update(written for _, _, written in places)
-    cut = ({each for each in found if _can_be_cut(each)} for found in (beginnings, endings))
-    return Traces(leads, tails, *cut)
+    cut = ({each for each in found if _can_be_truncated(each)} for found in (beginnings, endings))
+    return SearchKeys(leads, tails, *cut)
 
 
 class PersonalValues:
     """Values by column. ``kind`` is the column's class of personal data: name, email, phone, address, id, text."""
 
-    at_hand = True
+    in_memory = True
     """Whether a text can be searched for all of them at little cost."""
 
     def __init__(self) -> None:
@@ -155,13 +159,13 @@ class PersonalValues:
         """Take in a column's values. Those that are too common to be searched for are left out."""
         for text in values:
             # What stands in for an erased value is nobody's.
-            if text is None or text.startswith(ERASED) or (column, text) in self._known:
+            if text is None or text.startswith(ERASED_PREFIX) or (column, text) in self._known:
                 continue
             self._known.add((column, text))
             self._add(column, kind, text)
 
     def _add(self, column: str, kind: str, text: str) -> None:
-        found = forms_of(kind, text)
+        found = build_search_forms(kind, text)
         if found.weak:
             self._weak[found.weak] = column
         for words, written in found.whole:
@@ -171,9 +175,9 @@ class PersonalValues:
             self._tails[found.tail] = column
 
     def _take(self, column: str, kind: str, words: tuple[str, ...], text: str) -> None:
-        value = _Value(words, column, kind, _written(text))
-        is_long = kind == "text" and len(words) > _PHRASE
-        key = words[:_PHRASE] if is_long else words
+        value = _Value(words, column, kind, _fold_spacing(text))
+        is_long = kind == "text" and len(words) > _PHRASE_WORDS
+        key = words[:_PHRASE_WORDS] if is_long else words
         alike = (self._phrases if is_long else self._strong).setdefault(key, [])
         if is_long or value not in alike:
             alike.append(value)
@@ -181,7 +185,7 @@ class PersonalValues:
         self._sizes.setdefault(words[0], set()).add(len(key))
         self._sorted.discard(key)
 
-    def expect(self, texts: Iterable[str]) -> None:
+    def prefetch(self, texts: Iterable[str]) -> None:
         """Texts that will be searched: of no use where all values are at hand (``SoughtValues``)."""
 
     def find(self, text: str, *, ordinary: Collection[str] = (), exactly: bool = False) -> Iterator[Hit]:
@@ -190,33 +194,35 @@ class PersonalValues:
         ``ordinary`` are words, as written, that are no hits. ``exactly`` is for a program's own text: single words are no hits
         there, and separators must be as in the data.
         """
-        plain = folded(text)
+        plain = fold_with_positions(text)
         places = [place.span() for place in WORD.finditer(plain.text)]
-        words = joined_digraphs([plain.text[start:end] for start, end in places])
+        words = collapse_word_digraphs([plain.text[start:end] for start, end in places])
 
         def is_ordinary(start: int, end: int) -> bool:
             first, last = plain.span(start, end)
             return text[first:last].strip() in ordinary
 
-        hits = [*self._whole(plain.text, places, words, is_ordinary, exactly), *self._phones(plain.text)]
+        hits = [*self._whole(plain.text, places, words, is_ordinary, exactly), *self._find_phones(plain.text)]
         if not exactly:
-            hits += [*self._in_digits(places, words, is_ordinary), *self._cut(plain.text, is_ordinary)]
+            hits += [*self._find_names_with_digits(places, words, is_ordinary), *self._find_truncated(plain.text, is_ordinary)]
             if hits and not self._weak.keys().isdisjoint(words):
-                hits += self._beside(plain.text, places, words)
+                hits += self._find_weak(plain.text, places, words)
         for start, end, column in hits:
             yield (*plain.span(start, end), column)
 
-    def _beside(self, text: str, places: list[tuple[int, int]], words: tuple[str, ...]) -> Iterator[Hit]:
+    def _find_weak(self, text: str, places: list[tuple[int, int]], words: tuple[str, ...]) -> Iterator[Hit]:
         """Find weak values, in a text that has others."""
         for place, word in zip(places, words):
             column = self._weak.get(word)
-            if column and _a_number(text, *place):
+            if column and _is_standalone_number(text, *place):
                 yield (*place, column)
 
-    def _in_digits(self, places: list[tuple[int, int]], words: tuple[str, ...], is_ordinary: _IsOrdinary) -> Iterator[Hit]:
+    def _find_names_with_digits(
+        self, places: list[tuple[int, int]], words: tuple[str, ...], is_ordinary: _IsOrdinary
+    ) -> Iterator[Hit]:
         """Find names of one word with digits before or after them."""
         for place, word in zip(places, words):
-            part = _glued(word)
+            part = _strip_digits(word)
             for value in self._strong.get((part,), ()) if part else ():
                 if value.kind == "name" and not is_ordinary(*place):
                     yield (*place, value.column)
@@ -233,12 +239,12 @@ class PersonalValues:
                     if self._is_hit(value, text, places[index : index + size], is_ordinary, exactly):
                         start = places[index][0]
                         yield (start - (text[start - 1 : start] == "+"), places[index + size - 1][1], value.column)
-                if size == _PHRASE and key in self._phrases:
-                    value, count = self._most_agreeing(key, words[index : index + _LONGEST])
+                if size == _PHRASE_WORDS and key in self._phrases:
+                    value, count = self._find_longest_match(key, words[index : index + _MAX_PHRASE_WORDS])
                     if self._is_hit(value, text, places[index : index + count], is_ordinary, exactly):
                         yield (places[index][0], places[index + count - 1][1], value.column)
 
-    def _most_agreeing(self, key: tuple[str, ...], words: tuple[str, ...]) -> tuple[_Value, int]:
+    def _find_longest_match(self, key: tuple[str, ...], words: tuple[str, ...]) -> tuple[_Value, int]:
         """Return the long text that agrees with most of some words, and how many they are."""
         values = self._phrases[key]
         if key not in self._sorted:
@@ -246,36 +252,38 @@ class PersonalValues:
             self._sorted.add(key)
         # Of sorted texts, one of the two neighbours agrees longest.
         at = bisect_left(values, (words,))
-        best = max(values[max(0, at - 1) : at + 1], key=lambda value: _agreeing(value.words, words))
-        return best, _agreeing(best.words, words)
+        best = max(values[max(0, at - 1) : at + 1], key=lambda value: _common_prefix_length(value.words, words))
+        return best, _common_prefix_length(best.words, words)
 
     def _is_hit(self, value: _Value, text: str, places: list[tuple[int, int]], is_ordinary: _IsOrdinary, exactly: bool) -> bool:
         start, end = places[0][0], places[-1][1]
         if "".join(value.words).isdigit():
             # Digits with other separators are another number: 10:50 is not 10.50.
-            return _written(text[start:end]) == value.written and _a_number(text, start, end)
+            return _fold_spacing(text[start:end]) == value.written and _is_standalone_number(text, start, end)
         if len(places) == 1:
             return not exactly and not is_ordinary(start, end)
         if exactly:
-            return _written(text[start:end]) in value.written
+            return _fold_spacing(text[start:end]) in value.written
         gaps = (text[before:after] for (_, before), (after, _) in zip(places, places[1:]))
-        return all(len(gap) < _GAP and len("".join(gap.split())) <= 3 for gap in gaps)
+        return all(len(gap) < _MAX_GAP and len("".join(gap.split())) <= 3 for gap in gaps)
 
-    def _phones(self, text: str) -> Iterator[Hit]:
+    def _find_phones(self, text: str) -> Iterator[Hit]:
         """Telephone numbers of the run, by their last digits."""
         if not self._tails:
             return
-        for places, digits in _dialled(text):
-            for end in range(TAIL, len(digits) + 1):
-                column = self._tails.get(digits[end - TAIL : end])
+        for places, digits in _find_phone_like(text):
+            for end in range(PHONE_TAIL_DIGITS, len(digits) + 1):
+                column = self._tails.get(digits[end - PHONE_TAIL_DIGITS : end])
                 if column:
                     yield (places[0], places[end] + 1, column)
 
-    def _cut(self, text: str, is_ordinary: _IsOrdinary) -> Iterator[Hit]:
+    def _find_truncated(self, text: str, is_ordinary: _IsOrdinary) -> Iterator[Hit]:
         """Find beginnings of values before an ellipsis, ends after one, and a beginning that the text ends with."""
-        for places, from_start in _cuts(text):
+        for places, from_start in _find_truncations(text):
             for start, end, written in places:
-                found = _prefixed(self._beginnings, written) if from_start else _prefixed(self._endings, written[::-1])
+                found = (
+                    _find_by_prefix(self._beginnings, written) if from_start else _find_by_prefix(self._endings, written[::-1])
+                )
                 if found and not is_ordinary(start, end):
                     yield (start, end, found)
                     break
@@ -289,39 +297,39 @@ class PersonalValues:
         return sorted((" ".join(each.words)[::-1], each) for each in self._all)
 
 
-def _dialled(text: str) -> Iterator[tuple[list[int], str]]:
+def _find_phone_like(text: str) -> Iterator[tuple[list[int], str]]:
     """Yield what may be telephone numbers: the positions of the first character and of all digits, and the digits."""
-    for found in _DIGITS_AND_MORE.finditer(text):
+    for found in _PHONE_LIKE.finditer(text):
         places = [place.start() for place in re.finditer(r"\d", found[0])]
         yield [found.start(), *(found.start() + place for place in places)], "".join(found[0][place] for place in places)
 
 
-def _glued(word: str) -> str:
+def _strip_digits(word: str) -> str:
     """Return the letters of a word that has digits before or after them; empty for other words, and for hex digits."""
     if word.isalpha() or word.isdigit():
         return ""
-    found = _GLUED.fullmatch(word)
+    found = _WORD_WITH_DIGITS.fullmatch(word)
     return found[1] if found and not _HEX_LETTERS.fullmatch(found[1]) else ""
 
 
-def _cuts(text: str) -> Iterator[tuple[Iterator[tuple[int, int, str]], bool]]:
+def _find_truncations(text: str) -> Iterator[tuple[Iterator[tuple[int, int, str]], bool]]:
     """Yield the places of values that may be cut short: at each ellipsis and at the end, and whether their beginning is left.
 
     What is between two ellipses is looked at once from each side, so that many of them cost no more than few.
     """
     ellipses = [found.span() for found in _ELLIPSIS.finditer(text)]
     for index, (start, end) in enumerate(ellipses):
-        yield _beginnings_at(text, start, ellipses[index - 1][1] if index else 0), True
-        yield _endings_at(text, end, ellipses[index + 1][0] if index + 1 < len(ellipses) else len(text)), False
-    yield _beginnings_at(text, len(text), ellipses[-1][1] if ellipses else 0, cut_for_sure=False), True
+        yield _prefixes_before(text, start, ellipses[index - 1][1] if index else 0), True
+        yield _suffixes_after(text, end, ellipses[index + 1][0] if index + 1 < len(ellipses) else len(text)), False
+    yield _prefixes_before(text, len(text), ellipses[-1][1] if ellipses else 0, cut_for_sure=False), True
 
 
-def _beginnings_at(text: str, end: int, least: int, *, cut_for_sure: bool = True) -> Iterator[tuple[int, int, str]]:
+def _prefixes_before(text: str, end: int, least: int, *, cut_for_sure: bool = True) -> Iterator[tuple[int, int, str]]:
     """Yield what may be the beginning of a value that is cut at ``end``, the longest first: from, up to, and its words."""
     places = [place.span() for place in WORD.finditer(text, max(least, end - _WINDOW), end)]
     if not places or end - places[-1][1] > 3:
         return
-    words = joined_digraphs([text[a:b] for a, b in places])
+    words = collapse_word_digraphs([text[a:b] for a, b in places])
     for index, (start, _) in enumerate(places):
         written = " ".join(words[index:])
         if len(written) < _SHORT and places[-1][1] < end:
@@ -331,12 +339,12 @@ def _beginnings_at(text: str, end: int, least: int, *, cut_for_sure: bool = True
         yield start, places[-1][1], written
 
 
-def _endings_at(text: str, start: int, most: int) -> Iterator[tuple[int, int, str]]:
+def _suffixes_after(text: str, start: int, most: int) -> Iterator[tuple[int, int, str]]:
     """Yield what may be the end of a value that is cut at ``start``, the longest first: from, up to, and its words."""
     places = [place.span() for place in WORD.finditer(text, start, min(most, start + _WINDOW))]
     if not places or places[0][0] - start > 3:
         return
-    words = joined_digraphs([text[a:b] for a, b in places])
+    words = collapse_word_digraphs([text[a:b] for a, b in places])
     for count in range(len(places), 0, -1):
         written = " ".join(words[:count])
         if len(written) < _SHORT and start < places[0][0]:
@@ -344,16 +352,16 @@ def _endings_at(text: str, start: int, most: int) -> Iterator[tuple[int, int, st
         yield places[0][0], places[count - 1][1], written
 
 
-def _worth(text: str, letters: str) -> bool:
-    spaceless = re.match(f"[{SPACELESS}]", letters) is not None
-    return len(letters) >= (2 if spaceless else 3) and text.strip().casefold() not in NO_VALUE
+def _is_searchable(text: str, letters: str) -> bool:
+    spaceless = re.match(f"[{SPACELESS_SCRIPTS}]", letters) is not None
+    return len(letters) >= (2 if spaceless else 3) and text.strip().casefold() not in NULL_WORDS
 
 
-def _written(text: str) -> str:
-    return without_digraphs(" ".join(folded_text(text).split()))
+def _fold_spacing(text: str) -> str:
+    return collapse_digraphs(" ".join(fold_text(text).split()))
 
 
-def _agreeing(words: tuple[str, ...], others: tuple[str, ...]) -> int:
+def _common_prefix_length(words: tuple[str, ...], others: tuple[str, ...]) -> int:
     """Return how many first words are the same."""
     count = 0
     for word, other in zip(words, others):
@@ -363,7 +371,7 @@ def _agreeing(words: tuple[str, ...], others: tuple[str, ...]) -> int:
     return count
 
 
-def _a_number(text: str, start: int, end: int) -> bool:
+def _is_standalone_number(text: str, start: int, end: int) -> bool:
     """Whether digits stand for themselves, and are no part of a decimal number, a date, a time or a version."""
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
     if re.fullmatch(r"\.0(?!\d)", after) and not re.match(r"\d", text[end + 2 : end + 3]):
@@ -372,18 +380,18 @@ def _a_number(text: str, start: int, end: int) -> bool:
     return not (re.fullmatch(rf"\d[{marks}]", before) or before.endswith(".") or re.fullmatch(rf"[{marks}]\d", after))
 
 
-def _can_be_cut(written: str) -> bool:
-    return len(written) >= SHORTEST_CUT and re.search(r"[^\W\d_]", written) is not None
+def _can_be_truncated(written: str) -> bool:
+    return len(written) >= MIN_TRUNCATED_LENGTH and re.search(r"[^\W\d_]", written) is not None
 
 
-def _prefixed(sorted_values: list[tuple[str, _Value]], written: str) -> Optional[str]:
+def _find_by_prefix(sorted_values: list[tuple[str, _Value]], written: str) -> Optional[str]:
     """The column of a value that begins like this and goes on."""
-    if not _can_be_cut(written):
+    if not _can_be_truncated(written):
         return None
     index = bisect_left(sorted_values, (written,))
     for text, value in sorted_values[index : index + 20]:
         if not text.startswith(written):
             return None
-        if text != written and (value.kind != "text" or len(written) >= TEXT_LENGTH):
+        if text != written and (value.kind != "text" or len(written) >= MIN_TEXT_LENGTH):
             return value.column
     return None

@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 from daybook.quality.checks import (
-    SAMPLES,
+    MAX_SAMPLES,
     RuleResult,
-    check,
     check_contract,
+    check_rules,
     counting_sql,
+    describe_value_error,
     failing_sql,
-    of_values,
     reasons_sql,
     sample_sql,
 )
-from daybook.quality.gates import Finding, Verdict, differences, refuse_broken, refuse_share, sentence, warnings_of
-from daybook.quality.rules import LANDED_WHOLE, Rule, landing_rules, table_rules
+from daybook.quality.gates import (
+    Finding,
+    GateResult,
+    format_rule_result,
+    format_warnings,
+    gate_broken_rules,
+    gate_differences,
+    gate_rejected_share,
+)
+from daybook.quality.rules import WHOLE_ROW_CONDITION, Rule, landing_rules, table_rules
 
 __all__ = [
-    "LANDED_WHOLE",
-    "SAMPLES",
+    "MAX_SAMPLES",
+    "WHOLE_ROW_CONDITION",
     "Finding",
+    "GateResult",
     "Rule",
     "RuleResult",
-    "Verdict",
-    "check",
     "check_contract",
+    "check_rules",
     "counting_sql",
-    "differences",
+    "describe_value_error",
     "failing_sql",
+    "format_rule_result",
+    "format_warnings",
+    "gate_broken_rules",
+    "gate_differences",
+    "gate_rejected_share",
     "landing_rules",
-    "of_values",
     "reasons_sql",
-    "refuse_broken",
-    "refuse_share",
     "sample_sql",
-    "sentence",
     "table_rules",
-    "warnings_of",
 ]

@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Optional
 
-_SCALE = 0.6745
+_MAD_SCALE = 0.6745
 """Makes the median absolute deviation comparable to a standard deviation. Source: Iglewicz and Hoaglin, 1993."""
-_LEAST_SPREAD = 0.01
+_MIN_SPREAD = 0.01
 """A history steadier than 1 % counts as this steady: else a cent would be unusual where nothing ever changes."""
-_WEEK = 7
-_LEAST_OF_A_WEEK = 4
+_DAYS_PER_WEEK = 7
+_MIN_DAYS_IN_WEEK = 4
 """Days with a figure among the seven before, for a shop that is closed on some."""
 
 
 @dataclass(frozen=True)
-class Score:
+class AnomalyScore:
     """How far a figure is from what its weekday and the week before let expect."""
 
-    z: float
+    z_score: float
     expected: float
     days: int
 
 
-def robust_score(past: Sequence[tuple[date, float]], day: date, value: float) -> Optional[Score]:
+def robust_z_score(past: Sequence[tuple[date, float]], day: date, value: float) -> Optional[AnomalyScore]:
     """Score a day's figure against those of earlier days.
 
     Each day is taken as its share of the level of the seven days before it, so that a season that rises is no news; and that
@@ -38,29 +38,29 @@ def robust_score(past: Sequence[tuple[date, float]], day: date, value: float) ->
     figures = dict(past)
     shares: dict[int, dict[date, float]] = defaultdict(dict)
     for when, figure in past:
-        level = _level(figures, when)
+        level = _trimmed_weekly_mean(figures, when)
         if level:
             shares[when.weekday()][when] = figure / level
-    level, same = _level(figures, day), list(shares[day.weekday()].values())
+    level, same = _trimmed_weekly_mean(figures, day), list(shares[day.weekday()].values())
     distances = []
     for of_weekday in shares.values():
         for when, share in of_weekday.items():
             others = [other for other_day, other in of_weekday.items() if other_day != when]
             if others and statistics.median(others):
                 distances.append(share / statistics.median(others) - 1)
-    if not level or len(same) < 2 or len(distances) < _WEEK or not statistics.median(same):
+    if not level or len(same) < 2 or len(distances) < _DAYS_PER_WEEK or not statistics.median(same):
         return None
     centre = statistics.median(distances)
-    spread = max(statistics.median(abs(each - centre) for each in distances), _LEAST_SPREAD)
+    spread = max(statistics.median(abs(each - centre) for each in distances), _MIN_SPREAD)
     expected = level * statistics.median(same)
-    return Score(_SCALE * (value / expected - 1 - centre) / spread, expected, len(past))
+    return AnomalyScore(_MAD_SCALE * (value / expected - 1 - centre) / spread, expected, len(past))
 
 
-def _level(figures: Mapping[date, float], day: date) -> Optional[float]:
+def _trimmed_weekly_mean(figures: Mapping[date, float], day: date) -> Optional[float]:
     """The mean of the seven days before a day without the highest and the lowest; None where hardly any of them has a figure.
 
     In a rising season it finds a day of two fifths less about twice as often as a median does, at as few false alarms; without
     the extremes because one wild day would else make a week of others look odd.
     """
-    before = sorted(figure for when, figure in figures.items() if 0 < (day - when).days <= _WEEK)
-    return statistics.fmean(before[1:-1]) if len(before) >= _LEAST_OF_A_WEEK else None
+    before = sorted(figure for when, figure in figures.items() if 0 < (day - when).days <= _DAYS_PER_WEEK)
+    return statistics.fmean(before[1:-1]) if len(before) >= _MIN_DAYS_IN_WEEK else None

@@ -17,7 +17,7 @@ from daybook.errors import ContractError, SqlError
 from daybook.quality.rules import Rule, table_rules
 from daybook.sources.mapping import literal, quote
 
-SAMPLES = 5
+MAX_SAMPLES = 5
 """So many keys of failing rows stand in a report."""
 
 
@@ -85,7 +85,7 @@ def failing_sql(relation: str, rules: list[Rule], key: list[str]) -> str:
     return f"SELECT * FROM (SELECT {keys}, {flags} FROM {relation}) AS flagged WHERE {broken}"
 
 
-def check(
+def check_rules(
     engine: DuckDBEngine,
     relation: str,
     rules: list[Rule],
@@ -105,13 +105,15 @@ def check(
     in_sql = [rule for rule in rules if rule.history is None]
     raised: dict[str, str] = {}
     try:
-        checked, *numbers = engine.one(counting_sql(relation, in_sql, counted=counted, run_date=run_date, objects=objects))
+        checked, *numbers = engine.fetch_row(
+            counting_sql(relation, in_sql, counted=counted, run_date=run_date, objects=objects)
+        )
     except SqlError:
-        checked, numbers, raised = _one_by_one(engine, relation, in_sql, counted, run_date, objects)
-    held = [_holds(rule, number, checked) for rule, number in zip(in_sql, numbers)]
+        checked, numbers, raised = _count_each_rule(engine, relation, in_sql, counted, run_date, objects)
+    held = [_is_satisfied(rule, number, checked) for rule, number in zip(in_sql, numbers)]
     of_rows = [rule for rule, number in zip(in_sql, numbers) if rule.failing and number]
     rows = engine.arrow(failing_sql(relation, of_rows, key)) if of_rows else pa.table({name: [] for name in key})
-    samples = _samples(engine, rows, len(of_rows), key, pseudonyms)
+    samples = _fetch_samples(engine, rows, len(of_rows), key, pseudonyms)
     shown = {rule.name: texts for rule, texts in zip(of_rows, samples)}
     results = []
     for rule, number, holds in zip(in_sql, numbers, held):
@@ -122,25 +124,27 @@ def check(
         failing = int(number or 0) if rule.failing else int(not holds)
         results.append(
             RuleResult(
-                table, rule.name, checked, failing, rule.severity, holds, _measured(rule, number), shown.get(rule.name, ()),
+                table, rule.name, checked, failing, rule.severity, holds, _format_measured(rule, number), shown.get(rule.name, ()),
                 rule.waivable, sql=rule.sql,
             )
         )  # fmt: skip
     return results, rows, of_rows
 
 
-def _one_by_one(
+def _count_each_rule(
     engine: DuckDBEngine, relation: str, rules: list[Rule], counted: str, run_date: Optional[date], objects: str
 ) -> tuple[int, list[Any], dict[str, str]]:
     """Count each rule by itself: the rows checked, the numbers (None where a rule raises), and what the raising rules say."""
-    (checked,) = engine.one(counting_sql(relation, [], counted=counted))
+    (checked,) = engine.fetch_row(counting_sql(relation, [], counted=counted))
     numbers: list[Any] = []
     raised: dict[str, str] = {}
     for rule in rules:
         try:
-            numbers.append(engine.one(counting_sql(relation, [rule], counted=counted, run_date=run_date, objects=objects))[1])
+            numbers.append(
+                engine.fetch_row(counting_sql(relation, [rule], counted=counted, run_date=run_date, objects=objects))[1]
+            )
         except SqlError as error:
-            said = of_values(error)
+            said = describe_value_error(error)
             if said is None:
                 raise
             raised[rule.name] = said
@@ -148,15 +152,15 @@ def _one_by_one(
     return checked, numbers, raised
 
 
-def of_values(error: SqlError) -> Optional[str]:
+def describe_value_error(error: SqlError) -> Optional[str]:
     """Return what an error says that a value has caused, without the value, which can be personal; None for any other error."""
-    if not str(error).startswith(_OF_VALUES):
+    if not str(error).startswith(_VALUE_ERRORS):
         return None
     # A value can hold quotes, and numbers stand without.
     return re.sub(r"(['\"]).*\1|\([^)]*[0-9][^)]*\)|[0-9]{4,}", "…", str(error)).rstrip(".")
 
 
-_OF_VALUES = ("Conversion Error", "Out of Range Error", "Invalid Input Error", "Not implemented Error: Unknown TimeZone")
+_VALUE_ERRORS = ("Conversion Error", "Out of Range Error", "Invalid Input Error", "Not implemented Error: Unknown TimeZone")
 
 
 def check_contract(
@@ -168,7 +172,7 @@ def check_contract(
     known: Callable[[str], str] = str,
 ) -> list[RuleResult]:
     """Hold a relation that is to become ``table`` against its contract; ``known`` as for ``table_rules``."""
-    results, _, _ = check(
+    results, _, _ = check_rules(
         engine,
         relation,
         table_rules(table, known),
@@ -181,7 +185,7 @@ def check_contract(
 
 
 def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
-    """An SQL text that lists the rules a failing row (with flags, as ``check`` gives it) breaks, separated by ``; ``; a rule
+    """An SQL text that lists the rules a failing row (with flags, as ``check_rules`` gives it) breaks, separated by ``; ``; a rule
     that is None is left out."""
     cases = ", ".join(
         f"CASE WHEN rule_{index} THEN {literal(rule.name)} END" for index, rule in enumerate(rules) if rule is not None
@@ -189,7 +193,7 @@ def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
     return f"concat_ws('; ', {cases})"
 
 
-def _samples(
+def _fetch_samples(
     engine: DuckDBEngine, rows: pa.Table, rules: int, key: list[str], pseudonyms: tuple[str, ...]
 ) -> list[tuple[str, ...]]:
     """The first keys of the failing rows, for each of their flags ``rule_0``, ``rule_1`` …"""
@@ -197,8 +201,8 @@ def _samples(
         return []
     engine.register("_failing_rows", rows)
     text = sample_sql(key, pseudonyms)
-    first = ", ".join(f"min(DISTINCT said, {SAMPLES}) FILTER (WHERE rule_{index})" for index in range(rules))
-    found = engine.one(f"SELECT {first} FROM (SELECT *, {text} AS said FROM _failing_rows) AS told")
+    first = ", ".join(f"min(DISTINCT said, {MAX_SAMPLES}) FILTER (WHERE rule_{index})" for index in range(rules))
+    found = engine.fetch_row(f"SELECT {first} FROM (SELECT *, {text} AS said FROM _failing_rows) AS told")
     return [tuple(texts or ()) for texts in found]
 
 
@@ -208,7 +212,7 @@ def sample_sql(key: Sequence[str], pseudonyms: Collection[str]) -> str:
     return f"concat_ws(' / ', {', '.join(shown)})"
 
 
-def _holds(rule: Rule, number: Any, checked: int) -> bool:
+def _is_satisfied(rule: Rule, number: Any, checked: int) -> bool:
     """Whether the measured number is what it must be. No number at all (a share of no rows) breaks nothing."""
     if number is None:
         return True
@@ -230,7 +234,7 @@ def _holds(rule: Rule, number: Any, checked: int) -> bool:
     return bool(comparisons[operator])
 
 
-_MUST = {
+_CONDITION_TEXTS = {
     "mustBe": "must be {}",
     "mustNotBe": "must not be {}",
     "mustBeGreaterThan": "must be more than {}",
@@ -242,10 +246,10 @@ _MUST = {
 }
 
 
-def _measured(rule: Rule, number: Any) -> str:
+def _format_measured(rule: Rule, number: Any) -> str:
     if rule.failing or number is None:
         return ""
     operator, operand = rule.must
     operands = operand if isinstance(operand, (tuple, list)) else [operand]
     said = f"{float(number):,.4g}" if isinstance(number, float) else f"{number:,}"
-    return f"{said}, {_MUST[operator].format(*(f'{each:,}' for each in operands))}"
+    return f"{said}, {_CONDITION_TEXTS[operator].format(*(f'{each:,}' for each in operands))}"

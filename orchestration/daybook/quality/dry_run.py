@@ -8,45 +8,45 @@ from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, EngineError, SqlError
 from daybook.quality.checks import counting_sql, failing_sql
-from daybook.quality.rules import LANDED_WHOLE, Rule, landing_rules, table_rules
+from daybook.quality.rules import WHOLE_ROW_CONDITION, Rule, landing_rules, table_rules
 from daybook.sources.config import Source
 from daybook.sources.mapping import quote, typed_select
 
-_ANY_DAY = date(2000, 1, 1)
+_EXAMPLE_DATE = date(2000, 1, 1)
 
 
-def try_table(table: Table, engine: DuckDBEngine, file: str) -> None:
+def dry_run_table(table: Table, engine: DuckDBEngine, file: str) -> None:
     """Bind every rule of a silver or gold contract; ``ContractError`` names the file and the rule that SQL refuses."""
-    _try(table_rules(table), table.full_name, table.full_name, table.key, engine, file)
+    _dry_run_rules(table_rules(table), table.full_name, table.full_name, table.key, engine, file)
 
 
-def try_landing(source: Source, engine: DuckDBEngine, file: str) -> None:
+def dry_run_landing(source: Source, engine: DuckDBEngine, file: str) -> None:
     """Bind every rule of a source's landing contract; ``ContractError`` names the file and the rule that SQL refuses."""
     for name, entity in source.entities.items():
         texts = [f"CAST(NULL AS VARCHAR) AS {quote(column)}" for column in [*entity.columns, "_source_file", "_problem"]]
         technical = "CAST(NULL AS BIGINT) AS _row_number, CAST(NULL AS BIGINT) AS _copy, '' AS _waived"
         empty = f"(SELECT {', '.join(texts)}, {technical} WHERE 1 = 0) AS landed"
         engine.define(f"typed.{name}", typed_select(source, name, empty))
-        engine.define(name, f"SELECT * FROM typed.{name} WHERE {LANDED_WHOLE}")
+        engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}")
     for name in source.entities:
-        _try(landing_rules(source, name), f"typed.{name}", name, ["_source_file", "_row_number"], engine, file)
+        _dry_run_rules(landing_rules(source, name), f"typed.{name}", name, ["_source_file", "_row_number"], engine, file)
 
 
-def _try(rules: list[Rule], relation: str, objects: str, key: list[str], engine: DuckDBEngine, file: str) -> None:
+def _dry_run_rules(rules: list[Rule], relation: str, objects: str, key: list[str], engine: DuckDBEngine, file: str) -> None:
     in_sql = [rule for rule in rules if rule.history is None]
     try:
-        _run(in_sql, relation, objects, key, engine)
+        _run_rules(in_sql, relation, objects, key, engine)
     except (SqlError, EngineError):
         for rule in in_sql:
             try:
-                _run([rule], relation, objects, key, engine)
+                _run_rules([rule], relation, objects, key, engine)
             except (SqlError, EngineError) as error:
                 raise ContractError(f"{file}: rule {rule.name!r} cannot be run: {error}") from None
         raise
 
 
-def _run(rules: list[Rule], relation: str, objects: str, key: list[str], engine: DuckDBEngine) -> None:
-    engine.one(counting_sql(relation, rules, objects=objects, run_date=_ANY_DAY))
+def _run_rules(rules: list[Rule], relation: str, objects: str, key: list[str], engine: DuckDBEngine) -> None:
+    engine.fetch_row(counting_sql(relation, rules, objects=objects, run_date=_EXAMPLE_DATE))
     of_rows = [rule for rule in rules if rule.failing]
     if of_rows:
         engine.rows(failing_sql(relation, of_rows, key))

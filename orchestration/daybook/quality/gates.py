@@ -11,15 +11,15 @@ from daybook.quality.checks import RuleResult
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that speaks against the data. ``about`` names it the same way in every run; ``text`` has the figures."""
+    """One thing that speaks against the data. ``finding_id`` names it the same way in every run; ``text`` has the figures."""
 
-    about: str
+    finding_id: str
     text: str
     waivable: bool = True
 
 
 @dataclass
-class Verdict:
+class GateResult:
     """A gate's answer: it passes as long as nothing is found against it."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -33,35 +33,35 @@ class Verdict:
     def reasons(self) -> list[str]:
         return [each.text for each in self.findings]
 
-    def approved(self, abouts: Iterable[str]) -> Verdict:
+    def waive(self, abouts: Iterable[str]) -> GateResult:
         """The verdict when a person has answered for these findings. What has no right answer stays."""
         answered = set(abouts)
-        lets_pass = [each for each in self.findings if each.about in answered and each.waivable]
-        return Verdict([each for each in self.findings if each not in lets_pass], [*self.waived, *lets_pass])
+        lets_pass = [each for each in self.findings if each.finding_id in answered and each.waivable]
+        return GateResult([each for each in self.findings if each not in lets_pass], [*self.waived, *lets_pass])
 
 
-def refuse_broken(results: list[RuleResult]) -> Verdict:
+def gate_broken_rules(results: list[RuleResult]) -> GateResult:
     """The verdict on rules of severity ``error`` that do not hold."""
     broken = [each for each in results if each.severity == "error" and not each.holds]
-    return Verdict([Finding(_about(each), sentence(each), each.waivable) for each in broken])
+    return GateResult([Finding(_finding_id(each), format_rule_result(each), each.waivable) for each in broken])
 
 
-def warnings_of(results: list[RuleResult]) -> list[str]:
+def format_warnings(results: list[RuleResult]) -> list[str]:
     """A sentence for each rule of severity ``warning`` that does not hold."""
-    return [sentence(each) for each in results if each.severity == "warning" and not each.holds]
+    return [format_rule_result(each) for each in results if each.severity == "warning" and not each.holds]
 
 
-def refuse_share(entity: str, landed: int, rejected: int, *, most: float, tolerated: int) -> Verdict:
+def gate_rejected_share(entity: str, landed: int, rejected: int, *, most: float, tolerated: int) -> GateResult:
     """The verdict on an entity of which too much was rejected: more than the share ``most``, and more than a few rows."""
     if rejected > tolerated and rejected / landed > most:
         text = f"{entity}: {rejected:,} of {landed:,} rows ({rejected / landed:.1%}) are rejected, more than {most:.1%}"
-        return Verdict([Finding(f"{entity}: rejected share", text)])
-    return Verdict()
+        return GateResult([Finding(f"{entity}: rejected share", text)])
+    return GateResult()
 
 
-def differences(pairs: dict[str, tuple[Any, Any]]) -> Verdict:
+def gate_differences(pairs: dict[str, tuple[Any, Any]]) -> GateResult:
     """The verdict on figures that must agree to the cent: name -> (published to be, from silver)."""
-    return Verdict(
+    return GateResult(
         [
             Finding(f"{name}: agrees with silver", f"{name}: {left} where silver gives {right}", waivable=False)
             for name, (left, right) in pairs.items()
@@ -70,7 +70,7 @@ def differences(pairs: dict[str, tuple[Any, Any]]) -> Verdict:
     )
 
 
-def sentence(result: RuleResult) -> str:
+def format_rule_result(result: RuleResult) -> str:
     """What a broken rule found, for a message."""
     if result.measured:
         return f"{result.table}: '{result.rule}' does not hold: {result.measured}"
@@ -78,5 +78,5 @@ def sentence(result: RuleResult) -> str:
     return f"{result.table}: {result.failing:,} {rows} '{result.rule}'"
 
 
-def _about(result: RuleResult) -> str:
+def _finding_id(result: RuleResult) -> str:
     return f"{result.table}: {result.rule}"

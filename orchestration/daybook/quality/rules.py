@@ -12,22 +12,22 @@ from sqlglot import exp
 
 from daybook.contracts import Property, Quality, RobustZScore, Severity, Table, TypeOptions
 from daybook.errors import ContractError
-from daybook.privacy import ERASED
+from daybook.privacy import ERASED_PREFIX
 from daybook.sources.config import Source
 from daybook.sources.mapping import clock_column, literal, quote, text_column, typed_sql
-from daybook.sources.timestamps import OTHER_ZONE
+from daybook.sources.timestamps import UNKNOWN_ZONE_PATTERN
 
-LANDED_WHOLE = "_copy = 1 AND _problem IS NULL"
+WHOLE_ROW_CONDITION = "_copy = 1 AND _problem IS NULL"
 """Rows of a landing entity that rules on columns look at: no further copy of a row, and one that splits into fields."""
 LANDED_DECIMAL = "DECIMAL(18,4)"
 """The type of a landing column of decimals."""
-FIRST, LAST = "1900-01-01", "2100-01-01"
+MIN_DATE, MAX_DATE = "1900-01-01", "2100-01-01"
 """The default bounds of dates and timestamps: from the first up to, and without, the second."""
-SPLITS = "row splits into the header's columns"
-_OBJECT = "${object}"
-_COPIES = "_copy > 1"
+SPLIT_RULE_NAME = "row splits into the header's columns"
+_OBJECT_PLACEHOLDER = "${object}"
+_COPY_CONDITION = "_copy > 1"
 """Further copies of a row. They are dropped, not put aside."""
-_NAMES = {"string": "text", "number": "decimal"}
+_TYPE_NAMES = {"string": "text", "number": "decimal"}
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Rule:
         return self.failing or self.value
 
     @property
-    def per_row(self) -> bool:
+    def is_per_row(self) -> bool:
         """Whether every failing row is at fault by itself, and can be put aside for it."""
-        of_rows = bool(self.failing) and not self.value and self.failing != _COPIES
+        of_rows = bool(self.failing) and not self.value and self.failing != _COPY_CONDITION
         return of_rows and self.must == ("mustBe", 0) and self.unit == "rows"
 
 
@@ -67,30 +67,30 @@ def table_rules(table: Table, known: Callable[[str], str] = str) -> list[Rule]:
     """The rules of a silver or gold table's contract. ``known`` gives the SQL relation in which a table that a foreign key
     refers to is looked up."""
     rules = [rule for item in table.properties for rule in _column_rules(table, item, required=item.name in table.required)]
-    rules += _relationships(table, lambda to: known(f"{table.layer}.{to}"))
+    rules += _relationship_rules(table, lambda to: known(f"{table.layer}.{to}"))
     if table.key:
-        rules.append(_unique(table.key, "error", waivable=False))
-    return _distinct(table, rules + list(_table_level(table)))
+        rules.append(_unique_rule(table.key, "error", waivable=False))
+    return _require_distinct_names(table, rules + list(_table_quality_rules(table)))
 
 
 def landing_rules(source: Source, entity: str) -> list[Rule]:
     """The rules of a landing entity, over the relation that ``sources.mapping.typed_select`` gives."""
     table = source.contracts[entity]
-    rules = [Rule(SPLITS, failing="_copy = 1 AND _problem IS NOT NULL", waivable=False)]
+    rules = [Rule(SPLIT_RULE_NAME, failing="_copy = 1 AND _problem IS NOT NULL", waivable=False)]
     snapshot = source.entities[entity]
     if snapshot.date:
         undated = literal(snapshot.undated)
         rules = [
-            Rule(SPLITS, failing=f"_copy = 1 AND _problem <> {undated}", waivable=False),
-            Rule(usable_date(snapshot.date), failing=f"_copy = 1 AND _problem = {undated}", waivable=False),
+            Rule(SPLIT_RULE_NAME, failing=f"_copy = 1 AND _problem <> {undated}", waivable=False),
+            Rule(usable_date_rule_name(snapshot.date), failing=f"_copy = 1 AND _problem = {undated}", waivable=False),
         ]
-    of_whole = _of_columns(table)
-    of_whole += _relationships(table, quote)
+    of_whole = _landing_column_rules(table)
+    of_whole += _relationship_rules(table, quote)
     if table.key and table.key_rule is None:
         # A landing may bring two versions of a row: the newest wins.
-        of_whole.append(_unique(table.key, "warning"))
-    of_whole += _table_level(table)
-    return _distinct(table, [*rules, *(_within(rule) for rule in of_whole)])
+        of_whole.append(_unique_rule(table.key, "warning"))
+    of_whole += _table_quality_rules(table)
+    return _require_distinct_names(table, [*rules, *(_restrict_to_whole_rows(rule) for rule in of_whole)])
 
 
 def snapshot_day_sql(source: Source, entity: str) -> str:
@@ -98,28 +98,28 @@ def snapshot_day_sql(source: Source, entity: str) -> str:
     column = source.entities[entity].date or ""
     day = f"CAST({typed_sql(column, source.entities[entity].columns[column], source.null_values)} AS DATE)"
     # The default bounds of every date: another one is a placeholder or a mistake.
-    return f"CASE WHEN {day} >= DATE '{FIRST}' AND {day} < DATE '{LAST}' THEN {day} END"
+    return f"CASE WHEN {day} >= DATE '{MIN_DATE}' AND {day} < DATE '{MAX_DATE}' THEN {day} END"
 
 
-def usable_date(column: str) -> str:
+def usable_date_rule_name(column: str) -> str:
     """Return the name of the rule that rows of a snapshot belong to a business date."""
     return f"{column} is a usable date"
 
 
-def _of_columns(table: Table) -> list[Rule]:
+def _landing_column_rules(table: Table) -> list[Rule]:
     rules = []
     for item in table.properties:
         erasable = table.layer == "landing" and item.classification == "restricted" and item.logicalType == "string"
         for rule in _column_rules(table, item, required=item.name in table.required):
-            rules.append(_unless_erased(rule, item.name) if erasable and rule.waivable else rule)
+            rules.append(_exempt_erased(rule, item.name) if erasable and rule.waivable else rule)
     return rules
 
 
-def _unless_erased(rule: Rule, column: str) -> Rule:
+def _exempt_erased(rule: Rule, column: str) -> Rule:
     """A rule on a personal column, for values that are still there: what stands in for an erased one fits no pattern."""
     if not rule.failing or rule.value:
         return rule
-    return replace(rule, failing=f"({rule.failing}) AND NOT starts_with({quote(column)}, {literal(ERASED)})")
+    return replace(rule, failing=f"({rule.failing}) AND NOT starts_with({quote(column)}, {literal(ERASED_PREFIX)})")
 
 
 def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[Rule]:
@@ -130,8 +130,8 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
     if required:
         yield Rule(f"{name} is present", failing=f"{column} IS NULL" + (f" AND {text} IS NULL" if text else ""), waivable=False)
     if landed and item.logicalType != "string":
-        yield from _of_type(item, text)
-    given, options = item.logicalTypeOptions.model_dump().values(), _bounded(item)
+        yield from _type_rules(item, text)
+    given, options = item.logicalTypeOptions.model_dump().values(), _with_default_bounds(item)
     bounds = (
         (options.minimum, "<", "at least"),
         (options.maximum, ">", "at most"),
@@ -140,55 +140,55 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
     )
     for bound, operator, said in bounds:
         if bound is not None:
-            failing = f"{column} {operator} {_bound(item, bound)}"
-            yield Rule(f"{name} is {said} {_shown(bound)}", failing=failing, default=bound not in given)
+            failing = f"{column} {operator} {_bound_sql(item, bound)}"
+            yield Rule(f"{name} is {said} {_format_bound(bound)}", failing=failing, default=bound not in given)
     if options.minLength is not None:
         yield Rule(f"{name} has at least {options.minLength} characters", failing=f"length({column}) < {options.minLength}")
     if options.maxLength is not None:
         yield Rule(f"{name} has at most {options.maxLength} characters", failing=f"length({column}) > {options.maxLength}")
     if options.pattern is not None:
-        yield Rule(f"{name} fits its pattern", failing=_misfit(column, options.pattern))
+        yield Rule(f"{name} fits its pattern", failing=_pattern_mismatch_sql(column, options.pattern))
     if item.unique:
-        yield _unique([name], "error")
+        yield _unique_rule([name], "error")
     for rule in item.quality:
-        yield _column_rule(table, item, rule, column)
+        yield _quality_rule(table, item, rule, column)
 
 
-def _of_type(item: Property, text: str) -> Iterator[Rule]:
+def _type_rules(item: Property, text: str) -> Iterator[Rule]:
     """Yield the rules that the text of a landing column fits its type, by the class of text that does not, and warnings of
     ambiguous local times."""
-    kind = _NAMES.get(item.logicalType, item.logicalType)
+    kind = _TYPE_NAMES.get(item.logicalType, item.logicalType)
     misfit, known = "", ""
-    if item.logicalType == "timestamp" and item.custom("strptime") is None:
-        misfit, known = OTHER_ZONE, f"{item.name} has a known time zone"
+    if item.logicalType == "timestamp" and item.custom_property("strptime") is None:
+        misfit, known = UNKNOWN_ZONE_PATTERN, f"{item.name} has a known time zone"
     elif item.logicalType in ("integer", "number"):
         # BIGINT and DECIMAL(18,4).
         digits = 18 if item.logicalType == "integer" else 14
-        point, thousands = (",", r"\.?") if item.custom("decimalComma") else (r"\.", "")
+        point, thousands = (",", r"\.?") if item.custom_property("decimalComma") else (r"\.", "")
         misfit = rf"^[+-]?0*[1-9]({thousands}[0-9]){{{digits},}}({point}[0-9]*)?$"
         known = f"{item.name} has at most {digits} digits" + (" before the point" if digits == 14 else "")
     failing = f"{text} IS NOT NULL"
     if misfit:
         failing += f" AND NOT regexp_matches({text}, {literal(misfit)})"
         yield Rule(known, failing=f"regexp_matches({text}, {literal(misfit)})", waivable=False, default=True)
-    yield Rule(f"{item.name} is {_article(kind)}", failing=failing, waivable=False)
+    yield Rule(f"{item.name} is {_add_article(kind)}", failing=failing, waivable=False)
     if item.logicalType == "timestamp":
         clock, name = clock_column(item.name), f"{item.name} is not in the hour that the clock"
         yield Rule(f"{name} repeats", "warning", failing=f"{clock} = 'repeated'", default=True)
         yield Rule(f"{name} skips", "warning", failing=f"{clock} = 'skipped'", default=True)
 
 
-def _bounded(item: Property) -> TypeOptions:
+def _with_default_bounds(item: Property) -> TypeOptions:
     """Return the bounds of a column, with default ones where the contract gives none.
 
-    A date or timestamp is from ``FIRST`` up to ``LAST``: infinity or a year of many digits would win as a version forever. A
+    A date or timestamp is from ``MIN_DATE`` up to ``MAX_DATE``: infinity or a year of many digits would win as a version forever. A
     decimal has no more digits before the point than its type. Delta keeps the smallest and largest value of a file as floats,
     and cannot read one back that was rounded up beyond the type.
     """
     options = item.logicalTypeOptions
     defaults: dict[str, Union[int, str]] = {}
     if item.logicalType in ("date", "timestamp"):
-        defaults = {"minimum": FIRST, "exclusiveMaximum": LAST}
+        defaults = {"minimum": MIN_DATE, "exclusiveMaximum": MAX_DATE}
     elif item.logicalType == "number":
         decimal = re.fullmatch(
             r"DECIMAL\((\d+),(\d+)\)", LANDED_DECIMAL if item.physicalType == "VARCHAR" else item.physicalType
@@ -204,7 +204,7 @@ def _bounded(item: Property) -> TypeOptions:
     return options.model_copy(update=defaults)
 
 
-def _column_rule(table: Table, item: Property, rule: Quality, column: str) -> Rule:
+def _quality_rule(table: Table, item: Property, rule: Quality, column: str) -> Rule:
     said: dict[str, Any] = {"severity": rule.severity}
     if rule.type == "custom":
         past = (item.name, rule.implementation) if rule.implementation else None
@@ -213,35 +213,35 @@ def _column_rule(table: Table, item: Property, rule: Quality, column: str) -> Ru
     if rule.type == "sql":
         return _sql_rule(table, rule)
     if rule.metric == "duplicateValues":
-        return _unique([item.name], rule.severity, rule)
+        return _unique_rule([item.name], rule.severity, rule)
     if rule.metric in ("nullValues", "missingValues"):
         missing = [each for each in rule.arguments.missingValues or [] if each]
         listed = ", ".join(literal(each) for each in missing)
         failing = f"{column} IS NULL" + (f" OR {column} IN ({listed})" if listed else "")
-        return Rule(rule.name or f"{item.name} is given{_limit(rule)}", failing=failing, **said)
+        return Rule(rule.name or f"{item.name} is given{_format_limit(rule)}", failing=failing, **said)
     if rule.arguments.validValues:
         listed = ", ".join(literal(each) for each in rule.arguments.validValues)
         return Rule(
-            rule.name or f"{item.name} is an accepted value{_limit(rule)}", failing=f"{column} NOT IN ({listed})", **said
+            rule.name or f"{item.name} is an accepted value{_format_limit(rule)}", failing=f"{column} NOT IN ({listed})", **said
         )
-    name = rule.name or f"{item.name} is a valid value{_limit(rule)}"
-    return Rule(name, failing=_misfit(column, str(rule.arguments.pattern)), **said)
+    name = rule.name or f"{item.name} is a valid value{_format_limit(rule)}"
+    return Rule(name, failing=_pattern_mismatch_sql(column, str(rule.arguments.pattern)), **said)
 
 
-def _table_level(table: Table) -> Iterator[Rule]:
+def _table_quality_rules(table: Table) -> Iterator[Rule]:
     for rule in table.quality:
         if rule.type == "sql":
             yield _sql_rule(table, rule)
         elif rule.metric == "rowCount":
             operator, operand = rule.must
-            name = rule.name or f"there are {_said(operator, operand)} rows"
-            yield Rule(name, rule.severity, value=f"(SELECT count(*) FROM {_OBJECT})", must=rule.must)
+            name = rule.name or f"there are {_format_condition(operator, operand)} rows"
+            yield Rule(name, rule.severity, value=f"(SELECT count(*) FROM {_OBJECT_PLACEHOLDER})", must=rule.must)
         elif rule.arguments.properties:
-            yield _unique(rule.arguments.properties, rule.severity, rule)
+            yield _unique_rule(rule.arguments.properties, rule.severity, rule)
         else:
             # Rows equal in every column. Those of a landing are numbered as they are read.
-            name = rule.name or f"rows stand once{_limit(rule)}"
-            yield Rule(name, rule.severity, failing=_COPIES, must=rule.must, unit=rule.unit)
+            name = rule.name or f"rows stand once{_format_limit(rule)}"
+            yield Rule(name, rule.severity, failing=_COPY_CONDITION, must=rule.must, unit=rule.unit)
     for promise in table.sla:
         if promise.property == "freshness":
             name = promise.element.partition(".")[2]
@@ -251,7 +251,7 @@ def _table_level(table: Table) -> Iterator[Rule]:
             yield Rule(
                 f"{name} is fresh",
                 # No rows, no newest one: whether a table may be empty is for its rowCount to say.
-                value=f"(SELECT {age} FROM {_OBJECT})",
+                value=f"(SELECT {age} FROM {_OBJECT_PLACEHOLDER})",
                 must=("mustBeLessOrEqualTo", promise.value),
             )
 
@@ -262,7 +262,9 @@ def _sql_rule(table: Table, rule: Quality) -> Rule:
     query = str(rule.query)
     said: dict[str, Any] = {"severity": rule.severity, "must": rule.must, "unit": rule.unit}
     try:
-        parsed = sqlglot.parse_one(query.replace(_OBJECT, "__object__").replace("${run_date}", "2000-01-01"), read="duckdb")
+        parsed = sqlglot.parse_one(
+            query.replace(_OBJECT_PLACEHOLDER, "__object__").replace("${run_date}", "2000-01-01"), read="duckdb"
+        )
     except sqlglot.errors.SqlglotError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ContractError(
@@ -285,7 +287,7 @@ def _sql_rule(table: Table, rule: Quality) -> Rule:
     return Rule(rule.name, value=f"({query.strip().rstrip(';')})", **said)
 
 
-def _relationships(table: Table, known: Callable[[str], str]) -> Iterator[Rule]:
+def _relationship_rules(table: Table, known: Callable[[str], str]) -> Iterator[Rule]:
     for item in table.properties:
         for relationship in item.relationships:
             name, _, column = relationship.to.partition(".")
@@ -297,16 +299,16 @@ def _relationships(table: Table, known: Callable[[str], str]) -> Iterator[Rule]:
             )
 
 
-def _unique(columns: list[str], severity: Severity, rule: Optional[Quality] = None, *, waivable: bool = True) -> Rule:
+def _unique_rule(columns: list[str], severity: Severity, rule: Optional[Quality] = None, *, waivable: bool = True) -> Rule:
     listed = ", ".join(quote(name) for name in columns)
     none_null = " AND ".join(f"{quote(name)} IS NOT NULL" for name in columns)
     # How many rows there are beyond the first of each key. As a query of its own it reads the key's columns only, and groups,
     # unlike distinct values, go to disk where there are too many.
-    groups = f"SELECT count(*) AS _rows FROM {_OBJECT} WHERE {none_null} GROUP BY {listed}"
+    groups = f"SELECT count(*) AS _rows FROM {_OBJECT_PLACEHOLDER} WHERE {none_null} GROUP BY {listed}"
     value = f"(SELECT COALESCE(sum(_rows - 1), 0) FROM ({groups}) AS _groups WHERE _rows > 1)"
     shown = columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
     return Rule(
-        (rule.name if rule else "") or f"{shown} is unique{_limit(rule)}",
+        (rule.name if rule else "") or f"{shown} is unique{_format_limit(rule)}",
         severity,
         failing=f"count(*) OVER (PARTITION BY {listed}) > 1 AND {none_null}",
         value=value,
@@ -316,14 +318,14 @@ def _unique(columns: list[str], severity: Severity, rule: Optional[Quality] = No
     )
 
 
-def _within(rule: Rule) -> Rule:
+def _restrict_to_whole_rows(rule: Rule) -> Rule:
     """A landing rule on columns, kept to rows that are whole. Copies are found among all rows."""
-    if not rule.failing or rule.value or rule.failing == _COPIES:
+    if not rule.failing or rule.value or rule.failing == _COPY_CONDITION:
         return rule
-    return replace(rule, failing=f"{LANDED_WHOLE} AND ({rule.failing})")
+    return replace(rule, failing=f"{WHOLE_ROW_CONDITION} AND ({rule.failing})")
 
 
-def _distinct(table: Table, rules: list[Rule]) -> list[Rule]:
+def _require_distinct_names(table: Table, rules: list[Rule]) -> list[Rule]:
     """The rules, whose names are how records and people speak of them."""
     names = [rule.name for rule in rules]
     for name in names:
@@ -336,21 +338,21 @@ def _distinct(table: Table, rules: list[Rule]) -> list[Rule]:
     return rules
 
 
-def _misfit(column: str, pattern: str) -> str:
+def _pattern_mismatch_sql(column: str, pattern: str) -> str:
     return f"NOT regexp_matches({column}, {literal(f'^({pattern})$')})"
 
 
-def _bound(item: Property, bound: Union[int, float, str]) -> str:
+def _bound_sql(item: Property, bound: Union[int, float, str]) -> str:
     if isinstance(bound, str):
         return f"CAST({literal(bound)} AS {'DATE' if item.logicalType == 'date' else 'TIMESTAMPTZ'})"
     return f"{bound:.15g}"
 
 
-def _shown(bound: Union[int, float, str]) -> str:
+def _format_bound(bound: Union[int, float, str]) -> str:
     return bound if isinstance(bound, str) else f"{bound:,.15g}"
 
 
-def _limit(rule: Optional[Quality]) -> str:
+def _format_limit(rule: Optional[Quality]) -> str:
     """What a rule's name says of its limit, where rows may break it up to one."""
     if rule is None or rule.must == ("mustBe", 0):
         return ""
@@ -360,7 +362,7 @@ def _limit(rule: Optional[Quality]) -> str:
     return f" ({allowed.get(operator, operator)} {operand}{share})"
 
 
-def _said(operator: str, operand: Any) -> str:
+def _format_condition(operator: str, operand: Any) -> str:
     words = {
         "mustBe": "exactly {}",
         "mustNotBe": "not {}",
@@ -375,5 +377,5 @@ def _said(operator: str, operand: Any) -> str:
     return words[operator].format(*(f"{each:,}" for each in operands))
 
 
-def _article(kind: str) -> str:
+def _add_article(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

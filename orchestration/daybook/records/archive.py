@@ -21,39 +21,39 @@ from collections.abc import Collection
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Optional
 
-from daybook.errors import AlreadyThereError, ArchiveError, DaybookError, UsageError
-from daybook.records.clock import reading
-from daybook.records.locks import Holder, holder_of
-from daybook.records.names import STAGES, notebook_name, run_date_of, run_name
-from daybook.settings import is_leftover
+from daybook.errors import ArchiveError, DaybookError, ObjectExistsError, UsageError
+from daybook.records.clock import read_clock
+from daybook.records.locks import LockHolder, find_lock_holder
+from daybook.records.names import STAGES, format_run_id, notebook_name, run_date_of
+from daybook.settings import is_temporary_name
 from daybook.storage import Store, is_bucket
 
 Record = dict[str, Any]
 
-UNDER_WAY = timedelta(days=1)
+MAX_RUN_DURATION = timedelta(days=1)
 """A run in a bucket that began longer ago and has no closing record is taken to be over: no execution of a day lasts longer."""
-LOST = "lost: the process that ran it ended without a word (killed, or the machine was switched off)"
+LOST_REASON = "lost: the process that ran it ended without a word (killed, or the machine was switched off)"
 """The reason of a run that nobody works on and that has no closing record."""
 NOT_RETRIED = "not retried: the same input would fail again"
 """Why a stage with a permanent failure has one attempt."""
 
-_LINE = 2_000
+_MAX_LINE_LENGTH = 2_000
 """Maximum length of a reason's first line."""
-_CLOSING = re.compile(r"run(\.redrive-\d+)?\.json")
-_ATTEMPT = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
+_CLOSING_RECORD_NAME = re.compile(r"run(\.redrive-\d+)?\.json")
+_ATTEMPT_FILE_NAME = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
 
-def now() -> str:
+def current_timestamp() -> str:
     """This moment in UTC as records write it, to the millisecond."""
-    return moment(time.time())
+    return format_timestamp(time.time())
 
 
-def moment(seconds: float) -> str:
+def format_timestamp(seconds: float) -> str:
     """A moment of the system's clock, in seconds since 1970, as records write it."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def parse_moment(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
     """A moment as records write it."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
@@ -62,7 +62,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def dump(record: Any) -> bytes:
+def serialize_record(record: Any) -> bytes:
     """A record as the archive writes it: readable JSON, stable to the byte."""
     return (json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n").encode()
 
@@ -82,26 +82,30 @@ class Archive:
         """The folder of a run, under the archive."""
         return f"run_date={run_date_of(run_id).isoformat()}/{run_id}"
 
-    def next_run(self, run_date: date) -> str:
+    def next_run_id(self, run_date: date) -> str:
         """The next free name for a business date."""
         taken = self.run_ids(run_date)
-        return run_name(run_date, max((int(name.rsplit("-", 1)[1]) for name in taken), default=0) + 1)
+        return format_run_id(run_date, max((int(name.rsplit("-", 1)[1]) for name in taken), default=0) + 1)
 
     def start_run(self, run_date: date, facts: Record) -> str:
         """Take the next free name for a business date. Two starters never get the same one."""
-        number = int(self.next_run(run_date).rsplit("-", 1)[1])
+        number = int(self.next_run_id(run_date).rsplit("-", 1)[1])
         while True:
-            run_id = run_name(run_date, number)
+            run_id = format_run_id(run_date, number)
             try:
-                self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, **_begun(), **facts}))
-            except AlreadyThereError:
+                self.store.create(
+                    f"{self.folder(run_id)}/started.json", serialize_record({"run_id": run_id, **_start_times(), **facts})
+                )
+            except ObjectExistsError:
                 number += 1
                 continue
             return run_id
 
     def start_named_run(self, run_id: str, facts: Record) -> None:
-        """Take this very name; ``AlreadyThereError`` where it is taken."""
-        self.store.create(f"{self.folder(run_id)}/started.json", dump({"run_id": run_id, **_begun(), **facts}))
+        """Take this very name; ``ObjectExistsError`` where it is taken."""
+        self.store.create(
+            f"{self.folder(run_id)}/started.json", serialize_record({"run_id": run_id, **_start_times(), **facts})
+        )
 
     def ensure_started(self, run_id: str, facts: Optional[Record] = None) -> None:
         """Take a run's name where the state machine's own service has given it, rather than ``start_run``."""
@@ -115,21 +119,21 @@ class Archive:
 
     def claim_attempt(self, run_id: str, stage: str, facts: Record) -> int:
         """Take the next free attempt number of a stage, from 1."""
-        number = max((int(found) for found in self._files(run_id, notebook_name(stage))), default=0) + 1
+        number = max((int(found) for found in self._list_attempt_files(run_id, notebook_name(stage))), default=0) + 1
         while True:
             key = f"{self.folder(run_id)}/{attempt_name(stage, number)}.claim"
             try:
-                self.store.create(key, dump({**_begun(), **facts}))
-            except AlreadyThereError:
+                self.store.create(key, serialize_record({**_start_times(), **facts}))
+            except ObjectExistsError:
                 number += 1
                 continue
             return number
 
-    def abandoned_attempts(self, run_id: str) -> list[tuple[str, int, Record]]:
+    def read_abandoned_attempts(self, run_id: str) -> list[tuple[str, int, Record]]:
         """Attempts that were claimed and left no record: (stage, number, what the claim said)."""
         found = []
         for stage in STAGES:
-            for number, kinds in sorted(self._files(run_id, notebook_name(stage)).items()):
+            for number, kinds in sorted(self._list_attempt_files(run_id, notebook_name(stage)).items()):
                 if "json" not in kinds:
                     claim = json.loads(self.store.read(f"{self.folder(run_id)}/{attempt_name(stage, number)}.claim"))
                     found.append((stage, number, claim))
@@ -148,7 +152,7 @@ class Archive:
         }
         record = {**record, "notebook": described["ipynb"], "html": described["html"]}
         folder = self.folder(record["run_id"])
-        self.store.create(f"{folder}/{name}.json", dump(record))
+        self.store.create(f"{folder}/{name}.json", serialize_record(record))
         for ending, data in contents.items():
             if data is not None:
                 self.store.create(f"{folder}/{name}.{ending}", data)
@@ -156,7 +160,7 @@ class Archive:
 
     def write_run(self, record: Record) -> None:
         """Write a run's record. A run that is resumed gets a further one: ``run.redrive-1.json``."""
-        self._write_next(record["run_id"], "run", "json", dump(record))
+        self._write_next(record["run_id"], "run", "json", serialize_record(record))
 
     def write_history(self, run_id: str, journal: bytes) -> None:
         """Write the events of the state machine, one JSON object a line."""
@@ -171,9 +175,9 @@ class Archive:
         brief = {key: record[key] for key in ("stage", "attempt", "outcome", "permanent", "reasons", "rows")}
         if record["failure"]:
             brief["reasons"] = [describe_failure(record)]
-        self.store.replace(outcome_key(record["run_id"], record["stage"]), dump(brief))
+        self.store.replace(outcome_key(record["run_id"], record["stage"]), serialize_record(brief))
 
-    def write_unstarted(self, run_id: str, stage: str, error: DaybookError, said: str) -> None:
+    def write_unstarted_outcome(self, run_id: str, stage: str, error: DaybookError, said: str) -> None:
         """Write the outcome of a stage that a permanent ``error`` kept from starting; there is no attempt on record."""
         brief: Record = {
             "stage": stage,
@@ -183,7 +187,7 @@ class Archive:
             "reasons": [f"{stage} did not start ({NOT_RETRIED}): {type(error).__name__}: {first_line(said)}"],
             "rows": {},
         }
-        self.store.replace(outcome_key(run_id, stage), dump(brief))
+        self.store.replace(outcome_key(run_id, stage), serialize_record(brief))
 
     def attempts(self, run_id: str) -> list[Record]:
         """Every attempt's record, in order of stage and number."""
@@ -191,28 +195,28 @@ class Archive:
         return [
             json.loads(self.store.read(f"{folder}/{attempt_name(stage, number)}.json"))
             for stage in STAGES
-            for number, kinds in sorted(self._files(run_id, notebook_name(stage)).items())
+            for number, kinds in sorted(self._list_attempt_files(run_id, notebook_name(stage)).items())
             if "json" in kinds
         ]
 
     def run_ids(self, run_date: Optional[date] = None) -> list[str]:
         """The names of all runs, or those of one business date, by date and number."""
         if run_date:
-            found = self.store.folders(f"run_date={run_date.isoformat()}")
+            found = self.store.list_folders(f"run_date={run_date.isoformat()}")
         else:
-            found = [run_id for day in self.run_dates() for run_id in self.store.folders(f"run_date={day}")]
-        names = [name for name in found if not is_leftover(name)]
+            found = [run_id for day in self.run_dates() for run_id in self.store.list_folders(f"run_date={day}")]
+        names = [name for name in found if not is_temporary_name(name)]
         return sorted(names, key=lambda name: (run_date_of(name), int(name.rsplit("-", 1)[1])))
 
     def run_dates(self) -> list[date]:
         """Return the business dates that have a run, oldest first. It takes one listing, whatever number of runs there is."""
-        names = [name for name in self.store.folders() if name.startswith("run_date=")]
+        names = [name for name in self.store.list_folders() if name.startswith("run_date=")]
         return sorted(date.fromisoformat(name[len("run_date=") :]) for name in names)
 
-    def closings(self, run_id: str) -> int:
+    def count_closing_records(self, run_id: str) -> int:
         """How many closing records a run has: none, one, or a further one for each time it was resumed and ended."""
         names = (key.rsplit("/", 1)[1] for key in self.store.keys(self.folder(run_id)))
-        return sum(bool(_CLOSING.fullmatch(name)) for name in names)
+        return sum(bool(_CLOSING_RECORD_NAME.fullmatch(name)) for name in names)
 
     def run(self, run_id: str) -> Record:
         """A run's newest record, with ``state`` closed. Before there is one, what is known: with ``state`` running and outcome
@@ -225,16 +229,16 @@ class Archive:
         names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
         if "started.json" not in names:
             raise UsageError(f"There is no run {run_id}; `daybook runs` lists them.")
-        working = self.holder(run_id)
+        working = self.find_holder(run_id)
         # One that has not signed yet is no run's that has ended: whoever decides on such a run holds its date, too.
-        records = self.closing_records(run_id) if working is None or not working.run_id else []
+        records = self.read_closing_records(run_id) if working is None or not working.run_id else []
         if records:
-            return {**_with_missing(records[-1], names), "state": "closed"}
+            return {**_add_missing_files(records[-1], names), "state": "closed"}
         started = json.loads(self.store.read(f"{folder}/started.json"))
         if working is not None or (is_bucket(self.store.uri) and self._is_recent(started)):
             known = {"outcome": "RUNNING", "state": "running", "reasons": [f"The run is under way: {working or run_id}."]}
         else:
-            known = {"outcome": "FAILED", "state": "lost", "reasons": [LOST]}
+            known = {"outcome": "FAILED", "state": "lost", "reasons": [LOST_REASON]}
         open_run = {
             **started,
             "record": "run",
@@ -242,28 +246,28 @@ class Archive:
             "stages": self.attempts(run_id),
             **known,
         }
-        return _with_missing(open_run, names)
+        return _add_missing_files(open_run, names)
 
     def _is_recent(self, started: Record) -> bool:
         """Whether a run in a bucket, where no lock tells, can still be under way: it began, or something of it was written,
-        within ``UNDER_WAY``."""
-        moments = [parse_moment(started["started_at"])]
-        if datetime.now(timezone.utc) - moments[0] > UNDER_WAY:
+        within ``MAX_RUN_DURATION``."""
+        moments = [parse_timestamp(started["started_at"])]
+        if datetime.now(timezone.utc) - moments[0] > MAX_RUN_DURATION:
             folder = self.folder(started["run_id"])
             moments += [entry.arrived_at for entry in self.store.entries(folder).values()]
-        return datetime.now(timezone.utc) - max(moments) < UNDER_WAY
+        return datetime.now(timezone.utc) - max(moments) < MAX_RUN_DURATION
 
-    def holder(self, run_id: str) -> Optional[Holder]:
+    def find_holder(self, run_id: str) -> Optional[LockHolder]:
         """Who works on this run right now, where that can be known and somebody does."""
-        holder = holder_of(self.store.uri, run_date_of(run_id))
+        holder = find_lock_holder(self.store.uri, run_date_of(run_id))
         # One that has not signed yet may be this run's.
         return holder if holder is not None and holder.run_id in ("", run_id) else None
 
-    def closing_records(self, run_id: str) -> list[Record]:
+    def read_closing_records(self, run_id: str) -> list[Record]:
         """The run's closing records, oldest first: one, and a further one for each time that it went on."""
         folder = self.folder(run_id)
         names = [key.rsplit("/", 1)[1] for key in self.store.keys(folder)]
-        records = [name for name in names if _CLOSING.fullmatch(name)]
+        records = [name for name in names if _CLOSING_RECORD_NAME.fullmatch(name)]
         records.sort(key=lambda name: int((re.findall(r"\d+", name) or ["0"])[0]))
         return [json.loads(self.store.read(f"{folder}/{name}")) for name in records]
 
@@ -286,16 +290,16 @@ class Archive:
                 return
         raise ArchiveError(f"{run_id} has been resumed 99 times; start a new run.")
 
-    def _files(self, run_id: str, notebook: str) -> dict[int, set[str]]:
+    def _list_attempt_files(self, run_id: str, notebook: str) -> dict[int, set[str]]:
         found: dict[int, set[str]] = {}
         for key in self.store.keys(self.folder(run_id)):
-            matched = _ATTEMPT.fullmatch(key.rsplit("/", 1)[1])
+            matched = _ATTEMPT_FILE_NAME.fullmatch(key.rsplit("/", 1)[1])
             if matched and matched[1] == notebook:
                 found.setdefault(int(matched[2]), set()).add(matched[3])
         return found
 
 
-def describe_missing(attempt: Record) -> str:
+def describe_missing_files(attempt: Record) -> str:
     """One sentence for an attempt whose notebook, page or both a kill kept from being archived; empty where all is there."""
     lost = [word for key, word in (("notebook", "notebook"), ("html", "page")) if _is_missing(attempt, key)]
     if not lost:
@@ -311,7 +315,7 @@ def _is_missing(attempt: Record, key: str) -> bool:
     return bool(attempt.get(key)) and attempt[key]["file"] in attempt.get("missing", ())
 
 
-def _with_missing(run: Record, names: Collection[str]) -> Record:
+def _add_missing_files(run: Record, names: Collection[str]) -> Record:
     """A run's record that says, under ``missing``, which files it and its attempts describe are not among ``names``."""
     found = dict(run)
     if "lineage" in run and "openlineage.jsonl" not in names:
@@ -325,9 +329,9 @@ def _with_missing(run: Record, names: Collection[str]) -> Record:
     return found
 
 
-def _begun() -> Record:
+def _start_times() -> Record:
     """When something begins: the moment by the wall clock, and the machine's count, by which its end is told."""
-    return {"started_at": now(), "clock": reading()}
+    return {"started_at": current_timestamp(), "clock": read_clock()}
 
 
 def describe_failure(attempt: Record) -> str:
@@ -350,7 +354,11 @@ def failure_line(attempt: Record) -> str:
 def first_line(text: str) -> str:
     """The first line of what was said, cut where it is endless, or that nothing was."""
     line = (text.strip().splitlines() or ["no reason was given"])[0]
-    return line if len(line) <= _LINE else f"{line[:_LINE]} [left out: {len(line) - _LINE:,} characters]"
+    return (
+        line
+        if len(line) <= _MAX_LINE_LENGTH
+        else f"{line[:_MAX_LINE_LENGTH]} [left out: {len(line) - _MAX_LINE_LENGTH:,} characters]"
+    )
 
 
 def attempt_name(stage: str, number: int) -> str:

@@ -16,7 +16,7 @@ from daybook.contracts.files import landing_contract_path
 from daybook.errors import ParamsError
 from daybook.records.archive import sha256
 from daybook.records.names import STAGES, notebook_name
-from daybook.settings import Settings, files_in, project_root, read_yaml
+from daybook.settings import Settings, list_files, project_root, read_yaml
 
 BUNDLE_MANIFEST = "bundle.json"
 """The file, at the root of an unpacked bundle, that says what the bundle was built from."""
@@ -24,7 +24,7 @@ BUNDLE_MANIFEST = "bundle.json"
 LOGIC_VERSION = 1
 """The version of the logic in package code. Raise it with every change that gives another row, verdict or figure for the same
 input; ``tests/notebook/test_logic_version.py`` fails where that was forgotten."""
-NUMBER_SETTINGS = ("timezone", "currency", "max_rejected_share", "tolerated_rejected_rows", "returns_count_on")
+FINGERPRINT_SETTINGS = ("timezone", "currency", "max_rejected_share", "tolerated_rejected_rows", "returns_count_on")
 """Settings that change numbers, or which numbers are published."""
 _DESCRIPTIVE_SOURCE_KEYS = ("title", "licence", "calendar")
 """Keys of a source that change no row."""
@@ -39,8 +39,8 @@ def code_version() -> dict[str, Any]:
     if bundle.is_file():
         built: dict[str, Any] = json.loads(bundle.read_bytes())
         return {key: built[key] for key in ("commit", "dirty", "lock_sha256")}
-    commit = _git(root, "rev-parse", "HEAD")
-    status = _git(root, "status", "--porcelain", "--untracked-files=normal") if commit else None
+    commit = _run_git(root, "rev-parse", "HEAD")
+    status = _run_git(root, "status", "--porcelain", "--untracked-files=normal") if commit else None
     lock = root / "requirements.lock"
     return {
         "commit": commit,
@@ -60,31 +60,31 @@ def state_machine_version() -> dict[str, str]:
     return {"file": path.name, "sha256": sha256(path.read_bytes())}
 
 
-def fingerprint(settings: Settings) -> dict[str, Any]:
+def compute_fingerprint(settings: Settings) -> dict[str, Any]:
     """Return what decides the numbers of a date's tables: ``logic``, the ``LOGIC_VERSION``, and SHA-256 digests by part.
 
     The parts are the notebooks' code (without outputs, metadata, text, comments and parameters), the contracts of silver and
     gold (without descriptions), the source with its landing contract, and the settings that change numbers. Equal fingerprints
-    and equal input give equal tables. Packages are no part of it: see ``packages``. No part depends on how the source code of
+    and equal input give equal tables. Packages are no part of it: see ``package_versions``. No part depends on how the source code of
     Daybook is worded or where its modules are.
 
     The project's files are read at each call, because they may change while a process lives.
     """
     params = project_root() / "params"
-    source = _content(params / "sources" / f"{settings.source}.yaml")
+    source = _read_yaml_content(params / "sources" / f"{settings.source}.yaml")
     if isinstance(source, dict):
         source = {key: value for key, value in source.items() if key not in _DESCRIPTIVE_SOURCE_KEYS}
-    contracts = [path for layer in ("silver", "gold") for path in files_in(params / "contracts" / layer, "*.yaml")]
+    contracts = [path for layer in ("silver", "gold") for path in list_files(params / "contracts" / layer, "*.yaml")]
     return {
         "logic": LOGIC_VERSION,
-        "notebooks": _digest([[name, _code_of(name)] for name in map(notebook_name, STAGES[:-1])]),
-        "contracts": _digest([[path.stem, _without_descriptions(_content(path))] for path in contracts]),
-        "source": _digest([source, _without_descriptions(_content(landing_contract_path(settings.source)))]),
-        "settings": _digest([[key, getattr(settings, key)] for key in NUMBER_SETTINGS]),
+        "notebooks": _digest([[name, _notebook_code(name)] for name in map(notebook_name, STAGES[:-1])]),
+        "contracts": _digest([[path.stem, _remove_descriptions(_read_yaml_content(path))] for path in contracts]),
+        "source": _digest([source, _remove_descriptions(_read_yaml_content(landing_contract_path(settings.source)))]),
+        "settings": _digest([[key, getattr(settings, key)] for key in FINGERPRINT_SETTINGS]),
     }
 
 
-def packages() -> dict[str, Optional[str]]:
+def package_versions() -> dict[str, Optional[str]]:
     """Return which packages compute: the ``engine`` with its version, and ``lock``, the SHA-256 digest of the lock file.
 
     They are recorded beside the fingerprint. Another release of a package should give the same numbers.
@@ -100,7 +100,7 @@ def _digest(parts: list[Any]) -> str:
 # that is absent counts as None.
 
 
-def _code_of(name: str) -> Any:
+def _notebook_code(name: str) -> Any:
     """Return the normalised code cells of a notebook, without its parameters."""
     path = project_root() / "notebooks" / f"{name}.ipynb"
     if not path.is_file():
@@ -108,12 +108,14 @@ def _code_of(name: str) -> Any:
     try:
         cells = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
         # The format allows a source to be a text or a list of lines.
-        return [normalised("".join(cell["source"])) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])]
+        return [
+            normalize_cell("".join(cell["source"])) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])
+        ]
     except (ValueError, KeyError, TypeError, AttributeError):
         return sha256(path.read_bytes())
 
 
-def normalised(cell: str) -> Any:
+def normalize_cell(cell: str) -> Any:
     """Return the code of a cell without comments, blank lines and, in SQL, white space.
 
     A cell that is neither SQL nor Python that can be split into tokens counts as it is written.
@@ -137,7 +139,7 @@ def normalised(cell: str) -> Any:
     return [line.rstrip() for line in lines if line.strip()]
 
 
-def _content(path: Path) -> Any:
+def _read_yaml_content(path: Path) -> Any:
     """Return what a YAML file holds."""
     if not path.is_file():
         return None
@@ -147,13 +149,13 @@ def _content(path: Path) -> Any:
         return sha256(path.read_bytes())
 
 
-def _without_descriptions(node: Any) -> Any:
+def _remove_descriptions(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _without_descriptions(value) for key, value in node.items() if key != "description"}
-    return [_without_descriptions(each) for each in node] if isinstance(node, list) else node
+        return {key: _remove_descriptions(value) for key, value in node.items() if key != "description"}
+    return [_remove_descriptions(each) for each in node] if isinstance(node, list) else node
 
 
-def _git(root: Path, *arguments: str) -> Optional[str]:
+def _run_git(root: Path, *arguments: str) -> Optional[str]:
     """What git prints, or None where there is no git or no checkout of the project's own."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():

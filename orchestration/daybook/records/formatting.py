@@ -8,8 +8,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-MONEY = ("gross_revenue", "returns_amount", "net_revenue", "average_order_value", "adjustments_amount")
-FIGURES = ("orders", "cancelled_orders", "units", *MONEY, "new_customers", "returning_customers")
+MONEY_FIGURES = ("gross_revenue", "returns_amount", "net_revenue", "average_order_value", "adjustments_amount")
+SUMMARY_FIGURES = ("orders", "cancelled_orders", "units", *MONEY_FIGURES, "new_customers", "returning_customers")
 
 
 def format_value(value: Any, *, percent: bool = False) -> str:
@@ -33,7 +33,7 @@ def format_value(value: Any, *, percent: bool = False) -> str:
     return str(value)
 
 
-def printable(text: str, *, keep: str = "") -> str:
+def escape_control_characters(text: str, *, keep: str = "") -> str:
     """Return text from data as a terminal may show it: control, format and unassigned characters are replaced by their escapes.
 
     A terminal executes escape sequences, and a bidirectional mark reorders what a person reads. ``keep`` holds characters
@@ -49,12 +49,12 @@ def _escape(character: str) -> str:
     return " " if unicodedata.category(character) == "Zs" else character.encode("unicode_escape").decode("ascii")
 
 
-def named_figures(summary: Mapping[str, Any], currency: str) -> list[tuple[str, str]]:
+def format_figures(summary: Mapping[str, Any], currency: str) -> list[tuple[str, str]]:
     """(name, value with unit) of each figure; money may be decimals or, as records hold it, their text."""
     named = []
-    for name in FIGURES:
+    for name in SUMMARY_FIGURES:
         value = summary.get(name)
-        if name in MONEY and value is not None:
+        if name in MONEY_FIGURES and value is not None:
             named.append((name.replace("_", " "), f"{format_value(Decimal(value))} {currency}"))
         else:
             named.append((name.replace("_", " "), format_value(value)))

@@ -19,7 +19,7 @@ from typing import Optional
 
 import psutil
 
-from daybook.errors import DateHeldError, LakeError
+from daybook.errors import DateLockedError, LakeError
 
 _GRACE_SECONDS = 10.0
 """How long the processes of a holder that is gone may take to end, before somebody else is told to look after them."""
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """Who works on a business date: the run, its runner's process, and since when. Empty texts: it has only just begun."""
 
     run_id: str
@@ -38,7 +38,7 @@ class Holder:
     since: str
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the runner itself is there; always for one on another machine, of which this one knows nothing."""
         if self.host != socket.gethostname() or not self.pid:
             return True
@@ -54,13 +54,13 @@ class Holder:
 
 
 class DateLock:
-    """The lock of a business date, taken on entering the context; ``DateHeldError`` says who has it and since when."""
+    """The lock of a business date, taken on entering the context; ``DateLockedError`` says who has it and since when."""
 
     def __init__(self, archive: str, run_date: date) -> None:
         if "://" in archive:
             raise LakeError(f"{archive} is no folder, so a run on this machine cannot lock a date there; start the run on AWS.")
         self.run_date = run_date
-        self._path = _path(archive, run_date)
+        self._path = _lock_path(archive, run_date)
         self._descriptor: Optional[int] = None
 
     def __enter__(self) -> DateLock:
@@ -68,12 +68,12 @@ class DateLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         until = time.monotonic() + _GRACE_SECONDS
         looked_before = False
-        while not _lock(descriptor):
-            holder = _read(self._path)
+        while not _try_lock(descriptor):
+            holder = _read_holder(self._path)
             # Not at the first look: `holder_of` locks the file for a moment too, and what it says then is an earlier holder's.
-            if (holder.alive and looked_before) or time.monotonic() > until:
+            if (holder.is_alive and looked_before) or time.monotonic() > until:
                 os.close(descriptor)
-                raise DateHeldError(_refusal(self.run_date, holder))
+                raise DateLockedError(_format_lock_error(self.run_date, holder))
             looked_before = True
             time.sleep(_POLL_SECONDS)
         os.ftruncate(descriptor, 0)
@@ -95,9 +95,9 @@ class DateLock:
             raise ValueError("the lock is not held")
         return self._descriptor
 
-    def sign(self, run_id: str) -> None:
+    def write_holder(self, run_id: str) -> None:
         """Say which run holds the date."""
-        holder = Holder(
+        holder = LockHolder(
             run_id=run_id,
             pid=os.getpid(),
             began=psutil.Process().create_time(),
@@ -110,26 +110,26 @@ class DateLock:
         os.pwrite(self.descriptor, data, 0)
 
 
-def holder_of(archive: str, run_date: date) -> Optional[Holder]:
+def find_lock_holder(archive: str, run_date: date) -> Optional[LockHolder]:
     """Who works on a business date right now, or None. Of a bucket nothing is known, so None."""
     if "://" in archive:
         return None
-    path = _path(archive, run_date)
+    path = _lock_path(archive, run_date)
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        return None if _lock(descriptor, shared=True) else _read(path)
+        return None if _try_lock(descriptor, shared=True) else _read_holder(path)
     finally:
         os.close(descriptor)
 
 
-def _path(archive: str, run_date: date) -> Path:
+def _lock_path(archive: str, run_date: date) -> Path:
     return Path(archive) / "locks" / f"run_date={run_date.isoformat()}.lock"
 
 
-def _lock(descriptor: int, *, shared: bool = False) -> bool:
+def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -137,15 +137,15 @@ def _lock(descriptor: int, *, shared: bool = False) -> bool:
     return True
 
 
-def _read(path: Path) -> Holder:
+def _read_holder(path: Path) -> LockHolder:
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         # Its holder has not signed it yet.
-        return Holder("", 0, 0.0, "", "", "")
+        return LockHolder("", 0, 0.0, "", "", "")
 
 
-def _refusal(run_date: date, holder: Holder) -> str:
-    if holder.alive:
+def _format_lock_error(run_date: date, holder: LockHolder) -> str:
+    if holder.is_alive:
         return f"{run_date} is being run by {holder}; wait until it ends, or stop it, then run the date again."
     return f"{run_date} was being run by {holder}, which is gone, but a process of it still works; end it, then run the date."

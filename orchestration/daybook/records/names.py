@@ -13,7 +13,7 @@ STAGES = ("ingest", "validate", "transform", "aggregate", "quality", "notify")
 
 RESULT_MIME = "application/vnd.daybook.result+json"
 """The type of the output that a stage notebook's last act leaves: its outcome and figures, for the record."""
-CUT = "daybook_cut"
+OMITTED_OUTPUT_KEY = "daybook_cut"
 """The key in the metadata of an output that stands for outputs which were left out (``daybook.execution.outputs``)."""
 
 Outcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"]
@@ -25,7 +25,7 @@ NOT_STARTED = "NOT STARTED"
 
 
 @dataclass(frozen=True)
-class Start:
+class RunStart:
     """A run to start: its name, which is taken, and the stage it begins with."""
 
     run_id: str
@@ -37,7 +37,7 @@ def notebook_name(stage: str) -> str:
     return f"{STAGES.index(stage) + 1}_{stage}"
 
 
-def run_name(run_date: date, number: int) -> str:
+def format_run_id(run_date: date, number: int) -> str:
     """The name of a run, which is also its lock: ``daily-2025-11-30-1``."""
     return f"daily-{run_date.isoformat()}-{number}"
 

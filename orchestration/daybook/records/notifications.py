@@ -12,16 +12,16 @@ from urllib.parse import quote
 
 from daybook.records.archive import Archive, Record, attempt_name, describe_failure, first_line
 
-SUBJECT_LENGTH = 99
+MAX_SUBJECT_LENGTH = 99
 """SNS takes less than 100 characters, without line breaks."""
-BODY_BYTES = 200_000
+MAX_BODY_BYTES = 200_000
 """SNS takes 256 KiB with everything that it wraps the text in."""
 PERMANENT_FAILURE = "Daybook.PermanentFailure"
 """The error that the state machine names for a stage with a permanent failure; its cause is the outcome's reason."""
-_LINE_LENGTH = 1000
-_MOST_LINES = 40
+_MAX_LINE_LENGTH = 1000
+_MAX_LINES = 40
 """Reasons or warnings that a message names; the record has all."""
-_LOGS = "/aws-glue/python-jobs"
+_LOG_GROUP_PREFIX = "/aws-glue/python-jobs"
 """Where Glue writes what jobs print: groups whose names begin so."""
 
 
@@ -36,7 +36,7 @@ class Message:
         return {"subject": self.subject, "body": self.body}
 
 
-def why_silent(run_id: str, outcome: str, warnings: Sequence[str], tell: str, part_of: Optional[str]) -> str:
+def find_suppression_reason(run_id: str, outcome: str, warnings: Sequence[str], tell: str, part_of: Optional[str]) -> str:
     """Why nobody is told of a run, or an empty text where somebody is. ``tell`` is the setting: trouble, or always."""
     if not run_id:
         return "it is no run, but a notebook executed by itself."
@@ -69,36 +69,36 @@ def run_message(
     ``news`` are the day's figures and warnings; ``failed`` is the attempt to blame, if one left a record; ``caught`` what the
     state machine caught; ``execution`` its ARN, or empty. ``options`` give a command the run's settings.
     """
-    stage = failed["stage"] if failed else _state(caught)
+    stage = failed["stage"] if failed else _failed_stage(caught)
     where = f" in {stage}" if stage else ""
-    lines = [f"{title}, {run_date}: {outcome}{where}", *_cut(reasons)]
+    lines = [f"{title}, {run_date}: {outcome}{where}", *_truncate_lines(reasons)]
     failure = (failed or {}).get("failure") or {}
     if failure.get("source"):
         lines.append(f"Cell {failure['cell']} begins: {failure['source']}")
-    lines += _cut(news)
-    todo = _commands(options, run_id, run_date, outcome)
+    lines += _truncate_lines(news)
+    todo = _suggest_commands(options, run_id, run_date, outcome)
     if todo:
         lines += ["", "What to do:", *(f"  {each}" for each in todo)]
-    lines += ["", "Where to look:", *(f"  {each}" for each in _places(archive, run_id, failed, caught, execution))]
-    return Message(subject(f"Daybook {env}: {run_date} {outcome}{where}"), body(lines))
+    lines += ["", "Where to look:", *(f"  {each}" for each in _list_links(archive, run_id, failed, caught, execution))]
+    return Message(format_subject(f"Daybook {env}: {run_date} {outcome}{where}"), format_body(lines))
 
 
-def subject(text: str) -> str:
+def format_subject(text: str) -> str:
     """A text as SNS takes it for a subject: one line of ASCII, short enough."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return " ".join(re.sub(r"[^\x20-\x7e]", " ", plain).split())[:SUBJECT_LENGTH]
+    return " ".join(re.sub(r"[^\x20-\x7e]", " ", plain).split())[:MAX_SUBJECT_LENGTH]
 
 
-def body(lines: Iterable[str]) -> str:
+def format_body(lines: Iterable[str]) -> str:
     """Lines as a body, none of them endless, cut where SNS would not take it."""
-    text = "\n".join(each if len(each) <= _LINE_LENGTH else f"{each[:_LINE_LENGTH]} …" for each in lines)
+    text = "\n".join(each if len(each) <= _MAX_LINE_LENGTH else f"{each[:_MAX_LINE_LENGTH]} …" for each in lines)
     data = text.encode()
-    if len(data) <= BODY_BYTES:
+    if len(data) <= MAX_BODY_BYTES:
         return text
-    return f"{data[:BODY_BYTES].decode(errors='ignore')}\n… cut here; the record has all."
+    return f"{data[:MAX_BODY_BYTES].decode(errors='ignore')}\n… cut here; the record has all."
 
 
-def why_failed(failed: Optional[Record], caught: Record) -> str:
+def describe_run_failure(failed: Optional[Record], caught: Record) -> str:
     """One sentence for a failure: stage, cell, the exception's first line; where no attempt told, what its job did."""
     cause = str(caught.get("Cause") or "")
     if caught.get("Error") == PERMANENT_FAILURE and cause:
@@ -109,27 +109,29 @@ def why_failed(failed: Optional[Record], caught: Record) -> str:
     # Of a job, the cause is its description as JSON, and perhaps cut off.
     told = re.search(r'"ErrorMessage"\s*:\s*("(?:[^"\\]|\\.)*")', cause)
     said = json.loads(told[1]) if told else cause
-    return f"{_state(caught) or 'The run'} failed ({caught.get('Error', 'no error was named')}): {first_line(said)[:300]}"
+    return (
+        f"{_failed_stage(caught) or 'The run'} failed ({caught.get('Error', 'no error was named')}): {first_line(said)[:300]}"
+    )
 
 
-def execution_link(execution: str) -> str:
+def execution_url(execution: str) -> str:
     """Where AWS shows an execution, by its ARN, to people."""
-    region = region_of(execution)
+    region = parse_region(execution)
     return f"https://{region}.console.aws.amazon.com/states/home?region={region}#/v2/executions/details/{execution}"
 
 
-def region_of(execution: str) -> str:
+def parse_region(execution: str) -> str:
     """The region in an execution's ARN; empty where there is none: on a laptop it is local."""
     parts = execution.split(":")
     return parts[3] if execution.startswith("arn:aws:states:") and parts[3] != "local" else ""
 
 
-def _state(caught: Optional[Record]) -> str:
+def _failed_stage(caught: Optional[Record]) -> str:
     """The stage whose state failed: ingest, for Ingest and ReadIngestOutcome."""
     return re.sub(r"^Read|Outcome$|Ended$", "", str((caught or {}).get("State", ""))).lower()
 
 
-def _commands(options: str, run_id: str, run_date: str, outcome: str) -> list[str]:
+def _suggest_commands(options: str, run_id: str, run_date: str, outcome: str) -> list[str]:
     if outcome == "FAILED":
         return [
             f"daybook show {run_id} {options}",
@@ -144,18 +146,18 @@ def _commands(options: str, run_id: str, run_date: str, outcome: str) -> list[st
     return []
 
 
-def _places(archive: Archive, run_id: str, failed: Optional[Record], caught: Optional[Record], execution: str) -> list[str]:
-    region, folder = region_of(execution), archive.folder(run_id)
-    found = [f"the run's records: {_link(archive, f'{folder}/', region)}"]
+def _list_links(archive: Archive, run_id: str, failed: Optional[Record], caught: Optional[Record], execution: str) -> list[str]:
+    region, folder = parse_region(execution), archive.folder(run_id)
+    found = [f"the run's records: {_object_link(archive, f'{folder}/', region)}"]
     if failed and failed.get("html"):
         page = f"{attempt_name(failed['stage'], failed['attempt'])}.html"
-        found.insert(0, f"the executed notebook: {_link(archive, f'{folder}/{page}', region)}")
+        found.insert(0, f"the executed notebook: {_object_link(archive, f'{folder}/{page}', region)}")
     if region:
         console = f"https://{region}.console.aws.amazon.com"
-        found.append(f"the execution: {execution_link(execution)}")
+        found.append(f"the execution: {execution_url(execution)}")
         if caught:
             # The console wants a name in an address's fragment to be quoted twice, with $ for %.
-            group = quote(quote(_LOGS, safe=""), safe="").replace("%", "$")
+            group = quote(quote(_LOG_GROUP_PREFIX, safe=""), safe="").replace("%", "$")
             stream = re.search(r'"Id"\s*:\s*"(jr_[0-9a-f]+)"', str(caught.get("Cause") or ""))
             which = f" (stream {stream[1]})" if stream else ""
             logs = f"{console}/cloudwatch/home?region={region}#logsV2:log-groups$3FlogGroupNameFilter$3D{group}"
@@ -163,7 +165,7 @@ def _places(archive: Archive, run_id: str, failed: Optional[Record], caught: Opt
     return found
 
 
-def _link(archive: Archive, key: str, region: str) -> str:
+def _object_link(archive: Archive, key: str, region: str) -> str:
     """An address of the console, where the archive is a bucket and a region is known; else the object's own name."""
     where = archive.store.href(key)
     if not region or not where.startswith("s3://"):
@@ -173,11 +175,11 @@ def _link(archive: Archive, key: str, region: str) -> str:
     return f"https://s3.console.aws.amazon.com/s3/{kind}/{bucket}?region={region}&prefix={quote(path)}"
 
 
-def _cut(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - _MOST_LINES
-    return [*lines[:_MOST_LINES], *([f"and {more:,} more"] if more > 0 else [])]
+def _truncate_lines(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _MAX_LINES
+    return [*lines[:_MAX_LINES], *([f"and {more:,} more"] if more > 0 else [])]
 
 
-def warnings_of(stages: Iterable[dict[str, Any]]) -> list[str]:
+def list_warnings(stages: Iterable[dict[str, Any]]) -> list[str]:
     """What a run's attempts warn of."""
     return [warning for each in stages for warning in each["details"].get("warnings", [])]

@@ -12,10 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 
-from daybook.records.archive import parse_moment
-from daybook.records.clock import count
+from daybook.records.archive import parse_timestamp
+from daybook.records.clock import monotonic_seconds
 
-BEFORE, LATER = "wait", "archive and end"
+WAIT_PHASE, END_PHASE = "wait", "archive and end"
 """What no job can have in its record: its process is made (of the first one after all packages are imported for every job), and
 notebook and page are written and the process ends."""
 PHASES = ("start", "claim", "kernel", "opening", "cells", "kernel's end", "search", "page")
@@ -24,22 +24,22 @@ and the attempt is claimed; papermill begins and its kernel answers; the first c
 others; the kernel ends; personal data is looked for; the page is made."""
 
 
-class Phases:
+class PhaseTimer:
     """The phases of one job, noted one after the other; the first began when the process did, if that is given."""
 
     def __init__(self, began: Optional[float] = None) -> None:
-        self._last = count() if began is None else began
+        self._last = monotonic_seconds() if began is None else began
         self._found: dict[str, float] = {}
         self._executed: Optional[float] = None
         self._opening = False
 
     def end(self, name: str, at: Optional[float] = None) -> None:
         """The phase ``name`` ends now (or ended ``at``), and began where the one before it ended."""
-        ended = max(count() if at is None else at, self._last)
+        ended = max(monotonic_seconds() if at is None else at, self._last)
         self._found[name] = self._found.get(name, 0.0) + ended - self._last
         self._last = ended
 
-    def cell_begins(self, *, parameters: bool) -> None:
+    def start_cell(self, *, parameters: bool) -> None:
         """A code cell begins: at the first the kernel has answered, and the first that is no parameters' opens the stage."""
         if "kernel" not in self._found:
             self.end("kernel")
@@ -47,11 +47,11 @@ class Phases:
             self.end("opening")
         self._opening = self._opening or not parameters
 
-    def cell_ended(self) -> None:
+    def end_cell(self) -> None:
         """A code cell ended."""
-        self._executed = count()
+        self._executed = monotonic_seconds()
 
-    def executed(self) -> None:
+    def end_notebook(self) -> None:
         """The notebook was executed, as far as it came, and its kernel has ended."""
         if "kernel" in self._found:
             self.end("cells" if "opening" in self._found else "opening", self._executed)
@@ -62,7 +62,7 @@ class Phases:
         return {name: round(seconds, 3) for name, seconds in self._found.items()}
 
 
-def process_start() -> Optional[float]:
+def read_process_start() -> Optional[float]:
     """When this process began, by the same count, to the hundredth of a second; None where the system does not say."""
     try:
         # The name in brackets may hold anything, so what follows the last bracket is counted: from the third field on.
@@ -72,11 +72,11 @@ def process_start() -> Optional[float]:
         return None
 
 
-def stage_phases(attempts: Iterable[Mapping[str, Any]], history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def attempt_timings(attempts: Iterable[Mapping[str, Any]], history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row an attempt: ``stage``, ``attempt``, its ``phases`` in seconds, ``tables`` (seconds of its cells that went into
     opening tables and commits), and ``whole``, how long the state machine waited for it (None where its history does not say).
     """
-    waits = _waits(history)
+    waits = _job_intervals(history)
     rows = []
     for attempt in attempts:
         phases = dict(attempt.get("phases") or {})
@@ -85,10 +85,10 @@ def stage_phases(attempts: Iterable[Mapping[str, Any]], history: Iterable[Mappin
         whole = (answered - asked).total_seconds() if asked and answered else None
         if asked and whole is not None and phases:
             # An attempt's record begins with its claim, so what came before that is known of it.
-            until_claimed = (parse_moment(attempt["started_at"]) - asked).total_seconds()
+            until_claimed = (parse_timestamp(attempt["started_at"]) - asked).total_seconds()
             before = until_claimed - phases.get("start", 0.0) - phases.get("claim", 0.0)
             rest = whole - sum(phases.values()) - max(before, 0.0)
-            phases = {BEFORE: round(max(before, 0.0), 3), **phases, LATER: round(max(rest, 0.0), 3)}
+            phases = {WAIT_PHASE: round(max(before, 0.0), 3), **phases, END_PHASE: round(max(rest, 0.0), 3)}
         tables = dict(attempt.get("table_seconds") or {})
         rows.append(
             {"stage": attempt["stage"], "attempt": attempt["attempt"], "phases": phases, "tables": tables, "whole": whole}
@@ -96,7 +96,7 @@ def stage_phases(attempts: Iterable[Mapping[str, Any]], history: Iterable[Mappin
     return rows
 
 
-def _waits(history: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[datetime, datetime]]]:
+def _job_intervals(history: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[datetime, datetime]]]:
     """By stage, when each of its jobs was asked for and had ended, in their order."""
     found: dict[str, list[tuple[datetime, datetime]]] = {}
     begun: Optional[tuple[str, datetime]] = None
@@ -104,8 +104,8 @@ def _waits(history: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[datetim
         asked = event.get("taskScheduledEventDetails")
         if asked:
             stage = json.loads(asked["parameters"]).get("Arguments", {}).get("--stage")
-            begun = (stage, parse_moment(event["timestamp"])) if stage else None
+            begun = (stage, parse_timestamp(event["timestamp"])) if stage else None
         elif begun and event["type"] in ("TaskSucceeded", "TaskFailed", "TaskTimedOut"):
-            found.setdefault(begun[0], []).append((begun[1], parse_moment(event["timestamp"])))
+            found.setdefault(begun[0], []).append((begun[1], parse_timestamp(event["timestamp"])))
             begun = None
     return found

@@ -9,53 +9,53 @@ from typing import Any, Optional
 
 from nbformat import NotebookNode
 
-from daybook.records.names import CUT, RESULT_MIME
-from daybook.report.sanitize import HARMLESS_TAGS, clean_html, shows_something
+from daybook.records.names import OMITTED_OUTPUT_KEY, RESULT_MIME
+from daybook.report.sanitize import HARMLESS_TAGS, has_visible_content, sanitize_html
 
-_VALUES = ("application/json", RESULT_MIME)
-_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-_DRAWING = "image/svg+xml"
+_JSON_TYPES = ("application/json", RESULT_MIME)
+_IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+_SVG_TYPE = "image/svg+xml"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z")
-_LOOKS = ("width", "height", "alt")
+_IMAGE_ATTRIBUTES = ("width", "height", "alt")
 # What browsers ignore in the scheme of a URL, and what Markdown ignores in front of a character.
-_IGNORED = re.compile(r"[\x00-\x20\\]+")
+_IGNORED_CHARACTERS = re.compile(r"[\x00-\x20\\]+")
 _ACTIVE_URL = re.compile(r"(?:javascript|vbscript|livescript):|data:[a-z]+/", re.IGNORECASE)
-_HARMLESS = re.compile(rf"</?(?:{'|'.join(sorted(HARMLESS_TAGS))})\s*/?>|<https?://[^\s<>\"'`]*>", re.IGNORECASE)
-_BLOCK = re.compile(r"(```+)\n(.*)\n\1", re.DOTALL)
+_HARMLESS_MARKUP = re.compile(rf"</?(?:{'|'.join(sorted(HARMLESS_TAGS))})\s*/?>|<https?://[^\s<>\"'`]*>", re.IGNORECASE)
+_CODE_BLOCK = re.compile(r"(```+)\n(.*)\n\1", re.DOTALL)
 _TAG = re.compile(r"<[A-Za-z/!?]")
 
 
-def make_inert(notebook: NotebookNode) -> None:
+def remove_active_content(notebook: NotebookNode) -> None:
     """Remove scripts, handlers, frames, widgets and whatever else is active from a notebook, in place."""
     for key in ("widgets", "trusted", "signature"):
         notebook.metadata.pop(key, None)
     for cell in notebook.cells:
-        make_cell_inert(cell)
+        remove_active_cell_content(cell)
 
 
-def make_cell_inert(cell: NotebookNode) -> None:
+def remove_active_cell_content(cell: NotebookNode) -> None:
     """Remove what is active from one cell, in place. Markdown and raw cells that hold it become blocks of code."""
     cell.metadata.pop("trusted", None)
-    if cell.cell_type != "code" and _may_act(cell.source):
-        cell.cell_type, cell.source = "markdown", _as_code(cell.source)
+    if cell.cell_type != "code" and _may_be_active(cell.source):
+        cell.cell_type, cell.source = "markdown", _format_code_block(cell.source)
     for name, bundle in cell.get("attachments", {}).items():
-        cell.attachments[name] = {mime: data for mime, data in bundle.items() if _is_picture(mime, data)}
+        cell.attachments[name] = {mime: data for mime, data in bundle.items() if _is_image(mime, data)}
     for output in cell.get("outputs", []):
         if output.output_type in ("display_data", "execute_result"):
-            _make_output_inert(output)
+            _remove_active_output(output)
 
 
-def _make_output_inert(output: NotebookNode) -> None:
-    given = {str(mime): "".join(data) if _is_lines(data) else data for mime, data in output.data.items()}
-    kept = {mime: inert for mime, data in given.items() if (inert := _inert(mime, data)) is not None}
-    if "text/html" in kept and not shows_something(kept["text/html"]) and len(kept) > 1:
+def _remove_active_output(output: NotebookNode) -> None:
+    given = {str(mime): "".join(data) if _is_multiline_text(data) else data for mime, data in output.data.items()}
+    kept = {mime: inert for mime, data in given.items() if (inert := _sanitize_data(mime, data)) is not None}
+    if "text/html" in kept and not has_visible_content(kept["text/html"]) and len(kept) > 1:
         del kept["text/html"], given["text/html"]  # The HTML of a widget is a script and little else.
-    drawing = given.get(_DRAWING)
+    drawing = given.get(_SVG_TYPE)
     if isinstance(drawing, str) and "text/html" not in kept:
         # Scripts of a drawing do not run in an img.
         encoded = b64encode(drawing.encode()).decode()
-        kept["text/html"] = str(clean_html(f'<img src="data:{_DRAWING};base64,{encoded}" alt="Plot">'))
-        given.pop(_DRAWING)
+        kept["text/html"] = str(sanitize_html(f'<img src="data:{_SVG_TYPE};base64,{encoded}" alt="Plot">'))
+        given.pop(_SVG_TYPE)
     left_out = ", ".join(sorted(given.keys() - kept.keys()))
     if left_out or not kept:
         note = f"[output left out: {left_out or 'no data'}]"
@@ -64,43 +64,47 @@ def _make_output_inert(output: NotebookNode) -> None:
     metadata = output.get("metadata", {})
     looks = {mime: about for mime, about in metadata.items() if mime in kept and isinstance(about, dict)}
     output.metadata = NotebookNode(
-        {mime: {key: about[key] for key in _LOOKS if key in about} for mime, about in looks.items() if mime in _PICTURES}
+        {
+            mime: {key: about[key] for key in _IMAGE_ATTRIBUTES if key in about}
+            for mime, about in looks.items()
+            if mime in _IMAGE_TYPES
+        }
     )
-    if CUT in metadata:
-        output.metadata[CUT] = metadata[CUT]
+    if OMITTED_OUTPUT_KEY in metadata:
+        output.metadata[OMITTED_OUTPUT_KEY] = metadata[OMITTED_OUTPUT_KEY]
 
 
-def _inert(mime: str, data: Any) -> Optional[Any]:
+def _sanitize_data(mime: str, data: Any) -> Optional[Any]:
     """Return the inert form of one representation of an output, or None if it has none."""
-    if mime in _VALUES or _is_picture(mime, data):
+    if mime in _JSON_TYPES or _is_image(mime, data):
         return data
     if not isinstance(data, str):
         return None
     if mime == "text/html":
-        return str(clean_html(data))
+        return str(sanitize_html(data))
     if mime == "text/markdown":
-        return _as_code(data) if _may_act(data) else data
-    if mime == "text/plain" or (mime == "text/latex" and not _may_act(data)):
+        return _format_code_block(data) if _may_be_active(data) else data
+    if mime == "text/plain" or (mime == "text/latex" and not _may_be_active(data)):
         return data
     return None
 
 
-def _is_picture(mime: str, data: Any) -> bool:
-    return mime in _PICTURES and isinstance(data, str) and _BASE64.match("".join(data.split())) is not None
+def _is_image(mime: str, data: Any) -> bool:
+    return mime in _IMAGE_TYPES and isinstance(data, str) and _BASE64.match("".join(data.split())) is not None
 
 
-def _is_lines(data: Any) -> bool:
+def _is_multiline_text(data: Any) -> bool:
     return isinstance(data, list) and all(isinstance(line, str) for line in data)
 
 
-def _may_act(text: str) -> bool:
+def _may_be_active(text: str) -> bool:
     """Return whether any parser of Markdown could find active HTML or an active link in a text."""
-    block = _BLOCK.fullmatch(text)
+    block = _CODE_BLOCK.fullmatch(text)
     if block and block[1] not in block[2]:
         return False
-    return bool(_TAG.search(_HARMLESS.sub("", text)) or _ACTIVE_URL.search(_IGNORED.sub("", unescape(text))))
+    return bool(_TAG.search(_HARMLESS_MARKUP.sub("", text)) or _ACTIVE_URL.search(_IGNORED_CHARACTERS.sub("", unescape(text))))
 
 
-def _as_code(text: str) -> str:
+def _format_code_block(text: str) -> str:
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"

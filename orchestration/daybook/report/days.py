@@ -10,13 +10,13 @@ from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from daybook.report import formats, records
 from daybook.report.records import Outcome, Record
-from daybook.scheduling.due import DayState
+from daybook.scheduling.due import DateState
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 
 
 @dataclass(frozen=True)
-class Day:
+class CalendarDay:
     """One field of the calendar; without an outcome it is only there to fill the week."""
 
     number: int
@@ -26,19 +26,19 @@ class Day:
 
 
 @dataclass(frozen=True)
-class Month:
+class CalendarMonth:
     """One month as weeks of seven days from Monday; days of other months have the number 0."""
 
     name: str
-    weeks: Tuple[Tuple[Day, ...], ...]
+    weeks: Tuple[Tuple[CalendarDay, ...], ...]
 
 
 @dataclass(frozen=True)
-class Year:
+class CalendarYear:
     """One year's months with a run, in order, and how many of its dates never ran."""
 
     number: int
-    months: Tuple[Month, ...]
+    months: Tuple[CalendarMonth, ...]
     never_ran: int
 
 
@@ -58,52 +58,54 @@ class Sparkline:
 
 def newest_by_date(runs: Iterable[Record]) -> Dict[date, Record]:
     """The newest run of every business date that has one, dates ascending."""
-    by_number = sorted(runs, key=lambda run: (records.number_of(run), records.age_key(run)))
+    by_number = sorted(runs, key=lambda run: (records.run_number(run), records.chronological_key(run)))
     newest = {formats.parse_business_date(run.get("run_date")): run for run in by_number}
     return dict(sorted(newest.items()))
 
 
-def newest_good(runs: Iterable[Record]) -> Dict[date, Record]:
+def newest_succeeded(runs: Iterable[Record]) -> Dict[date, Record]:
     """For every date with one, the newest run that succeeded and has a summary, dates ascending."""
     return newest_by_date(run for run in runs if records.outcome_of(run) is records.SUCCEEDED and run.get("summary"))
 
 
-def outcome_of_day(day: DayState, newest: Mapping[date, Record]) -> Optional[Outcome]:
+def outcome_of_day(day: DateState, newest: Mapping[date, Record]) -> Optional[Outcome]:
     """Return the outcome of a date's newest run; without one NEVER_RAN, CLOSED, or None before it is due."""
     if day.run_id is not None:
         return records.outcome_of(newest[day.date])
     return {"never ran": records.NEVER_RAN, "closed": records.CLOSED}.get(day.state)
 
 
-def build_calendar(states: Sequence[DayState], newest: Mapping[date, Record]) -> List[Year]:
+def build_calendar(states: Sequence[DateState], newest: Mapping[date, Record]) -> List[CalendarYear]:
     """Return the years from the newest to the oldest, each with its months that have a run and every date's newest run."""
     outcomes = {day.date: outcome_of_day(day, newest) for day in states}
     years = sorted({day.year for day in outcomes}, reverse=True)
-    return [_year(number, outcomes, newest) for number in years]
+    return [_build_year(number, outcomes, newest) for number in years]
 
 
-def _year(number: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]) -> Year:
+def _build_year(number: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]) -> CalendarYear:
     never_ran = sum(outcome is records.NEVER_RAN for day, outcome in outcomes.items() if day.year == number)
     # Whole months without a run would fill the page; their dates are in the list of those that never ran.
     months = sorted({day.month for day in newest if day.year == number})
-    return Year(number, tuple(_month(number, month, outcomes, newest) for month in months), never_ran)
+    return CalendarYear(number, tuple(_build_month(number, month, outcomes, newest) for month in months), never_ran)
 
 
-def _month(year: int, month: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]) -> Month:
+def _build_month(
+    year: int, month: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]
+) -> CalendarMonth:
     weeks = []
     for week in Calendar(firstweekday=0).monthdatescalendar(year, month):
         days = []
         for day in week:
             run = newest.get(day)
             if day.month != month:
-                days.append(Day(0))
+                days.append(CalendarDay(0))
             else:
-                days.append(Day(day.day, day, outcomes.get(day), records.run_id_of(run) if run else None))
+                days.append(CalendarDay(day.day, day, outcomes.get(day), records.require_run_id(run) if run else None))
         weeks.append(tuple(days))
-    return Month(formats.month_name(month), tuple(weeks))
+    return CalendarMonth(formats.month_name(month), tuple(weeks))
 
 
-def sparkline(values: Sequence[Tuple[date, Decimal]], *, width: int = 600, height: int = 64) -> Optional[Sparkline]:
+def build_sparkline(values: Sequence[Tuple[date, Decimal]], *, width: int = 600, height: int = 64) -> Optional[Sparkline]:
     """The line through ``values`` (dates ascending), from the lowest at the bottom to the highest at the top."""
     if not values:
         return None

@@ -13,7 +13,7 @@ FIGURES = ("orders", "gross_revenue", "returns_amount", "net_revenue")
 
 
 @dataclass(frozen=True)
-class Rules:
+class RuleResults:
     """What the rules of one stage found: how many were asked, and those that something broke, be it within limits."""
 
     stage: str
@@ -27,7 +27,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Unusual:
+class UnusualDay:
     """What a backfill found unusual about one of its days, held against the weeks before it."""
 
     backfill_id: str
@@ -36,7 +36,7 @@ class Unusual:
 
 
 @dataclass(frozen=True)
-class Restated:
+class Restatement:
     """One date as readers saw it and see it now; ``before`` is empty where it was not published."""
 
     order_date: str
@@ -45,7 +45,7 @@ class Restated:
 
 
 @dataclass(frozen=True)
-class Accounting:
+class RowAccounting:
     """Where the rows of one entity went: landed = accepted + quarantined + duplicates."""
 
     entity: str
@@ -59,72 +59,74 @@ class Accounting:
         return self.landed == self.accepted + self.quarantined + self.duplicates
 
 
-def rules(run: Record) -> List[Rules]:
+def list_rule_results(run: Record) -> List[RuleResults]:
     """The stages that asked rules, in their order; of a stage, the attempt that counts."""
     found = []
     for stage, attempt in records.last_attempts(run).items():
-        details = _details(attempt)
+        details = _attempt_details(attempt)
         if details.get("rules") or details.get("rules_checked"):
             broken = sorted(details.get("rules") or [], key=lambda rule: (rule.get("severity") != "error", -rule["failing"]))
-            found.append(Rules(stage, details.get("rules_checked"), tuple(broken)))
+            found.append(RuleResults(stage, details.get("rules_checked"), tuple(broken)))
     return found
 
 
-def accounting(run: Record) -> List[Accounting]:
+def list_row_accounting(run: Record) -> List[RowAccounting]:
     """Where validation says the landed rows went, by entity, and their sum where there is more than one."""
-    told = _stage(run, "validate").get("accounting") or {}
+    told = _stage_details(run, "validate").get("accounting") or {}
     parts = ("landed", "accepted", "quarantined", "duplicates")
-    found = [Accounting(entity, *(int(counts.get(part) or 0) for part in parts)) for entity, counts in told.items()]
+    found = [RowAccounting(entity, *(int(counts.get(part) or 0) for part in parts)) for entity, counts in told.items()]
     if len(found) > 1:
-        found.append(Accounting("all", *(sum(getattr(each, part) for each in found) for part in parts)))
+        found.append(RowAccounting("all", *(sum(getattr(each, part) for each in found) for part in parts)))
     return found
 
 
-def restated(run: Record) -> List[Restated]:
+def list_restatements(run: Record) -> List[Restatement]:
     """The dates that the run has published anew, besides its own, ascending."""
-    told = _stage(run, "quality").get("restated") or []
-    found = [Restated(str(each["order_date"]), each.get("before") or {}, each.get("after") or {}) for each in told]
+    told = _stage_details(run, "quality").get("restated") or []
+    found = [Restatement(str(each["order_date"]), each.get("before") or {}, each.get("after") or {}) for each in told]
     return sorted(found, key=lambda each: each.order_date)
 
 
-def dates(run: Record, stage: str, name: str) -> List[str]:
+def list_stage_dates(run: Record, stage: str, name: str) -> List[str]:
     """The dates that a stage lists under a name: ``held_dates``, ``left_to_newer``."""
-    return [str(day) for day in _stage(run, stage).get(name) or []]
+    return [str(day) for day in _stage_details(run, stage).get(name) or []]
 
 
-def unusual(backfills: Iterable[Record]) -> Dict[str, List[Unusual]]:
+def list_unusual_days(backfills: Iterable[Record]) -> Dict[str, List[UnusualDay]]:
     """Return what backfills found unusual about their days once all were published, by the run of the day."""
-    found: Dict[str, List[Unusual]] = {}
+    found: Dict[str, List[UnusualDay]] = {}
     for backfill in backfills:
         runs = {each["run_date"]: each["run_id"] for each in backfill.get("results") or []}
         for each in backfill.get("unusual_days") or []:
             of_run = found.setdefault(str(runs.get(each["run_date"])), [])
-            of_run.append(Unusual(str(backfill["backfill_id"]), str(each["severity"]), str(each["warning"])))
+            of_run.append(UnusualDay(str(backfill["backfill_id"]), str(each["severity"]), str(each["warning"])))
     return found
 
 
-def redactions(run: Record) -> Dict[str, int]:
+def count_redactions(run: Record) -> Dict[str, int]:
     """How many values were replaced before the run was archived, by the column they are from."""
     total: Dict[str, int] = {}
-    for record in [run, *records.attempts(run)]:
+    for record in [run, *records.list_attempts(run)]:
         for column, count in (record.get("redactions") or {}).items():
             total[column] = total.get(column, 0) + count
     return dict(sorted(total.items()))
 
 
-def raw_reads(run: Record) -> List[Record]:
+def list_raw_reads(run: Record) -> List[Record]:
     """Return who read raw values in which cell and why, in the order of attempts."""
-    return [each for attempt in records.attempts(run) for each in _details(attempt).get("raw_reads") or []]
+    return [each for attempt in records.list_attempts(run) for each in _attempt_details(attempt).get("raw_reads") or []]
 
 
-def lineage_gaps(run: Record) -> List[str]:
+def list_lineage_errors(run: Record) -> List[str]:
     """Why the lineage of some table is not there."""
-    return [gap for attempt in records.last_attempts(run).values() for gap in _details(attempt).get("lineage_gaps") or []]
+    return [
+        gap for attempt in records.last_attempts(run).values() for gap in _attempt_details(attempt).get("lineage_gaps") or []
+    ]
 
 
-def _stage(run: Record, stage: str) -> Mapping[str, Any]:
-    return _details(records.last_attempts(run).get(stage) or {})
+def _stage_details(run: Record, stage: str) -> Mapping[str, Any]:
+    return _attempt_details(records.last_attempts(run).get(stage) or {})
 
 
-def _details(attempt: Record) -> Mapping[str, Any]:
+def _attempt_details(attempt: Record) -> Mapping[str, Any]:
     return attempt.get("details") or {}

@@ -18,12 +18,12 @@ _MONTHS = (
 )
 
 
-def count(number: Optional[int]) -> str:
+def format_count(number: Optional[int]) -> str:
     """A number of things with thousands separators: ``12,345``."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
-def money(amount: Union[str, Decimal, int, None], currency: Optional[str]) -> str:
+def format_money(amount: Union[str, Decimal, int, None], currency: Optional[str]) -> str:
     """An amount with two decimals, rounded half up, and its currency: ``12,345.67 EUR``.
 
     Raises
@@ -37,7 +37,7 @@ def money(amount: Union[str, Decimal, int, None], currency: Optional[str]) -> st
     return f"{rounded}{NBSP}{currency}" if currency else rounded
 
 
-def small_money(amount: Union[str, Decimal, None], currency: Optional[str]) -> str:
+def format_small_money(amount: Union[str, Decimal, None], currency: Optional[str]) -> str:
     """An amount of fractions of a cent: ``0.00337 USD``."""
     if amount is None:
         return UNKNOWN
@@ -56,7 +56,7 @@ def to_decimal(amount: Union[str, Decimal, int]) -> Decimal:
     return value
 
 
-def duration(seconds: Optional[float]) -> str:
+def format_duration(seconds: Optional[float]) -> str:
     """A length of time in the two largest units that matter: ``3.2 s``, ``1 min 05 s``, ``2 h 03 min``."""
     if seconds is None:
         return UNKNOWN
@@ -71,7 +71,7 @@ def duration(seconds: Optional[float]) -> str:
     return f"{hours:,}{NBSP}h{NBSP}{minutes:02d}{NBSP}min"
 
 
-def file_size(size: Optional[int]) -> str:
+def format_file_size(size: Optional[int]) -> str:
     """A number of bytes in decimal units: ``85 B``, ``3.2 MB``, ``312 MB``."""
     if size is None:
         return UNKNOWN
@@ -84,7 +84,7 @@ def file_size(size: Optional[int]) -> str:
     return f"{value:.1f}{NBSP}{units[0]}" if value < 9.95 else f"{value:,.0f}{NBSP}{units[0]}"
 
 
-def share(part: Optional[int], whole: Optional[int]) -> str:
+def format_share(part: Optional[int], whole: Optional[int]) -> str:
     """``part`` of ``whole`` in percent with one decimal; never ``0.0 %`` or ``100.0 %`` unless it is exactly that."""
     if part is None or not whole:
         return UNKNOWN
@@ -120,7 +120,7 @@ def parse_business_date(text: Optional[str]) -> date:
         raise ArchiveError(f"A record holds {text!r} where a date YYYY-MM-DD belongs; mend its run_date.") from None
 
 
-def instant(moment: Union[str, datetime, None]) -> str:
+def format_instant(moment: Union[str, datetime, None]) -> str:
     """A point in time to the second, in UTC but without saying so: ``2026-11-23 14:00:00``."""
     if moment is None:
         return UNKNOWN
@@ -129,7 +129,7 @@ def instant(moment: Union[str, datetime, None]) -> str:
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def long_date(day: date) -> str:
+def format_long_date(day: date) -> str:
     """A date in words, the same in every locale: ``Saturday, 5 May 2018``."""
     return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
 
@@ -139,14 +139,14 @@ def month_name(month: int) -> str:
     return _MONTHS[month - 1]
 
 
-def short_hash(digest: Optional[str], length: int = 12) -> str:
+def format_short_hash(digest: Optional[str], length: int = 12) -> str:
     """The first characters of a SHA-256 or of a commit; enough to compare by eye."""
     return digest[:length] if digest else UNKNOWN
 
 
-def code_version(commit: Optional[str], dirty: Optional[bool]) -> str:
+def format_code_version(commit: Optional[str], dirty: Optional[bool]) -> str:
     """The commit that ran and whether files differed from it: ``1a2b3c4d``, ``1a2b3c4d + changes``."""
     if not commit:
         return UNKNOWN
     state = {True: " + changes", False: "", None: " (changes unknown)"}[dirty]
-    return short_hash(commit, 8) + state
+    return format_short_hash(commit, 8) + state

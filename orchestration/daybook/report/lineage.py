@@ -14,7 +14,7 @@ from daybook.report.pages import render_page
 
 LAYERS = ("bronze", "silver", "gold")
 WIDTH = 960
-_BOX_WIDTH, _BOX_HEIGHT, _GAP, _HEAD = 190, 26, 10, 34
+_BOX_WIDTH, _BOX_HEIGHT, _GAP, _HEADING_HEIGHT = 190, 26, 10, 34
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Line:
+class Edge:
     """One table read for another. ``near`` are the numbers of the boxes whose whole lineage it belongs to."""
 
     path: str
@@ -61,35 +61,35 @@ class TableSources:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Diagram:
     """The tables in columns by layer, from bronze on the left to gold on the right."""
 
     width: int
     height: int
     boxes: Tuple[Box, ...]
-    lines: Tuple[Line, ...]
+    lines: Tuple[Edge, ...]
 
 
-def lineage_section(lineage: Optional[graph.Lineage]) -> Markup:
+def render_lineage(lineage: Optional[graph.Lineage]) -> Markup:
     """The section of a run's page; nothing where a run has no lineage."""
     if not lineage:
         return Markup()
     # Runs of the same code have the same lineage, and a site has hundreds of runs.
-    return _section(json.dumps(lineage))
+    return _render_section(json.dumps(lineage))
 
 
 @lru_cache(maxsize=16)
-def _section(text: str) -> Markup:
+def _render_section(text: str) -> Markup:
     lineage: Dict[str, Any] = json.loads(text)
-    picture = draw(lineage)
+    picture = build_diagram(lineage)
     numbers = {box.table: box.number for box in picture.boxes}
-    tables = [table for layer in reversed(LAYERS) for table in lineage if _layer(table) == layer]
-    described = [describe(lineage, table, numbers[table]) for table in tables]
+    tables = [table for layer in reversed(LAYERS) for table in lineage if _table_layer(table) == layer]
+    described = [describe_table(lineage, table, numbers[table]) for table in tables]
     # The markup is this room's own template's, which has escaped what the record says.
-    return Markup(render_page("lineage", picture=picture, tables=described, heads=_heads(picture)))  # noqa: S704
+    return Markup(render_page("lineage", picture=picture, tables=described, heads=_layer_headings(picture)))  # noqa: S704
 
 
-def describe(lineage: graph.Lineage, table: str, number: int) -> TableSources:
+def describe_table(lineage: graph.Lineage, table: str, number: int) -> TableSources:
     """What is said of one table and its columns."""
     return TableSources(
         number=number,
@@ -102,8 +102,8 @@ def describe(lineage: graph.Lineage, table: str, number: int) -> TableSources:
 def _describe_column(lineage: graph.Lineage, table: str, name: str) -> ColumnSources:
     sources: Mapping[str, Sequence[str]] = lineage[table]["columns"][name]
     values = [source for source, kinds in sources.items() if graph.is_direct(kinds)]
-    traced = graph.trace(lineage, f"{table}.{name}")
-    bronze = [source for source, kinds in traced.items() if _layer(source) == "bronze" and graph.is_direct(kinds)]
+    traced = graph.trace_sources(lineage, f"{table}.{name}")
+    bronze = [source for source, kinds in traced.items() if _table_layer(source) == "bronze" and graph.is_direct(kinds)]
     return ColumnSources(
         name=name,
         values=tuple(values),
@@ -112,54 +112,54 @@ def _describe_column(lineage: graph.Lineage, table: str, name: str) -> ColumnSou
     )
 
 
-def draw(lineage: graph.Lineage) -> Picture:
+def build_diagram(lineage: graph.Lineage) -> Diagram:
     """Place every table that the lineage names; in each layer, a table stands near those that it is tied to."""
     edges = {
-        (source, table): _passes_values(lineage, source, table)
+        (source, table): _is_value_source(lineage, source, table)
         for table in lineage
-        for source in graph.tables_read(lineage, table)
-        if _layer(source) in LAYERS
+        for source in graph.list_source_tables(lineage, table)
+        if _table_layer(source) in LAYERS
     }
     tables = sorted({*lineage, *(source for source, _ in edges)})
-    columns = _ordered({layer: [table for table in tables if _layer(table) == layer] for layer in LAYERS}, edges)
+    columns = _order_tables({layer: [table for table in tables if _table_layer(table) == layer] for layer in LAYERS}, edges)
     tallest = max(len(column) for column in columns.values())
-    height = _HEAD + tallest * (_BOX_HEIGHT + _GAP)
+    height = _HEADING_HEIGHT + tallest * (_BOX_HEIGHT + _GAP)
     boxes: Dict[str, Box] = {}
     for place, layer in enumerate(LAYERS):
         x = 2 + place * (WIDTH - 4 - _BOX_WIDTH) // (len(LAYERS) - 1)
-        free = (height - _HEAD) / max(len(columns[layer]), 1)
+        free = (height - _HEADING_HEIGHT) / max(len(columns[layer]), 1)
         for index, table in enumerate(columns[layer]):
-            y = round(_HEAD + free * (index + 0.5) - _BOX_HEIGHT / 2)
+            y = round(_HEADING_HEIGHT + free * (index + 0.5) - _BOX_HEIGHT / 2)
             label = table.partition(".")[2]
             boxes[table] = Box(len(boxes), table, label, x, y, described=table in lineage)
     lines = [
-        Line(_path(boxes[source], boxes[table]), values, _near(source, table, edges, boxes))
+        Edge(_edge_path(boxes[source], boxes[table]), values, _connected_boxes(source, table, edges, boxes))
         for (source, table), values in sorted(edges.items(), key=lambda edge: edge[1])  # the stronger lines on top
     ]
-    return Picture(WIDTH, height, tuple(boxes.values()), tuple(lines))
+    return Diagram(WIDTH, height, tuple(boxes.values()), tuple(lines))
 
 
-def _heads(picture: Picture) -> List[Tuple[str, int]]:
+def _layer_headings(picture: Diagram) -> List[Tuple[str, int]]:
     """Each layer's name and the middle of its column."""
-    middles = {_layer(box.table): box.x + box.width // 2 for box in picture.boxes}
+    middles = {_table_layer(box.table): box.x + box.width // 2 for box in picture.boxes}
     return list(middles.items())
 
 
-def _layer(name: str) -> str:
+def _table_layer(name: str) -> str:
     return name.split(".")[0]
 
 
-def _passes_values(lineage: graph.Lineage, source: str, table: str) -> bool:
+def _is_value_source(lineage: graph.Lineage, source: str, table: str) -> bool:
     """Whether values of ``source`` are in ``table``, or whether it only decides rows or chooses."""
     return any(
         graph.is_direct(kinds)
         for sources in lineage[table]["columns"].values()
         for column, kinds in sources.items()
-        if graph.split(column)[0] == source
+        if graph.split_column(column)[0] == source
     )
 
 
-def _ordered(columns: Dict[str, List[str]], edges: Iterable[Tuple[str, str]]) -> Dict[str, List[str]]:
+def _order_tables(columns: Dict[str, List[str]], edges: Iterable[Tuple[str, str]]) -> Dict[str, List[str]]:
     """Each layer in an order with few crossings: by the middle of what a table is tied to, to and fro."""
     tied: Dict[str, Set[str]] = {}
     for source, table in edges:
@@ -177,7 +177,7 @@ def _ordered(columns: Dict[str, List[str]], edges: Iterable[Tuple[str, str]]) ->
     return columns
 
 
-def _path(source: Box, table: Box) -> str:
+def _edge_path(source: Box, table: Box) -> str:
     x1, y1, y2 = source.x + source.width, source.y + source.height // 2, table.y + table.height // 2
     if source.x == table.x:  # within a layer: a bow on its right
         return f"M{x1} {y1} C{x1 + 46} {y1} {x1 + 46} {y2} {x1} {y2}"
@@ -185,7 +185,7 @@ def _path(source: Box, table: Box) -> str:
     return f"M{x1} {y1} C{middle} {y1} {middle} {y2} {table.x} {y2}"
 
 
-def _near(source: str, table: str, edges: Iterable[Tuple[str, str]], boxes: Mapping[str, Box]) -> Tuple[int, ...]:
+def _connected_boxes(source: str, table: str, edges: Iterable[Tuple[str, str]], boxes: Mapping[str, Box]) -> Tuple[int, ...]:
     """The boxes that this line leads to or comes from, over any number of lines."""
     known = list(edges)
     before, after = {source}, {table}

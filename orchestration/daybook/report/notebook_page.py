@@ -17,13 +17,13 @@ from nbformat import NotebookNode
 from daybook.report import formats, records
 from daybook.report.pages import render_page
 from daybook.report.records import Record
-from daybook.report.sanitize import clean_html, render_markdown, shows_something
+from daybook.report.sanitize import has_visible_content, render_markdown, sanitize_html
 
 # papermill's own remark about an exception; the page has a box for that.
-_PAPERMILL_REMARK = "papermill-error-cell-tag"
+_PAPERMILL_ERROR_TAG = "papermill-error-cell-tag"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z")
-_PIXELS = re.compile(r"[1-9][0-9]{0,4}\Z")
-_OVERWRITTEN = re.compile(r"^.*\r(?!\n|$)", re.MULTILINE)  # what a progress bar drew and then drew over
+_PIXEL_SIZE = re.compile(r"[1-9][0-9]{0,4}\Z")
+_OVERWRITTEN_LINE = re.compile(r"^.*\r(?!\n|$)", re.MULTILINE)  # what a progress bar drew and then drew over
 _SQL_MAGIC = "%%sql"
 
 
@@ -75,12 +75,12 @@ def render_notebook(
     ArchiveError
         If the record holds a date, a time or an outcome that cannot be one.
     """
-    cells = _searched(_cells(nb, record.get("failure") or {}), search)
+    cells = _redact_cells(_render_cells(nb, record.get("failure") or {}), search)
     return render_page(
         "notebook",
         title=title,
         record=record,
-        day=formats.long_date(formats.parse_business_date(record.get("run_date"))),
+        day=formats.format_long_date(formats.parse_business_date(record.get("run_date"))),
         outcome=records.outcome_of(record),
         failure=record.get("failure"),
         failed_anchor=next((cell.anchor for cell in cells if cell.failed), None),
@@ -89,20 +89,20 @@ def render_notebook(
     )
 
 
-def _cells(nb: NotebookNode, failure: Mapping[str, Any]) -> List[Cell]:
+def _render_cells(nb: NotebookNode, failure: Mapping[str, Any]) -> List[Cell]:
     cells = []
     for index, cell in enumerate(nb.cells):
         tags = cell.metadata.get("tags", [])
-        if _PAPERMILL_REMARK not in tags and (cell.source.strip() or cell.get("outputs")):
+        if _PAPERMILL_ERROR_TAG not in tags and (cell.source.strip() or cell.get("outputs")):
             if "index" in failure:
                 failed = index == failure["index"]
             else:  # Records of earlier releases do not tell the index.
                 failed = any(output.output_type == "error" for output in cell.get("outputs", []))
-            cells.append(_cell(cell, f"cell-{index}", tags, failed=failed))
+            cells.append(_render_cell(cell, f"cell-{index}", tags, failed=failed))
     return cells
 
 
-def _searched(cells: List[Cell], search: Callable[[List[str]], List[str]]) -> List[Cell]:
+def _redact_cells(cells: List[Cell], search: Callable[[List[str]], List[str]]) -> List[Cell]:
     """Return the cells with their own markup searched."""
     own = [cell.body for cell in cells if cell.kind == "markdown"]
     own += [output.body for cell in cells for output in cell.outputs if output.kind == "html"]
@@ -117,7 +117,7 @@ def _searched(cells: List[Cell], search: Callable[[List[str]], List[str]]) -> Li
     ]
 
 
-def _cell(cell: NotebookNode, anchor: str, tags: List[str], *, failed: bool) -> Cell:
+def _render_cell(cell: NotebookNode, anchor: str, tags: List[str], *, failed: bool) -> Cell:
     if cell.cell_type == "markdown":
         return Cell(anchor, "markdown", "", render_markdown(cell.source, cell.get("attachments")))
     if cell.cell_type != "code":
@@ -131,8 +131,8 @@ def _cell(cell: NotebookNode, anchor: str, tags: List[str], *, failed: bool) -> 
         anchor=anchor,
         kind=kind,
         label=label,
-        body=highlighted(cell.source),
-        outputs=tuple(_outputs(cell)),
+        body=highlight_source(cell.source),
+        outputs=tuple(_render_outputs(cell)),
         seconds=(cell.metadata.get("papermill") or {}).get("duration") if kind == "code" else None,
         failed=failed,
     )
@@ -144,7 +144,7 @@ def _highlighter() -> Highlight2HTML:
 
 
 @lru_cache(maxsize=256)
-def highlighted(source: str) -> Markup:
+def highlight_source(source: str) -> Markup:
     """Source as the page shows it; a ``%%sql`` cell as SQL below its first line."""
     magic, _, rest = source.partition("\n")
     if magic.startswith(_SQL_MAGIC) and rest.strip():
@@ -153,70 +153,70 @@ def highlighted(source: str) -> Markup:
     return Markup(_highlighter()(source))  # noqa: S704 - Pygments escapes the source
 
 
-def _outputs(cell: NotebookNode) -> List[Output]:
+def _render_outputs(cell: NotebookNode) -> List[Output]:
     outputs: List[Output] = []
     stream: Optional[str] = None
     text = ""
     for output in cell.outputs:
         name = output.name if output.output_type == "stream" else None
         if stream and name != stream:
-            outputs.append(_terminal(stream, text))
+            outputs.append(_render_terminal(stream, text))
             text = ""
         stream = name
         if name:
-            text += _joined(output.text)
+            text += _join_lines(output.text)
         elif output.output_type == "error":
             said = "\n".join(output.get("traceback") or []) or f"{output.ename}: {output.evalue}"
-            outputs.append(_terminal("error", said))
+            outputs.append(_render_terminal("error", said))
         else:
-            outputs.append(_rich(output))
+            outputs.append(_render_display_data(output))
     if stream:
-        outputs.append(_terminal(stream, text))
+        outputs.append(_render_terminal(stream, text))
     return outputs
 
 
-def _terminal(kind: str, text: str) -> Output:
+def _render_terminal(kind: str, text: str) -> Output:
     """Text as a terminal would leave it: colours kept, lines that were drawn over gone."""
-    shown = _OVERWRITTEN.sub("", text.replace("\r\n", "\n")).rstrip("\r\n")
+    shown = _OVERWRITTEN_LINE.sub("", text.replace("\r\n", "\n")).rstrip("\r\n")
     coloured = Markup(ansi2html(shown))  # type: ignore[no-untyped-call]  # noqa: S704 - ansi2html escapes the text
     return Output(kind, Markup("<pre>{}</pre>").format(coloured))
 
 
-def _rich(output: NotebookNode) -> Output:
+def _render_display_data(output: NotebookNode) -> Output:
     """The first representation of a displayed value that leaves something to see on a still page."""
     data, metadata = output.data, output.get("metadata") or {}
     if "text/html" in data:
-        html = clean_html(_joined(data["text/html"]))
+        html = sanitize_html(_join_lines(data["text/html"]))
         # A widget's HTML is a script and little else; its picture or text says more.
-        if len(data) == 1 or shows_something(html):
+        if len(data) == 1 or has_visible_content(html):
             return Output("html", html)
     if "text/markdown" in data:
-        return Output("html", render_markdown(_joined(data["text/markdown"])))
+        return Output("html", render_markdown(_join_lines(data["text/markdown"])))
     if "image/svg+xml" in data:
         # As a picture, not as markup: whatever it holds cannot reach the page.
-        encoded = b64encode(_joined(data["image/svg+xml"]).encode("utf-8")).decode("ascii")
-        return Output("picture", _picture("image/svg+xml", encoded, metadata))
+        encoded = b64encode(_join_lines(data["image/svg+xml"]).encode("utf-8")).decode("ascii")
+        return Output("picture", _render_image("image/svg+xml", encoded, metadata))
     for kind in ("image/png", "image/jpeg"):
-        encoded = "".join(_joined(data.get(kind, "")).split())
+        encoded = "".join(_join_lines(data.get(kind, "")).split())
         if _BASE64.match(encoded):
-            return Output("picture", _picture(kind, encoded, metadata))
+            return Output("picture", _render_image(kind, encoded, metadata))
     if "application/json" in data:
         text = json.dumps(data["application/json"], indent=2, ensure_ascii=False)
         return Output("text", Markup("<pre>{}</pre>").format(text))
     if "text/plain" in data:
-        return _terminal("text", _joined(data["text/plain"]))
+        return _render_terminal("text", _join_lines(data["text/plain"]))
     kinds = ", ".join(sorted(data)) or "no data"
     return Output("note", Markup('<span class="left-out">[output left out: {}]</span>').format(kinds))
 
 
-def _picture(kind: str, encoded: str, metadata: Mapping[str, Any]) -> Markup:
+def _render_image(kind: str, encoded: str, metadata: Mapping[str, Any]) -> Markup:
     about = metadata.get(kind) or {}
     alt = str(about.get("alt") or metadata.get("alt") or "Plot")
     size = [(side, str(about.get(side, ""))) for side in ("width", "height")]
-    sides = Markup("").join(Markup(' {}="{}"').format(*side) for side in size if _PIXELS.match(side[1]))
+    sides = Markup("").join(Markup(' {}="{}"').format(*side) for side in size if _PIXEL_SIZE.match(side[1]))
     return Markup('<img src="data:{};base64,{}" alt="{}"{}>').format(kind, encoded, alt, sides)
 
 
-def _joined(text: Any) -> str:
+def _join_lines(text: Any) -> str:
     """A multi-line string of the notebook format, which may be a list of lines."""
     return "".join(text) if isinstance(text, list) else str(text)

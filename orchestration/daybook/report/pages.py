@@ -34,23 +34,23 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        count=formats.count,
-        money=formats.money,
-        small_money=formats.small_money,
-        duration=formats.duration,
-        file_size=formats.file_size,
-        instant=formats.instant,
-        short_hash=formats.short_hash,
+        count=formats.format_count,
+        money=formats.format_money,
+        small_money=formats.format_small_money,
+        duration=formats.format_duration,
+        file_size=formats.format_file_size,
+        instant=formats.format_instant,
+        short_hash=formats.format_short_hash,
         first_line=records.first_line,
         outcome=records.outcome_of,
-        attempt_files=records.attempt_files,
+        attempt_files=records.list_attempt_files,
     )
     environment.globals.update(
         UNKNOWN=formats.UNKNOWN,
         NOT_STARTED=NOT_STARTED,
         NOT_RETRIED=f"{NOT_RETRIED[0].upper()}{NOT_RETRIED[1:]}.",
-        share=formats.share,
-        code_version=formats.code_version,
+        share=formats.format_share,
+        code_version=formats.format_code_version,
         outcomes=records.OUTCOMES,
     )
     return environment

@@ -36,7 +36,7 @@ _PAGE_NAME = re.compile(r"[0-9A-Za-z_-]{1,80}")
 
 
 @dataclass(frozen=True)
-class TableUse:
+class TableUsage:
     """One table in one run: the versions its stages read and wrote, ascending, and the stages that did."""
 
     table: str
@@ -58,7 +58,7 @@ class TableUse:
 
 
 @dataclass(frozen=True)
-class RunRows:
+class RunRowCounts:
     """Rows on their way through a run: read by ingest, merged by transform, rejected anywhere."""
 
     landed: Optional[int]
@@ -66,12 +66,12 @@ class RunRows:
     rejected: Optional[int]
 
 
-def run_id_of(run: Record) -> str:
+def require_run_id(run: Record) -> str:
     """The run's id, which becomes a file's name; ArchiveError if it could name a file elsewhere."""
-    return page_name(str(run.get("run_id", "")), "run_id")
+    return require_page_name(str(run.get("run_id", "")), "run_id")
 
 
-def page_name(name: str, key: str = "backfill_id") -> str:
+def require_page_name(name: str, key: str = "backfill_id") -> str:
     """Return an id that becomes a file's name; raise ``ArchiveError`` if it could name a file elsewhere."""
     if not _PAGE_NAME.fullmatch(name):
         raise ArchiveError(f"A record has the {key} {name!r}; allowed are 1 to 80 of 0-9 A-Z a-z _ and -.")
@@ -89,87 +89,87 @@ def outcome_of(record: Record) -> Outcome:
     return _BY_NAME[name]
 
 
-def attempts(run: Record) -> List[Record]:
+def list_attempts(run: Record) -> List[Record]:
     """Every attempt of a run, failed ones included, in the order they were made."""
     return list(run.get("stages") or [])
 
 
 def started_at(run: Record) -> Optional[str]:
     """When a run started; for a run without a closing record, when its first attempt did."""
-    starts = [run.get("started_at"), *(attempt.get("started_at") for attempt in attempts(run))]
+    starts = [run.get("started_at"), *(attempt.get("started_at") for attempt in list_attempts(run))]
     return next((start for start in starts if start), None)
 
 
-def number_of(run: Record) -> int:
+def run_number(run: Record) -> int:
     """The number that a run's id ends in: of one date's runs the greater is the later, whatever a clock said."""
-    tail = re.search(r"-(\d+)$", run_id_of(run))
+    tail = re.search(r"-(\d+)$", require_run_id(run))
     return int(tail.group(1)) if tail else 0
 
 
-def age_key(run: Record) -> Tuple[float, int, str]:
+def chronological_key(run: Record) -> Tuple[float, int, str]:
     """Sorts runs of different dates from the oldest to the newest: by start, then by the number their id ends in."""
     start = started_at(run)
-    return formats.parse_instant(start).timestamp() if start else 0.0, number_of(run), run_id_of(run)
+    return formats.parse_instant(start).timestamp() if start else 0.0, run_number(run), require_run_id(run)
 
 
-def retries(run: Record) -> int:
+def count_retries(run: Record) -> int:
     """How many attempts a run needed beyond the first of each stage."""
-    return len(attempts(run)) - len(last_attempts(run))
+    return len(list_attempts(run)) - len(last_attempts(run))
 
 
 def last_attempts(run: Record) -> Dict[str, Record]:
     """The attempt that counts for each stage: the last one made."""
-    return {str(attempt.get("stage")): attempt for attempt in attempts(run)}
+    return {str(attempt.get("stage")): attempt for attempt in list_attempts(run)}
 
 
-def run_rows(run: Record) -> RunRows:
+def count_run_rows(run: Record) -> RunRowCounts:
     """What a run's stages say about rows, from the attempts that count."""
     rows = {stage: attempt.get("rows") or {} for stage, attempt in last_attempts(run).items()}
     rejected = [of["rejected"] for of in rows.values() if of.get("rejected") is not None]
-    return RunRows(
+    return RunRowCounts(
         landed=rows.get("ingest", {}).get("in"),
         merged=rows.get("transform", {}).get("out"),
         rejected=sum(rejected) if rejected else None,
     )
 
 
-def table_uses(run: Record) -> List[TableUse]:
+def list_table_usage(run: Record) -> List[TableUsage]:
     """Every table a run touched, by name. Failed attempts count: they may have committed too."""
-    reads = list(_versions(run, "tables_read"))
-    writes = list(_versions(run, "tables_written"))
+    reads = list(_iter_versions(run, "tables_read"))
+    writes = list(_iter_versions(run, "tables_written"))
     tables = sorted({table for table, _, _ in reads + writes})
     return [
-        TableUse(
+        TableUsage(
             table=table,
             read_versions=tuple(sorted({version for name, version, _ in reads if name == table})),
             written_versions=tuple(sorted({version for name, version, _ in writes if name == table})),
-            read_by=_in_order(stage for name, _, stage in reads if name == table),
-            written_by=_in_order(stage for name, _, stage in writes if name == table),
+            read_by=_unique(stage for name, _, stage in reads if name == table),
+            written_by=_unique(stage for name, _, stage in writes if name == table),
         )
         for table in tables
     ]
 
 
-def _versions(run: Record, field: str) -> Iterable[Tuple[str, int, str]]:
-    for attempt in attempts(run):
+def _iter_versions(run: Record, field: str) -> Iterable[Tuple[str, int, str]]:
+    for attempt in list_attempts(run):
         for table, version in (attempt.get(field) or {}).items():
             yield table, version, str(attempt.get("stage"))
 
 
-def _in_order(names: Iterable[str]) -> Tuple[str, ...]:
+def _unique(names: Iterable[str]) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def inputs(run: Record) -> List[Record]:
+def list_input_files(run: Record) -> List[Record]:
     """Every input file that a run's attempts read, once for each content it had."""
     found: Dict[Tuple[Any, Any], Record] = {}
-    for attempt in attempts(run):
+    for attempt in list_attempts(run):
         for item in attempt.get("inputs") or []:
             found.setdefault((item.get("file"), item.get("sha256")), item)
     return list(found.values())
 
 
-def attempt_files(attempt: Record) -> Dict[str, str]:
+def list_attempt_files(attempt: Record) -> Dict[str, str]:
     """The archive's files for one attempt, by kind: ``page`` and ``notebook`` if they are there, and ``record``."""
     described = {
         kind: str(attempt[field]["file"]) for kind, field in (("page", "html"), ("notebook", "notebook")) if attempt.get(field)
@@ -183,11 +183,11 @@ def attempt_files(attempt: Record) -> Dict[str, str]:
     return files
 
 
-def failure_of(run: Record) -> Optional[Record]:
+def find_failed_attempt(run: Record) -> Optional[Record]:
     """The attempt a run's fault is to be read in: the last that failed, if the run itself failed or is under way."""
     if outcome_of(run) not in (FAILED, RUNNING):
         return None
-    failed = [attempt for attempt in attempts(run) if attempt.get("failure")]
+    failed = [attempt for attempt in list_attempts(run) if attempt.get("failure")]
     return failed[-1] if failed else None
 
 

@@ -10,8 +10,8 @@ from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
 from markupsafe import Markup
 from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
 
-_VOID = frozenset({"br", "hr", "img", "wbr"})
-_ALLOWED = _VOID | {
+_VOID_TAGS = frozenset({"br", "hr", "img", "wbr"})
+_ALLOWED_TAGS = _VOID_TAGS | {
     *(
         "h1",
         "h2",
@@ -34,14 +34,14 @@ _ALLOWED = _VOID | {
     *("code", "kbd", "samp", "tt", "var"),
 }
 # Left out together with what they hold. <style> goes silently: pandas puts one before every table.
-_DROPPED = frozenset(
+_DROPPED_TAGS = frozenset(
     {
         *("script", "style", "template", "noscript", "title", "applet", "iframe", "object", "canvas", "svg", "math"),
         *("audio", "video", "form", "button", "select", "textarea"),
     }
 )
 # An opening tag closes these open ones, as browsers do.
-_CLOSES = {
+_IMPLICITLY_CLOSED_TAGS = {
     "thead": ("td", "th", "tr", "thead", "tbody"),
     "tbody": ("td", "th", "tr", "thead", "tbody"),
     "tfoot": ("td", "th", "tr", "thead", "tbody"),
@@ -53,32 +53,32 @@ _CLOSES = {
     "dt": ("dt", "dd"),
     "dd": ("dt", "dd"),
 }
-HARMLESS_TAGS = _ALLOWED - {"img"}
+HARMLESS_TAGS = _ALLOWED_TAGS - {"img"}
 """Tags that do nothing and load nothing where they have no attributes."""
 _NOT_CONTENT = re.compile(r'<span class="left-out">[^<]*</span>|<[^>]*>')
-_OWN_MARKS = ("address", "left-out")
-_OWN_BLOCKS = ("highlight", "table-wrap", "table-wrap wide")
+_OWN_SPAN_CLASSES = ("address", "left-out")
+_OWN_BLOCK_CLASSES = ("highlight", "table-wrap", "table-wrap wide")
 """Classes of what this module makes, which stay when it is cleaned again."""
-_FRAME, _WIDE_FRAME = '<div class="table-wrap">', '<div class="table-wrap wide">'
-_PICTURE = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
+_TABLE_FRAME, _WIDE_TABLE_FRAME = '<div class="table-wrap">', '<div class="table-wrap wide">'
+_IMAGE_URL = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
 _TEXT_ALIGN = re.compile(r"text-align\s*:\s*(left|right|center)\b", re.IGNORECASE)
 _TOKEN_CLASS = re.compile(r"[a-z][a-z0-9]{0,2}\Z")  # what Pygments gives a token
-_MANY_COLUMNS = 10
-_SPAN = re.compile(r"[1-9][0-9]{0,2}\Z")
+_WIDE_TABLE_COLUMNS = 10
+_SPAN_VALUE = re.compile(r"[1-9][0-9]{0,2}\Z")
 
 _NUMBER = re.compile(r"(?=[-+−]?[\d.])[-+−]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s?%)?\Z")
-_NO_VALUE = frozenset({"", "NaN", "nan", "NaT", "None", "<NA>", "NULL", "–", "-", "...", "…"})
+_MISSING_VALUES = frozenset({"", "NaN", "nan", "NaT", "None", "<NA>", "NULL", "–", "-", "...", "…"})
 
 
-def clean_html(markup: str) -> Markup:
+def sanitize_html(markup: str) -> Markup:
     """What is harmless of an HTML fragment, balanced, with tables aligned and scrollable.
 
     Scripts, styles, forms, frames, links and anything from elsewhere are left out; a link's address stays as text.
     """
-    return _Cleaner().clean(markup)
+    return _Sanitizer().clean(markup)
 
 
-def shows_something(clean: str) -> bool:
+def has_visible_content(clean: str) -> bool:
     """Return whether cleaned HTML has anything to see besides what was left out of it."""
     return "<img" in clean or bool(_NOT_CONTENT.sub("", clean).strip())
 
@@ -90,7 +90,7 @@ def render_markdown(source: str, attachments: Optional[Dict[str, Any]] = None) -
         html = MarkdownWithMath(renderer=renderer).render(source)
     except InvalidNotebook:
         html = f"<pre>{escape(source)}</pre>"
-    return clean_html(html)
+    return sanitize_html(html)
 
 
 class _Table:
@@ -104,7 +104,7 @@ class _Table:
 
     def is_wide(self) -> bool:
         """Whether paper needs smaller print for it."""
-        return max(map(len, self.rows), default=0) > _MANY_COLUMNS
+        return max(map(len, self.rows), default=0) > _WIDE_TABLE_COLUMNS
 
     def numeric_columns(self) -> FrozenSet[int]:
         """Columns, counted from the right, that hold numbers or nothing in every body cell, and a number in one.
@@ -116,7 +116,7 @@ class _Table:
         for row in self.rows:
             for position, cell in enumerate(reversed(row)):
                 text = "".join(cell.text).strip()
-                if cell.tag == "td" and text not in _NO_VALUE:
+                if cell.tag == "td" and text not in _MISSING_VALUES:
                     (numbers if _NUMBER.match(text) else others).add(position)
         return frozenset(numbers - others)
 
@@ -129,7 +129,7 @@ class _Cell:
         self.text: List[str] = []
 
 
-class _Cleaner(HTMLParser):
+class _Sanitizer(HTMLParser):
     """Writes while it reads, so that no depth of nesting exhausts the stack."""
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class _Cleaner(HTMLParser):
             self._dropped_depth += tag == self._dropped
             return
         values = {name: value or "" for name, value in attrs}
-        if tag in _DROPPED:
+        if tag in _DROPPED_TAGS:
             self._dropped, self._dropped_depth = tag, 1
             if tag != "style":
                 self._note(f"{tag} left out")
@@ -165,7 +165,7 @@ class _Cleaner(HTMLParser):
             self._links.append((values.get("href", ""), len(self._out)))
         elif tag == "img":
             self._picture(values)
-        elif tag in _ALLOWED:
+        elif tag in _ALLOWED_TAGS:
             self._close_implied(tag)
             self._open_tag(tag, values)
 
@@ -196,14 +196,14 @@ class _Cleaner(HTMLParser):
 
     def _open_tag(self, tag: str, values: Dict[str, str]) -> None:
         if tag == "table":
-            frame = not self._tables and self._out[-1:] not in ([_FRAME], [_WIDE_FRAME])  # It was cleaned before.
+            frame = not self._tables and self._out[-1:] not in ([_TABLE_FRAME], [_WIDE_TABLE_FRAME])  # It was cleaned before.
             if frame:
-                self._out.append(_FRAME)
+                self._out.append(_TABLE_FRAME)
             self._tables.append(_Table(len(self._out), frame))
         elif self._tables:
             self._note_table_part(tag)
-        self._out.append(f"<{tag}{_attributes(tag, values)}>")
-        if tag not in _VOID:
+        self._out.append(f"<{tag}{_format_attributes(tag, values)}>")
+        if tag not in _VOID_TAGS:
             self._open.append(tag)
 
     def _note_table_part(self, tag: str) -> None:
@@ -224,11 +224,11 @@ class _Cleaner(HTMLParser):
             if table.frame:
                 self._out.append("</div>")
             if table.frame and table.is_wide():
-                self._out[table.start - 1] = _WIDE_FRAME
+                self._out[table.start - 1] = _WIDE_TABLE_FRAME
         return tag
 
     def _close_implied(self, tag: str) -> None:
-        while self._open and self._open[-1] in _CLOSES.get(tag, ()):
+        while self._open and self._open[-1] in _IMPLICITLY_CLOSED_TAGS.get(tag, ()):
             self._close_last()
 
     def _align(self, table: _Table) -> None:
@@ -246,7 +246,7 @@ class _Cleaner(HTMLParser):
 
     def _picture(self, values: Dict[str, str]) -> None:
         source, alt = values.get("src", ""), values.get("alt", "")
-        if _PICTURE.match(source):
+        if _IMAGE_URL.match(source):
             self._out.append(f'<img src="{escape(source)}" alt="{escape(alt)}">')
         else:
             self._note(f"picture left out: {alt or source[:200]}")
@@ -255,21 +255,21 @@ class _Cleaner(HTMLParser):
         self._out.append(f'<span class="left-out">[{escape(text)}]</span>')
 
 
-def _attributes(tag: str, values: Dict[str, str]) -> str:
+def _format_attributes(tag: str, values: Dict[str, str]) -> str:
     """The attributes that may stay. No ids and no classes of the page: content cannot pose as the frame around it."""
     kept = []
     if tag == "details":
         kept.append(" open")  # on paper nobody unfolds it
     if tag in ("td", "th"):
-        kept += [f' {name}="{values[name]}"' for name in ("colspan", "rowspan") if _SPAN.match(values.get(name, ""))]
+        kept += [f' {name}="{values[name]}"' for name in ("colspan", "rowspan") if _SPAN_VALUE.match(values.get(name, ""))]
         align = _TEXT_ALIGN.search(values.get("style", ""))
         if align:
             kept.append(f' style="text-align: {align.group(1).lower()}"')
-    if tag == "ol" and _SPAN.match(values.get("start", "")):
+    if tag == "ol" and _SPAN_VALUE.match(values.get("start", "")):
         kept.append(f' start="{values["start"]}"')
-    if tag == "span" and (_TOKEN_CLASS.match(values.get("class", "")) or values.get("class") in _OWN_MARKS):
+    if tag == "span" and (_TOKEN_CLASS.match(values.get("class", "")) or values.get("class") in _OWN_SPAN_CLASSES):
         kept.append(f' class="{values["class"]}"')
-    if tag == "div" and values.get("class") in _OWN_BLOCKS:
+    if tag == "div" and values.get("class") in _OWN_BLOCK_CLASSES:
         kept.append(f' class="{values["class"]}"')
     if "title" in values and tag in ("abbr", "span", "td", "th"):
         kept.append(f' title="{escape(values["title"])}"')

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from daybook.report import days, findings, formats, records
-from daybook.report.lineage import lineage_section
+from daybook.report.lineage import render_lineage
 from daybook.report.pages import render_page
 from daybook.report.records import Record
 from daybook.report.timeline import build_timeline
-from daybook.scheduling.due import Run, never_ran, ranges, states
-from daybook.scheduling.freshness import has_published, standing
+from daybook.scheduling.due import NewestRun, group_dates, list_date_states, list_never_ran
+from daybook.scheduling.freshness import describe_published_figures, has_published
 from daybook.sources import Calendar
-from daybook.storage import writing
+from daybook.storage import wrap_write_errors
 
 NEWEST_RUNS_SHOWN = 200
-_EVERY_DAY = Calendar()
-_MADE_FROM = re.compile('<meta name="made-from" content="([0-9a-f]{64})">')
-_HEAD = 1024
+_DAILY_CALENDAR = Calendar()
+_INPUT_DIGEST = re.compile('<meta name="made-from" content="([0-9a-f]{64})">')
+_HEAD_BYTES = 1024
 """Characters of a page that hold its first lines."""
 
 
@@ -38,7 +38,7 @@ def build_site(
     archive_href: Callable[[str, str], str],
     title: str,
     now: datetime,
-    calendar: Calendar = _EVERY_DAY,
+    calendar: Calendar = _DAILY_CALENDAR,
     backfills: Sequence[Record] = (),
 ) -> Path:
     """Write ``out/index.html``, a page for every run in ``out/runs/`` and one for every backfill in ``out/backfills/``; same
@@ -76,57 +76,59 @@ def build_site(
         If a record holds an id, a date, a time, an amount or an outcome that cannot be one. Nothing is written then.
     """
     newest = days.newest_by_date(runs)
-    unusual = findings.unusual(backfills)
-    known = {records.page_name(str(each["backfill_id"])) for each in backfills}
+    unusual = findings.list_unusual_days(backfills)
+    known = {records.require_page_name(str(each["backfill_id"])) for each in backfills}
     by_date: Dict[date, List[Record]] = {}
-    for run in sorted(runs, key=records.age_key, reverse=True):
+    for run in sorted(runs, key=records.chronological_key, reverse=True):
         by_date.setdefault(formats.parse_business_date(str(run.get("run_date"))), []).append(run)
     places = {day: place for place, day in enumerate(newest)}
-    pages = {out / "index.html": _index_page(runs, newest, calendar, backfills, title=title, now=now)}
+    pages = {out / "index.html": _render_index_page(runs, newest, calendar, backfills, title=title, now=now)}
     for day, same_day in by_date.items():
-        same_day.sort(key=records.number_of, reverse=True)
+        same_day.sort(key=records.run_number, reverse=True)
         for run in same_day:
-            path = out / "runs" / f"{records.run_id_of(run)}.html"
+            path = out / "runs" / f"{records.require_run_id(run)}.html"
             others = [other for other in same_day if other is not run]
-            previous, following = _neighbours(day, places, list(newest.values()))
-            around: List[Any] = [None if each is None else records.run_id_of(each) for each in (previous, following)]
-            around += [(records.run_id_of(each), records.outcome_of(each).name) for each in others]
+            previous, following = _find_adjacent_runs(day, places, list(newest.values()))
+            around: List[Any] = [None if each is None else records.require_run_id(each) for each in (previous, following)]
+            around += [(records.require_run_id(each), records.outcome_of(each).name) for each in others]
             part_of = run.get("part_of") if run.get("part_of") in known else None
-            of_backfill = (part_of, [vars(each) for each in unusual.get(records.run_id_of(run), [])])
-            earlier = [other for other in reversed(others) if records.number_of(other) < records.number_of(run)]
-            kept = standing(run, earlier)
-            made_from = _digest(run, around, of_backfill, kept, title, archive_href(records.run_id_of(run), ""))
+            of_backfill = (part_of, [vars(each) for each in unusual.get(records.require_run_id(run), [])])
+            earlier = [other for other in reversed(others) if records.run_number(other) < records.run_number(run)]
+            kept = describe_published_figures(run, earlier)
+            made_from = _compute_input_digest(
+                run, around, of_backfill, kept, title, archive_href(records.require_run_id(run), "")
+            )
             # A run that is under way has a history that grows, and no record yet that would tell.
-            if run.get("state") == "closed" and _made_from(path) == made_from:
+            if run.get("state") == "closed" and _read_input_digest(path) == made_from:
                 continue
-            pages[path] = _run_page(
+            pages[path] = _render_run_page(
                 run,
                 day,
                 made_from=made_from,
                 previous=previous,
                 following=following,
                 others=others,
-                unusual=unusual.get(records.run_id_of(run), []),
+                unusual=unusual.get(records.require_run_id(run), []),
                 part_of=part_of,
                 standing=kept,
-                history=history_of(records.run_id_of(run)),
+                history=history_of(records.require_run_id(run)),
                 archive_href=archive_href,
                 title=title,
                 now=now,
             )
-    linked = {records.run_id_of(run) for run in runs}
+    linked = {records.require_run_id(run) for run in runs}
     for each in backfills:
-        path = out / "backfills" / f"{records.page_name(str(each['backfill_id']))}.html"
+        path = out / "backfills" / f"{records.require_page_name(str(each['backfill_id']))}.html"
         dates = [(result, result["run_id"] if result["run_id"] in linked else None) for result in each.get("results") or []]
-        made_from = _digest(each, dates, title)
-        if _made_from(path) != made_from:
+        made_from = _compute_input_digest(each, dates, title)
+        if _read_input_digest(path) != made_from:
             pages[path] = render_page("backfill", title=title, now=now, made_from=made_from, backfill=each, dates=dates)
     for path, page in pages.items():
-        _write(path, page)
+        _write_page(path, page)
     return out / "index.html"
 
 
-def _index_page(
+def _render_index_page(
     runs: Sequence[Record],
     newest: Mapping[date, Record],
     calendar: Calendar,
@@ -135,39 +137,39 @@ def _index_page(
     title: str,
     now: datetime,
 ) -> str:
-    good = days.newest_good(runs)
+    good = days.newest_succeeded(runs)
     good_day = max(good) if good else None
     revenue = [
         (day, formats.to_decimal(run["summary"]["net_revenue"]))
         for day, run in good.items()
         if run["summary"].get("net_revenue") is not None
     ]
-    known = {day: Run(records.run_id_of(run), records.outcome_of(run).name) for day, run in newest.items()}
-    every = states(calendar, known, now)
+    known = {day: NewestRun(records.require_run_id(run), records.outcome_of(run).name) for day, run in newest.items()}
+    every = list_date_states(calendar, known, now)
     outcomes = [days.outcome_of_day(day, newest) for day in every]
-    missing = never_ran(every)
-    newest_first = sorted(runs, key=records.age_key, reverse=True)
+    missing = list_never_ran(every)
+    newest_first = sorted(runs, key=records.chronological_key, reverse=True)
     return render_page(
         "index",
         title=title,
         now=now,
-        good_day=formats.long_date(good_day) if good_day else None,
+        good_day=formats.format_long_date(good_day) if good_day else None,
         good_run=good[good_day] if good_day else None,
-        revenue=days.sparkline(revenue),
+        revenue=days.build_sparkline(revenue),
         weekdays=days.WEEKDAYS,
         years=days.build_calendar(every, newest),
         totals=Counter(outcome.name for outcome in outcomes if outcome),
-        never_ran=ranges(missing, calendar),
+        never_ran=group_dates(missing, calendar),
         missing=len(missing),
         backfills=list(reversed(backfills)),
-        runs=[(run, records.run_rows(run)) for run in newest_first[:NEWEST_RUNS_SHOWN]],
+        runs=[(run, records.count_run_rows(run)) for run in newest_first[:NEWEST_RUNS_SHOWN]],
         runs_in_all=len(runs),
         started_at=records.started_at,
-        retries=records.retries,
+        retries=records.count_retries,
     )
 
 
-def _run_page(
+def _render_run_page(
     run: Record,
     day: date,
     *,
@@ -175,7 +177,7 @@ def _run_page(
     previous: Optional[Record],
     following: Optional[Record],
     others: List[Record],
-    unusual: List[findings.Unusual],
+    unusual: List[findings.UnusualDay],
     part_of: Optional[str],
     standing: str,
     history: Sequence[Record],
@@ -183,15 +185,15 @@ def _run_page(
     title: str,
     now: datetime,
 ) -> str:
-    run_id = records.run_id_of(run)
-    attempts = records.attempts(run)
+    run_id = records.require_run_id(run)
+    attempts = records.list_attempts(run)
     return render_page(
         "run",
         title=title,
         now=now,
         made_from=made_from,
         run=run,
-        day=formats.long_date(day),
+        day=formats.format_long_date(day),
         previous=previous,
         following=following,
         others=others,
@@ -201,40 +203,42 @@ def _run_page(
         figures=run.get("summary") if has_published(run) else None,
         started_at=records.started_at(run),
         attempts=attempts,
-        slowest=_slowest(attempts),
-        rows=records.run_rows(run),
-        failed=records.failure_of(run),
-        rules=findings.rules(run),
-        accounting=findings.accounting(run),
-        restated=findings.restated(run),
+        slowest=_find_slowest(attempts),
+        rows=records.count_run_rows(run),
+        failed=records.find_failed_attempt(run),
+        rules=findings.list_rule_results(run),
+        accounting=findings.list_row_accounting(run),
+        restated=findings.list_restatements(run),
         figures_of_dates=findings.FIGURES,
-        kept_back=findings.dates(run, "quality", "held_dates"),
-        left_out=findings.dates(run, "aggregate", "held_dates"),
-        left_to_newer=findings.dates(run, "quality", "left_to_newer"),
-        redactions=findings.redactions(run),
-        raw_reads=findings.raw_reads(run),
-        lineage=lineage_section(run.get("lineage")),
-        lineage_gaps=findings.lineage_gaps(run),
-        tables=records.table_uses(run),
-        inputs=records.inputs(run),
+        kept_back=findings.list_stage_dates(run, "quality", "held_dates"),
+        left_out=findings.list_stage_dates(run, "aggregate", "held_dates"),
+        left_to_newer=findings.list_stage_dates(run, "quality", "left_to_newer"),
+        redactions=findings.count_redactions(run),
+        raw_reads=findings.list_raw_reads(run),
+        lineage=render_lineage(run.get("lineage")),
+        lineage_gaps=findings.list_lineage_errors(run),
+        tables=records.list_table_usage(run),
+        inputs=records.list_input_files(run),
         timeline=build_timeline(history),
         href=lambda file: archive_href(run_id, file),
     )
 
 
-def _neighbours(day: date, places: Mapping[date, int], newest: Sequence[Record]) -> Tuple[Optional[Record], Optional[Record]]:
+def _find_adjacent_runs(
+    day: date, places: Mapping[date, int], newest: Sequence[Record]
+) -> Tuple[Optional[Record], Optional[Record]]:
     """The newest run of the business date with runs before this one, and of that after it."""
     place = places[day]
     return newest[place - 1] if place else None, newest[place + 1] if place + 1 < len(newest) else None
 
 
-def _digest(*parts: Any) -> str:
+def _compute_input_digest(*parts: Any) -> str:
     """What tells apart what pages are made from: these values, and the code and templates of this room."""
-    return hashlib.sha256(json.dumps([_code(), *parts], sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([_compute_code_digest(), *parts], sort_keys=True, default=str).encode()).hexdigest()
 
 
 @functools.cache
-def _code() -> str:
+def _compute_code_digest() -> str:
     """The digest of the code and the templates that make pages."""
     digest = hashlib.sha256()
     for path in sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2", ".css")):
@@ -242,23 +246,23 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _made_from(path: Path) -> Optional[str]:
+def _read_input_digest(path: Path) -> Optional[str]:
     """What a page says that it was made from; None where there is no page."""
     try:
         with path.open(encoding="utf-8") as page:
-            found = _MADE_FROM.search(page.read(_HEAD))
+            found = _INPUT_DIGEST.search(page.read(_HEAD_BYTES))
     except FileNotFoundError:
         return None
     return found[1] if found else None
 
 
-def _slowest(attempts: List[Record]) -> Optional[float]:
+def _find_slowest(attempts: List[Record]) -> Optional[float]:
     return max((attempt["seconds"] for attempt in attempts if attempt.get("seconds")), default=None)
 
 
-def _write(path: Path, page: str) -> None:
+def _write_page(path: Path, page: str) -> None:
     """Replace ``path`` in one step: a reader never sees half a page."""
-    with writing(path):
+    with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
         try:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from daybook.report import formats
 
 # Events that say why a state took longer or ended badly, and the object that holds their error's name.
-_TROUBLE = {
+_ERROR_DETAIL_KEYS = {
     "TaskFailed": "taskFailedEventDetails",
     "TaskTimedOut": "taskTimedOutEventDetails",
     "EvaluationFailed": "evaluationFailedEventDetails",
@@ -34,7 +34,7 @@ class Step:
 
 
 @dataclass
-class _Stay:
+class _StateVisit:
     state: str
     kind: str
     entered_at: datetime
@@ -48,7 +48,7 @@ def build_timeline(history: Sequence[Mapping[str, Any]]) -> List[Step]:
     A state without an exit (a Fail state, or one that a crash ended) has no length; its bar runs to the last event. An
     error is noted at the state that was entered last before it.
     """
-    stays = _stays(history)
+    stays = _read_visits(history)
     if not stays:
         return []
     start = stays[0].entered_at
@@ -62,7 +62,7 @@ def build_timeline(history: Sequence[Mapping[str, Any]]) -> List[Step]:
                 state=stay.state,
                 kind=stay.kind,
                 entered_at=stay.entered_at,
-                seconds=_length(stay),
+                seconds=_visit_seconds(stay),
                 offset=_percent((stay.entered_at - start).total_seconds(), whole),
                 width=_percent((until - stay.entered_at).total_seconds(), whole),
                 troubles=tuple(stay.troubles),
@@ -71,27 +71,27 @@ def build_timeline(history: Sequence[Mapping[str, Any]]) -> List[Step]:
     return steps
 
 
-def _stays(history: Sequence[Mapping[str, Any]]) -> List[_Stay]:
-    stays: List[_Stay] = []
-    open_by_state: Dict[str, List[_Stay]] = {}
+def _read_visits(history: Sequence[Mapping[str, Any]]) -> List[_StateVisit]:
+    stays: List[_StateVisit] = []
+    open_by_state: Dict[str, List[_StateVisit]] = {}
     for event in history:
         kind, moment = str(event["type"]), formats.parse_instant(str(event["timestamp"]))
         if kind.endswith("StateEntered"):
             name = str((event.get("stateEnteredEventDetails") or {}).get("name"))
-            stay = _Stay(name, kind[: -len("StateEntered")], moment, None, [])
+            stay = _StateVisit(name, kind[: -len("StateEntered")], moment, None, [])
             stays.append(stay)
             open_by_state.setdefault(name, []).append(stay)
         elif kind.endswith("StateExited"):
             name = str((event.get("stateExitedEventDetails") or {}).get("name"))
             if open_by_state.get(name):
                 open_by_state[name].pop(0).left_at = moment
-        elif kind in _TROUBLE and stays:
-            error = (event.get(_TROUBLE[kind]) or {}).get("error")
+        elif kind in _ERROR_DETAIL_KEYS and stays:
+            error = (event.get(_ERROR_DETAIL_KEYS[kind]) or {}).get("error")
             stays[-1].troubles.append(f"{kind}: {error}" if error else kind)
     return stays
 
 
-def _length(stay: _Stay) -> Optional[float]:
+def _visit_seconds(stay: _StateVisit) -> Optional[float]:
     """How long a stay lasted; unknown also where the clock was set back between two processes of one execution."""
     seconds = (stay.left_at - stay.entered_at).total_seconds() if stay.left_at else None
     return seconds if seconds is None or seconds >= 0 else None

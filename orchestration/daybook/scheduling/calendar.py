@@ -9,7 +9,7 @@ from typing import Optional
 from daybook.errors import DaybookError
 from daybook.settings import Settings
 from daybook.sources import Calendar, LandingStore, Source, load_source
-from daybook.sources.compression import limits_of
+from daybook.sources.compression import unpack_limits
 from daybook.sources.files import read_blocks
 
 _log = logging.getLogger(__name__)
@@ -18,14 +18,14 @@ _ANY_DAY = date(2000, 1, 1)
 """Files of a snapshot are the same for every date."""
 
 
-def calendar_of(settings: Settings) -> Calendar:
+def load_calendar(settings: Settings) -> Calendar:
     """Return the calendar of a deployment's source. That of a snapshot without a last date ends at its last order."""
     source = load_source(settings.source)
     snapshot = source.entities[source.primary]
-    if source.calendar.last or snapshot.dated or not snapshot.date:
+    if source.calendar.last or snapshot.is_dated or not snapshot.date:
         return source.calendar
     try:
-        last = _last_order(settings, source)
+        last = _read_last_order_date(settings, source)
     except DaybookError as error:
         # The runs fail for the same cause. Until it is removed, the calendar has no last date.
         _log.warning("The last date of the source %s is not known: %s", source.name, error)
@@ -33,7 +33,7 @@ def calendar_of(settings: Settings) -> Calendar:
     return source.calendar.model_copy(update={"last": last})
 
 
-def _last_order(settings: Settings, source: Source) -> Optional[date]:
+def _read_last_order_date(settings: Settings, source: Source) -> Optional[date]:
     """Return the newest usable date in the snapshot as it lies in landing; None if no file is there."""
     # Imported here: only a snapshot is read.
     from daybook.engines import DuckDBEngine
@@ -42,9 +42,11 @@ def _last_order(settings: Settings, source: Source) -> Optional[date]:
 
     engine = DuckDBEngine(Lake(settings.lake), settings.timezone)
     newest = None
-    store, limits = LandingStore(settings.landing), limits_of(settings)
+    store, limits = LandingStore(settings.landing), unpack_limits(settings)
     for block in read_blocks(store, source, source.primary, _ANY_DAY, [], limits=limits):
         engine.register("snapshot", block)
-        (last,) = engine.one(f"SELECT max({snapshot_day_sql(source, source.primary)}) FROM snapshot WHERE _problem IS NULL")
+        (last,) = engine.fetch_row(
+            f"SELECT max({snapshot_day_sql(source, source.primary)}) FROM snapshot WHERE _problem IS NULL"
+        )
         newest = max(filter(None, [newest, last]), default=None)
     return newest

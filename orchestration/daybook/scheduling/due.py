@@ -10,19 +10,19 @@ from zoneinfo import ZoneInfo
 
 from daybook.sources.calendar import Calendar
 
-SLOT = time(2, 0)
+RUN_TIME = time(2, 0)
 """The time of day, in UTC, at which the day before is run: at 02:00 UTC of the 24th, the 23rd."""
 
-State = Literal["closed", "not due", "never ran", "running", "succeeded", "skipped", "rejected", "failed"]
+StateName = Literal["closed", "not due", "never ran", "running", "succeeded", "skipped", "rejected", "failed"]
 """The outcome of the newest run of a date. Without a run: ``closed`` if the calendar does not expect the date, ``not due``
 until its slot has come, ``never ran`` from then on."""
 
-_RANGES_LISTED = 3
+_MAX_RANGES = 3
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
-class Run:
+class NewestRun:
     """The newest run of a date."""
 
     run_id: str
@@ -30,16 +30,16 @@ class Run:
 
 
 @dataclass(frozen=True)
-class DayState:
+class DateState:
     """A business date at a moment, and its newest run, if it has one."""
 
     date: date
-    state: State
+    state: StateName
     run_id: Optional[str] = None
 
 
 @dataclass(frozen=True)
-class Range:
+class DateRange:
     """Dates in a row, both ends included. Dates between them that the calendar does not expect are not counted."""
 
     first: date
@@ -50,23 +50,23 @@ class Range:
         return f"{self.first}" if self.dates == 1 else f"{self.first} to {self.last} ({self.dates:,} dates)"
 
 
-def newest_slot(moment: datetime) -> date:
+def newest_scheduled_date(moment: datetime) -> date:
     """Return the newest business date whose slot has come.
 
     Raises ``ValueError`` if ``moment`` has no time zone.
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment} has no time zone, so nobody can tell which slots have come")
-    slot = timedelta(hours=SLOT.hour, minutes=SLOT.minute)
+    slot = timedelta(hours=RUN_TIME.hour, minutes=RUN_TIME.minute)
     return (moment.astimezone(timezone.utc) - slot).date() - timedelta(days=1)
 
 
-def newest_due(calendar: Calendar, moment: datetime) -> Optional[date]:
+def newest_due_date(calendar: Calendar, moment: datetime) -> Optional[date]:
     """Return the newest date that is due; None before the calendar's first date."""
-    day = newest_slot(moment)
+    day = newest_scheduled_date(moment)
     if calendar.last:
         day = min(day, calendar.last)
-    while not calendar.expects(day):
+    while not calendar.is_expected(day):
         if calendar.first and day <= calendar.first:
             return None
         day -= timedelta(days=1)
@@ -78,7 +78,9 @@ def end_of_day(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day + timedelta(days=1), time.min, tzinfo=zone).astimezone(timezone.utc)
 
 
-def states(calendar: Calendar, newest: Mapping[date, Run], moment: datetime, *, until: Optional[date] = None) -> list[DayState]:
+def list_date_states(
+    calendar: Calendar, newest: Mapping[date, NewestRun], moment: datetime, *, until: Optional[date] = None
+) -> list[DateState]:
     """Return every date of the calendar up to the newest due one, and every date with a run, without holes, oldest first.
 
     ``newest`` has the newest run of each date that has one. The dates begin with the calendar's first, or with the first run.
@@ -87,22 +89,22 @@ def states(calendar: Calendar, newest: Mapping[date, Run], moment: datetime, *, 
     ends = [*newest, *filter(None, [calendar.first])]
     if not ends:
         return []
-    slot = newest_slot(moment)
+    slot = newest_scheduled_date(moment)
     end = max(slot, until or slot)
     first, last = min(ends), max([*newest, min(end, calendar.last or end)])
-    return [state(calendar, day, newest.get(day), slot) for day in every_day(first, last)]
+    return [determine_date_state(calendar, day, newest.get(day), slot) for day in list_dates(first, last)]
 
 
-def state(calendar: Calendar, day: date, run: Optional[Run], slot: date) -> DayState:
+def determine_date_state(calendar: Calendar, day: date, run: Optional[NewestRun], slot: date) -> DateState:
     """Return the state of one date, with its newest run, where ``slot`` is the newest date whose slot has come."""
     if run is not None:
-        return DayState(day, _STATES[run.outcome], run.run_id)
-    if not calendar.expects(day):
-        return DayState(day, "closed")
-    return DayState(day, "never ran" if day <= slot else "not due")
+        return DateState(day, _STATES[run.outcome], run.run_id)
+    if not calendar.is_expected(day):
+        return DateState(day, "closed")
+    return DateState(day, "never ran" if day <= slot else "not due")
 
 
-_STATES: dict[str, State] = {
+_STATES: dict[str, StateName] = {
     "SUCCEEDED": "succeeded",
     "SKIPPED": "skipped",
     "REJECTED": "rejected",
@@ -111,42 +113,42 @@ _STATES: dict[str, State] = {
 }
 
 
-def never_ran(days: Iterable[DayState]) -> list[date]:
+def list_never_ran(days: Iterable[DateState]) -> list[date]:
     """Return the dates that are due and have no run."""
     return [day.date for day in days if day.state == "never ran"]
 
 
-def every_day(first: date, last: date) -> list[date]:
+def list_dates(first: date, last: date) -> list[date]:
     """Return the dates between two, both included; none if ``last`` is before ``first``."""
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def ranges(dates: Iterable[date], calendar: Calendar) -> list[Range]:
+def group_dates(dates: Iterable[date], calendar: Calendar) -> list[DateRange]:
     """Group dates, oldest first, into ranges. A range continues over dates that the calendar does not expect."""
-    grouped = grouped_by(sorted(dates), calendar, day_of=lambda day: day, like=lambda day: None)
+    grouped = group_items(sorted(dates), calendar, day_of=lambda day: day, like=lambda day: None)
     return [found for found, _ in grouped]
 
 
-def listed(dates: Iterable[date], calendar: Calendar) -> str:
+def format_dates(dates: Iterable[date], calendar: Calendar) -> str:
     """Return dates as a list of ranges, the newest ones where there are many."""
-    found = ranges(dates, calendar)
-    older = sum(each.dates for each in found[:-_RANGES_LISTED])
-    shown = [str(each) for each in found[-_RANGES_LISTED:]]
+    found = group_dates(dates, calendar)
+    older = sum(each.dates for each in found[:-_MAX_RANGES])
+    shown = [str(each) for each in found[-_MAX_RANGES:]]
     return ", ".join([f"{older:,} older dates", *shown] if older else shown)
 
 
-def grouped_by(
+def group_items(
     items: Sequence[_Item], calendar: Calendar, *, day_of: Callable[[_Item], date], like: Callable[[_Item], object]
-) -> list[tuple[Range, list[_Item]]]:
+) -> list[tuple[DateRange, list[_Item]]]:
     """Group items, in the order of their dates, into ranges of dates in a row whose items are alike."""
     groups: list[list[_Item]] = []
     for item in items:
-        if groups and like(groups[-1][-1]) == like(item) and _follows(day_of(groups[-1][-1]), day_of(item), calendar):
+        if groups and like(groups[-1][-1]) == like(item) and _is_consecutive(day_of(groups[-1][-1]), day_of(item), calendar):
             groups[-1].append(item)
         else:
             groups.append([item])
-    return [(Range(day_of(group[0]), day_of(group[-1]), len(group)), group) for group in groups]
+    return [(DateRange(day_of(group[0]), day_of(group[-1]), len(group)), group) for group in groups]
 
 
-def _follows(before: date, after: date, calendar: Calendar) -> bool:
-    return not any(calendar.expects(day) for day in every_day(before + timedelta(days=1), after - timedelta(days=1)))
+def _is_consecutive(before: date, after: date, calendar: Calendar) -> bool:
+    return not any(calendar.is_expected(day) for day in list_dates(before + timedelta(days=1), after - timedelta(days=1)))

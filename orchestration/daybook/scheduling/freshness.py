@@ -9,11 +9,11 @@ from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from daybook.contracts import Table
-from daybook.records.archive import Record, parse_moment
-from daybook.scheduling.due import Run, end_of_day, states
+from daybook.records.archive import Record, parse_timestamp
+from daybook.scheduling.due import NewestRun, end_of_day, list_date_states
 from daybook.sources.calendar import Calendar
 
-_LONG_AGO = datetime.min.replace(tzinfo=timezone.utc)
+_MIN_TIME = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Freshness:
         return not self.states
 
 
-def freshness_of(
+def compute_freshness(
     runs: Sequence[Record], tables: Iterable[Table], *, zone: ZoneInfo, at: datetime, calendar: Calendar
 ) -> list[Freshness]:
     """Return how fresh each table is at the moment ``at`` (with a zone), by these runs' records, in the archive's order.
@@ -53,12 +53,12 @@ def freshness_of(
     the contract's latency on. A date whose newest ended run was SKIPPED needs no rows.
     """
     # A run under way says nothing yet, unless it is the only one of its date.
-    newest = {_date_of(run): run for run in runs}
-    newest.update({_date_of(run): run for run in runs if run["outcome"] != "RUNNING"})
-    known = {day: Run(run["run_id"], run["outcome"]) for day, run in newest.items()}
-    days = states(calendar, known, at, until=at.astimezone(zone).date())
-    wanted = [day.date for day in days if calendar.expects(day.date) and day.state != "skipped"]
-    return [_freshness(table, shown_dates(runs, table), wanted, zone, at) for table in tables]
+    newest = {_run_date(run): run for run in runs}
+    newest.update({_run_date(run): run for run in runs if run["outcome"] != "RUNNING"})
+    known = {day: NewestRun(run["run_id"], run["outcome"]) for day, run in newest.items()}
+    days = list_date_states(calendar, known, at, until=at.astimezone(zone).date())
+    wanted = [day.date for day in days if calendar.is_expected(day.date) and day.state != "skipped"]
+    return [_table_freshness(table, find_visible_dates(runs, table), wanted, zone, at) for table in tables]
 
 
 def has_published(run: Mapping[str, Any]) -> bool:
@@ -67,7 +67,7 @@ def has_published(run: Mapping[str, Any]) -> bool:
     return run.get("outcome") == "SUCCEEDED" or ("quality", "SUCCEEDED") in ends
 
 
-def standing(run: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> str:
+def describe_published_figures(run: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> str:
     """Return whose figures readers see of the date of a run that published none; empty for one that did.
 
     ``earlier`` are the runs of its date before it, oldest first. A skipped date without earlier figures needs no sentence.
@@ -84,12 +84,12 @@ def standing(run: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> st
     return f"{said}; {others}."
 
 
-def shown_dates(runs: Sequence[Record], table: Table) -> set[date]:
+def find_visible_dates(runs: Sequence[Record], table: Table) -> set[date]:
     """The business dates whose own rows readers of a gold table see, after the last of these runs."""
-    found = _publications(runs, table)
+    found = _list_publications(runs, table)
     made = [each for each in found if each.what == "published"]
     restated = {day for each in made for day in each.restated}
-    newest_look = max((each.looked for each in made), default=_LONG_AGO)
+    newest_look = max((each.silver_read_at for each in made), default=_MIN_TIME)
     return {
         each.day
         for each in found
@@ -102,37 +102,39 @@ def shown_dates(runs: Sequence[Record], table: Table) -> set[date]:
 @dataclass(frozen=True)
 class _Publication:
     """What a good quality stage did about a table: ``published`` it (``restated`` are the dates), left it to a ``newer`` run,
-    or neither: it waits, or did not exist. The date's rows were in silver from ``merged`` on; silver was read after ``looked``.
+    or neither: it waits, or did not exist. The date's rows were in silver from ``merged`` on; silver was read after ``silver_read_at``.
     """
 
     day: date
     what: str
     restated: frozenset[date]
     merged: datetime
-    looked: datetime
+    silver_read_at: datetime
 
 
-def _publications(runs: Sequence[Record], table: Table) -> list[_Publication]:
+def _list_publications(runs: Sequence[Record], table: Table) -> list[_Publication]:
     done = []
     merged: dict[date, datetime] = {}
     for run in runs:
-        day, looked = _date_of(run), None
+        day, looked = _run_date(run), None
         for each in run["stages"]:
             if each["outcome"] != "SUCCEEDED":
                 continue
             # A run that publishes what was approved has no transform of its own, for an earlier run's stands.
             if each["stage"] == "transform":
-                merged[day] = parse_moment(each["ended_at"])
+                merged[day] = parse_timestamp(each["ended_at"])
             elif each["stage"] == "aggregate":
-                looked = parse_moment(each["started_at"])
+                looked = parse_timestamp(each["started_at"])
             elif each["stage"] == "quality":
-                began = parse_moment(each["started_at"])
+                began = parse_timestamp(each["started_at"])
                 restated = frozenset(date.fromisoformat(text) for text in each.get("details", {}).get("published_dates", []))
-                done.append(_Publication(day, _what(each, table, day), restated, merged.get(day, began), looked or began))
+                done.append(
+                    _Publication(day, _publication_status(each, table, day), restated, merged.get(day, began), looked or began)
+                )
     return done
 
 
-def _what(quality: Record, table: Table, day: date) -> str:
+def _publication_status(quality: Record, table: Table, day: date) -> str:
     details = quality.get("details", {})
     if "publications" in details:
         return str(details["publications"].get(table.full_name, ""))
@@ -142,7 +144,7 @@ def _what(quality: Record, table: Table, day: date) -> str:
     return "newer" if table.partition_by and day.isoformat() in details.get("left_to_newer", []) else ""
 
 
-def _freshness(table: Table, shown: set[date], wanted: list[date], zone: ZoneInfo, at: datetime) -> Freshness:
+def _table_freshness(table: Table, shown: set[date], wanted: list[date], zone: ZoneInfo, at: datetime) -> Freshness:
     newest = max(shown, default=None)
     age = None if newest is None else at - end_of_day(newest, zone)
     latency = table.latency
@@ -153,5 +155,5 @@ def _freshness(table: Table, shown: set[date], wanted: list[date], zone: ZoneInf
     return Freshness(table.full_name, newest, age, latency, late, tuple(day for day in absent if day not in late))
 
 
-def _date_of(run: Record) -> date:
+def _run_date(run: Record) -> date:
     return date.fromisoformat(run["run_date"])

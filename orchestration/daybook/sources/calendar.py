@@ -13,7 +13,7 @@ from daybook.settings import parse_run_date
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
-def _as_date(value: Any) -> date:
+def _parse_date(value: Any) -> date:
     # A datetime is a date to Python; and a number would be one to pydantic.
     if type(value) is date:
         return value
@@ -23,7 +23,7 @@ def _as_date(value: Any) -> date:
         raise ValueError("it should be a date such as 2025-11-30") from None
 
 
-Day = Annotated[date, BeforeValidator(_as_date)]
+Day = Annotated[date, BeforeValidator(_parse_date)]
 Weekday = Annotated[
     Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
     BeforeValidator(lambda value: value.capitalize() if isinstance(value, str) else value),
@@ -34,7 +34,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Span(_Model):
+class DateRange(_Model):
     """Dates in a row, both ends included: ``2011-04-29``, or ``2010-12-24..2011-01-03``."""
 
     first: Day
@@ -44,7 +44,7 @@ class Span(_Model):
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         try:
-            ends = [_as_date(end) for end in (value.split("..") if isinstance(value, str) else [value])]
+            ends = [_parse_date(end) for end in (value.split("..") if isinstance(value, str) else [value])]
             first, last = ends if len(ends) == 2 else ends * 2
         except ValueError:
             raise ValueError("it should be a date, or two of them such as 2010-12-24..2011-01-03") from None
@@ -59,11 +59,11 @@ class Calendar(_Model):
     first: Optional[Day] = Field(default=None, description="The first business date there is.")
     last: Optional[Day] = Field(default=None, description="The last one, where the data ends.")
     closed_weekdays: list[Weekday] = Field(default_factory=list, description="Weekdays on which the shop never trades.")
-    closed: list[Span] = Field(default_factory=list, description="Dates, and spans FIRST..LAST, on which it did not.")
+    closed: list[DateRange] = Field(default_factory=list, description="Dates, and spans FIRST..LAST, on which it did not.")
 
     @field_validator("last")
     @classmethod
-    def _after_first(cls, value: Optional[date], info: ValidationInfo) -> Optional[date]:
+    def _require_after_first(cls, value: Optional[date], info: ValidationInfo) -> Optional[date]:
         first = info.data.get("first")
         if first and value and value < first:
             raise ValueError(f"it should not be before the first date, {first}")
@@ -71,12 +71,12 @@ class Calendar(_Model):
 
     @field_validator("closed_weekdays")
     @classmethod
-    def _some_open(cls, value: list[str]) -> list[str]:
+    def _require_open_weekday(cls, value: list[str]) -> list[str]:
         if set(value) == set(WEEKDAYS):
             raise ValueError("it should leave a weekday on which the shop trades")
         return value
 
-    def expects(self, day: date) -> bool:
+    def is_expected(self, day: date) -> bool:
         """Whether a business date should have a good run."""
         return (
             (self.first is None or day >= self.first)
@@ -89,4 +89,4 @@ class Calendar(_Model):
         """The expected business dates between two, both included, oldest first; none where ``last`` is before ``first``."""
         first, last = max(first, self.first or first), min(last, self.last or last)
         days = (first + timedelta(days=past) for past in range((last - first).days + 1))
-        return [day for day in days if self.expects(day)]
+        return [day for day in days if self.is_expected(day)]

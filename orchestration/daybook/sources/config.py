@@ -13,27 +13,43 @@ from typing import Annotated, Any, Literal, Optional, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
-from daybook.contracts.columns import column_key, columns_among, find_column, is_plain_name, repeated_column, with_column_names
+from daybook.contracts.columns import (
+    column_key,
+    find_column,
+    find_duplicate_column,
+    is_plain_name,
+    matching_columns,
+    normalize_sql_names,
+)
 from daybook.errors import SourceError
-from daybook.settings import Contents, TimeZone, contents, explain, files_in, project_root, read_yaml, require_name
+from daybook.settings import (
+    FileContents,
+    TimeZone,
+    format_validation_error,
+    list_files,
+    project_root,
+    read_contents,
+    read_yaml,
+    require_name,
+)
 from daybook.sources.calendar import Calendar
 
 Encoding = Literal["utf-8", "windows-1252", "iso-8859-1", "utf-16"]
-Sql = Annotated[str, AfterValidator(with_column_names)]
+Sql = Annotated[str, AfterValidator(normalize_sql_names)]
 ColumnType = Literal["text", "integer", "decimal", "date", "timestamp", "boolean"]
 
 
 _PLACEHOLDER = re.compile(r"\{run_date(?::([^{}]*))?\}")
 _DIRECTIVES = ("%Y", "%y", "%m", "%d", "%j", "%b", "%B", "%G", "%V", "%u", "%%")
 """What a format of the business date may hold besides text: directives of strftime that depend on no time of day."""
-_SOME_DAY = Day(2001, 5, 14)
+_EXAMPLE_DATE = Day(2001, 5, 14)
 
 
-def _formatted(run_date: Day, form: Optional[str]) -> str:
+def _format_date(run_date: Day, form: Optional[str]) -> str:
     return run_date.strftime(form) if form else run_date.isoformat()
 
 
-def _placeholder_problem(files: str) -> Optional[str]:
+def _find_placeholder_problem(files: str) -> Optional[str]:
     """Return what is wrong with the placeholders in a path, or None."""
     allowed = "allowed are {run_date} and a strftime format of it, such as {run_date:%Y%m%d}"
     for found in re.findall(r"\{[^{}]*\}?|\}", _PLACEHOLDER.sub("", files)):
@@ -96,7 +112,7 @@ class Entity(_Model):
 
     def pattern(self, run_date: Day) -> str:
         """Return the path of the files for a business date, in which only * ? and [ have a meaning."""
-        return _PLACEHOLDER.sub(lambda found: _formatted(run_date, found[1]), self.files)
+        return _PLACEHOLDER.sub(lambda found: _format_date(run_date, found[1]), self.files)
 
     @property
     def undated(self) -> str:
@@ -104,13 +120,13 @@ class Entity(_Model):
         return f"{self.date} is no usable date"
 
     @property
-    def dated(self) -> bool:
+    def is_dated(self) -> bool:
         """Return whether each business date has files of its own."""
-        return self.pattern(_SOME_DAY) != self.pattern(_SOME_DAY + timedelta(days=1))
+        return self.pattern(_EXAMPLE_DATE) != self.pattern(_EXAMPLE_DATE + timedelta(days=1))
 
     @model_validator(mode="before")
     @classmethod
-    def _as_declared(cls, values: Any) -> Any:
+    def _use_declared_names(cls, values: Any) -> Any:
         """Write the columns that ``date`` and ``follows`` name as the contract does."""
         if not isinstance(values, dict) or not isinstance(values.get("columns"), dict):
             return values
@@ -160,15 +176,15 @@ class Source(_Model):
     contracts: dict[str, Table] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Source:
+    def _validate_consistency(self) -> Source:
         seen: list[str] = []
         for name, entity in self.entities.items():
             if not is_plain_name(name):
                 raise ValueError(f"entity {name!r} must be a plain name of letters, digits and _, and no keyword of SQL")
-            problem = _placeholder_problem(entity.files)
+            problem = _find_placeholder_problem(entity.files)
             if problem:
                 raise ValueError(f"entity {name!r} has files {entity.files!r}, which {problem}")
-            if {"", ".", ".."} & set(entity.pattern(_SOME_DAY).split("/")):
+            if {"", ".", ".."} & set(entity.pattern(_EXAMPLE_DATE).split("/")):
                 raise ValueError(f"entity {name!r} has files {entity.files!r}, which must be a path below landing")
             if entity.follows and entity.follows.entity not in seen:
                 raise ValueError(f"entity {name!r} follows {entity.follows.entity!r}, which must be an entity above it")
@@ -177,10 +193,10 @@ class Source(_Model):
             if (
                 entity.follows
                 and entity.follows.to
-                and self.followed(entity.follows) not in self.entities[entity.follows.entity].columns
+                and self.followed_column(entity.follows) not in self.entities[entity.follows.entity].columns
             ):
                 raise ValueError(
-                    f"entity {name!r} follows {entity.follows.entity!r} to its column {self.followed(entity.follows)!r}, "
+                    f"entity {name!r} follows {entity.follows.entity!r} to its column {self.followed_column(entity.follows)!r}, "
                     "which is not there; set to: to one of its columns"
                 )
             if entity.date and (
@@ -201,40 +217,40 @@ class Source(_Model):
             for select in selects:
                 if select.from_ not in self.entities:
                     raise ValueError(f"mapping of {table!r} is from {select.from_!r}; the entities are: {', '.join(seen)}")
-                mappable = [name for name in contract.columns if column_key(name) not in COMPUTED]
+                mappable = [name for name in contract.columns if column_key(name) not in COMPUTED_COLUMNS]
                 unknown = [name for name in select.columns if find_column(mappable, name) is None]
                 if unknown:
                     raise ValueError(
                         f"mapping of {table!r} has a column {unknown[0]!r}; the columns are: {', '.join(mappable)}"
                     )
-                twice = repeated_column(select.columns)
+                twice = find_duplicate_column(select.columns)
                 if twice is not None:
                     raise ValueError(f"mapping of {table!r} has the column {twice!r} twice; remove one")
-                absent = [name for name in columns_among(mappable, contract.required) if select.expression(name) is None]
-                absent = [name for name in absent if column_key(name) not in _DEFAULTED]
-                if select in self.numbered(table):
-                    absent = [name for name in absent if column_key(name) != POSITIONS[table]]
+                absent = [name for name in matching_columns(mappable, contract.required) if select.expression(name) is None]
+                absent = [name for name in absent if column_key(name) not in _DEFAULT_COLUMNS]
+                if select in self.selects_without_key(table):
+                    absent = [name for name in absent if column_key(name) != POSITION_COLUMNS[table]]
                 if absent:
                     raise ValueError(f"mapping of {table!r} from {select.from_!r} lacks the required column {absent[0]!r}")
-            numbered = self.numbered(table)
+            numbered = self.selects_without_key(table)
             if numbered and len(numbered) < len(selects):
                 raise ValueError(
-                    f"mapping of {table!r} gives a {POSITIONS[table]} in some SELECTs and none in others; "
+                    f"mapping of {table!r} gives a {POSITION_COLUMNS[table]} in some SELECTs and none in others; "
                     "give one in every SELECT or in none"
                 )
-        self._check_flat()
+        self._validate_flat()
         if not self.mapping.get("orders") or not self.mapping.get("order_items"):
             raise ValueError("a mapping needs at least the tables orders and order_items")
         return self
 
-    def _check_flat(self) -> None:
+    def _validate_flat(self) -> None:
         """Refuse flat entities whose rows could not replace those of an earlier file as a whole."""
-        if len(self.flat) > 1:
+        if len(self.flat_entities) > 1:
             raise ValueError(
-                f"mapping of 'order_items' gives no line_number from {' and '.join(map(repr, self.flat))}; "
+                f"mapping of 'order_items' gives no line_number from {' and '.join(map(repr, self.flat_entities))}; "
                 "one entity at most may leave it out"
             )
-        for name in self.flat:
+        for name in self.flat_entities:
             versioned = {
                 table: select.expression("version_at") is not None
                 for table in ("orders", "order_items", "payments")
@@ -253,32 +269,32 @@ class Source(_Model):
         """The entity whose landing makes a business date: the first of the file."""
         return next(iter(self.entities))
 
-    def followed(self, follows: Follows) -> str:
+    def followed_column(self, follows: Follows) -> str:
         """Return the column of the followed entity, as it is declared."""
         wanted = follows.to or follows.by
         return find_column(self.entities[follows.entity].columns, wanted) or wanted
 
-    def numbered(self, table: str) -> list[Select]:
+    def selects_without_key(self, table: str) -> list[Select]:
         """Return the SELECTs of a table that give its rows no key of their own.
 
-        They leave the column of ``POSITIONS`` out, or derive it from the row's place in the file. Such rows are numbered by
+        They leave the column of ``POSITION_COLUMNS`` out, or derive it from the row's place in the file. Such rows are numbered by
         their position within the order. Payments only count among them where they come in one file with such order lines:
         elsewhere a file may bring one more payment of an order.
         """
-        column, selects = POSITIONS.get(table), self.mapping.get(table, [])
+        column, selects = POSITION_COLUMNS.get(table), self.mapping.get(table, [])
         if column is None:
             return []
         found = [each for each in selects if _ROW_NUMBER.search(each.expression(column) or "_row_number")]
-        return found if table == "order_items" else [each for each in found if each.from_ in self.flat]
+        return found if table == "order_items" else [each for each in found if each.from_ in self.flat_entities]
 
     @property
-    def flat(self) -> dict[str, Select]:
+    def flat_entities(self) -> dict[str, Select]:
         """The entities whose order lines have no key of their own, each with a SELECT of order lines from it.
 
         The newest file of an order replaces all rows of that order.
         """
         found: dict[str, Select] = {}
-        for select in self.numbered("order_items"):
+        for select in self.selects_without_key("order_items"):
             found.setdefault(select.from_, select)
         return found
 
@@ -287,7 +303,7 @@ class Source(_Model):
 
         By default they do, except in flat files, where they are two equal lines of an order.
         """
-        return (self.entities[entity].duplicates or ("keep" if entity in self.flat else "drop")) == "drop"
+        return (self.entities[entity].duplicates or ("keep" if entity in self.flat_entities else "drop")) == "drop"
 
     def encodings(self, entity: str) -> list[str]:
         """The encodings to try for an entity's files, in order."""
@@ -299,37 +315,39 @@ class Source(_Model):
         return {name: {column for column, spec in entity.columns.items() if spec.pii} for name, entity in self.entities.items()}
 
 
-COMPUTED = ("landed_on", "first_order_date", "line_amount", "order_date")
+COMPUTED_COLUMNS = ("landed_on", "first_order_date", "line_amount", "order_date")
 """Columns that the transform notebook computes for every source."""
-POSITIONS = {"order_items": "line_number", "payments": "sequence"}
+POSITION_COLUMNS = {"order_items": "line_number", "payments": "sequence"}
 """Canonical tables whose rows may have no key of their own, with the column that then holds the row's position in its order."""
 _ROW_NUMBER = re.compile(r"\b_?row_number\b", re.IGNORECASE)
-_DEFAULTED = ("version_at", "is_return")
+_DEFAULT_COLUMNS = ("version_at", "is_return")
 """Required columns with a default: the business date's midnight, and false."""
 
 
-def source_names() -> list[str]:
+def list_sources() -> list[str]:
     """The sources there are: the names of the files in ``params/sources/``."""
-    return [path.stem for path in files_in(project_root() / "params" / "sources", "*.yaml")]
+    return [path.stem for path in list_files(project_root() / "params" / "sources", "*.yaml")]
 
 
 def load_source(name: str) -> Source:
     """Read ``params/sources/<name>.yaml``; ``SourceError`` names file, key and what is allowed."""
     path = project_root() / "params" / "sources" / f"{require_name(name, 'a source', 'a-z0-9_')}.yaml"
     if not path.is_file():
-        raise SourceError(f"There is no params/sources/{name}.yaml; the sources are: {', '.join(source_names())}.")
-    return _read_source(path, os.getpid())
+        raise SourceError(f"There is no params/sources/{name}.yaml; the sources are: {', '.join(list_sources())}.")
+    return _load_source_cached(path, os.getpid())
 
 
 @functools.cache
-def _read_source(path: Path, pid: int) -> Source:
+def _load_source_cached(path: Path, pid: int) -> Source:
     # As contracts are read, and with what the source is held against.
-    silver = files_in(layer_folder("silver"), "*.yaml")
-    return _source_of(path, contents(each for each in (path, landing_contract_path(path.stem), *silver) if each.is_file()))
+    silver = list_files(layer_folder("silver"), "*.yaml")
+    return _parse_source(
+        path, read_contents(each for each in (path, landing_contract_path(path.stem), *silver) if each.is_file())
+    )
 
 
 @functools.lru_cache(maxsize=16)
-def _source_of(path: Path, files: Contents) -> Source:
+def _parse_source(path: Path, files: FileContents) -> Source:
     name = path.stem
     where = f"params/sources/{name}.yaml"
     values = read_yaml(path)
@@ -337,7 +355,7 @@ def _source_of(path: Path, files: Contents) -> Source:
         if key in values:
             raise SourceError(f"{where}: key {key!r} is not for the file; remove it.")
     contracts = load_landing(name)
-    values["entities"] = _with_columns(where, values.get("entities"), contracts, values.get("timezone"))
+    values["entities"] = _add_contract_columns(where, values.get("entities"), contracts, values.get("timezone"))
     try:
         return Source(name=name, contracts=contracts, **values)
     except ValidationError as error:
@@ -346,10 +364,10 @@ def _source_of(path: Path, files: Contents) -> Source:
             reason = first["msg"].replace("Value error, ", "")
             raise SourceError(f"{where}: {reason}.") from None
         known = [key for key in Source.model_fields if key not in ("name", "contracts")]
-        raise SourceError(explain(error, where, known)) from None
+        raise SourceError(format_validation_error(error, where, known)) from None
 
 
-def _with_columns(where: str, entities: Any, contracts: dict[str, Table], timezone: Any) -> Any:
+def _add_contract_columns(where: str, entities: Any, contracts: dict[str, Table], timezone: Any) -> Any:
     """The entities of a source's file with the columns that its landing contract declares."""
     if not isinstance(entities, dict):
         return entities
@@ -366,28 +384,28 @@ def _with_columns(where: str, entities: Any, contracts: dict[str, Table], timezo
         if isinstance(values, dict) and "columns" in values:
             raise SourceError(f"{where}: entity {entity!r} has columns, which belong into its landing contract; move them.")
         zone = (values.get("timezone") if isinstance(values, dict) else None) or timezone
-        columns = {item.name: _read_as(where, item, zone) for item in contracts[entity].properties}
+        columns = {item.name: _column_from_property(where, item, zone) for item in contracts[entity].properties}
         completed[entity] = {**values, "columns": columns} if isinstance(values, dict) else values
     return completed
 
 
-_TYPES: dict[str, ColumnType] = {"string": "text", "number": "decimal"}
-_CUSTOM = {"pii": "pii", "pad": "pad", "decimalComma": "decimal_comma", "strptime": "format"}
+_COLUMN_TYPES: dict[str, ColumnType] = {"string": "text", "number": "decimal"}
+_CUSTOM_PROPERTIES = {"pii": "pii", "pad": "pad", "decimalComma": "decimal_comma", "strptime": "format"}
 """Custom properties of a landing contract's columns, and what they are called here."""
 
 
-def _read_as(where: str, item: Property, timezone: Any) -> Column:
-    kind: Any = _TYPES.get(item.logicalType, item.logicalType)
+def _column_from_property(where: str, item: Property, timezone: Any) -> Column:
+    kind: Any = _COLUMN_TYPES.get(item.logicalType, item.logicalType)
     settings: dict[str, Any] = {}
     if item.logicalType == "timestamp" and isinstance(timezone, str):
         settings["timezone"] = timezone
     for custom in item.customProperties:
-        if custom.property not in _CUSTOM:
+        if custom.property not in _CUSTOM_PROPERTIES:
             raise SourceError(
                 f"{where.replace('sources', 'contracts/landing')}: column {item.name!r} has a custom property "
-                f"{custom.property!r}; known are: {', '.join(_CUSTOM)}."
+                f"{custom.property!r}; known are: {', '.join(_CUSTOM_PROPERTIES)}."
             )
-        settings[_CUSTOM[custom.property]] = custom.value
+        settings[_CUSTOM_PROPERTIES[custom.property]] = custom.value
     if bool(settings.get("pii")) != (item.classification == "restricted"):
         raise SourceError(
             f"{where.replace('sources', 'contracts/landing')}: column {item.name!r} must have both classification: restricted "
@@ -396,4 +414,6 @@ def _read_as(where: str, item: Property, timezone: Any) -> Column:
     try:
         return Column(type=kind, **settings)
     except ValidationError as error:
-        raise SourceError(explain(error, f"{where.replace('sources', 'contracts/landing')}: column {item.name!r}")) from None
+        raise SourceError(
+            format_validation_error(error, f"{where.replace('sources', 'contracts/landing')}: column {item.name!r}")
+        ) from None

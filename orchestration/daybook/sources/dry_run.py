@@ -8,7 +8,7 @@ from typing import Callable, Optional, Protocol
 from daybook.contracts import load_tables
 from daybook.errors import EngineError, SourceError, SqlError
 from daybook.sources.config import Source
-from daybook.sources.mapping import mapped_sql, newest_files_sql, quote, typed_sql, unparsable
+from daybook.sources.mapping import find_invalid_expression, mapped_sql, newest_files_sql, quote, typed_sql
 
 
 class _Engine(Protocol):
@@ -17,7 +17,7 @@ class _Engine(Protocol):
     def query(self, sql: str) -> object: ...
 
 
-def dry_run(source: Source, engine: _Engine) -> None:
+def dry_run_mapping(source: Source, engine: _Engine) -> None:
     """Bind every SELECT of the mapping; ``SourceError`` names the file, the table and what SQL says is wrong."""
     engine.add_text_function("pseudonym", lambda texts: texts)
     for name, entity in source.entities.items():
@@ -36,7 +36,7 @@ def dry_run(source: Source, engine: _Engine) -> None:
     for name in load_tables("silver"):
         table = name.split(".")[1]
         # First: "quantity, 1" is two columns in the whole query, of which the second gets the name.
-        wrong = unparsable(source, table)
+        wrong = find_invalid_expression(source, table)
         try:
             if wrong is None:
                 engine.query(mapped_sql(source, table, date(2000, 1, 1)))
@@ -44,7 +44,7 @@ def dry_run(source: Source, engine: _Engine) -> None:
             wrong = f"mapping of {table!r}: {error}"
         if wrong:
             raise SourceError(f"params/sources/{source.name}.yaml: {wrong.rstrip('.')}.") from None
-    for name in source.flat:
+    for name in source.flat_entities:
         try:
             engine.query(newest_files_sql(source, name, ["a file"], date(2000, 1, 1)))
         except SqlError as error:

@@ -13,14 +13,14 @@ from typing import Optional, Protocol
 
 import pyarrow as pa
 
-from daybook.contracts.columns import column_key, column_name
+from daybook.contracts.columns import column_key, normalize_column_name
 from daybook.errors import LandingError, LinkError, MissingFileError, StorageError
-from daybook.sources.compression import LIMITS, Limits
+from daybook.sources.compression import DEFAULT_LIMITS, UnpackLimits
 from daybook.sources.config import Entity, Source
-from daybook.sources.csv import split_csv
-from daybook.storage import CHUNK, Marked, Store
+from daybook.sources.csv import read_csv_blocks
+from daybook.storage import CHUNK_BYTES, Store, TaggedFile
 
-Marks = dict[str, str]
+FileMarks = dict[str, str]
 """Files by key, each with the mark of what it held when it was looked at (``Store.mark``)."""
 
 
@@ -37,7 +37,7 @@ class LandedFile:
 class LandingStore(Store):
     """The store that files arrive in. No file is read through a symbolic link that leads out of its folder."""
 
-    def refuse_links_out(self) -> None:
+    def require_no_outside_links(self) -> None:
         """Raise ``LinkError`` if any symbolic link in the folder leads out of it, before a listing follows it."""
         folders = [self.uri] if "://" not in self.uri and Path(self.uri).is_dir() else []
         while folders:
@@ -65,9 +65,9 @@ class LandingStore(Store):
         self._require_inside(key)
         return super().read(key)
 
-    def read_marked(self, key: str) -> Marked:
+    def read_with_version_tag(self, key: str) -> TaggedFile:
         self._require_inside(key)
-        return super().read_marked(key)
+        return super().read_with_version_tag(key)
 
     def mark(self, key: str) -> str:
         self._require_inside(key)
@@ -83,7 +83,7 @@ def open_landing(uri: str) -> LandingStore:
     return LandingStore(uri)
 
 
-class Listed(Protocol):
+class FileListing(Protocol):
     """What files are there: a store, or a look at one."""
 
     def exists(self, key: str) -> bool: ...
@@ -91,7 +91,7 @@ class Listed(Protocol):
     def keys(self, prefix: str = "") -> list[str]: ...
 
 
-def find_files(store: Listed, entity: Entity, run_date: date) -> list[str]:
+def find_files(store: FileListing, entity: Entity, run_date: date) -> list[str]:
     """The entity's files for a business date, sorted by name; an empty list where there is none."""
     pattern = entity.pattern(run_date)
     folder = pattern.rsplit("/", 1)[0] if "/" in pattern else ""
@@ -99,35 +99,35 @@ def find_files(store: Listed, entity: Entity, run_date: date) -> list[str]:
         return [pattern] if store.exists(pattern) else []
     if any(mark in folder for mark in "*?["):
         folder = ""
-    return [key for key in store.keys(folder) if is_file_of(entity, run_date, key)]
+    return [key for key in store.keys(folder) if is_entity_file(entity, run_date, key)]
 
 
-def is_file_of(entity: Entity, run_date: date, key: str) -> bool:
+def is_entity_file(entity: Entity, run_date: date, key: str) -> bool:
     """Whether a file of this name is one of the entity's for a business date, be it there or not."""
     pattern = entity.pattern(run_date)
     return fnmatch.fnmatchcase(key, pattern) and key.count("/") == pattern.count("/")
 
 
-def mark_files(store: Store, entity: Entity, run_date: date) -> Marks:
+def mark_files(store: Store, entity: Entity, run_date: date) -> FileMarks:
     """The entity's files for a business date as they are now, sorted by name."""
     marks = {}
     for key in find_files(store, entity, run_date):
         try:
             marks[key] = store.mark(key)
         except OSError as error:
-            raise _unreadable(store, key, error) from None
+            raise _read_error(store, key, error) from None
     return marks
 
 
-def refuse_changed(store: Store, entity: Entity, run_date: date, before: Marks) -> None:
+def require_unchanged(store: Store, entity: Entity, run_date: date, before: FileMarks) -> None:
     """Raise ``LandingError`` where the entity's files for a date are no longer what they were: delivered again, written on,
     taken away, or one more."""
     now = mark_files(store, entity, run_date)
     for key in sorted({*before, *now}):
         if key not in now:
-            raise _gone(store, key)
+            raise _removed_error(store, key)
         if before.get(key) != now[key]:
-            raise _changed(store, key)
+            raise _changed_error(store, key)
 
 
 def read_blocks(
@@ -136,8 +136,8 @@ def read_blocks(
     name: str,
     run_date: date,
     landed: list[LandedFile],
-    marks: Optional[Marks] = None,
-    limits: Limits = LIMITS,
+    marks: Optional[FileMarks] = None,
+    limits: UnpackLimits = DEFAULT_LIMITS,
 ) -> Iterator[pa.Table]:
     """The rows of an entity's files for a date, some ten thousands at a time, as text plus ``TECHNICAL`` columns; a file
     without rows gives a table without rows. Columns have the names that the contract declares, whatever case, Unicode form
@@ -152,41 +152,41 @@ def read_blocks(
     written = {column_key(column): column for column in entity.columns}
     for key, mark in marks.items():
         try:
-            file, read = store.read_marked(key)
+            file, read = store.read_with_version_tag(key)
             # Before its content is judged: half a file is told as one that changes, not as a broken one.
             if {read, store.mark(key)} != {mark}:
-                raise _changed(store, key)
+                raise _changed_error(store, key)
         except FileNotFoundError:
-            raise _gone(store, key) from None
+            raise _removed_error(store, key) from None
         except (OSError, StorageError) as error:
-            raise _unreadable(store, key, error) from None
+            raise _read_error(store, key, error) from None
         with file:
             digest, size, rows = hashlib.sha256(), 0, 0
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
-            for table in split_csv(file, store.href(key), key, source, name, limits):
+            for table in read_csv_blocks(file, store.href(key), key, source, name, limits):
                 rows += table.num_rows
-                names = [written.setdefault(column_key(each), column_name(each)) for each in table.column_names]
+                names = [written.setdefault(column_key(each), normalize_column_name(each)) for each in table.column_names]
                 yield table.rename_columns(names)
             landed.append(LandedFile(key, size, digest.hexdigest(), rows))
-    refuse_changed(store, entity, run_date, marks)
+    require_unchanged(store, entity, run_date, marks)
 
 
-def _changed(store: Store, key: str) -> LandingError:
+def _changed_error(store: Store, key: str) -> LandingError:
     return LandingError(
         f"{store.href(key)} changed while it was being read; deliver files whole (write another name, then rename), "
         "and run the date again if its retries met no quiet moment."
     )
 
 
-def _gone(store: Store, key: str) -> LandingError:
+def _removed_error(store: Store, key: str) -> LandingError:
     return LandingError(f"{store.href(key)} was taken away while the date was being read; deliver it again, then run again.")
 
 
-def _unreadable(store: Store, key: str, error: Exception) -> LandingError:
+def _read_error(store: Store, key: str, error: Exception) -> LandingError:
     if isinstance(error, FileNotFoundError):
-        return _gone(store, key)
+        return _removed_error(store, key)
     if isinstance(error, StorageError):
         return LandingError(str(error))
     return LandingError(f"{store.href(key)} cannot be read: {str(error).splitlines()[0]}")

@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
-from daybook.sources.compression import GZIP
+from daybook.sources.compression import GZIP_MAGIC
 
-HEAD = 4096
+HEAD_BYTES = 4096
 """How many bytes from the start of a file are enough to recognise it."""
-SUPPORTED = "Daybook reads delimited text (CSV), plain or gzip"
+SUPPORTED_FORMATS = "Daybook reads delimited text (CSV), plain or gzip"
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"PAR1[\x00-\x08\x0e-\x1f\x80-\xff]", "a Parquet file"),
@@ -39,21 +39,21 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 """Signatures of binary formats. Each holds at least one byte that no header of delimited text begins with."""
 
 
-def binary_format(head: bytes, encodings: Sequence[str], *, unpacked: bool = False) -> Optional[str]:
+def detect_binary_format(head: bytes, encodings: Sequence[str], *, unpacked: bool = False) -> Optional[str]:
     """Return the name of the format that a file begins with, or None if it can be text of one of the declared encodings."""
-    if unpacked and head.startswith(GZIP):
+    if unpacked and head.startswith(GZIP_MAGIC):
         return "a gzip file inside a gzip file"
     inside = " inside a gzip file" if unpacked else ""
     for signature, name in _SIGNATURES:
         if re.match(signature, head):
             return name + inside
-    wide = _wide_encoding(head)
+    wide = _detect_wide_encoding(head)
     if wide and "utf-16" not in encodings:
         return f"{wide} text and not {' or '.join(encodings)}"
     return None
 
 
-def text_format(head: str) -> Optional[str]:
+def detect_text_format(head: str) -> Optional[str]:
     """Return the name of the text format that a file without the declared header begins with, if it is a known one."""
     head = head.lstrip("\ufeff \t\r\n")
     if re.match(r"<(!doctype\s+html|html)\b", head, re.IGNORECASE):
@@ -61,11 +61,11 @@ def text_format(head: str) -> Optional[str]:
     if re.match(r"<(\?xml|!--|[A-Za-z][\w:.-]*[\s/>])", head):
         return "an XML file"
     if re.match(r'\{\s*["}]', head):
-        return "a JSON lines file" if _is_object(head.splitlines()[0]) else "a JSON file"
+        return "a JSON lines file" if _is_json_object(head.splitlines()[0]) else "a JSON file"
     return "a JSON file" if re.match(r'\[\s*[\[{"\]]', head) else None
 
 
-def _wide_encoding(head: bytes) -> Optional[str]:
+def _detect_wide_encoding(head: bytes) -> Optional[str]:
     """Return the encoding of text whose characters take at least two bytes."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "UTF-32"
@@ -78,7 +78,7 @@ def _wide_encoding(head: bytes) -> Optional[str]:
     return None
 
 
-def _is_object(line: str) -> bool:
+def _is_json_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except ValueError:

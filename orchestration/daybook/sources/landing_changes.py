@@ -10,12 +10,12 @@ from daybook.sources.config import Entity
 from daybook.sources.files import find_files
 from daybook.storage import Store
 
-CLOCKS_APART = timedelta(minutes=5)
+CLOCK_TOLERANCE = timedelta(minutes=5)
 """How far the clock that dates files and the clock that dates runs may be apart. A file that arrived less than this before it
 was read is not trusted by its times."""
 
 
-class Arrivals:
+class LandingListing:
     """The files of a landing as they are listed at one moment."""
 
     def __init__(self, store: Store) -> None:
@@ -43,7 +43,7 @@ class Arrivals:
             self._undated[entity.files] = find_files(self, entity, run_date)
         return self._undated[entity.files]
 
-    def is_as_read(self, file: str, *, size: int, sha256: str, read_at: datetime) -> bool:
+    def is_unchanged(self, file: str, *, size: int, sha256: str, read_at: datetime) -> bool:
         """Whether a file that is there still has the content (``size`` in bytes, digest) that a stage read which began at
         ``read_at``.
 
@@ -54,7 +54,7 @@ class Arrivals:
         entry = self._entries[file]
         if entry.bytes != size:
             return False
-        if entry.arrived_at < read_at - CLOCKS_APART:
+        if entry.arrived_at < read_at - CLOCK_TOLERANCE:
             return True
         if file not in self._digests:
             self._digests[file] = self._digest(file)

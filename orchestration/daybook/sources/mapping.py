@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from daybook.contracts import load_table
 from daybook.contracts.columns import column_key
-from daybook.sources.config import COMPUTED, POSITIONS, Column, Select, Source
+from daybook.sources.config import COMPUTED_COLUMNS, POSITION_COLUMNS, Column, Select, Source
 from daybook.sources.timestamps import clock_change_sql, has_offset
 
 SQL_TYPES = {
@@ -47,11 +47,11 @@ def clean_sql(name: str, column: Column, null_values: list[str]) -> str:
         cleaned = f"CASE WHEN length({text}) < {column.pad} THEN lpad({cleaned}, {column.pad}, '0') ELSE {cleaned} END"
     # Nearly every value begins and ends with a letter, a digit or a sign of ASCII: it is as it is, and trimming costs most.
     name = quote(name)
-    plain = f"ascii({name}) BETWEEN 33 AND 126 AND ascii({name}[-1]) BETWEEN 33 AND 126{_kept(name, column, null_values)}"
+    plain = f"ascii({name}) BETWEEN 33 AND 126 AND ascii({name}[-1]) BETWEEN 33 AND 126{_unchanged_condition_sql(name, column, null_values)}"
     return f"CASE WHEN {plain} THEN {name} ELSE {cleaned} END"
 
 
-def _kept(name: str, column: Column, null_values: list[str]) -> str:
+def _unchanged_condition_sql(name: str, column: Column, null_values: list[str]) -> str:
     """SQL that goes on with a condition: that a value is no null value, and none that is padded."""
     kept = f" AND {name} NOT IN ({', '.join(map(literal, null_values))})" if null_values else ""
     return kept + (f" AND length({name}) >= {column.pad}" if column.pad else "")
@@ -70,47 +70,47 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
         # A plain cast would round 2.7 to 3; 17850.0 is the whole number a spreadsheet made of 17850.
         whole = rf"regexp_replace({text}, '\.0+$', '')"
         typed = f"TRY_CAST(CASE WHEN regexp_matches({whole}, '^[+-]?[0-9]+$') THEN {whole} END AS BIGINT)"
-        return _or_as_written(name, column, null_values, "BIGINT", typed)
+        return _fast_number_sql(name, column, null_values, "BIGINT", typed)
     if column.type == "decimal":
         # The cast would take 1e3 and would round a fifth decimal away; neither is a price.
         fits = rf"regexp_matches({text}, '^[+-]?([0-9]+\.?[0-9]{{0,4}}0*|\.[0-9]{{1,4}}0*)$')"
         typed = f"TRY_CAST(CASE WHEN {fits} THEN {text} END AS DECIMAL(18,4))"
-        return _or_as_written(name, column, null_values, "DECIMAL(18,2)", typed)
-    return _read_sql(text, column)
+        return _fast_number_sql(name, column, null_values, "DECIMAL(18,2)", typed)
+    return _temporal_sql(text, column)
 
 
-def _read_sql(text: str, column: Column) -> str:
+def _temporal_sql(text: str, column: Column) -> str:
     """Return SQL for a timestamp, date or boolean that is read from a clean text."""
     if column.type == "timestamp":
-        zone = literal(column.timezone) if column.timezone else _SHOPS_ZONE
+        zone = literal(column.timezone) if column.timezone else _SHOP_TIMEZONE_SQL
         if column.format and has_offset(column.format):
-            return _parsed(text, column)
-        return f"timezone({zone}, {_parsed(text, column)})" if column.format else f"landed_instant({text}, {zone})"
+            return _strptime_sql(text, column)
+        return f"timezone({zone}, {_strptime_sql(text, column)})" if column.format else f"landed_instant({text}, {zone})"
     if column.type == "date":
-        return f"TRY_CAST({_parsed(text, column)} AS DATE)" if column.format else f"landed_date({text})"
+        return f"TRY_CAST({_strptime_sql(text, column)} AS DATE)" if column.format else f"landed_date({text})"
     return f"TRY_CAST({text} AS {SQL_TYPES[column.type]})"
 
 
-def _parsed(text: str, column: Column) -> str:
+def _strptime_sql(text: str, column: Column) -> str:
     # DuckDB reads infinity and epoch as times, whatever the format.
     return f"CASE WHEN regexp_matches({text}, '[0-9]') THEN try_strptime({text}, {literal(str(column.format))}) END"
 
 
-def _clock_sql(text: str, column: Column) -> str:
+def _local_time_sql(text: str, column: Column) -> str:
     """Return SQL for the local time that a text gives; NULL where it gives an offset or is a date alone."""
     if not column.format:
         return f"landed_clock({text})"
-    return "CAST(NULL AS TIMESTAMP)" if has_offset(column.format) else _parsed(text, column)
+    return "CAST(NULL AS TIMESTAMP)" if has_offset(column.format) else _strptime_sql(text, column)
 
 
-def _or_as_written(name: str, column: Column, null_values: list[str], kind: str, typed: str) -> str:
+def _fast_number_sql(name: str, column: Column, null_values: list[str], kind: str, typed: str) -> str:
     """A number's SQL that looks closely only at texts which are not just as ``kind`` is written: few are, and patterns cost
     ten times a cast."""
     if column.decimal_comma:
         return typed
     name = quote(name)
     number = f"TRY_CAST({name} AS {kind})"
-    same = f"CAST({number} AS VARCHAR) = {name}{_kept(name, column, null_values)}"
+    same = f"CAST({number} AS VARCHAR) = {name}{_unchanged_condition_sql(name, column, null_values)}"
     return f"CASE WHEN {same} THEN TRY_CAST({name} AS {SQL_TYPES[column.type]}) ELSE {typed} END"
 
 
@@ -142,7 +142,7 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
         if column.type in ("timestamp", "date"):
             # Reading these refers to the text many times: it is cleaned once.
             cleaned.append(f"{clean_sql(name, column, source.null_values)} AS {landed}")
-            within += [f"{_read_sql(landed, column)} AS {quote(name)}", landed]
+            within += [f"{_temporal_sql(landed, column)} AS {quote(name)}", landed]
             text = landed
         else:
             cleaned.append(quote(name))
@@ -155,7 +155,7 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
         shown.append(f"CASE WHEN {quote(name)} IS NULL THEN {text} END AS {text_column(name)}")
         if column.type == "timestamp":
             zone = column.timezone or timezone
-            change = clock_change_sql(quote(name), _clock_sql(landed, column), zone) if zone else "CAST(NULL AS VARCHAR)"
+            change = clock_change_sql(quote(name), _local_time_sql(landed, column), zone) if zone else "CAST(NULL AS VARCHAR)"
             shown.append(f"{change} AS {clock_column(name)}")
     technical = "_source_file, _row_number, _problem, _copy, _waived"
     texts = f"SELECT {', '.join(cleaned)}, {technical} FROM {relation}"
@@ -163,10 +163,10 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
     return f"SELECT {', '.join(shown)}, {technical} FROM ({typed}) AS typed"
 
 
-_SHOPS_ZONE = "current_setting('TimeZone')"
+_SHOP_TIMEZONE_SQL = "current_setting('TimeZone')"
 
 
-def converted(value: str, sql_type: str, zone: str = _SHOPS_ZONE) -> str:
+def cast_sql(value: str, sql_type: str, zone: str = _SHOP_TIMEZONE_SQL) -> str:
     """Return SQL for a value in another type; NULL where it cannot be converted.
 
     ``value`` names a column, and ``zone`` (SQL) is that of times without an offset.
@@ -174,11 +174,11 @@ def converted(value: str, sql_type: str, zone: str = _SHOPS_ZONE) -> str:
     return f"as_instant({value}, {zone})" if sql_type == "TIMESTAMPTZ" else f"TRY_CAST({value} AS {sql_type})"
 
 
-def unfit(types: dict[str, str], zone: str = _SHOPS_ZONE) -> str:
+def failed_casts_sql(types: dict[str, str], zone: str = _SHOP_TIMEZONE_SQL) -> str:
     """Return SQL that lists the columns whose value cannot be converted to these types, separated by ``, ``; '' for none."""
     fallible = [(name, quote(name), sql_type) for name, sql_type in types.items() if sql_type != "VARCHAR"]
     cases = [
-        f"CASE WHEN {column} IS NOT NULL AND {converted(column, sql_type, zone)} IS NULL THEN {literal(name)} END"
+        f"CASE WHEN {column} IS NOT NULL AND {cast_sql(column, sql_type, zone)} IS NULL THEN {literal(name)} END"
         for name, column, sql_type in fallible
     ]
     return f"concat_ws(', ', {', '.join(cases)})" if cases else "''"
@@ -192,29 +192,31 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     that carry no version have that of the business date. A table that the source lacks gives no rows.
     """
     contract = load_table(f"silver.{table}")
-    columns = [name for name in contract.columns if column_key(name) not in COMPUTED]
+    columns = [name for name in contract.columns if column_key(name) not in COMPUTED_COLUMNS]
     selects = source.mapping.get(table, [])
     if not selects:
         typed = [(name, contract.type_of(name)) for name in columns]
         typed += [("_unfit", "VARCHAR"), ("_source_file", "VARCHAR"), ("_row_number", "BIGINT")]
         nulls = ",\n  ".join(f"CAST(NULL AS {sql_type}) AS {quote(name)}" for name, sql_type in typed)
         return f"SELECT\n  {nulls}\nWHERE 1 = 0"
-    number = POSITIONS[table] if source.numbered(table) else ""
+    number = POSITION_COLUMNS[table] if source.selects_without_key(table) else ""
     parts = []
     for place, select in enumerate(selects):
-        lines, outer, zone = [], [], _zone_of(source, select)
+        lines, outer, zone = [], [], _timezone_sql(source, select)
         for name in columns:
             expression = select.expression(name) or ("FALSE" if column_key(name) == "is_return" else "NULL")
             if column_key(name) == number:
                 expression = "NULL"  # The position is added below.
             lines.append(f"{expression} AS {quote(name)}")
-            value = converted(quote(name), contract.type_of(name), zone)
+            value = cast_sql(quote(name), contract.type_of(name), zone)
             if name in contract.pseudonyms:
                 value = f"pseudonym({value})"
             elif column_key(name) == "version_at":
                 value = _version_sql(value, run_date)
             outer.append(f"{value} AS {quote(name)}")
-        outer.append(f"{unfit({name: contract.type_of(name) for name in columns}, zone)} AS _unfit, _source_file, _row_number")
+        outer.append(
+            f"{failed_casts_sql({name: contract.type_of(name) for name in columns}, zone)} AS _unfit, _source_file, _row_number"
+        )
         if number:
             outer.append(f"{place} AS _select")
         for name in ("_source_file", "_row_number"):
@@ -233,7 +235,7 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     return _with_positions(sql, [*columns, "_unfit", "_source_file", "_row_number"], number) if number else sql
 
 
-def unparsable(source: Source, table: str) -> Optional[str]:
+def find_invalid_expression(source: Source, table: str) -> Optional[str]:
     """Return which expression of a table's mapping does not parse, and how to write it; None where all do."""
     for select in source.mapping.get(table, []):
         given = [(f"column {name!r}", expression, f"SELECT {expression}\nAS x") for name, expression in select.columns.items()]
@@ -245,11 +247,11 @@ def unparsable(source: Source, table: str) -> Optional[str]:
             except sqlglot.errors.SqlglotError:
                 parsed = None
             if not isinstance(parsed, exp.Select) or len(parsed.expressions) != 1:
-                return f"mapping of {table!r} from {select.from_!r}, {place}: {_advice(source, expression)}"
+                return f"mapping of {table!r} from {select.from_!r}, {place}: {_quoting_hint(source, expression)}"
     return None
 
 
-def _advice(source: Source, expression: str) -> str:
+def _quoting_hint(source: Source, expression: str) -> str:
     """Say how to write an expression that does not parse, by a landing column that it may mean."""
     names = [name for entity in source.entities.values() for name in entity.columns if not name.isidentifier()]
     meant = [name for name in names if column_key(name) in column_key(expression)]
@@ -260,18 +262,18 @@ def _advice(source: Source, expression: str) -> str:
     )
 
 
-def _zone_of(source: Source, select: Select) -> str:
+def _timezone_sql(source: Source, select: Select) -> str:
     """Return SQL for the zone of times that the mapping of an entity makes without an offset."""
     entity = source.entities.get(select.from_)
     zone = (entity and entity.timezone) or source.timezone
-    return literal(zone) if zone else _SHOPS_ZONE
+    return literal(zone) if zone else _SHOP_TIMEZONE_SQL
 
 
 def _version_sql(value: str, run_date: date) -> str:
     return f"COALESCE({value}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
 
 
-def collisions_stop(source: Source, table: str) -> bool:
+def are_collisions_errors(source: Source, table: str) -> bool:
     """Return whether rows of one key and version that differ are an error: a landing contract says that there are none.
 
     It does where the mapping takes the table's key from the columns of an entity's primary key (a version column may be part
@@ -313,10 +315,10 @@ def merge_group(source: Source, table: str) -> tuple[str, ...]:
 
     Empty where each row is merged by the table's key.
     """
-    return ("{row}.order_id",) if source.numbered(table) else ()
+    return ("{row}.order_id",) if source.selects_without_key(table) else ()
 
 
-def order_of(select: Select) -> str:
+def order_id_sql(select: Select) -> str:
     """Return SQL for the order that a row of a flat entity belongs to."""
     return f"CAST({select.expression('order_id')} AS VARCHAR)"
 
@@ -325,14 +327,14 @@ def newest_files_sql(source: Source, entity: str, files: Iterable[str], run_date
     """Return SQL for the orders of a flat entity that are in several files: ``_order`` and ``_file``, the newest of them.
 
     The newest file of an order is the one with the newest ``version_at``, among equal ones the last in natural order of
-    names. ``_file`` is its place in ``files_in_order``.
+    names. ``_file`` is its place in ``sort_file_names``.
     """
-    select = source.flat[entity]
+    select = source.flat_entities[entity]
     version = select.expression("version_at") or "NULL"
     if sqlglot.parse_one(version, read="duckdb").find(exp.AggFunc) is None:
         version = f"max({version})"
-    order, place = _order_and_place(select, files)
-    version = _version_sql(converted(version, "TIMESTAMPTZ", _zone_of(source, select)), run_date)
+    order, place = _order_and_file_sql(select, files)
+    version = _version_sql(cast_sql(version, "TIMESTAMPTZ", _timezone_sql(source, select)), run_date)
     return (
         f"SELECT _order, arg_max(_file, ROW(_version, _file)) AS _file FROM (SELECT {order} AS _order, {place} AS _file, "
         f"{version} AS _version FROM {entity} {select.join} "
@@ -340,23 +342,23 @@ def newest_files_sql(source: Source, entity: str, files: Iterable[str], run_date
     )
 
 
-def superseded_sql(source: Source, entity: str, files: Iterable[str], newest: str) -> str:
+def superseded_rows_sql(source: Source, entity: str, files: Iterable[str], newest: str) -> str:
     """Return SQL for the addresses of an entity's rows whose order has a newer file, by ``newest_files_sql``."""
-    select = source.flat[entity]
-    order, place = _order_and_place(select, files)
+    select = source.flat_entities[entity]
+    order, place = _order_and_file_sql(select, files)
     return (
         f"SELECT DISTINCT {entity}._source_file, {entity}._row_number FROM {entity} {select.join} "
         f"JOIN {newest} AS newest ON newest._order = {order} WHERE newest._file <> {place}"
     )
 
 
-def _order_and_place(select: Select, files: Iterable[str]) -> tuple[str, str]:
+def _order_and_file_sql(select: Select, files: Iterable[str]) -> tuple[str, str]:
     """SQL for the order of a row, and for the place of its file."""
-    listed = ", ".join(map(literal, files_in_order(files)))
-    return order_of(select), f"list_position([{listed}], {select.from_}._source_file)"
+    listed = ", ".join(map(literal, sort_file_names(files)))
+    return order_id_sql(select), f"list_position([{listed}], {select.from_}._source_file)"
 
 
-def files_in_order(files: Iterable[str]) -> list[str]:
+def sort_file_names(files: Iterable[str]) -> list[str]:
     """Return file names in natural order: ``export_2.csv`` is before ``export_10.csv``, ``export.csv`` before both."""
 
     def parts(name: str) -> list[object]:

@@ -14,72 +14,74 @@ from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-DATE = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}"
-_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
-_OFFSET = r"[+-](?:0[0-9]|1[0-5])(?::?[0-5][0-9])?"
-_HALF = r" ?[AaPp]\.?[Mm]\.?"
-_TWELVE = r"([T ])(0?[1-9]|1[0-2])(:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?) ?([AaPp])\.?[Mm]\b\.?"
-_PARTS = rf"^({DATE}[T ] *[0-9]{{1,2}}:[0-9]{{2}})((?::[0-9]{{2}}(?:\.[0-9]+)?)?) *(.*)$"
-OTHER_ZONE = rf"^{DATE}[T ] *{_CLOCK}(?:{_HALF})? *[A-Za-z+-].*$"
+DATE_PATTERN = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}"
+_TIME_PATTERN = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
+_OFFSET_PATTERN = r"[+-](?:0[0-9]|1[0-5])(?::?[0-5][0-9])?"
+_AM_PM_PATTERN = r" ?[AaPp]\.?[Mm]\.?"
+_TWELVE_HOUR_PATTERN = r"([T ])(0?[1-9]|1[0-2])(:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?) ?([AaPp])\.?[Mm]\b\.?"
+_PARTS_PATTERN = rf"^({DATE_PATTERN}[T ] *[0-9]{{1,2}}:[0-9]{{2}})((?::[0-9]{{2}}(?:\.[0-9]+)?)?) *(.*)$"
+UNKNOWN_ZONE_PATTERN = rf"^{DATE_PATTERN}[T ] *{_TIME_PATTERN}(?:{_AM_PM_PATTERN})? *[A-Za-z+-].*$"
 """Matches a text that is not an instant only because of what follows the time of day."""
 
-_BY_OFFSET = {
+_ABBREVIATIONS_BY_OFFSET = {
     "+00": "Z UT UTC GMT WET", "+01": "WEST CET", "+02": "CEST EET", "+03": "EEST", "-04": "EDT", "-05": "EST CDT",
     "-06": "CST MDT", "-07": "MST PDT", "-08": "PST",
 }  # fmt: skip
-ABBREVIATIONS = {name: offset for offset, names in _BY_OFFSET.items() for name in names.split()}
+ZONE_OFFSETS = {name: offset for offset, names in _ABBREVIATIONS_BY_OFFSET.items() for name in names.split()}
 """Zone abbreviations and their offsets: those of RFC 5322 (section 4.3) and of Europe. An IANA zone of the same name, such as
 CET, changes its offset in summer; the abbreviation does not."""
 
-_FIRST, _LAST = 1970, 2037
-_D = "[0-9]"
-_DIGITS = f"{_D * 4}-{_D * 2}-{_D * 2}[T ]{_D * 2}:{_D * 2}:{_D * 2}"
+_FIRST_YEAR, _LAST_YEAR = 1970, 2037
+_DIGIT_GLOB = "[0-9]"
+_TIMESTAMP_GLOB = (
+    f"{_DIGIT_GLOB * 4}-{_DIGIT_GLOB * 2}-{_DIGIT_GLOB * 2}[T ]{_DIGIT_GLOB * 2}:{_DIGIT_GLOB * 2}:{_DIGIT_GLOB * 2}"
+)
 """A timestamp to the second. A cast raises where what follows the digits is no known zone, so no other character passes."""
 
 
-def macros(zone_names: str) -> Iterator[str]:
+def list_macro_statements(zone_names: str) -> Iterator[str]:
     """Yield the statements that create the macros; ``zone_names`` are the engine's zones, each between ``|``."""
     listed = zone_names.replace("'", "''")
-    offsets = " ".join(f"WHEN '{name}' THEN '{offset}'" for name, offset in ABBREVIATIONS.items())
+    offsets = " ".join(f"WHEN '{name}' THEN '{offset}'" for name, offset in ZONE_OFFSETS.items())
     yield f"CREATE MACRO known_zone(name) AS strpos('{listed}', '|' || name || '|') > 0"
     yield f"CREATE MACRO zone_offset(name) AS CASE name {offsets} END"
     # 09:50 PM as 21:50. An hour above 12 does not match, so what follows it is no zone and no value.
     hour = (
-        f"CAST(regexp_extract(t, '{_TWELVE}', 2) AS INTEGER) % 12 + "
-        f"CASE WHEN lower(regexp_extract(t, '{_TWELVE}', 4)) = 'p' THEN 12 ELSE 0 END"
+        f"CAST(regexp_extract(t, '{_TWELVE_HOUR_PATTERN}', 2) AS INTEGER) % 12 + "
+        f"CASE WHEN lower(regexp_extract(t, '{_TWELVE_HOUR_PATTERN}', 4)) = 'p' THEN 12 ELSE 0 END"
     )
     yield (
-        f"CREATE MACRO on_24_hours(t) AS CASE WHEN regexp_matches(t, '{_TWELVE}') "
-        rf"THEN regexp_replace(t, '{_TWELVE}', '\1' || ({hour}) || '\3') ELSE t END"
+        f"CREATE MACRO on_24_hours(t) AS CASE WHEN regexp_matches(t, '{_TWELVE_HOUR_PATTERN}') "
+        rf"THEN regexp_replace(t, '{_TWELVE_HOUR_PATTERN}', '\1' || ({hour}) || '\3') ELSE t END"
     )
     yield (
-        f"CREATE MACRO landed_clock(t) AS CASE WHEN regexp_full_match(t, '{DATE}(T| +){_CLOCK}(?:{_HALF})?') "
+        f"CREATE MACRO landed_clock(t) AS CASE WHEN regexp_full_match(t, '{DATE_PATTERN}(T| +){_TIME_PATTERN}(?:{_AM_PM_PATTERN})?') "
         "THEN TRY_CAST(on_24_hours(t) AS TIMESTAMP) END"
     )
     # list_transform names a value, so that it is computed once.
     stamp = "p.stamp || CASE p.seconds WHEN '' THEN ':00' ELSE p.seconds END"
     yield (
         "CREATE MACRO landed_zoned(t) AS list_transform("
-        f"[regexp_extract(on_24_hours(t), '{_PARTS}', ['stamp', 'seconds', 'zone'])], p -> CASE "
-        f"WHEN regexp_full_match(p.zone, '{_OFFSET}') THEN TRY_CAST({stamp} || p.zone AS TIMESTAMPTZ) "
+        f"[regexp_extract(on_24_hours(t), '{_PARTS_PATTERN}', ['stamp', 'seconds', 'zone'])], p -> CASE "
+        f"WHEN regexp_full_match(p.zone, '{_OFFSET_PATTERN}') THEN TRY_CAST({stamp} || p.zone AS TIMESTAMPTZ) "
         f"WHEN zone_offset(p.zone) IS NOT NULL THEN TRY_CAST({stamp} || zone_offset(p.zone) AS TIMESTAMPTZ) "
         f"WHEN known_zone(p.zone) THEN TRY_CAST({stamp} || ' ' || p.zone AS TIMESTAMPTZ) END)[1]"
     )
     # The patterns that are no regular expressions are for speed: most texts match one of them.
-    offset = f"{DATE}(?:T| +)[0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}}(?:\\.[0-9]+)?(?:Z|{_OFFSET})"
+    offset = f"{DATE_PATTERN}(?:T| +)[0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}}(?:\\.[0-9]+)?(?:Z|{_OFFSET_PATTERN})"
     yield (
         "CREATE MACRO landed_instant(t, zone) AS CASE "
         "WHEN t IS NULL THEN NULL "
         "WHEN t GLOB '????-??-??[T ]??:??:?[0-9]' THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
-        f"WHEN t GLOB '{_DIGITS}Z' OR t GLOB '{_DIGITS}[+-]0[0-9]:[0-5][0-9]' "
+        f"WHEN t GLOB '{_TIMESTAMP_GLOB}Z' OR t GLOB '{_TIMESTAMP_GLOB}[+-]0[0-9]:[0-5][0-9]' "
         "THEN TRY_CAST(t AS TIMESTAMPTZ) "
-        f"WHEN regexp_full_match(t, '{DATE}(?:(?:T| +){_CLOCK})?') THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
+        f"WHEN regexp_full_match(t, '{DATE_PATTERN}(?:(?:T| +){_TIME_PATTERN})?') THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
         f"WHEN regexp_full_match(t, '{offset}') THEN TRY_CAST(t AS TIMESTAMPTZ) "
         "ELSE list_transform([t], x -> COALESCE(timezone(zone, landed_clock(x)), landed_zoned(x)))[1] END"
     )
     # A time without an offset keeps the day that is written. One with an offset has the shop's local day.
     yield (
-        f"CREATE MACRO landed_date(t) AS CASE WHEN regexp_full_match(t, '{DATE}') THEN TRY_CAST(t AS DATE) ELSE "
+        f"CREATE MACRO landed_date(t) AS CASE WHEN regexp_full_match(t, '{DATE_PATTERN}') THEN TRY_CAST(t AS DATE) ELSE "
         "COALESCE(CAST(landed_clock(t) AS DATE), CAST(landed_instant(t, current_setting('TimeZone')) AS DATE)) END"
     )
     yield ("CREATE MACRO utc_hour(x) AS month(make_timestamp(epoch_us(x))) * 100 + hour(make_timestamp(epoch_us(x)))")
@@ -102,7 +104,7 @@ def has_offset(strptime: str) -> bool:
     return re.search(r"%[zZ]", strptime.replace("%%", "")) is not None
 
 
-class Changes(NamedTuple):
+class ClockChanges(NamedTuple):
     """When the clock of a zone changes: by how much, and in which (month, hour) of UTC."""
 
     shifts: list[timedelta]
@@ -110,20 +112,20 @@ class Changes(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def clock_changes(zone: str) -> Changes:
+def find_clock_changes(zone: str) -> ClockChanges:
     """Return the changes of a zone's clock from 1970 to 2037; those after 2037 repeat the rules of that year."""
     # No zone changes its clock twice within two weeks.
     place, step = ZoneInfo(zone), timedelta(days=14)
     shifts, hours = set(), set()
-    at, end = datetime(_FIRST, 1, 1, tzinfo=timezone.utc), datetime(_LAST + 1, 1, 1, tzinfo=timezone.utc)
-    before = _offset(at, place)
+    at, end = datetime(_FIRST_YEAR, 1, 1, tzinfo=timezone.utc), datetime(_LAST_YEAR + 1, 1, 1, tzinfo=timezone.utc)
+    before = _utc_offset(at, place)
     while at < end:
-        after = _offset(at + step, place)
+        after = _utc_offset(at + step, place)
         if before != after:
             low, high = at, at + step
             while high - low > timedelta(minutes=1):
                 middle = (low + (high - low) / 2).replace(second=0, microsecond=0)
-                low, high = (middle, high) if _offset(middle, place) == before else (low, middle)
+                low, high = (middle, high) if _utc_offset(middle, place) == before else (low, middle)
             shift = abs(after - before)
             shifts.add(shift)
             last = high + shift - timedelta(microseconds=1)
@@ -132,17 +134,17 @@ def clock_changes(zone: str) -> Changes:
                 hours.add((hour.month, hour.hour))
                 hour += timedelta(hours=1)
         at, before = at + step, after
-    return Changes(sorted(shifts), sorted(hours))
+    return ClockChanges(sorted(shifts), sorted(hours))
 
 
-def _offset(at: datetime, place: ZoneInfo) -> timedelta:
+def _utc_offset(at: datetime, place: ZoneInfo) -> timedelta:
     return at.astimezone(place).utcoffset() or timedelta(0)
 
 
 def clock_change_sql(instant: str, clock: str, zone: str) -> str:
     """Return SQL for 'repeated' or 'skipped' where the local time ``clock``, read as ``instant``, is one that the zone's clock
     shows twice or never; else NULL. ``clock`` is NULL where the text has an offset."""
-    changes = clock_changes(zone)
+    changes = find_clock_changes(zone)
     if not changes.hours:
         return "CAST(NULL AS VARCHAR)"
     # Month and hour in UTC exclude nearly all values. Computing the local time costs much more.

@@ -40,7 +40,7 @@ class Shown:
         """Events of a date's run, after so many seconds each."""
         for event in events:
             self.clock.advance(seconds)
-            self.progress.of_day(run_of(number), event)
+            self.progress.on_run_event(run_of(number), event)
 
     def end(self, number: int, outcome: str) -> None:
         """The backfill's machine says what a date came to."""
@@ -122,7 +122,7 @@ def test_a_date_that_got_no_run_counts_as_done(shown: Shown) -> None:
 
 def test_a_date_that_got_another_name_is_shown_by_that(shown: Shown) -> None:
     for event in (STARTED, ENDED):
-        shown.progress.of_day("daily-2025-11-01-7", event)
+        shown.progress.on_run_event("daily-2025-11-01-7", event)
     shown.end(1, "SUCCEEDED")
     assert "daily-2025-11-01-7 SUCCEEDED" in shown.lines[0]
 

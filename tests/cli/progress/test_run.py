@@ -143,12 +143,12 @@ def test_a_rejected_stage_is_marked_and_the_rest_left_out(shown: Shown) -> None:
 
 def test_a_retry_says_when_it_comes_and_the_line_which_attempt_succeeded(shown: Shown) -> None:
     lines = shown.run(transform=[FAULT, TaskTimeout(), outcome(attempt=3)])
-    first, second = (f"{seconds:.0f}" for seconds in shown.clock.slept)
+    first, second = (f"{seconds:.0f}" for seconds in shown.clock.sleeps)
     assert lines[3:5] == [
         f"  transform: attempt 1 failed, again in {first} s",
         f"  transform: attempt 2 failed, again in {second} s",
     ]
-    total = 3 * 1.5 + sum(shown.clock.slept)
+    total = 3 * 1.5 + sum(shown.clock.sleeps)
     assert lines[5] == f"  ✓ transform  {total:6.1f} s   10 rows in, 10 out   attempt 3"
     assert lines[6].startswith("  ✓ aggregate     1.5 s")
 
@@ -156,7 +156,7 @@ def test_a_retry_says_when_it_comes_and_the_line_which_attempt_succeeded(shown: 
 def test_a_stage_that_fails_for_good_is_marked_once(shown: Shown) -> None:
     lines = shown.run(ingest=[FAULT] * 4 + [outcome()])
     assert [line.split(":")[0] for line in lines[1:4]] == ["  ingest"] * 3
-    total = 4 * 1.5 + sum(shown.clock.slept)
+    total = 4 * 1.5 + sum(shown.clock.sleeps)
     assert lines[4:] == [f"  ! ingest     {total:6.1f} s   attempt 4", "  ✓ notify        1.5 s"]
 
 
@@ -184,7 +184,7 @@ def test_a_terminal_shows_a_table_of_all_stages(terminal: Shown) -> None:
     heading, *stages = terminal.last_table()
     assert heading == ["stage", "seconds", "rows", "in", "rows", "out", "rejected"]
     assert [line[1] for line in stages] == list(STAGES)
-    total = 2 * 1.5 + sum(terminal.clock.slept)
+    total = 2 * 1.5 + sum(terminal.clock.sleeps)
     assert stages[2] == ["✓", "transform", f"{total:.1f}", "10", "8", "2", "attempt", "2"]
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from asl_local import FakeClock, StateMachine, TaskError, run_execution
 from daybook.cli.progress import BackfillProgress, Progress
-from daybook.execution.aws.follow import LONGEST_SECONDS, SHORTEST_SECONDS, Follower
+from daybook.execution.aws.follow import MAX_POLL_SECONDS, MIN_POLL_SECONDS, Follower
 from daybook.records.fingerprint import state_machine_path
 from daybook.settings import load_settings
 
@@ -88,7 +88,7 @@ def test_a_run_on_aws_is_shown_as_one_on_this_machine(aws: Any, tmp_path: Path) 
     lines = shown(follow)
     assert lines == shown(replay)
     assert len(lines) == 7
-    assert clock.slept == [SHORTEST_SECONDS, SHORTEST_SECONDS * 1.5]
+    assert clock.sleeps == [MIN_POLL_SECONDS, MIN_POLL_SECONDS * 1.5]
     assert [each["id"] for each in followers[0].events] == [each["id"] for each in events]
     assert followers[0].events[3]["timestamp"] == events[3]["timestamp"]
     assert followers[0].events[0]["executionArn"] == aws.executions.arn("daily", RUN)
@@ -122,9 +122,9 @@ def test_looks_become_rarer_while_nothing_happens_and_never_rarer_than_said(aws:
     aws.described("daily", RUN, "SUCCEEDED")
     clock = FakeClock()
     Follower(aws.executions, "daily", RUN, clock=clock).follow()
-    assert clock.slept[0] == SHORTEST_SECONDS
-    assert clock.slept == sorted(clock.slept)
-    assert clock.slept[-1] == LONGEST_SECONDS
+    assert clock.sleeps[0] == MIN_POLL_SECONDS
+    assert clock.sleeps == sorted(clock.sleeps)
+    assert clock.sleeps[-1] == MAX_POLL_SECONDS
 
 
 def test_an_execution_whose_history_never_tells_its_end_has_ended_all_the_same(aws: Any) -> None:
@@ -152,7 +152,7 @@ def test_the_days_of_a_backfill_are_followed_too(aws: Any, tmp_path: Path) -> No
 
         def of_day(child: str, event: Any) -> None:
             heard.append((child, event["type"]))
-            progress.of_day(child, event)
+            progress.on_run_event(child, event)
 
         Follower(aws.executions, "backfill", name, progress, of_day, FakeClock()).follow()
     assert [kind for _, kind in heard] == [each["type"] for each in day]

@@ -7,8 +7,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-from daybook.execution.aws.metrics import METRICS, Datapoint, datapoints_of
-from daybook.records.cost import JobUse, Use, cost_of, load_prices
+from daybook.execution.aws.metrics import METRICS, Datapoint, build_datapoints
+from daybook.records.cost import ExecutionUsage, JobUsage, calculate_cost, load_prices
 from daybook.records.names import STAGES
 from daybook.sources import Calendar
 
@@ -35,17 +35,19 @@ def run(**fields: Any) -> Dict[str, Any]:
         "seconds": 237.5,
         "usual_seconds": 190.0,
         "stages": stages,
-        "cost": cost_of(Use([JobUse("ingest", 1, 60), JobUse("notify", 1, 120)], 27, "arn"), [], load_prices("us-east-1")),
+        "cost": calculate_cost(
+            ExecutionUsage([JobUsage("ingest", 1, 60), JobUsage("notify", 1, 120)], 27, "arn"), [], load_prices("us-east-1")
+        ),
         **fields,
     }
 
 
 def told(record: Dict[str, Any], metric: str) -> List[Datapoint]:
-    return [each for each in datapoints_of(record, Calendar()) if each.metric.name == metric]
+    return [each for each in build_datapoints(record, Calendar()) if each.metric.name == metric]
 
 
 def test_a_good_night_is_told_in_every_metric_but_those_of_bad_ends() -> None:
-    points = datapoints_of(run(), Calendar())
+    points = build_datapoints(run(), Calendar())
     bad = {"StageSkipped", "StageRejected", "StageFailed"}
     assert {each.metric.name for each in points} == {metric.name for metric in METRICS} - bad
     values = {each.metric.name: each.value for each in points if not each.metric.dimension}
@@ -68,7 +70,7 @@ def test_a_run_of_which_nobody_can_say_how_long_it_usually_takes_is_not_held_to_
 
 @pytest.mark.parametrize("record", [run(), run(outcome="REJECTED"), run(part_of="backfill-1", outcome="FAILED")])
 def test_a_point_has_just_the_dimensions_of_its_metric(record: Dict[str, Any]) -> None:
-    for each in datapoints_of(record, Calendar()):
+    for each in build_datapoints(record, Calendar()):
         assert tuple(each.dimensions) == each.metric.dimensions
         assert not each.metric.dimension or each.dimensions[each.metric.dimension] in each.metric.values
 
@@ -112,7 +114,7 @@ def test_freshness_is_told_of_a_date_that_is_the_newest_due(fields: Dict[str, An
 def test_freshness_skips_dates_on_which_the_shop_is_closed() -> None:
     late = run(run_date="2025-11-28", started_at="2025-11-30T02:00:00.000Z")
     closed = Calendar.model_validate({"closed_weekdays": ["Saturday"]})
-    assert [each.value for each in datapoints_of(late, closed) if each.metric.name == "FreshnessHours"] == [3.1]
+    assert [each.value for each in build_datapoints(late, closed) if each.metric.name == "FreshnessHours"] == [3.1]
     assert told(late, "FreshnessHours") == []
 
 
@@ -170,7 +172,7 @@ def test_a_point_is_what_put_metric_data_takes() -> None:
     from botocore.validate import ParamValidator
 
     shape = botocore.session.Session().get_service_model("cloudwatch").operation_model("PutMetricData").input_shape
-    data = [each.to_request() for each in datapoints_of(run(), Calendar())]
+    data = [each.to_request() for each in build_datapoints(run(), Calendar())]
     report = ParamValidator().validate({"Namespace": "Daybook/prod", "MetricData": data}, shape)
     assert not report.has_errors(), report.generate_report()
     units = shape.members["MetricData"].member.members["Unit"].enum

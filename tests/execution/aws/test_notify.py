@@ -13,12 +13,12 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 
-from daybook.errors import TellingError
+from daybook.errors import NotificationError
 from daybook.execution.aws.metrics import RUN_SECONDS, Datapoint
-from daybook.execution.aws.notify import execution_history, send_message, send_metrics
+from daybook.execution.aws.notify import read_execution_history, send_message, send_metrics
 from daybook.execution.run_record import close_run
 from daybook.records.archive import Archive, Record
-from daybook.scheduling.backfills import Day, Plan, start_backfill
+from daybook.scheduling.backfills import BackfillPlan, PlannedDate, start_backfill
 from daybook.settings import load_settings, project_root
 
 sys.path.insert(0, str(project_root() / "orchestration"))
@@ -87,7 +87,7 @@ def test_a_message_that_grew_when_it_was_searched_is_cut_to_what_sns_takes(servi
 
 def test_a_message_that_is_not_taken_is_one_sentence_that_names_the_topic(services: Services) -> None:
     services.refuse("sns", "publish", "AuthorizationError")
-    with pytest.raises(TellingError) as told:
+    with pytest.raises(NotificationError) as told:
         send_message(TOPIC, MESSAGE)
     assert str(told.value).startswith(f"The message was not sent by {TOPIC} (An error occurred (AuthorizationError) when")
     assert "\n" not in str(told.value)
@@ -116,7 +116,9 @@ def test_no_metrics_are_no_call(services: Services) -> None:
 
 def test_metrics_that_are_not_taken_are_one_sentence(services: Services) -> None:
     services.refuse("cloudwatch", "put_metric_data", "Throttling")
-    with pytest.raises(TellingError, match=r"CloudWatch did not take the run's metrics \(An error occurred \(Throttling\)"):
+    with pytest.raises(
+        NotificationError, match=r"CloudWatch did not take the run's metrics \(An error occurred \(Throttling\)"
+    ):
         send_metrics("prod", points(1))
 
 
@@ -129,7 +131,7 @@ def test_a_history_is_read_to_its_last_page(services: Services) -> None:
     newest, oldest = {**event, "id": 3}, {**event, "id": 1}
     services.answer("stepfunctions", "get_execution_history", {"events": [newest], "nextToken": "t"}, ASKED)
     services.answer("stepfunctions", "get_execution_history", {"events": [oldest]}, {**ASKED, "nextToken": "t"})
-    assert [each["id"] for each in execution_history(EXECUTION)] == [1, 3]
+    assert [each["id"] for each in read_execution_history(EXECUTION)] == [1, 3]
 
 
 # The job script
@@ -182,8 +184,8 @@ def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: Record, *mor
 def test_only_a_planned_run_is_a_day_of_a_backfill(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, named: str, reported: bool
 ) -> None:
-    day = Day(date(2025, 11, 30), RUN)
-    plan = start_backfill(archive, Plan(day.run_date, day.run_date, [day]), {})
+    day = PlannedDate(date(2025, 11, 30), RUN)
+    plan = start_backfill(archive, BackfillPlan(day.run_date, day.run_date, [day]), {})
     _, seen = call(monkeypatch, archive, closed(None), "--part_of", named.format(plan=plan))
     assert seen["part_of"] == (plan if reported else None)
 
@@ -248,10 +250,10 @@ def test_on_aws_the_execution_is_asked_for_what_it_used(
 
 
 def test_a_summary_sends_the_backfills_message(services: Services, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.scheduling.backfilling import carry_out, plan_of
+    from tests.scheduling.backfilling import build_plan, run_backfill
 
     archive = Archive(load_settings("local").archive)
-    name = carry_out(archive, plan_of(1, 2), ["SKIPPED", "FAILED"])
+    name = run_backfill(archive, build_plan(1, 2), ["SKIPPED", "FAILED"])
     body = "Daybook local: backfill of 2025-11-01 to 2025-11-02: 1 skipped, 1 failed\n2025-11-02 FAILED: "
     answers = {"TopicArn": TOPIC, "Subject": body.splitlines()[0], "Message": ANY}
     given = ["--errand", "summary", "--env", "local", "--execution", name, "--topic_arn", TOPIC]

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from daybook.errors import AwsError, DateHeldError, UsageError
+from daybook.errors import AwsError, DateLockedError, UsageError
 from daybook.execution.aws.executions import archive_input
-from daybook.execution.aws.runs import judged, resume_day, start_day
+from daybook.execution.aws.runs import reconcile_record, resume_run, start_run
 from daybook.execution.run_record import close_run
-from daybook.execution.runner import start_of
+from daybook.execution.runner import allocate_run
 from daybook.records.archive import Archive
-from daybook.records.names import Start
+from daybook.records.names import RunStart
 from daybook.settings import Settings, load_settings
 
 DAY = date(2025, 11, 30)
@@ -28,12 +28,12 @@ def settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings("prod").model_copy(update={name: str(home / name) for name in ("landing", "lake", "archive")})
 
 
-def begin(settings: Settings) -> Start:
-    return start_of(settings, DAY)
+def begin(settings: Settings) -> RunStart:
+    return allocate_run(settings, DAY)
 
 
 def start(settings: Settings, aws: Any) -> str:
-    return start_day(settings, aws.executions, DAY, lambda: begin(settings))
+    return start_run(settings, aws.executions, DAY, lambda: begin(settings))
 
 
 def inputs(aws: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def test_a_date_under_way_is_refused_with_whose_it_is_and_since_when(settings: S
     aws.running(FIRST)
     nightly = {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:eu-central-1:1:execution:nightly:2025-12-01"}
     aws.described("daily", FIRST, "RUNNING", input=json.dumps(nightly))
-    with pytest.raises(DateHeldError, match=rf"{FIRST} \(started by 2025-12-01, since 2025-12-01 02:00:00 UTC\); wait"):
+    with pytest.raises(DateLockedError, match=rf"{FIRST} \(started by 2025-12-01, since 2025-12-01 02:00:00 UTC\); wait"):
         start(settings, aws)
     assert Archive(settings.archive).run_ids() == []
 
@@ -99,7 +99,7 @@ def test_who_comes_second_at_the_same_moment_is_told_who_was_first(settings: Set
     aws.started("daily", FIRST, "ExecutionAlreadyExists")
     aws.running(FIRST)
     aws.described("daily", FIRST, "RUNNING", input=json.dumps({"started_by": "ann on desk"}))
-    with pytest.raises(DateHeldError, match="started by ann on desk"):
+    with pytest.raises(DateLockedError, match="started by ann on desk"):
         start(settings, aws)
 
 
@@ -124,7 +124,7 @@ def test_an_execution_that_was_cut_off_is_redriven(settings: Settings, aws: Any,
     aws.described("daily", failed, "TIMED_OUT", redriveStatus="REDRIVABLE")
     aws.unknown(f"{failed}-resumed-1")
     aws.stubber.add_response("redrive_execution", {"redriveDate": 0})
-    assert resume_day(settings, aws.executions, failed) == (failed, 1, True)
+    assert resume_run(settings, aws.executions, failed) == (failed, 1, True)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_ended_in_a_fail_state_or_too_long_ago_goes_on_in_another_execution
     aws.described("daily", failed, input=json.dumps({"first_stage": "validate", "part_of": "b", "started_by": "x"}), **status)
     aws.unknown(f"{failed}-resumed-1")
     aws.started("daily", f"{failed}-resumed-1")
-    assert resume_day(settings, aws.executions, failed) == (f"{failed}-resumed-1", 1, False)
+    assert resume_run(settings, aws.executions, failed) == (f"{failed}-resumed-1", 1, False)
     assert (given[0]["first_stage"], given[0]["run_id"], given[0]["part_of"]) == ("validate", failed, "b")
     assert given[0]["started_by"] != "x"
 
@@ -150,17 +150,17 @@ def test_a_run_that_ended_well_is_not_gone_on_with(settings: Settings, aws: Any)
     aws.described("daily", FIRST, "SUCCEEDED")
     aws.unknown(f"{FIRST}-resumed-1")
     with pytest.raises(UsageError, match="has ended as SUCCEEDED"):
-        resume_day(settings, aws.executions, FIRST)
+        resume_run(settings, aws.executions, FIRST)
 
 
 def test_a_run_without_a_closing_record_is_judged_by_its_execution(aws: Any) -> None:
     record = {"run_id": FIRST, "state": "running", "outcome": "RUNNING", "reasons": []}
     aws.described("daily", FIRST, "RUNNING", input="{}")
     aws.unknown(f"{FIRST}-resumed-1")
-    assert judged(aws.executions, record)["outcome"] == "RUNNING"
+    assert reconcile_record(aws.executions, record)["outcome"] == "RUNNING"
     aws.described("daily", FIRST, "ABORTED")
     aws.unknown(f"{FIRST}-resumed-1")
-    lost = judged(aws.executions, record)
+    lost = reconcile_record(aws.executions, record)
     assert (lost["state"], lost["outcome"]) == ("lost", "FAILED")
     assert "ABORTED" in lost["reasons"][0]
 

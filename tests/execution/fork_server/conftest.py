@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional, Union
 import psutil
 import pytest
 
-from daybook.execution.fork_server import Cold, Host, Job
+from daybook.execution.fork_server import ForkedJob, ForkServer, SubprocessJob
 
 DEADLINE = 60.0
 """Seconds after which what is waited for is not going to come, on a slow machine too."""
@@ -36,7 +36,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def wait_for(job: Union[Cold, Job]) -> int:
+def wait_for(job: Union[SubprocessJob, ForkedJob]) -> int:
     """The exit code of a job."""
     code = job.wait(DEADLINE)
     assert code is not None, f"the job did not end in {DEADLINE:.0f} seconds"
@@ -47,7 +47,7 @@ def wait_for(job: Union[Cold, Job]) -> int:
 class Scripts:
     """Runs texts as scripts, each a job of the host, in a folder of the test's own."""
 
-    host: Host
+    host: ForkServer
     folder: Path
     count: int = field(default=0)
 
@@ -58,7 +58,7 @@ class Scripts:
         env: Optional[dict[str, str]] = None,
         cwd: Optional[Path] = None,
         keep: tuple[int, ...] = (),
-    ) -> tuple[Union[Cold, Job], Path]:
+    ) -> tuple[Union[SubprocessJob, ForkedJob], Path]:
         """The job, and the file that its output goes to."""
         self.count += 1
         file, printed = self.folder / f"job{self.count}.py", self.folder / f"job{self.count}.txt"
@@ -86,21 +86,21 @@ class Scripts:
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """One host for all that does not harm it."""
-    host = Host(tmp_path_factory.mktemp("host") / "host.log")
+    host = ForkServer(tmp_path_factory.mktemp("host") / "host.log")
     yield host
     host.close()
 
 
 @pytest.fixture
-def scripts(host: Host, tmp_path: Path) -> Scripts:
+def scripts(host: ForkServer, tmp_path: Path) -> Scripts:
     return Scripts(host, tmp_path)
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Scripts]:
     """Scripts of a host of the test's own, which it may harm."""
-    host = Host(tmp_path / "log" / "host.log")
+    host = ForkServer(tmp_path / "log" / "host.log")
     yield Scripts(host, tmp_path)
     host.close()

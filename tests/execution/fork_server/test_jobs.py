@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daybook.execution.fork_server import Job
+from daybook.execution.fork_server import ForkedJob
 from tests.execution.fork_server.conftest import Scripts, is_gone, wait_for, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux only")
@@ -239,7 +239,7 @@ def test_fifty_jobs_leave_no_open_file_and_no_process_behind(scripts: Scripts) -
 
     before, mine = kept(), open_files("self")
     for job in [scripts.start("pass")[0] for _ in range(50)]:
-        assert isinstance(job, Job)
+        assert isinstance(job, ForkedJob)
         assert wait_for(job) == 0
     # The host lets go of a job just after it has told of its end: it may be caught in between, but not for long.
     until = time.monotonic() + 30

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from daybook.execution.fork_server.protocol import receive, send
+from daybook.execution.fork_server.protocol import receive_message, send_message
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_messages_arrive_one_by_one_each_with_its_own_files(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
     read, write = os.pipe()
-    send(here, {"number": 1})
-    send(here, {"number": 2}, [write])
-    send(here, {"number": 3})
+    send_message(here, {"number": 1})
+    send_message(here, {"number": 2}, [write])
+    send_message(here, {"number": 3})
     os.close(write)
-    told = [receive(there) for _ in range(3)]
+    told = [receive_message(there) for _ in range(3)]
     assert [message for message, _ in told] == [{"number": 1}, {"number": 2}, {"number": 3}]
     assert [len(descriptors) for _, descriptors in told] == [0, 1, 0]
     os.write(told[1][1][0], b"through")
@@ -41,9 +41,9 @@ def test_messages_arrive_one_by_one_each_with_its_own_files(ends: tuple[socket.s
 def test_a_message_larger_than_a_sockets_buffer_arrives_whole(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
     message = {"env": {"LARGE": "ä" * 3_000_000}}
-    sender = threading.Thread(target=send, args=(here, message, [0]))
+    sender = threading.Thread(target=send_message, args=(here, message, [0]))
     sender.start()
-    received, descriptors = receive(there)
+    received, descriptors = receive_message(there)
     sender.join(30)
     assert received == message
     os.close(descriptors[0])
@@ -59,7 +59,7 @@ def test_a_message_that_comes_byte_by_byte_arrives_whole(ends: tuple[socket.sock
 
     sender = threading.Thread(target=trickle)
     sender.start()
-    assert receive(there) == ({"a": 1}, [])
+    assert receive_message(there) == ({"a": 1}, [])
     sender.join(30)
 
 
@@ -68,11 +68,11 @@ def test_an_end_in_the_middle_of_a_message_is_an_end(ends: tuple[socket.socket, 
     here, there = ends
     here.sendall(begun)
     here.close()
-    assert receive(there)[0] is None
+    assert receive_message(there)[0] is None
 
 
 def test_more_open_files_than_are_looked_for_are_refused_rather_than_lost(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
-    send(here, {}, [0, 1, 2])
+    send_message(here, {}, [0, 1, 2])
     with pytest.raises(OSError, match="more than 2 open files"):
-        receive(there, most=2)
+        receive_message(there, most=2)

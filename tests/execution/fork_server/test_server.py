@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from daybook.execution.fork_server import Cold, Host, Job, client
-from daybook.execution.fork_server.client import ONE_THREAD
+from daybook.execution.fork_server import ForkedJob, ForkServer, SubprocessJob, client
+from daybook.execution.fork_server.client import SINGLE_THREAD_ENV
 from tests.execution.fork_server.conftest import Scripts, is_gone, wait_for, wait_until
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux only")
@@ -35,7 +35,7 @@ def test_what_is_preloaded_starts_no_thread() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, **ONE_THREAD},
+        env={**os.environ, **SINGLE_THREAD_ENV},
         timeout=120,
         check=False,
         capture_output=True,
@@ -55,7 +55,7 @@ def test_a_killed_host_takes_its_jobs_along_and_the_next_job_has_a_new_one(own: 
     wait_until(lambda: is_gone(job.pid), "the end of the job")
     wait_until(lambda: is_gone(first), "the end of the host")
     second, _ = own.start(PARENT)
-    assert isinstance(second, Job)
+    assert isinstance(second, ForkedJob)
     assert wait_for(second) == 0
     assert own.told(PARENT) not in (first, os.getpid())
 
@@ -146,11 +146,11 @@ def test_no_process_outlives_the_one_it_was_begun_by(tmp_path: Path, whom: str) 
 def test_a_job_that_nobody_waits_for_any_more_is_not_left_to_run(own: Scripts, tmp_path: Path, monkeypatch) -> None:
     own.told(PARENT)
 
-    def interrupted(self: Job, timeout: object) -> None:
+    def interrupted(self: ForkedJob, timeout: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Job, "_hear", interrupted)
+        patch.setattr(ForkedJob, "_hear", interrupted)
         with pytest.raises(KeyboardInterrupt):
             own.start(f"open({str(tmp_path / 'ran')!r}, 'w').close(); import signal; signal.pause()")
     host = own.told(PARENT)
@@ -169,7 +169,7 @@ def test_where_nothing_can_be_forked_jobs_start_cold_and_the_log_says_so_once(
     with caplog.at_level(logging.WARNING, "daybook.execution.fork_server"):
         for _ in range(2):
             job, printed = own.start(script, "a", env={"SHOP": "corner"})
-            assert isinstance(job, Cold)
+            assert isinstance(job, SubprocessJob)
             assert wait_for(job) == 1
             assert printed.read_text().splitlines() == [f"['a'] {tmp_path} corner", "ill"]
     assert [record.getMessage() for record in caplog.records] == [f"Jobs start cold: {sys.platform} has no safe fork."]
@@ -193,7 +193,7 @@ def test_a_cold_job_keeps_open_what_it_is_to_keep_and_is_told_apart_when_killed(
 def lacking(package: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Have the host find a module of that name first, which ends it while it imports."""
     (folder / f"{package}.py").write_text(f"raise SystemExit('no {package} today')")
-    monkeypatch.setattr(client, "_package_path", lambda: os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(client, "_python_path", lambda: os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
 @linux
@@ -243,7 +243,7 @@ def test_warm_and_cold_jobs_have_the_same_results(own: Scripts, monkeypatch: pyt
     warm = own.told(script, "x", env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
     monkeypatch.setattr(client, "can_fork", lambda: False)
     cold = own.told(script, "x", env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
-    package = client._package_path().split(os.pathsep)[0]
+    package = client._python_path().split(os.pathsep)[0]
     assert {**warm, "path": [each for each in warm["path"] if each != package]} == {
         **cold,
         "path": [each for each in cold["path"] if each != package],
@@ -263,6 +263,6 @@ def test_a_host_that_was_begun_early_is_the_one_that_the_first_job_is_forked_fro
 
 def test_where_its_log_cannot_be_written_beginning_early_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    host = Host(tmp_path / "file" / "host.log")
+    host = ForkServer(tmp_path / "file" / "host.log")
     host.begin()
     assert host._process is None

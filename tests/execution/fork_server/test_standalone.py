@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from daybook.execution.fork_server.provisioner import WarmProvisioner
+from daybook.execution.fork_server.provisioner import ForkProvisioner
 from tests.execution.fork_server.test_kernels import EXECUTE
 
 pytestmark = [
@@ -67,7 +67,7 @@ def test_what_any_stage_imports_starts_no_thread(tmp_path: Path, stage: str) -> 
 def test_without_a_stage_or_with_a_kernel_kept_ready_or_with_a_thread_nothing_is_forked(tmp_path: Path) -> None:
     nothing = "import json; print(json.dumps([after_imports({stage}), children(), gc.isenabled()]))"
     assert told(tmp_path, nothing.format(stage=None)) == [False, [], True]
-    warm = {"JUPYTER_DEFAULT_PROVISIONER_NAME": "daybook-warm"}
+    warm = {"JUPYTER_DEFAULT_PROVISIONER_NAME": "daybook-fork"}
     assert told(tmp_path, nothing.format(stage="'ingest'"), **warm) == [False, [], True]
     threaded = """
         import json
@@ -86,9 +86,9 @@ def test_a_kernel_that_nobody_takes_ends_with_the_job(tmp_path: Path) -> None:
 
 
 def test_the_bundle_names_the_way_to_the_kernel_that_the_package_has() -> None:
-    from daybook.deploy.bundle import _ABOUT
+    from daybook.deploy.bundle import _DIST_INFO_FILES
 
-    name, _, target = _ABOUT["entry_points.txt"].splitlines()[1].partition(" = ")
-    assert target == f"{WarmProvisioner.__module__}:{WarmProvisioner.__qualname__}"
+    name, _, target = _DIST_INFO_FILES["entry_points.txt"].splitlines()[1].partition(" = ")
+    assert target == f"{ForkProvisioner.__module__}:{ForkProvisioner.__qualname__}"
     pyproject = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text()
     assert f'{name} = "{target}"' in pyproject

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from daybook.execution.fork_server.client import ONE_THREAD
+from daybook.execution.fork_server.client import SINGLE_THREAD_ENV
 from daybook.settings import project_root
 
 SCRIPT = """
@@ -17,21 +17,21 @@ for name in PRELOADED:
     importlib.import_module(name)
 from daybook import personal
 from daybook.report import notebook_page, pages
-from daybook.execution.fork_server.warm_up import rehearse
-from daybook.execution.fork_server.warm_up import read_ahead
+from daybook.execution.fork_server.warm_up import run_warm_up
+from daybook.execution.fork_server.warm_up import read_project_files
 touched = []
 sys.addaudithook(lambda event, of: touched.append(str(of[0])) if event == "open" else None)
-rehearse()
+run_warm_up()
 print(count_threads(), personal.common_words.cache_info().currsize, notebook_page._highlighter.cache_info().currsize)
 print([each for each in touched if each.endswith((".yaml", ".ipynb")) or "params" in each.split(os.sep)])
 touched.clear()
-read_ahead()
+read_project_files()
 print({os.path.relpath(each, "params").split(os.sep)[0] for each in touched if each.endswith(".yaml")}, count_threads())
 """
 
 
 def test_rehearsing_starts_no_thread_warms_what_jobs_use_and_reads_nothing_of_a_deployment() -> None:
-    env = {**os.environ, **ONE_THREAD}
+    env = {**os.environ, **SINGLE_THREAD_ENV}
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=project_root())
     first, second, third = done.stdout.splitlines()

@@ -18,14 +18,14 @@ import daybook.execution.local.backfills as laptop
 from asl_local import Execution, FakeClock, TaskError
 from daybook.errors import LakeError, UsageError
 from daybook.execution.local import is_running, run_backfill, run_catch_up
-from daybook.execution.local.runs import INTERRUPTED
-from daybook.execution.tasks import find_missed, summarise
+from daybook.execution.local.runs import INTERRUPTED_REASON
+from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 from daybook.records.archive import Archive, Record
 from daybook.records.locks import DateLock
 from daybook.records.names import NOT_STARTED, run_date_of
 from daybook.scheduling.backfills import backfill_ids, plan_backfill, read_backfill, start_backfill
 from daybook.settings import Settings, load_settings
-from tests.scheduling.backfilling import close, day, run
+from tests.scheduling.backfilling import add_run, day, write_run_record
 
 Act = Callable[[], None]
 
@@ -44,8 +44,8 @@ class Machine:
         monkeypatch.setattr(laptop, "run_day", self._run_day)
         monkeypatch.setattr(laptop, "GlueJobs", lambda logs: self._do_errand)
         # What takes a quarter of a second each time, and is of no account here: digests of code, and gold tables without a row.
-        monkeypatch.setattr("daybook.scheduling.backfills.fingerprint", lambda settings: {"notebooks": "unchanged"})
-        monkeypatch.setattr("daybook.execution.tasks.unusual_days", lambda settings, days: [])
+        monkeypatch.setattr("daybook.scheduling.backfills.compute_fingerprint", lambda settings: {"notebooks": "unchanged"})
+        monkeypatch.setattr("daybook.execution.tasks.find_unusual_days", lambda settings, days: [])
 
     def backfill(self, last: int = 3, *, parallel: int = 1, listener: Any = None, **asked: Any) -> Record:
         """Plan and run a backfill of the first days of November."""
@@ -55,20 +55,20 @@ class Machine:
     def _run_day(
         self, settings: Settings, run_id: str, *, lock: DateLock, part_of: str, heartbeat: Act, **_: Any
     ) -> tuple[Execution, Record]:
-        lock.sign(run_id)
+        lock.write_holder(run_id)
         self.ran.append(run_id)
         heartbeat()
         self.acts.get(run_date_of(run_id), lambda: None)()
-        close(self.archive, run_id, "SUCCEEDED", part_of=part_of)
+        write_run_record(self.archive, run_id, "SUCCEEDED", part_of=part_of)
         return Execution(run_id, "SUCCEEDED", {"outcome": "SUCCEEDED"}, None, None, 0, ()), {}
 
     def _do_errand(self, resource: str, arguments: Any, **_: Any) -> Record:
         given = arguments["Arguments"]
         self.errand()
         if given["--errand"] == "gaps":
-            find_missed(self.settings, given["--execution"], limit=int(given["--limit"]), since=day(1), until=day(3))
+            plan_gap_backfill(self.settings, given["--execution"], limit=int(given["--limit"]), since=day(1), until=day(3))
         else:
-            summarise(self.settings, given["--execution"])
+            summarize_backfill(self.settings, given["--execution"])
         return {"JobRunState": "SUCCEEDED"}
 
 
@@ -107,7 +107,7 @@ def test_dates_are_run_and_told_of_once(machine: Machine, parallel: int) -> None
 
 
 def test_a_date_that_was_run_meanwhile_gets_the_next_name(machine: Machine) -> None:
-    machine.acts[day(1)] = lambda: run(machine.archive, 2, "SUCCEEDED") and None
+    machine.acts[day(1)] = lambda: add_run(machine.archive, 2, "SUCCEEDED") and None
     record = machine.backfill(3)
     assert came_to(record) == [
         ("daily-2025-11-01-1", "SUCCEEDED"),
@@ -121,7 +121,7 @@ def test_a_date_that_somebody_holds_is_left_out_with_the_reason_and_the_others_a
 ) -> None:
     def hold() -> None:
         lock = held.enter_context(DateLock(machine.settings.archive, day(2)))
-        lock.sign(machine.archive.start_run(day(2), {}))
+        lock.write_holder(machine.archive.start_run(day(2), {}))
 
     machine.acts[day(1)] = hold
     record = machine.backfill(3)
@@ -178,7 +178,7 @@ def test_an_interrupt_closes_the_run_under_way_and_the_backfill(machine: Machine
         ("daily-2025-11-03-1", NOT_STARTED),
     ]
     assert (record["outcome"], record["stopped"], "message" in record) == ("FAILED", True, False)
-    assert machine.archive.run("daily-2025-11-02-1")["reasons"] == [INTERRUPTED]
+    assert machine.archive.run("daily-2025-11-02-1")["reasons"] == [INTERRUPTED_REASON]
 
 
 def interrupt_at(number: int) -> Callable[[Mapping[str, Any]], None]:
@@ -291,7 +291,7 @@ def catch_up(machine: Machine, listener: Optional[Any] = None) -> tuple[str, Opt
 
 
 def test_a_catch_up_runs_the_oldest_gaps(machine: Machine) -> None:
-    run(machine.archive, 1, "SUCCEEDED")
+    add_run(machine.archive, 1, "SUCCEEDED")
     problem, record = catch_up(machine)
     assert problem == ""
     assert record is not None
@@ -301,7 +301,7 @@ def test_a_catch_up_runs_the_oldest_gaps(machine: Machine) -> None:
 
 def test_a_catch_up_whose_gaps_are_gone_is_good_and_has_no_backfill(machine: Machine) -> None:
     for number in (1, 2, 3):
-        run(machine.archive, number, "SUCCEEDED")
+        add_run(machine.archive, number, "SUCCEEDED")
     assert catch_up(machine) == ("", None)
 
 

@@ -19,7 +19,7 @@ def test_a_job_gets_no_argument_of_a_deployment(tmp_path: Path, monkeypatch: pyt
         return SimpleNamespace(pid=2**31 - 1, wait=lambda timeout: 0)
 
     monkeypatch.setenv("DAYBOOK_HOME", str(tmp_path))
-    monkeypatch.setattr(jobs, "warm_host", lambda: SimpleNamespace(run=run))
+    monkeypatch.setattr(jobs, "get_fork_server", lambda: SimpleNamespace(run=run))
     given = {"--bundle": "${BundleUri}", "--topic_arn": "${TopicArn}", "--stage": "ingest"}
     asked = {"JobName": "daybook-local-ingest", "Arguments": given}
     ended = jobs.GlueJobs(tmp_path / "logs")(jobs.START_JOB_RUN, asked, timeout_seconds=1, heartbeat=lambda: None)

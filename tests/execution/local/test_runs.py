@@ -15,7 +15,7 @@ from asl_local import Execution, FakeClock, TaskError
 from daybook.errors import StorageError, UsageError
 from daybook.execution.local import GET_OBJECT, START_JOB_RUN, get_object, resume_day, run_day
 from daybook.execution.stage import run_stage
-from daybook.records.archive import Archive, Record, parse_moment
+from daybook.records.archive import Archive, Record, parse_timestamp
 from daybook.records.names import RESULT_MIME
 from daybook.settings import Settings, load_settings
 from tests.conftest import Disks
@@ -32,7 +32,7 @@ class Machine:
         self.jumps: Iterator[float] = iter(())
         self.failing: set[str] = set()
         monkeypatch.setattr("daybook.records.archive.time.time", lambda: self.wall)
-        monkeypatch.setattr("daybook.records.clock.count", lambda: self.count)
+        monkeypatch.setattr("daybook.records.clock.monotonic_seconds", lambda: self.count)
         monkeypatch.setattr("papermill.execute_notebook", self.execute)
         monkeypatch.setattr(
             "daybook.execution.local.runs._services", lambda *_: {START_JOB_RUN: self.job, GET_OBJECT: get_object}
@@ -90,14 +90,14 @@ def test_wherever_the_clock_jumps_notify_closes_the_run_once_and_lengths_are_wha
 
     assert execution.status == "SUCCEEDED"
     assert (record["state"], record["outcome"], record["reasons"]) == ("closed", "SKIPPED", [CLOSED])
-    assert archive.closings(record["run_id"]) == 1
+    assert archive.count_closing_records(record["run_id"]) == 1
     assert [(each["stage"], each["attempt"], each["seconds"]) for each in record["stages"]] == [
         ("ingest", 1, 5.0),
         ("notify", 1, 5.0),
     ]
     assert record["seconds"] == 10.0
     for each in (record, *record["stages"]):
-        assert (parse_moment(each["ended_at"]) - parse_moment(each["started_at"])).total_seconds() == each["seconds"]
+        assert (parse_timestamp(each["ended_at"]) - parse_timestamp(each["started_at"])).total_seconds() == each["seconds"]
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -117,7 +117,7 @@ def test_a_run_that_notify_could_not_close_is_closed_once_by_the_runner(
     execution, record, archive = run(settings)
     assert execution.status == "FAILED"
     assert (record["state"], record["outcome"]) == ("closed", "FAILED")
-    assert archive.closings(record["run_id"]) == 1
+    assert archive.count_closing_records(record["run_id"]) == 1
     assert record["seconds"] == 5.0
 
 
@@ -145,14 +145,14 @@ def test_a_run_whose_journal_found_no_more_room_is_resumed_once_there_is_some(
     with pytest.raises(StorageError, match=r"jsonl could not be written: its disk is full; free some space, then resume"):
         run(settings)
     archive = Archive(settings.archive)
-    assert archive.closings("daily-2025-11-30-1") == 0
+    assert archive.count_closing_records("daily-2025-11-30-1") == 0
     disk.free()
 
     execution, record = resume_day(settings, "daily-2025-11-30-1", clock=FakeClock())
 
     assert execution.status == "SUCCEEDED"
     assert record["outcome"] == "SKIPPED"
-    assert archive.closings(record["run_id"]) == 1
+    assert archive.count_closing_records(record["run_id"]) == 1
     assert [event["id"] for event in archive.history(record["run_id"])] == list(range(1, len(execution.events) + 1))
 
 

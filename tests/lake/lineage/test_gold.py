@@ -15,7 +15,7 @@ from daybook.contracts import load_table, load_tables
 from daybook.engines import DuckDBEngine
 from daybook.lake.lineage.graph import is_direct
 from daybook.lake.lineage.sql import LineageReader
-from tests.cells import sql_cells
+from tests.cells import load_sql_cells
 from tests.lake.lineage.conftest import contracts, keys
 
 ORDER_DATE, STATUS, ORDER_ID = "orders.order_date", "orders.status", "orders.order_id"
@@ -96,7 +96,7 @@ EXPECTED["gold.product_sales"]["product_id"] = (["order_items.product_id"], EXPE
 def lineage_of_gold(returns_count_on: str) -> dict[str, Any]:
     """Return the lineage of every gold table under a value of the setting."""
     tables = {**contracts(), "touched": ["order_date"], "landed": ["order_date"]}
-    queries = sql_cells("aggregate", returns_count_on=returns_count_on)
+    queries = load_sql_cells("aggregate", returns_count_on=returns_count_on)
     reader = LineageReader(queries, tables.__getitem__, kept=contracts(), keys=keys())
     return {name: reader.entry(name) for name in load_tables("gold")}
 
@@ -244,7 +244,7 @@ def test_figures_change_with_the_columns_that_their_lineage_lists_and_with_no_ot
     touched = [EARLIER[0], *DAYS[:5], date(2025, 11, 10)]
     for name, days in (("touched", touched), ("landed", [*EARLIER, *DAYS])):
         engine.register(name, pa.table({"order_date": pa.array(days, pa.date32())}))
-    for name, sql in sql_cells("aggregate", returns_count_on=returns_count_on).items():
+    for name, sql in load_sql_cells("aggregate", returns_count_on=returns_count_on).items():
         engine.define(name, sql)
     seen: set[tuple[str, str]] = set()
     for seed in range(3):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from daybook.errors import UsageError
-from daybook.lake.lineage.graph import collect, combine, sources_of, tables_read, trace, without_lineage
+from daybook.lake.lineage.graph import (
+    collect_lineage,
+    combine_kinds,
+    find_sources,
+    list_source_tables,
+    trace_sources,
+    without_lineage,
+)
 
 LINEAGE = {
     "silver.items": {
@@ -35,20 +42,20 @@ LINEAGE = {
     ],
 )
 def test_once_indirect_always_indirect(inner: list[str], outer: str, expected: set[str]) -> None:
-    assert combine(inner, outer) == expected
+    assert combine_kinds(inner, outer) == expected
 
 
 def test_a_column_depends_on_its_own_sources_and_on_what_decides_its_rows() -> None:
-    assert sources_of(LINEAGE, "gold.sales.revenue") == {
+    assert find_sources(LINEAGE, "gold.sales.revenue") == {
         "silver.items.amount": {"AGGREGATION"},
         "silver.items.sold": {"FILTER"},
         "days.day": {"FILTER"},
     }
-    assert sources_of(LINEAGE, "bronze.items.id") == {}
+    assert find_sources(LINEAGE, "bronze.items.id") == {}
 
 
 def test_a_trace_goes_through_all_layers() -> None:
-    assert trace(LINEAGE, "gold.sales.revenue") == {
+    assert trace_sources(LINEAGE, "gold.sales.revenue") == {
         "silver.items.amount": {"AGGREGATION"},
         "silver.items.sold": {"FILTER"},
         "days.day": {"FILTER"},
@@ -63,7 +70,7 @@ def test_a_trace_through_tables_that_read_each_other_ends() -> None:
         "silver.a": {"rows": {}, "columns": {"x": {"silver.b.y": ["IDENTITY"]}}},
         "silver.b": {"rows": {}, "columns": {"y": {"silver.a.x": ["TRANSFORMATION"]}}},
     }
-    assert trace(circle, "silver.a.x") == {
+    assert trace_sources(circle, "silver.a.x") == {
         "silver.b.y": {"IDENTITY", "TRANSFORMATION"},
         "silver.a.x": {"TRANSFORMATION"},
     }
@@ -71,18 +78,18 @@ def test_a_trace_through_tables_that_read_each_other_ends() -> None:
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
     with pytest.raises(UsageError, match=r"gold\.sales has no column 'profit'; its columns are: revenue, lines\."):
-        trace(LINEAGE, "gold.sales.profit")
+        trace_sources(LINEAGE, "gold.sales.profit")
 
 
 def test_the_tables_that_a_query_reads_include_those_that_only_filter() -> None:
-    assert tables_read(LINEAGE, "gold.sales") == ["days", "silver.items"]
+    assert list_source_tables(LINEAGE, "gold.sales") == ["days", "silver.items"]
 
 
 def test_the_last_attempt_that_knows_a_table_counts_and_columns_stand_in_their_tables_order() -> None:
     first = {"details": {"lineage": {"gold.sales": {"rows": {}, "columns": {"old": {}}}}}}
     second = {"details": {"lineage": {"gold.sales": {"rows": {}, "columns": {"a": {}, "b": {}, "extra": {}}}}}}
     withheld: dict[str, object] = {"details": None}
-    found = collect([first, second, withheld], {"gold.sales": ["b", "a"]})
+    found = collect_lineage([first, second, withheld], {"gold.sales": ["b", "a"]})
     assert list(found["gold.sales"]["columns"]) == ["b", "a", "extra"]
 
 
@@ -94,6 +101,6 @@ def test_a_runs_record_holds_the_lineage_once() -> None:
 
 def test_columns_are_found_in_any_case() -> None:
     entry = {"rows": {}, "columns": {"status": {"silver.orders.STATUS": ["IDENTITY"]}}}
-    found = collect([{"details": {"lineage": {"gold.sales": entry}}}], {"gold.sales": ["Status"]})
+    found = collect_lineage([{"details": {"lineage": {"gold.sales": entry}}}], {"gold.sales": ["Status"]})
     assert list(found["gold.sales"]["columns"]) == ["Status"]
-    assert sources_of(found, "gold.sales.STATUS") == {"silver.orders.STATUS": {"IDENTITY"}}
+    assert find_sources(found, "gold.sales.STATUS") == {"silver.orders.STATUS": {"IDENTITY"}}

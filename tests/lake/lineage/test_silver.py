@@ -15,9 +15,9 @@ from daybook.contracts import load_tables
 from daybook.engines import DuckDBEngine
 from daybook.lake.lineage.graph import is_direct
 from daybook.lake.lineage.sql import LineageReader
-from daybook.sources import Source, load_source, source_names
+from daybook.sources import Source, list_sources, load_source
 from daybook.sources.mapping import mapped_sql
-from tests.cells import sql_cells
+from tests.cells import load_sql_cells
 from tests.lake.lineage.conftest import contracts, keys
 
 TYPES = {
@@ -43,7 +43,10 @@ def mapping(source: Source) -> dict[str, str]:
 def lineage_of(source: Source) -> dict[str, Any]:
     entities = {name: [*entity.columns, "_source_file", "_row_number"] for name, entity in source.entities.items()}
     reader = LineageReader(
-        {**mapping(source), **sql_cells("transform")}, {**contracts(), **entities}.__getitem__, kept=contracts(), keys=keys()
+        {**mapping(source), **load_sql_cells("transform")},
+        {**contracts(), **entities}.__getitem__,
+        kept=contracts(),
+        keys=keys(),
     )
     return {name: reader.entry(name) for name in load_tables("silver")}
 
@@ -129,7 +132,7 @@ def silver_of(engine: DuckDBEngine, source: Source) -> dict[str, dict[str, list[
     return found
 
 
-@pytest.mark.parametrize("name", source_names())
+@pytest.mark.parametrize("name", list_sources())
 def test_silver_changes_with_no_landed_column_that_its_lineage_does_not_list(engine: DuckDBEngine, name: str) -> None:
     source = load_source(name)
     lineage = lineage_of(source)
@@ -137,7 +140,7 @@ def test_silver_changes_with_no_landed_column_that_its_lineage_does_not_list(eng
         land(engine, source, entity, [])
     for defined, sql in mapping(source).items():
         engine.register(defined, engine.arrow(sql))
-    for defined, sql in sql_cells("transform").items():
+    for defined, sql in load_sql_cells("transform").items():
         engine.define(defined, sql)
     seen: set[tuple[str, str]] = set()
     for seed in range(2):

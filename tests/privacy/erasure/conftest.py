@@ -14,8 +14,8 @@ import pytest
 
 from daybook.contracts import load_table
 from daybook.lake.tables import Lake
-from daybook.privacy import load_keys, pseudonym
-from daybook.privacy.erasure import Erased, erase
+from daybook.privacy import load_keys, make_pseudonym
+from daybook.privacy.erasure import ErasureResult, erase
 from daybook.privacy.rekey import require_keys
 from daybook.records.archive import Archive
 from daybook.settings import Settings, load_settings
@@ -47,7 +47,7 @@ class Shop:
         self.noted: set[date] = set()
 
     def key_of(self, person: str) -> str:
-        found = pseudonym(load_keys(self.settings.pii_key), person)
+        found = make_pseudonym(load_keys(self.settings.pii_key), person)
         assert found is not None
         return found
 
@@ -86,7 +86,7 @@ class Shop:
         put(lake, "gold.customer_rfm", customer_key=[ann, bob], frequency=[2, 1])
         lake.write_candidate("candidate.customer_rfm", pa.table({"customer_key": [ann]}))
 
-    def erase(self, person: str = ANN, why: str = "asked to be") -> Erased:
+    def erase(self, person: str = ANN, why: str = "asked to be") -> ErasureResult:
         return erase(self.settings, person, why, self.note)
 
     def note(self, lake: Lake, dates: Iterable[date]) -> None:

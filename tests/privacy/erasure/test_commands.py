@@ -108,7 +108,7 @@ def test_a_no_changes_nothing(shop: Shop, call: Call, arguments: list[str]) -> N
 def test_a_run_under_way_is_not_pulled_the_rug_from(shop: Shop, call: Call, arguments: list[str]) -> None:
     run_id = Archive(shop.settings.archive).start_run(date(2025, 11, 2), {})
     with DateLock(shop.settings.archive, date(2025, 11, 2)) as lock:
-        lock.sign(run_id)
+        lock.write_holder(run_id)
         code, _, error = call(*arguments, "--yes")
         assert code == 2
         assert f"The run {run_id} has not ended" in error

@@ -13,9 +13,9 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.errors import LakeError, StageError, UsageError
-from daybook.notebook.releases import digest_sql, landed_columns
+from daybook.notebook.releases import digest_sql, list_landed_columns
 from daybook.privacy import add_key
-from daybook.privacy.erasure import erase_again, erased_people
+from daybook.privacy.erasure import erase_again, load_erased_pseudonyms
 from daybook.privacy.rekey import rekey
 from tests.conftest import Killed, Killer, Project
 from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST, SECOND, Shop, landed
@@ -90,7 +90,7 @@ def test_damaged_landing_file_does_not_end_an_erasure(shop: Shop) -> None:
     damaged = Path(shop.settings.landing) / "late.csv.gz"
     damaged.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xffcut")
     done = shop.erase()
-    assert (done.proof.holds, done.proved, bool(done.record), list(done.unread)) == (True, False, True, [str(damaged)])
+    assert (done.proof.holds, done.is_verified, bool(done.record), list(done.unreadable)) == (True, False, True, [str(damaged)])
 
 
 @pytest.mark.parametrize("layer", ["gold", "versions"])
@@ -121,7 +121,7 @@ def test_record_lists_what_was_not_searched(shop: Shop) -> None:
     (Path(shop.settings.landing) / f"of {ANNS['email']}.7z").write_bytes(b"7z\xbc\xaf\x27\x1cx")
     (Path(shop.settings.archive) / "gone").symlink_to("nowhere")
     done = shop.erase()
-    assert (done.proof.found, done.proved) == ({}, False)
+    assert (done.proof.found, done.is_verified) == ({}, False)
     record = json.loads(Path(str(done.record)).read_text())
     assert record["not_searched"] == {f"{shop.settings.archive}/gone": "a link whose target is missing"}
     assert list(record["landing_files_not_searched"]) == [f"{shop.settings.landing}/of [erased].7z"]
@@ -204,7 +204,7 @@ def test_a_repair_that_a_person_made_to_a_quarantined_row_is_blanked(shop: Shop)
     assert found["customer_id"] in marks
     engine = DuckDBEngine(shop.lake(), "UTC")
     row = f"bronze.customers WHERE run_date = DATE '{FIRST}' AND _row_number = 1"
-    assert engine.one(f"SELECT {digest_sql(landed_columns(engine, 'bronze.customers'))} FROM {row}") == (digest,)
+    assert engine.fetch_row(f"SELECT {digest_sql(list_landed_columns(engine, 'bronze.customers'))} FROM {row}") == (digest,)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_rekey_after_an_erasure_keeps_the_person_out(shop: Shop) -> None:
     shop.erase()
     old = shop.key_of(ANN)
     rekey(shop.root, shop.settings.pii_key, "local")
-    assert erased_people(shop.root) == {shop.key_of(ANN)} != {old}
+    assert load_erased_pseudonyms(shop.root) == {shop.key_of(ANN)} != {old}
     assert shop.rows("silver.customers", "customer_key") == [(shop.key_of(BOB),)]
     assert shop.erase().before
 

@@ -17,10 +17,10 @@ import pytest
 
 from daybook.errors import StorageError
 from daybook.privacy.erasure import files
-from daybook.privacy.erasure.verify import Needles, holders, search
+from daybook.privacy.erasure.verify import SearchTerms, search_files, search_landing
 
 VALUE = "Zoë O'Kanarie-Müßig"
-NEEDLES = Needles(frozenset({VALUE}), frozenset())
+NEEDLES = SearchTerms(frozenset({VALUE}), frozenset())
 
 
 def code(content: Union[str, bytes]) -> str:
@@ -64,17 +64,17 @@ HIDDEN = {
 @pytest.mark.parametrize("content", HIDDEN.values(), ids=HIDDEN)
 def test_value_is_found_however_it_is_written(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
-    proof = search({"archive": str(tmp_path)}, NEEDLES, [], {}, encodings=["latin-1"])
+    proof = search_files({"archive": str(tmp_path)}, NEEDLES, [], {}, encodings=["latin-1"])
     assert (list(proof.found), proof.unsearched) == ([str(tmp_path / "a")], {})
 
 
 def test_value_in_base64_is_found_across_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_WINDOW", 500)
-    monkeypatch.setattr(files, "CHUNK", 100)
+    monkeypatch.setattr(files, "_WINDOW_BYTES", 500)
+    monkeypatch.setattr(files, "CHUNK_BYTES", 100)
     value = "ann@zwoelfaxing.example"
     for place in range(0, 400, 7):
         (tmp_path / f"{place:03}.ipynb").write_text(output("text/csv", code(f"{'a,' * place}{value}{',b' * 300}")))
-    proof = search({"archive": str(tmp_path)}, Needles(frozenset({value}), frozenset()), [], {})
+    proof = search_files({"archive": str(tmp_path)}, SearchTerms(frozenset({value}), frozenset()), [], {})
     assert len(proof.found) == proof.files == 58
 
 
@@ -83,7 +83,7 @@ def test_hidden_folders_and_file_names_are_searched(tmp_path: Path, name: str) -
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(output("text/plain", VALUE if VALUE not in name else ""))
-    assert list(search({"notebooks": str(tmp_path)}, NEEDLES, [], {}).found) == [str(path)]
+    assert list(search_files({"notebooks": str(tmp_path)}, NEEDLES, [], {}).found) == [str(path)]
 
 
 def test_linked_folders_are_searched_once(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_linked_folders_are_searched_once(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "linked").symlink_to(tmp_path / "outside")
     (tmp_path / "place" / "loop").symlink_to(tmp_path / "place")
-    proof = search({"place": str(tmp_path / "place")}, NEEDLES, [], {})
+    proof = search_files({"place": str(tmp_path / "place")}, NEEDLES, [], {})
     assert (list(proof.found), proof.files) == ([str(tmp_path / "place" / "linked" / "a.txt")], 1)
 
 
@@ -117,17 +117,17 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_file_that_cannot_be_searched_is_listed(tmp_path: Path, name: str) -> None:
     write, why = BROKEN[name]
     write(tmp_path / name)
-    proof = search({"lake": str(tmp_path)}, NEEDLES, [], {})
+    proof = search_files({"lake": str(tmp_path)}, NEEDLES, [], {})
     assert (proof.holds, proof.found, list(proof.unsearched)) == (False, {}, [str(tmp_path / name)])
     assert proof.unsearched[str(tmp_path / name)].startswith(why)
     if name != "a.ipynb":  # Landing files are no notebooks.
-        assert list(holders(str(tmp_path), NEEDLES).unread) == [str(tmp_path / name)]
+        assert list(search_landing(str(tmp_path), NEEDLES).unreadable) == [str(tmp_path / name)]
 
 
 def test_finding_before_the_damage_counts(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(f"{VALUE} {'nobody' * 1000}".encode())[:-5])
-    proof = search({"lake": str(tmp_path)}, NEEDLES, [], {})
+    proof = search_files({"lake": str(tmp_path)}, NEEDLES, [], {})
     assert (list(proof.found), proof.unsearched) == ([str(path)], {})
 
 
@@ -138,13 +138,13 @@ def test_file_that_cannot_be_opened_is_listed(tmp_path: Path, monkeypatch: pytes
 
     (tmp_path / "a.txt").write_text("x")
     monkeypatch.setattr(files, "_open_file", fail)
-    assert search({"a": str(tmp_path)}, NEEDLES, [], {}).unsearched == {str(tmp_path / "a.txt"): error.strerror}
-    assert holders(str(tmp_path), NEEDLES).unread == {str(tmp_path / "a.txt"): error.strerror}
+    assert search_files({"a": str(tmp_path)}, NEEDLES, [], {}).unsearched == {str(tmp_path / "a.txt"): error.strerror}
+    assert search_landing(str(tmp_path), NEEDLES).unreadable == {str(tmp_path / "a.txt"): error.strerror}
 
 
 def test_name_that_is_not_utf_8_is_shown_with_escapes(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.txt")).write_text(VALUE)
-    assert list(search({"a": str(tmp_path)}, NEEDLES, [], {}).found) == [f"{tmp_path}/a\\xff.txt"]
+    assert list(search_files({"a": str(tmp_path)}, NEEDLES, [], {}).found) == [f"{tmp_path}/a\\xff.txt"]
 
 
 def test_bucket_that_cannot_be_listed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,5 +154,5 @@ def test_bucket_that_cannot_be_listed_is_reported(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("daybook.storage.Store.keys", fail)
     monkeypatch.setattr("daybook.storage.Store.__init__", lambda self, uri: setattr(self, "uri", uri))
     unsearched: dict[str, str] = {}
-    assert list(files.files_in("s3://shop", unsearched)) == []
+    assert list(files.list_files("s3://shop", unsearched)) == []
     assert unsearched == {"s3://shop": "s3://shop/ could not be read: permission is denied"}

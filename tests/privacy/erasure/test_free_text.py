@@ -10,8 +10,8 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
-from daybook.notebook.releases import digest_sql, landed_columns
-from daybook.privacy.erasure import Erased, erase
+from daybook.notebook.releases import digest_sql, list_landed_columns
+from daybook.privacy.erasure import ErasureResult, erase
 from daybook.sources import load_source
 from tests.conftest import Killed, Killer
 from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, FIRST, SECOND, Shop, put
@@ -36,7 +36,7 @@ def named(shop: Shop) -> Shop:
     return shop
 
 
-def erase_also(shop: Shop, *also: str) -> Erased:
+def erase_also(shop: Shop, *also: str) -> ErasureResult:
     return erase(shop.settings, ANN, "asked to be", shop.note, also)
 
 
@@ -89,20 +89,20 @@ def test_column_that_is_no_free_text_is_refused(named: Shop, also: str, message:
 
 def test_release_follows_a_row_that_loses_free_text(named: Shop) -> None:
     engine = DuckDBEngine(named.lake(), "UTC")
-    digest = digest_sql(landed_columns(engine, "bronze.products"))
+    digest = digest_sql(list_landed_columns(engine, "bronze.products"))
     row = f"bronze.products WHERE run_date = DATE '{SECOND}' AND _row_number = 1"
     release = {
         "entity": "products",
         "_source_file": f"products/{SECOND}/products.csv",
         "_row_number": 1,
-        "digest": str((engine.one(f"SELECT {digest} FROM {row}") or ("",))[0]),
+        "digest": str((engine.fetch_row(f"SELECT {digest} FROM {row}") or ("",))[0]),
         "repairs": json.dumps({"name": MUG, "list_price": "1"}),
     }
     named.lake().replace_partition("quarantine.releases", pa.Table.from_pylist([release]), SECOND)
     erase_also(named, "products.name")
     ((repairs, kept),) = named.rows("quarantine.releases", "repairs", "digest")
     assert json.loads(repairs) == {"name": BLANK_MUG, "list_price": "1"}
-    assert DuckDBEngine(named.lake(), "UTC").one(f"SELECT {digest} FROM {row}") == (kept,)
+    assert DuckDBEngine(named.lake(), "UTC").fetch_row(f"SELECT {digest} FROM {row}") == (kept,)
     assert kept != release["digest"]
 
 

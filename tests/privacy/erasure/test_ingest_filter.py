@@ -7,17 +7,17 @@ from typing import Any, Optional
 import pytest
 
 from daybook.privacy import load_keys
-from daybook.privacy.erasure import Withheld, withhold
+from daybook.privacy.erasure import FilteredLanding, mask_erased_rows
 from daybook.sources import load_source
 from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST, SECOND, Shop, landed
 
 
-def land(shop: Shop, day: Any, **entities: list[dict[str, Any]]) -> Optional[Withheld]:
+def land(shop: Shop, day: Any, **entities: list[dict[str, Any]]) -> Optional[FilteredLanding]:
     """What comes in of a landing with these rows."""
     source = load_source("demo")
     rows = {name: landed(name, day, entities.get(name, [])) for name in source.entities}
     keys = load_keys(shop.settings.pii_key)
-    return withhold(rows, lake=shop.lake(), source=source, keys=keys, timezone="Europe/Berlin", day=day)
+    return mask_erased_rows(rows, lake=shop.lake(), source=source, keys=keys, timezone="Europe/Berlin", day=day)
 
 
 def test_nothing_is_looked_at_while_nobody_was_erased(shop: Shop) -> None:
@@ -32,7 +32,7 @@ def test_an_erased_person_comes_in_without_values_and_others_as_they_are(shop: S
     assert ann["customer_id"].startswith("[erased:")
     assert {ann[name] for name in ANNS} == {""}
     assert {name: bob[name] for name in ("customer_id", *BOBS)} == {"customer_id": BOB, **BOBS}
-    assert (found.counts, found.elsewhere) == ({"customers": 1}, 0)
+    assert (found.counts, found.other_date_rows) == ({"customers": 1}, 0)
 
 
 def test_an_order_keeps_its_customer_by_a_mark(shop: Shop) -> None:
@@ -60,7 +60,7 @@ def test_a_row_that_landed_before_the_one_that_says_whose_it_is_is_counted(shop:
     shop.land("reviews", SECOND, {"review_id": "R-7", "order_id": "A-7", "comment": COMMENT})
     found = land(shop, FIRST, orders=[{"order_id": "A-7", "customer_id": ANN}])
     assert found is not None
-    assert (found.counts, found.elsewhere) == ({"orders": 1}, 1)
+    assert (found.counts, found.other_date_rows) == ({"orders": 1}, 1)
 
 
 @pytest.mark.parametrize("entity", ["products", "sellers"])

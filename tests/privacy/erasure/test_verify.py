@@ -13,11 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from daybook.privacy.erasure.verify import Needles, holders, in_raw, mentions, needles_for, raw_without, search, without
-from daybook.sources.compression import Limits
+from daybook.privacy.erasure.verify import (
+    SearchTerms,
+    build_search_terms,
+    contains_any,
+    raw_row_matches,
+    replace_in_raw_row,
+    replace_values,
+    search_files,
+    search_landing,
+)
+from daybook.sources.compression import UnpackLimits
 
 VALUE = "Zoë O'Kanarie-Müßig"
-NEEDLES = Needles(frozenset({VALUE}), frozenset({"17850"}))
+NEEDLES = SearchTerms(frozenset({VALUE}), frozenset({"17850"}))
 
 
 def written(text: str) -> Callable[[Path], None]:
@@ -48,7 +57,7 @@ def parquet(**columns: pa.Array) -> Callable[[Path], None]:
 def test_what_is_the_persons_is_found_in_every_kind_of_file(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / name)
     (tmp_path / "other.txt").write_text("of nobody")
-    proof = search({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {})
+    proof = search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {})
     assert (list(proof.found), proof.files, proof.holds) == ([str(tmp_path / name)], 2, False)
 
 
@@ -63,37 +72,37 @@ def test_what_is_the_persons_is_found_in_every_kind_of_file(tmp_path: Path, name
 )
 def test_what_may_be_anything_is_not_taken_for_the_person(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / name)
-    assert search({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {}).holds
+    assert search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {}).holds
 
 
 def test_what_may_stand_in_one_place_may_not_in_another(tmp_path: Path) -> None:
     for place in ("list", "archive"):
         (tmp_path / place).mkdir()
         (tmp_path / place / "a.txt").write_text("0123456789abcdef")
-    needles = Needles(frozenset({"0123456789abcdef"}), frozenset())
-    proof = search({"all": str(tmp_path)}, needles, [], {str(tmp_path / "list"): needles.anywhere})
+    needles = SearchTerms(frozenset({"0123456789abcdef"}), frozenset())
+    proof = search_files({"all": str(tmp_path)}, needles, [], {str(tmp_path / "list"): needles.everywhere})
     assert list(proof.found) == [str(tmp_path / "archive" / "a.txt")]
 
 
 def test_a_place_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
-    proof = search({"logs": str(tmp_path / "logs")}, NEEDLES, [], {})
+    proof = search_files({"logs": str(tmp_path / "logs")}, NEEDLES, [], {})
     assert (proof.files, proof.holds) == (0, True)
 
 
 def test_values_that_another_person_shares_are_left_out_but_never_the_id() -> None:
     values = ["ann@x.example", "Lindengasse 7", "C-00001"]
-    needles = needles_for([], ["C-00001"], values, ["bob@x.example", "lindengasse 7, door 2", "C-00001"])
+    needles = build_search_terms([], ["C-00001"], values, ["bob@x.example", "lindengasse 7, door 2", "C-00001"])
     assert needles.all == {"ann@x.example", "C-00001"}
 
 
 @pytest.mark.parametrize("value", ["ann@x.at", "+43 660 1234567", "Ann Zwölfaxing", "C-00001", "0" * 8])
 def test_what_is_no_ordinary_word_is_looked_for_everywhere(value: str) -> None:
-    assert needles_for([], [], [value], []).anywhere == {value}
+    assert build_search_terms([], [], [value], []).everywhere == {value}
 
 
 @pytest.mark.parametrize("value", ["May", "Ann", "1070", "17850", "Lindengasse"])
 def test_what_may_be_an_ordinary_word_is_looked_for_in_personal_columns(value: str) -> None:
-    assert needles_for([], [], [value], []) == Needles(frozenset(), frozenset({value}))
+    assert build_search_terms([], [], [value], []) == SearchTerms(frozenset(), frozenset({value}))
 
 
 def test_landing_files_are_named_plain_or_packed(tmp_path: Path) -> None:
@@ -101,19 +110,19 @@ def test_landing_files_are_named_plain_or_packed(tmp_path: Path) -> None:
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"17850,x"))
     (tmp_path / "c.csv").write_text("178500")
     (tmp_path / "d.csv").write_bytes(gzip.compress(b"17850,x"))
-    assert holders(str(tmp_path), NEEDLES).found == [str(tmp_path / name) for name in ("a.csv", "b.csv.gz", "d.csv")]
+    assert search_landing(str(tmp_path), NEEDLES).found == [str(tmp_path / name) for name in ("a.csv", "b.csv.gz", "d.csv")]
 
 
 @pytest.mark.parametrize("cut", [0, 1], ids=["whole", "across pieces"])
 def test_landing_values_are_found_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
     """Find a value wherever the pieces end, and no value that is only part of a word."""
-    monkeypatch.setattr("daybook.privacy.erasure.files.CHUNK", 7 if cut else 1 << 20)
-    monkeypatch.setattr("daybook.sources.compression.CHUNK", 7 if cut else 1 << 20)
+    monkeypatch.setattr("daybook.privacy.erasure.files.CHUNK_BYTES", 7 if cut else 1 << 20)
+    monkeypatch.setattr("daybook.sources.compression.CHUNK_BYTES", 7 if cut else 1 << 20)
     for place in range(12):
         (tmp_path / f"{place:02}.csv").write_text(f"{'-' * place}17850,x")
         (tmp_path / f"{place:02}.csv.gz").write_bytes(gzip.compress(f"{'-' * place},17850".encode()))
         (tmp_path / f"other-{place:02}.csv").write_text(f"{'-' * place}178501,x 117850")
-    found = holders(str(tmp_path), NEEDLES).found
+    found = search_landing(str(tmp_path), NEEDLES).found
     assert found == sorted(str(path) for path in tmp_path.iterdir() if "other" not in path.name)
 
 
@@ -121,54 +130,54 @@ def test_landing_files_that_cannot_be_unpacked_are_listed(tmp_path: Path) -> Non
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"17850,x" * 1000)[:-5])
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
     (tmp_path / "c.csv.gz").write_bytes(gzip.compress(b"0" * 100_000))
-    found = holders(str(tmp_path), NEEDLES, Limits(size=50_000))
+    found = search_landing(str(tmp_path), NEEDLES, UnpackLimits(size=50_000))
     assert found.found == [str(tmp_path / "a.csv.gz")]
-    assert list(found.unread) == [str(tmp_path / "b.csv.gz"), str(tmp_path / "c.csv.gz")]
+    assert list(found.unreadable) == [str(tmp_path / "b.csv.gz"), str(tmp_path / "c.csv.gz")]
 
 
 def test_damaged_gzip_file_in_a_lake_is_not_searched(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
-    proof = search({"lake": str(tmp_path)}, NEEDLES, [], {})
+    proof = search_files({"lake": str(tmp_path)}, NEEDLES, [], {})
     assert (proof.holds, list(proof.unsearched)) == (False, [str(tmp_path / "a.csv.gz")])
 
 
 def test_words_are_replaced_whole() -> None:
-    assert without("c-1, C-1; C-11", ["C-1"], "[erased]") == "[erased], [erased]; C-11"
-    assert mentions("x C-1.", ["C-1"])
-    assert not mentions("C-11", ["C-1"])
+    assert replace_values("c-1, C-1; C-11", ["C-1"], "[erased]") == "[erased], [erased]; C-11"
+    assert contains_any("x C-1.", ["C-1"])
+    assert not contains_any("C-11", ["C-1"])
 
 
 @pytest.mark.parametrize(("street", "found"), [("Lindengasse 7", False), ("7", True)])
 def test_an_id_that_is_a_word_of_other_peoples_values_is_looked_for_as_a_whole_value(
     tmp_path: Path, street: str, found: bool
 ) -> None:
-    needles = needles_for([], ["7"], [], ["Lindengasse 7"])
+    needles = build_search_terms([], ["7"], [], ["Lindengasse 7"])
     parquet(street=pa.array([street]))(tmp_path / "a.parquet")
-    assert bool(search({"lake": str(tmp_path)}, needles, ["street"], {}).found) is found
+    assert bool(search_files({"lake": str(tmp_path)}, needles, ["street"], {}).found) is found
 
 
 def test_an_id_that_is_another_persons_whole_value_is_nobodys_in_columns() -> None:
-    needles = needles_for([], ["1070"], [], ["1070"])
-    assert (needles.anywhere, needles.personal, needles.cells, needles.ids) == (set(), set(), set(), {"1070"})
+    needles = build_search_terms([], ["1070"], [], ["1070"])
+    assert (needles.everywhere, needles.personal, needles.cells, needles.ids) == (set(), set(), set(), {"1070"})
 
 
 @pytest.mark.parametrize("raw", ["1,P-9,2025-11-7,7 pcs", "17;7.5"])
 def test_a_short_id_within_a_field_of_a_row_that_could_not_be_split_is_nobodys(raw: str) -> None:
-    needles = needles_for([], ["7"], ["Ann"], [], ",;")
-    assert (in_raw(raw, needles), raw_without(raw, needles, "-")) == (False, raw)
+    needles = build_search_terms([], ["7"], ["Ann"], [], ",;")
+    assert (raw_row_matches(raw, needles), replace_in_raw_row(raw, needles, "-")) == (False, raw)
 
 
 def test_a_row_that_could_not_be_split_and_has_the_id_as_a_field_loses_the_other_values_too() -> None:
-    needles = needles_for([], ["7"], ["Ann"], [], ",;")
-    assert raw_without('a, "7" ,ANN;7 pcs,Ann B', needles, "-") == "a,-,-;7 pcs,Ann B"
+    needles = build_search_terms([], ["7"], ["Ann"], [], ",;")
+    assert replace_in_raw_row('a, "7" ,ANN;7 pcs,Ann B', needles, "-") == "a,-,-;7 pcs,Ann B"
 
 
 def test_a_file_that_is_unchanged_since_it_held_the_person_is_found_and_a_mended_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "a.html"
     path.write_text("of nobody that could be told now")
     held = {(str(path), hashlib.sha256(path.read_bytes()).hexdigest())}
-    nothing = Needles(frozenset(), frozenset())
-    found = search({"archive": str(tmp_path)}, nothing, [], {}, held)
+    nothing = SearchTerms(frozenset(), frozenset())
+    found = search_files({"archive": str(tmp_path)}, nothing, [], {}, held)
     assert (list(found.found), set(found.digests.items())) == ([str(path)], held)
     path.write_text("mended")
-    assert search({"archive": str(tmp_path)}, nothing, [], {}, held).holds
+    assert search_files({"archive": str(tmp_path)}, nothing, [], {}, held).holds

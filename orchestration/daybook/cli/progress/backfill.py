@@ -19,11 +19,11 @@ from rich.text import Text
 
 from daybook.records.names import STAGES, run_date_of
 
-_MARKS = {"SUCCEEDED": "[green]✓[/]", "SKIPPED": "[cyan]–[/]", "REJECTED": "[yellow]✗[/]", "FAILED": "[red]![/]"}
+_OUTCOME_SYMBOLS = {"SUCCEEDED": "[green]✓[/]", "SKIPPED": "[cyan]–[/]", "REJECTED": "[yellow]✗[/]", "FAILED": "[red]![/]"}
 
 
 @dataclass
-class _Day:
+class _DateProgress:
     """A date's run: its name, the stage it is at, the one that failed last, when it began and how long it took, in seconds."""
 
     run_id: str
@@ -34,7 +34,7 @@ class _Day:
 
 
 class BackfillProgress:
-    """A listener for the backfill machine's events, and (``of_day``) for those of its runs; a context manager that shows
+    """A listener for the backfill machine's events, and (``on_run_event``) for those of its runs; a context manager that shows
     them.
 
     ``total`` is how many dates there are, None while nobody knows; ``counts`` how many came to what. What a date came to is
@@ -48,8 +48,8 @@ class BackfillProgress:
         self._shown = shown
         self._clock = clock
         self._lock = threading.Lock()
-        self._began = clock()
-        self._days: dict[date, _Day] = {}
+        self._started = clock()
+        self._days: dict[date, _DateProgress] = {}
         self.counts: Counter[str] = Counter()
         self._total = total
         self._bar = Progress(TextColumn("dates"), BarColumn(), MofNCompleteColumn(), console=console)
@@ -78,12 +78,12 @@ class BackfillProgress:
             elif event["type"] == "ChoiceStateEntered" and event["stateEnteredEventDetails"]["name"] == "DateEnded":
                 self._end(**json.loads(event["stateEnteredEventDetails"]["input"]))
 
-    def of_day(self, run_id: str, event: Mapping[str, Any]) -> None:
+    def on_run_event(self, run_id: str, event: Mapping[str, Any]) -> None:
         """An event of one date's run."""
         kind, day = event["type"], run_date_of(run_id)
         with self._lock:
             if kind == "ExecutionStarted":
-                self._days[day] = _Day(run_id, self._clock())
+                self._days[day] = _DateProgress(run_id, self._clock())
             elif kind == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"].lower() in STAGES:
                 self._days[day].stage = event["stateEnteredEventDetails"]["name"].lower()
             elif kind in ("TaskFailed", "TaskTimedOut") or _is_permanent_failure(event):
@@ -92,7 +92,7 @@ class BackfillProgress:
                 self._days[day].seconds = self._clock() - self._days[day].began
 
     def _end(self, run_date: str, run_id: str, outcome: str) -> None:
-        day = self._days.pop(date.fromisoformat(run_date), _Day(run_id, self._clock()))
+        day = self._days.pop(date.fromisoformat(run_date), _DateProgress(run_id, self._clock()))
         self.counts[outcome] += 1
         done = sum(self.counts.values())
         self._bar.update(self._task, completed=done)
@@ -100,7 +100,7 @@ class BackfillProgress:
             at = f" in {day.failed}" if outcome == "FAILED" and day.failed else ""
             took = f" {day.seconds:.1f} s" if day.seconds is not None else " (no run)"
             of = f" of {self._total}" if self._total else ""
-            line = f"  {_MARKS[outcome]} {day.run_id} {outcome}{at}{took} ({done}{of}{self._left()})"
+            line = f"  {_OUTCOME_SYMBOLS[outcome]} {day.run_id} {outcome}{at}{took} ({done}{of}{self._format_remaining()})"
             self._console.print(line, soft_wrap=True)
 
     def _picture(self) -> Group:
@@ -108,12 +108,12 @@ class BackfillProgress:
             counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
             running = [day for _, day in sorted(self._days.items()) if day.seconds is None]
             lines = [f"  [blue]●[/] {day.run_id} {day.stage}" for day in running]
-            said = Text.from_markup("\n".join([f"{counted or 'none is through yet'}{self._left()}", *lines]))
+            said = Text.from_markup("\n".join([f"{counted or 'none is through yet'}{self._format_remaining()}", *lines]))
         return Group(self._bar.get_renderable(), said)
 
-    def _left(self) -> str:
+    def _format_remaining(self) -> str:
         """The rate so far and the time that the rest takes at it."""
-        done, passed = sum(self.counts.values()), self._clock() - self._began
+        done, passed = sum(self.counts.values()), self._clock() - self._started
         if not done or not passed or not self._total:
             return ""
         left = timedelta(seconds=round((self._total - done) * passed / done))

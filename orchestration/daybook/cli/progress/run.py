@@ -18,7 +18,7 @@ from asl_local.clock import parse_timestamp
 from daybook.records.names import STAGES
 from daybook.settings import Settings
 
-_MARKS = {
+_STATE_SYMBOLS = {
     "SUCCEEDED": "[green]✓[/]",
     "SKIPPED": "[cyan]–[/]",
     "REJECTED": "[yellow]✗[/]",
@@ -29,11 +29,11 @@ _MARKS = {
 
 
 @dataclass
-class _Line:
+class _StageLine:
     state: str = ""
     attempt: int = 1
     began: float = 0.0
-    began_at: Optional[str] = None
+    started_at: Optional[str] = None
     seconds: Optional[float] = None
     rows: dict[str, Any] = field(default_factory=dict)
     remark: str = ""
@@ -48,7 +48,7 @@ class Progress:
 
     def __init__(self, console: Console, settings: Settings, run_id: str, *, live: bool) -> None:
         self._console = console
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, _StageLine] = {}
         self._state = ""
         self._at: Optional[str] = None
         self._shown = live
@@ -83,7 +83,7 @@ class Progress:
         elif kind == "TaskSucceeded":
             self._succeed(event["taskSucceededEventDetails"])
         elif kind == "TaskStateExited":
-            self._leave(event["stateExitedEventDetails"]["name"].lower())
+            self._exit_state(event["stateExitedEventDetails"]["name"].lower())
 
     def _start(self, details: Mapping[str, Any]) -> None:
         """A job is started: for the first time, again after a wait, or in a run that is resumed."""
@@ -93,7 +93,7 @@ class Progress:
             stage = self._state.lower()  # a task that is no job of Glue's, in a state that is a stage
         else:
             return
-        line = self._lines.setdefault(stage, _Line(began=time.monotonic(), began_at=self._at))
+        line = self._lines.setdefault(stage, _StageLine(began=time.monotonic(), started_at=self._at))
         if line.state == "FAILED":
             # Step Functions says nothing of the wait before a retry.
             line.attempt += 1
@@ -120,22 +120,22 @@ class Progress:
             return
         told = json.loads(json.loads(details["output"])["Body"])
         # A resumed run may begin with the outcome of a stage that had ended.
-        line = self._lines.setdefault(told["stage"], _Line(began=time.monotonic(), began_at=self._at))
+        line = self._lines.setdefault(told["stage"], _StageLine(began=time.monotonic(), started_at=self._at))
         line.state, line.rows, line.attempt = told["outcome"], told["rows"], told["attempt"] or line.attempt
         line.remark = "not retried" if told.get("permanent") else ""
         self._print_line(told["stage"])
 
-    def _leave(self, state: str) -> None:
+    def _exit_state(self, state: str) -> None:
         line = self._lines.get(state)
         if line:
-            line.seconds = _between(line.began_at, self._at, line.elapsed)
+            line.seconds = _elapsed_seconds(line.started_at, self._at, line.elapsed)
             if state == STAGES[-1] and line.state == "RUNNING":
                 # Nothing reads the last stage's outcome: that its task ended well is all there is to know.
                 line.state = "SUCCEEDED"
             if line.state in ("SUCCEEDED", "FAILED"):
                 self._print_line(state)
 
-    def _current(self) -> Optional[_Line]:
+    def _current(self) -> Optional[_StageLine]:
         return next(reversed(list(self._lines.values())), None)
 
     def _table(self) -> Table:
@@ -150,35 +150,41 @@ class Progress:
             if line is None:
                 table.add_row(" ", f"[dim]{stage}[/]")
             else:
-                table.add_row(_MARKS[line.state], stage, f"{line.elapsed:.1f}", *_counts(stage, line), _remark(line))
+                table.add_row(
+                    _STATE_SYMBOLS[line.state],
+                    stage,
+                    f"{line.elapsed:.1f}",
+                    *_format_row_counts(stage, line),
+                    _format_remark(line),
+                )
         return table
 
     def _print_line(self, stage: str) -> None:
         line = self._lines[stage]
-        rows_in, rows_out, rejected = _counts(stage, line)
-        text = f"  {_MARKS[line.state]} {stage:<10} {line.elapsed:6.1f} s"
+        rows_in, rows_out, rejected = _format_row_counts(stage, line)
+        text = f"  {_STATE_SYMBOLS[line.state]} {stage:<10} {line.elapsed:6.1f} s"
         if rows_out:
             text += f"   {rows_in} rows in, {rows_out} out" + (f", {rejected} rejected" if rejected else "")
-        self._print(text + (f"   {_remark(line)}" if _remark(line) else ""))
+        self._print(text + (f"   {_format_remark(line)}" if _format_remark(line) else ""))
 
     def _print(self, text: str) -> None:
         if self._shown and self._live is None:
             self._console.print(text, soft_wrap=True)
 
 
-def _between(began: Optional[str], ended: Optional[str], otherwise: float) -> float:
+def _elapsed_seconds(began: Optional[str], ended: Optional[str], otherwise: float) -> float:
     """Seconds by the events' own moments: they may be heard of late."""
     if began is None or ended is None:
         return otherwise
     return max((parse_timestamp(ended) - parse_timestamp(began)).total_seconds(), 0.0)
 
 
-def _counts(stage: str, line: _Line) -> tuple[str, str, str]:
+def _format_row_counts(stage: str, line: _StageLine) -> tuple[str, str, str]:
     if stage == STAGES[-1] or not line.rows:
         return "", "", ""
     counts = [line.rows.get(name) for name in ("in", "out", "rejected")]
     return (*("" if not count and name == 2 else f"{count or 0:,}" for name, count in enumerate(counts)),)  # type: ignore[return-value]
 
 
-def _remark(line: _Line) -> str:
+def _format_remark(line: _StageLine) -> str:
     return line.remark or (f"attempt {line.attempt}" if line.attempt > 1 else "")

@@ -8,28 +8,28 @@ from typing import Optional
 
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import find_column
-from daybook.deploy.catalogue import athena_type, database_of
-from daybook.deploy.doctor.checks import Check, Patient, asked, verdict
+from daybook.deploy.catalogue import athena_type, database_name
+from daybook.deploy.doctor.checks import Check, CheckContext, build_check, run_check
 
 
-def look(patient: Patient) -> Iterator[Check]:
+def check_catalogue(patient: CheckContext) -> Iterator[Check]:
     """All of these questions."""
     for layer in LAYERS:
-        yield asked(f"catalogue {layer}", patient.again, partial(_layer, patient, layer))
+        yield run_check(f"catalogue {layer}", patient.deploy_command, partial(_check_layer, patient, layer))
 
 
-def _layer(patient: Patient, layer: str) -> Check:
+def _check_layer(patient: CheckContext, layer: str) -> Check:
     name = f"catalogue {layer}"
-    database = database_of(patient.env, layer)
+    database = database_name(patient.env, layer)
     tables = list(load_tables(layer).values())
-    registered = {each.name: _registered(patient, database, each.name) for each in tables}
+    registered = {each.name: _read_registered_table(patient, database, each.name) for each in tables}
     if not any(registered.values()):
-        return Check(name, "failed", f"{database} has no table", patient.again)
-    wrong = [each for table in tables for each in _differences(patient, table, registered[table.name])]
-    return verdict(name, f"{len(tables)} tables in {database}, as their contracts say", wrong, patient.again)
+        return Check(name, "failed", f"{database} has no table", patient.deploy_command)
+    wrong = [each for table in tables for each in _list_differences(patient, table, registered[table.name])]
+    return build_check(name, f"{len(tables)} tables in {database}, as their contracts say", wrong, patient.deploy_command)
 
 
-def _registered(patient: Patient, database: str, table: str) -> Optional[tuple[dict[str, str], str]]:
+def _read_registered_table(patient: CheckContext, database: str, table: str) -> Optional[tuple[dict[str, str], str]]:
     """Types by column, and the location; None where nothing is registered under the name."""
     from awswrangler import catalog
     from awswrangler.exceptions import InvalidTable
@@ -44,7 +44,7 @@ def _registered(patient: Patient, database: str, table: str) -> Optional[tuple[d
         return types, ""
 
 
-def _differences(patient: Patient, table: Table, registered: Optional[tuple[dict[str, str], str]]) -> Iterator[str]:
+def _list_differences(patient: CheckContext, table: Table, registered: Optional[tuple[dict[str, str], str]]) -> Iterator[str]:
     """What of a registered table is not as the contract and the params say."""
     if registered is None:
         yield f"{table.name} is not registered"

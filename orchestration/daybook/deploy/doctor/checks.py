@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Callable, Literal, Optional
 
 from daybook.deploy.templates import Template
-from daybook.execution.aws.account import ABSENT, REFUSED, Account, code_of, reason_of
+from daybook.execution.aws.account import ACCESS_DENIED_CODES, NOT_FOUND_CODES, Account, error_code, error_reason
 from daybook.settings import Settings
 
-State = Literal["ok", "warning", "failed", "refused"]
+CheckState = Literal["ok", "warning", "failed", "refused"]
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Check:
     """An answer: what was looked at, how it is, and what to do about it (empty where nothing is)."""
 
     name: str
-    state: State
+    state: CheckState
     said: str
     remedy: str = ""
 
 
 @dataclass(frozen=True)
-class Patient:
+class CheckContext:
     """What is looked at: a deployment in an account. ``values`` are the templates' parameters, as the stacks have them."""
 
     account: Account
@@ -37,7 +37,7 @@ class Patient:
         return self.settings.env
 
     @property
-    def again(self) -> str:
+    def deploy_command(self) -> str:
         """The command that brings things to what the checkout says."""
         return f"run `daybook deploy --env {self.env}`"
 
@@ -51,31 +51,31 @@ class Patient:
         return found
 
 
-def asked(name: str, remedy: str, question: Callable[[], Check]) -> Check:
+def run_check(name: str, remedy: str, question: Callable[[], Check]) -> Check:
     """Ask, and let what AWS refuses or does not have be an answer too."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return question()
     except ClientError as error:
-        code = code_of(error)
-        if code in REFUSED:
+        code = error_code(error)
+        if code in ACCESS_DENIED_CODES:
             return Check(
                 name, "refused", f"these credentials may not ask ({error.operation_name})", "ask with others, or let it be"
             )
-        if code in ABSENT:
+        if code in NOT_FOUND_CODES:
             return Check(name, "failed", "is not there", remedy)
-        return Check(name, "failed", f"could not be asked: {reason_of(error)}", remedy)
+        return Check(name, "failed", f"could not be asked: {error_reason(error)}", remedy)
     except BotoCoreError as error:
         return Check(name, "failed", f"could not be asked: {' '.join(str(error).split())}", "look to the network")
 
 
-def verdict(name: str, good: str, wrong: Iterable[Optional[str]], remedy: str, state: State = "failed") -> Check:
+def build_check(name: str, good: str, wrong: Iterable[Optional[str]], remedy: str, state: CheckState = "failed") -> Check:
     """Good, where nothing is wrong; else all that is."""
     found = [each for each in wrong if each]
     return Check(name, state, "; ".join(found), remedy) if found else Check(name, "ok", good)
 
 
-def is_missing(error: Any) -> bool:
+def is_not_found(error: Any) -> bool:
     """Whether AWS says that there is no such thing."""
-    return code_of(error) in ABSENT
+    return error_code(error) in NOT_FOUND_CODES

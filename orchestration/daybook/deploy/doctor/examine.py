@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 
 from daybook.deploy.doctor import catalogue, data_stores, environment, services
-from daybook.deploy.doctor.checks import Check, Patient
+from daybook.deploy.doctor.checks import Check, CheckContext
 from daybook.deploy.doctor.environment import Clock
-from daybook.deploy.templates import Template, read_templates, values_of
+from daybook.deploy.templates import Template, load_parameter_values, read_templates
 from daybook.execution.aws.account import Account
 from daybook.settings import Settings
 
@@ -17,25 +17,25 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def examine(account: Account, settings: Settings, now: Clock = _now) -> Iterator[Check]:
+def run_checks(account: Account, settings: Settings, now: Clock = _now) -> Iterator[Check]:
     """Ask everything, an answer at a time: AWS is slow to answer all of it. Raises ``ParamsError`` where params do not fit."""
     templates = read_templates()
-    values = values_of(settings, {})
+    values = load_parameter_values(settings, {})
     for template in templates:
-        values.update(_parameters(account, template, settings.env))
-    patient = Patient(account, settings, {each.name: each for each in templates}, values)
-    yield from environment.look(patient, now)
-    yield from data_stores.look(patient)
-    yield from catalogue.look(patient)
-    yield from services.look(patient, now)
+        values.update(_read_stack_parameters(account, template, settings.env))
+    patient = CheckContext(account, settings, {each.name: each for each in templates}, values)
+    yield from environment.check_environment(patient, now)
+    yield from data_stores.check_data_stores(patient)
+    yield from catalogue.check_catalogue(patient)
+    yield from services.check_services(patient, now)
 
 
-def _parameters(account: Account, template: Template, env: str) -> dict[str, str]:
+def _read_stack_parameters(account: Account, template: Template, env: str) -> dict[str, str]:
     """What a stack was given; nothing where it cannot be asked, which its own question tells."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        (found,) = account.client("cloudformation").describe_stacks(StackName=template.stack_of(env))["Stacks"]
+        (found,) = account.client("cloudformation").describe_stacks(StackName=template.stack_name(env))["Stacks"]
     except (ClientError, BotoCoreError):
         return {}
     return {each["ParameterKey"]: each.get("ParameterValue", "") for each in found.get("Parameters", [])}

@@ -9,14 +9,14 @@ from typing import Any, Optional
 
 from daybook.errors import AwsError, UsageError
 
-REFUSED = frozenset(
+ACCESS_DENIED_CODES = frozenset(
     {
         *("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403", "Forbidden"),
         *("AuthorizationErrorException", "UnauthorizedException", "NotAuthorized"),
     }
 )
 """How services say that one may not ask, each its own way."""
-ABSENT = frozenset(
+NOT_FOUND_CODES = frozenset(
     {
         *("404", "NoSuchBucket", "NoSuchKey", "NotFound", "NotFoundException", "ResourceNotFoundException", "NoSuchEntity"),
         *(
@@ -60,7 +60,7 @@ def connect(region: Optional[str], doing: str) -> Account:
 
     Raises ``AwsError`` without credentials, or where AWS does not take them; ``UsageError`` without a region.
     """
-    with asking(f"`{doing}` cannot start"):
+    with wrap_aws_errors(f"`{doing}` cannot start"):
         sts = _client("sts", region)
         identity = sts.get_caller_identity()
     caller = identity["Arn"]
@@ -85,7 +85,7 @@ def _client(service: str, region: Optional[str]) -> Any:
 
 
 @contextmanager
-def asking(what: str) -> Iterator[None]:
+def wrap_aws_errors(what: str) -> Iterator[None]:
     """Say in one sentence what could not be done: AWS refuses, does not answer, or was never asked for want of credentials.
 
     ``what`` is the sentence's beginning: "The bundle could not be uploaded".
@@ -108,35 +108,35 @@ def asking(what: str) -> Iterator[None]:
             "`aws sso login`, then run it again."
         ) from None
     except ProfileNotFound as error:
-        raise AwsError(f"{what}: {_clean(str(error))}; set AWS_PROFILE to one that is in ~/.aws/config.") from None
+        raise AwsError(f"{what}: {_single_line(str(error))}; set AWS_PROFILE to one that is in ~/.aws/config.") from None
     except ClientError as error:
-        raise AwsError(f"{what}: {reason_of(error)}{_advice(code_of(error))}") from error
+        raise AwsError(f"{what}: {error_reason(error)}{_advice(error_code(error))}") from error
     except (EndpointConnectionError, HTTPClientError) as error:
         raise AwsError(
-            f"{what}: AWS cannot be reached ({_clean(str(error))}); look to the network, then run it again."
+            f"{what}: AWS cannot be reached ({_single_line(str(error))}); look to the network, then run it again."
         ) from error
     except BotoCoreError as error:
-        raise AwsError(f"{what}: {_clean(str(error))}; look to the credentials, then run it again.") from error
+        raise AwsError(f"{what}: {_single_line(str(error))}; look to the credentials, then run it again.") from error
 
 
-def code_of(error: Any) -> str:
+def error_code(error: Any) -> str:
     """The short name that AWS gives a refusal: ``AccessDenied``."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def reason_of(error: Any) -> str:
+def error_reason(error: Any) -> str:
     """What AWS says of a refusal, on one line and without a full stop."""
     said = error.response.get("Error", {})
-    return _clean(said.get("Message") or said.get("Code") or str(error))
+    return _single_line(said.get("Message") or said.get("Code") or str(error))
 
 
 def _advice(code: str) -> str:
-    if code in REFUSED:
+    if code in ACCESS_DENIED_CODES:
         return "; use credentials that may, see infra/deployer.yaml."
     if code in ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"):
         return "; get new credentials (`aws sso login`), then run it again."
     return "."
 
 
-def _clean(text: str) -> str:
+def _single_line(text: str) -> str:
     return " ".join(text.split()).rstrip(".")

@@ -8,17 +8,26 @@ import json
 import uuid
 from typing import Any, Optional
 
-from asl_local import Clock, SystemClock, line_of
+from asl_local import Clock, SystemClock, format_event
 from daybook.errors import DaybookError, UsageError
-from daybook.execution.aws.executions import Executions, Found, archive_input
+from daybook.execution.aws.executions import ExecutionInfo, Executions, archive_input
 from daybook.execution.aws.follow import ChildListener, Follower, Listener
 from daybook.execution.aws.runs import close_lost
 from daybook.records.archive import Archive, Record, first_line
-from daybook.scheduling.backfills import Plan, close_backfill, read_backfill, results, start_backfill, write_backfill_history
+from daybook.scheduling.backfills import (
+    BackfillPlan,
+    close_backfill,
+    read_backfill,
+    read_results,
+    start_backfill,
+    write_backfill_history,
+)
 from daybook.settings import Settings
 
 
-def start_dates(settings: Settings, executions: Executions, plan: Plan, *, parallel: int, fail_fast: bool) -> str:
+def start_backfill_execution(
+    settings: Settings, executions: Executions, plan: BackfillPlan, *, parallel: int, fail_fast: bool
+) -> str:
     """Put a plan on record and start the backfill machine on it; returns the backfill's name.
 
     One that it continues and that was lost is closed first. Raises ``UsageError`` where that one is still at work.
@@ -29,11 +38,11 @@ def start_dates(settings: Settings, executions: Executions, plan: Plan, *, paral
             raise UsageError(
                 f"{plan.continues} is doing just that; wait until it ends, or stop its execution, then give the command again."
             )
-        _close(settings, executions, plan.continues, executions.find("backfill", plan.continues), b"")
+        _close_backfill(settings, executions, plan.continues, executions.find("backfill", plan.continues), b"")
     facts = {"env": settings.env, "title": settings.title, "parallel": parallel, "fail_fast": fail_fast}
     backfill_id = start_backfill(archive, plan, facts)
     given = {
-        **_common(settings, executions),
+        **_common_input(settings, executions),
         "backfill_id": backfill_id,
         "dates": [day.to_record() for day in plan.days],
         "max_concurrency": parallel,
@@ -61,7 +70,7 @@ def start_catch_up(
     """Start the catch-up machine; returns the name of its execution."""
     name = f"catch-up-{uuid.uuid4().hex[:16]}"
     given = {
-        **_common(settings, executions),
+        **_common_input(settings, executions),
         "backfill": executions.machine_arn("backfill"),
         "limit": limit,
         "max_concurrency": parallel,
@@ -73,7 +82,7 @@ def start_catch_up(
     return name
 
 
-def follow_dates(
+def follow_backfill(
     settings: Settings,
     executions: Executions,
     backfill_id: str,
@@ -84,7 +93,7 @@ def follow_dates(
 ) -> Record:
     """Wait for the end of a backfill and return its closing record. Whoever stops following stops nothing else."""
     follower = Follower(executions, "backfill", backfill_id, listener, day_listener, clock or SystemClock())
-    return _close(settings, executions, backfill_id, follower.follow(), b"".join(map(line_of, follower.events)))
+    return _close_backfill(settings, executions, backfill_id, follower.follow(), b"".join(map(format_event, follower.events)))
 
 
 def follow_catch_up(
@@ -105,7 +114,7 @@ def follow_catch_up(
     if planned["dates"]:
         backfill_id = planned["backfill_id"]
         found = executions.find("backfill", backfill_id)
-        return "", _close(settings, executions, backfill_id, found, b"")
+        return "", _close_backfill(settings, executions, backfill_id, found, b"")
     return ("" if ended.status == "SUCCEEDED" else first_line(ended.cause or ended.status)), None
 
 
@@ -115,12 +124,14 @@ def is_running(executions: Executions, backfill_id: str) -> bool:
     return found is not None and found.running
 
 
-def _close(settings: Settings, executions: Executions, backfill_id: str, ended: Optional[Found], history: bytes) -> Record:
+def _close_backfill(
+    settings: Settings, executions: Executions, backfill_id: str, ended: Optional[ExecutionInfo], history: bytes
+) -> Record:
     """The backfill's closing record, written here where its last state did not come to it; and those of its dates' runs."""
     archive = Archive(settings.archive)
     if history:
         write_backfill_history(archive, backfill_id, history)
-    taken = {each.run_id for each in results(archive, backfill_id)} & set(_started(archive, backfill_id))
+    taken = {each.run_id for each in read_results(archive, backfill_id)} & set(_list_started_runs(archive, backfill_id))
     close_lost(settings, executions, sorted(taken))
     if ended is None or ended.status == "ABORTED":
         return close_backfill(archive, backfill_id, stopped=True)
@@ -129,13 +140,13 @@ def _close(settings: Settings, executions: Executions, backfill_id: str, ended: 
     )
 
 
-def _started(archive: Archive, backfill_id: str) -> list[str]:
+def _list_started_runs(archive: Archive, backfill_id: str) -> list[str]:
     """The planned runs of a backfill that have begun."""
     planned = [each["run_id"] for each in read_backfill(archive, backfill_id).get("days", [])]
     return [run_id for run_id in planned if archive.store.exists(f"{archive.folder(run_id)}/started.json")]
 
 
-def _common(settings: Settings, executions: Executions) -> dict[str, Any]:
+def _common_input(settings: Settings, executions: Executions) -> dict[str, Any]:
     return {
         "env": settings.env,
         "overrides": settings.overrides,

@@ -17,17 +17,17 @@ from datetime import datetime, timezone
 from typing import Any, Optional
 
 from daybook.errors import AwsError
-from daybook.execution.aws.account import Account, asking, connect
-from daybook.records.archive import moment
-from daybook.records.notifications import execution_link
+from daybook.execution.aws.account import Account, connect, wrap_aws_errors
+from daybook.records.archive import format_timestamp
+from daybook.records.notifications import execution_url
 from daybook.settings import Settings
 
 RUNNING = ("RUNNING", "PENDING_REDRIVE")
-REDRIVABLE_STATUS = ("TIMED_OUT", "ABORTED")
+REDRIVABLE_STATUSES = ("TIMED_OUT", "ABORTED")
 """How an execution ends that was cut off; one that FAILED has ended in a Fail state, where a redrive would only fail again."""
-STARTED_BY = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
+STARTED_BY_KEY = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
 """The key of an input by which a state machine that starts another says so."""
-_PAGE = 1000
+_PAGE_SIZE = 1000
 
 
 class NameTakenError(AwsError):
@@ -35,7 +35,7 @@ class NameTakenError(AwsError):
 
 
 @dataclass(frozen=True)
-class Found:
+class ExecutionInfo:
     """An execution as Step Functions describes it: moments are UTC, ``input`` is empty where nobody may read it."""
 
     name: str
@@ -52,7 +52,7 @@ class Found:
 
     def __str__(self) -> str:
         """Which, whose, since when: as the lock of a date on one machine says it."""
-        by = self.input.get("started_by") or str(self.input.get(STARTED_BY, "")).rsplit(":", 1)[-1]
+        by = self.input.get("started_by") or str(self.input.get(STARTED_BY_KEY, "")).rsplit(":", 1)[-1]
         since = f"since {self.started_at:%Y-%m-%d %H:%M:%S} UTC"
         return f"{self.name} ({f'started by {by}, ' if by else ''}{since})"
 
@@ -75,12 +75,12 @@ class Executions:
 
     def console_link(self, machine: str, name: str) -> str:
         """Where AWS shows the execution to people."""
-        return execution_link(self.arn(machine, name))
+        return execution_url(self.arn(machine, name))
 
     def start(self, machine: str, name: str, given: dict[str, Any]) -> None:
         """Start an execution; ``NameTakenError`` where its name is taken, whoever has it and whatever became of it."""
         asked = {**given, "started_by": f"{getpass.getuser()} on {socket.gethostname()}", "start": uuid.uuid4().hex}
-        with asking(f"{name} could not be started"):
+        with wrap_aws_errors(f"{name} could not be started"):
             try:
                 self._client.start_execution(stateMachineArn=self.machine_arn(machine), name=name, input=json.dumps(asked))
             except self._client.exceptions.ExecutionAlreadyExists:
@@ -93,17 +93,17 @@ class Executions:
 
     def redrive(self, machine: str, name: str) -> None:
         """Go on with an execution that was cut off, in the state that did not end."""
-        with asking(f"{name} could not be redriven"):
+        with wrap_aws_errors(f"{name} could not be redriven"):
             self._client.redrive_execution(executionArn=self.arn(machine, name), clientToken=uuid.uuid4().hex)
 
-    def find(self, machine: str, name: str) -> Optional[Found]:
+    def find(self, machine: str, name: str) -> Optional[ExecutionInfo]:
         """What became of an execution; None where there is none of this name (Step Functions forgets after 90 days)."""
-        with asking(f"{name} could not be looked at"):
+        with wrap_aws_errors(f"{name} could not be looked at"):
             try:
                 told = self._client.describe_execution(executionArn=self.arn(machine, name))
             except self._client.exceptions.ExecutionDoesNotExist:
                 return None
-        return Found(
+        return ExecutionInfo(
             name,
             told["status"],
             told["startDate"].astimezone(timezone.utc),
@@ -115,7 +115,7 @@ class Executions:
 
     def running(self, machine: str, prefix: str) -> list[str]:
         """The names of executions under way that begin with ``prefix``."""
-        with asking(f"the executions of daybook-{self.env}-{machine} could not be listed"):
+        with wrap_aws_errors(f"the executions of daybook-{self.env}-{machine} could not be listed"):
             try:
                 pages = self._client.get_paginator("list_executions").paginate(
                     stateMachineArn=self.machine_arn(machine), statusFilter="RUNNING"
@@ -124,7 +124,7 @@ class Executions:
             except self._client.exceptions.StateMachineDoesNotExist:
                 return []
 
-    def of_run(self, run_id: str) -> list[Found]:
+    def executions_of_run(self, run_id: str) -> list[ExecutionInfo]:
         """The executions of a run, oldest first: its own, and one for each time that it went on in another."""
         found = [self.find("daily", run_id)]
         number = 1
@@ -135,12 +135,12 @@ class Executions:
             found.append(resumed)
             number += 1
 
-    def events(self, machine: str, name: str) -> Pages:
+    def events(self, machine: str, name: str) -> EventReader:
         """The events of an execution, to be read on as there are more."""
-        return Pages(self._client, self.arn(machine, name))
+        return EventReader(self._client, self.arn(machine, name))
 
 
-class Pages:
+class EventReader:
     """The history of one execution as it grows: each reading gives the events since the one before it."""
 
     def __init__(self, client: Any, arn: str) -> None:
@@ -155,11 +155,11 @@ class Pages:
         """
         found: list[dict[str, Any]] = []
         token: dict[str, str] = {}
-        with asking(f"the history of {self._arn.rsplit(':', 1)[1]} could not be read"):
+        with wrap_aws_errors(f"the history of {self._arn.rsplit(':', 1)[1]} could not be read"):
             while True:
                 try:
                     page = self._client.get_execution_history(
-                        executionArn=self._arn, maxResults=_PAGE, includeExecutionData=True, reverseOrder=True, **token
+                        executionArn=self._arn, maxResults=_PAGE_SIZE, includeExecutionData=True, reverseOrder=True, **token
                     )
                 except self._client.exceptions.ExecutionDoesNotExist:
                     break  # It is to be started in a moment, or was, and not every reader knows of it yet.
@@ -169,13 +169,13 @@ class Pages:
                 token = {"nextToken": page["nextToken"]}
         found.sort(key=lambda event: int(event["id"]))
         self._seen = found[-1]["id"] if found else self._seen
-        return [as_own(event, self._arn) for event in found]
+        return [normalize_event(event, self._arn) for event in found]
 
 
-def as_own(event: dict[str, Any], arn: str) -> dict[str, Any]:
+def normalize_event(event: dict[str, Any], arn: str) -> dict[str, Any]:
     """An event as this project's histories hold it: AWS's, its moment as text, and with the execution's name in the first."""
     told = event["timestamp"]
-    own = {**event, "timestamp": told if isinstance(told, str) else moment(told.timestamp())}
+    own = {**event, "timestamp": told if isinstance(told, str) else format_timestamp(told.timestamp())}
     own.setdefault("previousEventId", 0)
     return {**own, "executionArn": arn} if event["type"] == "ExecutionStarted" else own
 

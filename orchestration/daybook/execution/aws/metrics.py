@@ -13,10 +13,10 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from daybook.records.archive import Record, parse_moment
-from daybook.records.cost import parts_of
+from daybook.records.archive import Record, parse_timestamp
+from daybook.records.cost import cost_by_part
 from daybook.records.names import STAGES
-from daybook.scheduling.due import newest_due
+from daybook.scheduling.due import newest_due_date
 from daybook.sources import Calendar
 
 OUTCOMES = ("SUCCEEDED", "SKIPPED", "REJECTED", "FAILED")
@@ -52,7 +52,7 @@ FRESHNESS_HOURS = Metric(
 QUARANTINE_SHARE = Metric("QuarantineShare", "Percent", "Of the rows that landed, those that broke a rule of severity error.")
 STAGE_SECONDS = Metric("StageSeconds", "Seconds", "A stage's work, all attempts together.", "Stage", STAGES)
 STAGE_RETRIES = Metric("StageRetries", "Count", "Attempts of a stage after the first.", "Stage", STAGES)
-STAGE_ENDS = {
+STAGE_OUTCOMES = {
     outcome: Metric(f"Stage{outcome.capitalize()}", "Count", "Attempts of a stage that ended so.", "Stage", STAGES)
     for outcome in OUTCOMES
 }
@@ -64,12 +64,12 @@ STAGE_COST = Metric("StageCost", "None", "What of it is a stage's jobs on Glue."
 
 METRICS = (
     *(RUNS, RUN_SECONDS, TIMES_USUAL, FRESHNESS_HOURS, QUARANTINE_SHARE, RUN_COST),
-    *(STAGE_SECONDS, STAGE_RETRIES, *STAGE_ENDS.values(), ROWS_IN, ROWS_OUT, ROWS_QUARANTINED, STAGE_COST),
+    *(STAGE_SECONDS, STAGE_RETRIES, *STAGE_OUTCOMES.values(), ROWS_IN, ROWS_OUT, ROWS_QUARANTINED, STAGE_COST),
 )
 """All there are; ``infra/watch.yaml`` uses no other of this namespace."""
 
 
-def namespace_of(environment: str) -> str:
+def metrics_namespace(environment: str) -> str:
     """Return a deployment's namespace in CloudWatch; IAM can restrict PutMetricData by namespace only."""
     return f"Daybook/{environment}"
 
@@ -94,44 +94,44 @@ class Datapoint:
         }
 
 
-def datapoints_of(run: Record, calendar: Calendar) -> list[Datapoint]:
+def build_datapoints(run: Record, calendar: Calendar) -> list[Datapoint]:
     """What a closed run's record comes to, dated at its end; ``calendar`` is that of the run's source.
 
     Freshness is told by a run that publishes the newest date that was due when it began, or finds that there is nothing to
     publish; never by a day of a backfill (``part_of``) nor by one of long ago, whose age says nothing of today's tables. A date
     on which the shop is closed is not due, so the date before it stays the newest.
     """
-    at = parse_moment(run["ended_at"])
+    at = parse_timestamp(run["ended_at"])
     place = {"Environment": run["env"]}
     points = [Datapoint(RUNS, 1, {**place, "Outcome": run["outcome"]}, at), Datapoint(RUN_SECONDS, run["seconds"], place, at)]
     if run.get("usual_seconds"):
         points.append(Datapoint(TIMES_USUAL, run["seconds"] / run["usual_seconds"], place, at))
     attempts = run["stages"]
-    if _tells_freshness(run, calendar):
+    if _reports_freshness(run, calendar):
         # Of the last attempt: one before it did not come to its end.
         told = [each["details"]["freshness_hours"] for each in attempts if "freshness_hours" in each["details"]]
         points += [Datapoint(FRESHNESS_HOURS, hours, place, at) for hours in told[-1:]]
     points += [Datapoint(QUARANTINE_SHARE, share, place, at) for share in _quarantine_shares(attempts)]
     cost = run.get("cost")
-    costs: dict[str, Decimal] = parts_of(cost) if cost else {}
+    costs: dict[str, Decimal] = cost_by_part(cost) if cost else {}
     # Decimals until here; CloudWatch knows no other numbers than floats.
     points += [Datapoint(RUN_COST, float(Decimal(cost["total"])), place, at)] if cost else []
     for stage in STAGES:
         own = [each for each in attempts if each["stage"] == stage]
         where = {**place, "Stage": stage}
-        points += [Datapoint(metric, value, where, at) for metric, value in _of_stage(own)]
+        points += [Datapoint(metric, value, where, at) for metric, value in _stage_values(own)]
         # A job that died before it left a record is paid for all the same.
         points += [Datapoint(STAGE_COST, float(costs[stage]), where, at)] if stage in costs else []
     return points
 
 
-def _of_stage(own: Sequence[Record]) -> Iterator[tuple[Metric, float]]:
+def _stage_values(own: Sequence[Record]) -> Iterator[tuple[Metric, float]]:
     """What a stage's attempts come to; nothing without any."""
     if not own:
         return
     yield STAGE_SECONDS, sum(each["seconds"] for each in own)
     yield STAGE_RETRIES, len(own) - 1
-    for outcome, metric in STAGE_ENDS.items():
+    for outcome, metric in STAGE_OUTCOMES.items():
         count = sum(each["outcome"] == outcome for each in own)
         if count:
             yield metric, count
@@ -141,8 +141,8 @@ def _of_stage(own: Sequence[Record]) -> Iterator[tuple[Metric, float]]:
             yield metric, counted[-1]
 
 
-def _tells_freshness(run: Record, calendar: Calendar) -> bool:
-    newest = newest_due(calendar, parse_moment(run["started_at"]))
+def _reports_freshness(run: Record, calendar: Calendar) -> bool:
+    newest = newest_due_date(calendar, parse_timestamp(run["started_at"]))
     return (
         # Where nothing was due yet, the date is none of the calendar.
         newest is not None

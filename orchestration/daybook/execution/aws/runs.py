@@ -10,29 +10,29 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Callable, Optional
 
-from asl_local import Clock, SystemClock, line_of
-from daybook.errors import DateHeldError, DaybookError, UsageError
-from daybook.execution.aws.executions import REDRIVABLE_STATUS, Executions, Found, NameTakenError, archive_input
+from asl_local import Clock, SystemClock, format_event
+from daybook.errors import DateLockedError, DaybookError, UsageError
+from daybook.execution.aws.executions import REDRIVABLE_STATUSES, ExecutionInfo, Executions, NameTakenError, archive_input
 from daybook.execution.aws.follow import Follower, Listener
-from daybook.execution.close import close_ended, require_failed, rest_of
+from daybook.execution.close import close_ended_run, find_resume_point, require_resumable_run
 from daybook.execution.run_record import close_run
-from daybook.records.archive import Archive, Record, parse_moment
-from daybook.records.names import Start, run_date_of, run_name
+from daybook.records.archive import Archive, Record, parse_timestamp
+from daybook.records.names import RunStart, format_run_id, run_date_of
 from daybook.settings import Settings
 
-_STARTING = timedelta(minutes=10)
+_START_TIMEOUT = timedelta(minutes=10)
 """A run whose name was taken longer ago, and of which there is no execution, was never started."""
-STOPPED = "stopped before it ended, by somebody who stopped its execution on AWS"
+STOPPED_REASON = "stopped before it ended, by somebody who stopped its execution on AWS"
 
 
-def start_day(settings: Settings, executions: Executions, run_date: date, begin: Callable[[], Start]) -> str:
+def start_run(settings: Settings, executions: Executions, run_date: date, begin: Callable[[], RunStart]) -> str:
     """Start a date's run; ``begin`` takes its name in the archive, and says at which stage it starts. Returns the name.
 
-    ``DateHeldError`` says which run has the date, whose and since when.
+    ``DateLockedError`` says which run has the date, whose and since when.
     """
     archive = Archive(settings.archive)
     while True:
-        require_free(executions, run_date)
+        require_date_free(executions, run_date)
         close_lost(settings, executions, archive.run_ids(run_date))
         start = begin()
         given = {
@@ -46,7 +46,7 @@ def start_day(settings: Settings, executions: Executions, run_date: date, begin:
             executions.start("daily", start.run_id, given)
         except NameTakenError:
             # Somebody started it just now; or it ended before anything of it came into the archive, and the next is free.
-            require_free(executions, run_date)
+            require_date_free(executions, run_date)
             continue
         except DaybookError as error:
             close_run(archive, settings, start.run_id, "FAILED", [f"it could not be started: {error}"])
@@ -54,7 +54,7 @@ def start_day(settings: Settings, executions: Executions, run_date: date, begin:
         return start.run_id
 
 
-def follow_day(
+def follow_run(
     settings: Settings,
     executions: Executions,
     run_id: str,
@@ -71,44 +71,44 @@ def follow_day(
     """
     follower = Follower(executions, "daily", execution or run_id, listener, clock=clock or SystemClock(), redriven=redriven)
     ended = follower.follow()
-    return _close(settings, run_id, before, ended, follower.events)
+    return _close_record(settings, run_id, before, ended, follower.events)
 
 
-def resume_day(settings: Settings, executions: Executions, run_id: str) -> tuple[str, int, bool]:
+def resume_run(settings: Settings, executions: Executions, run_id: str) -> tuple[str, int, bool]:
     """Go on with a run that failed or was cut off, from the stage that did not end, as ``daybook.execution.local`` does.
 
     A cut-off execution is redriven; where it FAILED, or can be redriven no more (after 14 days), another execution of the same
     run begins at the stage that failed. Returns that execution's name, how many closing records the run had, and whether it was
-    redriven. Raises ``UsageError`` where there is nothing to go on with, ``DateHeldError`` where the date is at work.
+    redriven. Raises ``UsageError`` where there is nothing to go on with, ``DateLockedError`` where the date is at work.
     """
     archive, run_date = Archive(settings.archive), run_date_of(run_id)
-    require_free(executions, run_date)
-    of_run = executions.of_run(run_id)
+    require_date_free(executions, run_date)
+    of_run = executions.executions_of_run(run_id)
     if run_id not in archive.run_ids(run_date):
         if not of_run:
             raise UsageError(f"There is no run {run_id}; `daybook runs {settings.options}` lists them.")
         archive.ensure_started(run_id, {"env": settings.env, "title": settings.title})
     # Of others of the date too: an older one that was lost is no longer to be gone on with.
-    records = require_failed(settings, run_id)
+    records = require_resumable_run(settings, run_id)
     newest = of_run[-1] if of_run else None
-    if newest is not None and newest.status in REDRIVABLE_STATUS and newest.redrivable:
+    if newest is not None and newest.status in REDRIVABLE_STATUSES and newest.redrivable:
         executions.redrive("daily", newest.name)
         return newest.name, len(records), True
     begun: dict[str, Any] = {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
-    begun.update({key: value for key, value in (newest.input if newest else {}).items() if key in _KEPT})
+    begun.update({key: value for key, value in (newest.input if newest else {}).items() if key in _COPIED_FIELDS})
     begun["archive"] = archive_input(settings.archive)
     name = f"{run_id}-resumed-{max(len(of_run), 1)}"
-    executions.start("daily", name, {**begun, **rest_of(archive, run_id, begun.get("first_stage")), "run_id": run_id})
+    executions.start("daily", name, {**begun, **find_resume_point(archive, run_id, begun.get("first_stage")), "run_id": run_id})
     return name, len(records), False
 
 
-def require_free(executions: Executions, run_date: date) -> None:
-    """Raise ``DateHeldError`` while an execution of the date is under way."""
-    stem = run_name(run_date, 1)[:-1]
+def require_date_free(executions: Executions, run_date: date) -> None:
+    """Raise ``DateLockedError`` while an execution of the date is under way."""
+    stem = format_run_id(run_date, 1)[:-1]
     for name in executions.running("daily", stem):
         found = executions.find("daily", name)
         if found is not None and found.running:
-            raise DateHeldError(
+            raise DateLockedError(
                 f"{run_date} is being run by {found}; wait until it ends (`daybook show --env {executions.env} "
                 f"{name.split('-resumed-')[0]}`), or stop its execution, then run the date again."
             )
@@ -121,47 +121,49 @@ def close_lost(settings: Settings, executions: Executions, run_ids: Iterable[str
     """
     archive = Archive(settings.archive)
     for run_id in run_ids:
-        if archive.closing_records(run_id):
+        if archive.read_closing_records(run_id):
             continue
-        of_run = executions.of_run(run_id)
-        begun = parse_moment(archive.started(run_id)["started_at"])
-        if not of_run and datetime.now(timezone.utc) - begun < _STARTING:
+        of_run = executions.executions_of_run(run_id)
+        begun = parse_timestamp(archive.started(run_id)["started_at"])
+        if not of_run and datetime.now(timezone.utc) - begun < _START_TIMEOUT:
             continue  # Somebody may have taken its name and be about to start it.
         if not of_run:
             close_run(archive, settings, run_id, "FAILED", ["no execution of it was ever started"])
         elif not of_run[-1].running:
             pages = executions.events("daily", of_run[-1].name)
-            _close(settings, run_id, 0, of_run[-1], list(pages.read()))
+            _close_record(settings, run_id, 0, of_run[-1], list(pages.read()))
 
 
-def judged(executions: Executions, record: Record) -> Record:
+def reconcile_record(executions: Executions, record: Record) -> Record:
     """A run's record as ``Archive.run`` gives it; one that seems under way is asked for, and is lost where it is over."""
     if record["state"] != "running":
         return record
-    of_run = executions.of_run(record["run_id"])
+    of_run = executions.executions_of_run(record["run_id"])
     if of_run and of_run[-1].running:
         return {**record, "reasons": [f"The run is under way: {of_run[-1]}."]}
     how = f"its execution ended as {of_run[-1].status}" if of_run else "no execution of it was ever started"
     return {**record, "state": "lost", "outcome": "FAILED", "reasons": [f"lost: {how}, and there is no closing record"]}
 
 
-_KEPT = ("env", "run_date", "overrides", "first_stage", "part_of", "failure")
+_COPIED_FIELDS = ("env", "run_date", "overrides", "first_stage", "part_of", "failure")
 """What of an execution's input an execution that goes on with it has too; who started it is another."""
 
 
-def _close(settings: Settings, run_id: str, before: int, ended: Found, events: Iterable[Mapping[str, Any]]) -> Record:
+def _close_record(
+    settings: Settings, run_id: str, before: int, ended: ExecutionInfo, events: Iterable[Mapping[str, Any]]
+) -> Record:
     archive = Archive(settings.archive)
     archive.ensure_started(run_id, {"env": settings.env, "title": settings.title})
     events = list(events)
     known = archive.history(run_id)
     if [each.get("timestamp") for each in known] == [each["timestamp"] for each in events]:
         events = []  # Somebody else who followed it has put them there.
-    return close_ended(
+    return close_ended_run(
         settings,
         run_id,
         before=before,
         status=ended.status,
         error=ended.error,
-        stopped=STOPPED,
-        history=b"".join(map(line_of, events)),
+        stopped=STOPPED_REASON,
+        history=b"".join(map(format_event, events)),
     )

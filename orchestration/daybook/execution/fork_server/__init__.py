@@ -8,6 +8,6 @@ from the same memory.
 
 from __future__ import annotations
 
-from daybook.execution.fork_server.client import Cold, Host, Job, warm_host
+from daybook.execution.fork_server.client import ForkedJob, ForkServer, SubprocessJob, get_fork_server
 
-__all__ = ["Cold", "Host", "Job", "warm_host"]
+__all__ = ["ForkServer", "ForkedJob", "SubprocessJob", "get_fork_server"]

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
 
 from daybook.errors import DaybookError
-from daybook.execution.fork_server.protocol import send
+from daybook.execution.fork_server.protocol import send_message
 from daybook.settings import daybook_home
 
 _log = logging.getLogger(__name__)
-_KILLED = -9
-ONE_THREAD = {
+_KILLED_EXIT_CODE = -9
+SINGLE_THREAD_ENV = {
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # PyArrow's jemalloc
     "_RJEM_MALLOC_CONF": "background_thread:false",  # deltalake's
@@ -33,7 +33,7 @@ ONE_THREAD = {
 """What keeps packages from starting threads at import: a fork has none but its own, and would wait for the others' locks."""
 
 
-class HostError(DaybookError):
+class ForkServerError(DaybookError):
     """The warm host did not start, or is gone."""
 
 
@@ -42,12 +42,12 @@ def can_fork() -> bool:
     return sys.platform == "linux"
 
 
-class Job:
+class ForkedJob:
     """A process that the host has forked. ``pid`` is its process id."""
 
     def __init__(self, answers: socket.socket) -> None:
-        self._answers = answers
-        self._unread = b""
+        self._reply_socket = answers
+        self._buffer = b""
         self._code: Optional[int] = None
         try:
             told = self._hear(None)
@@ -58,7 +58,7 @@ class Job:
         if told is None or "pid" not in told:
             answers.close()
             refused = (told or {}).get("refused")
-            raise HostError(f"the warm host starts no job ({refused})." if refused else "the warm host ended early.")
+            raise ForkServerError(f"the warm host starts no job ({refused})." if refused else "the warm host ended early.")
         self.pid: int = told["pid"]
 
     def wait(self, timeout: float) -> Optional[int]:
@@ -67,30 +67,30 @@ class Job:
             told = self._hear(timeout)
             if told is not None:
                 self._code = told["code"]
-                self._answers.close()
+                self._reply_socket.close()
         return self._code
 
     def _hear(self, timeout: Optional[float]) -> Optional[dict[str, Any]]:
         until = None if timeout is None else time.monotonic() + timeout
-        while b"\n" not in self._unread:
-            self._answers.settimeout(None if until is None else max(until - time.monotonic(), 0))
+        while b"\n" not in self._buffer:
+            self._reply_socket.settimeout(None if until is None else max(until - time.monotonic(), 0))
             try:
-                more = self._answers.recv(4096)
+                more = self._reply_socket.recv(4096)
             except (socket.timeout, BlockingIOError):
                 return None
             except ConnectionResetError:
                 more = b""
             if not more:
                 # The host is gone, and its jobs with it.
-                return {"code": _KILLED}
-            self._unread += more
-        line, _, self._unread = self._unread.partition(b"\n")
+                return {"code": _KILLED_EXIT_CODE}
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
         told: dict[str, Any] = json.loads(line)
         return told
 
 
-class Cold:
-    """A process started from nothing, where there is no forking; as ``Job`` shows one."""
+class SubprocessJob:
+    """A process started from nothing, where there is no forking; as ``ForkedJob`` shows one."""
 
     def __init__(
         self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, output: BinaryIO, keep: Sequence[int]
@@ -109,13 +109,13 @@ class Cold:
         self.pid = self._process.pid
 
     def wait(self, timeout: float) -> Optional[int]:
-        """As ``Job.wait``."""
+        """As ``ForkedJob.wait``."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(timeout)
         return None
 
 
-class Host:
+class ForkServer:
     """The warm host of this process: begun when it is first wanted, gone when this process is.
 
     Safe to use from several threads. ``log`` takes what it prints.
@@ -127,8 +127,8 @@ class Host:
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._control: Optional[socket.socket] = None
         self._served = False
-        self._given_up = False
-        self._said: set[str] = set()
+        self._disabled = False
+        self._logged: set[str] = set()
 
     def run(
         self,
@@ -138,25 +138,25 @@ class Host:
         cwd: str,
         output: BinaryIO,
         keep: Sequence[int] = (),
-    ) -> Union[Job, Cold]:
+    ) -> Union[ForkedJob, SubprocessJob]:
         """Start a job that runs ``command``, a Python script and its arguments, prints to ``output`` and keeps
         ``keep`` open: forked, or, where that cannot be (the log says so), as a process from nothing."""
         if can_fork():
-            if not self._given_up:
+            if not self._disabled:
                 try:
                     return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *keep])
-                except HostError as error:
-                    self._say_once(f"Jobs start cold: {error}")
+                except ForkServerError as error:
+                    self._warn_once(f"Jobs start cold: {error}")
         else:
-            self._say_once(f"Jobs start cold: {sys.platform} has no safe fork.")
-        return Cold(command, env=env, cwd=cwd, output=output, keep=keep)
+            self._warn_once(f"Jobs start cold: {sys.platform} has no safe fork.")
+        return SubprocessJob(command, env=env, cwd=cwd, output=output, keep=keep)
 
-    def _fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> Job:
+    def _fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> ForkedJob:
         with self._lock:
             control = self._begin()
             here, there = socket.socketpair()
             try:
-                send(control, request, [there.fileno(), *descriptors])
+                send_message(control, request, [there.fileno(), *descriptors])
             except OSError:
                 # It is gone, which it says by not answering.
                 pass
@@ -169,24 +169,24 @@ class Host:
             finally:
                 there.close()
         try:
-            job = Job(here)
-        except HostError as error:
+            job = ForkedJob(here)
+        except ForkServerError as error:
             # One that has never served would only end again, after as long a wait; one that has was killed.
-            self._given_up = not self._served
-            raise HostError(f"{error} ({self._last_words()})") from None
+            self._disabled = not self._served
+            raise ForkServerError(f"{error} ({self._last_log_line()})") from None
         self._served = True
         return job
 
     def begin(self) -> None:
         """Begin it where there is forking, and do not wait: it imports while the caller goes on to its first job."""
         # What is wrong with it is told once a job is asked for.
-        if can_fork() and not self._given_up:
+        if can_fork() and not self._disabled:
             with self._lock, contextlib.suppress(OSError):
                 self._begin()
 
-    def _say_once(self, what: str) -> None:
-        if what not in self._said:
-            self._said.add(what)
+    def _warn_once(self, what: str) -> None:
+        if what not in self._logged:
+            self._logged.add(what)
             _log.warning(what)
 
     def close(self) -> None:
@@ -211,13 +211,18 @@ class Host:
                     stdout=log,
                     stderr=log,
                     # debugpy warns of frozen modules when it is imported.
-                    env={**os.environ, **ONE_THREAD, "PYTHONPATH": _package_path(), "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
+                    env={
+                        **os.environ,
+                        **SINGLE_THREAD_ENV,
+                        "PYTHONPATH": _python_path(),
+                        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+                    },
                     start_new_session=True,
                 )
             self._control = here
         return self._control
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         with contextlib.suppress(OSError):
             lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             if lines:
@@ -226,12 +231,12 @@ class Host:
 
 
 @functools.cache
-def warm_host() -> Host:
+def get_fork_server() -> ForkServer:
     """What this command's jobs are forked from."""
-    return Host(daybook_home() / "logs" / "host.log")
+    return ForkServer(daybook_home() / "logs" / "host.log")
 
 
-def _package_path() -> str:
+def _python_path() -> str:
     """Where a new interpreter finds this package, as this one did."""
     here = str(Path(__file__).resolve().parents[3])
     return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])

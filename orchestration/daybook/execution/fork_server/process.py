@@ -21,7 +21,7 @@ def count_threads() -> int:
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
-def become(request: dict[str, Any], output: int, error: Optional[int] = None) -> None:
+def set_up_process(request: dict[str, Any], output: int, error: Optional[int] = None) -> None:
     """Take on the standing of a new process: its output, environment, working folder and arguments; and chance of its own.
 
     ``output`` and ``error`` (where it is another) are descriptors that this process gives up for them.
@@ -45,7 +45,7 @@ def become(request: dict[str, Any], output: int, error: Optional[int] = None) ->
         sys.modules["numpy"].random.seed()
 
 
-def run_to_end(main: Callable[[], Any], last: Callable[[], None] = lambda: None) -> None:
+def run_and_exit(main: Callable[[], Any], last: Callable[[], None] = lambda: None) -> None:
     """Run ``main`` and end this process as an interpreter would: threads are waited for, what was to be done at exit is done,
     then ``last``. Never returns; libraries' destructors are not run, since what they would tear down is the parent's too."""
     code = 1
@@ -55,7 +55,7 @@ def run_to_end(main: Callable[[], Any], last: Callable[[], None] = lambda: None)
     except SystemExit as ended:
         code = _exit_code(ended)
     except BaseException:  # noqa: BLE001 (as the interpreter does at its end)
-        _flush()
+        _flush_output()
         traceback.print_exc()
     finally:
         # matplotlib removes a folder at exit that is the parent's, and other children's.
@@ -65,11 +65,11 @@ def run_to_end(main: Callable[[], Any], last: Callable[[], None] = lambda: None)
                 step()
             except BaseException:  # noqa: BLE001 (the process ends with its own code whatever its last acts do)
                 traceback.print_exc()
-        _flush()
+        _flush_output()
         os._exit(code & 0xFF)
 
 
-def _flush() -> None:
+def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         # One may be closed, or None.
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -79,6 +79,6 @@ def _flush() -> None:
 def _exit_code(ended: SystemExit) -> int:
     if ended.code is None or isinstance(ended.code, int):
         return ended.code or 0
-    _flush()
+    _flush_output()
     sys.stderr.write(f"{ended.code}\n")
     return 1

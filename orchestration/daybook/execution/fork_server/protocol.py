@@ -16,7 +16,7 @@ _LENGTH = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
 
 
-def send(connection: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+def send_message(connection: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
     """Send a message, and let the receiver have these open files too."""
     data = json.dumps(message).encode()
     data = _LENGTH.pack(len(data)) + data
@@ -27,7 +27,7 @@ def send(connection: socket.socket, message: dict[str, Any], descriptors: Sequen
         connection.sendall(rest)
 
 
-def receive(connection: socket.socket, most: int = 16) -> tuple[Optional[dict[str, Any]], list[int]]:
+def receive_message(connection: socket.socket, most: int = 16) -> tuple[Optional[dict[str, Any]], list[int]]:
     """The next message and its open files, at most ``most``; None once the other end is closed."""
     descriptors = array.array("i")
     first, ancillary, flags, _ = connection.recvmsg(_LENGTH.size, socket.CMSG_SPACE(most * descriptors.itemsize))
@@ -36,14 +36,14 @@ def receive(connection: socket.socket, most: int = 16) -> tuple[Optional[dict[st
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    head = _rest(connection, first, _LENGTH.size)
+    head = _receive_exactly(connection, first, _LENGTH.size)
     if head is None:
         return None, []
-    body = _rest(connection, b"", _LENGTH.unpack(head)[0])
+    body = _receive_exactly(connection, b"", _LENGTH.unpack(head)[0])
     return (None if body is None else json.loads(body)), list(descriptors)
 
 
-def _rest(connection: socket.socket, begun: bytes, length: int) -> Optional[bytes]:
+def _receive_exactly(connection: socket.socket, begun: bytes, length: int) -> Optional[bytes]:
     while len(begun) < length:
         more = connection.recv(length - len(begun))
         if not more:

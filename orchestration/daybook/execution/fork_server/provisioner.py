@@ -10,33 +10,33 @@ from typing import Any, Optional
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from daybook.execution.fork_server.standby_kernel import take
+from daybook.execution.fork_server.standby_kernel import take_standby_kernel
 
-_MODULE = ["-m", "ipykernel_launcher"]
+_IPYKERNEL_ARGUMENTS = ["-m", "ipykernel_launcher"]
 
 
-class WarmProvisioner(LocalProvisioner):
+class ForkProvisioner(LocalProvisioner):
     """A local provisioner whose kernel is the process that the job has ready, where it has one and the kernel is IPython's."""
 
     process: Any
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Start the kernel; returns what Jupyter connects to it with."""
-        ours = os.path.realpath(cmd[0]) == os.path.realpath(sys.executable) and cmd[1:3] == _MODULE
-        seed = take() if ours else None
+        ours = os.path.realpath(cmd[0]) == os.path.realpath(sys.executable) and cmd[1:3] == _IPYKERNEL_ARGUMENTS
+        seed = take_standby_kernel() if ours else None
         if seed is None:
             return await super().launch_kernel(cmd, **kwargs)
         env = dict(kwargs.get("env") or os.environ)
         env["JPY_PARENT_PID"] = str(os.getpid())
         request = {"command": [cmd[2], *cmd[3:]], "env": env, "cwd": kwargs.get("cwd") or str(Path.cwd())}
-        self.process = Forked(seed.sprout(request, 1, 2))
+        self.process = ForkedProcess(seed.activate(request, 1, 2))
         self.pid = self.process.pid
         # It leads a session of its own, as soon as it has read the request.
         self.pgid = self.pid
         return self.connection_info
 
 
-class Forked:
+class ForkedProcess:
     """A forked child, as ``subprocess.Popen`` shows one."""
 
     stdin = stdout = stderr = None

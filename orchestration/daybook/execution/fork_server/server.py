@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from daybook.execution.fork_server import standby_kernel
-from daybook.execution.fork_server.process import become, count_threads, run_to_end
-from daybook.execution.fork_server.protocol import die_with_parent, receive
+from daybook.execution.fork_server.process import count_threads, run_and_exit, set_up_process
+from daybook.execution.fork_server.protocol import die_with_parent, receive_message
 
-FIRST = (
+INITIAL_MODULES = (
     "daybook.execution.stage",
     "daybook.execution.fork_server.provisioner",
     "jupyter_client.asynchronous",
@@ -43,8 +43,8 @@ FIRST = (
     "daybook.privacy.run_values",
 )
 """What a run's first job needs, and its kernel: it is forked as soon as these are imported."""
-PRELOADED = (
-    *FIRST,
+PRELOADED_MODULES = (
+    *INITIAL_MODULES,
     "daybook.notebook.validate",
     "daybook.notebook.transform",
     "daybook.notebook.aggregate",
@@ -61,9 +61,9 @@ PRELOADED = (
     "daybook.execution.tasks",
 )
 """What jobs and kernels import before they get to their own work. None of these starts a thread; a test holds them to it."""
-_REHEARSAL = "daybook.execution.fork_server.warm_up"
+_WARM_UP_MODULE = "daybook.execution.fork_server.warm_up"
 
-_kernels_too = False
+_can_fork_kernels = False
 """Whether Jupyter here knows how to get a kernel from a job."""
 
 
@@ -76,24 +76,24 @@ def main() -> None:
         del sys.path[0]
     # Nothing that is imported is garbage: looking for it again and again takes a fifth of the time.
     gc.disable()
-    for name in FIRST:
+    for name in INITIAL_MODULES:
         importlib.import_module(name)
-    global _kernels_too
-    _kernels_too = standby_kernel.can_be_asked_for()
-    if not _kernels_too:
+    global _can_fork_kernels
+    _can_fork_kernels = standby_kernel.is_provisioner_registered()
+    if not _can_fork_kernels:
         sys.stderr.write(
-            f"Kernels start cold: the installed package has no entry point {standby_kernel.PROVISIONER}; install it again.\n"
+            f"Kernels start cold: the installed package has no entry point {standby_kernel.PROVISIONER_NAME}; install it again.\n"
         )
     _require_one_thread()
-    _serve(control, [*PRELOADED[len(FIRST) :], _REHEARSAL])
+    _serve(control, [*PRELOADED_MODULES[len(INITIAL_MODULES) :], _WARM_UP_MODULE])
 
 
 def preload(name: str) -> None:
-    """Import a module of ``PRELOADED``, or rehearse."""
+    """Import a module of ``PRELOADED_MODULES``, or rehearse."""
     module = importlib.import_module(name)
-    if name == _REHEARSAL:
-        module.read_ahead()
-        module.rehearse()
+    if name == _WARM_UP_MODULE:
+        module.read_project_files()
+        module.run_warm_up()
 
 
 def _require_one_thread() -> None:
@@ -133,17 +133,17 @@ def _serve(control: socket.socket, later: list[str]) -> None:
         if wakeup_read in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup_read, 4096)
-        _reap(jobs)
+        _reap_jobs(jobs)
         if control in readable:
-            request, descriptors = receive(control)
+            request, descriptors = receive_message(control)
             if request is None:
                 # Whoever is asked for no more has nobody to work for; jobs die with this process.
                 return
             answers = socket.socket(fileno=descriptors[0])
             parent = os.getpid()
-            pid, refusal = _forked(unfit)
+            pid, refusal = _fork(unfit)
             if pid < 0:
-                _tell(answers, {"refused": refusal})
+                _send_reply(answers, {"refused": refusal})
                 answers.close()
                 for each in descriptors[1:]:
                     os.close(each)
@@ -154,16 +154,16 @@ def _serve(control: socket.socket, later: list[str]) -> None:
                     other.close()
                 os.close(wakeup_read)
                 os.close(wakeup_write)
-                _become_job(request, descriptors[1], parent)
+                _run_job(request, descriptors[1], parent)
             for each in descriptors[1:]:
                 os.close(each)
             jobs[pid] = answers
-            if not _tell(answers, {"pid": pid}):
+            if not _send_reply(answers, {"pid": pid}):
                 # Whoever asked was interrupted, and does not wait for it.
                 os.kill(pid, signal.SIGKILL)
 
 
-def _forked(unfit: str) -> tuple[int, str]:
+def _fork(unfit: str) -> tuple[int, str]:
     """The id of a new process, 0 in itself; -1 where there is none, and why."""
     if unfit:
         return -1, unfit
@@ -175,16 +175,16 @@ def _forked(unfit: str) -> tuple[int, str]:
         return -1, f"it cannot fork: {error.strerror}"
 
 
-def _reap(jobs: dict[int, socket.socket]) -> None:
+def _reap_jobs(jobs: dict[int, socket.socket]) -> None:
     for pid in list(jobs):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             answers = jobs.pop(pid)
-            _tell(answers, {"code": os.waitstatus_to_exitcode(status)})
+            _send_reply(answers, {"code": os.waitstatus_to_exitcode(status)})
             answers.close()
 
 
-def _tell(answers: socket.socket, message: dict[str, Any]) -> bool:
+def _send_reply(answers: socket.socket, message: dict[str, Any]) -> bool:
     """Whether somebody is there to be told."""
     try:
         answers.sendall(json.dumps(message).encode() + b"\n")
@@ -193,21 +193,21 @@ def _tell(answers: socket.socket, message: dict[str, Any]) -> bool:
     return True
 
 
-def _become_job(request: dict[str, Any], output: int, parent: int) -> None:
+def _run_job(request: dict[str, Any], output: int, parent: int) -> None:
     """Run a script as ``python SCRIPT ARGUMENTS`` would, in this new process, and end it. Never returns."""
     try:
         os.setsid()
         die_with_parent(parent)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        become(request, output)
+        set_up_process(request, output)
         gc.enable()
         script = request["command"][0]
         sys.path.insert(0, str(Path(script).resolve().parent))
-        if _kernels_too:
+        if _can_fork_kernels:
             # Before this process has threads: none of them would be in its child.
-            standby_kernel.plant()
-        run_to_end(lambda: runpy.run_path(script, run_name="__main__"), last=standby_kernel.uproot)
+            standby_kernel.fork_standby_kernel()
+        run_and_exit(lambda: runpy.run_path(script, run_name="__main__"), last=standby_kernel.kill_standby_kernel)
     finally:
         # Whatever is wrong, this process never goes on as a second host.
         os._exit(1)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from daybook.execution.local.backfills import START_EXECUTION, DayListener, is_running, run_backfill, run_catch_up
+from daybook.execution.local.backfills import START_EXECUTION, RunListener, is_running, run_backfill, run_catch_up
 from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.execution.local.runs import Listener, resume_day, run_day
 
@@ -14,9 +14,9 @@ __all__ = [
     "GET_OBJECT",
     "START_EXECUTION",
     "START_JOB_RUN",
-    "DayListener",
     "GlueJobs",
     "Listener",
+    "RunListener",
     "get_object",
     "is_running",
     "resume_day",

@@ -9,33 +9,33 @@ from random import Random
 from typing import Any, Callable, Optional
 
 from asl_local import Clock, Execution, Heartbeat, StateMachine, TaskError, TaskService, is_executing, run_execution
-from daybook.errors import DateHeldError, DaybookError, UsageError
+from daybook.errors import DateLockedError, DaybookError, UsageError
 from daybook.execution.local.interpreter import interpreter_errors
 from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
-from daybook.execution.local.runs import INTERRUPTED, Listener, archive_folder, close_unended, journal_folder, run_day
+from daybook.execution.local.runs import INTERRUPTED_REASON, Listener, archive_folder, close_failed_run, journal_folder, run_day
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, Record, first_line, now
+from daybook.records.archive import Archive, Record, current_timestamp, first_line
 from daybook.records.fingerprint import state_machine_path
 from daybook.records.locks import DateLock
 from daybook.records.names import run_date_of
-from daybook.scheduling.backfills import Plan, close_backfill, refuse_date, start_backfill, write_backfill_history
+from daybook.scheduling.backfills import BackfillPlan, close_backfill, record_refusal, start_backfill, write_backfill_history
 from daybook.settings import Settings, daybook_home
 
 _log = logging.getLogger(__name__)
 
 START_EXECUTION = "arn:aws:states:::states:startExecution.sync:2"
-DayListener = Callable[[str, Any], None]
+RunListener = Callable[[str, Any], None]
 """Is told the name of a run of the backfill, and each of its events."""
 
 
 def run_backfill(
     settings: Settings,
-    plan: Plan,
+    plan: BackfillPlan,
     *,
     parallel: int,
     fail_fast: bool = False,
     listener: Optional[Listener] = None,
-    day_listener: Optional[DayListener] = None,
+    day_listener: Optional[RunListener] = None,
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
 ) -> Record:
@@ -51,7 +51,7 @@ def run_backfill(
             raise UsageError(
                 f"{plan.continues} is doing just that; wait until it ends, or stop it, then give the command again."
             )
-        _close(settings, plan.continues, None)
+        _close_backfill(settings, plan.continues, None)
     backfill_id = start_backfill(
         archive, plan, {"env": settings.env, "title": settings.title, "parallel": parallel, "fail_fast": fail_fast}
     )
@@ -66,15 +66,15 @@ def run_backfill(
         "first_stage": plan.first_stage,
         "fail_fast": fail_fast,
     }
-    machines = _Machines(settings, day_listener, clock, random)
+    machines = _LocalStateMachines(settings, day_listener, clock, random)
     try:
         machines.execute("backfill", backfill_id, started, listener)
     except KeyboardInterrupt:
         pass  # It came where there was no state to end by it.
     except Exception:
-        _close(settings, backfill_id, None)
+        _close_backfill(settings, backfill_id, None)
         raise
-    return _close(settings, backfill_id, machines.ended.get("backfill"))
+    return _close_backfill(settings, backfill_id, machines.ended.get("backfill"))
 
 
 def run_catch_up(
@@ -86,7 +86,7 @@ def run_catch_up(
     until: Optional[str] = None,
     include_stale: bool = False,
     listener: Optional[Listener] = None,
-    day_listener: Optional[DayListener] = None,
+    day_listener: Optional[RunListener] = None,
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
 ) -> tuple[str, Optional[Record]]:
@@ -94,7 +94,7 @@ def run_catch_up(
 
     Returns what went wrong with the catch-up itself, or an empty text; and the backfill's closing record, where it had one.
     """
-    name = f"catch-up-{''.join(each for each in now() if each.isalnum())}"
+    name = f"catch-up-{''.join(each for each in current_timestamp() if each.isalnum())}"
     started = {
         "env": settings.env,
         "overrides": settings.overrides,
@@ -107,31 +107,31 @@ def run_catch_up(
         **({"since": since} if since else {}),
         **({"until": until} if until else {}),
     }
-    machines = _Machines(settings, day_listener, clock, random)
+    machines = _LocalStateMachines(settings, day_listener, clock, random)
     try:
         machines.execute("catch_up", name, started, listener)
     except KeyboardInterrupt:
         pass
     except Exception:
-        _close_planned(settings, name, machines)
+        _close_planned_backfill(settings, name, machines)
         raise
-    record = _close_planned(settings, name, machines)
+    record = _close_planned_backfill(settings, name, machines)
     execution = machines.ended.get("catch_up")
     if record is not None or (execution is not None and execution.status == "SUCCEEDED"):
         return "", record
-    return first_line(execution.cause or execution.status) if execution is not None else INTERRUPTED, None
+    return first_line(execution.cause or execution.status) if execution is not None else INTERRUPTED_REASON, None
 
 
 def is_running(settings: Settings, backfill_id: str) -> bool:
     """Whether a process on this machine is at work on a backfill."""
-    return is_executing(_journal(settings, backfill_id))
+    return is_executing(_journal_path(settings, backfill_id))
 
 
-class _Machines:
+class _LocalStateMachines:
     """The state machines of this project, each of which can start another: Step Functions' own service, done locally."""
 
     def __init__(
-        self, settings: Settings, day_listener: Optional[DayListener], clock: Optional[Clock], random: Optional[Random]
+        self, settings: Settings, day_listener: Optional[RunListener], clock: Optional[Clock], random: Optional[Random]
     ) -> None:
         self._settings = settings
         self._day_listener = day_listener
@@ -148,7 +148,7 @@ class _Machines:
                 name=name,
                 input=started,
                 services=self._services(name, listener),
-                journal=_journal(self._settings, name),
+                journal=_journal_path(self._settings, name),
                 listener=listener,
                 clock=self._clock,
                 random=self._random,
@@ -163,7 +163,7 @@ class _Machines:
         }
 
         def start(resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Any:
-            began = now()
+            began = current_timestamp()
             started = arguments["Input"]
             if arguments["StateMachineArn"] == "daily":
                 execution = self._run_date(arguments["Name"], started, heartbeat)
@@ -173,7 +173,7 @@ class _Machines:
             heartbeat()
             if execution.status == "ABORTED":
                 raise KeyboardInterrupt
-            return _described(arguments, execution, began)
+            return _describe_execution(arguments, execution, began)
 
         return {**services, START_EXECUTION: start}
 
@@ -212,34 +212,34 @@ class _Machines:
                         random=self._random,
                     )
                 except KeyboardInterrupt:
-                    close_unended(settings, run_id, INTERRUPTED)
+                    close_failed_run(settings, run_id, INTERRUPTED_REASON)
                     raise
                 except Exception as error:
-                    close_unended(settings, run_id, _said(error))
+                    close_failed_run(settings, run_id, _format_error(error))
                     raise
         except Exception as error:
             if not isinstance(error, DaybookError):
                 _log.exception("%s: a fault in Daybook itself, or of this machine", run_id or planned)
             if not run_id:
-                refuse_date(archive, part_of, run_date, Redactor().text(_said(error)))
+                record_refusal(archive, part_of, run_date, Redactor().text(_format_error(error)))
             raise TaskError(
-                "Daybook.DateHeld" if isinstance(error, DateHeldError) else "Daybook.Fault", _said(error)
+                "Daybook.DateHeld" if isinstance(error, DateLockedError) else "Daybook.Fault", _format_error(error)
             ) from error
         return execution
 
 
-def _journal(settings: Settings, name: str) -> Path:
+def _journal_path(settings: Settings, name: str) -> Path:
     return journal_folder(settings) / f"{name}.jsonl"
 
 
-def _described(arguments: Any, execution: Execution, began: str) -> dict[str, Any]:
+def _describe_execution(arguments: Any, execution: Execution, began: str) -> dict[str, Any]:
     """An execution as DescribeExecution tells of it; one that did not succeed fails the task with it as the cause."""
     told = {
         "ExecutionArn": f"arn:aws:states:local:000000000000:execution:{arguments['StateMachineArn']}:{arguments['Name']}",
         "Name": arguments["Name"],
         "Input": arguments["Input"],
         "StartDate": began,
-        "StopDate": now(),
+        "StopDate": current_timestamp(),
         "StateMachineArn": arguments["StateMachineArn"],
         "Status": execution.status,
     }
@@ -248,27 +248,27 @@ def _described(arguments: Any, execution: Execution, began: str) -> dict[str, An
     raise TaskError("States.TaskFailed", json.dumps({**told, "Error": execution.error, "Cause": execution.cause}))
 
 
-def _said(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     """What an error says: Daybook's own are sentences, of others the class says most."""
     return first_line(str(error)) if isinstance(error, DaybookError) else f"{type(error).__name__}: {first_line(str(error))}"
 
 
-def _close_planned(settings: Settings, name: str, machines: _Machines) -> Optional[Record]:
+def _close_planned_backfill(settings: Settings, name: str, machines: _LocalStateMachines) -> Optional[Record]:
     """The closing record of the backfill that a catch-up planned; None where it did not come to that."""
     try:
         planned = json.loads(Archive(settings.archive).store.read(f"outcomes/{name}/gaps.json"))
     except FileNotFoundError:
         return None
-    return _close(settings, planned["backfill_id"], machines.ended.get("backfill")) if planned["dates"] else None
+    return _close_backfill(settings, planned["backfill_id"], machines.ended.get("backfill")) if planned["dates"] else None
 
 
-def _close(settings: Settings, backfill_id: str, execution: Optional[Execution]) -> Record:
+def _close_backfill(settings: Settings, backfill_id: str, execution: Optional[Execution]) -> Record:
     """The backfill's closing record, written here where its last state did not come to it; and its history.
 
     ``execution`` is None where it had no end of its own. An interrupt does not keep it from being closed.
     """
     archive = Archive(settings.archive)
-    journal = _journal(settings, backfill_id)
+    journal = _journal_path(settings, backfill_id)
 
     def close() -> Record:
         if journal.exists():

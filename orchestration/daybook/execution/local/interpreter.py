@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import asl_local
 from daybook.errors import StateMachineError
-from daybook.storage import trouble, unwritable
+from daybook.storage import describe_os_error, storage_write_error
 
 
 @contextmanager
@@ -18,6 +18,6 @@ def interpreter_errors() -> Iterator[None]:
     except asl_local.StateMachineError as error:
         raise StateMachineError(str(error)) from error
     except asl_local.JournalError as error:
-        if trouble(error) is None:
+        if describe_os_error(error) is None:
             raise
-        raise unwritable(error.filename, error, "resume the execution") from error
+        raise storage_write_error(error.filename, error, "resume the execution") from error

@@ -16,16 +16,16 @@ from typing import Any, Optional, Union
 import psutil
 
 from asl_local import Heartbeat, TaskError, TaskTimeout
-from daybook.execution.fork_server import Cold, Job, warm_host
-from daybook.records.archive import now
+from daybook.execution.fork_server import ForkedJob, SubprocessJob, get_fork_server
+from daybook.records.archive import current_timestamp
 from daybook.settings import daybook_home, project_root
 
-Process = Union[Cold, Job]
+Process = Union[SubprocessJob, ForkedJob]
 START_JOB_RUN = "arn:aws:states:::glue:startJobRun.sync"
 GET_OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
 _POLL_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 1.0
-_ROOM_FOR_WORDS = 4096
+_MIN_FREE_BYTES = 4096
 """Free bytes without which a log can hold nothing."""
 
 
@@ -47,7 +47,7 @@ class GlueJobs:
             "Id": f"jr_{uuid.uuid4().hex}",
             "JobName": arguments["JobName"],
             "Arguments": arguments["Arguments"],
-            "StartedOn": now(),
+            "StartedOn": current_timestamp(),
             "JobRunState": "RUNNING",
         }
         # CloudFormation fills in ${...} where a deployment has a bundle and a topic; here there is neither.
@@ -59,9 +59,9 @@ class GlueJobs:
         log = self.logs / f"{run['Id']}.log"
         began = time.monotonic()
         with log.open("wb") as output:
-            process = warm_host().run(
+            process = get_fork_server().run(
                 command,
-                env={**os.environ, "TMPDIR": str(_scratch())},
+                env={**os.environ, "TMPDIR": str(_scratch_folder())},
                 cwd=str(Path.cwd()),
                 output=output,
                 # Of the date's lock: whatever becomes of this process, it is held while the job works.
@@ -69,17 +69,17 @@ class GlueJobs:
             )
             family: dict[int, psutil.Process] = {}
             try:
-                code = _wait(process, family, timeout_seconds, heartbeat)
+                code = _wait_for_process(process, family, timeout_seconds, heartbeat)
             finally:
-                _end(process, family)
-        run["CompletedOn"] = now()
+                _kill_process_tree(process, family)
+        run["CompletedOn"] = current_timestamp()
         run["ExecutionTime"] = round(time.monotonic() - began)
         if code is None:
             run["JobRunState"] = "TIMEOUT"
             raise TaskTimeout(json.dumps(run))
         if code:
             run["JobRunState"] = "FAILED"
-            run["ErrorMessage"] = _last_words(log, code)
+            run["ErrorMessage"] = _describe_job_failure(log, code)
             raise TaskError("States.TaskFailed", json.dumps(run))
         run["JobRunState"] = "SUCCEEDED"
         return run
@@ -94,13 +94,13 @@ def get_object(resource: str, arguments: Any, *, timeout_seconds: Optional[float
         raise TaskError("S3.NoSuchKeyException", f"{path} does not exist") from None
 
 
-def _scratch() -> Path:
+def _scratch_folder() -> Path:
     scratch = daybook_home() / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     return scratch
 
 
-def _wait(
+def _wait_for_process(
     process: Process,
     family: dict[int, psutil.Process],
     timeout_seconds: Optional[float],
@@ -116,21 +116,21 @@ def _wait(
         if timeout_seconds is not None and passed - began > timeout_seconds:
             return None
         if passed - beaten > _HEARTBEAT_SECONDS:
-            _collect(process, family)
+            _collect_children(process, family)
             heartbeat()
             beaten = passed
 
 
-def _collect(process: Process, family: dict[int, psutil.Process]) -> None:
+def _collect_children(process: Process, family: dict[int, psutil.Process]) -> None:
     try:
         family.update({member.pid: member for member in psutil.Process(process.pid).children(recursive=True)})
     except psutil.NoSuchProcess:
         return
 
 
-def _end(process: Process, family: dict[int, psutil.Process]) -> None:
+def _kill_process_tree(process: Process, family: dict[int, psutil.Process]) -> None:
     """Leave no process of the job behind: a kernel that outlived it could still write to tables."""
-    _collect(process, family)
+    _collect_children(process, family)
     for member in family.values():
         try:
             # psutil compares start times, so a pid that has been given to another process is left alone.
@@ -143,11 +143,11 @@ def _end(process: Process, family: dict[int, psutil.Process]) -> None:
             os.kill(process.pid, signal.SIGKILL)
 
 
-def _last_words(log: Path, code: int) -> str:
+def _describe_job_failure(log: Path, code: int) -> str:
     """The last line a failed job wrote, or which signal ended it."""
     if code < 0:
         return f"The job's process was ended by signal {-code}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    if not lines and shutil.disk_usage(log.parent).free < _ROOM_FOR_WORDS:
+    if not lines and shutil.disk_usage(log.parent).free < _MIN_FREE_BYTES:
         return f"The job ended with exit code {code} and no room to say why: the disk of {log.parent} is full; free some space."
     return lines[-1] if lines else f"The job ended with exit code {code}"

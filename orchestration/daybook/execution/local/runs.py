@@ -17,23 +17,23 @@ from asl_local import (
     StateMachine,
     SystemClock,
     TaskService,
-    details_of,
+    get_event_details,
     read_events,
     resume_execution,
     run_execution,
 )
-from daybook.errors import DateHeldError, UsageError
-from daybook.execution.close import close_ended, require_failed, rest_of
+from daybook.errors import DateLockedError, UsageError
+from daybook.execution.close import close_ended_run, find_resume_point, require_resumable_run
 from daybook.execution.local.interpreter import interpreter_errors
 from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
-from daybook.records.archive import LOST, Archive, Record
+from daybook.records.archive import LOST_REASON, Archive, Record
 from daybook.records.fingerprint import state_machine_path
 from daybook.records.locks import DateLock
 from daybook.records.names import STAGES, run_date_of
 from daybook.settings import Settings, daybook_home
 
 Listener = Callable[[Mapping[str, Any]], None]
-INTERRUPTED = "stopped before it ended, by an interrupt (Ctrl-C, a closed terminal, or a backfill that was stopped)"
+INTERRUPTED_REASON = "stopped before it ended, by an interrupt (Ctrl-C, a closed terminal, or a backfill that was stopped)"
 
 
 def run_day(
@@ -54,9 +54,9 @@ def run_day(
     Under the date's lock: ``lock`` where the caller has it, else it is taken. ``part_of`` names the backfill that it is a day
     of. ``heartbeat`` is called every second or so; when it raises, the run ends as interrupted.
     """
-    with _locked(settings, run_id, lock) as held:
-        held.sign(run_id)
-        _close_lost(settings, run_date_of(run_id), but=run_id)
+    with _hold_lock(settings, run_id, lock) as held:
+        held.write_holder(run_id)
+        _close_lost_runs(settings, run_date_of(run_id), but=run_id)
         started = {
             "env": settings.env,
             "run_date": run_date_of(run_id).isoformat(),
@@ -86,11 +86,11 @@ def resume_day(
     run_date = run_date_of(run_id)
     found = archive.run(run_id)
     if found["state"] == "running":
-        raise DateHeldError(f"{found['reasons'][0]} Wait until it ends, or stop it, then resume it.")
+        raise DateLockedError(f"{found['reasons'][0]} Wait until it ends, or stop it, then resume it.")
     with DateLock(settings.archive, run_date) as held:
-        held.sign(run_id)
-        records = require_failed(settings, run_id)
-        journal = _journals(settings, run_id)[-1:]
+        held.write_holder(run_id)
+        records = require_resumable_run(settings, run_id)
+        journal = _list_journals(settings, run_id)[-1:]
         with interpreter_errors():
             events = read_events(journal[0]) if journal else []
         if events and events[-1]["type"] not in ("ExecutionSucceeded", "ExecutionFailed"):
@@ -103,11 +103,11 @@ def resume_day(
                     clock=clock,
                     random=random or Random(),  # noqa: S311 (waits, not secrets)
                 )
-            return execution, _close(settings, run_id, execution, journal[0], len(records))
-        begun = _input_of(events) or {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
+            return execution, _close_execution(settings, run_id, execution, journal[0], len(records))
+        begun = _read_input(events) or {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
         begun["archive"] = {"bucket": archive_folder(settings), "prefix": ""}
-        rest = rest_of(archive, run_id, begun.get("first_stage"))
-        name = f"{run_id}-resumed-{max(len(_journals(settings, run_id)), 1)}"
+        rest = find_resume_point(archive, run_id, begun.get("first_stage"))
+        name = f"{run_id}-resumed-{max(len(_list_journals(settings, run_id)), 1)}"
         return _execute(settings, run_id, name, {**begun, **rest, "run_id": run_id}, held, None, listener, clock, random)
 
 
@@ -123,7 +123,7 @@ def _execute(
     random: Optional[Random],
 ) -> tuple[Execution, Record]:
     journal = journal_folder(settings) / f"{name}.jsonl"
-    before = Archive(settings.archive).closings(run_id)
+    before = Archive(settings.archive).count_closing_records(run_id)
     with interpreter_errors():
         execution = run_execution(
             StateMachine.load(state_machine_path()),
@@ -132,54 +132,54 @@ def _execute(
             services=_services(run_id, lock, heartbeat),
             journal=journal,
             listener=listener,
-            clock=_Patient(clock or SystemClock(), heartbeat) if heartbeat else clock,
+            clock=_InterruptibleClock(clock or SystemClock(), heartbeat) if heartbeat else clock,
             random=random or Random(),  # noqa: S311 (waits, not secrets)
         )
-    return execution, _close(settings, run_id, execution, journal, before)
+    return execution, _close_execution(settings, run_id, execution, journal, before)
 
 
-def _close(settings: Settings, run_id: str, execution: Execution, journal: Path, before: int) -> Record:
+def _close_execution(settings: Settings, run_id: str, execution: Execution, journal: Path, before: int) -> Record:
     """Close the run of an execution; ``before`` is how many closing records it had when the execution began."""
-    return close_ended(
+    return close_ended_run(
         settings,
         run_id,
         before=before,
         status=execution.status,
         error=execution.error,
-        stopped=INTERRUPTED,
+        stopped=INTERRUPTED_REASON,
         history=journal.read_bytes(),
     )
 
 
-def close_unended(settings: Settings, run_id: str, reason: str) -> None:
+def close_failed_run(settings: Settings, run_id: str, reason: str) -> None:
     """Close a run as failed where whatever went wrong left it without a record."""
     archive = Archive(settings.archive)
-    if not archive.closing_records(run_id):
+    if not archive.read_closing_records(run_id):
         from daybook.execution.run_record import close_run
 
         close_run(archive, settings, run_id, "FAILED", [reason])
 
 
-def _close_lost(settings: Settings, run_date: date, *, but: str) -> None:
+def _close_lost_runs(settings: Settings, run_date: date, *, but: str) -> None:
     """Close the records of the date's runs whose process ended without a word: who has the lock knows that they are over."""
     archive = Archive(settings.archive)
     for run_id in archive.run_ids(run_date):
-        if run_id == but or archive.closing_records(run_id):
+        if run_id == but or archive.read_closing_records(run_id):
             continue
-        for journal in _journals(settings, run_id)[-1:]:
+        for journal in _list_journals(settings, run_id)[-1:]:
             archive.write_history(run_id, journal.read_bytes())
         from daybook.execution.run_record import close_run
 
-        close_run(archive, settings, run_id, "FAILED", [LOST])
+        close_run(archive, settings, run_id, "FAILED", [LOST_REASON])
 
 
-def _input_of(events: list[dict[str, Any]]) -> dict[str, Any]:
+def _read_input(events: list[dict[str, Any]]) -> dict[str, Any]:
     """What an execution was started with; empty without any event."""
-    return dict(json.loads(details_of(events[0])["input"])) if events else {}
+    return dict(json.loads(get_event_details(events[0])["input"])) if events else {}
 
 
 @contextmanager
-def _locked(settings: Settings, run_id: str, lock: Optional[DateLock]) -> Iterator[DateLock]:
+def _hold_lock(settings: Settings, run_id: str, lock: Optional[DateLock]) -> Iterator[DateLock]:
     with nullcontext(lock) if lock is not None else DateLock(archive_folder(settings), run_date_of(run_id)) as held:
         yield held
 
@@ -191,10 +191,10 @@ def _services(run_id: str, lock: DateLock, heartbeat: Optional[Heartbeat]) -> di
     }
     if heartbeat is None:
         return services
-    return {resource: _under(service, heartbeat) for resource, service in services.items()}
+    return {resource: _with_heartbeat(service, heartbeat) for resource, service in services.items()}
 
 
-def _under(service: TaskService, outer: Heartbeat) -> TaskService:
+def _with_heartbeat(service: TaskService, outer: Heartbeat) -> TaskService:
     """The service, stopped too when what the execution is part of is stopped."""
 
     def call(resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Any:
@@ -207,7 +207,7 @@ def _under(service: TaskService, outer: Heartbeat) -> TaskService:
     return call
 
 
-class _Patient:
+class _InterruptibleClock:
     """A clock whose waits are looked into every second: what the execution is part of may be stopped."""
 
     def __init__(self, clock: Clock, heartbeat: Heartbeat) -> None:
@@ -224,7 +224,7 @@ class _Patient:
         self._heartbeat()
 
 
-def _journals(settings: Settings, run_id: str) -> list[Path]:
+def _list_journals(settings: Settings, run_id: str) -> list[Path]:
     """The journals of a run's executions, oldest first."""
     folder = journal_folder(settings)
     resumed = sorted(folder.glob(f"{run_id}-resumed-*.jsonl"), key=lambda path: int(path.stem.rsplit("-", 1)[1]))

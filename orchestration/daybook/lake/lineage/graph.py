@@ -16,9 +16,9 @@ from typing import Any
 from daybook.contracts.columns import column_key, find_column
 from daybook.errors import UsageError
 
-DIRECT = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
+DIRECT_KINDS = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
 """The source's values are in the column's, from the closest to the farthest."""
-INDIRECT = ("CONDITIONAL", "WINDOW", "JOIN", "FILTER", "GROUP_BY", "SORT")
+INDIRECT_KINDS = ("CONDITIONAL", "WINDOW", "JOIN", "FILTER", "GROUP_BY", "SORT")
 """The source's values only decide which values or rows there are."""
 
 Sources = dict[str, set[str]]
@@ -27,29 +27,29 @@ Lineage = Mapping[str, Mapping[str, Any]]
 """What a run's record holds under ``lineage``, by table."""
 
 
-def combine(inner: Iterable[str], outer: str) -> set[str]:
+def combine_kinds(inner: Iterable[str], outer: str) -> set[str]:
     """The kinds of a path: what a query does (``outer``) with a column that itself has a source in the ``inner`` kinds.
 
     Once indirect, always indirect; an aggregate of a computed value is an aggregate.
     """
     found = set()
     for kind in inner:
-        if kind in INDIRECT:
+        if kind in INDIRECT_KINDS:
             found.add(kind)
-        elif outer in INDIRECT:
+        elif outer in INDIRECT_KINDS:
             found.add(outer)
         else:
-            found.add(max(kind, outer, key=DIRECT.index))
+            found.add(max(kind, outer, key=DIRECT_KINDS.index))
     return found
 
 
-def add(sources: Sources, more: Mapping[str, Iterable[str]], outer: str = "IDENTITY") -> None:
+def add_sources(sources: Sources, more: Mapping[str, Iterable[str]], outer: str = "IDENTITY") -> None:
     """Add dependences to ``sources``, seen through ``outer``."""
     for name, kinds in more.items():
-        sources.setdefault(name, set()).update(combine(kinds, outer))
+        sources.setdefault(name, set()).update(combine_kinds(kinds, outer))
 
 
-def collect(attempts: Iterable[Mapping[str, Any]], order: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+def collect_lineage(attempts: Iterable[Mapping[str, Any]], order: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
     """The lineage of a run, from what its attempts left in their details; the last attempt that knows a table counts.
 
     ``order`` gives the columns of tables in the order in which they are to stand.
@@ -72,12 +72,12 @@ def without_lineage(attempt: Mapping[str, Any]) -> dict[str, Any]:
     return {**attempt, "details": details}
 
 
-def sources_of(lineage: Lineage, column: str) -> Sources:
+def find_sources(lineage: Lineage, column: str) -> Sources:
     """What ``gold.daily_sales.units`` depends on in the tables its query reads: values first, then what decides rows.
 
     Empty for a column of a table whose query the lineage does not hold, such as bronze.
     """
-    table, name = split(column)
+    table, name = split_column(column)
     if table not in lineage:
         return {}
     columns = lineage[table]["columns"]
@@ -85,15 +85,15 @@ def sources_of(lineage: Lineage, column: str) -> Sources:
     if known is None:
         raise UsageError(f"{table} has no column {name!r}; its columns are: {', '.join(columns)}.")
     found: Sources = {}
-    add(found, columns[known])
-    add(found, lineage[table]["rows"])
+    add_sources(found, columns[known])
+    add_sources(found, lineage[table]["rows"])
     return found
 
 
-def trace(lineage: Lineage, column: str) -> Sources:
+def trace_sources(lineage: Lineage, column: str) -> Sources:
     """Everything that a column depends on, through all tables down to those that no query of the run defines."""
     found: Sources = {}
-    frontier = sources_of(lineage, column)
+    frontier = find_sources(lineage, column)
     while frontier:
         further: Sources = {}
         for name, kinds in frontier.items():
@@ -102,24 +102,24 @@ def trace(lineage: Lineage, column: str) -> Sources:
                 continue
             found.setdefault(name, set()).update(new)
             for kind in new:
-                add(further, sources_of(lineage, name), kind)
+                add_sources(further, find_sources(lineage, name), kind)
         frontier = further
     return found
 
 
 def is_direct(kinds: Iterable[str]) -> bool:
     """Whether values of the source are in the column's values."""
-    return any(kind in DIRECT for kind in kinds)
+    return any(kind in DIRECT_KINDS for kind in kinds)
 
 
-def split(column: str) -> tuple[str, str]:
+def split_column(column: str) -> tuple[str, str]:
     """Table and name of ``silver.orders.status``; the table may have no layer."""
     table, _, name = column.rpartition(".")
     return table, name
 
 
-def tables_read(lineage: Lineage, table: str) -> list[str]:
+def list_source_tables(lineage: Lineage, table: str) -> list[str]:
     """The tables that the query of ``table`` reads a column of, in the order of their names."""
     entry = lineage[table]
     columns = [*entry["rows"], *(source for sources in entry["columns"].values() for source in sources)]
-    return sorted({split(column)[0] for column in columns})
+    return sorted({split_column(column)[0] for column in columns})

@@ -13,7 +13,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.simplify import simplify
 
 from daybook.errors import LineageError
-from daybook.lake.lineage.graph import Sources, add
+from daybook.lake.lineage.graph import Sources, add_sources
 
 
 @dataclass
@@ -62,7 +62,7 @@ class LineageReader:
 
         Raises ``LineageError`` where its query has something whose columns cannot be followed.
         """
-        relation, names = self.defined(name.lower())
+        relation, names = self.resolve_definition(name.lower())
         columns = {}
         for column in names:
             own = {
@@ -73,15 +73,15 @@ class LineageReader:
             columns[column] = own
         return {"rows": {source: sorted(kinds) for source, kinds in sorted(relation.rows.items())}, "columns": columns}
 
-    def defined(self, name: str) -> tuple[_Relation, list[str]]:
+    def resolve_definition(self, name: str) -> tuple[_Relation, list[str]]:
         """A definition's relation and its columns as written."""
         if name not in self._defined:
             if name in self._open:
                 raise LineageError(f"The query of {name} reads itself by way of {', '.join(self._open)}; define one anew.")
             self._open.append(name)
             try:
-                query = self._qualified(self.definitions[name])
-                relation = _Select(self, {}).relation(query)
+                query = self._qualify(self.definitions[name])
+                relation = _SelectScope(self, {}).relation(query)
             except SqlglotError as error:
                 said = str(error).splitlines()[0].rstrip(".")
                 raise LineageError(f"The lineage of {name} cannot be told: {said}; write its query more plainly.") from None
@@ -91,9 +91,9 @@ class LineageReader:
         return self._defined[name]
 
     def base(self, name: str) -> _Relation:
-        """What a query finds under a table's name, once ``_qualified`` has seen that."""
+        """What a query finds under a table's name, once ``_qualify`` has seen that."""
         if name in self.definitions and name not in self.kept:
-            return self.defined(name)[0]
+            return self.resolve_definition(name)[0]
         shown, columns = self._tables[name]
         unique = [self.keys[name]] if name in self.keys else []
         return _Relation({column.lower(): {f"{shown}.{column}": {"IDENTITY"}} for column in columns}, unique=unique)
@@ -102,11 +102,11 @@ class LineageReader:
         """The columns of a table, by its name as a query writes it."""
         key = name.lower()
         if key not in self._tables:
-            known = self.defined(key)[1] if key in self.definitions else self.columns_of(name)
+            known = self.resolve_definition(key)[1] if key in self.definitions else self.columns_of(name)
             self._tables[key] = self.kept.get(key, name), known
         return self._tables[key][1]
 
-    def _qualified(self, sql: str) -> exp.Query:
+    def _qualify(self, sql: str) -> exp.Query:
         """The query with every column's table told, every star spelled out, and each table's full name as its only one."""
         query = sqlglot.parse_one(sql, read="duckdb")
         local = {item.alias.lower() for item in query.find_all(exp.CTE)}
@@ -119,7 +119,7 @@ class LineageReader:
                 continue
             schema[name] = dict.fromkeys((column.lower() for column in self._columns(name)), "VARCHAR")
             alias = table.alias or table.name
-            table.replace(_with_joins(exp.alias_(exp.table_(name, quoted=True), alias, table=True), table))
+            table.replace(_copy_joins(exp.alias_(exp.table_(name, quoted=True), alias, table=True), table))
         for column in query.find_all(exp.Column):
             column.set("db", None)
         qualified = qualify(query, schema=schema, dialect="duckdb", identify=False, quote_identifiers=False)
@@ -128,16 +128,16 @@ class LineageReader:
         return qualified
 
 
-def _with_joins(table: exp.Expr, old: exp.Table) -> exp.Expr:
+def _copy_joins(table: exp.Expr, old: exp.Table) -> exp.Expr:
     if old.args.get("joins"):
         table.set("joins", old.args["joins"])
     return table
 
 
-class _Select:
+class _SelectScope:
     """One level of a query: the relations that its names stand for, inside those of the levels around it."""
 
-    def __init__(self, reader: LineageReader, named: Mapping[str, _Relation], outer: Optional[_Select] = None) -> None:
+    def __init__(self, reader: LineageReader, named: Mapping[str, _Relation], outer: Optional[_SelectScope] = None) -> None:
         self.reader = reader
         self.named = dict(named)  # common table expressions
         self.outer = outer
@@ -152,7 +152,7 @@ class _Select:
             if with_.args.get("recursive"):
                 raise LineageError("WITH RECURSIVE is not followed, so its lineage cannot be told.")
             for item in with_.expressions:
-                self.named[item.alias.lower()] = _Select(self.reader, self.named, self.outer).relation(item.this)
+                self.named[item.alias.lower()] = _SelectScope(self.reader, self.named, self.outer).relation(item.this)
         if isinstance(query, exp.SetOperation):
             return self._set_operation(query)
         if isinstance(query, exp.Select):
@@ -160,19 +160,19 @@ class _Select:
         raise LineageError(f"{type(query).__name__} is not followed, so its lineage cannot be told.")
 
     def _set_operation(self, query: exp.SetOperation) -> _Relation:
-        sides = [_Select(self.reader, self.named, self.outer).relation(side) for side in (query.left, query.right)]
+        sides = [_SelectScope(self.reader, self.named, self.outer).relation(side) for side in (query.left, query.right)]
         names = list(sides[0].columns)
         # A set operation pairs columns by their place, not by their name.
         merged = _Relation({name: {} for name in names})
         for side in sides:
-            add(merged.rows, side.rows)
+            add_sources(merged.rows, side.rows)
             for name, sources in zip(names, side.columns.values()):
-                add(merged.columns[name], sources)
+                add_sources(merged.columns[name], sources)
         if query.args.get("distinct") or not isinstance(query, exp.Union):
             for sources in list(merged.columns.values()):
-                add(merged.rows, sources, "GROUP_BY")
+                add_sources(merged.rows, sources, "GROUP_BY")
         for sources in merged.columns.values():
-            add(sources, merged.rows)
+            add_sources(sources, merged.rows)
         return merged
 
     def _select(self, query: exp.Select) -> _Relation:
@@ -184,43 +184,43 @@ class _Select:
             self._join(join, rows)
         for name in ("where", "having", "qualify"):
             if query.args.get(name) is not None:
-                add(rows, self.value(query.args[name].this), "FILTER")
+                add_sources(rows, self.value(query.args[name].this), "FILTER")
         values = [self.value(each) for each in query.selects]
         names = [each.alias_or_name.lower() for each in query.selects]
         group = query.args.get("group")
-        unique = self._unique(query, names)
+        unique = self._unique_keys(query, names)
         kept = rows
         if group is not None:
             for key in [each for part in group.args.values() if isinstance(part, list) for each in part]:
                 if isinstance(key, exp.Expr):
-                    add(rows, self.value(key), "GROUP_BY")
+                    add_sources(rows, self.value(key), "GROUP_BY")
         elif any(_is_aggregate(each) for each in query.selects) and query.args.get("having") is None:
             kept = {}  # one row, whatever comes in
         if query.args.get("distinct") is not None:
             for sources in values:
-                add(rows, sources, "GROUP_BY")
+                add_sources(rows, sources, "GROUP_BY")
         if query.args.get("limit") is not None or query.args.get("offset") is not None:
             for key in query.args["order"].expressions if query.args.get("order") else []:
-                add(rows, self.value(key), "SORT")
+                add_sources(rows, self.value(key), "SORT")
         for sources in values:
-            add(sources, rows)
+            add_sources(sources, rows)
         return _Relation(dict(zip(names, values)), kept, unique)
 
     def _enter(self, item: exp.Expr, rows: Sources) -> _Relation:
         """Make a table or subquery of FROM known under its alias; its rows decide this query's."""
-        relation = self._named(item)
+        relation = self._resolve_source(item)
         self.sources[item.alias_or_name.lower()] = relation
-        add(rows, relation.rows)
+        add_sources(rows, relation.rows)
         for join in item.args.get("joins") or []:
             self._join(join, rows)
         return relation
 
-    def _named(self, item: exp.Expr) -> _Relation:
+    def _resolve_source(self, item: exp.Expr) -> _Relation:
         if isinstance(item, exp.Table):
             name = item.name.lower()
             return self.named[name] if name in self.named else self.reader.base(name)
         if isinstance(item, exp.Subquery):
-            return _Select(self.reader, self.named, self.outer).relation(item.this)
+            return _SelectScope(self.reader, self.named, self.outer).relation(item.this)
         raise LineageError(f"{item.sql('duckdb')} is no table, so the lineage of what reads it cannot be told.")
 
     def _join(self, join: exp.Join, rows: Sources) -> None:
@@ -229,19 +229,19 @@ class _Select:
         condition = join.args.get("on")
         on = self.value(condition) if condition is not None else {}
         alias = join.this.alias_or_name.lower()
-        if join.side == "LEFT" and not join.kind and self._looks_up(condition, alias, relation):
+        if join.side == "LEFT" and not join.kind and self._is_lookup_join(condition, alias, relation):
             # At most one row is found for each: nothing but this table's own columns depends on the condition.
             found = {}
             for name, sources in relation.columns.items():
                 found[name] = {source: set(kinds) for source, kinds in sources.items()}
-                add(found[name], entered)
-                add(found[name], on, "JOIN")
+                add_sources(found[name], entered)
+                add_sources(found[name], on, "JOIN")
             self.sources[alias] = _Relation(found, relation.rows, relation.unique)
             return
-        add(rows, entered)
-        add(rows, on, "JOIN")
+        add_sources(rows, entered)
+        add_sources(rows, on, "JOIN")
 
-    def _looks_up(self, condition: Optional[exp.Expr], alias: str, relation: _Relation) -> bool:
+    def _is_lookup_join(self, condition: Optional[exp.Expr], alias: str, relation: _Relation) -> bool:
         if condition is None:
             return False
         equal = set()
@@ -253,7 +253,7 @@ class _Select:
                         equal.add(side.name.lower())
         return any(key <= equal for key in relation.unique)
 
-    def _unique(self, query: exp.Select, names: list[str]) -> list[frozenset[str]]:
+    def _unique_keys(self, query: exp.Select, names: list[str]) -> list[frozenset[str]]:
         """Sets of output columns of which no two rows have the same values."""
         shown = {each.unalias().sql("duckdb", normalize=True): name for each, name in zip(query.selects, names)}
         group = query.args.get("group")
@@ -276,19 +276,19 @@ class _Select:
 
     def _read(self, node: exp.Expr, outer: str, found: Sources) -> None:
         if isinstance(node, exp.Column):
-            add(found, self._column(node), outer)
+            add_sources(found, self._column(node), outer)
             return
         if isinstance(node, (exp.Alias, exp.Paren, exp.Ordered)):
             self._read(node.this, outer, found)
             return
         if isinstance(node, (exp.Subquery, exp.Select, exp.SetOperation)):
-            relation = _Select(self.reader, self.named, self).relation(node)
+            relation = _SelectScope(self.reader, self.named, self).relation(node)
             for sources in relation.columns.values():
-                add(found, sources, outer)
-            add(found, relation.rows, "FILTER")
+                add_sources(found, sources, outer)
+            add_sources(found, relation.rows, "FILTER")
             return
-        values, conditions, windows = _parts(node)
-        inner = outer if outer not in ("IDENTITY", "TRANSFORMATION") else _kind(node)
+        values, conditions, windows = _split_operands(node)
+        inner = outer if outer not in ("IDENTITY", "TRANSFORMATION") else _dependence_kind(node)
         for each in values:
             self._read(each, inner, found)
         for each in conditions:
@@ -297,7 +297,7 @@ class _Select:
             self._read(each, "WINDOW", found)
 
     def _column(self, column: exp.Column) -> Sources:
-        level: Optional[_Select] = self
+        level: Optional[_SelectScope] = self
         while level is not None:
             relation = level.sources.get(column.table.lower())
             if relation is not None:
@@ -308,32 +308,32 @@ class _Select:
         raise LineageError(f"The column {column.sql('duckdb')} is not known, so the lineage of what reads it cannot be told.")
 
 
-def _parts(node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], list[exp.Expr]]:
+def _split_operands(node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], list[exp.Expr]]:
     """What an expression's value is made of, what chooses among it, and what it is ordered or parted by."""
     if isinstance(node, exp.Case):
         # A setting in a condition is a constant: a branch that it excludes contributes nothing.
         branches = [each for each in node.args.get("ifs") or [] if not _is_false(each.this)]
-        values = [branch.args["true"] for branch in branches] + _given(node.args.get("default"))
-        return values, _given(node.this) + [branch.this for branch in branches], []
+        values = [branch.args["true"] for branch in branches] + _list_expressions(node.args.get("default"))
+        return values, _list_expressions(node.this) + [branch.this for branch in branches], []
     if isinstance(node, exp.If):
-        return _given(node.args.get("true")) + _given(node.args.get("false")), [node.this], []
+        return _list_expressions(node.args.get("true")) + _list_expressions(node.args.get("false")), [node.this], []
     if isinstance(node, exp.Filter):
         return [node.this], [node.expression.this], []
     if isinstance(node, exp.Window):
-        others = [each for name, part in node.args.items() if name != "this" for each in _given(part)]
+        others = [each for name, part in node.args.items() if name != "this" for each in _list_expressions(part)]
         return [node.this], [], others
-    return [each for part in node.args.values() for each in _given(part)], [], []
+    return [each for part in node.args.values() for each in _list_expressions(part)], [], []
 
 
 def _is_false(condition: exp.Expr) -> bool:
     return bool(simplify(condition.copy()) == exp.false())
 
 
-def _given(part: Any) -> list[exp.Expr]:
+def _list_expressions(part: Any) -> list[exp.Expr]:
     return [each for each in (part if isinstance(part, list) else [part]) if isinstance(each, exp.Expr)]
 
 
-def _kind(node: exp.Expr) -> str:
+def _dependence_kind(node: exp.Expr) -> str:
     return "AGGREGATION" if isinstance(node, exp.AggFunc) else "TRANSFORMATION"
 
 
@@ -341,4 +341,6 @@ def _is_aggregate(node: exp.Expr) -> bool:
     """Whether an output column makes one value of many rows; an aggregate over a window does not."""
     if isinstance(node, (exp.Window, exp.Subquery)):
         return False
-    return isinstance(node, exp.AggFunc) or any(_is_aggregate(each) for part in node.args.values() for each in _given(part))
+    return isinstance(node, exp.AggFunc) or any(
+        _is_aggregate(each) for part in node.args.values() for each in _list_expressions(part)
+    )

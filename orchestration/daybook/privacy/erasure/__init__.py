@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from daybook.privacy.erasure.erase import Erased, erase, erase_again
-from daybook.privacy.erasure.ingest_filter import Withheld, withhold
-from daybook.privacy.erasure.subjects import erased_people
+from daybook.privacy.erasure.erase import ErasureResult, erase, erase_again
+from daybook.privacy.erasure.ingest_filter import FilteredLanding, mask_erased_rows
+from daybook.privacy.erasure.subjects import load_erased_pseudonyms
 
-__all__ = ["Erased", "Withheld", "erase", "erase_again", "erased_people", "withhold"]
+__all__ = ["ErasureResult", "FilteredLanding", "erase", "erase_again", "load_erased_pseudonyms", "mask_erased_rows"]

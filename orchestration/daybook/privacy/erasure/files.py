@@ -26,17 +26,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from daybook.errors import LimitError, StorageError
-from daybook.sources.compression import ANY_RATIO, LIMITS, Limits, is_gzip, unpack
-from daybook.sources.formats import HEAD, binary_format
-from daybook.storage import CHUNK, Store, spooled
+from daybook.sources.compression import DEFAULT_LIMITS, UNCHECKED_RATIO_BYTES, UnpackLimits, is_gzip, unpack
+from daybook.sources.formats import HEAD_BYTES, detect_binary_format
+from daybook.storage import CHUNK_BYTES, Store, open_spooled_file
 
-DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, pa.ArrowException, StorageError, LimitError)
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    pa.ArrowException,
+    StorageError,
+    LimitError,
+)
 """Errors of a file that cannot be read to its end."""
-_WINDOW = 8 << 20
+_WINDOW_BYTES = 8 << 20
 """Bytes of a file whose text is searched at once."""
-_DEPTH = 3
+_MAX_DEPTH = 3
 """How many files inside one another are opened: a CSV file in a ZIP archive in an output of a notebook."""
-_WIDE = {
+_ENCODING_BY_BOM = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -44,28 +53,28 @@ _WIDE = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """Encodings by byte order mark; the longer marks come before those that they begin with."""
-_READ_AS_TEXT = ("an image", "an SQLite database", "a tar archive")
+_TEXT_SEARCHABLE_FORMATS = ("an image", "an SQLite database", "a tar archive")
 """Binary formats whose text stands in the file as it is: metadata of images, values, members."""
 _BASE64 = re.compile(
     r"(?<![A-Za-z0-9+/_-])(?:(?:[A-Za-z0-9+/_-]{40,}(?:\\r|\\n|[\r\n])+)+[A-Za-z0-9+/_-]{2,}|[A-Za-z0-9+/_-]{12,})(?:%3[Dd]|=){0,2}"
 )
 """Text that may be base64 of at least 9 bytes, on one line or, as in MIME, on several."""
-_SURELY = 1024
+_MIN_CERTAIN_BYTES = 1024
 """Bytes; more than that are decoded from nothing but base64."""
-_PACKED = (b"\x1f\x8b\x08", b"PK\x03\x04", b"PAR1")
+_ARCHIVE_SIGNATURES = (b"\x1f\x8b\x08", b"PK\x03\x04", b"PAR1")
 """The first bytes of gzip, ZIP and Parquet."""
 _URL_SAFE = str.maketrans("-_", "+/")
-_CONTROLS = bytes(each for each in range(1, 32) if each not in b"\t\r\n")
+_CONTROL_BYTES = bytes(each for each in range(1, 32) if each not in b"\t\r\n")
 
 
-class File(NamedTuple):
+class SearchFile(NamedTuple):
     """A file with its full name, as messages show it."""
 
     name: str
     open: Callable[[], BinaryIO]
 
 
-class Text(NamedTuple):
+class FileText(NamedTuple):
     """A text from a file. ``column`` is set for a column of a Parquet file; ``binary`` for bytes that are no text."""
 
     text: str
@@ -77,33 +86,33 @@ class _Unsearchable(StorageError):
     """A file is of a format or a kind that cannot be searched."""
 
 
-def files_in(uri: str, unsearched: dict[str, str]) -> Iterator[File]:
+def list_files(uri: str, unsearched: dict[str, str]) -> Iterator[SearchFile]:
     """List every file under a folder or bucket; what cannot be listed or opened is added to ``unsearched`` with the reason."""
     if "://" not in uri:
-        yield from _in_folder(Store(uri).uri, unsearched)
+        yield from _list_folder(Store(uri).uri, unsearched)
         return
     store = Store(uri)
     try:
         keys = store.keys("")
     except StorageError as error:
-        unsearched[uri] = reason(error)
+        unsearched[uri] = format_reason(error)
         return
     for key in keys:
-        yield File(store.href(key), partial(_open_object, store, key))
+        yield SearchFile(store.href(key), partial(_open_object, store, key))
 
 
 def _open_object(store: Store, key: str) -> BinaryIO:
-    return store.read_marked(key).file
+    return store.read_with_version_tag(key).file
 
 
 def _open_file(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _in_folder(root: str, unsearched: dict[str, str]) -> Iterator[File]:
+def _list_folder(root: str, unsearched: dict[str, str]) -> Iterator[SearchFile]:
     def failed(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # A place that does not exist, or a folder removed since.
-            unsearched[_shown(str(error.filename))] = reason(error)
+            unsearched[_printable_path(str(error.filename))] = format_reason(error)
 
     seen: set[tuple[int, int]] = set()
     for folder, folders, names in os.walk(root, onerror=failed, followlinks=True):
@@ -118,10 +127,10 @@ def _in_folder(root: str, unsearched: dict[str, str]) -> Iterator[File]:
         seen.add((found.st_dev, found.st_ino))
         folders.sort()
         for path in (Path(folder) / name for name in sorted(names)):
-            shown = _shown(str(path))
+            shown = _printable_path(str(path))
             try:
                 if stat.S_ISREG(path.stat().st_mode):
-                    yield File(shown, partial(_open_file, path))
+                    yield SearchFile(shown, partial(_open_file, path))
                 else:
                     # Opening a FIFO waits for a writer.
                     unsearched[shown] = "not a regular file"
@@ -129,15 +138,15 @@ def _in_folder(root: str, unsearched: dict[str, str]) -> Iterator[File]:
                 if path.is_symlink():
                     unsearched[shown] = "a link whose target is missing"
             except OSError as error:
-                unsearched[shown] = reason(error)
+                unsearched[shown] = format_reason(error)
 
 
-def _shown(path: str) -> str:
+def _printable_path(path: str) -> str:
     """Return a path as text; bytes that are not UTF-8 become escapes."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
-def reason(error: BaseException) -> str:
+def format_reason(error: BaseException) -> str:
     """Return why a file could not be searched, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -145,34 +154,34 @@ def reason(error: BaseException) -> str:
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextReader:
     """How the texts of files are read. ``encodings`` are tried besides UTF-8 and UTF-16.
 
-    ``common`` is how many characters the pieces of a long text have in common; no value looked for is longer than a quarter.
+    ``overlap`` is how many characters the pieces of a long text have in common; no value looked for is longer than a quarter.
     ``embedded`` says whether base64 in texts is decoded.
     """
 
-    common: int
-    limits: Limits = LIMITS
+    overlap: int
+    limits: UnpackLimits = DEFAULT_LIMITS
     encodings: tuple[str, ...] = ()
     embedded: bool = True
 
-    def of(self, file: BinaryIO, name: str, depth: int = 0) -> Iterator[Text]:
-        """Yield the texts of a file. Raise one of ``DAMAGED`` at the end if some of its content could not be read."""
+    def of(self, file: BinaryIO, name: str, depth: int = 0) -> Iterator[FileText]:
+        """Yield the texts of a file. Raise one of ``READ_ERRORS`` at the end if some of its content could not be read."""
         file.seek(0)
-        head = file.read(HEAD)
+        head = file.read(HEAD_BYTES)
         file.seek(0)
         if head.startswith(b"PAR1") or (name.endswith(".parquet") and not depth):
-            yield from self._of_parquet(file)
-        elif head.startswith(b"PK\x03\x04") and depth < _DEPTH:
-            yield from self._of_zip(file, depth)
+            yield from self._read_parquet(file)
+        elif head.startswith(b"PK\x03\x04") and depth < _MAX_DEPTH:
+            yield from self._read_zip(file, depth)
         elif is_gzip(file):
-            yield from self._of_pieces(unpack(file, name, self.limits), depth, unpacked=True)
+            yield from self._read_pieces(unpack(file, name, self.limits), depth, unpacked=True)
         else:
             file.seek(0)
-            yield from self._of_pieces(iter(partial(file.read, CHUNK), b""), depth)
+            yield from self._read_pieces(iter(partial(file.read, CHUNK_BYTES), b""), depth)
 
-    def _of_parquet(self, file: BinaryIO) -> Iterator[Text]:
+    def _read_parquet(self, file: BinaryIO) -> Iterator[FileText]:
         problem: Optional[BaseException] = None
         try:
             parquet = pq.ParquetFile(pa.BufferReader(file.read()))
@@ -180,58 +189,58 @@ class Texts:
                 rows = parquet.read_row_group(group)
                 for column in rows.column_names:
                     # One text of all: looking for a few values in it is fast.
-                    yield Text("\n".join(_texts_in(rows.column(column))), column)
-        except DAMAGED as error:
+                    yield FileText("\n".join(_extract_column_texts(rows.column(column))), column)
+        except READ_ERRORS as error:
             problem = error
         # Its own bytes too: the smallest and largest values of columns are not compressed.
         file.seek(0)
-        for text in self._windows(iter(partial(file.read, CHUNK), b""), ["utf-8"]):
-            yield Text(text, binary=True)
+        for text in self._windows(iter(partial(file.read, CHUNK_BYTES), b""), ["utf-8"]):
+            yield FileText(text, binary=True)
         if problem:
             raise problem
 
-    def _of_zip(self, file: BinaryIO, depth: int) -> Iterator[Text]:
+    def _read_zip(self, file: BinaryIO, depth: int) -> Iterator[FileText]:
         problem: Optional[BaseException] = None
         with zipfile.ZipFile(io.BytesIO(file.read())) as archive:
             for member in archive.infolist():
-                yield Text(member.filename)
+                yield FileText(member.filename)
                 try:
                     self._require_small(member)
-                    with spooled() as content, archive.open(member) as packed:
+                    with open_spooled_file() as content, archive.open(member) as packed:
                         shutil.copyfileobj(packed, content)
                         yield from self.of(content, member.filename, depth + 1)
-                except DAMAGED as error:
-                    problem = problem or _Unsearchable(f"a file inside it: {reason(error)}")
+                except READ_ERRORS as error:
+                    problem = problem or _Unsearchable(f"a file inside it: {format_reason(error)}")
         if problem:
             raise problem
 
     def _require_small(self, member: zipfile.ZipInfo) -> None:
         if member.flag_bits & 1:
             raise _Unsearchable("it is encrypted")
-        if member.file_size > min(self.limits.size, max(ANY_RATIO, self.limits.ratio * member.compress_size)):
+        if member.file_size > min(self.limits.size, max(UNCHECKED_RATIO_BYTES, self.limits.ratio * member.compress_size)):
             raise LimitError("it unpacks to more than max_unpacked_bytes or max_unpacked_ratio allow")
 
-    def _of_pieces(self, pieces: Iterator[bytes], depth: int, *, unpacked: bool = False) -> Iterator[Text]:
+    def _read_pieces(self, pieces: Iterator[bytes], depth: int, *, unpacked: bool = False) -> Iterator[FileText]:
         first = next(pieces, b"")
-        head = first[:HEAD]
-        known = binary_format(head, ["utf-16"], unpacked=unpacked)
+        head = first[:HEAD_BYTES]
+        known = detect_binary_format(head, ["utf-16"], unpacked=unpacked)
         binary = known is not None and not known.endswith("text and not utf-16")
         for text in self._windows(chain([first], pieces), self._codecs(head)):
-            yield Text(text, binary=binary)
-            if self.embedded and depth < _DEPTH and not binary:
+            yield FileText(text, binary=binary)
+            if self.embedded and depth < _MAX_DEPTH and not binary:
                 words = []
-                for content in _decoded(text):
-                    if len(content) > _SURELY or b"\0" in content or content.startswith(_PACKED):
+                for content in _decode_base64(text):
+                    if len(content) > _MIN_CERTAIN_BYTES or b"\0" in content or content.startswith(_ARCHIVE_SIGNATURES):
                         yield from self.of(io.BytesIO(content), "", depth + 1)
                     else:
                         words.append(content)
                 # There are thousands in a page: searched as one text they take a tenth of the time.
-                yield from self._of_pieces(iter([b"\n".join(words)] if words else []), depth + 1)
-        if known and binary and known not in _READ_AS_TEXT:
+                yield from self._read_pieces(iter([b"\n".join(words)] if words else []), depth + 1)
+        if known and binary and known not in _TEXT_SEARCHABLE_FORMATS:
             raise _Unsearchable(f"{known}, whose content cannot be read")
 
     def _codecs(self, head: bytes) -> list[str]:
-        marked = [name for mark, name in _WIDE.items() if head.startswith(mark)][:1]
+        marked = [name for mark, name in _ENCODING_BY_BOM.items() if head.startswith(mark)][:1]
         wide = ["utf-16-le", "utf-16-be"] if b"\0" in head and not marked else []
         declared = [name for name in self.encodings if name != "utf-16"]
         return list(dict.fromkeys([*(marked or ["utf-8"]), *declared, *wide]))
@@ -245,40 +254,42 @@ class Texts:
             shown: set[str] = set()
             for index, decoder in enumerate(decoders):
                 text = tails[index] + decoder.decode(content, final=final)
-                tails[index] = _without_rest(text[-self.common :], self.common // 4) if len(text) > self.common else text
+                tails[index] = (
+                    _trim_leading_word(text[-self.overlap :], self.overlap // 4) if len(text) > self.overlap else text
+                )
                 # Most encodings give the same text of ASCII.
                 if text not in shown:
                     shown.add(text)
-                    yield text if final else _without_beginning(text, self.common // 4)
+                    yield text if final else _trim_trailing_word(text, self.overlap // 4)
 
         problem: Optional[BaseException] = None
         gathered = bytearray()
         try:
             for piece in pieces:
                 gathered += piece
-                if len(gathered) >= _WINDOW:
+                if len(gathered) >= _WINDOW_BYTES:
                     yield from decoded(bytes(gathered))
                     gathered.clear()
-        except DAMAGED as error:
+        except READ_ERRORS as error:
             problem = error
         yield from decoded(bytes(gathered), final=True)
         if problem:
             raise problem
 
 
-def _without_rest(text: str, most: int) -> str:
+def _trim_leading_word(text: str, most: int) -> str:
     """Return a text without the letters and digits it begins with: they may be the rest of a word."""
     start = next((index for index, each in enumerate(text[: most + 1]) if not each.isalnum()), 0)
     return text[start:]
 
 
-def _without_beginning(text: str, most: int) -> str:
+def _trim_trailing_word(text: str, most: int) -> str:
     """Return a text without the letters and digits it ends with: the word may go on in the next window."""
     end = next((index for index, each in enumerate(reversed(text[-most - 1 :])) if not each.isalnum()), 0)
     return text[: len(text) - end]
 
 
-def _decoded(text: str) -> Iterator[bytes]:
+def _decode_base64(text: str) -> Iterator[bytes]:
     """Yield what base64 in a text holds, where that may be text or a file."""
     seen: set[str] = set()
     for found in _BASE64.finditer(text):
@@ -298,12 +309,12 @@ def _decoded(text: str) -> Iterator[bytes]:
 
 def _may_be_text(content: bytes) -> bool:
     """Return whether bytes may be a text or a file, rather than a word or a digest that was taken for base64."""
-    if len(content) >= _SURELY or content.startswith(_PACKED):
+    if len(content) >= _MIN_CERTAIN_BYTES or content.startswith(_ARCHIVE_SIGNATURES):
         return True
-    return len(content) - len(content.translate(None, _CONTROLS)) <= len(content) // 32
+    return len(content) - len(content.translate(None, _CONTROL_BYTES)) <= len(content) // 32
 
 
-def _texts_in(column: pa.ChunkedArray) -> Iterator[str]:
+def _extract_column_texts(column: pa.ChunkedArray) -> Iterator[str]:
     """Yield the different texts in a column, however deep."""
     kind = column.type
     if pa.types.is_dictionary(kind):

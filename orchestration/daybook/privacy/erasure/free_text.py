@@ -9,28 +9,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daybook.contracts import load_tables
-from daybook.contracts.columns import column_key, columns_among
+from daybook.contracts.columns import column_key, matching_columns
 from daybook.errors import UsageError
-from daybook.lake.delta import dataset_of
+from daybook.lake.delta import open_dataset
 from daybook.lake.rewrite import StoredTable
-from daybook.lake.table_properties import RESTRICTED, pseudonym_columns
-from daybook.lake.tables import PARTITION
-from daybook.privacy.erasure.masking import BLANK, is_text
-from daybook.privacy.erasure.verify import mentions, without
+from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
+from daybook.lake.tables import PARTITION_COLUMN
+from daybook.privacy.erasure.masking import ERASED_MARK, is_text
+from daybook.privacy.erasure.verify import contains_any, replace_values
 from daybook.sources import Source
 
-Columns = dict[StoredTable, list[str]]
+FreeTextColumns = dict[StoredTable, list[str]]
 """The columns of free text of each table."""
-_NO_ROWS_OF_A_SHOP = ("control", "candidate")
+_INTERNAL_LAYERS = ("control", "candidate")
 
 
-def columns_named(names: Iterable[str], tables: Iterable[StoredTable], source: Source) -> Columns:
+def find_free_text_columns(names: Iterable[str], tables: Iterable[StoredTable], source: Source) -> FreeTextColumns:
     """Return the columns of each name, ``table.column``, in every layer and development copy that has them.
 
     Raises ``UsageError`` for a table or column that does not exist, is not text, or is a key.
     """
-    tables = [each for each in tables if _holds_rows_of_the_shop(each, source)]
-    chosen: Columns = {}
+    tables = [each for each in tables if _has_source_rows(each, source)]
+    chosen: FreeTextColumns = {}
     for name in names:
         wanted, _, column = name.rpartition(".")
         mine = [each for each in tables if wanted in (each.name, each.full_name)]
@@ -38,47 +38,47 @@ def columns_named(names: Iterable[str], tables: Iterable[StoredTable], source: S
             known = sorted({each.name for each in tables})
             close = difflib.get_close_matches(wanted, known, 3) or known
             raise UsageError(f"--also {name}: the lake has no table {wanted!r}; write table.column, with {' or '.join(close)}.")
-        holding = {each: columns_among(each.columns, [column]) for each in mine}
+        holding = {each: matching_columns(each.columns, [column]) for each in mine}
         if not any(holding.values()):
-            known = sorted({each for table in mine for each in _free_columns(table, source)})
+            known = sorted({each for table in mine for each in _list_free_text_columns(table, source)})
             raise UsageError(f"--also {name}: {wanted} has no column {column!r}; its columns of text are: {', '.join(known)}.")
         for table, held in holding.items():
             for each in held:
-                _require_free(name, table, each, source)
+                _require_free_text(name, table, each, source)
                 chosen.setdefault(table, []).append(each)
     return chosen
 
 
-def _holds_rows_of_the_shop(table: StoredTable, source: Source) -> bool:
-    if table.layer in RESTRICTED:
+def _has_source_rows(table: StoredTable, source: Source) -> bool:
+    if table.layer in RESTRICTED_LAYERS:
         return table.name in source.entities
-    return table.layer not in _NO_ROWS_OF_A_SHOP
+    return table.layer not in _INTERNAL_LAYERS
 
 
-def _require_free(name: str, table: StoredTable, column: str, source: Source) -> None:
-    if column_key(column) in _keys(table, source):
+def _require_free_text(name: str, table: StoredTable, column: str, source: Source) -> None:
+    if column_key(column) in _list_key_columns(table, source):
         raise UsageError(
             f"--also {name}: {table.full_name}.{column} is a key, by which rows are found and joined, and with another value a "
             "row would be another one; name columns of free text. Ids of the person are erased without --also."
         )
-    if column not in _free_columns(table, source):
+    if column not in _list_free_text_columns(table, source):
         raise UsageError(f"--also {name}: {table.full_name}.{column} does not hold text; name columns of free text.")
 
 
-def _free_columns(table: StoredTable, source: Source) -> list[str]:
+def _list_free_text_columns(table: StoredTable, source: Source) -> list[str]:
     """Return the columns of a table that hold text and are no key."""
-    texts = [field.name for field in dataset_of(table.open()).schema if is_text(field.type)]
-    if table.layer in RESTRICTED:
+    texts = [field.name for field in open_dataset(table.open()).schema if is_text(field.type)]
+    if table.layer in RESTRICTED_LAYERS:
         # Landed values are all text. The contract has the types that they stand for.
         columns = source.entities[table.name].columns
-        texts = columns_among(texts, [name for name, spec in columns.items() if spec.type == "text"])
-    return [name for name in texts if column_key(name) not in _keys(table, source)]
+        texts = matching_columns(texts, [name for name, spec in columns.items() if spec.type == "text"])
+    return [name for name in texts if column_key(name) not in _list_key_columns(table, source)]
 
 
-def _keys(table: StoredTable, source: Source) -> set[str]:
+def _list_key_columns(table: StoredTable, source: Source) -> set[str]:
     """Return the keys of the columns that identify rows, link tables or divide them."""
-    keys = {PARTITION, *pseudonym_columns(), *(name for name in table.columns if name.startswith("_"))}
-    if table.layer in RESTRICTED:
+    keys = {PARTITION_COLUMN, *pseudonym_columns(), *(name for name in table.columns if name.startswith("_"))}
+    if table.layer in RESTRICTED_LAYERS:
         contract = source.contracts.get(table.name)
         entity = source.entities[table.name]
         keys |= {name for name, spec in entity.columns.items() if spec.pii == "id"}
@@ -92,33 +92,33 @@ def _keys(table: StoredTable, source: Source) -> set[str]:
     return set(map(column_key, keys))
 
 
-def partitions_with(table: StoredTable, columns: Collection[str], values: Collection[str]) -> set[str]:
+def find_partitions(table: StoredTable, columns: Collection[str], values: Collection[str]) -> set[str]:
     """Return the partitions in which one of the columns holds one of the values; a table without partitions is ``""``."""
     by = list(table.open().metadata().partition_columns)[:1]
     found: set[str] = set()
-    for batch in dataset_of(table.open()).scanner(columns=[*by, *columns]).to_batches():
+    for batch in open_dataset(table.open()).scanner(columns=[*by, *columns]).to_batches():
         for value in pc.unique(batch.column(0)) if by else [None]:
             rows = batch.filter(pc.equal(batch.column(0), value)) if by else batch
-            if any(mentions(_joined(rows.column(name)), values) for name in columns):
+            if any(contains_any(_join_values(rows.column(name)), values) for name in columns):
                 found.add(str(value) if by else "")
     return found
 
 
-def replaced(rows: pa.Table, columns: Iterable[str], values: Collection[str]) -> tuple[pa.Table, dict[str, int]]:
+def replace_in_columns(rows: pa.Table, columns: Iterable[str], values: Collection[str]) -> tuple[pa.Table, dict[str, int]]:
     """Return the rows without the values in these columns, and the number of rows that changed by column."""
     counts = {}
     for name in columns:
         position = rows.schema.get_field_index(name)
         column, field = rows.column(position), rows.schema.field(position)
-        if not mentions(_joined(column), values):
+        if not contains_any(_join_values(column), values):
             continue
-        texts = {text: without(text, values, BLANK) for text in pc.unique(column).to_pylist() if text}
+        texts = {text: replace_values(text, values, ERASED_MARK) for text in pc.unique(column).to_pylist() if text}
         cleaned = [texts.get(text, text) for text in column.to_pylist()]
         counts[name] = sum(old != new for old, new in zip(column.to_pylist(), cleaned))
         rows = rows.set_column(position, field, pa.array(cleaned, field.type))
     return rows, counts
 
 
-def _joined(column: pa.Array) -> str:
+def _join_values(column: pa.Array) -> str:
     """Return the different texts of a column as one: looking for a few values in it is fast."""
     return "\n".join(text for text in pc.unique(column).to_pylist() if text)

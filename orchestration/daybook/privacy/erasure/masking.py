@@ -18,18 +18,18 @@ import sqlglot
 from sqlglot import exp
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.contracts.columns import column_key, columns_among
+from daybook.contracts.columns import column_key, matching_columns
 from daybook.lake.table_properties import pseudonym_columns
-from daybook.privacy import ERASED
+from daybook.privacy import ERASED_PREFIX
 from daybook.sources import Source
 
-BLANK = f"{ERASED}]"
-_PLACE = "city"
+ERASED_MARK = f"{ERASED_PREFIX}]"
+_PLACE_COLUMN = "city"
 """The canonical column that, without being personal, is too near to a person to stay in rows that were one's."""
 
 
 @dataclass(frozen=True)
-class Blanks:
+class RowMasker:
     """How the rows of one entity are blanked: its personal columns by class, and those that its place is made of. Columns are
     given by their keys (``daybook.contracts.columns``)."""
 
@@ -38,7 +38,7 @@ class Blanks:
     required: Collection[str]
     salt: str
 
-    def applied(self, rows: pa.Table, chosen: list[bool], day: date) -> pa.Table:
+    def mask_rows(self, rows: pa.Table, chosen: list[bool], day: date) -> pa.Table:
         """The rows, the chosen ones without what is personal; columns that the table lacks are passed over."""
         for name in rows.column_names:
             kind = self.personal.get(column_key(name))
@@ -47,21 +47,21 @@ class Blanks:
             position = rows.schema.get_field_index(name)
             field = rows.schema.field(position)
             values = [
-                self._instead(value, kind, name, day, text=is_text(field.type)) if hit else value
+                self._mask_value(value, kind, name, day, text=is_text(field.type)) if hit else value
                 for value, hit in zip(rows.column(position).to_pylist(), chosen)
             ]
             rows = rows.set_column(position, field, pa.array(values, field.type))
         return rows
 
-    def _instead(self, value: Any, kind: Optional[str], name: str, day: date, *, text: bool) -> Any:
+    def _mask_value(self, value: Any, kind: Optional[str], name: str, day: date, *, text: bool) -> Any:
         if not value or not text:
             return value if text else None
-        if str(value).startswith(ERASED):
+        if str(value).startswith(ERASED_PREFIX):
             return value
         if kind == "id":
             return self.mark(value, day)
         # No value, rather than one that would break a rule on what an e-mail looks like.
-        return BLANK if column_key(name) in self.required or name == "_raw" else ""
+        return ERASED_MARK if column_key(name) in self.required or name == "_raw" else ""
 
     def repairs(self, text: str, day: date) -> str:
         """What a person has put right in such a row (JSON, by column), without what is personal."""
@@ -69,38 +69,38 @@ class Blanks:
         for name, value in repairs.items():
             key = column_key(name)
             if key in self.personal or key in self.place:
-                repairs[name] = self._instead(value, self.personal.get(key), name, day, text=True)
+                repairs[name] = self._mask_value(value, self.personal.get(key), name, day, text=True)
         return json.dumps(repairs, ensure_ascii=False, sort_keys=True)
 
     def mark(self, value: str, day: date) -> str:
         """What an id becomes on a date."""
         digest = hashlib.sha256(f"{self.salt}\n{day.isoformat()}\n{value.strip()}".encode()).hexdigest()
-        return f"{ERASED}:{digest[:12]}]"
+        return f"{ERASED_PREFIX}:{digest[:12]}]"
 
 
-def blanks_for(source: Source, entity: str, salt: str) -> Blanks:
+def build_masker(source: Source, entity: str, salt: str) -> RowMasker:
     """How the rows of an entity are blanked."""
     columns = source.entities[entity].columns
     personal = {column_key(name): spec.pii for name, spec in columns.items() if spec.pii}
     required = {column_key(name) for name in source.contracts[entity].required}
-    return Blanks(personal, _place_columns(source, entity), required, salt)
+    return RowMasker(personal, _find_place_columns(source, entity), required, salt)
 
 
-def without_person(name: str, rows: pa.Table, gone: Collection[str]) -> Optional[tuple[pa.Table, int]]:
+def remove_person(name: str, rows: pa.Table, gone: Collection[str]) -> Optional[tuple[pa.Table, int]]:
     """Rows of a table of the model without those pseudonyms, and in how many rows they stood; None where in none.
 
     A row that is about the person (the pseudonym is in its key, or its table has no contract) goes; another loses the
     pseudonym and the place.
     """
-    held = sorted(columns_among(rows.column_names, pseudonym_columns()))
+    held = sorted(matching_columns(rows.column_names, pseudonym_columns()))
     hits = [any(value in gone for value in values) for values in zip(*(rows.column(each).to_pylist() for each in held))]
     count = sum(hits)
     if not count:
         return None
     contract = next((table for layer in LAYERS for table in load_tables(layer).values() if table.name == name), None)
-    if contract is None or columns_among(held, contract.required):
+    if contract is None or matching_columns(held, contract.required):
         return rows.filter(pa.array([not hit for hit in hits])), count
-    for each in [*held, *columns_among(rows.column_names, [_PLACE])]:
+    for each in [*held, *matching_columns(rows.column_names, [_PLACE_COLUMN])]:
         position = rows.schema.get_field_index(each)
         field = rows.schema.field(position)
         values = [None if hit else value for value, hit in zip(rows.column(position).to_pylist(), hits)]
@@ -108,7 +108,7 @@ def without_person(name: str, rows: pa.Table, gone: Collection[str]) -> Optional
     return rows, count
 
 
-def _place_columns(source: Source, entity: str) -> set[str]:
+def _find_place_columns(source: Source, entity: str) -> set[str]:
     """The keys of the entity's columns that a mapping makes the place of an order or a customer of."""
     found = set()
     for table, selects in source.mapping.items():
@@ -116,7 +116,7 @@ def _place_columns(source: Source, entity: str) -> set[str]:
         if contract is None or not contract.pseudonyms:
             continue
         for select in selects:
-            place = select.expression(_PLACE)
+            place = select.expression(_PLACE_COLUMN)
             if place is not None:
                 for column in sqlglot.parse_one(place, read="duckdb").find_all(exp.Column):
                     if (column.table or select.from_).lower() == entity.lower():

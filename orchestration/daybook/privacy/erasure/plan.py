@@ -11,15 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from daybook.lake.rewrite import StoredTable, append, forget_history, overwrite, read
-from daybook.privacy.erasure.subjects import PSEUDONYM, Address, table_uri
+from daybook.lake.rewrite import StoredTable, append_rows, overwrite_rows, read_table, remove_history
+from daybook.privacy.erasure.subjects import PSEUDONYM_COLUMN, RowAddress, table_uri
 
 ERASURE_PLAN = "control.erasure_plan"
 """The rows of persons whose erasure has begun and not ended, by address, and the files that held the person."""
 _BY = "erasure"
 _SCHEMA = pa.schema(
     [
-        (PSEUDONYM, pa.string()),
+        (PSEUDONYM_COLUMN, pa.string()),
         ("salt", pa.string()),
         ("development", pa.string()),
         ("entity", pa.string()),
@@ -33,38 +33,38 @@ _SCHEMA = pa.schema(
         ("told", pa.string()),
     ]
 )
-Row = dict[str, Any]
+PlanRow = dict[str, Any]
 """An address, a file (``held_by``), or nothing but whose erasure it is, why, and ``told``: what its record will say (JSON)."""
 
 
-def plan_rows(root: str, gone: Collection[str]) -> list[Row]:
+def read_plan(root: str, gone: Collection[str]) -> list[PlanRow]:
     """The plan's rows for these pseudonyms."""
-    return [row for row in _all(root) if row[PSEUDONYM] in gone]
+    return [row for row in _read_all(root) if row[PSEUDONYM_COLUMN] in gone]
 
 
-def unfinished(root: str) -> set[str]:
+def list_unfinished(root: str) -> set[str]:
     """The pseudonyms of those whose erasure has begun and not ended."""
-    return {row[PSEUDONYM] for row in _all(root)}
+    return {row[PSEUDONYM_COLUMN] for row in _read_all(root)}
 
 
-def address_of(row: Row) -> Address:
+def parse_address(row: PlanRow) -> RowAddress:
     """The address that a row of the plan holds."""
-    return Address(row["entity"], row["row_date"], row["file"], row["number"], row.get("layer") or "bronze")
+    return RowAddress(row["entity"], row["row_date"], row["file"], row["number"], row.get("layer") or "bronze")
 
 
-def begin(
+def write_plan(
     root: str,
     salt: str,
     gone: Collection[str],
-    addresses: Mapping[str, Mapping[Address, str]],
+    addresses: Mapping[str, Mapping[RowAddress, str]],
     files: Mapping[str, str],
     why: str,
     told: str,
 ) -> None:
     """Write the plan, in one commit: addresses by development copy, each with whose it is, and files with their SHA-256."""
-    rows: list[Row] = [
+    rows: list[PlanRow] = [
         {
-            PSEUDONYM: person,
+            PSEUDONYM_COLUMN: person,
             "salt": salt,
             "development": user,
             "entity": each.entity,
@@ -76,41 +76,41 @@ def begin(
         for user, found in addresses.items()
         for each, person in found.items()
     ]
-    rows += [{PSEUDONYM: person, "salt": salt, "development": "", "why": why, "told": told} for person in sorted(gone)]
-    _add(root, rows + _file_rows(salt, gone, files))
+    rows += [{PSEUDONYM_COLUMN: person, "salt": salt, "development": "", "why": why, "told": told} for person in sorted(gone)]
+    _append_rows(root, rows + _build_file_rows(salt, gone, files))
 
 
-def add_files(root: str, salt: str, gone: Collection[str], files: Mapping[str, str]) -> None:
+def add_plan_files(root: str, salt: str, gone: Collection[str], files: Mapping[str, str]) -> None:
     """Note files that a try has found the person in and could not change."""
     if files:
-        _add(root, _file_rows(salt, gone, files))
+        _append_rows(root, _build_file_rows(salt, gone, files))
 
 
-def remove(root: str, gone: Collection[str]) -> None:
+def remove_from_plan(root: str, gone: Collection[str]) -> None:
     """Take these persons out of the plan, and out of its past."""
-    rows = _all(root)
+    rows = _read_all(root)
     if not rows:
         return
-    rest = [row for row in rows if row[PSEUDONYM] not in gone]
+    rest = [row for row in rows if row[PSEUDONYM_COLUMN] not in gone]
     uri = table_uri(root, ERASURE_PLAN)
-    overwrite(uri, pa.Table.from_pylist(rest, _SCHEMA), by=_BY, table=ERASURE_PLAN)
+    overwrite_rows(uri, pa.Table.from_pylist(rest, _SCHEMA), by=_BY, table=ERASURE_PLAN)
     layer, name = ERASURE_PLAN.split(".")
-    forget_history(StoredTable(uri, layer, name))
+    remove_history(StoredTable(uri, layer, name))
 
 
-def _file_rows(salt: str, gone: Collection[str], files: Mapping[str, str]) -> list[Row]:
+def _build_file_rows(salt: str, gone: Collection[str], files: Mapping[str, str]) -> list[PlanRow]:
     # Of every one of them: whoever finishes the erasure of one must not lose sight of the file.
     return [
-        {PSEUDONYM: person, "salt": salt, "development": "", "held_by": file, "sha256": digest}
+        {PSEUDONYM_COLUMN: person, "salt": salt, "development": "", "held_by": file, "sha256": digest}
         for person in sorted(gone)
         for file, digest in sorted(files.items())
     ]
 
 
-def _add(root: str, rows: list[Row]) -> None:
-    append(table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _SCHEMA), by=_BY, table=ERASURE_PLAN)
+def _append_rows(root: str, rows: list[PlanRow]) -> None:
+    append_rows(table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _SCHEMA), by=_BY, table=ERASURE_PLAN)
 
 
-def _all(root: str) -> list[Row]:
-    rows = read(table_uri(root, ERASURE_PLAN))
+def _read_all(root: str) -> list[PlanRow]:
+    rows = read_table(table_uri(root, ERASURE_PLAN))
     return [] if rows is None else list(rows.to_pylist())

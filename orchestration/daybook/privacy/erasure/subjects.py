@@ -14,22 +14,22 @@ from typing import Any, Optional
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from daybook.contracts.columns import columns_among, find_column
+from daybook.contracts.columns import find_column, matching_columns
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
-from daybook.lake.rewrite import read
-from daybook.lake.tables import PARTITION, Lake
-from daybook.privacy import ERASED, Keys, pseudonym_function
+from daybook.lake.rewrite import read_table
+from daybook.lake.tables import PARTITION_COLUMN, Lake
+from daybook.privacy import ERASED_PREFIX, Keys, pseudonym_function
 from daybook.sources import Entity, Source
 from daybook.sources.mapping import literal, quote, typed_sql
 
-ERASED_PEOPLE = "control.erased"
+ERASED_TABLE = "control.erased"
 """The pseudonyms of those who were erased, so that a landing that brings them again is not let through."""
-PSEUDONYM = "customer_key"
+PSEUDONYM_COLUMN = "customer_key"
 
 
 @dataclass(frozen=True)
-class Address:
+class RowAddress:
     """Where a landed row stands: enough to find it again once nothing in it says whose it was."""
 
     entity: str
@@ -40,10 +40,10 @@ class Address:
     """Bronze or quarantine, whose rows are of different moments where a file came again and was not validated yet."""
 
 
-def erased_people(root: str) -> set[str]:
+def load_erased_pseudonyms(root: str) -> set[str]:
     """The pseudonyms of those who were erased, of the lake's generation of keys."""
-    rows = read(table_uri(root, ERASED_PEOPLE))
-    return set() if rows is None else set(rows.column(PSEUDONYM).to_pylist())
+    rows = read_table(table_uri(root, ERASED_TABLE))
+    return set() if rows is None else set(rows.column(PSEUDONYM_COLUMN).to_pylist())
 
 
 def table_uri(root: str, table: str) -> str:
@@ -51,7 +51,7 @@ def table_uri(root: str, table: str) -> str:
     return Lake(root).uri(table)
 
 
-class Finder:
+class SubjectFinder:
     """The rows of persons among those that have landed: in bronze, and in a landing that is not there yet."""
 
     def __init__(
@@ -92,48 +92,48 @@ class Finder:
             return None
         return list(self._engine.query(f"SELECT * FROM {table} LIMIT 0").columns)
 
-    def rows_of(self, wanted: Iterable[str], *, day: Optional[date] = None) -> dict[Address, str]:
+    def find_rows(self, wanted: Iterable[str], *, day: Optional[date] = None) -> dict[RowAddress, str]:
         """The rows of the wanted pseudonyms, each with whose it is, on one business date or all; without a landing those of
         quarantine too, each by what it says itself.
         """
         listed = ", ".join(literal(each) for each in sorted(wanted))
         return self._where(f"_person IN ({listed})", day) if listed else {}
 
-    def rows_of_erased(self, *, day: Optional[date] = None) -> list[Address]:
+    def find_rows_of_erased(self, *, day: Optional[date] = None) -> list[RowAddress]:
         """Rows that belong to one that was erased and still hold something personal themselves: they came in later."""
-        return list(self._where(f"_id LIKE '{ERASED}%' AND _personal", day))
+        return list(self._where(f"_id LIKE '{ERASED_PREFIX}%' AND _personal", day))
 
-    def values_of_others(self, wanted: Iterable[str]) -> Iterable[str]:
+    def list_values_of_others(self, wanted: Iterable[str]) -> Iterable[str]:
         """Every personal value that is some other known person's, and their whole names."""
         listed = ", ".join(literal(each) for each in sorted(wanted)) or "''"
         for name, view in ((name, view) for name, layers in self._layers.items() for view in layers.values()):
             columns = [f"CAST({quote(column)} AS VARCHAR)" for column in sorted(self.source.personal_columns()[name])]
-            names = ", ".join(quote(column) for column in name_columns(self.source, name))
+            names = ", ".join(quote(column) for column in list_name_columns(self.source, name))
             columns += [f"concat_ws(' ', {names})"] if names else []
             if columns:
                 listed_columns = ", ".join(f"{column} AS v{number}" for number, column in enumerate(columns))
                 # One query: the pseudonym of every row is what takes time.
-                persons = f"SELECT {listed_columns} FROM ({self._persons(name, view)}) AS p WHERE _person NOT IN ({listed})"
+                persons = f"SELECT {listed_columns} FROM ({self._persons_sql(name, view)}) AS p WHERE _person NOT IN ({listed})"
                 for values in self._engine.arrow(persons).columns:
                     yield from (value for value in pc.unique(values).to_pylist() if value)
 
-    def _where(self, condition: str, day: Optional[date]) -> dict[Address, str]:
+    def _where(self, condition: str, day: Optional[date]) -> dict[RowAddress, str]:
         if day is not None:
-            condition = f"{PARTITION} = DATE '{day.isoformat()}' AND {condition}"
-        found: dict[Address, str] = {}
+            condition = f"{PARTITION_COLUMN} = DATE '{day.isoformat()}' AND {condition}"
+        found: dict[RowAddress, str] = {}
         for name, layers in self._layers.items():
             for layer, view in layers.items():
-                persons = self._persons(name, view)
+                persons = self._persons_sql(name, view)
                 rows = self._engine.rows(
-                    f"SELECT {PARTITION}, _source_file, _row_number, _person FROM ({persons}) AS p WHERE {condition}"
+                    f"SELECT {PARTITION_COLUMN}, _source_file, _row_number, _person FROM ({persons}) AS p WHERE {condition}"
                 )
-                found.update({Address(name, day, file, number, layer): person for day, file, number, person in rows})
+                found.update({RowAddress(name, day, file, number, layer): person for day, file, number, person in rows})
         return found
 
-    def _persons(self, name: str, view: str) -> str:
+    def _persons_sql(self, name: str, view: str) -> str:
         """SQL for the rows of a view of an entity with whose each is; the expression knows the view by the entity's name."""
         personal = " OR ".join(
-            f"(coalesce(CAST({quote(column)} AS VARCHAR), '') <> '' AND CAST({quote(column)} AS VARCHAR) NOT LIKE '{ERASED}%')"
+            f"(coalesce(CAST({quote(column)} AS VARCHAR), '') <> '' AND CAST({quote(column)} AS VARCHAR) NOT LIKE '{ERASED_PREFIX}%')"
             for column in sorted(self.source.personal_columns()[name])
         )
         whose = f"CAST({self.source.people[name]} AS VARCHAR)"
@@ -141,20 +141,20 @@ class Finder:
         return f"SELECT *, pseudonym(_id) AS _person FROM ({inner}) AS i"
 
 
-def personal_values(source: Source, entity: str, rows: pa.Table, kinds: Optional[Collection[str]] = None) -> set[str]:
+def collect_personal_values(source: Source, entity: str, rows: pa.Table, kinds: Optional[Collection[str]] = None) -> set[str]:
     """What is personal in landed rows of an entity, each value, and whole names; of all classes or of those ``kinds``."""
     found: set[str] = set()
     columns = source.entities[entity].columns
     asked = [name for name, spec in columns.items() if spec.pii and (kinds is None or spec.pii in kinds)]
-    for name in columns_among(rows.column_names, asked):
+    for name in matching_columns(rows.column_names, asked):
         texts = [str(each) for each in rows.column(name).to_pylist() if each]
-        found.update(each for each in texts if not each.startswith(ERASED))
-    stored = [each for name in name_columns(source, entity) for each in columns_among(rows.column_names, [name])]
+        found.update(each for each in texts if not each.startswith(ERASED_PREFIX))
+    stored = [each for name in list_name_columns(source, entity) for each in matching_columns(rows.column_names, [name])]
     names = [rows.column(name).to_pylist() for name in stored]
     return (found | {" ".join(filter(None, parts)) for parts in zip(*names)}) - {""}
 
 
-def name_columns(source: Source, entity: str) -> list[str]:
+def list_name_columns(source: Source, entity: str) -> list[str]:
     """The columns that make up a person's whole name, in the order in which they land."""
     return [name for name, column in source.entities[entity].columns.items() if column.pii == "name"]
 
@@ -171,22 +171,24 @@ def _entity_sql(
     """The landed rows of an entity, cleaned and typed as its mapping sees them, with their addresses."""
     parts = []
     if stored is not None:
-        other = f" WHERE {PARTITION} <> DATE '{day.isoformat()}'" if landing is not None and day else ""
-        parts.append(f"SELECT {_texts(entity, stored)}, {PARTITION}, _source_file, _row_number FROM {layer}.{name}{other}")
-    if landing is not None and day:
-        texts = _texts(entity, landing[name].column_names)
-        parts.append(f"SELECT {texts}, DATE '{day.isoformat()}' AS {PARTITION}, _source_file, _row_number FROM _landing_{name}")
-    if not parts:
-        nothing = (
-            f"CAST(NULL AS DATE) AS {PARTITION}, CAST(NULL AS VARCHAR) AS _source_file, CAST(NULL AS BIGINT) AS _row_number"
+        other = f" WHERE {PARTITION_COLUMN} <> DATE '{day.isoformat()}'" if landing is not None and day else ""
+        parts.append(
+            f"SELECT {_text_columns_sql(entity, stored)}, {PARTITION_COLUMN}, _source_file, _row_number FROM {layer}.{name}{other}"
         )
-        parts.append(f"SELECT {_texts(entity, [])}, {nothing} WHERE 1 = 0")
+    if landing is not None and day:
+        texts = _text_columns_sql(entity, landing[name].column_names)
+        parts.append(
+            f"SELECT {texts}, DATE '{day.isoformat()}' AS {PARTITION_COLUMN}, _source_file, _row_number FROM _landing_{name}"
+        )
+    if not parts:
+        nothing = f"CAST(NULL AS DATE) AS {PARTITION_COLUMN}, CAST(NULL AS VARCHAR) AS _source_file, CAST(NULL AS BIGINT) AS _row_number"
+        parts.append(f"SELECT {_text_columns_sql(entity, [])}, {nothing} WHERE 1 = 0")
     typed = [f"{typed_sql(column, spec, source.null_values)} AS {quote(column)}" for column, spec in entity.columns.items()]
     landed = " UNION ALL ".join(parts)
-    return f"SELECT {', '.join(typed)}, {PARTITION}, _source_file, _row_number FROM ({landed}) AS landed"
+    return f"SELECT {', '.join(typed)}, {PARTITION_COLUMN}, _source_file, _row_number FROM ({landed}) AS landed"
 
 
-def _texts(entity: Entity, stored: list[Any]) -> str:
+def _text_columns_sql(entity: Entity, stored: list[Any]) -> str:
     """The entity's columns as text; a date that landed before a column was added lacks it."""
     landed = {column: find_column(stored, column) for column in entity.columns}
     return ", ".join(
