@@ -7,7 +7,7 @@ PY ?= >=3.9,<3.13
 DAYBOOK = $(VENV)/bin/daybook
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test test-fast conformance emulator bench lint lint-infra format lab lock clean
+.PHONY: help setup demo test test-fast conformance emulator bench docs lint lint-infra format lab lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -58,6 +58,16 @@ emulator: setup .tools/emulator/ready ## test what is there for AWS against an e
 bench: setup ## measure Daybook beside the usual ways (ARGS="small", "all --write", "--help")
 	$(VENV)/bin/python -m benchmarks $(ARGS)
 
+# The generator of the site, in an environment of its own: it needs a newer Python.
+.tools/docs/ready: docs/requirements.lock | $(filter .tools/bin/uv,$(UV))
+	@test -x .tools/docs/venv/bin/python || $(UV) venv --quiet --python '>=3.11,<3.15' .tools/docs/venv
+	$(UV) pip sync --quiet --require-hashes --python .tools/docs/venv/bin/python docs/requirements.lock
+	@touch $@
+
+docs: setup .tools/docs/ready ## build the documentation site in .site/
+	$(VENV)/bin/python -m tests.docs.cli_reference --write
+	.tools/docs/venv/bin/zensical build --strict --clean
+
 lint: setup ## check style, types and the project's own files
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
@@ -86,6 +96,7 @@ lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks anew, after a change of
 	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) infra/lint.in --output-file infra/lint.lock
 	$(LOCK) tests/conformance/requirements.in --constraint requirements-dev.lock --output-file tests/conformance/requirements.lock
 	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) tests/emulator/requirements.in --output-file tests/emulator/requirements.lock
+	$(subst --python-version 3.9,--python-version 3.11,$(LOCK)) docs/requirements.in --output-file docs/requirements.lock
 	cd tests/conformance && npm install --silent --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what the demo and the tests made (not the environments)

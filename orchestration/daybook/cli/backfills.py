@@ -37,7 +37,9 @@ from daybook.settings import Settings, parse_run_date, require_own_lake
 
 ParallelOption = Annotated[
     int,
-    typer.Option("--parallel", help="So many dates at a time; the number of cores if not given.", min=1, max=40, metavar="N"),
+    typer.Option(
+        "--parallel", help="Number of dates at a time.", show_default="number of cores", min=1, max=40, metavar="N"
+    ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
 DEFAULT_PARALLEL = min(os.cpu_count() or 1, 40)

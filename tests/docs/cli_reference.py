@@ -1,0 +1,60 @@
+"""Write docs/cli.md, the reference of all commands, from the help of the Typer app.
+
+``python -m tests.docs.cli_reference --write`` writes the file; without ``--write`` it prints the text.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import click
+
+from daybook.cli.commands import Commands, whole
+from daybook.params import project_root
+
+PAGE = project_root() / "docs" / "cli.md"
+_WIDTH = 100
+_OPENING = """# Command line
+
+All commands of `daybook`, in the order of `daybook --help`. `make docs` writes this page from the commands' own help.
+
+Exit codes: 0 for succeeded or skipped, 1 for failed, 2 for wrong usage, 3 for rejected. Errors are one sentence; `daybook --debug
+COMMAND` prints a traceback. Most commands take `--env NAME` for the deployment (a file in `params/`), `--set KEY=VALUE` for one of
+its [settings](settings.md), and `--json`.
+"""
+
+
+def commands(command: click.Command, path: str = "daybook") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with its full name, such as ``daybook quarantine list``; a group comes before its commands."""
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from commands(each, f"{path} {name}")
+
+
+def reference() -> str:
+    """Return the page: one section for each command, with its help."""
+    root = whole()
+    # `daybook --help` lists the short lines of COMMANDS, which a group has until its commands are imported.
+    listing = Commands(name=root.name, help=root.help, params=root.params, rich_markup_mode=None)
+    sections = [_OPENING]
+    for path, command in commands(root):
+        context = click.Context(command, info_name=path, terminal_width=_WIDTH, max_content_width=_WIDTH)
+        text = (listing if command is root else command).get_help(context)
+        sections.append(f"## {path}\n\n```text\n{text.rstrip()}\n```\n")
+    return "\n".join(sections)
+
+
+def main() -> None:
+    """Print the page, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write docs/cli.md")
+    if parser.parse_args().write:
+        PAGE.write_text(reference(), encoding="utf-8")
+    else:
+        print(reference(), end="")
+
+
+if __name__ == "__main__":
+    main()
