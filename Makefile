@@ -65,7 +65,7 @@ bench: setup ## measure Daybook beside the usual ways (ARGS="small", "all --writ
 	@touch $@
 
 docs: setup .tools/docs/ready ## build the documentation site in .site/
-	$(VENV)/bin/python -m tests.docs.cli_reference --write
+	$(VENV)/bin/python -m tests.docs.cli_reference
 	.tools/docs/venv/bin/zensical build --strict --clean
 
 lint: setup ## check style, types and the project's own files

@@ -1,8 +1,8 @@
 """The benchmark's command line: ``python -m benchmarks [PART ...]``; `make bench ARGS="small start"` is the same.
 
 Each part can run alone. Results go as JSON to a file, a part an entry, and as Markdown to stdout, where last comes what is
-wanted and what is, of all that the file has; ``--write`` puts that into ``docs/benchmarks.md`` and the short table into the
-README. Here: that. Not here: the parts, a module each.
+wanted and what is, of all that the file has; ``--write`` puts that into ``docs/benchmarks.md``. Here: that. Not here: the
+parts, a module each.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the results' file; SCRATCH/results.json if not given")
     parser.add_argument("--orders", type=int, help="of the large day, instead of what the part has")
     parser.add_argument("--days", type=int, help="at most so many days before, in growth")
-    parser.add_argument("--write", action="store_true", help="put the results into docs/benchmarks.md and README.md")
+    parser.add_argument("--write", action="store_true", help="write the results to docs/benchmarks.md")
     given = parser.parse_args()
     parts = list(PARTS) if "all" in given.parts else given.parts or ([] if given.write else list(SHORT))
     unknown = [part for part in parts if part not in PARTS]

@@ -129,8 +129,8 @@ def tables(result: Result) -> list[Table]:
     spent = sum(each[1] for each in every["steps"].values())
     rows.append(["all", format_seconds(every["seconds"]), format_seconds(one["seconds"]), format_seconds(spent)])
     remark = (
-        f"The bundle has {format_megabytes(result['bundle_bytes'])}, and is there: what S3 takes is not in it. `all` is the median of "
-        f"{result['repeats']}, its steps are those of that repeat."
+        f"The bundle has {format_megabytes(result['bundle_bytes'])} and is a local file, so the download from S3 is not included. "
+        f"`all` is the median of {result['repeats']} repeats; the steps are those of the median repeat."
     )
     columns = ["ingest of the demo's last day", "all processors", "one processor", "processors' seconds (all)"]
     return [Table("A job on a bare Python 3.9", columns, rows, remark)]

@@ -112,4 +112,4 @@ def tables(result: Result) -> list[Table]:
         for name, each in result["systems"].items()
     ]
     title = f"A day of {result['orders']:,} orders and {result['lines']:,} lines"
-    return [Table(title, ["memory", "outcome", "time", "largest process", "why"], rows, "Once each.")]
+    return [Table(title, ["memory", "outcome", "time", "largest process", "why"], rows, "Measured once each.")]

@@ -1,29 +1,22 @@
-"""Results as ``docs/benchmarks.md``, with the picture of the growth, and the short table in the README.
-
-Here: writing those. Not here: the tables of a part (in its module), measuring.
-"""
+"""Write the results of benchmarks to ``docs/benchmarks.md``, with the picture of the growth."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import targets
-from benchmarks.bench import Result, format_ratio, format_seconds
 from daybook.settings import project_root
+from benchmarks import targets
+from benchmarks.bench import Result
 
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-_SHORT_SYSTEMS = ("limit", "papermill", "papermill command", "daybook", "daybook cold")
 _INTRODUCTION = """# Benchmarks
 
-Written by `make bench ARGS="--write"`, of the parts that were taken before (`python -m benchmarks --help` says which
-there are; `all` takes all). Systems are measured in turn, A B C A B C, each repeat on a fresh copy of the same lake, and
-figures are medians. What a system comes to is compared with the others, to the cent, before its time counts. What each part
-does and leaves out stands at the head of its module in `benchmarks/`; the work by hand is `byhand.py`, and the papermill
-notebooks are made of its source.
+`make bench ARGS="all --write"` measures all parts and writes this page. [Performance](performance.md) describes the parts.
+Systems are measured in turn (A B C A B C), each repeat on a fresh copy of the same lake. Figures are medians. The results of
+all systems are compared, to the cent, before their times count. The docstring of each part's module says what the part does and
+leaves out. The work by hand is in `byhand.py`; the papermill notebooks are generated from its source.
 """
 
 
@@ -44,11 +37,6 @@ def write_results(results: Mapping[str, Result], parts: Sequence[str]) -> None:
             text += "\n![Seconds of a day by the number of days before it](growth.png)\n"
         text += f"\n{describe_machine(results[part]['machine'])}\n"
     (docs / "benchmarks.md").write_text(text, encoding="utf-8")
-    if "small" in results:
-        readme = project_root() / "README.md"
-        readme.write_text(
-            replace_short_table(readme.read_text(encoding="utf-8"), render_short_table(results["small"])), encoding="utf-8"
-        )
 
 
 def describe_machine(facts: Mapping[str, Any]) -> str:
@@ -59,26 +47,6 @@ def describe_machine(facts: Mapping[str, Any]) -> str:
         f"*{facts['processor']}, {facts['cores']} cores, {facts['memory_gb']:.0f} GB, {facts['system']}, "
         f"Python {facts['python']}; {packages}. Load before: {load}.*"
     )
-
-
-def render_short_table(result: Result) -> str:
-    """The README's table: the small day, by system."""
-    names = import_module("benchmarks.small").NAMES
-    found = result["systems"]
-    times = {name: found[name]["seconds"] for name in _SHORT_SYSTEMS}
-    rows = [
-        f"| {names[name]} | {format_seconds(each)} | {format_ratio(each, times['papermill'])} |" for name, each in times.items()
-    ]
-    head = ["| one day of the demo shop | median | ÷ papermill in a loop |", "|---|---:|---:|"]
-    return "\n".join([*head, *rows, "", describe_machine(result["machine"])])
-
-
-def replace_short_table(readme: str, table: str) -> str:
-    """The README with the table between its markers; ``ValueError`` where it has none."""
-    if len(re.findall(f"{re.escape(BEGIN)}.*?{re.escape(END)}", readme, re.DOTALL)) != 1:
-        raise ValueError(f"README.md needs one pair of the lines {BEGIN} and {END}; put them where the table is to be.")
-    before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}"
 
 
 def draw_growth(points: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -88,9 +88,9 @@ def _build_stage_table(stages: list[dict[str, Any]]) -> Table:
     sums = [format_seconds(sum(each.get(name, 0.0) for each in noted)) for name in PHASES]
     rows.append(["all", *sums, format_seconds(sum(map(notebook_overhead, noted)))])
     remark = (
-        f"Of its last repeat. The overhead, {format_seconds(median(map(notebook_overhead, noted)))} in the median, is what a notebook costs "
-        "from papermill's start until it is in the archive, besides its own cells (the first of which opens the stage): "
-        "kernel, its end, and the search for personal data."
+        f"From the last repeat. The overhead is the time from papermill's start until the notebook is in the archive, without "
+        "its cells (the first of which opens the stage): start and end of the kernel, and the search for personal data. "
+        f"Its median is {format_seconds(median(map(notebook_overhead, noted)))}."
     )
     return Table("Daybook's stages", ["stage", *PHASES, "overhead"], rows, remark)
 

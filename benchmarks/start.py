@@ -45,5 +45,10 @@ def tables(result: Result) -> list[Table]:
         for name, each in found.items()
     ]
     return [
-        Table("Start of a command", ["from the shell", "median", "min", "÷ python"], rows, f"Of {result['repeats']} in turn.")
+        Table(
+            "Start of a command",
+            ["from the shell", "median", "min", "÷ python"],
+            rows,
+            f"Medians of {result['repeats']} in turn.",
+        )
     ]

@@ -107,4 +107,4 @@ def build_target_table(results: Mapping[str, Result]) -> Table:
     for name, each in limited["systems"].items():
         passes = {"SUCCEEDED": "yes", "not taken": ""}.get(each["outcome"], "no")
         rows.append([f"{limited['lines']:,} lines with {name}", "limited", "passes", each["outcome"].lower(), passes])
-    return Table("What is wanted, and what is", ["figure", "part", "wanted", "found", "reached"], rows)
+    return Table("Targets and results", ["figure", "part", "target", "result", "reached"], rows)

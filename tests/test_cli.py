@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from daybook.cli import main
-from daybook.cli.commands import COMMANDS
 from daybook.settings import project_root
 
 
@@ -144,9 +143,3 @@ def test_check_finds_the_project_good(daybook: Daybook) -> None:
 
 def test_the_version_is_printed(daybook: Daybook) -> None:
     assert daybook("--version")[1].startswith("daybook 0.")
-
-
-def test_every_command_stands_in_the_readme_or_changelog() -> None:
-    documents = (project_root() / "README.md").read_text() + (project_root() / "CHANGELOG.md").read_text()
-    for name in COMMANDS:
-        assert re.search(rf"(daybook |`){name}\b", documents), f"{name} stands in neither README nor CHANGELOG"

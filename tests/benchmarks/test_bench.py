@@ -86,13 +86,6 @@ def test_the_work_by_hand_comes_to_the_figures_that_the_demo_shop_was_made_with(
         shop.require_same_gold("by hand", home.lake, gold, shop.list_days(1)[0])
 
 
-def test_the_readme_keeps_all_but_the_table_between_the_markers() -> None:
-    readme = f"before\n{publishing.BEGIN}\nold\n{publishing.END}\nafter\n"
-    assert publishing.replace_short_table(readme, "new") == f"before\n{publishing.BEGIN}\nnew\n{publishing.END}\nafter\n"
-    with pytest.raises(ValueError, match="needs one pair of the lines"):
-        publishing.replace_short_table("no markers", "new")
-
-
 def test_figures_never_stand_without_what_they_were_taken_on() -> None:
     said = publishing.describe_machine(FACTS)
     for fact in ("Made up", "2 cores", "8 GB", "Python 3.11.7", "duckdb 1.2.2", "0.10 0.20 0.30"):

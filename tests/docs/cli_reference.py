@@ -1,11 +1,10 @@
 """Write docs/cli.md, the reference of all commands, from the help of the Typer app.
 
-``python -m tests.docs.cli_reference --write`` writes the file; without ``--write`` it prints the text.
+``python -m tests.docs.cli_reference`` writes the file; `make docs` calls it.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 
 import click
@@ -19,9 +18,9 @@ _OPENING = """# Command line
 
 All commands of `daybook`, in the order of `daybook --help`. `make docs` writes this page from the commands' own help.
 
-Exit codes: 0 for succeeded or skipped, 1 for failed, 2 for wrong usage, 3 for rejected. Errors are one sentence; `daybook --debug
-COMMAND` prints a traceback. Most commands take `--env NAME` for the deployment (a file in `params/`), `--set KEY=VALUE` for one of
-its [settings](settings.md), and `--json`.
+Exit codes: 0 for succeeded or skipped, 1 for failed, 2 for wrong usage, 3 for rejected. Errors are one sentence.
+`daybook --debug COMMAND` prints a traceback. Most commands take `--env NAME` for the deployment (a file in `params/`),
+`--set KEY=VALUE` for one of its [settings](settings.md), and `--json`.
 """
 
 
@@ -46,15 +45,5 @@ def reference() -> str:
     return "\n".join(sections)
 
 
-def main() -> None:
-    """Print the page, or write it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/cli.md")
-    if parser.parse_args().write:
-        PAGE.write_text(reference(), encoding="utf-8")
-    else:
-        print(reference(), end="")
-
-
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(reference(), encoding="utf-8")

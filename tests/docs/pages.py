@@ -44,7 +44,9 @@ class Page:
     @property
     def links(self) -> list[str]:
         """The targets of links and images."""
-        found = [token.attrGet("href") or token.attrGet("src") for token in self._inline() if token.type in ("link_open", "image")]
+        found = [
+            token.attrGet("href") or token.attrGet("src") for token in self._inline() if token.type in ("link_open", "image")
+        ]
         return [str(target) for target in found]
 
     @property

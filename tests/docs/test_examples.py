@@ -1,4 +1,4 @@
-"""Run the examples of the pages for real: the tutorial, all commands that only read, and the source of the tutorial on sources."""
+"""Run examples of the pages: the tutorial, commands that only read, and the files of the page on sources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,20 @@ from .command_lines import Example, command_of, examples
 from .pages import DOCS, PROSE, ROOT, Page
 
 TUTORIAL = Page(DOCS / "tutorial.md")
-READING = ("runs", "show", "report", "sql", "lineage", "gaps", "status", "cost", "backfills", "quarantine list", "vacuum", "check")
+READING = (
+    "runs",
+    "show",
+    "report",
+    "sql",
+    "lineage",
+    "gaps",
+    "status",
+    "cost",
+    "backfills",
+    "quarantine list",
+    "vacuum",
+    "check",
+)
 """Commands whose examples run on the tables of the tutorial; `vacuum` only with --dry-run."""
 FINDING = ("gaps", "status")
 """Commands that exit with 1 if they find something."""

@@ -16,6 +16,7 @@ from typing import Any, Dict, Set
 import pytest
 
 import daybook
+from tests.docs.pages import DOCS, Page
 from tests.infra.policies import allows
 from tests.infra.templates import (
     NAMES,
@@ -596,21 +597,21 @@ RUNNING = PACKAGE / "aws" / "executions.py"
 """What asks Step Functions for those who run dates; no stack makes a role for them, whom the account knows already."""
 RUNNERS = {
     "start_execution": "states:StartExecution",
-    "list_executions": "ListExecutions",
-    "describe_execution": "DescribeExecution",
-    "get_execution_history": "GetExecutionHistory",
-    "redrive_execution": "RedriveExecution",
+    "list_executions": "states:ListExecutions",
+    "describe_execution": "states:DescribeExecution",
+    "get_execution_history": "states:GetExecutionHistory",
+    "redrive_execution": "states:RedriveExecution",
 }
-"""By the client's method, what the README says that they need."""
+"""The action that each method of the client needs, as docs/aws/operate.md lists them."""
 
 
-def test_who_runs_dates_is_told_in_the_readme_what_that_needs() -> None:
+def test_docs_list_the_rights_to_run_dates() -> None:
     source = RUNNING.read_text(encoding="utf-8")
     assert set(re.findall(r'\.client\("([a-z]+)"\)', source)) == {"stepfunctions"}
     called = set(re.findall(r"_client\.([a-z_]+)\(", source)) | set(re.findall(r'get_paginator\("([a-z_]+)"\)', source))
     assert called - {"get_paginator"} == set(RUNNERS)
-    readme = (PACKAGE.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert [action for action in RUNNERS.values() if f"`{action}`" not in readme] == []
+    page = Page(DOCS / "aws" / "operate.md")
+    assert {code for code in page.inline_code if code.startswith("states:")} == set(RUNNERS.values())
 
 
 def test_who_deploys_looks_at_what_holds_data_and_changes_none_of_it() -> None:

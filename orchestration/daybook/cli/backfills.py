@@ -37,9 +37,7 @@ from daybook.settings import Settings, parse_run_date, require_own_lake
 
 ParallelOption = Annotated[
     int,
-    typer.Option(
-        "--parallel", help="Number of dates at a time.", show_default="number of cores", min=1, max=40, metavar="N"
-    ),
+    typer.Option("--parallel", help="Number of dates at a time.", show_default="number of cores", min=1, max=40, metavar="N"),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
 DEFAULT_PARALLEL = min(os.cpu_count() or 1, 40)
