@@ -99,5 +99,5 @@ lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks anew, after a change of
 	$(subst --python-version 3.9,--python-version 3.11,$(LOCK)) docs/requirements.in --output-file docs/requirements.lock
 	cd tests/conformance && npm install --silent --package-lock-only --ignore-scripts --no-audit --no-fund
 
-clean: ## remove what the demo and the tests made (not the environments)
-	rm -rf .daybook .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove what the demo, the tests and the site generator made (not the environments)
+	rm -rf .daybook .site .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
