@@ -67,6 +67,8 @@ bench: setup ## measure Daybook beside the usual ways (ARGS="small", "all --writ
 docs: setup .tools/docs/ready ## build the documentation site in .site/
 	$(VENV)/bin/python -m tests.docs.cli_reference
 	.tools/docs/venv/bin/zensical build --strict --clean
+	@! grep -rE --include='*.html' '<(script|link|img)[^>]* (src|href)="?https?:' .site || { echo "The site loads files from other hosts."; exit 1; }
+	@echo "Open .site/index.html, or run python3 -m http.server --directory .site, which the search needs."
 
 lint: setup ## check style, types and the project's own files
 	$(VENV)/bin/ruff check

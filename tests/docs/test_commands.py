@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import click
 import pytest
 
+from daybook.aws.templates import read_templates
+from daybook.errors import UsageError, is_permanent
 from daybook.params import Settings
 
 from .cli_reference import PAGE, commands, reference
@@ -55,8 +58,6 @@ def test_daybook_example_parses(example: Example) -> None:
     ],
 )
 def test_wrong_example_is_found(line: str, message: str) -> None:
-    from daybook.errors import UsageError
-
     with pytest.raises((click.UsageError, UsageError)) as error:
         parse(Example(Page(ROOT / "README.md"), line, tuple(line.split())))
     shown = error.value.format_message() if isinstance(error.value, click.UsageError) else str(error.value)
@@ -84,3 +85,20 @@ def test_settings_page_lists_every_key_and_default() -> None:
         for name, field in Settings.model_fields.items()
         if not field.exclude
     }
+
+
+def test_failures_page_tells_which_are_permanent() -> None:
+    section = Page(DOCS / "operations.md").text.partition("## Failures\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    told = {name: row.endswith("| permanent |") for row in rows for name in re.findall(r"`(\w+Error)`", row)}
+    assert told == {name: is_permanent(name) for name in told}
+    assert len(told) >= 14
+
+
+def test_deploy_page_names_parameters_of_the_templates() -> None:
+    section = Page(DOCS / "aws" / "deploy.md").text.partition("| parameter |")[2].partition("\n\n")[0]
+    named = {
+        name for line in section.splitlines() for name in re.findall(r"`([A-Z]\w+)`", line.split("|")[1] if "|" in line else "")
+    }
+    assert named
+    assert named - {name for template in read_templates() for name in template.parameters} == set()
