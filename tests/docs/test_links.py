@@ -24,6 +24,15 @@ def _exists(page: Page, link: str) -> bool:
     return target.exists() and (not anchor or anchor in Page(target).anchors)
 
 
+FOLDERS = re.compile(r"(docs|examples|infra|notebooks|orchestration|params|tests)/[\w./-]*")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_paths_in_code_exist(page: Page) -> None:
+    named = [code for code in page.inline_code if FOLDERS.fullmatch(code) and "bakery" not in code]
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("page", SITE, ids=str)
 def test_site_pages_link_to_the_site_only(page: Page) -> None:
     inside = [(page.path.parent / link.partition("#")[0]).resolve() for link in page.links if "://" not in link]
