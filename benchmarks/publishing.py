@@ -7,9 +7,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from daybook.settings import project_root
 from benchmarks import targets
 from benchmarks.bench import Result
+from daybook.settings import project_root
 
 _INTRODUCTION = """# Benchmarks
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import click
 
-from daybook.cli.commands import Commands, whole
-from daybook.params import project_root
+from daybook.cli.commands import LazyCommandGroup, load_commands
+from daybook.settings import project_root
 
 PAGE = project_root() / "docs" / "cli.md"
 _WIDTH = 100
@@ -34,9 +34,9 @@ def commands(command: click.Command, path: str = "daybook") -> Iterator[tuple[st
 
 def reference() -> str:
     """Return the page: one section for each command, with its help."""
-    root = whole()
+    root = load_commands()
     # `daybook --help` lists the short lines of COMMANDS, which a group has until its commands are imported.
-    listing = Commands(name=root.name, help=root.help, params=root.params, rich_markup_mode=None)
+    listing = LazyCommandGroup(name=root.name, help=root.help, params=root.params, rich_markup_mode=None)
     sections = [_OPENING]
     for path, command in commands(root):
         context = click.Context(command, info_name=path, terminal_width=_WIDTH, max_content_width=_WIDTH)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import click
 
-from daybook.cli.commands import whole
-from daybook.params import Settings, environments, parse_run_date
+from daybook.cli.commands import load_commands
+from daybook.settings import Settings, list_environments, parse_run_date
+from tests.docs.pages import PROSE, Page
 
-from .pages import PROSE, Page
-
-APP = whole()
+APP = load_commands()
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def parse(example: Example) -> str:
             continue
         if parameter.metavar == "YYYY-MM-DD" or parameter.name in ("first", "last"):
             parse_run_date(value)
-        if parameter.name == "env" and value not in environments() and f"params/{value}.yaml" not in example.page.text:
+        if parameter.name == "env" and value not in list_environments() and f"params/{value}.yaml" not in example.page.text:
             raise click.UsageError(f"There is no params/{value}.yaml, and the page does not make it.")
         if parameter.name == "set_":
             unknown = {text.partition("=")[0] for text in value} - set(Settings.model_fields)

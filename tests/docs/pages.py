@@ -12,7 +12,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from daybook.params import project_root
+from daybook.settings import project_root
 
 ROOT = project_root()
 DOCS = ROOT / "docs"

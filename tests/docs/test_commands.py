@@ -1,4 +1,4 @@
-"""Commands in the pages: the reference is complete, and every example of a command line is valid."""
+"""LazyCommandGroup in the pages: the reference is complete, and every example of a command line is valid."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import subprocess
 import click
 import pytest
 
-from daybook.aws.templates import read_templates
+from daybook.deploy.templates import read_templates
 from daybook.errors import UsageError, is_permanent
-from daybook.params import Settings
-
-from .cli_reference import PAGE, commands, reference
-from .command_lines import APP, Example, command_of, examples, parse, unknown_parts
-from .pages import DOCS, PROSE, ROOT, Page
+from daybook.settings import Settings
+from tests.docs.cli_reference import PAGE, commands, reference
+from tests.docs.command_lines import APP, Example, command_of, examples, parse, unknown_parts
+from tests.docs.pages import DOCS, PROSE, ROOT, Page
 
 DAYBOOK = [each for each in examples() if each.words[0] == "daybook"]
 MAKE = [each for each in examples() if each.words[0] == "make"]

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from daybook.check import check_project
+from daybook.cli.check import check_project
 from daybook.contracts import load_landing
 from daybook.sources import load_source
-
-from ..conftest import Project
-from .command_lines import Example, command_of, examples
-from .pages import DOCS, PROSE, ROOT, Page
+from tests.conftest import Project
+from tests.docs.command_lines import Example, command_of, examples
+from tests.docs.pages import DOCS, PROSE, ROOT, Page
 
 TUTORIAL = Page(DOCS / "tutorial.md")
 READING = (
@@ -33,9 +32,9 @@ READING = (
     "vacuum",
     "check",
 )
-"""Commands whose examples run on the tables of the tutorial; `vacuum` only with --dry-run."""
+"""LazyCommandGroup whose examples run on the tables of the tutorial; `vacuum` only with --dry-run."""
 FINDING = ("gaps", "status")
-"""Commands that exit with 1 if they find something."""
+"""LazyCommandGroup that exit with 1 if they find something."""
 
 
 class Shop:

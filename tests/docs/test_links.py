@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .pages import DOCS, PAGES, ROOT, SITE, Page
+from tests.docs.pages import DOCS, PAGES, ROOT, SITE, Page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
