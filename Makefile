@@ -7,7 +7,7 @@ PY ?= >=3.9,<3.13
 DAYBOOK = $(VENV)/bin/daybook
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test test-fast conformance emulator bench docs lint lint-infra format lab lock clean
+.PHONY: help setup demo test test-all conformance emulator bench docs lint lint-infra format lab lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,11 +28,15 @@ demo: setup ## make a seeded shop's landing files, run its last day and the week
 	$(DAYBOOK) demo
 	@for day in 23 24 25 26 27 28 29 30; do $(DAYBOOK) run --date 2025-11-$$day || exit $$?; done
 
-test: setup .tools/emulator/ready $(if $(shell command -v npm),.tools/conformance/ready) ## run all tests (ARGS="..." for pytest)
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+PYTEST = $(VENV)/bin/python -m pytest --durations=25
+# Two processes; a file's tests stay in one of them.
+PARALLEL = -n 2 --dist loadfile
 
-test-fast: setup ## run the tests that start no kernels
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m 'not slow'
+test: setup .tools/emulator/ready ## run the tests for a change: the fast ones and one of each slow kind (ARGS="..." for pytest)
+	$(PYTEST) $(PARALLEL) -m 'not slow or smoke' $(ARGS)
+
+test-all: setup .tools/emulator/ready $(if $(shell command -v npm),.tools/conformance/ready) ## run all tests, also those of whole runs that take minutes
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
 # Another interpreter of the Amazon States Language, in an environment of its own: nothing of it is beside Daybook's packages.
 .tools/conformance/ready: tests/conformance/requirements.lock tests/conformance/package-lock.json | $(filter .tools/bin/uv,$(UV))
@@ -44,7 +48,7 @@ test-fast: setup ## run the tests that start no kernels
 	@touch $@
 
 conformance: setup .tools/conformance/ready ## hold the state machines' interpreter against another one
-	$(VENV)/bin/python -m pytest tests/conformance
+	$(PYTEST) tests/conformance
 
 # An emulator of AWS, in an environment of its own: it needs a newer Python and another botocore than jobs have.
 .tools/emulator/ready: tests/emulator/requirements.lock | $(filter .tools/bin/uv,$(UV))
@@ -53,7 +57,7 @@ conformance: setup .tools/conformance/ready ## hold the state machines' interpre
 	@touch $@
 
 emulator: setup .tools/emulator/ready ## test what is there for AWS against an emulator of it, on loopback
-	$(VENV)/bin/python -m pytest tests/emulator
+	$(PYTEST) tests/emulator
 
 bench: setup ## measure Daybook beside the usual ways (ARGS="small", "all --write", "--help")
 	$(VENV)/bin/python -m benchmarks $(ARGS)
