@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -98,14 +100,14 @@ def test_a_query_that_fails_while_it_runs_raises_one_sentence(opened: Any, stage
 def test_an_unknown_option_is_refused_with_those_there_are(opened: Any, stage: Stage, line: str, unknown: str) -> None:
     error = opened.error(f"%%sql {line}\nSELECT 1")
     assert isinstance(error, UsageError)
-    assert str(error) == f"%%sql does not know {unknown!r}; write %%sql [name] [--rows N] [--quiet]."
+    assert str(error) == f"%%sql does not know {unknown!r}; write %%sql [name] [--as NAME] [--rows N] [--quiet]."
 
 
 @pytest.mark.parametrize("line", ["--rows", "--rows many", "'open"])
 def test_a_line_that_cannot_be_read_is_refused_with_how_to_write_it(opened: Any, stage: Stage, line: str) -> None:
     error = opened.error(f"%%sql {line}\nSELECT 1")
     assert isinstance(error, UsageError)
-    assert str(error).endswith("write %%sql [name] [--rows N] [--quiet].")
+    assert str(error).endswith("write %%sql [name] [--as NAME] [--rows N] [--quiet].")
 
 
 def test_without_an_open_stage_the_cell_says_what_to_run_first(session: Any) -> None:
@@ -163,6 +165,87 @@ def test_a_value_cannot_break_out_of_its_quotes(opened: Any, stage: Stage) -> No
 
 def test_an_unknown_name_in_braces_is_pythons_own_error(opened: Any, stage: Stage) -> None:
     assert isinstance(opened.error("%%sql\nSELECT {{ unheard_of }}"), NameError)
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [
+        ("date(2025, 11, 7)", "DATE '2025-11-07'"),
+        ("datetime(2025, 11, 7, 9, 30)", "TIMESTAMP '2025-11-07 09:30:00'"),
+        ("datetime(2025, 11, 7, 9, 30, tzinfo=timezone.utc)", "TIMESTAMPTZ '2025-11-07 09:30:00+00:00'"),
+        ("Decimal('0.10')", "0.10"),
+        ("float('inf')", "CAST('inf' AS DOUBLE)"),
+        ("False", "FALSE"),
+        ("None", "NULL"),
+        ('"it\'s"', "'it''s'"),
+    ],
+)
+def test_values_become_literals_of_their_type(opened: Any, stage: Stage, value: str, literal: str) -> None:
+    opened.value("from datetime import date, datetime, timezone\nfrom decimal import Decimal")
+    opened.value(f"value = {value}")
+    opened.run("%%sql bound --quiet\nSELECT $value AS bound")
+    assert stage.definitions["bound"] == f"SELECT {literal} AS bound"
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("$run_date", date(2025, 11, 30)),
+        ("$run_date - INTERVAL 1 DAY", datetime(2025, 11, 29)),
+        ("$currency", "EUR"),
+        ("$returns_count_on", "order_date"),
+        ("$mine", "it's mine"),
+        ("'costs $mine'", "costs $mine"),
+        ("'it''s $mine'", "it's $mine"),
+        ("$$costs $mine$$", "costs $mine"),
+        ("1 -- $mine", 1),
+        ("1 /* {{ nothing }} $nothing */", 1),
+    ],
+)
+def test_a_dollar_name_becomes_its_value(opened: Any, stage: Stage, sql: str, value: Any) -> None:
+    opened.value('mine = "it\'s mine"')
+    assert rows(opened.value(f"%%sql\nSELECT {sql}")) == [(value,)]
+
+
+@pytest.mark.parametrize(("name", "hint"), [("run_dat", "did you mean $run_date?"), ("zzzz", "assign it in a cell")])
+def test_an_unknown_dollar_name_is_refused(opened: Any, stage: Stage, name: str, hint: str) -> None:
+    error = opened.error(f"%%sql\nSELECT ${name}")
+    assert isinstance(error, UsageError)
+    assert str(error).startswith(f"%%sql: ${name} is no parameter, variable or setting")
+    assert hint in str(error)
+
+
+@pytest.mark.parametrize("quoted", ["'%{{ value }}%'", '"{{ value }}"'])
+def test_braces_inside_quotes_are_refused(opened: Any, stage: Stage, quoted: str) -> None:
+    opened.value("value = 'x'")
+    error = opened.error(f"%%sql\nSELECT {quoted}")
+    assert isinstance(error, UsageError)
+    assert "write it outside the quotes" in str(error)
+
+
+# A DataFrame
+
+
+def test_as_gives_a_data_frame_of_all_rows(opened: Any, stage: Stage) -> None:
+    shown = opened.value("%%sql --as frame --rows 2\nSELECT n, n / 2 AS half FROM numbers ORDER BY n")
+    assert (len(shown.rows), shown.total) == (2, 25)
+    frame = opened.shell.user_ns["frame"]
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame.columns) == ["n", "half"]
+    assert frame.n.sum() == 300
+
+
+def test_a_quiet_frame_and_a_named_one(opened: Any, stage: Stage) -> None:
+    assert opened.value("%%sql few --as frame --quiet\nSELECT n FROM numbers WHERE n < 3") is None
+    assert len(opened.shell.user_ns["frame"]) == 3
+    assert stage.engine.is_defined("few")
+
+
+@pytest.mark.parametrize("name", ["1st", "a.b", "class"])
+def test_a_frame_needs_a_python_name(opened: Any, stage: Stage, name: str) -> None:
+    error = opened.error(f"%%sql --as {name}\nSELECT 1")
+    assert isinstance(error, UsageError)
+    assert "the DataFrame needs a Python name" in str(error)
 
 
 # Personal data

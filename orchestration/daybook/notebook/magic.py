@@ -1,12 +1,19 @@
-"""The IPython extension: ``%load_ext daybook`` gives ``%%sql``, and keeps cells from running after a stage has ended."""
+"""Add ``%%sql`` to IPython, and keep cells from running after a stage has ended early (``%load_ext daybook``)."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import math
 import re
 import shlex
 import threading
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from keyword import iskeyword
+from numbers import Integral
 from typing import Any, Optional
 
 import duckdb
@@ -18,8 +25,22 @@ from daybook.errors import StageError, UsageError
 from daybook.notebook import context as stages
 from daybook.notebook.display import Listing
 from daybook.records.names import RESULT_MIME
+from daybook.sources.mapping import literal
 
 _DEFAULT_ROWS = 10
+_USAGE = "write %%sql [name] [--as NAME] [--rows N] [--quiet]"
+_PLAIN_TYPES = (str, bool, int, float, Decimal, date, type(None))
+"""Types of values that ``$name`` takes from the notebook and the settings."""
+_TOKEN = re.compile(
+    r"""
+      (?P<text> \b[eE]'(?:\\.|''|[^'\\])*' | '(?:''|[^'])*' | "(?:""|[^"])*" | (?<![\w$])\$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+    | (?P<comment> --[^\n]* | /\*.*?\*/ )
+    | \{\{ (?P<expression>.+?) \}\}
+    | (?<![\w$])\$(?P<name>[A-Za-z_]\w*)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+"""What may hold a ``$`` or braces in SQL: quoted text, a comment, an expression, a name."""
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -31,99 +52,159 @@ class _Extension:
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         shell.register_magic_function(self.sql, magic_kind="cell", magic_name="sql")  # type: ignore[call-arg,arg-type]
-        shell.input_transformers_cleanup.append(_skip_after_end)
+        shell.ast_transformers.append(_SkipAfterEnd())
         shell.events.register("post_run_cell", _show_partial_result)
         shell.observe(_raise_exit, "exit_now")
 
     def sql(self, line: str, cell: str) -> Optional[Listing]:
-        """``%%sql [name] [--rows N] [--quiet]``: run a SELECT, or give it a name, and show its first rows.
+        """``%%sql [name] [--as NAME] [--rows N] [--quiet]``: run a SELECT, or define it under a name, and show its first rows.
 
-        ``{{ expression }}`` in the text is replaced by its value in Python: a date or text becomes a quoted literal.
+        ``--as NAME`` also assigns all rows to a pandas DataFrame. ``$name`` is a parameter of the notebook, another of its
+        variables or a setting; ``{{ expression }}`` is any Python expression. Both become literals of their type.
         """
         stage = stages.current
         if stage is None:
             raise StageError("%%sql needs an open stage; run the cell with begin(...) first.")
         options = _parse_line(line)
-        text = (
-            re.sub(r"\{\{(.+?)\}\}", lambda found: _format_literal(self.shell.ev(found[1].strip())), cell).strip().rstrip(";")
-        )
+        text = self._bind_values(stage, cell).strip().rstrip(";")
         if options.name:
             stage.engine.define(options.name, text)
             stage.definitions[options.name] = text
             text = f"SELECT * FROM {options.name}"
-        if options.quiet:
+        if options.quiet and not options.frame:
             return None
-        # What is shown is run here and now, once, and what reads it later need not do so again.
+        # Keep the rows of a named query: later cells read them again.
         total = stage.engine.materialize(options.name) if options.name else None
-        result = stage.engine.query(text)
         try:
-            if options.name is None and not re.search(r"\blimit\b", text.lower()):
+            if options.frame:
+                frame = stage.engine.query(text).df()
+                self.shell.user_ns[options.frame] = frame
+                if options.quiet:
+                    return None
+                total = len(frame)
+            result = stage.engine.query(text)
+            if total is None and not re.search(r"\blimit\b", text.lower()):
                 total = result.aggregate("count(*)").fetchall()[0][0]
-            # Without the limit all rows would be made, in the order that they are asked for, and held.
+            # Without the limit DuckDB computes and holds all rows.
             rows = result.limit(options.rows).fetchall()
         except duckdb.Error as error:
             raise query_error(error) from None
         shares = [name for name in result.columns if re.search(r"(^|_)(share|retention)$", name)]
         return Listing(result.columns, rows, percent=shares, total=total, shorten_pseudonyms=True)
 
+    def _bind_values(self, stage: stages.Stage, sql: str) -> str:
+        """Replace ``$name`` and ``{{ expression }}`` by literals, except in quoted text and comments."""
+        values = _named_values(stage, self.shell.user_ns)
+
+        def bind(found: re.Match[str]) -> str:
+            if found["text"]:
+                if re.search(r"\{\{.+?\}\}", found["text"]):
+                    raise UsageError(
+                        f"%%sql does not replace an expression inside the quoted text {found['text']}; "
+                        "write it outside the quotes, for example '%' || {{ name }} || '%'."
+                    )
+                return found[0]
+            if found["expression"]:
+                return _format_literal(self.shell.ev(found["expression"].strip()))
+            if found["name"]:
+                if found["name"] not in values:
+                    raise _unknown_name_error(found["name"], values)
+                return _format_literal(values[found["name"]])
+            return found[0]
+
+        return _TOKEN.sub(bind, sql)
+
 
 def _parse_line(line: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="%%sql", add_help=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(prog="%%sql", add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?")
+    parser.add_argument("--as", dest="frame", metavar="NAME")
     parser.add_argument("--rows", type=int, default=_DEFAULT_ROWS)
     parser.add_argument("--quiet", action="store_true")
     try:
         options, unknown = parser.parse_known_args(shlex.split(line))
     except (argparse.ArgumentError, ValueError) as error:
-        raise UsageError(f"%%sql {line}: {error}; write %%sql [name] [--rows N] [--quiet].") from None
+        raise UsageError(f"%%sql {line}: {error}; {_USAGE}.") from None
     if unknown:
-        raise UsageError(f"%%sql does not know {unknown[0]!r}; write %%sql [name] [--rows N] [--quiet].")
+        raise UsageError(f"%%sql does not know {unknown[0]!r}; {_USAGE}.")
+    if options.frame and (not options.frame.isidentifier() or iskeyword(options.frame)):
+        raise UsageError(f"%%sql --as {options.frame}: the DataFrame needs a Python name, such as top; {_USAGE}.")
     return options
 
 
+def _named_values(stage: stages.Stage, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``$name`` may name: settings, the notebook's variables over them, and the business date as a date."""
+    named: dict[str, Any] = dict(stage.settings)
+    named.update((name, value) for name, value in variables.items() if not name.startswith("_"))
+    named["run_date"] = stage.run_date
+    return {name: value for name, value in named.items() if isinstance(value, _PLAIN_TYPES)}
+
+
+def _unknown_name_error(name: str, values: Mapping[str, Any]) -> UsageError:
+    close = get_close_matches(name, values, n=1)
+    meant = f"did you mean ${close[0]}?" if close else "assign it in a cell, or write {{ expression }}."
+    return UsageError(f"%%sql: ${name} is no parameter, variable or setting with a plain value; {meant}")
+
+
 def _format_literal(value: Any) -> str:
+    """Return a value as a SQL literal of its type; other objects become their text."""
     if value is None:
         return "NULL"
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    return "'" + str(value).replace("'", "''") + "'"
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    if isinstance(value, Integral):
+        return str(int(value))
+    if isinstance(value, float):
+        return repr(float(value)) if math.isfinite(value) else f"CAST('{value}' AS DOUBLE)"
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return f"{'TIMESTAMP' if value.tzinfo is None else 'TIMESTAMPTZ'} '{value.isoformat(sep=' ')}'"
+    if isinstance(value, date):
+        return f"DATE '{value.isoformat()}'"
+    return literal(str(value))
 
 
-def _skip_after_end(lines: list[str]) -> list[str]:
-    """Once a stage has ended early, let a cell do nothing, unless it sets parameters or opens a stage anew."""
-    stage = stages.current
-    if stage is None or stage.ended not in ("SKIPPED", "REJECTED"):
-        return lines
-    source = "".join(lines)
-    if "begin(" in source or _only_assigns(source):
-        return lines
-    return [f"print('Not run: the stage has ended as {stage.ended}.')\n"]
+class _SkipAfterEnd(ast.NodeTransformer):
+    """Replace a cell by a note once its stage has ended early, unless the cell sets parameters or opens a stage."""
+
+    def visit_Module(self, cell: ast.Module) -> ast.Module:
+        stage = stages.current
+        if stage is None or stage.ended not in ("SKIPPED", "REJECTED") or _opens_stage(cell) or _only_assigns(cell):
+            return cell
+        return ast.parse(f"print('Not run: the stage has ended as {stage.ended}.')")
 
 
-def _only_assigns(source: str) -> bool:
-    """Whether a cell gives names to plain values, as a parameters cell does, and works nothing out."""
-    try:
-        for each in ast.parse(source).body:
-            if not isinstance(each, (ast.Assign, ast.AnnAssign)) or each.value is None:
-                return False
+def _opens_stage(cell: ast.Module) -> bool:
+    """Return whether a cell calls ``begin``."""
+    called = (node.func for node in ast.walk(cell) if isinstance(node, ast.Call))
+    return any(getattr(each, "id", getattr(each, "attr", "")) == "begin" for each in called)
+
+
+def _only_assigns(cell: ast.Module) -> bool:
+    """Return whether a cell only assigns literals, as a parameters cell does."""
+    for each in cell.body:
+        if not isinstance(each, (ast.Assign, ast.AnnAssign)) or each.value is None:
+            return False
+        try:
             ast.literal_eval(each.value)
-    except (SyntaxError, ValueError):
-        return False
+        except ValueError:
+            return False
     return True
 
 
 def _raise_exit(change: dict[str, Any]) -> None:
-    """Let a cell that shuts its kernel down (``exit()``, ``do_shutdown``) fail as ``sys.exit()`` does.
+    """Fail a cell that shuts its kernel down (``exit()``, ``do_shutdown``), as ``sys.exit()`` does.
 
-    Else the kernel ends while a later cell is running, which would be blamed. Jupyter's own request for the end of a kernel
-    arrives in another thread.
+    Otherwise the kernel ends while a later cell runs, and that cell gets the blame. A request from Jupyter arrives in another
+    thread.
     """
     if change["new"] and threading.current_thread() is threading.main_thread():
         raise SystemExit
 
 
 def _show_partial_result(result: Any) -> None:
-    """After a cell that failed, leave what the stage had read and written, for the record of the attempt."""
+    """Display what the stage has read and written after a cell that failed, for the record of the attempt."""
     stage = stages.current
     if result.error_in_exec is None or stage is None or stage.ended:
         return
