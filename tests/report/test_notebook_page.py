@@ -1,4 +1,4 @@
-"""One executed notebook as a page: complete, still, legible, and pointing at what failed."""
+"""Test the page of an executed notebook: it is complete, runs nothing, and links to the cell that failed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def displayed(**data: str) -> nbformat.NotebookNode:
     return new_notebook(cells=[new_code_cell("show()", execution_count=1, outputs=[new_output("display_data", mime)])])
 
 
-def test_the_strip_says_which_run_this_is(attempt, notebook, read_page):
+def test_header_shows_facts_of_the_attempt(attempt, notebook, read_page):
     record = attempt(attempt=2, code={"commit": "1a2b3c4d5e6f", "dirty": True, "lock_sha256": "ab" * 32})
     text = read_page(render_notebook(notebook(), title="A shop", record=record)).text
     assert "transform SUCCEEDED Saturday, 5 May 2018" in text
@@ -26,14 +26,14 @@ def test_the_strip_says_which_run_this_is(attempt, notebook, read_page):
         assert fact in text
 
 
-def test_what_the_record_does_not_hold_is_a_dash(attempt, notebook, read_page):
+def test_missing_record_values_are_dashes(attempt, notebook, read_page):
     record = {key: attempt()[key] for key in ("run_id", "run_date", "stage", "outcome")}
     text = read_page(render_notebook(notebook(), title="A shop", record=record)).text
     assert "Took –" in text
     assert "Rows in –" in text
 
 
-def test_the_page_is_one_still_file(attempt, notebook, failed_cell, read_page):
+def test_page_is_one_file_that_runs_and_fetches_nothing(attempt, notebook, failed_cell, read_page):
     hostile = [
         new_markdown_cell("<script>alert(1)</script> ![x](https://evil.example/x.png) [l](https://evil.example/)"),
         new_markdown_cell("[j](javascript:alert(1)) <img src=x onerror=alert(1)>"),
@@ -42,7 +42,7 @@ def test_the_page_is_one_still_file(attempt, notebook, failed_cell, read_page):
     page = read_page(render_notebook(notebook(*hostile, failed_cell()), title="<script>", record=attempt()))
     page.assert_still()
     assert "default-src 'none'" in page.values("content", "meta")[0]
-    assert "link" in page.tags  # the empty icon, which keeps browsers from asking for one
+    assert "link" in page.tags  # An empty icon keeps browsers from requesting one.
     assert page.values("href", "link") == ["data:,"]
 
 
@@ -54,7 +54,7 @@ def test_titles_reasons_and_messages_are_escaped(attempt, notebook, failure, rea
         assert f"&lt;script&gt;{letter}&lt;/script&gt;" in html
 
 
-def test_the_failure_box_links_to_the_cell_that_shows_the_exception(attempt, notebook, failed_cell, failure, read_page):
+def test_failure_box_links_to_the_cell_with_the_exception(attempt, notebook, failed_cell, failure, read_page):
     record = attempt(outcome="FAILED", failure=failure(cell=3))
     page = read_page(render_notebook(notebook(failed_cell()), title="A shop", record=record))
     assert "transform failed in cell 3 LandingError: orders.csv ends in the middle of line 312." in page.text
@@ -63,58 +63,66 @@ def test_the_failure_box_links_to_the_cell_that_shows_the_exception(attempt, not
     assert "cell-4" in page.values("id")
 
 
-def test_after_a_kill_the_box_links_to_the_cell_that_the_record_names(attempt, notebook, failure, read_page):
+def test_failure_box_links_to_the_cell_in_the_record(attempt, notebook, failure, read_page):
     dead = failure(index=3, cell=2, exception="KernelDied", message="The kernel died.")
     page = read_page(render_notebook(notebook(), title="A shop", record=attempt(outcome="FAILED", failure=dead)))
     assert page.values("href", "a") == ["#cell-3"]
 
 
-def test_a_failure_outside_any_cell_has_a_box_without_a_link(attempt, notebook, failure, read_page):
+def test_failure_outside_of_cells_has_no_link(attempt, notebook, failure, read_page):
     early = failure(cell=None, source=None, exception="NotebookError", message="run_dat is no parameter.")
     page = read_page(render_notebook(notebook(), title="A shop", record=attempt(outcome="FAILED", failure=early)))
     assert "transform failed NotebookError: run_dat is no parameter." in page.text
     assert page.values("href", "a") == []
 
 
-def test_a_traceback_keeps_its_colours_and_loses_its_escape_codes(attempt, notebook, failed_cell):
+def test_traceback_shows_ansi_colours_as_html(attempt, notebook, failed_cell):
     html = render_notebook(notebook(failed_cell()), title="A shop", record=attempt())
     assert "\x1b" not in html
     assert '<span class="ansi-red-fg">LandingError</span>' in html
     assert "landing.read(&lt;orders&gt;)" in html
 
 
-def test_parameters_stand_apart_from_code(attempt, notebook, read_page):
+def test_parameter_cells_have_their_own_style(attempt, notebook, read_page):
     page = read_page(render_notebook(notebook(), title="A shop", record=attempt()))
     assert page.values("class", "section").count("cell parameters") == 2
     assert "Parameters of this run" in page.text
     assert "Parameters, with their defaults" in page.text
 
 
-def test_a_sql_cell_is_highlighted_as_sql(attempt, notebook):
+def test_wide_tables_scroll_and_get_small_print(attempt):
+    row = "<tr>" + "<td>1</td>" * 18 + "</tr>"
+    html = render_notebook(displayed(text__html=f"<table>{row}</table>"), title="A shop", record=attempt())
+    assert '<div class="output html"><table>' in html
+    assert ".prose, .output { overflow-x: auto; }" in html
+    assert ":is(.prose, .output) table:has(:is(th, td):nth-child(11)) { font-size: 0.62rem; }" in html
+
+
+def test_sql_cell_is_highlighted_as_sql(attempt, notebook):
     html = render_notebook(notebook(), title="A shop", record=attempt())
     assert '<div class="magic">%%sql silver.orders</div>' in html
     assert '<span class="k">SELECT</span>' in html
 
 
-def test_code_is_visible_and_a_cell_that_did_not_run_says_so(attempt, notebook, read_page):
+def test_code_is_visible_and_labelled_if_it_did_not_run(attempt, notebook, read_page):
     page = read_page(render_notebook(notebook(new_code_cell("publish(orders)")), title="A shop", record=attempt()))
     assert "not run publish(orders)" in page.text
     assert "details" not in page.tags
 
 
-def test_lines_that_a_progress_bar_drew_over_are_gone(attempt, notebook, read_page):
+def test_overwritten_progress_lines_are_removed(attempt, notebook, read_page):
     text = read_page(render_notebook(notebook(), title="A shop", record=attempt())).text
     assert "100 % done" in text
     assert "55 %" not in text
 
 
-def test_papermills_own_remark_about_an_exception_is_not_repeated(attempt, notebook, read_page):
+def test_papermill_remark_on_an_exception_is_removed(attempt, notebook, read_page):
     remark = new_markdown_cell("An Exception was encountered", metadata={"tags": ["papermill-error-cell-tag"]})
     text = read_page(render_notebook(notebook(remark), title="A shop", record=attempt())).text
     assert "An Exception was encountered" not in text
 
 
-def test_pictures_are_inside_the_page(attempt, read_page):
+def test_pictures_are_embedded_in_the_page(attempt, read_page):
     svg = "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
     for notebook, kind in (
         (displayed(image__png="iVBO\nRw0K"), "png"),
@@ -126,7 +134,7 @@ def test_pictures_are_inside_the_page(attempt, read_page):
         assert source.startswith(f"data:image/{kind};base64,")
 
 
-def test_a_widget_is_shown_by_its_text_and_a_lone_script_is_said_to_be_left_out(attempt, read_page):
+def test_widget_is_shown_as_text_or_noted(attempt, read_page):
     script = "<div><script>draw()</script></div>"
     text = read_page(
         render_notebook(displayed(text__html=script, text__plain="Figure(12)"), title="A shop", record=attempt())
@@ -138,7 +146,7 @@ def test_a_widget_is_shown_by_its_text_and_a_lone_script_is_said_to_be_left_out(
     assert "[output left out: application/javascript]" in unknown.text
 
 
-def test_the_same_notebook_makes_the_same_page_and_is_not_changed(attempt, notebook, failed_cell):
+def test_rendering_is_repeatable_and_changes_nothing(attempt, notebook, failed_cell):
     executed = notebook(failed_cell())
     before = copy.deepcopy(executed)
     first = render_notebook(executed, title="A shop", record=attempt())

@@ -20,6 +20,7 @@ from daybook.privacy.patterns import Hit, find_patterns
 from daybook.privacy.secrets import SecretFinder
 from daybook.privacy.unescape import decode_all, decode_base64
 from daybook.privacy.values import PersonalValues
+from daybook.records.mime import IMAGE_TYPES, JSON_TYPES, SVG_TYPE, TEXT_TYPES
 from daybook.records.names import RESULT_MIME
 
 if TYPE_CHECKING:  # Who searches a line of text need not wait for it.
@@ -31,11 +32,10 @@ _LITERAL = re.compile(r"""(['"])((?:[^'"\\\n]|\\.|(?!\1)['"])+)\1""")
 """A text between quotes, on one line of a program."""
 _OMITTED_NOTE = "[left out: {} cannot be searched for personal data]"
 _REDACTION_MARK = re.compile(r"\[redacted:[^\]\n]+\]")
-_IMAGE_TYPES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 _SEARCHABLE_TYPES = re.compile(
     r"text/.+|application/(.+\+)?(json|xml)|application/(javascript|x-latex|xhtml\+xml)|image/svg\+xml"
 )
-"""MIME types of text and JSON. Their parameters, as in ``text/csv; charset=utf-8``, are not part of it."""
+"""MIME types of text and JSON in data links."""
 _FORMAT_KEYS = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
 """Keys of a notebook's metadata, a cell's and an output whose values are the format's own words."""
 _TRUSTED_KEYS = (
@@ -116,7 +116,7 @@ class Redactor:
     def _redact_data_url(self, found: re.Match[str]) -> str:
         """Return a data link in base64 with its content searched like any other; one that cannot be searched without it."""
         kind = (found[2] or "text/plain").lower()
-        if kind in _IMAGE_TYPES:
+        if kind in IMAGE_TYPES:
             picture = _strip_image(kind, found[3])
             return f"{found[1]}{picture}" if picture else f"data:,{_OMITTED_NOTE.format(kind)}"
         content = _decode_content(found[3]) if _SEARCHABLE_TYPES.fullmatch(kind) else None
@@ -196,12 +196,11 @@ class Redactor:
         clean = type(data)()
         notes: list[str] = []
         for mime, content in data.items():
-            kind = mime.partition(";")[0].strip().lower()
             if mime == RESULT_MIME and isinstance(content, dict):
                 clean[mime] = self._record(content)
-            elif _SEARCHABLE_TYPES.fullmatch(kind):
+            elif mime in (*TEXT_TYPES, *JSON_TYPES, SVG_TYPE):
                 clean[mime] = self._redact_json(content, numbers=True)
-            elif kind in _IMAGE_TYPES and (picture := _strip_image(kind, "".join(content))):
+            elif mime in IMAGE_TYPES and (picture := _strip_image(mime, "".join(content))):
                 clean[mime] = picture
             else:
                 notes.append(_OMITTED_NOTE.format(self.text(mime)))
@@ -330,7 +329,7 @@ def _strip_image(kind: str, encoded: str) -> Optional[str]:
         data = base64.b64decode(encoded)
     except ValueError:
         return None
-    drawn = strip_metadata(_IMAGE_TYPES[kind], data)
+    drawn = strip_metadata(IMAGE_TYPES[kind], data)
     if drawn is None:
         return None
     return encoded if drawn == data else base64.b64encode(drawn).decode()

@@ -1,35 +1,42 @@
-"""One executed notebook as one readable HTML page: what was found in front, the code that found it in plain sight."""
+"""Render an executed notebook as one HTML page.
+
+nbconvert colours code and terminal output and renders Markdown here, but its ``HTMLExporter`` with ``sanitize_html`` does not
+make the page. It escapes headings and table headers (``&lt;h1&gt;``), shows the style sheet of pandas' tables as text and every
+step of a progress bar, and takes 0.3 s a page. Its templates with a style sheet load scripts from the network.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-from base64 import b64encode
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from itertools import groupby
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from markupsafe import Markup
 from nbconvert.filters.ansi import ansi2html
 from nbconvert.filters.highlight import Highlight2HTML
 from nbformat import NotebookNode
 
+from daybook.records.mime import IMAGE_TYPES
 from daybook.report import formats, records
+from daybook.report.active_content import join_lines, remove_active_content
 from daybook.report.pages import render_page
 from daybook.report.records import Record
-from daybook.report.sanitize import has_visible_content, render_markdown, sanitize_html
+from daybook.report.sanitize import render_markdown
 
-# papermill's own remark about an exception; the page has a box for that.
+# papermill adds a cell with a remark about an exception. The page has a box for exceptions.
 _PAPERMILL_ERROR_TAG = "papermill-error-cell-tag"
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z")
-_PIXEL_SIZE = re.compile(r"[1-9][0-9]{0,4}\Z")
-_OVERWRITTEN_LINE = re.compile(r"^.*\r(?!\n|$)", re.MULTILINE)  # what a progress bar drew and then drew over
+_PIXEL_SIZE = re.compile(r"[1-9][0-9]{0,4}")
+_OVERWRITTEN_LINE = re.compile(r"^.*\r(?!\n|$)", re.MULTILINE)  # an earlier state of a progress bar
 _SQL_MAGIC = "%%sql"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output. ``kind`` is stdout, stderr, error, text, html, picture or note, and names its look."""
+    """One output. ``kind`` is stdout, stderr, error, text, html, picture or note; it selects the style."""
 
     kind: str
     body: Markup
@@ -37,7 +44,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell as the page shows it. ``kind`` is markdown, code, parameters or raw."""
+    """One cell of the page. ``kind`` is markdown, code, parameters or raw."""
 
     anchor: str
     kind: str
@@ -51,7 +58,7 @@ class Cell:
 def render_notebook(
     nb: NotebookNode, *, title: str, record: Record, search: Callable[[List[str]], List[str]] = lambda texts: texts
 ) -> str:
-    """The page of one attempt, complete in one file: no script runs in it and nothing is fetched for it.
+    """Return the page of one attempt: one file that runs no script and loads nothing.
 
     Parameters
     ----------
@@ -60,22 +67,24 @@ def render_notebook(
     title
         The shop's title.
     record
-        The attempt's record; what it does not hold is shown as ``–``.
+        The attempt's record. What it does not hold is shown as ``–``.
     search
-        Removes personal data from HTML that was made of the notebook's own markup: making it safe can join a value that
-        a comment or an unknown element has split.
+        Returns texts without personal data. It gets the HTML that was made of the notebook's own markup, because sanitizing
+        can join a value that a comment or an unknown element has split.
 
     Returns
     -------
     str
-        The HTML document; the same for the same notebook and record.
+        The HTML document. The same notebook and record give the same page.
 
     Raises
     ------
     ArchiveError
-        If the record holds a date, a time or an outcome that cannot be one.
+        If the record holds an invalid date, time or outcome.
     """
-    cells = _redact_cells(_render_cells(nb, record.get("failure") or {}), search)
+    notebook = copy.deepcopy(nb)
+    remove_active_content(notebook)
+    cells = _redact_cells(list(_render_cells(notebook, record.get("failure") or {})), search)
     return render_page(
         "notebook",
         title=title,
@@ -89,24 +98,23 @@ def render_notebook(
     )
 
 
-def _render_cells(nb: NotebookNode, failure: Mapping[str, Any]) -> List[Cell]:
-    cells = []
-    for index, cell in enumerate(nb.cells):
+def _render_cells(notebook: NotebookNode, failure: Mapping[str, Any]) -> Iterator[Cell]:
+    for index, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
-        if _PAPERMILL_ERROR_TAG not in tags and (cell.source.strip() or cell.get("outputs")):
-            if "index" in failure:
-                failed = index == failure["index"]
-            else:  # Records of earlier releases do not tell the index.
-                failed = any(output.output_type == "error" for output in cell.get("outputs", []))
-            cells.append(_render_cell(cell, f"cell-{index}", tags, failed=failed))
-    return cells
+        if _PAPERMILL_ERROR_TAG in tags or not (cell.source.strip() or cell.get("outputs")):
+            continue
+        if "index" in failure:
+            failed = index == failure["index"]
+        else:  # Records of earlier releases do not hold the index.
+            failed = any(output.output_type == "error" for output in cell.get("outputs", []))
+        yield _render_cell(cell, f"cell-{index}", tags, failed=failed)
 
 
 def _redact_cells(cells: List[Cell], search: Callable[[List[str]], List[str]]) -> List[Cell]:
-    """Return the cells with their own markup searched."""
+    """Return the cells with the HTML of their own markup searched for personal data."""
     own = [cell.body for cell in cells if cell.kind == "markdown"]
     own += [output.body for cell in cells for output in cell.outputs if output.kind == "html"]
-    clean = {body: Markup(text) for body, text in zip(own, search([str(body) for body in own]))}  # noqa: S704 - it was safe before
+    clean = {body: Markup(text) for body, text in zip(own, search([str(body) for body in own]))}  # noqa: S704 - sanitized before
     return [
         replace(
             cell,
@@ -145,7 +153,7 @@ def _highlighter() -> Highlight2HTML:
 
 @lru_cache(maxsize=256)
 def highlight_source(source: str) -> Markup:
-    """Source as the page shows it; a ``%%sql`` cell as SQL below its first line."""
+    """Return the source of a cell as coloured HTML. A ``%%sql`` cell is SQL below its first line."""
     magic, _, rest = source.partition("\n")
     if magic.startswith(_SQL_MAGIC) and rest.strip():
         first = Markup('<div class="magic">{}</div>').format(magic)
@@ -153,70 +161,47 @@ def highlight_source(source: str) -> Markup:
     return Markup(_highlighter()(source))  # noqa: S704 - Pygments escapes the source
 
 
-def _render_outputs(cell: NotebookNode) -> List[Output]:
-    outputs: List[Output] = []
-    stream: Optional[str] = None
-    text = ""
-    for output in cell.outputs:
-        name = output.name if output.output_type == "stream" else None
-        if stream and name != stream:
-            outputs.append(_render_terminal(stream, text))
-            text = ""
-        stream = name
-        if name:
-            text += _join_lines(output.text)
-        elif output.output_type == "error":
-            said = "\n".join(output.get("traceback") or []) or f"{output.ename}: {output.evalue}"
-            outputs.append(_render_terminal("error", said))
-        else:
-            outputs.append(_render_display_data(output))
-    if stream:
-        outputs.append(_render_terminal(stream, text))
-    return outputs
+def _render_outputs(cell: NotebookNode) -> Iterator[Output]:
+    # Only streams have a name. A cell may print one stream in several pieces.
+    for stream, outputs in groupby(cell.outputs, key=lambda output: output.get("name")):
+        if stream:
+            yield _render_terminal(stream, "".join(join_lines(output.text) for output in outputs))
+            continue
+        for output in outputs:
+            if output.output_type == "error":
+                traceback = "\n".join(output.get("traceback") or []) or f"{output.ename}: {output.evalue}"
+                yield _render_terminal("error", traceback)
+            else:
+                yield _render_display_data(output.data, output.get("metadata") or {})
 
 
 def _render_terminal(kind: str, text: str) -> Output:
-    """Text as a terminal would leave it: colours kept, lines that were drawn over gone."""
+    """Render text as a terminal shows it: with colours, and without the lines that later ones overwrote."""
     shown = _OVERWRITTEN_LINE.sub("", text.replace("\r\n", "\n")).rstrip("\r\n")
     coloured = Markup(ansi2html(shown))  # type: ignore[no-untyped-call]  # noqa: S704 - ansi2html escapes the text
     return Output(kind, Markup("<pre>{}</pre>").format(coloured))
 
 
-def _render_display_data(output: NotebookNode) -> Output:
-    """The first representation of a displayed value that leaves something to see on a still page."""
-    data, metadata = output.data, output.get("metadata") or {}
+def _render_display_data(data: Dict[str, Any], metadata: Mapping[str, Any]) -> Output:
+    """Render the first representation that the page can show. Nothing in it is active any more."""
     if "text/html" in data:
-        html = sanitize_html(_join_lines(data["text/html"]))
-        # A widget's HTML is a script and little else; its picture or text says more.
-        if len(data) == 1 or has_visible_content(html):
-            return Output("html", html)
+        return Output("html", Markup(data["text/html"]))  # noqa: S704 - sanitized with the notebook
     if "text/markdown" in data:
-        return Output("html", render_markdown(_join_lines(data["text/markdown"])))
-    if "image/svg+xml" in data:
-        # As a picture, not as markup: whatever it holds cannot reach the page.
-        encoded = b64encode(_join_lines(data["image/svg+xml"]).encode("utf-8")).decode("ascii")
-        return Output("picture", _render_image("image/svg+xml", encoded, metadata))
-    for kind in ("image/png", "image/jpeg"):
-        encoded = "".join(_join_lines(data.get(kind, "")).split())
-        if _BASE64.match(encoded):
-            return Output("picture", _render_image(kind, encoded, metadata))
+        return Output("html", render_markdown(data["text/markdown"]))
+    for mime in IMAGE_TYPES:
+        if mime in data:
+            return Output("picture", _render_image(mime, data[mime], metadata.get(mime) or {}))
     if "application/json" in data:
         text = json.dumps(data["application/json"], indent=2, ensure_ascii=False)
         return Output("text", Markup("<pre>{}</pre>").format(text))
-    if "text/plain" in data:
-        return _render_terminal("text", _join_lines(data["text/plain"]))
-    kinds = ", ".join(sorted(data)) or "no data"
-    return Output("note", Markup('<span class="left-out">[output left out: {}]</span>').format(kinds))
+    for mime in ("text/plain", "text/latex"):
+        if mime in data:
+            return _render_terminal("text", data[mime])
+    return Output("note", Markup('<span class="left-out">[output left out: {}]</span>').format(", ".join(sorted(data))))
 
 
-def _render_image(kind: str, encoded: str, metadata: Mapping[str, Any]) -> Markup:
-    about = metadata.get(kind) or {}
-    alt = str(about.get("alt") or metadata.get("alt") or "Plot")
+def _render_image(mime: str, encoded: str, about: Mapping[str, Any]) -> Markup:
     size = [(side, str(about.get(side, ""))) for side in ("width", "height")]
-    sides = Markup("").join(Markup(' {}="{}"').format(*side) for side in size if _PIXEL_SIZE.match(side[1]))
-    return Markup('<img src="data:{};base64,{}" alt="{}"{}>').format(kind, encoded, alt, sides)
-
-
-def _join_lines(text: Any) -> str:
-    """A multi-line string of the notebook format, which may be a list of lines."""
-    return "".join(text) if isinstance(text, list) else str(text)
+    sides = Markup("").join(Markup(' {}="{}"').format(*side) for side in size if _PIXEL_SIZE.fullmatch(side[1]))
+    source = f"data:{mime};base64,{''.join(encoded.split())}"
+    return Markup('<img src="{}" alt="{}"{}>').format(source, str(about.get("alt") or "Plot"), sides)

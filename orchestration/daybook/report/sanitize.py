@@ -1,4 +1,8 @@
-"""HTML and Markdown out of notebooks, made safe and still: nothing runs, nothing is fetched, nothing breaks the page."""
+"""Make HTML and Markdown of notebooks safe to embed: nothing runs, nothing is fetched, and the page stays whole.
+
+nh3 removes what is not allowed and balances the rest. The class below adds what no sanitizer does: columns of numbers are
+aligned, and links and remote pictures become text.
+"""
 
 from __future__ import annotations
 
@@ -7,84 +11,78 @@ from html import escape
 from html.parser import HTMLParser
 from typing import Any, Dict, FrozenSet, List, Optional, Set, Tuple
 
+import nh3
 from markupsafe import Markup
 from nbconvert.filters.markdown_mistune import InvalidNotebook, IPythonRenderer, MarkdownWithMath
+from pygments.token import STANDARD_TYPES
 
-_VOID_TAGS = frozenset({"br", "hr", "img", "wbr"})
-_ALLOWED_TAGS = _VOID_TAGS | {
-    *(
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "p",
-        "div",
-        "blockquote",
-        "pre",
-        "figure",
-        "figcaption",
-        "details",
-        "summary",
-    ),
-    *("ul", "ol", "li", "dl", "dt", "dd"),
-    *("table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td"),
-    *("span", "b", "strong", "i", "em", "u", "s", "del", "ins", "mark", "small", "sub", "sup", "abbr"),
-    *("code", "kbd", "samp", "tt", "var"),
-}
-# Left out together with what they hold. <style> goes silently: pandas puts one before every table.
+from daybook.records.mime import IMAGE_TYPES, SVG_TYPE
+
+HARMLESS_TAGS = frozenset(
+    {
+        *("h1", "h2", "h3", "h4", "h5", "h6", "p", "div", "blockquote", "pre", "figure", "figcaption", "details", "summary"),
+        *("ul", "ol", "li", "dl", "dt", "dd", "br", "hr", "wbr"),
+        *("table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td"),
+        *("span", "b", "strong", "i", "em", "u", "s", "del", "ins", "mark", "small", "sub", "sup", "abbr"),
+        *("code", "kbd", "samp", "tt", "var"),
+    }
+)
+"""Tags that run nothing and load nothing where they have no attributes."""
+# These are removed with their content, and a note says so.
 _DROPPED_TAGS = frozenset(
     {
-        *("script", "style", "template", "noscript", "title", "applet", "iframe", "object", "canvas", "svg", "math"),
+        *("script", "template", "noscript", "applet", "iframe", "object", "canvas", "svg", "math"),
         *("audio", "video", "form", "button", "select", "textarea"),
     }
 )
-# An opening tag closes these open ones, as browsers do.
-_IMPLICITLY_CLOSED_TAGS = {
-    "thead": ("td", "th", "tr", "thead", "tbody"),
-    "tbody": ("td", "th", "tr", "thead", "tbody"),
-    "tfoot": ("td", "th", "tr", "thead", "tbody"),
-    "tr": ("td", "th", "tr"),
-    "td": ("td", "th"),
-    "th": ("td", "th"),
-    "li": ("li",),
-    "p": ("p",),
-    "dt": ("dt", "dd"),
-    "dd": ("dt", "dd"),
+# pandas puts a style sheet before every table, and drawings have titles: they are removed without a note.
+_SILENTLY_DROPPED_TAGS = frozenset({"style", "title"})
+_DROPPED_TAG = re.compile(rf"<(/?)({'|'.join(sorted(_DROPPED_TAGS))})\b", re.IGNORECASE)
+_NOTE = re.compile(r'<span class="left-out">[^<]*</span>')
+_ANY_TAG = re.compile(r"<[^>]*>")
+# No ids and no other classes of the page: content cannot pose as a part of it.
+_CLASSES = {
+    "div": frozenset({"highlight"}),
+    "span": frozenset({"address", "left-out", *STANDARD_TYPES.values()} - {""}),
+    "td": frozenset({"num"}),
+    "th": frozenset({"num"}),
 }
-HARMLESS_TAGS = _ALLOWED_TAGS - {"img"}
-"""Tags that do nothing and load nothing where they have no attributes."""
-_NOT_CONTENT = re.compile(r'<span class="left-out">[^<]*</span>|<[^>]*>')
-_OWN_SPAN_CLASSES = ("address", "left-out")
-_OWN_BLOCK_CLASSES = ("highlight", "table-wrap", "table-wrap wide")
-"""Classes of what this module makes, which stay when it is cleaned again."""
-_TABLE_FRAME, _WIDE_TABLE_FRAME = '<div class="table-wrap">', '<div class="table-wrap wide">'
-_IMAGE_URL = re.compile(r"data:image/(?:png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
+_CELL_ATTRIBUTES = {"class", "colspan", "rowspan", "style", "title"}
 _TEXT_ALIGN = re.compile(r"text-align\s*:\s*(left|right|center)\b", re.IGNORECASE)
-_TOKEN_CLASS = re.compile(r"[a-z][a-z0-9]{0,2}\Z")  # what Pygments gives a token
-_WIDE_TABLE_COLUMNS = 10
-_SPAN_VALUE = re.compile(r"[1-9][0-9]{0,2}\Z")
+_IMAGE_URL = re.compile(rf"data:(?:{'|'.join(map(re.escape, [*IMAGE_TYPES, SVG_TYPE]))});base64,[A-Za-z0-9+/=\s]+")
+_SHOWN_ADDRESS = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
 
-_NUMBER = re.compile(r"(?=[-+−]?[\d.])[-+−]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s?%)?\Z")
+_NUMBER = re.compile(r"(?=[-+−]?[\d.])[-+−]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s?%)?")
 _MISSING_VALUES = frozenset({"", "NaN", "nan", "NaT", "None", "<NA>", "NULL", "–", "-", "...", "…"})
+
+_MAX_CACHED_TEXTS = 1_000
+_cache: Dict[str, Markup] = {}
+"""Sanitized HTML by the HTML it was made of, and by itself: an output that did not change is not sanitized again."""
 
 
 def sanitize_html(markup: str) -> Markup:
-    """What is harmless of an HTML fragment, balanced, with tables aligned and scrollable.
+    """Return what is harmless in an HTML fragment, balanced, with columns of numbers aligned.
 
-    Scripts, styles, forms, frames, links and anything from elsewhere are left out; a link's address stays as text.
+    Scripts, styles, forms and frames are removed. Links and pictures from elsewhere are replaced by their addresses.
     """
-    return _Sanitizer().clean(markup)
+    clean = _cache.get(markup)
+    if clean is None:
+        formatter = _Formatter()
+        formatter.feed(_CLEANER.clean(_note_dropped_tags(markup)))
+        clean = formatter.finish()
+        if len(_cache) >= _MAX_CACHED_TEXTS:
+            _cache.clear()
+        _cache[markup] = _cache[str(clean)] = clean
+    return clean
 
 
 def has_visible_content(clean: str) -> bool:
-    """Return whether cleaned HTML has anything to see besides what was left out of it."""
-    return "<img" in clean or bool(_NOT_CONTENT.sub("", clean).strip())
+    """Return whether sanitized HTML shows anything besides notes on what was removed."""
+    return "<img" in clean or bool(_ANY_TAG.sub("", _NOTE.sub("", clean)).strip())
 
 
 def render_markdown(source: str, attachments: Optional[Dict[str, Any]] = None) -> Markup:
-    """A Markdown cell or output as clean HTML; its source as it stands if it names an attachment that is not there."""
+    """Return Markdown as sanitized HTML, or its source if it names an attachment that is missing."""
     renderer = IPythonRenderer(escape=False, exclude_anchor_links=True, attachments=attachments or {})
     try:
         html = MarkdownWithMath(renderer=renderer).render(source)
@@ -93,32 +91,51 @@ def render_markdown(source: str, attachments: Optional[Dict[str, Any]] = None) -
     return sanitize_html(html)
 
 
-class _Table:
-    """One open table: where its cells begin in the output, and what they say."""
+def _note_dropped_tags(markup: str) -> str:
+    """Return HTML with a note in front of each element that will be removed, except inside another one."""
+    dropped = ""
 
-    def __init__(self, start: int, frame: bool) -> None:
-        self.rows: List[List[_Cell]] = []
-        self.start = start  # index of the opening tag in the output; its frame stands before it
-        self.frame = frame
-        self.in_head = False
+    def add_note(found: re.Match[str]) -> str:
+        nonlocal dropped
+        closing, tag = found[1], found[2].lower()
+        if dropped or closing:
+            if closing and tag == dropped:
+                dropped = ""
+            return found[0]
+        dropped = tag
+        # Without quotation marks, because the text may be inside the value of an attribute.
+        return f"<span class=left-out>[{tag} left out]</span>{found[0]}"
 
-    def is_wide(self) -> bool:
-        """Whether paper needs smaller print for it."""
-        return max(map(len, self.rows), default=0) > _WIDE_TABLE_COLUMNS
+    return _DROPPED_TAG.sub(add_note, markup)
 
-    def numeric_columns(self) -> FrozenSet[int]:
-        """Columns, counted from the right, that hold numbers or nothing in every body cell, and a number in one.
 
-        From the right, because the cells that span rows (a pandas index) stand on the left.
-        """
-        numbers: Set[int] = set()
-        others: Set[int] = set()
-        for row in self.rows:
-            for position, cell in enumerate(reversed(row)):
-                text = "".join(cell.text).strip()
-                if cell.tag == "td" and text not in _MISSING_VALUES:
-                    (numbers if _NUMBER.match(text) else others).add(position)
-        return frozenset(numbers - others)
+def _filter_attribute(tag: str, name: str, value: str) -> Optional[str]:
+    if name == "class":
+        return value if value in _CLASSES[tag] else None
+    if name == "style":
+        align = _TEXT_ALIGN.search(value)
+        return f"text-align: {align[1].lower()}" if align else None
+    return value
+
+
+_CLEANER = nh3.Cleaner(
+    tags={*HARMLESS_TAGS, "a", "img"},
+    clean_content_tags={*_DROPPED_TAGS, *_SILENTLY_DROPPED_TAGS},
+    attributes={
+        "a": {"href"},
+        "abbr": {"title"},
+        "div": {"class"},
+        "img": {"src", "alt"},
+        "ol": {"start"},
+        "span": {"class", "title"},
+        "td": _CELL_ATTRIBUTES,
+        "th": _CELL_ATTRIBUTES,
+    },
+    attribute_filter=_filter_attribute,
+    set_tag_attribute_values={"details": {"open": ""}},  # A printed page cannot be unfolded.
+    url_schemes={"http", "https", "mailto", "data"},
+    link_rel=None,
+)
 
 
 class _Cell:
@@ -129,148 +146,88 @@ class _Cell:
         self.text: List[str] = []
 
 
-class _Sanitizer(HTMLParser):
-    """Writes while it reads, so that no depth of nesting exhausts the stack."""
+class _Table:
+    """An open table: its rows of cells."""
+
+    def __init__(self) -> None:
+        self.rows: List[List[_Cell]] = []
+        self.in_head = False
+
+    def numeric_columns(self) -> FrozenSet[int]:
+        """Return the columns, counted from the right, whose body cells hold numbers or missing values and at least one number.
+
+        They are counted from the right, because the cells that span rows (a pandas index) are on the left.
+        """
+        numbers: Set[int] = set()
+        others: Set[int] = set()
+        for row in self.rows:
+            for position, cell in enumerate(reversed(row)):
+                text = "".join(cell.text).strip()
+                if cell.tag == "td" and text not in _MISSING_VALUES:
+                    (numbers if _NUMBER.fullmatch(text) else others).add(position)
+        return frozenset(numbers - others)
+
+
+class _Formatter(HTMLParser):
+    """Copy the HTML that nh3 returns, with columns of numbers marked, and links and remote pictures as text."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self._out: List[str] = []
-        self._open: List[str] = []
         self._tables: List[_Table] = []
-        self._links: List[Tuple[str, int]] = []  # address, and where its label begins
-        self._dropped: Optional[str] = None
-        self._dropped_depth = 0
+        self._links: List[Tuple[str, int]] = []  # address, and the index in the output at which its label begins
 
-    def clean(self, markup: str) -> Markup:
-        self.feed(markup)
+    def finish(self) -> Markup:
         self.close()
-        while self._links:
-            self._close_link()
-        while self._open:
-            self._close_last()
-        return Markup("".join(self._out))  # noqa: S704 - built from the allow-list and escaped text only
-
-    # What the parser calls
+        return Markup("".join(self._out))  # noqa: S704 - made of sanitized HTML and escaped text only
 
     def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
-        if self._dropped:
-            self._dropped_depth += tag == self._dropped
-            return
-        values = {name: value or "" for name, value in attrs}
-        if tag in _DROPPED_TAGS:
-            self._dropped, self._dropped_depth = tag, 1
-            if tag != "style":
-                self._note(f"{tag} left out")
-        elif tag == "a":
-            self._links.append((values.get("href", ""), len(self._out)))
+        if tag == "a":
+            self._links.append((dict(attrs).get("href") or "", len(self._out)))
         elif tag == "img":
-            self._picture(values)
-        elif tag in _ALLOWED_TAGS:
-            self._close_implied(tag)
-            self._open_tag(tag, values)
+            self._add_image(dict(attrs))
+        else:
+            self._track_table_part(tag)
+            self._out.append(self.get_starttag_text() or "")
 
     def handle_endtag(self, tag: str) -> None:
-        if self._dropped:
-            if tag == self._dropped:
-                self._dropped_depth -= 1
-                if not self._dropped_depth:
-                    self._dropped = None
-        elif tag == "a" and self._links:
-            self._close_link()
-        elif tag in self._open:
-            while self._close_last() != tag:
-                pass
-
-    def parse_marked_section(self, i: int, report: bool = True) -> int:
-        """Read ``<![`` as browsers do. The parser raises an AssertionError for words it does not know."""
-        return self.parse_bogus_comment(i, report)
+        if tag == "a":
+            address, start = self._links.pop()
+            if _SHOWN_ADDRESS.match(address) and escape(address) not in "".join(self._out[start:]):
+                self._out.append(f' <span class="address">({escape(address)})</span>')
+            return
+        self._out.append(f"</{tag}>")
+        if tag == "table":
+            self._mark_numbers(self._tables.pop())
 
     def handle_data(self, data: str) -> None:
-        if self._dropped:
-            return
-        self._out.append(escape(data))
+        self._out.append(escape(data, quote=False))
         if self._tables and self._tables[-1].rows and self._tables[-1].rows[-1]:
             self._tables[-1].rows[-1][-1].text.append(data)
 
-    # What is written
+    def _add_image(self, values: Dict[str, Optional[str]]) -> None:
+        source, alt = values.get("src") or "", values.get("alt") or ""
+        if _IMAGE_URL.fullmatch(source):
+            self._out.append(f'<img src="{escape(source)}" alt="{escape(alt)}">')
+        else:
+            self._out.append(f'<span class="left-out">[picture left out: {escape(alt or source[:200])}]</span>')
 
-    def _open_tag(self, tag: str, values: Dict[str, str]) -> None:
+    def _track_table_part(self, tag: str) -> None:
         if tag == "table":
-            frame = not self._tables and self._out[-1:] not in ([_TABLE_FRAME], [_WIDE_TABLE_FRAME])  # It was cleaned before.
-            if frame:
-                self._out.append(_TABLE_FRAME)
-            self._tables.append(_Table(len(self._out), frame))
+            self._tables.append(_Table())
         elif self._tables:
-            self._note_table_part(tag)
-        self._out.append(f"<{tag}{_format_attributes(tag, values)}>")
-        if tag not in _VOID_TAGS:
-            self._open.append(tag)
+            table = self._tables[-1]
+            if tag in ("thead", "tbody", "tfoot"):
+                table.in_head = tag == "thead"
+            elif tag == "tr":
+                table.rows.append([])
+            elif tag in ("td", "th"):
+                table.rows[-1].append(_Cell(tag, len(self._out), table.in_head))
 
-    def _note_table_part(self, tag: str) -> None:
-        table = self._tables[-1]
-        if tag in ("thead", "tbody", "tfoot"):
-            table.in_head = tag == "thead"
-        elif tag == "tr":
-            table.rows.append([])
-        elif tag in ("td", "th") and table.rows:
-            table.rows[-1].append(_Cell(tag, len(self._out), table.in_head))
-
-    def _close_last(self) -> str:
-        tag = self._open.pop()
-        self._out.append(f"</{tag}>")
-        if tag == "table":
-            table = self._tables.pop()
-            self._align(table)
-            if table.frame:
-                self._out.append("</div>")
-            if table.frame and table.is_wide():
-                self._out[table.start - 1] = _WIDE_TABLE_FRAME
-        return tag
-
-    def _close_implied(self, tag: str) -> None:
-        while self._open and self._open[-1] in _IMPLICITLY_CLOSED_TAGS.get(tag, ()):
-            self._close_last()
-
-    def _align(self, table: _Table) -> None:
+    def _mark_numbers(self, table: _Table) -> None:
         numeric = table.numeric_columns()
         for row in table.rows:
             for position, cell in enumerate(reversed(row)):
-                if position in numeric and (cell.tag == "td" or cell.in_head):
-                    self._out[cell.start] = self._out[cell.start].replace(f"<{cell.tag}", f'<{cell.tag} class="num"', 1)
-
-    def _close_link(self) -> None:
-        address, start = self._links.pop()
-        label = "".join(self._out[start:])
-        if re.match(r"(?:https?|mailto):", address, re.IGNORECASE) and escape(address) not in label:
-            self._out.append(f' <span class="address">({escape(address)})</span>')
-
-    def _picture(self, values: Dict[str, str]) -> None:
-        source, alt = values.get("src", ""), values.get("alt", "")
-        if _IMAGE_URL.match(source):
-            self._out.append(f'<img src="{escape(source)}" alt="{escape(alt)}">')
-        else:
-            self._note(f"picture left out: {alt or source[:200]}")
-
-    def _note(self, text: str) -> None:
-        self._out.append(f'<span class="left-out">[{escape(text)}]</span>')
-
-
-def _format_attributes(tag: str, values: Dict[str, str]) -> str:
-    """The attributes that may stay. No ids and no classes of the page: content cannot pose as the frame around it."""
-    kept = []
-    if tag == "details":
-        kept.append(" open")  # on paper nobody unfolds it
-    if tag in ("td", "th"):
-        kept += [f' {name}="{values[name]}"' for name in ("colspan", "rowspan") if _SPAN_VALUE.match(values.get(name, ""))]
-        align = _TEXT_ALIGN.search(values.get("style", ""))
-        if align:
-            kept.append(f' style="text-align: {align.group(1).lower()}"')
-    if tag == "ol" and _SPAN_VALUE.match(values.get("start", "")):
-        kept.append(f' start="{values["start"]}"')
-    if tag == "span" and (_TOKEN_CLASS.match(values.get("class", "")) or values.get("class") in _OWN_SPAN_CLASSES):
-        kept.append(f' class="{values["class"]}"')
-    if tag == "div" and values.get("class") in _OWN_BLOCK_CLASSES:
-        kept.append(f' class="{values["class"]}"')
-    if "title" in values and tag in ("abbr", "span", "td", "th"):
-        kept.append(f' title="{escape(values["title"])}"')
-    return "".join(kept)
+                opening = self._out[cell.start]
+                if position in numeric and (cell.tag == "td" or cell.in_head) and 'class="num"' not in opening:
+                    self._out[cell.start] = opening.replace(f"<{cell.tag}", f'<{cell.tag} class="num"', 1)
