@@ -105,14 +105,14 @@ def test_pieces_before_the_damage_are_yielded(keep: int) -> None:
 def test_row_without_end_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
     """Refuse a row that is longer than the limit after reading little more than that."""
     monkeypatch.setattr(csv, "CHUNK_BYTES", 1 << 14)
-    monkeypatch.setattr(csv, "_MAX_ROW_BYTES", 1 << 18)
+    monkeypatch.setattr(csv, "_BLOCK_BYTES", 1 << 16)
     data = (ORDERS + piece * (4 << 20)).encode()
     tracemalloc.start()
     with pytest.raises(LandingError) as caught:
         read(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert str(caught.value).startswith("a.csv.gz, line 2: a ")
+    assert str(caught.value).startswith(("a.csv.gz, line 2: a quoted field ", "a.csv.gz, data row 1: the row has more than "))
     assert str(caught.value).count(". ") == 0
     assert peak < 8 << 20
 
@@ -128,6 +128,6 @@ def test_header_has_a_limit(shop: Shop, header: str) -> None:
 def test_many_empty_rows_are_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read more rows of delimiters alone, as spreadsheets export them, than one row may have bytes."""
     monkeypatch.setattr(csv, "CHUNK_BYTES", 1 << 14)
-    monkeypatch.setattr(csv, "_MAX_ROW_BYTES", 1 << 16)
+    monkeypatch.setattr(csv, "_BLOCK_BYTES", 1 << 16)
     assert read((ORDERS + ",,,,,\n" * 50_000).encode()) == 50_000
     assert read((ORDERS + "\n" * 200_000).encode()) == 0
