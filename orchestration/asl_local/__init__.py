@@ -1,6 +1,6 @@
-"""The local runner of state machines: runs the very file that Step Functions runs, with the same meaning.
+"""Run Amazon States Language files locally, with the same meaning and history events as Step Functions.
 
-It takes a strict subset of the Amazon States Language in JSONata (``reader``) and refuses the rest.
+The package supports a strict subset of the language with JSONata (see ``parser``) and rejects the rest.
 """
 
 from __future__ import annotations

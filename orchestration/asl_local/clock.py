@@ -1,4 +1,4 @@
-"""Time, as the interpreter sees it: a clock it is given, so that tests and replays never wait."""
+"""Define the injected clock: ``SystemClock`` for real runs, ``FakeClock`` for tests that never wait."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import List, Optional, Protocol
 
 
 def _count() -> float:
-    """Return the seconds since the machine started; time asleep counts where the system supports that."""
+    """Return the seconds since boot. Time in suspend counts on systems that support it."""
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 class Clock(Protocol):
-    """Where the interpreter takes the time from, and how it waits."""
+    """Give the interpreter the time and let it wait."""
 
     def now(self) -> datetime:
-        """Return the present moment, aware, in UTC."""
+        """Return the current time, aware, in UTC."""
 
     def monotonic(self) -> float:
-        """Return seconds from an arbitrary start; never goes back, whatever is done to the wall clock."""
+        """Return seconds since an arbitrary start. Changes of the wall clock do not affect it."""
 
     def sleep(self, seconds: float) -> None:
         """Wait ``seconds``, zero or more."""
 
 
 class SystemClock:
-    """The machine's own time. Its wall clock is looked at once: whatever it is set to later, time passes evenly."""
+    """Use the system's time. The wall clock is read once, so later changes of it have no effect."""
 
     def __init__(self) -> None:
         self._started = datetime.now(timezone.utc)
@@ -45,9 +45,9 @@ class SystemClock:
 
 
 class FakeClock:
-    """A clock that stands still until someone sleeps; ``sleeps`` keeps every wait, in seconds, in order.
+    """Advance time only by ``sleep`` and ``advance``. ``sleeps`` lists every sleep in seconds, in order.
 
-    Safe to share between the threads of a Map state.
+    The threads of a Map state can share it.
     """
 
     def __init__(self, start: Optional[datetime] = None) -> None:
@@ -65,13 +65,13 @@ class FakeClock:
 
     def sleep(self, seconds: float) -> None:
         if seconds < 0:
-            raise ValueError(f"a clock cannot sleep {seconds} s; give zero or more.")
+            raise ValueError(f"cannot sleep {seconds} s; pass zero or more seconds.")
         with self._lock:
             self._elapsed += seconds
             self.sleeps.append(seconds)
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass as work does, without counting as a wait."""
+        """Advance the time by ``seconds`` without adding to ``sleeps``, as work does."""
         with self._lock:
             self._elapsed += seconds
 
@@ -82,8 +82,8 @@ def format_timestamp(moment: datetime) -> str:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Return the moment that an ISO 8601 ``text`` with a time zone names; ``ValueError`` when it names none."""
+    """Parse an ISO 8601 timestamp with a time zone; raise ``ValueError`` if it is none."""
     moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
     if moment.tzinfo is None:
-        raise ValueError(f"the timestamp {text!r} has no time zone; end it with Z or an offset.")
+        raise ValueError(f"the timestamp {text!r} has no time zone; append Z or an offset.")
     return moment

@@ -1,4 +1,4 @@
-"""State machine files: what one is once read."""
+"""Load state machine files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class StateMachine:
     Attributes
     ----------
     name : str
-        The file's name up to its first dot: ``daily`` for ``daily.asl.json``.
+        The file name up to its first dot: ``daily`` for ``daily.asl.json``.
     timeout_seconds : int, optional
-        How long an execution may take.
+        The time limit of an execution.
     digest : str
-        SHA-256 of the definition, the same for any layout of the same JSON.
+        SHA-256 of the definition. It does not depend on the layout of the JSON.
     """
 
     name: str
@@ -35,7 +35,13 @@ class StateMachine:
 
     @classmethod
     def load(cls, path: Union[str, Path]) -> StateMachine:
-        """Read and check the file at ``path``; ``StateMachineError`` names file, state, field and what is allowed."""
+        """Read and check the file at ``path``.
+
+        Raises
+        ------
+        StateMachineError
+            The file is invalid. The message names file, state, field and the valid values.
+        """
         machine, findings = read_definition(Path(path))
         if findings or machine is None:
             more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
@@ -43,17 +49,17 @@ class StateMachine:
         return machine
 
     def resources(self) -> FrozenSet[str]:
-        """Return the Resource ARNs its Task states name."""
-        return frozenset(state.resource for state in self.workflow.walk() if isinstance(state, TaskState))
+        """Return the Resource ARNs of all Task states."""
+        return frozenset(state.resource for state in self.workflow.iter_states() if isinstance(state, TaskState))
 
 
 def read_definition(path: Path) -> Tuple[Optional[StateMachine], List[Finding]]:
-    """Return the machine in the file at ``path`` and all that is wrong with it; with findings it must not be run."""
+    """Return the machine in the file at ``path`` and all errors in it. A machine with findings must not be run."""
     try:
         text = path.read_text(encoding="utf-8")
         raw = json.loads(text, object_pairs_hook=_reject_duplicate_keys)
-    except (OSError, ValueError) as fault:
-        return None, [Finding("", f"the file cannot be read as JSON: {fault}")]
+    except (OSError, ValueError) as error:
+        return None, [Finding("", f"the file cannot be read as JSON: {error}")]
     workflow, findings = parse_machine(raw)
     if workflow is None:
         return None, findings

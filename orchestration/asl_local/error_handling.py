@@ -1,4 +1,4 @@
-"""Failures inside an execution: their names, which Retry or Catch takes them, how long a retry waits."""
+"""Match failures with Retry and Catch entries, and compute retry delays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUERY_EVALUATION_ERROR = "States.QueryEvaluationError"
 NO_CHOICE_MATCHED = "States.NoChoiceMatched"
 
 MAX_DELAY_SECONDS = 31_622_400
-"""A year, the longest that Step Functions lets a retry wait."""
+"""Maximum retry delay of Step Functions, one year."""
 
 _TERMINAL = frozenset({RUNTIME, DATA_LIMIT_EXCEEDED})
 
@@ -24,9 +24,9 @@ _Handler = TypeVar("_Handler", Catcher, Retrier)
 
 
 class Failure(Exception):
-    """A state failed, and with it the execution unless a Retry or a Catch takes it.
+    """Report a failed state. The execution fails unless a Retry or a Catch handles it.
 
-    ``error`` may be None only for a Fail state that names none.
+    ``error`` is None only for a Fail state without an Error field.
     """
 
     def __init__(self, error: Optional[str], cause: Optional[str]) -> None:
@@ -36,10 +36,10 @@ class Failure(Exception):
 
 
 def matches_error(error: Optional[str], error_equals: Sequence[str]) -> bool:
-    """Return whether a failure named ``error`` is among ``error_equals``, wildcards understood.
+    """Return whether ``error_equals`` matches the failure ``error``.
 
-    The wildcards pass over the terminal errors ``States.Runtime`` and ``States.DataLimitExceeded``, and
-    ``States.TaskFailed`` over ``States.Timeout``.
+    The wildcards do not match the terminal errors ``States.Runtime`` and ``States.DataLimitExceeded``.
+    ``States.TaskFailed`` does not match ``States.Timeout``.
     """
     if error == RUNTIME:
         return False
@@ -51,15 +51,15 @@ def matches_error(error: Optional[str], error_equals: Sequence[str]) -> bool:
 
 
 def find_handler(error: Optional[str], handlers: Sequence[_Handler]) -> Optional[int]:
-    """Return the place of the first of ``handlers`` that takes ``error``, or None."""
-    return next((place for place, handler in enumerate(handlers) if matches_error(error, handler.error_equals)), None)
+    """Return the index of the first of ``handlers`` that matches ``error``, or None."""
+    return next((index for index, handler in enumerate(handlers) if matches_error(error, handler.error_equals)), None)
 
 
 def compute_backoff_delay(retrier: Retrier, attempt: int, random: Random) -> float:
-    """Return how many seconds to wait before the ``attempt``-th retry, counted from 1."""
-    longest = MAX_DELAY_SECONDS if retrier.max_delay_seconds is None else retrier.max_delay_seconds
+    """Return the seconds to wait before the ``attempt``-th retry, counted from 1."""
+    max_delay = MAX_DELAY_SECONDS if retrier.max_delay_seconds is None else retrier.max_delay_seconds
     try:
-        delay = min(retrier.interval_seconds * retrier.backoff_rate ** (attempt - 1), longest)
+        delay = min(retrier.interval_seconds * retrier.backoff_rate ** (attempt - 1), max_delay)
     except OverflowError:
-        delay = longest
+        delay = max_delay
     return random.uniform(0, delay) if retrier.full_jitter else float(delay)

@@ -2,8 +2,11 @@
 
 
 class StateMachineError(Exception):
-    """A state machine is invalid, or an execution cannot be started or resumed. The message says what to do."""
+    """Report an invalid state machine, or an execution that cannot be started or resumed."""
 
 
 class JournalError(OSError):
-    """The journal of an execution cannot be written: ``errno`` and ``filename`` as in ``OSError``. It can be resumed."""
+    """Report that the journal of an execution cannot be written. The execution can be resumed.
+
+    ``errno`` and ``filename`` are those of the ``OSError``.
+    """

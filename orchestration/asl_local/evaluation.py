@@ -1,4 +1,4 @@
-"""Evaluating a state's fields while it runs: what its expressions see, and what it means when one fails."""
+"""Evaluate the fields of a running state and record evaluation failures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from asl_local.replay import Visit
 from asl_local.template import EvaluationError, Scope, Template
 
 DATA_LIMIT_BYTES = 262_144
-"""The most that a state's input or output, a task's arguments or its result may take as JSON in UTF-8."""
+"""Maximum size of a state's input or output and of a task's arguments or result, as JSON in UTF-8."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What the context object says of the execution and its machine."""
+    """The execution and its machine, as the context object shows them."""
 
     id: str
     name: str
@@ -34,10 +34,10 @@ class Identity:
 
 @dataclass
 class Branch:
-    """Where one line of states stands: the execution's, or one iteration's.
+    """The position of the execution or of one Map iteration.
 
-    ``variables`` has the branch's own first, then those of the branches around it, which it can read but not set.
-    ``item`` is the context object's Map.Item, inside a Map state. ``cancelled`` are set when the branch is to stop.
+    ``variables`` are the branch's own, then those of the outer branches, which it can read but not set. ``item`` is
+    ``Map.Item`` of the context object inside a Map state. The branch stops when one of the events in ``cancelled`` is set.
     """
 
     history: History
@@ -46,15 +46,15 @@ class Branch:
     item: Optional[Mapping[str, Any]] = None
     cancelled: Tuple[threading.Event, ...] = ()
 
-    def record(self, kind: str, details: Optional[Mapping[str, Any]] = None, **own: Any) -> Event:
-        """Write the next event of this branch and return it."""
-        event = self.history.record(kind, self.last_event, details, **own)
+    def record(self, kind: str, details: Optional[Mapping[str, Any]] = None, **extra: Any) -> Event:
+        """Record the next event of this branch and return it."""
+        event = self.history.record(kind, self.last_event, details, **extra)
         self.last_event = event["id"]
         return event
 
 
 class Evaluator:
-    """Evaluates templates for the states of one execution; every failure is in the history before it is raised."""
+    """Evaluate templates for the states of one execution. Failures are recorded before they are raised."""
 
     def __init__(self, identity: Identity, clock: Clock, random: Random) -> None:
         self._identity = identity
@@ -66,36 +66,36 @@ class Evaluator:
         template: Template,
         visit: Visit,
         branch: Branch,
-        offered: Optional[Mapping[str, Any]] = None,
+        extra_states: Optional[Mapping[str, Any]] = None,
         item: Optional[Mapping[str, Any]] = None,
     ) -> Any:
-        """Return the template's value; raises ``Failure``.
+        """Return the template's value; raise ``Failure`` if it fails.
 
-        ``offered`` is what ``$states`` has besides input and context; ``item`` stands in for the branch's Map.Item.
+        ``extra_states`` are fields of ``$states`` besides input and context. ``item`` replaces the branch's ``Map.Item``.
         """
-        states = {"input": visit.input, "context": self._context(visit, item or branch.item), **(offered or {})}
+        states = {"input": visit.input, "context": self._context(visit, item or branch.item), **(extra_states or {})}
         try:
             return template.evaluate(Scope(states, branch.variables, self._clock.now(), self._random))
         except EvaluationError as fault:
             raise self._record_failure(fault.location, str(fault), visit, branch) from fault
 
-    def evaluate_integer(self, template: Template, visit: Visit, branch: Branch, least: int = 0) -> int:
-        """Return the template's value, a whole number of at least ``least``; raises ``Failure``."""
+    def evaluate_integer(self, template: Template, visit: Visit, branch: Branch, minimum: int = 0) -> int:
+        """Return the template's value, an integer of at least ``minimum``; raise ``Failure`` if it is none."""
         value = self.evaluate(template, visit, branch)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self.refuse(template.location, value, f"a whole number of {least} or more", visit, branch)
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise self.type_failure(template.location, value, f"a whole number of {minimum} or more", visit, branch)
         return value
 
     def evaluate_string(self, template: Template, visit: Visit, branch: Branch) -> str:
-        """Return the template's value, a string; raises ``Failure``."""
+        """Return the template's value, a string; raise ``Failure`` if it is none."""
         value = self.evaluate(template, visit, branch)
         if not isinstance(value, str):
-            raise self.refuse(template.location, value, "a text", visit, branch)
+            raise self.type_failure(template.location, value, "a string", visit, branch)
         return value
 
-    def refuse(self, location: str, value: Any, wanted: str, visit: Visit, branch: Branch) -> Failure:
-        """Return the failure of a field that gave ``value`` where ``wanted`` was due, for the caller to raise."""
-        message = f"The field '{location}' must give {wanted}, and gave {json.dumps(value)[:200]}."
+    def type_failure(self, location: str, value: Any, expected: str, visit: Visit, branch: Branch) -> Failure:
+        """Record a field value of the wrong type and return the failure to raise."""
+        message = f"The field '{location}' must be {expected}, and is {json.dumps(value)[:200]}."
         return self._record_failure(location, message, visit, branch)
 
     def _record_failure(self, location: str, message: str, visit: Visit, branch: Branch) -> Failure:
@@ -121,9 +121,9 @@ class Evaluator:
 
 
 def encode_json(data: Any) -> str:
-    """Return ``data`` as JSON text; raises ``Failure`` when it is more than Step Functions carries."""
+    """Return ``data`` as JSON; raise ``Failure`` if it exceeds the size limit of Step Functions."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     size = len(text.encode())
     if size > DATA_LIMIT_BYTES:
-        raise Failure(DATA_LIMIT_EXCEEDED, f"The data takes {size} bytes, more than the {DATA_LIMIT_BYTES} allowed.")
+        raise Failure(DATA_LIMIT_EXCEEDED, f"The data has {size} bytes; the limit is {DATA_LIMIT_BYTES}.")
     return text

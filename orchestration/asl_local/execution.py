@@ -1,4 +1,4 @@
-"""Executions: starting one, resuming one, and how it ended."""
+"""Start and resume executions."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Execution:
     status : str
         ``SUCCEEDED``, ``FAILED``, ``TIMED_OUT`` or ``ABORTED``.
     output : Any
-        The last state's output when it succeeded, otherwise None.
+        The last state's output if the execution succeeded, otherwise None.
     error, cause : str, optional
-        Why it did not succeed.
+        The reason if it did not succeed.
     redrive_count : int
-        How often it has been resumed.
+        The number of times it has been resumed.
     events : tuple of dict
-        Its whole history, in order, as in the journal.
+        The events of the journal, in order.
     """
 
     name: str
@@ -62,38 +62,39 @@ def run_execution(
     random: Optional[Random] = None,
     listener: Optional[Listener] = None,
 ) -> Execution:
-    """Start an execution and return when it has ended.
+    """Run an execution to its end.
 
     Parameters
     ----------
     machine : StateMachine
-        What to run.
+        The machine to run.
     name : str
         1 to 80 letters, digits, ``_`` and ``-``.
     input : Any
         The first state's input: JSON, at most 256 KiB.
     services : mapping of Resource ARN to TaskService
-        One for every Resource of the machine.
+        One service for every Resource of the machine.
     journal : Path
-        Where the history is written, event by event; the file must not exist.
+        The file for the history; it must not exist.
     clock, random : optional
-        Time and chance; the system's by default.
+        The time and the random source; the system's by default.
     listener : callable, optional
-        Gets each event after it is written, and a notice of type ``RetryScheduled`` (``stateName``, ``waitSeconds``,
-        ``attempt``, ``error``) before each wait, which is no event. Called from several threads, one at a time.
+        Called with each event after it is written. Before each retry it is called with a notice of type ``RetryScheduled``
+        (``stateName``, ``waitSeconds``, ``attempt``, ``error``), which the history does not contain. Calls come from
+        several threads, one at a time.
 
     Returns
     -------
     Execution
-        A failed one too; an interrupt from the keyboard makes it ``ABORTED``.
+        Its status tells whether it succeeded. ``KeyboardInterrupt`` sets the status ``ABORTED``.
 
     Raises
     ------
     StateMachineError
-        Before anything is done: name or input do not fit, a service is missing, the journal exists.
+        The name or input is invalid, a service is missing or the journal exists. Nothing has been started.
     """
     if not _EXECUTION_NAME.fullmatch(name):
-        raise StateMachineError(f'the execution name "{name}" is not 1 to 80 letters, digits, "_" and "-"; change it.')
+        raise StateMachineError(f'the execution name "{name}" is invalid; use 1 to 80 letters, digits, "_" and "-".')
     _require_services(machine, services)
     try:
         text = encode_json(input)
@@ -123,19 +124,19 @@ def resume_execution(
     random: Optional[Random] = None,
     listener: Optional[Listener] = None,
 ) -> Execution:
-    """Go on with an execution that failed, timed out, was aborted, or whose process was killed, and return its end.
+    """Resume an execution that failed, timed out, was aborted or was killed, and run it to its end.
 
-    As Step Functions' redrive does: states that were exited are not run again, the one that was not starts again with
-    its input and with fresh retries, and the machine's TimeoutSeconds count from now. What a task gave just before a
-    kill is used.
+    This follows the redrive of Step Functions. Exited states do not run again. The state that was not exited starts again
+    with its input and all its retries. TimeoutSeconds of the machine starts again. A task result that was recorded before
+    a kill is used.
 
-    Parameters are those of ``run_execution``; ``journal`` is the execution's own.
+    The parameters are those of ``run_execution``; ``journal`` is the execution's journal.
 
     Raises
     ------
     StateMachineError
-        Before anything is done: no such journal, it is in use, the execution succeeded, the machine is another one, a
-        service is missing.
+        The journal is missing or in use, the execution succeeded, the machine differs or a service is missing. Nothing
+        has been started.
     """
     _require_services(machine, services)
     opened = Journal.open(Path(journal))
@@ -155,7 +156,9 @@ def _require_services(machine: StateMachine, services: Mapping[str, TaskService]
     missing = sorted(machine.resources() - set(services))
     if missing:
         known = ", ".join(sorted(services)) or "none"
-        raise StateMachineError(f"{machine.path}: there is no local service for {', '.join(missing)}; known are {known}.")
+        raise StateMachineError(
+            f"{machine.path}: there is no local service for {', '.join(missing)}; the local services are {known}."
+        )
 
 
 def _identify(machine: StateMachine, name: str, data: Any, start_time: str, redrive_count: int) -> Identity:
@@ -180,9 +183,9 @@ def _run_remaining(
     last_event: int,
     progress: Progress,
 ) -> Execution:
-    """Run what is left of the execution, record how it ended, and return that."""
-    chance = random or Random()  # noqa: S311 - jitter and $random, not secrets
-    interpreter = Interpreter(machine, identity, services, clock or SystemClock(), chance)
+    """Run the remaining states, record the end and return the ended execution."""
+    source = random or Random()  # noqa: S311 - jitter and $random, not secrets
+    interpreter = Interpreter(machine, identity, services, clock or SystemClock(), source)
     branch = Branch(history, ChainMap(dict(progress.variables)), last_event)
     output: Any = None
     try:
@@ -191,14 +194,11 @@ def _run_remaining(
     except Failure as failure:
         kind, details = "ExecutionFailed", _drop_none(error=failure.error, cause=failure.cause)
     except ExecutionTimedOut:
-        cause = f"The execution did not end within its {machine.timeout_seconds} seconds."
+        cause = f"The execution did not end within {machine.timeout_seconds} seconds."
         kind, details, branch.last_event = "ExecutionTimedOut", {"error": TIMEOUT, "cause": cause}, history.last_id
     except KeyboardInterrupt:
-        kind, details, branch.last_event = (
-            "ExecutionAborted",
-            {"cause": "Interrupted from the keyboard."},
-            history.last_id,
-        )
+        cause = "Interrupted from the keyboard."
+        kind, details, branch.last_event = "ExecutionAborted", {"cause": cause}, history.last_id
     history.record(kind, branch.last_event, details)
     history.close()
     return Execution(

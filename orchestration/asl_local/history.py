@@ -1,8 +1,8 @@
-"""The history of an execution: its events, and the append-only file that keeps them through a kill.
+"""Record the history of an execution in an append-only file that survives a kill.
 
-Two keys are Daybook's own, beside AWS's: ``executionArn`` on ExecutionStarted, because a file has no request that names the
-execution, and ``next`` on …StateExited, the state that follows (null at the end), because a Choice's answer or a Catch's could
-not always be found again from the rest.
+The events are those of Step Functions with two additional keys. ``executionArn`` on ExecutionStarted names the execution.
+``next`` on …StateExited is the next state (null at the end), because the decision of a Choice or a Catch cannot always be
+derived from other events.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ Listener = Callable[[Event], None]
 
 
 class JournalEntry(NamedTuple):
-    """An event in a journal, and the size of the file with it, in bytes."""
+    """An event in a journal, and the offset of its end in the file, in bytes."""
 
     event: Event
     end: int
 
 
 class Journal:
-    """A JSON-lines file of events, locked while open; each line is on the disk before ``append`` returns."""
+    """A JSON Lines file of events, locked while open. ``append`` returns after fsync."""
 
     def __init__(self, descriptor: int, entries: List[JournalEntry], path: Path) -> None:
         self._path = path
         self._descriptor = descriptor
-        # One list, so that an event either is there with its end or is not, whenever an interrupt comes.
+        # One list of pairs, so that an interrupt cannot separate an event from its offset.
         self._entries = entries
 
     @property
@@ -44,19 +44,19 @@ class Journal:
 
     @property
     def last_id(self) -> int:
-        """The number of the newest event, 0 when there is none."""
+        """The id of the newest event, 0 if there is none."""
         return len(self._entries)
 
     @classmethod
     def create(cls, path: Path) -> Journal:
-        """Make the file at ``path`` and lock it; ``StateMachineError`` when it is there already."""
+        """Create and lock the file at ``path``; raise ``StateMachineError`` if it exists."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError as fault:
+        except FileExistsError as error:
             raise StateMachineError(
-                f"{path}: the execution of this journal has already been started; resume it, or take another name."
-            ) from fault
+                f"{path}: an execution with this journal was already started; resume it or use another name."
+            ) from error
         except OSError as error:
             raise JournalError(error.errno, error.strerror, str(path)) from error
         _lock(descriptor, path)
@@ -65,13 +65,13 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> Journal:
-        """Lock the file at ``path`` and read its events; a last line torn by a kill gives way to the next event."""
+        """Lock the file at ``path`` and read its events. The next event overwrites an incomplete last line."""
         try:
             descriptor = os.open(path, os.O_RDWR)
-        except OSError as fault:
+        except OSError as error:
             raise StateMachineError(
-                f"{path}: the journal cannot be opened ({fault.strerror}); give the journal of a started execution."
-            ) from fault
+                f"{path}: the journal cannot be opened ({error.strerror}); pass the journal of a started execution."
+            ) from error
         _lock(descriptor, path)
         try:
             return cls(descriptor, _parse_lines(path.read_bytes(), path), path)
@@ -80,9 +80,12 @@ class Journal:
             raise
 
     def append(self, event: Event) -> None:
-        """Write ``event`` as one line; when interrupted midway, the next one takes its place.
+        """Write ``event`` as one line. After an interrupt, the next event overwrites the incomplete line.
 
-        ``JournalError`` if it cannot be written, as on a full disk: a torn line is ignored when the execution is resumed.
+        Raises
+        ------
+        JournalError
+            The file cannot be written, for example because the disk is full. Resuming ignores an incomplete last line.
         """
         line = format_event(event)
         start = self._entries[-1].end if self._entries else 0
@@ -97,28 +100,28 @@ class Journal:
         self._entries.append(JournalEntry(event, start + len(line)))
 
     def close(self) -> None:
-        """Close the file and let go of its lock."""
+        """Close the file and release its lock."""
         os.close(self._descriptor)
 
 
 def format_event(event: Mapping[str, Any]) -> bytes:
-    """An event as histories hold it: JSON on one line."""
+    """Return an event as one line of JSON, as in a journal."""
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 class RecordingStopped(Exception):
-    """Another thread could not record its event, so nothing more may be recorded."""
+    """Report that no more events can be recorded, because another thread failed to record one."""
 
 
 class History:
-    """Numbers events, keeps them, journals them and tells the listener; safe to use from several threads."""
+    """Number events, append them to the journal and pass them to the listener. Thread-safe."""
 
     def __init__(self, journal: Journal, clock: Clock, listener: Optional[Listener]) -> None:
         self._journal = journal
         self._clock = clock
         self._listener = listener
         self._lock = threading.RLock()
-        self._broken = False
+        self._failed = False
 
     @property
     def events(self) -> List[Event]:
@@ -127,16 +130,16 @@ class History:
 
     @property
     def last_id(self) -> int:
-        """The number of the newest event, 0 when there is none."""
+        """The id of the newest event, 0 if there is none."""
         return self._journal.last_id
 
-    def record(self, kind: str, previous: int, details: Optional[Mapping[str, Any]] = None, **own: Any) -> Event:
-        """Write the event of type ``kind`` that follows the event numbered ``previous``, and return it.
+    def record(self, kind: str, previous: int, details: Optional[Mapping[str, Any]] = None, **extra: Any) -> Event:
+        """Record the event of type ``kind`` after the event with id ``previous``, and return it.
 
-        ``details`` are AWS's for that type; ``own`` are Daybook's keys.
+        ``details`` are those of Step Functions for the type. ``extra`` are additional keys of the event.
         """
         with self._lock:
-            if self._broken:
+            if self._failed:
                 raise RecordingStopped
             event: Event = {
                 "timestamp": format_timestamp(self._clock.now()),
@@ -144,25 +147,25 @@ class History:
                 "id": self.last_id + 1,
                 "previousEventId": previous,
                 **({event_details_key(kind): dict(details)} if details is not None else {}),
-                **own,
+                **extra,
             }
             try:
                 self._journal.append(event)
                 self._notify_listener(event)
-            except KeyboardInterrupt:  # the execution is going to be aborted, which is an event to record
+            except KeyboardInterrupt:  # the ExecutionAborted event must still be recorded
                 raise
             except BaseException:
-                self._broken = True
+                self._failed = True
                 raise
             return event
 
     def close(self) -> None:
-        """Take no more events: the last one has been recorded."""
+        """Reject further events."""
         with self._lock:
-            self._broken = True
+            self._failed = True
 
     def send_notice(self, notice: Event) -> None:
-        """Tell the listener something that is no event of the history."""
+        """Pass ``notice`` to the listener without recording it."""
         with self._lock:
             self._notify_listener(notice)
 
@@ -172,7 +175,7 @@ class History:
 
 
 def event_details_key(kind: str) -> str:
-    """Return the name of the object in which an event of type ``kind`` carries its details."""
+    """Return the key of the details in an event of type ``kind``."""
     for shared in ("StateEntered", "StateExited"):
         if kind.endswith(shared):
             kind = shared
@@ -180,24 +183,24 @@ def event_details_key(kind: str) -> str:
 
 
 def get_event_details(event: Event) -> Dict[str, Any]:
-    """Return the details of ``event``, empty when it has none."""
+    """Return the details of ``event``, empty if it has none."""
     details: Dict[str, Any] = event.get(event_details_key(event["type"]), {})
     return details
 
 
 def read_events(path: Path) -> List[Event]:
-    """Return the events in the journal at ``path``, of a running execution too; a torn last line is left out."""
+    """Return the events in the journal at ``path``, also while it is running. An incomplete last line is ignored."""
     try:
         content = path.read_bytes()
-    except OSError as fault:
+    except OSError as error:
         raise StateMachineError(
-            f"{path}: the journal cannot be read ({fault.strerror}); give the journal of a started execution."
-        ) from fault
+            f"{path}: the journal cannot be read ({error.strerror}); pass the journal of a started execution."
+        ) from error
     return [entry.event for entry in _parse_lines(content, path)]
 
 
 def is_executing(path: Path) -> bool:
-    """Whether a process on this machine is running the execution whose journal is at ``path``."""
+    """Return whether a process on this machine is running the execution with the journal at ``path``."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -212,7 +215,7 @@ def is_executing(path: Path) -> bool:
 
 
 def _parse_lines(content: bytes, path: Path) -> List[JournalEntry]:
-    """Return the whole lines; ``StateMachineError`` when one before the last is spoilt."""
+    """Parse the complete lines; raise ``StateMachineError`` if one before the last is invalid."""
     entries: List[JournalEntry] = []
     end = 0
     lines = content.splitlines(keepends=True)
@@ -233,13 +236,13 @@ def _parse_lines(content: bytes, path: Path) -> List[JournalEntry]:
 def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as fault:
+    except BlockingIOError as error:
         os.close(descriptor)
-        raise StateMachineError(f"{path}: another process is running this execution; wait until it ends.") from fault
+        raise StateMachineError(f"{path}: another process is running this execution; wait until it ends.") from error
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make the new file's name survive a power cut, as its lines do."""
+    """Sync ``directory``, so that the new file's name survives a power loss."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The interpreter: walks a state machine's states and does what each says."""
+"""Execute the states of a state machine."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from asl_local.tasks import TaskError, TaskService, TaskTimeout, split_resource
 from asl_local.template import Template
 
 MAX_INLINE_MAP_CONCURRENCY = 40
-"""How many iterations of an inline Map state Step Functions runs at once when the machine sets no lower limit."""
+"""Maximum number of concurrent iterations of an inline Map state in Step Functions."""
 
 _CANCEL_CHECK_SECONDS = 1.0
 
 
 class ExecutionTimedOut(Exception):
-    """The execution's own TimeoutSeconds passed; nothing in the machine can catch it."""
+    """Report that TimeoutSeconds of the execution passed. No Catch handles it."""
 
 
 @dataclass(frozen=True)
 class StateResult:
-    """How a state ended: what it hands on, what it assigns, where it goes (None: the end)."""
+    """The result of a state. ``next`` is None at the end of a workflow."""
 
     output: Any
     assigned: Dict[str, Any]
@@ -38,7 +38,7 @@ class StateResult:
 
 
 class Interpreter:
-    """One run of a machine, from its start or from where a history left it."""
+    """Run a machine from its start or from restored progress."""
 
     def __init__(
         self,
@@ -59,9 +59,14 @@ class Interpreter:
         self._deadline = float("inf") if limit is None else clock.monotonic() + limit
 
     def run(self, branch: Branch, progress: Progress) -> Any:
-        """Go on from ``progress`` to the end and return the execution's output.
+        """Run from ``progress`` to the end and return the output of the execution.
 
-        Raises ``Failure`` when a state failed and nothing caught it, ``ExecutionTimedOut`` when the machine's time is up.
+        Raises
+        ------
+        Failure
+            A state failed and no Catch handled it.
+        ExecutionTimedOut
+            TimeoutSeconds of the machine passed.
         """
         output = self._run_workflow(self._machine.workflow, self._identity.input, branch, progress)
         self._raise_if_stopped(branch)
@@ -78,13 +83,13 @@ class Interpreter:
             self._raise_if_stopped(branch)
             state = workflow.states[name]
             if visit is None:
-                visit = self._enter(state, data, branch)
+                visit = self._enter_state(state, data, branch)
             step = self._run_state(state, visit, branch)
             self._exit_state(state, step, branch)
             data, name, visit = step.output, step.next, None
         return data
 
-    def _enter(self, state: State, data: Any, branch: Branch) -> Visit:
+    def _enter_state(self, state: State, data: Any, branch: Branch) -> Visit:
         event = branch.record(f"{state.type}StateEntered", {"name": state.name, "input": encode_json(data)})
         return Visit(state.name, data, event["id"], event["timestamp"])
 
@@ -99,14 +104,14 @@ class Interpreter:
         if isinstance(state, (TaskState, MapState)):
             return self._run_with_retry(state, visit, branch)
         if isinstance(state, ChoiceState):
-            return self._choose(state, visit, branch)
+            return self._run_choice(state, visit, branch)
         if isinstance(state, FailState):
             error = self._evaluator.evaluate_string(state.error, visit, branch) if state.error else None
             raise Failure(error, self._evaluator.evaluate_string(state.cause, visit, branch) if state.cause else None)
         if isinstance(state, SucceedState):
             return self._evaluate_assign_and_output(visit, branch, None, state.output, visit.input, None)
         if isinstance(state, WaitState):
-            self._wait(state, visit, branch)
+            self._run_wait(state, visit, branch)
         return self._evaluate_assign_and_output(visit, branch, state.assign, state.output, visit.input, state.next)
 
     def _evaluate_assign_and_output(
@@ -116,20 +121,20 @@ class Interpreter:
         assign: Optional[Template],
         output: Optional[Template],
         default: Any,
-        following: Optional[str],
-        offered: Optional[Mapping[str, Any]] = None,
+        next_state: Optional[str],
+        extra_states: Optional[Mapping[str, Any]] = None,
     ) -> StateResult:
-        """Evaluate Assign and Output, both with the variables as they were before the state."""
-        assigned = self._evaluator.evaluate(assign, visit, branch, offered) if assign else {}
-        data = self._evaluator.evaluate(output, visit, branch, offered) if output else default
+        """Evaluate Assign and Output, both with the variables from before the state."""
+        assigned = self._evaluator.evaluate(assign, visit, branch, extra_states) if assign else {}
+        data = self._evaluator.evaluate(output, visit, branch, extra_states) if output else default
         for value in (data, *assigned.values()):
             encode_json(value)
-        return StateResult(data, assigned, following)
+        return StateResult(data, assigned, next_state)
 
     # -- Retry and Catch ------------------------------------------------------------------------------------------
 
     def _run_with_retry(self, state: Union[TaskState, MapState], visit: Visit, branch: Branch) -> StateResult:
-        """Do a Task or a Map state, again as its Retry says, and hand over as its Catch says."""
+        """Run a Task or Map state with its Retry and Catch."""
         attempts = [0] * len(state.retry)
         while True:
             try:
@@ -141,11 +146,11 @@ class Interpreter:
                     visit, branch, state.assign, state.output, result, state.next, {"result": result}
                 )
             except Failure as failure:
-                place = find_handler(failure.error, state.retry)
-                if place is None or attempts[place] >= state.retry[place].max_attempts:
+                index = find_handler(failure.error, state.retry)
+                if index is None or attempts[index] >= state.retry[index].max_attempts:
                     return self._apply_catch(state, failure, visit, branch)
-                attempts[place] += 1
-                delay = compute_backoff_delay(state.retry[place], attempts[place], self._random)
+                attempts[index] += 1
+                delay = compute_backoff_delay(state.retry[index], attempts[index], self._random)
                 self._wait_for_retry(delay, failure, visit, branch)
 
     def _wait_for_retry(self, seconds: float, failure: Failure, visit: Visit, branch: Branch) -> None:
@@ -155,26 +160,26 @@ class Interpreter:
         self._pause(seconds, branch)
 
     def _apply_catch(self, state: Union[TaskState, MapState], failure: Failure, visit: Visit, branch: Branch) -> StateResult:
-        place = find_handler(failure.error, state.catch)
-        if place is None:
+        index = find_handler(failure.error, state.catch)
+        if index is None:
             raise failure
-        catcher = state.catch[place]
+        catcher = state.catch[index]
         error_output = {"Error": failure.error or "", "Cause": failure.cause or ""}
-        offered = {"errorOutput": error_output}
+        extra_states = {"errorOutput": error_output}
         return self._evaluate_assign_and_output(
-            visit, branch, catcher.assign, catcher.output, error_output, catcher.next, offered
+            visit, branch, catcher.assign, catcher.output, error_output, catcher.next, extra_states
         )
 
     # -- Task -----------------------------------------------------------------------------------------------------
 
     def _run_task(self, state: TaskState, visit: Visit, branch: Branch) -> Any:
-        if visit.result is not None:  # done before a kill; what it gave is in the history
+        if visit.result is not None:  # the task ended before a kill
             result, visit.result = visit.result, None
             return result.output
         self._raise_if_stopped(branch)
         arguments = self._evaluator.evaluate(state.arguments, visit, branch) if state.arguments else {}
         seconds = state.timeout_seconds
-        timeout = None if seconds is None else self._evaluator.evaluate_integer(seconds, visit, branch, least=1)
+        timeout = None if seconds is None else self._evaluator.evaluate_integer(seconds, visit, branch, minimum=1)
         resource_type, api = split_resource(state.resource) or ("", "")
         integration = {"resourceType": resource_type, "resource": api}
         limit = {} if timeout is None else {"timeoutInSeconds": timeout}
@@ -194,7 +199,10 @@ class Interpreter:
     def _call_service(
         self, resource: str, arguments: Any, timeout: Optional[int], branch: Branch
     ) -> Tuple[Optional[TaskError], Any]:
-        """Let the service do the task; return its error or its result. ``ExecutionTimedOut`` when the machine's time is up."""
+        """Call the task's service and return its error or its result.
+
+        Raises ``ExecutionTimedOut`` if TimeoutSeconds of the machine passed.
+        """
         started = self._clock.monotonic()
         limit = min(self._deadline - started, float("inf") if timeout is None else timeout)
         error, result = None, None
@@ -210,25 +218,25 @@ class Interpreter:
         ended = self._clock.monotonic()
         if error is not None and ended >= self._deadline:
             raise ExecutionTimedOut
-        # A task that did not stop in time has timed out all the same, as the service's own clock would have it.
+        # A service that returns after the timeout counts as timed out, as in Step Functions.
         if timeout is not None and ended - started > timeout and (error is None or error.error != TIMEOUT):
-            error = TaskTimeout(f"The task took {ended - started:.1f} seconds, more than its {timeout}.")
+            error = TaskTimeout(f"The task took {ended - started:.1f} seconds; its limit is {timeout}.")
         return error, result
 
     # -- Choice and Wait ------------------------------------------------------------------------------------------
 
-    def _choose(self, state: ChoiceState, visit: Visit, branch: Branch) -> StateResult:
+    def _run_choice(self, state: ChoiceState, visit: Visit, branch: Branch) -> StateResult:
         for rule in state.rules:
             answer = self._evaluator.evaluate(rule.condition, visit, branch)
             if not isinstance(answer, bool):
-                raise self._evaluator.refuse(rule.condition.location, answer, "true or false", visit, branch)
+                raise self._evaluator.type_failure(rule.condition.location, answer, "true or false", visit, branch)
             if answer:
                 return self._evaluate_assign_and_output(visit, branch, rule.assign, rule.output, visit.input, rule.next)
         if state.default is None:
             raise Failure(NO_CHOICE_MATCHED, f"No rule of the Choice state '{state.name}' matched; it has no Default.")
         return self._evaluate_assign_and_output(visit, branch, None, None, visit.input, state.default)
 
-    def _wait(self, state: WaitState, visit: Visit, branch: Branch) -> None:
+    def _run_wait(self, state: WaitState, visit: Visit, branch: Branch) -> None:
         if state.timestamp is None:
             seconds = float(self._evaluator.evaluate_integer(state.seconds, visit, branch)) if state.seconds else 0.0
         else:
@@ -237,7 +245,7 @@ class Interpreter:
                 seconds = (parse_timestamp(text) - self._clock.now()).total_seconds()
             except ValueError as fault:
                 location = state.timestamp.location
-                raise self._evaluator.refuse(location, text, "an ISO 8601 timestamp", visit, branch) from fault
+                raise self._evaluator.type_failure(location, text, "an ISO 8601 timestamp", visit, branch) from fault
         self._pause(seconds, branch)
 
     # -- Map ------------------------------------------------------------------------------------------------------
@@ -245,7 +253,7 @@ class Interpreter:
     def _run_map(self, state: MapState, visit: Visit, branch: Branch) -> List[Any]:
         items = self._evaluator.evaluate(state.items, visit, branch) if state.items else visit.input
         if not isinstance(items, list):
-            raise self._evaluator.refuse("Items", items, "an array", visit, branch)
+            raise self._evaluator.type_failure("Items", items, "an array", visit, branch)
         concurrency = MAX_INLINE_MAP_CONCURRENCY
         if state.max_concurrency is not None:
             chosen = self._evaluator.evaluate_integer(state.max_concurrency, visit, branch)
@@ -253,9 +261,9 @@ class Interpreter:
         if visit.map is None:
             branch.record("MapStateStarted", {"length": len(items)})
             visit.map = MapProgress(len(items))
-        past, visit.map = visit.map, None  # after a failure, a retry starts all iterations afresh
+        past, visit.map = visit.map, None  # a retry after a failure starts all iterations again
         if past.length != len(items):
-            raise Failure(RUNTIME, f"Items gave {len(items)} items when redriven and {past.length} at first.")
+            raise Failure(RUNTIME, f"Items has {len(items)} items after the redrive and had {past.length} before.")
         outputs = self._run_iterations(state, visit, branch, items, past, concurrency)
         if not past.succeeded:
             branch.record("MapStateSucceeded")
@@ -264,7 +272,7 @@ class Interpreter:
     def _run_iterations(
         self, state: MapState, visit: Visit, branch: Branch, items: List[Any], past: MapProgress, concurrency: int
     ) -> List[Any]:
-        """Do what ``past`` leaves to do, and return the outputs of all iterations in the items' order."""
+        """Run the iterations that ``past`` does not contain; return all outputs in the order of the items."""
         outputs = {index: iteration.output for index, iteration in past.iterations.items() if iteration.succeeded}
         pending = [index for index in range(len(items)) if index not in outputs]
         contexts = [{"Index": index, "Value": value} for index, value in enumerate(items)]
@@ -309,7 +317,7 @@ class Interpreter:
     # -- time -----------------------------------------------------------------------------------------------------
 
     def _pause(self, seconds: float, branch: Branch) -> None:
-        """Wait, but not past the execution's time; an iteration looks up now and then whether it is to stop."""
+        """Wait until ``seconds`` or the execution's deadline passed. An iteration polls for cancellation."""
         seconds = min(seconds, self._deadline - self._clock.monotonic())
         while seconds > 0:
             self._raise_if_stopped(branch)
@@ -319,7 +327,7 @@ class Interpreter:
         self._raise_if_stopped(branch)
 
     def _raise_if_stopped(self, branch: Branch) -> None:
-        """Raise when there is no point in going on."""
+        """Raise if the execution is stopped, the branch is cancelled or the deadline passed."""
         if self._stopping.is_set():
             raise ExecutionStopped
         if any(event.is_set() for event in branch.cancelled):

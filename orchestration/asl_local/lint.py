@@ -1,4 +1,4 @@
-"""The project's rules for state machine files, beyond what Step Functions asks."""
+"""Check state machine files by rules that are stricter than Step Functions'."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from asl_local.model import ChoiceState, Finding, TaskState
 from asl_local.tasks import split_resource
 
 RETRY_ATTEMPTS = 3
-"""What the design promises: one try and three retries."""
+"""Number of retries after the first attempt."""
 
 
 def lint_file(path: Union[str, Path]) -> List[Finding]:
-    """Return all that is wrong with the file at ``path``, faults of validity first; an empty list is a good file."""
+    """Return all findings in the file at ``path``, errors in the language first. A clean file has none."""
     machine, findings = read_definition(Path(path))
     return findings + (list(_check_rules(machine)) if machine is not None else [])
 
 
 def _check_rules(machine: StateMachine) -> Iterator[Finding]:
     if machine.timeout_seconds is None:
-        yield Finding("", "the machine has no TimeoutSeconds, so a hanging execution would never end")
-    for state in machine.workflow.walk():
+        yield Finding("", "the machine has no TimeoutSeconds, so an execution that hangs never ends; add TimeoutSeconds")
+    for state in machine.workflow.iter_states():
         if isinstance(state, ChoiceState) and state.default is None:
-            yield Finding(state.name, "Choice has no Default, so an outcome no rule foresees would fail the execution")
+            yield Finding(state.name, "Choice has no Default, so an unexpected value fails the execution; add Default")
         if isinstance(state, TaskState):
             yield from (Finding(state.name, message) for message in _check_task(state))
 
 
 def _check_task(state: TaskState) -> Iterator[str]:
     if state.timeout_seconds is None:
-        yield "Task has no TimeoutSeconds, so a hanging task would hold the execution"
+        yield "Task has no TimeoutSeconds, so a task that hangs blocks the execution; add TimeoutSeconds"
     retriers = [retrier for retrier in state.retry if retrier.max_attempts > 0]
     if not any(retrier.max_attempts == RETRY_ATTEMPTS for retrier in retriers):
-        yield f"Task has no Retry with MaxAttempts {RETRY_ATTEMPTS}"
+        yield f"Task has no Retry with MaxAttempts {RETRY_ATTEMPTS}; add one"
     for retrier in retriers:
         names = ", ".join(retrier.error_equals)
         if retrier.backoff_rate <= 1:
-            yield f"Retry for {names} has no BackoffRate above 1, so its delays do not grow"
+            yield f"Retry for {names} has no BackoffRate above 1, so its delays do not grow; set BackoffRate"
         if retrier.max_delay_seconds is None:
-            yield f"Retry for {names} has no MaxDelaySeconds, so its delays grow without end"
+            yield f"Retry for {names} has no MaxDelaySeconds, so its delays grow without limit; set MaxDelaySeconds"
         if not retrier.full_jitter:
-            yield f"Retry for {names} has no JitterStrategy FULL, so parallel executions retry at one moment"
+            yield f"Retry for {names} has no JitterStrategy FULL, so parallel executions retry together; set JitterStrategy"
     if not any(ALL in catcher.error_equals for catcher in state.catch):
-        yield f"Task has no Catch for {ALL}, so its failure would be reported by nobody"
+        yield f"Task has no Catch for {ALL}, so its failure is not reported; add a Catch"
     resource_type, api = split_resource(state.resource) or ("", "")
     if resource_type == "glue" and not api.endswith(".sync"):
-        yield f"Resource {state.resource} does not end in .sync, so the execution would not wait for the job"
+        yield f"Resource {state.resource} does not end in .sync, so the execution does not wait for the job; append .sync"

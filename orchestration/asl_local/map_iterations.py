@@ -1,4 +1,4 @@
-"""Doing the iterations of a Map state side by side, and stopping them together."""
+"""Run the iterations of a Map state concurrently."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from asl_local.history import RecordingStopped
 
 
 class IterationCancelled(Exception):
-    """Another iteration of the same Map state failed, so this one is aborted."""
+    """Report an iteration that stops because another iteration of the Map state failed."""
 
 
 class ExecutionStopped(Exception):
-    """The execution is being stopped from outside the machine, so this line of states ends without a word."""
+    """Report a branch that stops because the execution is interrupted. It records no event."""
 
 
 def run_iterations(
@@ -25,10 +25,10 @@ def run_iterations(
     cancelled: threading.Event,
     stopping: threading.Event,
 ) -> None:
-    """Call ``work`` with each of ``indices``, ``concurrency`` at a time, until all are done or one raises.
+    """Call ``work`` with each of ``indices``, at most ``concurrency`` at a time, until all end or one raises.
 
-    After a fault the iterations under way are told, by ``cancelled`` when a state failed and by ``stopping`` for
-    anything else, and waited for. The fault that is raised is the first that is not a mere echo of another.
+    After an exception, ``cancelled`` (for a ``Failure``) or ``stopping`` (for others) is set, and the running iterations
+    are awaited. Of several exceptions, the most specific one is raised (``_error_priority``).
     """
     if concurrency == 1 or len(indices) <= 1:
         for index in indices:
@@ -59,15 +59,15 @@ def run_iterations(
             if cancelled.is_set() or stopping.is_set():
                 for future in futures:
                     future.cancel()
-    faults = [fault for future in futures if not future.cancelled() for fault in [future.exception()] if fault]
-    if faults:
-        raise min(faults, key=_error_priority)
+    errors = [error for future in futures if not future.cancelled() for error in [future.exception()] if error]
+    if errors:
+        raise min(errors, key=_error_priority)
 
 
-def _error_priority(fault: BaseException) -> int:
-    """Order faults by how much they say: an interrupt or a bug, then the machine's own, then echoes of others."""
-    if isinstance(fault, (IterationCancelled, ExecutionStopped, RecordingStopped)):
+def _error_priority(error: BaseException) -> int:
+    """Rank exceptions: interrupts, then bugs, then failures of states, then consequences of other exceptions."""
+    if isinstance(error, (IterationCancelled, ExecutionStopped, RecordingStopped)):
         return 3
-    if isinstance(fault, Failure):
+    if isinstance(error, Failure):
         return 2
-    return 1 if isinstance(fault, Exception) else 0
+    return 1 if isinstance(error, Exception) else 0

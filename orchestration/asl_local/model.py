@@ -1,4 +1,4 @@
-"""A state machine as typed, immutable values: what the interpreter walks over."""
+"""Define the typed, immutable model of a state machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from asl_local.template import Template
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a state machine file; ``state`` is empty when it concerns the whole machine."""
+    """Describe an error in a state machine file. ``state`` is empty if it concerns the whole machine."""
 
     state: str
     message: str
@@ -21,7 +21,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Retrier:
-    """One entry of a Retry field; the defaults are Step Functions'."""
+    """One entry of a Retry field, with the defaults of Step Functions."""
 
     error_equals: Tuple[str, ...]
     interval_seconds: int = 1
@@ -62,7 +62,7 @@ class PassState:
 
 @dataclass(frozen=True)
 class WaitState:
-    """Exactly one of ``seconds`` and ``timestamp`` is there."""
+    """A Wait state. Exactly one of ``seconds`` and ``timestamp`` is set."""
 
     name: str
     next: Optional[str]
@@ -130,21 +130,21 @@ State = Union[PassState, WaitState, TaskState, MapState, ChoiceState, SucceedSta
 
 @dataclass(frozen=True)
 class Workflow:
-    """States and where they start: the whole machine, or what a Map state does with each item."""
+    """The states and the start state of a machine or of a Map state's ItemProcessor."""
 
     start_at: str
     states: Mapping[str, State]
 
-    def walk(self) -> Iterator[State]:
-        """Yield every state, those inside Map states included."""
+    def iter_states(self) -> Iterator[State]:
+        """Yield every state, including those inside Map states."""
         for state in self.states.values():
             yield state
             if isinstance(state, MapState):
-                yield from state.processor.walk()
+                yield from state.processor.iter_states()
 
 
 def list_successors(state: State) -> Tuple[str, ...]:
-    """Return the names of the states that may follow ``state``, in the file's order."""
+    """Return the names of the states that can follow ``state``, in file order."""
     names: Tuple[Optional[str], ...]
     if isinstance(state, ChoiceState):
         names = (*(rule.next for rule in state.rules), state.default)

@@ -1,4 +1,4 @@
-"""How far an execution had come, rebuilt from its history."""
+"""Rebuild the progress of an execution from its history."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ STATUS_BY_END_EVENT = {
     "ExecutionTimedOut": "TIMED_OUT",
     "ExecutionAborted": "ABORTED",
 }
-"""The status that each last event of a history stands for."""
+"""The status of an execution by the type of its last event."""
 
 
 @dataclass
 class TaskResult:
-    """What a task or a Map state gave, when that is all of it that was done."""
+    """The result of a task whose state has not been exited."""
 
     output: Any
 
 
 @dataclass
 class MapProgress:
-    """The iterations of one attempt at a Map state; those that never started have no entry."""
+    """The iterations of one attempt at a Map state. Iterations that have not started have no entry."""
 
     length: int
     iterations: Dict[int, Progress] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class MapProgress:
 
 @dataclass
 class Visit:
-    """A state that was entered and not exited."""
+    """A state that was entered and has not been exited."""
 
     name: str
     input: Any
@@ -51,7 +51,7 @@ class Visit:
 
 @dataclass
 class Exit:
-    """The state exited last, when the next one has not been entered."""
+    """The last exited state, while the next one has not been entered."""
 
     output: Any
     next: Optional[str]
@@ -59,7 +59,7 @@ class Exit:
 
 @dataclass
 class Progress:
-    """A place in a workflow: of the whole execution, or of one iteration of a Map state."""
+    """The progress of the whole execution or of one Map iteration."""
 
     variables: Dict[str, Any] = field(default_factory=dict)
     visit: Optional[Visit] = None
@@ -68,13 +68,13 @@ class Progress:
 
     @property
     def output(self) -> Any:
-        """What the last state handed on, None while there is none."""
+        """The output of the last exited state, None if there is none."""
         return self.exit.output if self.exit is not None else None
 
 
 @dataclass
 class RestoredExecution:
-    """All that a history says about its execution."""
+    """An execution as rebuilt from its history."""
 
     name: str
     machine: str
@@ -87,18 +87,18 @@ class RestoredExecution:
 
 
 def restore_execution(events: Sequence[Event], journal: Path) -> RestoredExecution:
-    """Return what ``events`` say; ``StateMachineError`` when they are no execution's."""
+    """Rebuild an execution from ``events``; raise ``StateMachineError`` if they have no start."""
     if not events or events[0]["type"] != "ExecutionStarted" or "executionArn" not in events[0]:
         raise StateMachineError(
-            f"{journal}: the journal has no start of an execution; delete it and start the execution again."
+            f"{journal}: the journal has no ExecutionStarted event; delete it and start the execution again."
         )
     started = get_event_details(events[0])
     _, machine, name = events[0]["executionArn"].rsplit(":", 2)
     top = Progress()
-    # Where each event left its branch: events of parallel iterations are interleaved, and linked by previousEventId.
-    places: Dict[int, List[Progress]] = {0: [top]}
+    # The branch after each event. Events of parallel iterations are interleaved, and linked by previousEventId.
+    paths: Dict[int, List[Progress]] = {0: [top]}
     for event in events:
-        places[event["id"]] = _apply_event(event, places[event["previousEventId"]], top)
+        paths[event["id"]] = _apply_event(event, paths[event["previousEventId"]], top)
     return RestoredExecution(
         name=name,
         machine=machine,
@@ -112,22 +112,24 @@ def restore_execution(events: Sequence[Event], journal: Path) -> RestoredExecuti
 
 
 def require_resumable(past: RestoredExecution, machine: StateMachine, journal: Path) -> None:
-    """Raise ``StateMachineError`` unless the execution is unfinished and of exactly this machine."""
+    """Raise ``StateMachineError`` if the execution succeeded or ``machine`` has another definition."""
     if past.status == "SUCCEEDED":
-        raise StateMachineError(f'{journal}: the execution "{past.name}" has succeeded; there is nothing to resume.')
+        raise StateMachineError(
+            f'{journal}: the execution "{past.name}" succeeded and cannot be resumed; start a new execution.'
+        )
     if past.machine != machine.name or past.digest != machine.digest:
         raise StateMachineError(
-            f'{journal}: the execution "{past.name}" was started with another definition of "{past.machine}" than '
-            f"{machine.path} has now; put that one back, or start a new execution."
+            f'{journal}: the execution "{past.name}" was started with a definition of "{past.machine}" that differs from '
+            f"{machine.path}; restore that definition or start a new execution."
         )
 
 
-def _apply_event(event: Event, place: List[Progress], top: Progress) -> List[Progress]:
-    """Change the branch that ``place`` ends with as ``event`` says; return the place after it.
+def _apply_event(event: Event, path: List[Progress], top: Progress) -> List[Progress]:
+    """Apply ``event`` to the last branch of ``path`` and return the path after it.
 
-    A place is the way down to a branch: the execution, then an iteration of a Map state in it, and so on.
+    A path is the list of nested branches: the execution, then an iteration of a Map state in it, and so on.
     """
-    kind, details, branch = event["type"], get_event_details(event), place[-1]
+    kind, details, branch = event["type"], get_event_details(event), path[-1]
     if kind == "ExecutionRedriven":
         return [top]
     if kind.endswith("StateEntered"):
@@ -138,31 +140,31 @@ def _apply_event(event: Event, place: List[Progress], top: Progress) -> List[Pro
         branch.exit = Exit(json.loads(details["output"]), event["next"])
         branch.variables.update((name, json.loads(text)) for name, text in details.get("assignedVariables", {}).items())
     elif kind.startswith("MapIteration"):
-        return _apply_iteration_event(kind, details, place)
+        return _apply_iteration_event(kind, details, path)
     elif branch.visit is not None:
         _apply_state_event(branch.visit, kind, details)
-    return place
+    return path
 
 
 def _apply_state_event(visit: Visit, kind: str, details: Dict[str, Any]) -> None:
     if kind == "TaskSucceeded":
         visit.result = TaskResult(json.loads(details["output"]))
     elif kind in ("TaskScheduled", "EvaluationFailed", "ExecutionFailed"):
-        visit.result = None  # what the task gave could not be used, so a redrive does it again
+        visit.result = None  # the result could not be used, so a redrive runs the task again
     elif kind == "MapStateStarted":
         visit.map = MapProgress(details["length"])
     elif kind == "MapStateSucceeded" and visit.map is not None:
         visit.map.succeeded = True
 
 
-def _apply_iteration_event(kind: str, details: Dict[str, Any], place: List[Progress]) -> List[Progress]:
+def _apply_iteration_event(kind: str, details: Dict[str, Any], path: List[Progress]) -> List[Progress]:
     if kind == "MapIterationStarted":
-        visit = place[-1].visit
+        visit = path[-1].visit
         if visit is None or visit.map is None:
-            raise StateMachineError("the journal starts an iteration outside of a Map state; restore it from a copy.")
-        return [*place, visit.map.iterations.setdefault(details["index"], Progress())]
+            raise StateMachineError("the journal has an iteration outside a Map state; restore the journal from a copy.")
+        return [*path, visit.map.iterations.setdefault(details["index"], Progress())]
     if kind == "MapIterationSucceeded":
-        place[-1].succeeded = True
-    elif place[-1].visit is not None:
-        place[-1].visit.result = None
-    return place[:-1]
+        path[-1].succeeded = True
+    elif path[-1].visit is not None:
+        path[-1].visit.result = None
+    return path[:-1]

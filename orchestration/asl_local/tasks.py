@@ -1,4 +1,4 @@
-"""What stands behind a Task state's Resource: the protocol of a task service, and how a task says that it failed."""
+"""Define the protocol of task services, which run the tasks of Task states locally."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 from typing import Any, Callable, Optional, Protocol, Tuple
 
 Heartbeat = Callable[[], None]
-"""Raises when the execution is being stopped, so that waiting on is pointless; a service stops its work and lets it
-through."""
+"""Raises if the execution is stopped. The service then stops its work and lets the exception propagate."""
 
 _RESOURCE = re.compile(
     r"arn:aws[a-z-]*:states:[a-z0-9-]*:[0-9]*:"
@@ -16,7 +15,7 @@ _RESOURCE = re.compile(
 
 
 class TaskError(Exception):
-    """The task failed: ``error`` is the name that Retry and Catch match, ``cause`` is free text or JSON for people."""
+    """Report a failed task. Retry and Catch match ``error``; ``cause`` is text or JSON for readers."""
 
     def __init__(self, error: str, cause: str = "") -> None:
         super().__init__(f"{error}: {cause}" if cause else error)
@@ -25,30 +24,38 @@ class TaskError(Exception):
 
 
 class TaskTimeout(TaskError):
-    """The task was not done within ``timeout_seconds`` and has been stopped; Retry and Catch see ``States.Timeout``."""
+    """Report that a task was stopped after ``timeout_seconds``. Retry and Catch match ``States.Timeout``."""
 
     def __init__(self, cause: str = "") -> None:
         super().__init__("States.Timeout", cause)
 
 
 class TaskService(Protocol):
-    """One integration, such as ``arn:aws:states:::glue:startJobRun.sync``, done locally.
+    """Run the tasks of one service integration, such as ``arn:aws:states:::glue:startJobRun.sync``, locally.
 
     A service returns the task's result (any JSON value), or raises ``TaskError`` or ``TaskTimeout``. Any other
-    exception is a fault of the service itself: it leaves the interpreter as a kill would, and the journal can be
-    resumed. Services of tasks inside a Map state are called from several threads at once.
+    exception is a fault of the service: it ends the interpreter as a kill does, and the execution can be resumed. Map
+    states call services from several threads at once.
     """
 
     def __call__(self, resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Any:
-        """Do the task.
+        """Run the task.
 
-        ``arguments`` is the state's evaluated Arguments; ``timeout_seconds`` what is left of the state's and the
-        execution's time (None: no limit); ``heartbeat`` is to be called every second or so while waiting.
+        Parameters
+        ----------
+        resource : str
+            The Resource ARN of the state.
+        arguments : Any
+            The evaluated Arguments of the state.
+        timeout_seconds : float, optional
+            The remaining time of the state and the execution; None for no limit.
+        heartbeat : callable
+            Call it about once a second while waiting.
         """
 
 
 def split_resource(resource: str) -> Optional[Tuple[str, str]]:
-    """Return a Resource's type and API as history events name them, or None when it is not a service integration.
+    """Split a Resource ARN into type and API as in history events; None if it is no service integration.
 
     ``arn:aws:states:::aws-sdk:s3:getObject`` gives ``("aws-sdk:s3", "getObject")``.
     """

@@ -1,4 +1,4 @@
-"""JSONata in a state machine: any JSON value whose ``{% … %}`` strings are evaluated."""
+"""Evaluate JSONata templates: JSON values with ``{% … %}`` strings."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ EXPRESSION_START, EXPRESSION_END = "{%", "%}"
 
 _HASH_ALGORITHMS = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
 
-# The library notes things on the syntax tree it evaluates, which all threads share; evaluation is short, so one thread
-# at a time does it.
+# The library writes to the syntax tree while it evaluates it, and threads share the tree. Evaluations are short, so one
+# lock for all is enough.
 _JSONATA_LOCK = threading.RLock()
 
 
 class ExpressionError(ValueError):
-    """An expression that no scope could make work: it does not parse, or it uses what Step Functions refuses."""
+    """Report an expression that does not parse or that Step Functions does not support."""
 
 
 class EvaluationError(Exception):
-    """An expression gave no JSON value for this scope; ``location`` is its field, such as ``Arguments/JobName``."""
+    """Report that an expression returned no JSON value. ``location`` is its field, such as ``Arguments/JobName``."""
 
     def __init__(self, location: str, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True)
 class Scope:
-    """What an expression can see: ``$states``, the variables by name (without the ``$``), the time and chance."""
+    """Hold the inputs of an evaluation: ``$states``, the variables by name (without ``$``), the time and the random source."""
 
     states: Mapping[str, Any]
     variables: Mapping[str, Any]
@@ -59,7 +59,7 @@ class Expression:
     Raises
     ------
     ExpressionError
-        When it does not parse or calls ``$eval``.
+        If it does not parse or calls ``$eval``.
     """
 
     def __init__(self, source: str) -> None:
@@ -67,7 +67,7 @@ class Expression:
         with _JSONATA_LOCK:
             try:
                 self._compiled = Jsonata(self.source)
-            except Exception as fault:  # the parser fails in as many ways as there are typing mistakes
+            except Exception as fault:  # the library documents no exception class for invalid input
                 raise ExpressionError(f"the JSONata expression '{self.source}' does not parse: {fault}") from fault
         used, bound = _find_variable_names(self._compiled.ast)
         if "eval" in used:
@@ -75,9 +75,12 @@ class Expression:
         self.free_variables: FrozenSet[str] = frozenset(used - bound - BUILT_IN_NAMES)
 
     def evaluate(self, scope: Scope, location: str) -> Any:
-        """Return the expression's value as plain JSON, sharing nothing with ``scope``.
+        """Return the expression's value as JSON that shares no objects with ``scope``.
 
-        Raises ``EvaluationError`` when it fails, is undefined, or is no JSON value.
+        Raises
+        ------
+        EvaluationError
+            The expression fails, or its value is undefined or not JSON.
         """
         with _JSONATA_LOCK:
             frame = self._compiled.create_frame(self._compiled.environment)
@@ -89,7 +92,7 @@ class Expression:
             frame.bind("states", _mark_nulls(scope.states))
             try:
                 value = self._compiled.eval(self._compiled.ast, None, frame)
-            except Exception as fault:  # whatever the library trips over, Step Functions calls it an evaluation error
+            except Exception as fault:  # Step Functions reports any failure of an expression as an evaluation error
                 raise EvaluationError(
                     location, self._format_error(location, f"threw an error: {_error_message(fault)}")
                 ) from fault
@@ -110,14 +113,14 @@ class Template:
     Parameters
     ----------
     value : Any
-        The JSON value as it stands in the file.
+        The JSON value from the file.
     location : str
-        The field it stands in, for messages.
+        The path of its field, for messages.
 
     Raises
     ------
     ExpressionError
-        When one of its strings is not a well-formed expression.
+        If one of its strings is not a well-formed expression.
     """
 
     def __init__(self, value: Any, location: str) -> None:
@@ -180,7 +183,7 @@ def _iter_expressions(node: _Node) -> Iterator[Expression]:
 
 
 def _mark_nulls(value: Any) -> Any:
-    """Return a copy of JSON in which null is the library's null: its None means undefined."""
+    """Return a copy of JSON with null as the library's null, because its None means undefined."""
     if value is None:
         return Utils.NULL_VALUE
     if isinstance(value, Mapping):
@@ -191,14 +194,14 @@ def _mark_nulls(value: Any) -> Any:
 
 
 def _error_message(fault: Exception) -> str:
-    """Return what went wrong; ``$error`` and ``$assert`` keep their message apart from the text."""
+    """Return the error message. ``$error`` and ``$assert`` store theirs in ``current``."""
     if isinstance(fault, JException) and fault.error in ("D3137", "D3141"):
         return str(fault.current)
     return str(fault) or type(fault).__name__
 
 
 def _to_json(value: Any) -> Any:
-    """Return a library value as JSON; ``TypeError`` says what it was instead."""
+    """Return a library value as JSON; raise ``TypeError`` with a description of any other value."""
     if value is Utils.NULL_VALUE or value is None:
         return None
     if isinstance(value, (bool, int, str)):
@@ -206,7 +209,7 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
             raise TypeError(f"the number {value}, which JSON does not have")
-        return int(value) if value.is_integer() else value  # JSONata has one kind of number, and writes 3.0 as 3
+        return int(value) if value.is_integer() else value  # JSONata has one number type and writes 3.0 as 3
     if isinstance(value, dict):
         return {str(key): _to_json(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -215,7 +218,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _find_variable_names(node: Any) -> Tuple[FrozenSet[str], FrozenSet[str]]:
-    """Return the variable names an expression's syntax tree uses, and those it binds itself."""
+    """Return the variable names that a syntax tree uses, and those that it binds."""
     used, bound = set(), set()
     seen = set()
     waiting = [node]
@@ -240,7 +243,7 @@ def _find_variable_names(node: Any) -> Tuple[FrozenSet[str], FrozenSet[str]]:
 
 
 def _step_functions_builtins(scope: Scope) -> Dict[str, Callable[..., Any]]:
-    """Return the functions that Step Functions adds, and those of JSONata that must follow the given clock."""
+    """Return the functions that Step Functions adds, and the JSONata functions that use the clock."""
     milliseconds = int(scope.now.timestamp() * 1000)
 
     def now(picture: Optional[str] = None, timezone: Optional[str] = None) -> Any:
@@ -269,7 +272,7 @@ BUILT_IN_NAMES = frozenset({"states", "partition", "range", "hash", "parse", "uu
 
 
 def _to_millis(timestamp: Any = None, picture: Any = None) -> Any:
-    # Before Python 3.11 the library takes no Z, in which timestamps of AWS end.
+    # Before Python 3.11 the library does not parse the Z at the end of AWS timestamps.
     if isinstance(timestamp, str) and picture is None and timestamp.endswith("Z"):
         timestamp = f"{timestamp[:-1]}+00:00"
     return Functions.datetime_to_millis(timestamp, picture)
@@ -289,16 +292,16 @@ def _range(first: Any, last: Any = None, step: Any = 1) -> List[int]:
 
 def _hash(content: Any, algorithm: Any = None) -> str:
     if algorithm not in _HASH_ALGORITHMS:
-        raise ValueError(f"$hash knows {', '.join(_HASH_ALGORITHMS)}, not {algorithm!r}")
+        raise ValueError(f"$hash supports {', '.join(_HASH_ALGORITHMS)}, not {algorithm!r}")
     if content is None:
-        raise ValueError("$hash takes a value to hash, and got none")
+        raise ValueError("$hash needs a value")
     text = content if isinstance(content, str) else json.dumps(_to_json(content), separators=(",", ":"))
     return hashlib.new(_HASH_ALGORITHMS[algorithm], text.encode()).hexdigest()
 
 
 def _parse(text: Any = None) -> Any:
     if not isinstance(text, str):
-        raise ValueError("$parse takes JSON text")
+        raise ValueError("$parse takes a JSON string")
     return _mark_nulls(json.loads(text))
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the state machine tests."""
+"""Fixtures of the asl_local tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machines over many dates with services that play: what each date comes to, what the jobs do, how many run at once."""
+"""Run the backfill and catch-up machines with scripted services."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Answer = Union[str, BaseException, List[Any], Callable[..., Any]]
 
 
 def build_task_error(error: str) -> TaskError:
-    """An execution that did not succeed, as the service tells it: its description is the cause, as JSON."""
-    return TaskError("States.TaskFailed", json.dumps({"Status": "FAILED", "Error": error, "Cause": "said so"}))
+    """Return the error of a failed execution. As in Step Functions, the cause is its description as JSON."""
+    return TaskError("States.TaskFailed", json.dumps({"Status": "FAILED", "Error": error, "Cause": "scripted"}))
 
 
 REJECTED = build_task_error("Daybook.Rejected")
@@ -27,9 +27,9 @@ FAILED = build_task_error("Daybook.RunFailed")
 
 
 class ScriptedExecutions:
-    """The service that starts executions: each name comes to what ``answers`` says of it, SUCCEEDED unless told otherwise.
+    """A service that starts executions and returns the answer for each name, by default SUCCEEDED.
 
-    An answer is an outcome, an error, a call with the heartbeat, or a list of those for one try after the other.
+    An answer is an outcome, an error, a function that gets the heartbeat, or a list of those, one for each try.
     """
 
     def __init__(self, **answers: Answer) -> None:
@@ -55,7 +55,7 @@ class ScriptedExecutions:
 
 
 class MachineRunner:
-    """Runs the project's machines over dates, with a clock that no one waits for."""
+    """Run the project's machines over dates with a fake clock."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -65,23 +65,23 @@ class MachineRunner:
         self.object = ScriptedService()
 
     def backfill(self, dates: int, *, max_concurrency: int = 1, **more: Any) -> Execution:
-        """The backfill machine over the first ``dates`` of November, whose runs are called d1, d2, ..."""
+        """Run the backfill machine over the first ``dates`` days of November, with the run names d1, d2, ..."""
         days = [{"run_date": f"2025-11-{number:02d}", "run_id": f"d{number}"} for number in range(1, dates + 1)]
-        given = {"daily": "the-daily", "backfill_id": "b1", "dates": days, "max_concurrency": max_concurrency}
-        return self._run("backfill", "b1", {**given, **more})
+        data = {"daily": "the-daily", "backfill_id": "b1", "dates": days, "max_concurrency": max_concurrency}
+        return self._run("backfill", "b1", {**data, **more})
 
     def catch_up(self, gaps: Any = None, **more: Any) -> Execution:
-        """The catch-up machine; ``gaps`` is what the job leaves."""
+        """Run the catch-up machine. ``gaps`` is the result of the gaps job."""
         if gaps is not None:
             self.object = ScriptedService({"Body": json.dumps(gaps)})
-        given = {"daily": "the-daily", "backfill": "the-backfill", "limit": 7, "max_concurrency": 2}
-        return self._run("catch_up", "c1", {**given, **more})
+        data = {"daily": "the-daily", "backfill": "the-backfill", "limit": 7, "max_concurrency": 2}
+        return self._run("catch_up", "c1", {**data, **more})
 
-    def _run(self, machine: str, name: str, given: Dict[str, Any]) -> Execution:
+    def _run(self, machine: str, name: str, data: Dict[str, Any]) -> Execution:
         return run_execution(
             StateMachine.load(project_root() / "orchestration" / f"{machine}.asl.json"),
             name=name,
-            input={"env": "local", "overrides": {"landing": "there"}, "archive": ARCHIVE, **given},
+            input={"env": "local", "overrides": {"landing": "there"}, "archive": ARCHIVE, **data},
             services={START: self.executions, JOB: self.job, GET: self.object},
             journal=self.directory / f"{name}.jsonl",
             clock=self.clock,

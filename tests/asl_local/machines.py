@@ -1,4 +1,4 @@
-"""State machines and task services for these tests: small definitions, and services that play a script."""
+"""Build small state machines and scripted task services for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GET = "arn:aws:states:::aws-sdk:s3:getObject"
 
 
 def build_definition(states: Dict[str, Any], start_at: Optional[str] = None, **fields: Any) -> Dict[str, Any]:
-    """Return a definition that starts at the first state unless told otherwise."""
+    """Return a definition that starts at ``start_at``, by default the first state."""
     return {"QueryLanguage": "JSONata", "StartAt": start_at or next(iter(states)), "States": states, **fields}
 
 
@@ -44,9 +44,9 @@ def load_definition(directory: Path, definition: Any, name: str = "daily") -> St
 
 
 class ScriptedService:
-    """A task service that answers each call with the next entry of its script: a value, an exception, a function.
+    """A task service whose calls return the next entry of a script: a value, an exception or a function's result.
 
-    When the script is used up, it returns ``{"done": arguments}``.
+    At the end of the script it returns ``{"done": arguments}``.
     """
 
     def __init__(self, *script: Any) -> None:
@@ -68,7 +68,7 @@ class ScriptedService:
 
 
 class Runner:
-    """Runs definitions in a directory with a fake clock; keeps what the listener heard."""
+    """Run definitions in a directory with a fake clock and record the listener's events."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

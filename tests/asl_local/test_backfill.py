@@ -1,4 +1,4 @@
-"""The project's backfill machine: every way it can end, with services that play."""
+"""Test every end of the backfill machine with scripted services."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def machines(tmp_path: Any) -> MachineRunner:
 
 
 def outcomes(execution: Execution) -> list[str]:
-    """What the dates came to, in the order in which they ended."""
+    """Return the outcomes of the dates, in the order in which they ended."""
     entered = [event["stateEnteredEventDetails"] for event in execution.events if event["type"] == "ChoiceStateEntered"]
     return [json.loads(each["input"])["outcome"] for each in entered if each["name"] == "DateEnded"]
 
 
-def test_all_dates_good(machines: MachineRunner) -> None:
+def test_all_dates_succeed(machines: MachineRunner) -> None:
     execution = machines.backfill(3)
     assert (execution.status, execution.output) == ("SUCCEEDED", {"outcome": "SUCCEEDED"})
     assert outcomes(execution) == ["SUCCEEDED"] * 3
     assert machines.clock.sleeps == []
 
 
-def test_a_date_is_started_with_its_name_and_all_that_its_run_needs(machines: MachineRunner) -> None:
+def test_date_is_started_with_name_and_input(machines: MachineRunner) -> None:
     machines.backfill(1, first_stage="aggregate")
     (started,) = machines.executions.started
     assert (started["StateMachineArn"], started["Name"]) == ("the-daily", "d1")
@@ -49,7 +49,7 @@ def test_a_date_is_started_with_its_name_and_all_that_its_run_needs(machines: Ma
     }
 
 
-def test_the_summary_is_asked_for_once_by_the_backfills_name(machines: MachineRunner) -> None:
+def test_summary_job_is_started_once(machines: MachineRunner) -> None:
     machines.backfill(3)
     (call,) = machines.job.calls
     assert call == {
@@ -65,18 +65,18 @@ def test_the_summary_is_asked_for_once_by_the_backfills_name(machines: MachineRu
     }
 
 
-def test_without_dates_there_is_still_a_summary(machines: MachineRunner) -> None:
+def test_summary_job_is_started_without_dates(machines: MachineRunner) -> None:
     assert machines.backfill(0).status == "SUCCEEDED"
     assert len(machines.job.calls) == 1
 
 
-def test_skipped_dates_are_good(machines: MachineRunner) -> None:
+def test_skipped_dates_succeed(machines: MachineRunner) -> None:
     machines.executions = ScriptedExecutions(d1="SKIPPED")
     assert machines.backfill(2).status == "SUCCEEDED"
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_one_bad_date_does_not_stop_the_others(machines: MachineRunner, concurrency: int) -> None:
+def test_failed_date_does_not_stop_others(machines: MachineRunner, concurrency: int) -> None:
     machines.executions = ScriptedExecutions(d1=FAILED, d3=REJECTED)
     execution = machines.backfill(4, max_concurrency=concurrency)
     assert sorted(machines.executions.names) == ["d1", "d2", "d3", "d4"]
@@ -86,7 +86,7 @@ def test_one_bad_date_does_not_stop_the_others(machines: MachineRunner, concurre
     assert len(machines.job.calls) == 1
 
 
-def test_dates_that_are_only_rejected_reject_the_backfill(machines: MachineRunner) -> None:
+def test_rejected_dates_reject_backfill(machines: MachineRunner) -> None:
     machines.executions = ScriptedExecutions(d1=REJECTED, d2=REJECTED)
     execution = machines.backfill(3)
     assert (execution.status, execution.error) == ("FAILED", "Daybook.Rejected")
@@ -104,7 +104,7 @@ def test_dates_that_are_only_rejected_reject_the_backfill(machines: MachineRunne
     ],
     ids=lambda fault: fault.error,
 )
-def test_what_another_try_cannot_mend_is_not_tried_again(machines: MachineRunner, fault: TaskError) -> None:
+def test_permanent_errors_are_not_retried(machines: MachineRunner, fault: TaskError) -> None:
     machines.executions = ScriptedExecutions(d1=fault)
     execution = machines.backfill(2)
     assert machines.executions.names == ["d1", "d2"]
@@ -116,7 +116,7 @@ SERVICE_FAULTS = ["ExecutionLimitExceeded", "Throttling", "ServiceUnavailable", 
 
 
 @pytest.mark.parametrize("name", SERVICE_FAULTS)
-def test_a_fault_of_the_service_is_tried_again_three_times_ever_later(machines: MachineRunner, name: str) -> None:
+def test_service_error_is_retried_three_times(machines: MachineRunner, name: str) -> None:
     fault = TaskError(f"StepFunctions.{name}Exception", "")
     machines.executions = ScriptedExecutions(d1=[fault, fault, fault, "SUCCEEDED"])
     assert machines.backfill(1).status == "SUCCEEDED"
@@ -124,7 +124,7 @@ def test_a_fault_of_the_service_is_tried_again_three_times_ever_later(machines: 
     _assert_waits_up_to(machines, [10, 20, 40])
 
 
-def test_a_fault_of_the_service_that_stays_fails_the_date(machines: MachineRunner) -> None:
+def test_persistent_service_error_fails_date(machines: MachineRunner) -> None:
     fault = TaskError("StepFunctions.ThrottlingException", "")
     machines.executions = ScriptedExecutions(d1=[fault] * 4)
     execution = machines.backfill(2)
@@ -132,27 +132,27 @@ def test_a_fault_of_the_service_that_stays_fails_the_date(machines: MachineRunne
     assert outcomes(execution) == ["FAILED", "SUCCEEDED"]
 
 
-def _assert_waits_up_to(machines: MachineRunner, most: list[float]) -> None:
-    """Full jitter: each wait is somewhere up to the backoff; waits of dates are slept a second at a time."""
-    assert 0 < sum(machines.clock.sleeps) <= sum(most)
+def _assert_waits_up_to(machines: MachineRunner, limits: list[float]) -> None:
+    """Assert that each retry wait is at most the backoff. Iterations sleep one second at a time."""
+    assert 0 < sum(machines.clock.sleeps) <= sum(limits)
     whole, parts = [0.0], iter(machines.clock.sleeps)
     for part in parts:
         whole[-1] += part
         if part < 1:
             whole.append(0.0)
-    assert len(whole) - 1 == len(most)
-    assert all(waited <= limit for waited, limit in zip(whole, most))
+    assert len(whole) - 1 == len(limits)
+    assert all(waited <= limit for waited, limit in zip(whole, limits))
 
 
-# At once
+# Concurrency
 
 
-def test_dates_are_started_in_their_order(machines: MachineRunner) -> None:
+def test_dates_are_started_in_order(machines: MachineRunner) -> None:
     machines.backfill(9)
     assert machines.executions.names == [f"d{number}" for number in range(1, 10)]
 
 
-def test_so_many_dates_run_at_once_and_no_more(machines: MachineRunner) -> None:
+def test_dates_run_up_to_max_concurrency(machines: MachineRunner) -> None:
     together, lock = threading.Barrier(3, timeout=10), threading.Lock()
     running, most = 0, 0
 
@@ -161,7 +161,7 @@ def test_so_many_dates_run_at_once_and_no_more(machines: MachineRunner) -> None:
         with lock:
             running += 1
             most = max(most, running)
-        # Three must be there at once for any to go on; a fourth would be counted.
+        # The barrier releases three concurrent dates; a fourth would raise the maximum.
         together.wait()
         with lock:
             running -= 1
@@ -170,14 +170,14 @@ def test_so_many_dates_run_at_once_and_no_more(machines: MachineRunner) -> None:
     machines.executions = ScriptedExecutions(**{f"d{number}": meet for number in range(1, 7)})
     assert machines.backfill(6, max_concurrency=3).status == "SUCCEEDED"
     assert most == 3
-    # Side by side, the order holds for who comes first.
+    # Concurrent dates start in order.
     assert set(machines.executions.names[:3]) == {"d1", "d2", "d3"}
 
 
 # Stopping
 
 
-def test_at_the_first_failure_the_rest_is_left_out_and_summed_up(machines: MachineRunner) -> None:
+def test_fail_fast_skips_remaining_dates(machines: MachineRunner) -> None:
     machines.executions = ScriptedExecutions(d2=FAILED)
     execution = machines.backfill(4, fail_fast=True)
     assert machines.executions.names == ["d1", "d2"]
@@ -186,15 +186,15 @@ def test_at_the_first_failure_the_rest_is_left_out_and_summed_up(machines: Machi
     assert len(machines.job.calls) == 1
 
 
-def test_a_rejected_date_is_no_failure_to_stop_at(machines: MachineRunner) -> None:
+def test_fail_fast_ignores_rejected_dates(machines: MachineRunner) -> None:
     machines.executions = ScriptedExecutions(d1=REJECTED)
     assert machines.backfill(3, fail_fast=True).error == "Daybook.Rejected"
     assert len(machines.executions.names) == 3
 
 
-def test_at_the_first_failure_dates_under_way_are_told_to_stop(machines: MachineRunner) -> None:
+def test_fail_fast_stops_running_dates(machines: MachineRunner) -> None:
     both = threading.Barrier(2, timeout=10)
-    told: list[str] = []
+    stopped: list[str] = []
 
     def fail(heartbeat: Any) -> TaskError:
         both.wait()
@@ -206,19 +206,19 @@ def test_at_the_first_failure_dates_under_way_are_told_to_stop(machines: Machine
             while True:
                 heartbeat()
         except Exception as stopping:
-            told.append(type(stopping).__name__)
+            stopped.append(type(stopping).__name__)
             raise
 
     machines.executions = ScriptedExecutions(d1=fail, d2=work)
     execution = machines.backfill(5, max_concurrency=2, fail_fast=True)
-    assert told == ["Cancelled"]
+    assert stopped == ["IterationCancelled"]
     assert set(machines.executions.names) <= {"d1", "d2", "d3"}
     assert execution.cause == "b1 was stopped at its first failure."
     assert count_events(execution)["MapIterationAborted"] >= 1
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_an_interrupt_ends_it_without_a_summary(machines: MachineRunner, concurrency: int) -> None:
+def test_interrupt_aborts_without_summary(machines: MachineRunner, concurrency: int) -> None:
     machines.executions = ScriptedExecutions(d1=KeyboardInterrupt())
     execution = machines.backfill(3, max_concurrency=concurrency)
     assert execution.status == "ABORTED"
@@ -228,14 +228,14 @@ def test_an_interrupt_ends_it_without_a_summary(machines: MachineRunner, concurr
 # The summary
 
 
-def test_a_summary_that_fails_is_tried_three_times_more(machines: MachineRunner) -> None:
+def test_failed_summary_is_retried_three_times(machines: MachineRunner) -> None:
     machines.job = ScriptedService(*[TaskError("States.TaskFailed", "{}")] * 3, {"JobRunState": "SUCCEEDED"})
     assert machines.backfill(1).status == "SUCCEEDED"
     assert len(machines.clock.sleeps) == 3
-    assert all(waited <= most for waited, most in zip(machines.clock.sleeps, [10, 20, 40]))
+    assert all(waited <= limit for waited, limit in zip(machines.clock.sleeps, [10, 20, 40]))
 
 
-def test_a_summary_that_fails_for_good_fails_the_backfill(machines: MachineRunner) -> None:
+def test_persistently_failed_summary_fails_backfill(machines: MachineRunner) -> None:
     machines.job = ScriptedService(*[TaskError("States.TaskFailed", "the lake is gone")] * 4)
     execution = machines.backfill(1)
     assert (execution.status, execution.error) == ("FAILED", "Daybook.SummaryFailed")
@@ -246,13 +246,13 @@ def test_a_summary_that_fails_for_good_fails_the_backfill(machines: MachineRunne
     }
 
 
-def test_a_summary_that_was_stopped_is_no_summary(machines: MachineRunner) -> None:
+def test_stopped_summary_job_fails_backfill(machines: MachineRunner) -> None:
     machines.job = ScriptedService(STOPPED_JOB)
     execution = machines.backfill(1)
     assert (execution.error, execution.cause) == ("Daybook.SummaryFailed", "The job run ended as STOPPED")
 
 
-def test_a_summary_waits_for_its_turn(machines: MachineRunner) -> None:
+def test_summary_retries_while_job_is_busy(machines: MachineRunner) -> None:
     busy = TaskError("Glue.ConcurrentRunsExceededException", "")
     machines.job = ScriptedService(*[busy] * 20, {"JobRunState": "SUCCEEDED"})
     assert machines.backfill(1).status == "SUCCEEDED"

@@ -1,4 +1,4 @@
-"""The project's catch-up machine: every way it can end, with services that play."""
+"""Test every end of the catch-up machine with scripted services."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def machines(tmp_path: Any) -> MachineRunner:
 def test_gaps_are_found_and_backfilled(machines: MachineRunner) -> None:
     execution = machines.catch_up(GAPS)
     assert (execution.status, execution.output) == ("SUCCEEDED", {"outcome": "SUCCEEDED"})
-    (asked,) = machines.job.calls
-    assert asked["JobName"] == "daybook-local-errand"
-    assert asked["Arguments"] == {
+    (call,) = machines.job.calls
+    assert call["JobName"] == "daybook-local-errand"
+    assert call["Arguments"] == {
         "--bundle": "${BundleUri}",
         "--topic_arn": "${TopicArn}",
         "--errand": "gaps",
@@ -52,18 +52,18 @@ def test_gaps_are_found_and_backfilled(machines: MachineRunner) -> None:
     }
 
 
-def test_what_the_gaps_are_narrowed_to_is_handed_on(machines: MachineRunner) -> None:
+def test_gap_filters_are_passed_to_job(machines: MachineRunner) -> None:
     machines.catch_up(GAPS, since="2025-11-01", until="2025-11-09", include_stale=True)
-    given = machines.job.calls[0]["Arguments"]
-    assert (given["--since"], given["--until"], given["--include_stale"]) == ("2025-11-01", "2025-11-09", "yes")
+    arguments = machines.job.calls[0]["Arguments"]
+    assert (arguments["--since"], arguments["--until"], arguments["--include_stale"]) == ("2025-11-01", "2025-11-09", "yes")
 
 
-def test_without_gaps_nothing_is_started(machines: MachineRunner) -> None:
+def test_no_gaps_start_no_backfill(machines: MachineRunner) -> None:
     execution = machines.catch_up({"gaps": 0, "dates": []})
     assert (execution.status, machines.executions.started) == ("SUCCEEDED", [])
 
 
-def test_a_backfill_that_fails_fails_the_catch_up_and_is_not_started_again(machines: MachineRunner) -> None:
+def test_failed_backfill_fails_catch_up_without_retry(machines: MachineRunner) -> None:
     machines.executions = ScriptedExecutions(b7=build_task_error("Daybook.DatesFailed"))
     execution = machines.catch_up(GAPS)
     assert (execution.status, execution.error) == ("FAILED", "Daybook.CatchUpFailed")
@@ -71,15 +71,15 @@ def test_a_backfill_that_fails_fails_the_catch_up_and_is_not_started_again(machi
     assert machines.executions.names == ["b7"]
 
 
-def test_a_fault_of_the_service_is_tried_again_three_times_ever_later(machines: MachineRunner) -> None:
+def test_service_error_is_retried_three_times(machines: MachineRunner) -> None:
     fault = TaskError("StepFunctions.ThrottlingException", "")
     machines.executions = ScriptedExecutions(b7=[fault, fault, fault, "SUCCEEDED"])
     assert machines.catch_up(GAPS).status == "SUCCEEDED"
     assert len(machines.clock.sleeps) == 3
-    assert all(waited <= most for waited, most in zip(machines.clock.sleeps, [10, 20, 40]))
+    assert all(waited <= limit for waited, limit in zip(machines.clock.sleeps, [10, 20, 40]))
 
 
-def test_a_look_for_gaps_that_fails_is_tried_three_times_more(machines: MachineRunner) -> None:
+def test_failed_gap_search_is_retried_three_times(machines: MachineRunner) -> None:
     machines.job = ScriptedService(FAULT, FAULT, FAULT, {"JobRunState": "SUCCEEDED"})
     assert machines.catch_up(GAPS).status == "SUCCEEDED"
     assert len(machines.clock.sleeps) == 3
@@ -93,7 +93,7 @@ def test_a_look_for_gaps_that_fails_is_tried_three_times_more(machines: MachineR
     ],
     ids=["failed", "stopped"],
 )
-def test_without_an_answer_on_gaps_nothing_is_started(machines: MachineRunner, job: list[Any], cause: Any) -> None:
+def test_failed_gap_search_starts_no_backfill(machines: MachineRunner, job: list[Any], cause: Any) -> None:
     machines.job = ScriptedService(*job)
     execution = machines.catch_up(GAPS)
     assert execution.error == "Daybook.CatchUpFailed"
@@ -101,13 +101,13 @@ def test_without_an_answer_on_gaps_nothing_is_started(machines: MachineRunner, j
     assert machines.executions.started == []
 
 
-def test_an_answer_that_cannot_be_read_fails_it(machines: MachineRunner) -> None:
+def test_unreadable_gaps_fail_catch_up(machines: MachineRunner) -> None:
     machines.object = ScriptedService(*[TaskError("S3.NoSuchKeyException", "no gaps.json")] * 4)
     execution = machines.catch_up()
     assert json.loads(execution.cause or "")["State"] == "ReadGaps"
     assert machines.executions.started == []
 
 
-def test_an_interrupt_of_the_backfill_is_one_of_the_catch_up(machines: MachineRunner) -> None:
+def test_interrupted_backfill_aborts_catch_up(machines: MachineRunner) -> None:
     machines.executions = ScriptedExecutions(b7=KeyboardInterrupt())
     assert machines.catch_up(GAPS).status == "ABORTED"

@@ -1,4 +1,4 @@
-"""The clock: what a fake one does, and the one timestamp format."""
+"""Test the clocks and the timestamp format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from asl_local import FakeClock, SystemClock
 from asl_local.clock import format_timestamp, parse_timestamp
 
 
-def test_a_fake_clock_advances_by_what_is_slept_and_remembers_it():
+def test_fake_clock_advances_and_records_sleeps():
     clock = FakeClock(datetime(2025, 12, 1, 2, tzinfo=timezone.utc))
     clock.sleep(90)
     clock.advance(30)
@@ -19,41 +19,41 @@ def test_a_fake_clock_advances_by_what_is_slept_and_remembers_it():
     assert clock.sleeps == [90]
 
 
-def test_a_fake_clock_refuses_to_sleep_backwards():
+def test_fake_clock_rejects_negative_sleep():
     with pytest.raises(ValueError, match="cannot sleep"):
         FakeClock().sleep(-1)
 
 
-def test_the_system_clock_is_in_utc():
+def test_system_clock_is_in_utc():
     assert SystemClock().now().utcoffset() == timedelta(0)
 
 
-def test_a_timestamp_is_written_in_utc_with_milliseconds():
+def test_timestamp_is_formatted_in_utc_with_milliseconds():
     moment = datetime(2025, 12, 1, 3, 0, 0, 7999, tzinfo=timezone(timedelta(hours=1)))
     assert format_timestamp(moment) == "2025-12-01T02:00:00.007Z"
 
 
-def test_a_timestamp_is_read_with_z_and_with_an_offset():
+def test_timestamp_is_parsed_with_z_or_offset():
     assert parse_timestamp("2025-12-01T02:00:00Z") == parse_timestamp("2025-12-01T03:00:00+01:00")
 
 
-def test_a_timestamp_without_a_zone_is_refused():
+def test_timestamp_without_time_zone_is_rejected():
     with pytest.raises(ValueError, match="no time zone"):
         parse_timestamp("2025-12-01T02:00:00")
 
 
 @pytest.mark.parametrize("hours", [-7, -1, 0, 3, 500])
-def test_the_system_clock_passes_evenly_whatever_the_wall_clock_is_set_to(monkeypatch, hours):
+def test_system_clock_ignores_wall_clock_jumps(monkeypatch, hours):
     counted = [100.0]
     monkeypatch.setattr("asl_local.clock._count", lambda: counted[0])
     clock = SystemClock()
     before = clock.now()
 
-    class Set(datetime):
+    class JumpedDatetime(datetime):
         @classmethod
         def now(cls, tz=None):
             return before + timedelta(hours=hours)
 
-    monkeypatch.setattr("asl_local.clock.datetime", Set)
+    monkeypatch.setattr("asl_local.clock.datetime", JumpedDatetime)
     counted[0] += 90
     assert clock.now() - before == timedelta(seconds=90)

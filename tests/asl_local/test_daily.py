@@ -1,4 +1,4 @@
-"""The daily machine with scripted jobs: which failures are retried, and how the execution ends."""
+"""Test retries and ends of the daily machine with scripted jobs."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ PERMANENT = {"outcome": "FAILED", "permanent": True, "attempt": 1, "reasons": [R
 
 
 class Day:
-    """The daily machine, whose jobs succeed unless ``faults`` counts some, with the outcomes of ``outcomes``."""
+    """Run the daily machine. Jobs fail as often as ``faults`` tells, and end with ``outcomes``."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.jobs: List[Dict[str, Any]] = []
         self.faults: Dict[str, int] = {}
         self.outcomes: Dict[str, Dict[str, Any]] = {}
 
     def run(self, first_stage: Optional[str] = None) -> Execution:
-        started = {"env": "local", "run_date": "2025-11-30", "overrides": {}, "archive": {"bucket": "archive", "prefix": ""}}
+        data = {"env": "local", "run_date": "2025-11-30", "overrides": {}, "archive": {"bucket": "archive", "prefix": ""}}
         return run_execution(
             StateMachine.load(state_machine_path()),
             name=RUN,
-            input={**started, **({"first_stage": first_stage} if first_stage else {})},
+            input={**data, **({"first_stage": first_stage} if first_stage else {})},
             services={JOB: self._run_job, GET: self._get_object},
-            journal=self.place / "history.jsonl",
+            journal=self.directory / "history.jsonl",
             clock=FakeClock(),
             random=Random(7),  # noqa: S311
         )
 
     @property
     def tried(self) -> List[str]:
-        return [each["--stage"] for each in self.jobs]
+        return [job["--stage"] for job in self.jobs]
 
     def _run_job(self, resource: str, arguments: Any, **_: Any) -> Dict[str, Any]:
-        given = arguments["Arguments"]
-        self.jobs.append(given)
-        if self.faults.get(given["--stage"], 0) >= self.tried.count(given["--stage"]):
+        stage = arguments["Arguments"]["--stage"]
+        self.jobs.append(arguments["Arguments"])
+        if self.faults.get(stage, 0) >= self.tried.count(stage):
             raise FAULT
         return {"JobRunState": "SUCCEEDED"}
 
     def _get_object(self, resource: str, arguments: Any, **_: Any) -> Dict[str, Any]:
         stage = Path(arguments["Key"]).stem
-        told = self.outcomes.get(stage, {"outcome": "SUCCEEDED", "attempt": 1, "reasons": [], "rows": {}})
-        return {"Body": json.dumps({"stage": stage, **told})}
+        outcome = self.outcomes.get(stage, {"outcome": "SUCCEEDED", "attempt": 1, "reasons": [], "rows": {}})
+        return {"Body": json.dumps({"stage": stage, **outcome})}
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def day(tmp_path: Path) -> Day:
 
 
 @pytest.mark.parametrize("stage", STAGES[:-1])
-def test_a_permanent_failure_goes_to_notify_and_fails(day: Day, stage: str) -> None:
+def test_permanent_failure_runs_notify_and_fails(day: Day, stage: str) -> None:
     day.outcomes[stage] = PERMANENT
     execution = day.run()
     assert day.tried == [*STAGES[: STAGES.index(stage) + 1], "notify"]
@@ -76,7 +76,7 @@ def test_a_permanent_failure_goes_to_notify_and_fails(day: Day, stage: str) -> N
 
 
 @pytest.mark.parametrize("stage", STAGES[:-1])
-def test_a_fault_is_tried_four_times(day: Day, stage: str) -> None:
+def test_fault_is_tried_four_times(day: Day, stage: str) -> None:
     day.faults[stage] = 4
     execution = day.run()
     assert day.tried == [*STAGES[: STAGES.index(stage)], *[stage] * 4, "notify"]
@@ -84,13 +84,13 @@ def test_a_fault_is_tried_four_times(day: Day, stage: str) -> None:
     assert json.loads(day.jobs[-1]["--failure"])["Error"] == "States.TaskFailed"
 
 
-def test_a_permanent_failure_after_faults_ends_retries(day: Day) -> None:
+def test_permanent_failure_after_faults_ends_retries(day: Day) -> None:
     day.faults["ingest"], day.outcomes["ingest"] = 2, PERMANENT
     assert day.run().error == "Daybook.Failed"
     assert day.tried == [*["ingest"] * 3, "notify"]
 
 
-def test_notify_failing_after_a_permanent_failure_is_told(day: Day) -> None:
+def test_cause_contains_failures_of_notify_and_stage(day: Day) -> None:
     day.outcomes["ingest"], day.faults["notify"] = PERMANENT, 4
     execution = day.run()
     assert day.tried == ["ingest", *["notify"] * 4]
@@ -99,14 +99,14 @@ def test_notify_failing_after_a_permanent_failure_is_told(day: Day) -> None:
 
 
 @pytest.mark.parametrize("reasons", [[], None, ["x" * 5000], ["one", "two"]])
-def test_any_reasons_of_a_permanent_failure_reach_notify(day: Day, reasons: Any) -> None:
+def test_notify_gets_reasons_of_permanent_failure(day: Day, reasons: Any) -> None:
     day.outcomes["ingest"] = {"outcome": "FAILED", **({} if reasons is None else {"reasons": reasons})}
     execution = day.run()
     assert (execution.error, day.tried) == ("Daybook.Failed", ["ingest", "notify"])
     assert json.loads(day.jobs[-1]["--failure"]).get("Cause", "") == " ".join(reasons or [])[:2000]
 
 
-def test_a_run_resumed_at_a_stage_can_fail_permanently(day: Day) -> None:
+def test_run_from_first_stage_can_fail_permanently(day: Day) -> None:
     day.outcomes["transform"] = PERMANENT
     assert day.run(first_stage="transform").error == "Daybook.Failed"
     assert day.tried == ["transform", "notify"]

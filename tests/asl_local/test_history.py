@@ -1,4 +1,4 @@
-"""The journal: durable lines, torn ends, one writer."""
+"""Test the journal: durable lines, incomplete last lines and locking."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def path(tmp_path):
     return tmp_path / "archive" / "history.jsonl"
 
 
-def history_of(path, listener=None):
+def create_history(path, listener=None):
     return History(Journal.create(path), FakeClock(), listener)
 
 
-def test_each_event_is_a_line_on_disk_before_anyone_hears_of_it(path):
+def test_event_is_written_before_listener_is_called(path):
     lengths = []
-    history = history_of(path, lambda event: lengths.append(len(path.read_text().splitlines())))
+    history = create_history(path, lambda event: lengths.append(len(path.read_text().splitlines())))
     history.record("ExecutionStarted", 0, {"input": "é"})
     history.record("ExecutionSucceeded", 1)
     assert lengths == [1, 2]
@@ -40,14 +40,14 @@ def test_each_event_is_a_line_on_disk_before_anyone_hears_of_it(path):
 def test_every_line_is_synced(path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    history = history_of(path)
+    history = create_history(path)
     before = len(synced)
     history.record("ExecutionStarted", 0)
     assert len(synced) == before + 1
 
 
 @pytest.mark.parametrize("torn", [b'{"id":2,"type":"Pa', b"\x00\x00\x00", b"not json\n", b'{"id":2,' + b"x" * 500])
-def test_a_torn_last_line_gives_way_to_the_next_event(path, torn):
+def test_incomplete_last_line_is_overwritten(path, torn):
     journal = Journal.create(path)
     History(journal, FakeClock(), None).record("ExecutionStarted", 0)
     journal.close()
@@ -60,8 +60,8 @@ def test_a_torn_last_line_gives_way_to_the_next_event(path, torn):
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_a_spoilt_line_before_the_last_is_not_passed_over(path):
-    history = history_of(path)
+def test_invalid_line_before_the_last_is_an_error(path):
+    history = create_history(path)
     for _ in range(3):
         history.record("ExecutionStarted", 0)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -70,8 +70,8 @@ def test_a_spoilt_line_before_the_last_is_not_passed_over(path):
         read_events(path)
 
 
-def test_an_interrupt_between_writing_and_noting_an_event_leaves_no_double(path, monkeypatch):
-    history = history_of(path)
+def test_interrupted_event_is_not_duplicated(path, monkeypatch):
+    history = create_history(path)
     history.record("ExecutionStarted", 0)
 
     def interrupted(descriptor):
@@ -88,11 +88,11 @@ def test_an_interrupt_between_writing_and_noting_an_event_leaves_no_double(path,
     ]
 
 
-def test_after_a_fault_while_recording_nothing_more_is_recorded(path):
+def test_failed_recording_stops_history(path):
     def fail(event):
         raise OSError("no space")
 
-    history = history_of(path, fail)
+    history = create_history(path, fail)
     with pytest.raises(OSError, match="no space"):
         history.record("ExecutionStarted", 0)
     with pytest.raises(RecordingStopped):
@@ -100,17 +100,17 @@ def test_after_a_fault_while_recording_nothing_more_is_recorded(path):
     assert len(read_events(path)) == 1
 
 
-def test_after_the_end_nothing_more_is_recorded(path):
-    history = history_of(path)
+def test_closed_history_rejects_events(path):
+    history = create_history(path)
     history.record("ExecutionAborted", 0)
     history.close()
     with pytest.raises(RecordingStopped):
         history.record("TaskSucceeded", 1)
 
 
-def test_a_journal_is_made_once_and_locked_while_open(path):
+def test_journal_is_created_once_and_locked_while_open(path):
     journal = Journal.create(path)
-    with pytest.raises(StateMachineError, match="already been started"):
+    with pytest.raises(StateMachineError, match="was already started"):
         Journal.create(path)
     with pytest.raises(StateMachineError, match="another process"):
         Journal.open(path)
@@ -118,7 +118,7 @@ def test_a_journal_is_made_once_and_locked_while_open(path):
     Journal.open(path).close()
 
 
-def test_an_absent_journal_cannot_be_read(tmp_path):
+def test_missing_journal_is_an_error(tmp_path):
     with pytest.raises(StateMachineError, match="cannot be read"):
         read_events(tmp_path / "absent.jsonl")
 
@@ -133,25 +133,24 @@ def test_an_absent_journal_cannot_be_read(tmp_path):
         ("EvaluationFailed", "evaluationFailedEventDetails"),
     ],
 )
-def test_details_are_named_as_aws_names_them(kind, key):
+def test_details_keys_are_those_of_aws(kind, key):
     assert event_details_key(kind) == key
 
 
-def test_an_execution_is_at_work_while_its_journal_is_open(path):
+def test_is_executing_while_journal_is_open(path):
     assert not is_executing(path)
     journal = Journal.create(path)
     assert is_executing(path)
     journal.close()
     assert not is_executing(path)
-    # Looking does not keep it from going on.
-    Journal.open(path).close()
+    Journal.open(path).close()  # the shared lock of is_executing has been released
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 8192])
-def test_a_full_disk_is_told_and_what_was_on_it_is_gone_on_with(disks, tmp_path, leave):
+def test_execution_resumes_after_full_disk(disks, tmp_path, leave):
     disk = disks.mount(tmp_path / "disk")
     path = disk.path / "history.jsonl"
-    history = history_of(path)
+    history = create_history(path)
     history.record("ExecutionStarted", 0, {"input": "x" * 100})
     disk.fill(leave)
     with pytest.raises(JournalError) as caught:
@@ -172,7 +171,7 @@ def test_a_full_disk_is_told_and_what_was_on_it_is_gone_on_with(disks, tmp_path,
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_a_journal_that_cannot_be_made_is_told(disks, tmp_path):
+def test_journal_on_read_only_disk_is_an_error(disks, tmp_path):
     disk = disks.mount(tmp_path / "disk")
     disk.read_only()
     with pytest.raises(JournalError, match=r"Read-only file system: .*executions/history\.jsonl"):

@@ -1,4 +1,4 @@
-"""What each state does, and the history it leaves."""
+"""Test each type of state and the events it records."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.asl_local.machines import (
 RETRY = {"ErrorEquals": ["States.ALL"], "IntervalSeconds": 10, "MaxAttempts": 3, "BackoffRate": 2}
 
 
-def of_type(execution, kind):
+def details_of_type(execution, kind):
     return [get_event_details(event) for event in execution.events if event["type"] == kind]
 
 
-# -- the way through --------------------------------------------------------------------------------------------------
+# -- states -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_task_leaves_the_events_of_step_functions(runner):
+def test_task_records_events_of_step_functions(runner):
     service = ScriptedService({"JobRunState": "SUCCEEDED"})
     definition = build_definition({"Ingest": task_state(Arguments={"JobName": "{% $states.input.job %}"}, TimeoutSeconds=60)})
     execution = runner.run(definition, {"job": "daybook"}, service)
@@ -46,7 +46,7 @@ def test_a_task_leaves_the_events_of_step_functions(runner):
     assert [event["id"] for event in execution.events] == [1, 2, 3, 4, 5, 6, 7]
     assert [event["previousEventId"] for event in execution.events] == [0, 0, 2, 3, 4, 5, 6]
     assert execution.events[0]["timestamp"] == "2025-12-01T02:00:00.000Z"
-    assert of_type(execution, "TaskScheduled") == [
+    assert details_of_type(execution, "TaskScheduled") == [
         {
             "resourceType": "glue",
             "resource": "startJobRun.sync",
@@ -62,13 +62,13 @@ def test_a_task_leaves_the_events_of_step_functions(runner):
     }
 
 
-def test_the_listener_hears_every_event_and_the_journal_has_it(runner):
+def test_listener_and_journal_get_every_event(runner):
     execution = runner.run(build_definition({"A": pass_state()}))
     assert runner.heard == list(execution.events)
     assert [json.loads(line) for line in runner.journal.read_text().splitlines()] == runner.heard
 
 
-def test_output_and_assign_both_see_the_variables_from_before_the_state(runner):
+def test_output_and_assign_use_previous_variables(runner):
     states = {
         "One": pass_state(Assign={"x": 1}, Next="Two"),
         "Two": pass_state(Assign={"x": "{% $x + 1 %}", "y": "{% $x %}"}, Output="{% $x %}", Next="Three"),
@@ -76,20 +76,20 @@ def test_output_and_assign_both_see_the_variables_from_before_the_state(runner):
     }
     execution = runner.run(build_definition(states))
     assert execution.output == {"x": 2, "y": 1, "from": 1}
-    assert of_type(execution, "PassStateExited")[1]["assignedVariables"] == {"x": "2", "y": "1"}
+    assert details_of_type(execution, "PassStateExited")[1]["assignedVariables"] == {"x": "2", "y": "1"}
 
 
-def test_without_output_a_task_hands_on_its_result_and_a_pass_its_input(runner):
+def test_default_output_is_result_or_input(runner):
     assert runner.run(
         build_definition({"A": task_state(Next="B"), "B": pass_state()}), service=ScriptedService([1, 2])
     ).output == [1, 2]
 
 
-def test_a_null_output_is_an_output(runner):
+def test_null_output_is_kept(runner):
     assert runner.run(build_definition({"A": pass_state(Output=None)}), {"x": 1}).output is None
 
 
-def test_the_context_object(runner):
+def test_context_object(runner):
     fields = ["Execution.Id", "Execution.Name", "Execution.Input", "Execution.StartTime", "Execution.RedriveCount"]
     fields += ["State.Name", "State.EnteredTime", "State.RetryCount", "StateMachine.Name"]
     output = {field: "{% $states.context." + field + " %}" for field in fields}
@@ -124,24 +124,24 @@ CHOICE = build_definition(
 
 
 @pytest.mark.parametrize(("n", "output"), [(11, "big"), (6, 12), (1, {"n": 1})])
-def test_a_choice_takes_the_first_rule_that_is_true_or_its_default(runner, n, output):
+def test_choice_uses_first_true_rule_or_default(runner, n, output):
     assert runner.run(CHOICE, {"n": n}).output == output
 
 
-def test_a_choice_without_a_match_or_a_default_fails(runner):
+def test_choice_without_match_or_default_fails(runner):
     rule = {"Condition": "{% false %}", "Next": "B"}
     execution = runner.run(build_definition({"A": {"Type": "Choice", "Choices": [rule]}, "B": pass_state()}))
     assert (execution.status, execution.error) == ("FAILED", "States.NoChoiceMatched")
 
 
-def test_a_condition_that_is_not_true_or_false_is_an_evaluation_error(runner):
+def test_condition_other_than_boolean_is_evaluation_error(runner):
     rule = {"Condition": "{% 'yes' %}", "Next": "B"}
     execution = runner.run(build_definition({"A": {"Type": "Choice", "Choices": [rule]}, "B": pass_state()}))
     assert execution.error == "States.QueryEvaluationError"
-    assert "'Choices[0]/Condition' must give true or false" in execution.cause
+    assert "'Choices[0]/Condition' must be true or false" in execution.cause
 
 
-def test_wait_sleeps_seconds_and_until_a_timestamp(runner):
+def test_wait_sleeps_seconds_or_until_timestamp(runner):
     states = {
         "One": {"Type": "Wait", "Seconds": "{% $states.input.s %}", "Next": "Two"},
         "Two": {"Type": "Wait", "Timestamp": "2025-12-01T02:01:00Z", "Next": "Past"},
@@ -152,12 +152,12 @@ def test_wait_sleeps_seconds_and_until_a_timestamp(runner):
 
 
 @pytest.mark.parametrize("wait", [{"Seconds": "{% 1.5 %}"}, {"Timestamp": "{% 'noon' %}"}])
-def test_a_wait_that_makes_no_sense_is_an_evaluation_error(runner, wait):
+def test_invalid_wait_is_an_evaluation_error(runner, wait):
     execution = runner.run(build_definition({"A": {"Type": "Wait", "End": True, **wait}}))
     assert execution.error == "States.QueryEvaluationError"
 
 
-def test_a_fail_state_fails_with_its_own_words(runner):
+def test_fail_state_sets_error_and_cause(runner):
     fail = {"Type": "Fail", "Error": "Rejected", "Cause": "{% 'on ' & $states.input.day %}"}
     execution = runner.run(build_definition({"A": fail}), {"day": "2025-11-30"})
     assert (execution.status, execution.error, execution.cause) == ("FAILED", "Rejected", "on 2025-11-30")
@@ -165,26 +165,26 @@ def test_a_fail_state_fails_with_its_own_words(runner):
     assert execution.output is None
 
 
-def test_a_fail_state_may_say_nothing(runner):
+def test_fail_state_without_error_and_cause(runner):
     execution = runner.run(build_definition({"A": {"Type": "Fail"}}))
     assert (execution.status, execution.error, execution.cause) == ("FAILED", None, None)
 
 
-def test_a_succeed_state_ends_the_execution_with_its_output(runner):
+def test_succeed_state_ends_execution_with_output(runner):
     execution = runner.run(build_definition({"A": {"Type": "Succeed", "Output": "{% $states.input.n + 1 %}"}}), {"n": 1})
     assert execution.output == 2
     assert event_types(execution)[1:3] == ["SucceedStateEntered", "SucceedStateExited"]
 
 
-# -- what goes wrong --------------------------------------------------------------------------------------------------
+# -- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_undefined_expression_fails_the_execution_and_is_in_the_history(runner):
+def test_undefined_expression_fails_execution(runner):
     execution = runner.run(build_definition({"A": pass_state(Output={"x": "{% $states.input.absent %}"})}))
     assert execution.status == "FAILED"
     assert execution.error == "States.QueryEvaluationError"
     assert "executing the state 'A' (entered at the event id #2)" in execution.cause
-    assert of_type(execution, "EvaluationFailed") == [
+    assert details_of_type(execution, "EvaluationFailed") == [
         {
             "error": "States.QueryEvaluationError",
             "cause": "The JSONata expression '$states.input.absent' specified for the field 'Output/x' "
@@ -195,16 +195,16 @@ def test_an_undefined_expression_fails_the_execution_and_is_in_the_history(runne
     ]
 
 
-def test_the_result_is_not_offered_where_there_is_none(runner):
+def test_pass_state_has_no_result(runner):
     assert runner.run(build_definition({"A": pass_state(Output="{% $states.result %}")})).error == "States.QueryEvaluationError"
 
 
-def test_a_failed_task_fails_the_execution_with_its_error_and_cause(runner):
+def test_failed_task_fails_execution(runner):
     execution = runner.run(
         build_definition({"A": task_state()}), service=ScriptedService(TaskError("States.TaskFailed", '{"Id":"jr_1"}'))
     )
     assert (execution.status, execution.error, execution.cause) == ("FAILED", "States.TaskFailed", '{"Id":"jr_1"}')
-    assert of_type(execution, "TaskFailed") == [
+    assert details_of_type(execution, "TaskFailed") == [
         {
             "resourceType": "glue",
             "resource": "startJobRun.sync",
@@ -214,38 +214,38 @@ def test_a_failed_task_fails_the_execution_with_its_error_and_cause(runner):
     ]
 
 
-def test_a_catch_hands_on_error_and_cause(runner):
+def test_catch_passes_error_and_cause(runner):
     catch = [
         {"ErrorEquals": ["Other"], "Next": "Wrong"},
         {
             "ErrorEquals": ["States.ALL"],
-            "Next": "Tell",
+            "Next": "Handle",
             "Assign": {"error": "{% $states.errorOutput.Error %}"},
             "Output": "{% $states.input.day & ': ' & $states.errorOutput.Cause %}",
         },
     ]
     states = {
         "A": task_state(Catch=catch, Next="Wrong"),
-        "Tell": pass_state(Output={"error": "{% $error %}", "told": "{% $states.input %}"}),
+        "Handle": pass_state(Output={"error": "{% $error %}", "input": "{% $states.input %}"}),
         "Wrong": {"Type": "Fail"},
     }
     execution = runner.run(build_definition(states), {"day": "d"}, ScriptedService(TaskError("Boom", "bang")))
-    assert execution.output == {"error": "Boom", "told": "d: bang"}
+    assert execution.output == {"error": "Boom", "input": "d: bang"}
 
 
-def test_a_catch_without_output_hands_on_the_error_output(runner):
+def test_catch_without_output_passes_error_output(runner):
     states = {"A": task_state(Catch=[{"ErrorEquals": ["Boom"], "Next": "B"}]), "B": pass_state()}
     execution = runner.run(build_definition(states), service=ScriptedService(TaskError("Boom", "bang")))
     assert execution.output == {"Error": "Boom", "Cause": "bang"}
 
 
-def test_an_evaluation_error_in_a_task_can_be_caught(runner):
+def test_catch_handles_evaluation_error_in_task(runner):
     catch = [{"ErrorEquals": ["States.QueryEvaluationError"], "Next": "B"}]
     states = {"A": task_state(Arguments="{% $states.input.absent %}", Catch=catch), "B": pass_state(Output="caught")}
     assert runner.run(build_definition(states)).output == "caught"
 
 
-def test_an_evaluation_error_in_a_catch_is_not_caught(runner):
+def test_evaluation_error_in_catch_fails_execution(runner):
     catch = [{"ErrorEquals": ["States.ALL"], "Next": "B", "Output": "{% $states.result %}"}]
     execution = runner.run(
         build_definition({"A": task_state(Catch=catch), "B": pass_state()}), service=ScriptedService(TaskError("Boom"))
@@ -263,15 +263,15 @@ def test_an_evaluation_error_in_a_catch_is_not_caught(runner):
         ),
     ],
 )
-def test_more_than_256_kib_is_data_limit_exceeded_which_states_all_misses(runner, definition):
+def test_states_all_does_not_catch_data_limit_exceeded(runner, definition):
     assert runner.run(definition).error == "States.DataLimitExceeded"
 
 
-def test_256_kib_exactly_is_carried(runner):
+def test_256_kib_exactly_is_allowed(runner):
     assert runner.run(build_definition({"A": pass_state(Output="{% $pad('', 262142, 'x') %}")})).status == "SUCCEEDED"
 
 
-def test_a_result_over_256_kib_fails_the_task_state(runner):
+def test_result_over_256_kib_fails_task_state(runner):
     assert (
         runner.run(build_definition({"A": task_state()}), service=ScriptedService("é" * 131_072)).error
         == "States.DataLimitExceeded"
@@ -281,7 +281,7 @@ def test_a_result_over_256_kib_fails_the_task_state(runner):
 # -- retries and time -------------------------------------------------------------------------------------------------
 
 
-def test_a_task_is_retried_with_growing_waits_and_each_try_is_in_the_history(runner):
+def test_retries_wait_longer_and_are_recorded(runner):
     service = ScriptedService(TaskError("A"), TaskError("B"), "done")
     execution = runner.run(
         build_definition({"T": task_state(Retry=[RETRY], Output="{% $states.context.State.RetryCount %}")}), {}, service
@@ -291,14 +291,14 @@ def test_a_task_is_retried_with_growing_waits_and_each_try_is_in_the_history(run
     assert (count_events(execution)["TaskScheduled"], count_events(execution)["TaskFailed"]) == (3, 2)
 
 
-def test_the_listener_hears_of_each_retry_and_the_history_does_not(runner):
+def test_retry_notice_goes_to_listener_only(runner):
     execution = runner.run(build_definition({"T": task_state(Retry=[RETRY])}), service=ScriptedService(TaskError("A"), "done"))
     notice = {"type": "RetryScheduled", "stateName": "T", "waitSeconds": 10.0, "attempt": 1, "error": "A"}
     assert notice in runner.heard
     assert "RetryScheduled" not in event_types(execution)
 
 
-def test_retries_stop_at_max_attempts_and_the_catch_takes_over(runner):
+def test_catch_applies_after_max_attempts(runner):
     service = ScriptedService(*[TaskError("A", str(n)) for n in range(9)])
     states = {"T": task_state(Retry=[RETRY], Catch=[{"ErrorEquals": ["States.ALL"], "Next": "B"}]), "B": pass_state()}
     execution = runner.run(build_definition(states), service=service)
@@ -306,7 +306,7 @@ def test_retries_stop_at_max_attempts_and_the_catch_takes_over(runner):
     assert execution.output == {"Error": "A", "Cause": "3"}
 
 
-def test_every_retrier_counts_for_itself(runner):
+def test_retriers_count_attempts_separately(runner):
     busy = {"ErrorEquals": ["Busy"], "IntervalSeconds": 100, "MaxAttempts": 1}
     service = ScriptedService(TaskError("Busy"), TaskError("X"), TaskError("X"), TaskError("Busy"))
     execution = runner.run(build_definition({"T": task_state(Retry=[busy, RETRY])}), service=service)
@@ -314,13 +314,13 @@ def test_every_retrier_counts_for_itself(runner):
     assert (execution.status, execution.error) == ("FAILED", "Busy")
 
 
-def test_retry_defaults_are_step_functions(runner):
+def test_retry_defaults_are_those_of_step_functions(runner):
     service = ScriptedService(*[TaskError("A") for _ in range(9)])
     runner.run(build_definition({"T": task_state(Retry=[{"ErrorEquals": ["A"]}])}), service=service)
     assert runner.clock.sleeps == [1, 2, 4]
 
 
-def test_retry_counters_start_again_when_a_state_is_entered_again(runner):
+def test_retry_count_resets_when_state_is_reentered(runner):
     look = {"Condition": "{% $states.input.again %}", "Next": "T"}
     states = {
         "T": task_state(Retry=[{"ErrorEquals": ["A"], "MaxAttempts": 1}], Next="Look"),
@@ -332,7 +332,7 @@ def test_retry_counters_start_again_when_a_state_is_entered_again(runner):
     assert runner.clock.sleeps == [1, 1]
 
 
-def test_a_failing_assign_is_retried_with_the_task(runner):
+def test_failed_assign_retries_task(runner):
     service = ScriptedService({}, {"id": 1})
     states = {"T": task_state(Retry=[RETRY], Assign={"id": "{% $states.result.id %}"})}
     execution = runner.run(build_definition(states), service=service)
@@ -344,7 +344,7 @@ def test_a_failing_assign_is_retried_with_the_task(runner):
     [TaskTimeout("too slow"), lambda runner: lambda *_: runner.clock.advance(61)],
     ids=["the service stops the task", "the service does not"],
 )
-def test_a_task_over_its_timeout_is_states_timeout(runner, overrun):
+def test_task_over_timeout_fails_with_states_timeout(runner, overrun):
     catch = [{"ErrorEquals": ["States.TaskFailed"], "Next": "No"}, {"ErrorEquals": ["States.Timeout"], "Next": "Yes"}]
     states = {"T": task_state(TimeoutSeconds="{% 60 %}", Catch=catch), "No": {"Type": "Fail"}, "Yes": pass_state()}
     service = ScriptedService(overrun if isinstance(overrun, Exception) else overrun(runner))
@@ -354,14 +354,14 @@ def test_a_task_over_its_timeout_is_states_timeout(runner, overrun):
     assert service.limits == [60]
 
 
-def test_a_service_is_told_what_is_left_of_the_machines_time(runner):
+def test_service_gets_remaining_time_of_machine(runner):
     service = ScriptedService()
     states = {"W": {"Type": "Wait", "Seconds": 70, "Next": "T"}, "T": task_state(TimeoutSeconds=60)}
     runner.run(build_definition(states, TimeoutSeconds=100), service=service)
     assert service.limits == [30]
 
 
-def test_the_machines_timeout_ends_the_execution_and_nothing_catches_it(runner):
+def test_catch_does_not_handle_machine_timeout(runner):
     def slow(arguments, heartbeat):
         runner.clock.advance(101)
         return TaskTimeout()
@@ -379,13 +379,13 @@ def test_the_machines_timeout_ends_the_execution_and_nothing_catches_it(runner):
         {"T": task_state(Retry=[{"ErrorEquals": ["A"], "IntervalSeconds": 1000}])},
     ],
 )
-def test_no_wait_outlasts_the_machines_timeout(runner, states):
+def test_wait_ends_at_machine_timeout(runner, states):
     execution = runner.run(build_definition(states, TimeoutSeconds=100), service=ScriptedService(TaskError("A")))
     assert execution.status == "TIMED_OUT"
     assert runner.clock.sleeps == [100]
 
 
-def test_a_heartbeat_tells_a_task_that_the_machines_time_is_up(runner):
+def test_heartbeat_raises_after_machine_timeout(runner):
     def waiting(arguments, heartbeat):
         while True:
             runner.clock.advance(10)
@@ -400,42 +400,42 @@ def test_a_heartbeat_tells_a_task_that_the_machines_time_is_up(runner):
 # -- starting ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_machine_without_a_service_for_a_resource_is_not_started(runner):
+def test_missing_service_is_rejected(runner):
     machine = load_definition(runner.directory, build_definition({"T": task_state(Resource=GET)}))
-    with pytest.raises(StateMachineError, match=r"no local service for .*s3:getObject; known are .*glue"):
+    with pytest.raises(StateMachineError, match=r"no local service for .*s3:getObject; the local services are .*glue"):
         run_execution(machine, name="x", input={}, services={JOB: ScriptedService()}, journal=runner.journal)
     assert not runner.journal.exists()
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "x" * 81, "daily 1"])
-def test_a_name_step_functions_would_refuse_is_refused(runner, name):
+def test_invalid_execution_name_is_rejected(runner, name):
     with pytest.raises(StateMachineError, match="execution name"):
         runner.run(build_definition({"A": pass_state()}), name=name)
     assert not runner.journal.exists()
 
 
 @pytest.mark.parametrize("data", [{"x": "y" * 300_000}, {"x": datetime.now(timezone.utc)}, float("nan")])
-def test_an_input_that_is_not_small_json_is_refused(runner, data):
+def test_input_over_256_kib_or_not_json_is_rejected(runner, data):
     with pytest.raises(StateMachineError, match="256 KiB"):
         runner.run(build_definition({"A": pass_state()}), data)
     assert not runner.journal.exists()
 
 
-def test_the_same_journal_is_not_started_twice(runner):
+def test_existing_journal_is_rejected(runner):
     runner.run(build_definition({"A": pass_state()}))
     before = runner.journal.read_bytes()
-    with pytest.raises(StateMachineError, match="already been started"):
+    with pytest.raises(StateMachineError, match="was already started"):
         runner.run(build_definition({"A": pass_state()}))
     assert runner.journal.read_bytes() == before
 
 
-def test_an_interrupt_aborts_the_execution(runner):
+def test_interrupt_aborts_execution(runner):
     execution = runner.run(build_definition({"T": task_state(Retry=[RETRY])}), service=ScriptedService(KeyboardInterrupt()))
     assert execution.status == "ABORTED"
     assert event_types(execution)[-2:] == ["TaskStarted", "ExecutionAborted"]
 
 
-def test_a_fault_of_the_service_itself_is_not_hidden(runner):
+def test_service_exception_propagates(runner):
     with pytest.raises(ZeroDivisionError):
         runner.run(build_definition({"T": task_state(Retry=[RETRY])}), service=ScriptedService(ZeroDivisionError()))
     assert json.loads(runner.journal.read_text().splitlines()[-1])["type"] == "TaskStarted"

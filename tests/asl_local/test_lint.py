@@ -1,4 +1,4 @@
-"""The project's rules for state machine files."""
+"""Test the lint rules for state machine files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def findings(tmp_path, change) -> list:
     return [str(finding) for finding in lint_file(write_definition(tmp_path, definition))]
 
 
-def test_a_good_file_has_no_findings(tmp_path):
+def test_valid_file_has_no_findings(tmp_path):
     assert lint_file(write_definition(tmp_path, GOOD)) == []
 
 
@@ -61,18 +61,18 @@ def test_a_good_file_has_no_findings(tmp_path):
             "Ingest",
             "does not end in .sync",
         ),
-        (lambda _, states: states.update(Island=pass_state()), "Island", "no state leads here"),
-        (lambda _, states: states["Ingest"].update(Next="Gone"), "Ingest", 'no state "Gone"'),
+        (lambda _, states: states.update(Island=pass_state()), "Island", "the state is unreachable"),
+        (lambda _, states: states["Ingest"].update(Next="Gone"), "Ingest", 'the next state "Gone" does not exist'),
         (lambda _, states: states["Ingest"].update(Arguments="{% ( %}"), "Ingest", "does not parse"),
     ],
 )
-def test_each_broken_rule_is_found_and_says_where(tmp_path, change, state, part):
+def test_finding_names_state_of_broken_rule(tmp_path, change, state, part):
     found = [finding for finding in findings(tmp_path, change) if part in finding]
     assert found
     assert all(finding.startswith(f'state "{state}"') == bool(state) for finding in found)
 
 
-def test_tasks_inside_a_map_state_are_judged_too(tmp_path):
+def test_tasks_inside_map_states_are_checked(tmp_path):
     def change(_, states):
         inner = {"StartAt": "Inner", "States": {"Inner": task_state()}}
         states["Done"] = {"Type": "Map", "Items": [1], "ItemProcessor": inner, "End": True}
@@ -80,13 +80,13 @@ def test_tasks_inside_a_map_state_are_judged_too(tmp_path):
     assert any('"Inner": Task has no TimeoutSeconds' in finding for finding in findings(tmp_path, change))
 
 
-def test_a_retrier_that_never_retries_needs_no_backoff(tmp_path):
+def test_retrier_without_attempts_needs_no_backoff(tmp_path):
     def change(_, states):
         states["Ingest"]["Retry"].insert(0, {"ErrorEquals": ["Glue.EntityNotFoundException"], "MaxAttempts": 0})
 
     assert findings(tmp_path, change) == []
 
 
-def test_an_unreadable_file_is_a_finding_not_an_error(tmp_path):
+def test_invalid_json_is_a_finding(tmp_path):
     (tmp_path / "x.asl.json").write_text("{")
     assert "cannot be read as JSON" in str(lint_file(tmp_path / "x.asl.json")[0])

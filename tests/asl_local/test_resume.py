@@ -1,4 +1,4 @@
-"""Resuming: after a failure, an abort, a kill at any moment; and what must not be resumed."""
+"""Test resuming after failures, aborts and kills, and which executions cannot be resumed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ TWO = build_definition(
 )
 
 
-def test_a_failed_execution_goes_on_from_the_failed_state_with_its_input_and_variables(runner):
+def test_redrive_restores_input_and_variables(runner):
     first = runner.run(TWO, {"day": "d"}, ScriptedService("one", TaskError("Boom")))
     assert first.status == "FAILED"
     service = ScriptedService("two")
@@ -64,12 +64,12 @@ def test_a_failed_execution_goes_on_from_the_failed_state_with_its_input_and_var
     assert event_types(again)[len(first.events) :][:3] == ["ExecutionRedriven", "TaskScheduled", "TaskStarted"]
 
 
-def test_an_aborted_execution_can_be_resumed(runner):
+def test_aborted_execution_can_be_resumed(runner):
     assert runner.run(TWO, {"day": "d"}, ScriptedService(KeyboardInterrupt())).status == "ABORTED"
     assert resume(runner).status == "SUCCEEDED"
 
 
-def test_a_timed_out_execution_gets_its_whole_time_again(runner):
+def test_redrive_resets_machine_timeout(runner):
     definition = build_definition({"W": {"Type": "Wait", "Seconds": 80, "Next": "T"}, "T": task_state()}, TimeoutSeconds=100)
 
     def slow(arguments, heartbeat):
@@ -80,25 +80,25 @@ def test_a_timed_out_execution_gets_its_whole_time_again(runner):
     assert resume(runner, ScriptedService(slow)).status == "SUCCEEDED"
 
 
-def test_retries_are_fresh_after_a_redrive(runner):
+def test_redrive_resets_retries(runner):
     definition = build_definition({"T": task_state(Retry=[{"ErrorEquals": ["A"], "MaxAttempts": 1}])})
     assert runner.run(definition, service=ScriptedService(TaskError("A"), TaskError("A"))).status == "FAILED"
     assert resume(runner, ScriptedService(TaskError("A"), "done")).output == "done"
 
 
-def test_each_redrive_counts(runner):
+def test_redrives_are_counted(runner):
     runner.run(TWO, {"day": "d"}, ScriptedService("one", TaskError("Boom")))
     assert resume(runner, ScriptedService(TaskError("Boom"))).status == "FAILED"
     assert resume(runner).output == {"day": "d", "redrives": 2}
 
 
-def test_a_task_whose_result_could_not_be_used_is_done_again(runner):
+def test_redrive_repeats_task_with_unusable_result(runner):
     definition = build_definition({"T": task_state(Output="{% $states.result.id %}")})
     assert runner.run(definition, service=ScriptedService({})).error == "States.QueryEvaluationError"
     assert resume(runner, ScriptedService({"id": 5})).output == 5
 
 
-def test_only_unfinished_iterations_are_redriven_each_from_its_own_state(runner):
+def test_redrive_continues_unfinished_iterations(runner):
     inner = {
         "Load": task_state(Arguments={"load": "{% $states.input %}"}, Assign={"loaded": "{% $states.result %}"}, Next="Sum"),
         "Sum": task_state(Arguments={"sum": "{% $loaded %}"}),
@@ -112,7 +112,7 @@ def test_only_unfinished_iterations_are_redriven_each_from_its_own_state(runner)
     assert second.calls == [{"sum": "b"}, {"load": 3}, {"sum": "c"}]
 
 
-def test_a_finished_iteration_is_not_even_started_again(runner):
+def test_redrive_skips_finished_iterations(runner):
     each = {
         "Type": "Map",
         "MaxConcurrency": 1,
@@ -124,7 +124,7 @@ def test_a_finished_iteration_is_not_even_started_again(runner):
     assert [event["mapIterationStartedEventDetails"]["index"] for event in started] == [0, 1, 1]
 
 
-def test_work_done_just_past_the_machines_time_is_kept_for_the_redrive(runner):
+def test_redrive_uses_result_after_machine_timeout(runner):
     def slow(arguments, heartbeat):
         runner.clock.advance(101)
         return "done"
@@ -142,7 +142,7 @@ def test_work_done_just_past_the_machines_time_is_kept_for_the_redrive(runner):
 
 
 class Killed(BaseException):
-    """Ends a run as SIGKILL would: nothing after it is written."""
+    """End a run like SIGKILL: nothing is written after it."""
 
 
 EVERYTHING = build_definition(
@@ -200,11 +200,10 @@ FINAL = {"day": "d", "rows": 4, "seen": True, "sums": [5, 6], "caught": "bang"}
 
 
 class Shop:
-    """A service whose answers depend on the arguments only, but for one busy moment; it counts what was finished."""
+    """A service whose answers depend on the arguments only, except for one Busy error."""
 
     def __init__(self):
         self.was_busy = False
-        self.finished = Counter()
 
     def __call__(self, resource, arguments, *, timeout_seconds, heartbeat):
         stage = arguments["stage"]
@@ -217,7 +216,7 @@ class Shop:
 
 
 def run_with_kills(directory: Path, kills: list, torn: bytes = b"") -> tuple:
-    """Run EVERYTHING, killed after each of ``kills`` further events in turn and resumed; return its events."""
+    """Run EVERYTHING with a kill and a resume after each number of events in ``kills``; return its events."""
     machine = load_definition(directory, EVERYTHING)
     journal, shop = directory / "history.jsonl", Shop()
     plan = iter(kills)
@@ -245,7 +244,7 @@ def run_with_kills(directory: Path, kills: list, torn: bytes = b"") -> tuple:
                 file.write(torn)
             continue
         except StateMachineError as refused:
-            assert "has succeeded" in str(refused)  # killed after the last event
+            assert "succeeded and cannot be resumed" in str(refused)  # killed after the last event
             return read_events(journal), machine
         return list(execution.events), machine
 
@@ -267,12 +266,12 @@ def check_history(events):
             scheduled[event["id"]] = event["taskScheduledEventDetails"]["parameters"]
         if event["type"] == "TaskSucceeded":
             finished[scheduled[event["id"] - 2]] += 1
-    assert set(finished.values()) == {1}, "a task that succeeded was done again"
+    assert set(finished.values()) == {1}, "a task that succeeded ran again"
     assert len(finished) == 3
 
 
 @pytest.mark.parametrize("after", range(1, LENGTH + 1))
-def test_a_kill_after_any_event_changes_nothing_but_the_redrive(tmp_path, after):
+def test_kill_after_any_event_is_resumed(tmp_path, after):
     events, _ = run_with_kills(tmp_path, [after])
     check_history(events)
     assert Counter(event["type"] for event in events)["ExecutionRedriven"] == (after < LENGTH)
@@ -280,7 +279,7 @@ def test_a_kill_after_any_event_changes_nothing_but_the_redrive(tmp_path, after)
 
 @settings(max_examples=60)
 @given(kills=st.lists(st.integers(1, 20), max_size=8), torn=st.sampled_from([b"", b'{"timest', b"\x00\x00", b"{}\n"]))
-def test_any_series_of_kills_ends_in_the_same_output(kills, torn):
+def test_any_series_of_kills_gives_same_output(kills, torn):
     with tempfile.TemporaryDirectory() as directory:
         events, _ = run_with_kills(Path(directory), kills, torn)
         check_history(events)
@@ -288,7 +287,7 @@ def test_any_series_of_kills_ends_in_the_same_output(kills, torn):
 
 @settings(max_examples=40)
 @given(data=st.data())
-def test_a_kill_among_parallel_iterations_repeats_no_finished_task(data):
+def test_kill_in_map_repeats_no_finished_task(data):
     inner = {
         "A": task_state(Arguments={"a": "{% $states.input %}"}, Next="B"),
         "B": task_state(Arguments={"b": "{% $states.input.done.a %}"}),
@@ -341,7 +340,7 @@ run_execution(
 
 
 @pytest.mark.parametrize("after", [1, 9, 30])
-def test_a_process_killed_outright_leaves_a_journal_that_resumes(tmp_path, after):
+def test_killed_process_is_resumed(tmp_path, after):
     machine = load_definition(tmp_path, EVERYTHING)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path), str(after)]
@@ -352,44 +351,44 @@ def test_a_process_killed_outright_leaves_a_journal_that_resumes(tmp_path, after
     check_history(list(execution.events))
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_succeeded_execution_is_not_resumed(runner):
+def test_succeeded_execution_cannot_be_resumed(runner):
     runner.run(build_definition({"A": pass_state()}))
     before = runner.journal.read_bytes()
-    with pytest.raises(StateMachineError, match="nothing to resume"):
+    with pytest.raises(StateMachineError, match="succeeded and cannot be resumed"):
         resume(runner)
     assert runner.journal.read_bytes() == before
 
 
-def test_a_changed_definition_is_not_resumed(runner):
+def test_changed_definition_cannot_be_resumed(runner):
     runner.run(TWO, {"day": "d"}, ScriptedService("one", TaskError("Boom")))
     changed = load_definition(runner.directory, build_definition({"Second": task_state()}))
-    with pytest.raises(StateMachineError, match="another definition"):
+    with pytest.raises(StateMachineError, match=r"a definition of .* that differs"):
         resume(runner, machine=changed)
 
 
-def test_a_missing_service_refuses_to_resume(runner):
+def test_resume_needs_all_services(runner):
     runner.run(TWO, {"day": "d"}, ScriptedService(TaskError("Boom")))
     with pytest.raises(StateMachineError, match="no local service"):
         resume_execution(load_definition(runner.directory, TWO), journal=runner.journal, services={})
 
 
-def test_an_absent_journal_refuses_to_resume(runner):
+def test_resume_needs_journal(runner):
     load_definition(runner.directory, TWO)
     with pytest.raises(StateMachineError, match="cannot be opened"):
         resume(runner)
 
 
-def test_a_journal_killed_before_its_first_event_says_to_start_again(runner):
+def test_resume_needs_started_event(runner):
     load_definition(runner.directory, TWO)
     runner.journal.write_text('{"timestamp":')
-    with pytest.raises(StateMachineError, match="has no start of an execution"):
+    with pytest.raises(StateMachineError, match="has no ExecutionStarted event"):
         resume(runner)
 
 
-def test_two_cannot_run_one_execution_at_once(runner):
+def test_running_execution_cannot_be_resumed(runner):
     refused = []
 
     def try_to_resume(arguments, heartbeat):

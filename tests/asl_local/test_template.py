@@ -1,4 +1,4 @@
-"""JSONata in templates: what Step Functions adds, refuses, and means by undefined."""
+"""Test JSONata templates against the rules of Step Functions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from asl_local.template import EvaluationError, ExpressionError, Scope, Template
 
 
 def scope_of(states, variables, seed=1):
-    chance = Random(seed)  # noqa: S311
-    return Scope(states, variables, datetime(2025, 12, 1, 2, tzinfo=timezone.utc), chance)
+    return Scope(states, variables, datetime(2025, 12, 1, 2, tzinfo=timezone.utc), Random(seed))  # noqa: S311
 
 
 def evaluate(value, variables=None, seed=1, **states):
     return Template(value, "Output").evaluate(scope_of(states, variables or {}, seed))
 
 
-def test_expressions_are_evaluated_at_any_depth_and_the_rest_is_left():
+def test_expressions_are_evaluated_at_any_depth():
     value = {"a": ["{% $n + 1 %}", "plain", None, 2.5], "{% key %}": {"b": "{%$states.input.x%}"}}
     assert evaluate(value, {"n": 1}, input={"x": "y"}) == {
         "a": [2, "plain", None, 2.5],
@@ -53,16 +52,16 @@ def test_expressions_are_evaluated_at_any_depth_and_the_rest_is_left():
         ("$map(['1', '2'], $parse)", [1, 2]),
     ],
 )
-def test_expressions_give_what_step_functions_gives(expression, expected):
+def test_expressions_return_values_of_step_functions(expression, expected):
     data = {"empty": [], "nothing": None, "list": [1, None]}
     assert evaluate("{% " + expression + " %}", input=data) == expected
 
 
-def test_a_variable_that_holds_null_is_defined():
+def test_variable_with_null_is_defined():
     assert evaluate("{% $v %}", {"v": None}) is None
 
 
-def test_uuid_is_version_4_and_comes_from_the_given_random():
+def test_uuid_is_version_4_and_uses_injected_random():
     first = evaluate("{% $uuid() %}", seed=4)
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", first)
     assert first == evaluate("{% $uuid() %}", seed=4) != evaluate("{% $uuid() %}", seed=5)
@@ -85,33 +84,33 @@ def test_undefined_is_an_error(expression):
         ("$hash('a', 'CRC')", "MD5, SHA-1"),
         ("$range(0, 1, 0)", "step that is not 0"),
         ("$partition(1, 1)", "takes an array"),
-        ("$parse(1)", "takes JSON text"),
+        ("$parse(1)", "takes a JSON string"),
         ("function($x){$x}", "a function"),
     ],
 )
-def test_a_failing_expression_says_why(expression, message):
+def test_evaluation_error_contains_reason(expression, message):
     with pytest.raises(EvaluationError, match=message):
         evaluate("{% " + expression + " %}")
 
 
 @pytest.mark.parametrize("text", ["{% 1 + %}", "{% $eval('1') %}", " {% 1 %}", "{% 1 %} ", "{% 1", "{%"])
-def test_what_no_scope_could_make_work_is_refused_before_it_runs(text):
+def test_invalid_expression_is_rejected(text):
     with pytest.raises(ExpressionError):
         Template({"a": [text]}, "Output")
 
 
-def test_the_result_shares_nothing_with_the_scope():
+def test_result_shares_no_objects_with_scope():
     data = {"list": [1]}
     evaluate("{% $states.input %}", input=data)["list"].append(2)
     assert data == {"list": [1]}
 
 
-def test_free_variables_are_those_an_expression_does_not_bind_itself():
+def test_free_variables_exclude_bound_ones():
     value = "{% ($f := function($x){ $x + $y }; $map($z, $f); items#$i.{'k': $i}; $states.input; $uuid()) %}"
     assert Template(value, "Output").free_variables() == {"y", "z"}
 
 
-def test_one_template_serves_several_threads():
+def test_template_is_thread_safe():
     template = Template("{% $sum($map([1..20], function($i){ $i * $n })) %}", "Output")
 
     def one(n):
