@@ -36,8 +36,8 @@ def daybook(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 MISTAKES = [
     (["run", "--date", "2025-02-30"], 2, "'2025-02-30' is not a business date; write it as YYYY-MM-DD"),
     (["run", "--date", "yesterday"], 2, "'yesterday' is not a business date"),
-    (["run", "--env", "nope"], 2, "There is no params/nope.yaml; the environments are: local, olist, online_retail, prod."),
-    (["run", "--set", "speed=9"], 2, "params have no key 'speed'; the keys are: title, source,"),
+    (["run", "--env", "nope"], 2, "There is no params/nope.yaml; choose one of: local, olist, online_retail, prod."),
+    (["run", "--set", "speed=9"], 2, "there is no key 'speed'; the keys are: title, source,"),
     (["run", "--set", "landing"], 2, "--set landing has no value; write --set KEY=VALUE."),
     (
         ["run", "--set", "max_rejected_share=2"],

@@ -1,4 +1,4 @@
-"""Settings: what a params file may hold, and what each mistake in it is told as."""
+"""Test loading of params files and the message of each mistake."""
 
 from __future__ import annotations
 
@@ -32,43 +32,43 @@ KEYS = (
 )
 
 
-def refusal(env="local", overrides=None):
+def error_message(env="local", overrides=None):
     with pytest.raises(ParamsError) as caught:
         load_settings(env, overrides)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("env", list_environments())
-def test_every_environment_of_the_project_loads(env):
+def test_every_deployment_of_the_project_loads(env):
     settings = load_settings(env)
     assert settings.env == env
-    # On AWS a date is always given: nobody runs another by leaving it out.
+    # On AWS a date is required, so that no wrong date runs by omission.
     assert (settings.default_run_date is None) == settings.archive.startswith("s3://")
 
 
-def test_an_unknown_environment_is_told_with_those_there_are(project):
-    assert refusal("stage") == "There is no params/stage.yaml; the environments are: local, olist, online_retail, prod."
+def test_error_lists_known_deployments(project):
+    assert error_message("stage") == "There is no params/stage.yaml; choose one of: local, olist, online_retail, prod."
 
 
 @pytest.mark.parametrize("env", ["../params/local", "local.yaml", "sources/demo", "", "local\n", "/etc/local", "lócal"])
-def test_an_environment_is_a_plain_name(project, env):
+def test_deployment_has_a_plain_name(project, env):
     with pytest.raises(UsageError) as caught:
         load_settings(env)
     assert str(caught.value).startswith(f"{env!r} is not the name of a deployment;")
 
 
-def test_an_unknown_key_is_told_with_the_known_ones(project):
+def test_error_for_unknown_key_lists_known_keys(project):
     project.replace("params/local.yaml", "title:", "colour: red\ntitle:")
-    assert refusal() == f"params/local.yaml: there is no key 'colour'; the keys are: {KEYS}."
+    assert error_message() == f"params/local.yaml: there is no key 'colour'; the keys are: {KEYS}."
 
 
-def test_a_missing_key_is_named(project):
+def test_error_names_missing_key(project):
     project.replace("params/local.yaml", 'lake: "{home}/lake"\n', "")
-    assert refusal() == "params/local.yaml: key 'lake' is missing; add it."
+    assert error_message() == "params/local.yaml: key 'lake' is missing; add it."
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("title: Demo shop", "title: [1]", "key 'title' is [1]: it should be a valid string."),
         ("currency: EUR", "currency: eur", "key 'currency' is 'eur': it should match pattern '^[A-Z]{3}$'."),
@@ -85,101 +85,101 @@ def test_a_missing_key_is_named(project):
         ),
         ('"{home}/lake"', "5", "key 'lake' is 5: it should be a valid string."),
         ('"{home}/lake"', "ftp://x", "key 'lake' is 'ftp://x': it should be a folder or an s3:// URI."),
-        ("title:", "env: prod\ntitle:", "key 'env' is not for the file; remove it."),
-        ("title:", "5: five\ntitle:", "key 5 is not a text; write it in quotes."),
+        ("title:", "env: prod\ntitle:", "key 'env' is not allowed in a file; remove it."),
+        ("title:", "5: five\ntitle:", "key 5 is not a string; write it in quotes."),
         ("Europe/Berlin", "Mars/Olympus", "key 'timezone' is 'Mars/Olympus': not an IANA time zone such as Europe/Berlin."),
         ("Europe/Berlin", "Europe", "key 'timezone' is 'Europe': not an IANA time zone such as Europe/Berlin."),
         ("Europe/Berlin", "../UTC", "key 'timezone' is '../UTC': not an IANA time zone such as Europe/Berlin."),
     ],
 )
-def test_a_value_that_does_not_fit_is_told_with_its_key_and_reason(project, old, new, told):
+def test_error_for_invalid_value_has_key_and_reason(project, old, new, message):
     project.replace("params/local.yaml", old, new)
-    assert refusal() == f"params/local.yaml: {told}"
+    assert error_message() == f"params/local.yaml: {message}"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", ", line 3: not valid YAML (key 'a' stands twice); mend that line."),
-        ("a:\n  b: 1\n  b: 2\n", ", line 3: not valid YAML (key 'b' stands twice); mend that line."),
-        ("a: 1\n\tb: 2\n", ", line 2: not valid YAML (found a tab character that violates indentation); mend that line."),
-        ("a: 1\nb: 2025-11-31\n", ", line 2: not valid YAML (day is out of range for month); mend that line."),
-        ("a: 1\n[b]: 2\n", ", line 2: not valid YAML (found unhashable key); mend that line."),
-        ("- a\n", ": expected keys and values, found list; write lines of key: value."),
-        ("", ": expected keys and values, found NoneType; write lines of key: value."),
+        ("a: 1\nb: 2\na: 3\n", ", line 3: not valid YAML (duplicate key 'a'); fix that line."),
+        ("a:\n  b: 1\n  b: 2\n", ", line 3: not valid YAML (duplicate key 'b'); fix that line."),
+        ("a: 1\n\tb: 2\n", ", line 2: not valid YAML (found a tab character that violates indentation); fix that line."),
+        ("a: 1\nb: 2025-11-31\n", ", line 2: not valid YAML (day is out of range for month); fix that line."),
+        ("a: 1\n[b]: 2\n", ", line 2: not valid YAML (found unhashable key); fix that line."),
+        ("- a\n", ": expected a mapping, found list; write lines of key: value."),
+        ("", ": expected a mapping, found NoneType; write lines of key: value."),
     ],
 )
-def test_broken_yaml_is_told_with_its_line(project, text, told):
+def test_error_for_invalid_yaml_has_line(project, text, message):
     project.write("params/local.yaml", text)
-    assert refusal() == f"params/local.yaml{told}"
+    assert error_message() == f"params/local.yaml{message}"
 
 
 @pytest.mark.parametrize("data", [b"title: caf\xe9\n", b"title: \x01\n"])
-def test_a_file_that_is_no_text_is_told_so(project, data):
+def test_error_for_undecodable_file(project, data):
     (project.root / "params/local.yaml").write_bytes(data)
-    told = refusal()
-    assert told.startswith("params/local.yaml cannot be read (")
-    assert told.endswith("; save it as UTF-8 text.")
-    assert "\n" not in told
+    message = error_message()
+    assert message.startswith("params/local.yaml cannot be read (")
+    assert message.endswith("; save it as UTF-8 text.")
+    assert "\n" not in message
 
 
-def test_a_merged_mapping_is_no_repeated_key(project):
+def test_yaml_merge_key_is_not_a_duplicate(project):
     project.write("params/any.yaml", "base: &base {a: 1, b: 2}\nother:\n  <<: *base\n  b: 3\n")
     assert read_yaml(project.root / "params/any.yaml")["other"] == {"a": 1, "b": 3}
 
 
-def test_an_override_wins_over_the_file():
+def test_override_replaces_value_of_file():
     assert load_settings("local", {"currency": "GBP", "max_rejected_share": "0.5"}).max_rejected_share == 0.5
 
 
-def test_an_unknown_override_is_told_with_the_known_keys():
-    assert refusal(overrides={"lak": "x"}) == f"--set lak=x: params have no key 'lak'; the keys are: {KEYS}."
+def test_error_for_unknown_override_lists_known_keys():
+    assert error_message(overrides={"lak": "x"}) == f"--set lak=x: there is no key 'lak'; the keys are: {KEYS}."
 
 
 @pytest.mark.parametrize("key", ["env", "overrides"])
-def test_what_is_not_for_the_file_is_not_for_overrides_either(key):
-    assert refusal(overrides={key: "x"}).startswith(f"--set {key}=x: params have no key")
+def test_internal_keys_cannot_be_overridden(key):
+    assert error_message(overrides={key: "x"}).startswith(f"--set {key}=x: there is no key")
 
 
-def test_an_override_that_does_not_fit_is_not_blamed_on_the_file():
-    assert refusal(overrides={"engine": "spork"}) == "--set: key 'engine' is 'spork': it should be 'duckdb'."
+def test_error_for_invalid_override_names_set():
+    assert error_message(overrides={"engine": "spork"}) == "--set: key 'engine' is 'spork': it should be 'duckdb'."
 
 
-def test_a_relative_location_of_the_file_is_below_the_project(project):
+def test_relative_location_is_below_the_project(project):
     project.replace("params/local.yaml", '"{home}/lake"', "tables/here")
     assert load_settings("local").lake == str(project.root / "tables/here")
 
 
-def test_a_relative_override_is_below_the_working_folder(tmp_path, monkeypatch):
+def test_relative_override_is_below_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_settings("local", {"landing": "drops"}).landing == str(tmp_path / "drops")
 
 
-def test_home_is_the_daybook_home_in_files_and_overrides(home):
+def test_home_placeholder_in_files_and_overrides(home):
     settings = load_settings("local", {"archive": "{home}/other"})
     assert settings.lake == str(home / "lake")
     assert settings.archive == str(home / "other")
 
 
-def test_home_is_in_the_checkout_unless_the_environment_says_otherwise(project, monkeypatch):
+def test_default_home_is_in_the_checkout(project, monkeypatch):
     monkeypatch.delenv("DAYBOOK_HOME", raising=False)
     assert load_settings("local").lake == str(project.root / ".daybook/lake")
 
 
-def test_a_tilde_is_the_users_home(monkeypatch, tmp_path):
+def test_tilde_is_the_home_of_the_user(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_settings("local", {"landing": "~/drops"}).landing == str(tmp_path / "drops")
 
 
-def test_a_uri_stays_as_it_is_but_for_a_last_slash():
+def test_trailing_slash_of_uri_is_removed():
     assert load_settings("local", {"lake": "s3://bucket/lake/"}).lake == "s3://bucket/lake"
 
 
-def with_keys(project: Any, **values: str) -> None:
+def set_keys(project: Any, **values: str) -> None:
     lines = "".join(f"{key}: '{value}'\n" for key, value in values.items())
     text = (project.root / "params/local.yaml").read_text()
-    kept = [line for line in text.splitlines(keepends=True) if line.split(":")[0] not in values]
-    project.write("params/local.yaml", "".join(kept) + lines)
+    others = [line for line in text.splitlines(keepends=True) if line.split(":")[0] not in values]
+    project.write("params/local.yaml", "".join(others) + lines)
 
 
 ON_AWS = {"runs_on": "aws", "landing": "s3://land", "lake": "s3://lake", "archive": "s3://archive"}
@@ -187,60 +187,60 @@ ON_AWS = {"runs_on": "aws", "landing": "s3://land", "lake": "s3://lake", "archiv
 
 @pytest.mark.parametrize("key", sorted(set(KEYS.split(", ")) - {"allow_missing", "tell", "runs_on"}))
 def test_only_marked_settings_are_overridden_on_aws(project, key):
-    with_keys(project, **ON_AWS)
-    assert refusal(overrides={key: "1"}) == (
-        f"--set: key {key!r} cannot be overridden where runs_on is aws (only allow_missing and tell can); "
+    set_keys(project, **ON_AWS)
+    assert error_message(overrides={key: "1"}) == (
+        f"--set: key {key!r} cannot be overridden if runs_on is aws (only allow_missing and tell can); "
         "change params/local.yaml and deploy it."
     )
 
 
 def test_marked_settings_are_overridden_on_aws(project):
-    with_keys(project, **ON_AWS)
+    set_keys(project, **ON_AWS)
     settings = load_settings("local", {"allow_missing": "true", "tell": "always"})
     assert (settings.allow_missing, settings.tell) == (True, "always")
 
 
-@pytest.mark.parametrize("there", ["laptop", "aws"])
-@pytest.mark.parametrize("asked", ["laptop", "aws"])
-def test_runs_on_is_never_overridden(project, there, asked):
-    with_keys(project, **{**ON_AWS, "runs_on": there})
-    told = "--set: key 'runs_on' cannot be overridden; change params/local.yaml, or give another --env."
-    assert refusal(overrides={"runs_on": asked}) == told
+@pytest.mark.parametrize("current", ["laptop", "aws"])
+@pytest.mark.parametrize("override", ["laptop", "aws"])
+def test_runs_on_is_never_overridden(project, current, override):
+    set_keys(project, **{**ON_AWS, "runs_on": current})
+    message = "--set: key 'runs_on' cannot be overridden; change params/local.yaml or use another --env."
+    assert error_message(overrides={"runs_on": override}) == message
 
 
 @pytest.mark.parametrize(("inner", "outer"), itertools.permutations(("landing", "lake", "archive", "report"), 2))
 @pytest.mark.parametrize("below", ["", "/below"])
-def test_a_place_inside_another_is_refused(project, tmp_path, inner, outer, below):
-    with_keys(project, **{outer: str(tmp_path / "place"), inner: f"{tmp_path}/place{below}"})
-    told = refusal()
-    assert told.startswith("params/local.yaml: key ")
-    assert f"key {inner!r} is {tmp_path}/place{below}, which lies in {outer!r} ({tmp_path}/place);" in told or not below
+def test_location_inside_another_is_refused(project, tmp_path, inner, outer, below):
+    set_keys(project, **{outer: str(tmp_path / "place"), inner: f"{tmp_path}/place{below}"})
+    message = error_message()
+    assert message.startswith("params/local.yaml: key ")
+    assert f"key {inner!r} is {tmp_path}/place{below}, which is inside {outer!r} ({tmp_path}/place);" in message or not below
 
 
-def test_no_place_lies_in_the_root():
-    assert "which lies in 'landing' (/)" in refusal(overrides={"landing": "/"})
+def test_root_folder_contains_every_location():
+    assert "which is inside 'landing' (/)" in error_message(overrides={"landing": "/"})
 
 
 @pytest.mark.parametrize("key", ["landing", "lake", "archive", "report", "pii_key"])
-def test_a_place_is_not_empty(key):
-    told = f"--set: key {key!r} is '': it should be the name of a place, not empty."
-    assert refusal(overrides={key: " "}) == told
+def test_location_is_not_empty(key):
+    message = f"--set: key {key!r} is '': it should be a path or URI, not empty."
+    assert error_message(overrides={key: " "}) == message
 
 
 @pytest.mark.parametrize("outer", ["landing", "lake", "archive", "report"])
-def test_the_key_lies_in_no_other_place(home, outer):
-    told = refusal(overrides={"pii_key": str(home / outer / "pii.key")})
-    assert told == (
-        f"--set: key 'pii_key' is {home}/{outer}/pii.key, which lies in {outer!r} ({home}/{outer}); "
-        f"give pii_key and {outer} places outside of each other."
+def test_pii_key_is_outside_of_all_locations(home, outer):
+    message = error_message(overrides={"pii_key": str(home / outer / "pii.key")})
+    assert message == (
+        f"--set: key 'pii_key' is {home}/{outer}/pii.key, which is inside {outer!r} ({home}/{outer}); "
+        f"choose separate locations for pii_key and {outer}."
     )
 
 
-def test_a_place_is_compared_by_where_links_lead(tmp_path):
+def test_locations_are_compared_by_link_targets(tmp_path):
     (tmp_path / "lake").mkdir()
     (tmp_path / "drops").symlink_to("lake")
     given = {"lake": str(tmp_path / "lake"), "landing": str(tmp_path / "drops/today")}
-    assert "which lies in 'lake'" in refusal(overrides=given)
+    assert "which is inside 'lake'" in error_message(overrides=given)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_place_is_compared_by_where_links_lead(tmp_path):
 def test_buckets_are_compared_by_whole_segments(lake, archive, refused):
     given = {"lake": lake, "archive": archive}
     if refused:
-        assert "which lies in" in refusal(overrides=given)
+        assert "which is inside" in error_message(overrides=given)
     else:
         assert load_settings("local", given).archive == archive
 
@@ -263,11 +263,11 @@ def test_buckets_are_compared_by_whole_segments(lake, archive, refused):
 @pytest.mark.parametrize(
     "lake", ["s3://shop/../other", "s3://shop/a/./b", "s3://shop/%2e%2e/b", "s3://shop/a?b", "s3://shop//a"]
 )
-def test_a_bucket_is_written_in_one_way(lake):
-    assert "key 'lake' is " in refusal(overrides={"lake": lake})
+def test_uri_with_ambiguous_segments_is_refused(lake):
+    assert "key 'lake' is " in error_message(overrides={"lake": lake})
 
 
-def test_places_beside_each_other_are_good(tmp_path):
+def test_sibling_locations_are_accepted(tmp_path):
     given = {"lake": str(tmp_path / "lake"), "archive": str(tmp_path / "lake-archive")}
     assert load_settings("local", given).lake == given["lake"]
 
@@ -276,7 +276,7 @@ LINEAGE = "https://lineage.example/api"
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reason"),
     [
         ("http://lineage.example/api", "it should begin with https://"),
         ("https://me@lineage.example/api", "it should be an https:// URL without a user and a query"),
@@ -285,51 +285,51 @@ LINEAGE = "https://lineage.example/api"
         ("http://127.0.0.1.lineage.example/", "it should begin with https://"),
     ],
 )
-def test_the_lineage_endpoint_is_https(project, url, told):
-    with_keys(project, openlineage_url=url)
-    assert told in refusal()
+def test_lineage_endpoint_is_https(project, url, reason):
+    set_keys(project, openlineage_url=url)
+    assert reason in error_message()
 
 
 @pytest.mark.parametrize("url", ["http://localhost:5000/api", "http://127.0.0.1:1/", "http://[::1]:5000/", LINEAGE])
-def test_the_lineage_endpoint_may_be_this_machine(project, url):
-    with_keys(project, openlineage_url=url)
+def test_lineage_endpoint_may_be_this_machine(project, url):
+    set_keys(project, openlineage_url=url)
     assert load_settings("local").openlineage_url == url
 
 
-def test_an_override_of_the_endpoint_stays_on_its_host(project):
-    assert "leads to evil.example, which params/local.yaml does not name" in refusal(
+def test_override_of_endpoint_keeps_its_host(project):
+    assert "the host evil.example, which is not the host in params/local.yaml" in error_message(
         overrides={"openlineage_url": "https://evil.example/"}
     )
-    with_keys(project, openlineage_url=LINEAGE)
+    set_keys(project, openlineage_url=LINEAGE)
     assert load_settings("local", {"openlineage_url": f"{LINEAGE}/v2"}).openlineage_url == f"{LINEAGE}/v2"
-    assert "leads to evil.example" in refusal(overrides={"openlineage_url": "https://evil.example/"})
+    assert "the host evil.example" in error_message(overrides={"openlineage_url": "https://evil.example/"})
 
 
-def test_overrides_handed_on_mean_the_same_in_another_folder(tmp_path, monkeypatch):
+def test_resolved_overrides_are_valid_in_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = load_settings("local", {"landing": "drops", "currency": "GBP"})
     monkeypatch.chdir("/")
     assert load_settings(first.env, first.overrides) == first
 
 
-def test_loading_leaves_the_callers_overrides_alone():
+def test_loading_does_not_change_overrides():
     given = {"landing": "drops"}
     load_settings("local", given)
     assert given == {"landing": "drops"}
 
 
-def test_a_run_date_is_an_iso_date():
+def test_run_date_is_an_iso_date():
     assert parse_run_date("2024-02-29") == date(2024, 2, 29)
 
 
 @pytest.mark.parametrize("text", ["2025-02-29", "20251130", "2025-W48-7", "30.11.2025", "2025-11-30 ", "today", ""])
-def test_anything_else_is_no_run_date(text):
+def test_other_texts_are_not_a_run_date(text):
     with pytest.raises(UsageError) as caught:
         parse_run_date(text)
     assert str(caught.value) == f"{text!r} is not a business date; write it as YYYY-MM-DD, for example 2025-11-30."
 
 
-def test_an_absent_yaml_file_is_told_by_its_path(tmp_path: Path):
+def test_error_for_missing_yaml_file_has_path(tmp_path: Path):
     with pytest.raises(ParamsError, match=r"none\.yaml cannot be read"):
         read_yaml(tmp_path / "none.yaml")
 
@@ -337,29 +337,29 @@ def test_an_absent_yaml_file_is_told_by_its_path(tmp_path: Path):
 @pytest.mark.parametrize(
     ("number", "error"), [(errno.ENOENT, ParamsError), (errno.EACCES, ParamsError), (errno.EIO, StorageError)]
 )
-def test_a_disk_that_fails_is_no_error_of_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: Any):
-    def fails(path: Path, *_: Any, **__: Any) -> None:
+def test_io_error_is_not_a_params_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: Any):
+    def fail(path: Path, *_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(Path, "read_text", fails)
-    monkeypatch.setattr(Path, "read_bytes", fails)
+    monkeypatch.setattr(Path, "read_text", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
     for read in (lambda: read_yaml(tmp_path / "a.yaml"), lambda: read_contents([tmp_path / "a.yaml"])):
         with pytest.raises(error, match=r"a\.yaml c"):
             read()
 
 
-def test_a_lake_that_another_source_has_is_refused(project, home):
+def test_lake_of_another_source_is_refused(project, home):
     text = (project.root / "params" / "local.yaml").read_text()
     project.write("params/bakery.yaml", text.replace("source: demo", "source: olist"))
     with pytest.raises(ParamsError) as caught:
         require_own_lake(load_settings("bakery"))
     assert str(caught.value) == (
-        f"params/bakery.yaml: key 'lake' is {home / 'lake'}, where params/local.yaml keeps the source 'demo'; "
-        "give each source a lake of its own."
+        f"params/bakery.yaml: key 'lake' is {home / 'lake'}, which params/local.yaml uses for the source 'demo'; "
+        "give each source its own lake."
     )
 
 
-def test_deployments_of_one_source_may_share_a_lake(project, home):
+def test_deployments_of_one_source_can_share_a_lake(project, home):
     project.write("params/staging.yaml", (project.root / "params" / "local.yaml").read_text())
     require_own_lake(load_settings("staging"))
 
@@ -390,55 +390,53 @@ def test_deployments_of_one_source_may_share_a_lake(project, home):
         *("access_key", "AWS_SECRET_ACCESS_KEY", "private_key", "token", "authToken", "credentials", "secret_value"),
     ],
 )
-def test_a_secret_is_refused_wherever_it_is_given_and_its_value_is_not_said(project, name):
-    for told, where in ((refusal(overrides={name: "hunter2"}), "--set"), (None, "params/local.yaml")):
-        if told is None:
-            project.replace("params/local.yaml", "title:", f"{name}: hunter2\ntitle:")
-            told = refusal()
-        assert told.startswith(f"{where}: key {name!r} looks like a secret, and only names of secrets pass;")
-        assert "hunter2" not in told
+def test_secret_is_refused_without_showing_its_value(project, name):
+    messages = {"--set": error_message(overrides={name: "hunter2"})}
+    project.replace("params/local.yaml", "title:", f"{name}: hunter2\ntitle:")
+    messages["params/local.yaml"] = error_message()
+    for where, message in messages.items():
+        assert message.startswith(f"{where}: key {name!r} looks like a secret, which must not be written here;")
+        assert "hunter2" not in message
 
 
 @pytest.mark.parametrize(
     "name", ["db_secret_name", "secret_arn", "AWS_ACCESS_KEY_ID", "dbSecretName", "pii_key", "landing", "author", "passage"]
 )
-def test_names_of_secrets_and_other_words_pass(name):
+def test_names_of_secrets_and_other_words_are_accepted(name):
     assert not looks_secret(name)
 
 
-def test_a_secret_deep_in_a_params_file_is_refused_too(project):
+def test_nested_secret_in_params_file_is_refused(project):
     project.replace("params/local.yaml", "title:", "shop:\n  - {login: {password: hunter2}}\ntitle:")
-    assert "key 'password' looks like a secret" in refusal()
+    assert "key 'password' looks like a secret" in error_message()
 
 
-def test_an_address_is_told_without_what_it_may_carry(project):
+def test_error_hides_credentials_of_url(project):
     with pytest.raises(ParamsError) as caught:
         load_settings("local", {"openlineage_url": "https://me:hunter2@host/a?token=hunter2"})
     assert "openlineage_url" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("given", "meant"), [("mine", "mine"), ("", None), (None, None)])
-def test_a_home_given_from_here_is_the_same_for_processes_in_other_folders(
-    tmp_path: Path, given: Optional[str], meant: Optional[str]
-) -> None:
+@pytest.mark.parametrize(("home", "expected"), [("mine", "mine"), ("", None), (None, None)])
+def test_relative_home_is_made_absolute(tmp_path: Path, home: Optional[str], expected: Optional[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("DAYBOOK_HOME", "DAYBOOK_PROJECT")}
-    if given is not None:
-        environment["DAYBOOK_HOME"] = given
+    if home is not None:
+        environment["DAYBOOK_HOME"] = home
     code = "import daybook, os; print(os.environ.get('DAYBOOK_HOME'))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == str(meant and tmp_path / meant)
+    assert done.stdout.strip() == str(expected and tmp_path / expected)
 
 
 @pytest.mark.parametrize("name", ["demo", "us-east-1", "Prod_2"])
-def test_a_plain_name_is_returned(name):
+def test_plain_name_is_accepted(name):
     assert require_name(name, "a deployment") == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\\b", "/a", "a.b", "a\n", "a b", "%2e", "\u00e4", "a\x00"])
-def test_a_name_that_may_leave_its_folder_is_refused(name):
+def test_name_that_can_leave_its_folder_is_refused(name):
     with pytest.raises(UsageError) as caught:
         require_name(name, "a deployment")
-    assert str(caught.value).startswith(f"{name!r} is not the name of a deployment; such a name has only the characters")
+    assert str(caught.value).startswith(f"{name!r} is not the name of a deployment; use only the characters")

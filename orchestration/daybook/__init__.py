@@ -1,26 +1,26 @@
-"""Daybook: a shop's day, from landing files to dashboards, as executed notebooks."""
+"""Run an e-commerce day from landing files to gold tables in parameterised notebooks."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-# delta-rs writes to stderr whenever another writer was first, which is no news here: the commit is made again.
+# delta-rs logs each commit conflict to stderr. Daybook retries the commit, so the log is noise.
 os.environ.setdefault("RUST_LOG", "off")
-# Arrow's own allocator keeps what it once had; the system's gives it back, and can be told to do so early (``engines.memory``).
+# The system allocator returns freed memory, and early on request (``engines.memory``). Arrow's own keeps it.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-# Jobs and kernels work in folders of their own, where a path from this one would lead elsewhere; an empty one names none.
-for _place in ("DAYBOOK_HOME", "DAYBOOK_PROJECT"):
-    if os.environ.get(_place):
-        os.environ[_place] = str(Path(os.environ[_place]).absolute())
+# Jobs and kernels have other working folders, so relative paths are made absolute here. An empty variable counts as unset.
+for _variable in ("DAYBOOK_HOME", "DAYBOOK_PROJECT"):
+    if os.environ.get(_variable):
+        os.environ[_variable] = str(Path(os.environ[_variable]).absolute())
     else:
-        os.environ.pop(_place, None)
+        os.environ.pop(_variable, None)
 
 __version__ = "0.1.0"
 
 
 def load_ipython_extension(shell: object) -> None:
-    """``%load_ext daybook`` in a notebook."""
+    """Register Daybook's magics for ``%load_ext daybook``."""
     from daybook.notebook.magic import load_ipython_extension as load
 
     load(shell)  # type: ignore[arg-type]

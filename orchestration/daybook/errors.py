@@ -1,4 +1,4 @@
-"""What can go wrong, one small exception per cause, each said in one sentence: what, where, and what to do."""
+"""Exceptions, one per cause. Each message is one sentence with what, where and what to do."""
 
 from __future__ import annotations
 
@@ -11,60 +11,61 @@ EXIT_REJECTED = 3
 
 
 class DaybookError(Exception):
-    """Something a user can mend. The message is one sentence; ``exit_code`` is what a command ends with.
+    """Report a failure that a user can fix, in one sentence.
 
-    ``permanent`` tells whether the same input would fail again. A stage is not retried after such a failure.
+    ``exit_code`` is the exit code of a command. ``permanent`` is True if the same input fails again, so that a stage is not
+    retried.
     """
 
     exit_code = EXIT_FAILED
     permanent = False
 
     def _render_traceback_(self) -> list[str]:
-        """In a notebook the sentence says it all; IPython calls this instead of printing the library's frames."""
+        """Return the message alone, which IPython shows instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 
 class UsageError(DaybookError):
-    """The command, a parameter or a business date was given wrongly; nothing was started."""
+    """A command, parameter or business date is invalid; nothing was started."""
 
     exit_code = EXIT_USAGE
     permanent = True
 
 
 class ParamsError(UsageError):
-    """A file in ``params/`` does not fit: the message names file, key and what is allowed."""
+    """A file in ``params/`` is invalid. The message names file, key and allowed values."""
 
 
 class ContractError(UsageError):
-    """A contract file does not fit: the message names file and key."""
+    """A contract file is invalid. The message names file and key."""
 
 
 class SourceError(UsageError):
-    """A source's YAML or mapping does not fit: the message names file and key."""
+    """A source's YAML or mapping is invalid. The message names file and key."""
 
 
 class SqlError(UsageError):
-    """A query does not parse, names a table or column that does not exist, or cannot convert a value it reads."""
+    """A query does not parse, names an unknown table or column, or cannot convert a value."""
 
 
 class EngineError(DaybookError):
-    """The SQL engine could not finish a valid query: it ran out of memory or disk space, or could not read its input."""
+    """The engine could not finish a valid query for lack of memory, disk space or readable input."""
 
 
 class LineageError(UsageError):
-    """A query has something whose columns cannot be followed to where they come from."""
+    """The column lineage of a query cannot be determined."""
 
 
 class NotebookError(UsageError):
-    """A stage notebook breaks the skeleton, or was given a parameter it does not declare."""
+    """A stage notebook does not follow the skeleton, or got an undeclared parameter."""
 
 
 class StateMachineError(UsageError):
-    """A state machine file uses something the local runner refuses, or is not well formed."""
+    """A state machine file is not well formed, or uses a feature that the local interpreter does not support."""
 
 
 class LandingError(DaybookError):
-    """A landing file cannot be read, or changed while it was read: the message names file, line and reason."""
+    """A landing file cannot be read, or changed while it was read. The message names file, line and reason."""
 
 
 class MissingFileError(LandingError):
@@ -96,45 +97,45 @@ class LakeError(DaybookError):
 
 
 class StorageError(DaybookError):
-    """A place cannot be written or read: its disk is full, it is read-only, it fails. The message names place and reason."""
+    """A location cannot be read or written, for example because its disk is full. The message names location and reason."""
 
 
 class ArchiveError(DaybookError):
-    """A record could not be written or is not there."""
+    """A record could not be written or does not exist."""
 
 
 class ObjectExistsError(ArchiveError):
-    """A name in the archive is taken: nothing there is ever overwritten."""
+    """An object of this name exists, and objects of the archive are never overwritten."""
 
 
 class DateLockedError(DaybookError):
-    """Another run works on the business date: the message says which, whose and since when."""
+    """Another run holds the lock of the business date. The message names the run, its owner and its start."""
 
 
 class BundleError(DaybookError):
-    """The bundle that jobs on AWS run from could not be built."""
+    """The bundle for jobs on AWS could not be built."""
 
 
 class NotificationError(DaybookError):
-    """AWS did not take a run's message or its metrics."""
+    """A run's message or metrics could not be sent to AWS."""
 
 
 class AwsError(DaybookError):
-    """AWS could not be asked, or refused: the message says what was asked, where, and what AWS says."""
+    """A request to AWS failed. The message names request, service and AWS's reason."""
 
 
 class DeploymentError(AwsError):
-    """A deployment could not be made or removed: the message names the stack and the resource that failed first."""
+    """A deployment could not be created or deleted. The message names the stack and the first failed resource."""
 
 
 class StageError(DaybookError):
-    """A stage cannot go on."""
+    """A stage cannot continue."""
 
 
 def is_permanent(name: Optional[str]) -> bool:
     """Return whether ``name`` is a class of this module whose failures are permanent.
 
-    Of an exception that a kernel raised, only the name of its class is known. Unknown names are faults, which are retried.
+    The exception of a kernel is known by its class name only. Unknown names count as faults, which are retried.
     """
-    found = globals().get(name or "")
-    return isinstance(found, type) and issubclass(found, DaybookError) and found.permanent
+    error = globals().get(name or "")
+    return isinstance(error, type) and issubclass(error, DaybookError) and error.permanent

@@ -77,7 +77,7 @@ def test_a_contract_that_does_not_fit_is_found(project):
 def test_yaml_that_does_not_parse_is_found_with_its_line(project):
     project.replace("params/olist.yaml", "title:", "title: again\ntitle:")
     assert problems()["params/olist.yaml"] == [
-        "params/olist.yaml, line 4: not valid YAML (key 'title' stands twice); mend that line."
+        "params/olist.yaml, line 4: not valid YAML (duplicate key 'title'); fix that line."
     ]
 
 

@@ -555,7 +555,7 @@ def test_a_stage_that_cannot_start_leaves_an_outcome(
         # A notify stage that cannot start notifies nobody.
         ("notify", ("--overrides", '{"source": "nowhere"}'), RUN, "SourceError: There is no params/sources/nowhere.yaml"),
         # These settings do not tell where the archive is.
-        ("ingest", ("--overrides", '{"nothing": "1"}'), RUN, "ParamsError: --set nothing=1: params have no key"),
+        ("ingest", ("--overrides", '{"nothing": "1"}'), RUN, "ParamsError: --set nothing=1: there is no key"),
         ("ingest", (), "../daily", "UsageError: '../daily' is not a run's name"),
     ],
 )

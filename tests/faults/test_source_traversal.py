@@ -42,7 +42,7 @@ def test_a_source_outside_its_folder_is_a_usage_error(
         main()
     error = capsys.readouterr().err
     assert (ended.value.code, error.count("\n")) == (2, 1)
-    assert f"{source!r} is not the name of a source; such a name has only the characters a-z0-9_." in error
+    assert f"{source!r} is not the name of a source; use only the characters a-z0-9_." in error
     assert not Archive(load_settings("local").archive).run_ids()
 
 
@@ -63,7 +63,7 @@ def test_a_source_outside_its_folder_is_a_usage_error(
 )
 def test_no_name_leads_out_of_its_folder(outside: Project, of: str, read: Callable[[str], object]) -> None:
     Path(load_settings("local").landing).mkdir(parents=True)
-    with pytest.raises(UsageError, match=f"is not the name of {of}; such a name has only the characters"):
+    with pytest.raises(UsageError, match=f"is not the name of {of}; use only the characters"):
         read("local")
 
 

@@ -201,8 +201,8 @@ def test_nothing_but_tables_may_lie_in_the_lake(home: Path, key: str, below: str
     # Of two equal places the one that is declared first is named first.
     inner, outer = (key, "lake") if below or key == "landing" else ("lake", key)
     assert str(caught.value) == (
-        f"--set: key {inner!r} is {home}/lake{below}, which lies in {outer!r} ({home}/lake); "
-        f"give {inner} and {outer} places outside of each other."
+        f"--set: key {inner!r} is {home}/lake{below}, which is inside {outer!r} ({home}/lake); "
+        f"choose separate locations for {inner} and {outer}."
     )
     assert load_settings("local", {key: f"{home}/lake-{key}"})
 

@@ -133,7 +133,7 @@ def test_an_attempt_is_never_overwritten(archive: Archive) -> None:
     with pytest.raises(ArchiveError) as caught:
         archive.write_attempt(attempt(), b"second", b"second")
     where = archive.store.href(f"{FOLDER}/1_ingest.attempt-1.json")
-    assert str(caught.value) == f"{where} exists already and is never overwritten; start another run instead."
+    assert str(caught.value) == f"{where} already exists and is never overwritten; start another run instead."
     assert content(archive) == before
 
 

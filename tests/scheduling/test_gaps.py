@@ -432,8 +432,8 @@ def test_a_snapshot_is_looked_at_once_for_all_dates(make_shop: Any, monkeypatch:
         shop.run(read=files, day=day)
     opened = opened_files(monkeypatch, shop)
     listed = []
-    entries = Store.entries
-    monkeypatch.setattr(Store, "entries", lambda store, prefix="": listed.append(prefix) or entries(store, prefix))
+    list_arrivals = Store.list_arrivals
+    monkeypatch.setattr(Store, "list_arrivals", lambda store, prefix="": listed.append(prefix) or list_arrivals(store, prefix))
     assert find_gaps(shop.settings, now=NOW, since=days[0], until=days[-1]).gaps == []
     assert sorted(opened) == sorted(files)
     assert listed == [""]

@@ -296,7 +296,7 @@ def test_a_key_that_stands_twice_is_told_with_its_line(project):
     project.write(FILE, "title: A\ntitle: B\n")
     with pytest.raises(ParamsError) as caught:
         load_source("shop")
-    assert str(caught.value) == f"{FILE}, line 2: not valid YAML (key 'title' stands twice); mend that line."
+    assert str(caught.value) == f"{FILE}, line 2: not valid YAML (duplicate key 'title'); fix that line."
 
 
 def test_lines_are_numbered_in_every_select_or_in_none(project, shop):

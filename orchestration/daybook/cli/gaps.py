@@ -69,7 +69,7 @@ def gaps(
     if as_json:
         print_json(_to_json(found))
     else:
-        _print_gaps(found, settings.options, since, until)
+        _print_gaps(found, settings.command_options, since, until)
     if found.gaps:
         raise typer.Exit(EXIT_FAILED)
 

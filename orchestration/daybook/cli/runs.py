@@ -134,9 +134,9 @@ def wait_for_execution(settings: Settings, home: "Runner", as_json: bool) -> Ite
             print_json({"started": going_on.name, "link": going_on.link})
         else:
             look = (
-                f"`daybook show {settings.options} {going_on.name}`"
+                f"`daybook show {settings.command_options} {going_on.name}`"
                 if going_on.name
-                else f"`daybook backfills {settings.options}`"
+                else f"`daybook backfills {settings.command_options}`"
             )
             said = f"{going_on.name or 'The catch-up'} goes on on AWS: look with {look}, or at {going_on.link}"
             console.print(escape_markup(said), soft_wrap=True)
@@ -310,7 +310,7 @@ def _print_outcome(settings: Settings, record: dict[str, Any]) -> None:
     for reason in record["reasons"]:
         console.print(f"  {escape_markup(reason)}", soft_wrap=True)
     if record["outcome"] == "FAILED":
-        command = f"daybook resume {settings.options} {record['run_id']}"
+        command = f"daybook resume {settings.command_options} {record['run_id']}"
         console.print(escape_markup(f"  Go on from the stage that failed: `{command}`"), soft_wrap=True)
     for attempt in record["stages"]:
         for warning in attempt["details"].get("warnings", []):

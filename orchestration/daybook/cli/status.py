@@ -56,7 +56,7 @@ def status(
             {"at": moment.isoformat(), "timezone": settings.timezone, "tables": [_to_json(each, calendar) for each in found]}
         )
     else:
-        _print_freshness(found, moment, calendar, settings.options)
+        _print_freshness(found, moment, calendar, settings.command_options)
     raise typer.Exit(EXIT_FAILED if broken else 0)
 
 

@@ -51,7 +51,7 @@ def require_resumable_run(settings: Settings, run_id: str) -> list[Record]:
     archive = Archive(settings.archive)
     run_date = run_date_of(run_id)
     records = archive.read_closing_records(run_id)
-    again = f"daybook run {settings.options} --date {run_date}"
+    again = f"daybook run {settings.command_options} --date {run_date}"
     if records and records[-1]["outcome"] != "FAILED":
         raise UsageError(f"The run {run_id} has ended as {records[-1]['outcome']}; run its date again with `{again}`.")
     later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]

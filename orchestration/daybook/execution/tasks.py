@@ -73,7 +73,7 @@ def summarize_backfill(settings: Settings, backfill_id: str) -> Record:
         *_limit_lines([f"{each['run_date']}: {each['warning']}" for each in unusual]),
     ]
     if len(lines) > 1:
-        lines += ["", "What to do:", f"  daybook show {backfill_id} {settings.options}"]
+        lines += ["", "What to do:", f"  daybook show {backfill_id} {settings.command_options}"]
     message = Message(format_subject(told), format_body(lines))
     return close_backfill(archive, backfill_id, unusual_days=unusual, message=message.to_record())
 

@@ -250,6 +250,6 @@ class TableCache:
         """What tells a version's entry in the log from any other that had its name; empty where there is none."""
         log = self._logs.get(uri) or self._logs.setdefault(uri, Store(f"{uri}/_delta_log"))
         try:
-            return log.mark(f"{version:020d}.json")
+            return log.version_tag(f"{version:020d}.json")
         except FileNotFoundError:
             return ""

@@ -254,7 +254,7 @@ def list_orphan_files(root: str) -> list[ObjectInfo]:
         f"{prefix}{layer}" for prefix in ("", *(f"dev/{user}/" for user in store.list_folders("dev"))) for layer in SCHEMAS
     ]
     tables = [f"{table.uri}/" for table in list_tables(root)]
-    below = [entry for layer in layers for entry in store.listed(f"{layer}/")]
+    below = [entry for layer in layers for entry in store.list_objects(f"{layer}/")]
     return [entry for entry in below if not store.href(entry.key).startswith(tuple(tables))]
 
 

@@ -257,7 +257,7 @@ class _TableLog:
 
 
 def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> TableVacuum:
-    lying = Store(table.uri).listed("")
+    lying = Store(table.uri).list_objects("")
     log = _TableLog(
         table, [each._replace(key=each.key[len(LOG_FOLDER) + 1 :]) for each in lying if each.key.startswith(f"{LOG_FOLDER}/")]
     )

@@ -117,7 +117,7 @@ def tell(stage: Stage, day: RunReport, execution: str = "") -> str:
     else:
         message = run_message(
             env=stage.settings.env,
-            options=stage.settings.options,
+            options=stage.settings.command_options,
             title=stage.settings.title,
             run_id=stage.run_id,
             run_date=stage.day,
@@ -168,7 +168,9 @@ def _format_missing_dates(stage: Stage, moment: datetime) -> list[str]:
     if not missing:
         return []
     number = "1 date" if len(missing) == 1 else f"{len(missing):,} dates"
-    return [f"{number} never ran: {format_dates(missing, calendar)}; `daybook gaps {stage.settings.options}` lists them."]
+    return [
+        f"{number} never ran: {format_dates(missing, calendar)}; `daybook gaps {stage.settings.command_options}` lists them."
+    ]
 
 
 def _hours_since(stage: Stage) -> float:

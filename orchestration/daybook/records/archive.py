@@ -254,7 +254,7 @@ class Archive:
         moments = [parse_timestamp(started["started_at"])]
         if datetime.now(timezone.utc) - moments[0] > MAX_RUN_DURATION:
             folder = self.folder(started["run_id"])
-            moments += [entry.arrived_at for entry in self.store.entries(folder).values()]
+            moments += [entry.arrived_at for entry in self.store.list_arrivals(folder).values()]
         return datetime.now(timezone.utc) - max(moments) < MAX_RUN_DURATION
 
     def find_holder(self, run_id: str) -> Optional[LockHolder]:

@@ -21,7 +21,7 @@ from daybook.sources.csv import read_csv_blocks
 from daybook.storage import CHUNK_BYTES, Store, TaggedFile
 
 FileMarks = dict[str, str]
-"""Files by key, each with the mark of what it held when it was looked at (``Store.mark``)."""
+"""Files by key, each with the mark of what it held when it was looked at (``Store.version_tag``)."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class LandingStore(Store):
         self._require_inside(key)
         return super().read_with_version_tag(key)
 
-    def mark(self, key: str) -> str:
+    def version_tag(self, key: str) -> str:
         self._require_inside(key)
-        return super().mark(key)
+        return super().version_tag(key)
 
 
 def open_landing(uri: str) -> LandingStore:
@@ -113,7 +113,7 @@ def mark_files(store: Store, entity: Entity, run_date: date) -> FileMarks:
     marks = {}
     for key in find_files(store, entity, run_date):
         try:
-            marks[key] = store.mark(key)
+            marks[key] = store.version_tag(key)
         except OSError as error:
             raise _read_error(store, key, error) from None
     return marks
@@ -154,7 +154,7 @@ def read_blocks(
         try:
             file, read = store.read_with_version_tag(key)
             # Before its content is judged: half a file is told as one that changes, not as a broken one.
-            if {read, store.mark(key)} != {mark}:
+            if {read, store.version_tag(key)} != {mark}:
                 raise _changed_error(store, key)
         except FileNotFoundError:
             raise _removed_error(store, key) from None

@@ -20,7 +20,7 @@ class LandingListing:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._entries = store.entries()
+        self._entries = store.list_arrivals()
         self._keys = list(self._entries)
         self._undated: dict[str, list[str]] = {}
         self._digests: dict[str, str] = {}

@@ -86,7 +86,7 @@ def resume_run(settings: Settings, executions: Executions, run_id: str) -> tuple
     of_run = executions.executions_of_run(run_id)
     if run_id not in archive.run_ids(run_date):
         if not of_run:
-            raise UsageError(f"There is no run {run_id}; `daybook runs {settings.options}` lists them.")
+            raise UsageError(f"There is no run {run_id}; `daybook runs {settings.command_options}` lists them.")
         archive.ensure_started(run_id, {"env": settings.env, "title": settings.title})
     # Of others of the date too: an older one that was lost is no longer to be gone on with.
     records = require_resumable_run(settings, run_id)
