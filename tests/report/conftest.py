@@ -1,4 +1,4 @@
-"""Records and a notebook as the archive and papermill leave them, for the pages to be made from."""
+"""Build records and notebooks as the archive and papermill write them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def iso(moment: datetime) -> str:
 def make_attempt(
     stage: str = "transform", *, day: str = "2018-05-05", number: int = 1, attempt: int = 1, **changes: Any
 ) -> Record:
-    """One attempt's record, succeeded unless ``changes`` say otherwise."""
+    """Return the record of an attempt that succeeded, with ``changes``."""
     start = datetime(2026, 11, 23, 14, STAGES.index(stage), attempt, tzinfo=timezone.utc)
     name = f"{STAGES.index(stage) + 1}_{stage}.attempt-{attempt}"
     record: Record = {
@@ -88,7 +88,7 @@ def make_failure(**changes: Any) -> Record:
 
 
 def make_history(start: datetime, *, stages: int = len(STAGES), failing: bool = False) -> List[Record]:
-    """Events of a run through the first ``stages``, a minute each; the last one fails once before it ends."""
+    """Return the events of a run through the first ``stages``, one minute each. If ``failing``, the last one fails once."""
     events: List[Record] = []
 
     def add(kind: str, seconds: float, **details: Any) -> None:
@@ -107,7 +107,7 @@ def make_history(start: datetime, *, stages: int = len(STAGES), failing: bool = 
 
 
 def make_run(day: str = "2018-05-05", *, number: int = 1, outcome: str = "SUCCEEDED", **changes: Any) -> Record:
-    """One run's record with an attempt of every stage; a run that did not succeed has no summary."""
+    """Return a run's record with an attempt of every stage. Only a succeeded run has a summary."""
     start = datetime(2026, 11, 23, 14, tzinfo=timezone.utc) + timedelta(hours=number)
     orders = 260 + 45 * (date.fromisoformat(day).weekday() in (5, 6)) + int(sha256(day)[:2], 16) // 4
     run_id = f"daily-{day}-{number}"
@@ -155,7 +155,7 @@ def make_run(day: str = "2018-05-05", *, number: int = 1, outcome: str = "SUCCEE
 
 
 def make_notebook(*extra: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An executed stage notebook: prose, parameters, SQL, a table, a plot, a stream; then ``extra`` cells."""
+    """Return an executed notebook with Markdown, parameters, SQL, a table, a plot and a stream, then ``extra`` cells."""
     table = (
         "<div><style scoped>.dataframe {}</style><table border='1' class='dataframe'><thead><tr><th></th><th>city</th>"
         "<th>orders</th></tr></thead><tbody><tr><th>0</th><td>Köln</td><td>1,204</td></tr>"
@@ -222,7 +222,7 @@ def history() -> Callable[..., List[Record]]:
 
 @pytest.fixture()
 def hrefs() -> Callable[..., str]:
-    """How the site links into the archive in these tests."""
+    """Return a function that returns links into the archive."""
 
     def href(run_id: str, file: str, *, base: Optional[str] = "../../archive") -> str:
         return f"{base}/{run_id}/{file}"
@@ -231,7 +231,7 @@ def hrefs() -> Callable[..., str]:
 
 
 class Page(HTMLParser):
-    """A page as a browser would take it apart: tags, attributes, ids, and text without style and markup."""
+    """The tags, attributes and text of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -267,8 +267,8 @@ class Page(HTMLParser):
     def values(self, name: str, tag: Optional[str] = None) -> List[str]:
         return [value for of, attribute, value in self.attributes if attribute == name and tag in (None, of)]
 
-    def assert_still(self) -> None:
-        """Nothing in the page runs, and nothing is fetched from anywhere for it."""
+    def assert_inert(self) -> None:
+        """Assert that the page runs nothing and fetches nothing."""
         assert not {"script", "iframe", "object", "embed", "form", "base"} & set(self.tags)
         assert not [name for _, name, _ in self.attributes if name.startswith("on")]
         for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):

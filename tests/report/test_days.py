@@ -1,4 +1,4 @@
-"""The calendar of business dates, its gaps, and the line of daily values."""
+"""Test the calendar of business dates, its gaps, and the sparkline of daily values."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from daybook.sources import Calendar
 
 
 def calendar_of(newest, **calendar):
-    """The calendar of these runs, in which no date after the last run is due."""
+    """Return the calendar of some runs, in which no date after the last run is due."""
     known = {day: NewestRun(run["run_id"], run["outcome"]) for day, run in newest.items()}
     dates = Calendar.model_validate({"last": max(newest, default=None), **calendar})
     return days.build_calendar(list_date_states(dates, known, datetime(2026, 11, 23, 15, tzinfo=timezone.utc)), newest)
 
 
 def days_of(years):
-    """Every date of the calendar that has an outcome, with it."""
+    """Return the days of a calendar that have an outcome, by date."""
     fields = (day for year in years for month in year.months for week in month.weeks for day in week)
     return {day.date.isoformat(): day for day in fields if day.outcome}
 
 
-def test_a_date_between_the_first_and_the_last_without_a_run_never_ran(run):
+def test_date_without_a_run_never_ran(run):
     newest = days.newest_by_date([run("2018-05-01"), run("2018-05-04", outcome="SKIPPED")])
     found = days_of(calendar_of(newest))
     assert {day: field.outcome.name for day, field in found.items()} == {
@@ -36,18 +36,18 @@ def test_a_date_between_the_first_and_the_last_without_a_run_never_ran(run):
     assert found["2018-05-04"].run_id == "daily-2018-05-04-1"
 
 
-def test_a_date_shows_its_newest_run(run):
+def test_date_shows_its_newest_run(run):
     runs = [run(number=2, outcome="FAILED"), run(number=1)]
     assert days.newest_by_date(runs) == {date(2018, 5, 5): runs[0]}
 
 
-def test_the_newest_run_is_the_one_with_the_greater_number_whatever_their_clocks_said(run):
+def test_newest_run_has_the_highest_number(run):
     runs = [run(number=10, started_at="2026-11-23T09:00:00.000Z"), run(number=9, started_at="2026-11-23T14:00:00.000Z")]
     assert days.newest_by_date(runs) == {date(2018, 5, 5): runs[0]}
     assert days.newest_by_date(reversed(runs)) == {date(2018, 5, 5): runs[0]}
 
 
-def test_the_newest_good_run_is_not_hidden_by_a_later_failure(run):
+def test_later_failure_does_not_hide_a_succeeded_run(run):
     runs = [run(number=1), run(number=2, outcome="FAILED"), run("2018-05-06", outcome="REJECTED")]
     assert days.newest_succeeded(runs) == {date(2018, 5, 5): runs[0]}
 
@@ -60,7 +60,7 @@ def test_weeks_start_on_monday(run):
     assert all(len(week) == 7 for week in may.weeks)
 
 
-def test_months_with_a_run_are_in_order_and_the_newest_year_is_first(run):
+def test_years_descend_and_months_ascend(run):
     newest = days.newest_by_date([run("2017-10-30"), run("2017-11-30"), run("2018-02-01")])
     assert [(year.number, [month.name for month in year.months], year.never_ran) for year in calendar_of(newest)] == [
         (2018, ["February"], 31),
@@ -68,7 +68,7 @@ def test_months_with_a_run_are_in_order_and_the_newest_year_is_first(run):
     ]
 
 
-def test_a_year_without_runs_is_a_line_not_twelve_grids(run):
+def test_year_without_runs_has_no_months(run):
     years = calendar_of(days.newest_by_date([run("2016-12-31"), run("2018-01-01")]))
     assert [(year.number, len(year.months), year.never_ran) for year in years] == [
         (2018, 1, 0),
@@ -77,12 +77,12 @@ def test_a_year_without_runs_is_a_line_not_twelve_grids(run):
     ]
 
 
-def test_no_runs_make_no_calendar():
+def test_no_runs_give_no_calendar():
     assert calendar_of({}) == []
     assert days.build_sparkline([]) is None
 
 
-def test_the_line_is_broken_where_a_day_is_missing():
+def test_sparkline_is_interrupted_at_missing_days():
     values = [(date(2018, 5, day), Decimal(day)) for day in (1, 2, 3, 6, 8, 9)]
     line = days.build_sparkline(values, width=100, height=20)
     assert [path.count("L") for path in line.paths] == [2, 0, 1]
@@ -90,7 +90,7 @@ def test_the_line_is_broken_where_a_day_is_missing():
     assert (line.low, line.high) == (Decimal(1), Decimal(9))
 
 
-def test_the_line_through_one_or_through_equal_values_lies_in_the_middle():
+def test_sparkline_of_equal_values_is_in_the_middle():
     assert days.build_sparkline([(date(2018, 5, 1), Decimal(7))], width=100, height=20).paths == ("M96.0 10.0 h0",)
     equal = [(date(2018, 5, day), Decimal(7)) for day in (1, 2)]
     assert days.build_sparkline(equal, width=100, height=20).paths == ("M4.0 10.0 h0 L96.0 10.0",)

@@ -1,4 +1,4 @@
-"""What a run's gates found: rules, landed rows, restated dates, replaced values, asked of its record."""
+"""Test what is read from a run's record about rules, landed rows, restated dates and redactions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RULES = [
 ]
 
 
-def test_errors_stand_before_warnings_and_a_stage_that_found_nothing_is_told(run, attempt):
+def test_errors_are_listed_before_warnings(run, attempt):
     record = run(
         stages=[
             attempt("validate", details={"rules_checked": 30, "rules": RULES}),
@@ -23,19 +23,19 @@ def test_errors_stand_before_warnings_and_a_stage_that_found_nothing_is_told(run
     assert [rule["rule"] for rule in found[0].broken] == ["status is known", "city is there"]
 
 
-def test_what_a_rule_allows_for_is_told_apart(run, attempt):
+def test_rules_within_limits_are_counted_separately(run, attempt):
     rules = [{**RULES[0], "outcome": "within limits"}, RULES[1]]
     (found,) = findings.list_rule_results(run(stages=[attempt("validate", details={"rules_checked": 30, "rules": rules})]))
     assert (len(found.broken), found.within_limits) == (2, 1)
 
 
-def test_the_last_attempt_of_a_stage_counts(run, attempt):
+def test_last_attempt_of_a_stage_counts(run, attempt):
     failed = attempt("validate", outcome="FAILED", details={"rules_checked": 30, "rules": RULES})
     record = run(stages=[failed, attempt("validate", attempt=2, details={"rules_checked": 30, "rules": []})])
     assert [len(each.broken) for each in findings.list_rule_results(record)] == [0]
 
 
-def test_landed_rows_are_accounted_for_by_entity_and_in_all(run, attempt):
+def test_landed_rows_are_counted_by_entity_and_in_total(run, attempt):
     told = {
         "orders": {"landed": 10, "accepted": 7, "quarantined": 2, "duplicates": 1},
         "payments": {"landed": 5, "accepted": 4, "quarantined": 0, "duplicates": 0},
@@ -46,7 +46,7 @@ def test_landed_rows_are_accounted_for_by_entity_and_in_all(run, attempt):
     assert (whole.entity, whole.landed, whole.accepted, whole.quarantined, whole.duplicates) == ("all", 15, 11, 2, 1)
 
 
-def test_restated_dates_are_in_order_and_one_may_be_new(run, attempt):
+def test_restated_dates_are_sorted_and_may_be_new(run, attempt):
     told = [
         {"order_date": "2018-05-04", "before": {"orders": 2}, "after": {"orders": 3}},
         {"order_date": "2018-05-01", "before": None, "after": {"orders": 1}},
@@ -56,12 +56,12 @@ def test_restated_dates_are_in_order_and_one_may_be_new(run, attempt):
     assert (second.before, second.after) == ({"orders": 2}, {"orders": 3})
 
 
-def test_replaced_values_of_all_attempts_are_counted_together(run, attempt):
+def test_redactions_of_all_attempts_are_summed(run, attempt):
     stages = [attempt("ingest", redactions={"email": 2}), attempt("validate", redactions={"email": 1, "city": 4})]
     assert findings.count_redactions(run(stages=stages, redactions={"phone": 1})) == {"city": 4, "email": 3, "phone": 1}
 
 
-def test_a_run_without_any_of_it_has_nothing_to_tell(run):
+def test_run_without_details_has_no_findings(run):
     record = run()
     assert (
         findings.list_rule_results(record) == findings.list_row_accounting(record) == findings.list_restatements(record) == []
@@ -70,7 +70,7 @@ def test_a_run_without_any_of_it_has_nothing_to_tell(run):
     assert findings.count_redactions(record) == {}
 
 
-def test_details_that_were_withheld_are_no_fault(run, attempt):
+def test_withheld_details_are_not_an_error(run, attempt):
     record = run(stages=[attempt("validate", details=None), attempt("quality", details=None)])
     assert (
         findings.list_rule_results(record) == findings.list_row_accounting(record) == findings.list_restatements(record) == []

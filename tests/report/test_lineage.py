@@ -1,4 +1,4 @@
-"""The picture of a run's lineage, and what is said of its columns."""
+"""Test the diagram of a run's lineage and the sources of its columns."""
 
 from __future__ import annotations
 
@@ -28,65 +28,65 @@ LINEAGE = {
 }
 
 
-def test_every_table_is_drawn_once_in_the_column_of_its_layer():
-    picture = build_diagram(LINEAGE)
-    places = {box.table: box.x for box in picture.boxes}
+def test_each_table_has_one_box_in_its_layer_column():
+    diagram = build_diagram(LINEAGE)
+    places = {box.table: box.x for box in diagram.boxes}
     assert set(places) == {
         *("bronze.orders", "bronze.products", "bronze.customers"),
         *("silver.orders", "silver.products", "silver.customers", "gold.sales"),
     }
-    assert len({box.number for box in picture.boxes}) == 7
+    assert len({box.number for box in diagram.boxes}) == 7
     assert places["bronze.orders"] == places["bronze.products"] < places["silver.orders"] < places["gold.sales"]
 
 
-def test_boxes_lie_within_the_picture_and_not_on_each_other():
-    picture = build_diagram(LINEAGE)
-    for box in picture.boxes:
+def test_boxes_are_inside_the_diagram_and_do_not_overlap():
+    diagram = build_diagram(LINEAGE)
+    for box in diagram.boxes:
         assert box.x >= 0
         assert box.x + box.width <= WIDTH
         assert box.y >= 0
-        assert box.y + box.height <= picture.height
-        for other in picture.boxes:
+        assert box.y + box.height <= diagram.height
+        for other in diagram.boxes:
             if other is not box and other.x == box.x:
                 assert abs(other.y - box.y) >= box.height
 
 
-def test_a_line_says_whether_values_pass_and_whose_lineage_it_is_in():
-    picture = build_diagram(LINEAGE)
-    names = {box.number: box.table for box in picture.boxes}
-    lines = {frozenset(names[number] for number in line.near): line.values for line in picture.lines}
-    assert len(picture.lines) == 6
+def test_edge_has_its_kind_and_connected_boxes():
+    diagram = build_diagram(LINEAGE)
+    names = {box.number: box.table for box in diagram.boxes}
+    lines = {frozenset(names[number] for number in line.near): line.values for line in diagram.lines}
+    assert len(diagram.lines) == 6
     assert lines[frozenset({"bronze.products", "silver.products", "gold.sales"})] is True
-    # Customers are drawn to their table only by a filter.
+    # bronze.customers is connected by a filter only.
     assert lines[frozenset({"bronze.customers", "silver.customers"})] is False
 
 
-def test_a_column_is_said_to_come_from_the_layer_below_and_from_bronze():
+def test_column_has_direct_sources_and_bronze_sources():
     orders, kinds = describe_table(LINEAGE, "gold.sales", 1).columns
     assert (orders.values, orders.decided_by, orders.in_bronze) == ((), ("silver.orders.status",), ())
     assert (kinds.values, kinds.in_bronze) == (("silver.products.category",), ("bronze.products.category",))
 
 
 @pytest.mark.parametrize("nothing", [None, {}])
-def test_a_run_without_lineage_has_no_section(nothing):
+def test_run_without_lineage_has_no_section(nothing):
     assert render_lineage(nothing) == ""
 
 
-def test_the_section_leads_from_a_box_to_its_columns_and_runs_nothing(read_page):
+def test_boxes_link_to_their_columns(read_page):
     page = read_page(str(render_lineage(LINEAGE)))
-    page.assert_still()
+    page.assert_inert()
     targets = [href[1:] for href in page.values("href", "a")]
     assert len(targets) == 4
     assert sorted(targets) == sorted(page.values("id", "details"))
     assert "gold.sales 2 columns" in page.text
-    assert "Which rows there are depends on silver.orders.status, touched.order_date." in page.text
+    assert "Its rows depend on silver.orders.status, touched.order_date." in page.text
     assert "kinds silver.products.category – bronze.products.category" in page.text
 
 
-def test_a_name_in_the_lineage_becomes_no_markup(read_page):
+def test_names_in_the_lineage_are_escaped(read_page):
     script = "gold.<script>alert(1)</script>"
     section = str(render_lineage({script: {"rows": {}, "columns": {"<b>": {"bronze.<i>.x": ["IDENTITY"]}}}}))
     page = read_page(section)
-    page.assert_still()
+    page.assert_inert()
     assert not {"b", "i"} & set(page.tags)
     assert not re.search(r"<style>[^<]*script", section)

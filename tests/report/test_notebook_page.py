@@ -20,7 +20,7 @@ def test_header_shows_facts_of_the_attempt(attempt, notebook, read_page):
     text = read_page(render_notebook(notebook(), title="A shop", record=record)).text
     assert "transform SUCCEEDED Saturday, 5 May 2018" in text
     for fact in (
-        *("Attempt 2", "Took 3.2 s", "Rows in 2,436", "Rows out 2,428", "Rejected 0"),
+        *("Attempt 2", "Duration 3.2 s", "Rows in 2,436", "Rows out 2,428", "Rejected 0"),
         *("Run daily-2018-05-05-1", "Commit 1a2b3c4d + changes", "Peak memory 312 MB", "Engine duckdb 1.2.2"),
     ):
         assert fact in text
@@ -29,7 +29,7 @@ def test_header_shows_facts_of_the_attempt(attempt, notebook, read_page):
 def test_missing_record_values_are_dashes(attempt, notebook, read_page):
     record = {key: attempt()[key] for key in ("run_id", "run_date", "stage", "outcome")}
     text = read_page(render_notebook(notebook(), title="A shop", record=record)).text
-    assert "Took –" in text
+    assert "Duration –" in text
     assert "Rows in –" in text
 
 
@@ -40,7 +40,7 @@ def test_page_is_one_file_that_runs_and_fetches_nothing(attempt, notebook, faile
         new_code_cell("'</pre><script>alert(1)</script>'", execution_count=9),
     ]
     page = read_page(render_notebook(notebook(*hostile, failed_cell()), title="<script>", record=attempt()))
-    page.assert_still()
+    page.assert_inert()
     assert "default-src 'none'" in page.values("content", "meta")[0]
     assert "link" in page.tags  # An empty icon keeps browsers from requesting one.
     assert page.values("href", "link") == ["data:,"]
@@ -87,7 +87,7 @@ def test_parameter_cells_have_their_own_style(attempt, notebook, read_page):
     page = read_page(render_notebook(notebook(), title="A shop", record=attempt()))
     assert page.values("class", "section").count("cell parameters") == 2
     assert "Parameters of this run" in page.text
-    assert "Parameters, with their defaults" in page.text
+    assert "Default parameters" in page.text
 
 
 def test_wide_tables_scroll_and_get_small_print(attempt):
@@ -129,7 +129,7 @@ def test_pictures_are_embedded_in_the_page(attempt, read_page):
         (displayed(image__svg_plus_xml=svg), "svg+xml"),
     ):
         page = read_page(render_notebook(notebook, title="A shop", record=attempt()))
-        page.assert_still()
+        page.assert_inert()
         (source,) = page.values("src", "img")
         assert source.startswith(f"data:image/{kind};base64,")
 

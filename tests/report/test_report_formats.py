@@ -1,4 +1,4 @@
-"""Numbers, times and hashes read the same everywhere, and say so when they are not known."""
+"""Test how numbers, times and hashes are formatted, also when they are unknown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_money_has_two_decimals_and_its_currency(amount, shown):
 
 
 @pytest.mark.parametrize("amount", ["n/a", "", "NaN", "Infinity"])
-def test_what_is_no_amount_is_refused(amount):
+def test_invalid_amount_is_an_error(amount):
     with pytest.raises(ArchiveError, match="where an amount of money belongs"):
         formats.format_money(amount, "EUR")
 
@@ -53,7 +53,7 @@ def test_what_is_no_amount_is_refused(amount):
         (7380, "2 h 03 min"),
     ],
 )
-def test_durations_use_the_units_that_matter(seconds, shown):
+def test_durations_use_the_two_largest_units(seconds, shown):
     assert plain(formats.format_duration(seconds)) == shown
 
 
@@ -61,7 +61,7 @@ def test_durations_use_the_units_that_matter(seconds, shown):
     ("size", "shown"),
     [(None, "–"), (85, "85 B"), (999, "999 B"), (3210, "3.2 kB"), (999_700, "1.0 MB"), (312_000_000, "312 MB")],
 )
-def test_sizes_are_decimal(size, shown):
+def test_file_sizes_use_decimal_units(size, shown):
     assert plain(formats.format_file_size(size)) == shown
 
 
@@ -77,11 +77,11 @@ def test_sizes_are_decimal(size, shown):
         (None, 10, "–"),
     ],
 )
-def test_shares_are_never_rounded_to_nothing_or_to_all(part, whole, shown):
+def test_shares_are_never_rounded_to_0_or_100_percent(part, whole, shown):
     assert plain(formats.format_share(part, whole)) == shown
 
 
-def test_instants_are_shown_in_utc_whatever_their_offset():
+def test_instants_are_converted_to_utc():
     east = datetime(2026, 11, 23, 15, 30, tzinfo=timezone(timedelta(hours=1)))
     assert formats.format_instant(east) == "2026-11-23 14:30:00"
     assert formats.format_instant("2026-11-23T14:30:00.123Z") == "2026-11-23 14:30:00"
@@ -89,7 +89,7 @@ def test_instants_are_shown_in_utc_whatever_their_offset():
     assert formats.format_instant(None) == "–"
 
 
-def test_what_is_no_time_and_no_date_is_refused():
+def test_invalid_time_or_date_is_an_error():
     with pytest.raises(ArchiveError, match="where an ISO 8601 time belongs"):
         formats.parse_instant("yesterday")
     with pytest.raises(ArchiveError, match="where a date YYYY-MM-DD belongs"):
@@ -98,7 +98,7 @@ def test_what_is_no_time_and_no_date_is_refused():
         formats.parse_business_date(None)
 
 
-def test_dates_are_spelled_out():
+def test_long_date_is_spelled_out():
     assert formats.format_long_date(date(2018, 5, 5)) == "Saturday, 5 May 2018"
 
 
@@ -111,5 +111,5 @@ def test_dates_are_spelled_out():
         (None, None, "–"),
     ],
 )
-def test_a_commit_says_whether_files_differed_from_it(commit, dirty, shown):
+def test_code_version_shows_uncommitted_changes(commit, dirty, shown):
     assert formats.format_code_version(commit, dirty) == shown

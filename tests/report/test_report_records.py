@@ -1,4 +1,4 @@
-"""What a page asks of one run record."""
+"""Test what pages read from run and attempt records."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from daybook.errors import ArchiveError
 from daybook.report import records
 
 
-def test_a_run_without_its_closing_record_is_running(run):
+def test_run_without_closing_record_is_running(run):
     assert records.outcome_of(run(state="running", outcome=None)) is records.RUNNING
     assert records.outcome_of(run(state="running", outcome="RUNNING")) is records.RUNNING
     assert records.outcome_of(run(state="lost", outcome="FAILED")) is records.FAILED
     assert records.outcome_of(run()) is records.SUCCEEDED
 
 
-def test_an_unknown_outcome_is_refused(run):
+def test_unknown_outcome_is_an_error(run):
     with pytest.raises(ArchiveError, match="allowed are SUCCEEDED, SKIPPED"):
         records.outcome_of(run(outcome="FINE"))
 
 
 @pytest.mark.parametrize("run_id", ["../../etc/passwd", "", "daily/1", "a" * 81, "daily-1\n"])
-def test_a_run_id_that_could_name_another_file_is_refused(run_id, run):
+def test_run_id_that_is_not_a_file_name_is_an_error(run_id, run):
     with pytest.raises(ArchiveError, match="run_id"):
         records.require_run_id(run(run_id=run_id))
 
 
-def test_runs_are_ordered_by_start_then_by_the_number_in_their_id(run):
+def test_runs_are_ordered_by_start_then_by_number(run):
     tenth, second = run(run_id="daily-2018-05-05-10"), run(run_id="daily-2018-05-05-2")
     later = run(run_id="daily-2018-05-05-1", started_at="2026-11-24T02:00:00Z")
     assert sorted([later, tenth, second], key=records.chronological_key) == [second, tenth, later]
 
 
-def test_retries_are_attempts_beyond_the_first_of_each_stage(run, attempt):
+def test_retries_are_attempts_beyond_the_first_per_stage(run, attempt):
     stages = [attempt("ingest"), *(attempt("transform", attempt=number) for number in (1, 2, 3))]
     assert records.count_retries(run(stages=stages)) == 2
     assert records.count_retries(run(stages=[])) == 0
 
 
-def test_rows_come_from_the_attempts_that_count(run, attempt):
+def test_row_counts_come_from_the_last_attempts(run, attempt):
     stages = [
         attempt("ingest", rows={"in": 500, "out": 500}),
         attempt("validate", rows={"in": 500, "out": 488, "rejected": 12}),
@@ -49,7 +49,7 @@ def test_rows_come_from_the_attempts_that_count(run, attempt):
     assert records.count_run_rows(run(stages=[])) == records.RunRowCounts(None, None, None)
 
 
-def test_tables_show_the_version_before_and_after_the_run(run, attempt):
+def test_table_usage_has_versions_before_and_after_the_run(run, attempt):
     stages = [
         attempt("ingest", tables_written={"bronze.orders": 7}),
         attempt("transform", tables_read={"bronze.orders": 7, "silver.orders": 3}, outcome="FAILED"),
@@ -65,13 +65,13 @@ def test_tables_show_the_version_before_and_after_the_run(run, attempt):
     assert uses["silver.orders"].written_by == ("transform",)
 
 
-def test_an_input_read_twice_is_shown_once_and_a_changed_one_twice(run, attempt):
+def test_input_is_listed_once_per_content(run, attempt):
     file = {"file": "orders.csv", "bytes": 1, "sha256": "a", "rows": 1}
     stages = [attempt("ingest", inputs=[file]), attempt("ingest", attempt=2, inputs=[file, {**file, "sha256": "b"}])]
     assert [item["sha256"] for item in records.list_input_files(run(stages=stages))] == ["a", "b"]
 
 
-def test_an_attempt_that_left_no_notebook_still_has_its_record(attempt):
+def test_attempt_without_a_notebook_has_its_record(attempt):
     assert records.list_attempt_files(attempt(attempt=2)) == {
         "page": "3_transform.attempt-2.html",
         "notebook": "3_transform.attempt-2.ipynb",
@@ -80,7 +80,7 @@ def test_an_attempt_that_left_no_notebook_still_has_its_record(attempt):
     assert records.list_attempt_files(attempt("quality", notebook=None, html=None)) == {"record": "5_quality.attempt-1.json"}
 
 
-def test_the_failure_of_a_run_is_its_last_failed_attempt(run, attempt, failure):
+def test_failure_of_a_run_is_its_last_failed_attempt(run, attempt, failure):
     first, last = (attempt(attempt=number, outcome="FAILED", failure=failure()) for number in (1, 2))
     assert records.find_failed_attempt(run(outcome="FAILED", stages=[first, last])) is last
     mended = attempt(attempt=3)

@@ -1,4 +1,4 @@
-"""The site: an index that shows every business date, and a page a run that links every attempt."""
+"""Test the site: an index with a calendar of business dates, a page per run and a page per backfill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOW = datetime(2026, 11, 23, 15, tzinfo=timezone.utc)
 
 
 def build_of(runs, *, out, hrefs, title="A shop", calendar=None, backfills=()):
-    """A site of records that hold their histories, as the fixtures make them; by default no date after the last run is due."""
+    """Build a site of run records that hold their histories. By default no date after the last run is due."""
     if calendar is None and runs:
         calendar = {"last": max(run["run_date"] for run in runs)}
     histories = {run["run_id"]: run.get("history") or [] for run in runs}
@@ -56,15 +56,15 @@ def build(tmp_path, hrefs, read_page):
     return build
 
 
-def test_the_index_opens_with_the_newest_good_day(build, run):
+def test_index_starts_with_latest_successful_day(build, run):
     summary = {**run()["summary"], "orders": 1312, "net_revenue": "12345.6700", "average_order_value": "41.0050"}
     index, _ = build(run("2018-05-04"), run("2018-05-05", summary=summary), run("2018-05-06", outcome="FAILED"))
-    assert "Newest good day: Saturday, 5 May 2018 Net revenue 12,345.67 EUR" in index.text
+    assert "Latest successful day: Saturday, 5 May 2018 Net revenue 12,345.67 EUR" in index.text
     assert "Orders 1,312 Average order value 41.01 EUR" in index.text
     assert "2018-05-04 to 2018-05-05" in index.text
 
 
-def test_every_date_is_marked_by_a_symbol_and_links_to_its_newest_run(build, run):
+def test_calendar_day_has_symbol_and_newest_run(build, run):
     index, _ = build(run("2018-05-01"), run("2018-05-01", number=2, outcome="REJECTED"), run("2018-05-03"))
     days = [href for _, name, href in index.attributes if name == "href" and href.startswith("runs/daily-2018-05-01")]
     assert days[0] == "runs/daily-2018-05-01-2.html"
@@ -75,22 +75,22 @@ def test_every_date_is_marked_by_a_symbol_and_links_to_its_newest_run(build, run
     assert symbols.count("#i-never-ran") == 2
 
 
-def test_the_legend_counts_every_outcome(build, run):
+def test_legend_counts_every_outcome(build, run):
     index, _ = build(
         run("2018-05-01"), run("2018-05-04", outcome="SKIPPED"), run("2018-05-05", state="running", outcome="RUNNING")
     )
     assert "1 SUCCEEDED published 1 SKIPPED nothing to do 0 REJECTED" in index.text
-    assert "1 RUNNING under way when this page was made 2 NEVER RAN no run for this date" in index.text
+    assert "1 RUNNING in progress when this page was generated 2 NEVER RAN no run for this date" in index.text
 
 
-def test_the_newest_runs_come_first(build, run):
+def test_newest_runs_are_listed_first(build, run):
     index, _ = build(run("2018-05-05"), run("2018-05-04", number=2))
     listed = index.text.split("Retries")[1]
     assert listed.index("daily-2018-05-04-2") < listed.index("daily-2018-05-05-1")
     assert "1 min 05 s 2,468 → 2,428 32 1.3 % 0" in listed
 
 
-def test_the_index_lists_no_more_than_its_cap_and_says_so(build, run):
+def test_index_lists_at_most_the_newest_runs(build, run):
     runs = [run(run_id=f"daily-2018-05-05-{number}", history=None) for number in range(1, NEWEST_RUNS_SHOWN + 4)]
     index, page_of = build(*runs)
     assert index.tags.count("tr") < NEWEST_RUNS_SHOWN + 20
@@ -98,12 +98,12 @@ def test_the_index_lists_no_more_than_its_cap_and_says_so(build, run):
     assert "Stages" in page_of(runs[0]).text
 
 
-def test_a_site_without_runs_says_what_to_do(build):
+def test_empty_site_names_the_command_to_start_a_run(build):
     index, _ = build()
-    assert "No run has been recorded yet. daybook run makes the first." in index.text
+    assert "No run has been recorded yet. Start one with daybook run." in index.text
 
 
-def test_every_attempt_is_linked_failed_ones_included(build, run, attempt, failure):
+def test_run_page_links_files_of_every_attempt(build, run, attempt, failure):
     failed = [attempt(attempt=number, outcome="FAILED", failure=failure()) for number in (1, 2)]
     dead = attempt(attempt=3, outcome="FAILED", failure=failure(cell=None), notebook=None, html=None)
     record = run(stages=[attempt("ingest"), *failed, dead, attempt(attempt=4)])
@@ -116,7 +116,7 @@ def test_every_attempt_is_linked_failed_ones_included(build, run, attempt, failu
     assert {link[len(prefix) :] for link in links if link.startswith(prefix)} == expected
 
 
-def test_a_failed_run_shows_what_failed_and_links_to_the_notebook(build, run, attempt, failure):
+def test_failed_run_shows_failure_and_links_notebook(build, run, attempt, failure):
     record = run(outcome="FAILED", stages=[attempt("ingest"), attempt(outcome="FAILED", failure=failure())])
     _, page_of = build(record)
     page = page_of(record)
@@ -126,14 +126,14 @@ def test_a_failed_run_shows_what_failed_and_links_to_the_notebook(build, run, at
     assert page.values("href", "a").count("../../archive/daily-2018-05-05-1/3_transform.attempt-1.html") == 2
 
 
-def test_a_failed_run_links_to_the_cell(build, run, attempt, failure):
+def test_failed_run_links_to_the_failed_cell(build, run, attempt, failure):
     record = run(outcome="FAILED", stages=[attempt(outcome="FAILED", failure=failure(index=7))])
     _, page_of = build(record)
     links = page_of(record).values("href", "a")
     assert "../../archive/daily-2018-05-05-1/3_transform.attempt-1.html#cell-7" in links
 
 
-def test_a_run_page_says_what_it_rests_on(build, run):
+def test_run_page_shows_tables_inputs_code_and_timeline(build, run):
     record = run()
     _, page_of = build(record)
     text = page_of(record).text
@@ -145,7 +145,7 @@ def test_a_run_page_says_what_it_rests_on(build, run):
         assert piece in text
 
 
-def test_a_run_page_leads_to_the_days_beside_it_and_the_other_runs_of_its_date(build, run):
+def test_run_page_links_adjacent_dates_and_other_runs(build, run):
     before, first, second, after = run("2018-05-03"), run(), run(number=2, outcome="FAILED"), run("2018-05-09")
     _, page_of = build(before, first, second, after)
     links = page_of(first).values("href", "a")
@@ -156,7 +156,7 @@ def test_a_run_page_leads_to_the_days_beside_it_and_the_other_runs_of_its_date(b
     assert "next" not in page_of(after).values("rel")
 
 
-def test_a_run_page_shows_what_the_gates_found_and_what_it_changed_for_readers(build, run, attempt):
+def test_run_page_shows_gate_findings_and_restated_dates(build, run, attempt):
     figures = {"orders": 12, "gross_revenue": "100.0000", "returns_amount": "0.0000", "net_revenue": "100.0000"}
     restated = {"order_date": "2018-05-04", "before": figures, "after": {**figures, "orders": 11, "net_revenue": "1090.5000"}}
     rule = {
@@ -189,46 +189,46 @@ def test_a_run_page_shows_what_the_gates_found_and_what_it_changed_for_readers(b
     )
     _, page_of = build(record)
     page = page_of(record)
-    page.assert_still()
+    page.assert_inert()
     for piece in (
-        "Approved by Ada a holiday Publishes what daily-2018-05-05-1 was refused for. net revenue is unusual",
+        "Approved by Ada a holiday Publishes the data for which daily-2018-05-05-1 was rejected. net revenue is unusual",
         "2018-05-04 12 → 11 100.00 EUR 0.00 EUR 100.00 → 1,090.50 EUR",
-        "the gate has stopped another date that changes them: 2018-05-01.",
-        "a newer run has published them: 2018-05-02.",
+        "Left out, because another date that changes them is on hold: 2018-05-01.",
+        "Not changed, because a newer run has published them: 2018-05-02.",
         "Validate: 31 checked, 2 broken.",
         "bronze.orders customer_id, city ada 2018-05-06 06:00:01 ingest 4 check an id",
         "validate payments payments fit warning – 17.56, must be less than 15",
         "validate orders status is known error 40 2 5.0 % quarantined orders.csv:3 · orders.csv:9",
         "orders 1,043 = 1,040 + 2 + 1",
-        "Replaced before this run was archived: email 3.",
+        "Redacted before this run was archived: email 3.",
         "The notebook is withheld: it could not be searched for personal data (RuntimeError).",
     ):
         assert piece in page.text, piece
     assert "6_notify.attempt-1.html" not in " ".join(page.values("href", "a"))
 
 
-def test_a_run_page_draws_the_lineage_and_says_what_is_not_known_of_it(build, run, attempt):
+def test_run_page_shows_lineage_and_its_errors(build, run, attempt):
     lineage = {"silver.orders": {"rows": {}, "columns": {"status": {"bronze.orders.status": ["IDENTITY"]}}}}
     record = run(lineage=lineage, stages=[attempt("aggregate", details={"lineage_gaps": ["The query of x is odd."]})])
     _, page_of = build(record)
-    assert "Lineage Which tables each table is made of" in page_of(record).text
+    assert "Lineage The tables that each table is computed from" in page_of(record).text
     assert "The query of x is odd." in page_of(record).text
     early = run(outcome="FAILED", lineage={})
     _, page_of = build(early)
     assert "Lineage" not in page_of(early).text
 
 
-def test_an_unfinished_run_has_a_page_of_what_is_there(build, attempt):
+def test_unfinished_run_has_a_page(build, attempt):
     record = {"run_id": "daily-2018-05-05-1", "run_date": "2018-05-05", "state": "running", "stages": [attempt("ingest")]}
     empty = {"run_id": "daily-2018-05-06-1", "run_date": "2018-05-06", "state": "running", "stages": []}
     index, page_of = build(record, empty)
     assert "No business date has succeeded yet." in index.text
     assert "Saturday, 5 May 2018 RUNNING" in page_of(record).text
     assert "../../archive/daily-2018-05-05-1/run.json" not in page_of(record).values("href", "a")
-    assert "No stage has left a record." in page_of(empty).text
+    assert "No stage has a record yet." in page_of(empty).text
 
 
-def test_nothing_in_a_record_becomes_markup(build, run, attempt, failure):
+def test_record_values_are_escaped(build, run, attempt, failure):
     script = "<script>alert(1)</script>"
     record = run(
         outcome="FAILED",
@@ -240,7 +240,7 @@ def test_nothing_in_a_record_becomes_markup(build, run, attempt, failure):
     )
     index, page_of = build(record, title=script)
     for page in (index, page_of(record)):
-        page.assert_still()
+        page.assert_inert()
         assert script in page.text
 
 
@@ -248,11 +248,11 @@ def test_pages_fetch_nothing(build, run):
     record = run()
     index, page_of = build(record)
     for page in (index, page_of(record)):
-        page.assert_still()
+        page.assert_inert()
         assert "default-src 'none'" in page.values("content", "meta")[0]
 
 
-def test_the_same_runs_in_any_order_make_the_same_bytes(tmp_path, run, hrefs):
+def test_order_of_runs_does_not_change_the_site(tmp_path, run, hrefs):
     runs = [run("2018-05-03"), run("2018-05-05", outcome="REJECTED"), run("2018-05-05", number=2)]
     sites = []
     for name, given in (("one", runs), ("two", runs[::-1])):
@@ -260,10 +260,10 @@ def test_the_same_runs_in_any_order_make_the_same_bytes(tmp_path, run, hrefs):
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         sites.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
     assert sites[0] == sites[1]
-    assert len(sites[0]) == 4  # and no scratch file is left
+    assert len(sites[0]) == 4  # No temporary file is left.
 
 
-def test_a_record_that_cannot_be_shown_leaves_the_old_site_as_it_was(tmp_path, run, hrefs):
+def test_invalid_record_leaves_old_site_unchanged(tmp_path, run, hrefs):
     out = tmp_path / "site"
     index = build_of([run()], out=out, hrefs=hrefs)
     before = index.read_bytes()
@@ -273,7 +273,7 @@ def test_a_record_that_cannot_be_shown_leaves_the_old_site_as_it_was(tmp_path, r
     assert not (tmp_path / "escape.html").exists()
 
 
-def test_a_day_of_a_backfill_says_which(build, run):
+def test_run_page_names_its_backfill(build, run):
     record = run("2018-05-05", part_of="backfill-2018-05-01-2018-05-31-1")
     _, page_of = build(record, run("2018-05-04"))
     assert "Part of backfill-2018-05-01-2018-05-31-1" in page_of(record).text
@@ -297,14 +297,14 @@ BACKFILL = {
 }
 
 
-def test_a_run_page_links_the_page_of_its_backfill(build, run, tmp_path, read_page):
+def test_run_page_and_index_link_the_backfill_page(build, run, tmp_path, read_page):
     record = run("2018-05-04", part_of=BACKFILL["backfill_id"])
     index, page_of = build(record, backfills=[BACKFILL])
     link = f"backfills/{BACKFILL['backfill_id']}.html"
     assert f"../{link}" in page_of(record).values("href", "a")
     assert link in index.values("href", "a")
     page = read_page((tmp_path / "site" / link).read_text(encoding="utf-8"))
-    page.assert_still()
+    page.assert_inert()
     assert "Dates 2018-05-04 to 2018-05-05 Results 1 succeeded, 1 not started" in page.text
     assert "2018-05-04 daily-2018-05-04-1 SUCCEEDED 1 min 05 s" in page.text
     assert "2018-05-05 daily-2018-05-05-1 not started" in page.text
@@ -312,17 +312,17 @@ def test_a_run_page_links_the_page_of_its_backfill(build, run, tmp_path, read_pa
     assert "../runs/daily-2018-05-05-1.html" not in page.values("href", "a")
 
 
-def test_an_unusual_day_of_a_backfill_is_on_its_page(build, run, attempt):
+def test_unusual_day_of_a_backfill_is_on_its_run_page(build, run, attempt):
     stages = [attempt("quality", details={"rules_checked": 30, "rules": []})]
     days = [run(f"2018-05-0{number}", part_of=BACKFILL["backfill_id"], stages=stages) for number in (4, 5)]
     _, page_of = build(*days, backfills=[BACKFILL])
     assert f"warning net revenue is below the usual {BACKFILL['backfill_id']}" in page_of(days[0]).text
-    assert "Quality: 30 checked, 1 broken (1 found after the backfill)." in page_of(days[0]).text
+    assert "Quality: 30 checked, 1 broken (1 found at the end of the backfill)." in page_of(days[0]).text
     assert "Unusual" not in page_of(days[1]).text
     assert "Quality: 30 checked, none broken." in page_of(days[1]).text
 
 
-def test_a_page_is_made_again_once_its_backfill_has_ended(made, run):
+def test_page_is_rebuilt_when_its_backfill_ends(made, run):
     record = run("2018-05-04", part_of=BACKFILL["backfill_id"])
     under_way = {**BACKFILL, "outcome": None, "unusual_days": []}
     assert made(record, run("2018-05-05"), backfills=[under_way]) == ["daily-2018-05-04-1", "daily-2018-05-05-1"]
@@ -330,7 +330,7 @@ def test_a_page_is_made_again_once_its_backfill_has_ended(made, run):
     assert made(record, run("2018-05-05"), backfills=[BACKFILL]) == ["daily-2018-05-04-1"]
 
 
-def test_a_run_that_published_nothing_shows_no_figures(build, run, attempt):
+def test_run_that_published_nothing_shows_no_figures(build, run, attempt):
     kept = {"summary": run()["summary"], "stages": [attempt("ingest")]}
     good, failed = run(), run(number=2, outcome="FAILED", **kept)
     first = run("2018-05-06", outcome="REJECTED", **kept)
@@ -343,7 +343,7 @@ def test_a_run_that_published_nothing_shows_no_figures(build, run, attempt):
     assert "This run published" not in page_of(good).text
 
 
-def test_a_run_that_failed_after_publishing_shows_its_figures(build, run, attempt, failure):
+def test_run_that_failed_after_publishing_shows_figures(build, run, attempt, failure):
     stages = [attempt("quality"), attempt("notify", outcome="FAILED", failure=failure())]
     record = run(outcome="FAILED", stages=stages, summary=run()["summary"])
     _, page_of = build(record)
@@ -351,7 +351,7 @@ def test_a_run_that_failed_after_publishing_shows_its_figures(build, run, attemp
     assert "This run published" not in page_of(record).text
 
 
-def test_closed_dates_are_no_gaps(build, run):
+def test_closed_dates_are_not_gaps(build, run):
     calendar = {"last": "2018-05-07", "closed_weekdays": ["Saturday"]}
     index, _ = build(run("2018-05-04"), run("2018-05-07"), calendar=calendar)
     assert "1 NEVER RAN no run for this date 1 CLOSED" in index.text
@@ -359,7 +359,7 @@ def test_closed_dates_are_no_gaps(build, run):
     assert "2018-05-05: no run expected by the source's calendar" in index.values("title")
 
 
-def test_dates_of_the_calendar_outside_of_the_runs_are_gaps(build, run):
+def test_calendar_dates_outside_of_the_runs_are_gaps(build, run):
     index, _ = build(run("2018-05-04"), calendar={"first": "2017-01-01", "last": "2018-05-06"})
     assert "490 dates never ran 2017-01-01 to 2018-05-03 (488 dates) 2018-05-05 to 2018-05-06 (2 dates)" in index.text
     # Months without a run are in the list only.
@@ -367,18 +367,18 @@ def test_dates_of_the_calendar_outside_of_the_runs_are_gaps(build, run):
     assert "2017 No run in this year: 365 business dates never ran." in index.text
 
 
-def test_a_site_without_runs_lists_what_never_ran(build):
+def test_site_without_runs_lists_dates_that_never_ran(build):
     index, _ = build(calendar={"first": "2018-05-01", "last": "2018-05-06"})
     assert "6 dates never ran 2018-05-01 to 2018-05-06 (6 dates)" in index.text
     assert "No run has been recorded yet." in index.text
 
 
-# Pages that are made already
+# Rebuilding an existing site
 
 
 @pytest.fixture()
 def made(tmp_path, hrefs):
-    """Build a site again and again; returns the names of the pages that this time wrote."""
+    """Return a function that builds a site in one folder and returns the names of the pages that it wrote."""
 
     def made(*runs, **changes):
         folder = tmp_path / "site" / "runs"
@@ -389,46 +389,46 @@ def made(tmp_path, hrefs):
     return made
 
 
-def test_only_pages_of_what_is_new_are_made(made, run):
+def test_only_pages_affected_by_new_runs_are_written(made, run):
     days = [run(f"2018-05-0{number}") for number in (1, 2, 3, 4)]
     assert made(*days[:2]) == ["daily-2018-05-01-1", "daily-2018-05-02-1"]
     assert made(*days[:2]) == []
-    # The day before links the new one.
+    # The page of the day before links the new one.
     assert made(*days[:3]) == ["daily-2018-05-02-1", "daily-2018-05-03-1"]
     assert made(days[0], days[1], days[3], days[2]) == ["daily-2018-05-03-1", "daily-2018-05-04-1"]
 
 
-def test_a_page_is_made_again_for_what_it_shows(made, run):
+def test_page_is_rebuilt_when_something_on_it_changes(made, run):
     days = [run(f"2018-05-0{number}") for number in (1, 2, 3)]
     again = run("2018-05-02", number=2)
     assert len(made(*days)) == 3
-    # Its own page, that of the date's other run, and those of the days around, which link the newest.
+    # Its page, the page of the date's other run, and the pages of the adjacent dates, which link the newest run.
     assert made(*days, again) == ["daily-2018-05-01-1", "daily-2018-05-02-1", "daily-2018-05-02-2", "daily-2018-05-03-1"]
     assert made(*days, {**again, "outcome": "REJECTED", "summary": None}) == ["daily-2018-05-02-1", "daily-2018-05-02-2"]
     assert len(made(*days, again, title="Another shop")) == 4
     assert len(made(*days, again, hrefs=lambda run_id, file: f"s3://elsewhere/{run_id}/{file}")) == 4
 
 
-def test_a_run_under_way_is_looked_at_each_time(made, run):
+def test_page_of_a_running_run_is_rebuilt_every_time(made, run):
     under_way = run("2018-05-02", state="running", outcome="RUNNING")
     assert made(run("2018-05-01"), under_way) == ["daily-2018-05-01-1", "daily-2018-05-02-1"]
     assert made(run("2018-05-01"), under_way) == ["daily-2018-05-02-1"]
 
 
-def test_pages_are_made_again_by_other_code(made, run, monkeypatch):
+def test_pages_are_rebuilt_when_the_code_changes(made, run, monkeypatch):
     assert made(run()) == ["daily-2018-05-05-1"]
     assert made(run()) == []
     monkeypatch.setattr(site, "_compute_code_digest", lambda: "other")
     assert made(run()) == ["daily-2018-05-05-1"]
 
 
-def test_a_page_of_before_pages_said_what_they_were_made_from_is_made_again(made, run, tmp_path):
+def test_page_without_a_digest_is_rebuilt(made, run, tmp_path):
     made(run())
     (tmp_path / "site" / "runs" / "daily-2018-05-05-1.html").write_text("<!DOCTYPE html>", encoding="utf-8")
     assert made(run()) == ["daily-2018-05-05-1"]
 
 
-def test_a_run_page_says_what_the_run_cost_and_what_is_not_counted(build, run):
+def test_run_page_shows_cost_and_what_is_not_counted(build, run):
     from daybook.records.cost import ExecutionUsage, JobUsage, calculate_cost, load_prices
 
     jobs = [JobUsage("ingest", 1, 95), JobUsage("ingest", 2, 30), JobUsage("notify", 1, 61, under_way=True)]
@@ -441,17 +441,14 @@ def test_a_run_page_says_what_the_run_cost_and_what_is_not_counted(build, run):
     text = page_of(measured).text
     assert "Cost 0.00280 USD" in text
     assert (
-        "What this run costs on AWS, at the prices of us-east-1 as of 2026-06-30. Not counted: requests to S3 of delta-rs"
-        in text
+        "Cost of this run on AWS, at the prices of us-east-1 as of 2026-06-30. Not counted: requests to S3 of delta-rs" in text
     )
     assert "ingest 95 s × 0.0625 DPU 0.00073 USD ingest attempt 2 60 s × 0.0625 DPU 0.00046 USD" in text
     assert "notify 61 s × 0.0625 DPU so far" in text
-    assert (
-        "State transitions 27 0.00068 USD Writing requests to S3 0 0.00000 USD Reading requests to S3 1,200 0.00048 USD" in text
-    )
+    assert "State transitions 27 0.00068 USD S3 write requests 0 0.00000 USD S3 read requests 1,200 0.00048 USD" in text
     text = page_of(estimated).text
     assert "Cost, estimated 0.00105 USD" in text
-    assert "An estimate: what this run would cost on AWS, had it taken as long there" in text
-    assert "requests to S3" in text and "Reading requests" not in text
+    assert "Estimated cost of this run on AWS if it took as long there" in text
+    assert "requests to S3" in text and "S3 read requests" not in text
     for each in (run("2018-05-07"), run("2018-05-08")):
         assert "Cost" not in page_of(each).text

@@ -1,6 +1,6 @@
-"""Static HTML reports: a page for each executed notebook and each run, and a calendar of business dates.
+"""Render static HTML reports: a page per executed notebook, run and backfill, and a calendar of business dates.
 
-A browser opens them without a server and without a network.
+They open in a browser without a server and without a network.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How numbers, times and hashes read on a page: one function a kind, and ``–`` for what is not known."""
+"""Format numbers, times and hashes for pages. Unknown values are ``–``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Optional, Union
 from daybook.errors import ArchiveError
 
 UNKNOWN = "–"
-NBSP = "\u00a0"  # a number and its unit stay on one line
+NBSP = "\u00a0"  # keeps a number and its unit on one line
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
@@ -19,12 +19,12 @@ _MONTHS = (
 
 
 def format_count(number: Optional[int]) -> str:
-    """A number of things with thousands separators: ``12,345``."""
+    """Return a count with thousands separators: ``12,345``."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
 def format_money(amount: Union[str, Decimal, int, None], currency: Optional[str]) -> str:
-    """An amount with two decimals, rounded half up, and its currency: ``12,345.67 EUR``.
+    """Return an amount with two decimals, rounded half up, and its currency: ``12,345.67 EUR``.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def format_money(amount: Union[str, Decimal, int, None], currency: Optional[str]
 
 
 def format_small_money(amount: Union[str, Decimal, None], currency: Optional[str]) -> str:
-    """An amount of fractions of a cent: ``0.00337 USD``."""
+    """Return an amount of fractions of a cent: ``0.00337 USD``."""
     if amount is None:
         return UNKNOWN
     rounded = f"{to_decimal(amount).quantize(Decimal('0.00001'), rounding=ROUND_HALF_UP):,}"
@@ -46,18 +46,18 @@ def format_small_money(amount: Union[str, Decimal, None], currency: Optional[str
 
 
 def to_decimal(amount: Union[str, Decimal, int]) -> Decimal:
-    """The finite decimal a record holds as text; ArchiveError if it holds something else."""
+    """Return a record's amount as a finite decimal; raise ``ArchiveError`` if it is not a number."""
     try:
         value = Decimal(amount)
     except InvalidOperation:
         value = Decimal("NaN")
     if not value.is_finite():
-        raise ArchiveError(f"A record holds {amount!r} where an amount of money belongs; mend the record's summary.")
+        raise ArchiveError(f"A record holds {amount!r} where an amount of money belongs; fix the record's summary.")
     return value
 
 
 def format_duration(seconds: Optional[float]) -> str:
-    """A length of time in the two largest units that matter: ``3.2 s``, ``1 min 05 s``, ``2 h 03 min``."""
+    """Return a duration in its two largest units: ``3.2 s``, ``1 min 05 s``, ``2 h 03 min``."""
     if seconds is None:
         return UNKNOWN
     if 0 < seconds < 0.05:
@@ -72,7 +72,7 @@ def format_duration(seconds: Optional[float]) -> str:
 
 
 def format_file_size(size: Optional[int]) -> str:
-    """A number of bytes in decimal units: ``85 B``, ``3.2 MB``, ``312 MB``."""
+    """Return a number of bytes in decimal units: ``85 B``, ``3.2 MB``, ``312 MB``."""
     if size is None:
         return UNKNOWN
     if size < 1000:
@@ -85,7 +85,7 @@ def format_file_size(size: Optional[int]) -> str:
 
 
 def format_share(part: Optional[int], whole: Optional[int]) -> str:
-    """``part`` of ``whole`` in percent with one decimal; never ``0.0 %`` or ``100.0 %`` unless it is exactly that."""
+    """Return ``part`` of ``whole`` in percent with one decimal; ``0.0 %`` and ``100.0 %`` only if they are exact."""
     if part is None or not whole:
         return UNKNOWN
     percent = 100 * part / whole
@@ -97,7 +97,7 @@ def format_share(part: Optional[int], whole: Optional[int]) -> str:
 
 
 def parse_instant(text: str) -> datetime:
-    """An ISO 8601 instant as an aware UTC datetime; an instant without an offset is UTC.
+    """Parse an ISO 8601 instant to an aware UTC datetime. An instant without an offset is UTC.
 
     Raises
     ------
@@ -105,23 +105,23 @@ def parse_instant(text: str) -> datetime:
         If ``text`` is not an ISO 8601 instant.
     """
     try:
-        # Python 3.9's fromisoformat does not know the Z.
+        # Python 3.9's fromisoformat does not accept the Z.
         moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
     except ValueError:
-        raise ArchiveError(f"A record holds {text!r} where an ISO 8601 time belongs; mend the record.") from None
+        raise ArchiveError(f"A record holds {text!r} where an ISO 8601 time belongs; fix the record.") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 
 def parse_business_date(text: Optional[str]) -> date:
-    """A record's ``run_date`` as a date; ArchiveError if it is not ``YYYY-MM-DD``."""
+    """Parse a record's ``run_date``; raise ``ArchiveError`` if it is not ``YYYY-MM-DD``."""
     try:
         return date.fromisoformat(text or "")
     except ValueError:
-        raise ArchiveError(f"A record holds {text!r} where a date YYYY-MM-DD belongs; mend its run_date.") from None
+        raise ArchiveError(f"A record holds {text!r} where a date YYYY-MM-DD belongs; fix its run_date.") from None
 
 
 def format_instant(moment: Union[str, datetime, None]) -> str:
-    """A point in time to the second, in UTC but without saying so: ``2026-11-23 14:00:00``."""
+    """Return an instant in UTC to the second, without the time zone: ``2026-11-23 14:00:00``."""
     if moment is None:
         return UNKNOWN
     if isinstance(moment, str):
@@ -130,22 +130,22 @@ def format_instant(moment: Union[str, datetime, None]) -> str:
 
 
 def format_long_date(day: date) -> str:
-    """A date in words, the same in every locale: ``Saturday, 5 May 2018``."""
+    """Return a date in English words: ``Saturday, 5 May 2018``."""
     return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
 def month_name(month: int) -> str:
-    """The English name of a month from 1 to 12."""
+    """Return the English name of a month from 1 to 12."""
     return _MONTHS[month - 1]
 
 
 def format_short_hash(digest: Optional[str], length: int = 12) -> str:
-    """The first characters of a SHA-256 or of a commit; enough to compare by eye."""
+    """Return the first ``length`` characters of a SHA-256 or a commit."""
     return digest[:length] if digest else UNKNOWN
 
 
 def format_code_version(commit: Optional[str], dirty: Optional[bool]) -> str:
-    """The commit that ran and whether files differed from it: ``1a2b3c4d``, ``1a2b3c4d + changes``."""
+    """Return the commit that ran and whether files were changed since: ``1a2b3c4d``, ``1a2b3c4d + changes``."""
     if not commit:
         return UNKNOWN
     state = {True: " + changes", False: "", None: " (changes unknown)"}[dirty]

@@ -1,4 +1,4 @@
-"""A run's lineage as a picture of its tables, and for each table its columns with what they come from."""
+"""Render a run's lineage: a diagram of its tables, and a list of the sources of each column."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BOX_WIDTH, _BOX_HEIGHT, _GAP, _HEADING_HEIGHT = 190, 26, 10, 34
 
 @dataclass(frozen=True)
 class Box:
-    """One table in the picture. ``number`` names it within the page, ``x`` and ``y`` are its upper left corner."""
+    """One table in the diagram. ``number`` identifies it in the page; ``x`` and ``y`` are its upper left corner in pixels."""
 
     number: int
     table: str
@@ -33,7 +33,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Edge:
-    """One table read for another. ``near`` are the numbers of the boxes whose whole lineage it belongs to."""
+    """A table that another one reads. ``near`` are the numbers of the boxes whose lineage contains this edge."""
 
     path: str
     values: bool
@@ -42,7 +42,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class ColumnSources:
-    """What one column comes from: values, what only decides which, and the columns of bronze that its values come from."""
+    """The sources of one column: of its values, of conditions on them, and the bronze columns that its values come from."""
 
     name: str
     values: Tuple[str, ...]
@@ -52,7 +52,7 @@ class ColumnSources:
 
 @dataclass(frozen=True)
 class TableSources:
-    """One table: what decides which rows it has, and its columns."""
+    """One table: the columns that select its rows, and its own columns."""
 
     number: int
     table: str
@@ -62,7 +62,7 @@ class TableSources:
 
 @dataclass(frozen=True)
 class Diagram:
-    """The tables in columns by layer, from bronze on the left to gold on the right."""
+    """The tables by layer, from bronze on the left to gold on the right. Sizes are in pixels."""
 
     width: int
     height: int
@@ -71,26 +71,26 @@ class Diagram:
 
 
 def render_lineage(lineage: Optional[graph.Lineage]) -> Markup:
-    """The section of a run's page; nothing where a run has no lineage."""
+    """Return the lineage section of a run's page, empty if the run has no lineage."""
     if not lineage:
         return Markup()
-    # Runs of the same code have the same lineage, and a site has hundreds of runs.
+    # Runs of the same code have the same lineage: the cache saves most of the time for a site of hundreds of runs.
     return _render_section(json.dumps(lineage))
 
 
 @lru_cache(maxsize=16)
 def _render_section(text: str) -> Markup:
     lineage: Dict[str, Any] = json.loads(text)
-    picture = build_diagram(lineage)
-    numbers = {box.table: box.number for box in picture.boxes}
+    diagram = build_diagram(lineage)
+    numbers = {box.table: box.number for box in diagram.boxes}
     tables = [table for layer in reversed(LAYERS) for table in lineage if _table_layer(table) == layer]
     described = [describe_table(lineage, table, numbers[table]) for table in tables]
-    # The markup is this room's own template's, which has escaped what the record says.
-    return Markup(render_page("lineage", picture=picture, tables=described, heads=_layer_headings(picture)))  # noqa: S704
+    # The template escapes the values of the record.
+    return Markup(render_page("lineage", diagram=diagram, tables=described, heads=_layer_headings(diagram)))  # noqa: S704
 
 
 def describe_table(lineage: graph.Lineage, table: str, number: int) -> TableSources:
-    """What is said of one table and its columns."""
+    """Return the sources of one table and of its columns."""
     return TableSources(
         number=number,
         table=table,
@@ -113,7 +113,7 @@ def _describe_column(lineage: graph.Lineage, table: str, name: str) -> ColumnSou
 
 
 def build_diagram(lineage: graph.Lineage) -> Diagram:
-    """Place every table that the lineage names; in each layer, a table stands near those that it is tied to."""
+    """Place every table of the lineage. In its layer, a table is near those that it is connected to."""
     edges = {
         (source, table): _is_value_source(lineage, source, table)
         for table in lineage
@@ -134,14 +134,14 @@ def build_diagram(lineage: graph.Lineage) -> Diagram:
             boxes[table] = Box(len(boxes), table, label, x, y, described=table in lineage)
     lines = [
         Edge(_edge_path(boxes[source], boxes[table]), values, _connected_boxes(source, table, edges, boxes))
-        for (source, table), values in sorted(edges.items(), key=lambda edge: edge[1])  # the stronger lines on top
+        for (source, table), values in sorted(edges.items(), key=lambda edge: edge[1])  # edges of values are drawn on top
     ]
     return Diagram(WIDTH, height, tuple(boxes.values()), tuple(lines))
 
 
-def _layer_headings(picture: Diagram) -> List[Tuple[str, int]]:
-    """Each layer's name and the middle of its column."""
-    middles = {_table_layer(box.table): box.x + box.width // 2 for box in picture.boxes}
+def _layer_headings(diagram: Diagram) -> List[Tuple[str, int]]:
+    """Return the name of each layer and the middle of its column in pixels."""
+    middles = {_table_layer(box.table): box.x + box.width // 2 for box in diagram.boxes}
     return list(middles.items())
 
 
@@ -150,7 +150,7 @@ def _table_layer(name: str) -> str:
 
 
 def _is_value_source(lineage: graph.Lineage, source: str, table: str) -> bool:
-    """Whether values of ``source`` are in ``table``, or whether it only decides rows or chooses."""
+    """Return whether values of ``source`` are in ``table``. If not, it only selects rows or chooses values."""
     return any(
         graph.is_direct(kinds)
         for sources in lineage[table]["columns"].values()
@@ -160,33 +160,37 @@ def _is_value_source(lineage: graph.Lineage, source: str, table: str) -> bool:
 
 
 def _order_tables(columns: Dict[str, List[str]], edges: Iterable[Tuple[str, str]]) -> Dict[str, List[str]]:
-    """Each layer in an order with few crossings: by the middle of what a table is tied to, to and fro."""
-    tied: Dict[str, Set[str]] = {}
+    """Return each layer in an order with few crossings.
+
+    Tables are sorted by the mean position of their neighbours (the barycenter heuristic), in sweeps from left to right and
+    back.
+    """
+    neighbours: Dict[str, Set[str]] = {}
     for source, table in edges:
-        tied.setdefault(source, set()).add(table)
-        tied.setdefault(table, set()).add(source)
+        neighbours.setdefault(source, set()).add(table)
+        neighbours.setdefault(table, set()).add(source)
     sweeps = [("silver", "bronze"), ("gold", "silver"), ("silver", "gold"), ("bronze", "silver")]
     for layer, beside in [*sweeps, *sweeps, *sweeps]:
         places = {table: (index + 0.5) / len(columns[beside]) for index, table in enumerate(columns[beside])}
 
-        def middle(table: str, places: Dict[str, float] = places) -> float:
-            found = [places[other] for other in tied.get(table, ()) if other in places]
+        def mean_position(table: str, places: Dict[str, float] = places) -> float:
+            found = [places[other] for other in neighbours.get(table, ()) if other in places]
             return sum(found) / len(found) if found else 1.0
 
-        columns[layer] = sorted(columns[layer], key=lambda table: (middle(table), table))
+        columns[layer] = sorted(columns[layer], key=lambda table: (mean_position(table), table))
     return columns
 
 
 def _edge_path(source: Box, table: Box) -> str:
     x1, y1, y2 = source.x + source.width, source.y + source.height // 2, table.y + table.height // 2
-    if source.x == table.x:  # within a layer: a bow on its right
+    if source.x == table.x:  # Within a layer the edge is an arc on the right.
         return f"M{x1} {y1} C{x1 + 46} {y1} {x1 + 46} {y2} {x1} {y2}"
     middle = (x1 + table.x) // 2
     return f"M{x1} {y1} C{middle} {y1} {middle} {y2} {table.x} {y2}"
 
 
 def _connected_boxes(source: str, table: str, edges: Iterable[Tuple[str, str]], boxes: Mapping[str, Box]) -> Tuple[int, ...]:
-    """The boxes that this line leads to or comes from, over any number of lines."""
+    """Return the boxes that are upstream or downstream of an edge, over any number of edges."""
     known = list(edges)
     before, after = {source}, {table}
     for _ in LAYERS:

@@ -134,7 +134,7 @@ def _render_cell(cell: NotebookNode, anchor: str, tags: List[str], *, failed: bo
     if "injected-parameters" in tags:
         kind, label = "parameters", "Parameters of this run"
     elif "parameters" in tags:
-        kind, label = "parameters", "Parameters, with their defaults"
+        kind, label = "parameters", "Default parameters"
     return Cell(
         anchor=anchor,
         kind=kind,

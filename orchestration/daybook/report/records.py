@@ -24,9 +24,9 @@ class Outcome:
 
 SUCCEEDED = Outcome("SUCCEEDED", "succeeded", "published")
 SKIPPED = Outcome("SKIPPED", "skipped", "nothing to do")
-REJECTED = Outcome("REJECTED", "rejected", "a gate said no")
+REJECTED = Outcome("REJECTED", "rejected", "a quality gate refused the data")
 FAILED = Outcome("FAILED", "failed", "a fault after all retries, or a permanent failure")
-RUNNING = Outcome("RUNNING", "running", "under way when this page was made")
+RUNNING = Outcome("RUNNING", "running", "in progress when this page was generated")
 NEVER_RAN = Outcome("NEVER RAN", "never-ran", "no run for this date")
 CLOSED = Outcome("CLOSED", "closed", "no run expected by the source's calendar")
 OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, RUNNING, NEVER_RAN, CLOSED)
