@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from nbconvert.exporters import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
+from daybook.privacy.redactor import Redactor
+from daybook.records.mime import JSON_TYPES, TEXT_TYPES
 from daybook.records.names import RESULT_MIME
 from daybook.report.active_content import remove_active_content
 from daybook.report.notebook_page import render_notebook
@@ -133,6 +135,14 @@ def test_other_mime_types_are_left_out_with_a_note(mime: str) -> None:
     assert output_of(cell) == {"text/plain": f"[output left out: {mime}]"}
     cell = new_code_cell("x", outputs=[new_output("display_data", {mime: "<script>evil()</script>", "text/plain": "a widget"})])
     assert output_of(cell) == {"text/plain": f"a widget\n[output left out: {mime}]"}
+
+
+@pytest.mark.parametrize("mime", [*TEXT_TYPES, *JSON_TYPES])
+def test_allowed_mime_types_pass_the_redactor(mime: str) -> None:
+    notebook = new_notebook(cells=[new_code_cell("x", outputs=[new_output("display_data", {mime: "text"})])])
+    remove_active_content(notebook)
+    Redactor().notebook(notebook)
+    assert dict(notebook.cells[0].outputs[0].data) == {mime: "text"}
 
 
 def test_tables_plots_and_results_are_kept() -> None:

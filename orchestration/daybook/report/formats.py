@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 from datetime import date, datetime, timezone
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Optional, Union
@@ -10,12 +11,6 @@ from daybook.errors import ArchiveError
 
 UNKNOWN = "–"
 NBSP = "\u00a0"  # keeps a number and its unit on one line
-
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
 
 
 def format_count(number: Optional[int]) -> str:
@@ -131,12 +126,12 @@ def format_instant(moment: Union[str, datetime, None]) -> str:
 
 def format_long_date(day: date) -> str:
     """Return a date in English words: ``Saturday, 5 May 2018``."""
-    return f"{_WEEKDAYS[day.weekday()]}, {day.day} {_MONTHS[day.month - 1]} {day.year}"
+    return f"{day:%A}, {day.day} {day:%B %Y}"
 
 
 def month_name(month: int) -> str:
     """Return the English name of a month from 1 to 12."""
-    return _MONTHS[month - 1]
+    return calendar.month_name[month]
 
 
 def format_short_hash(digest: Optional[str], length: int = 12) -> str:

@@ -55,7 +55,7 @@ _SHOWN_ADDRESS = re.compile(r"(?:https?|mailto):", re.IGNORECASE)
 _NUMBER = re.compile(r"(?=[-+−]?[\d.])[-+−]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s?%)?")
 _MISSING_VALUES = frozenset({"", "NaN", "nan", "NaT", "None", "<NA>", "NULL", "–", "-", "...", "…"})
 
-_MAX_CACHED_TEXTS = 1_000
+_MAX_CACHED_TEXTS = 200
 _cache: Dict[str, Markup] = {}
 """Sanitized HTML by the HTML it was made of, and by itself: an output that did not change is not sanitized again."""
 
