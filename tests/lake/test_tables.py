@@ -416,7 +416,7 @@ def test_development_copies_of_two_people_are_apart(published: Lake) -> None:
 def test_a_development_copy_can_publish_again_and_again(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     for amount in ("5", "6"):
-        assert publish(mine, PAYMENTS, payments((FIRST, amount)), [FIRST]).made
+        assert publish(mine, PAYMENTS, payments((FIRST, amount)), [FIRST]).committed
     assert read_rows(mine, "gold.payment_mix", "amount") == [(Decimal(2),), (Decimal(6),)]
 
 

@@ -1,4 +1,4 @@
-"""Publishing: candidates become visible, one commit a table, and an older look at silver never covers a newer one."""
+"""Publish gold candidates: one commit a table. Rows from an older snapshot of silver never replace rows from a newer one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from daybook.lake.schema_evolution import stored_names
 from daybook.lake.tables import Lake, overwrite
 
 _APP_ID = "daybook.publish"
-"""Delta refuses two commits at once that bear a transaction of one application: publications of a table come one by one,
-the first two of a new table too, of which neither replaces a file of the other."""
+"""Delta rejects one of two concurrent commits with a transaction of the same application. So publications of a table are
+serial, also the first two of a new table, where neither replaces a file of the other."""
 
 
 @dataclass(frozen=True)
 class LakeSnapshot:
-    """Versions of tables at one moment (-1: not there yet), and of the gold tables at a moment before.
+    """The versions of tables at one moment (-1: no such table), and of the gold tables at an earlier moment.
 
-    Versions only grow, so of two snapshots of a lake the one with the greater ``number`` is the later, and knows all that the
-    other knew. ``lake_id`` tells a lake that was begun anew.
+    Versions only grow, so of two snapshots of a lake the one with the greater ``sequence_number`` is later. ``lake_id``
+    identifies the lake: it is another one after the lake was deleted and created again.
     """
 
     lake_id: str
@@ -34,20 +34,32 @@ class LakeSnapshot:
     published: dict[str, int] = field(default_factory=dict)
 
     @property
-    def number(self) -> int:
+    def sequence_number(self) -> int:
         return sum(version + 1 for version in self.versions.values())
 
 
 class PublishResult(NamedTuple):
-    """What came of publishing a table: whether this call made it, as which version, and the dates left to newer ones."""
+    """The result of publishing a table: whether this call committed, the version, and the dates that a newer snapshot keeps."""
 
-    made: bool
+    committed: bool
     version: Optional[int]
-    left_to_newer: list[date]
+    superseded_dates: list[date]
 
 
 def take_lake_snapshot(lake: Lake, tables: Sequence[str], gold: Sequence[str], *, identified_by: str) -> LakeSnapshot:
-    """The versions of ``tables`` at one moment: read again until two readings agree, between which nothing was written."""
+    """Return the versions of tables at one moment.
+
+    Parameters
+    ----------
+    lake
+        The lake of the run.
+    tables
+        The tables that gold is computed from. They are read until two readings agree: nothing was written in between.
+    gold
+        The tables to publish.
+    identified_by
+        The table whose id identifies the lake.
+    """
     # Gold first: whatever a later snapshot publishes comes after these versions.
     published = {name: _version_number(lake.version(name)) for name in gold}
     last: Optional[dict[str, int]] = None
@@ -61,11 +73,27 @@ def take_lake_snapshot(lake: Lake, tables: Sequence[str], gold: Sequence[str], *
 def publish(
     lake: Lake, contract: Table, rows: pa.Table, dates: Sequence[date], snapshot: Optional[LakeSnapshot] = None
 ) -> PublishResult:
-    """Make a candidate's rows visible, in one commit: they become all there is for ``dates`` (or the whole table where it has
-    no partitions). A named run does so once; its next tries are told what the first one made.
+    """Publish the rows of a candidate in one commit.
 
-    Dates (or the whole table) that a later ``snapshot`` has published are left as they are: that one was taken after this
-    run's merges, so it holds everything that this run knew. Raises ``LakeError`` where the log no longer says who published.
+    Parameters
+    ----------
+    lake, contract
+        The lake of the run, and the table's contract.
+    rows, dates
+        All rows of the table for the dates, or of the whole table if it has no partitions. They replace the earlier ones.
+    snapshot
+        What the rows were computed from. Dates (or the whole table) that a later snapshot has published stay as they are: that
+        snapshot was taken after this run's merges, so it includes everything that this run knew.
+
+    Returns
+    -------
+    PublishResult
+        A named run publishes a table once; a retry gets the result of its first try.
+
+    Raises
+    ------
+    LakeError
+        The log no longer has the commits since the snapshot.
     """
     table = contract.full_name
     lake.ensure_table(contract)
@@ -75,64 +103,74 @@ def publish(
 
     def run(delta: DeltaTable) -> PublishResult:
         commits = _commits_since(lake, delta, table, snapshot) if lake.run_id else []
-        for commit in commits:
-            if commit.get("daybook_run_id") == lake.run_id and "daybook_published" in commit:
-                left = sorted(set(dates) - set(_published_dates(commit))) if by_date else []
-                return PublishResult(False, int(commit["version"]), left)
+        earlier = _find_own_commit(commits, lake.run_id)
+        if earlier is not None:
+            superseded = sorted(set(dates) - set(_published_dates(earlier))) if by_date else []
+            return PublishResult(False, int(earlier["version"]), superseded)
         newer = [commit for commit in commits if _is_newer(commit, snapshot)]
-        if newer and not by_date:
-            return PublishResult(False, None, list(dates))
-        taken = {day for commit in newer for day in _published_dates(commit)}
-        left = [day for day in dates if day in taken]
+        taken = {day for commit in newer for day in (_published_dates(commit) if by_date else dates)}
+        superseded = [day for day in dates if day in taken]
         wanted = [day for day in dates if day not in taken]
-        if left and not wanted:
-            return PublishResult(False, None, left)
-        predicate = None
+        if newer and not wanted:
+            return PublishResult(False, None, superseded)
         chosen = rows
-        if by_date:
-            column = contract.partition_by[0]
-            (stored,) = stored_names(delta, [column])
-            predicate = f"{stored} IN ({', '.join(repr(day.isoformat()) for day in wanted)})"
-            if left:
-                chosen = rows.filter(pc.is_in(rows[column], value_set=pa.array(wanted, pa.date32())))
-        said = {"daybook_published": " ".join(day.isoformat() for day in wanted)}
-        if snapshot is not None:
-            said.update(daybook_lake=snapshot.lake_id, daybook_snapshot=str(snapshot.number))
-        # A development copy has one writer, and its tables begin at version 0 while others stand at hundreds.
-        transactions = [Transaction(_APP_ID, snapshot.number if snapshot else 1)] if lake.run_id else None
-        overwrite(delta, chosen, predicate, lake.commit_properties(transactions, **said))
-        return PublishResult(True, int(delta.version()), left)
+        if superseded:
+            chosen = rows.filter(pc.is_in(rows[contract.partition_by[0]], value_set=pa.array(wanted, pa.date32())))
+        _replace_dates(lake, delta, contract, chosen, wanted, snapshot)
+        return PublishResult(True, int(delta.version()), superseded)
 
     done = lake.commit(table, run)
     if done.version is not None:
-        # Also of an earlier try: what stands there now may be another run's.
+        # Also after an earlier try: another run may have written the newest version.
         lake.tables_written[table] = done.version
     return done
 
 
+def _replace_dates(
+    lake: Lake, delta: DeltaTable, contract: Table, rows: pa.Table, dates: list[date], snapshot: Optional[LakeSnapshot]
+) -> None:
+    """Commit the rows of these dates, or all rows of a table without partitions."""
+    predicate = None
+    if contract.partition_by:
+        (stored,) = stored_names(delta, contract.partition_by[:1])
+        predicate = f"{stored} IN ({', '.join(repr(day.isoformat()) for day in dates)})"
+    details = {"daybook_published": " ".join(day.isoformat() for day in dates)}
+    if snapshot is not None:
+        details.update(daybook_lake=snapshot.lake_id, daybook_snapshot=str(snapshot.sequence_number))
+    # Not for a development copy: it has one writer, and its tables begin at version 0 while others have hundreds.
+    transactions = [Transaction(_APP_ID, snapshot.sequence_number if snapshot else 1)] if lake.run_id else None
+    overwrite(delta, rows, predicate, lake.commit_properties(transactions, **details))
+
+
 def _commits_since(lake: Lake, delta: DeltaTable, table: str, snapshot: Optional[LakeSnapshot]) -> list[dict[str, Any]]:
-    """The commits of a gold table since the snapshot, newest first (all of them where there is no snapshot)."""
+    """Return the commits of a gold table since the snapshot, newest first; all of them without a snapshot."""
     now = int(delta.version())
     since = snapshot.published.get(table, -1) if snapshot else -1
     if since > now or snapshot is None:
-        # Without a snapshot, or for a table that was begun anew: whatever the log has.
+        # The table was created again since, or there is no snapshot.
         return list(delta.history())
     if since == now:
         return []
     commits = list(delta.history(now - since))
     if len(commits) < now - since and since >= 0:
         raise LakeError(
-            f"The log of {table} at {lake.uri(table)} no longer says who published since version {since}; "
+            f"The log of {table} at {lake.uri(table)} no longer has all commits since version {since}; "
             "run the date again from its 4_aggregate."
         )
     return commits
 
 
+def _find_own_commit(commits: list[dict[str, Any]], run_id: str) -> Optional[dict[str, Any]]:
+    """Return the commit by which a run has published the table."""
+    own = (commit for commit in commits if commit.get("daybook_run_id") == run_id and "daybook_published" in commit)
+    return next(own, None)
+
+
 def _is_newer(commit: dict[str, Any], snapshot: Optional[LakeSnapshot]) -> bool:
-    """Whether a commit published a later snapshot of the same lake."""
+    """Return whether a commit published a later snapshot of the same lake."""
     if snapshot is None or commit.get("daybook_lake") != snapshot.lake_id:
         return False
-    return int(commit["daybook_snapshot"]) > snapshot.number
+    return int(commit["daybook_snapshot"]) > snapshot.sequence_number
 
 
 def _published_dates(commit: dict[str, Any]) -> list[date]:

@@ -57,7 +57,7 @@ def publish_candidates(stage: Stage, dates: Sequence[date]) -> None:
         done[contract.full_name] = publish(stage.lake, contract, rows, dates, basis.snapshot)
         stage.engine.refresh(contract.full_name)
     stage.details["publications"] = {name: _publication_status(done.get(name)) for name in load_tables("gold")}
-    by_date = [done[name].left_to_newer for name, contract in load_tables("gold").items() if contract.partition_by]
+    by_date = [done[name].superseded_dates for name, contract in load_tables("gold").items() if contract.partition_by]
     left = {day for days in by_date for day in days}
     stage.details["published_dates"] = [day.isoformat() for day in dates if day not in left]
     stage.details["left_to_newer"] = [day.isoformat() for day in sorted(left)]

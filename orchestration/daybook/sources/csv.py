@@ -3,8 +3,8 @@
 pyarrow's streaming reader splits the rows. It cannot do three things, which are done here: try several encodings, name the line
 of a byte that is not text, and reject a quoted field that is never closed (the rows after it would silently become its value).
 
-DuckDB 1.2.2's ``read_csv`` with ``store_rejects`` fails more cases: it has no windows-1252, reads ``"5" nail`` as ``5 nai`` or not
-at all, and drops without a reject the rows after a quote that is not closed by the end of the file.
+DuckDB 1.2.2's ``read_csv`` with ``store_rejects`` fails more cases: it has no windows-1252, reads ``"5" nail`` as ``5 nai``
+or not at all, and drops the rows after a quote that is never closed without rejecting them.
 """
 
 from __future__ import annotations
