@@ -1,4 +1,4 @@
-"""A small lake, and every engine over it: a test of this room holds for each of them."""
+"""Fixtures: a small lake and each engine over it; every test in this folder runs for each engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = date(2025, 11, 1)
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    """A lake with two rows in ``bronze.orders``, ``a`` and ``b``."""
+    """Return a lake with two rows in ``bronze.orders``, ``a`` and ``b``."""
     monkeypatch.chdir(tmp_path)
     lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-01-1")
     lake.replace_partition("bronze.orders", pa.table({"order_id": ["a", "b"]}), DAY)
@@ -29,11 +29,11 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
 
 @pytest.fixture(params=sorted(ENGINES))
 def make(request: pytest.FixtureRequest) -> Make:
-    """The engine's class."""
+    """Return an engine's class."""
     return ENGINES[request.param]
 
 
 @pytest.fixture
 def engine(make: Make, lake: Lake) -> DuckDBEngine:
-    """An engine over the lake, in the time of São Paulo."""
+    """Return an engine over the lake in the time zone of São Paulo."""
     return make(lake, "America/Sao_Paulo")

@@ -1,4 +1,4 @@
-"""SQL over the lake: what a query may name, what it reads, and what is said when it cannot run."""
+"""Test the engine: names in queries, versions of tables, definitions and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDS = "SELECT order_id FROM bronze.orders ORDER BY order_id"
 
 
 def refusal(engine: DuckDBEngine, sql: str) -> str:
-    """What the engine says when it is given a query that it does not run."""
+    """Return the text of the error that a query raises."""
     with pytest.raises(SqlError) as caught:
         engine.rows(sql)
     return str(caught.value)
@@ -35,34 +35,34 @@ def land(lake: Lake, day: date, *order_ids: str) -> None:
 # Tables
 
 
-def test_a_query_reads_a_table_of_the_lake_by_its_name(engine: DuckDBEngine) -> None:
+def test_query_reads_a_table_by_name(engine: DuckDBEngine) -> None:
     assert engine.rows(IDS) == [("a",), ("b",)]
 
 
-def test_the_version_of_a_table_that_was_read_is_noted(engine: DuckDBEngine, lake: Lake) -> None:
+def test_version_of_a_read_table_is_recorded(engine: DuckDBEngine, lake: Lake) -> None:
     engine.rows(IDS)
     assert lake.tables_read == {"bronze.orders": 1}
 
 
-def test_a_table_that_is_not_named_is_not_read(engine: DuckDBEngine, lake: Lake) -> None:
+def test_table_that_is_not_named_is_not_read(engine: DuckDBEngine, lake: Lake) -> None:
     engine.rows("SELECT 1")
     assert lake.tables_read == {}
 
 
-def test_a_table_with_a_contract_that_was_never_written_has_no_rows_but_its_columns(engine: DuckDBEngine) -> None:
+def test_unwritten_table_has_its_contracts_columns(engine: DuckDBEngine) -> None:
     empty = engine.arrow("SELECT order_id, line_amount FROM silver.order_items")
     assert empty.num_rows == 0
     assert empty.schema.field("line_amount").type == pa.decimal128(18, 4)
 
 
-def test_a_table_keeps_the_version_it_was_first_read_at(engine: DuckDBEngine, lake: Lake) -> None:
+def test_table_keeps_the_version_first_read(engine: DuckDBEngine, lake: Lake) -> None:
     engine.rows(IDS)
     land(lake, NEXT, "c")
     assert engine.rows(IDS) == [("a",), ("b",)]
     assert lake.tables_read == {"bronze.orders": 1}
 
 
-def test_after_a_refresh_a_table_is_read_at_its_newest_version(engine: DuckDBEngine, lake: Lake) -> None:
+def test_refresh_reads_the_newest_version(engine: DuckDBEngine, lake: Lake) -> None:
     engine.rows(IDS)
     land(lake, NEXT, "c")
     engine.refresh("bronze.orders")
@@ -70,7 +70,7 @@ def test_after_a_refresh_a_table_is_read_at_its_newest_version(engine: DuckDBEng
     assert lake.tables_read == {"bronze.orders": 2}
 
 
-def test_after_a_refresh_definitions_read_the_newest_version_too(engine: DuckDBEngine, lake: Lake) -> None:
+def test_refresh_applies_to_definitions(engine: DuckDBEngine, lake: Lake) -> None:
     engine.define("named", IDS)
     engine.define("counted", "SELECT count(*) FROM named")
     land(lake, NEXT, "c")
@@ -78,40 +78,40 @@ def test_after_a_refresh_definitions_read_the_newest_version_too(engine: DuckDBE
     assert engine.fetch_row("SELECT * FROM counted") == (3,)
 
 
-def test_an_unknown_table_is_answered_with_the_nearest_name(engine: DuckDBEngine) -> None:
+def test_unknown_table_suggests_the_closest_name(engine: DuckDBEngine) -> None:
     assert refusal(engine, "SELECT * FROM silver.order") == "There is no table silver.order; did you mean silver.orders?"
 
 
-def test_a_definition_is_suggested_for_a_misspelt_name(engine: DuckDBEngine) -> None:
+def test_misspelt_name_suggests_a_definition(engine: DuckDBEngine) -> None:
     engine.define("first_orders", IDS)
     assert refusal(engine, "SELECT * FROM frst_orders") == "There is no table frst_orders; did you mean first_orders?"
 
 
-def test_table_unlike_any_is_answered_with_how_to_list_them(engine: DuckDBEngine) -> None:
+def test_unknown_table_without_close_name_suggests_show_tables(engine: DuckDBEngine) -> None:
     said = refusal(engine, "SELECT * FROM xyzzy")
     assert said == "There is no table xyzzy; SHOW TABLES lists the tables."
 
 
-def test_a_file_is_no_table(engine: DuckDBEngine) -> None:
+def test_file_is_not_a_table(engine: DuckDBEngine) -> None:
     assert refusal(engine, "SELECT * FROM 'orders.csv'").startswith("There is no table orders.csv; ")
 
 
-def test_a_candidate_that_was_not_written_is_no_table(engine: DuckDBEngine) -> None:
+def test_unwritten_candidate_is_an_unknown_table(engine: DuckDBEngine) -> None:
     assert refusal(engine, "SELECT * FROM candidate.daily_totals").startswith("There is no table candidate.daily_totals; ")
 
 
-def test_a_function_that_gives_rows_is_no_unknown_table(engine: DuckDBEngine) -> None:
+def test_table_function_is_not_an_unknown_table(engine: DuckDBEngine) -> None:
     assert engine.fetch_row("SELECT count(*) FROM range(3)") == (3,)
 
 
-def test_registered_rows_have_a_name(engine: DuckDBEngine) -> None:
+def test_registered_rows_can_be_queried(engine: DuckDBEngine) -> None:
     engine.register("landed.orders", pa.table({"order_id": ["x"]}))
     engine.register("landed.orders", pa.table({"order_id": ["y"]}))
     assert engine.rows("SELECT order_id FROM landed.orders") == [("y",)]
     assert "landed.orders" in engine.names()
 
 
-def test_names_are_the_lakes_tables_and_what_was_given_a_name(engine: DuckDBEngine) -> None:
+def test_names_lists_tables_and_definitions(engine: DuckDBEngine) -> None:
     engine.define("first_orders", IDS)
     assert {"bronze.orders", "gold.daily_sales", "first_orders"} <= set(engine.names())
 
@@ -119,39 +119,39 @@ def test_names_are_the_lakes_tables_and_what_was_given_a_name(engine: DuckDBEngi
 # Definitions
 
 
-def test_a_defined_query_is_read_by_its_name(engine: DuckDBEngine) -> None:
+def test_definition_is_read_by_name(engine: DuckDBEngine) -> None:
     engine.define("silver.orders", "SELECT order_id FROM bronze.orders WHERE order_id = 'a'")
     assert engine.rows("SELECT * FROM silver.orders") == [("a",)]
 
 
-def test_a_definition_is_not_run_until_it_is_read(engine: DuckDBEngine) -> None:
+def test_definition_runs_when_it_is_read(engine: DuckDBEngine) -> None:
     engine.define("wrong", "SELECT CAST(order_id AS INTEGER) AS n FROM bronze.orders")
     with pytest.raises(SqlError, match=r"^Conversion Error: Could not convert string '[ab]' to INT32\.$"):
         engine.arrow("SELECT * FROM wrong")
 
 
-def test_a_definition_with_an_unknown_column_is_refused_when_it_is_given(engine: DuckDBEngine) -> None:
+def test_unknown_column_is_an_error_in_define(engine: DuckDBEngine) -> None:
     with pytest.raises(SqlError, match=r'^Binder Error: Referenced column "missing" not found'):
         engine.define("wrong", "SELECT missing FROM bronze.orders")
     assert not engine.is_defined("wrong")
 
 
-def test_a_definition_given_again_replaces_the_first(engine: DuckDBEngine) -> None:
+def test_second_definition_replaces_the_first(engine: DuckDBEngine) -> None:
     engine.define("named", "SELECT 1 AS n")
     engine.define("named", "SELECT 2 AS n")
     assert engine.fetch_row("SELECT n FROM named") == (2,)
 
 
 @pytest.mark.parametrize("sql", ["SELECT * FROM named", "SELECT * FROM bronze.orders WHERE order_id IN (SELECT id FROM named)"])
-def test_a_definition_that_reads_itself_is_refused(engine: DuckDBEngine, sql: str) -> None:
+def test_definition_that_reads_itself_is_an_error(engine: DuckDBEngine, sql: str) -> None:
     engine.define("named", "SELECT 'a' AS id")
     with pytest.raises(SqlError) as caught:
         engine.define("named", sql)
-    assert str(caught.value) == "The query that defines named reads named itself; read it under another name."
+    assert str(caught.value) == "The query that defines named reads named itself; define it under another name."
     assert engine.fetch_row("SELECT id FROM named") == ("a",)
 
 
-def test_a_definition_that_reads_itself_through_another_is_refused(engine: DuckDBEngine) -> None:
+def test_indirect_recursion_is_an_error(engine: DuckDBEngine) -> None:
     engine.define("one", "SELECT 1 AS n")
     engine.define("two", "SELECT n + 1 AS n FROM one")
     with pytest.raises(SqlError, match=r"^The query that defines one reads one itself"):
@@ -167,11 +167,11 @@ def numbers(engine: DuckDBEngine, *values: int) -> None:
 
 
 def runs_of(engine: DuckDBEngine, sql: str) -> str:
-    """How the engine would run a query."""
+    """Return DuckDB's plan of a query."""
     return str(engine.query(sql).explain())
 
 
-def test_a_settled_definition_is_not_run_again(engine: DuckDBEngine) -> None:
+def test_materialized_definition_is_not_run_again(engine: DuckDBEngine) -> None:
     numbers(engine, 1, 3, 2)
     engine.define("sorted", SORTED)
     assert "ORDER_BY" in runs_of(engine, "SELECT * FROM sorted")
@@ -180,14 +180,14 @@ def test_a_settled_definition_is_not_run_again(engine: DuckDBEngine) -> None:
     assert engine.rows("SELECT * FROM sorted") == [(3,), (2,), (1,)]
 
 
-def test_a_definition_that_only_picks_columns_and_rows_is_counted_and_not_kept(engine: DuckDBEngine) -> None:
+def test_simple_selection_is_not_materialized(engine: DuckDBEngine) -> None:
     numbers(engine, 1, 3, 2)
     engine.define("few", "SELECT n FROM numbers WHERE n > 1")
     assert engine.materialize("few") == 2
     assert "settled" not in runs_of(engine, "SELECT * FROM few")
 
 
-def test_a_settled_definition_follows_what_it_reads(engine: DuckDBEngine) -> None:
+def test_materialized_rows_follow_changed_definitions(engine: DuckDBEngine) -> None:
     numbers(engine, 1)
     engine.define("sorted", SORTED)
     engine.define("total", "SELECT sum(n) AS n FROM sorted")
@@ -202,7 +202,7 @@ def test_a_settled_definition_follows_what_it_reads(engine: DuckDBEngine) -> Non
     assert engine.rows("SELECT n FROM sorted") == [(10,), (20,)]
 
 
-def test_after_a_refresh_a_settled_definition_reads_the_newest_version(engine: DuckDBEngine, lake: Lake) -> None:
+def test_refresh_drops_materialized_rows(engine: DuckDBEngine, lake: Lake) -> None:
     engine.define("ids", IDS)
     assert engine.materialize("ids") == 2
     land(lake, NEXT, "c")
@@ -211,14 +211,14 @@ def test_after_a_refresh_a_settled_definition_reads_the_newest_version(engine: D
     assert engine.materialize("ids") == 3
 
 
-def test_a_definition_that_cannot_be_run_is_one_sentence_when_it_is_settled(engine: DuckDBEngine) -> None:
+def test_failed_materialize_is_one_sentence(engine: DuckDBEngine) -> None:
     engine.define("bad", "SELECT CAST('ten' AS BIGINT) AS n ORDER BY n")
     with pytest.raises(SqlError, match="Could not convert"):
         engine.materialize("bad")
     assert engine.names().count("bad") == 1
 
 
-def test_defines_tells_definitions_from_other_names(engine: DuckDBEngine) -> None:
+def test_is_defined_is_true_for_definitions_only(engine: DuckDBEngine) -> None:
     engine.define("named", IDS)
     engine.register("given", pa.table({"n": [1]}))
     assert engine.is_defined("named")
@@ -229,11 +229,11 @@ def test_defines_tells_definitions_from_other_names(engine: DuckDBEngine) -> Non
 
 
 @pytest.mark.parametrize("name", ["orders", "bronze"])
-def test_a_cte_may_be_called_as_a_table_or_a_layer_is(engine: DuckDBEngine, name: str) -> None:
+def test_cte_can_have_the_name_of_a_table_or_layer(engine: DuckDBEngine, name: str) -> None:
     assert engine.rows(f"WITH {name} AS ({IDS}) SELECT {name}.order_id FROM {name}") == [("a",), ("b",)]
 
 
-def test_a_definition_may_hold_a_cte_of_its_own_name(engine: DuckDBEngine) -> None:
+def test_definition_can_have_a_cte_of_its_own_name(engine: DuckDBEngine) -> None:
     engine.define("orders", f"WITH orders AS ({IDS}) SELECT * FROM orders")
     assert engine.fetch_row("SELECT count(*) FROM orders") == (2,)
 
@@ -262,7 +262,7 @@ def test_a_definition_may_hold_a_cte_of_its_own_name(engine: DuckDBEngine) -> No
         "PRAGMA database_list",
     ],
 )
-def test_anything_but_one_select_is_refused(engine: DuckDBEngine, sql: str) -> None:
+def test_other_statements_are_an_error(engine: DuckDBEngine, sql: str) -> None:
     assert refusal(engine, sql) == (
         "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
     )
@@ -274,7 +274,7 @@ def test_anything_but_one_select_is_refused(engine: DuckDBEngine, sql: str) -> N
     "sql",
     ["SELECT 1", "SELECT 1;", "SELECT 1; -- done", "(SELECT 1)", "FROM (SELECT 1)", "WITH a AS (SELECT 1) SELECT * FROM a"],
 )
-def test_one_select_may_be_written_in_many_ways(engine: DuckDBEngine, sql: str) -> None:
+def test_forms_of_select_are_accepted(engine: DuckDBEngine, sql: str) -> None:
     assert engine.rows(sql) == [(1,)]
 
 
@@ -295,7 +295,7 @@ def test_one_select_may_be_written_in_many_ways(engine: DuckDBEngine, sql: str) 
         ("SHOW TABLES", ["name"], ("bronze.orders",)),
     ],
 )
-def test_statements_that_read_are_run(engine: DuckDBEngine, read: str, sql: str, columns: Any, first: Any) -> None:
+def test_reading_statements_are_accepted(engine: DuckDBEngine, read: str, sql: str, columns: Any, first: Any) -> None:
     found = engine.query(sql)
     rows = found.fetchall() if read == "query" else engine.rows(sql)
     if columns is not None:
@@ -304,25 +304,25 @@ def test_statements_that_read_are_run(engine: DuckDBEngine, read: str, sql: str,
     assert found.aggregate("count(*)").fetchall() == [(len(rows),)]
 
 
-def test_show_tables_lists_definitions_too(engine: DuckDBEngine) -> None:
+def test_show_tables_includes_definitions(engine: DuckDBEngine) -> None:
     engine.define("mine", "SELECT 1")
     assert ("mine",) in engine.rows("show tables")
 
 
 @pytest.mark.parametrize("sql", ["DESCRIBE nowhere", "SUMMARIZE bronze.nowhere", "PIVOT nowhere ON a", "DESCRIBE 'a.csv'"])
-def test_statement_that_reads_an_unknown_table_is_refused(engine: DuckDBEngine, sql: str) -> None:
+def test_statement_on_an_unknown_table_is_an_error(engine: DuckDBEngine, sql: str) -> None:
     assert refusal(engine, sql).startswith("There is no table ")
 
 
 @pytest.mark.parametrize("sql", ["DESCRIBE bronze.orders", "SHOW TABLES", "PIVOT bronze.orders ON order_id"])
-def test_only_a_select_is_given_a_name(engine: DuckDBEngine, sql: str) -> None:
-    with pytest.raises(SqlError, match="Only a SELECT can be given the name mine; write SELECT"):
+def test_definition_must_be_a_select(engine: DuckDBEngine, sql: str) -> None:
+    with pytest.raises(SqlError, match="Only a SELECT can define mine; write SELECT"):
         engine.define("mine", sql)
     engine.define("mine", "SELECT * FROM (PIVOT (SELECT 1 AS a, 'x' AS b) ON b IN ('x') USING sum(a))")
     assert engine.rows("SELECT * FROM mine") == [(1,)]
 
 
-def test_table_without_its_layer_is_found_in_all_layers(engine: DuckDBEngine) -> None:
+def test_name_without_layer_suggests_all_layers(engine: DuckDBEngine) -> None:
     assert refusal(engine, "SELECT * FROM orders") == "There is no table orders; did you mean bronze.orders or silver.orders?"
 
 
@@ -344,7 +344,7 @@ def test_table_that_was_never_written_is_suggested(engine: DuckDBEngine) -> None
 
 
 @pytest.mark.parametrize("sql", ["SELEC 1", "SELECT (1", "SELECT 'x"])
-def test_a_query_that_does_not_parse_is_one_sentence(engine: DuckDBEngine, sql: str) -> None:
+def test_syntax_error_is_one_sentence(engine: DuckDBEngine, sql: str) -> None:
     said = refusal(engine, sql)
     assert said.startswith("The query does not parse: ")
     assert said.endswith(".")
@@ -352,12 +352,12 @@ def test_a_query_that_does_not_parse_is_one_sentence(engine: DuckDBEngine, sql: 
     assert "\x1b" not in said
 
 
-def test_an_unknown_column_is_one_sentence_with_the_candidates(engine: DuckDBEngine) -> None:
+def test_unknown_column_lists_candidates_in_one_sentence(engine: DuckDBEngine) -> None:
     said = refusal(engine, "SELECT order_no FROM bronze.orders")
     assert said == 'Binder Error: Referenced column "order_no" not found in FROM clause! Candidate bindings: "order_id".'
 
 
-@pytest.mark.parametrize("read", ["query", "arrow", "rows", "one"])
+@pytest.mark.parametrize("read", ["query", "arrow", "rows", "fetch_row"])
 def test_every_way_to_read_raises_the_same_error(engine: DuckDBEngine, read: str) -> None:
     with pytest.raises(SqlError):
         getattr(engine, read)("SELECT missing FROM bronze.orders")
@@ -366,13 +366,13 @@ def test_every_way_to_read_raises_the_same_error(engine: DuckDBEngine, read: str
 # Pseudonyms and time
 
 
-def test_a_pseudonym_is_the_start_of_the_texts_hmac(engine: DuckDBEngine) -> None:
+def test_pseudonym_is_the_start_of_the_hmac(engine: DuckDBEngine) -> None:
     # RFC 4231, test case 2: HMAC-SHA-256.
     engine.add_text_function("pseudonym", pseudonym_function((b"Jefe",)))
     assert engine.fetch_row("SELECT pseudonym('what do ya want for nothing?')") == ("5bdcc146bf60754e6a042426089575c7",)
 
 
-def test_pseudonyms_are_of_texts_as_utf_8_and_null_stays_null(engine: DuckDBEngine) -> None:
+def test_pseudonyms_use_utf_8_and_keep_null(engine: DuckDBEngine) -> None:
     key = bytes(range(32))
     engine.add_text_function("pseudonym", pseudonym_function((key,)))
     texts: list[Any] = ["é", None, "", "é"]
@@ -394,23 +394,23 @@ def test_another_key_gives_other_pseudonyms(make: Any, lake: Lake) -> None:
 
 
 @pytest.mark.parametrize(("zone", "day"), [("UTC", NEXT), ("America/Sao_Paulo", DAY), ("Europe/Berlin", NEXT)])
-def test_a_day_is_the_shops_local_calendar_day(make: Any, lake: Lake, zone: str, day: date) -> None:
+def test_date_is_the_local_calendar_day(make: Any, lake: Lake, zone: str, day: date) -> None:
     engine = make(lake, zone)
     late = datetime(2025, 11, 2, 1, 30, tzinfo=timezone.utc)
     engine.register("moments", pa.table({"at": pa.array([late], pa.timestamp("us", "UTC"))}))
     assert engine.fetch_row("SELECT CAST(at AS DATE) FROM moments") == (day,)
 
 
-def test_a_text_without_a_zone_is_local_time(engine: DuckDBEngine) -> None:
+def test_timestamp_without_zone_is_local_time(engine: DuckDBEngine) -> None:
     (moment,) = engine.fetch_row("SELECT CAST('2025-11-01 22:30:00' AS TIMESTAMPTZ)")
     assert moment == datetime(2025, 11, 2, 1, 30, tzinfo=timezone.utc)
 
 
-def test_the_engine_says_its_name_and_version(engine: DuckDBEngine) -> None:
+def test_engine_has_a_name_and_version(engine: DuckDBEngine) -> None:
     assert engine.version.startswith(f"{engine.name} ")
 
 
-def test_cursors_have_the_engines_time_zone() -> None:
+def test_cursors_have_the_time_zone() -> None:
     engine = DuckDBEngine(Lake("memory:///lake"), "Asia/Tokyo")
     found = engine.connection.cursor().execute("SELECT current_setting('TimeZone')").fetchall()
     assert found == [("Asia/Tokyo",)]
@@ -420,7 +420,7 @@ def test_cursors_have_the_engines_time_zone() -> None:
 
 
 def unreadable() -> pa.RecordBatchReader:
-    """Rows whose reading fails half way, as over a network that is gone."""
+    """Return rows whose reading fails after a batch, as after a network error."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield pa.record_batch({"n": [1]})
@@ -429,7 +429,7 @@ def unreadable() -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(pa.schema([("n", pa.int64())]), batches())
 
 
-def test_running_out_of_memory_is_an_engine_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_an_engine_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     small = duckdb.connect(config={"memory_limit": "10MB", "temp_directory": ""})
     monkeypatch.setattr("daybook.engines.duckdb.connect", lambda *_, **__: small)
     engine = DuckDBEngine(lake, "UTC")
@@ -437,7 +437,7 @@ def test_running_out_of_memory_is_an_engine_error(lake: Lake, monkeypatch: pytes
         engine.create_table("big", "SELECT range::VARCHAR || repeat('x', 50) AS text FROM range(3000000)")
 
 
-def test_rows_that_cannot_be_read_are_an_engine_error(engine: DuckDBEngine) -> None:
+def test_unreadable_rows_are_an_engine_error(engine: DuckDBEngine) -> None:
     engine.register("landed.orders", unreadable())
     with pytest.raises(EngineError, match="the network is gone"):
         engine.rows("SELECT sum(n) FROM landed.orders")
@@ -467,11 +467,11 @@ def test_rows_that_cannot_be_read_are_an_engine_error(engine: DuckDBEngine) -> N
         (duckdb.Error, EngineError),
     ],
 )
-def test_only_a_wrong_query_is_a_permanent_failure(error: type[duckdb.Error], wanted: type[DaybookError]) -> None:
+def test_only_wrong_queries_are_permanent_errors(error: type[duckdb.Error], wanted: type[DaybookError]) -> None:
     assert type(query_error(error("It went wrong."))) is wanted
 
 
-# What a query cannot reach
+# Access from queries
 
 
 @pytest.mark.parametrize(
@@ -489,7 +489,7 @@ def test_only_a_wrong_query_is_a_permanent_failure(error: type[duckdb.Error], wa
         "SELECT * FROM secret_rows",
     ],
 )
-def test_a_query_reads_no_files_and_no_python_variables(engine: DuckDBEngine, tmp_path: Path, sql: str) -> None:
+def test_query_cannot_read_files_or_python_variables(engine: DuckDBEngine, tmp_path: Path, sql: str) -> None:
     secret_rows = pa.table({"a": [1]})
     file = tmp_path / "orders.csv"
     file.write_text("order_id\n1\n", encoding="utf-8")
@@ -517,7 +517,7 @@ def test_a_query_reads_no_files_and_no_python_variables(engine: DuckDBEngine, tm
         "SELECT * FROM $1",
     ],
 )
-def test_query_calls_no_function_that_reads_tables(engine: DuckDBEngine, sql: str) -> None:
+def test_query_cannot_call_functions_that_read_tables(engine: DuckDBEngine, sql: str) -> None:
     assert refusal(engine, sql).startswith("A query cannot read from ")
 
 
@@ -534,17 +534,17 @@ def test_query_calls_no_function_that_reads_tables(engine: DuckDBEngine, sql: st
         "SELECT count(*) FROM range(2) AS given(n), LATERAL (SELECT given.n + 1)",
     ],
 )
-def test_query_calls_functions_that_make_rows(engine: DuckDBEngine, sql: str) -> None:
+def test_query_can_call_functions_that_generate_rows(engine: DuckDBEngine, sql: str) -> None:
     assert engine.fetch_row(sql) == (2,)
 
 
-def test_the_configuration_of_the_database_is_locked(engine: DuckDBEngine) -> None:
+def test_configuration_is_locked(engine: DuckDBEngine) -> None:
     for setting in ("enable_external_access = true", "autoload_known_extensions = true", "lock_configuration = false"):
         with pytest.raises(duckdb.Error, match="locked"):
             engine.connection.execute(f"SET {setting}")
 
 
-def test_rows_beyond_the_memory_limit_go_to_the_spill_folder(lake: Lake, tmp_path: Path) -> None:
+def test_rows_beyond_the_memory_limit_are_spilled(lake: Lake, tmp_path: Path) -> None:
     engine = DuckDBEngine(lake, "Europe/Berlin", spill=tmp_path)
     (place,) = engine.fetch_row("SELECT current_setting('temp_directory')")
     assert place == str(tmp_path / ".duckdb_tmp")

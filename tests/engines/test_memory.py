@@ -1,4 +1,4 @@
-"""What limits a process's memory, and that the engine keeps to its share of it."""
+"""Test the memory limit of a process and the engine's share of it."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def write(file: Path, text: str) -> Path:
     return file
 
 
-def test_of_nested_groups_the_least_limit_counts(tmp_path: Path) -> None:
+def test_least_limit_of_nested_groups_applies(tmp_path: Path) -> None:
     groups = write(tmp_path / "cgroup", "0::/jobs/one\n")
     write(tmp_path / "root" / "jobs" / "memory.max", f"{512 * MIB}\n")
     write(tmp_path / "root" / "jobs" / "one" / "memory.max", "max\n")
     assert memory_limit(groups, tmp_path / "root") == 512 * MIB
 
 
-def test_in_a_container_that_does_not_see_its_groups_path_the_top_counts(tmp_path: Path) -> None:
+def test_top_group_applies_if_the_path_is_hidden(tmp_path: Path) -> None:
     groups = write(tmp_path / "cgroup", "0::/docker/0123\n")
     write(tmp_path / "root" / "memory.max", f"{1024 * MIB}\n")
     assert memory_limit(groups, tmp_path / "root") == 1024 * MIB
 
 
-def test_the_first_version_of_groups_is_understood_and_its_word_for_none(tmp_path: Path) -> None:
+def test_groups_of_version_1_are_read(tmp_path: Path) -> None:
     groups = write(tmp_path / "cgroup", "5:cpu:/x\n4:memory:/x\n0::/\n")
     file = write(tmp_path / "root" / "memory" / "x" / "memory.limit_in_bytes", "9223372036854771712\n")
     assert memory_limit(groups, tmp_path / "root") is None
@@ -52,11 +52,11 @@ def test_the_first_version_of_groups_is_understood_and_its_word_for_none(tmp_pat
     assert memory_limit(groups, tmp_path / "root") == 700 * MIB
 
 
-def test_without_groups_and_limits_there_is_none(tmp_path: Path) -> None:
+def test_no_limit_without_groups_and_ulimits(tmp_path: Path) -> None:
     assert memory_limit(tmp_path / "no", tmp_path / "nowhere") is None
 
 
-def test_a_limit_set_by_hand_counts(tmp_path: Path) -> None:
+def test_ulimit_applies(tmp_path: Path) -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30))\n"
         "from daybook.engines.memory import memory_limit; print(memory_limit())"
@@ -68,7 +68,7 @@ def test_a_limit_set_by_hand_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limit", "wanted"), [(1400 * MIB, "400.0 MiB"), (100 * MIB, "128.0 MiB")], ids=["its share", "never less than it needs"]
 )
-def test_the_engine_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str) -> None:
+def test_engine_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, wanted: str) -> None:
     monkeypatch.setattr(memory, "memory_limit", lambda: limit)
     engine = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC", spill=tmp_path)
     assert engine.fetch_row("SELECT current_setting('memory_limit')") == (wanted,)
@@ -77,9 +77,7 @@ def test_the_engine_takes_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_of_a_limited_process_a_table_is_read_in_turn_with_the_same_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_limited_process_reads_tables_sequentially(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-30-1")
     rows = pa.table({"key": pa.array(range(100_000), pa.int64()), "text": pa.array(["a", None] * 50_000, pa.string())})
     for day in (29, 30):
@@ -96,7 +94,7 @@ def test_of_a_limited_process_a_table_is_read_in_turn_with_the_same_rows(
     assert limited.fetch_row("SELECT count(*) FROM bronze.things") == (200_000,)
 
 
-def test_a_database_of_ones_own_takes_its_folder_along() -> None:
+def test_database_removes_its_folder() -> None:
     database = open_database()
     ((folder,),) = database.execute("SELECT current_setting('temp_directory')").fetchall()
     assert Path(folder).stat().st_mode & 0o077 == 0

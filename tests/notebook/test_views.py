@@ -160,7 +160,7 @@ def test_plain_columns_are_as_they_are(views: ViewEngine) -> None:
         "memory.bronze.customers",
         '_raw."bronze".customers',
         "_bronze__customers",
-        "_kept_customers",
+        "_stored_customers",
         "_flagged",
         "whole.customers",
     ],

@@ -1,4 +1,4 @@
-"""What runs the SQL of notebooks and rules: one short interface, an engine a module."""
+"""Engines that run the SQL of notebooks and rules, one module each, with the same interface."""
 
 from __future__ import annotations
 

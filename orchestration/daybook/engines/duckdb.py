@@ -1,6 +1,6 @@
-"""SQL over the lake on one machine, through DuckDB.
+"""Run SQL over the lake on one machine with DuckDB.
 
-Interface (another engine has the same): ``define``, ``materialize``, ``create_table``, ``register``, ``query``, ``arrow``, ``rows``,
+Every engine has this interface: ``define``, ``materialize``, ``create_table``, ``register``, ``query``, ``arrow``, ``rows``,
 ``names``, ``refresh``.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
 
@@ -22,7 +23,6 @@ from sqlglot import exp
 from daybook.contracts import LAYERS, load_tables
 from daybook.contracts.columns import column_key, is_plain_name, normalize_column_name
 from daybook.engines.memory import connect, memory_limit
-from daybook.engines.newest import newest_of_each
 from daybook.errors import DaybookError, EngineError, SqlError
 from daybook.lake.delta import sequential_dataset, stored_columns
 from daybook.lake.schema_evolution import find_contract
@@ -34,9 +34,7 @@ Query = duckdb.DuckDBPyRelation
 TextFunction = Callable[[list[Optional[str]]], list[Optional[str]]]
 FetchResult = TypeVar("FetchResult")
 _BATCH_ROWS = 1 << 11
-"""Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
-_MANY = 50_000
-"""From so many rows on it costs less to look for repeated keys before rows are sorted."""
+"""Rows of a batch that is written to a table: deltalake reads about a hundred batches ahead."""
 _QUERY_ERRORS = (
     duckdb.ParserException,
     duckdb.SyntaxException,
@@ -46,29 +44,36 @@ _QUERY_ERRORS = (
     duckdb.NotSupportedError,
     duckdb.DataError,
 )
-"""Errors of a query or of the values that it reads. All others may be faults of the machine: DuckDB reports a network error in
-a table that it reads as InvalidInputException."""
+"""Errors of a query or of the values that it reads. All others may be faults of the machine: DuckDB reports a network error
+while it reads a table as InvalidInputException."""
 _CATALOG = "_raw"
-"""The attached database with the tables as they are. The default one has what cells define and see (``views``)."""
+"""The attached database with the tables themselves. The default database has what cells define and see (``views``)."""
 _MAX_LISTED_TABLES = 8
-"""Number of tables up to which all are listed if a name is unknown."""
+"""Largest number of tables that an error about an unknown name lists."""
 _TABLE_FUNCTIONS = {"generate_series", "range", "repeat", "unnest"}
 """The table functions that queries may call. Others read files, or tables by names that only the database sees (``query``)."""
 _COSTLY_EXPRESSIONS = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
-"""What makes a query worth running once only."""
+"""Expressions that make it worthwhile to keep a query's rows."""
 
 
 class _Definition(NamedTuple):
-    """A query that has a name: as it was written, and understood."""
+    """A named query: its text and its syntax tree."""
 
     sql: str
     statement: exp.Expression
 
 
 class DuckDBEngine:
-    """One DuckDB connection over a lake. Times show in ``timezone``; a table keeps the version it was first read at.
+    """One DuckDB connection over a lake. A table keeps the version that was first read.
 
-    What does not fit into memory goes below ``spill``: the working folder, which is a stage's scratch, unless told otherwise.
+    Parameters
+    ----------
+    lake
+        The lake whose tables queries can name.
+    timezone
+        The time zone that timestamps are shown in.
+    spill
+        The folder for data that does not fit into memory; by default the working folder, which is a stage's scratch folder.
     """
 
     name = "duckdb"
@@ -86,10 +91,10 @@ class DuckDBEngine:
         self._connection = connection
         self._connection.execute(f"USE {self.catalog}")
         self._open_connections = [connection]
-        """Connections that registered rows have to be given to: each knows only its own."""
+        """Connections that rows are registered with: a registration is valid for one connection only."""
         self._change_listeners: list[Callable[[str], None]] = []
-        """What is called with a name that gets another meaning."""
-        # A cast raises on a zone that is not among these.
+        """Functions that are called with each name whose definition changes."""
+        # A cast to a time zone that is not in this list raises an error.
         listed = "SELECT string_agg(name, '|') FROM pg_timezone_names() WHERE contains(name, '/')"
         for statement in list_macro_statements(f"|{self._connection.execute(listed).fetchall()[0][0]}|"):
             self._connection.execute(statement)
@@ -97,21 +102,19 @@ class DuckDBEngine:
         self._schemas: set[str] = set()
         self._defined: dict[str, _Definition] = {}
         self._materialized: dict[str, set[str]] = {}
-        """Definitions whose rows are kept, with all that they read."""
-        self._row_counts: dict[str, int] = {}
-        """How many rows there are under names that queries were kept under."""
+        """Definitions whose rows are kept, with the names of all tables that they read."""
 
     def define(self, name: str, sql: str) -> None:
-        """Give a query a name (``silver.orders`` or a plain one); it runs when the name is read."""
+        """Define a name (``silver.orders``, or one without a layer) for a query, which runs when the name is read."""
         if not all(map(is_plain_name, name.split("."))) or name.count(".") > 1:
             raise SqlError(
-                f"{name!r} cannot name a query; give a name of letters, digits and _, not a keyword of SQL, such as my_orders."
+                f"{name!r} cannot name a query; use letters, digits and _, and no SQL keyword, for example my_orders."
             )
         statement = self._parse(sql)
         if not isinstance(statement, exp.Query):
-            raise SqlError(f"Only a SELECT can be given the name {name}; write SELECT * FROM (PIVOT … ON column IN (…) …).")
+            raise SqlError(f"Only a SELECT can define {name}; write SELECT * FROM (PIVOT … ON column IN (…) …).")
         if name in self._referenced_tables(statement):
-            raise SqlError(f"The query that defines {name} reads {name} itself; read it under another name.")
+            raise SqlError(f"The query that defines {name} reads {name} itself; define it under another name.")
         self._bind(statement)
         self._invalidate(name)
         self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS {sql}")
@@ -119,29 +122,19 @@ class DuckDBEngine:
         self._bound.add(name)
 
     def materialize(self, name: str) -> int:
-        """Run a definition's query and keep its rows: whatever reads the name next reads those, until the query, or something
-        that it reads, gets another meaning. Returns how many rows there are.
+        """Run a definition's query once and keep its rows, until its definition or one that it reads changes.
 
-        A query that only picks columns and rows of one table costs as little when it is read: it stays as it is."""
+        A query that only selects columns and rows of one table is not kept: it costs little each time. Returns the number of
+        rows.
+        """
         definition = self._defined[name]
         if name not in self._materialized and definition.statement.find(*_COSTLY_EXPRESSIONS) is not None:
-            newest = newest_of_each(definition.statement)
-            if newest is not None and self._rows_kept(newest.table) >= _MANY:
-                # A window over all rows sorts them whole, in memory; nearly every key stands once.
-                self._execute(f"CREATE OR REPLACE TABLE {_materialized_table(name)} AS {newest.repeated}")
-                (repeated,) = self._connection.execute(f"SELECT count(*) FROM {_materialized_table(name)}").fetchall()[0]
-                self._execute(
-                    f"CREATE OR REPLACE VIEW {self._view_name(name)} AS {newest.rows(_materialized_table(name) if repeated else '')}"
-                )
-            else:
-                self._execute(f"CREATE OR REPLACE TABLE {_materialized_table(name)} AS {definition.sql}")
-                self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT * FROM {_materialized_table(name)}")
+            self._store_rows(name, _materialized_table(name), definition.sql)
             self._materialized[name] = self._referenced_tables(definition.statement)
         return int(self.fetch_row(f"SELECT count(*) FROM {name}")[0])
 
     def _invalidate(self, changed: str) -> None:
-        """Forget the rows of a definition that gets another meaning, and of those that read it."""
-        self._row_counts.pop(changed, None)
+        """Drop the kept rows of a definition that changes, and of those that read it."""
         for call in self._change_listeners:
             call(changed)
         for name, reads in list(self._materialized.items()):
@@ -151,20 +144,22 @@ class DuckDBEngine:
                 self._execute(f"DROP TABLE {_materialized_table(name)}")
 
     def create_table(self, name: str, sql: str) -> int:
-        """Run a query and keep its rows under a name, where reading them again costs little; returns how many there are.
+        """Store a query's rows under a name; returns the number of rows.
 
-        DuckDB compresses them, and moves what does not fit into memory to disk."""
+        DuckDB compresses them and moves what does not fit into memory to disk.
+        """
         self._bind(self._parse(sql))
         self._invalidate(name)
-        hidden = self._internal_table(name)
-        self._execute(f"CREATE OR REPLACE TABLE {hidden} AS {sql}")
-        self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT * FROM {hidden}")
+        self._store_rows(name, self._internal_table(name), sql)
         self._bound.add(name)
-        self._row_counts[name] = int(self.fetch_row(f"SELECT count(*) FROM {name}")[0])
-        return self._row_counts[name]
+        return int(self.fetch_row(f"SELECT count(*) FROM {name}")[0])
+
+    def _store_rows(self, name: str, table: str, sql: str) -> None:
+        self._execute(f"CREATE OR REPLACE TABLE {table} AS {sql}")
+        self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT * FROM {table}")
 
     def register(self, name: str, rows: Any) -> None:
-        """Give Arrow data a name."""
+        """Define a name for Arrow data."""
         self._invalidate(name)
         hidden = f"_{name.replace('.', '__')}"
         if self._has_memory_limit and isinstance(rows, pa.dataset.Dataset):
@@ -175,27 +170,24 @@ class DuckDBEngine:
         self._bound.add(name)
 
     def _internal_table(self, name: str) -> str:
-        # With its database, since another connection may read the view of it.
-        return f"{self.catalog}.main.{_internal_name('kept', name)}"
-
-    def _rows_kept(self, name: str) -> int:
-        return self._row_counts.get(name, 0)
+        # With the database's name: another connection may read the view of this table.
+        return f"{self.catalog}.main.{_internal_name('stored', name)}"
 
     def _name_columns(self, name: str, schema: pa.Schema) -> None:
-        """Give a table of the lake each column once, whatever names it is stored under, and called as its contract does."""
+        """Show each column of a lake's table once, with the contract's name, even if it is stored under several names."""
         contract, stored = find_contract(name), stored_columns(schema)
         shown = {key: normalize_column_name(names[0]) for key, names in stored.items()}
         shown.update({column_key(each): each for each in (contract.columns if contract else ()) if column_key(each) in stored})
         if list(shown.values()) == schema.names:
             return
-        # By place: DuckDB cannot tell stored names apart that differ in case alone.
+        # By position: DuckDB cannot distinguish stored names that differ in case only.
         bound = {stored_name: f"c{place}" for place, stored_name in enumerate(schema.names)}
         columns = (f"{_coalesce_sql([bound[each] for each in names])} AS {quote(shown[key])}" for key, names in stored.items())
         rows = f"{quote('_' + name.replace('.', '__'))} AS stored({', '.join(bound.values())})"
         self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT {', '.join(columns)} FROM {rows}")
 
     def add_text_function(self, name: str, function: TextFunction) -> None:
-        """Add a SQL function that maps a text to a text. ``function`` maps a batch; it also gets and may return None."""
+        """Add a SQL function that maps a text to a text. ``function`` maps a batch of values, in which NULL is None."""
 
         def mapped(values: pa.ChunkedArray) -> pa.Array:
             return pa.array(function(values.to_pylist()), pa.string())
@@ -210,7 +202,15 @@ class DuckDBEngine:
         )
 
     def query(self, sql: str) -> Query:
-        """A lazy result: ``.df()``, ``.arrow()``, ``.fetchall()``. Raises ``SqlError`` or ``EngineError``."""
+        """Return a lazy result with ``.df()``, ``.arrow()`` and ``.fetchall()``.
+
+        Raises
+        ------
+        SqlError
+            The query is wrong.
+        EngineError
+            The query failed for another reason.
+        """
         sql = self._bind_sql(sql)
         try:
             return self._connection.sql(sql)
@@ -218,22 +218,23 @@ class DuckDBEngine:
             raise query_error(error) from None
 
     def arrow(self, sql: str) -> pa.Table:
-        """The whole result as an Arrow table."""
+        """Return the whole result as an Arrow table."""
         return self._fetch(sql, lambda done: done.arrow())
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """The whole result as tuples."""
+        """Return the whole result as tuples."""
         return list(self._fetch(sql, lambda done: done.fetchall()))
 
     def fetch_row(self, sql: str) -> tuple[Any, ...]:
-        """The single row of a result."""
+        """Return the only row of a result."""
         (row,) = self.rows(sql)
         return row
 
     def range_predicate(self, column: str, sql: str) -> str:
-        """A condition in plain values that holds for all rows whose ``column`` is among a query's, ids or dates.
+        """Return a condition that is true for all rows whose ``column`` (ids or dates) is in a query's result.
 
-        Files whose values lie elsewhere are not read then; DuckDB learns from a join only when it has read the table.
+        The condition has literal values, so that files with other values are not read: DuckDB 1.2.2 applies a join's values
+        only after it has read the table.
         """
         least, most = self.fetch_row(
             f"SELECT CAST(min({column}) AS VARCHAR), CAST(max({column}) AS VARCHAR) FROM ({sql}) AS asked"
@@ -241,7 +242,7 @@ class DuckDBEngine:
         return "FALSE" if least is None else f"{column} BETWEEN {literal(least)} AND {literal(most)}"
 
     def is_defined(self, name: str) -> bool:
-        """Whether ``define`` has given a query this name."""
+        """Return whether ``define`` was called with this name."""
         return name in self._defined
 
     def referenced_tables(self, sql: str) -> list[str]:
@@ -249,17 +250,17 @@ class DuckDBEngine:
         return sorted(self._referenced_tables(self._parse(sql)))
 
     def names(self) -> list[str]:
-        """Every table and view that a query can name."""
+        """Return the names of all tables and views that a query can read."""
         return sorted({*self.lake.tables(), *self._bound})
 
     def refresh(self, name: str) -> None:
-        """Forget which version of a table was bound, so that the next query reads the newest."""
+        """Make the next query read the newest version of a table; remove a definition of that name."""
         self._invalidate(name)
         self._bound.discard(name)
         self._defined.pop(name, None)
 
     def _fetch(self, sql: str, fetch: Callable[[duckdb.DuckDBPyConnection], FetchResult]) -> FetchResult:
-        # Executed at once: a relation, as `query` gives, is bound to learn its columns, and again when it is fetched.
+        # Not a relation as in `query`: that is bound twice, for its columns and for its rows.
         sql = self._bind_sql(sql)
         try:
             return fetch(self._connection.execute(sql))
@@ -272,21 +273,21 @@ class DuckDBEngine:
         except sqlglot.errors.SqlglotError as error:
             reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(".")
             raise SqlError(f"The query does not parse: {reason}.") from None
-        # A remark after the last semicolon is no statement.
+        # A comment after the last semicolon is not a statement.
         statements = [item for item in parsed if item is not None and not isinstance(item, exp.Semicolon)]
         if len(statements) != 1 or not _is_read_only(statements[0]):
             raise SqlError(
                 "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
             )
         for other in _find_other_sources(statements[0]) - _TABLE_FUNCTIONS:
-            raise SqlError(f"A query cannot read from {other}; give the name of a table.")
+            raise SqlError(f"A query cannot read from {other}; write the name of a table.")
         return cast(exp.Expression, statements[0])
 
     def _bind_sql(self, sql: str) -> str:
-        """Bind the tables that a statement names; return the SQL to execute."""
+        """Bind the tables that a statement reads; return the SQL to execute."""
         statement = self._parse(sql)
         if isinstance(statement, exp.Show):
-            # The database itself knows only the tables that were read.
+            # DuckDB lists only the tables that were read before.
             layer = statement.args.get("from_") or statement.args.get("from")
             shown = f"{layer.name.lower()}." if layer else ""
             names = ", ".join(literal(name) for name in self.names() if name.startswith(shown) and not name.startswith("_"))
@@ -314,7 +315,7 @@ class DuckDBEngine:
         self._name_columns(name, rows.schema)
 
     def _referenced_tables(self, statement: exp.Expression) -> set[str]:
-        """The tables that a query names, and those that the definitions among them name in turn."""
+        """Return the tables that a query reads, and those that the definitions among them read."""
         local = {item.alias for item in statement.find_all(exp.CTE)}
         tables = [table for table in statement.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
         named = {_full_name(table) for table in tables if table.db or table.name not in local}
@@ -350,17 +351,17 @@ class DuckDBEngine:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """The database itself, for work on tables that are no notebook's."""
+        """The DuckDB connection, for tables that no notebook reads."""
         return self._connection
 
     def create_view(self, name: str, sql: str) -> None:
-        """Give a name to a query over tables that are in the database and not in the lake."""
+        """Define a name for a query over tables of the database that are not in the lake."""
         self._invalidate(name)
         self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS {sql}")
         self._bound.add(name)
 
     def append(self, name: str, rows: pa.Table) -> None:
-        """Keep rows of text beside those that were kept under the name (see ``keep``); columns that either lacks are null."""
+        """Add rows of text to those stored under a name (``create_table``); a column that only one of them has is null."""
         self._invalidate(name)
         hidden = self._internal_table(name)
         self._connection.register("_more", rows)
@@ -377,7 +378,7 @@ class DuckDBEngine:
         self._bound.add(name)
 
     def batches(self, sql: str) -> BatchSource:
-        """A query's rows for a table of the lake, a batch at a time."""
+        """Return a query's rows in batches, for a table of the lake."""
         self._bind(self._parse(sql))
         schema = self._connection.execute(f"SELECT * FROM ({sql}) AS found LIMIT 0").arrow().schema
         return BatchSource(schema, lambda: self._cursor().execute(sql).fetch_record_batch(_BATCH_ROWS))
@@ -387,17 +388,17 @@ class DuckDBEngine:
 
 
 def _coalesce_sql(columns: list[str]) -> str:
-    """SQL for the first value that is there. A single column stays one, so that its conditions reach the files."""
+    """Return SQL for the first value that is not NULL. A single column stays a column, so that filters reach the files."""
     return columns[0] if len(columns) == 1 else f"coalesce({', '.join(columns)})"
 
 
 def _materialized_table(name: str) -> str:
-    """The table that keeps a definition's rows."""
-    return _internal_name("settled", name)
+    """Return the name of the table with a definition's rows."""
+    return _internal_name("materialized", name)
 
 
 def _internal_name(kind: str, name: str) -> str:
-    """The table or view behind a name, as SQL writes it."""
+    """Return the quoted name of the table behind a name."""
     return quote(f"_{kind}_{name.replace('.', '__')}")
 
 
@@ -420,7 +421,7 @@ def _find_other_sources(statement: exp.Expr) -> set[str]:
 
 
 def _find_close_names(name: str, known: list[str]) -> list[str]:
-    """Return the known names that ``name`` may stand for: itself, the same table in other layers, else the one most alike."""
+    """Return known names close to ``name``: itself, the same table in other layers, or the most similar name."""
     name = name.lower().replace('"', "")
     itself = [each for each in known if each.lower() == name]
     if itself:
@@ -438,24 +439,20 @@ def _find_close_names(name: str, known: list[str]) -> list[str]:
 
 def _full_name(table: exp.Table) -> str:
     parts = [part for part in (table.catalog, table.db, table.name) if part]
-    # Quoted as a whole, "gold.daily_sales" is the name of no table.
+    # "gold.daily_sales" quoted as a whole is not the name of a table.
     whole = len(parts) == 1 and "." in parts[0] and parts[0].partition(".")[0] in SCHEMAS
     return quote(parts[0]) if whole else ".".join(parts)
 
 
 def query_error(error: duckdb.Error) -> DaybookError:
-    """Return ``SqlError`` where the query is wrong, which is permanent, and ``EngineError`` where running it failed."""
-    said = _format_error(error)
-    wrong = isinstance(error, _QUERY_ERRORS) or said.startswith("Invalid Input Error: Could not parse string")
-    return (SqlError if wrong else EngineError)(said)
+    """Return ``SqlError`` if the query is wrong, which is permanent, and ``EngineError`` if its execution failed."""
+    message = _format_error(error)
+    wrong = isinstance(error, _QUERY_ERRORS) or message.startswith("Invalid Input Error: Could not parse string")
+    return (SqlError if wrong else EngineError)(message)
 
 
 def _format_error(error: duckdb.Error) -> str:
-    """The first lines of DuckDB's message that say what is wrong, without the picture of the query."""
+    """Return DuckDB's message without the excerpt of the query."""
     lines = [line.strip() for line in str(error).splitlines()]
-    said = []
-    for line in lines:
-        if not line or line.startswith(("LINE ", "^")):
-            break
-        said.append(line)
-    return " ".join(said).rstrip(".") + "."
+    message = takewhile(lambda line: line and not line.startswith(("LINE ", "^")), lines)
+    return " ".join(message).rstrip(".") + "."

@@ -1,4 +1,4 @@
-"""Limits on the memory of this process: of a container, a Glue job, or set by hand."""
+"""Find the memory limit of this process (a container, a Glue job, a ulimit) and open DuckDB within it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _PROCESS_CGROUPS = Path("/proc/self/cgroup")
 _MIB = 1 << 20
 _BASE_BYTES = 400 * _MIB
-"""What Python and the packages of a stage have asked for before any row is read."""
+"""Memory of Python and a stage's packages before any row is read."""
 _ENGINE_SHARE = 0.4
-"""DuckDB's part of what a process may take besides; the rest is that of results, of tables' files, and of the search."""
+"""Share of the remaining memory for DuckDB; the rest is for results, files of tables and the search for personal data."""
 _SEARCH_SHARE = 0.25
-"""That of the database for what is no query of a notebook, which is there beside a notebook's."""
+"""Share for the database of ``open_database``, which exists beside a notebook's."""
 _MIN_BYTES = 128 * _MIB
 _BYTES_PER_THREAD = 128 * _MIB
-"""So much a thread of DuckDB has to have to sort and to join."""
+"""Memory that a thread of DuckDB needs to sort and join."""
 _RELEASE_THRESHOLD_BYTES = 128 << 10
-"""Bytes from which on a piece of memory goes back by itself: what the C library begins with."""
+"""Size from which malloc returns a freed block to the system: the C library's initial value."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-"""As malloc.h has them."""
+"""Parameters of ``mallopt`` (malloc.h)."""
 _NO_LIMIT = 1 << 60
-"""What stands for none in the first version of control groups is near the largest number of 64 bits."""
+"""Control groups of version 1 write a number near the largest of 64 bits for no limit."""
 
 
 def memory_limit(groups: Path = _PROCESS_CGROUPS, root: Path = _CGROUP_ROOT) -> Optional[int]:
-    """Bytes that this process may take: by its control groups and their parents (version 1 or 2), RLIMIT_DATA and RLIMIT_AS.
+    """Return the memory limit of this process in bytes; None if only the machine limits it.
 
-    None where nothing limits it but the machine.
+    The limit is the least of those of its control groups and their parents (version 1 or 2), RLIMIT_DATA and RLIMIT_AS.
     """
     found = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
     limits = [each for each in found if each != resource.RLIM_INFINITY] + _read_cgroup_limits(groups, root)
@@ -57,7 +57,7 @@ def _read_cgroup_limits(groups: Path, root: Path) -> list[int]:
         if controllers and "memory" not in controllers.split(","):
             continue
         top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
-        # In a container a group's own path may be the host's; then the limit stands at the top.
+        # In a container the path may be that of the host; then the limit is in the top folder.
         group = Path(place)
         for each in (group, *group.parents):
             found += _read_limit(top / str(each).lstrip("/") / name)
@@ -78,17 +78,16 @@ _DISABLED_SETTINGS = (
     "autoload_known_extensions",
     "python_enable_replacements",
 )
-"""Settings without which queries reach only the tables that they were given: no file, no URL, no extension, no variable of the
-Python process."""
+"""Settings that are turned off, so that queries read registered tables only: no files, URLs, extensions, Python variables."""
 
 
 def duckdb_settings(spill: Path, share: float = _ENGINE_SHARE) -> dict[str, Any]:
-    """DuckDB's configuration: its part of the memory that this process may take, and where the rest goes."""
+    """Return DuckDB's configuration: its share of the memory limit, its threads, and the folder for the rest."""
     found: dict[str, Any] = {"temp_directory": str(spill.absolute())}
     limit = memory_limit()
     if limit is not None:
         configure_malloc()
-        # By itself DuckDB takes four fifths of what the machine has, or its control group.
+        # DuckDB's default is 80 % of the memory of the machine or the control group.
         part = max(int((limit - _BASE_BYTES) * share), _MIN_BYTES)
         found["memory_limit"] = f"{part // _MIB}MiB"
         found["threads"] = max(min(part // _BYTES_PER_THREAD, os.cpu_count() or 1), 1)
@@ -97,9 +96,10 @@ def duckdb_settings(spill: Path, share: float = _ENGINE_SHARE) -> dict[str, Any]
 
 @functools.cache
 def configure_malloc() -> bool:
-    """Have the C library hand memory back as soon as it is free, and threads share where they take it from; whether it can.
+    """Make malloc return freed memory at once and use one arena for all threads; return whether it can.
 
-    By itself it learns to keep ever larger pieces, and a piece for each thread: two fifths of what a large day has in memory.
+    By default malloc raises its thresholds over time and has an arena for each thread. On a large day that is two fifths of the
+    memory in use.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -116,21 +116,21 @@ def configure_malloc() -> bool:
 
 
 def connect(spill: Path, *, share: float = _ENGINE_SHARE, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
-    """Open an empty database that reaches nothing outside of it, with times in ``timezone`` and locked settings."""
-    import duckdb  # slow, and small days need none here
+    """Open an empty database without access to anything outside of it, with times in ``timezone`` and locked settings."""
+    import duckdb  # Slow to import, and small days do not need it here.
 
     connection = duckdb.connect(config=duckdb_settings(spill, share))
     for name in _DISABLED_SETTINGS:
         connection.execute(f"SET {name} = false")
-    # For cursors too, which are connections of their own.
+    # GLOBAL, because cursors are connections of their own.
     connection.execute(f"SET GLOBAL TimeZone = '{timezone}'")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
 def open_database() -> duckdb.DuckDBPyConnection:
-    """An empty database of this process's own. What does not fit into memory goes to a folder nobody else can enter, which
-    goes with the database."""
+    """Open an empty database for this process. Its folder for data that does not fit into memory is private and is removed with
+    the database."""
     folder = tempfile.TemporaryDirectory(prefix="daybook-values-")
     connection = connect(Path(folder.name), share=_SEARCH_SHARE)
     weakref.finalize(connection, folder.cleanup)

@@ -1,4 +1,4 @@
-"""What cells and ``daybook sql`` read: the tables of another engine, raw rows with pseudonyms in place of restricted values."""
+"""Show cells and ``daybook sql`` the tables of another engine, with pseudonyms in place of restricted values of raw rows."""
 
 from __future__ import annotations
 
@@ -23,17 +23,25 @@ _MAPPED_SCHEMA = "mapped"
 _TECHNICAL_COLUMNS = {"_source_file", "_row_number", "_run_id", "run_date", "_copy", "_waived", "_reasons"}
 """Technical columns that hold no text of a row. ``_raw``, ``_problem`` and ``_text_…`` can."""
 _RELEASE_COLUMNS = {"entity", "digest", "waived", "released_by", "released_at"}
-"""Columns of ``quarantine.releases`` besides the repairs and the reason, which people write."""
+"""Columns of ``quarantine.releases`` without free text. Its other columns are the repairs and the reason."""
 _ERASED_MARK = r"\[erased(:[0-9a-f]{12})?\]"
-"""What ``daybook.privacy.erasure.masking`` puts in place of a value; no more than that is shown."""
+"""A mark that ``daybook.privacy.erasure.masking`` puts in place of a value."""
 
 
 class ViewEngine(DuckDBEngine):
-    """An engine that reads the tables of another, ``tables``, through views. What cells define belongs to it alone.
+    """An engine that reads the tables of another engine through views. Names that cells define exist in this engine only.
 
-    In raw rows every column is a pseudonym which the landing contract does not declare as free of personal data. NULL, the
-    empty text and the marks of erased values stay. ``tables`` has bound nothing yet. ``pseudonyms`` returns the SQL function
-    ``pseudonym`` when the first view needs it; None if ``tables`` has it already.
+    Raw rows have a pseudonym in every column that the landing contract does not declare free of personal data. NULL, the empty
+    text and the marks of erased values stay.
+
+    Parameters
+    ----------
+    tables
+        The other engine. It must not have bound a table yet.
+    source
+        The source whose landing contract applies.
+    pseudonyms
+        Returns the SQL function ``pseudonym``; called when the first view needs it. None if ``tables`` has the function.
     """
 
     catalog = "memory"
@@ -44,24 +52,24 @@ class ViewEngine(DuckDBEngine):
         self._pseudonyms = pseudonyms
         self._open(tables.lake, tables.connection.cursor())
         tables._open_connections.append(self._connection)
-        tables._change_listeners.append(self._forget)
-        self._shown: set[str] = set()
-        """Names that are views of ``tables``."""
+        tables._change_listeners.append(self._drop_view)
+        self._visible: set[str] = set()
+        """Names of views of the other engine's tables."""
 
     def define(self, name: str, sql: str) -> None:
-        """Give a query a name, which must not be one that tables behind the views can have."""
+        """Define a name for a query. Names that the other engine's own tables can have are an error."""
         _require_user_name(name)
         super().define(name, sql)
 
     def _parse(self, sql: str) -> exp.Expression:
         statement = super()._parse(sql)
         for item in statement.find_all(exp.CTE):
-            # Outside of its scope such a name would mean the table behind a view.
+            # Outside of its scope such a name would read the table behind a view.
             _require_user_name(item.alias)
         return statement
 
     def refresh(self, name: str) -> None:
-        """Forget a definition and which version of a table was bound, so that the next query reads the newest."""
+        """Make the next query read the newest version of a table; remove a definition of that name."""
         super().refresh(name)
         self.tables.refresh(name)
 
@@ -69,17 +77,14 @@ class ViewEngine(DuckDBEngine):
         """Return every table and view that a query can name."""
         return sorted({*(name for name in self.tables.names() if self._is_visible(name)), *self._bound})
 
-    def _forget(self, name: str) -> None:
-        """Drop the view of a table that has changed. What cells define under that name stays."""
-        if name in self._shown:
+    def _drop_view(self, name: str) -> None:
+        """Drop the view of a table that has changed. A definition of that name by a cell stays."""
+        if name in self._visible:
             super().refresh(name)
 
     def _invalidate(self, changed: str) -> None:
-        self._shown.discard(changed)
+        self._visible.discard(changed)
         super()._invalidate(changed)
-
-    def _rows_kept(self, name: str) -> int:
-        return self.tables._rows_kept(name) if name in self._shown else super()._rows_kept(name)
 
     def _bind_table(self, name: str) -> None:
         if not self._is_visible(name):
@@ -94,10 +99,10 @@ class ViewEngine(DuckDBEngine):
         raw = f"{self.tables.catalog}.{raw}" if "." in name else f"{self.tables.catalog}.main.{raw}"
         self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT {columns if restricted else '*'} FROM {raw}")
         self._bound.add(name)
-        self._shown.add(name)
+        self._visible.add(name)
 
     def _is_visible(self, name: str) -> bool:
-        """Return whether cells may read a table of ``tables``: one of the lake, or with the rows of an entity or a mapping."""
+        """Return whether cells may read a table of the other engine: of the lake, or with rows of an entity or a mapping."""
         layer, _, table = name.rpartition(".")
         if layer in ("", *_ROW_SCHEMAS):
             return table in self._source.entities or name == "landed.primary"
@@ -105,16 +110,18 @@ class ViewEngine(DuckDBEngine):
 
 
 def _require_user_name(name: str) -> None:
-    """Raise ``SqlError`` for a name that begins as those of tables behind the views do."""
+    """Raise ``SqlError`` for a name that begins as those of the other engine's own tables."""
     if name.startswith("_"):
-        raise SqlError(f"The name {name} begins with _, as only names of Daybook's own tables do; give the query another name.")
+        raise SqlError(
+            f"The name {name} begins with _, which is reserved for Daybook's own tables; give the query another name."
+        )
 
 
 def restricted_columns(source: Source, name: str, columns: Iterable[str]) -> set[str]:
-    """Return those columns of a table that are pseudonyms in views.
+    """Return the columns of a table that views show as pseudonyms.
 
-    Of raw rows these are all but the technical ones and those that the landing contract declares and does not restrict: nobody
-    has said of the others what they hold. Of mapped rows these are texts that a mapping takes from a restricted column.
+    Raw rows: all columns except the technical ones and those that the landing contract declares without a PII class. An
+    undeclared column may hold anything. Mapped rows: texts that the mapping takes from a restricted column.
     """
     layer, _, table = name.rpartition(".")
     if layer == _MAPPED_SCHEMA:
@@ -143,7 +150,7 @@ def _find_restricted_mappings(source: Source, table: str) -> set[str]:
             given = select.expression(name)
             if given is None or name in contract.pseudonyms or contract.type_of(name) != "VARCHAR":
                 continue
-            # A column without a table can be of a joined one, and another table is a join's alias.
+            # With a join, a column without a table may belong to either table, and a table may be an alias.
             own = "" if select.join else select.from_
             read = sqlglot.parse_one(given, read="duckdb").find_all(exp.Column)
             if any(column_key(each.name) in personal.get(each.table or own, anywhere) for each in read):
@@ -153,5 +160,5 @@ def _find_restricted_mappings(source: Source, table: str) -> set[str]:
 
 def _pseudonym_sql(column: str) -> str:
     text = f"CAST({quote(column)} AS VARCHAR)"
-    stays = f"{text} = '' OR regexp_full_match({text}, '{_ERASED_MARK}')"
-    return f"CASE WHEN {stays} THEN {text} ELSE pseudonym({text}) END AS {quote(column)}"
+    shown = f"{text} = '' OR regexp_full_match({text}, '{_ERASED_MARK}')"
+    return f"CASE WHEN {shown} THEN {text} ELSE pseudonym({text}) END AS {quote(column)}"
