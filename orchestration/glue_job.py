@@ -1,16 +1,14 @@
-"""The job script: one stage of one run, or an errand. AWS Glue Python shell starts it, and so does the local runner, with the
-same arguments.
+"""Run one stage of a run, or a task of a backfill. AWS Glue and the local runner start this script with the same arguments.
 
     python glue_job.py --stage ingest --env local --run_date 2025-11-30 --run_id daily-2025-11-30-1 --overrides '{}'
     python glue_job.py --errand summary --env local --execution backfill-2025-11-01-2025-11-30-1 --overrides '{}'
 
-On AWS a job is given ``--topic_arn`` besides. Then notify, once the run is on record, sends the message by that topic and the
-run's metrics to CloudWatch, and a summary sends the backfill's message. A message that is not taken fails the job.
+On AWS there is also ``--topic_arn``. Notify then sends the recorded run's message to this topic and its metrics to CloudWatch,
+and a summary sends the backfill's message. A message that cannot be sent fails the job.
 
-It ends with exit code 0 when the stage has an outcome, which is written to the archive for the state machine: SUCCEEDED,
-SKIPPED, REJECTED, or FAILED for a permanent failure, which is not retried (``daybook.errors``). A fault ends it with a message
-and exit code 1, and the state machine tries again. So does a permanent failure in notify, and one that leaves no settings to
-find the archive by. What it prints holds no personal data.
+The exit code is 0 if the archive has an outcome of the stage: SUCCEEDED, SKIPPED, REJECTED, or FAILED for a permanent failure,
+which is not retried (``daybook.errors``). Other failures end with a message and exit code 1, and the state machine retries. So
+do permanent failures in notify, and those without settings to find the archive. The output contains no personal data.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Optional
 
-# Beside this script lies the package, in a checkout and in the bundle alike.
+# The package is next to this script, in a checkout and in the bundle.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from daybook.execution.fork_server.standalone import prepare_imports, start_standby_kernel
@@ -43,86 +41,86 @@ from daybook.settings import load_settings, parse_run_date
 from daybook.storage import describe_os_error, storage_write_error
 
 
-def main(*, alone: bool = False) -> None:
-    """Do what the arguments say; ``alone`` in a process that has just begun, and may fork its kernel off."""
-    arguments = _arguments()
+def main(*, standalone: bool = False) -> None:
+    """Run the stage or task of the arguments. With ``standalone`` in a new process, it may fork its kernel."""
+    arguments = _parse_arguments()
     try:
-        if alone:
+        if standalone:
             start_standby_kernel(arguments.stage)
         if arguments.errand:
-            _run_errand(arguments)
+            _run_task(arguments)
             return
         record = run_stage(
             arguments.stage,
             env=arguments.env,
             run_date=arguments.run_date,
             run_id=arguments.run_id,
-            part_of=_backfill(arguments),
+            part_of=_find_backfill(arguments),
             overrides=arguments.overrides,
-            extra=_caught(arguments),
-            history=_history(arguments),
+            extra=_notify_parameters(arguments),
+            history=_history_loader(arguments),
             began=read_process_start(),
         )
         if arguments.stage == STAGES[-1] and arguments.topic_arn and record["outcome"] != "FAILED":
-            _tell(arguments, record)
+            _send_notifications(arguments, record)
     except DaybookError as error:
-        said = Redactor().text(str(error))
-        _end(f"{type(error).__name__}: {said}", normally=_ends_unstarted(arguments, error, said))
+        message = Redactor().text(str(error))
+        _end(f"{type(error).__name__}: {message}", recorded=_is_failure_recorded(arguments, error, message))
         return
     except OSError as error:
         if describe_os_error(error) is None:
-            sys.exit(_traced(error))
+            sys.exit(_format_traceback(error))
         sys.exit(f"StorageError: {Redactor().text(str(storage_write_error(error.filename or 'A file', error)))}")
-    except Exception as error:  # noqa: BLE001 (what Python would print may hold a row, and the log is for everybody)
-        sys.exit(_traced(error))
+    except Exception as error:  # noqa: BLE001 (a message may contain personal data, and the log is not restricted)
+        sys.exit(_format_traceback(error))
     if record["outcome"] == "FAILED":
-        _end(failure_line(record), normally=record["permanent"])
+        _end(failure_line(record), recorded=record["permanent"])
 
 
-def _end(said: str, *, normally: bool) -> None:
-    """Print why the job failed; exit with code 1 unless it ends normally, with its outcome on record."""
-    if not normally:
-        sys.exit(said)
-    sys.stderr.write(f"{said}\n")
+def _end(message: str, *, recorded: bool) -> None:
+    """Print why the job failed; exit with code 1 unless the archive has its permanent failure."""
+    if not recorded:
+        sys.exit(message)
+    sys.stderr.write(f"{message}\n")
 
 
-def _ends_unstarted(arguments: argparse.Namespace, error: DaybookError, said: str) -> bool:
-    """Return whether the stage, which raised ``error`` outside of its notebook, has an outcome on record."""
+def _is_failure_recorded(arguments: argparse.Namespace, error: DaybookError, message: str) -> bool:
+    """Record a permanent failure outside of the notebook; return whether that was done."""
     return bool(arguments.stage) and record_unstarted_failure(
-        arguments.stage, env=arguments.env, run_id=arguments.run_id, overrides=arguments.overrides, error=error, said=said
+        arguments.stage, env=arguments.env, run_id=arguments.run_id, overrides=arguments.overrides, error=error, said=message
     )
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     work = parser.add_mutually_exclusive_group(required=True)
     work.add_argument("--stage", choices=STAGES)
     work.add_argument("--errand", choices=("gaps", "summary"))
     parser.add_argument("--env", required=True)
     parser.add_argument("--overrides", type=json.loads, default={})
-    parser.add_argument("--topic_arn", help="the SNS topic that people are told by; without it nothing is told")
-    stage = parser.add_argument_group("of a stage")
+    parser.add_argument("--topic_arn", help="SNS topic for messages; without it nothing is sent")
+    stage = parser.add_argument_group("stage")
     stage.add_argument("--run_date")
     stage.add_argument("--run_id")
-    stage.add_argument("--part_of", default="none", help="the backfill that the run is a day of, or none")
-    stage.add_argument("--failure", help="JSON of what the state machine caught; for notify only")
-    stage.add_argument("--execution_arn", help="the state machine's execution; for notify only")
-    errand = parser.add_argument_group("of an errand")
-    errand.add_argument("--execution", help="the backfill to sum up; for gaps, the name that the answer is left under")
-    errand.add_argument("--limit", type=int, default=7, help="at most so many gaps")
-    errand.add_argument("--since", default="none", help="YYYY-MM-DD or none")
-    errand.add_argument("--until", default="none", help="YYYY-MM-DD or none")
-    errand.add_argument("--include_stale", choices=("yes", "no"), default="no")
-    arguments, _ = parser.parse_known_args()  # Glue adds arguments of its own.
-    wanted = ("execution",) if arguments.errand else ("run_date", "run_id")
-    for name in wanted:
+    stage.add_argument("--part_of", default="none", help="the backfill of the run, or none")
+    stage.add_argument("--failure", help="error that the state machine caught, as JSON; for notify only")
+    stage.add_argument("--execution_arn", help="the execution of the state machine; for notify only")
+    task = parser.add_argument_group("task")
+    task.add_argument("--execution", help="summary: the backfill; gaps: the execution that reads the result")
+    task.add_argument("--limit", type=int, default=7, help="maximum number of gaps")
+    task.add_argument("--since", default="none", help="YYYY-MM-DD or none")
+    task.add_argument("--until", default="none", help="YYYY-MM-DD or none")
+    task.add_argument("--include_stale", choices=("yes", "no"), default="no")
+    arguments, _ = parser.parse_known_args()  # Glue adds further arguments
+    required = ("execution",) if arguments.errand else ("run_date", "run_id")
+    for name in required:
         if getattr(arguments, name) is None:
             parser.error(f"the argument --{name} is required")
     return arguments
 
 
-def _run_errand(arguments: argparse.Namespace) -> None:
-    # Only here, since it reads tables: a stage's job has a kernel for that.
+def _run_task(arguments: argparse.Namespace) -> None:
+    # Imported here, because a stage's job does not read tables itself.
     from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 
     settings = load_settings(arguments.env, arguments.overrides)
@@ -133,7 +131,7 @@ def _run_errand(arguments: argparse.Namespace) -> None:
 
             send_message(arguments.topic_arn, summary["message"])
         return
-    since, until = _given(arguments.since), _given(arguments.until)
+    since, until = _optional(arguments.since), _optional(arguments.until)
     plan_gap_backfill(
         settings,
         arguments.execution,
@@ -144,26 +142,26 @@ def _run_errand(arguments: argparse.Namespace) -> None:
     )
 
 
-def _backfill(arguments: argparse.Namespace) -> Optional[str]:
+def _find_backfill(arguments: argparse.Namespace) -> Optional[str]:
     """Return the backfill that reports the run, if there is one.
 
-    The input of an execution can name any backfill. A run that the named one does not plan sends its own message.
+    The input of an execution can name any backfill. If that backfill does not plan the run, the run sends its own message.
     """
-    named = _given(arguments.part_of)
-    if named is None:
+    backfill_id = _optional(arguments.part_of)
+    if backfill_id is None:
         return None
     archive = Archive(load_settings(arguments.env, arguments.overrides).archive)
-    return named if is_planned(archive, named, arguments.run_id) else None
+    return backfill_id if is_planned(archive, backfill_id, arguments.run_id) else None
 
 
-def _caught(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What only notify is given, as parameters of its notebook."""
-    given = {"failure": arguments.failure, "execution": arguments.execution_arn}
-    return {name: value for name, value in given.items() if value is not None}
+def _notify_parameters(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters that only the notebook of notify has."""
+    parameters = {"failure": arguments.failure, "execution": arguments.execution_arn}
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _history(arguments: argparse.Namespace) -> Optional[HistoryLoader]:
-    """How to ask for the execution's events, where it is Step Functions that executes."""
+def _history_loader(arguments: argparse.Namespace) -> Optional[HistoryLoader]:
+    """Return a function that reads the events of an execution on AWS; None for a local one."""
     execution = arguments.execution_arn
     if not execution or not parse_region(execution):
         return None
@@ -172,8 +170,8 @@ def _history(arguments: argparse.Namespace) -> Optional[HistoryLoader]:
     return lambda: read_execution_history(execution)
 
 
-def _tell(arguments: argparse.Namespace, record: Record) -> None:
-    """Tell people and CloudWatch of a run that is on record, in the words that are."""
+def _send_notifications(arguments: argparse.Namespace, record: Record) -> None:
+    """Send the recorded message of a run to SNS, and its metrics to CloudWatch."""
     from daybook.execution.aws.metrics import build_datapoints
     from daybook.execution.aws.notify import send_message, send_metrics
     from daybook.sources import load_source
@@ -183,23 +181,23 @@ def _tell(arguments: argparse.Namespace, record: Record) -> None:
     settings = load_settings(arguments.env, arguments.overrides)
     closed = Archive(settings.archive).read_closing_records(arguments.run_id)[-1]
     try:
-        # After the message: what is tried again because that failed has not been counted yet.
+        # After the message, so that a retry because of a failed message does not send metrics twice.
         send_metrics(arguments.env, build_datapoints(closed, load_source(settings.source).calendar))
     except NotificationError as error:
-        # Everything is done and people are told; a night without metrics rings the freshness alarm.
+        # Not an error, because the message was sent, and the freshness alarm detects missing metrics.
         sys.stderr.write(f"Warning: {error}\n")
 
 
-def _given(text: str) -> Optional[str]:
-    """An argument that may be left out; a job's arguments are texts, and an empty one is lost on the way."""
+def _optional(text: str) -> Optional[str]:
+    """Return an optional argument; "none" stands for a missing one, because Glue drops empty arguments."""
     return None if text == "none" else text
 
 
-def _traced(error: Exception) -> str:
-    """Where an unforeseen fault arose, and its class. Its message stays unsaid: nobody has searched it for personal data."""
-    places = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
-    return f"{places}{type(error).__name__}: a fault in Daybook itself, in the lines above; its message is withheld"
+def _format_traceback(error: Exception) -> str:
+    """Return the traceback and class of an unexpected error, without its message, which may contain personal data."""
+    lines = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
+    return f"{lines}{type(error).__name__}: unexpected error in Daybook, see the lines above; its message is withheld"
 
 
 if __name__ == "__main__":
-    main(alone=True)
+    main(standalone=True)

@@ -1,4 +1,4 @@
-"""What tests of AWS's side share: Step Functions with scripted answers, checked against botocore's description of it."""
+"""Provide a stubbed Step Functions client, checked against botocore's service description."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Event = dict[str, Any]
 
 
 class Aws:
-    """Step Functions with the answers that a test gives it, each checked against botocore's description of the service."""
+    """Step Functions with responses that a test adds in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, env: str = "prod") -> None:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -37,7 +37,7 @@ class Aws:
         self.executions = Executions(load_settings(env), account)
 
     def history(self, machine: str, name: str, events: list[Event]) -> None:
-        """The next look at a history finds these events, of which AWS gives the newest first."""
+        """Let the next read of a history return these events. AWS returns the newest first."""
         self.stubber.add_response(
             "get_execution_history",
             {"events": [as_aws(event) for event in reversed(events)]},
@@ -65,7 +65,7 @@ class Aws:
         )
 
     def started(self, machine: str, name: str, code: Optional[str] = None) -> None:
-        """The next start is of this execution, and is refused where there is a code."""
+        """Expect a start of this execution; it fails with ``code`` if given."""
         if code:
             self.stubber.add_client_error("start_execution", code, f"{code}: {name}")
             return
@@ -76,7 +76,7 @@ class Aws:
         )
 
     def running(self, *names: str) -> None:
-        """The next listing of daily executions under way has these names."""
+        """Let the next list of running daily executions return these names."""
         arn = self.executions.machine_arn("daily")
         self.stubber.add_response(
             "list_executions",
@@ -96,7 +96,7 @@ class Aws:
         )
 
     def unknown(self, name: str) -> None:
-        """The next description finds no such execution."""
+        """Let the next description of this execution fail."""
         arn = self.executions.arn("daily", name)
         self.stubber.add_client_error(
             "describe_execution", "ExecutionDoesNotExist", name, expected_params={"executionArn": arn}
@@ -111,7 +111,6 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
 
 
 def as_aws(event: Event) -> Event:
-    """An event without what is this project's own, as Step Functions gives it."""
-    own = ("executionArn", "next")
-    told = {key: value for key, value in event.items() if key not in own}
-    return {**told, "timestamp": datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00"))}
+    """Return an event in the form of Step Functions, without the project's additional keys."""
+    kept = {key: value for key, value in event.items() if key not in ("executionArn", "next")}
+    return {**kept, "timestamp": datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00"))}

@@ -1,4 +1,4 @@
-"""What Glue starts: the bundle is fetched, held to its name, unpacked, and the job script run in it as a process of its own."""
+"""Test the script that Glue starts: it downloads, verifies and unpacks the bundle and runs the job script."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ import carried, zipped
 writable = [name for name in names[:4] if os.access(os.environ[name], os.W_OK)]
 print(json.dumps({"arguments": sys.argv[1:], "cwd": os.listdir("."), "project": os.listdir(os.environ["DAYBOOK_PROJECT"]),
                   "writable": writable, "carried": carried.__file__, "zipped": zipped.__file__, "home": os.environ["HOME"]}))
-print("a word of warning", file=sys.stderr)
+print("a warning", file=sys.stderr)
 if "--fail" in sys.argv:
     print("LandingError: there is no orders.csv", file=sys.stderr)
     sys.exit(3)
@@ -36,12 +36,12 @@ if "--fail" in sys.argv:
 
 
 def noise(seed: int) -> bytes:
-    """Half a megabyte that does not shrink, the same for the same seed."""
+    """Return half a megabyte of incompressible bytes for ``seed``."""
     return b"".join(hashlib.sha256(f"{seed} {number}".encode()).digest() for number in range(16_000))
 
 
 def make_bundle(folder: Path, python: str = VERSION, files: Mapping[str, bytes] = MappingProxyType({})) -> Path:
-    """A bundle as small as can be, with these files besides, whose job tells what it finds."""
+    """Build a minimal bundle with ``files``, whose job prints its environment."""
     made = folder / "made.zip"
     modules = io.BytesIO()
     with zipfile.ZipFile(modules, "w") as archive:
@@ -75,7 +75,7 @@ def start(scratch: Path, *arguments: str, **environment: str) -> subprocess.Comp
     )
 
 
-def test_the_job_gets_the_other_arguments_the_bundles_packages_and_folders_of_its_own(tmp_path: Path, scratch: Path) -> None:
+def test_job_gets_arguments_packages_and_private_folders(tmp_path: Path, scratch: Path) -> None:
     bundle = make_bundle(tmp_path)
     given = ["--JOB_NAME", "daybook-ingest", "--stage", "ingest", "--overrides", "{}"]
     done = start(scratch, *given, "--bundle", str(bundle), "--TempDir", "s3://temp")
@@ -87,10 +87,10 @@ def test_the_job_gets_the_other_arguments_the_bundles_packages_and_folders_of_it
     assert told["writable"] == ["HOME", "TMPDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"]
     assert told["carried"].startswith(str(scratch)) and told["home"].startswith(str(scratch))
     assert told["zipped"] == str(Path(told["carried"]).parents[1] / "modules.zip" / "zipped.py")
-    assert done.stderr == "a word of warning\n"
+    assert done.stderr == "a warning\n"
 
 
-def test_files_large_and_small_are_unpacked_as_they_were_packed(tmp_path: Path) -> None:
+def test_large_and_small_files_are_unpacked(tmp_path: Path) -> None:
     files = {f"packages/large{number}.so": noise(number) + bytes(900_000) for number in range(5)}
     files |= {f"packages/deep/{number}/small.py": b"x" * number for number in range(50)}
     root = glue_bootstrap.unpack(make_bundle(tmp_path, files=files), tmp_path / "root")
@@ -99,16 +99,16 @@ def test_files_large_and_small_are_unpacked_as_they_were_packed(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["../outside.py", "packages/../../outside.py", "/outside.py"])
-def test_a_bundle_that_would_write_outside_of_its_folder_is_refused(tmp_path: Path, scratch: Path, name: str) -> None:
+def test_path_outside_bundle_is_rejected(tmp_path: Path, scratch: Path, name: str) -> None:
     done = start(scratch, "--bundle", str(make_bundle(tmp_path, files={name: b"x"})))
     assert done.returncode == 1
-    assert "has a file outside of itself" in done.stderr
+    assert "contains a path outside its folder" in done.stderr
     assert not list(tmp_path.rglob("outside.py"))
 
 
 @pytest.mark.parametrize("place", [0.2, 0.7])
-def test_a_bundle_whose_content_is_damaged_is_an_error_and_no_job(tmp_path: Path, scratch: Path, place: float) -> None:
-    """Under the name of its damaged content, as if it had been built so."""
+def test_damaged_bundle_starts_no_job(tmp_path: Path, scratch: Path, place: float) -> None:
+    """The name matches the damaged content."""
     packed = make_bundle(tmp_path, files={"packages/large.so": noise(1) + bytes(500_000)})
     content = bytearray(packed.read_bytes())
     del content[int(200_000 * place) : int(200_000 * place) + 64]
@@ -116,63 +116,63 @@ def test_a_bundle_whose_content_is_damaged_is_an_error_and_no_job(tmp_path: Path
     damaged.write_bytes(content)
     done = start(scratch, "--bundle", str(damaged))
     assert (done.returncode, done.stdout) == (1, "")
-    assert "The job could not begin (" in done.stderr
+    assert "The job could not start (" in done.stderr
     assert list(scratch.iterdir()) == []
 
 
-def test_what_was_unpacked_goes_as_the_job_ends(tmp_path: Path, scratch: Path) -> None:
+def test_unpacked_files_are_deleted_after_job(tmp_path: Path, scratch: Path) -> None:
     start(scratch, f"--bundle={make_bundle(tmp_path)}")
     assert list(scratch.iterdir()) == []
 
 
-def test_a_failed_job_fails_with_its_last_words_and_cleans_up(tmp_path: Path, scratch: Path) -> None:
+def test_failed_job_prints_last_line_and_cleans_up(tmp_path: Path, scratch: Path) -> None:
     done = start(scratch, "--bundle", str(make_bundle(tmp_path)), "--fail")
     assert done.returncode == 1
-    # Once as the job says it, and once as what this process ends with, which Glue shows as the job's error.
+    # First printed by the job, then as the exit message that Glue shows as the job's error.
     assert done.stderr.splitlines()[1:] == ["LandingError: there is no orders.csv"] * 2
     assert list(scratch.iterdir()) == []
 
 
-def test_a_bundle_with_another_content_than_its_name_says_is_not_unpacked(tmp_path: Path, scratch: Path) -> None:
+def test_bundle_with_wrong_digest_is_rejected(tmp_path: Path, scratch: Path) -> None:
     bundle = make_bundle(tmp_path)
     bundle.write_bytes(bundle.read_bytes() + b"\0")
     done = start(scratch, "--bundle", str(bundle))
     assert done.returncode == 1
-    assert f"{bundle} is not what it is called: its SHA-256 is " in done.stderr
+    assert f"{bundle} does not match its name: its SHA-256 is " in done.stderr
     assert done.stdout == ""
 
 
-def test_a_bundle_for_another_python_is_refused(tmp_path: Path, scratch: Path) -> None:
+def test_bundle_for_other_python_is_rejected(tmp_path: Path, scratch: Path) -> None:
     done = start(scratch, "--bundle", str(make_bundle(tmp_path, "3.8")))
     assert done.returncode == 1
     assert f"the bundle is for Python 3.8 and this is {VERSION}" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "the argument --bundle is missing"),
         (["--bundle"], "the argument --bundle is missing"),
-        (["--bundle", "s3://b/other.zip"], "s3://b/other.zip is no bundle"),
+        (["--bundle", "s3://b/other.zip"], "s3://b/other.zip is not a bundle"),
         (["--bundle", "/nowhere/daybook-0123456789abcdef.zip"], "No such file"),
     ],
 )
-def test_without_a_bundle_there_is_one_sentence(scratch: Path, arguments: list[str], said: str) -> None:
+def test_missing_bundle_is_one_sentence(scratch: Path, arguments: list[str], message: str) -> None:
     done = start(scratch, *arguments)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[str]:
-    """An S3 that has the files of the test's folder in the bucket `jobs`: its address."""
+    """Serve the files of the test's folder as the S3 bucket `jobs` and return the endpoint."""
 
     class Objects(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = tmp_path / self.path.split("?")[0].rsplit("/", 1)[1]
             found = self.path.startswith("/jobs/") and path.is_file()
-            body = path.read_bytes() if found else b"<Error><Code>NoSuchKey</Code><Message>It is not there.</Message></Error>"
+            body = path.read_bytes() if found else b"<Error><Code>NoSuchKey</Code><Message>It does not exist.</Message></Error>"
             self.send_response(200 if found else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -190,7 +190,7 @@ def bucket(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_bundle_is_fetched_from_s3(tmp_path: Path, scratch: Path, bucket: str) -> None:
+def test_bundle_is_downloaded_from_s3(tmp_path: Path, scratch: Path, bucket: str) -> None:
     bundle = make_bundle(tmp_path)
     environment = {
         "AWS_ENDPOINT_URL": bucket,
@@ -203,12 +203,12 @@ def test_a_bundle_is_fetched_from_s3(tmp_path: Path, scratch: Path, bucket: str)
     assert json.loads(done.stdout)["arguments"] == ["--stage", "ingest"]
     gone = start(scratch, "--bundle", "s3://jobs/daybook-0123456789abcdef.zip", **environment)
     assert gone.returncode == 1
-    assert "s3://jobs/daybook-0123456789abcdef.zip cannot be fetched" in gone.stderr
+    assert "s3://jobs/daybook-0123456789abcdef.zip could not be downloaded" in gone.stderr
     assert "NoSuchKey" in gone.stderr
     assert list(scratch.iterdir()) == []
 
 
-def test_nothing_but_the_standard_library_and_botocore_is_imported() -> None:
+def test_bootstrap_imports_standard_library_only() -> None:
     code = f"import sys; sys.path.insert(0, {str(BOOTSTRAP.parent)!r}); import glue_bootstrap"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The bundle as built from the lock, and a day run from it as AWS Glue Python shell would: on a bare Python 3.9."""
+"""Test the bundle, and run a day from it as AWS Glue Python shell does, on a bare Python 3.9."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from demo_shop import generate
 PROJECT = Path(__file__).resolve().parents[2]
 UNREACHABLE = re.compile(r"failed to fetch|error sending request|dns error|connect error|timed out", re.IGNORECASE)
 SMALL = ("markupsafe", "six", "pyyaml")
-"""Packages whose wheels are small: compiled ones, and one that is a module without a folder."""
+"""Packages with small wheels: compiled ones, and one that is a single module."""
 
 
 def requirements() -> str:
-    """The lock's entries of the small packages."""
+    """Return the lock's entries for the small packages."""
     lock = (PROJECT / "requirements.lock").read_text()
     entries = [re.search(rf"(?ms)^{name}==.*?(?=^\w)", lock) for name in SMALL]
     return "".join(entry[0] for entry in entries if entry)
@@ -40,7 +40,7 @@ def requirements() -> str:
 
 @pytest.fixture
 def small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """This project with a lock of three packages: bundled in seconds."""
+    """Copy this project with a lock of three packages, so that a bundle takes seconds."""
     project = tmp_path / "project"
     project.mkdir()
     for name in ("notebooks", "params"):
@@ -55,14 +55,14 @@ def small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 
 
 def uv() -> str:
-    """The project's uv, wherever a test has Daybook take the project for; `make test` sees that there is one."""
-    beside = PROJECT / ".tools" / "bin" / "uv"
-    found = os.environ.get("UV") or shutil.which("uv") or (str(beside) if beside.is_file() else None)
-    return found or pytest.skip("there is no uv, which brings the wheels: run `make setup`")
+    """Return the path of uv, also if DAYBOOK_PROJECT is another folder; skip the test if there is none."""
+    local = PROJECT / ".tools" / "bin" / "uv"
+    found = os.environ.get("UV") or shutil.which("uv") or (str(local) if local.is_file() else None)
+    return found or pytest.skip("uv is not installed; run `make setup`")
 
 
 def built(out: Path) -> Bundle:
-    """A bundle; the test is skipped where the package index cannot be reached."""
+    """Build a bundle; skip the test if the package index cannot be reached."""
     try:
         return build_bundle(out)
     except BundleError as error:
@@ -71,7 +71,7 @@ def built(out: Path) -> Bundle:
         raise
 
 
-def test_two_builds_in_two_folders_are_equal_to_the_byte(small_project: Path, tmp_path: Path) -> None:
+def test_builds_are_reproducible(small_project: Path, tmp_path: Path) -> None:
     first, second = built(tmp_path / "one"), built(tmp_path / "a folder with another name")
     assert first.path.name == second.path.name == f"daybook-{first.sha256[:16]}.zip"
     assert first.path.read_bytes() == second.path.read_bytes()
@@ -79,13 +79,13 @@ def test_two_builds_in_two_folders_are_equal_to_the_byte(small_project: Path, tm
     assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
 
 
-def test_another_content_has_another_name(small_project: Path, tmp_path: Path) -> None:
+def test_name_depends_on_content(small_project: Path, tmp_path: Path) -> None:
     before = built(tmp_path)
     (small_project / "params" / "local.yaml").open("a").write("# another\n")
     assert built(tmp_path).path != before.path
 
 
-def test_the_bundle_holds_what_a_job_reads_and_nothing_of_this_machine(small_project: Path, tmp_path: Path) -> None:
+def test_bundle_contains_job_files_only(small_project: Path, tmp_path: Path) -> None:
     (small_project / "notebooks" / ".ipynb_checkpoints").mkdir()
     (small_project / "notebooks" / ".ipynb_checkpoints" / "1_ingest-checkpoint.ipynb").write_text("{}")
     (small_project / "params" / "secret.key").write_text("key")
@@ -107,7 +107,7 @@ def test_the_bundle_holds_what_a_job_reads_and_nothing_of_this_machine(small_pro
     assert [name for name in names if "checkpoint" in name or name.endswith((".key", "/RECORD"))] == []
 
 
-def test_the_manifest_says_versions_digests_commit_and_lock(small_project: Path, tmp_path: Path) -> None:
+def test_manifest_has_versions_digests_commit_and_lock(small_project: Path, tmp_path: Path) -> None:
     bundle = built(tmp_path)
     told = read_manifest(bundle.path)
     assert {each["name"] for each in told["packages"]} == set(SMALL)
@@ -120,14 +120,14 @@ def test_the_manifest_says_versions_digests_commit_and_lock(small_project: Path,
     assert bundle.files == len(found) + 1
 
 
-def test_a_job_from_a_bundle_tells_the_commit_it_was_built_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_reads_commit_from_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bundle.json").write_text('{"commit": "c0ffee", "dirty": false, "lock_sha256": "10c4", "python": "3.9"}')
     monkeypatch.setenv("DAYBOOK_PROJECT", str(tmp_path))
     assert code_version.__wrapped__() == {"commit": "c0ffee", "dirty": False, "lock_sha256": "10c4"}
 
 
 @pytest.mark.skipif(find_python() is None, reason="nothing is compiled ahead without a Python 3.9 on this machine")
-def test_modules_are_compiled_and_taken_unchecked(small_project: Path, tmp_path: Path) -> None:
+def test_modules_have_unchecked_bytecode(small_project: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(built(tmp_path).path) as archive:
         names = set(archive.namelist())
         compiled = archive.read("orchestration/daybook/__pycache__/errors.cpython-39.pyc")
@@ -136,21 +136,21 @@ def test_modules_are_compiled_and_taken_unchecked(small_project: Path, tmp_path:
             for name in names
             if name.endswith(".py") and re.sub(r"([^/]+)\.py$", r"__pycache__/\1.cpython-39.pyc", name) not in names
         ]
-    # PEP 552: with a digest of the source in place of its time (1), which is not looked at (no 2).
+    # PEP 552: flags 1 (hash-based) without 2 (check source).
     assert compiled[4:8] == b"\x01\0\0\0"
     assert lone == []
 
 
-def test_a_lock_that_has_no_wheel_for_the_job_is_refused_by_name(small_project: Path, tmp_path: Path) -> None:
-    lock = tmp_path / "requirements.lock"  # with digests that no file has
+def test_missing_wheel_is_an_error_with_lock_name(small_project: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"  # with wrong digests
     lock.write_text(re.sub(r"sha256:\w{4}", "sha256:0000", requirements()))
-    with pytest.raises(BundleError, match=r"requirements.lock cannot be had as wheels for Python 3\.9 .*(?i:hash)") as refused:
+    with pytest.raises(BundleError, match=r"wheels of requirements.lock for Python 3\.9 .*(?i:hash)") as refused:
         install_wheels(lock, tmp_path / "target")
     if UNREACHABLE.search(str(refused.value)):
         pytest.skip("no wheels without a package index")
 
 
-def test_the_command_prints_what_it_built(
+def test_bundle_command_prints_result(
     small_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     built(tmp_path / "first")
@@ -171,9 +171,9 @@ def test_the_command_prints_what_it_built(
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundle of this project, built once."""
+    """Build the bundle of this project once."""
     if find_python() is None:
-        pytest.skip("there is no Python 3.9 on this machine, which is what Glue Python shell runs")
+        pytest.skip("Python 3.9, which Glue Python shell uses, is not installed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UV", uv())
         return built(tmp_path_factory.mktemp("whole"))
@@ -181,7 +181,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_every_wheel_and_every_library_loads_on_manylinux2014(whole: Bundle) -> None:
+def test_wheels_and_libraries_load_on_manylinux2014(whole: Bundle) -> None:
     told = read_manifest(whole.path)
     assert len(told["packages"]) > 80
     assert [each["name"] for each in told["packages"] if not any(map(is_loadable, each["tags"]))] == []
@@ -202,9 +202,9 @@ def test_every_wheel_and_every_library_loads_on_manylinux2014(whole: Bundle) -> 
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.timeout(1800)  # Six times what a job's start costs: a busy machine takes minutes.
-def test_all_stages_of_a_day_run_from_the_bundle_on_a_bare_python(whole: Bundle, tmp_path: Path) -> None:
-    """As Glue does it: an interpreter without packages, a home that cannot be written, some other working folder."""
+@pytest.mark.timeout(1800)  # Six starts of a job take minutes on a busy machine.
+def test_all_stages_run_from_bundle_on_bare_python(whole: Bundle, tmp_path: Path) -> None:
+    """As on Glue, the interpreter has no packages, the home is not writable and the working folder is another one."""
     subprocess.run([str(find_python()), "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     python = tmp_path / "bare" / "bin" / "python"
     generate(tmp_path / "landing", seed=7, days=3, orders_per_day=20)
@@ -218,7 +218,7 @@ def test_all_stages_of_a_day_run_from_the_bundle_on_a_bare_python(whole: Bundle,
         command = [str(python), str(script), "--bundle", str(whole.path), "--JOB_NAME", f"daybook-local-{stage}"]
         command += ["--stage", stage, "--env", "local", "--run_date", "2025-11-30", "--run_id", run_id]
         command += ["--overrides", json.dumps(places), "--scriptLocation", "s3://jobs/script.py", "--library-set", "none"]
-        # /proc takes no file, whoever asks.
+        # Nobody can write to /proc, not even root.
         env = {"PATH": "/usr/bin:/bin", "HOME": "/proc", "TMPDIR": str(tmp_path / "tmp")}
         done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{stage}: {done.stderr}"

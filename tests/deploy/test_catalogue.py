@@ -1,4 +1,4 @@
-"""The tables that Athena is told of are those of the contracts, as they are now."""
+"""Test that the tables registered for Athena match the contracts."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ def tables() -> dict:
     return found
 
 
-def test_the_committed_template_is_what_the_contracts_come_to() -> None:
+def test_committed_template_matches_contracts() -> None:
     assert TEMPLATE.read_text(encoding="utf-8") == render_catalogue(), (
         "run: python -m daybook.deploy.catalogue > infra/catalogue.yaml"
     )
 
 
-def test_every_published_table_is_registered_and_no_restricted_one(tables: dict) -> None:
+def test_published_tables_are_registered(tables: dict) -> None:
     assert set(tables) == {name for layer in LAYERS for name in (table.full_name for table in load_tables(layer).values())}
     assert not [name for name in tables if name.split(".")[0] in RESTRICTED_LAYERS]
 
 
-def test_a_table_is_where_the_lake_has_it(tables: dict) -> None:
+def test_table_location_is_that_of_lake(tables: dict) -> None:
     for name, table in tables.items():
         text, more = table["StorageDescriptor"]["Location"]["Fn::Sub"]
         assert more == {"Lake": {"Fn::ImportValue": {"Fn::Sub": "daybook-${Environment}-LakeBucket"}}}
         assert text.replace("${Lake}", "lake") == Lake("s3://lake").uri(name) + "/"
 
 
-def test_columns_are_the_contracts_in_their_order(tables: dict) -> None:
+def test_columns_match_contracts_in_order(tables: dict) -> None:
     for layer in LAYERS:
         for contract in load_tables(layer).values():
             columns = tables[contract.full_name]["StorageDescriptor"]["Columns"]
             assert [each["Name"] for each in columns] == contract.columns
-            # What the catalogue takes.
+            # Limits of the Glue catalogue.
             assert all(len(each["Comment"]) <= 255 for each in columns)
             assert all(
                 re.fullmatch(r"string|date|timestamp|boolean|int|bigint|double|decimal\(\d+,\d+\)", each["Type"])
@@ -62,5 +62,5 @@ def test_columns_are_the_contracts_in_their_order(tables: dict) -> None:
     ("physical", "athena"),
     [("VARCHAR", "string"), ("TIMESTAMPTZ", "timestamp"), ("BIGINT", "bigint"), ("DECIMAL(18,4)", "decimal(18,4)")],
 )
-def test_types_are_athenas(physical: str, athena: str) -> None:
+def test_types_are_those_of_athena(physical: str, athena: str) -> None:
     assert athena_type(physical) == athena

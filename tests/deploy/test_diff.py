@@ -1,4 +1,4 @@
-"""What a change set says, in words: which of it goes for good, and where data would go with it."""
+"""Test the description of change sets: which resources are lost, and which with data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daybook.deploy.templates import read_template
 
 
 def described(action: str, kind: str, name: str = "It", **more: Any) -> dict[str, Any]:
-    """A resource's change as DescribeChangeSet gives it."""
+    """Return a resource's change in the form of DescribeChangeSet."""
     change = {"Action": action, "LogicalResourceId": name, "ResourceType": kind, "Scope": [], "Details": [], **more}
     return {"Type": "Resource", "ResourceChange": change}
 
@@ -38,12 +38,12 @@ def detail(name: str) -> dict[str, Any]:
         ),
         (
             described("Modify", "AWS::SQS::Queue", Replacement="Conditional", Details=[detail("QueueName")]),
-            "-/+ It (AWS::SQS::Queue): QueueName - MAY BE REPLACED; it HOLDS DATA, which goes with it",
+            "-/+ It (AWS::SQS::Queue): QueueName - MAY BE REPLACED, and ITS DATA IS LOST",
             True,
         ),
         (
             described("Modify", "AWS::S3::Bucket", Replacement="True", PolicyAction="ReplaceAndRetain"),
-            "-/+ It (AWS::S3::Bucket) - REPLACED; what it was is kept, outside of the stack",
+            "-/+ It (AWS::S3::Bucket) - REPLACED; the old resource is kept outside the stack",
             True,
         ),
         (
@@ -53,39 +53,39 @@ def detail(name: str) -> dict[str, Any]:
         ),
         (
             described("Remove", "AWS::KMS::Key", PolicyAction="Delete"),
-            "  - It (AWS::KMS::Key) - DELETED; it HOLDS DATA, which goes with it",
+            "  - It (AWS::KMS::Key) - DELETED, and ITS DATA IS LOST",
             True,
         ),
         (
             described("Remove", "AWS::S3::Bucket", PolicyAction="Retain"),
-            "  - It (AWS::S3::Bucket) - DELETED; what it was is kept, outside of the stack",
+            "  - It (AWS::S3::Bucket) - DELETED; the old resource is kept outside the stack",
             True,
         ),
         (described("Remove", "AWS::IAM::Role"), "  - It (AWS::IAM::Role) - DELETED", True),
         (
             described("Import", "AWS::Logs::LogGroup"),
-            "  = It (AWS::Logs::LogGroup) - it is there already, and is taken into the stack",
+            "  = It (AWS::Logs::LogGroup) - exists already and is imported into the stack",
             False,
         ),
     ],
 )
-def test_a_change_says_what_happens_to_what_is_there(given: dict[str, Any], line: str, dangerous: bool) -> None:
+def test_change_describes_effect_on_resource(given: dict[str, Any], line: str, dangerous: bool) -> None:
     (change,) = parse_changes([given])
     assert (change.describe(), change.is_destructive) == (line, dangerous)
 
 
-def test_tags_alone_are_named_by_where_they_are() -> None:
+def test_changed_tags_are_listed_as_property() -> None:
     tags = {"Target": {"Attribute": "Tags", "RequiresRecreation": "Never"}}
     (change,) = parse_changes([described("Modify", "AWS::SNS::Topic", Replacement="False", Details=[tags])])
     assert change.properties == ("Tags",)
 
 
-def test_what_takes_something_away_comes_first() -> None:
+def test_destructive_changes_come_first() -> None:
     given = [described("Add", "AWS::Glue::Job", "A"), described("Remove", "AWS::Glue::Job", "Z"), {"Type": "Hook"}]
     assert [each.logical_id for each in parse_changes(given)] == ["Z", "A"]
 
 
-def test_a_stack_that_is_not_there_is_told_by_its_template_conditions_too() -> None:
+def test_new_stack_lists_resources_with_conditions() -> None:
     found = {each.logical_id: each for each in list_additions(read_template("foundation"))}
     assert found["ByHttps"] == Change("add", "ByHttps", "AWS::SNS::Subscription", condition="ToldByHttps")
     assert found["ByHttps"].describe() == "  + ByHttps (AWS::SNS::Subscription), if ToldByHttps"

@@ -1,4 +1,4 @@
-"""How AWS's answers become a line of the doctor's; the questions themselves are asked of an emulator in ``tests/emulator``."""
+"""Test how errors of AWS become check results. ``tests/emulator`` tests the checks themselves."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from daybook.errors import AwsError
 from daybook.execution.aws.account import wrap_aws_errors
 
 
-def refusing(code: str, message: str = "as it is"):
-    """A question that AWS answers so."""
+def failing_check(code: str, message: str = "the reason"):
+    """Return a check that AWS answers with an error."""
 
-    def question() -> Check:
+    def check() -> Check:
         raise ClientError({"Error": {"Code": code, "Message": message}}, "GetJob")
 
-    return question
+    return check
 
 
 @pytest.mark.parametrize(
-    ("code", "state", "said"),
+    ("code", "state", "message"),
     [
-        ("AccessDeniedException", "refused", "these credentials may not ask (GetJob)"),
-        ("403", "refused", "these credentials may not ask (GetJob)"),
-        ("EntityNotFoundException", "failed", "is not there"),
-        ("Throttling", "failed", "could not be asked: as it is"),
+        ("AccessDeniedException", "refused", "no permission for GetJob"),
+        ("403", "refused", "no permission for GetJob"),
+        ("EntityNotFoundException", "failed", "does not exist"),
+        ("Throttling", "failed", "could not be checked: the reason"),
     ],
 )
-def test_a_refusal_is_an_answer(code: str, state: str, said: str) -> None:
-    found = run_check("job", "deploy", refusing(code))
-    assert (found.state, found.said) == (state, said)
+def test_client_error_gives_check_result(code: str, state: str, message: str) -> None:
+    found = run_check("job", "deploy", failing_check(code))
+    assert (found.state, found.message) == (state, message)
 
 
-def test_a_network_that_is_down_is_an_answer() -> None:
-    def question() -> Check:
+def test_network_error_gives_check_result() -> None:
+    def check() -> Check:
         raise EndpointConnectionError(endpoint_url="https://glue.example")
 
-    found = run_check("job", "deploy", question)
-    assert (found.state, found.remedy) == ("failed", "look to the network")
+    found = run_check("job", "deploy", check)
+    assert (found.state, found.remedy) == ("failed", "check the network")
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
-    assert build_check("bucket", "good", [None, "is open", None, "is plain"], "close it").said == "is open; is plain"
+def test_check_reports_all_problems() -> None:
+    assert build_check("bucket", "good", [None, "is open", None, "is plain"], "close it").message == "is open; is plain"
     assert build_check("bucket", "good", [None], "close it") == Check("bucket", "ok", "good")
 
 
@@ -57,11 +57,11 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ("cron(30 14 * * ? *)", (2025, 12, 31, 15, 0), (2026, 1, 1, 14, 30)),
     ],
 )
-def test_a_daily_schedule_says_when_it_is_due_next(expression: str, at: tuple[int, ...], due: tuple[int, ...]) -> None:
+def test_next_time_of_daily_schedule(expression: str, at: tuple[int, ...], due: tuple[int, ...]) -> None:
     assert next_daily_time(expression, datetime(*at, tzinfo=timezone.utc)) == datetime(*due, tzinfo=timezone.utc)  # type: ignore[misc]
 
 
-def test_of_any_other_schedule_it_is_not_guessed() -> None:
+def test_next_time_of_other_schedules_is_none() -> None:
     assert next_daily_time("rate(1 day)", datetime(2025, 11, 30, tzinfo=timezone.utc)) is None
     assert next_daily_time("cron(0 2 ? * MON *)", datetime(2025, 11, 30, tzinfo=timezone.utc)) is None
 
@@ -69,12 +69,12 @@ def test_of_any_other_schedule_it_is_not_guessed() -> None:
 @pytest.mark.parametrize(
     ("code", "advice"),
     [
-        ("AccessDenied", "as it is; use credentials that may, see infra/deployer.yaml."),
-        ("ExpiredToken", "as it is; get new credentials (`aws sso login`), then run it again."),
-        ("Other", "as it is."),
+        ("AccessDenied", "the reason; use credentials with this permission, see infra/deployer.yaml."),
+        ("ExpiredToken", "the reason; get new credentials (`aws sso login`), then try again."),
+        ("Other", "the reason."),
     ],
 )
-def test_a_refused_command_says_what_aws_says_and_what_to_do(code: str, advice: str) -> None:
-    with pytest.raises(AwsError) as told, wrap_aws_errors("It cannot start"):
-        refusing(code, "as\n  it is.")()
-    assert str(told.value) == f"It cannot start: {advice}"
+def test_client_error_message_has_reason_and_advice(code: str, advice: str) -> None:
+    with pytest.raises(AwsError) as caught, wrap_aws_errors("It cannot start"):
+        failing_check(code, "the\n  reason.")()
+    assert str(caught.value) == f"It cannot start: {advice}"

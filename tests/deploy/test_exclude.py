@@ -1,4 +1,4 @@
-"""What of the packages is left out of the bundle, and what must stay."""
+"""Test which files of packages are excluded from the bundle."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from daybook.deploy.exclude import REQUIRED_SERVICES, delete_excluded, exclusion
         ("share/jupyter/labextensions/x/package.json", "front-ends"),
     ],
 )
-def test_what_no_job_needs_is_left_out_with_its_reason(path: str, kind: str) -> None:
+def test_unneeded_files_are_excluded_with_reason(path: str, kind: str) -> None:
     assert exclusion_kind(path) == kind
     assert exclusion_reason(kind)
 
@@ -50,11 +50,11 @@ def test_what_no_job_needs_is_left_out_with_its_reason(path: str, kind: str) -> 
         *("test.py", "numpy/_core/_multiarray_tests.cpython-39-x86_64-linux-gnu.so"),
     ],
 )
-def test_what_is_imported_read_or_asked_for_stays(path: str) -> None:
+def test_needed_files_are_kept(path: str) -> None:
     assert exclusion_kind(path) == ""
 
 
-def test_trimming_takes_only_names_away_since_the_files_may_be_links_into_a_cache(tmp_path: Path) -> None:
+def test_exclusion_keeps_hard_linked_cache_files(tmp_path: Path) -> None:
     cached = tmp_path / "cached.pyi"
     cached.write_text("x: int\n")
     target = tmp_path / "packages"
@@ -66,7 +66,7 @@ def test_trimming_takes_only_names_away_since_the_files_may_be_links_into_a_cach
     assert cached.read_text() == "x: int\n"
 
 
-def test_every_service_that_the_package_calls_is_described() -> None:
+def test_all_used_aws_services_are_kept() -> None:
     called = set()
     for path in Path(daybook.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

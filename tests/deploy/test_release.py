@@ -1,4 +1,4 @@
-"""A release's names are made of what is in it."""
+"""Test that the keys of a release depend on its content only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daybook.errors import BundleError
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """Some bytes under the name that a bundle of them has."""
+    """Write bytes with the name of a bundle."""
     content = b"stands for a bundle"
     path = tmp_path / f"daybook-{hashlib.sha256(content).hexdigest()[:16]}.zip"
     path.write_bytes(content)
@@ -24,7 +24,7 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def release(project, bundle: Path):
-    """``release()``: the release of the project's copy as it is now."""
+    """Return a function that plans the release of the present state of the project's copy."""
     real = Path(__file__).resolve().parents[2]
     shutil.copytree(real / "infra", project.root / "infra")
     shutil.copy(real / "orchestration" / "glue_bootstrap.py", project.root / "orchestration")
@@ -35,7 +35,7 @@ def release(project, bundle: Path):
     return call
 
 
-def test_it_holds_what_jobs_and_machines_start_from_and_the_templates(release) -> None:
+def test_release_contains_bundle_machines_and_templates(release) -> None:
     found = release()
     names = {re.sub(r"[0-9a-f]{16}", "#", each.key) for each in found.items}
     machines = ("backfill", "catch_up", "daily", "nightly")
@@ -49,11 +49,11 @@ def test_it_holds_what_jobs_and_machines_start_from_and_the_templates(release) -
     assert found.parameters() == {"CodePrefix": found.prefix, "BundleUri": f"s3://code/{found.bundle.key}"}
 
 
-def test_the_same_files_have_the_same_names(release) -> None:
+def test_same_files_have_same_keys(release) -> None:
     assert release() == release()
 
 
-def test_another_state_machine_is_another_prefix_and_no_other_name(release, project) -> None:
+def test_changed_state_machine_changes_prefix_only(release, project) -> None:
     before = release()
     project.replace("orchestration/daily.asl.json", "One business day", "A business day")
     after = release()
@@ -63,14 +63,14 @@ def test_another_state_machine_is_another_prefix_and_no_other_name(release, proj
     }
 
 
-def test_another_template_is_another_template_and_starts_no_job_anew(release, project) -> None:
+def test_changed_template_changes_its_key_only(release, project) -> None:
     before = release()
     project.replace("infra/watch.yaml", "Daybook, what watches", "Daybook, what looks")
     assert before.parameters() == release().parameters()
     assert len({each.key for each in before.items} ^ {each.key for each in release().items}) == 2
 
 
-def test_a_bundle_under_another_name_than_its_own_is_refused(release, bundle: Path) -> None:
+def test_bundle_with_wrong_name_is_rejected(release, bundle: Path) -> None:
     bundle.write_bytes(b"cut short")
-    with pytest.raises(BundleError, match="is not what its name says"):
+    with pytest.raises(BundleError, match="does not match its name"):
         release()

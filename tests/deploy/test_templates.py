@@ -1,4 +1,4 @@
-"""What the stacks are given: from params, the command line and the templates themselves, held to what a template allows."""
+"""Test the parameters of stacks: from params, the command line and the templates, and their validation."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from daybook.errors import ParamsError, UsageError
 from daybook.settings import load_settings
 
 
-def given_to(template: Template, values: dict[str, str], kept: tuple[str, ...] = ()) -> dict[str, object]:
-    """By name, what a parameter is given; True where it stays as it was."""
-    found = build_parameters(template, values, kept)
+def parameters_of(template: Template, values: dict[str, str], previous: tuple[str, ...] = ()) -> dict[str, object]:
+    """Return the parameter values by name; True for a kept previous value."""
+    found = build_parameters(template, values, previous)
     return {each["ParameterKey"]: each.get("ParameterValue", each.get("UsePreviousValue")) for each in found}
 
 
-def a_template(**declared: object) -> Template:
+def make_template(**declared: object) -> Template:
     return Template("some", "", {"It": {"Type": "String", **declared}}, {})
 
 
-def test_a_stack_comes_after_those_whose_exports_it_uses() -> None:
+def test_stacks_follow_those_whose_exports_they_use() -> None:
     made: set[str] = set()
     for template in read_templates():
         used = set(re.findall(r"ImportValue[^\n]*?daybook-\$\{Environment\}-(\w+)", template.text))
@@ -39,7 +39,7 @@ def test_a_stack_comes_after_those_whose_exports_it_uses() -> None:
     assert [each.name for each in read_templates()] == list(STACKS)
 
 
-def test_every_parameter_without_a_default_is_said_by_params_or_asked_for_once() -> None:
+def test_only_two_parameters_have_no_value() -> None:
     values = {
         **load_parameter_values(load_settings("prod"), {}),
         "CodePrefix": "releases/0123/",
@@ -54,7 +54,7 @@ def test_every_parameter_without_a_default_is_said_by_params_or_asked_for_once()
     assert missing == {"AlertEmail", "DeployerPrincipal"}
 
 
-def test_places_of_params_name_the_buckets() -> None:
+def test_settings_name_the_buckets() -> None:
     settings = load_settings("prod").model_copy(update={"landing": "s3://files/from/the/shop"})
     found = load_parameter_values(settings, {})
     assert (found["LakeBucket"], found["ArchiveBucket"], found["LandingBucket"]) == (
@@ -65,77 +65,78 @@ def test_places_of_params_name_the_buckets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"lake": "s3://shop/lake"}, "key 'lake' is s3://shop/lake, and a deployment on AWS has it a whole bucket"),
-        ({"landing": "somewhere"}, "and a deployment on AWS has it in a bucket, s3://NAME"),
-        ({"runs_on": "laptop"}, "params/prod.yaml: key 'runs_on' is laptop, and a deployment on AWS needs runs_on: aws"),
-        ({"pii_key": "secretsmanager://another"}, "the deployment makes secretsmanager://daybook-prod-pii-key"),
+        ({"lake": "s3://shop/lake"}, "key 'lake' is s3://shop/lake; set it to s3://BUCKET without a prefix"),
+        ({"landing": "somewhere"}, "set it to s3://BUCKET or s3://BUCKET/PREFIX for a deployment on AWS"),
+        ({"runs_on": "laptop"}, "params/prod.yaml: key 'runs_on' is laptop; set runs_on: aws"),
+        (
+            {"pii_key": "secretsmanager://another"},
+            "set it to secretsmanager://daybook-prod-pii-key, which the deployment creates",
+        ),
     ],
 )
-def test_places_that_the_templates_do_not_make_are_refused(changes: dict[str, str], said: str) -> None:
-    with pytest.raises(ParamsError, match=re.escape(said)):
+def test_settings_unlike_templates_are_rejected(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(ParamsError, match=re.escape(message)):
         load_parameter_values(load_settings("prod").model_copy(update=changes), {})
 
 
-def test_what_the_command_line_gives_is_stronger_than_params_and_the_template() -> None:
+def test_command_line_overrides_params_and_template() -> None:
     values = load_parameter_values(load_settings("prod"), {"CodeBucket": "other-code", "LatencyHours": "30"})
     assert values["CodeBucket"] == "other-code"
-    assert given_to(read_template("watch"), values)["LatencyHours"] == "30"
+    assert parameters_of(read_template("watch"), values)["LatencyHours"] == "30"
 
 
-def test_nothing_is_late_where_nothing_is_started_by_the_clock() -> None:
+def test_nightly_follows_schedules() -> None:
     values = load_parameter_values(load_settings("prod"), {})
-    assert given_to(read_template("watch"), values)["Nightly"] == "ENABLED"
+    assert parameters_of(read_template("watch"), values)["Nightly"] == "ENABLED"
     assert "Nightly" not in values
 
 
-def test_a_bare_off_of_yaml_is_off(project) -> None:
+def test_yaml_boolean_is_on_or_off(project) -> None:
     project.replace("params/prod.yaml", "  parameters:", "  parameters:\n    ObjectLock: off\n    Schedules: DISABLED\n   ")
     project.replace("params/prod.yaml", "    # of the templates", "# of the templates")
     values = load_parameter_values(load_settings("prod"), {})
     assert (values["ObjectLock"], values["Schedules"], values["Nightly"]) == ("off", "DISABLED", "DISABLED")
 
 
-def test_what_nobody_gives_is_as_the_template_says_even_if_it_was_otherwise() -> None:
-    assert given_to(a_template(Default="on"), {}, kept=("It",)) == {"It": "on"}
+def test_default_overrides_previous_value() -> None:
+    assert parameters_of(make_template(Default="on"), {}, previous=("It",)) == {"It": "on"}
 
 
-def test_what_has_no_default_stays_as_it_was() -> None:
-    assert given_to(a_template(), {}, kept=("It",)) == {"It": True}
+def test_previous_value_is_kept_without_default() -> None:
+    assert parameters_of(make_template(), {}, previous=("It",)) == {"It": True}
 
 
-def test_what_nobody_ever_gave_is_asked_for() -> None:
-    with pytest.raises(UsageError, match=r"infra/some.yaml needs It \(Who is told\); .* give --parameter It=VALUE\."):
-        build_parameters(a_template(Description="Who is told."), {})
+def test_missing_parameter_is_an_error() -> None:
+    with pytest.raises(
+        UsageError, match=r"infra/some.yaml needs the parameter It \(Who is told\); .* give --parameter It=VALUE\."
+    ):
+        build_parameters(make_template(Description="Who is told."), {})
 
 
 @pytest.mark.parametrize(
-    ("declared", "value", "said"),
+    ("declared", "value", "message"),
     [
-        ({"AllowedValues": [0.0625, 1]}, "2", "It is '2'; it can be 0.0625, 1."),
-        ({"AllowedPattern": "[a-z]+"}, "A", r"It is 'A', which is not [a-z]+; change it."),
-        ({"AllowedPattern": "[a-z]+", "ConstraintDescription": "small letters"}, "A", "which is not small letters"),
-        ({"Type": "Number", "MinValue": 2, "MaxValue": 40}, "41", "It is '41'; it should be a number from 2 up to 40."),
-        ({"Type": "Number", "MinValue": 1}, "0", "it should be a number from 1."),
-        ({"Type": "Number"}, "many", "it should be a number."),
+        ({"AllowedValues": [0.0625, 1]}, "2", "It is '2'; set it to one of 0.0625, 1."),
+        ({"AllowedPattern": "[a-z]+"}, "A", r"It is 'A'; set it to [a-z]+."),
+        ({"AllowedPattern": "[a-z]+", "ConstraintDescription": "small letters"}, "A", "set it to small letters."),
+        ({"Type": "Number", "MinValue": 2, "MaxValue": 40}, "41", "It is '41'; set it to a number from 2 up to 40."),
+        ({"Type": "Number", "MinValue": 1}, "0", "set it to a number from 1."),
+        ({"Type": "Number"}, "many", "set it to a number."),
     ],
 )
-def test_a_value_that_a_template_does_not_allow_is_refused_before_anything_starts(
-    declared: dict[str, object], value: str, said: str
-) -> None:
-    with pytest.raises(UsageError, match=re.escape(said)):
-        build_parameters(a_template(**declared), {"It": value})
+def test_disallowed_value_is_rejected(declared: dict[str, object], value: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        build_parameters(make_template(**declared), {"It": value})
 
 
-def test_a_hyphen_in_the_name_of_a_deployment_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r"Environment is 'prod-eu', which is not up to 20 small letters and digits, .* prod-eu"
-    ):
+def test_deployment_name_with_hyphen_is_rejected() -> None:
+    with pytest.raises(UsageError, match=r"Environment is 'prod-eu'; set it to up to 20 small letters and digits"):
         build_parameters(read_template("deployer"), {"Environment": "prod-eu"})
 
 
-def test_a_parameter_that_no_template_has_is_refused() -> None:
+def test_unknown_parameter_is_rejected() -> None:
     require_known_parameters(["Dpu", "AlertEmail"], read_templates())
-    with pytest.raises(UsageError, match="has a parameter 'DPU'; there are: AccessLogBucket, "):
+    with pytest.raises(UsageError, match="has the parameter 'DPU'; use one of AccessLogBucket, "):
         require_known_parameters(["DPU"], read_templates())

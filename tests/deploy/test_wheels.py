@@ -1,4 +1,4 @@
-"""Which wheels the job's machine can load."""
+"""Test which wheels Glue Python shell can load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daybook.errors import BundleError
         *("py3-none-manylinux2010_x86_64", "cp38-abi3-manylinux2010_x86_64"),
     ],
 )
-def test_a_tag_of_glue_python_shell_is_loadable(tag: str) -> None:
+def test_tags_of_glue_python_shell_are_loadable(tag: str) -> None:
     assert is_loadable(tag)
 
 
@@ -30,11 +30,11 @@ def test_a_tag_of_glue_python_shell_is_loadable(tag: str) -> None:
         *("py2-none-any", "py310-none-any", "cp39-cp39-manylinux2020_x86_64", "pp39-pypy39_pp73-manylinux2014_x86_64"),
     ],
 )
-def test_a_tag_of_another_python_or_machine_is_not(tag: str) -> None:
+def test_tags_of_other_platforms_are_not_loadable(tag: str) -> None:
     assert not is_loadable(tag)
 
 
-def test_one_loadable_tag_of_a_wheel_is_enough_and_none_is_refused_by_name() -> None:
+def test_wheel_without_loadable_tag_is_rejected() -> None:
     require_loadable([Distribution("a", "1", ("cp39-cp39-manylinux2014_x86_64", "cp39-cp39-manylinux_2_28_x86_64"))])
-    with pytest.raises(BundleError, match=r"b 2 came in a wheel for cp39-cp39-manylinux_2_28_x86_64, which Python 3\.9"):
+    with pytest.raises(BundleError, match=r"wheel of b 2 is for cp39-cp39-manylinux_2_28_x86_64, and Python 3\.9"):
         require_loadable([Distribution("b", "2", ("cp39-cp39-manylinux_2_28_x86_64",))])

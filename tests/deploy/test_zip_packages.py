@@ -1,4 +1,4 @@
-"""Which packages a job imports from one file, and that Python does so, compiled, with sources for tracebacks."""
+"""Test which packages are put into one zip file, and that Python imports them from there with sources for tracebacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daybook.deploy.bytecode import compile_all, find_python
 from daybook.deploy.zip_packages import ARCHIVE_NAME, is_zip_safe, move_zip_safe_packages
 
 
-def make(folder: Path, *files: str) -> Path:
+def create_files(folder: Path, *files: str) -> Path:
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")
@@ -33,19 +33,19 @@ def make(folder: Path, *files: str) -> Path:
         ("certifi", ["__init__.py", "cacert.pem"], False),
     ],
 )
-def test_only_what_is_asked_for_by_import_is_kept_in_one_file(tmp_path: Path, name: str, files: list[str], can: bool) -> None:
-    assert is_zip_safe(make(tmp_path / name, *files)) is can
+def test_zip_safe_packages(tmp_path: Path, name: str, files: list[str], can: bool) -> None:
+    assert is_zip_safe(create_files(tmp_path / name, *files)) is can
 
 
-def test_packages_are_set_aside_and_single_modules_and_metadata_stay(tmp_path: Path) -> None:
-    packages = make(tmp_path / "packages", "six.py", "pure/__init__.py", "pure-1.dist-info/METADATA", "compiled/lib.so")
+def test_only_zip_safe_packages_are_moved(tmp_path: Path) -> None:
+    packages = create_files(tmp_path / "packages", "six.py", "pure/__init__.py", "pure-1.dist-info/METADATA", "compiled/lib.so")
     assert move_zip_safe_packages(packages, tmp_path / "modules") == ["pure"]
     assert sorted(path.name for path in packages.iterdir()) == ["compiled", "pure-1.dist-info", "six.py"]
     assert (tmp_path / "modules" / "pure" / "__init__.py").is_file()
 
 
 @pytest.mark.skipif(find_python() is None, reason="nothing is compiled ahead without a Python 3.9 on this machine")
-def test_python_takes_the_compiled_modules_unchecked_and_shows_their_sources(tmp_path: Path) -> None:
+def test_zipped_bytecode_is_used_with_sources_in_tracebacks(tmp_path: Path) -> None:
     modules = tmp_path / "modules"
     (modules / "pure").mkdir(parents=True)
     (modules / "pure" / "__init__.py").write_text("def fail():\n    raise ValueError('a word')  # why\n")

@@ -1,8 +1,7 @@
-"""What the emulator's alarms are taught: absence that counts as an alarm says, and alarms on an expression over metrics.
+"""Add missing-data treatment and metric expressions to the emulator's alarms, as far as ``infra/`` needs them.
 
-Here: that, as CloudWatch's guide has it ("Configuring how alarms treat missing data", "Using math expressions"), for what the
-templates in ``infra/`` say. Not here: serving the emulator (``serve``, whose Python this needs). Alarms are looked at when any
-metric is told.
+It follows CloudWatch's guide ("Configuring how alarms treat missing data", "Using math expressions"). Alarms are evaluated when
+any metric is sent. The module runs in the Python environment of the emulator (``serve``).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ MISSING_DATA_STATES = {"breaching": "ALARM", "notBreaching": "OK"}
 
 
 def patch_alarms(cloudwatch: Any, provisioners: Any, now: Callable[[], float]) -> None:
-    """Have the emulator's alarms go by this clock, by what is absent, and by expressions."""
+    """Let the emulator's alarms use the clock ``now``, treat missing data and evaluate expressions."""
     cloudwatch.time = SimpleNamespace(time=now)
     evaluate, record = cloudwatch._evaluate_alarm, provisioners._cw_metric_alarm_record
     expressions: dict[str, list[dict[str, Any]]] = {}
@@ -28,13 +27,13 @@ def patch_alarms(cloudwatch: Any, provisioners: Any, now: Callable[[], float]) -
     def record_expression(name: str, properties: dict[str, Any]) -> Any:
         if "Metrics" not in properties:
             return record(name, properties)
-        # The emulator takes alarms on one metric only: this one has a name that nobody tells.
+        # The emulator supports alarms on one metric only, so a placeholder metric without data is used.
         single = {"Namespace": "Expression", "MetricName": name, "Statistic": "Sum", "Period": 3600}
         made = record(name, {**{key: each for key, each in properties.items() if key != "Metrics"}, **single})
         expressions[made["AlarmArn"]] = properties["Metrics"]
         return made
 
-    def settle(alarm: dict[str, Any], state: Optional[str], reason: str) -> None:
+    def set_state(alarm: dict[str, Any], state: Optional[str], reason: str) -> None:
         before = alarm["StateValue"]
         if state not in (None, before):
             alarm.update(StateValue=state, StateReason=reason, StateUpdatedTimestamp=int(now()))
@@ -50,16 +49,18 @@ def patch_alarms(cloudwatch: Any, provisioners: Any, now: Callable[[], float]) -
         if alarm["AlarmArn"] in expressions:
             value = _evaluate_expression(expressions[alarm["AlarmArn"]], points, now())
             if value is None:
-                settle(alarm, MISSING_DATA_STATES.get(alarm.get("TreatMissingData", "missing")), "No data.")
+                set_state(alarm, MISSING_DATA_STATES.get(alarm.get("TreatMissingData", "missing")), "No data.")
             else:
                 over = COMPARISONS[alarm["ComparisonOperator"]](value, float(alarm["Threshold"]))
-                settle(alarm, "ALARM" if over else "OK", f"The expression is {value}.")
+                set_state(alarm, "ALARM" if over else "OK", f"The expression is {value}.")
             return
         evaluate(alarm)
-        told = [each["Timestamp"] for each in points(alarm.get("Namespace", ""), alarm.get("MetricName", ""))]
+        times = [each["Timestamp"] for each in points(alarm.get("Namespace", ""), alarm.get("MetricName", ""))]
         window = alarm.get("Period", 60) * alarm.get("EvaluationPeriods", 1)
-        if told and max(told) < now() - window:
-            settle(alarm, MISSING_DATA_STATES.get(alarm.get("TreatMissingData", "missing")), f"No data in the last {window} s.")
+        if times and max(times) < now() - window:
+            set_state(
+                alarm, MISSING_DATA_STATES.get(alarm.get("TreatMissingData", "missing")), f"No data in the last {window} s."
+            )
 
     cloudwatch._evaluate_alarm = evaluate_all
     provisioners._cw_metric_alarm_record = record_expression
@@ -68,18 +69,18 @@ def patch_alarms(cloudwatch: Any, provisioners: Any, now: Callable[[], float]) -
 def _evaluate_expression(
     metrics: list[dict[str, Any]], points: Callable[..., list[dict[str, Any]]], now: float
 ) -> Optional[float]:
-    """An alarm's expression over the last period; None where what it needs is absent (FILL says what is used then)."""
+    """Return the value of an alarm's expression over the last period; None if data are missing and not filled (FILL)."""
     values: dict[str, Optional[float]] = {}
     for each in metrics:
         if "MetricStat" in each:
-            told, wanted = each["MetricStat"], each["MetricStat"]["Metric"]
-            dimensions = {pair["Name"]: pair["Value"] for pair in wanted.get("Dimensions", [])}
-            found = points(wanted["Namespace"], wanted["MetricName"], dimensions)
-            recent = [float(point["Value"]) for point in found if point["Timestamp"] >= now - told["Period"]]
-            values[each["Id"]] = STATISTICS[told["Stat"]](recent) if recent else None
+            stat, metric = each["MetricStat"], each["MetricStat"]["Metric"]
+            dimensions = {pair["Name"]: pair["Value"] for pair in metric.get("Dimensions", [])}
+            found = points(metric["Namespace"], metric["MetricName"], dimensions)
+            recent = [float(point["Value"]) for point in found if point["Timestamp"] >= now - stat["Period"]]
+            values[each["Id"]] = STATISTICS[stat["Stat"]](recent) if recent else None
     (expression,) = [each["Expression"] for each in metrics if "Expression" in each]
     names = {"__builtins__": {}, "FILL": lambda value, instead: instead if value is None else value, **values}
     try:
-        return float(eval(expression, names))  # noqa: S307  The templates' own, which are Python's as well.
-    except TypeError:  # Arithmetic on what is absent.
+        return float(eval(expression, names))  # noqa: S307 (expressions of the templates, valid in Python)
+    except TypeError:  # arithmetic on missing data
         return None

@@ -1,4 +1,4 @@
-"""Deployments to test on: an empty account, and one that a file's tests share."""
+"""Provide emulated deployments."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.emulator.emulator import Emulator
 
 @pytest.fixture
 def undeployed(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
-    """A project, and an empty account to deploy it to."""
+    """Create a project and an empty account."""
     return new_deployment(emulator, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def deployed(undeployed: Deployment) -> Deployment:
-    """A deployment of a test's own, as `daybook deploy` makes it."""
+    """Deploy with `daybook deploy` for one test."""
     code, _, error = undeployed.deploy()
     assert code == 0, error
     return undeployed
@@ -27,7 +27,7 @@ def deployed(undeployed: Deployment) -> Deployment:
 
 @pytest.fixture(scope="module")
 def shared(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A deployment that the tests of a file share; who breaks something mends it."""
+    """Deploy once for all tests of a file. A test must undo its changes."""
     with pytest.MonkeyPatch.context() as patch:
         made = new_deployment(emulator, tmp_path_factory.mktemp("shared"), patch)
         code, _, error = made.deploy()

@@ -1,4 +1,4 @@
-"""A deployment in an account of the emulator, as the commands make it, of a project of its own with a stand-in for a bundle."""
+"""Deploy a copy of the project with a dummy bundle to an account of the emulator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENV = "prod"
 
 @dataclass(frozen=True)
 class Deployment:
-    """An account, the project that is deployed to it, and the commands."""
+    """An account with the deployed project."""
 
     account: Account
     root: Path
@@ -33,7 +33,7 @@ class Deployment:
     patch: pytest.MonkeyPatch
 
     def call(self, *arguments: str) -> tuple[int, str, str]:
-        """Call the command for this deployment: exit code, standard output, standard error."""
+        """Run a command for this deployment; return exit code, stdout and stderr."""
         self.patch.setattr(sys, "argv", ["daybook", *arguments, "--env", ENV])
         out, error = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), pytest.raises(SystemExit) as ended:
@@ -41,31 +41,31 @@ class Deployment:
         return int(ended.value.code or 0), out.getvalue(), error.getvalue()
 
     def deploy(self, *arguments: str) -> tuple[int, str, str]:
-        """``daybook deploy`` with the stand-in for a bundle."""
+        """Run ``daybook deploy`` with the dummy bundle."""
         return self.call("deploy", "--bundle", str(self.bundle), *arguments)
 
     def doctor(self) -> tuple[int, dict[str, dict[str, str]]]:
-        """What ``daybook doctor`` answers: exit code, answers by name."""
+        """Run ``daybook doctor``; return the exit code and the checks by name."""
         code, out, _ = self.call("doctor", "--json")
         return code, {each["name"]: each for each in json.loads(out)}
 
     def replace(self, file: str, old: str, new: str) -> None:
-        """Change the project."""
+        """Replace text in a file of the project."""
         path = self.root / file
         text = path.read_text(encoding="utf-8")
         assert old in text, f"{file} does not hold {old!r}"
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     def bucket(self, name: str) -> str:
-        """What the deployment calls a bucket: ``lake``."""
+        """Return the name of a bucket such as ``lake``."""
         return f"shop{self.account.number}-{name}"
 
     def arn(self, service: str, resource: str) -> str:
-        """An ARN in the account."""
+        """Return an ARN in the account."""
         return f"arn:aws:{service}:eu-central-1:{self.account.number}:{resource}"
 
     def status(self, stack: str) -> Optional[str]:
-        """CloudFormation's word for a stack; None where there is none."""
+        """Return the status of a stack; None if it does not exist."""
         found = self.account.client("cloudformation").describe_stacks()["Stacks"]
         return next((each["StackStatus"] for each in found if each["StackName"] == f"daybook-{ENV}-{stack}"), None)
 
@@ -74,7 +74,7 @@ class Deployment:
 
 
 def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) -> Deployment:
-    """A project that can be deployed to an empty account, and that account; nothing is deployed yet."""
+    """Create a project for an empty account without deploying it."""
     account = emulator.enter(patch)
     root = folder / "project"
     for name in ("params", "infra"):
@@ -82,14 +82,14 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
     (root / "orchestration").mkdir()
     for path in (*PROJECT.glob("orchestration/*.asl.json"), PROJECT / "orchestration" / "glue_bootstrap.py"):
         shutil.copy(path, root / "orchestration")
-    content = b"stands for a bundle, which takes minutes to build"
+    content = b"dummy bundle"
     bundle = folder / f"daybook-{hashlib.sha256(content).hexdigest()[:16]}.zip"
     bundle.write_bytes(content)
     patch.setenv("DAYBOOK_PROJECT", str(root))
     patch.setattr(change_sets, "POLL_SECONDS", 0.05)
     patch.setattr(smoke_test, "POLL_SECONDS", 0.05)
     made = Deployment(account, root, bundle, patch)
-    # All accounts share the names of buckets.
+    # Bucket names are unique over all accounts.
     made.replace("params/prod.yaml", "s3://daybook-prod-", f"s3://{made.bucket('')}")
     for name in ("CodeBucket: ", "AccessLogBucket: "):
         made.replace("params/prod.yaml", f"{name}daybook-prod", f"{name}{made.bucket('')[:-1]}")
@@ -97,7 +97,7 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
     made.replace(
         "params/prod.yaml",
         "  parameters:",
-        # The emulator has no budgets.
+        # The emulator does not support budgets.
         "  parameters:\n    BudgetUsd: 0\n    AlertEmail: data@shop.example\n    DeployerPrincipal: " + principal,
     )
     made.replace("params/prod.yaml", f"{principal}                  #", f"{principal}\n    #")
@@ -105,7 +105,7 @@ def new_deployment(emulator: Emulator, folder: Path, patch: pytest.MonkeyPatch) 
 
 
 def set_bucket_encryption(made: Deployment) -> None:
-    """The emulator's CloudFormation leaves out how buckets are encrypted; its S3 does not."""
+    """Set the encryption of buckets, which the emulator's CloudFormation does not."""
     key = made.client("kms").describe_key(KeyId=f"alias/daybook-{ENV}")["KeyMetadata"]["Arn"]
     by_key = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
     for name in ("lake", "archive", "landing", "code"):

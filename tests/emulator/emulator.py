@@ -1,6 +1,6 @@
-"""The emulator of AWS as tests have it: a process on loopback, an account each, and the environment that leads there.
+"""Run the AWS emulator on loopback with a new account for each test.
 
-`make emulator` makes it in ``.tools/emulator``, apart from Daybook's packages: it needs Python 3.10 and a botocore of its own.
+`make emulator` installs it in ``.tools/emulator``, because it needs Python 3.10 and another botocore than Daybook.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ PYTHON = HERE.parents[1] / ".tools" / "emulator" / "venv" / "bin" / "python"
 REGION = "eu-central-1"
 SECRET = "emulated"  # noqa: S105 (it opens nothing)
 """The secret access key of every account's root."""
-Result = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def wait_until(look: Callable[[], Result], what: str, seconds: float = 60) -> Result:
-    """What ``look`` finds as soon as it is something; a failed test, saying ``what`` was awaited, where it never is."""
+    """Poll ``look`` until its result is true and return it; fail with the description ``what`` after ``seconds``."""
     ends = time.monotonic() + seconds
     while True:
         found = look()
@@ -40,7 +40,7 @@ def wait_until(look: Callable[[], Result], what: str, seconds: float = 60) -> Re
 
 @dataclass
 class Emulator:
-    """A running emulator. Every account starts empty; an access key of twelve digits is an account's number."""
+    """A running emulator. Accounts start empty. An access key of twelve digits selects the account."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -48,20 +48,20 @@ class Emulator:
 
     @property
     def endpoint(self) -> str:
-        """Where it listens: an URL on loopback."""
+        """The URL of the emulator."""
         return f"http://127.0.0.1:{(self.folder / 'port').read_text()}"
 
     def new_account(self) -> str:
-        """The number of an account that nobody has used."""
+        """Return the number of an unused account."""
         return str(next(self._accounts))
 
     def advance_clock(self, seconds: float) -> None:
-        """Let the clock of schedules and alarms (of no other service) go so many seconds ahead of the machine's."""
+        """Set the clock of schedules and alarms ahead of the machine's by ``seconds``."""
         (self.folder / "ahead.new").write_text(str(seconds))
         (self.folder / "ahead.new").replace(self.folder / "ahead")
 
     def environment(self, account: str) -> dict[str, str]:
-        """By which boto3, awswrangler, pyarrow's ``FileSystem.from_uri``, delta-rs and obstore go there, and nowhere else."""
+        """Return the variables that direct boto3, awswrangler, pyarrow, delta-rs and obstore to the emulator."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ALLOW_HTTP": "true",  # delta-rs and obstore refuse plain http otherwise
@@ -75,13 +75,13 @@ class Emulator:
         }
 
     def enter(self, monkeypatch: pytest.MonkeyPatch) -> Account:
-        """A new account, which the environment leads to until the patch is undone."""
+        """Create an account and select it in the environment until the patch is undone."""
         account = Account(self.new_account(), self)
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)
         for name, value in self.environment(account.number).items():
             monkeypatch.setenv(name, value)
-        # boto3 keeps the credentials of its first call for the process.
+        # boto3 caches the credentials of its first call.
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         return account
 
@@ -94,15 +94,15 @@ class Emulator:
             try:
                 connection.request("GET", "/_ministack/ready")
                 return connection.getresponse().status == 200
-            except OSError:  # It has its port, and does not answer yet.
+            except OSError:  # the server does not accept connections yet
                 return False
 
 
 @contextlib.contextmanager
 def run_emulator(folder: Path, *, held_to_policies: bool = False) -> Iterator[Emulator]:
-    """An emulator for as long as the context lasts; ``held_to_policies`` lets callers do what their policies say only."""
+    """Run an emulator in a context. With ``held_to_policies``, it enforces the policies of callers."""
     if not PYTHON.exists():
-        pytest.skip("AWS IS NOT EMULATED, so nothing of it is tested: `make emulator` gets what it takes (a package index)")
+        pytest.skip("the AWS emulator is not installed; run `make emulator` (needs a package index)")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [str(PYTHON), str(HERE / "serve.py"), str(folder)],
@@ -130,17 +130,17 @@ def run_emulator(folder: Path, *, held_to_policies: bool = False) -> Iterator[Em
 
 @dataclass(frozen=True)
 class Account:
-    """An empty account of the emulator, which the test's environment leads to."""
+    """An account of the emulator, which the environment selects."""
 
     number: str
     emulator: Emulator
 
     def client(self, service: str) -> Any:
-        """A client of boto3."""
+        """Return a boto3 client."""
         return boto3.client(service)
 
     def new_bucket(self) -> str:
-        """Make a bucket; its name, which is of this account alone, as all accounts share their names."""
+        """Create a bucket and return its name, which contains the account because names are unique over all accounts."""
         name = f"shop-{self.number}"
         self.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
         return name

@@ -1,7 +1,7 @@
-"""The deployment's state machines in the emulator, with jobs that are done here, by the real job script or by a script.
+"""Deploy the state machines to the emulator with jobs that run in the test process.
 
-The emulator's Step Functions knows neither Glue nor S3's GetObject: in the machines' files, which are else as they are, both
-are an activity, which threads of the test work on: objects are read from the emulator's S3. Waits are scaled to nothing.
+The emulator's Step Functions supports neither Glue jobs nor S3's GetObject. Both are replaced by an activity, for which threads
+of the test do the work. Wait times are zero.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MACHINES = {"daily": "daily", "backfill": "backfill", "catch-up": "catch_up"}
 GLUE = "arn:aws:states:::glue:startJobRun.sync"
 _LOCAL_RESOURCES = (GLUE, "arn:aws:states:::aws-sdk:s3:getObject")
 Job = Callable[[dict[str, Any]], dict[str, Any]]
-"""Given what Glue would be (JobName, Arguments), does the job and returns its JobRun, or raises ``TaskError``."""
+"""Runs a job with the arguments of Glue (JobName, Arguments) and returns its JobRun, or raises ``TaskError``."""
 
 
 @contextlib.contextmanager
 def deploy_machines(account: Account, env: str, job: Job, *, workers: int = 2) -> Iterator[None]:
-    """The machines ``daybook-<env>-…`` in the account, and ``workers`` threads that do their jobs."""
+    """Create the machines ``daybook-<env>-…`` and ``workers`` threads that run their jobs."""
     states = account.client("stepfunctions")
     _without_waits(account)
     activity = states.create_activity(name=f"jobs-{env}")["activityArn"]
@@ -66,28 +66,28 @@ def _with_activities(node: Any, activity: str) -> Any:
 def _run_worker(account: Account, activity: str, job: Job, ended: threading.Event) -> None:
     import boto3
 
-    # A session of its own: boto3's default one is not for several threads.
+    # boto3's default session is not thread-safe.
     states = boto3.session.Session().client("stepfunctions", config=Config(read_timeout=90, retries={"max_attempts": 0}))
     s3 = boto3.session.Session().client("s3")
     while not ended.is_set():
         try:
             task = states.get_activity_task(activityArn=activity, workerName="test")
         except (BotoCoreError, ClientError):
-            return  # The emulator has ended, and the test with it.
+            return  # the emulator and the test have ended
         if not task.get("taskToken"):
             continue
         try:
-            asked = json.loads(task["input"])
-            done = _get_object(s3, asked) if "Key" in asked else job(asked)
+            arguments = json.loads(task["input"])
+            result = _get_object(s3, arguments) if "Key" in arguments else job(arguments)
         except TaskError as fault:
             states.send_task_failure(taskToken=task["taskToken"], error=fault.error, cause=fault.cause)
         else:
-            states.send_task_success(taskToken=task["taskToken"], output=json.dumps(done))
+            states.send_task_success(taskToken=task["taskToken"], output=json.dumps(result))
 
 
-def _get_object(s3: Any, asked: dict[str, Any]) -> dict[str, Any]:
+def _get_object(s3: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"Body": s3.get_object(**asked)["Body"].read().decode()}
+        return {"Body": s3.get_object(**arguments)["Body"].read().decode()}
     except s3.exceptions.NoSuchKey as fault:
         raise TaskError("S3.NoSuchKeyException", str(fault)) from fault
 

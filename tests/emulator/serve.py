@@ -1,17 +1,15 @@
-"""Serves the emulator of AWS on loopback; a program of its own, run by a Python that has it, which Daybook's has not.
+"""Serve the AWS emulator on loopback. It runs in the emulator's Python environment and does not import Daybook.
 
-    python serve.py FOLDER      (it writes its port into FOLDER/port once it listens)
+    python serve.py FOLDER      (it writes its port to FOLDER/port)
 
-Nothing of Daybook is imported. The emulator is ministack as it is, but for this:
+The emulator is ministack with these changes:
 
-- the clock of its schedules and alarms can be moved, by the seconds in FOLDER/ahead, and schedules are looked at often, for no
-  test can wait until two in the morning; and it puts the moment where a schedule's input says <aws.scheduler.scheduled-time>,
-  as AWS does;
-- its CloudFormation makes composite alarms and Glue's security configurations too, by its own services, which have them;
-- its alarms know what absence means to them, and expressions over metrics (``alarms``);
-- where it holds callers to their policies, it knows the condition cloudformation:RoleArn, and takes plain http on loopback for
-  the encrypted connection that policies ask for;
-- waits of state machines, between tries too, take no time.
+- The clock of schedules and alarms is ahead by the seconds in FOLDER/ahead. Schedules are polled often. In a schedule's input,
+  <aws.scheduler.scheduled-time> is replaced, as on AWS.
+- CloudFormation also creates composite alarms and security configurations of Glue.
+- Alarms treat missing data and evaluate metric expressions (``alarms``).
+- Policies can use the condition cloudformation:RoleArn, and http on loopback counts as an encrypted connection.
+- Waits and retries of state machines take no time.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from typing import Any
 import alarms
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks at the schedules."""
+"""Seconds between two polls of the schedules."""
 
 
 def main(folder: Path) -> None:
@@ -60,7 +58,7 @@ def main(folder: Path) -> None:
 
     eventbridge._invoke_target = invoke_at
 
-    alarms.teach(cloudwatch, provisioners, now)
+    alarms.patch_alarms(cloudwatch, provisioners, now)
     stepfunctions._SFN_WAIT_SCALE = 0.0
     provisioners._RESOURCE_HANDLERS.update(handlers())
     context = iam_actions.request_tag_context
@@ -93,7 +91,7 @@ def main(folder: Path) -> None:
 
 
 def handlers() -> dict[str, dict[str, Any]]:
-    """How CloudFormation makes, changes and removes the types of resources that the emulator knows in its services only."""
+    """Return CloudFormation handlers for resource types that only the emulator's services support."""
     from ministack.services import cloudwatch, glue
     from ministack.services.cloudformation.provisioners import _glue_call
 

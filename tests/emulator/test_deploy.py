@@ -1,4 +1,4 @@
-"""``deploy`` and ``destroy``, against an emulated account: what is made, told, refused, kept."""
+"""Test ``daybook deploy`` and ``daybook destroy`` on an emulated account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 STACKS = ("deployer", "foundation", "catalogue", "pipeline", "watch")
 
 
-def test_a_first_deployment_makes_all_stacks_and_a_second_changes_nothing(undeployed: Deployment) -> None:
+def test_second_deployment_changes_nothing(undeployed: Deployment) -> None:
     code, out, error = undeployed.deploy()
     assert (code, error) == (0, "")
     assert {undeployed.status(name) for name in STACKS} == {"CREATE_COMPLETE"}
@@ -27,7 +27,7 @@ def test_a_first_deployment_makes_all_stacks_and_a_second_changes_nothing(undepl
     assert out.splitlines()[-6:] == [*(f"daybook-{ENV}-{name}: nothing to change" for name in STACKS), "Nothing to change."]
 
 
-def test_a_dry_run_of_a_first_deployment_tells_all_and_leaves_nothing(undeployed: Deployment) -> None:
+def test_dry_run_of_first_deployment_creates_nothing(undeployed: Deployment) -> None:
     code, out, error = undeployed.deploy("--dry-run")
     assert (code, error) == (0, "")
     for resource in (
@@ -41,7 +41,7 @@ def test_a_dry_run_of_a_first_deployment_tells_all_and_leaves_nothing(undeployed
     assert undeployed.client("s3").list_buckets()["Buckets"] == []
 
 
-def test_a_dry_run_over_a_deployment_leaves_it_and_no_change_sets(deployed: Deployment) -> None:
+def test_dry_run_leaves_deployment_and_no_change_sets(deployed: Deployment) -> None:
     code, out, error = deployed.deploy("--dry-run", "--parameter", "CatchUpDates=3", "--parameter", "LatencyHours=20")
     assert (code, error) == (0, "")
     assert " CatchUpSchedule (AWS::Scheduler::Schedule): Target" in out
@@ -53,7 +53,7 @@ def test_a_dry_run_over_a_deployment_leaves_it_and_no_change_sets(deployed: Depl
         assert [each for each in left if each["ExecutionStatus"] == "AVAILABLE"] == []
 
 
-def test_a_changed_state_machine_is_released_and_deployed(deployed: Deployment) -> None:
+def test_changed_state_machine_is_deployed(deployed: Deployment) -> None:
     before = deployed.client("s3").list_objects_v2(Bucket=deployed.bucket("code"))["KeyCount"]
     deployed.replace("orchestration/daily.asl.json", "One business day", "A business day")
     code, out, error = deployed.deploy()
@@ -62,13 +62,13 @@ def test_a_changed_state_machine_is_released_and_deployed(deployed: Deployment) 
         stateMachineArn=deployed.arn("states", f"stateMachine:daybook-{ENV}-daily")
     )
     definition = (deployed.root / "orchestration" / "daily.asl.json").read_text(encoding="utf-8")
-    given = {"${BundleUri}": f"s3://{deployed.bucket('code')}/bundles/{deployed.bundle.name}"}
-    given["${TopicArn}"] = deployed.arn("sns", f"daybook-{ENV}")
-    for name, value in given.items():
+    values = {"${BundleUri}": f"s3://{deployed.bucket('code')}/bundles/{deployed.bundle.name}"}
+    values["${TopicArn}"] = deployed.arn("sns", f"daybook-{ENV}")
+    for name, value in values.items():
         assert name in definition
         definition = definition.replace(name, value)
     assert machine["definition"] == definition
-    # Four machines and the job script under a new prefix; bundle and templates were there.
+    # Four machines and the bootstrap script with a new prefix; bundle and templates are unchanged.
     assert deployed.client("s3").list_objects_v2(Bucket=deployed.bucket("code"))["KeyCount"] == before + 5
     assert out.count(f"s3://{deployed.bucket('code')}/releases/") == 5
     assert f"s3://{deployed.bucket('code')}/bundles/" not in out
@@ -85,11 +85,11 @@ def queues(deployed: Deployment) -> list[str]:
     return sorted(url.rsplit("/", 1)[1] for url in deployed.client("sqs").list_queues()["QueueUrls"])
 
 
-def test_what_is_replaced_is_marked_and_needs_a_yes(deployed: Deployment) -> None:
+def test_replacement_needs_confirmation(deployed: Deployment) -> None:
     deployed.replace(*RENAMED)
     code, out, error = deployed.deploy()
     assert code == 2
-    assert "-/+ Undelivered (AWS::SQS::Queue): QueueName - REPLACED; it HOLDS DATA, which goes with it\n" in out
+    assert "-/+ Undelivered (AWS::SQS::Queue): QueueName - REPLACED, and ITS DATA IS LOST\n" in out
     assert error.startswith("Replaced or deleted: Undelivered; with their data: Undelivered. ")
     assert error.endswith("Nothing was changed; run it with --yes once you have read that.\n")
     assert queues(deployed) == [f"daybook-{ENV}-bad-ends", f"daybook-{ENV}-undelivered"]
@@ -99,7 +99,7 @@ def test_what_is_replaced_is_marked_and_needs_a_yes(deployed: Deployment) -> Non
     assert queues(deployed) == [f"daybook-{ENV}-bad-ends", f"daybook-{ENV}-lost"]
 
 
-def test_an_answer_at_a_terminal_decides(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_confirmation_at_terminal(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed.replace(*RENAMED)
     asked = []
 
@@ -120,19 +120,19 @@ def test_an_answer_at_a_terminal_decides(deployed: Deployment, monkeypatch: pyte
     assert "with their data: Undelivered" in asked[0]
 
 
-def test_the_first_resource_that_failed_gives_its_reason_and_the_next_attempt_goes_on(undeployed: Deployment) -> None:
-    # Somebody has a job of that name, which CloudFormation will not take over.
+def test_deployment_continues_after_failed_resource(undeployed: Deployment) -> None:
+    # CloudFormation does not replace a job that exists outside the stack.
     glue = undeployed.client("glue")
     script = {"Name": "pythonshell", "ScriptLocation": "s3://elsewhere/own.py"}
     glue.create_job(Name=f"daybook-{ENV}-validate", Role="own", Command=script)
     code, out, error = undeployed.deploy()
     assert code == 1
-    assert error.startswith(f"daybook-{ENV}-pipeline ended ROLLBACK_COMPLETE: ValidateJob (AWS::Glue::Job) failed: ")
-    assert error.endswith("; mend that, then run it again.\n")
+    assert error.startswith(f"daybook-{ENV}-pipeline ended with ROLLBACK_COMPLETE: ValidateJob (AWS::Glue::Job) failed: ")
+    assert error.endswith("; correct the cause, then try again.\n")
     assert error.count("\n") == 1
     assert "ValidateJob (AWS::Glue::Job) CREATE_FAILED: " in out
     assert undeployed.status("watch") is None
-    # Nothing of it is left that would be in the way, logs that outlive stacks included.
+    # The rollback also deletes logs, which a deleted stack keeps.
     assert undeployed.client("logs").describe_log_groups()["logGroups"] == []
 
     glue.delete_job(JobName=f"daybook-{ENV}-validate")
@@ -141,21 +141,23 @@ def test_the_first_resource_that_failed_gives_its_reason_and_the_next_attempt_go
     assert {undeployed.status(name) for name in STACKS} == {"CREATE_COMPLETE"}
 
 
-def test_a_missing_parameter_is_asked_for_before_anything_is_made(undeployed: Deployment) -> None:
+def test_missing_parameter_stops_before_changes(undeployed: Deployment) -> None:
     undeployed.replace("params/prod.yaml", "    AlertEmail: data@shop.example\n", "")
     code, _, error = undeployed.deploy()
     assert code == 2
-    assert error.startswith("infra/foundation.yaml needs AlertEmail (Who is told; the address gets a mail to confirm); ")
+    assert error.startswith(
+        "infra/foundation.yaml needs the parameter AlertEmail (Who is told; the address gets a mail to confirm); "
+    )
     assert {undeployed.status(name) for name in STACKS} == {None}
 
 
-def test_what_was_given_once_need_not_be_in_params(deployed: Deployment) -> None:
+def test_previous_parameter_is_kept(deployed: Deployment) -> None:
     deployed.replace("params/prod.yaml", "    AlertEmail: data@shop.example\n", "")
     code, out, _ = deployed.deploy()
     assert (code, out.splitlines()[-1]) == (0, "Nothing to change.")
 
 
-def test_destroying_keeps_data_and_deploying_again_goes_on_from_it(deployed: Deployment) -> None:
+def test_destroy_keeps_data_for_next_deployment(deployed: Deployment) -> None:
     deployed.client("s3").put_object(Bucket=deployed.bucket("lake"), Key="gold/part.parquet", Body=b"x" * 1000)
     code, _, error = deployed.call("destroy")
     assert (code, error.count("\n")) == (2, 1)
@@ -176,7 +178,7 @@ def test_destroying_keeps_data_and_deploying_again_goes_on_from_it(deployed: Dep
     assert deployed.status("pipeline") == "CREATE_COMPLETE"
 
 
-def test_destroying_data_needs_the_environments_name(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_destroy_data_needs_typed_name(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed.client("s3").put_object(Bucket=deployed.bucket("landing"), Key="orders.csv", Body=b"first")
     deployed.client("s3").put_object(Bucket=deployed.bucket("landing"), Key="orders.csv", Body=b"second")
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
@@ -191,11 +193,11 @@ def test_destroying_data_needs_the_environments_name(deployed: Deployment, monke
     assert {deployed.status(name) for name in STACKS} <= {None, "DELETE_COMPLETE"}
     secret = deployed.client("secretsmanager").describe_secret(SecretId=f"daybook-{ENV}-pii-key")
     assert secret["DeletedDate"]
-    assert "until when it can be called back" in out
+    assert "can be restored until then" in out
 
 
-def test_what_object_lock_keeps_stays_with_the_key_that_reads_it(deployed: Deployment) -> None:
-    # The emulator's CloudFormation leaves the lock out; its S3 does not.
+def test_destroy_data_keeps_locked_objects_and_key(deployed: Deployment) -> None:
+    # The emulator's CloudFormation does not set Object Lock; its S3 does.
     deployed.client("s3").put_object_lock_configuration(
         Bucket=deployed.bucket("archive"),
         ObjectLockConfiguration={
@@ -208,7 +210,7 @@ def test_what_object_lock_keeps_stays_with_the_key_that_reads_it(deployed: Deplo
     )
     code, out, error = deployed.call("destroy", "--data", "--yes")
     assert (code, error) == (0, "")
-    assert f"bucket {deployed.bucket('archive')}: 1 versions of objects are locked and stay\n" in out
+    assert f"bucket {deployed.bucket('archive')}: kept, 1 object versions are locked\n" in out
     assert deployed.client("s3").head_object(Bucket=deployed.bucket("archive"), Key="run.json", VersionId=record["VersionId"])
     assert deployed.client("kms").describe_key(KeyId=f"alias/daybook-{ENV}")["KeyMetadata"]["KeyState"] == "Enabled"
     assert deployed.status("foundation") == "CREATE_COMPLETE"

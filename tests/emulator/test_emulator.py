@@ -1,4 +1,4 @@
-"""What tests rely on: every library that Daybook speaks to AWS with reaches the emulator, which keeps S3's promises."""
+"""Test the emulator: all AWS libraries reach it, and S3 behaves as the tests assume."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.emulator.emulator import Account, Emulator
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
-def test_every_library_reaches_the_same_bucket(aws_account: Account) -> None:
+def test_all_libraries_reach_same_bucket(aws_account: Account) -> None:
     bucket = aws_account.new_bucket()
 
     write_deltalake(f"s3://{bucket}/table", pd.DataFrame({"order_id": ["a", "b"]}))
@@ -31,14 +31,14 @@ def test_every_library_reaches_the_same_bucket(aws_account: Account) -> None:
     assert aws_account.client("s3").get_object(Bucket=bucket, Key="archive/run.json")["Body"].read() == b"{}"
 
 
-def test_a_name_is_taken_once(aws_account: Account) -> None:
+def test_object_is_created_once(aws_account: Account) -> None:
     store = Store(f"s3://{aws_account.new_bucket()}")
     store.create("run.json", b"first")
     with pytest.raises(ObjectExistsError):
         store.create("run.json", b"second")
 
 
-def test_an_account_sees_nothing_of_another(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accounts_are_separate(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     first = emulator.enter(monkeypatch)
     first.client("sqs").create_queue(QueueName="undelivered")
     second = emulator.enter(monkeypatch)

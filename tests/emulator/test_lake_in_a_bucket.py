@@ -1,4 +1,4 @@
-"""Tables and records in a bucket, against the emulator: conditional puts are all that keeps writers apart there."""
+"""Test tables and records in a bucket, where only conditional puts separate concurrent writers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ for day in range(dates):
 """
 
 
-def test_writers_at_once_lose_nobodys_commit(aws_account: Account) -> None:
+def test_concurrent_writers_lose_no_commit(aws_account: Account) -> None:
     root = f"s3://{aws_account.new_bucket()}/lake"
     writers = [
         subprocess.Popen(
@@ -61,7 +61,7 @@ def test_writers_at_once_lose_nobodys_commit(aws_account: Account) -> None:
         assert lake.version(table) == WRITERS * DATES
 
 
-def test_starters_at_once_never_get_the_same_name(aws_account: Account) -> None:
+def test_concurrent_starts_get_different_names(aws_account: Account) -> None:
     uri = f"s3://{aws_account.new_bucket()}/archive"
     take = f"print(Archive({uri!r}).start_run(date(2025, 11, 1), {{}}))"
     code = f"from datetime import date; from daybook.records.archive import Archive; {take}"
@@ -71,7 +71,7 @@ def test_starters_at_once_never_get_the_same_name(aws_account: Account) -> None:
     assert Archive(uri).run_ids() == names
 
 
-def test_a_table_in_a_bucket_is_read_at_the_version_that_a_run_has_on_record(aws_account: Account) -> None:
+def test_table_in_bucket_is_read_at_recorded_version(aws_account: Account) -> None:
     lake = Lake(f"s3://{aws_account.new_bucket()}/a folder/lake", run_id="one")
     for name in ("before", "after"):
         lake.replace_partition("bronze.orders", pa.table({"order_id": [name]}), DAY)
@@ -81,7 +81,7 @@ def test_a_table_in_a_bucket_is_read_at_the_version_that_a_run_has_on_record(aws
     assert DuckDBEngine(lake, "UTC").rows("SELECT order_id FROM bronze.orders") == [("before",)]
 
 
-def test_a_query_that_spills_reads_the_bucket_all_the_same(aws_account: Account, tmp_path: Path) -> None:
+def test_spilling_query_reads_bucket(aws_account: Account, tmp_path: Path) -> None:
     lake = Lake(f"s3://{aws_account.new_bucket()}/lake", run_id="one")
     keys = [f"order-{number:07d}" for number in range(200_000)]
     lake.replace_partition("bronze.orders", pa.table({"order_id": keys}), DAY)

@@ -1,5 +1,4 @@
-"""Commands on a deployment that runs on AWS, against the emulator: its S3 with all that lies there, its Step Functions with
-the project's own state machines, and the real job script with its notebooks for the jobs."""
+"""Test commands on an emulated deployment with the real state machines, job script and notebooks."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ KEY = bytes(range(32))
 
 @dataclass
 class Cloud:
-    """A deployment ``cloud`` of the demo shop in an account of the emulator, and ``here`` of the same files in folders."""
+    """Two deployments of the demo shop: ``cloud`` in the emulator, and ``here`` with the same files in folders."""
 
     account: Account
     home: Path
@@ -46,7 +45,7 @@ class Cloud:
         return run_command(self.monkeypatch, self.capsys, *arguments)
 
     def job(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What Glue does, by the job script, in a process of its own; or nothing, where the test lets it fail."""
+        """Run the job script in a process, or fail if the test asks for it."""
         given = asked["Arguments"]
         self.done.append(given.get("--stage") or given["--errand"])
         if self.done[-1] in self.failing:
@@ -92,7 +91,7 @@ def cloud(aws_account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     return Cloud(aws_account, home, set(), [], monkeypatch, capsys)
 
 
-def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: Cloud) -> None:
+def test_aws_and_laptop_give_equal_tables(cloud: Cloud) -> None:
     with deploy_machines(cloud.account, "cloud", cloud.job):
         code, out, err = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert (code, err) == (0, ""), out
@@ -103,7 +102,7 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
 
         code, out, err = cloud.call("backfill", DAY, NEXT, "--env", "cloud", "--yes", "--parallel", "2")
         assert (code, err) == (0, "")
-        # Of a Map's iterations the emulator's histories tell nothing: tests/aws holds what is shown of them.
+        # The emulator's histories have no events of Map iterations; tests/execution/aws tests their display.
         assert f"{NEXT}  daily-{NEXT}-1  SUCCEEDED" in out
         assert "SUCCEEDED backfill-" in out
 
@@ -123,7 +122,7 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
     assert cloud.call("runs", "--env", "cloud")[1].count("SUCCEEDED") == 3
     assert "ingest" in cloud.call("show", f"daily-{DAY}-1", "--env", "cloud")[1]
     code, out, _ = cloud.call("status", "--env", "cloud", "--at", "2025-12-01T09:00")
-    # The calendar begins before the first run: those dates are missing, and nothing is late.
+    # The calendar starts before the first run, so these dates are missing but not late.
     assert (code, out.count(f" {LAST} "), " late" in out) == (1, 7, False)
     code, out, _ = cloud.call("gaps", "--env", "cloud", "--since", "2025-11-27", "--until", LAST, "--json")
     assert (code, [gap["run_date"] for gap in json.loads(out)["gaps"]]) == (1, ["2025-11-27"])
@@ -135,7 +134,7 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
     assert cloud.call("vacuum", "--env", "cloud", "--dry-run")[0] == 0
     assert "SUCCEEDED" in cloud.call("backfills", "--env", "cloud")[1]
 
-    # What others read is what Daybook reads: through awswrangler, by the table's log alone.
+    # awswrangler, which uses the table's log only, reads the same rows as Daybook.
     settings = load_settings("cloud")
     place = f"{settings.lake}/gold/daily_sales"
     read = awswrangler.s3.read_deltalake(place, dtype_backend="pyarrow", s3_additional_kwargs=delta_options(place))
@@ -146,14 +145,14 @@ def test_days_on_aws_are_those_of_a_laptop_and_every_command_reads_them(cloud: C
     assert others.sort_by("order_date") == own.sort_by("order_date")
 
 
-def test_a_run_that_failed_is_on_record_and_goes_on_from_the_stage_that_failed(cloud: Cloud) -> None:
+def test_failed_run_is_resumed_from_failed_stage(cloud: Cloud) -> None:
     with deploy_machines(cloud.account, "cloud", cloud.job):
         cloud.failing = {"transform", "notify"}
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert code == 1
         assert "transform: attempt 1 failed, again" in out
         assert f"FAILED daily-{DAY}-1" in out
-        # No job could close it: who followed it did.
+        # No job could close the run, so the follower closed it.
         assert cloud.archive.run(f"daily-{DAY}-1")["outcome"] == "FAILED"
 
         cloud.failing, cloud.done[:] = set(), []
@@ -166,7 +165,7 @@ def test_a_run_that_failed_is_on_record_and_goes_on_from_the_stage_that_failed(c
         assert "has ended as SUCCEEDED" in err
 
 
-def test_a_missing_file_is_tried_once_and_resumed_when_delivered(cloud: Cloud) -> None:
+def test_missing_file_is_not_retried_and_resumable(cloud: Cloud) -> None:
     bucket, _, prefix = load_settings("cloud").landing[len("s3://") :].partition("/")
     given = {"Bucket": bucket, "Key": f"{prefix}/orders/{DAY}/orders.csv"}
     s3 = cloud.account.client("s3")
@@ -189,9 +188,9 @@ def test_a_missing_file_is_tried_once_and_resumed_when_delivered(cloud: Cloud) -
         assert cloud.done == ["ingest", "validate", "transform", "aggregate", "quality", "notify"]
 
 
-def test_a_date_is_run_once_at_a_time_and_who_has_it_is_told(cloud: Cloud) -> None:
+def test_date_cannot_run_twice_at_the_same_time(cloud: Cloud) -> None:
     states = cloud.account.client("stepfunctions")
-    with deploy_machines(cloud.account, "cloud", cloud.job, workers=0):  # no job is done, so that it stays under way
+    with deploy_machines(cloud.account, "cloud", cloud.job, workers=0):  # jobs never run, so the execution keeps running
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")
         assert code == 0
         assert f"daily-{DAY}-1 goes on on AWS" in out
@@ -201,18 +200,16 @@ def test_a_date_is_run_once_at_a_time_and_who_has_it_is_told(cloud: Cloud) -> No
         assert f"{DAY} is being run by daily-{DAY}-1 (started by " in err
         assert "RUNNING" in cloud.call("runs", "--env", "cloud")[1]
 
-        # Stopped on AWS: the next start closes it, and gets the next name.
+        # After a stop on AWS, the next start closes the run and gets the next name.
         execution = f"{arn(cloud.account, 'cloud', 'daily').replace('stateMachine', 'execution')}:daily-{DAY}-1"
         states.stop_execution(executionArn=execution)
         shown = json.loads(cloud.call("show", f"daily-{DAY}-1", "--env", "cloud", "--json")[1])
         assert (shown["state"], shown["outcome"]) == ("lost", "FAILED")
         assert f"daily-{DAY}-2 goes on" in cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[1]
-        assert cloud.archive.run(f"daily-{DAY}-1")["reasons"] == [
-            "stopped before it ended, by somebody who stopped its execution on AWS"
-        ]
+        assert cloud.archive.run(f"daily-{DAY}-1")["reasons"] == ["stopped before it ended: its execution was stopped on AWS"]
 
 
-def test_an_interrupt_stops_following_and_nothing_else(cloud: Cloud) -> None:
+def test_interrupt_stops_following_only(cloud: Cloud) -> None:
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
@@ -226,13 +223,13 @@ def test_an_interrupt_stops_following_and_nothing_else(cloud: Cloud) -> None:
         )["executions"]
 
 
-def test_a_deployment_that_is_not_there_is_one_sentence(cloud: Cloud) -> None:
+def test_missing_deployment_is_one_sentence(cloud: Cloud) -> None:
     code, _, err = cloud.call("run", "--env", "cloud", "--date", DAY)
     assert (code, err.count("\n")) == (1, 1)
     assert "There is no state machine daybook-cloud-daily in account" in err
 
 
-def test_a_run_that_was_stopped_is_closed_before_a_backfill_decides_what_to_run(cloud: Cloud) -> None:
+def test_stopped_run_is_closed_before_backfill_plan(cloud: Cloud) -> None:
     with deploy_machines(cloud.account, "cloud", cloud.job, workers=0):
         assert cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[0] == 0
         code, out, _ = cloud.call("backfill", DAY, DAY, "--env", "cloud", "--yes")

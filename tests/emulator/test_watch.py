@@ -1,6 +1,6 @@
-"""What starts by itself, and who is told: schedules, manifests, bad ends, alarms, from deployed stacks to a message read.
+"""Test schedules, manifests, bad ends and alarms of deployed stacks, up to the received message.
 
-Jobs are not emulated: an execution of the daily machine fails at its first, which is what is told here.
+Jobs are not emulated, so an execution of the daily machine fails at the first job.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from tests.emulator.emulator import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
-Told = Callable[..., dict[str, Any]]
+WaitForMessage = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def told(shared: Deployment) -> Iterator[Told]:
-    """``told(word)``: the message that holds a word, as somebody who is subscribed gets it."""
+def wait_for_message(shared: Deployment) -> Iterator[WaitForMessage]:
+    """Return a function that waits for a message containing a word, as a subscriber receives it."""
     sqs, sns = shared.client("sqs"), shared.client("sns")
     queue = sqs.create_queue(QueueName="reader")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -56,7 +56,7 @@ def told(shared: Deployment) -> Iterator[Told]:
 
 
 def execution(shared: Deployment, machine: str, name: str) -> dict[str, Any]:
-    """An execution by its name, once it is there."""
+    """Wait for an execution by its name."""
     client = shared.client("stepfunctions")
 
     def look() -> list[dict[str, Any]]:
@@ -68,13 +68,13 @@ def execution(shared: Deployment, machine: str, name: str) -> dict[str, Any]:
 
 
 def put(shared: Deployment, metric: Metric, value: float, *, ahead: timedelta = timedelta(), **dimensions: str) -> None:
-    """Tell a metric, as a run would; ``ahead`` is by how much the clock of alarms is ahead."""
+    """Send a metric like a run does. ``ahead`` is the offset of the alarms' clock."""
     point = Datapoint(metric, value, {"Environment": ENV, **dimensions}, datetime.now(timezone.utc) + ahead)
     shared.client("cloudwatch").put_metric_data(Namespace=metrics_namespace(ENV), MetricData=[point.to_request()])
 
 
 def alarm(shared: Deployment, name: str) -> str:
-    """An alarm's state."""
+    """Return an alarm's state."""
     found = shared.client("cloudwatch").describe_alarms(
         AlarmNames=[f"daybook-{ENV}-{name}"], AlarmTypes=["MetricAlarm", "CompositeAlarm"]
     )
@@ -82,16 +82,16 @@ def alarm(shared: Deployment, name: str) -> str:
     return str(state)
 
 
-def seconds_to(hour: int) -> tuple[float, date]:
-    """How far the clock is from just after the next full hour of that name in UTC, and that day."""
+def seconds_until(hour: int) -> tuple[float, date]:
+    """Return the seconds to just after the next ``hour`` UTC, and its date."""
     now = datetime.now(timezone.utc)
     due = datetime.combine(now.date(), time(hour), timezone.utc)
     due = due if due > now else due + timedelta(days=1)
     return (due - now).total_seconds() + 1, due.date()
 
 
-def test_at_two_in_the_morning_the_day_before_is_started(shared: Deployment) -> None:
-    ahead, day = seconds_to(2)
+def test_schedule_starts_previous_day_at_two(shared: Deployment) -> None:
+    ahead, day = seconds_until(2)
     name = f"daily-{day - timedelta(days=1)}-1"
     try:
         shared.account.emulator.advance_clock(ahead)
@@ -107,31 +107,31 @@ def test_at_two_in_the_morning_the_day_before_is_started(shared: Deployment) -> 
     assert [each["status"] for each in starters] == ["SUCCEEDED"]
 
 
-def test_a_manifest_that_lands_starts_its_date_once(shared: Deployment) -> None:
+def test_manifest_starts_its_date_once(shared: Deployment) -> None:
     for _ in range(2):
         shared.client("s3").put_object(Bucket=shared.bucket("landing"), Key="manifests/2025-11-30.json", Body=b"{}")
     found = execution(shared, "daily", "daily-2025-11-30-1")
     assert json.loads(found["input"])["run_date"] == "2025-11-30"
 
 
-def test_a_run_that_fails_is_told_by_its_name(shared: Deployment, told: Told) -> None:
+def test_failed_run_is_reported_by_name(shared: Deployment, wait_for_message: WaitForMessage) -> None:
     code, out, _ = shared.deploy("--smoke", "2025-11-28")
     assert code == 1
     assert "daily-2025-11-28-1 ended FAILED: " in out
-    message = told("daily-2025-11-28-1")["Message"]
+    message = wait_for_message("daily-2025-11-28-1")["Message"]
     assert message.strip('"').startswith(f"Daybook {ENV}: daily-2025-11-28-1 ended FAILED, and could not send its own message.")
     assert "console.aws.amazon.com/states/home?region=eu-central-1#/v2/executions/details/arn:aws:states:" in message
 
 
-def test_input_with_part_of_silences_no_message(shared: Deployment, told: Told) -> None:
+def test_part_of_input_does_not_suppress_message(shared: Deployment, wait_for_message: WaitForMessage) -> None:
     client, machine = shared.client("stepfunctions"), shared.arn("states", f"stateMachine:daybook-{ENV}-daily")
     given = {"env": ENV, "overrides": {}, "archive": {"bucket": shared.bucket("archive"), "prefix": ""}}
     given = {**given, "run_date": "2025-11-20", "part_of": "backfill-2025-11-01-2025-11-30-1"}
     client.start_execution(stateMachineArn=machine, name="daily-2025-11-20-1", input=json.dumps(given))
-    assert "could not send its own message" in told("daily-2025-11-20-1")["Message"]
+    assert "could not send its own message" in wait_for_message("daily-2025-11-20-1")["Message"]
 
 
-def test_another_smoke_run_of_a_date_has_the_next_name(shared: Deployment) -> None:
+def test_second_smoke_run_gets_next_name(shared: Deployment) -> None:
     for number in (1, 2):
         _, out, _ = shared.deploy("--smoke", "2025-11-27")
         assert f"daily-2025-11-27-{number} ended FAILED" in out
@@ -146,15 +146,21 @@ def test_another_smoke_run_of_a_date_has_the_next_name(shared: Deployment) -> No
         ("run-slow", TIMES_USUAL, 1.1, 3.1, {}),
     ],
 )
-def test_a_metric_beyond_its_threshold_raises_its_alarm_and_one_message(
-    shared: Deployment, told: Told, name: str, metric: Metric, good: float, bad: float, dimensions: dict[str, str]
+def test_metric_over_threshold_raises_alarm_and_message(
+    shared: Deployment,
+    wait_for_message: WaitForMessage,
+    name: str,
+    metric: Metric,
+    good: float,
+    bad: float,
+    dimensions: dict[str, str],
 ) -> None:
     put(shared, metric, good, **dimensions)
     assert alarm(shared, name) == "OK"
     put(shared, metric, bad, **dimensions)
     assert alarm(shared, name) == "ALARM"
     assert alarm(shared, "attention") == "ALARM"
-    message = json.loads(told(f"daybook-{ENV}-attention")["Message"])
+    message = json.loads(wait_for_message(f"daybook-{ENV}-attention")["Message"])
     assert (message["AlarmName"], message["NewStateValue"]) == (f"daybook-{ENV}-attention", "ALARM")
     for each in ("promise-broken", "quarantine-full", "run-rejected", "run-slow", "not-fresh"):
         shared.client("cloudwatch").set_alarm_state(AlarmName=f"daybook-{ENV}-{each}", StateValue="OK", StateReason="mended")
@@ -162,16 +168,14 @@ def test_a_metric_beyond_its_threshold_raises_its_alarm_and_one_message(
 
 
 def put_count(shared: Deployment, namespace: str, name: str, **dimensions: str) -> None:
-    """Count one, as a service of AWS's own does."""
+    """Send the count 1 for a metric of an AWS service."""
     pairs = [{"Name": key, "Value": value} for key, value in dimensions.items()]
     datum = {"MetricName": name, "Value": 1.0, "Dimensions": pairs, "Timestamp": datetime.now(timezone.utc)}
     shared.client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=[datum])
 
 
 @pytest.mark.parametrize("end", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
-def test_an_execution_that_ended_badly_raises_the_alarm_of_failed_runs_but_not_if_its_date_was_rejected(
-    deployed: Deployment, end: str
-) -> None:
+def test_failed_execution_raises_alarm_unless_rejected(deployed: Deployment, end: str) -> None:
     assert alarm(deployed, "run-failed") == "OK"
     put_count(deployed, "AWS/States", end, StateMachineArn=deployed.arn("states", f"stateMachine:daybook-{ENV}-backfill"))
     assert alarm(deployed, "run-failed") == "OK"
@@ -182,7 +186,7 @@ def test_an_execution_that_ended_badly_raises_the_alarm_of_failed_runs_but_not_i
     assert (alarm(deployed, "run-failed"), alarm(deployed, "run-rejected")) == ("OK", "ALARM")
 
 
-def test_a_long_run_and_a_start_that_was_not_delivered_raise_their_alarms(deployed: Deployment) -> None:
+def test_long_run_and_undelivered_start_raise_alarms(deployed: Deployment) -> None:
     put(deployed, RUN_SECONDS, 59 * 60.0)
     assert (alarm(deployed, "run-long"), alarm(deployed, "attention")) == ("OK", "OK")
     put(deployed, RUN_SECONDS, 61 * 60.0)
@@ -191,17 +195,17 @@ def test_a_long_run_and_a_start_that_was_not_delivered_raise_their_alarms(deploy
     assert alarm(deployed, "not-delivered") == "ALARM"
 
 
-def test_a_night_of_which_nobody_hears_raises_the_alarm(shared: Deployment, told: Told) -> None:
-    # Later than all that other tests have told of.
+def test_missing_night_raises_alarm(shared: Deployment, wait_for_message: WaitForMessage) -> None:
+    # Later than all metrics of other tests.
     first, second = timedelta(hours=30), timedelta(hours=57)
     try:
         shared.account.emulator.advance_clock(first.total_seconds())
         put(shared, FRESHNESS_HOURS, 3.0, ahead=first)
         assert alarm(shared, "not-fresh") == "OK"
         shared.account.emulator.advance_clock(second.total_seconds())
-        put(shared, QUARANTINE_SHARE, 1.0, ahead=second)  # The emulator looks at alarms when something is told.
+        put(shared, QUARANTINE_SHARE, 1.0, ahead=second)  # The emulator evaluates alarms when a metric arrives.
         assert alarm(shared, "not-fresh") == "ALARM"
-        message = json.loads(told(f"daybook-{ENV}-not-fresh")["Message"])
+        message = json.loads(wait_for_message(f"daybook-{ENV}-not-fresh")["Message"])
     finally:
         shared.account.emulator.advance_clock(0)
     assert (message["AlarmName"], message["NewStateValue"]) == (f"daybook-{ENV}-attention", "ALARM")

@@ -1,4 +1,4 @@
-"""Kernels: a home and sockets of their own, and what their processes print is kept off the job's output."""
+"""Test private homes and sockets of kernels, and redirection of their output."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ from daybook.execution.kernel import (
 )
 
 
-def test_what_this_process_and_those_it_starts_print_goes_to_the_file(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_output_of_process_and_children_is_redirected(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with redirect_output(tmp_path / "printed.txt"):
         os.write(1, b"below Python\n")
         subprocess.run([sys.executable, "-c", "import os; os.write(2, b'another process')"], check=True)
@@ -39,14 +37,14 @@ def test_what_this_process_and_those_it_starts_print_goes_to_the_file(
     assert [part in printed for part in ("below Python", "another process")] == [True, True]
 
 
-def test_output_comes_back_after_a_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_is_restored_after_exception(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError), redirect_output(tmp_path / "printed.txt"):
         raise ZeroDivisionError
     os.write(1, b"heard")
     assert capfd.readouterr().out == "heard"
 
 
-def test_head_and_tail_of_too_much_output_are_kept(tmp_path: Path) -> None:
+def test_long_printed_output_keeps_head_and_tail(tmp_path: Path) -> None:
     file = tmp_path / "printed.txt"
     file.write_text("".join(f"line {number:06d} of what was printed\n" for number in range(50_000)))
     lines = read_printed_output(file).splitlines()
@@ -56,11 +54,11 @@ def test_head_and_tail_of_too_much_output_are_kept(tmp_path: Path) -> None:
     assert 990_000 < len(read_printed_output(file)) <= 1_000_000
 
 
-def test_nothing_printed_is_an_empty_text(tmp_path: Path) -> None:
+def test_missing_output_file_is_empty_text(tmp_path: Path) -> None:
     assert read_printed_output(tmp_path / "nowhere.txt") == ""
 
 
-def test_a_kernels_home_lies_in_scratch_for_as_long_as_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_home_is_in_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", "mine")
     monkeypatch.delenv("JUPYTER_RUNTIME_DIR", raising=False)
     with isolate_kernel_home(tmp_path):
@@ -70,9 +68,7 @@ def test_a_kernels_home_lies_in_scratch_for_as_long_as_it_runs(tmp_path: Path, m
     assert "JUPYTER_RUNTIME_DIR" not in os.environ
 
 
-def test_a_kernel_is_told_of_folders_and_zip_files_that_its_job_imports_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernel_gets_import_paths_of_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "modules.zip").write_bytes(b"")
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "modules.zip"), str(tmp_path / "nowhere.zip"), ""])
     with isolate_kernel_home(tmp_path):
@@ -89,8 +85,8 @@ print(json.dumps([app.transport, app.ip, get_ipython().history_manager.enabled])
 """
 
 
-def executed(scratch: Path) -> list[str]:
-    """What a kernel says of itself."""
+def run_kernel(scratch: Path) -> list[str]:
+    """Run a kernel and return its transport, socket path and whether it keeps a history."""
     scratch.mkdir(parents=True)
     named = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LOOK)], metadata=named), scratch / "in.ipynb")
@@ -102,25 +98,23 @@ def executed(scratch: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_kernels_side_by_side_each_have_sockets_of_their_own_and_leave_none(tmp_path: Path) -> None:
+def test_concurrent_kernels_have_private_sockets(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(executed, [tmp_path / ("d" * (number * 60)) / "scratch" for number in range(1, 5)]))
     assert [each[0] for each in told] == ["ipc"] * 4
     assert len({each[1] for each in told}) == 4
     assert all(not Path(each[1]).parent.exists() for each in told)
-    # A run looks nothing up in what was typed before, so no history is kept.
+    # Runs do not need a history of inputs.
     assert [each[2] for each in told] == [False] * 4
 
 
 @pytest.mark.slow
-def test_where_no_socket_has_a_short_enough_path_kernels_are_reached_by_ports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernel_uses_ports_if_paths_are_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "_MAX_SOCKET_PATH_BYTES", 10)
-    assert executed(tmp_path / "scratch")[0] == "tcp"
+    assert run_kernel(tmp_path / "scratch")[0] == "tcp"
 
 
-def test_sockets_lie_in_scratch_where_that_is_short_and_never_where_others_may_enter(tmp_path: Path) -> None:
+def test_sockets_are_private(tmp_path: Path) -> None:
     places = []
     for scratch in (tmp_path / "s", tmp_path / ("d" * 120)):
         scratch.mkdir()
@@ -134,7 +128,7 @@ def test_sockets_lie_in_scratch_where_that_is_short_and_never_where_others_may_e
     assert tmp_path not in places[1].parents
 
 
-def test_what_is_left_of_a_killed_attempt_goes_with_its_scratch(tmp_path: Path) -> None:
+def test_remove_scratch_removes_sockets_of_killed_attempt(tmp_path: Path) -> None:
     scratch = tmp_path / ("d" * 120)
     scratch.mkdir()
     begun = kernel_options(scratch)
@@ -146,7 +140,7 @@ def test_what_is_left_of_a_killed_attempt_goes_with_its_scratch(tmp_path: Path) 
     remove_scratch(tmp_path / "never was")
 
 
-def test_outputs_wait_in_an_unlimited_queue() -> None:
+def test_iopub_queue_is_unlimited() -> None:
     client = KernelClient(ip="127.0.0.1", iopub_port=1)
     socket = client.connect_iopub()
     try:

@@ -30,7 +30,7 @@ LIMIT = 50_000
 
 
 class Session:
-    """A notebook whose kernel is the test: it sends what a kernel would."""
+    """A notebook for which the test sends the messages of a kernel."""
 
     def __init__(self, cell: int = LIMIT, notebook: int = 10 * LIMIT, cells: int = 1) -> None:
         self.notebook = new_notebook(cells=[new_code_cell("", outputs=[]) for _ in range(cells)])
@@ -65,7 +65,7 @@ class Session:
 
     def outputs(self, index: int = 0) -> list[NotebookNode]:
         """Return a cell's outputs as they are archived."""
-        self._client._limited_outputs.ended(index)
+        self._client._limited_outputs.finish_cell(index)
         self.search(Redactor())
         nbformat.validate(self.notebook)
         return list(self.notebook.cells[index].outputs)
@@ -95,7 +95,7 @@ def test_printed_lines_keep_head_and_tail() -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 7, 10_000, 2_000_000])
-def test_pieces_of_any_size_give_the_same_text(piece: int) -> None:
+def test_stream_text_does_not_depend_on_piece_size(piece: int) -> None:
     session, text = Session(), "äöü " * 5_000
     for start in range(0, len(text), piece):
         session.print(text[start : start + piece])
@@ -258,7 +258,7 @@ def test_no_part_of_a_value_is_left_at_a_cut(value: str, from_end: bool) -> None
     for before in range(24_976, 25_003, 4):
         session = Session()
         session.print(around(before))
-        session._client._limited_outputs.ended(0)
+        session._client._limited_outputs.finish_cell(0)
         session.search(redactor)
         kept = "".join(each.get("text", "") for each in session.notebook.cells[0].outputs)
         assert not any(part in kept for part in parts), before

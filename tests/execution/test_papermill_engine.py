@@ -1,4 +1,4 @@
-"""A notebook is saved when there is something to lose, and not before and after every cell."""
+"""Test that a notebook is saved at intervals instead of before and after every cell."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def notebook() -> NotebookNode:
 
 
 def statuses(path: Path) -> list[str]:
-    """What the saved notebook says of its cells."""
+    """Return the status of each cell in the saved notebook."""
     return [cell.metadata.papermill.status for cell in nbformat.read(path, as_version=4).cells]
 
 
-def runs(manager: ThrottledSaveManager, index: int, turns: int) -> None:
-    """A cell is begun, and the kernel is waited for during so many turns of the event loop."""
+def start_cell(manager: ThrottledSaveManager, index: int, turns: int) -> None:
+    """Start a cell and wait for ``turns`` turns of the event loop."""
     manager.cell_start(manager.nb.cells[index], index)
 
     async def wait() -> None:
@@ -39,7 +39,7 @@ def runs(manager: ThrottledSaveManager, index: int, turns: int) -> None:
     asyncio.run(wait())
 
 
-def test_short_cells_are_not_saved_one_by_one(notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_cells_are_not_saved_separately(notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
 
     def save(self: NotebookExecutionManager, **_: object) -> None:
@@ -50,29 +50,27 @@ def test_short_cells_are_not_saved_one_by_one(notebook: NotebookNode, tmp_path: 
     manager = ThrottledSaveManager(notebook, output_path=str(tmp_path / "out.ipynb"), progress_bar=False)
     manager.notebook_start()
     for index, cell in enumerate(notebook.cells):
-        runs(manager, index, turns=1)
+        start_cell(manager, index, turns=1)
         manager.cell_complete(cell, index)
     assert saved == [1]
     manager.notebook_complete()
     assert len(saved) > 1
 
 
-def test_a_cell_that_takes_long_is_saved_as_running_with_all_before_it(
-    notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_cell_is_saved_as_running(notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.ipynb"
     manager = ThrottledSaveManager(notebook, output_path=str(path), progress_bar=False)
     manager.notebook_start()
-    runs(manager, 0, turns=1)
+    start_cell(manager, 0, turns=1)
     manager.cell_complete(notebook.cells[0], 0)
     assert statuses(path) == ["pending", "pending", "pending"]
     assert read_running_cell(path) == 0
     monkeypatch.setattr(papermill_engine, "_SAVE_INTERVAL_SECONDS", 0.0)
-    runs(manager, 1, turns=3)
+    start_cell(manager, 1, turns=3)
     assert statuses(path) == ["completed", "running", "pending"]
 
 
-def test_a_row_of_short_cells_is_saved_now_and_then(notebook: NotebookNode, tmp_path: Path) -> None:
+def test_short_cells_are_saved_after_interval(notebook: NotebookNode, tmp_path: Path) -> None:
     path = tmp_path / "out.ipynb"
     manager = ThrottledSaveManager(notebook, output_path=str(path), progress_bar=False)
     manager.notebook_start()
@@ -81,11 +79,11 @@ def test_a_row_of_short_cells_is_saved_now_and_then(notebook: NotebookNode, tmp_
     assert statuses(path) == ["running", "pending", "pending"]
 
 
-def test_the_end_is_saved_whatever_became_of_the_cells(notebook: NotebookNode, tmp_path: Path) -> None:
+def test_failed_notebook_is_saved_at_end(notebook: NotebookNode, tmp_path: Path) -> None:
     path = tmp_path / "out.ipynb"
     manager = ThrottledSaveManager(notebook, output_path=str(path), progress_bar=False)
     manager.notebook_start()
-    runs(manager, 0, turns=1)
+    start_cell(manager, 0, turns=1)
     manager.cell_exception(notebook.cells[0], cell_index=0)
     manager.notebook_complete()
     assert statuses(path)[0] == "failed"

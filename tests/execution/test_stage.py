@@ -336,8 +336,8 @@ def test_what_is_printed_past_a_full_disk_never_comes_out_unsearched(disks: Disk
     disk = disks.mount(tmp_path / "disk")
     disk.fill()
     script = (
-        "import sys; from pathlib import Path; from daybook.execution.kernel import printing_to\n"
-        "with printing_to(Path(sys.argv[1])):\n    print('Kanarie' * 10)\n"
+        "import sys; from pathlib import Path; from daybook.execution.kernel import redirect_output\n"
+        "with redirect_output(Path(sys.argv[1])):\n    print('Kanarie' * 10)\n"
         "print('after')\n"
     )
     command = [sys.executable, "-c", script, str(disk.path / "printed.txt")]

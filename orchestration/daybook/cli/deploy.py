@@ -150,7 +150,7 @@ def _require_consent(steps: Iterable["Step"], yes: bool) -> None:
     dangerous = [change for step in steps for change in step.changes if change.is_destructive]
     if not dangerous or yes:
         return
-    lost = ", ".join(each.logical_id for each in dangerous if each.holds_data and not each.kept)
+    lost = ", ".join(each.logical_id for each in dangerous if each.holds_data and not each.is_retained)
     names = ", ".join(each.logical_id for each in dangerous)
     _confirm(f"Replaced or deleted: {names}{f'; with their data: {lost}' if lost else ''}.", "once you have read that")
 

@@ -32,12 +32,13 @@ def doctor(env: EnvOption, set_: SetOption = None, as_json: JsonOption = False) 
     region = settings.deployment.region if settings.deployment else None
     checks = list(run_checks(connect(region, f"daybook doctor --env {env}"), settings))
     if as_json:
-        print_json([asdict(each) for each in checks])
+        # "said" is the earlier name of "message".
+        print_json([{**asdict(each), "said": each.message} for each in checks])
     else:
         table = new_table("", "", "", "what to do")
         for each in checks:
             state = f"[{_STYLES[each.state]}]{each.state}[/]"
-            table.add_row(state, escape_markup(each.name), escape_markup(each.said), escape_markup(each.remedy))
+            table.add_row(state, escape_markup(each.name), escape_markup(each.message), escape_markup(each.remedy))
         console.print(table)
         counts = {state: sum(each.state == state for each in checks) for state in _STYLES}
         print(", ".join(f"{count} {state}" for state, count in counts.items() if count))

@@ -140,7 +140,7 @@ def wait_for_execution(settings: Settings, home: "Runner", as_json: bool) -> Ite
             )
             said = f"{going_on.name or 'The catch-up'} goes on on AWS: look with {look}, or at {going_on.link}"
             console.print(escape_markup(said), soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED if going_on.left else EXIT_OK) from None
+        raise typer.Exit(EXIT_FAILED if going_on.interrupted else EXIT_OK) from None
 
 
 @app.command()

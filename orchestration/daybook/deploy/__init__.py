@@ -1,3 +1,1 @@
-"""What there is of Daybook on AWS only: the bundle that jobs run from, the metrics, the tables that Athena is told of, and
-runs as executions of Step Functions.
-"""
+"""Deploy Daybook to an AWS account: bundle, release, CloudFormation stacks, checks."""

@@ -1,4 +1,4 @@
-"""Bringing an account to what the checkout says: all changes worked out first, then made stack by stack."""
+"""Plan and apply a deployment, one CloudFormation stack after another."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from daybook.execution.aws.account import ACCESS_DENIED_CODES, error_code
 
 @dataclass(frozen=True)
 class Step:
-    """One stack of a deployment. Without a ``change_set``, ``changes`` is what the template would make (there is no stack yet),
-    or empty: nothing to change."""
+    """The change of one stack.
+
+    Without ``change_set``, ``changes`` are the resources of the template if the stack does not exist yet, or empty if the
+    stack is unchanged.
+    """
 
     template: Template
     state: StackState
@@ -29,12 +32,18 @@ class Step:
 
     @property
     def precedes_release(self) -> bool:
-        """Whether the bucket that a release is put into needs it."""
+        """Whether the bucket for releases depends on the stack."""
         return self.template.name in RETAINED_STACKS
 
 
 def require_valid_parameters(templates: Sequence[Template], values: Mapping[str, str], stacks: Stacks) -> list[StackState]:
-    """How all stacks are; every parameter is held to its template before anything is started. Raises ``UsageError``."""
+    """Return the states of all stacks after checking every parameter against its template.
+
+    Raises
+    ------
+    UsageError
+        A parameter is missing or invalid.
+    """
     states = [stacks.describe_stack(each) for each in templates]
     for template, state in zip(templates, states):
         build_parameters(template, values, state.parameters)
@@ -42,17 +51,18 @@ def require_valid_parameters(templates: Sequence[Template], values: Mapping[str,
 
 
 def plan_deployment(stacks: Stacks, templates: Sequence[Template], values: Mapping[str, str], *, dry_run: bool) -> list[Step]:
-    """Work out what a deployment changes. The steps hold change sets that are to be carried out, or withdrawn.
+    """Return the changes of a deployment, one step for each stack.
 
-    A stack that is not there can only be worked out by CloudFormation once those before it are; until then, what it would make
-    is in its template. ``dry_run`` asks nevertheless for the first such one, whose change set says more.
+    The caller must execute or delete the change sets of the steps. CloudFormation can create a change set for a new stack
+    only if the stacks before it exist; until then, the changes are taken from its template. ``dry_run`` creates a change set
+    also for the first new stack, because it has more details than the template.
     """
     states = require_valid_parameters(templates, values, stacks)
     steps: list[Step] = []
     try:
         for template, state in zip(templates, states):
-            whole = all(each.state.exists for each in steps)
-            if state.exists or (dry_run and whole and not state.status):
+            previous_exist = all(each.state.exists for each in steps)
+            if state.exists or (dry_run and previous_exist and not state.status):
                 steps.append(_plan_step(stacks, template, values, state))
             else:
                 steps.append(Step(template, state, None, list_additions(template)))
@@ -65,44 +75,43 @@ def plan_deployment(stacks: Stacks, templates: Sequence[Template], values: Mappi
 def _plan_step(stacks: Stacks, template: Template, values: Mapping[str, str], state: StackState) -> Step:
     parameters = build_parameters(template, values, state.parameters)
     if template.name == ADMIN_STACK and state.exists and _is_up_to_date(stacks, template, parameters, state):
-        # Without a change set, which who deploys may not ask for here.
-        return Step(template, state, None, [])
+        return Step(template, state, None, [])  # The deployer's role may not create change sets of this stack.
     try:
-        proposed = stacks.create_change_set(template, parameters, state)
+        change_set = stacks.create_change_set(template, parameters, state)
     except AwsError as error:
         if template.name == ADMIN_STACK and cause_code(error) in ACCESS_DENIED_CODES:
             raise DeploymentError(
-                f"{state.name} differs from infra/{template.name}.yaml and only an administrator changes it; let one run this "
-                f"with --stack {template.name}, or name the other stacks by --stack."
+                f"{state.name} differs from infra/{template.name}.yaml, and only an administrator can change it; run `daybook "
+                f"deploy --stack {template.name}` as an administrator, or give the other stacks with --stack."
             ) from error
         raise
-    return Step(template, state, proposed, proposed.changes if proposed else [])
+    return Step(template, state, change_set, change_set.changes if change_set else [])
 
 
 def _is_up_to_date(stacks: Stacks, template: Template, parameters: list[dict[str, str]], state: StackState) -> bool:
-    said = {each["ParameterKey"]: each["ParameterValue"] for each in parameters if "ParameterValue" in each}
-    return all(state.parameters.get(key) == value for key, value in said.items()) and (
+    changed = {each["ParameterKey"]: each["ParameterValue"] for each in parameters if "ParameterValue" in each}
+    return changed.items() <= state.parameters.items() and (
         stacks.read_deployed_template(template).strip() == template.text.strip()
     )
 
 
 def cause_code(error: AwsError) -> str:
-    """The short name of the refusal that an error tells of; empty where it was none."""
+    """Return the AWS error code of the error's cause, or an empty string."""
     return error_code(error.__cause__) if hasattr(error.__cause__, "response") else ""
 
 
 def apply_step(stacks: Stacks, step: Step, values: Mapping[str, str], watch: EventCallback) -> None:
-    """Make one step's changes; those of a stack that was not there are worked out now, when what it needs is."""
+    """Apply one step. For a new stack, the change set is created here, since the stacks before it now exist."""
     change_set = step.change_set
     if change_set is None and step.changes:
         state = stacks.describe_stack(step.template)
         change_set = stacks.create_change_set(step.template, build_parameters(step.template, values, state.parameters), state)
     if change_set is not None:
-        stacks.carry_out(change_set, watch)
+        stacks.execute_change_set(change_set, watch)
 
 
 def delete_change_sets(stacks: Stacks, steps: Iterable[Step]) -> None:
-    """Remove the change sets of steps that are not made."""
+    """Delete the change sets of ``steps``, which are not applied."""
     for step in steps:
         if step.change_set is not None:
-            stacks.withdraw(step.change_set, step.template)
+            stacks.delete_change_set(step.change_set, step.template)

@@ -1,9 +1,9 @@
-"""The bundle: one file with all that a job runs from, named by its content, so that a job needs no index and no installer.
+"""Build the bundle: one zip file with everything that a job needs, named by its digest.
 
-bundle.json       what is in it: versions, digests, commit, lock
-packages/         the packages of requirements.lock, for Python 3.9 on manylinux2014, compiled
-modules.zip       those of them that Python can import from there, compiled
-orchestration/    the job script, the state machines, the package daybook
+bundle.json       manifest: versions, digests, commit, lock
+packages/         the packages of requirements.lock for Python 3.9 on manylinux2014, compiled
+modules.zip       the packages that Python can import from a zip file, compiled
+orchestration/    the job script, the state machines, the packages daybook and asl_local
 notebooks/  params/  requirements.lock
 """
 
@@ -29,7 +29,7 @@ from daybook.settings import list_files, project_root
 from daybook.storage import wrap_write_errors
 
 DIGEST_LENGTH = 16
-"""So many hexadecimal digits of the archive's SHA-256 are in its name."""
+"""Number of hexadecimal digits of the SHA-256 in names."""
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 _PACKAGES = (PACKAGE_DIR, PACKAGE_DIR.with_name("asl_local"))
 _PROJECT_PATTERNS = (
@@ -39,10 +39,10 @@ _PROJECT_PATTERNS = (
     "orchestration/*.asl.json",
     "orchestration/*.py",
 )
-"""What of the project a job reads."""
+"""The project files that a job reads."""
 _PACKAGE_SUFFIXES = {".py", ".css", ".j2", ".svg", ".txt", ".typed"}
 _ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
-"""The time of every file in the archive, the first that a zip file can say: when a file came here is no part of it."""
+"""The timestamp of every file in the archive, the earliest in the zip format, so that equal files give equal archives."""
 _COMPRESSION_LEVEL = 6
 _DIST_INFO_FILES = {
     "METADATA": f"Metadata-Version: 2.1\nName: daybook\nVersion: {__version__}\n",
@@ -50,12 +50,16 @@ _DIST_INFO_FILES = {
         "[jupyter_client.kernel_provisioners]\ndaybook-fork = daybook.execution.fork_server.provisioner:ForkProvisioner\n"
     ),
 }
-"""Metadata of the package, as if it were installed: Jupyter finds the kernel provisioner by its entry point."""
+"""Metadata of an installed package. Jupyter finds the kernel provisioner by its entry point."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An archive as built. ``size`` and ``unpacked`` in bytes; ``compiled_by`` is a Python's version, or None."""
+    """A built bundle.
+
+    ``size``, ``unpacked`` and the values of ``left_out`` (the excluded files by kind) are in bytes. ``compiled_by`` is the
+    version of the compiling Python, None if nothing was compiled.
+    """
 
     path: Path
     sha256: str
@@ -68,9 +72,14 @@ class Bundle:
 
 
 def build_bundle(out: Path) -> Bundle:
-    """Build the bundle of the project into the folder ``out``, as ``daybook-<digits>.zip``.
+    """Build the bundle of the project as ``daybook-<digest>.zip`` in the folder ``out``.
 
-    The same project and lock give the same bytes, whatever folder and day. Raises ``BundleError``.
+    The same project and lock give the same bytes in any folder and at any time.
+
+    Raises
+    ------
+    BundleError
+        There is no lock, or its wheels cannot be installed or loaded.
     """
     with wrap_write_errors(f"The folder {out}"):
         out.mkdir(parents=True, exist_ok=True)
@@ -84,7 +93,7 @@ def build_bundle(out: Path) -> Bundle:
 def _build_from(root: Path, out: Path) -> Bundle:
     lock = project_root() / "requirements.lock"
     if not lock.is_file():
-        raise BundleError(f"{lock} is not there, which says what a bundle holds; build from a checkout.")
+        raise BundleError(f"{lock} does not exist; build the bundle from a checkout.")
     packages = root / "packages"
     install_wheels(lock, packages)
     require_loadable(list_distributions(packages))
@@ -97,10 +106,10 @@ def _build_from(root: Path, out: Path) -> Bundle:
     if python:
         compile_all(root, python)
         compile_all(modules, python, beside=True)
-    # Not compressed by itself: the bundle is, and a job imports faster so.
+    # Stored, since the bundle compresses it, and imports from an uncompressed file are faster.
     _write_zip(modules, root / ARCHIVE_NAME, zipfile.ZIP_STORED)
     compiled_by = python_version(python) if python else None
-    digests = {path.relative_to(root).as_posix(): _file_sha256(path) for path in _list_files(root)}
+    digests = {path.relative_to(root).as_posix(): file_sha256(path) for path in _list_files(root)}
     manifest = {
         "daybook": __version__,
         **code_version(),
@@ -112,32 +121,25 @@ def _build_from(root: Path, out: Path) -> Bundle:
         "sha256": digests,
     }
     (root / BUNDLE_MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    made = root.with_suffix(".zip")
-    _write_zip(root, made, zipfile.ZIP_DEFLATED)
-    digest = _file_sha256(made)
-    path = out / f"daybook-{digest[:DIGEST_LENGTH]}.zip"
-    made.replace(path)
+    archive = root.with_suffix(".zip")
+    _write_zip(root, archive, zipfile.ZIP_DEFLATED)
+    digest = file_sha256(archive)
+    path = archive.replace(out / f"daybook-{digest[:DIGEST_LENGTH]}.zip")
     files = _list_files(root)
     unpacked = sum(each.stat().st_size for each in files)
     return Bundle(path, digest, path.stat().st_size, unpacked, len(files), len(found), compiled_by, left_out)
 
 
 def _copy_project(root: Path) -> None:
-    """What a job reads of the project, and the package; nothing else that may lie in the checkout."""
+    """Copy the project files that a job reads and the Python packages; other files of the checkout are left out."""
     project = project_root()
-    wanted = {path.relative_to(project): path for path in list_files(project, *_PROJECT_PATTERNS)}
+    copies = {path: root / path.relative_to(project) for path in list_files(project, *_PROJECT_PATTERNS)}
     for package in _PACKAGES:
-        inside = Path("orchestration") / package.name
-        wanted.update(
-            {
-                inside / path.relative_to(package): path
-                for path in list_files(package, "**/*")
-                if path.suffix in _PACKAGE_SUFFIXES
-            }
-        )
-    for place, path in wanted.items():
-        (root / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, root / place)
+        files = [path for path in list_files(package, "**/*") if path.suffix in _PACKAGE_SUFFIXES]
+        copies |= {path: root / "orchestration" / path.relative_to(package.parent) for path in files}
+    for source, target in copies.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
     about = root / "packages" / f"daybook-{__version__}.dist-info"
     about.mkdir()
     for name, text in _DIST_INFO_FILES.items():
@@ -145,15 +147,15 @@ def _copy_project(root: Path) -> None:
 
 
 def _write_zip(root: Path, archive: Path, method: int) -> None:
-    """Write every file into a zip file: sorted, with one time and one mode, so that equal files make equal bytes.
+    """Write every file into a zip file, sorted and with fixed time and mode, so that equal files give equal bytes.
 
-    A zip file rather than a tar file, since its files can be unpacked side by side.
+    Files of a zip archive can be unpacked in parallel, unlike those of a tar archive.
     """
     with zipfile.ZipFile(archive, "w") as target:
         for path in _list_files(root):
             entry = zipfile.ZipInfo(path.relative_to(root).as_posix(), _ZIP_TIMESTAMP)
             entry.compress_type = method
-            entry.create_system = 3  # Unix, on whatever system it is written: the mode is Unix's.
+            entry.create_system = 3  # Unix, since the mode is a Unix mode
             entry.external_attr = 0o100644 << 16
             entry.file_size = path.stat().st_size
             entry._compresslevel = _COMPRESSION_LEVEL  # type: ignore[attr-defined]
@@ -165,7 +167,8 @@ def _list_files(root: Path) -> list[Path]:
     return sorted((path for path in root.rglob("*") if path.is_file()), key=Path.as_posix)
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -174,7 +177,7 @@ def _file_sha256(path: Path) -> str:
 
 
 def read_manifest(archive: Path) -> dict[str, Any]:
-    """What a bundle says of itself."""
+    """Return the manifest of a bundle."""
     with zipfile.ZipFile(archive) as packed:
         manifest: dict[str, Any] = json.loads(packed.read(BUNDLE_MANIFEST))
     return manifest

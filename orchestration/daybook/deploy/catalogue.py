@@ -1,6 +1,6 @@
-"""``infra/catalogue.yaml``: the published tables as Athena is told of them, written from their contracts.
+"""Generate ``infra/catalogue.yaml``, which registers the published tables for Athena, from the contracts.
 
-Restricted layers are not registered. After a change of a contract:
+Restricted layers are not registered. After a change of a contract run:
 
     python -m daybook.deploy.catalogue > infra/catalogue.yaml
 """
@@ -35,8 +35,8 @@ _MAX_LINE_LENGTH = 128
 
 
 def athena_type(physical: str) -> str:
-    """What Athena calls a contract's SQL type; a DECIMAL stays one."""
-    return _ATHENA_TYPES[physical] if physical in _ATHENA_TYPES else physical.lower()
+    """Return Athena's name of a contract's SQL type."""
+    return _ATHENA_TYPES.get(physical, physical.lower())
 
 
 def database_name(environment: str, layer: str) -> str:
@@ -45,7 +45,7 @@ def database_name(environment: str, layer: str) -> str:
 
 
 def render_catalogue() -> str:
-    """The template, for the contracts as they are."""
+    """Return the template for the present contracts as YAML."""
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
         "Description": _DESCRIPTION,
@@ -114,7 +114,7 @@ def _table_resource(table: Table) -> dict[str, Any]:
                 "Name": table.name,
                 "Description": table.description,
                 "TableType": "EXTERNAL_TABLE",
-                # As Athena's own CREATE EXTERNAL TABLE for a Delta table; the log says the rest.
+                # The same parameters as Athena's CREATE EXTERNAL TABLE for a Delta table.
                 "Parameters": {"EXTERNAL": "TRUE", "table_type": "DELTA", "spark.sql.sources.provider": "delta"},
                 "StorageDescriptor": {
                     "Location": {
@@ -135,7 +135,7 @@ def _logical_id(table: Table) -> str:
 
 
 def _import_value(output: str) -> dict[str, Any]:
-    """An output of foundation.yaml."""
+    """Return a reference to an output of foundation.yaml."""
     return {"Fn::ImportValue": {"Fn::Sub": f"daybook-${{Environment}}-{output}"}}
 
 

@@ -1,4 +1,4 @@
-"""Stacks of CloudFormation and their change sets: asked for, carried out, followed until they end."""
+"""Create, execute and follow change sets of CloudFormation stacks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daybook.errors import DeploymentError
 from daybook.execution.aws.account import Account, error_code, error_reason, wrap_aws_errors
 
 POLL_SECONDS = 2.0
-"""Between two looks at a stack."""
+"""Seconds between two polls of a stack."""
 _NONEXISTENT_STATUSES = ("REVIEW_IN_PROGRESS", "DELETE_COMPLETE")
 _NO_CHANGES_MESSAGES = ("didn't contain changes", "No updates are to be performed")
 _MAX_NEW_ROLE_ATTEMPTS = 15
@@ -23,7 +23,7 @@ _CREATING_STATUSES = {"CREATE_PENDING", "CREATE_IN_PROGRESS"}
 
 @dataclass(frozen=True)
 class Event:
-    """What became of a resource: ``status`` is CloudFormation's, ``reason`` its sentence, if any."""
+    """A status change of a resource. ``reason`` is CloudFormation's, on one line, or empty."""
 
     logical_id: str
     kind: str
@@ -32,7 +32,7 @@ class Event:
 
     @property
     def is_failure(self) -> bool:
-        # What is under way when the first one fails is cancelled, which is no reason.
+        # After the first failure, CloudFormation cancels the other changes. These are not the cause.
         return self.status.endswith("_FAILED") and "cancelled" not in self.reason.lower()
 
 
@@ -41,7 +41,7 @@ EventCallback = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class StackState:
-    """A stack as it is: its status, the parameters it has, its outputs by name."""
+    """The status of a stack with its parameters and outputs by name. ``status`` is empty if there is no stack."""
 
     name: str
     status: str
@@ -51,13 +51,13 @@ class StackState:
 
     @property
     def exists(self) -> bool:
-        """Whether it has ever come to be; what failed at its very first is left as an empty shell."""
+        """Whether the stack was ever created completely. A failed creation leaves an empty stack."""
         return self.status not in (*_NONEXISTENT_STATUSES, "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "")
 
 
 @dataclass(frozen=True)
 class ChangeSet:
-    """A change set that can be carried out: its ARN, whether it makes the stack, and its changes."""
+    """A change set that can be executed."""
 
     arn: str
     stack: str
@@ -66,7 +66,7 @@ class ChangeSet:
 
 
 class Stacks:
-    """The stacks of a deployment in an account."""
+    """The CloudFormation stacks of a deployment."""
 
     def __init__(self, account: Account, env: str) -> None:
         self.account, self.env = account, env
@@ -74,14 +74,17 @@ class Stacks:
         self._role = f"arn:{account.partition}:iam::{account.number}:role/resources-daybook-{env}"
 
     def describe_stack(self, template: Template) -> StackState:
-        """How a template's stack is; its status is empty where there is none.
+        """Return the state of a template's stack.
 
-        Raises ``DeploymentError`` where somebody changes it at this moment, or it is stuck.
+        Raises
+        ------
+        DeploymentError
+            An operation on the stack is in progress, or the stack needs manual repair.
         """
         from botocore.exceptions import ClientError
 
         stack = template.stack_name(self.env)
-        with wrap_aws_errors(f"The stack {stack} could not be looked at"):
+        with wrap_aws_errors(f"The stack {stack} could not be read"):
             try:
                 (found,) = self._client.describe_stacks(StackName=stack)["Stacks"]
             except ClientError as error:
@@ -96,111 +99,113 @@ class Stacks:
             {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])},
         )
         if state.status.endswith("_IN_PROGRESS") and state.status not in _NONEXISTENT_STATUSES:
-            raise DeploymentError(f"The stack {stack} is being changed ({state.status}); wait until that has ended.")
+            raise DeploymentError(f"The stack {stack} is changing ({state.status}); wait until it has ended, then try again.")
         if state.status in ("UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"):
             raise DeploymentError(
-                f"The stack {stack} is stuck in {state.status} ({state.reason or 'no reason is given'}); mend it in "
-                "CloudFormation (continue the rollback, or delete it), then run it again."
+                f"The stack {stack} has the status {state.status} ({state.reason or 'no reason given'}); continue the rollback "
+                "or delete the stack in CloudFormation, then try again."
             )
         return state
 
     def read_deployed_template(self, template: Template) -> str:
-        """The text that a stack was made from."""
+        """Return the template text of a template's stack."""
         with wrap_aws_errors(f"The template of {template.stack_name(self.env)} could not be read"):
             found = self._client.get_template(StackName=template.stack_name(self.env), TemplateStage="Original")
         return str(found["TemplateBody"])
 
     def create_change_set(self, template: Template, parameters: list[dict[str, Any]], state: StackState) -> Optional[ChangeSet]:
-        """Have CloudFormation work out what a template changes; None where that is nothing.
+        """Create the change set of a template; return None if it changes nothing.
 
-        A stack that failed to come to be is an empty shell, which is removed first.
+        An empty stack that a failed creation left is deleted first.
         """
         if state.status and not state.exists and state.status not in _NONEXISTENT_STATUSES:
             self.delete(template)
         creates = not state.exists
-        with wrap_aws_errors(f"The changes of {state.name} could not be worked out"):
-            asked = self._request_change_set(
+        with wrap_aws_errors(f"The changes of {state.name} could not be computed"):
+            arn = self._request_change_set(
                 StackName=state.name,
                 ChangeSetName=f"daybook-{uuid.uuid4().hex[:12]}",
                 ChangeSetType="CREATE" if creates else "UPDATE",
                 TemplateBody=template.text,
                 Parameters=parameters,
                 Capabilities=["CAPABILITY_NAMED_IAM"],
-                # What outlived a stack that was destroyed (logs, buckets) is taken into the new one, by its name.
+                # Resources that survived the deletion of an earlier stack (logs, buckets) are imported by name.
                 **({"ImportExistingResources": True} if creates else {}),
                 **self._role_arguments(template),
             )
-            found = self._wait_for_change_set(state.name, asked["Id"])
+            found = self._wait_for_change_set(state.name, arn)
         if found["Status"] != "FAILED":
-            return ChangeSet(asked["Id"], state.name, creates, parse_changes(found["Changes"]))
-        self.withdraw(ChangeSet(asked["Id"], state.name, creates, []), template)
-        reason = " ".join(found.get("StatusReason", "no reason is given").split()).rstrip(".")
+            return ChangeSet(arn, state.name, creates, parse_changes(found["Changes"]))
+        self.delete_change_set(ChangeSet(arn, state.name, creates, []), template)
+        reason = " ".join(found.get("StatusReason", "no reason given").split()).rstrip(".")
         if any(each in reason for each in _NO_CHANGES_MESSAGES):
             return None
-        raise DeploymentError(f"The changes of {state.name} could not be worked out: {reason}.")
+        raise DeploymentError(f"The changes of {state.name} could not be computed: {reason}.")
 
-    def withdraw(self, change_set: ChangeSet, template: Template) -> None:
-        """Remove a change set that is not carried out, and the empty shell of a stack that was to hold it."""
-        with wrap_aws_errors(f"The change set of {change_set.stack} could not be removed"):
+    def delete_change_set(self, change_set: ChangeSet, template: Template) -> None:
+        """Delete a change set, and the empty stack that CloudFormation created for it."""
+        with wrap_aws_errors(f"The change set of {change_set.stack} could not be deleted"):
             self._client.delete_change_set(StackName=change_set.stack, ChangeSetName=change_set.arn)
             if change_set.creates_stack:
-                self._client.delete_stack(StackName=change_set.stack, **self._role_arguments(template, "RoleARN"))
+                self._client.delete_stack(StackName=change_set.stack, **self._role_arguments(template))
 
-    def carry_out(self, change_set: ChangeSet, watch: EventCallback) -> None:
-        """Carry a change set out, telling every event as it comes; ``DeploymentError`` names what failed first."""
-        seen = self._seen(change_set.stack)
-        with wrap_aws_errors(f"The changes of {change_set.stack} could not be carried out"):
-            # What was made before something failed goes with it, or the next attempt would find its names taken.
+    def execute_change_set(self, change_set: ChangeSet, watch: EventCallback) -> None:
+        """Execute a change set and pass every event to ``watch``.
+
+        Raises
+        ------
+        DeploymentError
+            The stack has not changed; the message names the first resource that failed.
+        """
+        seen = self._read_event_ids(change_set.stack)
+        with wrap_aws_errors(f"The changes of {change_set.stack} could not be made"):
+            # A rollback also deletes what the change set created, or the next attempt would find these names taken.
             retained = {"RetainExceptOnCreate": True} if change_set.creates_stack else {}
             self._client.execute_change_set(StackName=change_set.stack, ChangeSetName=change_set.arn, **retained)
         self._follow(change_set.stack, change_set.stack, seen, watch, ("CREATE_COMPLETE", "UPDATE_COMPLETE"))
 
     def delete(self, template: Template, watch: EventCallback = lambda event: None) -> None:
-        """Delete a stack, telling every event as it comes; ``DeploymentError`` names what could not be deleted."""
+        """Delete a stack and pass every event to ``watch``; raise ``DeploymentError`` if that fails."""
         stack = template.stack_name(self.env)
-        seen = self._seen(stack)
+        seen = self._read_event_ids(stack)
         with wrap_aws_errors(f"The stack {stack} could not be deleted"):
-            # Once it is gone, a stack is known by its ARN alone.
+            # A deleted stack is found by its ARN only.
             arn = self._client.describe_stacks(StackName=stack)["Stacks"][0]["StackId"]
-            self._client.delete_stack(StackName=stack, **self._role_arguments(template, "RoleARN"))
+            self._client.delete_stack(StackName=stack, **self._role_arguments(template))
         self._follow(stack, arn, seen, watch, ("DELETE_COMPLETE",))
 
-    def _role_arguments(self, template: Template, key: str = "RoleARN") -> dict[str, str]:
-        return {} if template.name == ADMIN_STACK else {key: self._role}
+    def _role_arguments(self, template: Template) -> dict[str, str]:
+        return {} if template.name == ADMIN_STACK else {"RoleARN": self._role}
 
-    def _request_change_set(self, **request: Any) -> dict[str, Any]:
-        """Ask for a change set. A role that was made a moment ago cannot be taken everywhere yet, for some seconds."""
+    def _request_change_set(self, **request: Any) -> str:
+        """Request a change set and return its ARN. A new role cannot be assumed for some seconds, so this retries."""
         from botocore.exceptions import ClientError
 
-        for left in reversed(range(_MAX_NEW_ROLE_ATTEMPTS)):
+        attempts = 1
+        while True:
             try:
-                return dict(self._client.create_change_set(**request))
+                return str(self._client.create_change_set(**request)["Id"])
             except ClientError as error:
-                if not left or "cannot be assumed" not in error_reason(error):
+                if attempts == _MAX_NEW_ROLE_ATTEMPTS or "cannot be assumed" not in error_reason(error):
                     raise
+            attempts += 1
             time.sleep(POLL_SECONDS)
-        raise AssertionError("a last try ends")
 
     def _wait_for_change_set(self, stack: str, arn: str) -> dict[str, Any]:
-        """A change set when it has been worked out, with all its changes, which come in pages."""
+        """Return the description of a change set with all its changes, once it is complete."""
+        pages = self._client.get_paginator("describe_change_set")
         while True:
-            found: dict[str, Any] = self._client.describe_change_set(StackName=stack, ChangeSetName=arn)
+            found: dict[str, Any] = pages.paginate(StackName=stack, ChangeSetName=arn).build_full_result()
             if found["Status"] not in _CREATING_STATUSES:
-                break
+                return found
             time.sleep(POLL_SECONDS)
-        token = found.get("NextToken")
-        while token:
-            page = self._client.describe_change_set(StackName=stack, ChangeSetName=arn, NextToken=token)
-            found["Changes"] += page["Changes"]
-            token = page.get("NextToken")
-        return found
 
     def _follow(self, stack: str, arn: str, seen: set[str], watch: EventCallback, good: tuple[str, ...]) -> None:
         first: Optional[Event] = None
         while True:
-            with wrap_aws_errors(f"The stack {stack} could not be followed, and goes on without being watched"):
+            with wrap_aws_errors(f"The events of {stack} could not be read; the operation on the stack continues"):
                 status = self._client.describe_stacks(StackName=arn)["Stacks"][0]["StackStatus"]
-                # Events are read after the status, so that of an ended stack none is missed.
+                # Events are read after the status, so that none of an ended stack is missed.
                 for event in self._read_new_events(arn, seen):
                     watch(event)
                     first = first or (event if event.is_failure and event.logical_id != stack else None)
@@ -208,10 +213,10 @@ class Stacks:
                 break
             time.sleep(POLL_SECONDS)
         if status not in good:
-            what = f"{first.logical_id} ({first.kind}) failed: {first.reason.rstrip('.')}" if first else "no resource says why"
-            raise DeploymentError(f"{stack} ended {status}: {what}; mend that, then run it again.")
+            what = f"{first.logical_id} ({first.kind}) failed: {first.reason.rstrip('.')}" if first else "no resource failed"
+            raise DeploymentError(f"{stack} ended with {status}: {what}; correct the cause, then try again.")
 
-    def _seen(self, stack: str) -> set[str]:
+    def _read_event_ids(self, stack: str) -> set[str]:
         from botocore.exceptions import ClientError
 
         with wrap_aws_errors(f"The events of {stack} could not be read"):
@@ -223,7 +228,7 @@ class Stacks:
                 raise
 
     def _read_new_events(self, arn: str, seen: set[str]) -> list[Event]:
-        """The events that nobody has seen yet, the oldest first; they come newest first, in pages."""
+        """Return the events that are not in ``seen``, oldest first. AWS returns the newest first, in pages."""
         found = []
         for each in self._read_event_pages(arn):
             if each["EventId"] in seen:

@@ -1,19 +1,22 @@
-"""What outlives a deployment that is removed, what it costs to keep, and removing that too."""
+"""List the resources that remain after a deployment is destroyed, and delete them with their data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from daybook.deploy.change_sets import Stacks
 from daybook.deploy.templates import RETAINED_STACKS, read_template
-from daybook.execution.aws.account import Account, wrap_aws_errors
+from daybook.execution.aws.account import NOT_FOUND_CODES, Account, error_code, error_reason, wrap_aws_errors
 
 MAX_COUNTED_VERSIONS = 20_000
-"""So many versions of objects are looked at to tell a bucket's size; of a larger one, the price is a least one."""
+"""Maximum number of object versions that are counted for a bucket's size. A larger bucket shows a lower bound."""
+_BATCH_SIZE = 1000
+"""Maximum number of objects in a call of DeleteObjects."""
 RECOVERY_DAYS = 30
-"""The longest time that AWS lets a key or secret be called back in."""
+"""Maximum recovery period of AWS for deleted keys and secrets, in days."""
 USD_PER_GB_MONTH = {"bucket": 0.023, "log group": 0.03}
 USD_PER_MONTH = {"key": 1.0, "secret": 0.4}
 """List prices of us-east-1, mid 2026."""
@@ -22,7 +25,7 @@ _RETAINED_TYPES = {"AWS::S3::Bucket": "bucket", "AWS::KMS::Key": "key", "AWS::Se
 
 @dataclass(frozen=True)
 class RetainedResource:
-    """Something that stays: ``size`` in bytes, 0 where it has none; ``monthly_usd`` at list prices."""
+    """A resource that remains. ``size`` is in bytes, 0 for keys and secrets; ``monthly_usd`` uses list prices."""
 
     kind: str
     name: str
@@ -41,7 +44,7 @@ class RetainedResource:
 
 
 def list_retained(account: Account, env: str) -> list[RetainedResource]:
-    """What of a deployment holds data: the foundation's buckets and keys, and the logs of state machines."""
+    """Return the resources of a deployment that hold data: buckets, keys, secrets and logs of state machines."""
     found = []
     for each in _foundation_resources(account, env):
         kind = _RETAINED_TYPES.get(each["ResourceType"])
@@ -60,8 +63,6 @@ def list_retained(account: Account, env: str) -> list[RetainedResource]:
 
 def _foundation_resources(account: Account, env: str) -> list[dict[str, Any]]:
     from botocore.exceptions import ClientError
-
-    from daybook.execution.aws.account import error_reason
 
     stack = read_template("foundation").stack_name(env)
     with wrap_aws_errors(f"The resources of {stack} could not be listed"):
@@ -85,72 +86,61 @@ def _measure_bucket(account: Account, bucket: str) -> RetainedResource:
 
 
 def _list_versions(account: Account, bucket: str) -> Iterator[dict[str, Any]]:
-    """Every version of every object, and the marks of deleted ones."""
+    """Yield every object version and delete marker; nothing if the bucket does not exist."""
     from botocore.exceptions import ClientError
-
-    from daybook.execution.aws.account import NOT_FOUND_CODES, error_code
 
     try:
         for page in account.client("s3").get_paginator("list_object_versions").paginate(Bucket=bucket):
             yield from (*page.get("Versions", []), *page.get("DeleteMarkers", []))
     except ClientError as error:
-        # A bucket that somebody removed by hand.
+        # The bucket was deleted by hand.
         if error_code(error) not in NOT_FOUND_CODES:
             raise
 
 
 def remove_data(account: Account, stacks: Stacks, held: Sequence[RetainedResource]) -> Iterator[str]:
-    """Remove what holds data, then the stacks that held it; a line for each. Keys can be called back for 30 days.
+    """Delete resources that hold data, then their stacks; yield a line for each.
 
-    What Object Lock keeps is kept, and with it the key that it is encrypted by, and its stack: nothing here goes around a lock.
+    Deleted keys and secrets can be restored for 30 days. Objects under Object Lock remain, and with them all keys and stacks.
     """
     locked = 0
     for each in held:
         if each.kind == "bucket":
-            left = _delete_bucket(account, each.name)
-            locked += left
-            yield f"bucket {each.name}: {f'{left} versions of objects are locked and stay' if left else 'removed'}"
+            remaining = _delete_bucket(account, each.name)
+            locked += remaining
+            yield f"bucket {each.name}: {f'kept, {remaining} object versions are locked' if remaining else 'deleted'}"
         elif each.kind == "log group":
-            with wrap_aws_errors(f"{each.name} could not be removed"):
+            with wrap_aws_errors(f"{each.name} could not be deleted"):
                 account.client("logs").delete_log_group(logGroupName=each.name)
-            yield f"log group {each.name}: removed"
+            yield f"log group {each.name}: deleted"
     if locked:
-        yield "Keys and stacks stay for what is locked; run it again once the locks have run out."
+        yield "Keys and stacks are kept because of locked objects; run the command again after the locks expire."
         return
     for each in held:
-        with wrap_aws_errors(f"The {each.kind} {each.name} could not be removed"):
+        with wrap_aws_errors(f"The {each.kind} {each.name} could not be deleted"):
             if each.kind == "key":
                 account.client("kms").schedule_key_deletion(KeyId=each.name, PendingWindowInDays=RECOVERY_DAYS)
-                yield f"key {each.name}: goes in {RECOVERY_DAYS} days, until when it can be called back"
+                yield f"key {each.name}: will be deleted in {RECOVERY_DAYS} days and can be restored until then"
             elif each.kind == "secret":
                 account.client("secretsmanager").delete_secret(SecretId=each.name, RecoveryWindowInDays=RECOVERY_DAYS)
-                yield f"secret {each.name}: goes in {RECOVERY_DAYS} days, until when it can be called back"
+                yield f"secret {each.name}: will be deleted in {RECOVERY_DAYS} days and can be restored until then"
     for name in reversed(RETAINED_STACKS):
         template = read_template(name)
         if stacks.describe_stack(template).status not in ("", "DELETE_COMPLETE"):
             stacks.delete(template)
-            yield f"stack {template.stack_name(stacks.env)}: removed"
+            yield f"stack {template.stack_name(stacks.env)}: deleted"
 
 
 def _delete_bucket(account: Account, bucket: str) -> int:
-    """Remove every version of every object, and the bucket; how many versions could not be."""
+    """Delete every object version, then the bucket; return the number of versions that could not be deleted."""
     s3 = account.client("s3")
-    kept = 0
+    remaining = 0
+    versions = _list_versions(account, bucket)
     with wrap_aws_errors(f"The bucket {bucket} could not be emptied"):
-        batch: list[dict[str, str]] = []
-        for version in _list_versions(account, bucket):
-            batch.append({"Key": version["Key"], "VersionId": version["VersionId"]})
-            if len(batch) == 1000:
-                kept += _delete_versions(s3, bucket, batch)
-                batch = []
-        if batch:
-            kept += _delete_versions(s3, bucket, batch)
-    if not kept:
-        with wrap_aws_errors(f"The bucket {bucket} could not be removed"):
+        while batch := [{"Key": each["Key"], "VersionId": each["VersionId"]} for each in islice(versions, _BATCH_SIZE)]:
+            done = s3.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+            remaining += len(done.get("Errors", []))
+    if not remaining:
+        with wrap_aws_errors(f"The bucket {bucket} could not be deleted"):
             s3.delete_bucket(Bucket=bucket)
-    return kept
-
-
-def _delete_versions(s3: Any, bucket: str, batch: list[dict[str, str]]) -> int:
-    done = s3.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
-    return len(done.get("Errors", []))
+    return remaining

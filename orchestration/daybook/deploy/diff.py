@@ -1,4 +1,4 @@
-"""What a deployment would change, a resource at a time, and which of it cannot be taken back."""
+"""Describe the resource changes of a change set and mark those that lose data."""
 
 from __future__ import annotations
 
@@ -14,23 +14,34 @@ ACTION_SIGNS: Mapping[Action, str] = {"add": "+", "modify": "~", "replace": "-/+
 STATEFUL_TYPES = frozenset(
     {
         *("AWS::S3::Bucket", "AWS::KMS::Key", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup", "AWS::SQS::Queue"),
-        # Not rows, but what cannot be made again as it was: whoever confirmed a subscription would be asked once more.
+        # A new subscription must be confirmed again by its receiver.
         *("AWS::SNS::Topic", "AWS::SNS::Subscription"),
     }
 )
-"""Types of resources with which something goes that no template brings back."""
+"""Resource types with state that a template cannot restore."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One resource's change. ``properties`` are those that differ; ``kept`` says that what it was stays behind, in no stack;
-    ``is_possible``, that AWS knows only while it is at it whether the resource is replaced."""
+    """The change of one resource.
+
+    Attributes
+    ----------
+    properties : tuple of str
+        The changed properties.
+    is_retained : bool
+        The old resource is kept outside the stack.
+    is_possible : bool
+        AWS determines only during the update whether it replaces the resource.
+    condition : str
+        The condition of the template under which a new resource is created.
+    """
 
     action: Action
     logical_id: str
     kind: str
     properties: tuple[str, ...] = ()
-    kept: bool = False
+    is_retained: bool = False
     is_possible: bool = False
     condition: str = ""
 
@@ -40,11 +51,11 @@ class Change:
 
     @property
     def is_destructive(self) -> bool:
-        """Whether something that is there goes away; what may have to go, where data would go with it."""
+        """Whether the change removes a resource, or may replace one that holds data."""
         return self.action == "delete" or (self.action == "replace" and (self.holds_data or not self.is_possible))
 
     def describe(self) -> str:
-        """The change on one line: sign, logical id, type, properties, and what it means."""
+        """Return the change on one line: sign, logical id, type, properties, effect."""
         properties = f": {', '.join(self.properties)}" if self.properties else ""
         return f"{ACTION_SIGNS[self.action]:>3} {self.logical_id} ({self.kind}){properties}{self._describe_effect()}"
 
@@ -52,17 +63,17 @@ class Change:
         if self.action == "add":
             return f", if {self.condition}" if self.condition else ""
         if self.action == "import":
-            return " - it is there already, and is taken into the stack"
+            return " - exists already and is imported into the stack"
         if self.action == "modify":
             return ""
-        said = {"replace": "MAY BE REPLACED" if self.is_possible else "REPLACED", "delete": "DELETED"}[self.action]
-        if self.kept:
-            return f" - {said}; what it was is kept, outside of the stack"
-        return f" - {said}{'; it HOLDS DATA, which goes with it' if self.holds_data else ''}"
+        effect = {"replace": "MAY BE REPLACED" if self.is_possible else "REPLACED", "delete": "DELETED"}[self.action]
+        if self.is_retained:
+            return f" - {effect}; the old resource is kept outside the stack"
+        return f" - {effect}{', and ITS DATA IS LOST' if self.holds_data else ''}"
 
 
 def parse_changes(described: Iterable[Mapping[str, Any]]) -> list[Change]:
-    """The resources' changes of a change set (``Changes`` in DescribeChangeSet), those that take something away first."""
+    """Return the resource changes in ``Changes`` of DescribeChangeSet, destructive ones first."""
     changes = [_parse_change(each["ResourceChange"]) for each in described if each.get("Type") == "Resource"]
     return sorted(changes, key=lambda each: (not each.is_destructive, each.logical_id))
 
@@ -72,7 +83,7 @@ def _parse_change(change: Mapping[str, Any]) -> Change:
     action: Action = {"Add": "add", "Remove": "delete", "Import": "import"}.get(change["Action"], "modify")  # type: ignore[assignment]
     if action == "modify" and replacement != "False":
         action = "replace"
-    # A property is told once for each thing that it depends on.
+    # AWS lists a property once for each of its dependencies.
     targets = [each["Target"] for each in change.get("Details", [])]
     properties = {each.get("Name") or each.get("Attribute", "") for each in targets} - {""}
     return Change(
@@ -80,13 +91,13 @@ def _parse_change(change: Mapping[str, Any]) -> Change:
         change["LogicalResourceId"],
         change["ResourceType"],
         tuple(sorted(properties)),
-        kept=change.get("PolicyAction", "") in ("Retain", "ReplaceAndRetain"),
+        is_retained=change.get("PolicyAction", "") in ("Retain", "ReplaceAndRetain"),
         is_possible=replacement == "Conditional",
     )
 
 
 def list_additions(template: Template) -> list[Change]:
-    """What a template makes where it has no stack yet; some of it under a condition of its parameters."""
+    """Return the resources of a template as additions, for a stack that does not exist yet."""
     return [
         Change("add", name, each["Type"], condition=each.get("Condition", ""))
         for name, each in sorted(template.resources.items())

@@ -1,6 +1,6 @@
-"""What the job never needs of the packages it runs on, and so is not carried to it at every start.
+"""Delete files from the bundled packages that no job uses, so that jobs start faster.
 
-Code that runs is never cut: what goes is either not code, or a package that its only user asks for and does without.
+No code that runs is deleted: the files are not code, or belong to optional packages.
 """
 
 from __future__ import annotations
@@ -26,38 +26,40 @@ REQUIRED_SERVICES = frozenset(
         ),
     }
 )
-"""AWS services whose descriptions stay: those that Daybook or awswrangler call on its behalf, and those that find
-credentials. boto3 names a missing one in its error (``UnknownServiceError``)."""
+"""AWS services whose descriptions are kept: those that Daybook and awswrangler call, and those for credentials.
+
+boto3 raises ``UnknownServiceError`` with the name of a missing one.
+"""
 
 _REASONS = {
-    "scripts": "commands, which hold the path of the Python that installed them; the job imports",
-    "installer": "notes of the installer about this machine, and digests of files that are left out",
-    "tests": "the packages' own tests",
-    "sources": "type stubs and what C is compiled from",
-    "services": "botocore's descriptions of AWS services that are not called",
-    "debugger": "debugpy: nobody debugs in the job; ipykernel does without. Part of it wants a newer glibc",
-    "completion": "jedi and parso: nobody presses Tab in the job; IPython does without",
-    "servers": "Arrow Flight, by which a program talks to a server of its kind: no job has one; pyarrow does without",
-    "twins": "fontTools' modules once more, compiled; it does with those in Python, and a job that embeds fonts is seldom one",
-    "linking": "libraries once more, under the names that are asked for when a program is linked",
-    "front-ends": "JupyterLab's extensions and manual pages",
+    "scripts": "command-line scripts, which contain a path of the building machine; jobs only import packages",
+    "installer": "the installer's records about the building machine and digests of deleted files",
+    "tests": "tests of the packages",
+    "sources": "type stubs and C sources",
+    "services": "botocore's descriptions of AWS services that Daybook does not call",
+    "debugger": "debugpy, which is optional for ipykernel; parts of it need a newer glibc",
+    "completion": "jedi and parso for tab completion, which are optional for IPython",
+    "servers": "Arrow Flight, an RPC server and client, which is optional for pyarrow",
+    "twins": "compiled copies of fontTools modules; the Python versions do the same, only slower",
+    "linking": "copies of libraries under the names that linkers use",
+    "front-ends": "JupyterLab extensions and manual pages",
 }
 _EXCLUDED_FOLDERS = {"debugpy": "debugger", "jedi": "completion", "parso": "completion", "bin": "scripts"}
 _INSTALLER_FILES = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
 _SOURCE_SUFFIXES = {".pyi", ".h", ".hpp", ".c", ".cc", ".cpp", ".pyx", ".pxd", ".pxi", ".a", ".pdb", ".f", ".f90"}
 _FLIGHT_FILES = re.compile(r"_flight\..*|flight\.py|libarrow(_python)?_flight\..*")
 _LINKED_LIBRARY = re.compile(r"libarrow_python\w*\.so(\.\d+\.\d+\.\d+)?")
-"""Loaded is ``.so.2000``, whatever else lies beside it."""
+"""pyarrow loads ``.so.2000`` only."""
 
 
 def exclusion_kind(path: str) -> str:
-    """Which kind of needless file a path under the packages' folder is, as ``exclusion_reason`` knows it; empty where it stays."""
+    """Return the kind of an excluded file by its path in the packages' folder; empty if the file is kept."""
     place = PurePosixPath(path)
     top, folders = place.parts[0], set(place.parts[1:-1])
     if top in _EXCLUDED_FOLDERS and len(place.parts) > 1:
         return _EXCLUDED_FOLDERS[top]
     if top.endswith(".dist-info"):
-        # The metadata stay: entry points and versions are asked for at run time. These of what has left would mislead.
+        # Metadata with entry points and versions are read at run time. Those of excluded packages are deleted.
         return _EXCLUDED_FOLDERS.get(top.split("-")[0], "installer" if place.name in _INSTALLER_FILES else "")
     if {"tests", "test"} & folders and not _is_public_test_package(place):
         return "tests"
@@ -77,26 +79,26 @@ def exclusion_kind(path: str) -> str:
 
 
 def exclusion_reason(kind: str) -> str:
-    """Why files of a kind are left out."""
+    """Return why files of a kind are excluded."""
     return _REASONS[kind]
 
 
 def delete_excluded(target: Path) -> dict[str, int]:
-    """Take away what is not needed under the packages' folder; bytes by kind. Files that are links elsewhere stay there."""
-    taken: dict[str, int] = {}
+    """Delete excluded files under ``target``; return the deleted bytes by kind. Link targets are not deleted."""
+    deleted: dict[str, int] = {}
     for path in sorted(target.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             continue
         kind = exclusion_kind(path.relative_to(target).as_posix())
         if kind:
-            taken[kind] = taken.get(kind, 0) + path.lstat().st_size
+            deleted[kind] = deleted.get(kind, 0) + path.lstat().st_size
             path.unlink()
     for folder in sorted((path for path in target.rglob("*") if path.is_dir()), reverse=True):
         if not any(folder.iterdir()):
             folder.rmdir()
-    return dict(sorted(taken.items()))
+    return dict(sorted(deleted.items()))
 
 
 def _is_public_test_package(place: PurePosixPath) -> bool:
-    """A folder called so that is part of what the package offers to others."""
+    """Return whether a test folder belongs to the package's public API."""
     return place.parts[0] == "numpy" and "testing" in place.parts[:2] and "tests" not in place.parts

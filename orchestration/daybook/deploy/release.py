@@ -1,8 +1,8 @@
-"""A release: what jobs and state machines run from, under names made of its content, in the code bucket.
+"""Upload a release to the code bucket: bundle, state machines, bootstrap script and templates, named by their digests.
 
-releases/<digits>/orchestration/*.asl.json, glue_bootstrap.py     CodePrefix in infra/pipeline.yaml
-bundles/daybook-<digits>.zip                                      BundleUri
-templates/<digits>/<name>.yaml                                    what the stacks were made from, for the record
+releases/<digest>/orchestration/*.asl.json, glue_bootstrap.py     CodePrefix in infra/pipeline.yaml
+bundles/daybook-<digest>.zip                                      BundleUri
+templates/<digest>/<name>.yaml                                    the templates of the stacks, for auditors
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook.deploy.bundle import DIGEST_LENGTH
+from daybook.deploy.bundle import DIGEST_LENGTH, file_sha256
 from daybook.deploy.templates import STACKS
 from daybook.errors import BundleError
 from daybook.execution.aws.account import NOT_FOUND_CODES, Account, error_code, wrap_aws_errors
@@ -24,7 +24,7 @@ _RELEASED_PATTERNS = ("*.asl.json", "glue_bootstrap.py")
 
 @dataclass(frozen=True)
 class ReleaseFile:
-    """A file of a release, and its key in the bucket; ``sha256`` in hexadecimal digits."""
+    """A file of a release with its key in the bucket. ``sha256`` is hexadecimal."""
 
     key: str
     path: Path
@@ -32,13 +32,13 @@ class ReleaseFile:
 
     @property
     def checksum(self) -> str:
-        """The digest as S3 says it, which it works out itself from the bytes that it got."""
+        """The digest in base64, as S3 computes it from the received bytes."""
         return base64.b64encode(bytes.fromhex(self.sha256)).decode()
 
 
 @dataclass(frozen=True)
 class Release:
-    """What is put into ``bucket``; ``prefix`` ends in a slash."""
+    """The files of a release and their bucket. ``prefix`` ends with a slash."""
 
     bucket: str
     prefix: str
@@ -46,32 +46,36 @@ class Release:
     items: tuple[ReleaseFile, ...]
 
     def parameters(self) -> dict[str, str]:
-        """What the templates are told of it."""
+        """Return the template parameters for the release."""
         return {"CodePrefix": self.prefix, "BundleUri": f"s3://{self.bucket}/{self.bundle.key}"}
 
 
 def plan_release(bucket: str, bundle: Path) -> Release:
-    """The release of this checkout with a bundle that was built from it. The same files have the same names.
+    """Return the release of this checkout with ``bundle``. The same files get the same keys.
 
-    Raises ``BundleError`` where the bundle is not what its name says.
+    Raises
+    ------
+    BundleError
+        The name of the bundle does not match its digest.
     """
-    packed = _build_release_file("bundles", bundle)
-    if bundle.name != f"daybook-{packed.sha256[:DIGEST_LENGTH]}.zip":
+    bundle_file = _build_release_file("bundles", bundle)
+    if bundle.name != f"daybook-{bundle_file.sha256[:DIGEST_LENGTH]}.zip":
         raise BundleError(
-            f"{bundle} is not what its name says: its SHA-256 begins with {packed.sha256[:DIGEST_LENGTH]}; build it anew."
+            f"{bundle} does not match its name: its SHA-256 starts with {bundle_file.sha256[:DIGEST_LENGTH]}; build it again "
+            "with `daybook bundle`."
         )
     files = list_files(project_root() / "orchestration", *_RELEASED_PATTERNS)
-    digest = hashlib.sha256("".join(f"{path.name} {_file_sha256(path)}\n" for path in files).encode()).hexdigest()
+    digest = hashlib.sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files).encode()).hexdigest()
     prefix = f"releases/{digest[:DIGEST_LENGTH]}/"
     items = [_build_release_file(f"{prefix}orchestration", path) for path in files]
     for name in STACKS:
         path = project_root() / "infra" / f"{name}.yaml"
-        items.append(_build_release_file(f"templates/{_file_sha256(path)[:DIGEST_LENGTH]}", path))
-    return Release(bucket, prefix, packed, (packed, *items))
+        items.append(_build_release_file(f"templates/{file_sha256(path)[:DIGEST_LENGTH]}", path))
+    return Release(bucket, prefix, bundle_file, (bundle_file, *items))
 
 
 def upload_file(account: Account, bucket: str, item: ReleaseFile) -> bool:
-    """Put a file where it is not yet; whether it had to be. S3 refuses bytes that are not those of the digest."""
+    """Upload a file unless the bucket has it; return whether it was uploaded. S3 verifies the digest."""
     s3 = account.client("s3")
     with wrap_aws_errors(f"s3://{bucket}/{item.key} could not be uploaded"):
         if stored_checksum(s3, bucket, item.key) == item.checksum:
@@ -82,7 +86,7 @@ def upload_file(account: Account, bucket: str, item: ReleaseFile) -> bool:
 
 
 def stored_checksum(s3: Any, bucket: str, key: str) -> str:
-    """The SHA-256 that S3 worked out when it got an object, in base64; empty where there is no object, or none was."""
+    """Return the SHA-256 that S3 computed for an object, in base64; empty if it has no object or no digest."""
     from botocore.exceptions import ClientError
 
     try:
@@ -95,12 +99,4 @@ def stored_checksum(s3: Any, bucket: str, key: str) -> str:
 
 
 def _build_release_file(folder: str, path: Path) -> ReleaseFile:
-    return ReleaseFile(f"{folder}/{path.name}", path, _file_sha256(path))
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return ReleaseFile(f"{folder}/{path.name}", path, file_sha256(path))

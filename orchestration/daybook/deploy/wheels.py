@@ -1,31 +1,39 @@
-"""The wheels that AWS Glue Python shell can load: exactly those of ``requirements.lock``, for another machine than this one."""
+"""Install the wheels of ``requirements.lock`` that AWS Glue Python shell can load, on any machine."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
+from importlib.metadata import distributions
 from pathlib import Path
+
+from packaging.tags import compatible_tags, cpython_tags, parse_tag
+from packaging.utils import canonicalize_name
 
 from daybook.errors import BundleError
 from daybook.settings import project_root
 
 PYTHON_VERSION = "3.9"
-"""The one Python of Glue Python shell."""
+"""The Python version of Glue Python shell."""
 PLATFORM = "manylinux2014_x86_64"
-_GLIBC_MINOR = 17
-"""manylinux2014 is glibc 2.17."""
-_LEGACY_GLIBC_MINOR = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}
-"""The older names of platforms, as minor versions of glibc 2."""
+# manylinux2014 is glibc 2.17. It also loads wheels for older glibc versions, under their new and old names.
+_PLATFORMS = [
+    *(f"manylinux_2_{minor}_x86_64" for minor in range(17, 4, -1)),
+    *(f"{name}_x86_64" for name in ("manylinux2014", "manylinux2010", "manylinux1")),
+]
+_LOADABLE_TAGS = frozenset(
+    [*cpython_tags((3, 9), ["cp39"], _PLATFORMS), *compatible_tags((3, 9), "cp39", _PLATFORMS)],
+)
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """One installed package: its name and version, and the tags of the wheel it came in, ``cp39-cp39-manylinux2014_x86_64``."""
+    """An installed package with the tags of its wheel, such as ``cp39-cp39-manylinux2014_x86_64``."""
 
     name: str
     version: str
@@ -33,80 +41,68 @@ class Distribution:
 
 
 def install_wheels(lock: Path, target: Path) -> None:
-    """Put every package of a lock with digests into the folder ``target``, as wheels for the job's Python and platform.
+    """Install the packages of a lock as wheels for the job's Python and platform.
 
-    uv links them from its cache where that is on the same disk: nothing may write into the files there. Raises
-    ``BundleError`` where there is no uv, or no such wheels, or they cannot be fetched.
+    uv hard-links them from its cache if that is on the same disk, so the installed files must not be changed in place.
+
+    Parameters
+    ----------
+    lock : Path
+        A requirements file with hashes.
+    target : Path
+        The folder to install into.
+
+    Raises
+    ------
+    BundleError
+        uv is missing, a package has no such wheel, or a download failed.
     """
     command = [find_uv(), "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
-    # The lock is whole and its markers are for every Python: nothing is left to resolve, only to choose.
+    # The lock is complete and has markers for every Python, so uv only selects and does not resolve.
     command += ["--python", sys.executable, "--python-version", PYTHON_VERSION, "--python-platform", "x86_64-manylinux2014"]
     command += ["--no-compile-bytecode", "--no-config", "--target", str(target), "--requirement", str(lock)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError as error:
-        raise BundleError(f"uv could not be started ({error}); see what UV or the PATH names.") from None
+        raise BundleError(f"uv could not be started ({error}); correct UV or PATH.") from None
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"uv ended with exit code {done.returncode}"
+        reason = " ".join(done.stderr.split()) or f"uv ended with exit code {done.returncode}"
         raise BundleError(
-            f"{lock.name} cannot be had as wheels for Python {PYTHON_VERSION} on {PLATFORM} ({said}); see that the package index can "
-            "be reached, and that the lock has such a wheel of every package."
+            f"The wheels of {lock.name} for Python {PYTHON_VERSION} on {PLATFORM} could not be installed ({reason}); check "
+            "that the package index is reachable and that every package in the lock has such a wheel."
         )
 
 
 def find_uv() -> str:
-    """The uv that the Makefile uses: named by ``UV``, on the PATH, or in ``.tools/``."""
-    beside = project_root() / ".tools" / "bin" / "uv"
-    found = os.environ.get("UV") or shutil.which("uv") or (str(beside) if beside.is_file() else None)
+    """Return the path of uv: the variable ``UV``, the PATH, or ``.tools/`` of the project."""
+    local = project_root() / ".tools" / "bin" / "uv"
+    found = os.environ.get("UV") or shutil.which("uv") or (str(local) if local.is_file() else None)
     if found is None:
-        raise BundleError("There is no uv, which brings another machine's wheels; run `make setup`, or put uv on the PATH.")
+        raise BundleError("uv is not installed; run `make setup`, or put uv on the PATH.")
     return found
 
 
 def list_distributions(target: Path) -> list[Distribution]:
-    """The packages installed in a folder, by name."""
+    """Return the packages installed in the folder ``target``, by name."""
     found = []
-    for folder in target.glob("*.dist-info"):
-        about = HeaderParser().parsestr((folder / "METADATA").read_text(encoding="utf-8"))
-        wheel = HeaderParser().parsestr((folder / "WHEEL").read_text(encoding="utf-8"))
-        tags = tuple(sorted(each for tag in wheel.get_all("Tag", []) for each in _expand_tag(tag)))
-        found.append(Distribution(re.sub(r"[-_.]+", "-", about["Name"]).lower(), about["Version"], tags))
+    for installed in distributions(path=[str(target)]):
+        wheel = HeaderParser().parsestr(installed.read_text("WHEEL") or "")
+        tags = tuple(sorted(str(tag) for line in wheel.get_all("Tag", []) for tag in parse_tag(line)))
+        found.append(Distribution(canonicalize_name(installed.metadata["Name"]), installed.version, tags))
     return sorted(found, key=lambda each: each.name)
 
 
-def require_loadable(found: list[Distribution]) -> None:
-    """``BundleError`` that names the first package whose wheel the job's machine could not load."""
+def require_loadable(found: Sequence[Distribution]) -> None:
+    """Raise ``BundleError`` for the first package whose wheel the job cannot load."""
     for each in found:
-        if not any(is_loadable(tag) for tag in each.tags):
+        if not any(map(is_loadable, each.tags)):
             raise BundleError(
-                f"{each.name} {each.version} came in a wheel for {', '.join(each.tags) or 'nothing'}, which Python {PYTHON_VERSION} on "
-                f"{PLATFORM} cannot load; pin a version in pyproject.toml that has a wheel for it, and run `make lock`."
+                f"The wheel of {each.name} {each.version} is for {', '.join(each.tags) or 'no platform'}, and Python "
+                f"{PYTHON_VERSION} on {PLATFORM} cannot load it; pin a version in pyproject.toml with a suitable wheel, then "
+                "run `make lock`."
             )
 
 
 def is_loadable(tag: str) -> bool:
-    """Whether a wheel's tag, ``python-abi-platform``, is one that CPython 3.9 on glibc 2.17 and x86-64 loads."""
-    python, abi, platform = tag.split("-")
-    return _fits_python(python, abi) and (platform == "any" or _fits_glibc(platform))
-
-
-def _fits_python(python: str, abi: str) -> bool:
-    if abi == "none":
-        return python in ("py3", "py39", "cp39") or bool(re.fullmatch(r"py3[0-8]", python))
-    numbered = re.fullmatch(r"cp3(\d+)", python)
-    if abi == "abi3":
-        return numbered is not None and int(numbered[1]) <= 9
-    return python == "cp39" and abi == "cp39"
-
-
-def _fits_glibc(platform: str) -> bool:
-    matched = re.fullmatch(r"(manylinux\d+|manylinux_2_(\d+))_x86_64", platform)
-    if matched is None:
-        return False
-    return int(matched[2] or _LEGACY_GLIBC_MINOR.get(matched[1], _GLIBC_MINOR + 1)) <= _GLIBC_MINOR
-
-
-def _expand_tag(tag: str) -> list[str]:
-    """The single tags of a compressed one, ``py2.py3-none-any``."""
-    python, abi, platform = (part.split(".") for part in tag.split("-"))
-    return [f"{one}-{two}-{three}" for one in python for two in abi for three in platform]
+    """Return whether CPython 3.9 with glibc 2.17 on x86-64 loads a wheel with ``tag`` (``python-abi-platform``)."""
+    return not parse_tag(tag).isdisjoint(_LOADABLE_TAGS)

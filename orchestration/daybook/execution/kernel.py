@@ -1,4 +1,4 @@
-"""What surrounds a kernel while a notebook is executed: a home of its own, how it is talked to, and where it prints to."""
+"""Provide the environment of a kernel: private home, sockets, client and redirected output."""
 
 from __future__ import annotations
 
@@ -24,64 +24,66 @@ from traitlets.config import Config
 from daybook.execution.outputs import shorten
 
 _MAX_PRINTED_BYTES = 1_000_000
-"""Bytes of a job's output that are kept."""
+"""Maximum size of a job's printed output, in bytes."""
 _MAX_SOCKET_PATH_BYTES = 100
-"""Bytes of a socket's path that every system takes (Linux 107, macOS 103)."""
+"""Maximum length of a socket's path on every system (Linux 107, macOS 103), in bytes."""
 _SOCKETS_LINK = "sockets"
 _POLL_SECONDS = 0.005
 _SOCKETS_TIMEOUT_SECONDS = 60.0
-"""How long a kernel's sockets are looked for; after that the client asks for it all the same, and says what is wrong."""
+"""Seconds to wait for a kernel's sockets. After that the client tries to connect and reports the error."""
 
 
 class KernelClient(AsyncKernelClient):
-    """A client that knows when its kernel is ready, where Jupyter's own lets a fixed time pass without a message."""
+    """A client that detects when its kernel is ready. Jupyter's own waits for a fixed time without messages."""
 
     def connect_iopub(self, identity: Optional[bytes] = None) -> zmq.Socket[Any]:
-        """Connect to the kernel's outputs with an unlimited queue: beyond its limit, by default 1,000, outputs are lost."""
-        self.context.setsockopt(zmq.RCVHWM, 0)  # The default of sockets that it makes from now on.
+        """Connect to the kernel's outputs with an unlimited queue. The default of 1,000 messages would lose outputs."""
+        self.context.setsockopt(zmq.RCVHWM, 0)  # for new sockets of the context
         return super().connect_iopub(identity)
 
     async def wait_for_ready(self, timeout: Optional[float] = None) -> None:
-        """Return once the kernel answers and what it says to all is heard too; ``RuntimeError`` after ``timeout`` seconds,
-        or when it is dead."""
+        """Return when the kernel replies and its iopub messages arrive; raise ``RuntimeError`` if it dies or after ``timeout``
+        seconds."""
         until = time.monotonic() + (float("inf") if timeout is None else timeout)
         while True:
-            asked = self.kernel_info()
-            if await self._has_replied(asked):
+            request = self.kernel_info()
+            if await self._has_replied(request):
                 return
             if not await self._async_is_alive():
                 raise DeadKernelError("the kernel died before it was ready.")
             if time.monotonic() > until:
                 raise RuntimeError(f"the kernel was not ready after {timeout} seconds.")
 
-    async def _has_replied(self, asked: str) -> bool:
-        """Whether the answer came, and the word that the kernel idles after it: nothing said before that is left to read."""
+    async def _has_replied(self, request: str) -> bool:
+        """Return whether the reply and the following idle status arrived. All earlier messages have been read then."""
         try:
             reply = await self.shell_channel.get_msg(timeout=1)
-            while reply["parent_header"].get("msg_id") != asked:
+            while reply["parent_header"].get("msg_id") != request:
                 reply = await self.shell_channel.get_msg(timeout=1)
             self._handle_kernel_info_reply(reply)
             while True:
-                # What was said before this end was connected is lost, then nothing comes: ask again.
-                said = await self.iopub_channel.get_msg(timeout=0.2)
-                idle = said["msg_type"] == "status" and said["content"]["execution_state"] == "idle"
-                if idle and said["parent_header"].get("msg_id") == asked:
+                # Messages from before the connection are lost. After a timeout, the caller sends a new request.
+                message = await self.iopub_channel.get_msg(timeout=0.2)
+                idle = message["msg_type"] == "status" and message["content"]["execution_state"] == "idle"
+                if idle and message["parent_header"].get("msg_id") == request:
                     return True
         except Empty:
             return False
 
 
 class KernelManager(AsyncKernelManager):
-    """A manager that sees a kernel's start and end when they come, rather than at the next tenth of a second."""
+    """A manager that polls a kernel's start and end every 5 ms instead of every 100 ms."""
 
     client_class = "daybook.execution.kernel.KernelClient"
     client_factory = Type(klass=KernelClient)
     exit_status: ClassVar[Optional[int]] = None
-    """Exit code of a kernel that ended by itself, or the negative number of a signal. papermill makes its manager itself, so
-    the status is left on the class, of which each kernel has its own (``kernel_options``)."""
+    """Exit code of a kernel that ended by itself, or the negative number of a signal.
+
+    papermill creates the manager, so the status is on the class. ``kernel_options`` makes a class for each kernel.
+    """
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-        """Start the kernel; returns when its sockets are there, since a client that is too early tries again only later."""
+        """Start the kernel and wait for its sockets, because a client that connects too early retries only later."""
         await super().start_kernel(**options)
         if self.transport != "ipc":
             return
@@ -103,11 +105,11 @@ class KernelManager(AsyncKernelManager):
 
 @contextmanager
 def kernel_options(scratch: Path) -> Iterator[dict[str, Any]]:
-    """What papermill and nbclient are to start a kernel with: sockets nobody else can take or listen to, and no history.
+    """Give the options with which papermill and nbclient start a kernel: private sockets and no history.
 
-    Sockets are files in a folder of this user's; ports, which Jupyter chooses and lets go before the kernel takes them, would
-    be taken by another kernel now and then. Their paths must be short, so they lie in the system's folder for temporary files
-    where ``scratch`` is too deep; ``remove_scratch`` removes them too, should this process not get to it.
+    The sockets are files in a private folder. TCP ports could be taken by another kernel, since Jupyter releases them before
+    the kernel binds them. Paths of sockets must be short, so the folder is in the system's temporary folder if the path of
+    ``scratch`` is too long. ``remove_scratch`` removes it if this process is killed.
     """
     options: dict[str, Any] = {
         "kernel_manager_class": type("KernelManager", (KernelManager,), {}),
@@ -123,14 +125,14 @@ def kernel_options(scratch: Path) -> Iterator[dict[str, Any]]:
 
 
 def remove_scratch(scratch: Path) -> None:
-    """Remove an attempt's scratch folder, and what a kernel of it left elsewhere."""
+    """Remove an attempt's scratch folder and its folder for sockets."""
     _remove_sockets(scratch)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _make_sockets(scratch: Path) -> Optional[Path]:
-    """A new folder for sockets, which nobody else may enter; None where there is no place whose path is short enough."""
-    for parent in (scratch, Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 (made safely, with a name of its own)
+    """Create a private folder for sockets; return None if no path is short enough."""
+    for parent in (scratch, Path(tempfile.gettempdir()), Path("/tmp")):  # noqa: S108 (mkdtemp is safe)
         if len(os.fsencode(parent)) + len("/daybook-xxxxxxxx/k-5") > _MAX_SOCKET_PATH_BYTES or not parent.is_dir():
             continue
         try:
@@ -151,20 +153,19 @@ def _remove_sockets(scratch: Path) -> None:
 
 @contextmanager
 def isolate_kernel_home(scratch: Path) -> Iterator[None]:
-    """Give kernels a home under ``scratch``: a person's start-up files have no part in a run, and HOME may be read-only."""
-    # Folders, and the zip file that a bundle's job imports from.
-    packages = [entry for entry in sys.path if entry and Path(entry).exists()]
-    wanted = {
+    """Give kernels a home under ``scratch``, because HOME may be read-only and a user's start-up files must not run."""
+    packages = [entry for entry in sys.path if entry and Path(entry).exists()]  # folders and zip files
+    overrides = {
         "IPYTHONDIR": str(scratch / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(scratch / "runtime"),
         "JUPYTER_PLATFORM_DIRS": "1",
-        # The kernel must import what this process imports, also where that was only put on sys.path.
+        # The kernel must find all packages of this process, including those of changed sys.path.
         "PYTHONPATH": os.pathsep.join(packages),
-        # debugpy warns of frozen modules on a kernel's stderr; nobody debugs here.
+        # Suppresses debugpy's warning about frozen modules on stderr.
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
-    previous = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    previous = {name: os.environ.get(name) for name in overrides}
+    os.environ.update(overrides)
     try:
         yield
     finally:
@@ -177,9 +178,9 @@ def isolate_kernel_home(scratch: Path) -> Iterator[None]:
 
 @contextmanager
 def redirect_output(file: Path) -> Iterator[None]:
-    """Send what this process and those it starts print to a file.
+    """Redirect the output of this process and its children to a file.
 
-    By their descriptors, since a kernel inherits these, and what aborts it (a failing library in C) prints past Python.
+    The descriptors are redirected, because a kernel inherits them and C libraries print without Python's streams.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -194,7 +195,7 @@ def redirect_output(file: Path) -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
         except OSError:
-            # The file's disk is full. What could not be written must not come out later, where nobody has searched it.
+            # The disk is full. Buffered text must not be printed later, since it was not searched for personal data.
             _discard_buffers()
         for number, before in kept.items():
             os.dup2(before, number)
@@ -202,7 +203,7 @@ def redirect_output(file: Path) -> Iterator[None]:
 
 
 def _discard_buffers() -> None:
-    """Empty the buffers of what this process prints into nothing."""
+    """Discard the buffered output of this process."""
     with Path(os.devnull).open("wb") as nothing:
         for number in (1, 2):
             os.dup2(nothing.fileno(), number)
@@ -211,5 +212,5 @@ def _discard_buffers() -> None:
 
 
 def read_printed_output(file: Path) -> str:
-    """What was printed to a file, head and tail where it is too much to keep."""
+    """Return the printed text in a file, shortened to head and tail if it is too long."""
     return shorten(file.read_text(encoding="utf-8", errors="replace"), _MAX_PRINTED_BYTES) if file.exists() else ""

@@ -1,7 +1,7 @@
-"""Bound the outputs of cells and notebooks: keep head and tail, with a note of what was left out.
+"""Limit the outputs of cells and notebooks: keep head and tail and note what was omitted.
 
-A value that spans a cut is not found by the search. So text is searched with ``MARGIN_CHARACTERS`` more characters at both edges of a cut
-than are kept, and ``trim_cuts`` removes these afterwards.
+The search for personal data cannot find a value that spans a cut. So ``MARGIN_CHARACTERS`` more characters are searched at both
+edges of a cut, and ``trim_cuts`` removes them afterwards.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _MAX_PIECE_CHARACTERS = 4_096
 _OVERHEAD_BYTES = 200
 """Bytes that the JSON of an output takes besides its content."""
 _MIN_CELL_BYTES = 20_000
-"""Bytes that each cell keeps even if the notebook's limit is reached: the exception that ended it must be there."""
+"""Minimum bytes of each cell, even beyond the notebook's limit, so that the exception of a failed cell is kept."""
 
 _OMISSION_NOTE = re.compile(r"\n?\[left out: [^\n]* bytes\]\n?")
 
 
 class OutputLimits(NamedTuple):
-    """Bytes of output that are kept, of each cell and of the whole notebook."""
+    """Maximum bytes of output of each cell and of the whole notebook."""
 
     cell: int
     notebook: int
 
 
 class _KeptOutput:
-    """An output that is kept, with its size in bytes; ``cell`` is None once it was dropped."""
+    """A kept output with its size in bytes. ``cell`` is None after it was dropped."""
 
     __slots__ = ("cell", "display_id", "in_head", "output", "size")
 
@@ -65,9 +65,9 @@ class NotebookOutputs:
         return _count_bytes(content) <= self.remaining_bytes
 
     def add_output(self, index: int, outputs: list[NotebookNode], display_id: Optional[str] = None) -> None:
-        """Take in the last of a cell's outputs: keep, cut or replace it, and drop earlier ones if there is no more room."""
-        if len(outputs) == 1:  # The first of the cell, or the first since it was cleared.
-            self.cleared(index)
+        """Process the last of a cell's outputs: keep, cut or replace it, and drop earlier ones beyond the limit."""
+        if len(outputs) == 1:  # the first output of the cell, or the first after it was cleared
+            self.clear(index)
         cell = self._cells.get(index)
         if cell is None:
             room = self.remaining_bytes
@@ -76,11 +76,11 @@ class NotebookOutputs:
                 limit, key = max(room, _MIN_CELL_BYTES), "notebook_output_bytes"
             cell = self._cells[index] = _CellOutputs(self._by_display_id, outputs, limit, key)
         output = outputs.pop()
-        output.get("metadata", {}).pop(OMITTED_OUTPUT_KEY, None)  # Only a note of this module has it.
+        output.get("metadata", {}).pop(OMITTED_OUTPUT_KEY, None)  # reserved for the notes of this module
         cell.add(output, display_id)
 
-    def cleared(self, index: int) -> None:
-        """Forget a cell's outputs, which were cleared."""
+    def clear(self, index: int) -> None:
+        """Remove a cell's outputs, which were cleared."""
         cell = self._cells.pop(index, None)
         if cell is not None:
             cell.detach_all()
@@ -91,19 +91,19 @@ class NotebookOutputs:
             if kept.cell is not None:
                 kept.cell.update(kept, data, metadata, self.remaining_bytes)
 
-    def ended(self, index: int) -> None:
-        """Join the pieces of a cell's stream texts, since the cell has ended."""
+    def finish_cell(self, index: int) -> None:
+        """Join the pieces of stream text of an ended cell."""
         if index in self._cells:
             outputs = self._cells[index].outputs
             outputs[:] = _join_streams(outputs)
 
 
 class _CellOutputs:
-    """The outputs of one cell: a head, which fills half of the limit, then the last ones that fit beside it."""
+    """The outputs of one cell: a head of up to half the limit, and as many of the last outputs as fit."""
 
     def __init__(self, displayed: dict[str, list[_KeptOutput]], outputs: list[NotebookNode], limit: int, key: str) -> None:
         self.outputs = outputs
-        """The cell's own list: head, a note if any were dropped, tail."""
+        """The cell's list of outputs: head, a note if any were dropped, tail."""
         self._by_display_id, self._limit, self._key = displayed, limit, key
         self._head: list[_KeptOutput] = []
         self._tail: list[_KeptOutput] = []
@@ -120,11 +120,11 @@ class _CellOutputs:
             for start in range(0, len(text), _MAX_PIECE_CHARACTERS):
                 self._add_text(output.name, text[start : start + _MAX_PIECE_CHARACTERS])
         elif RESULT_MIME in output.get("data", {}):
-            # The stage's result. The record is made of it.
+            # The stage's result, which the record needs.
             self.outputs.insert(len(self._head), output)
             self._head.append(_KeptOutput(self, output, 0))
         else:
-            self._append_output(_KeptOutput(self, output, self._bound(output, self._limit - self._head_size), display_id))
+            self._append_output(_KeptOutput(self, output, self._truncate(output, self._limit - self._head_size), display_id))
 
     def _add_text(self, name: str, text: str) -> None:
         kept = [*self._head[-1:], *self._tail[-1:]]
@@ -169,7 +169,7 @@ class _CellOutputs:
             del self.outputs[len(self._head) + 1]
             self._tail_size -= dropped.size
             self._detach(dropped)
-            text = dropped.output.get("text", "")  # Only streams have one.
+            text = dropped.output.get("text", "")  # only streams have text
             _add_to_note(self._note, dropped.size, lines=text.count("\n"), outputs=0 if text else 1)
 
     def _detach(self, kept: _KeptOutput) -> None:
@@ -185,10 +185,10 @@ class _CellOutputs:
     def update(self, kept: _KeptOutput, data: dict[str, Any], metadata: dict[str, Any], room: int) -> None:
         kept.output.data = NotebookNode(data)
         kept.output.metadata = NotebookNode({key: about for key, about in metadata.items() if key != OMITTED_OUTPUT_KEY})
-        self._resize(kept, self._bound(kept.output, kept.size + max(min(self._limit - self.size, room), 0)))
+        self._resize(kept, self._truncate(kept.output, kept.size + max(min(self._limit - self.size, room), 0)))
 
-    def _bound(self, output: NotebookNode, room: int) -> int:
-        """Cut an output that is no stream to ``remaining_bytes`` bytes; return its size."""
+    def _truncate(self, output: NotebookNode, room: int) -> int:
+        """Cut an output other than a stream to ``room`` bytes; return its size."""
         if output.output_type == "error":
             output.ename = shorten(output.ename, 200)
             output.evalue = shorten(output.evalue, room // 4)
@@ -204,7 +204,7 @@ class _CellOutputs:
         return self._replace(output, sizes, room)
 
     def _replace(self, output: NotebookNode, sizes: dict[str, int], room: int) -> int:
-        """Replace a display that is too large by its text, cut to ``remaining_bytes`` bytes, and a note of what it was."""
+        """Replace a display that is too large by its text, cut to ``room`` bytes, and a note about the original."""
         what = [f"{shorten(mime, 100)}, {size:,} bytes" for mime, size in sizes.items() if mime != "text/plain"]
         more = f" and {len(what) - 5:,} more" if len(what) > 5 else ""
         note = f"[left out: {'; '.join(what[:5])}{more}; {self._key} in params/ is the limit]" if what else ""
@@ -216,7 +216,7 @@ class _CellOutputs:
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return a text of about ``limit`` bytes at most: head, what was left out, and tail, cut at line ends if possible."""
+    """Shorten a text to about ``limit`` bytes: head, a note of the omitted bytes, tail, cut at line ends if possible."""
     if len(text) * 4 <= limit or _count_bytes(text) <= limit:
         return text
     data = text.encode(errors="surrogatepass")
@@ -228,15 +228,15 @@ def shorten(text: str, limit: int) -> str:
 
 
 def trim_cuts(notebook: NotebookNode) -> None:
-    """Remove the margins of all cuts from a notebook that was searched for personal data, and complete the notes of them."""
+    """Remove the margins of all cuts from a redacted notebook and complete their notes."""
     for cell in notebook.cells:
         outputs = cell.get("outputs", [])
-        for place, output in enumerate(outputs):
+        for index, output in enumerate(outputs):
             if output.output_type == "error":
                 output.evalue = trim_text(output.evalue)
                 output.traceback = trim_text("\n".join(output.traceback)).split("\n")
             elif OMITTED_OUTPUT_KEY in output.get("metadata", {}):
-                _trim_around(outputs, place)
+                _trim_around(outputs, index)
             elif isinstance(output.get("data", {}).get("text/plain"), str):
                 output.data["text/plain"] = trim_text(output.data["text/plain"])
         if outputs:
@@ -244,7 +244,7 @@ def trim_cuts(notebook: NotebookNode) -> None:
 
 
 def trim_text(text: str) -> str:
-    """Remove the margins of the cut that ``shorten`` made in a text, if it made one."""
+    """Remove the margins of a cut that ``shorten`` made in a text."""
     found = _OMISSION_NOTE.search(text)
     if found is None:
         return text
@@ -253,17 +253,17 @@ def trim_text(text: str) -> str:
 
 
 def trim_failure(failure: dict[str, Any]) -> dict[str, Any]:
-    """Return a failure that was searched for personal data with texts of at most ``FAILURE_CHARACTERS``."""
+    """Shorten the texts of a redacted failure to ``FAILURE_CHARACTERS``."""
     return {
         key: shorten(trim_text(value), FAILURE_CHARACTERS) if isinstance(value, str) else value
         for key, value in failure.items()
     }
 
 
-def _trim_around(outputs: list[NotebookNode], place: int) -> None:
-    """Trim the stream texts beside the note at ``place``, and write the note."""
-    note = outputs[place]
-    for beside, trimmed in ((place - 1, _trim_end), (place + 1, _trim_start)):
+def _trim_around(outputs: list[NotebookNode], index: int) -> None:
+    """Trim the stream texts next to the note at ``index``, and complete the note."""
+    note = outputs[index]
+    for beside, trimmed in ((index - 1, _trim_end), (index + 1, _trim_start)):
         if 0 <= beside < len(outputs) and outputs[beside].output_type == "stream":
             text = outputs[beside].text
             outputs[beside].text = trimmed(text)
@@ -274,8 +274,8 @@ def _trim_around(outputs: list[NotebookNode], place: int) -> None:
         f"{counts['lines']:,} lines" if counts["lines"] else "",
         f"{counts['outputs']:,} outputs" if counts["outputs"] else "",
     ]
-    said = ", ".join([*(each for each in parts if each), f"{counts['bytes']:,} bytes"])
-    note.data = NotebookNode({"text/plain": f"[left out: {said}; {counts['limit']} in params/ is the limit]"})
+    omitted = ", ".join([*(each for each in parts if each), f"{counts['bytes']:,} bytes"])
+    note.data = NotebookNode({"text/plain": f"[left out: {omitted}; {counts['limit']} in params/ is the limit]"})
 
 
 def _build_note(key: str) -> NotebookNode:
@@ -314,7 +314,7 @@ def _cut_before_first_line(text: str) -> str:
 def _join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Return outputs in which adjacent pieces of one stream are one text."""
     joined: list[NotebookNode] = []
-    for name, group in groupby(outputs, key=lambda output: output.get("name")):  # Only streams have a name.
+    for name, group in groupby(outputs, key=lambda output: output.get("name")):  # only streams have a name
         pieces = list(group)
         if name is not None and len(pieces) > 1:
             pieces = [NotebookNode(output_type="stream", name=name, text="".join(each.text for each in pieces))]

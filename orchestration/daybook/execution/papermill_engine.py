@@ -1,7 +1,7 @@
-"""How a notebook is saved while it is executed: so that a kill leaves what ran, and without holding up a single cell.
+"""Execute notebooks with papermill, but save them at most every 0.25 s and limit their outputs.
 
-papermill writes the whole notebook before and after every cell, which for a stage of short cells is a sixth of what its job
-does.
+papermill saves the whole notebook before and after every cell, which takes a sixth of a job with short cells. The throttled
+saves still preserve the cells that ran before a kill.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from daybook.execution.outputs import NotebookOutputs, OutputLimits
 ENGINE_NAME = "daybook"
 """The engine's name, for ``papermill.execute_notebook``."""
 _OUTPUTS_TIMEOUT_SECONDS = 600
-"""Seconds after a cell's end for its outputs to be taken in: a kernel sends many small ones faster than they are read."""
+"""Seconds to wait for outputs after a cell's end. A kernel can send many small outputs faster than they are read."""
 _SAVE_INTERVAL_SECONDS = 0.25
-"""Seconds of work whose outputs a kill may cost."""
+"""Minimum seconds between two saves. A kill can lose the outputs of this time."""
 
 
 def read_running_cell(saved: Path) -> Optional[int]:
-    """The index of the cell that a notebook was at when its process was killed; None where that is not on record."""
+    """Return the index of the cell that was running when a notebook's process was killed; None if it is not recorded."""
     try:
         return int(_marker_path(saved).read_text())
     except (OSError, ValueError):
@@ -38,52 +38,52 @@ def _marker_path(saved: Path) -> Path:
 
 
 class ThrottledSaveManager(NotebookExecutionManager):  # type: ignore[misc]
-    """Saves where there is something to lose: papermill asks at each turn, this one waits for a cell that takes long."""
+    """Save a notebook at most every ``_SAVE_INTERVAL_SECONDS``, and while a long cell is running."""
 
     def __init__(self, nb: NotebookNode, **options: Any) -> None:
         super().__init__(nb, **options)
         self._timer: Optional[asyncio.TimerHandle] = None
-        # Nothing was: papermill takes its start for that.
+        # Nothing has been saved yet; papermill sets last_save_time to the start.
         self.last_save_time -= timedelta(seconds=_SAVE_INTERVAL_SECONDS)
 
     def save(self, **_: Any) -> None:
-        """Save unless that was done within ``_SAVE_INTERVAL_SECONDS`` seconds."""
+        """Save unless the last save was less than ``_SAVE_INTERVAL_SECONDS`` ago."""
         if (self.now() - self.last_save_time).total_seconds() >= _SAVE_INTERVAL_SECONDS:
             super().save()
 
     def cell_start(self, cell: NotebookNode, cell_index: Optional[int] = None, **options: Any) -> None:
-        """Note which cell is begun, so that a kill at any moment leaves that."""
+        """Record which cell is starting, so that it is known after a kill."""
         super().cell_start(cell, cell_index, **options)
         if self.output_path and cell_index is not None:
             _marker_path(Path(self.output_path)).write_text(str(cell_index))
 
     def schedule_save(self) -> None:
-        """A cell was sent to the kernel: save if it is still running after ``_SAVE_INTERVAL_SECONDS`` seconds. Called in the event loop that
-        waits for it, which does the saving while the kernel works."""
-        self._forget()
+        """Save if the started cell is still running after ``_SAVE_INTERVAL_SECONDS``. Called in the event loop that waits
+        for the cell."""
+        self._cancel_timer()
         self._timer = asyncio.get_running_loop().call_later(_SAVE_INTERVAL_SECONDS, super().save)
 
     def notebook_complete(self, **options: Any) -> None:
-        """Whatever became of it, the notebook is saved as it ended."""
-        self._forget()
-        # It saves too, which then is the one time.
+        """Save the ended notebook once."""
+        self._cancel_timer()
+        # Lets the save of the base class pass.
         self.last_save_time -= timedelta(seconds=_SAVE_INTERVAL_SECONDS)
         super().notebook_complete(**options)
 
-    def _forget(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
 
 class LimitedOutputClient(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's own client, keeping no more of the outputs than ``bounded`` does."""
+    """papermill's client with limited outputs."""
 
-    def __init__(self, manager: ThrottledSaveManager, bounded: NotebookOutputs, **options: Any) -> None:
+    def __init__(self, manager: ThrottledSaveManager, outputs: NotebookOutputs, **options: Any) -> None:
         super().__init__(manager, **options)
-        self._limited_outputs = bounded
+        self._limited_outputs = outputs
 
     def output(self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str, cell_index: int) -> Optional[NotebookNode]:
-        """Take in an output. ``bounded`` has the identifiers of displays: nbclient's are positions in the list of outputs."""
+        """Process an output. The display id is handled here, because nbclient's are positions in the list of outputs."""
         arrived: Optional[NotebookNode] = super().output(outs, msg, "", cell_index)
         if arrived is not None:
             self._limited_outputs.add_output(cell_index, outs, display_id)
@@ -93,30 +93,32 @@ class LimitedOutputClient(PapermillNotebookClient):  # type: ignore[misc]
         """Clear a cell's outputs."""
         super().clear_output(outs, msg, cell_index)
         if not outs:
-            self._limited_outputs.cleared(cell_index)
+            self._limited_outputs.clear(cell_index)
 
     def _update_display_id(self, display_id: str, msg: dict[str, Any]) -> None:
         self._limited_outputs.update_display(display_id, msg["content"]["data"], msg["content"]["metadata"])
 
     def set_widgets_metadata(self) -> None:
-        """Save the state of widgets, unless it is larger than what the notebook's limit leaves."""
+        """Save the state of widgets unless it exceeds the notebook's limit."""
         if self._limited_outputs.has_room_for([self.widget_state, self.widget_buffers]):
             super().set_widgets_metadata()
 
 
 class ThrottledSaveEngine(NBClientEngine):  # type: ignore[misc]
-    """papermill's own engine, saving as ``ThrottledSaveManager`` does."""
+    """papermill's engine with ``ThrottledSaveManager`` and ``LimitedOutputClient``."""
 
     @classmethod
     def execute_notebook(
         cls, nb: NotebookNode, kernel_name: str, output_path: Optional[str] = None, **options: Any
     ) -> NotebookNode:
-        """As the engine's it overrides, which makes the manager itself."""
-        about = {name: options.pop(name) for name in ("progress_bar", "log_output", "autosave_cell_every") if name in options}
-        manager = ThrottledSaveManager(nb, output_path=output_path, **about)
+        """Execute a notebook. The overridden method creates a manager of papermill's class."""
+        settings = {
+            name: options.pop(name) for name in ("progress_bar", "log_output", "autosave_cell_every") if name in options
+        }
+        manager = ThrottledSaveManager(nb, output_path=output_path, **settings)
         manager.notebook_start()
         try:
-            cls.execute_managed_notebook(manager, kernel_name, log_output=bool(about.get("log_output")), **options)
+            cls.execute_managed_notebook(manager, kernel_name, log_output=bool(settings.get("log_output")), **options)
         finally:
             manager.cleanup_pbar()
             manager.notebook_complete()
@@ -135,28 +137,28 @@ class ThrottledSaveEngine(NBClientEngine):  # type: ignore[misc]
         on_cell_executed: Optional[Callable[..., Any]] = None,
         **options: Any,
     ) -> Any:
-        """Execute the notebook with a client that bounds outputs, and tell the manager when a cell begins."""
-        bounded = NotebookOutputs(limits)
+        """Execute the notebook with a client that limits outputs, and schedule a save for each started cell."""
+        outputs = NotebookOutputs(limits)
 
-        def told(**said: Any) -> None:
+        def started(**fields: Any) -> None:
             nb_man.schedule_save()
             if on_cell_execute is not None:
-                on_cell_execute(**said)
+                on_cell_execute(**fields)
 
-        def ended(cell_index: int, **said: Any) -> None:
-            bounded.ended(cell_index)
+        def finished(cell_index: int, **fields: Any) -> None:
+            outputs.finish_cell(cell_index)
             if on_cell_executed is not None:
-                on_cell_executed(cell_index=cell_index, **said)
+                on_cell_executed(cell_index=cell_index, **fields)
 
         unused = ("input_path", "stdout_file", "stderr_file")
         return LimitedOutputClient(
             nb_man,
-            bounded,
+            outputs,
             kernel_name=kernel_name,
             startup_timeout=start_timeout,
             iopub_timeout=_OUTPUTS_TIMEOUT_SECONDS,
-            on_cell_execute=told,
-            on_cell_executed=ended,
+            on_cell_execute=started,
+            on_cell_executed=finished,
             **{name: value for name, value in options.items() if name not in unused},
         ).execute()
 

@@ -1,4 +1,4 @@
-"""Where a deployment's runs are executed, behind one small interface: this machine, or AWS."""
+"""Execute runs of a deployment on this machine or on AWS behind one interface."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daybook.records.archive import Archive, Record
 from daybook.records.names import STAGES, RunStart, run_date_of
 from daybook.settings import Settings
 
-if TYPE_CHECKING:  # Lists of runs need not wait for what carries runs out.
+if TYPE_CHECKING:  # Commands that only list runs do not import these.
     from daybook.execution.aws.executions import Executions
     from daybook.scheduling.backfills import BackfillPlan
 
@@ -21,7 +21,7 @@ Listener = Callable[[Mapping[str, Any]], None]
 
 
 class BackfillListener(Protocol):
-    """Hears of a backfill's events, and (``on_run_event``) of those of its dates' runs."""
+    """Called with a backfill's events; ``on_run_event`` gets those of its runs."""
 
     def __call__(self, event: Mapping[str, Any]) -> None: ...
 
@@ -29,17 +29,19 @@ class BackfillListener(Protocol):
 
 
 RunDisplay = Callable[[str], AbstractContextManager[Listener]]
-"""Given the name of a run that has just been started, what shows its events while it lasts."""
+"""Given the name of a started run, returns a context manager that shows its events."""
 BackfillDisplay = Callable[[], AbstractContextManager[BackfillListener]]
 AllocateRun = Callable[[], RunStart]
-"""Takes the name of a run; called once it is certain that nobody else works on its date."""
+"""Records a run as started and returns its name. It is called when no other run of the date is running."""
 
 
 class StillRunning(Exception):
-    """Nobody waits for the end any longer, but what was started goes on. ``name`` is the run's, or the backfill's; ``left``
-    says that somebody waited and was interrupted."""
+    """Report that the command stops waiting while the run or backfill ``name`` continues.
 
-    left = False
+    ``interrupted`` is set if an interrupt ended the waiting.
+    """
+
+    interrupted = False
 
     def __init__(self, name: str, link: str) -> None:
         super().__init__(name)
@@ -48,30 +50,30 @@ class StillRunning(Exception):
 
 
 class Runner(Protocol):
-    """Where runs are executed. ``ends_with_command`` says whether a run ends when the command that started it does."""
+    """Execute runs in one place. ``ends_with_command`` tells whether a run ends with the command that started it."""
 
     ends_with_command: bool
 
     def require_ready(self) -> None:
-        """Tell at once what is wrong for certain, rather than by a run that fails after its retries."""
+        """Raise an error at once for problems that would make a run fail after all retries."""
 
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
-        """Put on record how runs of these dates ended that nobody could close, before it is decided which dates to run."""
+        """Close the records of lost runs of these dates, before the dates to run are selected."""
 
-    def run(self, run_date: date, begin: AllocateRun, showing: RunDisplay, *, follow: bool = True) -> Record:
-        """Run a date to its end; returns its record. ``StillRunning`` where nobody waits for that."""
+    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> Record:
+        """Run a date and return the run's record; raise ``StillRunning`` with ``follow=False`` or after an interrupt."""
 
-    def resume(self, run_id: str, showing: RunDisplay, *, follow: bool = True) -> Record:
-        """Go on with a run that failed or was cut off."""
+    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> Record:
+        """Resume a failed or interrupted run and return its record."""
 
     def backfill(
-        self, plan: BackfillPlan, showing: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
+        self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
     ) -> Record:
-        """Run the dates of a plan; returns the backfill's record."""
+        """Run the dates of a plan and return the backfill's record."""
 
     def catch_up(
         self,
-        showing: BackfillDisplay,
+        display: BackfillDisplay,
         *,
         limit: int,
         parallel: int,
@@ -80,45 +82,45 @@ class Runner(Protocol):
         include_stale: bool,
         follow: bool = True,
     ) -> tuple[str, Optional[Record]]:
-        """Run the gaps; what went wrong with that itself, and the backfill's record, where there was one."""
+        """Run the gaps; return the error of the catch-up itself (or an empty string) and the backfill's record, if any."""
 
     def is_running(self, backfill_id: str) -> bool:
-        """Whether somebody is at work on a backfill."""
+        """Return whether a backfill is running."""
 
     def refresh_record(self, record: Record) -> Record:
-        """A run's record as the archive gives it, judged by what is known here of a run that seems under way."""
+        """Return a run's record from the archive with the present state of the run."""
 
 
 def get_runner(settings: Settings) -> Runner:
-    """Where this deployment's runs are executed, by its ``runs_on``."""
+    """Return the runner for the ``runs_on`` of a deployment."""
     if settings.runs_on == "aws":
         return _AwsRunner(settings)
     return _LocalRunner(settings)
 
 
 def allocate_run(settings: Settings, run_date: date) -> RunStart:
-    """Take the next free name of a date, for a run of all its stages."""
+    """Record a run of all stages as started, with the next free name of the date."""
     run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
     return RunStart(run_id, STAGES[0])
 
 
-def require_local(settings: Settings, doing: str) -> None:
-    """``UsageError`` where a command has no meaning for a deployment whose places are not on this machine."""
+def require_local(settings: Settings, command: str) -> None:
+    """Raise ``UsageError`` if a command that works on local folders is used for a deployment on AWS."""
     if settings.runs_on != "laptop":
         raise UsageError(
-            f"`daybook {doing}` works in folders of this machine, and {settings.env} is on AWS; give an --env that runs here."
+            f"`daybook {command}` works on folders of this machine, and {settings.env} is on AWS; give an --env that runs here."
         )
 
 
 def _start_fork_server() -> None:
-    """Start what jobs are forked from: it imports for a second, and meanwhile so does this process."""
+    """Start the fork server early, since it imports for a second while this process does the same."""
     from daybook.execution.fork_server import get_fork_server
 
-    get_fork_server().begin()
+    get_fork_server().start()
 
 
 class _LocalRunner:
-    """This machine, which does what AWS does with the same files."""
+    """Execute runs on this machine."""
 
     ends_with_command = True
 
@@ -126,8 +128,7 @@ class _LocalRunner:
         self._settings = settings
 
     def require_ready(self) -> None:
-        # The soonest, since the first job waits for it: whoever asks this has jobs next.
-        _start_fork_server()
+        _start_fork_server()  # first, because the first job waits for it
         from daybook.sources import open_landing
         from daybook.storage import require_writable
 
@@ -135,9 +136,9 @@ class _LocalRunner:
         require_writable(self._settings.lake)
 
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
-        """Each date's next run does it, under its lock; who works on a date is known here without."""
+        """Do nothing: the next run of a date does it under the date's lock."""
 
-    def run(self, run_date: date, begin: AllocateRun, showing: RunDisplay, *, follow: bool = True) -> Record:
+    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> Record:
         from daybook.records.locks import DateLock
 
         _require_follow(self._settings, follow)
@@ -145,27 +146,27 @@ class _LocalRunner:
         from daybook.execution.local import run_day
 
         with DateLock(self._settings.archive, run_date) as lock:
-            start = begin()
-            with showing(start.run_id) as listener:
+            start = allocate()
+            with display(start.run_id) as listener:
                 _, record = run_day(self._settings, start.run_id, first_stage=start.first_stage, lock=lock, listener=listener)
         return record
 
-    def resume(self, run_id: str, showing: RunDisplay, *, follow: bool = True) -> Record:
+    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> Record:
         _require_follow(self._settings, follow)
         _start_fork_server()
         from daybook.execution.local import resume_day
 
-        with showing(run_id) as listener:
+        with display(run_id) as listener:
             return resume_day(self._settings, run_id, listener=listener)[1]
 
     def backfill(
-        self, plan: BackfillPlan, showing: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
+        self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
     ) -> Record:
         _require_follow(self._settings, follow)
         _start_fork_server()
         from daybook.execution.local import run_backfill
 
-        with showing() as listener:
+        with display() as listener:
             return run_backfill(
                 self._settings,
                 plan,
@@ -175,13 +176,13 @@ class _LocalRunner:
                 day_listener=listener.on_run_event,
             )
 
-    def catch_up(self, showing: BackfillDisplay, *, follow: bool = True, **asked: Any) -> tuple[str, Optional[Record]]:
+    def catch_up(self, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> tuple[str, Optional[Record]]:
         _require_follow(self._settings, follow)
         _start_fork_server()
         from daybook.execution.local import run_catch_up
 
-        with showing() as listener:
-            return run_catch_up(self._settings, listener=listener, day_listener=listener.on_run_event, **asked)
+        with display() as listener:
+            return run_catch_up(self._settings, listener=listener, day_listener=listener.on_run_event, **options)
 
     def is_running(self, backfill_id: str) -> bool:
         from daybook.execution.local import is_running
@@ -189,11 +190,11 @@ class _LocalRunner:
         return is_running(self._settings, backfill_id)
 
     def refresh_record(self, record: Record) -> Record:
-        return record  # The lock of its date has told.
+        return record  # The archive has checked the lock of its date.
 
 
 class _AwsRunner:
-    """AWS, where what was started goes on whoever looks."""
+    """Execute runs on AWS, where they continue without this process."""
 
     ends_with_command = False
 
@@ -202,13 +203,13 @@ class _AwsRunner:
 
     @functools.cached_property
     def _executions(self) -> Executions:
-        # Only where it is asked: the archive can be read by who may do nothing else.
+        # Connected on demand, because reading the archive needs no other permission.
         from daybook.execution.aws.executions import Executions
 
         return Executions(self._settings)
 
     def require_ready(self) -> None:
-        """Whether there are credentials; what they may do, each call tells in a sentence."""
+        """Check that there are credentials. Each call reports missing permissions."""
         self._executions.machine_arn("daily")
 
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
@@ -221,18 +222,18 @@ class _AwsRunner:
         ]
         close_lost(self._settings, self._executions, between)
 
-    def run(self, run_date: date, begin: AllocateRun, showing: RunDisplay, *, follow: bool = True) -> Record:
+    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> Record:
         from daybook.execution.aws.runs import follow_run, start_run
 
-        run_id = start_run(self._settings, self._executions, run_date, begin)
-        with self._follow_context("daily", run_id, run_id, follow), showing(run_id) as listener:
+        run_id = start_run(self._settings, self._executions, run_date, allocate)
+        with self._follow_context("daily", run_id, run_id, follow), display(run_id) as listener:
             return follow_run(self._settings, self._executions, run_id, listener=listener)
 
-    def resume(self, run_id: str, showing: RunDisplay, *, follow: bool = True) -> Record:
+    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> Record:
         from daybook.execution.aws.runs import follow_run, resume_run
 
         name, before, redriven = resume_run(self._settings, self._executions, run_id)
-        with self._follow_context("daily", name, run_id, follow), showing(run_id) as listener:
+        with self._follow_context("daily", name, run_id, follow), display(run_id) as listener:
             return follow_run(
                 self._settings,
                 self._executions,
@@ -244,21 +245,21 @@ class _AwsRunner:
             )
 
     def backfill(
-        self, plan: BackfillPlan, showing: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
+        self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
     ) -> Record:
         from daybook.execution.aws.backfills import follow_backfill, start_backfill_execution
 
         name = start_backfill_execution(self._settings, self._executions, plan, parallel=parallel, fail_fast=fail_fast)
-        with self._follow_context("backfill", name, name, follow), showing() as listener:
+        with self._follow_context("backfill", name, name, follow), display() as listener:
             return follow_backfill(
                 self._settings, self._executions, name, listener=listener, day_listener=listener.on_run_event
             )
 
-    def catch_up(self, showing: BackfillDisplay, *, follow: bool = True, **asked: Any) -> tuple[str, Optional[Record]]:
+    def catch_up(self, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> tuple[str, Optional[Record]]:
         from daybook.execution.aws.backfills import follow_catch_up, start_catch_up
 
-        name = start_catch_up(self._settings, self._executions, **asked)
-        with self._follow_context("catch-up", name, "", follow), showing() as listener:
+        name = start_catch_up(self._settings, self._executions, **options)
+        with self._follow_context("catch-up", name, "", follow), display() as listener:
             return follow_catch_up(
                 self._settings, self._executions, name, listener=listener, day_listener=listener.on_run_event
             )
@@ -278,10 +279,10 @@ class _AwsRunner:
 
 
 class _FollowContext(AbstractContextManager[None]):
-    """What is watched goes on when the watching ends by an interrupt, or never begins."""
+    """Raise ``StillRunning`` instead of following, or after an interrupt."""
 
-    def __init__(self, goes_on: StillRunning, follow: bool) -> None:
-        self._still_running = goes_on
+    def __init__(self, still_running: StillRunning, follow: bool) -> None:
+        self._still_running = still_running
         self._follow = follow
 
     def __enter__(self) -> None:
@@ -290,10 +291,10 @@ class _FollowContext(AbstractContextManager[None]):
 
     def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
         if isinstance(error, KeyboardInterrupt):
-            self._still_running.left = True
+            self._still_running.interrupted = True
             raise self._still_running from None
 
 
 def _require_follow(settings: Settings, follow: bool) -> None:
     if not follow:
-        raise UsageError(f"--no-follow is for deployments on AWS; {settings.env} runs here, and ends with this command.")
+        raise UsageError(f"--no-follow works for deployments on AWS only, and {settings.env} runs here; omit the option.")

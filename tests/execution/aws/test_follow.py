@@ -1,6 +1,6 @@
-"""Following an execution on AWS: what is shown is what a run on this machine shows, and whatever it starts is followed too.
+"""Test that following an execution on AWS shows the same as a local run, with child executions.
 
-Histories are made by this project's interpreter and put through botocore's own description of Step Functions' answers.
+The local interpreter creates the histories; botocore's service description validates them as responses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NoWait(random.Random):
 def executed(
     place: Path, machine: str, name: str, given: Event, services: dict[str, Callable[..., Any]], listener: Any = None
 ) -> list[Event]:
-    """The history of an execution by this project's interpreter."""
+    """Run an execution with the local interpreter and return its history."""
     execution = run_execution(
         StateMachine.load(state_machine_path(machine)),
         name=name,
@@ -65,10 +65,10 @@ def shown(listen: Callable[[Progress], None]) -> list[str]:
     return screen.getvalue().splitlines()
 
 
-def test_a_run_on_aws_is_shown_as_one_on_this_machine(aws: Any, tmp_path: Path) -> None:
+def test_run_on_aws_is_shown_like_local_run(aws: Any, tmp_path: Path) -> None:
     here: list[Event] = []
     events = executed(tmp_path, "daily", RUN, {"run_date": "2025-11-30"}, {}, here.append)
-    # Three looks: something, nothing new, the rest; each gives all there is.
+    # Three polls: first events, no new ones, the rest. Each response has all events so far.
     aws.history("daily", RUN, events[:7])
     aws.history("daily", RUN, events[:7])
     aws.described("daily", RUN, "RUNNING")
@@ -94,7 +94,7 @@ def test_a_run_on_aws_is_shown_as_one_on_this_machine(aws: Any, tmp_path: Path) 
     assert followers[0].events[0]["executionArn"] == aws.executions.arn("daily", RUN)
 
 
-def test_an_attempt_that_failed_is_counted_without_a_notice_of_the_wait(aws: Any, tmp_path: Path) -> None:
+def test_failed_attempts_are_counted_without_notices(aws: Any, tmp_path: Path) -> None:
     faults = [TaskError("States.TaskFailed", "{}"), TaskError("States.TaskFailed", "{}")]
 
     def job(resource: str, arguments: Any, **_: Any) -> Event:
@@ -112,7 +112,7 @@ def test_an_attempt_that_failed_is_counted_without_a_notice_of_the_wait(aws: Any
     ]
 
 
-def test_looks_become_rarer_while_nothing_happens_and_never_rarer_than_said(aws: Any, tmp_path: Path) -> None:
+def test_poll_interval_grows_to_maximum(aws: Any, tmp_path: Path) -> None:
     events = executed(tmp_path, "daily", RUN, {"run_date": "2025-11-30"}, {})
     aws.history("daily", RUN, events[:1])
     for _ in range(9):
@@ -127,7 +127,7 @@ def test_looks_become_rarer_while_nothing_happens_and_never_rarer_than_said(aws:
     assert clock.sleeps[-1] == MAX_POLL_SECONDS
 
 
-def test_an_execution_whose_history_never_tells_its_end_has_ended_all_the_same(aws: Any) -> None:
+def test_follow_ends_without_last_event(aws: Any) -> None:
     for _ in range(3):
         aws.history("daily", RUN, [])
         aws.described("daily", RUN, "ABORTED")
@@ -135,7 +135,7 @@ def test_an_execution_whose_history_never_tells_its_end_has_ended_all_the_same(a
     assert Follower(aws.executions, "daily", RUN, clock=FakeClock()).follow().cause == "by hand"
 
 
-def test_the_days_of_a_backfill_are_followed_too(aws: Any, tmp_path: Path) -> None:
+def test_runs_of_backfill_are_followed(aws: Any, tmp_path: Path) -> None:
     name, run_id = "backfill-2025-11-30-2025-11-30-1", RUN
     day = executed(tmp_path, "daily", run_id, {"run_date": "2025-11-30"}, {})
     given = {"daily": "d", "backfill_id": name, "dates": [{"run_date": "2025-11-30", "run_id": run_id}], "max_concurrency": 2}
@@ -144,18 +144,18 @@ def test_the_days_of_a_backfill_are_followed_too(aws: Any, tmp_path: Path) -> No
     aws.history("backfill", name, events[:started])
     aws.history("daily", run_id, day[:10])
     aws.history("backfill", name, events)
-    aws.history("daily", run_id, day)  # before the backfill's own word that the date has ended
+    aws.history("daily", run_id, day)  # before the backfill's event for the end of the date
     aws.described("backfill", name, "SUCCEEDED")
-    heard: list[tuple[str, Optional[str]]] = []
+    events_of_runs: list[tuple[str, Optional[str]]] = []
     screen = io.StringIO()
     with BackfillProgress(Console(file=screen, width=120, color_system=None), 1, shown=True) as progress:
 
         def of_day(child: str, event: Any) -> None:
-            heard.append((child, event["type"]))
+            events_of_runs.append((child, event["type"]))
             progress.on_run_event(child, event)
 
         Follower(aws.executions, "backfill", name, progress, of_day, FakeClock()).follow()
-    assert [kind for _, kind in heard] == [each["type"] for each in day]
-    assert {child for child, _ in heard} == {run_id}
+    assert [kind for _, kind in events_of_runs] == [each["type"] for each in day]
+    assert {child for child, _ in events_of_runs} == {run_id}
     assert re.search(rf"✓ {run_id} SUCCEEDED .*\(1 of 1", screen.getvalue())
     assert progress.counts == {"SUCCEEDED": 1}

@@ -1,4 +1,4 @@
-"""A run told in metrics: which, with which dimensions, and which run tells how fresh the tables are."""
+"""Test the metrics of a run: values, dimensions, and which runs report freshness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def attempt(stage: str, seconds: float = 2.5, outcome: str = "SUCCEEDED", **fiel
 
 
 def run(**fields: Any) -> Dict[str, Any]:
-    """The closed record of a nightly run that published its date."""
+    """Return the closed record of a nightly run that published its date."""
     stages = [
         attempt("ingest"),
         attempt("validate", rows={"in": 400, "out": 390, "rejected": 10}),
@@ -42,11 +42,11 @@ def run(**fields: Any) -> Dict[str, Any]:
     }
 
 
-def told(record: Dict[str, Any], metric: str) -> List[Datapoint]:
+def points_of(record: Dict[str, Any], metric: str) -> List[Datapoint]:
     return [each for each in build_datapoints(record, Calendar()) if each.metric.name == metric]
 
 
-def test_a_good_night_is_told_in_every_metric_but_those_of_bad_ends() -> None:
+def test_successful_run_has_all_metrics_of_success() -> None:
     points = build_datapoints(run(), Calendar())
     bad = {"StageSkipped", "StageRejected", "StageFailed"}
     assert {each.metric.name for each in points} == {metric.name for metric in METRICS} - bad
@@ -64,19 +64,19 @@ def test_a_good_night_is_told_in_every_metric_but_those_of_bad_ends() -> None:
     assert {each.at for each in points} == {datetime(2025, 12, 1, 2, 4, 0, 500000, tzinfo=timezone.utc)}
 
 
-def test_a_run_of_which_nobody_can_say_how_long_it_usually_takes_is_not_held_to_that() -> None:
-    assert told(run(usual_seconds=None), "TimesUsual") == told({**run(), "usual_seconds": 0.0}, "TimesUsual") == []
+def test_times_usual_needs_usual_duration() -> None:
+    assert points_of(run(usual_seconds=None), "TimesUsual") == points_of({**run(), "usual_seconds": 0.0}, "TimesUsual") == []
 
 
 @pytest.mark.parametrize("record", [run(), run(outcome="REJECTED"), run(part_of="backfill-1", outcome="FAILED")])
-def test_a_point_has_just_the_dimensions_of_its_metric(record: Dict[str, Any]) -> None:
+def test_datapoint_has_dimensions_of_its_metric(record: Dict[str, Any]) -> None:
     for each in build_datapoints(record, Calendar()):
         assert tuple(each.dimensions) == each.metric.dimensions
         assert not each.metric.dimension or each.dimensions[each.metric.dimension] in each.metric.values
 
 
-def test_no_metric_has_an_unbounded_dimension() -> None:
-    # Every value of a dimension is a metric that is paid for.
+def test_dimensions_are_bounded() -> None:
+    # Each value of a dimension is a separate metric that costs money.
     assert all(1 <= len(metric.values) <= len(STAGES) for metric in METRICS if metric.dimension)
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
@@ -91,38 +91,38 @@ def test_no_metric_has_an_unbounded_dimension() -> None:
         ({"started_at": "2025-12-02T02:00:00.000Z"}, "a newer date was due when it began"),
     ],
 )
-def test_freshness_is_told_by_the_newest_date_that_was_published_only(fields: Dict[str, Any], why: str) -> None:
-    assert told(run(**fields), "FreshnessHours") == [], why
-    assert len(told(run(**fields), "Runs")) == 1
+def test_other_runs_do_not_report_freshness(fields: Dict[str, Any], why: str) -> None:
+    assert points_of(run(**fields), "FreshnessHours") == [], why
+    assert len(points_of(run(**fields), "Runs")) == 1
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        # The shop was closed: nothing is missing.
+        # The shop was closed, so nothing is missing.
         {"outcome": "SKIPPED"},
-        # A manifest came before the slot.
+        # A manifest arrived before the date was due.
         {"started_at": "2025-12-01T00:10:00.000Z"},
         # A minute before the next date is due.
         {"started_at": "2025-12-02T01:59:00.000Z"},
     ],
 )
-def test_freshness_is_told_of_a_date_that_is_the_newest_due(fields: Dict[str, Any]) -> None:
-    assert [each.value for each in told(run(**fields), "FreshnessHours")] == [3.1]
+def test_newest_due_date_reports_freshness(fields: Dict[str, Any]) -> None:
+    assert [each.value for each in points_of(run(**fields), "FreshnessHours")] == [3.1]
 
 
-def test_freshness_skips_dates_on_which_the_shop_is_closed() -> None:
+def test_freshness_skips_closed_dates() -> None:
     late = run(run_date="2025-11-28", started_at="2025-11-30T02:00:00.000Z")
     closed = Calendar.model_validate({"closed_weekdays": ["Saturday"]})
     assert [each.value for each in build_datapoints(late, closed) if each.metric.name == "FreshnessHours"] == [3.1]
-    assert told(late, "FreshnessHours") == []
+    assert points_of(late, "FreshnessHours") == []
 
 
 def by_stage(record: Dict[str, Any], name: str) -> Dict[str, float]:
-    return {each.dimensions["Stage"]: each.value for each in told(record, name)}
+    return {each.dimensions["Stage"]: each.value for each in points_of(record, name)}
 
 
-def test_attempts_of_a_stage_count_together_and_each_by_its_end() -> None:
+def test_attempts_are_summed_by_stage_and_outcome() -> None:
     stages = [
         *(attempt("ingest", 12.0, "FAILED"), attempt("ingest", 90.2)),
         attempt("validate", 5.0, "REJECTED", rows={"in": 50, "out": 0, "rejected": 9}),
@@ -136,7 +136,7 @@ def test_attempts_of_a_stage_count_together_and_each_by_its_end() -> None:
     assert by_stage(record, "StageSkipped") == {}
 
 
-def test_rows_are_those_of_the_last_attempt_that_counted_them() -> None:
+def test_rows_are_those_of_last_counting_attempt() -> None:
     stages = [
         attempt("validate", rows={"in": 50, "out": 41, "rejected": 9}),
         attempt("validate", rows={"in": 50, "out": 50, "rejected": 0}),
@@ -149,25 +149,25 @@ def test_rows_are_those_of_the_last_attempt_that_counted_them() -> None:
     assert by_stage(record, "RowsQuarantined") == {"validate": 0}
 
 
-def test_a_cost_is_told_by_stage_also_of_jobs_that_left_no_record() -> None:
+def test_stage_cost_includes_jobs_without_record() -> None:
     record = run(stages=[attempt("notify")], outcome="FAILED")
     assert by_stage(record, "StageCost") == {"ingest": 0.00045833, "notify": 0.00091667}
-    assert told(run(cost=None), "RunCost") == told(run(cost=None), "StageCost") == []
-    # A record from before there were costs.
+    assert points_of(run(cost=None), "RunCost") == points_of(run(cost=None), "StageCost") == []
+    # A record of an earlier release has no cost.
     old = run()
     del old["cost"]
-    assert told(old, "RunCost") == []
+    assert points_of(old, "RunCost") == []
 
 
-def test_the_share_in_quarantine_is_that_of_the_validation_that_counted() -> None:
+def test_quarantine_share_of_last_counting_validation() -> None:
     failed = attempt("validate", outcome="FAILED")
     counted = attempt("validate", outcome="REJECTED", rows={"in": 50, "out": None, "rejected": 50})
-    assert [each.value for each in told(run(stages=[failed, counted], outcome="REJECTED"), "QuarantineShare")] == [100]
-    assert told(run(stages=[failed], outcome="FAILED"), "QuarantineShare") == []
-    assert told(run(stages=[attempt("validate", rows={"in": 0, "rejected": 0})]), "QuarantineShare") == []
+    assert [each.value for each in points_of(run(stages=[failed, counted], outcome="REJECTED"), "QuarantineShare")] == [100]
+    assert points_of(run(stages=[failed], outcome="FAILED"), "QuarantineShare") == []
+    assert points_of(run(stages=[attempt("validate", rows={"in": 0, "rejected": 0})]), "QuarantineShare") == []
 
 
-def test_a_point_is_what_put_metric_data_takes() -> None:
+def test_datapoint_is_valid_for_put_metric_data() -> None:
     import botocore.session
     from botocore.validate import ParamValidator
 

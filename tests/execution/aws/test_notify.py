@@ -1,4 +1,4 @@
-"""What a job tells AWS: the calls, by botocore's own descriptions of the services, and when the job script makes them."""
+"""Test the calls for messages and metrics against botocore's service descriptions, and when the job script makes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MESSAGE = {"subject": "Daybook local: 2025-11-30 REJECTED in validate", "body": 
 
 
 class Services:
-    """Clients of boto3 that answer what a test has said, in that order, and nothing else."""
+    """Stubbed boto3 clients that return the responses of a test in order."""
 
     def __init__(self) -> None:
         self._stubs: Dict[str, Stubber] = {}
@@ -72,32 +72,34 @@ def points(count: int) -> List[Datapoint]:
 # The calls
 
 
-def test_a_message_is_published_as_it_is(services: Services) -> None:
+def test_message_is_published(services: Services) -> None:
     expected = {"TopicArn": TOPIC, "Subject": MESSAGE["subject"], "Message": MESSAGE["body"]}
     services.answer("sns", "publish", {"MessageId": "m-1"}, expected)
     assert send_message(TOPIC, MESSAGE) == "m-1"
 
 
-def test_a_message_that_grew_when_it_was_searched_is_cut_to_what_sns_takes(services: Services) -> None:
+def test_long_message_is_shortened_for_sns(services: Services) -> None:
     grown = {"subject": "[redacted:customer_name] " * 9, "body": "line\n" + "[redacted:customer_name] " * 99}
     expected = {"TopicArn": TOPIC, "Subject": grown["subject"][:99], "Message": ANY}
     services.answer("sns", "publish", {"MessageId": "m-1"}, expected)
     send_message(TOPIC, grown)
 
 
-def test_a_message_that_is_not_taken_is_one_sentence_that_names_the_topic(services: Services) -> None:
+def test_publish_error_names_topic(services: Services) -> None:
     services.refuse("sns", "publish", "AuthorizationError")
-    with pytest.raises(NotificationError) as told:
+    with pytest.raises(NotificationError) as caught:
         send_message(TOPIC, MESSAGE)
-    assert str(told.value).startswith(f"The message was not sent by {TOPIC} (An error occurred (AuthorizationError) when")
-    assert "\n" not in str(told.value)
+    assert str(caught.value).startswith(
+        f"The message could not be sent to {TOPIC} (An error occurred (AuthorizationError) when"
+    )
+    assert "\n" not in str(caught.value)
 
 
-def test_metrics_go_in_batches_that_cloudwatch_takes(services: Services) -> None:
+def test_metrics_are_sent_in_batches(services: Services) -> None:
     sizes: List[int] = []
 
     class Data:
-        """Matches a batch, and notes its size."""
+        """Match any batch and record its size."""
 
         def __eq__(self, other: object) -> bool:
             assert isinstance(other, list)
@@ -110,23 +112,23 @@ def test_metrics_go_in_batches_that_cloudwatch_takes(services: Services) -> None
     assert sizes == [1000, 1000, 1]
 
 
-def test_no_metrics_are_no_call(services: Services) -> None:
+def test_no_metrics_send_nothing(services: Services) -> None:
     send_metrics("prod", [])
 
 
-def test_metrics_that_are_not_taken_are_one_sentence(services: Services) -> None:
+def test_metrics_error_is_one_sentence(services: Services) -> None:
     services.refuse("cloudwatch", "put_metric_data", "Throttling")
     with pytest.raises(
-        NotificationError, match=r"CloudWatch did not take the run's metrics \(An error occurred \(Throttling\)"
+        NotificationError, match=r"The run's metrics could not be sent to CloudWatch \(An error occurred \(Throttling\)"
     ):
         send_metrics("prod", points(1))
 
 
 ASKED = {"executionArn": EXECUTION, "maxResults": 1000, "includeExecutionData": True, "reverseOrder": True}
-"""How a history is asked for: from its newest event back."""
+"""Parameters of a request for a history, newest event first."""
 
 
-def test_a_history_is_read_to_its_last_page(services: Services) -> None:
+def test_history_is_read_to_last_page(services: Services) -> None:
     event = {"timestamp": datetime(2025, 12, 1, 2, tzinfo=timezone.utc), "type": "PassStateEntered"}
     newest, oldest = {**event, "id": 3}, {**event, "id": 1}
     services.answer("stepfunctions", "get_execution_history", {"events": [newest], "nextToken": "t"}, ASKED)
@@ -148,7 +150,10 @@ def closed(message: Optional[Record], outcome: str = "REJECTED", **fields: Any) 
 
 
 def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: Record, *more: str) -> Any:
-    """The job script's notify, whose stage comes to a record and leaves a closed run; its exit code or words, 0 for none."""
+    """Run notify of the job script with a replaced stage that returns ``record`` and closes the run.
+
+    Return its exit code or message (0 for success), and the arguments of the stage.
+    """
     seen: Dict[str, Any] = {}
 
     def run_stage(stage: str, **given: Any) -> Record:
@@ -181,59 +186,49 @@ def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: Record, *mor
 @pytest.mark.parametrize(
     ("named", "reported"), [("{plan}", True), ("backfill-2025-11-30-2025-11-30-7", False), ("../x", False)]
 )
-def test_only_a_planned_run_is_a_day_of_a_backfill(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, named: str, reported: bool
-) -> None:
+def test_part_of_needs_planned_run(archive: Archive, monkeypatch: pytest.MonkeyPatch, named: str, reported: bool) -> None:
     day = PlannedDate(date(2025, 11, 30), RUN)
     plan = start_backfill(archive, BackfillPlan(day.run_date, day.run_date, [day]), {})
     _, seen = call(monkeypatch, archive, closed(None), "--part_of", named.format(plan=plan))
     assert seen["part_of"] == (plan if reported else None)
 
 
-def test_notify_sends_the_archived_message_and_then_the_metrics(
-    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_notify_sends_message_then_metrics(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     services.answer("sns", "publish", {"MessageId": "m-1"}, {"TopicArn": TOPIC, "Subject": ANY, "Message": MESSAGE["body"]})
     services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/local", "MetricData": ANY})
     assert call(monkeypatch, archive, closed(MESSAGE), "--topic_arn", TOPIC)[0] == 0
     assert services.made == ["sns", "cloudwatch"]
 
 
-def test_a_day_that_nobody_is_told_of_is_counted_all_the_same(
-    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_without_message_sends_metrics(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/local", "MetricData": ANY})
     assert call(monkeypatch, archive, closed(None, "SUCCEEDED"), "--topic_arn", TOPIC)[0] == 0
 
 
-def test_a_message_that_is_not_taken_fails_the_job_and_nothing_is_counted_twice(
-    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_publish_error_fails_job_before_metrics(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     services.refuse("sns", "publish", "NotFound")
     code, _ = call(monkeypatch, archive, closed(MESSAGE), "--topic_arn", TOPIC)
-    assert str(code).startswith(f"TellingError: The message was not sent by {TOPIC}")
+    assert str(code).startswith(f"NotificationError: The message could not be sent to {TOPIC}")
     assert services.made == ["sns"]
 
 
-def test_metrics_that_are_not_taken_are_a_warning(
+def test_metrics_error_is_a_warning(
     services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     services.answer("sns", "publish", {"MessageId": "m-1"}, None)
     services.refuse("cloudwatch", "put_metric_data", "AccessDenied")
     assert call(monkeypatch, archive, closed(MESSAGE), "--topic_arn", TOPIC)[0] == 0
-    assert capsys.readouterr().err.startswith("Warning: CloudWatch did not take the run's metrics")
+    assert capsys.readouterr().err.startswith("Warning: The run's metrics could not be sent to CloudWatch")
 
 
-def test_without_a_topic_nobody_is_asked(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_topic_nothing_is_sent(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     local = "arn:aws:states:local:000000000000:execution:daily:daily-2025-11-30-1"
     code, seen = call(monkeypatch, archive, closed(MESSAGE), "--execution_arn", local)
     assert (code, services.made) == (0, [])
     assert (seen["extra"], seen["history"]) == ({"failure": "null", "execution": local}, None)
 
 
-def test_a_notify_that_failed_tells_nobody_itself(
-    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_notify_sends_nothing(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = {"exception": "LakeError", "message": "gold is not there\nat all"}
     record = {"stage": "notify", "outcome": "FAILED", "permanent": False, "details": {}, "failure": failure}
     code, _ = call(monkeypatch, archive, record, "--topic_arn", TOPIC)
@@ -241,15 +236,13 @@ def test_a_notify_that_failed_tells_nobody_itself(
     assert services.made == []
 
 
-def test_on_aws_the_execution_is_asked_for_what_it_used(
-    services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_history_is_read_from_aws(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     services.answer("stepfunctions", "get_execution_history", {"events": []}, ASKED)
     _, seen = call(monkeypatch, archive, closed(None, "SKIPPED"), "--execution_arn", EXECUTION)
     assert list(seen["history"]()) == []
 
 
-def test_a_summary_sends_the_backfills_message(services: Services, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summary_sends_message_of_backfill(services: Services, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.scheduling.backfilling import build_plan, run_backfill
 
     archive = Archive(load_settings("local").archive)
@@ -259,9 +252,9 @@ def test_a_summary_sends_the_backfills_message(services: Services, home: Path, m
     given = ["--errand", "summary", "--env", "local", "--execution", name, "--topic_arn", TOPIC]
     monkeypatch.setattr(sys, "argv", ["glue_job.py", *given])
     services.refuse("sns", "publish", "InternalError")
-    with pytest.raises(SystemExit, match="TellingError: The message was not sent"):
+    with pytest.raises(SystemExit, match="NotificationError: The message could not be sent"):
         glue_job.main()
-    # The next try finds the backfill closed, and sends what its record holds.
+    # The next attempt finds the backfill closed and sends the message of its record.
     services.answer("sns", "publish", {"MessageId": "m-1"}, answers)
     glue_job.main()
 
@@ -269,9 +262,7 @@ def test_a_summary_sends_the_backfills_message(services: Services, home: Path, m
 # The cost of a closed run
 
 
-def test_a_history_that_is_not_told_leaves_an_estimate_and_a_closed_run(
-    archive: Archive, home: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unreadable_history_gives_estimated_cost(archive: Archive, home: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive.start_named_run(RUN, {"env": "local"})
 
     def refused() -> Any:
@@ -282,7 +273,7 @@ def test_a_history_that_is_not_told_leaves_an_estimate_and_a_closed_run(
     assert "its history was not told (PermissionError)" in caplog.text
 
 
-def test_a_history_that_is_told_is_what_the_run_costs(archive: Archive, home: Path) -> None:
+def test_history_gives_measured_cost(archive: Archive, home: Path) -> None:
     archive.start_named_run(RUN, {"env": "local"})
     at = "2025-12-01T02:00:00.000Z"
     told = {"output": json.dumps({"ExecutionTime": 3600, "MaxCapacity": 1.0})}
@@ -303,7 +294,7 @@ def test_a_history_that_is_told_is_what_the_run_costs(archive: Archive, home: Pa
     assert archive.run(RUN)["cost"] == run["cost"]
 
 
-def test_a_deployment_without_prices_has_no_costs(archive: Archive, home: Path) -> None:
+def test_deployment_without_prices_has_no_cost(archive: Archive, home: Path) -> None:
     archive.start_named_run(RUN, {"env": "local"})
     settings = load_settings("local").model_copy(update={"prices": None})
     assert close_run(archive, settings, RUN, "FAILED", ["so"])["cost"] is None

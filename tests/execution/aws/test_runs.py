@@ -1,4 +1,4 @@
-"""Who may start a date on AWS, under which name, and how a run there goes on; the archive is a folder here."""
+"""Test starting and resuming runs on AWS, with an archive in a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"
 
 @pytest.fixture
 def settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr("daybook.execution.aws.runs.archive_input", lambda uri: {"bucket": "archive", "prefix": ""})
+    monkeypatch.setattr("daybook.execution.aws.executions.archive_input", lambda uri: {"bucket": "archive", "prefix": ""})
     return load_settings("prod").model_copy(update={name: str(home / name) for name in ("landing", "lake", "archive")})
 
 
@@ -37,7 +37,7 @@ def start(settings: Settings, aws: Any) -> str:
 
 
 def inputs(aws: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What executions are started with, as Step Functions gets it."""
+    """Return a list that collects the inputs of started executions."""
     found: list[dict[str, Any]] = []
     aws.client.meta.events.register(
         "provide-client-params.sfn.StartExecution", lambda params, **_: found.append(json.loads(params["input"]))
@@ -45,9 +45,7 @@ def inputs(aws: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_date_is_started_under_its_runs_name_with_what_the_machine_reads(
-    settings: Settings, aws: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_start_uses_run_name_and_input(settings: Settings, aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given = inputs(aws, monkeypatch)
     aws.running()
     aws.started("daily", FIRST)
@@ -62,7 +60,7 @@ def test_a_date_is_started_under_its_runs_name_with_what_the_machine_reads(
     assert asked["overrides"] == {}
 
 
-def test_two_starts_of_a_name_are_never_the_same_to_step_functions(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starts_have_unique_input(aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given = inputs(aws, monkeypatch)
     for _ in range(2):
         aws.started("daily", FIRST)
@@ -70,7 +68,7 @@ def test_two_starts_of_a_name_are_never_the_same_to_step_functions(aws: Any, mon
     assert given[0]["start"] != given[1]["start"]
 
 
-def test_a_date_under_way_is_refused_with_whose_it_is_and_since_when(settings: Settings, aws: Any) -> None:
+def test_running_date_is_locked_with_owner_and_start(settings: Settings, aws: Any) -> None:
     aws.running(FIRST)
     nightly = {"AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID": "arn:aws:states:eu-central-1:1:execution:nightly:2025-12-01"}
     aws.described("daily", FIRST, "RUNNING", input=json.dumps(nightly))
@@ -79,12 +77,12 @@ def test_a_date_under_way_is_refused_with_whose_it_is_and_since_when(settings: S
     assert Archive(settings.archive).run_ids() == []
 
 
-def test_a_name_taken_by_what_never_came_into_the_archive_gives_way_to_the_next(settings: Settings, aws: Any) -> None:
+def test_name_taken_outside_archive_uses_next_name(settings: Settings, aws: Any) -> None:
     aws.running()
     aws.started("daily", FIRST, "ExecutionAlreadyExists")
     aws.running()
     aws.running()
-    # The one whose name it was is closed by how its execution ended.
+    # The run with the taken name is closed with the end of its execution.
     aws.described("daily", FIRST, "FAILED", error="States.Runtime", cause="no role")
     aws.unknown(f"{FIRST}-resumed-1")
     aws.history("daily", FIRST, [])
@@ -94,7 +92,7 @@ def test_a_name_taken_by_what_never_came_into_the_archive_gives_way_to_the_next(
     assert (first["outcome"], first["reasons"]) == ("FAILED", ["the run ended as FAILED: States.Runtime"])
 
 
-def test_who_comes_second_at_the_same_moment_is_told_who_was_first(settings: Settings, aws: Any) -> None:
+def test_concurrent_start_names_first_owner(settings: Settings, aws: Any) -> None:
     aws.running()
     aws.started("daily", FIRST, "ExecutionAlreadyExists")
     aws.running(FIRST)
@@ -103,7 +101,7 @@ def test_who_comes_second_at_the_same_moment_is_told_who_was_first(settings: Set
         start(settings, aws)
 
 
-def test_a_start_that_is_refused_leaves_a_closed_record(settings: Settings, aws: Any) -> None:
+def test_failed_start_closes_record(settings: Settings, aws: Any) -> None:
     aws.running()
     aws.started("daily", FIRST, "AccessDeniedException")
     with pytest.raises(AwsError, match=f"{FIRST} could not be started: AccessDeniedException"):
@@ -119,7 +117,7 @@ def failed(settings: Settings) -> str:
     return FIRST
 
 
-def test_an_execution_that_was_cut_off_is_redriven(settings: Settings, aws: Any, failed: str) -> None:
+def test_interrupted_execution_is_redriven(settings: Settings, aws: Any, failed: str) -> None:
     aws.running()
     aws.described("daily", failed, "TIMED_OUT", redriveStatus="REDRIVABLE")
     aws.unknown(f"{failed}-resumed-1")
@@ -130,7 +128,7 @@ def test_an_execution_that_was_cut_off_is_redriven(settings: Settings, aws: Any,
 @pytest.mark.parametrize(
     "status", [{"status": "FAILED", "redriveStatus": "REDRIVABLE"}, {"status": "ABORTED", "redriveStatus": "NOT_REDRIVABLE"}]
 )
-def test_what_ended_in_a_fail_state_or_too_long_ago_goes_on_in_another_execution(
+def test_failed_run_resumes_in_new_execution(
     settings: Settings, aws: Any, failed: str, status: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = inputs(aws, monkeypatch)
@@ -143,7 +141,7 @@ def test_what_ended_in_a_fail_state_or_too_long_ago_goes_on_in_another_execution
     assert given[0]["started_by"] != "x"
 
 
-def test_a_run_that_ended_well_is_not_gone_on_with(settings: Settings, aws: Any) -> None:
+def test_succeeded_run_cannot_be_resumed(settings: Settings, aws: Any) -> None:
     begin(settings)
     close_run(Archive(settings.archive), settings, FIRST, "SUCCEEDED", [])
     aws.running()
@@ -153,7 +151,7 @@ def test_a_run_that_ended_well_is_not_gone_on_with(settings: Settings, aws: Any)
         resume_run(settings, aws.executions, FIRST)
 
 
-def test_a_run_without_a_closing_record_is_judged_by_its_execution(aws: Any) -> None:
+def test_open_record_gets_state_of_execution(aws: Any) -> None:
     record = {"run_id": FIRST, "state": "running", "outcome": "RUNNING", "reasons": []}
     aws.described("daily", FIRST, "RUNNING", input="{}")
     aws.unknown(f"{FIRST}-resumed-1")
@@ -169,5 +167,5 @@ def test_a_run_without_a_closing_record_is_judged_by_its_execution(aws: Any) -> 
     ("uri", "told"),
     [("s3://b", {"bucket": "b", "prefix": ""}), ("s3://b/a/c/", {"bucket": "b", "prefix": "a/c/"})],
 )
-def test_the_archive_is_told_as_bucket_and_prefix(uri: str, told: dict[str, str]) -> None:
+def test_archive_input_has_bucket_and_prefix(uri: str, told: dict[str, str]) -> None:
     assert archive_input(uri) == told

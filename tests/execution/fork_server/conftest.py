@@ -1,4 +1,4 @@
-"""A warm host that the tests of this room share, and scripts run by it."""
+"""Provide a fork server for the tests and run scripts as its jobs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import pytest
 from daybook.execution.fork_server import ForkedJob, ForkServer, SubprocessJob
 
 DEADLINE = 60.0
-"""Seconds after which what is waited for is not going to come, on a slow machine too."""
+"""Maximum seconds to wait for an event, also on a slow machine."""
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
-    """Look often until something holds; fails after ``DEADLINE``."""
+    """Poll until the condition ``true`` holds; fail after ``DEADLINE``."""
     until = time.monotonic() + DEADLINE
     while not true():
         assert time.monotonic() < until, f"{what} did not come in {DEADLINE:.0f} seconds"
@@ -29,7 +29,7 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie has, though nobody may have asked how."""
+    """Return whether a process has ended. A zombie has ended too."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -37,7 +37,7 @@ def is_gone(pid: int) -> bool:
 
 
 def wait_for(job: Union[SubprocessJob, ForkedJob]) -> int:
-    """The exit code of a job."""
+    """Wait for a job and return its exit code."""
     code = job.wait(DEADLINE)
     assert code is not None, f"the job did not end in {DEADLINE:.0f} seconds"
     return code
@@ -45,7 +45,7 @@ def wait_for(job: Union[SubprocessJob, ForkedJob]) -> int:
 
 @dataclass
 class Scripts:
-    """Runs texts as scripts, each a job of the host, in a folder of the test's own."""
+    """Runs texts as scripts, each a job of the host, in a folder of the test's own_scripts."""
 
     host: ForkServer
     folder: Path
@@ -57,9 +57,9 @@ class Scripts:
         *arguments: str,
         env: Optional[dict[str, str]] = None,
         cwd: Optional[Path] = None,
-        keep: tuple[int, ...] = (),
+        inherited: tuple[int, ...] = (),
     ) -> tuple[Union[SubprocessJob, ForkedJob], Path]:
-        """The job, and the file that its output goes to."""
+        """Start a script; return its job and its output file."""
         self.count += 1
         file, printed = self.folder / f"job{self.count}.py", self.folder / f"job{self.count}.txt"
         file.write_text(textwrap.dedent(script), encoding="utf-8")
@@ -69,17 +69,17 @@ class Scripts:
                 env={**os.environ, **(env or {})},
                 cwd=str(cwd or self.folder),
                 output=output,
-                keep=keep,
+                inherited=inherited,
             )
         return job, printed
 
     def run(self, script: str, *arguments: str, **how: Any) -> tuple[int, str]:
-        """The exit code and what was printed."""
+        """Run a script; return its exit code and output."""
         job, printed = self.start(script, *arguments, **how)
         return wait_for(job), printed.read_text(encoding="utf-8")
 
-    def told(self, script: str, *arguments: str, **how: Any) -> Any:
-        """What a script that ends well prints, as JSON."""
+    def run_json(self, script: str, *arguments: str, **how: Any) -> Any:
+        """Run a script that must succeed; return its output, parsed as JSON."""
         code, printed = self.run(script, *arguments, **how)
         assert code == 0, printed
         return json.loads(printed)
@@ -87,7 +87,7 @@ class Scripts:
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """One host for all that does not harm it."""
+    """A server for all tests that do not harm it."""
     host = ForkServer(tmp_path_factory.mktemp("host") / "host.log")
     yield host
     host.close()
@@ -99,8 +99,8 @@ def scripts(host: ForkServer, tmp_path: Path) -> Scripts:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Scripts]:
-    """Scripts of a host of the test's own, which it may harm."""
+def own_scripts(tmp_path: Path) -> Iterator[Scripts]:
+    """Scripts of a host of the test's own_scripts, which it may harm."""
     host = ForkServer(tmp_path / "log" / "host.log")
     yield Scripts(host, tmp_path)
     host.close()

@@ -1,4 +1,4 @@
-"""A warm job is like a process from nothing: what it is given, how it ends, and that nothing of another is in it."""
+"""Test that a forked job behaves like a new process and shares no state with other jobs."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ SURROUNDINGS = """
 """
 
 
-def test_a_job_has_its_commands_arguments_environment_and_folder(scripts: Scripts, tmp_path: Path) -> None:
+def test_job_has_arguments_environment_and_folder(scripts: Scripts, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    told = scripts.told(SURROUNDINGS, "--date", "2025-11-30", "", env={"SHOP": "corner"}, cwd=folder)
+    told = scripts.run_json(SURROUNDINGS, "--date", "2025-11-30", "", env={"SHOP": "corner"}, cwd=folder)
     script = str(tmp_path / "job1.py")
     assert told["argv"] == [script, "--date", "2025-11-30", ""]
     assert (told["cwd"], told["path"], told["name"], told["file"]) == (str(folder), str(tmp_path), "__main__", script)
     assert told["env"]["SHOP"] == "corner"
-    # Kernels of warm jobs are had from Daybook's provisioner; all else is what was asked for.
+    # Only the variable for Daybook's provisioner is added.
     added = {name for name in told["env"] if name not in os.environ} - {"SHOP"}
     assert added <= {"JUPYTER_DEFAULT_PROVISIONER_NAME"}
     assert (told["input"], told["leads"]) == ("", True)
 
 
-def test_a_job_imports_nothing_again(scripts: Scripts) -> None:
-    assert scripts.told(
+def test_job_has_imported_packages(scripts: Scripts) -> None:
+    assert scripts.run_json(
         "import json, sys; print(json.dumps('daybook.execution.stage' in sys.modules and 'pandas' in sys.modules))"
     )
 
 
-def test_a_job_looks_for_garbage_but_not_among_what_it_has_not_made(scripts: Scripts) -> None:
-    told = scripts.told(
+def test_job_collects_only_own_garbage(scripts: Scripts) -> None:
+    told = scripts.run_json(
         "import gc, json; print(json.dumps([gc.isenabled(), len(gc.get_objects()) < gc.get_freeze_count() / 10]))"
     )
     assert told == [True, True]
@@ -66,11 +66,11 @@ def test_a_job_looks_for_garbage_but_not_among_what_it_has_not_made(scripts: Scr
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM, ""),
     ],
 )
-def test_a_job_ends_with_its_scripts_code_and_words(scripts: Scripts, script: str, code: int, said: str) -> None:
+def test_job_ends_with_exit_code_and_output_of_script(scripts: Scripts, script: str, code: int, said: str) -> None:
     assert scripts.run(script) == (code, said)
 
 
-def test_a_job_that_raises_ends_with_1_and_its_traceback(scripts: Scripts) -> None:
+def test_exception_prints_traceback_and_exits_with_1(scripts: Scripts) -> None:
     code, printed = scripts.run("print('before')\nraise ValueError('the till is empty')")
     assert code == 1
     assert printed.startswith("before\nTraceback")
@@ -78,7 +78,7 @@ def test_a_job_that_raises_ends_with_1_and_its_traceback(scripts: Scripts) -> No
     assert "job1.py" in printed
 
 
-def test_a_script_that_is_not_there_fails_its_job_only(scripts: Scripts) -> None:
+def test_missing_script_fails_its_job_only(scripts: Scripts) -> None:
     _, printed = scripts.start("")
     with printed.open("wb") as output:
         job = scripts.host.run(["nowhere.py"], env=dict(os.environ), cwd=str(printed.parent), output=output)
@@ -87,7 +87,7 @@ def test_a_script_that_is_not_there_fails_its_job_only(scripts: Scripts) -> None
     assert scripts.run("print('well')") == (0, "well\n")
 
 
-def test_threads_are_waited_for_and_what_is_to_be_done_at_exit_is_done(scripts: Scripts) -> None:
+def test_job_joins_threads_and_runs_exit_handlers(scripts: Scripts) -> None:
     code, printed = scripts.run(
         """
         import atexit, sys, threading
@@ -107,7 +107,7 @@ def test_threads_are_waited_for_and_what_is_to_be_done_at_exit_is_done(scripts: 
     assert printed.endswith("at exit\n")
 
 
-def test_a_running_job_is_told_apart_from_one_that_ended(scripts: Scripts, tmp_path: Path) -> None:
+def test_wait_returns_none_while_job_is_running(scripts: Scripts, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     job, _ = scripts.start(f"open({str(gate)!r}).read()")
@@ -119,7 +119,7 @@ def test_a_running_job_is_told_apart_from_one_that_ended(scripts: Scripts, tmp_p
     assert job.wait(0) == 0
 
 
-# -- nothing of one job is in the next ------------------------------------------------------------------------------------
+# -- isolation of jobs ----------------------------------------------------------------------------------------------------
 
 LEAVE_TRACES = """
     import builtins, json, logging, os, random, sys, tempfile, threading, warnings
@@ -157,59 +157,59 @@ LOOK = """
 """
 
 
-def test_nothing_of_one_job_is_in_the_next(scripts: Scripts, tmp_path: Path) -> None:
+def test_jobs_share_no_state(scripts: Scripts, tmp_path: Path) -> None:
     def look() -> dict[str, Any]:
-        told: dict[str, Any] = scripts.told(LOOK, env={"TMPDIR": str(tmp_path)})
+        told: dict[str, Any] = scripts.run_json(LOOK, env={"TMPDIR": str(tmp_path)})
         told["open"] = [place.replace(f"job{scripts.count}.", "job.") for place in told["open"]]
         return told
 
     before = look()
-    assert scripts.told(LEAVE_TRACES) == "done"
+    assert scripts.run_json(LEAVE_TRACES) == "done"
     after = look()
     used = [each.pop("memory") for each in (before, after)]
     assert used[1] < used[0] + 20_000_000
     assert before["trace"] == [False] * 4
     assert before["temp"] == str(tmp_path)
     assert before["threads"] == [1, 1]
-    # Nothing but input, output twice, and the job's hold on the process that it keeps ready.
+    # Only input, output twice and the connection to the standby kernel.
     assert [place.rsplit("/", 1)[-1] for place in before["open"]] == ["null", "job.txt", "job.txt", "socket"]
     assert after == before
 
 
-def test_two_jobs_draw_differently(scripts: Scripts) -> None:
+def test_jobs_have_different_random_numbers(scripts: Scripts) -> None:
     draw = """
         import json, random, tempfile, uuid, numpy
         print(json.dumps([random.random(), float(numpy.random.rand()), float(numpy.random.default_rng().random()),
                           str(uuid.uuid4()), next(tempfile._get_candidate_names())]))
     """
-    first, second = scripts.told(draw), scripts.told(draw)
+    first, second = scripts.run_json(draw), scripts.run_json(draw)
     assert [one == other for one, other in zip(first, second)] == [False] * 5
 
 
-def test_the_zone_of_a_job_is_the_one_it_is_given(scripts: Scripts) -> None:
+def test_job_uses_given_time_zone(scripts: Scripts) -> None:
     script = "import json, time; print(json.dumps(time.localtime(0).tm_hour))"
-    assert scripts.told(script, env={"TZ": "UTC"}) == 0
-    assert scripts.told(script, env={"TZ": "Asia/Tokyo"}) == 9
+    assert scripts.run_json(script, env={"TZ": "UTC"}) == 0
+    assert scripts.run_json(script, env={"TZ": "Asia/Tokyo"}) == 9
 
 
-def test_descriptors_that_are_to_be_kept_are_and_no_others(scripts: Scripts, tmp_path: Path) -> None:
+def test_job_inherits_only_given_descriptors(scripts: Scripts, tmp_path: Path) -> None:
     with (tmp_path / "kept").open("w") as kept, (tmp_path / "other").open("w") as other:
         os.set_inheritable(other.fileno(), True)
-        found = scripts.told(
+        found = scripts.run_json(
             "import json, os; print(json.dumps([os.readlink(f'/proc/self/fd/{n}') for n in range(20) "
             "if os.path.lexists(f'/proc/self/fd/{n}')]))",
-            keep=(kept.fileno(),),
+            inherited=(kept.fileno(),),
         )
     assert str(tmp_path / "kept") in found
     assert str(tmp_path / "other") not in found
 
 
-def test_a_large_environment_and_many_arguments_arrive_whole(scripts: Scripts) -> None:
+def test_large_environment_and_many_arguments(scripts: Scripts) -> None:
     script = "import json, os, sys; print(json.dumps([len(os.environ['LARGE']), len(sys.argv)]))"
-    assert scripts.told(script, *map(str, range(5000)), env={"LARGE": "é" * 300_000}) == [300_000, 5001]
+    assert scripts.run_json(script, *map(str, range(5000)), env={"LARGE": "é" * 300_000}) == [300_000, 5001]
 
 
-def test_several_threads_may_ask_at_once(scripts: Scripts) -> None:
+def test_fork_server_is_thread_safe(scripts: Scripts) -> None:
     together = threading.Barrier(8)
 
     def ask(number: int) -> tuple[int, str]:
@@ -222,27 +222,27 @@ def test_several_threads_may_ask_at_once(scripts: Scripts) -> None:
         assert list(pool.map(ask, range(8))) == [(number, f"{number}\n") for number in range(8)]
 
 
-def test_the_process_a_job_kept_ready_ends_with_it(scripts: Scripts) -> None:
-    seed = scripts.told("import json, psutil; print(json.dumps([p.pid for p in psutil.Process().children()]))")
+def test_standby_kernel_ends_with_job(scripts: Scripts) -> None:
+    seed = scripts.run_json("import json, psutil; print(json.dumps([p.pid for p in psutil.Process().children()]))")
     assert len(seed) == 1
     wait_until(lambda: is_gone(seed[0]), "the end of the process kept ready")
 
 
-def test_fifty_jobs_leave_no_open_file_and_no_process_behind(scripts: Scripts) -> None:
+def test_jobs_leave_no_open_files_and_processes(scripts: Scripts) -> None:
     def open_files(process: object) -> int:
         return sum(1 for _ in Path(f"/proc/{process}/fd").iterdir())
 
     def kept() -> tuple[int, int]:
-        parent = scripts.told("import json, os; print(json.dumps(os.getppid()))")
-        # The one that asks has been told of, so the host has let go of it.
+        parent = scripts.run_json("import json, os; print(json.dumps(os.getppid()))")
+        # The server has replied to this request, so it has closed its files.
         return open_files(parent), len(Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
 
     before, mine = kept(), open_files("self")
     for job in [scripts.start("pass")[0] for _ in range(50)]:
         assert isinstance(job, ForkedJob)
         assert wait_for(job) == 0
-    # The host lets go of a job just after it has told of its end: it may be caught in between, but not for long.
+    # The server closes the files of a job just after it reported its end.
     until = time.monotonic() + 30
     while any(now > then for now, then in zip(kept(), before)):
-        assert time.monotonic() < until, f"the host keeps {kept()} (files, processes), and kept {before} before fifty jobs"
+        assert time.monotonic() < until, f"the server has {kept()} (files, processes), and had {before} before the jobs"
     assert open_files("self") <= mine

@@ -1,4 +1,4 @@
-"""Notebooks in warm jobs: papermill's kernel is the process that the job kept ready, and as good as any other."""
+"""Test that notebooks in forked jobs use the standby kernel and that it behaves like any other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXECUTE = """
 import json, os, sys
 from pathlib import Path
 import nbformat, papermill
-from daybook.execution.kernel import home_of_its_own, kernel_options, remove_scratch
+from daybook.execution.kernel import isolate_kernel_home, kernel_options, remove_scratch
 
 def execute(*cells, options=True):
     number = len(list(Path().glob("scratch*")))
@@ -27,7 +27,7 @@ def execute(*cells, options=True):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel)
     nbformat.write(book, scratch / "in.ipynb")
-    with home_of_its_own(scratch), kernel_options(scratch) as chosen:
+    with isolate_kernel_home(scratch), kernel_options(scratch) as chosen:
         papermill.execute_notebook(str(scratch / "in.ipynb"), str(scratch / "out.ipynb"), kernel_name="python3",
                                    progress_bar=False, cwd=str(scratch), **(chosen if options else {}))
     return [cell.outputs for cell in nbformat.read(scratch / "out.ipynb", 4).cells]
@@ -42,7 +42,7 @@ TELL = (
 
 
 def in_a_job(scripts: Scripts, script: str, **how: Any) -> Any:
-    return scripts.told(EXECUTE + script, **how)
+    return scripts.run_json(EXECUTE + script, **how)
 
 
 def last_line(printed: str) -> str:
@@ -50,7 +50,7 @@ def last_line(printed: str) -> str:
 
 
 @pytest.mark.parametrize("options", [True, False])
-def test_a_notebooks_kernel_is_the_process_kept_ready_with_all_imported(scripts: Scripts, options: bool) -> None:
+def test_notebook_uses_standby_kernel(scripts: Scripts, options: bool) -> None:
     script = f"""
         import psutil
         ready = [each.pid for each in psutil.Process().children()]
@@ -59,7 +59,7 @@ def test_a_notebooks_kernel_is_the_process_kept_ready_with_all_imported(scripts:
     """
     code, printed = scripts.run(EXECUTE + dedented(script))
     assert (code, last_line(printed)) == (0, "[true, true, true, true]"), printed
-    # Nothing of ipykernel's words to people who start it by hand.
+    # ipykernel's instructions for manual starts are not printed.
     assert "Ctrl-C" not in printed
 
 
@@ -69,7 +69,7 @@ def dedented(script: str) -> str:
     return textwrap.dedent(script)
 
 
-def test_a_second_notebook_gets_an_ordinary_kernel_with_nothing_of_the_first(scripts: Scripts) -> None:
+def test_second_notebook_gets_new_kernel(scripts: Scripts) -> None:
     script = f"""
         first = said(execute("a = 1", {TELL!r})[1])
         second = said(execute({TELL!r})[0])
@@ -78,7 +78,7 @@ def test_a_second_notebook_gets_an_ordinary_kernel_with_nothing_of_the_first(scr
     assert in_a_job(scripts, dedented(script)) == [[True, True], [False, False], True]
 
 
-def test_kernels_of_two_jobs_draw_differently_and_start_alike(scripts: Scripts) -> None:
+def test_kernels_have_different_random_numbers(scripts: Scripts) -> None:
     draw = (
         "import json, random, uuid, numpy, threading\n"
         "print(json.dumps([random.random(), float(numpy.random.rand()), str(uuid.uuid4()), threading.active_count()]))"
@@ -87,7 +87,7 @@ def test_kernels_of_two_jobs_draw_differently_and_start_alike(scripts: Scripts) 
     assert [one == other for one, other in zip(first, second)] == [False, False, False, True]
 
 
-def test_a_kernel_that_dies_is_seen_as_dead(scripts: Scripts) -> None:
+def test_dead_kernel_is_detected(scripts: Scripts) -> None:
     script = """
         from nbclient.exceptions import DeadKernelError
         try:
@@ -99,11 +99,11 @@ def test_a_kernel_that_dies_is_seen_as_dead(scripts: Scripts) -> None:
     assert (code, last_line(printed)) == (0, '"dead"')
 
 
-def test_a_kernel_that_dies_before_it_is_ready_fails_at_once(scripts: Scripts) -> None:
+def test_kernel_that_dies_at_start_fails_at_once(scripts: Scripts) -> None:
     script = """
-        from daybook.execution.fork_server import seed
+        from daybook.execution.fork_server import standby_kernel
         import signal
-        os.kill(seed._planted.pid, signal.SIGKILL)
+        os.kill(standby_kernel._standby_kernel.pid, signal.SIGKILL)
         try:
             execute("1")
         except (RuntimeError, OSError) as error:
@@ -114,7 +114,7 @@ def test_a_kernel_that_dies_before_it_is_ready_fails_at_once(scripts: Scripts) -
     assert last_line(printed) in ('"RuntimeError"', '"BrokenPipeError"')
 
 
-def test_a_cell_can_be_interrupted(scripts: Scripts) -> None:
+def test_cell_can_be_interrupted(scripts: Scripts) -> None:
     script = """
         from nbclient.client import NotebookClient
         from nbclient.exceptions import CellExecutionError, CellTimeoutError
@@ -122,7 +122,7 @@ def test_a_cell_can_be_interrupted(scripts: Scripts) -> None:
         cell = nbformat.v4.new_code_cell("import threading; threading.Event().wait(300)")
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
         book = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell("print(os.getppid())")], metadata=kernel)
-        with home_of_its_own(scratch), kernel_options(scratch) as chosen:
+        with isolate_kernel_home(scratch), kernel_options(scratch) as chosen:
             client = NotebookClient(book, timeout=2, interrupt_on_timeout=True, **chosen)
             try:
                 client.execute()
@@ -134,7 +134,7 @@ def test_a_cell_can_be_interrupted(scripts: Scripts) -> None:
     assert '["KeyboardInterrupt"' in last_line(printed)
 
 
-def test_figures_are_shown_under_the_cell_that_draws_them(scripts: Scripts) -> None:
+def test_figures_are_shown_below_their_cell(scripts: Scripts) -> None:
     script = """
         outputs = execute("import matplotlib.pyplot as plt\\nplt.plot([1, 2]);", "plt.plot([2, 1])\\nplt.show()")
         print(json.dumps([sorted({kind for each in cell for kind in each.get("data", {})}) for cell in outputs]))
@@ -143,7 +143,7 @@ def test_figures_are_shown_under_the_cell_that_draws_them(scripts: Scripts) -> N
     assert (code, last_line(printed)) == (0, '[["image/png", "text/plain"], ["image/png", "text/plain"]]'), printed
 
 
-def test_what_a_kernel_does_at_its_exit_is_done(scripts: Scripts) -> None:
+def test_kernel_runs_exit_handlers(scripts: Scripts) -> None:
     script = """
         execute("import atexit, pathlib; atexit.register(pathlib.Path('left').write_text, 'well')")
         print(json.dumps(Path("scratch0/left").read_text()))
@@ -151,8 +151,8 @@ def test_what_a_kernel_does_at_its_exit_is_done(scripts: Scripts) -> None:
     assert in_a_job(scripts, dedented(script)) == "well"
 
 
-def test_a_kernel_begins_its_exit_only_when_nothing_of_it_speaks_any_more(scripts: Scripts) -> None:
-    # Else ipykernel now and then waits for itself, until Jupyter kills it seconds later.
+def test_control_thread_ends_before_kernel_exit(scripts: Scripts) -> None:
+    # Otherwise ipykernel sometimes deadlocks until Jupyter kills it seconds later.
     look = (
         "import atexit, pathlib; from ipykernel.kernelapp import IPKernelApp as App; thread = App.instance().control_thread; "
         "atexit.register(lambda: pathlib.Path('left').write_text(str(thread.is_alive())))"
@@ -165,7 +165,7 @@ def test_a_kernel_begins_its_exit_only_when_nothing_of_it_speaks_any_more(script
 
 
 @pytest.mark.parametrize("depth", [0, 120])
-def test_kernels_are_reached_by_sockets_of_this_user_and_leave_none(scripts: Scripts, depth: int, tmp_path: Any) -> None:
+def test_kernel_sockets_are_private_and_removed(scripts: Scripts, depth: int, tmp_path: Any) -> None:
     folder = tmp_path / ("d" * depth) if depth else tmp_path
     folder.mkdir(exist_ok=True)
     look = (
@@ -182,7 +182,7 @@ def test_kernels_are_reached_by_sockets_of_this_user_and_leave_none(scripts: Scr
     assert place.startswith(str(folder)) is (not depth)
 
 
-def test_what_a_killed_job_left_is_removed_with_its_scratch(scripts: Scripts, tmp_path: Any) -> None:
+def test_remove_scratch_removes_sockets_of_killed_job(scripts: Scripts, tmp_path: Any) -> None:
     from daybook.execution.kernel import remove_scratch
 
     folder = tmp_path / ("d" * 120)

@@ -1,4 +1,4 @@
-"""A fork takes on the standing of a new process, wherever the files that it is to print to are open."""
+"""Test that a fork behaves like a new process, whichever descriptors its output files have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = """
 import json, os, sys
-from daybook.execution.fork_server.process import become, run_to_end
+from daybook.execution.fork_server.process import run_and_exit, set_up_process
 
 out, err, (output, error) = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 opened = {name: os.open(name, os.O_WRONLY | os.O_CREAT) for name in (out, err)}
@@ -32,14 +32,14 @@ def main():
     left = [n for n in range(3, 100) if os.path.lexists(f"/proc/self/fd/{n}")]
     os.write(1, json.dumps([left, os.read(0, 1).decode()]).encode())
 
-become({"env": {}, "cwd": "/", "command": ["x"]}, output, error)
-run_to_end(main)
+set_up_process({"env": {}, "cwd": "/", "command": ["x"]}, output, error)
+run_and_exit(main)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("where", [(7, 8), (7, None), (1, 2), (2, 1), (1, None), (2, None), (0, 1), (0, None), (2, 0)])
-def test_output_and_error_end_up_where_they_belong(tmp_path: Path, where: tuple[int, int]) -> None:
+def test_stdout_and_stderr_get_given_descriptors(tmp_path: Path, where: tuple[int, int]) -> None:
     files = [tmp_path / "out", tmp_path / "err"]
     command = [sys.executable, "-c", SCRIPT, *map(str, files), json.dumps(where)]
     assert subprocess.run(command, timeout=60, check=False).returncode == 0
@@ -59,9 +59,9 @@ def test_output_and_error_end_up_where_they_belong(tmp_path: Path, where: tuple[
         ("sys.stdout = None", 0),
     ],
 )
-def test_a_process_ends_with_the_code_an_interpreter_would_end_with(main: str, code: int) -> None:
+def test_exit_code_is_that_of_an_interpreter(main: str, code: int) -> None:
     script = (
-        "import atexit, sys\nfrom daybook.execution.fork_server.process import run_to_end\n"
+        "import atexit, sys\nfrom daybook.execution.fork_server.process import run_and_exit\n"
         f"def main():\n    {main}\nrun_to_end(main)\nsys.exit(99)"
     )
     done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True)

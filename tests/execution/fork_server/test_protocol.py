@@ -1,4 +1,4 @@
-"""Messages with open files: whole whatever their size, one after another, and told from their end."""
+"""Test messages with open files of any size, and the end of a connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield here, there
 
 
-def test_messages_arrive_one_by_one_each_with_its_own_files(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_messages_arrive_with_their_files(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
     read, write = os.pipe()
     send_message(here, {"number": 1})
@@ -38,7 +38,7 @@ def test_messages_arrive_one_by_one_each_with_its_own_files(ends: tuple[socket.s
         os.close(each)
 
 
-def test_a_message_larger_than_a_sockets_buffer_arrives_whole(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_message_larger_than_socket_buffer(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
     message = {"env": {"LARGE": "ä" * 3_000_000}}
     sender = threading.Thread(target=send_message, args=(here, message, [0]))
@@ -49,7 +49,7 @@ def test_a_message_larger_than_a_sockets_buffer_arrives_whole(ends: tuple[socket
     os.close(descriptors[0])
 
 
-def test_a_message_that_comes_byte_by_byte_arrives_whole(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_message_received_byte_by_byte(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
     data = b'{"a": 1}'
 
@@ -64,15 +64,15 @@ def test_a_message_that_comes_byte_by_byte_arrives_whole(ends: tuple[socket.sock
 
 
 @pytest.mark.parametrize("begun", [b"", b"\x00\x00", struct.pack("!I", 100) + b'{"half'])
-def test_an_end_in_the_middle_of_a_message_is_an_end(ends: tuple[socket.socket, socket.socket], begun: bytes) -> None:
+def test_end_inside_message_is_end_of_connection(ends: tuple[socket.socket, socket.socket], begun: bytes) -> None:
     here, there = ends
     here.sendall(begun)
     here.close()
     assert receive_message(there)[0] is None
 
 
-def test_more_open_files_than_are_looked_for_are_refused_rather_than_lost(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_too_many_open_files_are_an_error(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
     send_message(here, {}, [0, 1, 2])
     with pytest.raises(OSError, match="more than 2 open files"):
-        receive_message(there, most=2)
+        receive_message(there, max_files=2)

@@ -1,4 +1,4 @@
-"""The host: what it preloads, how it and its jobs end, and what becomes of jobs where there is none."""
+"""Test the fork server: preloaded modules, ends of server and jobs, and jobs without fork."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PARENT = "import json, os; print(json.dumps(os.getppid()))"
 
 @linux
 @slow
-def test_what_is_preloaded_starts_no_thread() -> None:
+def test_preloaded_modules_start_no_thread() -> None:
     script = (
-        "import importlib\nfrom daybook.execution.fork_server.server import PRELOADED\n"
+        "import importlib\nfrom daybook.execution.fork_server.server import PRELOADED_MODULES\n"
         "from daybook.execution.fork_server.process import count_threads\n"
-        "for name in PRELOADED:\n"
+        "for name in PRELOADED_MODULES:\n"
         "    importlib.import_module(name)\n"
         "    assert count_threads() == 1, f'{name} starts a thread'\n"
     )
@@ -46,23 +46,23 @@ def test_what_is_preloaded_starts_no_thread() -> None:
 
 @linux
 @slow
-def test_a_killed_host_takes_its_jobs_along_and_the_next_job_has_a_new_one(own: Scripts, tmp_path: Path) -> None:
-    first = own.told(PARENT)
-    job, _ = own.start("import signal; signal.pause()")
+def test_killed_server_ends_jobs_and_is_restarted(own_scripts: Scripts, tmp_path: Path) -> None:
+    first = own_scripts.run_json(PARENT)
+    job, _ = own_scripts.start("import signal; signal.pause()")
     assert job.wait(0) is None
     os.kill(first, signal.SIGKILL)
     assert wait_for(job) == -signal.SIGKILL
     wait_until(lambda: is_gone(job.pid), "the end of the job")
     wait_until(lambda: is_gone(first), "the end of the host")
-    second, _ = own.start(PARENT)
+    second, _ = own_scripts.start(PARENT)
     assert isinstance(second, ForkedJob)
     assert wait_for(second) == 0
-    assert own.told(PARENT) not in (first, os.getpid())
+    assert own_scripts.run_json(PARENT) not in (first, os.getpid())
 
 
 @linux
-def test_a_process_whose_parent_was_gone_before_it_could_ask_ends_too(tmp_path: Path) -> None:
-    # The process in the middle forks and ends at once; the one below waits for that, and only then asks to die with it.
+def test_process_dies_if_parent_has_already_ended(tmp_path: Path) -> None:
+    # The middle process forks and ends at once. Its child waits for that before it calls die_with_parent.
     script = (
         "import os, sys, time\n"
         "from daybook.execution.fork_server.protocol import die_with_parent\n"
@@ -86,10 +86,10 @@ def test_a_process_whose_parent_was_gone_before_it_could_ask_ends_too(tmp_path: 
 
 @linux
 @slow
-def test_closing_a_host_ends_its_jobs(own: Scripts) -> None:
-    parent = own.told(PARENT)
-    job, _ = own.start("import signal; signal.pause()")
-    own.host.close()
+def test_closing_server_ends_its_jobs(own_scripts: Scripts) -> None:
+    parent = own_scripts.run_json(PARENT)
+    job, _ = own_scripts.start("import signal; signal.pause()")
+    own_scripts.host.close()
     assert wait_for(job) == -signal.SIGKILL
     assert is_gone(parent)
     wait_until(lambda: is_gone(job.pid), "the end of the job")
@@ -98,10 +98,10 @@ def test_closing_a_host_ends_its_jobs(own: Scripts) -> None:
 RUNNER = """
 import json, os, sys, threading
 from pathlib import Path
-from daybook.execution.fork_server import Host
+from daybook.execution.fork_server import ForkServer
 
 folder = Path(sys.argv[1])
-host = Host(folder / "host.log")
+host = ForkServer(folder / "host.log")
 with (folder / "out").open("wb") as output:
     job = host.run([str(folder / "job.py")], env=dict(os.environ), cwd=str(folder), output=output)
 print(job.pid, flush=True)
@@ -120,7 +120,7 @@ papermill.execute_notebook("in.ipynb", "out.ipynb", kernel_name="python3", progr
 @linux
 @slow
 @pytest.mark.parametrize("whom", ["runner", "host", "job"])
-def test_no_process_outlives_the_one_it_was_begun_by(tmp_path: Path, whom: str) -> None:
+def test_processes_die_with_their_parent(tmp_path: Path, whom: str) -> None:
     (tmp_path / "job.py").write_text(NOTEBOOK_JOB)
     command = [sys.executable, "-c", RUNNER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as runner:
@@ -143,17 +143,17 @@ def test_no_process_outlives_the_one_it_was_begun_by(tmp_path: Path, whom: str) 
 
 @linux
 @slow
-def test_a_job_that_nobody_waits_for_any_more_is_not_left_to_run(own: Scripts, tmp_path: Path, monkeypatch) -> None:
-    own.told(PARENT)
+def test_job_of_interrupted_client_is_killed(own_scripts: Scripts, tmp_path: Path, monkeypatch) -> None:
+    own_scripts.run_json(PARENT)
 
     def interrupted(self: ForkedJob, timeout: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ForkedJob, "_hear", interrupted)
+        patch.setattr(ForkedJob, "_receive_reply", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            own.start(f"open({str(tmp_path / 'ran')!r}, 'w').close(); import signal; signal.pause()")
-    host = own.told(PARENT)
+            own_scripts.start(f"open({str(tmp_path / 'ran')!r}, 'w').close(); import signal; signal.pause()")
+    host = own_scripts.run_json(PARENT)
     children = {child.pid for child in psutil.Process(host).children()}
     wait_until(lambda: all(is_gone(pid) for pid in children), "the end of the job")
 
@@ -161,59 +161,62 @@ def test_a_job_that_nobody_waits_for_any_more_is_not_left_to_run(own: Scripts, t
 # -- no fork ------------------------------------------------------------------------------------------------------------
 
 
-def test_where_nothing_can_be_forked_jobs_start_cold_and_the_log_says_so_once(
-    own: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+def test_jobs_start_without_fork_and_one_warning(
+    own_scripts: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(client, "can_fork", lambda: False)
     script = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['SHOP']); raise SystemExit('ill')"
     with caplog.at_level(logging.WARNING, "daybook.execution.fork_server"):
         for _ in range(2):
-            job, printed = own.start(script, "a", env={"SHOP": "corner"})
+            job, printed = own_scripts.start(script, "a", env={"SHOP": "corner"})
             assert isinstance(job, SubprocessJob)
             assert wait_for(job) == 1
             assert printed.read_text().splitlines() == [f"['a'] {tmp_path} corner", "ill"]
-    assert [record.getMessage() for record in caplog.records] == [f"Jobs start cold: {sys.platform} has no safe fork."]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Jobs start without fork: {sys.platform} does not support it safely."
+    ]
     assert not (tmp_path / "log").exists()
 
 
 @linux
-def test_a_cold_job_keeps_open_what_it_is_to_keep_and_is_told_apart_when_killed(
-    own: Scripts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_subprocess_job_inherits_descriptors(own_scripts: Scripts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(client, "can_fork", lambda: False)
     with (tmp_path / "kept").open("w") as kept:
         number = kept.fileno()
         assert (
-            own.told(f"import json, os; print(json.dumps(os.readlink('/proc/self/fd/{number}')))", keep=(number,)) == kept.name
+            own_scripts.run_json(
+                f"import json, os; print(json.dumps(os.readlink('/proc/self/fd/{number}')))", inherited=(number,)
+            )
+            == kept.name
         )
-    job, _ = own.start("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    job, _ = own_scripts.start("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert wait_for(job) == -signal.SIGKILL
 
 
 def lacking(package: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Have the host find a module of that name first, which ends it while it imports."""
+    """Let the server find a module with that name first, which ends it."""
     (folder / f"{package}.py").write_text(f"raise SystemExit('no {package} today')")
     monkeypatch.setattr(client, "_python_path", lambda: os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
 @linux
-def test_a_host_that_cannot_start_is_not_tried_again_and_its_last_words_are_told(
-    own: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+def test_failed_server_is_not_restarted(
+    own_scripts: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     lacking("papermill", monkeypatch, tmp_path)
     with caplog.at_level(logging.WARNING, "daybook.execution.fork_server"):
-        assert own.run("print('well')") == (0, "well\n")
-        assert own.run("print('well')") == (0, "well\n")
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said == "Jobs start cold: the warm host ended early. (no papermill today)"
+        assert own_scripts.run("print('well')") == (0, "well\n")
+        assert own_scripts.run("print('well')") == (0, "well\n")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == "Jobs start without fork: the fork server has ended. (no papermill today)"
     assert (tmp_path / "log" / "host.log").read_text().count("no papermill today") == 1
 
 
 @linux
-def test_where_the_rest_cannot_be_preloaded_the_job_under_way_goes_on_and_the_next_start_cold(
-    own: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+def test_failed_preload_refuses_new_jobs_only(
+    own_scripts: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    # What draws is not among what the first job needs.
+    # The first job does not need matplotlib.
     lacking("matplotlib", monkeypatch, tmp_path)
     log = tmp_path / "log" / "host.log"
     until_it_failed = f"""
@@ -223,16 +226,16 @@ def test_where_the_rest_cannot_be_preloaded_the_job_under_way_goes_on_and_the_ne
         print("well")
     """
     with caplog.at_level(logging.WARNING, "daybook.execution.fork_server"):
-        assert own.run(until_it_failed) == (0, "well\n")
+        assert own_scripts.run(until_it_failed) == (0, "well\n")
         assert not caplog.records
-        assert own.run("print('well')") == (0, "well\n")
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert said.startswith("Jobs start cold: the warm host starts no job (SystemExit: no matplotlib today).")
+        assert own_scripts.run("print('well')") == (0, "well\n")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("Jobs start without fork: the fork server starts no job (SystemExit: no matplotlib today).")
 
 
 @linux
 @slow
-def test_warm_and_cold_jobs_have_the_same_results(own: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forked_and_subprocess_jobs_give_same_results(own_scripts: Scripts, monkeypatch: pytest.MonkeyPatch) -> None:
     script = """
         import json, os, sys
         import pandas
@@ -240,9 +243,9 @@ def test_warm_and_cold_jobs_have_the_same_results(own: Scripts, monkeypatch: pyt
         print(json.dumps({"sum": float(frame.amount.sum()), "argv": sys.argv[1:], "cwd": os.getcwd(), "path": sys.path,
                           "env": {k: v for k, v in os.environ.items() if k != "JUPYTER_DEFAULT_PROVISIONER_NAME"}}))
     """
-    warm = own.told(script, "x", env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
+    warm = own_scripts.run_json(script, "x", env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
     monkeypatch.setattr(client, "can_fork", lambda: False)
-    cold = own.told(script, "x", env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
+    cold = own_scripts.run_json(script, "x", env={"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
     package = client._python_path().split(os.pathsep)[0]
     assert {**warm, "path": [each for each in warm["path"] if each != package]} == {
         **cold,
@@ -252,17 +255,17 @@ def test_warm_and_cold_jobs_have_the_same_results(own: Scripts, monkeypatch: pyt
 
 
 @linux
-def test_a_host_that_was_begun_early_is_the_one_that_the_first_job_is_forked_from(own: Scripts) -> None:
-    own.host.begin()
-    begun = own.host._process
+def test_first_job_uses_server_started_early(own_scripts: Scripts) -> None:
+    own_scripts.host.start()
+    begun = own_scripts.host._process
     assert begun is not None
-    own.host.begin()
-    assert own.host._process is begun
-    assert own.told("import os; print(os.getppid())") == begun.pid
+    own_scripts.host.start()
+    assert own_scripts.host._process is begun
+    assert own_scripts.run_json("import os; print(os.getppid())") == begun.pid
 
 
-def test_where_its_log_cannot_be_written_beginning_early_says_nothing(tmp_path: Path) -> None:
+def test_early_start_ignores_unwritable_log(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     host = ForkServer(tmp_path / "file" / "host.log")
-    host.begin()
+    host.start()
     assert host._process is None

@@ -1,4 +1,4 @@
-"""What the warm host does once so that no job has to."""
+"""Test the warm-up of the fork server."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from daybook.settings import project_root
 
 SCRIPT = """
 import importlib, os, sys
-from daybook.execution.fork_server.server import PRELOADED
+from daybook.execution.fork_server.server import PRELOADED_MODULES
 from daybook.execution.fork_server.process import count_threads
-for name in PRELOADED:
+for name in PRELOADED_MODULES:
     importlib.import_module(name)
-from daybook import personal
+from daybook.privacy import run_values
 from daybook.report import notebook_page, pages
 from daybook.execution.fork_server.warm_up import run_warm_up
 from daybook.execution.fork_server.warm_up import read_project_files
 touched = []
 sys.addaudithook(lambda event, of: touched.append(str(of[0])) if event == "open" else None)
 run_warm_up()
-print(count_threads(), personal.common_words.cache_info().currsize, notebook_page._highlighter.cache_info().currsize)
+print(count_threads(), run_values.load_common_words.cache_info().currsize, notebook_page._highlighter.cache_info().currsize)
 print([each for each in touched if each.endswith((".yaml", ".ipynb")) or "params" in each.split(os.sep)])
 touched.clear()
 read_project_files()
@@ -30,11 +30,11 @@ print({os.path.relpath(each, "params").split(os.sep)[0] for each in touched if e
 """
 
 
-def test_rehearsing_starts_no_thread_warms_what_jobs_use_and_reads_nothing_of_a_deployment() -> None:
+def test_warm_up_starts_no_thread_and_reads_no_deployment() -> None:
     env = {**os.environ, **SINGLE_THREAD_ENV}
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=project_root())
     first, second, third = done.stdout.splitlines()
     assert (first, second) == ("1 1 1", "[]")
-    # Read ahead are what every deployment has; of settings, which one has, nothing.
+    # Only files of all deployments are read, no settings of one deployment.
     assert third in ("{'contracts', 'sources'} 1", "{'sources', 'contracts'} 1")

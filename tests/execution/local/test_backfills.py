@@ -1,7 +1,6 @@
-"""Backfills on this machine without a job: the real state machines and records, with runs and jobs that play.
+"""Test local backfills with the real state machines and records, and with scripted runs and jobs.
 
-What is tried here is what real runs come to only by chance: a name taken meanwhile, a date held by somebody, a fault in a
-thread, an interrupt at each moment.
+The tests cover rare events: a name taken by another run, a locked date, an exception in a thread, an interrupt at any event.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ Act = Callable[[], None]
 
 
 class Machine:
-    """This machine with runs that come to what they are told, and errands done in this process."""
+    """Run backfills with scripted runs, and with tasks executed in this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings = load_settings("local")
         self.archive = Archive(self.settings.archive)
         self.ran: list[str] = []
         self.acts: dict[date, Act] = {}
-        """What happens in the run of a date, before it succeeds."""
+        """Actions in the run of a date, before it succeeds."""
         self.errand: Act = lambda: None
-        """What happens in a job, before it does its errand."""
+        """Action in a job before its task."""
         monkeypatch.setattr(laptop, "run_day", self._run_day)
         monkeypatch.setattr(laptop, "GlueJobs", lambda logs: self._do_errand)
-        # What takes a quarter of a second each time, and is of no account here: digests of code, and gold tables without a row.
+        # These take 0.25 s each and do not matter here: digests of code, and a search in empty gold tables.
         monkeypatch.setattr("daybook.scheduling.backfills.compute_fingerprint", lambda settings: {"notebooks": "unchanged"})
         monkeypatch.setattr("daybook.execution.tasks.find_unusual_days", lambda settings, days: [])
 
@@ -80,7 +79,7 @@ def machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def held() -> Iterator[ExitStack]:
-    """Locks that are held until the test ends."""
+    """Hold locks until the end of the test."""
     with ExitStack() as stack:
         yield stack
 
@@ -92,12 +91,12 @@ def failing(error: BaseException) -> Act:
     return fail
 
 
-def came_to(record: Record) -> list[tuple[str, str]]:
+def results_of(record: Record) -> list[tuple[str, str]]:
     return [(each["run_id"], each["outcome"]) for each in record["results"]]
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_dates_are_run_and_told_of_once(machine: Machine, parallel: int) -> None:
+def test_backfill_runs_dates_and_sends_one_message(machine: Machine, parallel: int) -> None:
     record = machine.backfill(3, parallel=parallel)
     assert sorted(machine.ran) == [f"daily-2025-11-0{number}-1" for number in (1, 2, 3)]
     assert (record["outcome"], record["stopped"], record["counts"]) == ("SUCCEEDED", False, {"SUCCEEDED": 3})
@@ -106,26 +105,24 @@ def test_dates_are_run_and_told_of_once(machine: Machine, parallel: int) -> None
     assert '"ExecutionSucceeded"' in events[-1]
 
 
-def test_a_date_that_was_run_meanwhile_gets_the_next_name(machine: Machine) -> None:
+def test_date_with_new_run_gets_next_name(machine: Machine) -> None:
     machine.acts[day(1)] = lambda: add_run(machine.archive, 2, "SUCCEEDED") and None
     record = machine.backfill(3)
-    assert came_to(record) == [
+    assert results_of(record) == [
         ("daily-2025-11-01-1", "SUCCEEDED"),
         ("daily-2025-11-02-2", "SUCCEEDED"),
         ("daily-2025-11-03-1", "SUCCEEDED"),
     ]
 
 
-def test_a_date_that_somebody_holds_is_left_out_with_the_reason_and_the_others_are_run(
-    machine: Machine, held: ExitStack
-) -> None:
+def test_locked_date_is_skipped_with_reason(machine: Machine, held: ExitStack) -> None:
     def hold() -> None:
         lock = held.enter_context(DateLock(machine.settings.archive, day(2)))
         lock.write_holder(machine.archive.start_run(day(2), {}))
 
     machine.acts[day(1)] = hold
     record = machine.backfill(3)
-    assert [outcome for _, outcome in came_to(record)] == ["SUCCEEDED", NOT_STARTED, "SUCCEEDED"]
+    assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", NOT_STARTED, "SUCCEEDED"]
     assert "2025-11-02 is being run by daily-2025-11-02-1 (process " in record["results"][1]["reason"]
     assert record["outcome"] == "FAILED"
     assert "2025-11-02 NOT STARTED: 2025-11-02 is being run by" in record["message"]["body"]
@@ -140,19 +137,17 @@ def test_a_date_that_somebody_holds_is_left_out_with_the_reason_and_the_others_a
     ],
     ids=["unforeseen", "Daybook's own"],
 )
-def test_a_fault_in_one_dates_thread_is_that_dates_alone(
-    machine: Machine, parallel: int, fault: Exception, reason: str
-) -> None:
+def test_exception_fails_its_date_only(machine: Machine, parallel: int, fault: Exception, reason: str) -> None:
     machine.acts[day(2)] = failing(fault)
     record = machine.backfill(3, parallel=parallel)
-    assert [outcome for _, outcome in came_to(record)] == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
+    assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
     assert record["results"][1]["reason"] == reason
-    # On the run's own record too, so that `daybook gaps` and `daybook resume` know of it.
+    # The run's record has it too, for `daybook gaps` and `daybook resume`.
     found = machine.archive.run("daily-2025-11-02-1")
     assert (found["state"], found["outcome"], found["reasons"]) == ("closed", "FAILED", [reason])
 
 
-def test_a_date_that_cannot_even_be_started_says_why(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_date_that_cannot_start_has_reason(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     start_run = Archive.start_run
 
     def refuse(archive: Archive, run_date: date, facts: Record) -> str:
@@ -162,17 +157,17 @@ def test_a_date_that_cannot_even_be_started_says_why(machine: Machine, monkeypat
 
     monkeypatch.setattr(Archive, "start_run", refuse)
     record = machine.backfill(3)
-    assert [outcome for _, outcome in came_to(record)] == ["SUCCEEDED", NOT_STARTED, "SUCCEEDED"]
+    assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", NOT_STARTED, "SUCCEEDED"]
     assert record["results"][1]["reason"] == "OSError: [Errno 30] Read-only file system"
 
 
 # Stopping
 
 
-def test_an_interrupt_closes_the_run_under_way_and_the_backfill(machine: Machine) -> None:
+def test_interrupt_closes_running_run_and_backfill(machine: Machine) -> None:
     machine.acts[day(2)] = failing(KeyboardInterrupt())
     record = machine.backfill(3)
-    assert came_to(record) == [
+    assert results_of(record) == [
         ("daily-2025-11-01-1", "SUCCEEDED"),
         ("daily-2025-11-02-1", "FAILED"),
         ("daily-2025-11-03-1", NOT_STARTED),
@@ -182,19 +177,19 @@ def test_an_interrupt_closes_the_run_under_way_and_the_backfill(machine: Machine
 
 
 def interrupt_at(number: int) -> Callable[[Mapping[str, Any]], None]:
-    """A listener that is interrupted at the n-th event of the backfill's machine."""
-    heard = 0
+    """Return a listener that raises KeyboardInterrupt at event ``number``."""
+    count = 0
 
     def listen(event: Mapping[str, Any]) -> None:
-        nonlocal heard
-        heard += 1
-        if heard == number:
+        nonlocal count
+        count += 1
+        if count == number:
             raise KeyboardInterrupt
 
     return listen
 
 
-def test_whenever_it_is_interrupted_it_is_closed_and_the_same_again_does_the_rest(machine: Machine) -> None:
+def test_backfill_continues_after_interrupt_at_any_event(machine: Machine) -> None:
     events: list[Any] = []
     machine.backfill(2, force=True, listener=events.append)
     assert len(events) > 20
@@ -204,7 +199,7 @@ def test_whenever_it_is_interrupted_it_is_closed_and_the_same_again_does_the_res
         closed = read_backfill(machine.archive, record["backfill_id"])
         assert closed["state"] == "closed", number
         if "message" in record:
-            # It had come to its summary: there is nothing left.
+            # The summary was complete, so nothing remains.
             assert record["counts"] == {"SUCCEEDED": 2}
             continue
         assert (record["outcome"], record["stopped"]) == ("FAILED", True), number
@@ -215,11 +210,11 @@ def test_whenever_it_is_interrupted_it_is_closed_and_the_same_again_does_the_res
             {"SUCCEEDED": 2},
         ), number
         assert rest["message"]["body"].endswith(": 2 succeeded")
-        # What was through is not run again: at most the one date that was being told of.
+        # Completed dates do not run again, except for at most one whose end was being recorded.
         assert len(machine.ran) - before <= 3, number
 
 
-def test_an_interrupt_while_it_is_being_closed_does_not_keep_it_open(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_while_closing_still_closes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     real = laptop.close_backfill
 
     def interrupted(*arguments: Any, **named: Any) -> Record:
@@ -232,7 +227,7 @@ def test_an_interrupt_while_it_is_being_closed_does_not_keep_it_open(machine: Ma
     assert (read_backfill(machine.archive, record["backfill_id"])["state"], record["stopped"]) == ("closed", True)
 
 
-def test_a_fault_of_the_runner_is_raised_and_leaves_the_backfill_closed(machine: Machine) -> None:
+def test_runner_exception_closes_backfill(machine: Machine) -> None:
     def broken(event: Mapping[str, Any]) -> None:
         if event["type"] == "MapIterationStarted":
             raise ZeroDivisionError
@@ -243,20 +238,20 @@ def test_a_fault_of_the_runner_is_raised_and_leaves_the_backfill_closed(machine:
     assert read_backfill(machine.archive, name)["stopped"]
 
 
-def test_one_that_was_killed_is_closed_by_the_one_that_goes_on(machine: Machine) -> None:
+def test_killed_backfill_is_closed_by_next_one(machine: Machine) -> None:
     plan = plan_backfill(machine.settings, day(1), day(2), force=True)
     killed = start_backfill(machine.archive, plan, {})
     record = machine.backfill(2, force=True)
     assert (record["continues"], read_backfill(machine.archive, killed)["stopped"]) == (killed, True)
 
 
-def test_what_is_being_done_already_is_not_begun_again(machine: Machine) -> None:
+def test_running_backfill_cannot_start_again(machine: Machine) -> None:
     found: list[str] = []
 
     def again() -> None:
         (name,) = backfill_ids(machine.archive)
         assert is_running(machine.settings, name)
-        with pytest.raises(UsageError, match=f"{name} is doing just that; wait until it ends, or stop it"):
+        with pytest.raises(UsageError, match=f"{name} is already running these dates; wait until it ends or stop it"):
             machine.backfill(2, force=True)
         found.append(name)
 
@@ -269,7 +264,7 @@ def test_what_is_being_done_already_is_not_begun_again(machine: Machine) -> None
 # The summary
 
 
-def test_a_summary_that_fails_is_told_and_the_same_again_does_it_alone(machine: Machine) -> None:
+def test_failed_summary_is_repeated_by_next_backfill(machine: Machine) -> None:
     machine.errand = failing(TaskError("States.TaskFailed", "the lake is gone"))
     record = machine.backfill(2)
     assert (record["outcome"], record["counts"]) == ("FAILED", {"SUCCEEDED": 2})
@@ -290,29 +285,29 @@ def catch_up(machine: Machine, listener: Optional[Any] = None) -> tuple[str, Opt
     return run_catch_up(machine.settings, limit=2, parallel=1, listener=listener, clock=FakeClock())
 
 
-def test_a_catch_up_runs_the_oldest_gaps(machine: Machine) -> None:
+def test_catch_up_runs_oldest_gaps(machine: Machine) -> None:
     add_run(machine.archive, 1, "SUCCEEDED")
     problem, record = catch_up(machine)
     assert problem == ""
     assert record is not None
-    assert came_to(record) == [("daily-2025-11-02-1", "SUCCEEDED"), ("daily-2025-11-03-1", "SUCCEEDED")]
+    assert results_of(record) == [("daily-2025-11-02-1", "SUCCEEDED"), ("daily-2025-11-03-1", "SUCCEEDED")]
     assert (record["kind"], record["outcome"], "message" in record) == ("catch-up", "SUCCEEDED", True)
 
 
-def test_a_catch_up_whose_gaps_are_gone_is_good_and_has_no_backfill(machine: Machine) -> None:
+def test_catch_up_without_gaps_has_no_backfill(machine: Machine) -> None:
     for number in (1, 2, 3):
         add_run(machine.archive, number, "SUCCEEDED")
     assert catch_up(machine) == ("", None)
 
 
-def test_a_catch_up_that_cannot_look_for_gaps_says_why(machine: Machine) -> None:
+def test_failed_gap_search_is_reported(machine: Machine) -> None:
     machine.errand = failing(TaskError("States.TaskFailed", "the landing is gone"))
     problem, record = catch_up(machine)
     assert "the landing is gone" in problem
     assert record is None
 
 
-def test_a_catch_up_that_is_interrupted_after_its_plan_leaves_no_backfill_open(machine: Machine) -> None:
+def test_interrupt_after_plan_closes_backfill(machine: Machine) -> None:
     def listen(event: Mapping[str, Any]) -> None:
         if event["type"] == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"] == "Backfill":
             raise KeyboardInterrupt
@@ -322,9 +317,9 @@ def test_a_catch_up_that_is_interrupted_after_its_plan_leaves_no_backfill_open(m
     assert (record["stopped"], record["counts"]) == (True, {NOT_STARTED: 2})
 
 
-def test_a_catch_up_that_is_interrupted_in_a_run_closes_all(machine: Machine) -> None:
+def test_interrupt_in_run_closes_catch_up(machine: Machine) -> None:
     machine.acts[day(2)] = failing(KeyboardInterrupt())
     _, record = catch_up(machine)
     assert record is not None
-    assert [outcome for _, outcome in came_to(record)] == ["SUCCEEDED", "FAILED"]
+    assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", "FAILED"]
     assert record["stopped"]

@@ -1,4 +1,4 @@
-"""The job script on this machine gets the arguments that Glue would give it."""
+"""Test the arguments of local jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from daybook.execution.local import jobs
 
 
-def test_a_job_gets_no_argument_of_a_deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_gets_no_placeholder_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
 
     def run(command: list[str], **_: Any) -> SimpleNamespace:
@@ -20,8 +20,8 @@ def test_a_job_gets_no_argument_of_a_deployment(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setenv("DAYBOOK_HOME", str(tmp_path))
     monkeypatch.setattr(jobs, "get_fork_server", lambda: SimpleNamespace(run=run))
-    given = {"--bundle": "${BundleUri}", "--topic_arn": "${TopicArn}", "--stage": "ingest"}
-    asked = {"JobName": "daybook-local-ingest", "Arguments": given}
-    ended = jobs.GlueJobs(tmp_path / "logs")(jobs.START_JOB_RUN, asked, timeout_seconds=1, heartbeat=lambda: None)
+    arguments = {"--bundle": "${BundleUri}", "--topic_arn": "${TopicArn}", "--stage": "ingest"}
+    request = {"JobName": "daybook-local-ingest", "Arguments": arguments}
+    ended = jobs.GlueJobs(tmp_path / "logs")(jobs.START_JOB_RUN, request, timeout_seconds=1, heartbeat=lambda: None)
     assert ended["JobRunState"] == "SUCCEEDED"
     assert commands[0][1:] == ["--JOB_NAME", "daybook-local-ingest", "--stage", "ingest"]

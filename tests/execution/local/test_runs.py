@@ -1,4 +1,4 @@
-"""A run from start to closing record on this machine, with jobs of no kernel: who closes it, and what clocks have to say."""
+"""Test local runs from start to closing record without kernels: closing, clock jumps and full disks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLOSED = "the shop was closed"
 
 
 class Machine:
-    """A machine whose clock the test sets: its jobs run stages in this process, each taking five seconds of its count."""
+    """Run jobs in this process with a simulated clock; each stage takes five seconds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall, self.count = 1_764_554_400.0, 1_000.0
@@ -39,7 +39,7 @@ class Machine:
         )
 
     def execute(self, path: str, output: str, *, parameters: dict[str, Any], **_: Any) -> None:
-        """A closed day as its notebooks leave it."""
+        """Write the executed notebook of a stage on a closed day."""
         self.wall += 5.0 + next(self.jumps, 0.0)
         self.count += 5.0
         stage = Path(path).stem.split("_", 1)[1]
@@ -81,9 +81,7 @@ JUMPS = [-7_200.0, -1.0, 0.0, 3_600.0, 90_000.0]
 
 @pytest.mark.parametrize("first", JUMPS)
 @pytest.mark.parametrize("second", JUMPS)
-def test_wherever_the_clock_jumps_notify_closes_the_run_once_and_lengths_are_what_passed(
-    machine: Machine, settings: Settings, first: float, second: float
-) -> None:
+def test_durations_ignore_wall_clock_jumps(machine: Machine, settings: Settings, first: float, second: float) -> None:
     machine.jumps = iter((first, second))
 
     execution, record, archive = run(settings)
@@ -101,7 +99,7 @@ def test_wherever_the_clock_jumps_notify_closes_the_run_once_and_lengths_are_wha
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_runs_are_numbered_in_their_order_whatever_their_clocks_said(machine: Machine, settings: Settings, jump: float) -> None:
+def test_run_numbers_ignore_wall_clock_jumps(machine: Machine, settings: Settings, jump: float) -> None:
     first = run(settings)[1]
     machine.wall += jump
     second = run(settings)[1]
@@ -110,9 +108,7 @@ def test_runs_are_numbered_in_their_order_whatever_their_clocks_said(machine: Ma
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_run_that_notify_could_not_close_is_closed_once_by_the_runner(
-    machine: Machine, settings: Settings, jump: float
-) -> None:
+def test_runner_closes_run_if_notify_fails(machine: Machine, settings: Settings, jump: float) -> None:
     machine.jumps, machine.failing = iter((jump,)), {"notify"}
     execution, record, archive = run(settings)
     assert execution.status == "FAILED"
@@ -121,9 +117,7 @@ def test_a_run_that_notify_could_not_close_is_closed_once_by_the_runner(
     assert record["seconds"] == 5.0
 
 
-def test_a_run_whose_journal_could_not_be_begun_is_resumed_from_its_first_stage_once_there_is_room(
-    machine: Machine, settings: Settings, home: Path, disks: Disks
-) -> None:
+def test_run_resumes_after_full_disk_before_journal(machine: Machine, settings: Settings, home: Path, disks: Disks) -> None:
     disk = disks.mount(home / "executions")
     disk.fill()
     with pytest.raises(StorageError, match=r"daily-2025-11-30-1\.jsonl could not be written: its disk is full; free"):
@@ -136,9 +130,7 @@ def test_a_run_whose_journal_could_not_be_begun_is_resumed_from_its_first_stage_
     assert [each["stage"] for each in record["stages"]] == ["ingest", "notify"]
 
 
-def test_a_run_whose_journal_found_no_more_room_is_resumed_once_there_is_some(
-    machine: Machine, settings: Settings, home: Path, disks: Disks
-) -> None:
+def test_run_resumes_after_full_disk_in_journal(machine: Machine, settings: Settings, home: Path, disks: Disks) -> None:
     disk = disks.mount(home / "executions")
     (disk.path / "local").mkdir()
     disk.fill(leave=4096)
@@ -156,9 +148,7 @@ def test_a_run_whose_journal_found_no_more_room_is_resumed_once_there_is_some(
     assert [event["id"] for event in archive.history(record["run_id"])] == list(range(1, len(execution.events) + 1))
 
 
-def test_a_run_that_was_closed_before_its_journal_found_no_more_room_has_ended(
-    machine: Machine, settings: Settings, home: Path, disks: Disks
-) -> None:
+def test_closed_run_with_full_disk_has_ended(machine: Machine, settings: Settings, home: Path, disks: Disks) -> None:
     disk = disks.mount(home / "executions")
     (disk.path / "local").mkdir()
     disk.fill(leave=8192)

@@ -1,1 +1,1 @@
-"""Whether a deployment is well: one question after the other, each answered in a line with what to do."""
+"""Check a deployment on AWS; each check gives one line with a remedy."""

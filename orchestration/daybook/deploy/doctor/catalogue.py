@@ -1,4 +1,4 @@
-"""What Athena is told of the tables: each published table is registered with its contract's columns, where the lake is."""
+"""Check that each published table is registered in the Glue catalogue as its contract declares."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from daybook.deploy.catalogue import athena_type, database_name
 from daybook.deploy.doctor.checks import Check, CheckContext, build_check, run_check
 
 
-def check_catalogue(patient: CheckContext) -> Iterator[Check]:
-    """All of these questions."""
+def check_catalogue(context: CheckContext) -> Iterator[Check]:
+    """Run all checks of this module."""
     for layer in LAYERS:
-        yield run_check(f"catalogue {layer}", patient.deploy_command, partial(_check_layer, patient, layer))
+        yield run_check(f"catalogue {layer}", context.deploy_command, partial(_check_layer, context, layer))
 
 
-def _check_layer(patient: CheckContext, layer: str) -> Check:
+def _check_layer(context: CheckContext, layer: str) -> Check:
     name = f"catalogue {layer}"
-    database = database_name(patient.env, layer)
+    database = database_name(context.env, layer)
     tables = list(load_tables(layer).values())
-    registered = {each.name: _read_registered_table(patient, database, each.name) for each in tables}
+    registered = {each.name: _read_registered_table(context, database, each.name) for each in tables}
     if not any(registered.values()):
-        return Check(name, "failed", f"{database} has no table", patient.deploy_command)
-    wrong = [each for table in tables for each in _list_differences(patient, table, registered[table.name])]
-    return build_check(name, f"{len(tables)} tables in {database}, as their contracts say", wrong, patient.deploy_command)
+        return Check(name, "failed", f"{database} has no table", context.deploy_command)
+    problems = [each for table in tables for each in _list_differences(context, table, registered[table.name])]
+    return build_check(name, f"{len(tables)} tables in {database} match their contracts", problems, context.deploy_command)
 
 
-def _read_registered_table(patient: CheckContext, database: str, table: str) -> Optional[tuple[dict[str, str], str]]:
-    """Types by column, and the location; None where nothing is registered under the name."""
+def _read_registered_table(context: CheckContext, database: str, table: str) -> Optional[tuple[dict[str, str], str]]:
+    """Return the types by column and the location of a registered table; None if it is not registered."""
     from awswrangler import catalog
     from awswrangler.exceptions import InvalidTable
 
-    session = patient.account.session()
+    session = context.account.session()
     types = catalog.get_table_types(database, table, boto3_session=session)
     if types is None:
         return None
     try:
         return types, catalog.get_table_location(database, table, boto3_session=session)
-    except InvalidTable:  # Somebody registered it without one.
+    except InvalidTable:  # registered without a location
         return types, ""
 
 
-def _list_differences(patient: CheckContext, table: Table, registered: Optional[tuple[dict[str, str], str]]) -> Iterator[str]:
-    """What of a registered table is not as the contract and the params say."""
+def _list_differences(context: CheckContext, table: Table, registered: Optional[tuple[dict[str, str], str]]) -> Iterator[str]:
+    """Yield the differences between a registered table and its contract and settings."""
     if registered is None:
         yield f"{table.name} is not registered"
         return
     types, location = registered
     for column in table.columns:
-        wanted = athena_type(table.type_of(column))
+        expected = athena_type(table.type_of(column))
         name = find_column(types, column)
         if name is None:
             yield f"{table.name} lacks {column}"
-        elif types[name] != wanted:
-            yield f"{table.name}.{column} is {types[name]} instead of {wanted}"
+        elif types[name] != expected:
+            yield f"{table.name}.{column} is {types[name]} instead of {expected}"
     unknown = (column for column in types if find_column(table.columns, column) is None)
-    yield from (f"{table.name} has {column}, which its contract has not" for column in unknown)
-    place = f"{patient.settings.lake}/{table.layer}/{table.name}"
-    if location.rstrip("/") != place:
-        yield f"{table.name} is at {location or 'no place'} instead of {place}"
+    yield from (f"{table.name} has {column}, which is not in its contract" for column in unknown)
+    expected_location = f"{context.settings.lake}/{table.layer}/{table.name}"
+    if location.rstrip("/") != expected_location:
+        yield f"{table.name} has {location or 'no location'} instead of {expected_location}"

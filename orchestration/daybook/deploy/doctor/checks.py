@@ -1,10 +1,10 @@
-"""What a question to AWS comes to: good, doubtful, bad, or not for these credentials to ask."""
+"""Run one check and turn errors of AWS into its result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Literal, Optional
+from typing import Callable, Literal, Optional
 
 from daybook.deploy.templates import Template
 from daybook.execution.aws.account import ACCESS_DENIED_CODES, NOT_FOUND_CODES, Account, error_code, error_reason
@@ -15,17 +15,17 @@ CheckState = Literal["ok", "warning", "failed", "refused"]
 
 @dataclass(frozen=True)
 class Check:
-    """An answer: what was looked at, how it is, and what to do about it (empty where nothing is)."""
+    """The result of a check. ``remedy`` is empty if nothing is to be done."""
 
     name: str
     state: CheckState
-    said: str
+    message: str
     remedy: str = ""
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """What is looked at: a deployment in an account. ``values`` are the templates' parameters, as the stacks have them."""
+    """The deployment to check. ``values`` are the template parameters of the existing stacks."""
 
     account: Account
     settings: Settings
@@ -38,11 +38,11 @@ class CheckContext:
 
     @property
     def deploy_command(self) -> str:
-        """The command that brings things to what the checkout says."""
+        """The remedy that restores the state of the checkout."""
         return f"run `daybook deploy --env {self.env}`"
 
-    def named(self, template: str, kind: str, key: str) -> dict[str, str]:
-        """By logical id, what resources of a type are called in this deployment: what the template says under ``key``."""
+    def resource_names(self, template: str, kind: str, key: str) -> dict[str, str]:
+        """Return the names of resources of a type by logical id. ``key`` is the property that holds the name."""
         found = {}
         for logical_id, each in self.templates[template].resources.items():
             if each["Type"] == kind:
@@ -51,31 +51,25 @@ class CheckContext:
         return found
 
 
-def run_check(name: str, remedy: str, question: Callable[[], Check]) -> Check:
-    """Ask, and let what AWS refuses or does not have be an answer too."""
+def run_check(name: str, remedy: str, check: Callable[[], Check]) -> Check:
+    """Run a check; return missing permissions and resources as results too."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return question()
+        return check()
     except ClientError as error:
         code = error_code(error)
         if code in ACCESS_DENIED_CODES:
-            return Check(
-                name, "refused", f"these credentials may not ask ({error.operation_name})", "ask with others, or let it be"
-            )
+            message = f"no permission for {error.operation_name}"
+            return Check(name, "refused", message, "retry with other credentials, or ignore")
         if code in NOT_FOUND_CODES:
-            return Check(name, "failed", "is not there", remedy)
-        return Check(name, "failed", f"could not be asked: {error_reason(error)}", remedy)
+            return Check(name, "failed", "does not exist", remedy)
+        return Check(name, "failed", f"could not be checked: {error_reason(error)}", remedy)
     except BotoCoreError as error:
-        return Check(name, "failed", f"could not be asked: {' '.join(str(error).split())}", "look to the network")
+        return Check(name, "failed", f"could not be checked: {' '.join(str(error).split())}", "check the network")
 
 
-def build_check(name: str, good: str, wrong: Iterable[Optional[str]], remedy: str, state: CheckState = "failed") -> Check:
-    """Good, where nothing is wrong; else all that is."""
-    found = [each for each in wrong if each]
+def build_check(name: str, good: str, problems: Iterable[Optional[str]], remedy: str, state: CheckState = "failed") -> Check:
+    """Return a check with ``state`` and all ``problems``, or with ``ok`` and the message ``good`` if there are none."""
+    found = [each for each in problems if each]
     return Check(name, state, "; ".join(found), remedy) if found else Check(name, "ok", good)
-
-
-def is_not_found(error: Any) -> bool:
-    """Whether AWS says that there is no such thing."""
-    return error_code(error) in NOT_FOUND_CODES

@@ -1,56 +1,57 @@
-"""What holds data: buckets, the key that encrypts them, the key of pseudonyms."""
+"""Check the buckets, their encryption key and the key of pseudonyms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from daybook.deploy.doctor.checks import Check, CheckContext, build_check, is_not_found, run_check
+from daybook.deploy.doctor.checks import Check, CheckContext, build_check, run_check
+from daybook.execution.aws.account import NOT_FOUND_CODES, error_code
 
 _BUCKETS = {
     "LakeBucket": ("aws:kms", False),
     "ArchiveBucket": ("aws:kms", True),
     "LandingBucket": ("aws:kms", True),
     "CodeBucket": ("aws:kms", True),
-    # S3 delivers access logs to buckets encrypted by its own keys only.
+    # S3 delivers access logs only to buckets with SSE-S3.
     "AccessLogBucket": ("AES256", False),
 }
-"""By the parameter that names it: how a bucket is encrypted, and whether it keeps versions."""
+"""Encryption and versioning of each bucket, by the parameter with its name."""
 
 
-def check_data_stores(patient: CheckContext) -> Iterator[Check]:
-    """All of these questions."""
+def check_data_stores(context: CheckContext) -> Iterator[Check]:
+    """Run all checks of this module."""
     for parameter, (encryption, versioned) in _BUCKETS.items():
-        bucket = patient.values.get(parameter)
+        bucket = context.values.get(parameter)
         if bucket:
-            yield _check_bucket(patient, bucket, encryption, versioned)
+            yield _check_bucket(context, bucket, encryption, versioned)
         else:
-            yield Check(parameter, "failed", "has no name", "name it under `deployment.parameters` in params/")
-    yield run_check("encryption key", patient.deploy_command, lambda: _check_key(patient))
-    yield run_check("key of pseudonyms", patient.deploy_command, lambda: _check_secret(patient))
+            yield Check(parameter, "failed", "has no value", "set it under `deployment.parameters` in params/")
+    yield run_check("encryption key", context.deploy_command, lambda: _check_key(context))
+    yield run_check("key of pseudonyms", context.deploy_command, lambda: _check_secret(context))
 
 
-def _check_bucket(patient: CheckContext, bucket: str, encryption: str, versioned: bool) -> Check:
+def _check_bucket(context: CheckContext, bucket: str, encryption: str, versioned: bool) -> Check:
     name = f"bucket {bucket}"
 
-    def question() -> Check:
-        s3 = patient.account.client("s3")
+    def check() -> Check:
+        s3 = context.account.client("s3")
         s3.head_bucket(Bucket=bucket)
-        wrong = [
+        problems = [
             _encryption_problem(s3, bucket, encryption),
             _public_access_problem(s3, bucket),
             _versioning_problem(s3, bucket) if versioned else None,
         ]
-        good = f"encrypted ({encryption}), closed to the public{', versioned' if versioned else ''}"
-        return build_check(name, good, wrong, f"{patient.deploy_command} and see who changed it")
+        good = f"encrypted ({encryption}), not public{', versioned' if versioned else ''}"
+        return build_check(name, good, problems, f"{context.deploy_command} and find out who changed it")
 
-    return run_check(name, patient.deploy_command, question)
+    return run_check(name, context.deploy_command, check)
 
 
-def _encryption_problem(s3: Any, bucket: str, wanted: str) -> Optional[str]:
+def _encryption_problem(s3: Any, bucket: str, expected: str) -> Optional[str]:
     rules = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     found = {each["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for each in rules}
-    return None if found == {wanted} else f"is encrypted by {', '.join(sorted(found)) or 'nothing'} instead of {wanted}"
+    return None if found == {expected} else f"is encrypted with {', '.join(sorted(found)) or 'nothing'} instead of {expected}"
 
 
 def _public_access_problem(s3: Any, bucket: str) -> Optional[str]:
@@ -59,29 +60,29 @@ def _public_access_problem(s3: Any, bucket: str) -> Optional[str]:
     try:
         found = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     except ClientError as error:
-        if not is_not_found(error):
+        if error_code(error) not in NOT_FOUND_CODES:
             raise
         found = {}
-    return None if found and all(found.values()) else "is not closed to the public"
+    return None if found and all(found.values()) else "does not block public access"
 
 
 def _versioning_problem(s3: Any, bucket: str) -> Optional[str]:
     found = s3.get_bucket_versioning(Bucket=bucket).get("Status")
-    return None if found == "Enabled" else "keeps no versions of replaced objects"
+    return None if found == "Enabled" else "has no versioning"
 
 
-def _check_key(patient: CheckContext) -> Check:
-    alias = f"alias/daybook-{patient.env}"
-    found = patient.account.client("kms").describe_key(KeyId=alias)["KeyMetadata"]
+def _check_key(context: CheckContext) -> Check:
+    alias = f"alias/daybook-{context.env}"
+    found = context.account.client("kms").describe_key(KeyId=alias)["KeyMetadata"]
     state = found["KeyState"]
-    wrong = None if state == "Enabled" else f"{alias} is {state}: nothing can be read or written"
-    return build_check("encryption key", f"{alias} is enabled", [wrong], f"`aws kms enable-key --key-id {found['KeyId']}`")
+    problem = None if state == "Enabled" else f"{alias} is {state}, so no data can be read or written"
+    remedy = f"run `aws kms enable-key --key-id {found['KeyId']}`"
+    return build_check("encryption key", f"{alias} is enabled", [problem], remedy)
 
 
-def _check_secret(patient: CheckContext) -> Check:
-    name = f"daybook-{patient.env}-pii-key"
-    found = patient.account.client("secretsmanager").describe_secret(SecretId=name)
-    wrong = f"{name} is to be deleted" if found.get("DeletedDate") else None
-    return build_check(
-        "key of pseudonyms", f"{name} is there", [wrong], f"`aws secretsmanager restore-secret --secret-id {name}`"
-    )
+def _check_secret(context: CheckContext) -> Check:
+    name = f"daybook-{context.env}-pii-key"
+    found = context.account.client("secretsmanager").describe_secret(SecretId=name)
+    problem = f"{name} is scheduled for deletion" if found.get("DeletedDate") else None
+    remedy = f"run `aws secretsmanager restore-secret --secret-id {name}`"
+    return build_check("key of pseudonyms", f"{name} exists", [problem], remedy)

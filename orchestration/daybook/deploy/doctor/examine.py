@@ -1,4 +1,4 @@
-"""All questions about a deployment, in the order in which their answers help."""
+"""Run all checks of a deployment, basic ones first."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ def _now() -> datetime:
 
 
 def run_checks(account: Account, settings: Settings, now: Clock = _now) -> Iterator[Check]:
-    """Ask everything, an answer at a time: AWS is slow to answer all of it. Raises ``ParamsError`` where params do not fit."""
+    """Run all checks and yield each result as it arrives.
+
+    Raises
+    ------
+    ParamsError
+        The settings do not match the templates.
+    """
     templates = read_templates()
     values = load_parameter_values(settings, {})
     for template in templates:
         values.update(_read_stack_parameters(account, template, settings.env))
-    patient = CheckContext(account, settings, {each.name: each for each in templates}, values)
-    yield from environment.check_environment(patient, now)
-    yield from data_stores.check_data_stores(patient)
-    yield from catalogue.check_catalogue(patient)
-    yield from services.check_services(patient, now)
+    context = CheckContext(account, settings, {each.name: each for each in templates}, values)
+    yield from environment.check_environment(context, now)
+    yield from data_stores.check_data_stores(context)
+    yield from catalogue.check_catalogue(context)
+    yield from services.check_services(context, now)
 
 
 def _read_stack_parameters(account: Account, template: Template, env: str) -> dict[str, str]:
-    """What a stack was given; nothing where it cannot be asked, which its own question tells."""
+    """Return the parameters of a stack; none if it cannot be read, which the check of the stack reports."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

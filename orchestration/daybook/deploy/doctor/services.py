@@ -1,4 +1,4 @@
-"""What works: state machines, jobs and what they run from, schedules, who is told, what could not be delivered."""
+"""Check state machines, jobs, schedules, subscriptions and dead-letter queues."""
 
 from __future__ import annotations
 
@@ -16,67 +16,68 @@ from daybook.deploy.release import stored_checksum
 from daybook.settings import project_root
 
 
-def check_services(patient: CheckContext, now: Clock) -> Iterator[Check]:
-    """All of these questions."""
-    machines = patient.named("pipeline", "AWS::StepFunctions::StateMachine", "StateMachineName")
+def check_services(context: CheckContext, now: Clock) -> Iterator[Check]:
+    """Run all checks of this module."""
+    machines = context.resource_names("pipeline", "AWS::StepFunctions::StateMachine", "StateMachineName")
     for logical_id, machine in machines.items():
         yield run_check(
-            f"state machine {machine}", patient.deploy_command, partial(_check_machine, patient, logical_id, machine)
+            f"state machine {machine}", context.deploy_command, partial(_check_machine, context, logical_id, machine)
         )
-    for job in patient.named("pipeline", "AWS::Glue::Job", "Name").values():
-        yield run_check(f"job {job}", patient.deploy_command, partial(_check_job, patient, job))
-    for schedule in patient.named("pipeline", "AWS::Scheduler::Schedule", "Name").values():
-        yield run_check(f"schedule {schedule}", patient.deploy_command, partial(_check_schedule, patient, schedule, now))
-    yield run_check("subscriptions", patient.deploy_command, lambda: _check_subscriptions(patient))
+    for job in context.resource_names("pipeline", "AWS::Glue::Job", "Name").values():
+        yield run_check(f"job {job}", context.deploy_command, partial(_check_job, context, job))
+    for schedule in context.resource_names("pipeline", "AWS::Scheduler::Schedule", "Name").values():
+        yield run_check(f"schedule {schedule}", context.deploy_command, partial(_check_schedule, context, schedule, now))
+    yield run_check("subscriptions", context.deploy_command, lambda: _check_subscriptions(context))
     for queue, what in (("undelivered", "undelivered starts"), ("bad-ends", "unpublished messages")):
-        yield run_check(what, patient.deploy_command, partial(_check_queue, patient, queue, what))
+        yield run_check(what, context.deploy_command, partial(_check_queue, context, queue, what))
 
 
-def _check_machine(patient: CheckContext, logical_id: str, name: str) -> Check:
-    key = patient.templates["pipeline"].resources[logical_id]["Properties"]["DefinitionS3Location"]["Key"]
+def _check_machine(context: CheckContext, logical_id: str, name: str) -> Check:
+    key = context.templates["pipeline"].resources[logical_id]["Properties"]["DefinitionS3Location"]["Key"]
     file = project_root() / "orchestration" / key["Sub"].rsplit("/", 1)[1]
-    found = patient.account.client("stepfunctions").describe_state_machine(
-        stateMachineArn=patient.account.arn("states", f"stateMachine:{name}")
+    found = context.account.client("stepfunctions").describe_state_machine(
+        stateMachineArn=context.account.arn("states", f"stateMachine:{name}")
     )
-    wanted = file.read_text(encoding="utf-8").replace("${BundleUri}", patient.values.get("BundleUri", ""))
-    wanted = wanted.replace("${TopicArn}", patient.account.arn("sns", f"daybook-{patient.env}"))
-    same = json.loads(found["definition"]) == json.loads(wanted)
-    wrong = [
+    expected = file.read_text(encoding="utf-8").replace("${BundleUri}", context.values.get("BundleUri", ""))
+    expected = expected.replace("${TopicArn}", context.account.arn("sns", f"daybook-{context.env}"))
+    same = json.loads(found["definition"]) == json.loads(expected)
+    problems = [
         None if found["status"] == "ACTIVE" else f"is {found['status']}",
-        None if same else f"is not what orchestration/{file.name} says",
+        None if same else f"differs from orchestration/{file.name}",
     ]
-    return build_check(f"state machine {name}", f"active, as orchestration/{file.name} says", wrong, patient.deploy_command)
+    good = f"active, equal to orchestration/{file.name}"
+    return build_check(f"state machine {name}", good, problems, context.deploy_command)
 
 
-def _check_job(patient: CheckContext, name: str) -> Check:
-    job = patient.account.client("glue").get_job(JobName=name)["Job"]
-    s3 = patient.account.client("s3")
+def _check_job(context: CheckContext, name: str) -> Check:
+    job = context.account.client("glue").get_job(JobName=name)["Job"]
+    s3 = context.account.client("s3")
     bundle, script = job["DefaultArguments"].get("--bundle", ""), job["Command"]["ScriptLocation"]
-    wrong = [_object_problem(s3, bundle), _object_problem(s3, script)]
-    return build_check(f"job {name}", f"runs {script.rsplit('/', 1)[1]} from {bundle}", wrong, patient.deploy_command)
+    problems = [_object_problem(s3, bundle), _object_problem(s3, script)]
+    return build_check(f"job {name}", f"runs {script.rsplit('/', 1)[1]} from {bundle}", problems, context.deploy_command)
 
 
 def _object_problem(s3: Any, uri: str) -> Optional[str]:
-    """What is wrong with an object that a job starts from: S3 worked its digest out as it came; a bundle's name says it."""
+    """Return the problem of an object that a job starts from. A bundle's name contains its digest, which S3 computed."""
     bucket, _, key = uri.partition("://")[2].partition("/")
     stored = base64.b64decode(stored_checksum(s3, bucket, key)).hex() if key else ""
     if not stored:
-        return f"{uri or 'the bundle'} is not there, or has no digest"
-    named = re.search(r"daybook-([0-9a-f]+)\.zip$", key)
-    return f"{uri} is not what its name says" if named and not stored.startswith(named[1]) else None
+        return f"{uri or 'the bundle'} does not exist or has no digest"
+    digest = re.search(r"daybook-([0-9a-f]+)\.zip$", key)
+    return f"{uri} does not match the digest in its name" if digest and not stored.startswith(digest[1]) else None
 
 
-def _check_schedule(patient: CheckContext, name: str, now: Clock) -> Check:
-    found = patient.account.client("scheduler").get_schedule(Name=name, GroupName=f"daybook-{patient.env}")
+def _check_schedule(context: CheckContext, name: str, now: Clock) -> Check:
+    found = context.account.client("scheduler").get_schedule(Name=name, GroupName=f"daybook-{context.env}")
     if found["State"] != "ENABLED":
-        remedy = "deploy with Schedules=ENABLED, if dates are to be started by the clock"
-        return Check(f"schedule {name}", "warning", "is switched off", remedy)
+        remedy = "deploy with Schedules=ENABLED to start runs by schedule"
+        return Check(f"schedule {name}", "warning", "is disabled", remedy)
     at = next_daily_time(found["ScheduleExpression"], now())
     return Check(f"schedule {name}", "ok", f"next at {at:%Y-%m-%d %H:%M} UTC" if at else found["ScheduleExpression"])
 
 
 def next_daily_time(expression: str, after: datetime) -> Optional[datetime]:
-    """When a daily cron expression (``cron(0 2 * * ? *)``) is due next; None for any other."""
+    """Return the next time of a daily cron expression (``cron(0 2 * * ? *)``) after ``after``; None for any other."""
     found = re.fullmatch(r"cron\((\d+) (\d+) \* \* \? \*\)", expression)
     if not found:
         return None
@@ -84,23 +85,23 @@ def next_daily_time(expression: str, after: datetime) -> Optional[datetime]:
     return due if due > after else due + timedelta(days=1)
 
 
-def _check_subscriptions(patient: CheckContext) -> Check:
-    topic = patient.account.arn("sns", f"daybook-{patient.env}")
-    pages = patient.account.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
+def _check_subscriptions(context: CheckContext) -> Check:
+    topic = context.account.arn("sns", f"daybook-{context.env}")
+    pages = context.account.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
     found = [each for page in pages for each in page["Subscriptions"]]
     if not found:
-        return Check("subscriptions", "failed", "nobody is told of anything", patient.deploy_command)
-    waiting = [each["Endpoint"] for each in found if each["SubscriptionArn"] == "PendingConfirmation"]
-    wrong = f"not confirmed by {', '.join(waiting)}, who is told nothing" if waiting else None
+        return Check("subscriptions", "failed", "none, so messages are sent to nobody", context.deploy_command)
+    pending = [each["Endpoint"] for each in found if each["SubscriptionArn"] == "PendingConfirmation"]
+    problem = f"not confirmed by {', '.join(pending)}, so they get no messages" if pending else None
     good = f"{len(found)} confirmed: {', '.join(each['Endpoint'] for each in found)}"
-    return build_check("subscriptions", good, [wrong], "follow the link in the mail from AWS Notifications", "warning")
+    return build_check("subscriptions", good, [problem], "follow the link in the e-mail from AWS Notifications", "warning")
 
 
-def _check_queue(patient: CheckContext, queue: str, what: str) -> Check:
-    """Return whether a dead-letter queue is empty."""
-    sqs = patient.account.client("sqs")
-    url = sqs.get_queue_url(QueueName=f"daybook-{patient.env}-{queue}")["QueueUrl"]
-    told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
-    waiting = int(told["ApproximateNumberOfMessages"])
-    wrong = f"{waiting} in the queue daybook-{patient.env}-{queue}" if waiting else None
-    return build_check(what, "none", [wrong], f"read them in the queue, then `daybook gaps --env {patient.env}`")
+def _check_queue(context: CheckContext, queue: str, what: str) -> Check:
+    """Check that a dead-letter queue is empty."""
+    sqs = context.account.client("sqs")
+    url = sqs.get_queue_url(QueueName=f"daybook-{context.env}-{queue}")["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+    count = int(attributes["ApproximateNumberOfMessages"])
+    problem = f"{count} in the queue daybook-{context.env}-{queue}" if count else None
+    return build_check(what, "none", [problem], f"read them in the queue, then run `daybook gaps --env {context.env}`")

@@ -1,4 +1,4 @@
-"""The AWS account that a person's credentials lead to, and AWS's refusals said in one sentence."""
+"""Connect to an AWS account and report errors of AWS in one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACCESS_DENIED_CODES = frozenset(
         *("AuthorizationErrorException", "UnauthorizedException", "NotAuthorized"),
     }
 )
-"""How services say that one may not ask, each its own way."""
+"""Error codes of services for missing permissions."""
 NOT_FOUND_CODES = frozenset(
     {
         *("404", "NoSuchBucket", "NoSuchKey", "NotFound", "NotFoundException", "ResourceNotFoundException", "NoSuchEntity"),
@@ -28,12 +28,12 @@ NOT_FOUND_CODES = frozenset(
         *("ResourceNotFound", "NoSuchPublicAccessBlockConfiguration", "ServerSideEncryptionConfigurationNotFoundError"),
     }
 )
-"""How services say that there is no such thing."""
+"""Error codes of services for missing resources."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Where clients go, and who asks: ``caller`` is an ARN, ``partition`` is ``aws`` but in China and for governments."""
+    """An AWS account with region and caller. ``caller`` is an ARN; ``partition`` is ``aws`` except in China and GovCloud."""
 
     number: str
     region: str
@@ -41,26 +41,38 @@ class Account:
     partition: str
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of something in this account and region."""
+        """Return the ARN of a resource in this account and region."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.number}:{resource}"
 
     def client(self, service: str) -> Any:
-        """A client of boto3 that gives up on a service which does not answer, rather than trying for minutes."""
+        """Return a boto3 client with short timeouts and few retries."""
         return _client(service, self.region)
 
     def session(self) -> Any:
-        """A session of boto3 for libraries that make their own clients."""
+        """Return a boto3 session for libraries that create their own clients."""
         import boto3
 
         return boto3.Session(region_name=self.region)
 
 
-def connect(region: Optional[str], doing: str) -> Account:
-    """The account of the credentials at hand; ``region`` is the deployment's, else the environment's or profile's.
+def connect(region: Optional[str], command: str) -> Account:
+    """Return the account of the present credentials.
 
-    Raises ``AwsError`` without credentials, or where AWS does not take them; ``UsageError`` without a region.
+    Parameters
+    ----------
+    region : str, optional
+        The region of the deployment; by default that of the environment or profile.
+    command : str
+        The command for error messages.
+
+    Raises
+    ------
+    AwsError
+        Credentials are missing or invalid.
+    UsageError
+        No region is set.
     """
-    with wrap_aws_errors(f"`{doing}` cannot start"):
+    with wrap_aws_errors(f"`{command}` cannot start"):
         sts = _client("sts", region)
         identity = sts.get_caller_identity()
     caller = identity["Arn"]
@@ -68,27 +80,29 @@ def connect(region: Optional[str], doing: str) -> Account:
 
 
 def _client(service: str, region: Optional[str]) -> Any:
-    import boto3  # slow, and most commands do without
+    import boto3  # slow, and most commands do not need it
     from boto3.compat import filter_python_deprecation_warnings
     from botocore.config import Config
     from botocore.exceptions import NoRegionError
 
-    # Credentials of a machine (its metadata service) are asked for last, by botocore's own second and single try: a laptop
-    # without credentials is told so at once, and a machine that has a role is not locked out.
+    # botocore queries the metadata service of a machine last, once and for one second, so a laptop without credentials fails
+    # at once, and a machine with a role works.
     config = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "max_attempts": 3})
-    # That it is old is known (it is what Glue has), and no answer to a command.
-    filter_python_deprecation_warnings()
+    filter_python_deprecation_warnings()  # Glue Python shell has Python 3.9
     try:
         return boto3.client(service, region_name=region, config=config)
     except NoRegionError:
-        raise UsageError("No AWS region is given: write `region` under `deployment` in params/, or set AWS_REGION.") from None
+        raise UsageError("No AWS region is set; set `region` under `deployment` in params/, or AWS_REGION.") from None
 
 
 @contextmanager
 def wrap_aws_errors(what: str) -> Iterator[None]:
-    """Say in one sentence what could not be done: AWS refuses, does not answer, or was never asked for want of credentials.
+    """Raise errors of boto3 as ``AwsError`` with one sentence.
 
-    ``what`` is the sentence's beginning: "The bundle could not be uploaded".
+    Parameters
+    ----------
+    what : str
+        The start of the sentence, such as "The bundle could not be uploaded".
     """
     from botocore.exceptions import (
         BotoCoreError,
@@ -105,36 +119,36 @@ def wrap_aws_errors(what: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError):
         raise AwsError(
             f"{what}: there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run "
-            "`aws sso login`, then run it again."
+            "`aws sso login`, then try again."
         ) from None
     except ProfileNotFound as error:
-        raise AwsError(f"{what}: {_single_line(str(error))}; set AWS_PROFILE to one that is in ~/.aws/config.") from None
+        raise AwsError(f"{what}: {_single_line(str(error))}; set AWS_PROFILE to a profile in ~/.aws/config.") from None
     except ClientError as error:
         raise AwsError(f"{what}: {error_reason(error)}{_advice(error_code(error))}") from error
     except (EndpointConnectionError, HTTPClientError) as error:
         raise AwsError(
-            f"{what}: AWS cannot be reached ({_single_line(str(error))}); look to the network, then run it again."
+            f"{what}: AWS cannot be reached ({_single_line(str(error))}); check the network, then try again."
         ) from error
     except BotoCoreError as error:
-        raise AwsError(f"{what}: {_single_line(str(error))}; look to the credentials, then run it again.") from error
+        raise AwsError(f"{what}: {_single_line(str(error))}; check the credentials, then try again.") from error
 
 
 def error_code(error: Any) -> str:
-    """The short name that AWS gives a refusal: ``AccessDenied``."""
+    """Return the error code of a ``ClientError``, such as ``AccessDenied``."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def error_reason(error: Any) -> str:
-    """What AWS says of a refusal, on one line and without a full stop."""
-    said = error.response.get("Error", {})
-    return _single_line(said.get("Message") or said.get("Code") or str(error))
+    """Return the message of a ``ClientError`` on one line and without a full stop."""
+    details = error.response.get("Error", {})
+    return _single_line(details.get("Message") or details.get("Code") or str(error))
 
 
 def _advice(code: str) -> str:
     if code in ACCESS_DENIED_CODES:
-        return "; use credentials that may, see infra/deployer.yaml."
+        return "; use credentials with this permission, see infra/deployer.yaml."
     if code in ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"):
-        return "; get new credentials (`aws sso login`), then run it again."
+        return "; get new credentials (`aws sso login`), then try again."
     return "."
 
 

@@ -1,6 +1,4 @@
-"""Many business dates on AWS: a backfill or a catch-up started, followed with its dates' runs, and closed where its summary
-could not.
-"""
+"""Start and follow backfills and catch-ups on AWS, and close their records if the summary job did not."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import Any, Optional
 
 from asl_local import Clock, SystemClock, format_event
 from daybook.errors import DaybookError, UsageError
-from daybook.execution.aws.executions import ExecutionInfo, Executions, archive_input
+from daybook.execution.aws.executions import ExecutionInfo, Executions, build_input
 from daybook.execution.aws.follow import ChildListener, Follower, Listener
 from daybook.execution.aws.runs import close_lost
 from daybook.records.archive import Archive, Record, first_line
@@ -28,20 +26,25 @@ from daybook.settings import Settings
 def start_backfill_execution(
     settings: Settings, executions: Executions, plan: BackfillPlan, *, parallel: int, fail_fast: bool
 ) -> str:
-    """Put a plan on record and start the backfill machine on it; returns the backfill's name.
+    """Record a plan, start the backfill machine and return the backfill's name.
 
-    One that it continues and that was lost is closed first. Raises ``UsageError`` where that one is still at work.
+    A lost backfill that the plan continues is closed first.
+
+    Raises
+    ------
+    UsageError
+        The backfill that the plan continues is still running.
     """
     archive = Archive(settings.archive)
     if plan.continues:
         if is_running(executions, plan.continues):
             raise UsageError(
-                f"{plan.continues} is doing just that; wait until it ends, or stop its execution, then give the command again."
+                f"{plan.continues} is already running these dates; wait until it ends or stop its execution, then try again."
             )
         _close_backfill(settings, executions, plan.continues, executions.find("backfill", plan.continues), b"")
     facts = {"env": settings.env, "title": settings.title, "parallel": parallel, "fail_fast": fail_fast}
     backfill_id = start_backfill(archive, plan, facts)
-    given = {
+    data = {
         **_common_input(settings, executions),
         "backfill_id": backfill_id,
         "dates": [day.to_record() for day in plan.days],
@@ -50,7 +53,7 @@ def start_backfill_execution(
         "fail_fast": fail_fast,
     }
     try:
-        executions.start("backfill", backfill_id, given)
+        executions.start("backfill", backfill_id, data)
     except DaybookError as error:
         close_backfill(archive, backfill_id, reasons=[f"it could not be started: {error}"])
         raise
@@ -67,9 +70,9 @@ def start_catch_up(
     until: Optional[str],
     include_stale: bool,
 ) -> str:
-    """Start the catch-up machine; returns the name of its execution."""
+    """Start the catch-up machine and return the name of its execution."""
     name = f"catch-up-{uuid.uuid4().hex[:16]}"
-    given = {
+    data = {
         **_common_input(settings, executions),
         "backfill": executions.machine_arn("backfill"),
         "limit": limit,
@@ -78,7 +81,7 @@ def start_catch_up(
         **({"since": since} if since else {}),
         **({"until": until} if until else {}),
     }
-    executions.start("catch-up", name, given)
+    executions.start("catch-up", name, data)
     return name
 
 
@@ -91,7 +94,7 @@ def follow_backfill(
     day_listener: Optional[ChildListener] = None,
     clock: Optional[Clock] = None,
 ) -> Record:
-    """Wait for the end of a backfill and return its closing record. Whoever stops following stops nothing else."""
+    """Wait for the end of a backfill and return its closing record. An interrupt does not stop the backfill."""
     follower = Follower(executions, "backfill", backfill_id, listener, day_listener, clock or SystemClock())
     return _close_backfill(settings, executions, backfill_id, follower.follow(), b"".join(map(format_event, follower.events)))
 
@@ -105,7 +108,7 @@ def follow_catch_up(
     day_listener: Optional[ChildListener] = None,
     clock: Optional[Clock] = None,
 ) -> tuple[str, Optional[Record]]:
-    """Wait for the end of a catch-up; what went wrong with it, and its backfill's closing record, where it had one."""
+    """Wait for the end of a catch-up; return its error (or an empty string) and its backfill's closing record, if any."""
     ended = Follower(executions, "catch-up", name, listener, day_listener, clock or SystemClock()).follow()
     try:
         planned = json.loads(Archive(settings.archive).store.read(f"outcomes/{name}/gaps.json"))
@@ -119,15 +122,15 @@ def follow_catch_up(
 
 
 def is_running(executions: Executions, backfill_id: str) -> bool:
-    """Whether a backfill's execution is under way."""
+    """Return whether a backfill's execution is running."""
     found = executions.find("backfill", backfill_id)
-    return found is not None and found.running
+    return found is not None and found.is_running
 
 
 def _close_backfill(
     settings: Settings, executions: Executions, backfill_id: str, ended: Optional[ExecutionInfo], history: bytes
 ) -> Record:
-    """The backfill's closing record, written here where its last state did not come to it; and those of its dates' runs."""
+    """Close a backfill and the runs of its dates unless they are closed; return the backfill's closing record."""
     archive = Archive(settings.archive)
     if history:
         write_backfill_history(archive, backfill_id, history)
@@ -141,15 +144,13 @@ def _close_backfill(
 
 
 def _list_started_runs(archive: Archive, backfill_id: str) -> list[str]:
-    """The planned runs of a backfill that have begun."""
+    """Return the planned runs of a backfill that have started."""
     planned = [each["run_id"] for each in read_backfill(archive, backfill_id).get("days", [])]
     return [run_id for run_id in planned if archive.store.exists(f"{archive.folder(run_id)}/started.json")]
 
 
 def _common_input(settings: Settings, executions: Executions) -> dict[str, Any]:
     return {
-        "env": settings.env,
-        "overrides": settings.overrides,
-        "archive": archive_input(settings.archive),
+        **build_input(settings),
         "daily": executions.machine_arn("daily"),
     }

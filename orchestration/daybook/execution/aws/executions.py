@@ -1,8 +1,7 @@
-"""Executions of a deployment's state machines on AWS: starting one under its name, looking at it, going on with it, its
-events.
+"""Start, read and redrive executions of a deployment's state machines on AWS.
 
-An execution's name is taken once; that is the lock. Whoever starts one is in its input, so that no two starts are the same to
-Step Functions, which would tell both that they are the one.
+The name of an execution is the lock: Step Functions accepts it once. The input contains a unique value, because a second start
+with the same name and the same input would succeed.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ from daybook.records.archive import format_timestamp
 from daybook.records.notifications import execution_url
 from daybook.settings import Settings
 
-RUNNING = ("RUNNING", "PENDING_REDRIVE")
+RUNNING_STATUSES = ("RUNNING", "PENDING_REDRIVE")
 REDRIVABLE_STATUSES = ("TIMED_OUT", "ABORTED")
-"""How an execution ends that was cut off; one that FAILED has ended in a Fail state, where a redrive would only fail again."""
+"""Statuses of interrupted executions. A FAILED execution ended in a Fail state, where a redrive would fail again."""
 STARTED_BY_KEY = "AWS_STEP_FUNCTIONS_STARTED_BY_EXECUTION_ID"
-"""The key of an input by which a state machine that starts another says so."""
+"""The input key with the ARN of the parent execution."""
 _PAGE_SIZE = 1000
 
 
 class NameTakenError(AwsError):
-    """There is, or was within 90 days, an execution of this name."""
+    """Report that an execution with this name exists, or existed within 90 days."""
 
 
 @dataclass(frozen=True)
 class ExecutionInfo:
-    """An execution as Step Functions describes it: moments are UTC, ``input`` is empty where nobody may read it."""
+    """An execution as Step Functions describes it. ``started_at`` is in UTC; ``input`` is empty without permission."""
 
     name: str
     status: str
@@ -47,18 +46,18 @@ class ExecutionInfo:
     redrivable: bool = False
 
     @property
-    def running(self) -> bool:
-        return self.status in RUNNING
+    def is_running(self) -> bool:
+        return self.status in RUNNING_STATUSES
 
     def __str__(self) -> str:
-        """Which, whose, since when: as the lock of a date on one machine says it."""
+        """Return name, owner and start time, in the form of a date's lock on one machine."""
         by = self.input.get("started_by") or str(self.input.get(STARTED_BY_KEY, "")).rsplit(":", 1)[-1]
         since = f"since {self.started_at:%Y-%m-%d %H:%M:%S} UTC"
         return f"{self.name} ({f'started by {by}, ' if by else ''}{since})"
 
 
 class Executions:
-    """The executions of one deployment. Raises ``AwsError`` where AWS cannot be asked or refuses."""
+    """The executions of one deployment. Methods raise ``AwsError`` if a request to AWS fails."""
 
     def __init__(self, settings: Settings, account: Optional[Account] = None) -> None:
         self.env = settings.env
@@ -67,54 +66,55 @@ class Executions:
         self._client = self._account.client("stepfunctions")
 
     def machine_arn(self, machine: str) -> str:
-        """The ARN of a state machine: daily, backfill, catch-up."""
+        """Return the ARN of the state machine ``daily``, ``backfill`` or ``catch-up``."""
         return self._account.arn("states", f"stateMachine:daybook-{self.env}-{machine}")
 
     def arn(self, machine: str, name: str) -> str:
         return f"{self.machine_arn(machine).replace(':stateMachine:', ':execution:')}:{name}"
 
     def console_link(self, machine: str, name: str) -> str:
-        """Where AWS shows the execution to people."""
+        """Return the URL of the execution in the AWS console."""
         return execution_url(self.arn(machine, name))
 
-    def start(self, machine: str, name: str, given: dict[str, Any]) -> None:
-        """Start an execution; ``NameTakenError`` where its name is taken, whoever has it and whatever became of it."""
-        asked = {**given, "started_by": f"{getpass.getuser()} on {socket.gethostname()}", "start": uuid.uuid4().hex}
+    def start(self, machine: str, name: str, data: dict[str, Any]) -> None:
+        """Start an execution with the input ``data``; raise ``NameTakenError`` if its name was used before."""
+        text = json.dumps({**data, "started_by": f"{getpass.getuser()} on {socket.gethostname()}", "start": uuid.uuid4().hex})
         with wrap_aws_errors(f"{name} could not be started"):
             try:
-                self._client.start_execution(stateMachineArn=self.machine_arn(machine), name=name, input=json.dumps(asked))
+                self._client.start_execution(stateMachineArn=self.machine_arn(machine), name=name, input=text)
             except self._client.exceptions.ExecutionAlreadyExists:
-                raise NameTakenError(f"There is an execution {name} already; a name is taken once.") from None
+                raise NameTakenError(f"The execution {name} already exists; use another name.") from None
             except self._client.exceptions.StateMachineDoesNotExist:
                 raise AwsError(
                     f"There is no state machine daybook-{self.env}-{machine} in account {self._account.number}, "
-                    f"{self._account.region}; deploy infra/ there, or set AWS_PROFILE and AWS_REGION to where it is."
+                    f"{self._account.region}; run `daybook deploy --env {self.env}`, or set AWS_PROFILE and AWS_REGION to its "
+                    "account and region."
                 ) from None
 
     def redrive(self, machine: str, name: str) -> None:
-        """Go on with an execution that was cut off, in the state that did not end."""
+        """Redrive an interrupted execution from the state that did not end."""
         with wrap_aws_errors(f"{name} could not be redriven"):
             self._client.redrive_execution(executionArn=self.arn(machine, name), clientToken=uuid.uuid4().hex)
 
     def find(self, machine: str, name: str) -> Optional[ExecutionInfo]:
-        """What became of an execution; None where there is none of this name (Step Functions forgets after 90 days)."""
-        with wrap_aws_errors(f"{name} could not be looked at"):
+        """Return an execution; None if there is none with this name. Step Functions keeps executions for 90 days."""
+        with wrap_aws_errors(f"{name} could not be read"):
             try:
-                told = self._client.describe_execution(executionArn=self.arn(machine, name))
+                described = self._client.describe_execution(executionArn=self.arn(machine, name))
             except self._client.exceptions.ExecutionDoesNotExist:
                 return None
         return ExecutionInfo(
             name,
-            told["status"],
-            told["startDate"].astimezone(timezone.utc),
-            json.loads(told.get("input") or "{}"),
-            told.get("error"),
-            told.get("cause"),
-            told.get("redriveStatus") == "REDRIVABLE",
+            described["status"],
+            described["startDate"].astimezone(timezone.utc),
+            json.loads(described.get("input") or "{}"),
+            described.get("error"),
+            described.get("cause"),
+            described.get("redriveStatus") == "REDRIVABLE",
         )
 
-    def running(self, machine: str, prefix: str) -> list[str]:
-        """The names of executions under way that begin with ``prefix``."""
+    def list_running(self, machine: str, prefix: str) -> list[str]:
+        """Return the names of running executions that start with ``prefix``."""
         with wrap_aws_errors(f"the executions of daybook-{self.env}-{machine} could not be listed"):
             try:
                 pages = self._client.get_paginator("list_executions").paginate(
@@ -125,7 +125,7 @@ class Executions:
                 return []
 
     def executions_of_run(self, run_id: str) -> list[ExecutionInfo]:
-        """The executions of a run, oldest first: its own, and one for each time that it went on in another."""
+        """Return the executions of a run, oldest first: the first one, and one for each resume in a new execution."""
         found = [self.find("daily", run_id)]
         number = 1
         while True:
@@ -136,12 +136,12 @@ class Executions:
             number += 1
 
     def events(self, machine: str, name: str) -> EventReader:
-        """The events of an execution, to be read on as there are more."""
+        """Return a reader for the events of an execution."""
         return EventReader(self._client, self.arn(machine, name))
 
 
 class EventReader:
-    """The history of one execution as it grows: each reading gives the events since the one before it."""
+    """Read the growing history of one execution."""
 
     def __init__(self, client: Any, arn: str) -> None:
         self._client = client
@@ -149,9 +149,9 @@ class EventReader:
         self._seen = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The events that have come, in order, as this project's own histories hold them.
+        """Return the events since the last call, in order and in the form of local histories.
 
-        The newest come first, page by page, until one that is known: what has been read is not asked for again.
+        AWS returns the newest first, so pages are read until a known event.
         """
         found: list[dict[str, Any]] = []
         token: dict[str, str] = {}
@@ -162,7 +162,7 @@ class EventReader:
                         executionArn=self._arn, maxResults=_PAGE_SIZE, includeExecutionData=True, reverseOrder=True, **token
                     )
                 except self._client.exceptions.ExecutionDoesNotExist:
-                    break  # It is to be started in a moment, or was, and not every reader knows of it yet.
+                    break  # it starts in a moment, or the start is not visible yet (eventual consistency)
                 found += [event for event in page["events"] if event["id"] > self._seen]
                 if not page.get("nextToken") or page["events"][-1]["id"] <= self._seen + 1:
                     break
@@ -173,17 +173,22 @@ class EventReader:
 
 
 def normalize_event(event: dict[str, Any], arn: str) -> dict[str, Any]:
-    """An event as this project's histories hold it: AWS's, its moment as text, and with the execution's name in the first."""
-    told = event["timestamp"]
-    own = {**event, "timestamp": told if isinstance(told, str) else format_timestamp(told.timestamp())}
-    own.setdefault("previousEventId", 0)
-    return {**own, "executionArn": arn} if event["type"] == "ExecutionStarted" else own
+    """Return an event of AWS in the form of local histories: timestamp as text, execution ARN in the first event."""
+    moment = event["timestamp"]
+    normalized = {**event, "timestamp": moment if isinstance(moment, str) else format_timestamp(moment.timestamp())}
+    normalized.setdefault("previousEventId", 0)
+    return {**normalized, "executionArn": arn} if event["type"] == "ExecutionStarted" else normalized
+
+
+def build_input(settings: Settings) -> dict[str, Any]:
+    """Return the fields that the inputs of all state machines have in common."""
+    return {"env": settings.env, "overrides": settings.overrides, "archive": archive_input(settings.archive)}
 
 
 def archive_input(uri: str) -> dict[str, str]:
-    """The archive as a state machine's input has it."""
+    """Return the archive's bucket and prefix for a state machine's input."""
     matched = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
     if not matched:
-        raise AwsError(f"{uri} is no bucket, where a state machine on AWS could read; give an s3:// URI.")
+        raise AwsError(f"The archive {uri} is not in a bucket, so AWS cannot read it; set `archive` to an s3:// URI.")
     prefix = matched[2].strip("/")
     return {"bucket": matched[1], "prefix": f"{prefix}/" if prefix else ""}

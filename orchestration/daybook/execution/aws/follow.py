@@ -1,6 +1,6 @@
-"""Following executions on AWS to their end, event by event, as if they ran here.
+"""Follow executions on AWS to their end, event by event.
 
-Events come in the form that this project's own histories have, which is Step Functions', so that one listener serves both.
+The events have the same form as those of local executions, so the same listeners work for both.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from daybook.execution.aws.executions import EventReader, ExecutionInfo, Executi
 
 Listener = Callable[[Mapping[str, Any]], None]
 ChildListener = Callable[[str, Mapping[str, Any]], None]
-"""Is told the name of an execution that the followed one started, and each of its events."""
+"""Called with the name of a child execution and each of its events."""
 
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1.0, 10.0
-"""Between two looks: the first while something happens, and half as long again after each look that finds nothing new."""
+"""Seconds between two polls: the minimum after new events, then 1.5 times longer after each poll without any."""
 _MAX_POLLS_AFTER_END = 3
-"""So many looks in a row may find an execution that has ended without its last event, which comes a moment later."""
+"""Maximum polls of an ended execution whose last event is not visible yet."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class _FollowedExecution:
 
 @dataclass
 class Follower:
-    """One execution and, of a backfill, the runs of its dates; ``events`` are its own, all that there are by the end."""
+    """Follow one execution and, for a backfill, the runs of its dates. ``events`` are those of the execution itself."""
 
     executions: Executions
     machine: str
@@ -49,30 +49,30 @@ class Follower:
     _children: dict[str, _FollowedExecution] = field(default_factory=dict)
 
     def follow(self) -> ExecutionInfo:
-        """Wait for the end and tell of everything on the way; returns how it ended.
+        """Wait for the end, pass all events to the listeners and return the ended execution.
 
-        With ``redriven``, what was there before the execution went on again is not told once more.
+        With ``redriven``, events from before the redrive are not passed on.
         """
-        own = _FollowedExecution(self.machine, self.name, self.executions.events(self.machine, self.name), self._hear)
+        own = _FollowedExecution(self.machine, self.name, self.executions.events(self.machine, self.name), self._handle_event)
         if self.redriven:
             self.events.extend(own.pages.read())
-        pause, looks = MIN_POLL_SECONDS, 0
+        pause, polls_after_end = MIN_POLL_SECONDS, 0
         while True:
             news = self._read(own)
             for child in [each for each in self._children.values() if not each.ended]:
                 news |= self._read(child)
             if own.ended:
-                return self._ended()
+                return self._finish()
             pause = MIN_POLL_SECONDS if news else min(pause * 1.5, MAX_POLL_SECONDS)
-            if not news and not self._found().running:
-                # Its history is a moment behind; one that never tells its end has ended all the same.
-                looks += 1
-                if looks >= _MAX_POLLS_AFTER_END:
-                    return self._ended()
+            if not news and not self._require_info().is_running:
+                # The history lags behind the status, and may lack the last event for ever.
+                polls_after_end += 1
+                if polls_after_end >= _MAX_POLLS_AFTER_END:
+                    return self._finish()
             self.clock.sleep(pause)
 
     def _read(self, branch: _FollowedExecution) -> bool:
-        """Tell of what has happened since the last look; whether there was anything."""
+        """Pass new events to the listener; return whether there were any."""
         news = False
         for event in branch.pages.read():
             news = True
@@ -81,14 +81,14 @@ class Follower:
                 branch.listener(event)
         return news
 
-    def _hear(self, event: Mapping[str, Any]) -> None:
+    def _handle_event(self, event: Mapping[str, Any]) -> None:
         self.events.append(event)
         self._follow_children(event)
         if self.listener is not None:
             self.listener(event)
 
     def _follow_children(self, event: Mapping[str, Any]) -> None:
-        """Begin to follow what this event starts, and come to the end of what it ends: its last event comes first."""
+        """Follow an execution that this event starts, and read the last events of one that it ends."""
         started, ended = _find_started_execution(event), _find_ended_run(event)
         if started is not None and started[1] not in self._children:
             self._children[started[1]] = self._follow_child(*started)
@@ -98,32 +98,32 @@ class Follower:
             child.ended = True
 
     def _follow_child(self, machine: str, name: str) -> _FollowedExecution:
-        def tell(event: Mapping[str, Any]) -> None:
+        def on_event(event: Mapping[str, Any]) -> None:
             if machine == "backfill":
-                # Of a catch-up: its dates are followed too, and what it says of them is shown as the backfill's.
+                # The backfill of a catch-up: its dates are followed, and its events go to the main listener.
                 self._follow_children(event)
                 if self.listener is not None:
                     self.listener(event)
             elif self.child_listener is not None:
                 self.child_listener(name, event)
 
-        return _FollowedExecution(machine, name, self.executions.events(machine, name), tell)
+        return _FollowedExecution(machine, name, self.executions.events(machine, name), on_event)
 
-    def _found(self) -> ExecutionInfo:
+    def _require_info(self) -> ExecutionInfo:
         found = self.executions.find(self.machine, self.name)
         if found is None:
-            raise AwsError(f"There is no execution {self.name} any more; look at it in the archive, with `daybook show`.")
+            raise AwsError(f"The execution {self.name} no longer exists; see its record with `daybook show`.")
         return found
 
-    def _ended(self) -> ExecutionInfo:
+    def _finish(self) -> ExecutionInfo:
         for child in self._children.values():
             if not child.ended:
                 self._read(child)
-        return self._found()
+        return self._require_info()
 
 
 def _find_started_execution(event: Mapping[str, Any]) -> Optional[tuple[str, str]]:
-    """The machine and name of an execution that this event's state is about to start; None where it starts none."""
+    """Return the machine and name of the execution that this event's state starts; None if it starts none."""
     if event["type"] != "TaskStateEntered":
         return None
     details = get_event_details(dict(event))
@@ -135,7 +135,7 @@ def _find_started_execution(event: Mapping[str, Any]) -> Optional[tuple[str, str
 
 
 def _find_ended_run(event: Mapping[str, Any]) -> str:
-    """The name of a date's run that has ended, as this event of the backfill tells; empty where it tells of none."""
+    """Return the name of the run whose end this event of a backfill reports; empty if it reports none."""
     details = get_event_details(dict(event))
     if event["type"] == "ChoiceStateEntered" and details["name"] == "DateEnded":
         return str(json.loads(details["input"])["run_id"])

@@ -1,8 +1,7 @@
-"""The metrics of CloudWatch that alarms and the dashboard read: their names, units and dimensions, and a run told in them.
+"""Define the CloudWatch metrics for alarms and the dashboard, and compute their values for a run.
 
-An execution whose job died before it could tell anything is counted by Step Functions' own metrics (``AWS/States``).
-
-Every dimension is bounded: nobody's business date, run or customer is one, for each new value would be a metric to pay for.
+Metrics of Step Functions (``AWS/States``) count executions whose jobs died before they sent metrics. No dimension holds dates,
+runs or customers, because each new value is a metric that costs money.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Unit = Literal["Count", "Seconds", "Percent", "None"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as alarms know it. Besides its own dimension, if it has one, each has ``Environment``: a file in ``params/``."""
+    """A metric. Each has the dimension ``Environment`` (a file in ``params/``) and at most one more."""
 
     name: str
     unit: Unit
@@ -39,34 +38,38 @@ class Metric:
         return ("Environment", self.dimension) if self.dimension else ("Environment",)
 
 
-RUNS = Metric("Runs", "Count", "Runs that ended so; one for each.", "Outcome", OUTCOMES)
-RUN_SECONDS = Metric("RunSeconds", "Seconds", "From the start of a run to its closing record, waits for retries included.")
+RUNS = Metric("Runs", "Count", "Runs that ended with this outcome.", "Outcome", OUTCOMES)
+RUN_SECONDS = Metric("RunSeconds", "Seconds", "From the start of a run to its closing record, with waits for retries.")
 TIMES_USUAL = Metric(
-    "TimesUsual", "None", "A run's length over the usual one of the four weeks before, of no day of a backfill."
+    "TimesUsual", "None", "Duration of a run divided by the usual duration of the last four weeks, without backfills."
 )
 FRESHNESS_HOURS = Metric(
     "FreshnessHours",
-    "None",  # CloudWatch knows no hours.
-    "Hours from the end of the newest due business date, at the shop's midnight, until it was published.",
+    "None",  # CloudWatch has no unit for hours
+    "Hours from the end of the newest due business date (the shop's midnight) to its publication.",
 )
-QUARANTINE_SHARE = Metric("QuarantineShare", "Percent", "Of the rows that landed, those that broke a rule of severity error.")
-STAGE_SECONDS = Metric("StageSeconds", "Seconds", "A stage's work, all attempts together.", "Stage", STAGES)
+QUARANTINE_SHARE = Metric("QuarantineShare", "Percent", "Share of landed rows that violated a rule of severity error.")
+STAGE_SECONDS = Metric("StageSeconds", "Seconds", "Duration of all attempts of a stage.", "Stage", STAGES)
 STAGE_RETRIES = Metric("StageRetries", "Count", "Attempts of a stage after the first.", "Stage", STAGES)
 STAGE_OUTCOMES = {
-    outcome: Metric(f"Stage{outcome.capitalize()}", "Count", "Attempts of a stage that ended so.", "Stage", STAGES)
+    outcome: Metric(
+        f"Stage{outcome.capitalize()}", "Count", "Attempts of a stage that ended with this outcome.", "Stage", STAGES
+    )
     for outcome in OUTCOMES
 }
-ROWS_IN = Metric("RowsIn", "Count", "Rows that a stage read, by its last attempt that counted.", "Stage", STAGES)
-ROWS_OUT = Metric("RowsOut", "Count", "Rows that a stage handed on, by its last attempt that counted.", "Stage", STAGES)
-ROWS_QUARANTINED = Metric("RowsQuarantined", "Count", "Rows that a stage put aside, by its last attempt.", "Stage", STAGES)
-RUN_COST = Metric("RunCost", "None", "What a run costs on AWS, as far as it is counted, in its price table's currency.")
-STAGE_COST = Metric("StageCost", "None", "What of it is a stage's jobs on Glue.", "Stage", STAGES)
+ROWS_IN = Metric("RowsIn", "Count", "Rows that a stage read, from its last attempt with a count.", "Stage", STAGES)
+ROWS_OUT = Metric("RowsOut", "Count", "Rows that a stage wrote, from its last attempt with a count.", "Stage", STAGES)
+ROWS_QUARANTINED = Metric(
+    "RowsQuarantined", "Count", "Rows that a stage rejected, from its last attempt with a count.", "Stage", STAGES
+)
+RUN_COST = Metric("RunCost", "None", "Counted cost of a run on AWS, in the currency of its price table.")
+STAGE_COST = Metric("StageCost", "None", "Share of the cost for a stage's Glue jobs.", "Stage", STAGES)
 
 METRICS = (
     *(RUNS, RUN_SECONDS, TIMES_USUAL, FRESHNESS_HOURS, QUARANTINE_SHARE, RUN_COST),
     *(STAGE_SECONDS, STAGE_RETRIES, *STAGE_OUTCOMES.values(), ROWS_IN, ROWS_OUT, ROWS_QUARANTINED, STAGE_COST),
 )
-"""All there are; ``infra/watch.yaml`` uses no other of this namespace."""
+"""All metrics of the namespace."""
 
 
 def metrics_namespace(environment: str) -> str:
@@ -76,7 +79,7 @@ def metrics_namespace(environment: str) -> str:
 
 @dataclass(frozen=True)
 class Datapoint:
-    """One value of a metric; ``dimensions`` by name."""
+    """One value of a metric, with its dimensions by name."""
 
     metric: Metric
     value: float
@@ -84,7 +87,7 @@ class Datapoint:
     at: datetime
 
     def to_request(self) -> dict[str, Any]:
-        """As PutMetricData takes it, in ``MetricData``."""
+        """Return the item of ``MetricData`` for PutMetricData."""
         return {
             "MetricName": self.metric.name,
             "Unit": self.metric.unit,
@@ -95,38 +98,47 @@ class Datapoint:
 
 
 def build_datapoints(run: Record, calendar: Calendar) -> list[Datapoint]:
-    """What a closed run's record comes to, dated at its end; ``calendar`` is that of the run's source.
+    """Return the data points of a closed run, with the time of its end.
 
-    Freshness is told by a run that publishes the newest date that was due when it began, or finds that there is nothing to
-    publish; never by a day of a backfill (``part_of``) nor by one of long ago, whose age says nothing of today's tables. A date
-    on which the shop is closed is not due, so the date before it stays the newest.
+    Freshness is reported by a run of the date that was the newest due one at its start, if it ended as SUCCEEDED or SKIPPED.
+    Backfills (``part_of``) and earlier dates do not report it, since their age says nothing about today's tables. A date on
+    which the shop is closed is not due, so the date before remains the newest.
+
+    Parameters
+    ----------
+    run : Record
+        The record of a closed run.
+    calendar : Calendar
+        The calendar of the run's source.
     """
     at = parse_timestamp(run["ended_at"])
-    place = {"Environment": run["env"]}
-    points = [Datapoint(RUNS, 1, {**place, "Outcome": run["outcome"]}, at), Datapoint(RUN_SECONDS, run["seconds"], place, at)]
+    environment = {"Environment": run["env"]}
+    points = [
+        Datapoint(RUNS, 1, {**environment, "Outcome": run["outcome"]}, at),
+        Datapoint(RUN_SECONDS, run["seconds"], environment, at),
+    ]
     if run.get("usual_seconds"):
-        points.append(Datapoint(TIMES_USUAL, run["seconds"] / run["usual_seconds"], place, at))
+        points.append(Datapoint(TIMES_USUAL, run["seconds"] / run["usual_seconds"], environment, at))
     attempts = run["stages"]
     if _reports_freshness(run, calendar):
-        # Of the last attempt: one before it did not come to its end.
-        told = [each["details"]["freshness_hours"] for each in attempts if "freshness_hours" in each["details"]]
-        points += [Datapoint(FRESHNESS_HOURS, hours, place, at) for hours in told[-1:]]
-    points += [Datapoint(QUARANTINE_SHARE, share, place, at) for share in _quarantine_shares(attempts)]
+        reported = [each["details"]["freshness_hours"] for each in attempts if "freshness_hours" in each["details"]]
+        points += [Datapoint(FRESHNESS_HOURS, hours, environment, at) for hours in reported[-1:]]  # of the last attempt
+    points += [Datapoint(QUARANTINE_SHARE, share, environment, at) for share in _quarantine_shares(attempts)]
     cost = run.get("cost")
     costs: dict[str, Decimal] = cost_by_part(cost) if cost else {}
-    # Decimals until here; CloudWatch knows no other numbers than floats.
-    points += [Datapoint(RUN_COST, float(Decimal(cost["total"])), place, at)] if cost else []
+    # Decimals so far; CloudWatch takes floats only.
+    points += [Datapoint(RUN_COST, float(Decimal(cost["total"])), environment, at)] if cost else []
     for stage in STAGES:
         own = [each for each in attempts if each["stage"] == stage]
-        where = {**place, "Stage": stage}
+        where = {**environment, "Stage": stage}
         points += [Datapoint(metric, value, where, at) for metric, value in _stage_values(own)]
-        # A job that died before it left a record is paid for all the same.
+        # A job that died before it wrote a record costs money too.
         points += [Datapoint(STAGE_COST, float(costs[stage]), where, at)] if stage in costs else []
     return points
 
 
 def _stage_values(own: Sequence[Record]) -> Iterator[tuple[Metric, float]]:
-    """What a stage's attempts come to; nothing without any."""
+    """Yield the metrics of a stage's attempts."""
     if not own:
         return
     yield STAGE_SECONDS, sum(each["seconds"] for each in own)
@@ -144,17 +156,17 @@ def _stage_values(own: Sequence[Record]) -> Iterator[tuple[Metric, float]]:
 def _reports_freshness(run: Record, calendar: Calendar) -> bool:
     newest = newest_due_date(calendar, parse_timestamp(run["started_at"]))
     return (
-        # Where nothing was due yet, the date is none of the calendar.
+        # None if no date of the calendar is due yet.
         newest is not None
         and "part_of" not in run
         and run["outcome"] in ("SUCCEEDED", "SKIPPED")
-        # A manifest may start a date before its slot.
+        # A manifest can start a date before it is due.
         and date.fromisoformat(run["run_date"]) >= newest
     )
 
 
 def _quarantine_shares(attempts: Sequence[Record]) -> Iterator[float]:
-    """The share of the last validation that counted its rows, in percent; none where nothing landed or nothing was counted."""
+    """Yield the quarantine share in percent of the last validation with a row count, if any."""
     counted = [each["rows"] for each in attempts if each["stage"] == "validate" and each["rows"].get("in")]
     for rows in counted[-1:]:
         yield 100 * (rows.get("rejected") or 0) / rows["in"]

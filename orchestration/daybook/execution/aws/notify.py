@@ -1,6 +1,6 @@
-"""What a job tells AWS of a run: the message by SNS, the metrics to CloudWatch; and what it asks: the execution's history.
+"""Send a run's message to SNS and its metrics to CloudWatch, and read its execution's history.
 
-Nothing is told that has not been searched for personal data and archived.
+Messages were searched for personal data and archived before.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from daybook.records.archive import Record
 from daybook.records.notifications import Message, format_body, format_subject
 
 _MAX_DATAPOINTS = 1000
-"""PutMetricData takes so many at once, and 1 MB: one is some 300 bytes."""
+"""Maximum data points in a call of PutMetricData. Its limit of 1 MB is not reached, since a point has about 300 bytes."""
 
 
 def send_message(topic_arn: str, message: Record) -> str:
-    """Publish a message (``format_subject``, ``format_body``) on a topic; returns SNS's id of it. Raises ``NotificationError``."""
+    """Publish a message on a topic and return its id; raise ``NotificationError`` if that fails."""
     import boto3
 
     try:
         client = boto3.client("sns", config=_retry_config())
-        # What stands for personal data may be longer than what it stands for.
-        fitting = Message(format_subject(message["subject"]), format_body(message["body"].splitlines()))
-        sent = client.publish(TopicArn=topic_arn, Subject=fitting.subject, Message=fitting.body)
+        # Redaction may have made the text longer than SNS allows.
+        shortened = Message(format_subject(message["subject"]), format_body(message["body"].splitlines()))
+        sent = client.publish(TopicArn=topic_arn, Subject=shortened.subject, Message=shortened.body)
     except _aws_exceptions() as error:
         raise NotificationError(
-            f"The message was not sent by {topic_arn} ({_first_line(error)}); see that the topic is there and that the job's role "
-            "may publish on it and use its key."
+            f"The message could not be sent to {topic_arn} ({_first_line(error)}); check that the topic exists and that the "
+            "job's role can publish to it and use its key."
         ) from error
     return str(sent["MessageId"])
 
 
 def send_metrics(environment: str, points: Sequence[Datapoint]) -> None:
-    """Put a deployment's data points to CloudWatch, in as many calls as it takes. Raises ``NotificationError``."""
+    """Send a deployment's data points to CloudWatch; raise ``NotificationError`` if that fails."""
     import boto3
 
     try:
@@ -46,13 +46,13 @@ def send_metrics(environment: str, points: Sequence[Datapoint]) -> None:
             client.put_metric_data(Namespace=metrics_namespace(environment), MetricData=batch)
     except _aws_exceptions() as error:
         raise NotificationError(
-            f"CloudWatch did not take the run's metrics ({_first_line(error)}); see that the job's role may put them into the "
-            f"namespace {metrics_namespace(environment)}."
+            f"The run's metrics could not be sent to CloudWatch ({_first_line(error)}); check that the job's role can write to "
+            f"the namespace {metrics_namespace(environment)}."
         ) from error
 
 
 def read_execution_history(execution_arn: str) -> list[Mapping[str, Any]]:
-    """The events of an execution so far, oldest first. Raises ``AwsError``."""
+    """Return the events of an execution so far, oldest first; raise ``AwsError`` if that fails."""
     import boto3
 
     return list(EventReader(boto3.client("stepfunctions", config=_retry_config()), execution_arn).read())

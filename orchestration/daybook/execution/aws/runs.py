@@ -1,7 +1,7 @@
-"""A run of one business date on AWS: started under its name, followed, gone on with, and put on record where no job could.
+"""Start, follow and resume a run of one business date on AWS, and close its record if no job did.
 
-Two runs of a date never work at once: before a name is taken no execution of the date may be under way, and a name is taken
-once, in the archive and in Step Functions.
+Two runs of a date never run at the same time: a start requires that no execution of the date is running, and a name is accepted
+once by the archive and by Step Functions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 
 from asl_local import Clock, SystemClock, format_event
 from daybook.errors import DateLockedError, DaybookError, UsageError
-from daybook.execution.aws.executions import REDRIVABLE_STATUSES, ExecutionInfo, Executions, NameTakenError, archive_input
+from daybook.execution.aws.executions import REDRIVABLE_STATUSES, ExecutionInfo, Executions, NameTakenError, build_input
 from daybook.execution.aws.follow import Follower, Listener
 from daybook.execution.close import close_ended_run, find_resume_point, require_resumable_run
 from daybook.execution.run_record import close_run
@@ -21,31 +21,27 @@ from daybook.records.names import RunStart, format_run_id, run_date_of
 from daybook.settings import Settings
 
 _START_TIMEOUT = timedelta(minutes=10)
-"""A run whose name was taken longer ago, and of which there is no execution, was never started."""
-STOPPED_REASON = "stopped before it ended, by somebody who stopped its execution on AWS"
+"""A run without an execution that was recorded longer ago was never started."""
+STOPPED_REASON = "stopped before it ended: its execution was stopped on AWS"
 
 
-def start_run(settings: Settings, executions: Executions, run_date: date, begin: Callable[[], RunStart]) -> str:
-    """Start a date's run; ``begin`` takes its name in the archive, and says at which stage it starts. Returns the name.
-
-    ``DateLockedError`` says which run has the date, whose and since when.
+def start_run(settings: Settings, executions: Executions, run_date: date, allocate: Callable[[], RunStart]) -> str:
+    """Start a run of a date and return its name. ``allocate`` records it in the archive and returns name and first stage.
+    Raises
+    ------
+    DateLockedError
+        Another run of the date is running. The message names it, its owner and its start.
     """
     archive = Archive(settings.archive)
     while True:
         require_date_free(executions, run_date)
         close_lost(settings, executions, archive.run_ids(run_date))
-        start = begin()
-        given = {
-            "env": settings.env,
-            "run_date": run_date.isoformat(),
-            "overrides": settings.overrides,
-            "archive": archive_input(settings.archive),
-            "first_stage": start.first_stage,
-        }
+        start = allocate()
+        data = {**build_input(settings), "run_date": run_date.isoformat(), "first_stage": start.first_stage}
         try:
-            executions.start("daily", start.run_id, given)
+            executions.start("daily", start.run_id, data)
         except NameTakenError:
-            # Somebody started it just now; or it ended before anything of it came into the archive, and the next is free.
+            # Another process started it just now, or it ended before it wrote a record; then the next name is free.
             require_date_free(executions, run_date)
             continue
         except DaybookError as error:
@@ -65,9 +61,9 @@ def follow_run(
     listener: Optional[Listener] = None,
     clock: Optional[Clock] = None,
 ) -> Record:
-    """Wait for the end of a run's ``execution`` (the one of its own name, if not given) and return the run's record.
+    """Wait for the end of a run's ``execution`` (by default the one with the run's name) and return the run's record.
 
-    ``before`` is how many closing records the run had when the execution began. Whoever stops following stops nothing else.
+    ``before`` is the number of closing records the run had when the execution started. An interrupt does not stop the run.
     """
     follower = Follower(executions, "daily", execution or run_id, listener, clock=clock or SystemClock(), redriven=redriven)
     ended = follower.follow()
@@ -75,78 +71,89 @@ def follow_run(
 
 
 def resume_run(settings: Settings, executions: Executions, run_id: str) -> tuple[str, int, bool]:
-    """Go on with a run that failed or was cut off, from the stage that did not end, as ``daybook.execution.local`` does.
+    """Resume a failed or interrupted run from the stage that did not succeed, as ``daybook.execution.local`` does.
 
-    A cut-off execution is redriven; where it FAILED, or can be redriven no more (after 14 days), another execution of the same
-    run begins at the stage that failed. Returns that execution's name, how many closing records the run had, and whether it was
-    redriven. Raises ``UsageError`` where there is nothing to go on with, ``DateLockedError`` where the date is at work.
+    An interrupted execution is redriven. If it FAILED, or can no longer be redriven (after 14 days), a new execution of the
+    same run starts at that stage.
+
+    Returns
+    -------
+    tuple of str, int, bool
+        The name of the execution, the number of closing records of the run so far, whether it was redriven.
+
+    Raises
+    ------
+    UsageError
+        The run does not exist or cannot be resumed.
+    DateLockedError
+        A run of the date is running.
     """
     archive, run_date = Archive(settings.archive), run_date_of(run_id)
     require_date_free(executions, run_date)
     of_run = executions.executions_of_run(run_id)
     if run_id not in archive.run_ids(run_date):
         if not of_run:
-            raise UsageError(f"There is no run {run_id}; `daybook runs {settings.command_options}` lists them.")
+            raise UsageError(f"There is no run {run_id}; list the runs with `daybook runs {settings.command_options}`.")
         archive.ensure_started(run_id, {"env": settings.env, "title": settings.title})
-    # Of others of the date too: an older one that was lost is no longer to be gone on with.
     records = require_resumable_run(settings, run_id)
     newest = of_run[-1] if of_run else None
     if newest is not None and newest.status in REDRIVABLE_STATUSES and newest.redrivable:
         executions.redrive("daily", newest.name)
         return newest.name, len(records), True
-    begun: dict[str, Any] = {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
-    begun.update({key: value for key, value in (newest.input if newest else {}).items() if key in _COPIED_FIELDS})
-    begun["archive"] = archive_input(settings.archive)
+    common = build_input(settings)
+    copied = {key: value for key, value in (newest.input if newest else {}).items() if key in _COPIED_FIELDS}
+    data = {**common, "run_date": run_date.isoformat(), **copied, "archive": common["archive"]}
     name = f"{run_id}-resumed-{max(len(of_run), 1)}"
-    executions.start("daily", name, {**begun, **find_resume_point(archive, run_id, begun.get("first_stage")), "run_id": run_id})
+    executions.start("daily", name, {**data, **find_resume_point(archive, run_id, data.get("first_stage")), "run_id": run_id})
     return name, len(records), False
 
 
 def require_date_free(executions: Executions, run_date: date) -> None:
-    """Raise ``DateLockedError`` while an execution of the date is under way."""
+    """Raise ``DateLockedError`` if an execution of the date is running."""
     stem = format_run_id(run_date, 1)[:-1]
-    for name in executions.running("daily", stem):
+    for name in executions.list_running("daily", stem):
         found = executions.find("daily", name)
-        if found is not None and found.running:
+        if found is not None and found.is_running:
             raise DateLockedError(
                 f"{run_date} is being run by {found}; wait until it ends (`daybook show --env {executions.env} "
-                f"{name.split('-resumed-')[0]}`), or stop its execution, then run the date again."
+                f"{name.split('-resumed-')[0]}`) or stop its execution, then try again."
             )
 
 
 def close_lost(settings: Settings, executions: Executions, run_ids: Iterable[str]) -> None:
-    """Close the records of runs whose execution has ended without one: notify failed, or never came to it.
+    """Close the records of runs whose execution ended without one. Running runs are skipped.
 
-    Whoever calls it may write to the archive; a run that is under way is left alone.
+    An execution leaves no closing record if its notify stage failed or did not start. The caller needs write permission for
+    the archive.
     """
     archive = Archive(settings.archive)
     for run_id in run_ids:
         if archive.read_closing_records(run_id):
             continue
         of_run = executions.executions_of_run(run_id)
-        begun = parse_timestamp(archive.started(run_id)["started_at"])
-        if not of_run and datetime.now(timezone.utc) - begun < _START_TIMEOUT:
-            continue  # Somebody may have taken its name and be about to start it.
+        started = parse_timestamp(archive.started(run_id)["started_at"])
+        if not of_run and datetime.now(timezone.utc) - started < _START_TIMEOUT:
+            continue  # its execution may start in a moment
         if not of_run:
-            close_run(archive, settings, run_id, "FAILED", ["no execution of it was ever started"])
-        elif not of_run[-1].running:
+            close_run(archive, settings, run_id, "FAILED", ["its execution was never started"])
+        elif not of_run[-1].is_running:
             pages = executions.events("daily", of_run[-1].name)
             _close_record(settings, run_id, 0, of_run[-1], list(pages.read()))
 
 
 def reconcile_record(executions: Executions, record: Record) -> Record:
-    """A run's record as ``Archive.run`` gives it; one that seems under way is asked for, and is lost where it is over."""
+    """Return a run's record with the state of its execution. A running record without a running execution is lost."""
     if record["state"] != "running":
         return record
     of_run = executions.executions_of_run(record["run_id"])
-    if of_run and of_run[-1].running:
-        return {**record, "reasons": [f"The run is under way: {of_run[-1]}."]}
-    how = f"its execution ended as {of_run[-1].status}" if of_run else "no execution of it was ever started"
-    return {**record, "state": "lost", "outcome": "FAILED", "reasons": [f"lost: {how}, and there is no closing record"]}
+    if of_run and of_run[-1].is_running:
+        return {**record, "reasons": [f"The run is running: {of_run[-1]}."]}
+    how = f"its execution ended as {of_run[-1].status}" if of_run else "its execution was never started"
+    return {**record, "state": "lost", "outcome": "FAILED", "reasons": [f"lost: {how} without a closing record"]}
 
 
 _COPIED_FIELDS = ("env", "run_date", "overrides", "first_stage", "part_of", "failure")
-"""What of an execution's input an execution that goes on with it has too; who started it is another."""
+"""Input fields that a resuming execution copies from the one it resumes."""
 
 
 def _close_record(
@@ -157,7 +164,7 @@ def _close_record(
     events = list(events)
     known = archive.history(run_id)
     if [each.get("timestamp") for each in known] == [each["timestamp"] for each in events]:
-        events = []  # Somebody else who followed it has put them there.
+        events = []  # another follower of the run has stored them
     return close_ended_run(
         settings,
         run_id,

@@ -1,9 +1,8 @@
-"""Warm starts on a laptop: one process imports all that jobs and kernels need, and forks each of them from it.
+"""Fork jobs and kernels from a process that has already imported their packages, for fast starts on one machine.
 
-``host`` preloads and forks jobs, ``client`` asks it for them, ``seed`` is what a job keeps ready to become its kernel,
-``provisioner`` is how Jupyter gets that kernel, and ``process`` what makes a fork a process like a new one; ``alone`` is a job
-that nobody has warmed, which forks its kernel all the same. Every job and every notebook still is a process of its own, begun
-from the same memory.
+``server`` imports the packages and forks jobs, ``client`` requests jobs from it, ``process`` makes a fork behave like a new
+process. A job forks a ``standby_kernel`` early, which ``provisioner`` gives to Jupyter. In ``standalone`` a job without fork
+server does the same for its kernel. ``warm_up`` fills caches before the first fork.
 """
 
 from __future__ import annotations

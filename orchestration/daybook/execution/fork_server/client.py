@@ -1,7 +1,4 @@
-"""A runner's hold on the warm host: starting it, asking it for jobs, waiting for them.
-
-Nothing of what jobs import is imported here.
-"""
+"""Start the fork server, request jobs from it and wait for them. The packages of jobs are not imported here."""
 
 from __future__ import annotations
 
@@ -30,47 +27,47 @@ SINGLE_THREAD_ENV = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # PyArrow's jemalloc
     "_RJEM_MALLOC_CONF": "background_thread:false",  # deltalake's
 }
-"""What keeps packages from starting threads at import: a fork has none but its own, and would wait for the others' locks."""
+"""Variables that prevent packages from starting threads at import. A fork would wait for the locks of lost threads."""
 
 
 class ForkServerError(DaybookError):
-    """The warm host did not start, or is gone."""
+    """Report that the fork server did not start or has ended."""
 
 
 def can_fork() -> bool:
-    """Whether jobs can be forked here: on Linux, where a child may go on with what its parent has imported."""
+    """Return whether jobs can be forked: only on Linux, because other systems do not support it safely."""
     return sys.platform == "linux"
 
 
 class ForkedJob:
-    """A process that the host has forked. ``pid`` is its process id."""
+    """A process that the fork server has forked."""
 
-    def __init__(self, answers: socket.socket) -> None:
-        self._reply_socket = answers
+    def __init__(self, reply_socket: socket.socket) -> None:
+        self._reply_socket = reply_socket
         self._buffer = b""
         self._code: Optional[int] = None
         try:
-            told = self._hear(None)
+            reply = self._receive_reply(None)
         except BaseException:
-            # Nobody will wait for it: the host ends a job that it cannot tell of.
-            answers.close()
+            # The server kills a job whose pid it cannot report.
+            reply_socket.close()
             raise
-        if told is None or "pid" not in told:
-            answers.close()
-            refused = (told or {}).get("refused")
-            raise ForkServerError(f"the warm host starts no job ({refused})." if refused else "the warm host ended early.")
-        self.pid: int = told["pid"]
+        if reply is None or "pid" not in reply:
+            reply_socket.close()
+            refused = (reply or {}).get("refused")
+            raise ForkServerError(f"the fork server starts no job ({refused})." if refused else "the fork server has ended.")
+        self.pid: int = reply["pid"]
 
     def wait(self, timeout: float) -> Optional[int]:
-        """The exit code (negative: the signal that ended it), or None while it is running after ``timeout`` seconds."""
+        """Return the exit code (negative: a signal's number), or None if it is running after ``timeout`` seconds."""
         if self._code is None:
-            told = self._hear(timeout)
-            if told is not None:
-                self._code = told["code"]
+            reply = self._receive_reply(timeout)
+            if reply is not None:
+                self._code = reply["code"]
                 self._reply_socket.close()
         return self._code
 
-    def _hear(self, timeout: Optional[float]) -> Optional[dict[str, Any]]:
+    def _receive_reply(self, timeout: Optional[float]) -> Optional[dict[str, Any]]:
         until = None if timeout is None else time.monotonic() + timeout
         while b"\n" not in self._buffer:
             self._reply_socket.settimeout(None if until is None else max(until - time.monotonic(), 0))
@@ -81,19 +78,19 @@ class ForkedJob:
             except ConnectionResetError:
                 more = b""
             if not more:
-                # The host is gone, and its jobs with it.
+                # The server has ended, and its jobs with it.
                 return {"code": _KILLED_EXIT_CODE}
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\n")
-        told: dict[str, Any] = json.loads(line)
-        return told
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
 
 class SubprocessJob:
-    """A process started from nothing, where there is no forking; as ``ForkedJob`` shows one."""
+    """A process with a new interpreter, with the interface of ``ForkedJob``."""
 
     def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, output: BinaryIO, keep: Sequence[int]
+        self, command: Sequence[str], *, env: Mapping[str, str], cwd: str, output: BinaryIO, inherited: Sequence[int]
     ) -> None:
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, *command],
@@ -102,23 +99,23 @@ class SubprocessJob:
             stderr=subprocess.STDOUT,
             env=dict(env),
             cwd=cwd,
-            pass_fds=tuple(keep),
-            # A session of its own: an interrupt at the keyboard is the runner's to pass on.
+            pass_fds=tuple(inherited),
+            # In a new session, so that Ctrl-C reaches only the runner.
             start_new_session=True,
         )
         self.pid = self._process.pid
 
     def wait(self, timeout: float) -> Optional[int]:
-        """As ``ForkedJob.wait``."""
+        """Wait like ``ForkedJob.wait``."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(timeout)
         return None
 
 
 class ForkServer:
-    """The warm host of this process: begun when it is first wanted, gone when this process is.
+    """The fork server of this process. It starts on demand and ends with this process. Thread-safe.
 
-    Safe to use from several threads. ``log`` takes what it prints.
+    Its output goes to the file ``log``.
     """
 
     def __init__(self, log: Path) -> None:
@@ -137,31 +134,43 @@ class ForkServer:
         env: Mapping[str, str],
         cwd: str,
         output: BinaryIO,
-        keep: Sequence[int] = (),
+        inherited: Sequence[int] = (),
     ) -> Union[ForkedJob, SubprocessJob]:
-        """Start a job that runs ``command``, a Python script and its arguments, prints to ``output`` and keeps
-        ``keep`` open: forked, or, where that cannot be (the log says so), as a process from nothing."""
+        """Start a job, forked if possible, otherwise with a new interpreter (a warning is logged).
+
+        Parameters
+        ----------
+        command : sequence of str
+            A Python script and its arguments.
+        env : mapping of str to str
+            The environment of the job.
+        cwd : str
+            The working folder.
+        output : file
+            Receives stdout and stderr.
+        inherited : sequence of int
+            Descriptors that the job keeps open.
+        """
         if can_fork():
             if not self._disabled:
                 try:
-                    return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *keep])
+                    return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *inherited])
                 except ForkServerError as error:
-                    self._warn_once(f"Jobs start cold: {error}")
+                    self._warn_once(f"Jobs start without fork: {error}")
         else:
-            self._warn_once(f"Jobs start cold: {sys.platform} has no safe fork.")
-        return SubprocessJob(command, env=env, cwd=cwd, output=output, keep=keep)
+            self._warn_once(f"Jobs start without fork: {sys.platform} does not support it safely.")
+        return SubprocessJob(command, env=env, cwd=cwd, output=output, inherited=inherited)
 
     def _fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> ForkedJob:
         with self._lock:
-            control = self._begin()
+            control = self._ensure_started()
             here, there = socket.socketpair()
             try:
                 send_message(control, request, [there.fileno(), *descriptors])
             except OSError:
-                # It is gone, which it says by not answering.
-                pass
+                pass  # The server has ended; reading its reply reports that.
             except BaseException:
-                # Interrupted with half a request said: it would take the next one for the other half.
+                # After an interrupted request, the server would read the next one as its rest.
                 control.close()
                 self._control = None
                 here.close()
@@ -171,18 +180,17 @@ class ForkServer:
         try:
             job = ForkedJob(here)
         except ForkServerError as error:
-            # One that has never served would only end again, after as long a wait; one that has was killed.
+            # A server that never started a job would fail again. One that did was killed, and can be started again.
             self._disabled = not self._served
             raise ForkServerError(f"{error} ({self._last_log_line()})") from None
         self._served = True
         return job
 
-    def begin(self) -> None:
-        """Begin it where there is forking, and do not wait: it imports while the caller goes on to its first job."""
-        # What is wrong with it is told once a job is asked for.
+    def start(self) -> None:
+        """Start the server without waiting for it. The first request for a job reports errors."""
         if can_fork() and not self._disabled:
             with self._lock, contextlib.suppress(OSError):
-                self._begin()
+                self._ensure_started()
 
     def _warn_once(self, what: str) -> None:
         if what not in self._logged:
@@ -190,14 +198,14 @@ class ForkServer:
             _log.warning(what)
 
     def close(self) -> None:
-        """End the host and all its jobs."""
+        """End the server and all its jobs."""
         with self._lock:
             if self._control is not None and self._process is not None:
                 self._control.close()
                 self._process.wait()
             self._control = self._process = None
 
-    def _begin(self) -> socket.socket:
+    def _ensure_started(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
             self._control = self._process = None
         if self._control is None:
@@ -227,16 +235,16 @@ class ForkServer:
             lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             if lines:
                 return lines[-1]
-        return "it left no word"
+        return "it logged nothing"
 
 
 @functools.cache
 def get_fork_server() -> ForkServer:
-    """What this command's jobs are forked from."""
+    """Return the fork server of this process."""
     return ForkServer(daybook_home() / "logs" / "host.log")
 
 
 def _python_path() -> str:
-    """Where a new interpreter finds this package, as this one did."""
+    """Return a PYTHONPATH with which a new interpreter finds this package."""
     here = str(Path(__file__).resolve().parents[3])
     return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,4 +1,4 @@
-"""What makes a forked process one of its own: it begins like a new one, and ends as an interpreter does."""
+"""Make a forked process start like a new process and end like an interpreter."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ from typing import Any, Callable, Optional
 
 
 def count_threads() -> int:
-    """How many threads this process has, those of libraries in C included."""
+    """Return the number of threads of this process, including those of C libraries."""
     return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
 def set_up_process(request: dict[str, Any], output: int, error: Optional[int] = None) -> None:
-    """Take on the standing of a new process: its output, environment, working folder and arguments; and chance of its own.
+    """Set output, environment, working folder, arguments and random seeds as in a new process.
 
-    ``output`` and ``error`` (where it is another) are descriptors that this process gives up for them.
+    The descriptors ``output`` and ``error`` (by default the same) become stdout and stderr and are closed.
     """
-    given = [os.open(os.devnull, os.O_RDONLY), output, output if error is None else error]
-    # Above 2 first: one that is to be 1 may be 2 now.
-    moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 3) for each in given]
+    streams = [os.open(os.devnull, os.O_RDONLY), output, output if error is None else error]
+    # Moved above 2 first, because a source may be one of the targets.
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 3) for each in streams]
     for number, source in enumerate(moved):
         os.dup2(source, number)
-    for each in {*given, *moved} - {0, 1, 2}:
+    for each in {*streams, *moved} - {0, 1, 2}:
         os.close(each)
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     sys.argv = list(request["command"])
-    # What Python and its packages have read off the surroundings that were.
+    # Python and packages have cached values of the parent's environment.
     time.tzset()
     tempfile.tempdir = None
-    # random seeds itself anew in a child; numpy does not.
+    # The module random reseeds itself in a child; numpy does not.
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
 
 
 def run_and_exit(main: Callable[[], Any], last: Callable[[], None] = lambda: None) -> None:
-    """Run ``main`` and end this process as an interpreter would: threads are waited for, what was to be done at exit is done,
-    then ``last``. Never returns; libraries' destructors are not run, since what they would tear down is the parent's too."""
+    """Run ``main`` and end this process like an interpreter: join threads, run exit handlers, then ``last``.
+
+    It never returns. Destructors of libraries do not run, because their resources are shared with the parent.
+    """
     code = 1
     try:
         main()
@@ -58,12 +60,12 @@ def run_and_exit(main: Callable[[], Any], last: Callable[[], None] = lambda: Non
         _flush_output()
         traceback.print_exc()
     finally:
-        # matplotlib removes a folder at exit that is the parent's, and other children's.
+        # At exit, matplotlib would remove a folder that the parent and other children use.
         atexit.unregister(shutil.rmtree)
         for step in (threading._shutdown, atexit._run_exitfuncs, last):  # type: ignore[attr-defined]
             try:
                 step()
-            except BaseException:  # noqa: BLE001 (the process ends with its own code whatever its last acts do)
+            except BaseException:  # noqa: BLE001 (errors at exit do not change the exit code)
                 traceback.print_exc()
         _flush_output()
         os._exit(code & 0xFF)
@@ -71,7 +73,7 @@ def run_and_exit(main: Callable[[], Any], last: Callable[[], None] = lambda: Non
 
 def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
-        # One may be closed, or None.
+        # A stream may be closed or None.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
 

@@ -1,4 +1,4 @@
-"""What host, jobs and kernels say to each other: one JSON object with open files, over a local socket."""
+"""Exchange JSON messages with open files between fork server, jobs and kernels over a local socket."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _PR_SET_PDEATHSIG = 1
 
 
 def send_message(connection: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-    """Send a message, and let the receiver have these open files too."""
+    """Send a message with open files."""
     data = json.dumps(message).encode()
     data = _LENGTH.pack(len(data)) + data
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     rest = data[connection.sendmsg([data], rights) :]
-    # Nothing more to say is not said: the receiver may be content, and have hung up.
+    # The receiver may have closed the connection after a complete message, so an empty rest is not sent.
     if rest:
         connection.sendall(rest)
 
 
-def receive_message(connection: socket.socket, most: int = 16) -> tuple[Optional[dict[str, Any]], list[int]]:
-    """The next message and its open files, at most ``most``; None once the other end is closed."""
+def receive_message(connection: socket.socket, max_files: int = 16) -> tuple[Optional[dict[str, Any]], list[int]]:
+    """Return the next message (None after the end) and the descriptors of its open files, at most ``max_files``."""
     descriptors = array.array("i")
-    first, ancillary, flags, _ = connection.recvmsg(_LENGTH.size, socket.CMSG_SPACE(most * descriptors.itemsize))
+    first, ancillary, flags, _ = connection.recvmsg(_LENGTH.size, socket.CMSG_SPACE(max_files * descriptors.itemsize))
     if flags & socket.MSG_CTRUNC:
-        raise OSError(f"a message came with more than {most} open files")
+        raise OSError(f"a message has more than {max_files} open files")
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
@@ -43,19 +43,20 @@ def receive_message(connection: socket.socket, most: int = 16) -> tuple[Optional
     return (None if body is None else json.loads(body)), list(descriptors)
 
 
-def _receive_exactly(connection: socket.socket, begun: bytes, length: int) -> Optional[bytes]:
-    while len(begun) < length:
-        more = connection.recv(length - len(begun))
+def _receive_exactly(connection: socket.socket, data: bytes, length: int) -> Optional[bytes]:
+    """Return ``data`` extended to ``length`` bytes; None if the connection ends before."""
+    while len(data) < length:
+        more = connection.recv(length - len(data))
         if not more:
             return None
-        begun += more
-    return begun
+        data += more
+    return data
 
 
 def die_with_parent(parent: int) -> None:
-    """Have Linux kill this process when the one that forked it, ``parent``, is gone, however that ended.
+    """Let Linux kill this process when its parent ends.
 
-    Its pid is what it was before the fork: who asks here may already be told that of whoever takes in orphans.
+    ``parent`` is the parent's pid from before the fork, because ``getppid`` may already return that of another process.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):

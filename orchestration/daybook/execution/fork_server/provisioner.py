@@ -1,4 +1,4 @@
-"""Jupyter's way to a warm kernel: a provisioner under the entry point ``jupyter_client.kernel_provisioners``."""
+"""Provide the standby kernel to Jupyter, by the entry point ``jupyter_client.kernel_provisioners``."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _IPYKERNEL_ARGUMENTS = ["-m", "ipykernel_launcher"]
 
 
 class ForkProvisioner(LocalProvisioner):
-    """A local provisioner whose kernel is the process that the job has ready, where it has one and the kernel is IPython's."""
+    """A local provisioner that uses the job's standby kernel for an IPython kernel, if there is one."""
 
     process: Any
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        """Start the kernel; returns what Jupyter connects to it with."""
+        """Start the kernel and return its connection info."""
         ours = os.path.realpath(cmd[0]) == os.path.realpath(sys.executable) and cmd[1:3] == _IPYKERNEL_ARGUMENTS
-        seed = take_standby_kernel() if ours else None
-        if seed is None:
+        standby = take_standby_kernel() if ours else None
+        if standby is None:
             return await super().launch_kernel(cmd, **kwargs)
         env = dict(kwargs.get("env") or os.environ)
         env["JPY_PARENT_PID"] = str(os.getpid())
         request = {"command": [cmd[2], *cmd[3:]], "env": env, "cwd": kwargs.get("cwd") or str(Path.cwd())}
-        self.process = ForkedProcess(seed.activate(request, 1, 2))
+        self.process = ForkedProcess(standby.activate(request, 1, 2))
         self.pid = self.process.pid
-        # It leads a session of its own, as soon as it has read the request.
+        # The process becomes the leader of a new session when it has read the request.
         self.pgid = self.pid
         return self.connection_info
 
 
 class ForkedProcess:
-    """A forked child, as ``subprocess.Popen`` shows one."""
+    """A forked child with the interface of ``subprocess.Popen`` that Jupyter uses."""
 
     stdin = stdout = stderr = None
 

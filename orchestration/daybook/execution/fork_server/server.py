@@ -1,7 +1,7 @@
-"""The process that has everything imported and forks jobs: ``python -m daybook.execution.fork_server.server FD``.
+"""Import packages and fork jobs on request: ``python -m daybook.execution.fork_server.server FD``.
 
-It has one thread, starts none, and holds nothing of any run: what it forks begins as a fresh interpreter would after its
-imports. It ends, with all its jobs, when whoever started it is gone.
+The server has one thread and no data of runs, so a fork is like a new interpreter after its imports. It ends with all its jobs
+when the process that started it ends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ INITIAL_MODULES = (
     "pyarrow.dataset",
     "daybook.privacy.run_values",
 )
-"""What a run's first job needs, and its kernel: it is forked as soon as these are imported."""
+"""Modules of a run's first job and its kernel. Jobs are forked as soon as these are imported."""
 PRELOADED_MODULES = (
     *INITIAL_MODULES,
     "daybook.notebook.validate",
@@ -53,28 +53,27 @@ PRELOADED_MODULES = (
     "daybook.notebook.notify",
     "daybook.notebook.plots",
     "pandas",
-    # Not pyplot and matplotlib_inline: at their import they look for the kernel to show figures in.
+    # Not pyplot and matplotlib_inline, which look for a kernel when they are imported.
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "sqlglot.optimizer.qualify",
     "daybook.privacy.erasure",
     "daybook.execution.tasks",
 )
-"""What jobs and kernels import before they get to their own work. None of these starts a thread; a test holds them to it."""
+"""Modules that jobs and kernels import. None of them starts a thread (tested)."""
 _WARM_UP_MODULE = "daybook.execution.fork_server.warm_up"
 
 _can_fork_kernels = False
-"""Whether Jupyter here knows how to get a kernel from a job."""
+"""Whether Jupyter has the provisioner for standby kernels."""
 
 
 def main() -> None:
-    """Preload what comes first, then fork a job for each request until the other end of the socket is closed; preload the rest
-    while none is asked for."""
+    """Import the initial modules, then fork a job for each request, and import the other modules between requests."""
     control = socket.socket(fileno=int(sys.argv[1]))
     if not getattr(sys.flags, "safe_path", False):
-        # The folder that the command was given in is no place to import from.
+        # Do not import from the working folder.
         del sys.path[0]
-    # Nothing that is imported is garbage: looking for it again and again takes a fifth of the time.
+    # Imports create no garbage; without collections they take a fifth less time.
     gc.disable()
     for name in INITIAL_MODULES:
         importlib.import_module(name)
@@ -82,14 +81,15 @@ def main() -> None:
     _can_fork_kernels = standby_kernel.is_provisioner_registered()
     if not _can_fork_kernels:
         sys.stderr.write(
-            f"Kernels start cold: the installed package has no entry point {standby_kernel.PROVISIONER_NAME}; install it again.\n"
+            f"Kernels start without fork: the installed package has no entry point {standby_kernel.PROVISIONER_NAME}; install "
+            "it again.\n"
         )
     _require_one_thread()
     _serve(control, [*PRELOADED_MODULES[len(INITIAL_MODULES) :], _WARM_UP_MODULE])
 
 
 def preload(name: str) -> None:
-    """Import a module of ``PRELOADED_MODULES``, or rehearse."""
+    """Import a module of ``PRELOADED_MODULES``, or import the warm-up module and run it."""
     module = importlib.import_module(name)
     if name == _WARM_UP_MODULE:
         module.read_project_files()
@@ -99,20 +99,20 @@ def preload(name: str) -> None:
 def _require_one_thread() -> None:
     threads = count_threads()
     if threads > 1:
-        raise SystemExit(f"the preloaded packages have started {threads - 1} threads, so nothing may be forked")
+        raise SystemExit(f"the imported packages have started {threads - 1} threads, so no job can be forked")
 
 
 def _serve(control: socket.socket, later: list[str]) -> None:
-    """Fork jobs and tell how they ended, until nobody is left to ask; preload, one after the other, what is for ``later``.
+    """Fork jobs and report their exit codes until the control connection ends; import ``later`` between requests.
 
-    Where that cannot be done jobs that are under way go on, and others are refused: they start cold, and tell what is wrong.
+    If an import fails, running jobs continue and new ones are refused. The client starts these without fork.
     """
     wakeup_read, wakeup_write = os.pipe()
     os.set_blocking(wakeup_read, False)
     os.set_blocking(wakeup_write, False)
     signal.set_wakeup_fd(wakeup_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # An interrupt at the keyboard is the runner's to pass on.
+    # Ctrl-C is handled by the runner.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs: dict[int, socket.socket] = {}
     unfit = ""
@@ -137,64 +137,63 @@ def _serve(control: socket.socket, later: list[str]) -> None:
         if control in readable:
             request, descriptors = receive_message(control)
             if request is None:
-                # Whoever is asked for no more has nobody to work for; jobs die with this process.
-                return
-            answers = socket.socket(fileno=descriptors[0])
+                return  # the client has ended; jobs die with this process
+            reply_socket = socket.socket(fileno=descriptors[0])
             parent = os.getpid()
             pid, refusal = _fork(unfit)
             if pid < 0:
-                _send_reply(answers, {"refused": refusal})
-                answers.close()
+                _send_reply(reply_socket, {"refused": refusal})
+                reply_socket.close()
                 for each in descriptors[1:]:
                     os.close(each)
                 continue
             if pid == 0:
                 signal.set_wakeup_fd(-1)
-                for other in (control, answers, *jobs.values()):
+                for other in (control, reply_socket, *jobs.values()):
                     other.close()
                 os.close(wakeup_read)
                 os.close(wakeup_write)
                 _run_job(request, descriptors[1], parent)
             for each in descriptors[1:]:
                 os.close(each)
-            jobs[pid] = answers
-            if not _send_reply(answers, {"pid": pid}):
-                # Whoever asked was interrupted, and does not wait for it.
+            jobs[pid] = reply_socket
+            if not _send_reply(reply_socket, {"pid": pid}):
+                # The client was interrupted and does not wait for the job.
                 os.kill(pid, signal.SIGKILL)
 
 
 def _fork(unfit: str) -> tuple[int, str]:
-    """The id of a new process, 0 in itself; -1 where there is none, and why."""
+    """Return the pid of a new process (0 in the child), or -1 and the reason if there is none."""
     if unfit:
         return -1, unfit
-    # What is imported stays where it is: a child that collects garbage would else copy every page of it.
+    # Frozen objects are not collected, so children do not copy their memory pages.
     gc.freeze()
     try:
         return os.fork(), ""
     except OSError as error:
-        return -1, f"it cannot fork: {error.strerror}"
+        return -1, f"fork failed: {error.strerror}"
 
 
 def _reap_jobs(jobs: dict[int, socket.socket]) -> None:
     for pid in list(jobs):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            answers = jobs.pop(pid)
-            _send_reply(answers, {"code": os.waitstatus_to_exitcode(status)})
-            answers.close()
+            reply_socket = jobs.pop(pid)
+            _send_reply(reply_socket, {"code": os.waitstatus_to_exitcode(status)})
+            reply_socket.close()
 
 
-def _send_reply(answers: socket.socket, message: dict[str, Any]) -> bool:
-    """Whether somebody is there to be told."""
+def _send_reply(reply_socket: socket.socket, message: dict[str, Any]) -> bool:
+    """Send a reply; return whether the client is still connected."""
     try:
-        answers.sendall(json.dumps(message).encode() + b"\n")
+        reply_socket.sendall(json.dumps(message).encode() + b"\n")
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
 
 
 def _run_job(request: dict[str, Any], output: int, parent: int) -> None:
-    """Run a script as ``python SCRIPT ARGUMENTS`` would, in this new process, and end it. Never returns."""
+    """Run a script like ``python SCRIPT ARGUMENTS`` in this forked process and end it. It never returns."""
     try:
         os.setsid()
         die_with_parent(parent)
@@ -205,11 +204,11 @@ def _run_job(request: dict[str, Any], output: int, parent: int) -> None:
         script = request["command"][0]
         sys.path.insert(0, str(Path(script).resolve().parent))
         if _can_fork_kernels:
-            # Before this process has threads: none of them would be in its child.
+            # Before this process starts threads, because a fork does not have them.
             standby_kernel.fork_standby_kernel()
         run_and_exit(lambda: runpy.run_path(script, run_name="__main__"), last=standby_kernel.kill_standby_kernel)
     finally:
-        # Whatever is wrong, this process never goes on as a second host.
+        # Never continue as a second server.
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""A process that a job forks before it has threads and that later becomes the job's kernel."""
+"""Fork a process before a job has threads; it later becomes the job's kernel."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from daybook.execution.fork_server.process import run_and_exit, set_up_process
 from daybook.execution.fork_server.protocol import die_with_parent, receive_message, send_message
 
 PROVISIONER_NAME = "daybook-fork"
-"""What Jupyter calls the way to get a kernel from a job (an entry point of the package)."""
+"""Name of the kernel provisioner (an entry point of the package)."""
 PROVISIONER_VARIABLE = "JUPYTER_DEFAULT_PROVISIONER_NAME"
-"""The variable by which Jupyter chooses a way."""
+"""Environment variable with which Jupyter selects a provisioner."""
 _CONTROL_TIMEOUT_SECONDS = 1.0
-"""How long a kernel's control thread may take to end; one that was not told to (after ``exit()`` in a cell) never does."""
+"""Seconds to wait for a kernel's control thread. It never ends after ``exit()`` in a cell."""
 
 
 class StandbyKernel:
-    """A child process that waits; it can become one kernel."""
+    """A waiting child process that can become one kernel."""
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
         self.pid = pid
         self._connection = connection
 
     def activate(self, request: dict[str, Any], output: int, error: int) -> int:
-        """Let it become the kernel of this command, environment and folder; returns its process id."""
+        """Let it become the kernel of the request's command, environment and folder; return its pid."""
         with self._connection:
             send_message(self._connection, request, [output, error])
         return self.pid
@@ -37,14 +37,14 @@ _standby_kernel: Optional[StandbyKernel] = None
 
 
 def is_provisioner_registered() -> bool:
-    """Whether Jupyter here knows how to get a kernel from a job."""
+    """Return whether Jupyter has the provisioner for standby kernels."""
     from jupyter_client.provisioning.factory import KernelProvisionerFactory
 
     return PROVISIONER_NAME in KernelProvisionerFactory().get_provisioner_entries()
 
 
 def fork_standby_kernel() -> None:
-    """Fork the process that will be this job's kernel, and have Jupyter ask for it."""
+    """Fork the process for this job's kernel and select the provisioner that uses it."""
     global _standby_kernel
     os.environ[PROVISIONER_VARIABLE] = PROVISIONER_NAME
     here, there = socket.socketpair()
@@ -58,14 +58,14 @@ def fork_standby_kernel() -> None:
 
 
 def take_standby_kernel() -> Optional[StandbyKernel]:
-    """The planted process, once; None where there is none (any more)."""
+    """Return the standby process the first time, None afterwards or if there is none."""
     global _standby_kernel
     taken, _standby_kernel = _standby_kernel, None
     return taken
 
 
 def kill_standby_kernel() -> None:
-    """End the planted process where nobody has taken it: the job ends."""
+    """Kill the standby process if it was not used. Called at the job's end."""
     unused = take_standby_kernel()
     if unused is not None:
         os.kill(unused.pid, signal.SIGKILL)
@@ -73,7 +73,7 @@ def kill_standby_kernel() -> None:
 
 
 def _wait_for_request(connection: socket.socket, parent: int) -> None:
-    """Wait to be wanted, then be a kernel, and end. Never returns."""
+    """Wait for a request, run the kernel and end the process. It never returns."""
     die_with_parent(parent)
     request, descriptors = receive_message(connection)
     connection.close()
@@ -87,14 +87,14 @@ def _wait_for_request(connection: socket.socket, parent: int) -> None:
 def _run_kernel(arguments: list[str]) -> None:
     from ipykernel.kernelapp import IPKernelApp
 
-    # ipykernel reads this off the environment when it is imported, when there was no parent to look to.
+    # ipykernel reads the parent from the environment when it is imported, which was before the fork.
     parent = f"--IPKernelApp.parent_handle={os.getppid()}"
     app = IPKernelApp.instance()
     app.initialize([*arguments, parent])  # type: ignore[no-untyped-call]
     if "matplotlib" in sys.modules:
-        # So does matplotlib, and ipykernel has only now said where figures are shown.
+        # So does matplotlib, and ipykernel sets the backend only now.
         sys.modules["matplotlib"].rcParams["backend"] = os.environ["MPLBACKEND"]
     app.start()  # type: ignore[no-untyped-call]
-    # Its control thread was told to end too and still flushes, through another thread: which the app, closed at exit, would
-    # take away before, and then wait for a flush that never comes until Jupyter kills it.
+    # The control thread still flushes its output through another thread. If the app closed that thread first, the flush would
+    # never end, and Jupyter would have to kill the kernel.
     app.control_thread.join(timeout=_CONTROL_TIMEOUT_SECONDS)

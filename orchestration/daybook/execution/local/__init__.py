@@ -1,7 +1,6 @@
-"""What AWS does with Daybook, done on this machine: the same state machine files, the same job script, the same archive.
+"""Execute runs and backfills on this machine with the state machine files and the job script that AWS uses.
 
-``jobs`` are the services behind the daily machine's tasks, ``runs`` a business date from start to closing record,
-``backfills`` many of them.
+``jobs`` has the services for tasks of state machines, ``runs`` the runs of one business date, ``backfills`` those of many.
 """
 
 from __future__ import annotations

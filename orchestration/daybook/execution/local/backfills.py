@@ -12,7 +12,15 @@ from asl_local import Clock, Execution, Heartbeat, StateMachine, TaskError, Task
 from daybook.errors import DateLockedError, DaybookError, UsageError
 from daybook.execution.local.interpreter import interpreter_errors
 from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
-from daybook.execution.local.runs import INTERRUPTED_REASON, Listener, archive_folder, close_failed_run, journal_folder, run_day
+from daybook.execution.local.runs import (
+    INTERRUPTED_REASON,
+    Listener,
+    archive_folder,
+    build_input,
+    close_failed_run,
+    journal_folder,
+    run_day,
+)
 from daybook.privacy.redactor import Redactor
 from daybook.records.archive import Archive, Record, current_timestamp, first_line
 from daybook.records.fingerprint import state_machine_path
@@ -25,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 START_EXECUTION = "arn:aws:states:::states:startExecution.sync:2"
 RunListener = Callable[[str, Any], None]
-"""Is told the name of a run of the backfill, and each of its events."""
+"""Called with the name of a run of the backfill and each of its events."""
 
 
 def run_backfill(
@@ -39,26 +47,26 @@ def run_backfill(
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
 ) -> Record:
-    """Execute the backfill machine over a plan's dates, ``parallel`` at a time; returns the closing record.
+    """Execute the backfill machine over a plan's dates, ``parallel`` at a time, and return the closing record.
 
-    An interrupt stops the dates under way (their runs are closed and can go on) and closes the backfill as ``stopped``; so
-    does a fault of the runner itself, which is raised then. One that it continues and that was lost is closed first. Raises
-    ``UsageError`` where that one is still at work.
+    An interrupt or an exception of the runner stops the running dates and closes the backfill as ``stopped``. The runs of
+    these dates are closed and can be resumed. A lost backfill that the plan continues is closed first.
+
+    Raises
+    ------
+    UsageError
+        The backfill that the plan continues is still running.
     """
-    folder, archive = archive_folder(settings), Archive(settings.archive)
+    archive = Archive(archive_folder(settings))
     if plan.continues:
         if is_running(settings, plan.continues):
-            raise UsageError(
-                f"{plan.continues} is doing just that; wait until it ends, or stop it, then give the command again."
-            )
+            raise UsageError(f"{plan.continues} is already running these dates; wait until it ends or stop it, then try again.")
         _close_backfill(settings, plan.continues, None)
     backfill_id = start_backfill(
         archive, plan, {"env": settings.env, "title": settings.title, "parallel": parallel, "fail_fast": fail_fast}
     )
-    started = {
-        "env": settings.env,
-        "overrides": settings.overrides,
-        "archive": {"bucket": folder, "prefix": ""},
+    data = {
+        **build_input(settings),
         "daily": "daily",
         "backfill_id": backfill_id,
         "dates": [day.to_record() for day in plan.days],
@@ -68,9 +76,9 @@ def run_backfill(
     }
     machines = _LocalStateMachines(settings, day_listener, clock, random)
     try:
-        machines.execute("backfill", backfill_id, started, listener)
+        machines.execute("backfill", backfill_id, data, listener)
     except KeyboardInterrupt:
-        pass  # It came where there was no state to end by it.
+        pass  # the interrupt came outside the state machine
     except Exception:
         _close_backfill(settings, backfill_id, None)
         raise
@@ -90,15 +98,16 @@ def run_catch_up(
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
 ) -> tuple[str, Optional[Record]]:
-    """Execute the catch-up machine: find the gaps, backfill them.
+    """Execute the catch-up machine: find the gaps and backfill them.
 
-    Returns what went wrong with the catch-up itself, or an empty text; and the backfill's closing record, where it had one.
+    Returns
+    -------
+    tuple of str and Record, optional
+        The error of the catch-up itself (or an empty string), and the backfill's closing record if there was a backfill.
     """
     name = f"catch-up-{''.join(each for each in current_timestamp() if each.isalnum())}"
-    started = {
-        "env": settings.env,
-        "overrides": settings.overrides,
-        "archive": {"bucket": archive_folder(settings), "prefix": ""},
+    data = {
+        **build_input(settings),
         "daily": "daily",
         "backfill": "backfill",
         "limit": limit,
@@ -109,7 +118,7 @@ def run_catch_up(
     }
     machines = _LocalStateMachines(settings, day_listener, clock, random)
     try:
-        machines.execute("catch_up", name, started, listener)
+        machines.execute("catch_up", name, data, listener)
     except KeyboardInterrupt:
         pass
     except Exception:
@@ -123,12 +132,12 @@ def run_catch_up(
 
 
 def is_running(settings: Settings, backfill_id: str) -> bool:
-    """Whether a process on this machine is at work on a backfill."""
+    """Return whether a process on this machine is running a backfill."""
     return is_executing(_journal_path(settings, backfill_id))
 
 
 class _LocalStateMachines:
-    """The state machines of this project, each of which can start another: Step Functions' own service, done locally."""
+    """Execute state machines that start other state machines, like the service integration of Step Functions."""
 
     def __init__(
         self, settings: Settings, day_listener: Optional[RunListener], clock: Optional[Clock], random: Optional[Random]
@@ -138,15 +147,15 @@ class _LocalStateMachines:
         self._clock = clock
         self._random = random or Random()  # noqa: S311 (waits, not secrets)
         self.ended: dict[str, Execution] = {}
-        """The machines that have run others and came to an end, by their name."""
+        """The ended executions by machine name."""
 
-    def execute(self, machine: str, name: str, started: dict[str, Any], listener: Optional[Listener]) -> Execution:
-        """Run one of the machines that run others, under a journal of its own."""
+    def execute(self, machine: str, name: str, data: dict[str, Any], listener: Optional[Listener]) -> Execution:
+        """Run the backfill or catch-up machine with its own journal."""
         with interpreter_errors():
             execution = run_execution(
                 StateMachine.load(state_machine_path(machine)),
                 name=name,
-                input=started,
+                input=data,
                 services=self._services(name, listener),
                 journal=_journal_path(self._settings, name),
                 listener=listener,
@@ -163,27 +172,25 @@ class _LocalStateMachines:
         }
 
         def start(resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Any:
-            began = current_timestamp()
-            started = arguments["Input"]
+            started_at = current_timestamp()
             if arguments["StateMachineArn"] == "daily":
-                execution = self._run_date(arguments["Name"], started, heartbeat)
+                execution = self._run_date(arguments["Name"], arguments["Input"], heartbeat)
             else:
-                execution = self.execute(arguments["StateMachineArn"], arguments["Name"], started, listener)
-            # Whoever started this execution may be stopping, and this one with it.
-            heartbeat()
+                execution = self.execute(arguments["StateMachineArn"], arguments["Name"], arguments["Input"], listener)
+            heartbeat()  # raises if the parent execution is being stopped
             if execution.status == "ABORTED":
                 raise KeyboardInterrupt
-            return _describe_execution(arguments, execution, began)
+            return _describe_execution(arguments, execution, started_at)
 
         return {**services, START_EXECUTION: start}
 
-    def _run_date(self, planned: str, started: dict[str, Any], heartbeat: Heartbeat) -> Execution:
-        """Run a date under its lock. It gets the planned name or, where somebody has run the date meanwhile, the next one.
+    def _run_date(self, planned: str, data: dict[str, Any], heartbeat: Heartbeat) -> Execution:
+        """Run a date under its lock, with the planned name or the next free one.
 
-        One date's trouble is not the others': whatever it is, it fails this task alone, and is on record.
+        Any exception fails only this task and is recorded, so that it does not affect other dates.
         """
         settings, archive, run_date = self._settings, Archive(self._settings.archive), run_date_of(planned)
-        part_of, run_id = started["part_of"], ""
+        part_of, run_id = data["part_of"], ""
 
         def interrupt() -> None:
             try:
@@ -191,7 +198,7 @@ class _LocalStateMachines:
             except Exception as stopping:
                 raise KeyboardInterrupt from stopping
 
-        def tell(event: Any) -> None:
+        def on_event(event: Any) -> None:
             if self._day_listener is not None:
                 self._day_listener(run_id, event)
 
@@ -203,11 +210,11 @@ class _LocalStateMachines:
                     execution, _ = run_day(
                         settings,
                         run_id,
-                        first_stage=started["first_stage"],
+                        first_stage=data["first_stage"],
                         part_of=part_of,
                         lock=lock,
                         heartbeat=interrupt,
-                        listener=tell,
+                        listener=on_event,
                         clock=self._clock,
                         random=self._random,
                     )
@@ -219,7 +226,7 @@ class _LocalStateMachines:
                     raise
         except Exception as error:
             if not isinstance(error, DaybookError):
-                _log.exception("%s: a fault in Daybook itself, or of this machine", run_id or planned)
+                _log.exception("%s: unexpected error in Daybook or on this machine", run_id or planned)
             if not run_id:
                 record_refusal(archive, part_of, run_date, Redactor().text(_format_error(error)))
             raise TaskError(
@@ -232,29 +239,29 @@ def _journal_path(settings: Settings, name: str) -> Path:
     return journal_folder(settings) / f"{name}.jsonl"
 
 
-def _describe_execution(arguments: Any, execution: Execution, began: str) -> dict[str, Any]:
-    """An execution as DescribeExecution tells of it; one that did not succeed fails the task with it as the cause."""
-    told = {
+def _describe_execution(arguments: Any, execution: Execution, started_at: str) -> dict[str, Any]:
+    """Return an execution in the form of DescribeExecution; one that did not succeed is the cause of a ``TaskError``."""
+    description = {
         "ExecutionArn": f"arn:aws:states:local:000000000000:execution:{arguments['StateMachineArn']}:{arguments['Name']}",
         "Name": arguments["Name"],
         "Input": arguments["Input"],
-        "StartDate": began,
+        "StartDate": started_at,
         "StopDate": current_timestamp(),
         "StateMachineArn": arguments["StateMachineArn"],
         "Status": execution.status,
     }
     if execution.status == "SUCCEEDED":
-        return {**told, "Output": execution.output}
-    raise TaskError("States.TaskFailed", json.dumps({**told, "Error": execution.error, "Cause": execution.cause}))
+        return {**description, "Output": execution.output}
+    raise TaskError("States.TaskFailed", json.dumps({**description, "Error": execution.error, "Cause": execution.cause}))
 
 
 def _format_error(error: Exception) -> str:
-    """What an error says: Daybook's own are sentences, of others the class says most."""
+    """Return the first line of an error, with its class unless it is one of Daybook's."""
     return first_line(str(error)) if isinstance(error, DaybookError) else f"{type(error).__name__}: {first_line(str(error))}"
 
 
 def _close_planned_backfill(settings: Settings, name: str, machines: _LocalStateMachines) -> Optional[Record]:
-    """The closing record of the backfill that a catch-up planned; None where it did not come to that."""
+    """Close the backfill that a catch-up planned and return its record; None if it planned none."""
     try:
         planned = json.loads(Archive(settings.archive).store.read(f"outcomes/{name}/gaps.json"))
     except FileNotFoundError:
@@ -263,9 +270,9 @@ def _close_planned_backfill(settings: Settings, name: str, machines: _LocalState
 
 
 def _close_backfill(settings: Settings, backfill_id: str, execution: Optional[Execution]) -> Record:
-    """The backfill's closing record, written here where its last state did not come to it; and its history.
+    """Store a backfill's history and close it unless its summary job did; return its closing record.
 
-    ``execution`` is None where it had no end of its own. An interrupt does not keep it from being closed.
+    ``execution`` is None if the execution did not end by itself. An interrupt does not prevent the closing.
     """
     archive = Archive(settings.archive)
     journal = _journal_path(settings, backfill_id)

@@ -1,4 +1,4 @@
-"""The errors of the local interpreter of state machines, as Daybook's."""
+"""Convert errors of the state machine interpreter into Daybook's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daybook.storage import describe_os_error, storage_write_error
 
 @contextmanager
 def interpreter_errors() -> Iterator[None]:
-    """Raise errors of the interpreter as ``StateMachineError``, and a full or failing disk as ``StorageError``."""
+    """Raise errors of the interpreter as ``StateMachineError``, and write errors of a journal as ``StorageError``."""
     try:
         yield
     except asl_local.StateMachineError as error:

@@ -1,4 +1,4 @@
-"""What Step Functions calls on AWS, done on this machine: Glue's jobs as processes, S3's objects as files."""
+"""Run tasks of state machines on this machine: Glue jobs as processes, S3 objects as files."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ GET_OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
 _POLL_SECONDS = 0.05
 _HEARTBEAT_SECONDS = 1.0
 _MIN_FREE_BYTES = 4096
-"""Free bytes without which a log can hold nothing."""
+"""A log file needs this many free bytes."""
 
 
 class GlueJobs:
-    """Starts the job script in a process of its own, with the arguments that Glue would give it, and waits for it.
+    """Run the job script in a process with the arguments of a Glue job and wait for it.
 
-    ``keep`` are open files that the job is to hold open while it works.
+    ``inherited_descriptors`` are open files that the job keeps open.
     """
 
-    def __init__(self, logs: Path, keep: Sequence[int] = ()) -> None:
+    def __init__(self, logs: Path, inherited_descriptors: Sequence[int] = ()) -> None:
         self.logs = logs
-        self.keep = keep
+        self.inherited_descriptors = inherited_descriptors
 
     def __call__(
         self, resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat
     ) -> dict[str, Any]:
-        """A JobRun as Glue describes it; a failed one raises ``States.TaskFailed`` with the JobRun as its cause."""
+        """Return a JobRun in Glue's form; a failed one is the cause of ``States.TaskFailed``."""
         run: dict[str, Any] = {
             "Id": f"jr_{uuid.uuid4().hex}",
             "JobName": arguments["JobName"],
@@ -50,30 +50,29 @@ class GlueJobs:
             "StartedOn": current_timestamp(),
             "JobRunState": "RUNNING",
         }
-        # CloudFormation fills in ${...} where a deployment has a bundle and a topic; here there is neither.
+        # Placeholders ${...} stand for the bundle and the topic of a deployment on AWS, which a local run does not have.
         own = {name: text for name, text in arguments["Arguments"].items() if not text.startswith("${")}
-        given = {"--JOB_NAME": arguments["JobName"], **own}
-        command = [str(project_root() / "orchestration" / "glue_job.py")]
-        command += [text for pair in given.items() for text in pair]
+        command = [str(project_root() / "orchestration" / "glue_job.py"), "--JOB_NAME", arguments["JobName"]]
+        command += [text for pair in own.items() for text in pair]
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{run['Id']}.log"
-        began = time.monotonic()
+        started = time.monotonic()
         with log.open("wb") as output:
             process = get_fork_server().run(
                 command,
                 env={**os.environ, "TMPDIR": str(_scratch_folder())},
                 cwd=str(Path.cwd()),
                 output=output,
-                # Of the date's lock: whatever becomes of this process, it is held while the job works.
-                keep=self.keep,
+                # The date's lock is held while the job runs, even if this process dies.
+                inherited=self.inherited_descriptors,
             )
-            family: dict[int, psutil.Process] = {}
+            descendants: dict[int, psutil.Process] = {}
             try:
-                code = _wait_for_process(process, family, timeout_seconds, heartbeat)
+                code = _wait_for_process(process, descendants, timeout_seconds, heartbeat)
             finally:
-                _kill_process_tree(process, family)
+                _kill_process_tree(process, descendants)
         run["CompletedOn"] = current_timestamp()
-        run["ExecutionTime"] = round(time.monotonic() - began)
+        run["ExecutionTime"] = round(time.monotonic() - started)
         if code is None:
             run["JobRunState"] = "TIMEOUT"
             raise TaskTimeout(json.dumps(run))
@@ -86,7 +85,7 @@ class GlueJobs:
 
 
 def get_object(resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> dict[str, Any]:
-    """S3's GetObject where the bucket is a folder."""
+    """Read a file as S3's GetObject does. The bucket is a folder."""
     path = Path(arguments["Bucket"]) / arguments["Key"]
     try:
         return {"Body": path.read_text(encoding="utf-8")}
@@ -102,52 +101,52 @@ def _scratch_folder() -> Path:
 
 def _wait_for_process(
     process: Process,
-    family: dict[int, psutil.Process],
+    descendants: dict[int, psutil.Process],
     timeout_seconds: Optional[float],
     heartbeat: Heartbeat,
 ) -> Optional[int]:
-    """The process's exit code, or None once its time is over; ``family`` collects the processes it has started."""
-    began = beaten = time.monotonic()
+    """Return the exit code, or None after the timeout. ``descendants`` collects the child processes."""
+    started = last_heartbeat = time.monotonic()
     while True:
         code = process.wait(timeout=_POLL_SECONDS)
         if code is not None:
             return code
-        passed = time.monotonic()
-        if timeout_seconds is not None and passed - began > timeout_seconds:
+        now = time.monotonic()
+        if timeout_seconds is not None and now - started > timeout_seconds:
             return None
-        if passed - beaten > _HEARTBEAT_SECONDS:
-            _collect_children(process, family)
+        if now - last_heartbeat > _HEARTBEAT_SECONDS:
+            _collect_children(process, descendants)
             heartbeat()
-            beaten = passed
+            last_heartbeat = now
 
 
-def _collect_children(process: Process, family: dict[int, psutil.Process]) -> None:
+def _collect_children(process: Process, descendants: dict[int, psutil.Process]) -> None:
     try:
-        family.update({member.pid: member for member in psutil.Process(process.pid).children(recursive=True)})
+        descendants.update({member.pid: member for member in psutil.Process(process.pid).children(recursive=True)})
     except psutil.NoSuchProcess:
         return
 
 
-def _kill_process_tree(process: Process, family: dict[int, psutil.Process]) -> None:
-    """Leave no process of the job behind: a kernel that outlived it could still write to tables."""
-    _collect_children(process, family)
-    for member in family.values():
+def _kill_process_tree(process: Process, descendants: dict[int, psutil.Process]) -> None:
+    """Kill all processes of the job, because a surviving kernel could still write to tables."""
+    _collect_children(process, descendants)
+    for member in descendants.values():
         try:
-            # psutil compares start times, so a pid that has been given to another process is left alone.
+            # psutil compares start times, so it does not kill another process with a reused pid.
             member.kill()
         except psutil.NoSuchProcess:
             continue
     while process.wait(timeout=_POLL_SECONDS) is None:
-        # Its end is told a moment after it: nobody else has been given its pid by then.
+        # The process may have ended but is not reaped yet, so its pid cannot be reused.
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
 
 
 def _describe_job_failure(log: Path, code: int) -> str:
-    """The last line a failed job wrote, or which signal ended it."""
+    """Return the last line that a failed job wrote, or the signal that ended it."""
     if code < 0:
-        return f"The job's process was ended by signal {-code}"
+        return f"The job's process was killed by signal {-code}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     if not lines and shutil.disk_usage(log.parent).free < _MIN_FREE_BYTES:
-        return f"The job ended with exit code {code} and no room to say why: the disk of {log.parent} is full; free some space."
+        return f"The job ended with exit code {code} without a message: the disk of {log.parent} is full; free some space."
     return lines[-1] if lines else f"The job ended with exit code {code}"

@@ -1,4 +1,4 @@
-"""A run of one business date on this machine, from start to closing record, and one that goes on after it failed."""
+"""Run one business date on this machine, or resume its run."""
 
 from __future__ import annotations
 
@@ -48,24 +48,37 @@ def run_day(
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
 ) -> tuple[Execution, Record]:
-    """Execute the state machine for a run whose name has been taken, from ``first_stage`` on; returns its end and the run's
-    record.
+    """Execute the state machine for a run that is recorded as started; return the ended execution and the run's record.
 
-    Under the date's lock: ``lock`` where the caller has it, else it is taken. ``part_of`` names the backfill that it is a day
-    of. ``heartbeat`` is called every second or so; when it raises, the run ends as interrupted.
+    Parameters
+    ----------
+    settings : Settings
+        The settings of the deployment.
+    run_id : str
+        The run, which the archive has as started.
+    first_stage : str
+        The first stage to run.
+    part_of : str, optional
+        The backfill of the run.
+    lock : DateLock, optional
+        The lock of the date if the caller holds it; otherwise it is acquired here.
+    heartbeat : callable, optional
+        Called about once a second. If it raises, the run ends as interrupted.
+    listener : callable, optional
+        Called with each event.
+    clock, random : optional
+        The clock and the random source of the state machine.
     """
     with _hold_lock(settings, run_id, lock) as held:
         held.write_holder(run_id)
-        _close_lost_runs(settings, run_date_of(run_id), but=run_id)
-        started = {
-            "env": settings.env,
+        _close_lost_runs(settings, run_date_of(run_id), current=run_id)
+        data = {
+            **build_input(settings),
             "run_date": run_date_of(run_id).isoformat(),
-            "overrides": settings.overrides,
-            "archive": {"bucket": archive_folder(settings), "prefix": ""},
             "first_stage": first_stage,
             **({"part_of": part_of} if part_of else {}),
         }
-        return _execute(settings, run_id, run_id, started, held, heartbeat, listener, clock, random)
+        return _execute(settings, run_id, run_id, data, held, heartbeat, listener, clock, random)
 
 
 def resume_day(
@@ -76,17 +89,23 @@ def resume_day(
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
 ) -> tuple[Execution, Record]:
-    """Go on with a run that failed or was cut off, from the stage that did not end, with the same input.
+    """Resume a failed or interrupted run with the same input, from the stage that did not succeed.
 
-    As Step Functions' redrive does: stages that ended well are not run again. One that was cut off goes on in its own
-    execution. One that ended as FAILED has ended in a Fail state, where a redrive would only fail again: another execution of
-    the same run begins at the stage that failed. Raises ``UsageError`` where there is nothing to go on with.
+    Successful stages are not run again. An interrupted execution is redriven. A FAILED execution ended in a Fail state, where
+    a redrive would fail again, so a new execution of the same run starts at the failed stage.
+
+    Raises
+    ------
+    UsageError
+        The run cannot be resumed.
+    DateLockedError
+        The date is being run.
     """
     archive = Archive(settings.archive)
     run_date = run_date_of(run_id)
     found = archive.run(run_id)
     if found["state"] == "running":
-        raise DateLockedError(f"{found['reasons'][0]} Wait until it ends, or stop it, then resume it.")
+        raise DateLockedError(f"{found['reasons'][0]} Wait until it ends or stop it, then resume it.")
     with DateLock(settings.archive, run_date) as held:
         held.write_holder(run_id)
         records = require_resumable_run(settings, run_id)
@@ -104,18 +123,19 @@ def resume_day(
                     random=random or Random(),  # noqa: S311 (waits, not secrets)
                 )
             return execution, _close_execution(settings, run_id, execution, journal[0], len(records))
-        begun = _read_input(events) or {"env": settings.env, "run_date": run_date.isoformat(), "overrides": settings.overrides}
-        begun["archive"] = {"bucket": archive_folder(settings), "prefix": ""}
-        rest = find_resume_point(archive, run_id, begun.get("first_stage"))
+        common = build_input(settings)
+        data = _read_input(events) or {**common, "run_date": run_date.isoformat()}
+        rest = find_resume_point(archive, run_id, data.get("first_stage"))
+        data = {**data, "archive": common["archive"], **rest, "run_id": run_id}
         name = f"{run_id}-resumed-{max(len(_list_journals(settings, run_id)), 1)}"
-        return _execute(settings, run_id, name, {**begun, **rest, "run_id": run_id}, held, None, listener, clock, random)
+        return _execute(settings, run_id, name, data, held, None, listener, clock, random)
 
 
 def _execute(
     settings: Settings,
     run_id: str,
     name: str,
-    started: dict[str, Any],
+    data: dict[str, Any],
     lock: DateLock,
     heartbeat: Optional[Heartbeat],
     listener: Optional[Listener],
@@ -128,7 +148,7 @@ def _execute(
         execution = run_execution(
             StateMachine.load(state_machine_path()),
             name=name,
-            input=started,
+            input=data,
             services=_services(run_id, lock, heartbeat),
             journal=journal,
             listener=listener,
@@ -139,7 +159,7 @@ def _execute(
 
 
 def _close_execution(settings: Settings, run_id: str, execution: Execution, journal: Path, before: int) -> Record:
-    """Close the run of an execution; ``before`` is how many closing records it had when the execution began."""
+    """Close the run of an execution. ``before`` is its number of closing records before the execution."""
     return close_ended_run(
         settings,
         run_id,
@@ -152,7 +172,7 @@ def _close_execution(settings: Settings, run_id: str, execution: Execution, jour
 
 
 def close_failed_run(settings: Settings, run_id: str, reason: str) -> None:
-    """Close a run as failed where whatever went wrong left it without a record."""
+    """Close a run as FAILED if it has no closing record."""
     archive = Archive(settings.archive)
     if not archive.read_closing_records(run_id):
         from daybook.execution.run_record import close_run
@@ -160,11 +180,11 @@ def close_failed_run(settings: Settings, run_id: str, reason: str) -> None:
         close_run(archive, settings, run_id, "FAILED", [reason])
 
 
-def _close_lost_runs(settings: Settings, run_date: date, *, but: str) -> None:
-    """Close the records of the date's runs whose process ended without a word: who has the lock knows that they are over."""
+def _close_lost_runs(settings: Settings, run_date: date, *, current: str) -> None:
+    """Close the date's runs without a closing record, except ``current``. The caller holds the lock, so they have ended."""
     archive = Archive(settings.archive)
     for run_id in archive.run_ids(run_date):
-        if run_id == but or archive.read_closing_records(run_id):
+        if run_id == current or archive.read_closing_records(run_id):
             continue
         for journal in _list_journals(settings, run_id)[-1:]:
             archive.write_history(run_id, journal.read_bytes())
@@ -195,7 +215,7 @@ def _services(run_id: str, lock: DateLock, heartbeat: Optional[Heartbeat]) -> di
 
 
 def _with_heartbeat(service: TaskService, outer: Heartbeat) -> TaskService:
-    """The service, stopped too when what the execution is part of is stopped."""
+    """Return the service with ``outer`` as an additional heartbeat."""
 
     def call(resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Any:
         def both() -> None:
@@ -208,7 +228,7 @@ def _with_heartbeat(service: TaskService, outer: Heartbeat) -> TaskService:
 
 
 class _InterruptibleClock:
-    """A clock whose waits are looked into every second: what the execution is part of may be stopped."""
+    """A clock that calls a heartbeat every second while it sleeps."""
 
     def __init__(self, clock: Clock, heartbeat: Heartbeat) -> None:
         self._clock = clock
@@ -225,22 +245,28 @@ class _InterruptibleClock:
 
 
 def _list_journals(settings: Settings, run_id: str) -> list[Path]:
-    """The journals of a run's executions, oldest first."""
+    """Return the journals of a run's executions, oldest first."""
     folder = journal_folder(settings)
     resumed = sorted(folder.glob(f"{run_id}-resumed-*.jsonl"), key=lambda path: int(path.stem.rsplit("-", 1)[1]))
     return [path for path in [folder / f"{run_id}.jsonl", *resumed] if path.exists()]
 
 
 def journal_folder(settings: Settings) -> Path:
-    """Where the journals of a deployment's executions lie."""
+    """Return the folder of the journals of a deployment's executions."""
     return daybook_home() / "executions" / settings.env
 
 
+def build_input(settings: Settings) -> dict[str, Any]:
+    """Return the fields that the inputs of all state machines have in common."""
+    archive = {"bucket": archive_folder(settings), "prefix": ""}
+    return {"env": settings.env, "overrides": settings.overrides, "archive": archive}
+
+
 def archive_folder(settings: Settings) -> str:
-    """The archive, which is a folder where runs are executed on this machine."""
+    """Return the archive's folder; raise ``UsageError`` if the archive is not a folder."""
     if "://" in settings.archive:
         raise UsageError(
-            f"params/{settings.env}.yaml: archive is {settings.archive}; the local runner needs a folder there. "
-            "Give --set archive=FOLDER, or start the run on AWS."
+            f"params/{settings.env}.yaml: archive is {settings.archive}, and runs on this machine need a folder; give --set "
+            "archive=FOLDER, or set runs_on: aws."
         )
     return settings.archive

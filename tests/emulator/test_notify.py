@@ -1,7 +1,4 @@
-"""A day that fails, on AWS as emulated: its message comes by SNS, its metrics are there, its cost is what its execution used.
-
-The job script is the real one, in a process of its own, with lake and archive in a bucket.
-"""
+"""Test message, metrics and cost of a failed run on emulated AWS, with the real job script and a lake in a bucket."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ RUN = f"daily-{DAY}-1"
 
 
 class Deployment:
-    """The corner shop on AWS: its tables and records in a bucket, a topic, and a queue that hears what the topic says."""
+    """A small shop on AWS with tables and records in a bucket, a topic, and a queue subscribed to the topic."""
 
     def __init__(self, account: Account, place: Path) -> None:
         self.account = account
@@ -49,7 +46,7 @@ class Deployment:
         account.client("sns").subscribe(TopicArn=self.topic, Protocol="sqs", Endpoint=arn)
 
     def job(self, *arguments: str, topic: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the job script as Glue would, with the topic that its job has by default."""
+        """Run the job script with the arguments of Glue and the default topic."""
         script = str(self.project / "orchestration" / "glue_job.py")
         given = ["--env", "tiny", "--overrides", json.dumps(self.overrides), "--topic_arn", topic or self.topic]
         return subprocess.run(
@@ -66,7 +63,7 @@ class Deployment:
         return self.job("--stage", stage, "--run_date", DAY, "--run_id", RUN, *more, **named)
 
     def execution(self) -> str:
-        """An execution of a machine that does nothing, which has ended."""
+        """Run a trivial state machine to its end and return the execution's ARN."""
         client = self.account.client("stepfunctions")
         states = {"One": {"Type": "Pass", "Next": "Two"}, "Two": {"Type": "Pass", "End": True}}
         definition = json.dumps({"QueryLanguage": "JSONata", "StartAt": "One", "States": states})
@@ -77,14 +74,14 @@ class Deployment:
         return arn
 
     def messages(self) -> list[Record]:
-        """What the queue has heard."""
+        """Return the messages in the queue."""
         found: Sequence[Any] = (
             self.account.client("sqs").receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", [])
         )
         return [json.loads(each["Body"]) for each in found]
 
     def metrics(self) -> dict[str, list[dict[str, str]]]:
-        """The metrics that there are of Daybook's namespace: dimensions by name."""
+        """Return the metrics of Daybook's namespace: dimensions by name."""
         found: dict[str, list[dict[str, str]]] = {}
         for page in (
             self.account.client("cloudwatch").get_paginator("list_metrics").paginate(Namespace=metrics_namespace("tiny"))
@@ -112,10 +109,10 @@ def deployment(aws_account: Account, tmp_path: Path) -> Deployment:
     return Deployment(aws_account, tmp_path)
 
 
-def test_a_day_that_fails_is_told_counted_and_paid_for(deployment: Deployment) -> None:
+def test_failed_run_sends_message_metrics_and_cost(deployment: Deployment) -> None:
     write_tiny_landing(deployment.home, DAY, ["7.00"])
     file = deployment.home / "landing" / f"{DAY}.csv"
-    # Half a gzip file may be whole at the next attempt, so the job fails and is retried.
+    # An incomplete gzip file may be complete at the next attempt, so the job fails and is retried.
     file.write_bytes(gzip.compress(file.read_bytes())[:-8])
     failed = deployment.stage("ingest")
     assert failed.returncode == 1
@@ -154,19 +151,19 @@ def test_a_day_that_fails_is_told_counted_and_paid_for(deployment: Deployment) -
     assert cost["reads"]["count"] > 0 and cost["writes"]["count"] > 0
 
 
-def test_where_nobody_can_be_told_the_job_fails_and_the_run_is_on_record(deployment: Deployment) -> None:
+def test_unsendable_message_fails_job_with_record(deployment: Deployment) -> None:
     caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
     gone = f"arn:aws:sns:eu-central-1:{deployment.account.number}:nobody"
     ended = deployment.stage("notify", "--failure", caught, topic=gone)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith(
-        f"TellingError: The message was not sent by {gone} (An error occurred (NotFound"
+        f"NotificationError: The message could not be sent to {gone} (An error occurred (NotFound"
     )
     assert deployment.archive.run(RUN)["outcome"] == "FAILED"
     assert deployment.metrics() == {}
 
 
-def test_a_day_of_a_backfill_is_counted_and_not_told(deployment: Deployment) -> None:
+def test_backfill_date_sends_metrics_but_no_message(deployment: Deployment) -> None:
     caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
     day = PlannedDate(date.fromisoformat(DAY), RUN)
     part_of = start_backfill(deployment.archive, BackfillPlan(day.run_date, day.run_date, [day]), {})
@@ -176,7 +173,7 @@ def test_a_day_of_a_backfill_is_counted_and_not_told(deployment: Deployment) -> 
     assert deployment.sum_of("Runs", {"Environment": "tiny", "Outcome": "FAILED"}) == 1
 
 
-def test_a_backfill_that_does_not_plan_the_run_silences_nothing(deployment: Deployment) -> None:
+def test_unplanned_part_of_sends_message(deployment: Deployment) -> None:
     caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
     named = "backfill-2024-05-01-2024-05-02-1"
     ended = deployment.stage("notify", "--failure", caught, "--part_of", named, "--execution_arn", "none")
@@ -188,11 +185,11 @@ def test_a_backfill_that_does_not_plan_the_run_silences_nothing(deployment: Depl
 @pytest.mark.parametrize(
     ("machine", "status", "error", "told"),
     [
-        # The run's or the backfill's own message says it.
+        # Reported by the message of the run or backfill.
         ("daily", "FAILED", {"error": "Daybook.Failed"}, False),
         ("daily", "FAILED", {"error": "Daybook.Rejected"}, False),
         ("backfill", "FAILED", {"error": "Daybook.DatesFailed"}, False),
-        # Nobody has said it.
+        # Nobody has message it.
         ("daily", "FAILED", {"error": "Daybook.NotifyFailed"}, True),
         ("backfill", "FAILED", {"error": "Daybook.SummaryFailed"}, True),
         ("nightly", "FAILED", {"error": "Daybook.NotStarted"}, True),
@@ -200,12 +197,12 @@ def test_a_backfill_that_does_not_plan_the_run_silences_nothing(deployment: Depl
         ("daily", "TIMED_OUT", {"error": "States.Timeout"}, True),
         ("daily", "ABORTED", {"error": None}, True),
         ("daily", "ABORTED", {}, True),
-        # An event that does not say why.
+        # An event without an error.
         ("daily", "FAILED", {}, True),
         ("daily", "SUCCEEDED", {}, False),
     ],
 )
-def test_the_rule_tells_of_bad_ends_that_nobody_has_told(
+def test_bad_ends_rule_matches_unreported_ends(
     aws_account: Account, machine: str, status: str, error: dict[str, Any], told: bool
 ) -> None:
     pattern = Template("watch").resources["BadEnds"]["Properties"]["EventPattern"]
@@ -227,5 +224,5 @@ def test_the_rule_tells_of_bad_ends_that_nobody_has_told(
         return bool(client.test_event_pattern(EventPattern=json.dumps(pattern), Event=json.dumps(event))["Result"])
 
     assert matches(given) is told
-    # The input is the caller's and silences nothing.
+    # The caller's input does not suppress the report.
     assert matches(json.dumps({"part_of": "backfill-1", "run_date": DAY})) is told

@@ -1,5 +1,7 @@
-"""Who deploys has the rights to, and no others: the commands as the deployer's role, in an emulator that holds callers to their
-policies. What CloudFormation does in the name of the role that it is handed is not held to that role's there."""
+"""Test the permissions of the deployer's role in an emulator that enforces policies.
+
+The emulator does not enforce the policies of the role that CloudFormation uses.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 @pytest.fixture(scope="module")
 def as_deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A deployment that an administrator began, and that goes on in the name of the deployer's role."""
+    """Create the deployer stack as an administrator, then assume the deployer's role."""
     with (
         pytest.MonkeyPatch.context() as patch,
         run_emulator(tmp_path_factory.mktemp("strict"), held_to_policies=True) as emulator,
@@ -42,7 +44,7 @@ def as_deployer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment
         yield made
 
 
-def test_the_deployers_role_deploys_all_but_its_own_stack_and_the_doctor_may_ask(as_deployer: Deployment) -> None:
+def test_deployer_role_can_deploy_and_run_doctor(as_deployer: Deployment) -> None:
     code, out, error = as_deployer.deploy()
     assert (code, error) == (0, "")
     assert f"daybook-{ENV}-deployer: nothing to change\n" in out
@@ -51,23 +53,25 @@ def test_the_deployers_role_deploys_all_but_its_own_stack_and_the_doctor_may_ask
     )
 
     _, found = as_deployer.doctor()
-    # Of these the emulator asks the policies about other resources than AWS says it does: a schedule of no group, a key's alias
-    # (and no kms:ResourceAliases), no principal.
+    # For these checks the emulator evaluates other resources than AWS: a schedule without group, a key's alias (without
+    # kms:ResourceAliases), no principal.
     other = {f"schedule daybook-{ENV}-nightly", f"schedule daybook-{ENV}-catch-up", "encryption key", "passing roles"}
     assert {name for name, each in found.items() if each["state"] == "refused"} == other
     assert len(found) > 30
 
 
-def test_it_may_run_a_date_and_look_at_its_end(as_deployer: Deployment) -> None:
+def test_deployer_role_can_run_smoke_test(as_deployer: Deployment) -> None:
     code, out, _ = as_deployer.deploy("--smoke", "2025-11-28")
     assert code == 1
     assert "daily-2025-11-28-1 ended FAILED" in out
 
 
-def test_it_may_not_change_the_stack_that_says_what_it_may(as_deployer: Deployment) -> None:
+def test_deployer_role_cannot_change_own_stack(as_deployer: Deployment) -> None:
     code, _, error = as_deployer.deploy("--parameter", f"DeployerPrincipal=arn:aws:iam::{as_deployer.account.number}:user/me")
     assert code == 1
-    assert error.startswith(f"daybook-{ENV}-deployer differs from infra/deployer.yaml and only an administrator changes it; ")
+    assert error.startswith(
+        f"daybook-{ENV}-deployer differs from infra/deployer.yaml, and only an administrator can change it; "
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +87,7 @@ def test_it_may_not_change_the_stack_that_says_what_it_may(as_deployer: Deployme
         ("iam", "update_assume_role_policy", {"RoleName": f"daybook-{ENV}-job", "PolicyDocument": "{}"}),
     ],
 )
-def test_it_may_not_touch_what_is_deployed(as_deployer: Deployment, service: str, method: str, arguments: dict) -> None:
+def test_deployer_role_cannot_access_data(as_deployer: Deployment, service: str, method: str, arguments: dict) -> None:
     given = {
         key: value.format(lake=as_deployer.bucket("lake"), archive=as_deployer.bucket("archive")) if key == "Bucket" else value
         for key, value in arguments.items()
@@ -92,9 +96,7 @@ def test_it_may_not_touch_what_is_deployed(as_deployer: Deployment, service: str
         getattr(as_deployer.client(service), method)(**given)
 
 
-def test_whoever_may_ask_little_is_told_what_could_not_be_asked(
-    as_deployer: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_reports_missing_permissions(as_deployer: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", as_deployer.account.number)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.delenv("AWS_SESSION_TOKEN")
@@ -106,7 +108,7 @@ def test_whoever_may_ask_little_is_told_what_could_not_be_asked(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     code, found = as_deployer.doctor()
-    assert found["credentials"]["said"].endswith(":user/reader")
+    assert found["credentials"]["message"].endswith(":user/reader")
     refused = {name for name, each in found.items() if each["state"] == "refused"}
     assert refused == set(found) - {"credentials", "clock", "quotas"}
     assert code == 0
@@ -116,7 +118,7 @@ def test_whoever_may_ask_little_is_told_what_could_not_be_asked(
 
 
 @pytest.mark.parametrize(("user", "passing", "state"), [("passer", True, "ok"), ("looker", False, "failed")])
-def test_whether_the_caller_may_pass_the_role_is_worked_out_from_policies(
+def test_doctor_simulates_pass_role(
     as_deployer: Deployment, monkeypatch: pytest.MonkeyPatch, user: str, passing: bool, state: str
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", as_deployer.account.number)
@@ -137,4 +139,4 @@ def test_whether_the_caller_may_pass_the_role_is_worked_out_from_policies(
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     _, found = as_deployer.doctor()
     assert found["passing roles"]["state"] == state
-    assert f":user/{user} may {'' if passing else 'not '}pass {role}" in found["passing roles"]["said"]
+    assert f":user/{user} may {'' if passing else 'not '}pass {role}" in found["passing roles"]["message"]
