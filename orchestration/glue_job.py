@@ -64,13 +64,13 @@ def main(*, standalone: bool = False) -> None:
         if arguments.stage == STAGES[-1] and arguments.topic_arn and record["outcome"] != "FAILED":
             _send_notifications(arguments, record)
     except DaybookError as error:
-        message = Redactor().text(str(error))
+        message = Redactor().redact_text(str(error))
         _end(f"{type(error).__name__}: {message}", recorded=_is_failure_recorded(arguments, error, message))
         return
     except OSError as error:
         if describe_os_error(error) is None:
             sys.exit(_format_traceback(error))
-        sys.exit(f"StorageError: {Redactor().text(str(storage_write_error(error.filename or 'A file', error)))}")
+        sys.exit(f"StorageError: {Redactor().redact_text(str(storage_write_error(error.filename or 'A file', error)))}")
     except Exception as error:  # noqa: BLE001 (a message may contain personal data, and the log is not restricted)
         sys.exit(_format_traceback(error))
     if record["outcome"] == "FAILED":

@@ -60,7 +60,7 @@ class Session:
     def search(self, redactor: Redactor) -> None:
         """Do what is done between execution and the archive."""
         remove_active_content(self.notebook)
-        redactor.notebook(self.notebook)
+        redactor.redact_notebook(self.notebook)
         trim_cuts(self.notebook)
 
     def outputs(self, index: int = 0) -> list[NotebookNode]:
@@ -253,7 +253,7 @@ def test_no_part_of_a_value_is_left_at_a_cut(value: str, from_end: bool) -> None
         return f"{rest} {value} {filled}" if from_end else f"{filled} {value} {rest}"
 
     for before in range(9_955, 9_985, 3):
-        kept = trim_text(redactor.text(shorten(around(before), 20_000)))
+        kept = trim_text(redactor.redact_text(shorten(around(before), 20_000)))
         assert not any(part in kept for part in parts), before
     for before in range(24_976, 25_003, 4):
         session = Session()

@@ -77,7 +77,7 @@ def test_wrong_header_is_found_in_seconds(slow: Shop) -> None:
     begun = time.perf_counter()
     with pytest.raises(FormatError, match="column 'price' of entity 'sales' is missing"):
         slow.run(DAY, "slow")
-    clean = build_redactor(load_settings("slow"), RUN, stage="ingest").text("bought by C000017 and C029999")
+    clean = build_redactor(load_settings("slow"), RUN, stage="ingest").redact_text("bought by C000017 and C029999")
     assert clean == "bought by [redacted:customer] and [redacted:customer]"
     assert time.perf_counter() - begun < 10 * good + 5
 
@@ -161,6 +161,6 @@ def test_many_rows_that_cannot_be_split_are_not_held(slow: Shop, monkeypatch: py
         slow.run(DAY, "slow", {"max_rejected_share": "1"})
         shutil.rmtree(Path(load_settings("slow").lake) / "quarantine")
     text = "Y000007 and P7 plain"
-    assert build_redactor(load_settings("slow"), RUN).text(text) == "[redacted:_raw] and P7 plain"
+    assert build_redactor(load_settings("slow"), RUN).redact_text(text) == "[redacted:_raw] and P7 plain"
     monkeypatch.setattr(run_values, "_MAX_HELD_RAW_ROWS", 100)
-    assert build_redactor(load_settings("slow"), RUN).text(text) == "[redacted:_raw] and [redacted:_raw]"
+    assert build_redactor(load_settings("slow"), RUN).redact_text(text) == "[redacted:_raw] and [redacted:_raw]"

@@ -113,5 +113,5 @@ def test_undated_rows_are_listed_and_not_released(snapshot: Shop) -> None:
 def test_customers_of_undated_rows_are_redacted(snapshot: Shop) -> None:
     land(snapshot, order("A1", f"{DAY} 10:00:00"), order("N1", "soon", "CU-7771"), "N2,CU-7772,cut off")
     snapshot.run(DAY)
-    text = build_redactor(snapshot.settings(), f"daily-{DAY}-1", stage="transform").text("CU-7771 and CU-7772")
+    text = build_redactor(snapshot.settings(), f"daily-{DAY}-1", stage="transform").redact_text("CU-7771 and CU-7772")
     assert "CU-777" not in text

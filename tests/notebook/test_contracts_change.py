@@ -109,7 +109,7 @@ def test_a_person_leaves_a_lake_whose_tables_gained_columns(
 
     done = erase(settings, person, "asked to", mark_stale_dates)
 
-    assert done.proof.holds
+    assert done.proof.is_clean
     after = rows_of(shop["lake"])
     assert after["silver.products"] == before["silver.products"]
     assert len(after["silver.customers"]) == len(before["silver.customers"]) - 1

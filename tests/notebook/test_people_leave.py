@@ -90,7 +90,7 @@ def test_days_run_again_and_later_days_bring_nobody_back(shop: Deployment) -> No
     assert not [name for name, rows in again.items() if key in repr(rows)]
     assert [name for name, rows in before.items() if key in repr(rows)]
     assert shop.rows(f"SELECT count(*) FROM bronze.orders WHERE customer_id = '{person}'") == [(0,)]
-    assert shop.erase(person).proof.holds
+    assert shop.erase(person).proof.is_clean
 
 
 def test_the_next_run_restates_the_days_of_an_erased_customer(shop: Deployment) -> None:
@@ -128,7 +128,7 @@ def test_a_stage_on_a_lake_that_is_behind_its_key_is_refused(shop: Deployment) -
     add_key(shop.settings.pii_key)
     begin = f"begin('ingest', env='local', run_date='2025-11-30', overrides={shop.overrides!r})"
     error = shop.session.error(f"from daybook.notebook import begin\n{begin}")
-    assert "bring them to it with `daybook rekey --env local`" in str(error)
+    assert "convert them with `daybook rekey --env local`" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_customer_of_a_real_shop_is_erased_and_stays_out(
 
     done = shop.erase(person)
 
-    assert done.proof.found == {}
+    assert done.proof.matches == {}
     ((count, known, mine),) = orders
     assert shop.rows("SELECT count(*), count(customer_key) FROM silver.orders") == [(count, known - mine)]
     assert [row[0] for row in shop.rows("SELECT customer_key FROM silver.customers ORDER BY 1")] == [

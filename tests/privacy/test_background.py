@@ -61,7 +61,7 @@ def test_where_nothing_has_changed_the_early_one_is_used(settings: Settings, mad
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = begun(settings, "transform")
     land(settings, "bronze.customers", "Gesternmann", day=date(2025, 11, 29))
-    assert redactor_now().text("Kanarie, Gesternmann") == "[redacted:last_name], Gesternmann"
+    assert redactor_now().redact_text("Kanarie, Gesternmann") == "[redacted:last_name], Gesternmann"
     assert made == ["transform"]
 
 
@@ -69,7 +69,7 @@ def test_rows_that_have_landed_since_are_known_too(settings: Settings, made: lis
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = begun(settings, "validate")
     land(settings, "bronze.customers", "Spätling")
-    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert redactor_now().redact_text("It is Spätling") == "It is [redacted:last_name]"
     assert made == ["validate", "validate"]
 
 
@@ -78,7 +78,7 @@ def test_what_people_have_written_since_is_known_too(settings: Settings, made: l
     redactor_now = begun(settings, "validate")
     rows = pa.table({"entity": ["customers"], "repairs": [json.dumps({"last_name": "Neumannsen"})]})
     Lake(settings.lake).replace_partition("quarantine.releases", rows, DAY)
-    assert redactor_now().text("It is Neumannsen") == "It is [redacted:last_name]"
+    assert redactor_now().redact_text("It is Neumannsen") == "It is [redacted:last_name]"
     assert made == ["validate", "validate"]
 
 
@@ -86,7 +86,7 @@ def test_rows_that_were_put_aside_since_are_known_by_those_in_bronze(settings: S
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = begun(settings, "validate")
     land(settings, "quarantine.customers", "Kanarie")
-    assert redactor_now().text("It is Kanarie") == "It is [redacted:last_name]"
+    assert redactor_now().redact_text("It is Kanarie") == "It is [redacted:last_name]"
     assert made == ["validate"]
 
 
@@ -103,7 +103,7 @@ def test_in_ingest_the_files_are_read_while_it_reads_them(settings: Settings, ma
     deliver(settings, "Kanarie", "Spatzig")
     redactor_now = begun(settings, "ingest")
     land(settings, "bronze.customers", "Kanarie")
-    assert redactor_now().text("Kanarie, Spatzig") == "[redacted:last_name], [redacted:last_name]"
+    assert redactor_now().redact_text("Kanarie, Spatzig") == "[redacted:last_name], [redacted:last_name]"
     assert made == ["ingest"]
 
 
@@ -111,11 +111,11 @@ def test_in_ingest_the_files_are_read_while_it_reads_them(settings: Settings, ma
 def test_what_ingest_has_brought_that_the_files_did_not_have_is_known_too(
     settings: Settings, made: list[str], monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
-    monkeypatch.setattr(run_values, "ValueMatcher", partial(ValueMatcher, many=many))
+    monkeypatch.setattr(run_values, "ValueMatcher", partial(ValueMatcher, max_in_memory=many))
     deliver(settings, "Kanarie")
     redactor_now = begun(settings, "ingest")
     land(settings, "bronze.customers", "Spätling")
-    assert redactor_now().text("Kanarie, Spätling") == "[redacted:last_name], [redacted:last_name]"
+    assert redactor_now().redact_text("Kanarie, Spätling") == "[redacted:last_name], [redacted:last_name]"
     assert made == ["ingest", "ingest"]
 
 
@@ -133,7 +133,7 @@ def test_a_table_of_no_entity_may_hold_any_ones_values(settings: Settings, made:
     land(settings, "quarantine.former", "Spatzig")
     redactor_now = begun(settings, "validate")
     land(settings, "quarantine.former", "Spätling")
-    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert redactor_now().redact_text("It is Spätling") == "It is [redacted:last_name]"
     assert made == ["validate", "validate"]
 
 
@@ -145,7 +145,7 @@ def test_rows_that_could_not_be_split_are_known_where_the_files_had_their_fields
     redactor_now = begun(settings, "ingest")
     rows = pa.table({"last_name": ["Kanarie"], "_raw": [raw], "_run_id": [RUN]})
     Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
-    assert redactor_now().text(raw) == "[redacted:_raw],[redacted:_raw],[redacted:_raw]"
+    assert redactor_now().redact_text(raw) == "[redacted:_raw],[redacted:_raw],[redacted:_raw]"
     assert made == ["ingest"] * times
 
 
@@ -154,7 +154,7 @@ def test_landing_files_that_have_changed_since_are_read_again(settings: Settings
     deliver(settings, "Kanarie")
     redactor_now = begun(settings, stage)
     deliver(settings, "Kanarie", "Spätling")
-    assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+    assert redactor_now().redact_text("It is Spätling") == "It is [redacted:last_name]"
     assert made == [stage, stage]
 
 
@@ -200,8 +200,8 @@ def test_what_was_found_clean_while_the_notebook_ran_is_not_searched_again(
         ValueMatcher, "find", lambda self, text, **options: searched.append(text) or find(self, text, **options)
     )
     assert redactor.counts == {}
-    assert redactor.text("three rows") == "three rows"
-    assert redactor.text("It is Kanarie") == "It is [redacted:last_name]"
+    assert redactor.redact_text("three rows") == "three rows"
+    assert redactor.redact_text("It is Kanarie") == "It is [redacted:last_name]"
     assert searched == ["It is Kanarie"]
     assert redactor.counts == {"last_name": 1}
 
@@ -217,7 +217,7 @@ def test_a_customer_who_is_merged_after_the_look_is_known(settings: Settings) ->
         rows = pa.table({"customer_key": [key]})
         Lake(settings.lake).ensure_table(contract)
         write_deltalake(Lake(settings.lake).uri("silver.customers"), rows, mode="append", schema_mode="merge")
-        assert redactor_now().text(f"customer {key}") == "customer [redacted:customer_key]"
+        assert redactor_now().redact_text(f"customer {key}") == "customer [redacted:customer_key]"
 
 
 def test_what_was_looked_at_does_not_count_once_other_rows_are_there(settings: Settings) -> None:
@@ -227,7 +227,7 @@ def test_what_was_looked_at_does_not_count_once_other_rows_are_there(settings: S
         redactor_now._queue.put(None)
         redactor_now._thread.join()
         land(settings, "bronze.customers", "Spätling")
-        assert redactor_now().text("It is Spätling") == "It is [redacted:last_name]"
+        assert redactor_now().redact_text("It is Spätling") == "It is [redacted:last_name]"
 
 
 def test_its_thread_ends_where_the_attempt_never_came_to_its_search(settings: Settings) -> None:

@@ -57,7 +57,7 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 def both(columns: list[list[str]], *, many: int = 0) -> tuple[PersonalValues, ValueMatcher]:
     """The same values, all at hand and sought."""
-    values, sought = PersonalValues(), ValueMatcher(connect, many=many)
+    values, sought = PersonalValues(), ValueMatcher(connect, max_in_memory=many)
     for (column, kind), texts in zip(COLUMNS, columns):
         values.add(column, kind, texts)
         sought.add(column, kind, texts)
@@ -90,7 +90,7 @@ def test_what_is_found_is_what_would_be_found_among_all(columns, kept, between, 
 @example(kind="name", text="AEaeUEe oe Boes Noel")
 @example(kind="phone", text="+49 30\u00a023125")
 def test_each_form_of_a_value_has_a_key(kind: str, text: str) -> None:
-    sought = ValueMatcher(connect, many=0)
+    sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("c", kind, [text])
     sought.prefetch(["nothing of it"])
     found = build_search_forms(kind, text)
@@ -104,30 +104,32 @@ def test_each_form_of_a_value_has_a_key(kind: str, text: str) -> None:
 
 @pytest.mark.parametrize("many", [0, 3, 1000])
 def test_values_are_found_however_many_are_kept_in_python(many: int) -> None:
-    _, sought = both([["Zoë Kanarie", "Bo Li"], ["zoe.kanarie@example.com"], ["+49 30 23125 123"], ["10115"]], many=many)
-    clean = Redactor(sought).text("Kanarie, zoe.kanarie@example.com, 030/23125-123 in 10115")
+    _, sought = both(
+        [["Zoë Kanarie", "Bo Li"], ["zoe.kanarie@example.com"], ["+49 30 23125 123"], ["10115"]], max_in_memory=many
+    )
+    clean = Redactor(sought).redact_text("Kanarie, zoe.kanarie@example.com, 030/23125-123 in 10115")
     assert clean == "[redacted:name], [redacted:email], [redacted:phone] in [redacted:zip]"
 
 
 def test_values_that_come_after_a_search_are_found_too() -> None:
-    sought = ValueMatcher(connect, many=0)
+    sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("name", "name", ["Zoë Kanarie"])
-    assert Redactor(sought).text("Kanarie and Spatzig") == "[redacted:name] and Spatzig"
+    assert Redactor(sought).redact_text("Kanarie and Spatzig") == "[redacted:name] and Spatzig"
     sought.add_arrays("surname", "name", [pa.array(["Spatzig", None]), pa.array(["Spatzig"])])
-    assert Redactor(sought).text("Kanarie and Spatzig") == "[redacted:name] and [redacted:surname]"
+    assert Redactor(sought).redact_text("Kanarie and Spatzig") == "[redacted:name] and [redacted:surname]"
 
 
 def test_what_stands_for_an_erased_value_is_nobodys() -> None:
-    sought = ValueMatcher(connect, many=0)
+    sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("name", "name", ["[erased:0123456789ab]", "Kanarie"])
-    assert Redactor(sought).text("[erased:0123456789ab] Kanarie") == "[erased:0123456789ab] [redacted:name]"
+    assert Redactor(sought).redact_text("[erased:0123456789ab] Kanarie") == "[erased:0123456789ab] [redacted:name]"
 
 
 def test_of_many_that_begin_alike_a_few_are_brought_to_python() -> None:
-    sought = ValueMatcher(connect, many=0)
+    sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("id", "id", [f"C-{number:08d}" for number in range(30_000)])
     sought.add("name", "name", [f"First Last{number}" for number in range(1000)])
-    assert Redactor(sought).text("C-0000… C-00000017 last") == "[redacted:id]… [redacted:id] last"
+    assert Redactor(sought).redact_text("C-0000… C-00000017 last") == "[redacted:id]… [redacted:id] last"
     assert len(sought._values) < 50
 
 
@@ -146,21 +148,21 @@ def test_a_record_is_looked_up_at_once() -> None:
             return getattr(self.inner, name)
 
     counted = Counted()
-    sought = ValueMatcher(lambda: counted, many=0)
+    sought = ValueMatcher(lambda: counted, max_in_memory=0)
     sought.add("name", "name", ["Kanarie", "Spatzig"])
     record = {"a": ["Kanarie", {"Spatzig": "&#83;patzig"}], "b": 12345, "c": "of Kan…"}
-    clean = Redactor(sought).tree(record)
+    clean = Redactor(sought).redact_json(record)
     assert clean == {"a": ["[redacted:name]", {"[redacted:name]": "[redacted:name]"}], "b": 12345, "c": "of Kan…"}
     assert counted.asked == 1
 
 
 @pytest.mark.parametrize("many", [0, MAX_IN_MEMORY])
 def test_a_columns_values_are_held_that_came_in_under_it(many: int) -> None:
-    values = ValueMatcher(duckdb.connect, many=many)
+    values = ValueMatcher(duckdb.connect, max_in_memory=many)
     values.add("name", "name", ["Kanarie", "Spatz", None])
     values.add("street", "address", ["Am Käfig 7"])
-    assert values.holds("name", "name", pa.array(["Spatz", None, f"{ERASED_PREFIX}0", "Kanarie", "Spatz"], pa.string()))
-    assert not values.holds("name", "name", pa.array(["Spatz", "Meise"], pa.string()))
-    assert not values.holds("name", "name", pa.array(["Am Käfig 7"], pa.string()))
-    assert values.holds("phone", "phone", pa.array([None], pa.string()))
-    assert not values.holds("phone", "phone", pa.array(["123"], pa.string()))
+    assert values.contains_all("name", "name", pa.array(["Spatz", None, f"{ERASED_PREFIX}0", "Kanarie", "Spatz"], pa.string()))
+    assert not values.contains_all("name", "name", pa.array(["Spatz", "Meise"], pa.string()))
+    assert not values.contains_all("name", "name", pa.array(["Am Käfig 7"], pa.string()))
+    assert values.contains_all("phone", "phone", pa.array([None], pa.string()))
+    assert not values.contains_all("phone", "phone", pa.array(["123"], pa.string()))

@@ -69,7 +69,7 @@ def test_a_key_that_others_may_use_is_refused(path: Path, mode: int) -> None:
     write(path, b"k" * 32, mode)
     with pytest.raises(DaybookError) as caught:
         load_keys(str(path))
-    assert str(caught.value) == f"{path} may be read by others; run: chmod 600 {path}"
+    assert str(caught.value) == f"{path} can be read by other users; run: chmod 600 {path}"
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])
@@ -77,7 +77,7 @@ def test_a_key_of_the_wrong_length_is_refused(path: Path, length: int) -> None:
     write(path, b"k" * length)
     with pytest.raises(DaybookError) as caught:
         load_keys(str(path))
-    assert str(caught.value) == f"{path} holds {length} bytes where a key has 32; restore it from your backup."
+    assert str(caught.value) == f"{path} has {length} bytes, but a key has 32; restore it from your backup."
 
 
 @pytest.mark.parametrize(
@@ -231,13 +231,15 @@ def test_a_secret_that_another_changed_meanwhile_is_told(secret: Stubber) -> Non
     secret.add_response("get_secret_value", {"SecretBinary": b"k" * 32}, {"SecretId": "shop"})
     secret.add_response("put_secret_value", {})
     secret.add_response("get_secret_value", {"SecretBinary": b"z" * 32}, {"SecretId": "shop"})
-    with pytest.raises(DaybookError, match="The secret shop was changed by others meanwhile; run the command again"):
+    with pytest.raises(
+        DaybookError, match="The secret shop was changed by another process at the same time; run the command again"
+    ):
         add_key("secretsmanager://shop")
 
 
 def test_a_secret_that_is_not_there_is_told_with_what_to_do(secret: Stubber) -> None:
     secret.add_client_error("get_secret_value", "ResourceNotFoundException", "Secrets Manager can't find the secret")
-    with pytest.raises(DaybookError, match=r"The secret shop cannot be read .*; make it once, with 64 random hex digits"):
+    with pytest.raises(DaybookError, match=r"The secret shop cannot be read .*; create it once with 64 random hex digits"):
         load_keys("secretsmanager://shop")
 
 

@@ -65,7 +65,7 @@ def redactor(*, ordinary: Collection[str] = ()) -> Redactor:
 )
 def test_a_value_is_replaced_by_its_column_in_whatever_form(text: str, column: str) -> None:
     search = redactor()
-    clean = search.text(f"({text})")
+    clean = search.redact_text(f"({text})")
     assert f"[redacted:{column}]" in clean
     assert sum(search.counts.values()) >= 1
     for part in ("kanarie", "23125", "00042", "17850", "neighbour", "mühlbach", "1990", "0f0f"):
@@ -76,15 +76,15 @@ def test_a_value_is_replaced_by_its_column_in_whatever_form(text: str, column: s
 @pytest.mark.parametrize("value", [NAME, EMAIL, "Am Mühlbach 12", COMMENT])
 def test_a_value_that_is_cut_short_does_not_survive_in_part(value: str, mark: str) -> None:
     for kept in range(14, len(value)):
-        clean = redactor().text(f"0  {value[:kept]}{mark}  1")
+        clean = redactor().redact_text(f"0  {value[:kept]}{mark}  1")
         assert value[:6] not in clean, (kept, clean)
         assert clean.startswith("0 ")
         assert clean.endswith("1")
 
 
 def test_the_end_of_a_value_after_an_ellipsis_does_not_survive() -> None:
-    assert redactor().text("'...okanarie@example.com'") == "'...[redacted:email]'"
-    assert redactor().text("…Kanarie-Müßig") == "…[redacted:name]"
+    assert redactor().redact_text("'...okanarie@example.com'") == "'...[redacted:email]'"
+    assert redactor().redact_text("…Kanarie-Müßig") == "…[redacted:name]"
 
 
 @pytest.mark.parametrize(
@@ -107,35 +107,35 @@ def test_the_end_of_a_value_after_an_ellipsis_does_not_survive() -> None:
 )
 def test_what_only_contains_or_resembles_a_value_is_left(text: str) -> None:
     search = redactor()
-    assert search.text(text) == text
+    assert search.redact_text(text) == text
     assert not search.counts
 
 
 def test_a_postal_code_is_taken_out_beside_other_values_only() -> None:
-    assert redactor().text("10115") == "10115"
-    assert redactor().text(f"{NAME};10115;2025-11-30") == "[redacted:name];[redacted:postal_code];2025-11-30"
+    assert redactor().redact_text("10115") == "10115"
+    assert redactor().redact_text(f"{NAME};10115;2025-11-30") == "[redacted:name];[redacted:postal_code];2025-11-30"
 
 
 def test_a_word_of_the_projects_own_is_no_name_as_it_writes_it() -> None:
     search = redactor(ordinary={"gold"})
-    assert search.text("gold.daily_sales of Gold") == "gold.daily_sales of [redacted:name]"
+    assert search.redact_text("gold.daily_sales of Gold") == "gold.daily_sales of [redacted:name]"
 
 
 def test_programs_keep_their_words_but_not_whole_values() -> None:
-    assert redactor().text(f"gold = '{NAME}'  # Gold", exactly=True) == "gold = '[redacted:name]'  # Gold"
+    assert redactor().redact_text(f"gold = '{NAME}'  # Gold", exactly=True) == "gold = '[redacted:name]'  # Gold"
 
 
 def test_searching_again_changes_and_counts_nothing() -> None:
     search = redactor()
-    once = search.text(f"{NAME} {EMAIL}")
+    once = search.redact_text(f"{NAME} {EMAIL}")
     search.counts.clear()
-    assert search.text(once) == once
+    assert search.redact_text(once) == once
     assert not search.counts
 
 
 def test_hits_are_counted_by_column() -> None:
     search = redactor()
-    search.text(f"{NAME}, {EMAIL} and {EMAIL}; pay DE89 3704 0044 0532 0130 00 or 4111111111111111")
+    search.redact_text(f"{NAME}, {EMAIL} and {EMAIL}; pay DE89 3704 0044 0532 0130 00 or 4111111111111111")
     assert search.counts == {"name": 1, "email": 2, "iban": 1, "card": 1}
 
 
@@ -161,7 +161,7 @@ def test_every_part_of_a_notebook_is_searched() -> None:
     ids = [cell.id for cell in notebook.cells]
     search = redactor()
 
-    search.notebook(notebook)
+    search.redact_notebook(notebook)
 
     text = json.dumps(notebook, ensure_ascii=False)
     for part in ("Kanarie", "okanarie", "23125", "00042", 'Cause\\\\": \\\\"Gold'):
@@ -188,7 +188,7 @@ def attempt(**changes: Any) -> dict[str, Any]:
 
 def test_a_records_texts_and_keys_are_searched_and_its_facts_are_left() -> None:
     failure = {"cell": 3, "source": f"gold = '{NAME}'", "exception": "KeyError", "message": repr({"name": NAME})}
-    clean = redactor().record(attempt(failure=failure))
+    clean = redactor().redact_record(attempt(failure=failure))
     assert clean["reasons"] == ["[redacted:name] bought too much"]
     assert clean["parameters"] == {"run_date": "2025-11-30", "failure": "[redacted:email]"}
     assert clean["inputs"] == [{"file": "[redacted:email]/a.csv"}]
@@ -233,7 +233,7 @@ def test_a_hundred_thousand_values_are_searched_for_in_a_megabyte_in_a_second() 
     text = "".join(f"2025-11-30 10:00:00,{number:032x},O-{number},12.50,shipped\n" for number in range(14_000))
     assert len(text) > 1_000_000
     began = time.process_time()
-    search.text(text)
+    search.redact_text(text)
     assert time.process_time() - began < 2.0
 
 
@@ -241,17 +241,19 @@ def test_a_drawing_in_base64_is_searched_too() -> None:
     def page(text: str) -> str:
         return f'<img src="data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"> and on'
 
-    assert Redactor().text(page("<svg><text>jane@example.com</text></svg>")) == page("<svg><text>[redacted:email]</text></svg>")
-    assert Redactor().text(page("<svg/>")) == page("<svg/>")
+    assert Redactor().redact_text(page("<svg><text>jane@example.com</text></svg>")) == page(
+        "<svg><text>[redacted:email]</text></svg>"
+    )
+    assert Redactor().redact_text(page("<svg/>")) == page("<svg/>")
 
 
 def test_keys_that_read_alike_once_redacted_are_still_two() -> None:
-    clean = Redactor().tree({"a@example.com": 1, "[redacted:email]": 2, "b@example.com": 3})
+    clean = Redactor().redact_json({"a@example.com": 1, "[redacted:email]": 2, "b@example.com": 3})
     assert list(clean.values()) == [1, 2, 3]
 
 
 def test_output_with_the_type_of_a_result_is_searched() -> None:
     output = new_output("display_data", data={RESULT_MIME: f"by {NAME}"})
     notebook = new_notebook(cells=[new_code_cell("", outputs=[output])])
-    redactor().notebook(notebook)
+    redactor().redact_notebook(notebook)
     assert notebook.cells[0].outputs[0].data[RESULT_MIME] == "by [redacted:name]"

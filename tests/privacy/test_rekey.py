@@ -104,7 +104,7 @@ def bytes_of(root: str) -> bytes:
 def test_every_pseudonym_becomes_that_of_the_new_key(shop: Shop) -> None:
     before = shop.content()
     done = rekey(shop.root, shop.key, "local")
-    assert (done.before, done.after) == (1, 2)
+    assert (done.old_generation, done.new_generation) == (1, 2)
     assert shop.content() == shop.expected() != before
     assert set(done.tables) == {
         *("silver.customers", "silver.orders", "gold.customer_rfm", "control.erased"),
@@ -132,7 +132,7 @@ def test_what_is_no_pseudonym_stays(shop: Shop) -> None:
 def test_a_rekey_can_follow_another(shop: Shop) -> None:
     rekey(shop.root, shop.key, "local")
     done = rekey(shop.root, shop.key, "local")
-    assert (done.before, done.after) == (2, 3)
+    assert (done.old_generation, done.new_generation) == (2, 3)
     assert shop.content() == shop.expected()
 
 
@@ -165,7 +165,7 @@ def test_who_is_killed_anywhere_is_finished_by_the_next_rekey(shop: Shop, tmp_pa
         assert behind or shop.content() == shop.expected(), f"write {number}: half a rekey is not refused"
         done = rekey(shop.root, shop.key, "local")
         assert shop.content() == shop.expected(), f"write {number}"
-        assert not behind or done.after == generations == 2, f"write {number}: the rekey was begun anew, not finished"
+        assert not behind or done.new_generation == generations == 2, f"write {number}: the rekey was begun anew, not finished"
         assert not refused(shop)
 
 
@@ -187,10 +187,10 @@ def test_a_lake_that_is_behind_its_key_is_refused_until_it_is_brought_to_it(shop
         require_keys(other.root, load_keys(shop.key), "olist")
     assert str(caught.value) == (
         "The key of pseudonyms is of generation 2 and the tables are of generation 1; "
-        "bring them to it with `daybook rekey --env olist`."
+        "convert them with `daybook rekey --env olist`."
     )
     done = rekey(other.root, shop.key, "olist")
-    assert (done.before, done.after) == (1, 2)
+    assert (done.old_generation, done.new_generation) == (1, 2)
     assert other.content() == other.expected()
     require_keys(other.root, load_keys(shop.key), "olist")
 
@@ -199,7 +199,7 @@ def test_another_key_than_the_lakes_is_refused(shop: Shop, tmp_path: Path) -> No
     before = shop.content()
     stranger = str(tmp_path / "stranger.key")
     for attempt in (lambda: require_keys(shop.root, load_keys(stranger), "local"), lambda: rekey(shop.root, stranger, "local")):
-        with pytest.raises(DaybookError, match=r"were made with another key than params/local\.yaml names"):
+        with pytest.raises(DaybookError, match=r"were made with another key than the one in params/local\.yaml"):
             attempt()
     assert shop.content() == before
     assert len(load_keys(stranger)) == 1
@@ -231,7 +231,7 @@ def test_a_new_lake_takes_a_key_of_any_generation(tmp_path: Path, shop: Shop) ->
     assert not Path(root).exists()
     require_keys(root, load_keys(shop.key), "local", note=True)
     done = rekey(root, shop.key, "local")
-    assert (done.before, done.after) == (2, 3)
+    assert (done.old_generation, done.new_generation) == (2, 3)
 
 
 def test_the_log_of_an_older_table_stops_telling_pseudonyms(shop: Shop) -> None:

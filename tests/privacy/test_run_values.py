@@ -59,7 +59,7 @@ def store(settings: Settings, table: str, run_id: str = RUN, day: date = DAY, **
 
 
 def left(settings: Settings, text: str, *, stage: str = "transform") -> str:
-    return build_redactor(settings, RUN, stage=stage).text(text)
+    return build_redactor(settings, RUN, stage=stage).redact_text(text)
 
 
 def test_values_of_the_dates_bronze_and_quarantine_are_looked_for(settings: Settings) -> None:
@@ -80,7 +80,10 @@ def test_values_of_columns_in_another_case_are_looked_for(settings: Settings) ->
     store(settings, "bronze.customers", Email="bronze.person@nowhere", LAST_NAME="Bronzemann", City="Bronzestadt")
     store(settings, "quarantine.releases", entity="customers", repairs=json.dumps({"Last_Name": "Kanarie"}))
     redactor = build_redactor(settings, RUN, stage="transform")
-    assert redactor.text("Bronzemann of Bronzestadt, Kanarie") == "[redacted:last_name] of Bronzestadt, [redacted:last_name]"
+    assert (
+        redactor.redact_text("Bronzemann of Bronzestadt, Kanarie")
+        == "[redacted:last_name] of Bronzestadt, [redacted:last_name]"
+    )
     assert redactor.is_current()
 
 
@@ -245,7 +248,7 @@ def test_the_word_list_names_its_source_and_licence() -> None:
 
 
 def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daybook.privacy.run_values.ValueMatcher", partial(ValueMatcher, many=0))
+    monkeypatch.setattr("daybook.privacy.run_values.ValueMatcher", partial(ValueMatcher, max_in_memory=0))
     land(settings, HEADER, CUSTOMER, "C-K4N5,Ottokar,Spatzig,Berlin,2025-11-30 10:00:00")
     store(settings, "quarantine.customers", last_name="Quarantäner", city="Bern")
     clean = left(settings, "Kanarie, Spatzig of Berlin, Quarantäner of Bern", stage="ingest")

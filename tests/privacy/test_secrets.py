@@ -73,9 +73,9 @@ def test_secrets_are_redacted_everywhere(monkeypatch: pytest.MonkeyPatch) -> Non
     redactor = Redactor()
     failure = {"cell": 1, "source": f"key = '{KEY}'", "exception": "KeyError", "message": KEY}
     record = {"reasons": [f"no {KEY}"], "failure": failure, "parameters": {"a": base64.b64encode(KEY.encode()).decode()}}
-    clean = redactor.record(record)
+    clean = redactor.redact_record(record)
     assert clean["reasons"] == ["no [redacted:secret]"]
     assert clean["failure"]["message"] == "[redacted:secret]"
     assert clean["failure"]["source"] == "key = '[redacted:secret]'"
     assert clean["parameters"] == {"a": "[redacted:secret]"}
-    assert redactor.source(f"x = {KEY}  # exact") == "x = [redacted:secret]  # exact"
+    assert redactor.redact_source(f"x = {KEY}  # exact") == "x = [redacted:secret]  # exact"

@@ -52,7 +52,7 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize(("kind", "text"), [pytest.param(*each, id=each[0]) for each in SPELLINGS])
 def test_every_spelling_is_found(kind: str, text: str) -> None:
     search = redactor()
-    clean = search.source(plain(text)) if kind.startswith("cell:") else search.text(plain(text))
+    clean = search.redact_source(plain(text)) if kind.startswith("cell:") else search.redact_text(plain(text))
     assert sum(search.counts.values())
     left = Redactor(search._values)
     left.text(clean)
@@ -61,13 +61,13 @@ def test_every_spelling_is_found(kind: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", ENCODED.values(), ids=ENCODED)
 def test_every_encoding_is_decoded(text: str) -> None:
-    clean = redactor().text(f"before: {text} after")
+    clean = redactor().redact_text(f"before: {text} after")
     assert re.fullmatch(r"before: \S*\[redacted:\w+\][^0-9a-z]*(?:2025)?\s*after", clean), clean
 
 
 def test_only_the_value_is_replaced_in_the_original() -> None:
     text = "to <b>Qua\u200brk</b>stro\u0308m, ZÃ©bulon and Ｑuarkstroem!"
-    assert redactor().text(text) == "to <b>[redacted:name], [redacted:name] and [redacted:name]!"
+    assert redactor().redact_text(text) == "to <b>[redacted:name], [redacted:name] and [redacted:name]!"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_only_the_value_is_replaced_in_the_original() -> None:
     ],
 )
 def test_other_texts_are_left(text: str) -> None:
-    assert redactor().text(text) == text
+    assert redactor().redact_text(text) == text
 
 
 def test_the_docs_list_every_kind_of_the_table() -> None:

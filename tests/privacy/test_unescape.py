@@ -24,7 +24,7 @@ def written(text: str, value: str) -> list[str]:
         plain, wanted = fold_with_positions(reading.text), fold_with_positions(value).text
         start = plain.text.find(wanted)
         if start >= 0:
-            first, last = reading.span(*plain.span(start, start + len(wanted)))
+            first, last = reading.original_span(*plain.original_span(start, start + len(wanted)))
             found.append(text[first:last])
     return found
 
@@ -56,7 +56,7 @@ def test_a_name_is_read_through_any_escape_and_found_where_it_stands(form: str) 
 def test_what_is_found_in_a_decoded_text_covers_its_escapes_whole(value: str, written_as) -> None:  # type: ignore[no-untyped-def]
     text = f"<<{written_as(value)}>>"
     for reading in decode_all(text):
-        assert reading.span(0, len(reading.text)) == (0, len(text))
+        assert reading.original_span(0, len(reading.text)) == (0, len(text))
 
 
 def test_text_without_escapes_is_read_once() -> None:

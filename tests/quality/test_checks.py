@@ -49,7 +49,7 @@ def test_listing_shows_sql_counts_and_positions(engine: DuckDBEngine) -> None:
 
 
 def test_rule_that_gives_a_text_does_not_show_it(engine: DuckDBEngine) -> None:
-    with pytest.raises(ContractError, match="gives a str, which is no number") as error:
+    with pytest.raises(ContractError, match="returns a str instead of a number") as error:
         run(engine, Rule("a name", value="(SELECT 'Ottilie')"))
     assert "Ottilie" not in str(error.value)
 
@@ -98,7 +98,7 @@ def test_reasons_name_every_rule_that_a_row_breaks(engine: DuckDBEngine) -> None
 
 
 @pytest.mark.parametrize(
-    ("must", "measured", "holds"),
+    ("condition", "measured", "holds"),
     [
         (("mustBe", 3), 3, True),
         (("mustBe", 3), 4, False),
@@ -113,21 +113,23 @@ def test_reasons_name_every_rule_that_a_row_breaks(engine: DuckDBEngine) -> None
         (("mustNotBeBetween", (1, 3)), 0, True),
     ],
 )
-def test_a_number_about_the_table_is_held_to_its_limit(engine: DuckDBEngine, must: Any, measured: int, holds: bool) -> None:
-    rule = Rule("it fits", value=f"(SELECT count(*) + {measured - 4} FROM ${{object}})", must=must)
+def test_a_number_about_the_table_is_held_to_its_limit(engine: DuckDBEngine, condition: Any, measured: int, holds: bool) -> None:
+    rule = Rule("it fits", value=f"(SELECT count(*) + {measured - 4} FROM ${{object}})", condition=condition)
     ((result,), _, _) = run(engine, rule)
     assert (result.holds, result.failing) == (holds, int(not holds))
     assert result.measured.startswith(f"{measured}, must ")
 
 
 def test_no_number_at_all_breaks_nothing(engine: DuckDBEngine) -> None:
-    ((result,), _, _) = run(engine, Rule("share", value="(SELECT avg(n) FROM ${object} WHERE n > 99)", must=("mustBe", 1)))
+    ((result,), _, _) = run(engine, Rule("share", value="(SELECT avg(n) FROM ${object} WHERE n > 99)", condition=("mustBe", 1)))
     assert result.holds
 
 
 def test_a_share_of_rows_may_break_a_rule_up_to_its_limit(engine: DuckDBEngine) -> None:
     def broken(limit: int) -> Any:
-        ((result,), _, _) = run(engine, Rule("n is small", failing="n > 1", must=("mustBeLessThan", limit), unit="percent"))
+        ((result,), _, _) = run(
+            engine, Rule("n is small", failing="n > 1", condition=("mustBeLessThan", limit), unit="percent")
+        )
         return result.holds, result.failing
 
     assert broken(51) == (True, 2)
@@ -135,7 +137,7 @@ def test_a_share_of_rows_may_break_a_rule_up_to_its_limit(engine: DuckDBEngine) 
 
 
 def test_rules_know_the_business_date(engine: DuckDBEngine) -> None:
-    rule = Rule("day", value="(SELECT date_diff('day', DATE '2025-11-01', DATE '${run_date}'))", must=("mustBe", 29))
+    rule = Rule("day", value="(SELECT date_diff('day', DATE '2025-11-01', DATE '${run_date}'))", condition=("mustBe", 29))
     ((result,), _, _) = run(engine, rule, run_date=date(2025, 11, 30))
     assert result.holds
 

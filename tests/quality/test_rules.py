@@ -214,7 +214,7 @@ def test_a_query_that_is_no_select_of_a_number_is_told(query: str) -> None:
 
 def test_two_rules_of_one_name_are_told() -> None:
     valid = {"metric": "invalidValues", "mustBe": 0, "arguments": {"validValues": ["a"]}}
-    with pytest.raises(ContractError, match="key 'schema': 'rows' has two rules that read"):
+    with pytest.raises(ContractError, match="key 'schema': 'rows' has two rules named"):
         landing_rules(source_of({}, {"quality": [valid, valid]}), "rows")
 
 

@@ -270,7 +270,7 @@ def test_what_was_taken_out_is_counted_by_column(week: Week) -> None:
 
 def test_the_search_finds_the_canary_where_it_was_not_taken_out(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind(Redactor):
-        def text(self, text: str, *, exactly: bool = False) -> str:
+        def redact_text(self, text: str, *, exactly: bool = False) -> str:
             return text
 
         def is_current(self) -> bool:

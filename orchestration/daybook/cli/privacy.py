@@ -38,7 +38,7 @@ def rekey(
     require_confirmation(f"Every pseudonym in {settings.lake} becomes another, and older versions of the tables go.", yes)
     done = carry_on(settings.lake, settings.pii_key, settings.env)
     console.print(
-        f"{len(done.tables)} tables brought from generation {done.before} of the key to {done.after}, "
+        f"{len(done.tables)} tables brought from generation {done.old_generation} of the key to {done.new_generation}, "
         f"{done.files_removed:,} old files removed: {escape_markup(', '.join(done.tables)) or 'no pseudonym is stored yet'}.",
         soft_wrap=True,
     )
@@ -82,7 +82,7 @@ def erase(
 
     def confirm(planned: ErasureResult) -> None:
         if dry_run and as_json:
-            print_json({"dry_run": True, **planned.expected()})
+            print_json({"dry_run": True, **planned.to_preview()})
         elif not as_json:
             _print_changes(planned, notes=not yes)
         if dry_run:
@@ -96,7 +96,7 @@ def erase(
     else:
         done = erase_person(settings, customer.strip(), why, mark_stale_dates, also or (), confirm)
     if as_json:
-        print_json({"dry_run": False, **done.told(), "found": done.proof.found, "record": done.record})
+        print_json({"dry_run": False, **done.to_record(), "found": done.proof.matches, "record": done.record})
     else:
         _print_done(done)
     if not done.is_verified:
@@ -104,13 +104,13 @@ def erase(
 
 
 def _print_changes(planned: "ErasureResult", *, notes: bool) -> None:
-    if planned.before and not planned.rows and not planned.also:
+    if planned.erased_before and not planned.rows and not planned.free_text_rows:
         console.print("Erased before; nothing has come back.")
     for table, rows in sorted(planned.rows.items()):
         console.print(f"  {rows:>7,} rows of {escape_markup(table)}", soft_wrap=True)
-    for column, rows in sorted(planned.also.items()):
+    for column, rows in sorted(planned.free_text_rows.items()):
         console.print(f"  {rows:>7,} rows with the person in {escape_markup(column)}", soft_wrap=True)
-    for file, what in sorted(planned.proof.found.items()) if notes else ():
+    for file, what in sorted(planned.proof.matches.items()) if notes else ():
         console.print(
             f"[yellow]Note:[/] {escape_markup(file)} holds the person ({escape_markup(what)}), and this command does not change it.",
             soft_wrap=True,
@@ -137,13 +137,13 @@ def _print_done(done: "ErasureResult") -> None:
             soft_wrap=True,
         )
     searched = f"{done.proof.files:,} files"
-    if done.proof.found:
-        console.print(f"[red]Not proved:[/] {len(done.proof.found)} of {searched} still hold the person.")
-    for file, what in sorted(done.proof.found.items()):
+    if done.proof.matches:
+        console.print(f"[red]Not proved:[/] {len(done.proof.matches)} of {searched} still hold the person.")
+    for file, what in sorted(done.proof.matches.items()):
         console.print(f"  {escape_markup(file)} ({escape_markup(what)})", soft_wrap=True)
     for file, problem in sorted(done.proof.unsearched.items()):
         console.print(f"  {escape_markup(file)} could not be searched ({escape_markup(problem)})", soft_wrap=True)
-    if done.proof.found:
+    if done.proof.matches:
         console.print(
             "Remove or repair them, then give the same command again. For free text in tables, add --also TABLE.COLUMN."
         )

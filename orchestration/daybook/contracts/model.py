@@ -133,7 +133,7 @@ class Quality(_Model):
         return self
 
     @property
-    def must(self) -> tuple[str, Any]:
+    def condition(self) -> tuple[str, Any]:
         """(operator as in ``OPERATORS``, operand) that the measured number is held to."""
         return next((name, getattr(self, name)) for name in OPERATORS if getattr(self, name) is not None)
 

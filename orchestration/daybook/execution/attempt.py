@@ -241,20 +241,20 @@ def archive_attempt(
     unsaid: dict[str, Any] = {}
     try:
         redactor = redactor_now() if redactor_now else load_redactor(settings, record["run_id"], record["stage"])
-        record_clean = redactor.record(record)
+        record_clean = redactor.redact_record(record)
         remove_active_content(notebook)
-        redactor.notebook(notebook)
+        redactor.redact_notebook(notebook)
         if record_clean["failure"]:
             record_clean["failure"] = trim_failure(record_clean["failure"])
         trim_cuts(notebook)
-        printed_clean = trim_text(redactor.text(printed))
+        printed_clean = trim_text(redactor.redact_text(printed))
         record_clean["redactions"] = dict(sorted(redactor.counts.items()))
         if phases is not None:
             phases.end("search")
         title = f"{settings.title} · {notebook_name(record['stage'])} · {record['run_date']}"
         # Markup can hide a value from a search, or bring one together: the page is searched once more, as it is.
-        page = render_notebook(notebook, title=title, record=record_clean, search=redactor.texts)
-        html = redactor.text(page, exactly=True)
+        page = render_notebook(notebook, title=title, record=record_clean, search=redactor.redact_texts)
+        html = redactor.redact_text(page, exactly=True)
         if phases is not None:
             phases.end("page")
             record_clean["phases"] = phases.noted()

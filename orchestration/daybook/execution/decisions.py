@@ -68,7 +68,7 @@ def approve(settings: Settings, run_id: str, *, by: str, why: str) -> RunStart:
             f"{run_id} cannot be approved: {'; '.join(final) or 'it left no findings'}. Mend the data, then run the date again."
         )
     # What people write goes into the archive: it is searched like everything there.
-    said = build_redactor(settings, run_id).text(why.strip())
+    said = build_redactor(settings, run_id).redact_text(why.strip())
     approval = {"of": run_id, "by": by, "why": said, "waived": [each["about"] for each in findings]}
     facts = {"env": settings.env, "title": settings.title, "approval": approval}
     return RunStart(archive.start_run(run_date, facts), _RESTART_STAGES[refused["stage"]])
@@ -104,7 +104,7 @@ def list_quarantined_rows(
         for day, file, number, reasons, run_id, digest, *values in rows:
             if day not in redactors:
                 redactors[day] = build_redactor(settings, format_run_id(day, 1))
-            searched = [value and redactors[day].text(value) for value in values]
+            searched = [value and redactors[day].redact_text(value) for value in values]
             broken = tuple(reasons.split("; "))
             found.append(QuarantinedRow(day, name, file, number, broken, run_id, digest, dict(zip(shown, searched))))
     return sorted(found, key=lambda each: (each.run_date, list(source.entities).index(each.entity)))
@@ -152,7 +152,7 @@ def release_rows(
 def start_revalidation(settings: Settings, run_date: date, *, rows: int, by: str, why: str) -> RunStart:
     """Take the name of a run that judges a date's landed rows again, so many of which were released."""
     # Who answers for it stays readable, whatever customers are called.
-    said = build_redactor(settings, format_run_id(run_date, 1)).text(why.strip())
+    said = build_redactor(settings, format_run_id(run_date, 1)).redact_text(why.strip())
     facts = {"env": settings.env, "title": settings.title, "released": {"by": by, "why": said, "rows": rows}}
     run_id = Archive(settings.archive).start_run(run_date, facts)
     return RunStart(run_id, STAGES[1])

@@ -80,7 +80,7 @@ def close_run(
     }
     try:
         redactor = redactor_now() if redactor_now else load_redactor(settings, run_id)
-        record = redactor.record(record)
+        record = redactor.redact_record(record)
     except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
         record = withhold_free_text(record, error)
     archive.write_run(record)

@@ -64,7 +64,7 @@ def run_stage(
         scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
     try:
         # What is claimed is archived at once, before anything can be known of the run's values.
-        shown = Redactor().tree(parameters)
+        shown = Redactor().redact_json(parameters)
         facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
         # Where not even that can be written nothing is started: every change to a table has at least a claim on record.
         number = archive.claim_attempt(run_id, stage, facts)

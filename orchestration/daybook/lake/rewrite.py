@@ -42,6 +42,11 @@ class StoredTable:
         """``layer.name``, as SQL writes it."""
         return f"{self.layer}.{self.name}"
 
+    @property
+    def display_name(self) -> str:
+        """``layer.name`` with the development copy, for messages and records."""
+        return f"dev/{self.development}/{self.full_name}" if self.development else self.full_name
+
     def open(self) -> DeltaTable:
         """The newest version."""
         return open_table(self.uri)

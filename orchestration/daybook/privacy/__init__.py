@@ -1,4 +1,4 @@
-"""Personal data: the keys that pseudonyms are made with, and keeping personal values out of what is kept and shown."""
+"""Protect personal data: pseudonyms, redaction of records and notebooks, and erasure."""
 
 from __future__ import annotations
 

@@ -13,12 +13,12 @@ from nbformat import NotebookNode
 from daybook.privacy.redactor import extract_texts
 from daybook.settings import Settings
 
-if TYPE_CHECKING:  # What reads tables takes half a second to import: in the thread, too.
+if TYPE_CHECKING:  # The import takes half a second, so the thread does it.
     from daybook.privacy.run_values import RunRedactor
 
 
 class BackgroundRedactor:
-    """Begun when it is made; called once the notebook has ended, it gives the redactor as of then."""
+    """Build a redactor and search texts in a thread, from construction until the call that returns the redactor."""
 
     def __init__(self, settings: Settings, run_id: str, stage: str) -> None:
         self._settings, self._run_id, self._stage = settings, run_id, stage
@@ -31,20 +31,20 @@ class BackgroundRedactor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Else the thread would wait for more, and the process for the thread.
+        # Without the end mark the thread would wait for more texts, and the process for the thread.
         self._queue.put(None)
         self._thread.join()
 
     def prefetch(self, cells: Iterable[NotebookNode]) -> None:
-        """Cells of the stage's notebook, whose text is to be searched."""
+        """Search the source of cells of the stage's notebook."""
         self._queue.put(([cell.source for cell in cells], True))
 
     def submit_output(self, cell: NotebookNode) -> None:
-        """A cell that ran, with what it has left."""
+        """Search the outputs of an executed cell."""
         self._queue.put((list(extract_texts(cell.get("outputs", []))), False))
 
     def __call__(self) -> RunRedactor:
-        """Raises as ``build_redactor``, as which it is."""
+        """Return the current redactor. Raises the errors of ``build_redactor``."""
         from daybook.privacy.run_values import build_redactor
 
         self._queue.put(None)
@@ -56,7 +56,7 @@ class BackgroundRedactor:
     def _run_thread(self) -> None:
         from daybook.privacy.run_values import build_redactor
 
-        # Both are tried again when they are wanted: what is wrong then is told.
+        # __call__ repeats both after a failure here, and raises the error.
         with suppress(Exception):
             self._redactor = build_redactor(self._settings, self._run_id, stage=self._stage)
             for texts, exactly in iter(self._queue.get, None):

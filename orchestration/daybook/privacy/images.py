@@ -1,6 +1,6 @@
-"""Pictures without metadata: comments, EXIF, XMP and other text that nobody sees in them.
+"""Remove metadata such as comments, EXIF and XMP from images.
 
-What is drawn is not read: text in the dots of a picture is not found.
+Text that is drawn in the pixels of an image is not found.
 """
 
 from __future__ import annotations
@@ -11,30 +11,13 @@ from collections.abc import Iterator
 from typing import Callable, Optional
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_CHUNKS = frozenset(
-    (
-        b"IHDR",
-        b"PLTE",
-        b"IDAT",
-        b"IEND",
-        b"tRNS",
-        b"gAMA",
-        b"cHRM",
-        b"sRGB",
-        b"sBIT",
-        b"bKGD",
-        b"pHYs",
-        b"acTL",
-        b"fcTL",
-        b"fdAT",
-    )
-)
+_PNG_CHUNKS = frozenset(b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT bKGD pHYs acTL fcTL fdAT".split())
 _JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _WEBP_CHUNKS = frozenset((b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"))
 
 
 def strip_metadata(kind: str, data: bytes) -> Optional[bytes]:
-    """Return a picture of a kind (png, jpeg, gif, webp) without its metadata; None if it is not such a picture."""
+    """Return an image (png, jpeg, gif, webp) without its metadata; None if the data is not a valid image of that kind."""
     try:
         return b"".join(_STRIPPERS[kind](data))
     except (KeyError, ValueError, IndexError, struct.error):
@@ -42,7 +25,7 @@ def strip_metadata(kind: str, data: bytes) -> Optional[bytes]:
 
 
 def _strip_png(data: bytes) -> Iterator[bytes]:
-    """Yield what draws a PNG (W3C Portable Network Graphics, section 11)."""
+    """Yield the chunks that draw a PNG (W3C Portable Network Graphics, section 11)."""
     _require(data.startswith(_PNG))
     yield _PNG
     at, kind = len(_PNG), b""
@@ -56,7 +39,7 @@ def _strip_png(data: bytes) -> Iterator[bytes]:
 
 
 def _strip_jpeg(data: bytes) -> Iterator[bytes]:
-    """Yield what draws a JPEG (ITU-T T.81, annex B): without comments, and of application data JFIF's and Adobe's only."""
+    """Yield the segments that draw a JPEG (ITU-T T.81, annex B), and of application data only those of JFIF and Adobe."""
     _require(data.startswith(b"\xff\xd8"))
     yield data[:2]
     at = 2
@@ -69,7 +52,7 @@ def _strip_jpeg(data: bytes) -> Iterator[bytes]:
         (length,) = struct.unpack_from(">H", data, at + 2)
         end = at + 2 + length
         _require(end <= len(data))
-        if kind == 0xDA:  # Its entropy-coded data follow, up to the next marker.
+        if kind == 0xDA:  # Entropy-coded data follows, up to the next marker.
             following = _JPEG_MARKER.search(data, end)
             _require(following is not None)
             end = following.end() - 2 if following else end
@@ -79,7 +62,7 @@ def _strip_jpeg(data: bytes) -> Iterator[bytes]:
 
 
 def _strip_gif(data: bytes) -> Iterator[bytes]:
-    """Yield what draws a GIF (GIF89a): without comments, plain text and application data other than the number of loops."""
+    """Yield the blocks that draw a GIF (GIF89a), and of application data only the number of loops."""
     _require(data[:6] in (b"GIF87a", b"GIF89a"))
     at = 13 + _color_table_bytes(data[10])
     yield data[:at]
@@ -99,19 +82,19 @@ def _strip_gif(data: bytes) -> Iterator[bytes]:
 
 
 def _color_table_bytes(flags: int) -> int:
-    """Return the size of a table of colours."""
+    """Return the size of a color table in bytes."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _strip_webp(data: bytes) -> Iterator[bytes]:
-    """Yield what draws a WebP (RFC 9649)."""
+    """Yield the chunks that draw a WebP (RFC 9649)."""
     _require(data[:4] == b"RIFF" and data[8:12] == b"WEBP")
     parts, at = [], 12
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at + 4)
         end = at + 8 + length + length % 2
         _require(end <= len(data))
-        if data[at : at + 4] == b"VP8X":  # Its flags name the metadata that follow.
+        if data[at : at + 4] == b"VP8X":  # Clear the flags of the removed metadata.
             parts.append(data[at : at + 8] + bytes([data[at + 8] & ~0x2C]) + data[at + 9 : end])
         elif data[at : at + 4] in _WEBP_CHUNKS:
             parts.append(data[at:end])

@@ -1,8 +1,7 @@
-"""Personal values of however large a day: a query chooses those that a text can hold at all, and only they are searched for.
+"""Find the personal values of a day of any size in texts.
 
-A text is small and a day is large. So it is not the values that are looked up in the text: what the text holds, and what it
-may have cut short, is looked up among the values. What is chosen can be more than what is found and is never less: the search
-itself is ``PersonalValues``' over the chosen ones, which finds what it would find over all of them.
+A text is small and a day is large. So a query selects the values that agree with the words, digits and truncated words of a
+text, and ``PersonalValues`` searches the text for the selected values. The selection is a superset of the values in the text.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from daybook.privacy.patterns import Hit
 from daybook.privacy.pseudonyms import ERASED_PREFIX
 from daybook.privacy.values import (
     MAX_LEADING_WORDS,
+    MAX_PREFIX_MATCHES,
     MIN_NAME_PART_LENGTH,
     MIN_TRUNCATED_LENGTH,
     PHONE_TAIL_DIGITS,
@@ -28,14 +28,12 @@ from daybook.privacy.values import (
 )
 
 MAX_IN_MEMORY = 20_000
-"""So many values Python takes in within a tenth of a second; more are kept in a database."""
+"""Maximum number of values in memory, which take a tenth of a second to index. More are stored in a database."""
 _BATCH_SIZE = 50_000
 _INDEX_BATCH_SIZE = 250_000
-"""So many values as they landed are made ready at a time."""
+"""Number of values that are indexed at once."""
 _PREFIX_LENGTH = 8
-"""Beginnings and ends are joined by so many characters, those that are shorter by all they have."""
-_MAX_PREFIX_MATCHES = 20
-"""So many values that begin alike ``PersonalValues`` looks at."""
+"""Maximum number of characters by which beginnings and ends are joined."""
 
 _INPUT_SCHEMA = pa.schema(
     [
@@ -56,13 +54,14 @@ WITH found AS (
     ) WHERE length(word) >= {MIN_NAME_PART_LENGTH} GROUP BY rank, word
 ), normal AS (SELECT rank, value, {collapse_digraphs_sql("words")} AS words FROM found WHERE words <> '')
 SELECT rank, value, words,
-    CASE WHEN contains(words, ' ') THEN array_to_string(string_split(words, ' ')[1:{MAX_LEADING_WORDS}], ' ') ELSE words END AS lead,
+    CASE WHEN contains(words, ' ') THEN array_to_string(string_split(words, ' ')[1:{MAX_LEADING_WORDS}], ' ')
+        ELSE words END AS lead,
     reverse(words) AS reversed
 FROM normal
 """
-"""SQL for the keys of values: all words, those of the local part of an e-mail address, each long word of a name.
+"""SQL for the keys of values: all words, those of the local part of an e-mail address, and each long word of a name.
 
-It has a key for each of ``forms_of``, and more: whether a form is worth a search is judged there alone."""
+The keys are a superset of ``build_search_forms``."""
 _TAILS_SQL = f"""
 SELECT rank, value, right(digits, {PHONE_TAIL_DIGITS}) AS tail
 FROM (SELECT rank, value, replace(words, ' ', '') AS digits FROM given WHERE kind = 'phone')
@@ -71,7 +70,7 @@ WHERE length(digits) >= {PHONE_TAIL_DIGITS}
 
 
 def _build_word_rows(rows: list[tuple[int, str, str]]) -> pa.Table:
-    """Return rows of ``given`` with their words."""
+    """Return rows of the table ``given`` with their words."""
     columns: list[list[Any]] = [[], [], [], [], [], []]
     for rank, value, kind in rows:
         local = " ".join(split_folded_words(value.partition("@")[0])) if kind == "email" else None
@@ -81,13 +80,13 @@ def _build_word_rows(rows: list[tuple[int, str, str]]) -> pa.Table:
 
 
 def _distinct_searchable(array: pa.Array) -> pa.Array:
-    """A column's values once each, without those that stand in for an erased one."""
+    """Return the distinct values of a column, without marks of erased values."""
     distinct = array.unique().drop_null()
     return distinct.filter(pc.invert(pc.starts_with(distinct, ERASED_PREFIX)))
 
 
 def _prefix_match_sql(table: str, column: str) -> str:
-    """Return SQL for the values with a key that begins like one of a table's texts: the first of each column, with ties."""
+    """Return SQL for the values with a key that begins with a text of a table: the first of each column, with ties."""
     sizes = [*range(MIN_TRUNCATED_LENGTH, _PREFIX_LENGTH), _PREFIX_LENGTH]
     joined = " UNION ALL ".join(
         f"SELECT f.rank, f.value, t.text, f.{column} AS key FROM {table} AS t JOIN keys AS f "
@@ -95,7 +94,7 @@ def _prefix_match_sql(table: str, column: str) -> str:
         f"WHERE length(t.text) {'>=' if size == _PREFIX_LENGTH else '='} {size}"
         for size in sizes
     )
-    chosen = f"rank() OVER (PARTITION BY text, rank ORDER BY key) <= {_MAX_PREFIX_MATCHES}"
+    chosen = f"rank() OVER (PARTITION BY text, rank ORDER BY key) <= {MAX_PREFIX_MATCHES}"
     return f"SELECT rank, value FROM ({joined}) QUALIFY {chosen}"
 
 
@@ -105,69 +104,73 @@ _LOOKUP_SQL = {
     "beginnings": _prefix_match_sql("beginnings", "words"),
     "endings": _prefix_match_sql("endings", "reversed"),
 }
-"""SQL for the values that agree with a text's traces, by the table that has them: as ``SearchKeys`` has its fields."""
+"""SQL for the values that match search keys, by table of keys, in the order of the fields of ``SearchKeys``."""
 
 
 class ValueMatcher:
-    """Values by column, added and found as with ``PersonalValues``; of many, Python has those only that some text asked for.
+    """Find personal values like ``PersonalValues``, with a database for more values than fit into memory.
 
-    ``connect`` opens an empty DuckDB database, which it is asked for once values are ``many``.
+    Parameters
+    ----------
+    connect
+        Function that opens an empty DuckDB database.
+    max_in_memory
+        Maximum number of values in memory.
     """
 
-    def __init__(self, connect: Callable[[], Any], *, many: int = MAX_IN_MEMORY) -> None:
+    def __init__(self, connect: Callable[[], Any], *, max_in_memory: int = MAX_IN_MEMORY) -> None:
         self._connect = connect
-        self._max_in_memory = many
+        self._max_in_memory = max_in_memory
         self._columns: list[tuple[str, str]] = []
         self._memory_ranks: dict[tuple[str, str], int] = {}
         self._values = PersonalValues()
         self._database: Any = None
         self._indexed = False
         self._selected: set[tuple[int, str]] = set()
-        self._asked = SearchKeys(set(), set(), set(), set())
+        self._queried = SearchKeys(set(), set(), set(), set())
         self._prefetched: set[str] = set()
 
     def add(self, column: str, kind: str, values: Iterable[Optional[str]]) -> None:
-        """Take in a column's values."""
+        """Add a column's values."""
         rest = iter(values)
         self.add_arrays(
             column, kind, iter(lambda: pa.array(list(islice(rest, _BATCH_SIZE)), pa.string()), pa.array([], pa.string()))
         )
 
     def add_arrays(self, column: str, kind: str, arrays: Iterable[pa.Array]) -> None:
-        """Take in a column's values as Arrow has them, one array after the other."""
-        rank = self.begin(column, kind)
+        """Add a column's values, as Arrow arrays."""
+        rank = self.add_column(column, kind)
         for array in arrays:
             self.add_array(rank, array)
 
-    def begin(self, column: str, kind: str) -> int:
-        """A column whose values come an array at a time, between those of others: what ``add_array`` is to know it by."""
+    def add_column(self, column: str, kind: str) -> int:
+        """Add a column without values, and return its number for ``add_array``."""
         self._columns.append((column, kind))
         return len(self._columns) - 1
 
     def add_array(self, rank: int, array: pa.Array) -> None:
-        """Take in more values of a column that was begun."""
+        """Add values to a column of ``add_column``."""
         distinct = _distinct_searchable(array)
         if self._database is None:
-            if self._take(rank, distinct):
+            if self._add_in_memory(rank, distinct):
                 return
             self._spill_to_database()
         self._store(pa.table({"rank": pa.array([rank] * len(distinct), pa.int32()), "value": distinct}))
 
-    def holds(self, column: str, kind: str, array: pa.Array) -> bool:
-        """Whether a column's values have all been taken in before."""
+    def contains_all(self, column: str, kind: str, array: pa.Array) -> bool:
+        """Return whether all values of an array have been added to the column."""
         distinct = _distinct_searchable(array)
         if self._database is None:
             return all((column, text) in self._memory_ranks for text in distinct.to_pylist())
         ranks = [-1, *(rank for rank, each in enumerate(self._columns) if each == (column, kind))]
-        mine = f"SELECT value FROM landed WHERE rank IN ({', '.join(map(str, ranks))})"
+        known = f"SELECT value FROM landed WHERE rank IN ({', '.join(map(str, ranks))})"
         self._database.register("_rows", pa.table({"value": distinct}))
-        asked = f"SELECT count(*) FROM _rows WHERE value NOT IN ({mine})"
-        (others,) = self._database.execute(asked).fetchall()[0]
+        (missing,) = self._database.execute(f"SELECT count(*) FROM _rows WHERE value NOT IN ({known})").fetchall()[0]
         self._database.unregister("_rows")
-        return not others
+        return not missing
 
-    def _take(self, rank: int, distinct: pa.Array) -> bool:
-        """Have a column's values in Python, where all are still few with them; whether they are."""
+    def _add_in_memory(self, rank: int, distinct: pa.Array) -> bool:
+        """Add a column's values in memory if there is room; return whether they were added."""
         if len(distinct) > self._max_in_memory:
             return False
         column, kind = self._columns[rank]
@@ -179,7 +182,7 @@ class ValueMatcher:
         return True
 
     def _spill_to_database(self) -> None:
-        """Move what was taken in so far to a database."""
+        """Move all values to a database."""
         self._database = self._connect()
         self._database.execute("CREATE TABLE landed (rank INTEGER, value VARCHAR)")
         ranks, values = list(self._memory_ranks.values()), [text for _, text in self._memory_ranks]
@@ -188,8 +191,8 @@ class ValueMatcher:
 
     def _store(self, rows: pa.Table) -> None:
         self._indexed = False
-        # Whatever was asked before was asked of other values.
-        self._asked = SearchKeys(set(), set(), set(), set())
+        # Earlier look-ups did not see these values.
+        self._queried = SearchKeys(set(), set(), set(), set())
         self._prefetched.clear()
         self._insert("landed", rows)
 
@@ -200,11 +203,11 @@ class ValueMatcher:
 
     @property
     def in_memory(self) -> bool:
-        """Whether there are few enough for a text to be searched for all of them at little cost."""
+        """Whether all values are in memory, so that a search is cheap."""
         return self._database is None
 
     def prefetch(self, texts: Iterable[str]) -> None:
-        """Choose at once what these texts will be searched for: each question goes through all values once."""
+        """Select the values for the search of these texts in one query, since each query scans all values."""
         if self._database is None:
             return
         self.build_index()
@@ -212,46 +215,46 @@ class ValueMatcher:
         self._prefetched |= new
         wanted = SearchKeys(set(), set(), set(), set())
         for text in new:
-            for mine, others in zip(wanted, extract_search_keys(text)):
-                mine |= others
-        for mine, asked in zip(wanted, self._asked):
-            mine -= asked
-            asked |= mine
+            for keys, text_keys in zip(wanted, extract_search_keys(text)):
+                keys |= text_keys
+        for keys, queried in zip(wanted, self._queried):
+            keys -= queried
+            queried |= keys
         if any(wanted):
-            self._choose(wanted)
+            self._select_values(wanted)
 
-    def _choose(self, wanted: SearchKeys) -> None:
-        # Few texts have anything to ask of each kind, and every question goes through all values.
-        asked = {table: texts for table, texts in zip(_LOOKUP_SQL, wanted) if texts}
-        for table, texts in asked.items():
-            given = [text[::-1] for text in texts] if table == "endings" else list(texts)
+    def _select_values(self, wanted: SearchKeys) -> None:
+        # Most texts lack some kinds of keys, and every query scans all values.
+        tables = {table: texts for table, texts in zip(_LOOKUP_SQL, wanted) if texts}
+        for table, texts in tables.items():
+            keys = [text[::-1] for text in texts] if table == "endings" else list(texts)
             self._database.execute(f"CREATE OR REPLACE TEMP TABLE {table} (text VARCHAR)")
-            self._insert(table, pa.table({"text": pa.array(given, pa.string())}))
-        found = set(self._database.execute(" UNION ".join(_LOOKUP_SQL[table] for table in asked)).fetchall())
+            self._insert(table, pa.table({"text": pa.array(keys, pa.string())}))
+        found = set(self._database.execute(" UNION ".join(_LOOKUP_SQL[table] for table in tables)).fetchall())
         if found <= self._selected:
             return
         self._selected |= found
-        # In the order in which they were added: of equal values in two columns one gives its name to the hit.
+        # In the order of addition, which decides the column of a value that two columns have.
         self._values = PersonalValues()
         for rank, value in sorted(self._selected):
             self._values.add(*self._columns[rank], [value])
 
     def build_index(self) -> None:
-        """Have every value of many once, with what it is searched for as: what a search else begins with."""
+        """Build the table of search keys in the database. The first search builds it otherwise."""
         if self._database is None or self._indexed:
             return
         names = list(dict.fromkeys(column for column, _ in self._columns))
-        places = {
+        columns = {
             "rank": pa.array(range(len(self._columns)), pa.int32()),
             "name": pa.array([names.index(column) for column, _ in self._columns], pa.int32()),
             "kind": pa.array([kind for _, kind in self._columns], pa.string()),
         }
         database = self._database
-        database.register("_places", pa.table(places))
+        database.register("_places", pa.table(columns))
         text = ", ".join(f"{name} VARCHAR" for name in ("value", "words", "lead", "reversed"))
         database.execute(f"CREATE OR REPLACE TABLE keys (rank INTEGER, {text})")
         database.execute("CREATE OR REPLACE TABLE tails (rank INTEGER, value VARCHAR, tail VARCHAR)")
-        # Equal values go together; of all at once the forms would not fit where memory is short.
+        # Index in parts, since the keys of all values may not fit into memory. Equal values are in the same part.
         parts = int(database.execute("SELECT count(*) FROM landed").fetchall()[0][0]) // _INDEX_BATCH_SIZE + 1
         for part in range(parts):
             self._index_part(part, parts)
@@ -270,7 +273,7 @@ class ValueMatcher:
             f"(SELECT * FROM landed WHERE hash(value) % {parts} = {part}) JOIN _places USING (rank) "
             "GROUP BY name, value) AS once JOIN _places USING (rank)"
         )
-        # Letters beyond ASCII are folded in Python.
+        # Python folds values with non-ASCII letters.
         others = database.cursor().execute("SELECT rank, value, kind FROM given WHERE NOT plain")
         while rows := others.fetchmany(_BATCH_SIZE):
             self._insert("given", _build_word_rows(rows))
@@ -279,7 +282,7 @@ class ValueMatcher:
         database.execute("DROP TABLE given")
 
     def find(self, text: str, *, ordinary: Collection[str] = (), exactly: bool = False) -> Iterator[Hit]:
-        """Every value in a text, as ``PersonalValues.find`` has it."""
+        """Yield every value in a text, like ``PersonalValues.find``."""
         if text not in self._prefetched:
             self.prefetch([text])
         return self._values.find(text, ordinary=ordinary, exactly=exactly)

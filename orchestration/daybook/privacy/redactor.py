@@ -1,7 +1,7 @@
-"""Taking personal data out of what a run leaves behind: texts, executed notebooks, records.
+"""Remove personal data from texts, executed notebooks and records.
 
-What cannot be searched is left out of a notebook, with a note. Two limits are known. Pictures other than SVG are kept without
-their metadata, but their dots are not read. Numbers in records are not searched: a count that equals an id is a count.
+Content that cannot be searched is replaced by a note. There are two known limits. Text in the pixels of images is not found,
+but their metadata is removed. Numbers in records are not searched, since a count may equal an id.
 """
 
 from __future__ import annotations
@@ -23,37 +23,48 @@ from daybook.privacy.values import PersonalValues
 from daybook.records.mime import IMAGE_TYPES, JSON_TYPES, SVG_TYPE, TEXT_TYPES
 from daybook.records.names import RESULT_MIME
 
-if TYPE_CHECKING:  # Who searches a line of text need not wait for it.
+if TYPE_CHECKING:  # A slow import, which the search of a text does not need.
     from nbformat import NotebookNode
 
 _PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{32}(?![0-9A-Za-z])")
 _DATA_URL = re.compile(r"(data:([\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[\w-]+){0,4};base64,)([0-9A-Za-z+/=]+)", re.IGNORECASE)
 _LITERAL = re.compile(r"""(['"])((?:[^'"\\\n]|\\.|(?!\1)['"])+)\1""")
-"""A text between quotes, on one line of a program."""
+"""A string literal on one line of a program."""
 _OMITTED_NOTE = "[left out: {} cannot be searched for personal data]"
 _REDACTION_MARK = re.compile(r"\[redacted:[^\]\n]+\]")
 _SEARCHABLE_TYPES = re.compile(
     r"text/.+|application/(.+\+)?(json|xml)|application/(javascript|x-latex|xhtml\+xml)|image/svg\+xml"
 )
-"""MIME types of text and JSON in data links."""
+"""MIME types of text and JSON in data links, without parameters such as ``; charset=utf-8``."""
 _FORMAT_KEYS = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
-"""Keys of a notebook's metadata, a cell's and an output whose values are the format's own words."""
+"""Keys in the metadata of a notebook or cell, or in an output, whose values belong to the notebook format."""
 _TRUSTED_KEYS = (
     *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "permanent"),
     *("started_at", "ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written"),
     *("code", "state_machine", "engine"),
     *("python", "notebook", "html", "redactions", "fingerprint", "packages", "cost", "requests", "phases", "table_seconds"),
 )
-"""Keys of a record whose values are Daybook's own: they are never a person's, and readers rely on them."""
+"""Keys of a record whose values are Daybook's own. They are never personal, and readers rely on them."""
 
 CustomerKeyLookup = Callable[[Collection[str]], Collection[str]]
 
 
 class Redactor:
-    """Replaces the personal data of one run wherever it stands. ``counts`` holds the hits so far, by column.
+    """Replace the personal data of a run in texts.
 
-    ``ordinary`` are words that are no hits by themselves, as they are written. ``pseudonyms`` says which of some tokens are
-    customers' keys. With neither, and no values, only shapes are found.
+    Parameters
+    ----------
+    values
+        Personal values. Without any, only patterns and secrets are found.
+    ordinary
+        Words that are not hits by themselves, as they are written.
+    pseudonyms
+        Function that returns the customer keys among tokens of 32 hex digits.
+
+    Attributes
+    ----------
+    counts
+        Number of redacted hits by column.
     """
 
     def __init__(
@@ -68,16 +79,16 @@ class Redactor:
         self._pseudonyms = pseudonyms
         self._keys: dict[str, bool] = {}
         self._secrets = SecretFinder(os.environ)
-        # Records and notebooks say the same words over and over.
+        # Records and notebooks repeat the same texts.
         self._clean: set[tuple[str, bool]] = set()
         self.counts: Counter[str] = Counter()
 
-    def text(self, text: str, *, exactly: bool = False) -> str:
-        """The text without personal data. ``exactly`` is for a program's text, where a word is no name."""
+    def redact_text(self, text: str, *, exactly: bool = False) -> str:
+        """Return a text without personal data. ``exactly`` is for source code, where a single word is not a name."""
         if (text, exactly) in self._clean:
             return text
         text = _DATA_URL.sub(self._redact_data_url, text)
-        # Of hits in the same place a landed column's name says more than a technical one (_raw).
+        # Of hits in the same position, prefer the name of a landed column to a technical one (_raw).
         hits = sorted(self._find_hits(text, exactly), key=lambda hit: (hit[0], -hit[1], hit[2].startswith("_")))
         if not hits:
             self._clean.add((text, exactly))
@@ -89,24 +100,24 @@ class Redactor:
             last = end
         return "".join([*parts, text[last:]])
 
-    def source(self, text: str) -> str:
-        """Return a program without personal data. What it has between quotes is searched like any other text."""
-        clean = _LITERAL.sub(lambda found: f"{found[1]}{self.text(found[2])}{found[1]}", text)
-        return self.text(clean, exactly=True)
+    def redact_source(self, text: str) -> str:
+        """Return source code without personal data. String literals are searched like any other text."""
+        clean = _LITERAL.sub(lambda found: f"{found[1]}{self.redact_text(found[2])}{found[1]}", text)
+        return self.redact_text(clean, exactly=True)
 
-    def texts(self, texts: Collection[str]) -> list[str]:
-        """Return texts without personal data; their values are looked up at once."""
+    def redact_texts(self, texts: Collection[str]) -> list[str]:
+        """Return texts without personal data. One look-up finds the values of all of them."""
         self._prefetch(texts)
-        return [self.text(text) for text in texts]
+        return [self.redact_text(text) for text in texts]
 
     def search_ahead(self, texts: Iterable[str], *, exactly: bool = False) -> None:
-        """Search texts that are to come, where all values are at hand: those that are clean are not searched again.
+        """Search texts before they are redacted, if all values are in memory. Clean texts are not searched again.
 
-        Nothing is counted. What might be a customer's key waits until it does come: a table may have that customer by then.
+        Texts with a possible customer key are skipped, since a table can have that customer later. Nothing is counted.
         """
         for text in texts:
-            waits = not self._values.in_memory or (text, exactly) in self._clean
-            if waits or _PSEUDONYM.search(text) or _DATA_URL.search(text):
+            skipped = not self._values.in_memory or (text, exactly) in self._clean
+            if skipped or _PSEUDONYM.search(text) or _DATA_URL.search(text):
                 continue
             if next(self._find_hits(text, exactly), None) is None:
                 self._clean.add((text, exactly))
@@ -114,102 +125,104 @@ class Redactor:
                 self.search_ahead(find_literals(text))
 
     def _redact_data_url(self, found: re.Match[str]) -> str:
-        """Return a data link in base64 with its content searched like any other; one that cannot be searched without it."""
+        """Return a base64 data URL with redacted content, or with a note if the content cannot be searched."""
         kind = (found[2] or "text/plain").lower()
         if kind in IMAGE_TYPES:
-            picture = _strip_image(kind, found[3])
-            return f"{found[1]}{picture}" if picture else f"data:,{_OMITTED_NOTE.format(kind)}"
+            image = _strip_image(kind, found[3])
+            return f"{found[1]}{image}" if image else f"data:,{_OMITTED_NOTE.format(kind)}"
         content = _decode_content(found[3]) if _SEARCHABLE_TYPES.fullmatch(kind) else None
         if content is None:
             return f"data:,{_OMITTED_NOTE.format(kind)}"
-        clean = self.text(content)
+        clean = self.redact_text(content)
         return found[0] if clean == content else found[1] + base64.b64encode(clean.encode()).decode()
 
-    def tree(self, node: Any) -> Any:
-        """JSON without personal data, in texts and in keys."""
+    def redact_json(self, node: Any) -> Any:
+        """Return JSON without personal data in its texts and keys."""
         self._prefetch(node)
-        return self._redact_json(node)
+        return self._redact_node(node)
 
-    def _redact_json(self, node: Any, *, untouched: Collection[str] = (), numbers: bool = False) -> Any:
+    def _redact_node(self, node: Any, *, untouched: Collection[str] = (), numbers: bool = False) -> Any:
         if isinstance(node, str):
-            return self.text(node)
+            return self.redact_text(node)
         if isinstance(node, dict):
             clean = type(node)()
-            alike: Counter[str] = Counter()
+            duplicates: Counter[str] = Counter()
             for key, value in node.items():
-                kept = key in untouched
-                new = self.text(key) if isinstance(key, str) and not kept else key
-                while new in clean:  # Two keys that read alike now are still two.
-                    alike[new] += 1
-                    new = f"{new} ({alike[new] + 1})"
-                clean[new] = value if kept else self._redact_json(value, numbers=numbers)
+                unchanged = key in untouched
+                new = self.redact_text(key) if isinstance(key, str) and not unchanged else key
+                while new in clean:  # Two keys that are equal after redaction stay separate.
+                    duplicates[new] += 1
+                    new = f"{new} ({duplicates[new] + 1})"
+                clean[new] = value if unchanged else self._redact_node(value, numbers=numbers)
             return clean
         if isinstance(node, (list, tuple)):
-            return [self._redact_json(each, numbers=numbers) for each in node]
+            return [self._redact_node(each, numbers=numbers) for each in node]
         number = _searchable_number(node) if numbers else None
         if number is not None:
-            clean_text = self.text(number)
+            clean_text = self.redact_text(number)
             return node if clean_text == number else clean_text
         return node
 
-    def record(self, record: dict[str, Any]) -> dict[str, Any]:
-        """A record without personal data; what Daybook itself has made stays as it is."""
+    def redact_record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return a record without personal data. Daybook's own values stay unchanged."""
         self._prefetch(record)
-        return self._record(record)
+        return self._redact_record_fields(record)
 
-    def _record(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _redact_record_fields(self, record: dict[str, Any]) -> dict[str, Any]:
         clean: dict[str, Any] = {}
         for key, value in record.items():
             if key == "stages":
-                clean[key] = [self._record(each) for each in value]
+                clean[key] = [self._redact_record_fields(each) for each in value]
             elif key == "failure" and value:
-                # The exception's class and the cell's first line are a program's text.
-                own = {name: self.source(value[name]) for name in ("exception", "source") if value.get(name)}
-                clean[key] = {**self._redact_json(value, untouched=("exception", "source")), **own}
+                # The exception's class and the cell's first line are source code.
+                code = {name: self.redact_source(value[name]) for name in ("exception", "source") if value.get(name)}
+                clean[key] = {**self._redact_node(value, untouched=("exception", "source")), **code}
             else:
-                clean[key] = value if key in _TRUSTED_KEYS else self._redact_json(value)
+                clean[key] = value if key in _TRUSTED_KEYS else self._redact_node(value)
         return clean
 
-    def notebook(self, notebook: NotebookNode) -> None:
-        """Clean an executed notebook in place: outputs, metadata, injected parameters, and its text, where that is exact."""
+    def redact_notebook(self, notebook: NotebookNode) -> None:
+        """Redact an executed notebook in place: source, outputs, attachments and metadata."""
         self._prefetch([notebook, [find_literals(cell.source) for cell in notebook.cells]])
-        notebook.metadata = self._redact_json(notebook.metadata, untouched=_FORMAT_KEYS)
+        notebook.metadata = self._redact_node(notebook.metadata, untouched=_FORMAT_KEYS)
         for cell in notebook.cells:
             injected = "injected-parameters" in cell.metadata.get("tags", [])
             is_text = injected or cell.cell_type != "code"
-            cell.source = self.text(cell.source) if is_text else self.source(cell.source)
-            cell.metadata = self._redact_json(cell.metadata, untouched=_FORMAT_KEYS)
+            cell.source = self.redact_text(cell.source) if is_text else self.redact_source(cell.source)
+            cell.metadata = self._redact_node(cell.metadata, untouched=_FORMAT_KEYS)
             if "attachments" in cell:
-                cell.attachments = {self.text(name): self._redact_mime_bundle(data) for name, data in cell.attachments.items()}
+                cell.attachments = {
+                    self.redact_text(name): self._redact_mime_bundle(data) for name, data in cell.attachments.items()
+                }
             if "outputs" in cell:
                 cell.outputs = [self._redact_output(output) for output in _join_streams(cell.outputs)]
 
     def _redact_output(self, output: NotebookNode) -> NotebookNode:
         if output.output_type in ("display_data", "execute_result"):
             output.data = self._redact_mime_bundle(output.data)
-            output.metadata = self._redact_json(output.metadata)
+            output.metadata = self._redact_node(output.metadata)
             return output
-        return self._redact_json(output, untouched=_FORMAT_KEYS)  # type: ignore[no-any-return]
+        return self._redact_node(output, untouched=_FORMAT_KEYS)  # type: ignore[no-any-return]
 
     def _redact_mime_bundle(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return the representations of an output that can be searched, clean; the others are named in a note."""
+        """Return the redacted representations of an output. A note names those that cannot be searched."""
         clean = type(data)()
         notes: list[str] = []
         for mime, content in data.items():
             if mime == RESULT_MIME and isinstance(content, dict):
-                clean[mime] = self._record(content)
+                clean[mime] = self._redact_record_fields(content)
             elif mime in (*TEXT_TYPES, *JSON_TYPES, SVG_TYPE):
-                clean[mime] = self._redact_json(content, numbers=True)
-            elif mime in IMAGE_TYPES and (picture := _strip_image(mime, "".join(content))):
-                clean[mime] = picture
+                clean[mime] = self._redact_node(content, numbers=True)
+            elif mime in IMAGE_TYPES and (image := _strip_image(mime, "".join(content))):
+                clean[mime] = image
             else:
-                notes.append(_OMITTED_NOTE.format(self.text(mime)))
+                notes.append(_OMITTED_NOTE.format(self.redact_text(mime)))
         if notes:
             clean["text/plain"] = "\n".join([*filter(None, ["".join(clean.get("text/plain", ""))]), *notes])
         return clean
 
     def _find_hits(self, text: str, exactly: bool) -> Iterator[Hit]:
-        # What was redacted before stays: its column's name may be somebody's.
+        # Skip marks of an earlier redaction: a column name can equal a personal value.
         marks = [found.span() for found in _REDACTION_MARK.finditer(text)]
         starts = [start for start, _ in marks]
         for reading in decode_all(text):
@@ -218,7 +231,7 @@ class Redactor:
                 *find_patterns(reading.text),
                 *self._secrets.find(reading.text),
             ):
-                span = reading.span(start, end)
+                span = reading.original_span(start, end)
                 mark = bisect_right(starts, span[0]) - 1
                 if mark < 0 or span[1] > marks[mark][1]:
                     yield (*span, column)
@@ -228,13 +241,13 @@ class Redactor:
                 yield (*key.span(), "customer_key")
 
     def _prefetch(self, node: Any) -> None:
-        """Look up at once what the texts in JSON will be searched for: each question reads tables."""
+        """Look up the values and customer keys for all texts in JSON at once, since each look-up reads tables."""
         texts = list(extract_texts(node))
         self._load_customer_keys(texts)
         self._values.prefetch(reading.text for text in texts for reading in decode_all(text))
 
     def _load_customer_keys(self, texts: list[str]) -> None:
-        """Ask at once which tokens of some texts are customers' keys: each question reads a table."""
+        """Look up which tokens in texts are customer keys."""
         if self._pseudonyms is None:
             return
         tokens = {token for text in texts for token in _PSEUDONYM.findall(text)} - self._keys.keys()
@@ -244,13 +257,13 @@ class Redactor:
 
 
 def withhold_free_text(record: dict[str, Any], error: Exception) -> dict[str, Any]:
-    """What may be kept of an attempt's or a run's record when the search for personal data has failed: no free text."""
+    """Return a record of an attempt or run without free text, for use if the search for personal data failed."""
     reason = f"withheld: the search for personal data failed ({type(error).__name__})"
-    kept = {key: record[key] for key in record if key in _TRUSTED_KEYS}
-    kept = {**record, **dict.fromkeys(record.keys() - kept.keys()), **kept, "withheld": type(error).__name__}
+    kept = {key: record[key] if key in _TRUSTED_KEYS else None for key in record}
+    kept["withheld"] = type(error).__name__
     kept["reasons"] = [f"{reason}."] if record["reasons"] else []
     if record["record"] == "run":
-        return {**kept, "stages": record["stages"]}  # They have been searched, or withheld, before.
+        return {**kept, "stages": record["stages"]}  # Their free text was searched or withheld earlier.
     details = record["details"]
     kept.update(parameters={}, inputs=[], details={})
     if "run_outcome" in details:
@@ -274,7 +287,7 @@ def withhold_free_text(record: dict[str, Any], error: Exception) -> dict[str, An
 
 
 def _merge_hits(hits: list[Hit]) -> Iterator[Hit]:
-    """Overlapping hits made one, so that nothing of either remains; it is called after the longer one."""
+    """Merge overlapping hits into one with the column of the longest, so that no part of either remains."""
     start, end, column = hits[0]
     longest = end - start
     for next_start, next_end, next_column in hits[1:]:
@@ -289,7 +302,7 @@ def _merge_hits(hits: list[Hit]) -> Iterator[Hit]:
 
 
 def _join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Outputs with what a cell printed in pieces made one text: a value may lie across two of them."""
+    """Join consecutive outputs of the same stream, since a value can be split between two of them."""
     joined: list[NotebookNode] = []
     pieces: list[list[str]] = []
     for output in outputs:
@@ -306,17 +319,17 @@ def _join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def find_literals(source: str) -> list[str]:
-    """Return what a program has between quotes."""
+    """Return the string literals of source code, without quotes."""
     return [found[2] for found in _LITERAL.finditer(source)]
 
 
 def strip_literals(source: str) -> str:
-    """Return a program without what it has between quotes."""
+    """Return source code without its string literals."""
     return _LITERAL.sub(" ", source)
 
 
 def _decode_content(encoded: str) -> Optional[str]:
-    """Return the text that base64 holds; None if it holds something else."""
+    """Return the text in base64; None for other content."""
     try:
         return base64.b64decode(encoded).decode()
     except ValueError:
@@ -324,26 +337,26 @@ def _decode_content(encoded: str) -> Optional[str]:
 
 
 def _strip_image(kind: str, encoded: str) -> Optional[str]:
-    """Return a picture in base64 without its metadata; None if it is not such a picture."""
+    """Return a base64 image without its metadata; None if it is not a valid image of that kind."""
     try:
         data = base64.b64decode(encoded)
     except ValueError:
         return None
-    drawn = strip_metadata(IMAGE_TYPES[kind], data)
-    if drawn is None:
+    stripped = strip_metadata(IMAGE_TYPES[kind], data)
+    if stripped is None:
         return None
-    return encoded if drawn == data else base64.b64encode(drawn).decode()
+    return encoded if stripped == data else base64.b64encode(stripped).decode()
 
 
 def _searchable_number(node: Any) -> Optional[str]:
-    """Return a whole number that may be an id as it is written; None for all others."""
+    """Return a whole number that may be an id, as text; None for other nodes."""
     if isinstance(node, bool) or not isinstance(node, (int, float)) or not 9999 < abs(node) < 1e18 or node != int(node):
         return None
     return str(int(node))
 
 
 def extract_texts(node: Any) -> Iterator[str]:
-    """What of JSON is searched: texts, keys, and numbers that may be somebody's."""
+    """Yield the searched parts of JSON: texts, keys, and numbers that may be ids."""
     if isinstance(node, str):
         yield node
     elif isinstance(node, dict):

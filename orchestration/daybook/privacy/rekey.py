@@ -1,8 +1,7 @@
-"""A new key for pseudonyms: every stored pseudonym is carried on to it, and the old ones are removed for good.
+"""Add a key, convert every stored pseudonym to it, and remove the old pseudonyms.
 
-A lake notes its generation in ``control.pseudonym_keys``, with a fingerprint of the keys. The note moves on last; each table
-says in the very commit that rewrote it which generation it is of. So a rekey that was killed is finished by the next, and no
-table is carried on twice.
+The table ``control.pseudonym_keys`` holds the lake's generation and a fingerprint of the keys, and is updated last. Each table
+records its generation in the commit that rewrites it. So the next rekey finishes a killed one, and converts no table twice.
 """
 
 from __future__ import annotations
@@ -30,25 +29,34 @@ from daybook.privacy import Keys, add_key, apply_keys, load_keys
 from daybook.storage import Store
 
 PSEUDONYM_KEYS = "control.pseudonym_keys"
-"""One row: the generation that all pseudonyms of the lake are of, and what the keys up to it make of a fixed text."""
+"""One row: the generation of all pseudonyms of the lake, and the pseudonym of a fixed text under its keys."""
 _FINGERPRINT_TEXT = "daybook"
 _TRANSACTION_ID = "daybook.key"
 
 
 @dataclass(frozen=True)
 class RekeyResult:
-    """What a rekey did: from which generation to which, the tables it rewrote, and how many old files it removed."""
+    """The old and the new generation, the rewritten tables and the number of removed old files."""
 
-    before: int
-    after: int
+    old_generation: int
+    new_generation: int
     tables: list[str]
     files_removed: int
 
 
 def require_keys(root: str, keys: Keys, env: str, *, note: bool = False) -> None:
-    """Raise where the lake's pseudonyms are not all of the keys' newest generation: a customer would become two.
+    """Raise ``StageError`` unless all pseudonyms of the lake are of the newest generation, so that no customer gets two keys.
 
-    With ``note`` a lake that says nothing yet is told which keys it is of.
+    Parameters
+    ----------
+    root
+        Root URI of the lake.
+    keys
+        The deployment's keys.
+    env
+        Name of the deployment, for messages.
+    note
+        Whether to record the keys in a lake without a record.
     """
     found = _read_key_record(root)
     generation = found[0] if found else (1 if _has_pseudonyms(root) else None)
@@ -58,45 +66,45 @@ def require_keys(root: str, keys: Keys, env: str, *, note: bool = False) -> None
         return
     if generation < len(keys) and (found is None or found[1] == _fingerprint(keys[:generation])):
         raise StageError(
-            f"The key of pseudonyms is of generation {len(keys)} and the tables are of generation {generation}; "
-            f"bring them to it with `daybook rekey --env {env}`."
+            f"The key of pseudonyms has generation {len(keys)} and the tables have generation {generation}; "
+            f"convert them with `daybook rekey --env {env}`."
         )
     if found and found != (len(keys), _fingerprint(keys)):
         raise StageError(
-            f"The pseudonyms in {root} were made with another key than params/{env}.yaml names; restore the key that belongs "
-            "to this lake, with all its generations."
+            f"The pseudonyms in {root} were made with another key than the one in params/{env}.yaml; restore the key of this "
+            "lake with all its generations."
         )
 
 
 def rekey(root: str, location: str, env: str) -> RekeyResult:
-    """Add a key and carry every pseudonym of the lake on to it; or finish what a killed rekey has left, with no further key.
+    """Add a key and convert every pseudonym of the lake to it, or finish a killed rekey without another key.
 
-    A lake that shares its keys with another one that was given a new key is brought to that.
+    A lake that shares its keys with another lake is converted to the key that the rekey of the other lake added.
     """
     keys = load_keys(location)
     found = _read_key_record(root)
-    before = found[0] if found else (1 if _has_pseudonyms(root) else len(keys))
-    if found and (before > len(keys) or found[1] != _fingerprint(keys[:before])):
+    old_generation = found[0] if found else (1 if _has_pseudonyms(root) else len(keys))
+    if found and (old_generation > len(keys) or found[1] != _fingerprint(keys[:old_generation])):
         require_keys(root, keys, env)
-    if before == len(keys):
+    if old_generation == len(keys):
         keys = add_key(location)
     remove_orphan_files(root)
     rewritten, removed = [], 0
     for table in list_tables(root):
         if not matching_columns(table.columns, pseudonym_columns()):
             continue
-        if _rekey_table(table, keys, before):
-            rewritten.append(f"dev/{table.development}/{table.full_name}" if table.development else table.full_name)
+        if _rekey_table(table, keys, old_generation):
+            rewritten.append(table.display_name)
         removed += remove_history(table)
     _write_key_record(root, keys)
-    return RekeyResult(before, len(keys), rewritten, removed)
+    return RekeyResult(old_generation, len(keys), rewritten, removed)
 
 
-def _rekey_table(table: StoredTable, keys: Keys, before: int) -> bool:
-    """Bring one table to the newest generation in one commit, which says so; False where that has been done."""
+def _rekey_table(table: StoredTable, keys: Keys, old_generation: int) -> bool:
+    """Convert one table to the newest generation in one commit, which records the generation; False if it was converted."""
     upgrade_table(table)
     columns = matching_columns(table.columns, pseudonym_columns())
-    since = max(before, _read_generation(table.open()))
+    since = max(old_generation, _read_generation(table.open()))
 
     def change(batch: pa.RecordBatch) -> pa.RecordBatch:
         for name in columns:
@@ -117,7 +125,7 @@ def _rekey_table(table: StoredTable, keys: Keys, before: int) -> bool:
 
 
 def _read_generation(delta: DeltaTable) -> int:
-    """The generation that the last rekey of a table has brought it to; 0 where none has. A younger table is the lake's."""
+    """Return the generation that a rekey recorded in a table; 0 without a rekey, when the lake's generation applies."""
     return int(delta.transaction_version(_TRANSACTION_ID) or 0)
 
 

@@ -1,4 +1,4 @@
-"""The raw personal values that a run may have met: what is looked for in all it leaves behind."""
+"""Collect the raw personal values that a run may have read, and build the redactor that removes them from its outputs."""
 
 from __future__ import annotations
 
@@ -38,79 +38,79 @@ from daybook.sources.files import FileMarks, find_files, is_entity_file, mark_fi
 from daybook.storage import CHUNK_BYTES, Store
 
 _RAW_COLUMN = "_raw"
-"""The column with the text of rows that could not be split: any of its fields may be personal."""
+"""Column with the text of malformed rows, of which any field may be personal."""
 _OUTCOMES = {"SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING", "Daybook", "DuckDB", "Python"}
 _ORDINARY_WORDS = Path(__file__).with_name("ordinary_words.txt")
 _MAX_HELD_RAW_ROWS = 50_000
-"""Rows that could not be split which are held until the plain values of their day are known. Of more, every field counts."""
+"""Maximum number of malformed rows in memory. Up to it, fields that occur in non-personal columns are excluded."""
 _SCAN_OPTIONS: dict[str, int] = {"batch_size": 1 << 16, "batch_readahead": 2, "fragment_readahead": 1}
 _RAW_TABLE = re.compile(r"""\b(bronze|quarantine)["'`]?\s*\.\s*["'`]?(\w*)""", re.IGNORECASE)
 _TIME_OR_NUMBER = re.compile(r"[\d\s.,:/+TZ-]*")
 
 
 class RunRedactor(Redactor):
-    """A redactor that knows the personal values of a run."""
+    """A redactor with the personal values of a run."""
 
     def __init__(
-        self, values: ValueMatcher, ordinary: set[str], known: CustomerKeyLookup, is_current: Callable[[], bool]
+        self, values: ValueMatcher, ordinary: set[str], find_keys: CustomerKeyLookup, is_current: Callable[[], bool]
     ) -> None:
-        super().__init__(values, ordinary=ordinary, pseudonyms=known)
+        super().__init__(values, ordinary=ordinary, pseudonyms=find_keys)
         self.is_current = is_current
-        """Whether another one, made now, would know the same values."""
+        """Return whether a redactor that is built now would have the same values."""
 
 
 def build_redactor(settings: Settings, run_id: str, *, stage: Optional[str] = None) -> RunRedactor:
-    """A redactor that knows the personal values of a run's business date.
+    """Build a redactor with the personal values of a run's business date.
 
-    Landing is read too where bronze may not hold what the run met: in the ingest stage, and while bronze's rows of the date are
-    another run's. Of a table that a cell of the stage's notebook names, or has read raw
-    values of, all dates count. Raises whatever keeps the values from
-    being read: then nothing can be said to be free of them.
+    Landing is read too if bronze may lack values that the run read: in the ingest stage, and while another run wrote bronze's
+    rows of the date. All dates are read of a table that a cell of the stage's notebook names, or whose raw values the stage
+    has read. Any error while reading is raised, since without the values no output is known to be free of them.
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
     files, marks = _list_data_files(lake, settings, source, run_date), _read_landing_state(settings, source, run_date)
     values = ValueMatcher(_open_database)
-    runs: set[str] = set()
+    writers: set[str] = set()
     for entity in source.entities:
-        runs |= _add_table_values(values, lake, f"bronze.{entity}", source, run_date)
-    landed = stage == STAGES[0] or run_id not in runs
-    if landed:
+        writers |= _add_table_values(values, lake, f"bronze.{entity}", source, run_date)
+    reads_landing = stage == STAGES[0] or run_id not in writers
+    if reads_landing:
         for entity in source.entities:
             _add_landing_values(values, settings, source, entity, run_date)
     for name in _list_quarantine_tables(settings):
         _add_table_values(values, lake, f"quarantine.{name}", source, run_date)
-    read = _list_raw_tables_read(settings, run_id, stage)
-    for table in sorted(_find_raw_tables_in_notebook(stage, settings, source) | read) if stage else ():
+    archive = Archive(settings.archive)
+    raw_tables = list_raw_tables_read(archive, run_id, stage) if stage else set()
+    for table in sorted(_find_raw_tables_in_notebook(stage, settings, source) | raw_tables) if stage else ():
         _add_table_values(values, lake, table, source, None)
     values.build_index()
     ordinary = load_ordinary_words(source) | _approver_names(settings, run_id)
 
-    def known(tokens: Collection[str]) -> set[str]:
+    def find_keys(tokens: Collection[str]) -> set[str]:
         merged = find_customer_keys(lake, tokens)
         return merged | _find_landed_pseudonyms(set(tokens) - merged, settings, lake, source, run_date)
 
     def is_current() -> bool:
-        if landed and (marks is None or _read_landing_state(settings, source, run_date) != marks):
+        if reads_landing and (marks is None or _read_landing_state(settings, source, run_date) != marks):
             return False
-        if _list_raw_tables_read(settings, run_id, stage) != read:
+        if stage and list_raw_tables_read(archive, run_id, stage) != raw_tables:
             return False
         return all(
-            now == files.get(table) or _has_no_new_values(values, lake, table, source, run_date)
-            for table, now in _list_data_files(lake, settings, source, run_date).items()
+            current == files.get(table) or _has_no_new_values(values, lake, table, source, run_date)
+            for table, current in _list_data_files(lake, settings, source, run_date).items()
         )
 
-    return RunRedactor(values, ordinary, known, is_current)
+    return RunRedactor(values, ordinary, find_keys, is_current)
 
 
 def _list_quarantine_tables(settings: Settings) -> list[str]:
-    """The tables of quarantine."""
+    """Return the names of all quarantine tables."""
     return Store(f"{settings.lake}/quarantine").list_folders()
 
 
 def _find_raw_tables_in_notebook(stage: str, settings: Settings, source: Source) -> set[str]:
     """Return the tables with raw values that the code of a stage's notebook names.
 
-    A query reads all dates of them unless it says otherwise. A name that is put together while the cell runs counts as all.
+    A query may read all their dates. A name that the cell completes at run time counts as all tables of the layer.
     """
     known = {f"bronze.{name}" for name in source.entities} | {
         f"quarantine.{name}" for name in _list_quarantine_tables(settings)
@@ -124,14 +124,8 @@ def _find_raw_tables_in_notebook(stage: str, settings: Settings, source: Source)
     return found
 
 
-def _list_raw_tables_read(settings: Settings, run_id: str, stage: Optional[str]) -> set[str]:
-    """Return the tables of bronze and quarantine that the stage has read raw values of, whatever its code names."""
-    found = list_raw_tables_read(Archive(settings.archive), run_id, stage) if stage else set()
-    return {table for table in found if table.startswith(("bronze.", "quarantine."))}
-
-
 def _read_cells(notebook: Path) -> list[tuple[str, str]]:
-    """Return the type and the source of each cell; nothing of a broken notebook, whose stage reports the fault."""
+    """Return type and source of each cell; nothing for a broken notebook, whose stage reports the error."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         return [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
@@ -140,9 +134,9 @@ def _read_cells(notebook: Path) -> list[tuple[str, str]]:
 
 
 def _list_data_files(lake: Lake, settings: Settings, source: Source, run_date: date) -> dict[str, frozenset[str]]:
-    """The files that hold a date's rows, by table: where they are the same, the rows are.
+    """Return the data files of a date by table. The same files hold the same rows.
 
-    Of an entity's rows in quarantine those in bronze tell: they are copies of them.
+    Quarantine tables of entities are left out, since their rows are copies of rows in bronze.
     """
     others = [name for name in _list_quarantine_tables(settings) if name not in source.entities]
     return {
@@ -152,7 +146,7 @@ def _list_data_files(lake: Lake, settings: Settings, source: Source, run_date: d
 
 
 def _read_landing_state(settings: Settings, source: Source, run_date: date) -> Optional[dict[str, FileMarks]]:
-    """The date's landing files with personal columns as they are now; None where there is no telling."""
+    """Return the version tags of the date's landing files with personal columns; None if they cannot be listed."""
     entities = {name: entity for name, entity in source.entities.items() if pii_classes(source, name)}
     try:
         store = open_landing(settings.landing)
@@ -162,26 +156,26 @@ def _read_landing_state(settings: Settings, source: Source, run_date: date) -> O
 
 
 def _open_database() -> Any:
-    """A database for a day's values; small days get by without the engine's imports."""
+    """Open a database for a day's values. The import is slow, and small days do not need it."""
     from daybook.engines.memory import open_database
 
     return open_database()
 
 
 def pii_classes(source: Source, entity: str) -> dict[str, str]:
-    """An entity's personal columns and their classes: name, email, phone, address, id, text."""
+    """Return an entity's personal columns and their classes: name, email, phone, address, id or text."""
     return {name: column.pii for name, column in source.entities[entity].columns.items() if column.pii}
 
 
 def load_ordinary_words(source: Source) -> set[str]:
-    """Return words that are nobody's name as they are written: words of the project's notebooks, names of tables and columns,
+    """Return words that are not redacted as they are written: words in the project's notebooks, names of tables and columns,
     and ``load_common_words``.
 
-    What a cell has between quotes may be data. Its words count in lower case only: they are names of tables and columns.
+    A string literal in a cell may be data. Of its words only those in lower case count, such as names of columns.
     """
     texts = [name for entity in source.entities.values() for name in entity.columns]
     texts += source.entities
-    # A broken contract or notebook gives no words, so that more is redacted. Its stage reports the fault.
+    # Without the words of a broken contract, more is redacted. The stage reports the error.
     for layer in LAYERS:
         with suppress(ContractError, ParamsError):
             texts += [text for table in load_tables(layer).values() for text in [table.name, *table.columns]]
@@ -196,9 +190,9 @@ def load_ordinary_words(source: Source) -> set[str]:
 
 @cache
 def load_common_words() -> frozenset[str]:
-    """Return the words of ``pii/ordinary_words.txt`` (English, Daybook's vocabulary), outcomes, stages and Python's own names.
+    """Return the words of ``ordinary_words.txt`` (English and Daybook's terms), outcomes, stages and Python's own names.
 
-    The list is data. It does not depend on the text of Daybook's source code, so rewording a message changes no redaction.
+    The list is a data file, so that rewording a message in the source code changes no redaction.
     """
     lines = _ORDINARY_WORDS.read_text(encoding="utf-8").splitlines()
     listed = {line for line in lines if line and not line.startswith("#")}
@@ -206,34 +200,33 @@ def load_common_words() -> frozenset[str]:
 
 
 def _approver_names(settings: Settings, run_id: str) -> set[str]:
-    """The names of who approved the run or released its rows: they answer for it by name, whatever customers are called."""
+    """Return words in the names of the users who approved the run or released its rows. They stay visible in records."""
     try:
         started = Archive(settings.archive).started(run_id)
     except FileNotFoundError:
         return set()
-    names = [str((started.get(deed) or {}).get("by", "")) for deed in ("approval", "released")]
+    names = [str((started.get(key) or {}).get("by", "")) for key in ("approval", "released")]
     return {word for name in names for word in re.findall(r"[^\W\d_]+", name)}
 
 
 def find_customer_keys(lake: Lake, tokens: Collection[str]) -> set[str]:
-    """Which of some tokens are keys of customers in silver."""
+    """Return the tokens that are customer keys in silver."""
     found: set[str] = set()
     for name, table in load_tables("silver").items():
         stored = lake.dataset(name) if table.pseudonyms else None
         if stored is None:
             continue
         for column in matching_columns(stored.schema.names, table.pseudonyms):
-            asked = pc.field(column).isin(list(tokens))
-            for batch in _scan_column(stored, column, asked):
-                found.update(batch.to_pylist())
+            for array in _scan_column(stored, column, pc.field(column).isin(list(tokens))):
+                found.update(array.to_pylist())
     return found
 
 
 def _find_landed_pseudonyms(tokens: set[str], settings: Settings, lake: Lake, source: Source, run_date: date) -> set[str]:
-    """Which of some tokens are pseudonyms of ids that landed on a date: a stage that fails before its merge shows customers
-    silver has not.
+    """Return the tokens that are pseudonyms of ids in a date's bronze rows, which are not in silver before the merge.
 
-    Ids as they landed, and without the .0 that spreadsheets add; a mapping that makes more of an id is known once merged.
+    Pseudonyms are made of ids as they landed and without the .0 that spreadsheets add. Ids that a mapping changes otherwise
+    are found in silver after the merge.
     """
     found: set[str] = set()
     if not tokens:
@@ -253,7 +246,7 @@ def _find_landed_pseudonyms(tokens: set[str], settings: Settings, lake: Lake, so
 
 
 def _pii_classes_of_table(source: Source, table: str) -> dict[str, str]:
-    """The personal columns of a table of bronze or quarantine: where it is no entity's, whatever any entity has."""
+    """Return the personal columns of a bronze or quarantine table; for a table of no entity, those of all entities."""
     entity = table.split(".")[1]
     if entity in source.entities:
         return pii_classes(source, entity)
@@ -261,18 +254,19 @@ def _pii_classes_of_table(source: Source, table: str) -> dict[str, str]:
 
 
 def _match_declared_columns(names: Iterable[str], personal: Iterable[str]) -> dict[str, str]:
-    """Return, for those of the names that are personal columns, how the contract writes them."""
+    """Return the names that are personal columns, mapped to their spelling in the contract."""
     declared = {column_key(name): name for name in personal}
     return {name: declared[column_key(name)] for name in names if column_key(name) in declared}
 
 
 def _add_table_values(values: ValueMatcher, lake: Lake, table: str, source: Source, run_date: Optional[date]) -> set[str]:
-    """Take in a date's rows of a table, or all; returns the runs that wrote them."""
+    """Add the values of a table's rows, of one date or all; return the runs that wrote the rows."""
     stored = lake.dataset(table, run_date)
     if stored is None:
         return set()
     names, personal = stored.schema.names, _pii_classes_of_table(source, table)
-    ranks = {name: values.begin(column, personal[column]) for name, column in _match_declared_columns(names, personal).items()}
+    columns = _match_declared_columns(names, personal)
+    ranks = {name: values.add_column(column, personal[column]) for name, column in columns.items()}
     few: dict[str, set[str]] = {name: set() for name in names if name in (_RAW_COLUMN, "repairs", "_run_id")}
     for batch in stored.to_batches(columns=[*ranks, *few], **_SCAN_OPTIONS):
         for name, rank in ranks.items():
@@ -288,8 +282,10 @@ def _add_table_values(values: ValueMatcher, lake: Lake, table: str, source: Sour
 
 
 def _has_no_new_values(values: ValueMatcher, lake: Lake, table: str, source: Source, run_date: date) -> bool:
-    """Whether a date's rows of a table bring no value that was not taken in before, as ingest's do not: they are its files'.
-    Of what people wrote that is not said."""
+    """Return whether all personal values of a table's rows of a date are known.
+
+    After ingest they are, since the rows come from the landing files. Rows with repairs count as new.
+    """
     stored = lake.dataset(table, run_date)
     if stored is None:
         return True
@@ -299,35 +295,34 @@ def _has_no_new_values(values: ValueMatcher, lake: Lake, table: str, source: Sou
     for batch in stored.to_batches(columns=[*columns, *({_RAW_COLUMN, "repairs"} & set(names))], **_SCAN_OPTIONS):
         if "repairs" in names and any(batch.column("repairs").to_pylist()):
             return False
-        if not all(values.holds(column, personal[column], batch.column(name)) for name, column in columns.items()):
+        if not all(values.contains_all(column, personal[column], batch.column(name)) for name, column in columns.items()):
             return False
         if _RAW_COLUMN in names:
             raw.update(text for text in batch.column(_RAW_COLUMN).unique().to_pylist() if text)
         if len(raw) > _MAX_HELD_RAW_ROWS:
-            return False  # The redactor is made once more, which costs less than it would take to compare.
+            return False  # Building another redactor costs less than this comparison.
     unsplit = _parse_stored_raw_rows(lake, stored, raw, table, source, run_date) if personal and raw else []
-    return values.holds(_RAW_COLUMN, "unsplit", pa.array(unsplit, pa.string()))
+    return values.contains_all(_RAW_COLUMN, "unsplit", pa.array(unsplit, pa.string()))
 
 
 def _parse_stored_raw_rows(
     lake: Lake, stored: ds.Dataset, raw: set[str], table: str, source: Source, run_date: Optional[date]
 ) -> list[str]:
     entity, personal = table.split(".")[1], _pii_classes_of_table(source, table)
-    # Rows in quarantine are copies of rows in bronze. Few of them are left there to tell which values are plain.
-    copied = entity in source.entities and not table.startswith("bronze.")
-    known = [stored, lake.dataset(f"bronze.{entity}", run_date) if copied else None]
+    # Quarantine has copies of only some rows of bronze. Bronze has more values of non-personal columns.
+    is_copy = entity in source.entities and not table.startswith("bronze.")
+    datasets = [stored, lake.dataset(f"bronze.{entity}", run_date) if is_copy else None]
 
-    def plain_among(fields: list[str]) -> set[str]:
-        return {text for each in known if each is not None for text in _find_non_personal_fields(each, fields, personal)}
+    def find_plain(fields: list[str]) -> set[str]:
+        return {text for each in datasets if each is not None for text in _find_non_personal_fields(each, fields, personal)}
 
-    return _parse_raw_rows(raw, _find_delimiter(source, entity), plain_among)
+    return _parse_raw_rows(raw, _find_delimiter(source, entity), find_plain)
 
 
-def _parse_raw_rows(raw: set[str], delimiter: str, plain_among: Callable[[list[str]], set[str]]) -> list[str]:
-    """The fields of rows that could not be split, without what the entity's columns hold that are not personal: a city in a
-    broken row is no name."""
+def _parse_raw_rows(raw: set[str], delimiter: str, find_plain: Callable[[list[str]], set[str]]) -> list[str]:
+    """Return the fields of malformed rows, without values of non-personal columns such as a city."""
     fields = sorted(_extract_fields(raw, delimiter))
-    plain = plain_among(fields) if fields else set()
+    plain = find_plain(fields) if fields else set()
     return [field for field in fields if field not in plain]
 
 
@@ -341,7 +336,7 @@ def _find_non_personal_fields(stored: ds.Dataset, fields: list[str], personal: d
 
 
 def _add_repairs(values: ValueMatcher, texts: Iterable[str], personal: dict[str, str]) -> None:
-    """Take in what people have written in place of landed values: JSON by column."""
+    """Add the values in repairs (JSON by column) of released rows."""
     repaired: dict[str, list[str]] = {}
     for text in texts:
         repairs = json.loads(text)
@@ -352,14 +347,14 @@ def _add_repairs(values: ValueMatcher, texts: Iterable[str], personal: dict[str,
 
 
 def _add_landing_values(values: ValueMatcher, settings: Settings, source: Source, entity: str, run_date: date) -> None:
-    """Take in an entity's landing files; from files that are broken, whatever can be read of them."""
+    """Add the values in an entity's landing files; of broken files, those in the readable part."""
     personal = pii_classes(source, entity)
     if not personal:
         return
     try:
         store = open_landing(settings.landing)
     except LandingError:
-        return  # There is no landing folder, so there was nothing to meet.
+        return  # Without a landing folder the run read no values.
     limits = unpack_limits(settings)
     try:
         delimiter = _find_delimiter(source, entity)
@@ -377,7 +372,7 @@ def _add_landing_values(values: ValueMatcher, settings: Settings, source: Source
 
 
 def _find_landing_files(store: Store, entity: Entity, run_date: date) -> list[str]:
-    """Return the entity's files for a date, also where a name that is not UTF-8 keeps the store from listing the folder."""
+    """Return the entity's files for a date, also if the store cannot list a folder because a name in it is not UTF-8."""
     try:
         return find_files(store, entity, run_date)
     except StorageError:
@@ -391,13 +386,13 @@ def _find_landing_files(store: Store, entity: Entity, run_date: date) -> list[st
 
 
 def _raise_unless_inaccessible(error: OSError) -> None:
-    # The notebook, which the same user runs, could not read such a folder either.
+    # The notebook runs as the same user, so it could not read the folder either.
     if not isinstance(error, (PermissionError, FileNotFoundError)):
         raise error
 
 
 def _open_landing_file(store: Store, key: str) -> BinaryIO:
-    """Open a file, also one whose name is not UTF-8."""
+    """Open a landing file, whose name need not be UTF-8."""
     try:
         key.encode()
     except UnicodeEncodeError:
@@ -406,21 +401,21 @@ def _open_landing_file(store: Store, key: str) -> BinaryIO:
 
 
 def _find_delimiter(source: Source, entity: str) -> str:
-    """Return the delimiter of an entity's files; of a table that is not an entity's, the source's."""
+    """Return the delimiter of an entity's files; for a table of no entity, the source's."""
     delimiter = source.entities[entity].delimiter if entity in source.entities else None
     return delimiter or source.delimiter
 
 
 def _flush_raw_rows(values: ValueMatcher, raw: set[str], delimiter: str) -> None:
-    """Take in the fields of rows that could not be split, and empty the set, if the rows are many."""
+    """Add the fields of malformed rows and clear the set if there are too many rows for memory."""
     if len(raw) > _MAX_HELD_RAW_ROWS:
         values.add(_RAW_COLUMN, "unsplit", _extract_fields(raw, delimiter))
         raw.clear()
 
 
 def _add_blocks(values: ValueMatcher, blocks: Iterable[pa.Table], personal: dict[str, str], delimiter: str) -> set[str]:
-    """Take in rows as they are read; returns the text of those that could not be split."""
-    ranks = {name: values.begin(name, kind) for name, kind in personal.items()}
+    """Add the values of rows; return the text of malformed rows."""
+    ranks = {name: values.add_column(name, kind) for name, kind in personal.items()}
     raw: set[str] = set()
     for block in blocks:
         for name, rank in ranks.items():
@@ -432,26 +427,26 @@ def _add_blocks(values: ValueMatcher, blocks: Iterable[pa.Table], personal: dict
 
 
 def _find_non_personal_in_blocks(blocks: Iterable[pa.Table], fields: list[str], personal: dict[str, str]) -> set[str]:
-    asked = pa.array(fields, pa.string())
+    value_set = pa.array(fields, pa.string())
     plain: set[str] = set()
     for block in blocks:
         for name in block.column_names:
             if name not in personal and not name.startswith("_"):
-                plain.update(block[name].filter(pc.is_in(block[name], value_set=asked)).to_pylist())
+                plain.update(block[name].filter(pc.is_in(block[name], value_set=value_set)).to_pylist())
     return plain
 
 
 def _add_malformed_file(
     values: ValueMatcher, store: Store, key: str, source: Source, entity: str, limits: UnpackLimits
 ) -> None:
-    """Take in a file that cannot be read as declared: personal columns if there is a header, else every field.
+    """Add the values of a file that cannot be read as declared: personal columns if it has a header, else every field.
 
-    The file is read in pieces. Encodings are tried in order up to the first that fits the whole file, as in ingest.
+    The file is read in chunks. Encodings are tried in order up to the first that fits the whole file, as in ingest.
     """
     try:
         file = _open_landing_file(store, key)
     except (PermissionError, FileNotFoundError):
-        return  # Nor could the notebook read it.
+        return  # The notebook could not read it either.
     with file:
         for encoding in source.encodings(entity):
             decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)("replace")
@@ -464,7 +459,7 @@ def _add_malformed_file(
 
 
 def _read_chunks(file: BinaryIO, shown: str, limits: UnpackLimits) -> Iterator[bytes]:
-    """Yield the content of a file; of a gzip file as much as can be unpacked within the limits."""
+    """Yield the content of a file; of a gzip file as much as the limits allow."""
     if is_gzip(file):
         with suppress(OSError, EOFError, zlib.error, LimitError):
             yield from unpack(file, shown, limits)
@@ -475,63 +470,64 @@ def _read_chunks(file: BinaryIO, shown: str, limits: UnpackLimits) -> Iterator[b
 
 
 class _LineParser:
-    """The lines of a broken file, whose text comes in pieces. Values are taken in by column, one array per piece."""
+    """Add the values in the lines of a broken file, whose text arrives in chunks."""
 
     def __init__(self, values: ValueMatcher, source: Source, entity: str) -> None:
         self._values, self._source, self._entity = values, source, entity
         self._delimiter = _find_delimiter(source, entity)
         self._header_read = False
         self._columns: Optional[int] = None
-        """How many columns the header has; None without one."""
+        """Number of columns of the header; None without one."""
         self._ranks: dict[int, int] = {}
-        self._unsplit = values.begin(_RAW_COLUMN, "unsplit")
+        self._unsplit = values.add_column(_RAW_COLUMN, "unsplit")
         self._pending = ""
         self.is_decodable = True
-        """Whether all text so far can be of the encoding."""
+        """Whether the encoding fits all text so far."""
 
     def add(self, text: str, *, final: bool = False) -> None:
-        """Take in the next piece of the text."""
+        """Add the next chunk of the text."""
         self.is_decodable = self.is_decodable and "\ufffd" not in text and "\x00" not in text
         text = self._pending + text.replace("\x00", "")
         cut = len(text) if final else max(text.rfind("\n"), text.rfind("\r")) + 1
         if not cut and len(text) > 2 * CHUNK_BYTES:
-            # A line without an end must not fill the memory. It is cut between two fields.
+            # A very long line must not fill the memory. It is split between two fields.
             cut = text.rfind(self._delimiter) + 1 or len(text)
         text, self._pending = text[:cut], text[cut:]
         rows = list(_split_lines(filter(None, re.split(r"[\r\n]+", text)), self._delimiter))
         if rows and not self._header_read:
-            self._begin(rows[0])
+            self._read_header(rows[0])
         whole = [row for row in rows if len(row) == self._columns]
         for place, rank in self._ranks.items():
             self._values.add_array(rank, pa.array([row[place] for row in whole], pa.string()))
         others = {field for row in rows if len(row) != self._columns for field in row}
         self._values.add_array(self._unsplit, pa.array(list(_filter_searchable(others)), pa.string()))
 
-    def _begin(self, first: list[str]) -> None:
+    def _read_header(self, first: list[str]) -> None:
         self._header_read = True
         places = _find_column_positions(first, self._source, self._entity)
         if places:
             self._columns = len(first)
             personal = pii_classes(self._source, self._entity)
-            begun = {name: self._values.begin(name, personal[name]) for name in places if name in personal}
-            self._ranks = {places[name]: rank for name, rank in begun.items()}
+            self._ranks = {
+                place: self._values.add_column(name, personal[name]) for name, place in places.items() if name in personal
+            }
 
 
 def _find_column_positions(header: list[str], source: Source, entity: str) -> dict[str, int]:
-    """Return the places of declared columns in the first line of a file; none if that line is not a header."""
+    """Return the positions of declared columns in the first line of a file; none if that line is not a header."""
     found = {name: find_column(header, name) for name in source.entities[entity].columns}
-    return {name: header.index(there) for name, there in found.items() if there is not None}
+    return {name: header.index(column) for name, column in found.items() if column is not None}
 
 
 def _scan_column(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> Iterator[pa.Array]:
-    """A column's values, as many at a time as a file has them together."""
+    """Yield a column's values in batches."""
     for batch in stored.to_batches(columns=[name], filter=where, **_SCAN_OPTIONS):
         if batch.num_rows:
             yield batch.column(0)
 
 
 def _distinct_values(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> set[str]:
-    """A column's values of which there are few."""
+    """Return the distinct values of a column."""
     found: set[str] = set()
     for array in _scan_column(stored, name, where):
         found.update(text for text in array.unique().to_pylist() if text)
@@ -539,7 +535,7 @@ def _distinct_values(stored: ds.Dataset, name: str, where: Optional[pc.Expressio
 
 
 def _extract_fields(lines: Iterable[str], delimiter: str) -> set[str]:
-    """Return the fields of rows that could not be split, without those that are certainly not personal."""
+    """Return the fields of malformed rows, without those that are certainly not personal."""
     return set(_filter_searchable({field for row in _split_lines(lines, delimiter) for field in row}))
 
 
@@ -550,7 +546,7 @@ def _filter_searchable(fields: Iterable[str]) -> Iterator[str]:
 
 
 def _may_be_phone_number(field: str) -> bool:
-    """Whether digits may be a telephone number or an id, rather than a time or an amount."""
+    """Return whether digits may be a telephone number or an id, rather than a time or an amount."""
     return ":" not in field and "." not in field and len(re.sub(r"\D", "", field)) >= 6 and "-" not in field[1:]
 
 

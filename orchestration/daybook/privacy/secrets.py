@@ -1,4 +1,4 @@
-"""Secrets of the job: values of its environment that are named like one, and keys and passwords by their form."""
+"""Find secrets: values of environment variables with secret names, and keys and passwords by their form."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daybook.settings import looks_secret
 _KEY_NAME = re.compile(r"(?:\A|_)KEYS?\Z", re.IGNORECASE)
 _MIN_LENGTH = 8
 _LOCATION = re.compile(r"(?:[~.]{0,2}/|[A-Za-z]:\\|arn:|secretsmanager://|https?://[^@]*$)", re.DOTALL)
-"""A path or an address: where a secret is, which many variables named KEY or TOKEN hold."""
+"""A path or URL of a secret, which is not secret itself and which many variables named KEY or TOKEN hold."""
 
 _ACCESS_KEY = re.compile(r"(?<![0-9A-Za-z])(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])")
 _SECRET_KEY_DISTANCE = 300
@@ -26,7 +26,7 @@ _PRIVATE_KEY = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,30}PRIVATE KEY-----")
 
 
 class SecretFinder:
-    """The secrets of an environment, which is that of a job unless a test gives another one."""
+    """Find the secrets of an environment in texts."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         values = {
@@ -51,12 +51,12 @@ class SecretFinder:
         for pattern, group in ((_ASSIGNED, 1), (_TOKEN, 0), (_URL_PASSWORD, 1)):
             for found in pattern.finditer(text):
                 yield (*found.span(group), "secret")
-        begun: Optional[int] = None
+        key_start: Optional[int] = None
         for found in _PRIVATE_KEY.finditer(text):
             if found[1] == "BEGIN":
-                begun = found.start() if begun is None else begun
-            elif begun is not None:
-                yield (begun, found.end(), "secret")
-                begun = None
-        if begun is not None:  # The end was cut off.
-            yield (begun, len(text), "secret")
+                key_start = found.start() if key_start is None else key_start
+            elif key_start is not None:
+                yield (key_start, found.end(), "secret")
+                key_start = None
+        if key_start is not None:  # The end is truncated.
+            yield (key_start, len(text), "secret")

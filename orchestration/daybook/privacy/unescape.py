@@ -1,4 +1,4 @@
-"""Decoding of text: escapes, quoted-printable, base64, hex, numbers in scientific notation, and the visible text of HTML.
+"""Decode text: escapes, quoted-printable, base64, hex, numbers in scientific notation and the visible text of HTML.
 
 All patterns are bounded or match disjoint runs, so the time grows linearly with the text.
 """
@@ -23,7 +23,7 @@ _MAX_LAYERS = 4
 _MAX_UNPACKED_BYTES = 1 << 20
 """Maximum number of bytes that are unpacked of compressed content."""
 
-# Each pattern begins with a look-ahead at the first character: ten times as fast in most texts.
+# A look-ahead at the first character makes the pattern ten times as fast in most texts.
 _ESCAPE = re.compile(
     r"""
     (?= [\x1b&\\%] ) (?:
@@ -66,11 +66,11 @@ _WORD_BREAKING_TAGS = frozenset(
 """Elements that end a word. Tags of others, such as ``b`` or an unknown one, can be inside of a word."""
 
 IMAGE_DATA_URL = re.compile(r"(data:image/(png|jpe?g|gif|webp);base64,)([0-9A-Za-z+/=]+)")
-"""A picture that a page contains. Its content is not text."""
+"""Data URL of an image in a page. Its content is not text."""
 
 
 def decode_all(text: str) -> Iterator[DerivedText]:
-    """Yield the text itself without its pictures, then all that it can be decoded to, layer by layer."""
+    """Yield a text without its images, then every decoded form of it, layer by layer."""
     whole = DerivedText(text)
     waiting = [(whole.replace_parts((*found.span(), "") for found in IMAGE_DATA_URL.finditer(text)) or whole, 1)]
     while waiting:
@@ -121,7 +121,7 @@ def _decode_payload(found: re.Match[str]) -> Optional[str]:
 
 
 def decode_base64(text: str) -> Optional[str]:
-    """Return the text that base64 holds, in either alphabet, also gzipped; None for anything else."""
+    """Return the text in base64 of either alphabet, also gzipped; None for other content."""
     letters = re.sub(r"[\s=]", "", text).replace("-", "+").replace("_", "/")
     try:
         return _decode_text(base64.b64decode(letters[: len(letters) - (len(letters) % 4 == 1)] + "=" * (-len(letters) % 4 % 3)))
@@ -130,7 +130,7 @@ def decode_base64(text: str) -> Optional[str]:
 
 
 def _decode_text(data: bytes) -> Optional[str]:
-    """Return data as text if it can be one: most of it is ASCII letters, digits, spaces, and nothing is a control character."""
+    """Return data as text if most of it is ASCII letters, digits or spaces and it has no control characters, else None."""
     if data[:2] == b"\x1f\x8b":
         with suppress(zlib.error):
             data = zlib.decompressobj(wbits=31).decompress(data, _MAX_UNPACKED_BYTES)
@@ -148,7 +148,7 @@ def _utf8_or_latin1(data: bytes) -> str:
 
 
 def _find_tags(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield the tags of HTML, its comments and styles, each with what a reader sees in its place: a space or nothing."""
+    """Yield HTML tags, comments and styles, each with its visible replacement: a space or nothing."""
     done, closed = 0, True
     for found in _TAG.finditer(text):
         if found.start() < done:

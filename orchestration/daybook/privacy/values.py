@@ -1,11 +1,14 @@
-"""The raw personal values of a run, arranged so that a text can be searched for all of them at once.
+"""Index the personal values of a run and find all of them in a text.
 
-Some values say nothing by themselves, and taking them out of records would falsify these:
+Some values are too common to redact by themselves:
 
-- one or two characters, and words for "no value"; - digits of an address (a postal code), or fewer than five digits of
-anything: they look like any count. They are hits only in a text where another value was found (*weak*); - a comment of one
-word or under 12 characters. A longer one is found by its first six words, since it is often cut; - a word as a notebook, a
-contract, a source or Daybook itself writes it (*ordinary*): gold, where a customer is called Gold.
+- One or two characters, and words for "no value", are never hits.
+- Fewer than five digits, or fewer than six of an address (a postal code), look like a count. They are *weak*: hits only in a
+  text with another value.
+- A comment of one word or under 12 characters is not a hit. A longer one is found by its first six words, since it is often
+  truncated.
+- *Ordinary* words, which notebooks, contracts, sources or Daybook use, are not hits as they are written there: gold, for a
+  customer called Gold.
 """
 
 from __future__ import annotations
@@ -36,22 +39,24 @@ _HEX_LETTERS = re.compile(r"[a-f]+")
 _PHONE_LIKE = re.compile(r"(?<!\w)\+?\(?\d(?:[ ()./-]{0,3}\d){7,17}(?!\w)")
 
 MAX_LEADING_WORDS = 4
-"""So many words, or all where there are fewer, begin a value wherever it is found whole."""
+"""Number of words, or all if there are fewer, with which a value begins wherever it is found whole."""
 MIN_NAME_PART_LENGTH = 4
-"""Characters of a word of a name that is searched for by itself."""
+"""Minimum number of characters of a word of a name that is searched for by itself."""
 _PHRASE_WORDS = 6
 MIN_TEXT_LENGTH = 12
 MIN_TRUNCATED_LENGTH = 4
 PHONE_TAIL_DIGITS = 8
-"""Digits at the end of a telephone number that tell it from others, however its beginning is written."""
+"""Number of last digits that identify a telephone number, whatever its prefix."""
+MAX_PREFIX_MATCHES = 20
+"""Maximum number of values with the same beginning that are compared with a truncated text."""
 _WINDOW = 120
-"""Characters before and after an ellipsis that are looked at."""
+"""Number of characters before and after an ellipsis that are searched."""
 _MAX_GAP = 1000
 """Maximum number of characters between two words of a value."""
 _MAX_PHRASE_WORDS = 500
 """Maximum number of words of a long text that are redacted together."""
 _SHORT = 8
-"""A beginning of fewer characters is one only where an ellipsis says so."""
+"""Number of characters below which only an ellipsis marks a truncated value."""
 
 
 _IsOrdinary = Callable[[int, int], bool]
@@ -62,22 +67,22 @@ class _Value(NamedTuple):
     column: str
     kind: str
     written: str
-    """The value in normal form, with its separators; white space is one space."""
+    """The value in normal form with its separators and single spaces."""
 
 
 class SearchForms(NamedTuple):
-    """What a value is searched for as: all of it is empty for one that is not."""
+    """The forms in which a value is searched for. All are empty for a value that is not searched for."""
 
     weak: str = ""
-    """Digits that are a hit only beside others."""
+    """Digits that are a hit only in a text with other hits."""
     whole: tuple[tuple[tuple[str, ...], str], ...] = ()
-    """Words in a row, and how they are written: the value itself, then parts of it that tell enough."""
+    """Words in sequence and their text: the value, then parts that identify a person."""
     tail: str = ""
     """The last ``PHONE_TAIL_DIGITS`` digits of a telephone number."""
 
 
 def build_search_forms(kind: str, text: str) -> SearchForms:
-    """What a value of a class is searched for as."""
+    """Return the forms in which a value of a class is searched for."""
     raw = split_folded_words(text)
     words, letters = collapse_word_digraphs(raw), "".join(raw)
     if not _is_searchable(text, letters):
@@ -102,20 +107,20 @@ def build_search_forms(kind: str, text: str) -> SearchForms:
 
 
 class SearchKeys(NamedTuple):
-    """What a text could hold of values: a value that agrees with none of it is not found there."""
+    """Search keys of a text. A value that matches none of them is not in the text."""
 
     leads: set[str]
-    """One to ``MAX_LEADING_WORDS`` words in a row, joined by a space: they begin what is found whole."""
+    """Sequences of 1 to ``MAX_LEADING_WORDS`` words, joined by a space: the first words of whole values."""
     tails: set[str]
-    """``PHONE_TAIL_DIGITS`` digits in a row of what may be a telephone number."""
+    """Sequences of ``PHONE_TAIL_DIGITS`` digits of possible telephone numbers."""
     beginnings: set[str]
-    """What the words of a value that is cut short begin with, joined by a space."""
+    """Beginnings of truncated values: words joined by a space."""
     endings: set[str]
-    """What they end with, where its beginning is cut off."""
+    """Ends of values whose beginning is cut off."""
 
 
 def extract_search_keys(text: str) -> SearchKeys:
-    """What a text could hold of values."""
+    """Return the search keys of a text."""
     plain = fold_with_positions(text).text
     words = collapse_word_digraphs(WORD.findall(plain))
     leads = {" ".join(words[at : at + size]) for size in range(1, MAX_LEADING_WORDS + 1) for at in range(len(words) - size + 1)}
@@ -134,20 +139,20 @@ def extract_search_keys(text: str) -> SearchKeys:
 
 
 class PersonalValues:
-    """Values by column. ``kind`` is the column's class of personal data: name, email, phone, address, id, text."""
+    """Find personal values in texts, in memory."""
 
     in_memory = True
-    """Whether a text can be searched for all of them at little cost."""
+    """Whether all values are in memory, so that a search is cheap."""
 
     def __init__(self) -> None:
         self._known: set[tuple[str, str]] = set()
-        # By their words; long texts by the first ones.
+        # By their words; long texts by their first words.
         self._strong: dict[tuple[str, ...], list[_Value]] = {}
         self._phrases: dict[tuple[str, ...], list[_Value]] = {}
         self._sizes: dict[str, set[int]] = {}
-        """The numbers of words of the keys above, by first word."""
+        """Numbers of words of the keys above, by first word."""
         self._sorted: set[tuple[str, ...]] = set()
-        """Keys of phrases whose values are in the order of their words."""
+        """Keys of phrases whose values are sorted by their words."""
         self._weak: dict[str, str] = {}
         self._tails: dict[str, str] = {}
         self._all: list[_Value] = []
@@ -156,62 +161,70 @@ class PersonalValues:
         return len(self._all) + len(self._weak)
 
     def add(self, column: str, kind: str, values: Iterable[Optional[str]]) -> None:
-        """Take in a column's values. Those that are too common to be searched for are left out."""
+        """Add a column's values, except those that are too common.
+
+        ``kind`` is the column's class of personal data: name, email, phone, address, id or text.
+        """
         for text in values:
-            # What stands in for an erased value is nobody's.
             if text is None or text.startswith(ERASED_PREFIX) or (column, text) in self._known:
                 continue
             self._known.add((column, text))
-            self._add(column, kind, text)
+            self._add_value(column, kind, text)
 
-    def _add(self, column: str, kind: str, text: str) -> None:
+    def _add_value(self, column: str, kind: str, text: str) -> None:
         found = build_search_forms(kind, text)
         if found.weak:
             self._weak[found.weak] = column
         for words, written in found.whole:
             # The parts of an e-mail address are names.
-            self._take(column, "name" if kind == "email" and written != text else kind, words, written)
+            self._add_form(column, "name" if kind == "email" and written != text else kind, words, written)
         if found.tail:
             self._tails[found.tail] = column
 
-    def _take(self, column: str, kind: str, words: tuple[str, ...], text: str) -> None:
+    def _add_form(self, column: str, kind: str, words: tuple[str, ...], text: str) -> None:
         value = _Value(words, column, kind, _fold_spacing(text))
         is_long = kind == "text" and len(words) > _PHRASE_WORDS
         key = words[:_PHRASE_WORDS] if is_long else words
-        alike = (self._phrases if is_long else self._strong).setdefault(key, [])
-        if is_long or value not in alike:
-            alike.append(value)
+        same_key = (self._phrases if is_long else self._strong).setdefault(key, [])
+        if is_long or value not in same_key:
+            same_key.append(value)
             self._all.append(value)
         self._sizes.setdefault(words[0], set()).add(len(key))
         self._sorted.discard(key)
 
     def prefetch(self, texts: Iterable[str]) -> None:
-        """Texts that will be searched: of no use where all values are at hand (``SoughtValues``)."""
+        """Do nothing: all values are in memory. ``ValueMatcher`` looks them up."""
 
     def find(self, text: str, *, ordinary: Collection[str] = (), exactly: bool = False) -> Iterator[Hit]:
-        """Every value in a text, in no order; hits may overlap.
+        """Yield every value in a text, in no order. Hits may overlap.
 
-        ``ordinary`` are words, as written, that are no hits. ``exactly`` is for a program's own text: single words are no hits
-        there, and separators must be as in the data.
+        Parameters
+        ----------
+        text
+            The text to search.
+        ordinary
+            Words that are not hits, as they are written.
+        exactly
+            For source code: single words are not hits, and separators must be as in the data.
         """
         plain = fold_with_positions(text)
         places = [place.span() for place in WORD.finditer(plain.text)]
         words = collapse_word_digraphs([plain.text[start:end] for start, end in places])
 
         def is_ordinary(start: int, end: int) -> bool:
-            first, last = plain.span(start, end)
+            first, last = plain.original_span(start, end)
             return text[first:last].strip() in ordinary
 
-        hits = [*self._whole(plain.text, places, words, is_ordinary, exactly), *self._find_phones(plain.text)]
+        hits = [*self._find_whole(plain.text, places, words, is_ordinary, exactly), *self._find_phones(plain.text)]
         if not exactly:
             hits += [*self._find_names_with_digits(places, words, is_ordinary), *self._find_truncated(plain.text, is_ordinary)]
             if hits and not self._weak.keys().isdisjoint(words):
                 hits += self._find_weak(plain.text, places, words)
         for start, end, column in hits:
-            yield (*plain.span(start, end), column)
+            yield (*plain.original_span(start, end), column)
 
     def _find_weak(self, text: str, places: list[tuple[int, int]], words: tuple[str, ...]) -> Iterator[Hit]:
-        """Find weak values, in a text that has others."""
+        """Find weak values in a text with other hits."""
         for place, word in zip(places, words):
             column = self._weak.get(word)
             if column and _is_standalone_number(text, *place):
@@ -220,14 +233,14 @@ class PersonalValues:
     def _find_names_with_digits(
         self, places: list[tuple[int, int]], words: tuple[str, ...], is_ordinary: _IsOrdinary
     ) -> Iterator[Hit]:
-        """Find names of one word with digits before or after them."""
+        """Find names of one word with digits before or after it."""
         for place, word in zip(places, words):
             part = _strip_digits(word)
             for value in self._strong.get((part,), ()) if part else ():
                 if value.kind == "name" and not is_ordinary(*place):
                     yield (*place, value.column)
 
-    def _whole(
+    def _find_whole(
         self, text: str, places: list[tuple[int, int]], words: tuple[str, ...], is_ordinary: _IsOrdinary, exactly: bool
     ) -> Iterator[Hit]:
         for index, word in enumerate(words):
@@ -245,12 +258,12 @@ class PersonalValues:
                         yield (places[index][0], places[index + count - 1][1], value.column)
 
     def _find_longest_match(self, key: tuple[str, ...], words: tuple[str, ...]) -> tuple[_Value, int]:
-        """Return the long text that agrees with most of some words, and how many they are."""
+        """Return the long text with the longest common prefix of words, and the number of those words."""
         values = self._phrases[key]
         if key not in self._sorted:
             values.sort()
             self._sorted.add(key)
-        # Of sorted texts, one of the two neighbours agrees longest.
+        # Among sorted texts, one of the two neighbors has the longest common prefix.
         at = bisect_left(values, (words,))
         best = max(values[max(0, at - 1) : at + 1], key=lambda value: _common_prefix_length(value.words, words))
         return best, _common_prefix_length(best.words, words)
@@ -268,7 +281,7 @@ class PersonalValues:
         return all(len(gap) < _MAX_GAP and len("".join(gap.split())) <= 3 for gap in gaps)
 
     def _find_phones(self, text: str) -> Iterator[Hit]:
-        """Telephone numbers of the run, by their last digits."""
+        """Find telephone numbers by their last digits."""
         if not self._tails:
             return
         for places, digits in _find_phone_like(text):
@@ -278,7 +291,7 @@ class PersonalValues:
                     yield (places[0], places[end] + 1, column)
 
     def _find_truncated(self, text: str, is_ordinary: _IsOrdinary) -> Iterator[Hit]:
-        """Find beginnings of values before an ellipsis, ends after one, and a beginning that the text ends with."""
+        """Find beginnings of values before an ellipsis or the end of the text, and ends of values after an ellipsis."""
         for places, from_start in _find_truncations(text):
             for start, end, written in places:
                 found = (
@@ -298,14 +311,14 @@ class PersonalValues:
 
 
 def _find_phone_like(text: str) -> Iterator[tuple[list[int], str]]:
-    """Yield what may be telephone numbers: the positions of the first character and of all digits, and the digits."""
+    """Yield possible telephone numbers: the positions of the first character and of all digits, and the digits."""
     for found in _PHONE_LIKE.finditer(text):
         places = [place.start() for place in re.finditer(r"\d", found[0])]
         yield [found.start(), *(found.start() + place for place in places)], "".join(found[0][place] for place in places)
 
 
 def _strip_digits(word: str) -> str:
-    """Return the letters of a word that has digits before or after them; empty for other words, and for hex digits."""
+    """Return the letters of a word with digits before or after them; empty for other words and hex digits."""
     if word.isalpha() or word.isdigit():
         return ""
     found = _WORD_WITH_DIGITS.fullmatch(word)
@@ -313,35 +326,35 @@ def _strip_digits(word: str) -> str:
 
 
 def _find_truncations(text: str) -> Iterator[tuple[Iterator[tuple[int, int, str]], bool]]:
-    """Yield the places of values that may be cut short: at each ellipsis and at the end, and whether their beginning is left.
+    """Yield candidates for truncated values at each ellipsis and at the end, and whether their beginning is present.
 
-    What is between two ellipses is looked at once from each side, so that many of them cost no more than few.
+    The text between two ellipses is searched once from each side, so that the time is linear in the length of the text.
     """
     ellipses = [found.span() for found in _ELLIPSIS.finditer(text)]
     for index, (start, end) in enumerate(ellipses):
         yield _prefixes_before(text, start, ellipses[index - 1][1] if index else 0), True
         yield _suffixes_after(text, end, ellipses[index + 1][0] if index + 1 < len(ellipses) else len(text)), False
-    yield _prefixes_before(text, len(text), ellipses[-1][1] if ellipses else 0, cut_for_sure=False), True
+    yield _prefixes_before(text, len(text), ellipses[-1][1] if ellipses else 0, has_ellipsis=False), True
 
 
-def _prefixes_before(text: str, end: int, least: int, *, cut_for_sure: bool = True) -> Iterator[tuple[int, int, str]]:
-    """Yield what may be the beginning of a value that is cut at ``end``, the longest first: from, up to, and its words."""
-    places = [place.span() for place in WORD.finditer(text, max(least, end - _WINDOW), end)]
+def _prefixes_before(text: str, end: int, min_start: int, *, has_ellipsis: bool = True) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and words of possible beginnings of a value that is cut off at ``end``, longest first."""
+    places = [place.span() for place in WORD.finditer(text, max(min_start, end - _WINDOW), end)]
     if not places or end - places[-1][1] > 3:
         return
     words = collapse_word_digraphs([text[a:b] for a, b in places])
     for index, (start, _) in enumerate(places):
         written = " ".join(words[index:])
         if len(written) < _SHORT and places[-1][1] < end:
-            written += " "  # A short word apart from the ellipsis is a whole one: "Load ..." is not Loadson.
-        if not cut_for_sure and (len(written) < _SHORT or index == len(places) - 1):
+            written += " "  # A short word before a space and an ellipsis is complete: "Load ..." is not Loadson.
+        if not has_ellipsis and (len(written) < _SHORT or index == len(places) - 1):
             return
         yield start, places[-1][1], written
 
 
-def _suffixes_after(text: str, start: int, most: int) -> Iterator[tuple[int, int, str]]:
-    """Yield what may be the end of a value that is cut at ``start``, the longest first: from, up to, and its words."""
-    places = [place.span() for place in WORD.finditer(text, start, min(most, start + _WINDOW))]
+def _suffixes_after(text: str, start: int, max_end: int) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and words of possible ends of a value that is cut off at ``start``, longest first."""
+    places = [place.span() for place in WORD.finditer(text, start, min(max_end, start + _WINDOW))]
     if not places or places[0][0] - start > 3:
         return
     words = collapse_word_digraphs([text[a:b] for a, b in places])
@@ -362,7 +375,7 @@ def _fold_spacing(text: str) -> str:
 
 
 def _common_prefix_length(words: tuple[str, ...], others: tuple[str, ...]) -> int:
-    """Return how many first words are the same."""
+    """Return the number of equal words at the beginning."""
     count = 0
     for word, other in zip(words, others):
         if word != other:
@@ -372,10 +385,10 @@ def _common_prefix_length(words: tuple[str, ...], others: tuple[str, ...]) -> in
 
 
 def _is_standalone_number(text: str, start: int, end: int) -> bool:
-    """Whether digits stand for themselves, and are no part of a decimal number, a date, a time or a version."""
+    """Return whether digits are not part of a decimal number, a date, a time or a version."""
     before, after = text[max(0, start - 2) : start], text[end : end + 2]
     if re.fullmatch(r"\.0(?!\d)", after) and not re.match(r"\d", text[end + 2 : end + 3]):
-        after = ""  # pandas shows a whole number beside nulls as 17850.0
+        after = ""  # pandas shows an integer in a column with nulls as 17850.0.
     marks = ".:" if end - start >= 5 else ".,:/-"
     return not (re.fullmatch(rf"\d[{marks}]", before) or before.endswith(".") or re.fullmatch(rf"[{marks}]\d", after))
 
@@ -385,11 +398,11 @@ def _can_be_truncated(written: str) -> bool:
 
 
 def _find_by_prefix(sorted_values: list[tuple[str, _Value]], written: str) -> Optional[str]:
-    """The column of a value that begins like this and goes on."""
+    """Return the column of a value that begins with ``written`` and is longer; None if there is none."""
     if not _can_be_truncated(written):
         return None
     index = bisect_left(sorted_values, (written,))
-    for text, value in sorted_values[index : index + 20]:
+    for text, value in sorted_values[index : index + MAX_PREFIX_MATCHES]:
         if not text.startswith(written):
             return None
         if text != written and (value.kind != "text" or len(written) >= MIN_TEXT_LENGTH):

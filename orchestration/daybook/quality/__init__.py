@@ -1,4 +1,4 @@
-"""Rules, and what they say of rows: contracts compiled to SQL, counted in one pass, verdicts with reasons."""
+"""Check tables against the rules of their contracts, and decide in gates whether data may pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counting what breaks a table's rules: one aggregate query, and one more for the rows at fault where there are any."""
+"""Check a table's rules with one aggregate query, and fetch the failing rows with a second one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from daybook.quality.rules import Rule, table_rules
 from daybook.sources.mapping import literal, quote
 
 MAX_SAMPLES = 5
-"""So many keys of failing rows stand in a report."""
+"""Maximum number of keys of failing rows in a report."""
 
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What a rule found in a table. ``failing`` are rows (1 for a number about the whole table that does not hold)."""
+    """Result of a rule for a table. ``failing`` is a number of rows, or 1 for a number about the table that does not hold."""
 
     table: str
     rule: str
@@ -32,21 +32,21 @@ class RuleResult:
     severity: Severity = "error"
     holds: bool = True
     measured: str = ""
-    """The number that was held to the rule, with what it must be, where that is no count of rows."""
+    """The measured number and its condition, for a rule that does not count rows."""
     samples: tuple[str, ...] = ()
-    """Keys of the first failing rows. They hold no personal data: pseudonyms are cut."""
+    """Keys of the first failing rows, with shortened pseudonyms."""
     waivable: bool = True
     computed: bool = True
-    """False where the rule's SQL raises on a value, so that nothing is known of the rows."""
+    """False if the rule's SQL raises an error on a value."""
     sql: str = ""
-    """The rule as SQL: what is true for a failing row, or the number about the table."""
+    """SQL that is true for a failing row, or that computes a number about the table."""
 
     @property
     def share(self) -> float:
         return self.failing / self.checked if self.checked else 0.0
 
     def to_record(self, outcome: str) -> dict[str, Any]:
-        """The result as a run record holds it."""
+        """Return the result for a run record."""
         return {
             "table": self.table,
             "rule": self.rule,
@@ -63,9 +63,10 @@ class RuleResult:
 def counting_sql(
     relation: str, rules: list[Rule], *, counted: str = "TRUE", run_date: Optional[date] = None, objects: str = ""
 ) -> str:
-    """The one query: how many rows there are, then a number for each rule, in one pass over the relation.
+    """Return SQL for the number of rows and a number for each rule, in one pass over the relation.
 
-    ``objects`` is what rules about the whole table read, where that is not the relation itself.
+    ``counted`` is the condition of rows that count as checked. ``objects`` is the relation for rules about the whole table, if
+    it is another one.
     """
     numbers = [f"COALESCE(count_if({counted}), 0) AS checked"]
     for index, rule in enumerate(rules):
@@ -78,7 +79,7 @@ def counting_sql(
 
 
 def failing_sql(relation: str, rules: list[Rule], key: list[str]) -> str:
-    """The other query: the key of every row that breaks one of the rules, and which it breaks (``rule_0``, ``rule_1`` …)."""
+    """Return SQL for the key of every failing row, with a flag for each rule (``rule_0``, ``rule_1`` …)."""
     flags = ", ".join(f"COALESCE({rule.failing}, FALSE) AS rule_{index}" for index, rule in enumerate(rules))
     keys = ", ".join(quote(name) for name in key)
     broken = " OR ".join(f"rule_{index}" for index in range(len(rules)))
@@ -97,44 +98,75 @@ def check_rules(
     run_date: Optional[date] = None,
     objects: str = "",
 ) -> tuple[list[RuleResult], pa.Table, list[Rule]]:
-    """Hold a relation against rules.
+    """Check a relation against rules.
 
-    Returns the results in the order of the rules, the failing rows (``key`` columns and a flag for each rule that rows break),
-    and the rules those flags stand for.
+    Parameters
+    ----------
+    engine
+        Engine that runs the SQL.
+    relation
+        The rows to check.
+    rules
+        Rules in SQL. Rules on history are skipped.
+    table
+        Name of the table in the results.
+    key
+        Columns that identify a row.
+    counted
+        SQL condition of rows that count as checked.
+    pseudonyms
+        Key columns that are shortened in samples.
+    run_date
+        Business date for rules with ``${run_date}``.
+    objects
+        Relation for rules about the whole table, if it is another one.
+
+    Returns
+    -------
+    The results in the order of the rules; the failing rows with their key and a flag for each broken rule; and the rules of
+    these flags.
     """
-    in_sql = [rule for rule in rules if rule.history is None]
+    sql_rules = [rule for rule in rules if rule.history is None]
     raised: dict[str, str] = {}
     try:
         checked, *numbers = engine.fetch_row(
-            counting_sql(relation, in_sql, counted=counted, run_date=run_date, objects=objects)
+            counting_sql(relation, sql_rules, counted=counted, run_date=run_date, objects=objects)
         )
     except SqlError:
-        checked, numbers, raised = _count_each_rule(engine, relation, in_sql, counted, run_date, objects)
-    held = [_is_satisfied(rule, number, checked) for rule, number in zip(in_sql, numbers)]
-    of_rows = [rule for rule, number in zip(in_sql, numbers) if rule.failing and number]
-    rows = engine.arrow(failing_sql(relation, of_rows, key)) if of_rows else pa.table({name: [] for name in key})
-    samples = _fetch_samples(engine, rows, len(of_rows), key, pseudonyms)
-    shown = {rule.name: texts for rule, texts in zip(of_rows, samples)}
+        checked, numbers, raised = _count_each_rule(engine, relation, sql_rules, counted, run_date, objects)
+    satisfied = [_is_satisfied(rule, number, checked) for rule, number in zip(sql_rules, numbers)]
+    row_rules = [rule for rule, number in zip(sql_rules, numbers) if rule.failing and number]
+    rows = engine.arrow(failing_sql(relation, row_rules, key)) if row_rules else pa.table({name: [] for name in key})
+    samples = _fetch_samples(engine, rows, len(row_rules), key, pseudonyms)
+    samples_by_rule = {rule.name: texts for rule, texts in zip(row_rules, samples)}
     results = []
-    for rule, number, holds in zip(in_sql, numbers, held):
+    for rule, number, holds in zip(sql_rules, numbers, satisfied):
         if rule.name in raised:
-            said = f"it cannot be computed ({raised[rule.name]})"
-            results.append(RuleResult(table, rule.name, checked, 1, rule.severity, False, said, computed=False, sql=rule.sql))
+            error = f"it cannot be computed ({raised[rule.name]})"
+            results.append(RuleResult(table, rule.name, checked, 1, rule.severity, False, error, computed=False, sql=rule.sql))
             continue
         failing = int(number or 0) if rule.failing else int(not holds)
         results.append(
             RuleResult(
-                table, rule.name, checked, failing, rule.severity, holds, _format_measured(rule, number), shown.get(rule.name, ()),
-                rule.waivable, sql=rule.sql,
+                table,
+                rule.name,
+                checked,
+                failing,
+                rule.severity,
+                holds,
+                _format_measured(rule, number),
+                samples_by_rule.get(rule.name, ()),
+                rule.waivable,
+                sql=rule.sql,
             )
-        )  # fmt: skip
-    return results, rows, of_rows
+        )
+    return results, rows, row_rules
 
 
 def _count_each_rule(
     engine: DuckDBEngine, relation: str, rules: list[Rule], counted: str, run_date: Optional[date], objects: str
 ) -> tuple[int, list[Any], dict[str, str]]:
-    """Count each rule by itself: the rows checked, the numbers (None where a rule raises), and what the raising rules say."""
+    """Count each rule by itself; return the checked rows, the numbers (None after an error) and the errors by rule."""
     (checked,) = engine.fetch_row(counting_sql(relation, [], counted=counted))
     numbers: list[Any] = []
     raised: dict[str, str] = {}
@@ -144,19 +176,19 @@ def _count_each_rule(
                 engine.fetch_row(counting_sql(relation, [rule], counted=counted, run_date=run_date, objects=objects))[1]
             )
         except SqlError as error:
-            said = describe_value_error(error)
-            if said is None:
+            message = describe_value_error(error)
+            if message is None:
                 raise
-            raised[rule.name] = said
+            raised[rule.name] = message
             numbers.append(None)
     return checked, numbers, raised
 
 
 def describe_value_error(error: SqlError) -> Optional[str]:
-    """Return what an error says that a value has caused, without the value, which can be personal; None for any other error."""
+    """Return the message of an error that a value caused, without the value, which can be personal; None for other errors."""
     if not str(error).startswith(_VALUE_ERRORS):
         return None
-    # A value can hold quotes, and numbers stand without.
+    # A value can contain quotes, and numbers are not quoted.
     return re.sub(r"(['\"]).*\1|\([^)]*[0-9][^)]*\)|[0-9]{4,}", "…", str(error)).rstrip(".")
 
 
@@ -171,7 +203,7 @@ def check_contract(
     run_date: Optional[date] = None,
     known: Callable[[str], str] = str,
 ) -> list[RuleResult]:
-    """Hold a relation that is to become ``table`` against its contract; ``known`` as for ``table_rules``."""
+    """Check candidate rows of ``table`` against its contract; for ``known`` see ``table_rules``."""
     results, _, _ = check_rules(
         engine,
         relation,
@@ -185,8 +217,7 @@ def check_contract(
 
 
 def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
-    """An SQL text that lists the rules a failing row (with flags, as ``check_rules`` gives it) breaks, separated by ``; ``; a rule
-    that is None is left out."""
+    """Return SQL for the names of the rules that a failing row of ``check_rules`` breaks, separated by ``; ``, without None."""
     cases = ", ".join(
         f"CASE WHEN rule_{index} THEN {literal(rule.name)} END" for index, rule in enumerate(rules) if rule is not None
     )
@@ -196,31 +227,31 @@ def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
 def _fetch_samples(
     engine: DuckDBEngine, rows: pa.Table, rules: int, key: list[str], pseudonyms: tuple[str, ...]
 ) -> list[tuple[str, ...]]:
-    """The first keys of the failing rows, for each of their flags ``rule_0``, ``rule_1`` …"""
+    """Return the first keys of the failing rows, for each flag ``rule_0``, ``rule_1`` …"""
     if not rules:
         return []
     engine.register("_failing_rows", rows)
     text = sample_sql(key, pseudonyms)
-    first = ", ".join(f"min(DISTINCT said, {MAX_SAMPLES}) FILTER (WHERE rule_{index})" for index in range(rules))
-    found = engine.fetch_row(f"SELECT {first} FROM (SELECT *, {text} AS said FROM _failing_rows) AS told")
+    first = ", ".join(f"min(DISTINCT sample, {MAX_SAMPLES}) FILTER (WHERE rule_{index})" for index in range(rules))
+    found = engine.fetch_row(f"SELECT {first} FROM (SELECT *, {text} AS sample FROM _failing_rows) AS samples")
     return [tuple(texts or ()) for texts in found]
 
 
 def sample_sql(key: Sequence[str], pseudonyms: Collection[str]) -> str:
-    """SQL for a key as it is shown in reports and messages: pseudonyms are cut."""
+    """Return SQL for a key in reports and messages, with shortened pseudonyms."""
     shown = [f"left({quote(name)}, 8) || '…'" if name in pseudonyms else f"CAST({quote(name)} AS VARCHAR)" for name in key]
     return f"concat_ws(' / ', {', '.join(shown)})"
 
 
 def _is_satisfied(rule: Rule, number: Any, checked: int) -> bool:
-    """Whether the measured number is what it must be. No number at all (a share of no rows) breaks nothing."""
+    """Return whether the measured number satisfies the rule. No number, such as a share of no rows, satisfies it."""
     if number is None:
         return True
     if rule.unit == "percent" and rule.failing:
         number = 100 * number / checked if checked else 0
     if isinstance(number, bool) or not isinstance(number, (int, float, Decimal)):
-        raise ContractError(f"The rule {rule.name!r} gives a {type(number).__name__}, which is no number; correct its query.")
-    operator, operand = rule.must
+        raise ContractError(f"The rule {rule.name!r} returns a {type(number).__name__} instead of a number; correct its query.")
+    operator, operand = rule.condition
     if operator in ("mustBeBetween", "mustNotBeBetween"):
         return bool(operand[0] <= number <= operand[1]) == (operator == "mustBeBetween")
     comparisons = {
@@ -249,7 +280,7 @@ _CONDITION_TEXTS = {
 def _format_measured(rule: Rule, number: Any) -> str:
     if rule.failing or number is None:
         return ""
-    operator, operand = rule.must
+    operator, operand = rule.condition
     operands = operand if isinstance(operand, (tuple, list)) else [operand]
-    said = f"{float(number):,.4g}" if isinstance(number, float) else f"{number:,}"
-    return f"{said}, {_CONDITION_TEXTS[operator].format(*(f'{each:,}' for each in operands))}"
+    shown = f"{float(number):,.4g}" if isinstance(number, float) else f"{number:,}"
+    return f"{shown}, {_CONDITION_TEXTS[operator].format(*(f'{each:,}' for each in operands))}"

@@ -1,4 +1,4 @@
-"""Trying rules without data: their SQL is bound against empty tables of the declared columns."""
+"""Validate the SQL of rules by running it on empty tables with the declared columns."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _EXAMPLE_DATE = date(2000, 1, 1)
 
 
 def dry_run_table(table: Table, engine: DuckDBEngine, file: str) -> None:
-    """Bind every rule of a silver or gold contract; ``ContractError`` names the file and the rule that SQL refuses."""
+    """Run every rule of a silver or gold contract. Raises ``ContractError`` with the file and the invalid rule."""
     _dry_run_rules(table_rules(table), table.full_name, table.full_name, table.key, engine, file)
 
 
 def dry_run_landing(source: Source, engine: DuckDBEngine, file: str) -> None:
-    """Bind every rule of a source's landing contract; ``ContractError`` names the file and the rule that SQL refuses."""
+    """Run every rule of a source's landing contract. Raises ``ContractError`` with the file and the invalid rule."""
     for name, entity in source.entities.items():
         texts = [f"CAST(NULL AS VARCHAR) AS {quote(column)}" for column in [*entity.columns, "_source_file", "_problem"]]
         technical = "CAST(NULL AS BIGINT) AS _row_number, CAST(NULL AS BIGINT) AS _copy, '' AS _waived"
@@ -33,11 +33,11 @@ def dry_run_landing(source: Source, engine: DuckDBEngine, file: str) -> None:
 
 
 def _dry_run_rules(rules: list[Rule], relation: str, objects: str, key: list[str], engine: DuckDBEngine, file: str) -> None:
-    in_sql = [rule for rule in rules if rule.history is None]
+    sql_rules = [rule for rule in rules if rule.history is None]
     try:
-        _run_rules(in_sql, relation, objects, key, engine)
+        _run_rules(sql_rules, relation, objects, key, engine)
     except (SqlError, EngineError):
-        for rule in in_sql:
+        for rule in sql_rules:
             try:
                 _run_rules([rule], relation, objects, key, engine)
             except (SqlError, EngineError) as error:
@@ -47,6 +47,6 @@ def _dry_run_rules(rules: list[Rule], relation: str, objects: str, key: list[str
 
 def _run_rules(rules: list[Rule], relation: str, objects: str, key: list[str], engine: DuckDBEngine) -> None:
     engine.fetch_row(counting_sql(relation, rules, objects=objects, run_date=_EXAMPLE_DATE))
-    of_rows = [rule for rule in rules if rule.failing]
-    if of_rows:
-        engine.rows(failing_sql(relation, of_rows, key))
+    row_rules = [rule for rule in rules if rule.failing]
+    if row_rules:
+        engine.rows(failing_sql(relation, row_rules, key))

@@ -1,4 +1,4 @@
-"""Gates: what findings speak against letting data through, said in sentences; and what an approval lets pass."""
+"""Decide whether data may pass, with findings as reasons, and waive findings that an approval names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daybook.quality.checks import RuleResult
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that speaks against the data. ``finding_id`` names it the same way in every run; ``text`` has the figures."""
+    """A reason to reject data. ``finding_id`` is the same in every run, ``text`` has the figures."""
 
     finding_id: str
     text: str
@@ -20,7 +20,7 @@ class Finding:
 
 @dataclass
 class GateResult:
-    """A gate's answer: it passes as long as nothing is found against it."""
+    """The result of a gate, which passes without findings."""
 
     findings: list[Finding] = field(default_factory=list)
     waived: list[Finding] = field(default_factory=list)
@@ -33,26 +33,26 @@ class GateResult:
     def reasons(self) -> list[str]:
         return [each.text for each in self.findings]
 
-    def waive(self, abouts: Iterable[str]) -> GateResult:
-        """The verdict when a person has answered for these findings. What has no right answer stays."""
-        answered = set(abouts)
-        lets_pass = [each for each in self.findings if each.finding_id in answered and each.waivable]
-        return GateResult([each for each in self.findings if each not in lets_pass], [*self.waived, *lets_pass])
+    def waive(self, finding_ids: Iterable[str]) -> GateResult:
+        """Return the result with the waivable findings among ``finding_ids`` waived."""
+        approved = set(finding_ids)
+        waived = [each for each in self.findings if each.finding_id in approved and each.waivable]
+        return GateResult([each for each in self.findings if each not in waived], [*self.waived, *waived])
 
 
 def gate_broken_rules(results: list[RuleResult]) -> GateResult:
-    """The verdict on rules of severity ``error`` that do not hold."""
+    """Reject data that breaks rules of severity ``error``."""
     broken = [each for each in results if each.severity == "error" and not each.holds]
     return GateResult([Finding(_finding_id(each), format_rule_result(each), each.waivable) for each in broken])
 
 
 def format_warnings(results: list[RuleResult]) -> list[str]:
-    """A sentence for each rule of severity ``warning`` that does not hold."""
+    """Return a sentence for each broken rule of severity ``warning``."""
     return [format_rule_result(each) for each in results if each.severity == "warning" and not each.holds]
 
 
 def gate_rejected_share(entity: str, landed: int, rejected: int, *, most: float, tolerated: int) -> GateResult:
-    """The verdict on an entity of which too much was rejected: more than the share ``most``, and more than a few rows."""
+    """Reject an entity with more than ``tolerated`` rejected rows and a rejected share above ``most`` (0 to 1)."""
     if rejected > tolerated and rejected / landed > most:
         text = f"{entity}: {rejected:,} of {landed:,} rows ({rejected / landed:.1%}) are rejected, more than {most:.1%}"
         return GateResult([Finding(f"{entity}: rejected share", text)])
@@ -60,7 +60,7 @@ def gate_rejected_share(entity: str, landed: int, rejected: int, *, most: float,
 
 
 def gate_differences(pairs: dict[str, tuple[Any, Any]]) -> GateResult:
-    """The verdict on figures that must agree to the cent: name -> (published to be, from silver)."""
+    """Reject figures that differ: name -> (gold, computed from silver)."""
     return GateResult(
         [
             Finding(f"{name}: agrees with silver", f"{name}: {left} where silver gives {right}", waivable=False)
@@ -71,7 +71,7 @@ def gate_differences(pairs: dict[str, tuple[Any, Any]]) -> GateResult:
 
 
 def format_rule_result(result: RuleResult) -> str:
-    """What a broken rule found, for a message."""
+    """Return a sentence about a broken rule."""
     if result.measured:
         return f"{result.table}: '{result.rule}' does not hold: {result.measured}"
     rows = "row breaks" if result.failing == 1 else "rows break"

@@ -1,4 +1,4 @@
-"""Rules: what a contract demands of a table, each as SQL that an engine can count."""
+"""Compile the rules of a contract to SQL."""
 
 from __future__ import annotations
 
@@ -18,54 +18,56 @@ from daybook.sources.mapping import clock_column, literal, quote, text_column, t
 from daybook.sources.timestamps import UNKNOWN_ZONE_PATTERN
 
 WHOLE_ROW_CONDITION = "_copy = 1 AND _problem IS NULL"
-"""Rows of a landing entity that rules on columns look at: no further copy of a row, and one that splits into fields."""
+"""Condition of landing rows to which column rules apply: not a duplicate, and split into columns."""
 LANDED_DECIMAL = "DECIMAL(18,4)"
-"""The type of a landing column of decimals."""
+"""Type of decimal columns in landing."""
 MIN_DATE, MAX_DATE = "1900-01-01", "2100-01-01"
-"""The default bounds of dates and timestamps: from the first up to, and without, the second."""
+"""Default bounds of dates and timestamps, the second exclusive."""
 SPLIT_RULE_NAME = "row splits into the header's columns"
 _OBJECT_PLACEHOLDER = "${object}"
 _COPY_CONDITION = "_copy > 1"
-"""Further copies of a row. They are dropped, not put aside."""
+"""Condition of duplicates of a row, which are dropped and not quarantined."""
 _TYPE_NAMES = {"string": "text", "number": "decimal"}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One check of a table: either of its rows or of a number about it as a whole.
+    """One check of a table's rows, or of a number about the whole table.
 
-    ``failing`` is SQL that is true for a row that breaks the rule; ``value`` an SQL number over the relation ``${object}``. The
-    measured number (of failing rows, or their percentage, or the value) is held to ``must``: (operator, operand).
+    ``failing`` is SQL that is true for a failing row. ``value`` is SQL for a number about the relation ``${object}``. The
+    measured number (of failing rows, their percentage, or the value) must satisfy ``condition``: (operator, operand).
     """
 
     name: str
     severity: Severity = "error"
     failing: str = ""
     value: str = ""
-    must: tuple[str, Any] = ("mustBe", 0)
+    condition: tuple[str, Any] = ("mustBe", 0)
     unit: str = "rows"
     waivable: bool = True
-    """Whether a person may let the data through although it breaks the rule. A key that stands twice has no right answer."""
+    """Whether a user may approve data that breaks the rule. Duplicate keys cannot be approved."""
     default: bool = False
-    """Whether it comes with a column's type, and not from the contract."""
+    """Whether the rule follows from a column's type instead of the contract."""
     history: Optional[tuple[str, RobustZScore]] = None
-    """(column, settings) of a rule on the figure's past, which is not counted in SQL."""
+    """(column, settings) of a rule on past values, which is not computed in SQL."""
 
     @property
     def sql(self) -> str:
-        """Return what is counted, as SQL."""
+        """Return the SQL of the rule."""
         return self.failing or self.value
 
     @property
     def is_per_row(self) -> bool:
-        """Whether every failing row is at fault by itself, and can be put aside for it."""
+        """Whether each failing row is invalid by itself and can be quarantined."""
         of_rows = bool(self.failing) and not self.value and self.failing != _COPY_CONDITION
-        return of_rows and self.must == ("mustBe", 0) and self.unit == "rows"
+        return of_rows and self.condition == ("mustBe", 0) and self.unit == "rows"
 
 
 def table_rules(table: Table, known: Callable[[str], str] = str) -> list[Rule]:
-    """The rules of a silver or gold table's contract. ``known`` gives the SQL relation in which a table that a foreign key
-    refers to is looked up."""
+    """Return the rules of a silver or gold contract.
+
+    ``known`` returns the SQL relation of a table that a foreign key refers to.
+    """
     rules = [rule for item in table.properties for rule in _column_rules(table, item, required=item.name in table.required)]
     rules += _relationship_rules(table, lambda to: known(f"{table.layer}.{to}"))
     if table.key:
@@ -74,7 +76,7 @@ def table_rules(table: Table, known: Callable[[str], str] = str) -> list[Rule]:
 
 
 def landing_rules(source: Source, entity: str) -> list[Rule]:
-    """The rules of a landing entity, over the relation that ``sources.mapping.typed_select`` gives."""
+    """Return the rules of a landing entity, for the relation of ``sources.mapping.typed_select``."""
     table = source.contracts[entity]
     rules = [Rule(SPLIT_RULE_NAME, failing="_copy = 1 AND _problem IS NOT NULL", waivable=False)]
     snapshot = source.entities[entity]
@@ -84,25 +86,25 @@ def landing_rules(source: Source, entity: str) -> list[Rule]:
             Rule(SPLIT_RULE_NAME, failing=f"_copy = 1 AND _problem <> {undated}", waivable=False),
             Rule(usable_date_rule_name(snapshot.date), failing=f"_copy = 1 AND _problem = {undated}", waivable=False),
         ]
-    of_whole = _landing_column_rules(table)
-    of_whole += _relationship_rules(table, quote)
+    whole_row_rules = _landing_column_rules(table)
+    whole_row_rules += _relationship_rules(table, quote)
     if table.key and table.key_rule is None:
-        # A landing may bring two versions of a row: the newest wins.
-        of_whole.append(_unique_rule(table.key, "warning"))
-    of_whole += _table_quality_rules(table)
-    return _require_distinct_names(table, [*rules, *(_restrict_to_whole_rows(rule) for rule in of_whole)])
+        # Landing can have several versions of a row. The newest is used.
+        whole_row_rules.append(_unique_rule(table.key, "warning"))
+    whole_row_rules += _table_quality_rules(table)
+    return _require_distinct_names(table, [*rules, *(_restrict_to_whole_rows(rule) for rule in whole_row_rules)])
 
 
 def snapshot_day_sql(source: Source, entity: str) -> str:
     """Return SQL for the business date of a snapshot's row; NULL if its date is not usable."""
     column = source.entities[entity].date or ""
     day = f"CAST({typed_sql(column, source.entities[entity].columns[column], source.null_values)} AS DATE)"
-    # The default bounds of every date: another one is a placeholder or a mistake.
+    # A date outside the default bounds is a placeholder or a mistake.
     return f"CASE WHEN {day} >= DATE '{MIN_DATE}' AND {day} < DATE '{MAX_DATE}' THEN {day} END"
 
 
 def usable_date_rule_name(column: str) -> str:
-    """Return the name of the rule that rows of a snapshot belong to a business date."""
+    """Return the name of the rule on the business date of a snapshot's rows."""
     return f"{column} is a usable date"
 
 
@@ -116,7 +118,7 @@ def _landing_column_rules(table: Table) -> list[Rule]:
 
 
 def _exempt_erased(rule: Rule, column: str) -> Rule:
-    """A rule on a personal column, for values that are still there: what stands in for an erased one fits no pattern."""
+    """Return a rule on a personal column that ignores marks of erased values."""
     if not rule.failing or rule.value:
         return rule
     return replace(rule, failing=f"({rule.failing}) AND NOT starts_with({quote(column)}, {literal(ERASED_PREFIX)})")
@@ -125,7 +127,7 @@ def _exempt_erased(rule: Rule, column: str) -> Rule:
 def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[Rule]:
     name, column = item.name, quote(item.name)
     landed = table.layer == "landing"
-    # In a landing a value is there when its text is: whether the text fits the type is a rule of its own.
+    # In landing, a value is present if its text is. Another rule checks that the text fits the type.
     text = text_column(name) if landed and item.logicalType != "string" else ""
     if required:
         yield Rule(f"{name} is present", failing=f"{column} IS NULL" + (f" AND {text} IS NULL" if text else ""), waivable=False)
@@ -138,10 +140,10 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
         (options.exclusiveMinimum, "<=", "more than"),
         (options.exclusiveMaximum, ">=", "less than"),
     )
-    for bound, operator, said in bounds:
+    for bound, operator, relation in bounds:
         if bound is not None:
             failing = f"{column} {operator} {_bound_sql(item, bound)}"
-            yield Rule(f"{name} is {said} {_format_bound(bound)}", failing=failing, default=bound not in given)
+            yield Rule(f"{name} is {relation} {_format_bound(bound)}", failing=failing, default=bound not in given)
     if options.minLength is not None:
         yield Rule(f"{name} has at least {options.minLength} characters", failing=f"length({column}) < {options.minLength}")
     if options.maxLength is not None:
@@ -155,22 +157,21 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
 
 
 def _type_rules(item: Property, text: str) -> Iterator[Rule]:
-    """Yield the rules that the text of a landing column fits its type, by the class of text that does not, and warnings of
-    ambiguous local times."""
+    """Yield rules on the text of a landing column: that it fits the type, and warnings about ambiguous local times."""
     kind = _TYPE_NAMES.get(item.logicalType, item.logicalType)
-    misfit, known = "", ""
+    misfit, misfit_name = "", ""
     if item.logicalType == "timestamp" and item.custom_property("strptime") is None:
-        misfit, known = UNKNOWN_ZONE_PATTERN, f"{item.name} has a known time zone"
+        misfit, misfit_name = UNKNOWN_ZONE_PATTERN, f"{item.name} has a known time zone"
     elif item.logicalType in ("integer", "number"):
         # BIGINT and DECIMAL(18,4).
         digits = 18 if item.logicalType == "integer" else 14
         point, thousands = (",", r"\.?") if item.custom_property("decimalComma") else (r"\.", "")
         misfit = rf"^[+-]?0*[1-9]({thousands}[0-9]){{{digits},}}({point}[0-9]*)?$"
-        known = f"{item.name} has at most {digits} digits" + (" before the point" if digits == 14 else "")
+        misfit_name = f"{item.name} has at most {digits} digits" + (" before the point" if digits == 14 else "")
     failing = f"{text} IS NOT NULL"
     if misfit:
         failing += f" AND NOT regexp_matches({text}, {literal(misfit)})"
-        yield Rule(known, failing=f"regexp_matches({text}, {literal(misfit)})", waivable=False, default=True)
+        yield Rule(misfit_name, failing=f"regexp_matches({text}, {literal(misfit)})", waivable=False, default=True)
     yield Rule(f"{item.name} is {_add_article(kind)}", failing=failing, waivable=False)
     if item.logicalType == "timestamp":
         clock, name = clock_column(item.name), f"{item.name} is not in the hour that the clock"
@@ -179,11 +180,11 @@ def _type_rules(item: Property, text: str) -> Iterator[Rule]:
 
 
 def _with_default_bounds(item: Property) -> TypeOptions:
-    """Return the bounds of a column, with default ones where the contract gives none.
+    """Return the bounds of a column, with default ones if the contract has none.
 
-    A date or timestamp is from ``MIN_DATE`` up to ``MAX_DATE``: infinity or a year of many digits would win as a version forever. A
-    decimal has no more digits before the point than its type. Delta keeps the smallest and largest value of a file as floats,
-    and cannot read one back that was rounded up beyond the type.
+    A date or timestamp is from ``MIN_DATE`` to before ``MAX_DATE``: infinity or a year of many digits would be the newest
+    version forever. A decimal has no more digits before the point than its type. Delta stores minimum and maximum of a file
+    as floats, and cannot read back one that was rounded up beyond the type.
     """
     options = item.logicalTypeOptions
     defaults: dict[str, Union[int, str]] = {}
@@ -194,8 +195,8 @@ def _with_default_bounds(item: Property) -> TypeOptions:
             r"DECIMAL\((\d+),(\d+)\)", LANDED_DECIMAL if item.physicalType == "VARCHAR" else item.physicalType
         )
         if decimal:
-            most = 10 ** (int(decimal[1]) - int(decimal[2])) - 1
-            defaults = {"minimum": -most, "maximum": most}
+            limit = 10 ** (int(decimal[1]) - int(decimal[2])) - 1
+            defaults = {"minimum": -limit, "maximum": limit}
     if options.minimum is not None or options.exclusiveMinimum is not None:
         defaults.pop("minimum", None)
     if options.maximum is not None or options.exclusiveMaximum is not None:
@@ -205,11 +206,11 @@ def _with_default_bounds(item: Property) -> TypeOptions:
 
 
 def _quality_rule(table: Table, item: Property, rule: Quality, column: str) -> Rule:
-    said: dict[str, Any] = {"severity": rule.severity}
+    fields: dict[str, Any] = {"severity": rule.severity}
     if rule.type == "custom":
-        past = (item.name, rule.implementation) if rule.implementation else None
-        return Rule(rule.name or f"{item.name} is usual for its weekday", history=past, **said)
-    said.update(must=rule.must, unit=rule.unit)
+        history = (item.name, rule.implementation) if rule.implementation else None
+        return Rule(rule.name or f"{item.name} is usual for its weekday", history=history, **fields)
+    fields.update(condition=rule.condition, unit=rule.unit)
     if rule.type == "sql":
         return _sql_rule(table, rule)
     if rule.metric == "duplicateValues":
@@ -218,14 +219,16 @@ def _quality_rule(table: Table, item: Property, rule: Quality, column: str) -> R
         missing = [each for each in rule.arguments.missingValues or [] if each]
         listed = ", ".join(literal(each) for each in missing)
         failing = f"{column} IS NULL" + (f" OR {column} IN ({listed})" if listed else "")
-        return Rule(rule.name or f"{item.name} is given{_format_limit(rule)}", failing=failing, **said)
+        return Rule(rule.name or f"{item.name} is given{_format_limit(rule)}", failing=failing, **fields)
     if rule.arguments.validValues:
         listed = ", ".join(literal(each) for each in rule.arguments.validValues)
         return Rule(
-            rule.name or f"{item.name} is an accepted value{_format_limit(rule)}", failing=f"{column} NOT IN ({listed})", **said
+            rule.name or f"{item.name} is an accepted value{_format_limit(rule)}",
+            failing=f"{column} NOT IN ({listed})",
+            **fields,
         )
     name = rule.name or f"{item.name} is a valid value{_format_limit(rule)}"
-    return Rule(name, failing=_pattern_mismatch_sql(column, str(rule.arguments.pattern)), **said)
+    return Rule(name, failing=_pattern_mismatch_sql(column, str(rule.arguments.pattern)), **fields)
 
 
 def _table_quality_rules(table: Table) -> Iterator[Rule]:
@@ -233,34 +236,37 @@ def _table_quality_rules(table: Table) -> Iterator[Rule]:
         if rule.type == "sql":
             yield _sql_rule(table, rule)
         elif rule.metric == "rowCount":
-            operator, operand = rule.must
+            operator, operand = rule.condition
             name = rule.name or f"there are {_format_condition(operator, operand)} rows"
-            yield Rule(name, rule.severity, value=f"(SELECT count(*) FROM {_OBJECT_PLACEHOLDER})", must=rule.must)
+            yield Rule(name, rule.severity, value=f"(SELECT count(*) FROM {_OBJECT_PLACEHOLDER})", condition=rule.condition)
         elif rule.arguments.properties:
             yield _unique_rule(rule.arguments.properties, rule.severity, rule)
         else:
-            # Rows equal in every column. Those of a landing are numbered as they are read.
+            # Rows equal in every column, which are numbered in landing.
             name = rule.name or f"rows stand once{_format_limit(rule)}"
-            yield Rule(name, rule.severity, failing=_COPY_CONDITION, must=rule.must, unit=rule.unit)
+            yield Rule(name, rule.severity, failing=_COPY_CONDITION, condition=rule.condition, unit=rule.unit)
     for promise in table.sla:
         if promise.property == "freshness":
             name = promise.element.partition(".")[2]
             column = quote(name)
-            # As seen on the morning after: yesterday is one day old.
+            # The run is on the next day, so the business date is one day old.
             age = f"DATE_DIFF('day', CAST(max({column}) AS DATE), DATE '${{run_date}}') + 1"
             yield Rule(
                 f"{name} is fresh",
-                # No rows, no newest one: whether a table may be empty is for its rowCount to say.
+                # An empty table has no newest row. Whether it may be empty is a rowCount rule.
                 value=f"(SELECT {age} FROM {_OBJECT_PLACEHOLDER})",
-                must=("mustBeLessOrEqualTo", promise.value),
+                condition=("mustBeLessOrEqualTo", promise.value),
             )
 
 
 def _sql_rule(table: Table, rule: Quality) -> Rule:
-    """A rule in SQL. A count of rows (``SELECT COUNT(*) FROM ${object} WHERE …``) becomes a check of each row, so that it is
-    counted in the same pass and its rows can be put aside; anything else is a number about the table."""
+    """Return a rule in SQL.
+
+    A count of rows (``SELECT COUNT(*) FROM ${object} WHERE …``) becomes a check of each row, which is counted in the same pass
+    and whose rows can be quarantined. Any other query is a number about the table.
+    """
     query = str(rule.query)
-    said: dict[str, Any] = {"severity": rule.severity, "must": rule.must, "unit": rule.unit}
+    fields: dict[str, Any] = {"severity": rule.severity, "condition": rule.condition, "unit": rule.unit}
     try:
         parsed = sqlglot.parse_one(
             query.replace(_OBJECT_PLACEHOLDER, "__object__").replace("${run_date}", "2000-01-01"), read="duckdb"
@@ -272,7 +278,7 @@ def _sql_rule(table: Table, rule: Quality) -> Rule:
         ) from None
     if not isinstance(parsed, exp.Select) or len(parsed.expressions) != 1:
         raise ContractError(
-            f"{table.file}: key 'schema': rule {rule.name!r} has a query that is no SELECT of one number; write one."
+            f"{table.file}: key 'schema': rule {rule.name!r} needs a query that is a SELECT of one number; write one."
         )
     where = parsed.args.get("where")
     counts = isinstance(parsed.expressions[0], exp.Count) and isinstance(parsed.expressions[0].this, exp.Star)
@@ -280,30 +286,30 @@ def _sql_rule(table: Table, rule: Quality) -> Rule:
     others = [key for key, value in parsed.args.items() if value and key not in plain]
     tables = list(parsed.find_all(exp.Table))
     plain_table = len(tables) == 1 and tables[0].name == "__object__" and not tables[0].alias
-    bounded = rule.must[0] in ("mustBeLessThan", "mustBeLessOrEqualTo") or rule.must == ("mustBe", 0)
-    # A row cannot be told what day it is, nor that there should be more like it.
+    bounded = rule.condition[0] in ("mustBeLessThan", "mustBeLessOrEqualTo") or rule.condition == ("mustBe", 0)
+    # A query with the run date, or with a minimum count, cannot be checked row by row.
     if counts and where and not others and plain_table and bounded and "${run_date}" not in query:
-        return Rule(rule.name, failing=where.this.sql(dialect="duckdb"), **said)
-    return Rule(rule.name, value=f"({query.strip().rstrip(';')})", **said)
+        return Rule(rule.name, failing=where.this.sql(dialect="duckdb"), **fields)
+    return Rule(rule.name, value=f"({query.strip().rstrip(';')})", **fields)
 
 
 def _relationship_rules(table: Table, known: Callable[[str], str]) -> Iterator[Rule]:
     for item in table.properties:
         for relationship in item.relationships:
             name, _, column = relationship.to.partition(".")
-            there = f"SELECT {quote(column)} FROM {known(name)} WHERE {quote(column)} IS NOT NULL"
+            parent_keys = f"SELECT {quote(column)} FROM {known(name)} WHERE {quote(column)} IS NOT NULL"
             yield Rule(
                 f"{item.name} is among {name}",
                 severity="error" if relationship.severity == "error" else "warning",
-                failing=f"{quote(item.name)} IS NOT NULL AND {quote(item.name)} NOT IN ({there})",
+                failing=f"{quote(item.name)} IS NOT NULL AND {quote(item.name)} NOT IN ({parent_keys})",
             )
 
 
 def _unique_rule(columns: list[str], severity: Severity, rule: Optional[Quality] = None, *, waivable: bool = True) -> Rule:
     listed = ", ".join(quote(name) for name in columns)
     none_null = " AND ".join(f"{quote(name)} IS NOT NULL" for name in columns)
-    # How many rows there are beyond the first of each key. As a query of its own it reads the key's columns only, and groups,
-    # unlike distinct values, go to disk where there are too many.
+    # The number of rows beyond the first of each key. A separate query reads the key columns only, and groups, unlike distinct
+    # values, spill to disk.
     groups = f"SELECT count(*) AS _rows FROM {_OBJECT_PLACEHOLDER} WHERE {none_null} GROUP BY {listed}"
     value = f"(SELECT COALESCE(sum(_rows - 1), 0) FROM ({groups}) AS _groups WHERE _rows > 1)"
     shown = columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
@@ -312,29 +318,27 @@ def _unique_rule(columns: list[str], severity: Severity, rule: Optional[Quality]
         severity,
         failing=f"count(*) OVER (PARTITION BY {listed}) > 1 AND {none_null}",
         value=value,
-        must=rule.must if rule else ("mustBe", 0),
+        condition=rule.condition if rule else ("mustBe", 0),
         unit=rule.unit if rule else "rows",
         waivable=waivable,
     )
 
 
 def _restrict_to_whole_rows(rule: Rule) -> Rule:
-    """A landing rule on columns, kept to rows that are whole. Copies are found among all rows."""
+    """Return a landing rule restricted to complete rows. Duplicates are found among all rows."""
     if not rule.failing or rule.value or rule.failing == _COPY_CONDITION:
         return rule
     return replace(rule, failing=f"{WHOLE_ROW_CONDITION} AND ({rule.failing})")
 
 
 def _require_distinct_names(table: Table, rules: list[Rule]) -> list[Rule]:
-    """The rules, whose names are how records and people speak of them."""
+    """Return the rules if their names, which identify them in records, are distinct."""
     names = [rule.name for rule in rules]
     for name in names:
         if "; " in name:
-            raise ContractError(f"{table.file}: key 'schema': the rule {name!r} holds a semicolon; reword it.")
+            raise ContractError(f"{table.file}: key 'schema': the rule {name!r} contains a semicolon; rename it.")
         if names.count(name) > 1:
-            raise ContractError(
-                f"{table.file}: key 'schema': {table.name!r} has two rules that read {name!r}; give one a name of its own."
-            )
+            raise ContractError(f"{table.file}: key 'schema': {table.name!r} has two rules named {name!r}; rename one.")
     return rules
 
 
@@ -353,10 +357,10 @@ def _format_bound(bound: Union[int, float, str]) -> str:
 
 
 def _format_limit(rule: Optional[Quality]) -> str:
-    """What a rule's name says of its limit, where rows may break it up to one."""
-    if rule is None or rule.must == ("mustBe", 0):
+    """Return the part of a rule's name about its limit; empty if no row may break it."""
+    if rule is None or rule.condition == ("mustBe", 0):
         return ""
-    operator, operand = rule.must
+    operator, operand = rule.condition
     allowed = {"mustBeLessThan": "broken by less than", "mustBeLessOrEqualTo": "broken by at most"}
     share = " %" if rule.unit == "percent" else " rows"
     return f" ({allowed.get(operator, operator)} {operand}{share})"

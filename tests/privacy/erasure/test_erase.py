@@ -28,7 +28,7 @@ def test_no_file_of_the_lake_or_archive_holds_the_person_afterwards(shop: Shop) 
     held = shop.files_with(*PERSONAL, shop.key_of(ANN))
     assert {name.split("/")[1] for name in held} == {"bronze", "quarantine", "silver", "versions", "gold", "dev", "candidate"}
     done = shop.erase()
-    assert done.proof.holds
+    assert done.proof.is_clean
     assert done.proof.files > 20
     assert shop.files_with(*PERSONAL) == []
     assert {name.rsplit("/", 1)[0] for name in shop.files_with(shop.key_of(ANN))} == {"lake/control/erased", "archive/erasures"}
@@ -90,7 +90,12 @@ def test_damaged_landing_file_does_not_end_an_erasure(shop: Shop) -> None:
     damaged = Path(shop.settings.landing) / "late.csv.gz"
     damaged.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xffcut")
     done = shop.erase()
-    assert (done.proof.holds, done.is_verified, bool(done.record), list(done.unreadable)) == (True, False, True, [str(damaged)])
+    assert (done.proof.is_clean, done.is_verified, bool(done.record), list(done.unreadable)) == (
+        True,
+        False,
+        True,
+        [str(damaged)],
+    )
 
 
 @pytest.mark.parametrize("layer", ["gold", "versions"])
@@ -121,7 +126,7 @@ def test_record_lists_what_was_not_searched(shop: Shop) -> None:
     (Path(shop.settings.landing) / f"of {ANNS['email']}.7z").write_bytes(b"7z\xbc\xaf\x27\x1cx")
     (Path(shop.settings.archive) / "gone").symlink_to("nowhere")
     done = shop.erase()
-    assert (done.proof.found, done.is_verified) == ({}, False)
+    assert (done.proof.matches, done.is_verified) == ({}, False)
     record = json.loads(Path(str(done.record)).read_text())
     assert record["not_searched"] == {f"{shop.settings.archive}/gone": "a link whose target is missing"}
     assert list(record["landing_files_not_searched"]) == [f"{shop.settings.landing}/of [erased].7z"]
@@ -134,7 +139,7 @@ def test_notebooks_of_the_checkout_are_searched(shop: Shop, project: Project, na
     path = project.root / "notebooks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"cells": [{"outputs": [{"text": [f"{ANNS['email']}\n"]}]}]}))
-    assert list(shop.erase().proof.found) == [str(path)]
+    assert list(shop.erase().proof.matches) == [str(path)]
 
 
 def test_files_of_the_source_that_still_hold_the_person_are_named_and_left(shop: Shop) -> None:
@@ -156,9 +161,9 @@ def test_who_was_erased_before_is_searched_for_again(shop: Shop) -> None:
     shop.erase()
     content = shop.content()
     done = shop.erase()
-    assert done.before
+    assert done.erased_before
     assert done.rows == {}
-    assert done.proof.holds
+    assert done.proof.is_clean
     assert shop.content() == content
 
 
@@ -222,10 +227,10 @@ def test_a_file_that_still_holds_the_person_is_named_and_nothing_is_taken_for_do
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text.replace("{key}", shop.key_of(ANN)))
     done = shop.erase()
-    assert sorted(done.proof.found) == [str(path)]
+    assert sorted(done.proof.matches) == [str(path)]
     assert done.record is None
     path.unlink()
-    assert shop.erase().proof.holds
+    assert shop.erase().proof.is_clean
 
 
 @pytest.mark.slow
@@ -257,7 +262,7 @@ def finish_killed(shop: Shop, filled: Path, killer: Killer, numbers: list[int]) 
             shop.erase()
         killer.aim(None)
         done = shop.erase()
-        assert done.proof.holds, f"write {number}: {done.proof.found}"
+        assert done.proof.is_clean, f"write {number}: {done.proof.matches}"
         assert shop.content() == undisturbed, f"write {number}"
         assert shop.files_with(*PERSONAL) == [], f"write {number}"
         assert shop.noted == {FIRST}
@@ -288,7 +293,7 @@ def test_a_rekey_after_an_erasure_keeps_the_person_out(shop: Shop) -> None:
     rekey(shop.root, shop.settings.pii_key, "local")
     assert load_erased_pseudonyms(shop.root) == {shop.key_of(ANN)} != {old}
     assert shop.rows("silver.customers", "customer_key") == [(shop.key_of(BOB),)]
-    assert shop.erase().before
+    assert shop.erase().erased_before
 
 
 def test_an_erasure_after_a_rekey_finds_the_person(shop: Shop) -> None:
@@ -296,7 +301,7 @@ def test_an_erasure_after_a_rekey_finds_the_person(shop: Shop) -> None:
     rekey(shop.root, shop.settings.pii_key, "local")
     done = shop.erase()
     assert done.rows["silver.orders"] == 2
-    assert done.proof.holds
+    assert done.proof.is_clean
     assert shop.files_with(*PERSONAL, old) == []
 
 
@@ -305,12 +310,12 @@ def test_a_pseudonym_of_an_earlier_key_is_searched_for_too(shop: Shop) -> None:
     rekey(shop.root, shop.settings.pii_key, "local")
     note = shop.home / "archive" / "note.txt"
     note.write_text(f"customer {old}")
-    assert list(shop.erase().proof.found) == [str(note)]
+    assert list(shop.erase().proof.matches) == [str(note)]
 
 
 def test_a_lake_that_is_behind_its_key_is_refused(shop: Shop) -> None:
     add_key(shop.settings.pii_key)
-    with pytest.raises(StageError, match="bring them to it with `daybook rekey --env local`"):
+    with pytest.raises(StageError, match="convert them with `daybook rekey --env local`"):
         shop.erase()
 
 
@@ -323,20 +328,20 @@ def test_a_file_of_a_table_that_never_came_to_be_goes_too(shop: Shop) -> None:
     stray = Path(shop.root) / "dev" / "eve" / "bronze" / "customers" / "part-0.parquet"
     stray.parent.mkdir(parents=True)
     pq.write_table(landed("customers", FIRST, [{"customer_id": ANN, **ANNS}]), stray)
-    assert shop.erase().proof.holds
+    assert shop.erase().proof.is_clean
     assert not stray.exists()
 
 
 def test_a_file_that_only_the_first_try_could_know_of_keeps_later_ones_from_being_done(shop: Shop) -> None:
     report = shop.home / "archive" / "run_date=2025-11-01" / "daily-2025-11-01-1" / "3_transform.attempt-1.html"
     report.write_text(f"<td>{ANNS['email']}</td>")
-    assert sorted(shop.erase().proof.found) == [str(report)]
+    assert sorted(shop.erase().proof.matches) == [str(report)]
     for again in (shop.erase, lambda: erase_again(shop.settings, "", shop.note)):
         done = again()
-        assert done.proof.found == {str(report): "unchanged since an earlier try found the person in it"}
+        assert done.proof.matches == {str(report): "unchanged since an earlier try found the person in it"}
         assert done.record is None
     report.write_text("<td></td>")
-    assert shop.erase().proof.holds
+    assert shop.erase().proof.is_clean
 
 
 def test_a_file_that_holds_the_person_is_known_to_the_try_after_a_killed_one(shop: Shop, killer: Killer) -> None:
@@ -346,7 +351,7 @@ def test_a_file_that_holds_the_person_is_known_to_the_try_after_a_killed_one(sho
     with pytest.raises(Killed):
         shop.erase()
     killer.aim(None)
-    assert list(shop.erase().proof.found) == [str(report)]
+    assert list(shop.erase().proof.matches) == [str(report)]
 
 
 def test_a_file_in_the_lake_that_the_proof_finds_is_not_forgotten(shop: Shop) -> None:
@@ -354,14 +359,14 @@ def test_a_file_in_the_lake_that_the_proof_finds_is_not_forgotten(shop: Shop) ->
     note.parent.mkdir()
     note.write_text(ANNS["email"])
     for _ in range(2):
-        assert list(shop.erase().proof.found) == [str(note)]
+        assert list(shop.erase().proof.matches) == [str(note)]
     note.unlink()
-    assert shop.erase().proof.holds
+    assert shop.erase().proof.is_clean
 
 
 def test_quarantine_is_erased_by_its_own_rows_when_bronze_was_delivered_again_in_another_order(shop: Shop) -> None:
     shop.land("customers", FIRST, {"customer_id": BOB, **BOBS}, {"customer_id": ANN, **ANNS})
-    assert shop.erase().proof.holds
+    assert shop.erase().proof.is_clean
     names = [(row[0][:8], row[1]) for row in shop.rows("quarantine.customers", "customer_id", "last_name")]
     assert names == [(BOB, BOBS["last_name"]), ("[erased:", "")]
 
@@ -371,7 +376,7 @@ def test_quarantine_is_erased_of_who_is_not_in_bronze_any_more(shop: Shop) -> No
     shop.lake().replace_partition("quarantine.reviews", landed("reviews", SECOND, [review]), SECOND)
     bobs = {"review_id": "R-9", "order_id": "B-1", "score": "1", "comment": "from Bob, all was fine here"}
     shop.land("reviews", SECOND, bobs)
-    assert shop.erase().proof.holds
+    assert shop.erase().proof.is_clean
     assert shop.rows("quarantine.reviews", "review_id", "comment") == [("R-1", "")]
     assert shop.rows("bronze.reviews", "review_id", "comment") == [("R-9", bobs["comment"])]
 
@@ -411,7 +416,7 @@ def test_a_short_id_goes_only_where_it_fills_a_field(shop: Shop) -> None:
     shop.lake().replace_partition("quarantine.releases", pa.Table.from_pylist([release]), FIRST)
     before = shop.rows("quarantine.releases")
     done = shop.erase("7")
-    assert done.proof.holds, done.proof.found
+    assert done.proof.is_clean, done.proof.matches
     assert {row[0] for row in shop.rows("bronze.products", "_raw")} >= {others, "[erased],Bob,2025-11-7,one,too"}
     assert shop.rows("quarantine.releases") == before
 

@@ -42,7 +42,7 @@ def erase_also(shop: Shop, *also: str) -> ErasureResult:
 
 def test_named_column_loses_the_person_in_every_layer(named: Shop) -> None:
     done = erase_also(named, "products.name")
-    assert done.proof.holds
+    assert done.proof.is_clean
     for user in ("", "eve"):
         expected = [("P-1", BLANK_MUG), ("P-2", BLANK_CUP), ("P-3", "Lamp")]
         assert named.rows("silver.products", "product_id", "name", development=user) == expected
@@ -51,7 +51,7 @@ def test_named_column_loses_the_person_in_every_layer(named: Shop) -> None:
         )
     assert named.files_with(MUG, CUP, ANNS["phone"]) == []
     counts = {f"{user}{layer}.products.name": 2 for user in ("", "dev/eve/") for layer in ("bronze", "silver")}
-    assert done.also == counts == json.loads(Path(str(done.record)).read_text())["also"]
+    assert done.free_text_rows == counts == json.loads(Path(str(done.record)).read_text())["also"]
 
 
 def test_values_of_another_customer_stay_in_free_text(named: Shop) -> None:
@@ -63,7 +63,7 @@ def test_values_of_another_customer_stay_in_free_text(named: Shop) -> None:
 
 def test_erasure_without_the_column_names_its_files(named: Shop) -> None:
     done = named.erase()
-    assert "column name" in done.proof.found.values()
+    assert "column name" in done.proof.matches.values()
     assert done.record is None
 
 
@@ -113,8 +113,8 @@ def test_killed_erasure_is_finished_without_naming_the_column(named: Shop, kille
         erase_also(named, "products.name")
     killer.aim(None)
     done = named.erase() if number > 2 else erase_also(named, "products.name")
-    assert done.proof.holds
-    assert done.also["silver.products.name"] == 2
+    assert done.proof.is_clean
+    assert done.free_text_rows["silver.products.name"] == 2
     assert named.files_with(MUG, CUP) == []
 
 
@@ -136,5 +136,5 @@ def test_values_come_from_landing_once_bronze_is_blank(named: Shop) -> None:
     columns = list(load_source("demo").entities["customers"].columns)
     values = {"customer_id": ANN, **ANNS}
     path.write_text(f"{','.join(columns)}\n{','.join(values.get(name, '') for name in columns)}\n")
-    assert erase_also(named, "products.name").also["silver.products.name"] == 2
+    assert erase_also(named, "products.name").free_text_rows["silver.products.name"] == 2
     assert named.rows("silver.products", "product_id", "name")[0] == ("P-1", BLANK_MUG)

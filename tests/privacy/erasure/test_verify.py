@@ -13,16 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from daybook.privacy.erasure.verify import (
+from daybook.privacy.erasure.terms import (
     SearchTerms,
     build_search_terms,
     contains_any,
     raw_row_matches,
     replace_in_raw_row,
     replace_values,
-    search_files,
-    search_landing,
 )
+from daybook.privacy.erasure.verify import search_files, search_landing
 from daybook.sources.compression import UnpackLimits
 
 VALUE = "Zoë O'Kanarie-Müßig"
@@ -58,7 +57,7 @@ def test_what_is_the_persons_is_found_in_every_kind_of_file(tmp_path: Path, name
     write(tmp_path / name)
     (tmp_path / "other.txt").write_text("of nobody")
     proof = search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {})
-    assert (list(proof.found), proof.files, proof.holds) == ([str(tmp_path / name)], 2, False)
+    assert (list(proof.matches), proof.files, proof.is_clean) == ([str(tmp_path / name)], 2, False)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_what_is_the_persons_is_found_in_every_kind_of_file(tmp_path: Path, name
 )
 def test_what_may_be_anything_is_not_taken_for_the_person(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / name)
-    assert search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {}).holds
+    assert search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {}).is_clean
 
 
 def test_what_may_stand_in_one_place_may_not_in_another(tmp_path: Path) -> None:
@@ -81,12 +80,12 @@ def test_what_may_stand_in_one_place_may_not_in_another(tmp_path: Path) -> None:
         (tmp_path / place / "a.txt").write_text("0123456789abcdef")
     needles = SearchTerms(frozenset({"0123456789abcdef"}), frozenset())
     proof = search_files({"all": str(tmp_path)}, needles, [], {str(tmp_path / "list"): needles.everywhere})
-    assert list(proof.found) == [str(tmp_path / "archive" / "a.txt")]
+    assert list(proof.matches) == [str(tmp_path / "archive" / "a.txt")]
 
 
 def test_a_place_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     proof = search_files({"logs": str(tmp_path / "logs")}, NEEDLES, [], {})
-    assert (proof.files, proof.holds) == (0, True)
+    assert (proof.files, proof.is_clean) == (0, True)
 
 
 def test_values_that_another_person_shares_are_left_out_but_never_the_id() -> None:
@@ -110,7 +109,7 @@ def test_landing_files_are_named_plain_or_packed(tmp_path: Path) -> None:
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"17850,x"))
     (tmp_path / "c.csv").write_text("178500")
     (tmp_path / "d.csv").write_bytes(gzip.compress(b"17850,x"))
-    assert search_landing(str(tmp_path), NEEDLES).found == [str(tmp_path / name) for name in ("a.csv", "b.csv.gz", "d.csv")]
+    assert search_landing(str(tmp_path), NEEDLES).files == [str(tmp_path / name) for name in ("a.csv", "b.csv.gz", "d.csv")]
 
 
 @pytest.mark.parametrize("cut", [0, 1], ids=["whole", "across pieces"])
@@ -122,7 +121,7 @@ def test_landing_values_are_found_anywhere(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / f"{place:02}.csv").write_text(f"{'-' * place}17850,x")
         (tmp_path / f"{place:02}.csv.gz").write_bytes(gzip.compress(f"{'-' * place},17850".encode()))
         (tmp_path / f"other-{place:02}.csv").write_text(f"{'-' * place}178501,x 117850")
-    found = search_landing(str(tmp_path), NEEDLES).found
+    found = search_landing(str(tmp_path), NEEDLES).files
     assert found == sorted(str(path) for path in tmp_path.iterdir() if "other" not in path.name)
 
 
@@ -131,14 +130,14 @@ def test_landing_files_that_cannot_be_unpacked_are_listed(tmp_path: Path) -> Non
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
     (tmp_path / "c.csv.gz").write_bytes(gzip.compress(b"0" * 100_000))
     found = search_landing(str(tmp_path), NEEDLES, UnpackLimits(size=50_000))
-    assert found.found == [str(tmp_path / "a.csv.gz")]
+    assert found.files == [str(tmp_path / "a.csv.gz")]
     assert list(found.unreadable) == [str(tmp_path / "b.csv.gz"), str(tmp_path / "c.csv.gz")]
 
 
 def test_damaged_gzip_file_in_a_lake_is_not_searched(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
     proof = search_files({"lake": str(tmp_path)}, NEEDLES, [], {})
-    assert (proof.holds, list(proof.unsearched)) == (False, [str(tmp_path / "a.csv.gz")])
+    assert (proof.is_clean, list(proof.unsearched)) == (False, [str(tmp_path / "a.csv.gz")])
 
 
 def test_words_are_replaced_whole() -> None:
@@ -153,12 +152,12 @@ def test_an_id_that_is_a_word_of_other_peoples_values_is_looked_for_as_a_whole_v
 ) -> None:
     needles = build_search_terms([], ["7"], [], ["Lindengasse 7"])
     parquet(street=pa.array([street]))(tmp_path / "a.parquet")
-    assert bool(search_files({"lake": str(tmp_path)}, needles, ["street"], {}).found) is found
+    assert bool(search_files({"lake": str(tmp_path)}, needles, ["street"], {}).matches) is found
 
 
 def test_an_id_that_is_another_persons_whole_value_is_nobodys_in_columns() -> None:
     needles = build_search_terms([], ["1070"], [], ["1070"])
-    assert (needles.everywhere, needles.personal, needles.cells, needles.ids) == (set(), set(), set(), {"1070"})
+    assert (needles.everywhere, needles.personal, needles.whole_values, needles.ids) == (set(), set(), set(), {"1070"})
 
 
 @pytest.mark.parametrize("raw", ["1,P-9,2025-11-7,7 pcs", "17;7.5"])
@@ -178,6 +177,6 @@ def test_a_file_that_is_unchanged_since_it_held_the_person_is_found_and_a_mended
     held = {(str(path), hashlib.sha256(path.read_bytes()).hexdigest())}
     nothing = SearchTerms(frozenset(), frozenset())
     found = search_files({"archive": str(tmp_path)}, nothing, [], {}, held)
-    assert (list(found.found), set(found.digests.items())) == ([str(path)], held)
+    assert (list(found.matches), set(found.digests.items())) == ([str(path)], held)
     path.write_text("mended")
-    assert search_files({"archive": str(tmp_path)}, nothing, [], {}, held).holds
+    assert search_files({"archive": str(tmp_path)}, nothing, [], {}, held).is_clean

@@ -56,9 +56,9 @@ def run_warm_up() -> None:
     values = PersonalValues()
     values.add("email", "email", ["nobody@example.com"])
     redactor = Redactor(values)
-    redactor.notebook(notebook)
+    redactor.redact_notebook(notebook)
     record = {"stage": "ingest", "attempt": 1, "run_date": _SAMPLE_DATE.isoformat(), "outcome": "SUCCEEDED", "failure": None}
-    redactor.text(render_notebook(notebook, title="Nothing", record=record), exactly=True)
+    redactor.redact_text(render_notebook(notebook, title="Nothing", record=record), exactly=True)
     plots.daily_revenue([(_SAMPLE_DATE, 1)], day=_SAMPLE_DATE, currency="EUR")._repr_mimebundle_()
     qualify(
         sqlglot.parse_one(_SAMPLE_CELLS[1].partition("\n")[2], read="duckdb"), dialect="duckdb", validate_qualify_columns=False

@@ -228,7 +228,7 @@ class _LocalStateMachines:
             if not isinstance(error, DaybookError):
                 _log.exception("%s: unexpected error in Daybook or on this machine", run_id or planned)
             if not run_id:
-                record_refusal(archive, part_of, run_date, Redactor().text(_format_error(error)))
+                record_refusal(archive, part_of, run_date, Redactor().redact_text(_format_error(error)))
             raise TaskError(
                 "Daybook.DateHeld" if isinstance(error, DateLockedError) else "Daybook.Fault", _format_error(error)
             ) from error

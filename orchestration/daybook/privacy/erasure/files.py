@@ -42,9 +42,9 @@ READ_ERRORS = (
 )
 """Errors of a file that cannot be read to its end."""
 _WINDOW_BYTES = 8 << 20
-"""Bytes of a file whose text is searched at once."""
+"""Bytes of a file that are searched at once."""
 _MAX_DEPTH = 3
-"""How many files inside one another are opened: a CSV file in a ZIP archive in an output of a notebook."""
+"""Maximum depth of nested files, such as a CSV file in a ZIP archive in an output of a notebook."""
 _ENCODING_BY_BOM = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -52,15 +52,15 @@ _ENCODING_BY_BOM = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""Encodings by byte order mark; the longer marks come before those that they begin with."""
+"""Encodings by byte order mark. A longer mark precedes its prefix."""
 _TEXT_SEARCHABLE_FORMATS = ("an image", "an SQLite database", "a tar archive")
-"""Binary formats whose text stands in the file as it is: metadata of images, values, members."""
+"""Binary formats with uncompressed text, such as metadata of images."""
 _BASE64 = re.compile(
     r"(?<![A-Za-z0-9+/_-])(?:(?:[A-Za-z0-9+/_-]{40,}(?:\\r|\\n|[\r\n])+)+[A-Za-z0-9+/_-]{2,}|[A-Za-z0-9+/_-]{12,})(?:%3[Dd]|=){0,2}"
 )
-"""Text that may be base64 of at least 9 bytes, on one line or, as in MIME, on several."""
+"""Possible base64 of at least 9 bytes, on one line or, as in MIME, on several."""
 _MIN_CERTAIN_BYTES = 1024
-"""Bytes; more than that are decoded from nothing but base64."""
+"""Number of decoded bytes above which a text certainly was base64."""
 _ARCHIVE_SIGNATURES = (b"\x1f\x8b\x08", b"PK\x03\x04", b"PAR1")
 """The first bytes of gzip, ZIP and Parquet."""
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -75,7 +75,7 @@ class SearchFile(NamedTuple):
 
 
 class FileText(NamedTuple):
-    """A text from a file. ``column`` is set for a column of a Parquet file; ``binary`` for bytes that are no text."""
+    """A text from a file. ``column`` is set for a column of a Parquet file, ``binary`` for binary data."""
 
     text: str
     column: Optional[str] = None
@@ -83,11 +83,11 @@ class FileText(NamedTuple):
 
 
 class _Unsearchable(StorageError):
-    """A file is of a format or a kind that cannot be searched."""
+    """A file has a format or type that cannot be searched."""
 
 
 def list_files(uri: str, unsearched: dict[str, str]) -> Iterator[SearchFile]:
-    """List every file under a folder or bucket; what cannot be listed or opened is added to ``unsearched`` with the reason."""
+    """List every file under a folder or bucket. Files and folders that cannot be listed are added to ``unsearched``."""
     if "://" not in uri:
         yield from _list_folder(Store(uri).uri, unsearched)
         return
@@ -111,7 +111,7 @@ def _open_file(path: Path) -> BinaryIO:
 
 def _list_folder(root: str, unsearched: dict[str, str]) -> Iterator[SearchFile]:
     def failed(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # A place that does not exist, or a folder removed since.
+        if not isinstance(error, FileNotFoundError):  # A missing location, or a folder that was removed meanwhile.
             unsearched[_printable_path(str(error.filename))] = format_reason(error)
 
     seen: set[tuple[int, int]] = set()
@@ -155,10 +155,18 @@ def format_reason(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class TextReader:
-    """How the texts of files are read. ``encodings`` are tried besides UTF-8 and UTF-16.
+    """Read the texts in files.
 
-    ``overlap`` is how many characters the pieces of a long text have in common; no value looked for is longer than a quarter.
-    ``embedded`` says whether base64 in texts is decoded.
+    Parameters
+    ----------
+    overlap
+        Number of characters that consecutive windows of a long text share. No search term is longer than a quarter of it.
+    limits
+        Limits on compressed files.
+    encodings
+        Encodings that are tried besides UTF-8 and UTF-16.
+    embedded
+        Whether base64 in texts is decoded.
     """
 
     overlap: int
@@ -166,7 +174,7 @@ class TextReader:
     encodings: tuple[str, ...] = ()
     embedded: bool = True
 
-    def of(self, file: BinaryIO, name: str, depth: int = 0) -> Iterator[FileText]:
+    def read(self, file: BinaryIO, name: str, depth: int = 0) -> Iterator[FileText]:
         """Yield the texts of a file. Raise one of ``READ_ERRORS`` at the end if some of its content could not be read."""
         file.seek(0)
         head = file.read(HEAD_BYTES)
@@ -188,11 +196,11 @@ class TextReader:
             for group in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(group)
                 for column in rows.column_names:
-                    # One text of all: looking for a few values in it is fast.
+                    # Searching one joined text is faster than searching each value.
                     yield FileText("\n".join(_extract_column_texts(rows.column(column))), column)
         except READ_ERRORS as error:
             problem = error
-        # Its own bytes too: the smallest and largest values of columns are not compressed.
+        # Search the bytes of the file too, since minimum and maximum of columns are not compressed.
         file.seek(0)
         for text in self._windows(iter(partial(file.read, CHUNK_BYTES), b""), ["utf-8"]):
             yield FileText(text, binary=True)
@@ -208,7 +216,7 @@ class TextReader:
                     self._require_small(member)
                     with open_spooled_file() as content, archive.open(member) as packed:
                         shutil.copyfileobj(packed, content)
-                        yield from self.of(content, member.filename, depth + 1)
+                        yield from self.read(content, member.filename, depth + 1)
                 except READ_ERRORS as error:
                     problem = problem or _Unsearchable(f"a file inside it: {format_reason(error)}")
         if problem:
@@ -231,10 +239,10 @@ class TextReader:
                 words = []
                 for content in _decode_base64(text):
                     if len(content) > _MIN_CERTAIN_BYTES or b"\0" in content or content.startswith(_ARCHIVE_SIGNATURES):
-                        yield from self.of(io.BytesIO(content), "", depth + 1)
+                        yield from self.read(io.BytesIO(content), "", depth + 1)
                     else:
                         words.append(content)
-                # There are thousands in a page: searched as one text they take a tenth of the time.
+                # A page has thousands of them. Searching one joined text takes a tenth of the time.
                 yield from self._read_pieces(iter([b"\n".join(words)] if words else []), depth + 1)
         if known and binary and known not in _TEXT_SEARCHABLE_FORMATS:
             raise _Unsearchable(f"{known}, whose content cannot be read")
@@ -246,7 +254,7 @@ class TextReader:
         return list(dict.fromkeys([*(marked or ["utf-8"]), *declared, *wide]))
 
     def _windows(self, pieces: Iterable[bytes], encodings: list[str]) -> Iterator[str]:
-        """Yield the text in windows, each in every encoding. A window begins with the end of the one before."""
+        """Yield the text in overlapping windows, each in every encoding."""
         decoders = [codecs.getincrementaldecoder(name)("replace") for name in encodings]
         tails = [""] * len(decoders)
 
@@ -257,7 +265,7 @@ class TextReader:
                 tails[index] = (
                     _trim_leading_word(text[-self.overlap :], self.overlap // 4) if len(text) > self.overlap else text
                 )
-                # Most encodings give the same text of ASCII.
+                # Most encodings decode ASCII to the same text.
                 if text not in shown:
                     shown.add(text)
                     yield text if final else _trim_trailing_word(text, self.overlap // 4)
@@ -277,26 +285,26 @@ class TextReader:
             raise problem
 
 
-def _trim_leading_word(text: str, most: int) -> str:
-    """Return a text without the letters and digits it begins with: they may be the rest of a word."""
-    start = next((index for index, each in enumerate(text[: most + 1]) if not each.isalnum()), 0)
+def _trim_leading_word(text: str, max_length: int) -> str:
+    """Return a text without its leading letters and digits, which may be the rest of a word."""
+    start = next((index for index, each in enumerate(text[: max_length + 1]) if not each.isalnum()), 0)
     return text[start:]
 
 
-def _trim_trailing_word(text: str, most: int) -> str:
-    """Return a text without the letters and digits it ends with: the word may go on in the next window."""
-    end = next((index for index, each in enumerate(reversed(text[-most - 1 :])) if not each.isalnum()), 0)
+def _trim_trailing_word(text: str, max_length: int) -> str:
+    """Return a text without its trailing letters and digits, since the word may continue in the next window."""
+    end = next((index for index, each in enumerate(reversed(text[-max_length - 1 :])) if not each.isalnum()), 0)
     return text[: len(text) - end]
 
 
 def _decode_base64(text: str) -> Iterator[bytes]:
-    """Yield what base64 in a text holds, where that may be text or a file."""
+    """Yield the content of base64 in a text if it may be text or a file."""
     seen: set[str] = set()
     for found in _BASE64.finditer(text):
         if found.start() and found[0] in seen:
             continue
         seen.add(found[0])
-        # In JSON, the letter of an escaped line end may come before it. The beginning may be in the window before.
+        # In JSON, the letter of an escaped line end may precede it. Its beginning may be in the previous window.
         first = 1 if text[found.start() - 1 : found.start()] == "\\" else 0
         code = re.sub(r"\\[rn]|[\r\n]|=|%3[Dd]", "", found[0][first:]).translate(_URL_SAFE)
         for offset in range(1 if found.start() else 4):
@@ -308,19 +316,19 @@ def _decode_base64(text: str) -> Iterator[bytes]:
 
 
 def _may_be_text(content: bytes) -> bool:
-    """Return whether bytes may be a text or a file, rather than a word or a digest that was taken for base64."""
+    """Return whether bytes may be a text or a file, rather than a word or a digest that looks like base64."""
     if len(content) >= _MIN_CERTAIN_BYTES or content.startswith(_ARCHIVE_SIGNATURES):
         return True
     return len(content) - len(content.translate(None, _CONTROL_BYTES)) <= len(content) // 32
 
 
 def _extract_column_texts(column: pa.ChunkedArray) -> Iterator[str]:
-    """Yield the different texts in a column, however deep."""
+    """Yield the distinct texts in a column, also in nested types."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        # As bytes: a table that another program wrote may hold text that is not UTF-8.
+        # As bytes, since a table of another program may have text that is not UTF-8.
         column, kind = pc.unique(column).cast(pa.large_binary()), pa.large_binary()
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         yield from (value.decode("utf-8", errors="replace") for value in column.to_pylist() if value)

@@ -1,4 +1,4 @@
-"""Columns of free text that a user names, such as product names and reviews, without a person's values."""
+"""Replace a person's values in columns of free text that a user names, such as product names and reviews."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from daybook.lake.delta import open_dataset
 from daybook.lake.rewrite import StoredTable
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
 from daybook.lake.tables import PARTITION_COLUMN
-from daybook.privacy.erasure.masking import ERASED_MARK, is_text
-from daybook.privacy.erasure.verify import contains_any, replace_values
+from daybook.privacy.erasure.masking import is_text
+from daybook.privacy.erasure.terms import contains_any, replace_values
 from daybook.sources import Source
 
 FreeTextColumns = dict[StoredTable, list[str]]
@@ -32,16 +32,19 @@ def find_free_text_columns(names: Iterable[str], tables: Iterable[StoredTable], 
     tables = [each for each in tables if _has_source_rows(each, source)]
     chosen: FreeTextColumns = {}
     for name in names:
-        wanted, _, column = name.rpartition(".")
-        mine = [each for each in tables if wanted in (each.name, each.full_name)]
-        if not mine:
+        table_name, _, column = name.rpartition(".")
+        named = [each for each in tables if table_name in (each.name, each.full_name)]
+        if not named:
             known = sorted({each.name for each in tables})
-            close = difflib.get_close_matches(wanted, known, 3) or known
-            raise UsageError(f"--also {name}: the lake has no table {wanted!r}; write table.column, with {' or '.join(close)}.")
-        holding = {each: matching_columns(each.columns, [column]) for each in mine}
+            close = difflib.get_close_matches(table_name, known, 3) or known
+            choices = " or ".join(close)
+            raise UsageError(f"--also {name}: the lake has no table {table_name!r}; write table.column, with {choices}.")
+        holding = {each: matching_columns(each.columns, [column]) for each in named}
         if not any(holding.values()):
-            known = sorted({each for table in mine for each in _list_free_text_columns(table, source)})
-            raise UsageError(f"--also {name}: {wanted} has no column {column!r}; its columns of text are: {', '.join(known)}.")
+            known = sorted({each for table in named for each in _list_free_text_columns(table, source)})
+            raise UsageError(
+                f"--also {name}: {table_name} has no column {column!r}; its columns of text are: {', '.join(known)}."
+            )
         for table, held in holding.items():
             for each in held:
                 _require_free_text(name, table, each, source)
@@ -58,25 +61,25 @@ def _has_source_rows(table: StoredTable, source: Source) -> bool:
 def _require_free_text(name: str, table: StoredTable, column: str, source: Source) -> None:
     if column_key(column) in _list_key_columns(table, source):
         raise UsageError(
-            f"--also {name}: {table.full_name}.{column} is a key, by which rows are found and joined, and with another value a "
-            "row would be another one; name columns of free text. Ids of the person are erased without --also."
+            f"--also {name}: {table.full_name}.{column} is a key that identifies or joins rows; name columns of free text. "
+            "Ids of the person are erased without --also."
         )
     if column not in _list_free_text_columns(table, source):
         raise UsageError(f"--also {name}: {table.full_name}.{column} does not hold text; name columns of free text.")
 
 
 def _list_free_text_columns(table: StoredTable, source: Source) -> list[str]:
-    """Return the columns of a table that hold text and are no key."""
+    """Return the text columns of a table that are no keys."""
     texts = [field.name for field in open_dataset(table.open()).schema if is_text(field.type)]
     if table.layer in RESTRICTED_LAYERS:
-        # Landed values are all text. The contract has the types that they stand for.
+        # All landed values are text. The contract has their types.
         columns = source.entities[table.name].columns
         texts = matching_columns(texts, [name for name, spec in columns.items() if spec.type == "text"])
     return [name for name in texts if column_key(name) not in _list_key_columns(table, source)]
 
 
 def _list_key_columns(table: StoredTable, source: Source) -> set[str]:
-    """Return the keys of the columns that identify rows, link tables or divide them."""
+    """Return the keys of columns that identify rows, join tables or partition them."""
     keys = {PARTITION_COLUMN, *pseudonym_columns(), *(name for name in table.columns if name.startswith("_"))}
     if table.layer in RESTRICTED_LAYERS:
         contract = source.contracts.get(table.name)
@@ -93,7 +96,7 @@ def _list_key_columns(table: StoredTable, source: Source) -> set[str]:
 
 
 def find_partitions(table: StoredTable, columns: Collection[str], values: Collection[str]) -> set[str]:
-    """Return the partitions in which one of the columns holds one of the values; a table without partitions is ``""``."""
+    """Return the partitions with one of the values in one of the columns; ``""`` for a table without partitions."""
     by = list(table.open().metadata().partition_columns)[:1]
     found: set[str] = set()
     for batch in open_dataset(table.open()).scanner(columns=[*by, *columns]).to_batches():
@@ -112,7 +115,7 @@ def replace_in_columns(rows: pa.Table, columns: Iterable[str], values: Collectio
         column, field = rows.column(position), rows.schema.field(position)
         if not contains_any(_join_values(column), values):
             continue
-        texts = {text: replace_values(text, values, ERASED_MARK) for text in pc.unique(column).to_pylist() if text}
+        texts = {text: replace_values(text, values) for text in pc.unique(column).to_pylist() if text}
         cleaned = [texts.get(text, text) for text in column.to_pylist()]
         counts[name] = sum(old != new for old, new in zip(column.to_pylist(), cleaned))
         rows = rows.set_column(position, field, pa.array(cleaned, field.type))
@@ -120,5 +123,5 @@ def replace_in_columns(rows: pa.Table, columns: Iterable[str], values: Collectio
 
 
 def _join_values(column: pa.Array) -> str:
-    """Return the different texts of a column as one: looking for a few values in it is fast."""
+    """Return the distinct texts of a column as one text, which is fast to search."""
     return "\n".join(text for text in pc.unique(column).to_pylist() if text)

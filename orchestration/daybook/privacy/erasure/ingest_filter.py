@@ -1,4 +1,4 @@
-"""Keeping erased people out: what lands of them again is blanked before bronze is written."""
+"""Mask rows of erased people in a landing before bronze is written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daybook.sources import Source
 
 @dataclass(frozen=True)
 class FilteredLanding:
-    """A landing without erased people: its rows, how many were blanked by entity, and how many of other dates should be."""
+    """Masked landing rows, the number of masked rows by entity, and the number of rows of other dates to mask."""
 
     rows: dict[str, pa.Table]
     counts: dict[str, int]
@@ -29,21 +29,21 @@ class FilteredLanding:
 def mask_erased_rows(
     landing: Mapping[str, pa.Table], *, lake: Lake, source: Source, keys: Keys, timezone: str, day: date
 ) -> Optional[FilteredLanding]:
-    """Blank what a date's landing says of erased people; None where nobody was ever erased, which costs next to nothing.
+    """Mask the rows of erased people in a date's landing; return None if nobody was ever erased.
 
-    A row that lands before the one that says whose it is cannot be told yet: it is counted in ``other_date_rows`` when that lands.
+    A row may land before the row that links it to an erased person. It is counted in ``other_date_rows`` when the second lands.
     """
-    gone = load_erased_pseudonyms(lake.root)
-    if not gone:
+    erased = load_erased_pseudonyms(lake.root)
+    if not erased:
         return None
     finder = SubjectFinder(lake, source, keys, timezone, landing, day)
-    addresses = {*finder.find_rows(gone, day=day), *finder.find_rows_of_erased(day=day)}
-    elsewhere = {*finder.find_rows(gone), *finder.find_rows_of_erased()} - addresses
+    addresses = {*finder.find_rows(erased, day=day), *finder.find_rows_of_erased(day=day)}
+    elsewhere = {*finder.find_rows(erased), *finder.find_rows_of_erased()} - addresses
     salt = secrets.token_hex(16)
     rows, counts = dict(landing), {}
     for name in sorted({each.entity for each in addresses}):
-        mine = {(each.file, each.number) for each in addresses if each.entity == name}
+        masked = {(each.file, each.number) for each in addresses if each.entity == name}
         places = zip(rows[name].column("_source_file").to_pylist(), rows[name].column("_row_number").to_pylist())
-        rows[name] = build_masker(source, name, salt).mask_rows(rows[name], [place in mine for place in places], day)
-        counts[name] = len(mine)
+        rows[name] = build_masker(source, name, salt).mask_rows(rows[name], [place in masked for place in places], day)
+        counts[name] = len(masked)
     return FilteredLanding(rows, counts, len(elsewhere))

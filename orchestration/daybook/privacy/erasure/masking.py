@@ -1,7 +1,7 @@
-"""What stands in place of an erased person's values.
+"""Mask an erased person's values in rows.
 
-Rows stay, so that counts and sums stay. An id becomes a mark that is the same wherever the id stood on that date, so that an
-order still finds its customer when the date is run again; it is made with a salt that is thrown away, and has no pseudonym.
+Rows are kept, so that counts and sums do not change. All occurrences of an id on a date get the same mark, so that orders
+still join customers when the date runs again. The mark depends on a random salt that is not kept, and has no pseudonym.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ from daybook.sources import Source
 
 ERASED_MARK = f"{ERASED_PREFIX}]"
 _PLACE_COLUMN = "city"
-"""The canonical column that, without being personal, is too near to a person to stay in rows that were one's."""
+"""A canonical column that is not personal but could identify a person, so it is masked too."""
 
 
 @dataclass(frozen=True)
 class RowMasker:
-    """How the rows of one entity are blanked: its personal columns by class, and those that its place is made of. Columns are
-    given by their keys (``daybook.contracts.columns``)."""
+    """Mask the rows of one entity. Columns are given by their keys (``daybook.contracts.columns``).
+
+    ``personal`` maps personal columns to their class. ``place_columns`` are the columns of the person's place.
+    """
 
     personal: Mapping[str, str]
-    place: Collection[str]
+    place_columns: Collection[str]
     required: Collection[str]
     salt: str
 
     def mask_rows(self, rows: pa.Table, chosen: list[bool], day: date) -> pa.Table:
-        """The rows, the chosen ones without what is personal; columns that the table lacks are passed over."""
+        """Return the rows with the personal values of the chosen ones masked."""
         for name in rows.column_names:
             kind = self.personal.get(column_key(name))
-            if kind is None and column_key(name) not in self.place and name != "_raw":
+            if kind is None and column_key(name) not in self.place_columns and name != "_raw":
                 continue
             position = rows.schema.get_field_index(name)
             field = rows.schema.field(position)
@@ -59,41 +61,41 @@ class RowMasker:
         if str(value).startswith(ERASED_PREFIX):
             return value
         if kind == "id":
-            return self.mark(value, day)
-        # No value, rather than one that would break a rule on what an e-mail looks like.
+            return self.mask_id(value, day)
+        # An empty value breaks no rule on the form of an e-mail address.
         return ERASED_MARK if column_key(name) in self.required or name == "_raw" else ""
 
-    def repairs(self, text: str, day: date) -> str:
-        """What a person has put right in such a row (JSON, by column), without what is personal."""
+    def mask_repairs(self, text: str, day: date) -> str:
+        """Return the repairs of a row (JSON, by column) with personal values masked."""
         repairs = json.loads(text)
         for name, value in repairs.items():
             key = column_key(name)
-            if key in self.personal or key in self.place:
+            if key in self.personal or key in self.place_columns:
                 repairs[name] = self._mask_value(value, self.personal.get(key), name, day, text=True)
         return json.dumps(repairs, ensure_ascii=False, sort_keys=True)
 
-    def mark(self, value: str, day: date) -> str:
-        """What an id becomes on a date."""
+    def mask_id(self, value: str, day: date) -> str:
+        """Return the mark of an id on a date."""
         digest = hashlib.sha256(f"{self.salt}\n{day.isoformat()}\n{value.strip()}".encode()).hexdigest()
         return f"{ERASED_PREFIX}:{digest[:12]}]"
 
 
 def build_masker(source: Source, entity: str, salt: str) -> RowMasker:
-    """How the rows of an entity are blanked."""
+    """Return the masker of an entity's rows."""
     columns = source.entities[entity].columns
     personal = {column_key(name): spec.pii for name, spec in columns.items() if spec.pii}
     required = {column_key(name) for name in source.contracts[entity].required}
     return RowMasker(personal, _find_place_columns(source, entity), required, salt)
 
 
-def remove_person(name: str, rows: pa.Table, gone: Collection[str]) -> Optional[tuple[pa.Table, int]]:
-    """Rows of a table of the model without those pseudonyms, and in how many rows they stood; None where in none.
+def remove_person(name: str, rows: pa.Table, pseudonyms: Collection[str]) -> Optional[tuple[pa.Table, int]]:
+    """Remove pseudonyms from rows of a silver or gold table; return the rows and the number of rows with them, else None.
 
-    A row that is about the person (the pseudonym is in its key, or its table has no contract) goes; another loses the
-    pseudonym and the place.
+    A row about the person (the pseudonym is required, or the table has no contract) is deleted. Another row loses the pseudonym
+    and the place.
     """
     held = sorted(matching_columns(rows.column_names, pseudonym_columns()))
-    hits = [any(value in gone for value in values) for values in zip(*(rows.column(each).to_pylist() for each in held))]
+    hits = [any(value in pseudonyms for value in values) for values in zip(*(rows.column(each).to_pylist() for each in held))]
     count = sum(hits)
     if not count:
         return None
@@ -109,7 +111,7 @@ def remove_person(name: str, rows: pa.Table, gone: Collection[str]) -> Optional[
 
 
 def _find_place_columns(source: Source, entity: str) -> set[str]:
-    """The keys of the entity's columns that a mapping makes the place of an order or a customer of."""
+    """Return the keys of the entity's columns from which a mapping derives the place of an order or a customer."""
     found = set()
     for table, selects in source.mapping.items():
         contract = load_tables("silver").get(f"silver.{table}")

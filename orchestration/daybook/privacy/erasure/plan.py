@@ -1,7 +1,7 @@
-"""The plan of an erasure: what a first try has found out, so that a later one needs no value of the person to finish it.
+"""Store the plan of an erasure, with which a later try can finish it.
 
-Once the first try has blanked bronze, nobody can tell the person's values any more. So the addresses of their rows are noted
-before, and the files that hold something of them, by name and SHA-256; no value is.
+After the first try has masked bronze, the person's values are no longer known. So the plan holds the addresses of the person's
+rows, and the names and SHA-256 of files with values of the person, but no values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from daybook.lake.rewrite import StoredTable, append_rows, overwrite_rows, read_
 from daybook.privacy.erasure.subjects import PSEUDONYM_COLUMN, RowAddress, table_uri
 
 ERASURE_PLAN = "control.erasure_plan"
-"""The rows of persons whose erasure has begun and not ended, by address, and the files that held the person."""
+"""Addresses of rows and names of files of the persons whose erasure is unfinished."""
 _BY = "erasure"
 _SCHEMA = pa.schema(
     [
@@ -34,34 +34,52 @@ _SCHEMA = pa.schema(
     ]
 )
 PlanRow = dict[str, Any]
-"""An address, a file (``held_by``), or nothing but whose erasure it is, why, and ``told``: what its record will say (JSON)."""
+"""An address, a file (``held_by``), or the reason of an erasure and ``told``, the counts for its record (JSON)."""
 
 
-def read_plan(root: str, gone: Collection[str]) -> list[PlanRow]:
-    """The plan's rows for these pseudonyms."""
-    return [row for row in _read_all(root) if row[PSEUDONYM_COLUMN] in gone]
+def read_plan(root: str, pseudonyms: Collection[str]) -> list[PlanRow]:
+    """Return the plan's rows for some pseudonyms."""
+    return [row for row in _read_all(root) if row[PSEUDONYM_COLUMN] in pseudonyms]
 
 
 def list_unfinished(root: str) -> set[str]:
-    """The pseudonyms of those whose erasure has begun and not ended."""
+    """Return the pseudonyms of persons whose erasure is unfinished."""
     return {row[PSEUDONYM_COLUMN] for row in _read_all(root)}
 
 
 def parse_address(row: PlanRow) -> RowAddress:
-    """The address that a row of the plan holds."""
+    """Return the address in a row of the plan."""
     return RowAddress(row["entity"], row["row_date"], row["file"], row["number"], row.get("layer") or "bronze")
 
 
 def write_plan(
     root: str,
     salt: str,
-    gone: Collection[str],
+    pseudonyms: Collection[str],
     addresses: Mapping[str, Mapping[RowAddress, str]],
     files: Mapping[str, str],
     why: str,
-    told: str,
+    counts: str,
 ) -> None:
-    """Write the plan, in one commit: addresses by development copy, each with whose it is, and files with their SHA-256."""
+    """Write the plan in one commit.
+
+    Parameters
+    ----------
+    root
+        Root URI of the lake.
+    salt
+        Salt of the marks that replace ids.
+    pseudonyms
+        Pseudonyms of the persons.
+    addresses
+        Addresses of rows with the pseudonym of their person, by development copy.
+    files
+        SHA-256 of files with values of the persons, by name.
+    why
+        The reason, without personal data.
+    counts
+        Counts for the record, as JSON.
+    """
     rows: list[PlanRow] = [
         {
             PSEUDONYM_COLUMN: person,
@@ -76,33 +94,34 @@ def write_plan(
         for user, found in addresses.items()
         for each, person in found.items()
     ]
-    rows += [{PSEUDONYM_COLUMN: person, "salt": salt, "development": "", "why": why, "told": told} for person in sorted(gone)]
-    _append_rows(root, rows + _build_file_rows(salt, gone, files))
+    reason = {"salt": salt, "development": "", "why": why, "told": counts}
+    rows += [{PSEUDONYM_COLUMN: person, **reason} for person in sorted(pseudonyms)]
+    _append_rows(root, rows + _build_file_rows(salt, pseudonyms, files))
 
 
-def add_plan_files(root: str, salt: str, gone: Collection[str], files: Mapping[str, str]) -> None:
-    """Note files that a try has found the person in and could not change."""
+def add_plan_files(root: str, salt: str, pseudonyms: Collection[str], files: Mapping[str, str]) -> None:
+    """Add files in which a try has found the person."""
     if files:
-        _append_rows(root, _build_file_rows(salt, gone, files))
+        _append_rows(root, _build_file_rows(salt, pseudonyms, files))
 
 
-def remove_from_plan(root: str, gone: Collection[str]) -> None:
-    """Take these persons out of the plan, and out of its past."""
+def remove_from_plan(root: str, pseudonyms: Collection[str]) -> None:
+    """Remove persons from the plan and from its old versions."""
     rows = _read_all(root)
     if not rows:
         return
-    rest = [row for row in rows if row[PSEUDONYM_COLUMN] not in gone]
+    others = [row for row in rows if row[PSEUDONYM_COLUMN] not in pseudonyms]
     uri = table_uri(root, ERASURE_PLAN)
-    overwrite_rows(uri, pa.Table.from_pylist(rest, _SCHEMA), by=_BY, table=ERASURE_PLAN)
+    overwrite_rows(uri, pa.Table.from_pylist(others, _SCHEMA), by=_BY, table=ERASURE_PLAN)
     layer, name = ERASURE_PLAN.split(".")
     remove_history(StoredTable(uri, layer, name))
 
 
-def _build_file_rows(salt: str, gone: Collection[str], files: Mapping[str, str]) -> list[PlanRow]:
-    # Of every one of them: whoever finishes the erasure of one must not lose sight of the file.
+def _build_file_rows(salt: str, pseudonyms: Collection[str], files: Mapping[str, str]) -> list[PlanRow]:
+    # One row for each person, so that finishing the erasure of one keeps the file for the others.
     return [
         {PSEUDONYM_COLUMN: person, "salt": salt, "development": "", "held_by": file, "sha256": digest}
-        for person in sorted(gone)
+        for person in sorted(pseudonyms)
         for file, digest in sorted(files.items())
     ]
 

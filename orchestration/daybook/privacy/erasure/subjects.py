@@ -1,7 +1,7 @@
-"""Which landed rows are whose, by the ``people`` expressions of a source.
+"""Find the landed rows of persons with the ``people`` expressions of a source.
 
-A row is a person's where its entity's expression gives the person's id. The expression may look into other entities, whose
-rows can have landed on any date; a row that is linked through one that was erased is an erased person's too.
+The expression of an entity returns the id of the person of a row. It may join other entities, whose rows can have landed on any
+date. A row that joins a masked row belongs to an erased person, too.
 """
 
 from __future__ import annotations
@@ -16,43 +16,47 @@ import pyarrow.compute as pc
 
 from daybook.contracts.columns import find_column, matching_columns
 from daybook.engines import DuckDBEngine
-from daybook.errors import UsageError
+from daybook.errors import LandingError, UsageError
 from daybook.lake.rewrite import read_table
 from daybook.lake.tables import PARTITION_COLUMN, Lake
 from daybook.privacy import ERASED_PREFIX, Keys, pseudonym_function
+from daybook.settings import Settings
 from daybook.sources import Entity, Source
+from daybook.sources.compression import unpack_limits
+from daybook.sources.files import read_blocks
 from daybook.sources.mapping import literal, quote, typed_sql
+from daybook.storage import Store
 
 ERASED_TABLE = "control.erased"
-"""The pseudonyms of those who were erased, so that a landing that brings them again is not let through."""
+"""Pseudonyms of erased persons, with which ingest masks their rows in later landings."""
 PSEUDONYM_COLUMN = "customer_key"
 
 
 @dataclass(frozen=True)
 class RowAddress:
-    """Where a landed row stands: enough to find it again once nothing in it says whose it was."""
+    """Address of a landed row, with which it is found after its values are masked."""
 
     entity: str
     run_date: date
     file: str
     number: int
     layer: str = "bronze"
-    """Bronze or quarantine, whose rows are of different moments where a file came again and was not validated yet."""
+    """Bronze or quarantine. Their rows differ if a file was ingested again and not validated yet."""
 
 
 def load_erased_pseudonyms(root: str) -> set[str]:
-    """The pseudonyms of those who were erased, of the lake's generation of keys."""
+    """Return the pseudonyms of erased persons, in the lake's generation of keys."""
     rows = read_table(table_uri(root, ERASED_TABLE))
     return set() if rows is None else set(rows.column(PSEUDONYM_COLUMN).to_pylist())
 
 
 def table_uri(root: str, table: str) -> str:
-    """Where a published table of the lake lies."""
+    """Return the URI of a published table of the lake."""
     return Lake(root).uri(table)
 
 
 class SubjectFinder:
-    """The rows of persons among those that have landed: in bronze, and in a landing that is not there yet."""
+    """Find rows of persons in bronze and quarantine, and in a landing before it is written to bronze."""
 
     def __init__(
         self,
@@ -63,11 +67,11 @@ class SubjectFinder:
         landing: Optional[Mapping[str, pa.Table]] = None,
         day: Optional[date] = None,
     ) -> None:
-        """``landing`` are the rows of ``day``, which count instead of those that bronze has for that day."""
+        """Prepare the views. ``landing`` holds the rows of ``day``, which replace those in bronze."""
         if not source.people:
             raise UsageError(
-                f"params/sources/{source.name}.yaml does not say whose a row is; add the key people: for each entity with rows "
-                "of persons, the SQL that gives the id that customer_key is made of."
+                f"params/sources/{source.name}.yaml has no key people; add it with, for each entity with rows of persons, "
+                "the SQL for the id from which customer_key is made."
             )
         self.source = source
         self._engine = DuckDBEngine(lake, timezone)
@@ -87,37 +91,38 @@ class SubjectFinder:
                     self._engine.define(f"_quarantine_{name}", sql)
 
     def _stored_columns(self, table: str) -> Optional[list[str]]:
-        """The columns of a stored table as SQL sees them; None without such a table."""
+        """Return the columns of a stored table; None if the table does not exist."""
         if not self._engine.lake.exists(table):
             return None
         return list(self._engine.query(f"SELECT * FROM {table} LIMIT 0").columns)
 
-    def find_rows(self, wanted: Iterable[str], *, day: Optional[date] = None) -> dict[RowAddress, str]:
-        """The rows of the wanted pseudonyms, each with whose it is, on one business date or all; without a landing those of
-        quarantine too, each by what it says itself.
+    def find_rows(self, pseudonyms: Iterable[str], *, day: Optional[date] = None) -> dict[RowAddress, str]:
+        """Return the rows of some pseudonyms, each with its pseudonym, of one business date or all.
+
+        Without a landing, rows of quarantine are included.
         """
-        listed = ", ".join(literal(each) for each in sorted(wanted))
-        return self._where(f"_person IN ({listed})", day) if listed else {}
+        listed = ", ".join(literal(each) for each in sorted(pseudonyms))
+        return self._select_rows(f"_person IN ({listed})", day) if listed else {}
 
     def find_rows_of_erased(self, *, day: Optional[date] = None) -> list[RowAddress]:
-        """Rows that belong to one that was erased and still hold something personal themselves: they came in later."""
-        return list(self._where(f"_id LIKE '{ERASED_PREFIX}%' AND _personal", day))
+        """Return rows of erased persons with personal values, which landed after the erasure."""
+        return list(self._select_rows(f"_id LIKE '{ERASED_PREFIX}%' AND _personal", day))
 
-    def list_values_of_others(self, wanted: Iterable[str]) -> Iterable[str]:
-        """Every personal value that is some other known person's, and their whole names."""
-        listed = ", ".join(literal(each) for each in sorted(wanted)) or "''"
+    def list_values_of_others(self, pseudonyms: Iterable[str]) -> Iterable[str]:
+        """Yield every personal value and whole name of all persons with other pseudonyms."""
+        listed = ", ".join(literal(each) for each in sorted(pseudonyms)) or "''"
         for name, view in ((name, view) for name, layers in self._layers.items() for view in layers.values()):
             columns = [f"CAST({quote(column)} AS VARCHAR)" for column in sorted(self.source.personal_columns()[name])]
             names = ", ".join(quote(column) for column in list_name_columns(self.source, name))
             columns += [f"concat_ws(' ', {names})"] if names else []
             if columns:
                 listed_columns = ", ".join(f"{column} AS v{number}" for number, column in enumerate(columns))
-                # One query: the pseudonym of every row is what takes time.
+                # One query, since the pseudonym of every row takes most of the time.
                 persons = f"SELECT {listed_columns} FROM ({self._persons_sql(name, view)}) AS p WHERE _person NOT IN ({listed})"
                 for values in self._engine.arrow(persons).columns:
                     yield from (value for value in pc.unique(values).to_pylist() if value)
 
-    def _where(self, condition: str, day: Optional[date]) -> dict[RowAddress, str]:
+    def _select_rows(self, condition: str, day: Optional[date]) -> dict[RowAddress, str]:
         if day is not None:
             condition = f"{PARTITION_COLUMN} = DATE '{day.isoformat()}' AND {condition}"
         found: dict[RowAddress, str] = {}
@@ -131,22 +136,60 @@ class SubjectFinder:
         return found
 
     def _persons_sql(self, name: str, view: str) -> str:
-        """SQL for the rows of a view of an entity with whose each is; the expression knows the view by the entity's name."""
-        personal = " OR ".join(
-            f"(coalesce(CAST({quote(column)} AS VARCHAR), '') <> '' AND CAST({quote(column)} AS VARCHAR) NOT LIKE '{ERASED_PREFIX}%')"
-            for column in sorted(self.source.personal_columns()[name])
-        )
-        whose = f"CAST({self.source.people[name]} AS VARCHAR)"
-        inner = f"SELECT *, {whose} AS _id, {personal or 'FALSE'} AS _personal FROM {quote(view)} AS {quote(name)}"
+        """Return SQL for the rows of a view with their person. The expression refers to the view by the entity's name."""
+        columns = (f"CAST({quote(column)} AS VARCHAR)" for column in sorted(self.source.personal_columns()[name]))
+        personal = " OR ".join(f"(coalesce({each}, '') <> '' AND {each} NOT LIKE '{ERASED_PREFIX}%')" for each in columns)
+        person_id = f"CAST({self.source.people[name]} AS VARCHAR)"
+        inner = f"SELECT *, {person_id} AS _id, {personal or 'FALSE'} AS _personal FROM {quote(view)} AS {quote(name)}"
         return f"SELECT *, pseudonym(_id) AS _person FROM ({inner}) AS i"
 
 
+def match_addresses(rows: pa.Table, addresses: Iterable[RowAddress]) -> list[bool]:
+    """Return for each row whether it is at one of the addresses."""
+    places = {(each.run_date, each.file, each.number) for each in addresses}
+    columns = [rows.column(name).to_pylist() for name in (PARTITION_COLUMN, "_source_file", "_row_number")]
+    return [place in places for place in zip(*columns)]
+
+
+def find_landed_values(
+    settings: Settings, source: Source, keys: Keys, pseudonyms: Iterable[str], kinds: Collection[str]
+) -> set[str]:
+    """Return the values of some classes in persons' rows of the newest landing files with such rows.
+
+    Bronze has no values of persons who were erased before.
+    """
+    store, lake = Store(settings.landing), Lake(settings.lake)
+    for day in sorted(lake.partitions(f"bronze.{source.primary}"), reverse=True):
+        landing = {name: _read_landed_rows(settings, store, source, name, day) for name in source.entities}
+        addresses = SubjectFinder(lake, source, keys, settings.timezone, landing, day).find_rows(pseudonyms, day=day)
+        values: set[str] = set()
+        for name, rows in landing.items():
+            chosen = [each for each in addresses if each.entity == name]
+            if chosen:
+                rows = rows.append_column(PARTITION_COLUMN, pa.array([day] * rows.num_rows, pa.date32()))
+                theirs = rows.filter(pa.array(match_addresses(rows, chosen), pa.bool_()))
+                values |= collect_personal_values(source, name, theirs, kinds)
+        if values:
+            return values
+    return set()
+
+
+def _read_landed_rows(settings: Settings, store: Store, source: Source, entity: str, day: date) -> pa.Table:
+    """Return the rows in an entity's landing files; none if a file cannot be read."""
+    nothing = pa.table({"_source_file": pa.array([], pa.string()), "_row_number": pa.array([], pa.int64())})
+    try:
+        blocks = list(read_blocks(store, source, entity, day, [], limits=unpack_limits(settings)))
+    except LandingError:
+        return nothing  # The search of landing reports the file.
+    return pa.concat_tables(blocks or [nothing], promote_options="default")
+
+
 def collect_personal_values(source: Source, entity: str, rows: pa.Table, kinds: Optional[Collection[str]] = None) -> set[str]:
-    """What is personal in landed rows of an entity, each value, and whole names; of all classes or of those ``kinds``."""
+    """Return the personal values in landed rows of an entity, of all classes or of ``kinds``, and whole names."""
     found: set[str] = set()
     columns = source.entities[entity].columns
-    asked = [name for name, spec in columns.items() if spec.pii and (kinds is None or spec.pii in kinds)]
-    for name in matching_columns(rows.column_names, asked):
+    personal = [name for name, spec in columns.items() if spec.pii and (kinds is None or spec.pii in kinds)]
+    for name in matching_columns(rows.column_names, personal):
         texts = [str(each) for each in rows.column(name).to_pylist() if each]
         found.update(each for each in texts if not each.startswith(ERASED_PREFIX))
     stored = [each for name in list_name_columns(source, entity) for each in matching_columns(rows.column_names, [name])]
@@ -155,7 +198,7 @@ def collect_personal_values(source: Source, entity: str, rows: pa.Table, kinds: 
 
 
 def list_name_columns(source: Source, entity: str) -> list[str]:
-    """The columns that make up a person's whole name, in the order in which they land."""
+    """Return the columns of a person's whole name, in their order in the landing contract."""
     return [name for name, column in source.entities[entity].columns.items() if column.pii == "name"]
 
 
@@ -168,28 +211,27 @@ def _entity_sql(
     day: Optional[date],
     layer: str = "bronze",
 ) -> str:
-    """The landed rows of an entity, cleaned and typed as its mapping sees them, with their addresses."""
+    """Return SQL for the landed rows of an entity, typed as in its mapping, with their addresses."""
     parts = []
     if stored is not None:
         other = f" WHERE {PARTITION_COLUMN} <> DATE '{day.isoformat()}'" if landing is not None and day else ""
-        parts.append(
-            f"SELECT {_text_columns_sql(entity, stored)}, {PARTITION_COLUMN}, _source_file, _row_number FROM {layer}.{name}{other}"
-        )
+        texts = _text_columns_sql(entity, stored)
+        parts.append(f"SELECT {texts}, {PARTITION_COLUMN}, _source_file, _row_number FROM {layer}.{name}{other}")
     if landing is not None and day:
         texts = _text_columns_sql(entity, landing[name].column_names)
         parts.append(
             f"SELECT {texts}, DATE '{day.isoformat()}' AS {PARTITION_COLUMN}, _source_file, _row_number FROM _landing_{name}"
         )
     if not parts:
-        nothing = f"CAST(NULL AS DATE) AS {PARTITION_COLUMN}, CAST(NULL AS VARCHAR) AS _source_file, CAST(NULL AS BIGINT) AS _row_number"
-        parts.append(f"SELECT {_text_columns_sql(entity, [])}, {nothing} WHERE 1 = 0")
+        address = f"CAST(NULL AS DATE) AS {PARTITION_COLUMN}, CAST(NULL AS VARCHAR) AS _source_file"
+        parts.append(f"SELECT {_text_columns_sql(entity, [])}, {address}, CAST(NULL AS BIGINT) AS _row_number WHERE 1 = 0")
     typed = [f"{typed_sql(column, spec, source.null_values)} AS {quote(column)}" for column, spec in entity.columns.items()]
     landed = " UNION ALL ".join(parts)
     return f"SELECT {', '.join(typed)}, {PARTITION_COLUMN}, _source_file, _row_number FROM ({landed}) AS landed"
 
 
 def _text_columns_sql(entity: Entity, stored: list[Any]) -> str:
-    """The entity's columns as text; a date that landed before a column was added lacks it."""
+    """Return SQL for the entity's columns as text; NULL for a column that the rows lack."""
     landed = {column: find_column(stored, column) for column in entity.columns}
     return ", ".join(
         f"CAST({quote(name) if name else 'NULL'} AS VARCHAR) AS {quote(column)}" for column, name in landed.items()

@@ -1,9 +1,4 @@
-"""The proof of an erasure: every file is read, and nothing of the person is in it.
-
-What is looked for everywhere: the id, its pseudonyms, and those of the person's values that are long enough to be no ordinary
-word and that no other known person shares. What could be an ordinary word or number (``May``, ``17850``) is looked for where
-personal values and pseudonyms stand, in columns of tables; elsewhere nobody could tell whether it is the person.
-"""
+"""Verify an erasure: read every file and search it for the person."""
 
 from __future__ import annotations
 
@@ -17,134 +12,115 @@ from typing import BinaryIO, NamedTuple
 
 from daybook.contracts.columns import column_key
 from daybook.privacy.erasure.files import READ_ERRORS, FileText, TextReader, format_reason, list_files
+from daybook.privacy.erasure.terms import SearchTerms, contains_any, raw_row_matches
 from daybook.sources.compression import DEFAULT_LIMITS, UnpackLimits
 from daybook.storage import CHUNK_BYTES
 
-_MIN_LENGTH = 3
-"""Shorter values are not looked for at all."""
 _UNICODE_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
-
-
-@dataclass(frozen=True)
-class SearchTerms:
-    """What to look for: ``everywhere``, or only in ``personal`` columns of tables.
-
-    ``ids`` are those of the personal ones that in a row which could not be split are the person's where they fill a field, as
-    the source's ``delimiters`` end it: ``7`` is also a quantity and a part of a date.
-    """
-
-    everywhere: frozenset[str]
-    personal: frozenset[str]
-    ids: frozenset[str] = frozenset()
-    cells: frozenset[str] = frozenset()
-    """Ids that in personal columns are looked for as whole values: as a word they stand in other people's, in a street say."""
-    delimiters: str = ","
-    free: frozenset[str] = frozenset()
-    """Values looked for in the columns of free text that the user names."""
-
-    @property
-    def all(self) -> frozenset[str]:
-        return self.everywhere | self.personal | self.ids
+_SPACE_ESCAPE = re.compile(r"\\+[nrtvf]")
 
 
 @dataclass
 class SearchResult:
-    """What the search found: how many files were read, and for each file with something in it, what kind of thing.
-
-    ``digests`` holds the SHA-256 of each file found, ``unsearched`` the reason for each that could not be read to its end.
-    """
+    """Number of searched files, and the files with matches or errors, by full name."""
 
     files: int = 0
-    found: dict[str, str] = field(default_factory=dict)
+    matches: dict[str, str] = field(default_factory=dict)
+    """Kind of the first match in a file: its name, a column or its text."""
     digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file with a match."""
     unsearched: dict[str, str] = field(default_factory=dict)
+    """Reason why a file could not be read to its end."""
 
     @property
-    def holds(self) -> bool:
-        return not self.found and not self.unsearched
-
-
-def build_search_terms(
-    pseudonyms: Iterable[str], ids: Iterable[str], values: Iterable[str], others: Iterable[str], delimiters: str = ","
-) -> SearchTerms:
-    """Divide what a person's rows held by where it can be looked for; values that are other people's too are left out."""
-    wanted = {value.strip() for value in values if len(value.strip()) >= _MIN_LENGTH}
-    values_of_others = {value.casefold() for value in others}
-    theirs = "\n".join(values_of_others)
-    named = frozenset(ids)
-    shared = {value for value in wanted | named if value.casefold() in theirs and _word_pattern(value).search(theirs)}
-    own = (wanted | named) - shared
-    certain = {value for value in own if _is_distinctive(value)}
-    cells = frozenset(value for value in named & shared if value.casefold() not in values_of_others)
-    return SearchTerms(frozenset(pseudonyms) | certain, frozenset(own - certain), named - certain, cells, delimiters)
+    def is_clean(self) -> bool:
+        """Whether every file was searched and none has a match."""
+        return not self.matches and not self.unsearched
 
 
 def search_files(
     places: Mapping[str, str],
-    needles: SearchTerms,
+    terms: SearchTerms,
     personal_columns: Iterable[str],
     allowed: Mapping[str, frozenset[str]],
     held: Collection[tuple[str, str]] = (),
     limits: UnpackLimits = DEFAULT_LIMITS,
     encodings: Iterable[str] = (),
-    free: Mapping[str, frozenset[str]] = {},
+    free_text_columns: Mapping[str, frozenset[str]] = {},
 ) -> SearchResult:
-    """Search every file under the places (URIs, by a name for people).
+    """Search every file under some locations.
 
-    ``allowed`` says, for the beginning of a file's full name, what may stand there: the list of erased pseudonyms is one.
-    ``held`` are files, by full name and SHA-256, that held the person when that could still be told: unchanged, they still do.
-    ``free`` holds columns of free text, by the beginning of a file's full name.
+    Parameters
+    ----------
+    places
+        URIs by name.
+    terms
+        What to search for.
+    personal_columns
+        Columns of tables in which personal terms count.
+    allowed
+        Terms that may occur, by prefix of a file's full name. The list of erased pseudonyms has some.
+    held
+        Full names and SHA-256 of files that had a match while the person's values were known. If unchanged, they match again.
+    limits
+        Limits on compressed files.
+    encodings
+        Encodings that are tried besides UTF-8 and UTF-16.
+    free_text_columns
+        Keys of columns of free text that the user names, by prefix of a file's full name.
     """
-    proof = SearchResult()
+    result = SearchResult()
     columns = frozenset(map(column_key, personal_columns))
-    texts = TextReader(_overlap_length(needles), limits, tuple(encodings))
+    reader = TextReader(_overlap_length(terms), limits, tuple(encodings))
     suspected = {name for name, _ in held}
     for uri in dict.fromkeys(places.values()):
-        for item in list_files(uri, proof.unsearched):
+        for item in list_files(uri, result.unsearched):
             name = item.name
-            let = {each for beginning, those in allowed.items() if name.startswith(beginning) for each in those}
-            also = {each for beginning, those in free.items() if name.startswith(beginning) for each in those}
+            allowed_here = {each for prefix, values in allowed.items() if name.startswith(prefix) for each in values}
+            free_text = {each for prefix, keys in free_text_columns.items() if name.startswith(prefix) for each in keys}
             try:
                 with item.open() as file:
                     try:
-                        told = next(_find_matches(name[len(uri) :], texts.of(file, name), needles, columns, let, also), None)
+                        texts = reader.read(file, name)
+                        match = next(_find_matches(name[len(uri) :], texts, terms, columns, allowed_here, free_text), None)
                     except READ_ERRORS as error:
-                        told, proof.unsearched[name] = None, format_reason(error)
-                    if told or name in suspected:
+                        match, result.unsearched[name] = None, format_reason(error)
+                    if match or name in suspected:
                         digest = _digest_file(file)
-                        if not told and (name, digest) in held:
-                            told = "unchanged since an earlier try found the person in it"
-                        if told:
-                            proof.found[name], proof.digests[name] = told, digest
+                        if not match and (name, digest) in held:
+                            match = "unchanged since an earlier try found the person in it"
+                        if match:
+                            result.matches[name], result.digests[name] = match, digest
             except FileNotFoundError:
-                continue  # Removed since it was listed.
+                continue  # The file was removed after the listing.
             except READ_ERRORS as error:
-                proof.unsearched[name] = format_reason(error)
-            proof.files += 1
-    return proof
+                result.unsearched[name] = format_reason(error)
+            result.files += 1
+    return result
 
 
 class LandingMatches(NamedTuple):
-    """Landing files that hold something of a person, and those that could not be searched to their end, with the reason."""
+    """Landing files with a match, and those that could not be read to their end, with the reason."""
 
-    found: list[str]
+    files: list[str]
     unreadable: dict[str, str]
 
 
 def search_landing(
-    uri: str, needles: SearchTerms, limits: UnpackLimits = DEFAULT_LIMITS, encodings: Iterable[str] = ()
+    uri: str, terms: SearchTerms, limits: UnpackLimits = DEFAULT_LIMITS, encodings: Iterable[str] = ()
 ) -> LandingMatches:
-    """Search the landing files under a URI. They belong to the source and are not changed."""
+    """Search the landing files under a URI, which belong to the source and are never changed."""
     result = LandingMatches([], {})
-    texts = TextReader(_overlap_length(needles), limits, tuple(encodings), embedded=False)
+    reader = TextReader(_overlap_length(terms), limits, tuple(encodings), embedded=False)
     for item in list_files(uri, result.unreadable):
         try:
             with item.open() as file:
-                for each in texts.of(file, item.name):
-                    # Among bytes that are no text, a short id stands by chance.
-                    if contains_any(each.text, needles.everywhere if each.binary else needles.all):
-                        result.found.append(item.name)
-                        break
+                # In binary data, a short id can occur by chance.
+                if any(
+                    contains_any(each.text, terms.everywhere if each.binary else terms.all)
+                    for each in reader.read(file, item.name)
+                ):
+                    result.files.append(item.name)
         except FileNotFoundError:
             continue
         except READ_ERRORS as error:
@@ -152,106 +128,52 @@ def search_landing(
     return result
 
 
-def _overlap_length(needles: SearchTerms) -> int:
-    return 8 * max(map(len, needles.all | needles.free), default=0) + 32
+def _overlap_length(terms: SearchTerms) -> int:
+    return 8 * max(map(len, terms.all | terms.free_text), default=0) + 32
 
 
 def _digest_file(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     file.seek(0)
-    for piece in iter(partial(file.read, CHUNK_BYTES), b""):
-        digest.update(piece)
+    for chunk in iter(partial(file.read, CHUNK_BYTES), b""):
+        digest.update(chunk)
     file.seek(0)
     return digest.hexdigest()
 
 
-def contains_any(text: str, wanted: Iterable[str]) -> bool:
-    """Whether a text holds any of the values as a whole word, in upper or lower case."""
-    return next(_find_in_text(text, wanted), None) is not None
-
-
-def replace_values(text: str, wanted: Iterable[str], instead: str) -> str:
-    """The text with each of the values, as a whole word, replaced."""
-    for value in sorted(wanted, key=len, reverse=True):
-        if value.casefold() in text.casefold():
-            text = re.sub(_word_pattern(value).pattern, instead, text, flags=re.IGNORECASE)
-    return text
-
-
-def raw_row_matches(text: str, needles: SearchTerms) -> bool:
-    """Whether the text of a row that could not be split is certainly the person's, by a word or by a whole field."""
-    ids = {each.casefold() for each in needles.ids}
-    return contains_any(text, needles.everywhere) or bool(
-        ids and ids & {_strip_field(part) for part in _split_fields(text, needles.delimiters)}
-    )
-
-
-def replace_in_raw_row(text: str, needles: SearchTerms, instead: str) -> str:
-    """Such a text without the person, where it is the person's: words that are certain, and whole fields of all the values."""
-    if not raw_row_matches(text, needles):
-        return text
-    values = {each.casefold() for each in needles.personal | needles.ids}
-    parts = _split_fields(replace_values(text, needles.everywhere, instead), needles.delimiters)
-    return "".join(instead if _strip_field(part) in values else part for part in parts)
-
-
-def _split_fields(text: str, delimiters: str) -> list[str]:
-    """The fields of a text and, between them, what ended each."""
-    return re.split(rf"([{re.escape(delimiters)}\r\n])", text)
-
-
-def _strip_field(part: str) -> str:
-    return part.strip().strip('"').strip().casefold()
-
-
 def _find_matches(
-    name: str, texts: Iterable[FileText], needles: SearchTerms, personal: frozenset[str], let: set[str], free: set[str]
+    name: str,
+    texts: Iterable[FileText],
+    terms: SearchTerms,
+    personal: frozenset[str],
+    allowed_here: set[str],
+    free_text: set[str],
 ) -> Iterator[str]:
-    anywhere = needles.everywhere - let
-    if contains_any(name, anywhere):
+    everywhere = terms.everywhere - allowed_here
+    if contains_any(name, everywhere):
         yield "its name"
     for text, column, binary in texts:
         if column is not None:
-            if _column_matches(text, column, needles, anywhere, personal, free):
+            if _column_matches(text, column, terms, everywhere, personal, free_text):
                 yield f"column {column}"
-        elif any(contains_any(each, anywhere) for each in ({text} if binary else {text, html.unescape(text), _unescape(text)})):
+        elif any(contains_any(each, everywhere) for each in ({text} if binary else _decode_variants(text))):
             yield "its text"
 
 
 def _column_matches(
-    text: str, column: str, needles: SearchTerms, anywhere: frozenset[str], personal: frozenset[str], free: set[str]
+    text: str, column: str, terms: SearchTerms, values: frozenset[str], personal: frozenset[str], free_text: set[str]
 ) -> bool:
-    if column == "_raw" and raw_row_matches(text, needles):
+    if column == "_raw" and raw_row_matches(text, terms):
         return True
     if column_key(column) in personal:
-        if needles.cells.intersection(each.strip() for each in text.split("\n")):
+        if terms.whole_values.intersection(each.strip() for each in text.split("\n")):
             return True
-        anywhere = anywhere | needles.personal
-    return contains_any(text, anywhere | needles.free if column_key(column) in free else anywhere)
+        values = values | terms.personal
+    return contains_any(text, values | terms.free_text if column_key(column) in free_text else values)
 
 
-def _find_in_text(text: str, wanted: Iterable[str]) -> Iterator[str]:
-    folded = text.casefold()
-    for value in wanted:
-        if value.casefold() in folded and _word_pattern(value).search(folded):
-            yield value
-
-
-def _word_pattern(value: str) -> re.Pattern[str]:
-    """The value as a whole word of a case-folded text."""
-    return re.compile(rf"(?<![^\W_]){re.escape(value.casefold())}(?![^\W_])")
-
-
-def _unescape(text: str) -> str:
-    """What JSON and reprs have escaped, as it was."""
-    text = _UNICODE_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
-    return re.sub(r"\\+([\"'/])", r"\1", text)
-
-
-def _is_distinctive(value: str) -> bool:
-    """Whether a value is no ordinary word or number, so that where it stands, it is the person."""
-    if "@" in value:
-        return True
-    if any(letter.isspace() for letter in value):
-        return len(value) >= 8
-    return len(value) >= 6 and any(letter.isdigit() for letter in value) and not (value.isdigit() and len(value) < 8)
+def _decode_variants(text: str) -> set[str]:
+    """Return a text as it is, without HTML entities, and without the escapes of JSON and reprs."""
+    unescaped = re.sub(r"\\+([\"'/])", r"\1", _UNICODE_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text))
+    # With a space for \n, the word after it is a whole word.
+    return {text, html.unescape(text), unescaped, _SPACE_ESCAPE.sub(" ", unescaped)}
