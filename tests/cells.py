@@ -1,7 +1,4 @@
-"""The SQL cells of the stage notebooks, with settings filled in, for tests that run them without a session.
-
-Here: reading cells. Not here: running a notebook's cells in a session (``tests/sessions.py``).
-"""
+"""Read the SQL cells of the stage notebooks, with settings filled in."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from daybook.sources.mapping import literal
 
 
 def load_sql_cells(stage: str, *, returns_count_on: str = "order_date") -> dict[str, str]:
-    """Return what the ``%%sql`` cells of a stage's notebook define, by name."""
+    """Return the SQL of the ``%%sql`` cells of a stage's notebook, by name."""
     settings = {"returns_count_on": returns_count_on}
     found = {}
     for cell in nbformat.read(notebook_path(stage), as_version=4).cells:

@@ -1,4 +1,4 @@
-"""What all tests share: where real shops' data lies, a Daybook home and a copy of the project of a test's own."""
+"""Provide fixtures for all tests: real shops' data, a temporary home and a copy of the project."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from daybook.settings import is_temporary_name, project_root
 from daybook.storage import Store
 from tests.emulator.emulator import Account, Emulator, run_emulator
 
-# No test is timed: by itself hypothesis fails an example that takes a fifth of a second, or is drawn in one, on a busy machine.
+# Without deadlines: by default hypothesis fails an example that takes a fifth of a second on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long chaos goes on, and which instants it draws."""
+    """Add options for the size and seed of long tests."""
     parser.addoption("--chaos-kills", type=int, default=50, help="so many processes are killed in tests/runs/test_chaos.py")
     parser.addoption("--real-days", type=int, default=7, help="so many days of each real shop's history; 0 for all")
     parser.addoption(
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real shops' data (Olist, Online Retail), which is not the project's to ship: DAYBOOK_SHARED_DATA or ../shared/data."""
+    """Return the folder of real shops' data (Olist, Online Retail): DAYBOOK_SHARED_DATA or ../shared/data."""
     place = Path(os.environ.get("DAYBOOK_SHARED_DATA", project_root().parent / "shared" / "data"))
     if not (place / "olist").is_dir() or not (place / "online_retail").is_dir():
         pytest.skip(f"REAL DATA IS MISSING: {place} has no olist/ and online_retail/; set DAYBOOK_SHARED_DATA to test on it")
@@ -48,7 +48,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A DAYBOOK_HOME of the test's own."""
+    """Return a temporary DAYBOOK_HOME."""
     place = tmp_path / "home"
     monkeypatch.setenv("DAYBOOK_HOME", str(place))
     return place
@@ -56,29 +56,29 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """An emulator of AWS on loopback, one for all tests of a process; skipped, loudly, where it is not installed."""
+    """Run one AWS emulator for all tests of a process. Skips with a message if it is not installed."""
     with run_emulator(tmp_path_factory.mktemp("emulator")) as running:
         yield running
 
 
 @pytest.fixture
 def aws_account(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Account:
-    """An empty account of the emulator, for this test and the processes it starts."""
+    """Return an empty account of the emulator, for this test and its processes."""
     return emulator.enter(monkeypatch)
 
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project's own files, to break one thing in."""
+    """A copy of the project's files that a test can change."""
 
     root: Path
 
     def write(self, file: str, text: str) -> None:
-        """Make ``file`` (relative to the root) hold exactly this."""
+        """Overwrite ``file`` (relative to the root)."""
         (self.root / file).write_text(text, encoding="utf-8")
 
     def replace(self, file: str, old: str, new: str) -> None:
-        """Replace the first ``old`` in ``file``; a copy that no longer holds it is a mistake of the test."""
+        """Replace the first ``old`` in ``file``, which must contain it."""
         text = (self.root / file).read_text(encoding="utf-8")
         assert old in text, f"{file} does not hold {old!r}"
         self.write(file, text.replace(old, new, 1))
@@ -86,7 +86,7 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """A copy of params, notebooks and state machines that Daybook takes for its project."""
+    """Return a copy of params, notebooks and state machines as the project."""
     real, root = project_root(), tmp_path / "project"
     for folder in ("params", "notebooks"):
         shutil.copytree(real / folder, root / folder, ignore=lambda _, names: list(filter(is_temporary_name, names)))
@@ -96,39 +96,39 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     monkeypatch.setenv("DAYBOOK_PROJECT", str(root))
     code_version.cache_clear()
     yield Project(root)
-    # A stage that ran in this process has noted the version of the copy.
+    # A stage in this process may have cached the version of the copy.
     code_version.cache_clear()
 
 
 class Disk:
-    """A disk of a few kilobytes, mounted on a folder of the test's own."""
+    """A small disk that is mounted on a temporary folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._filler = path / "filler"
 
     def fill(self, leave: int = 0) -> None:
-        """Have other files take what is free, but for ``leave`` bytes (in whole pages of 4 KiB)."""
+        """Fill the disk except for ``leave`` bytes (in whole pages of 4 KiB)."""
         space = os.statvfs(self.path)
         self._filler.write_bytes(b"z" * (space.f_bavail * space.f_frsize - leave))
 
     def free(self) -> None:
-        """Take those files away again."""
+        """Remove the files of ``fill``."""
         self._filler.unlink()
 
     def read_only(self, wanted: bool = True) -> None:
-        """Let nobody write to it, not even root; or let them again."""
+        """Make the disk read-only, also for root, or writable."""
         subprocess.run(["mount", "-o", f"remount,{'ro' if wanted else 'rw'}", str(self.path)], check=True)
 
 
 class Disks:
-    """Mounts disks, and unmounts all at the end."""
+    """Mount small disks, and unmount all at the end."""
 
     def __init__(self) -> None:
         self._mounted: list[Path] = []
 
     def mount(self, path: Path, size: str = "256k") -> Disk:
-        """Mount an empty disk of a size on a folder, which is made; the test is skipped, loudly, where that is not allowed."""
+        """Mount an empty disk on a new folder. Skips the test with a message if mounting is not allowed."""
         path.mkdir(parents=True, exist_ok=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -139,13 +139,13 @@ class Disks:
 
     def unmount(self) -> None:
         for path in reversed(self._mounted):
-            # Lazily: a job that a failed test left behind may still have a file open.
+            # A lazy unmount, since a job of a failed test may still have a file open.
             subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 @pytest.fixture
 def disks() -> Iterator[Disks]:
-    """Small disks to fill up, or to write-protect."""
+    """Return a mounter of small disks that can be filled or made read-only."""
     mounted = Disks()
     yield mounted
     mounted.unmount()
@@ -153,18 +153,18 @@ def disks() -> Iterator[Disks]:
 
 @pytest.fixture(scope="module")
 def module_disks() -> Iterator[Disks]:
-    """Disks that the tests of one file share."""
+    """Return a mounter of disks that the tests of one file share."""
     mounted = Disks()
     yield mounted
     mounted.unmount()
 
 
 class Killed(BaseException):
-    """The process is gone: nothing that only answers to exceptions gets to do anything more."""
+    """Simulates the end of the process: ``except Exception`` does not catch it."""
 
 
 class Killer:
-    """Ends a process just before its n-th write to tables, keys or archive."""
+    """Simulate the end of the process just before its n-th write to tables, keys or archive."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.writes = 0
@@ -173,7 +173,7 @@ class Killer:
             monkeypatch.setattr(target, name, self._counted(getattr(target, name)))
 
     def aim(self, number: Optional[int]) -> None:
-        """End before the n-th write from now on; at none, to count them."""
+        """End the process before the n-th write from now on; with None, only count writes."""
         self.writes, self.last = 0, number
 
     def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,5 +202,5 @@ WRITES: list[tuple[Any, str]] = [
 
 @pytest.fixture
 def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
-    """Counts writes, and ends the process at the one it is aimed at."""
+    """Return a killer that counts writes."""
     return Killer(monkeypatch)

@@ -1,4 +1,4 @@
-"""Landing files as one table: what is read a block at a time, put together, for tests to look at."""
+"""Read landing files as one table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from daybook.storage import Store
 def read_entity(
     store: Store, source: Source, name: str, run_date: date, marks: Optional[FileMarks] = None
 ) -> tuple[Optional[pa.Table], list[LandedFile]]:
-    """All rows of an entity's files for a date (see ``read_blocks``); None where no file is there."""
+    """Return all rows of an entity's files for a date (see ``read_blocks``); None without a file."""
     landed: list[LandedFile] = []
     blocks = list(read_blocks(store, source, name, run_date, landed, marks))
     return (pa.concat_tables(blocks, promote_options="default") if blocks else None), landed
 
 
 def read_csv(data: bytes, shown: str, key: str, source: Source, name: str) -> pa.Table:
-    """One CSV file as text (see ``read_csv_blocks``)."""
+    """Return one CSV file as text (see ``read_csv_blocks``)."""
     return pa.concat_tables(read_csv_blocks(io.BytesIO(data), shown, key, source, name))

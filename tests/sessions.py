@@ -1,4 +1,4 @@
-"""Notebooks in this process, cell by cell and without kernels: the same code as a run's, in a tenth of its time."""
+"""Run notebooks cell by cell in this process, without kernels, in a tenth of the time of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAGES = ("ingest", "validate", "transform", "aggregate", "quality")
 
 
 class Session:
-    """Cells run one after the other, as Jupyter does."""
+    """Run cells in sequence, like Jupyter."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
@@ -26,7 +26,7 @@ class Session:
         self.printed = ""
 
     def run(self, cell: str) -> ExecutionResult:
-        """Run a cell; what it displayed and printed is kept until the next."""
+        """Run a cell. Its outputs are kept until the next."""
         with capture_output() as captured:
             result = self.shell.run_cell(cell)
         self.outputs = [each.data for each in captured.outputs]
@@ -38,20 +38,20 @@ class Session:
         self.value("from daybook.notebook import begin\nstage = begin('ingest', env='local', run_date='2025-11-30')")
 
     def value(self, cell: str) -> Any:
-        """What a cell that must not fail shows as its value."""
+        """Run a cell that must succeed; return its value."""
         result = self.run(cell)
         result.raise_error()
         return result.result
 
     def error(self, cell: str) -> BaseException:
-        """What a cell raises."""
+        """Run a cell that must fail; return its exception."""
         result = self.run(cell)
         found = result.error_in_exec or result.error_before_exec
         assert found is not None, "the cell did not fail"
         return found
 
     def run_day(self, day: str, number: int, overrides: dict[str, str], env: str = "local") -> str:
-        """All stages but notify, as a named run would execute them, up to the one that ends the day; returns its outcome."""
+        """Run all stages but notify like a named run, up to the last one; return its outcome."""
         parameters = {"env": env, "run_date": day, "run_id": f"daily-{day}-{number}", "overrides": overrides}
         for stage in STAGES:
             for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
@@ -65,14 +65,14 @@ class Session:
 
 
 def read_outcome() -> str:
-    """How the stage that is open has ended."""
+    """Return the outcome of the current stage."""
     assert stages.current is not None
     return stages.current.ended
 
 
 @contextmanager
 def new_session() -> Iterator[Session]:
-    """A session with Daybook's extension loaded and no stage open."""
+    """Open a session with Daybook's extension and without a stage."""
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     shell.run_line_magic("load_ext", "daybook")

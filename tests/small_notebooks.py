@@ -1,4 +1,4 @@
-"""A notebook small enough to read, as stages have theirs: a title, a cell of parameters, a cell."""
+"""Build a small notebook like those of stages: a title, a parameters cell and a code cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``daybook`` command: each mistake gives one sentence and its exit code, and starts nothing."""
+"""Test that each mistake on the command line gives one sentence and an exit code, and starts nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daybook.settings import project_root
 
 
 class Daybook:
-    """Calls the command in this process."""
+    """Call the command in this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
@@ -64,7 +64,7 @@ MISTAKES = [
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
-def test_a_mistake_is_told_in_one_sentence_with_its_exit_code(
+def test_mistakes_give_one_sentence_and_an_exit_code(
     daybook: Daybook, home: Path, arguments: list[str], code: int, sentence: str
 ) -> None:
     ended, out, err = daybook(*arguments)
@@ -84,7 +84,7 @@ def test_a_mistake_is_told_in_one_sentence_with_its_exit_code(
     ],
     ids=["damaged file", "interrupt"],
 )
-def test_no_command_ends_without_a_message(
+def test_failed_command_prints_a_message(
     daybook: Daybook, monkeypatch: pytest.MonkeyPatch, command: list[str], error: BaseException, exit_code: int, message: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -95,13 +95,13 @@ def test_no_command_ends_without_a_message(
     assert (code, out, told.lstrip("\n")) == (exit_code, "", message)
 
 
-def test_question_without_an_answer_gives_a_message(daybook: Daybook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_question_without_an_answer_prints_a_message(daybook: Daybook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, _, told = daybook("rekey")
     assert (code, told.strip()) == (1, "No answer was given; give --yes to be asked nothing.")
 
 
-def test_a_debug_run_shows_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_option_shows_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from daybook.errors import ParamsError
 
     monkeypatch.setattr(sys, "argv", ["daybook", "--debug", "runs", "--env", "nope"])
@@ -109,9 +109,7 @@ def test_a_debug_run_shows_the_traceback(home: Path, monkeypatch: pytest.MonkeyP
         main()
 
 
-def test_a_params_file_without_a_key_is_an_error_that_names_file_and_key(
-    daybook: Daybook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_for_missing_key_names_file_and_key(daybook: Daybook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "params").mkdir()
     text = (project_root() / "params" / "local.yaml").read_text()
     (tmp_path / "params" / "local.yaml").write_text(re.sub(r"(?m)^timezone:.*\n", "", text))
@@ -120,26 +118,26 @@ def test_a_params_file_without_a_key_is_an_error_that_names_file_and_key(
     assert (code, err.strip()) == (2, "params/local.yaml: key 'timezone' is missing; add it.")
 
 
-def test_an_archive_without_runs_says_how_to_make_one(daybook: Daybook) -> None:
+def test_archive_without_runs_prints_advice(daybook: Daybook) -> None:
     assert daybook("runs") == (0, "There are no runs yet; `daybook run` makes one.\n", "")
 
 
-def test_sql_prints_json_for_a_script(daybook: Daybook) -> None:
+def test_sql_prints_json(daybook: Daybook) -> None:
     code, out, _ = daybook("sql", "SELECT 1 AS one, DATE '2025-11-30' AS day", "--json")
     assert code == 0
     assert json.loads(out) == [{"one": 1, "day": "2025-11-30"}]
 
 
-def test_a_gold_table_without_rows_can_be_queried(daybook: Daybook) -> None:
+def test_empty_gold_table_can_be_queried(daybook: Daybook) -> None:
     code, out, _ = daybook("sql", "SELECT count(*) AS days FROM gold.daily_sales", "--json")
     assert (code, json.loads(out)) == (0, [{"days": 0}])
 
 
-def test_check_finds_the_project_good(daybook: Daybook) -> None:
+def test_check_accepts_the_project(daybook: Daybook) -> None:
     code, out, _ = daybook("check")
     assert code == 0, out
     assert "files are good" in out
 
 
-def test_the_version_is_printed(daybook: Daybook) -> None:
+def test_version_is_printed(daybook: Daybook) -> None:
     assert daybook("--version")[1].startswith("daybook 0.")

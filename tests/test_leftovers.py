@@ -1,4 +1,4 @@
-"""Test that what editors and tools leave in the project changes nothing."""
+"""Test that temporary files of editors and tools in the project change nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LEFTOVERS = [
 
 
 def leave(project: Project) -> list[Path]:
-    """Write leftovers of every kind beside each kind of the project's files, and a link that leads nowhere."""
+    """Write temporary files of every kind beside each kind of project file, and a broken link."""
     left = []
     for pattern in ("notebooks/*.ipynb", "params/*.yaml", "params/*/*.yaml", "params/*/*/*.yaml", "orchestration/*.asl.json"):
         for path in list_files(project.root, pattern):
@@ -49,7 +49,7 @@ def leave(project: Project) -> list[Path]:
 
 
 def seen(project: Project, place: Path) -> dict[str, Any]:
-    """Return what is seen of the project by all that walks its folders."""
+    """Return the project files found by each function that lists its folders."""
     (place / "packages").mkdir(parents=True)
     bundle._copy_project(place)
     source = load_source("demo")
@@ -68,12 +68,12 @@ def seen(project: Project, place: Path) -> dict[str, Any]:
     }
 
 
-def test_leftovers_change_nothing(project: Project, tmp_path: Path) -> None:
+def test_temporary_files_change_nothing(project: Project, tmp_path: Path) -> None:
     before = seen(project, tmp_path / "before")
     assert len(leave(project)) > 100
     assert seen(project, tmp_path / "after") == before
 
 
 @pytest.mark.parametrize("name", ["1_ingest.ipynb", "local.yaml", "daily.asl.json", "tilde~name.yaml", "orig.yaml"])
-def test_own_files_are_no_leftovers(name: str) -> None:
+def test_project_files_are_not_temporary(name: str) -> None:
     assert not is_temporary_name(name)

@@ -1,4 +1,4 @@
-"""The stage notebooks as files: one skeleton, SQL that other engines can read. Whole runs execute them (tests/runs)."""
+"""Test the skeleton of the stage notebooks, and that other engines can read their SQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load(stage: str) -> NotebookNode:
 
 
 def sql_cells() -> list[tuple[str, str, str]]:
-    """(stage, name or nothing, SQL) of every %%sql cell."""
+    """Return stage, name or an empty text, and SQL of every %%sql cell."""
     found = []
     for stage in STAGES:
         for cell in load(stage).cells:
@@ -31,7 +31,7 @@ def sql_cells() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_notebook_follows_the_skeleton(stage: str) -> None:
+def test_notebooks_follow_the_skeleton(stage: str) -> None:
     cells = load(stage).cells
     assert cells[0].cell_type == "markdown"
     assert cells[0].source.startswith(f"# {STAGES.index(stage) + 1} · {stage.capitalize()}\n")
@@ -44,7 +44,7 @@ def test_a_notebook_follows_the_skeleton(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_notebook_is_committed_without_outputs(stage: str) -> None:
+def test_notebooks_are_committed_without_outputs(stage: str) -> None:
     for cell in load(stage).cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
@@ -60,13 +60,13 @@ def test_defaults_run_the_demo_shop_into_a_development_copy(stage: str) -> None:
 
 
 @pytest.mark.parametrize("layer", ["silver", "gold"])
-def test_every_table_with_a_contract_is_defined_by_one_cell(layer: str) -> None:
+def test_every_contract_table_has_one_cell(layer: str) -> None:
     defined = [name for _, name, _ in sql_cells() if name.startswith(f"{layer}.")]
     assert sorted(defined) == sorted(load_tables(layer))
 
 
 @pytest.mark.parametrize(("stage", "name", "sql"), sql_cells())
-def test_sql_is_kept_to_what_translates_to_spark(stage: str, name: str, sql: str) -> None:
+def test_sql_cells_translate_to_spark(stage: str, name: str, sql: str) -> None:
     plain = re.sub(r"\{\{.*?\}\}", "'x'", sql)
     (translated,) = sqlglot.transpile(plain, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
     assert sqlglot.parse_one(translated, read="spark")

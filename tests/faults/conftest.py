@@ -1,4 +1,4 @@
-"""A shop with unusual exports: deployments of its own, landing files by name, and the stages of a date in this process."""
+"""Provide a shop with unusual exports, and run the stages of a date in this process."""
 
 from __future__ import annotations
 

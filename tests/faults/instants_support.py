@@ -1,4 +1,4 @@
-"""Deployments made of a fault's files, run in this process as ``tests/notebook`` runs the demo shop."""
+"""Build deployments from the files of a fault, and run them in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 
 class Shop:
-    """A deployment in a project of the test's own, with its landing."""
+    """A deployment in a copy of the project, with its landing."""
 
     def __init__(self, project: Project, session: Session, env: str, files: Path, names: tuple[str, str, str]) -> None:
         self.project, self.session, self.env = project, session, env
@@ -37,13 +37,13 @@ class Shop:
         path.write_text(text, encoding="utf-8")
 
     def run(self, day: str) -> str:
-        """Run a date; returns the outcome of the stage that ended it."""
+        """Run a date; return the outcome of its last stage."""
         self._numbers[day] = self._numbers.get(day, 0) + 1
         return self.session.run_day(day, self._numbers[day], {}, env=self.env)
 
     @property
     def ended(self) -> stages.Stage:
-        """The stage that ended the last run."""
+        """The last stage of the last run."""
         assert stages.current is not None
         return stages.current
 
@@ -62,7 +62,7 @@ def shop(
     fault: str = "odd_instants",
     names: tuple[str, str, str] = ("deployment.yaml", "source.yaml", "contract.yaml"),
 ) -> Iterator[Shop]:
-    """A deployment made of a fault's files."""
+    """Return a deployment built from the files of a fault."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("DAYBOOK_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -72,6 +72,6 @@ def shop(
 
 
 def write_order_files(place: Shop, day: str, fault: str) -> None:
-    """Lay the two files of a fault of the odd shop."""
+    """Write the two landing files of a fault of the odd shop."""
     for name in ("orders.csv", "lines.csv"):
         place.lay(f"o/{day}/{name}", (HERE / fault / name).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A shop for one test, run in this process: its source, its landing files, and its rows in silver and gold."""
+"""Provide a shop with one flat file, run in this process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Shop:
             shutil.copy(file, self.home / "landing" / day)
 
     def run(self, day: str, number: int = 1) -> str:
-        """Run a date; returns its outcome."""
+        """Run a date; return its outcome."""
         return self.session.run_day(day, number, {}, env=self.name)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:

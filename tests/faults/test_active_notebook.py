@@ -1,4 +1,4 @@
-"""Test that the archived notebook of an attempt holds nothing active, and that its record has its digest."""
+"""Test that the archived notebook of an attempt has no active content, and that its record has its digest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daybook.settings import load_settings
 RUN = "daily-2025-11-30-1"
 
 
-def test_an_attempt_is_archived_without_active_html(home: Path) -> None:
+def test_attempt_is_archived_without_active_html(home: Path) -> None:
     settings = load_settings("local")
     archive = Archive(settings.archive)
     archive.start_run(date(2025, 11, 30), {})

@@ -1,4 +1,4 @@
-"""Numbers beyond a type: the row is put aside or the date is rejected, and the message names table, row and column."""
+"""Test numbers out of range: the row is quarantined or the date rejected, with table, row and column in the message."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_product_out_of_range_rejects_the_date(project, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("qty", "price"), [("99999999999999999999", "1.00"), ("1", "999999999999999.00")])
-def test_number_beyond_its_type_is_put_aside(project, tmp_path, monkeypatch, qty, price):
+def test_number_beyond_its_type_is_quarantined(project, tmp_path, monkeypatch, qty, price):
     with shop(project, tmp_path, monkeypatch) as odd:
         odd.lay(f"o/{DAY}/orders.csv", ORDER)
         odd.lay(f"o/{DAY}/lines.csv", f"order_id,line,sku,qty,price\nO1,1,A,1,1.00\nO1,2,A,{qty},{price}\n")
@@ -31,7 +31,7 @@ def test_number_beyond_its_type_is_put_aside(project, tmp_path, monkeypatch, qty
         assert "digits" in reasons and row == 2
 
 
-def test_expression_that_overflows_names_column_and_row(project, tmp_path, monkeypatch):
+def test_overflow_error_names_column_and_row(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
         odd.project.replace("params/sources/odd.yaml", "quantity: qty,", "quantity: qty * qty,")
         odd.lay(f"o/{DAY}/orders.csv", ORDER)
@@ -42,7 +42,7 @@ def test_expression_that_overflows_names_column_and_row(project, tmp_path, monke
         assert any("lines.csv / 2" in str(each["samples"]) for each in odd.ended.details["rules"])
 
 
-def test_rule_that_raises_rejects_the_date_by_name(project, tmp_path, monkeypatch):
+def test_rule_that_raises_rejects_the_date(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
         odd.project.replace(
             "params/contracts/landing/odd.yaml", "WHERE updated_at < ordered_at", "WHERE CAST(status AS INTEGER) > 5"

@@ -1,4 +1,4 @@
-"""Adjustments are no sales: a real shop's corrections of bad debt, +11,062.06 once and -11,062.06 twice."""
+"""Test that adjustments are not sales, with a real shop's corrections of bad debt: +11,062.06 once, -11,062.06 twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from tests.sessions import new_session
 
-LANDING = Path(__file__).parent / "bad-debt"
+LANDING = Path(__file__).parent / "bad_debt"
 DAY = "2011-08-12"
 GROSS = Decimal("25.50") + Decimal("29.50")
 RETURNED = Decimal("12.75")
@@ -21,7 +21,7 @@ RETURNED = Decimal("12.75")
 
 @pytest.fixture(scope="module", params=["order_date", "return_date"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
-    """The lake after the day: two sales, a return, three corrections of bad debt."""
+    """Return the lake after a day of two sales, a return and three corrections of bad debt."""
     place = tmp_path_factory.mktemp("shop")
     overrides = {"landing": str(LANDING), "lake": str(place / "lake"), "pii_key": str(place / "pii.key")}
     with pytest.MonkeyPatch.context() as patch:

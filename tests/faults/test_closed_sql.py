@@ -1,4 +1,4 @@
-"""Test that queries of `daybook sql` and `%%sql` reach tables only: no file, no URL, no extension, no setting."""
+"""Test that queries of `daybook sql` and `%%sql` reach tables only: no files, URLs, extensions or settings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def filled(statement: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_every_connection_refuses_statements_that_reach_outside(tmp_path: Path, statement: str) -> None:
+def test_connections_refuse_statements_with_outside_access(tmp_path: Path, statement: str) -> None:
     closed = connect(tmp_path / "spill")
     with pytest.raises(duckdb.Error):
         closed.execute(filled(statement, tmp_path))
@@ -64,13 +64,13 @@ def test_every_connection_refuses_statements_that_reach_outside(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_every_connection_refuses_functions_that_reach_outside(tmp_path: Path, query: str) -> None:
+def test_connections_refuse_functions_with_outside_access(tmp_path: Path, query: str) -> None:
     with pytest.raises(duckdb.Error):
         connect(tmp_path / "spill").execute(filled(query, tmp_path)).fetchall()
 
 
 @pytest.mark.parametrize("query", [*STATEMENTS, *NO_QUERIES, *QUERIES])
-def test_daybook_sql_refuses_what_reaches_outside(
+def test_daybook_sql_refuses_outside_access(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], query: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["daybook", "sql", filled(query, tmp_path)])
@@ -82,7 +82,7 @@ def test_daybook_sql_refuses_what_reaches_outside(
     assert "Traceback" not in error
 
 
-def test_a_sql_cell_refuses_what_reaches_outside(shop: Shop, tmp_path: Path) -> None:
+def test_sql_cell_refuses_outside_access(shop: Shop, tmp_path: Path) -> None:
     session: Session = shop.session
     session.begin()
     for query in [*STATEMENTS, *NO_QUERIES, *QUERIES]:

@@ -1,4 +1,4 @@
-"""Values with markup of rich and with control characters are printed as they are, and steer no terminal."""
+"""Test that values with markup of rich and control characters are printed literally."""
 
 from __future__ import annotations
 

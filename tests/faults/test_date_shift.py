@@ -1,4 +1,4 @@
-"""A date mapped to an instant is local midnight, and a landing whose orders are all of other dates is rejected."""
+"""Test that a date maps to local midnight, and that a landing with orders of other dates only is rejected."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_date_is_local_midnight_west_of_utc(dateshift):
     assert gross(dateshift) == {"2025-01-01": 10, "2025-01-02": 200, "2025-01-03": 3000}
 
 
-def test_shifted_orders_never_become_another_dates_revenue(dateshift):
+def test_shifted_orders_add_no_revenue_to_other_dates(dateshift):
     dateshift.project.replace("params/sources/dateshift.yaml", "min(day)", f'"{AS_BEFORE}"')
     for day in (*DAYS, "2025-01-02", "2025-01-01"):
         assert dateshift.run(day) == "REJECTED"
@@ -44,7 +44,7 @@ def test_shifted_orders_never_become_another_dates_revenue(dateshift):
     assert dateshift.rows("SELECT count(*) FROM silver.orders") == [(0,)]
 
 
-def test_a_shifted_landing_is_no_other_dates_revenue(dateshift):
+def test_shifted_landing_adds_no_revenue_to_other_dates(dateshift):
     assert dateshift.run(DAYS[0]) == "SUCCEEDED"
     lay_day(dateshift, DAYS[1], f"order,day,product,qty,price\nA2,{DAYS[0]},P1,1,200.00\n")
     assert [dateshift.run(DAYS[1]), dateshift.run(DAYS[0])] == ["REJECTED", "SUCCEEDED"]
@@ -62,14 +62,14 @@ def test_date_keeps_its_day_where_midnight_is_skipped(dateshift, zone, day):
 
 
 @pytest.mark.parametrize("order", [DAYS[:2], DAYS[1::-1]])
-def test_a_day_of_changes_only_has_the_same_verdict_in_any_order(dateshift, order):
+def test_day_of_changes_has_one_outcome_in_any_order(dateshift, order):
     lay_day(dateshift, DAYS[1], "order,day,product,qty,price\nA1,2025-01-01,P1,2,10.00\n")
     outcomes = {day: dateshift.run(day) for day in order}
     assert outcomes == {DAYS[0]: "SUCCEEDED", DAYS[1]: "REJECTED"}
     assert dateshift.rows("SELECT quantity FROM silver.order_items") == [(1,)]
 
 
-def test_late_orders_beside_the_dates_own_pass(dateshift):
+def test_late_orders_with_own_orders_pass(dateshift):
     lay_day(dateshift, DAYS[1], "order,day,product,qty,price\nA9,2025-01-01,P1,2,10.00\nA2,2025-01-02,P1,1,200.00\n")
     assert [dateshift.run(day) for day in DAYS[:2]] == ["SUCCEEDED"] * 2
     assert gross(dateshift) == {"2025-01-01": 30, "2025-01-02": 200}

@@ -1,4 +1,4 @@
-"""Instants inside the repeated hour: the newest version wins, and the order of two instants is theirs."""
+"""Test times in the repeated hour: their order is kept, and the newest version wins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cut gzip file in landing: an erasure finishes, and says that this file was not searched."""
+"""Test that an erasure with a truncated gzip file in landing finishes and lists the file as not searched."""
 
 from __future__ import annotations
 

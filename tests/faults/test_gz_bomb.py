@@ -36,7 +36,7 @@ def bomb(mebibytes: int, header: Optional[str] = None) -> bytes:
 
 
 def read(data: bytes, limits: UnpackLimits = compression.DEFAULT_LIMITS, name: str = "orders") -> int:
-    """Return how many rows a file of an entity has."""
+    """Return the number of rows of a file of an entity."""
     return sum(
         table.num_rows for table in read_csv_blocks(io.BytesIO(data), "a.csv.gz", "a.csv.gz", load_source("odd"), name, limits)
     )
@@ -75,7 +75,7 @@ def test_ratio_counts_only_for_large_content(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_large_regular_file_is_read(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> None:
-    """Read lines that differ in their number only, which gzip packs well."""
+    """Read lines that differ in their number only, which gzip compresses well."""
     monkeypatch.setattr(compression, "UNCHECKED_RATIO_BYTES", 1 << 20)
     rows = "".join(f"{number},C1,{DAY} 10:00:00,paid,,{DAY} 10:00:00\n" for number in range(200_000))
     assert read(gzip.compress((ORDERS + rows).encode(), 9)) == 200_000
@@ -90,7 +90,7 @@ def test_members_of_a_gzip_file_count_together(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("keep", [10, 100, -1])
 def test_pieces_before_the_damage_are_yielded(keep: int) -> None:
-    """Yield the same bytes as zlib up to where the file is cut off."""
+    """Yield the same bytes as zlib up to the truncation."""
     import zlib
 
     data = gzip.compress("".join(f"{number}\n" for number in range(5000)).encode())[:keep]
@@ -126,7 +126,7 @@ def test_header_has_a_limit(shop: Shop, header: str) -> None:
 
 
 def test_many_empty_rows_are_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read more rows of delimiters alone, as spreadsheets export them, than one row may have bytes."""
+    """Read more rows of delimiters only, as in spreadsheet exports, than the size limit of one row."""
     monkeypatch.setattr(csv, "CHUNK_BYTES", 1 << 14)
     monkeypatch.setattr(csv, "_BLOCK_BYTES", 1 << 16)
     assert read((ORDERS + ",,,,,\n" * 50_000).encode()) == 50_000

@@ -1,6 +1,6 @@
-"""A shop spells a column of its files in another way: rows, erasures and redaction go on as before.
+"""Test a column whose case changes between files: rows, erasures and redaction stay correct.
 
-Also lakes of earlier releases, which stored such a column under both spellings.
+This includes lakes of earlier releases, which stored such a column under both spellings.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tests.sessions import Session, new_session
 
 __all__ = ["session"]
 
-HERE = Path(__file__).parent / "header-renamed-by-case"
+HERE = Path(__file__).parent / "header_renamed_by_case"
 DAY1, DAY2 = "2025-11-01", "2025-11-13"
 CONTRACT, SOURCE = "params/contracts/landing/odd.yaml", "params/sources/odd.yaml"
 NOON = datetime(2025, 11, 13, 11, tzinfo=timezone.utc)
 
 
 def read_contracts_again() -> None:
-    """Forget contracts and sources, which a process reads once."""
+    """Clear the caches of contracts and sources."""
     for read in (contract_files._load_tables_cached, contract_files._load_landing_cached, config._load_source_cached):
         read.cache_clear()
 
@@ -57,7 +57,7 @@ class Shop:
         return load_settings("odd")
 
     def land(self, day: str, folder: str, *renamed: tuple[str, str]) -> None:
-        """Deliver a folder's files for a date, with other column names in the header of orders."""
+        """Write the files of a folder for a date, with other column names in the header of orders."""
         place = Path(self.settings.landing) / "o" / day
         shutil.copytree(HERE / folder, place)
         header, rows = (place / "orders.csv").read_text(encoding="utf-8").split("\n", 1)
@@ -67,7 +67,7 @@ class Shop:
         (place / "orders.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
 
     def rename_in_contract(self, *renamed: tuple[str, str]) -> None:
-        """Spell columns in another way in the contract and the source."""
+        """Change the spelling of columns in the contract and the source."""
         for old, new in renamed:
             self.project.replace(CONTRACT, f"name: {old}", f"name: {new}")
             self.project.replace(SOURCE, f": {old}", f": {new}")
@@ -108,7 +108,7 @@ RENAMED = (("customer", "Customer"), ("shipped_at", "Shipped_At"))
 
 @pytest.fixture
 def renamed(shop: Shop, home: Path, two_days: tuple[Path, Path]) -> Shop:
-    """The shop after a day under the old header and one under the new, which contract and source follow."""
+    """Return the shop after a day with the old header and one with the new, which contract and source follow."""
     for built, own in zip(two_days, (shop.project.root, home)):
         shutil.copytree(built, own, dirs_exist_ok=True)
     return shop
@@ -116,7 +116,7 @@ def renamed(shop: Shop, home: Path, two_days: tuple[Path, Path]) -> Shop:
 
 @pytest.fixture(scope="module")
 def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """The project and the home of that shop, to copy."""
+    """Return project and home of that shop, to copy."""
     root, home = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home")
     for folder in ("params", "notebooks"):
         shutil.copytree(project_root() / folder, root / folder)
@@ -135,7 +135,7 @@ def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, P
     yield root, home
 
 
-def test_a_renamed_column_keeps_its_values(renamed: Shop) -> None:
+def test_renamed_column_keeps_its_values(renamed: Shop) -> None:
     assert renamed.orders() == [
         ("A1", renamed.key_of("900021"), datetime(2025, 11, 1, 11, tzinfo=timezone.utc), "paid"),
         ("S1", renamed.key_of("900131"), NOON, "paid"),
@@ -145,14 +145,14 @@ def test_a_renamed_column_keeps_its_values(renamed: Shop) -> None:
     assert renamed.columns("bronze.orders").count("customer") == 1 and "Customer" not in renamed.columns("bronze.orders")
 
 
-def test_erase_finds_a_customer_of_either_spelling(renamed: Shop) -> None:
+def test_erase_finds_customer_in_either_spelling(renamed: Shop) -> None:
     for customer in ("900131", "900021"):
         assert renamed.erase(customer).proof.is_clean
         assert renamed.rows(f"SELECT count(*) FROM bronze.orders WHERE customer = '{customer}'") == [(0,)]
     assert [key for _, key, *_ in renamed.orders()] == [None, None, renamed.key_of("900132")]
 
 
-def test_a_renamed_required_column_is_present(shop: Shop) -> None:
+def test_renamed_required_column_is_present(shop: Shop) -> None:
     shop.project.replace(CONTRACT, "{name: status, logicalType: string,", "{name: status, required: true, logicalType: string,")
     shop.land(DAY1, "day1")
     assert shop.run(DAY1) == "SUCCEEDED"
@@ -162,14 +162,14 @@ def test_a_renamed_required_column_is_present(shop: Shop) -> None:
     assert [status for *_, status in shop.orders()] == ["paid"] * 3
 
 
-def test_a_header_may_differ_from_the_contract(shop: Shop) -> None:
+def test_header_can_differ_from_the_contract_in_case(shop: Shop) -> None:
     shop.land(DAY2, "day2", ("Customer", " CUSTOMER "), ("Shipped_At", "shipped_AT"), ("status", '"Status "'))
     assert shop.run(DAY2) == "SUCCEEDED"
     assert shop.orders()[0] == ("S1", shop.key_of("900131"), NOON, "paid")
     assert shop.rows("SELECT customer FROM bronze.orders ORDER BY 1") == [("900131",), ("900132",)]
 
 
-def test_a_column_beyond_ascii_may_be_renamed(shop: Shop) -> None:
+def test_non_ascii_column_can_be_renamed(shop: Shop) -> None:
     composed, decomposed = "Käufer", unicodedata.normalize("NFD", "Käufer")
     for file in (CONTRACT, SOURCE):
         text = (shop.project.root / file).read_text(encoding="utf-8")
@@ -182,7 +182,7 @@ def test_a_column_beyond_ascii_may_be_renamed(shop: Shop) -> None:
     assert shop.run(DAY1) == "SUCCEEDED"
     for file in (CONTRACT, SOURCE):
         text = (shop.project.root / file).read_text(encoding="utf-8")
-        # The source names it as a decomposed header would be pasted.
+        # The source has the decomposed form of the name.
         shop.project.write(file, text.replace(composed, unicodedata.normalize("NFD", "KÄUFER")))
     read_contracts_again()
     shop.land(DAY2, "day2", ("Customer", "käufer"))
@@ -198,7 +198,7 @@ SILVER = {
 }
 
 
-def test_a_renamed_column_of_a_table_keeps_its_values(shop: Shop) -> None:
+def test_renamed_table_column_keeps_its_values(shop: Shop) -> None:
     customers = "  customers:\n    - from: orders\n      columns: {customer_key: customer, version_at: updated_at}\n"
     shop.project.replace(SOURCE, "  order_items:\n", f"{customers}  order_items:\n")
     shop.land(DAY1, "day1")
@@ -234,7 +234,7 @@ def test_a_renamed_column_of_a_table_keeps_its_values(shop: Shop) -> None:
 
 
 def split_column(delta: DeltaTable, name: str, other: str, where: pc.Expression) -> None:
-    """Store a column as earlier releases did after a renaming: some rows' values under another spelling."""
+    """Store some rows' values of a column under another spelling, as earlier releases did."""
     rows = open_dataset(delta).to_table()
     partitions = list(delta.metadata().partition_columns) or None
     moved = rows.filter(where)
@@ -245,7 +245,7 @@ def split_column(delta: DeltaTable, name: str, other: str, where: pc.Expression)
 
 @pytest.fixture
 def legacy(renamed: Shop) -> Shop:
-    """The shop's lake as an earlier release left it: a column under two spellings in bronze, silver and versions."""
+    """Return the shop's lake of an earlier release: a column under two spellings in bronze, silver and versions."""
     second = pc.field("run_date") == pa.scalar(date.fromisoformat(DAY2))
     for name, other in RENAMED:
         split_column(renamed.stored("bronze.orders"), name, other, second)
@@ -255,7 +255,7 @@ def legacy(renamed: Shop) -> Shop:
     return renamed
 
 
-def test_columns_stored_twice_read_as_one(legacy: Shop) -> None:
+def test_duplicate_columns_are_read_as_one(legacy: Shop) -> None:
     found = legacy.rows("SELECT customer, SHIPPED_AT FROM bronze.orders ORDER BY customer")
     assert [customer for customer, _ in found] == ["900021", "900131", "900132"]
     assert all(shipped for _, shipped in found)
@@ -264,7 +264,7 @@ def test_columns_stored_twice_read_as_one(legacy: Shop) -> None:
     assert columns.count("Customer") == 1 and "customer" not in columns
 
 
-def test_columns_stored_twice_become_one_with_the_next_run(legacy: Shop) -> None:
+def test_next_run_merges_duplicate_columns(legacy: Shop) -> None:
     orders, before = legacy.orders(), legacy.stored("bronze.orders").version()
     assert legacy.run(DAY2, 2) == "SUCCEEDED"
     for table in ("bronze.orders", "silver.orders", "versions.orders"):
@@ -278,7 +278,7 @@ def test_columns_stored_twice_become_one_with_the_next_run(legacy: Shop) -> None
 
 
 @pytest.mark.parametrize("customer", ["900021", "900131"])
-def test_erase_on_columns_stored_twice(legacy: Shop, customer: str) -> None:
+def test_erase_with_duplicate_columns(legacy: Shop, customer: str) -> None:
     key = legacy.key_of(customer)
     done = legacy.erase(customer)
     assert done.proof.is_clean and done.rows["bronze.orders"] == 1
@@ -287,17 +287,19 @@ def test_erase_on_columns_stored_twice(legacy: Shop, customer: str) -> None:
     assert legacy.rows("SELECT count(customer) FROM bronze.orders") == [(3,)]
 
 
-def test_rekey_on_columns_stored_twice(legacy: Shop) -> None:
+def test_rekey_with_duplicate_columns(legacy: Shop) -> None:
     for table in ("silver.orders", "versions.orders"):
         split_column(legacy.stored(table), "customer_key", "Customer_Key", pc.field("order_id") == "S2")
     rekey(legacy.settings.lake, legacy.settings.pii_key, "odd")
     assert [key for _, key, *_ in legacy.orders()] == [legacy.key_of(each) for each in ("900021", "900131", "900132")]
 
 
-def test_redaction_knows_values_of_columns_stored_twice(legacy: Shop) -> None:
+def test_redaction_with_duplicate_columns(legacy: Shop) -> None:
     Path(legacy.settings.archive).mkdir(parents=True, exist_ok=True)
     for day, customer in ((DAY1, "900021"), (DAY2, "900131")):
-        assert customer not in build_redactor(legacy.settings, f"daily-{day}-1", stage="validate").redact_text(f"it was {customer}")
+        assert customer not in build_redactor(legacy.settings, f"daily-{day}-1", stage="validate").redact_text(
+            f"it was {customer}"
+        )
 
 
 def test_views_hide_personal_columns_in_any_case(renamed: Shop) -> None:

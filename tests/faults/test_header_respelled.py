@@ -1,4 +1,4 @@
-"""However a shop spells the header of a file, the same rows are stored."""
+"""Test that every spelling of a header stores the same rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CELLS = ("1", "XL", "Am Weg 7", "ja", "rot", "5")
 
 
 def shop() -> Source:
-    """A source whose first entity declares some columns of its files."""
+    """Return a source whose first entity declares some columns of its files."""
     source = load_source("demo")
     entity = Entity(files="{run_date}/*.csv", columns={name: Column() for name in DECLARED})
     return source.model_copy(update={"entities": {"orders": entity}, "contracts": dict[str, Table]()})
@@ -36,10 +36,10 @@ def shop() -> Source:
 
 @st.composite
 def respelled(draw: st.DrawFn, name: str) -> str:
-    """The name with each letter in either case, composed or not, and blanks around it."""
+    """Return the name with each letter in either case, composed or decomposed, and surrounding spaces."""
 
     def in_some_case(letter: str) -> str:
-        # The capital of ß is two letters, which SQL takes for another name.
+        # The capital of ß is two letters, which SQL treats as another name.
         upper = letter.upper() if len(letter.upper()) == 1 else letter
         return draw(st.sampled_from([letter, letter.lower(), upper]))
 
@@ -50,7 +50,7 @@ def respelled(draw: st.DrawFn, name: str) -> str:
 
 @functools.cache
 def rows_after(*headers: tuple[str, ...]) -> list[tuple[Any, ...]]:
-    """What bronze holds after a date with the plain header and one with a file a header."""
+    """Return bronze after a date with the plain header and one with a file for each header."""
     source = shop()
     with tempfile.TemporaryDirectory() as place:
         landing, lake = Path(place) / "landing", Lake(f"{place}/lake", run_id="daily-2025-11-01-1")
@@ -71,12 +71,12 @@ def rows_after(*headers: tuple[str, ...]) -> list[tuple[Any, ...]]:
 @settings(max_examples=30)
 @given(headers=st.tuples(*(st.tuples(*map(respelled, HEADER)) for _ in range(2))))
 @example(headers=(tuple(map(str.lower, HEADER)), tuple(unicodedata.normalize("NFD", name) for name in HEADER)))
-def test_any_spelling_of_a_header_gives_the_same_rows(headers: tuple[tuple[str, ...], ...]) -> None:
+def test_every_spelling_of_a_header_has_the_same_rows(headers: tuple[tuple[str, ...], ...]) -> None:
     assert rows_after(*headers) == rows_after(HEADER, HEADER)
 
 
 @pytest.mark.parametrize("blank", ["", " "])
-def test_a_column_without_a_name_is_called_unnamed(tmp_path: Path, blank: str) -> None:
+def test_column_without_a_name_is_called_unnamed(tmp_path: Path, blank: str) -> None:
     (tmp_path / DAY.isoformat()).mkdir()
     (tmp_path / DAY.isoformat() / "a.csv").write_text(",".join((*DECLARED, blank)) + "\n1,2,3,4,5\n", encoding="utf-8")
     table, _ = read_entity(Store(str(tmp_path)), shop(), "orders", DAY)

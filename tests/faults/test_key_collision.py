@@ -1,4 +1,4 @@
-"""Rows of one key and one version that differ are reported, and rejected where the landing contract declares the key."""
+"""Test that different rows of one key and version are reported, and rejected if the landing contract declares the key."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def add_key(project: Project, entity: str, *columns: str) -> None:
     project.write(file, head + mark + rest)
 
 
-def test_two_orders_with_one_cut_id_are_a_warning(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop.land_files(DAY, *(FAULTS / "key-collision").glob("*.csv"))
+def test_orders_with_equal_truncated_ids_are_a_warning(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.land_files(DAY, *(FAULTS / "key_collision").glob("*.csv"))
     with warnings_of("transform", monkeypatch) as warnings:
         assert shop.run(DAY) == "SUCCEEDED"
     assert {told("orders", "1.23E+12"), told("order_items", "1.23E+12 / 1")} <= set(warnings)
 
 
 @pytest.mark.parametrize(("entity", "columns"), [("orders", ["order_id"]), ("lines", ["order_id", "line"])])
-def test_a_primary_key_makes_it_an_error(shop: Shop, project: Project, entity: str, columns: list[str]) -> None:
+def test_primary_key_makes_a_collision_an_error(shop: Shop, project: Project, entity: str, columns: list[str]) -> None:
     add_key(project, entity, *columns)
-    shop.land_files(DAY, *(FAULTS / "key-collision").glob("*.csv"))
+    shop.land_files(DAY, *(FAULTS / "key_collision").glob("*.csv"))
     assert shop.run(DAY) == "REJECTED"
     assert shop.rows("SELECT * FROM silver.orders") == []
 
 
-def test_versions_of_an_order_are_no_collision(shop: Shop, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_of_an_order_do_not_collide(shop: Shop, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     add_key(project, "orders", "order_id")
     placed = "2025-11-11 10:00:00"
     shop.land(DAY, "orders.csv", f"o,1,{placed},created,{placed}", f"o,1,{placed},paid,2025-11-11 11:00:00", header=ORDERS)
@@ -64,7 +64,7 @@ def test_versions_of_an_order_are_no_collision(shop: Shop, project: Project, mon
     assert shop.rows("SELECT status FROM silver.orders") == [("paid",)]
 
 
-def test_a_rejected_row_collides_with_none(shop: Shop, project: Project) -> None:
+def test_rejected_row_does_not_collide(shop: Shop, project: Project) -> None:
     add_key(project, "lines", "order_id", "line")
     shop.land(DAY, "orders.csv", "o,1,2025-11-11 10:00:00,paid,2025-11-11 10:00:00", header=ORDERS)
     shop.land(DAY, "lines.csv", "o,1,A,1,1.00", "o,1,A,one,1.00", header=LINES)

@@ -1,4 +1,4 @@
-"""Test that a symbolic link which leads out of the landing folder is refused."""
+"""Test that a symbolic link out of the landing folder is refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLAT = "order,customer,at,product,qty,price\nA1,C1,2025-01-02 10:00:00,P1,1,9.90
 
 @pytest.fixture
 def landing(shop: Shop, tmp_path: Path) -> Path:
-    """Return a landing folder with a day's file; a file and a folder of the same content lie outside of it."""
+    """Return a landing folder with a day's file, beside a file and a folder of the same content."""
     (tmp_path / "outside/sub").mkdir(parents=True)
     (tmp_path / "outside/sub/secret.csv").write_text("password\nhunter2\n")
     place = Path(shop.settings().landing)
@@ -36,7 +36,7 @@ LINKS = ["outside/sub/secret.csv", "outside", "outside/sub", "outside/absent.csv
 
 @pytest.mark.parametrize("target", LINKS)
 @pytest.mark.parametrize("link", ["sales.csv", "inside/sales.csv"])
-def test_a_link_out_of_landing_ends_the_stage(landing: Path, shop: Shop, tmp_path: Path, target: str, link: str) -> None:
+def test_link_out_of_landing_fails_the_stage(landing: Path, shop: Shop, tmp_path: Path, target: str, link: str) -> None:
     (landing / link).symlink_to(tmp_path / target)
     with pytest.raises(LinkError) as caught:
         shop.run(DAY)
@@ -46,7 +46,7 @@ def test_a_link_out_of_landing_ends_the_stage(landing: Path, shop: Shop, tmp_pat
     )
 
 
-def test_a_command_refuses_the_link_before_a_run(
+def test_command_refuses_the_link_before_a_run(
     landing: Path, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (landing / "sales.csv").symlink_to(tmp_path / "outside/sub/secret.csv")
@@ -63,7 +63,7 @@ def test_a_command_refuses_the_link_before_a_run(
 
 @pytest.mark.parametrize("read", [LandingStore.read, LandingStore.read_with_version_tag, LandingStore.mark])
 @pytest.mark.parametrize("key", ["sales.csv", "folder/sub/secret.csv"])
-def test_a_link_made_later_is_refused_at_reading(landing: Path, tmp_path: Path, read: object, key: str) -> None:
+def test_link_created_later_is_refused_at_reading(landing: Path, tmp_path: Path, read: object, key: str) -> None:
     store = LandingStore(str(landing))
     store.require_no_outside_links()
     (landing / "sales.csv").symlink_to(tmp_path / "outside/sub/secret.csv")
@@ -72,7 +72,7 @@ def test_a_link_made_later_is_refused_at_reading(landing: Path, tmp_path: Path, 
         read(store, key)  # type: ignore[operator]
 
 
-def test_a_link_within_landing_is_followed(landing: Path) -> None:
+def test_link_within_landing_is_followed(landing: Path) -> None:
     (landing / "alias.csv").symlink_to("inside/file.csv")
     (landing / "folder").symlink_to("inside")
     store = LandingStore(str(landing))
@@ -80,14 +80,14 @@ def test_a_link_within_landing_is_followed(landing: Path) -> None:
     assert store.read("alias.csv") == store.read("folder/file.csv") == b"a\n1\n"
 
 
-def test_the_landing_folder_may_be_a_link_itself(landing: Path, tmp_path: Path) -> None:
+def test_landing_folder_can_be_a_link(landing: Path, tmp_path: Path) -> None:
     (tmp_path / "drops").symlink_to(landing)
     store = LandingStore(str(tmp_path / "drops"))
     store.require_no_outside_links()
     assert store.read("inside/file.csv") == b"a\n1\n"
 
 
-def test_links_that_lead_to_each_other_are_refused(landing: Path, shop: Shop) -> None:
+def test_circular_links_are_refused(landing: Path, shop: Shop) -> None:
     (landing / "sales.csv").symlink_to("other.csv")
     (landing / "other.csv").symlink_to("sales.csv")
     with pytest.raises(LinkError, match=r"csv is reached by symbolic links that lead to each other; remove them\.$"):

@@ -16,7 +16,7 @@ LINES = f"o/{DAY}/lines.csv"
 
 @pytest.fixture
 def optional(shop: Shop) -> Shop:
-    """Return a shop whose lines are optional, with a date of one order that ran."""
+    """Return a shop with optional lines, after a run of a date with one order."""
     shop.project.replace("params/sources/odd.yaml", "duplicates: keep", "duplicates: keep\n    missing: empty")
     shop.land(f"o/{DAY}/orders.csv", ORDERS + f"A1,C1,{DAY} 10:00:00,paid,,{DAY} 10:00:00\n")
     shop.land(LINES, "order_id,line,sku,qty,price\nA1,1,S1,1,10.00\nA1,2,S1,1,2.00\n")
@@ -48,7 +48,7 @@ def test_rows_are_kept_with_a_warning(optional: Shop) -> None:
         )
 
 
-def test_record_says_what_was_read_and_kept(optional: Shop) -> None:
+def test_record_lists_read_and_kept_files(optional: Shop) -> None:
     sweep(optional)
     ingest = optional.run(DAY).stages["ingest"]
     assert [each["file"] for each in ingest.inputs] == [f"o/{DAY}/orders.csv"]
@@ -56,7 +56,7 @@ def test_record_says_what_was_read_and_kept(optional: Shop) -> None:
     assert "bronze.lines" not in ingest.lake.tables_written
 
 
-def test_rows_are_dropped_if_that_is_allowed(optional: Shop) -> None:
+def test_rows_are_dropped_with_allow_missing(optional: Shop) -> None:
     sweep(optional)
     ran = optional.run(DAY, overrides={"allow_missing": "true"})
     assert (ran.outcome, bronze(optional), "kept" in ran.stages["ingest"].details) == ("SUCCEEDED", [], False)
@@ -79,15 +79,15 @@ def test_first_run_without_the_file_has_no_rows(shop: Shop) -> None:
     assert (ran.outcome, "kept" in ran.stages["ingest"].details, bronze(shop)) == ("SUCCEEDED", False, [])
 
 
-def test_flag_is_an_override_that_travels(shop: Shop) -> None:
-    """Check that the flag reaches jobs like --set does."""
+def test_allow_missing_override_reaches_the_stage(shop: Shop) -> None:
+    """Check that the flag reaches jobs like --set."""
     settings = load_command_settings("odd", ["title=Odd"], allow_missing=True)
     assert (settings.allow_missing, settings.overrides) == (True, {"allow_missing": "true", "title": "Odd"})
     assert "allow_missing" not in load_command_settings("odd", None).overrides
 
 
-def test_one_of_several_files_that_left_is_named(shop: Shop) -> None:
-    """Warn if a re-run replaces the rows of a file that is no longer there by those of another file."""
+def test_message_names_one_of_several_missing_files(shop: Shop) -> None:
+    """Warn if a re-run replaces the rows of a missing file by those of another file."""
     shop.land(f"o/{DAY}/orders.csv", ORDERS + f"A1,C1,{DAY} 10:00:00,paid,,{DAY} 10:00:00\n")
     shop.land(LINES, "order_id,line,sku,qty,price\nA1,1,S1,1,10.00\n")
     more = shop.land(f"o/{DAY}/lines_2.csv", "order_id,line,sku,qty,price\nA1,2,S1,1,2.00\n")

@@ -1,4 +1,4 @@
-"""Test that keys between entities may have any column names, and different ones on both sides."""
+"""Test that keys between entities can have any column names, also different ones on both sides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = [
 
 
 def rename(shop: Shop, there: str, here: str, *, snapshot: bool = True) -> None:
-    """Let orders call their key ``there`` and lines call it ``here``; in a snapshot, lines follow orders."""
+    """Name the key of orders ``there`` and the key of lines ``here``. In a snapshot, lines follow orders."""
     contract = shop.project.root / "params/contracts/landing/odd.yaml"
     source = shop.project.root / "params/sources/odd.yaml"
     landing, spec = yaml.safe_load(contract.read_text()), yaml.safe_load(source.read_text())
@@ -61,7 +61,7 @@ def test_lines_follow_orders_by_any_column(shop: Shop, there: str, here: str) ->
 
 
 @pytest.mark.parametrize(("there", "here"), NAMES)
-def test_line_of_an_unknown_order_is_put_aside(shop: Shop, there: str, here: str) -> None:
+def test_line_of_an_unknown_order_is_quarantined(shop: Shop, there: str, here: str) -> None:
     rename(shop, there, here, snapshot=False)
     moment = f"{DAY} 10:00:00"
     header = (there, "customer", "ordered_at", "status", "shipped_at", "updated_at")
@@ -74,7 +74,7 @@ def test_line_of_an_unknown_order_is_put_aside(shop: Shop, there: str, here: str
     assert (broken["rule"], broken["failing"]) == (f"{here} is among orders", 1)
 
 
-def test_column_that_is_not_there_is_told(shop: Shop) -> None:
+def test_unknown_column_raises(shop: Shop) -> None:
     rename(shop, "Order No", "Line Order")
     shop.project.replace("params/sources/odd.yaml", "to: Order No", "to: Order Number")
     header = "Order No,customer,ordered_at,status,shipped_at,updated_at\n"
@@ -83,7 +83,7 @@ def test_column_that_is_not_there_is_told(shop: Shop) -> None:
         shop.run(DAY)
 
 
-def test_mapping_that_does_not_parse_is_told_in_a_run(shop: Shop) -> None:
+def test_invalid_mapping_fails_the_run(shop: Shop) -> None:
     rename(shop, "Order No", "Order No")
     shop.project.replace("params/sources/odd.yaml", "order_id: '\"Order No\"'", "order_id: Order No")
     moment = f"{DAY} 10:00:00"

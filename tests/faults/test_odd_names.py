@@ -1,4 +1,4 @@
-"""Test that names of tables and columns reach SQL as names only."""
+"""Test that names of tables and columns are quoted in SQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = ("integer", "timestamp", "number", "string", "date", "boolean")
 VALUES = {"integer": "7", "timestamp": f"{DAY} 10:00:00", "number": "1.50", "string": "text", "date": DAY, "boolean": "true"}
 
 
-def test_plain_names_are_no_keywords_of_duckdb() -> None:
+def test_plain_names_are_not_duckdb_keywords() -> None:
     listed = "SELECT DISTINCT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')"
     words = [word for (word,) in duckdb.connect().execute(listed).fetchall()]
     assert words
@@ -33,10 +33,10 @@ def test_plain_names_are_no_keywords_of_duckdb() -> None:
 
 
 @pytest.mark.parametrize("turn", [0, 1, 3])
-def test_odd_landing_columns_come_through_all_stages(shop: Shop, turn: int) -> None:
+def test_odd_landing_columns_pass_all_stages(shop: Shop, turn: int) -> None:
     path = shop.project.root / "params/contracts/landing/odd.yaml"
     contract = yaml.safe_load(path.read_text())
-    # A rule's name holds no semicolon, since reasons are separated by it: such a column has no rule.
+    # A rule's name has no semicolon, which separates reasons, so such a column has no rule.
     kinds = {name: "string" if ";" in name else KINDS[(place + turn) % len(KINDS)] for place, name in enumerate(ODD)}
     for name, kind in kinds.items():
         item = {"name": name, "logicalType": kind, "physicalType": "VARCHAR"}
@@ -68,7 +68,7 @@ def test_odd_landing_columns_come_through_all_stages(shop: Shop, turn: int) -> N
 
 
 @pytest.mark.parametrize("odd", [name for name in ODD if name != "größe"])
-def test_tables_and_columns_of_the_model_have_plain_names(project: Project, odd: str) -> None:
+def test_model_tables_and_columns_have_plain_names(project: Project, odd: str) -> None:
     path = project.root / "params/contracts/gold/payment_mix.yaml"
     contract = yaml.safe_load(path.read_text())
     contract["schema"][0]["properties"].append({"name": odd, "logicalType": "string", "physicalType": "VARCHAR"})
@@ -89,7 +89,7 @@ def test_entities_have_plain_names(shop: Shop, odd: str) -> None:
 
 
 @pytest.mark.parametrize("odd", [*ODD[:6], *ODD[8:], "a.b.c", ""])
-def test_a_query_has_a_plain_name(shop: Shop, odd: str) -> None:
+def test_query_has_a_plain_name(shop: Shop, odd: str) -> None:
     engine = DuckDBEngine(Lake(shop.settings().lake), "UTC")
     with pytest.raises(SqlError, match="cannot name a query"):
         engine.define(odd, "SELECT 1 AS x")

@@ -1,4 +1,4 @@
-"""People of other business dates: a cell that reads them shows pseudonyms, whatever columns are called."""
+"""Test that a cell that reads people of other dates shows pseudonyms, whatever the names of columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EARLIER, DAY = "2025-11-28", "2025-11-30"
 
 @pytest.fixture
 def session(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """A session after two dates of the demo shop."""
+    """Return a session after two dates of the demo shop."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stages, "current", None)
@@ -49,7 +49,7 @@ def people(settings: Settings) -> set[str]:
 
 
 def archived(settings: Settings, source: str, printed: str) -> str:
-    """Return all files of an attempt whose notebook has this cell with what it printed."""
+    """Return all files of an attempt whose notebook has this cell and its printed output."""
     notebook = nbformat.v4.new_notebook()
     cell = nbformat.v4.new_code_cell(source, execution_count=1)
     cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=printed)]

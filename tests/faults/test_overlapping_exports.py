@@ -1,4 +1,4 @@
-"""Two exports of a flat file that hold the same orders: each order counts once, as its newest file has it."""
+"""Test that an order in two exports of a flat file counts once, in the version of the newest file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Project
 from tests.faults.lines_support import FAULTS, Shop, open_shop, warnings_of
 
-EXPORTS = sorted((FAULTS / "overlapping-exports").glob("*.csv"))
+EXPORTS = sorted((FAULTS / "overlapping_exports").glob("*.csv"))
 DAY, NEXT = "2025-05-11", "2025-05-12"
 S4 = "S4,2025-05-12 09:00:00 +0200,paid,Comb,1,5.00"
 """An order of the next date, which needs one."""
@@ -37,7 +37,7 @@ def test_two_exports_of_one_landing_count_once(shop: Shop, monkeypatch: pytest.M
     ]
 
 
-def test_the_row_number_as_line_number_means_the_same(shop: Shop, project: Project) -> None:
+def test_row_number_as_line_number_is_equivalent(shop: Shop, project: Project) -> None:
     project.replace(
         "params/sources/flat.yaml", "product_id: product, quantity", "line_number: _row_number, product_id: product, quantity"
     )
@@ -47,7 +47,7 @@ def test_the_row_number_as_line_number_means_the_same(shop: Shop, project: Proje
 
 
 @pytest.mark.parametrize("order", [(DAY, NEXT), (NEXT, DAY), (DAY, NEXT, DAY), (NEXT, NEXT, DAY)])
-def test_an_export_of_a_later_date_replaces_the_orders(shop: Shop, order: tuple[str, ...]) -> None:
+def test_export_of_a_later_date_replaces_orders(shop: Shop, order: tuple[str, ...]) -> None:
     shop.land_files(DAY, EXPORTS[0])
     shop.land_files(NEXT, EXPORTS[1])
     shop.land(NEXT, "orders_export_3.csv", S4)
@@ -57,7 +57,7 @@ def test_an_export_of_a_later_date_replaces_the_orders(shop: Shop, order: tuple[
     assert shop.lines() == [*LINES, ("S4", 1, "Comb", 1)]
 
 
-def test_a_later_export_with_fewer_lines_takes_them_away(shop: Shop) -> None:
+def test_later_export_with_fewer_lines_removes_lines(shop: Shop) -> None:
     shop.land(
         DAY, "orders.csv", "S1,2025-05-11 09:00:00 +0200,paid,Wax,1,3.00", "S1,2025-05-11 09:00:00 +0200,paid,Board,1,9.00"
     )
@@ -65,20 +65,20 @@ def test_a_later_export_with_fewer_lines_takes_them_away(shop: Shop) -> None:
     for day in (DAY, NEXT):
         assert shop.run(day) == "SUCCEEDED"
     assert shop.rows("SELECT gross_revenue FROM gold.daily_sales ORDER BY order_date") == [(9,), (5,)]
-    # The later export is landed again without the order.
+    # The later export lands again without the order.
     shop.land(NEXT, "orders.csv", S4)
     assert shop.run(NEXT, 2) == "SUCCEEDED"
     assert shop.rows("SELECT gross_revenue FROM gold.daily_sales ORDER BY order_date") == [(12,), (5,)]
 
 
-def test_the_tenth_export_is_newer_than_the_second(shop: Shop) -> None:
+def test_tenth_export_is_newer_than_the_second(shop: Shop) -> None:
     for number, price in (("2", "2.00"), ("10", "10.00")):
         shop.land(DAY, f"orders_export_{number}.csv", f"S1,2025-05-11 09:00:00 +0200,paid,Wax,1,{price}")
     assert shop.run(DAY) == "SUCCEEDED"
     assert shop.gross() == 10
 
 
-def test_dropped_copies_are_those_within_a_file(shop: Shop, project: Project) -> None:
+def test_duplicates_are_dropped_within_a_file(shop: Shop, project: Project) -> None:
     project.replace("params/sources/flat.yaml", "  export:\n", "  export:\n    duplicates: drop\n")
     wax = "S1,2025-05-11 09:00:00 +0200,paid,Wax,1,3.00"
     shop.land(DAY, "orders_1.csv", wax, "S1,2025-05-11 09:00:00 +0200,paid,Board,1,9.00")
@@ -95,9 +95,7 @@ def test_parts_of_one_export_are_all_read(shop: Shop, monkeypatch: pytest.Monkey
     assert (shop.gross(), warnings) == (3, [])
 
 
-def test_an_order_whose_newest_lines_are_left_out_is_warned_of(
-    shop: Shop, project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_order_without_its_newest_lines_is_a_warning(shop: Shop, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = "order_items:\n    - from: export\n"
     project.replace("params/sources/flat.yaml", lines, f"{lines}      where: qty > 0\n")
     shop.land_files(DAY, EXPORTS[1])

@@ -1,4 +1,4 @@
-"""Payments that differ from their orders' totals are a warning of the quality stage, never a rejection."""
+"""Test that payments that differ from order totals are a warning of the quality stage, never a rejection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shop(project: Project, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def land(shop: Shop, *orders: str) -> None:
-    """Land lines of order, status, quantity, price, total and fee."""
+    """Write lines of order, status, quantity, price, total and fee."""
     rows = []
     for order in orders:
         name, status, *amounts = order.split(",")
@@ -58,7 +58,7 @@ def test_payments_off_by_more_than_a_cent_are_a_warning(shop: Shop, monkeypatch:
     ]
 
 
-def test_payments_that_fit_are_no_warning(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matching_payments_are_not_a_warning(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     land(shop, "a,paid,1,3.00,3.00,", "b,paid,2,3.00,6.00,")
     with warnings_of("quality", monkeypatch) as warnings:
         assert shop.run(DAY) == "SUCCEEDED"

@@ -1,4 +1,4 @@
-"""Whole runs whose stage fails: a permanent failure has one attempt, a fault has four, and both can be resumed."""
+"""Test that a permanent failure has one attempt and a fault four, and that both runs can be resumed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOT_RETRIED = "not retried: the same input would fail again"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with the corner shop as deployment ``tiny``, which requires its file every day."""
+    """Return a project with the corner shop as deployment ``tiny``, which requires its file every day."""
     project = copy_project(tmp_path / "project")
     add_tiny_shop(project)
     source = project / "params" / "sources" / "tiny.yaml"
@@ -36,7 +36,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def shop(home: Path) -> DaybookHome:
-    """The home of the shop, with the file of another day."""
+    """Return the home of the shop with the file of another day."""
     home.mkdir()
     write_tiny_landing(home, "2024-05-01", ["1.00"])
     return DaybookHome(home)
@@ -47,7 +47,7 @@ def tried(shop: DaybookHome) -> list[tuple[str, int, str, bool]]:
     return [(each["stage"], each["attempt"], each["outcome"], each["permanent"]) for each in attempts]
 
 
-def test_a_missing_file_is_tried_once_and_resumed_when_delivered(
+def test_missing_file_is_not_retried_and_run_resumes(
     shop: DaybookHome, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = shop.path / "landing" / f"{DAY}.csv"
@@ -99,7 +99,7 @@ KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
 
 @pytest.mark.parametrize(("code", "said"), [(FAULT, "RuntimeError: a fault"), (KILLED, "the kernel died in this cell")])
-def test_a_fault_in_a_run_is_tried_four_times(shop: DaybookHome, project: Path, code: str, said: str) -> None:
+def test_fault_is_tried_four_times(shop: DaybookHome, project: Path, code: str, said: str) -> None:
     write_tiny_landing(shop.path, DAY, ["2.00"])
     insert_into_last_cell(project / "notebooks" / "1_ingest.ipynb", code)
     _, record = shop.run("tiny", DAY)
@@ -109,7 +109,7 @@ def test_a_fault_in_a_run_is_tried_four_times(shop: DaybookHome, project: Path, 
     assert "not retried" not in record["reasons"][0]
 
 
-def test_a_broken_contract_is_not_retried_and_is_told(shop: DaybookHome, project: Path) -> None:
+def test_broken_contract_is_not_retried(shop: DaybookHome, project: Path) -> None:
     write_tiny_landing(shop.path, DAY, ["2.00"])
     broken = "from daybook.errors import ContractError\nraise ContractError('orders.yaml: a rule cannot be run; correct it.')"
     insert_into_last_cell(project / "notebooks" / "2_validate.ipynb", broken)

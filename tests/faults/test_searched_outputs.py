@@ -1,4 +1,4 @@
-"""Cells that show personal data and secrets in unusual ways: nothing of them is left in the notebook and its page."""
+"""Test that personal data and secrets in unusual outputs are redacted in the notebook and its page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
 
 
 def executed(session: Session, fault: str) -> NotebookNode:
-    """Return a notebook of one cell, executed with a stage that knows one customer."""
+    """Return an executed notebook of one cell, whose stage has the values of one customer."""
     source = (FAULTS / fault).read_text(encoding="utf-8")
     stage = SimpleNamespace(engine=SimpleNamespace(rows=lambda query: [("900022",)]))
     session.shell.user_ns["stage"] = stage
@@ -43,7 +43,7 @@ def executed(session: Session, fault: str) -> NotebookNode:
 
 
 def archived(notebook: NotebookNode) -> tuple[str, str, dict[str, int]]:
-    """Return the notebook and the page as they are archived, and the number of redactions by column."""
+    """Return the archived notebook and page, and the number of redactions by column."""
     values = PersonalValues()
     values.add("customer", "id", ["900022"])
     values.add("name", "name", ["Zébulon Quarkström"])
@@ -70,8 +70,8 @@ def archived(notebook: NotebookNode) -> tuple[str, str, dict[str, int]]:
     return kept[0].decode(), kept[1].decode(), dict(search.counts)
 
 
-def test_rich_outputs_are_searched(session: Session) -> None:
-    notebook, page, counts = archived(executed(session, "pii-rich-outputs/cell.txt"))
+def test_rich_outputs_are_redacted(session: Session) -> None:
+    notebook, page, counts = archived(executed(session, "pii_rich_outputs/cell.txt"))
     for text in (notebook, page):
         for part in ("900022", "hannah.probe", base64.b64encode(b"900022,hannah").decode()[:12], "OTAwMDIy"):
             assert part not in text
@@ -80,19 +80,19 @@ def test_rich_outputs_are_searched(session: Session) -> None:
     assert outputs[3] == {"application/json": {"id": "[redacted:customer]"}}
     assert not [mime for data in outputs for mime in data if mime == "application/octet-stream"]
     assert "[output left out: application/octet-stream]" in page
-    # The source, what was printed, and the JSON. Links to data and other formats are left out before the search.
+    # Source, printed text and JSON. Data URLs and other formats are omitted before the search.
     assert counts["customer"] == 3
 
 
-def test_names_inside_of_markup_are_found(session: Session) -> None:
-    notebook, page, _ = archived(executed(session, "page-hidden-name/cell.txt"))
+def test_names_inside_markup_are_redacted(session: Session) -> None:
+    notebook, page, _ = archived(executed(session, "page_hidden_name/cell.txt"))
     output = "".join(json.loads(notebook)["cells"][0]["outputs"][-1]["data"]["text/html"])
     assert "rkström" not in output
     assert "ulon" not in output
     assert "Quarkström" not in page.replace("&ouml;", "ö").replace("<!-- -->", "").partition("</code>")[2]
 
 
-def test_a_name_that_markdown_joins_is_found() -> None:
+def test_name_that_markdown_joins_is_redacted() -> None:
     cell = new_code_cell("show()", outputs=[new_output("display_data", data={"text/markdown": "Qua**rk**ström, Qua<i></i>rk"})])
     _, page, _ = archived(new_notebook(cells=[cell]))
     assert "ström" not in page
@@ -100,7 +100,7 @@ def test_a_name_that_markdown_joins_is_found() -> None:
 
 def test_secrets_of_the_environment_are_redacted(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
-    notebook, page, counts = archived(executed(session, "env-secret/cell.txt"))
+    notebook, page, counts = archived(executed(session, "env_secret/cell.txt"))
     assert KEY not in notebook
     assert KEY not in page
     assert counts["secret"] >= 1

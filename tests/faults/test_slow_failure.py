@@ -45,7 +45,7 @@ def land(slow: Shop, header: str, lines: Iterable[str]) -> Path:
 
 
 class Taken(ValueMatcher):
-    """Values as they are taken in: a list of arrays with their columns."""
+    """A stand-in for ``ValueMatcher`` that lists added arrays with their columns."""
 
     def __init__(self) -> None:
         super().__init__(lambda: None)
@@ -61,14 +61,14 @@ class Taken(ValueMatcher):
 
 
 def taken(path: Path) -> Taken:
-    """Return what is taken in of a broken file of the deployment ``slow``."""
+    """Return the values that are added for a broken file of the deployment ``slow``."""
     values = Taken()
     run_values._add_malformed_file(values, Store(str(path.parent)), path.name, load_source("slow"), "sales", DEFAULT_LIMITS)
     return values
 
 
 def test_wrong_header_is_found_in_seconds(slow: Shop) -> None:
-    """Compare the failed ingest and its search with the search of the same file with a good header."""
+    """Compare a failed ingest and its search with the search of the same file with a valid header."""
     land(slow, GOOD, LINES)
     begun = time.perf_counter()
     build_redactor(load_settings("slow"), RUN, stage="ingest")
@@ -85,8 +85,8 @@ def test_wrong_header_is_found_in_seconds(slow: Shop) -> None:
 @pytest.mark.parametrize(
     ("header", "column"), [(GOOD.replace(",price", ",cost"), "customer"), ("a,b,c,d,e,f", "_raw")], ids=["column", "header"]
 )
-def test_values_are_taken_in_by_column(slow: Shop, header: str, column: str) -> None:
-    """Take in a few arrays, and decode the file once if the first encoding fits."""
+def test_values_are_added_by_column(slow: Shop, header: str, column: str) -> None:
+    """Add few arrays, and decode the file once if the first encoding fits."""
     values = taken(land(slow, header, LINES))
     assert {value for name, value in values.values if name == column} >= {f"C{i:06d}" for i in range(30_000)}
     assert len(values.arrays) < 10
@@ -104,10 +104,10 @@ def test_second_encoding_is_read_if_the_first_does_not_fit(slow: Shop) -> None:
     chunk=st.integers(40, 200),
     end=st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_pieces_give_the_values_of_the_whole(
+def test_chunks_have_the_values_of_the_whole_file(
     slow: Shop, monkeypatch: pytest.MonkeyPatch, lines: list[list[str]], chunk: int, end: str
 ) -> None:
-    """Take in the same values whatever the size of the pieces, as long as two hold a line."""
+    """Add the same values with chunks of any size, if two of them have a whole line."""
     path = land(slow, "x", [])
     text = end.join([GOOD.replace(",price", ",cost"), *(",".join(line) for line in lines)])
     path.write_bytes(text.encode())
@@ -119,7 +119,7 @@ def test_pieces_give_the_values_of_the_whole(
 
 @pytest.mark.parametrize("text", ["C1234567,", "C1234567", "C1234567,x\n"], ids=["fields", "one field", "lines"])
 def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Read files of 4 and 16 pieces that cannot be split, and compare the memory of both."""
+    """Compare the memory for malformed files of 4 and 16 chunks."""
     monkeypatch.setattr(run_values, "CHUNK_BYTES", 1 << 16)
     peaks = []
     for size in (1 << 18, 1 << 20):
@@ -134,7 +134,7 @@ def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.Monk
     assert peaks[1] < 2 * peaks[0] + (1 << 20)
 
 
-def test_repairs_are_taken_in_by_column() -> None:
+def test_repairs_are_added_by_column() -> None:
     values = Taken()
     texts = [f'{{"customer": "C{i}", "product": "P{i}"}}' for i in range(1000)]
     run_values._add_repairs(values, texts, {"customer": "id"})
@@ -142,8 +142,8 @@ def test_repairs_are_taken_in_by_column() -> None:
     assert values.values == {("customer", f"C{i}") for i in range(1000)}
 
 
-def test_interrupted_run_does_not_search_value_by_value(slow: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count the statements on the database, which the search after Ctrl-C executes too."""
+def test_interrupted_run_searches_values_in_bulk(slow: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the SQL statements of the search after Ctrl-C."""
     land(slow, GOOD.replace(",price", ",cost"), LINES)
     calls: list[Any] = []
     store = ValueMatcher._store
@@ -153,8 +153,8 @@ def test_interrupted_run_does_not_search_value_by_value(slow: Shop, monkeypatch:
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["landing", "bronze"])
-def test_many_rows_that_cannot_be_split_are_not_held(slow: Shop, monkeypatch: pytest.MonkeyPatch, stored: bool) -> None:
-    """Take in every field of them; of few, not those that stand in columns that are not personal."""
+def test_many_malformed_rows_are_not_kept_in_memory(slow: Shop, monkeypatch: pytest.MonkeyPatch, stored: bool) -> None:
+    """Add every field of many rows; of few rows, exclude fields that occur in non-personal columns."""
     broken = [f"X{i},Y{i:06d},P7 plain" for i in range(200)]
     land(slow, GOOD, [*broken, "O0,C0,2025-01-02 10:00:00,P7 plain,1,2"])
     if stored:

@@ -1,4 +1,4 @@
-"""Test that names from parameters, options and executions never lead out of their folder."""
+"""Test that names from parameters, options and executions cannot leave their folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAY, RUN = "2025-11-28", "daily-2025-11-28-1"
 
 @pytest.fixture
 def outside(project: Project, home: Path) -> Project:
-    """Return a project with copies of a source, a deployment and a price table outside of its params folder."""
+    """Return a project with copies of a source, a deployment and a price table outside its params folder."""
     for folder in ("sources", "prices"):
         shutil.copytree(project.root / "params" / folder, project.root / "elsewhere" / folder)
     shutil.copy(project.root / "params/local.yaml", project.root / "elsewhere")
@@ -34,7 +34,7 @@ def outside(project: Project, home: Path) -> Project:
 
 
 @pytest.mark.parametrize("source", ["../../elsewhere/sources/demo", "./demo", "Demo", "demo\n", ""])
-def test_a_source_outside_its_folder_is_a_usage_error(
+def test_source_outside_its_folder_is_a_usage_error(
     outside: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["daybook", "run", "--date", DAY, "--set", f"source={source}"])
@@ -61,14 +61,14 @@ def test_a_source_outside_its_folder_is_a_usage_error(
         ("an execution", lambda name: plan_gap_backfill(load_settings("local"), f"../{name}", limit=1)),
     ],
 )
-def test_no_name_leads_out_of_its_folder(outside: Project, of: str, read: Callable[[str], object]) -> None:
+def test_names_cannot_leave_their_folder(outside: Project, of: str, read: Callable[[str], object]) -> None:
     Path(load_settings("local").landing).mkdir(parents=True)
     with pytest.raises(UsageError, match=f"is not the name of {of}; use only the characters"):
         read("local")
 
 
 @pytest.mark.parametrize("command", [["show", "../x"], ["resume", "../x"], ["approve", "../x", "--why", "no"]])
-def test_no_run_leads_out_of_the_archive(
+def test_run_ids_cannot_leave_the_archive(
     outside: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["daybook", *command])

@@ -1,4 +1,4 @@
-"""Dates of the calendar before the first run are missing, and each command and page says so."""
+"""Test that dates before the first run are reported as missing by each command and page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Call = Callable[[str], tuple[int, str]]
 
 @pytest.fixture
 def archive(home: Path, project: Project) -> Archive:
-    """Return the archive of a shop of which only the last of three dates was run."""
+    """Return the archive of a shop with a run for only the last of three dates."""
     for name, place in PLACES.items():
         shutil.copy(FILES / f"{name}.yaml", project.root / "params" / place / "odd.yaml")
     archive = Archive(load_settings("odd").archive)
@@ -39,7 +39,7 @@ def archive(home: Path, project: Project) -> Archive:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Call a command on the shop: exit code and standard output."""
+    """Call a command on the shop; return exit code and standard output."""
 
     def called(command: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["daybook", command, "--env", "odd"])

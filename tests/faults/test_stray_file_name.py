@@ -1,4 +1,4 @@
-"""A file whose name is not UTF-8 lies beside good landing files."""
+"""Test a file whose name is not UTF-8 beside valid landing files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY = "2025-11-30"
 
 @pytest.fixture
 def folder(home: Path, project: Project) -> Path:
-    """A landing folder whose files may have any name, with the stray file."""
+    """Return a landing folder with files of any name and the stray file."""
     project.replace("params/sources/demo.yaml", "customers/{run_date}/customers.csv", "customers/{run_date}/*.csv")
     generate(home / "landing", days=1, orders_per_day=3)
     folder = home / "landing" / "customers" / DAY

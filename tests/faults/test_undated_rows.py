@@ -1,4 +1,4 @@
-"""Test that rows of a snapshot that belong to no business date go to quarantine with file and row."""
+"""Test that rows of a snapshot without a business date go to quarantine with file and row."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_rows_without_a_usable_date_go_to_quarantine(snapshot: Shop, text: str) 
     assert snapshot.rows(f"SELECT gross_revenue FROM gold.daily_sales WHERE order_date = DATE '{DAY}'")[0][0] == 10
 
 
-def test_rows_that_cannot_be_split_go_to_quarantine(snapshot: Shop) -> None:
+def test_malformed_rows_go_to_quarantine(snapshot: Shop) -> None:
     land(snapshot, order("A1", f"{DAY} 10:00:00"), "N1,C9,cut off")
     assert snapshot.run(DAY).outcome == "SUCCEEDED"
     assert [row[1:] for row in aside(snapshot)] == [("orders.csv", 2, SPLITS)]
 
 
 def test_undated_rows_do_not_reject_the_date(snapshot: Shop) -> None:
-    """Ignore undated rows in the share of rejected rows, however many there are."""
+    """Exclude undated rows from the share of rejected rows."""
     land(snapshot, order("A1", f"{DAY} 10:00:00"), *(order(f"N{number}", "soon") for number in range(500)))
     ran = snapshot.run(DAY, overrides={"max_rejected_share": "0.05", "tolerated_rejected_rows": "0"})
     assert (ran.outcome, len(aside(snapshot))) == ("SUCCEEDED", 500)
@@ -79,7 +79,7 @@ def test_rerun_replaces_undated_rows(snapshot: Shop) -> None:
 
 
 def test_date_without_rows_is_skipped(snapshot: Shop) -> None:
-    """Skip a date of which the snapshot has no row, although undated rows may be of it."""
+    """Skip a date without rows in the snapshot, although undated rows may belong to it."""
     land(snapshot, order("A1", f"{DAY} 10:00:00"), order("N1", "soon"))
     ran = snapshot.run(CLOSED)
     assert (ran.outcome, ran.reasons) == (
@@ -89,7 +89,7 @@ def test_date_without_rows_is_skipped(snapshot: Shop) -> None:
 
 
 def test_snapshot_without_any_date_is_rejected(snapshot: Shop) -> None:
-    """Reject a date whose snapshot has another date format, rather than skip every date."""
+    """Reject a date whose snapshot has another date format, instead of skipping every date."""
     land(snapshot, *(order(f"N{number}", "26/10/2025 h 10") for number in range(30)))
     ran = snapshot.run(DAY, overrides={"max_rejected_share": "0.05", "tolerated_rejected_rows": "5"})
     assert ran.outcome == "REJECTED"

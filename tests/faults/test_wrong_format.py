@@ -1,4 +1,4 @@
-"""Test that a landing file of another format is named as such."""
+"""Test that the error for a landing file of another format names the format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TABLE = pa.table({"order_id": ["A1", "A2"], "price": ["1.00", "2.00"]})
 
 
 def table(write: Any) -> bytes:
-    """Return what a function of pyarrow writes of a small table."""
+    """Return a small table in the format of a function of pyarrow."""
     file = io.BytesIO()
     write(TABLE, file)
     return file.getvalue()
@@ -84,7 +84,7 @@ WIDE = [("UTF-16", "utf-16"), ("UTF-16", "utf-16-le"), ("UTF-32", "utf-32")]
 
 
 def source() -> Source:
-    """Return a source with an entity ``e`` of any 8-bit encoding."""
+    """Return a source with an entity ``e`` of an 8-bit encoding."""
     columns = {name: Column() for name in ("order_id", "price")}
     entity = Entity(files="e.csv", columns=columns, encoding=["utf-8", "iso-8859-1"])
     return Source.model_validate({**SHOP, "entities": {**SHOP["entities"], "e": entity}})
@@ -128,7 +128,7 @@ def test_delimited_text_is_not_another_format(head: str) -> None:
 
 
 def test_run_names_the_format(shop: Shop) -> None:
-    """Run a date whose landing is JSON lines."""
+    """Run a date with JSON lines in landing."""
     path = shop.land("o/2025-01-02/orders.csv", JSON_LINES.read_bytes())
     shop.land("o/2025-01-02/lines.csv", "order_id,line,sku,qty,price\n")
     with pytest.raises(FormatError) as caught:

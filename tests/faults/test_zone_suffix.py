@@ -1,4 +1,4 @@
-"""Text after a time of day: read where it is a zone or a half of the day, else the row is put aside."""
+"""Test text after a time of day: a zone or AM/PM is read, another text quarantines the row."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ DAY = "2025-10-07"
 def test_twelve_hour_clock_is_read(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
         write_order_files(odd, DAY, "zone_suffix")
-        # Z2 is changed before it is placed: a rule of the shop puts it aside, and nothing is raised.
+        # Z2 is changed before it is placed, so a rule of the shop quarantines it, and nothing is raised.
         assert odd.run(DAY) == "SUCCEEDED"
         assert odd.rows("SELECT order_id, _reasons FROM quarantine.orders") == [
             ("Z2", "an order is not changed before it is placed")
         ]
 
 
-def test_unknown_zone_puts_the_row_aside_with_its_class(project, tmp_path, monkeypatch):
+def test_unknown_zone_quarantines_the_row(project, tmp_path, monkeypatch):
     suffixes = {"Uhr": False, "GMT+2": False, "N/A": False, "BST": False, "CEST": True, "+0200": True, "Europe/Berlin": True}
     with shop(project, tmp_path, monkeypatch) as odd:
         header = "order_id,customer,ordered_at,status,shipped_at,updated_at\n"

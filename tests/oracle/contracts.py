@@ -1,7 +1,4 @@
-"""Hold rows against their contracts, as the YAML files say it.
-
-Here: rules of severity error on rows and on whole tables. Not here: what becomes of a verdict (``shop``).
-"""
+"""Check rows against the rules of severity error in their contracts."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ TYPES = {"integer": "an integer", "number": "a decimal", "timestamp": "a timesta
 ROW_RULES: dict[str, Callable[[Values], bool]] = {
     "an order is not changed before it is placed": lambda row: row["updated_at"] < row["ordered_at"],
     "an order is not delivered before it is placed": lambda row: row["delivered_at"] < row["ordered_at"],
-    "an order belongs to the day it was placed": lambda row: False,  # ``model`` derives the one from the other.
+    "an order belongs to the day it was placed": lambda row: False,  # ``model`` derives one from the other.
     "a line amounts to quantity times price": lambda row: row["line_amount"] != row["quantity"] * row["unit_price"],
     "a returned line has a negative quantity": lambda row: row["is_return"] and row["quantity"] >= 0,
     "net revenue is gross revenue less returns": lambda row: row["net_revenue"] != row["gross_revenue"] - row["returns_amount"],
@@ -62,7 +59,7 @@ def load_tables(files: Path) -> dict[str, Table]:
 
 
 def parse_row(row: Row, table: Table, shop: str) -> None:
-    """Fill the values of a landed row, and its misfits: columns with a text that does not fit the type."""
+    """Fill the values of a landed row, and its misfits: columns whose text does not fit the type."""
     read: dict[str, Callable[[str], Any]] = {
         "string": str,
         "integer": texts.parse_integer,
@@ -83,7 +80,7 @@ def list_broken_rules(row: Row, table: Table, shop: str) -> set[str]:
     if not row.splits:
         return {"row splits into the header's columns"}
     types = {column["name"]: TYPES.get(column["logicalType"], "") for column in table["properties"]}
-    # A value that does not fit its type is there all the same.
+    # A value that does not fit its type is present.
     present = {f"{name} is present" for name in row.misfits}
     return {f"{name} is {types[name]}" for name in row.misfits} | (list_broken_typed_rules(row.values, table, shop) - present)
 
@@ -141,11 +138,11 @@ def _breaks(values: Values, rule: str) -> bool:
     try:
         return ROW_RULES[rule](values)
     except TypeError:
-        return False  # As in SQL, nothing follows from a comparison with no value.
+        return False  # As in SQL, a comparison with null is not a failure.
 
 
 def list_broken_table_rules(landed: Landed, entity: str, table: Table, day: date, shop: str) -> set[str]:
-    """Return the rules on a whole table that the rows of an entity break: those that split, each once, rejected ones too."""
+    """Return the rules on a whole table that an entity's complete rows without duplicates break."""
     rows = landed[entity]
     found = set()
     for rule in _errors(table):

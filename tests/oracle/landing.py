@@ -1,7 +1,4 @@
-"""Read a date's files: every record as text, with the place where it stands.
-
-Here: files, records and copies. Not here: what a text means (``texts``), what a row must hold (``contracts``).
-"""
+"""Read a date's files: every record as text, with its address."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class RowAddress(NamedTuple):
-    """Where a row stands: the file under landing, and the number of the row in it from 1."""
+    """The address of a row: its file under landing, and its number in the file from 1."""
 
     file: str
     number: int
@@ -20,7 +17,7 @@ class RowAddress(NamedTuple):
 
 @dataclass
 class Row:
-    """A landed row. ``values`` are typed; ``misfits`` are columns with a text that does not fit the type."""
+    """A landed row. ``values`` are typed; ``misfits`` are columns whose text does not fit the type."""
 
     address: RowAddress
     texts: dict[str, str]
@@ -30,7 +27,7 @@ class Row:
 
 
 def read_entity(landing: Path, source: dict[str, Any], entity: str, day: str) -> tuple[list[Row], list[Row]]:
-    """Return the rows of an entity, each once, and the further copies of them."""
+    """Return the rows of an entity without duplicates, and the duplicates."""
     settings = source["entities"][entity]
     key = settings["files"].replace("{run_date}", day)
     if not (landing / key).exists() and settings.get("missing") == "empty":

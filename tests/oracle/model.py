@@ -1,8 +1,4 @@
-"""Make silver rows of accepted rows: one model, one row for each key.
-
-Here: what each landed entity says of which table, and values as the table's types hold them. Not here: which version of a row
-is the newest over several dates (``shop``).
-"""
+"""Build silver rows from accepted rows, one row per key."""
 
 from __future__ import annotations
 
@@ -23,10 +19,10 @@ COMPLETE_TABLES = {"customers", "products", "reviews"}
 def silver_rows(
     accepted: Landed, contracts: dict[str, Table], day: date, key: bytes, shop: str
 ) -> tuple[dict[str, list[Values]], list[str]]:
-    """Return the rows that a date's landing has for each silver table, the newest of each key, and what speaks against them.
+    """Return the silver rows of a date's landing by table, the newest of each key, and the findings.
 
-    Rows without a version have that of the date's midnight. Of two rows of one version the one further down counts, where the
-    landing contract does not promise that they are equal.
+    Rows without a version have that of the date's midnight. Of two rows with one version the later one in the file counts,
+    unless the landing contract requires that they are equal.
     """
     found, against, midnight = {}, [], texts.local_midnight(day.isoformat(), shop)
     for name, contract in contracts.items():
@@ -53,7 +49,7 @@ def key_of(values: Values, contract: Table) -> Key:
 
 
 def to_stored_row(row: Values, contract: Table) -> Values:
-    """Return a row as its table holds it, with nothing where a column's type cannot hold the value."""
+    """Return a row with the stored types of its table. A value that a type cannot hold is null."""
     return {each["name"]: _to_stored_value(row.get(each["name"]), each["physicalType"]) for each in contract["properties"]}
 
 
@@ -68,7 +64,7 @@ def _to_stored_value(value: Any, physical: str) -> Any:
 
 
 def pseudonymize(text: Optional[str], key: bytes) -> Optional[str]:
-    """Return what stands for a customer's number."""
+    """Return the pseudonym of a customer's number."""
     return hmac.digest(key, text.encode(), "sha256").hex()[:32] if text else None
 
 

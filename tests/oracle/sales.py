@@ -1,7 +1,4 @@
-"""Make gold of silver, for any dates.
-
-Here: the figures of each gold table. Not here: which dates are published (``shop``), customers' segments and cohorts.
-"""
+"""Compute gold from silver, for any dates, without customer segments and cohorts."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ def gold_rows(silver: Silver, days: Collection[date], shop: str) -> dict[str, li
 
 
 def _lines(silver: Silver, orders: dict[str, Values]) -> Iterable[Values]:
-    """Yield the lines of orders. A line counts on the date of its order, a returned one too."""
+    """Yield the lines of orders. A line, also a returned one, counts on the date of its order."""
     categories = {each["product_id"]: each["category"] for each in silver["products"]}
     for line in silver["order_items"]:
         order = orders.get(line["order_id"])

@@ -1,7 +1,4 @@
-"""The demo shop's tables, and what a date's run makes of them.
-
-Here: the gates, the newest version of a row over all dates, what is published. Not here: the parts of a run (see the package).
-"""
+"""Run dates of the demo shop: gates, the newest version of rows over all dates, and published gold."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from tests.oracle.contracts import Landed, Values
 
 @dataclass
 class Run:
-    """How a date's run ends: in which stage, and what validation says of the rows by entity."""
+    """The result of a date's run: its last stage, and the validation of the rows by entity."""
 
     outcome: str = "SUCCEEDED"
     stage: str = "quality"
@@ -37,7 +34,7 @@ class Run:
 
 
 class Shop:
-    """Silver as the versions that each date brought, gold as it is published."""
+    """Silver as the versions of each date, and gold as published."""
 
     def __init__(self, params: Path, files: Path, key: bytes, **settings: Any) -> None:
         self.settings = {
@@ -80,7 +77,7 @@ class Shop:
         return run
 
     def _validate(self, day: date, run: Run) -> list[str]:
-        """Judge the landed rows; return what speaks against the date."""
+        """Check the landed rows; return the findings."""
         whole: Landed = {}
         for name, contract in self.landing_contract.items():
             once, copies = landing.read_entity(self.files, self.source, name, day.isoformat())
@@ -104,7 +101,7 @@ class Shop:
         return against
 
     def _broken(self, tables: dict[str, contracts.Table], rows: dict[str, list[Values]]) -> list[str]:
-        """Return the rules of silver's or gold's contracts that rows break."""
+        """Return the rules of silver or gold contracts that rows break."""
         against = []
         for name, mine in rows.items():
             against += [
@@ -115,7 +112,7 @@ class Shop:
         return against
 
     def _shifted(self, day: date, orders: list[Values]) -> list[str]:
-        """Return what speaks against orders of which none is of the date, where some are new."""
+        """Return findings on orders if some are new and none is of the date."""
         known = {key for key, versions in self.versions["orders"].items() if any(other < day for other in versions)}
         new = [each for each in orders if (each["order_id"],) not in known]
         return (
@@ -123,7 +120,7 @@ class Shop:
         )
 
     def _merge(self, day: date, rows: dict[str, list[Values]]) -> None:
-        """Make these rows all that the date says."""
+        """Replace the date's versions by these rows."""
         for name, mine in rows.items():
             for versions in self.versions[name].values():
                 versions.pop(day, None)
@@ -132,7 +129,7 @@ class Shop:
         self.landed.add(day)
 
     def silver(self) -> dict[str, list[Values]]:
-        """Return the newest version of every row; of two dates' equal versions the later date's."""
+        """Return the newest version of every row; of equal versions that of the later date."""
         tables = {
             name: [max(each.values(), key=lambda row: (row["version_at"], row["landed_on"])) for each in keys.values() if each]
             for name, keys in self.versions.items()

@@ -1,11 +1,10 @@
-"""Random edits of a landing: texts in cells, and whole rows.
+"""Draw random edits of a landing: texts in cells, and whole rows.
 
-An edit is a tuple of plain values, so that a failing example can be kept as it is printed. Rows count from 0, and begin
-again after the last:
+An edit is a tuple of plain values, so that a printed failing example can be saved. Row numbers start at 0 and wrap around:
 
 - ``("cell", entity, row, column, text)`` and ``("take", entity, row, column, other row, other column)`` change a text
 - ``("copy", entity, row)``, ``("drop", entity, row)``
-- ``("fields", entity, row, number)`` cuts a row short or makes it longer
+- ``("fields", entity, row, number)`` shortens or extends a row
 - ``("add", entity, row, texts)`` adds a copy of a row with other texts by column
 """
 
@@ -26,7 +25,7 @@ BLANKS, ZONES, DATES, SEPARATORS, TIMES, WORDS, NUMBERS = FORMS.values()
 
 
 def texts() -> st.SearchStrategy[str]:
-    """Return texts of all kinds that a cell may hold."""
+    """Return a strategy for texts of all kinds in a cell."""
     plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12)
     moments = st.builds(
         lambda day, between, time, zone: day + between + time + zone,
@@ -45,7 +44,7 @@ def texts() -> st.SearchStrategy[str]:
 
 
 def list_all_edits() -> list[Edit]:
-    """Return edits that add a row for every form of a moment and of a number: each two parts of a text in all combinations."""
+    """Return edits that add a row for every form of a time and a number, each two parts in all combinations."""
     moments = {
         *(f"{day} {time}{zone}" for day in DATES for time in ("10:20:30", "02:30") for zone in ZONES),
         *(f"2025-11-30{between}{time}{zone}" for between in SEPARATORS[:4] for time in TIMES for zone in ZONES),
@@ -62,7 +61,7 @@ def list_all_edits() -> list[Edit]:
 
 
 def edits(columns: dict[str, list[str]]) -> st.SearchStrategy[list[Edit]]:
-    """Return lists of edits of a landing whose entities have these columns."""
+    """Return a strategy for lists of edits of a landing whose entities have these columns."""
     row = st.integers(0, 60)
 
     def of(entity: str) -> st.SearchStrategy[Edit]:
@@ -78,7 +77,7 @@ def edits(columns: dict[str, list[str]]) -> st.SearchStrategy[list[Edit]]:
             st.tuples(st.just("fields"), name, row, st.integers(1, 15)),
         )
 
-    # Lists of lists are long and still become short when a failing example is made smaller.
+    # Lists of lists are long, and still shrink well.
     some = st.lists(st.sampled_from(ENTITIES).flatmap(of), max_size=12)
     return st.lists(some, max_size=12).map(lambda groups: [each for group in groups for each in group])
 
@@ -90,13 +89,13 @@ def read_records(path: Path, encoding: str) -> list[list[str]]:
 
 
 def write_records(path: Path, encoding: str, records: list[list[str]]) -> None:
-    """Write records as a CSV file; what the encoding lacks becomes a question mark."""
+    """Write records as a CSV file. Characters that the encoding lacks become question marks."""
     with path.open("w", encoding=encoding, errors="replace", newline="") as file:
         csv.writer(file, lineterminator="\r\n").writerows(records)
 
 
 def apply_edits(landing: Path, day: str, changes: list[Edit]) -> None:
-    """Make edits in the files of a date."""
+    """Apply edits to the files of a date."""
     for entity in ENTITIES:
         path, encoding = landing / entity / day / f"{entity}.csv", "cp1252" if entity == "sellers" else "utf-8-sig"
         header, *rows = read_records(path, encoding)

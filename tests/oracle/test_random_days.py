@@ -1,4 +1,4 @@
-"""Whatever texts land, a day is accepted or rejected, no row is lost, and the figures are those of the oracle."""
+"""Test with random landing texts that no row is lost and that outcome and figures equal those of the oracle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ APPROXIMATE = {"average_order_value", "share", "on_time_share", "average_days"}
 
 
 class Lab:
-    """The demo shop with the day before already in its tables, to run a spoiled day on copies of."""
+    """The demo shop with the previous day in its tables, whose copies run spoiled days."""
 
     def __init__(self, session: Session, root: Path) -> None:
         self.session, self.root = session, root
@@ -45,21 +45,21 @@ class Lab:
         assert self.run(DAY_BEFORE, root / "files", root / "before", 1)[0] == "SUCCEEDED"
 
     def run(self, day: date, landing: Path, place: Path, number: int, **settings: str) -> tuple[str, str]:
-        """Run a date; how it ended, and in which stage."""
+        """Run a date; return its outcome and last stage."""
         overrides = {"landing": str(landing), "lake": str(place / "lake"), "pii_key": str(place / "pii.key"), **settings}
         self.session.run_day(day.isoformat(), number, overrides)
         assert stages.current is not None
         return read_outcome(), stages.current.name
 
     def oracle(self, landing: Path, **settings: Any) -> Shop:
-        """Return the oracle of the shop once it has run the day before."""
+        """Return the oracle of the shop after the previous day."""
         shop = Shop(project_root() / "params", landing, KEY, **settings)
         assert shop.run(DAY_BEFORE).outcome == "SUCCEEDED"
         return shop
 
 
 def _add_events(landing: Path) -> None:
-    """Have some orders of the day before delivered, cancelled, returned and reviewed on the day."""
+    """Let some orders of the previous day be delivered, cancelled, returned and reviewed on the day."""
     before, day = DAY_BEFORE.isoformat(), DAY.isoformat()
 
     def read(entity: str, of: str) -> list[dict[str, str]]:
@@ -97,7 +97,7 @@ def _add_events(landing: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The shop, in a session of its own that draws nothing."""
+    """Return the shop, in a session without plots."""
     root = tmp_path_factory.mktemp("oracle")
     with pytest.MonkeyPatch.context() as patch, new_session() as session:
         patch.setenv("DAYBOOK_HOME", str(root / "home"))
@@ -112,17 +112,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def random_days(request: pytest.FixtureRequest) -> int:
-    """How many spoiled days are run."""
+    """Return the number of spoiled days to run."""
     return int(request.config.getoption("--random-days"))
 
 
-def test_unspoiled_day_equals_the_oracle(lab: Lab) -> None:
+def test_valid_day_equals_the_oracle(lab: Lab) -> None:
     _hold_against_the_oracle(lab, [], "0.05", again=True)
 
 
 KEPT: dict[str, list[spoiling.Edit]] = {
     "values that one day can hold": [
-        # A zone name before local times once moved these by an hour.
+        # A zone name before local times shifted these by an hour in an earlier version.
         ("cell", "returns", 0, "returned_at", "2025-11-30 01:59:59 UTC"),
         ("cell", "orders", 25, "delivered_at", "2025-11-30 10:00:00 CEST."),
         ("cell", "orders", 26, "delivered_at", "9999-01-01"),
@@ -148,7 +148,7 @@ KEPT: dict[str, list[spoiling.Edit]] = {
 
 
 @pytest.mark.parametrize("changes", KEPT.values(), ids=KEPT)
-def test_kept_examples_equal_the_oracle(lab: Lab, changes: list[spoiling.Edit]) -> None:
+def test_saved_examples_equal_the_oracle(lab: Lab, changes: list[spoiling.Edit]) -> None:
     _hold_against_the_oracle(lab, changes, "1", again=False)
 
 
@@ -157,7 +157,7 @@ def test_every_form_of_a_value_equals_the_oracle(lab: Lab) -> None:
 
 
 def test_random_days_equal_the_oracle(lab: Lab, random_days: int) -> None:
-    # A failing example is printed; keep its changes in KEPT.
+    # Save the changes of a printed failing example in KEPT.
     @settings(max_examples=random_days)
     @given(
         changes=spoiling.edits({name: list(columns) for name, columns in COLUMNS.items()}),
@@ -171,7 +171,7 @@ def test_random_days_equal_the_oracle(lab: Lab, random_days: int) -> None:
 
 
 def _hold_against_the_oracle(lab: Lab, changes: list[spoiling.Edit], share: str, *, again: bool) -> None:
-    """Run the day with these changes; what comes of it is what the oracle says, also when it is run again."""
+    """Run the day with these changes twice, and compare the results with the oracle."""
     landing, place = lab.root / "spoiled", lab.root / "after"
     for source, copy in ((lab.root / "files", landing), (lab.root / "before", place)):
         shutil.rmtree(copy, ignore_errors=True)
@@ -191,7 +191,7 @@ def _hold_against_the_oracle(lab: Lab, changes: list[spoiling.Edit], share: str,
 
 
 def _compare_rows(engine: DuckDBEngine, expected: Run) -> None:
-    """Compare which rows are accepted, which are in quarantine and why; no row is lost."""
+    """Compare accepted rows, and quarantined rows with their reasons. No row is lost."""
     for name, accepted in expected.accepted.items():
         of_day = f"WHERE run_date = DATE '{DAY}'"
         aside = engine.rows(f"SELECT _source_file, _row_number, _reasons FROM quarantine.{name} {of_day}")
@@ -209,7 +209,7 @@ def _compare_rows(engine: DuckDBEngine, expected: Run) -> None:
 
 
 def _said(reason: str) -> str:
-    """Return a reason; all that say why a text does not fit its type are one."""
+    """Return a reason in a form that is equal for all reasons why a text does not fit its type."""
     column, _, said = reason.partition(" ")
     unfit = ("is an integer", "is a decimal", "is a timestamp", "has a known time zone")
     return f"{column} fits its type" if said in unfit or re.fullmatch("has at most [0-9]+ digits.*", said) else reason

@@ -1,7 +1,4 @@
-"""Read a landed text as a value.
-
-Here: trimming, numbers and instants. Not here: which column is of which type (``contracts``).
-"""
+"""Parse a landed text: trim it, and read numbers and times."""
 
 from __future__ import annotations
 
@@ -47,13 +44,13 @@ ABBREVIATIONS = {
 
 
 def trim_text(text: str, pad: int = 0) -> Optional[str]:
-    """Return the trimmed text, with lost leading zeros up to ``pad`` characters; None where nothing is left."""
+    """Return the trimmed text, with lost leading zeros up to ``pad`` characters; None for an empty text."""
     text = text.strip(BLANKS)
     return text.rjust(pad, "0") if text else None
 
 
 def parse_integer(text: str) -> Optional[int]:
-    """Read a whole number of 64 bits; 17850.0 is one."""
+    """Parse an integer of 64 bits, also in the form 17850.0."""
     whole, _, zeros = text.partition(".")
     if ("." in text and not re.fullmatch("0+", zeros)) or not re.fullmatch("[+-]?[0-9]+", whole):
         return None
@@ -61,7 +58,7 @@ def parse_integer(text: str) -> Optional[int]:
 
 
 def parse_decimal(text: str) -> Optional[Decimal]:
-    """Read a number with at most 14 digits before the point and 4 after it, zeros at the end aside."""
+    """Parse a number with at most 14 digits before the point and 4 after it, without trailing zeros."""
     if not _NUMBER.fullmatch(text):
         return None
     whole, _, fraction = text.lstrip("+-").partition(".")
@@ -72,9 +69,9 @@ def parse_decimal(text: str) -> Optional[Decimal]:
 
 
 def parse_instant(text: str, shop: str) -> Optional[datetime]:
-    """Read a date, a local time of the shop or a time with a zone, as UTC.
+    """Parse a date, a local time of the shop or a time with a zone, as UTC.
 
-    Outside the years 1 to 9999 the nearest instant that Python has stands for it; no bound lets these pass.
+    A time outside the years 1 to 9999 becomes the nearest time in Python, which no bound accepts.
     """
     found = _INSTANT.fullmatch(text)
     if not found:
@@ -103,7 +100,7 @@ def parse_instant(text: str, shop: str) -> Optional[datetime]:
 
 
 def _to_utc(local: datetime, zone: Optional[str], shop: str) -> Optional[datetime]:
-    """Return the instant of a local time in a zone; None where there is no such zone."""
+    """Return the time in UTC of a local time in a zone; None for an unknown zone."""
     offset = _OFFSET.fullmatch(zone or "")
     if offset:
         east = timedelta(hours=int(offset["hours"]), minutes=int(offset["minutes"] or 0))
@@ -113,8 +110,8 @@ def _to_utc(local: datetime, zone: Optional[str], shop: str) -> Optional[datetim
     place = _load_zone(zone or shop)
     if place is None:
         return None
-    # A time that the clock shows twice is the second one; a time that it skips goes forward by the gap. Both times the smaller
-    # offset is meant.
+    # A repeated local time is the second one, and a skipped one moves forward by the gap. Both have the smaller
+    # offset.
     first, second = (local.replace(fold=fold, tzinfo=place).utcoffset() or timedelta() for fold in (0, 1))
     return (local - min(first, second)).replace(tzinfo=timezone.utc)
 
@@ -128,12 +125,12 @@ def _load_zone(name: str) -> Optional[ZoneInfo]:
 
 
 def local_midnight(day: str, shop: str) -> datetime:
-    """Return when a date begins in the shop."""
+    """Return the start of a date in the shop's time zone."""
     found = parse_instant(day, shop)
     assert found is not None
     return found
 
 
 def local_day(moment: Optional[datetime], shop: str) -> Optional[date]:
-    """Return the shop's calendar day of an instant."""
+    """Return the shop's calendar day of a time."""
     return moment.astimezone(ZoneInfo(shop)).date() if moment and moment.year < 9999 else None

@@ -1,4 +1,4 @@
-"""A redactor that is made while the notebook runs knows what one made afterwards would."""
+"""Test that a redactor built while the notebook runs has the values of one built afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The stages that redactors were made for, one after the other."""
+    """Return the list of stages for which redactors are built."""
     stages: list[str] = []
     make = run_values.build_redactor
 
@@ -52,12 +52,12 @@ def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
 
 
 def begun(settings: Settings, stage: str) -> BackgroundRedactor:
-    """One whose early redactor is made."""
+    """Return a background redactor whose first build is done."""
     with BackgroundRedactor(settings, RUN, stage) as redactor_now:
         return redactor_now
 
 
-def test_where_nothing_has_changed_the_early_one_is_used(settings: Settings, made: list[str]) -> None:
+def test_unchanged_data_keeps_the_redactor(settings: Settings, made: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = begun(settings, "transform")
     land(settings, "bronze.customers", "Gesternmann", day=date(2025, 11, 29))
@@ -65,7 +65,7 @@ def test_where_nothing_has_changed_the_early_one_is_used(settings: Settings, mad
     assert made == ["transform"]
 
 
-def test_rows_that_have_landed_since_are_known_too(settings: Settings, made: list[str]) -> None:
+def test_later_bronze_rows_are_redacted(settings: Settings, made: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = begun(settings, "validate")
     land(settings, "bronze.customers", "Spätling")
@@ -73,7 +73,7 @@ def test_rows_that_have_landed_since_are_known_too(settings: Settings, made: lis
     assert made == ["validate", "validate"]
 
 
-def test_what_people_have_written_since_is_known_too(settings: Settings, made: list[str]) -> None:
+def test_later_repairs_are_redacted(settings: Settings, made: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = begun(settings, "validate")
     rows = pa.table({"entity": ["customers"], "repairs": [json.dumps({"last_name": "Neumannsen"})]})
@@ -82,7 +82,7 @@ def test_what_people_have_written_since_is_known_too(settings: Settings, made: l
     assert made == ["validate", "validate"]
 
 
-def test_rows_that_were_put_aside_since_are_known_by_those_in_bronze(settings: Settings, made: list[str]) -> None:
+def test_later_quarantine_rows_keep_the_redactor(settings: Settings, made: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = begun(settings, "validate")
     land(settings, "quarantine.customers", "Kanarie")
@@ -91,7 +91,7 @@ def test_rows_that_were_put_aside_since_are_known_by_those_in_bronze(settings: S
 
 
 def deliver(settings: Settings, *last_names: str, broken: str = "") -> None:
-    """Have a file of customers land, with a row of too few fields."""
+    """Write a landing file of customers with a malformed row."""
     file = Path(settings.landing) / "customers" / DAY.isoformat() / "customers.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     names = list(load_source("demo").entities["customers"].columns)
@@ -99,7 +99,7 @@ def deliver(settings: Settings, *last_names: str, broken: str = "") -> None:
     file.write_text("\n".join([",".join(names), *rows, *filter(None, [broken]), ""]))
 
 
-def test_in_ingest_the_files_are_read_while_it_reads_them(settings: Settings, made: list[str]) -> None:
+def test_ingest_reads_landing_in_the_background(settings: Settings, made: list[str]) -> None:
     deliver(settings, "Kanarie", "Spatzig")
     redactor_now = begun(settings, "ingest")
     land(settings, "bronze.customers", "Kanarie")
@@ -108,7 +108,7 @@ def test_in_ingest_the_files_are_read_while_it_reads_them(settings: Settings, ma
 
 
 @pytest.mark.parametrize("many", [0, MAX_IN_MEMORY])
-def test_what_ingest_has_brought_that_the_files_did_not_have_is_known_too(
+def test_later_landing_rows_are_redacted(
     settings: Settings, made: list[str], monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
     monkeypatch.setattr(run_values, "ValueMatcher", partial(ValueMatcher, max_in_memory=many))
@@ -119,7 +119,7 @@ def test_what_ingest_has_brought_that_the_files_did_not_have_is_known_too(
     assert made == ["ingest", "ingest"]
 
 
-def test_a_value_of_another_column_is_not_known_for_this_one(settings: Settings, made: list[str]) -> None:
+def test_known_values_are_compared_per_column(settings: Settings, made: list[str]) -> None:
     deliver(settings, "Kanarie")
     redactor_now = begun(settings, "ingest")
     rows = pa.table({"street": ["Kanarie"], "_run_id": [RUN]})
@@ -128,7 +128,7 @@ def test_a_value_of_another_column_is_not_known_for_this_one(settings: Settings,
     assert made == ["ingest", "ingest"]
 
 
-def test_a_table_of_no_entity_may_hold_any_ones_values(settings: Settings, made: list[str]) -> None:
+def test_table_of_no_entity_has_columns_of_all_entities(settings: Settings, made: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
     land(settings, "quarantine.former", "Spatzig")
     redactor_now = begun(settings, "validate")
@@ -138,9 +138,7 @@ def test_a_table_of_no_entity_may_hold_any_ones_values(settings: Settings, made:
 
 
 @pytest.mark.parametrize(("raw", "times"), [("C-K4N5,Ottokar,Spatzig", 1), ("C-K4N6,Meiselinde,Spatzig", 2)])
-def test_rows_that_could_not_be_split_are_known_where_the_files_had_their_fields(
-    settings: Settings, made: list[str], raw: str, times: int
-) -> None:
+def test_malformed_rows_of_landing_keep_the_redactor(settings: Settings, made: list[str], raw: str, times: int) -> None:
     deliver(settings, "Kanarie", broken="C-K4N5,Ottokar,Spatzig")
     redactor_now = begun(settings, "ingest")
     rows = pa.table({"last_name": ["Kanarie"], "_raw": [raw], "_run_id": [RUN]})
@@ -150,7 +148,7 @@ def test_rows_that_could_not_be_split_are_known_where_the_files_had_their_fields
 
 
 @pytest.mark.parametrize("stage", ["ingest", "transform"])
-def test_landing_files_that_have_changed_since_are_read_again(settings: Settings, made: list[str], stage: str) -> None:
+def test_changed_landing_files_are_read_again(settings: Settings, made: list[str], stage: str) -> None:
     deliver(settings, "Kanarie")
     redactor_now = begun(settings, stage)
     deliver(settings, "Kanarie", "Spätling")
@@ -158,13 +156,13 @@ def test_landing_files_that_have_changed_since_are_read_again(settings: Settings
     assert made == [stage, stage]
 
 
-def test_a_landing_that_cannot_be_looked_at_tells_nothing(settings: Settings, made: list[str]) -> None:
+def test_unlistable_landing_rebuilds_the_redactor(settings: Settings, made: list[str]) -> None:
     Path(settings.landing).rmdir()
     begun(settings, "ingest")()
     assert made == ["ingest", "ingest"]
 
 
-def test_what_keeps_it_from_being_made_is_told_when_it_is_wanted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_error_is_raised_on_the_call(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("the lake is away")
 
@@ -174,7 +172,7 @@ def test_what_keeps_it_from_being_made_is_told_when_it_is_wanted(settings: Setti
         redactor_now()
 
 
-# Looking ahead
+# Searching ahead
 
 
 def leaving(text: str) -> NotebookNode:
@@ -182,16 +180,14 @@ def leaving(text: str) -> NotebookNode:
 
 
 def looked_at(settings: Settings, *cells: NotebookNode) -> RunRedactor:
-    """The redactor of a transform whose cells were looked at as they ran."""
+    """Return the redactor of a transform stage after the search of its cells."""
     with BackgroundRedactor(settings, RUN, "transform") as redactor_now:
         for cell in cells:
             redactor_now.submit_output(cell)
         return redactor_now()
 
 
-def test_what_was_found_clean_while_the_notebook_ran_is_not_searched_again(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clean_texts_are_not_searched_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     land(settings, "bronze.customers", "Kanarie")
     redactor = looked_at(settings, leaving("three rows"), leaving("It is Kanarie"))
     searched: list[str] = []
@@ -206,7 +202,7 @@ def test_what_was_found_clean_while_the_notebook_ran_is_not_searched_again(
     assert redactor.counts == {"last_name": 1}
 
 
-def test_a_customer_who_is_merged_after_the_look_is_known(settings: Settings) -> None:
+def test_customer_merged_after_the_search_is_redacted(settings: Settings) -> None:
     land(settings, "bronze.customers", "Kanarie")
     key = "0123456789abcdef" * 2
     with BackgroundRedactor(settings, RUN, "transform") as redactor_now:
@@ -220,7 +216,7 @@ def test_a_customer_who_is_merged_after_the_look_is_known(settings: Settings) ->
         assert redactor_now().redact_text(f"customer {key}") == "customer [redacted:customer_key]"
 
 
-def test_what_was_looked_at_does_not_count_once_other_rows_are_there(settings: Settings) -> None:
+def test_new_rows_discard_earlier_searches(settings: Settings) -> None:
     land(settings, "bronze.customers", "Kanarie")
     with BackgroundRedactor(settings, RUN, "validate") as redactor_now:
         redactor_now.submit_output(leaving("It is Spätling"))
@@ -230,7 +226,7 @@ def test_what_was_looked_at_does_not_count_once_other_rows_are_there(settings: S
         assert redactor_now().redact_text("It is Spätling") == "It is [redacted:last_name]"
 
 
-def test_its_thread_ends_where_the_attempt_never_came_to_its_search(settings: Settings) -> None:
+def test_thread_ends_if_the_attempt_is_interrupted(settings: Settings) -> None:
     land(settings, "bronze.customers", "Kanarie")
     with pytest.raises(KeyboardInterrupt), BackgroundRedactor(settings, RUN, "transform") as redactor_now:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Pictures lose their metadata and nothing of what they show; what is no picture is refused."""
+"""Test that images lose their metadata and keep their content, and that invalid images are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIXELS = np.random.default_rng(1).integers(0, 255, (24, 32, 3), dtype=np.uint8)
 
 
 def drawn(kind: str) -> bytes:
-    """Return a picture with a name in all the metadata that its format has."""
+    """Return an image with a name in all metadata of its format."""
     picture, out = Image.fromarray(PIXELS), io.BytesIO()
     exif = picture.getexif()
     exif[0x010E] = NAME
@@ -37,7 +37,7 @@ def drawn(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp"])
-def test_metadata_are_removed(kind: str) -> None:
+def test_metadata_is_removed(kind: str) -> None:
     data = drawn(kind)
     clean = strip_metadata(kind, data + NAME.encode() if kind != "webp" else data)
     assert clean is not None
@@ -51,12 +51,12 @@ def test_metadata_are_removed(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "webp", "bmp"])
-def test_broken_pictures_are_refused(kind: str) -> None:
+def test_broken_images_are_refused(kind: str) -> None:
     assert strip_metadata(kind, b"name,Quarkstroem") is None
     if kind != "bmp":
         assert strip_metadata(kind, drawn(kind)[:60]) is None
         assert strip_metadata(kind, b"") is None
 
 
-def test_a_chunk_longer_than_the_file_is_refused() -> None:
+def test_chunk_longer_than_the_file_is_refused() -> None:
     assert strip_metadata("png", b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 1 << 31) + b"IDAT") is None

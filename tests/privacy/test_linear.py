@@ -1,4 +1,4 @@
-"""The time of the search grows with the length of a text, whatever the text is made of."""
+"""Test that the time of the search is linear in the length of a text."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def seconds(text: str, start: str) -> float:
 
 
 @pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
-def test_four_times_the_text_takes_about_four_times_as_long(piece: str) -> None:
+def test_time_is_linear_in_the_text(piece: str) -> None:
     start = "<p " if piece.startswith("0301") else ""
     few = min(seconds(piece * (10_000 // len(piece)), start) for _ in range(2))
     many = seconds(piece * (40_000 // len(piece)), start)
     assert many < 9 * few + 0.1
 
 
-def test_many_equal_keys_and_pieces_take_no_quadratic_time() -> None:
+def test_equal_keys_and_streams_take_linear_time() -> None:
     def cleaned(count: int) -> float:
         tree: Any = {f"p{number}@example.com": 1 for number in range(count)}
         began = time.process_time()

@@ -1,4 +1,4 @@
-"""Of many values those are chosen that a text can hold, and in it is found what would be found among all of them."""
+"""Test that ``ValueMatcher`` finds the same values as ``PersonalValues``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 def both(columns: list[list[str]], *, many: int = 0) -> tuple[PersonalValues, ValueMatcher]:
-    """The same values, all at hand and sought."""
+    """Return the same values in memory and in a matcher."""
     values, sought = PersonalValues(), ValueMatcher(connect, max_in_memory=many)
     for (column, kind), texts in zip(COLUMNS, columns):
         values.add(column, kind, texts)
@@ -71,7 +71,7 @@ def both(columns: list[list[str]], *, many: int = 0) -> tuple[PersonalValues, Va
     between=st.sampled_from(["", " ", " … ", "...", ", "]),
     exactly=st.booleans(),
 )
-def test_what_is_found_is_what_would_be_found_among_all(columns, kept, between, exactly) -> None:  # type: ignore[no-untyped-def]
+def test_matcher_finds_what_personal_values_finds(columns, kept, between, exactly) -> None:  # type: ignore[no-untyped-def]
     values, sought = both(columns)
     parts = [columns[at][index % len(columns[at])][start : start + size] for at, index, start, size in kept if columns[at]]
     for text in (between.join(parts), between.join([*parts, ""]), between.join(["", *parts])):
@@ -103,7 +103,7 @@ def test_each_form_of_a_value_has_a_key(kind: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("many", [0, 3, 1000])
-def test_values_are_found_however_many_are_kept_in_python(many: int) -> None:
+def test_values_are_found_with_any_memory_limit(many: int) -> None:
     _, sought = both(
         [["Zoë Kanarie", "Bo Li"], ["zoe.kanarie@example.com"], ["+49 30 23125 123"], ["10115"]], max_in_memory=many
     )
@@ -111,7 +111,7 @@ def test_values_are_found_however_many_are_kept_in_python(many: int) -> None:
     assert clean == "[redacted:name], [redacted:email], [redacted:phone] in [redacted:zip]"
 
 
-def test_values_that_come_after_a_search_are_found_too() -> None:
+def test_values_added_after_a_search_are_found() -> None:
     sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("name", "name", ["Zoë Kanarie"])
     assert Redactor(sought).redact_text("Kanarie and Spatzig") == "[redacted:name] and Spatzig"
@@ -119,13 +119,13 @@ def test_values_that_come_after_a_search_are_found_too() -> None:
     assert Redactor(sought).redact_text("Kanarie and Spatzig") == "[redacted:name] and [redacted:surname]"
 
 
-def test_what_stands_for_an_erased_value_is_nobodys() -> None:
+def test_marks_of_erased_values_are_not_searched() -> None:
     sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("name", "name", ["[erased:0123456789ab]", "Kanarie"])
     assert Redactor(sought).redact_text("[erased:0123456789ab] Kanarie") == "[erased:0123456789ab] [redacted:name]"
 
 
-def test_of_many_that_begin_alike_a_few_are_brought_to_python() -> None:
+def test_few_of_many_equal_prefixes_are_loaded() -> None:
     sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("id", "id", [f"C-{number:08d}" for number in range(30_000)])
     sought.add("name", "name", [f"First Last{number}" for number in range(1000)])
@@ -133,9 +133,9 @@ def test_of_many_that_begin_alike_a_few_are_brought_to_python() -> None:
     assert len(sought._values) < 50
 
 
-def test_a_record_is_looked_up_at_once() -> None:
+def test_record_is_looked_up_in_one_query() -> None:
     class Counted:
-        """A connection that counts questions."""
+        """A connection that counts queries."""
 
         def __init__(self) -> None:
             self.inner, self.asked = duckdb.connect(), 0
@@ -157,7 +157,7 @@ def test_a_record_is_looked_up_at_once() -> None:
 
 
 @pytest.mark.parametrize("many", [0, MAX_IN_MEMORY])
-def test_a_columns_values_are_held_that_came_in_under_it(many: int) -> None:
+def test_contains_all_is_per_column(many: int) -> None:
     values = ValueMatcher(duckdb.connect, max_in_memory=many)
     values.add("name", "name", ["Kanarie", "Spatz", None])
     values.add("street", "address", ["Am Käfig 7"])

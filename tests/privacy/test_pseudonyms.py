@@ -1,4 +1,4 @@
-"""The keys of pseudonyms: the first made once, readable by its owner only; further ones put behind it; pseudonyms by them."""
+"""Test creation, permissions and addition of keys, and pseudonyms under them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(path: Path, key: bytes, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
-def test_the_first_use_makes_a_key_of_32_bytes(path: Path) -> None:
+def test_first_use_creates_a_key_of_32_bytes(path: Path) -> None:
     (key,) = load_keys(str(path))
     assert len(key) == 32
 
@@ -44,7 +44,7 @@ def test_two_deployments_have_different_keys(tmp_path: Path) -> None:
     assert load_keys(str(tmp_path / "one.key")) != load_keys(str(tmp_path / "two.key"))
 
 
-def test_a_new_key_may_be_read_by_its_owner_only_whatever_the_umask(path: Path) -> None:
+def test_new_key_is_private_with_any_umask(path: Path) -> None:
     umask = os.umask(0)
     try:
         load_keys(str(path))
@@ -53,19 +53,19 @@ def test_a_new_key_may_be_read_by_its_owner_only_whatever_the_umask(path: Path) 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_making_a_key_leaves_nothing_else_behind(path: Path) -> None:
+def test_creating_a_key_leaves_no_other_file(path: Path) -> None:
     load_keys(str(path))
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_an_existing_key_is_not_touched(path: Path) -> None:
+def test_existing_key_is_unchanged(path: Path) -> None:
     write(path, b"k" * 32, 0o400)
     assert load_keys(str(path)) == (b"k" * 32,)
     assert stat.S_IMODE(path.stat().st_mode) == 0o400
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620, 0o601])
-def test_a_key_that_others_may_use_is_refused(path: Path, mode: int) -> None:
+def test_key_readable_by_others_is_refused(path: Path, mode: int) -> None:
     write(path, b"k" * 32, mode)
     with pytest.raises(DaybookError) as caught:
         load_keys(str(path))
@@ -73,7 +73,7 @@ def test_a_key_that_others_may_use_is_refused(path: Path, mode: int) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 31, 33])
-def test_a_key_of_the_wrong_length_is_refused(path: Path, length: int) -> None:
+def test_key_of_wrong_length_is_refused(path: Path, length: int) -> None:
     write(path, b"k" * length)
     with pytest.raises(DaybookError) as caught:
         load_keys(str(path))
@@ -87,14 +87,14 @@ def test_a_key_of_the_wrong_length_is_refused(path: Path, length: int) -> None:
         pytest.param(lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")), id="processes"),
     ],
 )
-def test_first_uses_at_the_same_time_agree_on_one_key(path: Path, workers: Any) -> None:
+def test_concurrent_first_uses_get_one_key(path: Path, workers: Any) -> None:
     pool: Executor
     with workers() as pool:
         keys = set(pool.map(load_keys, [str(path)] * 8))
     assert keys == {(path.read_bytes(),)}
 
 
-def test_a_use_that_finds_the_key_made_meanwhile_takes_that_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_created_meanwhile_is_used(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = os.link
 
     def after_another(draft: Any, target: Any) -> None:
@@ -107,7 +107,7 @@ def test_a_use_that_finds_the_key_made_meanwhile_takes_that_one(path: Path, monk
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_further_key_stands_behind_the_first_in_a_file_that_only_its_owner_may_read(path: Path) -> None:
+def test_added_key_is_appended_to_a_private_file(path: Path) -> None:
     first = load_keys(str(path))
     keys = add_key(str(path))
     assert len(keys) == 2
@@ -122,7 +122,7 @@ def test_keys_are_added_to_a_file_of_many(path: Path) -> None:
     assert (len(first), second[:2]) == (2, first)
 
 
-def test_keys_added_at_the_same_time_are_all_kept(path: Path) -> None:
+def test_concurrently_added_keys_are_all_kept(path: Path) -> None:
     load_keys(str(path))
     with ThreadPoolExecutor(4) as pool:
         chains = list(pool.map(add_key, [str(path)] * 6))
@@ -131,7 +131,7 @@ def test_keys_added_at_the_same_time_are_all_kept(path: Path) -> None:
     assert all(final[: len(chain)] == chain for chain in chains)
 
 
-def test_whoever_is_killed_before_the_file_is_replaced_leaves_the_old_keys(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_addition_keeps_the_old_keys(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = load_keys(str(path))
 
     def killed(draft: Path, target: Path) -> None:
@@ -143,9 +143,7 @@ def test_whoever_is_killed_before_the_file_is_replaced_leaves_the_old_keys(path:
     assert load_keys(str(path)) == before
 
 
-def test_a_draft_that_a_killed_writer_left_goes_with_the_next_key_and_a_backup_stays(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drafts_of_killed_writers_are_removed_not_backups(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_keys(str(path))
 
     def killed(*_: Any) -> None:
@@ -163,7 +161,7 @@ def test_a_draft_that_a_killed_writer_left_goes_with_the_next_key_and_a_backup_s
 
 
 @pytest.mark.parametrize("write_key", [load_keys, add_key])
-def test_a_written_key_is_on_disk_under_its_name(path: Path, monkeypatch: pytest.MonkeyPatch, write_key: Any) -> None:
+def test_written_key_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch, write_key: Any) -> None:
     synced, fsync = [], os.fsync
 
     def noted(handle: int) -> None:
@@ -176,18 +174,18 @@ def test_a_written_key_is_on_disk_under_its_name(path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("text", ["g" * 64, "0" * 63 + "\n", "0" * 64 + "\nkey\n", "0" * 65])
-def test_a_file_of_anything_but_keys_is_refused(path: Path, text: str) -> None:
+def test_file_without_keys_is_refused(path: Path, text: str) -> None:
     write(path, text.encode())
     with pytest.raises(DaybookError, match="restore it from your backup"):
         load_keys(str(path))
 
 
-def test_a_pseudonym_of_one_key_is_the_start_of_the_hmac() -> None:
+def test_pseudonym_of_one_key_is_the_start_of_the_hmac() -> None:
     # RFC 4231, test case 2.
     assert make_pseudonym((b"Jefe",), "what do ya want for nothing?") == "5bdcc146bf60754e6a042426089575c7"
 
 
-def test_a_pseudonym_of_more_keys_is_the_earlier_one_carried_on() -> None:
+def test_further_keys_apply_to_the_earlier_pseudonym() -> None:
     keys = (b"a" * 32, b"b" * 32, b"c" * 32)
     stored = make_pseudonym(keys[:1], "C-1")
     assert stored is not None
@@ -196,13 +194,13 @@ def test_a_pseudonym_of_more_keys_is_the_earlier_one_carried_on() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "[erased]", "[erased:0123456789ab]"])
-def test_nobody_has_no_pseudonym(text: Any) -> None:
+def test_null_has_no_pseudonym(text: Any) -> None:
     assert make_pseudonym((b"a" * 32,), text) is None
 
 
 @pytest.fixture
 def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
-    """AWS Secrets Manager, which answers what a test has told it to, in that order."""
+    """Replace AWS Secrets Manager by one that returns the answers of a test, in order."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
     client = boto3.client("secretsmanager", region_name="eu-central-1")
@@ -213,12 +211,12 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stubber]:
 
 
 @pytest.mark.parametrize("answer", [{"SecretBinary": b"k" * 32}, {"SecretString": (b"k" * 32).hex()}])
-def test_a_secret_holds_a_key_as_bytes_or_as_digits(secret: Stubber, answer: dict[str, Any]) -> None:
+def test_secret_has_keys_as_bytes_or_digits(secret: Stubber, answer: dict[str, Any]) -> None:
     secret.add_response("get_secret_value", answer, {"SecretId": "shop/pseudonyms"})
     assert load_keys("secretsmanager://shop/pseudonyms") == (b"k" * 32,)
 
 
-def test_a_further_key_becomes_the_secrets_new_text(secret: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_added_key_is_written_to_the_secret(secret: Stubber, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daybook.privacy.pseudonyms.secrets.token_bytes", lambda size: b"n" * size)
     text = f"{(b'k' * 32).hex()}\n{(b'n' * 32).hex()}\n"
     secret.add_response("get_secret_value", {"SecretBinary": b"k" * 32}, {"SecretId": "shop"})
@@ -227,7 +225,7 @@ def test_a_further_key_becomes_the_secrets_new_text(secret: Stubber, monkeypatch
     assert add_key("secretsmanager://shop") == (b"k" * 32, b"n" * 32)
 
 
-def test_a_secret_that_another_changed_meanwhile_is_told(secret: Stubber) -> None:
+def test_concurrent_change_of_the_secret_raises(secret: Stubber) -> None:
     secret.add_response("get_secret_value", {"SecretBinary": b"k" * 32}, {"SecretId": "shop"})
     secret.add_response("put_secret_value", {})
     secret.add_response("get_secret_value", {"SecretBinary": b"z" * 32}, {"SecretId": "shop"})
@@ -237,19 +235,19 @@ def test_a_secret_that_another_changed_meanwhile_is_told(secret: Stubber) -> Non
         add_key("secretsmanager://shop")
 
 
-def test_a_secret_that_is_not_there_is_told_with_what_to_do(secret: Stubber) -> None:
+def test_missing_secret_raises_with_advice(secret: Stubber) -> None:
     secret.add_client_error("get_secret_value", "ResourceNotFoundException", "Secrets Manager can't find the secret")
     with pytest.raises(DaybookError, match=r"The secret shop cannot be read .*; create it once with 64 random hex digits"):
         load_keys("secretsmanager://shop")
 
 
-def test_params_name_a_file_or_a_secret_and_no_bucket(home: Path) -> None:
+def test_pii_key_is_a_file_or_secret(home: Path) -> None:
     assert load_settings("local", {"pii_key": "secretsmanager://shop"}).pii_key == "secretsmanager://shop"
     with pytest.raises(ParamsError, match="it should be a file or secretsmanager:// and the name of a secret"):
         load_settings("local", {"pii_key": "s3://bucket/pii.key"})
 
 
-def test_a_key_for_which_there_is_no_room_is_not_made_at_all_and_is_made_once_there_is(disks: Any, tmp_path: Path) -> None:
+def test_full_disk_leaves_no_partial_key(disks: Any, tmp_path: Path) -> None:
     disk = disks.mount(tmp_path / "disk")
     path = disk.path / "pii.key"
     for act in (load_keys, add_key):

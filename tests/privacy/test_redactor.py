@@ -1,4 +1,4 @@
-"""Personal values are taken out of texts, records and executed notebooks, however they are written, and nothing else is."""
+"""Test that personal values in texts, records and notebooks are redacted, and nothing else."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def redactor(*, ordinary: Collection[str] = ()) -> Redactor:
         ("Am Mühlbach 12", "street"),
     ],
 )
-def test_a_value_is_replaced_by_its_column_in_whatever_form(text: str, column: str) -> None:
+def test_every_form_of_a_value_is_replaced_by_its_column(text: str, column: str) -> None:
     search = redactor()
     clean = search.redact_text(f"({text})")
     assert f"[redacted:{column}]" in clean
@@ -74,7 +74,7 @@ def test_a_value_is_replaced_by_its_column_in_whatever_form(text: str, column: s
 
 @pytest.mark.parametrize("mark", ["...", "…", " ...", " [...]"])
 @pytest.mark.parametrize("value", [NAME, EMAIL, "Am Mühlbach 12", COMMENT])
-def test_a_value_that_is_cut_short_does_not_survive_in_part(value: str, mark: str) -> None:
+def test_truncated_value_is_redacted(value: str, mark: str) -> None:
     for kept in range(14, len(value)):
         clean = redactor().redact_text(f"0  {value[:kept]}{mark}  1")
         assert value[:6] not in clean, (kept, clean)
@@ -82,7 +82,7 @@ def test_a_value_that_is_cut_short_does_not_survive_in_part(value: str, mark: st
         assert clean.endswith("1")
 
 
-def test_the_end_of_a_value_after_an_ellipsis_does_not_survive() -> None:
+def test_end_of_a_value_after_an_ellipsis_is_redacted() -> None:
     assert redactor().redact_text("'...okanarie@example.com'") == "'...[redacted:email]'"
     assert redactor().redact_text("…Kanarie-Müßig") == "…[redacted:name]"
 
@@ -105,27 +105,27 @@ def test_the_end_of_a_value_after_an_ellipsis_does_not_survive() -> None:
         *("It is all good ...", "the postal code ...", "2.0.2000", "Wait: golden ...", "Kan ..."),
     ],
 )
-def test_what_only_contains_or_resembles_a_value_is_left(text: str) -> None:
+def test_similar_texts_are_kept(text: str) -> None:
     search = redactor()
     assert search.redact_text(text) == text
     assert not search.counts
 
 
-def test_a_postal_code_is_taken_out_beside_other_values_only() -> None:
+def test_postal_code_is_redacted_with_other_values_only() -> None:
     assert redactor().redact_text("10115") == "10115"
     assert redactor().redact_text(f"{NAME};10115;2025-11-30") == "[redacted:name];[redacted:postal_code];2025-11-30"
 
 
-def test_a_word_of_the_projects_own_is_no_name_as_it_writes_it() -> None:
+def test_ordinary_words_are_kept_as_written() -> None:
     search = redactor(ordinary={"gold"})
     assert search.redact_text("gold.daily_sales of Gold") == "gold.daily_sales of [redacted:name]"
 
 
-def test_programs_keep_their_words_but_not_whole_values() -> None:
+def test_source_code_keeps_words_but_not_values() -> None:
     assert redactor().redact_text(f"gold = '{NAME}'  # Gold", exactly=True) == "gold = '[redacted:name]'  # Gold"
 
 
-def test_searching_again_changes_and_counts_nothing() -> None:
+def test_redaction_is_idempotent() -> None:
     search = redactor()
     once = search.redact_text(f"{NAME} {EMAIL}")
     search.counts.clear()
@@ -139,7 +139,7 @@ def test_hits_are_counted_by_column() -> None:
     assert search.counts == {"name": 1, "email": 2, "iban": 1, "card": 1}
 
 
-def test_every_part_of_a_notebook_is_searched() -> None:
+def test_every_part_of_a_notebook_is_redacted() -> None:
     row = {"name": NAME, "email": EMAIL, "phone": PHONE, "customer": "C-00042", "number": 17850, EMAIL: 1, "Kanarie": 2}
     html = f"<td>{escape(NAME)}</td>"
     result = {"outcome": "FAILED", "reasons": [f"no {NAME}"], "rows": {"in": 17850}, "details": {"warnings": [EMAIL]}}
@@ -186,7 +186,7 @@ def attempt(**changes: Any) -> dict[str, Any]:
     return {**record, **changes}
 
 
-def test_a_records_texts_and_keys_are_searched_and_its_facts_are_left() -> None:
+def test_texts_of_a_record_are_redacted_and_facts_kept() -> None:
     failure = {"cell": 3, "source": f"gold = '{NAME}'", "exception": "KeyError", "message": repr({"name": NAME})}
     clean = redactor().redact_record(attempt(failure=failure))
     assert clean["reasons"] == ["[redacted:name] bought too much"]
@@ -203,7 +203,7 @@ def test_a_records_texts_and_keys_are_searched_and_its_facts_are_left() -> None:
         assert clean[fact] == attempt()[fact]
 
 
-def test_a_record_that_could_not_be_searched_keeps_its_facts_and_no_text() -> None:
+def test_withheld_record_keeps_facts_without_texts() -> None:
     failure = {"cell": 3, "source": NAME, "exception": f"KeyError: {NAME}", "message": NAME}
     kept = withhold_free_text(attempt(failure=failure), OSError(NAME))
     assert "Kanarie" not in json.dumps(kept, ensure_ascii=False)
@@ -216,7 +216,7 @@ def test_a_record_that_could_not_be_searched_keeps_its_facts_and_no_text() -> No
     assert kept["reasons"] == ["withheld: the search for personal data failed (OSError)."]
 
 
-def test_a_withheld_last_stage_still_says_how_the_run_came_out() -> None:
+def test_withheld_notify_stage_keeps_the_run_outcome() -> None:
     details = {"run_outcome": "FAILED", "run_reasons": [NAME], "message": {"subject": "s", "body": NAME}, "summary": None}
     kept = withhold_free_text(attempt(details=details), ValueError())["details"]
     assert kept["run_outcome"] == "FAILED"
@@ -225,7 +225,7 @@ def test_a_withheld_last_stage_still_says_how_the_run_came_out() -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_values_are_searched_for_in_a_megabyte_in_a_second() -> None:
+def test_search_of_100_000_values_in_a_megabyte_is_fast() -> None:
     values = PersonalValues()
     values.add("id", "id", (f"{number:032x}" for number in range(0, 10**9, 20_000)))
     values.add("name", "name", (f"Person{number} Müller{number % 977}" for number in range(50_000)))
@@ -237,7 +237,7 @@ def test_a_hundred_thousand_values_are_searched_for_in_a_megabyte_in_a_second() 
     assert time.process_time() - began < 2.0
 
 
-def test_a_drawing_in_base64_is_searched_too() -> None:
+def test_base64_svg_is_redacted() -> None:
     def page(text: str) -> str:
         return f'<img src="data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"> and on'
 
@@ -247,12 +247,12 @@ def test_a_drawing_in_base64_is_searched_too() -> None:
     assert Redactor().redact_text(page("<svg/>")) == page("<svg/>")
 
 
-def test_keys_that_read_alike_once_redacted_are_still_two() -> None:
+def test_keys_equal_after_redaction_stay_separate() -> None:
     clean = Redactor().redact_json({"a@example.com": 1, "[redacted:email]": 2, "b@example.com": 3})
     assert list(clean.values()) == [1, 2, 3]
 
 
-def test_output_with_the_type_of_a_result_is_searched() -> None:
+def test_output_with_the_result_type_is_redacted() -> None:
     output = new_output("display_data", data={RESULT_MIME: f"by {NAME}"})
     notebook = new_notebook(cells=[new_code_cell("", outputs=[output])])
     redactor().redact_notebook(notebook)

@@ -1,4 +1,4 @@
-"""A new key for pseudonyms: everything stored is carried on, once, whoever is killed on the way, and no old one is left."""
+"""Test that a rekey converts all pseudonyms once, also after a kill, and leaves no old ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CUSTOMERS, ORDERS, RFM = (load_table(name) for name in ("silver.customers", "sil
 
 
 def rows(contract: Any, people: list[Any]) -> pa.Table:
-    """A row a pseudonym, with a number in its key where that has more than one."""
+    """Return one row per pseudonym, with a number in its key if the key has more columns."""
     given = {"customer_key": people, "order_id": [f"O-{n}" for n in range(len(people))]}
     filled = {"landed_on": [DAY] * len(people), "version_at": [MOMENT] * len(people)}
     return pa.table(
@@ -38,7 +38,7 @@ def rows(contract: Any, people: list[Any]) -> pa.Table:
 
 
 def put(lake: Lake, table: str, found: pa.Table) -> None:
-    """Store rows in two commits, so that there is an older version."""
+    """Write rows in two commits, so that there is an old version."""
     lake.replace_partition(table, found.slice(0, 1), DAY)
     lake.replace_partition(table, found, DAY)
 
@@ -62,7 +62,7 @@ class Shop:
         require_keys(self.root, keys, "local", note=True)
 
     def content(self) -> dict[str, list[Any]]:
-        """The pseudonyms in every table, in the order they stand."""
+        """Return the pseudonyms in every table, in their order."""
         found = {}
         for lake in (Lake(self.root), Lake(self.root, development="ann")):
             for table in ("silver.customers", "silver.orders", "gold.customer_rfm", "control.erased"):
@@ -72,7 +72,7 @@ class Shop:
         return found
 
     def expected(self) -> dict[str, list[Any]]:
-        """The pseudonyms as a lake that was filled with the keys of today would have them."""
+        """Return the pseudonyms of a lake that was filled with the current keys."""
         one, two, three = (make_pseudonym(load_keys(self.key), person) for person in PEOPLE)
         tables = {
             "silver.customers": [one, two, three],
@@ -91,7 +91,7 @@ def shop(tmp_path: Path) -> Shop:
 
 
 def bytes_of(root: str) -> bytes:
-    """Every byte under the lake, and every text in its Parquet files."""
+    """Return all bytes under the lake and all texts in its Parquet files."""
     found = []
     for path in Path(root).rglob("*"):
         if path.is_file():
@@ -101,7 +101,7 @@ def bytes_of(root: str) -> bytes:
     return b"\n".join(found)
 
 
-def test_every_pseudonym_becomes_that_of_the_new_key(shop: Shop) -> None:
+def test_every_pseudonym_gets_the_new_key(shop: Shop) -> None:
     before = shop.content()
     done = rekey(shop.root, shop.key, "local")
     assert (done.old_generation, done.new_generation) == (1, 2)
@@ -112,14 +112,14 @@ def test_every_pseudonym_becomes_that_of_the_new_key(shop: Shop) -> None:
     }
 
 
-def test_no_file_holds_an_old_pseudonym(shop: Shop) -> None:
+def test_no_file_has_an_old_pseudonym(shop: Shop) -> None:
     old = [str(make_pseudonym(load_keys(shop.key), person)).encode() for person in PEOPLE]
     assert all(each in bytes_of(shop.root) for each in old)
     rekey(shop.root, shop.key, "local")
     assert not [each for each in old if each in bytes_of(shop.root)]
 
 
-def test_what_is_no_pseudonym_stays(shop: Shop) -> None:
+def test_other_columns_are_unchanged(shop: Shop) -> None:
     rekey(shop.root, shop.key, "local")
     bronze = Lake(shop.root).dataset("bronze.customers")
     assert bronze is not None
@@ -129,14 +129,14 @@ def test_what_is_no_pseudonym_stays(shop: Shop) -> None:
     assert sorted(orders.to_table().column("order_id").to_pylist()) == [f"O-{n}" for n in range(5)]
 
 
-def test_a_rekey_can_follow_another(shop: Shop) -> None:
+def test_rekey_can_be_repeated(shop: Shop) -> None:
     rekey(shop.root, shop.key, "local")
     done = rekey(shop.root, shop.key, "local")
     assert (done.old_generation, done.new_generation) == (2, 3)
     assert shop.content() == shop.expected()
 
 
-def test_tables_made_after_a_rekey_are_carried_on_from_there(shop: Shop) -> None:
+def test_tables_created_after_a_rekey_are_converted_once(shop: Shop) -> None:
     rekey(shop.root, shop.key, "local")
     person = make_pseudonym(load_keys(shop.key), "C-9")
     put(Lake(shop.root, run_id="daily-2025-11-01-2"), "versions.customers", rows(CUSTOMERS, [person]))
@@ -146,13 +146,13 @@ def test_tables_made_after_a_rekey_are_carried_on_from_there(shop: Shop) -> None
     assert versions.to_table().column("customer_key").to_pylist() == [make_pseudonym(load_keys(shop.key), "C-9")]
 
 
-def test_who_is_killed_anywhere_is_finished_by_the_next_rekey(shop: Shop, tmp_path: Path, killer: Killer) -> None:
+def test_rekey_killed_at_any_write_is_finished_by_the_next(shop: Shop, tmp_path: Path, killer: Killer) -> None:
     pristine = shutil.copytree(tmp_path / "shop", tmp_path / "pristine")
     killer.aim(None)
     rekey(shop.root, shop.key, "local")
     writes = killer.writes
     assert writes > 40
-    # The many removals of old files are alike: every write up to them, then some.
+    # All writes up to the removals of old files, which are alike, and some of those.
     for number in [*range(1, 22), *range(22, writes + 1, 15), writes]:
         shutil.rmtree(tmp_path / "shop")
         shutil.copytree(pristine, tmp_path / "shop")
@@ -170,7 +170,7 @@ def test_who_is_killed_anywhere_is_finished_by_the_next_rekey(shop: Shop, tmp_pa
 
 
 def refused(shop: Shop) -> bool:
-    """Whether a stage that would begin now is refused."""
+    """Return whether the start of a stage is refused."""
     try:
         require_keys(shop.root, load_keys(shop.key), "local")
     except StageError:
@@ -178,7 +178,7 @@ def refused(shop: Shop) -> bool:
     return False
 
 
-def test_a_lake_that_is_behind_its_key_is_refused_until_it_is_brought_to_it(shop: Shop, tmp_path: Path) -> None:
+def test_lake_with_older_key_is_refused_until_rekey(shop: Shop, tmp_path: Path) -> None:
     other = Shop(tmp_path / "other")
     other.key = shop.key
     other.fill()
@@ -195,7 +195,7 @@ def test_a_lake_that_is_behind_its_key_is_refused_until_it_is_brought_to_it(shop
     require_keys(other.root, load_keys(shop.key), "olist")
 
 
-def test_another_key_than_the_lakes_is_refused(shop: Shop, tmp_path: Path) -> None:
+def test_key_of_another_lake_is_refused(shop: Shop, tmp_path: Path) -> None:
     before = shop.content()
     stranger = str(tmp_path / "stranger.key")
     for attempt in (lambda: require_keys(shop.root, load_keys(stranger), "local"), lambda: rekey(shop.root, stranger, "local")):
@@ -205,7 +205,7 @@ def test_another_key_than_the_lakes_is_refused(shop: Shop, tmp_path: Path) -> No
     assert len(load_keys(stranger)) == 1
 
 
-def test_a_key_that_has_lost_its_newest_generation_is_refused(shop: Shop) -> None:
+def test_key_without_newest_generation_is_refused(shop: Shop) -> None:
     old = Path(shop.key).read_bytes()
     rekey(shop.root, shop.key, "local")
     Path(shop.key).write_bytes(old)
@@ -217,14 +217,14 @@ def test_a_key_that_has_lost_its_newest_generation_is_refused(shop: Shop) -> Non
             attempt()
 
 
-def test_an_older_lake_that_says_nothing_is_of_the_first_key(shop: Shop) -> None:
+def test_lake_without_key_record_has_the_first_key(shop: Shop) -> None:
     shutil.rmtree(Path(shop.root) / "control" / "pseudonym_keys")
     require_keys(shop.root, load_keys(shop.key), "local")
     rekey(shop.root, shop.key, "local")
     assert shop.content() == shop.expected()
 
 
-def test_a_new_lake_takes_a_key_of_any_generation(tmp_path: Path, shop: Shop) -> None:
+def test_new_lake_accepts_any_generation(tmp_path: Path, shop: Shop) -> None:
     rekey(shop.root, shop.key, "local")
     root = str(tmp_path / "new")
     require_keys(root, load_keys(shop.key), "local")
@@ -234,7 +234,7 @@ def test_a_new_lake_takes_a_key_of_any_generation(tmp_path: Path, shop: Shop) ->
     assert (done.old_generation, done.new_generation) == (2, 3)
 
 
-def test_the_log_of_an_older_table_stops_telling_pseudonyms(shop: Shop) -> None:
+def test_log_of_an_older_table_loses_pseudonyms(shop: Shop) -> None:
     DeltaTable(f"{shop.root}/silver/customers").alter.set_table_properties({"delta.dataSkippingStatsColumns": "customer_key"})
     rekey(shop.root, shop.key, "local")
     log = b"".join(path.read_bytes() for path in (Path(shop.root) / "silver" / "customers" / "_delta_log").iterdir())

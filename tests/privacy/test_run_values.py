@@ -1,4 +1,4 @@
-"""Which values are looked for: the date's in bronze, quarantine and, where ingest has not replaced bronze, landing."""
+"""Test which values are redacted: those of bronze, quarantine and, before ingest has written bronze, landing."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ HEADER = "customer_id,first_name,last_name,email,phone,street,postal_code,city,s
 
 @pytest.fixture
 def settings(home: Path) -> Settings:
-    """The demo shop's deployment, with one day of landing files of few orders."""
+    """Return the demo shop's deployment with one day of a few orders in landing."""
     generate(home / "landing", days=1, last_day=DAY, orders_per_day=3)
     return load_settings("local")
 
 
 def land(settings: Settings, *lines: str, encoding: str = "utf-8") -> Path:
-    """Make these the customers that landed."""
+    """Write the customers of landing."""
     file = Path(settings.landing) / "customers" / DAY.isoformat() / "customers.csv"
     file.write_bytes("\n".join(lines).encode(encoding))
     return file
 
 
 def store(settings: Settings, table: str, run_id: str = RUN, day: date = DAY, **columns: str) -> None:
-    """Make one row all that a table holds of a day."""
+    """Replace a table's rows of a day by one row."""
     rows = pa.table({**{name: [text] for name, text in columns.items()}, "_run_id": [run_id]})
     Lake(settings.lake).replace_partition(table, rows, day)
 
@@ -62,7 +62,7 @@ def left(settings: Settings, text: str, *, stage: str = "transform") -> str:
     return build_redactor(settings, RUN, stage=stage).redact_text(text)
 
 
-def test_values_of_the_dates_bronze_and_quarantine_are_looked_for(settings: Settings) -> None:
+def test_values_in_bronze_and_quarantine_are_redacted(settings: Settings) -> None:
     store(settings, "bronze.customers", email="bronze.person@nowhere", last_name="Bronzemann", city="Bronzestadt")
     store(settings, "quarantine.customers", last_name="Quarantäner")
     assert (
@@ -70,13 +70,13 @@ def test_values_of_the_dates_bronze_and_quarantine_are_looked_for(settings: Sett
     )
 
 
-def test_plain_values_of_bronze_are_plain_in_quarantine(settings: Settings) -> None:
+def test_non_personal_values_of_bronze_are_kept(settings: Settings) -> None:
     store(settings, "bronze.customers", last_name="Bronzemann", state="Quarz-Anhalt")
     store(settings, "quarantine.customers", _raw="C-1,Rohwert,Quarz-Anhalt", _problem="3 fields")
     assert left(settings, "Rohwert of Quarz-Anhalt") == "[redacted:_raw] of Quarz-Anhalt"
 
 
-def test_values_of_columns_in_another_case_are_looked_for(settings: Settings) -> None:
+def test_columns_in_another_case_are_redacted(settings: Settings) -> None:
     store(settings, "bronze.customers", Email="bronze.person@nowhere", LAST_NAME="Bronzemann", City="Bronzestadt")
     store(settings, "quarantine.releases", entity="customers", repairs=json.dumps({"Last_Name": "Kanarie"}))
     redactor = build_redactor(settings, RUN, stage="transform")
@@ -87,18 +87,18 @@ def test_values_of_columns_in_another_case_are_looked_for(settings: Settings) ->
     assert redactor.is_current()
 
 
-def test_values_of_other_dates_are_not_looked_for(settings: Settings) -> None:
+def test_values_of_other_dates_are_kept(settings: Settings) -> None:
     store(settings, "bronze.customers", day=date(2025, 11, 29), last_name="Gesternmann")
     assert left(settings, "Gesternmann") == "Gesternmann"
 
 
-def test_what_people_wrote_in_place_of_landed_values_is_looked_for(settings: Settings) -> None:
+def test_values_in_repairs_are_redacted(settings: Settings) -> None:
     repairs = json.dumps({"last_name": "Neumannsen", "city": "Neustadt"})
     store(settings, "quarantine.releases", entity="customers", repairs=repairs, why="asked")
     assert left(settings, "Neumannsen of Neustadt") == "[redacted:last_name] of Neustadt"
 
 
-def test_landing_is_read_while_bronze_is_another_runs(settings: Settings) -> None:
+def test_landing_is_read_if_another_run_wrote_bronze(settings: Settings) -> None:
     land(settings, HEADER, CUSTOMER)
     assert left(settings, "Kanarie") == "[redacted:last_name]"
     store(settings, "bronze.customers", run_id=f"daily-{DAY}-7", last_name="Vorher")
@@ -108,7 +108,7 @@ def test_landing_is_read_while_bronze_is_another_runs(settings: Settings) -> Non
     assert left(settings, "Kanarie Vorher", stage="ingest") == "[redacted:last_name] [redacted:last_name]"
 
 
-def test_rows_that_could_not_be_split_are_looked_for_by_field(settings: Settings) -> None:
+def test_fields_of_malformed_rows_are_redacted(settings: Settings) -> None:
     land(settings, HEADER, CUSTOMER, "C-K4N5,Ottokar,Spatzig,Berlin,2025-11-30 10:00:00")
     clean = left(settings, "Spatzig of Berlin on 2025-11-30 10:00:00: 17")
     assert clean == "[redacted:_raw] of Berlin on 2025-11-30 10:00:00: 17"
@@ -125,21 +125,19 @@ def test_rows_that_could_not_be_split_are_looked_for_by_field(settings: Settings
     ],
     ids=["open quote", "column missing", "no header", "not text", "another spelling"],
 )
-def test_files_that_cannot_be_read_are_looked_through_all_the_same(settings: Settings, lines: tuple[str, ...]) -> None:
+def test_values_in_unreadable_files_are_redacted(settings: Settings, lines: tuple[str, ...]) -> None:
     land(settings, *lines)
     clean = left(settings, "Kanarie, +44 20 7946 0321, Am Käfig 7", stage="ingest")
     assert clean.count("[redacted:") == 3
     assert "Kanarie" not in clean
 
 
-def test_a_file_of_another_encoding_is_looked_through(settings: Settings) -> None:
+def test_file_in_another_encoding_is_redacted(settings: Settings) -> None:
     land(settings, HEADER, CUSTOMER, encoding="windows-1252")
     assert left(settings, "Kanarie", stage="ingest") == "[redacted:last_name]"
 
 
-def test_as_much_of_a_truncated_gzip_file_as_is_whole_is_looked_through(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_readable_part_of_a_gzip_file_is_redacted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     source = load_source("demo")
     entity = source.entities["customers"].model_copy(update={"files": "customers/{run_date}/customers.csv.gz"})
     changed = source.model_copy(update={"entities": {**source.entities, "customers": entity}})
@@ -150,12 +148,12 @@ def test_as_much_of_a_truncated_gzip_file_as_is_whole_is_looked_through(
     assert left(settings, "Kanarie", stage="ingest") == "[redacted:last_name]"
 
 
-def test_a_landing_folder_that_is_absent_holds_nothing_to_look_for(settings: Settings) -> None:
+def test_missing_landing_folder_has_no_values(settings: Settings) -> None:
     shutil.rmtree(settings.landing)
     assert left(settings, "Kanarie", stage="ingest") == "Kanarie"
 
 
-def test_values_that_cannot_be_read_are_an_error(settings: Settings) -> None:
+def test_unreadable_values_raise(settings: Settings) -> None:
     store(settings, "bronze.customers", last_name="Bronzemann")
     for file in (Path(settings.lake) / "bronze").rglob("*.parquet"):
         file.write_bytes(b"no longer Parquet")
@@ -163,7 +161,7 @@ def test_values_that_cannot_be_read_are_an_error(settings: Settings) -> None:
         build_redactor(settings, RUN, stage="transform")
 
 
-def test_pseudonyms_are_keys_of_customers_and_nothing_that_looks_like_one(settings: Settings) -> None:
+def test_only_customer_keys_are_redacted_as_pseudonyms(settings: Settings) -> None:
     contract, lake = load_table("silver.customers"), Lake(settings.lake)
     row = {"customer_key": "ab" * 16, "landed_on": DAY, "version_at": datetime(2025, 11, 30)}
     write_deltalake(lake.uri("silver.customers"), pa.Table.from_pylist([row], schema=contract.arrow_schema))
@@ -171,7 +169,7 @@ def test_pseudonyms_are_keys_of_customers_and_nothing_that_looks_like_one(settin
     assert left(settings, f"{'ab' * 16} ordered {'cd' * 16}") == f"[redacted:customer_key] ordered {'cd' * 16}"
 
 
-def test_who_approved_a_run_is_named_even_where_a_customer_is_called_the_same(settings: Settings) -> None:
+def test_name_of_the_approver_is_kept(settings: Settings) -> None:
     store(settings, "bronze.customers", last_name="Steward", first_name="Käthe")
     Archive(settings.archive).start_run(DAY, {"approval": {"by": "Steward", "why": "asked"}})
     assert left(settings, "approved by Steward for Käthe") == "approved by Steward for [redacted:first_name]"
@@ -179,7 +177,7 @@ def test_who_approved_a_run_is_named_even_where_a_customer_is_called_the_same(se
 
 @pytest.fixture
 def several_files(project: Project) -> None:
-    """Let customers land in files of any name, which are found by listing the folder."""
+    """Allow customer files of any name, which are found by listing the folder."""
     project.replace("params/sources/demo.yaml", "customers/{run_date}/customers.csv", "customers/{run_date}/*.csv")
 
 
@@ -191,9 +189,7 @@ def test_landing_is_searched_beside_a_name_that_is_not_utf8(several_files: None,
     assert "Kanarie" not in left(settings, "Zoë Kanarie was here", stage="ingest")
 
 
-def test_landing_that_cannot_be_read_is_not_taken_as_empty(
-    several_files: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_landing_raises(several_files: None, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     land(settings, HEADER, CUSTOMER)
 
     def fails(store: Store, prefix: str = "") -> list[str]:
@@ -211,14 +207,14 @@ def test_landing_that_cannot_be_read_is_not_taken_as_empty(
 
 
 @pytest.mark.parametrize("file", ["notebooks/4_aggregate.ipynb", "params/contracts/gold/daily_sales.yaml"])
-def test_a_broken_file_of_the_project_gives_no_words(project: Project, file: str) -> None:
+def test_broken_project_file_has_no_ordinary_words(project: Project, file: str) -> None:
     before = load_ordinary_words(load_source("demo"))
     project.write(file, "<<<<<<< HEAD\n")
     after = load_ordinary_words(load_source("demo"))
     assert load_common_words() < after <= before
 
 
-def test_ordinary_words_are_those_of_notebooks_contracts_and_sources() -> None:
+def test_ordinary_words_come_from_project_files() -> None:
     words = load_ordinary_words(load_source("demo"))
     assert {"silver", "first", "SELECT", "customers", "SUCCEEDED", "ingest", "max", "will", "any"} <= words
     assert not {"Kanarie", "kanarie", "Max", "Will", "Zoë", "Emil"} & words
@@ -238,7 +234,7 @@ def test_ordinary_words_do_not_depend_on_source_text(monkeypatch: pytest.MonkeyP
     assert {path.suffix for path in reads} <= {".txt", ".ipynb", ".yaml"}
 
 
-def test_the_word_list_names_its_source_and_licence() -> None:
+def test_word_list_names_its_source_and_license() -> None:
     text = (Path(daybook.__file__).parent / "privacy" / "ordinary_words.txt").read_text(encoding="utf-8")
     assert "SCOWL 2020.12.07" in text
     assert "Permission to use, copy, modify" in text
@@ -247,7 +243,7 @@ def test_the_word_list_names_its_source_and_licence() -> None:
     assert all(re.fullmatch("[a-z]+", word) for word in words)
 
 
-def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_values_are_redacted_like_few(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daybook.privacy.run_values.ValueMatcher", partial(ValueMatcher, max_in_memory=0))
     land(settings, HEADER, CUSTOMER, "C-K4N5,Ottokar,Spatzig,Berlin,2025-11-30 10:00:00")
     store(settings, "quarantine.customers", last_name="Quarantäner", city="Bern")
@@ -255,7 +251,7 @@ def test_many_values_are_found_as_few_are(settings: Settings, monkeypatch: pytes
     assert clean == "[redacted:last_name], [redacted:_raw] of Berlin, [redacted:last_name] of Bern"
 
 
-def test_all_dates_of_tables_read_raw_count(settings: Settings) -> None:
+def test_all_dates_of_raw_reads_are_redacted(settings: Settings) -> None:
     store(settings, "bronze.customers", day=date(2025, 11, 29), last_name="Gesternmann")
     before = build_redactor(settings, RUN, stage="transform")
     assert before.is_current()
@@ -266,7 +262,7 @@ def test_all_dates_of_tables_read_raw_count(settings: Settings) -> None:
     assert left(settings, "Gesternmann", stage="quality") == "Gesternmann"
 
 
-def test_all_dates_of_tables_named_in_cells_count(settings: Settings, project: Project) -> None:
+def test_all_dates_of_tables_in_cells_are_redacted(settings: Settings, project: Project) -> None:
     store(settings, "bronze.customers", day=date(2025, 11, 29), last_name="Gesternmann")
     store(settings, "quarantine.customers", day=date(2025, 11, 28), last_name="Vorgesternmann")
     text = "Gesternmann Vorgesternmann"
@@ -288,7 +284,7 @@ def test_all_dates_of_tables_named_in_cells_count(settings: Settings, project: P
         path.write_text(original, encoding="utf-8")
 
 
-def test_capitalised_words_between_quotes_in_cells_are_not_ordinary(settings: Settings, project: Project) -> None:
+def test_capitalized_words_in_literals_are_not_ordinary(settings: Settings, project: Project) -> None:
     path = project.root / "notebooks" / "3_transform.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
     source = ["Plain = rows(\"SELECT * FROM silver.customers WHERE last_name = 'Quarkström' OR kind = 'subscribed'\")"]

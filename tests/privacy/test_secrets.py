@@ -1,4 +1,4 @@
-"""Secrets of the environment, and keys, tokens and passwords by their form."""
+"""Test that secrets of the environment, and keys, tokens and passwords by their form, are redacted."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_secrets_are_found_by_form(text: str, secrets: list[str]) -> None:
         "-----BEGIN CERTIFICATE-----",
     ],
 )
-def test_digests_and_addresses_are_no_secrets(text: str) -> None:
+def test_digests_and_urls_are_not_secrets(text: str) -> None:
     assert found(text) == []
 
 

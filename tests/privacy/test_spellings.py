@@ -1,4 +1,4 @@
-"""Every way to write a value that docs/privacy.md lists as found is found, and what it lists as out of scope is not."""
+"""Test every spelling in docs/privacy.md: those listed as found, and those listed as out of scope."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def test_only_the_value_is_replaced_in_the_original() -> None:
         "900,022",
     ],
 )
-def test_other_texts_are_left(text: str) -> None:
+def test_other_texts_are_kept(text: str) -> None:
     assert redactor().redact_text(text) == text
 
 
-def test_the_docs_list_every_kind_of_the_table() -> None:
+def test_docs_list_every_kind_of_the_table() -> None:
     page = (project_root() / "docs" / "privacy.md").read_text(encoding="utf-8")
     listed = page.partition("## The search of outputs")[2].partition("\n## ")[0]
     for kind, _ in SPELLINGS:

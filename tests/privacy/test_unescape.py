@@ -1,4 +1,4 @@
-"""Reading through escapes, and finding the place in the original."""
+"""Test the decoding of escapes, and the position of values in the original text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "Zoë O'Kanarie-Müßig 😀"
 
 
 def written(text: str, value: str) -> list[str]:
-    """The parts of a text that read as a value."""
+    """Return the parts of a text that decode to a value."""
     found = []
     for reading in decode_all(text):
         plain, wanted = fold_with_positions(reading.text), fold_with_positions(value).text
@@ -45,7 +45,7 @@ def written(text: str, value: str) -> list[str]:
         *("Zo\x1b[31më\x1b[0m O'Kanarie-Müßig 😀", "Zoe\u0308 O'Kanarie-Mu\u0308ßig 😀", "Zoë O'Kana\u200brie-Mü\u00adßig 😀"),
     ],
 )
-def test_a_name_is_read_through_any_escape_and_found_where_it_stands(form: str) -> None:
+def test_name_in_any_escape_is_found_at_its_position(form: str) -> None:
     found = written(f"before 1 {form} after 2", NAME)
     assert found
     assert all(form.strip("\"'b").startswith(each[:2]) or each in form for each in found)
@@ -53,11 +53,11 @@ def test_a_name_is_read_through_any_escape_and_found_where_it_stands(form: str) 
 
 
 @given(st.text(alphabet=string.ascii_letters + "éß '\"<>&%\\", min_size=1), st.sampled_from([escape, quote, json.dumps, ascii]))
-def test_what_is_found_in_a_decoded_text_covers_its_escapes_whole(value: str, written_as) -> None:  # type: ignore[no-untyped-def]
+def test_span_covers_whole_escapes(value: str, written_as) -> None:  # type: ignore[no-untyped-def]
     text = f"<<{written_as(value)}>>"
     for reading in decode_all(text):
         assert reading.original_span(0, len(reading.text)) == (0, len(text))
 
 
-def test_text_without_escapes_is_read_once() -> None:
+def test_text_without_escapes_has_one_reading() -> None:
     assert [reading.text for reading in decode_all("100 % of 3 & more; C:/x")] == ["100 % of 3 & more; C:/x"]

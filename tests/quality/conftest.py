@@ -1,4 +1,4 @@
-"""One engine for all tests of a module: tables are laid into it under names of their own, and checked there."""
+"""Provide an engine with tables that are checked like those of a run."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ ADDRESS = ["_source_file", "_row_number"]
 
 
 class Found(NamedTuple):
-    """What a check of a table found: a result a rule, the rules that stopped each struck row (landing only), by address."""
+    """Results of a check, one per rule, and the rules that each quarantined row breaks (landing only), by address."""
 
     results: list[RuleResult]
     put_aside: dict[tuple[Any, ...], set[str]]
 
 
 class Bench:
-    """Lays small tables and checks them as the stages do."""
+    """Load small tables and check them like the stages do."""
 
     def __init__(self, engine: DuckDBEngine) -> None:
         self.engine = engine
         self._laid: dict[str, tuple[str, list[Row]]] = {}
 
     def lay_landing(self, source: Source, tables: Tables) -> None:
-        """Tables of texts, typed as validation has them."""
+        """Load tables of texts, typed as in validation."""
         for name, rows in tables.items():
             if self._is_new(name, source.name, rows):
                 self.lay_entity(source, name, landed(source, name, rows))
 
     def _is_new(self, name: str, of: str, rows: list[Row]) -> bool:
-        """Whether other rows, or rows of another source, lie under a name."""
+        """Return whether other rows, or rows of another source, are loaded under a name."""
         new = self._laid.get(name) != (of, rows)
         self._laid[name] = (of, rows)
         return new
 
     def lay_entity(self, source: Source, name: str, rows: pa.Table) -> None:
-        """An entity's landed rows as ``typed.<entity>``, and the whole ones, each once, as ``<entity>``."""
+        """Load an entity as ``typed.<entity>`` and its complete rows without duplicates as ``<entity>``."""
         self.engine.register("landed", rows)
         columns = ", ".join(quote(column) for column in [*source.entities[name].columns, "_problem", "_raw"])
         keep = not source.drops_duplicates(name)
@@ -57,7 +57,7 @@ class Bench:
         self.engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}")
 
     def check_landing(self, source: Source, name: str, day: Any = DAY, rules: Any = None) -> Found:
-        """Hold an entity that was laid against its contract's rules, or ``rules``."""
+        """Check a loaded entity against its contract's rules or ``rules``."""
         rules = landing_rules(source, name) if rules is None else rules
         results, rows, of_rows = check_rules(
             self.engine, f"typed.{name}", rules, name, key=ADDRESS, counted="_copy = 1", run_date=day, objects=name
@@ -74,14 +74,14 @@ class Bench:
         return Found(results, aside)
 
     def lay(self, layer: str, tables: Tables) -> None:
-        """Typed rows as ``new.<table>`` (silver) or ``candidate.<table>`` (gold)."""
+        """Load typed rows as ``new.<table>`` (silver) or ``candidate.<table>`` (gold)."""
         for name, rows in tables.items():
             contract = load_tables(layer)[f"{layer}.{name}"]
             if self._is_new(laid(contract), layer, rows):
                 self.engine.register(laid(contract), typed_rows(contract, rows))
 
     def check(self, contract: Table, rules: Any = None) -> Found:
-        """Hold a table of silver or gold that was laid against its contract's rules, or ``rules``."""
+        """Check a loaded silver or gold table against its contract's rules or ``rules``."""
         rules = refined_rules(contract) if rules is None else rules
         results, _, _ = check_rules(
             self.engine,
@@ -96,22 +96,22 @@ class Bench:
 
 
 def typed_rows(contract: Table, rows: list[Row]) -> pa.Table:
-    """Rows in the types of a contract."""
+    """Return rows in the types of a contract."""
     return pa.table({item.name: pa.array([row[item.name] for row in rows], item.arrow_type) for item in contract.properties})
 
 
 def refined_rules(contract: Table) -> list[Rule]:
-    """The compiled rules of a silver or gold table whose references are looked up in what was laid."""
+    """Return the rules of a silver or gold table, with foreign keys to loaded tables."""
     return table_rules(contract, lambda name: laid(load_tables(contract.layer)[name]))
 
 
 def laid(contract: Table) -> str:
-    """The name under which a table of silver or gold is laid."""
+    """Return the relation of a loaded silver or gold table."""
     return f"{'new' if contract.layer == 'silver' else 'candidate'}.{contract.name}"
 
 
 def landed(source: Source, name: str, rows: list[Row]) -> pa.Table:
-    """Rows of texts as reading a file ``<entity>.csv`` gives them."""
+    """Return rows of text like those read from ``<entity>.csv``."""
     columns = source.entities[name].columns
     table = {column: pa.array([row[column] for row in rows], pa.string()) for column in columns}
     cut = [row.get(TRUNCATED_MARK) for row in rows]
@@ -130,7 +130,7 @@ def landed(source: Source, name: str, rows: list[Row]) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A bench with an empty lake, in the demo shop's time zone."""
+    """Return a bench with an empty lake in the demo shop's time zone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("bench"))
         yield Bench(DuckDBEngine(Lake(str(tmp_path_factory.mktemp("lake"))), "Europe/Berlin"))

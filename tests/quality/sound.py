@@ -1,7 +1,7 @@
-"""Small tables that break no rule, one for every contract: what the troubles of the table are put into.
+"""Provide small valid tables for every contract, into which faults are inserted.
 
-Landing rows are texts, as they land; rows of silver and gold have the contract's types. Twenty rows where a rule allows a share
-of rows to break it, so that one spoiled row does not.
+Landing rows are texts. Silver and gold rows have the contract's types. A rule with a limit on the share of failing rows gets
+twenty rows, so that one failing row stays below the limit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CUSTOMER = {
 
 
 def build_landing() -> dict[str, Tables]:
-    """The entities of each source."""
+    """Return the entities of each source."""
     return {"demo": _build_demo(), "olist": _build_olist(), "online_retail": _build_online_retail()}
 
 
@@ -195,7 +195,7 @@ def _build_online_retail() -> Tables:
 
 
 def build_silver() -> Tables:
-    """New rows of every silver table."""
+    """Return new rows of every silver table."""
     at = datetime(2025, 11, 3, 9, tzinfo=timezone.utc)
     stamped: Row = {"version_at": at, "landed_on": DAY}
     keys = ["0123456789abcdef" * 2, "fedcba9876543210" * 2]
@@ -235,7 +235,7 @@ def build_silver() -> Tables:
 
 
 def build_gold() -> Tables:
-    """Candidates of every gold table, as they follow from ``build_silver``."""
+    """Return candidates of every gold table, computed from ``build_silver``."""
     gross, nothing = Decimal("39.9600"), Decimal("0.0000")
     sales: Row = {"units": 4, "gross_revenue": gross, "returns_amount": nothing, "net_revenue": gross}
     return {
@@ -303,7 +303,7 @@ def build_gold() -> Tables:
 
 
 def build_history(table: str) -> list[Row]:
-    """Eight weeks of a gold table's single row before ``DAY``; its amounts rise and fall a little from day to day."""
+    """Return eight weeks of a gold table's single row before ``DAY``, with small daily variations of amounts."""
     (today,) = build_gold()[table]
     past = []
     for back in range(1, 57):

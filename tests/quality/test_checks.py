@@ -1,4 +1,4 @@
-"""One query counts, one more finds the rows at fault; results say what was checked, how much fails, and which rows."""
+"""Test the queries of checks and their results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(engine: DuckDBEngine, *rules: Rule, **settings: Any) -> Any:
     return check_rules(engine, "numbers", list(rules), "shop.numbers", key=["id"], **settings)
 
 
-def test_a_check_says_what_was_checked_how_much_fails_and_where(engine: DuckDBEngine) -> None:
+def test_check_returns_counts_and_samples(engine: DuckDBEngine) -> None:
     results, _, _ = run(engine, Rule("n is small", failing="n > 1"), Rule("n is present", failing="n IS NULL"))
     assert [(each.table, each.rule, each.checked, each.failing, each.share, each.samples) for each in results] == [
         ("shop.numbers", "n is small", 4, 2, 0.5, ("11", "12")),
@@ -48,15 +48,13 @@ def test_listing_shows_sql_counts_and_positions(engine: DuckDBEngine) -> None:
     assert by_rule["few rows"]["SQL"] == "(SELECT count(*) FROM numbers)"
 
 
-def test_rule_that_gives_a_text_does_not_show_it(engine: DuckDBEngine) -> None:
+def test_rule_that_returns_text_hides_it(engine: DuckDBEngine) -> None:
     with pytest.raises(ContractError, match="returns a str instead of a number") as error:
         run(engine, Rule("a name", value="(SELECT 'Ottilie')"))
     assert "Ottilie" not in str(error.value)
 
 
-def test_all_rules_are_counted_in_one_query_and_failing_rows_found_by_one_more(
-    engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rules_run_in_two_queries(engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     arrow, rows_of = engine.arrow, engine.rows
     monkeypatch.setattr(engine, "arrow", lambda sql: asked.append(sql) or arrow(sql))
@@ -68,25 +66,25 @@ def test_all_rules_are_counted_in_one_query_and_failing_rows_found_by_one_more(
     assert (rows.num_rows, [rule.name for rule in rules]) == (3, ["n is not 1", "n is not 2", "n is not 3"])
 
 
-def test_a_check_of_no_rows_finds_nothing(engine: DuckDBEngine) -> None:
+def test_check_of_no_rows_passes(engine: DuckDBEngine) -> None:
     engine.register("numbers", pa.table({"id": pa.array([], pa.int64()), "n": pa.array([], pa.int64())}))
     ((result,), _, _) = run(engine, Rule("n is small", failing="n > 1"))
     assert (result.checked, result.failing, result.share, result.holds) == (0, 0, 0.0, True)
 
 
-def test_at_most_five_keys_are_shown(engine: DuckDBEngine) -> None:
+def test_samples_have_at_most_five_keys(engine: DuckDBEngine) -> None:
     engine.register("numbers", pa.table({"id": range(100, 200), "n": range(100)}))
     ((result,), _, _) = run(engine, Rule("n is small", failing="n > 1"))
     assert (result.failing, result.samples) == (98, ("102", "103", "104", "105", "106"))
 
 
-def test_pseudonyms_are_cut_in_samples(engine: DuckDBEngine) -> None:
+def test_pseudonyms_are_shortened_in_samples(engine: DuckDBEngine) -> None:
     engine.register("numbers", pa.table({"id": ["0123456789abcdef"], "n": [9]}))
     ((result,), _, _) = run(engine, Rule("n is small", failing="n > 1"), pseudonyms=("id",))
     assert result.samples == ("01234567…",)
 
 
-def test_reasons_name_every_rule_that_a_row_breaks(engine: DuckDBEngine) -> None:
+def test_reasons_list_every_broken_rule(engine: DuckDBEngine) -> None:
     _, rows, rules = run(engine, Rule("n is below 2", failing="n >= 2"), Rule("n isn't 3; ever", failing="n = 3"))
     engine.register("failing", rows)
     found = engine.rows(f"SELECT id, {reasons_sql(rules)} FROM failing ORDER BY id")
@@ -113,19 +111,19 @@ def test_reasons_name_every_rule_that_a_row_breaks(engine: DuckDBEngine) -> None
         (("mustNotBeBetween", (1, 3)), 0, True),
     ],
 )
-def test_a_number_about_the_table_is_held_to_its_limit(engine: DuckDBEngine, condition: Any, measured: int, holds: bool) -> None:
+def test_table_rule_compares_its_number(engine: DuckDBEngine, condition: Any, measured: int, holds: bool) -> None:
     rule = Rule("it fits", value=f"(SELECT count(*) + {measured - 4} FROM ${{object}})", condition=condition)
     ((result,), _, _) = run(engine, rule)
     assert (result.holds, result.failing) == (holds, int(not holds))
     assert result.measured.startswith(f"{measured}, must ")
 
 
-def test_no_number_at_all_breaks_nothing(engine: DuckDBEngine) -> None:
+def test_null_satisfies_a_table_rule(engine: DuckDBEngine) -> None:
     ((result,), _, _) = run(engine, Rule("share", value="(SELECT avg(n) FROM ${object} WHERE n > 99)", condition=("mustBe", 1)))
     assert result.holds
 
 
-def test_a_share_of_rows_may_break_a_rule_up_to_its_limit(engine: DuckDBEngine) -> None:
+def test_share_of_failing_rows_has_a_limit(engine: DuckDBEngine) -> None:
     def broken(limit: int) -> Any:
         ((result,), _, _) = run(
             engine, Rule("n is small", failing="n > 1", condition=("mustBeLessThan", limit), unit="percent")
@@ -136,7 +134,7 @@ def test_a_share_of_rows_may_break_a_rule_up_to_its_limit(engine: DuckDBEngine) 
     assert broken(50) == (False, 2)
 
 
-def test_rules_know_the_business_date(engine: DuckDBEngine) -> None:
+def test_rules_can_use_the_business_date(engine: DuckDBEngine) -> None:
     rule = Rule("day", value="(SELECT date_diff('day', DATE '2025-11-01', DATE '${run_date}'))", condition=("mustBe", 29))
     ((result,), _, _) = run(engine, rule, run_date=date(2025, 11, 30))
     assert result.holds
@@ -156,7 +154,7 @@ def broken_by(engine: DuckDBEngine, rows: pa.Table) -> dict[str, tuple[int, bool
     return {each.rule: (each.failing, each.holds, each.samples) for each in results if each.failing}
 
 
-def test_rows_that_keep_a_contract_break_no_rule(engine: DuckDBEngine) -> None:
+def test_valid_rows_satisfy_the_contract(engine: DuckDBEngine) -> None:
     assert broken_by(engine, products("a", "b")) == {}
 
 
@@ -168,7 +166,7 @@ def test_rows_beyond_the_first_of_a_key_are_counted(engine: DuckDBEngine) -> Non
     assert broken_by(engine, products("a", "a", "a", "b", "b", "c")) == {"product_id is unique": (3, False, ("a", "b"))}
 
 
-def test_a_key_of_several_columns_repeats_only_as_a_whole(engine: DuckDBEngine) -> None:
+def test_composite_key_is_compared_as_a_whole(engine: DuckDBEngine) -> None:
     payments = load_table("silver.payments")
     rows = [
         {"order_id": order, "sequence": number, "method": "x", "amount": 1, "version_at": 0, "landed_on": 0}
@@ -180,7 +178,7 @@ def test_a_key_of_several_columns_repeats_only_as_a_whole(engine: DuckDBEngine) 
     assert results["(order_id, sequence) is unique"].samples == ("b / 1",)
 
 
-def test_a_foreign_key_is_looked_up_where_the_caller_says(engine: DuckDBEngine) -> None:
+def test_foreign_key_uses_the_given_relation(engine: DuckDBEngine) -> None:
     payments = load_table("silver.payments")
     rows = [{"order_id": order, "sequence": 1, "method": "x", "amount": 1, "version_at": 0, "landed_on": 0} for order in "ab"]
     engine.register("new_rows", pa.Table.from_pylist(rows, schema=payments.arrow_schema))

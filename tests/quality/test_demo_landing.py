@@ -1,4 +1,4 @@
-"""The demo shop lands trouble for every rule: each rule on rows is broken in its sixty days, by rows on its account."""
+"""Test that sixty days of the demo shop break every row rule, by planned faults only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.reading import read_entity
 
 
 class Judged(NamedTuple):
-    """What the landing checks found: rows at fault by entity and rule, rows put aside, and what would stop a day."""
+    """Failing rows by entity and rule, quarantined rows, and findings that stop a day."""
 
     summary: Summary
     broken: Counter[tuple[str, str]]
@@ -29,7 +29,7 @@ class Judged(NamedTuple):
 
 @pytest.fixture(scope="module")
 def judged(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Judged:
-    """The default shop, every day's files held against the landing contract."""
+    """Check every day of the default shop against the landing contract."""
     landing = tmp_path_factory.mktemp("shop") / "landing"
     source = load_source("demo")
     found = Judged(generate(Path(landing)), Counter(), set(), [])
@@ -64,15 +64,15 @@ def test_every_rule_on_rows_is_broken_at_least_once(judged: Judged) -> None:
     assert {rule for rule in rules if not judged.broken[rule]} == set()
 
 
-def test_the_rows_put_aside_are_exactly_those_on_the_account(judged: Judged) -> None:
+def test_quarantined_rows_are_exactly_the_planned_faults(judged: Judged) -> None:
     assert judged.put_aside == {(each.day, each.entity, each.row) for each in judged.summary.broken()}
 
 
-def test_no_ordinary_day_is_stopped(judged: Judged) -> None:
+def test_ordinary_days_pass_the_gate(judged: Judged) -> None:
     assert judged.stopped == []
 
 
-def test_in_a_month_of_ordinary_days_few_figures_are_called_unusual(judged: Judged) -> None:
+def test_ordinary_month_has_few_anomalies(judged: Judged) -> None:
     account = judged.summary.expected
     figures = {
         "orders": {day: float(each.orders - each.cancelled_orders) for day, each in account.items()},
@@ -89,5 +89,5 @@ def test_in_a_month_of_ordinary_days_few_figures_are_called_unusual(judged: Judg
             if abs(score.z_score) > 3.5:
                 unusual.add(day)
         assert date(2025, 11, 28) in unusual, name
-        # Black Friday and the days beside it are unusual indeed.
+        # Black Friday and the adjacent days are real anomalies.
         assert len(unusual - black_friday) <= 3, (name, sorted(unusual))

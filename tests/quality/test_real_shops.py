@@ -1,4 +1,4 @@
-"""What the landing contracts make of real shops' files: every count stands explained in the source's YAML."""
+"""Test the landing contracts on real shops' files. The source's YAML explains every count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def judge(name: str, landing: Path, day: date) -> tuple[Counter[str], Counter[str]]:
-    """Rows of a landing (landed, copies), and the rows or numbers that break a rule, by entity and rule."""
+    """Return numbers of landed rows and duplicates, and of failures by entity and rule."""
     source = load_source(name)
     store = open_landing(str(landing))
     engine = DuckDBEngine(Lake("memory:///none"), "UTC")
@@ -56,11 +56,11 @@ COPIES = "rows stand once"
 
 
 def said_in(source: str) -> str:
-    """The source's YAML, remarks and all."""
+    """Return the text of the source's YAML with its comments."""
     return (project_root() / "params" / "sources" / f"{source}.yaml").read_text(encoding="utf-8")
 
 
-def test_half_a_year_of_online_retail_is_accepted_but_for_copies(shared_data: Path) -> None:
+def test_online_retail_half_year_rejects_only_duplicates(shared_data: Path) -> None:
     landing = shared_data / "online_retail"
     rows: Counter[str] = Counter()
     broken: Counter[str] = Counter()
@@ -73,7 +73,7 @@ def test_half_a_year_of_online_retail_is_accepted_but_for_copies(shared_data: Pa
         assert count in said_in("online_retail")
 
 
-def test_a_snapshot_of_olist_is_accepted_whole(shared_data: Path) -> None:
+def test_olist_snapshot_is_accepted(shared_data: Path) -> None:
     rows, broken = judge("olist", shared_data / "olist", date(2018, 10, 3))
     assert rows["landed"] > 70_000
     assert broken == Counter()

@@ -1,4 +1,4 @@
-"""A contract's demands become rules that find the rows that break them and no others."""
+"""Test that the rules of a contract find exactly the rows that break them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDBEngine:
 
 
 def source_of(read_as: dict[str, Any], demands: dict[str, Any], *, name: str = "value", table: Any = None) -> Source:
-    """A source whose entity ``rows`` has one column, read and held to as told; its files write ``n/a`` for no value."""
+    """Return a source whose entity ``rows`` has one column with the given specification. ``n/a`` is null."""
     kind = LOGICAL.get(read_as.get("type", "text"), read_as.get("type", "text"))
     item = {"name": name, "logicalType": kind, "physicalType": "VARCHAR", **demands}
     contract = Table.model_validate({"name": "rows", "properties": [item], **(table or {})})
@@ -39,7 +39,7 @@ def source_of(read_as: dict[str, Any], demands: dict[str, Any], *, name: str = "
 def land(
     engine: DuckDBEngine, source: Source, texts: list[Optional[str]], problems: Optional[list[Optional[str]]] = None
 ) -> None:
-    """Make texts queryable as the typed entity ``rows``."""
+    """Load texts as the typed entity ``rows``."""
     (name,) = source.entities["rows"].columns
     rows = {
         name: pa.array(texts, pa.string()),
@@ -122,7 +122,7 @@ INTEGER, DECIMAL = {"type": "integer"}, {"type": "decimal"}
         ({}, {"logicalTypeOptions": {"pattern": "a|b"}}, "value fits its pattern", ["ab", "xa", "c"], ["a", "b", None]),
     ],
 )
-def test_a_rule_finds_the_rows_that_break_it_and_no_others(
+def test_rule_finds_exactly_the_failing_rows(
     engine: DuckDBEngine,
     read_as: dict[str, Any],
     demands: dict[str, Any],
@@ -137,11 +137,11 @@ def test_a_rule_finds_the_rows_that_break_it_and_no_others(
     assert [row[0] for row in found] == list(range(1, len(breaking) + 1))
 
 
-def test_a_column_that_demands_nothing_has_no_rule() -> None:
+def test_unconstrained_column_has_no_rule() -> None:
     assert [rule.name for rule in landing_rules(source_of({}, {}), "rows")] == ["row splits into the header's columns"]
 
 
-def test_a_row_that_does_not_split_breaks_that_rule_alone(engine: DuckDBEngine) -> None:
+def test_malformed_row_breaks_only_the_split_rule(engine: DuckDBEngine) -> None:
     source = source_of(INTEGER, {"required": True, "logicalTypeOptions": {"minimum": 1}})
     land(engine, source, [None, "7"], ["3 fields where the header has 1", None])
     broken = [
@@ -152,7 +152,7 @@ def test_a_row_that_does_not_split_breaks_that_rule_alone(engine: DuckDBEngine) 
     assert broken == ["row splits into the header's columns"]
 
 
-def test_a_column_name_with_quotes_is_checked_like_any_other(engine: DuckDBEngine) -> None:
+def test_column_name_with_quotes_is_checked(engine: DuckDBEngine) -> None:
     source = source_of({}, {"required": True}, name="size 5\" 'n")
     land(engine, source, ["", "x"])
     rule = landing_rules(source, "rows")[-1]
@@ -164,7 +164,7 @@ def sql_rule(query: str, **said: Any) -> dict[str, Any]:
     return {"quality": [{"type": "sql", "name": "it holds", "query": query, **(said or {"mustBe": 0})}]}
 
 
-def test_a_count_of_rows_in_sql_becomes_a_check_of_each_row() -> None:
+def test_sql_count_becomes_a_row_rule() -> None:
     source = source_of(INTEGER, {}, table=sql_rule("select count(*) from ${object} where value > 5 or value < 0"))
     rule = landing_rules(source, "rows")[-1]
     assert rule.is_per_row
@@ -183,36 +183,36 @@ def test_a_count_of_rows_in_sql_becomes_a_check_of_each_row() -> None:
         "SELECT COUNT(*) FROM ${object} WHERE value > 5 AND DATE '${run_date}' > DATE '2020-01-01'",
     ],
 )
-def test_any_other_query_is_a_number_about_the_table(query: str) -> None:
+def test_other_queries_become_table_rules(query: str) -> None:
     rule = landing_rules(source_of(INTEGER, {}, table=sql_rule(query)), "rows")[-1]
     assert (rule.failing, rule.value, rule.is_per_row) == ("", f"({query})", False)
 
 
-def test_a_share_of_rows_is_no_fault_of_each_row() -> None:
+def test_share_of_rows_is_not_a_row_rule() -> None:
     query = "SELECT COUNT(*) FROM ${object} WHERE value > 5"
     rule = landing_rules(source_of(INTEGER, {}, table=sql_rule(query, mustBeLessThan=10, unit="percent")), "rows")[-1]
     assert rule.failing
     assert not rule.is_per_row
 
 
-def test_a_count_that_must_not_be_too_low_is_a_number_about_the_table() -> None:
+def test_minimum_count_is_a_table_rule() -> None:
     query = "SELECT COUNT(*) FROM ${object} WHERE value > 5"
     rule = landing_rules(source_of(INTEGER, {}, table=sql_rule(query, mustBeGreaterOrEqualTo=1)), "rows")[-1]
     assert (rule.failing, rule.is_per_row) == ("", False)
 
 
-def test_further_copies_of_rows_are_no_fault_of_each_row() -> None:
+def test_duplicates_are_not_a_row_rule() -> None:
     rule = landing_rules(source_of({}, {}, table={"quality": [{"metric": "duplicateValues", "mustBe": 0}]}), "rows")[-1]
     assert (rule.name, rule.is_per_row) == ("rows stand once", False)
 
 
 @pytest.mark.parametrize("query", ["SELECT FROM", "DELETE FROM ${object}", "SELECT 1, 2"])
-def test_a_query_that_is_no_select_of_a_number_is_told(query: str) -> None:
+def test_query_that_is_no_select_of_a_number_raises(query: str) -> None:
     with pytest.raises(ContractError, match="key 'schema': rule 'it holds' has a query that"):
         landing_rules(source_of({}, {}, table=sql_rule(query)), "rows")
 
 
-def test_two_rules_of_one_name_are_told() -> None:
+def test_duplicate_rule_names_raise() -> None:
     valid = {"metric": "invalidValues", "mustBe": 0, "arguments": {"validValues": ["a"]}}
     with pytest.raises(ContractError, match="key 'schema': 'rows' has two rules named"):
         landing_rules(source_of({}, {"quality": [valid, valid]}), "rows")
@@ -225,7 +225,7 @@ def test_keys_and_required_columns_cannot_be_waived() -> None:
     assert rules["a returned line has a negative quantity"].waivable
 
 
-def test_a_foreign_key_only_warns_unless_told_otherwise() -> None:
+def test_foreign_key_warns_by_default() -> None:
     silver = {rule.name: rule for rule in table_rules(load_table("silver.order_items"))}
     gold = {rule.name: rule for rule in table_rules(load_table("gold.category_sales"))}
     assert silver["order_id is among orders"].severity == "warning"

@@ -1,4 +1,4 @@
-"""The queries that rules become are also Spark's: SQLGlot translates every one, and no function of DuckDB alone is left."""
+"""Test that SQLGlot translates every query of a rule to Spark, without functions of DuckDB only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IN_SPARK = {
 
 
 def queries() -> dict[str, str]:
-    """Every query that a table's rules become, by a name for it."""
+    """Return every query of a table's rules, by name."""
     found = {}
     for source in map(load_source, list_sources()):
         for entity in source.entities:
@@ -58,23 +58,23 @@ QUERIES = queries()
 
 
 def in_spark(sql: str) -> exp.Expression:
-    """A DuckDB query as Spark reads it; an error where SQLGlot knows no way."""
+    """Return a DuckDB query translated to Spark. Raises if SQLGlot cannot translate it."""
     (spark,) = sqlglot.transpile(sql, read="duckdb", write="spark", unsupported_level=sqlglot.ErrorLevel.RAISE)
     return sqlglot.parse_one(spark, read="spark")
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_a_query_of_rules_translates_to_spark(name: str) -> None:
+def test_rule_queries_translate_to_spark(name: str) -> None:
     functions = {type(each) for each in in_spark(QUERIES[name]).find_all(exp.Func)}
-    # A function that SQLGlot does not know is Anonymous: it would reach Spark as DuckDB writes it.
+    # SQLGlot passes an unknown function on unchanged, as Anonymous.
     assert functions <= IN_SPARK
 
 
-def test_a_function_that_only_duckdb_has_is_found() -> None:
+def test_duckdb_only_function_is_detected() -> None:
     parsed = in_spark("SELECT count(*) FILTER (WHERE damerau_levenshtein(status, 'paid') = 1) FROM orders")
     assert exp.Anonymous in {type(each) for each in parsed.find_all(exp.Func)}
 
 
-def test_there_are_queries_of_every_contract() -> None:
+def test_every_contract_has_queries() -> None:
     tables = sum(len(load_source(name).entities) for name in list_sources())
     assert len(QUERIES) == 2 * (tables + len(load_tables("silver")) + len(load_tables("gold")))

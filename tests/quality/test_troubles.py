@@ -116,14 +116,14 @@ def laid(bench: Bench) -> Bench:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_sound_table_breaks_no_rule(laid: Bench, table: str) -> None:
+def test_valid_table_satisfies_every_rule(laid: Bench, table: str) -> None:
     found = examine(laid, table, SOUND[table.split(".")[0]])
     assert len(found.results) == len(compiled(table))
     assert [each for each in found.results if each.failing] == []
 
 
 @pytest.mark.parametrize("trouble", TABLE, ids=lambda each: f"{each.table}: {each.rule}")
-def test_a_trouble_is_found_by_the_rule_meant_for_it(laid: Bench, trouble: FaultCase) -> None:
+def test_each_defect_is_found_by_its_rule(laid: Bench, trouble: FaultCase) -> None:
     group, name = trouble.table.split(".")
     rules = compiled(trouble.table)
     tables = trouble.apply(SOUND[group])
@@ -150,12 +150,12 @@ def test_a_trouble_is_found_by_the_rule_meant_for_it(laid: Bench, trouble: Fault
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_every_rule_has_a_trouble_and_every_trouble_a_rule(table: str) -> None:
+def test_every_rule_has_a_defect_and_every_defect_a_rule(table: str) -> None:
     assert uncovered(table, compiled(table)) == set()
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_rule_that_a_contract_drops_or_gains_is_missed(table: str) -> None:
+def test_removed_or_added_rule_is_detected(table: str) -> None:
     rules = [rule for rule in compiled(table) if not rule.default]
     for rule in rules:
         assert uncovered(table, [each for each in rules if each is not rule]) == {rule.name}
@@ -167,18 +167,18 @@ def uncovered(table: str, rules: list[Rule]) -> set[str]:
     return {rule.name for rule in rules if not rule.default} ^ {trouble.rule for trouble in TABLE if trouble.table == table}
 
 
-def test_every_contract_is_in_the_table() -> None:
+def test_every_contract_has_defects() -> None:
     contracts = [f"{source}.{entity}" for source in list_sources() for entity in load_source(source).entities]
     contracts += [name for layer in LAYERS for name in load_tables(layer)]
     assert sorted(contracts) == sorted(TABLES)
 
 
-def test_no_trouble_stands_twice() -> None:
+def test_defects_are_distinct() -> None:
     named = [(trouble.table, trouble.rule) for trouble in TABLE]
     assert len(named) == len(set(named)) > 250
 
 
-def test_too_many_rejected_rows_stop_the_day_and_a_few_do_not(laid: Bench) -> None:
+def test_gate_stops_only_above_the_rejected_share(laid: Bench) -> None:
     for count, refused in [(5, False), (6, True)]:
         tables = FaultCase("demo.orders", set_first(count, {"status": "?"}), "", "", ()).apply(SOUND["demo"])
         found = examine(laid, "demo.orders", tables)
@@ -211,7 +211,7 @@ def reconciled(laid: Bench) -> Bench:
     return laid
 
 
-def test_sound_candidates_agree_with_silver(reconciled: Bench) -> None:
+def test_valid_candidates_agree_with_silver(reconciled: Bench) -> None:
     reconciled.lay("gold", SOUND["gold"])
     figures = gate._reconcile(stage_on(reconciled))
     assert set(figures) == {name for _, _, name in RECONCILED}
@@ -220,9 +220,7 @@ def test_sound_candidates_agree_with_silver(reconciled: Bench) -> None:
 
 
 @pytest.mark.parametrize(("table", "wrong", "figure"), RECONCILED, ids=lambda value: value if isinstance(value, str) else "")
-def test_a_figure_that_is_not_what_silver_gives_is_refused(
-    reconciled: Bench, table: str, wrong: dict[str, int], figure: str
-) -> None:
+def test_figure_that_differs_from_silver_is_refused(reconciled: Bench, table: str, wrong: dict[str, int], figure: str) -> None:
     reconciled.lay("gold", FaultCase(f"gold.{table}", wrong, "", "", ()).apply(SOUND["gold"]))
     figures = gate._reconcile(stage_on(reconciled))
     verdict = gate_differences(figures)

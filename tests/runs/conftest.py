@@ -1,4 +1,4 @@
-"""Homes for tests of whole runs: the real state machine, job script and notebooks, in processes of their own."""
+"""Provide homes for whole runs with the real state machine, job script and notebooks, in separate processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project
 
 @pytest.fixture(scope="module")
 def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaybookHome]:
-    """A home that the tests of one file share, since whole runs take their time."""
+    """Return a home that the tests of one file share, since whole runs are slow."""
     with pytest.MonkeyPatch.context() as patch:
         place = tmp_path_factory.mktemp("home")
         patch.setenv("DAYBOOK_HOME", str(place))
@@ -21,7 +21,7 @@ def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaybookHom
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of the test's own, whose notebooks it may change, with the corner shop as deployment ``tiny``."""
+    """Return a copy of the project with changeable notebooks and the corner shop as deployment ``tiny``."""
     project = copy_project(tmp_path / "project")
     add_tiny_shop(project)
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))

@@ -1,4 +1,4 @@
-"""What tables hold, as one digest each: equal digests, equal rows, whatever files and versions they lie in."""
+"""Hash the rows of tables, independent of files and versions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from daybook.engines import DuckDBEngine
 
 
 def hash_tables(engine: DuckDBEngine) -> dict[str, str]:
-    """SHA-256 of every silver and gold table's columns, types and rows, by table; the order of rows is of no account."""
+    """Return the SHA-256 of columns, types and rows of every silver and gold table, independent of the order of rows."""
     tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold."))]
     return {name: _hash_table(engine, name) for name in tables}
 

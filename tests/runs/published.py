@@ -1,4 +1,4 @@
-"""Days that gold shows without having been run: the weeks before the days of a test, which rules on history look at."""
+"""Publish gold for past days without runs, as history for anomaly rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daybook.settings import Settings
 
 
 def publish_days(settings: Settings, revenues: dict[date, int], *, orders: int = 10) -> None:
-    """Have gold show these days with this revenue, from so many orders each, of customers who are all new."""
+    """Publish days with this revenue and number of orders, all from new customers."""
     contract = load_table("gold.daily_sales")
     rows = [
         {

@@ -1,7 +1,7 @@
-"""Publishes a made-up shop's days, run after run, in processes that are killed at random moments; a program of its own.
+"""Publish a synthetic shop's days in processes that are killed at random times. Run as a program.
 
-``python publisher.py ROOT RUNS SEED``: prints a line of JSON a try, with the run, the stage and whether it was killed. What a
-try does is what the stages aggregate and quality do to a lake, without notebooks.
+``python publisher.py ROOT RUNS SEED`` prints a line of JSON per try, with the run, the stage and whether it was killed. A try
+changes a lake like the stages aggregate and quality, without notebooks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_KILLS = 3
 
 
 def build_rows(table: str, day: date, generation: int) -> list[dict[str, object]]:
-    """The rows of a date in one generation: each category has sold for as much as the generation's number."""
+    """Return the rows of a date in one generation. The sales of each category equal the generation's number."""
     figures = {"orders": 1, "units": 1, "cancelled_orders": 0, "returns_amount": Decimal(0), "new_customers": 0}
     figures["returning_customers"] = 0
     if table == "gold.daily_sales":
@@ -40,17 +40,17 @@ def build_rows(table: str, day: date, generation: int) -> list[dict[str, object]
 
 
 def restated_dates(generation: int) -> list[date]:
-    """The dates that a run restates: two of the four."""
+    """Return the dates that a run restates, two of four."""
     return [DAYS[generation % 4], DAYS[(generation * 3 + 1) % 4]]
 
 
 def is_rejected(generation: int) -> bool:
-    """Whether the gate says no to a run."""
+    """Return whether the gate rejects a run."""
     return generation % 7 == 3
 
 
 def aggregate(lake: Lake, generation: int) -> None:
-    """Something new in silver, and the candidates computed from it."""
+    """Change silver, and write candidates."""
     touched = pa.table({"generation": [generation]})
     lake.replace_partition("control.landed_dates", touched, restated_dates(generation)[0])
     for name, contract in TABLES.items():
@@ -60,7 +60,7 @@ def aggregate(lake: Lake, generation: int) -> None:
 
 
 def gate_and_publish(lake: Lake, generation: int) -> None:
-    """The gate's answer on record, then one commit a table."""
+    """Record the result of the gate, then commit each table."""
     if is_rejected(generation):
         return
     snapshot = take_lake_snapshot(lake, ["control.landed_dates"], list(TABLES), identified_by="control.landed_dates")
@@ -72,9 +72,9 @@ def gate_and_publish(lake: Lake, generation: int) -> None:
 
 
 def main(root: str, runs: int, seed: int) -> None:
-    """All runs one after the other; each stage is tried until a try is not killed."""
+    """Run all runs in sequence. Each stage is tried until a try is not killed."""
     chance = random.Random(seed)  # noqa: S311
-    # The parent never opens a table, so that what it forks begins without other threads.
+    # The parent never opens a table, so that it forks without other threads.
     forked = multiprocessing.get_context("fork")
     for generation in range(1, runs + 1):
         lake = Lake(root, run_id=f"daily-2025-11-01-{generation}")

@@ -1,4 +1,4 @@
-"""What tests of whole runs work with: a home of their own, runs without waiting, and a made-up shop small enough to be fast."""
+"""Provide temporary homes, runs without waiting, and a shop small enough to be fast."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class NoJitter(random.Random):
-    """Full jitter draws a wait between nothing and the backoff; this one always draws nothing."""
+    """A random source whose full jitter is always zero."""
 
     def random(self) -> float:
         return 0.0
@@ -40,7 +40,7 @@ class DaybookHome:
     path: Path
 
     def run(self, env: str, day: str, **overrides: str) -> tuple[Execution, Record]:
-        """Run a business date to its end, retries without waiting."""
+        """Run a business date to its end, with retries without waiting."""
         settings = load_settings(env, overrides)
         run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": env})
         return run_day(settings, run_id, random=NoJitter())
@@ -52,23 +52,23 @@ class DaybookHome:
         return Archive(load_settings(env).archive)
 
     def engine(self, env: str) -> DuckDBEngine:
-        """A reader of the published tables, with fresh versions."""
+        """Return an engine that reads the newest versions of published tables."""
         settings = load_settings(env)
         return DuckDBEngine(Lake(settings.lake), settings.timezone)
 
     def content(self, env: str, *, without: tuple[str, ...] = ()) -> dict[str, list[tuple[Any, ...]]]:
-        """Every published row of silver and gold, in an order of its own, by table."""
+        """Return every published row of silver and gold, sorted, by table."""
         engine = self.engine(env)
         tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold.")) and name not in without]
         return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in tables}
 
 
 def copy_project(place: Path) -> Path:
-    """A project whose notebooks and params may be changed; code and state machine are this one's."""
+    """Copy the project with changeable notebooks and params. Code and state machines are those of the checkout."""
     root = PROJECT
     place.mkdir()
     shutil.copytree(root / "notebooks", place / "notebooks", ignore=lambda _, names: list(filter(is_temporary_name, names)))
-    # Without the demo's deployment: the shops of the tests take its folders, and each source has a lake of its own.
+    # Without the demo's deployment, whose folders the shops of the tests use: each source has its own lake.
     shutil.copytree(root / "params", place / "params", ignore=shutil.ignore_patterns("local.yaml"))
     for name in ("orchestration", "requirements.lock"):
         (place / name).symlink_to(root / name)
@@ -76,7 +76,7 @@ def copy_project(place: Path) -> Path:
 
 
 def insert_into_last_cell(notebook: Path, code: str) -> None:
-    """Have the notebook's closing cell do something first."""
+    """Insert code at the start of the notebook's last cell."""
     content = nbformat.read(notebook, as_version=4)
     content.cells[-1].source = f"{code}\n{content.cells[-1].source}"
     nbformat.write(content, notebook)
@@ -131,7 +131,7 @@ schema:
 
 
 def local_params(title: str, source: str, timezone: str) -> str:
-    """A deployment on this machine, as a copy of ``params/local.yaml`` would be."""
+    """Return a deployment on this machine, like a copy of ``params/local.yaml``."""
     text = (PROJECT / "params" / "local.yaml").read_text()
     text = re.sub(r"(?m)^default_run_date:.*\n", "", text)
     for key, value in {"title": title, "source": source, "timezone": timezone}.items():
@@ -140,14 +140,14 @@ def local_params(title: str, source: str, timezone: str) -> str:
 
 
 def add_tiny_shop(project: Path) -> None:
-    """A deployment `tiny`, small enough that a stage is hardly more than its kernel's start."""
+    """Add a deployment `tiny`, whose stages take little longer than the start of their kernel."""
     (project / "params" / "sources" / "tiny.yaml").write_text(TINY_SOURCE)
     (project / "params" / "contracts" / "landing" / "tiny.yaml").write_text(TINY_CONTRACT)
     (project / "params" / "tiny.yaml").write_text(local_params("Corner shop", "tiny", "Europe/Berlin"))
 
 
 def write_tiny_landing(home: Path, day: str, amounts: list[str]) -> None:
-    """A landing file with one order of one line for each amount."""
+    """Write a landing file with one order of one line for each amount."""
     folder = home / "landing"
     folder.mkdir(exist_ok=True)
     with (folder / f"{day}.csv").open("w", newline="") as file:
@@ -158,13 +158,13 @@ def write_tiny_landing(home: Path, day: str, amounts: list[str]) -> None:
 
 
 def read_gross_revenue(home: DaybookHome, env: str, day: str) -> Optional[Decimal]:
-    """The published gross revenue of a day, or None."""
+    """Return the published gross revenue of a day; None without one."""
     rows = home.engine(env).rows(f"SELECT gross_revenue FROM gold.daily_sales WHERE order_date = DATE '{day}'")
     return rows[0][0] if rows else None
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    """Call the ``daybook`` command in this process: exit code, standard output, standard error."""
+    """Call the ``daybook`` command in this process; return exit code, standard output and standard error."""
     from daybook.cli import main
 
     monkeypatch.setattr(sys, "argv", ["daybook", *arguments])

@@ -1,4 +1,4 @@
-"""Backfills through the command line: real state machines, job script and notebooks, in processes of their own."""
+"""Test backfills on the command line with real state machines, job script and notebooks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _in_project(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFacto
 
 
 def daybook(*arguments: str) -> tuple[int, str]:
-    """The command on the tiny shop, to its end: exit code and what it printed."""
+    """Run the command on the tiny shop to its end; return exit code and output."""
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, *arguments, "--env", "tiny"], capture_output=True, text=True, check=False, timeout=300
     )
@@ -56,25 +56,25 @@ def daybook(*arguments: str) -> tuple[int, str]:
 
 
 def newest(home: DaybookHome) -> Record:
-    """The record of the newest backfill."""
+    """Return the record of the newest backfill."""
     archive = home.archive("tiny")
     return read_backfill(archive, backfill_ids(archive)[-1])
 
 
 def came_to(record: Record) -> dict[str, str]:
-    """run -> outcome."""
+    """Return outcomes by run."""
     return {each["run_id"]: each["outcome"] for each in record["results"]}
 
 
 def spoil(home: DaybookHome, day: str) -> None:
-    """A byte that is not UTF-8 in the date's file."""
+    """Write a byte that is not UTF-8 into the date's file."""
     file = home.path / "landing" / f"{day}.csv"
     file.write_bytes(file.read_bytes().replace(b"A1", b"\xc4pfel"))
 
 
 @pytest.fixture(scope="module")
 def may(module_home: DaybookHome) -> tuple[int, str]:
-    """A backfill of five dates: good, closed, broken, rejected, good."""
+    """Return a backfill of five dates: valid, closed, broken, rejected, valid."""
     for day in ("2024-05-01", "2024-05-03", "2024-05-05"):
         write_tiny_landing(module_home.path, day, ["10.00", "5.00"])
     spoil(module_home, "2024-05-03")
@@ -82,7 +82,7 @@ def may(module_home: DaybookHome) -> tuple[int, str]:
     return daybook(*MAY)
 
 
-def test_each_date_comes_to_its_own_end_and_a_table_tells_of_all(module_home: DaybookHome, may: tuple[int, str]) -> None:
+def test_each_date_has_its_own_outcome(module_home: DaybookHome, may: tuple[int, str]) -> None:
     code, out = may
     assert code == 1, out
     assert "2024-05-01 to 2024-05-05: 5 dates: 5 to run." in out
@@ -105,7 +105,7 @@ def test_each_date_comes_to_its_own_end_and_a_table_tells_of_all(module_home: Da
     assert "2 succeeded, 1 skipped, 1 rejected, 1 failed." in said
 
 
-def test_one_message_tells_of_all_days_and_none_of_a_day(module_home: DaybookHome, may: tuple[int, str]) -> None:
+def test_backfill_sends_one_message(module_home: DaybookHome, may: tuple[int, str]) -> None:
     archive = module_home.archive("tiny")
     record = read_backfill(archive, "backfill-2024-05-01-2024-05-05-1")
     assert record["message"]["subject"].startswith("Daybook tiny: backfill of 2024-05-01 to 2024-05-05: 2 succeeded")
@@ -119,7 +119,7 @@ def test_one_message_tells_of_all_days_and_none_of_a_day(module_home: DaybookHom
         assert notify["details"]["run_outcome"] == each["outcome"]
 
 
-def test_a_backfill_is_listed_and_shown_by_its_name(module_home: DaybookHome, may: tuple[int, str]) -> None:
+def test_backfill_is_listed_and_shown(module_home: DaybookHome, may: tuple[int, str]) -> None:
     name = "backfill-2024-05-01-2024-05-05-1"
     code, out = daybook("backfills")
     assert (code, name in out, "2 succeeded, 1 skipped, 1 rejected, 1 failed" in out) == (0, True, True)
@@ -129,7 +129,7 @@ def test_a_backfill_is_listed_and_shown_by_its_name(module_home: DaybookHome, ma
     assert (code, "daily-2024-05-04-1" in out) == (0, True)
 
 
-def test_the_same_again_runs_only_what_is_not_good(module_home: DaybookHome, may: tuple[int, str]) -> None:
+def test_repeated_backfill_runs_only_failed_dates(module_home: DaybookHome, may: tuple[int, str]) -> None:
     write_tiny_landing(module_home.path, "2024-05-03", ["10.00", "5.00"])
 
     code, out = daybook(*MAY)
@@ -139,9 +139,7 @@ def test_the_same_again_runs_only_what_is_not_good(module_home: DaybookHome, may
     assert came_to(newest(module_home)) == {"daily-2024-05-03-2": "SUCCEEDED", "daily-2024-05-04-2": "REJECTED"}
 
 
-def test_later_stages_alone_read_no_landing_and_leave_out_what_did_not_get_to_them(
-    module_home: DaybookHome, may: tuple[int, str]
-) -> None:
+def test_backfill_from_a_later_stage_reads_no_landing(module_home: DaybookHome, may: tuple[int, str]) -> None:
     code, out = daybook("backfill", "2024-05-01", "2024-05-04", "--stages", "aggregate..", "--yes", "--parallel", "2")
     assert code == 0, out
     archive, record = module_home.archive("tiny"), newest(module_home)
@@ -155,7 +153,7 @@ def test_later_stages_alone_read_no_landing_and_leave_out_what_did_not_get_to_th
         assert [each["stage"] for each in archive.attempts(run_id)] == ["aggregate", "quality", "notify"]
 
 
-def test_at_the_first_failure_it_stops_where_it_is_told_to(module_home: DaybookHome) -> None:
+def test_backfill_can_stop_at_the_first_failure(module_home: DaybookHome) -> None:
     for day in ("2024-06-01", "2024-06-02"):
         write_tiny_landing(module_home.path, day, ["10.00"])
     spoil(module_home, "2024-06-01")
@@ -167,7 +165,7 @@ def test_at_the_first_failure_it_stops_where_it_is_told_to(module_home: DaybookH
 
 
 def stop_after_the_first(signalled: signal.Signals, *arguments: str) -> tuple[int, str]:
-    """The command, sent a signal as soon as its first date is through; no process of it may be left."""
+    """Run the command, and send a signal after its first date. No process of it may remain."""
     with subprocess.Popen(
         [sys.executable, "-u", "-c", COMMAND, *arguments, "--env", "tiny"],
         stdout=subprocess.PIPE,
@@ -194,7 +192,7 @@ def stop_after_the_first(signalled: signal.Signals, *arguments: str) -> tuple[in
     [(signal.SIGINT, ("--parallel", "2")), (signal.SIGTERM, ("--parallel", "1", "--force"))],
     ids=["Ctrl-C, side by side", "killed politely, forced"],
 )
-def test_it_stops_cleanly_and_the_same_command_goes_on(
+def test_interrupted_backfill_continues_with_the_same_command(
     module_home: DaybookHome, signalled: signal.Signals, options: tuple[str, ...]
 ) -> None:
     archive = module_home.archive("tiny")
@@ -228,7 +226,7 @@ def test_it_stops_cleanly_and_the_same_command_goes_on(
     assert begun == {day: 1 + (day in [each["run_date"] for each in under_way]) for day in days}
 
 
-def test_a_catch_up_fills_the_oldest_gaps(module_home: DaybookHome) -> None:
+def test_catch_up_fills_the_oldest_gaps(module_home: DaybookHome) -> None:
     for day in ("2024-08-01", "2024-08-02", "2024-08-03"):
         write_tiny_landing(module_home.path, day, ["10.00"])
     asked = ("--since", "2024-08-01", "--until", "2024-08-03")

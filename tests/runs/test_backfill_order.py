@@ -1,4 +1,4 @@
-"""Dates side by side, one after the other and in any order come to the same tables, and the same days are unusual."""
+"""Test that the order of dates in a backfill changes neither tables nor anomalies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PRICES = {DAYS[0]: "100.00", DAYS[1]: "102.00", DAYS[2]: "20.00", DAYS[3]: "101.
 
 
 def land(folder: Path) -> None:
-    """The days' files. The last one also has the first day's order again, as it was in truth: a little dearer."""
+    """Write the days' files. The last one repeats the first day's order with a higher price."""
     folder.mkdir(parents=True)
     for day in DAYS:
         rows = [(day, PRICES[day])] + ([(DAYS[0], "103.00")] if day == DAYS[-1] else [])
@@ -37,8 +37,7 @@ def land(folder: Path) -> None:
 
 @pytest.fixture
 def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """``outcome_of(name, *commands)``: a home of that name with four weeks of history, and what the commands make of it: the
-    digests of its tables, and the days that are unusual in them."""
+    """Return a function that runs commands in a home with four weeks of history, and returns table digests and anomalies."""
     key = tmp_path / "pii.key"
 
     def make(name: str, *commands: Iterable[str]) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -60,11 +59,11 @@ def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, c
 
 
 @pytest.mark.timeout(1200)
-def test_parallel_sequential_and_random_order_come_to_the_same(outcome_of: Any) -> None:
+def test_order_of_dates_does_not_change_the_result(outcome_of: Any) -> None:
     backfill = ["backfill", str(DAYS[0]), str(DAYS[-1]), "--yes", "--parallel"]
     tables, unusual = outcome_of("parallel", [*backfill, "4"])
     assert len(tables) > 10
-    # The third day alone, in each of its figures.
+    # Only the third day, in each of its figures.
     assert {each["run_date"] for each in unusual} == {str(DAYS[2])}
 
     assert outcome_of("sequential", [*backfill, "1"]) == (tables, unusual)

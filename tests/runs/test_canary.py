@@ -1,6 +1,6 @@
-"""A canary lands every day of a week: a customer whose name, e-mail and telephone number only bronze and quarantine may hold.
+"""Test that a customer whose values land every day of a week is found in bronze and quarantine only.
 
-The week has good days and days that fail in every way that prints rows. Then every byte that was left behind is searched.
+The week has valid days, and days that fail in every way that prints rows. Then every byte of all files is searched.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from daybook.settings import load_settings
 from demo_shop import generate
 from tests.runs.shop import DaybookHome, copy_project, insert_into_last_cell, local_params, run_command
 
-# The first test waits for all of the week.
+# The first test runs the whole week.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 NAME = "Zoë O'Kanarie-Müßig"
@@ -97,7 +97,7 @@ if run_date in {days!r}:
 
 @dataclass
 class Week:
-    """What the week left behind."""
+    """The files of the week."""
 
     home: Path
     told: str
@@ -106,7 +106,7 @@ class Week:
 
 
 def plant(landing: Path, day: str) -> None:
-    """Put the canary into a day's files: a customer, an order, a review that says it all, and a row of too few fields."""
+    """Add the canary to a day's files: a customer, an order, a review with all values, and a malformed row."""
     customers = landing / "customers" / day / "customers.csv"
     at = f"{day}T08:00:00"
     known = f'{ID},{NAME},"{NAME.split()[1]}",{EMAIL},{PHONE},"{NAME}-Straße 7",10115,Berlin,Berlin,DE,{at},{at}'
@@ -120,7 +120,7 @@ def plant(landing: Path, day: str) -> None:
 
 
 def trouble(landing: Path) -> None:
-    """Make three of the days ones that do not get far."""
+    """Make three of the days fail."""
     unreadable = landing / "customers" / UNREADABLE / "customers.csv"
     unreadable.write_bytes(unreadable.read_bytes() + b'C-9,"never closed,\xff\n')
     headless = landing / "customers" / HEADLESS / "customers.csv"
@@ -131,7 +131,7 @@ def trouble(landing: Path) -> None:
 
 @pytest.fixture(scope="module")
 def week(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
-    """Seven days: one that fails in four ways, two that cannot be read, one rejected, and one that shows the canary."""
+    """Run seven days: one that fails in four ways, two unreadable, one rejected, and one that shows the canary."""
     place = tmp_path_factory.mktemp("canary")
     with pytest.MonkeyPatch.context() as patch:
         project = copy_project(place / "project")
@@ -156,7 +156,7 @@ def week(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def add_first(notebook: Path, code: str) -> None:
-    """Have the first cell after the one that opens the stage do this."""
+    """Insert code into the cell after the one that opens the stage."""
     content = json.loads(notebook.read_text())
     cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     cells[2]["source"] = code + "".join(cells[2]["source"])
@@ -164,7 +164,7 @@ def add_first(notebook: Path, code: str) -> None:
 
 
 def alone(day: str, settings: Any) -> dict[str, Any]:
-    """A day's first stages without the state machine: each once, up to one that does not go well."""
+    """Run a day's stages without the state machine, each once, up to the first that fails."""
     archive = Archive(settings.archive)
     run_id = archive.start_run(date.fromisoformat(day), {"env": settings.env})
     for stage in STAGES[: STAGES_OF[day]]:
@@ -177,19 +177,19 @@ def alone(day: str, settings: Any) -> dict[str, Any]:
 
 
 def told(records: dict[str, dict[str, Any]]) -> str:
-    """What people are told: the messages of the last stage."""
+    """Return the messages of the last stage."""
     messages = [each["details"].get("message") for record in records.values() for each in record["stages"]]
     return json.dumps([message for message in messages if message], ensure_ascii=False)
 
 
 def contents(path: Path) -> Iterator[bytes]:
-    """A file's bytes, and what they mean where they are compressed."""
+    """Return a file's bytes, and its decompressed content."""
     data = path.read_bytes()
     yield data
-    # Text in UTF-16 keeps a zero between its letters.
+    # UTF-16 text has a zero byte after each letter.
     yield data.replace(b"\x00", b"")
     if path.suffix == ".parquet":
-        # Its footer, with the smallest and largest values, is not compressed.
+        # The footer with minimum and maximum is not compressed.
         yield json.dumps(pq.ParquetFile(path).read().to_pydict(), default=str, ensure_ascii=False).encode()
     if data[:2] == b"\x1f\x8b":
         yield gzip.decompress(data)
@@ -200,7 +200,7 @@ def contents(path: Path) -> Iterator[bytes]:
 
 
 def traces(root: Path, *, within: Optional[str] = None) -> dict[str, list[bytes]]:
-    """Where the canary is found: pieces of it by file. ``within`` is a folder of raw data; without, all but those."""
+    """Return found pieces of the canary by file. ``within`` is a folder of raw data; without it, all other files."""
     found: dict[str, list[bytes]] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -213,7 +213,7 @@ def traces(root: Path, *, within: Optional[str] = None) -> dict[str, list[bytes]
     return found
 
 
-def test_the_week_went_as_it_was_meant_to(week: Week) -> None:
+def test_week_has_the_expected_outcomes(week: Week) -> None:
     outcomes = {day: record["outcome"] for day, record in week.records.items()}
     assert outcomes == {
         EARLY: "FAILED", FAILED: "FAILED", UNREADABLE: "FAILED", REJECTED: "REJECTED", HEADLESS: "FAILED", LATE: "FAILED",
@@ -229,20 +229,20 @@ def test_the_week_went_as_it_was_meant_to(week: Week) -> None:
     assert "the process ended without leaving a record" in said[3]
 
 
-def test_the_canary_is_in_bronze_and_quarantine(week: Week) -> None:
+def test_canary_is_in_bronze_and_quarantine(week: Week) -> None:
     for folder in ("lake/bronze", "lake/quarantine"):
         pieces = b" ".join(piece for found in traces(week.home, within=folder).values() for piece in found)
         for part in (NAME.encode(), EMAIL.encode(), PHONE.encode()):
             assert part in pieces, (folder, part)
 
 
-def test_the_canary_is_nowhere_else(week: Week, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_canary_is_in_no_other_file(week: Week, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run_command(monkeypatch, capsys, "report", "--env", "canary")
     shown = [
         run_command(monkeypatch, capsys, "show", record["run_id"], "--env", "canary")[1] for record in week.records.values()
     ]
     assert len(list((week.home / "report" / "runs").iterdir())) == 7
-    # Not in vain: what is searched is there.
+    # The searched files exist.
     for folder in ("archive", "lake/silver", "lake/gold", "logs", "executions", "report"):
         assert [path for path in (week.home / folder).rglob("*") if path.is_file()], folder
     assert "Daybook canary" in week.told
@@ -251,7 +251,7 @@ def test_the_canary_is_nowhere_else(week: Week, monkeypatch: pytest.MonkeyPatch,
     assert not TRACES.search("\n".join([*shown, week.told]).encode())
 
 
-def test_what_was_taken_out_is_counted_by_column(week: Week) -> None:
+def test_redactions_are_counted_by_column(week: Week) -> None:
     def counted(day: str, stage: str, attempt: int) -> set[str]:
         (record,) = [each for each in week.records[day]["stages"] if (each["stage"], each["attempt"]) == (stage, attempt)]
         return {name for name, count in record["redactions"].items() if count > 0}
@@ -268,7 +268,7 @@ def test_what_was_taken_out_is_counted_by_column(week: Week) -> None:
         assert counted(day, stage, 1) == set()
 
 
-def test_the_search_finds_the_canary_where_it_was_not_taken_out(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_finds_the_canary_without_redaction(week: Week, monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind(Redactor):
         def redact_text(self, text: str, *, exactly: bool = False) -> str:
             return text

@@ -1,7 +1,7 @@
-"""Chaos: a backfill whose processes are killed at random instants, again and again, loses nothing and shows nothing half done.
+"""Test a backfill whose processes are killed at random times: it loses nothing and publishes no partial day.
 
-What is killed is drawn each time: everything at once, as when the power goes; the runner's process group; the warm host; a job;
-a kernel. ``pytest --chaos-kills 500 tests/runs/test_chaos.py`` goes on for longer; ``--chaos-seed`` draws other instants.
+Each time random processes are killed: all at once, as in a power failure; the runner's process group; the fork server; a job;
+a kernel. ``pytest --chaos-kills 500 tests/runs/test_chaos.py`` runs longer; ``--chaos-seed`` selects other times.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ LIFE_SECONDS = 14.0
 
 @dataclass
 class Shop:
-    """A home with the landing of ten days, and backfills in it."""
+    """A home with ten days in landing, and backfills in it."""
 
     home: DaybookHome
     seen: dict[str, set[str]] = field(default_factory=dict)
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """Begin a backfill of the ten days, in a process group of its own."""
+        """Start a backfill of the ten days in a new process group."""
         command = [sys.executable, "-c", RUNNER, DAYS[0], DAYS[-1], "--env", "tiny", "--parallel", "2", "--yes", *options]
         return subprocess.Popen(
             command,
@@ -70,11 +70,11 @@ class Shop:
         )
 
     def complete(self) -> int:
-        """Backfill to the end, undisturbed; returns the exit code."""
+        """Run the backfill to its end without kills; return the exit code."""
         return self.start().wait(timeout=600)
 
     def gold(self) -> dict[str, dict[str, list[str]]]:
-        """Every row of the gold tables by table and date, straight from the files, each table at one version."""
+        """Return every row of the gold tables by table and date from the files, each table at one version."""
         lake = Lake(load_settings("tiny").lake)
         found: dict[str, dict[str, list[str]]] = {}
         for name in GOLD_BY_DATE:
@@ -89,7 +89,7 @@ class Shop:
 
 
 def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """A process and all that came of it: the warm host, jobs, kernels."""
+    """Return a process and its descendants: the fork server, jobs, kernels."""
     try:
         root = psutil.Process(process.pid)
         return [root, *root.children(recursive=True)]
@@ -98,7 +98,7 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def kill(processes: list[psutil.Process]) -> None:
-    # Stopped first, so that all die at one instant: none sees another's end.
+    # Stop all first, so that none sees the end of another.
     for each in (signal.SIGSTOP, signal.SIGKILL):
         for process in processes:
             try:
@@ -108,7 +108,7 @@ def kill(processes: list[psutil.Process]) -> None:
 
 
 def kill_some(process: subprocess.Popen[bytes], chance: random.Random) -> Optional[str]:
-    """Kill the warm host, a job or a kernel, if there is one yet; returns which."""
+    """Kill the fork server, a job or a kernel, if there is one; return which."""
     there = family(process)
     hosts = [each for each in there if each.pid != process.pid and parent_of(each) == process.pid]
     jobs = [each for each in there if parent_of(each) in {host.pid for host in hosts}]
@@ -129,7 +129,7 @@ def parent_of(process: psutil.Process) -> Optional[int]:
 
 
 def gone(shop: Shop, processes: list[psutil.Process]) -> None:
-    """Wait until nothing is left of a backfill: neither these nor what they forked meanwhile, which holds a date."""
+    """Wait until no process of a backfill is left, including forks, which lock a date."""
     psutil.wait_procs(processes, timeout=10)
     assert not [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     archive = shop.home.archive("tiny")
@@ -139,12 +139,12 @@ def gone(shop: Shop, processes: list[psutil.Process]) -> None:
 
 
 def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool) -> None:
-    """Tables can be read, each date is there as a whole or not at all, and the ledger says what is so.
+    """Check that tables are readable, that each date is complete or absent, and that the record is true.
 
-    Who is new on a date depends on the dates before it: while one of them, delayed by a kill, is not there, its customers are
-    new on a later one. That is put right when it comes, in the commit that shows it.
+    New customers of a date depend on earlier dates: while a killed one is missing, its customers count as new on a later date.
+    The commit that publishes the missing date corrects this.
     """
-    # The ledger first: what it calls good by now must be seen by whoever looks after.
+    # Read the record first: dates that it calls good must be visible afterwards.
     archive = shop.home.archive("tiny")
     records = [archive.run(run_id) for run_id in archive.run_ids()]
     visible = shop.gold()
@@ -156,7 +156,7 @@ def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool
             assert rows == wanted, f"{table} shows {day} otherwise than an undisturbed run, beside {sorted(days)}"
     good = {record["run_date"] for record in records if record["outcome"] == "SUCCEEDED"}
     for table in GOLD_BY_DATE:
-        # A date once published stays published, whatever becomes of later runs of it.
+        # A published date stays published after failed later runs.
         assert good & set(reference[table]) <= set(visible[table])
         assert shop.seen.get(table, set()) <= set(visible[table])
         shop.seen[table] = set(visible[table])
@@ -166,14 +166,14 @@ def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool
             assert [each["stage"] for each in record["stages"] if each["outcome"] == "SUCCEEDED"][-1] == "notify"
         _check_files(archive, record)
     if ended:
-        # A reader's way in, with every table that can be named.
+        # Read every table like a user.
         engine = shop.home.engine("tiny")
         for name in engine.lake.tables():
             engine.rows(f"SELECT count(*) FROM {name}")
 
 
 def who_is_new_apart(rows: list[str]) -> list[str]:
-    """Rows without how many of their customers are new and how many come again; the sum of both stays."""
+    """Return rows with the sum of new and returning customers instead of both numbers."""
     told = []
     for row in rows:
         counts = re.findall(r"\('(?:new|returning)_customers', (\d+)\)", row)
@@ -182,7 +182,7 @@ def who_is_new_apart(rows: list[str]) -> list[str]:
 
 
 def _check_files(archive: Any, record: dict[str, Any]) -> None:
-    """What a record says of an attempt's notebook and page is so, or they were never written; they never are in part."""
+    """Check that an attempt's notebook and page have the recorded digest or do not exist; none is partial."""
     for attempt in record["stages"]:
         for kind in ("notebook", "html"):
             told = attempt.get(kind)
@@ -193,7 +193,7 @@ def _check_files(archive: Any, record: dict[str, Any]) -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Shop, Shop]]:
-    """Two homes with the same landing and the same key: one to be left in peace, one not."""
+    """Return two homes with the same landing and key: one undisturbed, one for kills."""
     project = copy_project(tmp_path / "project")
     add_tiny_shop(project)
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
@@ -210,7 +210,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Shop
     yield shops[0], shops[1]
 
 
-def test_a_backfill_killed_at_random_instants_ends_as_one_that_was_not(
+def test_randomly_killed_backfill_has_the_same_result(
     tiny: tuple[Shop, Shop], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     wanted, seed = request.config.getoption("--chaos-kills"), request.config.getoption("--chaos-seed")
@@ -238,7 +238,7 @@ def test_a_backfill_killed_at_random_instants_ends_as_one_that_was_not(
                     kills.append(killed)
                     check(shop, reference, ended=False)
         if process.poll() is not None:
-            # All dates are good, or failed too often: once more, and from now on those that are good again, too.
+            # All dates are good or failed too often: run the failed ones, then the good ones again, too.
             options = ("--force",)
             continue
         there = family(process)

@@ -1,4 +1,4 @@
-"""Stages killed in mid-cell: retried, recorded, and never seen by readers of gold."""
+"""Test stages that are killed in a cell: they are retried and recorded, and gold readers see no change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def kill_in(project: Path, notebook: str, tmp_path: Path, *, day: str, times: in
 
 @pytest.fixture(scope="module")
 def killed_once(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """The record of a run whose transform was killed between two merges: what later runs find published."""
+    """Return the record of a run whose transform was killed between two merges."""
     place = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
         project = copy_project(place / "project")
@@ -63,9 +63,7 @@ def killed_once(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFacto
     return record
 
 
-def test_a_kernel_killed_between_two_merges_is_retried_and_the_run_succeeds(
-    module_home: DaybookHome, project: Path, killed_once: Record
-) -> None:
+def test_kernel_killed_between_merges_is_retried(module_home: DaybookHome, project: Path, killed_once: Record) -> None:
     assert read_gross_revenue(module_home, "tiny", DAY) == Decimal("15.5")
     tried = [(each["attempt"], each["outcome"]) for each in killed_once["stages"] if each["stage"] == "transform"]
     assert tried == [(1, "FAILED"), (2, "SUCCEEDED")]
@@ -80,12 +78,12 @@ def test_a_kernel_killed_between_two_merges_is_retried_and_the_run_succeeds(
     assert set(statuses[:-1]) == {"completed"}
 
 
-def test_a_stage_killed_four_times_fails_the_run_and_readers_keep_what_they_had(
+def test_stage_killed_four_times_fails_the_run(
     module_home: DaybookHome, project: Path, tmp_path: Path, killed_once: Record
 ) -> None:
     before = module_home.content("tiny")
     write_tiny_landing(module_home.path, DAY, ["999.00"])
-    # The whole job is killed, with its kernel: nothing of it is left to write a record.
+    # The job is killed with its kernel, so that no process can write a record.
     kill_in(project, "1_ingest", tmp_path, day=DAY, times=4, kill=JOB_AND_KERNEL)
 
     execution, record = module_home.run("tiny", DAY)
@@ -109,9 +107,7 @@ def test_a_stage_killed_four_times_fails_the_run_and_readers_keep_what_they_had(
     assert "ingest failed" in notify["details"]["message"]["body"]
 
 
-def test_a_publish_killed_half_way_is_finished_by_the_next_attempt(
-    module_home: DaybookHome, project: Path, tmp_path: Path
-) -> None:
+def test_killed_publish_is_finished_by_the_next_attempt(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
     write_tiny_landing(module_home.path, "2024-07-01", ["7.00"])
     stop_after_three = """
 from daybook.notebook import publishing

@@ -1,4 +1,4 @@
-"""What people decide is carried out by runs of their own, also when those are killed half way."""
+"""Test that runs after an approval or a release finish also if they are killed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SIX_OF_NINE = ["1.00", "2.00", "3.00", *["n/a"] * 6]
 
 @pytest.fixture(scope="module")
 def refused(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a run that was rejected, since two thirds of its rows have no price."""
+    """Return the name of a run that was rejected, since two thirds of its rows have no price."""
     write_tiny_landing(module_home.path, DAY, SIX_OF_NINE)
     return f"daily-{DAY}-1"
 
 
-def test_an_approval_is_finished_by_the_next_attempt_when_its_run_is_killed(
+def test_killed_approved_run_is_finished_by_the_next_attempt(
     module_home: DaybookHome,
     project: Path,
     refused: str,
@@ -66,7 +66,7 @@ def test_an_approval_is_finished_by_the_next_attempt_when_its_run_is_killed(
     assert f"has been run again as daily-{DAY}-2, which ended as SUCCEEDED" in err
 
 
-def test_a_release_is_finished_by_the_next_attempt_when_its_run_is_killed(
+def test_killed_release_run_is_finished_by_the_next_attempt(
     module_home: DaybookHome, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kill_in(project, "3_transform", tmp_path, day=DAY, times=1, kill=BETWEEN_MERGES.format(kill=KERNEL))

@@ -1,4 +1,4 @@
-"""What stops a day: a table that breaks its contract, a file that cannot be read. Readers keep what they have."""
+"""Test what stops a day: a table that breaks its contract, or an unreadable file. Readers see the previous data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def change_cell(project: Path, notebook: str, begins: str, old: str, new: str) -> None:
-    """Change the cell of a notebook that begins so, as an analyst would."""
+    """Change the cell of a notebook that starts with a text."""
     path = project / "notebooks" / f"{notebook}.ipynb"
     content = nbformat.read(path, as_version=4)
     (cell,) = [each for each in content.cells if each.source.startswith(begins)]
@@ -23,7 +23,7 @@ def change_cell(project: Path, notebook: str, begins: str, old: str, new: str) -
     nbformat.write(content, path)
 
 
-def test_a_repeated_key_in_gold_stops_the_publish(
+def test_duplicate_key_in_gold_stops_the_publish(
     module_home: DaybookHome, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tiny_landing(module_home.path, "2024-05-01", ["10.00"])
@@ -47,7 +47,7 @@ def test_a_repeated_key_in_gold_stops_the_publish(
     assert stages == ["ingest", "validate", "transform", "aggregate", "quality", "notify"]
 
 
-def test_a_missing_key_stops_before_silver(module_home: DaybookHome, project: Path) -> None:
+def test_missing_key_stops_before_silver(module_home: DaybookHome, project: Path) -> None:
     write_tiny_landing(module_home.path, "2024-05-02", ["10.00"])
     change_cell(project, "3_transform", "%%sql silver.order_items", "line_number,", "CAST(NULL AS BIGINT) AS line_number,")
 
@@ -60,7 +60,7 @@ def test_a_missing_key_stops_before_silver(module_home: DaybookHome, project: Pa
     assert read_gross_revenue(module_home, "tiny", "2024-05-02") is None
 
 
-def test_a_file_that_cannot_be_read_fails_with_file_line_and_reason_and_writes_nothing(
+def test_unreadable_file_fails_without_writes(
     module_home: DaybookHome, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tiny_landing(module_home.path, "2024-05-03", ["10.00", "20.00"])

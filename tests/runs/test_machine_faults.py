@@ -1,6 +1,6 @@
-"""What machines do to whole runs: disks that fill up or take nothing, at every place that a run writes to.
+"""Test whole runs with full or unwritable disks at every location that a run writes to.
 
-Each place is a small disk of its own. Most runs are of a day on which the shop was closed: two kernels, the same writes.
+Each location is a small disk. Most runs are of a day on which the shop was closed: two kernels, the same writes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Daybook = Callable[..., "tuple[int, str, str]"]
 
 @dataclass
 class Machine:
-    """A home whose folders are disks of their own, by name, with one day published."""
+    """A home whose folders are disks, by name, with one day published."""
 
     home: DaybookHome
     disks: dict[str, Any]
@@ -37,7 +37,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory, module_disks: Any) -> Iterator[Machine]:
-    """Landing is read-only from the start: whatever happens here happens without a write to it."""
+    """Return a machine with read-only landing, which no test writes to."""
     place = tmp_path_factory.mktemp("machine")
     with pytest.MonkeyPatch.context() as patch:
         project = copy_project(place / "project")
@@ -55,7 +55,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, module_disks: Any) -> Iter
 
 @pytest.fixture
 def daybook(machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Daybook:
-    """``daybook("run", ...)`` of the deployment: exit code, standard output, standard error."""
+    """Return a function that runs a command of the deployment; it returns exit code, standard output and standard error."""
 
     def calls(command: str, *arguments: str) -> tuple[int, str, str]:
         return run_command(monkeypatch, capsys, command, "--env", "tiny", *arguments)
@@ -72,14 +72,14 @@ def files_of(machine: Machine, run_id: str) -> set[str]:
     return {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(run_id))}
 
 
-def test_a_read_only_landing_is_enough_for_a_whole_run(machine: Machine) -> None:
+def test_run_succeeds_with_read_only_landing(machine: Machine) -> None:
     assert machine.archive.run(f"daily-{DAY}-1")["outcome"] == "SUCCEEDED"
     assert read_gross_revenue(machine.home, "tiny", DAY) == Decimal("15.5")
     assert sorted(path.name for path in (machine.home.path / "landing").iterdir()) == [f"{DAY}.csv", f"{NEXT}.csv"]
 
 
 @pytest.mark.parametrize("place", ["archive", "lake"])
-def test_a_place_that_takes_nothing_is_told_before_a_run_has_a_name(machine: Machine, daybook: Daybook, place: str) -> None:
+def test_unwritable_location_fails_before_the_run_starts(machine: Machine, daybook: Daybook, place: str) -> None:
     before, jobs = machine.archive.run_ids(), sorted((machine.home.path / "logs").iterdir())
     machine.disks[place].read_only()
     try:
@@ -94,9 +94,7 @@ def test_a_place_that_takes_nothing_is_told_before_a_run_has_a_name(machine: Mac
     assert (machine.archive.run_ids(), sorted((machine.home.path / "logs").iterdir())) == (before, jobs)
 
 
-def test_an_archive_without_room_for_a_name_is_told_at_once_and_nothing_of_the_run_is_there(
-    machine: Machine, daybook: Daybook
-) -> None:
+def test_full_archive_fails_before_the_run_starts(machine: Machine, daybook: Daybook) -> None:
     before = machine.archive.run_ids()
     machine.disks["archive"].fill()
     try:
@@ -109,7 +107,7 @@ def test_an_archive_without_room_for_a_name_is_told_at_once_and_nothing_of_the_r
     assert machine.archive.run_ids() == before
 
 
-def test_an_archive_that_fills_up_holds_no_half_record_and_the_date_is_run_again(machine: Machine, daybook: Daybook) -> None:
+def test_archive_that_fills_up_has_no_partial_record(machine: Machine, daybook: Daybook) -> None:
     machine.disks["archive"].fill(leave=4 * 4096)
     try:
         code, _, err = daybook("run", "--date", CLOSED)
@@ -131,7 +129,7 @@ def test_an_archive_that_fills_up_holds_no_half_record_and_the_date_is_run_again
     assert machine.archive.run(last_run(machine, CLOSED))["outcome"] == "SKIPPED"
 
 
-def test_a_journal_without_room_cuts_the_run_off_and_resume_ends_it(machine: Machine, daybook: Daybook) -> None:
+def test_run_with_full_journal_can_be_resumed(machine: Machine, daybook: Daybook) -> None:
     machine.disks["executions"].fill(leave=4096)
     try:
         code, _, err = daybook("run", "--date", CLOSED)
@@ -149,7 +147,7 @@ def test_a_journal_without_room_cuts_the_run_off_and_resume_ends_it(machine: Mac
     assert machine.archive.run(cut_off)["outcome"] == "SKIPPED"
 
 
-def test_a_report_without_room_is_told_and_the_last_one_stays(machine: Machine, daybook: Daybook) -> None:
+def test_full_report_disk_keeps_the_last_report(machine: Machine, daybook: Daybook) -> None:
     assert daybook("report")[0] == 0
     folder = machine.home.path / "report"
     pages = {path: path.read_bytes() for path in folder.rglob("*.html")}
@@ -166,7 +164,7 @@ def test_a_report_without_room_is_told_and_the_last_one_stays(machine: Machine, 
     assert daybook("report")[0] == 0
 
 
-def test_a_lake_that_fills_up_keeps_its_tables_and_takes_the_day_once_there_is_room(machine: Machine, daybook: Daybook) -> None:
+def test_full_lake_keeps_its_tables_and_recovers(machine: Machine, daybook: Daybook) -> None:
     before = machine.home.content("tiny")
     machine.disks["lake"].fill()
     try:

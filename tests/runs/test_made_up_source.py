@@ -1,4 +1,4 @@
-"""A source that nobody has written code for: its YAML alone, as the README tells."""
+"""Test a source that consists of YAML only, as in the README."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ schema:
 """
 
 
-def test_a_new_source_is_its_yaml_alone(module_home: DaybookHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_source_needs_only_yaml(module_home: DaybookHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = copy_project(tmp_path / "project")
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
     (project / "params" / "sources" / "bakery.yaml").write_text(SOURCE)

@@ -1,4 +1,4 @@
-"""A business date of Olist, from its raw snapshot to gold, held to one query over the raw files."""
+"""Compare a business date of Olist in gold with one query over the raw files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def home(module_home: DaybookHome, landing: Path) -> DaybookHome:
 
 
 def raw(landing: Path, query: str) -> list[tuple[object, ...]]:
-    """A query over the raw CSV files, independent of everything in Daybook."""
+    """Run a query over the raw CSV files, independent of Daybook."""
     with duckdb.connect() as connection:
         for name in ("orders", "order_items", "order_payments", "customers", "products"):
             file = f"{landing}/olist_{name}_dataset.csv"
@@ -65,7 +65,7 @@ def test_daily_sales_equal_one_query_over_the_raw_files(home: DaybookHome, landi
     assert abs(found[6] - revenue / orders) < Decimal("0.0001")
 
 
-def test_categories_are_the_translated_ones_with_their_revenue(home: DaybookHome, landing: Path) -> None:
+def test_categories_are_translated_with_their_revenue(home: DaybookHome, landing: Path) -> None:
     expected = raw(
         landing,
         f"""
@@ -95,7 +95,7 @@ def test_payments_by_method_equal_the_raw_files(home: DaybookHome, landing: Path
     assert found == expected
 
 
-def test_new_and_returning_customers_make_up_all_customers_of_the_day(home: DaybookHome, landing: Path) -> None:
+def test_new_and_returning_customers_add_up(home: DaybookHome, landing: Path) -> None:
     ((expected,),) = raw(
         landing,
         f"""
@@ -107,7 +107,7 @@ def test_new_and_returning_customers_make_up_all_customers_of_the_day(home: Dayb
     assert (new, returning) == (expected, 0)
 
 
-def test_no_customer_id_is_found_in_silver_or_gold(home: DaybookHome, landing: Path) -> None:
+def test_no_customer_id_is_in_silver_or_gold(home: DaybookHome, landing: Path) -> None:
     query = f"""
         SELECT customer_id, customer_unique_id FROM customers JOIN orders USING (customer_id)
         WHERE order_purchase_timestamp LIKE '{DAY}%'

@@ -1,4 +1,4 @@
-"""Days of Online Retail: one flat invoice file a day, cancellations, service codes, and days when the shop is closed."""
+"""Test days of Online Retail: one flat invoice file per day, cancellations, service codes and closed days."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def home(module_home: DaybookHome, landing: Path) -> DaybookHome:
 
 
 @pytest.mark.parametrize("day", DAYS)
-def test_gross_returns_and_net_equal_one_query_over_the_raw_file(home: DaybookHome, landing: Path, day: str) -> None:
+def test_revenue_equals_one_query_over_the_raw_file(home: DaybookHome, landing: Path, day: str) -> None:
     with duckdb.connect() as connection:
-        # Whole lines that the export repeats count once: SELECT DISTINCT.
+        # Repeated lines of the export count once: SELECT DISTINCT.
         expected = connection.sql(
             f"""
             WITH lines AS (SELECT DISTINCT * FROM read_csv('{landing}/{day}.csv', all_varchar=true, header=true)),
@@ -65,18 +65,18 @@ def test_every_landed_line_is_accepted_rejected_or_a_duplicate(home: DaybookHome
         assert rows["duplicates"] > 0
 
 
-def test_sales_without_an_account_are_sold_to_nobody_known(home: DaybookHome) -> None:
+def test_sales_without_an_account_have_no_customer(home: DaybookHome) -> None:
     ((without,),) = home.engine("online_retail").rows("SELECT count(*) FROM silver.orders WHERE customer_key IS NULL")
     ((known,),) = home.engine("online_retail").rows("SELECT count(*) FROM silver.customers WHERE customer_key IS NULL")
     assert without > 0
     assert known == 0
 
 
-def test_a_source_without_payments_has_an_empty_payment_mix(home: DaybookHome) -> None:
+def test_source_without_payments_has_an_empty_payment_mix(home: DaybookHome) -> None:
     assert home.engine("online_retail").rows("SELECT * FROM gold.payment_mix") == []
 
 
-def test_a_saturday_without_a_file_is_skipped_with_the_reason(
+def test_saturday_without_a_file_is_skipped(
     home: DaybookHome, landing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = run_command(

@@ -1,4 +1,4 @@
-"""Where the time of a run went, from its own record."""
+"""Test the profile of a run from its record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def daybook(*arguments: str) -> str:
     return done.stdout
 
 
-def test_a_run_shows_on_request_where_its_time_went(module_home: DaybookHome, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profile_shows_the_time_of_a_run(module_home: DaybookHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     generate(Path(load_settings("local").landing), days=1, last_day=date(2025, 11, 30), orders_per_day=40)
     printed = daybook("run", "--profile")
@@ -39,7 +39,7 @@ def test_a_run_shows_on_request_where_its_time_went(module_home: DaybookHome, mo
     assert [each["stage"] for each in record["stages"]] == list(STAGES)
     for each in record["stages"]:
         assert list(each["phases"]) == list(PHASES)
-        # The attempt's own seconds are those from its claim to its kernel's end.
+        # The seconds of an attempt are from its claim to its kernel's end.
         assert sum(each["phases"][name] for name in PHASES[2:6]) == pytest.approx(
             each["seconds"], abs=0.15 * each["seconds"] + 0.1
         )

@@ -1,4 +1,4 @@
-"""A reader of gold sees whole, audited days, whatever kills the runs that publish them."""
+"""Test that readers of gold see complete, accepted days while publishing runs are killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNS = 50
 
 
 def generations(lake: Lake, table: str) -> dict[date, int]:
-    """The one generation that all rows of each visible date are of; a date that is not whole fails."""
+    """Return the generation of each visible date. Fails for a date with rows of several generations."""
     dataset = lake.dataset(table)
     if dataset is None:
         return {}
@@ -39,12 +39,12 @@ def generations(lake: Lake, table: str) -> dict[date, int]:
 
 
 def audited(lake: Lake) -> set[int]:
-    """The generations that the gate let pass."""
+    """Return the generations that the gate accepted."""
     dataset = lake.dataset(publisher.AUDIT_TABLE)
     return set() if dataset is None else set(dataset.to_table()["generation"].to_pylist())
 
 
-def test_a_reader_never_sees_a_partial_or_unaudited_day_while_runs_are_killed(tmp_path: Path) -> None:
+def test_readers_see_only_published_days_of_killed_runs(tmp_path: Path) -> None:
     root = str(tmp_path / "lake")
     command = [sys.executable, publisher.__file__, root, str(RUNS), "20251101"]
     lake, polls, seen = Lake(root), 0, set()
@@ -53,7 +53,7 @@ def test_a_reader_never_sees_a_partial_or_unaudited_day_while_runs_are_killed(tm
         while publishing.poll() is None:
             for table in TABLES:
                 for day, generation in generations(lake, table).items():
-                    # Read after gold: what is visible was audited before.
+                    # Read after gold, since visible rows were accepted before.
                     seen.add(generation)
                     assert generation >= newest.get((table, day), 0), f"{table} went back to an older state of {day}"
                     newest[table, day] = generation
@@ -67,7 +67,7 @@ def test_a_reader_never_sees_a_partial_or_unaudited_day_while_runs_are_killed(tm
     assert {each["stage"] for each in killed} == {"aggregate", "judge_and_publish"}
     assert len(killed) >= RUNS / 2
     assert polls > RUNS / 5
-    # Every publish that was stopped has been finished: the tables agree, on what the last good run of each date said.
+    # All killed publishes are finished: the tables agree with the last good run of each date.
     good = [number for number in range(1, RUNS + 1) if not publisher.is_rejected(number)]
     last = {day: max(number for number in good if day in publisher.restated_dates(number)) for day in DAYS}
     assert {table: generations(lake, table) for table in TABLES} == dict.fromkeys(TABLES, last)

@@ -1,8 +1,8 @@
-"""Real shops' history, backfilled with one command each: equal to day after day, and to the raw files to the cent.
+"""Test one backfill of real shops' history: equal to day-by-day runs, and to the raw files to the cent.
 
-By default a week of each; ``pytest --real-days 0 tests/runs/test_real_history.py`` takes the half year of Online Retail and
-120 days of Olist, which takes about an hour. Day after day is the same notebooks in this process, without kernels: that takes a
-fraction of the time.
+The default is a week of each shop. ``pytest --real-days 0 tests/runs/test_real_history.py`` runs the half year of Online
+Retail and 120 days of Olist in about an hour. The day-by-day runs use the same notebooks in this process, without kernels,
+which takes a fraction of the time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.sessions import new_session
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(4 * 3600)]
 
 RAW = {
-    # Whole lines that the export repeats count once: SELECT DISTINCT.
+    # Repeated lines of the export count once: SELECT DISTINCT.
     "online_retail": """
         WITH lines AS (
             SELECT DISTINCT strptime(parse_filename(filename, true), '%Y-%m-%d')::DATE AS day, * EXCLUDE (filename)
@@ -62,7 +62,7 @@ SPANS = {"online_retail": (date(2010, 12, 1), date(2011, 5, 31)), "olist": (date
 
 @dataclass
 class History:
-    """A shop's span of dates, backfilled."""
+    """A shop's backfilled range of dates."""
 
     env: str
     landing: Path
@@ -92,7 +92,7 @@ def history(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory:
         yield History(env, landing, days, home)
 
 
-def test_totals_equal_one_query_over_the_raw_files_to_the_cent(history: History) -> None:
+def test_totals_equal_one_query_over_the_raw_files(history: History) -> None:
     found = history.home.engine(history.env).rows(
         "SELECT order_date, gross_revenue, returns_amount, orders FROM gold.daily_sales ORDER BY order_date"
     )

@@ -1,4 +1,4 @@
-"""Runs that failed, were cut off or were stopped go on where they were; two never work on one date."""
+"""Test that failed, lost and stopped runs can be resumed, and that two runs never process one date."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class Desk:
-    """Someone at a command line, with the corner shop before them."""
+    """A command line with the corner shop."""
 
     home: DaybookHome
     project: Path
@@ -68,14 +68,14 @@ class Desk:
         return [(each["stage"], each["attempt"], each["outcome"]) for each in attempts]
 
     def listed(self, run_id: str) -> dict[str, Any]:
-        """What ``daybook runs`` says of a run."""
+        """Return the entry of a run in ``daybook runs``."""
         code, out, _ = self("runs", "--json")
         assert code == 0
         (found,) = [each for each in json.loads(out) if each["run_id"] == run_id]
         return dict(found)
 
     def gap(self, day: str) -> dict[str, Any]:
-        """What ``daybook gaps`` says of a date."""
+        """Return the entry of a date in ``daybook gaps``."""
         _, out, _ = self("gaps", "--json", "--since", day, "--until", day)
         (found,) = json.loads(out)["gaps"]
         return dict(found)
@@ -85,7 +85,7 @@ class Desk:
         return Counter(key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(run_id)))
 
     def broken(self, notebook: str, day: str) -> Path:
-        """Have a notebook fail on a day for as long as the file that is returned is there."""
+        """Make a notebook fail on a day while the returned file exists."""
         mark = self.scratch / "broken"
         mark.touch()
         insert_into_last_cell(self.project / "notebooks" / f"{notebook}.ipynb", BREAK.format(day=day, mark=str(mark)))
@@ -93,7 +93,7 @@ class Desk:
 
     @contextmanager
     def stopped_in(self, notebook: str, day: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-        """A ``daybook run`` of a day in a process group of its own, while its notebook waits for the file that is given."""
+        """Start ``daybook run`` in a new process group, whose notebook waits for a file."""
         mark, gate = self.scratch / f"mark-{day}", self.scratch / f"gate-{day}"
         code = WAIT.format(day=day, mark=str(mark), gate=str(gate))
         insert_into_last_cell(self.project / "notebooks" / f"{notebook}.ipynb", code)
@@ -111,11 +111,11 @@ class Desk:
                 gate.touch()
 
     def cut_off(self, notebook: str, day: str) -> None:
-        """Run a day and lose the runner, with its whole process group, in the middle of a notebook."""
+        """Run a day, and kill the runner's process group in the middle of a notebook."""
         with self.stopped_in(notebook, day) as (running, _):
             os.killpg(running.pid, signal.SIGKILL)
             running.wait(DEADLINE)
-            # Its jobs die by themselves, and hold the date until they have.
+            # Its jobs end by themselves, and lock the date until then.
             archive = self.home.settings("tiny").archive
             wait_until(lambda: find_lock_holder(archive, date.fromisoformat(day)) is None, "the end of all its processes")
 
@@ -127,7 +127,7 @@ def desk(
     return Desk(module_home, project, tmp_path, monkeypatch, capsys)
 
 
-def test_a_run_that_failed_in_transform_goes_on_from_there_once_its_notebook_is_mended(desk: Desk) -> None:
+def test_run_resumes_from_the_fixed_failed_stage(desk: Desk) -> None:
     day, run_id = "2024-05-01", "daily-2024-05-01-1"
     desk.land(day, "10.00", "5.50")
     mark = desk.broken("3_transform", day)
@@ -154,19 +154,19 @@ def test_a_run_that_failed_in_transform_goes_on_from_there_once_its_notebook_is_
     names = {"run.json", "run.redrive-1.json", "history.jsonl", "history.redrive-1.jsonl"}
     assert names <= set(desk.files(run_id))
     assert desk.listed(run_id)["outcome"] == "SUCCEEDED"
-    # Now it has an answer, and nothing is left to go on with.
+    # Now the run is complete and cannot be resumed.
     code, _, said = desk("resume", run_id)
     assert (code, said.split(";")[0]) == (2, f"The run {run_id} has ended as SUCCEEDED")
 
 
-def test_a_run_that_only_could_not_tell_of_its_end_tells_of_it(desk: Desk) -> None:
+def test_resume_sends_the_missing_message(desk: Desk) -> None:
     day, run_id = "2024-05-02", "daily-2024-05-02-1"
     desk.land(day, "7.00")
     mark = desk.broken("6_notify", day)
     code, out, _ = desk("run", "--date", day)
     assert code == 1
     assert "notify failed" in out
-    # What was published stands.
+    # Published rows are unchanged.
     assert read_gross_revenue(desk.home, "tiny", day) == Decimal(7)
 
     mark.unlink()
@@ -178,7 +178,7 @@ def test_a_run_that_only_could_not_tell_of_its_end_tells_of_it(desk: Desk) -> No
     assert desk.listed(run_id)["outcome"] == "SUCCEEDED"
 
 
-def test_a_run_whose_processes_were_all_killed_is_lost_and_goes_on(desk: Desk) -> None:
+def test_lost_run_can_be_resumed(desk: Desk) -> None:
     day, run_id = "2024-05-03", "daily-2024-05-03-1"
     desk.land(day, "3.00")
     desk.cut_off("3_transform", day)
@@ -205,7 +205,7 @@ def test_a_run_whose_processes_were_all_killed_is_lost_and_goes_on(desk: Desk) -
     assert desk.listed(run_id)["outcome"] == "SUCCEEDED"
 
 
-def test_running_the_date_of_a_lost_run_closes_it_on_record_and_takes_the_next_number(desk: Desk) -> None:
+def test_next_run_of_the_date_closes_a_lost_run(desk: Desk) -> None:
     day, lost, next_run = "2024-05-04", "daily-2024-05-04-1", "daily-2024-05-04-2"
     desk.land(day, "4.00")
     desk.cut_off("1_ingest", day)
@@ -223,7 +223,7 @@ def test_running_the_date_of_a_lost_run_closes_it_on_record_and_takes_the_next_n
     assert (code, said.split(";")[0]) == (2, f"The date of {lost} has been run again as {next_run}")
 
 
-def test_two_never_run_one_date_at_once_and_other_dates_are_run_meanwhile(desk: Desk) -> None:
+def test_runs_lock_their_date_only(desk: Desk) -> None:
     day, other, run_id = "2024-05-05", "2024-05-06", "daily-2024-05-05-1"
     desk.land(day, "5.00")
     desk.land(other, "6.00")
@@ -241,14 +241,14 @@ def test_two_never_run_one_date_at_once_and_other_dates_are_run_meanwhile(desk: 
         out, _ = running.communicate(timeout=DEADLINE)
         assert running.returncode == 0, out
     assert [read_gross_revenue(desk.home, "tiny", each) for each in (day, other)] == [Decimal(5), Decimal(6)]
-    # Whoever was refused has taken no name.
+    # A refused command takes no run name.
     assert desk.home.archive("tiny").run_ids(date.fromisoformat(day)) == [run_id]
 
 
 @pytest.mark.parametrize(
     ("name", "day"), [("SIGINT", "2024-05-07"), ("SIGTERM", "2024-05-08")], ids=["Ctrl-C", "a polite kill"]
 )
-def test_a_run_that_was_stopped_is_closed_as_failed_and_goes_on(desk: Desk, name: str, day: str) -> None:
+def test_stopped_run_is_failed_and_can_be_resumed(desk: Desk, name: str, day: str) -> None:
     run_id = f"daily-{day}-1"
     desk.land(day, "8.00")
     with desk.stopped_in("2_validate", day) as (running, _):

@@ -1,4 +1,4 @@
-"""A lake of two days with two customers, Ann and Bob, in every layer, and what their landing said."""
+"""Provide a lake of two days with two customers, Ann and Bob, in every layer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COMMENT = "Ann from Lindengasse was not at home when it came"
 
 
 class Shop:
-    """The demo shop's lake, archive and landing under a home of the test's own."""
+    """The demo shop's lake, archive and landing in a temporary home."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -52,14 +52,14 @@ class Shop:
         return found
 
     def land(self, entity: str, day: date, *rows: dict[str, Any], lake: Optional[Lake] = None) -> None:
-        """Make these the rows of an entity and a date, in bronze; what is not given is empty."""
+        """Replace the bronze rows of an entity and a date. Missing values are empty."""
         (lake or self.lake()).replace_partition(f"bronze.{entity}", landed(entity, day, rows), day)
 
     def lake(self, **said: str) -> Lake:
         return Lake(self.root, **(said or {"run_id": "daily-2025-11-01-1"}))
 
     def fill(self) -> None:
-        """Two days: Ann and Bob are customers, order on both, and Ann writes a review on the second."""
+        """Write two days: Ann and Bob are customers with orders on both, and Ann writes a review on the second."""
         self.fill_lake(self.lake())
         require_keys(self.root, load_keys(self.settings.pii_key), "local", note=True)
         landing = Path(self.settings.landing)
@@ -69,7 +69,7 @@ class Shop:
         Archive(self.settings.archive).store.create("run_date=2025-11-01/daily-2025-11-01-1/run.json", b"{}")
 
     def fill_lake(self, lake: Lake) -> None:
-        """The two days in this lake, or in somebody's development copy."""
+        """Write the two days to a lake or a development copy."""
         for day in (FIRST, SECOND):
             people = [{"customer_id": ANN, **ANNS}, {"customer_id": BOB, **BOBS}]
             self.land("customers", day, *people, lake=lake)
@@ -90,22 +90,22 @@ class Shop:
         return erase(self.settings, person, why, self.note)
 
     def note(self, lake: Lake, dates: Iterable[date]) -> None:
-        """What the next run is asked to compute again."""
+        """Record the dates that the next run computes again."""
         self.noted |= set(dates)
 
     def rows(self, table: str, *columns: str, development: str = "") -> list[tuple[Any, ...]]:
-        """The table's rows, or the named columns of them, sorted."""
+        """Return the table's rows, or some columns of them, sorted."""
         dataset = Lake(self.root, development=development).dataset(table)
         assert dataset is not None
         found = dataset.to_table(columns=list(columns) or None)
         return sorted(zip(*(column.to_pylist() for column in found.columns)), key=repr)
 
     def content(self) -> dict[str, list[tuple[Any, ...]]]:
-        """All rows of all tables that an erasure changes, without the salted marks' digits."""
+        """Return all rows of all tables that an erasure changes, with equal marks for erased ids."""
         return {**self.content_without_erased(), "erased": self.rows("control.erased")}
 
     def content_without_erased(self) -> dict[str, list[tuple[Any, ...]]]:
-        """The same of tables that there are before anybody was erased."""
+        """Return the rows of the tables that exist before any erasure."""
         found = {}
         for user in ("", "eve") if (Path(self.root) / "dev").is_dir() else ("",):
             for layer, names in TABLES.items():
@@ -115,7 +115,7 @@ class Shop:
         return found
 
     def files_with(self, *texts: str) -> list[str]:
-        """The files under lake and archive that hold any of the texts, in their bytes or in the values of a Parquet file."""
+        """Return the files under lake and archive with any of the texts, in their bytes or in Parquet values."""
         found = []
         for place in (Path(self.root), Path(self.settings.archive)):
             for path in place.rglob("*"):
@@ -142,7 +142,7 @@ def _unsalted(value: Any) -> Any:
 
 
 def landed(entity: str, day: date, rows: Iterable[dict[str, Any]]) -> pa.Table:
-    """Rows as ingest stores them: text, with the address of each."""
+    """Return rows as ingest stores them: text with addresses."""
     columns = list(load_source("demo").entities[entity].columns)
     rows = list(rows)
     table: dict[str, Any] = {name: pa.array([row.get(name, "") for row in rows], pa.string()) for name in columns}
@@ -154,7 +154,7 @@ def landed(entity: str, day: date, rows: Iterable[dict[str, Any]]) -> pa.Table:
 
 
 def put(lake: Lake, table: str, **columns: list[Any]) -> None:
-    """Rows of a table of the model, in two commits, so that there is an older version; what is not given is null."""
+    """Write rows of a silver or gold table in two commits, so that there is an old version. Missing values are null."""
     layer, name = table.split(".")
     contract = load_table(f"silver.{name}" if layer == "versions" else table)
     size = len(next(iter(columns.values())))
@@ -166,7 +166,7 @@ def put(lake: Lake, table: str, **columns: list[Any]) -> None:
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the shop's two days, to copy."""
+    """Return a home with the shop's two days, to copy."""
     home = tmp_path_factory.mktemp("filled") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAYBOOK_HOME", str(home))
@@ -176,6 +176,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(filled: Path, home: Path) -> Shop:
-    """The shop with its two days, a test's own."""
+    """Return a copy of the shop with its two days."""
     shutil.copytree(filled, home)
     return Shop(home)

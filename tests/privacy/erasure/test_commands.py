@@ -1,4 +1,4 @@
-"""`daybook erase` and `daybook rekey`: what they ask, refuse, print and exit with."""
+"""Test confirmations, errors, output and exit codes of `daybook erase` and `daybook rekey`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.privacy.erasure.conftest import ANN, ANNS, Shop
 __all__ = ["call"]
 
 
-def test_erase_says_what_it_did_and_where_the_record_lies(shop: Shop, call: Call) -> None:
+def test_erase_prints_changes_and_record(shop: Shop, call: Call) -> None:
     code, out, _ = call("erase", "--customer", ANN, "--why", "asked", "--yes")
     assert code == 0
     assert "2 rows of silver.orders" in out
@@ -30,7 +30,7 @@ def test_erase_says_what_it_did_and_where_the_record_lies(shop: Shop, call: Call
     assert not [value for value in (ANN, *ANNS.values()) if value in out]
 
 
-def test_erase_of_somebody_erased_before_is_good(shop: Shop, call: Call) -> None:
+def test_repeated_erase_succeeds(shop: Shop, call: Call) -> None:
     shop.erase()
     code, out, _ = call("erase", "--customer", ANN, "--yes")
     assert (code, "Erased before; nothing has come back." in out) == (0, True)
@@ -38,13 +38,13 @@ def test_erase_of_somebody_erased_before_is_good(shop: Shop, call: Call) -> None
     assert (code, "Erased before; nothing has come back." in out) == (0, True)
 
 
-def test_erase_of_an_unknown_customer_is_refused_without_saying_the_id(shop: Shop, call: Call) -> None:
+def test_error_for_unknown_customer_hides_the_id(shop: Shop, call: Call) -> None:
     code, out, error = call("erase", "--customer", "C-77777", "--yes")
     assert (code, out) == (2, "")
     assert error == "No customer of that id is known to params/local.yaml; nothing was changed.\n"
 
 
-def test_erase_that_is_not_proved_fails_and_names_the_files(shop: Shop, call: Call) -> None:
+def test_unverified_erase_fails_and_lists_files(shop: Shop, call: Call) -> None:
     left = Path(shop.settings.archive) / "note.txt"
     left.write_text(f"ask {ANNS['email']}")
     code, out, _ = call("erase", "--customer", ANN, "--yes")
@@ -67,7 +67,7 @@ def test_erase_exits_with_1_if_a_file_was_not_searched(shop: Shop, call: Call) -
     assert call("erase", "--customer", ANN, "--yes")[0] == 0
 
 
-def test_erase_shows_counts_before_it_asks(shop: Shop, call: Call) -> None:
+def test_erase_prints_counts_before_confirmation(shop: Shop, call: Call) -> None:
     before = snapshot(shop.home)
     code, out, _ = call("erase", "--customer", ANN, answer="n")
     assert (code, "2 rows of silver.orders" in out) == (1, True)
@@ -91,13 +91,13 @@ def test_erase_prints_json(shop: Shop, call: Call) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--customer", ANN, "--again"], ["--customer", " "]])
-def test_erase_wants_a_customer_or_all_again(shop: Shop, call: Call, arguments: list[str]) -> None:
+def test_erase_requires_customer_or_again(shop: Shop, call: Call, arguments: list[str]) -> None:
     code, _, error = call("erase", *arguments, "--yes")
     assert (code, error) == (2, "Give --customer ID, or --again for everybody who was erased before.\n")
 
 
 @pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
-def test_a_no_changes_nothing(shop: Shop, call: Call, arguments: list[str]) -> None:
+def test_declined_confirmation_changes_nothing(shop: Shop, call: Call, arguments: list[str]) -> None:
     before = snapshot(shop.home)
     code, _, _ = call(*arguments, answer="n")
     assert code == 1
@@ -105,7 +105,7 @@ def test_a_no_changes_nothing(shop: Shop, call: Call, arguments: list[str]) -> N
 
 
 @pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
-def test_a_run_under_way_is_not_pulled_the_rug_from(shop: Shop, call: Call, arguments: list[str]) -> None:
+def test_erase_is_refused_while_a_run_is_in_progress(shop: Shop, call: Call, arguments: list[str]) -> None:
     run_id = Archive(shop.settings.archive).start_run(date(2025, 11, 2), {})
     with DateLock(shop.settings.archive, date(2025, 11, 2)) as lock:
         lock.write_holder(run_id)
@@ -118,13 +118,13 @@ def test_a_run_under_way_is_not_pulled_the_rug_from(shop: Shop, call: Call, argu
 
 
 @pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
-def test_a_run_that_was_cut_off_long_ago_hinders_nobody(shop: Shop, call: Call, arguments: list[str]) -> None:
+def test_old_interrupted_run_does_not_block_erase(shop: Shop, call: Call, arguments: list[str]) -> None:
     store = Archive(shop.settings.archive).store
     store.create("run_date=2025-11-02/daily-2025-11-02-1/started.json", b'{"started_at": "2025-11-03T02:00:00.000Z"}')
     assert call(*arguments, "--yes")[0] == 0
 
 
-def test_rekey_says_what_it_brought_to_which_key(shop: Shop, call: Call) -> None:
+def test_rekey_prints_tables_and_generations(shop: Shop, call: Call) -> None:
     code, out, _ = call("rekey", "--yes")
     assert code == 0
     assert "5 tables brought from generation 1 of the key to 2" in out
@@ -134,5 +134,5 @@ def test_rekey_says_what_it_brought_to_which_key(shop: Shop, call: Call) -> None
 
 
 def snapshot(home: Path) -> dict[str, Any]:
-    """Every file's bytes."""
+    """Return the bytes of every file."""
     return {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}

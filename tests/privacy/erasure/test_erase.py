@@ -1,4 +1,4 @@
-"""Erasing a person: out of every layer and file, once, whoever is killed on the way, and on record without a raw value."""
+"""Test that an erasure removes a person from all layers and files, and is finished after a kill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST,
 PERSONAL = (ANN, ANNS["email"], ANNS["phone"], ANNS["last_name"], COMMENT)
 
 
-def test_no_file_of_the_lake_or_archive_holds_the_person_afterwards(shop: Shop) -> None:
+def test_erased_person_is_in_no_file_of_lake_or_archive(shop: Shop) -> None:
     shop.fill_lake(shop.lake(development="eve"))
     held = shop.files_with(*PERSONAL, shop.key_of(ANN))
     assert {name.split("/")[1] for name in held} == {"bronze", "quarantine", "silver", "versions", "gold", "dev", "candidate"}
@@ -34,7 +34,7 @@ def test_no_file_of_the_lake_or_archive_holds_the_person_afterwards(shop: Shop) 
     assert {name.rsplit("/", 1)[0] for name in shop.files_with(shop.key_of(ANN))} == {"lake/control/erased", "archive/erasures"}
 
 
-def test_rows_stay_and_so_do_other_people(shop: Shop) -> None:
+def test_rows_and_other_people_are_kept(shop: Shop) -> None:
     shop.fill_lake(shop.lake(development="eve"))
     bob = [row for row in shop.rows("bronze.customers", "customer_id", *BOBS) if row[0] == BOB]
     counts = {name: len(rows) for name, rows in shop.content_without_erased().items()}
@@ -46,7 +46,7 @@ def test_rows_stay_and_so_do_other_people(shop: Shop) -> None:
     assert gone == {f"{user}/{name}": 1 for user in ("", "eve") for name in people}
 
 
-def test_what_was_personal_in_the_landed_rows_is_blank(shop: Shop) -> None:
+def test_personal_values_in_landed_rows_are_masked(shop: Shop) -> None:
     shop.erase()
     for table in ("bronze.customers", "quarantine.customers"):
         blank = [row for row in shop.rows(table, "customer_id", *ANNS) if row[0].startswith("[erased:")]
@@ -55,7 +55,7 @@ def test_what_was_personal_in_the_landed_rows_is_blank(shop: Shop) -> None:
     assert shop.rows("bronze.reviews", "review_id", "order_id", "score", "comment") == [("R-1", "A-1", "1", "")]
 
 
-def test_an_id_becomes_the_same_mark_wherever_it_stood_on_a_date_and_another_on_another_date(shop: Shop) -> None:
+def test_marks_of_an_id_are_equal_within_a_date_only(shop: Shop) -> None:
     shop.erase()
     marks = {
         (table, row[0]): row[1]
@@ -66,7 +66,7 @@ def test_an_id_becomes_the_same_mark_wherever_it_stood_on_a_date_and_another_on_
     assert marks["customers", FIRST] == marks["orders", FIRST] != marks["customers", SECOND] == marks["orders", SECOND]
 
 
-def test_orders_lose_the_person_and_the_city_and_are_computed_again(shop: Shop) -> None:
+def test_orders_lose_person_and_city_and_dates_are_stale(shop: Shop) -> None:
     shop.erase()
     for layer in ("silver", "versions"):
         expected = [("A-1", None, None), ("A-2", None, None), ("B-1", shop.key_of(BOB), "Wien")]
@@ -75,7 +75,7 @@ def test_orders_lose_the_person_and_the_city_and_are_computed_again(shop: Shop) 
     assert shop.noted == {FIRST}
 
 
-def test_the_record_holds_the_pseudonym_and_nothing_else_of_the_person(shop: Shop) -> None:
+def test_record_has_only_the_pseudonym_of_the_person(shop: Shop) -> None:
     done = shop.erase(why="wrote on paper")
     assert done.record is not None
     record = json.loads(Path(done.record).read_text())
@@ -85,8 +85,8 @@ def test_the_record_holds_the_pseudonym_and_nothing_else_of_the_person(shop: Sho
     assert not [value for value in (*PERSONAL, *ANNS.values()) if value in json.dumps(record, ensure_ascii=False)]
 
 
-def test_damaged_landing_file_does_not_end_an_erasure(shop: Shop) -> None:
-    """Prove and record the erasure, and list the landing file that could not be searched."""
+def test_damaged_landing_file_does_not_stop_an_erasure(shop: Shop) -> None:
+    """Verify and record the erasure, and list the landing file that could not be searched."""
     damaged = Path(shop.settings.landing) / "late.csv.gz"
     damaged.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xffcut")
     done = shop.erase()
@@ -99,8 +99,8 @@ def test_damaged_landing_file_does_not_end_an_erasure(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("layer", ["gold", "versions"])
-def test_damaged_table_does_not_end_an_erasure(shop: Shop, layer: str) -> None:
-    """Erase everything else, and report the table and its file as not searched."""
+def test_damaged_table_does_not_stop_an_erasure(shop: Shop, layer: str) -> None:
+    """Erase the rest, and list the table and its file as not searched."""
     table = "gold/customer_rfm" if layer == "gold" else "versions/customers"
     for path in Path(shop.root, table).rglob("*.parquet"):
         path.write_bytes(path.read_bytes()[:20])
@@ -113,7 +113,7 @@ def test_damaged_table_does_not_end_an_erasure(shop: Shop, layer: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["bronze/orders/**/*.parquet", "quarantine/customers/_delta_log/*.json"])
-def test_damaged_landed_rows_end_an_erasure_unchanged(shop: Shop, file: str) -> None:
+def test_damaged_bronze_stops_an_erasure_before_changes(shop: Shop, file: str) -> None:
     for path in Path(shop.root).glob(file):
         path.write_bytes(path.read_bytes()[:-20])
     before = snapshot(shop.home)
@@ -142,14 +142,14 @@ def test_notebooks_of_the_checkout_are_searched(shop: Shop, project: Project, na
     assert list(shop.erase().proof.matches) == [str(path)]
 
 
-def test_files_of_the_source_that_still_hold_the_person_are_named_and_left(shop: Shop) -> None:
+def test_landing_files_with_the_person_are_listed_unchanged(shop: Shop) -> None:
     landing = Path(shop.settings.landing)
     before = (landing / "customers.csv").read_bytes()
     assert shop.erase().landing == [str(landing / "customers.csv")]
     assert (landing / "customers.csv").read_bytes() == before
 
 
-def test_a_person_nobody_knows_is_refused_and_nothing_is_written(shop: Shop) -> None:
+def test_unknown_person_is_refused_without_changes(shop: Shop) -> None:
     before = snapshot(shop.home)
     with pytest.raises(UsageError) as caught:
         shop.erase("C-77777")
@@ -157,7 +157,7 @@ def test_a_person_nobody_knows_is_refused_and_nothing_is_written(shop: Shop) -> 
     assert snapshot(shop.home) == before
 
 
-def test_who_was_erased_before_is_searched_for_again(shop: Shop) -> None:
+def test_repeated_erasure_verifies_again(shop: Shop) -> None:
     shop.erase()
     content = shop.content()
     done = shop.erase()
@@ -167,7 +167,7 @@ def test_who_was_erased_before_is_searched_for_again(shop: Shop) -> None:
     assert shop.content() == content
 
 
-def test_who_has_come_back_is_erased_again(shop: Shop) -> None:
+def test_new_rows_of_an_erased_person_are_erased(shop: Shop) -> None:
     shop.erase()
     shop.land("customers", FIRST, {"customer_id": ANN, **ANNS})
     done = shop.erase()
@@ -175,7 +175,7 @@ def test_who_has_come_back_is_erased_again(shop: Shop) -> None:
     assert shop.files_with(*PERSONAL) == []
 
 
-def test_a_row_that_says_only_through_another_whose_it_is_is_found_once_that_has_landed(shop: Shop) -> None:
+def test_row_is_erased_after_its_linking_row_has_landed(shop: Shop) -> None:
     shop.erase()
     shop.land("reviews", SECOND, {"review_id": "R-2", "order_id": "A-2", "comment": COMMENT})
     done = erase_again(shop.settings, "routine", shop.note)
@@ -183,7 +183,7 @@ def test_a_row_that_says_only_through_another_whose_it_is_is_found_once_that_has
     assert shop.files_with(COMMENT) == []
 
 
-def test_a_row_that_could_not_be_split_loses_what_is_the_persons(shop: Shop) -> None:
+def test_malformed_row_loses_the_values_of_the_person(shop: Shop) -> None:
     raw = f"{ANN},Ann,Zwölfaxing,{ANNS['email']},one,field,too,many"
     shop.land("products", FIRST, {"_problem": "8 fields", "_raw": raw}, {"_problem": "8 fields", "_raw": "P-9,of nobody"})
     shop.erase()
@@ -192,7 +192,7 @@ def test_a_row_that_could_not_be_split_loses_what_is_the_persons(shop: Shop) -> 
     assert not [text for text in kept for value in (ANN, ANNS["email"]) if value in text]
 
 
-def test_a_repair_that_a_person_made_to_a_quarantined_row_is_blanked(shop: Shop) -> None:
+def test_repairs_of_quarantined_rows_are_masked(shop: Shop) -> None:
     release = {
         "entity": "customers",
         "_source_file": f"customers/{FIRST}/customers.csv",
@@ -222,7 +222,7 @@ def test_a_repair_that_a_person_made_to_a_quarantined_row_is_blanked(shop: Shop)
         ("report/index.html", f"{ANNS['phone']}"),
     ],
 )
-def test_a_file_that_still_holds_the_person_is_named_and_nothing_is_taken_for_done(shop: Shop, file: str, text: str) -> None:
+def test_file_with_the_person_fails_the_erasure(shop: Shop, file: str, text: str) -> None:
     path = shop.home / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text.replace("{key}", shop.key_of(ANN)))
@@ -234,25 +234,25 @@ def test_a_file_that_still_holds_the_person_is_named_and_nothing_is_taken_for_do
 
 
 @pytest.mark.slow
-def test_who_is_killed_anywhere_is_finished_by_the_next_try(shop: Shop, filled: Path, killer: Killer) -> None:
+def test_erasure_killed_at_any_write_is_finished_by_the_next(shop: Shop, filled: Path, killer: Killer) -> None:
     writes = count_writes(shop, killer)
     finish_killed(shop, filled, killer, [*range(1, 40), *range(40, writes, 30), *range(writes - 6, writes + 1)])
 
 
-def test_who_is_killed_at_times_is_finished_by_the_next_try(shop: Shop, filled: Path, killer: Killer) -> None:
+def test_erasure_killed_at_some_writes_is_finished_by_the_next(shop: Shop, filled: Path, killer: Killer) -> None:
     writes = count_writes(shop, killer)
     finish_killed(shop, filled, killer, [2, 9, 25, writes - 40, writes])
 
 
 def count_writes(shop: Shop, killer: Killer) -> int:
-    """How many writes an erasure makes, which it has made then."""
+    """Run an erasure and return the number of its writes."""
     killer.aim(None)
     shop.erase()
     return killer.writes
 
 
 def finish_killed(shop: Shop, filled: Path, killer: Killer, numbers: list[int]) -> None:
-    """Kill an erasure at each of these of its writes: the next one comes to what an undisturbed one does."""
+    """Kill an erasure at each of some writes, and compare the result of the next try with an undisturbed one."""
     undisturbed, record = shop.content(), record_of(shop)
     for number in numbers:
         shutil.rmtree(shop.home)
@@ -270,13 +270,13 @@ def finish_killed(shop: Shop, filled: Path, killer: Killer, numbers: list[int]) 
 
 
 def record_of(shop: Shop) -> dict[str, Any]:
-    """What the only record of the erasure says, without moments and numbers of files; repetitions have records of their own."""
+    """Return the first record of the erasure without times and numbers of files."""
     records = [json.loads(path.read_text()) for path in (Path(shop.settings.archive) / "erasures").iterdir()]
     (record,) = (each for each in records if not each["again"])
     return {name: record[name] for name in ("pseudonyms", "rows", "also", "order_dates_noted", "proved", "why")}
 
 
-def test_a_killed_erasure_is_finished_without_the_id_too(shop: Shop, killer: Killer) -> None:
+def test_killed_erasure_is_finished_without_the_id(shop: Shop, killer: Killer) -> None:
     undone = shop.content_without_erased()
     killer.aim(12)
     with pytest.raises(Killed):
@@ -287,7 +287,7 @@ def test_a_killed_erasure_is_finished_without_the_id_too(shop: Shop, killer: Kil
     assert shop.content_without_erased() != undone
 
 
-def test_a_rekey_after_an_erasure_keeps_the_person_out(shop: Shop) -> None:
+def test_person_stays_erased_after_a_rekey(shop: Shop) -> None:
     shop.erase()
     old = shop.key_of(ANN)
     rekey(shop.root, shop.settings.pii_key, "local")
@@ -296,7 +296,7 @@ def test_a_rekey_after_an_erasure_keeps_the_person_out(shop: Shop) -> None:
     assert shop.erase().erased_before
 
 
-def test_an_erasure_after_a_rekey_finds_the_person(shop: Shop) -> None:
+def test_erasure_after_a_rekey_finds_the_person(shop: Shop) -> None:
     old = shop.key_of(ANN)
     rekey(shop.root, shop.settings.pii_key, "local")
     done = shop.erase()
@@ -305,7 +305,7 @@ def test_an_erasure_after_a_rekey_finds_the_person(shop: Shop) -> None:
     assert shop.files_with(*PERSONAL, old) == []
 
 
-def test_a_pseudonym_of_an_earlier_key_is_searched_for_too(shop: Shop) -> None:
+def test_pseudonyms_of_earlier_keys_are_searched_for(shop: Shop) -> None:
     old = shop.key_of(ANN)
     rekey(shop.root, shop.settings.pii_key, "local")
     note = shop.home / "archive" / "note.txt"
@@ -313,18 +313,18 @@ def test_a_pseudonym_of_an_earlier_key_is_searched_for_too(shop: Shop) -> None:
     assert list(shop.erase().proof.matches) == [str(note)]
 
 
-def test_a_lake_that_is_behind_its_key_is_refused(shop: Shop) -> None:
+def test_erasure_refuses_lake_with_older_key(shop: Shop) -> None:
     add_key(shop.settings.pii_key)
     with pytest.raises(StageError, match="convert them with `daybook rekey --env local`"):
         shop.erase()
 
 
-def test_nobody_to_erase_again_is_told(shop: Shop) -> None:
+def test_erase_again_without_erased_people_raises(shop: Shop) -> None:
     with pytest.raises(UsageError, match="Nobody was erased from"):
         erase_again(shop.settings, "", shop.note)
 
 
-def test_a_file_of_a_table_that_never_came_to_be_goes_too(shop: Shop) -> None:
+def test_orphan_file_of_an_unborn_table_is_removed(shop: Shop) -> None:
     stray = Path(shop.root) / "dev" / "eve" / "bronze" / "customers" / "part-0.parquet"
     stray.parent.mkdir(parents=True)
     pq.write_table(landed("customers", FIRST, [{"customer_id": ANN, **ANNS}]), stray)
@@ -332,7 +332,7 @@ def test_a_file_of_a_table_that_never_came_to_be_goes_too(shop: Shop) -> None:
     assert not stray.exists()
 
 
-def test_a_file_that_only_the_first_try_could_know_of_keeps_later_ones_from_being_done(shop: Shop) -> None:
+def test_file_found_by_the_first_try_fails_later_tries(shop: Shop) -> None:
     report = shop.home / "archive" / "run_date=2025-11-01" / "daily-2025-11-01-1" / "3_transform.attempt-1.html"
     report.write_text(f"<td>{ANNS['email']}</td>")
     assert sorted(shop.erase().proof.matches) == [str(report)]
@@ -344,7 +344,7 @@ def test_a_file_that_only_the_first_try_could_know_of_keeps_later_ones_from_bein
     assert shop.erase().proof.is_clean
 
 
-def test_a_file_that_holds_the_person_is_known_to_the_try_after_a_killed_one(shop: Shop, killer: Killer) -> None:
+def test_file_with_the_person_is_known_after_a_killed_try(shop: Shop, killer: Killer) -> None:
     report = shop.home / "archive" / "note.html"
     report.write_text(f"<td>{ANNS['email']}</td>")
     killer.aim(60)
@@ -354,7 +354,7 @@ def test_a_file_that_holds_the_person_is_known_to_the_try_after_a_killed_one(sho
     assert list(shop.erase().proof.matches) == [str(report)]
 
 
-def test_a_file_in_the_lake_that_the_proof_finds_is_not_forgotten(shop: Shop) -> None:
+def test_file_in_the_lake_with_a_match_stays_in_the_plan(shop: Shop) -> None:
     note = Path(shop.root) / "notes" / "about.txt"
     note.parent.mkdir()
     note.write_text(ANNS["email"])
@@ -364,14 +364,14 @@ def test_a_file_in_the_lake_that_the_proof_finds_is_not_forgotten(shop: Shop) ->
     assert shop.erase().proof.is_clean
 
 
-def test_quarantine_is_erased_by_its_own_rows_when_bronze_was_delivered_again_in_another_order(shop: Shop) -> None:
+def test_quarantine_is_erased_by_its_own_row_numbers(shop: Shop) -> None:
     shop.land("customers", FIRST, {"customer_id": BOB, **BOBS}, {"customer_id": ANN, **ANNS})
     assert shop.erase().proof.is_clean
     names = [(row[0][:8], row[1]) for row in shop.rows("quarantine.customers", "customer_id", "last_name")]
     assert names == [(BOB, BOBS["last_name"]), ("[erased:", "")]
 
 
-def test_quarantine_is_erased_of_who_is_not_in_bronze_any_more(shop: Shop) -> None:
+def test_quarantine_is_erased_without_rows_in_bronze(shop: Shop) -> None:
     review = {"review_id": "R-1", "order_id": "A-1", "score": "x", "comment": COMMENT}
     shop.lake().replace_partition("quarantine.reviews", landed("reviews", SECOND, [review]), SECOND)
     bobs = {"review_id": "R-9", "order_id": "B-1", "score": "1", "comment": "from Bob, all was fine here"}
@@ -381,7 +381,7 @@ def test_quarantine_is_erased_of_who_is_not_in_bronze_any_more(shop: Shop) -> No
     assert shop.rows("bronze.reviews", "review_id", "comment") == [("R-9", bobs["comment"])]
 
 
-def test_the_record_says_why_without_the_person(shop: Shop) -> None:
+def test_reason_in_the_record_has_no_personal_values(shop: Shop) -> None:
     why = f"request of Ms {ANNS['last_name']} of {ANNS['phone']}, {ANNS['email']}, by someone@else.example, no. {ANN}"
     done = shop.erase(why=why)
     assert done.record is not None
@@ -389,7 +389,7 @@ def test_the_record_says_why_without_the_person(shop: Shop) -> None:
     assert told == "request of Ms [erased] of [erased], [erased], by [redacted:email], no. [erased]"
 
 
-def test_a_later_try_says_why_without_the_values_that_only_the_first_could_know(shop: Shop) -> None:
+def test_later_try_keeps_the_masked_reason_of_the_first(shop: Shop) -> None:
     report = shop.home / "archive" / "note.html"
     report.write_text(ANNS["email"])
     shop.erase(why=f"request of {ANNS['last_name']}")
@@ -399,7 +399,7 @@ def test_a_later_try_says_why_without_the_values_that_only_the_first_could_know(
     assert json.loads(Path(done.record).read_text())["why"] == "request of [erased]"
 
 
-def test_a_short_id_goes_only_where_it_fills_a_field(shop: Shop) -> None:
+def test_short_id_is_replaced_in_whole_fields_only(shop: Shop) -> None:
     shop.land("customers", FIRST, {"customer_id": "7", **BOBS})
     others = "P-9,Kettle,12.50,2025-11-7,7 pcs"
     shop.land("products", FIRST, {"_problem": "x", "_raw": others}, {"_problem": "x", "_raw": "7,Bob,2025-11-7,one,too"})
@@ -422,5 +422,5 @@ def test_a_short_id_goes_only_where_it_fills_a_field(shop: Shop) -> None:
 
 
 def snapshot(home: Path) -> dict[str, Any]:
-    """Every file's bytes."""
+    """Return the bytes of every file."""
     return {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""Every file of a place is read, whatever it holds, or reported with the reason."""
+"""Test that every file of a location is read, or listed with the reason."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def zipped(content: Union[str, bytes], name: str = "a.csv") -> bytes:
 
 
 def output(mime: str, content: str) -> str:
-    """A notebook with one output."""
+    """Return a notebook with one output."""
     cell = {"cell_type": "code", "source": "", "outputs": [{"output_type": "display_data", "data": {mime: content}}]}
     return json.dumps({"cells": [cell], "nbformat": 4})
 
@@ -121,7 +121,7 @@ def test_file_that_cannot_be_searched_is_listed(tmp_path: Path, name: str) -> No
     proof = search_files({"lake": str(tmp_path)}, NEEDLES, [], {})
     assert (proof.is_clean, proof.matches, list(proof.unsearched)) == (False, {}, [str(tmp_path / name)])
     assert proof.unsearched[str(tmp_path / name)].startswith(why)
-    if name != "a.ipynb":  # Landing files are no notebooks.
+    if name != "a.ipynb":  # Landing files are not notebooks.
         assert list(search_landing(str(tmp_path), NEEDLES).unreadable) == [str(tmp_path / name)]
 
 

@@ -1,4 +1,4 @@
-"""`daybook erase --also`: columns of free text lose the person's values, and keep the rest."""
+"""Test that `daybook erase --also` replaces a person's values in columns of free text and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLANK_CUP = "Cup of 1070 g, [erased] style, not Zwölfaxinger"
 
 @pytest.fixture
 def named(shop: Shop) -> Shop:
-    """The shop with products whose names hold Ann's values, in bronze, silver and a development copy."""
+    """Return the shop with Ann's values in product names, in bronze, silver and a development copy."""
     for lake in (shop.lake(), shop.lake(development="eve")):
         products = [
             {"product_id": "P-1", "name": MUG},
@@ -118,7 +118,7 @@ def test_killed_erasure_is_finished_without_naming_the_column(named: Shop, kille
     assert named.files_with(MUG, CUP) == []
 
 
-def test_nothing_is_lost_of_rows_without_the_person(named: Shop) -> None:
+def test_rows_without_the_person_are_unchanged(named: Shop) -> None:
     before = named.rows("bronze.products", "run_date", "product_id", "name")
     erase_also(named, "products.name")
     after = named.rows("bronze.products", "run_date", "product_id", "name")
@@ -127,7 +127,7 @@ def test_nothing_is_lost_of_rows_without_the_person(named: Shop) -> None:
     assert len(after) == len(before)
 
 
-def test_values_come_from_landing_once_bronze_is_blank(named: Shop) -> None:
+def test_values_come_from_landing_after_bronze_is_masked(named: Shop) -> None:
     named.erase()
     with pytest.raises(UsageError, match="no landing file holds the values any more"):
         erase_also(named, "products.name")

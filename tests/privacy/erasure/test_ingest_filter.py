@@ -1,4 +1,4 @@
-"""A landing that brings an erased person again is let in without the person."""
+"""Test that rows of an erased person in a later landing are masked."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST,
 
 
 def land(shop: Shop, day: Any, **entities: list[dict[str, Any]]) -> Optional[FilteredLanding]:
-    """What comes in of a landing with these rows."""
+    """Return the masked landing of some rows."""
     source = load_source("demo")
     rows = {name: landed(name, day, entities.get(name, [])) for name in source.entities}
     keys = load_keys(shop.settings.pii_key)
     return mask_erased_rows(rows, lake=shop.lake(), source=source, keys=keys, timezone="Europe/Berlin", day=day)
 
 
-def test_nothing_is_looked_at_while_nobody_was_erased(shop: Shop) -> None:
+def test_landing_is_not_searched_without_erased_people(shop: Shop) -> None:
     assert land(shop, FIRST, customers=[{"customer_id": ANN, **ANNS}]) is None
 
 
-def test_an_erased_person_comes_in_without_values_and_others_as_they_are(shop: Shop) -> None:
+def test_only_rows_of_erased_people_are_masked(shop: Shop) -> None:
     shop.erase()
     found = land(shop, FIRST, customers=[{"customer_id": f" {ANN} ", **ANNS}, {"customer_id": BOB, **BOBS}])
     assert found is not None
@@ -35,7 +35,7 @@ def test_an_erased_person_comes_in_without_values_and_others_as_they_are(shop: S
     assert (found.counts, found.other_date_rows) == ({"customers": 1}, 0)
 
 
-def test_an_order_keeps_its_customer_by_a_mark(shop: Shop) -> None:
+def test_masked_order_still_joins_its_customer(shop: Shop) -> None:
     shop.erase()
     orders = [{"order_id": "A-9", "customer_id": ANN}, {"order_id": "B-9", "customer_id": BOB}]
     found = land(shop, FIRST, customers=[{"customer_id": ANN, **ANNS}], orders=orders)
@@ -44,7 +44,7 @@ def test_an_order_keeps_its_customer_by_a_mark(shop: Shop) -> None:
     assert found.rows["orders"].column("customer_id").to_pylist() == [customer, BOB]
 
 
-def test_a_row_is_known_by_one_that_landed_on_another_date(shop: Shop) -> None:
+def test_row_is_linked_to_a_person_across_dates(shop: Shop) -> None:
     shop.erase()
     reviews = [
         {"review_id": "R-8", "order_id": "A-1", "comment": COMMENT},
@@ -55,7 +55,7 @@ def test_a_row_is_known_by_one_that_landed_on_another_date(shop: Shop) -> None:
     assert [(row["comment"], row["title"]) for row in found.rows["reviews"].to_pylist()] == [("", ""), ("", "Ok")]
 
 
-def test_a_row_that_landed_before_the_one_that_says_whose_it_is_is_counted(shop: Shop) -> None:
+def test_unmasked_rows_of_other_dates_are_counted(shop: Shop) -> None:
     shop.erase()
     shop.land("reviews", SECOND, {"review_id": "R-7", "order_id": "A-7", "comment": COMMENT})
     found = land(shop, FIRST, orders=[{"order_id": "A-7", "customer_id": ANN}])
@@ -64,7 +64,7 @@ def test_a_row_that_landed_before_the_one_that_says_whose_it_is_is_counted(shop:
 
 
 @pytest.mark.parametrize("entity", ["products", "sellers"])
-def test_rows_of_nobody_are_let_in_as_they_are(shop: Shop, entity: str) -> None:
+def test_rows_without_a_person_are_unchanged(shop: Shop, entity: str) -> None:
     shop.erase()
     rows = [{"product_id": ANN, "seller_id": ANN, "name": ANNS["last_name"], "city": "Wien"}]
     found = land(shop, FIRST, **{entity: rows})

@@ -1,4 +1,4 @@
-"""The proof reads every kind of file, and tells what is certainly the person from an ordinary word or number."""
+"""Test the search of all kinds of files for values of a person."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def parquet(**columns: pa.Array) -> Callable[[Path], None]:
         ("number.parquet", parquet(CustomerID=pa.array(["17850"]))),
     ],
 )
-def test_what_is_the_persons_is_found_in_every_kind_of_file(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
+def test_values_are_found_in_every_kind_of_file(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / name)
     (tmp_path / "other.txt").write_text("of nobody")
     proof = search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {})
@@ -69,12 +69,12 @@ def test_what_is_the_persons_is_found_in_every_kind_of_file(tmp_path: Path, name
         ("other.parquet", parquet(CustomerID=pa.array(["178501"]))),
     ],
 )
-def test_what_may_be_anything_is_not_taken_for_the_person(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
+def test_ambiguous_values_are_not_found(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / name)
     assert search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {}).is_clean
 
 
-def test_what_may_stand_in_one_place_may_not_in_another(tmp_path: Path) -> None:
+def test_allowed_terms_depend_on_the_location(tmp_path: Path) -> None:
     for place in ("list", "archive"):
         (tmp_path / place).mkdir()
         (tmp_path / place / "a.txt").write_text("0123456789abcdef")
@@ -83,28 +83,28 @@ def test_what_may_stand_in_one_place_may_not_in_another(tmp_path: Path) -> None:
     assert list(proof.matches) == [str(tmp_path / "archive" / "a.txt")]
 
 
-def test_a_place_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+def test_missing_location_has_no_files(tmp_path: Path) -> None:
     proof = search_files({"logs": str(tmp_path / "logs")}, NEEDLES, [], {})
     assert (proof.files, proof.is_clean) == (0, True)
 
 
-def test_values_that_another_person_shares_are_left_out_but_never_the_id() -> None:
+def test_shared_values_are_excluded_but_not_the_id() -> None:
     values = ["ann@x.example", "Lindengasse 7", "C-00001"]
     needles = build_search_terms([], ["C-00001"], values, ["bob@x.example", "lindengasse 7, door 2", "C-00001"])
     assert needles.all == {"ann@x.example", "C-00001"}
 
 
 @pytest.mark.parametrize("value", ["ann@x.at", "+43 660 1234567", "Ann Zwölfaxing", "C-00001", "0" * 8])
-def test_what_is_no_ordinary_word_is_looked_for_everywhere(value: str) -> None:
+def test_distinctive_values_are_searched_everywhere(value: str) -> None:
     assert build_search_terms([], [], [value], []).everywhere == {value}
 
 
 @pytest.mark.parametrize("value", ["May", "Ann", "1070", "17850", "Lindengasse"])
-def test_what_may_be_an_ordinary_word_is_looked_for_in_personal_columns(value: str) -> None:
+def test_ordinary_words_are_searched_in_personal_columns(value: str) -> None:
     assert build_search_terms([], [], [value], []) == SearchTerms(frozenset(), frozenset({value}))
 
 
-def test_landing_files_are_named_plain_or_packed(tmp_path: Path) -> None:
+def test_plain_and_compressed_landing_files_are_found(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("customer_id\n17850\n")
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"17850,x"))
     (tmp_path / "c.csv").write_text("178500")
@@ -113,8 +113,8 @@ def test_landing_files_are_named_plain_or_packed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1], ids=["whole", "across pieces"])
-def test_landing_values_are_found_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
-    """Find a value wherever the pieces end, and no value that is only part of a word."""
+def test_landing_values_are_found_at_any_position(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+    """Find a value at any position of chunks, and no value that is only part of a word."""
     monkeypatch.setattr("daybook.privacy.erasure.files.CHUNK_BYTES", 7 if cut else 1 << 20)
     monkeypatch.setattr("daybook.sources.compression.CHUNK_BYTES", 7 if cut else 1 << 20)
     for place in range(12):
@@ -140,38 +140,36 @@ def test_damaged_gzip_file_in_a_lake_is_not_searched(tmp_path: Path) -> None:
     assert (proof.is_clean, list(proof.unsearched)) == (False, [str(tmp_path / "a.csv.gz")])
 
 
-def test_words_are_replaced_whole() -> None:
+def test_only_whole_words_are_replaced() -> None:
     assert replace_values("c-1, C-1; C-11", ["C-1"], "[erased]") == "[erased], [erased]; C-11"
     assert contains_any("x C-1.", ["C-1"])
     assert not contains_any("C-11", ["C-1"])
 
 
 @pytest.mark.parametrize(("street", "found"), [("Lindengasse 7", False), ("7", True)])
-def test_an_id_that_is_a_word_of_other_peoples_values_is_looked_for_as_a_whole_value(
-    tmp_path: Path, street: str, found: bool
-) -> None:
+def test_id_in_values_of_others_matches_whole_values_only(tmp_path: Path, street: str, found: bool) -> None:
     needles = build_search_terms([], ["7"], [], ["Lindengasse 7"])
     parquet(street=pa.array([street]))(tmp_path / "a.parquet")
     assert bool(search_files({"lake": str(tmp_path)}, needles, ["street"], {}).matches) is found
 
 
-def test_an_id_that_is_another_persons_whole_value_is_nobodys_in_columns() -> None:
+def test_id_equal_to_a_value_of_another_is_not_searched() -> None:
     needles = build_search_terms([], ["1070"], [], ["1070"])
     assert (needles.everywhere, needles.personal, needles.whole_values, needles.ids) == (set(), set(), set(), {"1070"})
 
 
 @pytest.mark.parametrize("raw", ["1,P-9,2025-11-7,7 pcs", "17;7.5"])
-def test_a_short_id_within_a_field_of_a_row_that_could_not_be_split_is_nobodys(raw: str) -> None:
+def test_short_id_inside_a_field_of_a_malformed_row_is_kept(raw: str) -> None:
     needles = build_search_terms([], ["7"], ["Ann"], [], ",;")
     assert (raw_row_matches(raw, needles), replace_in_raw_row(raw, needles, "-")) == (False, raw)
 
 
-def test_a_row_that_could_not_be_split_and_has_the_id_as_a_field_loses_the_other_values_too() -> None:
+def test_malformed_row_with_the_id_loses_all_values() -> None:
     needles = build_search_terms([], ["7"], ["Ann"], [], ",;")
     assert replace_in_raw_row('a, "7" ,ANN;7 pcs,Ann B', needles, "-") == "a,-,-;7 pcs,Ann B"
 
 
-def test_a_file_that_is_unchanged_since_it_held_the_person_is_found_and_a_mended_one_is_not(tmp_path: Path) -> None:
+def test_unchanged_file_with_an_earlier_match_is_found(tmp_path: Path) -> None:
     path = tmp_path / "a.html"
     path.write_text("of nobody that could be told now")
     held = {(str(path), hashlib.sha256(path.read_bytes()).hexdigest())}
