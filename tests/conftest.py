@@ -28,13 +28,13 @@ settings.load_profile("untimed")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add options for the size and seed of long tests."""
-    parser.addoption("--chaos-kills", type=int, default=50, help="so many processes are killed in tests/runs/test_chaos.py")
-    parser.addoption("--real-days", type=int, default=7, help="so many days of each real shop's history; 0 for all")
+    parser.addoption("--chaos-kills", type=int, default=50, help="number of processes that tests/runs/test_chaos.py kills")
+    parser.addoption("--real-days", type=int, default=7, help="number of days of each real shop's history; 0 for all")
     parser.addoption(
         "--record-logic", action="store_true", help="record the content that tests/notebook/test_logic_version.py compares"
     )
-    parser.addoption("--random-days", type=int, default=8, help="number of spoiled days that tests/oracle runs")
-    parser.addoption("--chaos-seed", type=int, default=20251130, help="another seed draws other instants")
+    parser.addoption("--random-days", type=int, default=8, help="number of random days that tests/oracle runs")
+    parser.addoption("--chaos-seed", type=int, default=20251130, help="seed of the times of kills")
 
 
 @pytest.fixture(scope="session")
@@ -190,14 +190,14 @@ class Killer:
 WRITES: list[tuple[Any, str]] = [
     (daybook.lake.rewrite, "write_deltalake"),
     (daybook.lake.tables, "write_deltalake"),
-    (daybook.lake.rewrite, "configure"),
-    (daybook.lake.rewrite, "vacuum"),
-    (daybook.lake.rewrite, "checkpoint"),
+    (daybook.lake.rewrite, "set_missing_properties"),
+    (daybook.lake.rewrite, "vacuum_table"),
+    (daybook.lake.rewrite, "write_checkpoint"),
     (Store, "remove"),
     (Store, "create"),
     (Path, "replace"),
 ]
-"""Everything by which erasing and rekeying change what is stored."""
+"""Functions with which erasing and rekeying write."""
 
 
 @pytest.fixture

@@ -56,9 +56,9 @@ class Session:
         for stage in STAGES:
             for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
                 if cell.cell_type == "code":
-                    given = "parameters" in cell.metadata.get("tags", [])
+                    is_parameters = "parameters" in cell.metadata.get("tags", [])
                     lines = [f"{name} = {value!r}" for name, value in parameters.items()]
-                    self.value("\n".join(lines) if given else cell.source)
+                    self.value("\n".join(lines) if is_parameters else cell.source)
             if read_outcome() != "SUCCEEDED":
                 break
         return read_outcome()

@@ -91,14 +91,14 @@ def test_failed_command_prints_a_message(
         raise error
 
     monkeypatch.setattr("daybook.settings.load_settings", fail)
-    code, out, told = daybook(*command)
-    assert (code, out, told.lstrip("\n")) == (exit_code, "", message)
+    code, out, stderr = daybook(*command)
+    assert (code, out, stderr.lstrip("\n")) == (exit_code, "", message)
 
 
 def test_question_without_an_answer_prints_a_message(daybook: Daybook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    code, _, told = daybook("rekey")
-    assert (code, told.strip()) == (1, "No answer was given; give --yes to be asked nothing.")
+    code, _, stderr = daybook("rekey")
+    assert (code, stderr.strip()) == (1, "No answer was given; give --yes to be asked nothing.")
 
 
 def test_debug_option_shows_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

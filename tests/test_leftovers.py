@@ -38,25 +38,25 @@ def leave(project: Project) -> list[Path]:
     for pattern in ("notebooks/*.ipynb", "params/*.yaml", "params/*/*.yaml", "params/*/*/*.yaml", "orchestration/*.asl.json"):
         for path in list_files(project.root, pattern):
             for form in LEFTOVERS:
-                place = path.parent / form.format(name=path.name, stem=path.stem, suffix=path.suffix)
-                place.parent.mkdir(exist_ok=True)
-                place.write_text("broken: [\n")
-                left.append(place)
+                target = path.parent / form.format(name=path.name, stem=path.stem, suffix=path.suffix)
+                target.parent.mkdir(exist_ok=True)
+                target.write_text("broken: [\n")
+                left.append(target)
     lock = project.root / "params" / ".#local.yaml"
     lock.unlink()
     lock.symlink_to("someone@somewhere.1234")
     return left
 
 
-def seen(project: Project, place: Path) -> dict[str, Any]:
+def seen(project: Project, target: Path) -> dict[str, Any]:
     """Return the project files found by each function that lists its folders."""
-    (place / "packages").mkdir(parents=True)
-    bundle._copy_project(place)
+    (target / "packages").mkdir(parents=True)
+    bundle._copy_project(target)
     source = load_source("demo")
     return {
         "checked": {each.file: each.problems for each in check_project()},
         "fingerprint": compute_fingerprint(load_settings("local")),
-        "bundled": {path.relative_to(place): path.read_bytes() for path in place.rglob("*") if path.is_file()},
+        "bundled": {path.relative_to(target): path.read_bytes() for path in target.rglob("*") if path.is_file()},
         "words": load_ordinary_words(source),
         "names": [
             list_environments(),

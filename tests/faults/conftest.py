@@ -64,13 +64,13 @@ class Shop:
         reasons: list[str] = []
         result = Stage.result
 
-        def keep(stage: Stage, outcome: str, told: list[str], rows: dict[str, Optional[int]]) -> dict[str, Any]:
+        def record_result(stage: Stage, outcome: str, texts: list[str], rows: dict[str, Optional[int]]) -> dict[str, Any]:
             done[stage.name] = stage
-            reasons[:] = told
-            return result(stage, outcome, told, rows)
+            reasons[:] = texts
+            return result(stage, outcome, texts, rows)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Stage, "result", keep)
+            patch.setattr(Stage, "result", record_result)
             outcome = self.session.run_day(day, self._runs, overrides or {}, env)
         return Ran(outcome, reasons, done)
 

@@ -25,14 +25,14 @@ class Shop:
 
     def __init__(self, project: Project, session: Session, env: str, files: Path, names: tuple[str, str, str]) -> None:
         self.project, self.session, self.env = project, session, env
-        for name, place in zip(names, (f"{env}.yaml", f"sources/{env}.yaml", f"contracts/landing/{env}.yaml")):
-            shutil.copy(files / name, project.root / "params" / place)
+        for name, target in zip(names, (f"{env}.yaml", f"sources/{env}.yaml", f"contracts/landing/{env}.yaml")):
+            shutil.copy(files / name, project.root / "params" / target)
         self.landing = Path(load_settings(env).landing)
         self._numbers: dict[str, int] = {}
 
-    def lay(self, place: str, text: str) -> None:
+    def land(self, target: str, text: str) -> None:
         """Write a landing file."""
-        path = self.landing / place
+        path = self.landing / target
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
@@ -71,7 +71,7 @@ def shop(
         yield Shop(project, session, env, HERE / fault, names)
 
 
-def write_order_files(place: Shop, day: str, fault: str) -> None:
+def write_order_files(target: Shop, day: str, fault: str) -> None:
     """Write the two landing files of a fault of the odd shop."""
     for name in ("orders.csv", "lines.csv"):
-        place.lay(f"o/{day}/{name}", (HERE / fault / name).read_text(encoding="utf-8"))
+        target.land(f"o/{day}/{name}", (HERE / fault / name).read_text(encoding="utf-8"))

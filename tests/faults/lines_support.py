@@ -63,9 +63,9 @@ class Shop:
 @contextmanager
 def open_shop(name: str, project: Project, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     """Open a shop by the files in ``tests/faults/<name>/``: params.yaml, source.yaml and contract.yaml."""
-    for file, place in (("params", "params"), ("source", "params/sources"), ("contract", "params/contracts/landing")):
+    for file, target in (("params", "params"), ("source", "params/sources"), ("contract", "params/contracts/landing")):
         text = (FAULTS / name / f"{file}.yaml").read_text(encoding="utf-8")
-        (project.root / place / f"{name}.yaml").write_text(text, encoding="utf-8")
+        (project.root / target / f"{name}.yaml").write_text(text, encoding="utf-8")
     monkeypatch.setenv("IPYTHONDIR", str(home / "ipython"))
     monkeypatch.setattr(stages, "current", None)
     home.mkdir(exist_ok=True)
@@ -80,11 +80,11 @@ def warnings_of(stage: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
     found: list[str] = []
     end = stages.Stage._end
 
-    def noted(self: stages.Stage, *args: Any) -> None:
+    def record_end(self: stages.Stage, *args: Any) -> None:
         if self.name == stage:
             found.extend(self.details.get("warnings", []))
         end(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages.Stage, "_end", noted)
+        patch.setattr(stages.Stage, "_end", record_end)
         yield found

@@ -24,8 +24,8 @@ def test_product_out_of_range_rejects_the_date(project, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("qty", "price"), [("99999999999999999999", "1.00"), ("1", "999999999999999.00")])
 def test_number_beyond_its_type_is_quarantined(project, tmp_path, monkeypatch, qty, price):
     with shop(project, tmp_path, monkeypatch) as odd:
-        odd.lay(f"o/{DAY}/orders.csv", ORDER)
-        odd.lay(f"o/{DAY}/lines.csv", f"order_id,line,sku,qty,price\nO1,1,A,1,1.00\nO1,2,A,{qty},{price}\n")
+        odd.land(f"o/{DAY}/orders.csv", ORDER)
+        odd.land(f"o/{DAY}/lines.csv", f"order_id,line,sku,qty,price\nO1,1,A,1,1.00\nO1,2,A,{qty},{price}\n")
         assert odd.run(DAY) == "SUCCEEDED"
         ((reasons, row),) = odd.rows("SELECT _reasons, _row_number FROM quarantine.lines")
         assert "digits" in reasons and row == 2
@@ -34,8 +34,8 @@ def test_number_beyond_its_type_is_quarantined(project, tmp_path, monkeypatch, q
 def test_overflow_error_names_column_and_row(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
         odd.project.replace("params/sources/odd.yaml", "quantity: qty,", "quantity: qty * qty,")
-        odd.lay(f"o/{DAY}/orders.csv", ORDER)
-        odd.lay(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\nO1,1,A,1,1.00\nO1,2,A,9999999999999,1.00\nO1,3,A,1,1.00\n")
+        odd.land(f"o/{DAY}/orders.csv", ORDER)
+        odd.land(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\nO1,1,A,1,1.00\nO1,2,A,9999999999999,1.00\nO1,3,A,1,1.00\n")
         assert odd.run(DAY) == "REJECTED"
         (reason,) = odd.ended.details["refused"]
         assert reason["about"].startswith("silver.order_items: quantity can be computed (Out of Range Error: Overflow")
@@ -47,8 +47,8 @@ def test_rule_that_raises_rejects_the_date(project, tmp_path, monkeypatch):
         odd.project.replace(
             "params/contracts/landing/odd.yaml", "WHERE updated_at < ordered_at", "WHERE CAST(status AS INTEGER) > 5"
         )
-        odd.lay(f"o/{DAY}/orders.csv", ORDER)
-        odd.lay(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\nO1,1,A,1,1.00\n")
+        odd.land(f"o/{DAY}/orders.csv", ORDER)
+        odd.land(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\nO1,1,A,1,1.00\n")
         assert odd.run(DAY) == "REJECTED"
         assert odd.ended.name == "validate"
         (rule,) = odd.ended.details["rules"]

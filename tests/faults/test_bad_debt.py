@@ -22,12 +22,12 @@ RETURNED = Decimal("12.75")
 @pytest.fixture(scope="module", params=["order_date", "return_date"])
 def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
     """Return the lake after a day of two sales, a return and three corrections of bad debt."""
-    place = tmp_path_factory.mktemp("shop")
-    overrides = {"landing": str(LANDING), "lake": str(place / "lake"), "pii_key": str(place / "pii.key")}
+    folder = tmp_path_factory.mktemp("shop")
+    overrides = {"landing": str(LANDING), "lake": str(folder / "lake"), "pii_key": str(folder / "pii.key")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DAYBOOK_HOME", str(place))
-        patch.setenv("IPYTHONDIR", str(place / "ipython"))
-        patch.chdir(place)
+        patch.setenv("DAYBOOK_HOME", str(folder))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.chdir(folder)
         patch.setattr(stages, "current", None)
         with new_session() as session:
             overrides["returns_count_on"] = request.param

@@ -21,12 +21,12 @@ def dateshift(project, tmp_path, monkeypatch):
         yield opened
 
 
-def lay_day(place: Shop, day: str, text: str) -> None:
-    place.lay(f"sales_{day}.csv", text)
+def lay_day(odd_shop: Shop, day: str, text: str) -> None:
+    odd_shop.land(f"sales_{day}.csv", text)
 
 
-def gross(place: Shop) -> dict[str, Decimal]:
-    return {str(day): value for day, value in place.rows("SELECT order_date, gross_revenue FROM gold.daily_sales")}
+def gross(odd_shop: Shop) -> dict[str, Decimal]:
+    return {str(day): value for day, value in odd_shop.rows("SELECT order_date, gross_revenue FROM gold.daily_sales")}
 
 
 def test_date_is_local_midnight_west_of_utc(dateshift):

@@ -24,17 +24,17 @@ def test_versions_in_the_repeated_hour_keep_their_order(project, tmp_path, monke
 
 def test_ambiguous_local_times_are_counted_as_a_warning(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
-        odd.lay(
+        odd.land(
             f"o/{DAY}/orders.csv",
             "order_id,customer,ordered_at,status,shipped_at,updated_at\n"
             "A1,1,2025-10-26 02:30:00,paid,,2025-10-26 12:00:00\n"
             "A2,2,2025-10-26T02:30:00+02:00,paid,,2025-10-26 12:00:00\n",
         )
-        odd.lay(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\nA1,1,A,1,1.00\nA2,1,A,1,1.00\n")
-        told = []
+        odd.land(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\nA1,1,A,1,1.00\nA2,1,A,1,1.00\n")
+        warnings = []
         monkeypatch.setattr(
-            validate, "format_warnings", lambda found: told.extend(format_warnings(found)) or format_warnings(found)
+            validate, "format_warnings", lambda found: warnings.extend(format_warnings(found)) or format_warnings(found)
         )
         assert odd.run(DAY) == "SUCCEEDED"
-        assert told == ["orders: 1 row breaks 'ordered_at is not in the hour that the clock repeats'"]
+        assert warnings == ["orders: 1 row breaks 'ordered_at is not in the hour that the clock repeats'"]
         assert odd.rows("SELECT count(DISTINCT ordered_at) FROM silver.orders") == [(2,)]

@@ -47,7 +47,7 @@ def test_bomb_is_refused_within_seconds(shop: Shop, header: Optional[str]) -> No
     """Run ingest and its search for personal data on a bomb of 400 MiB."""
     shop.land(f"o/{DAY}/orders.csv.gz", bomb(400, header))
     shop.land(LINES, "order_id,line,sku,qty,price\n")
-    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(LimitError) as caught:
         shop.run(DAY)
     assert str(caught.value).endswith(
@@ -55,7 +55,7 @@ def test_bomb_is_refused_within_seconds(shop: Shop, header: Optional[str]) -> No
         "or set a higher max_unpacked_ratio in params."
     )
     build_redactor(load_settings("odd"), f"daily-{DAY}-1", stage="ingest")
-    assert time.perf_counter() - begun < 30
+    assert time.perf_counter() - started < 30
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000
 
 

@@ -52,8 +52,8 @@ def respelled(draw: st.DrawFn, name: str) -> str:
 def rows_after(*headers: tuple[str, ...]) -> list[tuple[Any, ...]]:
     """Return bronze after a date with the plain header and one with a file for each header."""
     source = shop()
-    with tempfile.TemporaryDirectory() as place:
-        landing, lake = Path(place) / "landing", Lake(f"{place}/lake", run_id="daily-2025-11-01-1")
+    with tempfile.TemporaryDirectory() as folder:
+        landing, lake = Path(folder) / "landing", Lake(f"{folder}/lake", run_id="daily-2025-11-01-1")
         for day, files in ((DAY, (HEADER,)), (NEXT, headers)):
             (landing / day.isoformat()).mkdir(parents=True)
             for number, header in enumerate(files):
@@ -62,7 +62,7 @@ def rows_after(*headers: tuple[str, ...]) -> list[tuple[Any, ...]]:
             table, _ = read_entity(Store(str(landing)), source, "orders", day)
             assert table is not None and set(DECLARED) <= set(table.column_names)
             lake.replace_partition("bronze.orders", table, day)
-        engine = DuckDBEngine(lake, "UTC", spill=Path(place))
+        engine = DuckDBEngine(lake, "UTC", spill=Path(folder))
         assert len(engine.query("SELECT * FROM bronze.orders").columns) == len(HEADER) + 5
         listed = ", ".join(f'"{name}"' for name in HEADER)
         return engine.rows(f"SELECT run_date, {listed}, _source_file, _row_number FROM bronze.orders ORDER BY ALL")

@@ -21,7 +21,7 @@ def shop(project: Project, home: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         yield opened
 
 
-def told(table: str, sample: str) -> str:
+def finding(table: str, sample: str) -> str:
     return (
         f"silver.{table}: 'landed rows of one key and version say the same' does not hold: 1 key has rows that differ "
         f"({sample}), of which one counts; correct the keys of the export, or map a version_at that orders the rows"
@@ -42,7 +42,7 @@ def test_orders_with_equal_truncated_ids_are_a_warning(shop: Shop, monkeypatch: 
     shop.land_files(DAY, *(FAULTS / "key_collision").glob("*.csv"))
     with warnings_of("transform", monkeypatch) as warnings:
         assert shop.run(DAY) == "SUCCEEDED"
-    assert {told("orders", "1.23E+12"), told("order_items", "1.23E+12 / 1")} <= set(warnings)
+    assert {finding("orders", "1.23E+12"), finding("order_items", "1.23E+12 / 1")} <= set(warnings)
 
 
 @pytest.mark.parametrize(("entity", "columns"), [("orders", ["order_id"]), ("lines", ["order_id", "line"])])

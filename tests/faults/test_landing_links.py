@@ -24,11 +24,11 @@ def landing(shop: Shop, tmp_path: Path) -> Path:
     """Return a landing folder with a day's file, beside a file and a folder of the same content."""
     (tmp_path / "outside/sub").mkdir(parents=True)
     (tmp_path / "outside/sub/secret.csv").write_text("password\nhunter2\n")
-    place = Path(shop.settings().landing)
-    place.mkdir(parents=True)
-    (place / "inside").mkdir()
-    (place / "inside/file.csv").write_text("a\n1\n")
-    return place
+    folder = Path(shop.settings().landing)
+    folder.mkdir(parents=True)
+    (folder / "inside").mkdir()
+    (folder / "inside/file.csv").write_text("a\n1\n")
+    return folder
 
 
 LINKS = ["outside/sub/secret.csv", "outside", "outside/sub", "outside/absent.csv", "."]

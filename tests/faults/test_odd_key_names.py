@@ -22,21 +22,21 @@ NAMES = [
 ]
 
 
-def rename(shop: Shop, there: str, here: str, *, snapshot: bool = True) -> None:
+def rename(shop: Shop, order_key: str, line_key: str, *, snapshot: bool = True) -> None:
     """Name the key of orders ``there`` and the key of lines ``here``. In a snapshot, lines follow orders."""
     contract = shop.project.root / "params/contracts/landing/odd.yaml"
     source = shop.project.root / "params/sources/odd.yaml"
     landing, spec = yaml.safe_load(contract.read_text()), yaml.safe_load(source.read_text())
     orders, lines = landing["schema"]
-    orders["properties"][0]["name"] = there
+    orders["properties"][0]["name"] = order_key
     severity = [{"property": "severity", "value": "error"}]
-    lines["properties"][0].update(name=here, relationships=[{"to": f"orders.{there}", "customProperties": severity}])
+    lines["properties"][0].update(name=line_key, relationships=[{"to": f"orders.{order_key}", "customProperties": severity}])
     if snapshot:
         spec["entities"]["orders"].update(date="ordered_at")
-        spec["entities"]["lines"].update(follows={"entity": "orders", "by": here, "to": there})
-    quoted = {name: '"' + name.replace('"', '""') + '"' for name in (there, here)}
-    spec["mapping"]["orders"][0]["columns"]["order_id"] = quoted[there]
-    spec["mapping"]["order_items"][0]["columns"]["order_id"] = quoted[here]
+        spec["entities"]["lines"].update(follows={"entity": "orders", "by": line_key, "to": order_key})
+    quoted = {name: '"' + name.replace('"', '""') + '"' for name in (order_key, line_key)}
+    spec["mapping"]["orders"][0]["columns"]["order_id"] = quoted[order_key]
+    spec["mapping"]["order_items"][0]["columns"]["order_id"] = quoted[line_key]
     shop.project.write("params/contracts/landing/odd.yaml", yaml.safe_dump(landing, sort_keys=False, allow_unicode=True))
     shop.project.write("params/sources/odd.yaml", yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
 
@@ -48,12 +48,12 @@ def table(*rows: tuple[Any, ...]) -> str:
 
 
 @pytest.mark.parametrize(("there", "here"), NAMES)
-def test_lines_follow_orders_by_any_column(shop: Shop, there: str, here: str) -> None:
-    rename(shop, there, here)
-    header = (there, "customer", "ordered_at", "status", "shipped_at", "updated_at")
+def test_lines_follow_orders_by_any_column(shop: Shop, order_key: str, line_key: str) -> None:
+    rename(shop, order_key, line_key)
+    header = (order_key, "customer", "ordered_at", "status", "shipped_at", "updated_at")
     moment, other = f"{DAY} 10:00:00", "2025-10-20 10:00:00"
     shop.land(ORDERS, table(header, ("A1", "C1", moment, "paid", "", moment), ("A2", "C1", other, "paid", "", other)))
-    header = (here, "line", "sku", "qty", "price")
+    header = (line_key, "line", "sku", "qty", "price")
     shop.land(LINES, table(header, ("A1", 1, "S1", 1, "10.00"), ("A2", 1, "S1", 1, "99.00")))
     ran = shop.run(DAY)
     assert (ran.outcome, ran.reasons) == ("SUCCEEDED", [])
@@ -61,17 +61,17 @@ def test_lines_follow_orders_by_any_column(shop: Shop, there: str, here: str) ->
 
 
 @pytest.mark.parametrize(("there", "here"), NAMES)
-def test_line_of_an_unknown_order_is_quarantined(shop: Shop, there: str, here: str) -> None:
-    rename(shop, there, here, snapshot=False)
+def test_line_of_an_unknown_order_is_quarantined(shop: Shop, order_key: str, line_key: str) -> None:
+    rename(shop, order_key, line_key, snapshot=False)
     moment = f"{DAY} 10:00:00"
-    header = (there, "customer", "ordered_at", "status", "shipped_at", "updated_at")
+    header = (order_key, "customer", "ordered_at", "status", "shipped_at", "updated_at")
     shop.land(ORDERS, table(header, ("A1", "C1", moment, "paid", "", moment)))
-    shop.land(LINES, table((here, "line", "sku", "qty", "price"), ("A1", 1, "S1", 1, "10.00"), ("A2", 1, "S1", 1, "99.00")))
+    shop.land(LINES, table((line_key, "line", "sku", "qty", "price"), ("A1", 1, "S1", 1, "10.00"), ("A2", 1, "S1", 1, "99.00")))
     ran = shop.run(DAY)
     assert (ran.outcome, ran.reasons) == ("SUCCEEDED", [])
     assert shop.rows("SELECT order_id, line_amount FROM silver.order_items") == [("A1", 10)]
     (broken,) = ran.stages["validate"].details["rules"]
-    assert (broken["rule"], broken["failing"]) == (f"{here} is among orders", 1)
+    assert (broken["rule"], broken["failing"]) == (f"{line_key} is among orders", 1)
 
 
 def test_unknown_column_raises(shop: Shop) -> None:

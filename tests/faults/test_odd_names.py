@@ -37,7 +37,7 @@ def test_odd_landing_columns_pass_all_stages(shop: Shop, turn: int) -> None:
     path = shop.project.root / "params/contracts/landing/odd.yaml"
     contract = yaml.safe_load(path.read_text())
     # A rule's name has no semicolon, which separates reasons, so such a column has no rule.
-    kinds = {name: "string" if ";" in name else KINDS[(place + turn) % len(KINDS)] for place, name in enumerate(ODD)}
+    kinds = {name: "string" if ";" in name else KINDS[(position + turn) % len(KINDS)] for position, name in enumerate(ODD)}
     for name, kind in kinds.items():
         item = {"name": name, "logicalType": kind, "physicalType": "VARCHAR"}
         item["required"] = ";" not in name

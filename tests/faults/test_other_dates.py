@@ -74,5 +74,5 @@ def test_people_of_other_dates_are_archived_as_pseudonyms(session: Session) -> N
     lines = session.printed.splitlines()
     assert len(lines) == 13
     assert all(len(value) == 32 for line in lines[1:] for value in line.split()[1:] if value != "None")
-    kept = archived(settings, CELL, session.printed)
-    assert not {value for value in people(settings) if value in kept}
+    archived_text = archived(settings, CELL, session.printed)
+    assert not {value for value in people(settings) if value in archived_text}

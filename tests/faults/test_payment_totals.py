@@ -51,8 +51,8 @@ def test_payments_off_by_more_than_a_cent_are_a_warning(shop: Shop, monkeypatch:
     )
     with warnings_of("quality", monkeypatch) as warnings:
         assert shop.run(DAY) == "SUCCEEDED"
-    told = [each for each in warnings if each.startswith("silver.payments: ")]
-    assert told == [
+    payment_warnings = [each for each in warnings if each.startswith("silver.payments: ")]
+    assert payment_warnings == [
         "silver.payments: 2 orders differ by more than a cent from the sum of lines and freight (less, more); "
         "compare them with the source"
     ]

@@ -47,10 +47,10 @@ def archived(notebook: NotebookNode) -> tuple[str, str, dict[str, int]]:
     values = PersonalValues()
     values.add("customer", "id", ["900022"])
     values.add("name", "name", ["Zébulon Quarkström"])
-    kept: list[bytes] = []
+    contents: list[bytes] = []
 
     def write(record: dict[str, object], content: bytes, html: bytes) -> dict[str, object]:
-        kept.extend((content, html))
+        contents.extend((content, html))
         return record
 
     record = {
@@ -67,7 +67,7 @@ def archived(notebook: NotebookNode) -> tuple[str, str, dict[str, int]]:
     search = Redactor(values)
     archive, settings = SimpleNamespace(write_attempt=write), SimpleNamespace(title="Shop")
     archive_attempt(archive, settings, record, notebook, redactor_now=lambda: search)  # type: ignore[arg-type]
-    return kept[0].decode(), kept[1].decode(), dict(search.counts)
+    return contents[0].decode(), contents[1].decode(), dict(search.counts)
 
 
 def test_rich_outputs_are_redacted(session: Session) -> None:

@@ -25,8 +25,8 @@ Call = Callable[[str], tuple[int, str]]
 @pytest.fixture
 def archive(home: Path, project: Project) -> Archive:
     """Return the archive of a shop with a run for only the last of three dates."""
-    for name, place in PLACES.items():
-        shutil.copy(FILES / f"{name}.yaml", project.root / "params" / place / "odd.yaml")
+    for name, target in PLACES.items():
+        shutil.copy(FILES / f"{name}.yaml", project.root / "params" / target / "odd.yaml")
     archive = Archive(load_settings("odd").archive)
     run_id = archive.start_run(date.fromisoformat(LAST), {"env": "odd"})
     at = "2025-01-04T02:00:00.000Z"

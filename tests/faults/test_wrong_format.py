@@ -104,8 +104,8 @@ def test_text_of_wide_characters_names_its_encoding(name: str, encoding: str) ->
 def test_format_is_named_with_those_supported(name: str, data: bytes) -> None:
     with pytest.raises(FormatError) as caught:
         list(read_csv_blocks(io.BytesIO(data), "landing/e.csv", "e.csv", source(), "e"))
-    said = "Daybook reads delimited text (CSV), plain or gzip: export it as CSV and deliver it again."
-    assert str(caught.value) == f"landing/e.csv is {name}; {said}"
+    message = "Daybook reads delimited text (CSV), plain or gzip: export it as CSV and deliver it again."
+    assert str(caught.value) == f"landing/e.csv is {name}; {message}"
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ def test_unknown_zone_quarantines_the_row(project, tmp_path, monkeypatch):
     with shop(project, tmp_path, monkeypatch) as odd:
         header = "order_id,customer,ordered_at,status,shipped_at,updated_at\n"
         orders = [f"{n},1,2025-10-07 10:00:00 {text},paid,,2025-10-07 12:00:00\n" for n, text in enumerate(suffixes)]
-        odd.lay(f"o/{DAY}/orders.csv", header + "".join(orders))
+        odd.land(f"o/{DAY}/orders.csv", header + "".join(orders))
         lines = [f"{n},1,A,1,1.00\n" for n in range(len(suffixes))]
-        odd.lay(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\n" + "".join(lines))
+        odd.land(f"o/{DAY}/lines.csv", "order_id,line,sku,qty,price\n" + "".join(lines))
         assert odd.run(DAY) == "SUCCEEDED"
         aside = odd.rows("SELECT order_id, _source_file, _row_number, _reasons FROM quarantine.orders ORDER BY order_id")
         assert [row[0] for row in aside] == [str(n) for n, known in enumerate(suffixes.values()) if not known]

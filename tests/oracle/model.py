@@ -27,7 +27,7 @@ def silver_rows(
     found, against, midnight = {}, [], texts.local_midnight(day.isoformat(), shop)
     for name, contract in contracts.items():
         newest: dict[Key, tuple[tuple[Any, ...], Values]] = {}
-        said: dict[Key, Values] = {}
+        values_by_key: dict[Key, Values] = {}
         for row, address in _MAPPINGS[name](accepted, lambda text: pseudonymize(text, key)):
             row.setdefault("version_at", midnight)
             row["landed_on"] = day
@@ -35,7 +35,7 @@ def silver_rows(
                 row["order_date"] = texts.local_day(row["ordered_at"], shop)
             values = to_stored_row(row, contract)
             mine, rank = key_of(values, contract), (row["version_at"], *address)
-            if name in COMPLETE_TABLES and said.setdefault((mine, row["version_at"]), values) != values:
+            if name in COMPLETE_TABLES and values_by_key.setdefault((mine, row["version_at"]), values) != values:
                 against.append(f"{name}: landed rows of one key and version say the same")
             if mine not in newest or rank > newest[mine][0]:
                 newest[mine] = (rank, values)

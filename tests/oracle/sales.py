@@ -64,8 +64,8 @@ def _daily_sales(orders: list[Values], of_days: list[Values], lines: list[Values
         who = order["customer_key"]
         first[who] = min(first.get(who, date.max), order["order_date"])
     rows = []
-    for day, mine in _group_by(of_days, "order_date"):
-        counted = [each for each in mine if each["counts"]]
+    for day, day_rows in _group_by(of_days, "order_date"):
+        counted = [each for each in day_rows if each["counts"]]
         known = {each["customer_key"] for each in counted} - {None}
         revenue = _revenue(each for each in lines if each["order_date"] == day)
         has_lines = any(each["order_date"] == day for each in lines)
@@ -73,7 +73,7 @@ def _daily_sales(orders: list[Values], of_days: list[Values], lines: list[Values
             {
                 "order_date": day,
                 "orders": len(counted),
-                "cancelled_orders": sum(each["status"] in ("cancelled", "unavailable") for each in mine),
+                "cancelled_orders": sum(each["status"] in ("cancelled", "unavailable") for each in day_rows),
                 **revenue,
                 "adjustments_amount": sum(
                     (each["line_amount"] for each in lines if each["adjusted"] and each["order_date"] == day), ZERO
@@ -90,19 +90,19 @@ def _sales_by(columns: tuple[str, ...], lines: list[Values]) -> list[Values]:
     return [
         {
             **dict(zip(("order_date", *columns), group)),
-            "orders": len({each["order_id"] for each in mine if each["sold"]}),
-            **_revenue(mine),
+            "orders": len({each["order_id"] for each in day_rows if each["sold"]}),
+            **_revenue(day_rows),
         }
-        for group, mine in _group_by(lines, "order_date", *columns)
+        for group, day_rows in _group_by(lines, "order_date", *columns)
     ]
 
 
 def _payment_mix(counted: list[Values], payments: list[Values]) -> list[Values]:
     days = {each["order_id"]: each["order_date"] for each in counted}
-    mine = [{**each, "order_date": days[each["order_id"]]} for each in payments if each["order_id"] in days]
+    day_rows = [{**each, "order_date": days[each["order_id"]]} for each in payments if each["order_id"] in days]
     rows = []
-    for (day, method), some in _group_by(mine, "order_date", "method"):
-        amount, whole = _sum_amounts(some), _sum_amounts([each for each in mine if each["order_date"] == day])
+    for (day, method), some in _group_by(day_rows, "order_date", "method"):
+        amount, whole = _sum_amounts(some), _sum_amounts([each for each in day_rows if each["order_date"] == day])
         rows.append(
             {
                 "order_date": day,

@@ -103,11 +103,11 @@ class Shop:
     def _broken(self, tables: dict[str, contracts.Table], rows: dict[str, list[Values]]) -> list[str]:
         """Return the rules of silver or gold contracts that rows break."""
         against = []
-        for name, mine in rows.items():
+        for name, own in rows.items():
             against += [
-                f"{name}: {rule}" for row in mine for rule in contracts.list_broken_typed_rules(row, tables[name], self.zone)
+                f"{name}: {rule}" for row in own for rule in contracts.list_broken_typed_rules(row, tables[name], self.zone)
             ]
-            if not mine and any(rule.get("metric") == "rowCount" for rule in tables[name].get("quality", [])):
+            if not own and any(rule.get("metric") == "rowCount" for rule in tables[name].get("quality", [])):
                 against.append(f"{name}: rows")
         return against
 
@@ -121,10 +121,10 @@ class Shop:
 
     def _merge(self, day: date, rows: dict[str, list[Values]]) -> None:
         """Replace the date's versions by these rows."""
-        for name, mine in rows.items():
+        for name, own in rows.items():
             for versions in self.versions[name].values():
                 versions.pop(day, None)
-            for row in mine:
+            for row in own:
                 self.versions[name][model.key_of(row, self.silver_contracts[name])][day] = row
         self.landed.add(day)
 

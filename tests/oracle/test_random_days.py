@@ -19,7 +19,7 @@ from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from daybook.settings import project_root
 from demo_shop import COLUMNS, generate
-from tests.oracle import spoiling
+from tests.oracle import edits
 from tests.oracle.contracts import Table, Values
 from tests.oracle.landing import RowAddress
 from tests.oracle.model import key_of
@@ -44,9 +44,9 @@ class Lab:
         (root / "before" / "pii.key").chmod(0o600)
         assert self.run(DAY_BEFORE, root / "files", root / "before", 1)[0] == "SUCCEEDED"
 
-    def run(self, day: date, landing: Path, place: Path, number: int, **settings: str) -> tuple[str, str]:
+    def run(self, day: date, landing: Path, home: Path, number: int, **settings: str) -> tuple[str, str]:
         """Run a date; return its outcome and last stage."""
-        overrides = {"landing": str(landing), "lake": str(place / "lake"), "pii_key": str(place / "pii.key"), **settings}
+        overrides = {"landing": str(landing), "lake": str(home / "lake"), "pii_key": str(home / "pii.key"), **settings}
         self.session.run_day(day.isoformat(), number, overrides)
         assert stages.current is not None
         return read_outcome(), stages.current.name
@@ -63,13 +63,13 @@ def _add_events(landing: Path) -> None:
     before, day = DAY_BEFORE.isoformat(), DAY.isoformat()
 
     def read(entity: str, of: str) -> list[dict[str, str]]:
-        header, *rows = spoiling.read_records(landing / entity / of / f"{entity}.csv", "utf-8-sig")
+        header, *rows = edits.read_records(landing / entity / of / f"{entity}.csv", "utf-8-sig")
         return [dict(zip(header, row)) for row in rows if len(row) == len(header)]
 
     def add(entity: str, rows: list[dict[str, str]]) -> None:
         path = landing / entity / day / f"{entity}.csv"
-        header, *there = spoiling.read_records(path, "utf-8-sig")
-        spoiling.write_records(path, "utf-8", [header, *there, *([row[name] for name in header] for row in rows)])
+        header, *existing = edits.read_records(path, "utf-8-sig")
+        edits.write_records(path, "utf-8", [header, *existing, *([row[name] for name in header] for row in rows)])
 
     orders = {each["order_id"]: each for each in read("orders", before) if each["ordered_at"].startswith(before)}
     changed = []
@@ -120,7 +120,7 @@ def test_valid_day_equals_the_oracle(lab: Lab) -> None:
     _hold_against_the_oracle(lab, [], "0.05", again=True)
 
 
-KEPT: dict[str, list[spoiling.Edit]] = {
+SAVED: dict[str, list[edits.Edit]] = {
     "values that one day can hold": [
         # A zone name before local times shifted these by an hour in an earlier version.
         ("cell", "returns", 0, "returned_at", "2025-11-30 01:59:59 UTC"),
@@ -147,42 +147,42 @@ KEPT: dict[str, list[spoiling.Edit]] = {
 """Examples that failed once."""
 
 
-@pytest.mark.parametrize("changes", KEPT.values(), ids=KEPT)
-def test_saved_examples_equal_the_oracle(lab: Lab, changes: list[spoiling.Edit]) -> None:
+@pytest.mark.parametrize("changes", SAVED.values(), ids=SAVED)
+def test_saved_examples_equal_the_oracle(lab: Lab, changes: list[edits.Edit]) -> None:
     _hold_against_the_oracle(lab, changes, "1", again=False)
 
 
 def test_every_form_of_a_value_equals_the_oracle(lab: Lab) -> None:
-    _hold_against_the_oracle(lab, spoiling.list_all_edits(), "1", again=False)
+    _hold_against_the_oracle(lab, edits.list_all_edits(), "1", again=False)
 
 
 def test_random_days_equal_the_oracle(lab: Lab, random_days: int) -> None:
-    # Save the changes of a printed failing example in KEPT.
+    # Save the changes of a printed failing example in SAVED.
     @settings(max_examples=random_days)
     @given(
-        changes=spoiling.edits({name: list(columns) for name, columns in COLUMNS.items()}),
+        changes=edits.edits({name: list(columns) for name, columns in COLUMNS.items()}),
         share=st.sampled_from(["1", "0.05"]),
         again=st.booleans(),
     )
-    def hold(changes: list[spoiling.Edit], share: str, again: bool) -> None:
+    def check(changes: list[edits.Edit], share: str, again: bool) -> None:
         _hold_against_the_oracle(lab, changes, share, again=again)
 
-    hold()
+    check()
 
 
-def _hold_against_the_oracle(lab: Lab, changes: list[spoiling.Edit], share: str, *, again: bool) -> None:
+def _hold_against_the_oracle(lab: Lab, changes: list[edits.Edit], share: str, *, again: bool) -> None:
     """Run the day with these changes twice, and compare the results with the oracle."""
-    landing, place = lab.root / "spoiled", lab.root / "after"
-    for source, copy in ((lab.root / "files", landing), (lab.root / "before", place)):
+    landing, home = lab.root / "spoiled", lab.root / "after"
+    for source, copy in ((lab.root / "files", landing), (lab.root / "before", home)):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source, copy)
-    spoiling.apply_edits(landing, DAY.isoformat(), changes)
+    edits.apply_edits(landing, DAY.isoformat(), changes)
     shop = lab.oracle(landing, max_rejected_share=float(share))
     expected = shop.run(DAY)
     for number in (1, 2) if again else (1,):
-        ended_as = lab.run(DAY, landing, place, number, max_rejected_share=share)
+        ended_as = lab.run(DAY, landing, home, number, max_rejected_share=share)
         assert ended_as == (expected.outcome, expected.stage), expected.against
-        engine = DuckDBEngine(Lake(str(place / "lake")), shop.zone)
+        engine = DuckDBEngine(Lake(str(home / "lake")), shop.zone)
         _compare_rows(engine, expected)
         for name, rows in shop.silver().items():
             _compare(engine, f"silver.{name}", rows, shop.silver_contracts[name])
@@ -195,33 +195,39 @@ def _compare_rows(engine: DuckDBEngine, expected: Run) -> None:
     for name, accepted in expected.accepted.items():
         of_day = f"WHERE run_date = DATE '{DAY}'"
         aside = engine.rows(f"SELECT _source_file, _row_number, _reasons FROM quarantine.{name} {of_day}")
-        found = {RowAddress(*address): {_said(each) for each in reasons.split("; ")} for *address, reasons in aside}
-        wanted = {address: {_said(each) for each in reasons} for address, reasons in expected.reasons[name].items()}
+        found = {RowAddress(*address): {_normalize_reason(each) for each in reasons.split("; ")} for *address, reasons in aside}
+        expected_reasons = {
+            address: {_normalize_reason(each) for each in reasons} for address, reasons in expected.reasons[name].items()
+        }
         texts = {row.address: row.texts for row in expected.rows[name]}
         differing = [
-            (texts[address], found.get(address), wanted.get(address))
+            (texts[address], found.get(address), expected_reasons.get(address))
             for address in texts
-            if found.get(address) != wanted.get(address)
+            if found.get(address) != expected_reasons.get(address)
         ]
         assert not differing, f"{name}: (row, reasons found, reasons expected): {differing}"
         (landed,) = engine.fetch_row(f"SELECT count(*) FROM bronze.{name} {of_day}")
         assert landed == len(accepted) + len(expected.reasons[name]) + expected.copies[name], name
 
 
-def _said(reason: str) -> str:
+def _normalize_reason(reason: str) -> str:
     """Return a reason in a form that is equal for all reasons why a text does not fit its type."""
-    column, _, said = reason.partition(" ")
+    column, _, reason_text = reason.partition(" ")
     unfit = ("is an integer", "is a decimal", "is a timestamp", "has a known time zone")
-    return f"{column} fits its type" if said in unfit or re.fullmatch("has at most [0-9]+ digits.*", said) else reason
+    return (
+        f"{column} fits its type"
+        if reason_text in unfit or re.fullmatch("has at most [0-9]+ digits.*", reason_text)
+        else reason
+    )
 
 
 def _compare(engine: DuckDBEngine, table: str, expected: list[Values], contract: Table) -> None:
     columns = [each["name"] for each in contract["properties"]]
     found = [dict(zip(columns, row)) for row in engine.rows(f"SELECT {', '.join(columns)} FROM {table}")]
-    wanted = {key_of(row, contract): row for row in expected}
-    assert sorted(map(str, wanted)) == sorted(str(key_of(row, contract)) for row in found), table
+    expected_reasons = {key_of(row, contract): row for row in expected}
+    assert sorted(map(str, expected_reasons)) == sorted(str(key_of(row, contract)) for row in found), table
     for row in found:
-        other = wanted[key_of(row, contract)]
+        other = expected_reasons[key_of(row, contract)]
         differing = {name: (row[name], other[name]) for name in columns if not _same(row[name], other[name], name)}
         assert not differing, f"{table} {key_of(row, contract)}: (found, expected) by column: {differing}"
 

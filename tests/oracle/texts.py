@@ -107,12 +107,12 @@ def _to_utc(local: datetime, zone: Optional[str], shop: str) -> Optional[datetim
         return (local - (east if offset["sign"] == "+" else -east)).replace(tzinfo=timezone.utc)
     if zone in ABBREVIATIONS:
         return (local - timedelta(hours=ABBREVIATIONS[zone])).replace(tzinfo=timezone.utc)
-    place = _load_zone(zone or shop)
-    if place is None:
+    zone_info = _load_zone(zone or shop)
+    if zone_info is None:
         return None
     # A repeated local time is the second one, and a skipped one moves forward by the gap. Both have the smaller
     # offset.
-    first, second = (local.replace(fold=fold, tzinfo=place).utcoffset() or timedelta() for fold in (0, 1))
+    first, second = (local.replace(fold=fold, tzinfo=zone_info).utcoffset() or timedelta() for fold in (0, 1))
     return (local - min(first, second)).replace(tzinfo=timezone.utc)
 
 

@@ -33,7 +33,7 @@ def settings(home: Path) -> Settings:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def built_stages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of stages for which redactors are built."""
     stages: list[str] = []
     make = run_values.build_redactor
@@ -51,43 +51,43 @@ def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
     Lake(settings.lake).replace_partition(table, rows, day)
 
 
-def begun(settings: Settings, stage: str) -> BackgroundRedactor:
+def start_redactor(settings: Settings, stage: str) -> BackgroundRedactor:
     """Return a background redactor whose first build is done."""
     with BackgroundRedactor(settings, RUN, stage) as redactor_now:
         return redactor_now
 
 
-def test_unchanged_data_keeps_the_redactor(settings: Settings, made: list[str]) -> None:
+def test_unchanged_data_keeps_the_redactor(settings: Settings, built_stages: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
-    redactor_now = begun(settings, "transform")
+    redactor_now = start_redactor(settings, "transform")
     land(settings, "bronze.customers", "Gesternmann", day=date(2025, 11, 29))
     assert redactor_now().redact_text("Kanarie, Gesternmann") == "[redacted:last_name], Gesternmann"
-    assert made == ["transform"]
+    assert built_stages == ["transform"]
 
 
-def test_later_bronze_rows_are_redacted(settings: Settings, made: list[str]) -> None:
+def test_later_bronze_rows_are_redacted(settings: Settings, built_stages: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
-    redactor_now = begun(settings, "validate")
+    redactor_now = start_redactor(settings, "validate")
     land(settings, "bronze.customers", "Spätling")
     assert redactor_now().redact_text("It is Spätling") == "It is [redacted:last_name]"
-    assert made == ["validate", "validate"]
+    assert built_stages == ["validate", "validate"]
 
 
-def test_later_repairs_are_redacted(settings: Settings, made: list[str]) -> None:
+def test_later_repairs_are_redacted(settings: Settings, built_stages: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
-    redactor_now = begun(settings, "validate")
+    redactor_now = start_redactor(settings, "validate")
     rows = pa.table({"entity": ["customers"], "repairs": [json.dumps({"last_name": "Neumannsen"})]})
     Lake(settings.lake).replace_partition("quarantine.releases", rows, DAY)
     assert redactor_now().redact_text("It is Neumannsen") == "It is [redacted:last_name]"
-    assert made == ["validate", "validate"]
+    assert built_stages == ["validate", "validate"]
 
 
-def test_later_quarantine_rows_keep_the_redactor(settings: Settings, made: list[str]) -> None:
+def test_later_quarantine_rows_keep_the_redactor(settings: Settings, built_stages: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
-    redactor_now = begun(settings, "validate")
+    redactor_now = start_redactor(settings, "validate")
     land(settings, "quarantine.customers", "Kanarie")
     assert redactor_now().redact_text("It is Kanarie") == "It is [redacted:last_name]"
-    assert made == ["validate"]
+    assert built_stages == ["validate"]
 
 
 def deliver(settings: Settings, *last_names: str, broken: str = "") -> None:
@@ -99,67 +99,67 @@ def deliver(settings: Settings, *last_names: str, broken: str = "") -> None:
     file.write_text("\n".join([",".join(names), *rows, *filter(None, [broken]), ""]))
 
 
-def test_ingest_reads_landing_in_the_background(settings: Settings, made: list[str]) -> None:
+def test_ingest_reads_landing_in_the_background(settings: Settings, built_stages: list[str]) -> None:
     deliver(settings, "Kanarie", "Spatzig")
-    redactor_now = begun(settings, "ingest")
+    redactor_now = start_redactor(settings, "ingest")
     land(settings, "bronze.customers", "Kanarie")
     assert redactor_now().redact_text("Kanarie, Spatzig") == "[redacted:last_name], [redacted:last_name]"
-    assert made == ["ingest"]
+    assert built_stages == ["ingest"]
 
 
 @pytest.mark.parametrize("many", [0, MAX_IN_MEMORY])
 def test_later_landing_rows_are_redacted(
-    settings: Settings, made: list[str], monkeypatch: pytest.MonkeyPatch, many: int
+    settings: Settings, built_stages: list[str], monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
     monkeypatch.setattr(run_values, "ValueMatcher", partial(ValueMatcher, max_in_memory=many))
     deliver(settings, "Kanarie")
-    redactor_now = begun(settings, "ingest")
+    redactor_now = start_redactor(settings, "ingest")
     land(settings, "bronze.customers", "Spätling")
     assert redactor_now().redact_text("Kanarie, Spätling") == "[redacted:last_name], [redacted:last_name]"
-    assert made == ["ingest", "ingest"]
+    assert built_stages == ["ingest", "ingest"]
 
 
-def test_known_values_are_compared_per_column(settings: Settings, made: list[str]) -> None:
+def test_known_values_are_compared_per_column(settings: Settings, built_stages: list[str]) -> None:
     deliver(settings, "Kanarie")
-    redactor_now = begun(settings, "ingest")
+    redactor_now = start_redactor(settings, "ingest")
     rows = pa.table({"street": ["Kanarie"], "_run_id": [RUN]})
     Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
     redactor_now()
-    assert made == ["ingest", "ingest"]
+    assert built_stages == ["ingest", "ingest"]
 
 
-def test_table_of_no_entity_has_columns_of_all_entities(settings: Settings, made: list[str]) -> None:
+def test_table_of_no_entity_has_columns_of_all_entities(settings: Settings, built_stages: list[str]) -> None:
     land(settings, "bronze.customers", "Kanarie")
     land(settings, "quarantine.former", "Spatzig")
-    redactor_now = begun(settings, "validate")
+    redactor_now = start_redactor(settings, "validate")
     land(settings, "quarantine.former", "Spätling")
     assert redactor_now().redact_text("It is Spätling") == "It is [redacted:last_name]"
-    assert made == ["validate", "validate"]
+    assert built_stages == ["validate", "validate"]
 
 
 @pytest.mark.parametrize(("raw", "times"), [("C-K4N5,Ottokar,Spatzig", 1), ("C-K4N6,Meiselinde,Spatzig", 2)])
-def test_malformed_rows_of_landing_keep_the_redactor(settings: Settings, made: list[str], raw: str, times: int) -> None:
+def test_malformed_rows_of_landing_keep_the_redactor(settings: Settings, built_stages: list[str], raw: str, times: int) -> None:
     deliver(settings, "Kanarie", broken="C-K4N5,Ottokar,Spatzig")
-    redactor_now = begun(settings, "ingest")
+    redactor_now = start_redactor(settings, "ingest")
     rows = pa.table({"last_name": ["Kanarie"], "_raw": [raw], "_run_id": [RUN]})
     Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
     assert redactor_now().redact_text(raw) == "[redacted:_raw],[redacted:_raw],[redacted:_raw]"
-    assert made == ["ingest"] * times
+    assert built_stages == ["ingest"] * times
 
 
 @pytest.mark.parametrize("stage", ["ingest", "transform"])
-def test_changed_landing_files_are_read_again(settings: Settings, made: list[str], stage: str) -> None:
+def test_changed_landing_files_are_read_again(settings: Settings, built_stages: list[str], stage: str) -> None:
     deliver(settings, "Kanarie")
-    redactor_now = begun(settings, stage)
+    redactor_now = start_redactor(settings, stage)
     deliver(settings, "Kanarie", "Spätling")
     assert redactor_now().redact_text("It is Spätling") == "It is [redacted:last_name]"
-    assert made == [stage, stage]
+    assert built_stages == [stage, stage]
 
 
-def test_unlistable_landing_rebuilds_the_redactor(settings: Settings, made: list[str]) -> None:
+def test_unlistable_landing_rebuilds_the_redactor(settings: Settings, built_stages: list[str]) -> None:
     Path(settings.landing).rmdir()
-    begun(settings, "ingest")()
-    assert made == ["ingest", "ingest"]
+    start_redactor(settings, "ingest")()
+    assert built_stages == ["ingest", "ingest"]
 
 
 def test_build_error_is_raised_on_the_call(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_build_error_is_raised_on_the_call(settings: Settings, monkeypatch: pyte
         raise OSError("the lake is away")
 
     monkeypatch.setattr(run_values, "build_redactor", fails)
-    redactor_now = begun(settings, "transform")
+    redactor_now = start_redactor(settings, "transform")
     with pytest.raises(OSError, match="the lake is away"):
         redactor_now()
 

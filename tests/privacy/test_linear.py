@@ -52,10 +52,10 @@ def seconds(text: str, start: str) -> float:
     values.add("phone", "phone", ["+49 30 23125 123"])
     values.add("zip", "address", ["10115"])
     search = Redactor(values)
-    began = time.process_time()
+    started = time.process_time()
     search.redact_source(start + text)
     search.redact_text(start + text)
-    return time.process_time() - began
+    return time.process_time() - started
 
 
 @pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
@@ -69,8 +69,8 @@ def test_time_is_linear_in_the_text(piece: str) -> None:
 def test_equal_keys_and_streams_take_linear_time() -> None:
     def cleaned(count: int) -> float:
         tree: Any = {f"p{number}@example.com": 1 for number in range(count)}
-        began = time.process_time()
+        started = time.process_time()
         assert len(Redactor().redact_json(tree)) == count
-        return time.process_time() - began
+        return time.process_time() - started
 
     assert cleaned(8000) < 9 * cleaned(2000) + 0.1

@@ -94,9 +94,9 @@ def test_each_form_of_a_value_has_a_key(kind: str, text: str) -> None:
     sought.add("c", kind, [text])
     sought.prefetch(["nothing of it"])
     found = build_search_forms(kind, text)
-    wanted = {" ".join(words) for words, _ in found.whole} | ({found.weak} if found.weak else set())
+    expected = {" ".join(words) for words, _ in found.whole} | ({found.weak} if found.weak else set())
     keys = {words for (words,) in sought._database.execute("SELECT words FROM keys").fetchall()}
-    assert keys >= wanted
+    assert keys >= expected
     assert " ".join(split_words(text)) in keys | {""}
     tails = {tail for (tail,) in sought._database.execute("SELECT tail FROM tails").fetchall()}
     assert tails >= ({found.tail} if found.tail else set())

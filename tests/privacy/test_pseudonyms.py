@@ -164,11 +164,11 @@ def test_drafts_of_killed_writers_are_removed_not_backups(path: Path, monkeypatc
 def test_written_key_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch, write_key: Any) -> None:
     synced, fsync = [], os.fsync
 
-    def noted(handle: int) -> None:
+    def record_sync(handle: int) -> None:
         synced.append(stat.S_ISDIR(os.fstat(handle).st_mode) and path.exists() and path.read_bytes())
         fsync(handle)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", record_sync)
     write_key(str(path))
     assert synced[-1] == path.read_bytes()
 

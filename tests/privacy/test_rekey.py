@@ -27,11 +27,11 @@ CUSTOMERS, ORDERS, RFM = (load_table(name) for name in ("silver.customers", "sil
 
 def rows(contract: Any, people: list[Any]) -> pa.Table:
     """Return one row per pseudonym, with a number in its key if the key has more columns."""
-    given = {"customer_key": people, "order_id": [f"O-{n}" for n in range(len(people))]}
+    values = {"customer_key": people, "order_id": [f"O-{n}" for n in range(len(people))]}
     filled = {"landed_on": [DAY] * len(people), "version_at": [MOMENT] * len(people)}
     return pa.table(
         {
-            item.name: pa.array({**given, **filled}.get(item.name, [None] * len(people)), item.arrow_type)
+            item.name: pa.array({**values, **filled}.get(item.name, [None] * len(people)), item.arrow_type)
             for item in contract.properties
         }
     )

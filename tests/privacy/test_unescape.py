@@ -21,10 +21,10 @@ def written(text: str, value: str) -> list[str]:
     """Return the parts of a text that decode to a value."""
     found = []
     for reading in decode_all(text):
-        plain, wanted = fold_with_positions(reading.text), fold_with_positions(value).text
-        start = plain.text.find(wanted)
+        plain, expected = fold_with_positions(reading.text), fold_with_positions(value).text
+        start = plain.text.find(expected)
         if start >= 0:
-            first, last = reading.original_span(*plain.original_span(start, start + len(wanted)))
+            first, last = reading.original_span(*plain.original_span(start, start + len(expected)))
             found.append(text[first:last])
     return found
 

@@ -14,8 +14,8 @@ from daybook.lake.tables import Lake
 from daybook.quality import WHOLE_ROW_CONDITION, Rule, RuleResult, check_rules, landing_rules, table_rules
 from daybook.sources.config import Source
 from daybook.sources.mapping import quote, typed_select
-from tests.quality.sound import DAY, Row, Tables
-from tests.quality.spoiling import TRUNCATED_MARK
+from tests.quality.fault_cases import TRUNCATED_MARK
+from tests.quality.valid_tables import DAY, Row, Tables
 
 ADDRESS = ["_source_file", "_row_number"]
 
@@ -24,7 +24,7 @@ class Found(NamedTuple):
     """Results of a check, one per rule, and the rules that each quarantined row breaks (landing only), by address."""
 
     results: list[RuleResult]
-    put_aside: dict[tuple[Any, ...], set[str]]
+    quarantined: dict[tuple[Any, ...], set[str]]
 
 
 class Bench:
@@ -32,21 +32,21 @@ class Bench:
 
     def __init__(self, engine: DuckDBEngine) -> None:
         self.engine = engine
-        self._laid: dict[str, tuple[str, list[Row]]] = {}
+        self._loaded: dict[str, tuple[str, list[Row]]] = {}
 
-    def lay_landing(self, source: Source, tables: Tables) -> None:
+    def load_landing(self, source: Source, tables: Tables) -> None:
         """Load tables of texts, typed as in validation."""
         for name, rows in tables.items():
             if self._is_new(name, source.name, rows):
-                self.lay_entity(source, name, landed(source, name, rows))
+                self.load_entity(source, name, landed(source, name, rows))
 
     def _is_new(self, name: str, of: str, rows: list[Row]) -> bool:
         """Return whether other rows, or rows of another source, are loaded under a name."""
-        new = self._laid.get(name) != (of, rows)
-        self._laid[name] = (of, rows)
+        new = self._loaded.get(name) != (of, rows)
+        self._loaded[name] = (of, rows)
         return new
 
-    def lay_entity(self, source: Source, name: str, rows: pa.Table) -> None:
+    def load_entity(self, source: Source, name: str, rows: pa.Table) -> None:
         """Load an entity as ``typed.<entity>`` and its complete rows without duplicates as ``<entity>``."""
         self.engine.register("landed", rows)
         columns = ", ".join(quote(column) for column in [*source.entities[name].columns, "_problem", "_raw"])
@@ -73,19 +73,19 @@ class Bench:
                 aside[row["_source_file"], row["_row_number"]] = reasons
         return Found(results, aside)
 
-    def lay(self, layer: str, tables: Tables) -> None:
+    def load(self, layer: str, tables: Tables) -> None:
         """Load typed rows as ``new.<table>`` (silver) or ``candidate.<table>`` (gold)."""
         for name, rows in tables.items():
             contract = load_tables(layer)[f"{layer}.{name}"]
-            if self._is_new(laid(contract), layer, rows):
-                self.engine.register(laid(contract), typed_rows(contract, rows))
+            if self._is_new(relation_of(contract), layer, rows):
+                self.engine.register(relation_of(contract), typed_rows(contract, rows))
 
     def check(self, contract: Table, rules: Any = None) -> Found:
         """Check a loaded silver or gold table against its contract's rules or ``rules``."""
         rules = refined_rules(contract) if rules is None else rules
         results, _, _ = check_rules(
             self.engine,
-            laid(contract),
+            relation_of(contract),
             rules,
             contract.full_name,
             key=contract.key,
@@ -102,10 +102,10 @@ def typed_rows(contract: Table, rows: list[Row]) -> pa.Table:
 
 def refined_rules(contract: Table) -> list[Rule]:
     """Return the rules of a silver or gold table, with foreign keys to loaded tables."""
-    return table_rules(contract, lambda name: laid(load_tables(contract.layer)[name]))
+    return table_rules(contract, lambda name: relation_of(load_tables(contract.layer)[name]))
 
 
-def laid(contract: Table) -> str:
+def relation_of(contract: Table) -> str:
     """Return the relation of a loaded silver or gold table."""
     return f"{'new' if contract.layer == 'silver' else 'candidate'}.{contract.name}"
 

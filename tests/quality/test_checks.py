@@ -55,14 +55,14 @@ def test_rule_that_returns_text_hides_it(engine: DuckDBEngine) -> None:
 
 
 def test_rules_run_in_two_queries(engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    queries: list[str] = []
     arrow, rows_of = engine.arrow, engine.rows
-    monkeypatch.setattr(engine, "arrow", lambda sql: asked.append(sql) or arrow(sql))
-    monkeypatch.setattr(engine, "rows", lambda sql: asked.append(sql) or rows_of(sql))
+    monkeypatch.setattr(engine, "arrow", lambda sql: queries.append(sql) or arrow(sql))
+    monkeypatch.setattr(engine, "rows", lambda sql: queries.append(sql) or rows_of(sql))
     run(engine, *[Rule(f"n is not {number}", failing=f"n = {number}") for number in range(10, 30)])
-    assert len(asked) == 1
+    assert len(queries) == 1
     _, rows, rules = run(engine, *[Rule(f"n is not {number}", failing=f"n = {number}") for number in range(20)])
-    assert len([sql for sql in asked if "FROM numbers" in sql]) == 3
+    assert len([sql for sql in queries if "FROM numbers" in sql]) == 3
     assert (rows.num_rows, [rule.name for rule in rules]) == (3, ["n is not 1", "n is not 2", "n is not 3"])
 
 

@@ -23,7 +23,7 @@ class Judged(NamedTuple):
 
     summary: Summary
     broken: Counter[tuple[str, str]]
-    put_aside: set[tuple[date, str, int]]
+    quarantined: set[tuple[date, str, int]]
     stopped: list[str]
 
 
@@ -39,15 +39,15 @@ def judged(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Judged:
         for name in source.entities:
             rows, _ = read_entity(store, source, name, day)
             assert rows is not None
-            bench.lay_entity(source, name, rows)
+            bench.load_entity(source, name, rows)
             rows_of[name] = rows.num_rows
         for name, landed in rows_of.items():
-            results, put_aside = bench.check_landing(source, name, day)
+            results, quarantined = bench.check_landing(source, name, day)
             per_row = {rule.name for rule in landing_rules(source, name) if rule.is_per_row}
             found.broken.update({(name, each.rule): each.failing for each in results})
-            found.put_aside.update((day, name, int(number)) for _, number in put_aside)
+            found.quarantined.update((day, name, int(number)) for _, number in quarantined)
             whole = gate_broken_rules([each for each in results if each.rule not in per_row])
-            share = gate_rejected_share(name, landed, len(put_aside), most=0.05, tolerated=5)
+            share = gate_rejected_share(name, landed, len(quarantined), most=0.05, tolerated=5)
             found.stopped.extend(f"{day}: {reason}" for reason in whole.reasons + share.reasons)
     return found
 
@@ -65,7 +65,7 @@ def test_every_rule_on_rows_is_broken_at_least_once(judged: Judged) -> None:
 
 
 def test_quarantined_rows_are_exactly_the_planned_faults(judged: Judged) -> None:
-    assert judged.put_aside == {(each.day, each.entity, each.row) for each in judged.summary.broken()}
+    assert judged.quarantined == {(each.day, each.entity, each.row) for each in judged.summary.broken()}
 
 
 def test_ordinary_days_pass_the_gate(judged: Judged) -> None:

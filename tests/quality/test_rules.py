@@ -160,8 +160,8 @@ def test_column_name_with_quotes_is_checked(engine: DuckDBEngine) -> None:
     assert engine.rows(f"SELECT _row_number FROM rows WHERE {rule.failing}") == [(1,)]
 
 
-def sql_rule(query: str, **said: Any) -> dict[str, Any]:
-    return {"quality": [{"type": "sql", "name": "it holds", "query": query, **(said or {"mustBe": 0})}]}
+def sql_rule(query: str, **fields: Any) -> dict[str, Any]:
+    return {"quality": [{"type": "sql", "name": "it holds", "query": query, **(fields or {"mustBe": 0})}]}
 
 
 def test_sql_count_becomes_a_row_rule() -> None:

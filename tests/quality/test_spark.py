@@ -10,7 +10,7 @@ from daybook.contracts import load_tables
 from daybook.quality import Rule, counting_sql, failing_sql, landing_rules, table_rules
 from daybook.sources.config import list_sources, load_source
 from tests.quality.conftest import ADDRESS
-from tests.quality.sound import DAY
+from tests.quality.valid_tables import DAY
 
 IN_SPARK = {
     *(

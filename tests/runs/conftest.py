@@ -14,9 +14,9 @@ from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project
 def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaybookHome]:
     """Return a home that the tests of one file share, since whole runs are slow."""
     with pytest.MonkeyPatch.context() as patch:
-        place = tmp_path_factory.mktemp("home")
-        patch.setenv("DAYBOOK_HOME", str(place))
-        yield DaybookHome(place)
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("DAYBOOK_HOME", str(folder))
+        yield DaybookHome(folder)
 
 
 @pytest.fixture

@@ -95,14 +95,14 @@ def test_each_date_has_its_own_outcome(module_home: DaybookHome, may: tuple[int,
         "daily-2024-05-04-1": "REJECTED",
         "daily-2024-05-05-1": "SUCCEEDED",
     }
-    said = " ".join(out.split())
+    output = " ".join(out.split())
     for run_id, outcome in came_to(record).items():
-        assert f"{run_id[6:16]} {run_id} {outcome} " in said
-    assert "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): FormatError:" in said
-    assert "sales: 6 of 9 rows (66.7%) are rejected, more than 5.0%" in said
-    assert "! daily-2024-05-03-1 FAILED in ingest" in said
-    assert f"FAILED {record['backfill_id']} in" in said
-    assert "2 succeeded, 1 skipped, 1 rejected, 1 failed." in said
+        assert f"{run_id[6:16]} {run_id} {outcome} " in output
+    assert "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): FormatError:" in output
+    assert "sales: 6 of 9 rows (66.7%) are rejected, more than 5.0%" in output
+    assert "! daily-2024-05-03-1 FAILED in ingest" in output
+    assert f"FAILED {record['backfill_id']} in" in output
+    assert "2 succeeded, 1 skipped, 1 rejected, 1 failed." in output
 
 
 def test_backfill_sends_one_message(module_home: DaybookHome, may: tuple[int, str]) -> None:
@@ -222,20 +222,20 @@ def test_interrupted_backfill_continues_with_the_same_command(
     record = newest(module_home)
     assert record["counts"] == {"SUCCEEDED": 3}
     assert {each["run_date"]: each["run_id"] for each in record["results"]}.items() >= done.items()
-    begun = {day: len(archive.run_ids(date.fromisoformat(day))) - before[day] for day in days}
-    assert begun == {day: 1 + (day in [each["run_date"] for each in under_way]) for day in days}
+    started_runs = {day: len(archive.run_ids(date.fromisoformat(day))) - before[day] for day in days}
+    assert started_runs == {day: 1 + (day in [each["run_date"] for each in under_way]) for day in days}
 
 
 def test_catch_up_fills_the_oldest_gaps(module_home: DaybookHome) -> None:
     for day in ("2024-08-01", "2024-08-02", "2024-08-03"):
         write_tiny_landing(module_home.path, day, ["10.00"])
-    asked = ("--since", "2024-08-01", "--until", "2024-08-03")
-    code, out = daybook("catch-up", *asked, "--limit", "2", "--yes")
+    dates = ("--since", "2024-08-01", "--until", "2024-08-03")
+    code, out = daybook("catch-up", *dates, "--limit", "2", "--yes")
     assert code == 0, out
     assert "3 gaps from 2024-08-01 to 2024-08-03; 2 to run:" in out
     record = newest(module_home)
     assert record["backfill_id"] == "catch-up-2024-08-01-2024-08-02-1"
     assert came_to(record) == {"daily-2024-08-01-1": "SUCCEEDED", "daily-2024-08-02-1": "SUCCEEDED"}
-    code, out = daybook("gaps", *asked, "--json")
+    code, out = daybook("gaps", *dates, "--json")
     gaps: Any = json.loads(out)["gaps"]
     assert (code, [gap["run_date"] for gap in gaps]) == (1, ["2024-08-03"])

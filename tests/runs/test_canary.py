@@ -100,7 +100,7 @@ class Week:
     """The files of the week."""
 
     home: Path
-    told: str
+    message_texts: str
     records: dict[str, dict[str, Any]]
     settings: Any
 
@@ -115,8 +115,8 @@ def plant(landing: Path, day: str) -> None:
     reviews = landing / "reviews" / day / "reviews.csv"
     if reviews.exists():
         order = next(iter((landing / "orders" / day / "orders.csv").read_text().splitlines()[1:])).split(",")[0]
-        said = f'"Ask {NAME} for it, at {EMAIL} or {PHONE}, since I know nothing of this at all"'
-        reviews.write_text(f"{reviews.read_text().rstrip()}\nR-K-{day},{order},9,Hm,{said},{day}T09:00:00\n")
+        comment = f'"Ask {NAME} for it, at {EMAIL} or {PHONE}, since I know nothing of this at all"'
+        reviews.write_text(f"{reviews.read_text().rstrip()}\nR-K-{day},{order},9,Hm,{comment},{day}T09:00:00\n")
 
 
 def trouble(landing: Path) -> None:
@@ -152,7 +152,7 @@ def week(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> 
         records, settings = {}, load_settings("canary")
         for day in DAYS:
             records[day] = module_home.run("canary", day)[1] if day == FAILED else alone(day, settings)
-        yield Week(module_home.path, told(records), records, settings)
+        yield Week(module_home.path, message_texts(records), records, settings)
 
 
 def add_first(notebook: Path, code: str) -> None:
@@ -170,13 +170,13 @@ def alone(day: str, settings: Any) -> dict[str, Any]:
     for stage in STAGES[: STAGES_OF[day]]:
         record = run_stage(stage, env="canary", run_date=day, run_id=run_id)
         if record["outcome"] != "SUCCEEDED":
-            said = record["reasons"] or [str(record["failure"]["message"])]
-            return close_run(archive, settings, run_id, record["outcome"], said)
+            comment = record["reasons"] or [str(record["failure"]["message"])]
+            return close_run(archive, settings, run_id, record["outcome"], comment)
     run = archive.run(run_id)
     return run if run["state"] == "closed" else close_run(archive, settings, run_id, "FAILED", ["not gone on with"])
 
 
-def told(records: dict[str, dict[str, Any]]) -> str:
+def message_texts(records: dict[str, dict[str, Any]]) -> str:
     """Return the messages of the last stage."""
     messages = [each["details"].get("message") for record in records.values() for each in record["stages"]]
     return json.dumps([message for message in messages if message], ensure_ascii=False)
@@ -222,11 +222,11 @@ def test_week_has_the_expected_outcomes(week: Week) -> None:
     assert [len(week.records[day]["stages"]) for day in DAYS] == [2, 7, 1, 2, 1, 1, 6]
     tried = [each for each in week.records[FAILED]["stages"] if each["stage"] == "transform"]
     assert [each["attempt"] for each in tried] == [1, 2, 3, 4]
-    said = [each["failure"]["message"] for each in tried]
-    assert "cannot be used" in said[0]
-    assert "Could not convert string" in said[1]
-    assert "the kernel died" in said[2]
-    assert "the process ended without leaving a record" in said[3]
+    comment = [each["failure"]["message"] for each in tried]
+    assert "cannot be used" in comment[0]
+    assert "Could not convert string" in comment[1]
+    assert "the kernel died" in comment[2]
+    assert "the process ended without leaving a record" in comment[3]
 
 
 def test_canary_is_in_bronze_and_quarantine(week: Week) -> None:
@@ -245,10 +245,10 @@ def test_canary_is_in_no_other_file(week: Week, monkeypatch: pytest.MonkeyPatch,
     # The searched files exist.
     for folder in ("archive", "lake/silver", "lake/gold", "logs", "executions", "report"):
         assert [path for path in (week.home / folder).rglob("*") if path.is_file()], folder
-    assert "Daybook canary" in week.told
+    assert "Daybook canary" in week.message_texts
 
     assert traces(week.home) == {}
-    assert not TRACES.search("\n".join([*shown, week.told]).encode())
+    assert not TRACES.search("\n".join([*shown, week.message_texts]).encode())
 
 
 def test_redactions_are_counted_by_column(week: Week) -> None:

@@ -109,10 +109,10 @@ def kill(processes: list[psutil.Process]) -> None:
 
 def kill_some(process: subprocess.Popen[bytes], chance: random.Random) -> Optional[str]:
     """Kill the fork server, a job or a kernel, if there is one; return which."""
-    there = family(process)
-    hosts = [each for each in there if each.pid != process.pid and parent_of(each) == process.pid]
-    jobs = [each for each in there if parent_of(each) in {host.pid for host in hosts}]
-    kernels = [each for each in there if parent_of(each) in {job.pid for job in jobs}]
+    running = family(process)
+    hosts = [each for each in running if each.pid != process.pid and parent_of(each) == process.pid]
+    jobs = [each for each in running if parent_of(each) in {host.pid for host in hosts}]
+    kernels = [each for each in running if parent_of(each) in {job.pid for job in jobs}]
     kinds = {name: found for name, found in (("host", hosts), ("job", jobs), ("kernel", kernels)) if found}
     if not jobs:
         return None
@@ -150,10 +150,10 @@ def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool
     visible = shop.gold()
     for table, days in visible.items():
         for day, rows in days.items():
-            wanted = reference[table][day]
+            expected = reference[table][day]
             if not all(each in days for each in reference[table] if each < day):
-                rows, wanted = who_is_new_apart(rows), who_is_new_apart(wanted)
-            assert rows == wanted, f"{table} shows {day} otherwise than an undisturbed run, beside {sorted(days)}"
+                rows, expected = who_is_new_apart(rows), who_is_new_apart(expected)
+            assert rows == expected, f"{table} shows {day} otherwise than an undisturbed run, beside {sorted(days)}"
     good = {record["run_date"] for record in records if record["outcome"] == "SUCCEEDED"}
     for table in GOLD_BY_DATE:
         # A published date stays published after failed later runs.
@@ -174,21 +174,21 @@ def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool
 
 def who_is_new_apart(rows: list[str]) -> list[str]:
     """Return rows with the sum of new and returning customers instead of both numbers."""
-    told = []
+    masked_rows = []
     for row in rows:
         counts = re.findall(r"\('(?:new|returning)_customers', (\d+)\)", row)
-        told.append(f"{re.sub(_COUNTED, '', row)} {sum(map(int, counts))} customers")
-    return told
+        masked_rows.append(f"{re.sub(_COUNTED, '', row)} {sum(map(int, counts))} customers")
+    return masked_rows
 
 
 def _check_files(archive: Any, record: dict[str, Any]) -> None:
     """Check that an attempt's notebook and page have the recorded digest or do not exist; none is partial."""
     for attempt in record["stages"]:
         for kind in ("notebook", "html"):
-            told = attempt.get(kind)
-            key = told and f"{archive.folder(record['run_id'])}/{told['file']}"
+            recorded = attempt.get(kind)
+            key = recorded and f"{archive.folder(record['run_id'])}/{recorded['file']}"
             if key and archive.store.exists(key):
-                assert hashlib.sha256(archive.store.read(key)).hexdigest() == told["sha256"], key
+                assert hashlib.sha256(archive.store.read(key)).hexdigest() == recorded["sha256"], key
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Shop
 def test_randomly_killed_backfill_has_the_same_result(
     tiny: tuple[Shop, Shop], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    wanted, seed = request.config.getoption("--chaos-kills"), request.config.getoption("--chaos-seed")
+    expected, seed = request.config.getoption("--chaos-kills"), request.config.getoption("--chaos-seed")
     chance = random.Random(seed)  # noqa: S311 (instants, not secrets)
     calm, shop = tiny
     monkeypatch.setenv("DAYBOOK_HOME", str(calm.home.path))
@@ -226,7 +226,7 @@ def test_randomly_killed_backfill_has_the_same_result(
     monkeypatch.setenv("DAYBOOK_HOME", str(shop.home.path))
     kills: list[str] = []
     options: tuple[str, ...] = ()
-    while len(kills) < wanted:
+    while len(kills) < expected:
         process = shop.start(*options)
         until = time.monotonic() + chance.uniform(0, LIFE_SECONDS)
         while process.poll() is None and time.monotonic() < until:
@@ -241,14 +241,14 @@ def test_randomly_killed_backfill_has_the_same_result(
             # All dates are good or failed too often: run the failed ones, then the good ones again, too.
             options = ("--force",)
             continue
-        there = family(process)
+        running = family(process)
         kind = chance.choice(["everything", "group"])
         if kind == "everything":
-            kill(there)
+            kill(running)
         else:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        gone(shop, there)
+        gone(shop, running)
         kills.append(kind)
         check(shop, reference, ended=True)
 

@@ -70,8 +70,8 @@ def test_unreadable_file_fails_without_writes(
     code, out, _ = run_command(monkeypatch, capsys, "run", "--env", "tiny", "--date", "2024-05-03")
 
     assert code == 1
-    said = " ".join(out.split())
+    output = " ".join(out.split())
     failed = "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): FormatError"
-    assert f"{failed}: {file}, line 3: byte 0xc4 is not utf-8;" in said
+    assert f"{failed}: {file}, line 3: byte 0xc4 is not utf-8;" in output
     assert module_home.engine("tiny").rows("SELECT count(*) FROM bronze.sales WHERE run_date = DATE '2024-05-03'") == [(0,)]
     assert read_gross_revenue(module_home, "tiny", "2024-05-01") == Decimal("10")

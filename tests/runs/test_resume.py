@@ -155,8 +155,8 @@ def test_run_resumes_from_the_fixed_failed_stage(desk: Desk) -> None:
     assert names <= set(desk.files(run_id))
     assert desk.listed(run_id)["outcome"] == "SUCCEEDED"
     # Now the run is complete and cannot be resumed.
-    code, _, said = desk("resume", run_id)
-    assert (code, said.split(";")[0]) == (2, f"The run {run_id} has ended as SUCCEEDED")
+    code, _, output = desk("resume", run_id)
+    assert (code, output.split(";")[0]) == (2, f"The run {run_id} has ended as SUCCEEDED")
 
 
 def test_resume_sends_the_missing_message(desk: Desk) -> None:
@@ -183,8 +183,8 @@ def test_lost_run_can_be_resumed(desk: Desk) -> None:
     desk.land(day, "3.00")
     desk.cut_off("3_transform", day)
 
-    told = desk.listed(run_id)
-    assert (told["outcome"], told["reasons"][0].split(":")[0]) == ("FAILED", "lost")
+    entry = desk.listed(run_id)
+    assert (entry["outcome"], entry["reasons"][0].split(":")[0]) == ("FAILED", "lost")
     gap = desk.gap(day)
     assert (gap["reason"], gap["newest_run"]) == ("failed", run_id)
     assert "lost" in gap["detail"]
@@ -216,11 +216,11 @@ def test_next_run_of_the_date_closes_a_lost_run(desk: Desk) -> None:
     assert code == 0, out
     assert (desk.listed(next_run)["outcome"], read_gross_revenue(desk.home, "tiny", day)) == ("SUCCEEDED", Decimal(4))
     assert {"run.json", "history.jsonl"} <= set(desk.files(lost))
-    told = desk.listed(lost)
-    assert (told["outcome"], told["reasons"][0].split(":")[0]) == ("FAILED", "lost")
+    entry = desk.listed(lost)
+    assert (entry["outcome"], entry["reasons"][0].split(":")[0]) == ("FAILED", "lost")
     assert desk.tried(lost) == [("ingest", 1, "FAILED")]
-    code, _, said = desk("resume", lost)
-    assert (code, said.split(";")[0]) == (2, f"The date of {lost} has been run again as {next_run}")
+    code, _, output = desk("resume", lost)
+    assert (code, output.split(";")[0]) == (2, f"The date of {lost} has been run again as {next_run}")
 
 
 def test_runs_lock_their_date_only(desk: Desk) -> None:
@@ -229,12 +229,12 @@ def test_runs_lock_their_date_only(desk: Desk) -> None:
     desk.land(other, "6.00")
     with desk.stopped_in("1_ingest", day) as (running, gate):
         assert desk.listed(run_id)["outcome"] == "RUNNING"
-        code, _, said = desk("run", "--date", day)
+        code, _, output = desk("run", "--date", day)
         assert code == 1
-        assert said.startswith(f"{day} is being run by {run_id} (process {running.pid} of ")
-        assert said.count("\n") == 1
-        code, _, said = desk("resume", run_id)
-        assert (code, said.split(" (")[0]) == (1, f"The run is under way: {run_id}")
+        assert output.startswith(f"{day} is being run by {run_id} (process {running.pid} of ")
+        assert output.count("\n") == 1
+        code, _, output = desk("resume", run_id)
+        assert (code, output.split(" (")[0]) == (1, f"The run is under way: {run_id}")
         code, out, _ = desk("run", "--date", other)
         assert code == 0, out
         gate.touch()
@@ -257,8 +257,8 @@ def test_stopped_run_is_failed_and_can_be_resumed(desk: Desk, name: str, day: st
         assert running.returncode == 1, out
         assert find_lock_holder(desk.home.settings("tiny").archive, date.fromisoformat(day)) is None
     assert f"`daybook resume --env tiny {run_id}`" in out
-    told = desk.listed(run_id)
-    assert (told["outcome"], told["reasons"][0].split(",")[0]) == ("FAILED", "stopped before it ended")
+    entry = desk.listed(run_id)
+    assert (entry["outcome"], entry["reasons"][0].split(",")[0]) == ("FAILED", "stopped before it ended")
     assert desk.tried(run_id) == [("ingest", 1, "SUCCEEDED"), ("validate", 1, "FAILED")]
 
     code, out, _ = desk("resume", run_id)

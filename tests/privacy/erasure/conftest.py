@@ -44,7 +44,7 @@ class Shop:
         self.home = home
         self.settings: Settings = load_settings("local")
         self.root = self.settings.lake
-        self.noted: set[date] = set()
+        self.stale_dates: set[date] = set()
 
     def key_of(self, person: str) -> str:
         found = make_pseudonym(load_keys(self.settings.pii_key), person)
@@ -91,7 +91,7 @@ class Shop:
 
     def note(self, lake: Lake, dates: Iterable[date]) -> None:
         """Record the dates that the next run computes again."""
-        self.noted |= set(dates)
+        self.stale_dates |= set(dates)
 
     def rows(self, table: str, *columns: str, development: str = "") -> list[tuple[Any, ...]]:
         """Return the table's rows, or some columns of them, sorted."""
@@ -117,8 +117,8 @@ class Shop:
     def files_with(self, *texts: str) -> list[str]:
         """Return the files under lake and archive with any of the texts, in their bytes or in Parquet values."""
         found = []
-        for place in (Path(self.root), Path(self.settings.archive)):
-            for path in place.rglob("*"):
+        for root_folder in (Path(self.root), Path(self.settings.archive)):
+            for path in root_folder.rglob("*"):
                 if path.is_file():
                     held = path.read_bytes().decode("utf-8", errors="replace")
                     held += repr(pq.read_table(path).to_pylist()) if path.suffix == ".parquet" else ""

@@ -80,12 +80,18 @@ def test_erase_prints_json(shop: Shop, call: Call) -> None:
     (Path(shop.settings.archive) / "gone").symlink_to("nowhere")
     missing = {f"{shop.settings.archive}/gone": "a link whose target is missing"}
     code, out, _ = call("erase", "--customer", ANN, "--json", "--dry-run")
-    told = json.loads(out)
-    assert (code, told["dry_run"], told["rows"]["silver.orders"], told["not_searched"]) == (0, True, 2, missing)
+    output = json.loads(out)
+    assert (code, output["dry_run"], output["rows"]["silver.orders"], output["not_searched"]) == (0, True, 2, missing)
     code, out, _ = call("erase", "--customer", ANN, "--json", "--yes")
-    told = json.loads(out)
-    assert (code, told["dry_run"], told["proved"], told["found"], told["not_searched"]) == (1, False, False, {}, missing)
-    assert Path(told["record"]).exists()
+    output = json.loads(out)
+    assert (code, output["dry_run"], output["proved"], output["found"], output["not_searched"]) == (
+        1,
+        False,
+        False,
+        {},
+        missing,
+    )
+    assert Path(output["record"]).exists()
     code, _, error = call("erase", "--customer", ANN, "--json")
     assert (code, error) == (2, "With --json nothing is asked; give --yes or --dry-run with it.\n")
 

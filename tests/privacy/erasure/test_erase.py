@@ -41,9 +41,9 @@ def test_rows_and_other_people_are_kept(shop: Shop) -> None:
     shop.erase()
     assert [row for row in shop.rows("bronze.customers", "customer_id", *BOBS) if row[0] == BOB] == bob != []
     after = {name: len(rows) for name, rows in shop.content_without_erased().items()}
-    gone = {name: counts[name] - after[name] for name in counts if counts[name] != after[name]}
+    removed = {name: counts[name] - after[name] for name in counts if counts[name] != after[name]}
     people = ("silver.customers", "versions.customers", "gold.customer_rfm")
-    assert gone == {f"{user}/{name}": 1 for user in ("", "eve") for name in people}
+    assert removed == {f"{user}/{name}": 1 for user in ("", "eve") for name in people}
 
 
 def test_personal_values_in_landed_rows_are_masked(shop: Shop) -> None:
@@ -72,7 +72,7 @@ def test_orders_lose_person_and_city_and_dates_are_stale(shop: Shop) -> None:
         expected = [("A-1", None, None), ("A-2", None, None), ("B-1", shop.key_of(BOB), "Wien")]
         assert shop.rows(f"{layer}.orders", "order_id", "customer_key", "city") == expected
         assert shop.rows(f"{layer}.customers", "customer_key") == [(shop.key_of(BOB),)]
-    assert shop.noted == {FIRST}
+    assert shop.stale_dates == {FIRST}
 
 
 def test_record_has_only_the_pseudonym_of_the_person(shop: Shop) -> None:
@@ -187,9 +187,9 @@ def test_malformed_row_loses_the_values_of_the_person(shop: Shop) -> None:
     raw = f"{ANN},Ann,Zwölfaxing,{ANNS['email']},one,field,too,many"
     shop.land("products", FIRST, {"_problem": "8 fields", "_raw": raw}, {"_problem": "8 fields", "_raw": "P-9,of nobody"})
     shop.erase()
-    kept = [row[0] for row in shop.rows("bronze.products", "_raw") if row[0]]
-    assert "P-9,of nobody" in kept
-    assert not [text for text in kept for value in (ANN, ANNS["email"]) if value in text]
+    texts = [row[0] for row in shop.rows("bronze.products", "_raw") if row[0]]
+    assert "P-9,of nobody" in texts
+    assert not [text for text in texts for value in (ANN, ANNS["email"]) if value in text]
 
 
 def test_repairs_of_quarantined_rows_are_masked(shop: Shop) -> None:
@@ -265,7 +265,7 @@ def finish_killed(shop: Shop, filled: Path, killer: Killer, numbers: list[int]) 
         assert done.proof.is_clean, f"write {number}: {done.proof.matches}"
         assert shop.content() == undisturbed, f"write {number}"
         assert shop.files_with(*PERSONAL) == [], f"write {number}"
-        assert shop.noted == {FIRST}
+        assert shop.stale_dates == {FIRST}
         assert record_of(shop) == record, f"write {number}"
 
 
@@ -385,8 +385,8 @@ def test_reason_in_the_record_has_no_personal_values(shop: Shop) -> None:
     why = f"request of Ms {ANNS['last_name']} of {ANNS['phone']}, {ANNS['email']}, by someone@else.example, no. {ANN}"
     done = shop.erase(why=why)
     assert done.record is not None
-    told = json.loads(Path(done.record).read_text())["why"]
-    assert told == "request of Ms [erased] of [erased], [erased], by [redacted:email], no. [erased]"
+    reason = json.loads(Path(done.record).read_text())["why"]
+    assert reason == "request of Ms [erased] of [erased], [erased], by [redacted:email], no. [erased]"
 
 
 def test_later_try_keeps_the_masked_reason_of_the_first(shop: Shop) -> None:

@@ -21,7 +21,7 @@ from daybook.privacy.erasure.terms import SearchTerms
 from daybook.privacy.erasure.verify import search_files, search_landing
 
 VALUE = "Zoë O'Kanarie-Müßig"
-NEEDLES = SearchTerms(frozenset({VALUE}), frozenset())
+TERMS = SearchTerms(frozenset({VALUE}), frozenset())
 
 
 def code(content: Union[str, bytes]) -> str:
@@ -65,7 +65,7 @@ HIDDEN = {
 @pytest.mark.parametrize("content", HIDDEN.values(), ids=HIDDEN)
 def test_value_is_found_however_it_is_written(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
-    proof = search_files({"archive": str(tmp_path)}, NEEDLES, [], {}, encodings=["latin-1"])
+    proof = search_files({"archive": str(tmp_path)}, TERMS, [], {}, encodings=["latin-1"])
     assert (list(proof.matches), proof.unsearched) == ([str(tmp_path / "a")], {})
 
 
@@ -73,8 +73,8 @@ def test_value_in_base64_is_found_across_windows(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(files, "_WINDOW_BYTES", 500)
     monkeypatch.setattr(files, "CHUNK_BYTES", 100)
     value = "ann@zwoelfaxing.example"
-    for place in range(0, 400, 7):
-        (tmp_path / f"{place:03}.ipynb").write_text(output("text/csv", code(f"{'a,' * place}{value}{',b' * 300}")))
+    for position in range(0, 400, 7):
+        (tmp_path / f"{position:03}.ipynb").write_text(output("text/csv", code(f"{'a,' * position}{value}{',b' * 300}")))
     proof = search_files({"archive": str(tmp_path)}, SearchTerms(frozenset({value}), frozenset()), [], {})
     assert len(proof.matches) == proof.files == 58
 
@@ -84,7 +84,7 @@ def test_hidden_folders_and_file_names_are_searched(tmp_path: Path, name: str) -
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(output("text/plain", VALUE if VALUE not in name else ""))
-    assert list(search_files({"notebooks": str(tmp_path)}, NEEDLES, [], {}).matches) == [str(path)]
+    assert list(search_files({"notebooks": str(tmp_path)}, TERMS, [], {}).matches) == [str(path)]
 
 
 def test_linked_folders_are_searched_once(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_linked_folders_are_searched_once(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
     (tmp_path / "place" / "linked").symlink_to(tmp_path / "outside")
     (tmp_path / "place" / "loop").symlink_to(tmp_path / "place")
-    proof = search_files({"place": str(tmp_path / "place")}, NEEDLES, [], {})
+    proof = search_files({"place": str(tmp_path / "place")}, TERMS, [], {})
     assert (list(proof.matches), proof.files) == ([str(tmp_path / "place" / "linked" / "a.txt")], 1)
 
 
@@ -118,17 +118,17 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_file_that_cannot_be_searched_is_listed(tmp_path: Path, name: str) -> None:
     write, why = BROKEN[name]
     write(tmp_path / name)
-    proof = search_files({"lake": str(tmp_path)}, NEEDLES, [], {})
+    proof = search_files({"lake": str(tmp_path)}, TERMS, [], {})
     assert (proof.is_clean, proof.matches, list(proof.unsearched)) == (False, {}, [str(tmp_path / name)])
     assert proof.unsearched[str(tmp_path / name)].startswith(why)
     if name != "a.ipynb":  # Landing files are not notebooks.
-        assert list(search_landing(str(tmp_path), NEEDLES).unreadable) == [str(tmp_path / name)]
+        assert list(search_landing(str(tmp_path), TERMS).unreadable) == [str(tmp_path / name)]
 
 
 def test_finding_before_the_damage_counts(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(f"{VALUE} {'nobody' * 1000}".encode())[:-5])
-    proof = search_files({"lake": str(tmp_path)}, NEEDLES, [], {})
+    proof = search_files({"lake": str(tmp_path)}, TERMS, [], {})
     assert (list(proof.matches), proof.unsearched) == ([str(path)], {})
 
 
@@ -139,13 +139,13 @@ def test_file_that_cannot_be_opened_is_listed(tmp_path: Path, monkeypatch: pytes
 
     (tmp_path / "a.txt").write_text("x")
     monkeypatch.setattr(files, "_open_file", fail)
-    assert search_files({"a": str(tmp_path)}, NEEDLES, [], {}).unsearched == {str(tmp_path / "a.txt"): error.strerror}
-    assert search_landing(str(tmp_path), NEEDLES).unreadable == {str(tmp_path / "a.txt"): error.strerror}
+    assert search_files({"a": str(tmp_path)}, TERMS, [], {}).unsearched == {str(tmp_path / "a.txt"): error.strerror}
+    assert search_landing(str(tmp_path), TERMS).unreadable == {str(tmp_path / "a.txt"): error.strerror}
 
 
 def test_name_that_is_not_utf_8_is_shown_with_escapes(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.txt")).write_text(VALUE)
-    assert list(search_files({"a": str(tmp_path)}, NEEDLES, [], {}).matches) == [f"{tmp_path}/a\\xff.txt"]
+    assert list(search_files({"a": str(tmp_path)}, TERMS, [], {}).matches) == [f"{tmp_path}/a\\xff.txt"]
 
 
 def test_bucket_that_cannot_be_listed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from daybook.privacy.erasure.verify import search_files, search_landing
 from daybook.sources.compression import UnpackLimits
 
 VALUE = "Zoë O'Kanarie-Müßig"
-NEEDLES = SearchTerms(frozenset({VALUE}), frozenset({"17850"}))
+TERMS = SearchTerms(frozenset({VALUE}), frozenset({"17850"}))
 
 
 def written(text: str) -> Callable[[Path], None]:
@@ -56,7 +56,7 @@ def parquet(**columns: pa.Array) -> Callable[[Path], None]:
 def test_values_are_found_in_every_kind_of_file(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / name)
     (tmp_path / "other.txt").write_text("of nobody")
-    proof = search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {})
+    proof = search_files({"lake": str(tmp_path)}, TERMS, ["CustomerID"], {})
     assert (list(proof.matches), proof.files, proof.is_clean) == ([str(tmp_path / name)], 2, False)
 
 
@@ -71,7 +71,7 @@ def test_values_are_found_in_every_kind_of_file(tmp_path: Path, name: str, write
 )
 def test_ambiguous_values_are_not_found(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / name)
-    assert search_files({"lake": str(tmp_path)}, NEEDLES, ["CustomerID"], {}).is_clean
+    assert search_files({"lake": str(tmp_path)}, TERMS, ["CustomerID"], {}).is_clean
 
 
 def test_allowed_terms_depend_on_the_location(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_allowed_terms_depend_on_the_location(tmp_path: Path) -> None:
 
 
 def test_missing_location_has_no_files(tmp_path: Path) -> None:
-    proof = search_files({"logs": str(tmp_path / "logs")}, NEEDLES, [], {})
+    proof = search_files({"logs": str(tmp_path / "logs")}, TERMS, [], {})
     assert (proof.files, proof.is_clean) == (0, True)
 
 
@@ -109,7 +109,7 @@ def test_plain_and_compressed_landing_files_are_found(tmp_path: Path) -> None:
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"17850,x"))
     (tmp_path / "c.csv").write_text("178500")
     (tmp_path / "d.csv").write_bytes(gzip.compress(b"17850,x"))
-    assert search_landing(str(tmp_path), NEEDLES).files == [str(tmp_path / name) for name in ("a.csv", "b.csv.gz", "d.csv")]
+    assert search_landing(str(tmp_path), TERMS).files == [str(tmp_path / name) for name in ("a.csv", "b.csv.gz", "d.csv")]
 
 
 @pytest.mark.parametrize("cut", [0, 1], ids=["whole", "across pieces"])
@@ -121,7 +121,7 @@ def test_landing_values_are_found_at_any_position(tmp_path: Path, monkeypatch: p
         (tmp_path / f"{place:02}.csv").write_text(f"{'-' * place}17850,x")
         (tmp_path / f"{place:02}.csv.gz").write_bytes(gzip.compress(f"{'-' * place},17850".encode()))
         (tmp_path / f"other-{place:02}.csv").write_text(f"{'-' * place}178501,x 117850")
-    found = search_landing(str(tmp_path), NEEDLES).files
+    found = search_landing(str(tmp_path), TERMS).files
     assert found == sorted(str(path) for path in tmp_path.iterdir() if "other" not in path.name)
 
 
@@ -129,14 +129,14 @@ def test_landing_files_that_cannot_be_unpacked_are_listed(tmp_path: Path) -> Non
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"17850,x" * 1000)[:-5])
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
     (tmp_path / "c.csv.gz").write_bytes(gzip.compress(b"0" * 100_000))
-    found = search_landing(str(tmp_path), NEEDLES, UnpackLimits(size=50_000))
+    found = search_landing(str(tmp_path), TERMS, UnpackLimits(size=50_000))
     assert found.files == [str(tmp_path / "a.csv.gz")]
     assert list(found.unreadable) == [str(tmp_path / "b.csv.gz"), str(tmp_path / "c.csv.gz")]
 
 
 def test_damaged_gzip_file_in_a_lake_is_not_searched(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"nobody" * 1000)[:-5])
-    proof = search_files({"lake": str(tmp_path)}, NEEDLES, [], {})
+    proof = search_files({"lake": str(tmp_path)}, TERMS, [], {})
     assert (proof.is_clean, list(proof.unsearched)) == (False, [str(tmp_path / "a.csv.gz")])
 
 

@@ -1,11 +1,11 @@
-"""The table of troubles, part one: what lands, source by source.
+"""List faults for all landing rules, by source.
 
-Each line reads: trouble, the rule meant for it, what becomes of it; after that, what the trouble cannot but break as well.
+Each line has a fault, the rule that finds it, the outcome, and other rules that the fault breaks.
 """
 
 from __future__ import annotations
 
-from tests.quality.spoiling import (
+from tests.quality.fault_cases import (
     DUPLICATED,
     NO_ROWS,
     QUARANTINED,

@@ -1,6 +1,6 @@
-"""The table of troubles, part two: what becomes silver and gold.
+"""List faults for all rules of silver and gold.
 
-Each line reads: trouble, the rule meant for it, what becomes of it; after that, what the trouble cannot but break as well.
+Each line has a fault, the rule that finds it, the outcome, and other rules that the fault breaks.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 
-from tests.quality.spoiling import NO_ROWS, REJECTED, WARNED, Entry, duplicate_first, set_every
+from tests.quality.fault_cases import NO_ROWS, REJECTED, WARNED, Entry, duplicate_first, set_every
 
 SILVER: dict[str, list[Entry]] = {
     "customers": [
