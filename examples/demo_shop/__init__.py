@@ -1,4 +1,4 @@
-"""The demo: a seeded, made-up shop whose landing files have the rhythm, the lateness and the faults of real ones."""
+"""Generate the landing files of a simulated shop, with the seasons, late records and faults of real ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Dict, List, Sequence
 from daybook.errors import UsageError
 from demo_shop import files
 from demo_shop.export import COLUMNS, Export, build_export
-from demo_shop.faults import inject_faults
-from demo_shop.incidents import INCIDENTS, apply_incident, drop_orders, plan_incidents
+from demo_shop.faults import INCIDENTS, FaultSchedule, apply_incident, drop_orders, inject_faults, plan_incidents
 from demo_shop.random_streams import random_stream
-from demo_shop.rare_records import FaultSchedule
 from demo_shop.summary import (
     QUARANTINED_KINDS,
     WHOLE_DAY_KINDS,
@@ -37,7 +35,7 @@ __all__ = [
     "generate",
 ]
 
-GENERATOR_VERSION = 2  # of the made-up shop: raise it when the same seed comes to mean other files
+GENERATOR_VERSION = 2  # increment it when a change gives other files for the same seed
 
 
 def generate(
@@ -50,24 +48,42 @@ def generate(
     incidents: bool = False,
     force: bool = False,
 ) -> Summary:
-    """Write a made-up shop's landing files and return the account of them.
+    """Write the landing files of a simulated shop and return a summary of them.
 
-    One CSV per entity and day, ``<landing>/<entity>/<YYYY-MM-DD>/<entity>.csv``, for the ``days`` days up to and with
-    ``last_day``. The same arguments always give the same bytes, whenever and wherever. A folder that already holds
-    exactly this shop is left alone, unless ``force``; one that holds another generated shop is replaced whole.
+    There is one CSV per entity and day, ``<landing>/<entity>/<YYYY-MM-DD>/<entity>.csv``. The same arguments give the
+    same bytes on every machine. A folder that already holds this shop is not written again, unless ``force``; a folder
+    that holds another generated shop is replaced.
 
-    With ``incidents`` three days go wrong as a whole, as ``INCIDENTS`` says: 22 days before the last the orders that made 40 %
-    of the revenue are missing, in every file; 17 days before it the file of order lines ends amid a line; 10 days before it
-    the files of orders, lines and payments hold every row twice.
+    Parameters
+    ----------
+    landing
+        Folder to write; it may be missing or empty.
+    seed
+        Seed of all random numbers.
+    last_day, days
+        The files cover the ``days`` days up to and including ``last_day``.
+    orders_per_day
+        Average number of orders a day.
+    incidents
+        Damage three whole days: 22 days before the last day, the orders that made 40 % of the revenue are missing from
+        all files; 17 days before it, the file of order lines ends within a line; 10 days before it, the files of
+        orders, lines and payments contain every row twice.
+    force
+        Write the files even if ``landing`` already holds this shop.
+
+    Returns
+    -------
+    Summary
+        Rows written, faults injected, and the figures that a correct pipeline computes.
 
     Raises
     ------
     UsageError
-        When ``days`` or ``orders_per_day`` is below 1, ``days`` is too few for ``incidents`` (51), or ``landing`` holds files
-        that this function did not write.
+        When ``days`` or ``orders_per_day`` is below 1, ``incidents`` are asked for with fewer than 51 days, or
+        ``landing`` holds files that this function did not write.
     """
     if days < 1 or orders_per_day < 1:
-        raise UsageError(f"days={days}, orders_per_day={orders_per_day}: a shop needs at least one of each")
+        raise UsageError(f"days={days}, orders_per_day={orders_per_day}: set each to at least 1")
     settings = {
         "version": GENERATOR_VERSION,
         "seed": seed,
@@ -80,38 +96,38 @@ def generate(
     if stamp and stamp["settings"] == settings and not force:
         return Summary.from_json(stamp["summary"])
     calendar = [last_day - timedelta(days=back) for back in reversed(range(days))]
-    happens = plan_incidents(calendar) if incidents else {}
-    world = simulate_trade(seed, calendar, orders_per_day)
-    for day, kind in happens.items():
+    incident_days = plan_incidents(calendar) if incidents else {}
+    history = simulate_trade(seed, calendar, orders_per_day)
+    for day, kind in incident_days.items():
         if kind is FaultKind.REVENUE_DROP:
-            world.orders = drop_orders(random_stream(seed, "incidents"), world.orders, day)
-    rows = build_export(world)
-    with files.replace_folder(landing) as fresh:
-        summary = _write_landing(fresh, seed, calendar, rows, happens)
-        files.write_stamp(fresh, {"settings": settings, "summary": summary.to_json()})
+            history.orders = drop_orders(random_stream(seed, "incidents"), history.orders, day)
+    export = build_export(history)
+    with files.replace_folder(landing) as folder:
+        summary = _write_landing(folder, seed, calendar, export, incident_days)
+        files.write_stamp(folder, {"settings": settings, "summary": summary.to_json()})
     return summary
 
 
 def _write_landing(
-    landing: Path, seed: int, calendar: List[date], export_rows: Export, happens: Dict[date, FaultKind]
+    landing: Path, seed: int, calendar: List[date], export: Export, incident_days: Dict[date, FaultKind]
 ) -> Summary:
-    chance = random_stream(seed, "trouble")
-    rarities = FaultSchedule(random_stream(seed, "rarities"))
+    rng = random_stream(seed, "trouble")
+    schedule = FaultSchedule(random_stream(seed, "rarities"))
     written = dict.fromkeys(COLUMNS, 0)
-    troubles: List[Fault] = []
-    sound: Dict[str, List[Sequence[str]]] = defaultdict(list)
+    faults: List[Fault] = []
+    valid: Dict[str, List[Sequence[str]]] = defaultdict(list)
     for number, day in enumerate(calendar):
         for entity in COLUMNS:
             if files.has_byte_order_mark(entity, day):
-                troubles.append(Fault(day, entity, FaultKind.BYTE_ORDER_MARK, 0, f"{entity}.csv"))
+                faults.append(Fault(day, entity, FaultKind.BYTE_ORDER_MARK, 0, f"{entity}.csv"))
             if files.file_encoding(entity) == "cp1252":
-                troubles.append(Fault(day, entity, FaultKind.WINDOWS_1252, 0, f"{entity}.csv"))
-            rows = export_rows[entity][day]
-            spoiled = inject_faults(chance, entity, day, rows, rarities.due(entity, number, rows))
-            spoiled = apply_incident(happens.get(day), spoiled, entity, day)
-            torn = any(trouble.kind is FaultKind.TRUNCATED for trouble in spoiled.troubles)
-            files.write_file(landing, entity, day, spoiled.rows, torn=torn)
-            written[entity] += len(spoiled.rows)
-            troubles.extend(spoiled.troubles)
-            sound[entity].extend(spoiled.valid_rows)
-    return Summary(seed, calendar, written, troubles, compute_expected_figures(sound))
+                faults.append(Fault(day, entity, FaultKind.WINDOWS_1252, 0, f"{entity}.csv"))
+            rows = export[entity][day]
+            file = inject_faults(rng, entity, day, rows, schedule.next_fault(entity, number, rows))
+            file = apply_incident(incident_days.get(day), file, entity, day)
+            truncated = any(fault.kind is FaultKind.TRUNCATED for fault in file.faults)
+            files.write_file(landing, entity, day, file.rows, truncated=truncated)
+            written[entity] += len(file.rows)
+            faults.extend(file.faults)
+            valid[entity].extend(file.valid_rows)
+    return Summary(seed, calendar, written, faults, compute_expected_figures(valid))

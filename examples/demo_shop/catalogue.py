@@ -1,6 +1,6 @@
-"""What the shop sells: departments, categories, products, sellers, and how prices and popularity move.
+"""Draw the shop's products and sellers, and the changes of prices and demand.
 
-Money is whole cents.
+Amounts of money are in cents.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ PRODUCT_COUNT = 400
 
 @dataclass(frozen=True)
 class Category:
-    """One category: what it sells, from and to which price in EUR, and how shoppers treat it.
+    """One category: its product names and its prices, from ``low`` to ``high`` in EUR.
 
-    ``gift`` is how much its share grows towards Christmas (0 = not at all, 1 = doubled); ``return_rate`` is the share
-    of delivered lines that come back.
+    ``gift`` is the growth of demand towards Christmas (0 = none, 1 = doubled); ``return_rate`` is the share of delivered
+    lines that are returned.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Category:
 
     @property
     def category_id(self) -> str:
-        """The id as the landing files show it, like ``K-03``."""
+        """The id in the landing files, like ``K-03``."""
         return f"K-{self.number:02d}"
 
 
@@ -59,7 +59,7 @@ _SERIES = (
     *("Nordlicht", "Alba", "Fjell", "Grünwald", "Säntis", "Amrum", "Birke", "Küste", "Polder", "Föhn", "Lys", "Öre"),
     *("Wöhrd", "Kolibri", "Mirø", "Tarn"),
 )
-# Every text about sellers stays within Windows-1252: that is the encoding of their file.
+# The names of sellers and their cities must be encodable in Windows-1252, the encoding of their file.
 _SELLER_STARTS = ("Möbelhof", "Kontor", "Manufaktur", "Werkstatt", "Lager", "Atelier", "Handelshaus")
 _SELLER_ENDS = ("Süderquell", "Grünthal", "Fährmann", "Krähenloh", "Birkenstätt", "Van Duindijk", "Löwenkamp & Söhne")
 _SELLER_CITIES = (
@@ -71,7 +71,7 @@ _SELLER_COUNT = 25
 
 @dataclass(frozen=True)
 class Seller:
-    """One version of a merchant who ships products through the shop."""
+    """One version of a merchant who sells through the shop."""
 
     number: int
     name: str
@@ -80,13 +80,13 @@ class Seller:
 
     @property
     def seller_id(self) -> str:
-        """The id as the landing files show it, like ``S-07``."""
+        """The id in the landing files, like ``S-07``."""
         return f"S-{self.number:02d}"
 
 
 @dataclass(frozen=True)
 class Product:
-    """One version of a product; ``list_price`` in cents, ``deal`` the share taken off in Black Week (0 = none)."""
+    """One version of a product: ``list_price`` in cents, ``deal`` the discount in Black Week (0.2 = 20 %)."""
 
     number: int
     name: str
@@ -99,35 +99,35 @@ class Product:
 
     @property
     def product_id(self) -> str:
-        """The id as the landing files show it, like ``P-0042``."""
+        """The id in the landing files, like ``P-0042``."""
         return f"P-{self.number:04d}"
 
 
 class Catalogue:
-    """The assortment in its newest version, and what changes in it from day to day."""
+    """The newest version of each product and seller."""
 
-    def __init__(self, chance: Random, opening: date) -> None:
-        self._chance = chance
-        self.sellers = _draw_sellers(chance)
-        self.products = _draw_products(chance, self.sellers, opening)
+    def __init__(self, rng: Random, opening: date) -> None:
+        self._rng = rng
+        self.sellers = _draw_sellers(rng)
+        self.products = _draw_products(rng, self.sellers, opening)
 
     def reprice(self, day: date) -> List[Product]:
-        """Give about one product in a hundred a new list price from midnight on; return the new versions."""
+        """Change the list price of about one product in a hundred from midnight on; return the new versions."""
         changed = []
         for index, product in enumerate(self.products):
-            if self._chance.random() < 0.01:
-                price = round_to_shop_price(product.list_price * self._chance.uniform(0.85, 1.2))
+            if self._rng.random() < 0.01:
+                price = round_to_shop_price(product.list_price * self._rng.uniform(0.85, 1.2))
                 if price != product.list_price:
                     self.products[index] = replace(product, list_price=price, updated_at=_midnight(day))
                     changed.append(self.products[index])
         return changed
 
     def relocate_seller(self) -> Optional[Seller]:
-        """On about one day in twenty let one seller move to another city; return the new version, if any."""
-        if self._chance.random() >= 0.05:
+        """Move a seller to another city on about one day in twenty; return the new version, if any."""
+        if self._rng.random() >= 0.05:
             return None
-        index = self._chance.randrange(len(self.sellers))
-        city, country = self._chance.choice(_SELLER_CITIES)
+        index = self._rng.randrange(len(self.sellers))
+        city, country = self._rng.choice(_SELLER_CITIES)
         moved = replace(self.sellers[index], city=city, country=country)
         if moved == self.sellers[index]:
             return None
@@ -135,18 +135,18 @@ class Catalogue:
         return moved
 
     def cumulative_demand(self, day: date) -> List[float]:
-        """Return the running sums of the products' weights on ``day``, in the order of ``products``."""
-        mood = _christmas_factor(day)
+        """Return the cumulative demand weights of ``products`` on ``day``, in their order."""
+        christmas = _christmas_factor(day)
         black_week = is_black_week(day)
         weights = []
         for product in self.products:
-            weight = product.popularity * (1 + product.category.gift * mood)
+            weight = product.popularity * (1 + product.category.gift * christmas)
             weights.append(weight * 2 if black_week and product.deal else weight)
         return list(accumulate(weights))
 
 
 def unit_price(product: Product, day: date) -> int:
-    """Return what ``product`` costs on ``day`` in cents: its list price, or less in Black Week."""
+    """Return the price of ``product`` on ``day`` in cents, with the discount of Black Week."""
     if product.deal and is_black_week(day):
         return round_to_shop_price(product.list_price * (1 - product.deal))
     return product.list_price
@@ -158,47 +158,47 @@ def round_to_shop_price(cents: float) -> int:
 
 
 def is_black_week(day: date) -> bool:
-    """Tell whether ``day`` lies in the week of Black Friday, Monday to Cyber Monday."""
+    """Return whether ``day`` is in the week of Black Friday: Monday to Cyber Monday, 8 days."""
     friday = black_friday(day.year)
     return friday - timedelta(days=4) <= day <= friday + timedelta(days=3)
 
 
 def _christmas_factor(day: date) -> float:
-    """Return 0 up to November, rising to 1 at 10 December, 0 again from Christmas Eve."""
+    """Return 0 until November, a linear rise to 1 on 10 December, and 0 from Christmas Eve."""
     if day.month < 11 or day >= date(day.year, 12, 24):
         return 0.0
     return min(1.0, (day - date(day.year, 11, 1)).days / 39)
 
 
-def _draw_sellers(chance: Random) -> List[Seller]:
+def _draw_sellers(rng: Random) -> List[Seller]:
     names = [f"{start} {end}" for start in _SELLER_STARTS for end in _SELLER_ENDS]
-    # One name with a comma in it: the files must quote it.
-    chosen = [*chance.sample(names, _SELLER_COUNT - 1), "Möbel, Licht & Mehr"]
-    return [Seller(number, name, *chance.choice(_SELLER_CITIES)) for number, name in enumerate(chosen, start=1)]
+    # One name contains a comma, which the files must quote.
+    chosen = [*rng.sample(names, _SELLER_COUNT - 1), "Möbel, Licht & Mehr"]
+    return [Seller(number, name, *rng.choice(_SELLER_CITIES)) for number, name in enumerate(chosen, start=1)]
 
 
-def _draw_products(chance: Random, sellers: List[Seller], opening: date) -> List[Product]:
+def _draw_products(rng: Random, sellers: List[Seller], opening: date) -> List[Product]:
     ranks = list(range(PRODUCT_COUNT))
-    chance.shuffle(ranks)
+    rng.shuffle(ranks)
     names: Dict[int, List[str]] = {}
     for category in CATEGORIES:
         names[category.number] = [f"{noun} {series}" for noun in category.nouns for series in _SERIES]
-        chance.shuffle(names[category.number])
+        rng.shuffle(names[category.number])
     products = []
     for index, rank in enumerate(ranks):
         category = CATEGORIES[index % len(CATEGORIES)]
-        # Squaring the draw makes cheap articles common and dear ones rare.
-        price = category.low + (category.high - category.low) * chance.random() ** 2
+        # The square makes low prices more frequent than high ones.
+        price = category.low + (category.high - category.low) * rng.random() ** 2
         products.append(
             Product(
                 number=index + 1,
                 name=names[category.number].pop(),
                 category=category,
-                seller=chance.choice(sellers),
+                seller=rng.choice(sellers),
                 list_price=round_to_shop_price(price * 100),
-                popularity=1 / (rank + 8),  # Zipf's law with a flattened head: the best seller has about 3 %
-                deal=chance.choice((0.15, 0.2, 0.3)) if chance.random() < 0.35 else 0.0,
-                updated_at=_midnight(opening - timedelta(days=chance.randint(1, 400))),
+                popularity=1 / (rank + 8),  # Zipf's law with an offset: the best seller has about 3 %
+                deal=rng.choice((0.15, 0.2, 0.3)) if rng.random() < 0.35 else 0.0,
+                updated_at=_midnight(opening - timedelta(days=rng.randint(1, 400))),
             )
         )
     return products

@@ -1,7 +1,7 @@
-"""The shop's delta export: which row of which entity stands in which day's file, as text.
+"""Convert the shop's history to the rows of each entity's daily files, as text.
 
-A day's file holds what was created or changed that day; each change of an order is a row of its own, so one order can stand
-several times in one file. ``categories`` alone is a full lookup every day.
+A file holds what was created or changed that day. Each change of an order is a row, so a file can hold one order several
+times. Only ``categories`` is exported in full every day.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ Row = List[str]
 Export = Dict[str, Dict[date, List[Row]]]
 
 
-def build_export(world: ShopHistory) -> Export:
-    """Return ``{entity: {day: rows}}`` with every entity and every day of ``world``; what happens later is left out."""
-    rows: Export = {entity: {day: [] for day in world.days} for entity in COLUMNS}
-    for day in world.days:
-        rows["customers"][day] = [_customer_row(customer) for customer in world.customers[day]]
-        rows["products"][day] = [_product_row(product) for product in world.products[day]]
-        rows["sellers"][day] = [_seller_row(seller) for seller in world.sellers[day]]
+def build_export(history: ShopHistory) -> Export:
+    """Return ``{entity: {day: rows}}`` for every entity and day of ``history``, without later events."""
+    rows: Export = {entity: {day: [] for day in history.days} for entity in COLUMNS}
+    for day in history.days:
+        rows["customers"][day] = [_customer_row(customer) for customer in history.customers[day]]
+        rows["products"][day] = [_product_row(product) for product in history.products[day]]
+        rows["sellers"][day] = [_seller_row(seller) for seller in history.sellers[day]]
         rows["categories"][day] = [[each.category_id, each.name, each.department] for each in CATEGORIES]
-    for order in world.orders:
+    for order in history.orders:
         _export_order(order, rows)
     updated_at = COLUMNS["orders"].index("updated_at")
     for of_day in rows["orders"].values():
         of_day.sort(key=lambda row: row[updated_at])
-    _export_returns(world.orders, rows["returns"])
-    _export_reviews(world.orders, rows["reviews"])
+    _export_returns(history.orders, rows["returns"])
+    _export_reviews(history.orders, rows["reviews"])
     return rows
 
 
@@ -113,12 +113,12 @@ def _export_reviews(orders: List[Order], rows: Dict[date, List[Row]]) -> None:
         ((order.review[0], order.order_id, order.review[1]) for order in orders if order.review),
         key=lambda event: event[:2],
     )
-    for number, (at, order_id, opinion) in enumerate(events, start=1):
+    for number, (at, order_id, review) in enumerate(events, start=1):
         if at.date() in rows:
             rows[at.date()].append(
                 [
-                    *(f"V-{number:05d}", order_id, str(opinion.score)),
-                    *(opinion.title or "", opinion.comment or "", _format_time(at)),
+                    *(f"V-{number:05d}", order_id, str(review.score)),
+                    *(review.title or "", review.comment or "", _format_time(at)),
                 ]
             )
 

@@ -1,7 +1,7 @@
-"""The shop's customers: where they live, what they are called, how they register and what they change.
+"""Draw the shop's customers and their changes.
 
-Surnames are put together from syllables, every mail address ends in ``example.com``, and every telephone number is one the
-German regulator keeps free for fiction.
+Surnames are combined from syllables, e-mail addresses end in ``example.com``, and telephone numbers are from the ranges
+that the German regulator reserves for fiction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import List, Optional, Tuple
 
 @dataclass(frozen=True)
 class City:
-    """A place customers live in; postal codes are drawn from ``first_code`` to ``last_code``, both included."""
+    """A city of customers; postal codes are drawn from ``first_code`` to ``last_code``, both included."""
 
     name: str
     state: str
@@ -74,7 +74,7 @@ _STREETS = {
     "DE": ("Lindenstraße", "Am Mühlbach", "Gänseweg", "Schloßallee", "Bahnhofstraße", "Zum Föhrenhain", "Gartenweg"),
     "NL": ("Tulpenlaan", "Oude Gracht", "Molenweg", "Koningsplein", "Zeedijk", "Ruïnestraat"),
 }
-# "Drama numbers" of the Bundesnetzagentur (notice 148/2021): never given to a subscriber. The last three digits vary.
+# Numbers for fiction of the Bundesnetzagentur (notice 148/2021), never assigned. The last three digits vary.
 _FICTIONAL_RANGES = ("+49 30 23125", "+49 69 90009", "+49 40 66969", "+49 221 4710", "+49 89 99998")
 _ASCII = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ë": "e", "é": "e", "ï": "i", "ş": "s", " ": ""})
 
@@ -84,7 +84,7 @@ _NO_PHONE_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Customer:
-    """One version of a customer; a change makes a new version with a later ``updated_at``."""
+    """One version of a customer; each change creates a version with a later ``updated_at``."""
 
     number: int
     first_name: str
@@ -100,34 +100,34 @@ class Customer:
 
     @property
     def customer_id(self) -> str:
-        """The id as the landing files show it, like ``C-00042``."""
+        """The id in the landing files, like ``C-00042``."""
         return f"C-{self.number:05d}"
 
 
 class CustomerBase:
-    """All customers so far, each in the newest version, with the registrations and changes that happen to them."""
+    """The newest version of each customer so far."""
 
-    def __init__(self, chance: Random) -> None:
-        self._chance = chance
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
         self._weights = [city.weight for city in CITIES]
         self.customers: List[Customer] = []
 
     def register(self, at: datetime) -> Customer:
         """Add and return a new customer who registers at ``at``."""
-        chance = self._chance
+        rng = self._rng
         number = len(self.customers) + 1
-        city = chance.choices(CITIES, self._weights)[0]
-        first_name, last_name = _draw_name(chance, city)
+        city = rng.choices(CITIES, self._weights)[0]
+        first_name, last_name = _draw_name(rng, city)
         customer = Customer(
             number=number,
             first_name=first_name,
             last_name=last_name,
             email=_email_address(first_name, last_name, number),
-            phone=None if chance.random() < _NO_PHONE_SHARE else _draw_phone(chance),
-            street=_draw_street(chance, city),
-            postal_code=_draw_postal_code(chance, city),
+            phone=None if rng.random() < _NO_PHONE_SHARE else _draw_phone(rng),
+            street=_draw_street(rng, city),
+            postal_code=_draw_postal_code(rng, city),
             city=city,
-            regular=chance.random() < _REGULAR_SHARE,
+            regular=rng.random() < _REGULAR_SHARE,
             registered_at=at,
             updated_at=at,
         )
@@ -139,52 +139,52 @@ class CustomerBase:
         return self.customers[customer.number - 1]
 
     def move(self, customer: Customer, at: datetime) -> Customer:
-        """Give ``customer`` a new address at ``at`` and return the new version."""
-        city = self._chance.choices(CITIES, self._weights)[0]
+        """Change the address of ``customer`` at ``at`` and return the new version."""
+        city = self._rng.choices(CITIES, self._weights)[0]
         return self._store(
             replace(
                 self.newest(customer),
                 city=city,
-                street=_draw_street(self._chance, city),
-                postal_code=_draw_postal_code(self._chance, city),
+                street=_draw_street(self._rng, city),
+                postal_code=_draw_postal_code(self._rng, city),
                 updated_at=at,
             )
         )
 
     def change_phone(self, customer: Customer, at: datetime) -> Customer:
-        """Give ``customer`` a new telephone number at ``at`` and return the new version."""
-        return self._store(replace(self.newest(customer), phone=_draw_phone(self._chance), updated_at=at))
+        """Change the telephone number of ``customer`` at ``at`` and return the new version."""
+        return self._store(replace(self.newest(customer), phone=_draw_phone(self._rng), updated_at=at))
 
     def _store(self, customer: Customer) -> Customer:
         self.customers[customer.number - 1] = customer
         return customer
 
 
-def _draw_name(chance: Random, city: City) -> Tuple[str, str]:
+def _draw_name(rng: Random, city: City) -> Tuple[str, str]:
     if city.country == "NL":
-        surname = f"van der {chance.choice(_DUTCH_SURNAME_STARTS)}{chance.choice(_DUTCH_SURNAME_ENDS)}"
-        return chance.choice(_DUTCH_GIVEN_NAMES), surname
-    return chance.choice(_GIVEN_NAMES), chance.choice(_SURNAME_STARTS) + chance.choice(_SURNAME_ENDS)
+        surname = f"van der {rng.choice(_DUTCH_SURNAME_STARTS)}{rng.choice(_DUTCH_SURNAME_ENDS)}"
+        return rng.choice(_DUTCH_GIVEN_NAMES), surname
+    return rng.choice(_GIVEN_NAMES), rng.choice(_SURNAME_STARTS) + rng.choice(_SURNAME_ENDS)
 
 
 def _email_address(first_name: str, last_name: str, number: int) -> str:
     return f"{first_name}.{last_name}{number}@example.com".lower().translate(_ASCII)
 
 
-def _draw_phone(chance: Random) -> str:
-    return f"{chance.choice(_FICTIONAL_RANGES)}{chance.randrange(1000):03d}"
+def _draw_phone(rng: Random) -> str:
+    return f"{rng.choice(_FICTIONAL_RANGES)}{rng.randrange(1000):03d}"
 
 
-def _draw_street(chance: Random, city: City) -> str:
-    street = chance.choice(_STREETS["NL" if city.country == "NL" else "DE"])
-    # Commas inside an address are ordinary: the files must quote them.
-    return f"{street} {chance.randint(1, 120)}{', Hinterhaus' if chance.random() < 0.04 else ''}"
+def _draw_street(rng: Random, city: City) -> str:
+    street = rng.choice(_STREETS["NL" if city.country == "NL" else "DE"])
+    # Some addresses contain a comma, which the files must quote.
+    return f"{street} {rng.randint(1, 120)}{', Hinterhaus' if rng.random() < 0.04 else ''}"
 
 
-def _draw_postal_code(chance: Random, city: City) -> str:
-    code = chance.randint(city.first_code, city.last_code)
+def _draw_postal_code(rng: Random, city: City) -> str:
+    code = rng.randint(city.first_code, city.last_code)
     if city.country == "DE":
         return f"{code:05d}"
     if city.country == "NL":
-        return f"{code} {chance.choice('ABCDEGHJKLMNPRSTVWXZ')}{chance.choice('ABCDEGHJKLMNPRSTVWXZ')}"
+        return f"{code} {rng.choice('ABCDEGHJKLMNPRSTVWXZ')}{rng.choice('ABCDEGHJKLMNPRSTVWXZ')}"
     return str(code)

@@ -1,6 +1,6 @@
-"""Where the seeded shop's randomness comes from: one independent stream for each concern.
+"""Create one independent random number generator per purpose.
 
-Separate streams keep changes local: another rate of broken rows leaves the shop's trade as it was.
+A change to one purpose, such as the rate of broken rows, then leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 from random import Random
 
 
-def random_stream(seed: int, concern: str) -> Random:
-    """Return the generator of one concern; the same seed and concern always give the same numbers.
+def random_stream(seed: int, purpose: str) -> Random:
+    """Return the generator of one purpose; the same seed and purpose always give the same numbers.
 
-    ``random.Random`` seeds from text through SHA-512, so neither the Python version nor the hash seed matters.
+    ``random.Random`` seeds from text through SHA-512, so the numbers depend on neither the Python version nor the hash seed.
+    The name of a purpose is part of the seed: renaming one changes the files.
     """
-    return Random(f"{seed}/{concern}")  # noqa: S311 - made-up trade, no secrets
+    return Random(f"{seed}/{purpose}")  # noqa: S311 - simulated data, no secrets

@@ -1,7 +1,7 @@
-"""What customers write about their orders: score, title and comment.
+"""Draw the reviews of orders: score, title and comment.
 
-Comments are as careless as real ones: with commas, quotation marks, line breaks, and now and then a name, a mail address or a
-telephone number: personal data in free text.
+Comments contain commas, quotation marks and line breaks, and sometimes personal data: a name, an e-mail address or a
+telephone number.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ _WEIGHTS_LATE = (14, 17, 22, 20, 27)
 
 @dataclass(frozen=True)
 class ReviewContent:
-    """A review's content; ``score`` from 1 to 5, ``None`` where the customer left the field empty."""
+    """The content of a review: ``score`` is 1 to 5; empty fields are ``None``."""
 
     score: int
     title: Optional[str]
     comment: Optional[str]
 
 
-def draw_review(chance: Random, customer: Customer, late: bool) -> ReviewContent:
-    """Return what ``customer`` says about an order; those who waited too long are harsher."""
-    score = chance.choices(_SCORES, _WEIGHTS_LATE if late else _WEIGHTS_ON_TIME)[0]
-    title = chance.choice(_TITLES[score]) if chance.random() < 0.6 else None
-    if chance.random() < 0.35:
+def draw_review(rng: Random, customer: Customer, late: bool) -> ReviewContent:
+    """Draw the review of an order by ``customer``; reviews of late orders have lower scores."""
+    score = rng.choices(_SCORES, _WEIGHTS_LATE if late else _WEIGHTS_ON_TIME)[0]
+    title = rng.choice(_TITLES[score]) if rng.random() < 0.6 else None
+    if rng.random() < 0.35:
         return ReviewContent(score, title, None)
     sentences = [
-        chance.choice(_COMMENTS[score]),
-        chance.choice(_LATE_COMMENTS if late else _ON_TIME_COMMENTS),
-        _draw_signature(chance, customer),
+        rng.choice(_COMMENTS[score]),
+        rng.choice(_LATE_COMMENTS if late else _ON_TIME_COMMENTS),
+        _draw_signature(rng, customer),
     ]
-    separator = "\n" if chance.random() < 0.25 else " "
+    separator = "\n" if rng.random() < 0.25 else " "
     return ReviewContent(score, title, separator.join(sentence for sentence in sentences if sentence))
 
 
-def _draw_signature(chance: Random, customer: Customer) -> str:
-    draw = chance.random()
+def _draw_signature(rng: Random, customer: Customer) -> str:
+    draw = rng.random()
     if draw < 0.08:
         return f"Viele Grüße, {customer.first_name} {customer.last_name}"
     if draw < 0.12:

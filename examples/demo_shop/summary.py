@@ -1,4 +1,4 @@
-"""What was generated: days, rows, the trouble put in on purpose, and the figures a pipeline has to arrive at."""
+"""Describe a generated shop: its days, rows and faults, and the figures that a correct pipeline computes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typing import Counter as CounterType
 
 
 class FaultKind(Enum):
-    """One kind of trouble. Those in ``QUARANTINED_KINDS`` make a row a loader should quarantine; those in ``WHOLE_DAY_KINDS`` spoil a delivery;
-    the others a loader must bear."""
+    """One kind of fault.
+
+    A row with one of ``QUARANTINED_KINDS`` belongs in quarantine. ``WHOLE_DAY_KINDS`` damage a whole delivery. A pipeline
+    must accept all other kinds.
+    """
 
     DUPLICATE = "duplicate"
     NULL_OPTIONAL = "null_optional"
@@ -52,10 +55,10 @@ WHOLE_DAY_KINDS = frozenset({FaultKind.REVENUE_DROP, FaultKind.TRUNCATED, FaultK
 
 @dataclass(frozen=True)
 class Fault:
-    """One spoiled record: ``row`` counts a file's records from 1, the header not counted; 0 means the whole file.
+    """One fault in a file.
 
-    ``key`` is the record's primary key as it was before (``DB-000123/2``); that of a record which was added is its own, or the
-    stray text itself.
+    ``row`` is the number of the damaged record, from 1 and without the header; 0 means the whole file. ``key`` is the
+    primary key of the record before the damage (``DB-000123/2``). An added record has its own key; a stray text is its key.
     """
 
     day: date
@@ -67,13 +70,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class ExpectedFigures:
-    """What one order date comes to when every broken row is quarantined and every duplicate counted once, in EUR.
+    """The figures of one order date, in EUR, with every broken row quarantined and every duplicate counted once.
 
-    Of days with an incident: orders that were lost are not in it, a truncated file counts as delivered again whole, and a
-    doubled one once.
+    Incidents: lost orders are not counted, a truncated file counts as if delivered again in full, and a doubled file
+    counts once.
 
-    ``orders`` counts all, ``cancelled_orders`` those last seen cancelled; ``units`` and ``gross_revenue`` are of the
-    orders not cancelled; ``returns_amount`` belongs to the date of the order, whenever the goods came back.
+    ``orders`` counts all orders and ``cancelled_orders`` those whose newest status is cancelled. ``units`` and
+    ``gross_revenue`` leave cancelled orders out. ``returns_amount`` belongs to the date of the order, not of the return.
     """
 
     orders: int
@@ -85,21 +88,17 @@ class ExpectedFigures:
 
 @dataclass(frozen=True)
 class Summary:
-    """The account of a generated shop; ``rows`` are records written per entity, ``expected`` figures per order date."""
+    """The summary of a generated shop: ``rows`` written per entity, ``expected`` figures per order date."""
 
     seed: int
     days: List[date]
     rows: Dict[str, int]
-    troubles: List[Fault]
+    faults: List[Fault]
     expected: Dict[date, ExpectedFigures]
 
-    def counts(self) -> CounterType[Tuple[date, str, FaultKind]]:
-        """Return how often each kind of trouble occurs per day and entity."""
-        return Counter((trouble.day, trouble.entity, trouble.kind) for trouble in self.troubles)
-
     def broken(self) -> List[Fault]:
-        """Return the rows a loader should quarantine."""
-        return [trouble for trouble in self.troubles if trouble.kind in QUARANTINED_KINDS]
+        """Return the faults whose rows belong in quarantine."""
+        return [fault for fault in self.faults if fault.kind in QUARANTINED_KINDS]
 
     def to_json(self) -> Dict[str, Any]:
         """Return the summary as plain JSON types, decimals as text."""
@@ -107,7 +106,8 @@ class Summary:
             "seed": self.seed,
             "days": [day.isoformat() for day in self.days],
             "rows": self.rows,
-            "troubles": [[each.day.isoformat(), each.entity, each.kind.value, each.row, each.key] for each in self.troubles],
+            # The key is older than the name of the attribute; existing landing folders have it in their stamp.
+            "troubles": [[each.day.isoformat(), each.entity, each.kind.value, each.row, each.key] for each in self.faults],
             "expected": {
                 day.isoformat(): [
                     *(each.orders, each.cancelled_orders, each.units),
@@ -119,12 +119,12 @@ class Summary:
 
     @classmethod
     def from_json(cls, document: Dict[str, Any]) -> Summary:
-        """Return the summary that ``to_json`` wrote."""
+        """Return the summary that ``to_json`` converted."""
         return cls(
             seed=document["seed"],
             days=[date.fromisoformat(day) for day in document["days"]],
             rows=document["rows"],
-            troubles=[
+            faults=[
                 Fault(date.fromisoformat(day), entity, FaultKind(kind), row, key)
                 for day, entity, kind, row, key in document["troubles"]
             ],
@@ -135,13 +135,13 @@ class Summary:
         )
 
 
-def compute_expected_figures(sound: Dict[str, List[Sequence[str]]]) -> Dict[date, ExpectedFigures]:
-    """Add up what a pipeline should find, from the sound rows of all days: ``orders``, ``order_items``, ``returns``.
+def compute_expected_figures(valid: Dict[str, List[Sequence[str]]]) -> Dict[date, ExpectedFigures]:
+    """Compute the expected figures from the valid rows of all days of ``orders``, ``order_items`` and ``returns``.
 
-    Plain loops over the exported text on purpose: this is the second opinion the pipeline's SQL is compared with.
+    The tests compare the pipeline's SQL with this function, so it uses plain loops over the exported text.
     """
     newest: Dict[str, Tuple[str, str, date]] = {}
-    for row in sound["orders"]:
+    for row in valid["orders"]:
         order_id, status, ordered_at, updated_at = row[0], row[2], row[3], row[11]
         if order_id not in newest or updated_at > newest[order_id][0]:
             newest[order_id] = (updated_at, status, date.fromisoformat(ordered_at[:10]))
@@ -152,13 +152,13 @@ def compute_expected_figures(sound: Dict[str, List[Sequence[str]]]) -> Dict[date
         cancelled[day] += status == "cancelled"
     units: CounterType[date] = Counter()
     gross = dict.fromkeys(orders, Decimal(0))
-    for order_id, _, _, _, quantity, price, _ in sound["order_items"]:
+    for order_id, _, _, _, quantity, price, _ in valid["order_items"]:
         if order_id in newest and newest[order_id][1] != "cancelled":
             day = newest[order_id][2]
             units[day] += int(quantity)
             gross[day] += int(quantity) * Decimal(price)
     returned = dict.fromkeys(orders, Decimal(0))
-    for _, order_id, _, _, quantity, price, _, _ in sound["returns"]:
+    for _, order_id, _, _, quantity, price, _, _ in valid["returns"]:
         if order_id in newest:
             returned[newest[order_id][2]] += int(quantity) * Decimal(price)
     return {day: ExpectedFigures(orders[day], cancelled[day], units[day], gross[day], returned[day]) for day in sorted(orders)}

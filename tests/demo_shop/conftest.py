@@ -1,4 +1,4 @@
-"""One shop for all tests of this room: six weeks up to Black Friday's weekend, generated once."""
+"""Provide one generated shop of six weeks up to the weekend of Black Friday."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from demo_shop.export import Row
 
 
 class Shop(NamedTuple):
-    """A generated landing folder and the account of it."""
+    """A generated landing folder and its summary."""
 
     landing: Path
     summary: Summary
@@ -24,19 +24,19 @@ class Shop(NamedTuple):
         return self.landing / entity / day.isoformat() / f"{entity}.csv"
 
     def read(self, entity: str, day: date) -> List[Row]:
-        """Return a file's records as they landed, without the header."""
+        """Return the rows of a file without the header."""
         return _parse(self.path(entity, day), entity)
 
-    def read_sound(self, entity: str) -> List[Row]:
-        """Return all days' records of an entity that are neither broken nor a second one of another's key."""
-        spoiled = {(each.day, each.row) for each in self.summary.broken() if each.entity == entity}
-        second = (FaultKind.DUPLICATE, FaultKind.KEY_TWICE)
-        copies = {(each.day, each.row) for each in self.summary.troubles if each.entity == entity and each.kind in second}
+    def read_valid(self, entity: str) -> List[Row]:
+        """Return the rows of all days of an entity that are neither broken nor duplicates of a key."""
+        broken = {(each.day, each.row) for each in self.summary.broken() if each.entity == entity}
+        copied = (FaultKind.DUPLICATE, FaultKind.KEY_TWICE)
+        copies = {(each.day, each.row) for each in self.summary.faults if each.entity == entity and each.kind in copied}
         return [
             row
             for day in self.summary.days
             for number, row in enumerate(self.read(entity, day), start=1)
-            if (day, number) not in spoiled | copies
+            if (day, number) not in broken | copies
         ]
 
 

@@ -1,4 +1,4 @@
-"""Season, week and hour: the shape of the shop's demand, in the plan and in the files."""
+"""Test the demand of the shop by season, weekday and hour."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_black_friday_follows_the_fourth_thursday_of_november(day):
     assert black_friday(day.year) == day
 
 
-def test_the_average_day_has_the_orders_asked_for(plan):
+def test_average_day_has_the_given_number_of_orders(plan):
     assert mean(plan.values()) == pytest.approx(300, rel=0.03)
 
 
-def test_black_friday_is_the_peak_and_cyber_monday_the_second(plan):
+def test_black_friday_peaks_and_cyber_monday_is_second(plan):
     first, second = sorted(plan, key=plan.__getitem__, reverse=True)[:2]
     assert (first, second) == (date(2025, 11, 28), date(2025, 12, 1))
     assert plan[first] > 2.4 * mean(plan[day] for day in TWO_MONTHS if day.month == 10)
@@ -39,7 +39,7 @@ def test_november_grows_towards_black_week():
     assert season_factor(date(2025, 11, 23)) < season_factor(date(2025, 11, 24)) < season_factor(date(2025, 11, 27))
 
 
-def test_sunday_is_the_strongest_and_saturday_the_weakest_day_of_an_october_week(plan):
+def test_sundays_have_most_and_saturdays_fewest_orders(plan):
     by_weekday = {
         weekday: mean(plan[day] for day in plan if day.month == 10 and day.weekday() == weekday) for weekday in range(7)
     }
@@ -47,7 +47,7 @@ def test_sunday_is_the_strongest_and_saturday_the_weakest_day_of_an_october_week
     assert min(by_weekday, key=by_weekday.__getitem__) == 5
 
 
-def test_sunday_evening_is_the_peak_of_the_week():
+def test_orders_peak_on_sunday_evenings():
     def evening_share(day):
         times = draw_order_times(random_stream(7, "hours"), day, 4000)
         return mean(at.hour in (19, 20, 21) for at in times)
@@ -57,14 +57,14 @@ def test_sunday_evening_is_the_peak_of_the_week():
     assert sunday > 1.2 * tuesday
 
 
-def test_no_order_falls_into_the_hour_of_the_clock_change():
+def test_no_order_in_the_hour_of_the_clock_change():
     times = draw_order_times(random_stream(7, "hours"), date(2025, 10, 26), 4000)
     assert 2 not in Counter(at.hour for at in times)
     assert skip_repeated_hour(datetime(2025, 10, 26, 2, 30)) == datetime(2025, 10, 26, 3, 30)
     assert skip_repeated_hour(datetime(2025, 10, 26, 1, 30)) == datetime(2025, 10, 26, 1, 30)
 
 
-def test_the_files_hold_as_many_new_orders_as_the_plan(shop):
+def test_files_hold_as_many_new_orders_as_planned(shop):
     landed = {(row[0], day) for day in shop.summary.days for row in shop.read("order_items", day) if row[0][:3] == "DB-"}
     per_day = Counter(day for _, day in landed)
     assert per_day == plan_orders(random_stream(7, "demand"), shop.summary.days, 300)

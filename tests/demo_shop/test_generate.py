@@ -1,4 +1,4 @@
-"""What ``generate`` promises about files: the same bytes for the same arguments, and no folder half made or lost."""
+"""Test that ``generate`` is deterministic and replaces landing folders atomically."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def digest(landing: Path) -> str:
     return digest.hexdigest()
 
 
-def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path):
+def test_same_seed_gives_same_bytes_in_another_process(tmp_path):
     generate(tmp_path / "here", **SMALL)
     script = (
         "import sys; from datetime import date; from pathlib import Path; from demo_shop import generate; "
@@ -42,15 +42,15 @@ def test_another_seed_gives_another_shop(tmp_path):
     assert digest(tmp_path / "seven") != digest(tmp_path / "eight")
 
 
-def test_there_is_one_file_for_each_entity_and_day(tmp_path):
+def test_writes_one_file_per_entity_and_day(tmp_path):
     summary = generate(tmp_path / "landing", **SMALL)
     found = {str(path.relative_to(tmp_path / "landing")) for path in (tmp_path / "landing").rglob("*.csv")}
     assert summary.days == [date(2025, 11, 23), date(2025, 11, 24), date(2025, 11, 25)]
     assert found == {f"{entity}/{day}/{entity}.csv" for entity in COLUMNS for day in summary.days}
-    assert [path.name for path in tmp_path.iterdir()] == ["landing"], "the workshop beside the landing folder stays"
+    assert [path.name for path in tmp_path.iterdir()] == ["landing"], "the temporary folder must be removed"
 
 
-def test_a_shop_that_is_there_is_left_alone_and_its_account_read_back(tmp_path):
+def test_existing_shop_is_kept_and_its_summary_read(tmp_path):
     first = generate(tmp_path / "landing", **SMALL)
     orders = tmp_path / "landing/orders/2025-11-25/orders.csv"
     orders.write_text("touched")
@@ -66,21 +66,21 @@ def test_force_writes_the_shop_again(tmp_path):
     assert digest(tmp_path / "landing") == before
 
 
-def test_other_arguments_replace_the_shop_whole(tmp_path):
+def test_other_arguments_replace_the_whole_folder(tmp_path):
     generate(tmp_path / "landing", **SMALL)
     generate(tmp_path / "landing", **{**SMALL, "days": 1})
     assert [path.name for path in (tmp_path / "landing/orders").iterdir()] == ["2025-11-25"]
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_files_of_somebody_else_are_never_replaced(tmp_path, force):
+def test_foreign_files_are_never_replaced(tmp_path, force):
     (tmp_path / "orders.csv").write_text("mine")
     with pytest.raises(UsageError, match=r"is not empty and has no readable \.demo\.json"):
         generate(tmp_path, force=force, **SMALL)
     assert (tmp_path / "orders.csv").read_text() == "mine"
 
 
-def test_an_error_while_writing_leaves_the_old_shop_and_no_rest(tmp_path, monkeypatch):
+def test_write_error_keeps_old_shop_and_no_leftovers(tmp_path, monkeypatch):
     generate(tmp_path / "landing", **SMALL)
     before = digest(tmp_path / "landing")
 
@@ -94,7 +94,7 @@ def test_an_error_while_writing_leaves_the_old_shop_and_no_rest(tmp_path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["landing"]
 
 
-def test_a_failed_swap_puts_the_old_shop_back(tmp_path, monkeypatch):
+def test_failed_swap_restores_the_old_shop(tmp_path, monkeypatch):
     generate(tmp_path / "landing", **SMALL)
     before = digest(tmp_path / "landing")
     rename = Path.rename
@@ -111,7 +111,7 @@ def test_a_failed_swap_puts_the_old_shop_back(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [{"days": 0}, {"orders_per_day": 0}])
-def test_a_shop_without_days_or_orders_is_refused(tmp_path, wrong):
-    with pytest.raises(UsageError, match="at least one"):
+def test_zero_days_or_orders_are_refused(tmp_path, wrong):
+    with pytest.raises(UsageError, match="set each to at least 1"):
         generate(tmp_path / "landing", **{**SMALL, **wrong})
     assert not (tmp_path / "landing").exists()

@@ -1,4 +1,4 @@
-"""Incidents: three days of the shop that are spoiled as a whole, consistently and on the account."""
+"""Test incidents: three days on which whole files are damaged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DROP, TRUNCATED, DOUBLED = date(2025, 11, 8), date(2025, 11, 13), date(2025, 11,
 
 
 @pytest.fixture(scope="module")
-def troubled(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def incidents(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     landing = tmp_path_factory.mktemp("incidents") / "landing"
     return Shop(landing, generate(landing, days=51, orders_per_day=100, incidents=True))
 
@@ -28,74 +28,72 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 def of_kind(shop: Shop, kind: FaultKind) -> list[tuple[date, str, int]]:
-    return [(each.day, each.entity, each.row) for each in shop.summary.troubles if each.kind is kind]
+    return [(each.day, each.entity, each.row) for each in shop.summary.faults if each.kind is kind]
 
 
-def test_the_account_lists_each_incident_as_a_trouble_of_whole_files(troubled, ordinary):
-    assert of_kind(troubled, FaultKind.REVENUE_DROP) == [(DROP, "orders", 0)]
-    assert of_kind(troubled, FaultKind.TRUNCATED) == [(TRUNCATED, "order_items", 0)]
-    assert of_kind(troubled, FaultKind.DOUBLED) == [(DOUBLED, entity, 0) for entity in ("orders", "order_items", "payments")]
+def test_summary_lists_incidents_as_whole_file_faults(incidents, ordinary):
+    assert of_kind(incidents, FaultKind.REVENUE_DROP) == [(DROP, "orders", 0)]
+    assert of_kind(incidents, FaultKind.TRUNCATED) == [(TRUNCATED, "order_items", 0)]
+    assert of_kind(incidents, FaultKind.DOUBLED) == [(DOUBLED, entity, 0) for entity in ("orders", "order_items", "payments")]
     assert set(INCIDENTS.values()) == WHOLE_DAY_KINDS
-    assert not [each for each in ordinary.summary.troubles if each.kind in WHOLE_DAY_KINDS]
+    assert not [each for each in ordinary.summary.faults if each.kind in WHOLE_DAY_KINDS]
 
 
-def test_the_drop_takes_forty_percent_of_the_revenue_and_no_other_days(troubled, ordinary):
+def test_revenue_drop_affects_one_day_only(incidents, ordinary):
     for day in ordinary.summary.days:
-        before, after = ordinary.summary.expected[day].gross_revenue, troubled.summary.expected[day].gross_revenue
+        before, after = ordinary.summary.expected[day].gross_revenue, incidents.summary.expected[day].gross_revenue
         if day == DROP:
             assert Decimal("0.5") < after / before < Decimal("0.65")
         else:
-            # Rows are broken at random, so that other lines are lost.
+            # Random faults hit other rows in the two shops.
             assert abs(after / before - 1) < Decimal("0.05"), day
 
 
-def test_the_lost_orders_are_missing_everywhere(troubled, ordinary):
+def test_lost_orders_are_missing_from_all_files(incidents, ordinary):
     def numbers(shop: Shop, entity: str) -> set[str]:
         column = 1 if entity in ("returns", "reviews") else 0
-        return {row[column] for row in shop.read_sound(entity) if len(row) > 1}
+        return {row[column] for row in shop.read_valid(entity) if len(row) > 1}
 
-    placed = {row[0] for row in ordinary.read_sound("orders") if row[3].startswith(DROP.isoformat())}
-    lost = placed - numbers(troubled, "orders")
+    placed = {row[0] for row in ordinary.read_valid("orders") if row[3].startswith(DROP.isoformat())}
+    lost = placed - numbers(incidents, "orders")
     assert len(lost) > 20
     for entity in ("order_items", "payments", "returns", "reviews"):
-        assert not lost & numbers(troubled, entity)
+        assert not lost & numbers(incidents, entity)
 
 
-def test_the_truncated_file_ends_amid_a_line(troubled):
-    content = troubled.path("order_items", TRUNCATED).read_text(encoding="utf-8")
+def test_truncated_file_ends_within_a_line(incidents):
+    content = incidents.path("order_items", TRUNCATED).read_text(encoding="utf-8")
     assert not content.endswith("\n")
     *_, last = content.split("\n")
     assert last.startswith("DB-")
     assert 0 < last.count(",") < 6
     number = content.count("\n")
-    assert (TRUNCATED, "order_items", number) in of_kind(troubled, FaultKind.MISSING_FIELD)
+    assert (TRUNCATED, "order_items", number) in of_kind(incidents, FaultKind.MISSING_FIELD)
     assert not [
-        each
-        for each in troubled.summary.troubles
-        if (each.day, each.entity) == (TRUNCATED, "order_items") and each.row > number
+        each for each in incidents.summary.faults if (each.day, each.entity) == (TRUNCATED, "order_items") and each.row > number
     ]
 
 
-def test_what_is_cut_off_is_part_of_the_expected_figures(troubled, ordinary):
-    cut, whole = troubled.summary.expected[TRUNCATED], ordinary.summary.expected[TRUNCATED]
+def test_expected_figures_include_truncated_rows(incidents, ordinary):
+    cut, whole = incidents.summary.expected[TRUNCATED], ordinary.summary.expected[TRUNCATED]
     assert abs(cut.gross_revenue / whole.gross_revenue - 1) < Decimal("0.05")
 
 
-def test_the_doubled_files_have_every_row_twice_under_one_header(troubled):
+def test_doubled_files_have_every_row_twice(incidents):
     for entity in ("orders", "order_items", "payments"):
-        rows = troubled.read(entity, DOUBLED)
+        rows = incidents.read(entity, DOUBLED)
         half = len(rows) // 2
         assert half > 50
         assert rows[:half] == rows[half:]
-    rows = troubled.read("customers", DOUBLED)
+    rows = incidents.read("customers", DOUBLED)
     assert rows[: len(rows) // 2] != rows[len(rows) // 2 :]
 
 
-def test_a_shop_too_young_for_a_history_has_no_incidents(tmp_path: Path):
+def test_incidents_need_51_days(tmp_path: Path):
     with pytest.raises(UsageError, match="at least 51 days"):
         generate(tmp_path / "landing", days=50, incidents=True)
 
 
-def test_incidents_make_another_shop_of_the_folder(tmp_path: Path):
+def test_incidents_are_part_of_the_stamp(tmp_path: Path):
     settings = {"days": 51, "orders_per_day": 2}
     assert generate(tmp_path / "landing", **settings) != generate(tmp_path / "landing", incidents=True, **settings)

@@ -69,7 +69,7 @@ class Shop:
 
     def sound_row(self, entity: str) -> int:
         """The number of a row of the day's file that nothing is wrong with."""
-        spoiled = {each.row for each in self.account.troubles if (each.entity, each.day) == (entity, date.fromisoformat(DAY))}
+        spoiled = {each.row for each in self.account.faults if (each.entity, each.day) == (entity, date.fromisoformat(DAY))}
         return next(number for number in range(1, 1000) if number not in spoiled)
 
     def engine(self) -> DuckDBEngine:

@@ -28,4 +28,4 @@ def test_the_last_days_come_to_what_the_account_expects(session: Session, tmp_pa
     assert found == [
         (day, each.orders, each.cancelled_orders, each.units, each.gross_revenue, each.returns_amount) for day, each in expected
     ]
-    assert len({each.kind for each in summary.troubles if each.day.isoformat() in DAYS}) > 10
+    assert len({each.kind for each in summary.faults if each.day.isoformat() in DAYS}) > 10

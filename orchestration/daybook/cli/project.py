@@ -105,9 +105,9 @@ def demo(
     summary = generate(Path(settings.landing), seed=seed, days=days, orders_per_day=orders, incidents=incidents)
     total = sum(summary.rows.values())
     print(f"{days} days of a made-up shop, {total:,} rows of {len(summary.rows)} entities, lie in {settings.landing}")
-    for trouble in summary.troubles:
-        if trouble.kind in WHOLE_DAY_KINDS:
-            print(f"{trouble.day} {trouble.kind.value.replace('_', ' ')}: {trouble.entity}")
+    for fault in summary.faults:
+        if fault.kind in WHOLE_DAY_KINDS:
+            print(f"{fault.day} {fault.kind.value.replace('_', ' ')}: {fault.entity}")
 
 
 @app.command()
