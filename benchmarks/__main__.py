@@ -1,8 +1,7 @@
-"""The benchmark's command line: ``python -m benchmarks [PART ...]``; `make bench ARGS="small start"` is the same.
+"""Run parts of the benchmark: ``python -m benchmarks [PART ...]`` or `make bench ARGS="small start"`.
 
-Each part can run alone. Results go as JSON to a file, a part an entry, and as Markdown to stdout, where last comes what is
-wanted and what is, of all that the file has; ``--write`` puts that into ``docs/benchmarks.md``. Here: that. Not here: the
-parts, a module each.
+Results are added to a JSON file, one entry per part, and printed as Markdown with a table of targets. ``--write`` writes all
+results of the file to ``docs/benchmarks.md``. Each part is a module.
 """
 
 from __future__ import annotations
@@ -23,43 +22,48 @@ SHORT = ("small", "start", "validation")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Daybook against the usual ways.")
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of: {', '.join(PARTS)}, all; {', '.join(SHORT)} if not given"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Compare Daybook with work by hand and with papermill."
     )
-    parser.add_argument("--repeats", type=int, default=5, help="of each system, in turn (5)")
-    parser.add_argument("--scratch", type=Path, default=daybook_home() / "bench", help="landings, homes and results")
-    parser.add_argument("--out", type=Path, help="the results' file; SCRATCH/results.json if not given")
-    parser.add_argument("--orders", type=int, help="of the large day, instead of what the part has")
-    parser.add_argument("--days", type=int, help="at most so many days before, in growth")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"one of: {', '.join(PARTS)}, all (default: {', '.join(SHORT)})"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of each system (default: 5)")
+    parser.add_argument(
+        "--scratch", type=Path, default=daybook_home() / "bench", help="folder of landings, workspaces and results"
+    )
+    parser.add_argument("--out", type=Path, help="file of the results (default: SCRATCH/results.json)")
+    parser.add_argument("--orders", type=int, help="orders of the large day in volume and limited")
+    parser.add_argument("--days", type=int, help="maximum number of earlier days in growth")
     parser.add_argument("--write", action="store_true", help="write the results to docs/benchmarks.md")
-    given = parser.parse_args()
-    parts = list(PARTS) if "all" in given.parts else given.parts or ([] if given.write else list(SHORT))
+    arguments = parser.parse_args()
+    parts = list(PARTS) if "all" in arguments.parts else arguments.parts or ([] if arguments.write else list(SHORT))
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
-        parser.error(f"there is no part {unknown[0]!r}; the parts are: {', '.join(PARTS)}, all")
-    scratch = given.scratch.resolve()
+        parser.error(f"unknown part {unknown[0]!r}; the parts are: {', '.join(PARTS)}, all")
+    scratch = arguments.scratch.resolve()
     scratch.mkdir(parents=True, exist_ok=True)
-    out = given.out or scratch / "results.json"
+    out = arguments.out or scratch / "results.json"
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    failed: list[str] = []
+    failures: list[str] = []
     for part in parts:
         module = import_module(f"benchmarks.{part}")
         sys.stderr.write(f"{part}\n")
         facts = machine.read_machine_facts()
-        result = module.run(Bench(scratch, given.repeats, given.orders, given.days))
+        result = module.run(Bench(scratch, arguments.repeats, arguments.orders, arguments.days))
         results = json.loads(out.read_text()) if out.exists() else {}
         out.write_text(json.dumps({**results, part: {"machine": facts, **result}}, indent=2) + "\n")
         sys.stdout.write("\n".join(table.markdown() for table in module.tables(result)) + "\n")
         sys.stdout.flush()
-        failed += [said for said in [getattr(module, "broken", lambda _: "")(result)] if said]
+        if part == "validation" and (failure := module.find_failure(result)):
+            failures.append(failure)
     results = json.loads(out.read_text()) if out.exists() else {}
     if results:
         sys.stdout.write(targets.build_target_table(results).markdown())
-    if given.write:
+    if arguments.write:
         publishing.write_results(results, PARTS)
-    if failed:
-        sys.exit("; ".join(failed))
+    if failures:
+        sys.exit("; ".join(failures))
 
 
 if __name__ == "__main__":

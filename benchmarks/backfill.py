@@ -1,7 +1,7 @@
-"""Part ``backfill``: seven dates, some at a time.
+"""Part ``backfill``: process seven dates, several at a time.
 
-By hand a date merges into tables that no other date may write to meanwhile, so the ``papermill`` command gets a home for each
-date when several run at once, which flatters it; Daybook's dates share one lake, as they always do.
+The work by hand does not support concurrent merges into one table, so each date of the ``papermill`` command has a workspace
+of its own, which is an advantage for it. Daybook's dates share one lake.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ DATE_COUNT = 7
 
 
 def run(bench: Bench) -> Result:
-    """Seconds of seven dates, on an empty lake."""
-    dates, place = list_days(DATE_COUNT), bench.scratch / "backfill"
-    empty = Workspace(place / "empty", bench.demo).make()
+    """Measure seven dates on an empty lake, in seconds."""
+    dates, root = list_days(DATE_COUNT), bench.scratch / "backfill"
+    empty = Workspace(root / "empty", bench.demo).make()
     with systems.start_workers(empty, "limit") as warm:
-        reference = empty.copy(place / "reference")
+        reference = empty.copy(root / "reference")
         for day in dates:
             warm["limit"].day(reference, day)
-        wanted = read_gold(reference.lake, dates[0])
+        expected = read_gold(reference.lake, dates[0])
 
         def limit() -> Result:
-            home = empty.copy(place / "limit")
-            return {"seconds": sum(warm["limit"].day(home, day)["seconds"] for day in dates)}
+            workspace = empty.copy(root / "limit")
+            return {"seconds": sum(warm["limit"].day(workspace, day)["seconds"] for day in dates)}
 
         def daybook(parallel: int) -> Result:
-            home = empty.copy(place / f"daybook-{parallel}")
-            told = systems.run_backfill(home, dates[0], dates[-1], parallel)
-            require_same_gold(f"daybook --parallel {parallel}", home.lake, wanted, dates[0])
-            return told
+            workspace = empty.copy(root / f"daybook-{parallel}")
+            result = systems.run_backfill(workspace, dates[0], dates[-1], parallel)
+            require_same_gold(f"daybook --parallel {parallel}", workspace.lake, expected, dates[0])
+            return result
 
         measures = {
             "limit": limit,
@@ -47,13 +47,13 @@ def run(bench: Bench) -> Result:
         return {
             "repeats": bench.repeats,
             "dates": DATE_COUNT,
-            "systems": measure_interleaved(measures, bench.repeats, bench.say),
+            "systems": measure_interleaved(measures, bench.repeats, bench.log),
         }
 
 
 def _papermill(empty: Workspace, dates: Sequence[str], at_once: int) -> Result:
-    homes = [empty.copy(empty.place.parent / f"papermill-{day}") for day in dates]
-    return {"seconds": systems.run_papermill_dates(homes, dates, at_once)}
+    workspaces = [empty.copy(empty.root.parent / f"papermill-{day}") for day in dates]
+    return {"seconds": systems.run_papermill_dates(workspaces, dates, at_once)}
 
 
 def tables(result: Result) -> list[Table]:
@@ -66,5 +66,5 @@ def tables(result: Result) -> list[Table]:
         ]
         for name, each in found.items()
     ]  # fmt: skip
-    columns = [f"{result['dates']} dates", "median", "dates a minute", "÷ limit", "÷ papermill, 2 at once"]
+    columns = [f"{result['dates']} dates", "median", "dates per minute", "÷ limit", "÷ papermill, 2 at once"]
     return [Table("A backfill", columns, rows, f"Medians of {result['repeats']} in turn, on an empty lake.")]

@@ -1,7 +1,4 @@
-"""One call of the benchmark: where it works, how often it repeats, what it says meanwhile.
-
-Here: what all parts are given. Not here: the parts, and how results are shown (``tables``).
-"""
+"""Hold the options of one benchmark and format its results as tables."""
 
 from __future__ import annotations
 
@@ -17,29 +14,29 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Bench:
-    """``scratch`` holds landings and homes, which are made once; ``repeats`` counts those of each system, in turn."""
+    """The options of one benchmark: ``scratch`` holds landings and workspaces, each system runs ``repeats`` times."""
 
     scratch: Path
     repeats: int
     orders: Optional[int] = None
-    """Of the large day, where it is not to be as large as the part has it."""
+    """Orders of the large day; None means the size that the part defines."""
     days: Optional[int] = None
-    """Up to so many days before, in the part growth."""
+    """Maximum number of earlier days in the part ``growth``."""
 
     @property
     def demo(self) -> Path:
-        """The demo shop's landing."""
+        """The landing folder of the demo shop, generated on first use."""
         landing = self.scratch / "demo"
         make_demo(landing)
         return landing
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         sys.stderr.write(f"  {text}\n")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of results: a title, a remark below it, columns, and rows of what is shown."""
+    """A table of formatted results with a title and an optional remark."""
 
     title: str
     columns: list[str]
@@ -47,14 +44,14 @@ class Table:
     remark: str = ""
 
     def markdown(self) -> str:
-        """As Markdown; all columns but the first are figures."""
+        """Return Markdown; all columns except the first are aligned right."""
         lines = [f"| {' | '.join(self.columns)} |", f"|---{'|---:' * (len(self.columns) - 1)}|"]
         lines += [f"| {' | '.join(row)} |" for row in self.rows]
         return f"### {self.title}\n\n" + "\n".join(lines) + (f"\n\n{self.remark}\n" if self.remark else "\n")
 
 
 def format_seconds(value: float) -> str:
-    """Seconds as tables have them: three figures, no more."""
+    """Format seconds with two decimals, or none from 100 s."""
     return f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
 
 

@@ -1,12 +1,12 @@
-"""The shop's day as one would write it by hand: five functions in DuckDB and deltalake, no notebook, no framework.
+"""Process the shop's day by hand: five functions with DuckDB and deltalake, without notebooks or a framework.
 
-What Daybook is measured against, as a lower limit and, cut into notebooks, as the usual way. So nothing of Daybook is imported
-here, and nothing is here but the work: the date's files to bronze, the essentials of the same contracts, silver merged by key,
-the same gold tables, totals that have to agree. What it leaves out: a record of the run, table versions read and written,
-retries, resuming, candidates that no reader sees, personal data taken out of what is shown, dates in any order and at once.
+This is the lower limit that Daybook is compared with and, as notebooks, the usual way to work with papermill. It imports
+nothing of Daybook. It writes the date's files to bronze, checks the main rules of the same contracts, merges silver by key,
+computes the same gold tables and compares their totals. It has no run records, table versions, retries, resume, unpublished
+candidates or redaction, and it does not support dates in any order or at the same time.
 
-``texts`` is a JSON file with the SELECTs of silver and gold and the types of their columns (``benchmarks.shop`` takes
-them from the project, so that every system computes the same).
+``texts`` is a JSON file with the SELECTs of silver and gold and the types of their columns. ``benchmarks.shop`` writes it from
+the project's notebooks and contracts, so that every system computes the same tables.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def ingest(landing: str, lake: str, run_date: str, key: str, texts: str) -> None
 
 
 def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Keys, nulls, types, ranges, allowed values; rows that break a rule to quarantine; a day that lacks too much stops."""
+    """Check keys, nulls, types, ranges and allowed values; quarantine broken rows; fail if there are too many."""
     database = connect(key)
     for entity in ENTITIES:
         database.execute(f"CREATE TABLE {entity} AS {typed_sql(database, lake, entity, run_date)}")
@@ -165,25 +165,24 @@ def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> No
 
 
 def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Accepted rows mapped, typed, without copies and with pseudonyms, merged into silver by key; the newest version wins."""
-    said, database = json.loads(Path(texts).read_text()), connect(key)
+    """Map, type and deduplicate accepted rows, add pseudonyms, and merge into silver by key; the newest version wins."""
+    document, database = json.loads(Path(texts).read_text()), connect(key)
     database.execute("CREATE SCHEMA mapped")
     for entity in ENTITIES:
-        database.register("aside", open_partition(f"{lake}/quarantine/{entity}", run_date))
-        sql = (
-            f"SELECT * FROM ({typed_sql(database, lake, entity, run_date)}) t ANTI JOIN aside USING (_source_file, _row_number)"
-        )
+        database.register("rejected", open_partition(f"{lake}/quarantine/{entity}", run_date))
+        typed = typed_sql(database, lake, entity, run_date)
+        sql = f"SELECT * FROM ({typed}) t ANTI JOIN rejected USING (_source_file, _row_number)"
         database.execute(f"CREATE TABLE {entity} AS {sql}")
     changed = set()
     for table, sql in MAPPED.items():
         mapped = sql.format(day=f"'{run_date}'")
         database.execute(f"CREATE TABLE mapped.{table} AS SELECT *, DATE '{run_date}' AS landed_on FROM ({mapped}) AS m")
-        rows = fetch_typed(database, said["silver"][table], said["types"][f"silver.{table}"])
+        rows = fetch_typed(database, document["silver"][table], document["types"][f"silver.{table}"])
         if len({tuple(row.values()) for row in rows.select(KEYS[table]).to_pylist()}) != len(rows):
-            raise ValueError(f"a key of {table} stands twice")
+            raise ValueError(f"duplicate key in {table}")
         database.register(f"new_{table}", rows)
         if table == "products":
-            # Before the merge: gold has categories, and of a product that moves to another its old dates change.
+            # Before the merge: a product that moves to another category changes gold of its earlier dates.
             old = open_dataset(f"{lake}/silver/products", rows.schema)
             database.register("old_products", old)
             changed |= {row[0] for row in database.sql(
@@ -208,8 +207,8 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
 
 
 def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """The gold tables of the dates that this one touched; those of the latest state whole."""
-    said, database = json.loads(Path(texts).read_text()), connect(key)
+    """Compute gold of the dates that this date touched; tables without a date are overwritten."""
+    document, database = json.loads(Path(texts).read_text()), connect(key)
     database.execute("CREATE SCHEMA silver; CREATE SCHEMA gold")
     for table in KEYS:
         database.register(f"_{table}", DeltaTable(f"{lake}/silver/{table}").to_pyarrow_dataset())
@@ -219,10 +218,10 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     database.register("_touched", open_partition(f"{lake}/control/touched", run_date))
     database.execute("CREATE TABLE touched AS SELECT order_date FROM _touched SEMI JOIN landed USING (order_date)")
     dates = sorted(str(row[0]) for row in database.sql("SELECT order_date FROM touched").fetchall())
-    for name, sql in said["views"].items():
+    for name, sql in document["views"].items():
         database.execute(f"CREATE VIEW {name} AS {sql}")
-    for table, sql in said["gold"].items():
-        rows = fetch_typed(database, sql, said["types"][f"gold.{table}"])
+    for table, sql in document["gold"].items():
+        rows = fetch_typed(database, sql, document["types"][f"gold.{table}"])
         uri = f"{lake}/gold/{table}"
         if "order_date" not in rows.column_names:
             write_deltalake(uri, rows, mode="overwrite")
@@ -231,19 +230,19 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
 
 
 def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Gold has no key twice and no nulls in it, and its totals are those of silver, to the cent."""
-    said, database = json.loads(Path(texts).read_text()), connect(key)
-    for layer, tables in (("silver", KEYS), ("gold", said["gold"])):
+    """Check that gold has no duplicate or null keys, and that its totals equal those of silver, to the cent."""
+    document, database = json.loads(Path(texts).read_text()), connect(key)
+    for layer, tables in (("silver", KEYS), ("gold", document["gold"])):
         database.execute(f"CREATE SCHEMA {layer}")
         for table in tables:
             database.register(f"_{layer}_{table}", DeltaTable(f"{lake}/{layer}/{table}").to_pyarrow_dataset())
             database.execute(f"CREATE VIEW {layer}.{table} AS FROM _{layer}_{table}")
-    for table, names in said["keys"].items():
+    for table, names in document["keys"].items():
         key_of = ", ".join(names)
         nulls = " OR ".join(f"{name} IS NULL" for name in names)
         twice = f"SELECT count(*) FROM (SELECT 1 FROM gold.{table} GROUP BY {key_of} HAVING count(*) > 1)"
         if fetch_one(database, f"SELECT (SELECT count(*) FROM gold.{table} WHERE {nulls}) + ({twice})")[0]:
-            raise ValueError(f"gold.{table} has keys that are null or stand twice")
+            raise ValueError(f"gold.{table} has null or duplicate keys")
     gold = fetch_one(
         database, f"SELECT gross_revenue, returns_amount FROM gold.daily_sales WHERE order_date = DATE '{run_date}'"
     )
@@ -261,33 +260,33 @@ def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> Non
         if fetch_one(database, sums) != gold:
             raise ValueError(f"gold.{table} and gold.daily_sales do not agree")
     if gold != silver:
-        raise ValueError(f"gold says {gold}, silver says {silver}")
+        raise ValueError(f"the totals differ: gold {gold}, silver {silver}")
 
 
 STAGES = (ingest, validate, transform, aggregate, quality)
 
 
 def read_csv(file: Path, columns: list[str], encoding: str) -> tuple[pa.Table, list[str]]:
-    """A file's rows as text, and the lines that do not split into its columns."""
+    """Return a file's rows as text, and the lines with a wrong number of fields."""
     broken: list[str] = []
     if not file.exists():
         return pa.schema([(name, pa.string()) for name in columns]).empty_table(), broken
 
-    def keep(row: pyarrow.csv.InvalidRow) -> str:
+    def collect(row: pyarrow.csv.InvalidRow) -> str:
         broken.append(row.text)
         return "skip"
 
     rows = pyarrow.csv.read_csv(
         file,
         read_options=pyarrow.csv.ReadOptions(encoding=encoding),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=collect),
         convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string())),
     )
     return rows, broken
 
 
 def connect(key: str) -> duckdb.DuckDBPyConnection:
-    """A database in the shop's time zone, with the pseudonyms of this key."""
+    """Open a database in the shop's time zone with a function ``pseudonym`` for the key."""
     secret = bytes.fromhex(Path(key).read_text().split()[0])
     database = duckdb.connect()
     database.execute("SET TimeZone = 'Europe/Berlin'")
@@ -303,12 +302,12 @@ def connect(key: str) -> duckdb.DuckDBPyConnection:
 
 
 def fetch_one(database: duckdb.DuckDBPyConnection, sql: str) -> tuple:
-    """The only row of a result."""
+    """Return the first row of a result."""
     return database.sql(sql).fetchall()[0]
 
 
 def open_table(uri: str) -> DeltaTable | None:
-    """A table, or None where there is none."""
+    """Return a table, or None if it is missing."""
     try:
         return DeltaTable(uri)
     except TableNotFoundError:
@@ -316,13 +315,13 @@ def open_table(uri: str) -> DeltaTable | None:
 
 
 def open_dataset(uri: str, schema: pa.Schema) -> object:
-    """A table's rows, or none where there is no table."""
+    """Return a table's rows, or an empty table if it is missing."""
     table = open_table(uri)
     return schema.empty_table() if table is None else table.to_pyarrow_dataset()
 
 
 def open_partition(uri: str, run_date: str) -> object:
-    """A date's rows of a table; without files, of which deltalake 1.2.1 makes no dataset, none."""
+    """Return the rows of a date; deltalake 1.2.1 cannot create a dataset of a table without files."""
     table = DeltaTable(uri)
     if run_date not in {each["run_date"] for each in (table.partitions() if table.file_uris() else [])}:
         return pa.schema(table.schema().to_arrow()).empty_table()
@@ -330,15 +329,15 @@ def open_partition(uri: str, run_date: str) -> object:
 
 
 def write_partition(uri: str, rows: pa.Table, run_date: str) -> None:
-    """Make these all the rows of a date."""
+    """Replace the rows of a date."""
     rows = rows.append_column("run_date", pa.array([run_date] * len(rows), pa.string()))
     replace_dates(uri, rows, "run_date", [run_date])
 
 
 def replace_dates(uri: str, rows: pa.Table, column: str, dates: list[str]) -> None:
-    """Make these all the rows of these dates, in a table that is partitioned by them."""
+    """Replace the rows of ``dates`` in a table that is partitioned by date."""
     table = open_table(uri)
-    if table is None or not table.file_uris():  # deltalake 1.2.1 replaces nothing in a table without files.
+    if table is None or not table.file_uris():  # deltalake 1.2.1 cannot overwrite in a table without files
         write_deltalake(uri, rows, mode="append", partition_by=[column])
     else:
         only = f"{column} IN ({', '.join(repr(day) for day in dates)})"
@@ -346,23 +345,23 @@ def replace_dates(uri: str, rows: pa.Table, column: str, dates: list[str]) -> No
 
 
 def typed_sql(database: duckdb.DuckDBPyConnection, lake: str, entity: str, run_date: str) -> str:
-    """A SELECT of the date's rows of an entity, each once, typed; what does not fit is NULL beside its text."""
+    """Return a SELECT of the deduplicated, typed rows of a date; an invalid value is NULL beside its text."""
     columns = ENTITIES[entity]
     database.register(f"landed_{entity}", open_partition(f"{lake}/bronze/{entity}", run_date))
-    listed = []
+    selected = []
     for name, kind in columns.items():
         text = f"nullif(trim({name}), '')"
-        listed.append(f"{text} AS {name}" if kind == "VARCHAR" else f"TRY_CAST({text} AS {kind}) AS {name}")
+        selected.append(f"{text} AS {name}" if kind == "VARCHAR" else f"TRY_CAST({text} AS {kind}) AS {name}")
         if kind != "VARCHAR":
-            listed.append(f"{text} AS _text_{name}")
+            selected.append(f"{text} AS _text_{name}")
     same = ", ".join(columns)
     copies = f"row_number() OVER (PARTITION BY {same} ORDER BY _row_number)"
     landed = f"(SELECT * FROM landed_{entity} QUALIFY {copies} = 1)"
-    return f"SELECT {', '.join(listed)}, _source_file, _row_number FROM {landed} AS landed"
+    return f"SELECT {', '.join(selected)}, _source_file, _row_number FROM {landed} AS landed"
 
 
 def fetch_typed(database: duckdb.DuckDBPyConnection, sql: str, types: dict[str, str]) -> pa.Table:
-    """A query's rows in these types, as deltalake takes them."""
+    """Return the rows of a query in the given types, with timestamps in UTC microseconds for deltalake."""
     found = database.sql(sql).columns
     names = [name for name in types if name in found]
     rows = database.sql(
@@ -375,7 +374,7 @@ def fetch_typed(database: duckdb.DuckDBPyConnection, sql: str, types: dict[str, 
 
 
 def merge(uri: str, rows: pa.Table, key: list[str]) -> None:
-    """Merge by key, unless the table has a newer version of a row."""
+    """Merge rows by key; an existing newer version of a row is kept."""
     table = open_table(uri)
     if table is None:
         write_deltalake(uri, rows)
@@ -388,7 +387,7 @@ def merge(uri: str, rows: pa.Table, key: list[str]) -> None:
 
 
 def set_first_orders(database: duckdb.DuckDBPyConnection, lake: str) -> None:
-    """The day of each customer's first order."""
+    """Set the date of each customer's first order."""
     database.register("all_orders", DeltaTable(f"{lake}/silver/orders").to_pyarrow_dataset())
     rows = database.sql(
         "SELECT customer_key, min(order_date) AS first_order_date FROM all_orders SEMI JOIN new_orders USING (customer_key) "

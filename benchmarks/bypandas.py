@@ -1,8 +1,7 @@
-"""The shop's day in plain pandas, as most such notebooks are: five functions, tables as DataFrames in memory, written as Delta.
+"""Process the shop's day in plain pandas: five functions, tables as DataFrames in memory, written as Delta.
 
-Beside ``byhand``, for the part ``volume``: what happens to the usual notebook when the day is large. It leaves out reviews,
-deliveries, customers' scores and cohorts, which favours it; its daily sales are held against the others'. Nothing of Daybook is
-imported here.
+The part ``volume`` measures it on a large day. It has no reviews, deliveries, customer scores or cohorts, which is an advantage
+for it; its daily sales are compared with those of the other systems. It imports nothing of Daybook.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ NOT_COUNTED = [*CANCELLED, "adjustment"]
 
 
 def ingest(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """The date's files, as text, as a partition of bronze."""
+    """Write the date's files, as text, to a partition of bronze."""
     for entity in ENTITIES:
         file = Path(landing) / entity / run_date / f"{entity}.csv"
         if file.exists():
@@ -52,7 +51,7 @@ def ingest(landing: str, lake: str, run_date: str, key: str, texts: str) -> None
 
 
 def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Rows without what is required, or with what does not fit, to quarantine; the others on to the next stage."""
+    """Write rows with missing or invalid values to quarantine, and the others to the next stage."""
     for entity in ENTITIES:
         rows = read_date(f"{lake}/bronze/{entity}", run_date)
         if rows is None:
@@ -80,7 +79,7 @@ def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> No
 
 
 def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Typed, with pseudonyms, merged into silver by key; the newest version wins."""
+    """Convert types, replace keys of customers by pseudonyms, and merge into silver by key; the newest version wins."""
     secret = bytes.fromhex(Path(key).read_text().split()[0])
     accepted = {name: read_date(f"{lake}/accepted/{name}", run_date) for name in ENTITIES}
     day = pd.Timestamp(run_date, tz=ZONE)
@@ -99,7 +98,7 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
         items = pd.concat([items, back.assign(is_return=True)])
     for name in ("line_number", "quantity"):
         items[name] = pd.to_numeric(items[name]).astype("int64")
-    # Money in cents, so that sums are exact: pandas has no decimals.
+    # Money in integer cents, so that sums are exact: pandas has no decimal type.
     items["cents"] = (pd.to_numeric(items.pop("unit_price")) * 100).round().astype("int64")
     items["line_cents"] = items.quantity * items.cents
     customers = accepted["customers"]
@@ -130,7 +129,7 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
 
 
 def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Daily sales, categories, products and payments of the dates that this one touched."""
+    """Compute daily sales, categories, products and payments of the dates that this date touched."""
     orders, items, products, payments = (
         DeltaTable(f"{lake}/silver/{name}").to_pandas() for name in ("orders", "order_items", "products", "payments")
     )
@@ -162,7 +161,7 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
 
 
 def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Gold's totals are those of silver, to the cent."""
+    """Check that the totals of gold equal those of silver, to the cent."""
     day = pd.Timestamp(run_date).date()
     daily = DeltaTable(f"{lake}/gold/daily_sales").to_pandas()
     gross = int(daily[daily.order_date == day].gross.iloc[0])
@@ -171,14 +170,14 @@ def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> Non
     orders = orders[(orders.order_date == day) & ~orders.status.isin(NOT_COUNTED)]
     lines = items[(items.quantity > 0) & (items.cents > 0)].merge(orders, on="order_id")
     if gross != int(lines.line_cents.sum()):
-        raise ValueError(f"gold says {gross}, silver says {lines.line_cents.sum()}")
+        raise ValueError(f"the totals differ: gold {gross}, silver {lines.line_cents.sum()}")
 
 
 STAGES = (ingest, validate, transform, aggregate, quality)
 
 
 def to_local_time(texts: pd.Series) -> pd.Series:
-    """Times of the shop's clock."""
+    """Convert texts to times in the shop's time zone."""
     return pd.to_datetime(texts, errors="coerce").dt.tz_localize(ZONE, ambiguous=True, nonexistent="shift_forward")
 
 
@@ -187,7 +186,7 @@ def pseudonymize(secret: bytes, texts: pd.Series) -> pd.Series:
 
 
 def open_table(uri: str) -> DeltaTable | None:
-    """A table, or None where there is none, or nothing in it."""
+    """Return a table, or None if it is missing or empty."""
     try:
         table = DeltaTable(uri)
     except TableNotFoundError:
@@ -196,7 +195,7 @@ def open_table(uri: str) -> DeltaTable | None:
 
 
 def read_date(uri: str, run_date: str) -> pd.DataFrame | None:
-    """A date's rows of a table."""
+    """Return the rows of a date, or None without a table."""
     table = open_table(uri)
     if table is None:
         return None
@@ -204,7 +203,7 @@ def read_date(uri: str, run_date: str) -> pd.DataFrame | None:
 
 
 def write_date(uri: str, rows: pd.DataFrame, run_date: str) -> None:
-    """Make these all the rows of a date."""
+    """Replace the rows of a date."""
     replace_dates(uri, rows.assign(run_date=run_date), "run_date", [run_date])
 
 
@@ -214,7 +213,7 @@ def write_dates(uri: str, rows: pd.DataFrame, dates: list) -> None:
 
 
 def replace_dates(uri: str, rows: pd.DataFrame, column: str, dates: list[str]) -> None:
-    """Make these all the rows of these dates, in a table that is partitioned by them."""
+    """Replace the rows of ``dates`` in a table that is partitioned by date."""
     if rows.empty:
         return
     table = to_arrow(rows)
@@ -224,7 +223,7 @@ def replace_dates(uri: str, rows: pd.DataFrame, column: str, dates: list[str]) -
 
 
 def merge(uri: str, rows: pd.DataFrame, key: list[str]) -> None:
-    """The table read, put together with these rows, and written whole: as one does in pandas."""
+    """Read the table, append the rows, keep the newest version of each key, and overwrite the table."""
     old = open_table(uri)
     if old is not None:
         rows = pd.concat([old.to_pandas(), rows]).sort_values("version_at", kind="stable").drop_duplicates(key, keep="last")
@@ -233,7 +232,7 @@ def merge(uri: str, rows: pd.DataFrame, key: list[str]) -> None:
 
 
 def to_arrow(rows: pd.DataFrame) -> pa.Table:
-    """As Arrow; a column without any value is text."""
+    """Convert to Arrow; a column without values becomes text."""
     table = pa.Table.from_pandas(rows, preserve_index=False)
     fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in table.schema]
     return table.cast(pa.schema(fields))

@@ -1,10 +1,9 @@
-"""Part ``growth``: what a day costs with more and more days before it in the lake.
+"""Part ``growth``: measure a day with 10 to 1,000 earlier days in the lake.
 
-The earlier days are not run: they are put in as a thousand runs leave them. The rows that a real run has left in bronze,
-quarantine, versions, silver, gold and control tables are shifted to an earlier date, with orders and customers of their own,
-and written through Daybook's own lake, merge and publication: a commit a table and day, the same partitions, silver compacted
-when Daybook compacts it. From the newest day back, so that each number of days contains the smaller ones. Their archive is not
-made, nor are tables of all customers grown: those are written whole each day.
+The earlier days are synthesized, not run: the rows that one real run wrote are shifted to earlier dates with other orders and
+customers, and written with Daybook's own merge, publish and compaction, so that partitions and commits equal those of real
+runs. Days are added from the newest back, so that each number of days contains the smaller ones. The archive has no records
+of the earlier days, and gold tables of all customers do not grow, because each run replaces them.
 """
 
 from __future__ import annotations
@@ -33,42 +32,41 @@ from daybook.notebook.validate import VALIDATED_DATES
 
 EARLIER_DAYS = (10, 30, 100, 300, 1000)
 _NUMBERED = ("order_id", "review_id")
-"""Ids that a shop counts up: an earlier day's are smaller. Those of customers, which are pseudonyms, lie anywhere."""
+"""Ascending ids: those of earlier days are smaller. Customer keys are pseudonyms and have no order."""
 
 
 def run(bench: Bench) -> Result:
-    """Seconds of the demo's last day, warm, by the number of days before it; ``--days N`` says up to how many."""
-    place, day = bench.scratch / "growth", LAST_DAY.isoformat()
-    template = systems.prepare_workspace(place / "template", bench.demo, "daybook", [day])
+    """Measure the demo's last day in a warm process, in seconds, by the number of earlier days (at most ``--days``)."""
+    root, day = bench.scratch / "growth", LAST_DAY.isoformat()
+    template = systems.prepare_workspace(root / "template", bench.demo, "daybook", [day])
     rows = dict(_read_tables(template.lake))
-    grown, have = Workspace(place / "grown", bench.demo), 0
-    if (grown.place / "days").exists():
-        have = int((grown.place / "days").read_text())
+    grown, added = Workspace(root / "grown", bench.demo), 0
+    if (grown.root / "days").exists():
+        added = int((grown.root / "days").read_text())
     else:
         grown.make()
     counts = [each for each in EARLIER_DAYS if each <= (bench.days or EARLIER_DAYS[-1])]
     snapshots = {}
     for count in counts:
-        snapshots[count] = Workspace(place / f"days-{count}", bench.demo)
-        if not snapshots[count].place.exists():
-            if have > count:
-                raise RuntimeError(f"{grown.place} holds {have} days already; remove {place} and begin again.")
-            for back in range(have + 1, count + 1):
+        snapshots[count] = Workspace(root / f"days-{count}", bench.demo)
+        if not snapshots[count].root.exists():
+            if added > count:
+                raise RuntimeError(f"{grown.root} already holds {added} days, more than {count}; remove {root} and run again.")
+            for back in range(added + 1, count + 1):
                 add_day(grown.lake, rows, back)
-                (grown.place / "days").write_text(str(back))
-            have = count
-            grown.copy(snapshots[count].place)
+                (grown.root / "days").write_text(str(back))
+            added = count
+            grown.copy(snapshots[count].root)
     answers: dict[int, list[dict[str, Any]]] = {count: [] for count in counts}
     measured = []
     with systems.start_workers(grown, "daybook") as warm:
-        warm["daybook"].day(Workspace(place / "warm-up", bench.demo).make(), day)
+        warm["daybook"].day(Workspace(root / "warm-up", bench.demo).make(), day)
         for number in range(bench.repeats):
             for count, snapshot in snapshots.items():
-                # Each in a place of its own, removed in the end: a file system is slow to make files where it has just removed
-                # ten thousands.
-                measured.append(place / f"measured-{count}-{number}")
+                # One folder each, removed at the end: file systems create files slowly after a deletion of many.
+                measured.append(root / f"measured-{count}-{number}")
                 answers[count].append(warm["daybook"].day(snapshot.copy(measured[-1]), day))
-                bench.say(f"{number + 1}/{bench.repeats} {count} days before: {answers[count][-1]['seconds']:.2f} s")
+                bench.log(f"{number + 1}/{bench.repeats} {count} earlier days: {answers[count][-1]['seconds']:.2f} s")
     for each in measured:
         shutil.rmtree(each)
     points = [
@@ -78,21 +76,18 @@ def run(bench: Bench) -> Result:
 
 
 def _read_tables(lake: Path) -> Iterator[tuple[str, pa.Table]]:
-    """What the real run left in each table."""
+    """Yield the name and the rows of each table that the real run wrote."""
     for layer in ("bronze", "quarantine", "silver", "gold"):
         for folder in sorted((lake / layer).iterdir()):
             table = DeltaTable(str(folder))
-            yield f"{layer}.{folder.name}", table.to_pyarrow_table() if table.file_uris() else _empty(table)
+            empty = pa.schema(table.schema().to_arrow()).empty_table()
+            yield f"{layer}.{folder.name}", table.to_pyarrow_table() if table.file_uris() else empty
 
 
-def _empty(table: DeltaTable) -> pa.Table:
-    return pa.schema(table.schema().to_arrow()).empty_table()
-
-
-def add_day(place: Path, rows: dict[str, pa.Table], back: int) -> None:
-    """Put one earlier day into a lake."""
+def add_day(root: Path, rows: dict[str, pa.Table], back: int) -> None:
+    """Write the shifted ``rows`` of the day that is ``back`` days earlier to a lake."""
     day = LAST_DAY - timedelta(days=back)
-    lake = Lake(str(place), run_id=f"daily-{day}-1")
+    lake = Lake(str(root), run_id=f"daily-{day}-1")
     contracts = {**load_tables("silver"), **load_tables("gold")}
     shifted = {name: _shift_rows(table, back) for name, table in rows.items()}
     for name, table in shifted.items():
@@ -109,7 +104,7 @@ def add_day(place: Path, rows: dict[str, pa.Table], back: int) -> None:
     lake.replace_partition(LANDED_DATES, pa.table({"orders": pa.array([500], pa.int64())}), day)
     for name, contract in contracts.items():
         if name.startswith("gold."):
-            # Without a snapshot: of a date that nobody else has published.
+            # Without a snapshot: no other run has published this date.
             publish(lake, contract, _filter_day(shifted[name].select(contract.columns).cast(contract.arrow_schema), day), [day])
     lake.remove("control.stale_dates", "note", _list_notes(lake, day))
 
@@ -126,7 +121,7 @@ def _list_notes(lake: Lake, day: date) -> list[str]:
 
 
 def _shift_rows(table: pa.Table, back: int) -> pa.Table:
-    """The same rows, so many days earlier, of other orders and customers."""
+    """Return the rows ``back`` days earlier, with other order ids and customer keys."""
     for at, field in enumerate(table.schema):
         column: Any = table[field.name]
         if pa.types.is_date(field.type):
@@ -142,7 +137,7 @@ def _shift_rows(table: pa.Table, back: int) -> pa.Table:
 
 
 def _shift_keys(keys: pa.ChunkedArray, back: int) -> pa.Array:
-    """Four hex digits for each pseudonym, others for each day."""
+    """Return four hex digits per pseudonym that differ for each day."""
     digits = [None if key is None else f"{int(key[:4], 16) ^ (back * 40_503 & 0xFFFF):04x}" for key in keys.to_pylist()]
     return pa.array(digits, pa.string())
 
@@ -158,5 +153,5 @@ def tables(result: Result) -> list[Table]:
         [f"{each['days']:,}", f"{each['files']:,}", format_seconds(each["seconds"]), format_ratio(each["seconds"], least)]
         for each in points
     ]
-    columns = ["days before it", "data files", "median", f"÷ that of {points[0]['days']}"]
+    columns = ["earlier days", "data files", "median", f"÷ that of {points[0]['days']}"]
     return [Table("A day in a growing lake", columns, rows, f"Daybook, warm; medians of {result['repeats']} in turn.")]

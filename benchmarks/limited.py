@@ -1,11 +1,9 @@
-"""Part ``limited``: a day of a million orders and five million lines, with as much memory as there is, with 1 GiB for all
-processes of `daybook run` together, and with 1 GiB a process.
+"""Part ``limited``: run a day of a million orders and five million lines without and with memory limits.
 
-For all together the limit is a control group's, as a container has it; the group is made below the folder that
-``DAYBOOK_BENCH_GROUP`` names (of a memory controller, version 1 or 2, such as ``/sys/fs/cgroup/memory``) and removed again. No
-folder, no group: the row says so. A process's limit is RLIMIT_DATA, which all that the command starts inherits: it counts what
-a process has asked for, used or not, so of one process it is the stricter. Files mapped into memory do not count. A run that
-fails is a result too.
+The limit for all processes of `daybook run` together is a control group, as in a container. The group is created in the folder
+of a memory controller (version 1 or 2) that ``DAYBOOK_BENCH_GROUP`` names, such as ``/sys/fs/cgroup/memory``; without the
+variable this limit is not measured. The limit per process is RLIMIT_DATA, which child processes inherit. It counts allocated
+memory even if it is unused, but no mapped files. A failed run is a result, not an error.
 """
 
 from __future__ import annotations
@@ -33,11 +31,11 @@ GROUP_VARIABLE = "DAYBOOK_BENCH_GROUP"
 _MEMORY_LIMIT = 1 << 30
 _TIMEOUT = 3600
 Begin = Optional[Callable[[], None]]
-"""What a command's process does before it is the command."""
+"""A function that the child process calls before it executes the command."""
 
 
 def run(bench: Bench) -> Result:
-    """How a run ends, in seconds and bytes; once each, since it is about whether it ends."""
+    """Run the day once per limit; return outcome, seconds and bytes."""
     orders = bench.orders or ORDERS
     landing = bench.scratch / f"day-{orders}-long"
     make_large_day(landing, orders=orders, lines=LINES_PER_ORDER * orders)
@@ -46,28 +44,28 @@ def run(bench: Bench) -> Result:
 
     def one(name: str, begin: Begin) -> None:
         found[name] = _run_once(empty.copy(bench.scratch / "limited" / "home"), begin)
-        bench.say(f"{name}: {found[name]['outcome']} after {found[name]['seconds']:.0f} s")
+        bench.log(f"{name}: {found[name]['outcome']} after {found[name]['seconds']:.0f} s")
 
-    one("as much as there is", None)
+    one("no limit", None)
     parent = os.environ.get(GROUP_VARIABLE, "")
-    name = "1 GiB in all (control group)"
+    name = "1 GiB in total (control group)"
     if parent:
         with control_group(Path(parent), _MEMORY_LIMIT) as enter:
             one(name, enter)
     else:
         found[name] = {
-            "outcome": "not taken",
+            "outcome": "not measured",
             "seconds": 0.0,
             "peak_bytes": 0,
-            "reasons": [f"{GROUP_VARIABLE} names no folder"],
+            "reasons": [f"{GROUP_VARIABLE} is not set"],
         }
-    one("1 GiB a process (RLIMIT_DATA)", partial(resource.setrlimit, resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT)))
+    one("1 GiB per process (RLIMIT_DATA)", partial(resource.setrlimit, resource.RLIMIT_DATA, (_MEMORY_LIMIT, _MEMORY_LIMIT)))
     return {"orders": orders, "lines": LINES_PER_ORDER * orders, "systems": found}
 
 
 @contextmanager
 def control_group(parent: Path, limit: int) -> Iterator[Callable[[], None]]:
-    """A new group of processes that may have so many bytes together; what is given puts the process that calls it there."""
+    """Create a control group of ``limit`` bytes; yield a function that adds the calling process to it."""
     group = parent / f"daybook-bench-{os.getpid()}"
     group.mkdir()
     try:
@@ -75,24 +73,24 @@ def control_group(parent: Path, limit: int) -> Iterator[Callable[[], None]]:
         (group / name).write_text(f"{limit}\n")
         yield lambda: (group / "cgroup.procs").write_text(f"{os.getpid()}\n") and None
     finally:
-        until = time.monotonic() + 10
-        while (group / "cgroup.procs").read_text() and time.monotonic() < until:
-            pass  # The last of them is about to end.
+        deadline = time.monotonic() + 10
+        while (group / "cgroup.procs").read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)  # its last processes are exiting
         group.rmdir()
 
 
-def _run_once(home: Workspace, begin: Begin) -> Result:
-    arguments = [*systems.DAYBOOK, "run", "--date", LAST_DAY.isoformat(), "--set", f"landing={home.landing}"]
-    began = time.perf_counter()
+def _run_once(workspace: Workspace, begin: Begin) -> Result:
+    arguments = [*systems.DAYBOOK, "run", "--date", LAST_DAY.isoformat(), "--set", f"landing={workspace.landing}"]
+    start = time.perf_counter()
     with MemoryWatch() as memory:
         subprocess.run(
-            arguments, env=home.environment(), cwd=project_root(), preexec_fn=begin,
+            arguments, env=workspace.environment(), cwd=project_root(), preexec_fn=begin,
             stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT,
         )  # fmt: skip
-    taken = time.perf_counter() - began
-    record = Archive(str(home.place / "archive")).run(f"daily-{LAST_DAY}-1")
+    seconds = time.perf_counter() - start
+    record = Archive(str(workspace.root / "archive")).run(f"daily-{LAST_DAY}-1")
     return {
-        "seconds": taken,
+        "seconds": seconds,
         "peak_bytes": memory.peak,
         "outcome": record["outcome"],
         "reasons": record["reasons"],
@@ -112,4 +110,4 @@ def tables(result: Result) -> list[Table]:
         for name, each in result["systems"].items()
     ]
     title = f"A day of {result['orders']:,} orders and {result['lines']:,} lines"
-    return [Table(title, ["memory", "outcome", "time", "largest process", "why"], rows, "Measured once each.")]
+    return [Table(title, ["memory", "outcome", "time", "largest process", "reasons"], rows, "Measured once each.")]

@@ -1,7 +1,4 @@
-"""What figures depend on besides the code: the machine, its load, Python, and the packages that do the work.
-
-Here: those facts. Nothing here tells whose machine it is.
-"""
+"""Read what measurements depend on besides the code: machine, load, Python and packages, without names of hosts or users."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ PACKAGES = ("papermill", "nbclient", "ipykernel", "duckdb", "deltalake", "pyarro
 
 
 def read_machine_facts() -> dict[str, Any]:
-    """The facts as they are now: so the load is that before whatever is measured next."""
+    """Return the facts of now; the load is that before the next measurement."""
     return {
         "processor": _read_processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

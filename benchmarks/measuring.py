@@ -1,7 +1,4 @@
-"""Seconds and memory of what runs in other processes, and the median of repeats in turn.
-
-Here: that. Not here: what is measured (``systems``, and a module a part).
-"""
+"""Measure seconds and memory of other processes, and repeat measurements of several systems in turn."""
 
 from __future__ import annotations
 
@@ -20,79 +17,81 @@ _SAMPLE_SECONDS = 0.05
 
 
 class MemoryWatch:
-    """The peak of the largest process below this one that begins while the ``with`` lasts, in bytes.
+    """Record the peak memory, in bytes, of the largest descendant process that starts within the ``with`` block.
 
-    The kernel counts each process's peak (VmHWM); it is read twenty times a second, so only what a process takes in its last
-    twentieth of a second is missed. Pages that a forked process shares with its parent count in both. What a process was before
-    it executed a program (its parent's copy) does not count once it has: the kernel counts anew, and its last word is taken.
+    The kernel's peak of each process (VmHWM) is read every 50 ms, so a peak in the last 50 ms of a process is missed. Pages
+    that a forked process shares with its parent count in both. The newest value is used, because the kernel resets the peak
+    when a process executes another program.
     """
 
     def __enter__(self) -> MemoryWatch:
-        self.looks = 0
+        self.samples = 0
         self._peaks: dict[int, tuple[int, str]] = {}
         self._others = {process.pid for process in psutil.Process().children(recursive=True)}
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
 
     @property
     def peak(self) -> int:
-        """Bytes; 0 before anything was looked at."""
+        """The peak in bytes; 0 before the first sample."""
         return max(self._peaks.values(), default=(0, ""))[0]
 
     @property
     def largest(self) -> str:
-        """The name of the process that had the peak."""
+        """The name of the process with the peak."""
         return max(self._peaks.values(), default=(0, ""))[1]
 
     def _watch(self) -> None:
-        while not self._over.wait(_SAMPLE_SECONDS):
+        while not self._stopped.wait(_SAMPLE_SECONDS):
             for process in psutil.Process().children(recursive=True):
                 if process.pid not in self._others:
                     self._sample(process.pid)
-            self.looks += 1
+            self.samples += 1
 
     def _sample(self, pid: int) -> None:
         try:
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        except OSError:  # It has ended.
+        except OSError:  # the process has exited
             return
-        said = dict(line.split(":", 1) for line in lines if ":" in line)
-        if "VmHWM" in said:  # It has not ended, to be fetched by its parent.
-            self._peaks[pid] = (int(said["VmHWM"].split()[0]) * 1024, said["Name"].strip())
+        status = dict(line.split(":", 1) for line in lines if ":" in line)
+        if "VmHWM" in status:  # missing for a zombie process
+            self._peaks[pid] = (int(status["VmHWM"].split()[0]) * 1024, status["Name"].strip())
 
 
 def run_command(arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float = 900) -> float:
-    """Run a command to its end and return its seconds; what it printed is shown where it fails."""
-    began = time.perf_counter()
-    done = subprocess.run(
+    """Run a command and return its seconds; raise RuntimeError with its output if it fails."""
+    start = time.perf_counter()
+    process = subprocess.run(
         list(arguments), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
     )
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments[:6])} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise RuntimeError(
+            f"{' '.join(arguments[:6])} exited with {process.returncode}:\n{(process.stdout + process.stderr)[-3000:]}"
+        )
     return seconds
 
 
-def measure_interleaved(systems: Mapping[str, Measure], repeats: int, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
-    """Measure in turn, A B C A B C: medians of ``seconds``, all of them, and everything else of the last answer."""
+def measure_interleaved(systems: Mapping[str, Measure], repeats: int, log: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """Measure ``systems`` in turn (A B C A B C) and summarize the repeats of each."""
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
     for number in range(1, repeats + 1):
         for name, measure in systems.items():
             answers[name].append(measure())
-            say(f"{number}/{repeats} {name}: {answers[name][-1]['seconds']:.2f} s")
+            log(f"{number}/{repeats} {name}: {answers[name][-1]['seconds']:.2f} s")
     return {name: summarize_repeats(found) for name, found in answers.items()}
 
 
 def summarize_repeats(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Repeats of one system as one: the median of ``seconds``, the largest ``peak_bytes``, the rest as it was last."""
+    """Return the median of ``seconds``, the largest ``peak_bytes``, and all other values of the last repeat."""
     times = [each["seconds"] for each in found]
-    whole = {**found[-1], "seconds": median(times), "all_seconds": [round(each, 4) for each in times]}
-    if "peak_bytes" in whole:
-        whole["peak_bytes"] = max(each["peak_bytes"] for each in found)
-    return whole
+    summary = {**found[-1], "seconds": median(times), "all_seconds": [round(each, 4) for each in times]}
+    if "peak_bytes" in summary:
+        summary["peak_bytes"] = max(each["peak_bytes"] for each in found)
+    return summary

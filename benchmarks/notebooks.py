@@ -1,8 +1,4 @@
-"""The functions written by hand, as five notebooks: what papermill users have.
-
-Here: notebooks made of those functions' very source, a stage each, with one parameters cell. Not here: the functions
-(``byhand``, ``bypandas``), executing notebooks (``worker``).
-"""
+"""Write the stage functions of a module (``byhand``, ``bypandas``) as notebooks for papermill, one per stage."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ PARAMETERS = ("landing", "lake", "run_date", "key", "texts")
 
 
 def write_notebooks(folder: Path, module: ModuleType) -> list[Path]:
-    """A notebook for each stage of ``module``: its source without the other stages, and a cell that calls the stage."""
+    """Write one notebook per stage: parameters, the module's source without the other stages, and a call of the stage."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for number, stage in enumerate(module.STAGES, start=1):
@@ -26,7 +22,7 @@ def write_notebooks(folder: Path, module: ModuleType) -> list[Path]:
         for other in others:
             source = source.replace(other, "")
         names = ", ".join(each.__name__ for each in module.STAGES)
-        # Only this stage is left of the row of them.
+        # The tuple of all stages would refer to removed functions.
         source = source.replace(f"STAGES = ({names})\n", "")
         parameters = v4.new_code_cell("\n".join(f'{name} = ""' for name in PARAMETERS), metadata={"tags": ["parameters"]})
         call = v4.new_code_cell(f"{stage.__name__}({', '.join(PARAMETERS)})")

@@ -1,4 +1,4 @@
-"""Write the results of benchmarks to ``docs/benchmarks.md``, with the picture of the growth."""
+"""Write the results of benchmarks to ``docs/benchmarks.md`` and a chart of the part ``growth``."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ leaves out. The work by hand is in `byhand.py`; the papermill notebooks are gene
 
 
 def write_results(results: Mapping[str, Result], parts: Sequence[str]) -> None:
-    """Write what there is of results; raises ``SystemExit`` where there is none."""
+    """Write the results of all measured parts; raise ``SystemExit`` if there are none."""
     if not results:
-        raise SystemExit("There are no results yet: name a part to run.")
+        raise SystemExit("There are no results yet; name a part to run.")
     docs = project_root() / "docs"
     docs.mkdir(exist_ok=True)
     text = f"{_INTRODUCTION}\n## targets\n\n{targets.build_target_table(results).markdown()}"
@@ -34,13 +34,13 @@ def write_results(results: Mapping[str, Result], parts: Sequence[str]) -> None:
         text += f"\n## {part}\n\n" + "\n".join(table.markdown() for table in module.tables(results[part]))
         if part == "growth":
             draw_growth(results[part]["points"], docs / "growth.png")
-            text += "\n![Seconds of a day by the number of days before it](growth.png)\n"
+            text += "\n![Seconds of a day by the number of earlier days](growth.png)\n"
         text += f"\n{describe_machine(results[part]['machine'])}\n"
     (docs / "benchmarks.md").write_text(text, encoding="utf-8")
 
 
 def describe_machine(facts: Mapping[str, Any]) -> str:
-    """One sentence of what the figures were taken on."""
+    """Return one line with the machine and packages of a measurement."""
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     load = " ".join(f"{each:.2f}" for each in facts["load_before"])
     return (
@@ -50,7 +50,7 @@ def describe_machine(facts: Mapping[str, Any]) -> str:
 
 
 def draw_growth(points: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """The curve: seconds of a day (median, least and most) over the number of days before it."""
+    """Draw the seconds of a day (median, minimum and maximum) by the number of earlier days."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.4), dpi=120, layout="constrained")
@@ -65,7 +65,7 @@ def draw_growth(points: Sequence[Mapping[str, Any]], file: Path) -> None:
     axes.set_xscale("log")
     axes.set_xticks(days, [f"{each:,}" for each in days])
     axes.set_ylim(0, None)
-    axes.set_xlabel("days before it in the lake")
+    axes.set_xlabel("earlier days in the lake")
     axes.set_ylabel("seconds")
     axes.set_title("A day of the demo shop, warm")
     axes.grid(axis="y", color="#e6e9ec")

@@ -1,8 +1,4 @@
-"""What every system works on and must come to: the shop's files, homes to work in, and whether two lakes say the same.
-
-Here: landings (the demo's, and a larger made-up day), the SELECTs that all systems share, homes with some days in them, and the
-comparison of gold tables, to the cent. Not here: systems (``systems``), what is measured (a module a part).
-"""
+"""Provide what all systems share: landing files, SELECTs, workspaces, and the comparison of gold tables."""
 
 from __future__ import annotations
 
@@ -23,24 +19,24 @@ from demo_shop import generate
 from tests.cells import load_sql_cells
 
 LAST_DAY = date(2025, 11, 30)
-"""The demo shop's last day: the one that is measured."""
+"""The demo shop's last day, which is measured."""
 EARLIER_DAYS = 2
-"""So many days before it are in every lake, so that there is something to merge with and to restate."""
+"""Number of earlier days in each lake, so that the measured day merges and restates."""
 
 
 def list_days(count: int, last: date = LAST_DAY) -> list[str]:
-    """So many dates up to the last."""
+    """Return ``count`` consecutive dates up to ``last``."""
     return [(last - timedelta(days=back)).isoformat() for back in reversed(range(count))]
 
 
 def make_demo(landing: Path) -> None:
-    """The files of `daybook demo`."""
+    """Generate the files of `daybook demo` unless they exist."""
     if not landing.exists():
         generate(landing, last_day=LAST_DAY)
 
 
 def make_large_day(landing: Path, *, orders: int, lines: int) -> None:
-    """One day's files of a shop with so many orders and lines, made by DuckDB from hashes: the same bytes every time."""
+    """Generate the files of one large day unless they exist; values are hashes, so the bytes are always the same."""
     if landing.exists():
         return
     day, customers, products = LAST_DAY.isoformat(), max(orders // 2, 1), 5_000
@@ -68,79 +64,79 @@ def make_large_day(landing: Path, *, orders: int, lines: int) -> None:
         "categories": """SELECT format('K-{:02d}', n) AS category_id, 'Category ' || n AS category_name, 'Home' AS department
             FROM range(14) AS t(n)""",
     }
-    fresh = landing.with_name(f"{landing.name}.making")
-    shutil.rmtree(fresh, ignore_errors=True)
+    temporary = landing.with_name(f"{landing.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
     source = duckdb.connect(config={"memory_limit": "2GB", "threads": 2})
     for name, sql in tables.items():
-        folder = fresh / name / day
+        folder = temporary / name / day
         folder.mkdir(parents=True)
         source.execute(f"COPY ({sql}) TO '{folder / name}.csv' (HEADER)")
-    fresh.rename(landing)
+    temporary.rename(landing)
 
 
 def write_texts(file: Path) -> None:
-    """What all systems share: the project's SELECTs of silver and gold, and what types their contracts give the columns."""
+    """Write what all systems share: the project's SELECTs of silver and gold, and the column types of their contracts."""
     cells = {**load_sql_cells("transform"), **load_sql_cells("aggregate")}
     tables = {**load_tables("silver"), **load_tables("gold")}
-    said = {
+    document = {
         "silver": {name.split(".")[1]: sql for name, sql in cells.items() if name.startswith("silver.")},
         "gold": {name.split(".")[1]: sql for name, sql in cells.items() if name.startswith("gold.")},
         "views": {name: sql for name, sql in cells.items() if "." not in name},
         "types": {name: {column: each.type_of(column) for column in each.columns} for name, each in tables.items()},
         "keys": {each.name: each.key for each in load_tables("gold").values()},
     }
-    file.write_text(json.dumps(said))
+    file.write_text(json.dumps(document))
 
 
 class Workspace:
-    """A place with a lake, an archive and a key of its own, over a landing that is shared."""
+    """A folder with its own lake, archive and key; workspaces share a landing folder."""
 
-    def __init__(self, place: Path, landing: Path) -> None:
-        self.place = place
+    def __init__(self, root: Path, landing: Path) -> None:
+        self.root = root
         self.landing = landing
 
     @property
     def lake(self) -> Path:
-        return self.place / "lake"
+        return self.root / "lake"
 
     def make(self) -> Workspace:
-        """Begin it anew, empty, with the key that every home of these measurements has."""
-        shutil.rmtree(self.place, ignore_errors=True)
-        self.place.mkdir(parents=True)
-        key = self.place / "pii.key"
+        """Create the folder, or empty it, with the key that all workspaces share."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir(parents=True)
+        key = self.root / "pii.key"
         key.write_text("5a" * 32 + "\n")
         key.chmod(0o600)
         load_keys(str(key))
-        write_texts(self.place / "texts.json")
+        write_texts(self.root / "texts.json")
         return self
 
-    def copy(self, place: Path) -> Workspace:
-        """The same once more, elsewhere. Of a table's files, which are written once, it has the same and not a copy."""
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(self.place, place, ignore=shutil.ignore_patterns("scratch", "out", "lake"))
+    def copy(self, root: Path) -> Workspace:
+        """Copy the workspace; table files, which never change, are hard links."""
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("scratch", "out", "lake"))
         if self.lake.exists():
-            shutil.copytree(self.lake, place / "lake", copy_function=os.link)
-        return Workspace(place, self.landing)
+            shutil.copytree(self.lake, root / "lake", copy_function=os.link)
+        return Workspace(root, self.landing)
 
     def arguments(self, run_date: str) -> dict[str, str]:
-        """What the functions written by hand are given."""
+        """Return the arguments of the functions written by hand."""
         return {
             "landing": str(self.landing), "lake": str(self.lake), "run_date": run_date,
-            "key": str(self.place / "pii.key"), "texts": str(self.place / "texts.json"),
+            "key": str(self.root / "pii.key"), "texts": str(self.root / "texts.json"),
         }  # fmt: skip
 
     def environment(self) -> dict[str, str]:
-        """The environment in which Daybook works here."""
-        return {**os.environ, "DAYBOOK_HOME": str(self.place), "PYTHONPATH": import_path()}
+        """Return the environment variables with which Daybook uses this workspace."""
+        return {**os.environ, "DAYBOOK_HOME": str(self.root), "PYTHONPATH": import_path()}
 
 
 def import_path() -> str:
-    """Where a new process finds this project, first of all."""
+    """Return the PYTHONPATH of this project for a new process."""
     return os.pathsep.join([str(project_root() / "orchestration"), str(project_root())])
 
 
 def read_gold(lake: Path, since: str) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows of all gold tables from a date on, sorted, money to the cent as its column has it."""
+    """Return the sorted rows of all gold tables from the date ``since`` on."""
     found = {}
     database = duckdb.connect()
     for contract in load_tables("gold").values():
@@ -153,15 +149,14 @@ def read_gold(lake: Path, since: str) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
-def require_same_gold(system: str, lake: Path, wanted: dict[str, list[tuple[Any, ...]]], since: str) -> None:
-    """Raise where a system's gold is not this, to the cent."""
+def require_same_gold(system: str, lake: Path, expected: dict[str, list[tuple[Any, ...]]], since: str) -> None:
+    """Raise AssertionError if a system's gold differs from ``expected``."""
     found = read_gold(lake, since)
-    for table, rows in wanted.items():
+    for table, rows in expected.items():
         if found[table] != rows:
             differing = [pair for pair in zip(found[table], rows) if pair[0] != pair[1]]
             raise AssertionError(
-                f"{system}: gold.{table} has {len(found[table])} rows where {len(rows)} are wanted; "
-                f"the first that differ: {differing[:1]}"
+                f"{system}: gold.{table} has {len(found[table])} rows, expected {len(rows)}; first difference: {differing[:1]}"
             )
-    if not wanted["daily_sales"]:
-        raise AssertionError(f"{system}: there are no daily sales to compare.")
+    if not expected["daily_sales"]:
+        raise AssertionError(f"{system}: there are no daily sales to compare")

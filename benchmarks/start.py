@@ -1,4 +1,4 @@
-"""Part ``start``: how long a command takes that has next to nothing to do."""
+"""Part ``start``: measure commands that do almost nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MIN_REPEATS = 15
 
 
 def run(bench: Bench) -> Result:
-    """Seconds from the shell: Python itself, and commands of Daybook, the second with two runs to list."""
-    home = systems.prepare_workspace(bench.scratch / "small" / "base-daybook", bench.demo, "daybook", list_days(3)[:-1])
+    """Measure Python and two commands of Daybook, in seconds; ``daybook runs`` lists two runs."""
+    workspace = systems.prepare_workspace(bench.scratch / "small" / "base-daybook", bench.demo, "daybook", list_days(3)[:-1])
     commands = {
         "python -c pass": [sys.executable, "-c", "pass"],
         "daybook --help": [*systems.DAYBOOK, "--help"],
@@ -24,11 +24,11 @@ def run(bench: Bench) -> Result:
     }
 
     def measure(arguments: list[str]) -> Result:
-        return {"seconds": run_command(arguments, env=home.environment(), cwd=project_root())}
+        return {"seconds": run_command(arguments, env=workspace.environment(), cwd=project_root())}
 
     repeats = max(bench.repeats, _MIN_REPEATS)
     measures = {name: partial(measure, arguments) for name, arguments in commands.items()}
-    measure_interleaved(measures, 1, lambda _: None)  # Files into memory, bytecode compiled.
+    measure_interleaved(measures, 1, lambda _: None)  # fills the file cache and compiles bytecode
     return {"repeats": repeats, "systems": measure_interleaved(measures, repeats, lambda _: None)}
 
 

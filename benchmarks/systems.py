@@ -1,7 +1,4 @@
-"""The systems that are measured, each as a call that does one day in a home and says how long it took.
-
-Here: warm workers, commands from the shell, and several dates at a time. Not here: what a worker does (``worker``).
-"""
+"""Run a date with each system: warm workers, commands from the shell, and several dates at a time."""
 
 from __future__ import annotations
 
@@ -22,28 +19,28 @@ from benchmarks.shop import Workspace
 from daybook.settings import project_root
 
 DAYBOOK = [sys.executable, "-c", "from daybook.cli import main; main()"]
-"""The ``daybook`` command, of this checkout whatever is installed."""
+"""The ``daybook`` command of this checkout, even if another version is installed."""
 
 _MAX_ATTEMPTS = 3
 
 
 class Worker:
-    """A worker process (``benchmarks.worker``), kept from day to day."""
+    """A worker process (``benchmarks.worker``) that processes one date after another."""
 
-    def __init__(self, system: str, home: Workspace) -> None:
+    def __init__(self, system: str, workspace: Workspace) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", system],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=home.environment(), cwd=project_root(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=workspace.environment(), cwd=project_root(),
         )  # fmt: skip
 
-    def day(self, home: Workspace, run_date: str) -> dict[str, Any]:
-        """One date in a home; returns ``seconds`` and what else the worker says."""
+    def day(self, workspace: Workspace, run_date: str) -> dict[str, Any]:
+        """Process one date; return ``seconds`` and the other values that the worker reports."""
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(_parameters_of(home, run_date) + "\n")
+        self._process.stdin.write(_parameters_of(workspace, run_date) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the worker ended; what it said is above")
+            raise RuntimeError("the worker exited; its output is above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -54,97 +51,110 @@ class Worker:
 
 
 @contextmanager
-def start_workers(home: Workspace, *names: str) -> Iterator[dict[str, Worker]]:
-    """Workers by their system's name, ended together."""
-    begun: dict[str, Worker] = {}
+def start_workers(workspace: Workspace, *names: str) -> Iterator[dict[str, Worker]]:
+    """Start one worker per system; yield them by name and close them at the end."""
+    workers: dict[str, Worker] = {}
     try:
         for name in names:
-            begun[name] = Worker(name, home)
-        yield begun
+            workers[name] = Worker(name, workspace)
+        yield workers
     finally:
-        for each in begun.values():
+        for each in workers.values():
             each.close()
 
 
-def run_cold_limit(home: Workspace, run_date: str) -> dict[str, Any]:
-    """The functions written by hand in a process of their own, from the shell."""
-    arguments = [sys.executable, "-m", "benchmarks.worker", "limit", _parameters_of(home, run_date)]
-    return {"seconds": run_command(arguments, env=home.environment(), cwd=project_root())}
+def run_cold_limit(workspace: Workspace, run_date: str) -> dict[str, Any]:
+    """Run the functions written by hand in a new process."""
+    arguments = [sys.executable, "-m", "benchmarks.worker", "limit", _parameters_of(workspace, run_date)]
+    return {"seconds": run_command(arguments, env=workspace.environment(), cwd=project_root())}
 
 
-def run_papermill_command(home: Workspace, run_date: str) -> dict[str, Any]:
-    """The ``papermill`` command, once a stage."""
-    return {"seconds": sum(_run_papermill(home, run_date, notebook) for notebook in _notebooks(home))}
+def run_papermill_command(workspace: Workspace, run_date: str) -> dict[str, Any]:
+    """Run the ``papermill`` command once per stage."""
+    return {"seconds": sum(_run_papermill(workspace, run_date, notebook) for notebook in _notebooks(workspace))}
 
 
-def _run_papermill(home: Workspace, run_date: str, notebook: Path) -> float:
-    """Seconds of one notebook. With several at once a kernel now and then finds that another took its ports: then it is run
-    again, as one would, and both count."""
-    began = time.perf_counter()
-    for left in reversed(range(_MAX_ATTEMPTS)):
+def _run_papermill(workspace: Workspace, run_date: str, notebook: Path) -> float:
+    """Run one notebook and return its seconds.
+
+    Kernels that start at the same time sometimes choose the same port. The notebook is then run again, and both count.
+    """
+    start = time.perf_counter()
+    for remaining in reversed(range(_MAX_ATTEMPTS)):
         try:
-            run_command(_papermill_arguments(home, run_date, notebook), env=home.environment(), cwd=project_root())
+            run_command(_papermill_arguments(workspace, run_date, notebook), env=workspace.environment(), cwd=project_root())
             break
         except RuntimeError as error:
-            if not left or "Kernel died before replying" not in str(error):
+            if not remaining or "Kernel died before replying" not in str(error):
                 raise
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
-def _papermill_arguments(home: Workspace, run_date: str, notebook: Path) -> list[str]:
-    out = home.place / "out"
+def _papermill_arguments(workspace: Workspace, run_date: str, notebook: Path) -> list[str]:
+    out = workspace.root / "out"
     out.mkdir(exist_ok=True)
-    given = [text for pair in home.arguments(run_date).items() for text in ("-r", *pair)]
+    options = [text for pair in workspace.arguments(run_date).items() for text in ("-r", *pair)]
     return [
-        sys.executable, "-m", "papermill", "--no-progress-bar", *given, str(notebook), str(out / f"{run_date}-{notebook.name}"),
+        sys.executable, "-m", "papermill", "--no-progress-bar", *options, str(notebook),
+        str(out / f"{run_date}-{notebook.name}"),
     ]  # fmt: skip
 
 
-def _notebooks(home: Workspace) -> list[Path]:
-    folder = home.place.parent / "notebooks-byhand"
+def _notebooks(workspace: Workspace) -> list[Path]:
+    folder = workspace.root.parent / "notebooks-byhand"
     return sorted(folder.glob("*.ipynb")) or write_notebooks(folder, byhand)
 
 
-def run_cold_daybook(home: Workspace, run_date: str) -> dict[str, Any]:
-    """``daybook run`` from the shell."""
-    arguments = [*DAYBOOK, "run", "--date", run_date, "--set", f"landing={home.landing}"]
-    return {"seconds": run_command(arguments, env=home.environment(), cwd=project_root())}
+def run_cold_daybook(workspace: Workspace, run_date: str) -> dict[str, Any]:
+    """Run ``daybook run`` in a new process."""
+    arguments = [*DAYBOOK, "run", "--date", run_date, "--set", f"landing={workspace.landing}"]
+    return {"seconds": run_command(arguments, env=workspace.environment(), cwd=project_root())}
 
 
-def run_backfill(home: Workspace, first: str, last: str, parallel: int) -> dict[str, Any]:
-    """``daybook backfill`` from the shell."""
-    arguments = [*DAYBOOK, "backfill", first, last, "--yes", "--parallel", str(parallel), "--set", f"landing={home.landing}"]
-    return {"seconds": run_command(arguments, env=home.environment(), cwd=project_root())}
+def run_backfill(workspace: Workspace, first: str, last: str, parallel: int) -> dict[str, Any]:
+    """Run ``daybook backfill`` in a new process."""
+    arguments = [
+        *DAYBOOK,
+        "backfill",
+        first,
+        last,
+        "--yes",
+        "--parallel",
+        str(parallel),
+        "--set",
+        f"landing={workspace.landing}",
+    ]
+    return {"seconds": run_command(arguments, env=workspace.environment(), cwd=project_root())}
 
 
-def run_papermill_dates(homes: Sequence[Workspace], run_dates: Sequence[str], at_once: int) -> float:
-    """The ``papermill`` command for each stage of each date, so many dates at once, each into a home of its own; seconds.
+def run_papermill_dates(workspaces: Sequence[Workspace], run_dates: Sequence[str], at_once: int) -> float:
+    """Run ``at_once`` dates at a time with the ``papermill`` command and return the seconds.
 
-    By hand nothing keeps two dates from merging into one table at once, so each has its own: that flatters this system.
+    Each date has its own workspace, because the work by hand does not support concurrent merges into one table.
     """
-    for home in homes:
-        _notebooks(home)
-    began = time.perf_counter()
+    for workspace in workspaces:
+        _notebooks(workspace)
+    start = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
-        list(pool.map(run_papermill_command, homes, run_dates))
-    return time.perf_counter() - began
+        list(pool.map(run_papermill_command, workspaces, run_dates))
+    return time.perf_counter() - start
 
 
-def _parameters_of(home: Workspace, run_date: str) -> str:
-    return json.dumps({"place": str(home.place), "landing": str(home.landing), "run_date": run_date})
+def _parameters_of(workspace: Workspace, run_date: str) -> str:
+    return json.dumps({"root": str(workspace.root), "landing": str(workspace.landing), "run_date": run_date})
 
 
 def prepare_workspace(
-    place: Path, landing: Path, system: str, run_dates: Sequence[str], worker: Optional[Worker] = None
+    root: Path, landing: Path, system: str, run_dates: Sequence[str], worker: Optional[Worker] = None
 ) -> Workspace:
-    """A home that a system has worked through these dates in; made once, then copied for each measurement."""
-    home = Workspace(place, landing)
-    if not (place / "prepared").exists():
-        home.make()
-        own = worker or Worker(system, home)
+    """Return a workspace in which ``system`` has processed ``run_dates``; it is prepared once and copied to measure."""
+    workspace = Workspace(root, landing)
+    if not (root / "prepared").exists():
+        workspace.make()
+        active = worker or Worker(system, workspace)
         for run_date in run_dates:
-            own.day(home, run_date)
+            active.day(workspace, run_date)
         if worker is None:
-            own.close()
-        (place / "prepared").touch()
-    return home
+            active.close()
+        (root / "prepared").touch()
+    return workspace

@@ -1,7 +1,4 @@
-"""What Daybook is to reach, beside what it has reached: one table over the results of all parts, reached or not.
-
-Here: the bounds. Not here: measuring, and each part's own tables (its module).
-"""
+"""Define the targets of the benchmark and compare the results of all parts with them."""
 
 from __future__ import annotations
 
@@ -16,26 +13,26 @@ from benchmarks.bench import Result, Table
 
 @dataclass(frozen=True)
 class Target:
-    """One figure of one part's result, and the bound for it. ``least`` says that it is to be no less, rather than no more."""
+    """A figure of a part's result and its bound: an upper bound, or a lower bound if ``at_least``."""
 
     part: str
     what: str
     bound: float
     found: Callable[[Result], Optional[float]]
     goal: Optional[float] = None
-    least: bool = False
+    at_least: bool = False
     unit: str = ""
 
     def is_reached(self, value: float, bound: float) -> bool:
-        return value >= bound if self.least else value <= bound
+        return value >= bound if self.at_least else value <= bound
 
-    def wanted(self) -> str:
-        sign = "≥" if self.least else "≤"
+    def describe_bound(self) -> str:
+        sign = "≥" if self.at_least else "≤"
         goal = "" if self.goal is None else f" (goal {self.goal:g})"
         return f"{sign} {self.bound:g}{self.unit}{goal}"
 
-    def said(self, value: float) -> str:
-        """Whether a figure is within the bound, and within the goal where there is one."""
+    def verdict(self, value: float) -> str:
+        """Return whether ``value`` reaches the bound, and the goal if there is one."""
         if not self.is_reached(value, self.bound):
             return "no"
         return "yes" if self.goal is None or self.is_reached(value, self.goal) else "yes, not the goal"
@@ -65,7 +62,7 @@ def _memory(result: Result) -> float:
 
 
 def _full_size_only(found: Callable[[Result], float]) -> Callable[[Result], Optional[float]]:
-    """Of a large day as large as the part has it: of another (``--orders``) nothing is claimed."""
+    """Ignore results of another size (``--orders``), for which no target is defined."""
     return lambda result: found(result) if result["orders"] == volume.ORDERS else None
 
 
@@ -77,34 +74,34 @@ def _growth(result: Result) -> Optional[float]:
 TARGETS = (
     Target("small", "a date within a command ÷ the limit", 6, _ratio("daybook", "limit"), goal=4),
     Target("small", "`daybook run` from the shell ÷ the papermill command", 0.5, _ratio("daybook cold", "papermill command")),
-    Target("small", "what a notebook costs besides its cells", 0.25, _overhead, unit=" s"),
+    Target("small", "overhead of a notebook besides its cells", 0.25, _overhead, unit=" s"),
     Target("start", "`daybook --help`", 0.25, lambda result: _seconds(result, "daybook --help"), unit=" s"),
     Target("start", "`daybook runs`", 0.5, lambda result: _seconds(result, "daybook runs"), unit=" s"),
     Target(
-        "backfill", "dates a minute, two at a time ÷ one at a time", 1.7,
-        _ratio("daybook backfill --parallel 1", "daybook backfill --parallel 2"), least=True,
+        "backfill", "dates per minute, two at a time ÷ one at a time", 1.7,
+        _ratio("daybook backfill --parallel 1", "daybook backfill --parallel 2"), at_least=True,
     ),
-    Target("backfill", "dates a minute ÷ those of the papermill command at its best", 5, _backfill, goal=10, least=True),
+    Target("backfill", "dates per minute ÷ the fastest papermill command", 5, _backfill, goal=10, at_least=True),
     Target("volume", "200,000 orders ÷ the limit", 2, _full_size_only(_ratio("daybook", "limit")), goal=1.3),
-    Target("volume", "200,000 orders: the largest process ÷ the limit's", 1.2, _full_size_only(_memory)),
+    Target("volume", "200,000 orders: largest process ÷ that of the limit", 1.2, _full_size_only(_memory)),
     Target(
-        "volume", "200,000 orders: pandas notebooks' time ÷ Daybook's", 2.5,
-        _full_size_only(_ratio("papermill-pandas", "daybook")), least=True,
+        "volume", "200,000 orders: time of pandas notebooks ÷ Daybook", 2.5,
+        _full_size_only(_ratio("papermill-pandas", "daybook")), at_least=True,
     ),
-    Target("growth", "a day with 1,000 days before it ÷ one with 10", 1.3, _growth),
+    Target("growth", "a day with 1,000 earlier days ÷ one with 10", 1.3, _growth),
     Target("validation", "a contract's rules ÷ a SELECT of their columns", validation.BOUND, _ratio("rules", "SELECT")),
 )  # fmt: skip
 
 
 def build_target_table(results: Mapping[str, Result]) -> Table:
-    """The bounds, and what the results have of them."""
+    """Return a table of all targets with the measured values."""
     rows = []
     for target in TARGETS:
         value = target.found(results[target.part]) if target.part in results else None
-        found = ["not taken", ""] if value is None else [f"{value:.2f}{target.unit}", target.said(value)]
-        rows.append([target.what, target.part, target.wanted(), *found])
+        found = ["not measured", ""] if value is None else [f"{value:.2f}{target.unit}", target.verdict(value)]
+        rows.append([target.what, target.part, target.describe_bound(), *found])
     limited = results.get("limited", {"lines": 0, "systems": {}})
     for name, each in limited["systems"].items():
-        passes = {"SUCCEEDED": "yes", "not taken": ""}.get(each["outcome"], "no")
+        passes = {"SUCCEEDED": "yes", "not measured": ""}.get(each["outcome"], "no")
         rows.append([f"{limited['lines']:,} lines with {name}", "limited", "passes", each["outcome"].lower(), passes])
     return Table("Targets and results", ["figure", "part", "target", "result", "reached"], rows)

@@ -1,9 +1,7 @@
-"""Part ``validation``: what it costs to hold a million order lines against their contract, as a multiple of one SELECT that
-reads the same columns.
+"""Part ``validation``: check a million order lines by their contract, compared with a SELECT of the same columns.
 
-All read the same Delta tables through the same engine, in turn, several times; ratios are those of the medians. The command
-ends with exit code 1 where the ratio to ``SELECT columns FROM table`` is above the bound. The ratio to a SELECT that hands out
-nothing but one maximum a column is printed, too: that is the least that reading them can cost, and no validator could use it.
+All queries read the same Delta tables through the same engine, in turn. The command exits with 1 if the ratio of the medians
+to ``SELECT columns FROM table`` is above the bound. A SELECT of one maximum per column shows the minimum cost of reading.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ CONTRACT = load_table("silver.order_items")
 
 
 def write_lines(lake: Path) -> None:
-    """A million lines of a third as many orders, as a shop has them: prices, quantities and products are mixed."""
+    """Write a million order lines, three per order, with varying prices, quantities and products."""
     source = duckdb.connect()
     lines = f"""
         SELECT 'DB-' || lpad(CAST(n // 3 AS VARCHAR), 7, '0') AS order_id, n % 3 + 1 AS line_number,
@@ -52,12 +50,12 @@ def write_lines(lake: Path) -> None:
 
 
 def run(bench: Bench) -> Result:
-    """Seconds of the rules and of reading the same columns."""
+    """Measure the rules and the reading of the same columns, in seconds."""
     rules = table_rules(CONTRACT)
-    place = bench.scratch / "validation"
-    if not (place / "lake").exists():
-        write_lines(place / "lake")
-    engine = DuckDBEngine(Lake(str(place / "lake")), "UTC", spill=place)
+    root = bench.scratch / "validation"
+    if not (root / "lake").exists():
+        write_lines(root / "lake")
+    engine = DuckDBEngine(Lake(str(root / "lake")), "UTC", spill=root)
     columns = ", ".join(CONTRACT.columns)
     maxima = ", ".join(f"max({column})" for column in CONTRACT.columns)
     actions: dict[str, Callable[[], object]] = {
@@ -71,13 +69,13 @@ def run(bench: Bench) -> Result:
 
 
 def _measure(action: Callable[[], object]) -> Result:
-    began = time.perf_counter()
+    start = time.perf_counter()
     action()
-    return {"seconds": time.perf_counter() - began}
+    return {"seconds": time.perf_counter() - start}
 
 
-def broken(result: Result) -> str:
-    """A sentence where the claimed bound does not hold; empty where it does."""
+def find_failure(result: Result) -> str:
+    """Return a message if the ratio exceeds the bound, otherwise an empty text."""
     found = result["systems"]["rules"]["seconds"] / result["systems"]["SELECT"]["seconds"]
     return f"rules cost {found:.2f} times the SELECT of their columns, above the bound of {BOUND:.2f}" if found > BOUND else ""
 
@@ -87,7 +85,7 @@ def tables(result: Result) -> list[Table]:
     base = found["SELECT"]["seconds"]
     names = {
         "SELECT": "SELECT of the columns",
-        "maxima": "one maximum a column",
+        "maxima": "one maximum per column",
         "rules": f"{result['rules']} rules (bound {BOUND:.2f})",
     }
     rows = [[names[name], f"{each['seconds']:.3f} s", format_ratio(each["seconds"], base)] for name, each in found.items()]

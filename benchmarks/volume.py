@@ -1,8 +1,8 @@
-"""Part ``volume``: a made-up day of 200,000 orders and 450,000 lines on an empty lake, by every system; seconds and memory.
+"""Part ``volume``: process a generated day of 200,000 orders and 450,000 lines on an empty lake with every system.
 
-Each measurement has a process of its own, which has done a day of the demo shop before, in another lake and uncounted: imports
-count for no system. Memory is the peak of the largest process (``measuring.MemoryWatch``). What pandas comes to is in cents and
-lacks some tables: its daily sales are compared; the others' gold is compared whole.
+Each measurement runs in a new process that has processed a day of the demo shop before, so that imports do not count. Memory
+is the peak of the largest process (``measuring.MemoryWatch``). All gold tables are compared; of the pandas notebooks,
+which lack some tables, only the daily sales are.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ SYSTEM_NAMES = {
 
 
 def run(bench: Bench) -> Result:
-    """Seconds and bytes, each measurement with a process of its own."""
+    """Measure seconds and bytes, each in a new process."""
     orders = bench.orders or ORDERS
     lines = int(orders * LINES_PER_ORDER)
-    landing, place, day = bench.scratch / f"day-{orders}", bench.scratch / "volume", LAST_DAY.isoformat()
+    landing, root, day = bench.scratch / f"day-{orders}", bench.scratch / "volume", LAST_DAY.isoformat()
     make_large_day(landing, orders=orders, lines=lines)
-    empty = Workspace(place / "empty", landing).make()
-    small = Workspace(place / "small", bench.demo).make()
-    reference = empty.copy(place / "reference")
+    empty = Workspace(root / "empty", landing).make()
+    small = Workspace(root / "small", bench.demo).make()
+    reference = empty.copy(root / "reference")
     systems.run_cold_limit(reference, day)
-    wanted = read_gold(reference.lake, day)
+    expected = read_gold(reference.lake, day)
 
     def measure(name: str) -> Result:
-        home = empty.copy(place / name)
-        with MemoryWatch() as memory, systems.start_workers(home, name) as warm:
-            warm[name].day(small.copy(place / f"{name}-before"), day)
-            told = warm[name].day(home, day)
+        workspace = empty.copy(root / name)
+        with MemoryWatch() as memory, systems.start_workers(workspace, name) as warm:
+            warm[name].day(small.copy(root / f"{name}-before"), day)
+            result = warm[name].day(workspace, day)
         if name == "papermill-pandas":
-            _require_same_sales(home, wanted["daily_sales"])
+            _require_same_sales(workspace, expected["daily_sales"])
         else:
-            require_same_gold(name, home.lake, wanted, day)
-        return {**told, "peak_bytes": memory.peak, "largest": memory.largest}
+            require_same_gold(name, workspace.lake, expected, day)
+        return {**result, "peak_bytes": memory.peak, "largest": memory.largest}
 
     measures = {name: partial(measure, name) for name in SYSTEM_NAMES}
     return {
         "orders": orders,
         "lines": lines,
         "repeats": bench.repeats,
-        "systems": measure_interleaved(measures, bench.repeats, bench.say),
+        "systems": measure_interleaved(measures, bench.repeats, bench.log),
     }
 
 
-def _require_same_sales(home: Workspace, wanted: list[tuple]) -> None:
-    rows = DeltaTable(str(home.lake / "gold" / "daily_sales")).to_pyarrow_table()
+def _require_same_sales(workspace: Workspace, expected: list[tuple]) -> None:
+    rows = DeltaTable(str(workspace.lake / "gold" / "daily_sales")).to_pyarrow_table()
     columns = "order_date, orders, units, gross / 100.0, returns / 100.0, new_customers, returning_customers"
     sql = f"SELECT {columns} FROM rows ORDER BY 1"
     found = [tuple(float(each) if at else each for at, each in enumerate(row)) for row in duckdb.sql(sql).fetchall()]
-    others = [(each[0], *(float(each[at]) for at in (1, 3, 4, 5, 8, 9))) for each in wanted]
-    if len(rows) != len(wanted) or found != others:
-        raise AssertionError(f"pandas: daily sales are {found} where {others} are wanted")
+    reference = [(each[0], *(float(each[at]) for at in (1, 3, 4, 5, 8, 9))) for each in expected]
+    if len(rows) != len(expected) or found != reference:
+        raise AssertionError(f"pandas: daily sales are {found}, expected {reference}")
 
 
 def tables(result: Result) -> list[Table]:

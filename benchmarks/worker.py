@@ -1,9 +1,9 @@
-"""One system in a process of its own, kept warm: it does a day for each line it is given, and says how long that took.
+"""Process one date per input line with one system, and print how long it took.
 
     python -m benchmarks.worker limit
 
-A line is JSON (``place``, ``landing``, ``run_date``); so is the answer (``seconds`` and, for Daybook, its stages). Here: the
-systems that live in one process. Not here: those that are commands, and starting workers (``systems``).
+An input line is JSON (``root``, ``landing``, ``run_date``), and so is an output line (``seconds`` and, for Daybook, its
+stages).
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ Day = Callable[[Workspace, str], dict[str, Any]]
 
 
 def hand_written(module: str) -> Day:
-    """The functions of a module, one after the other."""
+    """Return a system that calls the stage functions of a module."""
     stages = import_module(f"benchmarks.{module}").STAGES
 
-    def day(home: Workspace, run_date: str) -> dict[str, Any]:
+    def day(workspace: Workspace, run_date: str) -> dict[str, Any]:
         for stage in stages:
-            stage(**home.arguments(run_date))
+            stage(**workspace.arguments(run_date))
         return {}
 
     return day
 
 
 def papermill_loop(module: str) -> Day:
-    """papermill in this process, a notebook a stage: their outputs are kept, as one does."""
+    """Return a system that executes one notebook per stage with papermill in this process and saves the outputs."""
     import papermill
 
     from benchmarks.notebooks import write_notebooks
 
     source = import_module(f"benchmarks.{module}")
 
-    def day(home: Workspace, run_date: str) -> dict[str, Any]:
-        folder = home.place.parent / f"notebooks-{module}"
+    def day(workspace: Workspace, run_date: str) -> dict[str, Any]:
+        folder = workspace.root.parent / f"notebooks-{module}"
         notebooks = sorted(folder.glob("*.ipynb")) or write_notebooks(folder, source)
-        out = home.place / "out"
+        out = workspace.root / "out"
         out.mkdir(exist_ok=True)
         for notebook in notebooks:
             papermill.execute_notebook(
-                notebook, out / f"{run_date}-{notebook.name}", parameters=home.arguments(run_date), progress_bar=False
+                notebook, out / f"{run_date}-{notebook.name}", parameters=workspace.arguments(run_date), progress_bar=False
             )
         return {}
 
@@ -58,14 +58,14 @@ def papermill_loop(module: str) -> Day:
 
 
 def daybook() -> Day:
-    """A date in a running command: the state machine, six stages, archive and pages."""
+    """Return Daybook in this process: the state machine, six stages, archive and pages."""
     from daybook.execution.local import run_day
     from daybook.records.archive import Archive
     from daybook.settings import load_settings
 
-    def day(home: Workspace, run_date: str) -> dict[str, Any]:
-        os.environ["DAYBOOK_HOME"] = str(home.place)
-        settings = load_settings("local", {"landing": str(home.landing)})
+    def day(workspace: Workspace, run_date: str) -> dict[str, Any]:
+        os.environ["DAYBOOK_HOME"] = str(workspace.root)
+        settings = load_settings("local", {"landing": str(workspace.landing)})
         facts = {"env": settings.env, "title": settings.title}
         run_id = Archive(settings.archive).start_run(date.fromisoformat(run_date), facts)
         _, record = run_day(settings, run_id)
@@ -90,16 +90,16 @@ SYSTEMS: dict[str, Callable[[], Day]] = {
 
 
 def main() -> None:
-    """Answer lines until there are no more, or only the one that follows the system's name."""
+    """Process the line after the system's name, or all lines of standard input."""
     day = SYSTEMS[sys.argv[1]]()
     answers = os.fdopen(os.dup(1), "w")
     with contextlib.redirect_stdout(sys.stderr):
         for line in sys.argv[2:] or sys.stdin:
-            asked = json.loads(line)
-            home = Workspace(Path(asked["place"]), Path(asked["landing"]))
-            began = time.perf_counter()
-            told = day(home, asked["run_date"])
-            answers.write(json.dumps({"seconds": time.perf_counter() - began, **told}) + "\n")
+            request = json.loads(line)
+            workspace = Workspace(Path(request["root"]), Path(request["landing"]))
+            start = time.perf_counter()
+            result = day(workspace, request["run_date"])
+            answers.write(json.dumps({"seconds": time.perf_counter() - start, **result}) + "\n")
             answers.flush()
 
 

@@ -1,9 +1,10 @@
-"""The benchmark's own parts: what it measures must be what it says."""
+"""Test the measurement and reporting of the benchmark."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -21,7 +22,7 @@ FACTS = {
 }  # fmt: skip
 
 
-def test_systems_are_measured_in_turn_and_the_median_counts() -> None:
+def test_systems_run_in_turn_and_report_medians() -> None:
     order: list[str] = []
     times = {"a": iter([5.0, 1.0, 2.0]), "b": iter([7.0, 9.0, 8.0])}
 
@@ -36,28 +37,28 @@ def test_systems_are_measured_in_turn_and_the_median_counts() -> None:
     assert found["b"]["seconds"] == 8.0
 
 
-def test_a_command_that_fails_is_no_measurement() -> None:
-    with pytest.raises(RuntimeError, match=r"ended with 3:\nwhy"):
+def test_failed_command_raises() -> None:
+    with pytest.raises(RuntimeError, match=r"exited with 3:\nwhy"):
         run_command([sys.executable, "-c", "print('why'); raise SystemExit(3)"], env={}, cwd=Path.cwd())
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
-def test_memory_is_the_peak_of_the_largest_process_below() -> None:
-    # It gives the memory back, and stays until it is told to go, so that there is something to look at.
+def test_memory_watch_reports_largest_child_peak() -> None:
+    # The process frees the memory and then waits for input, so that its peak is sampled.
     script = "taken = bytearray(200_000_000); del taken; print(flush=True); input()"
     with MemoryWatch() as memory:
         process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.stdout
         process.stdout.readline()
-        before = memory.looks
-        while memory.looks < before + 2:  # One of them began after the script had spoken.
-            pass
+        before = memory.samples
+        while memory.samples < before + 2:  # the second one starts after the allocation
+            time.sleep(0.01)
         process.communicate(b"\n")
     assert 200_000_000 < memory.peak < 400_000_000
 
 
 @pytest.mark.parametrize("module", [byhand, bypandas], ids=lambda module: module.__name__.rsplit(".", 1)[1])
-def test_the_notebooks_are_the_functions_a_stage_each(tmp_path: Path, module) -> None:
+def test_notebooks_hold_one_stage_function_each(tmp_path: Path, module) -> None:
     notebooks = write_notebooks(tmp_path, module)
     assert [path.stem for path in notebooks] == ["1_ingest", "2_validate", "3_transform", "4_aggregate", "5_quality"]
     for stage, path in zip(module.STAGES, notebooks):
@@ -69,35 +70,35 @@ def test_the_notebooks_are_the_functions_a_stage_each(tmp_path: Path, module) ->
         assert cells[2].source.startswith(f"{stage.__name__}(")
 
 
-def test_the_work_by_hand_comes_to_the_figures_that_the_demo_shop_was_made_with(tmp_path: Path) -> None:
+def test_work_by_hand_computes_the_expected_figures(tmp_path: Path) -> None:
     summary = generate(tmp_path / "landing", last_day=shop.LAST_DAY, days=2, orders_per_day=60)
-    home = shop.Workspace(tmp_path / "home", tmp_path / "landing").make()
+    workspace = shop.Workspace(tmp_path / "home", tmp_path / "landing").make()
     for day in shop.list_days(2):
         for stage in byhand.STAGES:
-            stage(**home.arguments(day))
-    gold = shop.read_gold(home.lake, shop.list_days(1)[0])
+            stage(**workspace.arguments(day))
+    gold = shop.read_gold(workspace.lake, shop.list_days(1)[0])
     ((day, orders, cancelled, *figures),) = gold["daily_sales"]
-    wanted = summary.expected[shop.LAST_DAY]
-    assert (day, orders + cancelled, cancelled) == (shop.LAST_DAY, wanted.orders, wanted.cancelled_orders)
-    assert figures[:3] == [wanted.units, wanted.gross_revenue, wanted.returns_amount]
-    shop.require_same_gold("by hand", home.lake, gold, shop.list_days(1)[0])
+    expected = summary.expected[shop.LAST_DAY]
+    assert (day, orders + cancelled, cancelled) == (shop.LAST_DAY, expected.orders, expected.cancelled_orders)
+    assert figures[:3] == [expected.units, expected.gross_revenue, expected.returns_amount]
+    shop.require_same_gold("by hand", workspace.lake, gold, shop.list_days(1)[0])
     gold["daily_sales"] = [(day, orders + 1, *gold["daily_sales"][0][2:])]
-    with pytest.raises(AssertionError, match=r"by hand: gold\.daily_sales has 1 rows where 1 are wanted"):
-        shop.require_same_gold("by hand", home.lake, gold, shop.list_days(1)[0])
+    with pytest.raises(AssertionError, match=r"by hand: gold\.daily_sales has 1 rows, expected 1"):
+        shop.require_same_gold("by hand", workspace.lake, gold, shop.list_days(1)[0])
 
 
-def test_figures_never_stand_without_what_they_were_taken_on() -> None:
-    said = publishing.describe_machine(FACTS)
+def test_machine_description_names_all_facts() -> None:
+    description = publishing.describe_machine(FACTS)
     for fact in ("Made up", "2 cores", "8 GB", "Python 3.11.7", "duckdb 1.2.2", "0.10 0.20 0.30"):
-        assert fact in said
+        assert fact in description
 
 
-def test_a_table_is_markdown_with_its_figures_to_the_right() -> None:
+def test_table_markdown_aligns_figures_right() -> None:
     table = Table("T", ["what", "median"], [["a", "1.00 s"]], "Of 5.")
     assert table.markdown() == "### T\n\n| what | median |\n|---|---:|\n| a | 1.00 s |\n\nOf 5.\n"
 
 
-def test_a_target_says_whether_it_is_reached_and_its_goal() -> None:
+def test_target_table_reports_bounds_and_goals() -> None:
     times = {"limit": 1.0, "papermill command": 10.0, "daybook cold": 5.5}
     stages = [{"phases": {"kernel": 0.1, "cells": 9.0, "search": each}} for each in (0.1, 0.2, 0.05)]
     systems = {name: {"seconds": each} for name, each in times.items()}
@@ -106,11 +107,11 @@ def test_a_target_says_whether_it_is_reached_and_its_goal() -> None:
         ["≤ 6 (goal 4)", "4.50", "yes, not the goal"],
         ["≤ 0.5", "0.55", "no"],
         ["≤ 0.25 s", "0.20 s", "yes"],
-        ["≤ 0.25 s", "not taken", ""],
+        ["≤ 0.25 s", "not measured", ""],
     ]
 
 
-def test_of_speed_more_is_better() -> None:
+def test_lower_bounds_are_supported() -> None:
     times = {"daybook backfill --parallel 1": 10.0, "daybook backfill --parallel 2": 5.0, "papermill command, 2 at once": 40.0}
     result = {"systems": {name: {"seconds": each} for name, each in times.items()}}
     rows = [row for row in targets.build_target_table({"backfill": result}).rows if row[1] == "backfill"]
