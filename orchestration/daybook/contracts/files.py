@@ -15,6 +15,8 @@ from daybook.errors import ContractError
 from daybook.settings import FileContents, format_validation_error, list_files, project_root, read_contents, read_yaml
 
 LAYERS = ("silver", "gold")
+_COLUMN_PROPERTIES = ("computed", "derived", "default", "subject", "maskOnErasure")
+"""Custom properties of columns of silver and gold. Those of landing columns are checked with the source."""
 
 
 def load_tables(layer: str) -> dict[str, Table]:
@@ -115,6 +117,15 @@ def _require_supported(where: str, table: Table, layer: str) -> None:
             raise ContractError(
                 f"{where}: name {name!r} must be a plain name of letters, digits and _, and no keyword of SQL; rename it."
             )
+    for item in table.properties if layer in LAYERS else []:
+        unknown = [each.property for each in item.customProperties if each.property not in _COLUMN_PROPERTIES]
+        if unknown:
+            raise ContractError(
+                f"{where}: column {item.name!r} has the custom property {unknown[0]!r}; known are: "
+                f"{', '.join(_COLUMN_PROPERTIES)}."
+            )
+    if layer != "silver" and table.customProperties:
+        raise ContractError(f"{where}: key 'customProperties' of {table.name!r} is only for silver tables; remove it.")
     whole = [each for each in table.quality if each.metric == "duplicateValues" and not each.arguments.properties]
     if whole and layer != "landing":
         raise ContractError(
@@ -124,7 +135,7 @@ def _require_supported(where: str, table: Table, layer: str) -> None:
     watched = [item.name for item in table.properties if any(each.type == "custom" for each in item.quality)]
     if watched and (layer != "gold" or table.key != table.partition_by or len(table.key) != 1):
         raise ContractError(
-            f"{where}: column {watched[0]!r} has a robustZScore, which needs a gold table of one row a date, as daily_sales is."
+            f"{where}: column {watched[0]!r} has a robustZScore, which needs a gold table of one row a date: its key is its partition."
         )
 
 

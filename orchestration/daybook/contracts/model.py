@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from daybook.contracts.columns import find_column, find_duplicate_column, normalize_column_name, normalize_sql_names
 
@@ -21,6 +22,10 @@ Number = Union[int, float]
 ColumnName = Annotated[str, BeforeValidator(lambda name: normalize_column_name(name) if isinstance(name, str) else name)]
 """A column's name, or ``table.column``, as it is stored."""
 
+VERSION_AT = "version_at"
+"""The column of every silver table with the instant at which the source changed the row: the newest version wins."""
+LANDED_ON = "landed_on"
+"""The column of every silver table with the business date whose landing brought the row."""
 PHYSICAL_TYPES = ("VARCHAR", "DATE", "TIMESTAMPTZ", "BOOLEAN", "INTEGER", "BIGINT", "DOUBLE")
 """The types of columns, besides DECIMAL(p,s)."""
 OPERATORS = {
@@ -40,11 +45,82 @@ class _Model(BaseModel):
 
 
 class CustomProperty(_Model):
-    """A key of Daybook's own where the standard has none."""
+    """A key of Daybook where the standard has none."""
 
     property: str
     value: Union[bool, int, float, str]
     description: str = ""
+
+
+class TableProperty(_Model):
+    """A key of Daybook on a table, whose value can be a list or a mapping (see ``TableRoles``)."""
+
+    property: str
+    value: Any
+    description: str = ""
+
+
+class BusinessDate(_Model):
+    """The column of a silver table whose date decides in which business date's gold a row counts."""
+
+    column: ColumnName
+    local_day_of: ColumnName = Field(description="The column with the instant; its local day is the business date.")
+
+
+class Affects(_Model):
+    """Which business dates a changed row of a silver table makes stale."""
+
+    dates_of: ColumnName = Field(
+        description="A date or instant of the row itself, or a foreign key to the table with the business date."
+    )
+    through: str = Field(default="", description="The silver table whose rows refer to this table by dates_of.")
+    columns: list[ColumnName] = Field(default_factory=list, description="Only changes of these columns count.")
+    first_of: ColumnName = Field(
+        default="", description="Also the first date of each value of this column, where another date becomes the first."
+    )
+    where: str = Field(default="", description="SQL condition on the row.")
+    only_if: dict[str, str] = Field(default_factory=dict, description="Keys of params with the value for which this holds.")
+
+
+class RowPosition(_Model):
+    """The column that numbers rows for which a source has no key, and the column of the group that they replace together."""
+
+    column: ColumnName
+    within: ColumnName
+    alongside: str = Field(
+        default="", description="Only rows of entities that also give rows without a key to this table are numbered."
+    )
+
+
+class TableRoles(_Model):
+    """What package code has to know of a silver table: the custom properties of a table, typed."""
+
+    business_date: Optional[BusinessDate] = Field(default=None, alias="businessDate")
+    affects: Optional[list[Affects]] = Field(default=None, description="An empty list where no gold depends on the table.")
+    row_position: Optional[RowPosition] = Field(default=None, alias="rowPosition")
+    mapping_required: bool = Field(default=False, alias="mappingRequired", description="Every source must map the table.")
+    identifying_columns: list[ColumnName] = Field(
+        default_factory=list,
+        alias="identifyingColumns",
+        description="Landed rows of one key that differ in all of these are different things, not versions of one.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_single(cls, values: Any) -> Any:
+        single = isinstance(values, dict) and isinstance(values.get("affects"), dict)
+        return {**values, "affects": [values["affects"]]} if single else values
+
+    def named_columns(self) -> list[str]:
+        """Return the columns of the table itself that its properties name."""
+        names = [*self.identifying_columns]
+        if self.business_date:
+            names += [self.business_date.column, self.business_date.local_day_of]
+        if self.row_position:
+            names += [self.row_position.column, self.row_position.within]
+        for each in self.affects or []:
+            names += [each.dates_of, *each.columns, *([each.first_of] if each.first_of else [])]
+        return names
 
 
 class TypeOptions(_Model):
@@ -171,7 +247,7 @@ class Sla(_Model):
     @model_validator(mode="after")
     def _validate_sla(self) -> Sla:
         if self.property == "freshness" and (self.unit != "d" or not re.fullmatch(r"\w+\..+", self.element)):
-            raise ValueError("freshness needs unit: d and an element such as daily_sales.order_date")
+            raise ValueError("freshness needs unit: d and an element, which is written table.column")
         if self.property == "latency" and self.value < 0:
             raise ValueError("latency is how long after the business date's end, so it is not negative")
         return self
@@ -245,6 +321,7 @@ class Table(_Model):
     description: str = ""
     properties: list[Property] = Field(min_length=1)
     quality: list[Quality] = Field(default_factory=list)
+    customProperties: list[TableProperty] = Field(default_factory=list)
     layer: str = Field(default="", exclude=True)
     sla: list[Sla] = Field(default_factory=list, exclude=True)
     file: str = Field(default="", exclude=True)
@@ -267,6 +344,26 @@ class Table(_Model):
             if rule.type == "custom":
                 raise ValueError("robustZScore is a rule on a column; move it to the column's quality")
         return self
+
+    @model_validator(mode="after")
+    def _validate_roles(self) -> Table:
+        for name in self.roles.named_columns():
+            if find_column(self.columns, name) is None:
+                raise ValueError(f"customProperties name the column {name!r}, which {self.name!r} does not have; correct it")
+        return self
+
+    @cached_property
+    def roles(self) -> TableRoles:
+        """The custom properties of the table."""
+        try:
+            return TableRoles.model_validate({each.property: each.value for each in self.customProperties})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+                known = ", ".join(field.alias or name for name, field in TableRoles.model_fields.items())
+                raise ValueError(f"table {self.name!r} has the custom property {key!r}; known are: {known}") from None
+            raise ValueError(f"table {self.name!r}: the custom property {key!r} is not valid: {first['msg']}") from None
 
     @property
     def full_name(self) -> str:
@@ -308,6 +405,27 @@ class Table(_Model):
     def pseudonyms(self) -> list[str]:
         """Columns that hold a keyed pseudonym instead of the value."""
         return [item.name for item in self.properties if item.classification == "pseudonym"]
+
+    def columns_with(self, custom_property: str) -> list[str]:
+        """Return the columns for which a custom property is true."""
+        return [item.name for item in self.properties if item.custom_property(custom_property) is True]
+
+    @property
+    def derived(self) -> list[str]:
+        """Columns that no landing gives: a cell derives them from merged silver tables, by the table's key."""
+        return self.columns_with("derived")
+
+    @property
+    def mappable(self) -> list[str]:
+        """Columns that the mapping of a source can give. The transform notebook computes the others."""
+        computed = {LANDED_ON, *self.columns_with("computed"), *self.derived}
+        return [name for name in self.columns if name not in computed]
+
+    @property
+    def mapping_defaults(self) -> dict[str, Union[bool, int, float, str]]:
+        """The value of a column that a mapping does not give, by column."""
+        given = {item.name: item.custom_property("default") for item in self.properties}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def arrow_schema(self) -> pa.Schema:
