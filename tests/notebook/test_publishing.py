@@ -216,7 +216,7 @@ def test_a_date_without_candidates_is_refused(two_days: str) -> None:
 def test_what_a_killed_run_has_changed_is_computed_by_its_next_try(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [order("o1", EARLY, by=ANN, status="cancelled", version=2)]
     with monkeypatch.context() as patch:
-        patch.setattr(transform, "_update_first_order_dates", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(transform, "update_derived_columns", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(two_days, LATE, 1, rows).run_next_stage()
     again = run(two_days, LATE, 2, rows)

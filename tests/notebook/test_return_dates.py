@@ -9,7 +9,7 @@ from typing import Any, Optional
 import pytest
 
 from daybook.notebook import context as stages
-from daybook.notebook import quality, transform
+from daybook.notebook import affected_dates, quality
 from daybook.settings import load_settings
 from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables
 
@@ -183,14 +183,14 @@ def test_return_that_lands_while_its_order_merges_is_counted(by_return: Shop, mo
     by_return.run(MIDDLE, [order("o2", MIDDLE)], [])
     bringing_order = by_return.begin(EARLY, [order("o1", EARLY)], [])
     bringing_return = by_return.begin(LATE, [], [returned("o1", "10", moment(MIDDLE, 9))])
-    note = transform._StaleDateTracker.note
+    note = affected_dates.StaleDateTracker.note
 
     def note_and_wait(watch: Any, contract: Any, changes: Any) -> None:
         note(watch, contract, changes)
         if contract.name == "orders" and watch.stage.run_date == EARLY:
             bringing_return.finish()
 
-    monkeypatch.setattr(transform._StaleDateTracker, "note", note_and_wait)
+    monkeypatch.setattr(affected_dates.StaleDateTracker, "note", note_and_wait)
     bringing_order.finish()
     assert by_return.returns() == {EARLY: 0, MIDDLE: 10}
 

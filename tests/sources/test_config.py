@@ -289,7 +289,7 @@ def test_a_mapping_has_orders_and_their_lines(project, shop, table, emptied):
         shop["mapping"][table] = []
     else:
         del shop["mapping"][table]
-    assert refusal(project, shop) == f"{FILE}: a mapping needs at least the tables orders and order_items."
+    assert refusal(project, shop) == f"{FILE}: mapping lacks {table!r}, which every source must give."
 
 
 def test_a_key_that_stands_twice_is_told_with_its_line(project):

@@ -1,11 +1,9 @@
-"""Which version of a row is the newest: what every date brought is kept, and silver holds the newest row of each key.
+"""Merge a date's rows into a silver table: every date's versions are kept, and silver holds the newest version of each key.
 
-Rows without a key of their own form groups, such as the lines of an order: a date's rows of a group replace all its rows.
+A version is ``(version_at, landed_on)``. Most keys are compared with the row in silver alone. For keys that a date no longer
+has, or now has in an older version, all versions are read: the newest of the others comes back.
 
-A version is ``(version_at, landed_on)``. Most keys need no more than a look at the row the table has. Those of which a date
-now says less than it said before need all versions: what it once superseded comes back.
-
-Rows are compared in a DuckDB database, which keeps what does not fit into memory on disk, and go to tables a batch at a time.
+Rows are compared in a DuckDB database, which spills to disk, and are written in batches.
 """
 
 from __future__ import annotations
@@ -21,34 +19,32 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable, Transaction, write_deltalake
 
 from daybook.contracts import Table
-from daybook.contracts.columns import column_key, matching_columns
 from daybook.errors import LakeError
 from daybook.lake.delta import column_expression, open_dataset, scanner_columns, with_columns
 from daybook.lake.schema_evolution import BATCH_WRITER_PROPERTIES, rename_to_stored, stored_names
 from daybook.lake.tables import PARTITION_COLUMN, BatchSource, Lake
 from daybook.sources.mapping import literal
 
-DERIVED_COLUMN = "first_order_date"
-"""Not a landing's to say: rows bring it along for keys that are new, and ``Lake.update_column`` sets it."""
 _WITHDRAWN_COLUMN = "withdrawn"
-"""Whether the date has said something newer of this key before. It stays so: whoever comes after a crash looks again."""
+"""Whether the date had a newer version of this key before. It stays set, so that a run after a crash looks again."""
 _APP_ID = "daybook.merge"
-"""Delta refuses two commits at once that bear a transaction of one application: of two merges the second begins anew, where
-neither replaces a file of the other too."""
+"""Delta refuses two concurrent commits with a transaction of one application. The second of two merges is repeated, even if
+neither replaces a file of the other."""
 _MAX_LISTED_KEYS = 10_000
-"""So many keys are named to the files that may hold them; more are told by the first and the last."""
+"""Up to this number, keys are listed in the filter of a scan; above it, the filter is their range."""
 _READ_BATCH_ROWS = 1 << 16
 _WRITE_BATCH_ROWS = 1 << 11
-"""Rows that go to a table at a time: deltalake takes in some hundred batches ahead of what it has written."""
+"""Rows in a batch that is written: deltalake buffers some hundred batches."""
 _SCHEMA = "merging"
 _TEMPORARY_TABLES = ("given", "prior", "kept", "withdrawn", "held", "restored", "losing", "replaced", "after")
 
 
 @dataclass(frozen=True)
 class RowChanges:
-    """What a merge changes: rows as the table has them (of what is replaced or goes), and as it will have them.
+    """What a merge changes in a table.
 
-    ``before_sql``, ``after_sql`` and ``deleted_sql`` select them in the ``database`` of the merge, until the next one there.
+    ``before_sql`` selects the rows that are replaced or deleted, ``after_sql`` the rows that are written, and ``deleted_sql``
+    those of ``before_sql`` whose key disappears. They read the ``database`` of the merge and are valid until its next merge.
     """
 
     database: duckdb.DuckDBPyConnection
@@ -60,15 +56,17 @@ class RowChanges:
 
     @property
     def before(self) -> pa.Table:
+        """The rows of ``before_sql``."""
         return self.database.execute(self.before_sql).arrow()
 
     @property
     def gone(self) -> pa.Table:
-        """Those of ``before`` whose key will not be there."""
+        """The rows of ``deleted_sql``."""
         return self.database.execute(self.deleted_sql).arrow()
 
     @property
     def after(self) -> pa.Table:
+        """The rows of ``after_sql``."""
         return self.database.execute(self.after_sql).arrow()
 
 
@@ -82,24 +80,38 @@ def merge(
     before: Optional[Callable[[RowChanges], None]] = None,
     database: Optional[duckdb.DuckDBPyConnection] = None,
 ) -> dict[str, int]:
-    """Make ``rows`` all that a date says, and the newest version of every row what the table holds; returns the counts.
+    """Replace the versions of a date, and bring the table to the newest version of every row.
 
-    ``rows`` are a table, or the name of one in ``database``; their ``DERIVED_COLUMN`` column counts for keys that are new, and no
-    other. ``before`` is told what will change before each try to commit it,
-    against the very rows that the commit replaces: two merges of a table are never made at once, the second begins anew.
+    Parameters
+    ----------
+    rows
+        All rows of the date: a table, or the name of one in ``database``. Derived columns of the contract are only written
+        for new keys.
+    landed_on
+        The business date that the rows landed with.
+    group
+        Columns whose equal values make rows that replace each other together, such as all lines of an order. Rows of a date
+        and group must have one ``version_at``. Without them each row is merged by the table's key.
+    before
+        Called with the changes before each attempt to commit them. The changes refer to exactly the rows that the commit
+        replaces: concurrent merges of a table are repeated.
+    database
+        Where rows are compared; a database in memory if not given.
 
-    ``group``: SQL over ``{row}`` for what rows have in common that are replaced together, such as ``{row}.order_id``. Rows of
-    a date and group must have one ``version_at``. Without it each row is merged by the table's key.
+    Returns
+    -------
+    dict
+        Numbers of rows ``inserted``, ``updated`` and ``deleted``.
     """
     lake.ensure_table(contract)
     merging = _Merge(lake, contract, database or duckdb.connect(config={"enable_external_access": "false"}), landed_on, group)
     merging.begin(rows)
     try:
-        withdrawn = merging.keep()
+        withdrawn = merging.keep_versions()
         counts = {"inserted": 0, "updated": 0, "deleted": 0}
 
         def run(delta: DeltaTable) -> tuple[Optional[int], RowChanges]:
-            # In this order: what a date keeps before the look at the table is seen, and who keeps later merges later.
+            # The versions of the date are kept before the table is read, so that a later merge sees them.
             held = merging.load_stored_rows(delta)
             seen = merging.load_restored_rows() if withdrawn else None
             changes = merging.compute_changes(held)
@@ -112,12 +124,12 @@ def merge(
         while True:
             seen, changes = lake.commit(contract.full_name, run)
             counts = {name: counts[name] + count for name, count in changes.counts.items()}
-            # A date that kept its rows after the look at all versions may have merged before the commit: look again.
+            # Another date may have kept its versions after they were read here and merged before this commit: repeat.
             if not withdrawn or lake.version(_versions_table(contract)) == seen:
                 return counts
     finally:
         if database is not None:
-            merging.end()
+            merging.drop_temporary_tables()
 
 
 def _versions_table(contract: Table) -> str:
@@ -125,7 +137,7 @@ def _versions_table(contract: Table) -> str:
 
 
 class _Merge:
-    """The rows of a merge, in tables of a schema of their own in its database."""
+    """The rows of a merge, in tables of the schema ``merging`` of its database."""
 
     def __init__(
         self, lake: Lake, contract: Table, database: duckdb.DuckDBPyConnection, landed_on: date, group: Sequence[str]
@@ -135,37 +147,37 @@ class _Merge:
         self._database = database
         self._landed_on = landed_on
         self._by_group = bool(group)
-        self._group = group or [f"{{row}}.{name}" for name in contract.key]
-        self._schema = pa.schema([each for each in contract.arrow_schema if column_key(each.name) != DERIVED_COLUMN])
+        self._group = group or contract.key
+        self._schema = pa.schema([each for each in contract.arrow_schema if each.name not in contract.derived])
         self._columns = ", ".join(self._schema.names)
         self._withdrawn = 0
 
     def begin(self, rows: Union[pa.Table, str]) -> None:
-        """Have the rows of the date as ``merging.rows``."""
+        """Make the rows of the date readable as ``merging.rows``, and their derived columns as ``merging.derived``."""
         self._database.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
         if not isinstance(rows, str):
             self._database.register("_given", rows)
             rows = self._table("given", "SELECT * FROM _given")
             self._database.unregister("_given")
         self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.rows AS SELECT {self._columns} FROM {rows}")
-        if matching_columns(self._contract.columns, [DERIVED_COLUMN]):
-            names = ", ".join([*self._contract.key, DERIVED_COLUMN])
+        if self._contract.derived:
+            names = ", ".join([*self._contract.key, *self._contract.derived])
             self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.derived AS SELECT {names} FROM {rows}")
 
-    def end(self) -> None:
-        """Make room."""
+    def drop_temporary_tables(self) -> None:
+        """Drop what the merge has created in the database."""
         for name in ("rows", "derived"):
             self._database.execute(f"DROP VIEW IF EXISTS {_SCHEMA}.{name}")
         for name in _TEMPORARY_TABLES:
             self._database.execute(f"DROP TABLE IF EXISTS {_SCHEMA}.{name}")
 
-    def keep(self) -> int:
-        """Make the rows the versions that the date brought; of how many keys it has said something newer before."""
+    def keep_versions(self) -> int:
+        """Store the rows as the versions of the date; return for how many keys the date had a newer version before."""
         table, names = _versions_table(self._contract), [*self._schema.names, _WITHDRAWN_COLUMN]
         kept = f"SELECT *, FALSE AS {_WITHDRAWN_COLUMN} FROM {_SCHEMA}.rows"
         stored = self._lake.dataset(table, self._landed_on)
         if stored is not None:
-            # Kept under an earlier contract, rows have no value for a column that came later.
+            # Rows that were kept under an earlier contract lack columns that were added later.
             asked = [pa.field(_WITHDRAWN_COLUMN, pa.bool_()), pa.field(PARTITION_COLUMN, pa.date32())]
             stored = with_columns(stored, pa.schema([*self._schema, *asked]))
             if self._load_table("prior", stored, names, ds.field(PARTITION_COLUMN) == self._landed_on):
@@ -187,72 +199,76 @@ class _Merge:
         return (
             f"SELECT {self._columns}, {_WITHDRAWN_COLUMN} FROM (SELECT {keys}, {columns}, {less} AS {_WITHDRAWN_COLUMN} "
             f"FROM (SELECT *, TRUE AS _there FROM {_SCHEMA}.rows) AS now "
-            f"FULL JOIN {_SCHEMA}.prior ON {self._same_key_sql('now', 'prior')}) AS kept"
+            f"FULL JOIN {_SCHEMA}.prior ON {_equal_sql(key, 'now', 'prior')}) AS kept"
         )
 
     def load_stored_rows(self, delta: DeltaTable) -> int:
-        """Have the table's rows of these keys as ``merging.held``; how many there are."""
-        condition = f"EXISTS (SELECT 1 FROM {_SCHEMA}.rows AS r WHERE {self._same_group_sql('r', 'found')})"
+        """Load the table's rows of these keys into ``merging.held``; return how many there are."""
+        condition = f"EXISTS ({self._same_group_sql('rows', 'found')})"
         names = f"{_SCHEMA}.rows"
         if self._withdrawn:
-            condition += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same_group_sql('w', 'found')})"
+            condition += f" OR EXISTS ({self._same_group_sql('withdrawn', 'found')})"
             first = self._contract.key[0]
             names = f"(SELECT {first} FROM {_SCHEMA}.rows UNION ALL SELECT {first} FROM {_SCHEMA}.withdrawn)"
         rows = open_dataset(delta)
-        return self._load_table("held", rows, self._schema.names, self._asked(rows, names), f"WHERE {condition}")
+        return self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
 
     def load_restored_rows(self) -> int:
-        """Have the newest of all versions of the withdrawn keys as ``merging.restored``; the version of their table."""
-        stored = self._lake.dataset(_versions_table(self._contract))
+        """Load the newest of all versions of the withdrawn keys into ``merging.restored``; return the version of their table."""
+        table = _versions_table(self._contract)
+        stored = self._lake.dataset(table)
         if stored is None:
-            raise LakeError(f"{_versions_table(self._contract)} went away while a date was merged; run it again.")
-        seen = self._lake.tables_read[_versions_table(self._contract)]
+            raise LakeError(f"{table} was removed while a date was merged; run the date again.")
+        seen = self._lake.tables_read[table]
         stored = with_columns(stored, self._schema)
         there = column_expression(stored.schema, "version_at").is_valid()
+        group = ", ".join(f"found.{name}" for name in self._group)
         self._load_table(
             "restored",
             stored,
             self._schema.names,
-            there & self._asked(stored, f"{_SCHEMA}.withdrawn"),
-            f"WHERE EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same_group_sql('w', 'found')}) "
-            # Of one date there may be several rows of a group.
-            f"QUALIFY rank() OVER (PARTITION BY {self._group_key_sql('found')} ORDER BY version_at DESC, landed_on DESC) = 1",
+            there & self._key_filter(stored, f"{_SCHEMA}.withdrawn"),
+            f"WHERE EXISTS ({self._same_group_sql('withdrawn', 'found')}) "
+            # A date may have several rows of a group.
+            f"QUALIFY rank() OVER (PARTITION BY {group} ORDER BY version_at DESC, landed_on DESC) = 1",
         )
         return seen
 
     def compute_changes(self, held: int) -> RowChanges:
-        """What has to change for the table to hold the newest version of every row."""
+        """Return what has to change for the table to hold the newest version of every row; ``held`` rows are stored."""
         wanted = f"SELECT * FROM {_SCHEMA}.rows"
         if self._withdrawn:
-            gone = f"SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same_group_sql('w', 'r')}"
-            wanted = f"SELECT * FROM {_SCHEMA}.rows AS r WHERE NOT EXISTS ({gone}) UNION ALL SELECT * FROM {_SCHEMA}.restored"
-        if not held:
-            inserted = int(_fetch_value(self._database, f"SELECT count(*) FROM ({wanted}) AS wanted"))
-            nothing = f"SELECT * FROM {_SCHEMA}.held"
-            return RowChanges(self._database, nothing, wanted, nothing, {"inserted": inserted, "updated": 0, "deleted": 0})
+            wanted = (
+                f"SELECT * FROM {_SCHEMA}.rows AS r WHERE NOT EXISTS ({self._same_group_sql('withdrawn', 'r')}) "
+                f"UNION ALL SELECT * FROM {_SCHEMA}.restored"
+            )
         stored = f"SELECT * FROM {_SCHEMA}.held"
+        if not held:
+            inserted = int(self._fetch_value(f"SELECT count(*) FROM ({wanted}) AS wanted"))
+            return RowChanges(self._database, stored, wanted, stored, {"inserted": inserted, "updated": 0, "deleted": 0})
         replaces = f"({self._is_newer_sql()}) AND ({self._differs_sql()})"
         if self._by_group:
-            # Which version wins is decided by group: where the stored one does, the group stays as it is.
-            first = f"SELECT DISTINCT ON ({self._group_key_sql('r')}) * FROM ({wanted}) AS r"
+            # The newer version of a group wins as a whole: where the stored one is newer, the group stays.
+            first = f"SELECT DISTINCT ON ({', '.join(f'r.{name}' for name in self._group)}) * FROM ({wanted}) AS r"
             self._table(
                 "losing",
-                f"SELECT old.* FROM {_SCHEMA}.held AS old JOIN ({first}) AS new ON {self._same_group_sql('new', 'old')} "
+                f"SELECT old.* FROM {_SCHEMA}.held AS old JOIN ({first}) AS new ON {_equal_sql(self._group, 'new', 'old')} "
                 f"WHERE NOT ({self._is_newer_sql()})",
             )
-            losing = f"SELECT 1 FROM {_SCHEMA}.losing AS l WHERE {self._same_group_sql('l', 'r')}"
+            losing = self._same_group_sql("losing", "r")
             wanted, stored = (f"SELECT * FROM ({rows}) AS r WHERE NOT EXISTS ({losing})" for rows in (wanted, stored))
             replaces = self._differs_sql()
-        after = f"FROM ({wanted}) AS new LEFT JOIN (SELECT *, TRUE AS _there FROM ({stored}) AS stored) AS old"
+        same_key = _equal_sql(self._contract.key, "new", "old")
         self._table(
             "after",
-            f"SELECT new.*, coalesce(old._there, FALSE) AS _updates {after} ON {self._same_key_sql('new', 'old')} "
+            f"SELECT new.*, coalesce(old._there, FALSE) AS _updates FROM ({wanted}) AS new "
+            f"LEFT JOIN (SELECT *, TRUE AS _there FROM ({stored}) AS stored) AS old ON {same_key} "
             f"WHERE old._there IS NULL OR ({replaces})",
         )
         self._table(
             "replaced",
             f"SELECT old.*, new._there IS NULL AS _gone FROM ({stored}) AS old "
-            f"LEFT JOIN (SELECT *, TRUE AS _there FROM ({wanted}) AS wanted) AS new ON {self._same_key_sql('new', 'old')} "
+            f"LEFT JOIN (SELECT *, TRUE AS _there FROM ({wanted}) AS wanted) AS new ON {same_key} "
             f"WHERE new._there IS NULL OR ({replaces})",
         )
         inserted, updated, deleted = self._database.execute(
@@ -270,32 +286,23 @@ class _Merge:
     def _is_newer_sql(self) -> str:
         newer = (
             "new.version_at > old.version_at OR (new.version_at = old.version_at AND new.landed_on > old.landed_on) "
-            # What the same date said before is superseded by what it says now.
+            # A date's new rows replace those that it brought before.
             f"OR old.landed_on = DATE '{self._landed_on.isoformat()}'"
         )
         if self._withdrawn:
-            # Of withdrawn keys the newest of all is at hand.
-            newer += f" OR EXISTS (SELECT 1 FROM {_SCHEMA}.withdrawn AS w WHERE {self._same_group_sql('w', 'old')})"
+            # The restored row is the newest of all versions.
+            newer += f" OR EXISTS ({self._same_group_sql('withdrawn', 'old')})"
         return newer
 
     def _differs_sql(self) -> str:
         return " OR ".join(f"new.{name} IS DISTINCT FROM old.{name}" for name in self._schema.names)
 
-    def _same_key_sql(self, one: str, other: str) -> str:
-        return " AND ".join(f"{one}.{name} = {other}.{name}" for name in self._contract.key)
+    def _same_group_sql(self, table: str, other: str) -> str:
+        """Return a subquery for the rows of a table of the merge that are replaced together with a row of ``other``."""
+        return f"SELECT 1 FROM {_SCHEMA}.{table} AS _same WHERE {_equal_sql(self._group, '_same', other)}"
 
-    def _same_group_sql(self, one: str, other: str) -> str:
-        """SQL for two rows that are replaced together: of one group, or, without groups, of one key."""
-        return " AND ".join(f"{each.format(row=one)} = {each.format(row=other)}" for each in self._group)
-
-    def _group_key_sql(self, row: str) -> str:
-        return ", ".join(each.format(row=row) for each in self._group)
-
-    def _asked(self, rows: ds.Dataset, names: str) -> ds.Expression:
-        """What rows with one of these keys have in common, so that whole files are left unread.
-
-        The first column alone; the others are compared after.
-        """
+    def _key_filter(self, rows: ds.Dataset, names: str) -> ds.Expression:
+        """Return a filter on the first key column of ``rows`` that holds for all keys in ``names``, to skip whole files."""
         first = self._contract.key[0]
         field = column_expression(rows.schema, first)
         count, least, most = self._database.execute(
@@ -307,7 +314,7 @@ class _Merge:
         return field.isin(pa.array([each for (each,) in named], self._schema.field(first).type))
 
     def _load_table(self, name: str, rows: ds.Dataset, columns: list[str], asked: ds.Expression, condition: str = "") -> int:
-        """Keep rows of a stored table in the database; how many there are."""
+        """Load rows of a stored table into the database; return how many there are."""
         reader = rows.scanner(
             columns=scanner_columns(rows.schema, columns),
             filter=asked,
@@ -325,31 +332,34 @@ class _Merge:
         return f"{_SCHEMA}.{name}"
 
     def _count(self, name: str) -> int:
-        return int(_fetch_value(self._database, f"SELECT count(*) FROM {_SCHEMA}.{name}"))
+        return int(self._fetch_value(f"SELECT count(*) FROM {_SCHEMA}.{name}"))
+
+    def _fetch_value(self, sql: str) -> Any:
+        return self._database.execute(sql).fetchall()[0][0]
 
 
-def _fetch_value(database: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    return database.execute(sql).fetchall()[0][0]
+def _equal_sql(columns: Sequence[str], one: str, other: str) -> str:
+    return " AND ".join(f"{one}.{name} = {other}.{name}" for name in columns)
 
 
 def _read_batches(database: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) -> pa.RecordBatchReader:
-    """A query's rows, a batch at a time, as a table has them."""
+    """Read the rows of a query in batches, cast to the schema of a table."""
     found = database.cursor().execute(sql).fetch_record_batch(_WRITE_BATCH_ROWS)
     return pa.RecordBatchReader.from_batches(schema, (each.cast(schema) for each in found))
 
 
 def _commit_changes(lake: Lake, contract: Table, delta: DeltaTable, changes: RowChanges) -> None:
-    """The changes as one commit."""
-    schema, after = contract.arrow_schema, changes.after_sql
-    if matching_columns(schema.names, [DERIVED_COLUMN]):
-        columns = ", ".join(
-            f"d.{name} AS {name}" if column_key(name) == DERIVED_COLUMN else f"after.{name}" for name in schema.names
+    """Write the changes in one commit."""
+    schema, after, derived = contract.arrow_schema, changes.after_sql, contract.derived
+    if derived:
+        columns = ", ".join(f"{'d' if name in derived else 'after'}.{name} AS {name}" for name in schema.names)
+        after = (
+            f"SELECT {columns} FROM ({after}) AS after LEFT JOIN {_SCHEMA}.derived AS d "
+            f"ON {_equal_sql(contract.key, 'd', 'after')}"
         )
-        same = " AND ".join(f"d.{name} = after.{name}" for name in contract.key)
-        after = f"SELECT {columns} FROM ({after}) AS after LEFT JOIN {_SCHEMA}.derived AS d ON {same}"
     commit = lake.commit_properties([Transaction(_APP_ID, int(delta.version()) + 1)])
     if not changes.counts["updated"] and not changes.counts["deleted"]:
-        # Nothing of the table is read or written anew.
+        # Rows are only added: no file of the table is read or rewritten.
         rows = rename_to_stored(_read_batches(changes.database, after, schema), delta)
         many: Any = BATCH_WRITER_PROPERTIES if changes.counts["inserted"] > _READ_BATCH_ROWS else None
         write_deltalake(delta, rows, mode="append", schema_mode="merge", writer_properties=many, commit_properties=commit)
@@ -359,9 +369,9 @@ def _commit_changes(lake: Lake, contract: Table, delta: DeltaTable, changes: Row
         [*(f"t.{stored[name]} = s.{name}" for name in contract.key), *_key_range_predicates(contract, changes, stored)]
     )
     inserted: dict[str, Any] = {stored[name]: f"s.{name}" for name in schema.names}
-    # What a contract no longer has is not kept beside values of another version.
+    # Columns that the contract no longer has are cleared: their values belong to another version.
     inserted.update({each.name: "NULL" for each in delta.schema().fields if each.name not in inserted})
-    derived = matching_columns(inserted, [DERIVED_COLUMN])
+    unchanged = {stored[name] for name in derived}
     rows = _read_batches(
         changes.database,
         f"SELECT *, FALSE AS _gone FROM ({after}) AS after UNION ALL BY NAME "
@@ -371,15 +381,18 @@ def _commit_changes(lake: Lake, contract: Table, delta: DeltaTable, changes: Row
     (
         delta.merge(rows, predicate=same, source_alias="s", target_alias="t", commit_properties=commit)
         .when_matched_delete(predicate="s._gone")
-        .when_matched_update(updates={name: value for name, value in inserted.items() if name not in derived})
+        .when_matched_update(updates={name: value for name, value in inserted.items() if name not in unchanged})
         .when_not_matched_insert(updates=inserted, predicate="NOT s._gone")
         .execute()
     )
 
 
 def _key_range_predicates(contract: Table, changes: RowChanges, stored: Mapping[str, str]) -> list[str]:
-    """Between which keys all rows lie that come, are replaced or go: files of others need not be read, nor does it matter who
-    changes them meanwhile. Ids are counted up, so of a long history that is most; pseudonyms lie anywhere."""
+    """Return predicates for the range of the keys of all changed rows.
+
+    Files with other keys are not read, and concurrent changes of them do not conflict. Most ids are counted up, so the range
+    is narrow; pseudonyms are random, so they get no range.
+    """
     first = contract.key[0]
     if first in contract.pseudonyms or contract.type_of(first) != "VARCHAR":
         return []

@@ -198,14 +198,20 @@ class Lake:
                 table, lambda delta: delta.delete(f"{column} IN ({listed})", commit_properties=self.commit_properties())
             )
 
-    def update_column(self, contract: Table, rows: pa.Table, column: str) -> int:
-        """Set one column of existing rows by key where it differs; returns how many changed."""
+    def update_column(self, contract: Table, rows: Union[pa.Table, Callable[[], pa.Table]], column: str) -> int:
+        """Set one column of existing rows by key where it differs; return how many changed.
+
+        ``rows`` has the key and the column. A function is called before each attempt to commit.
+        """
         self.ensure_table(contract)
 
         def run(delta: DeltaTable) -> dict[str, Any]:
+            values = rows() if callable(rows) else rows
+            if not values.num_rows:
+                return {"num_target_rows_updated": 0}
             target, *key = stored_names(delta, [column, *contract.key])
             same = " AND ".join(f"t.{name} = s.{name}" for name in key)
-            given = rename_to_stored(rows, delta)
+            given = rename_to_stored(values, delta)
             return dict(
                 delta.merge(
                     given, predicate=same, source_alias="s", target_alias="t", commit_properties=self.commit_properties()

@@ -63,13 +63,13 @@ def touched_dates(stage: Stage) -> Listing:
         raise StageError(f"{stage.day} is not in silver; run 3_transform for that date first.")
     held = {stopped: days for stopped, days in read_held_dates(stage).items() if stopped != stage.run_date}
     landed -= held.keys()
-    noted = {note.order_date for note in notes}
+    noted = {note.stale_date for note in notes}
     left_out = (noted & {day for days in held.values() for day in days}) - {stage.run_date}
     dates = sorted((noted - left_out | {stage.run_date}) & landed)
     stage.engine.register("touched", pa.table({"order_date": pa.array(dates, pa.date32())}))
     stage.engine.register("landed", pa.table({"order_date": pa.array(sorted(landed), pa.date32())}))
     # A note for whichever run comes next stays until one may show its date.
-    answered = [each.name for each in notes if each.order_date not in left_out or each.run_date == stage.run_date]
+    answered = [each.name for each in notes if each.stale_date not in left_out or each.run_date == stage.run_date]
     _write_touched_dates(stage, dates, CandidateBasis(snapshot, answered, sorted(left_out), {}))
     # On record, for these versions have to stay readable until the candidates are published.
     stage.details["snapshot"] = {name: version for name, version in snapshot.versions.items() if version >= 0}

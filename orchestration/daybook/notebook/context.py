@@ -14,7 +14,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from daybook.contracts import Table
-from daybook.contracts.columns import column_key, find_column
+from daybook.contracts.columns import find_column
 from daybook.engines import DuckDBEngine, Query, ViewEngine
 from daybook.errors import NotebookError, UsageError
 from daybook.lake.tables import Lake
@@ -115,12 +115,7 @@ class Stage:
         if not self.engine.is_defined(name):
             raise NotebookError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
         found = self.engine.query(f"SELECT * FROM {name} LIMIT 0").columns
-        wanted = (
-            [each for each in contract.columns if column_key(each) != "first_order_date"]
-            if find_column(found, "first_order_date") is None
-            else contract.columns
-        )
-        absent = [each for each in wanted if find_column(found, each) is None]
+        absent = [each for each in contract.columns if each not in contract.derived and find_column(found, each) is None]
         extra = [each for each in found if find_column(contract.columns, each) is None]
         if absent or extra:
             lacks = f"lacks {', '.join(absent)}" if absent else ""

@@ -1,11 +1,11 @@
-"""The lineage of the tables that a stage's cells define, for the stage's record."""
+"""Record the lineage of the tables that the cells of a stage define."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from daybook.contracts import LAYERS, load_tables
+from daybook.contracts import LAYERS, Table, load_tables
 from daybook.errors import DaybookError
 from daybook.lake.lineage.sql import LineageReader
 from daybook.sources.csv import TECHNICAL_COLUMNS
@@ -14,20 +14,22 @@ from daybook.sources.mapping import mapped_sql, quote
 if TYPE_CHECKING:
     from daybook.notebook.context import Stage
 
-FIRST_ORDERS_SQL = "SELECT customer_key, min(order_date) AS first_order_date FROM silver.orders GROUP BY customer_key"
-"""What ``silver.customers.first_order_date`` holds. No cell says it: transform sets it when all tables are merged."""
+
+def derivation_name(contract: Table) -> str:
+    """Return the name under which a cell defines the derived columns of a silver table, by its key."""
+    return f"derived.{contract.name}"
 
 
 def record_lineage(stage: Stage) -> None:
-    """Put the lineage of every silver and gold table that the cells define into the stage's details, as ``lineage``.
+    """Store the lineage of every silver and gold table that the cells define in the stage's details, as ``lineage``.
 
-    A query that cannot be followed never stops a day: what is wrong with it is noted under ``lineage_gaps``.
+    A query that cannot be parsed never fails the stage: the reason is stored under ``lineage_gaps``.
     """
     tables = {name: table for layer in LAYERS for name, table in load_tables(layer).items()}
     wanted = [name for name in stage.definitions if name in tables]
     if not wanted:
         return
-    definitions = {**stage.definitions, "first_orders": FIRST_ORDERS_SQL}
+    definitions = stage.definitions
     if stage.name == "transform":
         definitions = {**_mapping_queries(stage), **definitions}
 
@@ -45,20 +47,22 @@ def record_lineage(stage: Stage) -> None:
     for name in wanted:
         try:
             found[name] = reader.entry(name)
-            if name == "silver.customers" and "first_order_date" not in found[name]["columns"]:
-                first = reader.entry("first_orders")
-                found[name]["columns"]["first_order_date"] = {**first["rows"], **first["columns"]["first_order_date"]}
+            derivation = derivation_name(tables[name])
+            if derivation in definitions:
+                derived = reader.entry(derivation)
+                for column in tables[name].derived:
+                    found[name]["columns"][column] = {**derived["rows"], **derived["columns"][column]}
         except DaybookError as error:
             gaps.append(str(error))
-        except Exception as error:  # noqa: BLE001 (the parser met SQL it was not written for; the day's figures are right)
-            gaps.append(f"The lineage of {name} cannot be told ({type(error).__name__}); write its query more plainly.")
+        except Exception as error:  # noqa: BLE001 (lineage must not fail a stage whose figures are right)
+            gaps.append(f"The lineage of {name} cannot be read ({type(error).__name__}); simplify its query.")
     stage.details["lineage"] = found
     if gaps:
         stage.details["lineage_gaps"] = gaps
 
 
 def _mapping_queries(stage: Stage) -> dict[str, str]:
-    """The source's mapping as queries: ``mapped.<table>`` from the entities, and those from bronze."""
+    """Return the queries of the source's mapping: ``mapped.<table>`` from the entities, and the entities from bronze."""
     queries = {}
     for name, entity in stage.source.entities.items():
         columns = [*entity.columns, *TECHNICAL_COLUMNS]

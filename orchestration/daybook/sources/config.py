@@ -13,15 +13,16 @@ from typing import Annotated, Any, Literal, Optional, Union
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
+from daybook.contracts.canonical import reference_to_key, silver_table
 from daybook.contracts.columns import (
-    column_key,
     find_column,
     find_duplicate_column,
     is_plain_name,
     matching_columns,
     normalize_sql_names,
 )
-from daybook.errors import SourceError
+from daybook.contracts.model import VERSION_AT, RowPosition
+from daybook.errors import ContractError, SourceError
 from daybook.settings import (
     FileContents,
     TimeZone,
@@ -114,6 +115,17 @@ class Entity(_Model):
         """Return the path of the files for a business date, in which only * ? and [ have a meaning."""
         return _PLACEHOLDER.sub(lambda found: _format_date(run_date, found[1]), self.files)
 
+    def find_problem(self) -> Optional[str]:
+        """Return what does not fit together within the entity, or None."""
+        problem = _find_placeholder_problem(self.files)
+        if not problem and {"", ".", ".."} & set(self.pattern(_EXAMPLE_DATE).split("/")):
+            problem = "must be a path below landing"
+        if problem:
+            return f"has files {self.files!r}, which {problem}"
+        if self.date and (self.date not in self.columns or self.columns[self.date].type not in ("date", "timestamp")):
+            return f"has date {self.date!r}, which must be among its columns as a date or timestamp"
+        return None
+
     @property
     def undated(self) -> str:
         """Return the problem of a snapshot's row that belongs to no business date."""
@@ -169,100 +181,107 @@ class Source(_Model):
     calendar: Calendar = Field(default_factory=Calendar, description="The business dates there should be.")
     entities: dict[str, Entity] = Field(min_length=1)
     people: dict[str, Sql] = Field(
-        default_factory=dict, description="For an entity with rows of persons: SQL for the id that customer_key is made of."
+        default_factory=dict, description="For an entity with rows of persons: SQL for the id that the pseudonym is made of."
     )
     mapping: dict[str, list[Select]] = Field(min_length=1)
     # Not in the source's file: params/contracts/landing/<name>.yaml.
     contracts: dict[str, Table] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _validate_consistency(self) -> Source:
-        seen: list[str] = []
-        for name, entity in self.entities.items():
+    def _validate_entities(self) -> Source:
+        for place, (name, entity) in enumerate(self.entities.items()):
             if not is_plain_name(name):
                 raise ValueError(f"entity {name!r} must be a plain name of letters, digits and _, and no keyword of SQL")
-            problem = _find_placeholder_problem(entity.files)
+            problem = entity.find_problem() or self._find_follows_problem(entity, list(self.entities)[:place])
             if problem:
-                raise ValueError(f"entity {name!r} has files {entity.files!r}, which {problem}")
-            if {"", ".", ".."} & set(entity.pattern(_EXAMPLE_DATE).split("/")):
-                raise ValueError(f"entity {name!r} has files {entity.files!r}, which must be a path below landing")
-            if entity.follows and entity.follows.entity not in seen:
-                raise ValueError(f"entity {name!r} follows {entity.follows.entity!r}, which must be an entity above it")
-            if entity.follows and entity.follows.by not in entity.columns:
-                raise ValueError(f"entity {name!r} follows by {entity.follows.by!r}, which is not among its columns")
-            if (
-                entity.follows
-                and entity.follows.to
-                and self.followed_column(entity.follows) not in self.entities[entity.follows.entity].columns
-            ):
-                raise ValueError(
-                    f"entity {name!r} follows {entity.follows.entity!r} to its column {self.followed_column(entity.follows)!r}, "
-                    "which is not there; set to: to one of its columns"
-                )
-            if entity.date and (
-                entity.date not in entity.columns or entity.columns[entity.date].type not in ("date", "timestamp")
-            ):
-                raise ValueError(
-                    f"entity {name!r} has date {entity.date!r}, which must be among its columns as a date or timestamp"
-                )
-            seen.append(name)
+                raise ValueError(f"entity {name!r} {problem}")
         for name in self.people:
             if name not in self.entities:
-                raise ValueError(f"people has an entity {name!r}; the entities are: {', '.join(seen)}")
+                raise ValueError(f"people has an entity {name!r}; the entities are: {', '.join(self.entities)}")
+        return self
+
+    def _find_follows_problem(self, entity: Entity, above: list[str]) -> Optional[str]:
+        """Return what is wrong with the entity that an entity follows, or None."""
+        follows = entity.follows
+        if follows is None:
+            return None
+        if follows.entity not in above:
+            return f"follows {follows.entity!r}, which must be an entity above it"
+        if follows.by not in entity.columns:
+            return f"follows by {follows.by!r}, which is not among its columns"
+        if follows.to and self.followed_column(follows) not in self.entities[follows.entity].columns:
+            return (
+                f"follows {follows.entity!r} to its column {self.followed_column(follows)!r}, which is not there; "
+                "set to: to one of its columns"
+            )
+        return None
+
+    @model_validator(mode="after")
+    def _validate_mapping(self) -> Source:
         for table, selects in self.mapping.items():
-            contract = load_tables("silver").get(f"silver.{table}")
-            if contract is None:
+            if f"silver.{table}" not in load_tables("silver"):
                 known = ", ".join(name.split(".")[1] for name in load_tables("silver"))
                 raise ValueError(f"mapping has a table {table!r}; the canonical tables are: {known}")
             for select in selects:
-                if select.from_ not in self.entities:
-                    raise ValueError(f"mapping of {table!r} is from {select.from_!r}; the entities are: {', '.join(seen)}")
-                mappable = [name for name in contract.columns if column_key(name) not in COMPUTED_COLUMNS]
-                unknown = [name for name in select.columns if find_column(mappable, name) is None]
-                if unknown:
-                    raise ValueError(
-                        f"mapping of {table!r} has a column {unknown[0]!r}; the columns are: {', '.join(mappable)}"
-                    )
-                twice = find_duplicate_column(select.columns)
-                if twice is not None:
-                    raise ValueError(f"mapping of {table!r} has the column {twice!r} twice; remove one")
-                absent = [name for name in matching_columns(mappable, contract.required) if select.expression(name) is None]
-                absent = [name for name in absent if column_key(name) not in _DEFAULT_COLUMNS]
-                if select in self.selects_without_key(table):
-                    absent = [name for name in absent if column_key(name) != POSITION_COLUMNS[table]]
-                if absent:
-                    raise ValueError(f"mapping of {table!r} from {select.from_!r} lacks the required column {absent[0]!r}")
+                problem = self._find_select_problem(silver_table(table), select)
+                if problem:
+                    raise ValueError(f"mapping of {table!r} {problem}")
             numbered = self.selects_without_key(table)
             if numbered and len(numbered) < len(selects):
                 raise ValueError(
-                    f"mapping of {table!r} gives a {POSITION_COLUMNS[table]} in some SELECTs and none in others; "
+                    f"mapping of {table!r} gives a {row_position(table).column} in some SELECTs and none in others; "
                     "give one in every SELECT or in none"
                 )
-        self._validate_flat()
-        if not self.mapping.get("orders") or not self.mapping.get("order_items"):
-            raise ValueError("a mapping needs at least the tables orders and order_items")
         return self
 
-    def _validate_flat(self) -> None:
+    def _find_select_problem(self, contract: Table, select: Select) -> Optional[str]:
+        """Return what does not fit between a SELECT and the contract of its table, or None."""
+        if select.from_ not in self.entities:
+            return f"is from {select.from_!r}; the entities are: {', '.join(self.entities)}"
+        unknown = [name for name in select.columns if find_column(contract.mappable, name) is None]
+        if unknown:
+            return f"has a column {unknown[0]!r}; the columns are: {', '.join(contract.mappable)}"
+        twice = find_duplicate_column(select.columns)
+        if twice is not None:
+            return f"has the column {twice!r} twice; remove one"
+        optional = {VERSION_AT, *contract.mapping_defaults}
+        if select in self.selects_without_key(contract.name):
+            optional.add(row_position(contract.name).column)
+        wanted = [name for name in matching_columns(contract.mappable, contract.required) if name not in optional]
+        absent = [name for name in wanted if select.expression(name) is None]
+        return f"from {select.from_!r} lacks the required column {absent[0]!r}" if absent else None
+
+    @model_validator(mode="after")
+    def _validate_flat(self) -> Source:
         """Refuse flat entities whose rows could not replace those of an earlier file as a whole."""
         if len(self.flat_entities) > 1:
+            table = self.flat_table
             raise ValueError(
-                f"mapping of 'order_items' gives no line_number from {' and '.join(map(repr, self.flat_entities))}; "
-                "one entity at most may leave it out"
+                f"mapping of {table!r} gives no {row_position(table).column} from "
+                f"{' and '.join(map(repr, self.flat_entities))}; one entity at most may leave it out"
             )
         for name in self.flat_entities:
             versioned = {
-                table: select.expression("version_at") is not None
-                for table in ("orders", "order_items", "payments")
+                table: select.expression(VERSION_AT) is not None
+                for table in _replaced_together(self.flat_table)
                 for select in self.mapping.get(table, [])
                 if select.from_ == name
             }
             if len(set(versioned.values())) > 1:
                 given, absent = (next(table for table, each in versioned.items() if each is wanted) for wanted in (True, False))
                 raise ValueError(
-                    f"mapping of {given!r} from {name!r} gives a version_at and that of {absent!r} gives none; "
-                    "the newest file of an order replaces all its rows, so give both the same"
+                    f"mapping of {given!r} from {name!r} gives a {VERSION_AT} and that of {absent!r} gives none; "
+                    f"the newest file replaces all rows of one {row_position(self.flat_table).within}, so give both the same"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _require_tables(self) -> Source:
+        required = [table.name for table in load_tables("silver").values() if table.roles.mapping_required]
+        absent = [name for name in required if not self.mapping.get(name)]
+        if absent:
+            raise ValueError(f"mapping lacks {' and '.join(map(repr, absent))}, which every source must give")
+        return self
 
     @property
     def primary(self) -> str:
@@ -277,24 +296,38 @@ class Source(_Model):
     def selects_without_key(self, table: str) -> list[Select]:
         """Return the SELECTs of a table that give its rows no key of their own.
 
-        They leave the column of ``POSITION_COLUMNS`` out, or derive it from the row's place in the file. Such rows are numbered by
-        their position within the order. Payments only count among them where they come in one file with such order lines:
-        elsewhere a file may bring one more payment of an order.
+        They leave the column of the contract's ``rowPosition`` out, or derive it from the row's place in the file. Such rows are
+        numbered by their position within their group. Rows of a table with ``alongside`` only count among them where they come in
+        one file with rows without a key of that other table: elsewhere a file may bring one more row of a group.
         """
-        column, selects = POSITION_COLUMNS.get(table), self.mapping.get(table, [])
-        if column is None:
+        position = silver_table(table).roles.row_position
+        if position is None:
             return []
-        found = [each for each in selects if _ROW_NUMBER.search(each.expression(column) or "_row_number")]
-        return found if table == "order_items" else [each for each in found if each.from_ in self.flat_entities]
+        found = [
+            each
+            for each in self.mapping.get(table, [])
+            if _ROW_NUMBER.search(each.expression(position.column) or "_row_number")
+        ]
+        return [each for each in found if each.from_ in self.flat_entities] if position.alongside else found
+
+    @property
+    def flat_table(self) -> str:
+        """The table whose rows without a key make an entity a flat one; an empty text where the source has none."""
+        leading = [
+            table.name
+            for table in load_tables("silver").values()
+            if table.roles.row_position and not table.roles.row_position.alongside
+        ]
+        return next((name for name in leading if self.selects_without_key(name)), "")
 
     @property
     def flat_entities(self) -> dict[str, Select]:
-        """The entities whose order lines have no key of their own, each with a SELECT of order lines from it.
+        """The entities whose rows have no key of their own, each with a SELECT of ``flat_table`` from it.
 
-        The newest file of an order replaces all rows of that order.
+        The newest file of a group, such as an order, replaces all rows of that group.
         """
         found: dict[str, Select] = {}
-        for select in self.selects_without_key("order_items"):
+        for select in self.selects_without_key(self.flat_table) if self.flat_table else []:
             found.setdefault(select.from_, select)
         return found
 
@@ -315,13 +348,27 @@ class Source(_Model):
         return {name: {column for column, spec in entity.columns.items() if spec.pii} for name, entity in self.entities.items()}
 
 
-COMPUTED_COLUMNS = ("landed_on", "first_order_date", "line_amount", "order_date")
-"""Columns that the transform notebook computes for every source."""
-POSITION_COLUMNS = {"order_items": "line_number", "payments": "sequence"}
-"""Canonical tables whose rows may have no key of their own, with the column that then holds the row's position in its order."""
 _ROW_NUMBER = re.compile(r"\b_?row_number\b", re.IGNORECASE)
-_DEFAULT_COLUMNS = ("version_at", "is_return")
-"""Required columns with a default: the business date's midnight, and false."""
+
+
+def row_position(table: str) -> RowPosition:
+    """Return how rows of a silver table without a key are numbered; the contract must declare it."""
+    position = silver_table(table).roles.row_position
+    if position is None:
+        raise ContractError(f"{silver_table(table).file}: {table!r} has no custom property rowPosition; add it.")
+    return position
+
+
+def _replaced_together(table: str) -> list[str]:
+    """Return the tables whose rows the newest file of a flat entity replaces with those of ``table``."""
+    within = row_position(table).within
+    referred = [each for each in load_tables("silver").values() if reference_to_key(silver_table(table), within, each)]
+    alongside = [
+        each.name
+        for each in load_tables("silver").values()
+        if each.roles.row_position and each.roles.row_position.alongside == table
+    ]
+    return [*(each.name for each in referred), table, *alongside]
 
 
 def list_sources() -> list[str]:

@@ -7,7 +7,7 @@ from typing import Callable, Optional, Protocol
 
 from daybook.contracts import load_tables
 from daybook.errors import EngineError, SourceError, SqlError
-from daybook.sources.config import Source
+from daybook.sources.config import Source, row_position
 from daybook.sources.mapping import find_invalid_expression, mapped_sql, newest_files_sql, quote, typed_sql
 
 
@@ -48,7 +48,8 @@ def dry_run_mapping(source: Source, engine: _Engine) -> None:
         try:
             engine.query(newest_files_sql(source, name, ["a file"], date(2000, 1, 1)))
         except SqlError as error:
+            position = row_position(source.flat_table)
             raise SourceError(
-                f"params/sources/{source.name}.yaml: mapping of 'order_items' from {name!r} gives no line_number, so its "
-                f"order_id must be an expression over a single row: {error}"
+                f"params/sources/{source.name}.yaml: mapping of {source.flat_table!r} from {name!r} gives no {position.column}, "
+                f"so its {position.within} must be an expression over a single row: {error}"
             ) from None

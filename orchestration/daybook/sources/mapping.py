@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date
-from typing import Optional
+from typing import Optional, Union
 
 import sqlglot
 from sqlglot import exp
 
-from daybook.contracts import load_table
+from daybook.contracts.canonical import silver_table
 from daybook.contracts.columns import column_key
-from daybook.sources.config import COMPUTED_COLUMNS, POSITION_COLUMNS, Column, Select, Source
+from daybook.contracts.model import VERSION_AT
+from daybook.sources.config import Column, Select, Source, row_position
 from daybook.sources.timestamps import clock_change_sql, has_offset
 
 SQL_TYPES = {
@@ -191,27 +192,28 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     columns whose value cannot be converted and is NULL), ``_source_file`` and ``_row_number`` of the row they come from. Rows
     that carry no version have that of the business date. A table that the source lacks gives no rows.
     """
-    contract = load_table(f"silver.{table}")
-    columns = [name for name in contract.columns if column_key(name) not in COMPUTED_COLUMNS]
+    contract = silver_table(table)
+    columns = contract.mappable
     selects = source.mapping.get(table, [])
     if not selects:
         typed = [(name, contract.type_of(name)) for name in columns]
         typed += [("_unfit", "VARCHAR"), ("_source_file", "VARCHAR"), ("_row_number", "BIGINT")]
         nulls = ",\n  ".join(f"CAST(NULL AS {sql_type}) AS {quote(name)}" for name, sql_type in typed)
         return f"SELECT\n  {nulls}\nWHERE 1 = 0"
-    number = POSITION_COLUMNS[table] if source.selects_without_key(table) else ""
+    number = row_position(table).column if source.selects_without_key(table) else ""
+    defaults = {name: _value_sql(value) for name, value in contract.mapping_defaults.items()}
     parts = []
     for place, select in enumerate(selects):
         lines, outer, zone = [], [], _timezone_sql(source, select)
         for name in columns:
-            expression = select.expression(name) or ("FALSE" if column_key(name) == "is_return" else "NULL")
-            if column_key(name) == number:
+            expression = select.expression(name) or defaults.get(name, "NULL")
+            if name == number:
                 expression = "NULL"  # The position is added below.
             lines.append(f"{expression} AS {quote(name)}")
             value = cast_sql(quote(name), contract.type_of(name), zone)
             if name in contract.pseudonyms:
                 value = f"pseudonym({value})"
-            elif column_key(name) == "version_at":
+            elif name == VERSION_AT:
                 value = _version_sql(value, run_date)
             outer.append(f"{value} AS {quote(name)}")
         outer.append(
@@ -232,7 +234,12 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
         # Converted outside, so that each expression is computed once.
         parts.append(f"SELECT {', '.join(outer)} FROM (\n{sql}\n) AS given")
     sql = "\nUNION ALL\n".join(parts)
-    return _with_positions(sql, [*columns, "_unfit", "_source_file", "_row_number"], number) if number else sql
+    return _with_positions(sql, [*columns, "_unfit", "_source_file", "_row_number"], table) if number else sql
+
+
+def _value_sql(value: Union[bool, int, float, str]) -> str:
+    """Return a value of a contract as SQL writes it."""
+    return literal(value) if isinstance(value, str) else str(value).upper()
 
 
 def find_invalid_expression(source: Source, table: str) -> Optional[str]:
@@ -283,9 +290,7 @@ def are_collisions_errors(source: Source, table: str) -> bool:
         landing = source.contracts.get(select.from_)
         if landing is None or not landing.key or (landing.key_rule and landing.key_rule.severity == "warning"):
             continue
-        if {column_key(name) for name in landing.key} <= _columns_read(
-            select, [*load_table(f"silver.{table}").key, "version_at"]
-        ):
+        if {column_key(name) for name in landing.key} <= _columns_read(select, [*silver_table(table).key, VERSION_AT]):
             return True
     return False
 
@@ -299,63 +304,67 @@ def _columns_read(select: Select, names: list[str]) -> set[str]:
 # Flat files: rows without a key of their own
 
 
-def _with_positions(sql: str, columns: list[str], number: str) -> str:
-    """Set ``number`` to a row's position within its order. The rows of an order get one version, since they are replaced
-    together."""
+def _with_positions(sql: str, columns: list[str], table: str) -> str:
+    """Number the rows of a table by their position within their group, and give the rows of a group one version.
+
+    They are replaced together.
+    """
+    position = row_position(table)
+    group = f"PARTITION BY {quote(position.within)}"
     # A row of a file gives one line for each SELECT, however many rows a join finds for it.
     given = {
-        number: f"dense_rank() OVER (PARTITION BY order_id ORDER BY _source_file, _row_number, _select) AS {quote(number)}",
-        "version_at": "max(version_at) OVER (PARTITION BY order_id) AS version_at",
+        position.column: f"dense_rank() OVER ({group} ORDER BY _source_file, _row_number, _select) AS {quote(position.column)}",
+        VERSION_AT: f"max({VERSION_AT}) OVER ({group}) AS {VERSION_AT}",
     }
     return f"SELECT {', '.join(given.get(name, quote(name)) for name in columns)}\nFROM (\n{sql}\n) AS unnumbered"
 
 
 def merge_group(source: Source, table: str) -> tuple[str, ...]:
-    """Return what the rows of a table have in common that are merged as one, as SQL over ``{row}``.
+    """Return the columns whose equal values make rows of a table that replace each other together.
 
-    Empty where each row is merged by the table's key.
+    There are none where each row is merged by the key of the table.
     """
-    return ("{row}.order_id",) if source.selects_without_key(table) else ()
+    return (row_position(table).within,) if source.selects_without_key(table) else ()
 
 
-def order_id_sql(select: Select) -> str:
-    """Return SQL for the order that a row of a flat entity belongs to."""
-    return f"CAST({select.expression('order_id')} AS VARCHAR)"
+def group_sql(source: Source, select: Select) -> str:
+    """Return SQL for the group, such as the order, that a row of a flat entity belongs to."""
+    return f"CAST({select.expression(row_position(source.flat_table).within)} AS VARCHAR)"
 
 
 def newest_files_sql(source: Source, entity: str, files: Iterable[str], run_date: date) -> str:
-    """Return SQL for the orders of a flat entity that are in several files: ``_order`` and ``_file``, the newest of them.
+    """Return SQL for the groups of a flat entity that are in several files: ``_order`` and ``_file``, the newest of them.
 
-    The newest file of an order is the one with the newest ``version_at``, among equal ones the last in natural order of
+    The newest file of a group is the one with the newest ``version_at``, among equal ones the last in natural order of
     names. ``_file`` is its place in ``sort_file_names``.
     """
     select = source.flat_entities[entity]
-    version = select.expression("version_at") or "NULL"
+    version = select.expression(VERSION_AT) or "NULL"
     if sqlglot.parse_one(version, read="duckdb").find(exp.AggFunc) is None:
         version = f"max({version})"
-    order, place = _order_and_file_sql(select, files)
+    group, place = _group_and_file_sql(source, select, files)
     version = _version_sql(cast_sql(version, "TIMESTAMPTZ", _timezone_sql(source, select)), run_date)
     return (
-        f"SELECT _order, arg_max(_file, ROW(_version, _file)) AS _file FROM (SELECT {order} AS _order, {place} AS _file, "
+        f"SELECT _order, arg_max(_file, ROW(_version, _file)) AS _file FROM (SELECT {group} AS _order, {place} AS _file, "
         f"{version} AS _version FROM {entity} {select.join} "
-        f"WHERE {order} IS NOT NULL GROUP BY ALL) AS files GROUP BY _order HAVING count(*) > 1"
+        f"WHERE {group} IS NOT NULL GROUP BY ALL) AS files GROUP BY _order HAVING count(*) > 1"
     )
 
 
 def superseded_rows_sql(source: Source, entity: str, files: Iterable[str], newest: str) -> str:
-    """Return SQL for the addresses of an entity's rows whose order has a newer file, by ``newest_files_sql``."""
+    """Return SQL for the addresses of an entity's rows whose group has a newer file, by ``newest_files_sql``."""
     select = source.flat_entities[entity]
-    order, place = _order_and_file_sql(select, files)
+    group, place = _group_and_file_sql(source, select, files)
     return (
         f"SELECT DISTINCT {entity}._source_file, {entity}._row_number FROM {entity} {select.join} "
-        f"JOIN {newest} AS newest ON newest._order = {order} WHERE newest._file <> {place}"
+        f"JOIN {newest} AS newest ON newest._order = {group} WHERE newest._file <> {place}"
     )
 
 
-def _order_and_file_sql(select: Select, files: Iterable[str]) -> tuple[str, str]:
-    """SQL for the order of a row, and for the place of its file."""
+def _group_and_file_sql(source: Source, select: Select, files: Iterable[str]) -> tuple[str, str]:
+    """Return SQL for the group of a row, and for the place of its file."""
     listed = ", ".join(map(literal, sort_file_names(files)))
-    return order_id_sql(select), f"list_position([{listed}], {select.from_}._source_file)"
+    return group_sql(source, select), f"list_position([{listed}], {select.from_}._source_file)"
 
 
 def sort_file_names(files: Iterable[str]) -> list[str]:
