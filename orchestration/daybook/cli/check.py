@@ -11,6 +11,7 @@ import nbformat
 
 from asl_local import lint_file
 from daybook.contracts import LAYERS, read_contract
+from daybook.contracts.canonical import affected_dates
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, DaybookError
 from daybook.lake.tables import Lake
@@ -56,6 +57,8 @@ def check_project() -> Iterator[FileCheck]:
 
 def _check_contract(path: Path) -> None:
     for table in read_contract(path):
+        if table.layer == "silver":
+            affected_dates(table)
         dry_run_table(table, _create_engine(), _relative_path(path))
 
 

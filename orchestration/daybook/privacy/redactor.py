@@ -12,8 +12,10 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
+from daybook.contracts.canonical import subject_column
 from daybook.privacy.images import strip_metadata
 from daybook.privacy.matcher import ValueMatcher
 from daybook.privacy.patterns import Hit, find_patterns
@@ -238,7 +240,11 @@ class Redactor:
         self._load_customer_keys([text])
         for key in _PSEUDONYM.finditer(text):
             if self._keys.get(key[0]):
-                yield (*key.span(), "customer_key")
+                yield (*key.span(), self._subject)
+
+    @cached_property
+    def _subject(self) -> str:
+        return subject_column()
 
     def _prefetch(self, node: Any) -> None:
         """Look up the values and customer keys for all texts in JSON at once, since each look-up reads tables."""

@@ -12,6 +12,7 @@ from typing import Optional
 import pyarrow as pa
 from deltalake import DeltaTable, Transaction
 
+from daybook.contracts import load_tables
 from daybook.contracts.columns import matching_columns
 from daybook.errors import StageError
 from daybook.lake.rewrite import (
@@ -148,7 +149,8 @@ def _fingerprint(keys: Keys) -> str:
 
 def _has_pseudonyms(root: str) -> bool:
     store = Store(root)
-    return any("_delta_log" in store.list_folders(place) for place in ("silver/orders", "silver/customers", "control/erased"))
+    tables = [table.full_name.replace(".", "/") for table in load_tables("silver").values() if table.pseudonyms]
+    return any("_delta_log" in store.list_folders(place) for place in (*tables, "control/erased"))
 
 
 def _key_record_uri(root: str) -> str:

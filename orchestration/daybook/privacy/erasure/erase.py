@@ -25,6 +25,7 @@ from typing import Any, Callable, Optional
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from daybook.contracts.canonical import business_date_column, business_date_table, subject_column
 from daybook.contracts.columns import column_key
 from daybook.engines import DuckDBEngine
 from daybook.errors import EngineError, LakeError, UsageError
@@ -57,7 +58,6 @@ from daybook.privacy.erasure.plan import (
 from daybook.privacy.erasure.result import Confirm, ErasureResult
 from daybook.privacy.erasure.subjects import (
     ERASED_TABLE,
-    PSEUDONYM_COLUMN,
     RowAddress,
     SubjectFinder,
     collect_personal_values,
@@ -210,7 +210,7 @@ class _Erasure:
         for row in planned:
             self.salt = row["salt"]
             if row["entity"] is not None:
-                addresses.setdefault(row["development"], {}).setdefault(parse_address(row), row[PSEUDONYM_COLUMN])
+                addresses.setdefault(row["development"], {}).setdefault(parse_address(row), row[subject_column()])
         return addresses
 
     def _finder(self, development: str) -> SubjectFinder:
@@ -278,19 +278,21 @@ class _Erasure:
         return replace(terms, free_text=terms.everywhere | words if self.free_text else frozenset())
 
     def _find_stale_dates(self) -> set[date]:
-        """Return the person's order dates.
+        """Return the business dates of the person's rows in silver.
 
-        They are marked before the orders lose the person, so that a killed try leaves either the marks or the orders.
+        They are marked before the rows lose the person, so that a killed try leaves either the marks or the rows.
         """
-        uri = table_uri(self.root, "silver.orders")
-        if uri in self._damaged_tables:
+        table, subject = business_date_table(), subject_column()
+        uri = table_uri(self.root, table.full_name)
+        if uri in self._damaged_tables or subject not in table.columns:
             return set()
         engine = DuckDBEngine(Lake(self.root, run_id=ERASURE_WRITER), self.settings.timezone)
         listed = ", ".join(f"'{each}'" for each in sorted(self.pseudonyms))
         try:
-            return {row[0] for row in engine.rows(f"SELECT order_date FROM silver.orders WHERE customer_key IN ({listed})")}
+            rows = engine.rows(f"SELECT {business_date_column()} FROM {table.full_name} WHERE {subject} IN ({listed})")
+            return {row[0] for row in rows}
         except (*DAMAGE_ERRORS, EngineError) as error:
-            # After the table is restored, the next try finds the person's orders and marks the dates.
+            # After the table is restored, the next try finds the person's rows and marks the dates.
             self._damaged_tables.setdefault(uri, format_reason(error))
             return set()
 
@@ -305,7 +307,7 @@ class _Erasure:
             }
             write_plan(self.root, self.salt, self.pseudonyms, self.addresses, outside.digests, self.why, json.dumps(counts))
         if known != self.pseudonyms:
-            new = pa.table({PSEUDONYM_COLUMN: sorted(self.pseudonyms - known)})
+            new = pa.table({subject_column(): sorted(self.pseudonyms - known)})
             append_rows(table_uri(self.root, ERASED_TABLE), new, by=ERASURE_WRITER, table=ERASED_TABLE)
 
     def _apply_changes(self, changes: list[TableChange]) -> None:

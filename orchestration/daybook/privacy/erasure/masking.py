@@ -24,8 +24,6 @@ from daybook.privacy import ERASED_PREFIX
 from daybook.sources import Source
 
 ERASED_MARK = f"{ERASED_PREFIX}]"
-_PLACE_COLUMN = "city"
-"""A canonical column that is not personal but could identify a person, so it is masked too."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def remove_person(name: str, rows: pa.Table, pseudonyms: Collection[str]) -> Opt
     contract = next((table for layer in LAYERS for table in load_tables(layer).values() if table.name == name), None)
     if contract is None or matching_columns(held, contract.required):
         return rows.filter(pa.array([not hit for hit in hits])), count
-    for each in [*held, *matching_columns(rows.column_names, [_PLACE_COLUMN])]:
+    for each in [*held, *matching_columns(rows.column_names, _masked_columns())]:
         position = rows.schema.get_field_index(each)
         field = rows.schema.field(position)
         values = [None if hit else value for value, hit in zip(rows.column(position).to_pylist(), hits)]
@@ -110,16 +108,20 @@ def remove_person(name: str, rows: pa.Table, pseudonyms: Collection[str]) -> Opt
     return rows, count
 
 
+def _masked_columns() -> set[str]:
+    """Return the columns of silver that are not personal, but identify a person too closely to stay after an erasure."""
+    return {name for table in load_tables("silver").values() for name in table.columns_with("maskOnErasure")}
+
+
 def _find_place_columns(source: Source, entity: str) -> set[str]:
-    """Return the keys of the entity's columns from which a mapping derives the place of an order or a customer."""
+    """Return the keys of the entity's columns that a mapping reads for columns with ``maskOnErasure``."""
     found = set()
     for table, selects in source.mapping.items():
         contract = load_tables("silver").get(f"silver.{table}")
         if contract is None or not contract.pseudonyms:
             continue
         for select in selects:
-            place = select.expression(_PLACE_COLUMN)
-            if place is not None:
+            for place in filter(None, map(select.expression, _masked_columns())):
                 for column in sqlglot.parse_one(place, read="duckdb").find_all(exp.Column):
                     if (column.table or select.from_).lower() == entity.lower():
                         found.add(column_key(column.name))

@@ -11,40 +11,43 @@ from typing import Any
 
 import pyarrow as pa
 
+from daybook.contracts.canonical import subject_column
 from daybook.lake.rewrite import StoredTable, append_rows, overwrite_rows, read_table, remove_history
-from daybook.privacy.erasure.subjects import PSEUDONYM_COLUMN, RowAddress, table_uri
+from daybook.privacy.erasure.subjects import RowAddress, table_uri
 
 ERASURE_PLAN = "control.erasure_plan"
 """Addresses of rows and names of files of the persons whose erasure is unfinished."""
 _BY = "erasure"
-_SCHEMA = pa.schema(
-    [
-        (PSEUDONYM_COLUMN, pa.string()),
-        ("salt", pa.string()),
-        ("development", pa.string()),
-        ("entity", pa.string()),
-        ("row_date", pa.date32()),
-        ("file", pa.string()),
-        ("number", pa.int64()),
-        ("layer", pa.string()),
-        ("held_by", pa.string()),
-        ("sha256", pa.string()),
-        ("why", pa.string()),
-        ("told", pa.string()),
-    ]
-)
+_COLUMNS = {
+    "salt": pa.string(),
+    "development": pa.string(),
+    "entity": pa.string(),
+    "row_date": pa.date32(),
+    "file": pa.string(),
+    "number": pa.int64(),
+    "layer": pa.string(),
+    "held_by": pa.string(),
+    "sha256": pa.string(),
+    "why": pa.string(),
+    "told": pa.string(),
+}
+"""The columns of the plan besides the pseudonym."""
 PlanRow = dict[str, Any]
 """An address, a file (``held_by``), or the reason of an erasure and ``told``, the counts for its record (JSON)."""
 
 
+def _plan_schema() -> pa.Schema:
+    return pa.schema({subject_column(): pa.string(), **_COLUMNS})
+
+
 def read_plan(root: str, pseudonyms: Collection[str]) -> list[PlanRow]:
     """Return the plan's rows for some pseudonyms."""
-    return [row for row in _read_all(root) if row[PSEUDONYM_COLUMN] in pseudonyms]
+    return [row for row in _read_all(root) if row[subject_column()] in pseudonyms]
 
 
 def list_unfinished(root: str) -> set[str]:
     """Return the pseudonyms of persons whose erasure is unfinished."""
-    return {row[PSEUDONYM_COLUMN] for row in _read_all(root)}
+    return {row[subject_column()] for row in _read_all(root)}
 
 
 def parse_address(row: PlanRow) -> RowAddress:
@@ -82,7 +85,7 @@ def write_plan(
     """
     rows: list[PlanRow] = [
         {
-            PSEUDONYM_COLUMN: person,
+            subject_column(): person,
             "salt": salt,
             "development": user,
             "entity": each.entity,
@@ -95,7 +98,7 @@ def write_plan(
         for each, person in found.items()
     ]
     reason = {"salt": salt, "development": "", "why": why, "told": counts}
-    rows += [{PSEUDONYM_COLUMN: person, **reason} for person in sorted(pseudonyms)]
+    rows += [{subject_column(): person, **reason} for person in sorted(pseudonyms)]
     _append_rows(root, rows + _build_file_rows(salt, pseudonyms, files))
 
 
@@ -110,9 +113,9 @@ def remove_from_plan(root: str, pseudonyms: Collection[str]) -> None:
     rows = _read_all(root)
     if not rows:
         return
-    others = [row for row in rows if row[PSEUDONYM_COLUMN] not in pseudonyms]
+    others = [row for row in rows if row[subject_column()] not in pseudonyms]
     uri = table_uri(root, ERASURE_PLAN)
-    overwrite_rows(uri, pa.Table.from_pylist(others, _SCHEMA), by=_BY, table=ERASURE_PLAN)
+    overwrite_rows(uri, pa.Table.from_pylist(others, _plan_schema()), by=_BY, table=ERASURE_PLAN)
     layer, name = ERASURE_PLAN.split(".")
     remove_history(StoredTable(uri, layer, name))
 
@@ -120,14 +123,14 @@ def remove_from_plan(root: str, pseudonyms: Collection[str]) -> None:
 def _build_file_rows(salt: str, pseudonyms: Collection[str], files: Mapping[str, str]) -> list[PlanRow]:
     # One row for each person, so that finishing the erasure of one keeps the file for the others.
     return [
-        {PSEUDONYM_COLUMN: person, "salt": salt, "development": "", "held_by": file, "sha256": digest}
+        {subject_column(): person, "salt": salt, "development": "", "held_by": file, "sha256": digest}
         for person in sorted(pseudonyms)
         for file, digest in sorted(files.items())
     ]
 
 
 def _append_rows(root: str, rows: list[PlanRow]) -> None:
-    append_rows(table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _SCHEMA), by=_BY, table=ERASURE_PLAN)
+    append_rows(table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _plan_schema()), by=_BY, table=ERASURE_PLAN)
 
 
 def _read_all(root: str) -> list[PlanRow]:

@@ -14,6 +14,7 @@ from typing import Any, Optional
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from daybook.contracts.canonical import subject_column
 from daybook.contracts.columns import find_column, matching_columns
 from daybook.engines import DuckDBEngine
 from daybook.errors import LandingError, UsageError
@@ -29,7 +30,6 @@ from daybook.storage import Store
 
 ERASED_TABLE = "control.erased"
 """Pseudonyms of erased persons, with which ingest masks their rows in later landings."""
-PSEUDONYM_COLUMN = "customer_key"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class RowAddress:
 def load_erased_pseudonyms(root: str) -> set[str]:
     """Return the pseudonyms of erased persons, in the lake's generation of keys."""
     rows = read_table(table_uri(root, ERASED_TABLE))
-    return set() if rows is None else set(rows.column(PSEUDONYM_COLUMN).to_pylist())
+    return set() if rows is None else set(rows.column(subject_column()).to_pylist())
 
 
 def table_uri(root: str, table: str) -> str:
@@ -71,7 +71,7 @@ class SubjectFinder:
         if not source.people:
             raise UsageError(
                 f"params/sources/{source.name}.yaml has no key people; add it with, for each entity with rows of persons, "
-                "the SQL for the id from which customer_key is made."
+                f"the SQL for the id from which {subject_column()} is made."
             )
         self.source = source
         self._engine = DuckDBEngine(lake, timezone)
