@@ -24,7 +24,7 @@ from daybook.records.archive import Archive, Record
 
 @app.command()
 def lineage(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="gold.daily_sales.net_revenue, or a whole table.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A column such as gold.TABLE.COLUMN, or a whole table.")],
     env: EnvOption = "local",
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -60,7 +60,7 @@ def _find_lineage_run(archive: Archive, table: str, run_id: Optional[str]) -> Re
             return record
     raise UsageError(
         f"{run_id or 'No run'} has {'no' if run_id else 'the'} lineage of {table}; name a silver or gold table or one of its "
-        "columns, such as gold.daily_sales.net_revenue."
+        "columns, written gold.TABLE.COLUMN."
     )
 
 

@@ -64,6 +64,11 @@ def subject_column() -> str:
     return found.pop()
 
 
+def headline_figure() -> str:
+    """Return the gold column with the custom property ``headline: true``, which the report draws by date; or an empty text."""
+    return next((name for table in load_tables("gold").values() for name in table.columns_with("headline")), "")
+
+
 def affected_dates(table: Table) -> list[Affects]:
     """Return which business dates a change of a silver table makes stale.
 

@@ -15,7 +15,7 @@ from daybook.errors import ContractError
 from daybook.settings import FileContents, format_validation_error, list_files, project_root, read_contents, read_yaml
 
 LAYERS = ("silver", "gold")
-_COLUMN_PROPERTIES = ("computed", "derived", "default", "subject", "maskOnErasure")
+_COLUMN_PROPERTIES = ("computed", "derived", "default", "subject", "maskOnErasure", "headline", "restatement")
 """Custom properties of columns of silver and gold. Those of landing columns are checked with the source."""
 
 

@@ -1,4 +1,4 @@
-"""Values that a mapping or a notebook's SQL cannot convert or compute: which they are, by table, column and row."""
+"""Find values that a mapping or a cell cannot convert or compute, by table, column and row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_unconvertible_values(
 ) -> list[RuleResult]:
     """Return a broken rule for each column of ``relation`` that has values which cannot be converted to the contract's type.
 
-    ``key`` are the columns that name a row; pseudonyms are cut.
+    ``key`` are the columns that identify a row in samples; pseudonyms are shortened.
     """
     (checked, broken) = engine.fetch_row(f"SELECT count(*), count_if(_unfit <> '') FROM {relation}")
     if not broken:
@@ -28,9 +28,9 @@ def find_unconvertible_values(
         f"left({quote(each)}, 8) || '…'" if each in contract.pseudonyms else f"CAST({quote(each)} AS VARCHAR)" for each in key
     ]
     rows = engine.rows(
-        f"SELECT name, count(*), min(DISTINCT said, {MAX_SAMPLES}) FROM (SELECT unnest(string_split(_unfit, ', ')) AS name, "
-        f"concat_ws(' / ', {', '.join(shown)}) AS said FROM {relation} WHERE _unfit <> '') AS marked "
-        "GROUP BY name ORDER BY name"
+        f"SELECT unfit, count(*), min(DISTINCT sample, {MAX_SAMPLES}) FROM (SELECT unnest(string_split(_unfit, ', ')) AS unfit, "
+        f"concat_ws(' / ', {', '.join(shown)}) AS sample FROM {relation} WHERE _unfit <> '') AS marked "
+        "GROUP BY unfit ORDER BY unfit"
     )
     return [
         _build_broken_rule(contract, f"{name} can be converted to {contract.type_of(name)}", checked, failing, tuple(samples))
@@ -41,12 +41,12 @@ def find_unconvertible_values(
 def find_raising_value(
     engine: DuckDBEngine, source: Source, contract: Table, sql: str, error: SqlError
 ) -> Optional[RuleResult]:
-    """Return a broken rule for a mapping whose SQL raises on a value, with the row and the column where these can be found.
+    """Return a broken rule for a mapping whose SQL raises on a value, with the row and the column if these can be found.
 
-    ``sql`` is the mapping of the table, and ``error`` what it raised. None where the error is not about a value.
+    ``sql`` is the mapping of the table, and ``error`` what it raised. None if the error is not about a value.
     """
-    said = describe_value_error(error)
-    if said is None:
+    reason = describe_value_error(error)
+    if reason is None:
         return None
     for entity in dict.fromkeys(select.from_ for select in source.mapping[contract.name]):
         address = _find_raising_row(engine, entity, sql)
@@ -55,14 +55,14 @@ def find_raising_value(
                 name for name in engine.query(f"SELECT * FROM ({sql}) AS mapped LIMIT 0").columns if name in contract.columns
             ]
             column = next((name for name in columns if _raises(engine, sql, f"mapped.{quote(name)}")), "a row")
-            return _build_broken_rule(contract, f"{column} can be computed ({said})", 1, 1, (address,))
-    return _build_broken_rule(contract, f"the rows of the mapping can be computed ({said})", 1, 1, ())
+            return _build_broken_rule(contract, f"{column} can be computed ({reason})", 1, 1, (address,))
+    return _build_broken_rule(contract, f"the rows of the mapping can be computed ({reason})", 1, 1, ())
 
 
 def _find_raising_row(engine: DuckDBEngine, entity: str, sql: str) -> str:
-    """Return file and number of a row of an entity at which a mapping raises, found by halving; '' where no row does alone.
+    """Return file and number of a row of an entity on which a mapping raises, found by bisection; '' if no single row does.
 
-    Leaves the entity with that row only: the stage that asks goes no further.
+    The entity is left with that row only, since the stage ends here.
     """
     whole = f"whole.{entity}"
     high = engine.create_table(whole, f"SELECT *, row_number() OVER () AS _number FROM {entity}")

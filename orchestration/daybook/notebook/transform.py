@@ -203,7 +203,7 @@ def _find_key_collisions(stage: Stage, contract: Table, landed: int) -> list[Rul
             holds=False,
             measured=(
                 f"{keys:,} {has} rows that differ ({', '.join(samples)}), of which one counts; "
-                "correct the keys of the export, or map a version_at that orders the rows"
+                "correct the keys of the export, or map a version_at that differs between them"
             ),
             samples=tuple(samples),
         )

@@ -8,9 +8,6 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 from daybook.report import records
 from daybook.report.records import Record
 
-FIGURES = ("orders", "gross_revenue", "returns_amount", "net_revenue")
-"""The figures of a restated date, in the order they are shown; all but the first are money."""
-
 
 @dataclass(frozen=True)
 class RuleResults:
@@ -85,6 +82,11 @@ def list_restatements(run: Record) -> List[Restatement]:
     told = _stage_details(run, "quality").get("restated") or []
     found = [Restatement(str(each["order_date"]), each.get("before") or {}, each.get("after") or {}) for each in told]
     return sorted(found, key=lambda each: each.order_date)
+
+
+def list_figures(restatements: Iterable[Restatement]) -> List[str]:
+    """Return the names of the figures of restated dates, in the order in which the record has them."""
+    return list(dict.fromkeys(name for each in restatements for figures in (each.before, each.after) for name in figures or ()))
 
 
 def list_stage_dates(run: Record, stage: str, name: str) -> List[str]:

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from daybook.contracts.canonical import headline_figure
 from daybook.report import days, findings, formats, records
 from daybook.report.lineage import render_lineage
 from daybook.report.pages import render_page
@@ -139,10 +140,11 @@ def _render_index_page(
 ) -> str:
     good = days.newest_succeeded(runs)
     good_day = max(good) if good else None
+    headline = headline_figure()
     revenue = [
-        (day, formats.to_decimal(run["summary"]["net_revenue"]))
+        (day, formats.to_decimal(run["summary"][headline]))
         for day, run in good.items()
-        if run["summary"].get("net_revenue") is not None
+        if run["summary"].get(headline) is not None
     ]
     known = {day: NewestRun(records.require_run_id(run), records.outcome_of(run).name) for day, run in newest.items()}
     every = list_date_states(calendar, known, now)
@@ -187,6 +189,7 @@ def _render_run_page(
 ) -> str:
     run_id = records.require_run_id(run)
     attempts = records.list_attempts(run)
+    restated = findings.list_restatements(run)
     return render_page(
         "run",
         title=title,
@@ -208,8 +211,8 @@ def _render_run_page(
         failed=records.find_failed_attempt(run),
         rules=findings.list_rule_results(run),
         accounting=findings.list_row_accounting(run),
-        restated=findings.list_restatements(run),
-        figures_of_dates=findings.FIGURES,
+        restated=restated,
+        figures_of_dates=findings.list_figures(restated),
         kept_back=findings.list_stage_dates(run, "quality", "held_dates"),
         left_out=findings.list_stage_dates(run, "aggregate", "held_dates"),
         left_to_newer=findings.list_stage_dates(run, "quality", "left_to_newer"),

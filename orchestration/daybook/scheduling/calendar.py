@@ -19,13 +19,13 @@ _ANY_DAY = date(2000, 1, 1)
 
 
 def load_calendar(settings: Settings) -> Calendar:
-    """Return the calendar of a deployment's source. That of a snapshot without a last date ends at its last order."""
+    """Return the calendar of a deployment's source. That of a snapshot without a last date ends at its newest row."""
     source = load_source(settings.source)
     snapshot = source.entities[source.primary]
     if source.calendar.last or snapshot.is_dated or not snapshot.date:
         return source.calendar
     try:
-        last = _read_last_order_date(settings, source)
+        last = _read_last_date(settings, source)
     except DaybookError as error:
         # The runs fail for the same cause. Until it is removed, the calendar has no last date.
         _log.warning("The last date of the source %s is not known: %s", source.name, error)
@@ -33,7 +33,7 @@ def load_calendar(settings: Settings) -> Calendar:
     return source.calendar.model_copy(update={"last": last})
 
 
-def _read_last_order_date(settings: Settings, source: Source) -> Optional[date]:
+def _read_last_date(settings: Settings, source: Source) -> Optional[date]:
     """Return the newest usable date in the snapshot as it lies in landing; None if no file is there."""
     # Imported here: only a snapshot is read.
     from daybook.engines import DuckDBEngine
