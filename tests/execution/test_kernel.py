@@ -100,7 +100,7 @@ def run_kernel(scratch: Path) -> list[str]:
 @pytest.mark.slow
 def test_concurrent_kernels_have_private_sockets(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(executed, [tmp_path / ("d" * (number * 60)) / "scratch" for number in range(1, 5)]))
+        told = list(pool.map(run_kernel, [tmp_path / ("d" * (number * 60)) / "scratch" for number in range(1, 5)]))
     assert [each[0] for each in told] == ["ipc"] * 4
     assert len({each[1] for each in told}) == 4
     assert all(not Path(each[1]).parent.exists() for each in told)

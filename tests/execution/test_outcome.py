@@ -116,7 +116,7 @@ def page_link(archive: Archive) -> Optional[str]:
 def notified(caught: Record) -> Record:
     """The message that notify leaves of the run."""
     stage = begin("notify", env="local", run_date=DAY, run_id=RUN)
-    notify.tell(stage, notify.look_back(stage, json.dumps(caught)))
+    notify.write_message(stage, notify.look_back(stage, json.dumps(caught)))
     assert stage.ended == "SUCCEEDED"
     message: Record = stage.details["message"]
     assert message["subject"] == f"Daybook local: {DAY} FAILED in aggregate"

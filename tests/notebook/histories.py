@@ -23,7 +23,7 @@ from daybook.notebook import aggregate, publishing, quality, stale_dates, transf
 from daybook.notebook.context import Stage
 from daybook.settings import load_settings
 from daybook.sources import load_source
-from tests.cells import load_sql_cells
+from tests.cells import define_sql_cells, load_sql_cells
 
 DAYS = [date(2025, 11, day) for day in (28, 29, 30)]
 _CUSTOMERS = ["1" * 32, "2" * 32]
@@ -207,18 +207,19 @@ class Run:
 
     def aggregate(self) -> None:
         stage = self._begin("aggregate")
-        aggregate.touched_dates(stage)
-        for name, sql in load_sql_cells("aggregate", returns_count_on=self.returns_count_on).items():
-            stage.engine.define(name, sql)
-        aggregate.write_candidates(stage)
+        aggregate.touched_dates(stage, "silver.orders")
+        define_sql_cells(stage, "aggregate")
+        aggregate.write_candidates(stage, read="touched_orders", definitions=["all_orders", "all_lines"])
 
     def publish(self) -> None:
         stage = self._begin("quality")
-        touched = publishing.open_candidates(stage)
+        audit = quality.open_audit(stage)
         if self.gate:
-            unequal = {name: pair for name, pair in quality._reconcile(stage).items() if pair[0] != pair[1]}
+            define_sql_cells(stage, "quality", audit=audit)
+            quality.reconcile(stage, audit, "from_candidates", "from_silver")
+            unequal = {name: pair for name, pair in audit.figures.items() if pair[0] != pair[1]}
             assert not unequal, f"what other dates merge must make no difference: {unequal}"
-        publishing.publish_candidates(stage, touched)
+        publishing.publish_candidates(stage, audit.dates)
 
 
 def run_history(root: str, history: History, *, gate: bool = False, returns_count_on: str = "order_date") -> list[Run]:

@@ -27,13 +27,13 @@ def test_a_sum_that_does_not_fit_rejects_the_date(session: Session, tmp_path: Pa
     )
     stage = stages.current
     assert stage is not None
-    aggregate.touched_dates(stage)
+    aggregate.touched_dates(stage, "silver.orders")
     for name, sql in load_sql_cells("aggregate").items():
         stage.engine.define("as_defined" if name == "gold.daily_sales" else name, sql)
     large = "SELECT * REPLACE (gross_revenue + 99999999999999 AS gross_revenue) FROM as_defined"
     stage.engine.define("gold.daily_sales", large)
 
-    session.value("aggregate.write_candidates(__import__('daybook.notebook.context').notebook.stage.current)")
+    session.value("aggregate.write_candidates(__import__('daybook.notebook.context').notebook.context.current)")
 
     assert (stage.ended, stage.details["held_dates"]) == ("REJECTED", [DAY])
     (reason,) = next(each[RESULT_MIME] for each in session.outputs if RESULT_MIME in each)["reasons"]

@@ -19,7 +19,7 @@ from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
-from daybook.notebook.notify import RunReport, tell
+from daybook.notebook.notify import RunReport, write_message
 from daybook.records.archive import Record
 from demo_shop import ExpectedFigures, Summary, generate
 from tests.notebook.test_stale_dates import rows_of
@@ -93,7 +93,7 @@ def live(session: Session, day: str, overrides: dict[str, str]) -> list[Record]:
 def message_of(records: list[Record]) -> str:
     """What people are told of a day with these records."""
     assert stages.current is not None
-    return tell(stages.current, RunReport(records[-1]["outcome"], records[-1]["reasons"], records, None, "EUR"))
+    return write_message(stages.current, RunReport(records[-1]["outcome"], records[-1]["reasons"], records, "EUR"))
 
 
 def days_published(lake: Path) -> list[date]:

@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
+from daybook.errors import NotebookError
 from daybook.notebook import begin, notify
 from daybook.records.archive import Archive, Record, describe_failure
 from daybook.settings import load_settings
@@ -53,7 +54,10 @@ def told(
     for each in attempts:
         archive.write_attempt({**each, "run_id": run_id}, b"{}", b"<p>")
     stage = begin("notify", env="local", run_date=DAY, run_id=run_id, overrides=overrides)
-    shown = notify.tell(stage, notify.look_back(stage, caught))
+    stage.engine.define("day_figures", "SELECT 7 AS orders")
+    day = notify.look_back(stage, caught)
+    notify.read_figures(stage, day, "day_figures")
+    shown = notify.write_message(stage, day, headline="{orders} orders.")
     assert stage.ended == "SUCCEEDED"
     return stage.details, shown
 
@@ -112,13 +116,22 @@ def test_a_good_day_without_a_warning_tells_nobody_unless_it_is_asked_to(archive
     assert details["run_outcome"] == "SUCCEEDED"
     assert "message" not in details
     assert details["silent"].startswith("it is a good day")
-    assert shown.endswith(f"Nobody is told of this day: {details['silent']}")
+    assert shown.endswith(f"No message is sent: {details['silent']}")
     assert "freshness_hours" in details
 
 
 def test_a_good_day_is_told_where_the_deployment_wants_it(archive: Archive) -> None:
     details, _ = told(archive, *(attempt(stage) for stage in GOOD), overrides={"tell": "always"})
     assert details["message"]["subject"] == f"Daybook local: {DAY} SUCCEEDED"
+    assert details["summary"] == {"orders": 7}
+    assert "7 orders." in details["message"]["body"].splitlines()
+
+
+def test_a_headline_that_names_no_figure_is_refused(archive: Archive) -> None:
+    day = notify.RunReport("SUCCEEDED", [], [], "EUR", {"orders": 7})
+    stage = begin("notify", env="local", run_date=DAY)
+    with pytest.raises(NotebookError, match="The headline names 'sales', which is no figure; the figures are: orders"):
+        notify.write_message(stage, day, headline="{sales}")
 
 
 def test_a_warning_is_told(archive: Archive) -> None:
@@ -143,19 +156,16 @@ def test_a_day_of_a_backfill_tells_nobody_and_nothing_of_freshness(archive: Arch
     assert details["silent"] == f"{part_of} sends one summary of all its days."
 
 
-def published_before(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def published_before(archive: Archive) -> None:
     """Have an earlier run of the date, whose figures readers see."""
     archive.start_named_run(EARLIER, {"env": "local"})
     stages = [attempt(stage) for stage in GOOD]
     archive.write_run({"run_id": EARLIER, "run_date": DAY, "outcome": "SUCCEEDED", "reasons": [], "stages": stages})
-    monkeypatch.setattr(notify, "read_published_figures", lambda stage: dict.fromkeys(notify.FIGURES, 7))
 
 
 @pytest.mark.parametrize("outcome", ["FAILED", "REJECTED"])
-def test_a_run_without_figures_names_the_run_that_published(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch, outcome: str
-) -> None:
-    published_before(archive, monkeypatch)
+def test_a_run_without_figures_names_the_run_that_published(archive: Archive, outcome: str) -> None:
+    published_before(archive)
     refused = attempt("validate", outcome, reasons=["no"], failure={"cell": 1, "source": "x", "exception": "E", "message": "m"})
     caught = CAUGHT if outcome == "FAILED" else "null"
     details, shown = told(archive, attempt("ingest"), refused, caught=caught, run_id=f"daily-{DAY}-2")

@@ -13,22 +13,22 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.dates import num2date
 
-from daybook.notebook.plots import Plot, daily_revenue, rejected_rows, top_categories
+from daybook.notebook.plots import Plot, bars_by_day, ranking
 
 DAY = date(2025, 11, 30)
 WEEKS = [(DAY - timedelta(days=28 - number), Decimal(100 + number)) for number in range(29)]
 
 
 def revenue(rows: list[tuple[date, Any]]) -> Plot:
-    return daily_revenue(rows, day=DAY, currency="BRL")
+    return bars_by_day(rows, day=DAY, title="Net revenue a day", unit="BRL")
 
 
 def categories(rows: list[tuple[Any, Any]]) -> Plot:
-    return top_categories(rows, day=DAY, currency="BRL")
+    return ranking(rows, day=DAY, title="Top categories by gross revenue", unit="BRL")
 
 
 def rejections(rows: list[tuple[Any, Any]]) -> Plot:
-    return rejected_rows(rows, day=DAY)
+    return ranking(rows, day=DAY, title="Rejected rows by reason", unit="rows", accent=True)
 
 
 def axes_of(plot: Plot) -> Axes:

@@ -8,8 +8,8 @@ from typing import Any, Optional
 
 import pytest
 
-from daybook.notebook import context as stages
 from daybook.notebook import affected_dates, quality
+from daybook.notebook import context as stages
 from daybook.settings import load_settings
 from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables
 

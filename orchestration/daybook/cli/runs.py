@@ -320,7 +320,8 @@ def _print_outcome(settings: Settings, record: dict[str, Any]) -> None:
         from daybook.records.formatting import format_figures
 
         table = new_table(record["run_date"], record["title"], right=(record["title"],))
-        for name, text in format_figures(record["summary"], record["currency"]):
+        order = [name for attempt in record["stages"] for name in attempt["details"].get("figures", ())]
+        for name, text in format_figures(record["summary"], record["currency"], order):
             table.add_row(name, text)
         console.print(table)
 

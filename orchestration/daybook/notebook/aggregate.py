@@ -1,16 +1,16 @@
-"""Stage 4: gold recomputed for the order dates this run touched, as candidates that no reader sees yet."""
+"""Stage 4: compute gold for the dates that this run touched, as candidates that no reader sees yet."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 
 import pyarrow as pa
 
 from daybook.contracts import load_tables
-from daybook.errors import StageError
+from daybook.errors import NotebookError, StageError
 from daybook.lake.publish import LakeSnapshot, take_lake_snapshot
 from daybook.notebook.context import Stage
 from daybook.notebook.conversions import find_unconvertible_values
@@ -20,18 +20,25 @@ from daybook.notebook.validate import format_rules, record_rules
 from daybook.quality import RuleResult, gate_broken_rules
 
 TOUCHED_TABLE = "candidate.touched_dates"
-"""The dates that a run's candidates stand for, and in each row what they rest on (a ``CandidateBasis`` as JSON)."""
+"""The dates of a run's candidates, each with the ``CandidateBasis`` of the candidates as JSON."""
+TOUCHED = "touched"
+"""The dates of the candidates, as cells read them."""
 
 
 @dataclass(frozen=True)
 class CandidateBasis:
-    """What a run's candidates rest on: the moment of silver, the notes of stale dates that they answer, and the stale dates
-    left out because a gate holds them; and, once all are written, the candidates' versions."""
+    """What a run's candidates were computed from.
+
+    ``snapshot`` has the versions of silver, ``notes`` the notes of stale dates that the candidates answer, ``held`` the stale
+    dates that a gate holds, ``candidates`` the versions of the candidates once all are written. ``definitions`` are queries of
+    the notebook by name, which the quality stage reads again.
+    """
 
     snapshot: LakeSnapshot
     notes: list[str]
     held: list[date]
     candidates: dict[str, int]
+    definitions: dict[str, str]
 
     def to_json(self) -> str:
         return json.dumps({**asdict(self), "held": [day.isoformat() for day in self.held]})
@@ -40,22 +47,31 @@ class CandidateBasis:
     def from_json(cls, text: str) -> CandidateBasis:
         values = json.loads(text)
         held = [date.fromisoformat(day) for day in values["held"]]
-        return cls(LakeSnapshot(**values["snapshot"]), values["notes"], held, values["candidates"])
+        if "definitions" not in values:
+            raise StageError("The candidates were written by an earlier release; run 4_aggregate for that date first.")
+        return cls(LakeSnapshot(**values["snapshot"]), values["notes"], held, values["candidates"], values["definitions"])
 
 
-def touched_dates(stage: Stage) -> Listing:
-    """Make the order dates to recompute queryable as ``touched``: those noted as stale, and the date itself; and all dates
-    whose landing is in silver as ``landed``. From here on the stage reads silver as it is at this moment.
+def touched_dates(stage: Stage, dates_of: str) -> Listing:
+    """Define ``touched``, the dates to compute, and ``landed``, all dates whose landing is in silver.
 
-    Only dates whose own landing is in silver: of a day that never was ingested, or was rejected, silver holds only what later
-    days said of it, which is no day to show. Nor what another day's gate has stopped: that day's own next run shows it.
+    The dates to compute are the run's own and those noted as stale. A date that was never ingested, or was rejected, is left
+    out: silver holds only what later dates say of it. So is a date that another date's gate holds; the next run of that date
+    publishes it. From here on the stage reads silver as it is at this moment.
+
+    Parameters
+    ----------
+    stage
+        The open stage.
+    dates_of
+        The silver table that has the dates, such as ``silver.orders``. A lake in which it was created again is another lake.
     """
     pin_tables(stage, {})
-    # The notes first: a change is made before its last note, so the moment that follows knows what the notes are about.
+    # Read the notes first: a change is made before its last note, so the snapshot that follows contains it.
     notes = read_stale_notes(stage)
     silver = list(load_tables("silver"))
     snapshot = take_lake_snapshot(
-        stage.lake, [*silver, LANDED_DATES, HELD_DATES], list(load_tables("gold")), identified_by="silver.orders"
+        stage.lake, [*silver, LANDED_DATES, HELD_DATES], list(load_tables("gold")), identified_by=dates_of
     )
     pin_tables(stage, snapshot.versions)
     landed = set(stage.lake.partitions(LANDED_DATES))
@@ -66,31 +82,46 @@ def touched_dates(stage: Stage) -> Listing:
     noted = {note.stale_date for note in notes}
     left_out = (noted & {day for days in held.values() for day in days}) - {stage.run_date}
     dates = sorted((noted - left_out | {stage.run_date}) & landed)
-    stage.engine.register("touched", pa.table({"order_date": pa.array(dates, pa.date32())}))
+    stage.engine.register(TOUCHED, pa.table({"order_date": pa.array(dates, pa.date32())}))
     stage.engine.register("landed", pa.table({"order_date": pa.array(sorted(landed), pa.date32())}))
-    # A note for whichever run comes next stays until one may show its date.
+    # A note for the next run of any date stays until a run may publish its date.
     answered = [each.name for each in notes if each.stale_date not in left_out or each.run_date == stage.run_date]
-    _write_touched_dates(stage, dates, CandidateBasis(snapshot, answered, sorted(left_out), {}))
-    # On record, for these versions have to stay readable until the candidates are published.
+    _write_touched_dates(stage, dates, CandidateBasis(snapshot, answered, sorted(left_out), {}, {}))
+    # Vacuum keeps the versions that are on record readable until the candidates are published.
     stage.details["snapshot"] = {name: version for name, version in snapshot.versions.items() if version >= 0}
     stage.details["touched_dates"] = [day.isoformat() for day in dates]
     stage.details["dates_not_landed"] = len(noted - landed - left_out)
     stage.details["held_dates"] = [day.isoformat() for day in sorted(left_out)]
     listed = [(day, "this run's date" if day == stage.run_date else "restated") for day in dates]
-    listed += [(day, "left out: held since a gate said no to the day that changed it") for day in sorted(left_out)]
+    listed += [(day, "left out: held, since a gate rejected the date that changed it") for day in sorted(left_out)]
     return Listing(["business date", "why"], sorted(listed))
 
 
-def write_candidates(stage: Stage) -> Listing:
+def write_candidates(stage: Stage, *, read: str = "", definitions: Sequence[str] = ()) -> Listing:
     """Write every gold table that the notebook defines as a candidate, and end the stage.
 
-    Ends the stage as REJECTED where a value does not fit the type of its column.
+    Ends the stage as REJECTED if a value does not fit the type of its column.
+
+    Parameters
+    ----------
+    stage
+        The open stage.
+    read
+        The relation whose rows count as the rows that the stage read.
+    definitions
+        Queries of this notebook that the quality stage uses to check the candidates. Each may read only silver and others of
+        them.
     """
     dates, basis = read_touched_dates(stage)
-    # Now rather than while publishing, when other tables may be out already.
+    # Fail here rather than while publishing, when other tables may be published already.
     for contract in load_tables("gold").values():
         stage.lake.require_compatible(contract)
-    (read,) = stage.engine.fetch_row("SELECT count(*) FROM silver.orders WHERE order_date IN (SELECT order_date FROM touched)")
+    undefined = [name for name in definitions if name not in stage.definitions]
+    if undefined:
+        raise NotebookError(
+            f"No cell defines {undefined[0]}; add a cell that begins with %%sql {undefined[0]}, or hand over less."
+        )
+    rows_in = int(stage.engine.fetch_row(f"SELECT count(*) FROM {read}")[0]) if read else None
     written = []
     versions = {}
     unfit: list[RuleResult] = []
@@ -104,18 +135,22 @@ def write_candidates(stage: Stage) -> Listing:
     if unfit:
         verdict = gate_broken_rules(unfit)
         record_rules(stage, unfit, verdict, broken="rejected")
-        # As in quality: silver has the rows, and gold stays without them.
+        # As in the quality stage: silver has the rows, and gold stays without them.
         hold_dates(stage)
-        stage.reject(verdict.reasons, rows_in=read)
+        stage.reject(verdict.reasons, rows_in=rows_in)
         return format_rules(unfit)
-    _write_touched_dates(stage, dates, replace(basis, candidates=versions))
+    shared = {name: stage.definitions[name] for name in definitions}
+    _write_touched_dates(stage, dates, replace(basis, candidates=versions, definitions=shared))
     stage.details["candidates"] = dict(written)
-    stage.succeed(rows_in=read, rows_out=sum(count for _, count in written))
+    stage.succeed(rows_in=rows_in, rows_out=sum(count for _, count in written))
     return Listing(["candidate of", "rows"], written)
 
 
 def read_touched_dates(stage: Stage) -> tuple[list[date], CandidateBasis]:
-    """The dates that this run's candidates stand for, and what they rest on; ``StageError`` where they are another date's."""
+    """Return the dates of this run's candidates and their basis.
+
+    Raises ``StageError`` if there are none, or they are another date's.
+    """
     stage.engine.refresh(TOUCHED_TABLE)
     if not stage.lake.exists(TOUCHED_TABLE):
         raise StageError(f"There are no candidates of {stage.day} for this run; run 4_aggregate for that date first.")
@@ -127,7 +162,7 @@ def read_touched_dates(stage: Stage) -> tuple[list[date], CandidateBasis]:
 
 
 def pin_tables(stage: Stage, versions: Mapping[str, int]) -> None:
-    """Have the stage read these tables at these versions (-1: as if they were not there), and all others as they are."""
+    """Let the stage read these tables at these versions (-1: as if they did not exist), and all others at their newest."""
     before = stage.lake.pinned
     stage.lake.pin({name: None if version < 0 else version for name, version in versions.items()})
     for name in {*before, *versions}:

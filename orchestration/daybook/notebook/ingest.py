@@ -61,6 +61,14 @@ class LandingResult:
             ],
         )
 
+    @property
+    def file_listing(self) -> Listing:
+        """A row per file that was read."""
+        return Listing(
+            ["entity", "file", "bytes", "rows"],
+            [(name, each.file, each.bytes, each.rows) for name, files in self.files.items() for each in files],
+        )
+
 
 def read_landing(stage: Stage) -> LandingResult:
     """Read every entity's files and keep the rows of the business date; they can be queried as ``landed.<entity>``,

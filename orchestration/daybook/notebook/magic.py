@@ -14,7 +14,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from keyword import iskeyword
 from numbers import Integral
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import duckdb
 from IPython.core.interactiveshell import InteractiveShell
@@ -66,7 +66,8 @@ class _Extension:
         if stage is None:
             raise StageError("%%sql needs an open stage; run the cell with begin(...) first.")
         options = _parse_line(line)
-        text = self._bind_values(stage, cell).strip().rstrip(";")
+        values = named_values(stage, self.shell.user_ns)
+        text = bind_values(cell, values, self.shell.ev).strip().rstrip(";")
         if options.name:
             stage.engine.define(options.name, text)
             stage.definitions[options.name] = text
@@ -92,27 +93,27 @@ class _Extension:
         shares = [name for name in result.columns if re.search(r"(^|_)(share|retention)$", name)]
         return Listing(result.columns, rows, percent=shares, total=total, shorten_pseudonyms=True)
 
-    def _bind_values(self, stage: stages.Stage, sql: str) -> str:
-        """Replace ``$name`` and ``{{ expression }}`` by literals, except in quoted text and comments."""
-        values = _named_values(stage, self.shell.user_ns)
 
-        def bind(found: re.Match[str]) -> str:
-            if found["text"]:
-                if re.search(r"\{\{.+?\}\}", found["text"]):
-                    raise UsageError(
-                        f"%%sql does not replace an expression inside the quoted text {found['text']}; "
-                        "write it outside the quotes, for example '%' || {{ name }} || '%'."
-                    )
-                return found[0]
-            if found["expression"]:
-                return _format_literal(self.shell.ev(found["expression"].strip()))
-            if found["name"]:
-                if found["name"] not in values:
-                    raise _unknown_name_error(found["name"], values)
-                return _format_literal(values[found["name"]])
+def bind_values(sql: str, values: Mapping[str, Any], evaluate: Callable[[str], Any]) -> str:
+    """Replace ``$name`` and ``{{ expression }}`` by literals, except in quoted text and comments."""
+
+    def bind(found: re.Match[str]) -> str:
+        if found["text"]:
+            if re.search(r"\{\{.+?\}\}", found["text"]):
+                raise UsageError(
+                    f"%%sql does not replace an expression inside the quoted text {found['text']}; "
+                    "write it outside the quotes, for example '%' || {{ name }} || '%'."
+                )
             return found[0]
+        if found["expression"]:
+            return _format_literal(evaluate(found["expression"].strip()))
+        if found["name"]:
+            if found["name"] not in values:
+                raise _unknown_name_error(found["name"], values)
+            return _format_literal(values[found["name"]])
+        return found[0]
 
-        return _TOKEN.sub(bind, sql)
+    return _TOKEN.sub(bind, sql)
 
 
 def _parse_line(line: str) -> argparse.Namespace:
@@ -132,7 +133,7 @@ def _parse_line(line: str) -> argparse.Namespace:
     return options
 
 
-def _named_values(stage: stages.Stage, variables: Mapping[str, Any]) -> dict[str, Any]:
+def named_values(stage: stages.Stage, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``$name`` may name: settings, the notebook's variables over them, and the business date as a date."""
     named: dict[str, Any] = dict(stage.settings)
     named.update((name, value) for name, value in variables.items() if not name.startswith("_"))

@@ -1,17 +1,19 @@
-"""Stage 6: the day's page and the message to people."""
+"""Stage 6: show how the run went, and write the message about it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
+from daybook.errors import NotebookError
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
 from daybook.records.archive import Record
-from daybook.records.formatting import MONEY_FIGURES, SUMMARY_FIGURES, format_figures
+from daybook.records.formatting import format_figure, format_figures
 from daybook.records.notifications import describe_run_failure, find_suppression_reason, list_warnings, run_message
 from daybook.scheduling.calendar import load_calendar
 from daybook.scheduling.due import NewestRun, end_of_day, format_dates, list_date_states, list_never_ran
@@ -20,27 +22,28 @@ from daybook.scheduling.freshness import describe_published_figures
 
 @dataclass
 class RunReport:
-    """A run up to here: how it went, its stages' last attempts, and the figures that it published."""
+    """A run up to this stage: its outcome, the last attempt of each stage, and the figures that it published."""
 
     outcome: str
     reasons: list[str]
     stages: list[Record]
-    summary: Optional[dict[str, Any]]
     currency: str
+    summary: Optional[dict[str, Any]] = None
+    """The day's figures by name, if the run has published them."""
     caught: Optional[Record] = None
-    """What the state machine caught, if it did."""
+    """What the state machine caught, if anything."""
     standing: str = ""
-    """Whose figures readers see, where this run published none."""
+    """Whose figures readers see, if this run published none."""
 
     @property
     def failed(self) -> Optional[Record]:
-        """The attempt to blame: the stage's last one, where it failed or said no."""
+        """The attempt that decided the outcome, if it failed or a gate rejected the data."""
         blamed = [each for each in self.stages if each["outcome"] == self.outcome and self.outcome in ("FAILED", "REJECTED")]
         return blamed[-1] if blamed else None
 
     @property
     def stage_listing(self) -> Listing:
-        """A row a stage, by its last attempt."""
+        """A row per stage, from its last attempt."""
         return Listing(
             ["stage", "outcome", "attempts", "seconds", "rows in", "rows out", "rejected"],
             [
@@ -55,16 +58,9 @@ class RunReport:
             ],
         )
 
-    @property
-    def figure_listing(self) -> Listing:
-        """The day's row of gold.daily_sales, a line a figure."""
-        if self.summary is None:
-            return Listing(["figure", "value"], [("published", self.standing)] if self.standing else [])
-        return Listing(["figure", "value"], format_figures(self.summary, self.currency))
-
 
 def look_back(stage: Stage, failure: str = "null") -> RunReport:
-    """Gather the run's records; ``failure`` is the JSON of what the state machine caught."""
+    """Read the run's records; ``failure`` is the JSON of what the state machine caught."""
     attempts = stage.archive.attempts(stage.run_id) if stage.run_id else []
     last = {each["stage"]: each for each in attempts if each["stage"] != stage.name}
     caught = json.loads(failure)
@@ -78,8 +74,7 @@ def look_back(stage: Stage, failure: str = "null") -> RunReport:
         outcome, reasons = "FAILED", ["a stage ended without an outcome, so nothing was published"]
     else:
         outcome, reasons = "SUCCEEDED", []
-    figures = read_published_figures(stage) if outcome == "SUCCEEDED" else None
-    day = RunReport(outcome, reasons, list(last.values()), figures, stage.settings.currency, caught)
+    day = RunReport(outcome, reasons, list(last.values()), stage.settings.currency, caught=caught)
     if stage.run_id:
         of_date = stage.archive.run_ids(stage.run_date)
         earlier = map(stage.archive.run, of_date[: of_date.index(stage.run_id)])
@@ -87,21 +82,48 @@ def look_back(stage: Stage, failure: str = "null") -> RunReport:
     return day
 
 
-def read_published_figures(stage: Stage) -> Optional[dict[str, Any]]:
-    """The date's row of gold.daily_sales as readers see it, or None."""
-    columns = ", ".join(SUMMARY_FIGURES)
-    rows = stage.engine.rows(f"SELECT {columns} FROM gold.daily_sales WHERE order_date = DATE '{stage.day}'")
-    return dict(zip(SUMMARY_FIGURES, rows[0])) if rows else None
+def read_figures(stage: Stage, day: RunReport, name: str) -> Listing:
+    """Read the day's figures if the run has published them; return a row per figure.
+
+    Parameters
+    ----------
+    stage
+        The open stage.
+    day
+        Gets the figures as its ``summary``.
+    name
+        A query with a column per figure and at most one row. Decimals are money.
+    """
+    found = stage.engine.query(f"SELECT * FROM {name}")
+    rows = found.fetchall() if day.outcome == "SUCCEEDED" else []
+    if not rows:
+        return Listing(["figure", "value"], [("published", day.standing)] if day.standing else [])
+    day.summary = dict(zip(found.columns, rows[0]))
+    return Listing(["figure", "value"], format_figures(day.summary, day.currency))
 
 
-def tell(stage: Stage, day: RunReport, execution: str = "") -> str:
-    """Leave the message in the record, where somebody is to be told of the day, and end the stage.
+def write_message(stage: Stage, day: RunReport, execution: str = "", *, headline: str = "") -> str:
+    """Write the message about the day into the record if somebody is to be notified, and end the stage.
 
-    ``execution`` is the ARN of the state machine's execution. Returns the message as text, or why there is none.
+    Parameters
+    ----------
+    stage
+        The open stage.
+    day
+        The run.
+    execution
+        The ARN of the state machine's execution.
+    headline
+        The first sentence about published figures. ``{name}`` stands for a figure with its unit.
+
+    Returns
+    -------
+    str
+        The message, or why there is none.
     """
     warnings = list_warnings(day.stages)
     news = [
-        *_format_figures(day),
+        *_format_headline(day, headline),
         *_format_quarantined(day),
         *warnings,
         *filter(None, [day.standing]),
@@ -109,11 +131,11 @@ def tell(stage: Stage, day: RunReport, execution: str = "") -> str:
     ]
     silent = find_suppression_reason(stage.run_id, day.outcome, warnings, stage.settings.tell, stage.part_of)
     if stage.part_of is None:
-        # How old the newest figures are. A day of long ago says nothing of that.
+        # The age of the newest figures. A date of a backfill says nothing about that.
         stage.details["freshness_hours"] = _hours_since(stage)
     if silent:
         stage.details["silent"] = silent
-        shown = "\n".join([f"{stage.day} {day.outcome}", *day.reasons, *news, f"Nobody is told of this day: {silent}"])
+        shown = "\n".join([f"{stage.day} {day.outcome}", *day.reasons, *news, f"No message is sent: {silent}"])
     else:
         message = run_message(
             env=stage.settings.env,
@@ -134,23 +156,25 @@ def tell(stage: Stage, day: RunReport, execution: str = "") -> str:
     stage.details["run_outcome"] = day.outcome
     stage.details["run_reasons"] = day.reasons
     stage.details["summary"] = day.summary and {
-        name: str(value) if name in MONEY_FIGURES and value is not None else value for name, value in day.summary.items()
+        name: str(value) if isinstance(value, Decimal) else value for name, value in day.summary.items()
     }
+    stage.details["figures"] = list(day.summary or ())
     if day.outcome == "SUCCEEDED":
-        # Published: nobody needs the candidates any more, and they hold pseudonyms.
+        # The candidates are published, so nothing reads them any more, and they hold pseudonyms.
         stage.lake.drop_candidates()
     stage.succeed()
     return shown
 
 
-def _format_figures(day: RunReport) -> list[str]:
-    if not day.summary:
+def _format_headline(day: RunReport, headline: str) -> list[str]:
+    if not day.summary or not headline:
         return []
-    figures = day.summary
-    return [
-        f"{figures['orders']:,} orders, net revenue {figures['net_revenue']:,.2f} {day.currency}, "
-        f"returns {figures['returns_amount']:,.2f} {day.currency}, {figures['new_customers']:,} new customers."
-    ]
+    try:
+        return [headline.format(**{name: format_figure(value, day.currency) for name, value in day.summary.items()})]
+    except KeyError as error:
+        raise NotebookError(
+            f"The headline names {error.args[0]!r}, which is no figure; the figures are: {', '.join(day.summary)}."
+        ) from None
 
 
 def _format_quarantined(day: RunReport) -> list[str]:

@@ -1,4 +1,4 @@
-"""The plots of the stage notebooks: each takes rows, draws one figure with title and units."""
+"""Draw the plots of the stage notebooks: one figure each, with title and unit."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import logging
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, Literal
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Literal, Union
 
-# The first import of a machine builds a font list and says so in the log: no concern of a report's reader.
+# The first import on a machine builds a font list and logs that, which does not belong in a report.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 import matplotlib as mpl  # noqa: E402
@@ -20,10 +20,17 @@ from matplotlib.dates import ConciseDateFormatter, DayLocator, date2num  # noqa:
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
 
+if TYPE_CHECKING:  # A notebook without a DataFrame need not import pandas.
+    import pandas as pd
+
+    Pairs = Union[pd.DataFrame, Sequence[tuple[Any, Any]]]
+
 _TEXT_COLOR, _MUTED_COLOR, _ACCENT_COLOR, _GRID_COLOR = "#33383d", "#9aa7b5", "#c8553d", "#e6e9ec"
 _PAD_INCHES = 0.06
 _MAX_MEASUREMENTS = 3
-"""Times that texts are measured, at most."""
+"""Maximum number of times that texts are measured."""
+_DAYS_SHOWN = 28
+"""Days before the business date that ``bars_by_day`` shows."""
 _STYLE = {
     "font.size": 9.5,
     "axes.titlesize": 11,
@@ -43,9 +50,9 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn figure, which a notebook shows as a picture at the size it was drawn for; ``text`` stands for it in words.
+    """A drawn figure that a notebook shows as a picture of the size it was drawn for; ``text`` replaces it in plain text.
 
-    IPython draws figures of pyplot only; a figure of its own, which is no global state, has to say how it is shown.
+    IPython shows only figures of pyplot, whose state is global.
     """
 
     figure: Figure
@@ -63,12 +70,23 @@ class Plot:
         return self.text
 
 
-def daily_revenue(rows: Sequence[tuple[date, Any]], *, day: date, currency: str) -> Plot:
-    """Bars of net revenue by business date; the day stands out, Sundays and the median give the eye a hold."""
+def bars_by_day(rows: Pairs, *, day: date, title: str, unit: str) -> Plot:
+    """Draw a bar per business date of the four weeks before ``day``, with their median; ``day`` stands out.
+
+    Parameters
+    ----------
+    rows
+        A DataFrame or a sequence whose rows are a date and a number.
+    day
+        The business date.
+    title, unit
+        The title of the figure, and the unit of its numbers, such as a currency.
+    """
     with mpl.rc_context(_STYLE):
-        figure, axes = _new_figure("Net revenue a day", f"{day:%A}, {day.isoformat()} against the 28 days before")
-        days: Any = [row[0] for row in rows]
-        values = [float(row[1]) for row in rows]
+        figure, axes = _new_figure(title, f"{day:%A}, {day.isoformat()} against the {_DAYS_SHOWN} days before")
+        pairs = _read_pairs(rows)
+        days: Any = [each.date() if isinstance(each, datetime) else each for each, _ in pairs]
+        values = [float(value) for _, value in pairs]
         axes.bar(days, values, width=0.75, color=[_ACCENT_COLOR if each == day else _MUTED_COLOR for each in days])
         before = [value for each, value in zip(days, values) if each != day]
         if before:
@@ -77,47 +95,51 @@ def daily_revenue(rows: Sequence[tuple[date, Any]], *, day: date, currency: str)
             axes.annotate(
                 f"median {median:,.0f}", (1.005, median), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5
             )
-        # The same four weeks on every day's page, so that a day without a run leaves its gap.
-        axes.set_xlim(date2num(day) - 28.6, date2num(day) + 0.6)
+        # The same four weeks on the page of every date, so that a date without a run leaves a gap.
+        axes.set_xlim(date2num(day) - _DAYS_SHOWN - 0.6, date2num(day) + 0.6)
         locator = DayLocator(interval=4)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=True))
-        _format_money_axis(axes, "y", currency)
-        return Plot(figure, f"Net revenue a day up to {day.isoformat()}")
+        _format_axis(axes, "y", unit)
+        return Plot(figure, f"{title} up to {day.isoformat()}")
 
 
-def top_categories(rows: Sequence[tuple[str, Any]], *, day: date, currency: str) -> Plot:
-    """Horizontal bars of gross revenue by category, largest on top."""
+def ranking(rows: Pairs, *, day: date, title: str, unit: str, accent: bool = False) -> Plot:
+    """Draw a horizontal bar per row, in their order from the top, with its value at its end.
+
+    Parameters
+    ----------
+    rows
+        A DataFrame or a sequence whose rows are a name and a number.
+    day
+        The business date.
+    title, unit
+        The title of the figure, and the unit of its numbers, such as ``rows``.
+    accent
+        Draw the bars in the colour of what needs attention.
+    """
+    pairs = _read_pairs(rows)
     with mpl.rc_context(_STYLE):
-        figure, axes = _draw_ranking("Top categories by gross revenue", rows, day=day, color=_MUTED_COLOR)
-        _format_money_axis(axes, "x", currency)
-        return Plot(figure, f"Top categories on {day.isoformat()}")
+        figure, axes = _new_figure(title, day.isoformat(), height=0.6 + 0.28 * max(len(pairs), 3))
+        values = [float(value) for _, value in pairs][::-1]
+        color = _ACCENT_COLOR if accent else _MUTED_COLOR
+        axes.barh([_escape_dollars(name) for name, _ in pairs][::-1], values, height=0.7, color=color)
+        for index, value in enumerate(values):
+            axes.annotate(f"{value:,.0f}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.tick_params(axis="y", length=0)
+        _format_axis(axes, "x", unit)
+        if all(isinstance(value, int) for _, value in pairs):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return Plot(figure, f"{title} on {day.isoformat()}")
 
 
-def rejected_rows(rows: Sequence[tuple[str, int]], *, day: date) -> Plot:
-    """Horizontal bars of rejected rows by reason, most on top."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _draw_ranking("Rejected rows by reason", rows, day=day, color=_ACCENT_COLOR)
-        axes.set_xlabel("rows")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="x", color=_GRID_COLOR)
-        axes.set_axisbelow(True)
-        return Plot(figure, f"Rejected rows on {day.isoformat()}")
-
-
-def _draw_ranking(title: str, rows: Sequence[tuple[str, Any]], *, day: date, color: str) -> tuple[Figure, Axes]:
-    """A bar for each row, in their order from the top, with its value at its end."""
-    figure, axes = _new_figure(title, day.isoformat(), height=0.6 + 0.28 * max(len(rows), 3))
-    values = [float(row[1]) for row in rows][::-1]
-    axes.barh([_escape_dollars(row[0]) for row in rows][::-1], values, height=0.7, color=color)
-    for index, value in enumerate(values):
-        axes.annotate(f"{value:,.0f}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
-    axes.tick_params(axis="y", length=0)
-    return figure, axes
+def _read_pairs(rows: Pairs) -> list[tuple[Any, Any]]:
+    """Return the two columns of a DataFrame or of a sequence of rows."""
+    return [(row[0], row[1]) for row in (rows.itertuples(index=False) if hasattr(rows, "itertuples") else rows)]
 
 
 def _new_figure(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figure, Axes]:
-    # A Figure of its own rather than pyplot's: nothing global, and the notebook shows it once, as the cell's value.
+    # Not a figure of pyplot: it has no global state, and the notebook shows it once, as the cell's value.
     figure = Figure(figsize=(7.6, height + 0.6), dpi=144)
     axes = figure.add_subplot()
     axes.set_title(title, pad=20)
@@ -126,9 +148,9 @@ def _new_figure(title: str, subtitle: str, *, height: float = 2.6) -> tuple[Figu
 
 
 def _fit_axes(figure: Figure) -> None:
-    """Give the axes all the room that their texts leave.
+    """Enlarge the axes to the space that their texts leave.
 
-    A layout engine of matplotlib does the same and takes as long as drawing: it measures every text twice and draws once more.
+    A layout engine of matplotlib takes as long as drawing: it measures every text twice and draws once more.
     """
     (axes,) = figure.axes
     renderer = FigureCanvasAgg(figure).get_renderer()
@@ -139,19 +161,19 @@ def _fit_axes(figure: Figure) -> None:
         left, bottom = pad + inner.x0 - outer.x0, pad + inner.y0 - outer.y0
         right, top = width - pad - (outer.x1 - inner.x1), height - pad - (outer.y1 - inner.y1)
         axes.set_position((left / width, bottom / height, (right - left) / width, (top - bottom) / height))
-        # Beside long names the bars grow shorter, and what stands at their ends comes closer to the edge: measure again.
+        # Beside long names the bars get shorter, and the texts at their ends come closer to the edge: measure again.
         if right - left > inner.width - 1:
             break
 
 
 def _escape_dollars(name: Any) -> str:
-    """A name from the data: matplotlib would typeset what stands between two dollar signs."""
+    """Escape a name from the data: matplotlib typesets text between two dollar signs as a formula."""
     return str(name).replace("$", r"\$")
 
 
-def _format_money_axis(axes: Axes, which: Literal["x", "y"], currency: str) -> None:
+def _format_axis(axes: Axes, which: Literal["x", "y"], unit: str) -> None:
     axis = axes.yaxis if which == "y" else axes.xaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    (axes.set_ylabel if which == "y" else axes.set_xlabel)(currency)
+    (axes.set_ylabel if which == "y" else axes.set_xlabel)(unit)
     axes.grid(axis=which, color=_GRID_COLOR)
     axes.set_axisbelow(True)

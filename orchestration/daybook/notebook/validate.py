@@ -75,8 +75,16 @@ class ValidationResult:
 
     @property
     def broken(self) -> Listing:
-        """A row a rule that does not hold, or that some row breaks."""
+        """A row per rule that does not hold, or that some row breaks."""
         return format_rules(self.rules)
+
+    @property
+    def rule_listing(self) -> Listing:
+        """A row per rule, with its SQL."""
+        return Listing(
+            ["entity", "rule", "severity", "checked", "failing", "SQL"],
+            [(each.table, each.rule, each.severity, each.checked, each.failing, each.sql) for each in self.rules],
+        )
 
 
 def format_rules(rules: list[RuleResult]) -> Listing:

@@ -1,15 +1,12 @@
-"""The figures that sum up a business date: the columns of gold.daily_sales, and how they and other values read."""
+"""Format values and a day's figures for people."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
-
-MONEY_FIGURES = ("gross_revenue", "returns_amount", "net_revenue", "average_order_value", "adjustments_amount")
-SUMMARY_FIGURES = ("orders", "cancelled_orders", "units", *MONEY_FIGURES, "new_customers", "returning_customers")
 
 
 def format_value(value: Any, *, percent: bool = False) -> str:
@@ -49,13 +46,24 @@ def _escape(character: str) -> str:
     return " " if unicodedata.category(character) == "Zs" else character.encode("unicode_escape").decode("ascii")
 
 
-def format_figures(summary: Mapping[str, Any], currency: str) -> list[tuple[str, str]]:
-    """(name, value with unit) of each figure; money may be decimals or, as records hold it, their text."""
-    named = []
-    for name in SUMMARY_FIGURES:
-        value = summary.get(name)
-        if name in MONEY_FIGURES and value is not None:
-            named.append((name.replace("_", " "), f"{format_value(Decimal(value))} {currency}"))
-        else:
-            named.append((name.replace("_", " "), format_value(value)))
-    return named
+def format_figure(value: Any, currency: str) -> str:
+    """Format one of a day's figures: money is a decimal or, in records, its text; other numbers have no unit."""
+    if isinstance(value, (Decimal, str)):
+        return f"{format_value(Decimal(value))} {currency}"
+    return format_value(value)
+
+
+def format_figures(summary: Mapping[str, Any], currency: str, order: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return the name and the text of each of a day's figures.
+
+    Parameters
+    ----------
+    summary
+        The figures by name, from the lake or from a record.
+    currency
+        The unit of money.
+    order
+        Names of figures that come first, in this order: an executed notebook is stored with sorted keys.
+    """
+    names = sorted(summary, key=lambda name: order.index(name) if name in order else len(order))
+    return [(name.replace("_", " "), format_figure(summary[name], currency)) for name in names]

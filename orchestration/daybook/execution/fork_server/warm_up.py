@@ -48,7 +48,7 @@ def read_project_files() -> None:
 def run_warm_up() -> None:
     """Redact and render a small notebook, parse a query and draw a figure."""
     load_common_words()
-    figure, size = plots.top_categories([("nothing", 1)], day=_SAMPLE_DATE, currency="EUR")._repr_mimebundle_()
+    figure, size = plots.ranking([("nothing", 1)], day=_SAMPLE_DATE, title="Nothing", unit="EUR")._repr_mimebundle_()
     shown = {"image/png": b64encode(figure["image/png"]).decode(), "text/html": "<table><tr><td>1</td></tr></table>"}
     output = v4.new_output("display_data", shown, metadata=size)
     cells = [v4.new_code_cell(source, outputs=[output, v4.new_output("stream", text="nothing")]) for source in _SAMPLE_CELLS]
@@ -59,7 +59,7 @@ def run_warm_up() -> None:
     redactor.redact_notebook(notebook)
     record = {"stage": "ingest", "attempt": 1, "run_date": _SAMPLE_DATE.isoformat(), "outcome": "SUCCEEDED", "failure": None}
     redactor.redact_text(render_notebook(notebook, title="Nothing", record=record), exactly=True)
-    plots.daily_revenue([(_SAMPLE_DATE, 1)], day=_SAMPLE_DATE, currency="EUR")._repr_mimebundle_()
+    plots.bars_by_day([(_SAMPLE_DATE, 1)], day=_SAMPLE_DATE, title="Nothing", unit="EUR")._repr_mimebundle_()
     qualify(
         sqlglot.parse_one(_SAMPLE_CELLS[1].partition("\n")[2], read="duckdb"), dialect="duckdb", validate_qualify_columns=False
     )
