@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
-from daybook.notebook import affected_dates, quality
+from daybook.notebook import affected_dates
 from daybook.notebook import context as stages
 from daybook.settings import load_settings
 from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables
@@ -201,11 +201,8 @@ def test_returns_of_dates_that_have_not_landed_are_warned_of(root: str) -> None:
     last = shop.begin(EARLY, [order("o1", EARLY)], [sold("o1", "7"), returned("o1", "7", moment(LATE, 9))])
     last.finish()
     assert last.last is not None
-    assert quality._warn_of_undated_returns(last.last) == [
-        "gold.daily_sales: 1 returned lines over 7.00 EUR are in no figures: they came back on dates from "
-        f"{LATE} to {LATE} that have not landed"
-    ]
+    assert last.last.engine.rows("SELECT * FROM undated_returns") == [(1, Decimal(7), LATE, LATE)]
     by_order = Shop(f"{root}-by-order", BY_ORDER).begin(EARLY, [order("o1", EARLY)], [sold("o1", "7")])
     by_order.finish()
     assert by_order.last is not None
-    assert quality._warn_of_undated_returns(by_order.last) == []
+    assert by_order.last.engine.rows("SELECT returned_lines FROM undated_returns") == [(0,)]

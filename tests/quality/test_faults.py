@@ -13,6 +13,8 @@ import pytest
 
 from daybook.contracts import load_tables
 from daybook.notebook import quality as gate
+from daybook.notebook.aggregate import TOUCHED
+from daybook.notebook.stale_dates import LANDED_DATES
 from daybook.quality import (
     Rule,
     RuleResult,
@@ -24,6 +26,7 @@ from daybook.quality import (
 )
 from daybook.settings import load_settings
 from daybook.sources.config import list_sources, load_source
+from tests.cells import define_sql_cells, load_sql_cells
 from tests.quality import landing_faults, model_faults, valid_tables
 from tests.quality.conftest import Bench, Found, refined_rules, typed_rows
 from tests.quality.fault_cases import QUARANTINED, REJECTED, WARNED, FaultCase, build_fault_cases, set_first
@@ -73,7 +76,8 @@ def history_of(bench: Bench, table: str, rules: Optional[list[Rule]]) -> list[Ru
 def stage_on(bench: Bench) -> Any:
     """Return a stand-in for a stage with the attributes that the gate's checks use."""
     settings = load_settings("local")
-    return SimpleNamespace(engine=bench.engine, day=valid_tables.DAY.isoformat(), run_date=valid_tables.DAY, settings=settings)
+    source = load_source(settings.source)
+    return SimpleNamespace(engine=bench.engine, run_date=valid_tables.DAY, settings=settings, source=source, definitions={})
 
 
 def broken(results: list[RuleResult], rules: list[Rule]) -> set[str]:
@@ -206,13 +210,26 @@ def reconciled(loaded: Bench) -> Bench:
     """Return the bench with silver after the merge, and the touched dates."""
     for name in ("orders", "order_items", "payments"):
         loaded.engine.register(f"silver.{name}", typed_rows(load_tables("silver")[f"silver.{name}"], VALID["silver"][name]))
-    loaded.engine.register(gate.TOUCHED, pa.table({"order_date": pa.array([valid_tables.DAY], pa.date32())}))
+    for name, column in ((TOUCHED, "order_date"), (LANDED_DATES, "run_date")):
+        loaded.engine.register(name, pa.table({column: pa.array([valid_tables.DAY], pa.date32())}))
+    definitions = load_sql_cells("aggregate")
+    for name in ("all_orders", "all_lines"):
+        loaded.engine.define(name, definitions[name])
+    loaded.load("gold", VALID["gold"])
+    define_sql_cells(stage_on(loaded), "quality", audit=gate.Audit([valid_tables.DAY]))
     return loaded
+
+
+def reconcile(bench: Bench) -> gate.Audit:
+    """Compare the candidates on the bench with silver, by the queries of the notebook."""
+    audit = gate.Audit([valid_tables.DAY])
+    gate.reconcile(stage_on(bench), audit, "from_candidates", "from_silver")
+    return audit
 
 
 def test_valid_candidates_agree_with_silver(reconciled: Bench) -> None:
     reconciled.load("gold", VALID["gold"])
-    figures = gate._reconcile(stage_on(reconciled))
+    figures = reconcile(reconciled).figures
     assert set(figures) == {name for _, _, name in RECONCILED}
     assert gate_differences(figures).passed
     assert all(left for name, (left, _) in figures.items() if not name.endswith(("returns_amount", "adjustments_amount")))
@@ -221,7 +238,7 @@ def test_valid_candidates_agree_with_silver(reconciled: Bench) -> None:
 @pytest.mark.parametrize(("table", "wrong", "figure"), RECONCILED, ids=lambda value: value if isinstance(value, str) else "")
 def test_figure_that_differs_from_silver_is_refused(reconciled: Bench, table: str, wrong: dict[str, int], figure: str) -> None:
     reconciled.load("gold", FaultCase(f"gold.{table}", wrong, "", "", ()).apply(VALID["gold"]))
-    figures = gate._reconcile(stage_on(reconciled))
+    figures = reconcile(reconciled).figures
     result = gate_differences(figures)
     assert [each.finding_id for each in result.findings] == [f"{figure}: agrees with silver"]
     assert not result.findings[0].waivable

@@ -1,4 +1,4 @@
-"""How figures look in a notebook: small tables with sensible number formats, a note, a result."""
+"""Show small tables, facts and the result of a stage in a notebook."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from daybook.records.formatting import escape_control_characters, format_value
 _CELL_STYLE = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
 _LINE_WIDTH = 100
 _ID_COLUMN = re.compile(r"(^|[ _])(id|number|sequence|no)$|(^|[a-z])(ID|Id|Number|No)$")
-"""Columns whose numbers name something: order_id, CustomerID, row number; but not what was paid."""
+"""Columns whose numbers identify something (``item_id``, ``CustomerID``, ``row number``) and get no thousands separator."""
 _PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])([0-9a-f]{8})[0-9a-f]{24}(?![0-9A-Za-z])")
 _OUTCOME_SYMBOLS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}
 
 
 @dataclass
 class Listing:
-    """A small table: column names and rows. ``total`` is how many rows there are where ``rows`` shows only the first.
+    """A small table: column names and rows. ``total`` is the number of all rows if ``rows`` has only the first.
 
-    ``shorten_pseudonyms`` shows the first eight digits of each pseudonym: the archive keeps no whole ones.
+    ``shorten_pseudonyms`` shows the first eight digits of each pseudonym: the archive has no whole ones.
     """
 
     columns: Sequence[str]
@@ -39,7 +39,7 @@ class Listing:
         for row in self.rows:
             cells = []
             for name, value in zip(self.columns, row):
-                # A number that names something is not grouped: order 1,234 would be hard to look up.
+                # An identifying number is not grouped: order 1,234 would be hard to look up.
                 named = isinstance(value, int) and _ID_COLUMN.search(name) is not None
                 plain = str(value) if named and value is not None else format_value(value, percent=name in self.percent)
                 cells.append(_PSEUDONYM.sub(r"\1…", plain) if self.shorten_pseudonyms else plain)
@@ -96,14 +96,14 @@ class Listing:
 
 @dataclass
 class FactList:
-    """A few facts, a line each."""
+    """A few facts, one line each."""
 
     facts: dict[str, str]
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f'<tr><td style="{_CELL_STYLE}text-align:left;opacity:.65;">{html.escape(name)}</td>'
-            f'<td style="{_CELL_STYLE}text-align:left;">{"<br>".join(html.escape(line) for line in _wrap_lines(text))}</td></tr>'
+            f'<td style="{_CELL_STYLE}text-align:left;">{"<br>".join(map(html.escape, _wrap_lines(text)))}</td></tr>'
             for name, text in self.facts.items()
         )
         return f'<table style="border-collapse:collapse;margin:0;">{rows}</table>'
@@ -144,11 +144,11 @@ class StageResult:
 
 
 def _wrap_lines(text: str) -> list[str]:
-    """A long text in lines of a page's width; a report's tables do not break lines themselves."""
+    """Wrap a long text to the width of a page; tables of reports do not wrap."""
     return textwrap.wrap(text, _LINE_WIDTH, break_long_words=False, break_on_hyphens=False) or [text]
 
 
 def short_path(location: str) -> str:
-    """A location without the home folder's name."""
+    """Return a location with ``~`` for the home folder."""
     home = str(Path.home())
     return f"~{location[len(home) :]}" if location.startswith(f"{home}/") else location

@@ -1,4 +1,4 @@
-"""Stage 1: the business date's rows from landing to bronze, as text, nothing interpreted."""
+"""Stage 1: copy the rows of the business date from landing to bronze, as text."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ from daybook.sources.files import mark_files, read_blocks, require_unchanged
 from daybook.sources.mapping import literal, quote
 
 _MAX_MEMORY_BYTES = 48 << 20
-"""Bytes of an entity's rows that stay in memory as they were read; more are kept in the engine, which has a disk."""
+"""Bytes of an entity's rows that stay in memory; more are kept in the engine, which can use the disk."""
 
 
 @dataclass
 class LandingResult:
-    """What was read for a date: how many rows by entity, files by entity, rows of a snapshot that belong to no date, and how
-    many rows of erased people were blanked."""
+    """What was read for a date, by entity: rows, files, and rows of a snapshot without a usable date (``undated``).
+
+    ``withheld`` counts the masked rows of erased people; ``erasable_rows`` are rows of other dates that now prove to be theirs.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     files: dict[str, list[LandedFile]] = field(default_factory=dict)
     undated: dict[str, int] = field(default_factory=dict)
     memory_rows: dict[str, pa.Table] = field(default_factory=dict, repr=False)
-    """The rows themselves, where they are few enough to hold."""
+    """The rows themselves, if they are few enough for memory."""
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Entities without a file whose rows in bronze stay as they are: how many, from which files, of which runs."""
+    """Entities without a file whose rows in bronze stay: how many, from which files, of which runs."""
     gone: dict[str, list[str]] = field(default_factory=dict)
-    """Files of the date that are no longer in landing although others of the entity are; their rows are replaced."""
+    """Files of the date that are no longer in landing although others of the entity are. Their rows are replaced."""
     withheld: dict[str, int] = field(default_factory=dict)
     erasable_rows: int = 0
 
     @property
     def listing(self) -> Listing:
-        """A row an entity: files, bytes, rows in the files, rows of the date."""
+        """A row per entity: files, bytes, rows in the files, rows of the date."""
         return Listing(
             ["entity", "files", "bytes", "rows in files", "rows of the date", "without a date"],
             [
@@ -71,25 +73,26 @@ class LandingResult:
 
 
 def read_landing(stage: Stage) -> LandingResult:
-    """Read every entity's files and keep the rows of the business date; they can be queried as ``landed.<entity>``,
-    those of the source's first entity also as ``landed.primary``. Cells see pseudonyms in place of restricted values.
+    """Read the files of every entity and keep the rows of the business date.
 
-    Ends the stage as SKIPPED where the source says that a missing file means a closed shop, or no row is of that date. Raises
-    ``LandingError`` where a file changes from the first look at the landing to the last: rows of two deliveries do not mix.
+    Cells can query them as ``landed.<entity>``, those of the first entity also as ``landed.primary``, with pseudonyms in place
+    of restricted values. Ends the stage as SKIPPED if a file is missing that the source declares as ``missing: skip``, or if a
+    snapshot has no row of the date. Raises ``LandingError`` if a file changes while the landing is read, since rows of two
+    deliveries must not mix.
     """
     landing = LandingResult()
     store = open_landing(stage.settings.landing)
     store.require_no_outside_links()
     marks = {name: mark_files(store, entity, stage.run_date) for name, entity in stage.source.entities.items()}
     for name, entity in stage.source.entities.items():
-        # An absent file is told before a large one is read.
+        # Report an absent file before reading a large one.
         if not marks[name] and entity.missing != "empty":
             place = store.href(entity.pattern(stage.run_date))
             if entity.missing == "skip":
                 _skip_stage(stage, f"no file {place}: the shop was closed")
                 return landing
             raise MissingFileError(
-                f"{place} is not there; deliver it, then run {stage.day} again, or, if a date may come without it, set "
+                f"{place} does not exist; deliver it, then run {stage.day} again, or, if a date may come without it, set "
                 f"`missing: empty` (`missing: skip` if the shop is closed then) for {name} in params/sources/"
                 f"{stage.source.name}.yaml."
             )
@@ -104,7 +107,7 @@ def read_landing(stage: Stage) -> LandingResult:
         _filter_rows_by_date(stage, landing, name, entity, blocks)
         stage.inputs += [vars(each) for each in files]
         undated = landing.undated.get(name, 0)
-        # Without one usable date in the whole snapshot its format has changed: that is no closed shop.
+        # If no row of the whole snapshot has a usable date, its format has changed: the shop was not closed.
         if name == stage.source.primary and not landing.rows[name] and (not undated or undated < sum(f.rows for f in files)):
             also = f" ({undated:,} rows have no usable date)" if undated else ""
             _skip_stage(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}{also}")
@@ -117,17 +120,17 @@ def read_landing(stage: Stage) -> LandingResult:
 
 
 def replace_bronze(stage: Stage, landing: LandingResult) -> None:
-    """Make the rows the only ones that bronze holds for the date, an atomic commit an entity, and end the stage."""
+    """Replace the rows of the date in bronze, one atomic commit per entity, and end the stage."""
     run = stage.run_id or "development"
     for name in landing.rows:
         if name in landing.kept:
             continue
         if name in landing.memory_rows:
             few = landing.memory_rows[name]
-            signed: Union[pa.Table, BatchSource] = few.append_column("_run_id", pa.repeat(run, few.num_rows))
+            rows: Union[pa.Table, BatchSource] = few.append_column("_run_id", pa.repeat(run, few.num_rows))
         else:
-            signed = stage.raw_engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}")
-        stage.lake.replace_partition(f"bronze.{name}", signed, stage.run_date)
+            rows = stage.raw_engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}")
+        stage.lake.replace_partition(f"bronze.{name}", rows, stage.run_date)
     read = sum(each.rows for files in landing.files.values() for each in files)
     stage.details["warnings"] = [
         f"{name}: {count:,} rows of the snapshot cannot be split or have no usable date; they go to quarantine"
@@ -137,18 +140,19 @@ def replace_bronze(stage: Stage, landing: LandingResult) -> None:
     for name, kept in landing.kept.items():
         stage.details["warnings"].append(
             f"{name}: {', '.join(kept['files'])} is no longer in landing; its {kept['rows']:,} rows in bronze are kept "
-            "(--allow-missing replaces them by nothing)"
+            "(--allow-missing deletes them)"
         )
     for name, files in landing.gone.items():
         if files:
             stage.details["warnings"].append(
-                f"{name}: {', '.join(files)} is no longer in landing; its rows are replaced by those of the files there are"
+                f"{name}: {', '.join(files)} is no longer in landing; its rows are replaced by those of the remaining files"
             )
     if landing.kept:
         stage.details["kept"] = landing.kept
     if landing.erasable_rows:
         stage.details["warnings"].append(
-            f"{landing.erasable_rows:,} rows of other dates belong to erased people by what landed now: run `daybook erase --again`"
+            f"{landing.erasable_rows:,} rows of other dates belong to erased people, as this landing shows; "
+            "run `daybook erase --again`"
         )
     if landing.withheld:
         stage.details["withheld_of_erased_people"] = landing.withheld
@@ -156,7 +160,7 @@ def replace_bronze(stage: Stage, landing: LandingResult) -> None:
 
 
 def _reuse_bronze(stage: Stage, landing: LandingResult, name: str) -> bool:
-    """Use the rows that bronze holds of an entity without a file; return whether there are any."""
+    """Use the rows that bronze has of an entity without a file; return whether there are any."""
     if not _list_bronze_files(stage, name):
         return False
     of_date = f"FROM bronze.{name} WHERE run_date = DATE '{stage.day}'"
@@ -170,7 +174,7 @@ def _reuse_bronze(stage: Stage, landing: LandingResult, name: str) -> bool:
 
 
 def _list_bronze_files(stage: Stage, name: str) -> list[str]:
-    """Return the landing files whose rows bronze holds for the date."""
+    """Return the landing files whose rows bronze has for the date."""
     if not stage.lake.files(f"bronze.{name}", stage.run_date):
         return []
     rows = stage.raw_engine.rows(
@@ -213,7 +217,7 @@ def _filter_rows_by_date(stage: Stage, landing: LandingResult, name: str, entity
 
 
 def _mask_erased_people(stage: Stage, landing: LandingResult) -> None:
-    """Blank what landed again of people who were erased, before anything is shown or stored."""
+    """Mask values of erased people that landed again, before anything is shown or stored."""
     if not load_erased_pseudonyms(stage.lake.root):
         return
     rows = {

@@ -11,7 +11,7 @@ from daybook.engines import DuckDBEngine
 from daybook.errors import NotebookError
 from daybook.notebook.approval import apply_approval
 from daybook.notebook.context import Stage
-from daybook.notebook.display import Listing
+from daybook.notebook.display import FactList, Listing
 from daybook.notebook.publishing import open_candidates, publish_candidates
 from daybook.notebook.stale_dates import hold_dates
 from daybook.notebook.validate import format_rules, record_rules
@@ -55,9 +55,9 @@ class Audit:
         return format_rules(self.rules)
 
     @property
-    def definition_listing(self) -> Listing:
-        """A row per definition that the candidates were computed with."""
-        return Listing(["definition", "SQL"], [(name, " ".join(sql.split())) for name, sql in self.definitions.items()])
+    def shared_definitions(self) -> FactList:
+        """The definitions that the candidates were computed with, as SQL."""
+        return FactList({name: " ".join(sql.split()) for name, sql in self.definitions.items()})
 
 
 def open_audit(stage: Stage) -> Audit:

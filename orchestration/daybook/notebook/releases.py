@@ -1,4 +1,4 @@
-"""Rows that a person has released from quarantine: repaired, or accepted as they are; on record, and applied at every run."""
+"""Store and apply releases: rows that a person let out of quarantine, repaired or as they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from daybook.sources.csv import TECHNICAL_COLUMNS
 from daybook.sources.mapping import literal, quote
 
 RELEASES = "quarantine.releases"
-"""Who released which row and how. Restricted like all of quarantine: a repair can hold personal data."""
+"""Who released which row and how. Restricted like all of quarantine, since a repair can contain personal data."""
 _SCHEMA = pa.schema(
     [
         *(pa.field(name, pa.string()) for name in ("entity", "_source_file")),
@@ -31,13 +31,13 @@ _SEPARATOR = "\x1f"
 
 @dataclass(frozen=True)
 class Release:
-    """One released row of an entity's landing: new values for columns, and the rules it may break."""
+    """One released row of an entity: new values for columns, and the rules it may break."""
 
     entity: str
     source_file: str
     row_number: int
     digest: str
-    """Of the row's landed text: a file that is delivered again with another row in this place is not meant."""
+    """Of the row's landed text, so that another row in the same place of a new delivery is not released."""
     repairs: dict[str, str]
     waived: tuple[str, ...]
     released_by: str
@@ -45,13 +45,13 @@ class Release:
     released_at: str
 
     def repair(self, column: str) -> Optional[str]:
-        """Return the new value of a column, or None where it keeps its own."""
+        """Return the new value of a column, or None if it keeps its own."""
         name = find_column(self.repairs, column)
         return None if name is None else self.repairs[name]
 
 
 def read_releases(engine: DuckDBEngine, lake: Lake, run_date: date) -> list[Release]:
-    """The releases of a date's landing."""
+    """Return the newest release of each released row of a date."""
     if not lake.exists(RELEASES):
         return []
     columns = ", ".join(quote(name) for name in _SCHEMA.names)
@@ -66,9 +66,9 @@ def read_releases(engine: DuckDBEngine, lake: Lake, run_date: date) -> list[Rele
 
 
 def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequence[Release]) -> None:
-    """Add releases to a date's; a later one of the same row takes the place of the earlier, which stays on record.
+    """Add releases of a date. A later release of a row replaces an earlier one, which stays on record.
 
-    Later is what was written later: where the clock has been set back since, a release is dated just after the last.
+    If the clock was set back, a release is dated one millisecond after the last, so that the last one written is the newest.
     """
     last = max((each.released_at for each in read_releases(engine, lake, run_date)), default="")
     rows = [
@@ -89,7 +89,7 @@ def _add_millisecond(at: str) -> str:
 
 
 def digest_sql(columns: Sequence[str]) -> str:
-    """SQL for the digest of a landed row: of all its text, by column, so that a column that lands later changes nothing."""
+    """Return SQL for the digest of a landed row: of its text by column, so that an empty new column does not change it."""
     return _digest_sql({column_key(name): name for name in columns})
 
 
@@ -99,19 +99,21 @@ def _digest_sql(columns: Mapping[str, str]) -> str:
 
 
 def _digests_sql(columns: Sequence[str]) -> str:
-    """SQL for the digests that a release of a landed row may have: earlier ones are of the columns' names as stored."""
+    """Return SQL for the digests that a release may have: older releases used the columns' names as stored."""
     return f"{digest_sql(columns)} AS _digest, {_digest_sql({name: name for name in columns})} AS _earlier"
 
 
 def list_landed_columns(engine: DuckDBEngine, table: str) -> list[str]:
-    """What of a row in bronze or quarantine came with the landing: its columns, and the text of one that could not be split."""
+    """Return the columns in bronze or quarantine that landed, with the text of a row that could not be split."""
     technical = {*TECHNICAL_COLUMNS, "_run_id", "run_date", "_reasons"} - {"_problem", "_raw"}
     return [name for name in engine.query(f"SELECT * FROM {table} LIMIT 0").columns if name not in technical]
 
 
 def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> str:
-    """A date's landed rows of an entity with its releases applied: bronze's columns, and ``_waived``, the rules a person lets
-    the row break (each between separators; empty for most)."""
+    """Return SQL for a date's landed rows of an entity with its releases applied.
+
+    ``_waived`` has the rules that the row may break, each between separators; it is empty for most rows.
+    """
     mine = [each for each in releases if each.entity == entity]
     where = f"run_date = DATE '{run_date}'"
     if not mine:
@@ -139,7 +141,7 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
 
 
 def exclude_waived_sql(rule: str, failing: str) -> str:
-    """A rule's SQL for rows that no person has let break it."""
+    """Return a rule's SQL for rows for which the rule is not waived."""
     return f"({failing}) AND strpos(_waived, {literal(_join_rule_names([rule]))}) = 0"
 
 
@@ -148,7 +150,7 @@ def _join_rule_names(rules: Sequence[str]) -> str:
 
 
 def count_applied_releases(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> int:
-    """How many of an entity's releases of a date meet the row they are for, once ``released_sql`` has been asked for."""
+    """Return how many of an entity's releases match a landed row. Call it after ``released_sql``."""
     if not releases:
         return 0
     digests = _digests_sql(list_landed_columns(engine, f"bronze.{entity}"))

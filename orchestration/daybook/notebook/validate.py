@@ -1,4 +1,4 @@
-"""Stage 2: every landed row is judged by its contract; what breaks a rule goes to quarantine with the reason."""
+"""Stage 2: check every landed row against its contract, and put rows that break a rule into quarantine."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from daybook.quality import (
 from daybook.sources.mapping import newest_files_sql, quote, superseded_rows_sql, typed_select
 
 VALIDATED_DATES = "control.validated_dates"
-"""The business dates whose rows in bronze have passed the gate, a partition each."""
+"""The business dates whose rows in bronze have passed the gate, one partition each."""
 _HASH_MIN_ROWS = 50_000
-"""From so many rows on it costs less to look for copies among digests before whole rows are sorted."""
+"""Number of rows from which it is faster to look for copies among digests before sorting whole rows."""
 _ADDRESS_COLUMNS = ["_source_file", "_row_number"]
 
 
 @dataclass
 class ValidationResult:
-    """What validation found, by entity. Rows landed = accepted + rejected + duplicates, always."""
+    """Number of rows by entity, and the results of the rules. Landed = accepted + rejected + duplicates."""
 
     landed: dict[str, int] = field(default_factory=dict)
     accepted: dict[str, int] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class ValidationResult:
 
     @property
     def listing(self) -> Listing:
-        """A row an entity."""
+        """A row per entity."""
         return Listing(
             ["entity", "landed", "accepted", "rejected", "exact duplicates", "rejected share"],
             [
@@ -80,15 +80,19 @@ class ValidationResult:
 
     @property
     def rule_listing(self) -> Listing:
-        """A row per rule, with its SQL."""
+        """A row per rule, with its SQL but without the condition that a row is whole."""
+        prefix = f"{WHOLE_ROW_CONDITION} AND "
         return Listing(
             ["entity", "rule", "severity", "checked", "failing", "SQL"],
-            [(each.table, each.rule, each.severity, each.checked, each.failing, each.sql) for each in self.rules],
+            [
+                (each.table, each.rule, each.severity, each.checked, each.failing, each.sql.replace(prefix, "", 1))
+                for each in self.rules
+            ],
         )
 
 
 def format_rules(rules: list[RuleResult]) -> Listing:
-    """A row a rule that something breaks, errors first."""
+    """Return a row per rule that something breaks, errors first."""
     found = sorted((each for each in rules if each.failing or not each.holds), key=lambda each: (each.severity, -each.failing))
     return Listing(
         ["table", "rule", "severity", "checked", "failing", "share", "measured", "for example", "SQL"],
@@ -101,7 +105,7 @@ def format_rules(rules: list[RuleResult]) -> Listing:
                 each.failing,
                 each.share,
                 each.measured,
-                # Of a file the name will do here: its folders are those of the entity and the date.
+                # The name of a file is enough: its folders are those of the entity and the date.
                 ", ".join(re.sub(r"^\S*/(?=[^/ ]+ / )", "", sample) for sample in each.samples),
                 each.sql,
             )
@@ -111,11 +115,14 @@ def format_rules(rules: list[RuleResult]) -> Listing:
     )
 
 
-def judge(stage: Stage) -> ValidationResult:
-    """Judge the date's rows of every entity. They can be queried as ``typed.<entity>``: the columns as their contract types
-    them, ``_text_<column>`` as landed, ``_copy`` (2 and up for exact duplicates); whole rows, each once, as ``<entity>``."""
+def check_landing(stage: Stage) -> ValidationResult:
+    """Check the date's rows of every entity against the rules of its contract.
+
+    Cells can query ``typed.<entity>``: columns of the contract's types, ``_text_<column>`` as landed, and ``_copy``, which is 2
+    and more for exact duplicates. ``<entity>`` has every complete row once.
+    """
     require_landed(stage)
-    judgement = ValidationResult()
+    result = ValidationResult()
     releases = read_releases(stage.raw_engine, stage.lake, stage.run_date)
     for name in stage.source.entities:
         stage.raw_engine.create_table(f"typed.{name}", _typed_sql(stage, name))
@@ -123,7 +130,7 @@ def judge(stage: Stage) -> ValidationResult:
         mine = [each for each in releases if each.entity == name]
         lost = len(mine) - count_applied_releases(stage.raw_engine, name, stage.run_date, mine)
         if lost:
-            judgement.notes.append(f"{name}: {lost:,} released rows are not in the landing any more, or have changed")
+            result.notes.append(f"{name}: {lost:,} released rows are no longer in the landing, or have changed")
     for name in stage.source.entities:
         rules = landing_rules(stage.source, name)
         if any(each.entity == name and each.waived for each in releases):
@@ -149,9 +156,9 @@ def judge(stage: Stage) -> ValidationResult:
             f"SELECT count(*) FROM (SELECT * FROM typed.{name} WHERE _copy = 1) AS once "
             f"ANTI JOIN rejected.{name} USING ({', '.join(_ADDRESS_COLUMNS)})"
         )
-        judgement.rules += results
-        judgement.landed[name], judgement.accepted[name] = landed, accepted
-        judgement.rejected[name], judgement.duplicates[name] = rejected, copies
+        result.rules += results
+        result.landed[name], result.accepted[name] = landed, accepted
+        result.rejected[name], result.duplicates[name] = rejected, copies
         by_rows = {rule.name for rule in rules if rule.is_per_row}
         undated = _count_undated_rows(stage, name, landed)
         share = gate_rejected_share(
@@ -162,42 +169,42 @@ def judge(stage: Stage) -> ValidationResult:
             tolerated=stage.settings.tolerated_rejected_rows,
         )
         whole = gate_broken_rules([each for each in results if each.rule not in by_rows or not each.computed])
-        judgement.verdict.findings += share.findings + whole.findings
-    return judgement
+        result.verdict.findings += share.findings + whole.findings
+    return result
 
 
-def quarantine(stage: Stage, judgement: ValidationResult) -> None:
-    """Put the rejected rows aside, an atomic commit an entity, and end the stage with the gate's answer."""
-    for name in judgement.landed:
+def quarantine(stage: Stage, result: ValidationResult) -> None:
+    """Move the rejected rows to quarantine, one atomic commit per entity, and end the stage as the gate decides."""
+    for name in result.landed:
         rejected = stage.raw_engine.arrow(
             f"SELECT b.* EXCLUDE (run_date), r._reasons FROM bronze.{name} AS b JOIN rejected.{name} AS r "
             "ON r._source_file = b._source_file AND r._row_number = b._row_number "
             f"WHERE b.run_date = DATE '{stage.day}' ORDER BY b._source_file, b._row_number"
         )
         stage.lake.replace_partition(f"quarantine.{name}", rejected, stage.run_date)
-    landed, accepted = sum(judgement.landed.values()), sum(judgement.accepted.values())
-    rejected_rows, copies = sum(judgement.rejected.values()), sum(judgement.duplicates.values())
-    for name, count in judgement.landed.items():
-        parts = (judgement.accepted[name], judgement.rejected[name], judgement.duplicates[name])
+    landed, accepted = sum(result.landed.values()), sum(result.accepted.values())
+    rejected_rows, copies = sum(result.rejected.values()), sum(result.duplicates.values())
+    for name, count in result.landed.items():
+        parts = (result.accepted[name], result.rejected[name], result.duplicates[name])
         if count != sum(parts):
             raise StageError(
-                f"{name}: {count} rows landed but {' + '.join(map(str, parts))} are accounted for; a rule is at fault."
+                f"{name}: {count} rows landed but {' + '.join(map(str, parts))} are accounted for; correct the rules."
             )
     stage.details["accounting"] = {
         name: {
             "landed": count,
-            "accepted": judgement.accepted[name],
-            "quarantined": judgement.rejected[name],
-            "duplicates": judgement.duplicates[name],
+            "accepted": result.accepted[name],
+            "quarantined": result.rejected[name],
+            "duplicates": result.duplicates[name],
         }
-        for name, count in judgement.landed.items()
+        for name, count in result.landed.items()
     }
     stage.details["rejected_by_reason"] = {
-        f"{each.table}: {each.rule}": each.failing for each in judgement.rules if not each.holds and each.severity == "error"
+        f"{each.table}: {each.rule}": each.failing for each in result.rules if not each.holds and each.severity == "error"
     }
-    stage.details["warnings"] = [*judgement.notes, *format_warnings(judgement.rules)]
-    verdict = apply_approval(stage, judgement.verdict)
-    record_rules(stage, judgement.rules, verdict, broken="quarantined")
+    stage.details["warnings"] = [*result.notes, *format_warnings(result.rules)]
+    verdict = apply_approval(stage, result.verdict)
+    record_rules(stage, result.rules, verdict, broken="quarantined")
     passed = pa.table({"accepted": pa.array([accepted] if verdict.passed else [], pa.int64())})
     stage.lake.replace_partition(VALIDATED_DATES, passed, stage.run_date)
     if verdict.passed:
@@ -207,7 +214,7 @@ def quarantine(stage: Stage, judgement: ValidationResult) -> None:
 
 
 def record_rules(stage: Stage, results: list[RuleResult], verdict: GateResult, *, broken: str) -> None:
-    """Leave in the record what rules found; ``broken`` is what became of rows that break one which does not stop the day."""
+    """Record the results of rules; ``broken`` is the outcome of a broken rule that does not stop the day."""
     refused, waived = ({each.text for each in findings} for findings in (verdict.findings, verdict.waived))
     outcomes = []
     for each in results:
@@ -223,20 +230,21 @@ def record_rules(stage: Stage, results: list[RuleResult], verdict: GateResult, *
 
 
 def define_accepted_rows(stage: Stage) -> Listing:
-    """Make the accepted rows of the date queryable under the bare names of their entities, cleaned and typed."""
+    """Define the accepted rows of the date under the names of their entities, cleaned and typed; return their numbers."""
     require_landed(stage)
     if stage.run_date not in stage.lake.partitions(VALIDATED_DATES):
         raise StageError(f"{stage.day} has not passed validation; run 2_validate for that date first.")
     accepted = {}
+    address = ", ".join(_ADDRESS_COLUMNS)
     for name, entity in stage.source.entities.items():
         columns = ", ".join(quote(column) for column in [*entity.columns, *_ADDRESS_COLUMNS])
         accepted[name] = (
             f"SELECT {columns} FROM (SELECT * FROM ({_typed_sql(stage, name)}) AS typed WHERE _copy = 1) AS once "
-            f"ANTI JOIN (SELECT {', '.join(_ADDRESS_COLUMNS)} FROM quarantine.{name} WHERE run_date = DATE '{stage.day}') AS aside "
-            f"USING ({', '.join(_ADDRESS_COLUMNS)})"
+            f"ANTI JOIN (SELECT {address} FROM quarantine.{name} WHERE run_date = DATE '{stage.day}') AS rejected "
+            f"USING ({address})"
         )
         stage.raw_engine.define(name, accepted[name])
-    # After all are defined: the SELECT that gives a row's order may join other entities.
+    # Only once all are defined: the SELECT that gives a row's order may join other entities.
     for name in stage.source.flat_entities:
         _exclude_superseded(stage, name, accepted[name])
     counts = [(name, *stage.raw_engine.fetch_row(f"SELECT count(*) FROM {name}")) for name in stage.source.entities]
@@ -244,7 +252,7 @@ def define_accepted_rows(stage: Stage) -> Listing:
 
 
 def _exclude_superseded(stage: Stage, entity: str, accepted: str) -> None:
-    """Leave out the accepted rows of a flat entity whose order is in a newer file of the landing too, with a warning."""
+    """Drop accepted rows of a flat entity whose order is also in a newer file of the landing, with a warning."""
     engine = stage.raw_engine
     files = [file for (file,) in engine.rows(f"SELECT DISTINCT _source_file FROM {entity}")]
     newest = f"newest.{entity}"
@@ -261,7 +269,7 @@ def _exclude_superseded(stage: Stage, entity: str, accepted: str) -> None:
 
 
 def _typed_sql(stage: Stage, entity: str) -> str:
-    """SQL for the date's landed rows of an entity, with what people have released, typed."""
+    """Return SQL for the date's landed rows of an entity, typed, with released rows applied."""
     releases = read_releases(stage.raw_engine, stage.lake, stage.run_date)
     released = released_sql(stage.raw_engine, entity, stage.run_date, releases)
     landed = _declared_names_sql(stage, entity, _number_copies_sql(stage, entity, released))
@@ -269,7 +277,7 @@ def _typed_sql(stage: Stage, entity: str) -> str:
 
 
 def _declared_names_sql(stage: Stage, entity: str, landed: str) -> str:
-    """SQL that calls the columns of bronze as the contract does: SQL itself tells letters beyond ASCII by their case."""
+    """Return SQL that renames the columns of bronze as in the contract: SQL matches only ASCII letters in another case."""
     stored = list_landed_columns(stage.raw_engine, f"bronze.{entity}")
     declared = {find_column(stored, column): column for column in stage.source.entities[entity].columns}
     renamed = [f"{quote(name)} AS {quote(column)}" for name, column in declared.items() if name and name != column]
@@ -277,17 +285,17 @@ def _declared_names_sql(stage: Stage, entity: str, landed: str) -> str:
 
 
 def _number_copies_sql(stage: Stage, entity: str, released: str) -> str:
-    """SQL that adds ``_copy``: rows equal in every landed column are numbered, from 1 in the order they stand in the files."""
+    """Return SQL that adds ``_copy``, which numbers rows that are equal in every landed column, in the order of the files."""
     relation = f"({released}) AS released"
     if not stage.source.drops_duplicates(entity):
         return f"SELECT *, 1 AS _copy FROM {relation}"
-    # In flat files a copy in another file is the order once more, whose newest file counts as a whole.
+    # A copy in another flat file is the same order again, and the newest file of an order counts as a whole.
     within = ["_source_file"] if entity in stage.source.flat_entities else []
     listed = ", ".join(quote(name) for name in [*list_landed_columns(stage.raw_engine, f"bronze.{entity}"), *within])
     numbered = f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
     if _count_landed_rows(stage, entity) < _HASH_MIN_ROWS:
         return f"SELECT *, {numbered} AS _copy FROM {relation}"
-    # Most rows stand once, and to tell so their digest is enough: only those whose digest stands twice are sorted.
+    # Most rows occur once, and their digest shows it: only rows whose digest occurs twice are sorted.
     twice = f"twice.{entity}"
     found = stage.raw_engine.create_table(
         twice, f"SELECT hash({listed}) AS digest FROM {relation} GROUP BY 1 HAVING count(*) > 1"
@@ -302,13 +310,13 @@ def _number_copies_sql(stage: Stage, entity: str, released: str) -> str:
 
 
 def _count_landed_rows(stage: Stage, entity: str) -> int:
-    """How many rows bronze has for the date, as its files' footers say."""
+    """Return how many rows bronze has for the date, from the footers of its files."""
     landed = stage.lake.dataset(f"bronze.{entity}", stage.run_date)
     return 0 if landed is None else landed.count_rows()
 
 
 def _register_rejected(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
-    """Make the rows that break a rule by themselves queryable as ``rejected.<entity>``: their address, and ``_reasons``."""
+    """Register the rows that break a rule of their own as ``rejected.<entity>``: their address and ``_reasons``."""
     stopping = [rule if rule.is_per_row and rule.severity == "error" else None for rule in rules]
     stage.raw_engine.register("_flagged", rows)
     reasons = reasons_sql(stopping) if any(stopping) else "''"
@@ -334,7 +342,7 @@ def _count_undated_rows(stage: Stage, entity: str, landed: int) -> int:
 
 
 def require_landed(stage: Stage) -> None:
-    """Raise where a date has not been ingested: working on no rows would look like a day without trade."""
+    """Raise ``StageError`` if a date has not been ingested: no rows would look like a day without trade."""
     if stage.run_date not in stage.lake.partitions(f"bronze.{stage.source.primary}"):
         raise StageError(f"{stage.day} is not in bronze; run 1_ingest for that date first.")
 

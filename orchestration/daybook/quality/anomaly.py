@@ -1,4 +1,4 @@
-"""Is a day's figure unlike the days before? A robust z-score that compares a day with its weekday and with the week before."""
+"""Compare a day's figure with the days before: a robust z-score by weekday and level of the last week."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Optional
 _MAD_SCALE = 0.6745
 """Makes the median absolute deviation comparable to a standard deviation. Source: Iglewicz and Hoaglin, 1993."""
 _MIN_SPREAD = 0.01
-"""A history steadier than 1 % counts as this steady: else a cent would be unusual where nothing ever changes."""
+"""Lower bound of the spread (1 %): without it, a cent would be unusual for a figure that never changes."""
 _DAYS_PER_WEEK = 7
 _MIN_DAYS_IN_WEEK = 4
-"""Days with a figure among the seven before, for a shop that is closed on some."""
+"""Minimum number of days with a figure among the seven before, for a shop that is closed on some days."""
 
 
 @dataclass(frozen=True)
 class AnomalyScore:
-    """How far a figure is from what its weekday and the week before let expect."""
+    """How far a figure is from the one expected from its weekday and the week before, over ``days`` days."""
 
     z_score: float
     expected: float
@@ -30,10 +30,22 @@ class AnomalyScore:
 def robust_z_score(past: Sequence[tuple[date, float]], day: date, value: float) -> Optional[AnomalyScore]:
     """Score a day's figure against those of earlier days.
 
-    Each day is taken as its share of the level of the seven days before it, so that a season that rises is no news; and that
-    share relative to what is usual (the median) for its weekday, so that quiet Sundays do not make Mondays unusual. The score
-    is the day's distance from usual in median absolute deviations of the past days'. None where there is too little to compare
-    with: fewer than two days of the weekday that have a week before them, or fewer than seven days in all.
+    Each figure is divided by the level of the seven days before it, so that a rising season is not unusual. This share is
+    divided by the median share of its weekday, so that quiet Sundays do not make Mondays unusual. The score is the distance of
+    the day from the median, in median absolute deviations of the past days, scaled as a standard deviation.
+
+    Parameters
+    ----------
+    past
+        The earlier days with their figures, in any unit.
+    day, value
+        The day to score and its figure.
+
+    Returns
+    -------
+    AnomalyScore or None
+        None if there is too little to compare with: fewer than two days of the weekday that have a week before them, or fewer
+        than seven days in all.
     """
     figures = dict(past)
     shares: dict[int, dict[date, float]] = defaultdict(dict)
@@ -57,10 +69,10 @@ def robust_z_score(past: Sequence[tuple[date, float]], day: date, value: float) 
 
 
 def _trimmed_weekly_mean(figures: Mapping[date, float], day: date) -> Optional[float]:
-    """The mean of the seven days before a day without the highest and the lowest; None where hardly any of them has a figure.
+    """Return the mean of the seven days before a day without the highest and the lowest; None if too few have a figure.
 
-    In a rising season it finds a day of two fifths less about twice as often as a median does, at as few false alarms; without
-    the extremes because one wild day would else make a week of others look odd.
+    In a rising season it finds a day of two fifths less about twice as often as a median does, with as few false alarms.
+    Without dropping the extremes, one outlier would make the days of a week after it look unusual.
     """
     before = sorted(figure for when, figure in figures.items() if 0 < (day - when).days <= _DAYS_PER_WEEK)
     return statistics.fmean(before[1:-1]) if len(before) >= _MIN_DAYS_IN_WEEK else None
