@@ -44,7 +44,7 @@ def test_rows_are_kept_with_a_warning(optional: Shop) -> None:
         ran = optional.run(DAY)
         assert (ran.outcome, gross(optional), bronze(optional)) == ("SUCCEEDED", 12, before), number
         assert ran.warnings[0] == (
-            f"lines: {LINES} is no longer in landing; its 2 rows in bronze are kept (--allow-missing replaces them by nothing)"
+            f"lines: {LINES} is no longer in landing; its 2 rows in bronze are kept (--allow-missing deletes them)"
         )
 
 
@@ -95,6 +95,6 @@ def test_message_names_one_of_several_missing_files(shop: Shop) -> None:
     more.unlink()
     ran = shop.run(DAY)
     assert ran.warnings[0] == (
-        f"lines: o/{DAY}/lines_2.csv is no longer in landing; its rows are replaced by those of the files there are"
+        f"lines: o/{DAY}/lines_2.csv is no longer in landing; its rows are replaced by those of the remaining files"
     )
     assert not any("no longer in landing" in each for each in shop.run(DAY).warnings)

@@ -55,7 +55,7 @@ def test_missing_file_is_not_retried_and_run_resumes(
 
     assert (code, err) == (1, "")
     reason = (
-        f"MissingFileError: {file} is not there; deliver it, then run {DAY} again, or, if a date may come without it, set "
+        f"MissingFileError: {file} does not exist; deliver it, then run {DAY} again, or, if a date may come without it, set "
         "`missing: empty` (`missing: skip` if the shop is closed then) for sales in params/sources/tiny.yaml."
     )
     assert f"ingest failed in cell 4 (attempt 1, {NOT_RETRIED}): {reason}" in out

@@ -153,7 +153,7 @@ def test_a_release_that_meets_no_row_is_told(shop: Shop) -> None:
     spoil(shop, "order_items", number, quantity="2")
     shop.run(f"{RUN}-2", ["ingest", "validate"])
     assert (
-        "order_items: 1 released rows are not in the landing any more, or have changed" in shop.details["validate"]["warnings"]
+        "order_items: 1 released rows are no longer in the landing, or have changed" in shop.details["validate"]["warnings"]
     )
 
 
