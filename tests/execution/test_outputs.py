@@ -196,7 +196,7 @@ def test_update_of_a_display_is_bounded() -> None:
     assert shown.data["text/plain"].startswith("[left out: text/html, 150,009 bytes")
 
 
-def test_updates_reach_the_right_display_after_others_were_dropped() -> None:
+def test_updates_reach_displays_after_others_were_dropped() -> None:
     session = Session()
     for number in range(1_000):
         session.show(str(number), text_plain=str(number))

@@ -45,7 +45,7 @@ def wait_for(job: Union[SubprocessJob, ForkedJob]) -> int:
 
 @dataclass
 class Scripts:
-    """Runs texts as scripts, each a job of the host, in a folder of the test's own_scripts."""
+    """Run texts as scripts in jobs of a fork server, in the test's folder."""
 
     host: ForkServer
     folder: Path
@@ -100,7 +100,7 @@ def scripts(host: ForkServer, tmp_path: Path) -> Scripts:
 
 @pytest.fixture
 def own_scripts(tmp_path: Path) -> Iterator[Scripts]:
-    """Scripts of a host of the test's own_scripts, which it may harm."""
+    """Scripts with a server for one test, which may harm it."""
     host = ForkServer(tmp_path / "log" / "host.log")
     yield Scripts(host, tmp_path)
     host.close()

@@ -62,7 +62,7 @@ def test_stdout_and_stderr_get_given_descriptors(tmp_path: Path, where: tuple[in
 def test_exit_code_is_that_of_an_interpreter(main: str, code: int) -> None:
     script = (
         "import atexit, sys\nfrom daybook.execution.fork_server.process import run_and_exit\n"
-        f"def main():\n    {main}\nrun_to_end(main)\nsys.exit(99)"
+        f"def main():\n    {main}\nrun_and_exit(main)\nsys.exit(99)"
     )
     done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True)
     assert done.returncode == code, done.stderr
