@@ -55,9 +55,9 @@ def connect() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
 
 
-def both(columns: list[list[str]], *, many: int = 0) -> tuple[PersonalValues, ValueMatcher]:
+def both(columns: list[list[str]], *, max_in_memory: int = 0) -> tuple[PersonalValues, ValueMatcher]:
     """Return the same values in memory and in a matcher."""
-    values, sought = PersonalValues(), ValueMatcher(connect, max_in_memory=many)
+    values, sought = PersonalValues(), ValueMatcher(connect, max_in_memory=max_in_memory)
     for (column, kind), texts in zip(COLUMNS, columns):
         values.add(column, kind, texts)
         sought.add(column, kind, texts)

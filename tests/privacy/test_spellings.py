@@ -55,7 +55,7 @@ def test_every_spelling_is_found(kind: str, text: str) -> None:
     clean = search.redact_source(plain(text)) if kind.startswith("cell:") else search.redact_text(plain(text))
     assert sum(search.counts.values())
     left = Redactor(search._values)
-    left.text(clean)
+    left.redact_text(clean)
     assert not left.counts
 
 
