@@ -152,9 +152,7 @@ def test_a_release_that_meets_no_row_is_told(shop: Shop) -> None:
     release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
     spoil(shop, "order_items", number, quantity="2")
     shop.run(f"{RUN}-2", ["ingest", "validate"])
-    assert (
-        "order_items: 1 released rows are no longer in the landing, or have changed" in shop.details["validate"]["warnings"]
-    )
+    assert "order_items: 1 released rows are no longer in the landing, or have changed" in shop.details["validate"]["warnings"]
 
 
 def test_a_release_outlives_a_run_that_dies_in_the_middle(shop: Shop) -> None:
