@@ -32,7 +32,8 @@ from daybook.errors import DaybookError, NotificationError
 from daybook.execution.run_record import HistoryLoader
 from daybook.execution.stage import record_unstarted_failure, run_stage
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, Record, failure_line
+from daybook.records.archive import Archive, failure_line
+from daybook.records.models import AttemptRecord
 from daybook.records.names import STAGES
 from daybook.records.notifications import parse_region
 from daybook.records.timings import read_process_start
@@ -61,7 +62,7 @@ def main(*, standalone: bool = False) -> None:
             history=_history_loader(arguments),
             began=read_process_start(),
         )
-        if arguments.stage == STAGES[-1] and arguments.topic_arn and record["outcome"] != "FAILED":
+        if arguments.stage == STAGES[-1] and arguments.topic_arn and record.outcome != "FAILED":
             _send_notifications(arguments, record)
     except DaybookError as error:
         message = Redactor().redact_text(str(error))
@@ -73,8 +74,8 @@ def main(*, standalone: bool = False) -> None:
         sys.exit(f"StorageError: {Redactor().redact_text(str(storage_write_error(error.filename or 'A file', error)))}")
     except Exception as error:  # noqa: BLE001 (a message may contain personal data, and the log is not restricted)
         sys.exit(_format_traceback(error))
-    if record["outcome"] == "FAILED":
-        _end(failure_line(record), recorded=record["permanent"])
+    if record.outcome == "FAILED":
+        _end(failure_line(record), recorded=record.permanent)
 
 
 def _end(message: str, *, recorded: bool) -> None:
@@ -126,10 +127,10 @@ def _run_task(arguments: argparse.Namespace) -> None:
     settings = load_settings(arguments.env, arguments.overrides)
     if arguments.errand == "summary":
         summary = summarize_backfill(settings, arguments.execution)
-        if arguments.topic_arn:
+        if arguments.topic_arn and summary.message:
             from daybook.execution.aws.notify import send_message
 
-            send_message(arguments.topic_arn, summary["message"])
+            send_message(arguments.topic_arn, summary.message)
         return
     since, until = _optional(arguments.since), _optional(arguments.until)
     plan_gap_backfill(
@@ -170,14 +171,14 @@ def _history_loader(arguments: argparse.Namespace) -> Optional[HistoryLoader]:
     return lambda: read_execution_history(execution)
 
 
-def _send_notifications(arguments: argparse.Namespace, record: Record) -> None:
+def _send_notifications(arguments: argparse.Namespace, record: AttemptRecord) -> None:
     """Send the recorded message of a run to SNS, and its metrics to CloudWatch."""
     from daybook.execution.aws.metrics import build_datapoints
     from daybook.execution.aws.notify import send_message, send_metrics
     from daybook.sources import load_source
 
-    if record["details"].get("message"):
-        send_message(arguments.topic_arn, record["details"]["message"])
+    if record.details.message:
+        send_message(arguments.topic_arn, record.details.message)
     settings = load_settings(arguments.env, arguments.overrides)
     closed = Archive(settings.archive).read_closing_records(arguments.run_id)[-1]
     try:

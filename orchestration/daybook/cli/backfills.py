@@ -1,4 +1,4 @@
-"""Commands on many business dates at once: backfill, catch-up, backfills."""
+"""Commands on many business dates: backfill, catch-up, backfills."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from datetime import date, datetime, timezone
 from itertools import groupby
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -31,8 +31,9 @@ from daybook.cli.gaps import SinceOption, UntilOption
 from daybook.cli.runs import wait_for_execution, write_report
 from daybook.errors import EXIT_FAILED, EXIT_OK, UsageError
 from daybook.records.archive import Archive
+from daybook.records.models import BackfillRecord
 from daybook.records.names import NOT_STARTED, STAGES
-from daybook.scheduling.backfills import BackfillPlan, backfill_ids, count_outcomes, plan_backfill, read_backfill, read_results
+from daybook.scheduling.backfills import BackfillPlan, count_outcomes, plan_backfill, read_backfills, read_results
 from daybook.settings import Settings, parse_run_date, require_own_lake
 
 ParallelOption = Annotated[
@@ -50,23 +51,22 @@ def backfill(
     env: EnvOption = "local",
     set_: SetOption = None,
     parallel: ParallelOption = DEFAULT_PARALLEL,
-    force: Annotated[bool, typer.Option("--force", help="Run dates again that have a good run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also run dates that have a good run.")] = False,
     allow_missing: AllowMissingOption = False,
     stages: Annotated[
         str,
         typer.Option(
-            "--stages", help="Only from this stage on, such as aggregate.., of dates that got to it before.", metavar="STAGE.."
+            "--stages", help="Begin at this stage, such as aggregate.., for dates that reached it before.", metavar="STAGE.."
         ),
     ] = f"{STAGES[0]}..",
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop everything at the first date that fails.")] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop all dates when one fails.")] = False,
     yes: YesOption = False,
     no_follow: NoFollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run every business date from FIRST to LAST that has no good run, several at a time.
 
-    Ctrl-C stops it cleanly; the same command then goes on where it stopped. Ends with 1 when a date failed, else with 3 when
-    one was rejected, else with 0.
+    Ctrl-C stops it cleanly; the same command then continues. Exit code: 1 if a date failed, else 3 if one was rejected, else 0.
     """
     from daybook.cli.progress import BackfillProgress
     from daybook.execution.runner import get_runner
@@ -82,7 +82,7 @@ def backfill(
     )
     if not as_json:
         _print_plan(plan)
-    # One that was stopped after its last date has its summary left to do.
+    # A backfill that was stopped after its last date still needs its summary.
     if not plan.days and plan.continues is None:
         if as_json:
             print_json(None)
@@ -104,21 +104,21 @@ def backfill(
 def catch_up(
     env: EnvOption = "local",
     set_: SetOption = None,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many dates, the oldest.", min=1, max=1000)] = 30,
+    limit: Annotated[int, typer.Option("--limit", help="Maximum number of dates, oldest first.", min=1, max=1000)] = 30,
     since: SinceOption = None,
     until: UntilOption = None,
     stale: Annotated[
-        bool, typer.Option("--stale", help="Also dates with other code, contracts, packages or snapshot.")
+        bool, typer.Option("--stale", help="Also run dates with other code, contracts, packages or snapshot.")
     ] = False,
     parallel: ParallelOption = DEFAULT_PARALLEL,
     yes: YesOption = False,
     no_follow: NoFollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the missed dates that `daybook gaps` lists, oldest first.
+    """Run the dates that `daybook gaps` lists, oldest first.
 
-    Left out is what running again cannot mend: dates that a gate rejected and whose input is the same, and dates that have lost
-    their files. Dates that only a change of code, contracts or packages affects are taken with --stale.
+    Dates that a run cannot help are left out: rejected dates with unchanged input, and dates that have lost their files. Dates
+    that are gaps only because of other code, contracts or packages need --stale.
     """
     from daybook.cli.progress import BackfillProgress
     from daybook.execution.runner import get_runner
@@ -171,65 +171,60 @@ def catch_up(
 
 @app.command()
 def backfills(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption = False) -> None:
-    """List the backfills, newest first; `daybook show NAME` tells of one."""
+    """List the backfills, newest first; `daybook show NAME` shows one."""
     settings = load_command_settings(env, set_)
     archive = Archive(settings.archive)
-    records = [read_backfill(archive, name) for name in reversed(backfill_ids(archive))]
+    records = list(reversed(read_backfills(archive)))
     if as_json:
-        print_json(records)
+        print_json([record.to_json() for record in records])
         return
     if not records:
         print("There are no backfills yet; `daybook backfill FIRST LAST` makes one.")
         return
     table = new_table("backfill", "started (UTC)", "outcome", "dates")
     for record in records:
-        counts = count_outcomes(read_results(archive, record["backfill_id"])) if record["state"] == "open" else record["counts"]
-        outcome = (
-            style_outcome(record["outcome"])
-            if record["state"] == "closed"
-            else _format_open_state(settings, record["backfill_id"])
-        )
-        table.add_row(record["backfill_id"], record["started_at"][:19].replace("T", " "), outcome, _format_counts(counts))
+        counts = record.counts if record.outcome else count_outcomes(read_results(archive, record.backfill_id))
+        outcome = style_outcome(record.outcome) if record.outcome else _format_open_state(settings, record.backfill_id)
+        table.add_row(record.backfill_id, record.started_at[:19].replace("T", " "), outcome, _format_counts(counts))
     console.print(table)
 
 
-def print_backfill(settings: Settings, record: dict[str, Any]) -> None:
-    """What a backfill came to: a table by date, unusual days, and how to go on."""
-    found = record.get("results", [])
+def print_backfill(settings: Settings, record: BackfillRecord) -> None:
+    """Print a backfill: a table of its dates, its unusual days, and how to continue it."""
     table = new_table("date", "run", "outcome", "seconds", "reason", right=("seconds",))
-    for each in found:
-        outcome = "[dim]not started[/]" if each["outcome"] == NOT_STARTED else style_outcome(each["outcome"])
-        seconds = f"{each['seconds']:.1f}" if each["seconds"] is not None else ""
-        table.add_row(each["run_date"], each["run_id"], outcome, seconds, escape_markup(each["reason"]))
+    for each in record.results or []:
+        outcome = "[dim]not started[/]" if each.outcome == NOT_STARTED else style_outcome(each.outcome)
+        seconds = "" if each.seconds is None else f"{each.seconds:.1f}"
+        table.add_row(each.run_date.isoformat(), each.run_id, outcome, seconds, escape_markup(each.reason))
     console.print(table)
-    for each in record.get("unusual_days", []):
-        console.print(f"  [yellow]Note:[/] {each['run_date']}: {escape_markup(each['warning'])}", soft_wrap=True)
-    if record["state"] == "open":
-        console.print(f"{record['backfill_id']} has not ended: {_format_open_state(settings, record['backfill_id'])}")
+    for day in record.unusual_days:
+        console.print(f"  [yellow]Note:[/] {day.run_date}: {escape_markup(day.warning)}", soft_wrap=True)
+    if record.outcome is None:
+        console.print(f"{record.backfill_id} has not ended: {_format_open_state(settings, record.backfill_id)}")
         return
-    for reason in record["reasons"]:
+    for reason in record.reasons:
         console.print(f"  {escape_markup(reason)}", soft_wrap=True)
-    counted = _format_counts(record["counts"])
-    stopped = " Stopped; the same command goes on from here." if record["stopped"] else ""
+    stopped = " Stopped; the same command goes on from here." if record.stopped else ""
     console.print(
-        f"{style_outcome(record['outcome'])} {record['backfill_id']} in {record['seconds']:.1f} s: {counted}.{stopped}"
+        f"{style_outcome(record.outcome)} {record.backfill_id} in {record.seconds or 0.0:.1f} s: "
+        f"{_format_counts(record.counts)}.{stopped}"
     )
 
 
-def _finish(settings: Settings, record: dict[str, Any], as_json: bool) -> NoReturn:
-    # First what counts: the report is made of the archive, and can be made again where there is no room for it now.
+def _finish(settings: Settings, record: BackfillRecord, as_json: bool) -> NoReturn:
+    # The outcome comes first: the report can be written again later, for example if the disk is full now.
     if as_json:
-        print_json(record)
+        print_json(record.to_json())
     else:
         print_backfill(settings, record)
     index = write_report(settings)
     if not as_json:
         console.print(f"Report: {index}", soft_wrap=True)
-    raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
+    raise typer.Exit(EXIT_CODES.get(record.outcome or "", EXIT_FAILED))
 
 
 def _format_open_state(settings: Settings, backfill_id: str) -> str:
-    """What is known of a backfill without a closing record."""
+    """Return whether a backfill without a closing record is running or lost."""
     from daybook.execution.runner import get_runner
 
     return style_outcome("RUNNING") if get_runner(settings).is_running(backfill_id) else "[red]LOST[/]"
@@ -246,7 +241,8 @@ def _print_plan(plan: BackfillPlan) -> None:
         said.append(f"{len(plan.already_done)} left alone (good already; --force runs them again)")
     if plan.missing_earlier_stages:
         said.append(
-            f"{len(plan.missing_earlier_stages)} left out, of which no newest run got to {plan.first_stage} (run them without --stages)"
+            f"{len(plan.missing_earlier_stages)} left out, of which no newest run got to {plan.first_stage} "
+            "(run them without --stages)"
         )
     if plan.under_way:
         said.append(f"under way: {', '.join(plan.under_way)}")
@@ -259,7 +255,7 @@ def _print_plan(plan: BackfillPlan) -> None:
 
 
 def _print_dates(days: Iterable[date]) -> None:
-    """The dates, a line a month."""
+    """Print dates, one line for each month."""
     for month, of_month in groupby(days, key=lambda day: day.strftime("%Y-%m")):
         console.print(f"  {month}: {' '.join(f'{day:%d}' for day in of_month)}", soft_wrap=True)
 
@@ -271,7 +267,7 @@ def _confirm(dates: int, parallel: int, yes: bool) -> None:
 
 
 def _parse_first_stage(text: str) -> str:
-    """``aggregate`` for ``aggregate..``; there is no use in a date's notice alone."""
+    """Return ``aggregate`` for ``aggregate..``. Raises ``UsageError`` for notify, which does nothing useful alone."""
     stage, dots, rest = text.partition("..")
     if stage not in STAGES[:-1] or dots != ".." or rest:
         raise UsageError(

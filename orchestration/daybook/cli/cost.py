@@ -1,4 +1,4 @@
-"""The command on what runs cost: cost."""
+"""Command on the cost of runs: cost."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -27,7 +27,7 @@ from daybook.records.names import run_date_of
 
 _AMOUNT_QUANTUM = Decimal("0.00001")
 _MAX_LISTED_RUNS = 5
-"""Runs without a cost that are named; JSON has all."""
+"""Maximum number of runs without a cost that are listed; JSON has all."""
 
 
 @app.command()
@@ -37,10 +37,10 @@ def cost(
     as_json: JsonOption = False,
     month: Annotated[
         Optional[str],
-        typer.Option("--month", help="Business dates of a month, such as 2026-11; else of all.", metavar="YYYY-MM"),
+        typer.Option("--month", help="Only business dates of this month, such as 2026-11.", metavar="YYYY-MM"),
     ] = None,
 ) -> None:
-    """Sum up what runs cost on AWS, by business date and stage, from their records alone."""
+    """Show what runs cost on AWS, by business date and stage, from their records."""
     if month is not None and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
         raise UsageError(f"--month {month} is not a month; write it as YYYY-MM, for example 2026-11.")
     archive = Archive(load_command_settings(env, set_).archive)
@@ -105,5 +105,5 @@ def _to_json(found: CostSummary) -> dict[str, Any]:
 
 
 def _format_amounts(amounts: Mapping[str, Decimal]) -> dict[str, str]:
-    """Decimals as texts, since JSON's numbers are floats."""
+    """Return decimals as text, since JSON numbers are floats."""
     return {part: format(amount, "f") for part, amount in amounts.items()}

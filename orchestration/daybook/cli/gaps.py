@@ -1,4 +1,4 @@
-"""Commands on days that were missed: gaps."""
+"""Command on gaps: gaps."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -28,7 +28,7 @@ SinceOption = Annotated[
     Optional[str],
     typer.Option(
         "--since",
-        help="The first date to look at; else the first of the source's calendar, or of the runs.",
+        help="First date; default: the first of the source's calendar, else of the runs.",
         metavar="YYYY-MM-DD",
     ),
 ]
@@ -36,7 +36,7 @@ UntilOption = Annotated[
     Optional[str],
     typer.Option(
         "--until",
-        help="The last one; else the last of the calendar. Never later than what is due: from 02:00 UTC on, the day before.",
+        help="Last date; default: the last of the calendar. Never later than the newest due date (from 02:00 UTC: yesterday).",
         metavar="YYYY-MM-DD",
     ),
 ]
@@ -52,12 +52,12 @@ def gaps(
 ) -> None:
     """List the business dates that should have a good run and have none, and why.
 
-    A date is a gap when it never ran, when its newest run failed or was rejected, when its files in the landing are no longer
-    those it read, or when what computes its numbers has changed since: notebooks, contracts, source, settings or the logic of
-    Daybook (stale). Two further reasons do not say that a number would differ: another engine or lock (other packages), and a
-    record of a release whose fingerprint cannot be compared (computed by an earlier release).
+    A date is a gap if it never ran, if its newest run failed or was rejected, if its files in landing have changed since it
+    read them, or if notebooks, contracts, source, settings or Daybook's logic have changed since (stale). With two more reasons
+    the numbers may be the same: another engine or lock (other packages), and a fingerprint that cannot be compared (computed
+    by an earlier release).
 
-    Ends with 0 when there is no gap and with 1 when there is one, so that a script can ask.
+    Exit code: 0 without gaps, 1 with gaps.
     """
     settings = load_command_settings(env, set_)
     found = find_gaps(
@@ -92,7 +92,7 @@ def _print_gaps(found: GapReport, options: str, since: Optional[str], until: Opt
         for span, gaps in group_gaps(found):
             first = gaps[0]
             weekday = "" if len(gaps) > 1 else f"{first.run_date:%A}"
-            # Of a range, the first date's, with a mark where others differ.
+            # The values of the first date; a mark shows that others differ.
             detail, run_id = (
                 f"{told[0]} …" if len(set(told)) > 1 else told[0]
                 for told in ([gap.detail for gap in gaps], [gap.run_id or "" for gap in gaps])

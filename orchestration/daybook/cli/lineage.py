@@ -1,4 +1,4 @@
-"""Commands on what tables are made of: lineage."""
+"""Command on column lineage: lineage."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -19,7 +19,8 @@ from daybook.cli.app import (
 )
 from daybook.errors import UsageError
 from daybook.lake.lineage.graph import Sources, is_direct, split_column, trace_sources
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
+from daybook.records.models import RunRecord
 
 
 @app.command()
@@ -28,16 +29,16 @@ def lineage(
     env: EnvOption = "local",
     set_: SetOption = None,
     as_json: JsonOption = False,
-    run_id: Annotated[Optional[str], typer.Option("--run", help="As this run read it.", metavar="RUN_ID")] = None,
+    run_id: Annotated[Optional[str], typer.Option("--run", help="Lineage of this run.", metavar="RUN_ID")] = None,
 ) -> None:
-    """Say which columns of silver and bronze a column comes from, as the newest run has it."""
+    """Show which columns of silver and bronze a column comes from, according to the newest run."""
     table, column = split_column(name) if name.count(".") > 1 else (name, "")
     record = _find_lineage_run(Archive(load_command_settings(env, set_).archive), table, run_id)
-    known = record["lineage"]
+    known = record.lineage or {}
     columns = [column] if column else list(known[table]["columns"])
     found = {each: trace_sources(known, f"{table}.{each}") for each in columns}
     if as_json:
-        print_json({"run_id": record["run_id"], "columns": {f"{table}.{each}": _to_json(found[each]) for each in columns}})
+        print_json({"run_id": record.run_id, "columns": {f"{table}.{each}": _to_json(found[each]) for each in columns}})
         return
     listing = new_table("column", "values from", "decided by")
     for each in columns:
@@ -49,14 +50,14 @@ def lineage(
             escape_markup("\n".join(_sort_by_layer(decides))),
         )
     console.print(listing)
-    print(f"As {record['run_id']} read it.")
+    print(f"As {record.run_id} read it.")
 
 
-def _find_lineage_run(archive: Archive, table: str, run_id: Optional[str]) -> Record:
-    """The run of the newest business date (or the one named) that has the lineage of a table."""
+def _find_lineage_run(archive: Archive, table: str, run_id: Optional[str]) -> RunRecord:
+    """Return the run of the newest business date, or the given one, that has the lineage of a table."""
     for each in [run_id] if run_id else reversed(archive.run_ids()):
         record = archive.run(each)
-        if table in (record.get("lineage") or {}):
+        if table in (record.lineage or {}):
             return record
     raise UsageError(
         f"{run_id or 'No run'} has {'no' if run_id else 'the'} lineage of {table}; name a silver or gold table or one of its "
@@ -65,7 +66,7 @@ def _find_lineage_run(archive: Archive, table: str, run_id: Optional[str]) -> Re
 
 
 def _sort_by_layer(columns: list[str]) -> list[str]:
-    """Columns from the nearest layer to the farthest."""
+    """Return columns sorted by layer: silver, bronze, others."""
     order = {"silver": 0, "bronze": 1}
     return sorted(columns, key=lambda name: (order.get(name.split(".")[0], 2), name))
 

@@ -1,4 +1,4 @@
-"""Commands that start and look at runs: run, resume, runs, show, report."""
+"""Commands that start and show runs: run, resume, runs, show, report."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -37,8 +37,9 @@ from daybook.settings import Settings, parse_run_date
 if TYPE_CHECKING:
     from daybook.execution.runner import AllocateRun, RunDisplay, Runner
     from daybook.records.archive import Archive
+    from daybook.records.models import RunRecord
 
-ProfileOption = Annotated[bool, typer.Option("--profile", help="Also show where the time of each stage went.")]
+ProfileOption = Annotated[bool, typer.Option("--profile", help="Also show how long each phase of each stage took.")]
 
 
 @app.command()
@@ -51,9 +52,9 @@ def run(
     as_json: JsonOption = False,
     profile: ProfileOption = False,
 ) -> None:
-    """Process one business date: all six stages, by the state machine, where the deployment runs.
+    """Process one business date: run the state machine with all six stages.
 
-    On AWS, Ctrl-C only stops waiting for the run.
+    On AWS, Ctrl-C stops waiting for the run, not the run.
     """
     from daybook.execution.runner import allocate_run, get_runner
 
@@ -80,7 +81,7 @@ def resume(
     set_: SetOption = None,
     no_follow: NoFollowOption = False,
 ) -> None:
-    """Go on with a run that failed or was cut off, from the stage that did not end; what ended well is not run again."""
+    """Resume a run that failed or was cut off, from the stage that did not end; completed stages are not run again."""
     from daybook.execution.runner import get_runner
 
     settings = load_command_settings(env, set_)
@@ -101,14 +102,14 @@ def execute_run(
     as_json: bool,
     profile: bool = False,
 ) -> None:
-    """Run a date whose name ``begin`` takes, show its progress, and end the command as it ends."""
+    """Run a date under the id that ``begin`` takes, show its progress, and exit with the code of its outcome."""
     with wait_for_execution(settings, home, as_json):
         record = home.run(run_date, begin, progress_factory(settings, live=not as_json), follow=follow)
     finish_run(settings, record, as_json, profile=profile)
 
 
 def progress_factory(settings: Settings, *, live: bool) -> "RunDisplay":
-    """What shows a run's events once its name is known."""
+    """Return what shows a run's events once its id is known."""
     from daybook.cli.progress import Progress
 
     return lambda run_id: Progress(console, settings, run_id, live=live)
@@ -116,10 +117,10 @@ def progress_factory(settings: Settings, *, live: bool) -> "RunDisplay":
 
 @contextmanager
 def wait_for_execution(settings: Settings, home: "Runner", as_json: bool) -> Iterator[None]:
-    """While something is executed: let a signal end it on record where it ends with this command; else say that it goes on.
-    What the report needs, which comes after, is imported meanwhile.
+    """Wait while something is executed, and import meanwhile what the report needs.
 
-    Exit code 0 where nobody was to wait, 1 where somebody no longer would.
+    A signal ends an execution that ends with this command. Otherwise the command says that the execution continues, and
+    exits with code 0 if it was not to wait, with 1 if it was interrupted.
     """
     from daybook.execution.runner import StillRunning
 
@@ -133,12 +134,12 @@ def wait_for_execution(settings: Settings, home: "Runner", as_json: bool) -> Ite
         if as_json:
             print_json({"started": going_on.name, "link": going_on.link})
         else:
-            look = (
+            command = (
                 f"`daybook show {settings.command_options} {going_on.name}`"
                 if going_on.name
                 else f"`daybook backfills {settings.command_options}`"
             )
-            said = f"{going_on.name or 'The catch-up'} goes on on AWS: look with {look}, or at {going_on.link}"
+            said = f"{going_on.name or 'The catch-up'} goes on on AWS: look with {command}, or at {going_on.link}"
             console.print(escape_markup(said), soft_wrap=True)
         raise typer.Exit(EXIT_FAILED if going_on.interrupted else EXIT_OK) from None
 
@@ -161,12 +162,12 @@ def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption =
     table = new_table("run", "date", "outcome", "started (UTC)", "seconds", "attempts", right=("seconds", "attempts"))
     for record in records:
         table.add_row(
-            record["run_id"],
-            record["run_date"],
-            style_outcome(record["outcome"]),
-            record["started_at"][:19].replace("T", " "),
-            f"{record['seconds']:.1f}" if "seconds" in record else "",
-            str(len(record["stages"])),
+            record.run_id,
+            record.run_date.isoformat(),
+            style_outcome(record.outcome),
+            record.started_at[:19].replace("T", " "),
+            "" if record.seconds is None else f"{record.seconds:.1f}",
+            str(len(record.stages)),
         )
     console.print(table)
 
@@ -179,7 +180,7 @@ def show(
     as_json: JsonOption = False,
     profile: ProfileOption = False,
 ) -> None:
-    """Show what a run did: its stages and attempts, rows, tables, and why it ended as it did; or a backfill, by its dates."""
+    """Show a run: stages, attempts, rows, tables and the reasons of its outcome; or a backfill, by dates."""
     from daybook.execution.runner import get_runner
     from daybook.records.archive import Archive
     from daybook.scheduling.backfills import is_backfill, read_backfill, read_results
@@ -190,12 +191,13 @@ def show(
         from daybook.cli.backfills import print_backfill
 
         whole = read_backfill(archive, run_id)
-        whole.setdefault("results", [each.to_record() for each in read_results(archive, run_id)])
-        print_json(whole) if as_json else print_backfill(settings, whole)
+        if whole.results is None:
+            whole.results = read_results(archive, run_id)
+        print_json(whole.to_json()) if as_json else print_backfill(settings, whole)
         return
     record = get_runner(settings).refresh_record(archive.run(run_id))
     if as_json:
-        print_json(record)
+        print_json(record.to_json())
         return
     _print_run(settings, record)
     if profile:
@@ -209,7 +211,7 @@ def report(
     set_: SetOption = None,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Write the HTML report over the archive: a calendar of business dates, the runs, a page for each."""
+    """Write the HTML report: a calendar of business dates, the list of runs, a page for each run."""
     index = write_report(load_command_settings(env, set_))
     print(index)
     if open_:
@@ -217,9 +219,9 @@ def report(
 
 
 def install_signal_handlers() -> None:
-    """Let Ctrl-C, a closed terminal or a polite kill end what is run: with its jobs stopped and on record, ready to go on.
+    """Let Ctrl-C, a closed terminal or SIGTERM end an execution: its jobs are stopped and recorded, so that it can be resumed.
 
-    That takes a moment, in which a second signal only says so. A third leaves at once, as a kill does.
+    That takes a moment. A second signal prints that; a third one ends the process at once.
     """
     heard = count(1)
 
@@ -234,7 +236,7 @@ def install_signal_handlers() -> None:
             signal.signal(getattr(signal, name), stop)
 
 
-def _print_profile(settings: Settings, record: dict[str, Any]) -> None:
+def _print_profile(settings: Settings, record: "RunRecord") -> None:
     from daybook.cli.profile import print_profile
     from daybook.records.archive import Archive
 
@@ -249,11 +251,11 @@ def _resolve_run_date(settings: Settings, day: Optional[str]) -> date:
     return settings.default_run_date
 
 
-def finish_run(settings: Settings, record: dict[str, Any], as_json: bool, *, profile: bool = False) -> None:
+def finish_run(settings: Settings, record: "RunRecord", as_json: bool, *, profile: bool = False) -> None:
     """Write the report, show how a run ended, and end the command with its exit code."""
-    # First what counts: the report is made of the archive, and can be made again where there is no room for it now.
+    # The outcome comes first: the report can be written again later, for example if the disk is full now.
     if as_json:
-        print_json(record)
+        print_json(record.to_json())
     else:
         _print_outcome(settings, record)
     if profile and not as_json:
@@ -261,7 +263,7 @@ def finish_run(settings: Settings, record: dict[str, Any], as_json: bool, *, pro
     index = write_report(settings)
     if not as_json:
         console.print(f"Report: {index}", soft_wrap=True)
-    raise typer.Exit(EXIT_CODES.get(record["outcome"], EXIT_FAILED))
+    raise typer.Exit(EXIT_CODES.get(record.outcome, EXIT_FAILED))
 
 
 def _preload_report() -> None:
@@ -272,19 +274,19 @@ def _preload_report() -> None:
 
 
 def write_report(settings: Settings) -> Path:
-    """Write the HTML report over a deployment's archive; returns its first page."""
+    """Write the HTML report over a deployment's archive, and return its first page."""
     from daybook.records.archive import Archive
     from daybook.report.site import build_site
-    from daybook.scheduling.backfills import backfill_ids, read_backfill, read_results
+    from daybook.scheduling.backfills import read_backfills, read_results
     from daybook.scheduling.calendar import load_calendar
 
     archive = Archive(settings.archive)
     out = Path(settings.report)
     records = [archive.run(run_id) for run_id in archive.run_ids()]
-    backfills = []
-    for name in backfill_ids(archive):
-        backfills.append(read_backfill(archive, name))
-        backfills[-1].setdefault("results", [each.to_record() for each in read_results(archive, name)])
+    backfills = read_backfills(archive)
+    for each in backfills:
+        if each.results is None:
+            each.results = read_results(archive, each.backfill_id)
 
     def href(run_id: str, file: str) -> str:
         place = archive.store.href(f"{archive.folder(run_id)}/{file}")
@@ -302,94 +304,95 @@ def write_report(settings: Settings) -> Path:
     )
 
 
-def _print_outcome(settings: Settings, record: dict[str, Any]) -> None:
-    """How a run ended: the outcome and why, the day's figures, what the stages said to people."""
+def _print_outcome(settings: Settings, record: "RunRecord") -> None:
+    """Print how a run ended: the outcome and its reasons, the date's figures, the warnings of stages."""
+    from daybook.records.notifications import list_warnings
     from daybook.scheduling.freshness import has_published
 
-    console.print(f"\n{style_outcome(record['outcome'])} {record['run_id']} in {record['seconds']:.1f} s")
-    for reason in record["reasons"]:
+    console.print(f"\n{style_outcome(record.outcome)} {record.run_id} in {record.seconds or 0.0:.1f} s")
+    for reason in record.reasons:
         console.print(f"  {escape_markup(reason)}", soft_wrap=True)
-    if record["outcome"] == "FAILED":
-        command = f"daybook resume {settings.command_options} {record['run_id']}"
+    if record.outcome == "FAILED":
+        command = f"daybook resume {settings.command_options} {record.run_id}"
         console.print(escape_markup(f"  Go on from the stage that failed: `{command}`"), soft_wrap=True)
-    for attempt in record["stages"]:
-        for warning in attempt["details"].get("warnings", []):
-            console.print(f"  [yellow]Note:[/] {escape_markup(warning)}", soft_wrap=True)
+    for warning in list_warnings(record.stages):
+        console.print(f"  [yellow]Note:[/] {escape_markup(warning)}", soft_wrap=True)
     _print_published_figures(settings, record)
-    if record.get("summary") and has_published(record):
+    if record.summary and has_published(record.outcome, record.stages):
         from daybook.records.formatting import format_figures
 
-        table = new_table(record["run_date"], record["title"], right=(record["title"],))
-        order = [name for attempt in record["stages"] for name in attempt["details"].get("figures", ())]
-        for name, text in format_figures(record["summary"], record["currency"], order):
+        title = record.title or ""
+        table = new_table(record.run_date.isoformat(), title, right=(title,))
+        order = [name for attempt in record.stages for name in attempt.details.figures]
+        for name, text in format_figures(record.summary, record.currency or "", order):
             table.add_row(name, text)
         console.print(table)
 
 
-def _print_published_figures(settings: Settings, record: dict[str, Any]) -> None:
-    """Print whose figures readers see, where the run published none."""
+def _print_published_figures(settings: Settings, record: "RunRecord") -> None:
+    """Print whose figures of the date are published, if the run published none."""
     from daybook.records.archive import Archive
     from daybook.scheduling.freshness import describe_published_figures
 
     archive = Archive(settings.archive)
-    of_date = archive.run_ids(date.fromisoformat(record["run_date"]))
-    said = describe_published_figures(record, map(archive.run, of_date[: of_date.index(record["run_id"])]))
+    of_date = archive.run_ids(record.run_date)
+    earlier = map(archive.run, of_date[: of_date.index(record.run_id)])
+    said = describe_published_figures(record.outcome, record.stages, earlier)
     if said:
         console.print(f"  {escape_markup(said)}", soft_wrap=True)
 
 
-def _print_unusual_days(archive: "Archive", record: dict[str, Any]) -> None:
-    """Print what the backfill of a run found unusual about its day."""
+def _print_unusual_days(archive: "Archive", record: "RunRecord") -> None:
+    """Print what the backfill of a run found unusual about its date."""
     from daybook.report.findings import list_unusual_days
-    from daybook.scheduling.backfills import backfill_ids, read_backfill
+    from daybook.scheduling.backfills import read_backfills
 
-    # One that was stopped is summed up by the one that continues it.
-    whole = [read_backfill(archive, name) for name in backfill_ids(archive)]
-    for each in list_unusual_days(whole).get(record["run_id"], []):
+    # All backfills: the one that continues a stopped backfill has the findings on its dates.
+    for each in list_unusual_days(read_backfills(archive)).get(record.run_id, []):
         said = f"{each.warning} (found by {each.backfill_id} after all its dates were published)"
         console.print(f"  [yellow]Note:[/] {escape_markup(said)}", soft_wrap=True)
 
 
-def _print_run(settings: Settings, record: dict[str, Any]) -> None:
+def _print_run(settings: Settings, record: "RunRecord") -> None:
     from daybook.records.archive import Archive, describe_failure, describe_missing_files
 
-    console.print(f"{style_outcome(record['outcome'])} {record['run_id']}, business date {record['run_date']}")
-    for reason in record["reasons"]:
+    console.print(f"{style_outcome(record.outcome)} {record.run_id}, business date {record.run_date}")
+    for reason in record.reasons:
         console.print(f"  {escape_markup(reason)}", soft_wrap=True)
     _print_published_figures(settings, record)
-    if record.get("part_of"):
+    if record.part_of:
         _print_unusual_days(Archive(settings.archive), record)
     table = new_table(
         "stage", "attempt", "outcome", "seconds", "rows in", "rows out", "rejected", "MB",
         right=("attempt", "seconds", "rows in", "rows out", "rejected", "MB"),
     )  # fmt: skip
-    for each in record["stages"]:
-        counts = [each["rows"].get(name) for name in ("in", "out", "rejected")]
+    for each in record.stages:
         table.add_row(
-            each["stage"],
-            str(each["attempt"]),
-            style_outcome(each["outcome"]),
-            f"{each['seconds']:.1f}",
-            *("" if count is None else f"{count:,}" for count in counts),
-            f"{each['peak_memory_bytes'] / 1e6:,.0f}" if each["peak_memory_bytes"] else "",
+            each.stage,
+            str(each.attempt),
+            style_outcome(each.outcome),
+            f"{each.seconds:.1f}",
+            *("" if count is None else f"{count:,}" for count in (each.rows.rows_in, each.rows.rows_out, each.rows.rejected)),
+            f"{each.peak_memory_bytes / 1e6:,.0f}" if each.peak_memory_bytes else "",
         )
     console.print(table)
-    cost = record.get("cost")
-    if cost:
-        estimated = "" if cost["basis"] == "measured" else ", an estimate"
-        console.print(f"[dim]cost on AWS:[/] {cost['total']} {cost['currency']}{estimated}", soft_wrap=True)
-    written = {name: version for each in record["stages"] for name, version in each["tables_written"].items()}
+    if record.cost:
+        estimated = "" if record.cost.basis == "measured" else ", an estimate"
+        console.print(f"[dim]cost on AWS:[/] {record.cost.total} {record.cost.currency}{estimated}", soft_wrap=True)
+    written = {name: version for each in record.stages for name, version in each.tables_written.items()}
     for layer in ("bronze", "silver", "gold", "quarantine"):
         named = [f"{name.split('.')[1]} {version}" for name, version in written.items() if name.startswith(f"{layer}.")]
         if named:
             console.print(f"[dim]{layer} versions written:[/] {escape_markup(', '.join(named))}", soft_wrap=True)
-    for each in record["stages"]:
-        for said in filter(None, (each["failure"] and describe_failure(each), describe_missing_files(each))):
-            console.print(f"  {escape_markup(said)}", soft_wrap=True)
+    for each in record.stages:
+        for said in (describe_failure(each) if each.failure else "", describe_missing_files(each)):
+            if said:
+                console.print(f"  {escape_markup(said)}", soft_wrap=True)
 
 
-def _summarize_run(record: dict[str, Any]) -> dict[str, Any]:
-    keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
+def _summarize_run(record: "RunRecord") -> dict[str, Any]:
     from daybook.scheduling.freshness import has_published
 
-    return {**{key: record.get(key) for key in keys}, **({} if has_published(record) else {"summary": None})}
+    keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
+    content = {key: getattr(record, key) for key in keys}
+    return content if has_published(record.outcome, record.stages) else {**content, "summary": None}

@@ -1,4 +1,4 @@
-"""The command on how fresh the published tables are: status."""
+"""Command on the freshness of published tables: status."""
 
 # No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
 
@@ -37,12 +37,12 @@ def status(
         Optional[str],
         typer.Option(
             "--at",
-            help="Judge as of another moment, such as 2025-12-01T09:00: the shop's time, unless it names a zone.",
+            help="Another moment than now, such as 2025-12-01T09:00, in the shop's time zone unless it names one.",
             metavar="MOMENT",
         ),
     ] = None,
 ) -> None:
-    """Say how fresh each gold table is and whether its contract's latency holds; exit code 1 where one does not."""
+    """Show how fresh each gold table is, and whether its contract's latency holds; exit code 1 if one does not."""
     settings = load_command_settings(env, set_)
     zone = ZoneInfo(settings.timezone)
     moment = _parse_at(at, zone)

@@ -1,59 +1,76 @@
-"""What becomes of a run's record once its execution has ended, and of what is left to do of one that failed."""
+"""Close the record of a run whose execution has ended, and find where a failed run resumes."""
 
 from __future__ import annotations
 
 from typing import Optional
 
 from daybook.errors import UsageError
-from daybook.records.archive import Archive, Record, describe_failure
+from daybook.records.archive import Archive, describe_failure
+from daybook.records.models import RunRecord
 from daybook.records.names import STAGES, run_date_of
 from daybook.settings import Settings
 
 ABORTED = "ABORTED"
-"""The status of an execution that somebody stopped."""
+"""The status of an execution that was stopped."""
 
 
 def close_ended_run(
     settings: Settings, run_id: str, *, before: int, status: str, error: Optional[str], stopped: str, history: bytes
-) -> Record:
-    """Put an execution's ``history`` (events, one JSON object a line) into the archive, and the run's record where the notify
-    stage could not write it; returns the record.
+) -> RunRecord:
+    """Archive an execution's history, and write the run's record if the notify stage could not.
 
-    ``before`` is how many closing records the run had when the execution began, ``stopped`` the reason of one that was aborted;
-    an empty ``history`` is one that is there already.
+    Parameters
+    ----------
+    settings, run_id
+        The deployment and the run.
+    before
+        Number of closing records that the run had when the execution started.
+    status, error
+        Status of the execution, and the name of its error.
+    stopped
+        Reason of a run whose execution was stopped.
+    history
+        Events of the execution, one JSON object a line; empty if they are archived already.
+
+    Returns
+    -------
+    RunRecord
+        The run's newest record.
     """
     archive = Archive(settings.archive)
     if history:
         archive.write_history(run_id, history)
     written = archive.read_closing_records(run_id)
-    # The notify stage of this very execution has closed the run, unless it failed or was never reached.
-    # An interrupt that came after that changes nothing: the record is right as it is.
+    # The notify stage of this execution has closed the run, unless it failed or was never reached. An interrupt after that
+    # changes nothing: the record is right as it is.
     if len(written) > before:
-        return {**written[-1], "state": "closed"}
-    # Most runs have closed themselves, and what reads notebooks and tables takes a second to import.
+        return written[-1].changed(state="closed")
+    # Most runs have closed themselves, and importing what reads notebooks and tables takes a second.
     from daybook.execution.attempt import close_abandoned_attempts
     from daybook.execution.run_record import close_run
 
     close_abandoned_attempts(archive, settings, run_id)
-    failed = [each for each in archive.attempts(run_id) if each["outcome"] == "FAILED"]
+    failed = [each for each in archive.attempts(run_id) if each.outcome == "FAILED"]
     if status == ABORTED:
         reasons = [stopped]
     elif failed:
         reasons = [describe_failure(failed[-1])]
     else:
         reasons = [f"the run ended as {status}: {error}"]
-    return {**close_run(archive, settings, run_id, "FAILED", reasons), "state": "closed"}
+    return close_run(archive, settings, run_id, "FAILED", reasons).changed(state="closed")
 
 
-def require_resumable_run(settings: Settings, run_id: str) -> list[Record]:
-    """The closing records of a run that can go on, oldest first; ``UsageError`` where it ended well, or its date has been run
-    again since."""
+def require_resumable_run(settings: Settings, run_id: str) -> list[RunRecord]:
+    """Return the closing records of a run that can be resumed, oldest first.
+
+    Raises ``UsageError`` if the run ended well, or if its date has been run again since.
+    """
     archive = Archive(settings.archive)
     run_date = run_date_of(run_id)
     records = archive.read_closing_records(run_id)
     again = f"daybook run {settings.command_options} --date {run_date}"
-    if records and records[-1]["outcome"] != "FAILED":
-        raise UsageError(f"The run {run_id} has ended as {records[-1]['outcome']}; run its date again with `{again}`.")
+    if records and records[-1].outcome != "FAILED":
+        raise UsageError(f"The run {run_id} has ended as {records[-1].outcome}; run its date again with `{again}`.")
     later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
     if later:
         raise UsageError(f"The date of {run_id} has been run again as {later[-1]}; resume that one, or start `{again}`.")
@@ -61,9 +78,9 @@ def require_resumable_run(settings: Settings, run_id: str) -> list[Record]:
 
 
 def find_resume_point(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:
-    """What is left to do of a run that ended: from which stage on, and for notify what the stages before it came to."""
-    last = {each["stage"]: each["outcome"] for each in archive.attempts(run_id)}
-    # Notify is never the first: it runs too where a stage failed before it left an attempt on record.
+    """Return the stage at which an ended run resumes, and for notify the outcome of the stages before it."""
+    last = {each.stage: each.outcome for each in archive.attempts(run_id)}
+    # Notify is never the first: it also runs if a stage failed before it had an attempt on record.
     begun = first_stage or next((stage for stage in STAGES[:-1] if stage in last), STAGES[0])
     for stage in STAGES[STAGES.index(begun) : -1]:
         outcome = last.get(stage, "FAILED")

@@ -1,4 +1,4 @@
-"""What a data steward decides: to publish what a gate refused, to let rows out of quarantine. Each is a run, on record."""
+"""Carry out a data steward's decisions: approve a rejected run, release rows from quarantine. Each is a run, on record."""
 
 from __future__ import annotations
 
@@ -17,19 +17,24 @@ from daybook.privacy.run_values import build_redactor
 from daybook.quality import landing_rules
 from daybook.quality.rules import SPLIT_RULE_NAME, usable_date_rule_name
 from daybook.records.archive import Archive, current_timestamp
+from daybook.records.models import Approval
+from daybook.records.models import Release as ReleaseRecord
 from daybook.records.names import STAGES, RunStart, format_run_id
 from daybook.settings import Settings, daybook_home
 from daybook.sources import Source, load_source
 from daybook.sources.mapping import literal, quote
 
 _RESTART_STAGES = {"validate": "validate", "transform": "transform", "quality": "aggregate"}
-"""Stages that can say no, and the stage at which an approved run begins: gold is computed again, from silver as it is now."""
+"""Stages that can reject a date, and the stage at which the approved run begins, so that gold is computed again."""
 
 
 @dataclass(frozen=True)
 class QuarantinedRow:
-    """A row in quarantine. ``values`` are its columns as landed, without those that hold personal data, and searched for what
-    a broken row has in the wrong place."""
+    """A row in quarantine.
+
+    ``values`` are its columns as landed, without personal columns. They are redacted, since a broken row may have personal
+    data in the wrong column.
+    """
 
     run_date: date
     entity: str
@@ -42,42 +47,60 @@ class QuarantinedRow:
 
 
 def approve(settings: Settings, run_id: str, *, by: str, why: str) -> RunStart:
-    """Put an approval on record and take the name of the run that publishes what ``run_id`` was refused.
+    """Put an approval on record and take the id of the run that publishes a rejected date.
 
-    Only what that run's gate found is approved: anything else that the new run finds stops it again. Raises ``UsageError``
-    where the run was not rejected, has been followed by a good one, or was refused for what has no right answer.
+    Only the findings of that run's gate are approved. The new run is rejected again if its gate finds anything else.
+
+    Parameters
+    ----------
+    settings
+        The deployment.
+    run_id
+        The rejected run.
+    by, why
+        Who approves it, and the reason.
+
+    Returns
+    -------
+    RunStart
+        The new run and the stage at which it begins.
+
+    Raises
+    ------
+    UsageError
+        If the run was not rejected, a good run of its date followed, or one of its findings cannot be waived.
     """
     if not why.strip():
         raise UsageError("An approval needs a reason: --why TEXT.")
     archive = Archive(settings.archive)
     record = archive.run(run_id)
-    if record["outcome"] != "REJECTED":
-        raise UsageError(f"The run {run_id} ended as {record['outcome']}; only a REJECTED run can be approved.")
-    run_date = date.fromisoformat(record["run_date"])
+    if record.outcome != "REJECTED":
+        raise UsageError(f"The run {run_id} ended as {record.outcome}; only a REJECTED run can be approved.")
+    run_date = record.run_date
     later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
     for other in later:
-        outcome = archive.run(other)["outcome"]
-        # An approval that came to nothing (killed, failed) may be given again.
-        if outcome in ("SUCCEEDED", "SKIPPED") or "approval" not in archive.started(other):
+        outcome = archive.run(other).outcome
+        # An approval whose run was killed or failed may be given again.
+        if outcome in ("SUCCEEDED", "SKIPPED") or archive.started(other).approval is None:
             raise UsageError(f"The date of {run_id} has been run again as {other}, which ended as {outcome}; look at that one.")
-    refused = [each for each in record["stages"] if each["outcome"] == "REJECTED"][-1]
-    findings = refused["details"].get("refused", [])
-    final = [each["about"] for each in findings if not each["waivable"]]
+    refused = [each for each in record.stages if each.outcome == "REJECTED"][-1]
+    findings = refused.details.refused
+    final = [each.about for each in findings if not each.waivable]
     if final or not findings:
         raise UsageError(
             f"{run_id} cannot be approved: {'; '.join(final) or 'it left no findings'}. Mend the data, then run the date again."
         )
-    # What people write goes into the archive: it is searched like everything there.
+    # The reason goes into the archive, so it is redacted like everything there.
     said = build_redactor(settings, run_id).redact_text(why.strip())
-    approval = {"of": run_id, "by": by, "why": said, "waived": [each["about"] for each in findings]}
+    approval = Approval(of=run_id, by=by, why=said, waived=tuple(each.about for each in findings))
     facts = {"env": settings.env, "title": settings.title, "approval": approval}
-    return RunStart(archive.start_run(run_date, facts), _RESTART_STAGES[refused["stage"]])
+    return RunStart(archive.start_run(run_date, facts), _RESTART_STAGES[refused.stage])
 
 
 def list_quarantined_rows(
     settings: Settings, *, run_date: Optional[date] = None, entity: Optional[str] = None, rule: Optional[str] = None
 ) -> list[QuarantinedRow]:
-    """The rows in quarantine, by date, entity, file and row; ``rule`` is a part of a rule's name."""
+    """Return the rows in quarantine, by date, entity, file and row; ``rule`` is a part of a rule's name."""
     source = load_source(settings.source)
     _require_entity(source, entity)
     lake = Lake(settings.lake)
@@ -113,8 +136,24 @@ def list_quarantined_rows(
 def release_rows(
     settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict[str, str], by: str, why: str
 ) -> list[date]:
-    """Put the release of these rows on record: repaired with new values, or accepted as they are. Returns their dates, whose
-    rows are to be judged again."""
+    """Put the release of rows on record, and return their dates, which must be validated again.
+
+    Parameters
+    ----------
+    settings
+        The deployment.
+    rows
+        Rows in quarantine.
+    repairs
+        New values by column; if empty, the rows are accepted as they are.
+    by, why
+        Who releases them, and the reason.
+
+    Raises
+    ------
+    UsageError
+        If there is no row, a column is unknown, or a row cannot be released.
+    """
     if not why.strip():
         raise UsageError("A release needs a reason: --why TEXT.")
     if not rows:
@@ -150,10 +189,10 @@ def release_rows(
 
 
 def start_revalidation(settings: Settings, run_date: date, *, rows: int, by: str, why: str) -> RunStart:
-    """Take the name of a run that judges a date's landed rows again, so many of which were released."""
-    # Who answers for it stays readable, whatever customers are called.
+    """Take the id of a run that validates a date's landed rows again; ``rows`` is the number of released ones."""
+    # The name of the steward stays readable, also if a customer has the same name.
     said = build_redactor(settings, format_run_id(run_date, 1)).redact_text(why.strip())
-    facts = {"env": settings.env, "title": settings.title, "released": {"by": by, "why": said, "rows": rows}}
+    facts = {"env": settings.env, "title": settings.title, "released": ReleaseRecord(by=by, why=said, rows=rows)}
     run_id = Archive(settings.archive).start_run(run_date, facts)
     return RunStart(run_id, STAGES[1])
 
@@ -169,7 +208,7 @@ def _require_waivable(source: Source, row: QuarantinedRow) -> None:
 
 
 def _require_business_date(source: Source, row: QuarantinedRow) -> None:
-    """Refuse a row of a snapshot that belongs to no date: it may be of another, and rows that follow it have not landed."""
+    """Refuse a row of a snapshot without a date: it may belong to another date, and rows that follow it have not landed."""
     entity = source.entities[row.entity]
     if (entity.date or entity.follows) and {SPLIT_RULE_NAME, usable_date_rule_name(str(entity.date))} & set(row.rules):
         raise UsageError(

@@ -21,10 +21,12 @@ from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import find_column
 from daybook.errors import ArchiveError
 from daybook.lake.lineage.graph import DIRECT_KINDS, Lineage, split_column
-from daybook.records.archive import Record, describe_failure
+from daybook.records.archive import describe_failure
+from daybook.records.models import AttemptRecord, RuleResult, RunRecord
 from daybook.records.names import notebook_name
-from daybook.settings import Settings, parse_run_date
+from daybook.settings import Settings
 
+Facet = dict[str, Any]
 Event = dict[str, Any]
 
 PRODUCER = f"urn:daybook:{__version__}"
@@ -53,15 +55,15 @@ _TIMEOUT_SECONDS = 5.0
 """Seconds that an endpoint may take to answer an event."""
 
 
-def build_run_events(record: Record, settings: Settings) -> list[Event]:
+def build_run_events(record: RunRecord, settings: Settings) -> list[Event]:
     """The events of a closed run, in the order in which things happened: START and COMPLETE (or FAIL) of the run, and between
     them those of every attempt."""
     run = _RunEventBuilder(record, settings)
-    events = [run.event("START", record["started_at"])]
-    for attempt in record["stages"]:
+    events = [run.event("START", record.started_at)]
+    for attempt in record.stages:
         events += run.attempt_events(attempt)
-    ended = "FAIL" if record["outcome"] == "FAILED" else "COMPLETE"
-    return [*events, run.event(ended, record["ended_at"], message="; ".join(record["reasons"]))]
+    ended = "FAIL" if record.outcome == "FAILED" else "COMPLETE"
+    return [*events, run.event(ended, record.ended_at or record.started_at, message="; ".join(record.reasons))]
 
 
 def format_json_lines(events: Iterable[Event]) -> bytes:
@@ -124,17 +126,17 @@ def dataset_identifier(uri: str) -> dict[str, str]:
 class _RunEventBuilder:
     """A run while its events are made."""
 
-    def __init__(self, record: Record, settings: Settings) -> None:
+    def __init__(self, record: RunRecord, settings: Settings) -> None:
         self.record = record
         self.settings = settings
-        self.run_id: str = record["run_id"]
-        self.namespace = f"daybook.{record['env']}"
+        self.run_id = record.run_id
+        self.namespace = f"daybook.{record.env}"
         self.contracts: dict[str, Table] = {name: table for layer in LAYERS for name, table in load_tables(layer).items()}
-        self.lineage: Lineage = record.get("lineage") or {}
+        self.lineage: Lineage = record.lineage or {}
         # How many rows the last attempt of aggregate computed for each gold table: what quality publishes are the same.
         self.candidates: dict[str, int] = {}
-        for attempt in record["stages"]:
-            self.candidates.update((attempt.get("details") or {}).get("candidates") or {})
+        for attempt in record.stages:
+            self.candidates.update(attempt.details.candidates)
 
     def event(self, kind: str, moment: str, *, message: str = "") -> Event:
         """An event of the run as a whole."""
@@ -143,10 +145,10 @@ class _RunEventBuilder:
             facets["errorMessage"] = _build_facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
         return self._event(kind, moment, self.uuid(), facets, self.job(_JOB, "DAG"))
 
-    def attempt_events(self, attempt: Record) -> list[Event]:
+    def attempt_events(self, attempt: AttemptRecord) -> list[Event]:
         """START and COMPLETE (or FAIL) of an attempt. A gate's no is an answer: COMPLETE, with the rules it broke."""
-        stage = attempt["stage"]
-        run_uuid = self.uuid(stage, str(attempt["attempt"]))
+        stage = attempt.stage
+        run_uuid = self.uuid(stage, str(attempt.attempt))
         facets = {
             "parent": _build_facet(
                 "ParentRunFacet",
@@ -155,24 +157,24 @@ class _RunEventBuilder:
             ),
             "nominalTime": self.nominal_time(),
         }
-        if attempt.get("engine"):
-            name, _, version = attempt["engine"].partition(" ")
+        if attempt.engine:
+            name, _, version = attempt.engine.partition(" ")
             facets["processing_engine"] = _build_facet(
                 "ProcessingEngineRunFacet", name=name, version=version or "unknown", openlineageAdapterVersion=__version__
             )
         job = self.job(f"{_JOB}.{stage}", "NOTEBOOK", attempt)
-        start = self._event("START", attempt["started_at"], run_uuid, dict(facets), job)
+        start = self._event("START", attempt.started_at, run_uuid, dict(facets), job)
         kind = "COMPLETE"
-        if attempt["outcome"] == "FAILED":
+        if attempt.outcome == "FAILED":
             kind = "FAIL"
             facets["errorMessage"] = _build_facet(
                 "ErrorMessageRunFacet", message=describe_failure(attempt), programmingLanguage="PYTHON"
             )
-        end = self._event(kind, attempt["ended_at"], run_uuid, facets, job)
+        end = self._event(kind, attempt.ended_at or attempt.started_at, run_uuid, facets, job)
         end["inputs"], end["outputs"] = self.inputs(attempt), self.outputs(attempt)
         return [start, end]
 
-    def _event(self, kind: str, moment: str, run_uuid: str, facets: Record, job: Record) -> Event:
+    def _event(self, kind: str, moment: str, run_uuid: str, facets: Facet, job: Facet) -> Event:
         return {
             "eventType": kind,
             "eventTime": moment,
@@ -188,45 +190,42 @@ class _RunEventBuilder:
         """The UUID of the run, or of one of its attempts."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join([PRODUCER.rpartition(":")[0], self.namespace, self.run_id, *parts])))
 
-    def nominal_time(self) -> Record:
+    def nominal_time(self) -> Facet:
         """The business date, as the shop's calendar day."""
-        day, zone = parse_run_date(self.record["run_date"]), ZoneInfo(self.settings.timezone)
+        day, zone = self.record.run_date, ZoneInfo(self.settings.timezone)
         first, last = (datetime.combine(each, time(), zone).isoformat() for each in (day, day + timedelta(days=1)))
         return _build_facet("NominalTimeRunFacet", nominalStartTime=first, nominalEndTime=last)
 
-    def job(self, name: str, kind: str, attempt: Optional[Record] = None) -> Record:
+    def job(self, name: str, kind: str, attempt: Optional[AttemptRecord] = None) -> Facet:
         """A job, and where the notebook lies that was executed for it."""
         facets = {"jobType": _build_facet("JobTypeJobFacet", processingType="BATCH", integration="DAYBOOK", jobType=kind)}
-        if attempt and attempt.get("notebook"):
-            folder = f"run_date={self.record['run_date']}/{self.run_id}"
-            code = attempt.get("code") or {}
+        if attempt and attempt.notebook:
+            folder = f"run_date={self.record.run_date}/{self.run_id}"
             facets["sourceCodeLocation"] = _build_facet(
                 "SourceCodeLocationJobFacet",
                 type="git",
-                url=_to_uri(f"{self.settings.archive}/{folder}/{attempt['notebook']['file']}"),
-                path=f"notebooks/{notebook_name(attempt['stage'])}.ipynb",
-                **({"version": code["commit"]} if code.get("commit") else {}),
+                url=_to_uri(f"{self.settings.archive}/{folder}/{attempt.notebook.file}"),
+                path=f"notebooks/{notebook_name(attempt.stage)}.ipynb",
+                **({"version": attempt.code.commit} if attempt.code.commit else {}),
             )
         return {"namespace": self.namespace, "name": name, "facets": facets}
 
-    def inputs(self, attempt: Record) -> list[Record]:
+    def inputs(self, attempt: AttemptRecord) -> list[Facet]:
         """The files and tables that an attempt read, with the outcomes of the rules they were held to."""
-        found: dict[str, Record] = {}
-        for file in attempt.get("inputs") or []:
-            named = {"rowCount": file.get("rows"), "size": file.get("bytes")}
+        found: dict[str, Facet] = {}
+        for file in attempt.inputs:
+            named = {"rowCount": file.rows, "size": file.size}
             statistics = {name: number for name, number in named.items() if number is not None}
-            found[f"landing/{file['file']}"] = {
-                **dataset_identifier(f"{self.settings.landing}/{file['file']}"),
-                "facets": {"version": _build_facet("DatasetVersionDatasetFacet", datasetVersion=file["sha256"])},
+            found[f"landing/{file.file}"] = {
+                **dataset_identifier(f"{self.settings.landing}/{file.file}"),
+                "facets": {"version": _build_facet("DatasetVersionDatasetFacet", datasetVersion=file.sha256)},
                 "inputFacets": {"inputStatistics": _build_facet("InputStatisticsInputDatasetFacet", **statistics)},
             }
-        for table, version in _list_external_tables(attempt.get("tables_read")):
+        for table, version in _list_external_tables(attempt.tables_read):
             found[table] = {**self.dataset(table, version), "inputFacets": {}}
-        by_table: dict[str, list[Record]] = {}
-        for rule in (attempt.get("details") or {}).get("rules") or []:
-            by_table.setdefault(
-                self._resolve_table(rule["table"], {*found, *(attempt.get("tables_written") or {})}), []
-            ).append(rule)
+        by_table: dict[str, list[RuleResult]] = {}
+        for rule in attempt.details.rules:
+            by_table.setdefault(self._resolve_table(rule.table, {*found, *attempt.tables_written}), []).append(rule)
         for table, rules in by_table.items():
             entry = found.setdefault(table, {**self.dataset(table, None), "inputFacets": {}})
             entry["inputFacets"]["dataQualityAssertions"] = _build_facet(
@@ -241,14 +240,14 @@ class _RunEventBuilder:
         last = name.split(".")[1]
         return next((each for each in (name, f"candidate.{last}", f"silver.{last}", f"gold.{last}") if each in tables), name)
 
-    def outputs(self, attempt: Record) -> list[Record]:
+    def outputs(self, attempt: AttemptRecord) -> list[Facet]:
         """The tables that an attempt wrote, with their rows and where their columns come from."""
-        merged = (attempt.get("details") or {}).get("merged") or {}
         found = []
-        for table, version in _list_external_tables(attempt.get("tables_written")):
+        for table, version in _list_external_tables(attempt.tables_written):
             layer, _, name = table.partition(".")
             entry = self.dataset(table, version)
-            rows = merged.get(table, {}).get("rows") if layer == "silver" else None
+            merged = attempt.details.merged.get(table)
+            rows = merged.rows if merged and layer == "silver" else None
             if layer in ("candidate", "gold"):
                 rows = self.candidates.get(f"gold.{name}")
             entry["outputFacets"] = {}
@@ -260,7 +259,7 @@ class _RunEventBuilder:
             found.append(entry)
         return found
 
-    def dataset(self, table: str, version: Optional[int]) -> Record:
+    def dataset(self, table: str, version: Optional[int]) -> Facet:
         """A table of the lake as a data set: where it lies, what it is called, its columns and version."""
         name = dataset_identifier(table_uri(self.settings, table))
         called = {"namespace": self.namespace, "name": table, "type": "TABLE"}
@@ -278,7 +277,7 @@ class _RunEventBuilder:
             facets["schema"] = _build_facet("SchemaDatasetFacet", fields=fields)
         return {**name, "facets": facets}
 
-    def column_lineage(self, table: str) -> Optional[Record]:
+    def column_lineage(self, table: str) -> Optional[Facet]:
         """The columnLineage facet of a table that the run wrote; None where its record does not know."""
         layer, _, name = table.partition(".")
         if layer == "gold" and table in self.contracts:
@@ -298,13 +297,13 @@ class _RunEventBuilder:
         }
         return _build_facet("ColumnLineageDatasetFacet", fields=fields, dataset=self._fields(known["rows"]))
 
-    def _fields(self, sources: Mapping[str, Iterable[str]], *, masking: bool = False) -> list[Record]:
+    def _fields(self, sources: Mapping[str, Iterable[str]], *, masking: bool = False) -> list[Facet]:
         # A name without a layer is a list that a stage worked out for itself, no data set.
         return [
             self._field(source, kinds, masking=masking) for source, kinds in sources.items() if "." in split_column(source)[0]
         ]
 
-    def _field(self, source: str, kinds: Iterable[str], *, masking: bool = False) -> Record:
+    def _field(self, source: str, kinds: Iterable[str], *, masking: bool = False) -> Facet:
         table, column = split_column(source)
         transformations = [
             {
@@ -318,24 +317,24 @@ class _RunEventBuilder:
         return {**place, "field": column, "transformations": transformations}
 
 
-def _build_facet(schema: str, **content: Any) -> Record:
+def _build_facet(schema: str, **content: Any) -> Facet:
     version = _FACET_VERSIONS[schema]
     return {"_producer": PRODUCER, "_schemaURL": f"{_SPEC}/facets/{version}/{schema}.json#/$defs/{schema}", **content}
 
 
-def _build_assertion(rule: Record) -> Record:
+def _build_assertion(rule: RuleResult) -> Facet:
     """A rule's outcome. The sample keys of rows that break it stay in the record."""
     return {
-        "assertion": rule["rule"],
+        "assertion": rule.rule,
         # Some rows may break a rule that allows for it.
-        "success": not rule["failing"] or rule.get("outcome") == "within limits",
-        "severity": {"warning": "warn"}.get(rule["severity"], rule["severity"]),
-        "actual": rule.get("measured") or f"{rule['failing']} of {rule['checked']} rows break it",
+        "success": not rule.failing or rule.outcome == "within limits",
+        "severity": {"warning": "warn"}.get(rule.severity, rule.severity),
+        "actual": rule.measured or f"{rule.failing} of {rule.checked} rows break it",
     }
 
 
-def _list_external_tables(versions: Optional[Mapping[str, int]]) -> list[tuple[str, int]]:
-    return [(table, version) for table, version in sorted((versions or {}).items()) if not table.startswith(_INTERNAL_TABLES)]
+def _list_external_tables(versions: Mapping[str, int]) -> list[tuple[str, int]]:
+    return [(table, version) for table, version in sorted(versions.items()) if not table.startswith(_INTERNAL_TABLES)]
 
 
 def _to_uri(location: str) -> str:

@@ -1,4 +1,4 @@
-"""The closing record of a run: its attempts together, how long it took and what it cost, and its lineage as events."""
+"""Close a run: write its record with its attempts, duration and cost, and its lineage as OpenLineage events."""
 
 from __future__ import annotations
 
@@ -15,94 +15,131 @@ from daybook.execution.attempt import close_abandoned_attempts, compute_ended_at
 from daybook.execution.openlineage import build_run_events, format_json_lines, post_events
 from daybook.lake.lineage.graph import collect_lineage, without_lineage
 from daybook.privacy.redactor import Redactor, withhold_free_text
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
 from daybook.records.cost import calculate_cost, estimate_usage, load_prices, usage_from_history
 from daybook.records.fingerprint import code_version, compute_fingerprint, package_versions, state_machine_version
+from daybook.records.models import (
+    SCHEMA_VERSION,
+    ArchivedFile,
+    AttemptRecord,
+    CodeVersion,
+    PackageVersions,
+    RunCost,
+    RunOutcome,
+    RunRecord,
+)
 from daybook.records.names import run_date_of
 from daybook.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 HistoryLoader = Callable[[], Iterable[Mapping[str, Any]]]
-"""Asks for the events of the execution that a run is in, oldest first."""
+"""Returns the events of the run's execution, oldest first."""
 _BASELINE_DAYS, _MIN_BASELINE_RUNS = 28, 7
-"""How many business dates say how long a run usually takes, and of how many of them there must be a good run."""
+"""Number of business dates whose runs give the usual duration, and of how many of them there must be a good run."""
 
 
 def close_run(
     archive: Archive,
     settings: Settings,
     run_id: str,
-    outcome: str,
+    outcome: RunOutcome,
     reasons: list[str],
     summary: Optional[dict[str, Any]] = None,
     *,
     execution: str = "",
     history: Optional[HistoryLoader] = None,
     redactor_now: Optional[Callable[[], Redactor]] = None,
-) -> Record:
-    """Write a run's record from those of its attempts; its cost from the execution's history, where that can be asked for."""
+) -> RunRecord:
+    """Write a run's record from those of its attempts.
+
+    Parameters
+    ----------
+    archive, settings, run_id
+        Where the record is written, the deployment and the run.
+    outcome, reasons
+        Outcome of the run, and why.
+    summary
+        The published figures of the date, if there are any.
+    execution
+        ARN of the state machine's execution; empty if there is none.
+    history
+        Returns the execution's events, from which the cost is measured. Without it the cost is estimated.
+    redactor_now
+        Returns the run's redactor, if there is one already.
+
+    Returns
+    -------
+    RunRecord
+        The record as it is archived.
+    """
     close_abandoned_attempts(archive, settings, run_id)
     attempts = archive.attempts(run_id)
     order = {name: table.columns for layer in LAYERS for name, table in load_tables(layer).items()}
     begun = archive.started(run_id)
-    started = begun["started_at"]
-    ended = compute_ended_at(started, begun.get("clock"), least=sum(each["seconds"] for each in attempts))
-    record = {
-        "record": "run",
-        "run_id": run_id,
-        "run_date": run_date_of(run_id).isoformat(),
-        "env": settings.env,
-        "source": settings.source,
-        "title": settings.title,
-        "currency": settings.currency,
-        "outcome": outcome,
-        "reasons": reasons,
-        "started_at": started,
-        "ended_at": ended,
-        "seconds": seconds_between(started, ended),
-        "usual_seconds": None if "part_of" in begun else _median_seconds(archive, run_date_of(run_id)),
-        "state_machine": state_machine_version(),
-        "code": code_version(),
+    ended = compute_ended_at(begun.started_at, begun.clock, least=sum(each.seconds for each in attempts))
+    run_date = run_date_of(run_id)
+    record = RunRecord(
+        record="run",
+        schema_version=SCHEMA_VERSION,
+        run_id=run_id,
+        run_date=run_date,
+        env=settings.env,
+        source=settings.source,
+        title=settings.title,
+        currency=settings.currency,
+        outcome=outcome,
+        reasons=reasons,
+        started_at=begun.started_at,
+        ended_at=ended,
+        seconds=seconds_between(begun.started_at, ended),
+        usual_seconds=None if begun.part_of else _median_seconds(archive, run_date),
+        state_machine=ArchivedFile(**state_machine_version()),
+        code=CodeVersion(**code_version()),
         # A date whose fingerprint differs from the current one is stale.
-        "fingerprint": compute_fingerprint(settings),
-        "packages": package_versions(),
-        "engine": next((each["engine"] for each in attempts if each["engine"]), None),
-        "python": platform.python_version(),
-        "stages": [without_lineage(each) for each in attempts],
-        "summary": summary,
-        "cost": _compute_cost(archive, settings, run_id, attempts, execution, history),
-        # Whoever let pass what a gate had refused, and why.
-        **({"approval": begun["approval"]} if "approval" in begun else {}),
-        # The backfill that it was a day of.
-        **({"part_of": begun["part_of"]} if "part_of" in begun else {}),
-        "lineage": collect_lineage(attempts, order),
-    }
+        fingerprint=compute_fingerprint(settings),
+        packages=PackageVersions(**package_versions()),
+        engine=next((each.engine for each in attempts if each.engine), None),
+        python=platform.python_version(),
+        stages=[without_lineage(each) for each in attempts],
+        summary=summary,
+        cost=_compute_cost(archive, settings, run_id, attempts, execution, history),
+        lineage=collect_lineage(attempts, order),
+    )
+    if begun.approval:
+        record.approval = begun.approval
+    if begun.part_of:
+        record.part_of = begun.part_of
     try:
         redactor = redactor_now() if redactor_now else load_redactor(settings, run_id)
-        record = redactor.redact_record(record)
+        record = RunRecord.model_validate(redactor.redact_record(record.to_json()))
     except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
-        record = withhold_free_text(record, error)
+        record = RunRecord.model_validate(withhold_free_text(record.to_json(), error))
     archive.write_run(record)
     _write_lineage_events(archive, settings, record)
     return record
 
 
 def _median_seconds(archive: Archive, run_date: date) -> Optional[float]:
-    """The median length of the good runs of the four weeks before a date, in seconds; None where there are too few to say.
+    """Return the median seconds of the good runs of the four weeks before a date; None if there are too few.
 
-    Days of a backfill do not count: they run beside each other, and so take longer.
+    Dates of a backfill do not count: they run side by side and take longer.
     """
     days = (run_date - timedelta(days=back) for back in range(1, _BASELINE_DAYS + 1))
     runs = [archive.run(ids[-1]) for ids in map(archive.run_ids, days) if ids]
-    found = [run["seconds"] for run in runs if run["outcome"] == "SUCCEEDED" and "part_of" not in run]
+    found = [run.seconds or 0.0 for run in runs if run.outcome == "SUCCEEDED" and not run.in_backfill]
     return median(found) if len(found) >= _MIN_BASELINE_RUNS else None
 
 
 def _compute_cost(
-    archive: Archive, settings: Settings, run_id: str, attempts: list[Record], execution: str, history: Optional[HistoryLoader]
-) -> Optional[Record]:
-    """What the run costs, by the deployment's price table; None without one. No fault in it keeps a run from being closed."""
+    archive: Archive,
+    settings: Settings,
+    run_id: str,
+    attempts: list[AttemptRecord],
+    execution: str,
+    history: Optional[HistoryLoader],
+) -> Optional[RunCost]:
+    """Return the run's cost by the deployment's price table; None without one. Its errors do not keep the run open."""
     if settings.prices is None:
         return None
     try:
@@ -117,16 +154,16 @@ def _compute_cost(
         except Exception as error:  # noqa: BLE001 (a service may fail in any way; the record says that it is an estimate)
             _log.warning("%s: its cost is an estimate: its history was not told (%s).", run_id, type(error).__name__)
     before = archive.read_closing_records(run_id)
-    return calculate_cost(use, attempts, prices, before[-1].get("cost") if before else None)
+    return calculate_cost(use, attempts, prices, before[-1].cost if before else None)
 
 
-def _write_lineage_events(archive: Archive, settings: Settings, record: Record) -> None:
-    """Leave the closed run as OpenLineage events. Whatever is wrong with them, the run is what its record says."""
+def _write_lineage_events(archive: Archive, settings: Settings, record: RunRecord) -> None:
+    """Write the closed run as OpenLineage events. An error is logged and changes nothing about the run."""
     try:
         events = build_run_events(record, settings)
-        archive.write_lineage_events(record["run_id"], format_json_lines(events))
+        archive.write_lineage_events(record.run_id, format_json_lines(events))
         if settings.openlineage_url:
             post_events(events, settings.openlineage_url)
     except Exception as error:  # noqa: BLE001 (a warning in the log, never a failed run)
         said = str(error) if isinstance(error, DaybookError) else f"no lineage events were made ({type(error).__name__})."
-        _log.warning("%s: %s", record["run_id"], said)
+        _log.warning("%s: %s", record.run_id, said)

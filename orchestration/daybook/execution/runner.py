@@ -9,7 +9,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 from daybook.errors import UsageError
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
+from daybook.records.models import BackfillRecord, RunRecord
 from daybook.records.names import STAGES, RunStart, run_date_of
 from daybook.settings import Settings
 
@@ -60,15 +61,15 @@ class Runner(Protocol):
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         """Close the records of lost runs of these dates, before the dates to run are selected."""
 
-    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> Record:
+    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         """Run a date and return the run's record; raise ``StillRunning`` with ``follow=False`` or after an interrupt."""
 
-    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> Record:
+    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         """Resume a failed or interrupted run and return its record."""
 
     def backfill(
         self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
-    ) -> Record:
+    ) -> BackfillRecord:
         """Run the dates of a plan and return the backfill's record."""
 
     def catch_up(
@@ -81,13 +82,13 @@ class Runner(Protocol):
         until: Optional[str],
         include_stale: bool,
         follow: bool = True,
-    ) -> tuple[str, Optional[Record]]:
+    ) -> tuple[str, Optional[BackfillRecord]]:
         """Run the gaps; return the error of the catch-up itself (or an empty string) and the backfill's record, if any."""
 
     def is_running(self, backfill_id: str) -> bool:
         """Return whether a backfill is running."""
 
-    def refresh_record(self, record: Record) -> Record:
+    def refresh_record(self, record: RunRecord) -> RunRecord:
         """Return a run's record from the archive with the present state of the run."""
 
 
@@ -138,7 +139,7 @@ class _LocalRunner:
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         """Do nothing: the next run of a date does it under the date's lock."""
 
-    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> Record:
+    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         from daybook.records.locks import DateLock
 
         _require_follow(self._settings, follow)
@@ -151,7 +152,7 @@ class _LocalRunner:
                 _, record = run_day(self._settings, start.run_id, first_stage=start.first_stage, lock=lock, listener=listener)
         return record
 
-    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> Record:
+    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         _require_follow(self._settings, follow)
         _start_fork_server()
         from daybook.execution.local import resume_day
@@ -161,7 +162,7 @@ class _LocalRunner:
 
     def backfill(
         self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
-    ) -> Record:
+    ) -> BackfillRecord:
         _require_follow(self._settings, follow)
         _start_fork_server()
         from daybook.execution.local import run_backfill
@@ -176,7 +177,7 @@ class _LocalRunner:
                 day_listener=listener.on_run_event,
             )
 
-    def catch_up(self, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> tuple[str, Optional[Record]]:
+    def catch_up(self, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> tuple[str, Optional[BackfillRecord]]:
         _require_follow(self._settings, follow)
         _start_fork_server()
         from daybook.execution.local import run_catch_up
@@ -189,7 +190,7 @@ class _LocalRunner:
 
         return is_running(self._settings, backfill_id)
 
-    def refresh_record(self, record: Record) -> Record:
+    def refresh_record(self, record: RunRecord) -> RunRecord:
         return record  # The archive has checked the lock of its date.
 
 
@@ -222,14 +223,14 @@ class _AwsRunner:
         ]
         close_lost(self._settings, self._executions, between)
 
-    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> Record:
+    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         from daybook.execution.aws.runs import follow_run, start_run
 
         run_id = start_run(self._settings, self._executions, run_date, allocate)
         with self._follow_context("daily", run_id, run_id, follow), display(run_id) as listener:
             return follow_run(self._settings, self._executions, run_id, listener=listener)
 
-    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> Record:
+    def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         from daybook.execution.aws.runs import follow_run, resume_run
 
         name, before, redriven = resume_run(self._settings, self._executions, run_id)
@@ -246,7 +247,7 @@ class _AwsRunner:
 
     def backfill(
         self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
-    ) -> Record:
+    ) -> BackfillRecord:
         from daybook.execution.aws.backfills import follow_backfill, start_backfill_execution
 
         name = start_backfill_execution(self._settings, self._executions, plan, parallel=parallel, fail_fast=fail_fast)
@@ -255,7 +256,7 @@ class _AwsRunner:
                 self._settings, self._executions, name, listener=listener, day_listener=listener.on_run_event
             )
 
-    def catch_up(self, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> tuple[str, Optional[Record]]:
+    def catch_up(self, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> tuple[str, Optional[BackfillRecord]]:
         from daybook.execution.aws.backfills import follow_catch_up, start_catch_up
 
         name = start_catch_up(self._settings, self._executions, **options)
@@ -269,7 +270,7 @@ class _AwsRunner:
 
         return is_running(self._executions, backfill_id)
 
-    def refresh_record(self, record: Record) -> Record:
+    def refresh_record(self, record: RunRecord) -> RunRecord:
         from daybook.execution.aws.runs import reconcile_record
 
         return reconcile_record(self._executions, record)

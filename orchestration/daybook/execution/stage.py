@@ -1,4 +1,4 @@
-"""A stage's notebook executed once in this process: checked, claimed, run, archived; after the last one, the run closed."""
+"""Run a stage once in this process: claim the attempt, execute the notebook, archive it; close the run after notify."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from daybook.execution.run_record import HistoryLoader, close_run
 from daybook.notebook.parameters import check_parameters, load_notebook, notebook_path
 from daybook.privacy.background import BackgroundRedactor
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, Record, current_timestamp
+from daybook.records.archive import Archive, current_timestamp
 from daybook.records.clock import read_clock
 from daybook.records.fingerprint import code_version
+from daybook.records.models import AttemptRecord, ClaimRecord, CodeVersion
 from daybook.records.names import STAGES, run_date_of
 from daybook.records.timings import PhaseTimer
 from daybook.settings import load_settings, parse_run_date, require_name
@@ -35,18 +36,38 @@ def run_stage(
     extra: Optional[dict[str, Any]] = None,
     history: Optional[HistoryLoader] = None,
     began: Optional[float] = None,
-) -> Record:
-    """Execute a stage's notebook once and archive the attempt; returns its record, whatever the outcome.
+) -> AttemptRecord:
+    """Execute a stage's notebook once and archive the attempt.
 
-    ``part_of`` names the backfill that the run is a day of, for a run whose name was taken elsewhere than in the archive.
-    ``history`` asks for the execution's events, by which the run's cost is measured as it is closed; without it, estimated.
-    ``began`` is when this process did, where it has come for this stage only (``daybook.records.timings``).
-    Raises ``UsageError`` for parameters and sources that cannot be run at all; nothing is archived then.
+    Parameters
+    ----------
+    stage, env, run_date, run_id
+        The stage, the deployment, the business date and the run.
+    part_of
+        Id of the backfill that the run belongs to, if the run's id was not taken in the archive.
+    overrides
+        Settings that differ from the params file.
+    extra
+        Further parameters of the notebook.
+    history
+        Returns the execution's events, from which the cost is measured when the run is closed; else it is estimated.
+    began
+        Start of this process, if it was started for this stage only (see ``daybook.records.timings``).
+
+    Returns
+    -------
+    AttemptRecord
+        The record as it is archived, whatever the outcome.
+
+    Raises
+    ------
+    UsageError
+        For parameters and sources that cannot be run at all. Nothing is archived then.
     """
     phases = PhaseTimer(began)
     phases.end("start")
     settings = load_settings(env, overrides)
-    load_source(settings.source)  # It says what is personal, so nothing could be archived without it.
+    load_source(settings.source)  # It names the personal columns, so nothing can be archived without it.
     day = parse_run_date(run_date)
     if run_date_of(run_id) != day:
         raise UsageError(f"The run {run_id} is not one of {day}; a run of that date is called daily-{day}-1 or so.")
@@ -63,17 +84,21 @@ def run_stage(
     with wrap_write_errors(f"The scratch folder {tempfile.gettempdir()}"):
         scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))
     try:
-        # What is claimed is archived at once, before anything can be known of the run's values.
-        shown = Redactor().redact_json(parameters)
-        facts = {"parameters": shown, "scratch": str(scratch), "code": code_version(), "python": platform.python_version()}
-        # Where not even that can be written nothing is started: every change to a table has at least a claim on record.
+        # A claim is archived at once, before the run's personal values are known.
+        facts = {
+            "parameters": Redactor().redact_json(parameters),
+            "scratch": str(scratch),
+            "code": CodeVersion(**code_version()),
+            "python": platform.python_version(),
+        }
+        # If not even the claim can be written, nothing is started: every change to a table has at least a claim on record.
         number = archive.claim_attempt(run_id, stage, facts)
-        # The environment changes while no other thread is there: delta-rs reads it as it opens a table, and C lets nobody read
-        # what another thread changes.
+        # The environment is changed before there are other threads: delta-rs reads it when it opens a table, and it must not
+        # be read while another thread changes it.
         with isolate_kernel_home(scratch), BackgroundRedactor(settings, run_id, stage) as redactor_now:
             phases.end("claim")
             redactor_now.prefetch(source.cells)
-            claim = {**facts, "started_at": current_timestamp(), "clock": read_clock()}
+            claim = ClaimRecord(started_at=current_timestamp(), clock=read_clock(), **facts)
             attempt = Attempt(settings, stage, run_id, number, claim, phases, redactor_now.submit_output)
             with redirect_output(scratch / "printed.txt"):
                 executed = attempt.execute(path, scratch, parameters)
@@ -88,20 +113,19 @@ def run_stage(
             )
     finally:
         remove_scratch(scratch)
-    if record["outcome"] != "FAILED" and stage == STAGES[-1]:
-        details = record["details"]
+    if record.outcome != "FAILED" and stage == STAGES[-1] and record.details.run_outcome:
         close_run(
             archive,
             settings,
             run_id,
-            details["run_outcome"],
-            details["run_reasons"],
-            details.get("summary"),
+            record.details.run_outcome,
+            record.details.run_reasons,
+            record.details.summary,
             execution=parameters.get("execution", ""),
             history=history,
             redactor_now=redactor_now,
         )
-    if record["outcome"] != "FAILED" or record["permanent"]:
+    if record.outcome != "FAILED" or record.permanent:
         archive.write_outcome(record)
     return record
 
@@ -109,10 +133,10 @@ def run_stage(
 def record_unstarted_failure(
     stage: str, *, env: str, run_id: str, overrides: Optional[dict[str, str]], error: DaybookError, said: str
 ) -> bool:
-    """Write the outcome FAILED for a stage that a permanent ``error`` kept from starting; ``said`` is its redacted message.
+    """Write the outcome FAILED of a stage that a permanent ``error`` kept from starting; ``said`` is its redacted message.
 
-    Return whether the stage may end normally. It may not where the settings do not tell the place of the archive, and in
-    notify, whose failure the state machine learns from the exit code only.
+    Returns whether the job may end normally. It may not if the settings have no archive, or for notify, because the state
+    machine learns of a failure of notify from the exit code only.
     """
     if not error.permanent or stage == STAGES[-1]:
         return False
@@ -120,6 +144,6 @@ def record_unstarted_failure(
         run_date_of(run_id)  # Part of the key.
         Archive(load_settings(env, overrides).archive).write_unstarted_outcome(run_id, stage, error, said)
     except (DaybookError, OSError):
-        # ``said`` is reported either way. It is the cause in nearly all cases: no settings, no archive.
+        # ``said`` is reported anyway. It is nearly always the cause here, too: no settings, no archive.
         return False
     return True

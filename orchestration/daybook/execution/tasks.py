@@ -1,18 +1,18 @@
-"""What a job does besides stages: find the gaps that a catch-up fills, and sum up a backfill once its dates are through."""
+"""Run the jobs that are no stages: plan a catch-up of gaps, and summarize an ended backfill."""
 
 from __future__ import annotations
 
 from datetime import date, datetime, timezone
-from typing import Any, Optional
+from typing import Optional
 
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook.quality import check_history
 from daybook.quality import format_rule_result
-from daybook.records.archive import Archive, Record, first_line, serialize_record
-from daybook.records.notifications import Message, format_body, format_subject
+from daybook.records.archive import Archive, first_line, serialize_record
+from daybook.records.models import BackfillRecord, CatchUpPlan, DateOutcome, Notification, UnusualDay
+from daybook.records.notifications import format_body, format_subject
 from daybook.scheduling.backfills import (
-    DateResult,
     close_backfill,
     count_outcomes,
     plan_catch_up,
@@ -26,7 +26,7 @@ from daybook.settings import Settings, daybook_home, require_name
 from daybook.sources import Calendar, load_source
 
 _MAX_LISTED_RANGES = 20
-"""Ranges of dates that a message names; the record has all."""
+"""Maximum number of date ranges in a message; the record has all."""
 
 
 def plan_gap_backfill(
@@ -37,70 +37,83 @@ def plan_gap_backfill(
     since: Optional[date] = None,
     until: Optional[date] = None,
     include_stale: bool = False,
-) -> Record:
-    """Plan the backfill of at most ``limit`` gaps, oldest first, and leave it where the state machine reads it.
+) -> CatchUpPlan:
+    """Plan the backfill of gaps, oldest first, and write it where the state machine reads it.
 
-    The clock says which dates are due, here alone: the answer goes on record, and each date is then run by its own name.
+    Only here the clock decides which dates are due. The plan is on record, and each date then runs under its own id.
+
+    Parameters
+    ----------
+    settings
+        The deployment.
+    execution
+        Name of the catch-up's execution, under which the plan is written.
+    limit
+        Maximum number of dates.
+    since, until
+        First and last date to look at.
+    include_stale
+        Also run dates that are gaps because of a deploy (see ``STALE_REASONS``).
     """
     found = find_gaps(settings, now=datetime.now(timezone.utc), since=since, until=until)
     chosen = select_for_catch_up(found.gaps, limit, include_stale=include_stale)
     archive = Archive(settings.archive)
-    answer: dict[str, Any] = {"gaps": len(found.gaps), "dates": []}
+    planned = CatchUpPlan(gaps=len(found.gaps), dates=[])
     if chosen:
         plan = plan_catch_up(settings, [gap.run_date for gap in chosen])
         facts = {"env": settings.env, "title": settings.title, "asked_by": execution}
-        answer["backfill_id"] = start_backfill(archive, plan, facts)
-        answer["dates"] = [day.to_record() for day in plan.days]
-    archive.store.replace(f"outcomes/{require_name(execution, 'an execution')}/gaps.json", serialize_record(answer))
-    return answer
+        planned = planned.changed(dates=list(plan.days), backfill_id=start_backfill(archive, plan, facts))
+    archive.store.replace(f"outcomes/{require_name(execution, 'an execution')}/gaps.json", serialize_record(planned))
+    return planned
 
 
-def summarize_backfill(settings: Settings, backfill_id: str) -> Record:
-    """Close a backfill: what each date came to, which days are unlike the weeks before them, and one message of it all.
+def summarize_backfill(settings: Settings, backfill_id: str) -> BackfillRecord:
+    """Close a backfill, with the outcome of each date, its unusual days and one message on all dates.
 
-    A backfill's days are not judged against their past while they run: side by side, or in another order, that past would not
-    be there yet, and the answer would depend on it. Now it is.
+    Dates of a backfill are not compared with their past while they run: they run side by side or in another order, so that past
+    may not be published yet. Now it is.
     """
     archive = Archive(settings.archive)
     started = read_backfill(archive, backfill_id)
     found = read_results(archive, backfill_id)
     unusual = find_unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
-    told = f"Daybook {settings.env}: {started['kind']} of {started['first']} to {started['last']}: {_format_counts(found)}"
+    said = f"Daybook {settings.env}: {started.kind} of {started.first} to {started.last}: {_format_counts(found)}"
     calendar = load_source(settings.source).calendar
     lines = [
-        told,
+        said,
         *_format_failures(found, calendar),
-        *_limit_lines([f"{each['run_date']}: {each['warning']}" for each in unusual]),
+        *_limit_lines([f"{each.run_date}: {each.warning}" for each in unusual]),
     ]
     if len(lines) > 1:
         lines += ["", "What to do:", f"  daybook show {backfill_id} {settings.command_options}"]
-    message = Message(format_subject(told), format_body(lines))
-    return close_backfill(archive, backfill_id, unusual_days=unusual, message=message.to_record())
+    message = Notification(subject=format_subject(said), body=format_body(lines))
+    return close_backfill(archive, backfill_id, unusual_days=unusual, message=message)
 
 
-def find_unusual_days(settings: Settings, days: list[date]) -> list[Record]:
-    """What the contracts' rules on history find, by date, over what is published now.
+def find_unusual_days(settings: Settings, days: list[date]) -> list[UnusualDay]:
+    """Return the findings of the contracts' history rules on published dates.
 
-    Also those of severity ``error``, which stop a day that is run by itself: a backfill has published it, so people decide.
+    They include those of severity ``error``, which reject a date that runs by itself. A backfill has published it, so people
+    decide.
     """
     if not days:
         return []
     lake = Lake(settings.lake)
     engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
     return [
-        {"run_date": day.isoformat(), "severity": found.severity, "warning": format_rule_result(found)}
+        UnusualDay(run_date=day, severity=found.severity, warning=format_rule_result(found))
         for day in sorted(days)
         for found in check_history(engine, day, of_today="gold")
         if not found.holds
     ]
 
 
-def _format_counts(found: list[DateResult]) -> str:
+def _format_counts(found: list[DateOutcome]) -> str:
     return ", ".join(f"{count:,} {outcome.lower()}" for outcome, count in count_outcomes(found).items()) or "no dates"
 
 
-def _format_failures(found: list[DateResult], calendar: Calendar) -> list[str]:
-    """Return a line for each range of dates that ended badly for the same reason."""
+def _format_failures(found: list[DateOutcome], calendar: Calendar) -> list[str]:
+    """Return a line for each range of dates that failed or were rejected for the same reason."""
     bad = [each for each in found if each.outcome not in ("SUCCEEDED", "SKIPPED")]
     grouped = group_items(bad, calendar, day_of=lambda each: each.run_date, like=lambda each: (each.outcome, each.reason))
     lines = []

@@ -272,7 +272,7 @@ def require_no_active_run(archive: Archive, doing: str) -> None:
     now = datetime.now(timezone.utc)
     for run_id in archive.run_ids():
         if bucket:
-            recent = now - parse_timestamp(archive.started(run_id)["started_at"]) < MAX_RUN_DURATION
+            recent = now - parse_timestamp(archive.started(run_id).started_at) < MAX_RUN_DURATION
             working = recent and not archive.read_closing_records(run_id)
         else:
             working = archive.find_holder(run_id) is not None

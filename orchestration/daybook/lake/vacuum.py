@@ -23,7 +23,8 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from daybook.errors import LakeError, UsageError
 from daybook.lake.delta import open_table
 from daybook.lake.rewrite import LOG_FOLDER, StoredTable, is_unfinished_log_file, list_orphan_files, list_tables, upgrade_table
-from daybook.records.archive import Archive, Record, parse_timestamp
+from daybook.records.archive import Archive, parse_timestamp
+from daybook.records.models import RunRecord
 from daybook.storage import ObjectInfo, Store
 
 SAFETY_MARGIN = timedelta(days=1)
@@ -87,7 +88,7 @@ def plan_vacuum(root: str, archive: Archive, *, keep: timedelta, at: datetime) -
     # No record names a version of a development copy: of those its owner's newest is all that anybody reads.
     removals = [_plan_table(each, none if each.development else pinned.get(each.full_name, none), at) for each in tables]
     resumable = find_resumable_runs(records, since=at - keep)
-    over = {record["run_id"] for record in records} - resumable
+    over = {record.run_id for record in records} - resumable
     planned = tuple(f"{each.uri}/" for each in tables)
     loose = []
     for entry in list_orphan_files(root):
@@ -113,36 +114,32 @@ def apply_vacuum(plan: VacuumPlan) -> None:
         store.remove(entry.key)
 
 
-def find_pinned_versions(records: Iterable[Record], *, since: datetime) -> dict[str, frozenset[int]]:
+def find_pinned_versions(records: Iterable[RunRecord], *, since: datetime) -> dict[str, frozenset[int]]:
     """By table the versions that runs have read or written, or were computed from, if they or a stage of theirs began since."""
     pinned: dict[str, set[int]] = {}
     for record in records:
-        if record["outcome"] != "RUNNING" and _last_started_at(record) < since:
+        if record.outcome != "RUNNING" and _last_started_at(record) < since:
             continue
-        for attempt in record["stages"]:
-            snapshot = (attempt.get("details") or {}).get("snapshot", {})
-            for versions in (attempt["tables_read"], attempt["tables_written"], snapshot):
+        for attempt in record.stages:
+            for versions in (attempt.tables_read, attempt.tables_written, attempt.details.snapshot):
                 for table, version in versions.items():
-                    pinned.setdefault(table, set()).add(int(version))
+                    pinned.setdefault(table, set()).add(version)
     return {table: frozenset(versions) for table, versions in pinned.items()}
 
 
-def find_resumable_runs(records: Sequence[Record], *, since: datetime) -> set[str]:
+def find_resumable_runs(records: Sequence[RunRecord], *, since: datetime) -> set[str]:
     """The runs that may still go on: those not ended, and the failed ones begun since whose date has not been run again."""
-    newest = {record["run_date"]: record["run_id"] for record in records}
+    newest = {record.run_date: record.run_id for record in records}
     return {
-        record["run_id"]
+        record.run_id
         for record in records
-        if record["outcome"] in _RESUMABLE_OUTCOMES
-        and (
-            record["outcome"] != "FAILED"
-            or (newest[record["run_date"]] == record["run_id"] and _last_started_at(record) >= since)
-        )
+        if record.outcome in _RESUMABLE_OUTCOMES
+        and (record.outcome != "FAILED" or (newest[record.run_date] == record.run_id and _last_started_at(record) >= since))
     }
 
 
-def _last_started_at(record: Record) -> datetime:
-    return max(parse_timestamp(each) for each in (record["started_at"], *(stage["started_at"] for stage in record["stages"])))
+def _last_started_at(record: RunRecord) -> datetime:
+    return max(parse_timestamp(each) for each in (record.started_at, *(stage.started_at for stage in record.stages)))
 
 
 def _list_development_candidates(root: str) -> list[StoredTable]:

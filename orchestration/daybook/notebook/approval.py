@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional
 
 from daybook.notebook.context import Stage
 from daybook.quality import GateResult
-
-
-@dataclass(frozen=True)
-class Approval:
-    """Who waived which findings of the run ``of``, and why. ``waived`` has values of ``Finding.finding_id``."""
-
-    of: str
-    by: str
-    why: str
-    waived: tuple[str, ...]
-
-    @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Approval:
-        return cls(record["of"], record["by"], record["why"], tuple(record["waived"]))
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the approval as records store it."""
-        return {"of": self.of, "by": self.by, "why": self.why, "waived": list(self.waived)}
+from daybook.records.models import Approval
 
 
 def load_approval(stage: Stage) -> Optional[Approval]:
     """Return the approval that this run was started with, or None."""
-    found = stage.started.get("approval")
-    return Approval.from_record(found) if found else None
+    return stage.started.approval if stage.started else None
 
 
 def apply_approval(stage: Stage, verdict: GateResult) -> GateResult:

@@ -26,6 +26,7 @@ from daybook.privacy.raw_reads import RAW_READS, read_raw_values
 from daybook.privacy.rekey import require_keys
 from daybook.quality import Finding
 from daybook.records.archive import Archive
+from daybook.records.models import StartRecord
 from daybook.records.names import RESULT_MIME, STAGES, run_date_of
 from daybook.settings import Settings, load_settings, parse_run_date
 from daybook.sources import Source, load_source
@@ -63,20 +64,20 @@ class Stage:
         return Archive(self.settings.archive)
 
     @property
-    def started(self) -> dict[str, Any]:
-        """What was put on record when the run's name was taken, such as its approval; empty where nothing was."""
+    def started(self) -> Optional[StartRecord]:
+        """What was put on record when the run's id was taken, such as its approval; None if nothing was."""
         if not self.run_id:
-            return {}
+            return None
         try:
             return self.archive.started(self.run_id)
         except FileNotFoundError:
             # Stages that are executed by themselves, without the job script, have no such record.
-            return {}
+            return None
 
     @property
     def part_of(self) -> Optional[str]:
         """The backfill that this run is a day of, or None."""
-        return self.started.get("part_of")
+        return self.started.part_of if self.started else None
 
     @property
     def raw_engine(self) -> DuckDBEngine:

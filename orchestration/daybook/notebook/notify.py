@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 from daybook.errors import NotebookError
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
-from daybook.records.archive import Record
 from daybook.records.formatting import format_figure, format_figures
+from daybook.records.models import AttemptRecord, RunOutcome
 from daybook.records.notifications import describe_run_failure, find_suppression_reason, list_warnings, run_message
 from daybook.scheduling.calendar import load_calendar
 from daybook.scheduling.due import NewestRun, end_of_day, format_dates, list_date_states, list_never_ran
@@ -24,21 +24,21 @@ from daybook.scheduling.freshness import describe_published_figures
 class RunReport:
     """A run up to this stage: its outcome, the last attempt of each stage, and the figures that it published."""
 
-    outcome: str
+    outcome: RunOutcome
     reasons: list[str]
-    stages: list[Record]
+    stages: list[AttemptRecord]
     currency: str
     summary: Optional[dict[str, Any]] = None
     """The day's figures by name, if the run has published them."""
-    caught: Optional[Record] = None
+    caught: Optional[dict[str, Any]] = None
     """What the state machine caught, if anything."""
     standing: str = ""
     """Whose figures readers see, if this run published none."""
 
     @property
-    def failed(self) -> Optional[Record]:
+    def failed(self) -> Optional[AttemptRecord]:
         """The attempt that decided the outcome, if it failed or a gate rejected the data."""
-        blamed = [each for each in self.stages if each["outcome"] == self.outcome and self.outcome in ("FAILED", "REJECTED")]
+        blamed = [each for each in self.stages if each.outcome == self.outcome and self.outcome in ("FAILED", "REJECTED")]
         return blamed[-1] if blamed else None
 
     @property
@@ -48,11 +48,13 @@ class RunReport:
             ["stage", "outcome", "attempts", "seconds", "rows in", "rows out", "rejected"],
             [
                 (
-                    each["stage"],
-                    each["outcome"],
-                    each["attempt"],
-                    each["seconds"],
-                    *(each["rows"].get(name) for name in ("in", "out", "rejected")),
+                    each.stage,
+                    each.outcome,
+                    each.attempt,
+                    each.seconds,
+                    each.rows.rows_in,
+                    each.rows.rows_out,
+                    each.rows.rejected,
                 )
                 for each in self.stages
             ],
@@ -62,15 +64,17 @@ class RunReport:
 def look_back(stage: Stage, failure: str = "null") -> RunReport:
     """Read the run's records; ``failure`` is the JSON of what the state machine caught."""
     attempts = stage.archive.attempts(stage.run_id) if stage.run_id else []
-    last = {each["stage"]: each for each in attempts if each["stage"] != stage.name}
+    last = {each.stage: each for each in attempts if each.stage != stage.name}
     caught = json.loads(failure)
-    ended = [each for each in last.values() if each["outcome"] in ("REJECTED", "SKIPPED")]
+    outcome: RunOutcome
+    reasons: list[str]
+    ended = [each for each in last.values() if each.outcome in ("REJECTED", "SKIPPED")]
     if caught:
-        failed = [each for each in last.values() if each["outcome"] == "FAILED"]
+        failed = [each for each in last.values() if each.outcome == "FAILED"]
         outcome, reasons = "FAILED", [describe_run_failure(failed[-1] if failed else None, caught)]
     elif ended:
-        outcome, reasons = ended[-1]["outcome"], ended[-1]["reasons"]
-    elif stage.run_id and last.get("quality", {}).get("outcome") != "SUCCEEDED":
+        outcome, reasons = ended[-1].outcome, ended[-1].reasons
+    elif stage.run_id and ("quality" not in last or last["quality"].outcome != "SUCCEEDED"):
         outcome, reasons = "FAILED", ["a stage ended without an outcome, so nothing was published"]
     else:
         outcome, reasons = "SUCCEEDED", []
@@ -78,7 +82,7 @@ def look_back(stage: Stage, failure: str = "null") -> RunReport:
     if stage.run_id:
         of_date = stage.archive.run_ids(stage.run_date)
         earlier = map(stage.archive.run, of_date[: of_date.index(stage.run_id)])
-        day.standing = describe_published_figures({"outcome": outcome, "stages": attempts}, earlier)
+        day.standing = describe_published_figures(outcome, attempts, earlier)
     return day
 
 
@@ -151,7 +155,7 @@ def write_message(stage: Stage, day: RunReport, execution: str = "", *, headline
             archive=stage.archive,
             execution=execution,
         )
-        stage.details["message"] = message.to_record()
+        stage.details["message"] = message.to_json()
         shown = f"{message.subject}\n\n{message.body}"
     stage.details["run_outcome"] = day.outcome
     stage.details["run_reasons"] = day.reasons
@@ -178,7 +182,7 @@ def _format_headline(day: RunReport, headline: str) -> list[str]:
 
 
 def _format_quarantined(day: RunReport) -> list[str]:
-    rejected = sum(each["rows"].get("rejected") or 0 for each in day.stages)
+    rejected = sum(each.rows.rejected or 0 for each in day.stages)
     return [f"{rejected:,} rows are in quarantine."] if rejected else []
 
 

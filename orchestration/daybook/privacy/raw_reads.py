@@ -6,17 +6,20 @@ import getpass
 import json
 import re
 import secrets
+from typing import Any
 
 from daybook.engines import DuckDBEngine, Query
 from daybook.errors import UsageError
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, Record, current_timestamp, serialize_record
+from daybook.records.archive import Archive, current_timestamp, serialize_record
 
 RAW_READS = "raw_reads"
 """Key of a stage's details with its records, and folder of all records in the archive."""
 
 
-def read_raw_values(engine: DuckDBEngine, archive: Archive, query: str, reason: str, facts: Record) -> tuple[Query, Record]:
+def read_raw_values(
+    engine: DuckDBEngine, archive: Archive, query: str, reason: str, facts: dict[str, Any]
+) -> tuple[Query, dict[str, Any]]:
     """Run a query on tables with raw values, and archive a record of it.
 
     Parameters
@@ -45,7 +48,7 @@ def read_raw_values(engine: DuckDBEngine, archive: Archive, query: str, reason: 
         raise UsageError("Raw values need a reason; give the purpose, without the name of a person.")
     sql = f"SELECT * FROM {query}" if re.fullmatch(r"[\w.]+", query.strip()) else query
     result = engine.query(sql)
-    record: Record = {
+    record: dict[str, Any] = {
         "record": "raw_read",
         **facts,
         "at": current_timestamp(),

@@ -41,7 +41,20 @@ _SEARCHABLE_TYPES = re.compile(
 _FORMAT_KEYS = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
 """Keys in the metadata of a notebook or cell, or in an output, whose values belong to the notebook format."""
 _TRUSTED_KEYS = (
-    *("record", "run_id", "run_date", "env", "source", "title", "currency", "stage", "attempt", "outcome", "permanent"),
+    *(
+        "record",
+        "schema_version",
+        "run_id",
+        "run_date",
+        "env",
+        "source",
+        "title",
+        "currency",
+        "stage",
+        "attempt",
+        "outcome",
+        "permanent",
+    ),
     *("started_at", "ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written"),
     *("code", "state_machine", "engine"),
     *("python", "notebook", "html", "redactions", "fingerprint", "packages", "cost", "requests", "phases", "table_seconds"),

@@ -205,7 +205,7 @@ def _approver_names(settings: Settings, run_id: str) -> set[str]:
         started = Archive(settings.archive).started(run_id)
     except FileNotFoundError:
         return set()
-    names = [str((started.get(key) or {}).get("by", "")) for key in ("approval", "released")]
+    names = [decision.by for decision in (started.approval, started.released) if decision]
     return {word for name in names for word in re.findall(r"[^\W\d_]+", name)}
 
 

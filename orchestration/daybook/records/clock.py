@@ -1,7 +1,7 @@
-"""How long something took, whatever is done to the wall clock meanwhile.
+"""Measure durations that do not depend on the wall clock.
 
-A wall clock jumps: it is set by hand, by a time server after a start with an empty battery, by a host that was asleep. What
-has begun at its word therefore ends that much later as has passed by the count, and is never over before it began.
+A wall clock jumps: a person or a time server sets it, or its host was suspended. A duration is therefore taken from the
+machine's own count of seconds.
 """
 
 from __future__ import annotations
@@ -9,41 +9,52 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
+
+from daybook.records.models import ClockReading
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PROCESS_TOKEN = f"{os.getpid()}-{secrets.token_hex(8)}"
-"""Stands for the boot where a machine does not name it: counts are then compared within this process only."""
+"""Replaces the boot id on a machine that has none: readings are then comparable within this process only."""
 
 
 def monotonic_seconds() -> float:
-    """Seconds since the machine was started, time asleep included where the system counts it; never goes back."""
+    """Return the seconds since the machine was started, with suspended time where the system counts it; never goes back."""
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
-def read_clock() -> dict[str, Any]:
-    """The count now, and which start of which machine it counts from: what a later process needs to go on with it."""
-    return {"boot": _read_boot_id(), "seconds": round(monotonic_seconds(), 3)}
+def read_clock() -> ClockReading:
+    """Return the count now and the start of the machine that it counts from, for a later process to compare with."""
+    return ClockReading(boot=_read_boot_id(), seconds=round(monotonic_seconds(), 3))
 
 
-def seconds_since(begun: Optional[Mapping[str, Any]]) -> Optional[float]:
-    """Seconds since a reading; None where it was taken on another machine, or before this one was started."""
-    if begun is None or begun["boot"] != _read_boot_id():
+def seconds_since(begun: Optional[ClockReading]) -> Optional[float]:
+    """Return the seconds since a reading; None if it is from another machine, or from before this machine was started."""
+    if begun is None or begun.boot != _read_boot_id():
         return None
-    return max(monotonic_seconds() - float(begun["seconds"]), 0.0)
+    return max(monotonic_seconds() - begun.seconds, 0.0)
 
 
 def calculate_end_time(
-    started: float, begun: Optional[Mapping[str, Any]], *, seen: Optional[float] = None, least: float = 0.0
+    started: float, begun: Optional[ClockReading], *, seen: Optional[float] = None, least: float = 0.0
 ) -> float:
-    """When what began at ``started`` ended, all in seconds since 1970 by the clock as it was then.
+    """Return when something ended, in seconds since 1970 by the wall clock as it was at its start.
 
-    It ends now; or, with ``seen``, when a clock showed that moment, if that lies between the start and now. Where no count
-    goes back to its start, the wall clock decides, but it took at ``least`` so many seconds.
+    Parameters
+    ----------
+    started
+        When it started, in seconds since 1970.
+    begun
+        The reading at its start. Without a comparable one the wall clock decides.
+    seen
+        When a clock last showed it in progress, in seconds since 1970; not given, it ends now. The end lies between the start
+        and now.
+    least
+        Its minimum duration in seconds if the wall clock decides.
     """
     passed = seconds_since(begun)
     if passed is None:
@@ -52,7 +63,7 @@ def calculate_end_time(
 
 
 class TimeBreakdown:
-    """Seconds by what they were spent on; of what is done within another, only the outer counts."""
+    """Measure seconds by activity. Of nested activities only the outer one counts."""
 
     def __init__(self) -> None:
         self._found: dict[str, float] = {}
@@ -60,7 +71,7 @@ class TimeBreakdown:
 
     @contextmanager
     def on(self, name: str) -> Iterator[None]:
-        """What is done here is time spent on ``name``, also where it raises."""
+        """Count the time in this context as ``name``, also if it raises."""
         if self._within:
             yield
             return
@@ -72,7 +83,7 @@ class TimeBreakdown:
             self._found[name] = self._found.get(name, 0.0) + monotonic_seconds() - began
 
     def seconds(self) -> dict[str, float]:
-        """The seconds so far, to the millisecond."""
+        """Return the seconds so far by activity, to the millisecond."""
         return {name: round(seconds, 3) for name, seconds in self._found.items()}
 
 
@@ -80,4 +91,4 @@ def _read_boot_id() -> str:
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
-        return _PROCESS_TOKEN  # Not Linux, or a machine that keeps it to itself.
+        return _PROCESS_TOKEN  # Not Linux, or not readable.

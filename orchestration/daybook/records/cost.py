@@ -1,7 +1,7 @@
-"""What a run costs on AWS: the price table, what was used, and the two multiplied, in decimals.
+"""Calculate what a run costs on AWS: usage times prices, in decimals.
 
-What is counted: Glue's seconds, Step Functions' transitions, and the requests to S3 that Daybook itself makes. Those of
-delta-rs, which reads and writes the tables, nobody can count from here; they are named as not counted rather than guessed.
+Counted are the seconds of Glue jobs, the transitions of Step Functions and the requests to S3 that Daybook makes. Those of
+delta-rs, which reads and writes the tables, cannot be counted here; a cost names them as not counted.
 """
 
 from __future__ import annotations
@@ -12,40 +12,50 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from daybook.errors import ParamsError
-from daybook.records.archive import Record, parse_timestamp
+from daybook.records.archive import parse_timestamp
+from daybook.records.models import (
+    AttemptRecord,
+    CostLine,
+    ExecutionTransitions,
+    JobCost,
+    PriceTable,
+    RunCost,
+    RunRecord,
+)
 from daybook.records.names import STAGES
 from daybook.settings import format_validation_error, list_files, project_root, read_yaml, require_name
 
 SMALLEST_DPU = Decimal("0.0625")
-"""What a job gets unless the deployment says otherwise (``Dpu`` in infra/pipeline.yaml)."""
-MEASURED, ESTIMATED = "measured", "estimated"
+"""Data processing units of a job unless the deployment sets others (``Dpu`` in infra/pipeline.yaml)."""
+MEASURED: Literal["measured"] = "measured"
+ESTIMATED: Literal["estimated"] = "estimated"
 TABLE_REQUESTS = "requests to S3 of delta-rs, which reads and writes tables"
 ALL_REQUESTS = "requests to S3"
 
 _AMOUNT_QUANTUM = Decimal("0.00000001")
 _FIXED_TRANSITIONS = 5
-"""States of the daily machine that every execution enters besides its stages: Start, Begin, Notify, Outcome, and its end."""
+"""States of the daily machine that every execution enters besides its stages: Start, Begin, Notify, Outcome and the end."""
 _TRANSITIONS_PER_STAGE = 4
-"""States of a stage that ends well: its job, its end, its outcome read, its outcome judged. A job that fails goes to Notify."""
+"""States of a stage that ends well: job, end, read the outcome, choose by the outcome. A job that fails goes to Notify."""
 _REMAINING_TRANSITIONS = 2
-"""States that an execution still enters while its notify job looks at it: Outcome, and its end."""
+"""States that an execution still enters when its notify job reads its history: Outcome and the end."""
 
 
 class Prices(BaseModel):
-    """A file of ``params/prices/``: what AWS asks for, in ``currency``. What is None is not known."""
+    """A file of ``params/prices/``: prices of AWS in ``currency``. None: not known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     region: str
     currency: str = Field(pattern=r"^[A-Z]{3}$")
-    as_of: date = Field(description="The day on which these were AWS's prices.")
+    as_of: date = Field(description="The date of these prices.")
     glue_dpu_hour: Optional[Decimal] = Field(default=None, ge=0)
-    glue_least_seconds: int = Field(default=60, ge=0, description="What a run of a job is billed at least.")
+    glue_least_seconds: int = Field(default=60, ge=0, description="Minimum seconds that a job is billed.")
     states_thousand_transitions: Optional[Decimal] = Field(default=None, ge=0)
     s3_thousand_writes: Optional[Decimal] = Field(default=None, ge=0)
     s3_thousand_reads: Optional[Decimal] = Field(default=None, ge=0)
@@ -53,7 +63,7 @@ class Prices(BaseModel):
 
 @dataclass(frozen=True)
 class JobUsage:
-    """One run of a stage's job: its seconds on Glue and its data processing units. ``under_way`` where it has not ended yet."""
+    """One job of a stage: its seconds on Glue and its data processing units. ``under_way``: it has not ended."""
 
     stage: str
     attempt: int
@@ -64,7 +74,7 @@ class JobUsage:
 
 @dataclass(frozen=True)
 class ExecutionUsage:
-    """What one execution used, as far as it is known. ``execution`` is its ARN, or empty for an estimate."""
+    """The usage of one execution, as far as it is known. ``execution`` is its ARN; empty for an estimate."""
 
     jobs: Sequence[JobUsage]
     transitions: int
@@ -72,12 +82,12 @@ class ExecutionUsage:
 
 
 def list_price_tables() -> list[str]:
-    """The tables there are: names of files in ``params/prices/``, without .yaml."""
+    """Return the names of the price tables: files in ``params/prices/``, without .yaml."""
     return [path.stem for path in list_files(project_root() / "params" / "prices", "*.yaml")]
 
 
 def load_prices(name: str) -> Prices:
-    """Read ``params/prices/<name>.yaml``; ``ParamsError`` names the file, the key and what is allowed."""
+    """Read ``params/prices/<name>.yaml``. Raises ``ParamsError`` with file, key and allowed values."""
     path = project_root() / "params" / "prices" / f"{require_name(name, 'a price table')}.yaml"
     if not path.is_file():
         known = ", ".join(list_price_tables()) or "none"
@@ -89,10 +99,10 @@ def load_prices(name: str) -> Prices:
 
 
 def usage_from_history(events: Iterable[Mapping[str, Any]], now: datetime, execution: str) -> ExecutionUsage:
-    """What an execution of the daily machine has used, from its history as Step Functions tells it.
+    """Return the usage of an execution of the daily machine, from its history in the format of Step Functions.
 
-    A job run that has ended says its ``ExecutionTime`` and ``MaxCapacity``; one that has not is counted until ``now``, and one
-    that left no description (the state's time was over) from its start to its end.
+    The seconds and units of an ended job are its ``ExecutionTime`` and ``MaxCapacity``. A job without that description (the
+    state timed out) counts from its start to its end, a job that has not ended until ``now``.
     """
     jobs: list[JobUsage] = []
     entered = transitions = 0
@@ -123,112 +133,122 @@ def usage_from_history(events: Iterable[Mapping[str, Any]], now: datetime, execu
     return ExecutionUsage(jobs, transitions, execution)
 
 
-def estimate_usage(attempts: Sequence[Record]) -> ExecutionUsage:
-    """What a run would use on AWS if its attempts lasted there as long as here, on the smallest jobs there are."""
-    jobs = [JobUsage(each["stage"], each["attempt"], math.ceil(each["seconds"])) for each in attempts]
+def estimate_usage(attempts: Sequence[AttemptRecord]) -> ExecutionUsage:
+    """Return the usage of a run on AWS if its attempts took as long there as here, with the smallest jobs."""
+    jobs = [JobUsage(each.stage, each.attempt, math.ceil(each.seconds)) for each in attempts]
     transitions = _FIXED_TRANSITIONS
     for stage in STAGES:
-        own = [each for each in attempts if each["stage"] == stage]
+        own = [each for each in attempts if each.stage == stage]
         if own:
             retries = len(own) - 1
-            # A permanent failure leaves an outcome, which is read like a good one.
-            caught = own[-1]["outcome"] == "FAILED" and not own[-1].get("permanent")
+            # A permanent failure leaves an outcome, which the state machine reads like a good one.
+            caught = own[-1].outcome == "FAILED" and not own[-1].permanent
             states = 0 if stage == STAGES[-1] else 1 if caught else _TRANSITIONS_PER_STAGE
             transitions += states + retries
     return ExecutionUsage(jobs, transitions)
 
 
-def calculate_cost(use: ExecutionUsage, attempts: Sequence[Record], prices: Prices, before: Optional[Record] = None) -> Record:
-    """A run's cost, as its record holds it: amounts are decimals as text, which add up to ``total``.
+def calculate_cost(
+    use: ExecutionUsage, attempts: Sequence[AttemptRecord], prices: Prices, before: Optional[RunCost] = None
+) -> RunCost:
+    """Return the cost of a run.
 
-    ``before`` is the cost in the run's record before this one, where it has gone on: what other executions used stays.
+    Parameters
+    ----------
+    use
+        The usage of the execution, measured or estimated.
+    attempts
+        The run's attempts, which counted their requests to buckets.
+    prices
+        The price table.
+    before
+        The cost in the run's previous record, if it was resumed: the usage of other executions stays.
     """
-    basis = MEASURED if use.execution else ESTIMATED
     jobs = [_job_cost(each, use.execution, prices) for each in use.jobs]
-    executions: list[Record] = [{"execution": use.execution, "transitions": use.transitions}]
-    if use.execution and before and before["basis"] == MEASURED:
-        jobs = [each for each in before["jobs"] if each["execution"] != use.execution] + jobs
-        executions = [each for each in before["executions"] if each["execution"] != use.execution] + executions
-    transitions = sum(each["transitions"] for each in executions)
-    asked = {kind: sum((each.get("requests") or {}).get(kind, 0) for each in attempts) for kind in ("writes", "reads")}
-    # Of folders none is counted: that is not to say that buckets would have been asked for nothing.
+    executions = [ExecutionTransitions(execution=use.execution, transitions=use.transitions)]
+    if use.execution and before and before.basis == MEASURED:
+        jobs = [each for each in before.jobs if each.execution != use.execution] + jobs
+        executions = [each for each in before.executions if each.execution != use.execution] + executions
+    transitions = _cost_line(sum(each.transitions for each in executions), prices.states_thousand_transitions)
+    asked = {kind: sum(each.requests.get(kind, 0) for each in attempts) for kind in ("writes", "reads")}
+    # Requests to folders are not counted; that does not mean that buckets would have had none.
     counted = any(asked.values())
-    lines = {
-        "transitions": _cost_line(transitions, prices.states_thousand_transitions),
-        "writes": _cost_line(asked["writes"] if counted else None, prices.s3_thousand_writes),
-        "reads": _cost_line(asked["reads"] if counted else None, prices.s3_thousand_reads),
-    }
+    writes = _cost_line(asked["writes"] if counted else None, prices.s3_thousand_writes)
+    reads = _cost_line(asked["reads"] if counted else None, prices.s3_thousand_reads)
     unknown = [f"{name}, whose price is not in the table" for name, price in _list_prices(prices) if price is None]
-    amounts = [each["amount"] for each in (*jobs, *lines.values()) if each["amount"] is not None]
-    return {
-        "basis": basis,
-        "currency": prices.currency,
-        "prices": {"region": prices.region, "as_of": prices.as_of.isoformat()},
-        "jobs": jobs,
-        "executions": executions,
-        **lines,
-        "total": format(sum(map(Decimal, amounts), Decimal(0)), "f"),
-        "not_counted": [*unknown, TABLE_REQUESTS if counted else ALL_REQUESTS],
-    }
+    amounts = [each.amount for each in jobs] + [each.amount for each in (transitions, writes, reads)]
+    return RunCost(
+        basis=MEASURED if use.execution else ESTIMATED,
+        currency=prices.currency,
+        prices=PriceTable(region=prices.region, as_of=prices.as_of.isoformat()),
+        jobs=jobs,
+        executions=executions,
+        transitions=transitions,
+        writes=writes,
+        reads=reads,
+        total=format(sum((Decimal(each) for each in amounts if each is not None), Decimal(0)), "f"),
+        not_counted=[*unknown, TABLE_REQUESTS if counted else ALL_REQUESTS],
+    )
 
 
 @dataclass(frozen=True)
 class CostSummary:
-    """Costs of many runs, in one currency. ``of_states`` is Step Functions', ``of_requests`` S3's as far as it is counted."""
+    """The costs of many runs, in one currency."""
 
     currency: str
     by_date: Mapping[str, Mapping[str, Decimal]]
-    """A date's cost by stage; ``states`` and ``requests`` besides."""
+    """Cost by business date and part (``COST_PARTS``)."""
     by_stage: Mapping[str, Decimal]
+    """Cost by part."""
     total: Decimal
     runs: int
     runs_without_cost: Sequence[str]
-    """Runs whose record says nothing of a cost."""
+    """Runs without a cost on record."""
     prices: tuple[str, ...]
-    """The tables they were counted by: ``us-east-1 as of 2026-06-30``."""
+    """The price tables: ``us-east-1 as of 2026-06-30``."""
     bases: tuple[str, ...]
     not_counted: Sequence[str]
 
 
 COST_PARTS = (*STAGES, "states", "requests")
-"""What a run's cost is made of: its stages' jobs, the state machine, requests to S3."""
+"""The parts of a run's cost: its stages' jobs, the state machine, requests to S3."""
 
 
-def cost_by_part(cost: Record) -> dict[str, Decimal]:
-    """A run's cost by part; parts that were not used, or whose price is not known, are left out."""
+def cost_by_part(cost: RunCost) -> dict[str, Decimal]:
+    """Return a run's cost by part, without parts that were not used or whose price is not known."""
     found: dict[str, Decimal] = {}
-    for each in cost["jobs"]:
-        _add_amount(found, each["stage"], each["amount"])
-    for part, line in (("states", "transitions"), ("requests", "writes"), ("requests", "reads")):
-        _add_amount(found, part, cost[line]["amount"])
+    for job in cost.jobs:
+        _add_amount(found, job.stage, job.amount)
+    for part, line in (("states", cost.transitions), ("requests", cost.writes), ("requests", cost.reads)):
+        _add_amount(found, part, line.amount)
     return found
 
 
-def sum_costs(runs: Sequence[Record]) -> list[CostSummary]:
-    """Sums of closed and open runs' records, one for each currency; one without any where no run has a cost."""
-    without = [each["run_id"] for each in runs if not each.get("cost")]
-    counted = [each for each in runs if each.get("cost")]
+def sum_costs(runs: Sequence[RunRecord]) -> list[CostSummary]:
+    """Return the sums of the runs' costs, one for each currency; one without a currency if no run has a cost."""
+    without = [each.run_id for each in runs if not each.cost]
+    counted = [(each.run_date.isoformat(), each.cost) for each in runs if each.cost]
     sums = []
-    for currency in sorted({each["cost"]["currency"] for each in counted}) or [""]:
-        own = [each for each in counted if each["cost"]["currency"] == currency]
+    for currency in sorted({cost.currency for _, cost in counted}) or [""]:
+        own = [(day, cost) for day, cost in counted if cost.currency == currency]
         by_date: dict[str, dict[str, Decimal]] = {}
         by_stage: dict[str, Decimal] = {}
-        for each in own:
-            for part, amount in cost_by_part(each["cost"]).items():
-                for place in (by_date.setdefault(each["run_date"], {}), by_stage):
+        for day, cost in own:
+            for part, amount in cost_by_part(cost).items():
+                for place in (by_date.setdefault(day, {}), by_stage):
                     place[part] = place.get(part, Decimal(0)) + amount
-        costs = [each["cost"] for each in own]
+        costs = [cost for _, cost in own]
         sums.append(
             CostSummary(
                 currency=currency,
                 by_date=dict(sorted(by_date.items())),
                 by_stage={part: by_stage[part] for part in COST_PARTS if part in by_stage},
-                total=sum((Decimal(each["total"]) for each in costs), Decimal(0)),
+                total=sum((Decimal(each.total) for each in costs), Decimal(0)),
                 runs=len(own),
                 runs_without_cost=without,
-                prices=tuple(sorted({f"{each['prices']['region']} as of {each['prices']['as_of']}" for each in costs})),
-                bases=tuple(sorted({each["basis"] for each in costs})),
-                not_counted=list(dict.fromkeys(name for each in costs for name in each["not_counted"])),
+                prices=tuple(sorted({f"{each.prices.region} as of {each.prices.as_of}" for each in costs})),
+                bases=tuple(sorted({each.basis for each in costs})),
+                not_counted=list(dict.fromkeys(name for each in costs for name in each.not_counted)),
             )
         )
     return sums
@@ -239,22 +259,22 @@ def _add_amount(found: dict[str, Decimal], part: str, amount: Optional[str]) -> 
         found[part] = found.get(part, Decimal(0)) + Decimal(amount)
 
 
-def _job_cost(use: JobUsage, execution: str, prices: Prices) -> Record:
+def _job_cost(use: JobUsage, execution: str, prices: Prices) -> JobCost:
     seconds = max(prices.glue_least_seconds, use.seconds)
     amount = None if prices.glue_dpu_hour is None else _format_amount(seconds * use.dpu * prices.glue_dpu_hour / 3600)
-    return {
-        "stage": use.stage,
-        "attempt": use.attempt,
-        "seconds": seconds,
-        "dpu": str(use.dpu),
-        "amount": amount,
+    return JobCost(
+        stage=use.stage,
+        attempt=use.attempt,
+        seconds=seconds,
+        dpu=str(use.dpu),
+        amount=amount,
         **({"under_way": True} if use.under_way else {}),
-        "execution": execution,
-    }
+        execution=execution,
+    )
 
 
-def _cost_line(count: Optional[int], thousand: Optional[Decimal]) -> Record:
-    return {"count": count, "amount": None if thousand is None or count is None else _format_amount(count * thousand / 1000)}
+def _cost_line(count: Optional[int], thousand: Optional[Decimal]) -> CostLine:
+    return CostLine(count=count, amount=None if thousand is None or count is None else _format_amount(count * thousand / 1000))
 
 
 def _list_prices(prices: Prices) -> list[tuple[str, Optional[Decimal]]]:
@@ -271,7 +291,7 @@ def _format_amount(amount: Decimal) -> str:
 
 
 def _stage_of(details: Mapping[str, Any]) -> str:
-    """The stage of a scheduled job; empty for a task that is none."""
+    """Return the stage of a scheduled job; empty for another task."""
     given = _parse_json_object(details.get("parameters")).get("Arguments")
     return str(given.get("--stage", "")) if isinstance(given, dict) else ""
 
@@ -290,7 +310,7 @@ def _parse_json_object(text: Optional[str]) -> dict[str, Any]:
     try:
         found = json.loads(text or "{}")
     except ValueError:
-        return {}  # A cause may be any text.
+        return {}  # A cause can be any text.
     return found if isinstance(found, dict) else {}
 
 

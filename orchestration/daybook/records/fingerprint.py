@@ -32,8 +32,10 @@ _DESCRIPTIVE_SOURCE_KEYS = ("title", "licence", "calendar")
 
 @functools.cache
 def code_version() -> dict[str, Any]:
-    """``commit`` and ``dirty`` (of the checkout, or of that which the bundle was built from; null elsewhere) and
-    ``lock_sha256``, the digest of ``requirements.lock``."""
+    """Return the commit, whether the checkout has uncommitted changes, and the digest of ``requirements.lock``.
+
+    In a bundle they are those of the checkout that it was built from. Without git, commit and changes are None.
+    """
     root = project_root()
     bundle = root / BUNDLE_MANIFEST
     if bundle.is_file():
@@ -50,12 +52,12 @@ def code_version() -> dict[str, Any]:
 
 
 def state_machine_path(name: str = "daily") -> Path:
-    """The file of a state machine: daily (one business date), backfill, catch_up, nightly."""
+    """Return the file of a state machine: daily (one business date), backfill, catch_up, nightly."""
     return project_root() / "orchestration" / f"{name}.asl.json"
 
 
 def state_machine_version() -> dict[str, str]:
-    """Name and digest of the nightly run's state machine file."""
+    """Return name and digest of the daily run's state machine file."""
     path = state_machine_path()
     return {"file": path.name, "sha256": sha256(path.read_bytes())}
 
@@ -65,8 +67,8 @@ def compute_fingerprint(settings: Settings) -> dict[str, Any]:
 
     The parts are the notebooks' code (without outputs, metadata, text, comments and parameters), the contracts of silver and
     gold (without descriptions), the source with its landing contract, and the settings that change numbers. Equal fingerprints
-    and equal input give equal tables. Packages are no part of it: see ``package_versions``. No part depends on how the source code of
-    Daybook is worded or where its modules are.
+    and equal input give equal tables. Packages are no part of it: see ``package_versions``. No part depends on how the source code
+    of Daybook is worded or where its modules are.
 
     The project's files are read at each call, because they may change while a process lives.
     """
@@ -96,8 +98,8 @@ def _digest(parts: list[Any]) -> str:
     return sha256(json.dumps(parts, default=str).encode())
 
 
-# A run is closed whatever was done to the project since it began. A file that cannot be parsed counts by its bytes, and a file
-# that is absent counts as None.
+# A run is closed also if the project has changed since it started. A file that cannot be parsed counts by its bytes, an absent
+# file counts as None.
 
 
 def _notebook_code(name: str) -> Any:
@@ -156,7 +158,7 @@ def _remove_descriptions(node: Any) -> Any:
 
 
 def _run_git(root: Path, *arguments: str) -> Optional[str]:
-    """What git prints, or None where there is no git or no checkout of the project's own."""
+    """Return what git prints; None without git, or if the project is no checkout."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None

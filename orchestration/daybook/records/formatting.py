@@ -10,7 +10,7 @@ from typing import Any
 
 
 def format_value(value: Any, *, percent: bool = False) -> str:
-    """A value as a person reads it: thousands apart, money to the cent, no time zone noise, nothing for null."""
+    """Return a value as text: thousands separated, decimals to the cent, times without a zone, ``·`` for null."""
     if value is None or (isinstance(value, float) and value != value):
         return "·"
     if percent:

@@ -1,6 +1,6 @@
-"""Two runs of one business date never work at once: the lock of a date, and who holds it.
+"""Lock a business date, so that two runs of it never work at once.
 
-On AWS, where an archive is a bucket, the state machine's execution names are the lock.
+On AWS, where the archive is a bucket, the names of the state machine's executions are the lock.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import psutil
 from daybook.errors import DateLockedError, LakeError
 
 _GRACE_SECONDS = 10.0
-"""How long the processes of a holder that is gone may take to end, before somebody else is told to look after them."""
+"""Seconds that the processes of a holder that has ended may take to end, before an error reports them."""
 _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class LockHolder:
-    """Who works on a business date: the run, its runner's process, and since when. Empty texts: it has only just begun."""
+    """The process that works on a business date, and since when. Empty texts: it has just started."""
 
     run_id: str
     pid: int
@@ -39,7 +39,7 @@ class LockHolder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the runner itself is there; always for one on another machine, of which this one knows nothing."""
+        """Whether the process is alive; always true for a process on another machine."""
         if self.host != socket.gethostname() or not self.pid:
             return True
         try:
@@ -54,7 +54,7 @@ class LockHolder:
 
 
 class DateLock:
-    """The lock of a business date, taken on entering the context; ``DateLockedError`` says who has it and since when."""
+    """The lock of a business date, taken on entering the context. Raises ``DateLockedError`` with the holder and its start."""
 
     def __init__(self, archive: str, run_date: date) -> None:
         if "://" in archive:
@@ -70,7 +70,7 @@ class DateLock:
         looked_before = False
         while not _try_lock(descriptor):
             holder = _read_holder(self._path)
-            # Not at the first look: `holder_of` locks the file for a moment too, and what it says then is an earlier holder's.
+            # Not at the first try: `find_lock_holder` locks the file for a moment, and then the content is of an earlier holder.
             if (holder.is_alive and looked_before) or time.monotonic() > until:
                 os.close(descriptor)
                 raise DateLockedError(_format_lock_error(self.run_date, holder))
@@ -84,19 +84,19 @@ class DateLock:
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         if self._descriptor is not None:
-            # What the file says is of no account once it is not locked: it stays, so that nobody locks one that is removed.
+            # The content has no meaning once the file is not locked. The file stays, so that no process locks a removed file.
             os.close(self._descriptor)
             self._descriptor = None
 
     @property
     def descriptor(self) -> int:
-        """The open file, for the processes of the run to inherit."""
+        """Return the descriptor of the open file, which the processes of the run inherit."""
         if self._descriptor is None:
             raise ValueError("the lock is not held")
         return self._descriptor
 
     def write_holder(self, run_id: str) -> None:
-        """Say which run holds the date."""
+        """Write which run holds the date."""
         holder = LockHolder(
             run_id=run_id,
             pid=os.getpid(),
@@ -111,7 +111,7 @@ class DateLock:
 
 
 def find_lock_holder(archive: str, run_date: date) -> Optional[LockHolder]:
-    """Who works on a business date right now, or None. Of a bucket nothing is known, so None."""
+    """Return the process that works on a business date; None if there is none, or if the archive is a bucket."""
     if "://" in archive:
         return None
     path = _lock_path(archive, run_date)
@@ -141,7 +141,7 @@ def _read_holder(path: Path) -> LockHolder:
     try:
         return LockHolder(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
-        # Its holder has not signed it yet.
+        # The holder has not written its run id yet.
         return LockHolder("", 0, 0.0, "", "", "")
 
 

@@ -1,43 +1,33 @@
-"""The message that people get of a run or of a backfill: to whom it is worth one, its words, its links."""
+"""Write the message to people on a run or a backfill: whether one is sent, its text, its links."""
 
 from __future__ import annotations
 
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Optional
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any, Optional, Union
 from urllib.parse import quote
 
-from daybook.records.archive import Archive, Record, attempt_name, describe_failure, first_line
+from daybook.records.archive import Archive, attempt_name, describe_failure, first_line
+from daybook.records.models import AttemptRecord, Notification
 
 MAX_SUBJECT_LENGTH = 99
 """SNS takes less than 100 characters, without line breaks."""
 MAX_BODY_BYTES = 200_000
-"""SNS takes 256 KiB with everything that it wraps the text in."""
+"""SNS takes 256 KiB, including what it adds to the text."""
 PERMANENT_FAILURE = "Daybook.PermanentFailure"
 """The error that the state machine names for a stage with a permanent failure; its cause is the outcome's reason."""
 _MAX_LINE_LENGTH = 1000
 _MAX_LINES = 40
-"""Reasons or warnings that a message names; the record has all."""
+"""Maximum number of reasons or warnings in a message; the record has all."""
 _LOG_GROUP_PREFIX = "/aws-glue/python-jobs"
-"""Where Glue writes what jobs print: groups whose names begin so."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """A subject of one line of ASCII, and a body of plain text."""
-
-    subject: str
-    body: str
-
-    def to_record(self) -> dict[str, str]:
-        return {"subject": self.subject, "body": self.body}
+"""Prefix of the log groups to which Glue writes what jobs print."""
 
 
 def find_suppression_reason(run_id: str, outcome: str, warnings: Sequence[str], tell: str, part_of: Optional[str]) -> str:
-    """Why nobody is told of a run, or an empty text where somebody is. ``tell`` is the setting: trouble, or always."""
+    """Return why no message on a run is sent; empty if one is sent. ``tell`` is the setting: trouble, or always."""
     if not run_id:
         return "it is no run, but a notebook executed by itself."
     if part_of:
@@ -55,42 +45,57 @@ def run_message(
     options: str,
     title: str,
     run_id: str,
-    run_date: str,
+    run_date: Union[date, str],
     outcome: str,
     reasons: Sequence[str],
     news: Sequence[str],
-    failed: Optional[Record],
-    caught: Optional[Record],
+    failed: Optional[AttemptRecord],
+    caught: Optional[Mapping[str, Any]],
     archive: Archive,
     execution: str,
-) -> Message:
-    """What a run came to, in which stage and cell, what can be done about it, and where to look.
+) -> Notification:
+    """Return the message on a run: its outcome, the stage and cell, what to do, and where to look.
 
-    ``news`` are the day's figures and warnings; ``failed`` is the attempt to blame, if one left a record; ``caught`` what the
-    state machine caught; ``execution`` its ARN, or empty. ``options`` give a command the run's settings.
+    Parameters
+    ----------
+    env, title
+        The deployment, and the shop's title.
+    run_id, run_date, outcome, reasons
+        The run and its outcome.
+    options
+        Options that give a command the run's settings.
+    news
+        The date's figures and warnings, a line each.
+    failed
+        The attempt that decided the outcome, if it left a record.
+    caught
+        The error that the state machine caught, if it did.
+    archive
+        The archive with the run's records.
+    execution
+        ARN of the state machine's execution; empty if there is none.
     """
-    stage = failed["stage"] if failed else _failed_stage(caught)
+    stage = failed.stage if failed else _failed_stage(caught)
     where = f" in {stage}" if stage else ""
     lines = [f"{title}, {run_date}: {outcome}{where}", *_truncate_lines(reasons)]
-    failure = (failed or {}).get("failure") or {}
-    if failure.get("source"):
-        lines.append(f"Cell {failure['cell']} begins: {failure['source']}")
+    if failed and failed.failure and failed.failure.source:
+        lines.append(f"Cell {failed.failure.cell} begins: {failed.failure.source}")
     lines += _truncate_lines(news)
-    todo = _suggest_commands(options, run_id, run_date, outcome)
-    if todo:
-        lines += ["", "What to do:", *(f"  {each}" for each in todo)]
+    commands = _suggest_commands(options, run_id, str(run_date), outcome)
+    if commands:
+        lines += ["", "What to do:", *(f"  {each}" for each in commands)]
     lines += ["", "Where to look:", *(f"  {each}" for each in _list_links(archive, run_id, failed, caught, execution))]
-    return Message(format_subject(f"Daybook {env}: {run_date} {outcome}{where}"), format_body(lines))
+    return Notification(subject=format_subject(f"Daybook {env}: {run_date} {outcome}{where}"), body=format_body(lines))
 
 
 def format_subject(text: str) -> str:
-    """A text as SNS takes it for a subject: one line of ASCII, short enough."""
+    """Return a text as SNS takes it for a subject: one short line of ASCII."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return " ".join(re.sub(r"[^\x20-\x7e]", " ", plain).split())[:MAX_SUBJECT_LENGTH]
 
 
 def format_body(lines: Iterable[str]) -> str:
-    """Lines as a body, none of them endless, cut where SNS would not take it."""
+    """Return lines as the body of a message. Long lines are shortened, and the body is cut at ``MAX_BODY_BYTES``."""
     text = "\n".join(each if len(each) <= _MAX_LINE_LENGTH else f"{each[:_MAX_LINE_LENGTH]} …" for each in lines)
     data = text.encode()
     if len(data) <= MAX_BODY_BYTES:
@@ -98,36 +103,36 @@ def format_body(lines: Iterable[str]) -> str:
     return f"{data[:MAX_BODY_BYTES].decode(errors='ignore')}\n… cut here; the record has all."
 
 
-def describe_run_failure(failed: Optional[Record], caught: Record) -> str:
-    """One sentence for a failure: stage, cell, the exception's first line; where no attempt told, what its job did."""
+def describe_run_failure(failed: Optional[AttemptRecord], caught: Mapping[str, Any]) -> str:
+    """Return one sentence on a failure: stage, cell, first line of the exception; without an attempt, what its job reported."""
     cause = str(caught.get("Cause") or "")
     if caught.get("Error") == PERMANENT_FAILURE and cause:
-        # Of this attempt. ``failed`` is an earlier one where the stage could not start.
+        # The cause is of this attempt. ``failed`` is an earlier one if the stage could not start.
         return first_line(cause)
     if failed:
         return describe_failure(failed)
-    # Of a job, the cause is its description as JSON, and perhaps cut off.
-    told = re.search(r'"ErrorMessage"\s*:\s*("(?:[^"\\]|\\.)*")', cause)
-    said = json.loads(told[1]) if told else cause
+    # The cause of a failed job is its description as JSON, which may be cut off.
+    message = re.search(r'"ErrorMessage"\s*:\s*("(?:[^"\\]|\\.)*")', cause)
+    said = json.loads(message[1]) if message else cause
     return (
         f"{_failed_stage(caught) or 'The run'} failed ({caught.get('Error', 'no error was named')}): {first_line(said)[:300]}"
     )
 
 
 def execution_url(execution: str) -> str:
-    """Where AWS shows an execution, by its ARN, to people."""
+    """Return the address at which the AWS console shows an execution, given its ARN."""
     region = parse_region(execution)
     return f"https://{region}.console.aws.amazon.com/states/home?region={region}#/v2/executions/details/{execution}"
 
 
 def parse_region(execution: str) -> str:
-    """The region in an execution's ARN; empty where there is none: on a laptop it is local."""
+    """Return the region in an execution's ARN; empty for an execution on this machine."""
     parts = execution.split(":")
     return parts[3] if execution.startswith("arn:aws:states:") and parts[3] != "local" else ""
 
 
-def _failed_stage(caught: Optional[Record]) -> str:
-    """The stage whose state failed: ingest, for Ingest and ReadIngestOutcome."""
+def _failed_stage(caught: Optional[Mapping[str, Any]]) -> str:
+    """Return the stage whose state failed, such as ingest for Ingest and ReadIngestOutcome."""
     return re.sub(r"^Read|Outcome$|Ended$", "", str((caught or {}).get("State", ""))).lower()
 
 
@@ -146,17 +151,19 @@ def _suggest_commands(options: str, run_id: str, run_date: str, outcome: str) ->
     return []
 
 
-def _list_links(archive: Archive, run_id: str, failed: Optional[Record], caught: Optional[Record], execution: str) -> list[str]:
+def _list_links(
+    archive: Archive, run_id: str, failed: Optional[AttemptRecord], caught: Optional[Mapping[str, Any]], execution: str
+) -> list[str]:
     region, folder = parse_region(execution), archive.folder(run_id)
     found = [f"the run's records: {_object_link(archive, f'{folder}/', region)}"]
-    if failed and failed.get("html"):
-        page = f"{attempt_name(failed['stage'], failed['attempt'])}.html"
+    if failed and failed.html:
+        page = f"{attempt_name(failed.stage, failed.attempt)}.html"
         found.insert(0, f"the executed notebook: {_object_link(archive, f'{folder}/{page}', region)}")
     if region:
         console = f"https://{region}.console.aws.amazon.com"
         found.append(f"the execution: {execution_url(execution)}")
         if caught:
-            # The console wants a name in an address's fragment to be quoted twice, with $ for %.
+            # The console needs a name in the fragment of an address to be quoted twice, with $ for %.
             group = quote(quote(_LOG_GROUP_PREFIX, safe=""), safe="").replace("%", "$")
             stream = re.search(r'"Id"\s*:\s*"(jr_[0-9a-f]+)"', str(caught.get("Cause") or ""))
             which = f" (stream {stream[1]})" if stream else ""
@@ -166,7 +173,7 @@ def _list_links(archive: Archive, run_id: str, failed: Optional[Record], caught:
 
 
 def _object_link(archive: Archive, key: str, region: str) -> str:
-    """An address of the console, where the archive is a bucket and a region is known; else the object's own name."""
+    """Return an address in the AWS console for an object in a bucket whose region is known; else the object's own name."""
     where = archive.store.href(key)
     if not region or not where.startswith("s3://"):
         return where
@@ -180,6 +187,6 @@ def _truncate_lines(lines: Sequence[str]) -> list[str]:
     return [*lines[:_MAX_LINES], *([f"and {more:,} more"] if more > 0 else [])]
 
 
-def list_warnings(stages: Iterable[dict[str, Any]]) -> list[str]:
-    """What a run's attempts warn of."""
-    return [warning for each in stages for warning in each["details"].get("warnings", [])]
+def list_warnings(stages: Iterable[AttemptRecord]) -> list[str]:
+    """Return the warnings of a run's attempts."""
+    return [warning for each in stages for warning in each.details.warnings]

@@ -1,4 +1,4 @@
-"""Business dates: the calendar, the newest good day and its figures over time."""
+"""Lay out business dates: the calendar, the newest good day and its figures over time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from daybook.records.models import RunRecord
 from daybook.report import formats, records
-from daybook.report.records import Outcome, Record
+from daybook.report.records import Outcome
 from daybook.scheduling.due import DateState
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
@@ -17,7 +18,7 @@ WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 
 @dataclass(frozen=True)
 class CalendarDay:
-    """One field of the calendar; without an outcome it is only there to fill the week."""
+    """One field of the calendar; without an outcome it only fills the week."""
 
     number: int
     date: Optional[date] = None
@@ -56,41 +57,41 @@ class Sparkline:
     high: Decimal
 
 
-def newest_by_date(runs: Iterable[Record]) -> Dict[date, Record]:
-    """The newest run of every business date that has one, dates ascending."""
+def newest_by_date(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
+    """Return the newest run of every business date that has one, dates ascending."""
     by_number = sorted(runs, key=lambda run: (records.run_number(run), records.chronological_key(run)))
-    newest = {formats.parse_business_date(run.get("run_date")): run for run in by_number}
+    newest = {run.run_date: run for run in by_number}
     return dict(sorted(newest.items()))
 
 
-def newest_succeeded(runs: Iterable[Record]) -> Dict[date, Record]:
-    """For every date with one, the newest run that succeeded and has a summary, dates ascending."""
-    return newest_by_date(run for run in runs if records.outcome_of(run) is records.SUCCEEDED and run.get("summary"))
+def newest_succeeded(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
+    """Return, for every date with one, the newest run that succeeded and has a summary, dates ascending."""
+    return newest_by_date(run for run in runs if records.outcome_of(run) is records.SUCCEEDED and run.summary)
 
 
-def outcome_of_day(day: DateState, newest: Mapping[date, Record]) -> Optional[Outcome]:
+def outcome_of_day(day: DateState, newest: Mapping[date, RunRecord]) -> Optional[Outcome]:
     """Return the outcome of a date's newest run; without one NEVER_RAN, CLOSED, or None before it is due."""
     if day.run_id is not None:
         return records.outcome_of(newest[day.date])
     return {"never ran": records.NEVER_RAN, "closed": records.CLOSED}.get(day.state)
 
 
-def build_calendar(states: Sequence[DateState], newest: Mapping[date, Record]) -> List[CalendarYear]:
+def build_calendar(states: Sequence[DateState], newest: Mapping[date, RunRecord]) -> List[CalendarYear]:
     """Return the years from the newest to the oldest, each with its months that have a run and every date's newest run."""
     outcomes = {day.date: outcome_of_day(day, newest) for day in states}
     years = sorted({day.year for day in outcomes}, reverse=True)
     return [_build_year(number, outcomes, newest) for number in years]
 
 
-def _build_year(number: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]) -> CalendarYear:
+def _build_year(number: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, RunRecord]) -> CalendarYear:
     never_ran = sum(outcome is records.NEVER_RAN for day, outcome in outcomes.items() if day.year == number)
-    # Whole months without a run would fill the page; their dates are in the list of those that never ran.
+    # Months without a run would fill the page; their dates are in the list of dates that never ran.
     months = sorted({day.month for day in newest if day.year == number})
     return CalendarYear(number, tuple(_build_month(number, month, outcomes, newest) for month in months), never_ran)
 
 
 def _build_month(
-    year: int, month: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, Record]
+    year: int, month: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, RunRecord]
 ) -> CalendarMonth:
     weeks = []
     for week in Calendar(firstweekday=0).monthdatescalendar(year, month):
@@ -106,7 +107,7 @@ def _build_month(
 
 
 def build_sparkline(values: Sequence[Tuple[date, Decimal]], *, width: int = 600, height: int = 64) -> Optional[Sparkline]:
-    """The line through ``values`` (dates ascending), from the lowest at the bottom to the highest at the top."""
+    """Return a line through ``values`` (dates ascending), the lowest at the bottom; None without values."""
     if not values:
         return None
     first, last = values[0][0], values[-1][0]
@@ -126,6 +127,6 @@ def build_sparkline(values: Sequence[Tuple[date, Decimal]], *, width: int = 600,
         if previous is not None and (day - previous).days == 1:
             paths[-1] += f" L{x} {y}"
         else:
-            paths.append(f"M{x} {y} h0")  # h0: a day that stands alone is a dot
+            paths.append(f"M{x} {y} h0")  # h0: a day without neighbours is a dot
         previous = day
     return Sparkline(width, height, tuple(paths), place(*values[-1]), first, last, low, high)

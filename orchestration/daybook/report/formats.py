@@ -107,17 +107,9 @@ def parse_instant(text: str) -> datetime:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 
-def parse_business_date(text: Optional[str]) -> date:
-    """Parse a record's ``run_date``; raise ``ArchiveError`` if it is not ``YYYY-MM-DD``."""
-    try:
-        return date.fromisoformat(text or "")
-    except ValueError:
-        raise ArchiveError(f"A record holds {text!r} where a date YYYY-MM-DD belongs; fix its run_date.") from None
-
-
 def format_instant(moment: Union[str, datetime, None]) -> str:
     """Return an instant in UTC to the second, without the time zone: ``2026-11-23 14:00:00``."""
-    if moment is None:
+    if not moment:
         return UNKNOWN
     if isinstance(moment, str):
         moment = parse_instant(moment)

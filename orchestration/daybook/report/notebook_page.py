@@ -21,10 +21,10 @@ from nbconvert.filters.highlight import Highlight2HTML
 from nbformat import NotebookNode
 
 from daybook.records.mime import IMAGE_TYPES
+from daybook.records.models import AttemptRecord, Failure
 from daybook.report import formats, records
 from daybook.report.active_content import join_lines, remove_active_content
 from daybook.report.pages import render_page
-from daybook.report.records import Record
 from daybook.report.sanitize import render_markdown
 
 # papermill adds a cell with a remark about an exception. The page has a box for exceptions.
@@ -56,7 +56,7 @@ class Cell:
 
 
 def render_notebook(
-    nb: NotebookNode, *, title: str, record: Record, search: Callable[[List[str]], List[str]] = lambda texts: texts
+    nb: NotebookNode, *, title: str, record: AttemptRecord, search: Callable[[List[str]], List[str]] = lambda texts: texts
 ) -> str:
     """Return the page of one attempt: one file that runs no script and loads nothing.
 
@@ -80,31 +80,31 @@ def render_notebook(
     Raises
     ------
     ArchiveError
-        If the record holds an invalid date, time or outcome.
+        If the record holds an invalid time.
     """
     notebook = copy.deepcopy(nb)
     remove_active_content(notebook)
-    cells = _redact_cells(list(_render_cells(notebook, record.get("failure") or {})), search)
+    cells = _redact_cells(list(_render_cells(notebook, record.failure)), search)
     return render_page(
         "notebook",
         title=title,
         record=record,
-        day=formats.format_long_date(formats.parse_business_date(record.get("run_date"))),
+        day=formats.format_long_date(record.run_date) if record.run_date else formats.UNKNOWN,
         outcome=records.outcome_of(record),
-        failure=record.get("failure"),
+        failure=record.failure,
         failed_anchor=next((cell.anchor for cell in cells if cell.failed), None),
         has_code=any(cell.kind == "code" for cell in cells),
         cells=cells,
     )
 
 
-def _render_cells(notebook: NotebookNode, failure: Mapping[str, Any]) -> Iterator[Cell]:
+def _render_cells(notebook: NotebookNode, failure: Optional[Failure]) -> Iterator[Cell]:
     for index, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags", [])
         if _PAPERMILL_ERROR_TAG in tags or not (cell.source.strip() or cell.get("outputs")):
             continue
-        if "index" in failure:
-            failed = index == failure["index"]
+        if failure and "index" in failure.model_fields_set:
+            failed = index == failure.index
         else:  # Records of earlier releases do not hold the index.
             failed = any(output.output_type == "error" for output in cell.get("outputs", []))
         yield _render_cell(cell, f"cell-{index}", tags, failed=failed)

@@ -1,4 +1,4 @@
-"""The site of all runs: ``index.html`` with the calendar, one page a run and one page a backfill."""
+"""Write the site of all runs: ``index.html`` with the calendar, a page for each run and each backfill."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from daybook.contracts.canonical import headline_figure
+from daybook.records.models import BackfillRecord, RecordModel, RunRecord
 from daybook.report import days, findings, formats, records
 from daybook.report.lineage import render_lineage
 from daybook.report.pages import render_page
-from daybook.report.records import Record
 from daybook.report.timeline import build_timeline
 from daybook.scheduling.due import NewestRun, group_dates, list_date_states, list_never_ran
 from daybook.scheduling.freshness import describe_published_figures, has_published
@@ -28,43 +28,42 @@ NEWEST_RUNS_SHOWN = 200
 _DAILY_CALENDAR = Calendar()
 _INPUT_DIGEST = re.compile('<meta name="made-from" content="([0-9a-f]{64})">')
 _HEAD_BYTES = 1024
-"""Characters of a page that hold its first lines."""
+"""Number of characters at the start of a page that contain its digest."""
 
 
 def build_site(
-    runs: Sequence[Record],
+    runs: Sequence[RunRecord],
     *,
     out: Path,
-    history_of: Callable[[str], Sequence[Record]],
+    history_of: Callable[[str], Sequence[Mapping[str, Any]]],
     archive_href: Callable[[str, str], str],
     title: str,
     now: datetime,
     calendar: Calendar = _DAILY_CALENDAR,
-    backfills: Sequence[Record] = (),
+    backfills: Sequence[BackfillRecord] = (),
 ) -> Path:
-    """Write ``out/index.html``, a page for every run in ``out/runs/`` and one for every backfill in ``out/backfills/``; same
-    input, same bytes.
+    """Write ``out/index.html``, a page for every run in ``out/runs/`` and one for every backfill in ``out/backfills/``.
 
-    A page that was made from the same is left as it is: after a night one run's page is new, not a thousand.
+    The same input gives the same bytes. A page whose input has not changed is not written again.
 
     Parameters
     ----------
     runs
-        Run records in any order, those of runs under way (``"state": "running"``) and lost ones included.
+        Run records in any order, with those of running and lost runs.
     out
-        The site's directory; made if it is not there. Pages of runs that are not in ``runs`` are left as they are.
+        The site's directory, which is created if needed. Pages of runs that are not in ``runs`` are left as they are.
     history_of
-        ``run_id -> the run's history``, asked for the runs whose pages are made.
+        Returns a run's history by its id; called for the runs whose pages are written.
     archive_href
-        ``(run_id, file name in the run's archive) -> href``. A relative one is read from within ``out/runs/``.
+        Returns the href of a file by run id and file name. A relative one starts from ``out/runs/``.
     title
         The shop's title.
     now
-        The time at which the site is made, which decides the dates that are due. The clock is not read.
+        The time at which the site is made; it decides which dates are due. The clock is not read.
     calendar
-        The dates that the source should bring; every date since the first run if not given.
+        The expected dates; every date since the first run if not given.
     backfills
-        Records of backfills, oldest first, each with the ``results`` of its dates.
+        Records of backfills, oldest first, with the ``results`` of their dates.
 
     Returns
     -------
@@ -74,14 +73,14 @@ def build_site(
     Raises
     ------
     ArchiveError
-        If a record holds an id, a date, a time, an amount or an outcome that cannot be one. Nothing is written then.
+        If a record holds an id, a time or an amount that cannot be one. Nothing is written then.
     """
     newest = days.newest_by_date(runs)
     unusual = findings.list_unusual_days(backfills)
-    known = {records.require_page_name(str(each["backfill_id"])) for each in backfills}
-    by_date: Dict[date, List[Record]] = {}
+    known = {records.require_page_name(each.backfill_id) for each in backfills}
+    by_date: Dict[date, List[RunRecord]] = {}
     for run in sorted(runs, key=records.chronological_key, reverse=True):
-        by_date.setdefault(formats.parse_business_date(str(run.get("run_date"))), []).append(run)
+        by_date.setdefault(run.run_date, []).append(run)
     places = {day: place for place, day in enumerate(newest)}
     pages = {out / "index.html": _render_index_page(runs, newest, calendar, backfills, title=title, now=now)}
     for day, same_day in by_date.items():
@@ -92,15 +91,15 @@ def build_site(
             previous, following = _find_adjacent_runs(day, places, list(newest.values()))
             around: List[Any] = [None if each is None else records.require_run_id(each) for each in (previous, following)]
             around += [(records.require_run_id(each), records.outcome_of(each).name) for each in others]
-            part_of = run.get("part_of") if run.get("part_of") in known else None
+            part_of = run.part_of if run.part_of in known else None
             of_backfill = (part_of, [vars(each) for each in unusual.get(records.require_run_id(run), [])])
             earlier = [other for other in reversed(others) if records.run_number(other) < records.run_number(run)]
-            kept = describe_published_figures(run, earlier)
+            kept = describe_published_figures(run.outcome, run.stages, earlier)
             made_from = _compute_input_digest(
                 run, around, of_backfill, kept, title, archive_href(records.require_run_id(run), "")
             )
-            # A run that is under way has a history that grows, and no record yet that would tell.
-            if run.get("state") == "closed" and _read_input_digest(path) == made_from:
+            # The history of a running run grows, so its page is always written.
+            if run.state == "closed" and _read_input_digest(path) == made_from:
                 continue
             pages[path] = _render_run_page(
                 run,
@@ -119,8 +118,8 @@ def build_site(
             )
     linked = {records.require_run_id(run) for run in runs}
     for each in backfills:
-        path = out / "backfills" / f"{records.require_page_name(str(each['backfill_id']))}.html"
-        dates = [(result, result["run_id"] if result["run_id"] in linked else None) for result in each.get("results") or []]
+        path = out / "backfills" / f"{records.require_page_name(each.backfill_id)}.html"
+        dates = [(result, result.run_id if result.run_id in linked else None) for result in each.results or []]
         made_from = _compute_input_digest(each, dates, title)
         if _read_input_digest(path) != made_from:
             pages[path] = render_page("backfill", title=title, now=now, made_from=made_from, backfill=each, dates=dates)
@@ -130,10 +129,10 @@ def build_site(
 
 
 def _render_index_page(
-    runs: Sequence[Record],
-    newest: Mapping[date, Record],
+    runs: Sequence[RunRecord],
+    newest: Mapping[date, RunRecord],
     calendar: Calendar,
-    backfills: Sequence[Record],
+    backfills: Sequence[BackfillRecord],
     *,
     title: str,
     now: datetime,
@@ -142,9 +141,9 @@ def _render_index_page(
     good_day = max(good) if good else None
     headline = headline_figure()
     revenue = [
-        (day, formats.to_decimal(run["summary"][headline]))
+        (day, formats.to_decimal(run.summary[headline]))
         for day, run in good.items()
-        if run["summary"].get(headline) is not None
+        if run.summary and run.summary.get(headline) is not None
     ]
     known = {day: NewestRun(records.require_run_id(run), records.outcome_of(run).name) for day, run in newest.items()}
     every = list_date_states(calendar, known, now)
@@ -172,23 +171,22 @@ def _render_index_page(
 
 
 def _render_run_page(
-    run: Record,
+    run: RunRecord,
     day: date,
     *,
     made_from: str,
-    previous: Optional[Record],
-    following: Optional[Record],
-    others: List[Record],
+    previous: Optional[RunRecord],
+    following: Optional[RunRecord],
+    others: List[RunRecord],
     unusual: List[findings.UnusualDay],
     part_of: Optional[str],
     standing: str,
-    history: Sequence[Record],
+    history: Sequence[Mapping[str, Any]],
     archive_href: Callable[[str, str], str],
     title: str,
     now: datetime,
 ) -> str:
     run_id = records.require_run_id(run)
-    attempts = records.list_attempts(run)
     restated = findings.list_restatements(run)
     return render_page(
         "run",
@@ -203,22 +201,22 @@ def _render_run_page(
         unusual=unusual,
         part_of=part_of,
         standing=standing,
-        figures=run.get("summary") if has_published(run) else None,
+        figures=run.summary if has_published(run.outcome, run.stages) else None,
         started_at=records.started_at(run),
-        attempts=attempts,
-        slowest=_find_slowest(attempts),
+        attempts=run.stages,
+        slowest=max((attempt.seconds for attempt in run.stages if attempt.seconds), default=None),
         rows=records.count_run_rows(run),
         failed=records.find_failed_attempt(run),
         rules=findings.list_rule_results(run),
         accounting=findings.list_row_accounting(run),
         restated=restated,
         figures_of_dates=findings.list_figures(restated),
-        kept_back=findings.list_stage_dates(run, "quality", "held_dates"),
-        left_out=findings.list_stage_dates(run, "aggregate", "held_dates"),
-        left_to_newer=findings.list_stage_dates(run, "quality", "left_to_newer"),
+        kept_back=findings.stage_details(run, "quality").held_dates,
+        left_out=findings.stage_details(run, "aggregate").held_dates,
+        left_to_newer=findings.stage_details(run, "quality").left_to_newer,
         redactions=findings.count_redactions(run),
         raw_reads=findings.list_raw_reads(run),
-        lineage=render_lineage(run.get("lineage")),
+        lineage=render_lineage(run.lineage),
         lineage_gaps=findings.list_lineage_errors(run),
         tables=records.list_table_usage(run),
         inputs=records.list_input_files(run),
@@ -228,21 +226,27 @@ def _render_run_page(
 
 
 def _find_adjacent_runs(
-    day: date, places: Mapping[date, int], newest: Sequence[Record]
-) -> Tuple[Optional[Record], Optional[Record]]:
-    """The newest run of the business date with runs before this one, and of that after it."""
+    day: date, places: Mapping[date, int], newest: Sequence[RunRecord]
+) -> Tuple[Optional[RunRecord], Optional[RunRecord]]:
+    """Return the newest run of the previous business date that has runs, and of the next one."""
     place = places[day]
     return newest[place - 1] if place else None, newest[place + 1] if place + 1 < len(newest) else None
 
 
 def _compute_input_digest(*parts: Any) -> str:
-    """What tells apart what pages are made from: these values, and the code and templates of this room."""
-    return hashlib.sha256(json.dumps([_compute_code_digest(), *parts], sort_keys=True, default=str).encode()).hexdigest()
+    """Return a digest of what a page is made from: these values, and the code and templates of this package."""
+    digest = hashlib.sha256(_compute_code_digest().encode())
+    for part in parts:
+        if isinstance(part, RecordModel):
+            digest.update(part.model_dump_json(by_alias=True, exclude_unset=True).encode())
+        else:
+            digest.update(json.dumps(part, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
 
 
 @functools.cache
 def _compute_code_digest() -> str:
-    """The digest of the code and the templates that make pages."""
+    """Return a digest of the code and the templates that make pages."""
     digest = hashlib.sha256()
     for path in sorted(path for path in Path(__file__).parent.rglob("*") if path.suffix in (".py", ".j2", ".css")):
         digest.update(path.read_bytes())
@@ -250,7 +254,7 @@ def _compute_code_digest() -> str:
 
 
 def _read_input_digest(path: Path) -> Optional[str]:
-    """What a page says that it was made from; None where there is no page."""
+    """Return the input digest in a page; None if there is no page."""
     try:
         with path.open(encoding="utf-8") as page:
             found = _INPUT_DIGEST.search(page.read(_HEAD_BYTES))
@@ -259,20 +263,16 @@ def _read_input_digest(path: Path) -> Optional[str]:
     return found[1] if found else None
 
 
-def _find_slowest(attempts: List[Record]) -> Optional[float]:
-    return max((attempt["seconds"] for attempt in attempts if attempt.get("seconds")), default=None)
-
-
 def _write_page(path: Path, page: str) -> None:
-    """Replace ``path`` in one step: a reader never sees half a page."""
+    """Replace ``path`` in one step, so that a reader never sees half a page."""
     with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            # A message out of a broken file may hold what UTF-8 cannot: it is shown escaped rather than losing the page.
+            # A message from a broken file may hold characters that UTF-8 cannot encode: they are escaped.
             scratch.write_bytes(page.encode("utf-8", "backslashreplace"))
             scratch.replace(path)
         except OSError:
-            with suppress(OSError):  # Where not even this can be done, what is said of the page says it all.
+            with suppress(OSError):  # If this fails too, the error of the page is enough.
                 scratch.unlink(missing_ok=True)
             raise

@@ -1,23 +1,24 @@
-"""Gaps: business dates that should have a good run and have none, or whose good run is no longer true."""
+"""Find gaps: business dates that should have a good run on their current input and have none, and why."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal, Optional, Union, get_args
 
 from daybook.errors import UsageError
-from daybook.records.archive import Archive, Record, first_line, parse_timestamp
+from daybook.records.archive import Archive, first_line, parse_timestamp
 from daybook.records.fingerprint import compute_fingerprint, package_versions
+from daybook.records.models import PackageVersions, RunRecord
 from daybook.records.names import STAGES
 from daybook.scheduling.calendar import load_calendar
 from daybook.scheduling.due import DateRange, DateState, NewestRun, determine_date_state, group_items, newest_scheduled_date
 from daybook.scheduling.freshness import has_published
 from daybook.settings import Settings
-from daybook.sources import Calendar, LandingListing, LandingStore, Source, load_source
+from daybook.sources import Calendar, Entity, LandingListing, LandingStore, Source, load_source
 from daybook.sources.files import is_entity_file
 
 Reason = Literal[
@@ -32,25 +33,25 @@ Reason = Literal[
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
 STALE_REASONS: tuple[Reason, ...] = ("stale", "computed by an earlier release", "other packages")
-"""Reasons that a deploy gives many dates at once. A catch-up takes them only when it is asked to."""
+"""Reasons that a deploy gives to many dates at once. A catch-up runs such dates only on request."""
 
 _REDACTION_PREFIX = "[redacted:"
 _NUMBER = re.compile(r"\d[\d,.]*")
 _READ_THREADS = 16
-"""Records that are read at a time: from a bucket, each waits some 30 ms for its answer."""
+"""Number of records that are read in parallel: in a bucket, each takes about 30 ms."""
 
 
 @dataclass(frozen=True)
 class InputChange:
-    """How the files of a date differ from those its last ingest read."""
+    """How the files of a date differ from those that its last ingest read."""
 
     changed: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
-    """Entities that had files and have none now: a run would fail, or take the date's rows for none."""
+    """Entities that had files and have none now: a run would fail, or would lose the date's rows."""
     undated: bool = False
-    """All of it is in files that belong to every date, such as a snapshot: no sign that this date's rows differ."""
+    """Whether only files of every date differ, such as a snapshot. Then this date's rows may be the same."""
 
     def __str__(self) -> str:
         kinds = (
@@ -64,19 +65,19 @@ class InputChange:
 
 @dataclass(frozen=True)
 class Gap:
-    """A business date without a good run, why, and its newest run, if it has any."""
+    """A business date without a good run on its current input, why, and its newest run, if it has one."""
 
     run_date: date
     reason: Reason
     detail: str
     run_id: Optional[str] = None
     change: Optional[InputChange] = None
-    """What is new in the landing since the date was read; not looked for where it never ran or failed."""
+    """How landing has changed since the date was ingested; not determined for a date that never ran or failed."""
 
 
 @dataclass(frozen=True)
 class GapReport:
-    """The expected dates from ``since`` to ``until``, and what is the matter with some of them; each list oldest first."""
+    """The expected dates from ``since`` to ``until``, with their gaps; each list is oldest first."""
 
     since: date
     until: date
@@ -84,43 +85,64 @@ class GapReport:
     calendar: Calendar
     gaps: list[Gap] = field(default_factory=list)
     under_way: list[str] = field(default_factory=list)
-    """Runs that have not ended: their dates are no gaps yet."""
+    """Runs in progress: their dates are no gaps yet."""
     cleared: list[date] = field(default_factory=list)
-    """Dates with a good run whose files have all left the landing: nothing is left to compare with, or to run again from."""
+    """Dates with a good run whose files have all left landing: there is nothing to compare with or to run again from."""
 
 
 @dataclass(frozen=True)
 class _IngestInput:
-    """What a date's ingest read, last: files with size and digest, and when it began to."""
+    """The files that the last ingest of a date read, with size in bytes and digest, and when it started."""
 
     at: datetime
     skipped: bool
     files: Optional[dict[str, tuple[int, str]]]
-    """None where the record does not say: it was withheld, or a name in it was redacted."""
+    """None if it is not known: the record was withheld, or a name in it was redacted."""
+
+
+@dataclass(frozen=True)
+class _ComputedBy:
+    """What computed tables: fingerprint by part, and packages by name."""
+
+    fingerprint: Mapping[str, Any]
+    packages: Mapping[str, Optional[str]]
 
 
 @dataclass(frozen=True)
 class _RunHistory:
-    """What the runs of a date say of it."""
+    """What the records of a date's runs say."""
 
     run_id: str
     outcome: str
     reason: str
     read: Optional[_IngestInput]
-    computed_by: tuple[Record, ...]
-    """``compute_fingerprint`` and ``package_versions`` of each run that had a share in the date's tables, as far as their records have them."""
+    computed_by: tuple[_ComputedBy, ...]
+    """Of each run that had a share in the date's tables, as far as the records have it."""
     published: Optional[str]
-    """The newest of the runs before that published the date."""
+    """The newest earlier run that published the date."""
 
 
 _Cleared = Literal["cleared"]
 
 
 def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None, until: Optional[date] = None) -> GapReport:
-    """The gaps of a deployment among the business dates that are due at ``now`` (which has a time zone).
+    """Return the gaps of a deployment among the business dates that are due.
 
-    ``since`` is by default the first date of the source's calendar, or that of the earliest run; ``until`` the newest date
-    that is due (it is never later), or the calendar's last. Raises ``UsageError`` where nothing says where to begin.
+    Parameters
+    ----------
+    settings
+        The deployment.
+    now
+        The moment, with a time zone, that decides which dates are due.
+    since
+        First date; by default the first date of the source's calendar, else the date of the earliest run.
+    until
+        Last date; by default the last date of the calendar. Never later than the newest due date.
+
+    Raises
+    ------
+    UsageError
+        If ``until`` is before ``since``, or there is no first date.
     """
     source = load_source(settings.source)
     calendar = load_calendar(settings)
@@ -140,7 +162,7 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     landing = LandingStore(settings.landing)
     landing.require_no_outside_links()
     arrivals = LandingListing(landing)
-    today = {"fingerprint": compute_fingerprint(settings), "packages": package_versions()}
+    today = _ComputedBy(compute_fingerprint(settings), package_versions())
     for day, past in zip(days, pasts):
         known = determine_date_state(calendar, day, NewestRun(past.run_id, past.outcome) if past else None, slot)
         if past and known.state == "running":
@@ -155,9 +177,9 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
 
 
 def group_gaps(found: GapReport) -> list[tuple[DateRange, list[Gap]]]:
-    """Return the gaps as ranges of dates in a row with the same reason and detail, each with its gaps.
+    """Return the gaps as ranges of consecutive dates with the same reason and detail, each with its gaps.
 
-    Numbers in details are not compared: each date has files, runs and counts of its own.
+    Numbers in details are not compared, because each date has its own files, runs and counts.
     """
     return group_items(
         found.gaps,
@@ -168,11 +190,11 @@ def group_gaps(found: GapReport) -> list[tuple[DateRange, list[Gap]]]:
 
 
 def select_for_catch_up(gaps: Iterable[Gap], limit: Optional[int] = None, *, include_stale: bool = False) -> list[Gap]:
-    """The gaps that a run by itself can close, oldest first, at most ``limit`` of them.
+    """Return the gaps that a run can close, oldest first, at most ``limit``.
 
-    Left out is what a run cannot mend: a rejected date whose input is what the gate saw, as the same rows get the same answer;
-    and a date that has lost an entity's files, as it would fail, or lose rows. What makes every date run again at once, by
-    itself and each time, is taken with ``include_stale`` only: a deploy (``STALE_REASONS``), and a new snapshot.
+    A run cannot close the gap of a rejected date whose input is unchanged, because it would be rejected again. It cannot close
+    that of a date that has lost an entity's files, because it would fail or lose rows. A deploy (``STALE_REASONS``) or a new
+    snapshot makes gaps of all dates at once; these are taken with ``include_stale`` only.
     """
     chosen = sorted((gap for gap in gaps if _can_catch_up(gap, include_stale)), key=lambda gap: gap.run_date)
     return chosen if limit is None else chosen[:limit]
@@ -199,46 +221,43 @@ def _earliest_run_date(archive: Archive, settings: Settings) -> date:
 
 
 def _read_run_history(archive: Archive, day: date) -> Optional[_RunHistory]:
-    """What a date's runs say, newest first, back to the one that read the landing: a run can begin at a later stage."""
+    """Read a date's runs, newest first, back to the one that read landing, since a run can begin at a later stage."""
     run_ids = archive.run_ids(day)
     if not run_ids:
         return None
     newest = archive.run(run_ids[-1])
-    outcome = newest["outcome"]
     read, published, computed_by = None, None, []
     for run_id in reversed(run_ids):
         record = newest if run_id == run_ids[-1] else archive.run(run_id)
-        if record.get("fingerprint") and read is None:
-            computed_by.append({key: record.get(key) or {} for key in ("fingerprint", "packages")})
+        if record.fingerprint and read is None:
+            packages = record.packages or PackageVersions()
+            computed_by.append(_ComputedBy(record.fingerprint, packages.model_dump(exclude_unset=True)))
         read = read or _find_ingest_input(record)
-        if record is not newest and published is None and has_published(record):
+        if record is not newest and published is None and has_published(record.outcome, record.stages):
             published = run_id
-        # Only of a failed run it is asked whether readers still see an earlier one.
-        if outcome == "RUNNING" or (read and (outcome != "FAILED" or published)):
+        # Only for a failed run it matters whether an earlier one is still published.
+        if newest.outcome == "RUNNING" or (read and (newest.outcome != "FAILED" or published)):
             break
-    reasons = newest.get("reasons") or [""]
+    reasons = newest.reasons or [""]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return _RunHistory(run_ids[-1], outcome, first_line(reasons[0]) + more, read, tuple(computed_by), published)
+    return _RunHistory(run_ids[-1], newest.outcome, first_line(reasons[0]) + more, read, tuple(computed_by), published)
 
 
-def _find_ingest_input(record: Record) -> Optional[_IngestInput]:
-    """What a run's ingest read, where it came to an end: a failed attempt changed no table, and has no list of its input."""
-    attempts = [each for each in record.get("stages") or [] if each["stage"] == STAGES[0]]
-    ended = [each for each in attempts if each["outcome"] != "FAILED"]
+def _find_ingest_input(record: RunRecord) -> Optional[_IngestInput]:
+    """Return what a run's ingest read; None if ingest did not end: a failed attempt changed no table and lists no input."""
+    ended = [each for each in record.stages if each.stage == STAGES[0] and each.outcome != "FAILED"]
     if not ended:
         return None
     attempt = ended[-1]
-    unknown = attempt.get("withheld") or any(
-        _REDACTION_PREFIX in f"{each['file']} {each['sha256']}" for each in attempt["inputs"]
-    )
-    files = None if unknown else {each["file"]: (each["bytes"], each["sha256"]) for each in attempt["inputs"]}
-    return _IngestInput(parse_timestamp(attempt["started_at"]), attempt["outcome"] == "SKIPPED", files)
+    unknown = attempt.withheld or any(_REDACTION_PREFIX in f"{each.file} {each.sha256}" for each in attempt.inputs)
+    files = None if unknown else {each.file: (each.size or 0, each.sha256) for each in attempt.inputs}
+    return _IngestInput(parse_timestamp(attempt.started_at), attempt.outcome == "SKIPPED", files)
 
 
 def _classify(
-    known: DateState, past: Optional[_RunHistory], source: Source, landing: LandingListing, today: Record
+    known: DateState, past: Optional[_RunHistory], source: Source, landing: LandingListing, today: _ComputedBy
 ) -> Union[Gap, _Cleared, None]:
-    """Return the problem of a date that is due, if there is one; of several problems, the one that tells most."""
+    """Return the gap of a due date, or None; of several reasons the most specific one."""
     day = known.date
     if past is None:
         there = [name for name, entity in source.entities.items() if landing.files(entity, day)]
@@ -263,61 +282,69 @@ def _classify(
 def _compare_input(
     day: date, read: Optional[_IngestInput], source: Source, landing: LandingListing
 ) -> Union[InputChange, _Cleared, None]:
-    """How the landing differs from what was read of it for a date; None where it does not, or nobody knows."""
+    """Return how landing differs from what the ingest of a date read; None if it does not, or if it is not known."""
     if read is None or read.files is None:
         return None
-    entities = dict(source.entities)
-    if read.skipped:
-        closed = [name for name, each in entities.items() if each.missing == "skip" or name == source.primary]
-        if not read.files and any(not landing.files(entities[name], day) for name in closed):
-            return None  # It would be skipped again.
-        if read.files:
-            # The first entity had no row of the date: the others were not read.
-            entities = {source.primary: entities[source.primary]}
-    there = {file: name for name, entity in entities.items() for file in landing.files(entity, day)}
-    gone = tuple(file for file in read.files if file not in there)
-    dated = [name for name, entity in entities.items() if entity.is_dated]
-    if gone and not [file for file, name in there.items() if not dated or name in dated]:
+    entities = _entities_to_compare(day, read, source, landing)
+    entity_of = {file: name for name, entity in entities.items() for file in landing.files(entity, day)}
+    gone = tuple(file for file in read.files if file not in entity_of)
+    dated = {name for name, entity in entities.items() if entity.is_dated}
+    if gone and not (dated & set(entity_of.values()) if dated else entity_of):
         return "cleared"
-    changed = tuple(
-        file
-        for file in there
-        if file in read.files
-        and not landing.is_unchanged(file, size=read.files[file][0], sha256=read.files[file][1], read_at=read.at)
-    )
-    new = tuple(file for file in there if file not in read.files)
+    changed = tuple(file for file in entity_of if file in read.files and _has_changed(file, read, landing))
+    new = tuple(file for file in entity_of if file not in read.files)
     if not (changed or new or gone):
         return None
     withdrawn = tuple(
         name
         for name, entity in entities.items()
-        if name not in there.values() and any(is_entity_file(entity, day, file) for file in gone)
+        if name not in entity_of.values() and any(is_entity_file(entity, day, file) for file in gone)
     )
-    return InputChange(
-        changed, new, gone, withdrawn, undated=not gone and not {there[file] for file in changed + new} & set(dated)
-    )
+    undated = not gone and not {entity_of[file] for file in changed + new} & dated
+    return InputChange(changed, new, gone, withdrawn, undated)
 
 
-def _find_stale_reason(past: _RunHistory, today: dict[str, Any]) -> Optional[tuple[Reason, str]]:
-    """Return why what computed a date differs from what would compute it today, as reason and detail; None where it does not.
+def _entities_to_compare(day: date, read: _IngestInput, source: Source, landing: LandingListing) -> dict[str, Entity]:
+    """Return the entities whose files a run of the date would read now; none if it would be skipped again."""
+    entities = dict(source.entities)
+    if not read.skipped:
+        return entities
+    if read.files:
+        # The first entity had no row of the date, so ingest did not read the others.
+        return {source.primary: entities[source.primary]}
+    skipping = [name for name, each in entities.items() if each.missing == "skip" or name == source.primary]
+    return {} if any(not landing.files(entities[name], day) for name in skipping) else entities
 
-    Every run that had a share in the date's tables counts, from reading the landing to publishing. A run whose record has no
-    fingerprint gives no reason.
+
+def _has_changed(file: str, read: _IngestInput, landing: LandingListing) -> bool:
+    size, digest = (read.files or {})[file]
+    return not landing.is_unchanged(file, size=size, sha256=digest, read_at=read.at)
+
+
+def _find_stale_reason(past: _RunHistory, today: _ComputedBy) -> Optional[tuple[Reason, str]]:
+    """Return the reason and detail if a date was computed by something else than would compute it today; else None.
+
+    Every run that had a share in the date's tables counts, from the one that read landing to the one that published. A run
+    whose record has no fingerprint gives no reason.
     """
     if past.outcome == "SKIPPED":
         # A skipped date has no rows: only another source could give it some.
-        return ("stale", "computed with other source") if _differs(past, today, "fingerprint", "source") else None
-    if any("logic" not in each["fingerprint"] for each in past.computed_by):
+        return ("stale", "computed with other source") if _differs(past, today, "source") else None
+    if any("logic" not in each.fingerprint for each in past.computed_by):
         return "computed by an earlier release", "its record has a fingerprint of an earlier form, so nothing can be compared"
-    other = [part for part in today["fingerprint"] if _differs(past, today, "fingerprint", part)]
+    other = [part for part in today.fingerprint if _differs(past, today, part)]
     if other:
         return "stale", f"computed with other {_format_list(other)}"
-    other = [part for part in today["packages"] if _differs(past, today, "packages", part)]
+    other = [
+        name
+        for name, version in today.packages.items()
+        if any(name in each.packages and each.packages[name] != version for each in past.computed_by)
+    ]
     return ("other packages", f"computed with another {_format_list(other)}") if other else None
 
 
-def _differs(past: _RunHistory, today: dict[str, Any], kind: str, part: str) -> bool:
-    return any(part in each[kind] and each[kind][part] != today[kind][part] for each in past.computed_by)
+def _differs(past: _RunHistory, today: _ComputedBy, part: str) -> bool:
+    return any(part in each.fingerprint and each.fingerprint[part] != today.fingerprint[part] for each in past.computed_by)
 
 
 def _format_files(files: tuple[str, ...]) -> str:

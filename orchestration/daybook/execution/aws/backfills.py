@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from typing import Any, Optional
 
@@ -11,7 +10,8 @@ from daybook.errors import DaybookError, UsageError
 from daybook.execution.aws.executions import ExecutionInfo, Executions, build_input
 from daybook.execution.aws.follow import ChildListener, Follower, Listener
 from daybook.execution.aws.runs import close_lost
-from daybook.records.archive import Archive, Record, first_line
+from daybook.records.archive import Archive, first_line
+from daybook.records.models import BackfillRecord, CatchUpPlan
 from daybook.scheduling.backfills import (
     BackfillPlan,
     close_backfill,
@@ -47,7 +47,7 @@ def start_backfill_execution(
     data = {
         **_common_input(settings, executions),
         "backfill_id": backfill_id,
-        "dates": [day.to_record() for day in plan.days],
+        "dates": [day.to_json() for day in plan.days],
         "max_concurrency": parallel,
         "first_stage": plan.first_stage,
         "fail_fast": fail_fast,
@@ -93,7 +93,7 @@ def follow_backfill(
     listener: Optional[Listener] = None,
     day_listener: Optional[ChildListener] = None,
     clock: Optional[Clock] = None,
-) -> Record:
+) -> BackfillRecord:
     """Wait for the end of a backfill and return its closing record. An interrupt does not stop the backfill."""
     follower = Follower(executions, "backfill", backfill_id, listener, day_listener, clock or SystemClock())
     return _close_backfill(settings, executions, backfill_id, follower.follow(), b"".join(map(format_event, follower.events)))
@@ -107,17 +107,16 @@ def follow_catch_up(
     listener: Optional[Listener] = None,
     day_listener: Optional[ChildListener] = None,
     clock: Optional[Clock] = None,
-) -> tuple[str, Optional[Record]]:
+) -> tuple[str, Optional[BackfillRecord]]:
     """Wait for the end of a catch-up; return its error (or an empty string) and its backfill's closing record, if any."""
     ended = Follower(executions, "catch-up", name, listener, day_listener, clock or SystemClock()).follow()
     try:
-        planned = json.loads(Archive(settings.archive).store.read(f"outcomes/{name}/gaps.json"))
+        planned = Archive(settings.archive).read(CatchUpPlan, f"outcomes/{name}/gaps.json")
     except FileNotFoundError:
-        planned = {"dates": []}
-    if planned["dates"]:
-        backfill_id = planned["backfill_id"]
-        found = executions.find("backfill", backfill_id)
-        return "", _close_backfill(settings, executions, backfill_id, found, b"")
+        planned = CatchUpPlan(gaps=0)
+    if planned.backfill_id:
+        found = executions.find("backfill", planned.backfill_id)
+        return "", _close_backfill(settings, executions, planned.backfill_id, found, b"")
     return ("" if ended.status == "SUCCEEDED" else first_line(ended.cause or ended.status)), None
 
 
@@ -129,7 +128,7 @@ def is_running(executions: Executions, backfill_id: str) -> bool:
 
 def _close_backfill(
     settings: Settings, executions: Executions, backfill_id: str, ended: Optional[ExecutionInfo], history: bytes
-) -> Record:
+) -> BackfillRecord:
     """Close a backfill and the runs of its dates unless they are closed; return the backfill's closing record."""
     archive = Archive(settings.archive)
     if history:
@@ -145,7 +144,7 @@ def _close_backfill(
 
 def _list_started_runs(archive: Archive, backfill_id: str) -> list[str]:
     """Return the planned runs of a backfill that have started."""
-    planned = [each["run_id"] for each in read_backfill(archive, backfill_id).get("days", [])]
+    planned = [each.run_id for each in read_backfill(archive, backfill_id).days]
     return [run_id for run_id in planned if archive.store.exists(f"{archive.folder(run_id)}/started.json")]
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from daybook.records.archive import Record, parse_timestamp
+from daybook.records.archive import parse_timestamp
 from daybook.records.cost import cost_by_part
+from daybook.records.models import AttemptRecord, RunRecord
 from daybook.records.names import STAGES
 from daybook.scheduling.due import newest_due_date
 from daybook.sources import Calendar
@@ -97,7 +98,7 @@ class Datapoint:
         }
 
 
-def build_datapoints(run: Record, calendar: Calendar) -> list[Datapoint]:
+def build_datapoints(run: RunRecord, calendar: Calendar) -> list[Datapoint]:
     """Return the data points of a closed run, with the time of its end.
 
     Freshness is reported by a run of the date that was the newest due one at its start, if it ended as SUCCEEDED or SKIPPED.
@@ -111,25 +112,26 @@ def build_datapoints(run: Record, calendar: Calendar) -> list[Datapoint]:
     calendar : Calendar
         The calendar of the run's source.
     """
-    at = parse_timestamp(run["ended_at"])
-    environment = {"Environment": run["env"]}
+    at = parse_timestamp(run.ended_at or run.started_at)
+    seconds = run.seconds or 0.0
+    environment = {"Environment": run.env or ""}
     points = [
-        Datapoint(RUNS, 1, {**environment, "Outcome": run["outcome"]}, at),
-        Datapoint(RUN_SECONDS, run["seconds"], environment, at),
+        Datapoint(RUNS, 1, {**environment, "Outcome": run.outcome}, at),
+        Datapoint(RUN_SECONDS, seconds, environment, at),
     ]
-    if run.get("usual_seconds"):
-        points.append(Datapoint(TIMES_USUAL, run["seconds"] / run["usual_seconds"], environment, at))
-    attempts = run["stages"]
+    if run.usual_seconds:
+        points.append(Datapoint(TIMES_USUAL, seconds / run.usual_seconds, environment, at))
+    attempts = run.stages
     if _reports_freshness(run, calendar):
-        reported = [each["details"]["freshness_hours"] for each in attempts if "freshness_hours" in each["details"]]
+        reported = [each.details.freshness_hours for each in attempts if each.details.freshness_hours is not None]
         points += [Datapoint(FRESHNESS_HOURS, hours, environment, at) for hours in reported[-1:]]  # of the last attempt
     points += [Datapoint(QUARANTINE_SHARE, share, environment, at) for share in _quarantine_shares(attempts)]
-    cost = run.get("cost")
+    cost = run.cost
     costs: dict[str, Decimal] = cost_by_part(cost) if cost else {}
     # Decimals so far; CloudWatch takes floats only.
-    points += [Datapoint(RUN_COST, float(Decimal(cost["total"])), environment, at)] if cost else []
+    points += [Datapoint(RUN_COST, float(Decimal(cost.total)), environment, at)] if cost else []
     for stage in STAGES:
-        own = [each for each in attempts if each["stage"] == stage]
+        own = [each for each in attempts if each.stage == stage]
         where = {**environment, "Stage": stage}
         points += [Datapoint(metric, value, where, at) for metric, value in _stage_values(own)]
         # A job that died before it wrote a record costs money too.
@@ -137,36 +139,40 @@ def build_datapoints(run: Record, calendar: Calendar) -> list[Datapoint]:
     return points
 
 
-def _stage_values(own: Sequence[Record]) -> Iterator[tuple[Metric, float]]:
+def _stage_values(own: Sequence[AttemptRecord]) -> Iterator[tuple[Metric, float]]:
     """Yield the metrics of a stage's attempts."""
     if not own:
         return
-    yield STAGE_SECONDS, sum(each["seconds"] for each in own)
+    yield STAGE_SECONDS, sum(each.seconds for each in own)
     yield STAGE_RETRIES, len(own) - 1
     for outcome, metric in STAGE_OUTCOMES.items():
-        count = sum(each["outcome"] == outcome for each in own)
+        count = sum(each.outcome == outcome for each in own)
         if count:
             yield metric, count
-    for metric, name in ((ROWS_IN, "in"), (ROWS_OUT, "out"), (ROWS_QUARANTINED, "rejected")):
-        counted = [each["rows"][name] for each in own if each["rows"].get(name) is not None]
-        if counted:
-            yield metric, counted[-1]
+    for metric, counts in (
+        (ROWS_IN, [each.rows.rows_in for each in own]),
+        (ROWS_OUT, [each.rows.rows_out for each in own]),
+        (ROWS_QUARANTINED, [each.rows.rejected for each in own]),
+    ):
+        known = [count for count in counts if count is not None]
+        if known:
+            yield metric, known[-1]
 
 
-def _reports_freshness(run: Record, calendar: Calendar) -> bool:
-    newest = newest_due_date(calendar, parse_timestamp(run["started_at"]))
+def _reports_freshness(run: RunRecord, calendar: Calendar) -> bool:
+    newest = newest_due_date(calendar, parse_timestamp(run.started_at))
     return (
         # None if no date of the calendar is due yet.
         newest is not None
-        and "part_of" not in run
-        and run["outcome"] in ("SUCCEEDED", "SKIPPED")
+        and not run.in_backfill
+        and run.outcome in ("SUCCEEDED", "SKIPPED")
         # A manifest can start a date before it is due.
-        and date.fromisoformat(run["run_date"]) >= newest
+        and run.run_date >= newest
     )
 
 
-def _quarantine_shares(attempts: Sequence[Record]) -> Iterator[float]:
+def _quarantine_shares(attempts: Sequence[AttemptRecord]) -> Iterator[float]:
     """Yield the quarantine share in percent of the last validation with a row count, if any."""
-    counted = [each["rows"] for each in attempts if each["stage"] == "validate" and each["rows"].get("in")]
+    counted = [each.rows for each in attempts if each.stage == "validate" and each.rows.rows_in]
     for rows in counted[-1:]:
-        yield 100 * (rows.get("rejected") or 0) / rows["in"]
+        yield 100 * (rows.rejected or 0) / (rows.rows_in or 1)

@@ -11,22 +11,25 @@ from typing import Any
 from daybook.errors import NotificationError
 from daybook.execution.aws.executions import EventReader
 from daybook.execution.aws.metrics import Datapoint, metrics_namespace
-from daybook.records.archive import Record
-from daybook.records.notifications import Message, format_body, format_subject
+from daybook.records.models import Notification
+from daybook.records.notifications import format_body, format_subject
 
 _MAX_DATAPOINTS = 1000
 """Maximum data points in a call of PutMetricData. Its limit of 1 MB is not reached, since a point has about 300 bytes."""
 
 
-def send_message(topic_arn: str, message: Record) -> str:
+def send_message(topic_arn: str, message: Notification) -> str:
     """Publish a message on a topic and return its id; raise ``NotificationError`` if that fails."""
     import boto3
 
     try:
         client = boto3.client("sns", config=_retry_config())
         # Redaction may have made the text longer than SNS allows.
-        shortened = Message(format_subject(message["subject"]), format_body(message["body"].splitlines()))
-        sent = client.publish(TopicArn=topic_arn, Subject=shortened.subject, Message=shortened.body)
+        sent = client.publish(
+            TopicArn=topic_arn,
+            Subject=format_subject(message.subject),
+            Message=format_body(message.body.splitlines()),
+        )
     except _aws_exceptions() as error:
         raise NotificationError(
             f"The message could not be sent to {topic_arn} ({_first_line(error)}); check that the topic exists and that the "

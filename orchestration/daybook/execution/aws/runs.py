@@ -16,7 +16,8 @@ from daybook.execution.aws.executions import REDRIVABLE_STATUSES, ExecutionInfo,
 from daybook.execution.aws.follow import Follower, Listener
 from daybook.execution.close import close_ended_run, find_resume_point, require_resumable_run
 from daybook.execution.run_record import close_run
-from daybook.records.archive import Archive, Record, parse_timestamp
+from daybook.records.archive import Archive, parse_timestamp
+from daybook.records.models import RunRecord
 from daybook.records.names import RunStart, format_run_id, run_date_of
 from daybook.settings import Settings
 
@@ -60,7 +61,7 @@ def follow_run(
     redriven: bool = False,
     listener: Optional[Listener] = None,
     clock: Optional[Clock] = None,
-) -> Record:
+) -> RunRecord:
     """Wait for the end of a run's ``execution`` (by default the one with the run's name) and return the run's record.
 
     ``before`` is the number of closing records the run had when the execution started. An interrupt does not stop the run.
@@ -131,7 +132,7 @@ def close_lost(settings: Settings, executions: Executions, run_ids: Iterable[str
         if archive.read_closing_records(run_id):
             continue
         of_run = executions.executions_of_run(run_id)
-        started = parse_timestamp(archive.started(run_id)["started_at"])
+        started = parse_timestamp(archive.started(run_id).started_at)
         if not of_run and datetime.now(timezone.utc) - started < _START_TIMEOUT:
             continue  # its execution may start in a moment
         if not of_run:
@@ -141,15 +142,15 @@ def close_lost(settings: Settings, executions: Executions, run_ids: Iterable[str
             _close_record(settings, run_id, 0, of_run[-1], list(pages.read()))
 
 
-def reconcile_record(executions: Executions, record: Record) -> Record:
+def reconcile_record(executions: Executions, record: RunRecord) -> RunRecord:
     """Return a run's record with the state of its execution. A running record without a running execution is lost."""
-    if record["state"] != "running":
+    if record.state != "running":
         return record
-    of_run = executions.executions_of_run(record["run_id"])
+    of_run = executions.executions_of_run(record.run_id)
     if of_run and of_run[-1].is_running:
-        return {**record, "reasons": [f"The run is running: {of_run[-1]}."]}
+        return record.changed(reasons=[f"The run is running: {of_run[-1]}."])
     how = f"its execution ended as {of_run[-1].status}" if of_run else "its execution was never started"
-    return {**record, "state": "lost", "outcome": "FAILED", "reasons": [f"lost: {how} without a closing record"]}
+    return record.changed(state="lost", outcome="FAILED", reasons=[f"lost: {how} without a closing record"])
 
 
 _COPIED_FIELDS = ("env", "run_date", "overrides", "first_stage", "part_of", "failure")
@@ -158,7 +159,7 @@ _COPIED_FIELDS = ("env", "run_date", "overrides", "first_stage", "part_of", "fai
 
 def _close_record(
     settings: Settings, run_id: str, before: int, ended: ExecutionInfo, events: Iterable[Mapping[str, Any]]
-) -> Record:
+) -> RunRecord:
     archive = Archive(settings.archive)
     archive.ensure_started(run_id, {"env": settings.env, "title": settings.title})
     events = list(events)

@@ -22,6 +22,7 @@ from daybook.notebook.parameters import notebook_path
 from daybook.privacy.redactor import Redactor
 from daybook.privacy.run_values import load_common_words
 from daybook.privacy.values import PersonalValues
+from daybook.records.models import AttemptRecord
 from daybook.records.names import STAGES
 from daybook.report.notebook_page import highlight_source, render_notebook
 from daybook.sources import list_sources, load_source
@@ -57,7 +58,7 @@ def run_warm_up() -> None:
     values.add("email", "email", ["nobody@example.com"])
     redactor = Redactor(values)
     redactor.redact_notebook(notebook)
-    record = {"stage": "ingest", "attempt": 1, "run_date": _SAMPLE_DATE.isoformat(), "outcome": "SUCCEEDED", "failure": None}
+    record = AttemptRecord(stage="ingest", run_date=_SAMPLE_DATE, outcome="SUCCEEDED")
     redactor.redact_text(render_notebook(notebook, title="Nothing", record=record), exactly=True)
     plots.bars_by_day([(_SAMPLE_DATE, 1)], day=_SAMPLE_DATE, title="Nothing", unit="EUR")._repr_mimebundle_()
     qualify(

@@ -22,9 +22,10 @@ from daybook.execution.local.runs import (
     run_day,
 )
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, Record, current_timestamp, first_line
+from daybook.records.archive import Archive, current_timestamp, first_line
 from daybook.records.fingerprint import state_machine_path
 from daybook.records.locks import DateLock
+from daybook.records.models import BackfillRecord, CatchUpPlan
 from daybook.records.names import run_date_of
 from daybook.scheduling.backfills import BackfillPlan, close_backfill, record_refusal, start_backfill, write_backfill_history
 from daybook.settings import Settings, daybook_home
@@ -46,7 +47,7 @@ def run_backfill(
     day_listener: Optional[RunListener] = None,
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
-) -> Record:
+) -> BackfillRecord:
     """Execute the backfill machine over a plan's dates, ``parallel`` at a time, and return the closing record.
 
     An interrupt or an exception of the runner stops the running dates and closes the backfill as ``stopped``. The runs of
@@ -69,7 +70,7 @@ def run_backfill(
         **build_input(settings),
         "daily": "daily",
         "backfill_id": backfill_id,
-        "dates": [day.to_record() for day in plan.days],
+        "dates": [day.to_json() for day in plan.days],
         "max_concurrency": parallel,
         "first_stage": plan.first_stage,
         "fail_fast": fail_fast,
@@ -97,7 +98,7 @@ def run_catch_up(
     day_listener: Optional[RunListener] = None,
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
-) -> tuple[str, Optional[Record]]:
+) -> tuple[str, Optional[BackfillRecord]]:
     """Execute the catch-up machine: find the gaps and backfill them.
 
     Returns
@@ -260,16 +261,16 @@ def _format_error(error: Exception) -> str:
     return first_line(str(error)) if isinstance(error, DaybookError) else f"{type(error).__name__}: {first_line(str(error))}"
 
 
-def _close_planned_backfill(settings: Settings, name: str, machines: _LocalStateMachines) -> Optional[Record]:
+def _close_planned_backfill(settings: Settings, name: str, machines: _LocalStateMachines) -> Optional[BackfillRecord]:
     """Close the backfill that a catch-up planned and return its record; None if it planned none."""
     try:
-        planned = json.loads(Archive(settings.archive).store.read(f"outcomes/{name}/gaps.json"))
+        planned = Archive(settings.archive).read(CatchUpPlan, f"outcomes/{name}/gaps.json")
     except FileNotFoundError:
         return None
-    return _close_backfill(settings, planned["backfill_id"], machines.ended.get("backfill")) if planned["dates"] else None
+    return _close_backfill(settings, planned.backfill_id, machines.ended.get("backfill")) if planned.backfill_id else None
 
 
-def _close_backfill(settings: Settings, backfill_id: str, execution: Optional[Execution]) -> Record:
+def _close_backfill(settings: Settings, backfill_id: str, execution: Optional[Execution]) -> BackfillRecord:
     """Store a backfill's history and close it unless its summary job did; return its closing record.
 
     ``execution`` is None if the execution did not end by itself. An interrupt does not prevent the closing.
@@ -277,7 +278,7 @@ def _close_backfill(settings: Settings, backfill_id: str, execution: Optional[Ex
     archive = Archive(settings.archive)
     journal = _journal_path(settings, backfill_id)
 
-    def close() -> Record:
+    def close() -> BackfillRecord:
         if journal.exists():
             write_backfill_history(archive, backfill_id, journal.read_bytes())
         if execution is None or execution.status == "ABORTED":

@@ -26,9 +26,10 @@ from daybook.errors import DateLockedError, UsageError
 from daybook.execution.close import close_ended_run, find_resume_point, require_resumable_run
 from daybook.execution.local.interpreter import interpreter_errors
 from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
-from daybook.records.archive import LOST_REASON, Archive, Record
+from daybook.records.archive import LOST_REASON, Archive
 from daybook.records.fingerprint import state_machine_path
 from daybook.records.locks import DateLock
+from daybook.records.models import RunRecord
 from daybook.records.names import STAGES, run_date_of
 from daybook.settings import Settings, daybook_home
 
@@ -47,7 +48,7 @@ def run_day(
     listener: Optional[Listener] = None,
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
-) -> tuple[Execution, Record]:
+) -> tuple[Execution, RunRecord]:
     """Execute the state machine for a run that is recorded as started; return the ended execution and the run's record.
 
     Parameters
@@ -88,7 +89,7 @@ def resume_day(
     listener: Optional[Listener] = None,
     clock: Optional[Clock] = None,
     random: Optional[Random] = None,
-) -> tuple[Execution, Record]:
+) -> tuple[Execution, RunRecord]:
     """Resume a failed or interrupted run with the same input, from the stage that did not succeed.
 
     Successful stages are not run again. An interrupted execution is redriven. A FAILED execution ended in a Fail state, where
@@ -104,8 +105,8 @@ def resume_day(
     archive = Archive(settings.archive)
     run_date = run_date_of(run_id)
     found = archive.run(run_id)
-    if found["state"] == "running":
-        raise DateLockedError(f"{found['reasons'][0]} Wait until it ends or stop it, then resume it.")
+    if found.state == "running":
+        raise DateLockedError(f"{found.reasons[0]} Wait until it ends or stop it, then resume it.")
     with DateLock(settings.archive, run_date) as held:
         held.write_holder(run_id)
         records = require_resumable_run(settings, run_id)
@@ -141,7 +142,7 @@ def _execute(
     listener: Optional[Listener],
     clock: Optional[Clock],
     random: Optional[Random],
-) -> tuple[Execution, Record]:
+) -> tuple[Execution, RunRecord]:
     journal = journal_folder(settings) / f"{name}.jsonl"
     before = Archive(settings.archive).count_closing_records(run_id)
     with interpreter_errors():
@@ -158,7 +159,7 @@ def _execute(
     return execution, _close_execution(settings, run_id, execution, journal, before)
 
 
-def _close_execution(settings: Settings, run_id: str, execution: Execution, journal: Path, before: int) -> Record:
+def _close_execution(settings: Settings, run_id: str, execution: Execution, journal: Path, before: int) -> RunRecord:
     """Close the run of an execution. ``before`` is its number of closing records before the execution."""
     return close_ended_run(
         settings,

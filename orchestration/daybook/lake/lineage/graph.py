@@ -15,6 +15,7 @@ from typing import Any
 
 from daybook.contracts.columns import column_key, find_column
 from daybook.errors import UsageError
+from daybook.records.models import AttemptRecord, StageDetails
 
 DIRECT_KINDS = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
 """The source's values are in the column's, from the closest to the farthest."""
@@ -49,14 +50,14 @@ def add_sources(sources: Sources, more: Mapping[str, Iterable[str]], outer: str 
         sources.setdefault(name, set()).update(combine_kinds(kinds, outer))
 
 
-def collect_lineage(attempts: Iterable[Mapping[str, Any]], order: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+def collect_lineage(attempts: Iterable[AttemptRecord], order: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
     """The lineage of a run, from what its attempts left in their details; the last attempt that knows a table counts.
 
     ``order`` gives the columns of tables in the order in which they are to stand.
     """
     found: dict[str, dict[str, Any]] = {}
     for attempt in attempts:
-        for table, entry in ((attempt.get("details") or {}).get("lineage") or {}).items():
+        for table, entry in attempt.details.lineage.items():
             known = {column_key(name): (name, sources) for name, sources in entry["columns"].items()}
             # A query may write a column in another case than its contract.
             ordered = {column_key(name): name for name in order.get(table, ())}
@@ -66,10 +67,10 @@ def collect_lineage(attempts: Iterable[Mapping[str, Any]], order: Mapping[str, S
     return found
 
 
-def without_lineage(attempt: Mapping[str, Any]) -> dict[str, Any]:
-    """An attempt's record as a run's record holds it: the run has the lineage of all its stages in one place."""
-    details = {name: value for name, value in (attempt.get("details") or {}).items() if name != "lineage"}
-    return {**attempt, "details": details}
+def without_lineage(attempt: AttemptRecord) -> AttemptRecord:
+    """Return an attempt's record as a run's record holds it: the run has the lineage of all its stages in one place."""
+    details = attempt.details.model_dump(exclude={"lineage"}, exclude_unset=True, by_alias=True)
+    return attempt.changed(details=StageDetails.model_validate(details))
 
 
 def find_sources(lineage: Lineage, column: str) -> Sources:

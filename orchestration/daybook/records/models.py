@@ -1,0 +1,505 @@
+"""Define the records of the archive as pydantic models: runs, attempts, stage outcomes, backfills and what they contain.
+
+Keys that a model does not know are kept, so that records of newer releases can be read and passed on unchanged. Keys that an
+older release did not write have defaults. A key that was neither read nor set is not written.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Literal, Optional
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import Self
+
+SCHEMA_VERSION = 1
+"""Version of the format that this release writes. Raise it when a key is removed or changes its meaning."""
+
+_MOMENT = "UTC, ISO 8601 with milliseconds and Z"
+_AMOUNT = "a decimal as text, in the currency of the cost; null if the price is not known"
+
+RunOutcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING"]
+"""The outcome of a run or an attempt; ``RUNNING`` is never archived."""
+DateOutcomeName = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "NOT STARTED", "RUNNING"]
+
+
+class RecordModel(BaseModel):
+    """Base of all records: unknown keys are kept, missing keys have defaults."""
+
+    # Models are built when they are first used: a job that only writes an attempt does not pay for backfills.
+    model_config = ConfigDict(extra="allow", populate_by_name=True, defer_build=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values, with the keys that were read or set."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with other values."""
+        return self.model_copy(update=values)
+
+
+class ClockReading(RecordModel):
+    """A reading of the clock that counts from the start of a machine."""
+
+    boot: str = Field(description="The start of the machine: its boot id, or a token of the process.")
+    seconds: float = Field(description="Seconds since that start.")
+
+
+class CodeVersion(RecordModel):
+    """The version of the code that ran."""
+
+    commit: Optional[str] = Field(default=None, description="Git commit of the checkout or of the bundle's checkout.")
+    dirty: Optional[bool] = Field(default=None, description="Whether the checkout had changes that were not committed.")
+    lock_sha256: Optional[str] = Field(default=None, description="SHA-256 of requirements.lock, in hexadecimal.")
+
+
+class ArchivedFile(RecordModel):
+    """A file beside a record, with its digest."""
+
+    file: str = Field(description="File name within the folder of the run.")
+    sha256: Optional[str] = Field(default=None, description="SHA-256 of the file's bytes, in hexadecimal.")
+
+
+class PackageVersions(RecordModel):
+    """The packages that computed."""
+
+    engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
+    lock: Optional[str] = Field(default=None, description="SHA-256 of requirements.lock, in hexadecimal.")
+
+
+class Approval(RecordModel):
+    """The approval of a run that a gate rejected."""
+
+    of: str = Field(description="Id of the rejected run.")
+    by: str = Field(description="Who approved it.")
+    why: Optional[str] = Field(default=None, description="The reason that was given.")
+    waived: tuple[str, ...] = Field(default=(), description="The findings that the approval waives.")
+
+
+class Release(RecordModel):
+    """The release of rows from quarantine that a run validates again."""
+
+    by: str = Field(description="Who released the rows.")
+    why: Optional[str] = Field(default=None, description="The reason that was given.")
+    rows: int = Field(default=0, description="Number of released rows.")
+
+
+class StartRecord(RecordModel):
+    """``started.json``: what is known of a run when its name is taken."""
+
+    run_id: str = Field(default="", description="Id of the run.")
+    started_at: str = Field(description=f"When the name was taken ({_MOMENT}).")
+    clock: Optional[ClockReading] = Field(default=None, description="The machine's clock at that moment.")
+    env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
+    title: Optional[str] = Field(default=None, description="The shop's title.")
+    part_of: Optional[str] = Field(default=None, description="Id of the backfill that the run belongs to.")
+    approval: Optional[Approval] = Field(default=None, description="The approval that the run publishes.")
+    released: Optional[Release] = Field(default=None, description="The rows that the run validates again.")
+
+
+class ClaimRecord(RecordModel):
+    """``<notebook>.attempt-<n>.claim``: what is known of an attempt before its kernel starts."""
+
+    started_at: str = Field(description=f"When the attempt was claimed ({_MOMENT}).")
+    clock: Optional[ClockReading] = Field(default=None, description="The machine's clock at that moment.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the notebook.")
+    scratch: str = Field(default="", description="Folder in which the notebook is executed.")
+    code: CodeVersion = Field(default_factory=CodeVersion, description="The code that runs.")
+    python: Optional[str] = Field(default=None, description="Version of Python.")
+
+
+class RowCounts(RecordModel):
+    """The rows of a stage; null where a count has no meaning."""
+
+    rows_in: Optional[int] = Field(default=None, alias="in", description="Rows read.")
+    rows_out: Optional[int] = Field(default=None, alias="out", description="Rows written.")
+    rejected: Optional[int] = Field(default=None, description="Rows put into quarantine.")
+    duplicates: Optional[int] = Field(default=None, description="Exact duplicates that were dropped.")
+
+
+class InputFile(RecordModel):
+    """A landing file that an attempt read."""
+
+    file: str = Field(description="Path under landing.")
+    size: Optional[int] = Field(default=None, alias="bytes", description="Size in bytes.")
+    sha256: str = Field(default="", description="SHA-256 of the file's bytes, in hexadecimal.")
+    rows: Optional[int] = Field(default=None, description="Rows of the business date that the file gave.")
+
+
+class Failure(RecordModel):
+    """What stopped a notebook, and in which cell. A failure outside of cells has neither ``index``, ``cell`` nor ``source``."""
+
+    exception: Optional[str] = Field(default=None, description="Class of the exception, or KernelDied or JobDied.")
+    message: Optional[str] = Field(default=None, description="The exception's message.")
+    index: Optional[int] = Field(
+        default=None, description="Place of the cell among all cells of the executed notebook, from 0."
+    )
+    cell: Optional[int] = Field(default=None, description="Execution count that Jupyter shows for the cell.")
+    source: Optional[str] = Field(default=None, description="First line of the cell.")
+    permanent: bool = Field(
+        default=False, description="Whether the same input would fail again, so that the stage is not retried."
+    )
+
+
+class RuleResult(RecordModel):
+    """The result of one contract rule that some rows break."""
+
+    table: str = Field(default="", description="Entity or table that was checked.")
+    rule: str = Field(default="", description="The rule's name.")
+    severity: str = Field(default="error", description="error or warning.")
+    outcome: Optional[str] = Field(default=None, description="quarantined, rejected, warned or within limits.")
+    failing: int = Field(default=0, description="Rows that break the rule.")
+    checked: Optional[int] = Field(default=None, description="Rows that were checked.")
+    share: Optional[float] = Field(default=None, description="failing / checked, from 0 to 1.")
+    measured: Optional[str] = Field(default=None, description="What a rule on a whole table measured, with its unit.")
+    samples: list[str] = Field(default_factory=list, description="File and row, or key, of some rows that break the rule.")
+
+
+class RefusedFinding(RecordModel):
+    """A finding for which a gate rejected a date."""
+
+    about: str = Field(description="Id of the finding.")
+    waivable: bool = Field(default=False, description="Whether an approval can waive it.")
+
+
+class EntityRows(RecordModel):
+    """Where the landed rows of an entity went: landed = accepted + quarantined + duplicates."""
+
+    landed: int = Field(default=0, description="Rows in bronze.")
+    accepted: int = Field(default=0, description="Rows that pass.")
+    quarantined: int = Field(default=0, description="Rows in quarantine.")
+    duplicates: int = Field(default=0, description="Exact duplicates.")
+
+
+class MergeCounts(RecordModel):
+    """The rows of a merge into a silver table."""
+
+    rows: Optional[int] = Field(default=None, description="Rows that were merged.")
+    inserted: Optional[int] = Field(default=None, description="Rows with a new key.")
+    updated: Optional[int] = Field(default=None, description="Rows that replaced an older version.")
+    deleted: Optional[int] = Field(default=None, description="Rows that were removed.")
+
+
+class Restatement(RecordModel):
+    """A date whose published figures a run changed."""
+
+    order_date: str = Field(description="The date, YYYY-MM-DD.")
+    before: Optional[dict[str, Any]] = Field(
+        default=None, description="Figures before; money as decimal text. Null: not published."
+    )
+    after: Optional[dict[str, Any]] = Field(
+        default=None, description="Figures after; money as decimal text. Null: not published."
+    )
+
+
+class RawRead(RecordModel):
+    """A read of raw values, with its reason."""
+
+    at: Optional[str] = Field(default=None, description=f"When ({_MOMENT}).")
+    by: Optional[str] = Field(default=None, description="User.")
+    reason: Optional[str] = Field(default=None, description="The reason that was given.")
+    tables: list[str] = Field(default_factory=list, description="Tables that were read.")
+    columns: list[str] = Field(default_factory=list, description="Columns of the result.")
+    stage: Optional[str] = Field(default=None, description="Stage that read.")
+    cell: Optional[int] = Field(default=None, description="Execution count of the cell.")
+
+
+class Notification(RecordModel):
+    """A message to people."""
+
+    subject: str = Field(default="", description="One line of ASCII, at most 99 characters.")
+    body: str = Field(default="", description="Plain text, at most 200,000 bytes.")
+
+
+class StageDetails(RecordModel):
+    """What a stage adds to its record; each stage has keys of its own."""
+
+    warnings: list[str] = Field(default_factory=list, description="Findings that did not stop the date.")
+    rules: list[RuleResult] = Field(default_factory=list, description="Rules that some rows break.")
+    rules_checked: Optional[int] = Field(default=None, description="Number of rules that were checked.")
+    refused: list[RefusedFinding] = Field(default_factory=list, description="Findings for which the gate rejected the date.")
+    waived: list[str] = Field(default_factory=list, description="Findings that an approval waived.")
+    accounting: dict[str, EntityRows] = Field(default_factory=dict, description="By entity, where the landed rows went.")
+    rejected_by_reason: dict[str, int] = Field(default_factory=dict, description="Rows in quarantine by rule.")
+    merged: dict[str, MergeCounts] = Field(default_factory=dict, description="By silver table, the rows that were merged.")
+    candidates: dict[str, int] = Field(default_factory=dict, description="By gold table, the candidate rows.")
+    snapshot: dict[str, int] = Field(default_factory=dict, description="By table, the version that gold was computed from.")
+    touched_dates: list[str] = Field(default_factory=list, description="Order dates that were computed, YYYY-MM-DD.")
+    stale_dates: list[str] = Field(default_factory=list, description="Order dates that changed rows belong to, YYYY-MM-DD.")
+    held_dates: list[str] = Field(default_factory=list, description="Dates that a hold keeps as they are, YYYY-MM-DD.")
+    dates_not_landed: Optional[int] = Field(default=None, description="Touched dates that no run has landed.")
+    published_dates: list[str] = Field(default_factory=list, description="Order dates that were published, YYYY-MM-DD.")
+    left_to_newer: list[str] = Field(
+        default_factory=list, description="Order dates that a newer run has published, YYYY-MM-DD."
+    )
+    restated: list[Restatement] = Field(default_factory=list, description="Other dates whose figures changed.")
+    publications: Optional[dict[str, str]] = Field(default=None, description="By gold table: published, newer or waiting.")
+    lineage: dict[str, Any] = Field(
+        default_factory=dict, description="Columns that the tables of this stage come from, by table."
+    )
+    lineage_gaps: list[str] = Field(default_factory=list, description="Why the lineage of a table is not known.")
+    raw_reads: list[RawRead] = Field(default_factory=list, description="Reads of raw values.")
+    freshness_hours: Optional[float] = Field(
+        default=None, description="Hours from the end of the business date to the message."
+    )
+    silent: Optional[str] = Field(default=None, description="Why nobody is notified.")
+    message: Optional[Notification] = Field(default=None, description="The message to people.")
+    run_outcome: Optional[RunOutcome] = Field(default=None, description="Outcome of the run, from the notify stage.")
+    run_reasons: list[str] = Field(default_factory=list, description="Why the run ended with that outcome.")
+    summary: Optional[dict[str, Any]] = Field(default=None, description="Figures of the date; money as decimal text.")
+    figures: list[str] = Field(default_factory=list, description="Names of the figures, in the order of the notebook.")
+
+
+class StageResult(RecordModel):
+    """What a stage notebook's closing cell leaves for the record."""
+
+    stage: Optional[str] = Field(default=None, description="Stage.")
+    outcome: RunOutcome = Field(description="Outcome of the stage.")
+    reasons: list[str] = Field(description="Why the stage was skipped or rejected.")
+    rows: RowCounts = Field(default_factory=RowCounts, description="Rows of the stage.")
+    tables_read: dict[str, int] = Field(default_factory=dict, description="By table, the version that was read.")
+    tables_written: dict[str, int] = Field(default_factory=dict, description="By table, the version that was written.")
+    inputs: list[InputFile] = Field(default_factory=list, description="Landing files that were read.")
+    details: StageDetails = Field(default_factory=StageDetails, description="What the stage adds.")
+    engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
+    peak_memory_bytes: int = Field(default=0, description="Peak resident memory of the kernel in bytes.")
+    requests: dict[str, int] = Field(default_factory=dict, description="Requests to buckets: reads and writes.")
+    table_seconds: dict[str, float] = Field(default_factory=dict, description="Seconds of the cells that went into tables.")
+
+
+class AttemptRecord(RecordModel):
+    """``<notebook>.attempt-<n>.json``: one try of a stage."""
+
+    record: Literal["attempt"] = Field(default="attempt", description="Kind of record.")
+    schema_version: int = Field(default=0, description="Version of the format; 0 for a record from before it had versions.")
+    run_id: str = Field(default="", description="Id of the run.")
+    run_date: Optional[date] = Field(default=None, description="Business date, YYYY-MM-DD.")
+    env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
+    stage: str = Field(description="Stage.")
+    attempt: int = Field(default=1, description="Number of the attempt, from 1.")
+    outcome: RunOutcome = Field(description="Outcome of the attempt.")
+    permanent: bool = Field(default=False, description="Whether the failure is permanent: the stage is not retried.")
+    reasons: list[str] = Field(default_factory=list, description="Why the stage was skipped or rejected.")
+    started_at: str = Field(default="", description=f"When the attempt was claimed ({_MOMENT}).")
+    ended_at: Optional[str] = Field(default=None, description=f"When it ended ({_MOMENT}).")
+    seconds: float = Field(default=0.0, description="Seconds from started_at to ended_at.")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the notebook, redacted.")
+    rows: RowCounts = Field(default_factory=RowCounts, description="Rows of the stage.")
+    peak_memory_bytes: Optional[int] = Field(default=None, description="Peak resident memory in bytes.")
+    phases: dict[str, float] = Field(default_factory=dict, description="Seconds by phase of the job.")
+    table_seconds: dict[str, float] = Field(
+        default_factory=dict, description="Seconds of the cells that went into tables, by kind of work."
+    )
+    tables_read: dict[str, int] = Field(default_factory=dict, description="By table, the version that was read.")
+    tables_written: dict[str, int] = Field(default_factory=dict, description="By table, the version that was written.")
+    inputs: list[InputFile] = Field(default_factory=list, description="Landing files that were read.")
+    details: StageDetails = Field(default_factory=StageDetails, description="What the stage adds.")
+    failure: Optional[Failure] = Field(default=None, description="What stopped the notebook.")
+    code: CodeVersion = Field(default_factory=CodeVersion, description="The code that ran.")
+    engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
+    python: Optional[str] = Field(default=None, description="Version of Python.")
+    requests: dict[str, int] = Field(default_factory=dict, description="Requests to buckets: reads and writes.")
+    redactions: dict[str, int] = Field(
+        default_factory=dict, description="Values that were replaced before archiving, by column."
+    )
+    withheld: Optional[str] = Field(
+        default=None, description="Class of the error for which free text and notebook are withheld."
+    )
+    notebook: Optional[ArchivedFile] = Field(default=None, description="The executed notebook; null if it is withheld.")
+    html: Optional[ArchivedFile] = Field(default=None, description="The notebook's page; null if it is withheld.")
+    missing: list[str] = Field(default_factory=list, description="Not archived: described files that are not in the archive.")
+
+
+class StageRecord(RecordModel):
+    """``outcomes/<run_id>/<stage>.json``: the last outcome of a stage, which the state machine reads."""
+
+    schema_version: int = Field(default=0, description="Version of the format; 0 for a record from before it had versions.")
+    stage: str = Field(description="Stage.")
+    attempt: Optional[int] = Field(default=None, description="Number of the attempt; null if the stage did not start.")
+    outcome: RunOutcome = Field(description="Outcome of the stage.")
+    permanent: bool = Field(default=False, description="Whether the stage is not retried.")
+    reasons: list[str] = Field(default_factory=list, description="Why it was skipped, rejected or failed.")
+    rows: RowCounts = Field(default_factory=RowCounts, description="Rows of the stage.")
+
+
+class PriceTable(RecordModel):
+    """The price table that a cost was calculated with."""
+
+    region: str = Field(default="", description="AWS region.")
+    as_of: str = Field(default="", description="Date of the prices, YYYY-MM-DD.")
+
+
+class JobCost(RecordModel):
+    """The cost of one job on AWS Glue."""
+
+    stage: str = Field(description="Stage.")
+    attempt: int = Field(default=1, description="Number of the job of this stage, from 1.")
+    seconds: int = Field(default=0, description="Billed seconds.")
+    dpu: str = Field(default="", description="Data processing units, a decimal as text.")
+    amount: Optional[str] = Field(default=None, description=f"Cost: {_AMOUNT}.")
+    under_way: bool = Field(default=False, description="Whether the job had not ended when the cost was calculated.")
+    execution: str = Field(default="", description="ARN of the execution; empty for an estimate.")
+
+
+class ExecutionTransitions(RecordModel):
+    """The state transitions of one execution."""
+
+    execution: str = Field(default="", description="ARN of the execution; empty for an estimate.")
+    transitions: int = Field(default=0, description="Number of state transitions.")
+
+
+class CostLine(RecordModel):
+    """A number of things that are paid by the thousand."""
+
+    count: Optional[int] = Field(default=None, description="Number; null if it is not counted.")
+    amount: Optional[str] = Field(default=None, description=f"Cost: {_AMOUNT}.")
+
+
+class RunCost(RecordModel):
+    """The cost of a run on AWS."""
+
+    basis: Literal["measured", "estimated"] = Field(description="measured: from the execution's history; else estimated.")
+    currency: str = Field(description="ISO 4217 code.")
+    prices: PriceTable = Field(default_factory=PriceTable, description="The price table.")
+    jobs: list[JobCost] = Field(default_factory=list, description="Jobs on AWS Glue.")
+    executions: list[ExecutionTransitions] = Field(default_factory=list, description="Executions of the state machine.")
+    transitions: CostLine = Field(default_factory=CostLine, description="State transitions of all executions.")
+    writes: CostLine = Field(default_factory=CostLine, description="Writing requests to S3.")
+    reads: CostLine = Field(default_factory=CostLine, description="Reading requests to S3.")
+    total: str = Field(default="0", description="Sum of all amounts: a decimal as text, in currency.")
+    not_counted: list[str] = Field(default_factory=list, description="Costs that the sum lacks.")
+
+
+class RunRecord(RecordModel):
+    """``run.json``: one execution of the state machine for a business date. A resumed run has further ones."""
+
+    record: Literal["run"] = Field(default="run", description="Kind of record.")
+    schema_version: int = Field(default=0, description="Version of the format; 0 for a record from before it had versions.")
+    run_id: str = Field(description="Id of the run, such as daily-2025-11-30-1.")
+    run_date: date = Field(description="Business date, YYYY-MM-DD.")
+    env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
+    source: Optional[str] = Field(default=None, description="Source: a file in params/sources/.")
+    title: Optional[str] = Field(default=None, description="The shop's title.")
+    currency: Optional[str] = Field(default=None, description="ISO 4217 code of the figures.")
+    outcome: RunOutcome = Field(description="Outcome of the run.")
+    reasons: list[str] = Field(default_factory=list, description="Why it ended with that outcome.")
+    started_at: str = Field(default="", description=f"When the run's name was taken ({_MOMENT}).")
+    ended_at: Optional[str] = Field(default=None, description=f"When it ended ({_MOMENT}).")
+    seconds: Optional[float] = Field(default=None, description="Seconds from started_at to ended_at; null while it runs.")
+    usual_seconds: Optional[float] = Field(
+        default=None, description="Median seconds of the good runs of the four weeks before."
+    )
+    state_machine: Optional[ArchivedFile] = Field(default=None, description="File and digest of the state machine.")
+    code: CodeVersion = Field(default_factory=CodeVersion, description="The code that closed the run.")
+    fingerprint: dict[str, Any] = Field(
+        default_factory=dict, description="What decides the numbers: version of the logic, digests by part."
+    )
+    packages: Optional[PackageVersions] = Field(default=None, description="The packages that computed.")
+    engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
+    python: Optional[str] = Field(default=None, description="Version of Python.")
+    stages: list[AttemptRecord] = Field(default_factory=list, description="All attempts, by stage and number.")
+    summary: Optional[dict[str, Any]] = Field(default=None, description="Published figures of the date; money as decimal text.")
+    cost: Optional[RunCost] = Field(default=None, description="Cost on AWS; null without a price table.")
+    approval: Optional[Approval] = Field(default=None, description="The approval that the run publishes.")
+    part_of: Optional[str] = Field(default=None, description="Id of the backfill that the run belongs to.")
+    lineage: Optional[dict[str, Any]] = Field(default=None, description="Columns that the tables come from, by table.")
+    redactions: dict[str, int] = Field(
+        default_factory=dict, description="Values that were replaced before archiving, by column."
+    )
+    withheld: Optional[str] = Field(default=None, description="Class of the error for which free text is withheld.")
+    missing: list[str] = Field(default_factory=list, description="Not archived: described files that are not in the archive.")
+    state: Optional[Literal["closed", "running", "lost"]] = Field(
+        default=None, description="Not archived: closed with a record, running, or lost without a closing record."
+    )
+
+    @property
+    def in_backfill(self) -> bool:
+        """Whether the run belongs to a backfill, also where the backfill's id is withheld."""
+        return "part_of" in self.model_fields_set
+
+
+class PlannedDate(RecordModel):
+    """A date of a backfill and the id of the run that it gets."""
+
+    run_date: date = Field(description="Business date, YYYY-MM-DD.")
+    run_id: str = Field(description="Id of the planned run.")
+
+
+class CatchUpPlan(RecordModel):
+    """``outcomes/<execution>/gaps.json``: the gaps that a catch-up found, and the backfill that it planned."""
+
+    gaps: int = Field(description="Number of gaps.")
+    dates: list[PlannedDate] = Field(default_factory=list, description="The dates to run.")
+    backfill_id: Optional[str] = Field(default=None, description="Id of the backfill; null if there is no date to run.")
+
+
+class DateOutcome(RecordModel):
+    """What became of a date of a backfill."""
+
+    run_date: date = Field(description="Business date, YYYY-MM-DD.")
+    run_id: str = Field(description="Id of the run that it got, or was planned to get.")
+    outcome: DateOutcomeName = Field(description="Outcome of the date.")
+    reason: str = Field(default="", description="First line of the reason.")
+    seconds: Optional[float] = Field(default=None, description="Seconds that the run took.")
+
+
+class UnusualDay(RecordModel):
+    """A date of a backfill whose figures differ from the weeks before it."""
+
+    run_date: date = Field(description="Business date, YYYY-MM-DD.")
+    severity: str = Field(default="warning", description="error or warning.")
+    warning: str = Field(default="", description="What is unusual.")
+
+
+class Refusal(RecordModel):
+    """``<date>.refused.json``: why a date of a backfill could not be started."""
+
+    run_date: date = Field(description="Business date, YYYY-MM-DD.")
+    reason: str = Field(default="", description="The reason.")
+
+
+class BackfillRecord(RecordModel):
+    """``backfills/<id>/started.json`` and ``backfill.json``: the plan of a backfill and what became of its dates."""
+
+    record: Literal["backfill"] = Field(default="backfill", description="Kind of record.")
+    schema_version: int = Field(default=0, description="Version of the format; 0 for a record from before it had versions.")
+    backfill_id: str = Field(description="Id of the backfill.")
+    started_at: str = Field(default="", description=f"When it was started ({_MOMENT}).")
+    env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
+    title: Optional[str] = Field(default=None, description="The shop's title.")
+    asked_by: Optional[str] = Field(default=None, description="Execution of the catch-up that planned it.")
+    parallel: Optional[int] = Field(default=None, description="Number of dates that run at a time.")
+    fail_fast: Optional[bool] = Field(default=None, description="Whether the first failed date stops the others.")
+    kind: str = Field(default="backfill", description="backfill or catch-up.")
+    first: Optional[date] = Field(default=None, description="First date that was asked for, YYYY-MM-DD.")
+    last: Optional[date] = Field(default=None, description="Last date that was asked for, YYYY-MM-DD.")
+    force: bool = Field(default=False, description="Whether dates with a good run run again.")
+    first_stage: str = Field(default="ingest", description="Stage at which each date begins.")
+    fingerprint: Optional[dict[str, Any]] = Field(default=None, description="What decides the numbers when it was planned.")
+    days: list[PlannedDate] = Field(default_factory=list, description="The dates to run.")
+    left_alone: list[date] = Field(default_factory=list, description="Dates that had a good run, YYYY-MM-DD.")
+    continues: Optional[str] = Field(default=None, description="Id of the stopped backfill that it continues.")
+    ended_at: Optional[str] = Field(default=None, description=f"When it was closed ({_MOMENT}).")
+    seconds: Optional[float] = Field(default=None, description="Seconds from started_at to ended_at.")
+    outcome: Optional[RunOutcome] = Field(default=None, description="Outcome of the worst date; null until it is closed.")
+    reasons: list[str] = Field(default_factory=list, description="Why the backfill as a whole failed.")
+    stopped: bool = Field(default=False, description="Whether it was stopped before its end.")
+    counts: dict[str, int] = Field(default_factory=dict, description="Number of dates by outcome.")
+    results: Optional[list[DateOutcome]] = Field(default=None, description="Outcome of each date; null until it is closed.")
+    unusual_days: list[UnusualDay] = Field(
+        default_factory=list, description="Dates whose figures differ from the weeks before."
+    )
+    message: Optional[Notification] = Field(default=None, description="The message to people.")
+    state: Optional[Literal["closed", "open"]] = Field(
+        default=None, description="Not archived: closed, or open without a record."
+    )
+
+
+PUBLISHED_MODELS: Mapping[str, type[RecordModel]] = {
+    "run": RunRecord,
+    "attempt": AttemptRecord,
+    "stage": StageRecord,
+    "backfill": BackfillRecord,
+    "start": StartRecord,
+    "claim": ClaimRecord,
+}
+"""The records whose JSON schema is published, by the name of the schema."""
