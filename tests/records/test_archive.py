@@ -16,7 +16,6 @@ from daybook.errors import ArchiveError, StorageError, UsageError
 from daybook.records.archive import (
     LOST_REASON,
     Archive,
-    Record,
     attempt_name,
     current_timestamp,
     describe_failure,
@@ -28,6 +27,8 @@ from daybook.records.archive import (
     sha256,
 )
 from daybook.records.locks import DateLock
+from daybook.records.models import SCHEMA_VERSION, ArchivedFile, AttemptRecord
+from tests.sample_records import attempt_record, run_record
 
 DAY = date(2025, 11, 30)
 RUN = "daily-2025-11-30-1"
@@ -39,8 +40,8 @@ def archive(tmp_path: Path) -> Archive:
     return Archive(str(tmp_path / "archive"))
 
 
-def attempt(stage: str = "ingest", number: int = 1, **others: Any) -> Record:
-    return {"run_id": RUN, "stage": stage, "attempt": number, "outcome": "SUCCEEDED", **others}
+def attempt(stage: str = "ingest", number: int = 1, **others: Any) -> AttemptRecord:
+    return attempt_record(stage, **{"run_id": RUN, "attempt": number, **others})
 
 
 def names(archive: Archive) -> list[str]:
@@ -87,7 +88,7 @@ def test_a_name_taken_between_looking_and_writing_is_left_to_the_other(archive: 
     archive.start_run(DAY, {"env": "theirs"})
     monkeypatch.setattr(archive, "run_ids", lambda run_date=None: [])
     assert archive.start_run(DAY, {"env": "mine"}) == "daily-2025-11-30-2"
-    assert archive.run(RUN)["env"] == "theirs"
+    assert archive.run(RUN).env == "theirs"
 
 
 def test_a_name_given_by_a_service_is_taken_once(archive: Archive) -> None:
@@ -123,8 +124,8 @@ def test_the_record_holds_the_digests_of_notebook_and_page(archive: Archive) -> 
     returned = archive.write_attempt(attempt(), b"notebook", b"page")
     (stored,) = archive.attempts(RUN)
     assert stored == returned
-    assert stored["notebook"] == {"file": "1_ingest.attempt-1.ipynb", "sha256": sha256(b"notebook")}
-    assert stored["html"] == {"file": "1_ingest.attempt-1.html", "sha256": sha256(b"page")}
+    assert stored.notebook == ArchivedFile(file="1_ingest.attempt-1.ipynb", sha256=sha256(b"notebook"))
+    assert stored.html == ArchivedFile(file="1_ingest.attempt-1.html", sha256=sha256(b"page"))
 
 
 def test_an_attempt_is_never_overwritten(archive: Archive) -> None:
@@ -149,7 +150,7 @@ def test_the_record_is_there_when_the_notebook_cannot_be_written(archive: Archiv
     archive.claim_attempt(RUN, "ingest", {})
     with pytest.raises(OSError, match="no space left"):
         archive.write_attempt(attempt(outcome="FAILED"), b"notebook", b"page")
-    assert [each["outcome"] for each in archive.attempts(RUN)] == ["FAILED"]
+    assert [each.outcome for each in archive.attempts(RUN)] == ["FAILED"]
     assert archive.read_abandoned_attempts(RUN) == []
     assert archive.claim_attempt(RUN, "ingest", {}) == 2
 
@@ -157,12 +158,12 @@ def test_the_record_is_there_when_the_notebook_cannot_be_written(archive: Archiv
 def test_attempts_are_in_order_of_stage_and_number(archive: Archive) -> None:
     for stage, number in [("validate", 10), ("validate", 9), ("notify", 1), ("ingest", 1)]:
         archive.write_attempt(attempt(stage, number), b"", b"")
-    found = [(each["stage"], each["attempt"]) for each in archive.attempts(RUN)]
+    found = [(each.stage, each.attempt) for each in archive.attempts(RUN)]
     assert found == [("ingest", 1), ("validate", 9), ("validate", 10), ("notify", 1)]
 
 
 def test_attempts_of_run_one_are_not_those_of_run_ten(archive: Archive) -> None:
-    archive.write_attempt({**attempt(), "run_id": "daily-2025-11-30-10"}, b"", b"")
+    archive.write_attempt(attempt(run_id="daily-2025-11-30-10"), b"", b"")
     assert archive.attempts(RUN) == []
 
 
@@ -171,7 +172,7 @@ def test_a_claim_without_a_record_is_an_abandoned_attempt(archive: Archive) -> N
     archive.write_attempt(attempt(), b"", b"")
     archive.claim_attempt(RUN, "validate", {"scratch": "two"})
     archive.claim_attempt(RUN, "validate", {"scratch": "three"})
-    found = [(stage, number, claim["scratch"]) for stage, number, claim in archive.read_abandoned_attempts(RUN)]
+    found = [(stage, number, claim.scratch) for stage, number, claim in archive.read_abandoned_attempts(RUN)]
     assert found == [("validate", 1, "two"), ("validate", 2, "three")]
 
 
@@ -179,10 +180,11 @@ def test_an_outcome_is_that_of_the_last_attempt(archive: Archive) -> None:
     failure = {"cell": 4, "exception": "FormatError", "message": "a.csv is a ZIP file.\nMore.", "permanent": True}
     for number, outcome, failed in [(1, "FAILED", failure), (2, "SUCCEEDED", None)]:
         permanent = failed is not None
-        facts = {"failure": failed, "permanent": permanent, "rows": {"in": 7}, "inputs": ["not for the Choice"]}
+        facts = {"failure": failed, "permanent": permanent, "rows": {"in": 7}, "inputs": [{"file": "not for the Choice"}]}
         archive.write_outcome(attempt(number=number, outcome=outcome, reasons=[], **facts))
         why = ", not retried: the same input would fail again"
         assert json.loads(archive.store.read(outcome_key(RUN, "ingest"))) == {
+            "schema_version": SCHEMA_VERSION,
             "stage": "ingest",
             "attempt": number,
             "outcome": outcome,
@@ -200,49 +202,54 @@ def test_a_run_without_a_closing_record_is_lost_unless_somebody_works_on_it(arch
     archive.write_attempt(attempt(), b"", b"")
     with DateLock(archive.store.uri, DAY) as lock:
         # A holder that has not said yet for which run may be there for this one.
-        assert archive.run(RUN)["state"] == "running"
+        assert archive.run(RUN).state == "running"
         lock.write_holder("daily-2025-11-30-2")
-        assert archive.run(RUN)["state"] == "lost"
+        assert archive.run(RUN).state == "lost"
         lock.write_holder(RUN)
         found = archive.run(RUN)
-        assert (found["state"], found["outcome"], found["run_date"]) == ("running", "RUNNING", "2025-11-30")
-        assert f"process {os.getpid()}" in found["reasons"][0]
+        assert (found.state, found.outcome, found.run_date) == ("running", "RUNNING", DAY)
+        assert f"process {os.getpid()}" in found.reasons[0]
     found = archive.run(RUN)
-    assert (found["state"], found["outcome"], found["env"]) == ("lost", "FAILED", "local")
-    assert found["reasons"] == [LOST_REASON]
-    assert [each["stage"] for each in found["stages"]] == ["ingest"]
+    assert (found.state, found.outcome, found.env) == ("lost", "FAILED", "local")
+    assert found.reasons == [LOST_REASON]
+    assert [each.stage for each in found.stages] == ["ingest"]
 
 
 def test_a_run_that_goes_on_after_its_record_is_running_again(archive: Archive) -> None:
     archive.start_run(DAY, {})
-    archive.write_run({"run_id": RUN, "outcome": "FAILED"})
+    archive.write_run(run_record(RUN, "FAILED"))
     with DateLock(archive.store.uri, DAY) as lock:
-        assert archive.run(RUN)["outcome"] == "FAILED"
+        assert archive.run(RUN).outcome == "FAILED"
         lock.write_holder(RUN)
-        assert archive.run(RUN)["outcome"] == "RUNNING"
-    assert archive.run(RUN)["outcome"] == "FAILED"
+        assert archive.run(RUN).outcome == "RUNNING"
+    assert archive.run(RUN).outcome == "FAILED"
 
 
 def test_a_run_with_a_closing_record_is_closed(archive: Archive) -> None:
     archive.start_run(DAY, {})
-    archive.write_run({"run_id": RUN, "outcome": "SUCCEEDED"})
-    assert archive.run(RUN) == {"run_id": RUN, "outcome": "SUCCEEDED", "state": "closed"}
+    archive.write_run(run_record(RUN, "SUCCEEDED"))
+    assert archive.run(RUN).to_json() == {
+        "run_id": RUN,
+        "run_date": "2025-11-30",
+        "outcome": "SUCCEEDED",
+        "state": "closed",
+    }
 
 
 def test_a_resumed_run_gets_a_further_record_and_the_newest_counts(archive: Archive) -> None:
     archive.start_run(DAY, {})
     for number in range(12):
-        archive.write_run({"run_id": RUN, "outcome": f"record {number}"})
+        archive.write_run(run_record(RUN, reasons=[f"record {number}"]))
     assert {"run.json", "run.redrive-1.json", "run.redrive-11.json"} <= set(names(archive))
-    assert archive.run(RUN)["outcome"] == "record 11"
-    assert json.loads(archive.store.read(f"{FOLDER}/run.json"))["outcome"] == "record 0"
+    assert archive.run(RUN).reasons == ["record 11"]
+    assert json.loads(archive.store.read(f"{FOLDER}/run.json"))["reasons"] == ["record 0"]
 
 
 def test_a_run_cannot_be_resumed_for_ever(archive: Archive) -> None:
     for number in range(100):
         archive.store.create(f"{FOLDER}/run{f'.redrive-{number}' if number else ''}.json", b"{}")
     with pytest.raises(ArchiveError, match=rf"^{RUN} has been resumed 99 times; start a new run\.$"):
-        archive.write_run({"run_id": RUN})
+        archive.write_run(run_record(RUN))
 
 
 def test_the_history_of_a_run_is_its_newest(archive: Archive) -> None:
@@ -271,32 +278,32 @@ def test_what_a_kill_kept_from_being_written_is_named(archive: Archive) -> None:
     lost = attempt("validate", notebook={"file": "2_validate.attempt-1.ipynb"}, html={"file": "2_validate.attempt-1.html"})
     archive.store.create(f"{FOLDER}/2_validate.attempt-1.json", serialize_record(lost))
     archive.store.create(f"{FOLDER}/2_validate.attempt-1.ipynb", b"notebook")
-    whole, half = archive.run(RUN)["stages"]
-    assert "missing" not in whole
-    assert half["missing"] == ["2_validate.attempt-1.html"]
+    whole, half = archive.run(RUN).stages
+    assert whole.missing == []
+    assert half.missing == ["2_validate.attempt-1.html"]
     assert describe_missing_files(whole) == ""
     assert describe_missing_files(half).startswith(
         "validate (attempt 1): its page never came into the archive: after its record"
     )
 
-    archive.write_run({"run_id": RUN, "outcome": "FAILED", "stages": archive.attempts(RUN), "lineage": {}})
-    assert archive.run(RUN)["missing"] == ["openlineage.jsonl"]
-    assert [each.get("missing") for each in archive.run(RUN)["stages"]] == [None, ["2_validate.attempt-1.html"]]
+    archive.write_run(run_record(RUN, "FAILED", stages=archive.attempts(RUN), lineage={}))
+    assert archive.run(RUN).missing == ["openlineage.jsonl"]
+    assert [each.missing for each in archive.run(RUN).stages] == [[], ["2_validate.attempt-1.html"]]
     archive.write_lineage_events(RUN, b"")
-    assert "missing" not in archive.run(RUN)
+    assert archive.run(RUN).missing == []
 
 
 def test_a_withheld_notebook_is_not_missed(archive: Archive) -> None:
     archive.start_run(DAY, {})
     archive.write_attempt(attempt(), None, None)
-    assert [each.get("missing") for each in archive.run(RUN)["stages"]] == [None]
+    assert [each.missing for each in archive.run(RUN).stages] == [[]]
 
 
 def test_closing_records_are_counted(archive: Archive) -> None:
     archive.start_run(DAY, {})
     counts = [archive.count_closing_records(RUN)]
     for _ in range(2):
-        archive.write_run({"run_id": RUN, "outcome": "FAILED"})
+        archive.write_run(run_record(RUN, "FAILED"))
         counts.append(archive.count_closing_records(RUN))
     assert counts == [0, 1, 2]
 
@@ -375,7 +382,7 @@ def test_an_attempts_files_begin_with_its_notebooks_name() -> None:
         ({"cell": None, "exception": None, "message": "cut off"}, "transform failed (attempt 2): cut off"),
     ],
 )
-def test_a_failure_is_one_sentence(failure: Record, sentence: str) -> None:
+def test_a_failure_is_one_sentence(failure: dict[str, Any], sentence: str) -> None:
     assert describe_failure(attempt("transform", 2, failure=failure)) == sentence
 
 

@@ -32,7 +32,7 @@ class Machine:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        own = mock.patch.multiple(clock, count=lambda: self.count, _boot=lambda: self.boot)
+        own = mock.patch.multiple(clock, monotonic_seconds=lambda: self.count, _read_boot_id=lambda: self.boot)
         with own, mock.patch("daybook.records.clock.time.time", lambda: self.wall):
             yield
 
@@ -81,8 +81,8 @@ def test_a_start_that_noted_no_count_goes_by_the_wall_clock():
 
 def test_the_count_of_this_machine_goes_on_and_is_the_same_in_every_process():
     first, second = read_clock(), read_clock()
-    assert first["boot"] == second["boot"]
-    assert first["seconds"] <= second["seconds"]
+    assert first.boot == second.boot
+    assert first.seconds <= second.seconds
     assert 0 <= (seconds_since(first) or 0) < 60
 
 

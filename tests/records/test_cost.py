@@ -26,8 +26,10 @@ from daybook.records.cost import (
     sum_costs,
     usage_from_history,
 )
+from daybook.records.models import AttemptRecord, CostLine, RunCost, RunRecord
 from tests.asl_local.machines import GET, JOB, ScriptedService
 from tests.infra.templates import read_template
+from tests.sample_records import attempt_record, run_record
 
 PRICES = Prices(
     region="us-east-1",
@@ -42,8 +44,8 @@ ARN = "arn:aws:states:us-east-1:123456789012:execution:daybook-prod-daily:daily-
 BEGAN = datetime(2025, 12, 1, 2, tzinfo=timezone.utc)
 
 
-def attempt(stage: str, seconds: float = 2.5, outcome: str = "SUCCEEDED", number: int = 1, **fields: Any) -> dict[str, Any]:
-    return {"stage": stage, "attempt": number, "seconds": seconds, "outcome": outcome, **fields}
+def attempt(stage: str, seconds: float = 2.5, outcome: str = "SUCCEEDED", number: int = 1, **fields: Any) -> AttemptRecord:
+    return attempt_record(stage, outcome, attempt=number, seconds=seconds, **fields)
 
 
 class Story:
@@ -162,7 +164,7 @@ def test_history_of_a_failed_run_comes_to_what_the_estimate_says(tmp_path: Any) 
 def test_history_of_a_permanent_failure_matches_the_estimate(tmp_path: Any) -> None:
     execution = run_daily(tmp_path, [ok(), ok(), ok()], "SUCCEEDED", "FAILED")
     assert execution.status == "FAILED"
-    attempts = [attempt("ingest"), {**attempt("validate", outcome="FAILED"), "permanent": True}, attempt("notify")]
+    attempts = [attempt("ingest"), attempt("validate", outcome="FAILED", permanent=True), attempt("notify")]
     used = usage_from_history(execution.events, BEGAN, ARN)
     assert [each.stage for each in used.jobs] == ["ingest", "validate", "notify"]
     assert estimate_usage(attempts).transitions == used.transitions
@@ -206,52 +208,52 @@ def test_amounts_are_decimals_that_add_up() -> None:
     )
     attempts = [attempt("ingest", requests={"reads": 200, "writes": 30}), attempt("notify", requests={"reads": 50})]
     cost = calculate_cost(use, attempts, PRICES)
-    assert [each["amount"] for each in cost["jobs"]] == ["0.00072569", "0.00745556", "0.00045833"]
+    assert [each.amount for each in cost.jobs] == ["0.00072569", "0.00745556", "0.00045833"]
     # A minute at least.
-    assert [each["seconds"] for each in cost["jobs"]] == [95, 61, 60]
-    assert cost["transitions"] == {"count": 27, "amount": "0.00067500"}
-    assert (cost["writes"], cost["reads"]) == ({"count": 30, "amount": "0.00015000"}, {"count": 250, "amount": "0.00010000"})
-    assert cost["total"] == "0.00956458"
-    assert Decimal(cost["total"]) == sum(cost_by_part(cost).values())
-    assert (cost["basis"], cost["not_counted"]) == ("measured", [TABLE_REQUESTS])
-    assert json.loads(json.dumps(cost)) == cost
+    assert [each.seconds for each in cost.jobs] == [95, 61, 60]
+    assert cost.transitions == CostLine(count=27, amount="0.00067500")
+    assert (cost.writes, cost.reads) == (CostLine(count=30, amount="0.00015000"), CostLine(count=250, amount="0.00010000"))
+    assert cost.total == "0.00956458"
+    assert Decimal(cost.total) == sum(cost_by_part(cost).values())
+    assert (cost.basis, cost.not_counted) == ("measured", [TABLE_REQUESTS])
+    assert RunCost.model_validate_json(json.dumps(cost.to_json())) == cost
 
 
 def test_an_estimate_says_so_and_does_not_call_uncounted_requests_none() -> None:
     cost = calculate_cost(estimate_usage([attempt("ingest", 61.2), attempt("notify", 1.0)]), [], PRICES)
-    assert [(each["stage"], each["seconds"], each["dpu"]) for each in cost["jobs"]] == [
+    assert [(each.stage, each.seconds, each.dpu) for each in cost.jobs] == [
         ("ingest", 62, "0.0625"),
         ("notify", 60, "0.0625"),
     ]
-    assert (cost["basis"], cost["writes"]["count"], cost["not_counted"]) == ("estimated", None, [ALL_REQUESTS])
+    assert (cost.basis, cost.writes.count, cost.not_counted) == ("estimated", None, [ALL_REQUESTS])
 
 
 def test_what_has_no_price_is_left_out_and_named() -> None:
     prices = PRICES.model_copy(update={"states_thousand_transitions": None})
     cost = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60)], 27, ARN), [], prices)
-    assert (cost["transitions"], cost["total"]) == ({"count": 27, "amount": None}, "0.00045833")
-    assert "Step Functions, whose price is not in the table" in cost["not_counted"]
+    assert (cost.transitions, cost.total) == (CostLine(count=27, amount=None), "0.00045833")
+    assert "Step Functions, whose price is not in the table" in cost.not_counted
     assert "states" not in cost_by_part(cost)
 
 
 def test_a_run_that_goes_on_in_another_execution_costs_both() -> None:
     first = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60)], 9, ARN), [], PRICES)
     again = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 70)], 7, f"{ARN}-resumed-1"), [], PRICES, first)
-    assert [each["seconds"] for each in again["jobs"]] == [60, 70]
-    assert again["transitions"]["count"] == 16
+    assert [each.seconds for each in again.jobs] == [60, 70]
+    assert again.transitions.count == 16
     # The same execution once more, looked at later, takes its own place.
     later = calculate_cost(
         ExecutionUsage([JobUsage("ingest", 1, 70), JobUsage("notify", 1, 60)], 12, f"{ARN}-resumed-1"), [], PRICES, again
     )
-    assert [each["seconds"] for each in later["jobs"]] == [60, 70, 60]
-    assert later["transitions"]["count"] == 21
+    assert [each.seconds for each in later.jobs] == [60, 70, 60]
+    assert later.transitions.count == 21
 
 
 # Sums
 
 
-def run(name: str, cost: Optional[dict[str, Any]]) -> dict[str, Any]:
-    return {"run_id": name, "run_date": name[6:16], "cost": cost}
+def run(name: str, cost: Optional[RunCost]) -> RunRecord:
+    return run_record(name, cost=cost)
 
 
 def test_runs_are_summed_by_date_and_stage_and_those_without_a_cost_are_named() -> None:
@@ -260,7 +262,7 @@ def test_runs_are_summed_by_date_and_stage_and_those_without_a_cost_are_named() 
     names = ["daily-2025-11-29-1", "daily-2025-11-30-1", "daily-2025-11-30-2", "daily-2025-11-30-3"]
     (found,) = sum_costs([run(names[0], one), run(names[1], one), run(names[2], two), run(names[3], None)])
     assert (found.runs, found.runs_without_cost, found.currency) == (3, [names[3]], "USD")
-    assert found.total == 2 * Decimal(one["total"]) + Decimal(two["total"])
+    assert found.total == 2 * Decimal(one.total) + Decimal(two.total)
     assert list(found.by_date) == ["2025-11-29", "2025-11-30"]
     assert found.by_date["2025-11-30"]["ingest"] == 2 * Decimal("0.00045833")
     assert sum(found.by_stage.values()) == sum(sum(each.values()) for each in found.by_date.values()) == found.total

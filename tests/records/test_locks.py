@@ -32,7 +32,7 @@ from daybook.records.locks import DateLock
 
 archive, with_child = sys.argv[1:]
 with DateLock(archive, date(2025, 11, 30)) as lock:
-    lock.sign("daily-2025-11-30-1")
+    lock.write_holder("daily-2025-11-30-1")
     child = None
     if with_child == "child":
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=sys.stdin, pass_fds=[lock.descriptor])

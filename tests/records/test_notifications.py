@@ -8,11 +8,11 @@ from typing import Any, Optional
 
 import pytest
 
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
+from daybook.records.models import AttemptRecord, Notification
 from daybook.records.notifications import (
     MAX_BODY_BYTES,
     MAX_SUBJECT_LENGTH,
-    Message,
     describe_run_failure,
     find_suppression_reason,
     format_body,
@@ -33,7 +33,7 @@ CAUSE = json.dumps(
     }
 )
 CAUGHT = {"State": "Transform", "Error": "States.TaskFailed", "Cause": CAUSE}
-FAILED: Record = {
+FAILED = AttemptRecord.model_validate({
     "stage": "transform",
     "attempt": 4,
     "outcome": "FAILED",
@@ -44,7 +44,7 @@ FAILED: Record = {
         "exception": "ConversionException",
         "message": "Could not convert [redacted:name] to DATE\nLINE 3",
     },
-}
+})
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +57,12 @@ def account(monkeypatch: pytest.MonkeyPatch) -> None:
 def message(
     outcome: str = "FAILED",
     *,
-    failed: Optional[Record] = FAILED,
-    caught: Optional[Record] = CAUGHT,
+    failed: Optional[AttemptRecord] = FAILED,
+    caught: Optional[dict[str, Any]] = CAUGHT,
     archive: str = "s3://shop-archive/prod",
     execution: str = EXECUTION,
     **changes: Any,
-) -> Message:
+) -> Notification:
     told: dict[str, Any] = {
         "env": "prod",
         "options": "--env prod --set landing=elsewhere",
@@ -93,7 +93,7 @@ def test_a_failure_names_date_stage_cell_and_the_exceptions_first_line() -> None
 def test_what_to_do_is_a_command_that_can_be_copied() -> None:
     options = "--env prod --set landing=elsewhere"
     assert f"  daybook show {RUN} {options}\n  daybook resume {RUN} {options} " in message().body
-    rejected = message("REJECTED", failed={**FAILED, "outcome": "REJECTED", "failure": None}, caught=None).body
+    rejected = message("REJECTED", failed=FAILED.changed(outcome="REJECTED", failure=None), caught=None).body
     assert f"  daybook quarantine list --date 2025-11-30 {options}\n" in rejected
     assert f'  daybook approve {RUN} --why "..." {options} ' in rejected
     assert "What to do" not in message("SUCCEEDED", failed=None, caught=None).body

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from daybook.records import clock, timings
+from daybook.records.models import AttemptRecord
 from daybook.records.timings import PhaseTimer, attempt_timings, read_process_start
 
 
@@ -61,8 +62,8 @@ def test_of_a_stage_that_failed_while_it_opened_no_cells_are_noted(count: list[f
 
 def test_a_process_knows_when_it_began() -> None:
     script = (
-        "from daybook.records.timings import process_start\nfrom daybook.records.clock import count\n"
-        "print(process_start(), count())"
+        "from daybook.records.timings import read_process_start\nfrom daybook.records.clock import monotonic_seconds\n"
+        "print(read_process_start(), monotonic_seconds())"
     )
     before = clock.monotonic_seconds()
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
@@ -106,20 +107,21 @@ HISTORY = [
 ]  # fmt: skip
 
 
-def attempt(number: int, **more: Any) -> dict[str, Any]:
-    return {"stage": "ingest", "attempt": number, "started_at": "2025-11-30T02:00:13.000Z", **more}
+def attempt(number: int, **more: Any) -> AttemptRecord:
+    facts = {"stage": "ingest", "attempt": number, "outcome": "SUCCEEDED", "started_at": "2025-11-30T02:00:13.000Z"}
+    return AttemptRecord.model_validate({**facts, **more})
 
 
 def test_each_attempt_has_its_own_wait_and_what_it_could_not_note_itself_is_told_apart() -> None:
     noted = {"start": 0.5, "claim": 0.5, "kernel": 1.0, "cells": 4.0}
     first, second = attempt_timings([attempt(1), attempt(2, phases=noted, table_seconds={"commits": 2.0})], HISTORY)
-    assert (first["whole"], first["phases"]) == (5.0, {})
-    assert second["whole"] == 10.0
-    assert second["phases"] == {"wait": 2.0, **noted, "archive and end": 2.0}
-    assert sum(second["phases"].values()) == second["whole"]
-    assert second["tables"] == {"commits": 2.0}
+    assert (first.whole, first.phases) == (5.0, {})
+    assert second.whole == 10.0
+    assert second.phases == {"wait": 2.0, **noted, "archive and end": 2.0}
+    assert sum(second.phases.values()) == second.whole
+    assert second.tables == {"commits": 2.0}
 
 
 def test_without_a_history_there_is_what_the_job_noted() -> None:
     (row,) = attempt_timings([attempt(1, phases={"start": 0.5})], [])
-    assert (row["whole"], row["phases"]) == (None, {"start": 0.5})
+    assert (row.whole, row.phases) == (None, {"start": 0.5})

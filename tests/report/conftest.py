@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from datetime import date, datetime, timedelta, timezone
 from html.parser import HTMLParser
@@ -12,6 +13,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from daybook.records.archive import parse_record
+from daybook.records.models import AttemptRecord, RecordModel, RunRecord
 
 Record = Dict[str, Any]
 
@@ -44,7 +48,7 @@ def iso(moment: datetime) -> str:
 
 def make_attempt(
     stage: str = "transform", *, day: str = "2018-05-05", number: int = 1, attempt: int = 1, **changes: Any
-) -> Record:
+) -> AttemptRecord:
     """Return the record of an attempt that succeeded, with ``changes``."""
     start = datetime(2026, 11, 23, 14, STAGES.index(stage), attempt, tzinfo=timezone.utc)
     name = f"{STAGES.index(stage) + 1}_{stage}.attempt-{attempt}"
@@ -74,7 +78,11 @@ def make_attempt(
         "html": {"file": f"{name}.html", "sha256": sha256(name + "h")},
     }
     record.update(changes)
-    return record
+    return parse_record(AttemptRecord, json.dumps(record, default=_to_json).encode(), "the record")
+
+
+def _to_json(value: Any) -> Any:
+    return value.to_json() if isinstance(value, RecordModel) else str(value)
 
 
 def make_failure(**changes: Any) -> Record:
@@ -106,15 +114,16 @@ def make_history(start: datetime, *, stages: int = len(STAGES), failing: bool = 
     return events
 
 
-def make_run(day: str = "2018-05-05", *, number: int = 1, outcome: str = "SUCCEEDED", **changes: Any) -> Record:
+def make_run(day: str = "2018-05-05", *, number: int = 1, outcome: str = "SUCCEEDED", **changes: Any) -> RunRecord:
     """Return a run's record with an attempt of every stage. Only a succeeded run has a summary."""
     start = datetime(2026, 11, 23, 14, tzinfo=timezone.utc) + timedelta(hours=number)
     orders = 260 + 45 * (date.fromisoformat(day).weekday() in (5, 6)) + int(sha256(day)[:2], 16) // 4
     run_id = f"daily-{day}-{number}"
     inputs = [{"file": "orders.csv", "bytes": 84_213, "sha256": sha256(day), "rows": orders}]
     stages = [make_attempt(stage, day=day, number=number) for stage in STAGES]
-    stages[0].update(inputs=inputs, tables_written={"bronze.orders": 3})
-    stages[2].update(tables_read={"bronze.orders": 3, "silver.orders": 3}, tables_written={"silver.orders": 4})
+    stages[0] = make_attempt("ingest", day=day, number=number, inputs=inputs, tables_written={"bronze.orders": 3})
+    tables = {"tables_read": {"bronze.orders": 3, "silver.orders": 3}, "tables_written": {"silver.orders": 4}}
+    stages[2] = make_attempt("transform", day=day, number=number, **tables)
     record: Record = {
         "record": "run",
         "run_id": run_id,
@@ -151,7 +160,7 @@ def make_run(day: str = "2018-05-05", *, number: int = 1, outcome: str = "SUCCEE
             "returning_customers": orders // 3,
         }
     record.update(changes)
-    return record
+    return RunRecord.model_validate(record)
 
 
 def make_notebook(*extra: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -191,12 +200,12 @@ def make_failed_cell(message: str = "orders.csv ends in the middle of line 312."
 
 
 @pytest.fixture()
-def attempt() -> Callable[..., Record]:
+def attempt() -> Callable[..., AttemptRecord]:
     return make_attempt
 
 
 @pytest.fixture()
-def run() -> Callable[..., Record]:
+def run() -> Callable[..., RunRecord]:
     return make_run
 
 

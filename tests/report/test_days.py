@@ -12,7 +12,7 @@ from daybook.sources import Calendar
 
 def calendar_of(newest, **calendar):
     """Return the calendar of some runs, in which no date after the last run is due."""
-    known = {day: NewestRun(run["run_id"], run["outcome"]) for day, run in newest.items()}
+    known = {day: NewestRun(run.run_id, run.outcome) for day, run in newest.items()}
     dates = Calendar.model_validate({"last": max(newest, default=None), **calendar})
     return days.build_calendar(list_date_states(dates, known, datetime(2026, 11, 23, 15, tzinfo=timezone.utc)), newest)
 

@@ -20,7 +20,7 @@ def test_errors_are_listed_before_warnings(run, attempt):
     )
     found = findings.list_rule_results(record)
     assert [(each.stage, each.checked, len(each.broken)) for each in found] == [("validate", 30, 2), ("quality", 7, 0)]
-    assert [rule["rule"] for rule in found[0].broken] == ["status is known", "city is there"]
+    assert [rule.rule for rule in found[0].broken] == ["status is known", "city is there"]
 
 
 def test_rules_within_limits_are_counted_separately(run, attempt):
@@ -52,7 +52,7 @@ def test_restated_dates_are_sorted_and_may_be_new(run, attempt):
         {"order_date": "2018-05-01", "before": None, "after": {"orders": 1}},
     ]
     first, second = findings.list_restatements(run(stages=[attempt("quality", details={"restated": told})]))
-    assert (first.order_date, first.before, first.after) == ("2018-05-01", {}, {"orders": 1})
+    assert (first.order_date, first.before, first.after) == ("2018-05-01", None, {"orders": 1})
     assert (second.before, second.after) == ({"orders": 2}, {"orders": 3})
 
 
@@ -66,7 +66,7 @@ def test_run_without_details_has_no_findings(run):
     assert (
         findings.list_rule_results(record) == findings.list_row_accounting(record) == findings.list_restatements(record) == []
     )
-    assert findings.list_stage_dates(record, "quality", "held_dates") == findings.list_lineage_errors(record) == []
+    assert findings.stage_details(record, "quality").held_dates == findings.list_lineage_errors(record) == []
     assert findings.count_redactions(record) == {}
 
 

@@ -8,6 +8,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from daybook.report.notebook_page import render_notebook
+from tests.sample_records import attempt_record
 
 
 def displayed(**data: str) -> nbformat.NotebookNode:
@@ -27,7 +28,8 @@ def test_header_shows_facts_of_the_attempt(attempt, notebook, read_page):
 
 
 def test_missing_record_values_are_dashes(attempt, notebook, read_page):
-    record = {key: attempt()[key] for key in ("run_id", "run_date", "stage", "outcome")}
+    whole = attempt()
+    record = attempt_record(whole.stage, whole.outcome, run_id=whole.run_id, run_date=whole.run_date)
     text = read_page(render_notebook(notebook(), title="A shop", record=record)).text
     assert "Duration –" in text
     assert "Rows in –" in text

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from daybook.errors import ArchiveError
+from daybook.records.archive import parse_record
+from daybook.records.models import RunRecord
 from daybook.report import records
 
 
 def test_run_without_closing_record_is_running(run):
-    assert records.outcome_of(run(state="running", outcome=None)) is records.RUNNING
     assert records.outcome_of(run(state="running", outcome="RUNNING")) is records.RUNNING
     assert records.outcome_of(run(state="lost", outcome="FAILED")) is records.FAILED
     assert records.outcome_of(run()) is records.SUCCEEDED
 
 
 def test_unknown_outcome_is_an_error(run):
-    with pytest.raises(ArchiveError, match="allowed are SUCCEEDED, SKIPPED"):
-        records.outcome_of(run(outcome="FINE"))
+    data = json.dumps({**run().to_json(), "outcome": "FINE"}).encode()
+    with pytest.raises(ArchiveError, match=r"run\.json: key 'outcome' is 'FINE': .*'SUCCEEDED', 'SKIPPED'"):
+        parse_record(RunRecord, data, "run.json")
 
 
 @pytest.mark.parametrize("run_id", ["../../etc/passwd", "", "daily/1", "a" * 81, "daily-1\n"])
@@ -68,7 +72,7 @@ def test_table_usage_has_versions_before_and_after_the_run(run, attempt):
 def test_input_is_listed_once_per_content(run, attempt):
     file = {"file": "orders.csv", "bytes": 1, "sha256": "a", "rows": 1}
     stages = [attempt("ingest", inputs=[file]), attempt("ingest", attempt=2, inputs=[file, {**file, "sha256": "b"}])]
-    assert [item["sha256"] for item in records.list_input_files(run(stages=stages))] == ["a", "b"]
+    assert [item.sha256 for item in records.list_input_files(run(stages=stages))] == ["a", "b"]
 
 
 def test_attempt_without_a_notebook_has_its_record(attempt):

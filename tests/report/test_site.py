@@ -7,9 +7,11 @@ from datetime import datetime, timezone
 import pytest
 
 from daybook.errors import ArchiveError
+from daybook.records.models import BackfillRecord, RunRecord
 from daybook.report import site
 from daybook.report.site import NEWEST_RUNS_SHOWN, build_site
 from daybook.sources import Calendar
+from tests.sample_records import attempt_record, run_record
 
 RAW_READ = {
     "at": "2018-05-06T06:00:01Z",
@@ -26,9 +28,9 @@ NOW = datetime(2026, 11, 23, 15, tzinfo=timezone.utc)
 def build_of(runs, *, out, hrefs, title="A shop", calendar=None, backfills=()):
     """Build a site of run records that hold their histories. By default no date after the last run is due."""
     if calendar is None and runs:
-        calendar = {"last": max(run["run_date"] for run in runs)}
-    histories = {run["run_id"]: run.get("history") or [] for run in runs}
-    bare = [{name: value for name, value in run.items() if name != "history"} for run in runs]
+        calendar = {"last": max(run.run_date for run in runs)}
+    histories = {run.run_id: getattr(run, "history", None) or [] for run in runs}
+    bare = [RunRecord.model_validate({**run.to_json(), "history": None}) for run in runs]
     return build_site(
         bare,
         out=out,
@@ -37,7 +39,7 @@ def build_of(runs, *, out, hrefs, title="A shop", calendar=None, backfills=()):
         title=title,
         now=NOW,
         calendar=Calendar.model_validate(calendar or {}),
-        backfills=backfills,
+        backfills=[BackfillRecord.model_validate(each) for each in backfills],
     )
 
 
@@ -49,7 +51,7 @@ def build(tmp_path, hrefs, read_page):
         index = build_of(runs, out=tmp_path / "site", hrefs=hrefs, **named)
 
         def page_of(run):
-            return read_page((tmp_path / "site" / "runs" / f"{run['run_id']}.html").read_text(encoding="utf-8"))
+            return read_page((tmp_path / "site" / "runs" / f"{run.run_id}.html").read_text(encoding="utf-8"))
 
         return read_page(index.read_text(encoding="utf-8")), page_of
 
@@ -57,7 +59,7 @@ def build(tmp_path, hrefs, read_page):
 
 
 def test_index_starts_with_latest_successful_day(build, run):
-    summary = {**run()["summary"], "orders": 1312, "net_revenue": "12345.6700", "average_order_value": "41.0050"}
+    summary = {**run().summary, "orders": 1312, "net_revenue": "12345.6700", "average_order_value": "41.0050"}
     index, _ = build(run("2018-05-04"), run("2018-05-05", summary=summary), run("2018-05-06", outcome="FAILED"))
     assert "Latest successful day: Saturday, 5 May 2018 Net revenue 12,345.67 EUR" in index.text
     assert "Orders 1,312 Average order value 41.01 EUR" in index.text
@@ -112,7 +114,7 @@ def test_run_page_links_files_of_every_attempt(build, run, attempt, failure):
     names = ["1_ingest.attempt-1", *(f"3_transform.attempt-{number}" for number in (1, 2, 4))]
     expected = {f"{name}.{ending}" for name in names for ending in ("html", "ipynb", "json")}
     expected |= {"3_transform.attempt-3.json", "run.json", "history.jsonl"}
-    prefix = f"../../archive/{record['run_id']}/"
+    prefix = f"../../archive/{record.run_id}/"
     assert {link[len(prefix) :] for link in links if link.startswith(prefix)} == expected
 
 
@@ -219,8 +221,8 @@ def test_run_page_shows_lineage_and_its_errors(build, run, attempt):
 
 
 def test_unfinished_run_has_a_page(build, attempt):
-    record = {"run_id": "daily-2018-05-05-1", "run_date": "2018-05-05", "state": "running", "stages": [attempt("ingest")]}
-    empty = {"run_id": "daily-2018-05-06-1", "run_date": "2018-05-06", "state": "running", "stages": []}
+    record = run_record("daily-2018-05-05-1", "RUNNING", state="running", stages=[attempt("ingest")])
+    empty = run_record("daily-2018-05-06-1", "RUNNING", state="running", stages=[])
     index, page_of = build(record, empty)
     assert "No business date has succeeded yet." in index.text
     assert "Saturday, 5 May 2018 RUNNING" in page_of(record).text
@@ -331,7 +333,7 @@ def test_page_is_rebuilt_when_its_backfill_ends(made, run):
 
 
 def test_run_that_published_nothing_shows_no_figures(build, run, attempt):
-    kept = {"summary": run()["summary"], "stages": [attempt("ingest")]}
+    kept = {"summary": run().summary, "stages": [attempt("ingest")]}
     good, failed = run(), run(number=2, outcome="FAILED", **kept)
     first = run("2018-05-06", outcome="REJECTED", **kept)
     _, page_of = build(good, failed, first)
@@ -345,7 +347,7 @@ def test_run_that_published_nothing_shows_no_figures(build, run, attempt):
 
 def test_run_that_failed_after_publishing_shows_figures(build, run, attempt, failure):
     stages = [attempt("quality"), attempt("notify", outcome="FAILED", failure=failure())]
-    record = run(outcome="FAILED", stages=stages, summary=run()["summary"])
+    record = run(outcome="FAILED", stages=stages, summary=run().summary)
     _, page_of = build(record)
     assert "Net revenue" in page_of(record).text
     assert "This run published" not in page_of(record).text
@@ -404,7 +406,7 @@ def test_page_is_rebuilt_when_something_on_it_changes(made, run):
     assert len(made(*days)) == 3
     # Its page, the page of the date's other run, and the pages of the adjacent dates, which link the newest run.
     assert made(*days, again) == ["daily-2018-05-01-1", "daily-2018-05-02-1", "daily-2018-05-02-2", "daily-2018-05-03-1"]
-    assert made(*days, {**again, "outcome": "REJECTED", "summary": None}) == ["daily-2018-05-02-1", "daily-2018-05-02-2"]
+    assert made(*days, again.changed(outcome="REJECTED", summary=None)) == ["daily-2018-05-02-1", "daily-2018-05-02-2"]
     assert len(made(*days, again, title="Another shop")) == 4
     assert len(made(*days, again, hrefs=lambda run_id, file: f"s3://elsewhere/{run_id}/{file}")) == 4
 
@@ -434,7 +436,7 @@ def test_run_page_shows_cost_and_what_is_not_counted(build, run):
     jobs = [JobUsage("ingest", 1, 95), JobUsage("ingest", 2, 30), JobUsage("notify", 1, 61, under_way=True)]
     measured = run(
         "2018-05-05",
-        cost=calculate_cost(ExecutionUsage(jobs, 27, "arn"), [{"requests": {"reads": 1200}}], load_prices("us-east-1")),
+        cost=calculate_cost(ExecutionUsage(jobs, 27, "arn"), [attempt_record(requests={"reads": 1200})], load_prices("us-east-1")),
     )
     estimated = run("2018-05-06", cost=calculate_cost(ExecutionUsage(jobs[:1], 13), [], load_prices("us-east-1")))
     _, page_of = build(measured, estimated, run("2018-05-07"), run("2018-05-08", cost=None))

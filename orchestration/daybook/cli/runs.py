@@ -371,7 +371,7 @@ def _print_run(settings: Settings, record: "RunRecord") -> None:
             each.stage,
             str(each.attempt),
             style_outcome(each.outcome),
-            f"{each.seconds:.1f}",
+            f"{each.seconds or 0.0:.1f}",
             *("" if count is None else f"{count:,}" for count in (each.rows.rows_in, each.rows.rows_out, each.rows.rejected)),
             f"{each.peak_memory_bytes / 1e6:,.0f}" if each.peak_memory_bytes else "",
         )

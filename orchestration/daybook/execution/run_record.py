@@ -77,7 +77,7 @@ def close_run(
     attempts = archive.attempts(run_id)
     order = {name: table.columns for layer in LAYERS for name, table in load_tables(layer).items()}
     begun = archive.started(run_id)
-    ended = compute_ended_at(begun.started_at, begun.clock, least=sum(each.seconds for each in attempts))
+    ended = compute_ended_at(begun.started_at, begun.clock, least=sum(each.seconds or 0.0 for each in attempts))
     run_date = run_date_of(run_id)
     record = RunRecord(
         record="run",

@@ -83,11 +83,23 @@ def serialize_record(record: Any) -> bytes:
 
 
 def parse_record(model: type[_Model], data: bytes, where: str) -> _Model:
-    """Parse the record that ``where`` holds. Raises ``ArchiveError`` if a value is not one that its key allows."""
+    """Parse the record that ``where`` holds. Raises ``ArchiveError`` if a value is not one that its key allows.
+
+    Records of older releases may have null for a key that now always has a value. Such a key gets its default.
+    """
     try:
         return model.model_validate_json(data)
-    except ValidationError as error:
-        raise ArchiveError(format_validation_error(error, where)) from None
+    except ValidationError:
+        try:
+            return model.model_validate(_without_nulls(json.loads(data)))
+        except ValidationError as error:
+            raise ArchiveError(format_validation_error(error, where)) from None
+
+
+def _without_nulls(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_nulls(value) for key, value in node.items() if value is not None}
+    return [_without_nulls(each) for each in node] if isinstance(node, list) else node
 
 
 def outcome_key(run_id: str, stage: str) -> str:

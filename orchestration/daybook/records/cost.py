@@ -135,7 +135,7 @@ def usage_from_history(events: Iterable[Mapping[str, Any]], now: datetime, execu
 
 def estimate_usage(attempts: Sequence[AttemptRecord]) -> ExecutionUsage:
     """Return the usage of a run on AWS if its attempts took as long there as here, with the smallest jobs."""
-    jobs = [JobUsage(each.stage, each.attempt, math.ceil(each.seconds)) for each in attempts]
+    jobs = [JobUsage(each.stage, each.attempt, math.ceil(each.seconds or 0.0)) for each in attempts]
     transitions = _FIXED_TRANSITIONS
     for stage in STAGES:
         own = [each for each in attempts if each.stage == stage]

@@ -281,7 +281,7 @@ class AttemptRecord(RecordModel):
     reasons: list[str] = Field(default_factory=list, description="Why the stage was skipped or rejected.")
     started_at: str = Field(default="", description=f"When the attempt was claimed ({_MOMENT}).")
     ended_at: Optional[str] = Field(default=None, description=f"When it ended ({_MOMENT}).")
-    seconds: float = Field(default=0.0, description="Seconds from started_at to ended_at.")
+    seconds: Optional[float] = Field(default=None, description="Seconds from started_at to ended_at.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the notebook, redacted.")
     rows: RowCounts = Field(default_factory=RowCounts, description="Rows of the stage.")
     peak_memory_bytes: Optional[int] = Field(default=None, description="Peak resident memory in bytes.")

@@ -143,7 +143,7 @@ def _stage_values(own: Sequence[AttemptRecord]) -> Iterator[tuple[Metric, float]
     """Yield the metrics of a stage's attempts."""
     if not own:
         return
-    yield STAGE_SECONDS, sum(each.seconds for each in own)
+    yield STAGE_SECONDS, sum(each.seconds or 0.0 for each in own)
     yield STAGE_RETRIES, len(own) - 1
     for outcome, metric in STAGE_OUTCOMES.items():
         count = sum(each.outcome == outcome for each in own)
