@@ -92,7 +92,7 @@ def test_a_run_under_way_stops_it_unless_one_knows_better(lake: Lake, call: Call
     with DateLock(archive, date(2025, 11, 2)) as lock:
         lock.write_holder(run_id)
         code, _, error = call("vacuum", "--yes")
-        assert (code, error.startswith(f"The run {run_id} has not ended: `daybook vacuum` changes")) == (2, True)
+        assert (code, error.startswith(f"The run {run_id} has not ended, and `daybook vacuum` changes")) == (2, True)
         assert call("vacuum", "--dry-run")[0] == 0
         assert call("vacuum", "--yes", "--while-running")[0] == 0
 

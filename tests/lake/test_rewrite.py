@@ -222,6 +222,6 @@ def test_a_run_whose_date_is_locked_is_under_way(tmp_path: Path) -> None:
     require_no_active_run(archive, "`daybook x`")  # It was lost: nobody works on it.
     with DateLock(str(tmp_path), date(2025, 11, 2)) as lock:
         lock.write_holder(run_id)
-        with pytest.raises(UsageError, match=r"The run daily-2025-11-02-1 has not ended: `daybook x` changes"):
+        with pytest.raises(UsageError, match=r"The run daily-2025-11-02-1 has not ended, and `daybook x` changes"):
             require_no_active_run(archive, "`daybook x`")
     require_no_active_run(archive, "`daybook x`")

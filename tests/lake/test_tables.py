@@ -61,7 +61,7 @@ def test_a_name_without_a_known_layer_is_refused_with_the_layers(lake: Lake, nam
     with pytest.raises(LakeError) as caught:
         lake.uri(name)
     assert str(caught.value) == (
-        f"{name!r} is not a table's name; write layer.name with a layer of: "
+        f"{name!r} is not a table name; write layer.name, where layer is one of: "
         "bronze, versions, silver, gold, quarantine, candidate, control."
     )
 
@@ -178,24 +178,24 @@ def test_partitions_are_the_dates_with_rows_in_order(lake: Lake) -> None:
 
 
 def test_of_a_date_alone_a_table_has_its_rows_and_says_its_files(lake: Lake) -> None:
-    assert (lake.dataset("bronze.orders", FIRST), lake.files("bronze.orders", FIRST)) == (None, frozenset())
+    assert (lake.dataset("bronze.orders", FIRST), lake.list_partition_files("bronze.orders", FIRST)) == (None, frozenset())
     for day in (FIRST, SECOND):
         lake.replace_partition("bronze.orders", landing_rows(f"of {day}"), day)
     found = lake.dataset("bronze.orders", SECOND)
     assert found is not None
     assert found.to_table()["value"].to_pylist() == [f"of {SECOND}"]
-    before = lake.files("bronze.orders", SECOND)
+    before = lake.list_partition_files("bronze.orders", SECOND)
     lake.replace_partition("bronze.orders", landing_rows("another"), FIRST)
-    assert lake.files("bronze.orders", SECOND) == before
+    assert lake.list_partition_files("bronze.orders", SECOND) == before
     lake.replace_partition("bronze.orders", landing_rows("another"), SECOND)
-    assert not lake.files("bronze.orders", SECOND) & before
+    assert not lake.list_partition_files("bronze.orders", SECOND) & before
 
 
 def test_a_table_that_dates_do_not_divide_is_read_whole_for_any(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "a", 1)), landed_on=FIRST)
     found = lake.dataset("silver.products", SECOND)
     assert found is not None
-    assert found.count_rows() == len(lake.files("silver.products", SECOND)) == 1
+    assert found.count_rows() == len(lake.list_partition_files("silver.products", SECOND)) == 1
 
 
 def test_threads_that_replace_different_dates_of_a_new_table_lose_nothing(root: str) -> None:
@@ -248,9 +248,9 @@ def test_rows_added_to_a_date_stand_beside_those_there(lake: Lake) -> None:
 
 def test_removing_rows_leaves_those_with_other_values(lake: Lake) -> None:
     lake.append("control.notes", landing_rows("a", "it's", "c"), FIRST)
-    lake.remove("control.notes", "value", ["a", "it's", "never there"])
-    lake.remove("control.notes", "value", [])
-    lake.remove("control.not_there", "value", ["a"])
+    lake.delete_rows("control.notes", "value", ["a", "it's", "never there"])
+    lake.delete_rows("control.notes", "value", [])
+    lake.delete_rows("control.not_there", "value", ["a"])
     assert read_rows(lake, "control.notes", "value") == [("c",)]
 
 
@@ -342,7 +342,7 @@ def test_after_ten_tries_a_sentence_says_what_was_in_the_way(lake: Lake, waits: 
     with pytest.raises(LakeError) as caught:
         lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     assert str(caught.value) == (
-        "bronze.orders was changed by others 10 times while this run tried to "
+        "bronze.orders was changed by another writer during each of 10 tries to commit "
         "(Commit failed: a concurrent transaction added new data); run it again."
     )
     assert len(waits) == 9
@@ -501,7 +501,7 @@ def test_whoever_changes_the_files_first_is_not_lost_nor_is_the_run_that_compact
 
     def late(tables: TableCache, uri: str) -> Any:
         monkeypatch.undo()
-        Lake(root, run_id="daily-2025-12-01-1").remove("silver.order_items", "order_id", ["o0"])
+        Lake(root, run_id="daily-2025-12-01-1").delete_rows("silver.order_items", "order_id", ["o0"])
         return committing(tables, uri)
 
     monkeypatch.setattr(TableCache, "committing", late)

@@ -387,7 +387,7 @@ def apply(lake: Lake, kind: str, day: int, value: str) -> None:
     elif kind == "append":
         lake.append(TABLE, build_rows(value), run_date)
     elif kind == "remove":
-        lake.remove(TABLE, "value", ["begin", "v0"])
+        lake.delete_rows(TABLE, "value", ["begin", "v0"])
     else:
         delta = DeltaTable(uri)
         delta.create_checkpoint()

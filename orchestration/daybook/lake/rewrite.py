@@ -1,36 +1,34 @@
-"""Rewrite every table of a lake, each in one commit, and remove its history."""
+"""Rewrite the tables of a lake, for an erasure or new pseudonyms, and remove their history."""
 
 from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional
+from typing import Callable, Literal, Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.errors import LakeError, UsageError
 from daybook.lake.delta import open_dataset, open_table
 from daybook.lake.schema_evolution import unify_columns
 from daybook.lake.table_properties import set_missing_properties, table_configuration
-from daybook.lake.tables import SCHEMAS, write_error
+from daybook.lake.tables import SCHEMAS, CommitResult, retry_commit
 from daybook.records.archive import MAX_RUN_DURATION, Archive, parse_timestamp
-from daybook.storage import ObjectInfo, Store, delta_options, describe_os_error
+from daybook.storage import ObjectInfo, Store, delta_options
 
-_COMMIT_TRIES = 10
 LOG_FOLDER = "_delta_log"
 """The folder of a table's log."""
 
 
 @dataclass(frozen=True)
 class StoredTable:
-    """A table as it lies under a lake's root: published, or a person's development copy."""
+    """A table that is stored under a lake's root: published, or in a user's development copy."""
 
     uri: str
     layer: str
@@ -48,7 +46,7 @@ class StoredTable:
         return f"dev/{self.development}/{self.full_name}" if self.development else self.full_name
 
     def open(self) -> DeltaTable:
-        """The newest version."""
+        """Open the newest version."""
         return open_table(self.uri)
 
     @property
@@ -57,7 +55,7 @@ class StoredTable:
 
 
 def list_tables(root: str) -> list[StoredTable]:
-    """Every table under a lake's root, sorted by place, development copies too; candidates of runs are none."""
+    """Return all tables under a lake's root and in its development copies, without the candidates of runs."""
     store = Store(root)
     found = list(_list_tables_in(store, "", ""))
     for user in store.list_folders("dev"):
@@ -71,7 +69,7 @@ def _list_tables_in(store: Store, prefix: str, development: str) -> Iterator[Sto
             continue
         for name in store.list_folders(f"{prefix}{layer}"):
             place = f"{prefix}{layer}/{name}"
-            # A folder stays where its files were removed.
+            # A folder can remain after its files were removed.
             if layer != "candidate" and store.keys(f"{place}/{LOG_FOLDER}"):
                 yield StoredTable(store.href(place), layer, name, development)
 
@@ -84,9 +82,23 @@ def rewrite_table(
     done: Callable[[DeltaTable], bool],
     transaction: Transaction,
 ) -> bool:
-    """Put every row through ``change``, all in one commit that carries the transaction; a batch of rows at a time is in memory.
+    """Replace every row of a table in one commit.
 
-    Where ``done`` says so of the newest version nothing is written; returns whether anything was.
+    Parameters
+    ----------
+    table, change
+        The table, and a function that returns the new rows of a batch. One batch is in memory at a time.
+    by
+        What makes the commit, for the log.
+    done
+        Returns whether a version has been rewritten before. Then nothing is written.
+    transaction
+        The transaction that marks the commit in the log.
+
+    Returns
+    -------
+    bool
+        Whether anything was written.
     """
 
     def run(delta: DeltaTable, commit: CommitProperties) -> bool:
@@ -99,7 +111,7 @@ def rewrite_table(
         write_deltalake(delta, changed, mode="overwrite", partition_by=partitions, commit_properties=commit)
         return True
 
-    return bool(_commit(table, run, by, transaction))
+    return _commit(table, run, by, transaction)
 
 
 def rewrite_partitions(
@@ -110,10 +122,24 @@ def rewrite_partitions(
     partitions: Optional[set[str]] = None,
     dry_run: bool = False,
 ) -> int:
-    """Put a table's rows through ``change``, a commit a partition (the whole table where it has none); what is None stays.
+    """Replace rows of a table with one commit for each partition.
 
-    ``partitions`` names those worth looking at, by their value's text. A dry run calls ``change`` and writes nothing. Returns
-    how many commits were made, or would be.
+    Parameters
+    ----------
+    table, change
+        The table, and a function that returns the new rows of a partition, or None to leave it as it is. A table without
+        partitions is one partition.
+    by
+        What makes the commits, for the log.
+    partitions
+        The values, as text, of the partitions to read; None for all.
+    dry_run
+        Call ``change`` and write nothing.
+
+    Returns
+    -------
+    int
+        The number of commits that were made, or would be made.
     """
     commits = 0
     columns = list(table.open().metadata().partition_columns)
@@ -134,7 +160,7 @@ def rewrite_partitions(
             changed = change(chosen.to_table())
             if changed is None or dry_run:
                 return changed is not None
-            # The predicate names a date: what stands in a log must be no person's.
+            # The predicate is stored in the log, where personal data must not be. It has a date only.
             write_deltalake(delta, changed, mode="overwrite", predicate=only, commit_properties=commit)
             return True
 
@@ -142,37 +168,32 @@ def rewrite_partitions(
     return commits
 
 
-def append_rows(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
-    """Add rows to a table without partitions, which is made where it does not exist yet; one commit."""
-    settings = _delta_properties(table, rows.schema)
-    # A table that an earlier Daybook made may lack a column.
+def write_rows(uri: str, rows: pa.Table, *, mode: Literal["append", "overwrite"], by: str, table: str) -> None:
+    """Write rows to a table without partitions in one commit; create the table if it does not exist.
+
+    Parameters
+    ----------
+    uri, table
+        The table's address, and its name (``layer.name``).
+    rows, mode
+        The rows, and whether they are added or replace all others. Columns that the table lacks are added.
+    by
+        What makes the commit, for the log.
+    """
+    properties = table_configuration(table, rows.schema)
     write_deltalake(
         uri,
         rows,
-        mode="append",
+        mode=mode,
         schema_mode="merge",
-        configuration=settings,
-        storage_options=delta_options(uri),
-        commit_properties=_commit_properties(by),
-    )
-
-
-def overwrite_rows(uri: str, rows: pa.Table, *, by: str, table: str) -> None:
-    """Make these the only rows of a table without partitions, which is made where it does not exist yet; one commit."""
-    settings = _delta_properties(table, rows.schema)
-    write_deltalake(
-        uri,
-        rows,
-        mode="overwrite",
-        schema_mode="merge",
-        configuration=settings,
+        configuration={name: value for name, value in properties.items() if name.startswith("delta.")},
         storage_options=delta_options(uri),
         commit_properties=_commit_properties(by),
     )
 
 
 def read_table(uri: str) -> Optional[pa.Table]:
-    """All rows of a small table; None where it was never written."""
+    """Return all rows of a small table; None if it does not exist."""
     try:
         return open_dataset(open_table(uri)).to_table()
     except TableNotFoundError:
@@ -180,7 +201,7 @@ def read_table(uri: str) -> Optional[pa.Table]:
 
 
 def upgrade_table(table: StoredTable) -> None:
-    """Give a table that an earlier Daybook made the properties that a new one has, and each column one name."""
+    """Set the properties of a new table on one of an earlier release, and give each column one name."""
 
     def run(delta: DeltaTable, commit: CommitProperties) -> None:
         unify_columns(delta, table.full_name, commit)
@@ -190,9 +211,9 @@ def upgrade_table(table: StoredTable) -> None:
 
 
 def remove_history(table: StoredTable) -> int:
-    """Leave only the newest version: no file of an older one, none that a killed writer left, no older entry of the log.
+    """Remove all versions except the newest: their files, files of killed writers, and older entries of the log.
 
-    Returns how many files were removed. Readers of an older version are cut off, so nothing may run meanwhile.
+    Readers of an older version fail, so no run may be in progress. Returns the number of removed files.
     """
     removed = vacuum_table(table)
     newest = write_checkpoint(table)
@@ -207,7 +228,7 @@ def remove_history(table: StoredTable) -> int:
 
 
 def require_intact_log(table: StoredTable) -> None:
-    """Raise ``LakeError`` if an entry of the log is damaged since its newest checkpoint: deltalake would wait for its end."""
+    """Raise ``LakeError`` if a log entry after the newest checkpoint is damaged. deltalake would wait forever to read it."""
     store = Store(f"{table.uri}/{LOG_FOLDER}")
     keys = store.keys("")
     checkpoint = max((key for key in keys if re.match(r"\d{20}\.checkpoint\.", key)), default="")
@@ -221,12 +242,12 @@ def require_intact_log(table: StoredTable) -> None:
 
 
 def is_unfinished_log_file(name: str) -> bool:
-    """Whether a file of a log is what a killed writer left of an entry that it never got to make."""
+    """Return whether a file of a log is the rest of an entry that a killed writer did not finish."""
     return name.endswith(".tmp") or "_commit_" in name
 
 
 def vacuum_table(table: StoredTable) -> int:
-    """Remove the files that the newest version does not need, whoever wrote them; returns how many."""
+    """Remove all files that the newest version does not need; returns their number."""
     try:
         removed = table.open().vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
     except DeltaError as error:
@@ -235,25 +256,23 @@ def vacuum_table(table: StoredTable) -> int:
 
 
 def write_checkpoint(table: StoredTable) -> int:
-    """Write all that the log says into one file, so that its older entries can go; returns the version it stands for."""
+    """Write a checkpoint, so that older log entries can be removed; returns its version."""
     delta = table.open()
     delta.create_checkpoint()
     return int(delta.version())
 
 
 def remove_orphan_files(root: str) -> int:
-    """Remove what is under a lake and in no table: candidates of runs, which are over, and files of tables that a killed writer
-    never got to be. Returns how many files there were. Folders that are no layer are not Daybook's to clear.
-    """
+    """Remove the files that belong to no table (``list_orphan_files``); returns their number."""
     store = Store(root)
-    left = list_orphan_files(root)
-    for entry in left:
+    orphans = list_orphan_files(root)
+    for entry in orphans:
         store.remove(entry.key)
-    return len(left)
+    return len(orphans)
 
 
 def list_orphan_files(root: str) -> list[ObjectInfo]:
-    """The files under a lake's layers that are in no table; candidates of runs are such, too."""
+    """Return the files below a lake's layers that belong to no table, such as candidates of runs and unfinished tables."""
     store = Store(root)
     layers = [
         f"{prefix}{layer}" for prefix in ("", *(f"dev/{user}/" for user in store.list_folders("dev"))) for layer in SCHEMAS
@@ -264,9 +283,15 @@ def list_orphan_files(root: str) -> list[ObjectInfo]:
 
 
 def require_no_active_run(archive: Archive, doing: str) -> None:
-    """Raise while a run is under way: it would go on with what is being changed.
+    """Raise ``UsageError`` if a run is in progress.
 
-    In a folder the locks of dates tell. In a bucket, a run counts that began within a day and has no closing record.
+    In a folder the locks of dates show this. In a bucket, a run is in progress if it has no closing record and began within
+    ``MAX_RUN_DURATION``.
+
+    Parameters
+    ----------
+    archive, doing
+        The archive of the lake, and the name of the action, for the message.
     """
     bucket = "://" in archive.store.uri
     now = datetime.now(timezone.utc)
@@ -278,38 +303,21 @@ def require_no_active_run(archive: Archive, doing: str) -> None:
             working = archive.find_holder(run_id) is not None
         if working:
             raise UsageError(
-                f"The run {run_id} has not ended: {doing} changes what it works on; wait for it, or give --while-running if "
-                "you know that it is over."
+                f"The run {run_id} has not ended, and {doing} changes the tables that it uses; wait for its end, or give "
+                "--while-running if it cannot continue."
             )
 
 
 def _commit(
     table: StoredTable,
-    action: Callable[[DeltaTable, CommitProperties], Any],
+    action: Callable[[DeltaTable, CommitProperties], CommitResult],
     by: str,
     transaction: Optional[Transaction] = None,
-) -> Any:
-    """Run one commit on the newest version, again when another writer was first."""
-    for attempt in range(1, _COMMIT_TRIES + 1):
-        try:
-            return action(table.open(), _commit_properties(by, transaction))
-        except CommitFailedError as error:
-            if describe_os_error(error):
-                raise write_error(table.full_name, table.uri, error) from error
-            if attempt == _COMMIT_TRIES:
-                said = str(error).splitlines()[0].rstrip(".")
-                raise LakeError(f"{table.full_name} was changed by others again and again ({said}); run it again.") from error
-            time.sleep(0.05 * attempt)
-        except (DeltaError, OSError) as error:
-            raise write_error(table.full_name, table.uri, error) from error
-    raise AssertionError("unreachable")
+) -> CommitResult:
+    return retry_commit(table.full_name, table.uri, lambda: action(table.open(), _commit_properties(by, transaction)))
 
 
 def _commit_properties(by: str, transaction: Optional[Transaction] = None) -> CommitProperties:
-    # No second try by itself: it would put what was read before another's commit on top of that.
+    # deltalake's own retries would write rows that were read before another writer's commit.
     transactions = [transaction] if transaction else None
     return CommitProperties(custom_metadata={"daybook_run_id": by}, max_commit_retries=0, app_transactions=transactions)
-
-
-def _delta_properties(table: str, schema: pa.Schema) -> dict[str, Optional[str]]:
-    return {name: value for name, value in table_configuration(table, schema).items() if name.startswith("delta.")}

@@ -1,10 +1,10 @@
-"""The tables: Delta Lake under one root URI, bronze, silver, gold and quarantine.
+"""Read and write the Delta tables of a lake: bronze, silver, gold and quarantine under one root URI.
 
-Contracts change, and tables follow: a column that a contract gained is added before the first commit that has it, and reads as
-null in all rows of before; one that a contract lost stays in the files and is no longer read (``ensure_table``, ``dataset``). A
-column keeps the name that it was first stored under: rows that spell it in another way are renamed as they are written.
+Tables follow their contracts. A new column is added before the first commit with it and is null in earlier rows. A removed
+column stays in the files and is not read (``ensure_table``, ``dataset``). A column keeps the name that it was first stored
+under: rows that spell it in another way are renamed when they are written.
 
-An unnamed run works on a development copy: it reads what is published until it writes a table, and from then on its own.
+A run without a name works on a development copy: it reads a published table until it writes that table, then its own copy.
 """
 
 from __future__ import annotations
@@ -54,25 +54,35 @@ from daybook.storage import Store, delta_options, describe_os_error, storage_wri
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
 PARTITION_COLUMN = "run_date"
-"""What all tables but silver and gold are partitioned by: the business date whose run wrote the rows."""
+"""Partition column of all tables except silver and gold: the business date whose run wrote the rows."""
 COMPACTION_MIN_FILES = 16
-"""As many small files make a table worth compacting: a merge a day adds one."""
+"""Number of small files from which a table is compacted. Each day's merge adds one."""
 COMPACTED_FILE_BYTES = 1 << 21
-"""Bytes from which on a file is small no more: what is written again and again does not grow with the history."""
+"""Size from which a file is not small. Larger files are not rewritten, so the cost does not grow with the history."""
 _COMMIT_TRIES = 10
 CommitResult = TypeVar("CommitResult")
 
 
 @dataclass(frozen=True)
 class BatchSource:
-    """Rows that are too many to hold: ``open`` gives them a batch at a time, from the start for each try to commit them."""
+    """Rows that do not fit into memory: ``open`` returns them in batches, from the start for each try to commit them."""
 
     schema: pa.Schema
     open: Callable[[], pa.RecordBatchReader]
 
 
 class Lake:
-    """The tables under ``root``; ``development`` names a user whose copy takes all writes; ``run_id`` signs commits."""
+    """The tables under a root URI.
+
+    Parameters
+    ----------
+    root
+        Folder or URI of the lake.
+    run_id
+        The run, which commits are signed with; empty for a run without a name.
+    development
+        The user whose development copy is written; empty to write the published tables.
+    """
 
     def __init__(self, root: str, *, run_id: str = "", development: str = "") -> None:
         self.root = root.rstrip("/")
@@ -83,17 +93,17 @@ class Lake:
         self.pinned: dict[str, Optional[int]] = {}
         self._tables = TableCache()
         self.timings = TimeBreakdown()
-        """What the tables cost: seconds of opening them and of commits (reading their rows is the queries')."""
+        """Seconds of opening tables and of commits. Queries read the rows, so that time is not included."""
 
     def uri(self, table: str) -> str:
-        """Where writes to ``layer.name`` go."""
+        """Return the address that ``layer.name`` is written to."""
         return f"{self._write_root}/{self._path(table)}"
 
     def _path(self, table: str) -> str:
         schema, _, name = table.partition(".")
         if schema not in SCHEMAS or not name:
-            raise LakeError(f"{table!r} is not a table's name; write layer.name with a layer of: {', '.join(SCHEMAS)}.")
-        # Candidates belong to one run: two runs that compute the same table must not see each other's.
+            raise LakeError(f"{table!r} is not a table name; write layer.name, where layer is one of: {', '.join(SCHEMAS)}.")
+        # Each run has its own candidates: another run may compute the same table at the same time.
         return f"candidate/{self._candidate_folder}/{name}" if schema == "candidate" else f"{schema}/{name}"
 
     @property
@@ -108,12 +118,12 @@ class Lake:
         return self._open(table) is not None
 
     def version(self, table: str) -> Optional[int]:
-        """The version a reader would get now, or None without such a table."""
+        """Return the newest (or pinned) version of a table; None if it does not exist."""
         delta = self._open(table)
         return None if delta is None else int(delta.version())
 
     def tables(self) -> list[str]:
-        """Every table a query can name: those stored under the root, and those with a contract."""
+        """Return the names of all tables that are stored or have a contract."""
         found = {name for layer in LAYERS for name in load_tables(layer)}
         for root in {self.root, self._write_root}:
             store = Store(root)
@@ -123,23 +133,23 @@ class Lake:
         return sorted(found)
 
     def table_id(self, table: str) -> str:
-        """What tells a table from another that once had its name; empty without such a table."""
+        """Return a table's unique id, which another table of the same name does not have; empty if it does not exist."""
         delta = self._open(table)
         return "" if delta is None else str(delta.metadata().id)
 
     def pin(self, versions: Mapping[str, Optional[int]]) -> None:
-        """From now on read these tables, and no others, at these versions, as if what came later were not there.
+        """Read these tables at these versions from now on, and all others at their newest.
 
-        A table with None is read as if it had never been written. Writes go on being made on the newest version.
+        A table with None is read as if it did not exist. Writes still go to the newest version.
         """
         self.pinned = dict(versions)
 
     def dataset(self, table: str, landed: Optional[date] = None) -> Optional[pa.dataset.Dataset]:
-        """The table at its pinned or else newest version, noted in ``tables_read``; None where it has never been written. With
-        ``landed``, the files of that ``run_date`` alone, where ``run_date`` divides the table.
+        """Return the table at its pinned or newest version and record that in ``tables_read``; None if it does not exist.
 
-        A table with a contract, and its candidate, has the contract's columns, whatever it had when that version was written,
-        under the names that they are stored under (``daybook.lake.delta.column_expression``).
+        A table with a contract, and its candidate, has the contract's columns in every version, under their stored names
+        (``daybook.lake.delta.column_expression``). With ``landed``, a table that is partitioned by ``run_date`` has only the
+        files of that date.
         """
         delta = self._open(table)
         if delta is None:
@@ -153,32 +163,28 @@ class Lake:
         contract = find_contract(table)
         return rows if contract is None else with_columns(rows, contract.arrow_schema)
 
-    def files(self, table: str, landed: date) -> frozenset[str]:
-        """The files that ``dataset`` reads; none without such a table. Where they are the same, the rows are."""
+    def list_partition_files(self, table: str, landed: date) -> frozenset[str]:
+        """Return the files that ``dataset`` reads. The same files have the same rows."""
         delta = self._open(table)
         return frozenset() if delta is None else list_partition_files(delta, _date_partition(delta, landed))
 
     def partitions(self, table: str, column: str = PARTITION_COLUMN) -> list[date]:
-        """The dates that a table holds rows for, sorted; from the log alone."""
+        """Return the dates that a table has files for, sorted. Only the log is read."""
         delta = self._open(table)
         if delta is None:
             return []
         return sorted(list_partition_values(delta, find_column(delta.metadata().partition_columns, column) or column))
 
     def replace_partition(self, table: str, rows: Union[pa.Table, BatchSource], run_date: date) -> None:
-        """Make ``rows`` (with column ``run_date``) the only rows of that date, in one commit; new columns are added."""
-        rows = _add_run_date(rows, run_date)
-        if self._open(table, own=True) is None:
-            self._create(table, rows.schema, [PARTITION_COLUMN])
+        """Replace the rows of a date in one commit; new columns are added."""
+        rows = self._prepare_append(table, rows, run_date)
         self._add_columns(table, rows.schema)
         predicate = f"{PARTITION_COLUMN} = '{run_date.isoformat()}'"
         self.commit(table, lambda delta: overwrite(delta, rows, predicate, self.commit_properties()))
 
     def append(self, table: str, rows: pa.Table, run_date: date) -> None:
-        """Add rows to a date's. Others' additions are never in the way of it, nor it in theirs."""
-        rows = _add_run_date(rows, run_date)
-        if self._open(table, own=True) is None:
-            self._create(table, rows.schema, [PARTITION_COLUMN])
+        """Add rows to those of a date. Concurrent appends do not conflict."""
+        rows = self._prepare_append(table, rows, run_date)
         self.commit(
             table,
             lambda delta: write_deltalake(
@@ -190,8 +196,15 @@ class Lake:
             ),
         )
 
-    def remove(self, table: str, column: str, values: Sequence[str]) -> None:
-        """Remove the rows whose ``column`` is one of these texts."""
+    def _prepare_append(self, table: str, rows: Any, run_date: date) -> Any:
+        """Return the rows with their ``run_date``; create the table if it does not exist."""
+        rows = _add_run_date(rows, run_date)
+        if self._open(table, own=True) is None:
+            self._create(table, rows.schema, [PARTITION_COLUMN])
+        return rows
+
+    def delete_rows(self, table: str, column: str, values: Sequence[str]) -> None:
+        """Delete the rows whose ``column`` is one of these texts."""
         if values and self._open(table, own=True) is not None:
             listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
             self.commit(
@@ -223,9 +236,9 @@ class Lake:
         return int(self.commit(contract.full_name, run)["num_target_rows_updated"])
 
     def ensure_table(self, contract: Table) -> None:
-        """Have the contract's table: created empty where it does not exist, with the columns added that the contract gained.
+        """Create the contract's table if it does not exist, and add the contract's new columns.
 
-        Raises ``LakeError`` where its rows cannot become the contract's, see ``require_compatible``.
+        Raises ``LakeError`` if stored rows do not fit the contract (``require_compatible``).
         """
         if self._open(contract.full_name, own=True) is None:
             self._create(contract.full_name, contract.arrow_schema, contract.partition_by, contract.description)
@@ -233,23 +246,21 @@ class Lake:
         self._add_columns(contract.full_name, contract.arrow_schema)
 
     def require_compatible(self, contract: Table) -> None:
-        """Raise ``LakeError`` where rows that are stored cannot become rows of the contract: a column has another type, a
-        required one (or one of the key) is new, other columns divide the table, or pseudonyms would be out of sight."""
+        """Raise ``LakeError`` if stored rows do not fit the contract (``find_incompatibility``)."""
         delta = self._open(contract.full_name, own=True) or self._open(contract.full_name)
         wrong = None if delta is None else find_incompatibility(delta, contract)
         if wrong:
             raise LakeError(f"{contract.full_name} at {self.uri(contract.full_name)} does not fit {contract.file}: {wrong}.")
 
     def _add_columns(self, table: str, schema: pa.Schema) -> None:
-        """Add the columns that the table lacks, and keep statistics of pseudonyms among them out of the log. Columns that an
-        earlier release stored under several names become one."""
+        """Add missing columns and table properties. Columns that an earlier release stored under several names become one."""
 
         def run(delta: DeltaTable) -> None:
             unify_columns(delta, table, self.commit_properties())
             lacking = find_missing_columns(delta, schema)
             if lacking:
                 delta.alter.add_columns(lacking, commit_properties=self.commit_properties())
-            # Also where another writer has added them and not yet said so: no row is written before.
+            # Another writer may have added the columns without the properties, which must precede the first row.
             set_missing_properties(delta, current_configuration(delta, table), self.commit_properties())
 
         delta = self._open(table, own=True)
@@ -261,7 +272,7 @@ class Lake:
             self.commit(table, run)
 
     def write_candidate(self, table: str, rows: pa.Table) -> None:
-        """Write ``candidate.<name>``, new rows where no reader of gold looks; a retry of the run replaces them."""
+        """Write ``candidate.<name>``; a retry of the run replaces it."""
         try:
             with self.timings.on("commits"):
                 write_deltalake(
@@ -277,9 +288,9 @@ class Lake:
         self.tables_written[table] = int(open_table(self.uri(table)).version())
 
     def drop_candidates(self) -> int:
-        """Remove this run's candidates, if they are still there; returns how many files there were.
+        """Remove this run's candidates; returns the number of files.
 
-        Once the run has published and its last stage is done: before, another try reads them again.
+        Call this after the run's last stage: until then a retry reads the candidates again.
         """
         store = Store(self._write_root)
         keys = store.keys(f"candidate/{self._candidate_folder}")
@@ -288,39 +299,31 @@ class Lake:
         return len(keys)
 
     def commit(self, table: str, action: Callable[[DeltaTable], CommitResult]) -> CommitResult:
-        """Run one commit on the newest version, again from the start when another writer was first.
+        """Run an action that commits to the newest version of a table (see ``retry_commit``).
 
-        An action that only looks commits nothing, and then nothing is noted as written.
+        Parameters
+        ----------
+        table, action
+            The table's name, and a function of the table that makes at most one commit. Its result is returned. Without a
+            commit, nothing is recorded in ``tables_written``.
         """
-        for attempt in range(1, _COMMIT_TRIES + 1):
-            try:
-                delta = self._tables.get(self.uri(table)) or open_table(self.uri(table))
-                before = delta.version()
-                with self._tables.committing(self.uri(table)), self.timings.on("commits"):
-                    result = action(delta)
-            except CommitFailedError as error:
-                if describe_os_error(error):  # Nobody was first: the log itself could not be written.
-                    raise write_error(table, self.uri(table), error) from error
-                if attempt == _COMMIT_TRIES:
-                    raise LakeError(
-                        f"{table} was changed by others {_COMMIT_TRIES} times while this run tried to "
-                        f"({str(error).splitlines()[0].rstrip('.')}); run it again."
-                    ) from error
-                time.sleep(0.05 * attempt)
-                continue
-            except (DeltaError, OSError) as error:
-                raise write_error(table, self.uri(table), error) from error
+
+        def attempt() -> CommitResult:
+            delta = self._tables.get(self.uri(table)) or open_table(self.uri(table))
+            before = delta.version()
+            with self._tables.committing(self.uri(table)), self.timings.on("commits"):
+                result = action(delta)
             # The version of this very commit: another writer may already have added the next.
             if delta.version() > before:
                 self.tables_written[table] = int(delta.version())
             return result
-        raise AssertionError("unreachable")
+
+        return retry_commit(table, self.uri(table), attempt)
 
     def compact(self, table: str) -> bool:
-        """Make few files of a table's many small ones: every query opens each of them. Whether it did.
+        """Combine a table's small files if there are many, since each query opens all of them; return whether it was done.
 
-        The rows stay the same, and earlier versions keep their files. Others that write at the same time go first: then the
-        next run does it.
+        Earlier versions keep their files. A concurrent commit has priority: then the next run compacts the table.
         """
         delta = self._open(table, own=True)
         # deltalake 1.2.1 panics on the actions of a table without files.
@@ -340,16 +343,16 @@ class Lake:
             raise write_error(table, self.uri(table), error) from error
         return True
 
-    def commit_properties(self, transactions: Optional[list[Transaction]] = None, **said: str) -> CommitProperties:
-        """What goes into the log with a commit of this lake's: whose it is, and what else is ``said``."""
-        signature = {"daybook_run_id": self.run_id or f"dev/{self.development}", **said}
-        return CommitProperties(custom_metadata=signature, app_transactions=transactions)
+    def commit_properties(self, transactions: Optional[list[Transaction]] = None, **details: str) -> CommitProperties:
+        """Return the properties of a commit: the run or the user who makes it, and further details."""
+        metadata = {"daybook_run_id": self.run_id or f"dev/{self.development}", **details}
+        return CommitProperties(custom_metadata=metadata, app_transactions=transactions)
 
     def _create(self, table: str, schema: pa.Schema, partition_by: list[str], description: str = "") -> None:
         try:
             self._create_if_missing(table, schema, partition_by, description)
         except (DeltaError, OSError) as error:
-            # Two dates that run side by side can both be the first to need a table: one creates it, for both.
+            # Two concurrent runs can both be the first to need a table: then the other one has created it.
             if open_table_or_none(self.uri(table)) is None:
                 raise write_error(table, self.uri(table), error) from error
 
@@ -357,7 +360,7 @@ class Lake:
         published = f"{self.root}/{self._path(table)}"
         restrict_folder(self.uri(table), table)
         if self.development and open_table_or_none(published) is not None:
-            # The development copy begins as what is published, so that its reader sees whole tables.
+            # The development copy begins as a copy of the published table, so that its reader gets all rows.
             source = open_table(published)
             rows = open_dataset(source).scanner().to_reader()
             properties = table_configuration(table, rows.schema)
@@ -365,7 +368,7 @@ class Lake:
                 self.uri(table),
                 rows,
                 partition_by=list(source.metadata().partition_columns) or None,
-                # write_deltalake takes Delta's own properties only.
+                # write_deltalake accepts only properties that Delta defines.
                 configuration={name: value for name, value in properties.items() if name.startswith("delta.")},
                 storage_options=delta_options(self.uri(table)),
                 commit_properties=self.commit_properties(),
@@ -385,7 +388,7 @@ class Lake:
         )
 
     def _open(self, table: str, *, own: bool = False) -> Optional[DeltaTable]:
-        """The Delta table that a reader (or, with ``own``, a writer) of this lake gets."""
+        """Return the Delta table to read, or with ``own`` to write; None if it does not exist."""
         pinned = not own and table in self.pinned
         version = self.pinned[table] if pinned else None
         if pinned and version is None:
@@ -398,50 +401,60 @@ class Lake:
 
 
 def _date_partition(delta: DeltaTable, run_date: date) -> dict[str, object]:
-    """The partition of a date, of a table that has such."""
+    """Return the partition of a date; empty if the table is not partitioned by date."""
     return {PARTITION_COLUMN: run_date} if PARTITION_COLUMN in delta.metadata().partition_columns else {}
 
 
 def write_error(table: str, uri: str, error: Exception) -> LakeError:
-    """The sentence for a table that could not be written: nothing of the commit is in it."""
+    """Return the error for a table that could not be written."""
     return LakeError(f"{table} at {storage_write_error(uri, error)}")
 
 
 def overwrite(
     delta: DeltaTable, rows: Union[pa.Table, BatchSource], predicate: Optional[str], commit: CommitProperties
 ) -> None:
-    """Replace what the predicate selects (None: everything) with rows, in one commit. Columns that they lack are null, columns
-    that the table lacks are added."""
+    """Replace the rows that the predicate selects (None: all rows) in one commit.
+
+    Columns that the new rows lack are null; columns that the table lacks are added.
+    """
     given = rename_to_stored(rows.open() if isinstance(rows, BatchSource) else rows, delta)
     files: Any = BATCH_WRITER_PROPERTIES if isinstance(rows, BatchSource) else None
-    if predicate and not delta.file_uris():
-        # deltalake 1.2.1 panics on a predicate where a table has no files; there is nothing to replace then.
-        write_deltalake(delta, given, mode="append", schema_mode="merge", writer_properties=files, commit_properties=commit)
-        return
-    write_deltalake(
-        delta,
-        given,
-        mode="overwrite",
-        predicate=predicate,
-        schema_mode="merge",
-        writer_properties=files,
-        commit_properties=commit,
-    )
+    # deltalake 1.2.1 panics on a predicate if the table has no files; then there is nothing to replace.
+    empty = bool(predicate) and not delta.file_uris()
+    mode: Any = {"mode": "append"} if empty else {"mode": "overwrite", "predicate": predicate}
+    write_deltalake(delta, given, **mode, schema_mode="merge", writer_properties=files, commit_properties=commit)
+
+
+def retry_commit(table: str, uri: str, attempt: Callable[[], CommitResult]) -> CommitResult:
+    """Call ``attempt``, which commits to the newest version of a table, again each time that another writer was first."""
+    for number in range(1, _COMMIT_TRIES + 1):
+        try:
+            return attempt()
+        except CommitFailedError as error:
+            if describe_os_error(error):  # No other writer: the log itself could not be written.
+                raise write_error(table, uri, error) from error
+            if number == _COMMIT_TRIES:
+                reason = str(error).splitlines()[0].rstrip(".")
+                raise LakeError(
+                    f"{table} was changed by another writer during each of {_COMMIT_TRIES} tries to commit ({reason}); "
+                    "run it again."
+                ) from error
+            time.sleep(0.05 * number)
+        except (DeltaError, OSError) as error:
+            raise write_error(table, uri, error) from error
+    raise AssertionError("unreachable")
 
 
 def _add_run_date(rows: Union[pa.Table, BatchSource], run_date: date) -> Any:
-    if isinstance(rows, BatchSource):
-        return BatchSource(
-            _add_run_date_to_table(rows.schema.empty_table(), run_date).schema,
-            lambda: _add_run_date_to_batches(rows.open(), run_date),
-        )
-    return _add_run_date_to_table(rows, run_date)
-
-
-def _add_run_date_to_batches(rows: pa.RecordBatchReader, run_date: date) -> pa.RecordBatchReader:
+    if isinstance(rows, pa.Table):
+        return _add_run_date_to_table(rows, run_date)
     schema = _add_run_date_to_table(rows.schema.empty_table(), run_date).schema
-    dated = (_add_run_date_to_table(pa.Table.from_batches([each]), run_date) for each in rows)
-    return pa.RecordBatchReader.from_batches(schema, (batch for table in dated for batch in table.to_batches()))
+
+    def open_dated() -> pa.RecordBatchReader:
+        dated = (_add_run_date_to_table(pa.Table.from_batches([each]), run_date) for each in rows.open())
+        return pa.RecordBatchReader.from_batches(schema, (batch for table in dated for batch in table.to_batches()))
+
+    return BatchSource(schema, open_dated)
 
 
 def _add_run_date_to_table(rows: pa.Table, run_date: date) -> pa.Table:

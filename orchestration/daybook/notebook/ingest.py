@@ -175,7 +175,7 @@ def _reuse_bronze(stage: Stage, landing: LandingResult, name: str) -> bool:
 
 def _list_bronze_files(stage: Stage, name: str) -> list[str]:
     """Return the landing files whose rows bronze has for the date."""
-    if not stage.lake.files(f"bronze.{name}", stage.run_date):
+    if not stage.lake.list_partition_files(f"bronze.{name}", stage.run_date):
         return []
     rows = stage.raw_engine.rows(
         f"SELECT DISTINCT _source_file FROM bronze.{name} WHERE run_date = DATE '{stage.day}' ORDER BY 1"

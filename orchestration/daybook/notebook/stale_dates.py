@@ -71,7 +71,7 @@ def list_stale_dates(stage: Stage) -> set[date]:
 
 def clear_stale_notes(lake: Lake, names: Iterable[str]) -> None:
     """Remove notes whose dates are published; notes that are already gone are ignored."""
-    lake.remove(STALE_DATES, "note", sorted(names))
+    lake.delete_rows(STALE_DATES, "note", sorted(names))
 
 
 def read_held_dates(stage: Stage) -> dict[date, set[date]]:

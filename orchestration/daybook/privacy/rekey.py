@@ -18,12 +18,12 @@ from daybook.errors import StageError
 from daybook.lake.rewrite import (
     StoredTable,
     list_tables,
-    overwrite_rows,
     read_table,
     remove_history,
     remove_orphan_files,
     rewrite_table,
     upgrade_table,
+    write_rows,
 )
 from daybook.lake.table_properties import pseudonym_columns
 from daybook.privacy import Keys, add_key, apply_keys, load_keys
@@ -140,7 +140,7 @@ def _read_key_record(root: str) -> Optional[tuple[int, str]]:
 
 def _write_key_record(root: str, keys: Keys) -> None:
     row = pa.table({"generation": pa.array([len(keys)], pa.int64()), "fingerprint": pa.array([_fingerprint(keys)])})
-    overwrite_rows(_key_record_uri(root), row, by="rekey", table=PSEUDONYM_KEYS)
+    write_rows(_key_record_uri(root), row, mode="overwrite", by="rekey", table=PSEUDONYM_KEYS)
 
 
 def _fingerprint(keys: Keys) -> str:

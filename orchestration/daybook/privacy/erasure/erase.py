@@ -32,12 +32,12 @@ from daybook.errors import EngineError, LakeError, UsageError
 from daybook.lake.delta import open_dataset
 from daybook.lake.rewrite import (
     StoredTable,
-    append_rows,
     list_tables,
     remove_history,
     remove_orphan_files,
     require_intact_log,
     upgrade_table,
+    write_rows,
 )
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
 from daybook.lake.tables import PARTITION_COLUMN, Lake
@@ -308,7 +308,7 @@ class _Erasure:
             write_plan(self.root, self.salt, self.pseudonyms, self.addresses, outside.digests, self.why, json.dumps(counts))
         if known != self.pseudonyms:
             new = pa.table({subject_column(): sorted(self.pseudonyms - known)})
-            append_rows(table_uri(self.root, ERASED_TABLE), new, by=ERASURE_WRITER, table=ERASED_TABLE)
+            write_rows(table_uri(self.root, ERASED_TABLE), new, mode="append", by=ERASURE_WRITER, table=ERASED_TABLE)
 
     def _apply_changes(self, changes: list[TableChange]) -> None:
         for table in self.tables:

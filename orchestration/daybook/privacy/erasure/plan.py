@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from daybook.contracts.canonical import subject_column
-from daybook.lake.rewrite import StoredTable, append_rows, overwrite_rows, read_table, remove_history
+from daybook.lake.rewrite import StoredTable, read_table, remove_history, write_rows
 from daybook.privacy.erasure.subjects import RowAddress, table_uri
 
 ERASURE_PLAN = "control.erasure_plan"
@@ -115,7 +115,7 @@ def remove_from_plan(root: str, pseudonyms: Collection[str]) -> None:
         return
     others = [row for row in rows if row[subject_column()] not in pseudonyms]
     uri = table_uri(root, ERASURE_PLAN)
-    overwrite_rows(uri, pa.Table.from_pylist(others, _plan_schema()), by=_BY, table=ERASURE_PLAN)
+    write_rows(uri, pa.Table.from_pylist(others, _plan_schema()), mode="overwrite", by=_BY, table=ERASURE_PLAN)
     layer, name = ERASURE_PLAN.split(".")
     remove_history(StoredTable(uri, layer, name))
 
@@ -130,7 +130,7 @@ def _build_file_rows(salt: str, pseudonyms: Collection[str], files: Mapping[str,
 
 
 def _append_rows(root: str, rows: list[PlanRow]) -> None:
-    append_rows(table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _plan_schema()), by=_BY, table=ERASURE_PLAN)
+    write_rows(table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _plan_schema()), mode="append", by=_BY, table=ERASURE_PLAN)
 
 
 def _read_all(root: str) -> list[PlanRow]:
