@@ -100,7 +100,7 @@ def test_a_run_under_way_stops_it_unless_one_knows_better(lake: Lake, call: Call
 def test_an_archive_without_runs_is_not_this_lakes(lake: Lake, call: Call, tmp_path: Path) -> None:
     before = list_files(lake.root)
     code, _, error = call("vacuum", "--yes", "--set", f"archive={tmp_path / 'other'}")
-    assert (code, "has no runs, so nothing says which versions" in error) == (2, True)
+    assert (code, "has no runs, so it is unknown which versions" in error) == (2, True)
     assert list_files(lake.root) == before
 
 

@@ -281,7 +281,7 @@ def test_a_rekey_of_a_table_that_gained_a_column_keeps_its_values(lake: Lake, tm
 # What cannot follow
 
 UNKNOWN_BEFORE = (
-    "column 'brand' is required and new, so stored rows lack it; let it be null (and be no key) until all dates have run again."
+    "column 'brand' is required and new, so stored rows lack it; make it nullable (and no key) until all dates have run again."
 )
 
 
@@ -305,11 +305,11 @@ UNKNOWN_BEFORE = (
                     ]
                 }
             ),
-            "column 'name' is stored as string, not BIGINT; give what is of another type a name of its own.",
+            "column 'name' is stored as string, not BIGINT; give the column of another type another name.",
         ),
         (
             gaining(PRODUCTS, BRAND.model_copy(update={"partitioned": True})),
-            "it is divided by nothing and not by ['brand']; put that back.",
+            "it is partitioned by nothing and not by ['brand']; restore that.",
         ),
     ],
     ids=["required", "key", "type", "partition"],
@@ -335,5 +335,5 @@ def test_a_required_column_may_come_while_there_are_no_rows_and_once_all_have_it
 def test_pseudonyms_stay_in_the_contract_for_an_erasure_goes_by_it(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
     fewer = CUSTOMERS.model_copy(update={"properties": [each for each in CUSTOMERS.properties if each.name != "customer_key"]})
-    with pytest.raises(LakeError, match="column 'customer_key' holds pseudonyms, which an erasure would no longer find"):
+    with pytest.raises(LakeError, match="column 'customer_key' has pseudonyms, which an erasure would no longer find"):
         lake.ensure_table(fewer)

@@ -84,15 +84,15 @@ def test_the_newest_version_and_those_that_recent_runs_have_on_record_stay(lake:
     write_run_record(archive, days=80, read={TABLE: 2})
     write_run_record(archive, days=70, snapshot={TABLE: 3})
     done = only(vacuum(lake, archive))
-    assert (done.kept, done.lost, len(done.files)) == ((2, 3, 4), (), 1)
+    assert (done.kept_versions, done.lost_versions, len(done.files)) == ((2, 3, 4), (), 1)
     assert readable(lake) == {0: [], 2: ["b"], 3: ["c"], 4: ["d"]}
 
 
 def test_a_shorter_retention_keeps_less(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=80, read={TABLE: 2})
     write_run_record(archive, days=20, read={TABLE: 3})
-    assert only(plan(lake, archive, timedelta(days=30))).kept == (3, 4)
-    assert only(plan(lake, archive, timedelta(0))).kept == (4,)
+    assert only(plan(lake, archive, timedelta(days=30))).kept_versions == (3, 4)
+    assert only(plan(lake, archive, timedelta(0))).kept_versions == (4,)
 
 
 def test_what_was_the_newest_within_a_day_stays_for_those_who_read_it(lake: Lake, archive: Archive) -> None:
@@ -100,27 +100,27 @@ def test_what_was_the_newest_within_a_day_stays_for_those_who_read_it(lake: Lake
     write_rows(lake, TABLE, "e", days=0.9)
     write_rows(lake, TABLE, "f", days=0.1)
     # Version 4 is ten days old, and was what a reader got until it was superseded.
-    assert only(vacuum(lake, archive)).kept == (4, 5, 6)
+    assert only(vacuum(lake, archive)).kept_versions == (4, 5, 6)
     assert readable(lake) == {0: [], 4: ["d"], 5: ["e"], 6: ["f"]}
 
 
 def test_a_run_that_has_not_ended_keeps_its_versions_however_long_ago_it_began(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=150, read={TABLE: 1}, outcome="RUNNING")
     write_run_record(archive, days=150, read={TABLE: 2}, outcome="FAILED", run_date=SECOND)
-    assert only(plan(lake, archive)).kept == (1, 4)
+    assert only(plan(lake, archive)).kept_versions == (1, 4)
 
 
 def test_versions_that_others_share_files_with_lose_none(lake: Lake, archive: Archive) -> None:
     write_rows(lake, TABLE, "z", days=9, run_date=SECOND)
     write_rows(lake, TABLE, "y", days=8, run_date=SECOND)
     write_run_record(archive, days=1, read={TABLE: 5})
-    assert only(vacuum(lake, archive)).kept == (5, 6)
+    assert only(vacuum(lake, archive)).kept_versions == (5, 6)
     assert readable(lake) == {0: [], 4: ["d"], 5: ["d", "z"], 6: ["d", "y"]}
 
 
 def test_versions_of_a_lake_that_was_begun_anew_are_not_looked_for(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1, read={TABLE: 400, "silver.orders": 3})
-    assert (only(plan(lake, archive)).kept, only(plan(lake, archive)).lost) == ((4,), ())
+    assert (only(plan(lake, archive)).kept_versions, only(plan(lake, archive)).lost_versions) == ((4,), ())
 
 
 def test_what_an_erasure_or_a_shorter_retention_took_is_told_as_lost(lake: Lake, archive: Archive) -> None:
@@ -128,11 +128,11 @@ def test_what_an_erasure_or_a_shorter_retention_took_is_told_as_lost(lake: Lake,
     write_run_record(archive, days=20, read={TABLE: 3})
     vacuum(lake, archive, timedelta(days=30))
     done = only(vacuum(lake, archive))
-    assert (done.kept, done.lost, done.files) == ((3, 4), (2,), ())
+    assert (done.kept_versions, done.lost_versions, done.files) == ((3, 4), (2,), ())
     remove_history(list_tables(lake.root)[0])
     done = only(vacuum(lake, archive))
     # Forgetting has made two commits of its own, which leave nothing before them to be read.
-    assert (done.kept, done.lost, done.files) == ((6,), (2, 3), ())
+    assert (done.kept_versions, done.lost_versions, done.files) == ((6,), (2, 3), ())
     assert readable(lake) == {6: ["d"]}
 
 
@@ -157,9 +157,9 @@ def test_a_development_copy_keeps_what_its_owner_has_now(lake: Lake, archive: Ar
         age_commit(mine.uri("candidate.orders"), version, 10 - version)
     write_run_record(archive, days=1, read={TABLE: 1})
     done = {each.table.uri: each for each in vacuum(lake, archive).removals}
-    assert done[mine.uri(TABLE)].kept == (DeltaTable(mine.uri(TABLE)).version(),)
+    assert done[mine.uri(TABLE)].kept_versions == (DeltaTable(mine.uri(TABLE)).version(),)
     assert read_version(mine.uri(TABLE)) == [{"run_date": FIRST, "value": "y"}]
-    assert done[mine.uri("candidate.orders")].kept == (1,)
+    assert done[mine.uri("candidate.orders")].kept_versions == (1,)
     assert len(list_data_files(mine.uri("candidate.orders"))) == 1
     assert read_version(mine.uri("candidate.orders")) == [{"value": "n"}]
 
@@ -205,7 +205,7 @@ def test_entries_of_the_log_go_up_to_the_checkpoint_that_the_oldest_kept_version
     DeltaTable(lake.uri(TABLE)).create_checkpoint()
     assert len(only(vacuum(lake, archive)).entries) == 2
     assert readable(lake) == {3: ["c"], 4: ["d"]}
-    assert only(vacuum(lake, archive)).kept == (3, 4)
+    assert only(vacuum(lake, archive)).kept_versions == (3, 4)
 
 
 def test_no_writer_cleans_the_log_of_versions_that_are_on_record(lake: Lake, archive: Archive) -> None:
@@ -256,14 +256,16 @@ def write_until_checkpoint(lake: Lake) -> None:
 
 
 def test_without_a_record_of_any_run_nothing_is_removed(lake: Lake, archive: Archive) -> None:
-    with pytest.raises(UsageError, match=r"has no runs, so nothing says which versions of the tables in .* are in use;"):
+    with pytest.raises(UsageError, match=r"has no runs, so it is unknown which versions of the tables in .* are in use;"):
         plan(lake, archive)
 
 
 def test_a_log_with_a_hole_stops_it(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1)
     (Path(lake.uri(TABLE)) / "_delta_log" / f"{2:020d}.json").unlink()
-    with pytest.raises(LakeError, match=r"The log of bronze.orders at .* is not whole \(an entry before version 3 is gone\)"):
+    with pytest.raises(
+        LakeError, match=r"The log of bronze.orders at .* is not complete \(an entry before version 3 is gone\)"
+    ):
         plan(lake, archive)
 
 
@@ -279,7 +281,7 @@ def test_a_log_that_names_other_places_stops_it(lake: Lake, archive: Archive) ->
     write_run_record(archive, days=1, read={TABLE: 3})
     path = Path(lake.uri(TABLE)) / "_delta_log" / f"{4:020d}.json"
     path.write_text(path.read_text().replace('{"add":{"path":"', '{"add":{"path":"s3://elsewhere/'))
-    with pytest.raises(LakeError, match="names files in a way that Daybook does not write"):
+    with pytest.raises(LakeError, match="has deletion vectors or files that Daybook does not write"):
         plan(lake, archive)
 
 
@@ -372,7 +374,7 @@ def test_every_version_to_be_kept_reads_as_before_and_no_other_file_is_left(
 
         done = only(vacuum(lake, archive, timedelta(days=keep)))
 
-        assert list(done.kept) == kept
+        assert list(done.kept_versions) == kept
         assert {version: read_version(uri, version) for version in kept} == {version: before[version] for version in kept}
         assert read_version(uri) == before[newest]
         assert list_data_files(uri) == fresh.union(*(needed[version] for version in kept))

@@ -83,8 +83,8 @@ def _print_plan(plan: "VacuumPlan") -> None:
         name = f"{each.table.full_name} ({each.table.development})" if each.table.development else each.table.full_name
         listing.add_row(
             escape_markup(name),
-            f"{len(each.kept):,}",
-            f"{len(each.lost):,}" if each.lost else "",
+            f"{len(each.kept_versions):,}",
+            f"{len(each.lost_versions):,}" if each.lost_versions else "",
             f"{len(each.files):,}",
             f"{len(each.entries):,}",
             _format_megabytes(total_bytes(each.files) + total_bytes(each.entries)),
@@ -102,8 +102,8 @@ def _to_json(plan: "VacuumPlan") -> dict[str, Any]:
             {
                 "table": each.table.full_name,
                 "development": each.table.development or None,
-                "versions_kept": list(each.kept),
-                "versions_lost_before": list(each.lost),
+                "versions_kept": list(each.kept_versions),
+                "versions_lost_before": list(each.lost_versions),
                 "files": len(each.files),
                 "log_entries": len(each.entries),
                 "bytes": total_bytes(each.files) + total_bytes(each.entries),

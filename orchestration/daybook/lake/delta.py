@@ -1,4 +1,4 @@
-"""Delta tables opened for reading: at their newest or an earlier version, and their files as Arrow datasets."""
+"""Open Delta tables at a version, and their files as Arrow datasets."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from daybook.contracts.columns import column_key
 from daybook.storage import Store, arrow_options, delta_options, is_bucket, storage_read_error
 
 SUPPORTED_READER_VERSION = 1
-"""The protocol version whose tables are their files' rows and nothing else: all that Daybook writes."""
+"""Delta protocol version without deletion vectors and column mapping, which Daybook does not write."""
 
 
 def open_table(uri: str, version: Optional[int] = None) -> DeltaTable:
-    """The table in a folder or a bucket, at its newest version or this one; deltalake's errors are its own."""
+    """Open a table at its newest or another version. Raises deltalake's errors."""
     return DeltaTable(uri, version=version, storage_options=delta_options(uri))
 
 
 def open_table_or_none(uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
-    """The table at a version, or its newest; None where there is no table. ``StorageError`` where a bucket cannot be read."""
+    """Open a table; None if it does not exist. Raises ``StorageError`` if a bucket cannot be read."""
     try:
         return open_table(uri, version)
     except TableNotFoundError:
@@ -42,9 +42,9 @@ def open_table_or_none(uri: str, version: Optional[int] = None) -> Optional[Delt
 
 
 class SequentialDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
-    """Files that are read one group of rows after the other, each when it is asked for.
+    """Files that are read one row group at a time, on demand.
 
-    Arrow's own scans go on reading until a gigabyte waits to be taken, whatever they are told of reading ahead.
+    Arrow's own scans read ahead up to a gigabyte, whatever their readahead options are.
     """
 
     def scanner(self, columns: Optional[list[str]] = None, filter: Optional[ds.Expression] = None) -> Any:  # noqa: A002
@@ -52,13 +52,13 @@ class SequentialDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow 
 
 
 class _SequentialScanner:
-    """As much of a scanner as DuckDB asks for."""
+    """The part of a scanner's interface that DuckDB uses."""
 
     def __init__(self, rows: ds.FileSystemDataset, columns: Optional[list[str]], where: Optional[ds.Expression]) -> None:
         self._rows, self._columns, self._where = rows, columns, where
 
     def to_reader(self) -> pa.RecordBatchReader:
-        """The rows, a batch at a time."""
+        """Return the rows in batches."""
         schema = self._rows.schema
         names = schema.names if self._columns is None else self._columns
         return pa.RecordBatchReader.from_batches(pa.schema([schema.field(name) for name in names]), self._batches())
@@ -71,22 +71,27 @@ class _SequentialScanner:
 
 
 def sequential_dataset(rows: ds.Dataset) -> ds.Dataset:
-    """A table's files for who has little memory."""
+    """Return the dataset in a form that reads one row group at a time."""
     if not isinstance(rows, ds.FileSystemDataset):
         return rows
     return SequentialDataset(list(rows.get_fragments()), rows.schema, rows.format, rows.filesystem)
 
 
 def open_dataset(delta: DeltaTable, only: Optional[Mapping[str, object]] = None) -> ds.Dataset:
-    """The table's files through Arrow's own filesystem, with each file's partition, so that others are never opened; with
-    ``only``, a value by column, the files of that partition alone, without a fragment for any other.
+    """Return a table's files as a dataset with their partitions, through Arrow's own filesystem.
 
-    deltalake's filesystem calls back into Python from Arrow's reading threads, and those abort the process (exit code 134,
-    a quarter of all tries here) when they are still about at the interpreter's end. Its fragments also carry each column's
-    smallest and largest value as expressions, which cost 0.6 ms a file to make (ours 0.01 ms) and save less: a file's own
-    footer says the same.
+    deltalake's filesystem calls Python from Arrow's reading threads, which abort the process (exit code 134, in a quarter of
+    all tries) if they still run when the interpreter ends. Its fragments also have the minimum and maximum of each column as
+    expressions, which take 0.6 ms a file to make (these 0.01 ms); the footers of files have the same values.
+
+    Parameters
+    ----------
+    delta
+        The table at a version.
+    only
+        The partition to read, a value by column; None for all files.
     """
-    # deltalake writes a space as %20, which Arrow takes at its word.
+    # deltalake writes a space as %20, which Arrow would not decode.
     path = unquote(delta.table_uri)
     filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
     if is_bucket(path):
@@ -96,7 +101,7 @@ def open_dataset(delta: DeltaTable, only: Optional[Mapping[str, object]] = None)
         rows = delta.to_pyarrow_dataset(filesystem=files)
         return rows.filter(_combine_conditions(ds.field(name) == value for name, value in only.items())) if only else rows
     schema = pa.schema(delta.schema().to_arrow())
-    # What a bucket's files have is asked for at once, and then stays until the file is read to its end.
+    # A bucket's files are read with few requests; their data stays in memory until the file is read to its end.
     options = ds.ParquetFragmentScanOptions(pre_buffer=is_bucket(delta.table_uri))
     layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
     actions = _read_add_actions(delta, only)
@@ -108,21 +113,21 @@ def open_dataset(delta: DeltaTable, only: Optional[Mapping[str, object]] = None)
 
 
 def list_partition_files(delta: DeltaTable, only: Mapping[str, object]) -> frozenset[str]:
-    """The paths of the files of a partition: a value by column. A file's rows never change."""
+    """Return the paths of the files of a partition (a value by column). The rows of a file never change."""
     return frozenset(_file_paths(_read_add_actions(delta, only)))
 
 
 def list_partition_values(delta: DeltaTable, column: str) -> set[Any]:
-    """The values of a column that the table is partitioned by, of all its files."""
+    """Return the values of a partition column in all files."""
     actions = _read_add_actions(delta, None)
     return set() if actions is None else set(pc.struct_field(actions.column("partition"), column).unique().to_pylist())
 
 
 def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
-    """The rows with the columns of ``schema``, in its order, and no others: null in all rows where none is stored.
+    """Return the rows with exactly the columns of a schema, in its order; columns that are not stored are null.
 
-    A column that is stored keeps its stored name and type; one that is stored under several names is there under each of them
-    (see ``stored_columns``). Not for a filtered dataset, which would lose its filter.
+    A stored column keeps its stored name and type. A column that is stored under several names has all of them
+    (``stored_columns``). A filtered dataset would lose its filter.
     """
     stored: dict[str, list[pa.Field]] = {}
     for each in rows.schema:
@@ -132,10 +137,10 @@ def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
 
 
 def stored_columns(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the names that each column is stored under, the newest first, by the columns' keys.
+    """Return the names that each column is stored under, newest first, by column key.
 
-    Earlier releases took another spelling of a name for another column: such a table has the values of some rows under one
-    name, those of others under the other. Names of a type that is not the newest one's are left out.
+    Earlier releases stored another spelling of a name as another column, so the values of a column can be divided among
+    several names. Names with another type than the newest are left out.
     """
     found: dict[str, list[pa.Field]] = {}
     for each in schema:
@@ -144,19 +149,19 @@ def stored_columns(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def column_expression(schema: pa.Schema, name: str) -> ds.Expression:
-    """Return the values of a column, whatever names it is stored under, as a dataset of this schema computes them."""
+    """Return an expression for the values of a column, which can be stored under several names."""
     names = stored_columns(schema)[column_key(name)]
     return ds.field(names[0]) if len(names) == 1 else pc.coalesce(*map(ds.field, names))
 
 
 def scanner_columns(schema: pa.Schema, names: list[str]) -> Any:
-    """Return the arguments for a scanner of a dataset of this schema that give exactly these columns."""
+    """Return the ``columns`` argument of a scanner that gives exactly these columns."""
     exact = len(stored_columns(schema)) == len(schema) and set(names) <= set(schema.names)
     return names if exact else {name: column_expression(schema, name) for name in names}
 
 
 def _read_add_actions(delta: DeltaTable, only: Optional[Mapping[str, object]]) -> Optional[pa.RecordBatch]:
-    """What the log says of a table's files, or of those of a partition, a row a file; None where a table has none."""
+    """Return the log's data about the files of a table or a partition, one row a file; None without files."""
     if not delta.file_uris():  # deltalake 1.2.1 panics on the actions of a table without files.
         return None
     actions = pa.record_batch(delta.get_add_actions())
@@ -171,7 +176,7 @@ def _file_paths(actions: Optional[pa.RecordBatch]) -> list[str]:
 
 
 def _partition_expressions(actions: Optional[pa.RecordBatch]) -> Iterator[Optional[ds.Expression]]:
-    """What holds for all rows of a file, for each of them. A column at a time: a table may have a thousand files."""
+    """Yield for each file an expression that is true for all its rows. Computed by column, for tables of a thousand files."""
     if actions is None or "partition" not in actions.schema.names:
         return repeat(None)
     partition = actions.column("partition")
@@ -188,10 +193,10 @@ def _combine_conditions(conditions: Iterable[ds.Expression]) -> ds.Expression:
 
 
 class TableCache:
-    """Tables kept open: each is read again only once its log has gone on.
+    """Open tables. A table is opened again only after its log has changed.
 
-    A stage asks for the same tables some hundred times, and each opening reads the log from its last checkpoint on. Whether
-    a version is still the newest is two looks at objects of the log, of which the newest entry always stays.
+    A stage uses the same tables about a hundred times, and opening a table reads its log from the last checkpoint on. Two
+    requests for objects of the log show whether a version is still the newest.
     """
 
     def __init__(self) -> None:
@@ -201,7 +206,7 @@ class TableCache:
         self._logs: dict[str, Store] = {}
 
     def get(self, uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
-        """The table at a version, or its newest; None where there is no table."""
+        """Return a table at a version or at its newest; None if it does not exist."""
         if version is not None:
             return self._at(uri, version)
         kept = self._newest.get(uri)
@@ -227,9 +232,9 @@ class TableCache:
 
     @contextmanager
     def committing(self, uri: str) -> Iterator[None]:
-        """Around a commit through the table's newest version, which takes that along: it is the newest then.
+        """Enclose a commit through the newest version of a table, whose object then has the new version.
 
-        Unless it failed, or others came between: what is in memory may then be neither before nor after.
+        The object is dropped if the commit failed or another writer came between: its state is then unknown.
         """
         kept = self._newest.pop(uri, None)
         before = -1 if kept is None else kept[0].version()
@@ -238,7 +243,7 @@ class TableCache:
             self._newest[uri] = (kept[0], self._mark(uri, kept[0].version()))
 
     def dataset(self, uri: str, delta: DeltaTable) -> ds.Dataset:
-        """The files of a table that ``get`` gave; footers that were read once stay in memory."""
+        """Return the files of a table from ``get`` as a dataset. Footers stay in memory once read."""
         identity, version = str(delta.metadata().id), delta.version()
         kept = self._datasets.get((uri, version))
         if kept is None or kept[0] != identity:
@@ -247,7 +252,7 @@ class TableCache:
         return kept[1]
 
     def _mark(self, uri: str, version: int) -> str:
-        """What tells a version's entry in the log from any other that had its name; empty where there is none."""
+        """Return the version tag of a log entry, which identifies its content; empty if it does not exist."""
         log = self._logs.get(uri) or self._logs.setdefault(uri, Store(f"{uri}/_delta_log"))
         try:
             return log.version_tag(f"{version:020d}.json")

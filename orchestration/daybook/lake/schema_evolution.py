@@ -1,4 +1,4 @@
-"""How a stored table differs from its contract or from rows that are written to it, and whether it can follow."""
+"""Compare stored tables with their contracts and with new rows; rename and unify columns."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from daybook.lake.table_properties import PSEUDONYMS_PROPERTY
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatchReader)
 BATCH_WRITER_PROPERTIES = WriterProperties(max_row_group_size=1 << 15, compression="SNAPPY")
-"""How files of many rows are written: a group of rows is in memory before it is in the file."""
+"""Properties of files with many rows. A row group is in memory until it is written."""
 
 
 def find_missing_columns(delta: DeltaTable, schema: pa.Schema) -> list[Field]:
-    """The columns that a table has not; rows that are stored have no value for them."""
+    """Return the columns that a table lacks, as nullable fields."""
     has = {column_key(each.name) for each in delta.schema().fields}
     return [
         Field(normalize_column_name(each.name), each.type, nullable=True)
@@ -33,13 +33,13 @@ def find_missing_columns(delta: DeltaTable, schema: pa.Schema) -> list[Field]:
 
 
 def stored_names(delta: DeltaTable, names: list[str]) -> list[str]:
-    """Return the names that the table has for columns; those that it lacks are there as they would be stored."""
+    """Return the names under which the table stores columns, or would store new ones."""
     has = {column_key(each.name): each.name for each in delta.schema().fields}
     return [has.get(column_key(name), normalize_column_name(name)) for name in names]
 
 
 def rename_to_stored(rows: Rows, delta: DeltaTable) -> Rows:
-    """Return the rows with the names that the table has for their columns, so that no column is stored twice."""
+    """Return the rows with the table's names for their columns, so that no column is stored twice."""
     names = stored_names(delta, rows.schema.names)
     if names == rows.schema.names:
         return rows
@@ -50,15 +50,15 @@ def rename_to_stored(rows: Rows, delta: DeltaTable) -> Rows:
 
 
 def has_column_spellings(delta: DeltaTable) -> bool:
-    """Return whether the table stores a column under several names, or under one that is not in its stored form."""
+    """Return whether the table stores a column under several names, or under a name that is not normalized."""
     names = [each.name for each in delta.schema().fields]
     return len({column_key(name) for name in names}) < len(names) or any(normalize_column_name(name) != name for name in names)
 
 
 def unify_columns(delta: DeltaTable, table: str, commit: CommitProperties) -> None:
-    """Make one column of those that are stored under several names, with the newest name; earlier versions stay as they are.
+    """Combine columns that are stored under several names into one with the newest name. Earlier versions stay as they are.
 
-    One commit, which fails where another writer was first: every row is written again.
+    Every row is written again in one commit, which fails if another writer was first.
     """
     if not has_column_spellings(delta):
         return
@@ -75,13 +75,13 @@ def unify_columns(delta: DeltaTable, table: str, commit: CommitProperties) -> No
         schema_mode="overwrite",
         partition_by=list(delta.metadata().partition_columns) or None,
         writer_properties=BATCH_WRITER_PROPERTIES,
-        # deltalake's own retries would put the rows that were read before the other writer's commit on top of it.
+        # deltalake's own retries would write rows that were read before another writer's commit.
         commit_properties=CommitProperties(custom_metadata=commit.custom_metadata, max_commit_retries=0),
     )
 
 
 def _warn_of_conflicting_values(rows: ds.Dataset, table: str, columns: dict[str, list[str]]) -> None:
-    """Warn where a row has different values under two names of one column: only the newest name's is kept."""
+    """Warn if rows have different values under two names of a column: only the value of the newest name is kept."""
     for name, (newest, *others) in columns.items():
         differing = [(ds.field(newest) != ds.field(other)) for other in others]  # null where either is null
         count = rows.scanner(columns=[newest], filter=reduce(or_, differing)).count_rows() if differing else 0
@@ -94,26 +94,30 @@ def _warn_of_conflicting_values(rows: ds.Dataset, table: str, columns: dict[str,
 
 
 def find_incompatibility(delta: DeltaTable, contract: Table) -> Optional[str]:
-    """Why stored rows cannot become the contract's, with what to do about it; None where they can."""
+    """Return why stored rows do not fit the contract, and what to do; None if they fit.
+
+    They do not fit if a column has another type, a required column (or a column of the key) is new, the partition columns
+    differ, or a removed column has pseudonyms, which an erasure would no longer find.
+    """
     stored = {column_key(each.name): each.type for each in delta.schema().fields}
     by = list(delta.metadata().partition_columns)
     if [column_key(name) for name in by] != [column_key(name) for name in contract.partition_by]:
-        return f"it is divided by {by or 'nothing'} and not by {contract.partition_by or 'nothing'}; put that back"
+        return f"it is partitioned by {by or 'nothing'} and not by {contract.partition_by or 'nothing'}; restore that"
     for each in Schema.from_arrow(contract.arrow_schema).fields:
         key = column_key(each.name)
         if key in stored and stored[key] != each.type:
             kind, wanted = _type_name(stored[key]), contract.type_of(each.name)
-            return f"column {each.name!r} is stored as {kind}, not {wanted}; give what is of another type a name of its own"
+            return f"column {each.name!r} is stored as {kind}, not {wanted}; give the column of another type another name"
         if key not in stored and each.name in contract.required and delta.file_uris():
             return (
-                f"column {each.name!r} is required and new, so stored rows lack it; let it be null (and be no key) until all "
+                f"column {each.name!r} is required and new, so stored rows lack it; make it nullable (and no key) until all "
                 "dates have run again"
             )
     pseudonyms = delta.metadata().configuration.get(PSEUDONYMS_PROPERTY, "").split(",")
     lost = stored.keys() - {column_key(name) for name in contract.columns}
     hidden = sorted(matching_columns(pseudonyms, lost))
     if hidden:
-        return f"column {hidden[0]!r} holds pseudonyms, which an erasure would no longer find; put it back, it may stay empty"
+        return f"column {hidden[0]!r} has pseudonyms, which an erasure would no longer find; restore it, it may stay empty"
     return None
 
 
@@ -122,7 +126,7 @@ def _type_name(kind: Any) -> str:
 
 
 def find_contract(table: str) -> Optional[Table]:
-    """The contract of a table, and of a candidate that is to become one."""
+    """Return the contract of a table, or of the table that a candidate becomes; None without one."""
     layer, _, name = table.partition(".")
     layer = "gold" if layer == "candidate" else layer
     return load_tables(layer).get(f"{layer}.{name}") if layer in LAYERS else None

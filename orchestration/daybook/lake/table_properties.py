@@ -1,4 +1,4 @@
-"""The properties of a table in Delta, and the rights to its folder: what is personal stays out of logs and out of sight."""
+"""Set the Delta properties of tables and the permissions of their folders, which keep personal data out of logs."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from daybook.contracts import LAYERS, load_tables
 from daybook.contracts.columns import matching_columns
 
 RESTRICTED_LAYERS = ("bronze", "quarantine")
-"""The layers with raw values of persons."""
+"""Layers with raw personal data."""
 PSEUDONYMS_PROPERTY = "daybook.pseudonyms"
-"""The property that names a table's columns of pseudonyms: an erasure has to find them, whatever the contract says later."""
+"""Property with the names of a table's pseudonym columns. An erasure finds them even if the contract changes."""
 _STATISTICS_LAYER = "silver"
-"""The layer whose files are found by the values in them: other tables are divided by date, or written whole."""
+"""Layer whose files are selected by their values. Other tables are partitioned by date or written as a whole."""
 
 
 def pseudonym_columns() -> frozenset[str]:
-    """Names of columns that hold pseudonyms, in whatever table: those that a contract classifies so."""
+    """Return the names of all columns that a contract classifies as pseudonyms."""
     return frozenset(name for layer in LAYERS for table in load_tables(layer).values() for name in table.pseudonyms)
 
 
 def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
-    """The Delta properties of a table: what is personal leaves no smallest and largest value in the log, which outlives it.
+    """Return the Delta properties of a table.
 
-    Tables of raw values say that they are restricted, for whoever hands out rights by table. No log is cleaned by whoever
-    happens to write (delta-rs does so after 30 days): versions that runs have on record would go (``daybook.lake.vacuum``).
-    A checkpoint every ten commits, as Delta has it, for each stage opens its tables anew (delta-rs waits for a hundred).
-    A file's smallest and largest values stand in its footer anyway; in the log, where they are five sixths of what opening
-    and changing a table of a thousand dates costs, only silver has a use for them.
+    - Personal data: no minimum and maximum values in the log, which outlives the rows. Tables with raw values are marked as
+      restricted, for access rights by table.
+    - No clean-up of the log by writers (delta-rs: after 30 days), which would remove recorded versions
+      (``daybook.lake.vacuum``).
+    - A checkpoint every ten commits, Delta's default (delta-rs: a hundred), because each stage opens its tables again.
+    - Statistics in silver only. In the log of a table with a thousand dates they are five sixths of the cost of opening and
+      changing it; the footers of files have them anyway.
     """
     layer = table.split(".")[0]
     found = {"delta.enableExpiredLogCleanup": "false", "delta.checkpointInterval": "10"}
@@ -49,10 +51,10 @@ def table_configuration(table: str, schema: pa.Schema) -> dict[str, str]:
 
 
 def set_missing_properties(delta: DeltaTable, properties: dict[str, str], commit: Optional[CommitProperties] = None) -> None:
-    """Give a table the properties that it lacks; a commit of its own, where there are any."""
-    lacking = find_missing_properties(delta, properties)
-    if lacking:
-        delta.alter.set_table_properties(lacking, raise_if_not_exists=False, commit_properties=commit)
+    """Set the properties that a table lacks, in a commit of their own."""
+    missing = find_missing_properties(delta, properties)
+    if missing:
+        delta.alter.set_table_properties(missing, raise_if_not_exists=False, commit_properties=commit)
 
 
 def find_missing_properties(delta: DeltaTable, properties: dict[str, str]) -> dict[str, str]:
@@ -61,12 +63,12 @@ def find_missing_properties(delta: DeltaTable, properties: dict[str, str]) -> di
 
 
 def current_configuration(delta: DeltaTable, table: str) -> dict[str, str]:
-    """The properties of a table with the columns that it has now."""
+    """Return the properties that a table must have with its current columns."""
     return table_configuration(table, pa.schema(delta.schema().to_arrow()))
 
 
 def restrict_folder(uri: str, table: str) -> None:
-    """On a laptop, let only the owner into the folder of a layer with raw values; a bucket's policy is its owner's."""
+    """Make the folder of a layer with raw values accessible to its owner only. Does nothing for a bucket."""
     if table.split(".")[0] in RESTRICTED_LAYERS and "://" not in uri:
         folder = Path(uri).parent
         folder.mkdir(parents=True, exist_ok=True)

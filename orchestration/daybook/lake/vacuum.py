@@ -1,11 +1,10 @@
-"""Vacuuming: removing files that neither the newest version of a table needs nor any that a recent run has put on record.
+"""Remove files that are needed neither by the newest version of a table nor by a version that a recent run has recorded.
 
-deltalake's own vacuum would do most of it (``keep_versions``), but calls that experimental, commits two versions to every
-table for it, knows nothing of a margin for files that no version names yet, and stops at a version whose log is gone. So what
-the versions need is read from the log here, and held against what deltalake itself says of the oldest and the newest of them.
+deltalake's own vacuum with ``keep_versions`` is experimental, commits two versions to each table, has no safety margin for
+files that no version contains yet, and fails at a version whose log entry is gone. So the files of versions are read from the
+log here and compared with deltalake's list for the oldest and the newest of them.
 
-All is planned first, as a list of single files; what comes into the lake while that is carried out is in no plan. What is cut
-off is finished by the next: a file that is gone is in no further plan.
+The plan lists single files, so files that are written meanwhile are not affected. The next vacuum completes an interrupted one.
 """
 
 from __future__ import annotations
@@ -28,29 +27,29 @@ from daybook.records.models import RunRecord
 from daybook.storage import ObjectInfo, Store
 
 SAFETY_MARGIN = timedelta(days=1)
-"""What was a table's newest version within it stays, and so does a file this young: a run under way may need either."""
+"""Versions that were the newest within this time stay, and so do younger files: a run in progress may need them."""
 _RESUMABLE_OUTCOMES = ("FAILED", "RUNNING")
-"""Outcomes of runs that may go on, with their candidates and the versions that those were computed from."""
+"""Outcomes of runs that may continue. They need their candidates and the versions that those were computed from."""
 
 
 @dataclass(frozen=True)
 class TableVacuum:
-    """What goes of a table: data files, and log entries that no version to be kept needs.
+    """The data files and log entries of a table to remove.
 
-    ``kept`` are the versions that can be read afterwards because somebody may; ``lost`` are such that could not be any more
-    before (an erasure takes all of the past).
+    ``kept_versions`` can be read afterwards. ``lost_versions`` are recorded by runs but could not be read before (an erasure
+    removes all earlier versions).
     """
 
     table: StoredTable
-    kept: tuple[int, ...]
-    lost: tuple[int, ...]
+    kept_versions: tuple[int, ...]
+    lost_versions: tuple[int, ...]
     files: tuple[ObjectInfo, ...]
     entries: tuple[ObjectInfo, ...]
 
 
 @dataclass(frozen=True)
 class VacuumPlan:
-    """All that goes from a lake; ``orphans`` are files in no table: candidates of runs that are over, tables never finished."""
+    """The files of a lake to remove. ``orphans`` belong to no table: candidates of ended runs, and unfinished tables."""
 
     root: str
     removals: tuple[TableVacuum, ...]
@@ -66,45 +65,56 @@ class VacuumPlan:
 
 
 def total_bytes(entries: Iterable[ObjectInfo]) -> int:
-    """The bytes that files take."""
+    """Return the size of files in bytes."""
     return sum(each.size for each in entries)
 
 
 def plan_vacuum(root: str, archive: Archive, *, keep: timedelta, at: datetime) -> VacuumPlan:
-    """What a vacuum of the lake at the moment ``at`` removes, if every run that began within ``keep`` before can be looked up.
+    """Return the files that a vacuum removes.
 
-    Raises ``UsageError`` where the archive has no runs, for then nothing says what is in use, and ``LakeError`` where a table's
-    log is not whole.
+    Parameters
+    ----------
+    root, archive
+        The lake's root, and the archive with the records of its runs.
+    keep, at
+        Versions recorded by runs that began within ``keep`` before ``at`` stay readable.
+
+    Raises
+    ------
+    UsageError
+        The archive has no runs, so the versions in use are unknown.
+    LakeError
+        A table's log is not complete.
     """
     records = [archive.run(run_id) for run_id in archive.run_ids()]
     tables = [*list_tables(root), *_list_development_candidates(root)]
     if tables and not records:
         raise UsageError(
-            f"The archive {archive.store.uri} has no runs, so nothing says which versions of the tables in {root} are in use; "
+            f"The archive {archive.store.uri} has no runs, so it is unknown which versions of the tables in {root} are in use; "
             "name the archive that belongs to this lake."
         )
     pinned = find_pinned_versions(records, since=at - keep)
     none: frozenset[int] = frozenset()
-    # No record names a version of a development copy: of those its owner's newest is all that anybody reads.
+    # No record names a version of a development copy: its user reads the newest only.
     removals = [_plan_table(each, none if each.development else pinned.get(each.full_name, none), at) for each in tables]
     resumable = find_resumable_runs(records, since=at - keep)
     over = {record.run_id for record in records} - resumable
     planned = tuple(f"{each.uri}/" for each in tables)
-    loose = []
+    orphans = []
     for entry in list_orphan_files(root):
         layer, _, rest = entry.key.partition("/")
         run_id = rest.split("/")[0] if layer == "candidate" else ""
-        goes = run_id in over or (run_id not in resumable and entry.modified < at - SAFETY_MARGIN)
-        if goes and not f"{root.rstrip('/')}/{entry.key}".startswith(planned):
-            loose.append(entry)
-    return VacuumPlan(root, tuple(removals), tuple(loose))
+        obsolete = run_id in over or (run_id not in resumable and entry.modified < at - SAFETY_MARGIN)
+        if obsolete and not f"{root.rstrip('/')}/{entry.key}".startswith(planned):
+            orphans.append(entry)
+    return VacuumPlan(root, tuple(removals), tuple(orphans))
 
 
 def apply_vacuum(plan: VacuumPlan) -> None:
-    """Remove what was planned. Every order of removals is safe: nothing that goes is needed by what stays."""
+    """Remove the planned files. Any order is safe: no remaining version needs them."""
     for each in plan.removals:
         if each.table.layer != "candidate":
-            # From now on no writer cleans the log by itself: after 30 days that would cost versions that are on record.
+            # Set the properties that stop writers from cleaning the log after 30 days, which would remove recorded versions.
             upgrade_table(each.table)
         store = Store(each.table.uri)
         for entry in (*each.files, *each.entries):
@@ -115,7 +125,7 @@ def apply_vacuum(plan: VacuumPlan) -> None:
 
 
 def find_pinned_versions(records: Iterable[RunRecord], *, since: datetime) -> dict[str, frozenset[int]]:
-    """By table the versions that runs have read or written, or were computed from, if they or a stage of theirs began since."""
+    """Return by table the versions that runs, of which any stage began since then, have read, written or computed from."""
     pinned: dict[str, set[int]] = {}
     for record in records:
         if record.outcome != "RUNNING" and _last_started_at(record) < since:
@@ -128,7 +138,7 @@ def find_pinned_versions(records: Iterable[RunRecord], *, since: datetime) -> di
 
 
 def find_resumable_runs(records: Sequence[RunRecord], *, since: datetime) -> set[str]:
-    """The runs that may still go on: those not ended, and the failed ones begun since whose date has not been run again."""
+    """Return the runs that may continue: those in progress, and failed ones since then whose date has no later run."""
     newest = {record.run_date: record.run_id for record in records}
     return {
         record.run_id
@@ -143,7 +153,7 @@ def _last_started_at(record: RunRecord) -> datetime:
 
 
 def _list_development_candidates(root: str) -> list[StoredTable]:
-    """The candidates in people's development copies, which are written anew whenever a notebook is run."""
+    """Return the candidates in development copies, which each run of a notebook writes again."""
     store = Store(root)
     found = []
     for user in store.list_folders("dev"):
@@ -156,7 +166,7 @@ def _list_development_candidates(root: str) -> list[StoredTable]:
 
 
 class _Commit(NamedTuple):
-    """One entry of the log: when it was made, and the keys of the files it added and removed."""
+    """An entry of the log: its time, and the keys of the files that it added and removed."""
 
     at: datetime
     added: frozenset[str]
@@ -164,7 +174,7 @@ class _Commit(NamedTuple):
 
 
 class _TableLog:
-    """A table's log as it lies: which versions can be read, and what each commit did."""
+    """A table's log: the versions that can be read, and the files of each commit."""
 
     def __init__(self, table: StoredTable, entries: Sequence[ObjectInfo]) -> None:
         self.table = table
@@ -177,11 +187,11 @@ class _TableLog:
         first = self.newest + 1
         while first - 1 in jsons:
             first -= 1
-        # A checkpoint stands for all before it, so the log is whole from one on that its entries reach back to.
+        # A checkpoint includes all earlier entries: the log is complete from the first one that all later entries follow.
         starts = [0] if first == 0 else [each for each in self.checkpoints if each >= first - 1]
         if not starts:
             raise LakeError(
-                f"The log of {table.full_name} at {table.uri} is not whole (an entry before version {first} is gone); nothing "
+                f"The log of {table.full_name} at {table.uri} is not complete (an entry before version {first} is missing); nothing "
                 "was removed. Restore the table from a copy."
             )
         self.first = starts[0]
@@ -209,26 +219,27 @@ class _TableLog:
     def _file_key(self, action: dict[str, Any]) -> str:
         if action.get("deletionVector") or "://" in action["path"]:
             raise LakeError(
-                f"The log of {self.table.full_name} at {self.table.uri} names files in a way that Daybook does not write "
-                "(deletion vectors or other places); nothing was removed. Vacuum it with the tool that wrote it."
+                f"The log of {self.table.full_name} at {self.table.uri} has deletion vectors or files in other places, which Daybook "
+                "does not write; nothing was removed. Vacuum it with the tool that wrote it."
             )
         return unquote(action["path"])
 
     def read_version_files(self, version: int) -> frozenset[str]:
-        """The keys of a version's files, as deltalake has it."""
+        """Return the keys of a version's files according to deltalake."""
         try:
             delta = open_table(self.table.uri, version)
-            # get_add_actions says the keys themselves, but deltalake 1.2.1 panics there on a table without files.
+            # Not get_add_actions, which has the keys: deltalake 1.2.1 panics there on a table without files.
             uris = delta.file_uris()
         except (DeltaError, TableNotFoundError) as error:
-            said = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise LakeError(
-                f"Version {version} of {self.table.full_name} at {self.table.uri} cannot be read ({said}); nothing was removed."
+                f"Version {version} of {self.table.full_name} at {self.table.uri} cannot be read ({reason}); nothing was removed. "
+                "Restore the table from a copy."
             ) from error
         return frozenset(uri[len(delta.table_uri.rstrip("/")) + 1 :] for uri in uris)
 
     def files_by_version(self, versions: Sequence[int]) -> dict[int, frozenset[str]]:
-        """The keys of the files of each of these versions, which are sorted; the last is the newest there is."""
+        """Return the keys of the files of each version. The versions are sorted, and the last is the newest of the table."""
         live = self.read_version_files(versions[0])
         found = {versions[0]: live}
         for version in range(versions[0] + 1, versions[-1] + 1):
@@ -238,13 +249,13 @@ class _TableLog:
                 found[version] = live
         if live != self.read_version_files(versions[-1]):
             raise LakeError(
-                f"The log of {self.table.full_name} at {self.table.uri} does not add up to its newest version; nothing was "
+                f"The log of {self.table.full_name} at {self.table.uri} does not match its newest version; nothing was "
                 "removed. Restore the table from a copy."
             )
         return found
 
     def versions_since(self, since: datetime) -> set[int]:
-        """The versions that a reader could have got since then."""
+        """Return the versions that were the newest at some moment since then."""
         version = self.newest
         found = {version}
         while version > self.first and self.commit(version).at >= since:
@@ -254,14 +265,14 @@ class _TableLog:
 
 
 def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> TableVacuum:
-    lying = Store(table.uri).list_objects("")
+    stored = Store(table.uri).list_objects("")
     log = _TableLog(
-        table, [each._replace(key=each.key[len(LOG_FOLDER) + 1 :]) for each in lying if each.key.startswith(f"{LOG_FOLDER}/")]
+        table, [each._replace(key=each.key[len(LOG_FOLDER) + 1 :]) for each in stored if each.key.startswith(f"{LOG_FOLDER}/")]
     )
     wanted = {version for version in pinned if version <= log.newest}
     readable = sorted({version for version in wanted if version >= log.first} | log.versions_since(at - SAFETY_MARGIN))
-    there = {each.key for each in lying}
-    # A version that lacks a file has been vacuumed before, by a shorter retention: nothing brings it back.
+    there = {each.key for each in stored}
+    # A version that lacks a file was vacuumed before with a shorter retention.
     whole = {version: files for version, files in log.files_by_version(readable).items() if files <= there}
     if log.newest not in whole:
         raise LakeError(
@@ -272,18 +283,18 @@ def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> Tab
     needed = frozenset().union(*whole.values())
     files = [
         each
-        for each in lying
+        for each in stored
         if each.key not in needed
         and each.modified < at - SAFETY_MARGIN
         and not any(_is_hidden(part) for part in each.key.split("/"))
     ]
     start = max((each for each in log.checkpoints if log.first <= each <= kept[0]), default=0)
-    entries = [each for each in lying if each.key.startswith(f"{LOG_FOLDER}/") and _is_obsolete_entry(each, start, at)]
+    entries = [each for each in stored if each.key.startswith(f"{LOG_FOLDER}/") and _is_obsolete_entry(each, start, at)]
     return TableVacuum(table, tuple(kept), tuple(sorted(wanted - set(kept))), tuple(files), tuple(entries))
 
 
 def _is_obsolete_entry(entry: ObjectInfo, start: int, at: datetime) -> bool:
-    """Whether an entry of the log is of no use where it is read from this version's checkpoint on."""
+    """Return whether a log entry is not needed to read the log from this version's checkpoint on."""
     name = entry.key[len(LOG_FOLDER) + 1 :]
     number: Optional[re.Match[str]] = re.match(r"(\d{20})\.", name)
     if number and int(number[1]) < start:
@@ -292,5 +303,5 @@ def _is_obsolete_entry(entry: ObjectInfo, start: int, at: datetime) -> bool:
 
 
 def _is_hidden(part: str) -> bool:
-    """Whether Delta takes a file or folder of this name for no data: the log, an index; but ``_day=…`` is a partition."""
+    """Return whether Delta ignores a file or folder of this name. ``_delta_log`` is hidden, the partition ``_day=…`` is not."""
     return part.startswith(("_", ".")) and "=" not in part
