@@ -264,7 +264,7 @@ def test_a_log_with_a_hole_stops_it(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1)
     (Path(lake.uri(TABLE)) / "_delta_log" / f"{2:020d}.json").unlink()
     with pytest.raises(
-        LakeError, match=r"The log of bronze.orders at .* is not complete \(an entry before version 3 is gone\)"
+        LakeError, match=r"The log of bronze.orders at .* is not complete \(an entry before version 3 is missing\)"
     ):
         plan(lake, archive)
 

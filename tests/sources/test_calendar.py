@@ -74,9 +74,9 @@ def test_the_real_shops_calendars_hold_every_date_they_have_data_of(shared_data)
         ("  closed_weekdays: [Samstag]", "key 'calendar.closed_weekdays.0' is 'Samstag': it should be 'Monday', 'Tuesday', "),
         (
             "  closed_weekdays: [Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday]",
-            "it should leave a weekday on which the shop trades.",
+            "it should leave out at least one weekday, on which the shop is open.",
         ),
-        ("  closed: [Christmas]", "key 'calendar.closed.0' is 'Christmas': it should be a date, or two of them such as "),
+        ("  closed: [Christmas]", "key 'calendar.closed.0' is 'Christmas': it should be a date, or a range such as "),
         ("  closed: [2010-12-24, 2011-01-03..]", "key 'calendar.closed.1' is '2011-01-03..': it should be a date, or two"),
         ("  closed: [2010-12-24..2010-12-25..2010-12-26]", "it should be a date, or two of them"),
         ("  closed: [2011-01-03..2010-12-24]", "key 'calendar.closed.0' is '2011-01-03..2010-12-24': it should be the earlier"),

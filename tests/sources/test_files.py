@@ -441,7 +441,7 @@ def test_a_file_that_changes_while_its_date_is_read_is_refused_and_read_whole_th
 def test_a_file_that_vanishes_after_it_was_found_is_named(parts, when, name, reading):
     source, folder = parts
     store = Restless(str(folder.parent), **{when: {f"2025-11-30/{reading}": (folder / name).unlink}})
-    with pytest.raises(LandingError, match=rf"2025-11-30/{name} was taken away while the date was being read; deliver"):
+    with pytest.raises(LandingError, match=rf"2025-11-30/{name} was removed while the date was being read; deliver"):
         read_entity(store, source, "orders", DAY)
 
 

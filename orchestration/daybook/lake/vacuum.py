@@ -191,8 +191,8 @@ class _TableLog:
         starts = [0] if first == 0 else [each for each in self.checkpoints if each >= first - 1]
         if not starts:
             raise LakeError(
-                f"The log of {table.full_name} at {table.uri} is not complete (an entry before version {first} is missing); nothing "
-                "was removed. Restore the table from a copy."
+                f"The log of {table.full_name} at {table.uri} is not complete (an entry before version {first} is missing); "
+                "nothing was removed. Restore the table from a copy."
             )
         self.first = starts[0]
         """The oldest version that can be read."""
@@ -219,8 +219,8 @@ class _TableLog:
     def _file_key(self, action: dict[str, Any]) -> str:
         if action.get("deletionVector") or "://" in action["path"]:
             raise LakeError(
-                f"The log of {self.table.full_name} at {self.table.uri} has deletion vectors or files in other places, which Daybook "
-                "does not write; nothing was removed. Vacuum it with the tool that wrote it."
+                f"The log of {self.table.full_name} at {self.table.uri} has deletion vectors or files in other places, "
+                "which Daybook does not write; nothing was removed. Vacuum it with the tool that wrote it."
             )
         return unquote(action["path"])
 
@@ -233,8 +233,8 @@ class _TableLog:
         except (DeltaError, TableNotFoundError) as error:
             reason = str(error).splitlines()[0]
             raise LakeError(
-                f"Version {version} of {self.table.full_name} at {self.table.uri} cannot be read ({reason}); nothing was removed. "
-                "Restore the table from a copy."
+                f"Version {version} of {self.table.full_name} at {self.table.uri} cannot be read ({reason}); "
+                "nothing was removed. Restore the table from a copy."
             ) from error
         return frozenset(uri[len(delta.table_uri.rstrip("/")) + 1 :] for uri in uris)
 

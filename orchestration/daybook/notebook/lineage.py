@@ -42,7 +42,7 @@ def record_lineage(stage: Stage) -> None:
         return list(stage.engine.query(f"SELECT * FROM {name} LIMIT 0").columns)
 
     keys = {name: table.key for name, table in tables.items()}
-    reader = LineageReader(definitions, columns_of, kept=tables, keys=keys)
+    reader = LineageReader(definitions, columns_of, stored_names=tables, keys=keys)
     found, gaps = {}, []
     for name in wanted:
         try:

@@ -1,4 +1,4 @@
-"""Where a shop's data comes from: what a source's YAML may say, and reading its landing files as text."""
+"""Sources of a shop's data: their YAML, and the readers of their landing files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On which business dates a source delivers: the ``calendar`` of its YAML."""
+"""The business dates on which a source delivers: the ``calendar`` of its YAML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 
 
 def _parse_date(value: Any) -> date:
-    # A datetime is a date to Python; and a number would be one to pydantic.
+    # Not isinstance: a datetime is a subclass of date. Pydantic would accept a number.
     if type(value) is date:
         return value
     try:
@@ -35,7 +35,7 @@ class _Model(BaseModel):
 
 
 class DateRange(_Model):
-    """Dates in a row, both ends included: ``2011-04-29``, or ``2010-12-24..2011-01-03``."""
+    """A range of dates with both ends: ``2011-04-29``, or ``2010-12-24..2011-01-03``."""
 
     first: Day
     last: Day
@@ -47,19 +47,21 @@ class DateRange(_Model):
             ends = [_parse_date(end) for end in (value.split("..") if isinstance(value, str) else [value])]
             first, last = ends if len(ends) == 2 else ends * 2
         except ValueError:
-            raise ValueError("it should be a date, or two of them such as 2010-12-24..2011-01-03") from None
+            raise ValueError("it should be a date, or a range such as 2010-12-24..2011-01-03") from None
         if last < first:
             raise ValueError("it should be the earlier date first")
         return {"first": first, "last": last}
 
 
 class Calendar(_Model):
-    """The business dates there should be. Without any key every date is expected, from the first one that ran."""
+    """The expected business dates. Without any key every date is expected, from the first one that ran."""
 
-    first: Optional[Day] = Field(default=None, description="The first business date there is.")
-    last: Optional[Day] = Field(default=None, description="The last one, where the data ends.")
-    closed_weekdays: list[Weekday] = Field(default_factory=list, description="Weekdays on which the shop never trades.")
-    closed: list[DateRange] = Field(default_factory=list, description="Dates, and spans FIRST..LAST, on which it did not.")
+    first: Optional[Day] = Field(default=None, description="First business date.")
+    last: Optional[Day] = Field(default=None, description="Last business date, if the data ends.")
+    closed_weekdays: list[Weekday] = Field(default_factory=list, description="Weekdays on which the shop is always closed.")
+    closed: list[DateRange] = Field(
+        default_factory=list, description="Dates and ranges FIRST..LAST on which the shop was closed."
+    )
 
     @field_validator("last")
     @classmethod
@@ -73,11 +75,11 @@ class Calendar(_Model):
     @classmethod
     def _require_open_weekday(cls, value: list[str]) -> list[str]:
         if set(value) == set(WEEKDAYS):
-            raise ValueError("it should leave a weekday on which the shop trades")
+            raise ValueError("it should leave out at least one weekday, on which the shop is open")
         return value
 
     def is_expected(self, day: date) -> bool:
-        """Whether a business date should have a good run."""
+        """Return whether a business date should have a successful run."""
         return (
             (self.first is None or day >= self.first)
             and (self.last is None or day <= self.last)
@@ -86,7 +88,7 @@ class Calendar(_Model):
         )
 
     def expected(self, first: date, last: date) -> list[date]:
-        """The expected business dates between two, both included, oldest first; none where ``last`` is before ``first``."""
+        """Return the expected business dates from ``first`` to ``last``, oldest first; none if ``last`` is before ``first``."""
         first, last = max(first, self.first or first), min(last, self.last or last)
         days = (first + timedelta(days=past) for past in range((last - first).days + 1))
         return [day for day in days if self.is_expected(day)]

@@ -1,4 +1,4 @@
-"""Unpacking of gzipped landing files, with limits on the size and the ratio of what is unpacked."""
+"""Unpack gzipped landing files, with limits on the unpacked size and ratio."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daybook.storage import CHUNK_BYTES
 GZIP_MAGIC = b"\x1f\x8b"
 """First bytes of a gzip file (RFC 1952)."""
 UNCHECKED_RATIO_BYTES = 64 << 20
-"""Up to this many unpacked bytes any ratio is accepted: small files with equal lines reach the highest ratio of gzip."""
+"""Unpacked size up to which any ratio is accepted: small files with equal lines reach gzip's highest ratio."""
 
 
 class UnpackLimits(NamedTuple):

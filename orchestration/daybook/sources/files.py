@@ -1,4 +1,4 @@
-"""Reading landing files as they are: CSV, plain or gzipped, every value as text."""
+"""Find the landing files of a business date and read them as text."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from daybook.sources.csv import read_csv_blocks
 from daybook.storage import CHUNK_BYTES, Store, TaggedFile
 
 FileMarks = dict[str, str]
-"""Files by key, each with the mark of what it held when it was looked at (``Store.version_tag``)."""
+"""Version tags of files by key (``Store.version_tag``)."""
 
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One file as it was read."""
+    """A file that was read: key, size in bytes, digest and number of rows."""
 
     file: str
     bytes: int
@@ -35,10 +35,10 @@ class LandedFile:
 
 
 class LandingStore(Store):
-    """The store that files arrive in. No file is read through a symbolic link that leads out of its folder."""
+    """The store that files arrive in. Symbolic links that lead out of its folder are not followed."""
 
     def require_no_outside_links(self) -> None:
-        """Raise ``LinkError`` if any symbolic link in the folder leads out of it, before a listing follows it."""
+        """Raise ``LinkError`` if a symbolic link in the folder leads out of it. Call this before a listing."""
         folders = [self.uri] if "://" not in self.uri and Path(self.uri).is_dir() else []
         while folders:
             with os.scandir(folders.pop()) as entries:
@@ -53,8 +53,8 @@ class LandingStore(Store):
             return
         try:
             place = (Path(self.uri) / key).resolve()
-        except RuntimeError:  # So says Python before 3.13.
-            raise LinkError(f"{self.href(key)} is reached by symbolic links that lead to each other; remove them.") from None
+        except RuntimeError:  # Python before 3.13.
+            raise LinkError(f"{self.href(key)} is reached by a cycle of symbolic links; remove them.") from None
         if not place.is_relative_to(Path(self.uri).resolve()):
             raise LinkError(
                 f"{self.href(key)} is reached by a symbolic link to {place}, outside of the landing folder; "
@@ -75,16 +75,17 @@ class LandingStore(Store):
 
 
 def open_landing(uri: str) -> LandingStore:
-    """The store that a deployment's files arrive in; ``MissingFileError`` where a folder is absent or empty."""
+    """Open the store that a deployment's files arrive in; raises ``MissingFileError`` if it is an empty or missing folder."""
     if "://" not in uri and not (Path(uri).is_dir() and any(Path(uri).iterdir())):
         raise MissingFileError(
-            f"{uri} holds no files; name the landing folder with --set landing=FOLDER, or make the demo's with `daybook demo`."
+            f"{uri} holds no files; name the landing folder with --set landing=FOLDER, "
+            "or create the demo files with `daybook demo`."
         )
     return LandingStore(uri)
 
 
 class FileListing(Protocol):
-    """What files are there: a store, or a look at one."""
+    """A list of files: a store, or a listing of one."""
 
     def exists(self, key: str) -> bool: ...
 
@@ -92,7 +93,7 @@ class FileListing(Protocol):
 
 
 def find_files(store: FileListing, entity: Entity, run_date: date) -> list[str]:
-    """The entity's files for a business date, sorted by name; an empty list where there is none."""
+    """Return the entity's files for a business date, sorted by name."""
     pattern = entity.pattern(run_date)
     folder = pattern.rsplit("/", 1)[0] if "/" in pattern else ""
     if not any(mark in pattern for mark in "*?["):
@@ -103,13 +104,13 @@ def find_files(store: FileListing, entity: Entity, run_date: date) -> list[str]:
 
 
 def is_entity_file(entity: Entity, run_date: date, key: str) -> bool:
-    """Whether a file of this name is one of the entity's for a business date, be it there or not."""
+    """Return whether a key is that of an entity's file for a business date; the file need not exist."""
     pattern = entity.pattern(run_date)
     return fnmatch.fnmatchcase(key, pattern) and key.count("/") == pattern.count("/")
 
 
 def mark_files(store: Store, entity: Entity, run_date: date) -> FileMarks:
-    """The entity's files for a business date as they are now, sorted by name."""
+    """Return the current version tags of the entity's files for a business date, sorted by name."""
     marks = {}
     for key in find_files(store, entity, run_date):
         try:
@@ -120,8 +121,7 @@ def mark_files(store: Store, entity: Entity, run_date: date) -> FileMarks:
 
 
 def require_unchanged(store: Store, entity: Entity, run_date: date, before: FileMarks) -> None:
-    """Raise ``LandingError`` where the entity's files for a date are no longer what they were: delivered again, written on,
-    taken away, or one more."""
+    """Raise ``LandingError`` if the entity's files for a date have changed: a file was replaced, written, removed or added."""
     now = mark_files(store, entity, run_date)
     for key in sorted({*before, *now}):
         if key not in now:
@@ -139,21 +139,39 @@ def read_blocks(
     marks: Optional[FileMarks] = None,
     limits: UnpackLimits = DEFAULT_LIMITS,
 ) -> Iterator[pa.Table]:
-    """The rows of an entity's files for a date, some ten thousands at a time, as text plus ``TECHNICAL`` columns; a file
-    without rows gives a table without rows. Columns have the names that the contract declares, whatever case, Unicode form
-    and blanks a header has. Each file is added to ``landed`` once it has been read.
+    """Yield the rows of an entity's files for a date as text.
 
-    The files are those that ``marks`` were taken of (else: taken now), and must be unchanged until the last has been read.
-    Raises ``LandingError`` naming file, line and reason when a file cannot be read, or changes meanwhile.
+    Parameters
+    ----------
+    store, source, name, run_date
+        The landing, the source, the entity and the business date.
+    landed
+        Each file is added to this list after it has been read.
+    marks
+        The files to read with their version tags; by default the current ones. They must not change before the last has been
+        read.
+    limits
+        How much a file may unpack to.
+
+    Yields
+    ------
+    pyarrow.Table
+        Some ten thousand rows with ``TECHNICAL_COLUMNS``; a file without rows gives a table without rows. Columns have the
+        names of the contract: case, Unicode form and blanks of a header may differ.
+
+    Raises
+    ------
+    LandingError
+        A file cannot be read, with its line and the reason, or has changed meanwhile.
     """
     entity = source.entities[name]
     marks = mark_files(store, entity, run_date) if marks is None else marks
-    # How each column is written: as declared, else as the first file has it.
-    written = {column_key(column): column for column in entity.columns}
+    # The name of each column: as declared, else as in the first file.
+    names = {column_key(column): column for column in entity.columns}
     for key, mark in marks.items():
         try:
             file, read = store.read_with_version_tag(key)
-            # Before its content is judged: half a file is told as one that changes, not as a broken one.
+            # Before the content is parsed: half a file is reported as one that changes, not as a broken one.
             if {read, store.version_tag(key)} != {mark}:
                 raise _changed_error(store, key)
         except FileNotFoundError:
@@ -167,8 +185,9 @@ def read_blocks(
                 size += len(chunk)
             for table in read_csv_blocks(file, store.href(key), key, source, name, limits):
                 rows += table.num_rows
-                names = [written.setdefault(column_key(each), normalize_column_name(each)) for each in table.column_names]
-                yield table.rename_columns(names)
+                yield table.rename_columns(
+                    [names.setdefault(column_key(each), normalize_column_name(each)) for each in table.column_names]
+                )
             landed.append(LandedFile(key, size, digest.hexdigest(), rows))
     require_unchanged(store, entity, run_date, marks)
 
@@ -176,12 +195,12 @@ def read_blocks(
 def _changed_error(store: Store, key: str) -> LandingError:
     return LandingError(
         f"{store.href(key)} changed while it was being read; deliver files whole (write another name, then rename), "
-        "and run the date again if its retries met no quiet moment."
+        "and run the date again if all its retries met a change."
     )
 
 
 def _removed_error(store: Store, key: str) -> LandingError:
-    return LandingError(f"{store.href(key)} was taken away while the date was being read; deliver it again, then run again.")
+    return LandingError(f"{store.href(key)} was removed while the date was being read; deliver it again, then run again.")
 
 
 def _read_error(store: Store, key: str, error: Exception) -> LandingError:
@@ -189,4 +208,6 @@ def _read_error(store: Store, key: str, error: Exception) -> LandingError:
         return _removed_error(store, key)
     if isinstance(error, StorageError):
         return LandingError(str(error))
-    return LandingError(f"{store.href(key)} cannot be read: {str(error).splitlines()[0]}")
+    return LandingError(
+        f"{store.href(key)} cannot be read ({str(error).splitlines()[0].rstrip('.')}); check its permissions, then run again."
+    )

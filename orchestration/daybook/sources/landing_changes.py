@@ -1,4 +1,4 @@
-"""What lies in the landing now, and whether it is what a run has read: one listing, and as few files opened as can be."""
+"""List the landing once, and find whether its files are those that a run has read, while opening as few as possible."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from daybook.sources.files import find_files
 from daybook.storage import Store
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
-"""How far the clock that dates files and the clock that dates runs may be apart. A file that arrived less than this before it
-was read is not trusted by its times."""
+"""Largest difference between the clocks of files and of runs. The time of a file that arrived less than this before it was read
+is not used."""
 
 
 class LandingListing:
-    """The files of a landing as they are listed at one moment."""
+    """The files of a landing at one moment."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -29,14 +29,14 @@ class LandingListing:
         return key in self._entries
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Every file under a prefix (whole path segments), sorted."""
+        """Return all files under a prefix of whole path segments, sorted."""
         if not prefix:
             return self._keys
-        # Files are listed once for thousands of dates: each looks at its own only. The character after / is 0.
+        # One listing serves thousands of dates, so each searches its own part only. The character after / is 0.
         return self._keys[bisect_left(self._keys, f"{prefix}/") : bisect_left(self._keys, f"{prefix}0")]
 
     def files(self, entity: Entity, run_date: date) -> list[str]:
-        """The entity's files for a business date, sorted by name."""
+        """Return the entity's files for a business date, sorted by name."""
         if entity.pattern(run_date) != entity.files:
             return find_files(self, entity, run_date)
         if entity.files not in self._undated:
@@ -44,12 +44,19 @@ class LandingListing:
         return self._undated[entity.files]
 
     def is_unchanged(self, file: str, *, size: int, sha256: str, read_at: datetime) -> bool:
-        """Whether a file that is there still has the content (``size`` in bytes, digest) that a stage read which began at
-        ``read_at``.
+        """Return whether a file still has the content that a stage has read.
 
-        A file of another size is another one. One of the same size that came to its place before it was read is the same:
-        ``Entry.arrived_at`` cannot be set back by whoever moves or copies a file in, and a margin covers clocks that differ.
-        Any other is read and its digest compared, once, whatever number of dates asks.
+        A file of another size has changed. A file of the same size that arrived before it was read is the same, because moving
+        or copying a file cannot set ``arrived_at`` back. Any other file is read, once, and its digest compared.
+
+        Parameters
+        ----------
+        file
+            The key of a file in the listing.
+        size, sha256
+            Size in bytes and digest of the content that the stage has read.
+        read_at
+            When the stage began (UTC).
         """
         entry = self._entries[file]
         if entry.bytes != size:

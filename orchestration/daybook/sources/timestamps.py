@@ -1,8 +1,7 @@
-"""SQL macros that read instants from text, and the local times of a zone that need a warning.
+"""SQL macros that read instants from text, and SQL that finds ambiguous and skipped local times.
 
-An instant is a TIMESTAMPTZ. A text without an offset is a local time. A local time that the clock shows twice, when it is set
-back, is the second one (standard time). One that the clock skips, when it is set forward, is moved forward by the gap. Both
-are what PostgreSQL does.
+An instant is a TIMESTAMPTZ. A text without an offset is a local time. As in PostgreSQL, a local time that occurs twice, when the
+clock is set back, is the second one (standard time); one that is skipped, when the clock is set forward, moves forward by the gap.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _AM_PM_PATTERN = r" ?[AaPp]\.?[Mm]\.?"
 _TWELVE_HOUR_PATTERN = r"([T ])(0?[1-9]|1[0-2])(:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?) ?([AaPp])\.?[Mm]\b\.?"
 _PARTS_PATTERN = rf"^({DATE_PATTERN}[T ] *[0-9]{{1,2}}:[0-9]{{2}})((?::[0-9]{{2}}(?:\.[0-9]+)?)?) *(.*)$"
 UNKNOWN_ZONE_PATTERN = rf"^{DATE_PATTERN}[T ] *{_TIME_PATTERN}(?:{_AM_PM_PATTERN})? *[A-Za-z+-].*$"
-"""Matches a text that is not an instant only because of what follows the time of day."""
+"""Matches a text that is not an instant only because of the text after the time of day."""
 
 _ABBREVIATIONS_BY_OFFSET = {
     "+00": "Z UT UTC GMT WET", "+01": "WEST CET", "+02": "CEST EET", "+03": "EEST", "-04": "EDT", "-05": "EST CDT",
@@ -36,7 +35,7 @@ _DIGIT_GLOB = "[0-9]"
 _TIMESTAMP_GLOB = (
     f"{_DIGIT_GLOB * 4}-{_DIGIT_GLOB * 2}-{_DIGIT_GLOB * 2}[T ]{_DIGIT_GLOB * 2}:{_DIGIT_GLOB * 2}:{_DIGIT_GLOB * 2}"
 )
-"""A timestamp to the second. A cast raises where what follows the digits is no known zone, so no other character passes."""
+"""A timestamp to the second. A cast raises an error on an unknown zone after the digits, so nothing else may follow."""
 
 
 def list_macro_statements(zone_names: str) -> Iterator[str]:
@@ -45,7 +44,7 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
     offsets = " ".join(f"WHEN '{name}' THEN '{offset}'" for name, offset in ZONE_OFFSETS.items())
     yield f"CREATE MACRO known_zone(name) AS strpos('{listed}', '|' || name || '|') > 0"
     yield f"CREATE MACRO zone_offset(name) AS CASE name {offsets} END"
-    # 09:50 PM as 21:50. An hour above 12 does not match, so what follows it is no zone and no value.
+    # 09:50 PM becomes 21:50. An hour above 12 does not match, so the text after it is neither a zone nor a value.
     hour = (
         f"CAST(regexp_extract(t, '{_TWELVE_HOUR_PATTERN}', 2) AS INTEGER) % 12 + "
         f"CASE WHEN lower(regexp_extract(t, '{_TWELVE_HOUR_PATTERN}', 4)) = 'p' THEN 12 ELSE 0 END"
@@ -55,10 +54,11 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
         rf"THEN regexp_replace(t, '{_TWELVE_HOUR_PATTERN}', '\1' || ({hour}) || '\3') ELSE t END"
     )
     yield (
-        f"CREATE MACRO landed_clock(t) AS CASE WHEN regexp_full_match(t, '{DATE_PATTERN}(T| +){_TIME_PATTERN}(?:{_AM_PM_PATTERN})?') "
+        "CREATE MACRO landed_clock(t) AS CASE "
+        f"WHEN regexp_full_match(t, '{DATE_PATTERN}(T| +){_TIME_PATTERN}(?:{_AM_PM_PATTERN})?') "
         "THEN TRY_CAST(on_24_hours(t) AS TIMESTAMP) END"
     )
-    # list_transform names a value, so that it is computed once.
+    # list_transform gives a value a name, so that it is computed once.
     stamp = "p.stamp || CASE p.seconds WHEN '' THEN ':00' ELSE p.seconds END"
     yield (
         "CREATE MACRO landed_zoned(t) AS list_transform("
@@ -67,7 +67,7 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
         f"WHEN zone_offset(p.zone) IS NOT NULL THEN TRY_CAST({stamp} || zone_offset(p.zone) AS TIMESTAMPTZ) "
         f"WHEN known_zone(p.zone) THEN TRY_CAST({stamp} || ' ' || p.zone AS TIMESTAMPTZ) END)[1]"
     )
-    # The patterns that are no regular expressions are for speed: most texts match one of them.
+    # The GLOB patterns are for speed: most texts match one of them.
     offset = f"{DATE_PATTERN}(?:T| +)[0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}}(?:\\.[0-9]+)?(?:Z|{_OFFSET_PATTERN})"
     yield (
         "CREATE MACRO landed_instant(t, zone) AS CASE "
@@ -75,11 +75,12 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
         "WHEN t GLOB '????-??-??[T ]??:??:?[0-9]' THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
         f"WHEN t GLOB '{_TIMESTAMP_GLOB}Z' OR t GLOB '{_TIMESTAMP_GLOB}[+-]0[0-9]:[0-5][0-9]' "
         "THEN TRY_CAST(t AS TIMESTAMPTZ) "
-        f"WHEN regexp_full_match(t, '{DATE_PATTERN}(?:(?:T| +){_TIME_PATTERN})?') THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
+        f"WHEN regexp_full_match(t, '{DATE_PATTERN}(?:(?:T| +){_TIME_PATTERN})?') "
+        "THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
         f"WHEN regexp_full_match(t, '{offset}') THEN TRY_CAST(t AS TIMESTAMPTZ) "
         "ELSE list_transform([t], x -> COALESCE(timezone(zone, landed_clock(x)), landed_zoned(x)))[1] END"
     )
-    # A time without an offset keeps the day that is written. One with an offset has the shop's local day.
+    # A time without an offset keeps its date. A time with an offset gets the shop's local date.
     yield (
         f"CREATE MACRO landed_date(t) AS CASE WHEN regexp_full_match(t, '{DATE_PATTERN}') THEN TRY_CAST(t AS DATE) ELSE "
         "COALESCE(CAST(landed_clock(t) AS DATE), CAST(landed_instant(t, current_setting('TimeZone')) AS DATE)) END"
@@ -89,7 +90,7 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
         "CREATE MACRO clock_change(x, clock, zone, shifts) AS CASE WHEN timezone(zone, x) <> clock THEN 'skipped' "
         "WHEN len(list_filter(shifts, s -> timezone(zone, x - to_minutes(s)) = clock)) > 0 THEN 'repeated' END"
     )
-    # A plain cast takes a date for midnight in UTC, and raises on the text of a zone that it does not know.
+    # A plain cast reads a date as midnight in UTC, and raises an error on an unknown zone.
     yield (
         "CREATE MACRO as_instant(x, zone) AS CASE typeof(x) "
         "WHEN 'DATE' THEN TRY_CAST(TRY_CAST(x AS TIMESTAMP) AS TIMESTAMPTZ) "
@@ -105,7 +106,7 @@ def has_offset(strptime: str) -> bool:
 
 
 class ClockChanges(NamedTuple):
-    """When the clock of a zone changes: by how much, and in which (month, hour) of UTC."""
+    """The changes of a zone's clock: their sizes, and their months and hours in UTC."""
 
     shifts: list[timedelta]
     hours: list[tuple[int, int]]
@@ -113,7 +114,7 @@ class ClockChanges(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def find_clock_changes(zone: str) -> ClockChanges:
-    """Return the changes of a zone's clock from 1970 to 2037; those after 2037 repeat the rules of that year."""
+    """Return the changes of a zone's clock from 1970 to 2037; later years have the rules of 2037."""
     # No zone changes its clock twice within two weeks.
     place, step = ZoneInfo(zone), timedelta(days=14)
     shifts, hours = set(), set()
@@ -142,8 +143,15 @@ def _utc_offset(at: datetime, place: ZoneInfo) -> timedelta:
 
 
 def clock_change_sql(instant: str, clock: str, zone: str) -> str:
-    """Return SQL for 'repeated' or 'skipped' where the local time ``clock``, read as ``instant``, is one that the zone's clock
-    shows twice or never; else NULL. ``clock`` is NULL where the text has an offset."""
+    """Return SQL for 'repeated' or 'skipped' if a local time occurs twice or never in a zone, else NULL.
+
+    Parameters
+    ----------
+    instant, clock
+        SQL of the instant, and of the local time that it was read from; the latter is NULL for a text with an offset.
+    zone
+        The name of the zone.
+    """
     changes = find_clock_changes(zone)
     if not changes.hours:
         return "CAST(NULL AS VARCHAR)"

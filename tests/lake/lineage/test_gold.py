@@ -97,7 +97,7 @@ def lineage_of_gold(returns_count_on: str) -> dict[str, Any]:
     """Return the lineage of every gold table under a value of the setting."""
     tables = {**contracts(), "touched": ["order_date"], "landed": ["order_date"]}
     queries = load_sql_cells("aggregate", returns_count_on=returns_count_on)
-    reader = LineageReader(queries, tables.__getitem__, kept=contracts(), keys=keys())
+    reader = LineageReader(queries, tables.__getitem__, stored_names=contracts(), keys=keys())
     return {name: reader.entry(name) for name in load_tables("gold")}
 
 

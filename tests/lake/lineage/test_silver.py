@@ -45,7 +45,7 @@ def lineage_of(source: Source) -> dict[str, Any]:
     reader = LineageReader(
         {**mapping(source), **load_sql_cells("transform")},
         {**contracts(), **entities}.__getitem__,
-        kept=contracts(),
+        stored_names=contracts(),
         keys=keys(),
     )
     return {name: reader.entry(name) for name in load_tables("silver")}

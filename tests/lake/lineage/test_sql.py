@@ -20,7 +20,7 @@ KEYS = {"silver.orders": ["order_id"], "silver.items": ["order_id", "line"], "si
 
 def lineage(sql: str, **views: str) -> dict[str, Any]:
     """The entry of a table ``t`` that the query defines, among views that it may read."""
-    reader = LineageReader({**views, "t": sql}, TABLES.__getitem__, kept=["t"], keys=KEYS)
+    reader = LineageReader({**views, "t": sql}, TABLES.__getitem__, stored_names=["t"], keys=KEYS)
     return reader.entry("t")
 
 
@@ -198,7 +198,7 @@ def test_a_star_is_every_column_and_a_view_is_looked_through() -> None:
 
 def test_a_table_that_another_defines_in_turn_is_not_looked_through() -> None:
     definitions = {"gold.a": "SELECT status AS s FROM silver.orders", "gold.b": "SELECT s FROM gold.a"}
-    reader = LineageReader(definitions, TABLES.__getitem__, kept=["gold.a", "gold.b"])
+    reader = LineageReader(definitions, TABLES.__getitem__, stored_names=["gold.a", "gold.b"])
     assert reader.entry("gold.b")["columns"] == {"s": {"gold.a.s": ["IDENTITY"]}}
 
 
@@ -211,8 +211,8 @@ def test_a_common_table_expression_hides_a_table_of_its_name() -> None:
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("SELECT x FROM read_csv('a.csv')", "is no table"),
-        ("SELECT nothing FROM silver.orders", "The lineage of t cannot be told: .*nothing"),
+        ("SELECT x FROM read_csv('a.csv')", "is not a table"),
+        ("SELECT nothing FROM silver.orders", "The lineage of t cannot be read: .*nothing"),
         ("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT n FROM r", "WITH RECURSIVE"),
     ],
 )

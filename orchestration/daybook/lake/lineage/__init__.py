@@ -1,1 +1,1 @@
-"""Which columns a column comes from: read out of SQL (``sql``), kept in records and walked (``graph``)."""
+"""Column lineage: read from SQL (``sql``), stored in records and traced from gold to bronze (``graph``)."""

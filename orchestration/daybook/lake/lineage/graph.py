@@ -1,8 +1,8 @@
-"""Lineage as records hold it, and the walk through it: from a gold column to silver to bronze.
+"""Store lineage in records, and trace a gold column to silver and bronze.
 
     {"gold.daily_sales": {
-        "rows": {"silver.orders.order_date": ["FILTER", "GROUP_BY"]},              # which rows there are
-        "columns": {"units": {"silver.order_items.quantity": ["AGGREGATION"],      # what a column's values come from
+        "rows": {"silver.orders.order_date": ["FILTER", "GROUP_BY"]},              # what the set of rows depends on
+        "columns": {"units": {"silver.order_items.quantity": ["AGGREGATION"],      # what a column depends on
                               "silver.orders.status": ["CONDITIONAL"]}}}}
 
 Kinds and their names are those of OpenLineage's columnLineage facet.
@@ -18,20 +18,20 @@ from daybook.errors import UsageError
 from daybook.records.models import AttemptRecord, StageDetails
 
 DIRECT_KINDS = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
-"""The source's values are in the column's, from the closest to the farthest."""
+"""Kinds in which values of the source are part of the column's values, from the closest to the farthest."""
 INDIRECT_KINDS = ("CONDITIONAL", "WINDOW", "JOIN", "FILTER", "GROUP_BY", "SORT")
-"""The source's values only decide which values or rows there are."""
+"""Kinds in which the source only affects which values or rows exist."""
 
 Sources = dict[str, set[str]]
-"""The kinds of dependence by source column, ``silver.orders.status``."""
+"""Kinds of dependence by source column (``silver.orders.status``)."""
 Lineage = Mapping[str, Mapping[str, Any]]
-"""What a run's record holds under ``lineage``, by table."""
+"""The value of ``lineage`` in a run's record, by table."""
 
 
 def combine_kinds(inner: Iterable[str], outer: str) -> set[str]:
-    """The kinds of a path: what a query does (``outer``) with a column that itself has a source in the ``inner`` kinds.
+    """Return the kinds of a path: of a column's source (``inner``), through a query that uses the column (``outer``).
 
-    Once indirect, always indirect; an aggregate of a computed value is an aggregate.
+    A path with an indirect kind is indirect. An aggregate of a computed value is an aggregate.
     """
     found = set()
     for kind in inner:
@@ -45,21 +45,26 @@ def combine_kinds(inner: Iterable[str], outer: str) -> set[str]:
 
 
 def add_sources(sources: Sources, more: Mapping[str, Iterable[str]], outer: str = "IDENTITY") -> None:
-    """Add dependences to ``sources``, seen through ``outer``."""
+    """Add dependences to ``sources``, combined with the kind ``outer``."""
     for name, kinds in more.items():
         sources.setdefault(name, set()).update(combine_kinds(kinds, outer))
 
 
 def collect_lineage(attempts: Iterable[AttemptRecord], order: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """The lineage of a run, from what its attempts left in their details; the last attempt that knows a table counts.
+    """Return the lineage of a run.
 
-    ``order`` gives the columns of tables in the order in which they are to stand.
+    Parameters
+    ----------
+    attempts
+        Records of the run's attempts, with ``lineage`` in their details. For each table the last attempt with it counts.
+    order
+        The columns of tables in the order of the result.
     """
     found: dict[str, dict[str, Any]] = {}
     for attempt in attempts:
         for table, entry in attempt.details.lineage.items():
             known = {column_key(name): (name, sources) for name, sources in entry["columns"].items()}
-            # A query may write a column in another case than its contract.
+            # A query can write a column in another case than the contract.
             ordered = {column_key(name): name for name in order.get(table, ())}
             columns = {name: known[key][1] for key, name in ordered.items() if key in known}
             columns.update(each for key, each in known.items() if key not in ordered)
@@ -68,15 +73,15 @@ def collect_lineage(attempts: Iterable[AttemptRecord], order: Mapping[str, Seque
 
 
 def without_lineage(attempt: AttemptRecord) -> AttemptRecord:
-    """Return an attempt's record as a run's record holds it: the run has the lineage of all its stages in one place."""
+    """Return an attempt's record without its lineage, which the run's record has for all stages."""
     details = attempt.details.model_dump(exclude={"lineage"}, exclude_unset=True, by_alias=True)
     return attempt.changed(details=StageDetails.model_validate(details))
 
 
 def find_sources(lineage: Lineage, column: str) -> Sources:
-    """What ``gold.daily_sales.units`` depends on in the tables its query reads: values first, then what decides rows.
+    """Return what a column (``gold.daily_sales.units``) depends on in the tables that its query reads.
 
-    Empty for a column of a table whose query the lineage does not hold, such as bronze.
+    Sources of its values come first, then those of its table's rows. Empty for a table without a query, such as bronze.
     """
     table, name = split_column(column)
     if table not in lineage:
@@ -92,7 +97,7 @@ def find_sources(lineage: Lineage, column: str) -> Sources:
 
 
 def trace_sources(lineage: Lineage, column: str) -> Sources:
-    """Everything that a column depends on, through all tables down to those that no query of the run defines."""
+    """Return everything that a column depends on, down to the tables that no query of the run defines."""
     found: Sources = {}
     frontier = find_sources(lineage, column)
     while frontier:
@@ -109,18 +114,18 @@ def trace_sources(lineage: Lineage, column: str) -> Sources:
 
 
 def is_direct(kinds: Iterable[str]) -> bool:
-    """Whether values of the source are in the column's values."""
+    """Return whether values of the source are part of the column's values."""
     return any(kind in DIRECT_KINDS for kind in kinds)
 
 
 def split_column(column: str) -> tuple[str, str]:
-    """Table and name of ``silver.orders.status``; the table may have no layer."""
+    """Return the table and the name of ``silver.orders.status``; the table can lack a layer."""
     table, _, name = column.rpartition(".")
     return table, name
 
 
 def list_source_tables(lineage: Lineage, table: str) -> list[str]:
-    """The tables that the query of ``table`` reads a column of, in the order of their names."""
+    """Return the tables whose columns the query of ``table`` reads, sorted by name."""
     entry = lineage[table]
     columns = [*entry["rows"], *(source for sources in entry["columns"].values() for source in sources)]
     return sorted({split_column(column)[0] for column in columns})

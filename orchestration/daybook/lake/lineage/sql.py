@@ -1,4 +1,9 @@
-"""Columns and what they come from, read out of SELECT statements with SQLGlot."""
+"""Read the lineage of columns from SELECT statements with SQLGlot.
+
+SQLGlot qualifies the names. ``sqlglot.lineage`` is not used: it lists all columns in an expression, so it does not separate
+the values of a CASE from its conditions, or an argument from a window; it leaves out WHERE, JOIN, GROUP BY and the other
+clauses that decide which rows exist; and it follows branches that a constant condition excludes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +23,7 @@ from daybook.lake.lineage.graph import Sources, add_sources
 
 @dataclass
 class _Relation:
-    """A table, view or subquery: each column's sources, those that decide which rows there are, and unique columns."""
+    """A table, view or subquery: the sources of each column and of the set of rows, and the unique keys."""
 
     columns: dict[str, Sources]
     rows: Sources = field(default_factory=dict)
@@ -31,14 +36,13 @@ class LineageReader:
     Parameters
     ----------
     definitions
-        DuckDB SELECTs by the name they define.
+        DuckDB SELECTs by the name that they define.
     columns_of
-        Gives the columns of everything else that a definition reads, by name.
-    kept
-        The definitions that are tables in their own right. What reads one of the others is traced through it to what that
-        one reads.
+        Returns the columns of any other table by name.
+    stored_names
+        The definitions that become tables. Columns of other definitions are traced to the tables that those read.
     keys
-        The columns that identify a row, for the tables that have such: joining to them adds no rows.
+        The columns that identify a row, by table. A join to them adds no rows.
     """
 
     def __init__(
@@ -46,21 +50,21 @@ class LineageReader:
         definitions: Mapping[str, str],
         columns_of: Callable[[str], Sequence[str]],
         *,
-        kept: Collection[str],
+        stored_names: Collection[str],
         keys: Optional[Mapping[str, Collection[str]]] = None,
     ) -> None:
         self.definitions = {name.lower(): sql for name, sql in definitions.items()}
         self.columns_of = columns_of
-        self.kept = {name.lower(): name for name in kept}
+        self.stored_names = {name.lower(): name for name in stored_names}
         self.keys = {name.lower(): frozenset(column.lower() for column in key) for name, key in (keys or {}).items()}
         self._tables: dict[str, tuple[str, Sequence[str]]] = {}
         self._defined: dict[str, tuple[_Relation, list[str]]] = {}
         self._open: list[str] = []
 
     def entry(self, name: str) -> dict[str, Any]:
-        """The lineage of a definition, as records hold it (``graph``).
+        """Return the lineage of a definition in the form of records (``graph``).
 
-        Raises ``LineageError`` where its query has something whose columns cannot be followed.
+        Raises ``LineageError`` if its query has a construct that is not supported.
         """
         relation, names = self.resolve_definition(name.lower())
         columns = {}
@@ -74,46 +78,50 @@ class LineageReader:
         return {"rows": {source: sorted(kinds) for source, kinds in sorted(relation.rows.items())}, "columns": columns}
 
     def resolve_definition(self, name: str) -> tuple[_Relation, list[str]]:
-        """A definition's relation and its columns as written."""
+        """Return a definition's relation, and its column names as written."""
         if name not in self._defined:
             if name in self._open:
-                raise LineageError(f"The query of {name} reads itself by way of {', '.join(self._open)}; define one anew.")
+                raise LineageError(
+                    f"The query of {name} reads itself through {', '.join(self._open)}; change one of these definitions."
+                )
             self._open.append(name)
             try:
                 query = self._qualify(self.definitions[name])
                 relation = _SelectScope(self, {}).relation(query)
             except SqlglotError as error:
-                said = str(error).splitlines()[0].rstrip(".")
-                raise LineageError(f"The lineage of {name} cannot be told: {said}; write its query more plainly.") from None
+                reason = str(error).splitlines()[0].rstrip(".")
+                raise LineageError(f"The lineage of {name} cannot be read: {reason}; simplify its query.") from None
             finally:
                 self._open.pop()
             self._defined[name] = relation, [each.alias_or_name for each in query.selects]
         return self._defined[name]
 
-    def base(self, name: str) -> _Relation:
-        """What a query finds under a table's name, once ``_qualify`` has seen that."""
-        if name in self.definitions and name not in self.kept:
+    def base_relation(self, name: str) -> _Relation:
+        """Return the relation of a table in a query; call ``_qualify`` with that query first."""
+        if name in self.definitions and name not in self.stored_names:
             return self.resolve_definition(name)[0]
         shown, columns = self._tables[name]
         unique = [self.keys[name]] if name in self.keys else []
         return _Relation({column.lower(): {f"{shown}.{column}": {"IDENTITY"}} for column in columns}, unique=unique)
 
     def _columns(self, name: str) -> Sequence[str]:
-        """The columns of a table, by its name as a query writes it."""
+        """Return the columns of a table by its name as written in a query."""
         key = name.lower()
         if key not in self._tables:
             known = self.resolve_definition(key)[1] if key in self.definitions else self.columns_of(name)
-            self._tables[key] = self.kept.get(key, name), known
+            self._tables[key] = self.stored_names.get(key, name), known
         return self._tables[key][1]
 
     def _qualify(self, sql: str) -> exp.Query:
-        """The query with every column's table told, every star spelled out, and each table's full name as its only one."""
+        """Return the query with a table for each column, expanded stars, and each table's full name as one identifier."""
         query = sqlglot.parse_one(sql, read="duckdb")
         local = {item.alias.lower() for item in query.find_all(exp.CTE)}
         schema: dict[str, object] = {}
         for table in list(query.find_all(exp.Table)):
             if not isinstance(table.this, exp.Identifier):
-                raise LineageError(f"{table.sql('duckdb')} is no table, so the lineage of what reads it cannot be told.")
+                raise LineageError(
+                    f"{table.sql('duckdb')} is not a table, so the lineage of this query cannot be read; read a table."
+                )
             name = f"{table.db}.{table.name}" if table.db else table.name
             if name.lower() in local:
                 continue
@@ -124,7 +132,7 @@ class LineageReader:
             column.set("db", None)
         qualified = qualify(query, schema=schema, dialect="duckdb", identify=False, quote_identifiers=False)
         if not isinstance(qualified, exp.Query):
-            raise LineageError(f"{sql.split()[0]} is no SELECT, so its lineage cannot be told.")
+            raise LineageError(f"{sql.split()[0]} is not a SELECT, so its lineage cannot be read; write a SELECT.")
         return qualified
 
 
@@ -135,7 +143,7 @@ def _copy_joins(table: exp.Expr, old: exp.Table) -> exp.Expr:
 
 
 class _SelectScope:
-    """One level of a query: the relations that its names stand for, inside those of the levels around it."""
+    """One level of a query: the relations of its names, within those of the enclosing levels."""
 
     def __init__(self, reader: LineageReader, named: Mapping[str, _Relation], outer: Optional[_SelectScope] = None) -> None:
         self.reader = reader
@@ -144,25 +152,27 @@ class _SelectScope:
         self.sources: dict[str, _Relation] = {}
 
     def relation(self, query: exp.Expr) -> _Relation:
-        """The relation that a query makes."""
+        """Return the relation of a query."""
         if isinstance(query, exp.Subquery):
             return self.relation(query.this)
         with_ = query.args.get("with_") or query.args.get("with")
         if with_ is not None:
             if with_.args.get("recursive"):
-                raise LineageError("WITH RECURSIVE is not followed, so its lineage cannot be told.")
+                raise LineageError(
+                    "WITH RECURSIVE is not supported, so its lineage cannot be read; write the query without it."
+                )
             for item in with_.expressions:
                 self.named[item.alias.lower()] = _SelectScope(self.reader, self.named, self.outer).relation(item.this)
         if isinstance(query, exp.SetOperation):
             return self._set_operation(query)
         if isinstance(query, exp.Select):
             return self._select(query)
-        raise LineageError(f"{type(query).__name__} is not followed, so its lineage cannot be told.")
+        raise LineageError(f"{type(query).__name__} is not supported, so its lineage cannot be read; write a SELECT.")
 
     def _set_operation(self, query: exp.SetOperation) -> _Relation:
         sides = [_SelectScope(self.reader, self.named, self.outer).relation(side) for side in (query.left, query.right)]
         names = list(sides[0].columns)
-        # A set operation pairs columns by their place, not by their name.
+        # A set operation pairs columns by position, not by name.
         merged = _Relation({name: {} for name in names})
         for side in sides:
             add_sources(merged.rows, side.rows)
@@ -189,13 +199,13 @@ class _SelectScope:
         names = [each.alias_or_name.lower() for each in query.selects]
         group = query.args.get("group")
         unique = self._unique_keys(query, names)
-        kept = rows
+        decisive = rows
         if group is not None:
             for key in [each for part in group.args.values() if isinstance(part, list) for each in part]:
                 if isinstance(key, exp.Expr):
                     add_sources(rows, self.value(key), "GROUP_BY")
         elif any(_is_aggregate(each) for each in query.selects) and query.args.get("having") is None:
-            kept = {}  # one row, whatever comes in
+            decisive = {}  # There is exactly one row.
         if query.args.get("distinct") is not None:
             for sources in values:
                 add_sources(rows, sources, "GROUP_BY")
@@ -204,10 +214,10 @@ class _SelectScope:
                 add_sources(rows, self.value(key), "SORT")
         for sources in values:
             add_sources(sources, rows)
-        return _Relation(dict(zip(names, values)), kept, unique)
+        return _Relation(dict(zip(names, values)), decisive, unique)
 
     def _enter(self, item: exp.Expr, rows: Sources) -> _Relation:
-        """Make a table or subquery of FROM known under its alias; its rows decide this query's."""
+        """Add a table or subquery of FROM under its alias; the query's rows depend on its rows."""
         relation = self._resolve_source(item)
         self.sources[item.alias_or_name.lower()] = relation
         add_sources(rows, relation.rows)
@@ -218,10 +228,10 @@ class _SelectScope:
     def _resolve_source(self, item: exp.Expr) -> _Relation:
         if isinstance(item, exp.Table):
             name = item.name.lower()
-            return self.named[name] if name in self.named else self.reader.base(name)
+            return self.named[name] if name in self.named else self.reader.base_relation(name)
         if isinstance(item, exp.Subquery):
             return _SelectScope(self.reader, self.named, self.outer).relation(item.this)
-        raise LineageError(f"{item.sql('duckdb')} is no table, so the lineage of what reads it cannot be told.")
+        raise LineageError(f"{item.sql('duckdb')} is not a table, so the lineage of this query cannot be read; read a table.")
 
     def _join(self, join: exp.Join, rows: Sources) -> None:
         entered: Sources = {}
@@ -230,7 +240,7 @@ class _SelectScope:
         on = self.value(condition) if condition is not None else {}
         alias = join.this.alias_or_name.lower()
         if join.side == "LEFT" and not join.kind and self._is_lookup_join(condition, alias, relation):
-            # At most one row is found for each: nothing but this table's own columns depends on the condition.
+            # Each row finds at most one row: only this table's columns depend on the condition.
             found = {}
             for name, sources in relation.columns.items():
                 found[name] = {source: set(kinds) for source, kinds in sources.items()}
@@ -254,7 +264,7 @@ class _SelectScope:
         return any(key <= equal for key in relation.unique)
 
     def _unique_keys(self, query: exp.Select, names: list[str]) -> list[frozenset[str]]:
-        """Sets of output columns of which no two rows have the same values."""
+        """Return the sets of output columns that are unique keys of the rows."""
         shown = {each.unalias().sql("duckdb", normalize=True): name for each, name in zip(query.selects, names)}
         group = query.args.get("group")
         if group is not None:
@@ -269,7 +279,7 @@ class _SelectScope:
         return [frozenset(kept[name] for name in key) for key in relation.unique if all(name in kept for name in key)]
 
     def value(self, node: exp.Expr, outer: str = "IDENTITY") -> Sources:
-        """The sources of an expression's value."""
+        """Return the sources of an expression's value."""
         found: Sources = {}
         self._read(node, outer, found)
         return found
@@ -305,13 +315,15 @@ class _SelectScope:
                     break
                 return relation.columns[column.name.lower()]
             level = level.outer
-        raise LineageError(f"The column {column.sql('duckdb')} is not known, so the lineage of what reads it cannot be told.")
+        raise LineageError(
+            f"The column {column.sql('duckdb')} is unknown, so the lineage of this query cannot be read; check its name."
+        )
 
 
 def _split_operands(node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], list[exp.Expr]]:
-    """What an expression's value is made of, what chooses among it, and what it is ordered or parted by."""
+    """Return the parts of an expression: values, conditions, and window clauses."""
     if isinstance(node, exp.Case):
-        # A setting in a condition is a constant: a branch that it excludes contributes nothing.
+        # A setting in a condition is a constant: a branch that it excludes does not contribute.
         branches = [each for each in node.args.get("ifs") or [] if not _is_false(each.this)]
         values = [branch.args["true"] for branch in branches] + _list_expressions(node.args.get("default"))
         return values, _list_expressions(node.this) + [branch.this for branch in branches], []
@@ -338,7 +350,7 @@ def _dependence_kind(node: exp.Expr) -> str:
 
 
 def _is_aggregate(node: exp.Expr) -> bool:
-    """Whether an output column makes one value of many rows; an aggregate over a window does not."""
+    """Return whether an output column aggregates rows; an aggregate over a window does not."""
     if isinstance(node, (exp.Window, exp.Subquery)):
         return False
     return isinstance(node, exp.AggFunc) or any(
