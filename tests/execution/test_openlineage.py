@@ -1,4 +1,4 @@
-"""A closed run as OpenLineage events: complete, stable, without values; and posting them to an endpoint, or failing to."""
+"""Test the OpenLineage events of a closed run, and posting them."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ def ended(events: list[dict[str, Any]], stage: str) -> dict[str, Any]:
     return [event for event in events if event["job"]["name"] == f"daily.{stage}"][-1]
 
 
-def test_every_job_starts_and_ends_in_the_order_of_the_run(events: list[dict[str, Any]]) -> None:
+def test_jobs_start_and_end_in_the_order_of_the_run(events: list[dict[str, Any]]) -> None:
     told = [(event["job"]["name"], event["eventType"]) for event in events]
     stages = [(f"daily.{stage['stage']}", kind) for stage in FULL["stages"] for kind in ("START", "COMPLETE")]
     assert told == [("daily", "START"), *stages, ("daily", "COMPLETE")]
 
 
-def test_events_have_what_the_specification_requires(events: list[dict[str, Any]]) -> None:
+def test_events_have_the_required_fields(events: list[dict[str, Any]]) -> None:
     for event in events:
         assert event["schemaURL"] == "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
         assert event["producer"].startswith("urn:daybook:")
@@ -162,7 +162,7 @@ def facets_of(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from dataset.get(part, {}).values()
 
 
-def test_the_standards_own_models_take_every_event(events: list[dict[str, Any]], settings: Settings) -> None:
+def test_openlineage_classes_accept_every_event(events: list[dict[str, Any]], settings: Settings) -> None:
     base = pytest.importorskip("openlineage.client.generated.base", reason="needs the openlineage-python package")
     import importlib
     import pkgutil
@@ -194,7 +194,7 @@ def test_the_standards_own_models_take_every_event(events: list[dict[str, Any]],
     assert count > 50
 
 
-def test_a_run_is_known_by_the_same_ids_however_often_it_is_told(settings: Settings, events: list[dict[str, Any]]) -> None:
+def test_events_of_a_run_are_always_the_same(settings: Settings, events: list[dict[str, Any]]) -> None:
     assert build_run_events(FULL, settings) == events
     ids = [event["run"]["runId"] for event in events]
     assert len(set(ids)) == 1 + len(FULL["stages"])
@@ -218,19 +218,19 @@ def test_ingest_reads_files_and_writes_bronze(events: list[dict[str, Any]]) -> N
     ]
 
 
-def test_rules_are_assertions_on_what_they_were_asked_of_and_bring_no_samples(events: list[dict[str, Any]]) -> None:
+def test_rules_are_assertions_without_samples(events: list[dict[str, Any]]) -> None:
     (table,) = ended(events, "validate")["inputs"]
     assert table["name"].endswith("bronze/orders")
     found = table["inputFacets"]["dataQualityAssertions"]["assertions"]
     assert [(each["assertion"], each["success"], each["severity"], each["actual"]) for each in found] == [
-        ("status is known", False, "error", "2 of 9 rows break it"),
-        ("city is there", True, "warn", "1 of 9 rows break it"),
+        ("status is known", False, "error", "2 of 9 rows fail"),
+        ("city is there", True, "warn", "1 of 9 rows fail"),
         ("payments fit", False, "warn", "17.56, must be less than 15"),
     ]
     assert b"K77" not in format_json_lines(events)
 
 
-def test_outputs_tell_schema_rows_and_where_columns_come_from(events: list[dict[str, Any]]) -> None:
+def test_outputs_have_schema_row_count_and_lineage(events: list[dict[str, Any]]) -> None:
     (table,) = ended(events, "transform")["outputs"]
     assert table["outputFacets"]["outputStatistics"]["rowCount"] == 3
     contract = load_tables("silver")["silver.orders"]
@@ -245,13 +245,13 @@ def test_outputs_tell_schema_rows_and_where_columns_come_from(events: list[dict[
     ]
 
 
-def test_a_pseudonym_is_told_as_masked(events: list[dict[str, Any]]) -> None:
+def test_pseudonym_is_masked(events: list[dict[str, Any]]) -> None:
     (table,) = ended(events, "transform")["outputs"]
     (field,) = table["facets"]["columnLineage"]["fields"]["customer_key"]["inputFields"]
     assert field["transformations"] == [{"type": "DIRECT", "subtype": "TRANSFORMATION", "masking": True}]
 
 
-def test_a_pseudonym_in_another_case_is_masked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pseudonym_in_another_case_is_masked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     contract = load_tables("silver")["silver.orders"]
     renamed = [each.model_copy(update={"name": each.name.title()}) for each in contract.properties]
     changed = {"silver.orders": contract.model_copy(update={"properties": renamed})}
@@ -261,7 +261,7 @@ def test_a_pseudonym_in_another_case_is_masked(settings: Settings, monkeypatch: 
     assert field["transformations"][0]["masking"] is True
 
 
-def test_gold_leads_by_its_candidate_to_silver(events: list[dict[str, Any]]) -> None:
+def test_gold_lineage_goes_through_the_candidate(events: list[dict[str, Any]]) -> None:
     (candidate,) = ended(events, "aggregate")["outputs"]
     (gold,) = ended(events, "quality")["outputs"]
     published = gold["facets"]["columnLineage"]["fields"]["gross_revenue"]["inputFields"]
@@ -275,13 +275,13 @@ def test_gold_leads_by_its_candidate_to_silver(events: list[dict[str, Any]]) -> 
     )
 
 
-def test_what_daybook_notes_for_itself_is_no_data_set(events: list[dict[str, Any]]) -> None:
+def test_internal_tables_are_not_data_sets(events: list[dict[str, Any]]) -> None:
     names = [dataset["name"] for event in events for dataset in [*event["inputs"], *event["outputs"]]]
     assert len(names) > 5
     assert not [name for name in names if "control" in name or "touched_dates" in name]
 
 
-def test_a_failed_attempt_says_why(settings: Settings) -> None:
+def test_failed_attempt_has_an_error_message(settings: Settings) -> None:
     failure = {"cell": 3, "source": "x", "exception": "LandingError", "message": "orders.csv is not there.\nMore lines."}
     failed = attempt("ingest", outcome="FAILED", failure=failure, notebook=None, details=None)
     events = build_run_events(run(failed, outcome="FAILED", reasons=["ingest failed"], lineage={}), settings)
@@ -293,18 +293,18 @@ def test_a_failed_attempt_says_why(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["REJECTED", "SKIPPED"])
-def test_a_gates_no_is_an_answer_and_so_complete(settings: Settings, outcome: str) -> None:
+def test_rejection_is_complete(settings: Settings, outcome: str) -> None:
     events = build_run_events(run(attempt("quality", outcome=outcome), outcome=outcome, reasons=["no"]), settings)
     assert {event["eventType"] for event in events} == {"START", "COMPLETE"}
 
 
-def test_tables_are_told_where_the_lake_has_them(settings: Settings) -> None:
+def test_table_uri_equals_the_lakes(settings: Settings) -> None:
     lake = Lake(settings.lake, run_id=RUN)
     for table in ("bronze.orders", "silver.orders", "gold.daily_sales", "quarantine.orders"):
         assert table_uri(settings, table) == lake.uri(table)
 
 
-def test_an_object_store_is_named_by_bucket_and_key() -> None:
+def test_bucket_is_the_namespace() -> None:
     assert dataset_identifier("s3://shop-lake/lake/gold/daily_sales") == {
         "namespace": "s3://shop-lake",
         "name": "lake/gold/daily_sales",
@@ -346,7 +346,7 @@ def url_of(server: Any) -> str:
     return f"http://127.0.0.1:{server.server_port}/api/v1/lineage"
 
 
-def test_events_are_posted_one_by_one_as_the_file_has_them(endpoint: Any, events: list[dict[str, Any]]) -> None:
+def test_events_are_posted_one_by_one(endpoint: Any, events: list[dict[str, Any]]) -> None:
     post_events(events, url_of(endpoint))
     assert (
         [body for _, _, body in endpoint.got] == [json.loads(line) for line in format_json_lines(events).splitlines()] == events
@@ -354,31 +354,29 @@ def test_events_are_posted_one_by_one_as_the_file_has_them(endpoint: Any, events
     assert {(path, kind) for path, kind, _ in endpoint.got} == {("/api/v1/lineage", "application/json")}
 
 
-def test_an_endpoint_that_refuses_is_told_once_and_asked_no_further(endpoint: Any, events: list[dict[str, Any]]) -> None:
+def test_first_refused_event_ends_posting(endpoint: Any, events: list[dict[str, Any]]) -> None:
     endpoint.answer = 500
-    with pytest.raises(ArchiveError, match=r"did not get to 127.0.0.1:\d+ \(HTTP Error 500"):
+    with pytest.raises(ArchiveError, match=r"could not be posted to 127.0.0.1:\d+ \(HTTP Error 500"):
         post_events(events, url_of(endpoint))
     assert len(endpoint.got) == 1
 
 
 @pytest.mark.parametrize("answer", [301, 302, 303, 307, 308])
-def test_a_redirect_of_the_endpoint_is_not_followed(endpoint: Any, events: list[dict[str, Any]], answer: int) -> None:
+def test_redirect_is_not_followed(endpoint: Any, events: list[dict[str, Any]], answer: int) -> None:
     endpoint.answer = answer
-    with pytest.raises(ArchiveError, match=rf"did not get to 127.0.0.1:\d+ \(HTTP Error {answer}"):
+    with pytest.raises(ArchiveError, match=rf"could not be posted to 127.0.0.1:\d+ \(HTTP Error {answer}"):
         post_events(events, url_of(endpoint))
     assert [path for path, _, _ in endpoint.got] == ["/api/v1/lineage"]
 
 
-def test_an_endpoint_that_does_not_answer_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
-) -> None:
+def test_request_has_a_timeout(monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]) -> None:
     monkeypatch.setattr(openlineage, "_TIMEOUT_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ArchiveError, match="timed out"):
         post_events(events, f"http://127.0.0.1:{silent.getsockname()[1]}/")
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org/", "file:///etc/passwd", "https://user:secret@example.org/"])
-def test_the_setting_takes_a_plain_http_url_only(url: str) -> None:
+def test_setting_accepts_plain_http_urls_only(url: str) -> None:
     from daybook.errors import ParamsError
 
     with pytest.raises(ParamsError, match="openlineage_url"):
@@ -404,7 +402,7 @@ def archive(home: Path) -> Archive:
     return archive
 
 
-def test_closing_a_run_records_its_lineage_and_leaves_its_events_in_the_archive(archive: Archive) -> None:
+def test_closing_a_run_archives_its_events(archive: Archive) -> None:
     close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
     record = archive.run(RUN)
     assert record["lineage"] == {"gold.daily_sales": GOLD_SALES}
@@ -413,24 +411,24 @@ def test_closing_a_run_records_its_lineage_and_leaves_its_events_in_the_archive(
     assert [json.loads(line)["eventType"] for line in lines] == ["START", "START", "COMPLETE", "COMPLETE"]
 
 
-def test_closing_a_run_posts_its_events_where_that_is_set(archive: Archive, endpoint: Any) -> None:
+def test_closing_a_run_posts_its_events_if_configured(archive: Archive, endpoint: Any) -> None:
     close_run(archive, load_settings("local", {"openlineage_url": url_of(endpoint)}), RUN, "SUCCEEDED", [])
     lines = archive.store.read(f"{archive.folder(RUN)}/openlineage.jsonl").splitlines()
     assert [body for _, _, body in endpoint.got] == [json.loads(line) for line in lines]
 
 
-def test_an_endpoint_that_cannot_be_reached_is_a_warning_and_no_fault_of_the_run(
-    archive: Archive, endpoint: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_failure_to_post_is_a_warning(archive: Archive, endpoint: Any, caplog: pytest.LogCaptureFixture) -> None:
     endpoint.answer = 503
     record = close_run(archive, load_settings("local", {"openlineage_url": url_of(endpoint)}), RUN, "SUCCEEDED", [])
     assert record["outcome"] == archive.run(RUN)["outcome"] == "SUCCEEDED"
     (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution.run_record"]
-    assert warning.startswith(f"{RUN}: The lineage events did not get to {url_of(endpoint).split('/')[2]} (HTTP Error 503")
+    assert warning.startswith(
+        f"{RUN}: The lineage events could not be posted to {url_of(endpoint).split('/')[2]} (HTTP Error 503"
+    )
     assert archive.store.exists(f"{archive.folder(RUN)}/openlineage.jsonl")
 
 
-def test_a_record_that_no_events_can_be_made_of_is_a_warning_and_no_fault_of_the_run(
+def test_failure_to_build_events_is_a_warning(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Opening tables: as datasets that equal deltalake's own, and again only once their logs have gone on."""
+"""Test that datasets equal deltalake's, and that tables are opened again only after commits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def rows(dataset: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("partitions", [[], ["day"], ["day", "shop name"]])
-def test_a_dataset_equals_deltalakes_own(uri: str, partitions: list[str]) -> None:
+def test_dataset_equals_deltalakes(uri: str, partitions: list[str]) -> None:
     for part in (sales(1, "a b", "1.5", "2"), sales(2, "100%/é", "3"), sales(None, None, "4")):
         write_deltalake(uri, part, mode="append", partition_by=partitions or None)
     delta = DeltaTable(uri)
@@ -65,18 +65,18 @@ def test_a_dataset_equals_deltalakes_own(uri: str, partitions: list[str]) -> Non
     assert len(rows(ours)) == 4
 
 
-def test_a_table_without_files_has_its_columns(uri: str) -> None:
+def test_table_without_files_has_columns(uri: str) -> None:
     delta = DeltaTable.create(uri, schema=SCHEMA, partition_by=["day"])
     assert open_dataset(delta).to_table() == DeltaTable(uri).to_pyarrow_table() == SCHEMA.empty_table()
 
 
-def test_files_from_before_a_column_have_none_in_it(uri: str) -> None:
+def test_new_column_is_null_in_older_files(uri: str) -> None:
     write_deltalake(uri, sales(1, "a", "1").drop_columns(["at"]), partition_by=["day"])
     write_deltalake(uri, sales(2, "a", "1"), mode="append", schema_mode="merge")
     assert rows(open_dataset(DeltaTable(uri))) == rows(DeltaTable(uri).to_pyarrow_dataset())
 
 
-def test_files_of_other_partitions_are_never_opened(uri: str) -> None:
+def test_files_of_other_partitions_are_not_opened(uri: str) -> None:
     for day in (1, 2):
         write_deltalake(uri, sales(day, "a", "1"), mode="append", partition_by=["day"])
     for path in Path(uri).glob("day=2025-11-02/*.parquet"):
@@ -88,7 +88,7 @@ def test_files_of_other_partitions_are_never_opened(uri: str) -> None:
 
 
 @pytest.mark.parametrize("shop", ["a b", "100%/é"])
-def test_of_a_partition_alone_a_dataset_has_its_rows_and_no_other_files(uri: str, shop: str) -> None:
+def test_dataset_of_a_partition_has_only_its_files(uri: str, shop: str) -> None:
     for part in (sales(1, "a b", "1.5", "2"), sales(1, "100%/é", "3"), sales(2, shop, "4"), sales(None, shop, "5")):
         write_deltalake(uri, part, mode="append", partition_by=["day", "shop name"])
     delta, only = DeltaTable(uri), {"day": date(2025, 11, 1), "shop name": shop}
@@ -99,7 +99,7 @@ def test_of_a_partition_alone_a_dataset_has_its_rows_and_no_other_files(uri: str
     assert len(list_partition_files(delta, {})) == len(list(whole.get_fragments())) == 4
 
 
-def test_a_table_of_a_newer_protocol_is_read_by_partition_as_by_its_own_reader(uri: str) -> None:
+def test_partition_of_a_newer_protocol_table_is_read(uri: str) -> None:
     # A moment without a zone needs a reader of version 3.
     schema = pa.schema([("day", pa.date32()), ("at", pa.timestamp("us"))])
     for day in (1, 2):
@@ -112,7 +112,7 @@ def test_a_table_of_a_newer_protocol_is_read_by_partition_as_by_its_own_reader(u
     assert len(list_partition_files(delta, only)) == 1
 
 
-def test_of_a_partition_that_is_not_there_no_rows_are(uri: str) -> None:
+def test_missing_partition_has_no_rows(uri: str) -> None:
     write_deltalake(uri, sales(1, "a", "1"), partition_by=["day"])
     delta, only = DeltaTable(uri), {"day": date(2025, 11, 2)}
     assert open_dataset(delta, only).to_table() == SCHEMA.empty_table()
@@ -128,14 +128,14 @@ def tables(uri: str) -> Iterator[TableCache]:
     yield TableCache()
 
 
-def test_a_table_is_opened_once_while_nobody_commits(uri: str, tables: TableCache, opened: list[str]) -> None:
+def test_unchanged_table_is_opened_once(uri: str, tables: TableCache, opened: list[str]) -> None:
     assert [rows(tables.dataset(uri, tables.get(uri) or pytest.fail())) for _ in range(3)] == [
         rows(open_dataset(DeltaTable(uri)))
     ] * 3
     assert opened == [uri]
 
 
-def test_others_commits_are_seen(uri: str, tables: TableCache) -> None:
+def test_commits_of_others_are_seen(uri: str, tables: TableCache) -> None:
     for version in (0, 1, 2):
         delta = tables.get(uri)
         assert delta is not None and delta.version() == version
@@ -143,7 +143,7 @@ def test_others_commits_are_seen(uri: str, tables: TableCache) -> None:
         write_deltalake(uri, sales(1, "a", "1"), mode="append")
 
 
-def test_own_commits_are_seen_without_another_opening(uri: str, tables: TableCache, opened: list[str]) -> None:
+def test_own_commits_do_not_reopen_the_table(uri: str, tables: TableCache, opened: list[str]) -> None:
     delta = tables.get(uri)
     assert delta is not None
     with tables.committing(uri):
@@ -153,7 +153,7 @@ def test_own_commits_are_seen_without_another_opening(uri: str, tables: TableCac
     assert opened == [uri]
 
 
-def test_a_commit_that_others_came_before_has_the_table_opened_anew(uri: str, tables: TableCache) -> None:
+def test_commit_after_another_writers_reopens_the_table(uri: str, tables: TableCache) -> None:
     delta = tables.get(uri)
     assert delta is not None
     write_deltalake(uri, sales(2, "b", "2"), mode="append")
@@ -164,7 +164,7 @@ def test_a_commit_that_others_came_before_has_the_table_opened_anew(uri: str, ta
     assert tables.dataset(uri, after).count_rows() == 3
 
 
-def test_a_commit_that_failed_has_the_table_opened_anew(uri: str, tables: TableCache, opened: list[str]) -> None:
+def test_failed_commit_reopens_the_table(uri: str, tables: TableCache, opened: list[str]) -> None:
     delta = tables.get(uri)
     with pytest.raises(RuntimeError), tables.committing(uri):
         raise RuntimeError("the disk is full")
@@ -172,7 +172,7 @@ def test_a_commit_that_failed_has_the_table_opened_anew(uri: str, tables: TableC
     assert opened == [uri, uri]
 
 
-def test_a_table_made_anew_under_the_same_name_is_not_taken_for_the_one_before(uri: str, tables: TableCache) -> None:
+def test_recreated_table_is_opened_again(uri: str, tables: TableCache) -> None:
     before = tables.get(uri)
     assert before is not None and tables.dataset(uri, before).count_rows() == 1
     shutil.rmtree(uri)
@@ -183,7 +183,7 @@ def test_a_table_made_anew_under_the_same_name_is_not_taken_for_the_one_before(u
     assert tables.dataset(uri, after).count_rows() == 3
 
 
-def test_an_earlier_version_stays_what_it_was(uri: str, tables: TableCache, opened: list[str]) -> None:
+def test_earlier_version_does_not_change(uri: str, tables: TableCache, opened: list[str]) -> None:
     write_deltalake(uri, sales(2, "b", "2"), mode="append")
     for _ in range(2):
         earlier = tables.get(uri, 0)

@@ -1,4 +1,4 @@
-"""A lake whose disk takes no more: one sentence, tables as before, and the same write once there is room."""
+"""Test writes to a full or read-only disk: one sentence, unchanged tables, and success afterwards."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def filled(disks: Any, tmp_path: Path) -> tuple[Any, Lake]:
 
 @pytest.mark.parametrize("leave", [0, 4096, 12288])
 @pytest.mark.parametrize(("table", "write"), WRITES.items(), ids=WRITES)
-def test_a_table_on_a_full_disk_stays_as_it_was_and_takes_the_write_once_there_is_room(
+def test_failed_write_on_a_full_disk_can_be_repeated(
     filled: tuple[Any, Lake], waits: list[float], table: str, write: Callable[[Lake], Any], leave: int
 ) -> None:
     disk, lake = filled
@@ -89,7 +89,7 @@ def test_a_table_on_a_full_disk_stays_as_it_was_and_takes_the_write_once_there_i
 
 
 @pytest.mark.parametrize(("table", "write"), WRITES.items(), ids=WRITES)
-def test_a_read_only_lake_is_named(filled: tuple[Any, Lake], table: str, write: Callable[[Lake], Any]) -> None:
+def test_read_only_lake_is_one_sentence(filled: tuple[Any, Lake], table: str, write: Callable[[Lake], Any]) -> None:
     disk, lake = filled
     disk.read_only()
     with pytest.raises(
@@ -98,7 +98,7 @@ def test_a_read_only_lake_is_named(filled: tuple[Any, Lake], table: str, write: 
         write(lake)
 
 
-def test_a_table_that_cannot_be_made_on_a_read_only_lake_is_named(filled: tuple[Any, Lake]) -> None:
+def test_new_table_on_a_read_only_lake_is_one_sentence(filled: tuple[Any, Lake]) -> None:
     disk, lake = filled
     disk.read_only()
     with pytest.raises(LakeError, match=r"bronze\.new at .*lake/bronze/new could not be written: it is read-only"):

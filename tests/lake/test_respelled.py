@@ -1,4 +1,4 @@
-"""A column is stored once: whatever its spelling, and in tables of earlier releases that stored each spelling."""
+"""Test that a column is stored once in any spelling, also in tables of earlier releases."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_batches_are_written_under_the_stored_name(lake: Lake) -> None:
     assert read_rows(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
 
 
-def test_a_new_column_is_stored_composed(lake: Lake) -> None:
+def test_new_column_is_stored_in_composed_form(lake: Lake) -> None:
     lake.replace_partition(TABLE, named("customer", "a"), FIRST)
     lake.replace_partition(TABLE, named("customer", "b", **{DECOMPOSED: "XL"}), SECOND)
     assert columns(lake) == ["run_date", "customer", SIZE]
@@ -79,14 +79,14 @@ def test_columns_stored_twice_read_as_one(twice: Lake) -> None:
     assert sorted(DuckDBEngine(twice, "UTC").query("SELECT * FROM bronze.orders").columns) == ["Customer", "run_date", "x"]
 
 
-def test_columns_stored_twice_read_as_one_where_memory_is_little(twice: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_stored_twice_read_as_one_with_little_memory(twice: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = DuckDBEngine(twice, "UTC")
     monkeypatch.setattr(engine, "_has_memory_limit", True)
     assert engine.rows("SELECT customer FROM bronze.orders WHERE Customer = 'a'") == [("a",)]
 
 
 @pytest.mark.parametrize("old", [DECOMPOSED, f" {SIZE}", ""])
-def test_a_name_of_an_earlier_release_is_stored_as_sql_finds_it(lake: Lake, old: str) -> None:
+def test_name_of_an_earlier_release_is_normalized(lake: Lake, old: str) -> None:
     new = SIZE if old else "unnamed"
     write_as_before(lake, named(old, "S", x="1"), FIRST)
     assert seen(lake, f'SELECT "{new}" FROM bronze.orders') == [("S",)]
@@ -95,7 +95,7 @@ def test_a_name_of_an_earlier_release_is_stored_as_sql_finds_it(lake: Lake, old:
     assert seen(lake, f'SELECT "{new}" FROM bronze.orders ORDER BY run_date') == [("S",), ("M",)]
 
 
-def test_the_next_write_makes_one_column_in_one_commit(twice: Lake) -> None:
+def test_next_write_unifies_columns_in_one_commit(twice: Lake) -> None:
     version = DeltaTable(twice.uri(TABLE)).version()
     twice.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
     assert sorted(columns(twice)) == ["Customer", "run_date", "x"]
@@ -109,7 +109,7 @@ def test_the_next_write_makes_one_column_in_one_commit(twice: Lake) -> None:
     assert sorted(before.to_pylist(), key=repr) == [{"customer": "a", "Customer": None}, {"customer": None, "Customer": "b"}]
 
 
-def test_a_pinned_earlier_version_still_reads_as_one(twice: Lake) -> None:
+def test_pinned_version_reads_as_one_column(twice: Lake) -> None:
     version = DeltaTable(twice.uri(TABLE)).version()
     twice.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
     late = Lake(twice.root)
@@ -117,14 +117,14 @@ def test_a_pinned_earlier_version_still_reads_as_one(twice: Lake) -> None:
     assert seen(late) == [("a",), ("b",)]
 
 
-def test_columns_of_an_emptied_table_become_one(twice: Lake) -> None:
+def test_columns_of_an_emptied_table_are_unified(twice: Lake) -> None:
     DeltaTable(twice.uri(TABLE)).delete()
     twice.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
     assert sorted(columns(twice)) == ["Customer", "run_date", "x"]
     assert seen(twice) == [("c",)]
 
 
-def test_a_development_copy_begins_with_all_values(twice: Lake) -> None:
+def test_development_copy_has_all_values(twice: Lake) -> None:
     copy = Lake(twice.root, development="eve")
     assert seen(copy) == [("a",), ("b",)]
     copy.replace_partition(TABLE, named("customer", "c", x="3"), THIRD)
@@ -132,7 +132,7 @@ def test_a_development_copy_begins_with_all_values(twice: Lake) -> None:
     assert "customer" in columns(twice)
 
 
-def test_what_others_write_meanwhile_is_kept(twice: Lake, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_write_is_kept(twice: Lake, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process writes between the look at the rows and the commit."""
     tell, others = schema_evolution._warn_of_conflicting_values, [THIRD]
 
@@ -147,7 +147,7 @@ def test_what_others_write_meanwhile_is_kept(twice: Lake, waits: list[float], mo
     assert len(waits) == 1
 
 
-def test_rows_with_two_different_values_are_told(twice: Lake) -> None:
+def test_rows_with_different_values_are_a_warning(twice: Lake) -> None:
     both = named("customer", "old", x="3").append_column("Customer", pa.array(["new"]))
     write_as_before(twice, both, THIRD)
     with pytest.warns(UserWarning, match=r"bronze.orders has 1 rows with different values in 'Customer', 'customer'"):
@@ -155,7 +155,7 @@ def test_rows_with_two_different_values_are_told(twice: Lake) -> None:
     assert seen(twice) == [("a",), ("b",), ("new",), ("c",)]
 
 
-def test_rows_with_the_same_value_twice_are_not_told(twice: Lake) -> None:
+def test_rows_with_equal_values_are_not_a_warning(twice: Lake) -> None:
     write_as_before(twice, named("customer", "same", x="3").append_column("Customer", pa.array(["same"])), THIRD)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -167,7 +167,7 @@ def test_names_of_another_type_are_left_out() -> None:
     assert stored_columns(schema) == {"size": ["Size", "SIZE"], "at": ["at"]}
 
 
-def test_a_value_may_be_stored_under_any_of_three_names(twice: Lake) -> None:
+def test_value_can_be_stored_under_three_names(twice: Lake) -> None:
     write_as_before(twice, named("CUSTOMER", "c", x="3"), THIRD)
     assert seen(twice) == [("a",), ("b",), ("c",)]
     twice.replace_partition(TABLE, named("customer", "d", x="4"), date(2025, 11, 4))

@@ -1,4 +1,4 @@
-"""Changing what is stored with its past: tables are found, rewritten in single commits, and left without history."""
+"""Test that tables are found, rewritten in single commits, and freed of their history."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def upper(rows: Any) -> Any:
     return rows.set_column(rows.schema.get_field_index("name"), "name", changed)
 
 
-def test_every_table_is_found_with_whose_it_is_and_candidates_are_not(lake: Lake) -> None:
+def test_tables_are_listed_with_their_user(lake: Lake) -> None:
     mine = Lake(lake.root, development="ann")
     mine.replace_partition("bronze.people", pa.table({"name": ["x"]}), SECOND)
     lake.write_candidate("candidate.people", pa.table({"name": ["x"]}))
@@ -64,12 +64,12 @@ def test_every_table_is_found_with_whose_it_is_and_candidates_are_not(lake: Lake
     assert found == [("bronze.people", "", ["run_date", "name"]), ("bronze.people", "ann", ["run_date", "name"])]
 
 
-def test_a_lake_that_is_not_there_has_no_tables(tmp_path: Path) -> None:
+def test_missing_lake_has_no_tables(tmp_path: Path) -> None:
     assert list_tables(str(tmp_path / "nothing")) == []
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_whole_table_is_rewritten_in_one_commit_that_says_so(lake: Lake) -> None:
+def test_table_is_rewritten_in_one_marked_commit(lake: Lake) -> None:
     table = table_of(lake)
     before = table.open().version()
     wrote = [
@@ -84,7 +84,7 @@ def test_a_whole_table_is_rewritten_in_one_commit_that_says_so(lake: Lake) -> No
     assert table.open().metadata().partition_columns == ["run_date"]
 
 
-def test_only_partitions_that_change_are_written_a_commit_each(lake: Lake) -> None:
+def test_only_changed_partitions_are_written(lake: Lake) -> None:
     table = table_of(lake)
 
     def change(rows: pa.Table) -> Optional[pa.Table]:
@@ -96,12 +96,12 @@ def test_only_partitions_that_change_are_written_a_commit_each(lake: Lake) -> No
     assert names(lake) == ["ANN", "BOB", "CID"]
 
 
-def test_all_rows_of_a_partition_can_go(lake: Lake) -> None:
+def test_all_rows_of_a_partition_can_be_removed(lake: Lake) -> None:
     assert rewrite_partitions(table_of(lake), lambda rows: rows.slice(0, 0), by="test", partitions={"2025-11-01"}) == 1
     assert names(lake) == ["cid"]
 
 
-def test_a_change_that_another_was_faster_than_begins_anew(lake: Lake) -> None:
+def test_conflicting_rewrite_is_repeated(lake: Lake) -> None:
     table = table_of(lake)
     intruded = []
 
@@ -115,7 +115,7 @@ def test_a_change_that_another_was_faster_than_begins_anew(lake: Lake) -> None:
     assert names(lake) == ["DAN", "cid"]
 
 
-def test_without_history_only_the_newest_version_is_left(lake: Lake) -> None:
+def test_remove_history_keeps_the_newest_version(lake: Lake) -> None:
     stray = Path(lake.root) / "bronze" / "people" / "run_date=2025-11-01" / "part-of-a-killed-writer.parquet"
     stray.write_bytes(b"old")
     table = table_of(lake)
@@ -130,7 +130,7 @@ def test_without_history_only_the_newest_version_is_left(lake: Lake) -> None:
     assert names(lake) == ["ANN", "BOB", "eve"]
 
 
-def test_a_table_keeps_its_transactions_when_it_loses_its_history(lake: Lake) -> None:
+def test_remove_history_keeps_transactions(lake: Lake) -> None:
     table = table_of(lake)
     rewrite_table(table, upper, by="test", done=lambda _: False, transaction=Transaction("daybook.key", 7))
     remove_history(table)
@@ -138,7 +138,7 @@ def test_a_table_keeps_its_transactions_when_it_loses_its_history(lake: Lake) ->
     assert DeltaTable(table.uri).transaction_version("daybook.key") == 7
 
 
-def test_an_older_table_of_raw_values_keeps_none_in_its_log_any_more(lake: Lake) -> None:
+def test_upgraded_table_has_no_raw_values_in_its_log(lake: Lake) -> None:
     table = table_of(lake)
     DeltaTable(table.uri).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": "32"})
     # As an earlier Daybook did, which left the properties alone.
@@ -152,7 +152,7 @@ def test_an_older_table_of_raw_values_keeps_none_in_its_log_any_more(lake: Lake)
     assert not any(word in path.read_bytes() for path in log.iterdir() for word in (b"canary", b"CANARY"))
 
 
-def test_tables_of_raw_values_say_that_they_are_restricted_and_are_their_owners(lake: Lake) -> None:
+def test_raw_tables_are_restricted_and_private(lake: Lake) -> None:
     lake.replace_partition("control.dates", pa.table({"n": [1]}), FIRST)
     bronze, control = (DeltaTable(lake.uri(name)).metadata().configuration for name in ("bronze.people", "control.dates"))
     assert bronze["daybook.restricted"] == "true"
@@ -160,7 +160,7 @@ def test_tables_of_raw_values_say_that_they_are_restricted_and_are_their_owners(
     assert (Path(lake.root) / "bronze").stat().st_mode & 0o777 == 0o700
 
 
-def test_no_log_of_raw_values_or_pseudonyms_tells_one(lake: Lake) -> None:
+def test_log_has_no_raw_values_or_pseudonyms(lake: Lake) -> None:
     rows = pa.table({"customer_key": ["canary-key"], "email": ["canary@x.example"], "n": [4711]})
     for name in ("bronze.people", "quarantine.people", "control.erased", "versions.people", "gold.people", "silver.people"):
         lake.replace_partition(name, rows, FIRST)
@@ -172,7 +172,7 @@ def test_no_log_of_raw_values_or_pseudonyms_tells_one(lake: Lake) -> None:
     assert {path.parts[-4] for path, text in logs.items() if "canary@" in text} == {"silver"}
 
 
-def test_candidates_and_files_of_no_table_are_removed(lake: Lake) -> None:
+def test_candidates_and_orphan_files_are_removed(lake: Lake) -> None:
     lake.write_candidate("candidate.people", pa.table({"name": ["x"]}))
     stray = Path(lake.root) / "silver" / "never" / "part-0.parquet"
     stray.parent.mkdir(parents=True)
@@ -183,7 +183,7 @@ def test_candidates_and_files_of_no_table_are_removed(lake: Lake) -> None:
     assert names(lake) == ["ann", "bob", "cid"]
 
 
-def test_what_lies_beside_the_layers_is_left(lake: Lake) -> None:
+def test_files_beside_the_layers_are_kept(lake: Lake) -> None:
     kept = [Path(lake.root) / name for name in ("pii.key", "archive/history.jsonl", "dev/ann/notes.txt")]
     gone = Path(lake.root) / "dev" / "ann" / "silver" / "never" / "part-0.parquet"
     for path in [*kept, gone]:
@@ -195,7 +195,7 @@ def test_what_lies_beside_the_layers_is_left(lake: Lake) -> None:
 
 @pytest.mark.parametrize("key", ["archive", "report", "landing", "pii_key"])
 @pytest.mark.parametrize("below", ["", "/below"])
-def test_nothing_but_tables_may_lie_in_the_lake(home: Path, key: str, below: str) -> None:
+def test_folders_without_a_log_are_not_tables(home: Path, key: str, below: str) -> None:
     with pytest.raises(ParamsError) as caught:
         load_settings("local", {key: f"{home}/lake{below}"})
     # Of two equal places the one that is declared first is named first.
@@ -207,7 +207,7 @@ def test_nothing_but_tables_may_lie_in_the_lake(home: Path, key: str, below: str
     assert load_settings("local", {key: f"{home}/lake-{key}"})
 
 
-def test_a_table_that_cannot_be_vacuumed_is_told(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_vacuum_is_a_lake_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise daybook.lake.rewrite.DeltaError("disk is full")
 
@@ -216,7 +216,7 @@ def test_a_table_that_cannot_be_vacuumed_is_told(lake: Lake, monkeypatch: pytest
         remove_history(table_of(lake))
 
 
-def test_a_run_whose_date_is_locked_is_under_way(tmp_path: Path) -> None:
+def test_run_with_a_locked_date_is_in_progress(tmp_path: Path) -> None:
     archive = Archive(str(tmp_path))
     run_id = archive.start_run(date(2025, 11, 2), {})
     require_no_active_run(archive, "`daybook x`")  # It was lost: nobody works on it.

@@ -1,4 +1,4 @@
-"""Contracts change and tables follow: what was stored under the earlier contract reads as the later one says."""
+"""Test that tables follow their contracts: earlier rows are read as the current contract says."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def filled(lake: Lake) -> Lake:
 # A column more
 
 
-def test_rows_from_before_a_column_have_none_in_it_until_their_date_is_merged_again(filled: Lake) -> None:
+def test_new_column_is_null_until_the_date_is_merged_again(filled: Lake) -> None:
     merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
     assert read_rows(filled, "silver.products", "name") == [("Ant",), ("Bee II",), ("Cat",)]
     assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": None, "c": "Acme"}
@@ -98,12 +98,12 @@ def rows_of(lake: Lake, *names: str) -> list[list[Any]]:
     return [found.column(name).to_pylist() for name in names]
 
 
-def test_a_version_kept_before_a_column_comes_back_without_a_value_for_it(filled: Lake) -> None:
+def test_restored_version_has_null_in_a_new_column(filled: Lake) -> None:
     merge(filled, BRANDED, branded(SECOND, "Busy"), landed_on=SECOND)
     assert sorted(zip(*rows_of(filled, "product_id", "name", "brand"))) == [("a", "Ant", None), ("b", "Bee", None)]
 
 
-def test_merging_the_same_rows_again_under_the_later_contract_adds_the_column_and_changes_none(filled: Lake) -> None:
+def test_merging_again_adds_the_column_only(filled: Lake) -> None:
     rows = branded(SECOND, "", Version("b", "Bee II", 2))
     rows = rows.set_column(2, "brand", pa.array([None], pa.string()))
     assert merge(filled, BRANDED, rows, landed_on=SECOND) == {"inserted": 0, "updated": 0, "deleted": 0}
@@ -111,20 +111,20 @@ def test_merging_the_same_rows_again_under_the_later_contract_adds_the_column_an
     assert "brand" in columns(filled, "versions.products")
 
 
-def test_a_table_that_fits_its_contract_is_left_as_it_is(filled: Lake) -> None:
+def test_table_that_fits_its_contract_is_unchanged(filled: Lake) -> None:
     before = filled.version("silver.products")
     filled.ensure_table(PRODUCTS)
     assert filled.version("silver.products") == before
 
 
-def test_the_column_is_signed_for(filled: Lake) -> None:
+def test_commit_of_a_new_column_names_the_run(filled: Lake) -> None:
     filled.ensure_table(BRANDED)
     last = stored(filled, "silver.products").history(1)[0]
     assert (last["operation"], last["daybook_run_id"]) == ("ADD COLUMN", filled.run_id)
     assert filled.tables_written["silver.products"] == last["version"]
 
 
-def test_gold_takes_a_column_with_its_next_publication_and_other_dates_have_none(lake: Lake) -> None:
+def test_publication_adds_a_new_gold_column(lake: Lake) -> None:
     publish(lake, PAYMENTS, payments((FIRST, "1"), (SECOND, "2")), [FIRST, SECOND])
     later = Lake(lake.root, run_id="daily-2025-11-02-2")
     publish(later, WITH_FEE, with_fee((SECOND, "3")), [SECOND])
@@ -135,9 +135,7 @@ def test_gold_takes_a_column_with_its_next_publication_and_other_dates_have_none
     ]
 
 
-def test_readers_see_the_contracts_columns_in_its_order_before_anything_is_written(
-    filled: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reader_gets_the_contracts_columns_in_order(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     change_contracts(monkeypatch, "silver", BRANDED)
     before = filled.version("silver.products")
     dataset = filled.dataset("silver.products")
@@ -147,9 +145,7 @@ def test_readers_see_the_contracts_columns_in_its_order_before_anything_is_writt
     assert filled.version("silver.products") == before
 
 
-def test_a_pinned_version_from_before_a_column_reads_as_the_contract_says(
-    filled: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pinned_version_has_the_contracts_columns(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     before = filled.version("silver.products")
     merge(filled, BRANDED, branded(FIRST, "Acme", Version("a", "Ant", 1)), landed_on=FIRST)
     change_contracts(monkeypatch, "silver", BRANDED)
@@ -158,20 +154,20 @@ def test_a_pinned_version_from_before_a_column_reads_as_the_contract_says(
     assert read_rows(filled, "silver.products", "product_id", "brand") == [("a", None), ("b", None)]
 
 
-def test_a_candidate_of_the_earlier_contract_reads_as_the_later_one_says(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_candidate_has_the_contracts_columns(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     lake.write_candidate("candidate.payment_mix", payments((FIRST, "1")))
     change_contracts(monkeypatch, "gold", WITH_FEE)
     assert read_rows(lake, "candidate.payment_mix", "order_date", "fee") == [(FIRST, None)]
 
 
-def test_a_development_copy_takes_the_column_and_what_is_published_stays(filled: Lake) -> None:
+def test_new_column_is_added_to_the_development_copy_only(filled: Lake) -> None:
     mine = Lake(filled.root, development="ada")
     merge(mine, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
     assert dict(zip(*rows_of(mine, "product_id", "brand"))) == {"a": None, "b": None, "c": "Acme"}
     assert columns(filled, "silver.products") == PRODUCTS.columns
 
 
-def test_files_with_and_without_the_column_become_one(filled: Lake) -> None:
+def test_files_with_and_without_the_column_are_compacted(filled: Lake) -> None:
     for number in range(COMPACTION_MIN_FILES):
         row = branded(THIRD, "Acme", *(Version(f"c{each}", "Cat", 3) for each in range(number + 1)))
         merge(filled, BRANDED, row, landed_on=THIRD)
@@ -181,7 +177,7 @@ def test_files_with_and_without_the_column_become_one(filled: Lake) -> None:
     assert len(names) == COMPACTION_MIN_FILES + 2
 
 
-def test_a_new_pseudonym_leaves_no_smallest_and_largest_value_in_the_log(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_pseudonym_has_no_statistics_in_the_log(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     maker = Property(name="maker_key", logicalType="string", physicalType="VARCHAR", classification="pseudonym")
     made = gaining(PRODUCTS, maker)
     change_contracts(monkeypatch, "silver", made)
@@ -196,9 +192,7 @@ def test_a_new_pseudonym_leaves_no_smallest_and_largest_value_in_the_log(filled:
 # A column less, and processes that know of the one and of the other contract
 
 
-def test_a_column_that_a_contract_lost_is_no_longer_read_and_null_in_what_is_written(
-    filled: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_removed_column_is_not_read_and_null_in_new_rows(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3), Version("d", "Dog", 3)), landed_on=THIRD)
     merge(filled, PRODUCTS, products(THIRD, Version("c", "Cat II", 3), Version("d", "Dog", 3)), landed_on=THIRD)
     change_contracts(monkeypatch, "silver", PRODUCTS)
@@ -208,7 +202,7 @@ def test_a_column_that_a_contract_lost_is_no_longer_read_and_null_in_what_is_wri
     assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": None, "c": None, "d": "Acme"}
 
 
-def test_gold_is_published_without_a_column_that_its_contract_lost(lake: Lake) -> None:
+def test_gold_is_published_without_a_removed_column(lake: Lake) -> None:
     publish(lake, WITH_FEE, with_fee((FIRST, "1"), (SECOND, "2")), [FIRST, SECOND])
     publish(Lake(lake.root, run_id="daily-2025-11-02-2"), PAYMENTS, payments((SECOND, "3")), [SECOND])
     found = stored(lake, "gold.payment_mix").to_pyarrow_table(columns=["order_date", "amount", "fee"])
@@ -225,7 +219,7 @@ def _merge_under(root: str, contract: Table, brand: str, day: date) -> dict[str,
     return merge(Lake(root), contract, rows, landed_on=day)
 
 
-def test_processes_that_bring_the_same_column_at_once_add_it_once_and_lose_nothing(filled: Lake) -> None:
+def test_concurrent_processes_add_a_column_once(filled: Lake) -> None:
     days = [FIRST + timedelta(days=number) for number in range(3, 7)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         under_way = [pool.submit(_merge_under, filled.root, BRANDED, f"of {day}", day) for day in days]
@@ -239,7 +233,7 @@ def test_processes_that_bring_the_same_column_at_once_add_it_once_and_lose_nothi
     assert [each["operation"] for each in stored(filled, "silver.products").history()].count("ADD COLUMN") == 1
 
 
-def test_a_writer_that_comes_second_finds_the_column_added(filled: Lake, waits: list[float], monkeypatch: Any) -> None:
+def test_second_writer_finds_the_new_column(filled: Lake, waits: list[float], monkeypatch: Any) -> None:
     add_columns = TableAlterer.add_columns
     met: list[str] = []
 
@@ -255,7 +249,7 @@ def test_a_writer_that_comes_second_finds_the_column_added(filled: Lake, waits: 
     assert columns(filled, "silver.products") == [*PRODUCTS.columns, "brand"]
 
 
-def test_a_process_that_knows_the_earlier_contract_alone_goes_on_beside_the_later_one(filled: Lake) -> None:
+def test_process_with_the_earlier_contract_can_write(filled: Lake) -> None:
     late = Lake(filled.root, run_id="daily-2025-11-01-2")
     assert late.dataset("silver.products") is not None  # opened before the change
     merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
@@ -263,7 +257,7 @@ def test_a_process_that_knows_the_earlier_contract_alone_goes_on_beside_the_late
     assert dict(zip(*rows_of(filled, "name", "brand"))) == {"Ant III": None, "Bee II": None, "Cat": "Acme"}
 
 
-def test_a_rekey_of_a_table_that_gained_a_column_keeps_its_values(lake: Lake, tmp_path: Path) -> None:
+def test_rekey_keeps_values_of_a_new_column(lake: Lake, tmp_path: Path) -> None:
     key = str(tmp_path / "pii.key")
     keys = load_keys(key)
     require_keys(lake.root, keys, "local", note=True)
@@ -314,7 +308,7 @@ UNKNOWN_BEFORE = (
     ],
     ids=["required", "key", "type", "partition"],
 )
-def test_a_table_that_cannot_follow_says_why_and_stays_as_it_is(filled: Lake, contract: Table, said: str) -> None:
+def test_incompatible_table_is_an_error_and_unchanged(filled: Lake, contract: Table, said: str) -> None:
     before = filled.version("silver.products"), filled.version("versions.products")
     with pytest.raises(LakeError) as told:
         merge(filled, contract, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
@@ -323,7 +317,7 @@ def test_a_table_that_cannot_follow_says_why_and_stays_as_it_is(filled: Lake, co
     assert (filled.version("silver.products"), filled.version("versions.products")) == before
 
 
-def test_a_required_column_may_come_while_there_are_no_rows_and_once_all_have_it(lake: Lake) -> None:
+def test_required_column_can_be_added_without_rows(lake: Lake) -> None:
     strict = gaining(PRODUCTS, BRAND.model_copy(update={"required": True}))
     lake.ensure_table(PRODUCTS)
     lake.ensure_table(strict)
@@ -332,7 +326,7 @@ def test_a_required_column_may_come_while_there_are_no_rows_and_once_all_have_it
     lake.ensure_table(strict)
 
 
-def test_pseudonyms_stay_in_the_contract_for_an_erasure_goes_by_it(lake: Lake) -> None:
+def test_removed_pseudonym_column_is_an_error(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
     fewer = CUSTOMERS.model_copy(update={"properties": [each for each in CUSTOMERS.properties if each.name != "customer_key"]})
     with pytest.raises(LakeError, match="column 'customer_key' has pseudonyms, which an erasure would no longer find"):

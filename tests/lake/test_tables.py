@@ -1,4 +1,4 @@
-"""The lake: partitions replaced, versions pinned, each change one commit that composes with others in any order."""
+"""Test that partitions are replaced, versions are pinned, and concurrent commits do not lose rows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def conflicting(action: Any, times: int) -> Any:
 
 
 @pytest.mark.parametrize("name", ["orders", "brass.orders", "silver.", ""])
-def test_a_name_without_a_known_layer_is_refused_with_the_layers(lake: Lake, name: str) -> None:
+def test_name_without_a_known_layer_is_an_error(lake: Lake, name: str) -> None:
     with pytest.raises(LakeError) as caught:
         lake.uri(name)
     assert str(caught.value) == (
@@ -66,14 +66,14 @@ def test_a_name_without_a_known_layer_is_refused_with_the_layers(lake: Lake, nam
     )
 
 
-def test_a_table_that_was_never_written_has_no_version_rows_or_partitions(lake: Lake) -> None:
+def test_missing_table_has_no_version_rows_or_partitions(lake: Lake) -> None:
     assert (lake.exists("bronze.orders"), lake.version("bronze.orders")) == (False, None)
     assert lake.dataset("bronze.orders") is None
     assert lake.partitions("bronze.orders") == []
     assert lake.tables_read == {}
 
 
-def test_tables_are_those_stored_and_those_with_a_contract(lake: Lake) -> None:
+def test_tables_lists_stored_tables_and_contracts(lake: Lake) -> None:
     lake.replace_partition("bronze.shelves", landing_rows("a"), FIRST)
     lake.write_candidate("candidate.daily_sales", landing_rows("a"))
     found = lake.tables()
@@ -83,7 +83,7 @@ def test_tables_are_those_stored_and_those_with_a_contract(lake: Lake) -> None:
     assert not [name for name in found if name.startswith("candidate.")]
 
 
-def test_reading_notes_the_version_read(lake: Lake) -> None:
+def test_reading_records_the_version(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     reader = Lake(lake.root)
     reader.dataset("bronze.orders")
@@ -91,14 +91,14 @@ def test_reading_notes_the_version_read(lake: Lake) -> None:
     assert reader.tables_written == {}
 
 
-def test_writing_notes_the_version_written(lake: Lake) -> None:
+def test_writing_records_the_version(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
     assert lake.tables_written == {"bronze.orders": 2}
     assert lake.tables_read == {}
 
 
-def test_the_version_written_is_ones_own_where_another_writer_came_right_after(lake: Lake, monkeypatch: Any) -> None:
+def test_recorded_version_is_that_of_the_own_commit(lake: Lake, monkeypatch: Any) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     overwrite = daybook.lake.tables.overwrite
 
@@ -113,14 +113,14 @@ def test_the_version_written_is_ones_own_where_another_writer_came_right_after(l
     assert lake.version("bronze.orders") == 3
 
 
-def test_every_commit_is_signed_with_the_run(lake: Lake) -> None:
+def test_commits_name_the_run(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     newest = DeltaTable(lake.uri("bronze.orders")).history(1)[0]
     assert newest["daybook_run_id"] == "daily-2025-11-01-1"
 
 
 @pytest.mark.parametrize("folder", ["my shop", "Größe", "100%", "no #1", "it's + more"])
-def test_a_lake_may_lie_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
+def test_lake_folder_can_have_any_name(tmp_path: Path, folder: str) -> None:
     lake = Lake(str(tmp_path / folder))
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
@@ -131,20 +131,20 @@ def test_a_lake_may_lie_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> 
 # Replacing a partition
 
 
-def test_replacing_a_date_leaves_other_dates_alone(lake: Lake) -> None:
+def test_replacing_a_date_keeps_other_dates(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a", "b"), FIRST)
     lake.replace_partition("bronze.orders", landing_rows("c"), SECOND)
     lake.replace_partition("bronze.orders", landing_rows("d"), FIRST)
     assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "d"), (SECOND, "c")]
 
 
-def test_replacing_a_date_twice_is_replacing_it_once(lake: Lake) -> None:
+def test_replacing_a_date_is_idempotent(lake: Lake) -> None:
     for _ in range(2):
         lake.replace_partition("bronze.orders", landing_rows("a", "a"), FIRST)
     assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "a"), (FIRST, "a")]
 
 
-def test_replacing_a_date_with_no_rows_empties_it(lake: Lake) -> None:
+def test_replacing_a_date_with_no_rows_removes_its_rows(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
     lake.replace_partition("bronze.orders", landing_rows(), SECOND)
@@ -152,32 +152,32 @@ def test_replacing_a_date_with_no_rows_empties_it(lake: Lake) -> None:
     assert lake.partitions("bronze.orders") == [FIRST]
 
 
-def test_a_table_can_begin_without_rows(lake: Lake) -> None:
+def test_table_can_be_created_without_rows(lake: Lake) -> None:
     lake.replace_partition("quarantine.orders", landing_rows(), FIRST)
     assert lake.exists("quarantine.orders")
     lake.replace_partition("quarantine.orders", landing_rows("a"), SECOND)
     assert read_rows(lake, "quarantine.orders", "run_date", "value") == [(SECOND, "a")]
 
 
-def test_a_new_column_is_added_and_null_in_older_rows(lake: Lake) -> None:
+def test_new_column_is_null_in_older_rows(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     lake.replace_partition("bronze.orders", landing_rows("b").append_column("coupon", pa.array(["X"])), SECOND)
     assert read_rows(lake, "bronze.orders", "value", "coupon") == [("a", None), ("b", "X")]
 
 
-def test_the_rows_bear_the_date_they_replace_whatever_they_said(lake: Lake) -> None:
+def test_rows_get_the_date_that_they_replace(lake: Lake) -> None:
     rows = landing_rows("a").append_column("run_date", pa.array([THIRD]))
     lake.replace_partition("bronze.orders", rows, FIRST)
     assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "a")]
 
 
-def test_partitions_are_the_dates_with_rows_in_order(lake: Lake) -> None:
+def test_partitions_are_sorted_dates(lake: Lake) -> None:
     for day in (THIRD, FIRST, SECOND):
         lake.replace_partition("bronze.orders", landing_rows("a"), day)
     assert lake.partitions("bronze.orders") == [FIRST, SECOND, THIRD]
 
 
-def test_of_a_date_alone_a_table_has_its_rows_and_says_its_files(lake: Lake) -> None:
+def test_dataset_of_a_date_has_its_rows_and_files(lake: Lake) -> None:
     assert (lake.dataset("bronze.orders", FIRST), lake.list_partition_files("bronze.orders", FIRST)) == (None, frozenset())
     for day in (FIRST, SECOND):
         lake.replace_partition("bronze.orders", landing_rows(f"of {day}"), day)
@@ -191,21 +191,21 @@ def test_of_a_date_alone_a_table_has_its_rows_and_says_its_files(lake: Lake) -> 
     assert not lake.list_partition_files("bronze.orders", SECOND) & before
 
 
-def test_a_table_that_dates_do_not_divide_is_read_whole_for_any(lake: Lake) -> None:
+def test_unpartitioned_table_is_read_as_a_whole(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "a", 1)), landed_on=FIRST)
     found = lake.dataset("silver.products", SECOND)
     assert found is not None
     assert found.count_rows() == len(lake.list_partition_files("silver.products", SECOND)) == 1
 
 
-def test_threads_that_replace_different_dates_of_a_new_table_lose_nothing(root: str) -> None:
+def test_threads_can_replace_dates_of_a_new_table(root: str) -> None:
     days = [FIRST + timedelta(days=number) for number in range(8)]
     with ThreadPoolExecutor(len(days)) as pool:
         list(pool.map(lambda day: Lake(root).replace_partition("bronze.orders", landing_rows(f"{day}"), day), days))
     assert read_rows(Lake(root), "bronze.orders", "run_date", "value") == [(day, f"{day}") for day in days]
 
 
-def test_processes_that_replace_different_dates_lose_nothing(root: str) -> None:
+def test_processes_can_replace_different_dates(root: str) -> None:
     days = [FIRST + timedelta(days=number) for number in range(4)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         under_way = [pool.submit(Lake(root).replace_partition, "bronze.orders", landing_rows(f"{day}"), day) for day in days]
@@ -213,7 +213,7 @@ def test_processes_that_replace_different_dates_lose_nothing(root: str) -> None:
     assert read_rows(Lake(root), "bronze.orders", "run_date", "value") == [(day, f"{day}") for day in days]
 
 
-def test_two_writers_that_make_a_table_at_once_both_find_it_made(lake: Lake, monkeypatch: Any) -> None:
+def test_concurrent_writers_can_create_a_table(lake: Lake, monkeypatch: Any) -> None:
     create = DeltaTable.create
 
     def second(*args: Any, **named: Any) -> None:
@@ -225,7 +225,7 @@ def test_two_writers_that_make_a_table_at_once_both_find_it_made(lake: Lake, mon
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
-def test_updating_a_column_changes_only_rows_where_it_differs(lake: Lake) -> None:
+def test_update_changes_only_rows_that_differ(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a", "b"), landed_on=FIRST)
     merge(lake, CUSTOMERS, customers(SECOND, "c"), landed_on=SECOND)
     lake.update_column(CUSTOMERS, customers(FIRST, "a", "b", first=FIRST), "first_order_date")
@@ -235,18 +235,18 @@ def test_updating_a_column_changes_only_rows_where_it_differs(lake: Lake) -> Non
     assert read_rows(lake, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", FIRST), ("c", FIRST)]
 
 
-def test_updating_a_column_of_a_table_without_rows_changes_none(lake: Lake) -> None:
+def test_update_of_an_empty_table_changes_nothing(lake: Lake) -> None:
     assert lake.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date") == 0
 
 
-def test_rows_added_to_a_date_stand_beside_those_there(lake: Lake) -> None:
+def test_append_keeps_earlier_rows_of_the_date(lake: Lake) -> None:
     lake.append("control.notes", landing_rows("a"), FIRST)
     lake.append("control.notes", landing_rows("b"), FIRST)
     lake.append("control.notes", landing_rows("c").append_column("by", pa.array(["Ann"])), SECOND)
     assert read_rows(lake, "control.notes", "run_date", "value") == [(FIRST, "a"), (FIRST, "b"), (SECOND, "c")]
 
 
-def test_removing_rows_leaves_those_with_other_values(lake: Lake) -> None:
+def test_delete_keeps_rows_with_other_values(lake: Lake) -> None:
     lake.append("control.notes", landing_rows("a", "it's", "c"), FIRST)
     lake.delete_rows("control.notes", "value", ["a", "it's", "never there"])
     lake.delete_rows("control.notes", "value", [])
@@ -257,7 +257,7 @@ def test_removing_rows_leaves_those_with_other_values(lake: Lake) -> None:
 # Reading at a pinned version
 
 
-def test_a_pinned_table_is_read_as_it_was_and_others_as_they_are(lake: Lake) -> None:
+def test_pinned_table_is_read_at_its_version(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     version = lake.version("bronze.orders")
     lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
@@ -269,20 +269,20 @@ def test_a_pinned_table_is_read_as_it_was_and_others_as_they_are(lake: Lake) -> 
     assert read_rows(lake, "bronze.customers", "value") == [("c",)]
 
 
-def test_a_table_pinned_to_nothing_is_read_as_never_written(lake: Lake) -> None:
+def test_table_pinned_to_none_does_not_exist(lake: Lake) -> None:
     lake.pin({"bronze.orders": None})
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     assert (lake.exists("bronze.orders"), lake.dataset("bronze.orders")) == (False, None)
 
 
-def test_pinning_others_lets_go_of_the_first(lake: Lake) -> None:
+def test_pinning_replaces_earlier_pins(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     lake.pin({"bronze.orders": None})
     lake.pin({})
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
-def test_a_pin_is_not_in_the_way_of_writes(lake: Lake) -> None:
+def test_pinned_table_can_be_written(lake: Lake) -> None:
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     lake.pin({"bronze.orders": lake.version("bronze.orders")})
     lake.replace_partition("bronze.orders", landing_rows("b"), SECOND)
@@ -290,7 +290,7 @@ def test_a_pin_is_not_in_the_way_of_writes(lake: Lake) -> None:
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
-def test_a_table_begun_anew_has_another_identity(lake: Lake) -> None:
+def test_recreated_table_has_another_id(lake: Lake) -> None:
     assert lake.table_id("bronze.orders") == ""
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     first = lake.table_id("bronze.orders")
@@ -301,7 +301,7 @@ def test_a_table_begun_anew_has_another_identity(lake: Lake) -> None:
     assert lake.table_id("bronze.orders") not in ("", first)
 
 
-def test_a_candidate_is_seen_by_its_run_alone(lake: Lake) -> None:
+def test_candidate_is_visible_to_its_run_only(lake: Lake) -> None:
     lake.write_candidate("candidate.payment_mix", payments((FIRST, "1")))
     other = Lake(lake.root, run_id="daily-2025-11-01-2")
     assert lake.exists("candidate.payment_mix")
@@ -309,14 +309,14 @@ def test_a_candidate_is_seen_by_its_run_alone(lake: Lake) -> None:
     assert not other.exists("gold.payment_mix")
 
 
-def test_a_candidate_written_again_replaces_the_first_with_its_columns(lake: Lake) -> None:
+def test_second_candidate_replaces_the_first(lake: Lake) -> None:
     lake.write_candidate("candidate.payment_mix", landing_rows("a"))
     lake.write_candidate("candidate.payment_mix", payments((FIRST, "1")))
     assert read_rows(lake, "candidate.payment_mix", "amount") == [(Decimal(1),)]
     assert lake.tables_written == {"candidate.payment_mix": 1}
 
 
-def test_dropping_candidates_drops_those_of_the_run_alone(lake: Lake) -> None:
+def test_drop_candidates_drops_those_of_the_run_only(lake: Lake) -> None:
     other = Lake(lake.root, run_id="daily-2025-11-01-2")
     for each in (lake, other):
         each.write_candidate("candidate.payment_mix", payments((FIRST, "1")))
@@ -329,7 +329,7 @@ def test_dropping_candidates_drops_those_of_the_run_alone(lake: Lake) -> None:
 # Other writers
 
 
-def test_waits_between_tries_grow(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
+def test_waits_between_tries_increase(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
     monkeypatch.setattr(daybook.lake.tables, "overwrite", conflicting(daybook.lake.tables.overwrite, 3))
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     assert len(waits) == 3
@@ -337,7 +337,7 @@ def test_waits_between_tries_grow(lake: Lake, waits: list[float], monkeypatch: A
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
-def test_after_ten_tries_a_sentence_says_what_was_in_the_way(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
+def test_ten_conflicts_are_a_lake_error(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
     monkeypatch.setattr(daybook.lake.tables, "overwrite", conflicting(None, 99))
     with pytest.raises(LakeError) as caught:
         lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
@@ -360,14 +360,14 @@ def published(lake: Lake) -> Lake:
     return lake
 
 
-def test_a_development_copy_reads_what_is_published_until_it_writes(published: Lake) -> None:
+def test_development_copy_reads_published_rows_until_it_writes(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     assert read_rows(mine, "bronze.orders", "value") == [("a",)]
     published.replace_partition("bronze.orders", landing_rows("b"), FIRST)
     assert read_rows(mine, "bronze.orders", "value") == [("b",)]
 
 
-def test_a_development_copy_begins_as_the_whole_published_table(published: Lake) -> None:
+def test_development_copy_begins_with_the_published_rows(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     mine.replace_partition("bronze.orders", landing_rows("mine"), SECOND)
     merge(mine, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), landed_on=SECOND)
@@ -377,14 +377,14 @@ def test_a_development_copy_begins_as_the_whole_published_table(published: Lake)
     assert read_rows(mine, "gold.payment_mix", "amount") == [(Decimal(1),), (Decimal(20),)]
 
 
-def test_a_development_copy_stays_as_it_is_when_others_publish(published: Lake) -> None:
+def test_development_copy_ignores_later_publications(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     mine.replace_partition("bronze.orders", landing_rows("mine"), SECOND)
     published.replace_partition("bronze.orders", landing_rows("newer"), FIRST)
     assert read_rows(mine, "bronze.orders", "value") == [("a",), ("mine",)]
 
 
-def test_a_development_copy_never_touches_a_published_file(published: Lake) -> None:
+def test_development_copy_does_not_change_published_files(published: Lake) -> None:
     root = Path(published.root)
     before = list_files(root)
     mine = Lake(published.root, development="ann")
@@ -399,7 +399,7 @@ def test_a_development_copy_never_touches_a_published_file(published: Lake) -> N
     assert others == before
 
 
-def test_updating_a_column_in_a_development_copy_begins_with_the_published_rows(published: Lake) -> None:
+def test_update_of_a_development_copy_keeps_published_rows(published: Lake) -> None:
     merge(published, CUSTOMERS, customers(FIRST, "a", "b"), landed_on=FIRST)
     mine = Lake(published.root, development="ann")
     assert mine.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date") == 1
@@ -407,20 +407,20 @@ def test_updating_a_column_in_a_development_copy_begins_with_the_published_rows(
     assert read_rows(published, "silver.customers", "first_order_date") == [(None,), (None,)]
 
 
-def test_development_copies_of_two_people_are_apart(published: Lake) -> None:
+def test_development_copies_of_two_users_are_separate(published: Lake) -> None:
     mine, yours = Lake(published.root, development="ann"), Lake(published.root, development="bob")
     mine.replace_partition("bronze.orders", landing_rows("mine"), FIRST)
     assert read_rows(yours, "bronze.orders", "value") == [("a",)]
 
 
-def test_a_development_copy_can_publish_again_and_again(published: Lake) -> None:
+def test_development_copy_can_be_published_repeatedly(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     for amount in ("5", "6"):
         assert publish(mine, PAYMENTS, payments((FIRST, amount)), [FIRST]).committed
     assert read_rows(mine, "gold.payment_mix", "amount") == [(Decimal(2),), (Decimal(6),)]
 
 
-def test_a_development_copy_of_an_empty_table_keeps_its_partitions(published: Lake) -> None:
+def test_development_copy_of_an_empty_table_is_partitioned(published: Lake) -> None:
     publish(published, load_table("gold.category_sales"), load_table("gold.category_sales").arrow_schema.empty_table(), [FIRST])
     mine = Lake(published.root, development="ann")
     mine.ensure_table(load_table("gold.category_sales"))
@@ -428,7 +428,7 @@ def test_a_development_copy_of_an_empty_table_keeps_its_partitions(published: La
     assert read_rows(mine, "gold.category_sales") == []
 
 
-def test_tables_of_a_development_copy_are_listed_beside_the_published(published: Lake) -> None:
+def test_tables_includes_the_development_copy(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     mine.replace_partition("bronze.sketches", landing_rows("a"), FIRST)
     assert {"bronze.orders", "bronze.sketches"} <= set(mine.tables())
@@ -453,7 +453,7 @@ def items(number: int) -> pa.Table:
     return pa.Table.from_pylist([row], schema=COMPACTED.arrow_schema)
 
 
-def test_many_small_files_become_one_with_the_same_rows(lake: Lake) -> None:
+def test_compaction_combines_small_files(lake: Lake) -> None:
     grown(lake, COMPACTION_MIN_FILES)
     before = read_rows(lake, "silver.order_items")
     assert lake.compact("silver.order_items")
@@ -463,13 +463,13 @@ def test_many_small_files_become_one_with_the_same_rows(lake: Lake) -> None:
     assert not lake.compact("silver.order_items")
 
 
-def test_few_files_are_left_as_they_are(lake: Lake) -> None:
+def test_few_files_are_not_compacted(lake: Lake) -> None:
     grown(lake, COMPACTION_MIN_FILES - 1)
     assert not lake.compact("silver.order_items")
     assert not lake.compact("silver.reviews")
 
 
-def test_what_is_large_already_is_not_written_again(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_not_compacted(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = Random(1)  # noqa: S311 (ids that do not compress)
     many = pa.concat_tables([items(ids.getrandbits(120)) for _ in range(5_000)])
     merge(lake, COMPACTED, many, landed_on=FIRST)
@@ -486,16 +486,14 @@ def test_what_is_large_already_is_not_written_again(lake: Lake, monkeypatch: pyt
     assert len(read_rows(lake, "silver.order_items")) == 5_000 + COMPACTION_MIN_FILES
 
 
-def test_a_version_from_before_reads_as_it_did(lake: Lake) -> None:
+def test_version_before_compaction_is_readable(lake: Lake) -> None:
     grown(lake, COMPACTION_MIN_FILES)
     lake.compact("silver.order_items")
     lake.pin({"silver.order_items": COMPACTION_MIN_FILES - 1})
     assert len(read_rows(lake, "silver.order_items")) == COMPACTION_MIN_FILES - 1
 
 
-def test_whoever_changes_the_files_first_is_not_lost_nor_is_the_run_that_compacts(
-    lake: Lake, root: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_concurrent_commit_cancels_the_compaction(lake: Lake, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     grown(lake, COMPACTION_MIN_FILES)
     committing = TableCache.committing
 

@@ -1,4 +1,4 @@
-"""The vacuum: versions in use read as before, all else goes, whatever happens half way."""
+"""Test that a vacuum keeps the versions in use, removes everything else, and can be interrupted."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def readable(lake: Lake, table: str = TABLE) -> dict[int, list[str]]:
 # What stays
 
 
-def test_the_newest_version_and_those_that_recent_runs_have_on_record_stay(lake: Lake, archive: Archive) -> None:
+def test_newest_and_recorded_versions_are_kept(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=100, read={TABLE: 1})
     write_run_record(archive, days=80, read={TABLE: 2})
     write_run_record(archive, days=70, snapshot={TABLE: 3})
@@ -88,14 +88,14 @@ def test_the_newest_version_and_those_that_recent_runs_have_on_record_stay(lake:
     assert readable(lake) == {0: [], 2: ["b"], 3: ["c"], 4: ["d"]}
 
 
-def test_a_shorter_retention_keeps_less(lake: Lake, archive: Archive) -> None:
+def test_shorter_retention_keeps_fewer_versions(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=80, read={TABLE: 2})
     write_run_record(archive, days=20, read={TABLE: 3})
     assert only(plan(lake, archive, timedelta(days=30))).kept_versions == (3, 4)
     assert only(plan(lake, archive, timedelta(0))).kept_versions == (4,)
 
 
-def test_what_was_the_newest_within_a_day_stays_for_those_who_read_it(lake: Lake, archive: Archive) -> None:
+def test_newest_versions_of_the_last_day_are_kept(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=200)
     write_rows(lake, TABLE, "e", days=0.9)
     write_rows(lake, TABLE, "f", days=0.1)
@@ -104,13 +104,13 @@ def test_what_was_the_newest_within_a_day_stays_for_those_who_read_it(lake: Lake
     assert readable(lake) == {0: [], 4: ["d"], 5: ["e"], 6: ["f"]}
 
 
-def test_a_run_that_has_not_ended_keeps_its_versions_however_long_ago_it_began(lake: Lake, archive: Archive) -> None:
+def test_run_in_progress_keeps_its_versions(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=150, read={TABLE: 1}, outcome="RUNNING")
     write_run_record(archive, days=150, read={TABLE: 2}, outcome="FAILED", run_date=SECOND)
     assert only(plan(lake, archive)).kept_versions == (1, 4)
 
 
-def test_versions_that_others_share_files_with_lose_none(lake: Lake, archive: Archive) -> None:
+def test_shared_files_are_kept(lake: Lake, archive: Archive) -> None:
     write_rows(lake, TABLE, "z", days=9, run_date=SECOND)
     write_rows(lake, TABLE, "y", days=8, run_date=SECOND)
     write_run_record(archive, days=1, read={TABLE: 5})
@@ -118,12 +118,12 @@ def test_versions_that_others_share_files_with_lose_none(lake: Lake, archive: Ar
     assert readable(lake) == {0: [], 4: ["d"], 5: ["d", "z"], 6: ["d", "y"]}
 
 
-def test_versions_of_a_lake_that_was_begun_anew_are_not_looked_for(lake: Lake, archive: Archive) -> None:
+def test_versions_of_a_deleted_lake_are_ignored(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1, read={TABLE: 400, "silver.orders": 3})
     assert (only(plan(lake, archive)).kept_versions, only(plan(lake, archive)).lost_versions) == ((4,), ())
 
 
-def test_what_an_erasure_or_a_shorter_retention_took_is_told_as_lost(lake: Lake, archive: Archive) -> None:
+def test_removed_versions_are_listed_as_lost(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=80, read={TABLE: 2})
     write_run_record(archive, days=20, read={TABLE: 3})
     vacuum(lake, archive, timedelta(days=30))
@@ -136,7 +136,7 @@ def test_what_an_erasure_or_a_shorter_retention_took_is_told_as_lost(lake: Lake,
     assert readable(lake) == {6: ["d"]}
 
 
-def test_files_of_no_version_go_once_they_are_a_day_old(lake: Lake, archive: Archive) -> None:
+def test_orphan_files_are_removed_after_a_day(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1)
     folder = Path(lake.uri(TABLE))
     old = age_file(folder / "run_date=2025-11-01" / "killed.parquet", 1.1)
@@ -148,7 +148,7 @@ def test_files_of_no_version_go_once_they_are_a_day_old(lake: Lake, archive: Arc
     assert [each.exists() for each in (old, young, hidden, left, unfinished)] == [False, True, True, False, True]
 
 
-def test_a_development_copy_keeps_what_its_owner_has_now(lake: Lake, archive: Archive) -> None:
+def test_development_copy_keeps_its_newest_version(lake: Lake, archive: Archive) -> None:
     mine = Lake(lake.root, development="ann")
     write_rows(mine, TABLE, "x", days=20)
     write_rows(mine, TABLE, "y", days=10)
@@ -175,7 +175,7 @@ def test_a_development_copy_keeps_what_its_owner_has_now(lake: Lake, archive: Ar
         ("RUNNING", 100, False, True),
     ],
 )
-def test_candidates_stay_while_their_run_may_go_on(
+def test_candidates_of_resumable_runs_are_kept(
     lake: Lake, archive: Archive, outcome: str, days: float, again: bool, stays: bool
 ) -> None:
     run_id = write_run_record(archive, days=days, outcome=outcome)
@@ -186,7 +186,7 @@ def test_candidates_stay_while_their_run_may_go_on(
     assert any(name.startswith(f"candidate/{run_id}/") for name in list_files(lake.root)) == stays
 
 
-def test_candidates_of_nobody_and_tables_never_finished_go_once_they_are_a_day_old(lake: Lake, archive: Archive) -> None:
+def test_unfinished_tables_are_removed_after_a_day(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1)
     root = Path(lake.root)
     old = [age_file(root / name, 2) for name in ("candidate/interactive/x/part.parquet", "silver/ghost/part.parquet")]
@@ -199,7 +199,7 @@ def test_candidates_of_nobody_and_tables_never_finished_go_once_they_are_a_day_o
 # The log
 
 
-def test_entries_of_the_log_go_up_to_the_checkpoint_that_the_oldest_kept_version_needs(lake: Lake, archive: Archive) -> None:
+def test_log_is_removed_up_to_the_needed_checkpoint(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1, read={TABLE: 3})
     DeltaTable(lake.uri(TABLE), version=2).create_checkpoint()
     DeltaTable(lake.uri(TABLE)).create_checkpoint()
@@ -208,13 +208,13 @@ def test_entries_of_the_log_go_up_to_the_checkpoint_that_the_oldest_kept_version
     assert only(vacuum(lake, archive)).kept_versions == (3, 4)
 
 
-def test_no_writer_cleans_the_log_of_versions_that_are_on_record(lake: Lake, archive: Archive) -> None:
+def test_writers_do_not_clean_the_log(lake: Lake, archive: Archive) -> None:
     """delta-rs would, at the checkpoint that it makes every hundred commits, for those older than 30 days."""
     write_until_checkpoint(lake)
     assert 1 in readable(lake)
 
 
-def test_a_table_of_an_earlier_daybook_learns_to_keep_its_log(tmp_path: Path, archive: Archive) -> None:
+def test_table_of_an_earlier_release_keeps_its_log(tmp_path: Path, archive: Archive) -> None:
     lake = Lake(str(tmp_path / "lake"))
     for version, value in enumerate(("a", "b")):
         write_deltalake(lake.uri(TABLE), build_rows(value), mode="overwrite")
@@ -228,7 +228,7 @@ def test_a_table_of_an_earlier_daybook_learns_to_keep_its_log(tmp_path: Path, ar
     assert read_version(lake.uri(TABLE), 0) == [{"value": "a"}]
 
 
-def test_without_that_delta_rs_does_clean_it(tmp_path: Path) -> None:
+def test_delta_rs_cleans_the_log_by_default(tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
     write_deltalake(lake.uri(TABLE), build_rows("a"))
     write_until_checkpoint(lake)
@@ -255,12 +255,12 @@ def write_until_checkpoint(lake: Lake) -> None:
 # Refusals
 
 
-def test_without_a_record_of_any_run_nothing_is_removed(lake: Lake, archive: Archive) -> None:
+def test_archive_without_runs_is_an_error(lake: Lake, archive: Archive) -> None:
     with pytest.raises(UsageError, match=r"has no runs, so it is unknown which versions of the tables in .* are in use;"):
         plan(lake, archive)
 
 
-def test_a_log_with_a_hole_stops_it(lake: Lake, archive: Archive) -> None:
+def test_incomplete_log_is_an_error(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1)
     (Path(lake.uri(TABLE)) / "_delta_log" / f"{2:020d}.json").unlink()
     with pytest.raises(
@@ -269,7 +269,7 @@ def test_a_log_with_a_hole_stops_it(lake: Lake, archive: Archive) -> None:
         plan(lake, archive)
 
 
-def test_a_newest_version_that_lacks_a_file_stops_it(lake: Lake, archive: Archive) -> None:
+def test_newest_version_without_a_file_is_an_error(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1)
     for uri in DeltaTable(lake.uri(TABLE)).file_uris():
         Path(uri.replace("%20", " ")).unlink()
@@ -277,11 +277,11 @@ def test_a_newest_version_that_lacks_a_file_stops_it(lake: Lake, archive: Archiv
         plan(lake, archive)
 
 
-def test_a_log_that_names_other_places_stops_it(lake: Lake, archive: Archive) -> None:
+def test_log_with_files_in_other_places_is_an_error(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1, read={TABLE: 3})
     path = Path(lake.uri(TABLE)) / "_delta_log" / f"{4:020d}.json"
     path.write_text(path.read_text().replace('{"add":{"path":"', '{"add":{"path":"s3://elsewhere/'))
-    with pytest.raises(LakeError, match="has deletion vectors or files that Daybook does not write"):
+    with pytest.raises(LakeError, match="has deletion vectors or files in other places, which Daybook does not write"):
         plan(lake, archive)
 
 
@@ -301,7 +301,7 @@ def messy(lake: Lake, archive: Archive) -> Lake:
     return lake
 
 
-def test_killed_at_any_removal_and_given_again_it_ends_the_same(messy: Lake, archive: Archive, killer: Killer) -> None:
+def test_interrupted_vacuum_can_be_repeated(messy: Lake, archive: Archive, killer: Killer) -> None:
     copy = f"{messy.root}.copy"
     shutil.copytree(messy.root, copy)
     killer.aim(None)
@@ -320,7 +320,7 @@ def test_killed_at_any_removal_and_given_again_it_ends_the_same(messy: Lake, arc
         assert readable(messy) == {3: ["c"], 4: ["d"]}
 
 
-def test_what_comes_into_the_lake_after_the_plan_is_left_alone(lake: Lake, archive: Archive) -> None:
+def test_files_written_after_the_plan_are_kept(lake: Lake, archive: Archive) -> None:
     write_run_record(archive, days=1)
     planned = plan(lake, archive)
     write_rows(lake, TABLE, "e", days=5)
@@ -345,7 +345,7 @@ def histories(draw: st.DrawFn) -> tuple[list[tuple[str, int, float]], list[tuple
 
 @settings(max_examples=40)
 @given(histories())
-def test_every_version_to_be_kept_reads_as_before_and_no_other_file_is_left(
+def test_kept_versions_are_readable_and_no_other_file_remains(
     history: tuple[list[tuple[str, int, float]], list[tuple[int, float]], float],
 ) -> None:
     changes, runs, keep = history

@@ -1,4 +1,4 @@
-"""A source's calendar: which business dates there should be, and what each mistake in it is told as."""
+"""Test a source's calendar: its expected business dates, and the errors of its YAML."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def test_without_a_calendar_every_date_is_expected():
     assert expected({}, "2024-02-28", "2024-03-01") == days("2024-02-28", "2024-02-29", "2024-03-01")
 
 
-def test_a_span_of_one_date_is_that_date_and_a_reversed_one_is_empty():
+def test_range_of_one_date_and_reversed_range():
     assert expected({}, "2025-11-30", "2025-11-30") == days("2025-11-30")
     assert expected({}, "2025-11-30", "2025-11-29") == []
 
 
-def test_nothing_is_expected_before_the_first_date_or_after_the_last():
+def test_dates_before_first_and_after_last_are_not_expected():
     calendar = {"first": "2025-11-29", "last": date(2025, 11, 30)}
     assert expected(calendar, "2025-01-01", "2026-01-01") == days("2025-11-29", "2025-11-30")
     assert expected(calendar, "2025-12-01", "2026-01-01") == []
@@ -45,18 +45,18 @@ def test_closed_weekdays_are_left_out():
     assert {f"{day:%A}" for day in found} == {"Monday", "Tuesday", "Wednesday", "Thursday", "Friday"}
 
 
-def test_closed_dates_and_spans_are_left_out_with_both_ends():
+def test_closed_ranges_include_both_ends():
     calendar = {"closed": [date(2010, 12, 21), "2010-12-24..2010-12-26"]}
     assert expected(calendar, "2010-12-20", "2010-12-27") == days("2010-12-20", "2010-12-22", "2010-12-23", "2010-12-27")
 
 
-def test_the_demos_calendar_is_what_the_demo_makes(tmp_path):
+def test_demo_calendar_equals_the_generated_dates(tmp_path):
     made = generate(tmp_path / "landing", orders_per_day=1).days
     calendar = load_source("demo").calendar
     assert calendar.expected(made[0] - timedelta(days=9), made[-1] + timedelta(days=9)) == list(made)
 
 
-def test_the_real_shops_calendars_hold_every_date_they_have_data_of(shared_data):
+def test_calendars_of_real_shops_include_all_dates_with_data(shared_data):
     files = {date.fromisoformat(path.stem) for path in (shared_data / "online_retail").glob("*.csv")}
     calendar = load_source("online_retail").calendar
     assert (calendar.first, calendar.last) == (min(files), max(files))
@@ -88,7 +88,7 @@ def test_the_real_shops_calendars_hold_every_date_they_have_data_of(shared_data)
         ("  holidays: [2010-12-24]", "there is no key 'calendar.holidays'; remove it."),
     ],
 )
-def test_a_mistake_is_told_with_file_and_key(project, written, told):
+def test_error_names_file_and_key(project, written, told):
     project.replace(FILE, WRITTEN, written)
     with pytest.raises(SourceError) as caught:
         load_source("online_retail")
@@ -108,7 +108,7 @@ def test_a_mistake_is_told_with_file_and_key(project, written, told):
         ),
     ],
 )
-def test_a_first_or_last_date_that_is_none_is_told(project, old, new, told):
+def test_invalid_first_or_last_date_is_an_error(project, old, new, told):
     project.replace(FILE, old, new)
     with pytest.raises(SourceError) as caught:
         load_source("online_retail")
@@ -116,7 +116,7 @@ def test_a_first_or_last_date_that_is_none_is_told(project, old, new, told):
     assert told in str(caught.value)
 
 
-def test_check_finds_a_calendar_that_does_not_fit(project):
+def test_check_reports_an_invalid_calendar(project):
     from daybook.cli.check import check_project
 
     project.replace(FILE, "first: 2010-12-01", "first: soon")

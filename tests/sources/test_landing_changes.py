@@ -1,4 +1,4 @@
-"""A look at a landing: the files it lists are those a run would find, and one is opened only where it must be."""
+"""Test that a listing finds a run's files and opens a file only if necessary."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def landing(tmp_path: Path) -> Path:
         *("{run_date:%Y-%m-%d}.csv", "kasse/*_{run_date:%Y-%m}*.csv", "{run_date:%Y}*.csv"),
     ],
 )
-def test_a_look_finds_the_files_that_a_run_finds(landing: Path, pattern: str) -> None:
+def test_listing_finds_the_files_of_a_run(landing: Path, pattern: str) -> None:
     store = Store(str(landing))
     entity = Entity(files=pattern, columns={"a": Column()})
     found = find_files(store, entity, DAY)
@@ -46,7 +46,7 @@ def test_a_look_finds_the_files_that_a_run_finds(landing: Path, pattern: str) ->
 
 
 @pytest.mark.parametrize("prefix", ["", "kasse", "kasse/2025-11-30", "kass", "none"])
-def test_a_look_lists_what_the_store_lists(landing: Path, prefix: str) -> None:
+def test_listing_equals_the_stores(landing: Path, prefix: str) -> None:
     store = Store(str(landing))
     assert LandingListing(store).keys(prefix) == store.keys(prefix)
 
@@ -58,7 +58,7 @@ def as_read(landing: Path, file: str, content: str, read_at: datetime) -> bool:
     )
 
 
-def test_a_file_is_as_read_by_size_then_time_then_content(landing: Path) -> None:
+def test_file_is_compared_by_size_then_time_then_content(landing: Path) -> None:
     now = datetime.now(timezone.utc)
     assert as_read(landing, "all.csv", "all.csv", now)
     assert not as_read(landing, "all.csv", "ALL.csv", now)
@@ -68,12 +68,12 @@ def test_a_file_is_as_read_by_size_then_time_then_content(landing: Path) -> None
     assert not as_read(landing, "all.csv", "ALL.csv", now + CLOCK_TOLERANCE - timedelta(minutes=1))
 
 
-def test_an_old_time_of_modification_does_not_make_a_file_one_that_was_there(landing: Path) -> None:
+def test_old_modification_time_does_not_hide_a_change(landing: Path) -> None:
     os.utime(landing / "all.csv", (10**9, 10**9))
     assert not as_read(landing, "all.csv", "ALL.csv", datetime.now(timezone.utc))
 
 
-def test_a_file_removed_since_the_look_is_not_as_it_was_read(landing: Path) -> None:
+def test_file_removed_since_the_listing_has_changed(landing: Path) -> None:
     look = LandingListing(Store(str(landing)))
     (landing / "all.csv").unlink()
     digest = hashlib.sha256(b"all.csv").hexdigest()

@@ -1,7 +1,8 @@
 """SQL macros that read instants from text, and SQL that finds ambiguous and skipped local times.
 
-An instant is a TIMESTAMPTZ. A text without an offset is a local time. As in PostgreSQL, a local time that occurs twice, when the
-clock is set back, is the second one (standard time); one that is skipped, when the clock is set forward, moves forward by the gap.
+An instant is a TIMESTAMPTZ. A text without an offset is a local time. As in PostgreSQL, a local time that occurs twice, when
+the clock is set back, is the second one (standard time). One that is skipped, when the clock is set forward, moves forward by
+the gap.
 """
 
 from __future__ import annotations

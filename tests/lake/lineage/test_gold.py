@@ -120,14 +120,14 @@ def split_kinds(entry: dict[str, Any], column: str) -> tuple[set[str], set[str]]
     return values, decides
 
 
-def test_every_gold_table_is_written_down() -> None:
+def test_every_gold_table_has_expected_lineage() -> None:
     assert {name: set(columns) for name, columns in EXPECTED.items()} == {
         name: set(table.columns) for name, table in load_tables("gold").items()
     }
 
 
 @pytest.mark.parametrize("table", sorted(EXPECTED))
-def test_a_gold_column_comes_from_what_a_person_reads_in_its_query(table: str, lineage: dict[str, Any]) -> None:
+def test_gold_lineage_equals_the_expected(table: str, lineage: dict[str, Any]) -> None:
     found = {column: split_kinds(lineage[table], column) for column in EXPECTED[table]}
     assert found == {column: (set(values), set(decides)) for column, (values, decides) in EXPECTED[table].items()}
 
@@ -227,16 +227,14 @@ def changes(engine: DuckDBEngine, chance: random.Random) -> set[tuple[str, str]]
     return seen
 
 
-def test_a_return_date_is_a_source_where_returns_count_on_it() -> None:
+def test_return_date_is_a_source_if_returns_count_on_it() -> None:
     values, decides = split_kinds(lineage_of_gold("return_date")["gold.category_sales"], "order_date")
     assert values == {ORDER_DATE, "order_items.returned_at"}
     assert decides > {"order_items.returned_at", *RETURNED}
 
 
 @pytest.mark.parametrize("returns_count_on", ["order_date", "return_date"])
-def test_figures_change_with_the_columns_that_their_lineage_lists_and_with_no_other(
-    engine: DuckDBEngine, returns_count_on: str
-) -> None:
+def test_values_change_with_listed_source_columns_only(engine: DuckDBEngine, returns_count_on: str) -> None:
     lineage = lineage_of_gold(returns_count_on)
     for name in load_tables("silver"):
         register(engine, name, [])

@@ -1,4 +1,4 @@
-"""Lineage as records hold it: how kinds combine along a path, and the walk from gold to bronze."""
+"""Test how kinds of dependence combine along a path, and how columns are traced."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ LINEAGE = {
         (["IDENTITY", "JOIN"], "WINDOW", {"WINDOW", "JOIN"}),
     ],
 )
-def test_once_indirect_always_indirect(inner: list[str], outer: str, expected: set[str]) -> None:
+def test_path_with_an_indirect_kind_is_indirect(inner: list[str], outer: str, expected: set[str]) -> None:
     assert combine_kinds(inner, outer) == expected
 
 
-def test_a_column_depends_on_its_own_sources_and_on_what_decides_its_rows() -> None:
+def test_column_depends_on_its_values_and_its_rows() -> None:
     assert find_sources(LINEAGE, "gold.sales.revenue") == {
         "silver.items.amount": {"AGGREGATION"},
         "silver.items.sold": {"FILTER"},
@@ -54,7 +54,7 @@ def test_a_column_depends_on_its_own_sources_and_on_what_decides_its_rows() -> N
     assert find_sources(LINEAGE, "bronze.items.id") == {}
 
 
-def test_a_trace_goes_through_all_layers() -> None:
+def test_trace_goes_through_all_layers() -> None:
     assert trace_sources(LINEAGE, "gold.sales.revenue") == {
         "silver.items.amount": {"AGGREGATION"},
         "silver.items.sold": {"FILTER"},
@@ -65,7 +65,7 @@ def test_a_trace_goes_through_all_layers() -> None:
     }
 
 
-def test_a_trace_through_tables_that_read_each_other_ends() -> None:
+def test_trace_of_a_cycle_ends() -> None:
     circle = {
         "silver.a": {"rows": {}, "columns": {"x": {"silver.b.y": ["IDENTITY"]}}},
         "silver.b": {"rows": {}, "columns": {"y": {"silver.a.x": ["TRANSFORMATION"]}}},
@@ -76,16 +76,16 @@ def test_a_trace_through_tables_that_read_each_other_ends() -> None:
     }
 
 
-def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_unknown_column_lists_the_columns() -> None:
     with pytest.raises(UsageError, match=r"gold\.sales has no column 'profit'; its columns are: revenue, lines\."):
         trace_sources(LINEAGE, "gold.sales.profit")
 
 
-def test_the_tables_that_a_query_reads_include_those_that_only_filter() -> None:
+def test_source_tables_include_filters() -> None:
     assert list_source_tables(LINEAGE, "gold.sales") == ["days", "silver.items"]
 
 
-def test_the_last_attempt_that_knows_a_table_counts_and_columns_stand_in_their_tables_order() -> None:
+def test_last_attempt_counts_in_column_order() -> None:
     first = {"details": {"lineage": {"gold.sales": {"rows": {}, "columns": {"old": {}}}}}}
     second = {"details": {"lineage": {"gold.sales": {"rows": {}, "columns": {"a": {}, "b": {}, "extra": {}}}}}}
     withheld: dict[str, object] = {"details": None}
@@ -93,13 +93,13 @@ def test_the_last_attempt_that_knows_a_table_counts_and_columns_stand_in_their_t
     assert list(found["gold.sales"]["columns"]) == ["b", "a", "extra"]
 
 
-def test_a_runs_record_holds_the_lineage_once() -> None:
+def test_run_record_has_the_lineage_once() -> None:
     attempt = {"stage": "aggregate", "details": {"lineage": LINEAGE, "candidates": {}}}
     assert without_lineage(attempt) == {"stage": "aggregate", "details": {"candidates": {}}}
     assert "lineage" in attempt["details"]
 
 
-def test_columns_are_found_in_any_case() -> None:
+def test_column_names_ignore_case() -> None:
     entry = {"rows": {}, "columns": {"status": {"silver.orders.STATUS": ["IDENTITY"]}}}
     found = collect_lineage([{"details": {"lineage": {"gold.sales": entry}}}], {"gold.sales": ["Status"]})
     assert list(found["gold.sales"]["columns"]) == ["Status"]

@@ -1,4 +1,4 @@
-"""Lineage read out of SQL: what each construct that our queries use makes a column depend on."""
+"""Test the lineage of each SQL construct that Daybook's queries use."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def column(sql: str, name: Optional[str] = None, **views: str) -> dict[str, list
         ),
     ],
 )
-def test_the_values_of_a_column_come_from(sql: str, expected: dict[str, list[str]]) -> None:
+def test_sources_of_values(sql: str, expected: dict[str, list[str]]) -> None:
     assert column(sql) == expected
 
 
@@ -151,15 +151,15 @@ def test_the_values_of_a_column_come_from(sql: str, expected: dict[str, list[str
         ),
     ],
 )
-def test_the_rows_of_a_table_are_decided_by(sql: str, expected: dict[str, list[str]]) -> None:
+def test_sources_of_rows(sql: str, expected: dict[str, list[str]]) -> None:
     assert lineage(sql)["rows"] == expected
 
 
-def test_a_count_depends_on_what_filters_its_rows_even_where_there_is_always_one_row() -> None:
+def test_count_depends_on_filters() -> None:
     assert column("SELECT count(*) AS n FROM silver.orders WHERE status = 'paid'") == {"silver.orders.status": ["FILTER"]}
 
 
-def test_a_left_join_to_a_unique_column_decides_only_its_own_columns() -> None:
+def test_left_join_to_a_unique_key_affects_its_columns_only() -> None:
     joined = "FROM silver.items AS i LEFT JOIN silver.products AS p ON p.product_id = i.product_id"
     found = lineage(f"SELECT i.line, p.category {joined}")
     assert found["rows"] == {}
@@ -171,7 +171,7 @@ def test_a_left_join_to_a_unique_column_decides_only_its_own_columns() -> None:
     }
 
 
-def test_a_left_join_to_a_column_that_repeats_decides_the_rows() -> None:
+def test_left_join_to_a_repeated_column_affects_the_rows() -> None:
     found = lineage("SELECT o.status FROM silver.orders AS o LEFT JOIN silver.items AS i ON i.order_id = o.order_id")
     assert found["rows"] == {"silver.items.order_id": ["JOIN"], "silver.orders.order_id": ["JOIN"]}
 
@@ -183,26 +183,26 @@ def test_a_left_join_to_a_column_that_repeats_decides_the_rows() -> None:
         "(SELECT g.order_id, g.s FROM (SELECT order_id, sum(price) AS s FROM silver.items GROUP BY order_id) AS g)",
     ],
 )
-def test_a_group_is_unique_by_what_it_is_grouped_by(grouped: str) -> None:
+def test_group_keys_are_unique(grouped: str) -> None:
     found = lineage(f"SELECT o.status, g.s FROM silver.orders AS o LEFT JOIN {grouped} AS g ON g.order_id = o.order_id")
     assert found["rows"] == {}
     assert found["columns"]["status"] == {"silver.orders.status": ["IDENTITY"]}
 
 
-def test_a_star_is_every_column_and_a_view_is_looked_through() -> None:
+def test_star_and_views_are_expanded() -> None:
     found = lineage("SELECT v.* EXCLUDE (status) FROM v", v="SELECT * FROM silver.orders WHERE status <> 'cancelled'")
     assert list(found["columns"]) == ["order_id", "customer_key", "order_date"]
     assert found["columns"]["order_date"] == {"silver.orders.order_date": ["IDENTITY"]}
     assert found["rows"] == {"silver.orders.status": ["FILTER"]}
 
 
-def test_a_table_that_another_defines_in_turn_is_not_looked_through() -> None:
+def test_stored_definition_is_not_expanded() -> None:
     definitions = {"gold.a": "SELECT status AS s FROM silver.orders", "gold.b": "SELECT s FROM gold.a"}
     reader = LineageReader(definitions, TABLES.__getitem__, stored_names=["gold.a", "gold.b"])
     assert reader.entry("gold.b")["columns"] == {"s": {"gold.a.s": ["IDENTITY"]}}
 
 
-def test_a_common_table_expression_hides_a_table_of_its_name() -> None:
+def test_cte_hides_a_table_of_its_name() -> None:
     assert column("WITH days AS (SELECT order_date AS day FROM silver.orders) SELECT day FROM days") == {
         "silver.orders.order_date": ["IDENTITY"]
     }
@@ -216,11 +216,11 @@ def test_a_common_table_expression_hides_a_table_of_its_name() -> None:
         ("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT n FROM r", "WITH RECURSIVE"),
     ],
 )
-def test_what_cannot_be_followed_is_said(sql: str, said: str) -> None:
+def test_unsupported_sql_is_an_error(sql: str, said: str) -> None:
     with pytest.raises(LineageError, match=said):
         lineage(sql)
 
 
-def test_views_that_read_each_other_in_a_circle_are_refused() -> None:
+def test_recursive_views_are_an_error() -> None:
     with pytest.raises(LineageError, match="reads itself"):
         lineage("SELECT x FROM a", a="SELECT x FROM b", b="SELECT x FROM a")
