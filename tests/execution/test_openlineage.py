@@ -39,7 +39,7 @@ GOLD_SALES = {
 
 
 def attempt(stage: str, **changes: Any) -> dict[str, Any]:
-    """An attempt's record with what events are made from."""
+    """Return an attempt's record with the keys that events are built from."""
     return {
         "stage": stage,
         "attempt": 1,
@@ -60,7 +60,7 @@ def attempt(stage: str, **changes: Any) -> dict[str, Any]:
 
 
 def run(*attempts: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A closed run's record."""
+    """Return a closed run's record."""
     return {
         "run_id": RUN,
         "run_date": "2025-11-30",
@@ -127,7 +127,7 @@ def events(settings: Settings) -> list[dict[str, Any]]:
 
 
 def ended(events: list[dict[str, Any]], stage: str) -> dict[str, Any]:
-    """The last event of a stage."""
+    """Return the last event of a stage."""
     return [event for event in events if event["job"]["name"] == f"daily.{stage}"][-1]
 
 
@@ -152,7 +152,7 @@ def test_events_have_the_required_fields(events: list[dict[str, Any]]) -> None:
 
 
 def facets_of(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every facet of an event."""
+    """Yield every facet of an event."""
     yield from event["run"]["facets"].values()
     yield from event["job"]["facets"].values()
     for dataset in [*event["inputs"], *event["outputs"]]:
@@ -188,7 +188,7 @@ def test_openlineage_classes_accept_every_event(events: list[dict[str, Any]], se
             producer=event["producer"],
         )
         for facet in facets_of(event):
-            # A model refuses what it does not know and what is missing.
+            # A class rejects unknown and missing keys.
             models[facet["_schemaURL"]](**{key: value for key, value in facet.items() if not key.startswith("_")})
             count += 1
     assert count > 50
@@ -268,7 +268,7 @@ def test_gold_lineage_goes_through_the_candidate(events: list[dict[str, Any]]) -
     assert [(field["name"], field["field"]) for field in published] == [(candidate["name"], "gross_revenue")]
     computed = candidate["facets"]["columnLineage"]
     assert [field["field"] for field in computed["fields"]["gross_revenue"]["inputFields"]] == ["line_amount", "status"]
-    # Dates that a stage worked out for itself are no data set.
+    # Dates that a stage has computed are not a data set.
     assert [field["field"] for field in computed["dataset"]] == ["order_date"]
     assert (
         gold["outputFacets"]["outputStatistics"]["rowCount"] == candidate["outputFacets"]["outputStatistics"]["rowCount"] == 5
@@ -313,7 +313,7 @@ def test_bucket_is_the_namespace() -> None:
 
 @pytest.fixture
 def endpoint() -> Iterator[Any]:
-    """A server on this machine that keeps what is posted to it; ``answer`` is the status it gives."""
+    """Return a local server that keeps the posted events; ``answer`` is the status of its responses."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -385,7 +385,7 @@ def test_setting_accepts_plain_http_urls_only(url: str) -> None:
 
 @pytest.fixture
 def archive(home: Path) -> Archive:
-    """An archive with a run whose one attempt knows the lineage of a table."""
+    """Return an archive with a run whose only attempt has the lineage of a table."""
     archive = Archive(load_settings("local").archive)
     archive.start_run(date(2025, 11, 30), {})
     archive.claim_attempt(RUN, "aggregate", {})

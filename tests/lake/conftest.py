@@ -1,4 +1,4 @@
-"""A lake of a test's own, and commits that are not waited for."""
+"""Fixtures: a lake, and commits without waits between tries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lake(root: str) -> Lake:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits between tries to commit, which are not waited for."""
+    """Return the list of waits between tries to commit, which do not happen."""
     waited: list[float] = []
     monkeypatch.setattr(daybook.lake.tables, "time", SimpleNamespace(sleep=waited.append))
     return waited

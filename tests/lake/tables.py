@@ -1,4 +1,4 @@
-"""Tables small enough to read: rows of each kind, and what a lake then holds."""
+"""Build small tables for tests of the lake, and read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COHORTS = load_table("gold.cohort_retention")
 
 
 def read_rows(lake: Lake, table: str, *columns: str) -> list[tuple[Any, ...]]:
-    """The table's rows, or the named columns of them, sorted."""
+    """Return the rows of a table, or the named columns of them, sorted."""
     dataset = lake.dataset(table)
     assert dataset is not None
     found = dataset.to_table(columns=list(columns) or None)
@@ -29,7 +29,7 @@ def read_rows(lake: Lake, table: str, *columns: str) -> list[tuple[Any, ...]]:
 
 
 def list_files(folder: Path) -> dict[Path, int]:
-    """Every file under a folder with the time of its last change."""
+    """Return every file under a folder with its modification time."""
     return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -38,7 +38,7 @@ def landing_rows(*values: str) -> pa.Table:
 
 
 class Version(NamedTuple):
-    """One version of a product, as a landing brings it; ``changed`` is the hour of November 2025 that the shop gives it."""
+    """A landed version of a product; ``changed`` is its hour of November 2025 in the source."""
 
     product_id: str
     name: str
@@ -82,7 +82,7 @@ def payments(*amounts: tuple[date, str]) -> pa.Table:
 
 
 def failing_reader(rows: pa.Table) -> pa.RecordBatchReader:
-    """The rows, and then an end in the middle."""
+    """Return a reader that fails after the rows."""
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield from rows.to_batches()

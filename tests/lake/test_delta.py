@@ -35,7 +35,7 @@ def uri(tmp_path: Path) -> str:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What has been opened from its log."""
+    """Return the list of tables that are opened from their logs."""
     found: list[str] = []
     open_delta = daybook.lake.delta.open_table_or_none
 
@@ -100,7 +100,7 @@ def test_dataset_of_a_partition_has_only_its_files(uri: str, shop: str) -> None:
 
 
 def test_partition_of_a_newer_protocol_table_is_read(uri: str) -> None:
-    # A moment without a zone needs a reader of version 3.
+    # A timestamp without a zone needs reader version 3.
     schema = pa.schema([("day", pa.date32()), ("at", pa.timestamp("us"))])
     for day in (1, 2):
         part = pa.table({"day": [date(2025, 11, day)], "at": [datetime(2025, 11, day)]}, schema=schema)
@@ -119,7 +119,7 @@ def test_missing_partition_has_no_rows(uri: str) -> None:
     assert list_partition_files(delta, only) == frozenset()
 
 
-# Tables kept open
+# Open tables
 
 
 @pytest.fixture

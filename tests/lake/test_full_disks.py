@@ -27,7 +27,7 @@ from tests.lake.tables import (
     read_rows,
 )
 
-# Too much for what is left on any of the disks.
+# More than the space left on each disk.
 MANY = [f"value {number} of many" for number in range(5_000)]
 WRITES: dict[str, Callable[[Lake], Any]] = {
     "bronze.sales": lambda lake: lake.replace_partition("bronze.sales", landing_rows(*MANY), FIRST),
@@ -45,12 +45,12 @@ WRITES: dict[str, Callable[[Lake], Any]] = {
 }
 
 REFUSED = {"silver.products": "versions.products"}
-"""Which table a write is refused at, where another comes first: a merge keeps the versions before it merges."""
+"""The table at which a write fails, if another is written first: a merge writes the versions before."""
 
 
 @pytest.fixture
 def filled(disks: Any, tmp_path: Path) -> tuple[Any, Lake]:
-    """A lake with rows in every table, on a disk of its own."""
+    """Return a lake with rows in every table, on a disk of its own."""
     disk = disks.mount(tmp_path / "disk", "4m")
     lake = Lake(str(disk.path / "lake"), run_id="daily-2025-11-01-1")
     lake.replace_partition("bronze.sales", landing_rows("before"), FIRST)

@@ -36,14 +36,14 @@ def seen(lake: Lake, sql: str = "SELECT customer FROM bronze.orders ORDER BY run
 
 
 def write_as_before(lake: Lake, rows: pa.Table, day: date) -> None:
-    """Write a date as earlier releases did: each spelling is a column."""
+    """Write a date like earlier releases, with a column for each spelling."""
     dated = rows.add_column(0, "run_date", pa.array([day] * rows.num_rows, pa.date32()))
     write_deltalake(lake.uri(TABLE), dated, mode="append", schema_mode="merge", partition_by=["run_date"])
 
 
 @pytest.fixture
 def twice(lake: Lake) -> Lake:
-    """A lake whose bronze.orders stores one column under two names, each with a date's values."""
+    """Return a lake whose bronze.orders stores a column under two names, each with the values of one date."""
     write_as_before(lake, named("customer", "a", x="1"), FIRST)
     write_as_before(lake, named("Customer", "b", x="2"), SECOND)
     assert set(columns(lake)) == {"run_date", "customer", "x", "Customer"}
@@ -133,7 +133,7 @@ def test_development_copy_has_all_values(twice: Lake) -> None:
 
 
 def test_concurrent_write_is_kept(twice: Lake, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process writes between the look at the rows and the commit."""
+    """Another process writes between the reading of the rows and the commit."""
     tell, others = schema_evolution._warn_of_conflicting_values, [THIRD]
 
     def write_first(*looked: Any) -> None:

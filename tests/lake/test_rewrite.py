@@ -32,7 +32,7 @@ FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """Two dates of one entity, the first landed twice."""
+    """Write two dates of an entity, the first twice."""
     lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-01-1")
     for day, names in ((FIRST, ["old"]), (FIRST, ["ann", "bob"]), (SECOND, ["cid"])):
         lake.replace_partition("bronze.people", pa.table({"name": names}), day)
@@ -51,7 +51,7 @@ def names(lake: Lake) -> list[str]:
 
 
 def upper(rows: Any) -> Any:
-    """The rows with their names in capitals."""
+    """Return the rows with names in capitals."""
     changed = pa.array([name.upper() for name in rows.column("name").to_pylist()], pa.string())
     return rows.set_column(rows.schema.get_field_index("name"), "name", changed)
 
@@ -141,7 +141,7 @@ def test_remove_history_keeps_transactions(lake: Lake) -> None:
 def test_upgraded_table_has_no_raw_values_in_its_log(lake: Lake) -> None:
     table = table_of(lake)
     DeltaTable(table.uri).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": "32"})
-    # As an earlier Daybook did, which left the properties alone.
+    # Like an earlier release, which did not set the properties.
     rows = pa.table({"run_date": [SECOND], "name": ["canary"]}).select(DeltaTable(table.uri).schema().to_arrow().names)
     write_deltalake(table.uri, rows, mode="append")
     log = Path(table.uri) / "_delta_log"
@@ -168,7 +168,7 @@ def test_log_has_no_raw_values_or_pseudonyms(lake: Lake) -> None:
     logs = {path: path.read_text() for path in Path(lake.root).rglob("_delta_log/*.json")}
     assert len(logs) > 6
     assert not [path for path, text in logs.items() if "canary-key" in text]
-    # What is plain stands there for silver alone, whose files are looked for by their values.
+    # Only silver has statistics of other columns, because its files are selected by their values.
     assert {path.parts[-4] for path, text in logs.items() if "canary@" in text} == {"silver"}
 
 
@@ -198,7 +198,7 @@ def test_files_beside_the_layers_are_kept(lake: Lake) -> None:
 def test_folders_without_a_log_are_not_tables(home: Path, key: str, below: str) -> None:
     with pytest.raises(ParamsError) as caught:
         load_settings("local", {key: f"{home}/lake{below}"})
-    # Of two equal places the one that is declared first is named first.
+    # Of two equal addresses the one that is declared first is named first.
     inner, outer = (key, "lake") if below or key == "landing" else ("lake", key)
     assert str(caught.value) == (
         f"--set: key {inner!r} is {home}/lake{below}, which is inside {outer!r} ({home}/lake); "

@@ -40,7 +40,7 @@ FEE = Property(name="fee", logicalType="number", physicalType="DECIMAL(18,4)")
 
 
 def gaining(contract: Table, column: Property, at: int = 2) -> Table:
-    """The contract with one more column, in the middle."""
+    """Return the contract with one more column in the middle."""
     return contract.model_copy(update={"properties": [*contract.properties[:at], column, *contract.properties[at:]]})
 
 
@@ -49,7 +49,7 @@ WITH_FEE = gaining(PAYMENTS, FEE)
 
 
 def branded(landed_on: date, brand: str, *versions: Version) -> pa.Table:
-    """Products of one brand."""
+    """Return products of one brand."""
     rows = products(landed_on, *versions)
     return rows.add_column(2, "brand", pa.array([brand] * rows.num_rows, pa.string()))
 
@@ -60,7 +60,7 @@ def with_fee(*amounts: tuple[date, str]) -> pa.Table:
 
 
 def change_contracts(monkeypatch: pytest.MonkeyPatch, layer: str, *contracts: Table) -> None:
-    """Have the files of contracts say so."""
+    """Replace the contract files."""
     there = {each.full_name: each for each in contracts}
     for module in ("daybook.lake.tables", "daybook.lake.schema_evolution", "daybook.lake.table_properties"):
         monkeypatch.setattr(f"{module}.load_tables", lambda asked: there if asked == layer else {})
@@ -76,13 +76,13 @@ def columns(lake: Lake, table: str) -> list[str]:
 
 @pytest.fixture
 def filled(lake: Lake) -> Lake:
-    """A lake with two dates of products, in silver and in versions."""
+    """Return a lake with two dates of products in silver and versions."""
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(SECOND, Version("b", "Bee II", 2)), landed_on=SECOND)
     return lake
 
 
-# A column more
+# A new column
 
 
 def test_new_column_is_null_until_the_date_is_merged_again(filled: Lake) -> None:
@@ -189,7 +189,7 @@ def test_new_pseudonym_has_no_statistics_in_the_log(filled: Lake, monkeypatch: p
         assert not any("a-person" in log.read_text() for log in logs), table
 
 
-# A column less, and processes that know of the one and of the other contract
+# A removed column, and processes with different contracts
 
 
 def test_removed_column_is_not_read_and_null_in_new_rows(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +272,7 @@ def test_rekey_keeps_values_of_a_new_column(lake: Lake, tmp_path: Path) -> None:
     assert {old, new}.isdisjoint(row["customer_key"] for row in found)
 
 
-# What cannot follow
+# Incompatible tables
 
 UNKNOWN_BEFORE = (
     "column 'brand' is required and new, so stored rows lack it; make it nullable (and no key) until all dates have run again."

@@ -42,7 +42,7 @@ from tests.lake.tables import (
 
 
 def conflicting(action: Any, times: int) -> Any:
-    """``action``, but the first ``times`` calls meet another writer's commit."""
+    """Return ``action`` with a conflict in the first ``times`` calls."""
     tries = itertools.count(1)
 
     def act(*args: Any, **named: Any) -> Any:
@@ -326,7 +326,7 @@ def test_drop_candidates_drops_those_of_the_run_only(lake: Lake) -> None:
     assert lake.drop_candidates() == 0
 
 
-# Other writers
+# Conflicts
 
 
 def test_waits_between_tries_increase(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
@@ -353,7 +353,7 @@ def test_ten_conflicts_are_a_lake_error(lake: Lake, waits: list[float], monkeypa
 
 @pytest.fixture
 def published(lake: Lake) -> Lake:
-    """A lake with one published table of each kind."""
+    """Return a lake with one published table of each kind."""
     lake.replace_partition("bronze.orders", landing_rows("a"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
     publish(lake, PAYMENTS, payments((FIRST, "1"), (SECOND, "2")), [FIRST, SECOND])
@@ -435,11 +435,11 @@ def test_tables_includes_the_development_copy(published: Lake) -> None:
     assert "bronze.sketches" not in published.tables()
 
 
-# Many small files
+# Compaction
 
 
 def grown(lake: Lake, days: int) -> None:
-    """A silver table after as many daily merges, each of which adds a file."""
+    """Write a silver table with daily merges, each of which adds a file."""
     for number in range(days):
         merge(lake, COMPACTED, items(number), landed_on=FIRST + timedelta(days=number))
 

@@ -39,7 +39,7 @@ KEEP = timedelta(days=90)
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    """Version 1 to 4 of one date: 200, 100, 50 and 10 days old."""
+    """Write versions 1 to 4 of a date: 200, 100, 50 and 10 days old."""
     lake = Lake(str(tmp_path / "a lake"), run_id="daily-2025-11-01-1")
     for value, days in (("a", 200), ("b", 100), ("c", 50), ("d", 10)):
         write_rows(lake, TABLE, value, days=days)
@@ -67,7 +67,7 @@ def only(done: VacuumPlan) -> TableVacuum:
 
 
 def readable(lake: Lake, table: str = TABLE) -> dict[int, list[str]]:
-    """The versions that can be read, with their values."""
+    """Return the readable versions with their values."""
     found = {}
     for version in range(DeltaTable(lake.uri(table)).version() + 1):
         held = read_version(lake.uri(table), version)
@@ -76,7 +76,7 @@ def readable(lake: Lake, table: str = TABLE) -> dict[int, list[str]]:
     return found
 
 
-# What stays
+# Kept versions and files
 
 
 def test_newest_and_recorded_versions_are_kept(lake: Lake, archive: Archive) -> None:
@@ -99,7 +99,7 @@ def test_newest_versions_of_the_last_day_are_kept(lake: Lake, archive: Archive) 
     write_run_record(archive, days=200)
     write_rows(lake, TABLE, "e", days=0.9)
     write_rows(lake, TABLE, "f", days=0.1)
-    # Version 4 is ten days old, and was what a reader got until it was superseded.
+    # Version 4 is ten days old and was the newest until now.
     assert only(vacuum(lake, archive)).kept_versions == (4, 5, 6)
     assert readable(lake) == {0: [], 4: ["d"], 5: ["e"], 6: ["f"]}
 
@@ -131,7 +131,7 @@ def test_removed_versions_are_listed_as_lost(lake: Lake, archive: Archive) -> No
     assert (done.kept_versions, done.lost_versions, done.files) == ((3, 4), (2,), ())
     remove_history(list_tables(lake.root)[0])
     done = only(vacuum(lake, archive))
-    # Forgetting has made two commits of its own, which leave nothing before them to be read.
+    # Removing the history makes two commits; no earlier version is readable.
     assert (done.kept_versions, done.lost_versions, done.files) == ((6,), (2, 3), ())
     assert readable(lake) == {6: ["d"]}
 
@@ -209,7 +209,7 @@ def test_log_is_removed_up_to_the_needed_checkpoint(lake: Lake, archive: Archive
 
 
 def test_writers_do_not_clean_the_log(lake: Lake, archive: Archive) -> None:
-    """delta-rs would, at the checkpoint that it makes every hundred commits, for those older than 30 days."""
+    """By default delta-rs removes entries older than 30 days at each checkpoint, every hundred commits."""
     write_until_checkpoint(lake)
     assert 1 in readable(lake)
 
@@ -236,7 +236,7 @@ def test_delta_rs_cleans_the_log_by_default(tmp_path: Path) -> None:
 
 
 def write_until_checkpoint(lake: Lake) -> None:
-    """Commit past the next two checkpoints, all that was before being 60 days old in the eyes of the one who writes."""
+    """Commit past the next two checkpoints while all earlier entries are 60 days old."""
     uri = lake.uri(TABLE)
     now = datetime.now(timezone.utc)
     row = DeltaTable(uri).to_pyarrow_table().slice(0, 1)
@@ -252,7 +252,7 @@ def write_until_checkpoint(lake: Lake) -> None:
         write_deltalake(uri, row, mode="append")
 
 
-# Refusals
+# Errors
 
 
 def test_archive_without_runs_is_an_error(lake: Lake, archive: Archive) -> None:
@@ -285,12 +285,12 @@ def test_log_with_files_in_other_places_is_an_error(lake: Lake, archive: Archive
         plan(lake, archive)
 
 
-# Whatever happens half way
+# Interruptions
 
 
 @pytest.fixture
 def messy(lake: Lake, archive: Archive) -> Lake:
-    """A lake with something of every kind to remove."""
+    """Return a lake with files of every kind to remove."""
     write_run_record(archive, days=1, read={TABLE: 3})
     done = write_run_record(archive, days=1, run_date=SECOND)
     Lake(lake.root, run_id=done).write_candidate("candidate.orders", build_rows("x"))
@@ -329,12 +329,12 @@ def test_files_written_after_the_plan_are_kept(lake: Lake, archive: Archive) -> 
     assert readable(lake) == {0: [], 4: ["d"], 5: ["e"], 6: ["f"]}
 
 
-# Any history
+# Random histories
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[tuple[str, int, float]], list[tuple[int, float]], float]:
-    """Changes (kind, date, days ago, oldest first), runs (version read, days ago), and the days that are kept."""
+    """Draw changes (kind, date, days ago, oldest first), runs (version read, days ago) and a retention in days."""
     count = draw(st.integers(2, 9))
     kinds = st.sampled_from(["replace", "replace", "append", "remove", "checkpoint", "clean log"])
     ages = sorted(draw(st.lists(st.sampled_from([0.1, 0.9, 1.1, 5, 20, 40, 80]), min_size=count, max_size=count)), reverse=True)
@@ -400,6 +400,6 @@ def apply(lake: Lake, kind: str, day: int, value: str) -> None:
 
 
 def named(uri: str, version: int) -> set[str]:
-    """The files of a version, as deltalake has it, relative to the table."""
+    """Return the files of a version according to deltalake, relative to the table."""
     actions: Any = DeltaTable(uri, version=version).file_uris()
     return {name[len(uri) + 1 :] for name in actions}

@@ -1,4 +1,4 @@
-"""Lakes and run records for tests of the vacuum: commits and files of any age, and what they hold before and after."""
+"""Build lakes and run records with commits and files of any age, for tests of the vacuum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from daybook.records.archive import Archive, serialize_record
 
 FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
-"""The moment that ages in these tests are counted back from."""
+"""The present in these tests; ages are counted back from it."""
 
 
 def build_rows(*values: str) -> pa.Table:
@@ -27,7 +27,7 @@ def build_rows(*values: str) -> pa.Table:
 
 
 def age_commit(uri: str, version: int, days: float, now: datetime = NOW) -> None:
-    """Let a commit, and the files that it brought, be so many days old."""
+    """Set the age in days of a commit and the files that it added."""
     moment = now - timedelta(days=days)
     path = Path(uri) / "_delta_log" / f"{version:020d}.json"
     text = re.sub(r'"timestamp":\d+', f'"timestamp":{int(moment.timestamp() * 1000)}', path.read_text())
@@ -39,7 +39,7 @@ def age_commit(uri: str, version: int, days: float, now: datetime = NOW) -> None
 
 
 def age_file(path: Path, days: float, now: datetime = NOW) -> Path:
-    """Let a file, made if it is not there, be so many days old."""
+    """Set the age in days of a file; create it if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     moment = (now - timedelta(days=days)).timestamp()
@@ -48,7 +48,7 @@ def age_file(path: Path, days: float, now: datetime = NOW) -> Path:
 
 
 def write_rows(lake: Lake, table: str, *values: str, days: float, run_date: date = FIRST, now: datetime = NOW) -> int:
-    """Make these the rows of a date, so many days ago; returns the version."""
+    """Replace the rows of a date a number of days ago; returns the version."""
     lake.replace_partition(table, build_rows(*values), run_date)
     uri = lake.uri(table)
     version = int(DeltaTable(uri).version())
@@ -68,7 +68,7 @@ def write_run_record(
     snapshot: Optional[Mapping[str, int]] = None,
     now: datetime = NOW,
 ) -> str:
-    """The record of a run that started so many days ago; returns its name."""
+    """Record a run that started a number of days ago; returns its name."""
     began = (now - timedelta(days=days)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     number = len(archive.run_ids(run_date)) + 1
     run_id = f"daily-{run_date.isoformat()}-{number}"
@@ -88,7 +88,7 @@ def write_run_record(
 
 
 def read_version(uri: str, version: Optional[int] = None) -> Optional[list[Any]]:
-    """The rows of a version, sorted; None where it cannot be read."""
+    """Return the sorted rows of a version; None if it cannot be read."""
     try:
         found = open_dataset(DeltaTable(uri, version=version)).to_table().to_pylist()
     except Exception:  # noqa: BLE001 (a missing log and a missing file are told in many ways)
@@ -97,7 +97,7 @@ def read_version(uri: str, version: Optional[int] = None) -> Optional[list[Any]]
 
 
 def list_files(root: str) -> set[str]:
-    """Every file under a folder, relative to it."""
+    """Return every file under a folder, relative to it."""
     return {str(path.relative_to(root)) for path in Path(root).rglob("*") if path.is_file()}
 
 

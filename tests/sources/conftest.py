@@ -1,4 +1,4 @@
-"""Sources of a test's own: a small valid one to vary, and CSV files read through one entity."""
+"""Fixtures: a small valid source to vary, and CSV files that are read as one entity."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ SHOP: Spec = {
 
 @pytest.fixture
 def shop() -> Spec:
-    """The text of a small source, as YAML would give it; the test's own to change."""
+    """Return a small source as parsed YAML, which a test can change."""
     return copy.deepcopy(SHOP)
 
 
 def landing_contract(spec: Spec) -> Spec:
-    """The landing contract of a source, from the columns in its text."""
+    """Return the landing contract of a source, from its columns."""
     logical = {"text": "string", "decimal": "number"}
     custom = {"pii": "pii", "pad": "pad", "format": "strptime", "decimal_comma": "decimalComma"}
     tables = []
@@ -76,7 +76,7 @@ def landing_contract(spec: Spec) -> Spec:
 
 
 def small_source(columns: Tuple[str, ...], settings: Dict[str, Any]) -> Source:
-    """A source whose entity ``e`` declares these columns as text."""
+    """Return a source whose entity ``e`` declares these columns as text."""
     spec = copy.deepcopy(SHOP)
     spec["entities"]["e"] = Entity(files="e.csv", columns={name: Column() for name in columns}, **settings)
     return Source.model_validate(spec)
@@ -84,7 +84,7 @@ def small_source(columns: Tuple[str, ...], settings: Dict[str, Any]) -> Source:
 
 @pytest.fixture(scope="session")
 def read() -> Callable[..., pa.Table]:
-    """``read(text or bytes)``: a CSV file as the entity with columns ``a`` and ``b``, or as ``columns`` and settings say."""
+    """Return a function that reads a CSV file as an entity with columns ``a`` and ``b``, or other columns and settings."""
 
     def call(data: Any, *, key: str = "e.csv", columns: Tuple[str, ...] = ("a", "b"), **settings: Any) -> pa.Table:
         raw = data if isinstance(data, bytes) else data.encode()
@@ -95,7 +95,7 @@ def read() -> Callable[..., pa.Table]:
 
 @pytest.fixture(scope="session")
 def rows(read: Callable[..., pa.Table]) -> Callable[..., List[Tuple[Any, ...]]]:
-    """Like ``read``, as tuples of the declared columns."""
+    """Return a function like ``read`` that returns tuples of the declared columns."""
 
     def call(data: Any, *, columns: Tuple[str, ...] = ("a", "b"), **settings: Any) -> List[Tuple[Any, ...]]:
         table = read(data, columns=columns, **settings)
@@ -106,7 +106,7 @@ def rows(read: Callable[..., pa.Table]) -> Callable[..., List[Tuple[Any, ...]]]:
 
 @pytest.fixture(scope="session")
 def refusal(read: Callable[..., pa.Table]) -> Callable[..., str]:
-    """Like ``read`` for a file that cannot be read: the sentence that says why."""
+    """Return a function like ``read`` that returns the text of the error."""
 
     def call(data: Any, **settings: Any) -> str:
         with pytest.raises(LandingError) as caught:

@@ -24,7 +24,7 @@ DAY = date(2025, 11, 30)
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00"), max_size=12)
 
 
-# Which files
+# Files of a date
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_error_names_the_address_of_a_broken_file(landing, shop):
     )
 
 
-# Every text as it is
+# Texts
 
 
 @given(
@@ -228,7 +228,7 @@ def test_stray_quote_affects_its_field_only(rows, field, value):
     assert rows(f"a,b\n{field},2\n1,{field}\n3,4\n") == [(value, "2"), ("1", value), ("3", "4")]
 
 
-# Rows that do not split into the header's columns
+# Rows with a wrong number of fields
 
 
 def test_rows_with_a_wrong_number_of_fields_are_kept(read):
@@ -382,7 +382,7 @@ def test_online_retail_equals_the_csv_modules_reading(shared_data):
 
 
 class Restless(Store):
-    """A landing in which something happens just before or just after a file is read."""
+    """A landing that calls functions just before or after a file is read."""
 
     def __init__(self, uri, *, before=None, after=None):
         super().__init__(uri)
@@ -397,7 +397,7 @@ class Restless(Store):
 
 @pytest.fixture
 def parts(tmp_path, shop):
-    """An entity of two files: the source, and where they are."""
+    """Return a source with an entity of two files, and their folder."""
     shop["entities"]["orders"] = {"files": "{run_date}/*.csv", "columns": {"a": {}}}
     folder = tmp_path / "2025-11-30"
     folder.mkdir()
@@ -407,7 +407,7 @@ def parts(tmp_path, shop):
 
 
 def again(folder, name, text):
-    """Deliver a file again, as another one of the same name."""
+    """Replace a file by another one of the same name."""
     draft = folder / "draft"
     draft.write_text(text)
     draft.replace(folder / name)
@@ -478,7 +478,7 @@ def test_half_delivered_file_is_reported_as_changing(parts):
 
 
 class Bucket:
-    """As much of S3 as reading one object takes: ``versions`` are what successive requests for its bytes find."""
+    """The part of S3 that reads one object; successive requests return successive ``versions``."""
 
     def __init__(self, *versions):
         self.versions = list(versions)
@@ -495,7 +495,7 @@ class Bucket:
 
             def answer(self, data):
                 self.send_response(200)
-                # All of one second: only the ETag tells them apart.
+                # All have the same time: only the ETag differs.
                 headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "Last-Modified": "Sun, 30 Nov 2025 20:00:00 GMT"}
                 for name, value in {**headers, "Content-Length": str(len(data))}.items():
                     self.send_header(name, value)
@@ -511,7 +511,7 @@ class Bucket:
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """Serve an object's versions as s3://shop/orders.csv."""
+    """Return a function that serves an object's versions as s3://shop/orders.csv."""
     served = []
 
     def serve(*versions):

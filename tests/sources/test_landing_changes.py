@@ -63,7 +63,7 @@ def test_file_is_compared_by_size_then_time_then_content(landing: Path) -> None:
     assert as_read(landing, "all.csv", "all.csv", now)
     assert not as_read(landing, "all.csv", "ALL.csv", now)
     assert not as_read(landing, "all.csv", "longer than all.csv", now + timedelta(days=1))
-    # Long there when it was read: what was read is what is there, and it is not opened.
+    # The file arrived long before it was read, so it has not changed and is not opened.
     assert as_read(landing, "all.csv", "ALL.csv", now + CLOCK_TOLERANCE + timedelta(minutes=1))
     assert not as_read(landing, "all.csv", "ALL.csv", now + CLOCK_TOLERANCE - timedelta(minutes=1))
 

@@ -26,7 +26,7 @@ def engine_in(zone):
 
 
 def read(texts, zone="Europe/Berlin", **column):
-    """Return what texts are read as, instants in UTC and as ISO texts."""
+    """Return the instants of texts in UTC as ISO texts."""
     engine = engine_in(zone)
     engine.register("landed", pa.table({"n": pa.array(range(len(texts))), "x": pa.array(texts, pa.string())}))
     typed = typed_sql("x", Column(**{"type": "timestamp", **column}), [])

@@ -1,5 +1,4 @@
-"""The lineage of gold, from the notebook's own queries: the table that a person wrote down, and what happens to figures when
-silver's values change."""
+"""Test the lineage of gold: against a table written by hand, and against changes of random silver rows."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ LINES = ["order_items.order_id", ORDER_ID, *DAY]
 SOLD = ["order_items.quantity", "order_items.unit_price", STATUS]
 RETURNED = ["order_items.is_return", STATUS]
 
-# By hand: column -> (what its values come from, what only decides them: conditions, windows, joins, filters, groups).
+# Written by hand: column -> (sources of its values, sources of conditions, windows, joins, filters and groups).
 EXPECTED: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     "gold.daily_sales": {
         "order_date": ([ORDER_DATE], LINES),
@@ -103,12 +102,12 @@ def lineage_of_gold(returns_count_on: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def lineage() -> dict[str, Any]:
-    """The lineage of every gold table, with returns on the date of their order."""
+    """Return the lineage of every gold table, with returns on the date of their order."""
     return lineage_of_gold("order_date")
 
 
 def split_kinds(entry: dict[str, Any], column: str) -> tuple[set[str], set[str]]:
-    """A column's sources as a person writes them: those with values in it, and those that decide (some do both)."""
+    """Return a column's direct and indirect sources; some are both."""
     values, decides = set(), set()
     for sources in (entry["columns"][column], entry["rows"]):
         for source, kinds in sources.items():
@@ -141,7 +140,7 @@ VALUES = {"status": STATUSES, "customer_key": CUSTOMERS, "category": CATEGORIES,
 
 
 def a_value(chance: random.Random, table: str, column: str) -> Any:
-    """Some value that a silver column may hold."""
+    """Return a random value of a silver column."""
     kind = load_table(table).type_of(column)
     if column in VALUES:
         return chance.choice(VALUES[column])
@@ -164,7 +163,7 @@ def a_value(chance: random.Random, table: str, column: str) -> Any:
 
 
 def some_silver(chance: random.Random) -> dict[str, list[dict[str, Any]]]:
-    """Rows of every silver table: unique by their keys, with links that mostly lead somewhere."""
+    """Return rows of every silver table with unique keys, most of whose references exist."""
     counts = {"orders": 18, "order_items": 60, "products": 5, "payments": 30, "customers": 8, "reviews": 6}
     silver = {}
     for name, table in load_tables("silver").items():
@@ -182,7 +181,7 @@ def some_silver(chance: random.Random) -> dict[str, list[dict[str, Any]]]:
 
 
 def with_other_values(chance: random.Random, table: str, column: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with other values in one column of about half of them; a key stays unique."""
+    """Return the rows with another value of one column in about half of them; keys stay unique."""
     changed = []
     for number, row in enumerate(rows):
         new = row[column]
@@ -200,7 +199,7 @@ def register(engine: DuckDBEngine, table: str, rows: list[dict[str, Any]]) -> No
 
 
 def gold_of(engine: DuckDBEngine) -> dict[str, dict[str, list[str]]]:
-    """For every gold column, its value in every row, rows told apart by their key."""
+    """Return the values of every gold column by key."""
     found: dict[str, dict[str, list[str]]] = {}
     for name, table in load_tables("gold").items():
         rows = engine.arrow(f"SELECT * FROM {name}").to_pylist()
@@ -211,7 +210,7 @@ def gold_of(engine: DuckDBEngine) -> dict[str, dict[str, list[str]]]:
 
 
 def changes(engine: DuckDBEngine, chance: random.Random) -> set[tuple[str, str]]:
-    """Which gold column was seen to change with which silver column, on silver made up by chance."""
+    """Return which gold columns change with which silver columns, for random silver rows."""
     silver = some_silver(chance)
     for name, rows in silver.items():
         register(engine, name, rows)
@@ -238,7 +237,7 @@ def test_values_change_with_listed_source_columns_only(engine: DuckDBEngine, ret
     lineage = lineage_of_gold(returns_count_on)
     for name in load_tables("silver"):
         register(engine, name, [])
-    # A touched day that few orders are of, and one that only returns can be of.
+    # A touched day with few orders, and one with returns only.
     touched = [EARLIER[0], *DAYS[:5], date(2025, 11, 10)]
     for name, days in (("touched", touched), ("landed", [*EARLIER, *DAYS])):
         engine.register(name, pa.table({"order_date": pa.array(days, pa.date32())}))
@@ -253,5 +252,5 @@ def test_values_change_with_listed_source_columns_only(engine: DuckDBEngine, ret
             listed |= {(source, f"{gold}.{name}") for source in [*sources, *entry["rows"]]}
             direct |= {(source, f"{gold}.{name}") for source, kinds in sources.items() if is_direct(kinds)}
     assert seen - listed == set()
-    # Nor is anything listed as a column's values that never changes them.
+    # Every direct source changes the column's values in some case.
     assert {pair for pair in direct if pair[0].startswith("silver.")} - seen == set()

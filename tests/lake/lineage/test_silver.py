@@ -1,5 +1,4 @@
-"""The lineage of silver, through each source's mapping, from the notebook's own queries: what a person reads there, and what
-happens to silver when landed values change."""
+"""Test the lineage of silver through each source's mapping, by hand-written cases and random landing rows."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ RUN_DATE = date(2025, 11, 30)
 
 
 def mapping(source: Source) -> dict[str, str]:
-    """What a source's mapping stands for, by the name that the notebook knows it by."""
+    """Return the SQL of a source's mapping by the name in the notebook."""
     found = {}
     for name in load_tables("silver"):
         table = name.split(".")[1]
@@ -86,7 +85,7 @@ def test_silver_lineage_follows_the_mapping(source: str, column: str, values: li
 
 
 def a_value(chance: random.Random, kind: str, column: str) -> Any:
-    """Some value of a landing column; few enough for joins to find each other."""
+    """Return a random value of a landing column, of few, so that joins find rows."""
     if kind == "integer":
         return chance.randrange(-1, 4)
     if kind == "decimal":
@@ -117,7 +116,7 @@ def land(engine: DuckDBEngine, source: Source, entity: str, rows: list[dict[str,
 
 
 def silver_of(engine: DuckDBEngine, source: Source) -> dict[str, dict[str, list[str]]]:
-    """For every silver column, its value in every row, rows told apart by their key."""
+    """Return the values of every silver column by key."""
     for name, sql in mapping(source).items():
         engine.register(name, engine.arrow(sql))
     found = {}

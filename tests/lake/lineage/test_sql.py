@@ -19,13 +19,13 @@ KEYS = {"silver.orders": ["order_id"], "silver.items": ["order_id", "line"], "si
 
 
 def lineage(sql: str, **views: str) -> dict[str, Any]:
-    """The entry of a table ``t`` that the query defines, among views that it may read."""
+    """Return the lineage of a table ``t`` that the query defines; it can read the views."""
     reader = LineageReader({**views, "t": sql}, TABLES.__getitem__, stored_names=["t"], keys=KEYS)
     return reader.entry("t")
 
 
 def column(sql: str, name: Optional[str] = None, **views: str) -> dict[str, list[str]]:
-    """The sources of one column, without those that decide the table's rows; by default of the only one."""
+    """Return the sources of one column without those of the table's rows; by default of the only column."""
     columns = lineage(sql, **views)["columns"]
     if name is None:
         ((_, sources),) = columns.items()
