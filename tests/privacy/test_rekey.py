@@ -186,7 +186,7 @@ def test_lake_with_older_key_is_refused_until_rekey(shop: Shop, tmp_path: Path) 
     with pytest.raises(StageError) as caught:
         require_keys(other.root, load_keys(shop.key), "olist")
     assert str(caught.value) == (
-        "The key of pseudonyms is of generation 2 and the tables are of generation 1; "
+        "The key of pseudonyms has generation 2 and the tables have generation 1; "
         "convert them with `daybook rekey --env olist`."
     )
     done = rekey(other.root, shop.key, "olist")
@@ -213,7 +213,7 @@ def test_key_without_newest_generation_is_refused(shop: Shop) -> None:
         lambda: require_keys(shop.root, load_keys(shop.key), "local"),
         lambda: rekey(shop.root, shop.key, "local"),
     ):
-        with pytest.raises(DaybookError, match="restore the key that belongs to this lake, with all its generations"):
+        with pytest.raises(DaybookError, match="restore the key of this lake with all its generations"):
             attempt()
 
 

@@ -278,7 +278,7 @@ def _sql_rule(table: Table, rule: Quality) -> Rule:
         ) from None
     if not isinstance(parsed, exp.Select) or len(parsed.expressions) != 1:
         raise ContractError(
-            f"{table.file}: key 'schema': rule {rule.name!r} needs a query that is a SELECT of one number; write one."
+            f"{table.file}: key 'schema': rule {rule.name!r} has a query that is not a SELECT of one number; write one."
         )
     where = parsed.args.get("where")
     counts = isinstance(parsed.expressions[0], exp.Count) and isinstance(parsed.expressions[0].this, exp.Star)

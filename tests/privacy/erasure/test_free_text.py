@@ -73,7 +73,7 @@ def test_erasure_without_the_column_names_its_files(named: Shop) -> None:
         ("product.name", "the lake has no table 'product'; write table.column, with products."),
         ("name", "the lake has no table ''; write table.column, with "),
         ("products.nam", "products has no column 'nam'; its columns of text are: category, name."),
-        ("products.product_id", r"bronze\.products\.product_id is a key, by which rows are found and joined"),
+        ("products.product_id", r"bronze\.products\.product_id is a key that identifies or joins rows"),
         ("products.category_id", r"bronze\.products\.category_id is a key"),
         ("bronze.customers.customer_id", r"bronze\.customers\.customer_id is a key"),
         ("silver.customers.customer_key", r"silver\.customers\.customer_key is a key"),
@@ -129,7 +129,7 @@ def test_rows_without_the_person_are_unchanged(named: Shop) -> None:
 
 def test_values_come_from_landing_after_bronze_is_masked(named: Shop) -> None:
     named.erase()
-    with pytest.raises(UsageError, match="no landing file holds the values any more"):
+    with pytest.raises(UsageError, match="no landing file has the values any more"):
         erase_also(named, "products.name")
     path = Path(named.settings.landing) / f"customers/{SECOND}/customers.csv"
     path.parent.mkdir(parents=True)
