@@ -40,18 +40,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real shops' data (Olist, Online Retail): DAYBOOK_SHARED_DATA or ../shared/data."""
-    place = Path(os.environ.get("DAYBOOK_SHARED_DATA", project_root().parent / "shared" / "data"))
-    if not (place / "olist").is_dir() or not (place / "online_retail").is_dir():
-        pytest.skip(f"REAL DATA IS MISSING: {place} has no olist/ and online_retail/; set DAYBOOK_SHARED_DATA to test on it")
-    return place
+    data_path = Path(os.environ.get("DAYBOOK_SHARED_DATA", project_root().parent / "shared" / "data"))
+    if not (data_path / "olist").is_dir() or not (data_path / "online_retail").is_dir():
+        pytest.skip(f"REAL DATA IS MISSING: {data_path} has no olist/ and online_retail/; set DAYBOOK_SHARED_DATA")
+    return data_path
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a temporary DAYBOOK_HOME."""
-    place = tmp_path / "home"
-    monkeypatch.setenv("DAYBOOK_HOME", str(place))
-    return place
+    path = tmp_path / "home"
+    monkeypatch.setenv("DAYBOOK_HOME", str(path))
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -116,9 +116,9 @@ class Disk:
         """Remove the files of ``fill``."""
         self._filler.unlink()
 
-    def read_only(self, wanted: bool = True) -> None:
+    def read_only(self, enabled: bool = True) -> None:
         """Make the disk read-only, also for root, or writable."""
-        subprocess.run(["mount", "-o", f"remount,{'ro' if wanted else 'rw'}", str(self.path)], check=True)
+        subprocess.run(["mount", "-o", f"remount,{'ro' if enabled else 'rw'}", str(self.path)], check=True)
 
 
 class Disks:
@@ -133,7 +133,7 @@ class Disks:
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"NO DISK CAN BE MOUNTED HERE, so what a full one does is not tested: {done.stderr.strip()}")
+            pytest.skip(f"NO DISK CAN BE MOUNTED HERE, so full disks are not tested: {done.stderr.strip()}")
         self._mounted.append(path)
         return Disk(path)
 
@@ -170,13 +170,13 @@ class Killer:
         self.writes = 0
         self.last: Optional[int] = None
         for target, name in WRITES:
-            monkeypatch.setattr(target, name, self._counted(getattr(target, name)))
+            monkeypatch.setattr(target, name, self._count_writes(getattr(target, name)))
 
     def aim(self, number: Optional[int]) -> None:
         """End the process before the n-th write from now on; with None, only count writes."""
         self.writes, self.last = 0, number
 
-    def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
+    def _count_writes(self, write: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(write)
         def counted(*arguments: Any, **named: Any) -> Any:
             self.writes += 1

@@ -239,8 +239,8 @@ def test_pii_key_is_outside_of_all_locations(home, outer):
 def test_locations_are_compared_by_link_targets(tmp_path):
     (tmp_path / "lake").mkdir()
     (tmp_path / "drops").symlink_to("lake")
-    given = {"lake": str(tmp_path / "lake"), "landing": str(tmp_path / "drops/today")}
-    assert "which is inside 'lake'" in error_message(overrides=given)
+    values = {"lake": str(tmp_path / "lake"), "landing": str(tmp_path / "drops/today")}
+    assert "which is inside 'lake'" in error_message(overrides=values)
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,11 @@ def test_locations_are_compared_by_link_targets(tmp_path):
     ],
 )
 def test_buckets_are_compared_by_whole_segments(lake, archive, refused):
-    given = {"lake": lake, "archive": archive}
+    values = {"lake": lake, "archive": archive}
     if refused:
-        assert "which is inside" in error_message(overrides=given)
+        assert "which is inside" in error_message(overrides=values)
     else:
-        assert load_settings("local", given).archive == archive
+        assert load_settings("local", values).archive == archive
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_uri_with_ambiguous_segments_is_refused(lake):
 
 
 def test_sibling_locations_are_accepted(tmp_path):
-    given = {"lake": str(tmp_path / "lake"), "archive": str(tmp_path / "lake-archive")}
-    assert load_settings("local", given).lake == given["lake"]
+    values = {"lake": str(tmp_path / "lake"), "archive": str(tmp_path / "lake-archive")}
+    assert load_settings("local", values).lake == values["lake"]
 
 
 LINEAGE = "https://lineage.example/api"
@@ -313,9 +313,9 @@ def test_resolved_overrides_are_valid_in_another_folder(tmp_path, monkeypatch):
 
 
 def test_loading_does_not_change_overrides():
-    given = {"landing": "drops"}
-    load_settings("local", given)
-    assert given == {"landing": "drops"}
+    values = {"landing": "drops"}
+    load_settings("local", values)
+    assert values == {"landing": "drops"}
 
 
 def test_run_date_is_an_iso_date():

@@ -55,8 +55,8 @@ class Shop:
         """Replace the bronze rows of an entity and a date. Missing values are empty."""
         (lake or self.lake()).replace_partition(f"bronze.{entity}", landed(entity, day, rows), day)
 
-    def lake(self, **said: str) -> Lake:
-        return Lake(self.root, **(said or {"run_id": "daily-2025-11-01-1"}))
+    def lake(self, **options: str) -> Lake:
+        return Lake(self.root, **(options or {"run_id": "daily-2025-11-01-1"}))
 
     def fill(self) -> None:
         """Write two days: Ann and Bob are customers with orders on both, and Ann writes a review on the second."""
@@ -120,9 +120,9 @@ class Shop:
         for root_folder in (Path(self.root), Path(self.settings.archive)):
             for path in root_folder.rglob("*"):
                 if path.is_file():
-                    held = path.read_bytes().decode("utf-8", errors="replace")
-                    held += repr(pq.read_table(path).to_pylist()) if path.suffix == ".parquet" else ""
-                    if any(text in held for text in texts):
+                    text_of_file = path.read_bytes().decode("utf-8", errors="replace")
+                    text_of_file += repr(pq.read_table(path).to_pylist()) if path.suffix == ".parquet" else ""
+                    if any(text in text_of_file for text in texts):
                         found.append(str(path.relative_to(self.home)))
         return sorted(found)
 
@@ -158,8 +158,10 @@ def put(lake: Lake, table: str, **columns: list[Any]) -> None:
     layer, name = table.split(".")
     contract = load_table(f"silver.{name}" if layer == "versions" else table)
     size = len(next(iter(columns.values())))
-    given = {"order_date": [FIRST] * size, "landed_on": [FIRST] * size, "version_at": [MOMENT] * size, **columns}
-    rows = pa.table({item.name: pa.array(given.get(item.name, [None] * size), item.arrow_type) for item in contract.properties})
+    defaults = {"order_date": [FIRST] * size, "landed_on": [FIRST] * size, "version_at": [MOMENT] * size, **columns}
+    rows = pa.table(
+        {item.name: pa.array(defaults.get(item.name, [None] * size), item.arrow_type) for item in contract.properties}
+    )
     lake.replace_partition(table, rows.slice(0, 1), FIRST)
     lake.replace_partition(table, rows, FIRST)
 

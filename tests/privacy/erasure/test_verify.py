@@ -43,6 +43,7 @@ def parquet(**columns: pa.Array) -> Callable[[Path], None]:
         ("upper.txt", written(VALUE.upper().replace("SS", "ß"))),
         ("a.json", written(json.dumps({"name": VALUE}))),
         ("nested.json", written(json.dumps({"stats": json.dumps({"minValues": {"name": VALUE}})}))),
+        ("line.json", written(json.dumps({"text": f"to\n{VALUE}\tof"}))),
         ("a.html", written(f"<td>{html.escape(VALUE)}</td>")),
         ("a.csv.gz", lambda path: path.write_bytes(gzip.compress(VALUE.encode())) and None),
         ("a.parquet", parquet(note=pa.array([VALUE, None]))),
@@ -75,11 +76,11 @@ def test_ambiguous_values_are_not_found(tmp_path: Path, name: str, write: Callab
 
 
 def test_allowed_terms_depend_on_the_location(tmp_path: Path) -> None:
-    for place in ("list", "archive"):
-        (tmp_path / place).mkdir()
-        (tmp_path / place / "a.txt").write_text("0123456789abcdef")
-    needles = SearchTerms(frozenset({"0123456789abcdef"}), frozenset())
-    proof = search_files({"all": str(tmp_path)}, needles, [], {str(tmp_path / "list"): needles.everywhere})
+    for folder in ("list", "archive"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text("0123456789abcdef")
+    search_terms = SearchTerms(frozenset({"0123456789abcdef"}), frozenset())
+    proof = search_files({"all": str(tmp_path)}, search_terms, [], {str(tmp_path / "list"): search_terms.everywhere})
     assert list(proof.matches) == [str(tmp_path / "archive" / "a.txt")]
 
 
@@ -90,8 +91,8 @@ def test_missing_location_has_no_files(tmp_path: Path) -> None:
 
 def test_shared_values_are_excluded_but_not_the_id() -> None:
     values = ["ann@x.example", "Lindengasse 7", "C-00001"]
-    needles = build_search_terms([], ["C-00001"], values, ["bob@x.example", "lindengasse 7, door 2", "C-00001"])
-    assert needles.all == {"ann@x.example", "C-00001"}
+    search_terms = build_search_terms([], ["C-00001"], values, ["bob@x.example", "lindengasse 7, door 2", "C-00001"])
+    assert search_terms.all == {"ann@x.example", "C-00001"}
 
 
 @pytest.mark.parametrize("value", ["ann@x.at", "+43 660 1234567", "Ann Zwölfaxing", "C-00001", "0" * 8])
@@ -117,10 +118,10 @@ def test_landing_values_are_found_at_any_position(tmp_path: Path, monkeypatch: p
     """Find a value at any position of chunks, and no value that is only part of a word."""
     monkeypatch.setattr("daybook.privacy.erasure.files.CHUNK_BYTES", 7 if cut else 1 << 20)
     monkeypatch.setattr("daybook.sources.compression.CHUNK_BYTES", 7 if cut else 1 << 20)
-    for place in range(12):
-        (tmp_path / f"{place:02}.csv").write_text(f"{'-' * place}17850,x")
-        (tmp_path / f"{place:02}.csv.gz").write_bytes(gzip.compress(f"{'-' * place},17850".encode()))
-        (tmp_path / f"other-{place:02}.csv").write_text(f"{'-' * place}178501,x 117850")
+    for position in range(12):
+        (tmp_path / f"{position:02}.csv").write_text(f"{'-' * position}17850,x")
+        (tmp_path / f"{position:02}.csv.gz").write_bytes(gzip.compress(f"{'-' * position},17850".encode()))
+        (tmp_path / f"other-{position:02}.csv").write_text(f"{'-' * position}178501,x 117850")
     found = search_landing(str(tmp_path), TERMS).files
     assert found == sorted(str(path) for path in tmp_path.iterdir() if "other" not in path.name)
 
@@ -148,25 +149,30 @@ def test_only_whole_words_are_replaced() -> None:
 
 @pytest.mark.parametrize(("street", "found"), [("Lindengasse 7", False), ("7", True)])
 def test_id_in_values_of_others_matches_whole_values_only(tmp_path: Path, street: str, found: bool) -> None:
-    needles = build_search_terms([], ["7"], [], ["Lindengasse 7"])
+    search_terms = build_search_terms([], ["7"], [], ["Lindengasse 7"])
     parquet(street=pa.array([street]))(tmp_path / "a.parquet")
-    assert bool(search_files({"lake": str(tmp_path)}, needles, ["street"], {}).matches) is found
+    assert bool(search_files({"lake": str(tmp_path)}, search_terms, ["street"], {}).matches) is found
 
 
 def test_id_equal_to_a_value_of_another_is_not_searched() -> None:
-    needles = build_search_terms([], ["1070"], [], ["1070"])
-    assert (needles.everywhere, needles.personal, needles.whole_values, needles.ids) == (set(), set(), set(), {"1070"})
+    search_terms = build_search_terms([], ["1070"], [], ["1070"])
+    assert (search_terms.everywhere, search_terms.personal, search_terms.whole_values, search_terms.ids) == (
+        set(),
+        set(),
+        set(),
+        {"1070"},
+    )
 
 
 @pytest.mark.parametrize("raw", ["1,P-9,2025-11-7,7 pcs", "17;7.5"])
 def test_short_id_inside_a_field_of_a_malformed_row_is_kept(raw: str) -> None:
-    needles = build_search_terms([], ["7"], ["Ann"], [], ",;")
-    assert (raw_row_matches(raw, needles), replace_in_raw_row(raw, needles, "-")) == (False, raw)
+    search_terms = build_search_terms([], ["7"], ["Ann"], [], ",;")
+    assert (raw_row_matches(raw, search_terms), replace_in_raw_row(raw, search_terms, "-")) == (False, raw)
 
 
 def test_malformed_row_with_the_id_loses_all_values() -> None:
-    needles = build_search_terms([], ["7"], ["Ann"], [], ",;")
-    assert replace_in_raw_row('a, "7" ,ANN;7 pcs,Ann B', needles, "-") == "a,-,-;7 pcs,Ann B"
+    search_terms = build_search_terms([], ["7"], ["Ann"], [], ",;")
+    assert replace_in_raw_row('a, "7" ,ANN;7 pcs,Ann B', search_terms, "-") == "a,-,-;7 pcs,Ann B"
 
 
 def test_unchanged_file_with_an_earlier_match_is_found(tmp_path: Path) -> None:
