@@ -298,13 +298,9 @@ class _Erasure:
 
     def _write_plan(self, planned: list[PlanRow], known: set[str], outside: SearchResult) -> None:
         if not planned:
-            counts = {
-                "begun": self.started_at,
-                "named": self.free_text_columns,
-                "rows": self.result.rows,
-                "also": self.result.free_text_rows,
-                "order_dates": self.result.stale_dates,
-            }
+            result = self.result
+            counts = {"begun": self.started_at, "named": self.free_text_columns, "order_dates": result.stale_dates}
+            counts.update({"rows": result.rows, "also": result.free_text_rows})
             write_plan(self.root, self.salt, self.pseudonyms, self.addresses, outside.digests, self.why, json.dumps(counts))
         if known != self.pseudonyms:
             new = pa.table({subject_column(): sorted(self.pseudonyms - known)})
