@@ -43,7 +43,7 @@ class Shop:
 
     @property
     def ended(self) -> stages.Stage:
-        """The last stage of the last run."""
+        """Return the last stage of the last run."""
         assert stages.current is not None
         return stages.current
 

@@ -26,7 +26,7 @@ STATEMENTS = [
     "SELECT 1; COPY (SELECT 1) TO '{file}'",
 ]
 NO_QUERIES = ["PRAGMA database_list", "CREATE TABLE x AS SELECT 1", "CALL pragma_version()"]
-"""Statements that reach nothing outside. They are refused because they are no SELECT."""
+"""Statements without outside access, which are refused because they are not a SELECT."""
 QUERIES = [
     "SELECT * FROM '{file}'",
     'SELECT * FROM "{file}"',

@@ -14,7 +14,7 @@ from tests.faults.lines_support import FAULTS, Shop, open_shop, warnings_of
 EXPORTS = sorted((FAULTS / "overlapping_exports").glob("*.csv"))
 DAY, NEXT = "2025-05-11", "2025-05-12"
 S4 = "S4,2025-05-12 09:00:00 +0200,paid,Comb,1,5.00"
-"""An order of the next date, which needs one."""
+"""An order of the next date, which needs at least one."""
 TRUTH = Decimal("674.85")
 LINES = [("S1", 1, "Board", 1), ("S2", 1, "Wax", 2), ("S3", 1, "Wax", 1)]
 

@@ -36,7 +36,7 @@ ROW_RULES: dict[str, Callable[[Values], bool]] = {
     "a customer counts once": lambda row: row["new_customers"] + row["returning_customers"] > row["orders"],
     "no more orders are late than were delivered": lambda row: row["late_orders"] > row["delivered_orders"],
 }
-"""Rules in SQL that count rows, by name: what breaks them."""
+"""Conditions of failing rows, by name of SQL rules that count rows."""
 SHARE_RULES: dict[str, Callable[[Landed, date, str], list[bool]]] = {
     "new orders have lines": lambda landed, day, shop: [
         row.values["order_id"] not in _order_ids(landed["order_items"])
@@ -47,9 +47,9 @@ SHARE_RULES: dict[str, Callable[[Landed, date, str], list[bool]]] = {
         row.values["order_id"] not in _order_ids(landed["orders"]) for row in landed["order_items"]
     ],
 }
-"""Rules in SQL on a share of rows, by name: whether each row is at fault. Fewer than ten rows have no share."""
+"""Conditions of failing rows, by name of SQL rules on a share of rows. Fewer than ten rows have no share."""
 SKIPPED_RULES = {"a day's shares add up to one"}
-"""Rules that only a mistake in the SQL of gold could break."""
+"""Rules that only a mistake in the SQL of gold can break."""
 
 
 def load_tables(files: Path) -> dict[str, Table]:

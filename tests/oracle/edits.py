@@ -21,7 +21,7 @@ Edit = tuple[Any, ...]
 ENTITIES = ("orders", "order_items", "payments", "returns", "reviews", "customers", "products", "categories", "sellers")
 FORMS: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "forms.yaml").read_text(encoding="utf-8"))
 BLANKS, ZONES, DATES, SEPARATORS, TIMES, WORDS, NUMBERS = FORMS.values()
-"""Texts around a value, and parts and whole texts of values."""
+"""Texts around values, parts of values and whole values."""
 
 
 def texts() -> st.SearchStrategy[str]:

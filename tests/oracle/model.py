@@ -13,7 +13,7 @@ from tests.oracle.contracts import Landed, Table, Values
 
 Key = tuple[Any, ...]
 COMPLETE_TABLES = {"customers", "products", "reviews"}
-"""Tables whose key and version are the primary key of an entity in the landing contract, without a milder rule of its own."""
+"""Tables whose key and version are the primary key of an entity in the landing contract, without a rule of lower severity."""
 
 
 def silver_rows(

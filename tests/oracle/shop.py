@@ -25,7 +25,7 @@ class Run:
     reasons: dict[str, dict[landing.RowAddress, set[str]]] = field(default_factory=dict)
     copies: dict[str, int] = field(default_factory=dict)
     against: list[str] = field(default_factory=list)
-    """What the gate has against the date."""
+    """Findings of the gate."""
 
     def reject(self, stage: str, against: list[str]) -> Run:
         """End as REJECTED."""

@@ -29,7 +29,7 @@ from tests.sessions import Session, new_session, read_outcome
 DAY_BEFORE, DAY = date(2025, 11, 29), date(2025, 11, 30)
 KEY = bytes(range(32))
 APPROXIMATE = {"average_order_value", "share", "on_time_share", "average_days"}
-"""Quotients, which the engine rounds from binary fractions."""
+"""Quotients, which the engine rounds from floats."""
 
 
 class Lab:
@@ -144,7 +144,7 @@ SAVED: dict[str, list[edits.Edit]] = {
         ("cell", "returns", 0, "quantity", "1000"),
     ],
 }
-"""Examples that failed once."""
+"""Examples that failed in the past."""
 
 
 @pytest.mark.parametrize("changes", SAVED.values(), ids=SAVED)

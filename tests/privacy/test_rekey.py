@@ -162,10 +162,12 @@ def test_rekey_killed_at_any_write_is_finished_by_the_next(shop: Shop, tmp_path:
         killer.aim(None)
         generations = len(load_keys(shop.key))
         behind = refused(shop)
-        assert behind or shop.content() == shop.expected(), f"write {number}: half a rekey is not refused"
+        assert behind or shop.content() == shop.expected(), f"write {number}: a partial rekey is not refused"
         done = rekey(shop.root, shop.key, "local")
         assert shop.content() == shop.expected(), f"write {number}"
-        assert not behind or done.new_generation == generations == 2, f"write {number}: the rekey was begun anew, not finished"
+        assert not behind or done.new_generation == generations == 2, (
+            f"write {number}: the rekey started again instead of finishing"
+        )
         assert not refused(shop)
 
 

@@ -14,9 +14,9 @@ Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 
 DAY = date(2025, 11, 3)
-"""The business date of every table here, a Monday."""
+"""Business date of every table, a Monday."""
 PERSONAL = ("Ingeborg", "Bachmann", "ingeborg@example.com", "+49 30 23125000", "Seestraße 1", "C-00001", "9" * 32, "77777")
-"""Personal values in the landing tables: no report on rules may repeat them."""
+"""Personal values in the landing tables, which no report on rules may contain."""
 _NUMBERS = range(1, 21)
 _CUSTOMER = {
     "customer_id": "C-00001",

@@ -23,7 +23,7 @@ from daybook.records.archive import Archive, Record
 from daybook.settings import Settings, is_temporary_name, load_settings, parse_run_date
 
 PROJECT = Path(__file__).resolve().parents[2]
-"""This project, whatever a test has Daybook take for it."""
+"""The checkout, even if a test sets another project."""
 
 
 class NoJitter(random.Random):

@@ -32,7 +32,7 @@ class NoWait(random.Random):
 backfills.Random = NoWait
 main()
 """
-"""The command, with retries that draw no wait."""
+"""The command, with retries without waiting."""
 SIX_OF_NINE = ["1.00", "2.00", "3.00", *["n/a"] * 6]
 MAY = ("backfill", "2024-05-01", "2024-05-05", "--yes", "--parallel", "2")
 

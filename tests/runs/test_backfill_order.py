@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 DAYS = [date(2024, 5, 28) + timedelta(days=number) for number in range(4)]
 PRICES = {DAYS[0]: "100.00", DAYS[1]: "102.00", DAYS[2]: "20.00", DAYS[3]: "101.00"}
-"""Of the one order of each day. The third sells a fifth of what is usual."""
+"""Amount of the one order of each day. The third is a fifth of the usual amount."""
 
 
 def land(folder: Path) -> None:

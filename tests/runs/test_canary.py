@@ -35,14 +35,14 @@ EMAIL = "zoe.k4narie@example.com"
 PHONE = "+44 20 7946 0321"
 ID = "C-K4N4"
 TRACES = re.compile(rb"k[a4]nar|m\xc3\xbc\xc3\x9fig|7946\D{0,3}0321|(?<![\d:.])9?46\D{0,3}0321(?!\d)|c\W?k4n4", re.IGNORECASE)
-"""What is left of the canary however it is spelt, cut or escaped: each part of it has a piece that any spelling keeps. The
-seconds of a moment (13:04:46.032122) and the digits of a duration (0.460321) are no piece of its telephone number."""
+"""Pieces of the canary that every spelling, truncation and escape keeps. The digits of a time (13:04:46.032122) or a duration
+(0.460321) are not a piece of its telephone number."""
 
 FIRST = date(2025, 11, 24)
 DAYS = [(FIRST + timedelta(days=number)).isoformat() for number in range(7)]
 EARLY, FAILED, UNREADABLE, REJECTED, HEADLESS, LATE, SHOWN = DAYS
 STAGES_OF = {EARLY: 2, UNREADABLE: 1, REJECTED: 2, HEADLESS: 1, LATE: 1, SHOWN: 6}
-"""How many stages of a day are run one by one; the day that fails goes the state machine's whole way."""
+"""Number of stages that run one by one, by day. The failing day runs in the state machine."""
 RESTRICTED = ("landing", "lake/bronze", "lake/quarantine")
 
 SHOW = """

@@ -48,7 +48,7 @@ main()
 GOLD_BY_DATE = [name for name, contract in load_tables("gold").items() if contract.partition_by]
 _COUNTED = r"\('(?:new|returning)_customers', \d+\)"
 LIFE_SECONDS = 14.0
-"""A backfill lives up to so long before it is killed: on this side of what its ten dates take, whatever the machine."""
+"""Maximum time until a backfill is killed, less than its ten dates take on any machine."""
 
 
 @dataclass
@@ -135,7 +135,7 @@ def gone(shop: Shop, processes: list[psutil.Process]) -> None:
     archive = shop.home.archive("tiny")
     until = time.monotonic() + 10
     while any(archive.find_holder(run_id) for run_id in archive.run_ids()):
-        assert time.monotonic() < until, "a process that outlived its backfill holds a date"
+        assert time.monotonic() < until, "a process that outlived its backfill locks a date"
 
 
 def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool) -> None:
@@ -252,13 +252,13 @@ def test_randomly_killed_backfill_has_the_same_result(
         kills.append(kind)
         check(shop, reference, ended=True)
 
-    assert shop.complete() == 0, f"after {kills} (seed {seed}); {shop.home.path / 'printed.txt'} has what was printed"
+    assert shop.complete() == 0, f"after {kills} (seed {seed}); {shop.home.path / 'printed.txt'} has the output"
     check(shop, reference, ended=True)
     archive = shop.home.archive("tiny")
     newest = {day: archive.run(archive.run_ids(load_date(day))[-1])["outcome"] for day in DAYS}
     assert newest == {day: "SKIPPED" if day == CLOSED else "SUCCEEDED" for day in DAYS}
     assert shop.home.content("tiny") == whole
-    assert len(set(kills)) == 5, f"too few kills to have met everything: {kills}"
+    assert len(set(kills)) == 5, f"too few kinds of kills: {kills}"
 
 
 def load_date(day: str) -> Any:

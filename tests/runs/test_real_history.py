@@ -56,7 +56,7 @@ RAW = {
         WHERE day BETWEEN DATE '{first}' AND DATE '{last}' GROUP BY day ORDER BY day
     """,
 }
-"""Per date: gross, returns and orders, by one query over the raw files that knows nothing of Daybook."""
+"""Gross revenue, returns and orders by date, from one query over the raw files, independent of Daybook."""
 SPANS = {"online_retail": (date(2010, 12, 1), date(2011, 5, 31)), "olist": (date(2017, 11, 1), date(2018, 2, 28))}
 
 

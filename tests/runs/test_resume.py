@@ -24,7 +24,7 @@ from tests.runs.shop import DaybookHome, insert_into_last_cell, read_gross_reven
 
 pytestmark = pytest.mark.slow
 DEADLINE = 120.0
-"""Seconds after which what is waited for is not going to come, on a slow machine too."""
+"""Timeout of waits in seconds, sufficient for a slow machine."""
 COMMAND = [sys.executable, "-c", "from daybook.cli import main; main()"]
 BREAK = """
 import pathlib
