@@ -61,7 +61,7 @@ def test_command_refuses_the_link_before_a_run(
         find_gaps(shop.settings(), now=datetime.now(timezone.utc), since=date(2025, 1, 2), until=date(2025, 1, 2))
 
 
-@pytest.mark.parametrize("read", [LandingStore.read, LandingStore.read_with_version_tag, LandingStore.mark])
+@pytest.mark.parametrize("read", [LandingStore.read, LandingStore.read_with_version_tag, LandingStore.version_tag])
 @pytest.mark.parametrize("key", ["sales.csv", "folder/sub/secret.csv"])
 def test_link_created_later_is_refused_at_reading(landing: Path, tmp_path: Path, read: object, key: str) -> None:
     store = LandingStore(str(landing))

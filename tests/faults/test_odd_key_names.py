@@ -23,7 +23,7 @@ NAMES = [
 
 
 def rename(shop: Shop, order_key: str, line_key: str, *, snapshot: bool = True) -> None:
-    """Name the key of orders ``there`` and the key of lines ``here``. In a snapshot, lines follow orders."""
+    """Rename the key of orders and the key of lines. In a snapshot, lines follow orders."""
     contract = shop.project.root / "params/contracts/landing/odd.yaml"
     source = shop.project.root / "params/sources/odd.yaml"
     landing, spec = yaml.safe_load(contract.read_text()), yaml.safe_load(source.read_text())
@@ -47,7 +47,7 @@ def table(*rows: tuple[Any, ...]) -> str:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("there", "here"), NAMES)
+@pytest.mark.parametrize(("order_key", "line_key"), NAMES)
 def test_lines_follow_orders_by_any_column(shop: Shop, order_key: str, line_key: str) -> None:
     rename(shop, order_key, line_key)
     header = (order_key, "customer", "ordered_at", "status", "shipped_at", "updated_at")
@@ -60,7 +60,7 @@ def test_lines_follow_orders_by_any_column(shop: Shop, order_key: str, line_key:
     assert shop.rows("SELECT order_id, line_amount FROM silver.order_items") == [("A1", 10)]
 
 
-@pytest.mark.parametrize(("there", "here"), NAMES)
+@pytest.mark.parametrize(("order_key", "line_key"), NAMES)
 def test_line_of_an_unknown_order_is_quarantined(shop: Shop, order_key: str, line_key: str) -> None:
     rename(shop, order_key, line_key, snapshot=False)
     moment = f"{DAY} 10:00:00"
