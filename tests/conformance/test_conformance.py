@@ -39,7 +39,7 @@ def theirs() -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_a_case_goes_the_same_way_through_both(case: Case, theirs: dict[str, Any], tmp_path: Path) -> None:
+def test_interpreters_give_same_trace(case: Case, theirs: dict[str, Any], tmp_path: Path) -> None:
     mine, other = ours.run(case, MACHINES, tmp_path / "history.jsonl"), theirs[case["name"]]
     assert told(mine, case) == told(other, case)
     assert way(mine, case) == way(other, case)

@@ -65,7 +65,7 @@ def test_changed_state_machine_changes_prefix_only(release, project) -> None:
 
 def test_changed_template_changes_its_key_only(release, project) -> None:
     before = release()
-    project.replace("infra/watch.yaml", "Daybook, what watches", "Daybook, what looks")
+    project.replace("infra/watch.yaml", "Daybook watch", "Daybook monitoring")
     assert before.parameters() == release().parameters()
     assert len({each.key for each in before.items} ^ {each.key for each in release().items}) == 2
 

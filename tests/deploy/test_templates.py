@@ -132,7 +132,7 @@ def test_disallowed_value_is_rejected(declared: dict[str, object], value: str, m
 
 
 def test_deployment_name_with_hyphen_is_rejected() -> None:
-    with pytest.raises(UsageError, match=r"Environment is 'prod-eu'; set it to up to 20 small letters and digits"):
+    with pytest.raises(UsageError, match=r"Environment is 'prod-eu'; set it to up to 20 lower-case letters and digits"):
         build_parameters(read_template("deployer"), {"Environment": "prod-eu"})
 
 

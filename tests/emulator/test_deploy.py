@@ -146,7 +146,7 @@ def test_missing_parameter_stops_before_changes(undeployed: Deployment) -> None:
     code, _, error = undeployed.deploy()
     assert code == 2
     assert error.startswith(
-        "infra/foundation.yaml needs the parameter AlertEmail (Who is told; the address gets a mail to confirm); "
+        "infra/foundation.yaml needs the parameter AlertEmail (The address for messages; AWS sends an e-mail to confirm it); "
     )
     assert {undeployed.status(name) for name in STACKS} == {None}
 

@@ -33,21 +33,21 @@ def topic_policy(foundation: Template) -> List[Dict[str, Any]]:
 
 
 @pytest.mark.parametrize("service", OWN)
-def test_each_publishing_service_may_use_the_key(foundation: Template, service: str) -> None:
+def test_publishing_services_can_use_key(foundation: Template, service: str) -> None:
     policy = [each for each in key_policy(foundation) if "Service" in each["Principal"]]
     for action in KEY_ACTIONS:
         assert allows(policy, action, "any", OWN[service], service)
 
 
 @pytest.mark.parametrize("service", OWN)
-def test_each_publishing_service_may_publish(foundation: Template, service: str) -> None:
+def test_publishing_services_can_publish(foundation: Template, service: str) -> None:
     topic = list_exports()["daybook-prod-TopicArn"]
     assert allows(topic_policy(foundation), "sns:Publish", topic, OWN[service], service)
     assert not allows(topic_policy(foundation), "sns:Publish", topic, {**OWN[service], "aws:SecureTransport": "false"}, service)
 
 
 @pytest.mark.parametrize("service", ["cloudwatch.amazonaws.com", "budgets.amazonaws.com"])
-def test_alarms_of_other_accounts_are_refused(foundation: Template, service: str) -> None:
+def test_other_accounts_cannot_publish(foundation: Template, service: str) -> None:
     policy = [each for each in key_policy(foundation) if "Service" in each["Principal"]]
     other = {"aws:SourceAccount": "999999999999"}
     topic = list_exports()["daybook-prod-TopicArn"]
@@ -55,7 +55,7 @@ def test_alarms_of_other_accounts_are_refused(foundation: Template, service: str
     assert not allows(topic_policy(foundation), "sns:Publish", topic, other, service)
 
 
-def test_no_other_service_may_publish(foundation: Template) -> None:
+def test_other_services_cannot_publish(foundation: Template) -> None:
     topic = list_exports()["daybook-prod-TopicArn"]
     assert not allows(topic_policy(foundation), "sns:Publish", topic, {"aws:SourceAccount": ACCOUNT}, "s3.amazonaws.com")
 
@@ -74,7 +74,7 @@ def test_an_unpublished_event_is_retried_and_kept() -> None:
 
 
 @pytest.mark.parametrize(("template", "rule"), [("watch", "bad-ends"), ("pipeline", "manifests")])
-def test_only_its_rule_may_fill_a_dead_letter_queue(template: str, rule: str) -> None:
+def test_only_its_rule_can_send_to_dead_letter_queue(template: str, rule: str) -> None:
     found = Template(template)
     (policy,) = [list(statements(each["PolicyDocument"])) for each in found.of_type("AWS::SQS::QueuePolicy").values()]
     (name,) = [each["QueueName"] for each in found.of_type("AWS::SQS::Queue").values()]
@@ -89,7 +89,7 @@ def test_only_its_rule_may_fill_a_dead_letter_queue(template: str, rule: str) ->
     assert not may_send(f"daybook-prod-{rule}", "sns.amazonaws.com")
 
 
-def test_a_waiting_dead_letter_raises_an_alarm() -> None:
+def test_dead_letter_raises_alarm() -> None:
     alarm = Template("watch").resources["NotReported"]["Properties"]
     assert (alarm["MetricName"], alarm["Threshold"]) == ("ApproximateNumberOfMessagesVisible", 0)
     assert alarm["Dimensions"] == [{"Name": "QueueName", "Value": "daybook-prod-bad-ends"}]

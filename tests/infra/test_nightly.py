@@ -78,7 +78,7 @@ def ask(tmp_path: Path) -> Any:
     return run
 
 
-def test_the_machine_keeps_the_projects_rules() -> None:
+def test_nightly_machine_passes_lint() -> None:
     assert lint_file(MACHINE) == []
 
 
@@ -93,7 +93,7 @@ def test_the_machine_keeps_the_projects_rules() -> None:
         ("2025-10-26T02:00:00Z", "2025-10-25"),
     ],
 )
-def test_the_schedule_starts_the_day_before_its_moment(ask: Any, scheduled: str, run_date: str) -> None:
+def test_schedule_starts_previous_day(ask: Any, scheduled: str, run_date: str) -> None:
     services = StepFunctions()
     execution, _ = ask(services, {**INPUT, "scheduled_time": scheduled})
     assert execution.output == {"run_id": f"daily-{run_date}-1", "started": True}
@@ -106,7 +106,7 @@ def test_the_schedule_starts_the_day_before_its_moment(ask: Any, scheduled: str,
     }
 
 
-def test_a_delivery_that_comes_twice_starts_the_date_once(ask: Any) -> None:
+def test_repeated_delivery_starts_date_once(ask: Any) -> None:
     services = StepFunctions()
     first, _ = ask(services, {**INPUT, "scheduled_time": "2025-12-01T02:00:00Z"})
     second, _ = ask(services, {**INPUT, "scheduled_time": "2025-12-01T02:00:00Z"})
@@ -115,7 +115,7 @@ def test_a_delivery_that_comes_twice_starts_the_date_once(ask: Any) -> None:
     assert list(services.started) == ["daily-2025-11-30-1"]
 
 
-def test_a_manifest_starts_its_date_and_the_schedule_then_finds_it_started(ask: Any) -> None:
+def test_schedule_skips_date_started_by_manifest(ask: Any) -> None:
     services = StepFunctions()
     by_manifest, _ = ask(services, {**INPUT, **MANIFEST})
     by_clock, _ = ask(services, {**INPUT, "scheduled_time": "2025-12-01T02:00:00Z"})
@@ -149,7 +149,7 @@ KEYS = [
 
 
 @pytest.mark.parametrize(("key", "named"), KEYS)
-def test_only_a_date_in_the_name_of_a_manifest_starts_a_run(ask: Any, key: str, named: bool) -> None:
+def test_manifest_without_valid_date_starts_nothing(ask: Any, key: str, named: bool) -> None:
     services = StepFunctions()
     execution, _ = ask(services, {**INPUT, **MANIFEST, "manifest": key})
     if named:
@@ -166,7 +166,7 @@ def manifest_event(key: str) -> Dict[str, Any]:
     return {"source": "aws.s3", "detail-type": "Object Created", "time": "2025-12-01T01:00:00Z", "detail": detail}
 
 
-def test_the_rule_passes_every_manifest_of_a_date() -> None:
+def test_rule_matches_manifests_of_dates() -> None:
     pattern = Template("pipeline").of_type("AWS::Events::Rule")["Manifests"]["EventPattern"]
     assert [key for key, named in KEYS if named and not matches(pattern, manifest_event(key))] == []
     for key in ("manifests/", "manifests/today.json", "manifests/2025-11-30.csv", "orders/2025-11-30.json"):
@@ -180,7 +180,7 @@ def test_the_rule_passes_every_manifest_of_a_date() -> None:
     ("landed_at", "started"),
     [("2025-11-29T23:59:59Z", False), ("2025-11-30T00:00:00Z", True), ("2026-11-30T00:00:00Z", True)],
 )
-def test_a_manifest_of_a_future_date_starts_nothing(ask: Any, landed_at: str, started: bool) -> None:
+def test_manifest_of_future_date_starts_nothing(ask: Any, landed_at: str, started: bool) -> None:
     services = StepFunctions()
     execution, _ = ask(services, {**INPUT, **MANIFEST, "landed_at": landed_at})
     assert bool(services.started) is started
@@ -190,7 +190,7 @@ def test_a_manifest_of_a_future_date_starts_nothing(ask: Any, landed_at: str, st
 
 
 @pytest.mark.parametrize("given", [MANIFEST, {"scheduled_time": "2025-12-01T02:00:00Z"}])
-def test_a_date_that_has_a_run_is_not_started_again(ask: Any, given: Dict[str, str]) -> None:
+def test_date_with_run_is_not_started_again(ask: Any, given: Dict[str, str]) -> None:
     # Step Functions may have forgotten the name.
     services, runs = StepFunctions(), Runs("2025-11-30")
     execution, _ = ask(services, {**INPUT, "archive": {"bucket": "b", "prefix": ""}, **given}, runs)
@@ -198,7 +198,7 @@ def test_a_date_that_has_a_run_is_not_started_again(ask: Any, given: Dict[str, s
     assert runs.asked == [{"Bucket": "b", "Prefix": "run_date=2025-11-30/", "MaxKeys": 1}]
 
 
-def test_runs_are_found_where_the_archive_keeps_them(ask: Any, home: Path) -> None:
+def test_runs_are_found_in_archive(ask: Any, home: Path) -> None:
     archive = Archive(load_settings("local").archive)
     archive.start_named_run("daily-2025-11-30-1", {})
     services, runs = StepFunctions(), Runs()
@@ -206,7 +206,7 @@ def test_runs_are_found_where_the_archive_keeps_them(ask: Any, home: Path) -> No
     assert f"{archive.folder('daily-2025-11-30-1')}/started.json".startswith(runs.asked[0]["Prefix"])
 
 
-def test_an_archive_that_cannot_be_listed_starts_nothing(ask: Any) -> None:
+def test_unreadable_archive_starts_nothing(ask: Any) -> None:
     services, runs = StepFunctions(), Runs()
     runs.fault = "S3.S3Exception"
     execution, _ = ask(services, {**INPUT, **MANIFEST}, runs)
@@ -214,14 +214,14 @@ def test_an_archive_that_cannot_be_listed_starts_nothing(ask: Any) -> None:
     assert len(runs.asked) == 4
 
 
-def test_a_fault_of_the_service_is_tried_again(ask: Any) -> None:
+def test_service_error_is_retried(ask: Any) -> None:
     services = StepFunctions("StepFunctions.ThrottlingException", "StepFunctions.ServiceUnavailableException")
     execution, _ = ask(services, {**INPUT, "scheduled_time": "2025-12-01T02:00:00Z"})
     assert execution.output["started"] is True
     assert services.calls == 3
 
 
-def test_what_cannot_be_started_fails_and_says_why(ask: Any) -> None:
+def test_failed_start_has_cause(ask: Any) -> None:
     services = StepFunctions("StepFunctions.StateMachineDoesNotExistException")
     execution, _ = ask(services, {**INPUT, "scheduled_time": "2025-12-01T02:00:00Z"})
     assert (execution.status, execution.error) == ("FAILED", "Daybook.NotStarted")
@@ -229,7 +229,7 @@ def test_what_cannot_be_started_fails_and_says_why(ask: Any) -> None:
     assert services.calls == 1
 
 
-def test_what_the_schedule_hands_over_is_what_the_machine_reads(ask: Any) -> None:
+def test_schedule_input_fits_nightly_machine(ask: Any) -> None:
     services = StepFunctions()
     given = scheduled_input(Template("pipeline"), "NightlySchedule", "2025-12-01T02:00:00Z")
     execution, _ = ask(services, given)
@@ -239,7 +239,7 @@ def test_what_the_schedule_hands_over_is_what_the_machine_reads(ask: Any) -> Non
     assert given["daily"] == "arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-daily"
 
 
-def test_what_a_manifest_hands_over_is_what_the_machine_reads(ask: Any) -> None:
+def test_manifest_input_fits_nightly_machine(ask: Any) -> None:
     (target,) = Template("pipeline").of_type("AWS::Events::Rule")["Manifests"]["Targets"]
     text = target["InputTransformer"]["InputTemplate"]
     assert target["InputTransformer"]["InputPathsMap"] == {"key": "$.detail.object.key", "time": "$.time"}
@@ -250,18 +250,18 @@ def test_what_a_manifest_hands_over_is_what_the_machine_reads(ask: Any) -> None:
     assert execution.output == {"run_id": "daily-2025-11-30-1", "started": True}
 
 
-def test_what_the_daily_machine_reads_is_handed_on(ask: Any) -> None:
+def test_nightly_machine_passes_input_of_daily_machine(ask: Any) -> None:
     services = StepFunctions()
     ask(services, {**INPUT, "scheduled_time": "2025-12-01T02:00:00Z"})
     (started,) = services.started.values()
     assert _needed(load_machine("daily")) <= set(started)
 
 
-def test_the_catch_up_gets_what_its_machine_reads() -> None:
+def test_schedule_input_fits_catch_up_machine() -> None:
     assert _needed(load_machine("catch_up")) <= set(scheduled_input(Template("pipeline"), "CatchUpSchedule"))
 
 
-def test_the_schedule_fires_at_the_slot_of_the_nightly_run_in_utc() -> None:
+def test_schedule_time_is_that_of_nightly_run_in_utc() -> None:
     nightly = Template("pipeline").resources["NightlySchedule"]["Properties"]
     assert nightly["ScheduleExpression"] == f"cron({RUN_TIME.minute} {RUN_TIME.hour} * * ? *)"
     assert nightly["ScheduleExpressionTimezone"] == "UTC"

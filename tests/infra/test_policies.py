@@ -191,7 +191,7 @@ def pipeline() -> Template:
 
 
 @pytest.mark.parametrize("role", MACHINES)
-def test_a_state_machine_may_do_what_its_tasks_call_and_nothing_else(pipeline: Template, role: str) -> None:
+def test_state_machine_role_has_permissions_of_its_tasks(pipeline: Template, role: str) -> None:
     needed = set(TELEMETRY)
     for task in list_tasks(load_machine(MACHINES[role])):
         needed |= TASKS[task["Resource"].split(":states:::")[1]]
@@ -199,7 +199,7 @@ def test_a_state_machine_may_do_what_its_tasks_call_and_nothing_else(pipeline: T
 
 
 @pytest.mark.parametrize("role", MACHINES)
-def test_a_state_machine_may_start_the_jobs_that_it_names_and_no_others(pipeline: Template, role: str) -> None:
+def test_state_machine_can_start_its_jobs_only(pipeline: Template, role: str) -> None:
     names = [task["Arguments"].get("JobName", "") for task in list_tasks(load_machine(MACHINES[role]))]
     started = {f"daybook-prod-{found[1]}" for name in names for found in re.finditer(r"'-([a-z]+)'", name)}
     permitted = {
@@ -212,7 +212,7 @@ def test_a_state_machine_may_start_the_jobs_that_it_names_and_no_others(pipeline
     assert permitted <= {each["Name"] for each in pipeline.of_type("AWS::Glue::Job").values()}
 
 
-def test_a_state_machine_may_start_the_machines_that_its_input_names(pipeline: Template) -> None:
+def test_state_machine_can_start_machines_of_its_input(pipeline: Template) -> None:
     # Which machine is in the input: $daily for a backfill and the nightly start, $backfill for a catch-up.
     starts = {"BackfillRole": "daily", "CatchUpRole": "backfill", "NightlyRole": "daily"}
     for role, name in starts.items():
@@ -220,13 +220,13 @@ def test_a_state_machine_may_start_the_machines_that_its_input_names(pipeline: T
         assert found == [f"arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-{name}"]
 
 
-def test_a_state_machine_reads_outcomes_only(pipeline: Template) -> None:
+def test_state_machine_can_read_outcomes_only(pipeline: Template) -> None:
     for role in ("DailyRole", "CatchUpRole"):
         (found,) = [each["Resource"] for each in role_statements(pipeline, role) if "s3:GetObject" in each["Action"]]
         assert found == ["arn:aws:s3:::daybook-prod-archive/outcomes/*"]
 
 
-def test_the_nightly_machine_lists_runs_and_nothing_else(pipeline: Template) -> None:
+def test_nightly_machine_can_list_runs_only(pipeline: Template) -> None:
     role, archive = list(role_statements(pipeline, "NightlyRole")), "arn:aws:s3:::daybook-prod-archive"
     assert allows(role, "s3:ListBucket", archive, {"s3:prefix": "run_date=2025-11-30/"})
     assert not allows(role, "s3:ListBucket", archive, {"s3:prefix": "outcomes/"})
@@ -237,7 +237,7 @@ def test_the_nightly_machine_lists_runs_and_nothing_else(pipeline: Template) -> 
 # -- the jobs --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_may_do_what_the_package_calls_and_nothing_else(pipeline: Template) -> None:
+def test_job_role_has_permissions_of_package_calls(pipeline: Template) -> None:
     needed = set(JOB_BESIDES)
     for function in calls("obstore"):
         needed |= OBSTORE[function]
@@ -250,7 +250,7 @@ def test_a_job_may_do_what_the_package_calls_and_nothing_else(pipeline: Template
     assert allowed(pipeline, "JobRole") == needed
 
 
-def test_the_package_calls_no_other_service_than_the_table_knows() -> None:
+def test_package_calls_known_services_only() -> None:
     # Another way to AWS than obstore, deltalake and boto3's clients would need its place in the table.
     assert calls("boto3") == {"client", "Session"}
     assert calls("wr") | calls("awswrangler") == set()
@@ -264,7 +264,7 @@ def test_the_package_calls_no_other_service_than_the_table_knows() -> None:
     }
 
 
-def test_a_job_removes_nothing_but_files_of_the_lake(pipeline: Template) -> None:
+def test_job_can_delete_lake_files_only(pipeline: Template) -> None:
     places = {
         action: {arn for each in role_statements(pipeline, "JobRole") if action in each["Action"] for arn in each["Resource"]}
         for action in ("s3:DeleteObject", "s3:PutObject", "s3:GetObject", "s3:ListBucket")
@@ -283,20 +283,20 @@ def test_a_job_removes_nothing_but_files_of_the_lake(pipeline: Template) -> None
 
 
 @pytest.mark.parametrize(("namespace", "allowed"), [("Daybook/prod", True), ("Daybook/prodeu", False), ("Daybook", False)])
-def test_a_job_writes_metrics_of_its_deployment_only(pipeline: Template, namespace: str, allowed: bool) -> None:
+def test_job_can_write_metrics_of_its_deployment_only(pipeline: Template, namespace: str, allowed: bool) -> None:
     boundary = Template("deployer").of_type("AWS::IAM::ManagedPolicy")["Boundary"]["PolicyDocument"]
     for policy in (list(role_statements(pipeline, "JobRole")), list(statements(boundary))):
         assert allows(policy, "cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": namespace}) is allowed
 
 
-def test_a_job_sends_by_the_one_topic_and_looks_at_executions_of_its_own_machine(pipeline: Template) -> None:
+def test_job_can_use_its_topic_and_machine_only(pipeline: Template) -> None:
     found = {action: each["Resource"] for each in role_statements(pipeline, "JobRole") for action in each["Action"]}
     assert found["sns:Publish"] == [list_exports()["daybook-prod-TopicArn"]]
     daily = "arn:aws:states:eu-central-1:123456789012:execution:daybook-prod-daily:*"
     assert found["states:GetExecutionHistory"] == [daily]
 
 
-def test_every_job_is_given_the_topic(pipeline: Template) -> None:
+def test_every_job_gets_topic(pipeline: Template) -> None:
     for job in pipeline.of_type("AWS::Glue::Job").values():
         assert job["DefaultArguments"]["--topic_arn"] == list_exports()["daybook-prod-TopicArn"]
 
@@ -304,7 +304,7 @@ def test_every_job_is_given_the_topic(pipeline: Template) -> None:
 # -- what starts executions -------------------------------------------------------------------------------------------------
 
 
-def test_the_scheduler_starts_its_two_machines_and_keeps_what_it_cannot_deliver(pipeline: Template) -> None:
+def test_scheduler_role_starts_its_machines_only(pipeline: Template) -> None:
     assert allowed(pipeline, "SchedulerRole") == {
         "states:StartExecution",
         "sqs:SendMessage",
@@ -320,7 +320,7 @@ def test_the_scheduler_starts_its_two_machines_and_keeps_what_it_cannot_deliver(
     assert started == {each["Target"]["Arn"] for each in pipeline.of_type("AWS::Scheduler::Schedule").values()}
 
 
-def test_a_manifest_starts_the_nightly_machine_and_nothing_else(pipeline: Template) -> None:
+def test_manifest_role_starts_nightly_machine_only(pipeline: Template) -> None:
     (found,) = list(role_statements(pipeline, "ManifestsRole"))
     targets = [each["Arn"] for each in pipeline.of_type("AWS::Events::Rule")["Manifests"]["Targets"]]
     assert (found["Action"], found["Resource"]) == (["states:StartExecution"], targets)
@@ -332,7 +332,7 @@ ROLES = [(name, role) for name in NAMES for role in Template(name).of_type("AWS:
 
 
 @pytest.mark.parametrize(("name", "role"), ROLES)
-def test_a_role_names_the_resources_of_every_action_that_has_any(name: str, role: str) -> None:
+def test_actions_have_resources_where_possible(name: str, role: str) -> None:
     for each in role_statements(Template(name), role):
         assert not any(action.endswith(":*") or action == "*" for action in each["Action"]), each
         assert "NotAction" not in each and "NotResource" not in each
@@ -365,7 +365,7 @@ def resources(name: str, environment: str) -> Set[str]:
 
 @pytest.mark.parametrize("other", ["prodeu", "prod2", "pro", "xprod"])
 @pytest.mark.parametrize("name", ["deployer", "pipeline"])
-def test_no_role_reaches_another_deployment(name: str, other: str) -> None:
+def test_roles_cannot_access_other_deployments(name: str, other: str) -> None:
     own = resources(name, "prod")
     assert own
     for arn in resources(name, other):
@@ -373,7 +373,7 @@ def test_no_role_reaches_another_deployment(name: str, other: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_name_of_a_deployment_has_no_hyphen(name: str) -> None:
+def test_deployment_names_have_no_hyphen(name: str) -> None:
     declared = Template(name).raw["Parameters"]["Environment"]
     accepted = re.compile(declared["AllowedPattern"])
     assert [each for each in ("prod", "prodeu", "p2", "prod-eu", "Prod", "2p", "") if accepted.fullmatch(each)] == [
@@ -384,7 +384,7 @@ def test_the_name_of_a_deployment_has_no_hyphen(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "role"), ROLES)
-def test_a_role_is_for_one_service_or_the_deployer(name: str, role: str) -> None:
+def test_role_is_for_one_service_or_deployer(name: str, role: str) -> None:
     trusted = Template(name).resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     assert [each["Action"] for each in trusted] == ["sts:AssumeRole"]
     wanted = {
@@ -398,7 +398,7 @@ def test_a_role_is_for_one_service_or_the_deployer(name: str, role: str) -> None
 
 
 @pytest.mark.parametrize(("name", "role"), ROLES)
-def test_policies_are_no_longer_than_aws_takes(name: str, role: str) -> None:
+def test_policies_fit_size_limits(name: str, role: str) -> None:
     policies = Template(name).resources[role]["Properties"]["Policies"]
     assert sum(len(json.dumps(each["PolicyDocument"], separators=(",", ":"))) for each in policies) <= 10_240
 
@@ -502,14 +502,14 @@ MADE: Dict[str, Dict[str, Set[str]]] = {
 its registry that the properties used here need."""
 
 
-def test_cloudformation_may_make_what_the_templates_hold_and_nothing_else() -> None:
+def test_cloudformation_role_has_permissions_of_templates() -> None:
     kinds = {each["Type"] for name in NAMES if name != "deployer" for each in Template(name).raw["Resources"].values()}
     assert kinds == set(MADE)
     needed = {f"{service}:{action}" for kind in kinds for service, actions in MADE[kind].items() for action in actions}
     assert allowed(Template("deployer"), "Resources") == needed
 
 
-def test_a_role_is_made_within_the_boundary_only(pipeline: Template) -> None:
+def test_roles_are_created_within_boundary(pipeline: Template) -> None:
     deployer = Template("deployer")
     boundary = "arn:aws:iam::123456789012:policy/boundary-daybook-prod"
     widening = {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:PutRolePermissionsBoundary"}
@@ -531,7 +531,7 @@ def test_a_role_is_made_within_the_boundary_only(pipeline: Template) -> None:
     assert {each["PermissionsBoundary"] for each in roles} == {boundary}
 
 
-def test_the_boundary_leaves_every_role_what_it_needs(pipeline: Template) -> None:
+def test_boundary_allows_all_role_permissions(pipeline: Template) -> None:
     policy = Template("deployer").of_type("AWS::IAM::ManagedPolicy")["Boundary"]["PolicyDocument"]
     within = [
         (action, arn) for each in policy["Statement"] for action in _list(each["Action"]) for arn in _list(each["Resource"])
@@ -552,7 +552,7 @@ THROUGH_CLOUDFORMATION = (
 
 
 @pytest.mark.parametrize("action", THROUGH_CLOUDFORMATION)
-def test_the_deployer_grants_rights_through_cloudformation_only(action: str) -> None:
+def test_deployer_grants_permissions_by_cloudformation_only(action: str) -> None:
     deployer = Template("deployer")
     role = deployer.resources["Deployer"]["Properties"]
     (boundary,) = [
@@ -568,7 +568,7 @@ def test_the_deployer_grants_rights_through_cloudformation_only(action: str) -> 
         assert all(allows(boundary, called, "any") for called in each["Action"])
 
 
-def test_nobody_deploys_but_by_the_role_that_makes_resources() -> None:
+def test_deployments_use_role_of_cloudformation() -> None:
     deployer = Template("deployer")
     found = {each["Sid"]: each for each in role_statements(deployer, "Deployer")}
     resources = "arn:aws:iam::123456789012:role/resources-daybook-prod"
@@ -576,7 +576,7 @@ def test_nobody_deploys_but_by_the_role_that_makes_resources() -> None:
     assert (found["Hand"]["Action"], found["Hand"]["Resource"]) == (["iam:PassRole"], [resources])
 
 
-def test_who_deploys_may_do_what_the_commands_call_and_nothing_else() -> None:
+def test_deployer_has_permissions_of_commands() -> None:
     # What a job tells is the job's to call.
     modules = [path for path in PACKAGE.glob("aws/**/*.py") if path.name != "telling.py" and path != RUNNING]
     modules = [path for path in modules if ".client(" in path.read_text(encoding="utf-8")]
@@ -614,7 +614,7 @@ def test_docs_list_the_rights_to_run_dates() -> None:
     assert {code for code in page.inline_code if code.startswith("states:")} == set(RUNNERS.values())
 
 
-def test_who_deploys_looks_at_what_holds_data_and_changes_none_of_it() -> None:
+def test_deployer_has_read_access_to_data_stores_only() -> None:
     for each in role_statements(Template("deployer"), "Deployer"):
         for action in each["Action"]:
             name = action.split(":")[1]

@@ -38,12 +38,12 @@ def pipeline() -> Template:
 # -- what stays -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_buckets_are_those_there_are(foundation: Template) -> None:
+def test_all_buckets_are_tested(foundation: Template) -> None:
     assert set(foundation.of_type("AWS::S3::Bucket")) == set(BUCKETS)
 
 
 @pytest.mark.parametrize("name", BUCKETS)
-def test_a_bucket_is_encrypted_closed_to_the_public_and_cleaned_of_half_uploads(foundation: Template, name: str) -> None:
+def test_buckets_are_encrypted_and_not_public(foundation: Template, name: str) -> None:
     bucket = foundation.resources[name]["Properties"]
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     if name == "AccessLogs":
@@ -62,7 +62,7 @@ def test_a_bucket_is_encrypted_closed_to_the_public_and_cleaned_of_half_uploads(
 
 
 @pytest.mark.parametrize("name", BUCKETS)
-def test_a_bucket_answers_over_tls_of_today_only(foundation: Template, name: str) -> None:
+def test_buckets_require_current_tls(foundation: Template, name: str) -> None:
     (policy,) = [each for each in foundation.of_type("AWS::S3::BucketPolicy").values() if each["Bucket"] == GIVEN_NAMES[name]]
     arn = f"arn:aws:s3:::{GIVEN_NAMES[name]}"
     denied = [each for each in statements(policy["PolicyDocument"]) if each["Effect"] == "Deny"]
@@ -73,11 +73,11 @@ def test_a_bucket_answers_over_tls_of_today_only(foundation: Template, name: str
     assert all((each["Principal"], each["Action"], each["Resource"]) == ("*", ["s3:*"], [arn, f"{arn}/*"]) for each in denied)
 
 
-def test_the_lake_keeps_no_versions_of_its_own_so_that_erasing_erases(foundation: Template) -> None:
+def test_lake_bucket_has_no_versioning(foundation: Template) -> None:
     assert "VersioningConfiguration" not in foundation.resources["Lake"]["Properties"]
 
 
-def test_the_archive_is_locked_where_that_is_asked_for(foundation: Template) -> None:
+def test_object_lock_of_archive_is_optional(foundation: Template) -> None:
     locked = foundation.resources["Archive"]["Properties"]
     assert locked["ObjectLockEnabled"] is True
     assert locked["ObjectLockConfiguration"]["Rule"]["DefaultRetention"] == {"Mode": "GOVERNANCE", "Days": 365}
@@ -86,12 +86,12 @@ def test_the_archive_is_locked_where_that_is_asked_for(foundation: Template) -> 
     assert locked["VersioningConfiguration"] == free["VersioningConfiguration"] == {"Status": "Enabled"}
 
 
-def test_what_cannot_be_made_again_outlives_its_stack(foundation: Template) -> None:
+def test_stateful_resources_are_retained(foundation: Template) -> None:
     kept = {key for key, each in foundation.resources.items() if each.get("DeletionPolicy") == "Retain"}
     assert kept == {*BUCKETS, "Key", "PiiKey"}
 
 
-def test_the_first_key_of_pseudonyms_is_one_that_the_package_takes(foundation: Template) -> None:
+def test_generated_key_of_pseudonyms_is_valid(foundation: Template) -> None:
     asked = foundation.resources["PiiKey"]["Properties"]["GenerateSecretString"]
     left = set("0123456789abcdefghijklmnopqrstuvwxyz") - set(asked["ExcludeCharacters"])
     assert asked["ExcludeUppercase"] and asked["ExcludePunctuation"] and not asked["RequireEachIncludedType"]
@@ -100,12 +100,12 @@ def test_the_first_key_of_pseudonyms_is_one_that_the_package_takes(foundation: T
 
 
 @pytest.mark.parametrize(("given", "protocols"), [("", ["email"]), ("https://chat.example/hook", ["email", "https"])])
-def test_who_is_told(given: str, protocols: list[str]) -> None:
+def test_subscriptions_of_topic(given: str, protocols: list[str]) -> None:
     found = Template("foundation", AlertHttps=given).of_type("AWS::SNS::Subscription").values()
     assert [each["Protocol"] for each in found] == protocols
 
 
-def test_the_budget_reports_on_the_topic_and_can_be_left_out() -> None:
+def test_budget_is_optional_and_uses_topic() -> None:
     (budget,) = Template("watch", BudgetUsd=50).of_type("AWS::Budgets::Budget").values()
     assert budget["Budget"]["BudgetLimit"] == {"Amount": 50, "Unit": "USD"}
     reported = {
@@ -127,7 +127,7 @@ GIVEN_NAMES = {
 }
 
 
-def test_the_deployment_file_names_what_the_templates_make(foundation: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_params_name_resources_of_templates(foundation: Template, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAYBOOK_PROJECT", raising=False)
     settings = load_settings("prod")
     assert (settings.lake, settings.archive, settings.landing) == tuple(
@@ -137,7 +137,7 @@ def test_the_deployment_file_names_what_the_templates_make(foundation: Template,
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_everything_that_takes_tags_is_tagged(name: str) -> None:
+def test_resources_are_tagged(name: str) -> None:
     untagged = (
         *(
             "AWS::KMS::Alias",
@@ -160,12 +160,12 @@ def test_everything_that_takes_tags_is_tagged(name: str) -> None:
 # -- what works ---------------------------------------------------------------------------------------------------------------
 
 
-def test_there_is_a_job_for_every_stage_and_one_for_errands(pipeline: Template) -> None:
+def test_every_stage_has_a_job(pipeline: Template) -> None:
     names = {each["Name"] for each in pipeline.of_type("AWS::Glue::Job").values()}
     assert names == {f"daybook-prod-{name}" for name in (*STAGES, "errand")}
 
 
-def test_a_job_is_a_python_shell_that_neither_retries_nor_hangs(pipeline: Template) -> None:
+def test_jobs_are_python_shell_without_retries(pipeline: Template) -> None:
     for job in pipeline.of_type("AWS::Glue::Job").values():
         assert job["Command"] == {
             "Name": "pythonshell",
@@ -189,13 +189,13 @@ def _timeouts() -> list[int]:
     return found
 
 
-def test_a_catch_up_runs_no_more_dates_at_a_time_than_the_jobs_take(pipeline: Template) -> None:
+def test_catch_up_concurrency_fits_jobs(pipeline: Template) -> None:
     given = json.loads(pipeline.resources["CatchUpSchedule"]["Properties"]["Target"]["Input"])
     most = {each["ExecutionProperty"]["MaxConcurrentRuns"] for each in pipeline.of_type("AWS::Glue::Job").values()}
     assert most == {given["max_concurrency"]}
 
 
-def test_the_machines_are_the_files_of_a_release_unchanged_logged_and_traced(pipeline: Template) -> None:
+def test_machines_use_files_of_release_with_logs(pipeline: Template) -> None:
     machines = pipeline.of_type("AWS::StepFunctions::StateMachine").values()
     files = set()
     for machine in machines:
@@ -211,7 +211,7 @@ def test_the_machines_are_the_files_of_a_release_unchanged_logged_and_traced(pip
     assert files == {f"orchestration/{path.name}" for path in (INFRA.parent / "orchestration").glob("*.asl.json")}
 
 
-def test_every_job_run_gets_the_deployed_bundle_and_topic(pipeline: Template) -> None:
+def test_job_runs_get_deployed_bundle_and_topic(pipeline: Template) -> None:
     # The arguments of a run replace the job's own (AWS Glue, StartJobRun).
     machines = {
         each["DefinitionS3Location"]["Key"].rsplit("/", 1)[1]: each
@@ -229,13 +229,13 @@ def test_every_job_run_gets_the_deployed_bundle_and_topic(pipeline: Template) ->
             assert job["Arguments"]["--topic_arn"] == list_exports()["daybook-prod-TopicArn"]
 
 
-def test_a_job_reads_no_other_bundle(pipeline: Template) -> None:
+def test_job_cannot_read_other_bundles(pipeline: Template) -> None:
     role = list(role_statements(pipeline, "JobRole"))
     assert allows(role, "s3:GetObject", PARAMETERS["BundleUri"].replace("s3://", "arn:aws:s3:::"))
     assert not allows(role, "s3:GetObject", "arn:aws:s3:::daybook-prod-code/bundles/daybook-4567.zip")
 
 
-def test_a_start_that_cannot_be_delivered_is_tried_for_hours_and_then_kept(pipeline: Template) -> None:
+def test_undelivered_starts_are_retried_and_kept(pipeline: Template) -> None:
     queue = "arn:aws:sqs:eu-central-1:123456789012:daybook-prod-undelivered"
     targets = [each["Target"] for each in pipeline.of_type("AWS::Scheduler::Schedule").values()]
     targets += pipeline.of_type("AWS::Events::Rule")["Manifests"]["Targets"]
@@ -247,7 +247,7 @@ def test_a_start_that_cannot_be_delivered_is_tried_for_hours_and_then_kept(pipel
         assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
 
 
-def test_nothing_starts_by_itself_where_schedules_are_off() -> None:
+def test_disabled_schedules_start_nothing() -> None:
     off = Template("pipeline", Schedules="DISABLED")
     found = {**off.of_type("AWS::Scheduler::Schedule"), **off.of_type("AWS::Events::Rule")}
     assert {each["State"] for each in found.values()} == {"DISABLED"}

@@ -65,7 +65,7 @@ def check(namespace: str, name: str, dimensions: Dict[str, str]) -> None:
     assert dimensions == dict([wanted[namespace]])
 
 
-def test_alarms_read_metrics_that_are_told(watch: Template) -> None:
+def test_alarms_use_existing_metrics(watch: Template) -> None:
     read = [found for alarm in watch.of_type("AWS::CloudWatch::Alarm").values() for found in alarmed(alarm)]
     for namespace, name, dimensions, _ in read:
         check(namespace, name, dimensions)
@@ -74,7 +74,7 @@ def test_alarms_read_metrics_that_are_told(watch: Template) -> None:
     }
 
 
-def test_the_dashboard_draws_metrics_that_are_told_and_all_of_them(watch: Template) -> None:
+def test_dashboard_shows_all_existing_metrics(watch: Template) -> None:
     found = list(drawn(board(watch)))
     for each in found:
         check(*each)
@@ -84,13 +84,13 @@ def test_the_dashboard_draws_metrics_that_are_told_and_all_of_them(watch: Templa
         assert values == set(metric.values)
 
 
-def test_alarms_look_back_no_further_than_cloudwatch_does(watch: Template) -> None:
+def test_alarm_periods_fit_limits_of_cloudwatch(watch: Template) -> None:
     for alarm in watch.of_type("AWS::CloudWatch::Alarm").values():
         for _, _, _, period in alarmed(alarm):
             assert period * alarm["EvaluationPeriods"] <= (7 * 86400 if period >= 3600 else 86400)
 
 
-def test_silence_is_stale_and_nothing_else_where_dates_are_run_every_night() -> None:
+def test_missing_data_raise_freshness_alarm_only() -> None:
     def breaching(**parameters: str) -> set[str]:
         alarms = Template("watch", **parameters).of_type("AWS::CloudWatch::Alarm")
         return {key for key, each in alarms.items() if each["TreatMissingData"] == "breaching"}
@@ -99,14 +99,14 @@ def test_silence_is_stale_and_nothing_else_where_dates_are_run_every_night() -> 
     assert breaching(Nightly="DISABLED") == set()
 
 
-def test_one_good_night_in_the_last_26_hours_is_fresh(watch: Template) -> None:
+def test_one_success_in_26_hours_is_fresh(watch: Template) -> None:
     alarm = watch.resources["NotFresh"]["Properties"]
     (found,) = alarmed(alarm)
     assert (found[1], found[3] * alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == ("FreshnessHours", 26 * 3600, 26)
     assert alarm["Threshold"] == 24
 
 
-def test_a_run_that_dies_without_a_word_is_counted(watch: Template) -> None:
+def test_run_that_dies_without_message_is_counted(watch: Template) -> None:
     alarm = watch.resources["RunFailed"]["Properties"]
     counted = {name for namespace, name, _, _ in alarmed(alarm) if namespace == "AWS/States"}
     assert counted == {"ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"}
@@ -116,7 +116,7 @@ def test_a_run_that_dies_without_a_word_is_counted(watch: Template) -> None:
     assert expression.endswith("- FILL(rejected, 0)")
 
 
-def test_the_composite_alarm_has_every_alarm_and_alone_tells(watch: Template) -> None:
+def test_only_composite_alarm_sends_messages(watch: Template) -> None:
     (composite,) = watch.of_type("AWS::CloudWatch::CompositeAlarm").values()
     alarms = watch.of_type("AWS::CloudWatch::Alarm")
     assert composite["AlarmRule"].split(" OR ") == [f'ALARM("{key}")' for key in alarms]
@@ -124,13 +124,13 @@ def test_the_composite_alarm_has_every_alarm_and_alone_tells(watch: Template) ->
     assert {each["ActionsEnabled"] for each in alarms.values()} == {False}
 
 
-def test_the_dashboard_shows_every_alarm(watch: Template) -> None:
+def test_dashboard_shows_every_alarm(watch: Template) -> None:
     shown = next(widget["properties"]["alarms"] for widget in board(watch)["widgets"] if widget["type"] == "alarm")
     names = [each["AlarmName"] for each in watch.of_type("AWS::CloudWatch::Alarm").values()]
     assert shown == [f"arn:aws:cloudwatch:eu-central-1:123456789012:alarm:{name}" for name in names]
 
 
-def test_widgets_neither_overlap_nor_leave_the_dashboard(watch: Template) -> None:
+def test_widgets_fit_dashboard_without_overlap(watch: Template) -> None:
     taken = set()
     for widget in board(watch)["widgets"]:
         x, y, width, height = (widget[key] for key in ("x", "y", "width", "height"))
@@ -162,18 +162,18 @@ def bad_end(machine: str = "daily", status: str = "FAILED", **detail: Any) -> Di
         (bad_end(status="ABORTED", input='{"note": "\\"part_of\\""}'), True),
     ],
 )
-def test_every_bad_end_without_a_message_is_reported(watch: Template, event: Dict[str, Any], reported: bool) -> None:
+def test_unreported_failures_are_reported_by_rule(watch: Template, event: Dict[str, Any], reported: bool) -> None:
     rule = watch.resources["BadEnds"]["Properties"]
     assert matches(rule["EventPattern"], event) is reported
     assert [each["Arn"] for each in rule["Targets"]] == [list_exports()["daybook-prod-TopicArn"]]
 
 
-def test_the_rule_knows_every_state_machine() -> None:
+def test_rule_knows_every_state_machine() -> None:
     machines = Template("pipeline").of_type("AWS::StepFunctions::StateMachine").values()
     assert {f"daybook-prod-{machine}" for machine in MACHINES} == {each["StateMachineName"] for each in machines}
 
 
-def test_what_the_rule_leaves_to_a_run_was_told_by_it_before(watch: Template) -> None:
+def test_rule_ignores_failures_with_own_message_only(watch: Template) -> None:
     # Each of these errors is one that the machine reaches by its last job alone, which has sent the message by then.
     (bad,) = [each for each in watch.resources["BadEnds"]["Properties"]["EventPattern"]["detail"]["$or"] if "error" in each]
     assert bad["error"][0] == {"exists": False}
@@ -214,7 +214,7 @@ def caught_to(states: Dict[str, Any], wanted: str) -> Set[str]:
     return {name for name, each in states.items() if any(found["Next"] == wanted for found in each.get("Catch", []))}
 
 
-def test_the_message_is_one_text_of_what_the_event_says(watch: Template) -> None:
+def test_rule_message_is_text_with_event_details(watch: Template) -> None:
     (target,) = watch.resources["BadEnds"]["Properties"]["Targets"]
     text = target["InputTransformer"]["InputTemplate"]
     assert text.startswith('"') and text.endswith('"') and text.count('"') == 2
