@@ -1,7 +1,6 @@
-"""Checks of the templates and state machines by tools of others: cfn-lint's schemas, checkov's rules of security.
+"""Check templates and state machines with cfn-lint and checkov.
 
-Here: what is handed to them, and the one thing that cfn-lint does not know. Not here: what the project itself asks of these
-files (``tests/infra``, ``daybook check``). Run by `make lint-infra`, in an environment made from ``lint.lock``.
+`make lint-infra` runs it in an environment made from ``lint.lock``.
 """
 
 from __future__ import annotations
@@ -21,27 +20,29 @@ def main() -> int:
     templates = sorted(str(path) for path in INFRA.glob("*.yaml"))
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted((INFRA.parent / "orchestration").glob("*.asl.json")):
-            # cfn-lint looks into definitions that stand in a template, and not into files in S3.
-            definition = _known(json.loads(path.read_text("utf-8")))
+            # cfn-lint checks definitions inside templates, not files in S3.
+            definition = _replace_expressions(json.loads(path.read_text("utf-8")))
             machine = {"RoleArn": "arn:aws:iam::123456789012:role/any", "Definition": definition}
             wrapped = {"Resources": {"Machine": {"Type": "AWS::StepFunctions::StateMachine", "Properties": machine}}}
             (Path(folder) / path.name).write_text(json.dumps(wrapped, indent=2), "utf-8")
         machines = sorted(str(path) for path in Path(folder).iterdir())
         schemas = subprocess.run([TOOLS / "cfn-lint", "--", *templates, *machines], check=False)  # noqa: S603
-    # --skip-download: nothing of what it would fetch is needed, and nothing is asked of the network.
+    # Downloads are not needed.
     how = ["--framework", "cloudformation", "--quiet", "--compact", "--skip-download"]
     security = subprocess.run([TOOLS / "checkov", "--directory", INFRA, *how], check=False)  # noqa: S603
     return schemas.returncode or security.returncode
 
 
-def _known(states: Any) -> Any:
-    """A definition as cfn-lint's schema knows it: in JSONata, Step Functions takes an expression for a Map's MaxConcurrency
-    too (its guide on the Map state); the schema has numbers only."""
+def _replace_expressions(states: Any) -> Any:
+    """Replace expressions in MaxConcurrency by a number.
+
+    Step Functions accepts JSONata expressions there (developer guide, Map state), but cfn-lint's schema only numbers.
+    """
     if isinstance(states, list):
-        return [_known(each) for each in states]
+        return [_replace_expressions(each) for each in states]
     if not isinstance(states, dict):
         return states
-    found = {key: _known(each) for key, each in states.items()}
+    found = {key: _replace_expressions(each) for key, each in states.items()}
     if found.get("Type") == "Map" and isinstance(found.get("MaxConcurrency"), str):
         found["MaxConcurrency"] = 1
     return found

@@ -1,6 +1,6 @@
-"""The templates of ``infra/`` as CloudFormation would understand them: parameters put in, functions worked out.
+"""Evaluate the templates of ``infra/`` with parameters, like CloudFormation.
 
-Deliberately small: what a template uses that is not here raises ``KeyError``.
+Only the features that the templates use are supported; others raise ``KeyError``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARAMETERS = {
     "CodePrefix": "releases/0123abcd/",
     "BundleUri": "s3://daybook-prod-code/bundles/daybook-0123.zip",
 }
-"""Parameters without a default."""
+"""Values of parameters without a default."""
 ARNS = {
     "AWS::StepFunctions::StateMachine": "arn:aws:states:{region}:{account}:stateMachine:{StateMachineName}",
     "AWS::SNS::Topic": "arn:aws:sns:{region}:{account}:{TopicName}",
@@ -45,7 +45,7 @@ REF_IS_ARN = ("AWS::StepFunctions::StateMachine", "AWS::SNS::Topic", "AWS::Secre
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, turned into the long ones."""
+    """Load YAML and convert CloudFormation's short forms into long ones."""
 
 
 def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> Dict[str, Any]:
@@ -62,12 +62,12 @@ _Loader.add_multi_constructor("!", _long_form)
 
 
 def read_template(name: str) -> Dict[str, Any]:
-    """A template as it is written."""
+    """Read a template without evaluating it."""
     return dict(yaml.load((INFRA / f"{name}.yaml").read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506 (a SafeLoader)
 
 
 class Template:
-    """A template for one set of parameters; ``resources`` by logical id, those whose condition holds."""
+    """A template evaluated for parameters. ``resources`` are those whose condition holds, by logical id."""
 
     def __init__(self, name: str, **parameters: Any) -> None:
         self.raw = read_template(name)
@@ -79,18 +79,20 @@ class Template:
             "Condition": lambda name: self.value(self.raw["Conditions"][name]),
             "Fn::GetAtt": self._get_att,
             "Fn::Sub": self._sub,
-            "Fn::Join": lambda given: self.value(given[0]).join(self.value(given[1])),
-            "Fn::Split": lambda given: self.value(given[1]).split(self.value(given[0])),
-            "Fn::Select": lambda given: self.value(given[1])[int(given[0])],
-            "Fn::ImportValue": lambda given: list_exports(self.parameters["Environment"])[self.value(given)],
-            "Fn::If": lambda given: self.value(given[1] if self.value(self.raw["Conditions"][given[0]]) else given[2]),
-            "Fn::Equals": lambda given: self.value(given[0]) == self.value(given[1]),
-            "Fn::Not": lambda given: not self.value(given[0]),
+            "Fn::Join": lambda argument: self.value(argument[0]).join(self.value(argument[1])),
+            "Fn::Split": lambda argument: self.value(argument[1]).split(self.value(argument[0])),
+            "Fn::Select": lambda argument: self.value(argument[1])[int(argument[0])],
+            "Fn::ImportValue": lambda argument: list_exports(self.parameters["Environment"])[self.value(argument)],
+            "Fn::If": lambda argument: self.value(
+                argument[1] if self.value(self.raw["Conditions"][argument[0]]) else argument[2]
+            ),
+            "Fn::Equals": lambda argument: self.value(argument[0]) == self.value(argument[1]),
+            "Fn::Not": lambda argument: not self.value(argument[0]),
         }
         self.resources = {key: self.value(each) for key, each in self.raw["Resources"].items() if self._is_there(each)}
 
     def of_type(self, kind: str) -> Dict[str, Dict[str, Any]]:
-        """The properties of all resources of a type, by logical id."""
+        """Return the properties of all resources of a type, by logical id."""
         return {key: each["Properties"] for key, each in self.resources.items() if each["Type"] == kind}
 
     def outputs(self) -> Dict[str, Any]:
@@ -101,15 +103,15 @@ class Template:
         }
 
     def value(self, raw: Any) -> Any:
-        """A value with its functions worked out; what comes to no value is left out."""
+        """Evaluate the functions in a value; items without a value are dropped."""
         if isinstance(raw, list):
             return [each for each in (self.value(each) for each in raw) if each is not None]
         if not isinstance(raw, dict):
             return raw
         if len(raw) == 1:
-            ((name, given),) = raw.items()
+            ((name, argument),) = raw.items()
             if name == "Ref" or name.startswith("Fn::"):
-                return self._functions[name](given)
+                return self._functions[name](argument)
         found = {key: self.value(each) for key, each in raw.items()}
         return {key: each for key, each in found.items() if each is not None}
 
@@ -124,12 +126,12 @@ class Template:
         resource = self.raw["Resources"][name]
         if resource["Type"] in REF_IS_ARN:
             return self._arn(name)
-        named = {key: each for key, each in resource["Properties"].items() if key in ("Name", "BucketName", "QueueName")}
-        return self.value(next(iter(named.values()))) if named else name
+        names = {key: each for key, each in resource["Properties"].items() if key in ("Name", "BucketName", "QueueName")}
+        return self.value(next(iter(names.values()))) if names else name
 
-    def _get_att(self, given: Any) -> Any:
-        name, attribute = given
-        assert attribute == "Arn", given
+    def _get_att(self, argument: Any) -> Any:
+        name, attribute = argument
+        assert attribute == "Arn", argument
         return self._arn(name)
 
     def _arn(self, name: str) -> str:
@@ -137,21 +139,21 @@ class Template:
         names = {key: self.value(each) for key, each in resource["Properties"].items() if key.endswith("Name")}
         return ARNS[resource["Type"]].format(region=REGION, account=ACCOUNT, **names)
 
-    def _sub(self, given: Any) -> str:
-        text, more = (given, {}) if isinstance(given, str) else given
+    def _sub(self, argument: Any) -> str:
+        text, more = (argument, {}) if isinstance(argument, str) else argument
 
-        def put(found: re.Match[str]) -> str:
+        def replace(found: re.Match[str]) -> str:
             name = found[1]
             if name in more:
                 return str(self.value(more[name]))
             return str(self._get_att(name.split(".", 1)) if "." in name else self._ref(name))
 
-        return re.sub(r"\$\{([A-Za-z0-9:.]+)\}", put, text)
+        return re.sub(r"\$\{([A-Za-z0-9:.]+)\}", replace, text)
 
 
 @functools.cache
 def list_exports(environment: str = "prod") -> Dict[str, Any]:
-    """Return what foundation.yaml exports in a deployment."""
+    """Return the exports of foundation.yaml in a deployment."""
     return Template("foundation", **deployment_parameters(environment, "foundation")).outputs()
 
 
@@ -163,13 +165,13 @@ def deployment_parameters(environment: str, name: str) -> Dict[str, str]:
 
 
 def statements(policy: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    """A policy's statements, with their actions and resources as lists."""
+    """Yield a policy's statements with actions and resources as lists."""
     for each in policy["Statement"]:
         yield {**each, **{key: _as_list(each[key]) for key in ("Action", "Resource") if key in each}}
 
 
 def role_statements(template: Template, logical_id: str) -> Iterator[Dict[str, Any]]:
-    """All statements of a role: its own policies', and those of managed ones in the same template."""
+    """Yield all statements of a role, from its own policies and from managed policies of the template."""
     role = template.resources[logical_id]["Properties"]
     for policy in role.get("Policies", []):
         yield from statements(policy["PolicyDocument"])
@@ -180,12 +182,12 @@ def role_statements(template: Template, logical_id: str) -> Iterator[Dict[str, A
 
 
 def load_machine(name: str) -> Any:
-    """A state machine of ``orchestration/``."""
+    """Load a state machine of ``orchestration/``."""
     return json.loads((INFRA.parent / "orchestration" / f"{name}.asl.json").read_text(encoding="utf-8"))
 
 
 def list_tasks(machine: Any) -> Iterator[Dict[str, Any]]:
-    """Yield the tasks of a state machine, those inside its maps too."""
+    """Yield the tasks of a state machine, including those inside maps."""
     for state in machine["States"].values():
         if state["Type"] == "Task":
             yield state
@@ -198,6 +200,6 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def scheduled_input(template: Template, schedule: str, scheduled_time: Optional[str] = None) -> Any:
-    """What EventBridge Scheduler hands to its target."""
+    """Return the input that EventBridge Scheduler passes to its target."""
     text = template.resources[schedule]["Properties"]["Target"]["Input"]
     return json.loads(text.replace("<aws.scheduler.scheduled-time>", scheduled_time or ""))

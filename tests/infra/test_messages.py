@@ -1,4 +1,4 @@
-"""Alarms, budgets and events reach the encrypted topic, and an event that does not is kept and reported."""
+"""Test that alarms, budgets and events can publish to the encrypted topic, and that undelivered events are kept."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ KEY_ACTIONS = ("kms:Decrypt", "kms:GenerateDataKey")
 OWN: Dict[str, Dict[str, str]] = {
     "cloudwatch.amazonaws.com": {"aws:SourceAccount": ACCOUNT},
     "budgets.amazonaws.com": {"aws:SourceAccount": ACCOUNT},
-    # EventBridge sends no condition key of where an event comes from.
+    # EventBridge sends no condition key about the source of an event.
     "events.amazonaws.com": {},
 }
-"""By service that publishes, the condition keys that its requests carry."""
+"""Condition keys in the requests of each publishing service."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_other_services_cannot_publish(foundation: Template) -> None:
     assert not allows(topic_policy(foundation), "sns:Publish", topic, {"aws:SourceAccount": ACCOUNT}, "s3.amazonaws.com")
 
 
-# -- what cannot be published ---------------------------------------------------------------------------------------------
+# -- undelivered events ---------------------------------------------------------------------------------------------------
 
 
 def test_an_unpublished_event_is_retried_and_kept() -> None:

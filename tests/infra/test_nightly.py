@@ -1,4 +1,4 @@
-"""``nightly.asl.json`` starts a date once, whoever asks, however late or often; and whoever asks hands it what it reads."""
+"""Test that ``nightly.asl.json`` starts a date once, and that schedules and manifests pass its input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INPUT = {"env": "prod", "overrides": {}, "archive": {"bucket": "b", "prefix": ""
 
 
 class StepFunctions:
-    """StartExecution: a name is taken once, and starting the same again while it runs is answered with what runs."""
+    """StartExecution: a name is accepted once; the same start again returns the running execution."""
 
     def __init__(self, *faults: str) -> None:
         self.faults = list(faults)
@@ -42,7 +42,7 @@ class StepFunctions:
 
 
 class Runs:
-    """S3's ListObjectsV2 of an archive that holds runs of some dates."""
+    """ListObjectsV2 of an archive with runs of some dates."""
 
     def __init__(self, *dates: str) -> None:
         self.dates = dates
@@ -88,7 +88,7 @@ def test_nightly_machine_passes_lint() -> None:
         ("2025-12-01T02:00:00Z", "2025-11-30"),
         ("2024-03-01T02:00:00Z", "2024-02-29"),
         ("2026-01-01T02:00:00Z", "2025-12-31"),
-        # The night in which Berlin's clocks go forward, and the one in which they go back.
+        # The nights of the clock changes in Berlin.
         ("2025-03-30T02:00:00Z", "2025-03-29"),
         ("2025-10-26T02:00:00Z", "2025-10-25"),
     ],
@@ -136,7 +136,7 @@ KEYS = [
     ("manifests/2025-11-30.json\n", False),
     ("manifests/\u0662\u0660\u0662\u0665-11-30.json", False),
     ("manifests/2025-11-3\uff10.json", False),
-    # Dates that no calendar has.
+    # Invalid dates.
     ("manifests/2025-02-29.json", False),
     ("manifests/1900-02-29.json", False),
     ("manifests/2025-00-10.json", False),
@@ -145,7 +145,7 @@ KEYS = [
     ("manifests/2025-11-00.json", False),
     ("manifests/0000-11-30.json", False),
 ]
-"""Keys of objects in landing, and whether they name a business date."""
+"""Keys of objects in landing, and whether they contain a business date."""
 
 
 @pytest.mark.parametrize(("key", "named"), KEYS)
@@ -191,7 +191,7 @@ def test_manifest_of_future_date_starts_nothing(ask: Any, landed_at: str, starte
 
 @pytest.mark.parametrize("given", [MANIFEST, {"scheduled_time": "2025-12-01T02:00:00Z"}])
 def test_date_with_run_is_not_started_again(ask: Any, given: Dict[str, str]) -> None:
-    # Step Functions may have forgotten the name.
+    # Step Functions forgets names after 90 days.
     services, runs = StepFunctions(), Runs("2025-11-30")
     execution, _ = ask(services, {**INPUT, "archive": {"bucket": "b", "prefix": ""}, **given}, runs)
     assert (execution.status, execution.output["started"], services.started) == ("SUCCEEDED", False, {})
@@ -243,7 +243,7 @@ def test_manifest_input_fits_nightly_machine(ask: Any) -> None:
     (target,) = Template("pipeline").of_type("AWS::Events::Rule")["Manifests"]["Targets"]
     text = target["InputTransformer"]["InputTemplate"]
     assert target["InputTransformer"]["InputPathsMap"] == {"key": "$.detail.object.key", "time": "$.time"}
-    # EventBridge puts a text in quotes where the template has none.
+    # EventBridge adds quotes to texts in a template.
     services = StepFunctions()
     text = text.replace("<key>", '"manifests/2025-11-30.json"').replace("<time>", '"2025-12-01T01:00:00Z"')
     execution, _ = ask(services, json.loads(text))
@@ -268,7 +268,7 @@ def test_schedule_time_is_that_of_nightly_run_in_utc() -> None:
 
 
 def _needed(machine: Any) -> set[str]:
-    """The fields of its input that a machine's first state reads without asking whether they are there."""
+    """Return the input fields that a machine's first state requires."""
     text = json.dumps(machine["States"][machine["StartAt"]])
     read = set(re.findall(r"\$states\.input\.(\w+)", text))
     return read - set(re.findall(r"\$exists\(\$states\.input\.(\w+)\)", text))

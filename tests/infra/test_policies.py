@@ -1,7 +1,7 @@
-"""Who may do what: each role may do what its component calls, and nothing else.
+"""Test that each role has the permissions that its component needs, and no others.
 
-What is called is read from the code where it can be (the state machines' tasks, the package's calls of obstore and boto3); what
-a service does in a role's name is written down here with its reason.
+The needs are derived from the state machines' tasks and from the package's calls of obstore and boto3. Actions that a
+service does in a role's name are listed here with a reason.
 """
 
 from __future__ import annotations
@@ -9,13 +9,20 @@ from __future__ import annotations
 import ast
 import json
 import re
+from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Dict, Set
+from types import SimpleNamespace
+from typing import Any, Dict, Iterator, List, Set
 
+import botocore.session
 import pytest
+from botocore import xform_name
 
 import daybook
+from daybook.execution.aws.account import Account
+from daybook.execution.aws.executions import Executions
+from daybook.settings import load_settings
 from tests.docs.pages import DOCS, Page
 from tests.infra.policies import allows
 from tests.infra.templates import (
@@ -36,7 +43,7 @@ MACHINES = {"Daily": "daily", "Backfill": "backfill", "CatchUp": "catch_up", "Ni
 
 TASKS = {
     "glue:startJobRun.sync": {"glue:StartJobRun", "glue:GetJobRun", "glue:GetJobRuns", "glue:BatchStopJobRun"},
-    # Objects of an encrypted bucket are decrypted in the reader's name.
+    # Objects of an encrypted bucket are decrypted with the reader's permissions.
     "aws-sdk:s3:getObject": {"s3:GetObject", "kms:Decrypt"},
     "aws-sdk:s3:listObjectsV2": {"s3:ListBucket"},
     "states:startExecution": {"states:StartExecution"},
@@ -49,7 +56,7 @@ TASKS = {
         "events:DescribeRule",
     },
 }
-"""By the resource of a state machine's task."""
+"""Actions by the resource of a state machine's task."""
 TELEMETRY = {
     "logs:CreateLogDelivery",
     "logs:GetLogDelivery",
@@ -64,27 +71,27 @@ TELEMETRY = {
     "xray:GetSamplingRules",
     "xray:GetSamplingTargets",
 }
-"""Of every state machine, as it logs and is traced."""
+"""Actions of every state machine for logs and traces."""
 
 OBSTORE = {
     "get": {"s3:GetObject"},
     "head": {"s3:GetObject"},
     "list": {"s3:ListBucket"},
     "list_with_delimiter": {"s3:ListBucket"},
-    # A large object is put in parts, and the parts of one that fails are given up.
+    # A large object is uploaded in parts, and the parts of a failed upload are deleted.
     "put": {"s3:PutObject", "s3:AbortMultipartUpload"},
     "delete": {"s3:DeleteObject"},
 }
-"""By the function of obstore; deltalake reads and writes tables by the same requests."""
+"""Actions by the function of obstore. deltalake uses the same requests."""
 CLIENTS = {
     ("secretsmanager", "get_secret_value"): {"secretsmanager:GetSecretValue"},
     ("sns", "publish"): {"sns:Publish"},
     ("cloudwatch", "put_metric_data"): {"cloudwatch:PutMetricData"},
     ("stepfunctions", "get_execution_history"): {"states:GetExecutionHistory"},
-    # Only `daybook rekey`, which a person runs.
+    # Only for `daybook rekey`, which users run.
     ("secretsmanager", "put_secret_value"): set(),
 }
-"""By boto3's client and its method."""
+"""Actions by boto3's client and its method."""
 JOB_BESIDES = {
     "kms:Decrypt": "every bucket that it reads is encrypted",
     "kms:GenerateDataKey": "every bucket that it writes to is encrypted",
@@ -96,10 +103,10 @@ JOB_BESIDES = {
 }
 
 COMMANDS = {
-    ("sts", "get_caller_identity"): set(),  # Everybody may ask who they are.
+    ("sts", "get_caller_identity"): set(),  # needs no permission
     ("cloudformation", "create_change_set"): {"cloudformation:CreateChangeSet"},
     ("cloudformation", "describe_change_set"): {"cloudformation:DescribeChangeSet"},
-    # To make or change a stack by it is to make or change the stack.
+    # Creating or changing a stack by a change set is the same permission.
     ("cloudformation", "execute_change_set"): {
         "cloudformation:ExecuteChangeSet",
         "cloudformation:CreateStack",
@@ -111,7 +118,7 @@ COMMANDS = {
     ("cloudformation", "describe_stack_events"): {"cloudformation:DescribeStackEvents"},
     ("cloudformation", "describe_stack_resources"): {"cloudformation:DescribeStackResources"},
     ("cloudformation", "get_template"): {"cloudformation:GetTemplate"},
-    # Objects of an encrypted bucket are read and written in the caller's name; what is not there is told by ListBucket.
+    # Objects of an encrypted bucket are read and written with the caller's permissions; ListBucket reports missing ones.
     ("s3", "head_object"): {"s3:GetObject", "s3:ListBucket", "kms:Decrypt"},
     ("s3", "put_object"): {"s3:PutObject", "kms:GenerateDataKey"},
     ("s3", "head_bucket"): {"s3:ListBucket"},
@@ -133,16 +140,16 @@ COMMANDS = {
     ("iam", "simulate_principal_policy"): {"iam:SimulatePrincipalPolicy"},
     ("logs", "describe_log_groups"): {"logs:DescribeLogGroups"},
     ("service-quotas", "list_service_quotas"): {"servicequotas:ListServiceQuotas"},
-    # `daybook destroy --data`, which is an administrator's.
+    # For `daybook destroy --data`, which an administrator runs.
     ("s3", "delete_objects"): set(),
     ("s3", "delete_bucket"): set(),
     ("logs", "delete_log_group"): set(),
     ("kms", "schedule_key_deletion"): set(),
     ("secretsmanager", "delete_secret"): set(),
 }
-"""By service and method, what `daybook deploy`, `doctor` and `destroy` call as whoever deploys."""
+"""Actions of `daybook deploy`, `doctor` and `destroy`, by service and method."""
 WRANGLER = {"get_table_types": {"glue:GetTable"}, "get_table_location": {"glue:GetTable"}}
-"""By function of awswrangler's catalogue, what `daybook doctor` asks through it."""
+"""Actions of `daybook doctor` by the function of awswrangler's catalogue."""
 DEPLOYER_BESIDES = {
     "iam:PassRole": "the role that makes resources is handed to CloudFormation",
     "cloudformation:ValidateTemplate": "for people, before a change",
@@ -164,22 +171,27 @@ UNNAMED = {
     "secretsmanager:GetRandomPassword",
     "cloudformation:ValidateTemplate",
 }
-"""Actions for which AWS knows no resource, or none yet; no other is allowed on all resources."""
+"""Actions that do not support resources. Only these are allowed on all resources."""
 
 
 def allowed(template: Template, role: str) -> Set[str]:
     return {action for each in role_statements(template, role) for action in each["Action"]}
 
 
-def calls(module: str) -> Set[str]:
-    """The functions of a module that the package calls by its name: obstore.get."""
-    found = set()
+def _package_calls() -> Iterator[ast.Call]:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            function = node.func if isinstance(node, ast.Call) else None
-            if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == module:
-                found.add(function.attr)
-    return found
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                yield node
+
+
+def calls(module: str) -> List[ast.Call]:
+    """Return the package's calls of functions by the name of a module, such as ``obstore.get``."""
+    return [each for each in _package_calls() if isinstance(each.func.value, ast.Name) and each.func.value.id == module]
+
+
+def called_functions(module: str) -> Set[str]:
+    return {each.func.attr for each in calls(module)}
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +225,7 @@ def test_state_machine_can_start_its_jobs_only(pipeline: Template, role: str) ->
 
 
 def test_state_machine_can_start_machines_of_its_input(pipeline: Template) -> None:
-    # Which machine is in the input: $daily for a backfill and the nightly start, $backfill for a catch-up.
+    # The input names the machine: $daily for backfill and nightly, $backfill for catch-up.
     starts = {"BackfillRole": "daily", "CatchUpRole": "backfill", "NightlyRole": "daily"}
     for role, name in starts.items():
         (found,) = [each["Resource"] for each in role_statements(pipeline, role) if "states:StartExecution" in each["Action"]]
@@ -239,29 +251,24 @@ def test_nightly_machine_can_list_runs_only(pipeline: Template) -> None:
 
 def test_job_role_has_permissions_of_package_calls(pipeline: Template) -> None:
     needed = set(JOB_BESIDES)
-    for function in calls("obstore"):
+    for function in called_functions("obstore"):
         needed |= OBSTORE[function]
-    source = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    clients = set(re.findall(r'boto3\.client\(\s*"([a-z0-9-]+)"', source))
-    assert clients == {name for name, _ in CLIENTS}
+    clients = [each.args[0] for each in calls("boto3") if each.func.attr == "client"]
+    assert {each.value for each in clients if isinstance(each, ast.Constant)} == {name for name, _ in CLIENTS}
+    methods = {each.func.attr for each in _package_calls()}
     for (_, method), actions in CLIENTS.items():
-        assert f".{method}(" in source
+        assert method in methods
         needed |= actions
     assert allowed(pipeline, "JobRole") == needed
 
 
 def test_package_calls_known_services_only() -> None:
-    # Another way to AWS than obstore, deltalake and boto3's clients would need its place in the table.
-    assert calls("boto3") == {"client", "Session"}
-    assert calls("wr") | calls("awswrangler") == set()
-    assert calls("catalog") == set(WRANGLER)
-    source = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
-    # A session makes no call itself: it is handed to awswrangler alone.
-    assert source.count("account.session()") == source.count("boto3.Session(") == 1
-    assert set(re.findall(r"(?:from|import) awswrangler.*", source)) == {
-        "from awswrangler import catalog",
-        "from awswrangler.exceptions import InvalidTable",
-    }
+    # Calls of AWS by other libraries than obstore, deltalake and boto3's clients would need an entry in the tables above.
+    assert called_functions("boto3") == {"client", "Session"}
+    assert called_functions("wr") | called_functions("awswrangler") == set()
+    assert called_functions("catalog") == set(WRANGLER)
+    # A session makes no call itself; it is only passed to awswrangler.
+    assert len([each for each in calls("boto3") if each.func.attr == "Session"]) == 1
 
 
 def test_job_can_delete_lake_files_only(pipeline: Template) -> None:
@@ -338,7 +345,7 @@ def test_actions_have_resources_where_possible(name: str, role: str) -> None:
         assert "NotAction" not in each and "NotResource" not in each
         if "*" in each["Resource"]:
             assert set(each["Action"]) <= UNNAMED, each
-        # Whatever else an account holds is out of reach by its name.
+        # Names exclude all other resources of the account.
         for arn in each["Resource"]:
             assert arn == "*" or re.search(
                 r"daybook[-_]prod|StepFunctionsGetEventsFor|/aws-glue/python-jobs|:key/|:catalog$", arn
@@ -346,7 +353,7 @@ def test_actions_have_resources_where_possible(name: str, role: str) -> None:
 
 
 SHARED = re.compile(r"\*$|.*:(key/.+|catalog)$|.*rule/StepFunctionsGetEvents|.*:log-group:/aws-glue/python-jobs")
-"""Resources that deployments in one account share: AWS's own, and keys, which a condition on their tags tells apart."""
+"""Resources that deployments in one account share: those of AWS, and keys, which a condition on tags separates."""
 
 
 def resources(name: str, environment: str) -> Set[str]:
@@ -457,7 +464,7 @@ MADE: Dict[str, Dict[str, Set[str]]] = {
             *("CreateBucket", "DeleteBucket", "ListBucket", "PutBucketAcl", "PutBucketLogging", "PutBucketNotification"),
             *("PutBucketObjectLockConfiguration", "PutBucketOwnershipControls", "PutBucketPublicAccessBlock", *TAGS),
             *("PutBucketTagging", "PutBucketVersioning", "PutEncryptionConfiguration", "PutLifecycleConfiguration"),
-            # All that CloudFormation reads of a bucket, which is more than these templates set.
+            # CloudFormation reads more of a bucket than these templates set.
             *("GetBucket*", "Get*Configuration"),
         }
     },
@@ -498,8 +505,7 @@ MADE: Dict[str, Dict[str, Set[str]]] = {
         "kms": {"DescribeKey", "Decrypt", "GenerateDataKey"},
     },
 }
-"""What CloudFormation calls to make, change, read and remove a resource of a type, by service: the part of the permissions in
-its registry that the properties used here need."""
+"""Actions of CloudFormation for a resource type, by service: the permissions in its registry for the properties used here."""
 
 
 def test_cloudformation_role_has_permissions_of_templates() -> None:
@@ -517,7 +523,7 @@ def test_roles_are_created_within_boundary(pipeline: Template) -> None:
         if widening & set(each["Action"]):
             assert each["Condition"] == {"StringEquals": {"iam:PermissionsBoundary": boundary}}
         if any(action.startswith("iam:") for action in each["Action"]):
-            # Neither the boundary nor the deployer's own roles can be changed by what is deployed.
+            # Deployments cannot change the boundary and the deployer's roles.
             own = [
                 "policy/boundary-daybook-prod",
                 "policy/boundary-deployer-daybook-prod",
@@ -563,7 +569,7 @@ def test_deployer_grants_permissions_by_cloudformation_only(action: str) -> None
     assert not allows(boundary, action, "any")
     assert not allows(boundary, action, "any", {"aws:CalledVia": ["athena.amazonaws.com"]})
     assert allows(boundary, action, "any", {"aws:CalledVia": ["cloudformation.amazonaws.com"]})
-    # The boundary takes nothing away from what the commands call.
+    # The boundary does not restrict the commands.
     for each in role_statements(deployer, "Deployer"):
         assert all(allows(boundary, called, "any") for called in each["Action"])
 
@@ -576,25 +582,32 @@ def test_deployments_use_role_of_cloudformation() -> None:
     assert (found["Hand"]["Action"], found["Hand"]["Resource"]) == (["iam:PassRole"], [resources])
 
 
+THROUGH_EXECUTIONS = {"start": "start_execution", "find": "describe_execution"}
+"""Calls of Step Functions in a smoke run, by the method of ``Executions``."""
+
+
 def test_deployer_has_permissions_of_commands() -> None:
-    # What a job tells is the job's to call.
-    modules = [path for path in PACKAGE.glob("aws/**/*.py") if path.name != "telling.py" and path != RUNNING]
-    modules = [path for path in modules if ".client(" in path.read_text(encoding="utf-8")]
-    source = "\n".join(path.read_text(encoding="utf-8") for path in modules)
-    assert set(re.findall(r'(?:account\.client|_client)\(\s*"([a-z0-9-]+)"', source)) == {service for service, _ in COMMANDS}
-    called = set(re.findall(r"\b(?:client|_client|s3|sqs|sts|client\(\"[a-z0-9-]+\"\))\.([a-z_]+)\(", source))
-    called |= set(re.findall(r'get_paginator\("([a-z_]+)"\)', source))
-    smoke = (PACKAGE / "aws" / "smoke.py").read_text(encoding="utf-8")
-    called |= {THROUGH_EXECUTIONS[name] for name in re.findall(r"\bexecutions\.([a-z_]+)\(", smoke)}
-    assert called - {"client", "get_paginator"} == {method for _, method in COMMANDS}
+    nodes = [
+        node
+        for path in (*(PACKAGE / "deploy").rglob("*.py"), PACKAGE / "execution" / "aws" / "account.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    found = [each for each in nodes if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)]
+    literals = [(each.func.attr, each.args[0].value) for each in found if each.args and isinstance(each.args[0], ast.Constant)]
+    services = {service for service, _ in COMMANDS}
+    # account.py creates the client of sts by a function of its own; executions.py has that of stepfunctions.
+    assert {name for function, name in literals if function == "client"} | {"sts", "stepfunctions"} == services
+    session = botocore.session.Session()
+    methods = {xform_name(each) for service in services for each in session.get_service_model(service).operation_names}
+    called = {each.func.attr for each in found} & methods
+    called |= {name for function, name in literals if function == "get_paginator"}
+    smoke = [each for each in found if isinstance(each.func.value, ast.Name) and each.func.value.id == "executions"]
+    called |= {THROUGH_EXECUTIONS[each.func.attr] for each in smoke}
+    assert called == {method for _, method in COMMANDS}
     needed = set(DEPLOYER_BESIDES).union(*COMMANDS.values(), *WRANGLER.values())
     assert allowed(Template("deployer"), "Deployer") == needed
 
 
-THROUGH_EXECUTIONS = {"start": "start_execution", "find": "describe_execution"}
-"""What who deploys asks of Step Functions for a smoke run, by the method that asks."""
-RUNNING = PACKAGE / "aws" / "executions.py"
-"""What asks Step Functions for those who run dates; no stack makes a role for them, whom the account knows already."""
 RUNNERS = {
     "start_execution": "states:StartExecution",
     "list_executions": "states:ListExecutions",
@@ -602,14 +615,39 @@ RUNNERS = {
     "get_execution_history": "states:GetExecutionHistory",
     "redrive_execution": "states:RedriveExecution",
 }
-"""The action that each method of the client needs, as docs/aws/operate.md lists them."""
+"""Actions of users who run dates, by the client's method. No stack creates a role for them."""
 
 
-def test_docs_list_the_rights_to_run_dates() -> None:
-    source = RUNNING.read_text(encoding="utf-8")
-    assert set(re.findall(r'\.client\("([a-z]+)"\)', source)) == {"stepfunctions"}
-    called = set(re.findall(r"_client\.([a-z_]+)\(", source)) | set(re.findall(r'get_paginator\("([a-z_]+)"\)', source))
-    assert called - {"get_paginator"} == set(RUNNERS)
+class RecordingClient:
+    """A client of Step Functions that records the called methods."""
+
+    exceptions = type("Exceptions", (), {"ExecutionDoesNotExist": KeyError, "StateMachineDoesNotExist": LookupError})
+
+    def __init__(self) -> None:
+        self.called: Set[str] = set()
+
+    def get_paginator(self, name: str) -> Any:
+        self.called.add(name)
+        return SimpleNamespace(paginate=lambda **_: [])
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**_: object) -> Dict[str, Any]:
+            self.called.add(name)
+            return {"status": "RUNNING", "startDate": datetime(2025, 12, 1, 2, tzinfo=timezone.utc), "events": []}
+
+        return call
+
+
+def test_running_dates_needs_documented_permissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = RecordingClient()
+    monkeypatch.setattr(Account, "client", lambda self, service: {"stepfunctions": client}[service])
+    executions = Executions(load_settings("prod"), Account("1", "eu-central-1", "arn:aws:iam::1:user/ann", "aws"))
+    executions.start("daily", "a", {})
+    executions.redrive("daily", "a")
+    executions.find("daily", "a")
+    executions.list_running("daily", "a")
+    executions.events("daily", "a").read()
+    assert client.called == set(RUNNERS)
     page = Page(DOCS / "aws" / "operate.md")
     assert {code for code in page.inline_code if code.startswith("states:")} == set(RUNNERS.values())
 
@@ -619,7 +657,7 @@ def test_deployer_has_read_access_to_data_stores_only() -> None:
         for action in each["Action"]:
             name = action.split(":")[1]
             if not name.startswith(("Get", "List", "Describe", "Simulate", "Validate")):
-                # What is changed is stacks, the code bucket, and a run that is started.
+                # Changes are allowed for stacks, the code bucket and started runs.
                 assert all(
                     re.search(
                         r"stack/daybook-prod-|:daybook-prod-code(/\*)?$|role/resources-daybook-prod$|:key/\*$|-daily$", arn

@@ -1,4 +1,4 @@
-"""Alarms and the dashboard read metrics that are told, by their whole names, within CloudWatch's limits."""
+"""Test that alarms and dashboard use existing metrics within the limits of CloudWatch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def watch() -> Template:
 
 
 def alarmed(alarm: Dict[str, Any]) -> Iterator[Tuple[str, str, Dict[str, str], int]]:
-    """The metrics that an alarm reads: namespace, name, dimensions, period."""
+    """Yield the metrics of an alarm: namespace, name, dimensions, period."""
     for each in [alarm, *(found["MetricStat"] for found in alarm.get("Metrics", []) if "MetricStat" in found)]:
         metric = each.get("Metric", each)
         if "MetricName" in metric:
@@ -31,7 +31,7 @@ def alarmed(alarm: Dict[str, Any]) -> Iterator[Tuple[str, str, Dict[str, str], i
 
 
 def drawn(board: Any) -> Iterator[Tuple[str, str, Dict[str, str]]]:
-    """The metrics that a dashboard draws: namespace, name, dimensions."""
+    """Yield the metrics of a dashboard: namespace, name, dimensions."""
     for widget in board["widgets"]:
         for row in widget["properties"].get("metrics", []):
             texts = [each for each in row if isinstance(each, str)]
@@ -44,7 +44,7 @@ def board(watch: Template) -> Any:
 
 
 def check(namespace: str, name: str, dimensions: Dict[str, str]) -> None:
-    """A metric read with fewer or other dimensions than it is told with is another metric, which nobody tells."""
+    """Check that a metric has exactly the dimensions with which it is sent, since others are another metric."""
     if namespace == NAMESPACE:
         metric = KNOWN[name]
         assert tuple(dimensions) == metric.dimensions
@@ -141,7 +141,7 @@ def test_widgets_fit_dashboard_without_overlap(watch: Template) -> None:
 
 
 def bad_end(machine: str = "daily", status: str = "FAILED", **detail: Any) -> Dict[str, Any]:
-    """Return Step Functions' event about the end of an execution."""
+    """Return the event of Step Functions for the end of an execution."""
     arn = f"arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-{machine}"
     given = {"stateMachineArn": arn, "status": status, "input": "{}", **detail}
     return {"source": "aws.states", "detail-type": "Step Functions Execution Status Change", "detail": given}
@@ -153,11 +153,11 @@ def bad_end(machine: str = "daily", status: str = "FAILED", **detail: Any) -> Di
         *((bad_end(machine, status), True) for machine in MACHINES for status in ("FAILED", "TIMED_OUT", "ABORTED")),
         (bad_end(error="Daybook.NotifyFailed"), True),
         (bad_end(error="States.Runtime"), True),
-        # A run and a backfill have sent their own message before they end with these.
+        # Runs and backfills send their own message before they end with these errors.
         *((bad_end(error=f"Daybook.{name}"), False) for name in ("Failed", "Rejected", "DatesFailed")),
         (bad_end(status="SUCCEEDED"), False),
         (bad_end("other"), False),
-        # The caller writes the input; it silences nothing.
+        # The caller's input does not suppress the report.
         (bad_end(input='{"part_of": "backfill-2025-11-01-2025-11-30-1"}'), True),
         (bad_end(status="ABORTED", input='{"note": "\\"part_of\\""}'), True),
     ],
@@ -174,7 +174,7 @@ def test_rule_knows_every_state_machine() -> None:
 
 
 def test_rule_ignores_failures_with_own_message_only(watch: Template) -> None:
-    # Each of these errors is one that the machine reaches by its last job alone, which has sent the message by then.
+    # The machine reaches these errors only through its last job, which has sent the message.
     (bad,) = [each for each in watch.resources["BadEnds"]["Properties"]["EventPattern"]["detail"]["$or"] if "error" in each]
     assert bad["error"][0] == {"exists": False}
     (left,) = [each["anything-but"] for each in bad["error"][1:]]
@@ -189,7 +189,7 @@ def test_rule_ignores_failures_with_own_message_only(watch: Template) -> None:
                 assert states["Outcome"]["Choices"][0]["Condition"] == "{% $jobRunState != 'SUCCEEDED' %}"
                 reached[each["Error"]] = name
     assert set(reached) == set(left)
-    # All others, of the machines that nobody speaks for and of the jobs that speak, are told here.
+    # The rule reports all others.
     others = {
         each["Error"]
         for name in ("daily", "backfill", "catch_up", "nightly")
@@ -200,7 +200,7 @@ def test_rule_ignores_failures_with_own_message_only(watch: Template) -> None:
 
 
 def leading_to(states: Dict[str, Any], wanted: str) -> Set[str]:
-    """The states that go on with one."""
+    """Return the states that can be followed by ``name``."""
     return {
         name
         for name, each in states.items()
@@ -210,7 +210,7 @@ def leading_to(states: Dict[str, Any], wanted: str) -> Set[str]:
 
 
 def caught_to(states: Dict[str, Any], wanted: str) -> Set[str]:
-    """The states whose faults go on with one."""
+    """Return the states whose Catch leads to ``name``."""
     return {name for name, each in states.items() if any(found["Next"] == wanted for found in each.get("Catch", []))}
 
 
