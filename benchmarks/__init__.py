@@ -1,1 +1,1 @@
-"""Claims about speed: measured side by side in one run, as ratios, by ``make bench``; never by the test suite."""
+"""Measure performance of Daybook and other systems in one run, as ratios (``make bench``)."""

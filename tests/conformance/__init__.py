@@ -1,1 +1,1 @@
-"""The interpreter held against another one, that of moto (which is LocalStack's), on the project's own state machines."""
+"""Compare the interpreter with moto's (from LocalStack) on the project's state machines."""

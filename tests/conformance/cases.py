@@ -1,7 +1,7 @@
-"""What the services answer in each case, and what the machine was started with: plain JSON, which both interpreters are given.
+"""Define cases as plain JSON for both interpreters: the input of a machine and the scripted answers of its services.
 
-A script lists, for each thing that is called (a job by its name, an object by its key, an execution by its name), the answers
-in order; once they are used up the last is given again. Answers:
+A script lists the answers in order for each called object (a job by name, an object by key, an execution by name). The last
+answer is repeated. Answers are:
 
     {"state": "SUCCEEDED"}    a job run that ended so: SUCCEEDED and STOPPED well, FAILED, TIMEOUT and ERROR not
     {"hangs": true}           a job run that is RUNNING for ever
@@ -27,13 +27,13 @@ ARCHIVE = {"bucket": "archive", "prefix": "prod/"}
 
 
 def outcome(stage: str, name: str, run: str = RUN) -> dict[str, list[Any]]:
-    """The object that a stage leaves."""
+    """Return the outcome object of a stage."""
     body = json.dumps({"stage": stage, "outcome": name, "reasons": ["5 % of orders' rows"], "rows": {"in": 3}})
     return {f"prod/outcomes/{run}/{stage}.json": [{"body": body}]}
 
 
 def daily(name: str, script: dict[str, list[Any]], *, outcomes: dict[str, str] | None = None, **given: Any) -> Case:
-    """A case of the daily machine: every stage succeeds, but for what the script and the outcomes say."""
+    """Return a case of the daily machine. Stages succeed unless the script or the outcomes differ."""
     whole: dict[str, list[Any]] = {f"daybook-prod-{stage}": [GOOD] for stage in (*STAGES, "notify")}
     for stage in STAGES:
         whole.update(outcome(stage, (outcomes or {}).get(stage, "SUCCEEDED"), given.get("run_id", RUN)))
@@ -42,7 +42,7 @@ def daily(name: str, script: dict[str, list[Any]], *, outcomes: dict[str, str] |
 
 
 def backfill(name: str, ends: list[dict[str, Any]], script: dict[str, list[Any]] | None = None, **given: Any) -> Case:
-    """A case of the backfill machine: one date an end, one after the other."""
+    """Return a case of the backfill machine with sequential dates, one for each of ``ends``."""
     dates = [{"run_date": f"2025-11-{day:02}", "run_id": f"daily-2025-11-{day:02}-1"} for day in range(1, len(ends) + 1)]
     started = {
         "env": "prod",
@@ -60,7 +60,7 @@ def backfill(name: str, ends: list[dict[str, Any]], script: dict[str, list[Any]]
 
 
 def catch_up(name: str, script: dict[str, list[Any]], **given: Any) -> Case:
-    """A case of the machine that finds missed days and backfills them."""
+    """Return a case of the catch-up machine."""
     arn = "arn:aws:states:us-east-1:123456789012:stateMachine:"
     started = {
         "env": "prod",
@@ -77,7 +77,7 @@ def catch_up(name: str, script: dict[str, list[Any]], **given: Any) -> Case:
 
 
 def gaps(*dates: str) -> dict[str, list[Any]]:
-    """The object in which the gaps are left."""
+    """Return the object with the gaps."""
     found = {"backfill_id": "backfill-9", "dates": [{"run_date": date, "run_id": f"daily-{date}-1"} for date in dates]}
     return {"prod/outcomes/c-1/gaps.json": [{"body": json.dumps(found)}]}
 
@@ -115,7 +115,7 @@ CASES: list[Case] = [
     daily("throttled for ever", {"daybook-prod-ingest": [THROTTLED]}),
     daily("no such job", {"daybook-prod-ingest": [{"throws": "EntityNotFoundException"}]}),
     daily("no outcome left", {f"prod/outcomes/{RUN}/validate.json": [{"throws": "NoSuchKey"}]}),
-    # moto calls a fault in an expression States.Runtime, where Step Functions says States.QueryEvaluationError: names differ.
+    # For a failed expression, moto reports States.Runtime and Step Functions States.QueryEvaluationError.
     {**daily("an outcome that is no JSON", {f"prod/outcomes/{RUN}/ingest.json": [{"body": "{"}]}), "names_differ": True},
     daily("notify fails", {"daybook-prod-notify": [FAILED]}),
     daily("a stage fails and so does notify", {"daybook-prod-quality": [FAILED], "daybook-prod-notify": [FAILED]}),

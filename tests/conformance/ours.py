@@ -1,4 +1,4 @@
-"""Runs cases through Daybook's own interpreter: the same scripts, as its services give them."""
+"""Run cases with ``asl_local`` and scripted services."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from tests.conformance.cases import Case
 JOB = "arn:aws:states:::glue:startJobRun.sync"
 GET_OBJECT = "arn:aws:states:::aws-sdk:s3:getObject"
 CAUSE = "as scripted"
-"""What a service's own error says, in ``theirs`` too."""
+"""Message of a service's error, also in ``theirs``."""
 START_EXECUTION = "arn:aws:states:::states:startExecution.sync:2"
 
 
 class LongestJitter(random.Random):
-    """Jitter that draws the longest wait each time."""
+    """Random source with the longest wait for every jitter."""
 
     def uniform(self, a: float, b: float) -> float:
         return b
 
 
 class Script:
-    """Answers in order, the last again and again, as ``daybook.execution.local`` would give them for the real thing."""
+    """Return scripted answers in order and repeat the last one, in the form of ``daybook.execution.local``."""
 
     def __init__(self, answers: dict[str, list[Any]], clock: FakeClock) -> None:
         self.answers = {key: list(each) for key, each in answers.items()}
@@ -66,7 +66,7 @@ class Script:
 
 
 def run(case: Case, machines: Path, journal: Path) -> dict[str, Any]:
-    """A case's trace, in the form of ``theirs``."""
+    """Run a case and return its trace in the form of ``theirs``."""
     clock = FakeClock()
     script = Script(case["script"], clock)
     heard: list[dict[str, Any]] = []

@@ -1,7 +1,7 @@
-"""The interpreter ends every scripted case as another one does, by the same way: states, attempts, arguments, waits.
+"""Test that the interpreter and moto's give the same states, attempts, arguments, waits and ends for scripted cases.
 
-The other is moto's, which is LocalStack's, with the JSONata of the language's authors: no line of either is Daybook's. It lives
-in an environment of its own, which `make conformance` makes in ``.tools/conformance``.
+moto's interpreter comes from LocalStack and runs with the reference implementation of JSONata. `make conformance` installs both
+in ``.tools/conformance``.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def test_interpreters_give_same_trace(case: Case, theirs: dict[str, Any], tmp_pa
 
 
 def told(trace: dict[str, Any], case: Case) -> dict[str, Any]:
-    """How an execution ended."""
+    """Return the end of an execution."""
     ended = {key: trace[key] for key in ("status", "output", "error")}
     return ended if "names_differ" in case else {**ended, "cause": opened(trace["cause"])}
 
 
 def way(trace: dict[str, Any], case: Case) -> dict[str, Any]:
-    """What an execution did: its states with what went in and came out, what it called with what, what failed, its waits."""
+    """Return the states of an execution with input and output, its calls with arguments, failures and waits."""
     steps, calls, failures = [], [], []
     for event in trace["events"]:
         kind = event["type"]
@@ -64,7 +64,7 @@ def way(trace: dict[str, Any], case: Case) -> dict[str, Any]:
             calls.append(opened(event["taskScheduledEventDetails"]["parameters"]))
         elif kind in ("TaskFailed", "TaskTimedOut"):
             failures.append(event[kind[0].lower() + kind[1:] + "EventDetails"]["error"])
-    # Iterations side by side take turns as they come, and their histories with them.
+    # Concurrent iterations have no fixed order.
     together = case["input"].get("max_concurrency", 1) > 1
     steps, calls, failures = (sorted(each, key=repr) if together else each for each in (steps, calls, failures))
     found = {"states": steps, "calls": calls, "failures": failures, "waits": trace["waits"]}
@@ -74,8 +74,10 @@ def way(trace: dict[str, Any], case: Case) -> dict[str, Any]:
 
 
 def opened(value: Any) -> Any:
-    """A value in which texts of JSON are what they say. A time-out's cause is not told, nor what follows a service's own error
-    (its status, a request's number), nor where an execution is: each words these for itself."""
+    """Parse JSON texts in a value, and remove what the interpreters word differently.
+
+    These are the causes of timeouts, the details of a service's error (status, request id) and ARNs of executions.
+    """
     if isinstance(value, str) and value.startswith("arn:aws:states:"):
         return value.split(":", 5)[-1]
     if isinstance(value, str) and value.startswith(ours.CAUSE):

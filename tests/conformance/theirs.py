@@ -1,9 +1,9 @@
-"""Runs cases through moto's interpreter; a program of its own, run by a Python that has moto, which Daybook's has not.
+"""Run cases with moto's interpreter. It runs in a Python environment that has moto.
 
     python theirs.py FOLDER_OF_STATE_MACHINES FOLDER_OF_JSONATA < cases.json > traces.json
 
-Nothing of Daybook is imported. The interpreter is moto's as it is: what is mended here is what makes it stop, sleep or crash,
-and each mending says so. The services behind it answer from the case's script.
+It does not import Daybook. The patches of moto's interpreter only remove stops, sleeps and crashes, each with a comment. Services
+return the answers of the case's script.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from moto.stepfunctions.parser.asl.jsonata import jsonata
 
 ROLE = "arn:aws:iam::123456789012:role/any"
 HANG_SECONDS = 0.4
-"""How long a state's TimeoutSeconds are here, whatever they say, where the script has a job that hangs."""
+"""Replaces TimeoutSeconds of states if the script has a job that hangs."""
 
 
 class Script:
-    """Answers in order, the last again and again; and the clients that give them.
+    """Clients that return scripted answers in order and repeat the last one.
 
-    Step Functions capitalises the names of its services' fields and reads bodies as text; moto has left that out of what it
-    took from LocalStack, so it is done here and in ``patch_interpreter``.
+    Step Functions capitalises field names of services and reads bodies as text. moto does not, so this class and
+    ``patch_interpreter`` do it.
     """
 
     def __init__(self, answers: dict[str, list[Any]]) -> None:
@@ -95,12 +95,12 @@ class Script:
 
 
 def error_class(code: str) -> type[ClientError]:
-    """botocore makes a class for each error that a service's description has; the name of an SDK's error is that class's."""
+    """Create an error class. botocore has one for each error in a service description, and SDK errors use its name."""
     return type(code, (ClientError,), {})
 
 
 class Jsonata:
-    """The language's own implementation, in a process of node."""
+    """The reference implementation of JSONata in a Node.js process."""
 
     def __init__(self, folder: str) -> None:
         here = Path(__file__).resolve().parent
@@ -124,20 +124,20 @@ class Jsonata:
 
 
 def patch_interpreter(evaluate: Jsonata) -> SimpleNamespace:
-    """Make the interpreter run here: with the script's services, and without sleeping. Returns what it notes while it runs."""
+    """Replace services and sleeps of the interpreter; return an object with the recorded waits."""
     noted = SimpleNamespace(waits=[], script=None, hangs=False)
 
-    # Its JSONata is a JVM's in LocalStack, and nothing in moto.
+    # LocalStack uses a JVM for JSONata; moto has no implementation.
     jsonata._eval_jsonata = evaluate
 
-    # It puts texts between quotes as they are: one that holds a quote breaks the expression.
+    # The interpreter does not escape quotes in texts.
     def declare(bindings: dict[str, Any]) -> str:
         return "".join(f"{name}:={json.dumps(value, default=str)};" for name, value in bindings.items())
 
     states_module.encode_jsonata_variable_declarations = declare
     variable_store.encode_jsonata_variable_declarations = declare
 
-    # An integration without task tokens has no endpoint for them, which it interrupts all the same.
+    # The interpreter interrupts the endpoint for task tokens even if the integration has none.
     def wait_for_job(
         self: Any, env: Any, resource_runtime_part: Any, normalised_parameters: Any, state_credentials: Any
     ) -> None:
@@ -146,7 +146,7 @@ def patch_interpreter(evaluate: Jsonata) -> SimpleNamespace:
 
     glue.StateTaskServiceGlue._eval_integration_pattern = wait_for_job
 
-    # The names of fields and errors as Step Functions gives them (see Script).
+    # Field and error names of Step Functions (see Script).
     def capitalise(self: Any, response: dict[str, Any], **_: Any) -> None:
         for key in list(response):
             response[key[0].upper() + key[1:]] = response.pop(key)
@@ -154,12 +154,12 @@ def patch_interpreter(evaluate: Jsonata) -> SimpleNamespace:
     sfn.StateTaskServiceSfn._normalise_response = lambda self, response, **given: capitalise(self, response) if given else None
     aws_sdk._SERVICE_ERROR_NAMES["s3"] = "S3"
 
-    # Retries wait: noted, not waited for, and jitter draws the longest wait each time.
+    # Waits of retries are recorded instead of slept, with the longest jitter.
     retrier_decl.time = SimpleNamespace(sleep=noted.waits.append)
     jitter_strategy_decl.random = SimpleNamespace(uniform=lambda _, most: most)
     callback.time = SimpleNamespace(sleep=lambda _: time.sleep(0.01))
 
-    # A state's time-out would take its hour.
+    # Timeouts would take an hour.
     class Event(threading.Event().__class__):
         def wait(self, timeout: float | None = None) -> bool:
             return super().wait(HANG_SECONDS if noted.hangs else timeout)
@@ -175,7 +175,7 @@ def patch_interpreter(evaluate: Jsonata) -> SimpleNamespace:
 
 
 def run(case: dict[str, Any], definition: str, noted: SimpleNamespace) -> dict[str, Any]:
-    """Run a case and return its trace: how it ended, and its history."""
+    """Run a case and return its trace: its end and its history."""
     noted.waits.clear()
     noted.script = Script(case["script"])
     noted.hangs = any("hangs" in answer for each in case["script"].values() for answer in each)
