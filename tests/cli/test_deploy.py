@@ -70,5 +70,5 @@ def test_an_aws_that_does_not_answer_is_one_sentence(call: Call, nowhere: None) 
     code, out, error = call("deploy", "--env", "prod", "--dry-run")
     assert (code, out) == (1, "")
     assert error.startswith("`daybook deploy --env prod` cannot start: AWS cannot be reached (")
-    assert error.endswith("; look to the network, then run it again.\n")
+    assert error.endswith("; check the network, then try again.\n")
     assert error.count("\n") == 1

@@ -71,7 +71,7 @@ def test_what_works_in_folders_has_no_meaning_on_aws(
 ) -> None:
     code, _, err = run_command(monkeypatch, capsys, "demo", "--env", "prod")
     assert (code, err.count("\n")) == (2, 1)
-    assert "`daybook demo` works in folders of this machine, and prod is on AWS" in err
+    assert "`daybook demo` works on folders of this machine, and prod is on AWS" in err
 
 
 def test_a_run_on_this_machine_cannot_be_left_behind(

@@ -2,8 +2,8 @@
 
     python theirs.py FOLDER_OF_STATE_MACHINES FOLDER_OF_JSONATA < cases.json > traces.json
 
-It does not import Daybook. The patches of moto's interpreter only remove stops, sleeps and crashes, each with a comment. Services
-return the answers of the case's script.
+It does not import Daybook. The patches of moto's interpreter only remove stops, sleeps and crashes, each with a comment.
+Services return the answers of the case's script.
 """
 
 from __future__ import annotations

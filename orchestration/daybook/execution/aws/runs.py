@@ -148,7 +148,7 @@ def reconcile_record(executions: Executions, record: RunRecord) -> RunRecord:
         return record
     of_run = executions.executions_of_run(record.run_id)
     if of_run and of_run[-1].is_running:
-        return record.changed(reasons=[f"The run is running: {of_run[-1]}."])
+        return record.changed(reasons=[f"The run is in progress: {of_run[-1]}."])
     how = f"its execution ended as {of_run[-1].status}" if of_run else "its execution was never started"
     return record.changed(state="lost", outcome="FAILED", reasons=[f"lost: {how} without a closing record"])
 
