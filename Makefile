@@ -7,7 +7,7 @@ PY ?= >=3.9,<3.13
 DAYBOOK = $(VENV)/bin/daybook
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup demo test test-all conformance emulator bench docs lint lint-infra format lab lock clean
+.PHONY: help setup demo test test-all conformance emulator schemas bench docs lint lint-infra format lab lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -58,6 +58,9 @@ conformance: setup .tools/conformance/ready ## hold the state machines' interpre
 
 emulator: setup .tools/emulator/ready ## test what is there for AWS against an emulator of it, on loopback
 	$(PYTEST) tests/emulator
+
+schemas: setup ## write the JSON schemas of records to docs/schemas
+	$(VENV)/bin/python -m daybook.records.schemas
 
 bench: setup ## measure Daybook beside the usual ways (ARGS="small", "all --write", "--help")
 	$(VENV)/bin/python -m benchmarks $(ARGS)

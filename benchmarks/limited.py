@@ -92,9 +92,9 @@ def _run_once(workspace: Workspace, begin: Begin) -> Result:
     return {
         "seconds": seconds,
         "peak_bytes": memory.peak,
-        "outcome": record["outcome"],
-        "reasons": record["reasons"],
-        "stages": {each["stage"]: each["peak_memory_bytes"] for each in record["stages"]},
+        "outcome": record.outcome,
+        "reasons": record.reasons,
+        "stages": {each.stage: each["peak_memory_bytes"] for each in record.stages},
     }
 
 

@@ -69,11 +69,11 @@ def daybook() -> Day:
         facts = {"env": settings.env, "title": settings.title}
         run_id = Archive(settings.archive).start_run(date.fromisoformat(run_date), facts)
         _, record = run_day(settings, run_id)
-        if record["outcome"] != "SUCCEEDED":
-            raise AssertionError(f"{run_id} ended as {record['outcome']}: {record['reasons']}")
+        if record.outcome != "SUCCEEDED":
+            raise AssertionError(f"{run_id} ended as {record.outcome}: {record.reasons}")
         return {
             "run_id": run_id,
-            "stages": [{key: each[key] for key in _STAGE_FIELDS if key in each} for each in record["stages"]],
+            "stages": [{key: each[key] for key in _STAGE_FIELDS if key in each} for each in record.stages],
         }
 
     return day

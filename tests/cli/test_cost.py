@@ -13,6 +13,7 @@ import pytest
 from daybook.records.archive import Archive
 from daybook.records.cost import ExecutionUsage, JobUsage, calculate_cost, load_prices
 from daybook.settings import load_settings
+from tests.sample_records import run_record
 
 Call = Callable[..., tuple[int, str, str]]
 ARN = "arn:aws:states:us-east-1:123456789012:execution:daybook-prod-daily:x"
@@ -28,7 +29,7 @@ def ran(archive: Archive, day: str, seconds: Optional[int] = 600, execution: str
     run_id = archive.start_run(date.fromisoformat(day), {"env": "local"})
     use = ExecutionUsage([JobUsage("ingest", 1, seconds or 0)], 40, execution)
     cost: Any = None if seconds is None else calculate_cost(use, [], load_prices("us-east-1"))
-    archive.write_run({"run_id": run_id, "run_date": day, "outcome": "SUCCEEDED", "stages": [], "cost": cost})
+    archive.write_run(run_record(run_id, cost=cost))
     return run_id
 
 

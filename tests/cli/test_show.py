@@ -9,8 +9,10 @@ from typing import Any, Callable, Optional
 import pytest
 
 from daybook.records.archive import Archive
-from daybook.scheduling.backfills import BackfillPlan, PlannedDate, close_backfill, start_backfill
+from daybook.records.models import PlannedDate, UnusualDay
+from daybook.scheduling.backfills import BackfillPlan, close_backfill, start_backfill
 from daybook.settings import load_settings
+from tests.sample_records import run_record
 
 Call = Callable[..., tuple[int, str, str]]
 DAY = date(2025, 11, 30)
@@ -25,8 +27,8 @@ def ran(archive: Archive, outcome: str, part_of: Optional[str] = None) -> str:
     """Write a closed run of the date without attempts."""
     facts: dict[str, Any] = {"part_of": part_of} if part_of else {}
     run_id = archive.start_run(DAY, facts)
-    record = {"run_id": run_id, "run_date": str(DAY), "outcome": outcome, "reasons": [], "stages": [], "seconds": 1.0}
-    archive.write_run({**record, "summary": {"orders": 7}, "started_at": "2025-12-01T02:00:00.000Z", **facts})
+    values = {"seconds": 1.0, "summary": {"orders": 7}, "started_at": "2025-12-01T02:00:00.000Z"}
+    archive.write_run(run_record(run_id, outcome, **values, **facts))
     return run_id
 
 
@@ -45,9 +47,9 @@ def test_the_list_of_runs_has_figures_of_published_runs_only(archive: Archive, c
 
 
 def test_an_unusual_day_of_a_backfill_is_noted(archive: Archive, call: Call) -> None:
-    name = start_backfill(archive, BackfillPlan(DAY, DAY, (PlannedDate(DAY, f"daily-{DAY}-1"),)), {})
+    name = start_backfill(archive, BackfillPlan(DAY, DAY, (PlannedDate(run_date=DAY, run_id=f"daily-{DAY}-1"),)), {})
     run_id = ran(archive, "SUCCEEDED", part_of=name)
-    found = {"run_date": str(DAY), "severity": "warning", "warning": "net revenue [low] is unusual"}
+    found = UnusualDay(run_date=DAY, severity="warning", warning="net revenue [low] is unusual")
     close_backfill(archive, name, unusual_days=[found])
     _, out, _ = call("show", run_id)
     assert f"Note: net revenue [low] is unusual (found by {name} after all its dates were published)" in out

@@ -223,9 +223,9 @@ def test_all_stages_run_from_bundle_on_bare_python(whole: Bundle, tmp_path: Path
         done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{stage}: {done.stderr}"
     attempts = Archive(str(tmp_path / "archive")).attempts(run_id)
-    assert [(each["stage"], each["outcome"]) for each in attempts] == [(stage, "SUCCEEDED") for stage in STAGES]
+    assert [(each.stage, each.outcome) for each in attempts] == [(stage, "SUCCEEDED") for stage in STAGES]
     record = Archive(str(tmp_path / "archive")).run(run_id)
-    assert record["outcome"] == "SUCCEEDED"
-    assert record["python"].startswith("3.9.")
-    assert record["code"] == {key: read_manifest(whole.path)[key] for key in ("commit", "dirty", "lock_sha256")}
+    assert record.outcome == "SUCCEEDED"
+    assert record.python.startswith("3.9.")
+    assert record.code == {key: read_manifest(whole.path)[key] for key in ("commit", "dirty", "lock_sha256")}
     assert list((tmp_path / "tmp").iterdir()) == []

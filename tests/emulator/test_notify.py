@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from daybook.execution.aws.metrics import METRICS, build_datapoints, metrics_namespace
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
 from daybook.scheduling.backfills import BackfillPlan, PlannedDate, start_backfill
 from daybook.sources import Calendar
 from tests.emulator.emulator import Account, wait_until
@@ -73,7 +73,7 @@ class Deployment:
         wait_until(lambda: client.describe_execution(executionArn=arn)["status"] == "SUCCEEDED", "the execution ends")
         return arn
 
-    def messages(self) -> list[Record]:
+    def messages(self) -> list[dict[str, Any]]:
         """Return the messages in the queue."""
         found: Sequence[Any] = (
             self.account.client("sqs").receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", [])
@@ -134,7 +134,7 @@ def test_failed_run_sends_message_metrics_and_cost(deployment: Deployment) -> No
     assert f"#/v2/executions/details/{execution}" in heard["Message"]
     assert "the job's log (stream jr_0123456789abcdef): https://eu-central-1.console.aws.amazon.com/" in heard["Message"]
     record = deployment.archive.run(RUN)
-    assert heard["Message"] == record["stages"][-1]["details"]["message"]["body"]
+    assert heard["Message"] == record.stages[-1].details.message.body
 
     told = build_datapoints(record, Calendar())
     known = deployment.metrics()
@@ -146,9 +146,9 @@ def test_failed_run_sends_message_metrics_and_cost(deployment: Deployment) -> No
     assert deployment.sum_of("StageFailed", {"Environment": "tiny", "Stage": "ingest"}) == 1
     assert "FreshnessHours" not in known
 
-    cost = record["cost"]
-    assert (cost["basis"], cost["jobs"], cost["transitions"]["count"]) == ("measured", [], 2)
-    assert cost["reads"]["count"] > 0 and cost["writes"]["count"] > 0
+    cost = record.cost
+    assert (cost.basis, cost["jobs"], cost["transitions"]["count"]) == ("measured", [], 2)
+    assert cost.reads.count > 0 and cost["writes"]["count"] > 0
 
 
 def test_unsendable_message_fails_job_with_record(deployment: Deployment) -> None:
@@ -159,7 +159,7 @@ def test_unsendable_message_fails_job_with_record(deployment: Deployment) -> Non
     assert ended.stderr.splitlines()[-1].startswith(
         f"NotificationError: The message could not be sent to {gone} (An error occurred (NotFound"
     )
-    assert deployment.archive.run(RUN)["outcome"] == "FAILED"
+    assert deployment.archive.run(RUN).outcome == "FAILED"
     assert deployment.metrics() == {}
 
 

@@ -153,7 +153,7 @@ def test_failed_run_is_resumed_from_failed_stage(cloud: Cloud) -> None:
         assert "transform: attempt 1 failed, again" in out
         assert f"FAILED daily-{DAY}-1" in out
         # No job could close the run, so the follower closed it.
-        assert cloud.archive.run(f"daily-{DAY}-1")["outcome"] == "FAILED"
+        assert cloud.archive.run(f"daily-{DAY}-1").outcome == "FAILED"
 
         cloud.failing, cloud.done[:] = set(), []
         code, out, err = cloud.call("resume", f"daily-{DAY}-1", "--env", "cloud")
@@ -178,8 +178,8 @@ def test_missing_file_is_not_retried_and_resumable(cloud: Cloud) -> None:
         why = "not retried: the same input would fail again"
         assert f"ingest failed in cell 4 (attempt 1, {why}): MissingFileError: s3://{given['Bucket']}/{given['Key']}" in out
         record = cloud.archive.run(f"daily-{DAY}-1")
-        assert [(each["outcome"], each["permanent"]) for each in record["stages"]] == [("FAILED", True), ("SUCCEEDED", False)]
-        assert "MissingFileError" in record["stages"][-1]["details"]["message"]["body"]
+        assert [(each.outcome, each["permanent"]) for each in record.stages] == [("FAILED", True), ("SUCCEEDED", False)]
+        assert "MissingFileError" in record.stages[-1].details.message.body
 
         s3.put_object(**given, Body=content)
         cloud.done.clear()
@@ -206,7 +206,7 @@ def test_date_cannot_run_twice_at_the_same_time(cloud: Cloud) -> None:
         shown = json.loads(cloud.call("show", f"daily-{DAY}-1", "--env", "cloud", "--json")[1])
         assert (shown["state"], shown["outcome"]) == ("lost", "FAILED")
         assert f"daily-{DAY}-2 goes on" in cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[1]
-        assert cloud.archive.run(f"daily-{DAY}-1")["reasons"] == ["stopped before it ended: its execution was stopped on AWS"]
+        assert cloud.archive.run(f"daily-{DAY}-1").reasons == ["stopped before it ended: its execution was stopped on AWS"]
 
 
 def test_interrupt_stops_following_only(cloud: Cloud) -> None:
@@ -239,6 +239,6 @@ def test_stopped_run_is_closed_before_backfill_plan(cloud: Cloud) -> None:
         cloud.account.client("stepfunctions").stop_execution(executionArn=execution)
         code, out, _ = cloud.call("backfill", DAY, DAY, "--env", "cloud", "--yes", "--no-follow")
         assert (code, "1 to run" in out) == (0, True)
-        assert cloud.archive.run(f"daily-{DAY}-1")["outcome"] == "FAILED"
+        assert cloud.archive.run(f"daily-{DAY}-1").outcome == "FAILED"
         assert f"backfill-{DAY}-{DAY}-1 goes on on AWS" in out
         assert "RUNNING" in cloud.call("backfills", "--env", "cloud")[1]

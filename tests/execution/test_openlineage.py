@@ -405,8 +405,8 @@ def archive(home: Path) -> Archive:
 def test_closing_a_run_archives_its_events(archive: Archive) -> None:
     close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
     record = archive.run(RUN)
-    assert record["lineage"] == {"gold.daily_sales": GOLD_SALES}
-    assert "lineage" not in record["stages"][0]["details"]
+    assert record.lineage == {"gold.daily_sales": GOLD_SALES}
+    assert "lineage" not in record.stages[0].details
     lines = archive.store.read(f"{archive.folder(RUN)}/openlineage.jsonl").splitlines()
     assert [json.loads(line)["eventType"] for line in lines] == ["START", "START", "COMPLETE", "COMPLETE"]
 
@@ -420,7 +420,7 @@ def test_closing_a_run_posts_its_events_if_configured(archive: Archive, endpoint
 def test_failure_to_post_is_a_warning(archive: Archive, endpoint: Any, caplog: pytest.LogCaptureFixture) -> None:
     endpoint.answer = 503
     record = close_run(archive, load_settings("local", {"openlineage_url": url_of(endpoint)}), RUN, "SUCCEEDED", [])
-    assert record["outcome"] == archive.run(RUN)["outcome"] == "SUCCEEDED"
+    assert record.outcome == archive.run(RUN).outcome == "SUCCEEDED"
     (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution.run_record"]
     assert warning.startswith(
         f"{RUN}: The lineage events could not be posted to {url_of(endpoint).split('/')[2]} (HTTP Error 503"
@@ -436,6 +436,6 @@ def test_failure_to_build_events_is_a_warning(
 
     monkeypatch.setattr("daybook.execution.run_record.build_run_events", fail)
     close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
-    assert archive.run(RUN)["outcome"] == "SUCCEEDED"
+    assert archive.run(RUN).outcome == "SUCCEEDED"
     (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution.run_record"]
     assert warning == f"{RUN}: no lineage events were made (KeyError)."

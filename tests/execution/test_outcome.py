@@ -23,7 +23,7 @@ from daybook.execution.outcome import Failure, ObservedExecution, find_failure
 from daybook.notebook import begin, notify
 from daybook.notebook import context as stages
 from daybook.notebook.parameters import notebook_path
-from daybook.records.archive import Archive, Record, describe_failure
+from daybook.records.archive import Archive, describe_failure
 from daybook.records.names import RESULT_MIME
 from daybook.settings import load_settings
 from tests.conftest import Project
@@ -113,12 +113,12 @@ def page_link(archive: Archive) -> Optional[str]:
     return linked[1] if linked else None
 
 
-def notified(caught: Record) -> Record:
+def notified(caught: dict[str, Any]) -> dict[str, Any]:
     """The message that notify leaves of the run."""
     stage = begin("notify", env="local", run_date=DAY, run_id=RUN)
     notify.write_message(stage, notify.look_back(stage, json.dumps(caught)))
     assert stage.ended == "SUCCEEDED"
-    message: Record = stage.details["message"]
+    message: dict[str, Any] = stage.details["message"]
     assert message["subject"] == f"Daybook local: {DAY} FAILED in aggregate"
     return message
 
@@ -165,21 +165,21 @@ def test_ending_is_reported(
     (record,) = archive.attempts(RUN)
     executed = executed_notebook(archive)
     if ending.exception is None:
-        assert (record["outcome"], record["failure"], log) == ("SUCCEEDED", None, "")
-        assert record["rows"] == RESULT["rows"]
+        assert (record.outcome, record.failure, log) == ("SUCCEEDED", None, "")
+        assert record.rows == RESULT["rows"]
         return
-    failure = record["failure"]
-    assert (record["outcome"], record["stage"]) == ("FAILED", "aggregate")
-    assert (failure["exception"], failure["cell"], failure["source"]) == (ending.exception, 4, ending.source.splitlines()[0])
-    first_line = failure["message"].splitlines()[0]
+    failure = record.failure
+    assert (record.outcome, record.stage) == ("FAILED", "aggregate")
+    assert (failure.exception, failure["cell"], failure["source"]) == (ending.exception, 4, ending.source.splitlines()[0])
+    first_line = failure.message.splitlines()[0]
     assert first_line.startswith(ending.said)
-    failed = executed.cells[failure["index"]]
+    failed = executed.cells[failure.index]
     assert (failed.source, failed.execution_count, failed.metadata.papermill.status) == (ending.source, 4, "failed")
-    assert page_link(archive) == f"cell-{failure['index']}"
+    assert page_link(archive) == f"cell-{failure.index}"
     assert not executed.cells[-1].outputs, "the closing cell ran"
     assert log.splitlines()[-1] == f"{ending.exception}: {first_line}"
     outcome = outcome_of("aggregate")
-    assert (outcome is not None) is record["permanent"] is (ending.exception == "UsageError")
+    assert (outcome is not None) is record.permanent is (ending.exception == "UsageError")
     if outcome:
         caught = {"State": "Aggregate", "Error": "Daybook.PermanentFailure", "Cause": outcome["reasons"][0]}
     else:
@@ -188,7 +188,7 @@ def test_ending_is_reported(
     assert body[:3] == [
         f"Demo shop, {DAY}: FAILED in aggregate",
         describe_failure(record),
-        f"Cell 4 begins: {failure['source']}",
+        f"Cell 4 begins: {failure.source}",
     ]
     assert describe_failure(record).endswith(f": {ending.exception}: {first_line}")
     assert any(line.endswith("4_aggregate.attempt-1.html") for line in body)
@@ -264,8 +264,8 @@ def test_missing_closing_cell_is_reported(project: Project, archive: Archive, mo
     write_notebook(project, new_code_cell("1 + 1"))
     assert job(monkeypatch, "aggregate") is None
     (record,) = archive.attempts(RUN)
-    failure = record["failure"]
-    assert (failure["exception"], failure["cell"], failure["index"], record["permanent"]) == ("NotebookError", None, None, True)
+    failure = record.failure
+    assert (failure.exception, failure["cell"], failure["index"], record.permanent) == ("NotebookError", None, None, True)
     said = f"NotebookError: {NO_CLOSING}"
     why = "not retried: the same input would fail again"
     assert outcome_of("aggregate")["reasons"] == [f"aggregate failed (attempt 1, {why}): {said}"]  # type: ignore[index]

@@ -30,16 +30,16 @@ def test_a_run_is_told_how_long_those_of_the_four_weeks_before_usually_took(home
     good_runs(archive, dict.fromkeys((6, 7, 8), 2000.0), outcome="FAILED")
     good_runs(archive, dict.fromkeys((9, 10, 11), 2000.0), part_of="backfill-1")
     archive.start_named_run(RUN, {"env": "local"})
-    assert close_run(archive, load_settings("local"), RUN, "FAILED", [])["usual_seconds"] == 64.0
+    assert close_run(archive, load_settings("local"), RUN, "FAILED", []).usual_seconds == 64.0
 
 
 def test_too_few_runs_say_nothing_of_what_is_usual_and_a_day_of_a_backfill_is_not_held_to_it(home: Path) -> None:
     archive = Archive(str(home / "archive"))
     good_runs(archive, dict.fromkeys(range(1, 7), 60.0))
     archive.start_named_run(RUN, {"env": "local"})
-    assert close_run(archive, load_settings("local"), RUN, "FAILED", [])["usual_seconds"] is None
+    assert close_run(archive, load_settings("local"), RUN, "FAILED", []).usual_seconds is None
     good_runs(archive, {7: 60.0})
     for number, said, usual in ((2, {}, 60.0), (3, {"part_of": "backfill-1"}, None)):
         run_id = RUN[:-1] + str(number)
         archive.start_named_run(run_id, {"env": "local", **said})
-        assert close_run(archive, load_settings("local"), run_id, "FAILED", [])["usual_seconds"] == usual
+        assert close_run(archive, load_settings("local"), run_id, "FAILED", []).usual_seconds == usual

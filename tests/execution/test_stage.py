@@ -73,11 +73,11 @@ def test_an_attempt_whose_process_is_gone_gets_a_record_and_its_partial_notebook
 
     (record,) = close_abandoned_attempts(archive, settings, RUN)
 
-    assert record["outcome"] == "FAILED"
-    assert record["failure"]["cell"] == 2
-    assert record["failure"]["source"] == "print(env)"
-    assert "killed" in record["failure"]["message"]
-    assert (record["code"], record["python"]) == ({"commit": "abc"}, "3.9.0")
+    assert record.outcome == "FAILED"
+    assert record.failure.cell == 2
+    assert record.failure.source == "print(env)"
+    assert "killed" in record.failure.message
+    assert (record.code, record.python) == ({"commit": "abc"}, "3.9.0")
     stored = nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/1_ingest.attempt-1.ipynb").decode(), 4)
     assert stored.cells[2].outputs[0].text == "so far"
     assert stored.cells[2].metadata.papermill.status == "failed"
@@ -90,8 +90,8 @@ def test_an_attempt_whose_machine_is_gone_gets_a_record_and_the_notebook_it_shou
 
     (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
 
-    assert record["outcome"] == "FAILED"
-    assert record["failure"]["cell"] is None
+    assert record.outcome == "FAILED"
+    assert record.failure.cell is None
     stored = nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/1_ingest.attempt-1.ipynb").decode(), 4)
     assert stored.cells[0].source.startswith("# 1 · Ingest")
 
@@ -101,7 +101,7 @@ def test_abandoned_attempt_is_closed_without_its_notebook(home: Path, tmp_path: 
     archive = Archive(load_settings("local").archive)
     claimed(archive, tmp_path / "gone")
     (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
-    assert (record["failure"]["exception"], record["failure"]["cell"]) == ("JobDied", None)
+    assert (record.failure.exception, record.failure.cell) == ("JobDied", None)
 
 
 def test_abandoned_attempts_are_closed_once(home: Path, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_what_an_attempt_leaves_is_searched_and_what_was_taken_out_is_counted(
     assert "so far (" in archived
     assert "Kanarie" not in archived
     assert "zoe@" not in archived
-    assert record["redactions"] == {"customer_id": 2, "email": 2, "first_name": 2, "last_name": 2, "postal_code": 2}
+    assert record.redactions == {"customer_id": 2, "email": 2, "first_name": 2, "last_name": 2, "postal_code": 2}
     assert "'[redacted:first_name]', '[redacted:last_name]', '[redacted:email]'" in capsys.readouterr().err
 
 
@@ -189,7 +189,7 @@ def test_the_environment_is_left_alone_while_another_thread_opens_tables(home: P
     monkeypatch.setattr("papermill.execute_notebook", execute)
     before = dict(os.environ)
     record = run_stage("transform", env="local", run_date="2025-11-30", run_id=RUN)
-    assert "enough" in record["failure"]["message"]
+    assert "enough" in record.failure.message
     assert same[0]
     assert dict(os.environ) == before
 
@@ -209,14 +209,14 @@ def test_where_the_search_fails_only_the_record_is_archived_and_without_text(
     names = {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(RUN))}
     assert {"1_ingest.attempt-1.json", "run.json"} <= names
     assert not [name for name in names if name.endswith((".ipynb", ".html"))]
-    assert (record["outcome"], record["notebook"], record["html"]) == ("FAILED", None, None)
-    assert (record["failure"]["cell"], record["withheld"]) == (2, "OSError")
-    assert record["code"] == {"commit": "abc"}
+    assert (record.outcome, record.notebook, record["html"]) == ("FAILED", None, None)
+    assert (record.failure.cell, record.withheld) == (2, "OSError")
+    assert record.code == {"commit": "abc"}
     printed = capsys.readouterr()
     assert "Kanarie" not in everything_under(home / "archive") + printed.out + printed.err
     run = archive.run(RUN)
-    assert (run["outcome"], run["reasons"]) == ("FAILED", ["withheld: the search for personal data failed (OSError)."])
-    assert [each["stage"] for each in run["stages"]] == ["ingest"]
+    assert (run.outcome, run.reasons) == ("FAILED", ["withheld: the search for personal data failed (OSError)."])
+    assert [each.stage for each in run.stages] == ["ingest"]
     moment = datetime(2025, 12, 1, tzinfo=timezone.utc)
     build_site(
         [run],
@@ -270,11 +270,11 @@ def test_an_attempt_cut_off_while_the_clock_jumped_took_no_longer_than_passed_an
 
     (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
 
-    assert 0 <= record["seconds"] <= last_saved + 10
-    assert parse_timestamp(record["started_at"]).timestamp() == started
-    assert record["seconds"] == (parse_timestamp(record["ended_at"]) - parse_timestamp(record["started_at"])).total_seconds()
+    assert 0 <= record.seconds <= last_saved + 10
+    assert parse_timestamp(record.started_at).timestamp() == started
+    assert record.seconds == (parse_timestamp(record.ended_at) - parse_timestamp(record["started_at"])).total_seconds()
     if jump == 0:
-        assert record["seconds"] == last_saved
+        assert record.seconds == last_saved
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -287,7 +287,7 @@ def test_a_run_closed_after_the_clock_jumped_took_what_passed(home: Path, tmp_pa
 
     record = close_run(archive, load_settings("local"), RUN, "FAILED", ["because"])
 
-    assert record["seconds"] == 42
+    assert record.seconds == 42
     assert archive.count_closing_records(RUN) == 1
 
 
@@ -323,8 +323,8 @@ def test_a_scratch_that_fills_up_is_told_in_a_record_though_half_a_notebook_was_
 
     record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
 
-    assert (record["outcome"], record["failure"]["exception"]) == ("FAILED", "StorageError")
-    said = record["failure"]["message"]
+    assert (record.outcome, record.failure.exception) == ("FAILED", "StorageError")
+    said = record.failure.message
     assert said.startswith("The scratch folder ")
     assert said.endswith(" could not be written: its disk is full; free some space, then run it again.")
     archive = Archive(load_settings("local").archive)
@@ -379,9 +379,9 @@ def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_th
     written = WRITTEN[: number - 1]
     if "started" in written:
         record = archive.run(RUN)
-        assert record["state"] == ("closed" if "run.json" in written else "lost")
-        assert [each["attempt"] for each in record["stages"]] == ([1] if "json" in written else [])
-        for each in record["stages"]:
+        assert record.state == ("closed" if "run.json" in written else "lost")
+        assert [each.attempt for each in record.stages] == ([1] if "json" in written else [])
+        for each in record.stages:
             lost = [f"6_notify.attempt-1.{kind}" for kind in ("ipynb", "html") if kind not in written]
             assert each.get("missing", []) == lost
         assert record.get("missing", []) == (["openlineage.jsonl"] if "run.json" in written else [])
@@ -401,10 +401,10 @@ def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_th
 
     record = run_stage("notify", **arguments)
 
-    assert record["outcome"] == "SUCCEEDED"
-    assert record["attempt"] == (2 if "claim" in written else 1)
-    assert (archive.run(RUN)["outcome"], archive.run(RUN)["reasons"]) == ("SKIPPED", ["closed"])
-    assert [each["outcome"] for each in archive.run(RUN)["stages"]][-1] == "SUCCEEDED"
+    assert record.outcome == "SUCCEEDED"
+    assert record.attempt == (2 if "claim" in written else 1)
+    assert (archive.run(RUN).outcome, archive.run(RUN).reasons) == ("SKIPPED", ["closed"])
+    assert [each.outcome for each in archive.run(RUN).stages][-1] == "SUCCEEDED"
     assert archive.start_run(date(2025, 11, 30), {}) == "daily-2025-11-30-2"
 
 
@@ -437,8 +437,8 @@ def test_large_exception_is_cut_in_record_and_log(
     archive = Archive(load_settings("local").archive)
     (record,) = archive.attempts(RUN)
     assert len(json.dumps(record)) < 5_000
-    assert record["failure"]["message"].startswith("bad row; bad row; ")
-    assert "[left out: 4,4" in record["failure"]["message"]
+    assert record.failure.message.startswith("bad row; bad row; ")
+    assert "[left out: 4,4" in record.failure.message
     assert len(said) + len(capsys.readouterr().err) < 5_000
 
 
@@ -472,9 +472,9 @@ def test_only_a_permanent_failure_leaves_an_outcome(
 
     record = run_stage(stage, env="local", run_date="2025-11-30", run_id=RUN)
 
-    assert (record["outcome"], record["permanent"], record["failure"]["permanent"]) == ("FAILED", permanent, permanent)
+    assert (record.outcome, record.permanent, record["failure"]["permanent"]) == ("FAILED", permanent, permanent)
     archive = Archive(load_settings("local").archive)
-    assert archive.attempts(RUN)[0]["permanent"] is permanent
+    assert archive.attempts(RUN)[0].permanent is permanent
     page = archive.store.read(f"{archive.folder(RUN)}/{notebook_name(stage)}.attempt-1.html").decode()
     assert ("Not retried: the same input would fail again." in page) is permanent
     why = ", not retried: the same input would fail again"
@@ -498,7 +498,7 @@ def test_a_dead_kernel_is_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("papermill.execute_notebook", dies)
     record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
-    assert (record["outcome"], record["permanent"], outcome_of("ingest")) == ("FAILED", False, None)
+    assert (record.outcome, record.permanent, outcome_of("ingest")) == ("FAILED", False, None)
 
 
 def test_a_withheld_record_keeps_that_it_is_permanent(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,7 +508,7 @@ def test_a_withheld_record_keeps_that_it_is_permanent(home: Path, monkeypatch: p
     monkeypatch.setattr("papermill.execute_notebook", failing("MissingFileError"))
     monkeypatch.setattr("daybook.privacy.run_values.build_redactor", fails)
     record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
-    assert (record["withheld"], record["permanent"], record["failure"]["permanent"]) == ("OSError", True, True)
+    assert (record.withheld, record.permanent, record["failure"]["permanent"]) == ("OSError", True, True)
     assert outcome_of("ingest") is not None
 
 

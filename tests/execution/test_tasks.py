@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
+from daybook.records.models import BackfillRecord
 from daybook.records.names import NOT_STARTED
 from daybook.scheduling.backfills import close_backfill, read_backfill, record_refusal, start_backfill
 from daybook.settings import Settings, load_settings
@@ -50,13 +51,13 @@ def test_the_oldest_gaps_are_planned_up_to_the_limit(settings: Settings, archive
         add_run(archive, number, "SUCCEEDED")
     told = plan_gap_backfill(settings, NAME, limit=2, since=day(1), until=day(6))
     assert told == answer(archive)
-    assert told["gaps"] == 4
-    assert told["dates"] == [
+    assert told.gaps == 4
+    assert told.dates == [
         {"run_date": "2025-11-02", "run_id": "daily-2025-11-02-1"},
         {"run_date": "2025-11-03", "run_id": "daily-2025-11-03-1"},
     ]
-    plan = read_backfill(archive, told["backfill_id"])
-    assert (plan["kind"], plan["days"], plan["asked_by"], plan["state"]) == ("catch-up", told["dates"], NAME, "open")
+    plan = read_backfill(archive, told.backfill_id)
+    assert (plan.kind, plan.days, plan["asked_by"], plan["state"]) == ("catch-up", told.dates, NAME, "open")
 
 
 def test_without_gaps_nothing_is_planned(settings: Settings, archive: Archive) -> None:
@@ -74,8 +75,8 @@ def test_gaps_that_a_run_cannot_close_are_counted_and_not_planned(settings: Sett
 def test_stale_dates_are_planned_only_where_they_are_asked_for(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "SUCCEEDED", fingerprint={"notebooks": "of long ago"})
     asked: dict[str, Any] = {"limit": 7, "since": day(1), "until": day(1)}
-    assert plan_gap_backfill(settings, NAME, **asked)["dates"] == []
-    planned = plan_gap_backfill(settings, NAME, include_stale=True, **asked)["dates"]
+    assert plan_gap_backfill(settings, NAME, **asked).dates == []
+    planned = plan_gap_backfill(settings, NAME, include_stale=True, **asked).dates
     assert planned == [{"run_date": "2025-11-01", "run_id": "daily-2025-11-01-2"}]
 
 
@@ -87,8 +88,8 @@ def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settin
     record_refusal(archive, name, day(4), "2025-11-04 is being run by somebody")
     publish_days(settings, {day(1): 1000})
     record = summarize_backfill(settings, name)
-    assert (record["state"], record["outcome"], record["unusual_days"]) == ("closed", "FAILED", [])
-    assert record["message"] == {
+    assert (record.state, record.outcome, record["unusual_days"]) == ("closed", "FAILED", [])
+    assert record.message == {
         "subject": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started"[:99],
         "body": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started\n"
         "2025-11-02 REJECTED: daily-2025-11-02-1 came to REJECTED\n"
@@ -96,13 +97,13 @@ def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settin
         "2025-11-04 NOT STARTED: 2025-11-04 is being run by somebody\n\n"
         f"What to do:\n  daybook show {name} --env local",
     }
-    assert read_backfill(archive, name)["message"] == record["message"]
+    assert read_backfill(archive, name).message == record.message
 
 
 def test_a_summary_of_good_days_is_one_line(settings: Settings, archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1, 2), ["SKIPPED", "SKIPPED"])
     record = summarize_backfill(settings, name)
-    assert (record["outcome"], record["message"]["body"]) == (
+    assert (record.outcome, record.message.body) == (
         "SUCCEEDED",
         "Daybook local: backfill of 2025-11-01 to 2025-11-02: 2 skipped",
     )
@@ -110,16 +111,16 @@ def test_a_summary_of_good_days_is_one_line(settings: Settings, archive: Archive
 
 def test_where_nothing_was_started_the_summary_says_so(settings: Settings, archive: Archive) -> None:
     record = summarize_backfill(settings, start_backfill(archive, build_plan(1, 2), {}))
-    assert (record["outcome"], record["counts"]) == ("FAILED", {NOT_STARTED: 2})
-    assert record["message"]["body"].splitlines()[0].endswith(": 2 not started")
+    assert (record.outcome, record.counts) == ("FAILED", {NOT_STARTED: 2})
+    assert record.message.body.splitlines()[0].endswith(": 2 not started")
 
 
 def test_a_long_list_of_troubles_is_cut(settings: Settings, archive: Archive) -> None:
     numbers = range(1, 31)
     record = summarize_backfill(settings, run_backfill(archive, build_plan(*numbers), ["FAILED"] * 30))
-    lines = record["message"]["body"].split("\n\n")[0].splitlines()
+    lines = record.message.body.split("\n\n")[0].splitlines()
     assert (len(lines), lines[-1]) == (22, "and 10 more")
-    assert len(record["results"]) == 30
+    assert len(record.results) == 30
 
 
 def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archive: Archive) -> None:
@@ -127,16 +128,16 @@ def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archi
     for number in range(2, 31):
         record_refusal(archive, name, day(number), "the disk is full" if number != 9 else "another run has the date")
     publish_days(settings, {day(1): 1000})
-    assert summarize_backfill(settings, name)["message"]["body"].split("\n\n")[0].splitlines()[1:] == [
+    assert summarize_backfill(settings, name).message.body.split("\n\n")[0].splitlines()[1:] == [
         "2025-11-02 to 2025-11-08 (7 dates) NOT STARTED: the disk is full",
         "2025-11-09 NOT STARTED: another run has the date",
         "2025-11-10 to 2025-11-30 (21 dates) NOT STARTED: the disk is full",
     ]
 
 
-def unusual(record: Record) -> list[tuple[str, str, str]]:
+def unusual(record: BackfillRecord) -> list[tuple[str, str, str]]:
     """Date, severity and rule of each warning."""
-    return [(each["run_date"], each["severity"], each["warning"].split("'")[1]) for each in record["unusual_days"]]
+    return [(each["run_date"], each["severity"], each["warning"].split("'")[1]) for each in record.unusual_days]
 
 
 @pytest.mark.parametrize("order", [(28, 29, 30), (30, 28, 29)], ids=["in order", "newest first"])
@@ -155,17 +156,17 @@ def test_days_are_judged_against_their_past_as_it_is_published_in_the_end(
         ("2025-11-29", "warning", f"{figure} is usual for its weekday")
         for figure in ("gross_revenue", "net_revenue", "average_order_value")
     ]
-    assert "500.00 is below the 1,0" in record["unusual_days"][0]["warning"]
-    assert record["message"]["body"].split("\n\n")[0].splitlines()[1:] == [
-        f"2025-11-29: {each['warning']}" for each in record["unusual_days"]
+    assert "500.00 is below the 1,0" in record.unusual_days[0].warning
+    assert record.message.body.split("\n\n")[0].splitlines()[1:] == [
+        f"2025-11-29: {each.warning}" for each in record.unusual_days
     ]
-    assert record["outcome"] == "SUCCEEDED"
+    assert record.outcome == "SUCCEEDED"
 
 
 def test_only_days_that_the_backfill_published_are_judged(settings: Settings, archive: Archive) -> None:
     publish_days(settings, {**usual(27), day(28): 500, day(29): 500})
     record = summarize_backfill(settings, run_backfill(archive, build_plan(28, 29), ["FAILED", "SKIPPED"]))
-    assert record["unusual_days"] == []
+    assert record.unusual_days == []
 
 
 def test_days_done_before_a_stop_are_judged_by_the_one_that_goes_on(settings: Settings, archive: Archive) -> None:
@@ -174,7 +175,7 @@ def test_days_done_before_a_stop_are_judged_by_the_one_that_goes_on(settings: Se
     close_backfill(archive, stopped, stopped=True)
     record = summarize_backfill(settings, run_backfill(archive, build_plan(29, continues=stopped), ["SUCCEEDED"]))
     assert {each[0] for each in unusual(record)} == {"2025-11-28"}
-    assert record["counts"] == {"SUCCEEDED": 2}
+    assert record.counts == {"SUCCEEDED": 2}
 
 
 def test_a_rule_on_history_that_would_have_stopped_the_day_is_told_too(
@@ -191,4 +192,4 @@ def test_a_rule_on_history_that_would_have_stopped_the_day_is_told_too(
 def test_summing_up_twice_gives_one_message(settings: Settings, archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1), ["SKIPPED"])
     first = summarize_backfill(settings, name)
-    assert summarize_backfill(settings, name)["ended_at"] == first["ended_at"]
+    assert summarize_backfill(settings, name).ended_at == first.ended_at

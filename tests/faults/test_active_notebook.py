@@ -49,9 +49,9 @@ def test_attempt_is_archived_without_active_html(home: Path) -> None:
         "python": "3.11",
     }
     written = archive_attempt(archive, settings, record, notebook, redactor_now=Redactor)
-    stored = archive.store.read(f"{archive.folder(RUN)}/{written['notebook']['file']}")
-    page = archive.store.read(f"{archive.folder(RUN)}/{written['html']['file']}")
-    assert hashlib.sha256(stored).hexdigest() == written["notebook"]["sha256"]
+    stored = archive.store.read(f"{archive.folder(RUN)}/{written.notebook.file}")
+    page = archive.store.read(f"{archive.folder(RUN)}/{written.html.file}")
+    assert hashlib.sha256(stored).hexdigest() == written.notebook.sha256
     assert b"<td>kept</td>" in stored
     assert b"kept" in page
     assert not any(word in stored for word in (b"onerror", b"widgets", b"evil()</script><img"))

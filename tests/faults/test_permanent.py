@@ -44,7 +44,7 @@ def shop(home: Path) -> DaybookHome:
 
 def tried(shop: DaybookHome) -> list[tuple[str, int, str, bool]]:
     attempts = shop.archive("tiny").attempts(RUN)
-    return [(each["stage"], each["attempt"], each["outcome"], each["permanent"]) for each in attempts]
+    return [(each.stage, each.attempt, each["outcome"], each["permanent"]) for each in attempts]
 
 
 def test_missing_file_is_not_retried_and_run_resumes(
@@ -64,10 +64,10 @@ def test_missing_file_is_not_retried_and_run_resumes(
     assert tried(shop) == [("ingest", 1, "FAILED", True), ("notify", 1, "SUCCEEDED", False)]
     archive = shop.archive("tiny")
     record = archive.run(RUN)
-    assert (record["outcome"], record["state"]) == ("FAILED", "closed")
-    message = record["stages"][-1]["details"]["message"]
-    assert message["subject"] == f"Daybook tiny: {DAY} FAILED in ingest"
-    assert reason in message["body"] and f"daybook resume {RUN} --env tiny" in message["body"]
+    assert (record.outcome, record.state) == ("FAILED", "closed")
+    message = record.stages[-1].details.message
+    assert message.subject == f"Daybook tiny: {DAY} FAILED in ingest"
+    assert reason in message.body and f"daybook resume {RUN} --env tiny" in message["body"]
     history = archive.history(RUN)
     assert [each["type"] for each in history if each["type"] in ("TaskFailed", "ExecutionFailed")] == ["ExecutionFailed"]
     assert json.loads(archive.store.read(f"outcomes/{RUN}/ingest.json"))["permanent"] is True
@@ -91,7 +91,7 @@ def test_missing_file_is_not_retried_and_run_resumes(
         ("ingest", 2, "SUCCEEDED", False),
         ("validate", 1, "SUCCEEDED", False),
     ]
-    assert archive.run(RUN)["outcome"] == "SUCCEEDED"
+    assert archive.run(RUN).outcome == "SUCCEEDED"
 
 
 FAULT = "raise RuntimeError('a fault')"
@@ -104,9 +104,9 @@ def test_fault_is_tried_four_times(shop: DaybookHome, project: Path, code: str, 
     insert_into_last_cell(project / "notebooks" / "1_ingest.ipynb", code)
     _, record = shop.run("tiny", DAY)
     assert tried(shop) == [*(("ingest", number, "FAILED", False) for number in (1, 2, 3, 4)), ("notify", 1, "SUCCEEDED", False)]
-    assert record["outcome"] == "FAILED"
-    assert said in record["reasons"][0]
-    assert "not retried" not in record["reasons"][0]
+    assert record.outcome == "FAILED"
+    assert said in record.reasons[0]
+    assert "not retried" not in record.reasons[0]
 
 
 def test_broken_contract_is_not_retried(shop: DaybookHome, project: Path) -> None:
@@ -115,4 +115,4 @@ def test_broken_contract_is_not_retried(shop: DaybookHome, project: Path) -> Non
     insert_into_last_cell(project / "notebooks" / "2_validate.ipynb", broken)
     _, record = shop.run("tiny", DAY)
     assert tried(shop)[1:] == [("validate", 1, "FAILED", True), ("notify", 1, "SUCCEEDED", False)]
-    assert "orders.yaml: a rule cannot be run" in record["stages"][-1]["details"]["message"]["body"]
+    assert "orders.yaml: a rule cannot be run" in record.stages[-1].details.message.body

@@ -20,7 +20,6 @@ from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from daybook.notebook.notify import RunReport, write_message
-from daybook.records.archive import Record
 from demo_shop import ExpectedFigures, Summary, generate
 from tests.notebook.test_stale_dates import rows_of
 from tests.sessions import Session
@@ -75,12 +74,12 @@ def daily_row(day: date, figures: ExpectedFigures) -> dict[str, Any]:
     }
 
 
-def live(session: Session, day: str, overrides: dict[str, str]) -> list[Record]:
+def live(session: Session, day: str, overrides: dict[str, str]) -> list[dict[str, Any]]:
     """Run a day; returns the record of each stage that it came to, the last being the one that ended it."""
-    records: list[Record] = []
+    records: list[dict[str, Any]] = []
     result = stages.Stage.result
 
-    def remembered(self: stages.Stage, *given: Any) -> Record:
+    def remembered(self: stages.Stage, *given: Any) -> dict[str, Any]:
         records.append(result(self, *given))
         return records[-1]
 
@@ -90,7 +89,7 @@ def live(session: Session, day: str, overrides: dict[str, str]) -> list[Record]:
     return records
 
 
-def message_of(records: list[Record]) -> str:
+def message_of(records: list[dict[str, Any]]) -> str:
     """What people are told of a day with these records."""
     assert stages.current is not None
     return write_message(stages.current, RunReport(records[-1]["outcome"], records[-1]["reasons"], records, "EUR"))

@@ -10,7 +10,8 @@ import pytest
 
 from daybook.errors import NotebookError
 from daybook.notebook import begin, notify
-from daybook.records.archive import Archive, Record, describe_failure
+from daybook.records.archive import Archive, describe_failure
+from daybook.records.models import AttemptRecord
 from daybook.settings import load_settings
 
 DAY = "2025-11-30"
@@ -26,7 +27,7 @@ def archive(home: Path) -> Archive:
     return Archive(load_settings("local").archive)
 
 
-def attempt(stage: str, outcome: str = "SUCCEEDED", number: int = 1, **fields: Any) -> Record:
+def attempt(stage: str, outcome: str = "SUCCEEDED", number: int = 1, **fields: Any) -> AttemptRecord:
     return {
         "run_id": RUN,
         "stage": stage,
@@ -43,12 +44,12 @@ def attempt(stage: str, outcome: str = "SUCCEEDED", number: int = 1, **fields: A
 
 def told(
     archive: Archive,
-    *attempts: Record,
+    *attempts: AttemptRecord,
     caught: str = "null",
     part_of: Optional[str] = None,
     overrides: Any = None,
     run_id: str = RUN,
-) -> tuple[Record, str]:
+) -> tuple[dict[str, Any], str]:
     """What the stage leaves in its record, and what it shows, after such attempts."""
     archive.start_named_run(run_id, {"env": "local", **({"part_of": part_of} if part_of else {})})
     for each in attempts:
@@ -63,7 +64,7 @@ def told(
 
 
 @pytest.mark.parametrize("failure", [None, {}, {"cell": None, "source": None, "exception": None, "message": ""}])
-def test_a_failed_attempt_without_a_failure_is_told(archive: Archive, failure: Optional[Record]) -> None:
+def test_a_failed_attempt_without_a_failure_is_told(archive: Archive, failure: Optional[dict[str, Any]]) -> None:
     details, _ = told(archive, attempt("transform", "FAILED", failure=failure), caught=CAUGHT)
     assert details["message"]["body"].splitlines()[1] == "transform failed (attempt 1): no reason was given"
 

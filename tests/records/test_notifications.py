@@ -33,18 +33,20 @@ CAUSE = json.dumps(
     }
 )
 CAUGHT = {"State": "Transform", "Error": "States.TaskFailed", "Cause": CAUSE}
-FAILED = AttemptRecord.model_validate({
-    "stage": "transform",
-    "attempt": 4,
-    "outcome": "FAILED",
-    "html": {"file": "3_transform.attempt-4.html"},
-    "failure": {
-        "cell": 5,
-        "source": "%%sql silver.orders",
-        "exception": "ConversionException",
-        "message": "Could not convert [redacted:name] to DATE\nLINE 3",
-    },
-})
+FAILED = AttemptRecord.model_validate(
+    {
+        "stage": "transform",
+        "attempt": 4,
+        "outcome": "FAILED",
+        "html": {"file": "3_transform.attempt-4.html"},
+        "failure": {
+            "cell": 5,
+            "source": "%%sql silver.orders",
+            "exception": "ConversionException",
+            "message": "Could not convert [redacted:name] to DATE\nLINE 3",
+        },
+    }
+)
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +149,7 @@ def test_a_job_that_died_before_it_left_a_record_is_told_by_its_own_last_words()
         ({"State": "Ingest", "Error": "Daybook.PermanentFailure"}, "ingest failed (Daybook.PermanentFailure): no reason"),
     ],
 )
-def test_whatever_was_caught_is_one_sentence(caught: Record, said: str) -> None:
+def test_whatever_was_caught_is_one_sentence(caught: dict[str, Any], said: str) -> None:
     assert describe_run_failure(None, caught).startswith(said)
 
 

@@ -436,7 +436,9 @@ def test_run_page_shows_cost_and_what_is_not_counted(build, run):
     jobs = [JobUsage("ingest", 1, 95), JobUsage("ingest", 2, 30), JobUsage("notify", 1, 61, under_way=True)]
     measured = run(
         "2018-05-05",
-        cost=calculate_cost(ExecutionUsage(jobs, 27, "arn"), [attempt_record(requests={"reads": 1200})], load_prices("us-east-1")),
+        cost=calculate_cost(
+            ExecutionUsage(jobs, 27, "arn"), [attempt_record(requests={"reads": 1200})], load_prices("us-east-1")
+        ),
     )
     estimated = run("2018-05-06", cost=calculate_cost(ExecutionUsage(jobs[:1], 13), [], load_prices("us-east-1")))
     _, page_of = build(measured, estimated, run("2018-05-07"), run("2018-05-08", cost=None))

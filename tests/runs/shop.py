@@ -19,7 +19,8 @@ from asl_local import Execution
 from daybook.engines import DuckDBEngine
 from daybook.execution.local import run_day
 from daybook.lake.tables import Lake
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
+from daybook.records.models import RunRecord
 from daybook.settings import Settings, is_temporary_name, load_settings, parse_run_date
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -39,7 +40,7 @@ class DaybookHome:
 
     path: Path
 
-    def run(self, env: str, day: str, **overrides: str) -> tuple[Execution, Record]:
+    def run(self, env: str, day: str, **overrides: str) -> tuple[Execution, RunRecord]:
         """Run a business date to its end, with retries without waiting."""
         settings = load_settings(env, overrides)
         run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": env})

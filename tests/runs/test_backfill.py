@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from daybook.execution.local.runs import INTERRUPTED_REASON
-from daybook.records.archive import Record
+from daybook.records.models import BackfillRecord
 from daybook.scheduling.backfills import backfill_ids, read_backfill
 from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, write_tiny_landing
 
@@ -55,15 +55,15 @@ def daybook(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def newest(home: DaybookHome) -> Record:
+def newest(home: DaybookHome) -> BackfillRecord:
     """Return the record of the newest backfill."""
     archive = home.archive("tiny")
     return read_backfill(archive, backfill_ids(archive)[-1])
 
 
-def came_to(record: Record) -> dict[str, str]:
+def came_to(record: BackfillRecord) -> dict[str, str]:
     """Return outcomes by run."""
-    return {each["run_id"]: each["outcome"] for each in record["results"]}
+    return {each["run_id"]: each["outcome"] for each in record.results}
 
 
 def spoil(home: DaybookHome, day: str) -> None:
@@ -101,22 +101,22 @@ def test_each_date_has_its_own_outcome(module_home: DaybookHome, may: tuple[int,
     assert "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): FormatError:" in output
     assert "sales: 6 of 9 rows (66.7%) are rejected, more than 5.0%" in output
     assert "! daily-2024-05-03-1 FAILED in ingest" in output
-    assert f"FAILED {record['backfill_id']} in" in output
+    assert f"FAILED {record.backfill_id} in" in output
     assert "2 succeeded, 1 skipped, 1 rejected, 1 failed." in output
 
 
 def test_backfill_sends_one_message(module_home: DaybookHome, may: tuple[int, str]) -> None:
     archive = module_home.archive("tiny")
     record = read_backfill(archive, "backfill-2024-05-01-2024-05-05-1")
-    assert record["message"]["subject"].startswith("Daybook tiny: backfill of 2024-05-01 to 2024-05-05: 2 succeeded")
-    told = record["message"]["body"].splitlines()
-    assert told[3:] == ["", "What to do:", f"  daybook show {record['backfill_id']} --env tiny"]
-    for each in record["results"]:
-        run = archive.run(each["run_id"])
-        assert run["part_of"] == record["backfill_id"]
-        (notify,) = [attempt for attempt in run["stages"] if attempt["stage"] == "notify"]
-        assert not {"message", "freshness_hours"} & set(notify["details"])
-        assert notify["details"]["run_outcome"] == each["outcome"]
+    assert record.message.subject.startswith("Daybook tiny: backfill of 2024-05-01 to 2024-05-05: 2 succeeded")
+    told = record.message.body.splitlines()
+    assert told[3:] == ["", "What to do:", f"  daybook show {record.backfill_id} --env tiny"]
+    for each in record.results:
+        run = archive.run(each.run_id)
+        assert run.part_of == record.backfill_id
+        (notify,) = [attempt for attempt in run.stages if attempt.stage == "notify"]
+        assert not {"message", "freshness_hours"} & set(notify.details)
+        assert notify.details.run_outcome == each.outcome
 
 
 def test_backfill_is_listed_and_shown(module_home: DaybookHome, may: tuple[int, str]) -> None:
@@ -150,7 +150,7 @@ def test_backfill_from_a_later_stage_reads_no_landing(module_home: DaybookHome, 
     assert "daily-2024-05-01-2" in came_to(record)
     assert "left out" in out
     for run_id in came_to(record):
-        assert [each["stage"] for each in archive.attempts(run_id)] == ["aggregate", "quality", "notify"]
+        assert [each.stage for each in archive.attempts(run_id)] == ["aggregate", "quality", "notify"]
 
 
 def test_backfill_can_stop_at_the_first_failure(module_home: DaybookHome) -> None:
@@ -161,7 +161,7 @@ def test_backfill_can_stop_at_the_first_failure(module_home: DaybookHome) -> Non
     assert code == 1, out
     record = newest(module_home)
     assert list(came_to(record).values()) == ["FAILED", "NOT STARTED", "NOT STARTED"]
-    assert "1 failed, 2 not started" in record["message"]["subject"]
+    assert "1 failed, 2 not started" in record.message.subject
 
 
 def stop_after_the_first(signalled: signal.Signals, *arguments: str) -> tuple[int, str]:
@@ -206,22 +206,22 @@ def test_interrupted_backfill_continues_with_the_same_command(
 
     stopped = newest(module_home)
     assert code == 1, out
-    assert (stopped["outcome"], stopped["stopped"]) == ("FAILED", True)
+    assert (stopped.outcome, stopped["stopped"]) == ("FAILED", True)
     assert "Stopped; the same command goes on from here." in out
-    assert all(each["run_id"] in out for each in stopped["results"])
-    done = {each["run_date"]: each["run_id"] for each in stopped["results"] if each["outcome"] == "SUCCEEDED"}
+    assert all(each["run_id"] in out for each in stopped.results)
+    done = {each["run_date"]: each["run_id"] for each in stopped.results if each["outcome"] == "SUCCEEDED"}
     assert 0 < len(done) < 3
-    under_way = [each for each in stopped["results"] if each["outcome"] == "FAILED"]
+    under_way = [each for each in stopped.results if each["outcome"] == "FAILED"]
     assert all(each["reason"] == INTERRUPTED_REASON for each in under_way)
-    assert stopped["counts"].get("NOT STARTED", 0) == 3 - len(done) - len(under_way)
+    assert stopped.counts.get("NOT STARTED", 0) == 3 - len(done) - len(under_way)
 
     code, out = daybook(*command)
 
     assert code == 0, out
-    assert f"Goes on with {stopped['backfill_id']}" in out
+    assert f"Goes on with {stopped.backfill_id}" in out
     record = newest(module_home)
-    assert record["counts"] == {"SUCCEEDED": 3}
-    assert {each["run_date"]: each["run_id"] for each in record["results"]}.items() >= done.items()
+    assert record.counts == {"SUCCEEDED": 3}
+    assert {each["run_date"]: each["run_id"] for each in record.results}.items() >= done.items()
     started_runs = {day: len(archive.run_ids(date.fromisoformat(day))) - before[day] for day in days}
     assert started_runs == {day: 1 + (day in [each["run_date"] for each in under_way]) for day in days}
 
@@ -234,7 +234,7 @@ def test_catch_up_fills_the_oldest_gaps(module_home: DaybookHome) -> None:
     assert code == 0, out
     assert "3 gaps from 2024-08-01 to 2024-08-03; 2 to run:" in out
     record = newest(module_home)
-    assert record["backfill_id"] == "catch-up-2024-08-01-2024-08-02-1"
+    assert record.backfill_id == "catch-up-2024-08-01-2024-08-02-1"
     assert came_to(record) == {"daily-2024-08-01-1": "SUCCEEDED", "daily-2024-08-02-1": "SUCCEEDED"}
     code, out = daybook("gaps", *dates, "--json")
     gaps: Any = json.loads(out)["gaps"]

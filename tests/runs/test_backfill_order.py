@@ -50,7 +50,7 @@ def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, c
             code, out, err = run_command(monkeypatch, capsys, *command, "--env", "tiny", "--set", f"pii_key={key}")
             assert code == 0, out + err
         archive = home.archive("tiny")
-        anomalies = [read_backfill(archive, each)["unusual_days"] for each in backfill_ids(archive)]
+        anomalies = [read_backfill(archive, each).unusual_days for each in backfill_ids(archive)]
         found = find_unusual_days(settings, DAYS)
         assert all(each == found for each in anomalies)
         return hash_tables(home.engine("tiny")), found

@@ -169,11 +169,11 @@ def alone(day: str, settings: Any) -> dict[str, Any]:
     run_id = archive.start_run(date.fromisoformat(day), {"env": settings.env})
     for stage in STAGES[: STAGES_OF[day]]:
         record = run_stage(stage, env="canary", run_date=day, run_id=run_id)
-        if record["outcome"] != "SUCCEEDED":
-            comment = record["reasons"] or [str(record["failure"]["message"])]
-            return close_run(archive, settings, run_id, record["outcome"], comment)
+        if record.outcome != "SUCCEEDED":
+            comment = record.reasons or [str(record.failure.message)]
+            return close_run(archive, settings, run_id, record.outcome, comment)
     run = archive.run(run_id)
-    return run if run["state"] == "closed" else close_run(archive, settings, run_id, "FAILED", ["not gone on with"])
+    return run if run.state == "closed" else close_run(archive, settings, run_id, "FAILED", ["not gone on with"])
 
 
 def message_texts(records: dict[str, dict[str, Any]]) -> str:
@@ -285,7 +285,7 @@ def test_search_finds_the_canary_without_redaction(week: Week, monkeypatch: pyte
         "ingest", env="canary", run_date=UNREADABLE, run_id=f"daily-{UNREADABLE}-1", overrides={"landing": landing}
     )
 
-    assert record["outcome"] == "FAILED"
+    assert record.outcome == "FAILED"
     found = traces(place)
     assert {name.rsplit(".", 1)[1] for name in found} == {"json", "ipynb", "html"}
     pieces = b" ".join(piece for each in found.values() for piece in each)

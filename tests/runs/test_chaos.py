@@ -154,16 +154,16 @@ def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool
             if not all(each in days for each in reference[table] if each < day):
                 rows, expected = who_is_new_apart(rows), who_is_new_apart(expected)
             assert rows == expected, f"{table} shows {day} otherwise than an undisturbed run, beside {sorted(days)}"
-    good = {record["run_date"] for record in records if record["outcome"] == "SUCCEEDED"}
+    good = {record.run_date for record in records if record.outcome == "SUCCEEDED"}
     for table in GOLD_BY_DATE:
         # A published date stays published after failed later runs.
         assert good & set(reference[table]) <= set(visible[table])
         assert shop.seen.get(table, set()) <= set(visible[table])
         shop.seen[table] = set(visible[table])
     for record in records:
-        assert record["state"] in (("closed", "lost") if ended else ("closed", "lost", "running")), record["run_id"]
-        if record["state"] == "closed" and record["outcome"] == "SUCCEEDED":
-            assert [each["stage"] for each in record["stages"] if each["outcome"] == "SUCCEEDED"][-1] == "notify"
+        assert record.state in (("closed", "lost") if ended else ("closed", "lost", "running")), record.run_id
+        if record.state == "closed" and record.outcome == "SUCCEEDED":
+            assert [each.stage for each in record.stages if each["outcome"] == "SUCCEEDED"][-1] == "notify"
         _check_files(archive, record)
     if ended:
         # Read every table like a user.
@@ -255,7 +255,7 @@ def test_randomly_killed_backfill_has_the_same_result(
     assert shop.complete() == 0, f"after {kills} (seed {seed}); {shop.home.path / 'printed.txt'} has the output"
     check(shop, reference, ended=True)
     archive = shop.home.archive("tiny")
-    newest = {day: archive.run(archive.run_ids(load_date(day))[-1])["outcome"] for day in DAYS}
+    newest = {day: archive.run(archive.run_ids(load_date(day))[-1]).outcome for day in DAYS}
     assert newest == {day: "SKIPPED" if day == CLOSED else "SUCCEEDED" for day in DAYS}
     assert shop.home.content("tiny") == whole
     assert len(set(kills)) == 5, f"too few kinds of kills: {kills}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from daybook.records.archive import Record
+from daybook.records.models import RunRecord
 from tests.runs.shop import (
     DaybookHome,
     add_tiny_shop,
@@ -49,7 +49,7 @@ def kill_in(project: Path, notebook: str, tmp_path: Path, *, day: str, times: in
 
 
 @pytest.fixture(scope="module")
-def killed_once(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> Record:
+def killed_once(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     """Return the record of a run whose transform was killed between two merges."""
     place = tmp_path_factory.mktemp("killed")
     with pytest.MonkeyPatch.context() as patch:
@@ -59,19 +59,19 @@ def killed_once(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFacto
         write_tiny_landing(module_home.path, DAY, ["10.00", "5.50"])
         kill_in(project, "3_transform", place, day=DAY, times=1, kill=BETWEEN_MERGES.format(kill=KERNEL))
         execution, record = module_home.run("tiny", DAY)
-    assert execution.status == "SUCCEEDED", record["reasons"]
+    assert execution.status == "SUCCEEDED", record.reasons
     return record
 
 
-def test_kernel_killed_between_merges_is_retried(module_home: DaybookHome, project: Path, killed_once: Record) -> None:
+def test_kernel_killed_between_merges_is_retried(module_home: DaybookHome, project: Path, killed_once: RunRecord) -> None:
     assert read_gross_revenue(module_home, "tiny", DAY) == Decimal("15.5")
-    tried = [(each["attempt"], each["outcome"]) for each in killed_once["stages"] if each["stage"] == "transform"]
+    tried = [(each["attempt"], each["outcome"]) for each in killed_once.stages if each["stage"] == "transform"]
     assert tried == [(1, "FAILED"), (2, "SUCCEEDED")]
-    (failed,) = [each for each in killed_once["stages"] if each["outcome"] == "FAILED"]
+    (failed,) = [each for each in killed_once.stages if each["outcome"] == "FAILED"]
     assert "the kernel died in this cell" in failed["failure"]["message"]
     assert failed["failure"]["source"].startswith("import os, pathlib, signal")
     archive = module_home.archive("tiny")
-    stored = archive.store.read(f"{archive.folder(killed_once['run_id'])}/3_transform.attempt-1.ipynb")
+    stored = archive.store.read(f"{archive.folder(killed_once.run_id)}/3_transform.attempt-1.ipynb")
     notebook = nbformat.reads(stored.decode(), 4)
     statuses = [cell.metadata["papermill"]["status"] for cell in notebook.cells if cell.cell_type == "code"]
     assert statuses[-1] == "failed"
@@ -79,7 +79,7 @@ def test_kernel_killed_between_merges_is_retried(module_home: DaybookHome, proje
 
 
 def test_stage_killed_four_times_fails_the_run(
-    module_home: DaybookHome, project: Path, tmp_path: Path, killed_once: Record
+    module_home: DaybookHome, project: Path, tmp_path: Path, killed_once: RunRecord
 ) -> None:
     before = module_home.content("tiny")
     write_tiny_landing(module_home.path, DAY, ["999.00"])
@@ -89,21 +89,21 @@ def test_stage_killed_four_times_fails_the_run(
     execution, record = module_home.run("tiny", DAY)
 
     assert execution.status == "FAILED"
-    assert record["outcome"] == "FAILED"
-    assert "ingest failed" in record["reasons"][0]
-    assert "killed" in record["reasons"][0]
+    assert record.outcome == "FAILED"
+    assert "ingest failed" in record.reasons[0]
+    assert "killed" in record.reasons[0]
     assert module_home.content("tiny") == before
     archive = module_home.archive("tiny")
-    names = {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(record["run_id"]))}
+    names = {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(record.run_id))}
     for number in (1, 2, 3, 4):
         assert {f"1_ingest.attempt-{number}.{kind}" for kind in ("json", "ipynb", "html")} <= names
         notebook = nbformat.reads(
-            archive.store.read(f"{archive.folder(record['run_id'])}/1_ingest.attempt-{number}.ipynb").decode(), 4
+            archive.store.read(f"{archive.folder(record.run_id)}/1_ingest.attempt-{number}.ipynb").decode(), 4
         )
         assert notebook.metadata["daybook"]["outcome"] == "FAILED"
         assert notebook.metadata["daybook"]["failure"]["source"].startswith("import os, pathlib, signal")
     assert {"run.json", "history.jsonl", "6_notify.attempt-1.json"} <= names
-    (notify,) = [each for each in record["stages"] if each["stage"] == "notify"]
+    (notify,) = [each for each in record.stages if each["stage"] == "notify"]
     assert "ingest failed" in notify["details"]["message"]["body"]
 
 

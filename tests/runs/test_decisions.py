@@ -43,7 +43,7 @@ def test_killed_approved_run_is_finished_by_the_next_attempt(
     assert code == 0, out
     assert read_gross_revenue(module_home, "tiny", DAY) == Decimal(6)
     record = module_home.archive("tiny").run(f"daily-{DAY}-2")
-    tried = [(each["stage"], each["attempt"], each["outcome"]) for each in record["stages"]]
+    tried = [(each.stage, each["attempt"], each["outcome"]) for each in record.stages]
     assert tried == [
         ("validate", 1, "SUCCEEDED"),
         ("transform", 1, "FAILED"),
@@ -52,13 +52,13 @@ def test_killed_approved_run_is_finished_by_the_next_attempt(
         ("quality", 1, "SUCCEEDED"),
         ("notify", 1, "SUCCEEDED"),
     ]
-    assert record["approval"] == {
+    assert record.approval == {
         "of": refused,
         "by": "a steward",
         "why": "prices follow tomorrow",
         "waived": ["sales: rejected share"],
     }
-    message = record["stages"][-1]["details"]["message"]["body"]
+    message = record.stages[-1].details.message.body
     assert "approved by a steward (prices follow tomorrow): sales: 6 of 9 rows (66.7%) are rejected" in message
 
     code, _, err = run_command(monkeypatch, capsys, "approve", refused, *options)
@@ -78,8 +78,8 @@ def test_killed_release_run_is_finished_by_the_next_attempt(
     assert "6 rows are released." in out
     assert read_gross_revenue(module_home, "tiny", DAY) == Decimal(6) + 6 * Decimal("2.50")
     record = module_home.archive("tiny").run(f"daily-{DAY}-3")
-    assert record["outcome"] == "SUCCEEDED"
-    assert record["stages"][0]["details"]["accounting"]["sales"] == {
+    assert record.outcome == "SUCCEEDED"
+    assert record.stages[0].details.accounting["sales"] == {
         "landed": 9,
         "accepted": 9,
         "quarantined": 0,

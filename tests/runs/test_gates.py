@@ -43,7 +43,7 @@ def test_duplicate_key_in_gold_stops_the_publish(
     assert {name: rows for name, rows in after.items() if name.startswith("gold.")} == {
         name: rows for name, rows in before.items() if name.startswith("gold.")
     }
-    stages = [each["stage"] for each in module_home.archive("tiny").attempts("daily-2024-05-01-2")]
+    stages = [each.stage for each in module_home.archive("tiny").attempts("daily-2024-05-01-2")]
     assert stages == ["ingest", "validate", "transform", "aggregate", "quality", "notify"]
 
 
@@ -54,8 +54,8 @@ def test_missing_key_stops_before_silver(module_home: DaybookHome, project: Path
     execution, record = module_home.run("tiny", "2024-05-02")
 
     assert (execution.status, execution.error) == ("FAILED", "Daybook.Rejected")
-    assert record["outcome"] == "REJECTED"
-    assert record["reasons"] == ["silver.order_items: 1 row breaks 'line_number is present'"]
+    assert record.outcome == "REJECTED"
+    assert record.reasons == ["silver.order_items: 1 row breaks 'line_number is present'"]
     assert module_home.engine("tiny").rows("SELECT * FROM silver.orders WHERE order_date = DATE '2024-05-02'") == []
     assert read_gross_revenue(module_home, "tiny", "2024-05-02") is None
 

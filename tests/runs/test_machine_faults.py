@@ -73,7 +73,7 @@ def files_of(machine: Machine, run_id: str) -> set[str]:
 
 
 def test_run_succeeds_with_read_only_landing(machine: Machine) -> None:
-    assert machine.archive.run(f"daily-{DAY}-1")["outcome"] == "SUCCEEDED"
+    assert machine.archive.run(f"daily-{DAY}-1").outcome == "SUCCEEDED"
     assert read_gross_revenue(machine.home, "tiny", DAY) == Decimal("15.5")
     assert sorted(path.name for path in (machine.home.path / "landing").iterdir()) == [f"{DAY}.csv", f"{NEXT}.csv"]
 
@@ -126,7 +126,7 @@ def test_archive_that_fills_up_has_no_partial_record(machine: Machine, daybook: 
     code, out, err = daybook("run", "--date", CLOSED)
     assert (code, err) == (0, "")
     assert "SKIPPED" in out
-    assert machine.archive.run(last_run(machine, CLOSED))["outcome"] == "SKIPPED"
+    assert machine.archive.run(last_run(machine, CLOSED)).outcome == "SKIPPED"
 
 
 def test_run_with_full_journal_can_be_resumed(machine: Machine, daybook: Daybook) -> None:
@@ -144,7 +144,7 @@ def test_run_with_full_journal_can_be_resumed(machine: Machine, daybook: Daybook
     code, out, err = daybook("resume", cut_off)
     assert (code, err) == (0, "")
     assert "SKIPPED" in out
-    assert machine.archive.run(cut_off)["outcome"] == "SKIPPED"
+    assert machine.archive.run(cut_off).outcome == "SKIPPED"
 
 
 def test_full_report_disk_keeps_the_last_report(machine: Machine, daybook: Daybook) -> None:
@@ -176,9 +176,7 @@ def test_full_lake_keeps_its_tables_and_recovers(machine: Machine, daybook: Dayb
     finally:
         machine.disks["lake"].free()
     record = machine.archive.run(last_run(machine, NEXT))
-    assert [(each["stage"], each["outcome"]) for each in record["stages"]] == [("ingest", "FAILED")] * 4 + [
-        ("notify", "SUCCEEDED")
-    ]
+    assert [(each.stage, each["outcome"]) for each in record.stages] == [("ingest", "FAILED")] * 4 + [("notify", "SUCCEEDED")]
     assert machine.home.content("tiny") == before
 
     assert daybook("run", "--date", NEXT)[0] == 0

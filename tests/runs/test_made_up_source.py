@@ -106,7 +106,7 @@ def test_new_source_needs_only_yaml(module_home: DaybookHome, tmp_path: Path, mo
 
     execution, record = module_home.run("bakery", "2024-03-31")
 
-    assert execution.status == "SUCCEEDED", record["reasons"]
+    assert execution.status == "SUCCEEDED", record.reasons
     engine = module_home.engine("bakery")
     assert engine.rows("SELECT orders, units, gross_revenue, returns_amount, net_revenue FROM gold.daily_sales") == [
         (2, 6, Decimal("1009.5"), Decimal("1.2"), Decimal("1008.3"))

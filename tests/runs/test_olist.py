@@ -22,8 +22,8 @@ def landing(shared_data: Path) -> Path:
 @pytest.fixture(scope="module")
 def home(module_home: DaybookHome, landing: Path) -> DaybookHome:
     execution, record = module_home.run("olist", DAY, landing=str(landing))
-    assert execution.status == "SUCCEEDED", record["reasons"]
-    assert record["outcome"] == "SUCCEEDED"
+    assert execution.status == "SUCCEEDED", record.reasons
+    assert record.outcome == "SUCCEEDED"
     return module_home
 
 

@@ -23,7 +23,7 @@ def landing(shared_data: Path) -> Path:
 def home(module_home: DaybookHome, landing: Path) -> DaybookHome:
     for day in DAYS:
         execution, record = module_home.run("online_retail", day, landing=str(landing))
-        assert execution.status == "SUCCEEDED", record["reasons"]
+        assert execution.status == "SUCCEEDED", record.reasons
     return module_home
 
 
@@ -59,10 +59,10 @@ def test_one_of_the_days_has_cancellations(home: DaybookHome) -> None:
 
 def test_every_landed_line_is_accepted_rejected_or_a_duplicate(home: DaybookHome) -> None:
     for run_id in home.archive("online_retail").run_ids():
-        (validate,) = [each for each in home.archive("online_retail").attempts(run_id) if each["stage"] == "validate"]
-        rows = validate["rows"]
-        assert rows["in"] == rows["out"] + rows["rejected"] + rows["duplicates"]
-        assert rows["duplicates"] > 0
+        (validate,) = [each for each in home.archive("online_retail").attempts(run_id) if each.stage == "validate"]
+        rows = validate.rows
+        assert rows.rows_in == rows["out"] + rows["rejected"] + rows["duplicates"]
+        assert rows.duplicates > 0
 
 
 def test_sales_without_an_account_have_no_customer(home: DaybookHome) -> None:
@@ -86,5 +86,5 @@ def test_saturday_without_a_file_is_skipped(
     assert "SKIPPED" in out
     assert f"{SATURDAY}.csv: the shop was closed" in out.replace("\n", "")
     record = home.archive("online_retail").run(f"daily-{SATURDAY}-1")
-    assert record["outcome"] == "SKIPPED"
-    assert [each["stage"] for each in record["stages"]] == ["ingest", "notify"]
+    assert record.outcome == "SKIPPED"
+    assert [each.stage for each in record.stages] == ["ingest", "notify"]

@@ -102,7 +102,7 @@ def test_totals_equal_one_query_over_the_raw_files(history: History) -> None:
 def test_days_without_a_file_are_skipped(history: History) -> None:
     archive = history.home.archive(history.env)
     traded = {row[0] for row in history.raw()}
-    outcomes = {day: archive.run(archive.run_ids(day)[-1])["outcome"] for day in history.days}
+    outcomes = {day: archive.run(archive.run_ids(day)[-1]).outcome for day in history.days}
     assert outcomes == {day: "SUCCEEDED" if day in traded else "SKIPPED" for day in history.days}
 
 

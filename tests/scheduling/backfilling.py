@@ -7,8 +7,10 @@ from datetime import date, timedelta
 from typing import Any, Optional
 
 from daybook.records.archive import Archive
+from daybook.records.models import PlannedDate
 from daybook.records.names import STAGES
-from daybook.scheduling.backfills import BackfillPlan, PlannedDate, start_backfill
+from daybook.scheduling.backfills import BackfillPlan, start_backfill
+from tests.sample_records import attempt_record, run_record
 
 FIRST = date(2025, 11, 1)
 
@@ -28,8 +30,8 @@ def write_run_record(
         stages = {**dict.fromkeys(through, "SUCCEEDED"), **({last: outcome} if last else {})}
     reasons = [] if outcome in ("SUCCEEDED", "SKIPPED") else [f"{run_id} came to {outcome}"]
     facts = {"started_at": "2025-12-01T00:00:00.000Z", "inputs": []}
-    attempts = [{"stage": stage, "outcome": each, **facts} for stage, each in stages.items()]
-    archive.write_run({"run_id": run_id, "outcome": outcome, "reasons": reasons, "stages": attempts, "seconds": 2.0, **more})
+    attempts = [attempt_record(stage, each, **facts) for stage, each in stages.items()]
+    archive.write_run(run_record(run_id, outcome, reasons=reasons, stages=attempts, **{"seconds": 2.0, **more}))
     return run_id
 
 
@@ -50,5 +52,5 @@ def run_backfill(archive: Archive, plan: BackfillPlan, outcomes: Iterable[str]) 
 
 def build_plan(*numbers: int, **more: Any) -> BackfillPlan:
     """A plan of these days, each for its first run."""
-    days = tuple(PlannedDate(day(number), f"daily-{day(number)}-1") for number in numbers)
+    days = tuple(PlannedDate(run_date=day(number), run_id=f"daily-{day(number)}-1") for number in numbers)
     return BackfillPlan(days[0].run_date, days[-1].run_date, days, **more)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from daybook.contracts import load_table
 from daybook.notebook import notify
 from daybook.records.archive import Archive
+from daybook.records.models import RunRecord
 from daybook.report.site import build_site
 from daybook.scheduling import gaps
 from daybook.scheduling.due import end_of_day, format_dates, list_dates
@@ -25,6 +26,7 @@ from daybook.scheduling.freshness import compute_freshness
 from daybook.settings import Settings, load_settings
 from daybook.sources import Calendar
 from daybook.sources.calendar import WEEKDAYS
+from tests.sample_records import run_record
 
 SALES = load_table("gold.daily_sales")
 FIRST = date(2025, 10, 20)
@@ -67,7 +69,7 @@ def base() -> Iterator[Path]:
         yield Path(folder)
 
 
-def written(archive: Archive, offset: int, outcome: str) -> dict[str, Any]:
+def written(archive: Archive, offset: int, outcome: str) -> RunRecord:
     """Write the run of a date, and return its record."""
     day = FIRST + timedelta(days=offset)
     run_id = archive.start_run(day, {})
@@ -75,8 +77,7 @@ def written(archive: Archive, offset: int, outcome: str) -> dict[str, Any]:
     quality = {"stage": "quality", "outcome": outcome, "started_at": at, "ended_at": at, "seconds": 1.0, "rows": {}}
     published = {SALES.full_name: 1} if outcome == "SUCCEEDED" else {}
     quality.update(tables_written=published, details={}, inputs=[])
-    record = {"run_id": run_id, "run_date": str(day), "outcome": outcome, "reasons": [], "started_at": at, "seconds": 1.0}
-    archive.write_run({**record, "stages": [quality]})
+    archive.write_run(run_record(run_id, outcome, started_at=at, seconds=1.0, stages=[quality]))
     return archive.run(run_id)
 
 

@@ -14,13 +14,12 @@ import daybook.scheduling.backfills
 from daybook.errors import UsageError
 from daybook.records.archive import Archive
 from daybook.records.locks import DateLock
+from daybook.records.models import DateOutcome, Notification, PlannedDate
 from daybook.records.names import STAGES
 from daybook.scheduling.backfills import (
     MAX_DATES,
     NOT_STARTED,
     BackfillPlan,
-    DateResult,
-    backfill_ids,
     close_backfill,
     count_outcomes,
     is_backfill,
@@ -29,6 +28,7 @@ from daybook.scheduling.backfills import (
     plan_backfill,
     plan_catch_up,
     read_backfill,
+    read_backfills,
     read_results,
     record_refusal,
     start_backfill,
@@ -186,15 +186,15 @@ def test_what_a_stopped_one_has_done_is_left_alone_by_the_same_again(
     plan = plan_backfill(settings, day(1), day(5), **options)
     assert (plan.continues, left_alone(plan), list(planned(plan))) == (second, [1, 2, 3], [4, 5])
     third = run_backfill(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
-    record = close_backfill(archive, third, message={})
-    assert [(each["run_date"][-2:], each["run_id"][-1]) for each in record["results"]] == [
+    record = close_backfill(archive, third, message=Notification())
+    assert [(f"{each.run_date:%d}", each.run_id[-1]) for each in record.results] == [
         ("01", "2"),
         ("02", "3"),
         ("03", "2"),
         ("04", "2"),
         ("05", "2"),
     ]
-    assert record["counts"] == {"SUCCEEDED": 5}
+    assert record.counts == {"SUCCEEDED": 5}
 
     plan = plan_backfill(settings, day(1), day(5), **options)
     assert (plan.continues, len(plan.days)) == (None, 5)
@@ -217,7 +217,7 @@ def test_one_that_lacks_only_its_summary_is_gone_on_with_though_nothing_is_to_ru
 
 def test_one_that_left_dates_out_at_the_first_failure_is_gone_on_with(settings: Settings, archive: Archive) -> None:
     first = run_backfill(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED", "FAILED"])
-    close_backfill(archive, first, message={})
+    close_backfill(archive, first, message=Notification())
     plan = plan_backfill(settings, day(1), day(3), force=True)
     assert (plan.continues, list(planned(plan))) == (first, [2, 3])
 
@@ -241,10 +241,10 @@ def test_only_the_newest_of_the_same_counts(settings: Settings, archive: Archive
     plan = plan_backfill(settings, day(1), day(2), force=True)
     close_backfill(archive, run_backfill(archive, plan, ["SUCCEEDED"]), stopped=True)
     whole = run_backfill(archive, replace(plan_backfill(settings, day(1), day(2), force=True), days=()), [])
-    close_backfill(archive, whole, message={})
+    close_backfill(archive, whole, message=Notification())
     for _ in range(10):
         # Numbers above nine are newer too.
-        close_backfill(archive, start_backfill(archive, replace(plan, days=()), {}), message={})
+        close_backfill(archive, start_backfill(archive, replace(plan, days=()), {}), message=Notification())
     assert plan_backfill(settings, day(1), day(2), force=True).continues is None
 
 
@@ -257,10 +257,10 @@ def test_a_plan_on_record_says_what_was_asked_for_and_what_is_to_run(settings: S
     name = start_backfill(archive, plan, {"env": "local", "parallel": 2})
     record = read_backfill(archive, name)
     assert name == "backfill-2025-11-01-2025-11-02-1"
-    assert (record["state"], record["env"], record["parallel"]) == ("open", "local", 2)
-    assert record["days"] == [{"run_date": "2025-11-02", "run_id": "daily-2025-11-02-1"}]
-    assert record["left_alone"] == ["2025-11-01"]
-    assert {key: record[key] for key in plan.asked} == plan.asked
+    assert (record.state, record.env, record.parallel) == ("open", "local", 2)
+    assert record.days == [PlannedDate(run_date=day(2), run_id="daily-2025-11-02-1")]
+    assert record.left_alone == [day(1)]
+    assert {key: getattr(record, key) for key in plan.request} == plan.request
 
 
 def test_two_starters_never_get_one_name(archive: Archive) -> None:
@@ -277,37 +277,37 @@ def test_two_starters_never_get_one_name(archive: Archive) -> None:
     for thread in threads:
         thread.join()
     assert sorted(names) == [f"backfill-2025-11-01-2025-11-02-{number}" for number in range(1, 9)]
-    assert sorted(backfill_ids(archive)) == sorted(names)
+    assert sorted(each.backfill_id for each in read_backfills(archive)) == sorted(names)
 
 
 def test_backfills_are_listed_oldest_first(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter(["2025-12-01T00:00:00.000Z", "2025-12-02T00:00:00.000Z", "2025-12-03T00:00:00.000Z"])
     monkeypatch.setattr(daybook.scheduling.backfills, "current_timestamp", lambda: next(moments))
     names = [start_backfill(archive, plan, {}) for plan in (build_plan(5), build_plan(1, kind="catch-up"), build_plan(3))]
-    assert backfill_ids(archive) == names
+    assert [each.backfill_id for each in read_backfills(archive)] == names
 
 
 def test_a_closing_record_holds_what_the_dates_came_to(archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1, 2, 3, 4, 5), ["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"])
     record = close_backfill(archive, name, message={"subject": "s", "body": "b"})
     assert {**read_backfill(archive, name), "days": None} == {**record, "days": None}
-    assert [(each["outcome"], each["reason"], each["seconds"]) for each in record["results"]] == [
+    assert [(each.outcome, each.reason, each.seconds) for each in record.results] == [
         ("SUCCEEDED", "", 2.0),
         ("SKIPPED", "", 2.0),
         ("REJECTED", "daily-2025-11-03-1 came to REJECTED", 2.0),
         ("FAILED", "daily-2025-11-04-1 came to FAILED", 2.0),
         (NOT_STARTED, "", None),
     ]
-    assert record["counts"] == {"SUCCEEDED": 1, "SKIPPED": 1, "REJECTED": 1, "FAILED": 1, NOT_STARTED: 1}
-    assert (record["outcome"], record["stopped"], record["reasons"]) == ("FAILED", False, [])
-    assert record["seconds"] >= 0
+    assert record.counts == {"SUCCEEDED": 1, "SKIPPED": 1, "REJECTED": 1, "FAILED": 1, NOT_STARTED: 1}
+    assert (record.outcome, record.stopped, record.reasons) == ("FAILED", False, [])
+    assert record.seconds >= 0
 
 
 def test_closing_twice_keeps_the_first_record(archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1), ["SUCCEEDED"])
     first = close_backfill(archive, name, message={"subject": "first"})
     again = close_backfill(archive, name, stopped=True)
-    assert (again["message"], again["outcome"], again["stopped"]) == (first["message"], "SUCCEEDED", False)
+    assert (again.message, again.outcome, again.stopped) == (first.message, "SUCCEEDED", False)
 
 
 def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,8 +320,8 @@ def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive
         create(key, data)
 
     monkeypatch.setattr(archive.store, "create", beaten)
-    record = close_backfill(archive, name, message={"subject": "mine"})
-    assert (record["state"], record["message"]) == ("closed", {"subject": "the other's"})
+    record = close_backfill(archive, name, message=Notification(subject="mine"))
+    assert (record.state, record.message) == ("closed", {"subject": "the other's"})
 
 
 @pytest.mark.parametrize("closing", [{"stopped": True}, {"reasons": ["the summary failed"]}], ids=str)
@@ -329,8 +329,8 @@ def test_one_that_was_stopped_or_has_no_summary_has_failed_though_its_dates_are_
     archive: Archive, closing: dict[str, Any]
 ) -> None:
     record = close_backfill(archive, run_backfill(archive, build_plan(1), ["SUCCEEDED"]), **closing)
-    assert (record["outcome"], record["counts"]) == ("FAILED", {"SUCCEEDED": 1})
-    assert {key: record[key] for key in closing} == closing
+    assert (record.outcome, record.counts) == ("FAILED", {"SUCCEEDED": 1})
+    assert {key: getattr(record, key) for key in closing} == closing
 
 
 def test_the_history_is_written_once(archive: Archive) -> None:
@@ -429,4 +429,4 @@ def test_only_the_first_line_of_a_reason_is_told(archive: Archive) -> None:
     ids=str,
 )
 def test_a_backfill_is_as_bad_as_its_worst_date(outcomes: list[str], whole: str) -> None:
-    assert overall_outcome(DateResult(day(1), "", each) for each in outcomes) == whole
+    assert overall_outcome(DateOutcome(run_date=day(1), run_id="", outcome=each) for each in outcomes) == whole

@@ -9,9 +9,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from daybook.contracts import load_table
+from daybook.records.models import RunRecord, StageDetails
 from daybook.scheduling.due import end_of_day
 from daybook.scheduling.freshness import Freshness, compute_freshness, describe_published_figures, find_visible_dates
 from daybook.sources import Calendar
+from tests.sample_records import run_record
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SALES, RFM = load_table("gold.daily_sales"), load_table("gold.customer_rfm")
@@ -31,10 +33,10 @@ def run(
     at: Optional[int] = None,
     stages: tuple[str, ...] = ("transform", "aggregate", "quality"),
     **details: Any,
-) -> dict[str, Any]:
+) -> RunRecord:
     """The record of a run of a day of November, whose stages follow each other a minute apart in the hour ``at``."""
     began = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(hours=number if at is None else at)
-    attempts = []
+    attempts: list[dict[str, Any]] = []
     for place, stage in enumerate(stages):
         good = outcome in ("SUCCEEDED", "RUNNING") or place < len(stages) - 1
         attempts.append(
@@ -51,16 +53,14 @@ def run(
         told = dict.fromkeys(ALL, "published") if publications is None else publications
         attempts[-1]["details"] = {"publications": told, "published_dates": [day(number).isoformat()], **details}
         attempts[-1]["tables_written"] = dict.fromkeys((name for name, what in told.items() if what == "published"), 7)
-    return {
-        "run_id": f"daily-{day(number)}-1",
-        "run_date": day(number).isoformat(),
-        "outcome": outcome,
-        "started_at": began.isoformat(),
-        "stages": attempts,
-    }
+    return run_record(f"daily-{day(number)}-1", outcome, started_at=began.isoformat(), stages=attempts)
 
 
-def fresh(*runs: dict[str, Any], at: datetime = NOW, zone: ZoneInfo = BERLIN, **calendar: Any) -> Freshness:
+def describe(run: RunRecord, earlier: list[RunRecord]) -> str:
+    return describe_published_figures(run.outcome, run.stages, earlier)
+
+
+def fresh(*runs: RunRecord, at: datetime = NOW, zone: ZoneInfo = BERLIN, **calendar: Any) -> Freshness:
     (found,) = compute_freshness(runs, [SALES], zone=zone, at=at, calendar=Calendar.model_validate(calendar))
     return found
 
@@ -116,7 +116,7 @@ def test_a_day_is_as_long_as_its_zone_has_it(zone: str, of: date, hours: float) 
 )
 def test_the_promise_runs_in_hours_that_pass_not_on_the_clock(zone: str, first: date, deadline: datetime) -> None:
     """The date after ``first`` is due a good 24 hours after its end, or a local clock later or earlier than that."""
-    record = {**run(1), "run_date": first.isoformat()}
+    record = run(1).changed(run_date=first)
     assert fresh(record, zone=ZoneInfo(zone), at=deadline - timedelta(seconds=1)).late == ()
     assert fresh(record, zone=ZoneInfo(zone), at=deadline).late == (first + timedelta(days=1),)
 
@@ -210,8 +210,8 @@ def test_an_approved_date_is_shown_from_its_approvals_run_on() -> None:
 
 def test_a_date_is_shown_though_telling_people_failed() -> None:
     record = run(1)
-    record["outcome"] = "FAILED"
-    record["stages"].append({**record["stages"][-1], "stage": "notify", "outcome": "FAILED", "details": {}})
+    record.outcome = "FAILED"
+    record.stages.append(record.stages[-1].changed(stage="notify", outcome="FAILED", details=StageDetails()))
     assert find_visible_dates([record], SALES) == {day(1)}
 
 
@@ -251,11 +251,11 @@ def test_a_table_that_is_younger_than_a_run_lacks_its_date_until_another_restate
 
 def test_a_record_whose_details_were_withheld_says_what_was_written() -> None:
     record = run(1)
-    record["stages"][-1]["details"] = {}
+    record.stages[-1].details = StageDetails()
     assert find_visible_dates([record], SALES) == {day(1)}
-    record["stages"][-1]["tables_written"] = {}
+    record.stages[-1].tables_written = {}
     assert find_visible_dates([record], SALES) == set()
-    record["stages"][-1]["details"] = {"left_to_newer": ["2025-11-01"]}
+    record.stages[-1].details = StageDetails(left_to_newer=["2025-11-01"])
     assert find_visible_dates([record], SALES) == {day(1)}
 
 
@@ -264,20 +264,20 @@ def test_a_record_whose_details_were_withheld_says_what_was_written() -> None:
 
 def test_a_run_that_published_needs_no_sentence() -> None:
     good = run(1)
-    assert describe_published_figures(good, []) == describe_published_figures({**good, "outcome": "FAILED"}, []) == ""
-    assert describe_published_figures({**run(1, "FAILED"), "outcome": "RUNNING"}, [good]) == ""
+    assert describe(good, []) == describe(good.changed(outcome="FAILED"), []) == ""
+    assert describe(run(1, "RUNNING"), [good]) == ""
 
 
 def test_a_skipped_date_names_only_an_earlier_run() -> None:
     skipped = run(1, "SKIPPED", stages=("ingest",))
-    assert describe_published_figures(skipped, []) == ""
+    assert describe(skipped, []) == ""
     assert (
-        describe_published_figures(skipped, [run(1)])
+        describe(skipped, [run(1)])
         == "This run published nothing; readers see the figures that daily-2025-11-01-1 published."
     )
 
 
 def test_a_run_that_failed_while_it_published_names_its_tables() -> None:
     failed = run(1, "FAILED")
-    failed["stages"][-1]["tables_written"] = {"gold.daily_sales": 4, "candidate.payment_mix": 2}
-    assert describe_published_figures(failed, []) == "This run published only gold.daily_sales; no earlier run of its date did."
+    failed.stages[-1].tables_written = {"gold.daily_sales": 4, "candidate.payment_mix": 2}
+    assert describe(failed, []) == "This run published only gold.daily_sales; no earlier run of its date did."

@@ -15,13 +15,14 @@ import pytest
 from daybook.cli import main
 from daybook.errors import UsageError
 from daybook.records import fingerprint as fingerprints
-from daybook.records.archive import Archive, Record, serialize_record
+from daybook.records.archive import Archive, serialize_record
 from daybook.records.fingerprint import compute_fingerprint, package_versions
 from daybook.records.locks import DateLock
 from daybook.scheduling.gaps import Gap, GapReport, InputChange, find_gaps, group_gaps, select_for_catch_up
 from daybook.settings import load_settings
 from daybook.sources import load_source
 from daybook.storage import Store
+from tests.sample_records import run_record
 
 DAY = date(2025, 11, 28)
 NOW = datetime(2025, 12, 24, 12, tzinfo=timezone.utc)
@@ -49,7 +50,7 @@ class Shop:
         """Every file of the demo shop's day."""
         return [self.deliver(f"{name}/{day}/{name}.csv") for name in ENTITIES]
 
-    def inputs(self, files: list[str]) -> list[Record]:
+    def inputs(self, files: list[str]) -> list[dict[str, Any]]:
         """Files as an ingest that reads them now records them."""
         contents = {file: (self.landing / file).read_bytes() for file in files}
         return [
@@ -75,9 +76,9 @@ class Shop:
             at = (datetime.now(timezone.utc) + begun).isoformat()
             ended = ingest or ("SKIPPED" if outcome == "SKIPPED" else "SUCCEEDED")
             stages = [{"stage": "ingest", "outcome": ended, "started_at": at, "inputs": self.inputs(read)}]
-        record = {"run_id": run_id, "run_date": str(day), "outcome": outcome, "reasons": list(reasons), "stages": stages}
         computed_by = {"fingerprint": compute_fingerprint(self.settings), "packages": package_versions()}
-        self.archive.write_run({**record, **computed_by, **changes})
+        values = {"reasons": list(reasons), "stages": stages, **computed_by, **changes}
+        self.archive.write_run(run_record(run_id, outcome, **values))
         return run_id
 
     def __call__(self, *arguments: str, day: date = DAY) -> tuple[int, str]:
@@ -90,7 +91,7 @@ class Shop:
         assert printed.err == ""
         return int(ended.value.code or 0), printed.out
 
-    def gap(self, day: date = DAY) -> Record:
+    def gap(self, day: date = DAY) -> dict[str, Any]:
         """The date's one gap."""
         code, out = self("--json", day=day)
         (gap,) = json.loads(out)["gaps"]
@@ -299,13 +300,13 @@ def test_a_change_of_input_tells_more_than_one_of_code(shop: Shop, project: Any)
 
 
 @pytest.mark.parametrize("noted", [None, {"source": None}])
-def test_a_record_that_does_not_say_what_computed_it_is_not_called_stale(shop: Shop, noted: Optional[Record]) -> None:
+def test_a_record_that_does_not_say_what_computed_it_is_not_called_stale(shop: Shop, noted: Optional[dict[str, Any]]) -> None:
     known = (
         {}
         if noted is None
         else {part: digest for part, digest in compute_fingerprint(shop.settings).items() if part not in noted}
     )
-    shop.run(read=shop.deliver_day(), fingerprint=known or None)
+    shop.run(read=shop.deliver_day(), fingerprint=known)
     shop.assert_none()
 
 

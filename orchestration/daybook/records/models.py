@@ -87,7 +87,7 @@ class StartRecord(RecordModel):
     """``started.json``: what is known of a run when its name is taken."""
 
     run_id: str = Field(default="", description="Id of the run.")
-    started_at: str = Field(description=f"When the name was taken ({_MOMENT}).")
+    started_at: str = Field(default="", description=f"When the name was taken ({_MOMENT}).")
     clock: Optional[ClockReading] = Field(default=None, description="The machine's clock at that moment.")
     env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
     title: Optional[str] = Field(default=None, description="The shop's title.")
@@ -99,7 +99,7 @@ class StartRecord(RecordModel):
 class ClaimRecord(RecordModel):
     """``<notebook>.attempt-<n>.claim``: what is known of an attempt before its kernel starts."""
 
-    started_at: str = Field(description=f"When the attempt was claimed ({_MOMENT}).")
+    started_at: str = Field(default="", description=f"When the attempt was claimed ({_MOMENT}).")
     clock: Optional[ClockReading] = Field(default=None, description="The machine's clock at that moment.")
     parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the notebook.")
     scratch: str = Field(default="", description="Folder in which the notebook is executed.")

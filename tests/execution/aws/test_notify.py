@@ -17,7 +17,8 @@ from daybook.errors import NotificationError
 from daybook.execution.aws.metrics import RUN_SECONDS, Datapoint
 from daybook.execution.aws.notify import read_execution_history, send_message, send_metrics
 from daybook.execution.run_record import close_run
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
+from daybook.records.models import AttemptRecord
 from daybook.scheduling.backfills import BackfillPlan, PlannedDate, start_backfill
 from daybook.settings import load_settings, project_root
 
@@ -144,27 +145,27 @@ def archive(home: Path) -> Archive:
     return Archive(load_settings("local").archive)
 
 
-def closed(message: Optional[Record], outcome: str = "REJECTED", **fields: Any) -> Record:
+def closed(message: Optional[dict[str, Any]], outcome: str = "REJECTED", **fields: Any) -> dict[str, Any]:
     details = {"run_outcome": outcome, "run_reasons": [], **({"message": message} if message else {})}
     return {"stage": "notify", "outcome": "SUCCEEDED", "details": details, **fields}
 
 
-def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: Record, *more: str) -> Any:
+def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: AttemptRecord, *more: str) -> Any:
     """Run notify of the job script with a replaced stage that returns ``record`` and closes the run.
 
     Return its exit code or message (0 for success), and the arguments of the stage.
     """
     seen: Dict[str, Any] = {}
 
-    def run_stage(stage: str, **given: Any) -> Record:
+    def run_stage(stage: str, **given: Any) -> AttemptRecord:
         seen.update(given, stage=stage)
-        if record["outcome"] != "FAILED":
+        if record.outcome != "FAILED":
             run = {
                 "record": "run",
                 "run_id": RUN,
                 "run_date": "2025-11-30",
                 "env": "local",
-                "outcome": record["details"]["run_outcome"],
+                "outcome": record.details.run_outcome,
                 "started_at": "2025-12-01T02:00:00.000Z",
                 "ended_at": "2025-12-01T02:04:00.000Z",
                 "seconds": 240.0,
@@ -269,7 +270,7 @@ def test_unreadable_history_gives_estimated_cost(archive: Archive, home: Path, c
         raise PermissionError("no")
 
     run = close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=refused)
-    assert run["cost"]["basis"] == "estimated"
+    assert run.cost.basis == "estimated"
     assert "its history was not told (PermissionError)" in caplog.text
 
 
@@ -287,14 +288,14 @@ def test_history_gives_measured_cost(archive: Archive, home: Path) -> None:
         {"type": "TaskSucceeded", "timestamp": at, "taskSucceededEventDetails": told},
     ]
     run = close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=lambda: events)
-    assert run["cost"]["basis"] == "measured"
-    assert run["cost"]["jobs"] == [
+    assert run.cost.basis == "measured"
+    assert run.cost.jobs == [
         {"stage": "ingest", "attempt": 1, "seconds": 3600, "dpu": "1.0", "amount": "0.44000000", "execution": EXECUTION}
     ]
-    assert archive.run(RUN)["cost"] == run["cost"]
+    assert archive.run(RUN).cost == run.cost
 
 
 def test_deployment_without_prices_has_no_cost(archive: Archive, home: Path) -> None:
     archive.start_named_run(RUN, {"env": "local"})
     settings = load_settings("local").model_copy(update={"prices": None})
-    assert close_run(archive, settings, RUN, "FAILED", ["so"])["cost"] is None
+    assert close_run(archive, settings, RUN, "FAILED", ["so"]).cost is None

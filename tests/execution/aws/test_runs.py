@@ -89,7 +89,7 @@ def test_name_taken_outside_archive_uses_next_name(settings: Settings, aws: Any)
     aws.started("daily", SECOND)
     assert start(settings, aws) == SECOND
     first = Archive(settings.archive).run(FIRST)
-    assert (first["outcome"], first["reasons"]) == ("FAILED", ["the run ended as FAILED: States.Runtime"])
+    assert (first.outcome, first.reasons) == ("FAILED", ["the run ended as FAILED: States.Runtime"])
 
 
 def test_concurrent_start_names_first_owner(settings: Settings, aws: Any) -> None:
@@ -106,7 +106,7 @@ def test_failed_start_closes_record(settings: Settings, aws: Any) -> None:
     aws.started("daily", FIRST, "AccessDeniedException")
     with pytest.raises(AwsError, match=f"{FIRST} could not be started: AccessDeniedException"):
         start(settings, aws)
-    assert Archive(settings.archive).run(FIRST)["outcome"] == "FAILED"
+    assert Archive(settings.archive).run(FIRST).outcome == "FAILED"
 
 
 @pytest.fixture
@@ -155,12 +155,12 @@ def test_open_record_gets_state_of_execution(aws: Any) -> None:
     record = {"run_id": FIRST, "state": "running", "outcome": "RUNNING", "reasons": []}
     aws.described("daily", FIRST, "RUNNING", input="{}")
     aws.unknown(f"{FIRST}-resumed-1")
-    assert reconcile_record(aws.executions, record)["outcome"] == "RUNNING"
+    assert reconcile_record(aws.executions, record).outcome == "RUNNING"
     aws.described("daily", FIRST, "ABORTED")
     aws.unknown(f"{FIRST}-resumed-1")
     lost = reconcile_record(aws.executions, record)
-    assert (lost["state"], lost["outcome"]) == ("lost", "FAILED")
-    assert "ABORTED" in lost["reasons"][0]
+    assert (lost.state, lost.outcome) == ("lost", "FAILED")
+    assert "ABORTED" in lost.reasons[0]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from daybook.errors import LakeError, UsageError
 from daybook.execution.local import is_running, run_backfill, run_catch_up
 from daybook.execution.local.runs import INTERRUPTED_REASON
 from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
-from daybook.records.archive import Archive, Record
+from daybook.records.archive import Archive
 from daybook.records.locks import DateLock
+from daybook.records.models import BackfillRecord, RunRecord
 from daybook.records.names import NOT_STARTED, run_date_of
 from daybook.scheduling.backfills import backfill_ids, plan_backfill, read_backfill, start_backfill
 from daybook.settings import Settings, load_settings
@@ -46,14 +47,14 @@ class Machine:
         monkeypatch.setattr("daybook.scheduling.backfills.compute_fingerprint", lambda settings: {"notebooks": "unchanged"})
         monkeypatch.setattr("daybook.execution.tasks.find_unusual_days", lambda settings, days: [])
 
-    def backfill(self, last: int = 3, *, parallel: int = 1, listener: Any = None, **asked: Any) -> Record:
+    def backfill(self, last: int = 3, *, parallel: int = 1, listener: Any = None, **asked: Any) -> BackfillRecord:
         """Plan and run a backfill of the first days of November."""
         plan = plan_backfill(self.settings, day(1), day(last), **asked)
         return run_backfill(self.settings, plan, parallel=parallel, listener=listener, clock=FakeClock())
 
     def _run_day(
         self, settings: Settings, run_id: str, *, lock: DateLock, part_of: str, heartbeat: Act, **_: Any
-    ) -> tuple[Execution, Record]:
+    ) -> tuple[Execution, RunRecord]:
         lock.write_holder(run_id)
         self.ran.append(run_id)
         heartbeat()
@@ -61,7 +62,7 @@ class Machine:
         write_run_record(self.archive, run_id, "SUCCEEDED", part_of=part_of)
         return Execution(run_id, "SUCCEEDED", {"outcome": "SUCCEEDED"}, None, None, 0, ()), {}
 
-    def _do_errand(self, resource: str, arguments: Any, **_: Any) -> Record:
+    def _do_errand(self, resource: str, arguments: Any, **_: Any) -> dict[str, Any]:
         given = arguments["Arguments"]
         self.errand()
         if given["--errand"] == "gaps":
@@ -91,17 +92,17 @@ def failing(error: BaseException) -> Act:
     return fail
 
 
-def results_of(record: Record) -> list[tuple[str, str]]:
-    return [(each["run_id"], each["outcome"]) for each in record["results"]]
+def results_of(record: BackfillRecord) -> list[tuple[str, str]]:
+    return [(each["run_id"], each["outcome"]) for each in record.results]
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_backfill_runs_dates_and_sends_one_message(machine: Machine, parallel: int) -> None:
     record = machine.backfill(3, parallel=parallel)
     assert sorted(machine.ran) == [f"daily-2025-11-0{number}-1" for number in (1, 2, 3)]
-    assert (record["outcome"], record["stopped"], record["counts"]) == ("SUCCEEDED", False, {"SUCCEEDED": 3})
-    assert record["message"]["body"].endswith(": 3 succeeded")
-    events = machine.archive.store.read(f"backfills/{record['backfill_id']}/history.jsonl").decode().splitlines()
+    assert (record.outcome, record["stopped"], record["counts"]) == ("SUCCEEDED", False, {"SUCCEEDED": 3})
+    assert record.message.body.endswith(": 3 succeeded")
+    events = machine.archive.store.read(f"backfills/{record.backfill_id}/history.jsonl").decode().splitlines()
     assert '"ExecutionSucceeded"' in events[-1]
 
 
@@ -123,9 +124,9 @@ def test_locked_date_is_skipped_with_reason(machine: Machine, held: ExitStack) -
     machine.acts[day(1)] = hold
     record = machine.backfill(3)
     assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", NOT_STARTED, "SUCCEEDED"]
-    assert "2025-11-02 is being run by daily-2025-11-02-1 (process " in record["results"][1]["reason"]
-    assert record["outcome"] == "FAILED"
-    assert "2025-11-02 NOT STARTED: 2025-11-02 is being run by" in record["message"]["body"]
+    assert "2025-11-02 is being run by daily-2025-11-02-1 (process " in record.results[1].reason
+    assert record.outcome == "FAILED"
+    assert "2025-11-02 NOT STARTED: 2025-11-02 is being run by" in record.message.body
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
@@ -141,16 +142,16 @@ def test_exception_fails_its_date_only(machine: Machine, parallel: int, fault: E
     machine.acts[day(2)] = failing(fault)
     record = machine.backfill(3, parallel=parallel)
     assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
-    assert record["results"][1]["reason"] == reason
+    assert record.results[1].reason == reason
     # The run's record has it too, for `daybook gaps` and `daybook resume`.
     found = machine.archive.run("daily-2025-11-02-1")
-    assert (found["state"], found["outcome"], found["reasons"]) == ("closed", "FAILED", [reason])
+    assert (found.state, found.outcome, found["reasons"]) == ("closed", "FAILED", [reason])
 
 
 def test_date_that_cannot_start_has_reason(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     start_run = Archive.start_run
 
-    def refuse(archive: Archive, run_date: date, facts: Record) -> str:
+    def refuse(archive: Archive, run_date: date, facts: dict[str, Any]) -> str:
         if run_date == day(2):
             raise OSError(30, "Read-only file system")
         return start_run(archive, run_date, facts)
@@ -158,7 +159,7 @@ def test_date_that_cannot_start_has_reason(machine: Machine, monkeypatch: pytest
     monkeypatch.setattr(Archive, "start_run", refuse)
     record = machine.backfill(3)
     assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", NOT_STARTED, "SUCCEEDED"]
-    assert record["results"][1]["reason"] == "OSError: [Errno 30] Read-only file system"
+    assert record.results[1].reason == "OSError: [Errno 30] Read-only file system"
 
 
 # Stopping
@@ -172,8 +173,8 @@ def test_interrupt_closes_running_run_and_backfill(machine: Machine) -> None:
         ("daily-2025-11-02-1", "FAILED"),
         ("daily-2025-11-03-1", NOT_STARTED),
     ]
-    assert (record["outcome"], record["stopped"], "message" in record) == ("FAILED", True, False)
-    assert machine.archive.run("daily-2025-11-02-1")["reasons"] == [INTERRUPTED_REASON]
+    assert (record.outcome, record["stopped"], "message" in record) == ("FAILED", True, False)
+    assert machine.archive.run("daily-2025-11-02-1").reasons == [INTERRUPTED_REASON]
 
 
 def interrupt_at(number: int) -> Callable[[Mapping[str, Any]], None]:
@@ -196,20 +197,20 @@ def test_backfill_continues_after_interrupt_at_any_event(machine: Machine) -> No
     for number in range(1, len(events) + 1):
         before = len(machine.ran)
         record = machine.backfill(2, force=True, listener=interrupt_at(number))
-        closed = read_backfill(machine.archive, record["backfill_id"])
-        assert closed["state"] == "closed", number
+        closed = read_backfill(machine.archive, record.backfill_id)
+        assert closed.state == "closed", number
         if "message" in record:
             # The summary was complete, so nothing remains.
-            assert record["counts"] == {"SUCCEEDED": 2}
+            assert record.counts == {"SUCCEEDED": 2}
             continue
-        assert (record["outcome"], record["stopped"]) == ("FAILED", True), number
+        assert (record.outcome, record["stopped"]) == ("FAILED", True), number
         rest = machine.backfill(2, force=True)
-        assert (rest["continues"], rest["outcome"], rest["counts"]) == (
-            record["backfill_id"],
+        assert (rest.continues, rest["outcome"], rest["counts"]) == (
+            record.backfill_id,
             "SUCCEEDED",
             {"SUCCEEDED": 2},
         ), number
-        assert rest["message"]["body"].endswith(": 2 succeeded")
+        assert rest.message.body.endswith(": 2 succeeded")
         # Completed dates do not run again, except for at most one whose end was being recorded.
         assert len(machine.ran) - before <= 3, number
 
@@ -217,14 +218,14 @@ def test_backfill_continues_after_interrupt_at_any_event(machine: Machine) -> No
 def test_interrupt_while_closing_still_closes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     real = laptop.close_backfill
 
-    def interrupted(*arguments: Any, **named: Any) -> Record:
+    def interrupted(*arguments: Any, **named: Any) -> BackfillRecord:
         monkeypatch.setattr(laptop, "close_backfill", real)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(laptop, "close_backfill", interrupted)
     machine.acts[day(1)] = failing(KeyboardInterrupt())
     record = machine.backfill(2)
-    assert (read_backfill(machine.archive, record["backfill_id"])["state"], record["stopped"]) == ("closed", True)
+    assert (read_backfill(machine.archive, record.backfill_id).state, record["stopped"]) == ("closed", True)
 
 
 def test_runner_exception_closes_backfill(machine: Machine) -> None:
@@ -235,14 +236,14 @@ def test_runner_exception_closes_backfill(machine: Machine) -> None:
     with pytest.raises(ZeroDivisionError):
         machine.backfill(2, listener=broken)
     (name,) = backfill_ids(machine.archive)
-    assert read_backfill(machine.archive, name)["stopped"]
+    assert read_backfill(machine.archive, name).stopped
 
 
 def test_killed_backfill_is_closed_by_next_one(machine: Machine) -> None:
     plan = plan_backfill(machine.settings, day(1), day(2), force=True)
     killed = start_backfill(machine.archive, plan, {})
     record = machine.backfill(2, force=True)
-    assert (record["continues"], read_backfill(machine.archive, killed)["stopped"]) == (killed, True)
+    assert (record.continues, read_backfill(machine.archive, killed).stopped) == (killed, True)
 
 
 def test_running_backfill_cannot_start_again(machine: Machine) -> None:
@@ -257,8 +258,8 @@ def test_running_backfill_cannot_start_again(machine: Machine) -> None:
 
     machine.acts[day(2)] = again
     record = machine.backfill(2, force=True)
-    assert (found, record["outcome"]) == ([record["backfill_id"]], "SUCCEEDED")
-    assert not is_running(machine.settings, record["backfill_id"])
+    assert (found, record.outcome) == ([record["backfill_id"]], "SUCCEEDED")
+    assert not is_running(machine.settings, record.backfill_id)
 
 
 # The summary
@@ -267,21 +268,21 @@ def test_running_backfill_cannot_start_again(machine: Machine) -> None:
 def test_failed_summary_is_repeated_by_next_backfill(machine: Machine) -> None:
     machine.errand = failing(TaskError("States.TaskFailed", "the lake is gone"))
     record = machine.backfill(2)
-    assert (record["outcome"], record["counts"]) == ("FAILED", {"SUCCEEDED": 2})
-    (reason,) = record["reasons"]
+    assert (record.outcome, record["counts"]) == ("FAILED", {"SUCCEEDED": 2})
+    (reason,) = record.reasons
     assert reason.startswith("there is no summary: Daybook.SummaryFailed: ")
     assert "the lake is gone" in reason
 
     machine.errand, ran = lambda: None, list(machine.ran)
     again = machine.backfill(2)
-    assert (again["outcome"], again["continues"], machine.ran) == ("SUCCEEDED", record["backfill_id"], ran)
-    assert again["message"]["body"].endswith(": 2 succeeded")
+    assert (again.outcome, again["continues"], machine.ran) == ("SUCCEEDED", record["backfill_id"], ran)
+    assert again.message.body.endswith(": 2 succeeded")
 
 
 # Catching up
 
 
-def catch_up(machine: Machine, listener: Optional[Any] = None) -> tuple[str, Optional[Record]]:
+def catch_up(machine: Machine, listener: Optional[Any] = None) -> tuple[str, Optional[BackfillRecord]]:
     return run_catch_up(machine.settings, limit=2, parallel=1, listener=listener, clock=FakeClock())
 
 
@@ -291,7 +292,7 @@ def test_catch_up_runs_oldest_gaps(machine: Machine) -> None:
     assert problem == ""
     assert record is not None
     assert results_of(record) == [("daily-2025-11-02-1", "SUCCEEDED"), ("daily-2025-11-03-1", "SUCCEEDED")]
-    assert (record["kind"], record["outcome"], "message" in record) == ("catch-up", "SUCCEEDED", True)
+    assert (record.kind, record["outcome"], "message" in record) == ("catch-up", "SUCCEEDED", True)
 
 
 def test_catch_up_without_gaps_has_no_backfill(machine: Machine) -> None:
@@ -314,7 +315,7 @@ def test_interrupt_after_plan_closes_backfill(machine: Machine) -> None:
 
     _, record = catch_up(machine, listen)
     assert record is not None
-    assert (record["stopped"], record["counts"]) == (True, {NOT_STARTED: 2})
+    assert (record.stopped, record["counts"]) == (True, {NOT_STARTED: 2})
 
 
 def test_interrupt_in_run_closes_catch_up(machine: Machine) -> None:
@@ -322,4 +323,4 @@ def test_interrupt_in_run_closes_catch_up(machine: Machine) -> None:
     _, record = catch_up(machine)
     assert record is not None
     assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", "FAILED"]
-    assert record["stopped"]
+    assert record.stopped

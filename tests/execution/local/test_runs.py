@@ -15,7 +15,8 @@ from asl_local import Execution, FakeClock, TaskError
 from daybook.errors import StorageError, UsageError
 from daybook.execution.local import GET_OBJECT, START_JOB_RUN, get_object, resume_day, run_day
 from daybook.execution.stage import run_stage
-from daybook.records.archive import Archive, Record, parse_timestamp
+from daybook.records.archive import Archive, parse_timestamp
+from daybook.records.models import RunRecord
 from daybook.records.names import RESULT_MIME
 from daybook.settings import Settings, load_settings
 from tests.conftest import Disks
@@ -70,7 +71,7 @@ def settings(home: Path) -> Settings:
     return load_settings("local")
 
 
-def run(settings: Settings) -> tuple[Execution, Record, Archive]:
+def run(settings: Settings) -> tuple[Execution, RunRecord, Archive]:
     archive = Archive(settings.archive)
     execution, record = run_day(settings, archive.start_run(DAY, {"env": settings.env}), clock=FakeClock())
     return execution, record, archive
@@ -87,14 +88,14 @@ def test_durations_ignore_wall_clock_jumps(machine: Machine, settings: Settings,
     execution, record, archive = run(settings)
 
     assert execution.status == "SUCCEEDED"
-    assert (record["state"], record["outcome"], record["reasons"]) == ("closed", "SKIPPED", [CLOSED])
-    assert archive.count_closing_records(record["run_id"]) == 1
-    assert [(each["stage"], each["attempt"], each["seconds"]) for each in record["stages"]] == [
+    assert (record.state, record["outcome"], record["reasons"]) == ("closed", "SKIPPED", [CLOSED])
+    assert archive.count_closing_records(record.run_id) == 1
+    assert [(each["stage"], each["attempt"], each["seconds"]) for each in record.stages] == [
         ("ingest", 1, 5.0),
         ("notify", 1, 5.0),
     ]
-    assert record["seconds"] == 10.0
-    for each in (record, *record["stages"]):
+    assert record.seconds == 10.0
+    for each in (record, *record.stages):
         assert (parse_timestamp(each["ended_at"]) - parse_timestamp(each["started_at"])).total_seconds() == each["seconds"]
 
 
@@ -103,8 +104,8 @@ def test_run_numbers_ignore_wall_clock_jumps(machine: Machine, settings: Setting
     first = run(settings)[1]
     machine.wall += jump
     second = run(settings)[1]
-    assert [first["run_id"], second["run_id"]] == ["daily-2025-11-30-1", "daily-2025-11-30-2"]
-    assert Archive(settings.archive).run_ids() == [first["run_id"], second["run_id"]]
+    assert [first.run_id, second["run_id"]] == ["daily-2025-11-30-1", "daily-2025-11-30-2"]
+    assert Archive(settings.archive).run_ids() == [first.run_id, second["run_id"]]
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -112,9 +113,9 @@ def test_runner_closes_run_if_notify_fails(machine: Machine, settings: Settings,
     machine.jumps, machine.failing = iter((jump,)), {"notify"}
     execution, record, archive = run(settings)
     assert execution.status == "FAILED"
-    assert (record["state"], record["outcome"]) == ("closed", "FAILED")
-    assert archive.count_closing_records(record["run_id"]) == 1
-    assert record["seconds"] == 5.0
+    assert (record.state, record["outcome"]) == ("closed", "FAILED")
+    assert archive.count_closing_records(record.run_id) == 1
+    assert record.seconds == 5.0
 
 
 def test_run_resumes_after_full_disk_before_journal(machine: Machine, settings: Settings, home: Path, disks: Disks) -> None:
@@ -126,8 +127,8 @@ def test_run_resumes_after_full_disk_before_journal(machine: Machine, settings: 
         resume_day(settings, "daily-2025-11-30-1")
     disk.free()
     _, record = resume_day(settings, "daily-2025-11-30-1")
-    assert record["outcome"] == "SKIPPED"
-    assert [each["stage"] for each in record["stages"]] == ["ingest", "notify"]
+    assert record.outcome == "SKIPPED"
+    assert [each.stage for each in record.stages] == ["ingest", "notify"]
 
 
 def test_run_resumes_after_full_disk_in_journal(machine: Machine, settings: Settings, home: Path, disks: Disks) -> None:
@@ -143,9 +144,9 @@ def test_run_resumes_after_full_disk_in_journal(machine: Machine, settings: Sett
     execution, record = resume_day(settings, "daily-2025-11-30-1", clock=FakeClock())
 
     assert execution.status == "SUCCEEDED"
-    assert record["outcome"] == "SKIPPED"
-    assert archive.count_closing_records(record["run_id"]) == 1
-    assert [event["id"] for event in archive.history(record["run_id"])] == list(range(1, len(execution.events) + 1))
+    assert record.outcome == "SKIPPED"
+    assert archive.count_closing_records(record.run_id) == 1
+    assert [event["id"] for event in archive.history(record.run_id)] == list(range(1, len(execution.events) + 1))
 
 
 def test_closed_run_with_full_disk_has_ended(machine: Machine, settings: Settings, home: Path, disks: Disks) -> None:
@@ -155,6 +156,6 @@ def test_closed_run_with_full_disk_has_ended(machine: Machine, settings: Setting
     with pytest.raises(StorageError, match="its disk is full"):
         run(settings)
     disk.free()
-    assert Archive(settings.archive).run("daily-2025-11-30-1")["outcome"] == "SKIPPED"
+    assert Archive(settings.archive).run("daily-2025-11-30-1").outcome == "SKIPPED"
     with pytest.raises(UsageError, match="has ended as SKIPPED"):
         resume_day(settings, "daily-2025-11-30-1")
