@@ -94,7 +94,7 @@ def _run_once(workspace: Workspace, begin: Begin) -> Result:
         "peak_bytes": memory.peak,
         "outcome": record.outcome,
         "reasons": record.reasons,
-        "stages": {each.stage: each["peak_memory_bytes"] for each in record.stages},
+        "stages": {each.stage: each.peak_memory_bytes for each in record.stages},
     }
 
 

@@ -147,8 +147,8 @@ def test_failed_run_sends_message_metrics_and_cost(deployment: Deployment) -> No
     assert "FreshnessHours" not in known
 
     cost = record.cost
-    assert (cost.basis, cost["jobs"], cost["transitions"]["count"]) == ("measured", [], 2)
-    assert cost.reads.count > 0 and cost["writes"]["count"] > 0
+    assert (cost.basis, cost.jobs, cost["transitions"]["count"]) == ("measured", [], 2)
+    assert cost.reads.count > 0 and cost.writes.count > 0
 
 
 def test_unsendable_message_fails_job_with_record(deployment: Deployment) -> None:

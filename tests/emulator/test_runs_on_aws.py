@@ -178,7 +178,7 @@ def test_missing_file_is_not_retried_and_resumable(cloud: Cloud) -> None:
         why = "not retried: the same input would fail again"
         assert f"ingest failed in cell 4 (attempt 1, {why}): MissingFileError: s3://{given['Bucket']}/{given['Key']}" in out
         record = cloud.archive.run(f"daily-{DAY}-1")
-        assert [(each.outcome, each["permanent"]) for each in record.stages] == [("FAILED", True), ("SUCCEEDED", False)]
+        assert [(each.outcome, each.permanent) for each in record.stages] == [("FAILED", True), ("SUCCEEDED", False)]
         assert "MissingFileError" in record.stages[-1].details.message.body
 
         s3.put_object(**given, Body=content)

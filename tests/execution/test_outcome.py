@@ -170,7 +170,7 @@ def test_ending_is_reported(
         return
     failure = record.failure
     assert (record.outcome, record.stage) == ("FAILED", "aggregate")
-    assert (failure.exception, failure["cell"], failure["source"]) == (ending.exception, 4, ending.source.splitlines()[0])
+    assert (failure.exception, failure.cell, failure["source"]) == (ending.exception, 4, ending.source.splitlines()[0])
     first_line = failure.message.splitlines()[0]
     assert first_line.startswith(ending.said)
     failed = executed.cells[failure.index]
@@ -265,7 +265,7 @@ def test_missing_closing_cell_is_reported(project: Project, archive: Archive, mo
     assert job(monkeypatch, "aggregate") is None
     (record,) = archive.attempts(RUN)
     failure = record.failure
-    assert (failure.exception, failure["cell"], failure["index"], record.permanent) == ("NotebookError", None, None, True)
+    assert (failure.exception, failure.cell, failure["index"], record.permanent) == ("NotebookError", None, None, True)
     said = f"NotebookError: {NO_CLOSING}"
     why = "not retried: the same input would fail again"
     assert outcome_of("aggregate")["reasons"] == [f"aggregate failed (attempt 1, {why}): {said}"]  # type: ignore[index]

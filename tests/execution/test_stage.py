@@ -209,7 +209,7 @@ def test_where_the_search_fails_only_the_record_is_archived_and_without_text(
     names = {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(RUN))}
     assert {"1_ingest.attempt-1.json", "run.json"} <= names
     assert not [name for name in names if name.endswith((".ipynb", ".html"))]
-    assert (record.outcome, record.notebook, record["html"]) == ("FAILED", None, None)
+    assert (record.outcome, record.notebook, record.html) == ("FAILED", None, None)
     assert (record.failure.cell, record.withheld) == (2, "OSError")
     assert record.code == {"commit": "abc"}
     printed = capsys.readouterr()
@@ -272,7 +272,7 @@ def test_an_attempt_cut_off_while_the_clock_jumped_took_no_longer_than_passed_an
 
     assert 0 <= record.seconds <= last_saved + 10
     assert parse_timestamp(record.started_at).timestamp() == started
-    assert record.seconds == (parse_timestamp(record.ended_at) - parse_timestamp(record["started_at"])).total_seconds()
+    assert record.seconds == (parse_timestamp(record.ended_at) - parse_timestamp(record.started_at)).total_seconds()
     if jump == 0:
         assert record.seconds == last_saved
 
@@ -472,7 +472,7 @@ def test_only_a_permanent_failure_leaves_an_outcome(
 
     record = run_stage(stage, env="local", run_date="2025-11-30", run_id=RUN)
 
-    assert (record.outcome, record.permanent, record["failure"]["permanent"]) == ("FAILED", permanent, permanent)
+    assert (record.outcome, record.permanent, record.failure.permanent) == ("FAILED", permanent, permanent)
     archive = Archive(load_settings("local").archive)
     assert archive.attempts(RUN)[0].permanent is permanent
     page = archive.store.read(f"{archive.folder(RUN)}/{notebook_name(stage)}.attempt-1.html").decode()
@@ -508,7 +508,7 @@ def test_a_withheld_record_keeps_that_it_is_permanent(home: Path, monkeypatch: p
     monkeypatch.setattr("papermill.execute_notebook", failing("MissingFileError"))
     monkeypatch.setattr("daybook.privacy.run_values.build_redactor", fails)
     record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
-    assert (record.withheld, record.permanent, record["failure"]["permanent"]) == ("OSError", True, True)
+    assert (record.withheld, record.permanent, record.failure.permanent) == ("OSError", True, True)
     assert outcome_of("ingest") is not None
 
 

@@ -57,7 +57,7 @@ def test_the_oldest_gaps_are_planned_up_to_the_limit(settings: Settings, archive
         {"run_date": "2025-11-03", "run_id": "daily-2025-11-03-1"},
     ]
     plan = read_backfill(archive, told.backfill_id)
-    assert (plan.kind, plan.days, plan["asked_by"], plan["state"]) == ("catch-up", told.dates, NAME, "open")
+    assert (plan.kind, plan.days, plan.asked_by, plan["state"]) == ("catch-up", told.dates, NAME, "open")
 
 
 def test_without_gaps_nothing_is_planned(settings: Settings, archive: Archive) -> None:
@@ -88,7 +88,7 @@ def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settin
     record_refusal(archive, name, day(4), "2025-11-04 is being run by somebody")
     publish_days(settings, {day(1): 1000})
     record = summarize_backfill(settings, name)
-    assert (record.state, record.outcome, record["unusual_days"]) == ("closed", "FAILED", [])
+    assert (record.state, record.outcome, record.unusual_days) == ("closed", "FAILED", [])
     assert record.message == {
         "subject": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started"[:99],
         "body": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started\n"
@@ -137,7 +137,7 @@ def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archi
 
 def unusual(record: BackfillRecord) -> list[tuple[str, str, str]]:
     """Date, severity and rule of each warning."""
-    return [(each["run_date"], each["severity"], each["warning"].split("'")[1]) for each in record.unusual_days]
+    return [(each.run_date, each["severity"], each["warning"].split("'")[1]) for each in record.unusual_days]
 
 
 @pytest.mark.parametrize("order", [(28, 29, 30), (30, 28, 29)], ids=["in order", "newest first"])

@@ -44,7 +44,7 @@ def shop(home: Path) -> DaybookHome:
 
 def tried(shop: DaybookHome) -> list[tuple[str, int, str, bool]]:
     attempts = shop.archive("tiny").attempts(RUN)
-    return [(each.stage, each.attempt, each["outcome"], each["permanent"]) for each in attempts]
+    return [(each.stage, each.attempt, each.outcome, each["permanent"]) for each in attempts]
 
 
 def test_missing_file_is_not_retried_and_run_resumes(
@@ -67,7 +67,7 @@ def test_missing_file_is_not_retried_and_run_resumes(
     assert (record.outcome, record.state) == ("FAILED", "closed")
     message = record.stages[-1].details.message
     assert message.subject == f"Daybook tiny: {DAY} FAILED in ingest"
-    assert reason in message.body and f"daybook resume {RUN} --env tiny" in message["body"]
+    assert reason in message.body and f"daybook resume {RUN} --env tiny" in message.body
     history = archive.history(RUN)
     assert [each["type"] for each in history if each["type"] in ("TaskFailed", "ExecutionFailed")] == ["ExecutionFailed"]
     assert json.loads(archive.store.read(f"outcomes/{RUN}/ingest.json"))["permanent"] is True

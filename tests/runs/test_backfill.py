@@ -63,7 +63,7 @@ def newest(home: DaybookHome) -> BackfillRecord:
 
 def came_to(record: BackfillRecord) -> dict[str, str]:
     """Return outcomes by run."""
-    return {each["run_id"]: each["outcome"] for each in record.results}
+    return {each.run_id: each["outcome"] for each in record.results}
 
 
 def spoil(home: DaybookHome, day: str) -> None:
@@ -206,13 +206,13 @@ def test_interrupted_backfill_continues_with_the_same_command(
 
     stopped = newest(module_home)
     assert code == 1, out
-    assert (stopped.outcome, stopped["stopped"]) == ("FAILED", True)
+    assert (stopped.outcome, stopped.stopped) == ("FAILED", True)
     assert "Stopped; the same command goes on from here." in out
-    assert all(each["run_id"] in out for each in stopped.results)
-    done = {each["run_date"]: each["run_id"] for each in stopped.results if each["outcome"] == "SUCCEEDED"}
+    assert all(each.run_id in out for each in stopped.results)
+    done = {each.run_date: each["run_id"] for each in stopped.results if each["outcome"] == "SUCCEEDED"}
     assert 0 < len(done) < 3
-    under_way = [each for each in stopped.results if each["outcome"] == "FAILED"]
-    assert all(each["reason"] == INTERRUPTED_REASON for each in under_way)
+    under_way = [each for each in stopped.results if each.outcome == "FAILED"]
+    assert all(each.reason == INTERRUPTED_REASON for each in under_way)
     assert stopped.counts.get("NOT STARTED", 0) == 3 - len(done) - len(under_way)
 
     code, out = daybook(*command)
@@ -221,9 +221,9 @@ def test_interrupted_backfill_continues_with_the_same_command(
     assert f"Goes on with {stopped.backfill_id}" in out
     record = newest(module_home)
     assert record.counts == {"SUCCEEDED": 3}
-    assert {each["run_date"]: each["run_id"] for each in record.results}.items() >= done.items()
+    assert {each.run_date: each["run_id"] for each in record.results}.items() >= done.items()
     started_runs = {day: len(archive.run_ids(date.fromisoformat(day))) - before[day] for day in days}
-    assert started_runs == {day: 1 + (day in [each["run_date"] for each in under_way]) for day in days}
+    assert started_runs == {day: 1 + (day in [each.run_date for each in under_way]) for day in days}
 
 
 def test_catch_up_fills_the_oldest_gaps(module_home: DaybookHome) -> None:

@@ -163,7 +163,7 @@ def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool
     for record in records:
         assert record.state in (("closed", "lost") if ended else ("closed", "lost", "running")), record.run_id
         if record.state == "closed" and record.outcome == "SUCCEEDED":
-            assert [each.stage for each in record.stages if each["outcome"] == "SUCCEEDED"][-1] == "notify"
+            assert [each.stage for each in record.stages if each.outcome == "SUCCEEDED"][-1] == "notify"
         _check_files(archive, record)
     if ended:
         # Read every table like a user.

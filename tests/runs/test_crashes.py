@@ -65,11 +65,11 @@ def killed_once(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFacto
 
 def test_kernel_killed_between_merges_is_retried(module_home: DaybookHome, project: Path, killed_once: RunRecord) -> None:
     assert read_gross_revenue(module_home, "tiny", DAY) == Decimal("15.5")
-    tried = [(each["attempt"], each["outcome"]) for each in killed_once.stages if each["stage"] == "transform"]
+    tried = [(each.attempt, each["outcome"]) for each in killed_once.stages if each["stage"] == "transform"]
     assert tried == [(1, "FAILED"), (2, "SUCCEEDED")]
-    (failed,) = [each for each in killed_once.stages if each["outcome"] == "FAILED"]
-    assert "the kernel died in this cell" in failed["failure"]["message"]
-    assert failed["failure"]["source"].startswith("import os, pathlib, signal")
+    (failed,) = [each for each in killed_once.stages if each.outcome == "FAILED"]
+    assert "the kernel died in this cell" in failed.failure.message
+    assert failed.failure.source.startswith("import os, pathlib, signal")
     archive = module_home.archive("tiny")
     stored = archive.store.read(f"{archive.folder(killed_once.run_id)}/3_transform.attempt-1.ipynb")
     notebook = nbformat.reads(stored.decode(), 4)
@@ -103,8 +103,8 @@ def test_stage_killed_four_times_fails_the_run(
         assert notebook.metadata["daybook"]["outcome"] == "FAILED"
         assert notebook.metadata["daybook"]["failure"]["source"].startswith("import os, pathlib, signal")
     assert {"run.json", "history.jsonl", "6_notify.attempt-1.json"} <= names
-    (notify,) = [each for each in record.stages if each["stage"] == "notify"]
-    assert "ingest failed" in notify["details"]["message"]["body"]
+    (notify,) = [each for each in record.stages if each.stage == "notify"]
+    assert "ingest failed" in notify.details.message.body
 
 
 def test_killed_publish_is_finished_by_the_next_attempt(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_full_lake_keeps_its_tables_and_recovers(machine: Machine, daybook: Dayb
     finally:
         machine.disks["lake"].free()
     record = machine.archive.run(last_run(machine, NEXT))
-    assert [(each.stage, each["outcome"]) for each in record.stages] == [("ingest", "FAILED")] * 4 + [("notify", "SUCCEEDED")]
+    assert [(each.stage, each.outcome) for each in record.stages] == [("ingest", "FAILED")] * 4 + [("notify", "SUCCEEDED")]
     assert machine.home.content("tiny") == before
 
     assert daybook("run", "--date", NEXT)[0] == 0

@@ -65,7 +65,7 @@ class Desk:
 
     def tried(self, run_id: str) -> list[tuple[str, int, str]]:
         attempts = self.home.archive("tiny").attempts(run_id)
-        return [(each.stage, each.attempt, each["outcome"]) for each in attempts]
+        return [(each.stage, each.attempt, each.outcome) for each in attempts]
 
     def listed(self, run_id: str) -> dict[str, Any]:
         """Return the entry of a run in ``daybook runs``."""

@@ -31,7 +31,7 @@ def write_run_record(
     reasons = [] if outcome in ("SUCCEEDED", "SKIPPED") else [f"{run_id} came to {outcome}"]
     facts = {"started_at": "2025-12-01T00:00:00.000Z", "inputs": []}
     attempts = [attempt_record(stage, each, **facts) for stage, each in stages.items()]
-    archive.write_run(run_record(run_id, outcome, reasons=reasons, stages=attempts, **{"seconds": 2.0, **more}))
+    archive.write_run(run_record(run_id, outcome, **{"reasons": reasons, "stages": attempts, "seconds": 2.0, **more}))
     return run_id
 
 

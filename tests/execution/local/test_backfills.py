@@ -93,14 +93,14 @@ def failing(error: BaseException) -> Act:
 
 
 def results_of(record: BackfillRecord) -> list[tuple[str, str]]:
-    return [(each["run_id"], each["outcome"]) for each in record.results]
+    return [(each.run_id, each["outcome"]) for each in record.results]
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_backfill_runs_dates_and_sends_one_message(machine: Machine, parallel: int) -> None:
     record = machine.backfill(3, parallel=parallel)
     assert sorted(machine.ran) == [f"daily-2025-11-0{number}-1" for number in (1, 2, 3)]
-    assert (record.outcome, record["stopped"], record["counts"]) == ("SUCCEEDED", False, {"SUCCEEDED": 3})
+    assert (record.outcome, record.stopped, record["counts"]) == ("SUCCEEDED", False, {"SUCCEEDED": 3})
     assert record.message.body.endswith(": 3 succeeded")
     events = machine.archive.store.read(f"backfills/{record.backfill_id}/history.jsonl").decode().splitlines()
     assert '"ExecutionSucceeded"' in events[-1]
@@ -145,7 +145,7 @@ def test_exception_fails_its_date_only(machine: Machine, parallel: int, fault: E
     assert record.results[1].reason == reason
     # The run's record has it too, for `daybook gaps` and `daybook resume`.
     found = machine.archive.run("daily-2025-11-02-1")
-    assert (found.state, found.outcome, found["reasons"]) == ("closed", "FAILED", [reason])
+    assert (found.state, found.outcome, found.reasons) == ("closed", "FAILED", [reason])
 
 
 def test_date_that_cannot_start_has_reason(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_interrupt_closes_running_run_and_backfill(machine: Machine) -> None:
         ("daily-2025-11-02-1", "FAILED"),
         ("daily-2025-11-03-1", NOT_STARTED),
     ]
-    assert (record.outcome, record["stopped"], "message" in record) == ("FAILED", True, False)
+    assert (record.outcome, record.stopped, "message" in record) == ("FAILED", True, False)
     assert machine.archive.run("daily-2025-11-02-1").reasons == [INTERRUPTED_REASON]
 
 
@@ -203,9 +203,9 @@ def test_backfill_continues_after_interrupt_at_any_event(machine: Machine) -> No
             # The summary was complete, so nothing remains.
             assert record.counts == {"SUCCEEDED": 2}
             continue
-        assert (record.outcome, record["stopped"]) == ("FAILED", True), number
+        assert (record.outcome, record.stopped) == ("FAILED", True), number
         rest = machine.backfill(2, force=True)
-        assert (rest.continues, rest["outcome"], rest["counts"]) == (
+        assert (rest.continues, rest.outcome, rest["counts"]) == (
             record.backfill_id,
             "SUCCEEDED",
             {"SUCCEEDED": 2},
@@ -225,7 +225,7 @@ def test_interrupt_while_closing_still_closes(machine: Machine, monkeypatch: pyt
     monkeypatch.setattr(laptop, "close_backfill", interrupted)
     machine.acts[day(1)] = failing(KeyboardInterrupt())
     record = machine.backfill(2)
-    assert (read_backfill(machine.archive, record.backfill_id).state, record["stopped"]) == ("closed", True)
+    assert (read_backfill(machine.archive, record.backfill_id).state, record.stopped) == ("closed", True)
 
 
 def test_runner_exception_closes_backfill(machine: Machine) -> None:
@@ -258,7 +258,7 @@ def test_running_backfill_cannot_start_again(machine: Machine) -> None:
 
     machine.acts[day(2)] = again
     record = machine.backfill(2, force=True)
-    assert (found, record.outcome) == ([record["backfill_id"]], "SUCCEEDED")
+    assert (found, record.outcome) == ([record.backfill_id], "SUCCEEDED")
     assert not is_running(machine.settings, record.backfill_id)
 
 
@@ -268,14 +268,14 @@ def test_running_backfill_cannot_start_again(machine: Machine) -> None:
 def test_failed_summary_is_repeated_by_next_backfill(machine: Machine) -> None:
     machine.errand = failing(TaskError("States.TaskFailed", "the lake is gone"))
     record = machine.backfill(2)
-    assert (record.outcome, record["counts"]) == ("FAILED", {"SUCCEEDED": 2})
+    assert (record.outcome, record.counts) == ("FAILED", {"SUCCEEDED": 2})
     (reason,) = record.reasons
     assert reason.startswith("there is no summary: Daybook.SummaryFailed: ")
     assert "the lake is gone" in reason
 
     machine.errand, ran = lambda: None, list(machine.ran)
     again = machine.backfill(2)
-    assert (again.outcome, again["continues"], machine.ran) == ("SUCCEEDED", record["backfill_id"], ran)
+    assert (again.outcome, again.continues, machine.ran) == ("SUCCEEDED", record["backfill_id"], ran)
     assert again.message.body.endswith(": 2 succeeded")
 
 
@@ -292,7 +292,7 @@ def test_catch_up_runs_oldest_gaps(machine: Machine) -> None:
     assert problem == ""
     assert record is not None
     assert results_of(record) == [("daily-2025-11-02-1", "SUCCEEDED"), ("daily-2025-11-03-1", "SUCCEEDED")]
-    assert (record.kind, record["outcome"], "message" in record) == ("catch-up", "SUCCEEDED", True)
+    assert (record.kind, record.outcome, "message" in record) == ("catch-up", "SUCCEEDED", True)
 
 
 def test_catch_up_without_gaps_has_no_backfill(machine: Machine) -> None:
@@ -315,7 +315,7 @@ def test_interrupt_after_plan_closes_backfill(machine: Machine) -> None:
 
     _, record = catch_up(machine, listen)
     assert record is not None
-    assert (record.stopped, record["counts"]) == (True, {NOT_STARTED: 2})
+    assert (record.stopped, record.counts) == (True, {NOT_STARTED: 2})
 
 
 def test_interrupt_in_run_closes_catch_up(machine: Machine) -> None:

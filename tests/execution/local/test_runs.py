@@ -88,9 +88,9 @@ def test_durations_ignore_wall_clock_jumps(machine: Machine, settings: Settings,
     execution, record, archive = run(settings)
 
     assert execution.status == "SUCCEEDED"
-    assert (record.state, record["outcome"], record["reasons"]) == ("closed", "SKIPPED", [CLOSED])
+    assert (record.state, record.outcome, record["reasons"]) == ("closed", "SKIPPED", [CLOSED])
     assert archive.count_closing_records(record.run_id) == 1
-    assert [(each["stage"], each["attempt"], each["seconds"]) for each in record.stages] == [
+    assert [(each.stage, each["attempt"], each["seconds"]) for each in record.stages] == [
         ("ingest", 1, 5.0),
         ("notify", 1, 5.0),
     ]
@@ -104,8 +104,8 @@ def test_run_numbers_ignore_wall_clock_jumps(machine: Machine, settings: Setting
     first = run(settings)[1]
     machine.wall += jump
     second = run(settings)[1]
-    assert [first.run_id, second["run_id"]] == ["daily-2025-11-30-1", "daily-2025-11-30-2"]
-    assert Archive(settings.archive).run_ids() == [first.run_id, second["run_id"]]
+    assert [first.run_id, second.run_id] == ["daily-2025-11-30-1", "daily-2025-11-30-2"]
+    assert Archive(settings.archive).run_ids() == [first.run_id, second.run_id]
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -113,7 +113,7 @@ def test_runner_closes_run_if_notify_fails(machine: Machine, settings: Settings,
     machine.jumps, machine.failing = iter((jump,)), {"notify"}
     execution, record, archive = run(settings)
     assert execution.status == "FAILED"
-    assert (record.state, record["outcome"]) == ("closed", "FAILED")
+    assert (record.state, record.outcome) == ("closed", "FAILED")
     assert archive.count_closing_records(record.run_id) == 1
     assert record.seconds == 5.0
 
