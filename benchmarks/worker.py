@@ -73,7 +73,7 @@ def daybook() -> Day:
             raise AssertionError(f"{run_id} ended as {record.outcome}: {record.reasons}")
         return {
             "run_id": run_id,
-            "stages": [{key: each[key] for key in _STAGE_FIELDS if key in each} for each in record.stages],
+            "stages": [each.model_dump(include=set(_STAGE_FIELDS)) for each in record.stages],
         }
 
     return day

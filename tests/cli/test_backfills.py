@@ -11,6 +11,7 @@ import pytest
 
 from daybook.cli.runs import install_signal_handlers
 from daybook.records.archive import Archive
+from daybook.records.models import Notification
 from daybook.scheduling.backfills import close_backfill, record_refusal, start_backfill
 from daybook.settings import load_settings
 from tests.cli.conftest import Call
@@ -110,7 +111,7 @@ def test_a_catch_up_shows_its_dates_and_asks(archive: Archive, call: Call) -> No
 def test_backfills_are_listed_newest_first_with_what_their_dates_came_to(archive: Archive, call: Call) -> None:
     assert call("backfills") == (0, "There are no backfills yet; `daybook backfill FIRST LAST` makes one.\n", "")
     closed = run_backfill(archive, build_plan(1, 2), ["SUCCEEDED", "REJECTED"])
-    close_backfill(archive, closed, message={})
+    close_backfill(archive, closed, message=Notification())
     under_way = run_backfill(archive, build_plan(3, 4), ["SUCCEEDED"])
     code, out, _ = call("backfills")
     heading, first, second = (line.split() for line in out.splitlines())

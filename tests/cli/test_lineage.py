@@ -13,6 +13,7 @@ import pytest
 from daybook.cli import main
 from daybook.records.archive import Archive
 from daybook.settings import load_settings
+from tests.sample_records import run_record
 
 OLD = {"gold.sales": {"rows": {}, "columns": {"revenue": {"silver.items.old_amount": ["AGGREGATION"]}}}}
 NEW = {
@@ -30,7 +31,7 @@ def archive(home: Path) -> Archive:
     archive = Archive(load_settings("local").archive)
     for day, lineage in ((28, OLD), (29, NEW), (30, {})):
         run_id = archive.start_run(date(2025, 11, day), {})
-        archive.write_run({"run_id": run_id, "run_date": f"2025-11-{day}", "outcome": "SUCCEEDED", "lineage": lineage})
+        archive.write_run(run_record(run_id, lineage=lineage))
     return archive
 
 

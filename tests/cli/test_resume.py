@@ -13,6 +13,7 @@ from daybook.cli import main
 from daybook.records.archive import Archive
 from daybook.records.locks import DateLock
 from daybook.settings import load_settings
+from tests.sample_records import run_record
 
 DAY = date(2025, 11, 30)
 FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"
@@ -38,7 +39,7 @@ def resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 def end(archive: Archive, outcome: str) -> str:
     run_id = archive.start_run(DAY, {})
-    archive.write_run({"run_id": run_id, "run_date": DAY.isoformat(), "outcome": outcome, "stages": [], "reasons": []})
+    archive.write_run(run_record(run_id, outcome))
     return run_id
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from daybook.execution.aws.metrics import METRICS, build_datapoints, metrics_namespace
 from daybook.records.archive import Archive
-from daybook.scheduling.backfills import BackfillPlan, PlannedDate, start_backfill
+from daybook.records.models import PlannedDate
+from daybook.scheduling.backfills import BackfillPlan, start_backfill
 from daybook.sources import Calendar
 from tests.emulator.emulator import Account, wait_until
 from tests.infra.templates import Template
@@ -147,7 +148,7 @@ def test_failed_run_sends_message_metrics_and_cost(deployment: Deployment) -> No
     assert "FreshnessHours" not in known
 
     cost = record.cost
-    assert (cost.basis, cost.jobs, cost["transitions"]["count"]) == ("measured", [], 2)
+    assert (cost.basis, cost.jobs, cost.transitions.count) == ("measured", [], 2)
     assert cost.reads.count > 0 and cost.writes.count > 0
 
 
@@ -165,8 +166,8 @@ def test_unsendable_message_fails_job_with_record(deployment: Deployment) -> Non
 
 def test_backfill_date_sends_metrics_but_no_message(deployment: Deployment) -> None:
     caught = json.dumps({"State": "Ingest", "Error": "States.Timeout", "Cause": ""})
-    day = PlannedDate(date.fromisoformat(DAY), RUN)
-    part_of = start_backfill(deployment.archive, BackfillPlan(day.run_date, day.run_date, [day]), {})
+    day = PlannedDate(run_date=date.fromisoformat(DAY), run_id=RUN)
+    part_of = start_backfill(deployment.archive, BackfillPlan(day.run_date, day.run_date, (day,)), {})
     ended = deployment.stage("notify", "--failure", caught, "--part_of", part_of, "--execution_arn", "none")
     assert ended.returncode == 0, ended.stderr
     assert deployment.messages() == []

@@ -9,6 +9,7 @@ import pytest
 
 from daybook.execution.close import find_resume_point
 from daybook.records.archive import Archive
+from tests.sample_records import attempt_record
 
 RUN = "daily-2025-11-30-1"
 Attempts = list[tuple[str, str]]
@@ -31,5 +32,5 @@ def test_a_failed_run_goes_on_with_the_stage_that_failed(
 ) -> None:
     archive = Archive(str(tmp_path))
     for stage, outcome in attempts:
-        archive.write_attempt({"run_id": RUN, "stage": stage, "attempt": 1, "outcome": outcome}, None, None)
+        archive.write_attempt(attempt_record(stage, outcome, run_id=RUN), None, None)
     assert find_resume_point(archive, RUN, first_stage) == left

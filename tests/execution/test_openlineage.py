@@ -22,6 +22,7 @@ from daybook.execution.openlineage import build_run_events, dataset_identifier, 
 from daybook.execution.run_record import close_run
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
+from daybook.records.models import AttemptRecord, RunRecord
 from daybook.settings import Settings, load_settings
 
 RUN = "daily-2025-11-30-1"
@@ -59,20 +60,22 @@ def attempt(stage: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def run(*attempts: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def run(*attempts: dict[str, Any], **changes: Any) -> RunRecord:
     """Return a closed run's record."""
-    return {
-        "run_id": RUN,
-        "run_date": "2025-11-30",
-        "env": "local",
-        "outcome": "SUCCEEDED",
-        "reasons": [],
-        "started_at": "2026-11-23T13:59:59.000Z",
-        "ended_at": "2026-11-23T14:01:00.000Z",
-        "stages": list(attempts),
-        "lineage": {"silver.orders": SILVER_ORDERS, "gold.daily_sales": GOLD_SALES},
-        **changes,
-    }
+    return RunRecord.model_validate(
+        {
+            "run_id": RUN,
+            "run_date": "2025-11-30",
+            "env": "local",
+            "outcome": "SUCCEEDED",
+            "reasons": [],
+            "started_at": "2026-11-23T13:59:59.000Z",
+            "ended_at": "2026-11-23T14:01:00.000Z",
+            "stages": list(attempts),
+            "lineage": {"silver.orders": SILVER_ORDERS, "gold.daily_sales": GOLD_SALES},
+            **changes,
+        }
+    )
 
 
 BROKEN = {
@@ -133,7 +136,7 @@ def ended(events: list[dict[str, Any]], stage: str) -> dict[str, Any]:
 
 def test_jobs_start_and_end_in_the_order_of_the_run(events: list[dict[str, Any]]) -> None:
     told = [(event["job"]["name"], event["eventType"]) for event in events]
-    stages = [(f"daily.{stage['stage']}", kind) for stage in FULL["stages"] for kind in ("START", "COMPLETE")]
+    stages = [(f"daily.{stage.stage}", kind) for stage in FULL.stages for kind in ("START", "COMPLETE")]
     assert told == [("daily", "START"), *stages, ("daily", "COMPLETE")]
 
 
@@ -197,8 +200,8 @@ def test_openlineage_classes_accept_every_event(events: list[dict[str, Any]], se
 def test_events_of_a_run_are_always_the_same(settings: Settings, events: list[dict[str, Any]]) -> None:
     assert build_run_events(FULL, settings) == events
     ids = [event["run"]["runId"] for event in events]
-    assert len(set(ids)) == 1 + len(FULL["stages"])
-    again = build_run_events({**FULL, "stages": [{**FULL["stages"][0], "attempt": 2}]}, settings)
+    assert len(set(ids)) == 1 + len(FULL.stages)
+    again = build_run_events(FULL.changed(stages=[FULL.stages[0].changed(attempt=2)]), settings)
     assert again[0]["run"]["runId"] == ids[0]
     assert again[1]["run"]["runId"] not in ids
     assert again[1]["run"]["facets"]["parent"]["run"]["runId"] == ids[0]
@@ -283,7 +286,7 @@ def test_internal_tables_are_not_data_sets(events: list[dict[str, Any]]) -> None
 
 def test_failed_attempt_has_an_error_message(settings: Settings) -> None:
     failure = {"cell": 3, "source": "x", "exception": "LandingError", "message": "orders.csv is not there.\nMore lines."}
-    failed = attempt("ingest", outcome="FAILED", failure=failure, notebook=None, details=None)
+    failed = attempt("ingest", outcome="FAILED", failure=failure, notebook=None, details={})
     events = build_run_events(run(failed, outcome="FAILED", reasons=["ingest failed"], lineage={}), settings)
     assert [event["eventType"] for event in events] == ["START", "START", "FAIL", "FAIL"]
     said = "ingest failed in cell 3 (attempt 1): LandingError: orders.csv is not there."
@@ -398,7 +401,7 @@ def archive(home: Path) -> Archive:
         "rows": {},
         "seconds": 1.5,
     }
-    archive.write_attempt(left, b"{}", b"")
+    archive.write_attempt(AttemptRecord.model_validate(left), b"{}", b"")
     return archive
 
 
@@ -406,7 +409,7 @@ def test_closing_a_run_archives_its_events(archive: Archive) -> None:
     close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
     record = archive.run(RUN)
     assert record.lineage == {"gold.daily_sales": GOLD_SALES}
-    assert "lineage" not in record.stages[0].details
+    assert "lineage" not in record.stages[0].details.model_fields_set
     lines = archive.store.read(f"{archive.folder(RUN)}/openlineage.jsonl").splitlines()
     assert [json.loads(line)["eventType"] for line in lines] == ["START", "START", "COMPLETE", "COMPLETE"]
 

@@ -19,11 +19,12 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from papermill.exceptions import PapermillExecutionError
 
-from daybook.execution.outcome import Failure, ObservedExecution, find_failure
+from daybook.execution.outcome import ObservedExecution, find_failure
 from daybook.notebook import begin, notify
 from daybook.notebook import context as stages
 from daybook.notebook.parameters import notebook_path
 from daybook.records.archive import Archive, describe_failure
+from daybook.records.models import Failure
 from daybook.records.names import RESULT_MIME
 from daybook.settings import load_settings
 from tests.conftest import Project
@@ -170,7 +171,7 @@ def test_ending_is_reported(
         return
     failure = record.failure
     assert (record.outcome, record.stage) == ("FAILED", "aggregate")
-    assert (failure.exception, failure.cell, failure["source"]) == (ending.exception, 4, ending.source.splitlines()[0])
+    assert (failure.exception, failure.cell, failure.source) == (ending.exception, 4, ending.source.splitlines()[0])
     first_line = failure.message.splitlines()[0]
     assert first_line.startswith(ending.said)
     failed = executed.cells[failure.index]
@@ -220,38 +221,42 @@ def displayed(content: object) -> NotebookNode:
         (
             executed(),
             ObservedExecution(2, {"ename": "ValueError", "evalue": "No."}),
-            Failure("ValueError", "No.", 4, 2, "print(env)"),
+            Failure(exception="ValueError", message="No.", index=4, cell=2, source="print(env)"),
         ),
         # A cell displayed an exception that it had caught.
         (
             executed(),
             ObservedExecution(2, error=PapermillExecutionError(1, 1, "", "KeyError", "'a'", [])),
-            Failure("KeyError", "'a'", 2, 1, 'env = "local"'),
+            Failure(exception="KeyError", message="'a'", index=2, cell=1, source='env = "local"'),
         ),
         (
             build_notebook(),
             ObservedExecution(None, error=DeadKernelError("Kernel died"), exit_status=-11),
-            Failure("KernelDied", "the kernel died before its first cell: signal SIGSEGV ended it"),
+            Failure(exception="KernelDied", message="the kernel died before its first cell: signal SIGSEGV ended it"),
         ),
         (
             build_notebook(),
             ObservedExecution(2, error=DeadKernelError("Kernel died")),
-            Failure("KernelDied", DIED, 2, 2, "print(env)"),
+            Failure(exception="KernelDied", message=DIED, index=2, cell=2, source="print(env)"),
         ),
-        (build_notebook(), ObservedExecution(error=RuntimeError("not ready")), Failure("RuntimeError", "not ready")),
+        (
+            build_notebook(),
+            ObservedExecution(error=RuntimeError("not ready")),
+            Failure(exception="RuntimeError", message="not ready"),
+        ),
         (result(), ObservedExecution(2), None),
         (result(stage="notify", details={"run_outcome": "SKIPPED"}), ObservedExecution(2), None),
-        (result(stage="notify"), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
-        (result(outcome="GREAT"), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
-        (displayed("nonsense"), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
-        (displayed({"outcome": "SUCCEEDED"}), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
+        (result(stage="notify"), ObservedExecution(2), Failure(exception="NotebookError", message=NO_CLOSING)),
+        (result(outcome="GREAT"), ObservedExecution(2), Failure(exception="NotebookError", message=NO_CLOSING)),
+        (displayed("nonsense"), ObservedExecution(2), Failure(exception="NotebookError", message=NO_CLOSING)),
+        (displayed({"outcome": "SUCCEEDED"}), ObservedExecution(2), Failure(exception="NotebookError", message=NO_CLOSING)),
         (
             build_notebook(),
             ObservedExecution(2, {"ename": "Odd\nname", "evalue": "No."}),
-            Failure("Odd name", "No.", 2, 2, "print(env)"),
+            Failure(exception="Odd name", message="No.", index=2, cell=2, source="print(env)"),
         ),
-        (result(outcome="FAILED"), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
-        (build_notebook(), ObservedExecution(2), Failure("NotebookError", NO_CLOSING)),
+        (result(outcome="FAILED"), ObservedExecution(2), Failure(exception="NotebookError", message=NO_CLOSING)),
+        (build_notebook(), ObservedExecution(2), Failure(exception="NotebookError", message=NO_CLOSING)),
         (result(), ObservedExecution(2, {"ename": "SystemExit", "evalue": "0"}), None),
     ],
 )
@@ -265,7 +270,7 @@ def test_missing_closing_cell_is_reported(project: Project, archive: Archive, mo
     assert job(monkeypatch, "aggregate") is None
     (record,) = archive.attempts(RUN)
     failure = record.failure
-    assert (failure.exception, failure.cell, failure["index"], record.permanent) == ("NotebookError", None, None, True)
+    assert (failure.exception, failure.cell, failure.index, record.permanent) == ("NotebookError", None, None, True)
     said = f"NotebookError: {NO_CLOSING}"
     why = "not retried: the same input would fail again"
     assert outcome_of("aggregate")["reasons"] == [f"aggregate failed (attempt 1, {why}): {said}"]  # type: ignore[index]

@@ -10,6 +10,7 @@ from daybook.execution.run_record import close_run
 from daybook.records.archive import Archive
 from daybook.records.names import run_date_of
 from daybook.settings import load_settings
+from tests.sample_records import run_record
 
 RUN = "daily-2025-11-30-1"
 
@@ -20,8 +21,7 @@ def good_runs(archive: Archive, lengths: dict[int, float], **said: Any) -> None:
     for back, seconds in lengths.items():
         run_date = day - timedelta(days=back)
         run_id = archive.start_run(run_date, {"env": "local"})
-        record = {"record": "run", "run_id": run_id, "run_date": str(run_date), "outcome": "SUCCEEDED", "seconds": seconds}
-        archive.write_run({**record, "stages": [], **said})
+        archive.write_run(run_record(run_id, **{"seconds": seconds, **said}))
 
 
 def test_a_run_is_told_how_long_those_of_the_four_weeks_before_usually_took(home: Path) -> None:

@@ -383,8 +383,8 @@ def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_th
         assert [each.attempt for each in record.stages] == ([1] if "json" in written else [])
         for each in record.stages:
             lost = [f"6_notify.attempt-1.{kind}" for kind in ("ipynb", "html") if kind not in written]
-            assert each.get("missing", []) == lost
-        assert record.get("missing", []) == (["openlineage.jsonl"] if "run.json" in written else [])
+            assert each.missing == lost
+        assert record.missing == (["openlineage.jsonl"] if "run.json" in written else [])
     else:
         assert archive.run_ids() == []
     for command in (["runs"], ["report"], *([["show", RUN]] if "started" in written else [])):

@@ -12,7 +12,7 @@ import pytest
 
 from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 from daybook.records.archive import Archive
-from daybook.records.models import BackfillRecord
+from daybook.records.models import BackfillRecord, PlannedDate
 from daybook.records.names import NOT_STARTED
 from daybook.scheduling.backfills import close_backfill, read_backfill, record_refusal, start_backfill
 from daybook.settings import Settings, load_settings
@@ -50,26 +50,26 @@ def test_the_oldest_gaps_are_planned_up_to_the_limit(settings: Settings, archive
     for number in (1, 4):
         add_run(archive, number, "SUCCEEDED")
     told = plan_gap_backfill(settings, NAME, limit=2, since=day(1), until=day(6))
-    assert told == answer(archive)
+    assert told.to_json() == answer(archive)
     assert told.gaps == 4
     assert told.dates == [
-        {"run_date": "2025-11-02", "run_id": "daily-2025-11-02-1"},
-        {"run_date": "2025-11-03", "run_id": "daily-2025-11-03-1"},
+        PlannedDate(run_date=day(2), run_id="daily-2025-11-02-1"),
+        PlannedDate(run_date=day(3), run_id="daily-2025-11-03-1"),
     ]
     plan = read_backfill(archive, told.backfill_id)
-    assert (plan.kind, plan.days, plan.asked_by, plan["state"]) == ("catch-up", told.dates, NAME, "open")
+    assert (plan.kind, plan.days, plan.asked_by, plan.state) == ("catch-up", told.dates, NAME, "open")
 
 
 def test_without_gaps_nothing_is_planned(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "SUCCEEDED")
-    assert plan_gap_backfill(settings, NAME, limit=7, since=day(1), until=day(1)) == {"gaps": 0, "dates": []}
+    assert plan_gap_backfill(settings, NAME, limit=7, since=day(1), until=day(1)).to_json() == {"gaps": 0, "dates": []}
     assert answer(archive) == {"gaps": 0, "dates": []}
     assert archive.store.list_folders("backfills") == []
 
 
 def test_gaps_that_a_run_cannot_close_are_counted_and_not_planned(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "REJECTED")
-    assert plan_gap_backfill(settings, NAME, limit=7, since=day(1), until=day(1)) == {"gaps": 1, "dates": []}
+    assert plan_gap_backfill(settings, NAME, limit=7, since=day(1), until=day(1)).to_json() == {"gaps": 1, "dates": []}
 
 
 def test_stale_dates_are_planned_only_where_they_are_asked_for(settings: Settings, archive: Archive) -> None:
@@ -77,7 +77,7 @@ def test_stale_dates_are_planned_only_where_they_are_asked_for(settings: Setting
     asked: dict[str, Any] = {"limit": 7, "since": day(1), "until": day(1)}
     assert plan_gap_backfill(settings, NAME, **asked).dates == []
     planned = plan_gap_backfill(settings, NAME, include_stale=True, **asked).dates
-    assert planned == [{"run_date": "2025-11-01", "run_id": "daily-2025-11-01-2"}]
+    assert planned == [PlannedDate(run_date=day(1), run_id="daily-2025-11-01-2")]
 
 
 # Summary
@@ -89,7 +89,7 @@ def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settin
     publish_days(settings, {day(1): 1000})
     record = summarize_backfill(settings, name)
     assert (record.state, record.outcome, record.unusual_days) == ("closed", "FAILED", [])
-    assert record.message == {
+    assert record.message.to_json() == {
         "subject": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started"[:99],
         "body": "Daybook local: backfill of 2025-11-01 to 2025-11-04: 1 succeeded, 1 rejected, 1 failed, 1 not started\n"
         "2025-11-02 REJECTED: daily-2025-11-02-1 came to REJECTED\n"
@@ -137,7 +137,7 @@ def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archi
 
 def unusual(record: BackfillRecord) -> list[tuple[str, str, str]]:
     """Date, severity and rule of each warning."""
-    return [(each.run_date, each["severity"], each["warning"].split("'")[1]) for each in record.unusual_days]
+    return [(each.run_date, each.severity, each["warning"].split("'")[1]) for each in record.unusual_days]
 
 
 @pytest.mark.parametrize("order", [(28, 29, 30), (30, 28, 29)], ids=["in order", "newest first"])

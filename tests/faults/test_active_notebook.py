@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from daybook.execution.attempt import archive_attempt
 from daybook.privacy.redactor import Redactor
 from daybook.records.archive import Archive
+from daybook.records.models import AttemptRecord
 from daybook.settings import load_settings
 
 RUN = "daily-2025-11-30-1"
@@ -48,7 +49,7 @@ def test_attempt_is_archived_without_active_html(home: Path) -> None:
         "code": {"commit": "c0ffee", "dirty": False, "lock_sha256": "10c4"},
         "python": "3.11",
     }
-    written = archive_attempt(archive, settings, record, notebook, redactor_now=Redactor)
+    written = archive_attempt(archive, settings, AttemptRecord.model_validate(record), notebook, redactor_now=Redactor)
     stored = archive.store.read(f"{archive.folder(RUN)}/{written.notebook.file}")
     page = archive.store.read(f"{archive.folder(RUN)}/{written.html.file}")
     assert hashlib.sha256(stored).hexdigest() == written.notebook.sha256

@@ -14,6 +14,7 @@ from daybook.execution.attempt import archive_attempt
 from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from daybook.records.archive import Archive
+from daybook.records.models import AttemptRecord
 from daybook.settings import Settings, load_settings
 from demo_shop import generate
 from tests.sessions import Session, new_session
@@ -58,7 +59,7 @@ def archived(settings: Settings, source: str, printed: str) -> str:
     record: dict[str, Any] = {"record": "attempt", "run_id": f"daily-{DAY}-1", "run_date": DAY, "env": "local"}
     record.update(stage="validate", attempt=1, outcome="SUCCEEDED", started_at="2025-12-01T02:00:00.000Z", seconds=1.0)
     record.update(ended_at="2025-12-01T02:00:01.000Z", code={}, details={}, rows={}, reasons=[], failure=None, permanent=False)
-    archive_attempt(archive, settings, record, notebook)
+    archive_attempt(archive, settings, AttemptRecord.model_validate(record), notebook)
     files = [path for path in Path(settings.archive).rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".json", ".ipynb", ".html"}
     return "\n".join(path.read_text(encoding="utf-8") for path in files)

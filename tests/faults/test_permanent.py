@@ -44,7 +44,7 @@ def shop(home: Path) -> DaybookHome:
 
 def tried(shop: DaybookHome) -> list[tuple[str, int, str, bool]]:
     attempts = shop.archive("tiny").attempts(RUN)
-    return [(each.stage, each.attempt, each.outcome, each["permanent"]) for each in attempts]
+    return [(each.stage, each.attempt, each.outcome, each.permanent) for each in attempts]
 
 
 def test_missing_file_is_not_retried_and_run_resumes(

@@ -15,6 +15,7 @@ from daybook.contracts import load_tables
 from daybook.records.archive import Archive
 from daybook.settings import load_settings
 from tests.conftest import Project
+from tests.sample_records import run_record
 
 FILES = Path(__file__).parent / "status_blind"
 PLACES = {"source": "sources", "contract": "contracts/landing", "params": "."}
@@ -32,8 +33,7 @@ def archive(home: Path, project: Project) -> Archive:
     at = "2025-01-04T02:00:00.000Z"
     quality: dict[str, Any] = {"stage": "quality", "outcome": "SUCCEEDED", "started_at": at, "ended_at": at}
     quality.update(tables_written=dict.fromkeys(load_tables("gold"), 1), details={"published_dates": [LAST]})
-    record = {"run_id": run_id, "run_date": LAST, "outcome": "SUCCEEDED", "reasons": [], "started_at": at, "ended_at": at}
-    archive.write_run({**record, "stages": [quality]})
+    archive.write_run(run_record(run_id, started_at=at, ended_at=at, stages=[quality]))
     return archive
 
 

@@ -21,6 +21,7 @@ from daybook.notebook.parameters import notebook_path
 from daybook.records.archive import Archive
 from daybook.settings import Settings, load_settings
 from demo_shop import Summary, generate
+from tests.sample_records import run_record
 from tests.sessions import Session
 
 DAY = "2025-11-30"
@@ -105,9 +106,7 @@ class Shop:
             "details": self.details.get(stage, {}),
             "failure": None,
         }
-        archive.write_run(
-            {"run_id": run_id, "run_date": DAY, "outcome": outcome, "reasons": reasons or [], "stages": [attempt]}
-        )
+        archive.write_run(run_record(run_id, outcome, reasons=reasons or [], stages=[attempt]))
 
 
 @pytest.fixture(scope="module")

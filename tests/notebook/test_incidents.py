@@ -20,6 +20,7 @@ from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from daybook.notebook.notify import RunReport, write_message
+from daybook.records.models import AttemptRecord
 from demo_shop import ExpectedFigures, Summary, generate
 from tests.notebook.test_stale_dates import rows_of
 from tests.sessions import Session
@@ -92,7 +93,8 @@ def live(session: Session, day: str, overrides: dict[str, str]) -> list[dict[str
 def message_of(records: list[dict[str, Any]]) -> str:
     """What people are told of a day with these records."""
     assert stages.current is not None
-    return write_message(stages.current, RunReport(records[-1]["outcome"], records[-1]["reasons"], records, "EUR"))
+    attempts = [AttemptRecord.model_validate(each) for each in records]
+    return write_message(stages.current, RunReport(attempts[-1].outcome, attempts[-1].reasons, attempts, "EUR"))
 
 
 def days_published(lake: Path) -> list[date]:

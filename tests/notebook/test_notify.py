@@ -13,6 +13,7 @@ from daybook.notebook import begin, notify
 from daybook.records.archive import Archive, describe_failure
 from daybook.records.models import AttemptRecord
 from daybook.settings import load_settings
+from tests.sample_records import attempt_record, run_record
 
 DAY = "2025-11-30"
 RUN = EARLIER = f"daily-{DAY}-1"
@@ -28,18 +29,7 @@ def archive(home: Path) -> Archive:
 
 
 def attempt(stage: str, outcome: str = "SUCCEEDED", number: int = 1, **fields: Any) -> AttemptRecord:
-    return {
-        "run_id": RUN,
-        "stage": stage,
-        "attempt": number,
-        "outcome": outcome,
-        "reasons": [],
-        "seconds": 2.0,
-        "rows": {},
-        "details": {},
-        "failure": None,
-        **fields,
-    }
+    return attempt_record(stage, outcome, run_id=RUN, attempt=number, seconds=2.0, **fields)
 
 
 def told(
@@ -53,7 +43,7 @@ def told(
     """What the stage leaves in its record, and what it shows, after such attempts."""
     archive.start_named_run(run_id, {"env": "local", **({"part_of": part_of} if part_of else {})})
     for each in attempts:
-        archive.write_attempt({**each, "run_id": run_id}, b"{}", b"<p>")
+        archive.write_attempt(each.changed(run_id=run_id), b"{}", b"<p>")
     stage = begin("notify", env="local", run_date=DAY, run_id=run_id, overrides=overrides)
     stage.engine.define("day_figures", "SELECT 7 AS orders")
     day = notify.look_back(stage, caught)
@@ -161,7 +151,7 @@ def published_before(archive: Archive) -> None:
     """Have an earlier run of the date, whose figures readers see."""
     archive.start_named_run(EARLIER, {"env": "local"})
     stages = [attempt(stage) for stage in GOOD]
-    archive.write_run({"run_id": EARLIER, "run_date": DAY, "outcome": "SUCCEEDED", "reasons": [], "stages": stages})
+    archive.write_run(run_record(EARLIER, stages=stages))
 
 
 @pytest.mark.parametrize("outcome", ["FAILED", "REJECTED"])

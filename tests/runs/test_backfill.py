@@ -15,7 +15,7 @@ import pytest
 
 from daybook.execution.local.runs import INTERRUPTED_REASON
 from daybook.records.models import BackfillRecord
-from daybook.scheduling.backfills import backfill_ids, read_backfill
+from daybook.scheduling.backfills import read_backfill, read_backfills
 from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, write_tiny_landing
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -58,12 +58,12 @@ def daybook(*arguments: str) -> tuple[int, str]:
 def newest(home: DaybookHome) -> BackfillRecord:
     """Return the record of the newest backfill."""
     archive = home.archive("tiny")
-    return read_backfill(archive, backfill_ids(archive)[-1])
+    return read_backfills(archive)[-1]
 
 
 def came_to(record: BackfillRecord) -> dict[str, str]:
     """Return outcomes by run."""
-    return {each.run_id: each["outcome"] for each in record.results}
+    return {each.run_id: each.outcome for each in record.results}
 
 
 def spoil(home: DaybookHome, day: str) -> None:
@@ -209,7 +209,7 @@ def test_interrupted_backfill_continues_with_the_same_command(
     assert (stopped.outcome, stopped.stopped) == ("FAILED", True)
     assert "Stopped; the same command goes on from here." in out
     assert all(each.run_id in out for each in stopped.results)
-    done = {each.run_date: each["run_id"] for each in stopped.results if each["outcome"] == "SUCCEEDED"}
+    done = {each.run_date: each.run_id for each in stopped.results if each.outcome == "SUCCEEDED"}
     assert 0 < len(done) < 3
     under_way = [each for each in stopped.results if each.outcome == "FAILED"]
     assert all(each.reason == INTERRUPTED_REASON for each in under_way)
@@ -221,7 +221,7 @@ def test_interrupted_backfill_continues_with_the_same_command(
     assert f"Goes on with {stopped.backfill_id}" in out
     record = newest(module_home)
     assert record.counts == {"SUCCEEDED": 3}
-    assert {each.run_date: each["run_id"] for each in record.results}.items() >= done.items()
+    assert {each.run_date: each.run_id for each in record.results}.items() >= done.items()
     started_runs = {day: len(archive.run_ids(date.fromisoformat(day))) - before[day] for day in days}
     assert started_runs == {day: 1 + (day in [each.run_date for each in under_way]) for day in days}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from daybook.execution.tasks import find_unusual_days
-from daybook.scheduling.backfills import backfill_ids, read_backfill
+from daybook.scheduling.backfills import read_backfill, read_backfills
 from daybook.settings import load_settings
 from tests.runs.content import hash_tables
 from tests.runs.published import publish_days
@@ -50,7 +50,7 @@ def outcome_of(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, c
             code, out, err = run_command(monkeypatch, capsys, *command, "--env", "tiny", "--set", f"pii_key={key}")
             assert code == 0, out + err
         archive = home.archive("tiny")
-        anomalies = [read_backfill(archive, each).unusual_days for each in backfill_ids(archive)]
+        anomalies = [each.unusual_days for each in read_backfills(archive)]
         found = find_unusual_days(settings, DAYS)
         assert all(each == found for each in anomalies)
         return hash_tables(home.engine("tiny")), found

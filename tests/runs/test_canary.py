@@ -22,6 +22,7 @@ from daybook.execution.run_record import close_run
 from daybook.execution.stage import run_stage
 from daybook.privacy.redactor import Redactor
 from daybook.records.archive import Archive
+from daybook.records.models import RunRecord
 from daybook.records.names import STAGES
 from daybook.settings import load_settings
 from demo_shop import generate
@@ -163,7 +164,7 @@ def add_first(notebook: Path, code: str) -> None:
     notebook.write_text(json.dumps(content))
 
 
-def alone(day: str, settings: Any) -> dict[str, Any]:
+def alone(day: str, settings: Any) -> RunRecord:
     """Run a day's stages without the state machine, each once, up to the first that fails."""
     archive = Archive(settings.archive)
     run_id = archive.start_run(date.fromisoformat(day), {"env": settings.env})
@@ -176,9 +177,9 @@ def alone(day: str, settings: Any) -> dict[str, Any]:
     return run if run.state == "closed" else close_run(archive, settings, run_id, "FAILED", ["not gone on with"])
 
 
-def message_texts(records: dict[str, dict[str, Any]]) -> str:
+def message_texts(records: dict[str, RunRecord]) -> str:
     """Return the messages of the last stage."""
-    messages = [each["details"].get("message") for record in records.values() for each in record["stages"]]
+    messages = [each["details"].get("message") for record in records.values() for each in record.stages]
     return json.dumps([message for message in messages if message], ensure_ascii=False)
 
 

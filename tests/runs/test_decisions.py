@@ -43,7 +43,7 @@ def test_killed_approved_run_is_finished_by_the_next_attempt(
     assert code == 0, out
     assert read_gross_revenue(module_home, "tiny", DAY) == Decimal(6)
     record = module_home.archive("tiny").run(f"daily-{DAY}-2")
-    tried = [(each.stage, each.attempt, each["outcome"]) for each in record.stages]
+    tried = [(each.stage, each.attempt, each.outcome) for each in record.stages]
     assert tried == [
         ("validate", 1, "SUCCEEDED"),
         ("transform", 1, "FAILED"),

@@ -289,8 +289,8 @@ def test_backfills_are_listed_oldest_first(archive: Archive, monkeypatch: pytest
 
 def test_a_closing_record_holds_what_the_dates_came_to(archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1, 2, 3, 4, 5), ["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"])
-    record = close_backfill(archive, name, message={"subject": "s", "body": "b"})
-    assert {**read_backfill(archive, name), "days": None} == {**record, "days": None}
+    record = close_backfill(archive, name, message=Notification(subject="s", body="b"))
+    assert read_backfill(archive, name).changed(days=[]) == record.changed(days=[])
     assert [(each.outcome, each.reason, each.seconds) for each in record.results] == [
         ("SUCCEEDED", "", 2.0),
         ("SKIPPED", "", 2.0),
@@ -305,7 +305,7 @@ def test_a_closing_record_holds_what_the_dates_came_to(archive: Archive) -> None
 
 def test_closing_twice_keeps_the_first_record(archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1), ["SUCCEEDED"])
-    first = close_backfill(archive, name, message={"subject": "first"})
+    first = close_backfill(archive, name, message=Notification(subject="first"))
     again = close_backfill(archive, name, stopped=True)
     assert (again.message, again.outcome, again.stopped) == (first.message, "SUCCEEDED", False)
 
@@ -316,12 +316,12 @@ def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive
 
     def beaten(key: str, data: bytes) -> None:
         monkeypatch.undo()
-        create(key, json.dumps({"outcome": "SUCCEEDED", "message": {"subject": "the other's"}}).encode())
+        create(key, json.dumps({"backfill_id": name, "outcome": "SUCCEEDED", "message": {"subject": "the other's"}}).encode())
         create(key, data)
 
     monkeypatch.setattr(archive.store, "create", beaten)
     record = close_backfill(archive, name, message=Notification(subject="mine"))
-    assert (record.state, record.message) == ("closed", {"subject": "the other's"})
+    assert (record.state, record.message) == ("closed", Notification(subject="the other's"))
 
 
 @pytest.mark.parametrize("closing", [{"stopped": True}, {"reasons": ["the summary failed"]}], ids=str)

@@ -219,7 +219,7 @@ def test_a_date_left_to_a_newer_run_is_shown() -> None:
     assert find_visible_dates([run(1, publications=dict.fromkeys(ALL, "newer"))], RFM) == {day(1)}
 
 
-def waits(number: int, **named: Any) -> dict[str, Any]:
+def waits(number: int, **named: Any) -> RunRecord:
     return run(number, publications={SALES.full_name: "published", RFM.full_name: "waiting"}, **named)
 
 
@@ -272,8 +272,7 @@ def test_a_skipped_date_names_only_an_earlier_run() -> None:
     skipped = run(1, "SKIPPED", stages=("ingest",))
     assert describe(skipped, []) == ""
     assert (
-        describe(skipped, [run(1)])
-        == "This run published nothing; readers see the figures that daily-2025-11-01-1 published."
+        describe(skipped, [run(1)]) == "This run published nothing; readers see the figures that daily-2025-11-01-1 published."
     )
 
 

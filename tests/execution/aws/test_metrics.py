@@ -9,6 +9,7 @@ import pytest
 
 from daybook.execution.aws.metrics import METRICS, Datapoint, build_datapoints
 from daybook.records.cost import ExecutionUsage, JobUsage, calculate_cost, load_prices
+from daybook.records.models import RunRecord
 from daybook.records.names import STAGES
 from daybook.sources import Calendar
 
@@ -17,7 +18,7 @@ def attempt(stage: str, seconds: float = 2.5, outcome: str = "SUCCEEDED", **fiel
     return {"stage": stage, "seconds": seconds, "outcome": outcome, "rows": {}, "details": {}, **fields}
 
 
-def run(**fields: Any) -> Dict[str, Any]:
+def run(**fields: Any) -> RunRecord:
     """Return the closed record of a nightly run that published its date."""
     stages = [
         attempt("ingest"),
@@ -25,24 +26,26 @@ def run(**fields: Any) -> Dict[str, Any]:
         *(attempt(stage) for stage in ("transform", "aggregate", "quality")),
         attempt("notify", details={"freshness_hours": 3.1}),
     ]
-    return {
-        "run_id": "daily-2025-11-30-1",
-        "run_date": "2025-11-30",
-        "env": "prod",
-        "outcome": "SUCCEEDED",
-        "started_at": "2025-12-01T02:00:03.000Z",
-        "ended_at": "2025-12-01T02:04:00.500Z",
-        "seconds": 237.5,
-        "usual_seconds": 190.0,
-        "stages": stages,
-        "cost": calculate_cost(
-            ExecutionUsage([JobUsage("ingest", 1, 60), JobUsage("notify", 1, 120)], 27, "arn"), [], load_prices("us-east-1")
-        ),
-        **fields,
-    }
+    return RunRecord.model_validate(
+        {
+            "run_id": "daily-2025-11-30-1",
+            "run_date": "2025-11-30",
+            "env": "prod",
+            "outcome": "SUCCEEDED",
+            "started_at": "2025-12-01T02:00:03.000Z",
+            "ended_at": "2025-12-01T02:04:00.500Z",
+            "seconds": 237.5,
+            "usual_seconds": 190.0,
+            "stages": stages,
+            "cost": calculate_cost(
+                ExecutionUsage([JobUsage("ingest", 1, 60), JobUsage("notify", 1, 120)], 27, "arn"), [], load_prices("us-east-1")
+            ),
+            **fields,
+        }
+    )
 
 
-def points_of(record: Dict[str, Any], metric: str) -> List[Datapoint]:
+def points_of(record: RunRecord, metric: str) -> List[Datapoint]:
     return [each for each in build_datapoints(record, Calendar()) if each.metric.name == metric]
 
 
@@ -65,11 +68,11 @@ def test_successful_run_has_all_metrics_of_success() -> None:
 
 
 def test_times_usual_needs_usual_duration() -> None:
-    assert points_of(run(usual_seconds=None), "TimesUsual") == points_of({**run(), "usual_seconds": 0.0}, "TimesUsual") == []
+    assert points_of(run(usual_seconds=None), "TimesUsual") == points_of(run(usual_seconds=0.0), "TimesUsual") == []
 
 
 @pytest.mark.parametrize("record", [run(), run(outcome="REJECTED"), run(part_of="backfill-1", outcome="FAILED")])
-def test_datapoint_has_dimensions_of_its_metric(record: Dict[str, Any]) -> None:
+def test_datapoint_has_dimensions_of_its_metric(record: RunRecord) -> None:
     for each in build_datapoints(record, Calendar()):
         assert tuple(each.dimensions) == each.metric.dimensions
         assert not each.metric.dimension or each.dimensions[each.metric.dimension] in each.metric.values
@@ -118,7 +121,7 @@ def test_freshness_skips_closed_dates() -> None:
     assert points_of(late, "FreshnessHours") == []
 
 
-def by_stage(record: Dict[str, Any], name: str) -> Dict[str, float]:
+def by_stage(record: RunRecord, name: str) -> Dict[str, float]:
     return {each.dimensions["Stage"]: each.value for each in points_of(record, name)}
 
 

@@ -18,9 +18,10 @@ from daybook.execution.aws.metrics import RUN_SECONDS, Datapoint
 from daybook.execution.aws.notify import read_execution_history, send_message, send_metrics
 from daybook.execution.run_record import close_run
 from daybook.records.archive import Archive
-from daybook.records.models import AttemptRecord
-from daybook.scheduling.backfills import BackfillPlan, PlannedDate, start_backfill
+from daybook.records.models import AttemptRecord, Notification, PlannedDate, RunRecord
+from daybook.scheduling.backfills import BackfillPlan, start_backfill
 from daybook.settings import load_settings, project_root
+from tests.sample_records import attempt_record
 
 sys.path.insert(0, str(project_root() / "orchestration"))
 import glue_job
@@ -28,7 +29,7 @@ import glue_job
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:daybook-prod"
 EXECUTION = "arn:aws:states:eu-central-1:123456789012:execution:daybook-prod-daily:daily-2025-11-30-1"
 RUN = "daily-2025-11-30-1"
-MESSAGE = {"subject": "Daybook local: 2025-11-30 REJECTED in validate", "body": "told\nin two lines"}
+MESSAGE = Notification(subject="Daybook local: 2025-11-30 REJECTED in validate", body="told\nin two lines")
 
 
 class Services:
@@ -74,14 +75,14 @@ def points(count: int) -> List[Datapoint]:
 
 
 def test_message_is_published(services: Services) -> None:
-    expected = {"TopicArn": TOPIC, "Subject": MESSAGE["subject"], "Message": MESSAGE["body"]}
+    expected = {"TopicArn": TOPIC, "Subject": MESSAGE.subject, "Message": MESSAGE.body}
     services.answer("sns", "publish", {"MessageId": "m-1"}, expected)
     assert send_message(TOPIC, MESSAGE) == "m-1"
 
 
 def test_long_message_is_shortened_for_sns(services: Services) -> None:
-    grown = {"subject": "[redacted:customer_name] " * 9, "body": "line\n" + "[redacted:customer_name] " * 99}
-    expected = {"TopicArn": TOPIC, "Subject": grown["subject"][:99], "Message": ANY}
+    grown = Notification(subject="[redacted:customer_name] " * 9, body="line\n" + "[redacted:customer_name] " * 99)
+    expected = {"TopicArn": TOPIC, "Subject": grown.subject[:99], "Message": ANY}
     services.answer("sns", "publish", {"MessageId": "m-1"}, expected)
     send_message(TOPIC, grown)
 
@@ -145,9 +146,9 @@ def archive(home: Path) -> Archive:
     return Archive(load_settings("local").archive)
 
 
-def closed(message: Optional[dict[str, Any]], outcome: str = "REJECTED", **fields: Any) -> dict[str, Any]:
+def closed(message: Optional[Notification], outcome: str = "REJECTED", **fields: Any) -> AttemptRecord:
     details = {"run_outcome": outcome, "run_reasons": [], **({"message": message} if message else {})}
-    return {"stage": "notify", "outcome": "SUCCEEDED", "details": details, **fields}
+    return attempt_record("notify", **{"details": details, **fields})
 
 
 def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: AttemptRecord, *more: str) -> Any:
@@ -171,7 +172,7 @@ def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: AttemptRecor
                 "seconds": 240.0,
                 "stages": [],
             }
-            archive.write_run(run)
+            archive.write_run(RunRecord.model_validate(run))
         return record
 
     monkeypatch.setattr(glue_job, "run_stage", run_stage)
@@ -188,14 +189,14 @@ def call(monkeypatch: pytest.MonkeyPatch, archive: Archive, record: AttemptRecor
     ("named", "reported"), [("{plan}", True), ("backfill-2025-11-30-2025-11-30-7", False), ("../x", False)]
 )
 def test_part_of_needs_planned_run(archive: Archive, monkeypatch: pytest.MonkeyPatch, named: str, reported: bool) -> None:
-    day = PlannedDate(date(2025, 11, 30), RUN)
-    plan = start_backfill(archive, BackfillPlan(day.run_date, day.run_date, [day]), {})
+    day = PlannedDate(run_date=date(2025, 11, 30), run_id=RUN)
+    plan = start_backfill(archive, BackfillPlan(day.run_date, day.run_date, (day,)), {})
     _, seen = call(monkeypatch, archive, closed(None), "--part_of", named.format(plan=plan))
     assert seen["part_of"] == (plan if reported else None)
 
 
 def test_notify_sends_message_then_metrics(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    services.answer("sns", "publish", {"MessageId": "m-1"}, {"TopicArn": TOPIC, "Subject": ANY, "Message": MESSAGE["body"]})
+    services.answer("sns", "publish", {"MessageId": "m-1"}, {"TopicArn": TOPIC, "Subject": ANY, "Message": MESSAGE.body})
     services.answer("cloudwatch", "put_metric_data", {}, {"Namespace": "Daybook/local", "MetricData": ANY})
     assert call(monkeypatch, archive, closed(MESSAGE), "--topic_arn", TOPIC)[0] == 0
     assert services.made == ["sns", "cloudwatch"]

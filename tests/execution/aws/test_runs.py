@@ -17,6 +17,7 @@ from daybook.execution.runner import allocate_run
 from daybook.records.archive import Archive
 from daybook.records.names import RunStart
 from daybook.settings import Settings, load_settings
+from tests.sample_records import run_record
 
 DAY = date(2025, 11, 30)
 FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"
@@ -152,7 +153,7 @@ def test_succeeded_run_cannot_be_resumed(settings: Settings, aws: Any) -> None:
 
 
 def test_open_record_gets_state_of_execution(aws: Any) -> None:
-    record = {"run_id": FIRST, "state": "running", "outcome": "RUNNING", "reasons": []}
+    record = run_record(FIRST, "RUNNING", state="running")
     aws.described("daily", FIRST, "RUNNING", input="{}")
     aws.unknown(f"{FIRST}-resumed-1")
     assert reconcile_record(aws.executions, record).outcome == "RUNNING"

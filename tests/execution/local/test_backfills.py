@@ -23,7 +23,7 @@ from daybook.records.archive import Archive
 from daybook.records.locks import DateLock
 from daybook.records.models import BackfillRecord, RunRecord
 from daybook.records.names import NOT_STARTED, run_date_of
-from daybook.scheduling.backfills import backfill_ids, plan_backfill, read_backfill, start_backfill
+from daybook.scheduling.backfills import plan_backfill, read_backfill, read_backfills, start_backfill
 from daybook.settings import Settings, load_settings
 from tests.scheduling.backfilling import add_run, day, write_run_record
 
@@ -93,14 +93,14 @@ def failing(error: BaseException) -> Act:
 
 
 def results_of(record: BackfillRecord) -> list[tuple[str, str]]:
-    return [(each.run_id, each["outcome"]) for each in record.results]
+    return [(each.run_id, each.outcome) for each in record.results]
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_backfill_runs_dates_and_sends_one_message(machine: Machine, parallel: int) -> None:
     record = machine.backfill(3, parallel=parallel)
     assert sorted(machine.ran) == [f"daily-2025-11-0{number}-1" for number in (1, 2, 3)]
-    assert (record.outcome, record.stopped, record["counts"]) == ("SUCCEEDED", False, {"SUCCEEDED": 3})
+    assert (record.outcome, record.stopped, record.counts) == ("SUCCEEDED", False, {"SUCCEEDED": 3})
     assert record.message.body.endswith(": 3 succeeded")
     events = machine.archive.store.read(f"backfills/{record.backfill_id}/history.jsonl").decode().splitlines()
     assert '"ExecutionSucceeded"' in events[-1]
@@ -173,7 +173,7 @@ def test_interrupt_closes_running_run_and_backfill(machine: Machine) -> None:
         ("daily-2025-11-02-1", "FAILED"),
         ("daily-2025-11-03-1", NOT_STARTED),
     ]
-    assert (record.outcome, record.stopped, "message" in record) == ("FAILED", True, False)
+    assert (record.outcome, record.stopped, record.message is not None) == ("FAILED", True, False)
     assert machine.archive.run("daily-2025-11-02-1").reasons == [INTERRUPTED_REASON]
 
 
@@ -199,13 +199,13 @@ def test_backfill_continues_after_interrupt_at_any_event(machine: Machine) -> No
         record = machine.backfill(2, force=True, listener=interrupt_at(number))
         closed = read_backfill(machine.archive, record.backfill_id)
         assert closed.state == "closed", number
-        if "message" in record:
+        if record.message is not None:
             # The summary was complete, so nothing remains.
             assert record.counts == {"SUCCEEDED": 2}
             continue
         assert (record.outcome, record.stopped) == ("FAILED", True), number
         rest = machine.backfill(2, force=True)
-        assert (rest.continues, rest.outcome, rest["counts"]) == (
+        assert (rest.continues, rest.outcome, rest.counts) == (
             record.backfill_id,
             "SUCCEEDED",
             {"SUCCEEDED": 2},
@@ -235,7 +235,7 @@ def test_runner_exception_closes_backfill(machine: Machine) -> None:
 
     with pytest.raises(ZeroDivisionError):
         machine.backfill(2, listener=broken)
-    (name,) = backfill_ids(machine.archive)
+    (name,) = (each.backfill_id for each in read_backfills(machine.archive))
     assert read_backfill(machine.archive, name).stopped
 
 
@@ -250,7 +250,7 @@ def test_running_backfill_cannot_start_again(machine: Machine) -> None:
     found: list[str] = []
 
     def again() -> None:
-        (name,) = backfill_ids(machine.archive)
+        (name,) = (each.backfill_id for each in read_backfills(machine.archive))
         assert is_running(machine.settings, name)
         with pytest.raises(UsageError, match=f"{name} is already running these dates; wait until it ends or stop it"):
             machine.backfill(2, force=True)
@@ -275,7 +275,7 @@ def test_failed_summary_is_repeated_by_next_backfill(machine: Machine) -> None:
 
     machine.errand, ran = lambda: None, list(machine.ran)
     again = machine.backfill(2)
-    assert (again.outcome, again.continues, machine.ran) == ("SUCCEEDED", record["backfill_id"], ran)
+    assert (again.outcome, again.continues, machine.ran) == ("SUCCEEDED", record.backfill_id, ran)
     assert again.message.body.endswith(": 2 succeeded")
 
 
@@ -292,7 +292,7 @@ def test_catch_up_runs_oldest_gaps(machine: Machine) -> None:
     assert problem == ""
     assert record is not None
     assert results_of(record) == [("daily-2025-11-02-1", "SUCCEEDED"), ("daily-2025-11-03-1", "SUCCEEDED")]
-    assert (record.kind, record.outcome, "message" in record) == ("catch-up", "SUCCEEDED", True)
+    assert (record.kind, record.outcome, record.message is not None) == ("catch-up", "SUCCEEDED", True)
 
 
 def test_catch_up_without_gaps_has_no_backfill(machine: Machine) -> None:

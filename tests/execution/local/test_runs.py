@@ -88,9 +88,9 @@ def test_durations_ignore_wall_clock_jumps(machine: Machine, settings: Settings,
     execution, record, archive = run(settings)
 
     assert execution.status == "SUCCEEDED"
-    assert (record.state, record.outcome, record["reasons"]) == ("closed", "SKIPPED", [CLOSED])
+    assert (record.state, record.outcome, record.reasons) == ("closed", "SKIPPED", [CLOSED])
     assert archive.count_closing_records(record.run_id) == 1
-    assert [(each.stage, each["attempt"], each["seconds"]) for each in record.stages] == [
+    assert [(each.stage, each.attempt, each["seconds"]) for each in record.stages] == [
         ("ingest", 1, 5.0),
         ("notify", 1, 5.0),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from daybook.errors import UsageError
@@ -13,6 +15,7 @@ from daybook.lake.lineage.graph import (
     trace_sources,
     without_lineage,
 )
+from tests.sample_records import attempt_record
 
 LINEAGE = {
     "silver.items": {
@@ -86,21 +89,22 @@ def test_source_tables_include_filters() -> None:
 
 
 def test_last_attempt_counts_in_column_order() -> None:
-    first = {"details": {"lineage": {"gold.sales": {"rows": {}, "columns": {"old": {}}}}}}
-    second = {"details": {"lineage": {"gold.sales": {"rows": {}, "columns": {"a": {}, "b": {}, "extra": {}}}}}}
-    withheld: dict[str, object] = {"details": None}
+    first = attempt_record(details={"lineage": {"gold.sales": {"rows": {}, "columns": {"old": {}}}}})
+    columns: dict[str, Any] = {"a": {}, "b": {}, "extra": {}}
+    second = attempt_record(details={"lineage": {"gold.sales": {"rows": {}, "columns": columns}}})
+    withheld = attempt_record(details={})
     found = collect_lineage([first, second, withheld], {"gold.sales": ["b", "a"]})
     assert list(found["gold.sales"]["columns"]) == ["b", "a", "extra"]
 
 
 def test_run_record_has_the_lineage_once() -> None:
-    attempt = {"stage": "aggregate", "details": {"lineage": LINEAGE, "candidates": {}}}
-    assert without_lineage(attempt) == {"stage": "aggregate", "details": {"candidates": {}}}
-    assert "lineage" in attempt["details"]
+    attempt = attempt_record("aggregate", details={"lineage": LINEAGE, "candidates": {}, "other": 1})
+    assert without_lineage(attempt).to_json()["details"] == {"candidates": {}, "other": 1}
+    assert attempt.details.lineage == LINEAGE
 
 
 def test_column_names_ignore_case() -> None:
     entry = {"rows": {}, "columns": {"status": {"silver.orders.STATUS": ["IDENTITY"]}}}
-    found = collect_lineage([{"details": {"lineage": {"gold.sales": entry}}}], {"gold.sales": ["Status"]})
+    found = collect_lineage([attempt_record(details={"lineage": {"gold.sales": entry}})], {"gold.sales": ["Status"]})
     assert list(found["gold.sales"]["columns"]) == ["Status"]
     assert find_sources(found, "gold.sales.STATUS") == {"silver.orders.STATUS": {"IDENTITY"}}
