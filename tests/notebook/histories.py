@@ -207,7 +207,7 @@ class Run:
 
     def aggregate(self) -> None:
         stage = self._begin("aggregate")
-        aggregate.touched_dates(stage, "silver.orders")
+        aggregate.touched_dates(stage)
         define_sql_cells(stage, "aggregate")
         aggregate.write_candidates(stage, read="touched_orders", definitions=["all_orders", "all_lines"])
 

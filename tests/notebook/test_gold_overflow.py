@@ -27,7 +27,7 @@ def test_a_sum_that_does_not_fit_rejects_the_date(session: Session, tmp_path: Pa
     )
     stage = stages.current
     assert stage is not None
-    aggregate.touched_dates(stage, "silver.orders")
+    aggregate.touched_dates(stage)
     for name, sql in load_sql_cells("aggregate").items():
         stage.engine.define("as_defined" if name == "gold.daily_sales" else name, sql)
     large = "SELECT * REPLACE (gross_revenue + 99999999999999 AS gross_revenue) FROM as_defined"

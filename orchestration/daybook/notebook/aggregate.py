@@ -10,12 +10,13 @@ from datetime import date
 import pyarrow as pa
 
 from daybook.contracts import load_tables
+from daybook.contracts.canonical import business_date_column, business_date_table
 from daybook.errors import NotebookError, StageError
 from daybook.lake.publish import LakeSnapshot, take_lake_snapshot
 from daybook.notebook.context import Stage
 from daybook.notebook.conversions import find_unconvertible_values
 from daybook.notebook.display import Listing
-from daybook.notebook.stale_dates import HELD_DATES, LANDED_DATES, hold_dates, read_held_dates, read_stale_notes
+from daybook.notebook.stale_dates import HELD_DATES, LANDED_DATES, dates_table, hold_dates, read_held_dates, read_stale_notes
 from daybook.notebook.validate import format_rules, record_rules
 from daybook.quality import RuleResult, gate_broken_rules
 
@@ -52,26 +53,22 @@ class CandidateBasis:
         return cls(LakeSnapshot(**values["snapshot"]), values["notes"], held, values["candidates"], values["definitions"])
 
 
-def touched_dates(stage: Stage, dates_of: str) -> Listing:
+def touched_dates(stage: Stage) -> Listing:
     """Define ``touched``, the dates to compute, and ``landed``, all dates whose landing is in silver.
 
     The dates to compute are the run's own and those noted as stale. A date that was never ingested, or was rejected, is left
     out: silver holds only what later dates say of it. So is a date that another date's gate holds; the next run of that date
     publishes it. From here on the stage reads silver as it is at this moment.
-
-    Parameters
-    ----------
-    stage
-        The open stage.
-    dates_of
-        The silver table that has the dates, such as ``silver.orders``. A lake in which it was created again is another lake.
     """
     pin_tables(stage, {})
     # Read the notes first: a change is made before its last note, so the snapshot that follows contains it.
     notes = read_stale_notes(stage)
     silver = list(load_tables("silver"))
     snapshot = take_lake_snapshot(
-        stage.lake, [*silver, LANDED_DATES, HELD_DATES], list(load_tables("gold")), identified_by=dates_of
+        stage.lake,
+        [*silver, LANDED_DATES, HELD_DATES],
+        list(load_tables("gold")),
+        identified_by=business_date_table().full_name,
     )
     pin_tables(stage, snapshot.versions)
     landed = set(stage.lake.partitions(LANDED_DATES))
@@ -82,8 +79,8 @@ def touched_dates(stage: Stage, dates_of: str) -> Listing:
     noted = {note.stale_date for note in notes}
     left_out = (noted & {day for days in held.values() for day in days}) - {stage.run_date}
     dates = sorted((noted - left_out | {stage.run_date}) & landed)
-    stage.engine.register(TOUCHED, pa.table({"order_date": pa.array(dates, pa.date32())}))
-    stage.engine.register("landed", pa.table({"order_date": pa.array(sorted(landed), pa.date32())}))
+    stage.engine.register(TOUCHED, dates_table(dates))
+    stage.engine.register("landed", dates_table(sorted(landed)))
     # A note for the next run of any date stays until a run may publish its date.
     answered = [each.name for each in notes if each.stale_date not in left_out or each.run_date == stage.run_date]
     _write_touched_dates(stage, dates, CandidateBasis(snapshot, answered, sorted(left_out), {}, {}))
@@ -154,7 +151,7 @@ def read_touched_dates(stage: Stage) -> tuple[list[date], CandidateBasis]:
     stage.engine.refresh(TOUCHED_TABLE)
     if not stage.lake.exists(TOUCHED_TABLE):
         raise StageError(f"There are no candidates of {stage.day} for this run; run 4_aggregate for that date first.")
-    rows = stage.engine.rows(f"SELECT order_date, basis FROM {TOUCHED_TABLE} ORDER BY order_date")
+    rows = stage.engine.rows(f"SELECT {business_date_column()}, basis FROM {TOUCHED_TABLE} ORDER BY 1")
     dates = [row[0] for row in rows]
     if stage.run_date not in dates:
         raise StageError(f"The candidates are not those of {stage.day}; run 4_aggregate for that date first.")
@@ -170,5 +167,5 @@ def pin_tables(stage: Stage, versions: Mapping[str, int]) -> None:
 
 
 def _write_touched_dates(stage: Stage, dates: list[date], basis: CandidateBasis) -> None:
-    rows = {"order_date": pa.array(dates, pa.date32()), "basis": pa.array([basis.to_json()] * len(dates), pa.string())}
-    stage.lake.write_candidate(TOUCHED_TABLE, pa.table(rows))
+    basis_column = pa.array([basis.to_json()] * len(dates), pa.string())
+    stage.lake.write_candidate(TOUCHED_TABLE, dates_table(dates).append_column("basis", basis_column))

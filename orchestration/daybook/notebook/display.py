@@ -15,7 +15,7 @@ from daybook.records.formatting import escape_control_characters, format_value
 
 _CELL_STYLE = "padding:3px 12px 3px 0;border:0;border-bottom:1px solid rgba(128,128,128,.25);vertical-align:top;"
 _LINE_WIDTH = 100
-_ID_COLUMN = re.compile(r"(^|[ _])(id|number|sequence|no)$|(^|[a-z])(ID|Id|Number|No)$")
+_ID_COLUMN = re.compile(r"(^|[ _])(id|number|seq(uence)?|no)$|(^|[a-z])(ID|Id|Number|No)$")
 """Columns whose numbers identify something (``item_id``, ``CustomerID``, ``row number``) and get no thousands separator."""
 _PSEUDONYM = re.compile(r"(?<![0-9A-Za-z])([0-9a-f]{8})[0-9a-f]{24}(?![0-9A-Za-z])")
 _OUTCOME_SYMBOLS = {"SUCCEEDED": "✓", "SKIPPED": "–", "REJECTED": "✗", "FAILED": "!"}

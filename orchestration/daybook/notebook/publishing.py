@@ -7,7 +7,6 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Optional, cast
 
-import pyarrow as pa
 import pyarrow.dataset as ds
 
 from daybook.contracts import Table, load_tables
@@ -16,11 +15,8 @@ from daybook.errors import StageError
 from daybook.lake.publish import PublishResult, publish
 from daybook.notebook.aggregate import TOUCHED, pin_tables, read_touched_dates
 from daybook.notebook.context import Stage
-from daybook.notebook.stale_dates import clear_stale_notes, mark_stale_dates, read_held_dates, release_dates
+from daybook.notebook.stale_dates import clear_stale_notes, dates_table, mark_stale_dates, read_held_dates, release_dates
 from daybook.sources.mapping import quote
-
-RESTATEMENT_PROPERTY = "restatement"
-"""Custom property of the gold columns that a restated date is shown with."""
 
 
 def open_candidates(stage: Stage) -> list[date]:
@@ -34,7 +30,7 @@ def open_candidates(stage: Stage) -> list[date]:
     if set(basis.candidates) != {f"candidate.{name.split('.')[1]}" for name in load_tables("gold")}:
         raise StageError(f"The candidates of {stage.day} are not complete; run 4_aggregate for that date first.")
     pin_tables(stage, {**basis.snapshot.versions, **basis.candidates})
-    stage.engine.register(TOUCHED, pa.table({"order_date": pa.array(dates, pa.date32())}))
+    stage.engine.register(TOUCHED, dates_table(dates))
     for name, sql in basis.definitions.items():
         stage.engine.define(name, sql)
         stage.definitions[name] = sql
@@ -96,7 +92,7 @@ def _warn_of_waiting(stage: Stage, table: str, stopped: list[date]) -> None:
 
 def _find_restated_dates(stage: Stage, contract: Table, version: Optional[int], dates: Sequence[date]) -> list[dict[str, Any]]:
     """Return those of ``dates`` whose row of a table this version has changed, with the row before and after."""
-    shown = [item.name for item in contract.properties if item.custom_property(RESTATEMENT_PROPERTY)]
+    shown = contract.columns_with("restatement")
     if version is None or not dates or not shown or not contract.partition_by:
         return []
     table, (when,) = contract.full_name, contract.partition_by

@@ -97,10 +97,8 @@ def reconcile(stage: Stage, audit: Audit, candidate: str, silver: str) -> Listin
     """
     left, right = (stage.engine.query(f"SELECT * FROM {name}") for name in (candidate, silver))
     if left.columns != right.columns:
-        only = sorted(set(left.columns) ^ set(right.columns))
-        raise NotebookError(
-            f"{candidate} and {silver} have different columns ({', '.join(only) or 'another order'}); name each figure in both."
-        )
+        only = ", ".join(sorted(set(left.columns) ^ set(right.columns))) or "sorted differently"
+        raise NotebookError(f"{candidate} and {silver} have different columns ({only}); name each figure in both.")
     (ours,), (theirs,) = left.fetchall(), right.fetchall()
     figures = dict(zip(left.columns, zip(ours, theirs)))
     audit.figures.update(figures)
