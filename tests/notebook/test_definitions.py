@@ -91,6 +91,6 @@ def test_the_report_shows_the_definitions(session: Session, overrides: dict[str,
 def test_a_notebook_without_reconciliation_publishes_nothing(
     session: Session, project: Project, overrides: dict[str, str]
 ) -> None:
-    project.replace("notebooks/5_quality.ipynb", "quality.reconcile(stage,", "print(stage,")
+    project.replace("notebooks/5_quality.ipynb", "quality.reconcile(stage, audit, ", "dict(")
     with pytest.raises(Exception, match="No cell compares the candidates with silver"):
         session.run_day(DAY, 1, overrides)
