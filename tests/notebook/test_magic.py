@@ -177,13 +177,14 @@ def test_an_unknown_name_in_braces_is_pythons_own_error(opened: Any, stage: Stag
         ("float('inf')", "CAST('inf' AS DOUBLE)"),
         ("False", "FALSE"),
         ("None", "NULL"),
+        ("__import__('pandas').NaT", "NULL"),
         ('"it\'s"', "'it''s'"),
     ],
 )
 def test_values_become_literals_of_their_type(opened: Any, stage: Stage, value: str, literal: str) -> None:
     opened.value("from datetime import date, datetime, timezone\nfrom decimal import Decimal")
     opened.value(f"value = {value}")
-    opened.run("%%sql bound --quiet\nSELECT $value AS bound")
+    opened.run("%%sql bound --quiet\nSELECT {{ value }} AS bound")
     assert stage.definitions["bound"] == f"SELECT {literal} AS bound"
 
 

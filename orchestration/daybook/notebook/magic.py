@@ -31,6 +31,8 @@ _DEFAULT_ROWS = 10
 _USAGE = "write %%sql [name] [--as NAME] [--rows N] [--quiet]"
 _PLAIN_TYPES = (str, bool, int, float, Decimal, date, type(None))
 """Types of values that ``$name`` takes from the notebook and the settings."""
+_PANDAS_NULL_TYPES = ("NaTType", "NAType")
+"""Types of the values that a DataFrame has for NULL, by name: a notebook need not import pandas."""
 _TOKEN = re.compile(
     r"""
       (?P<text> \b[eE]'(?:\\.|''|[^'\\])*' | '(?:''|[^'])*' | "(?:""|[^"])*" | (?<![\w$])\$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
@@ -149,7 +151,7 @@ def _unknown_name_error(name: str, values: Mapping[str, Any]) -> UsageError:
 
 def _format_literal(value: Any) -> str:
     """Return a value as a SQL literal of its type; other objects become their text."""
-    if value is None:
+    if value is None or type(value).__name__ in _PANDAS_NULL_TYPES:
         return "NULL"
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
