@@ -74,7 +74,7 @@ def test_a_day_refused_before_gold_begins_again_with_gold(shop: Shop) -> None:
     assert approve(shop.settings, f"{RUN}-1", by="a", why="b").first_stage == "aggregate"
 
 
-def test_a_day_refused_before_gold_is_held_back_until_it_is_approved(shop: Shop, project: Any) -> None:
+def test_rejected_date_is_held_until_approved(shop: Shop, project: Any) -> None:
     project.replace("params/contracts/gold/daily_sales.yaml", "mustBeGreaterOrEqualTo: 1\n", "mustBeGreaterOrEqualTo: 100\n")
     assert shop.run(f"{RUN}-1") == "REJECTED"
     shop.close(f"{RUN}-1", "REJECTED", "quality")
@@ -104,7 +104,7 @@ def test_only_a_rejected_run_is_approved(shop: Shop, outcome: str) -> None:
         approve(shop.settings, f"{RUN}-1", by="a", why="b")
 
 
-def test_a_date_that_was_run_again_is_not_approved_behind_its_back(shop: Shop) -> None:
+def test_run_older_than_the_newest_is_not_approved(shop: Shop) -> None:
     shop.details["quality"] = {"refused": [{"about": "gold.daily_sales: a rule", "waivable": True}]}
     shop.close(f"{RUN}-1", "REJECTED", "quality")
     shop.close(f"{RUN}-2", "SUCCEEDED", "quality")

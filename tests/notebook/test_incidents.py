@@ -102,9 +102,7 @@ def days_published(lake: Path) -> list[date]:
     return [row[0] for row in DuckDBEngine(Lake(str(lake)), "Europe/Berlin").rows("SELECT order_date FROM gold.daily_sales")]
 
 
-def test_a_day_with_forty_percent_less_revenue_is_published_with_a_warning(
-    session: Session, shop: Shop, tmp_path: Path
-) -> None:
+def test_drop_of_revenue_is_published_with_a_warning(session: Session, shop: Shop, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     publish_history(lake, shop, DROP)
     *_, ended = records = live(session, DROP, shop.overrides(lake))
@@ -121,7 +119,7 @@ def test_a_day_with_forty_percent_less_revenue_is_published_with_a_warning(
         assert rule["measured"] in warning
 
 
-def test_where_the_contract_says_so_the_drop_stops_the_day(session: Session, shop: Shop, tmp_path: Path, project: Any) -> None:
+def test_drop_of_revenue_of_severity_error_is_rejected(session: Session, shop: Shop, tmp_path: Path, project: Any) -> None:
     contract = "params/contracts/gold/daily_sales.yaml"
     before, rule, after = (project.root / contract).read_text(encoding="utf-8").partition("- name: net_revenue\n")
     project.write(contract, before + rule + after.replace("severity: warning", "severity: error", 1))

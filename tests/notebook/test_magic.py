@@ -32,19 +32,19 @@ def rows(listing: Listing) -> list[tuple[Any, ...]]:
 # Showing a query
 
 
-def test_a_cell_shows_the_first_rows_and_how_many_there_are(opened: Any, stage: Stage) -> None:
+def test_cell_shows_first_rows_and_total(opened: Any, stage: Stage) -> None:
     shown = opened.value("%%sql\nSELECT n FROM numbers ORDER BY n")
     assert rows(shown) == [(n,) for n in range(10)]
     assert shown.total == 25
     assert shown.columns == ["n"]
 
 
-def test_rows_says_how_many_to_show(opened: Any, stage: Stage) -> None:
+def test_rows_option_limits_shown_rows(opened: Any, stage: Stage) -> None:
     assert len(opened.value("%%sql --rows 3\nSELECT n FROM numbers").rows) == 3
 
 
 @pytest.mark.parametrize("clause", [" LIMIT 5", "\nlimit 5"])
-def test_a_query_with_a_limit_does_not_say_how_many_rows_there_are(opened: Any, stage: Stage, clause: str) -> None:
+def test_query_with_limit_shows_no_total(opened: Any, stage: Stage, clause: str) -> None:
     assert opened.value(f"%%sql\nSELECT n FROM numbers{clause}").total is None
 
 
@@ -97,20 +97,20 @@ def test_a_query_that_fails_while_it_runs_raises_one_sentence(opened: Any, stage
 
 
 @pytest.mark.parametrize(("line", "unknown"), [("--sort", "--sort"), ("one two", "two"), ("one -q", "-q")])
-def test_an_unknown_option_is_refused_with_those_there_are(opened: Any, stage: Stage, line: str, unknown: str) -> None:
+def test_unknown_option_shows_the_usage(opened: Any, stage: Stage, line: str, unknown: str) -> None:
     error = opened.error(f"%%sql {line}\nSELECT 1")
     assert isinstance(error, UsageError)
     assert str(error) == f"%%sql does not know {unknown!r}; write %%sql [name] [--as NAME] [--rows N] [--quiet]."
 
 
 @pytest.mark.parametrize("line", ["--rows", "--rows many", "'open"])
-def test_a_line_that_cannot_be_read_is_refused_with_how_to_write_it(opened: Any, stage: Stage, line: str) -> None:
+def test_unreadable_line_shows_the_usage(opened: Any, stage: Stage, line: str) -> None:
     error = opened.error(f"%%sql {line}\nSELECT 1")
     assert isinstance(error, UsageError)
     assert str(error).endswith("write %%sql [name] [--as NAME] [--rows N] [--quiet].")
 
 
-def test_without_an_open_stage_the_cell_says_what_to_run_first(session: Any) -> None:
+def test_sql_without_open_stage_is_refused(session: Any) -> None:
     error = session.error("%%sql\nSELECT 1")
     assert isinstance(error, StageError)
     assert str(error) == "%%sql needs an open stage; run the cell with begin(...) first."
@@ -127,7 +127,7 @@ def test_a_named_query_can_be_read_by_later_cells(opened: Any, stage: Stage) -> 
     assert stage.engine.is_defined("few")
 
 
-def test_a_named_query_with_a_limit_says_how_many_rows_it_has(opened: Any, stage: Stage) -> None:
+def test_named_query_with_limit_shows_its_total(opened: Any, stage: Stage) -> None:
     assert opened.value("%%sql few\nSELECT n FROM numbers LIMIT 12").total == 12
 
 
@@ -289,7 +289,7 @@ def ended(request: pytest.FixtureRequest, opened: Any) -> Any:
         "if True:\n    done.append(1)",
     ],
 )
-def test_a_cell_that_works_is_not_run_after_the_end(ended: Any, cell: str) -> None:
+def test_cell_is_not_run_after_early_end(ended: Any, cell: str) -> None:
     ended.shell.user_ns["done"] = []
     assert ended.value(cell) is None
     assert ended.shell.user_ns["done"] == []
@@ -299,22 +299,22 @@ def test_a_cell_that_works_is_not_run_after_the_end(ended: Any, cell: str) -> No
 @pytest.mark.parametrize(
     "cell", ['run_date = "2025-12-01"', '# Parameters\nenv = "local"\nrun_date: str = "2025-12-01"\nx = {}\n']
 )
-def test_a_parameters_cell_is_run_after_the_end(ended: Any, cell: str) -> None:
+def test_parameters_cell_runs_after_early_end(ended: Any, cell: str) -> None:
     ended.value(cell)
     assert ended.shell.user_ns["run_date"] == "2025-12-01"
 
 
-def test_opening_a_stage_anew_lets_cells_run_again(ended: Any) -> None:
+def test_opening_a_stage_lets_cells_run_again(ended: Any) -> None:
     ended.begin()
     assert ended.value("1 + 1") == 2
 
 
-def test_cells_after_a_good_end_are_run(opened: Any) -> None:
+def test_cells_run_after_success(opened: Any) -> None:
     opened.value("stage.succeed(rows_in=1, rows_out=1)")
     assert opened.value("1 + 1") == 2
 
 
-def test_without_a_stage_every_cell_is_run(session: Any) -> None:
+def test_cells_run_without_a_stage(session: Any) -> None:
     assert session.value("1 + 1") == 2
 
 
@@ -342,13 +342,13 @@ def test_a_cell_that_succeeds_leaves_no_result(opened: Any, stage: Stage) -> Non
     assert opened.outputs == []
 
 
-def test_a_cell_that_fails_after_the_end_leaves_the_end_as_it_was(opened: Any) -> None:
+def test_failing_cell_after_the_end_keeps_the_result(opened: Any) -> None:
     opened.value("stage.succeed(rows_in=1, rows_out=1)")
     opened.error("1 / 0")
     assert [output for output in opened.outputs if RESULT_MIME in output] == []
 
 
-def test_an_error_for_people_is_shown_without_the_librarys_frames(opened: Any) -> None:
+def test_error_is_shown_without_frames_of_the_package(opened: Any) -> None:
     opened.error("%%sql\nSELECT * FROM nowhere_at_all")
     assert "SqlError: There is no table nowhere_at_all" in opened.printed
     assert "duckdb.py" not in opened.printed

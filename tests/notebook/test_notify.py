@@ -54,12 +54,12 @@ def told(
 
 
 @pytest.mark.parametrize("failure", [None, {}, {"cell": None, "source": None, "exception": None, "message": ""}])
-def test_a_failed_attempt_without_a_failure_is_told(archive: Archive, failure: Optional[dict[str, Any]]) -> None:
+def test_failed_attempt_without_failure_is_described(archive: Archive, failure: Optional[dict[str, Any]]) -> None:
     details, _ = told(archive, attempt("transform", "FAILED", failure=failure), caught=CAUGHT)
     assert details["message"]["body"].splitlines()[1] == "transform failed (attempt 1): no reason was given"
 
 
-def test_a_permanent_failure_is_told_with_why_it_was_not_retried(archive: Archive) -> None:
+def test_permanent_failure_says_why_it_is_not_retried(archive: Archive) -> None:
     failure = {"cell": 4, "source": "x", "exception": "MissingFileError", "message": "a.csv is not there.", "permanent": True}
     said = describe_failure(attempt("ingest", "FAILED", failure=failure))
     why = "not retried: the same input would fail again"
@@ -71,7 +71,7 @@ def test_a_permanent_failure_is_told_with_why_it_was_not_retried(archive: Archiv
 
 
 @pytest.mark.parametrize("earlier", [True, False])
-def test_a_stage_that_did_not_start_is_told_by_its_outcome(archive: Archive, earlier: bool) -> None:
+def test_stage_that_did_not_start_is_described(archive: Archive, earlier: bool) -> None:
     failure = {"cell": 4, "source": "x", "exception": "MissingFileError", "message": "a.csv is not there.", "permanent": True}
     before = [attempt("ingest", "FAILED", failure=failure)] if earlier else []
     details, shown = told(archive, *before, caught=UNSTARTED)
@@ -102,7 +102,7 @@ def test_a_rejection_says_which_gate_and_what_can_be_done(archive: Archive) -> N
     assert f"daybook approve {RUN}" in body
 
 
-def test_a_good_day_without_a_warning_tells_nobody_unless_it_is_asked_to(archive: Archive) -> None:
+def test_good_day_sends_no_message(archive: Archive) -> None:
     details, shown = told(archive, *(attempt(stage) for stage in GOOD))
     assert details["run_outcome"] == "SUCCEEDED"
     assert "message" not in details
@@ -111,7 +111,7 @@ def test_a_good_day_without_a_warning_tells_nobody_unless_it_is_asked_to(archive
     assert "freshness_hours" in details
 
 
-def test_a_good_day_is_told_where_the_deployment_wants_it(archive: Archive) -> None:
+def test_good_day_sends_a_message_if_tell_is_always(archive: Archive) -> None:
     details, _ = told(archive, *(attempt(stage) for stage in GOOD), overrides={"tell": "always"})
     assert details["message"]["subject"] == f"Daybook local: {DAY} SUCCEEDED"
     assert details["summary"] == {"orders": 7}
@@ -125,20 +125,20 @@ def test_a_headline_that_names_no_figure_is_refused(archive: Archive) -> None:
         notify.write_message(stage, day, headline="{sales}")
 
 
-def test_a_warning_is_told(archive: Archive) -> None:
+def test_warning_is_in_the_message(archive: Archive) -> None:
     warned = attempt("quality", details={"warnings": ["net_revenue: 500.00 is below the usual"]})
     details, _ = told(archive, *(attempt(stage) for stage in GOOD[:-1]), warned)
     assert "net_revenue: 500.00 is below the usual" in details["message"]["body"]
 
 
-def test_a_closed_shop_tells_nobody(archive: Archive) -> None:
+def test_skipped_date_sends_no_message(archive: Archive) -> None:
     details, shown = told(archive, attempt("ingest", "SKIPPED", reasons=["the shop was closed"]))
     assert (details["run_outcome"], details["silent"]) == ("SKIPPED", "there was nothing to do.")
     assert "the shop was closed" in shown
 
 
 @pytest.mark.parametrize("outcome", ["SUCCEEDED", "FAILED"])
-def test_a_day_of_a_backfill_tells_nobody_and_nothing_of_freshness(archive: Archive, outcome: str) -> None:
+def test_date_of_a_backfill_sends_no_message(archive: Archive, outcome: str) -> None:
     attempts = [attempt(stage) for stage in GOOD] if outcome == "SUCCEEDED" else []
     part_of = "backfill-2025-11-01-2025-11-30-1"
     details, _ = told(archive, *attempts, caught="null" if attempts else CAUGHT, part_of=part_of)

@@ -88,18 +88,18 @@ def two_days(root: str) -> str:
 # Exactly the dates that something changes for
 
 
-def test_a_date_run_again_unchanged_touches_itself_alone(two_days: str) -> None:
+def test_unchanged_rerun_touches_its_own_date_only(two_days: str) -> None:
     again = run(two_days, EARLY, 2, [order("o1", EARLY, by=ANN)], [line("o1", "10")])
     assert details(again, 1)["stale_dates"] == []
     assert details(again, 1)["touched_dates"] == texts(EARLY)
 
 
-def test_a_new_version_that_says_the_same_restates_nothing(two_days: str) -> None:
+def test_equal_new_version_restates_nothing(two_days: str) -> None:
     late = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, version=3)], [line("o2", "20", version=3)])
     assert details(late, 1)["stale_dates"] == []
 
 
-def test_a_customers_new_first_order_restates_it_and_the_one_that_was_first(two_days: str) -> None:
+def test_new_first_order_restates_both_dates(two_days: str) -> None:
     run(two_days, LATE, 1, [order("o3", LATE, by=ANN), order("o4", LATE, by=BOB)]).finish()
     before = {row[0]: row[-2:] for row in read_tables(two_days)["gold.daily_sales"]}
     assert before == {EARLY: (1, 0), MIDDLE: (0, 1), LATE: (1, 1)}
@@ -109,7 +109,7 @@ def test_a_customers_new_first_order_restates_it_and_the_one_that_was_first(two_
     assert after == {EARLY: (1, 0), MIDDLE: (1, 1), LATE: (0, 1)}
 
 
-def test_a_product_that_changes_its_category_restates_the_dates_it_was_sold_on(two_days: str) -> None:
+def test_new_category_restates_the_dates_of_its_sales(two_days: str) -> None:
     tea = {"product_id": "p1", "name": "Assam", "category": "Tea", "version_at": moment(EARLY, 1)}
     done = details(run(two_days, LATE, 1, [order("o3", LATE)], [line("o3", "5")], products=[tea]))
     assert done["published_dates"] == texts(EARLY, MIDDLE, LATE)
@@ -123,7 +123,7 @@ def test_a_product_that_changes_its_category_restates_the_dates_it_was_sold_on(t
 # What publishing says it has changed
 
 
-def test_restated_days_are_told_with_their_figures_before_and_after(two_days: str) -> None:
+def test_restated_dates_have_figures_before_and_after(two_days: str) -> None:
     late = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, status="cancelled", version=2), order("o3", LATE)])
     done = details(late)
     assert done["published_dates"] == texts(EARLY, LATE)
@@ -136,9 +136,7 @@ def test_restated_days_are_told_with_their_figures_before_and_after(two_days: st
     assert set(only["after"]) == {"orders", "gross_revenue", "returns_amount", "net_revenue"}
 
 
-def test_a_publish_stopped_between_two_tables_is_finished_with_the_same_told(
-    two_days: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_publish_is_finished_by_a_retry(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
     late = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, status="cancelled", version=2)])
     details(late, 2)
     publish = publishing.publish
@@ -162,7 +160,7 @@ def test_a_publish_stopped_between_two_tables_is_finished_with_the_same_told(
     assert list_stale_dates(two_days) == []
 
 
-def test_an_older_look_at_silver_leaves_its_dates_to_the_newer_one(two_days: str) -> None:
+def test_older_snapshot_leaves_dates_to_the_newer_one(two_days: str) -> None:
     older = run(two_days, MIDDLE, 2, [order("o2", MIDDLE, by=ANN)], [line("o2", "21")])
     details(older, 2)
     newer = run(two_days, LATE, 1, [order("o1", EARLY, status="cancelled", version=2)], [line("o2", "30", version=2)])
@@ -173,7 +171,7 @@ def test_an_older_look_at_silver_leaves_its_dates_to_the_newer_one(two_days: str
     assert gross(two_days)[MIDDLE] == Decimal(30)
 
 
-def test_candidates_are_judged_by_the_silver_they_were_computed_from(two_days: str) -> None:
+def test_candidates_are_checked_against_their_snapshot(two_days: str) -> None:
     early = run(two_days, EARLY, 2, [order("o1", EARLY, by=ANN)], [line("o1", "11")])
     details(early, 2)
     details(run(two_days, LATE, 1, [], [line("o1", "99", version=2)]), 1)
@@ -181,7 +179,7 @@ def test_candidates_are_judged_by_the_silver_they_were_computed_from(two_days: s
     assert gross(two_days)[EARLY] == Decimal(11)
 
 
-def test_the_versions_that_candidates_were_computed_from_are_on_record(two_days: str) -> None:
+def test_snapshot_versions_are_recorded(two_days: str) -> None:
     late = run(two_days, LATE, 1, [order("o3", LATE, by=BOB)], [line("o3", "30")])
     on_record = details(late, 2)["snapshot"]
     assert on_record == {name: Lake(two_days).version(name) for name in (*load_tables("silver"), stale_dates.LANDED_DATES)}
@@ -213,7 +211,7 @@ def test_a_date_without_candidates_is_refused(two_days: str) -> None:
 # Notes
 
 
-def test_what_a_killed_run_has_changed_is_computed_by_its_next_try(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_of_a_killed_run_are_computed_by_its_retry(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [order("o1", EARLY, by=ANN, status="cancelled", version=2)]
     with monkeypatch.context() as patch:
         patch.setattr(transform, "update_derived_columns", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -224,14 +222,14 @@ def test_what_a_killed_run_has_changed_is_computed_by_its_next_try(two_days: str
     assert details(again, 2)["published_dates"] == texts(EARLY, LATE)
 
 
-def test_a_date_noted_by_hand_is_computed_by_the_next_run_of_any_date(two_days: str) -> None:
+def test_date_noted_by_hand_is_computed_by_any_next_run(two_days: str) -> None:
     mark_stale_dates(Lake(two_days), [EARLY])
     assert list_stale_dates(two_days) == [(ANY_RUN_DATE, EARLY)]
     assert details(run(two_days, LATE, 1, [order("o3", LATE)]))["published_dates"] == texts(EARLY, LATE)
     assert list_stale_dates(two_days) == []
 
 
-def test_a_note_made_after_the_look_at_silver_waits_for_the_next_run(two_days: str) -> None:
+def test_note_after_the_snapshot_waits_for_the_next_run(two_days: str) -> None:
     late = run(two_days, LATE, 1, [order("o3", LATE)])
     details(late, 2)
     mark_stale_dates(Lake(two_days), [EARLY, LATE])
@@ -249,7 +247,7 @@ def reject(run: Run) -> None:
     run.ahead.clear()
 
 
-def test_what_a_stopped_day_has_changed_is_shown_by_no_other_run_until_it_is_published(two_days: str) -> None:
+def test_changes_of_a_held_date_wait_until_it_is_published(two_days: str) -> None:
     wrong = [order("o1", EARLY, by=ANN, status="cancelled", version=2), order("o3", LATE, by=BOB)]
     stopped = run(two_days, LATE, 1, wrong, [line("o3", "1000")])
     details(stopped, 2)
@@ -275,7 +273,7 @@ def test_what_a_stopped_day_has_changed_is_shown_by_no_other_run_until_it_is_pub
     assert list_stale_dates(two_days) == []
 
 
-def test_a_day_held_while_it_is_repaired_has_what_came_meanwhile_computed_by_the_next_run(two_days: str) -> None:
+def test_changes_to_a_held_date_are_computed_by_its_next_run(two_days: str) -> None:
     stopped = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, status="cancelled", version=2)])
     details(stopped, 2)
     reject(stopped)
@@ -288,9 +286,7 @@ def test_a_day_held_while_it_is_repaired_has_what_came_meanwhile_computed_by_the
     assert gross(two_days)[EARLY] == Decimal(12)
 
 
-def test_an_order_that_comes_in_between_the_note_and_the_merge_of_its_lines_is_computed_with_them(
-    two_days: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_order_merged_between_note_and_lines_is_computed(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write = merge._commit_changes
 
     def after_the_order(lake: Lake, contract: Any, *rest: Any) -> None:

@@ -217,7 +217,7 @@ def test_a_release_can_wait_for_the_next_run(shop: Shop, daybook: Command) -> No
     assert quantity == 2
 
 
-def test_the_release_that_was_written_last_counts_also_where_the_clock_was_set_back(tmp_path: Path) -> None:
+def test_last_written_release_counts_if_the_clock_went_back(tmp_path: Path) -> None:
     lake, day = Lake(str(tmp_path / "lake"), run_id=f"{RUN}-1"), date.fromisoformat(DAY)
     for at, quantity in (
         ("2025-12-01T09:00:00.000Z", "2"),

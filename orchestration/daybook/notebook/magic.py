@@ -29,7 +29,7 @@ from daybook.sources.mapping import literal
 
 _DEFAULT_ROWS = 10
 _USAGE = "write %%sql [name] [--as NAME] [--rows N] [--quiet]"
-_PLAIN_TYPES = (str, bool, int, float, Decimal, date, type(None))
+_PLAIN_TYPES = (str, Integral, float, Decimal, date, type(None))
 """Types of values that ``$name`` takes from the notebook and the settings."""
 _PANDAS_NULL_TYPES = ("NaTType", "NAType")
 """Types of the values that a DataFrame has for NULL, by name: a notebook need not import pandas."""
