@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from daybook.execution.tasks import find_unusual_days
-from daybook.scheduling.backfills import read_backfill, read_backfills
+from daybook.scheduling.backfills import read_backfills
 from daybook.settings import load_settings
 from tests.runs.content import hash_tables
 from tests.runs.published import publish_days

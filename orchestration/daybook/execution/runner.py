@@ -177,7 +177,9 @@ class _LocalRunner:
                 day_listener=listener.on_run_event,
             )
 
-    def catch_up(self, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> tuple[str, Optional[BackfillRecord]]:
+    def catch_up(
+        self, display: BackfillDisplay, *, follow: bool = True, **options: Any
+    ) -> tuple[str, Optional[BackfillRecord]]:
         _require_follow(self._settings, follow)
         _start_fork_server()
         from daybook.execution.local import run_catch_up
@@ -256,7 +258,9 @@ class _AwsRunner:
                 self._settings, self._executions, name, listener=listener, day_listener=listener.on_run_event
             )
 
-    def catch_up(self, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> tuple[str, Optional[BackfillRecord]]:
+    def catch_up(
+        self, display: BackfillDisplay, *, follow: bool = True, **options: Any
+    ) -> tuple[str, Optional[BackfillRecord]]:
         from daybook.execution.aws.backfills import follow_catch_up, start_catch_up
 
         name = start_catch_up(self._settings, self._executions, **options)

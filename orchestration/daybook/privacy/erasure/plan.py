@@ -130,7 +130,9 @@ def _build_file_rows(salt: str, pseudonyms: Collection[str], files: Mapping[str,
 
 
 def _append_rows(root: str, rows: list[PlanRow]) -> None:
-    write_rows(table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _plan_schema()), mode="append", by=_BY, table=ERASURE_PLAN)
+    write_rows(
+        table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _plan_schema()), mode="append", by=_BY, table=ERASURE_PLAN
+    )
 
 
 def _read_all(root: str) -> list[PlanRow]:
