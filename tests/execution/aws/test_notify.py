@@ -232,7 +232,7 @@ def test_without_topic_nothing_is_sent(services: Services, archive: Archive, mon
 
 def test_failed_notify_sends_nothing(services: Services, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     failure = {"exception": "LakeError", "message": "gold is not there\nat all"}
-    record = {"stage": "notify", "outcome": "FAILED", "permanent": False, "details": {}, "failure": failure}
+    record = attempt_record("notify", "FAILED", failure=failure)
     code, _ = call(monkeypatch, archive, record, "--topic_arn", TOPIC)
     assert code == "LakeError: gold is not there"
     assert services.made == []

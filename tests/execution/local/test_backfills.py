@@ -60,7 +60,7 @@ class Machine:
         heartbeat()
         self.acts.get(run_date_of(run_id), lambda: None)()
         write_run_record(self.archive, run_id, "SUCCEEDED", part_of=part_of)
-        return Execution(run_id, "SUCCEEDED", {"outcome": "SUCCEEDED"}, None, None, 0, ()), {}
+        return Execution(run_id, "SUCCEEDED", {"outcome": "SUCCEEDED"}, None, None, 0, ()), self.archive.run(run_id)
 
     def _do_errand(self, resource: str, arguments: Any, **_: Any) -> dict[str, Any]:
         given = arguments["Arguments"]
