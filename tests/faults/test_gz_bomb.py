@@ -106,6 +106,7 @@ def test_row_without_end_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch,
     """Refuse a row that is longer than the limit after reading little more than that."""
     monkeypatch.setattr(csv, "CHUNK_BYTES", 1 << 14)
     monkeypatch.setattr(csv, "_BLOCK_BYTES", 1 << 16)
+    monkeypatch.setattr(csv, "_MAX_ROW_BYTES", 1 << 16)
     data = (ORDERS + piece * (4 << 20)).encode()
     tracemalloc.start()
     with pytest.raises(LandingError) as caught:

@@ -20,6 +20,7 @@ from itertools import chain
 from typing import BinaryIO, NamedTuple, Optional
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from daybook.contracts.columns import column_key, find_duplicate_column, matching_columns
@@ -34,8 +35,10 @@ TECHNICAL_COLUMNS = ("_source_file", "_row_number", "_problem", "_raw")
 be split the reason and its text."""
 
 _BLOCK_BYTES = 1 << 20
-"""Bytes of text that are split at a time; pyarrow reads up to 32 blocks ahead. A row that is longer than a block is an error: a
-file without line ends would otherwise be held in memory as a whole."""
+"""Bytes of text that are split at a time. pyarrow reads up to 32 blocks ahead, and needs the header within the first one."""
+_MAX_ROW_BYTES = 4 << 20
+"""Bytes of a row. A file without line ends would otherwise be held in memory as a whole. Only a file with a row of more than
+``_BLOCK_BYTES`` is split in blocks of this size."""
 _TABLE_BYTES = 8 << 20
 """Bytes of values from which on a table is yielded."""
 _MAX_BROKEN_BYTES = 64 << 20
@@ -99,7 +102,7 @@ def read_csv_blocks(
                     f"{shown}, line 1: column {absent[0]!r} of entity {name!r} is missing "
                     f"({_describe_header(header, entity)}); deliver the file again, or change the source's YAML."
                 )
-            yield from _parse_blocks(text, header, delimiter, shown, key)
+            yield from _parse_blocks(text, header, delimiter, shown, key, block_bytes=_BLOCK_BYTES)
         except (FormatError, LimitError):
             if found := detect_text_format(head.decode(encodings[0], errors="ignore")):
                 raise _unsupported_format_error(shown, found) from None
@@ -237,7 +240,7 @@ def _find_open_quote(text: BinaryIO, delimiter: str) -> Optional[int]:
         done = opened.start() if opened else max(position, len(buffer) - 1)
         line += newlines.decode(buffer[:done]).count("\n")
         buffer = buffer[done:]
-        if opened and len(buffer) > _BLOCK_BYTES:
+        if opened and len(buffer) > _MAX_ROW_BYTES:
             break  # Most likely it is never closed.
     return line + newlines.decode(buffer[:2]).count("\n") if opened else None
 
@@ -249,7 +252,10 @@ def _find_closing_quote(text: bytes, position: int) -> int:
     return quote
 
 
-def _parse_blocks(text: BinaryIO, header: list[str], delimiter: str, shown: str, key: str) -> Iterator[pa.Table]:
+def _parse_blocks(
+    text: BinaryIO, header: list[str], delimiter: str, shown: str, key: str, *, block_bytes: int, start: int = 1
+) -> Iterator[pa.Table]:
+    """Yield the rows from number ``start`` on."""
     pending = _BrokenRows()
     schema = pa.schema([(column, pa.string()) for column in header])
     batches: list[pa.RecordBatch] = []
@@ -260,7 +266,7 @@ def _parse_blocks(text: BinaryIO, header: list[str], delimiter: str, shown: str,
             io.BufferedReader(_FileReader(text, end=b"\n")),
             # One thread, so that a broken row knows its number.
             read_options=pa.csv.ReadOptions(
-                use_threads=False, block_size=_BLOCK_BYTES, column_names=header, skip_rows_after_names=1
+                use_threads=False, block_size=block_bytes, column_names=header, skip_rows_after_names=1
             ),
             parse_options=pa.csv.ParseOptions(
                 delimiter=delimiter, newlines_in_values=True, invalid_row_handler=pending.keep_aside
@@ -280,8 +286,9 @@ def _parse_blocks(text: BinaryIO, header: list[str], delimiter: str, shown: str,
                 _require_closed_quotes(text, delimiter, shown)
                 checked = True
             count = rows.num_rows + len(broken)
-            if count or first == 1:
-                yield _number_rows(rows, broken, first, key)
+            if first + count > start or first + count == 1:
+                table = _number_rows(rows, broken, first, key)
+                yield table if first >= start else table.filter(pc.field("_row_number") >= start)
             first += count
             batches = []
     except pa.ArrowInvalid as error:
@@ -292,10 +299,13 @@ def _parse_blocks(text: BinaryIO, header: list[str], delimiter: str, shown: str,
             ) from None
         _require_closed_quotes(text, delimiter, shown)
         reason = str(error).splitlines()[0]
+        if reason.startswith("straddling object") and block_bytes < _MAX_ROW_BYTES:
+            yield from _parse_blocks(text, header, delimiter, shown, key, block_bytes=_MAX_ROW_BYTES, start=max(first, start))
+            return
         if reason.startswith("straddling object"):
             number = first + sum(each.num_rows for each in batches) + len(pending.rows)
             raise LimitError(
-                f"{shown}, data row {number}: the row has more than {_BLOCK_BYTES:,} bytes; deliver the file with line ends."
+                f"{shown}, data row {number}: the row has more than {_MAX_ROW_BYTES:,} bytes; deliver the file with line ends."
             ) from None
         raise FormatError(f"{shown}: not a CSV file ({reason}); deliver it again.") from None
 
