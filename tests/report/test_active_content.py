@@ -141,7 +141,7 @@ def test_other_mime_types_are_left_out_with_a_note(mime: str) -> None:
 def test_allowed_mime_types_pass_the_redactor(mime: str) -> None:
     notebook = new_notebook(cells=[new_code_cell("x", outputs=[new_output("display_data", {mime: "text"})])])
     remove_active_content(notebook)
-    Redactor().notebook(notebook)
+    Redactor().redact_notebook(notebook)
     assert dict(notebook.cells[0].outputs[0].data) == {mime: "text"}
 
 

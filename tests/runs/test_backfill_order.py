@@ -64,7 +64,7 @@ def test_order_of_dates_does_not_change_the_result(outcome_of: Any) -> None:
     tables, unusual = outcome_of("parallel", [*backfill, "4"])
     assert len(tables) > 10
     # Only the third day, in each of its figures.
-    assert {each["run_date"] for each in unusual} == {str(DAYS[2])}
+    assert {each.run_date for each in unusual} == {DAYS[2]}
 
     assert outcome_of("sequential", [*backfill, "1"]) == (tables, unusual)
 

@@ -102,7 +102,7 @@ class Week:
 
     home: Path
     message_texts: str
-    records: dict[str, dict[str, Any]]
+    records: dict[str, RunRecord]
     settings: Any
 
 
@@ -179,8 +179,8 @@ def alone(day: str, settings: Any) -> RunRecord:
 
 def message_texts(records: dict[str, RunRecord]) -> str:
     """Return the messages of the last stage."""
-    messages = [each["details"].get("message") for record in records.values() for each in record.stages]
-    return json.dumps([message for message in messages if message], ensure_ascii=False)
+    messages = [each.details.message for record in records.values() for each in record.stages]
+    return json.dumps([message.to_json() for message in messages if message], ensure_ascii=False)
 
 
 def contents(path: Path) -> Iterator[bytes]:
@@ -215,15 +215,15 @@ def traces(root: Path, *, within: Optional[str] = None) -> dict[str, list[bytes]
 
 
 def test_week_has_the_expected_outcomes(week: Week) -> None:
-    outcomes = {day: record["outcome"] for day, record in week.records.items()}
+    outcomes = {day: record.outcome for day, record in week.records.items()}
     assert outcomes == {
         EARLY: "FAILED", FAILED: "FAILED", UNREADABLE: "FAILED", REJECTED: "REJECTED", HEADLESS: "FAILED", LATE: "FAILED",
         SHOWN: "SUCCEEDED",
     }  # fmt: skip
-    assert [len(week.records[day]["stages"]) for day in DAYS] == [2, 7, 1, 2, 1, 1, 6]
-    tried = [each for each in week.records[FAILED]["stages"] if each["stage"] == "transform"]
-    assert [each["attempt"] for each in tried] == [1, 2, 3, 4]
-    comment = [each["failure"]["message"] for each in tried]
+    assert [len(week.records[day].stages) for day in DAYS] == [2, 7, 1, 2, 1, 1, 6]
+    tried = [each for each in week.records[FAILED].stages if each.stage == "transform"]
+    assert [each.attempt for each in tried] == [1, 2, 3, 4]
+    comment = [each.failure.message for each in tried]
     assert "cannot be used" in comment[0]
     assert "Could not convert string" in comment[1]
     assert "the kernel died" in comment[2]
@@ -239,9 +239,7 @@ def test_canary_is_in_bronze_and_quarantine(week: Week) -> None:
 
 def test_canary_is_in_no_other_file(week: Week, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run_command(monkeypatch, capsys, "report", "--env", "canary")
-    shown = [
-        run_command(monkeypatch, capsys, "show", record["run_id"], "--env", "canary")[1] for record in week.records.values()
-    ]
+    shown = [run_command(monkeypatch, capsys, "show", record.run_id, "--env", "canary")[1] for record in week.records.values()]
     assert len(list((week.home / "report" / "runs").iterdir())) == 7
     # The searched files exist.
     for folder in ("archive", "lake/silver", "lake/gold", "logs", "executions", "report"):
@@ -254,8 +252,8 @@ def test_canary_is_in_no_other_file(week: Week, monkeypatch: pytest.MonkeyPatch,
 
 def test_redactions_are_counted_by_column(week: Week) -> None:
     def counted(day: str, stage: str, attempt: int) -> set[str]:
-        (record,) = [each for each in week.records[day]["stages"] if (each["stage"], each["attempt"]) == (stage, attempt)]
-        return {name for name, count in record["redactions"].items() if count > 0}
+        (record,) = [each for each in week.records[day].stages if (each.stage, each.attempt) == (stage, attempt)]
+        return {name for name, count in record.redactions.items() if count > 0}
 
     columns = {"first_name", "email", "phone"}
     assert columns | {"customer_id", "street"} <= counted(SHOWN, "transform", 1)

@@ -27,6 +27,7 @@ from deltalake.exceptions import TableNotFoundError
 from daybook.contracts import load_tables
 from daybook.lake.delta import open_dataset
 from daybook.lake.tables import Lake
+from daybook.records.models import RunRecord
 from daybook.settings import load_settings
 from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, write_tiny_landing
 
@@ -181,14 +182,14 @@ def who_is_new_apart(rows: list[str]) -> list[str]:
     return masked_rows
 
 
-def _check_files(archive: Any, record: dict[str, Any]) -> None:
+def _check_files(archive: Any, record: RunRecord) -> None:
     """Check that an attempt's notebook and page have the recorded digest or do not exist; none is partial."""
-    for attempt in record["stages"]:
+    for attempt in record.stages:
         for kind in ("notebook", "html"):
-            recorded = attempt.get(kind)
-            key = recorded and f"{archive.folder(record['run_id'])}/{recorded['file']}"
+            recorded = getattr(attempt, kind)
+            key = recorded and f"{archive.folder(record.run_id)}/{recorded.file}"
             if key and archive.store.exists(key):
-                assert hashlib.sha256(archive.store.read(key)).hexdigest() == recorded["sha256"], key
+                assert hashlib.sha256(archive.store.read(key)).hexdigest() == recorded.sha256, key
 
 
 @pytest.fixture

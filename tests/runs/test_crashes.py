@@ -65,7 +65,7 @@ def killed_once(module_home: DaybookHome, tmp_path_factory: pytest.TempPathFacto
 
 def test_kernel_killed_between_merges_is_retried(module_home: DaybookHome, project: Path, killed_once: RunRecord) -> None:
     assert read_gross_revenue(module_home, "tiny", DAY) == Decimal("15.5")
-    tried = [(each.attempt, each.outcome) for each in killed_once.stages if each["stage"] == "transform"]
+    tried = [(each.attempt, each.outcome) for each in killed_once.stages if each.stage == "transform"]
     assert tried == [(1, "FAILED"), (2, "SUCCEEDED")]
     (failed,) = [each for each in killed_once.stages if each.outcome == "FAILED"]
     assert "the kernel died in this cell" in failed.failure.message

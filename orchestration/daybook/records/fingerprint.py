@@ -67,8 +67,8 @@ def compute_fingerprint(settings: Settings) -> dict[str, Any]:
 
     The parts are the notebooks' code (without outputs, metadata, text, comments and parameters), the contracts of silver and
     gold (without descriptions), the source with its landing contract, and the settings that change numbers. Equal fingerprints
-    and equal input give equal tables. Packages are no part of it: see ``package_versions``. No part depends on how the source code
-    of Daybook is worded or where its modules are.
+    and equal input give equal tables. Packages are no part of it: see ``package_versions``. No part depends on the
+    wording or the layout of Daybook's source code.
 
     The project's files are read at each call, because they may change while a process lives.
     """

@@ -70,7 +70,7 @@ class DateLock:
         looked_before = False
         while not _try_lock(descriptor):
             holder = _read_holder(self._path)
-            # Not at the first try: `find_lock_holder` locks the file for a moment, and then the content is of an earlier holder.
+            # `find_lock_holder` locks the file for a moment. In that moment, the content is of an earlier holder.
             if (holder.is_alive and looked_before) or time.monotonic() > until:
                 os.close(descriptor)
                 raise DateLockedError(_format_lock_error(self.run_date, holder))

@@ -319,7 +319,7 @@ def _read_refusal_reason(archive: Archive, backfill_id: str, run_date: date) -> 
 def _completed_earlier_stages(archive: Archive, runs: Sequence[str], stage: str) -> bool:
     """Return whether the newest run of a date completed the stages before this one.
 
-    Without this check, beginning at a later stage would publish a date that a gate rejected, or whose files were never ingested.
+    Without this check, a start at a later stage would publish a date that a gate rejected or whose files were never ingested.
     A run that was stopped before its first stage does not count; the one before it does.
     """
     for run_id in reversed(runs):

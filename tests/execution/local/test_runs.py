@@ -90,13 +90,13 @@ def test_durations_ignore_wall_clock_jumps(machine: Machine, settings: Settings,
     assert execution.status == "SUCCEEDED"
     assert (record.state, record.outcome, record.reasons) == ("closed", "SKIPPED", [CLOSED])
     assert archive.count_closing_records(record.run_id) == 1
-    assert [(each.stage, each.attempt, each["seconds"]) for each in record.stages] == [
+    assert [(each.stage, each.attempt, each.seconds) for each in record.stages] == [
         ("ingest", 1, 5.0),
         ("notify", 1, 5.0),
     ]
     assert record.seconds == 10.0
     for each in (record, *record.stages):
-        assert (parse_timestamp(each["ended_at"]) - parse_timestamp(each["started_at"])).total_seconds() == each["seconds"]
+        assert (parse_timestamp(each.ended_at) - parse_timestamp(each.started_at)).total_seconds() == each.seconds
 
 
 @pytest.mark.parametrize("jump", JUMPS)

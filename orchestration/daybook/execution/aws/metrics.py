@@ -107,7 +107,7 @@ def build_datapoints(run: RunRecord, calendar: Calendar) -> list[Datapoint]:
 
     Parameters
     ----------
-    run : Record
+    run : RunRecord
         The record of a closed run.
     calendar : Calendar
         The calendar of the run's source.

@@ -103,7 +103,7 @@ def run_catch_up(
 
     Returns
     -------
-    tuple of str and Record, optional
+    tuple of str and BackfillRecord, optional
         The error of the catch-up itself (or an empty string), and the backfill's closing record if there was a backfill.
     """
     name = f"catch-up-{''.join(each for each in current_timestamp() if each.isalnum())}"
