@@ -290,7 +290,7 @@ def test_history_gives_measured_cost(archive: Archive, home: Path) -> None:
     ]
     run = close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=lambda: events)
     assert run.cost.basis == "measured"
-    assert run.cost.jobs == [
+    assert [each.to_json() for each in run.cost.jobs] == [
         {"stage": "ingest", "attempt": 1, "seconds": 3600, "dpu": "1.0", "amount": "0.44000000", "execution": EXECUTION}
     ]
     assert archive.run(RUN).cost == run.cost
