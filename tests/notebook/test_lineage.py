@@ -70,7 +70,7 @@ def test_a_query_that_cannot_be_followed_is_noted_and_stops_nothing(stage: Stage
     )
     assert list(details["lineage"]) == ["gold.payment_mix"]
     (gap,) = details["lineage_gaps"]
-    assert "is no table" in gap
+    assert "is not a table" in gap
 
 
 def test_a_fault_of_the_parser_is_noted_and_stops_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

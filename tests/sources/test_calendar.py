@@ -77,14 +77,14 @@ def test_calendars_of_real_shops_include_all_dates_with_data(shared_data):
             "it should leave out at least one weekday, on which the shop is open.",
         ),
         ("  closed: [Christmas]", "key 'calendar.closed.0' is 'Christmas': it should be a date, or a range such as "),
-        ("  closed: [2010-12-24, 2011-01-03..]", "key 'calendar.closed.1' is '2011-01-03..': it should be a date, or two"),
-        ("  closed: [2010-12-24..2010-12-25..2010-12-26]", "it should be a date, or two of them"),
+        ("  closed: [2010-12-24, 2011-01-03..]", "key 'calendar.closed.1' is '2011-01-03..': it should be a date, or a range"),
+        ("  closed: [2010-12-24..2010-12-25..2010-12-26]", "it should be a date, or a range"),
         ("  closed: [2011-01-03..2010-12-24]", "key 'calendar.closed.0' is '2011-01-03..2010-12-24': it should be the earlier"),
         (
             "  closed: [2010-12-24, 2010-12-24..2010-13-01]",
             "key 'calendar.closed.1' is '2010-12-24..2010-13-01': it should be a",
         ),
-        ("  closed: [20101224]", "key 'calendar.closed.0' is 20101224: it should be a date, or two of them"),
+        ("  closed: [20101224]", "key 'calendar.closed.0' is 20101224: it should be a date, or a range"),
         ("  holidays: [2010-12-24]", "there is no key 'calendar.holidays'; remove it."),
     ],
 )
