@@ -33,7 +33,7 @@ def test_without_credentials_a_command_says_so_in_one_sentence(arguments: list[s
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"`daybook {arguments[0]} --env prod` cannot start: there are no AWS credentials; set AWS_PROFILE, or "
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws sso login`, then run it again.\n"
+        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws sso login`, then try again.\n"
     )
 
 
@@ -52,7 +52,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--env", "local"], "params/local.yaml: key 'runs_on' is laptop"),
         (["--env", "prod", "--parameter", "Dpu"], "--parameter Dpu has no value; write --parameter NAME=VALUE."),
-        (["--env", "prod", "--parameter", "DPU=1"], "No template in infra/ has a parameter 'DPU'; there are: "),
+        (["--env", "prod", "--parameter", "DPU=1"], "No template in infra/ has the parameter 'DPU'; use one of "),
         (["--env", "prod", "--stack", "all"], "--stack all is not one of infra/: deployer, foundation, catalogue, "),
         (["--env", "prod", "--smoke", "yesterday"], "'yesterday' is not a business date"),
     ],

@@ -80,7 +80,7 @@ def test_a_run_on_this_machine_cannot_be_left_behind(
     assert run_command(monkeypatch, capsys, "demo", "--days", "2", "--orders", "5")[0] == 0
     code, _, err = run_command(monkeypatch, capsys, "run", "--date", DAY, "--no-follow")
     assert (code, err.count("\n")) == (2, 1)
-    assert "--no-follow is for deployments on AWS" in err
+    assert "--no-follow works for deployments on AWS only" in err
 
 
 @pytest.mark.parametrize("change", ["archive=s3://here", "max_rejected_share=1", "runs_on=laptop", "source=olist"])
