@@ -166,7 +166,7 @@ def test_a_parameter_of_another_type_is_found(edit):
     edit(
         lambda notebook: _parameters(notebook).update(source=_parameters(notebook).source.replace('run_id = ""', "run_id = 0"))
     )
-    assert problems() == {NOTEBOOK: ["3_transform.ipynb: parameter run_id is '', a str, where a int is wanted."]}
+    assert problems() == {NOTEBOOK: ["3_transform.ipynb: parameter run_id is '', a str; it must be a int."]}
 
 
 def test_a_parameter_that_no_run_gives_is_found(edit):
@@ -179,7 +179,7 @@ def test_a_parameter_that_no_run_gives_is_found(edit):
 def test_a_parameter_that_is_computed_is_found(edit):
     edit(lambda notebook: _parameters(notebook).update(source="run_date = today()"))
     assert problems() == {
-        NOTEBOOK: ["3_transform.ipynb: the parameters cell may only hold lines such as name = 'text'; mend it."]
+        NOTEBOOK: ["3_transform.ipynb: the parameters cell may only hold lines such as name = 'text'; fix it."]
     }
 
 

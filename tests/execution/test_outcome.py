@@ -284,7 +284,7 @@ def test_notebook_with_conflict_marks_is_reported(
     first, rest = (project.root / PATH).read_text().split("\n", 1)
     project.write(PATH, f"{first}\n<<<<<<< HEAD\n{rest}")
     assert job(monkeypatch, "aggregate") is None
-    said = "NotebookError: 4_aggregate.ipynb has a conflict mark of git in line 2; resolve the conflict."
+    said = "NotebookError: 4_aggregate.ipynb has a conflict marker of git in line 2; resolve the conflict."
     assert capsys.readouterr().err.strip() == said
     (reason,) = outcome_of("aggregate")["reasons"]  # type: ignore[index]
     assert reason == f"aggregate did not start (not retried: the same input would fail again): {said}"

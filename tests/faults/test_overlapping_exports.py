@@ -104,6 +104,6 @@ def test_order_without_its_newest_lines_is_a_warning(shop: Shop, project: Projec
     with warnings_of("transform", monkeypatch) as warnings:
         assert shop.run(NEXT, 2) == "SUCCEEDED"
     assert warnings == [
-        "export: 1 order has no line in the newest file that the mapping keeps (S1); lines of an earlier date stay, "
-        "so map such lines with quantity 0"
+        "export: 1 order_id has no row in the newest file that the mapping of 'order_items' keeps (S1); rows of an earlier "
+        "date stay, so let the mapping keep such rows with values that count for nothing"
     ]

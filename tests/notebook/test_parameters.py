@@ -40,7 +40,7 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_mistyped_parameter_is_refused() -> None:
-    with pytest.raises(NotebookError, match=r"n\.ipynb: parameter rows is '1', a str, where a int is wanted\."):
+    with pytest.raises(NotebookError, match=r"n\.ipynb: parameter rows is '1', a str; it must be a int\."):
         check_parameters(build_notebook(), "n.ipynb", {"rows": "1"})
 
 
@@ -86,7 +86,7 @@ def test_injected_unknown_parameter_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{\n<<<<<<< HEAD\n"cells": []}', "n.ipynb has a conflict mark of git in line 2; resolve the conflict."),
+        ('{\n<<<<<<< HEAD\n"cells": []}', "n.ipynb has a conflict marker of git in line 2; resolve the conflict."),
         ("no JSON", "n.ipynb is not a notebook (Expecting value: line 1 column 1 (char 0)); restore it."),
         ("[]", "n.ipynb is not a notebook ('list' object has no attribute 'get'); restore it."),
         ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": "code"}]}', "n.ipynb is not a notebook"),

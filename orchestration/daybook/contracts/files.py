@@ -135,7 +135,8 @@ def _require_supported(where: str, table: Table, layer: str) -> None:
     watched = [item.name for item in table.properties if any(each.type == "custom" for each in item.quality)]
     if watched and (layer != "gold" or table.key != table.partition_by or len(table.key) != 1):
         raise ContractError(
-            f"{where}: column {watched[0]!r} has a robustZScore, which needs a gold table of one row a date: its key is its partition."
+            f"{where}: column {watched[0]!r} has a robustZScore, which needs a gold table of one row a date: its key is its "
+            "partition."
         )
 
 

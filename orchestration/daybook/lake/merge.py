@@ -84,6 +84,10 @@ def merge(
 
     Parameters
     ----------
+    lake
+        Where the table is.
+    contract
+        The contract of the table.
     rows
         All rows of the date: a table, or the name of one in ``database``. Derived columns of the contract are only written
         for new keys.
@@ -195,7 +199,10 @@ class _Merge:
         key = self._contract.key
         keys = ", ".join(f"coalesce(now.{name}, prior.{name}) AS {name}" for name in key)
         columns = ", ".join(f"now.{name}" for name in self._schema.names if name not in key)
-        less = f"coalesce(prior.{_WITHDRAWN_COLUMN}, FALSE) OR now._there IS NULL OR coalesce(prior.version_at > now.version_at, FALSE)"
+        less = (
+            f"coalesce(prior.{_WITHDRAWN_COLUMN}, FALSE) OR now._there IS NULL "
+            "OR coalesce(prior.version_at > now.version_at, FALSE)"
+        )
         return (
             f"SELECT {self._columns}, {_WITHDRAWN_COLUMN} FROM (SELECT {keys}, {columns}, {less} AS {_WITHDRAWN_COLUMN} "
             f"FROM (SELECT *, TRUE AS _there FROM {_SCHEMA}.rows) AS now "
@@ -214,7 +221,7 @@ class _Merge:
         return self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
 
     def load_restored_rows(self) -> int:
-        """Load the newest of all versions of the withdrawn keys into ``merging.restored``; return the version of their table."""
+        """Load the newest versions of the withdrawn keys into ``merging.restored``; return the version of their table."""
         table = _versions_table(self._contract)
         stored = self._lake.dataset(table)
         if stored is None:

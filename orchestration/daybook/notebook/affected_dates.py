@@ -81,7 +81,7 @@ class StaleDateTracker:
         return sorted(self.noted | waiting)
 
     def _differing_rows_sql(self, contract: Table, changes: RowChanges) -> str:
-        """Return a subquery for the changed rows as they were and will be, without those in which no relevant column differs."""
+        """Return a subquery for changed rows before and after, without those in which no relevant column differs."""
         engine = self.stage.engine
         names = ", ".join(self._relevant_columns(contract))
         engine.create_view("changed.before", f"SELECT {names} FROM ({changes.before_sql}) AS before")

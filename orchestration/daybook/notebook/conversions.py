@@ -28,8 +28,8 @@ def find_unconvertible_values(
         f"left({quote(each)}, 8) || '…'" if each in contract.pseudonyms else f"CAST({quote(each)} AS VARCHAR)" for each in key
     ]
     rows = engine.rows(
-        f"SELECT unfit, count(*), min(DISTINCT sample, {MAX_SAMPLES}) FROM (SELECT unnest(string_split(_unfit, ', ')) AS unfit, "
-        f"concat_ws(' / ', {', '.join(shown)}) AS sample FROM {relation} WHERE _unfit <> '') AS marked "
+        f"SELECT unfit, count(*), min(DISTINCT sample, {MAX_SAMPLES}) FROM (SELECT unnest(string_split(_unfit, ', ')) "
+        f"AS unfit, concat_ws(' / ', {', '.join(shown)}) AS sample FROM {relation} WHERE _unfit <> '') AS marked "
         "GROUP BY unfit ORDER BY unfit"
     )
     return [

@@ -22,9 +22,9 @@ def add_derived_columns(stage: Stage, contract: Table) -> str:
     _read_merged_tables(stage, contract)
     key = ", ".join(contract.key)
     values = ", ".join(f"d.{name} AS {name}" for name in contract.derived)
-    known = f"SELECT {key}, {', '.join(contract.derived)} FROM {derivation_name(contract)} WHERE ({key}) IN (SELECT {key} FROM {rows})"
     stage.engine.create_table(
-        f"new.derived_{contract.name}", f"SELECT n.* REPLACE ({values}) FROM {rows} AS n LEFT JOIN ({known}) AS d USING ({key})"
+        f"new.derived_{contract.name}",
+        f"SELECT n.* REPLACE ({values}) FROM {rows} AS n LEFT JOIN {derivation_name(contract)} AS d USING ({key})",
     )
     return f"new.derived_{contract.name}"
 
@@ -42,7 +42,8 @@ def update_derived_columns(stage: Stage, contract: Table) -> None:
             _read_merged_tables(stage, contract)
             stage.engine.refresh(contract.full_name)
             return stage.engine.arrow(
-                f"SELECT {key}, d.{column} FROM {contract.full_name} AS c LEFT JOIN {derivation_name(contract)} AS d USING ({key}) "
+                f"SELECT {key}, d.{column} FROM {contract.full_name} AS c "
+                f"LEFT JOIN {derivation_name(contract)} AS d USING ({key}) "
                 f"WHERE c.{column} IS DISTINCT FROM d.{column} ORDER BY {key}"
             )
 

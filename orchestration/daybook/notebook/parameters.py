@@ -1,4 +1,4 @@
-"""The notebooks of the stages and their parameters: declared in one cell, held to it before a kernel starts."""
+"""Read the notebooks of the stages, and check their parameters before a kernel starts."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ if TYPE_CHECKING:  # Kernels import this module, and need not wait for nbformat.
     from nbformat import NotebookNode
 
 _CONFLICT_MARKER = re.compile(r"(?m)^(<{7}|>{7})")
-"""A mark that git leaves in a file with a merge conflict."""
+"""A conflict marker of git."""
 _INJECTED_CELL_HEADER = "# Parameters\n"
-"""How the cell begins in which papermill assigns the parameters that it was given."""
+"""The first line of the cell in which papermill assigns parameters."""
 
 
 def notebook_path(stage: str) -> Path:
-    """The stage's notebook in the project."""
+    """Return the path of a stage's notebook in the project."""
     if stage not in STAGES:
         raise UsageError(f"There is no stage {stage!r}; the stages are: {', '.join(STAGES)}.")
     return project_root() / "notebooks" / f"{notebook_name(stage)}.ipynb"
 
 
 def load_notebook(path: Path) -> NotebookNode:
-    """Read a stage's notebook; ``NotebookError`` if there is none, or the file is no notebook."""
+    """Read a stage's notebook; raise ``NotebookError`` if the file is missing or not a notebook."""
     import nbformat
 
-    # Unless it is given this, nbformat prints what it finds invalid.
-    unsaid: dict[str, Any] = {}
+    # With this argument nbformat collects what is invalid instead of printing it.
+    invalid: dict[str, Any] = {}
     try:
         text = path.read_text(encoding="utf-8")
         conflict = _CONFLICT_MARKER.search(text)
         if conflict:
             line = text.count("\n", 0, conflict.start()) + 1
-            raise NotebookError(f"{path.name} has a conflict mark of git in line {line}; resolve the conflict.")
-        notebook: NotebookNode = nbformat.reads(text, as_version=4, capture_validation_error=unsaid)
+            raise NotebookError(f"{path.name} has a conflict marker of git in line {line}; resolve the conflict.")
+        notebook: NotebookNode = nbformat.reads(text, as_version=4, capture_validation_error=invalid)
         for cell in notebook.cells:
             _ = (cell.cell_type, cell.source, cell.metadata)
     except FileNotFoundError:
         raise NotebookError(f"{path.name} is missing; every stage needs its notebook.") from None
     except (ValueError, AttributeError, TypeError, KeyError, nbformat.ValidationError) as error:
-        # nbformat meets JSON that is no notebook with whatever Python says.
-        said = str(error.__cause__ or error).splitlines()[0].rstrip(".")
-        raise NotebookError(f"{path.name} is not a notebook ({said}); restore it.") from None
+        # For JSON that is not a notebook, nbformat raises any of these.
+        reason = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+        raise NotebookError(f"{path.name} is not a notebook ({reason}); restore it.") from None
     return notebook
 
 
 def read_declared_parameters(notebook: NotebookNode, name: str) -> dict[str, Any]:
-    """The parameters and defaults of a notebook's one ``parameters`` cell, which is its first code cell."""
+    """Return the parameters and defaults of a notebook's one ``parameters`` cell, which is its first code cell."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1 or tagged[0] is not code[0]:
@@ -63,7 +63,7 @@ def read_declared_parameters(notebook: NotebookNode, name: str) -> dict[str, Any
         assigned = [each for each in ast.parse(tagged[0].source).body if isinstance(each, ast.Assign)]
         declared = {str(each.targets[0].id): ast.literal_eval(each.value) for each in assigned}  # type: ignore[attr-defined]
     except (SyntaxError, ValueError, AttributeError):
-        raise NotebookError(f"{name}: the parameters cell may only hold lines such as name = 'text'; mend it.") from None
+        raise NotebookError(f"{name}: the parameters cell may only hold lines such as name = 'text'; fix it.") from None
     _require_no_secrets(declared, name)
     return declared
 
@@ -77,14 +77,14 @@ def check_parameters(notebook: NotebookNode, name: str, given: Mapping[str, Any]
             raise NotebookError(_format_unknown_parameter(name, key, declared))
         if type(value) is not type(declared[key]):
             wanted, found = type(declared[key]).__name__, type(value).__name__
-            raise NotebookError(f"{name}: parameter {key} is {value!r}, a {found}, where a {wanted} is wanted.")
+            raise NotebookError(f"{name}: parameter {key} is {value!r}, a {found}; it must be a {wanted}.")
 
 
 def check_injected_parameters(executed: Iterable[str]) -> None:
     """Raise ``NotebookError`` if papermill has injected a parameter that the notebook does not declare.
 
-    ``end_notebook`` is the text of the cells that the kernel has executed so far. papermill itself only logs a warning: a misspelt
-    name leaves the parameter at its default.
+    ``executed`` has the text of the cells that the kernel has executed so far. papermill itself only logs a warning: a
+    misspelt name leaves the parameter at its default.
     """
     declared: dict[str, None] = {}
     injected: set[str] = set()
@@ -118,10 +118,10 @@ def _format_unknown_parameter(notebook: str, key: str, declared: Iterable[str]) 
 
 
 def _require_no_secrets(parameters: Mapping[str, Any], name: str) -> None:
-    """Parameters end up in records and notebooks, so a secret must not be one. Nor is its value said here."""
+    """Refuse parameters that look like secrets: they are archived in records and notebooks. The message omits the value."""
     for key in parameters:
         if looks_secret(key):
             raise NotebookError(
-                f"{name}: parameter {key!r} looks like a secret, and only names of secrets pass; keep it in a secret store and "
-                "give its name, as a parameter that ends in _secret_name."
+                f"{name}: parameter {key!r} looks like a secret, and only names of secrets are allowed; keep it in a secret "
+                "store and pass its name, as a parameter that ends in _secret_name."
             )

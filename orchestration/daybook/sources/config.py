@@ -296,9 +296,9 @@ class Source(_Model):
     def selects_without_key(self, table: str) -> list[Select]:
         """Return the SELECTs of a table that give its rows no key of their own.
 
-        They leave the column of the contract's ``rowPosition`` out, or derive it from the row's place in the file. Such rows are
-        numbered by their position within their group. Rows of a table with ``alongside`` only count among them where they come in
-        one file with rows without a key of that other table: elsewhere a file may bring one more row of a group.
+        They leave out the column of the contract's ``rowPosition``, or derive it from the row's place in the file. Such rows
+        are numbered by their position within their group. For a table with ``alongside``, only rows that come in one file with
+        rows without a key of that other table count: elsewhere a file may bring one more row of a group.
         """
         position = silver_table(table).roles.row_position
         if position is None:

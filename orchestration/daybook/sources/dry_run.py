@@ -1,4 +1,4 @@
-"""Trying a source's mapping without data: its SQL is bound against empty entities of the declared columns."""
+"""Bind the SQL of a source's mapping against empty entities, to find errors without data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def dry_run_mapping(source: Source, engine: _Engine) -> None:
             raise SourceError(f"params/sources/{source.name}.yaml: people of {name!r}: {error}") from None
     for name in load_tables("silver"):
         table = name.split(".")[1]
-        # First: "quantity, 1" is two columns in the whole query, of which the second gets the name.
+        # Checked first: in the whole query, "quantity, 1" would be two columns, of which the second gets the name.
         wrong = find_invalid_expression(source, table)
         try:
             if wrong is None:
@@ -50,6 +50,6 @@ def dry_run_mapping(source: Source, engine: _Engine) -> None:
         except SqlError as error:
             position = row_position(source.flat_table)
             raise SourceError(
-                f"params/sources/{source.name}.yaml: mapping of {source.flat_table!r} from {name!r} gives no {position.column}, "
-                f"so its {position.within} must be an expression over a single row: {error}"
+                f"params/sources/{source.name}.yaml: mapping of {source.flat_table!r} from {name!r} gives no "
+                f"{position.column}, so its {position.within} must be an expression over a single row: {error}"
             ) from None

@@ -1,4 +1,4 @@
-"""The SQL that a source's YAML stands for."""
+"""Build the SQL of a source's mapping: typed entities, canonical rows, and rows that a newer file replaces."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ SQL_TYPES = {
 
 
 def quote(name: str) -> str:
-    """A column or table name as SQL writes it."""
+    """Return a name of a column or table, quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(value: str) -> str:
-    """A text as SQL writes it."""
+    """Return a text, quoted for SQL."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def clean_sql(name: str, column: Column, null_values: list[str]) -> str:
-    """The column's text, trimmed, with null values as NULL and lost leading zeros put back."""
+    """Return SQL for the column's text: trimmed, null values as NULL, lost leading zeros restored."""
     text = f"trim({quote(name)})"
     cleaned = f"nullif({text}, '')"
     if null_values:
@@ -46,25 +46,28 @@ def clean_sql(name: str, column: Column, null_values: list[str]) -> str:
     if column.pad:
         # lpad also cuts what is longer, so only short values are padded.
         cleaned = f"CASE WHEN length({text}) < {column.pad} THEN lpad({cleaned}, {column.pad}, '0') ELSE {cleaned} END"
-    # Nearly every value begins and ends with a letter, a digit or a sign of ASCII: it is as it is, and trimming costs most.
+    # Nearly every value begins and ends with a visible ASCII character and stays as it is: trimming costs most.
     name = quote(name)
-    plain = f"ascii({name}) BETWEEN 33 AND 126 AND ascii({name}[-1]) BETWEEN 33 AND 126{_unchanged_condition_sql(name, column, null_values)}"
+    plain = (
+        f"ascii({name}) BETWEEN 33 AND 126 AND ascii({name}[-1]) BETWEEN 33 AND 126"
+        f"{_unchanged_condition_sql(name, column, null_values)}"
+    )
     return f"CASE WHEN {plain} THEN {name} ELSE {cleaned} END"
 
 
 def _unchanged_condition_sql(name: str, column: Column, null_values: list[str]) -> str:
-    """SQL that goes on with a condition: that a value is no null value, and none that is padded."""
+    """Return SQL that continues a condition: a value is neither a null value nor padded."""
     kept = f" AND {name} NOT IN ({', '.join(map(literal, null_values))})" if null_values else ""
     return kept + (f" AND length({name}) >= {column.pad}" if column.pad else "")
 
 
 def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
-    """The column in its declared type; NULL where the text does not fit it."""
+    """Return SQL for the column in its declared type; NULL where the text does not fit it."""
     text = clean_sql(name, column, null_values)
     if column.type == "text":
         return text
     if column.decimal_comma:
-        # A point may only part thousands: taking it out of 12.50 would make it a hundred times as much.
+        # A point may only separate thousands: without its point, 12.50 would become 1250.
         comma = rf"regexp_matches({text}, '^[+-]?([0-9]*|[0-9]{{1,3}}(\.[0-9]{{3}})+)(,[0-9]*)?$')"
         text = f"CASE WHEN {comma} THEN replace(replace({text}, '.', ''), ',', '.') END"
     if column.type == "integer":
@@ -73,7 +76,7 @@ def typed_sql(name: str, column: Column, null_values: list[str]) -> str:
         typed = f"TRY_CAST(CASE WHEN regexp_matches({whole}, '^[+-]?[0-9]+$') THEN {whole} END AS BIGINT)"
         return _fast_number_sql(name, column, null_values, "BIGINT", typed)
     if column.type == "decimal":
-        # The cast would take 1e3 and would round a fifth decimal away; neither is a price.
+        # The cast would accept 1e3 and round a fifth decimal; neither is a price.
         fits = rf"regexp_matches({text}, '^[+-]?([0-9]+\.?[0-9]{{0,4}}0*|\.[0-9]{{1,4}}0*)$')"
         typed = f"TRY_CAST(CASE WHEN {fits} THEN {text} END AS DECIMAL(18,4))"
         return _fast_number_sql(name, column, null_values, "DECIMAL(18,2)", typed)
@@ -105,8 +108,10 @@ def _local_time_sql(text: str, column: Column) -> str:
 
 
 def _fast_number_sql(name: str, column: Column, null_values: list[str], kind: str, typed: str) -> str:
-    """A number's SQL that looks closely only at texts which are not just as ``kind`` is written: few are, and patterns cost
-    ten times a cast."""
+    """Return SQL for a number that applies patterns only to texts which ``kind`` would write differently.
+
+    There are few such texts, and a pattern costs ten times a cast.
+    """
     if column.decimal_comma:
         return typed
     name = quote(name)
@@ -116,7 +121,7 @@ def _fast_number_sql(name: str, column: Column, null_values: list[str], kind: st
 
 
 def text_column(name: str) -> str:
-    """The column of ``typed_select`` that holds the text of a typed column where it does not fit, as SQL writes it."""
+    """Return the column of ``typed_select`` with the text of a typed column where it does not fit, as SQL."""
     return quote(f"_text_{name}")
 
 
@@ -126,12 +131,12 @@ def clock_column(name: str) -> str:
 
 
 def typed_select(source: Source, entity: str, relation: str, timezone: Optional[str] = None) -> str:
-    """A SELECT of an entity's landed rows, cleaned and typed.
+    """Return a SELECT of an entity's landed rows, cleaned and typed.
 
     Columns: the entity's in their declared types (NULL where the text does not fit), ``_text_<column>`` with the text of each
     that is no text, where it does not fit (else NULL), ``_clock_<column>`` of each timestamp, and technical columns of
-    ``relation``: where the row lies, why it could not be split, ``_copy`` (2 and up for further copies of a row) and
-    ``_waived`` (rules a person lets it break).
+    ``relation``: the address of the row, why it could not be split, ``_copy`` (2 and up for further copies of a row) and
+    ``_waived`` (rules that a person has waived for it).
 
     ``_clock_<column>`` is 'repeated' where a local time is one of two instants and 'skipped' where the local clock never shows
     it, else NULL. ``timezone`` is the zone of columns that name none; without it these are not looked at.
@@ -141,7 +146,7 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
         shown.append(quote(name))
         landed = quote(f"_landed_{name}")
         if column.type in ("timestamp", "date"):
-            # Reading these refers to the text many times: it is cleaned once.
+            # Their SQL refers to the text many times, so it is cleaned once.
             cleaned.append(f"{clean_sql(name, column, source.null_values)} AS {landed}")
             within += [f"{_temporal_sql(landed, column)} AS {quote(name)}", landed]
             text = landed
@@ -150,7 +155,7 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
             within.append(f"{typed_sql(name, column, source.null_values)} AS {quote(name)}")
             if column.type == "text":
                 continue
-            # Twice a name, so that no value is typed for this too.
+            # The bare column, so that the value is not typed again for this.
             within.append(f"{quote(name)} AS {landed}")
             text = clean_sql(f"_landed_{name}", column, source.null_values)
         shown.append(f"CASE WHEN {quote(name)} IS NULL THEN {text} END AS {text_column(name)}")
@@ -186,7 +191,7 @@ def failed_casts_sql(types: dict[str, str], zone: str = _SHOP_TIMEZONE_SQL) -> s
 
 
 def mapped_sql(source: Source, table: str, run_date: date) -> str:
-    """The rows that the source has for a canonical table, before the newest version of each is chosen.
+    """Return SQL for the rows that the source has for a canonical table, before the newest version of each is chosen.
 
     Columns: those of ``silver.<table>`` that a mapping may give, typed, personal keys as pseudonyms, plus ``_unfit`` (the
     columns whose value cannot be converted and is NULL), ``_source_file`` and ``_row_number`` of the row they come from. Rows
