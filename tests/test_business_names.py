@@ -24,6 +24,7 @@ ORDINARY_WORDS = {
     "payments": "in the help of the demo shop's faults",
     "retention": "a promise of the contract standard",
     "score": "the z-score of the anomaly check",
+    "sequence": "a running number, in the pattern for columns of numbers that are not amounts",
     "share": "a part of a whole",
     "state": "of a process or a state machine",
     "status": "of a run, a process or an HTTP response",

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from daybook.contracts import LAYERS, load_table, load_tables, read_contract
+from daybook.contracts.canonical import affected_dates, business_date_column, business_date_table
 from daybook.errors import ContractError, ParamsError
 
 FILE = "params/contracts/silver/visits.yaml"
@@ -156,6 +157,71 @@ def test_a_rule_that_does_not_fit_is_told_with_file_and_key(visits, added, told)
 def test_a_rule_of_a_table_that_does_not_fit_is_told(visits, added, told):
     visits.write(FILE, f"{VISITS}    quality: [{added}]\n")
     assert told in refusal(visits)
+
+
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        (
+            "{property: colour, value: red}",
+            "table 'visits' has the custom property 'colour'; known are: businessDate, affects,",
+        ),
+        (
+            "{property: affects, value: {dates_of: hour}}",
+            "customProperties name the column 'hour', which 'visits' does not have",
+        ),
+        ("{property: affects, value: {date: day}}", "table 'visits': the custom property 'affects.0.dates_of' is not valid"),
+        ("{property: rowPosition, value: page}", "table 'visits': the custom property 'rowPosition' is not valid"),
+    ],
+)
+def test_a_wrong_custom_property_of_a_table_is_refused(visits, added, told):
+    visits.write(FILE, f"{VISITS}    customProperties: [{added}]\n")
+    assert told in refusal(visits)
+
+
+def test_a_wrong_custom_property_of_a_column_is_refused(visits):
+    visits.replace(FILE, "primaryKeyPosition: 2}", "primaryKeyPosition: 2, customProperties: [{property: odd, value: 1}]}")
+    assert "column 'page' has the custom property 'odd'; known are: computed, derived," in refusal(visits)
+
+
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        ("", "'visits' needs the custom property affects"),
+        (
+            "{property: affects, value: {dates_of: page}}",
+            "has dates_of 'page', which must be a date, an instant, or a foreign key",
+        ),
+        ("{property: affects, value: {dates_of: page, through: lines}}", "goes through 'lines'; the silver tables are: "),
+        (
+            "{property: affects, value: {dates_of: page, through: orders}}",
+            "goes through 'orders', which must refer to 'visits'",
+        ),
+        ("{property: affects, value: {dates_of: day, first_of: page}}", "has first_of, which only 'orders' can have"),
+    ],
+)
+def test_dates_that_a_table_cannot_affect_are_refused(visits, added, told):
+    visits.write(FILE, f"{VISITS}    customProperties: [{added}]\n" if added else VISITS)
+    with pytest.raises(ContractError) as caught:
+        affected_dates(load_table("silver.visits"))
+    assert told in str(caught.value)
+
+
+def test_a_table_affects_the_dates_of_rows_it_refers_to(visits):
+    visits.replace(FILE, "primaryKeyPosition: 2}", "primaryKeyPosition: 2, relationships: [{to: orders.order_id}]}")
+    assert [each.dates_of for each in affected_dates(load_table("silver.visits"))] == ["page"]
+
+
+def test_orders_have_the_business_date():
+    assert (business_date_table().full_name, business_date_column()) == ("silver.orders", "order_date")
+
+
+def test_two_tables_with_a_business_date_are_refused(visits):
+    visits.write(
+        FILE, f"{VISITS}    customProperties: [{{property: businessDate, value: {{column: day, local_day_of: version_at}}}}]\n"
+    )
+    with pytest.raises(ContractError, match=r"One contract in .* must have the custom property businessDate"):
+        business_date_table()
 
 
 def test_a_figure_is_watched_only_where_a_date_has_one_row(project):
