@@ -1,6 +1,6 @@
-"""Test a column whose case changes between files: rows, erasures and redaction stay correct.
+"""Test columns whose spelling changes by case: rows, erasures and redaction stay correct.
 
-This includes lakes of earlier releases, which stored such a column under both spellings.
+Lakes of earlier releases, which stored such a column under both spellings, are tested too.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from daybook.privacy.run_values import build_redactor
 from daybook.settings import Settings, load_settings, project_root
 from daybook.sources import config
 from tests.conftest import Project
+from tests.faults.conftest import add_deployment
 from tests.notebook.conftest import session
 from tests.sessions import Session, new_session
 
@@ -40,14 +41,14 @@ CONTRACT, SOURCE = "params/contracts/landing/odd.yaml", "params/sources/odd.yaml
 NOON = datetime(2025, 11, 13, 11, tzinfo=timezone.utc)
 
 
-def read_contracts_again() -> None:
+def clear_caches() -> None:
     """Clear the caches of contracts and sources."""
     for read in (contract_files._load_tables_cached, contract_files._load_landing_cached, config._load_source_cached):
         read.cache_clear()
 
 
 class Shop:
-    """The odd shop, run in this process."""
+    """The deployment ``odd``, run in this process."""
 
     def __init__(self, session: Session, project: Project) -> None:
         self.session, self.project = session, project
@@ -57,23 +58,23 @@ class Shop:
         return load_settings("odd")
 
     def land(self, day: str, folder: str, *renamed: tuple[str, str]) -> None:
-        """Write the files of a folder for a date, with other column names in the header of orders."""
-        place = Path(self.settings.landing) / "o" / day
-        shutil.copytree(HERE / folder, place)
-        header, rows = (place / "orders.csv").read_text(encoding="utf-8").split("\n", 1)
+        """Land the files of a folder for a date, with renamed columns in the header of orders."""
+        target = Path(self.settings.landing) / "o" / day
+        shutil.copytree(HERE / folder, target)
+        header, rows = (target / "orders.csv").read_text(encoding="utf-8").split("\n", 1)
         for old, new in renamed:
             assert old in header
             header = header.replace(old, new)
-        (place / "orders.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
+        (target / "orders.csv").write_text(f"{header}\n{rows}", encoding="utf-8")
 
     def rename_in_contract(self, *renamed: tuple[str, str]) -> None:
-        """Change the spelling of columns in the contract and the source."""
+        """Rename columns in the contract and the source."""
         for old, new in renamed:
             self.project.replace(CONTRACT, f"name: {old}", f"name: {new}")
             self.project.replace(SOURCE, f": {old}", f": {new}")
         if any(old == "customer" for old, _ in renamed):
             self.project.replace(SOURCE, "customer_key: customer", "customer_key: Customer")
-        read_contracts_again()
+        clear_caches()
 
     def run(self, day: str, number: int = 1) -> str:
         return self.session.run_day(day, number, {}, env="odd")
@@ -99,7 +100,7 @@ class Shop:
 
 @pytest.fixture
 def shop(session: Session, project: Project) -> Shop:
-    shutil.copytree(HERE / "params", project.root / "params", dirs_exist_ok=True)
+    add_deployment(project.root, "odd", "odd")
     return Shop(session, project)
 
 
@@ -108,19 +109,19 @@ RENAMED = (("customer", "Customer"), ("shipped_at", "Shipped_At"))
 
 @pytest.fixture
 def renamed(shop: Shop, home: Path, two_days: tuple[Path, Path]) -> Shop:
-    """Return the shop after a day with the old header and one with the new, which contract and source follow."""
-    for built, own in zip(two_days, (shop.project.root, home)):
-        shutil.copytree(built, own, dirs_exist_ok=True)
+    """Provide the shop after a day with the old header and a day with the new one."""
+    for source, copy in zip(two_days, (shop.project.root, home)):
+        shutil.copytree(source, copy, dirs_exist_ok=True)
     return shop
 
 
 @pytest.fixture(scope="module")
 def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """Return project and home of that shop, to copy."""
+    """Provide project and home of that shop, built once."""
     root, home = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home")
     for folder in ("params", "notebooks"):
         shutil.copytree(project_root() / folder, root / folder)
-    shutil.copytree(HERE / "params", root / "params", dirs_exist_ok=True)
+    add_deployment(root, "odd", "odd")
     with pytest.MonkeyPatch.context() as patch, new_session() as session:
         patch.setenv("DAYBOOK_PROJECT", str(root))
         patch.setenv("DAYBOOK_HOME", str(home))
@@ -135,7 +136,7 @@ def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, P
     yield root, home
 
 
-def test_renamed_column_keeps_its_values(renamed: Shop) -> None:
+def test_a_renamed_column_keeps_its_values(renamed: Shop) -> None:
     assert renamed.orders() == [
         ("A1", renamed.key_of("900021"), datetime(2025, 11, 1, 11, tzinfo=timezone.utc), "paid"),
         ("S1", renamed.key_of("900131"), NOON, "paid"),
@@ -145,14 +146,14 @@ def test_renamed_column_keeps_its_values(renamed: Shop) -> None:
     assert renamed.columns("bronze.orders").count("customer") == 1 and "Customer" not in renamed.columns("bronze.orders")
 
 
-def test_erase_finds_customer_in_either_spelling(renamed: Shop) -> None:
+def test_erase_finds_customers_of_both_spellings(renamed: Shop) -> None:
     for customer in ("900131", "900021"):
         assert renamed.erase(customer).proof.is_clean
         assert renamed.rows(f"SELECT count(*) FROM bronze.orders WHERE customer = '{customer}'") == [(0,)]
     assert [key for _, key, *_ in renamed.orders()] == [None, None, renamed.key_of("900132")]
 
 
-def test_renamed_required_column_is_present(shop: Shop) -> None:
+def test_a_renamed_required_column_is_present(shop: Shop) -> None:
     shop.project.replace(CONTRACT, "{name: status, logicalType: string,", "{name: status, required: true, logicalType: string,")
     shop.land(DAY1, "day1")
     assert shop.run(DAY1) == "SUCCEEDED"
@@ -162,14 +163,14 @@ def test_renamed_required_column_is_present(shop: Shop) -> None:
     assert [status for *_, status in shop.orders()] == ["paid"] * 3
 
 
-def test_header_can_differ_from_the_contract_in_case(shop: Shop) -> None:
+def test_a_header_may_differ_from_the_contract(shop: Shop) -> None:
     shop.land(DAY2, "day2", ("Customer", " CUSTOMER "), ("Shipped_At", "shipped_AT"), ("status", '"Status "'))
     assert shop.run(DAY2) == "SUCCEEDED"
     assert shop.orders()[0] == ("S1", shop.key_of("900131"), NOON, "paid")
     assert shop.rows("SELECT customer FROM bronze.orders ORDER BY 1") == [("900131",), ("900132",)]
 
 
-def test_non_ascii_column_can_be_renamed(shop: Shop) -> None:
+def test_a_non_ascii_column_may_be_renamed(shop: Shop) -> None:
     composed, decomposed = "Käufer", unicodedata.normalize("NFD", "Käufer")
     for file in (CONTRACT, SOURCE):
         text = (shop.project.root / file).read_text(encoding="utf-8")
@@ -177,14 +178,14 @@ def test_non_ascii_column_can_be_renamed(shop: Shop) -> None:
             "customer_key: customer", f"customer_key: {composed}"
         )
         shop.project.write(file, text.replace("orders: customer", f"orders: {composed}"))
-    read_contracts_again()
+    clear_caches()
     shop.land(DAY1, "day1", ("customer", decomposed))
     assert shop.run(DAY1) == "SUCCEEDED"
     for file in (CONTRACT, SOURCE):
         text = (shop.project.root / file).read_text(encoding="utf-8")
-        # The source has the decomposed form of the name.
+        # Contract and source have the decomposed form, as if pasted from a header.
         shop.project.write(file, text.replace(composed, unicodedata.normalize("NFD", "KÄUFER")))
-    read_contracts_again()
+    clear_caches()
     shop.land(DAY2, "day2", ("Customer", "käufer"))
     assert shop.run(DAY2) == "SUCCEEDED"
     assert [key for _, key, *_ in shop.orders()] == [shop.key_of(each) for each in ("900021", "900131", "900132")]
@@ -198,7 +199,7 @@ SILVER = {
 }
 
 
-def test_renamed_table_column_keeps_its_values(shop: Shop) -> None:
+def test_a_renamed_column_of_a_table_keeps_its_values(shop: Shop) -> None:
     customers = "  customers:\n    - from: orders\n      columns: {customer_key: customer, version_at: updated_at}\n"
     shop.project.replace(SOURCE, "  order_items:\n", f"{customers}  order_items:\n")
     shop.land(DAY1, "day1")
@@ -207,7 +208,7 @@ def test_renamed_table_column_keeps_its_values(shop: Shop) -> None:
     for table, names in SILVER.items():
         for name in names:
             shop.project.replace(f"params/contracts/{table}.yaml", f"name: {name}", f"name: {name.title()}")
-    read_contracts_again()
+    clear_caches()
     shop.land(DAY2, "day2", ("Customer", "customer"))
     assert shop.run(DAY2) == "SUCCEEDED"
     assert shop.run(DAY1, 2) == "SUCCEEDED"
@@ -234,7 +235,7 @@ def test_renamed_table_column_keeps_its_values(shop: Shop) -> None:
 
 
 def split_column(delta: DeltaTable, name: str, other: str, where: pc.Expression) -> None:
-    """Store some rows' values of a column under another spelling, as earlier releases did."""
+    """Store the values of some rows under another spelling, as earlier releases did after a rename."""
     rows = open_dataset(delta).to_table()
     partitions = list(delta.metadata().partition_columns) or None
     moved = rows.filter(where)
@@ -245,7 +246,7 @@ def split_column(delta: DeltaTable, name: str, other: str, where: pc.Expression)
 
 @pytest.fixture
 def legacy(renamed: Shop) -> Shop:
-    """Return the shop's lake of an earlier release: a column under two spellings in bronze, silver and versions."""
+    """Provide a lake of an earlier release, with a column under two spellings in bronze, silver and versions."""
     second = pc.field("run_date") == pa.scalar(date.fromisoformat(DAY2))
     for name, other in RENAMED:
         split_column(renamed.stored("bronze.orders"), name, other, second)
@@ -255,7 +256,7 @@ def legacy(renamed: Shop) -> Shop:
     return renamed
 
 
-def test_duplicate_columns_are_read_as_one(legacy: Shop) -> None:
+def test_columns_stored_twice_read_as_one(legacy: Shop) -> None:
     found = legacy.rows("SELECT customer, SHIPPED_AT FROM bronze.orders ORDER BY customer")
     assert [customer for customer, _ in found] == ["900021", "900131", "900132"]
     assert all(shipped for _, shipped in found)
@@ -264,7 +265,7 @@ def test_duplicate_columns_are_read_as_one(legacy: Shop) -> None:
     assert columns.count("Customer") == 1 and "customer" not in columns
 
 
-def test_next_run_merges_duplicate_columns(legacy: Shop) -> None:
+def test_next_run_merges_columns_stored_twice(legacy: Shop) -> None:
     orders, before = legacy.orders(), legacy.stored("bronze.orders").version()
     assert legacy.run(DAY2, 2) == "SUCCEEDED"
     for table in ("bronze.orders", "silver.orders", "versions.orders"):
@@ -278,23 +279,23 @@ def test_next_run_merges_duplicate_columns(legacy: Shop) -> None:
 
 
 @pytest.mark.parametrize("customer", ["900021", "900131"])
-def test_erase_with_duplicate_columns(legacy: Shop, customer: str) -> None:
+def test_erase_on_columns_stored_twice(legacy: Shop, customer: str) -> None:
     key = legacy.key_of(customer)
-    done = legacy.erase(customer)
-    assert done.proof.is_clean and done.rows["bronze.orders"] == 1
+    result = legacy.erase(customer)
+    assert result.proof.is_clean and result.rows["bronze.orders"] == 1
     assert key not in [each for _, each, *_ in legacy.orders()]
     assert legacy.rows(f"SELECT count(*) FROM bronze.orders WHERE customer = '{customer}'") == [(0,)]
     assert legacy.rows("SELECT count(customer) FROM bronze.orders") == [(3,)]
 
 
-def test_rekey_with_duplicate_columns(legacy: Shop) -> None:
+def test_rekey_on_columns_stored_twice(legacy: Shop) -> None:
     for table in ("silver.orders", "versions.orders"):
         split_column(legacy.stored(table), "customer_key", "Customer_Key", pc.field("order_id") == "S2")
     rekey(legacy.settings.lake, legacy.settings.pii_key, "odd")
     assert [key for _, key, *_ in legacy.orders()] == [legacy.key_of(each) for each in ("900021", "900131", "900132")]
 
 
-def test_redaction_with_duplicate_columns(legacy: Shop) -> None:
+def test_redaction_of_columns_stored_twice(legacy: Shop) -> None:
     Path(legacy.settings.archive).mkdir(parents=True, exist_ok=True)
     for day, customer in ((DAY1, "900021"), (DAY2, "900131")):
         assert customer not in build_redactor(legacy.settings, f"daily-{day}-1", stage="validate").redact_text(

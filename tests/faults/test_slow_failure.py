@@ -24,7 +24,6 @@ from daybook.sources.compression import DEFAULT_LIMITS
 from daybook.storage import Store
 from tests.faults.conftest import Shop
 
-INPUTS = Path(__file__).parent / "slow_failure"
 DAY, RUN = "2025-01-02", "daily-2025-01-02-1"
 GOOD = "order,customer,at,product,qty,price"
 LINES = [f"O{i},C{i:06d},2025-01-02 10:00:00,P{i % 50},1,9.90" for i in range(30_000)]
@@ -33,19 +32,15 @@ LINES = [f"O{i},C{i:06d},2025-01-02 10:00:00,P{i % 50},1,9.90" for i in range(30
 @pytest.fixture
 def slow(shop: Shop) -> Shop:
     """Return a shop with the deployment ``slow``, whose only personal column is customer."""
-    params = shop.project.root / "params"
-    shutil.copy(INPUTS / "sources_slow.yaml", params / "sources" / "slow.yaml")
-    shutil.copy(INPUTS / "contract_slow.yaml", params / "contracts" / "landing" / "slow.yaml")
-    shutil.copy(INPUTS / "params_slow.yaml", params / "slow.yaml")
-    return shop
+    return shop.deploy("slow_failure", "slow")
 
 
 def land(slow: Shop, header: str, lines: Iterable[str]) -> Path:
-    return slow.land(f"sales_{DAY}.csv", "\n".join([header, *lines]) + "\n", "slow")
+    return slow.land(f"sales_{DAY}.csv", "\n".join([header, *lines]) + "\n")
 
 
-class Taken(ValueMatcher):
-    """A stand-in for ``ValueMatcher`` that lists added arrays with their columns."""
+class CollectedValues(ValueMatcher):
+    """A matcher that only collects the added arrays with their columns."""
 
     def __init__(self) -> None:
         super().__init__(lambda: None)
@@ -60,34 +55,34 @@ class Taken(ValueMatcher):
         return {(column, value) for column, array in self.arrays for value in array.to_pylist()}
 
 
-def taken(path: Path) -> Taken:
-    """Return the values that are added for a broken file of the deployment ``slow``."""
-    values = Taken()
+def collect(path: Path) -> CollectedValues:
+    """Collect the values of a broken file of the deployment ``slow``."""
+    values = CollectedValues()
     run_values._add_malformed_file(values, Store(str(path.parent)), path.name, load_source("slow"), "sales", DEFAULT_LIMITS)
     return values
 
 
 def test_wrong_header_is_found_in_seconds(slow: Shop) -> None:
-    """Compare a failed ingest and its search with the search of the same file with a valid header."""
+    """Compare the failed ingest and its search with the search of the same file with a good header."""
     land(slow, GOOD, LINES)
-    started = time.perf_counter()
+    start = time.perf_counter()
     build_redactor(load_settings("slow"), RUN, stage="ingest")
-    good = time.perf_counter() - started
+    good = time.perf_counter() - start
     land(slow, GOOD.replace(",price", ""), [line.rsplit(",", 1)[0] for line in LINES])
-    started = time.perf_counter()
+    start = time.perf_counter()
     with pytest.raises(FormatError, match="column 'price' of entity 'sales' is missing"):
-        slow.run(DAY, "slow")
+        slow.run(DAY)
     clean = build_redactor(load_settings("slow"), RUN, stage="ingest").redact_text("bought by C000017 and C029999")
     assert clean == "bought by [redacted:customer] and [redacted:customer]"
-    assert time.perf_counter() - started < 10 * good + 5
+    assert time.perf_counter() - start < 10 * good + 5
 
 
 @pytest.mark.parametrize(
     ("header", "column"), [(GOOD.replace(",price", ",cost"), "customer"), ("a,b,c,d,e,f", "_raw")], ids=["column", "header"]
 )
-def test_values_are_added_by_column(slow: Shop, header: str, column: str) -> None:
-    """Add few arrays, and decode the file once if the first encoding fits."""
-    values = taken(land(slow, header, LINES))
+def test_values_are_collected_by_column(slow: Shop, header: str, column: str) -> None:
+    """Collect few arrays, and decode the file once if the first encoding fits."""
+    values = collect(land(slow, header, LINES))
     assert {value for name, value in values.values if name == column} >= {f"C{i:06d}" for i in range(30_000)}
     assert len(values.arrays) < 10
 
@@ -95,7 +90,7 @@ def test_values_are_added_by_column(slow: Shop, header: str, column: str) -> Non
 def test_second_encoding_is_read_if_the_first_does_not_fit(slow: Shop) -> None:
     path = land(slow, GOOD.replace(",price", ",cost"), [])
     path.write_bytes(path.read_bytes() + "O1,Zoë,2025-01-02 10:00:00,P1,1,9.90\n".encode("windows-1252"))
-    assert ("customer", "Zoë") in taken(path).values
+    assert ("customer", "Zoë") in collect(path).values
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -104,22 +99,22 @@ def test_second_encoding_is_read_if_the_first_does_not_fit(slow: Shop) -> None:
     chunk=st.integers(40, 200),
     end=st.sampled_from(["\n", "\r\n", "\r"]),
 )
-def test_chunks_have_the_values_of_the_whole_file(
+def test_chunks_give_the_values_of_the_whole_file(
     slow: Shop, monkeypatch: pytest.MonkeyPatch, lines: list[list[str]], chunk: int, end: str
 ) -> None:
-    """Add the same values with chunks of any size, if two of them have a whole line."""
+    """Collect the same values for any chunk size, as long as two chunks hold a line."""
     path = land(slow, "x", [])
     text = end.join([GOOD.replace(",price", ",cost"), *(",".join(line) for line in lines)])
     path.write_bytes(text.encode())
-    whole = taken(path).values
+    expected = collect(path).values
     with monkeypatch.context() as patch:
         patch.setattr(run_values, "CHUNK_BYTES", chunk)
-        assert taken(path).values == whole
+        assert collect(path).values == expected
 
 
 @pytest.mark.parametrize("text", ["C1234567,", "C1234567", "C1234567,x\n"], ids=["fields", "one field", "lines"])
 def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Compare the memory for malformed files of 4 and 16 chunks."""
+    """Read files of 4 and 16 chunks that cannot be split, and compare the memory of both."""
     monkeypatch.setattr(run_values, "CHUNK_BYTES", 1 << 16)
     peaks = []
     for size in (1 << 18, 1 << 20):
@@ -127,23 +122,23 @@ def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.Monk
         path.write_text(text * (size // len(text)))
         tracemalloc.start()
         run_values._add_malformed_file(
-            Taken(), Store(str(path.parent)), path.name, load_source("slow"), "sales", DEFAULT_LIMITS
+            CollectedValues(), Store(str(path.parent)), path.name, load_source("slow"), "sales", DEFAULT_LIMITS
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + (1 << 20)
 
 
-def test_repairs_are_added_by_column() -> None:
-    values = Taken()
+def test_repairs_are_collected_by_column() -> None:
+    values = CollectedValues()
     texts = [f'{{"customer": "C{i}", "product": "P{i}"}}' for i in range(1000)]
     run_values._add_repairs(values, texts, {"customer": "id"})
     assert len(values.arrays) == 1
     assert values.values == {("customer", f"C{i}") for i in range(1000)}
 
 
-def test_interrupted_run_searches_values_in_bulk(slow: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count the SQL statements of the search after Ctrl-C."""
+def test_interrupted_run_stores_values_in_batches(slow: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the statements on the database, which the search after Ctrl-C executes too."""
     land(slow, GOOD.replace(",price", ",cost"), LINES)
     calls: list[Any] = []
     store = ValueMatcher._store
@@ -153,12 +148,12 @@ def test_interrupted_run_searches_values_in_bulk(slow: Shop, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["landing", "bronze"])
-def test_many_malformed_rows_are_not_kept_in_memory(slow: Shop, monkeypatch: pytest.MonkeyPatch, stored: bool) -> None:
-    """Add every field of many rows; of few rows, exclude fields that occur in non-personal columns."""
+def test_many_unsplittable_rows_are_not_held_in_memory(slow: Shop, monkeypatch: pytest.MonkeyPatch, stored: bool) -> None:
+    """Redact every field of many such rows; of few rows, only fields of personal columns."""
     broken = [f"X{i},Y{i:06d},P7 plain" for i in range(200)]
     land(slow, GOOD, [*broken, "O0,C0,2025-01-02 10:00:00,P7 plain,1,2"])
     if stored:
-        slow.run(DAY, "slow", {"max_rejected_share": "1"})
+        slow.run(DAY, {"max_rejected_share": "1"})
         shutil.rmtree(Path(load_settings("slow").lake) / "quarantine")
     text = "Y000007 and P7 plain"
     assert build_redactor(load_settings("slow"), RUN).redact_text(text) == "[redacted:_raw] and P7 plain"

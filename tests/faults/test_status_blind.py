@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from datetime import date
 from pathlib import Path
@@ -15,10 +14,9 @@ from daybook.contracts import load_tables
 from daybook.records.archive import Archive
 from daybook.settings import load_settings
 from tests.conftest import Project
+from tests.faults.conftest import add_deployment
 from tests.sample_records import run_record
 
-FILES = Path(__file__).parent / "status_blind"
-PLACES = {"source": "sources", "contract": "contracts/landing", "params": "."}
 LAST = "2025-01-03"
 Call = Callable[[str], tuple[int, str]]
 
@@ -26,8 +24,7 @@ Call = Callable[[str], tuple[int, str]]
 @pytest.fixture
 def archive(home: Path, project: Project) -> Archive:
     """Return the archive of a shop with a run for only the last of three dates."""
-    for name, target in PLACES.items():
-        shutil.copy(FILES / f"{name}.yaml", project.root / "params" / target / "odd.yaml")
+    add_deployment(project.root, "status_blind", "odd")
     archive = Archive(load_settings("odd").archive)
     run_id = archive.start_run(date.fromisoformat(LAST), {"env": "odd"})
     at = "2025-01-04T02:00:00.000Z"
