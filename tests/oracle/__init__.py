@@ -1,5 +1,5 @@
-"""Compute in plain Python what Daybook computes for the demo shop.
+"""Compute in plain Python what Daybook computes for the demo shop, so that tests can compare both.
 
-Nothing here imports Daybook. ``shop.Shop.run`` runs a date: ``landing`` reads its files, ``texts`` parses values,
-``contracts`` checks rows, ``model`` builds silver rows, ``sales`` builds gold. Tests compare the two.
+These modules do not import Daybook. ``shop.Shop.run`` runs a date: ``landing`` reads files, ``texts`` parses values,
+``contracts`` checks rows, ``model`` maps them to silver, ``sales`` computes gold.
 """

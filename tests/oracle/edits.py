@@ -1,10 +1,11 @@
-"""Draw random edits of a landing: texts in cells, and whole rows.
+"""Edit landing files at random: texts in cells, and whole rows.
 
-An edit is a tuple of plain values, so that a printed failing example can be saved. Row numbers start at 0 and wrap around:
+An edit is a tuple of plain values, so that a failing example can be copied from the output. Row numbers count from 0, modulo
+the number of rows:
 
 - ``("cell", entity, row, column, text)`` and ``("take", entity, row, column, other row, other column)`` change a text
 - ``("copy", entity, row)``, ``("drop", entity, row)``
-- ``("fields", entity, row, number)`` shortens or extends a row
+- ``("fields", entity, row, number)`` cuts a row short or makes it longer
 - ``("add", entity, row, texts)`` adds a copy of a row with other texts by column
 """
 
@@ -21,11 +22,11 @@ Edit = tuple[Any, ...]
 ENTITIES = ("orders", "order_items", "payments", "returns", "reviews", "customers", "products", "categories", "sellers")
 FORMS: dict[str, list[str]] = yaml.safe_load((Path(__file__).parent / "forms.yaml").read_text(encoding="utf-8"))
 BLANKS, ZONES, DATES, SEPARATORS, TIMES, WORDS, NUMBERS = FORMS.values()
-"""Texts around values, parts of values and whole values."""
+"""Blanks around a value, and parts and complete texts of values."""
 
 
 def texts() -> st.SearchStrategy[str]:
-    """Return a strategy for texts of all kinds in a cell."""
+    """Return a strategy for all kinds of texts in a cell."""
     plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12)
     moments = st.builds(
         lambda day, between, time, zone: day + between + time + zone,
@@ -44,7 +45,7 @@ def texts() -> st.SearchStrategy[str]:
 
 
 def list_all_edits() -> list[Edit]:
-    """Return edits that add a row for every form of a time and a number, each two parts in all combinations."""
+    """Return edits that add one row per form of a time and of a number, in all pairs of parts."""
     moments = {
         *(f"{day} {time}{zone}" for day in DATES for time in ("10:20:30", "02:30") for zone in ZONES),
         *(f"2025-11-30{between}{time}{zone}" for between in SEPARATORS[:4] for time in TIMES for zone in ZONES),
@@ -61,7 +62,7 @@ def list_all_edits() -> list[Edit]:
 
 
 def edits(columns: dict[str, list[str]]) -> st.SearchStrategy[list[Edit]]:
-    """Return a strategy for lists of edits of a landing whose entities have these columns."""
+    """Return a strategy for lists of edits of entities with these columns."""
     row = st.integers(0, 60)
 
     def of(entity: str) -> st.SearchStrategy[Edit]:
@@ -77,7 +78,7 @@ def edits(columns: dict[str, list[str]]) -> st.SearchStrategy[list[Edit]]:
             st.tuples(st.just("fields"), name, row, st.integers(1, 15)),
         )
 
-    # Lists of lists are long, and still shrink well.
+    # Lists of lists can be long and still shrink well.
     some = st.lists(st.sampled_from(ENTITIES).flatmap(of), max_size=12)
     return st.lists(some, max_size=12).map(lambda groups: [each for group in groups for each in group])
 
@@ -89,7 +90,7 @@ def read_records(path: Path, encoding: str) -> list[list[str]]:
 
 
 def write_records(path: Path, encoding: str, records: list[list[str]]) -> None:
-    """Write records as a CSV file. Characters that the encoding lacks become question marks."""
+    """Write records as a CSV file; characters that the encoding lacks become question marks."""
     with path.open("w", encoding=encoding, errors="replace", newline="") as file:
         csv.writer(file, lineterminator="\r\n").writerows(records)
 

@@ -1,4 +1,4 @@
-"""Read a date's files: every record as text, with its address."""
+"""Read a date's files: every record as text, with file and row number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class RowAddress(NamedTuple):
-    """The address of a row: its file under landing, and its number in the file from 1."""
+    """The file of a row under landing, and the row's number from 1."""
 
     file: str
     number: int
@@ -17,7 +17,7 @@ class RowAddress(NamedTuple):
 
 @dataclass
 class Row:
-    """A landed row. ``values`` are typed; ``misfits`` are columns whose text does not fit the type."""
+    """A landed row: ``values`` are typed, ``misfits`` are the columns with texts that do not fit their type."""
 
     address: RowAddress
     texts: dict[str, str]
@@ -27,7 +27,7 @@ class Row:
 
 
 def read_entity(landing: Path, source: dict[str, Any], entity: str, day: str) -> tuple[list[Row], list[Row]]:
-    """Return the rows of an entity without duplicates, and the duplicates."""
+    """Return the distinct rows of an entity, and the further copies of them."""
     settings = source["entities"][entity]
     key = settings["files"].replace("{run_date}", day)
     if not (landing / key).exists() and settings.get("missing") == "empty":
@@ -35,9 +35,9 @@ def read_entity(landing: Path, source: dict[str, Any], entity: str, day: str) ->
     encoding = settings.get("encoding", source["encoding"])
     with (landing / key).open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as file:
         header, *records = [record for record in csv.reader(file) if record]
-    once, copies, seen = [], [], set()
+    distinct, copies, seen = [], [], set()
     for number, record in enumerate(records, start=1):
         row = Row(RowAddress(key, number), dict(zip(header, record)), len(record) == len(header))
-        (copies if tuple(record) in seen else once).append(row)
+        (copies if tuple(record) in seen else distinct).append(row)
         seen.add(tuple(record))
-    return once, copies
+    return distinct, copies

@@ -1,4 +1,4 @@
-"""Build silver rows from accepted rows, one row per key."""
+"""Map accepted rows of a date to silver rows, one per key, with values of the tables' types."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from tests.oracle.contracts import Landed, Table, Values
 
 Key = tuple[Any, ...]
 COMPLETE_TABLES = {"customers", "products", "reviews"}
-"""Tables whose key and version are the primary key of an entity in the landing contract, without a rule of lower severity."""
+"""Tables whose key and version are a declared primary key of a landing entity, so that collisions reject the date."""
 
 
 def silver_rows(
     accepted: Landed, contracts: dict[str, Table], day: date, key: bytes, shop: str
 ) -> tuple[dict[str, list[Values]], list[str]]:
-    """Return the silver rows of a date's landing by table, the newest of each key, and the findings.
+    """Return the newest row of each key for each silver table, and the reasons to reject the date.
 
-    Rows without a version have that of the date's midnight. Of two rows with one version the later one in the file counts,
-    unless the landing contract requires that they are equal.
+    Rows without a version have the date's midnight as version. Of two rows with one version the later row of the file counts,
+    unless the landing contract promises that they are equal.
     """
-    found, against, midnight = {}, [], texts.local_midnight(day.isoformat(), shop)
+    found, reasons, midnight = {}, [], texts.local_midnight(day.isoformat(), shop)
     for name, contract in contracts.items():
         newest: dict[Key, tuple[tuple[Any, ...], Values]] = {}
-        values_by_key: dict[Key, Values] = {}
+        first: dict[Key, Values] = {}
         for row, address in _MAPPINGS[name](accepted, lambda text: pseudonymize(text, key)):
             row.setdefault("version_at", midnight)
             row["landed_on"] = day
             if name == "orders":
                 row["order_date"] = texts.local_day(row["ordered_at"], shop)
             values = to_stored_row(row, contract)
-            mine, rank = key_of(values, contract), (row["version_at"], *address)
-            if name in COMPLETE_TABLES and values_by_key.setdefault((mine, row["version_at"]), values) != values:
-                against.append(f"{name}: landed rows of one key and version say the same")
-            if mine not in newest or rank > newest[mine][0]:
-                newest[mine] = (rank, values)
+            key_values, rank = key_of(values, contract), (row["version_at"], *address)
+            if name in COMPLETE_TABLES and first.setdefault((key_values, row["version_at"]), values) != values:
+                reasons.append(f"{name}: landed rows of one key and version say the same")
+            if key_values not in newest or rank > newest[key_values][0]:
+                newest[key_values] = (rank, values)
         found[name] = [values for _, values in newest.values()]
-    return found, against
+    return found, reasons
 
 
 def key_of(values: Values, contract: Table) -> Key:
@@ -49,7 +49,7 @@ def key_of(values: Values, contract: Table) -> Key:
 
 
 def to_stored_row(row: Values, contract: Table) -> Values:
-    """Return a row with the stored types of its table. A value that a type cannot hold is null."""
+    """Return a row with the types of its table; a value that its column cannot hold is None."""
     return {each["name"]: _to_stored_value(row.get(each["name"]), each["physicalType"]) for each in contract["properties"]}
 
 
@@ -64,7 +64,7 @@ def _to_stored_value(value: Any, physical: str) -> Any:
 
 
 def pseudonymize(text: Optional[str], key: bytes) -> Optional[str]:
-    """Return the pseudonym of a customer's number."""
+    """Return the pseudonym of a customer id."""
     return hmac.digest(key, text.encode(), "sha256").hex()[:32] if text else None
 
 
@@ -72,7 +72,7 @@ MappedRows = Iterator[tuple[Values, tuple[str, int]]]
 Pseudonym = Callable[[Optional[str]], Optional[str]]
 
 
-def _orders(accepted: Landed, known_as: Pseudonym) -> MappedRows:
+def _orders(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:
     for row in accepted["orders"]:
         value = row.values
         same = ("order_id", "ordered_at", "approved_at", "shipped_at", "delivered_at", "estimated_delivery_at")
@@ -80,7 +80,7 @@ def _orders(accepted: Landed, known_as: Pseudonym) -> MappedRows:
             {
                 **{name: value[name] for name in same},
                 **{name: value[f"ship_{name}"] for name in ("country", "state", "city")},
-                "customer_key": known_as(value["customer_id"]),
+                "customer_key": pseudonym(value["customer_id"]),
                 "status": value["status"].lower(),
                 "version_at": value["updated_at"],
             },
@@ -88,7 +88,7 @@ def _orders(accepted: Landed, known_as: Pseudonym) -> MappedRows:
         )
 
 
-def _order_items(accepted: Landed, known_as: Pseudonym) -> MappedRows:
+def _order_items(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:
     for row in accepted["order_items"]:
         yield {**row.values, "line_amount": row.values["quantity"] * row.values["unit_price"], "is_return": False}, row.address
     for row in accepted["returns"]:
@@ -107,16 +107,16 @@ def _order_items(accepted: Landed, known_as: Pseudonym) -> MappedRows:
         )
 
 
-def _customers(accepted: Landed, known_as: Pseudonym) -> MappedRows:
+def _customers(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:
     for row in accepted["customers"]:
         places = {name: row.values[name] for name in ("country", "state", "city")}
         yield (
-            {"customer_key": known_as(row.values["customer_id"]), **places, "version_at": row.values["updated_at"]},
+            {"customer_key": pseudonym(row.values["customer_id"]), **places, "version_at": row.values["updated_at"]},
             row.address,
         )
 
 
-def _products(accepted: Landed, known_as: Pseudonym) -> MappedRows:
+def _products(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:
     names = {row.values["category_id"]: row.values["category_name"] for row in accepted["categories"]}
     for row in accepted["products"]:
         value = row.values
@@ -124,12 +124,12 @@ def _products(accepted: Landed, known_as: Pseudonym) -> MappedRows:
         yield {**value, "category": category, "version_at": value["updated_at"]}, row.address
 
 
-def _payments(accepted: Landed, known_as: Pseudonym) -> MappedRows:
+def _payments(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:
     for row in accepted["payments"]:
         yield {**row.values, "method": row.values["method"].lower()}, row.address
 
 
-def _reviews(accepted: Landed, known_as: Pseudonym) -> MappedRows:
+def _reviews(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:
     for row in accepted["reviews"]:
         yield dict(row.values), row.address
 

@@ -1,4 +1,4 @@
-"""Compute gold from silver, for any dates, without customer segments and cohorts."""
+"""Compute the gold tables by date from silver, except customer segments and cohorts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ZERO = Decimal(0)
 
 
 def gold_rows(silver: Silver, days: Collection[date], shop: str) -> dict[str, list[Values]]:
-    """Return the rows of each gold table for some dates."""
+    """Return the rows of each gold table for the given dates."""
     orders = [{**each, "counts": each["status"] not in ("cancelled", "unavailable", "adjustment")} for each in silver["orders"]]
     of_days = [each for each in orders if each["order_date"] in days]
     lines = list(_lines(silver, {each["order_id"]: each for each in of_days}))
@@ -31,7 +31,7 @@ def gold_rows(silver: Silver, days: Collection[date], shop: str) -> dict[str, li
 
 
 def _lines(silver: Silver, orders: dict[str, Values]) -> Iterable[Values]:
-    """Yield the lines of orders. A line, also a returned one, counts on the date of its order."""
+    """Yield the lines of orders; a line, also a returned one, counts on the date of its order."""
     categories = {each["product_id"]: each["category"] for each in silver["products"]}
     for line in silver["order_items"]:
         order = orders.get(line["order_id"])
@@ -64,8 +64,8 @@ def _daily_sales(orders: list[Values], of_days: list[Values], lines: list[Values
         who = order["customer_key"]
         first[who] = min(first.get(who, date.max), order["order_date"])
     rows = []
-    for day, day_rows in _group_by(of_days, "order_date"):
-        counted = [each for each in day_rows if each["counts"]]
+    for day, mine in _group_by(of_days, "order_date"):
+        counted = [each for each in mine if each["counts"]]
         known = {each["customer_key"] for each in counted} - {None}
         revenue = _revenue(each for each in lines if each["order_date"] == day)
         has_lines = any(each["order_date"] == day for each in lines)
@@ -73,7 +73,7 @@ def _daily_sales(orders: list[Values], of_days: list[Values], lines: list[Values
             {
                 "order_date": day,
                 "orders": len(counted),
-                "cancelled_orders": sum(each["status"] in ("cancelled", "unavailable") for each in day_rows),
+                "cancelled_orders": sum(each["status"] in ("cancelled", "unavailable") for each in mine),
                 **revenue,
                 "adjustments_amount": sum(
                     (each["line_amount"] for each in lines if each["adjusted"] and each["order_date"] == day), ZERO
@@ -90,19 +90,19 @@ def _sales_by(columns: tuple[str, ...], lines: list[Values]) -> list[Values]:
     return [
         {
             **dict(zip(("order_date", *columns), group)),
-            "orders": len({each["order_id"] for each in day_rows if each["sold"]}),
-            **_revenue(day_rows),
+            "orders": len({each["order_id"] for each in mine if each["sold"]}),
+            **_revenue(mine),
         }
-        for group, day_rows in _group_by(lines, "order_date", *columns)
+        for group, mine in _group_by(lines, "order_date", *columns)
     ]
 
 
 def _payment_mix(counted: list[Values], payments: list[Values]) -> list[Values]:
     days = {each["order_id"]: each["order_date"] for each in counted}
-    day_rows = [{**each, "order_date": days[each["order_id"]]} for each in payments if each["order_id"] in days]
+    mine = [{**each, "order_date": days[each["order_id"]]} for each in payments if each["order_id"] in days]
     rows = []
-    for (day, method), some in _group_by(day_rows, "order_date", "method"):
-        amount, whole = _sum_amounts(some), _sum_amounts([each for each in day_rows if each["order_date"] == day])
+    for (day, method), some in _group_by(mine, "order_date", "method"):
+        amount, whole = _sum_amounts(some), _sum_amounts([each for each in mine if each["order_date"] == day])
         rows.append(
             {
                 "order_date": day,

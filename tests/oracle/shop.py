@@ -1,4 +1,4 @@
-"""Run dates of the demo shop: gates, the newest version of rows over all dates, and published gold."""
+"""Run dates of the demo shop: gates, the newest version of each row over all dates, and publishing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.oracle.contracts import Landed, Values
 
 @dataclass
 class Run:
-    """The result of a date's run: its last stage, and the validation of the rows by entity."""
+    """The result of a date: outcome, last stage, and the validation of rows by entity."""
 
     outcome: str = "SUCCEEDED"
     stage: str = "quality"
@@ -25,7 +25,7 @@ class Run:
     reasons: dict[str, dict[landing.RowAddress, set[str]]] = field(default_factory=dict)
     copies: dict[str, int] = field(default_factory=dict)
     against: list[str] = field(default_factory=list)
-    """Findings of the gate."""
+    """Reasons of the gate to reject the date."""
 
     def reject(self, stage: str, against: list[str]) -> Run:
         """End as REJECTED."""
@@ -34,7 +34,7 @@ class Run:
 
 
 class Shop:
-    """Silver as the versions of each date, and gold as published."""
+    """Silver as versions by date, and published gold."""
 
     def __init__(self, params: Path, files: Path, key: bytes, **settings: Any) -> None:
         self.settings = {
@@ -77,25 +77,27 @@ class Shop:
         return run
 
     def _validate(self, day: date, run: Run) -> list[str]:
-        """Check the landed rows; return the findings."""
-        whole: Landed = {}
+        """Validate the landed rows; return the reasons to reject the date."""
+        splittable: Landed = {}
         for name, contract in self.landing_contract.items():
-            once, copies = landing.read_entity(self.files, self.source, name, day.isoformat())
-            run.rows[name], run.copies[name] = once, len(copies)
-            for row in once:
+            distinct, copies = landing.read_entity(self.files, self.source, name, day.isoformat())
+            run.rows[name], run.copies[name] = distinct, len(copies)
+            for row in distinct:
                 contracts.parse_row(row, contract, self.zone)
-            found = {row.address: contracts.list_broken_rules(row, contract, self.zone) for row in once}
+            found = {row.address: contracts.list_broken_rules(row, contract, self.zone) for row in distinct}
             run.reasons[name] = {address: reasons for address, reasons in found.items() if reasons}
-            run.accepted[name] = [row for row in once if not found[row.address]]
-            whole[name] = [row for row in once if row.splits]
+            run.accepted[name] = [row for row in distinct if not found[row.address]]
+            splittable[name] = [row for row in distinct if row.splits]
         against = []
         for name, contract in self.landing_contract.items():
             rejected, landed = len(run.reasons[name]), len(run.reasons[name]) + len(run.accepted[name]) + run.copies[name]
             tolerated, share = self.settings["tolerated_rejected_rows"], self.settings["max_rejected_share"]
             if rejected > tolerated and rejected / landed > share:
                 against.append(f"{name}: rejected share")
-            against += [f"{name}: {rule}" for rule in contracts.list_broken_table_rules(whole, name, contract, day, self.zone)]
-        placed = [row.values["ordered_at"] for row in whole["orders"] if row.values["ordered_at"]]
+            against += [
+                f"{name}: {rule}" for rule in contracts.list_broken_table_rules(splittable, name, contract, day, self.zone)
+            ]
+        placed = [row.values["ordered_at"] for row in splittable["orders"] if row.values["ordered_at"]]
         if placed and texts.local_day(max(placed), self.zone) < day:
             against.append("orders: ordered_at is fresh")
         return against
@@ -103,16 +105,16 @@ class Shop:
     def _broken(self, tables: dict[str, contracts.Table], rows: dict[str, list[Values]]) -> list[str]:
         """Return the rules of silver or gold contracts that rows break."""
         against = []
-        for name, own in rows.items():
+        for name, mine in rows.items():
             against += [
-                f"{name}: {rule}" for row in own for rule in contracts.list_broken_typed_rules(row, tables[name], self.zone)
+                f"{name}: {rule}" for row in mine for rule in contracts.list_broken_typed_rules(row, tables[name], self.zone)
             ]
-            if not own and any(rule.get("metric") == "rowCount" for rule in tables[name].get("quality", [])):
+            if not mine and any(rule.get("metric") == "rowCount" for rule in tables[name].get("quality", [])):
                 against.append(f"{name}: rows")
         return against
 
     def _shifted(self, day: date, orders: list[Values]) -> list[str]:
-        """Return findings on orders if some are new and none is of the date."""
+        """Return a reason to reject if some orders are new and none is of the date."""
         known = {key for key, versions in self.versions["orders"].items() if any(other < day for other in versions)}
         new = [each for each in orders if (each["order_id"],) not in known]
         return (
@@ -120,16 +122,16 @@ class Shop:
         )
 
     def _merge(self, day: date, rows: dict[str, list[Values]]) -> None:
-        """Replace the date's versions by these rows."""
-        for name, own in rows.items():
+        """Replace the versions of a date by these rows."""
+        for name, mine in rows.items():
             for versions in self.versions[name].values():
                 versions.pop(day, None)
-            for row in own:
+            for row in mine:
                 self.versions[name][model.key_of(row, self.silver_contracts[name])][day] = row
         self.landed.add(day)
 
     def silver(self) -> dict[str, list[Values]]:
-        """Return the newest version of every row; of equal versions that of the later date."""
+        """Return the newest version of each row; of equal versions that of the later date."""
         tables = {
             name: [max(each.values(), key=lambda row: (row["version_at"], row["landed_on"])) for each in keys.values() if each]
             for name, keys in self.versions.items()

@@ -1,4 +1,4 @@
-"""Test with random landing texts that no row is lost and that outcome and figures equal those of the oracle."""
+"""Compare dates with random texts with the oracle: outcome, quarantine, silver and gold."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from tests.sessions import Session, new_session, read_outcome
 DAY_BEFORE, DAY = date(2025, 11, 29), date(2025, 11, 30)
 KEY = bytes(range(32))
 APPROXIMATE = {"average_order_value", "share", "on_time_share", "average_days"}
-"""Quotients, which the engine rounds from floats."""
+"""Quotients, which the engine computes as binary fractions."""
 
 
-class Lab:
-    """The demo shop with the previous day in its tables, whose copies run spoiled days."""
+class PreparedShop:
+    """The demo shop after the run of DAY_BEFORE; DAY runs on copies of it."""
 
     def __init__(self, session: Session, root: Path) -> None:
         self.session, self.root = session, root
@@ -52,14 +52,14 @@ class Lab:
         return read_outcome(), stages.current.name
 
     def oracle(self, landing: Path, **settings: Any) -> Shop:
-        """Return the oracle of the shop after the previous day."""
+        """Return the oracle after its run of DAY_BEFORE."""
         shop = Shop(project_root() / "params", landing, KEY, **settings)
         assert shop.run(DAY_BEFORE).outcome == "SUCCEEDED"
         return shop
 
 
 def _add_events(landing: Path) -> None:
-    """Let some orders of the previous day be delivered, cancelled, returned and reviewed on the day."""
+    """Add deliveries, cancellations, returns and reviews on DAY of orders of DAY_BEFORE."""
     before, day = DAY_BEFORE.isoformat(), DAY.isoformat()
 
     def read(entity: str, of: str) -> list[dict[str, str]]:
@@ -96,8 +96,8 @@ def _add_events(landing: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Return the shop, in a session without plots."""
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedShop]:
+    """Provide the prepared shop, in a session without displayed outputs."""
     root = tmp_path_factory.mktemp("oracle")
     with pytest.MonkeyPatch.context() as patch, new_session() as session:
         patch.setenv("DAYBOOK_HOME", str(root / "home"))
@@ -107,22 +107,22 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         formatter = session.shell.display_formatter
         assert formatter is not None
         formatter.mimebundle_formatter.enabled = False
-        yield Lab(session, root)
+        yield PreparedShop(session, root)
 
 
 @pytest.fixture
 def random_days(request: pytest.FixtureRequest) -> int:
-    """Return the number of spoiled days to run."""
+    """Return the number of random days."""
     return int(request.config.getoption("--random-days"))
 
 
-def test_valid_day_equals_the_oracle(lab: Lab) -> None:
-    _hold_against_the_oracle(lab, [], "0.05", again=True)
+def test_unedited_day_equals_the_oracle(prepared: PreparedShop) -> None:
+    _compare_with_oracle(prepared, [], "0.05", again=True)
 
 
-SAVED: dict[str, list[edits.Edit]] = {
+EXAMPLES: dict[str, list[edits.Edit]] = {
     "values that one day can hold": [
-        # A zone name before local times shifted these by an hour in an earlier version.
+        # A zone name before local times once shifted these by an hour.
         ("cell", "returns", 0, "returned_at", "2025-11-30 01:59:59 UTC"),
         ("cell", "orders", 25, "delivered_at", "2025-11-30 10:00:00 CEST."),
         ("cell", "orders", 26, "delivered_at", "9999-01-01"),
@@ -144,20 +144,20 @@ SAVED: dict[str, list[edits.Edit]] = {
         ("cell", "returns", 0, "quantity", "1000"),
     ],
 }
-"""Examples that failed in the past."""
+"""Edits that failed once."""
 
 
-@pytest.mark.parametrize("changes", SAVED.values(), ids=SAVED)
-def test_saved_examples_equal_the_oracle(lab: Lab, changes: list[edits.Edit]) -> None:
-    _hold_against_the_oracle(lab, changes, "1", again=False)
+@pytest.mark.parametrize("changes", EXAMPLES.values(), ids=EXAMPLES)
+def test_known_examples_equal_the_oracle(prepared: PreparedShop, changes: list[edits.Edit]) -> None:
+    _compare_with_oracle(prepared, changes, "1", again=False)
 
 
-def test_every_form_of_a_value_equals_the_oracle(lab: Lab) -> None:
-    _hold_against_the_oracle(lab, edits.list_all_edits(), "1", again=False)
+def test_every_form_of_a_value_equals_the_oracle(prepared: PreparedShop) -> None:
+    _compare_with_oracle(prepared, edits.list_all_edits(), "1", again=False)
 
 
-def test_random_days_equal_the_oracle(lab: Lab, random_days: int) -> None:
-    # Save the changes of a printed failing example in SAVED.
+def test_random_days_equal_the_oracle(prepared: PreparedShop, random_days: int) -> None:
+    # Hypothesis prints a failing example; add its changes to EXAMPLES.
     @settings(max_examples=random_days)
     @given(
         changes=edits.edits({name: list(columns) for name, columns in COLUMNS.items()}),
@@ -165,22 +165,22 @@ def test_random_days_equal_the_oracle(lab: Lab, random_days: int) -> None:
         again=st.booleans(),
     )
     def check(changes: list[edits.Edit], share: str, again: bool) -> None:
-        _hold_against_the_oracle(lab, changes, share, again=again)
+        _compare_with_oracle(prepared, changes, share, again=again)
 
     check()
 
 
-def _hold_against_the_oracle(lab: Lab, changes: list[edits.Edit], share: str, *, again: bool) -> None:
-    """Run the day with these changes twice, and compare the results with the oracle."""
-    landing, home = lab.root / "spoiled", lab.root / "after"
-    for source, copy in ((lab.root / "files", landing), (lab.root / "before", home)):
+def _compare_with_oracle(prepared: PreparedShop, changes: list[edits.Edit], share: str, *, again: bool) -> None:
+    """Run DAY with these changes, twice if ``again``, and compare all results with the oracle."""
+    landing, home = prepared.root / "edited", prepared.root / "after"
+    for source, copy in ((prepared.root / "files", landing), (prepared.root / "before", home)):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(source, copy)
     edits.apply_edits(landing, DAY.isoformat(), changes)
-    shop = lab.oracle(landing, max_rejected_share=float(share))
+    shop = prepared.oracle(landing, max_rejected_share=float(share))
     expected = shop.run(DAY)
     for number in (1, 2) if again else (1,):
-        ended_as = lab.run(DAY, landing, home, number, max_rejected_share=share)
+        ended_as = prepared.run(DAY, landing, home, number, max_rejected_share=share)
         assert ended_as == (expected.outcome, expected.stage), expected.against
         engine = DuckDBEngine(Lake(str(home / "lake")), shop.zone)
         _compare_rows(engine, expected)
@@ -191,11 +191,13 @@ def _hold_against_the_oracle(lab: Lab, changes: list[edits.Edit], share: str, *,
 
 
 def _compare_rows(engine: DuckDBEngine, expected: Run) -> None:
-    """Compare accepted rows, and quarantined rows with their reasons. No row is lost."""
+    """Compare quarantined rows and their reasons, and check that no row is lost."""
     for name, accepted in expected.accepted.items():
         of_day = f"WHERE run_date = DATE '{DAY}'"
-        aside = engine.rows(f"SELECT _source_file, _row_number, _reasons FROM quarantine.{name} {of_day}")
-        found = {RowAddress(*address): {_normalize_reason(each) for each in reasons.split("; ")} for *address, reasons in aside}
+        quarantined = engine.rows(f"SELECT _source_file, _row_number, _reasons FROM quarantine.{name} {of_day}")
+        found = {
+            RowAddress(*address): {_normalize_reason(each) for each in reasons.split("; ")} for *address, reasons in quarantined
+        }
         expected_reasons = {
             address: {_normalize_reason(each) for each in reasons} for address, reasons in expected.reasons[name].items()
         }
@@ -212,22 +214,18 @@ def _compare_rows(engine: DuckDBEngine, expected: Run) -> None:
 
 def _normalize_reason(reason: str) -> str:
     """Return a reason in a form that is equal for all reasons why a text does not fit its type."""
-    column, _, reason_text = reason.partition(" ")
+    column, _, rule = reason.partition(" ")
     unfit = ("is an integer", "is a decimal", "is a timestamp", "has a known time zone")
-    return (
-        f"{column} fits its type"
-        if reason_text in unfit or re.fullmatch("has at most [0-9]+ digits.*", reason_text)
-        else reason
-    )
+    return f"{column} fits its type" if rule in unfit or re.fullmatch("has at most [0-9]+ digits.*", rule) else reason
 
 
 def _compare(engine: DuckDBEngine, table: str, expected: list[Values], contract: Table) -> None:
     columns = [each["name"] for each in contract["properties"]]
     found = [dict(zip(columns, row)) for row in engine.rows(f"SELECT {', '.join(columns)} FROM {table}")]
-    expected_reasons = {key_of(row, contract): row for row in expected}
-    assert sorted(map(str, expected_reasons)) == sorted(str(key_of(row, contract)) for row in found), table
+    by_key = {key_of(row, contract): row for row in expected}
+    assert sorted(map(str, by_key)) == sorted(str(key_of(row, contract)) for row in found), table
     for row in found:
-        other = expected_reasons[key_of(row, contract)]
+        other = by_key[key_of(row, contract)]
         differing = {name: (row[name], other[name]) for name in columns if not _same(row[name], other[name], name)}
         assert not differing, f"{table} {key_of(row, contract)}: (found, expected) by column: {differing}"
 

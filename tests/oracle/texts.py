@@ -1,4 +1,4 @@
-"""Parse a landed text: trim it, and read numbers and times."""
+"""Parse landed texts: trim them, and read numbers and times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Optional
 from zoneinfo import ZoneInfo
 
 BLANKS = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-"""Trimmed characters: Unicode's space separators, without tabs and line ends."""
+"""Characters that are trimmed: Unicode space separators, but no tabs and newlines."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _INSTANT = re.compile(
@@ -44,13 +44,13 @@ ABBREVIATIONS = {
 
 
 def trim_text(text: str, pad: int = 0) -> Optional[str]:
-    """Return the trimmed text, with lost leading zeros up to ``pad`` characters; None for an empty text."""
+    """Return the trimmed text, padded with zeros to ``pad`` characters; None if it is empty."""
     text = text.strip(BLANKS)
     return text.rjust(pad, "0") if text else None
 
 
 def parse_integer(text: str) -> Optional[int]:
-    """Parse an integer of 64 bits, also in the form 17850.0."""
+    """Parse an integer of 64 bits; 17850.0 is one."""
     whole, _, zeros = text.partition(".")
     if ("." in text and not re.fullmatch("0+", zeros)) or not re.fullmatch("[+-]?[0-9]+", whole):
         return None
@@ -69,9 +69,9 @@ def parse_decimal(text: str) -> Optional[Decimal]:
 
 
 def parse_instant(text: str, shop: str) -> Optional[datetime]:
-    """Parse a date, a local time of the shop or a time with a zone, as UTC.
+    """Parse a date, a local time of the shop or a time with a zone, and return it in UTC.
 
-    A time outside the years 1 to 9999 becomes the nearest time in Python, which no bound accepts.
+    Outside of the years 1 to 9999 it returns the nearest time that Python supports; the contracts' bounds reject these.
     """
     found = _INSTANT.fullmatch(text)
     if not found:
@@ -100,19 +100,18 @@ def parse_instant(text: str, shop: str) -> Optional[datetime]:
 
 
 def _to_utc(local: datetime, zone: Optional[str], shop: str) -> Optional[datetime]:
-    """Return the time in UTC of a local time in a zone; None for an unknown zone."""
+    """Convert a local time in a zone to UTC; return None if the zone is unknown."""
     offset = _OFFSET.fullmatch(zone or "")
     if offset:
         east = timedelta(hours=int(offset["hours"]), minutes=int(offset["minutes"] or 0))
         return (local - (east if offset["sign"] == "+" else -east)).replace(tzinfo=timezone.utc)
     if zone in ABBREVIATIONS:
         return (local - timedelta(hours=ABBREVIATIONS[zone])).replace(tzinfo=timezone.utc)
-    zone_info = _load_zone(zone or shop)
-    if zone_info is None:
+    loaded = _load_zone(zone or shop)
+    if loaded is None:
         return None
-    # A repeated local time is the second one, and a skipped one moves forward by the gap. Both have the smaller
-    # offset.
-    first, second = (local.replace(fold=fold, tzinfo=zone_info).utcoffset() or timedelta() for fold in (0, 1))
+    # Use the smaller offset: a repeated time is the second one, and a skipped time moves forward by the gap.
+    first, second = (local.replace(fold=fold, tzinfo=loaded).utcoffset() or timedelta() for fold in (0, 1))
     return (local - min(first, second)).replace(tzinfo=timezone.utc)
 
 
@@ -132,5 +131,5 @@ def local_midnight(day: str, shop: str) -> datetime:
 
 
 def local_day(moment: Optional[datetime], shop: str) -> Optional[date]:
-    """Return the shop's calendar day of a time."""
+    """Return the calendar day of a time in the shop's time zone."""
     return moment.astimezone(ZoneInfo(shop)).date() if moment and moment.year < 9999 else None
