@@ -1,4 +1,4 @@
-"""Hash the rows of tables, independent of files and versions."""
+"""Hash the content of tables, independent of their files and versions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from daybook.engines import DuckDBEngine
 
 
 def hash_tables(engine: DuckDBEngine) -> dict[str, str]:
-    """Return the SHA-256 of columns, types and rows of every silver and gold table, independent of the order of rows."""
+    """Return the SHA-256 of the columns, types and sorted rows of each silver and gold table."""
     tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold."))]
     return {name: _hash_table(engine, name) for name in tables}
 

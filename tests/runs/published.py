@@ -1,4 +1,4 @@
-"""Publish gold for past days without runs, as history for anomaly rules."""
+"""Publish earlier days without runs, as history for the anomaly check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daybook.settings import Settings
 
 
 def publish_days(settings: Settings, revenues: dict[date, int], *, orders: int = 10) -> None:
-    """Publish days with this revenue and number of orders, all from new customers."""
+    """Append days to gold.daily_sales with the given revenue; all customers are new."""
     contract = load_table("gold.daily_sales")
     rows = [
         {

@@ -1,7 +1,7 @@
-"""Publish a synthetic shop's days in processes that are killed at random times. Run as a program.
+"""Publish days of a simulated shop, run after run, in processes that are killed at random times.
 
-``python publisher.py ROOT RUNS SEED`` prints a line of JSON per try, with the run, the stage and whether it was killed. A try
-changes a lake like the stages aggregate and quality, without notebooks.
+``python publisher.py ROOT RUNS SEED`` prints one line of JSON per attempt, with the run, the stage and whether it was killed.
+An attempt writes to the lake what the stages aggregate and quality write, without notebooks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_KILLS = 3
 
 
 def build_rows(table: str, day: date, generation: int) -> list[dict[str, object]]:
-    """Return the rows of a date in one generation. The sales of each category equal the generation's number."""
+    """Return the rows of a date in one generation; the revenue of each category is the generation's number."""
     figures = {"orders": 1, "units": 1, "cancelled_orders": 0, "returns_amount": Decimal(0), "new_customers": 0}
     figures["returning_customers"] = 0
     if table == "gold.daily_sales":
@@ -40,17 +40,17 @@ def build_rows(table: str, day: date, generation: int) -> list[dict[str, object]
 
 
 def restated_dates(generation: int) -> list[date]:
-    """Return the dates that a run restates, two of four."""
+    """Return the two of the four dates that a run restates."""
     return [DAYS[generation % 4], DAYS[(generation * 3 + 1) % 4]]
 
 
 def is_rejected(generation: int) -> bool:
-    """Return whether the gate rejects a run."""
+    """Return whether the quality gate rejects a run."""
     return generation % 7 == 3
 
 
 def aggregate(lake: Lake, generation: int) -> None:
-    """Change silver, and write candidates."""
+    """Change silver and write the candidates."""
     touched = pa.table({"generation": [generation]})
     lake.replace_partition("control.landed_dates", touched, restated_dates(generation)[0])
     for name, contract in TABLES.items():
@@ -60,7 +60,7 @@ def aggregate(lake: Lake, generation: int) -> None:
 
 
 def gate_and_publish(lake: Lake, generation: int) -> None:
-    """Record the result of the gate, then commit each table."""
+    """Record the result of the gate and publish each table in one commit."""
     if is_rejected(generation):
         return
     snapshot = take_lake_snapshot(lake, ["control.landed_dates"], list(TABLES), identified_by="control.landed_dates")
@@ -72,9 +72,9 @@ def gate_and_publish(lake: Lake, generation: int) -> None:
 
 
 def main(root: str, runs: int, seed: int) -> None:
-    """Run all runs in sequence. Each stage is tried until a try is not killed."""
-    chance = random.Random(seed)  # noqa: S311
-    # The parent never opens a table, so that it forks without other threads.
+    """Execute all runs in sequence; each stage is repeated until an attempt is not killed."""
+    rng = random.Random(seed)  # noqa: S311
+    # The parent never opens a table, so that forked processes start without other threads.
     forked = multiprocessing.get_context("fork")
     for generation in range(1, runs + 1):
         lake = Lake(root, run_id=f"daily-2025-11-01-{generation}")
@@ -82,7 +82,7 @@ def main(root: str, runs: int, seed: int) -> None:
             for number in range(1, _MAX_KILLS + 2):
                 attempt = forked.Process(target=stage, args=(lake, generation))
                 attempt.start()
-                attempt.join(chance.uniform(0.0, 0.15) if number <= _MAX_KILLS else None)
+                attempt.join(rng.uniform(0.0, 0.15) if number <= _MAX_KILLS else None)
                 killed = attempt.is_alive()
                 attempt.kill()
                 attempt.join()

@@ -1,4 +1,4 @@
-"""Test stage notebooks without a run: with the papermill command, into a development copy."""
+"""Test stage notebooks with the plain papermill command, which write to a development copy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = "2024-05-01"
 
 
 def papermill(project: Path, stage: str, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the papermill command in an empty folder."""
+    """Run the papermill command in a folder outside of the project."""
     output.parent.mkdir(exist_ok=True)
     notebook = project / "notebooks" / f"{notebook_name(stage)}.ipynb"
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(output), *arguments]
@@ -40,7 +40,7 @@ def _in_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
 
 
-def test_every_stage_runs_alone_into_a_development_copy(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
+def test_papermill_runs_stages_into_a_development_copy(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
     write_tiny_landing(module_home.path, DAY, ["11.00", "2.00"])
 
     for stage in STAGES:
@@ -57,11 +57,11 @@ def test_every_stage_runs_alone_into_a_development_copy(module_home: DaybookHome
     lake = module_home.path / "lake"
     assert [each.name for each in lake.iterdir()] == ["dev"]
     (copy,) = (lake / "dev").iterdir()
-    mine = DuckDBEngine(Lake(str(lake), development=copy.name), "UTC")
-    assert mine.rows("SELECT gross_revenue FROM gold.daily_sales") == [(Decimal("13"),)]
+    engine = DuckDBEngine(Lake(str(lake), development=copy.name), "UTC")
+    assert engine.rows("SELECT gross_revenue FROM gold.daily_sales") == [(Decimal("13"),)]
 
 
-def test_closed_day_skips_the_remaining_cells(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
+def test_papermill_skips_further_cells_of_a_closed_day(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
     write_tiny_landing(module_home.path, DAY, ["10.00"])
     output = tmp_path / "out" / "closed.ipynb"
     done = papermill(project, "ingest", output, "-p", "env", "tiny", "-p", "run_date", "2024-05-02")
@@ -71,13 +71,13 @@ def test_closed_day_skips_the_remaining_cells(module_home: DaybookHome, project:
     assert "Not run: the stage has ended as SKIPPED.\n" in texts
 
 
-def test_stage_without_input_names_the_stage_to_run_first(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
+def test_papermill_names_the_stage_to_run_first(module_home: DaybookHome, project: Path, tmp_path: Path) -> None:
     done = papermill(project, "validate", tmp_path / "out" / "v.ipynb", "-p", "env", "tiny", "-p", "run_date", "2031-01-01")
     assert done.returncode == 1
     assert "StageError: 2031-01-01 is not in bronze; run 1_ingest for that date first." in done.stderr
 
 
-def test_committed_notebooks_were_run(project: Path) -> None:
+def test_copied_notebooks_equal_those_of_the_project(project: Path) -> None:
     for stage in STAGES:
         name = f"{notebook_name(stage)}.ipynb"
         assert (project / "notebooks" / name).read_bytes() == (project_root() / "notebooks" / name).read_bytes()

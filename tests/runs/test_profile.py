@@ -1,4 +1,4 @@
-"""Test the profile of a run from its record."""
+"""Test the seconds of each phase that a run records and prints."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from daybook.settings import load_settings
 from demo_shop import generate
 from tests.runs.shop import DaybookHome
 
+# For a quick suite, this file is the one whole run of all six stages: command, state machine, jobs, kernels and archive.
 pytestmark = pytest.mark.slow
 
 
@@ -26,20 +27,20 @@ def daybook(*arguments: str) -> str:
     return done.stdout
 
 
-def test_profile_shows_the_time_of_a_run(module_home: DaybookHome, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profile_option_prints_the_phases_of_each_stage(module_home: DaybookHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     generate(Path(load_settings("local").landing), days=1, last_day=date(2025, 11, 30), orders_per_day=40)
     printed = daybook("run", "--profile")
-    head = next(line for line in printed.splitlines() if line.startswith("seconds "))
+    header = next(line for line in printed.splitlines() if line.startswith("seconds "))
     for name in (WAIT_PHASE, *PHASES, END_PHASE, "(commits)", "(opening tables)"):
-        assert name in head
+        assert name in header
     shown = daybook("show", "daily-2025-11-30-1", "--profile")
-    assert head in shown
+    assert header in shown
     record = json.loads(daybook("show", "daily-2025-11-30-1", "--json"))
     assert [each["stage"] for each in record["stages"]] == list(STAGES)
     for each in record["stages"]:
         assert list(each["phases"]) == list(PHASES)
-        # The seconds of an attempt are from its claim to its kernel's end.
+        # The seconds of an attempt are those from its claim to the end of its kernel.
         assert sum(each["phases"][name] for name in PHASES[2:6]) == pytest.approx(
             each["seconds"], abs=0.15 * each["seconds"] + 0.1
         )
