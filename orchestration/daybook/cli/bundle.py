@@ -27,7 +27,8 @@ def bundle(
         print_json(asdict(built))
         return
     print(
-        f"{built.path}: {_format_megabytes(built.size)}, unpacked {_format_megabytes(built.unpacked)} in {built.files:,} files, {built.packages} packages"
+        f"{built.path}: {_format_megabytes(built.size)}, unpacked {_format_megabytes(built.unpacked)} "
+        f"in {built.files:,} files, {built.packages} packages"
     )
     print(f"sha256 {built.sha256}")
     for kind, size in built.left_out.items():

@@ -112,13 +112,13 @@ def _print_changes(planned: "ErasureResult", *, notes: bool) -> None:
         console.print(f"  {rows:>7,} rows with the person in {escape_markup(column)}", soft_wrap=True)
     for file, what in sorted(planned.proof.matches.items()) if notes else ():
         console.print(
-            f"[yellow]Note:[/] {escape_markup(file)} holds the person ({escape_markup(what)}), and this command does not change it.",
+            f"[yellow]Note:[/] {escape_markup(file)} contains the person ({escape_markup(what)}); this command does not change it.",
             soft_wrap=True,
         )
     for file, problem in sorted(planned.proof.unsearched.items()) if notes else ():
         console.print(
-            f"[yellow]Note:[/] {escape_markup(file)} cannot be searched ({escape_markup(problem)}); restore or remove it first, since the "
-            "person's values are not known any more afterwards.",
+            f"[yellow]Note:[/] {escape_markup(file)} cannot be searched ({escape_markup(problem)}); restore or remove it first, "
+            "because the person's values are unknown afterwards.",
             soft_wrap=True,
         )
 
@@ -132,8 +132,8 @@ def _print_done(done: "ErasureResult") -> None:
         console.print(f"[yellow]Note:[/] the source's file still holds the person: {escape_markup(file)}", soft_wrap=True)
     for file, problem in sorted(done.unreadable.items()):
         console.print(
-            f"[yellow]Note:[/] the source's file may hold the person, it could not be searched to its end: {escape_markup(file)} "
-            f"({escape_markup(problem)})",
+            f"[yellow]Note:[/] this file of the source could not be searched to its end and may contain the person: "
+            f"{escape_markup(file)} ({escape_markup(problem)})",
             soft_wrap=True,
         )
     searched = f"{done.proof.files:,} files"
