@@ -112,13 +112,13 @@ def _print_changes(planned: "ErasureResult", *, notes: bool) -> None:
         console.print(f"  {rows:>7,} rows with the person in {escape_markup(column)}", soft_wrap=True)
     for file, what in sorted(planned.proof.matches.items()) if notes else ():
         console.print(
-            f"[yellow]Note:[/] {escape_markup(file)} contains the person ({escape_markup(what)}); this command does not change it.",
+            f"[yellow]Note:[/] {escape_markup(file)} has the person ({escape_markup(what)}); this command does not change it.",
             soft_wrap=True,
         )
     for file, problem in sorted(planned.proof.unsearched.items()) if notes else ():
         console.print(
-            f"[yellow]Note:[/] {escape_markup(file)} cannot be searched ({escape_markup(problem)}); restore or remove it first, "
-            "because the person's values are unknown afterwards.",
+            f"[yellow]Note:[/] {escape_markup(file)} cannot be searched ({escape_markup(problem)}); restore or remove it "
+            "first, because the person's values are unknown afterwards.",
             soft_wrap=True,
         )
 

@@ -16,6 +16,7 @@ from daybook.lake.publish import PublishResult, publish
 from daybook.notebook.aggregate import TOUCHED, pin_tables, read_touched_dates
 from daybook.notebook.context import Stage
 from daybook.notebook.stale_dates import clear_stale_notes, dates_table, mark_stale_dates, read_held_dates, release_dates
+from daybook.records.models import RESTATED_DATE
 from daybook.sources.mapping import quote
 
 
@@ -112,7 +113,11 @@ def _find_restated_dates(stage: Stage, contract: Table, version: Optional[int], 
         stage.engine.refresh(table)
     before, after = rows
     return [
-        {when: day.isoformat(), "before": _format_row(before.get(day), shown), "after": _format_row(after.get(day), shown)}
+        {
+            RESTATED_DATE: day.isoformat(),
+            "before": _format_row(before.get(day), shown),
+            "after": _format_row(after.get(day), shown),
+        }
         for day in dates
         if before.get(day) != after.get(day)
     ]

@@ -14,6 +14,9 @@ from typing_extensions import Self
 SCHEMA_VERSION = 1
 """Version of the format that this release writes. Raise it when a key is removed or changes its meaning."""
 
+RESTATED_DATE = "order_date"
+"""Key of the date in a restatement, whatever column its table is partitioned by."""
+
 _MOMENT = "UTC, ISO 8601 with milliseconds and Z"
 _AMOUNT = "a decimal as text, in the currency of the cost; null if the price is not known"
 
