@@ -303,7 +303,9 @@ class Archive:
         # A lock that has no run id yet does not belong to an ended run: a decision about such a run holds its date, too.
         records = self.read_closing_records(run_id, names) if holder is None or not holder.run_id else []
         if records:
-            return _add_missing_files(records[-1], names).changed(state="closed")
+            found = _add_missing_files(records[-1], names)
+            found.state = "closed"
+            return found
         started = self.read(StartRecord, f"{folder}/started.json")
         if holder is not None or (is_bucket(self.store.uri) and self._is_recent(started)):
             known = {"outcome": "RUNNING", "state": "running", "reasons": [f"The run is under way: {holder or run_id}."]}
