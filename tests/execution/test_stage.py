@@ -77,7 +77,7 @@ def test_an_attempt_whose_process_is_gone_gets_a_record_and_its_partial_notebook
     assert record.failure.cell == 2
     assert record.failure.source == "print(env)"
     assert "killed" in record.failure.message
-    assert (record.code, record.python) == ({"commit": "abc"}, "3.9.0")
+    assert (record.code.to_json(), record.python) == ({"commit": "abc"}, "3.9.0")
     stored = nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/1_ingest.attempt-1.ipynb").decode(), 4)
     assert stored.cells[2].outputs[0].text == "so far"
     assert stored.cells[2].metadata.papermill.status == "failed"
@@ -211,7 +211,7 @@ def test_where_the_search_fails_only_the_record_is_archived_and_without_text(
     assert not [name for name in names if name.endswith((".ipynb", ".html"))]
     assert (record.outcome, record.notebook, record.html) == ("FAILED", None, None)
     assert (record.failure.cell, record.withheld) == (2, "OSError")
-    assert record.code == {"commit": "abc"}
+    assert record.code.to_json() == {"commit": "abc"}
     printed = capsys.readouterr()
     assert "Kanarie" not in everything_under(home / "archive") + printed.out + printed.err
     run = archive.run(RUN)
@@ -436,7 +436,7 @@ def test_large_exception_is_cut_in_record_and_log(
     assert said is not None
     archive = Archive(load_settings("local").archive)
     (record,) = archive.attempts(RUN)
-    assert len(json.dumps(record)) < 5_000
+    assert len(json.dumps(record.to_json())) < 5_000
     assert record.failure.message.startswith("bad row; bad row; ")
     assert "[left out: 4,4" in record.failure.message
     assert len(said) + len(capsys.readouterr().err) < 5_000
@@ -480,6 +480,7 @@ def test_only_a_permanent_failure_leaves_an_outcome(
     why = ", not retried: the same input would fail again"
     assert outcome_of(stage) == (
         {
+            "schema_version": 1,
             "stage": stage,
             "attempt": 1,
             "outcome": "FAILED",

@@ -129,7 +129,7 @@ def test_query_reads_no_raw_value(views: ViewEngine, shape: str) -> None:
 def test_definition_holds_no_raw_value(views: ViewEngine, table: str) -> None:
     views.define("named", f"SELECT first_name AS n, street FROM {table} ORDER BY n")
     views.materialize("named")
-    views.keep("kept", f"SELECT * FROM {table}")
+    views.create_table("kept", f"SELECT * FROM {table}")
     views.define("silver.orders", f"SELECT first_name AS city FROM {table}")
     found = [views.rows(f"SELECT * FROM {name}") for name in ("named", "kept", "silver.orders")]
     assert not secrets_in(found)
