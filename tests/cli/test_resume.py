@@ -70,7 +70,7 @@ def test_a_run_under_way_is_not_resumed(archive: Archive, resume: Any) -> None:
         code, said = resume(run_id)
     assert code == 1
     assert said.startswith(f"The run is under way: {FIRST} (process ")
-    assert said.endswith("). Wait until it ends, or stop it, then resume it.\n")
+    assert said.endswith("). Wait until it ends or stop it, then resume it.\n")
     assert said.count("\n") == 1
 
 
