@@ -34,7 +34,7 @@ def test_an_approved_day_is_published_on_record(shop: Shop) -> None:
     assert published(shop) == []
     start = approve(shop.settings, f"{RUN}-1", by="a steward", why="the shop renamed a status")
     assert (start.run_id, start.first_stage) == (f"{RUN}-2", "validate")
-    assert Archive(str(shop.place / "archive")).started(f"{RUN}-2").approval == {
+    assert Archive(str(shop.place / "archive")).started(f"{RUN}-2").approval.to_json() == {
         "of": f"{RUN}-1",
         "by": "a steward",
         "why": "the shop renamed a status",

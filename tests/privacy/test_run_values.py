@@ -171,7 +171,7 @@ def test_only_customer_keys_are_redacted_as_pseudonyms(settings: Settings) -> No
 
 def test_name_of_the_approver_is_kept(settings: Settings) -> None:
     store(settings, "bronze.customers", last_name="Steward", first_name="Käthe")
-    Archive(settings.archive).start_run(DAY, {"approval": {"by": "Steward", "why": "asked"}})
+    Archive(settings.archive).start_run(DAY, {"approval": {"of": "daily-2025-11-30-9", "by": "Steward", "why": "asked"}})
     assert left(settings, "approved by Steward for Käthe") == "approved by Steward for [redacted:first_name]"
 
 
