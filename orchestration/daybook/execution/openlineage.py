@@ -346,7 +346,7 @@ def _build_assertion(rule: RuleResult) -> Facet:
         # A rule can tolerate some failing rows.
         "success": not rule.failing or rule.outcome == "within limits",
         "severity": {"warning": "warn"}.get(rule.severity, rule.severity),
-        "actual": rule.measured or f"{rule.failing} of {rule.checked} rows break it",
+        "actual": rule.measured or f"{rule.failing} of {rule.checked} rows fail",
     }
 
 
