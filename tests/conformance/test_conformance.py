@@ -37,7 +37,6 @@ def theirs() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_interpreters_give_same_trace(case: Case, theirs: dict[str, Any], tmp_path: Path) -> None:
     mine, other = ours.run(case, MACHINES, tmp_path / "history.jsonl"), theirs[case["name"]]

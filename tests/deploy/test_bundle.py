@@ -180,7 +180,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_wheels_and_libraries_load_on_manylinux2014(whole: Bundle) -> None:
     told = read_manifest(whole.path)
     assert len(told["packages"]) > 80
@@ -201,7 +200,6 @@ def test_wheels_and_libraries_load_on_manylinux2014(whole: Bundle) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.timeout(1800)  # Six starts of a job take minutes on a busy machine.
 def test_all_stages_run_from_bundle_on_bare_python(whole: Bundle, tmp_path: Path) -> None:
     """As on Glue, the interpreter has no packages, the home is not writable and the working folder is another one."""

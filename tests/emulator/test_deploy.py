@@ -9,7 +9,7 @@ import pytest
 
 from tests.emulator.deployments import ENV, Deployment
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 STACKS = ("deployer", "foundation", "catalogue", "pipeline", "watch")
 

@@ -18,7 +18,7 @@ from daybook.execution.aws.account import connect
 from daybook.settings import load_settings
 from tests.emulator.deployments import ENV, Deployment
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 DAILY_SALES = load_table("gold.daily_sales")
 

@@ -13,7 +13,7 @@ from daybook.errors import ObjectExistsError
 from daybook.storage import Store
 from tests.emulator.emulator import Account, Emulator
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.smoke]
 
 
 def test_all_libraries_reach_same_bucket(aws_account: Account) -> None:

@@ -15,7 +15,7 @@ from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from tests.emulator.emulator import Account
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 DAY = date(2025, 11, 1)
 WRITERS, DATES = 4, 5

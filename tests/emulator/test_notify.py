@@ -23,7 +23,7 @@ from tests.emulator.emulator import Account, wait_until
 from tests.infra.templates import Template
 from tests.runs.shop import add_tiny_shop, copy_project, write_tiny_landing
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 DAY = "2024-05-01"
 RUN = f"daily-{DAY}-1"

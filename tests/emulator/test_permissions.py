@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from tests.emulator.deployments import ENV, Deployment, new_deployment
 from tests.emulator.emulator import SECRET, run_emulator
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.emulator.machines import GLUE, arn, deploy_machines
 from tests.runs.content import hash_tables
 from tests.runs.shop import NoJitter, copy_project, run_command
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 DAY, NEXT, LAST = "2025-11-28", "2025-11-29", "2025-11-30"
 KEY = bytes(range(32))

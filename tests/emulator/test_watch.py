@@ -25,7 +25,7 @@ from daybook.execution.aws.metrics import (
 from tests.emulator.deployments import ENV, Deployment
 from tests.emulator.emulator import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 WaitForMessage = Callable[..., dict[str, Any]]
 

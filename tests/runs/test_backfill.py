@@ -18,7 +18,7 @@ from daybook.records.models import BackfillRecord
 from daybook.scheduling.backfills import read_backfill, read_backfills
 from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, write_tiny_landing
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 COMMAND = """
 import random

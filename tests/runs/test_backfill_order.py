@@ -17,7 +17,7 @@ from tests.runs.content import hash_tables
 from tests.runs.published import publish_days
 from tests.runs.shop import DaybookHome, run_command
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 DAYS = [date(2024, 5, 28) + timedelta(days=number) for number in range(4)]
 PRICES = {DAYS[0]: "100.00", DAYS[1]: "102.00", DAYS[2]: "20.00", DAYS[3]: "101.00"}

@@ -31,7 +31,7 @@ from daybook.records.models import RunRecord
 from daybook.settings import load_settings
 from tests.runs.shop import DaybookHome, add_tiny_shop, copy_project, write_tiny_landing
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 DAYS = [f"2024-03-{day:02d}" for day in range(1, 11)]
 CLOSED = "2024-03-03"
 RUNNER = """

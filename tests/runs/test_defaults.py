@@ -14,7 +14,7 @@ from daybook.settings import load_settings, project_root
 from demo_shop import generate
 from tests.runs.shop import DaybookHome
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.smoke]
 
 
 def test_notebooks_run_with_defaults_on_the_demo_shop(module_home: DaybookHome, tmp_path: Path) -> None:

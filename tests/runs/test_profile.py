@@ -17,7 +17,7 @@ from demo_shop import generate
 from tests.runs.shop import DaybookHome
 
 # For a quick suite, this file is the one whole run of all six stages: command, state machine, jobs, kernels and archive.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.smoke]
 
 
 def daybook(*arguments: str) -> str:

@@ -24,7 +24,7 @@ from tests.runs.content import hash_tables
 from tests.runs.shop import DaybookHome
 from tests.sessions import new_session
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(4 * 3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * 3600)]
 
 RAW = {
     # Repeated lines of the export count once: SELECT DISTINCT.
