@@ -137,7 +137,7 @@ def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archi
 
 def unusual(record: BackfillRecord) -> list[tuple[str, str, str]]:
     """Date, severity and rule of each warning."""
-    return [(each.run_date, each.severity, each.warning.split("'")[1]) for each in record.unusual_days]
+    return [(each.run_date.isoformat(), each.severity, each.warning.split("'")[1]) for each in record.unusual_days]
 
 
 @pytest.mark.parametrize("order", [(28, 29, 30), (30, 28, 29)], ids=["in order", "newest first"])

@@ -60,7 +60,7 @@ def test_erase_exits_with_1_if_a_file_was_not_searched(shop: Shop, call: Call) -
     code, out, _ = call("erase", "--customer", ANN, "--yes")
     (record,) = (Path(shop.settings.archive) / "erasures").iterdir()
     assert code == 1
-    assert f"could not be searched to its end: {damaged} (Compressed file ended before" in out
+    assert f"could not be searched to its end and may contain the person: {damaged} (Compressed file ended before" in out
     assert "nothing was found, but 1 could not be searched. Restore or remove them, then" in out
     assert f"Record: {record}" in out
     damaged.unlink()
