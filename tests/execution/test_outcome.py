@@ -167,7 +167,7 @@ def test_ending_is_reported(
     executed = executed_notebook(archive)
     if ending.exception is None:
         assert (record.outcome, record.failure, log) == ("SUCCEEDED", None, "")
-        assert record.rows == RESULT["rows"]
+        assert record.rows.to_json() == RESULT["rows"]
         return
     failure = record.failure
     assert (record.outcome, record.stage) == ("FAILED", "aggregate")
