@@ -114,7 +114,7 @@ def test_doctor_reports_missing_permissions(as_deployer: Deployment, monkeypatch
     assert code == 0
     code, _, error = as_deployer.deploy()
     assert code == 1
-    assert error.endswith("; use credentials that may, see infra/deployer.yaml.\n")
+    assert error.endswith("; use credentials with this permission, see infra/deployer.yaml.\n")
 
 
 @pytest.mark.parametrize(("user", "passing", "state"), [("passer", True, "ok"), ("looker", False, "failed")])
@@ -139,4 +139,4 @@ def test_doctor_simulates_pass_role(
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     _, found = as_deployer.doctor()
     assert found["passing roles"]["state"] == state
-    assert f":user/{user} may {'' if passing else 'not '}pass {role}" in found["passing roles"]["message"]
+    assert f":user/{user} {'can' if passing else 'cannot'} pass {role}" in found["passing roles"]["message"]

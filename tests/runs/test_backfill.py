@@ -115,7 +115,7 @@ def test_backfill_sends_one_message(module_home: DaybookHome, may: tuple[int, st
         run = archive.run(each.run_id)
         assert run.part_of == record.backfill_id
         (notify,) = [attempt for attempt in run.stages if attempt.stage == "notify"]
-        assert not {"message", "freshness_hours"} & set(notify.details)
+        assert not {"message", "freshness_hours"} & set(notify.details.to_json())
         assert notify.details.run_outcome == each.outcome
 
 

@@ -61,7 +61,7 @@ def test_every_landed_line_is_accepted_rejected_or_a_duplicate(home: DaybookHome
     for run_id in home.archive("online_retail").run_ids():
         (validate,) = [each for each in home.archive("online_retail").attempts(run_id) if each.stage == "validate"]
         rows = validate.rows
-        assert rows.rows_in == rows.rows_out + rows.rejected + rows["duplicates"]
+        assert rows.rows_in == rows.rows_out + rows.rejected + rows.duplicates
         assert rows.duplicates > 0
 
 
