@@ -223,7 +223,7 @@ def test_interrupted_backfill_continues_with_the_same_command(
     assert record.counts == {"SUCCEEDED": 3}
     assert {each.run_date: each.run_id for each in record.results}.items() >= done.items()
     started_runs = {day: len(archive.run_ids(date.fromisoformat(day))) - before[day] for day in days}
-    assert started_runs == {day: 1 + (day in [each.run_date for each in under_way]) for day in days}
+    assert started_runs == {day: 1 + (day in [each.run_date.isoformat() for each in under_way]) for day in days}
 
 
 def test_catch_up_fills_the_oldest_gaps(module_home: DaybookHome) -> None:
