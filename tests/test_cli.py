@@ -79,7 +79,7 @@ def test_mistakes_give_one_sentence_and_an_exit_code(
 @pytest.mark.parametrize(
     ("error", "exit_code", "message"),
     [
-        (EOFError("cut short"), 1, "A file ended too early (cut short); give `daybook --debug` to see which one.\n"),
+        (EOFError("cut short"), 1, "A file ended too early (cut short); run `daybook --debug` to see which one.\n"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
     ],
     ids=["damaged file", "interrupt"],
@@ -98,7 +98,7 @@ def test_failed_command_prints_a_message(
 def test_question_without_an_answer_prints_a_message(daybook: Daybook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, _, stderr = daybook("rekey")
-    assert (code, stderr.strip()) == (1, "No answer was given; give --yes to be asked nothing.")
+    assert (code, stderr.strip()) == (1, "No answer was given; add --yes to skip the question.")
 
 
 def test_debug_option_shows_the_traceback(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_empty_gold_table_can_be_queried(daybook: Daybook) -> None:
 def test_check_accepts_the_project(daybook: Daybook) -> None:
     code, out, _ = daybook("check")
     assert code == 0, out
-    assert "files are good" in out
+    assert "files are valid" in out
 
 
 def test_version_is_printed(daybook: Daybook) -> None:

@@ -1,4 +1,4 @@
-"""Calling the ``daybook`` command in this process."""
+"""Provide a fixture that calls the ``daybook`` command in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Call the command, answering its questions: exit code, standard output, standard error."""
+    """Return a function that runs a command, answers its question, and returns exit code, output and errors."""
 
     def called(*arguments: str, answer: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["daybook", *arguments])

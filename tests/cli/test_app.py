@@ -1,4 +1,4 @@
-"""Text from data on its way to a terminal."""
+"""Test how text from data is escaped for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``daybook backfill``, ``catch-up`` and ``backfills`` up to where runs begin: what is asked, refused and listed."""
+"""Test the questions, errors and lists of ``daybook backfill``, ``catch-up`` and ``backfills``, without runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=lambda value: " ".join(value) if len(value) < 9 else "")
-def test_a_mistake_is_told_in_one_sentence_and_starts_nothing(
+def test_a_mistake_is_one_sentence_and_starts_nothing(
     archive: Archive, call: Call, arguments: tuple[str, ...], sentence: str
 ) -> None:
     code, out, err = call(*arguments, answer="y")
@@ -55,7 +55,7 @@ def test_a_mistake_is_told_in_one_sentence_and_starts_nothing(
     assert archive.store.keys() == []
 
 
-def test_the_plan_is_shown_and_nothing_is_done_until_it_is_agreed_to(archive: Archive, call: Call) -> None:
+def test_the_plan_is_shown_and_needs_confirmation(archive: Archive, call: Call) -> None:
     add_run(archive, 1, "SUCCEEDED")
     before = archive.store.keys()
     code, out, _ = call("backfill", *DAYS, answer="n")
@@ -65,12 +65,12 @@ def test_the_plan_is_shown_and_nothing_is_done_until_it_is_agreed_to(archive: Ar
     assert archive.store.keys() == before
 
 
-def test_dates_of_several_months_take_a_line_each(archive: Archive, call: Call) -> None:
+def test_each_month_of_the_plan_has_a_line(archive: Archive, call: Call) -> None:
     _, out, _ = call("backfill", "2025-11-29", "2025-12-02", answer="n")
     assert "  2025-11: 29 30\n  2025-12: 01 02\n" in out
 
 
-def test_where_all_is_good_there_is_nothing_to_ask_or_do(archive: Archive, call: Call) -> None:
+def test_nothing_is_asked_if_all_dates_are_done(archive: Archive, call: Call) -> None:
     add_run(archive, 1, "SUCCEEDED")
     code, out, _ = call("backfill", DAYS[0], DAYS[0], answer="n")
     assert (code, "1 date: 0 to run; 1 left alone" in out) == (0, True)
@@ -78,7 +78,7 @@ def test_where_all_is_good_there_is_nothing_to_ask_or_do(archive: Archive, call:
     assert archive.store.list_folders("backfills") == []
 
 
-def test_what_is_gone_on_with_is_named(archive: Archive, call: Call) -> None:
+def test_plan_names_the_backfill_that_it_continues(archive: Archive, call: Call) -> None:
     settings = load_settings("local")
     from daybook.scheduling.backfills import plan_backfill
 
@@ -89,26 +89,26 @@ def test_what_is_gone_on_with_is_named(archive: Archive, call: Call) -> None:
     assert f"Goes on with {name}, which did not get to its end." in out
 
 
-def test_dates_that_did_not_get_to_a_later_stage_are_told(archive: Archive, call: Call) -> None:
+def test_plan_counts_dates_that_never_reached_the_stage(archive: Archive, call: Call) -> None:
     add_run(archive, 1, "SUCCEEDED")
     add_run(archive, 2, "REJECTED")
     _, out, _ = call("backfill", *DAYS, "--stages", "aggregate..", answer="n")
     assert "5 dates, from aggregate on: 1 to run; 4 left out, of which no newest run got to aggregate" in out
 
 
-def test_a_catch_up_without_gaps_is_good(archive: Archive, call: Call) -> None:
+def test_catch_up_without_gaps_succeeds(archive: Archive, call: Call) -> None:
     add_run(archive, 1, "SUCCEEDED")
     code, out, _ = call("catch-up", "--since", DAYS[0], "--until", DAYS[0])
     assert (code, out) == (0, "0 gaps, none to run.\n")
 
 
-def test_a_catch_up_shows_its_dates_and_asks(archive: Archive, call: Call) -> None:
+def test_catch_up_shows_its_dates_and_asks(archive: Archive, call: Call) -> None:
     code, out, _ = call("catch-up", "--since", DAYS[0], "--until", DAYS[1], "--limit", "2", answer="n")
     assert (code, out) == (1, "5 gaps from 2025-11-01 to 2025-11-05; 2 to run:\n  2025-11: 01 02\n")
     assert archive.store.keys() == []
 
 
-def test_backfills_are_listed_newest_first_with_what_their_dates_came_to(archive: Archive, call: Call) -> None:
+def test_backfills_are_listed_newest_first_with_outcomes(archive: Archive, call: Call) -> None:
     assert call("backfills") == (0, "There are no backfills yet; `daybook backfill FIRST LAST` makes one.\n", "")
     closed = run_backfill(archive, build_plan(1, 2), ["SUCCEEDED", "REJECTED"])
     close_backfill(archive, closed, message=Notification())
@@ -121,7 +121,7 @@ def test_backfills_are_listed_newest_first_with_what_their_dates_came_to(archive
     assert [each["state"] for each in json.loads(call("backfills", "--json")[1])] == ["open", "closed"]
 
 
-def test_a_backfill_is_shown_by_its_dates_while_it_is_open_too(archive: Archive, call: Call) -> None:
+def test_an_open_backfill_is_shown_by_its_dates(archive: Archive, call: Call) -> None:
     name = start_backfill(archive, build_plan(1, 2), {})
     record_refusal(archive, name, day(2), "it is [held] by somebody")
     code, out, _ = call("show", name)
@@ -136,7 +136,7 @@ def test_a_backfill_is_shown_by_its_dates_while_it_is_open_too(archive: Archive,
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Handlers as they were, once the test is over."""
+    """Restore the signal handlers after the test."""
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {name: signal.getsignal(name) for name in names}
     yield
@@ -145,9 +145,7 @@ def signals() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_first_signal_stops_a_second_is_told_to_wait_and_a_third_leaves_at_once(
-    signals: None, capfd: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_third_signal_exits_while_the_first_stops_the_run(signals: None, capfd: pytest.CaptureFixture[str], name: str) -> None:
     install_signal_handlers()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(getattr(signal, name))

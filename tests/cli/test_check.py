@@ -1,4 +1,4 @@
-"""``daybook check``: each kind of fault in the project's own files is found and named, and nothing else is."""
+"""Test that ``daybook check`` finds each kind of error in the files of the project, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ NOTEBOOK = "notebooks/3_transform.ipynb"
 
 
 def problems():
-    """What is wrong, by file; files that are in order are left out."""
+    """Return the problems by file, without valid files."""
     return {each.file: each.problems for each in check_project() if each.problems}
 
 
 @pytest.fixture
 def edit(project):
-    """``edit(change)`` saves the transform notebook as ``change(notebook)`` leaves it."""
+    """Return a function that changes the transform notebook with ``change(notebook)`` and saves it."""
 
     def call(change):
         path = project.root / NOTEBOOK
@@ -32,18 +32,18 @@ def edit(project):
     return call
 
 
-def test_the_project_is_in_order():
+def test_project_has_no_problems():
     assert problems() == {}
 
 
-def test_every_file_a_run_depends_on_is_checked():
+def test_every_file_that_a_run_needs_is_checked():
     root = project_root()
     patterns = ("params/*.yaml", "params/*/*.yaml", "params/*/*/*.yaml", "notebooks/*.ipynb", "orchestration/*.asl.json")
     expected = {path.relative_to(root).as_posix() for path in list_files(root, *patterns)}
     assert {each.file for each in check_project()} == expected
 
 
-def test_checking_leaves_nothing_behind(project, tmp_path, monkeypatch):
+def test_check_writes_no_files(project, tmp_path, monkeypatch):
     working = tmp_path / "working"
     working.mkdir()
     monkeypatch.chdir(working)
@@ -60,21 +60,21 @@ def test_a_params_file_with_an_unknown_key_is_found(project):
     assert found.startswith("params/olist.yaml: there is no key 'colour'; the keys are: title, ")
 
 
-def test_a_params_file_of_a_source_that_is_not_there_is_found(project):
+def test_params_file_with_an_unknown_source_is_found(project):
     project.replace("params/olist.yaml", "source: olist", "source: olits")
     assert problems() == {
         "params/olist.yaml": ["There is no params/sources/olits.yaml; the sources are: demo, olist, online_retail."]
     }
 
 
-def test_a_contract_that_does_not_fit_is_found(project):
+def test_invalid_contract_is_found(project):
     project.replace("params/contracts/gold/payment_mix.yaml", "kind: DataContract\n", "")
     assert problems()["params/contracts/gold/payment_mix.yaml"] == [
         "params/contracts/gold/payment_mix.yaml: key 'kind' is missing; add it."
     ]
 
 
-def test_yaml_that_does_not_parse_is_found_with_its_line(project):
+def test_invalid_yaml_is_found_with_its_line(project):
     project.replace("params/olist.yaml", "title:", "title: again\ntitle:")
     assert problems()["params/olist.yaml"] == [
         "params/olist.yaml, line 4: not valid YAML (duplicate key 'title'); fix that line."
@@ -85,7 +85,7 @@ LANDING = "params/contracts/landing/demo.yaml"
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "told"),
+    ("file", "old", "new", "message"),
     [
         (LANDING, "updated_at < ordered_at", "updated_at < placed_at", "rule 'an order is not changed before it is placed'"),
         (LANDING, "FROM order_items) THEN", "FROM lines) THEN", "rule 'new orders have lines' cannot be run"),
@@ -93,27 +93,27 @@ LANDING = "params/contracts/landing/demo.yaml"
         ("params/contracts/silver/orders.yaml", "mustBe: 0", "mustBe: zero", "is 'zero': it should be a valid integer"),
     ],
 )
-def test_a_rule_that_sql_refuses_is_found_with_its_file(project, file, old, new, told):
+def test_rule_with_invalid_sql_is_found_with_its_file(project, file, old, new, message):
     project.replace(file, old, new)
     (found,) = problems()[file]
     assert found.startswith(f"{file}: ")
-    assert told in found
+    assert message in found
 
 
 def test_a_landing_contract_without_a_source_is_found(project):
     text = (project.root / LANDING).read_text(encoding="utf-8")
     project.write("params/contracts/landing/bakery.yaml", text)
     (found,) = problems()["params/contracts/landing/bakery.yaml"]
-    assert found.endswith("there is no params/sources/bakery.yaml; a landing contract is a source's.")
+    assert found.endswith("no params/sources/bakery.yaml exists; give the contract the name of its source.")
 
 
-def test_a_mapping_that_sql_refuses_is_found(project):
+def test_mapping_with_invalid_sql_is_found(project):
     project.replace("params/sources/olist.yaml", "unit_price: price", "unit_price: prize")
     (found,) = problems()["params/sources/olist.yaml"]
     assert found.startswith("params/sources/olist.yaml: mapping of 'order_items': Binder Error: ")
 
 
-def test_a_mapping_that_no_contract_has_is_found(project):
+def test_mapping_to_an_unknown_column_is_found(project):
     project.replace("params/sources/olist.yaml", "unit_price: price", "price: price")
     (found,) = problems()["params/sources/olist.yaml"]
     assert found.startswith("params/sources/olist.yaml: mapping of 'order_items' has a column 'price'; the columns are: ")
@@ -125,7 +125,7 @@ def test_a_missing_notebook_is_found(project):
 
 
 @pytest.mark.parametrize("text", ["", "not JSON", "[]", "{}", '{"nbformat": 4, "cells": 1}', '{"nbformat": 99}'])
-def test_a_file_that_is_no_notebook_is_found(project, text):
+def test_file_that_is_not_a_notebook_is_found(project, text):
     project.write(NOTEBOOK, text)
     (found,) = problems()[NOTEBOOK]
     assert found.startswith("3_transform.ipynb is not a notebook (")
@@ -136,7 +136,7 @@ def test_a_notebook_with_outputs_is_found(edit):
         next(cell for cell in notebook.cells if cell.cell_type == "code").execution_count = 1
 
     edit(run)
-    assert problems() == {NOTEBOOK: ["holds outputs; clear them (Kernel > Restart & Clear) before you commit"]}
+    assert problems() == {NOTEBOOK: ["contains outputs; clear them (Kernel > Restart & Clear) before you commit"]}
 
 
 def test_a_notebook_without_a_title_is_found(edit):
@@ -155,35 +155,35 @@ def test_a_notebook_without_parameters_is_found(edit):
     assert problems() == {NOTEBOOK: ["3_transform.ipynb has 0 cells tagged 'parameters'; it needs one, the first code cell."]}
 
 
-def test_a_parameter_that_a_run_gives_and_the_notebook_lacks_is_found(edit):
+def test_missing_parameter_is_found(edit):
     edit(lambda notebook: _parameters(notebook).update(source='env = "local"\nrun_date = "2025-11-30"\noverrides = {}'))
     assert problems() == {
         NOTEBOOK: ["3_transform.ipynb has no parameter 'run_id'; its parameters are: env, run_date, overrides."]
     }
 
 
-def test_a_parameter_of_another_type_is_found(edit):
+def test_parameter_of_a_wrong_type_is_found(edit):
     edit(
         lambda notebook: _parameters(notebook).update(source=_parameters(notebook).source.replace('run_id = ""', "run_id = 0"))
     )
     assert problems() == {NOTEBOOK: ["3_transform.ipynb: parameter run_id is '', a str; it must be a int."]}
 
 
-def test_a_parameter_that_no_run_gives_is_found(edit):
+def test_unknown_parameter_is_found(edit):
     edit(lambda notebook: _parameters(notebook).update(source=_parameters(notebook).source + '\nshop = "x"'))
     assert problems() == {
-        NOTEBOOK: ["declares a parameter 'shop' that no run gives; remove it, or hand it on in daybook.execution.stage"]
+        NOTEBOOK: ["declares the parameter 'shop', which no run passes; remove it, or pass it in daybook.execution.stage"]
     }
 
 
-def test_a_parameter_that_is_computed_is_found(edit):
+def test_computed_parameter_is_found(edit):
     edit(lambda notebook: _parameters(notebook).update(source="run_date = today()"))
     assert problems() == {
         NOTEBOOK: ["3_transform.ipynb: the parameters cell may only hold lines such as name = 'text'; fix it."]
     }
 
 
-def test_a_state_that_leads_nowhere_is_found(project):
+def test_state_with_an_unknown_next_state_is_found(project):
     path = project.root / "orchestration/daily.asl.json"
     machine = json.loads(path.read_text())
     name, state = next((name, state) for name, state in machine["States"].items() if "Next" in state)
@@ -194,10 +194,10 @@ def test_a_state_that_leads_nowhere_is_found(project):
     assert "Nowhere" in found
 
 
-def test_a_state_machine_that_is_no_json_is_found(project):
+def test_state_machine_with_invalid_json_is_found(project):
     project.write("orchestration/daily.asl.json", "{")
     assert list(problems()) == ["orchestration/daily.asl.json"]
 
 
-def test_files_are_named_as_they_are_in_the_project(project):
+def test_files_have_paths_relative_to_the_project(project):
     assert all(not Path(each.file).is_absolute() for each in check_project())

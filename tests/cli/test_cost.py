@@ -1,4 +1,4 @@
-"""`daybook cost`: the table, the JSON, a month, on an archive made by hand."""
+"""Test the table, the JSON and the month of ``daybook cost`` on an archive with made-up records."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def archive(home: Path) -> Archive:
     return Archive(load_settings("local").archive)
 
 
-def ran(archive: Archive, day: str, seconds: Optional[int] = 600, execution: str = ARN) -> str:
-    """A closed run whose ingest took so many seconds; without a cost on record for None."""
+def add_run(archive: Archive, day: str, seconds: Optional[int] = 600, execution: str = ARN) -> str:
+    """Add a closed run whose ingest took ``seconds``; without a cost if None."""
     run_id = archive.start_run(date.fromisoformat(day), {"env": "local"})
     use = ExecutionUsage([JobUsage("ingest", 1, seconds or 0)], 40, execution)
     cost: Any = None if seconds is None else calculate_cost(use, [], load_prices("us-east-1"))
@@ -35,7 +35,7 @@ def ran(archive: Archive, day: str, seconds: Optional[int] = 600, execution: str
 
 def test_a_month_is_summed_by_date_and_part(archive: Archive, call: Call) -> None:
     for day in ("2025-10-31", "2025-11-01", "2025-11-01", "2025-11-02", "2025-12-01"):
-        ran(archive, day)
+        add_run(archive, day)
     code, out, _ = call("cost", "--month", "2025-11")
     assert code == 0
     assert [line.split() for line in out.splitlines()[:4]] == [
@@ -47,40 +47,40 @@ def test_a_month_is_summed_by_date_and_part(archive: Archive, call: Call) -> Non
     assert "3 runs cost 0.01675 USD at the prices of us-east-1 as of 2026-06-30.\nNot counted: requests to S3.\n" in out
 
 
-def test_json_has_decimals_as_texts_that_add_up(archive: Archive, call: Call) -> None:
+def test_json_has_decimals_as_text_that_add_up(archive: Archive, call: Call) -> None:
     for day in ("2025-11-01", "2025-11-02"):
-        ran(archive, day)
-    without = ran(archive, "2025-11-02", None)
-    told = json.loads(call("cost", "--month", "2025-11", "--json")[1])
-    assert (told["month"], told["runs"]) == ("2025-11", 3)
-    (found,) = told["sums"]
+        add_run(archive, day)
+    without = add_run(archive, "2025-11-02", None)
+    printed = json.loads(call("cost", "--month", "2025-11", "--json")[1])
+    assert (printed["month"], printed["runs"]) == ("2025-11", 3)
+    (found,) = printed["sums"]
     assert (found["currency"], found["runs"], found["runs_without_cost"]) == ("USD", 2, [without])
     assert Decimal(found["total"]) == sum(map(Decimal, found["by_stage"].values())) == Decimal("0.01116666")
     assert found["by_date"]["2025-11-01"] == {"ingest": "0.00458333", "states": "0.00100000"}
 
 
-def test_an_estimate_is_said_to_be_one(archive: Archive, call: Call) -> None:
-    ran(archive, "2025-11-01", execution="")
-    assert "It is an estimate: what they would cost on AWS, had they taken as long there." in call("cost")[1]
-    ran(archive, "2025-11-02")
-    assert "Some of it is an estimate." in call("cost")[1]
+def test_estimates_are_marked(archive: Archive, call: Call) -> None:
+    add_run(archive, "2025-11-01", execution="")
+    assert "It is an estimate of what they would cost on AWS if they took the same time there." in call("cost")[1]
+    add_run(archive, "2025-11-02")
+    assert "A part of it is an estimate." in call("cost")[1]
 
 
-def test_runs_without_a_cost_are_named_and_not_taken_for_free(archive: Archive, call: Call) -> None:
-    names = [ran(archive, f"2025-11-0{number}", None) for number in range(1, 8)]
+def test_runs_without_a_cost_are_listed(archive: Archive, call: Call) -> None:
+    names = [add_run(archive, f"2025-11-0{number}", None) for number in range(1, 8)]
     code, out, _ = call("cost")
     assert (code, out) == (0, f"Without a cost on record: {', '.join(names[:5])} and 2 more.\n")
 
 
-def test_a_month_without_runs_says_so(archive: Archive, call: Call) -> None:
-    ran(archive, "2025-11-01")
+def test_month_without_runs_is_reported(archive: Archive, call: Call) -> None:
+    add_run(archive, "2025-11-01")
     assert call("cost", "--month", "2025-12")[:2] == (
         0,
-        "There are no runs of 2025-12; `daybook runs` lists those there are.\n",
+        "No run of 2025-12 exists; `daybook runs` lists all runs.\n",
     )
 
 
 @pytest.mark.parametrize("month", ["2025", "2025-13", "2025-1", "november"])
-def test_what_is_no_month_is_refused(call: Call, home: Path, month: str) -> None:
+def test_invalid_month_is_refused(call: Call, home: Path, month: str) -> None:
     code, _, err = call("cost", "--month", month)
     assert (code, err) == (2, f"--month {month} is not a month; write it as YYYY-MM, for example 2026-11.\n")

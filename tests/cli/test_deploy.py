@@ -1,4 +1,4 @@
-"""``deploy``, ``destroy`` and ``doctor`` where there is nobody to ask: what they say, and that they say it at once."""
+"""Test the errors of ``deploy``, ``destroy`` and ``doctor`` without credentials or without a connection."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.cli.conftest import Call
 @pytest.mark.parametrize(
     "arguments", [["deploy", "--env", "prod", "--dry-run"], ["destroy", "--env", "prod"], ["doctor", "--env", "prod"]]
 )
-def test_without_credentials_a_command_says_so_in_one_sentence(arguments: list[str], tmp_path: Path) -> None:
-    # A machine with nothing of AWS; its metadata service is not there to be asked either, as on a laptop.
+def test_missing_credentials_are_one_sentence(arguments: list[str], tmp_path: Path) -> None:
+    # Neither AWS variables nor files nor a metadata service, as on a laptop.
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BOTO"))}
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        nobody_there = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        unreachable = f"http://127.0.0.1:{closed.getsockname()[1]}"
     command = [sys.executable, "-c", "from daybook.cli import main; main()", *arguments]
     done = subprocess.run(
         command,
-        env={**clean, "HOME": str(tmp_path), "AWS_EC2_METADATA_SERVICE_ENDPOINT": nobody_there},
+        env={**clean, "HOME": str(tmp_path), "AWS_EC2_METADATA_SERVICE_ENDPOINT": unreachable},
         capture_output=True,
         text=True,
         timeout=60,
@@ -38,17 +38,17 @@ def test_without_credentials_a_command_says_so_in_one_sentence(arguments: list[s
 
 
 @pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials, and an AWS that does not answer."""
+def unreachable_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set credentials, and an endpoint that does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of nothing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "fake")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--env", "local"], "params/local.yaml: key 'runs_on' is laptop"),
         (["--env", "prod", "--parameter", "Dpu"], "--parameter Dpu has no value; write --parameter NAME=VALUE."),
@@ -57,16 +57,16 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--env", "prod", "--smoke", "yesterday"], "'yesterday' is not a business date"),
     ],
 )
-def test_what_is_wrong_with_a_command_is_said_before_aws_is_asked(
-    call: Call, nowhere: None, arguments: list[str], said: str
+def test_wrong_options_are_reported_before_connecting_to_aws(
+    call: Call, unreachable_aws: None, arguments: list[str], message: str
 ) -> None:
     code, out, error = call("deploy", *arguments)
     assert (code, out) == (2, "")
-    assert error.startswith(said)
+    assert error.startswith(message)
     assert error.count("\n") == 1
 
 
-def test_an_aws_that_does_not_answer_is_one_sentence(call: Call, nowhere: None) -> None:
+def test_unreachable_aws_is_one_sentence(call: Call, unreachable_aws: None) -> None:
     code, out, error = call("deploy", "--env", "prod", "--dry-run")
     assert (code, out) == (1, "")
     assert error.startswith("`daybook deploy --env prod` cannot start: AWS cannot be reached (")

@@ -1,4 +1,4 @@
-"""``daybook lineage``: what a column comes from, from the newest run that knows."""
+"""Test ``daybook lineage``, which reads the newest run with lineage of a table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEW = {
 
 @pytest.fixture
 def archive(home: Path) -> Archive:
-    """Runs of two dates with lineage, and a newer one that failed before it had any."""
+    """Return an archive with runs of two dates with lineage, and a newer run without."""
     archive = Archive(load_settings("local").archive)
     for day, lineage in ((28, OLD), (29, NEW), (30, {})):
         run_id = archive.start_run(date(2025, 11, day), {})
@@ -37,7 +37,7 @@ def archive(home: Path) -> Archive:
 
 @pytest.fixture
 def daybook(archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Calls the command: exit code, standard output, standard error."""
+    """Return a function that runs the command and returns exit code, output and errors."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["daybook", "lineage", *arguments])
@@ -49,7 +49,7 @@ def daybook(archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return call
 
 
-def test_a_column_is_traced_to_bronze_as_the_newest_run_has_it(daybook: Any) -> None:
+def test_column_is_traced_to_bronze_by_the_newest_run(daybook: Any) -> None:
     code, out, _ = daybook("gold.sales.revenue", "--json")
     assert code == 0
     assert json.loads(out) == {
@@ -64,23 +64,23 @@ def test_a_column_is_traced_to_bronze_as_the_newest_run_has_it(daybook: Any) -> 
     }
 
 
-def test_a_whole_table_is_listed_column_by_column_with_values_apart_from_what_decides(daybook: Any) -> None:
+def test_table_lists_value_and_deciding_columns_separately(daybook: Any) -> None:
     code, out, _ = daybook("gold.sales")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
     assert ["revenue", "silver.items.amount", "silver.items.sold_on"] in lines
     assert ["bronze.items.price"] in lines
     assert ["day", "silver.items.sold_on"] in lines
-    assert out.splitlines()[-1] == "As daily-2025-11-29-1 read it."
+    assert out.splitlines()[-1] == "Lineage of the run daily-2025-11-29-1."
 
 
-def test_an_older_run_can_be_asked(daybook: Any) -> None:
+def test_lineage_of_an_older_run_is_shown(daybook: Any) -> None:
     _, out, _ = daybook("gold.sales.revenue", "--run", "daily-2025-11-28-1")
     assert "silver.items.old_amount" in out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["gold.sales.profit"], "gold.sales has no column 'profit'; its columns are: revenue, day."),
         (["gold.nothing"], "No run has the lineage of gold.nothing; name a silver or gold table"),
@@ -89,8 +89,8 @@ def test_an_older_run_can_be_asked(daybook: Any) -> None:
         (["gold.sales", "--run", "daily-2025-11-01-1"], "There is no run daily-2025-11-01-1; `daybook runs` lists them."),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(daybook: Any, arguments: list[str], said: str) -> None:
+def test_a_mistake_is_one_sentence(daybook: Any, arguments: list[str], message: str) -> None:
     code, out, err = daybook(*arguments)
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert len(err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Commands on a deployment on AWS, from a machine that has no way there: one sentence, exit code 1, at once."""
+"""Test that commands on AWS deployments fail at once, with one sentence and exit code 1, if AWS is unreachable."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DAY = "2025-11-30"
 
 
 @pytest.fixture(autouse=True)
-def _nobody(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without credentials."""
+def _no_credentials(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove all credentials."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    # Commands name the deployment's region to every library; gone with the test.
+    # Commands set these variables; monkeypatch restores them.
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
@@ -44,7 +44,7 @@ def _nobody(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ],
     ids=lambda command: command[0],
 )
-def test_without_credentials_a_command_says_so_at_once(
+def test_missing_credentials_are_reported_at_once(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, err = run_command(monkeypatch, capsys, *command, "--env", "prod")
@@ -52,29 +52,27 @@ def test_without_credentials_a_command_says_so_at_once(
     assert "AWS credentials" in err
 
 
-def test_where_aws_cannot_be_reached_a_command_says_so_within_seconds(
+def test_unreachable_aws_is_reported_within_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
-    for command, said in ((("run", "--date", DAY), "AWS cannot be reached"), (("runs",), "could not be read")):
-        began = time.monotonic()
+    for command, message in ((("run", "--date", DAY), "AWS cannot be reached"), (("runs",), "could not be read")):
+        started = time.monotonic()
         code, _, err = run_command(monkeypatch, capsys, *command, "--env", "prod")
         assert (code, err.count("\n")) == (1, 1)
-        assert said in err
-        assert time.monotonic() - began < 30
+        assert message in err
+        assert time.monotonic() - started < 30
 
 
-def test_what_works_in_folders_has_no_meaning_on_aws(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_demo_is_refused_on_aws(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run_command(monkeypatch, capsys, "demo", "--env", "prod")
     assert (code, err.count("\n")) == (2, 1)
     assert "`daybook demo` works on folders of this machine, and prod is on AWS" in err
 
 
-def test_a_run_on_this_machine_cannot_be_left_behind(
+def test_no_follow_is_refused_on_a_local_deployment(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(monkeypatch, capsys, "demo", "--days", "2", "--orders", "5")[0] == 0

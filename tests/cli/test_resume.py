@@ -1,4 +1,4 @@
-"""``daybook resume`` where there is nothing to go on with: one sentence that says why, and what to do."""
+"""Test the errors of ``daybook resume`` for runs that cannot be resumed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def archive(home: Path) -> Archive:
 
 @pytest.fixture
 def resume(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Calls the command: exit code and what is said on standard error."""
+    """Return a function that runs the command and returns exit code and errors."""
 
     def call(run_id: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["daybook", "resume", run_id])
@@ -44,43 +44,43 @@ def end(archive: Archive, outcome: str) -> str:
 
 
 @pytest.mark.parametrize("outcome", ["SUCCEEDED", "SKIPPED", "REJECTED"])
-def test_a_run_with_an_answer_is_not_resumed(archive: Archive, resume: Any, outcome: str) -> None:
+def test_run_with_a_final_outcome_is_not_resumed(archive: Archive, resume: Any, outcome: str) -> None:
     end(archive, outcome)
     again = f"run its date again with `daybook run --env local --date {DAY}`."
     assert resume(FIRST) == (2, f"The run {FIRST} has ended as {outcome}; {again}\n")
 
 
 @pytest.mark.parametrize("then", ["FAILED", "SUCCEEDED", None])
-def test_a_run_whose_date_was_run_again_is_not_resumed(archive: Archive, resume: Any, then: str) -> None:
+def test_run_with_a_later_run_is_not_resumed(archive: Archive, resume: Any, then: str) -> None:
     end(archive, "FAILED")
     if then is None:
         archive.start_run(DAY, {})
     else:
         end(archive, then)
-    said = (
+    message = (
         f"The date of {FIRST} has been run again as {SECOND}; resume that one, or start `daybook run --env local --date {DAY}`."
     )
-    assert resume(FIRST) == (2, f"{said}\n")
+    assert resume(FIRST) == (2, f"{message}\n")
 
 
-def test_a_run_under_way_is_not_resumed(archive: Archive, resume: Any) -> None:
+def test_active_run_is_not_resumed(archive: Archive, resume: Any) -> None:
     run_id = archive.start_run(DAY, {})
     with DateLock(archive.store.uri, DAY) as lock:
         lock.write_holder(run_id)
-        code, said = resume(run_id)
+        code, error = resume(run_id)
     assert code == 1
-    assert said.startswith(f"The run is under way: {FIRST} (process ")
-    assert said.endswith("). Wait until it ends or stop it, then resume it.\n")
-    assert said.count("\n") == 1
+    assert error.startswith(f"The run is under way: {FIRST} (process ")
+    assert error.endswith("). Wait until it ends or stop it, then resume it.\n")
+    assert error.count("\n") == 1
 
 
-def test_a_run_is_not_resumed_while_another_of_its_date_is_under_way(archive: Archive, resume: Any) -> None:
+def test_run_is_not_resumed_while_its_date_is_locked(archive: Archive, resume: Any) -> None:
     end(archive, "FAILED")
     with DateLock(archive.store.uri, DAY) as lock:
         lock.write_holder(SECOND)
-        code, said = resume(FIRST)
-    assert (code, said.split(" (")[0]) == (1, f"{DAY} is being run by {SECOND}")
+        code, error = resume(FIRST)
+    assert (code, error.split(" (")[0]) == (1, f"{DAY} is being run by {SECOND}")
 
 
-def test_a_run_that_is_not_there_is_not_resumed(archive: Archive, resume: Any) -> None:
+def test_unknown_run_is_not_resumed(archive: Archive, resume: Any) -> None:
     assert resume(FIRST) == (2, f"There is no run {FIRST}; `daybook runs` lists them.\n")

@@ -1,4 +1,4 @@
-"""A deployment that no stage could run is refused before a run takes a name."""
+"""Test that an invalid deployment is refused before a run id is taken."""
 
 from __future__ import annotations
 

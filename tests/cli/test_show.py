@@ -1,4 +1,4 @@
-"""`daybook show` of a run: whose figures readers see, and what its backfill found unusual."""
+"""Test that ``daybook show`` names the run with the published figures, and unusual days of a backfill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def archive(home: Path) -> Archive:
     return Archive(load_settings("local").archive)
 
 
-def ran(archive: Archive, outcome: str, part_of: Optional[str] = None) -> str:
+def add_run(archive: Archive, outcome: str, part_of: Optional[str] = None) -> str:
     """Write a closed run of the date without attempts."""
     facts: dict[str, Any] = {"part_of": part_of} if part_of else {}
     run_id = archive.start_run(DAY, facts)
@@ -33,22 +33,22 @@ def ran(archive: Archive, outcome: str, part_of: Optional[str] = None) -> str:
 
 
 def test_a_failed_run_names_the_run_that_published(archive: Archive, call: Call) -> None:
-    good, failed = ran(archive, "SUCCEEDED"), ran(archive, "FAILED")
-    said = f"This run published nothing; readers see the figures that {good} published.\n"
-    assert said in call("show", failed)[1]
+    good, failed = add_run(archive, "SUCCEEDED"), add_run(archive, "FAILED")
+    message = f"This run published nothing; readers see the figures that {good} published.\n"
+    assert message in call("show", failed)[1]
     assert "published" not in call("show", good)[1]
 
 
 def test_the_list_of_runs_has_figures_of_published_runs_only(archive: Archive, call: Call) -> None:
-    ran(archive, "SUCCEEDED")
-    ran(archive, "FAILED")
+    add_run(archive, "SUCCEEDED")
+    add_run(archive, "FAILED")
     code, out, _ = call("runs", "--json")
     assert (code, out.count('"summary": null'), out.count('"orders": 7')) == (0, 1, 1)
 
 
 def test_an_unusual_day_of_a_backfill_is_noted(archive: Archive, call: Call) -> None:
     name = start_backfill(archive, BackfillPlan(DAY, DAY, (PlannedDate(run_date=DAY, run_id=f"daily-{DAY}-1"),)), {})
-    run_id = ran(archive, "SUCCEEDED", part_of=name)
+    run_id = add_run(archive, "SUCCEEDED", part_of=name)
     found = UnusualDay(run_date=DAY, severity="warning", warning="net revenue [low] is unusual")
     close_backfill(archive, name, unusual_days=[found])
     _, out, _ = call("show", run_id)

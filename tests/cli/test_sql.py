@@ -1,4 +1,4 @@
-"""``daybook sql``: raw rows as pseudonyms, and raw values only with a reason, on record."""
+"""Test that ``daybook sql`` pseudonymises personal values, and records each read of raw values with its reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`daybook status`: the table, the JSON, the exit code, on an archive made by hand."""
+"""Test the table, the JSON and the exit code of ``daybook status`` on an archive with made-up records."""
 
 from __future__ import annotations
 
@@ -20,58 +20,58 @@ GOLD = list(load_tables("gold"))
 
 @pytest.fixture
 def archive(home: Path, project: Project) -> Archive:
-    """The archive of a shop whose calendar begins with November."""
+    """Return the archive of a shop whose calendar begins with November."""
     project.replace("params/sources/demo.yaml", "first: 2025-10-02", "first: 2025-11-01")
     return Archive(load_settings("local").archive)
 
 
-def ran(archive: Archive, day: str, outcome: str = "SUCCEEDED", waiting: tuple[str, ...] = ()) -> None:
-    """A run of a date, whose quality stage published every gold table but those that wait.
+def add_run(archive: Archive, day: str, outcome: str = "SUCCEEDED", waiting: tuple[str, ...] = ()) -> None:
+    """Add a run of a date, whose quality stage published all gold tables except those in ``waiting``.
 
-    Its stage ran on the day after, so that runs made within one tick of the clock still come one after the other.
+    The stage ran on the day after the date, so that runs that are added within one clock tick have an order.
     """
     run_id = archive.start_run(date.fromisoformat(day), {"env": "local"})
-    told = {name: "waiting" if name in waiting else "published" for name in GOLD}
-    began = f"{date.fromisoformat(day) + timedelta(days=1)}T02:00:00.000Z"
+    publications = {name: "waiting" if name in waiting else "published" for name in GOLD}
+    started = f"{date.fromisoformat(day) + timedelta(days=1)}T02:00:00.000Z"
     quality: dict[str, Any] = {
         "stage": "quality",
         "outcome": outcome,
-        "started_at": began,
-        "ended_at": began,
+        "started_at": started,
+        "ended_at": started,
         "tables_written": {},
-        "details": {"publications": told, "published_dates": [day]} if outcome == "SUCCEEDED" else {},
+        "details": {"publications": publications, "published_dates": [day]} if outcome == "SUCCEEDED" else {},
     }
-    record = {"run_id": run_id, "run_date": day, "outcome": outcome, "started_at": began, "stages": [quality]}
+    record = {"run_id": run_id, "run_date": day, "outcome": outcome, "started_at": started, "stages": [quality]}
     archive.store.create(f"{archive.folder(run_id)}/run.json", serialize_record(record))
 
 
-def test_tables_that_hold_their_promise_end_with_0(archive: Archive, call: Call) -> None:
-    ran(archive, "2025-11-01")
-    ran(archive, "2025-11-02")
+def test_exit_code_is_0_if_all_latencies_hold(archive: Archive, call: Call) -> None:
+    add_run(archive, "2025-11-01")
+    add_run(archive, "2025-11-02")
     code, out, _ = call("status", "--at", "2025-11-03T09:30")
     assert code == 0
     (line,) = [each for each in out.splitlines() if each.startswith("gold.daily_sales")]
     assert line.split() == ["gold.daily_sales", "2025-11-02", "9.5", "24", "h", "in", "time"]
-    assert out.endswith("All 7 tables hold their promise at 2025-11-03T09:30+01:00.\n")
+    assert out.endswith("All 7 tables meet their promised latency at 2025-11-03T09:30+01:00.\n")
 
 
-def test_one_table_that_does_not_ends_with_1_and_is_told_with_its_dates(archive: Archive, call: Call) -> None:
-    ran(archive, "2025-11-01")
-    ran(archive, "2025-11-02", waiting=("gold.customer_rfm",))
+def test_a_late_table_gives_exit_code_1_and_its_dates(archive: Archive, call: Call) -> None:
+    add_run(archive, "2025-11-01")
+    add_run(archive, "2025-11-02", waiting=("gold.customer_rfm",))
     code, out, _ = call("status", "--at", "2025-11-04T09:30")
     assert code == 1
     (line,) = [each for each in out.splitlines() if each.startswith("gold.customer_rfm")]
     assert line.split() == ["gold.customer_rfm", "2025-11-01", "57.5", "24", "h", "late", "late", "2025-11-02"]
-    assert "1 of 7 tables break their promise at 2025-11-04T09:30+01:00; `daybook gaps --env local` says why." in out
+    assert "1 of 7 tables exceed their promised latency at 2025-11-04T09:30+01:00; `daybook gaps --env local` shows why." in out
 
 
-def test_json_tells_late_and_missing_apart(archive: Archive, call: Call) -> None:
+def test_json_separates_late_and_missing(archive: Archive, call: Call) -> None:
     for day, outcome in (("2025-11-01", "SUCCEEDED"), ("2025-11-02", "REJECTED"), ("2025-11-03", "SUCCEEDED")):
-        ran(archive, day, outcome)
+        add_run(archive, day, outcome)
     code, out, _ = call("status", "--json", "--at", "2025-11-06T00:00:00+01:00")
-    told = json.loads(out)
-    assert (code, told["timezone"], [each["table"] for each in told["tables"]]) == (1, "Europe/Berlin", GOLD)
-    assert told["tables"][0] == {
+    printed = json.loads(out)
+    assert (code, printed["timezone"], [each["table"] for each in printed["tables"]]) == (1, "Europe/Berlin", GOLD)
+    assert printed["tables"][0] == {
         "table": GOLD[0],
         "newest": "2025-11-03",
         "hours_since": 48.0,
@@ -87,21 +87,21 @@ def test_json_tells_late_and_missing_apart(archive: Archive, call: Call) -> None
     }
 
 
-def test_dates_that_the_sources_calendar_does_not_have_are_not_due(archive: Archive, call: Call) -> None:
+def test_dates_outside_the_calendar_are_not_due(archive: Archive, call: Call) -> None:
     """The demo shop's data ends with November."""
     for number in range(1, 31):
-        ran(archive, f"2025-11-{number:02d}")
+        add_run(archive, f"2025-11-{number:02d}")
     assert call("status")[0] == 0
 
 
 def test_dates_before_the_first_run_are_missing(archive: Archive, call: Call) -> None:
     """The calendar begins with November."""
-    ran(archive, "2025-11-30")
+    add_run(archive, "2025-11-30")
     code, out, _ = call("status")
     assert code == 1
     (line,) = [each for each in out.splitlines() if each.startswith("gold.daily_sales")]
     assert line.rstrip().endswith("missing 2025-11-01 to 2025-11-29 (29 dates)")
-    assert out.endswith("`daybook gaps --env local` says why.\n")
+    assert out.endswith("`daybook gaps --env local` shows why.\n")
 
 
 def test_without_runs_everything_is_missing(home: Path, call: Call) -> None:
@@ -110,9 +110,9 @@ def test_without_runs_everything_is_missing(home: Path, call: Call) -> None:
     assert not home.exists()
 
 
-def test_days_in_a_row_are_told_as_a_span_and_many_spans_as_the_newest(archive: Archive, call: Call) -> None:
+def test_consecutive_dates_are_shown_as_the_newest_ranges(archive: Archive, call: Call) -> None:
     for number in (1, 4, 6, 8, 10):
-        ran(archive, f"2025-11-{number:02d}")
+        add_run(archive, f"2025-11-{number:02d}")
     _, out, _ = call("status", "--at", "2025-11-16T00:00")
     (line,) = [each for each in out.splitlines() if each.startswith("gold.daily_sales")]
     assert line.rstrip().endswith(
@@ -121,7 +121,7 @@ def test_days_in_a_row_are_told_as_a_span_and_many_spans_as_the_newest(archive: 
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("given", "expected"),
     [
         ("2025-12-01", "2025-12-01T00:00:00+01:00"),
         ("2025-12-01T08:00:00Z", "2025-12-01T09:00:00+01:00"),
@@ -129,13 +129,13 @@ def test_days_in_a_row_are_told_as_a_span_and_many_spans_as_the_newest(archive: 
         ("2025-12-01T08:00-05:00", "2025-12-01T14:00:00+01:00"),
     ],
 )
-def test_a_moment_without_a_zone_is_in_the_shops(home: Path, call: Call, given: str, meant: str) -> None:
-    assert json.loads(call("status", "--json", "--at", given)[1])["at"] == meant
+def test_time_without_offset_is_in_the_shops_time_zone(home: Path, call: Call, given: str, expected: str) -> None:
+    assert json.loads(call("status", "--json", "--at", given)[1])["at"] == expected
 
 
-def test_a_moment_that_is_none_is_refused(home: Path, call: Call) -> None:
+def test_invalid_time_is_refused(home: Path, call: Call) -> None:
     assert call("status", "--at", "soon") == (
         2,
         "",
-        "--at soon is not a moment; write it in ISO 8601, for example 2025-12-01T09:00.\n",
+        "--at soon is not a point in time; write it in ISO 8601, for example 2025-12-01T09:00.\n",
     )

@@ -91,7 +91,7 @@ def test_replacement_needs_confirmation(deployed: Deployment) -> None:
     assert code == 2
     assert "-/+ Undelivered (AWS::SQS::Queue): QueueName - REPLACED, and ITS DATA IS LOST\n" in out
     assert error.startswith("Replaced or deleted: Undelivered; with their data: Undelivered. ")
-    assert error.endswith("Nothing was changed; run it with --yes once you have read that.\n")
+    assert error.endswith("Nothing was changed; add --yes to confirm.\n")
     assert queues(deployed) == [f"daybook-{ENV}-bad-ends", f"daybook-{ENV}-undelivered"]
 
     code, _, error = deployed.deploy("--yes")
@@ -167,8 +167,8 @@ def test_destroy_keeps_data_for_next_deployment(deployed: Deployment) -> None:
     assert (code, error) == (0, "")
     assert {deployed.status(name) for name in ("deployer", "foundation")} == {"CREATE_COMPLETE"}
     assert {deployed.status(name) for name in ("catalogue", "pipeline", "watch")} <= {None, "DELETE_COMPLETE"}
-    assert f"stays: bucket {deployed.bucket('lake')}, 0.0 MB, about 0.00 USD a month\n" in out
-    assert "Together about 1.40 USD a month" in out
+    assert f"kept: bucket {deployed.bucket('lake')}, 0.0 MB, about 0.00 USD a month\n" in out
+    assert "They cost about 1.40 USD a month" in out
     assert deployed.client("stepfunctions").list_state_machines()["stateMachines"] == []
 
     code, _, error = deployed.deploy()

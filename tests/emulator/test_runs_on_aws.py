@@ -150,7 +150,7 @@ def test_failed_run_is_resumed_from_failed_stage(cloud: Cloud) -> None:
         cloud.failing = {"transform", "notify"}
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert code == 1
-        assert "transform: attempt 1 failed, again" in out
+        assert "transform: attempt 1 failed, retrying" in out
         assert f"FAILED daily-{DAY}-1" in out
         # No job could close the run, so the follower closed it.
         assert cloud.archive.run(f"daily-{DAY}-1").outcome == "FAILED"

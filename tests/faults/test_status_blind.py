@@ -51,7 +51,7 @@ def test_status_reports_dates_before_the_first_run(archive: Archive, call: Call)
     code, out = call("status")
     assert code == 1
     assert out.count("missing 2025-01-01 to 2025-01-02 (2 dates)") == 7
-    assert "7 of 7 tables break their promise" in out
+    assert "7 of 7 tables exceed their promised latency" in out
 
 
 def test_gaps_and_the_report_list_the_same_dates(archive: Archive, call: Call) -> None:

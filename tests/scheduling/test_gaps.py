@@ -270,7 +270,7 @@ def test_a_date_whose_files_have_all_left_the_landing_is_told_apart_and_no_gap(s
         (shop.landing / file).unlink()
     code, out = shop()
     assert code == 0
-    assert out.startswith("Cleared: good dates whose files have left the landing since, ")
+    assert out.startswith("Cleared: successful dates whose files are no longer in landing, ")
     assert "compare: 1, from 2025-11-28 to 2025-11-28.\nNo gaps: " in out
     assert json.loads(shop("--json")[1])["cleared"] == ["2025-11-28"]
 

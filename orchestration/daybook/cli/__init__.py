@@ -1,4 +1,4 @@
-"""The ``daybook`` command: options, what is printed, exit codes; anything a program could want too is in the other rooms."""
+"""Define the ``daybook`` command, and turn errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """The console script: errors as one sentence, exit codes as documented."""
+    """Run the command, print an error as one sentence, and exit with the documented code."""
     try:
         # Outside standalone mode click returns the code of an Exit instead of raising it.
         sys.exit(app(standalone_mode=False) or EXIT_OK)
@@ -26,18 +26,18 @@ def main() -> None:
     except OSError as error:
         from daybook.storage import describe_os_error, storage_write_error
 
-        # A machine's fault in a place of Daybook's own, such as the report's; all else is a fault in Daybook itself.
+        # An I/O error in a folder of Daybook's own, such as that of the report. Any other OSError is a bug in Daybook.
         if global_options.debug or describe_os_error(error) is None:
             raise
         print(escape_control_characters(str(storage_write_error(error.filename or "A file", error))), file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except click.ClickException as error:
-        # A wrong option or command: the sentence, and where to read on.
+        # A wrong option or command: print the error, and the command that shows the help.
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "daybook"
         print(f"{escape_control_characters(error.format_message())} Run `{command} --help`.", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except click.Abort:
-        print("No answer was given; give --yes to be asked nothing.", file=sys.stderr)
+        print("No answer was given; add --yes to skip the question.", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_FAILED)

@@ -1,6 +1,6 @@
-"""The Typer app itself, and what its commands share: common options, settings, how tables and JSON are printed."""
+"""Define the Typer app and what its commands share: common options, settings, and printing of tables and JSON."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 import json
 import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="daybook",
     cls=LazyCommandGroup,
-    help="A shop's day, from landing files to dashboards, as executed notebooks.",
+    help="Process a shop's data, from landing files to gold tables, with executed notebooks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,10 +36,10 @@ class _GlobalOptions:
 
 
 global_options = _GlobalOptions()
-"""What the options before a command say."""
+"""The options that are given before a command."""
 
-# Where there is no terminal, lines are as long as they are: what reads them is a program or a log.
-# Without emoji: a value such as :a: stays as it is.
+# Without a terminal, lines are not wrapped at 80 columns, since a program or a log reads them.
+# Without emoji, a value such as :a: is printed unchanged.
 console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else 200)
 
 _MARKUP_BRACKET = re.compile(r"(\\*)\[((?:[a-z#/@][^[]*?\])?)")
@@ -52,14 +52,14 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
-NoFollowOption = Annotated[
-    bool, typer.Option("--no-follow", help="Of a deployment on AWS: start it, and do not wait for its end.")
-]
+NoFollowOption = Annotated[bool, typer.Option("--no-follow", help="On AWS: start the execution and do not wait for its end.")]
 AllowMissingOption = Annotated[
     bool,
-    typer.Option("--allow-missing", help="Drop the rows of optional files that left landing, rather than keep them."),
+    typer.Option(
+        "--allow-missing", help="Drop the rows of optional files that are no longer in landing, instead of keeping them."
+    ),
 ]
-WhileRunningOption = Annotated[bool, typer.Option("--while-running", help="Do it though a run has not ended.")]
+WhileRunningOption = Annotated[bool, typer.Option("--while-running", help="Proceed even if a run is in progress.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -79,7 +79,7 @@ def _main(
 
 
 def load_command_settings(env: str, set_: Optional[list[str]], *, allow_missing: bool = False) -> "Settings":
-    """The deployment that a command was given, with its ``--set`` changes; ``--allow-missing`` is one of them."""
+    """Return the settings of a deployment with the changes of ``--set`` and ``--allow-missing``."""
     from daybook.settings import load_settings
 
     overrides = {"allow_missing": "true"} if allow_missing else {}
@@ -90,15 +90,15 @@ def load_command_settings(env: str, set_: Optional[list[str]], *, allow_missing:
         overrides[key] = value
     settings = load_settings(env, overrides)
     if settings.runs_on == "aws" and settings.deployment and settings.deployment.region:
-        # For every library, and under both names: the deployment is where its file says, whatever else is done from here.
+        # Libraries read one of these two variables. The region of the params file replaces that of the shell.
         os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = settings.deployment.region
     return settings
 
 
 def require_runnable(settings: "Settings") -> None:
-    """Refuse a deployment whose source, contracts or places are wrong, before a run takes a name.
+    """Raise an error if the source, a contract or the lake of a deployment is invalid, before a run id is taken.
 
-    A run of it would fail in every stage, in notify too, and nobody would be notified.
+    Otherwise the run would fail in every stage, including notify, and nobody would be notified.
     """
     from daybook.contracts import LAYERS, load_tables
     from daybook.settings import require_own_lake
@@ -111,7 +111,7 @@ def require_runnable(settings: "Settings") -> None:
 
 
 def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """A table as every command prints them."""
+    """Return an empty table in the style of all commands."""
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left")
@@ -119,38 +119,38 @@ def new_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def style_outcome(outcome: str) -> str:
-    """An outcome in its colour."""
+    """Return an outcome with the markup of its colour."""
     return f"[{_STYLES[outcome]}]{outcome}[/]"
 
 
 def escape_markup(text: str) -> str:
-    """Return text from data as Rich prints it literally: without markup and without control characters."""
+    """Escape text from data so that Rich prints it literally, without markup and control characters."""
     text = _MARKUP_BRACKET.sub(_escape_bracket, escape_control_characters(text, keep="\n"))
-    # Markup may follow, which a backslash at the end would escape.
+    # A backslash at the end would escape markup that follows.
     return text + "\\" * (len(text) - len(text.rstrip("\\")))
 
 
 def _escape_bracket(found: re.Match[str]) -> str:
-    # rich.markup.escape leaves brackets alone that begin no tag, and Rich then drops a backslash before them.
+    # rich.markup.escape ignores brackets that begin no tag, and Rich then drops a backslash before them.
     backslashes, tag = found.groups()
     return "\\" * (len(backslashes) * (2 if tag else 1) + 1) + "[" + tag
 
 
 def print_json(value: Any) -> None:
-    """A value for a script to read."""
+    """Print a value as JSON, for scripts."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def refuse_while_running(settings: "Settings", doing: str, while_running: bool) -> None:
-    """Refuse what changes the tables that a run is working on, unless the user knows better."""
+def refuse_while_running(settings: "Settings", command: str, while_running: bool) -> None:
+    """Raise an error if a run is in progress, since ``command`` changes its tables; ``--while-running`` permits it."""
     from daybook.lake.rewrite import require_no_active_run
     from daybook.records.archive import Archive
 
     if not while_running:
-        require_no_active_run(Archive(settings.archive), f"`daybook {doing}`")
+        require_no_active_run(Archive(settings.archive), f"`daybook {command}`")
 
 
 def require_confirmation(consequence: str, yes: bool) -> None:
-    """Ask before something goes for good; a no ends the command."""
-    if not yes and not typer.confirm(f"{consequence} Go on?"):
+    """Ask before an irreversible change; the answer no ends the command."""
+    if not yes and not typer.confirm(f"{consequence} Continue?"):
         raise typer.Exit(EXIT_FAILED)

@@ -1,6 +1,6 @@
-"""The command that builds what jobs on AWS run from: bundle."""
+"""Command that builds the bundle of jobs on AWS: bundle."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,10 +14,10 @@ from daybook.settings import daybook_home
 
 @app.command()
 def bundle(
-    out: Annotated[Optional[Path], typer.Option("--out", help="The folder to put it in.", metavar="DIR")] = None,
+    out: Annotated[Optional[Path], typer.Option("--out", help="The output folder.", metavar="DIR")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the one file that jobs on AWS Glue Python shell run from."""
+    """Build the file that jobs on AWS Glue Python shell run from."""
     from daybook.deploy.bundle import build_bundle
     from daybook.deploy.exclude import exclusion_reason
     from daybook.records.fingerprint import code_version
@@ -34,9 +34,9 @@ def bundle(
     for kind, size in built.left_out.items():
         print(f"left out {_format_megabytes(size)}: {exclusion_reason(kind)}")
     if code_version()["dirty"]:
-        print("The checkout has changes that are not committed, and so has the bundle.")
+        print("The bundle contains uncommitted changes of the checkout.")
     if built.compiled_by is None:
-        print("Not compiled, since there is no Python 3.9 on this machine: every job will compile what it imports.")
+        print("Not compiled, because Python 3.9 is not installed here: every job compiles the modules that it imports.")
 
 
 def _format_megabytes(size: int) -> str:

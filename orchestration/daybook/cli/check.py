@@ -1,4 +1,4 @@
-"""``daybook check``: everything that can be wrong in the project's own files, found before a run."""
+"""Find errors in the files of the project before a run: ``daybook check``."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from daybook.sources.dry_run import dry_run_mapping
 
 @dataclass(frozen=True)
 class FileCheck:
-    """One file and what is wrong with it: nothing, where ``problems`` is empty."""
+    """A checked file and its problems; ``problems`` is empty if the file is valid."""
 
     file: str
     problems: list[str]
 
 
 def check_project() -> Iterator[FileCheck]:
-    """Every file that a run depends on, one after the other."""
+    """Check every file that a run depends on, one after the other."""
     root = project_root()
     for layer in LAYERS:
         for path in list_files(root / "params" / "contracts" / layer, "*.yaml"):
@@ -66,7 +66,7 @@ def _check_landing(path: Path) -> None:
     read_contract(path)
     if path.stem not in list_sources():
         raise ContractError(
-            f"{_relative_path(path)}: there is no params/sources/{path.stem}.yaml; a landing contract is a source's."
+            f"{_relative_path(path)}: no params/sources/{path.stem}.yaml exists; give the contract the name of its source."
         )
     dry_run_landing(load_source(path.stem), _create_engine(), _relative_path(path))
 
@@ -105,9 +105,9 @@ def _notebook_problems(stage: str) -> Iterator[str]:
     yield from _collect_problems(lambda: check_parameters(notebook, path.name, known))
     for name in declared:
         if name not in known:
-            yield f"declares a parameter {name!r} that no run gives; remove it, or hand it on in daybook.execution.stage"
+            yield f"declares the parameter {name!r}, which no run passes; remove it, or pass it in daybook.execution.stage"
     if any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells):
-        yield "holds outputs; clear them (Kernel > Restart & Clear) before you commit"
+        yield "contains outputs; clear them (Kernel > Restart & Clear) before you commit"
     if notebook.cells[0].cell_type != "markdown" or not notebook.cells[0].source.startswith("# "):
         yield "does not begin with a title; make the first cell markdown that begins with '# '"
 

@@ -1,4 +1,4 @@
-"""Which commands there are, each with the module that has it, which is imported once it is called: help is shown at once."""
+"""List the commands, and import the module of a command only when it is called, so that help is fast."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typer.core import TyperGroup
 
 COMMANDS = {
     "run": ("runs", "Process one business date: all six stages."),
-    "resume": ("runs", "Go on with a run that failed or was cut off."),
+    "resume": ("runs", "Resume a run that failed or was interrupted."),
     "runs": ("runs", "List the runs of the archive, newest date first."),
     "show": ("runs", "Show what a run or a backfill did."),
     "report": ("runs", "Write the HTML report over the archive."),
-    "status": ("status", "Say how fresh each gold table is."),
-    "cost": ("cost", "Sum up what runs cost on AWS."),
-    "gaps": ("gaps", "List the dates that have no good run, and why."),
-    "backfill": ("backfills", "Run every date from FIRST to LAST that has no good run."),
+    "status": ("status", "Show how fresh each gold table is."),
+    "cost": ("cost", "Show what runs cost on AWS."),
+    "gaps": ("gaps", "List the dates that lack a successful run, and why."),
+    "backfill": ("backfills", "Run all dates from FIRST to LAST without a successful run."),
     "catch-up": ("backfills", "Run the dates that gaps lists, oldest first."),
     "backfills": ("backfills", "List the backfills, newest first."),
-    "approve": ("quarantine", "Publish what a gate refused."),
-    "quarantine": ("quarantine", "Look at rows in quarantine, and let them out."),
+    "approve": ("quarantine", "Publish a date that a gate rejected."),
+    "quarantine": ("quarantine", "List and release rows in quarantine."),
     "sql": ("project", "Run a SELECT over the published tables."),
-    "lineage": ("lineage", "Say which columns a column comes from."),
+    "lineage": ("lineage", "Show which columns a column is computed from."),
     "check": ("project", "Check params, contracts, notebooks and state machines."),
-    "demo": ("project", "Make the landing files of a made-up shop."),
+    "demo": ("project", "Generate the landing files of a demo shop."),
     "lab": ("project", "Open JupyterLab on the notebooks."),
-    "rekey": ("privacy", "Make a new key for pseudonyms."),
-    "erase": ("privacy", "Remove a person from every layer and old version."),
-    "vacuum": ("vacuum", "Remove files of tables that nobody needs any more."),
-    "bundle": ("bundle", "Build the one file that jobs on AWS run from."),
-    "deploy": ("deploy", "Bring an AWS account to what the checkout says."),
-    "doctor": ("doctor", "Look whether a deployment on AWS is well."),
-    "destroy": ("deploy", "Remove a deployment on AWS; its data stay."),
+    "rekey": ("privacy", "Replace the key of pseudonyms."),
+    "erase": ("privacy", "Remove a person from all tables and their old versions."),
+    "vacuum": ("vacuum", "Remove files of old table versions."),
+    "bundle": ("bundle", "Build the file that jobs on AWS run from."),
+    "deploy": ("deploy", "Deploy this checkout to an AWS account."),
+    "doctor": ("doctor", "Check the health of a deployment on AWS."),
+    "destroy": ("deploy", "Remove a deployment from AWS but keep its data."),
 }
-"""By name, in the order in which help lists them: the module, and what help says in its one line."""
+"""The module and the help line of each command, in the order of the help."""
 
 
 class LazyCommandGroup(TyperGroup):
-    """The group of all commands: names and lines at first, the command itself once it is called."""
+    """The group of all commands. It holds names and help lines, and loads a command when it is called."""
 
     def __init__(self, *, commands: Any = None, **attrs: Any) -> None:
         super().__init__(**attrs)
@@ -54,7 +54,7 @@ class LazyCommandGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command. Typer says nothing of an interrupt, nor of an EOFError, which it takes for the end of input."""
+        """Invoke the command. Typer prints nothing on an interrupt or an EOFError, which it treats as the end of input."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -63,11 +63,11 @@ class LazyCommandGroup(TyperGroup):
         except EOFError as error:
             from daybook.errors import StorageError
 
-            raise StorageError(f"A file ended too early ({error}); give `daybook --debug` to see which one.") from error
+            raise StorageError(f"A file ended too early ({error}); run `daybook --debug` to see which one.") from error
 
 
 def load_commands(*names: str) -> LazyCommandGroup:
-    """The group in which these commands, or all, are whole."""
+    """Return the group with these commands loaded, by default all."""
     from daybook.cli.app import app
 
     for name in names or COMMANDS:

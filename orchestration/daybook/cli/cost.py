@@ -1,6 +1,6 @@
 """Command on the cost of runs: cost."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 import re
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def cost(
         print_json({"month": month, "runs": len(runs), "sums": [_to_json(each) for each in sums]})
         return
     if not runs:
-        console.print(f"There are no runs of {month or env}; `daybook runs` lists those there are.")
+        console.print(f"No run of {month or env} exists; `daybook runs` lists all runs.")
     for each in sums:
         _print_summary(each)
     _print_without(sums[0].runs_without_cost)
@@ -71,12 +71,12 @@ def _print_summary(found: CostSummary) -> None:
     )
     console.print(listing)
     runs = "1 run costs" if found.runs == 1 else f"{found.runs:,} runs cost"
-    said = f"{runs} {_format_amount(found.total)} {found.currency} at the prices of {', '.join(found.prices)}"
+    text = f"{runs} {_format_amount(found.total)} {found.currency} at the prices of {', '.join(found.prices)}"
     if found.bases == (ESTIMATED,):
-        said += ". It is an estimate: what they would cost on AWS, had they taken as long there"
+        text += ". It is an estimate of what they would cost on AWS if they took the same time there"
     elif ESTIMATED in found.bases:
-        said += ". Some of it is an estimate"
-    console.print(f"{escape_markup(said)}.", soft_wrap=True)
+        text += ". A part of it is an estimate"
+    console.print(f"{escape_markup(text)}.", soft_wrap=True)
     console.print(f"Not counted: {'; '.join(found.not_counted)}.", soft_wrap=True)
 
 

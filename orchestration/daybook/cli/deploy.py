@@ -1,6 +1,6 @@
-"""The commands that make and remove a deployment on AWS: deploy, destroy."""
+"""Commands that create and remove a deployment on AWS: deploy, destroy."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 import sys
 import time
@@ -38,14 +38,15 @@ def deploy(
     parameter: _ParameterOption = None,
     stack: _StackOption = None,
     bundle: Annotated[
-        Optional[Path], typer.Option("--bundle", help="A bundle that was built already.", metavar="FILE", dir_okay=False)
+        Optional[Path],
+        typer.Option("--bundle", help="Use this bundle instead of building one.", metavar="FILE", dir_okay=False),
     ] = None,
     smoke: Annotated[
-        Optional[str], typer.Option("--smoke", help="Run this date there afterwards.", metavar="YYYY-MM-DD")
+        Optional[str], typer.Option("--smoke", help="Run this business date on AWS afterwards.", metavar="YYYY-MM-DD")
     ] = None,
     set_: SetOption = None,
 ) -> None:
-    """Bring an AWS account to what the checkout says: bundle, state machines, stacks."""
+    """Deploy this checkout to an AWS account: bundle, state machines, stacks."""
     from daybook.deploy import apply
     from daybook.deploy.change_sets import Stacks
     from daybook.deploy.templates import STACKS, load_parameter_values, read_template, read_templates, require_known_parameters
@@ -66,7 +67,7 @@ def deploy(
     stacks = Stacks(account, env)
     release = None
     if any(each.name == "pipeline" for each in templates):
-        # What takes no time first: a missing parameter should not wait for a bundle.
+        # Check the parameters before the bundle is built, which takes much longer.
         apply.require_valid_parameters(templates, {**values, **_PLACEHOLDER_RELEASE}, stacks)
         release = _build_release(values, bundle)
         values.update(release.parameters())
@@ -96,7 +97,7 @@ def deploy(
 
 
 _PLACEHOLDER_RELEASE = {"CodePrefix": "releases/unbuilt/", "BundleUri": "s3://unbuilt/bundles/unbuilt.zip"}
-"""Stands for a release in the first look at parameters; nothing is ever made from it."""
+"""Placeholder of the release in the first check of parameters; it is never deployed."""
 
 
 def _parse_parameters(given: Optional[list[str]]) -> dict[str, str]:
@@ -118,14 +119,12 @@ def _build_release(values: dict[str, str], bundle: Optional[Path]) -> "Release":
     from daybook.deploy.release import plan_release
 
     if "CodeBucket" not in values:
-        raise UsageError(
-            "No CodeBucket is given, which releases are put into; write it under `deployment.parameters` in params/."
-        )
+        raise UsageError("CodeBucket, the bucket of releases, is not set; set it under `deployment.parameters` in params/.")
     if bundle is None:
         print("Building the bundle ...", flush=True)
         bundle = build_bundle(daybook_home() / "bundle").path
     elif not bundle.is_file():
-        raise UsageError(f"--bundle {bundle} is not there; build one with `daybook bundle`.")
+        raise UsageError(f"--bundle {bundle} does not exist; build one with `daybook bundle`.")
     release = plan_release(values["CodeBucket"], bundle)
     print(f"Release {release.prefix}, bundle {release.bundle.key}")
     return release
@@ -146,23 +145,23 @@ def _print_step(step: "Step") -> None:
 
 
 def _require_consent(steps: Iterable["Step"], yes: bool) -> None:
-    """Ask before something that is there goes away; without a terminal to ask at, only ``--yes`` will do."""
+    """Ask before resources are replaced or deleted; without a terminal, require ``--yes``."""
     dangerous = [change for step in steps for change in step.changes if change.is_destructive]
     if not dangerous or yes:
         return
     lost = ", ".join(each.logical_id for each in dangerous if each.holds_data and not each.is_retained)
     names = ", ".join(each.logical_id for each in dangerous)
-    _confirm(f"Replaced or deleted: {names}{f'; with their data: {lost}' if lost else ''}.", "once you have read that")
+    _confirm(f"Replaced or deleted: {names}{f'; with their data: {lost}' if lost else ''}.")
 
 
-def _confirm(consequence: str, when: str, word: str = "") -> None:
-    """Ask at a terminal, for a word to be typed or a yes; ``UsageError`` where there is none to ask at."""
+def _confirm(consequence: str, word: str = "") -> None:
+    """Ask for a yes, or for ``word`` to be typed. Raises ``UsageError`` without a terminal."""
     if not sys.stdin.isatty():
-        raise UsageError(f"{consequence} Nothing was changed; run it with --yes {when}.")
+        raise UsageError(f"{consequence} Nothing was changed; add --yes to confirm.")
     if word:
-        agreed = typer.prompt(f"{consequence} Type {word} to go on", default="", show_default=False) == word
+        agreed = typer.prompt(f"{consequence} Type {word} to continue", default="", show_default=False) == word
     else:
-        agreed = typer.confirm(f"{consequence} Go on?")
+        agreed = typer.confirm(f"{consequence} Continue?")
     if not agreed:
         print("Nothing was changed.")
         raise typer.Exit(EXIT_FAILED)
@@ -175,35 +174,35 @@ def _watch_step(step: "Step") -> "EventCallback":
 
 
 def _print_events() -> "EventCallback":
-    began = time.monotonic()
+    started = time.monotonic()
 
-    def tell(event: "Event") -> None:
+    def print_event(event: "Event") -> None:
         if event.status.endswith("_IN_PROGRESS"):
-            return  # Its end says it all, and a hundred resources begin.
+            return  # Only the end of each change is printed.
         reason = f": {event.reason}" if event.is_failure else ""
-        print(f"  {time.monotonic() - began:5.0f} s  {event.logical_id} ({event.kind}) {event.status}{reason}", flush=True)
+        print(f"  {time.monotonic() - started:5.0f} s  {event.logical_id} ({event.kind}) {event.status}{reason}", flush=True)
 
-    return tell
+    return print_event
 
 
 def _upload_release(account: "Account", release: "Release") -> None:
     from daybook.deploy.release import upload_file
 
     for item in release.items:
-        began = time.monotonic()
+        started = time.monotonic()
         if upload_file(account, release.bucket, item):
             size = item.path.stat().st_size / 1e6
-            print(f"  {time.monotonic() - began:5.0f} s  s3://{release.bucket}/{item.key}, {size:,.1f} MB", flush=True)
+            print(f"  {time.monotonic() - started:5.0f} s  s3://{release.bucket}/{item.key}, {size:,.1f} MB", flush=True)
 
 
 def _run_smoke_test(account: "Account", settings: Settings, day: date) -> None:
     from daybook.deploy.smoke_test import run_smoke_test
     from daybook.execution.aws.executions import Executions
 
-    began = time.monotonic()
+    started = time.monotonic()
 
     def wait(status: str) -> None:
-        print(f"  {time.monotonic() - began:5.0f} s  {status}", flush=True)
+        print(f"  {time.monotonic() - started:5.0f} s  {status}", flush=True)
 
     print(f"Running {day} ...", flush=True)
     ended = run_smoke_test(Executions(settings, account), settings, day, wait)
@@ -216,11 +215,13 @@ def _run_smoke_test(account: "Account", settings: Settings, day: date) -> None:
 @app.command()
 def destroy(
     env: EnvOption,
-    data: Annotated[bool, typer.Option("--data", help="Also the tables, the archive, their keys, for good.")] = False,
+    data: Annotated[
+        bool, typer.Option("--data", help="Also remove the tables, the archive and their keys, permanently.")
+    ] = False,
     yes: YesOption = False,
     set_: SetOption = None,
 ) -> None:
-    """Remove what works and watches on AWS; data and keys stay, unless --data."""
+    """Remove the jobs, schedules and alarms of a deployment; keep data and keys unless --data is given."""
     from daybook.deploy.change_sets import Stacks
     from daybook.deploy.destroy import list_retained, remove_data
     from daybook.deploy.templates import RETAINED_STACKS, STACKS, read_template
@@ -237,8 +238,8 @@ def destroy(
     if not there and not (data and held):
         print("Nothing to remove.")
     elif not yes:
-        goes = [*names, *(each.name for each in held if data)]
-        _confirm(f"This removes {', '.join(goes)}{' FOR GOOD' if data else ''}.", "if you mean it", word=env if data else "")
+        removed = [*names, *(each.name for each in held if data)]
+        _confirm(f"This removes {', '.join(removed)}{' PERMANENTLY' if data else ''}.", word=env if data else "")
     for template in there:
         print(f"{template.stack_name(env)} ...", flush=True)
         stacks.delete(template, _print_events())
@@ -247,9 +248,7 @@ def destroy(
             print(f"  {line}", flush=True)
     left = list_retained(account, env)
     for each in left:
-        print(f"stays: {each.describe()}")
+        print(f"kept: {each.describe()}")
     if left:
         monthly = sum(each.monthly_usd for each in left)
-        print(
-            f"Together about {monthly:,.2f} USD a month to keep, by list prices; `daybook deploy --env {env}` goes on from it."
-        )
+        print(f"They cost about {monthly:,.2f} USD a month by list prices; `daybook deploy --env {env}` uses them again.")

@@ -1,6 +1,6 @@
-"""The command that says whether a deployment on AWS is well: doctor."""
+"""Command that checks the health of a deployment on AWS: doctor."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from dataclasses import asdict
 
@@ -24,7 +24,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "failed": "red", "refused": "cyan
 
 @app.command()
 def doctor(env: EnvOption, set_: SetOption = None, as_json: JsonOption = False) -> None:
-    """Look whether a deployment on AWS is well, and say what to do."""
+    """Check the health of a deployment on AWS, and show what to do."""
     from daybook.deploy.doctor.examine import run_checks
     from daybook.execution.aws.account import connect
 

@@ -1,6 +1,6 @@
 """Command on gaps: gaps."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from collections import Counter
 from dataclasses import asdict, fields
@@ -28,7 +28,7 @@ SinceOption = Annotated[
     Optional[str],
     typer.Option(
         "--since",
-        help="First date; default: the first of the source's calendar, else of the runs.",
+        help="First date; default: the first date of the source's calendar, or of the runs.",
         metavar="YYYY-MM-DD",
     ),
 ]
@@ -36,7 +36,7 @@ UntilOption = Annotated[
     Optional[str],
     typer.Option(
         "--until",
-        help="Last date; default: the last of the calendar. Never later than the newest due date (from 02:00 UTC: yesterday).",
+        help="Last date; default: that of the calendar. Never later than the newest due date (from 02:00 UTC: yesterday).",
         metavar="YYYY-MM-DD",
     ),
 ]
@@ -50,7 +50,7 @@ def gaps(
     until: UntilOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the business dates that should have a good run and have none, and why.
+    """List the business dates that should have a successful run and have none, and why.
 
     A date is a gap if it never ran, if its newest run failed or was rejected, if its files in landing have changed since it
     read them, or if notebooks, contracts, source, settings or Daybook's logic have changed since (stale). With two more reasons
@@ -82,8 +82,8 @@ def _to_json(found: GapReport) -> dict[str, Any]:
     ]
     keys = ("run_date", "weekday", "reason", "detail", "newest_run", "catch_up", "change")
     ranges = [{**asdict(span), "reason": gaps[0].reason, "detail": gaps[0].detail} for span, gaps in group_gaps(found)]
-    told = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "calendar"}
-    return {**told, "gaps": [{key: gap[key] for key in keys} for gap in gaps], "ranges": ranges}
+    others = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "calendar"}
+    return {**others, "gaps": [{key: gap[key] for key in keys} for gap in gaps], "ranges": ranges}
 
 
 def _print_gaps(found: GapReport, options: str, since: Optional[str], until: Optional[str]) -> None:
@@ -94,8 +94,8 @@ def _print_gaps(found: GapReport, options: str, since: Optional[str], until: Opt
             weekday = "" if len(gaps) > 1 else f"{first.run_date:%A}"
             # The values of the first date; a mark shows that others differ.
             detail, run_id = (
-                f"{told[0]} …" if len(set(told)) > 1 else told[0]
-                for told in ([gap.detail for gap in gaps], [gap.run_id or "" for gap in gaps])
+                f"{values[0]} …" if len(set(values)) > 1 else values[0]
+                for values in ([gap.detail for gap in gaps], [gap.run_id or "" for gap in gaps])
             )
             table.add_row(str(span), weekday, first.reason, escape_markup(detail), run_id)
         console.print(table)
@@ -103,7 +103,7 @@ def _print_gaps(found: GapReport, options: str, since: Optional[str], until: Opt
         console.print(f"Under way: {run_id}", soft_wrap=True)
     if found.cleared:
         console.print(
-            "Cleared: good dates whose files have left the landing since, so that nothing is left to compare: "
+            "Cleared: successful dates whose files are no longer in landing, so they cannot be compared: "
             f"{len(found.cleared)}, from {found.cleared[0]} to {found.cleared[-1]}.",
             soft_wrap=True,
         )
@@ -111,7 +111,7 @@ def _print_gaps(found: GapReport, options: str, since: Optional[str], until: Opt
 
 
 def _format_summary(found: GapReport, options: str, since: Optional[str], until: Optional[str]) -> str:
-    """Return how many gaps there are, of which kinds, and the command that helps, with the options that `gaps` was given."""
+    """Return the number of gaps of each kind, and the command that closes them, with the options of `gaps`."""
     span = f"from {found.since} to {found.until}" if found.since <= found.until else f"from {found.since} on"
     if not found.gaps:
         expected = {0: "no date is expected", 1: "1 date is expected"}
@@ -119,17 +119,17 @@ def _format_summary(found: GapReport, options: str, since: Optional[str], until:
     counts = Counter(gap.reason for gap in found.gaps)
     kinds = ", ".join(f"{counts[reason]} {reason}" for reason in REASONS if counts[reason])
     number = "1 gap" if len(found.gaps) == 1 else f"{len(found.gaps)} gaps"
-    said = f"{number} in {found.expected} expected {'date' if found.expected == 1 else 'dates'} {span}: {kinds}."
+    text = f"{number} in {found.expected} expected {'date' if found.expected == 1 else 'dates'} {span}: {kinds}."
     asked = [options, *(f"--{name} {day}" for name, day in (("since", since), ("until", until)) if day)]
     catch_up = f"daybook catch-up {' '.join(asked)}"
     to_run = select_for_catch_up(found.gaps)
     if to_run:
-        return f"{said} Run them, oldest first: `{catch_up}`."
+        return f"{text} Run them, oldest first: `{catch_up}`."
     rejected = [gap for gap in found.gaps if gap.reason == "rejected"]
     if rejected:
         run_id = rejected[0].run_id
-        return f"{said} Correct the data, or look at `daybook show {options} {run_id}` and approve it."
+        return f"{text} Correct the data, or read `daybook show {options} {run_id}` and approve it."
     lost = [gap for gap in found.gaps if gap.change and gap.change.withdrawn]
     if lost:
-        return f"{said} Deliver the files again; a run without them would fail or lose rows."
-    return f"{said} Run them again where the change matters: `{catch_up} --stale`."
+        return f"{text} Deliver the files again; a run without them would fail or lose rows."
+    return f"{text} Run them again where the change matters: `{catch_up} --stale`."

@@ -1,6 +1,6 @@
 """Command on column lineage: lineage."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from typing import Annotated, Optional
 
@@ -25,7 +25,7 @@ from daybook.records.models import RunRecord
 
 @app.command()
 def lineage(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A column such as gold.TABLE.COLUMN, or a whole table.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A column, such as gold.TABLE.COLUMN, or a table.")],
     env: EnvOption = "local",
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -50,7 +50,7 @@ def lineage(
             escape_markup("\n".join(_sort_by_layer(decides))),
         )
     console.print(listing)
-    print(f"As {record.run_id} read it.")
+    print(f"Lineage of the run {record.run_id}.")
 
 
 def _find_lineage_run(archive: Archive, table: str, run_id: Optional[str]) -> RunRecord:

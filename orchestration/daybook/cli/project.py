@@ -1,6 +1,6 @@
-"""Commands on the project and the tables as they are: sql, check, demo, lab."""
+"""Commands on the project and its tables: sql, check, demo, lab."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from pathlib import Path
 from typing import Annotated
@@ -18,13 +18,15 @@ def sql(
     env: EnvOption = "local",
     set_: SetOption = None,
     as_json: JsonOption = False,
-    rows: Annotated[int, typer.Option("--rows", help="Print at most so many rows.")] = 100,
-    raw: Annotated[bool, typer.Option("--raw", help="Read personal values as they are; needs --why and is recorded.")] = False,
-    why: Annotated[str, typer.Option("--why", help="The reason for --raw; name nobody in it.", metavar="TEXT")] = "",
+    rows: Annotated[int, typer.Option("--rows", help="Maximum number of rows to print.")] = 100,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Do not pseudonymise personal values; needs --why and is recorded.")
+    ] = False,
+    why: Annotated[str, typer.Option("--why", help="The reason for --raw, without names of people.", metavar="TEXT")] = "",
 ) -> None:
-    """Read published tables by SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES.
+    """Query the published tables with SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES.
 
-    Personal values of bronze and quarantine are pseudonyms.
+    Personal values of bronze and quarantine are shown as pseudonyms.
     """
     import duckdb
 
@@ -77,26 +79,26 @@ def check() -> None:
     if problems:
         console.print(f"{problems} problems in {files} files.")
         raise typer.Exit(EXIT_FAILED)
-    console.print(f"[green]✓[/] {files} files are good.")
+    console.print(f"[green]✓[/] {files} files are valid.")
 
 
 @app.command()
 def demo(
     env: EnvOption = "local",
     set_: SetOption = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another shop.")] = 7,
-    days: Annotated[int, typer.Option(help="How many days, up to 2025-11-30.")] = 60,
-    orders: Annotated[int, typer.Option(help="Orders a day, on average.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers; another seed gives another shop.")] = 7,
+    days: Annotated[int, typer.Option(help="Number of days, up to 2025-11-30.")] = 60,
+    orders: Annotated[int, typer.Option(help="Average number of orders a day.")] = 300,
     incidents: Annotated[
         bool,
         typer.Option(
             "--incidents",
-            help="Spoil three days: 2025-11-08 lacks 40 % of its revenue, on 2025-11-13 the file of order lines is cut short, "
-            "on 2025-11-20 orders, lines and payments are delivered twice. Needs at least 51 days.",
+            help="Damage three days: on 2025-11-08 40 % of the revenue is missing, on 2025-11-13 the file of order lines is "
+            "truncated, on 2025-11-20 orders, lines and payments are delivered twice. Needs at least 51 days.",
         ),
     ] = False,
 ) -> None:
-    """Make the landing files of a seeded, made-up shop."""
+    """Generate the landing files of a demo shop from a seed."""
     from daybook.execution.runner import require_local
     from demo_shop import WHOLE_DAY_KINDS, generate
 
@@ -104,7 +106,7 @@ def demo(
     require_local(settings, "demo")
     summary = generate(Path(settings.landing), seed=seed, days=days, orders_per_day=orders, incidents=incidents)
     total = sum(summary.rows.values())
-    print(f"{days} days of a made-up shop, {total:,} rows of {len(summary.rows)} entities, lie in {settings.landing}")
+    print(f"Wrote {days} days of a demo shop, {total:,} rows of {len(summary.rows)} entities, to {settings.landing}")
     for fault in summary.faults:
         if fault.kind in WHOLE_DAY_KINDS:
             print(f"{fault.day} {fault.kind.value.replace('_', ' ')}: {fault.entity}")
@@ -112,7 +114,7 @@ def demo(
 
 @app.command()
 def lab() -> None:
-    """Open JupyterLab on the notebooks; what they write goes to your development copy of the tables."""
+    """Open JupyterLab on the notebooks. They write to your development copy of the tables."""
     try:
         from jupyter_server import version_info
         from jupyter_server.serverapp import ServerApp
@@ -120,7 +122,7 @@ def lab() -> None:
     except ImportError:
         raise UsageError("JupyterLab is not installed; run `make setup`, or install daybook[dev].") from None
     if version_info < (2, 20):
-        # CVE-2026-44727: pages that it converts a notebook to run the notebook's scripts with the rights of the user.
+        # CVE-2026-44727: a page that nbconvert makes of a notebook runs the notebook's scripts with the user's rights.
         served = [name for name in ServerApp.default_services if name != "nbconvert"]
         setattr(ServerApp, "default_services", served)  # noqa: B010 (it is typed as a tuple of just these names)
     LabApp.launch_instance([str(project_root() / "notebooks")])

@@ -1,6 +1,6 @@
 """Commands for data stewards: approve, quarantine list, quarantine release."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 import getpass
 from datetime import date
@@ -25,10 +25,10 @@ from daybook.errors import UsageError
 from daybook.records.names import run_date_of
 from daybook.settings import parse_run_date
 
-quarantine_app = typer.Typer(help="Look at rows in quarantine, and let them out.", no_args_is_help=True, rich_markup_mode=None)
+quarantine_app = typer.Typer(help="List and release rows in quarantine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(quarantine_app, name="quarantine")
 
-ByOption = Annotated[Optional[str], typer.Option("--by", help="Who decides; your login name if not given.", metavar="NAME")]
+ByOption = Annotated[Optional[str], typer.Option("--by", help="Who decides; default: your login name.", metavar="NAME")]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the record.", metavar="TEXT")]
 
 
@@ -41,7 +41,10 @@ def approve(
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish what a gate refused: a new run of the date that lets pass what RUN_ID was rejected for, and nothing else."""
+    """Publish a date that a gate rejected.
+
+    A new run of the date waives the findings for which RUN_ID was rejected, and no others.
+    """
     from daybook.execution.decisions import approve as decide
     from daybook.execution.runner import get_runner
 
@@ -60,8 +63,10 @@ def approve(
 @quarantine_app.command(name="list")
 def list_(
     day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
-    entity: Annotated[Optional[str], typer.Option("--entity", help="Rows of one entity only.", metavar="NAME")] = None,
-    rule: Annotated[Optional[str], typer.Option("--rule", help="A part of a rule's name.", metavar="TEXT")] = None,
+    entity: Annotated[Optional[str], typer.Option("--entity", help="Only rows of this entity.", metavar="NAME")] = None,
+    rule: Annotated[
+        Optional[str], typer.Option("--rule", help="Only rows that break a rule whose name contains this text.", metavar="TEXT")
+    ] = None,
     env: EnvOption = "local",
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -89,26 +94,31 @@ def list_(
 @quarantine_app.command()
 def release(
     entity: Annotated[str, typer.Argument(metavar="ENTITY")],
-    day: Annotated[str, typer.Option("--date", help="The business date the rows landed on.", metavar="YYYY-MM-DD")],
+    day: Annotated[str, typer.Option("--date", help="The business date on which the rows landed.", metavar="YYYY-MM-DD")],
     why: WhyOption,
-    row: Annotated[Optional[list[int]], typer.Option("--row", help="A row's number in its file; repeatable.")] = None,
-    file: Annotated[Optional[str], typer.Option("--file", help="The file, where rows of several have this number.")] = None,
-    rule: Annotated[Optional[str], typer.Option("--rule", help="All rows that break this; a part of a rule's name.")] = None,
+    row: Annotated[Optional[list[int]], typer.Option("--row", help="Number of a row in its file; repeatable.")] = None,
+    file: Annotated[Optional[str], typer.Option("--file", help="The file, if rows of several files have this number.")] = None,
+    rule: Annotated[
+        Optional[str], typer.Option("--rule", help="All rows that break a rule whose name contains this text.")
+    ] = None,
     fix: Annotated[
         Optional[list[str]], typer.Option("--fix", help="A new value for a column; repeatable.", metavar="COLUMN=VALUE")
     ] = None,
-    run: Annotated[bool, typer.Option("--run/--no-run", help="Judge the date's rows again at once.")] = True,
+    run: Annotated[bool, typer.Option("--run/--no-run", help="Run the date again at once.")] = True,
     by: ByOption = None,
     env: EnvOption = "local",
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put rows through again: repaired with --fix, or accepted as they are. The date is judged again, from validate on."""
+    """Release rows: repaired with --fix, or accepted as they are.
+
+    The date runs again from the validate stage on.
+    """
     from daybook.execution.decisions import list_quarantined_rows, release_rows, start_revalidation
     from daybook.execution.runner import get_runner
 
     if not row and not rule:
-        raise UsageError("Say which rows: --row NUMBER, or --rule TEXT for all that break a rule.")
+        raise UsageError("Select rows with --row NUMBER, or with --rule TEXT for all rows that break a rule.")
     settings = load_command_settings(env, set_)
     require_runnable(settings)
     run_date = parse_run_date(day)
@@ -125,12 +135,12 @@ def release(
         raise UsageError(f"{entity} row {missing[0]} of {day} is not in quarantine; `daybook quarantine list` shows what is.")
     name = by or getpass.getuser()
     release_rows(settings, chosen, repairs=_parse_fixes(fix), by=name, why=why)
-    said = "1 row is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
+    released = "1 row is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
     if not run:
-        print(f"{said} released; the next run of {day} judges them again.")
+        print(f"{released} released; the next run of {day} validates them again.")
         return
     if not as_json:
-        print(f"{said} released.")
+        print(f"{released} released.")
     execute_run(
         settings,
         get_runner(settings),

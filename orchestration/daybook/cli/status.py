@@ -1,6 +1,6 @@
 """Command on the freshness of published tables: status."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Optional
@@ -37,7 +37,7 @@ def status(
         Optional[str],
         typer.Option(
             "--at",
-            help="Another moment than now, such as 2025-12-01T09:00, in the shop's time zone unless it names one.",
+            help="Point in time, default now, such as 2025-12-01T09:00; in the shop's time zone unless it has an offset.",
             metavar="MOMENT",
         ),
     ] = None,
@@ -67,7 +67,7 @@ def _parse_at(text: Optional[str], zone: ZoneInfo) -> datetime:
         # Python 3.9 does not read the Z.
         found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
     except ValueError:
-        raise UsageError(f"--at {text} is not a moment; write it in ISO 8601, for example 2025-12-01T09:00.") from None
+        raise UsageError(f"--at {text} is not a point in time; write it in ISO 8601, for example 2025-12-01T09:00.") from None
     return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(zone)
 
 
@@ -89,9 +89,11 @@ def _print_freshness(found: list[Freshness], moment: datetime, calendar: Calenda
         )
     console.print(listing)
     behind = sum(1 for each in found if not each.holds)
-    said = f"{behind} of {len(found)} tables break their promise" if behind else f"All {len(found)} tables hold their promise"
-    todo = f"; `daybook gaps {options}` says why" if behind else ""
-    console.print(escape_markup(f"{said} at {moment.isoformat(timespec='minutes')}{todo}."), soft_wrap=True)
+    count = f"{behind} of {len(found)} tables exceed" if behind else f"All {len(found)} tables meet"
+    todo = f"; `daybook gaps {options}` shows why" if behind else ""
+    console.print(
+        escape_markup(f"{count} their promised latency at {moment.isoformat(timespec='minutes')}{todo}."), soft_wrap=True
+    )
 
 
 def _to_json(each: Freshness, calendar: Calendar) -> dict[str, Any]:

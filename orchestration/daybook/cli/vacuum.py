@@ -1,6 +1,6 @@
-"""The command that removes what no version in use needs: vacuum."""
+"""Command that removes files of old table versions: vacuum."""
 
-# No `from __future__ import annotations` here: on Python 3.9 Typer reads Annotated only where it is no text.
+# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -35,21 +35,21 @@ def vacuum(
     set_: SetOption = None,
     keep_days: Annotated[
         Optional[int],
-        typer.Option("--keep-days", min=0, help="Keep what runs of so many days have on record, instead of retention_days."),
+        typer.Option("--keep-days", min=0, help="Keep versions that runs of this many days used, instead of retention_days."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and change nothing.")] = False,
     yes: YesOption = False,
     while_running: WhileRunningOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove the files of tables that neither readers nor the records of recent runs need."""
+    """Remove table files that neither readers nor the records of recent runs need."""
     from daybook.lake.vacuum import apply_vacuum, plan_vacuum
     from daybook.records.archive import Archive
 
     if as_json and not (yes or dry_run):
-        raise UsageError("With --json nothing is asked; give --yes or --dry-run with it.")
+        raise UsageError("--json cannot ask for confirmation; add --yes or --dry-run.")
     settings = load_command_settings(env, set_)
-    # Another deployment's records are not looked at, so its versions would go.
+    # Records of another deployment are not read, so the versions that they need would be removed.
     require_own_lake(settings)
     if not dry_run:
         refuse_while_running(settings, "vacuum", while_running)
@@ -58,17 +58,18 @@ def vacuum(
     plan = plan_vacuum(settings.lake, Archive(settings.archive), keep=timedelta(days=days), at=now)
     if not as_json:
         _print_plan(plan)
-    # Also where no file goes: a table that an earlier Daybook made learns to keep its log.
+    # Also without files to remove: tables of an earlier release get the setting that retains their log.
     if not dry_run:
         if plan.files:
-            require_confirmation(f"What runs of more than {days} days ago have read can then no longer be looked up.", yes)
+            require_confirmation(f"Table versions that only runs older than {days} days used can then no longer be read.", yes)
         apply_vacuum(plan)
     if as_json:
         print_json({"dry_run": dry_run, "keep_days": days, **_to_json(plan)})
         return
     done = "would be" if dry_run else "were"
     console.print(
-        f"{plan.files:,} files of {_format_megabytes(plan.bytes)} MB {done} removed; runs of {days} days keep their versions."
+        f"{plan.files:,} files of {_format_megabytes(plan.bytes)} MB {done} removed; "
+        f"versions that runs of the last {days} days used are kept."
     )
 
 

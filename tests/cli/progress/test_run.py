@@ -1,4 +1,4 @@
-"""What the terminal shows of a run: the nightly state machine is run with scripted jobs, and every event is listened to."""
+"""Test what the terminal shows of a run: the nightly state machine runs with scripted jobs and sends all its events."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Shown:
         self.outcomes: dict[str, Answer] = {}
 
     def run(self, *, live: bool = True, **script: Any) -> list[str]:
-        """Run it with each stage's outcome, or faults and then the outcome; returns the lines shown."""
+        """Run it with an outcome for each stage, or faults and then an outcome; return the printed lines."""
         for stage, steps in script.items():
             *faults, self.outcomes[stage] = steps if isinstance(steps, list) else [steps]
             self.faults[stage] = iter(faults)
@@ -75,15 +75,15 @@ class Shown:
             )
         return self.screen.getvalue().splitlines()
 
-    def hear(self, *events: dict[str, Any]) -> None:
-        """Listen to these events only, of a stage that has taken two seconds."""
+    def send(self, *events: dict[str, Any]) -> None:
+        """Send only these events, of a stage that took two seconds."""
         with Progress(self.console, load_settings("local"), RUN, live=True) as progress:
             for event in events:
                 progress(event)
             self.clock.advance(2)
 
     def last_table(self) -> list[list[str]]:
-        """The words of each line of the table as the terminal last showed it."""
+        """Return the words of each line of the last table on the terminal."""
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", self.screen.getvalue())
         return [line.split() for line in plain[plain.rindex("stage ") :].splitlines() if line.strip()]
 
@@ -109,7 +109,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shown:
     return Shown(tmp_path, monkeypatch, terminal=True)
 
 
-def test_a_good_run_shows_its_name_and_a_line_a_stage(shown: Shown) -> None:
+def test_successful_run_prints_its_id_and_a_line_per_stage(shown: Shown) -> None:
     assert shown.run() == [
         f"Demo shop {RUN}",
         "  ✓ ingest        1.5 s   10 rows in, 10 out",
@@ -121,7 +121,7 @@ def test_a_good_run_shows_its_name_and_a_line_a_stage(shown: Shown) -> None:
     ]
 
 
-def test_rejected_rows_are_counted_where_there_are_any(shown: Shown) -> None:
+def test_rejected_rows_are_counted(shown: Shown) -> None:
     lines = shown.run(
         ingest=outcome(**{"in": 12345, "out": 12345}), validate=outcome(**{"in": 12345, "out": 11145, "rejected": 1200})
     )
@@ -129,31 +129,31 @@ def test_rejected_rows_are_counted_where_there_are_any(shown: Shown) -> None:
     assert lines[2] == "  ✓ validate      1.5 s   12,345 rows in, 11,145 out, 1,200 rejected"
 
 
-def test_a_skipped_day_shows_the_skipped_stage_and_the_notice(shown: Shown) -> None:
+def test_skipped_date_shows_the_skipped_stage_and_notify(shown: Shown) -> None:
     assert shown.run(ingest=outcome("SKIPPED", **{"in": 0, "out": 0}))[1:] == [
         "  – ingest        1.5 s   0 rows in, 0 out",
         "  ✓ notify        1.5 s",
     ]
 
 
-def test_a_rejected_stage_is_marked_and_the_rest_left_out(shown: Shown) -> None:
+def test_rejected_stage_is_marked_and_later_ones_omitted(shown: Shown) -> None:
     lines = shown.run(validate=outcome("REJECTED", **{"in": 10, "out": 0, "rejected": 9}))
     assert lines[2:] == ["  ✗ validate      1.5 s   10 rows in, 0 out, 9 rejected", "  ✓ notify        1.5 s"]
 
 
-def test_a_retry_says_when_it_comes_and_the_line_which_attempt_succeeded(shown: Shown) -> None:
+def test_retry_shows_its_delay_and_successful_attempt(shown: Shown) -> None:
     lines = shown.run(transform=[FAULT, TaskTimeout(), outcome(attempt=3)])
     first, second = (f"{seconds:.0f}" for seconds in shown.clock.sleeps)
     assert lines[3:5] == [
-        f"  transform: attempt 1 failed, again in {first} s",
-        f"  transform: attempt 2 failed, again in {second} s",
+        f"  transform: attempt 1 failed, retrying in {first} s",
+        f"  transform: attempt 2 failed, retrying in {second} s",
     ]
     total = 3 * 1.5 + sum(shown.clock.sleeps)
     assert lines[5] == f"  ✓ transform  {total:6.1f} s   10 rows in, 10 out   attempt 3"
     assert lines[6].startswith("  ✓ aggregate     1.5 s")
 
 
-def test_a_stage_that_fails_for_good_is_marked_once(shown: Shown) -> None:
+def test_failed_stage_is_marked_once(shown: Shown) -> None:
     lines = shown.run(ingest=[FAULT] * 4 + [outcome()])
     assert [line.split(":")[0] for line in lines[1:4]] == ["  ingest"] * 3
     total = 4 * 1.5 + sum(shown.clock.sleeps)
@@ -161,25 +161,25 @@ def test_a_stage_that_fails_for_good_is_marked_once(shown: Shown) -> None:
 
 
 @pytest.mark.parametrize("attempt", [1, None])
-def test_a_permanent_failure_says_it_is_not_retried(shown: Shown, attempt: Optional[int]) -> None:
+def test_permanent_failure_is_shown_as_not_retried(shown: Shown, attempt: Optional[int]) -> None:
     lines = shown.run(ingest={**outcome("FAILED"), "rows": {}, "attempt": attempt, "permanent": True})
     assert lines[1:] == ["  ! ingest        1.5 s   not retried", "  ✓ notify        1.5 s"]
 
 
-def test_a_notice_that_fails_is_shown_as_failed(shown: Shown) -> None:
+def test_failed_notify_is_shown_as_failed(shown: Shown) -> None:
     assert shown.run(notify=[FAULT] * 4 + [outcome()])[-1].startswith("  ! notify ")
 
 
-def test_a_quiet_run_shows_nothing(shown: Shown) -> None:
+def test_quiet_run_prints_nothing(shown: Shown) -> None:
     assert shown.run(live=False, transform=[FAULT, outcome(attempt=2)]) == []
 
 
-def test_no_line_is_broken_in_a_narrow_console(shown: Shown) -> None:
+def test_lines_are_not_wrapped_in_a_narrow_console(shown: Shown) -> None:
     shown.console = Console(file=shown.screen, width=30)
     assert len(shown.run()) == 1 + len(STAGES)
 
 
-def test_a_terminal_shows_a_table_of_all_stages(terminal: Shown) -> None:
+def test_terminal_shows_a_table_of_all_stages(terminal: Shown) -> None:
     terminal.run(transform=[FAULT, outcome(attempt=2, **{"in": 10, "out": 8, "rejected": 2})])
     heading, *stages = terminal.last_table()
     assert heading == ["stage", "seconds", "rows", "in", "rows", "out", "rejected"]
@@ -188,25 +188,25 @@ def test_a_terminal_shows_a_table_of_all_stages(terminal: Shown) -> None:
     assert stages[2] == ["✓", "transform", f"{total:.1f}", "10", "8", "2", "attempt", "2"]
 
 
-def test_a_terminal_shows_no_lines_beside_its_table(terminal: Shown) -> None:
-    assert "again in" not in "".join(terminal.run(transform=[FAULT, outcome(attempt=2)]))
+def test_terminal_prints_no_lines_beside_the_table(terminal: Shown) -> None:
+    assert "retrying in" not in "".join(terminal.run(transform=[FAULT, outcome(attempt=2)]))
 
 
-def test_a_stage_that_waits_for_its_next_try_says_so_in_the_table(terminal: Shown) -> None:
-    terminal.hear(SCHEDULED, FAILED, RETRY)
+def test_waiting_stage_is_shown_as_waiting(terminal: Shown) -> None:
+    terminal.send(SCHEDULED, FAILED, RETRY)
     _, ingest, *others = terminal.last_table()
-    assert ingest == ["…", "ingest", "2.0", "attempt", "1", "failed,", "again", "in", "8", "s"]
+    assert ingest == ["…", "ingest", "2.0", "attempt", "1", "failed,", "retrying", "in", "8", "s"]
     assert others == [[stage] for stage in STAGES[1:]]
 
 
-def test_a_stage_that_is_tried_again_is_under_way_in_the_table(terminal: Shown) -> None:
-    terminal.hear(SCHEDULED, FAILED, RETRY, SCHEDULED)
+def test_retried_stage_is_shown_as_running(terminal: Shown) -> None:
+    terminal.send(SCHEDULED, FAILED, RETRY, SCHEDULED)
     assert terminal.last_table()[1] == ["●", "ingest", "2.0", "attempt", "2"]
 
 
-def test_a_resumed_run_shows_the_stages_that_it_still_runs(shown: Shown) -> None:
-    # A redrive enters no state anew: the first that is heard is the job, or the outcome of one that had ended.
+def test_resumed_run_shows_its_remaining_stages(shown: Shown) -> None:
+    # A redrive does not enter the state again: its first event is the job's, or the outcome of a job that has ended.
     body = json.dumps({"stage": "validate", **outcome()})
     read = {"resourceType": "aws-sdk:s3", "output": json.dumps({"Body": body})}
-    shown.hear({"type": "ExecutionRedriven"}, {"type": "TaskSucceeded", "taskSucceededEventDetails": read}, SCHEDULED)
+    shown.send({"type": "ExecutionRedriven"}, {"type": "TaskSucceeded", "taskSucceededEventDetails": read}, SCHEDULED)
     assert "validate" in shown.screen.getvalue()

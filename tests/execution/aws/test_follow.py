@@ -106,9 +106,9 @@ def test_failed_attempts_are_counted_without_notices(aws: Any, tmp_path: Path) -
     aws.history("daily", RUN, events)
     aws.described("daily", RUN, "SUCCEEDED")
     lines = shown(lambda progress: Follower(aws.executions, "daily", RUN, progress, clock=FakeClock()).follow() and None)
-    assert [line.strip() for line in lines if "again" in line] == [
-        "validate: attempt 1 failed, again",
-        "validate: attempt 2 failed, again",
+    assert [line.strip() for line in lines if "retrying" in line] == [
+        "validate: attempt 1 failed, retrying",
+        "validate: attempt 2 failed, retrying",
     ]
 
 

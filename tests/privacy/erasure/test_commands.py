@@ -23,8 +23,8 @@ def test_erase_prints_changes_and_record(shop: Shop, call: Call) -> None:
     code, out, _ = call("erase", "--customer", ANN, "--why", "asked", "--yes")
     assert code == 0
     assert "2 rows of silver.orders" in out
-    assert "1 order dates have new figures with the next run" in out
-    assert f"the source's file still holds the person: {shop.settings.landing}/customers.csv" in out
+    assert "The next run computes 1 order dates again." in out
+    assert f"this file of the source still contains the person: {shop.settings.landing}/customers.csv" in out
     (record,) = (Path(shop.settings.archive) / "erasures").iterdir()
     assert f"nothing found. Record: {record}" in out
     assert not [value for value in (ANN, *ANNS.values()) if value in out]
@@ -33,9 +33,9 @@ def test_erase_prints_changes_and_record(shop: Shop, call: Call) -> None:
 def test_repeated_erase_succeeds(shop: Shop, call: Call) -> None:
     shop.erase()
     code, out, _ = call("erase", "--customer", ANN, "--yes")
-    assert (code, "Erased before; nothing has come back." in out) == (0, True)
+    assert (code, "Already erased; no new data of the person was found." in out) == (0, True)
     code, out, _ = call("erase", "--again", "--yes")
-    assert (code, "Erased before; nothing has come back." in out) == (0, True)
+    assert (code, "Already erased; no new data of the person was found." in out) == (0, True)
 
 
 def test_error_for_unknown_customer_hides_the_id(shop: Shop, call: Call) -> None:
@@ -93,13 +93,13 @@ def test_erase_prints_json(shop: Shop, call: Call) -> None:
     )
     assert Path(output["record"]).exists()
     code, _, error = call("erase", "--customer", ANN, "--json")
-    assert (code, error) == (2, "With --json nothing is asked; give --yes or --dry-run with it.\n")
+    assert (code, error) == (2, "--json cannot ask for confirmation; add --yes or --dry-run.\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--customer", ANN, "--again"], ["--customer", " "]])
 def test_erase_requires_customer_or_again(shop: Shop, call: Call, arguments: list[str]) -> None:
     code, _, error = call("erase", *arguments, "--yes")
-    assert (code, error) == (2, "Give --customer ID, or --again for everybody who was erased before.\n")
+    assert (code, error) == (2, "Give --customer ID, or --again to repeat all earlier erasures.\n")
 
 
 @pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
@@ -133,7 +133,7 @@ def test_old_interrupted_run_does_not_block_erase(shop: Shop, call: Call, argume
 def test_rekey_prints_tables_and_generations(shop: Shop, call: Call) -> None:
     code, out, _ = call("rekey", "--yes")
     assert code == 0
-    assert "5 tables brought from generation 1 of the key to 2" in out
+    assert "5 tables rewritten from generation 1 of the key to 2" in out
     assert "silver.customers, silver.orders, versions.customers, versions.orders" in out
     assert "Back up" in out
     assert len(load_keys(shop.settings.pii_key)) == 2

@@ -1,4 +1,4 @@
-"""Live progress in the terminal: of one run by stages, of a backfill by dates."""
+"""Show live progress in the terminal: of a run by stage, of a backfill by date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live progress of a backfill: dates done, running and failed, the rate, and the time left."""
+"""Show the progress of a backfill: dates done, running and failed, the rate, and the time left."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _OUTCOME_SYMBOLS = {"SUCCEEDED": "[green]✓[/]", "SKIPPED": "[cyan]–[/]", "RE
 
 @dataclass
 class _DateProgress:
-    """A date's run: its name, the stage it is at, the one that failed last, when it began and how long it took, in seconds."""
+    """The run of a date: its id, start, current stage, last failed stage, and its duration in seconds once it has ended."""
 
     run_id: str
-    began: float
+    started: float
     stage: str = ""
     failed: str = ""
     seconds: Optional[float] = None
 
 
 class BackfillProgress:
-    """A listener for the backfill machine's events, and (``on_run_event``) for those of its runs; a context manager that shows
-    them.
+    """A context manager that shows a backfill while it lasts, from events of its state machine and of its runs.
 
-    ``total`` is how many dates there are, None while nobody knows; ``counts`` how many came to what. What a date came to is
-    told by the backfill machine, which also knows of dates that never got a run.
+    ``__call__`` takes an event of the state machine, ``on_run_event`` one of a run. ``total`` is the number of dates, None
+    while it is unknown; ``counts`` is the number of dates by outcome. Outcomes come from the state machine, because dates
+    without a run have one, too.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class BackfillProgress:
             self._live.stop()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
-        """An event of the machine that runs the dates."""
+        """Take an event of the state machine that runs the dates."""
         with self._lock:
             if event["type"] == "MapStateStarted":
                 self._total = event["mapStateStartedEventDetails"]["length"]
@@ -79,7 +79,7 @@ class BackfillProgress:
                 self._end(**json.loads(event["stateEnteredEventDetails"]["input"]))
 
     def on_run_event(self, run_id: str, event: Mapping[str, Any]) -> None:
-        """An event of one date's run."""
+        """Take an event of the run of one date."""
         kind, day = event["type"], run_date_of(run_id)
         with self._lock:
             if kind == "ExecutionStarted":
@@ -89,7 +89,7 @@ class BackfillProgress:
             elif kind in ("TaskFailed", "TaskTimedOut") or _is_permanent_failure(event):
                 self._days[day].failed = self._days[day].stage
             elif kind in ("ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"):
-                self._days[day].seconds = self._clock() - self._days[day].began
+                self._days[day].seconds = self._clock() - self._days[day].started
 
     def _end(self, run_date: str, run_id: str, outcome: str) -> None:
         day = self._days.pop(date.fromisoformat(run_date), _DateProgress(run_id, self._clock()))
@@ -108,11 +108,11 @@ class BackfillProgress:
             counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
             running = [day for _, day in sorted(self._days.items()) if day.seconds is None]
             lines = [f"  [blue]●[/] {day.run_id} {day.stage}" for day in running]
-            said = Text.from_markup("\n".join([f"{counted or 'none is through yet'}{self._format_remaining()}", *lines]))
-        return Group(self._bar.get_renderable(), said)
+            text = Text.from_markup("\n".join([f"{counted or 'no date has ended yet'}{self._format_remaining()}", *lines]))
+        return Group(self._bar.get_renderable(), text)
 
     def _format_remaining(self) -> str:
-        """The rate so far and the time that the rest takes at it."""
+        """Return the rate so far, and the time left at this rate."""
         done, passed = sum(self.counts.values()), self._clock() - self._started
         if not done or not passed or not self._total:
             return ""

@@ -1,4 +1,4 @@
-"""Live progress of a run in the terminal: stage, attempt, elapsed time, rows."""
+"""Show the progress of a run in the terminal: stage, attempt, elapsed time, rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STATE_SYMBOLS = {
 class _StageLine:
     state: str = ""
     attempt: int = 1
-    began: float = 0.0
+    started: float = 0.0
     started_at: Optional[str] = None
     seconds: Optional[float] = None
     rows: dict[str, Any] = field(default_factory=dict)
@@ -40,11 +40,11 @@ class _StageLine:
 
     @property
     def elapsed(self) -> float:
-        return time.monotonic() - self.began if self.seconds is None else self.seconds
+        return time.monotonic() - self.started if self.seconds is None else self.seconds
 
 
 class Progress:
-    """A listener for the state machine's events; a context manager that shows them while the run lasts."""
+    """A context manager that shows a run while it lasts, from the events of its state machine."""
 
     def __init__(self, console: Console, settings: Settings, run_id: str, *, live: bool) -> None:
         self._console = console
@@ -86,18 +86,18 @@ class Progress:
             self._exit_state(event["stateExitedEventDetails"]["name"].lower())
 
     def _start(self, details: Mapping[str, Any]) -> None:
-        """A job is started: for the first time, again after a wait, or in a run that is resumed."""
+        """Note the start of a job: the first, one after a wait, or one of a resumed run."""
         if details.get("resourceType") == "glue":
             stage = json.loads(details["parameters"])["Arguments"]["--stage"]
         elif self._state.lower() in STAGES:
-            stage = self._state.lower()  # a task that is no job of Glue's, in a state that is a stage
+            stage = self._state.lower()  # A task in the state of a stage that is not a Glue job.
         else:
             return
-        line = self._lines.setdefault(stage, _StageLine(began=time.monotonic(), started_at=self._at))
+        line = self._lines.setdefault(stage, _StageLine(started=time.monotonic(), started_at=self._at))
         if line.state == "FAILED":
-            # Step Functions says nothing of the wait before a retry.
+            # Step Functions has no event for the wait before a retry.
             line.attempt += 1
-            self._print(f"  {stage}: attempt {line.attempt - 1} failed, again")
+            self._print(f"  {stage}: attempt {line.attempt - 1} failed, retrying")
         line.state, line.remark = "RUNNING", ""
 
     def _fail(self) -> None:
@@ -112,25 +112,25 @@ class Progress:
         line = self._lines[stage]
         line.attempt += 1
         line.state = "WAITING"
-        line.remark = f"attempt {line.attempt - 1} failed, again in {event['waitSeconds']:.0f} s"
+        line.remark = f"attempt {line.attempt - 1} failed, retrying in {event['waitSeconds']:.0f} s"
         self._print(f"  {stage}: {line.remark}")
 
     def _succeed(self, details: Mapping[str, Any]) -> None:
         if details.get("resourceType") != "aws-sdk:s3" and not self._state.startswith("Read"):
             return
-        told = json.loads(json.loads(details["output"])["Body"])
-        # A resumed run may begin with the outcome of a stage that had ended.
-        line = self._lines.setdefault(told["stage"], _StageLine(began=time.monotonic(), started_at=self._at))
-        line.state, line.rows, line.attempt = told["outcome"], told["rows"], told["attempt"] or line.attempt
-        line.remark = "not retried" if told.get("permanent") else ""
-        self._print_line(told["stage"])
+        outcome = json.loads(json.loads(details["output"])["Body"])
+        # A resumed run may begin with the outcome of a stage that has already ended.
+        line = self._lines.setdefault(outcome["stage"], _StageLine(started=time.monotonic(), started_at=self._at))
+        line.state, line.rows, line.attempt = outcome["outcome"], outcome["rows"], outcome["attempt"] or line.attempt
+        line.remark = "not retried" if outcome.get("permanent") else ""
+        self._print_line(outcome["stage"])
 
     def _exit_state(self, state: str) -> None:
         line = self._lines.get(state)
         if line:
             line.seconds = _elapsed_seconds(line.started_at, self._at, line.elapsed)
             if state == STAGES[-1] and line.state == "RUNNING":
-                # Nothing reads the last stage's outcome: that its task ended well is all there is to know.
+                # The outcome of the last stage is not read: only the end of its task is known.
                 line.state = "SUCCEEDED"
             if line.state in ("SUCCEEDED", "FAILED"):
                 self._print_line(state)
@@ -172,11 +172,11 @@ class Progress:
             self._console.print(text, soft_wrap=True)
 
 
-def _elapsed_seconds(began: Optional[str], ended: Optional[str], otherwise: float) -> float:
-    """Seconds by the events' own moments: they may be heard of late."""
-    if began is None or ended is None:
+def _elapsed_seconds(started: Optional[str], ended: Optional[str], otherwise: float) -> float:
+    """Return the seconds between the timestamps of two events, since events may arrive late."""
+    if started is None or ended is None:
         return otherwise
-    return max((parse_timestamp(ended) - parse_timestamp(began)).total_seconds(), 0.0)
+    return max((parse_timestamp(ended) - parse_timestamp(started)).total_seconds(), 0.0)
 
 
 def _format_row_counts(stage: str, line: _StageLine) -> tuple[str, str, str]:
